@@ -1,0 +1,44 @@
+"""The errors graphsim raises for a user's mistake.
+
+    GraphsimError
+      ConfigError        a file, a field or an argument is wrong
+      HardwareError      the machine has no rate or link for what is asked of it
+      GraphError         a graph is not a valid program
+      InfeasibleError    the model does not fit or cannot be cut as asked
+
+A message names the place, what was found there and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GraphsimError(Exception):
+    """Any mistake of the user's that graphsim can explain in a sentence."""
+
+
+class ConfigError(GraphsimError, ValueError):
+    """A file, a field or an argument is wrong."""
+
+
+class HardwareError(GraphsimError, ValueError):
+    """The machine has no rate or link for what is asked of it."""
+
+
+class GraphError(GraphsimError, ValueError):
+    """A graph is not a valid program."""
+
+
+class InfeasibleError(GraphsimError, ValueError):
+    """The model does not fit, or cannot be cut as asked."""
+
+
+def choices_text(found: object, allowed: Iterable[str]) -> str:
+    """The end of an error sentence: the nearest valid choice, then all of them (at most thirty)."""
+    names = sorted(set(allowed))
+    near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    listed = ", ".join(names[:30]) + (f", … ({len(names)} in all)" if len(names) > 30 else "")
+    return f"{hint}allowed: {listed}" if names else "nothing is allowed here"

@@ -1,0 +1,84 @@
+"""Numbers and units: SI inside, human units only where a person writes or reads.
+
+Sizes on memory cards are binary (80 GiB), rates are decimal (3.35 TB/s), and both
+may be written either way in a file; a plain number is SI base units.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphsim.errors import ConfigError
+
+Num = float | int | NDArray[np.float64]
+"""One number, or one number per scenario."""
+
+_DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+_SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9}
+
+UNITS: dict[str, dict[str, float]] = {
+    "bytes": {f"{p}B": f for p, f in (_DECIMAL | _BINARY).items()},
+    "bytes/s": {f"{p}B/s": f for p, f in (_DECIMAL | _BINARY).items()},
+    "flop/s": {f"{p}{unit}": f for p, f in _DECIMAL.items() for unit in ("FLOP/s", "FLOPS", "OP/s", "OPS")},
+    "s": {f"{p}s": f for p, f in _SMALL.items()},
+    "Hz": {f"{p}Hz": f for p, f in _DECIMAL.items()},
+    "W": {f"{p}W": f for p, f in _DECIMAL.items()},
+    "": {"": 1.0},
+}
+"""For each kind of quantity, the suffixes a file may use and their factors."""
+
+_QUANTITY = re.compile(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*")
+
+
+def parse_quantity(value: Any, kind: str) -> float:
+    """A number in SI base units from `989.4 TFLOP/s`, `80 GiB`, `2 us` or a plain number.
+
+    Raises ConfigError saying what is allowed; the caller adds where.
+    """
+    if isinstance(value, str):
+        match = _QUANTITY.fullmatch(value)
+        factor = UNITS[kind].get(match.group(2)) if match else None
+        if match is None or factor is None:
+            examples = ", ".join(list(UNITS[kind])[-4:])
+            raise ConfigError(f"'{value}' is not a quantity in {kind or 'plain numbers'}; write a number and a unit such as {examples}")
+        number = float(match.group(1)) * factor
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigError(f"{value!r} is not a number" + (f" (in {kind})" if kind else ""))
+    else:
+        number = float(value) if abs(value) < 10**300 else math.inf
+    if not math.isfinite(number):
+        raise ConfigError(f"{value!r} is not a finite number")
+    return number
+
+
+def scaled(value: float, unit: str, prefixes: dict[str, float] | None = None) -> str:
+    """`value` with the prefix that leaves one to three digits before the point: `3.35 TB/s`."""
+    if not math.isfinite(value):
+        return f"{value} {unit}"
+    steps = sorted((prefixes or _DECIMAL).items(), key=lambda item: item[1])
+    name, factor = steps[0]
+    for step_name, step in steps:
+        if abs(value) >= step:
+            name, factor = step_name, step
+    return f"{value / factor:.4g} {name}{unit}"
+
+
+def seconds_text(value: float) -> str:
+    """A duration as a person reads it: `12.3 ms`."""
+    return scaled(value, "s", {"n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0})
+
+
+def bytes_text(value: float) -> str:
+    """A memory size in binary units: `14.5 GiB`."""
+    return scaled(value, "B", {"": 1.0} | _BINARY)
+
+
+def count_text(value: float) -> str:
+    """A large count with a decimal prefix: `8.03 B` for billions."""
+    return scaled(value, "", {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}).strip()
