@@ -1,0 +1,180 @@
+"""What a device can do, read from `hardware/*.yaml`: rates, sizes and links with their sources.
+
+A number in such a file is plain SI, a text with a unit (`3.35 TB/s`), or a mapping
+`{value: 3.35 TB/s, source: ...}`. Shipped files give a source for every number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from graphsim.catalog import find_file, list_names
+from graphsim.errors import HardwareError, choices_text
+from graphsim.reading import REQUIRED, Fields, load_mapping
+from graphsim.units import Num
+
+COMPUTE_FORMATS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4", "int8", "int4")
+"""Number formats for which a device may state a dense matrix peak."""
+
+ARCHITECTURES = (
+    "ampere", "ada", "hopper", "blackwell", "blackwell-workstation", "battlemage",
+    "cdna3", "cdna4", "tpu", "gaudi", "x86", "other",
+)  # fmt: skip
+"""Architecture generations; a device without a calibration borrows its generation's constants."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One level of the interconnect.
+
+    devices: how many devices one group at this level can hold
+    bytes_per_s: per device, one direction
+    latency_s: of one hop
+    """
+
+    name: str
+    devices: Num
+    bytes_per_s: Num
+    latency_s: Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """One device and how it is wired to others. All rates are dense peaks in SI units.
+
+    flops_per_s: matrix peak per number format; a multiply-add is 2 flops
+    vector_flops_per_s: peak of the ordinary (non-matrix) units
+    cores: streaming multiprocessors, compute units or CPU cores
+    cache_bytes: last-level cache on the device
+    links: levels of the interconnect, nearest first
+    host_link: between the device's memory and the host's
+    launch_s: start of one kernel inside a captured graph; eager_launch_s: from the host
+    sources: where each number comes from, by its path in the file
+    """
+
+    name: str
+    title: str
+    architecture: str
+    flops_per_s: Mapping[str, Num]
+    vector_flops_per_s: Num
+    memory_bytes: Num
+    memory_bytes_per_s: Num
+    cache_bytes: Num
+    cores: Num
+    clock_hz: Num
+    links: tuple[Link, ...] = ()
+    host_link: Link
+    launch_s: Num
+    eager_launch_s: Num
+    power_w: Num = 0.0
+    path: Path | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def peak(self, number_format: str) -> Num:
+        """Dense matrix peak in flop/s for a number format. Raises HardwareError if none is stated."""
+        try:
+            return self.flops_per_s[number_format]
+        except KeyError:
+            raise HardwareError(
+                f"hardware '{self.name}' states no peak for '{number_format}'; "
+                f"{choices_text(number_format, self.flops_per_s)} (or add flops_per_s.{number_format} to its file)"
+            ) from None
+
+
+def list_hardware() -> list[str]:
+    """Names of all devices in the catalog and in the user's own folders, sorted."""
+    return list_names("hardware")
+
+
+def load_hardware(ref: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
+    """The device that `ref` names: a catalog name, a YAML path, a mapping of the same shape, or itself.
+
+    Raises ConfigError naming file, field, value and what is allowed.
+    """
+    if isinstance(ref, Hardware):
+        return ref
+    if isinstance(ref, Mapping):
+        return _read(Fields(ref, "hardware mapping"), str(ref.get("name", "custom")), None)
+    path = find_file("hardware", ref)
+    return _read(Fields(load_mapping(path), str(path)), path.stem, path)
+
+
+def _read(fields: Fields, name: str, path: Path | None) -> Hardware:
+    sources: dict[str, str] = {}
+    memory = fields.mapping("memory", required=True)
+    launch = fields.mapping("launch")
+    rates = fields.mapping("flops_per_s", required=True)
+    for key in set(rates.keys()) - set(COMPUTE_FORMATS):
+        rates.problem(key, f"is not a number format; {choices_text(key, COMPUTE_FORMATS)}")
+        rates.raw(key)
+    peaks = {f: _number(rates, f, "flop/s", sources, least=1.0) for f in COMPUTE_FORMATS if f in rates}
+    if not peaks:
+        fields.problems.append(f"flops_per_s is empty; give at least one of {', '.join(COMPUTE_FORMATS)}")
+    fields.text("name", None)
+    fields.text("notes", None)
+    hardware = Hardware(
+        name=name,
+        title=fields.text("title", name),
+        architecture=fields.text("architecture", "other", ARCHITECTURES),
+        flops_per_s=peaks,
+        vector_flops_per_s=_number(fields, "vector_flops_per_s", "flop/s", sources, least=1.0),
+        memory_bytes=_number(memory, "capacity", "bytes", sources, least=1.0),
+        memory_bytes_per_s=_number(memory, "bandwidth", "bytes/s", sources, least=1.0),
+        cache_bytes=_number(memory, "cache", "bytes", sources, default=0.0),
+        cores=_number(fields, "cores", "", sources, least=1.0),
+        clock_hz=_number(fields, "clock", "Hz", sources, least=1.0),
+        links=_links(fields, sources),
+        host_link=_link(fields.mapping("host_link", required=True), sources, devices=1.0),
+        launch_s=_number(launch, "graph", "s", sources, default=2e-6),
+        eager_launch_s=_number(launch, "eager", "s", sources, default=5e-6),
+        power_w=_number(fields, "power", "W", sources, default=0.0),
+        path=path,
+        sources=sources,
+    )
+    fields.finish()
+    return hardware
+
+
+def _number(
+    fields: Fields, key: str, kind: str, sources: dict[str, str], default: Any = REQUIRED, least: float = 0.0
+) -> float:
+    if isinstance(fields.data.get(key), Mapping):
+        pair = fields.mapping(key)
+        sources[fields.name(key)] = pair.text("source", "")
+        value = pair.number("value", kind=kind, least=least)
+    else:
+        value = fields.number(key, default, kind=kind, least=least)
+    return float(value)
+
+
+def _links(fields: Fields, sources: dict[str, str]) -> tuple[Link, ...]:
+    entries = fields.sequence("links", most=8)
+    links = tuple(_link(fields.child(entry, f"links[{i}]"), sources) for i, entry in enumerate(entries))
+    for inner, outer in zip(links, links[1:], strict=False):
+        if outer.devices <= inner.devices:
+            fields.problems.append(
+                f"links: '{outer.name}' reaches {outer.devices:g} devices, expected more than the "
+                f"{inner.devices:g} of '{inner.name}' before it"
+            )
+    return links
+
+
+def _link(fields: Fields, sources: dict[str, str], devices: float | None = None) -> Link:
+    return Link(
+        name=fields.text("name", "host link" if devices else REQUIRED),
+        devices=devices or _number(fields, "devices", "", sources, least=2.0),
+        bytes_per_s=_number(fields, "bandwidth", "bytes/s", sources, least=1.0),
+        latency_s=_number(fields, "latency", "s", sources),
+    )
+
+
+def require_link(hardware: Hardware) -> None:
+    """Raise HardwareError if the device has no interconnect at all."""
+    if not hardware.links:
+        raise HardwareError(
+            f"hardware '{hardware.name}' states no interconnect; add links to its file to use more than one device"
+        )
+
