@@ -1,0 +1,1 @@
+"""One module per operator family: its shape, its fit and its latency."""

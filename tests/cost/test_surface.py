@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from graphsim.cost.surface import Layout, Surface, fit_constants, fit_surface
+from graphsim.errors import ConfigError
+
+
+def smooth_law(x, y):
+    return 0.3 * np.sin(x / 2) + 0.05 * (x - 5) * (y - 3) / 4
+
+
+@pytest.fixture(scope="module")
+def points():
+    random = np.random.default_rng(0)
+    return {"x": random.uniform(0, 10, 3000), "y": random.uniform(0, 6, 3000)}
+
+
+@pytest.fixture(scope="module")
+def surface(points):
+    layout = Layout(knots={"x": np.arange(0.0, 10.1), "y": np.arange(0.0, 6.1)}, terms=[("x", "y")], smooth=0.01)
+    return fit_surface(layout, points, smooth_law(points["x"], points["y"]))
+
+
+def test_a_surface_reproduces_a_smooth_law_between_its_points(surface):
+    random = np.random.default_rng(1)
+    x, y = random.uniform(0, 10, 500), random.uniform(0, 6, 500)
+    assert np.median(np.abs(surface({"x": x, "y": y}) - smooth_law(x, y))) < 0.01
+
+
+def test_a_surface_shrugs_off_one_point_in_ten_gone_wild(points):
+    layout = Layout(knots={"x": np.arange(0.0, 10.1), "y": np.arange(0.0, 6.1)}, terms=[("x", "y")])
+    target = smooth_law(points["x"], points["y"])
+    wild = target + np.where(np.arange(target.size) % 10 == 0, 5.0, 0.0)
+    found = fit_surface(layout, points, wild)(points)
+    assert np.median(np.abs(found - target)) < 0.02
+
+
+def test_beyond_its_knots_a_surface_is_constant(surface):
+    assert surface({"x": 1e6, "y": 3.0}) == surface({"x": 10.0, "y": 3.0})
+    assert surface({"x": -1e6, "y": 3.0}) == surface({"x": 0.0, "y": 3.0})
+
+
+def test_one_number_gives_what_the_array_gives(surface):
+    x = np.linspace(-1, 11, 50)
+    assert np.array_equal(surface({"x": x, "y": 2.5}), [surface({"x": float(v), "y": 2.5}) for v in x])
+
+
+def test_json_keeps_a_surface_to_four_decimals(surface, points):
+    again = Surface.from_json(surface.to_json())
+    assert np.abs(again(points) - surface(points)).max() < 1e-4
+    assert again.to_json() == surface.to_json()
+
+
+def test_values_that_do_not_fit_the_knots_are_refused(surface):
+    data = surface.to_json()
+    data[0]["values"] = data[0]["values"][:-1]
+    with pytest.raises(ConfigError, match="76 values, expected 77"):
+        Surface.from_json(data)
+
+
+def test_constants_of_a_law_are_recovered_from_noisy_points():
+    random = np.random.default_rng(2)
+    x = np.exp(random.uniform(0, 8, 800))
+    target = np.log(2.0 * x + 30.0) + random.normal(0, 0.02, x.size)
+    found = fit_constants(lambda c: c["a"] * x + c["b"], {"a": 1.0, "b": 10.0}, target, hold=1e-4)
+    assert found["a"] == pytest.approx(2.0, rel=0.02) and found["b"] == pytest.approx(30.0, rel=0.02)
