@@ -1,0 +1,111 @@
+"""What a model is: a stem, its layers one by one, a head. And how it may be cut over devices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from graphsim.errors import ConfigError
+from graphsim.layers.base import Layer, parameters_of
+from graphsim.layers.ends import Head, Stem
+from graphsim.precision import Precision
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ModelConfig:
+    """A model's structure. Only `lora_config` is meant to be assigned.
+
+    layers: one description per layer; equal ones are simulated once and repeated
+    layer_prefix: module path of a layer, `{}` standing for its index
+    max_positions: longest context the model was made for, 0 if unknown
+    precision: of a quantised checkpoint, None where the user chooses
+    published_parameters: the count its makers state, checked against the structure
+    notes: what the reader left out or assumed
+    """
+
+    name: str
+    hidden_size: int
+    stem: Stem
+    layers: tuple[Layer, ...]
+    head: Head
+    layer_prefix: str = "model.layers.{}."
+    max_positions: int = 0
+    precision: Precision | None = None
+    published_parameters: int = 0
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    lora_config: LoraConfig | None = None
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @property
+    def vocab_size(self) -> int:
+        """Entries of the token embedding."""
+        return self.stem.vocab_size
+
+    @property
+    def tied_embeddings(self) -> bool:
+        """Whether the output head uses the embedding's weights."""
+        return self.head.tied
+
+    @property
+    def num_parameters(self) -> int:
+        """Exact number of weights, tied embeddings once."""
+        ends = parameters_of(lambda scope: self.stem.build(scope), self.hidden_size)
+        ends += parameters_of(lambda scope: self.head.build(scope, _input(scope)), self.hidden_size)
+        layers = Counter(self.layers)
+        return ends + sum(
+            times * parameters_of(lambda scope, layer=layer: layer.build(scope, _input(scope)), self.hidden_size)  # type: ignore[misc]
+            for layer, times in layers.items()
+        )
+
+
+def _input(scope: Any) -> str:
+    from graphsim.ops import Input
+
+    return str(scope.add("input", Input(elems=scope.tokens * scope.hidden), []))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallelism:
+    """How many devices share the work, and in which way.
+
+    tp: tensor parallel; pp: pipeline stages; ep: expert parallel; dp: replicas that share the batch
+    sp: sequence parallel along the tensor-parallel group (arXiv 2205.05198): 1 or tp
+    micro_batches: the pipeline's; 0 = as many as stages, but no more than sequences
+    """
+
+    tp: Num = 1
+    pp: int = 1
+    ep: Num = 1
+    sp: Num = 1
+    dp: Num = 1
+    micro_batches: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError unless every degree is a whole number of at least 1."""
+        import numpy as np
+
+        for field in fields(self):
+            value, least = getattr(self, field.name), 0 if field.name == "micro_batches" else 1
+            try:
+                array = np.asarray(value, dtype=float)
+            except (TypeError, ValueError):
+                raise ConfigError(f"parallelism.{field.name} = {value!r} is not a whole number") from None
+            if not (np.all(np.isfinite(array)) and np.all(array >= least) and np.all(array == np.floor(array))):
+                raise ConfigError(f"parallelism.{field.name} = {value} is not allowed; expected whole numbers from {least}")
+        if np.any((np.asarray(self.sp) != 1) & (np.asarray(self.sp) != np.asarray(self.tp))):
+            raise ConfigError(f"parallelism.sp = {self.sp} is not allowed with tp = {self.tp}; expected 1 or tp")
+
+    @property
+    def devices(self) -> Num:
+        """Devices in all."""
+        return self.tp * self.pp * self.dp

@@ -1,0 +1,121 @@
+"""Softmax attention over a KV cache.
+
+pairs: query-key pairs attended, summed over the sequences; kv_tokens: cache rows read, likewise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from graphsim.ops.base import BF16, Op, OpType, Work
+from graphsim.ops.elementwise import cut_kv_heads
+from graphsim.precision import Format
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KvCache(Op):
+    """Appends the new keys and values and hands the cache on to attention.
+
+    new_tokens: rows appended; kv_tokens: rows that the step's attention reads
+    kept_tokens: rows that stay in memory, a window's worth at most for windowed layers
+    width: elements per token and head: keys plus values
+    """
+
+    op_type: ClassVar[OpType] = OpType.KV_CACHE
+
+    new_tokens: Num
+    kv_tokens: Num
+    kept_tokens: Num
+    kv_heads: Num
+    width: Num
+    kv: Format = BF16
+
+    def work(self) -> Work:
+        """Reads the new rows as activations, writes them in the cache's format."""
+        elems = self.new_tokens * self.kv_heads * self.width
+        return Work(input_bytes=elems * self.activations.bytes, write_bytes=elems * self.kv.bytes)
+
+    @property
+    def state_bytes(self) -> Num:
+        """The cache itself."""
+        return self.kept_tokens * self.kv_heads * self.width * self.kv.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """What attention reads."""
+        return self.kv_tokens * self.kv_heads * self.width
+
+    @property
+    def in_elems(self) -> Num | None:
+        """New keys and values."""
+        return self.new_tokens * self.kv_heads * self.width
+
+    def cut(self, ways: Num) -> KvCache:
+        """Heads are dealt out, and repeated when there are fewer than devices."""
+        return replace(self, kv_heads=cut_kv_heads(self.kv_heads, ways))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attention(Op):
+    """softmax(q k^T) v in one kernel (FlashAttention, arXiv 2205.14135): scores never leave the chip.
+
+    sequences, query_tokens (all), kv_tokens (all), pairs: sizes of the batch
+    head_dim of queries and keys, value_dim of values; window 0 = full attention
+    decode: one query per sequence, the engine's generation kernel
+    sinks: learned logits that join each softmax, one per head (StreamingLLM, arXiv 2309.17453)
+    """
+
+    op_type: ClassVar[OpType] = OpType.ATTENTION
+
+    sequences: Num
+    query_tokens: Num
+    kv_tokens: Num
+    pairs: Num
+    heads: Num
+    kv_heads: Num
+    head_dim: Num
+    value_dim: Num
+    window: Num = 0.0
+    decode: bool = False
+    sinks: Num = 0.0
+    kv: Format = BF16
+
+    def work(self) -> Work:
+        """flops = 2 pairs heads (head_dim + value_dim); reads queries and cache rows once, writes the result."""
+        act = self.activations.bytes
+        cache = self.kv_tokens * self.kv_heads * (self.head_dim + self.value_dim)
+        return Work(
+            flops=2.0 * self.pairs * self.heads * (self.head_dim + self.value_dim),
+            vector_flops=5.0 * self.pairs * self.heads,
+            input_bytes=self.query_tokens * self.heads * self.head_dim * act + cache * self.kv.bytes,
+            write_bytes=self.out_elems * act,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """The sinks."""
+        return self.sinks
+
+    @property
+    def matrix_format(self) -> str:
+        """Scores and sums are computed in the activations' format."""
+        return self.activations.compute
+
+    @property
+    def out_elems(self) -> Num:
+        """One value vector per query and head."""
+        return self.query_tokens * self.heads * self.value_dim
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Queries, and the cache rows that are read."""
+        cache = self.kv_tokens * self.kv_heads * (self.head_dim + self.value_dim)
+        return self.query_tokens * self.heads * self.head_dim + cache
+
+    def cut(self, ways: Num) -> Attention:
+        """Heads are dealt out over the devices."""
+        return replace(
+            self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways), sinks=self.sinks / ways
+        )

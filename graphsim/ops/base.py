@@ -1,0 +1,179 @@
+"""What a node of the graph is: a frozen operation with named dimensions and the work it demands.
+
+An op knows nothing of hardware. Its dimensions are numbers, or arrays over scenarios; formulas use
+arithmetic and numpy's elementwise functions only, so one path serves one scenario or a million.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import Enum, IntEnum
+from typing import Any, ClassVar
+
+from graphsim.precision import FORMATS, Format
+from graphsim.units import Num
+
+COMPUTE, NETWORK, COPY, HOST = "compute", "network", "copy", "host"
+"""Streams: operations on the same stream never run at the same time."""
+
+BF16 = FORMATS["bf16"]
+
+
+class OpType(IntEnum):
+    """Kinds of operations; 18 to 21 carry the numbers of the LoRA document."""
+
+    INPUT = 0
+    EMBEDDING = 1
+    GEMM = 2
+    ATTENTION = 3
+    NORM = 4
+    ROPE = 5
+    ACTIVATION = 6
+    ELEMENTWISE = 7
+    KV_CACHE = 8
+    SCAN = 9
+    CONVOLUTION = 10
+    ROUTER = 11
+    EXPERTS = 12
+    SAMPLE = 13
+    COLLECTIVE = 14
+    COPY = 15
+    LAUNCH = 16
+    REPEAT = 17
+    LORA_MERGE = 18
+    GEMM_LORA_A = 19
+    GEMM_LORA_B = 20
+    ADD = 21
+    LORA_KERNEL = 22
+    QUANTISE = 23
+    TOGETHER = 24
+
+
+class Residency(Enum):
+    """Where an op's operands live; the names are the LoRA document's."""
+
+    All_offchip = "All_offchip"
+    All_onchip = "All_onchip"
+
+
+class Sharding(Enum):
+    """How an op treats values that are cut over devices.
+
+    LINEAR carries any layout on, LOCAL works on its own part, WHOLE needs the full value,
+    COLUMN and ROW cut their weights, VOCAB cuts a table and yields partial sums.
+    """
+
+    LINEAR = "linear"
+    LOCAL = "local"
+    WHOLE = "whole"
+    COLUMN = "column"
+    ROW = "row"
+    VOCAB = "vocab"
+    REPLICATED = "replicated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """What an operation demands of a machine; says nothing of how fast the machine is.
+
+    flops: of matrix units, a multiply-add is 2
+    vector_flops: of the ordinary units, one per element and elementary step
+    weight_bytes, input_bytes: read from memory; write_bytes: written to it
+    message_bytes: sent by each device; message_hops: latency-bound steps on the interconnect
+    host_bytes: moved over the host link
+    """
+
+    flops: Num = 0.0
+    vector_flops: Num = 0.0
+    weight_bytes: Num = 0.0
+    input_bytes: Num = 0.0
+    write_bytes: Num = 0.0
+    message_bytes: Num = 0.0
+    message_hops: Num = 0.0
+    host_bytes: Num = 0.0
+
+    @property
+    def read_bytes(self) -> Num:
+        """Weights and inputs read from device memory."""
+        return self.weight_bytes + self.input_bytes
+
+    @property
+    def memory_bytes(self) -> Num:
+        """All traffic of device memory."""
+        return self.weight_bytes + self.input_bytes + self.write_bytes
+
+    def __add__(self, other: Work) -> Work:
+        return Work(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def __mul__(self, times: Num) -> Work:
+        return Work(**{f.name: getattr(self, f.name) * times for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Op:
+    """One operation. Passes make a new one with `dataclasses.replace`.
+
+    role: what it is for, such as `q_proj`; passes select by it
+    stream: operations of one stream run one after another
+    once: one-time work, which no steady-state step is charged for
+    activations: format of what flows in and out
+    layer: which layer of a repeat's body it belongs to
+    """
+
+    op_type: ClassVar[OpType] = OpType.INPUT
+    residency: ClassVar[Residency] = Residency.All_offchip
+    sharding: ClassVar[Sharding] = Sharding.LOCAL
+
+    role: str = ""
+    stream: str = COMPUTE
+    once: bool = False
+    activations: Format = BF16
+    layer: int = 0
+
+    def work(self) -> Work:
+        """What the operation demands of a machine."""
+        return Work()
+
+    @property
+    def parameters(self) -> Num:
+        """Weights that the operation owns, in elements, per device."""
+        return 0.0
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Memory that its weights occupy, per device."""
+        return self.parameters * self.activations.bytes
+
+    @property
+    def state_bytes(self) -> Num:
+        """Memory that outlives the step: KV cache or recurrent state, per device."""
+        return 0.0
+
+    @property
+    def out_elems(self) -> Num:
+        """Elements of the result; the bytes are `out_elems * activations.bytes`."""
+        raise NotImplementedError
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """Elements of the named parts of the result, where users may take a part of it."""
+        return {}
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Elements expected from all inputs together; None where any size will do."""
+        return None
+
+    def cut(self, ways: Num) -> Op:
+        """The share of one of `ways` devices when the op works on a cut value."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it is cut")
+
+    def dims(self) -> dict[str, Num]:
+        """The numeric fields by name, for tables and pictures."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if is_number(value) and name != "layer"}
+
+
+def is_number(value: Any) -> bool:
+    """True for a number or an array, false for flags and everything else."""
+    return not isinstance(value, bool | str) and (isinstance(value, int | float) or hasattr(value, "dtype"))

@@ -1,0 +1,94 @@
+"""Communication between devices. `elems` is the whole value's size; work is per device.
+
+Traffic and steps of ring algorithms: Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
+Operations in MPICH", 2005, sections 4.1 to 4.4. A group of one device does nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphsim.ops.base import NETWORK, Op, OpType, Sharding, Work
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Collective(Op):
+    """Communication over a `group` of devices."""
+
+    op_type: ClassVar[OpType] = OpType.COLLECTIVE
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+
+    elems: Num
+    group: Num
+    stream: str = NETWORK
+
+    @property
+    def payload_bytes(self) -> Num:
+        """Size of the whole value."""
+        return self.elems * self.activations.bytes
+
+    @property
+    def share(self) -> Num:
+        """(g - 1) / g: the part of a value that belongs to the others."""
+        return (self.group - 1.0) / self.group
+
+    @property
+    def out_elems(self) -> Num:
+        """The whole value."""
+        return self.elems
+
+    def cut(self, ways: Num) -> Collective:
+        """Communication is never cut again."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AllReduce(Collective):
+    """Every device ends with the sum of all values."""
+
+    def work(self) -> Work:
+        """2 (g-1)/g of the payload in 2 (g-1) steps."""
+        return Work(message_bytes=2.0 * self.share * self.payload_bytes, message_hops=2.0 * (self.group - 1.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AllGather(Collective):
+    """Every device ends with all parts of a cut value."""
+
+    def work(self) -> Work:
+        """(g-1)/g of the payload in g-1 steps."""
+        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.group - 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReduceScatter(Collective):
+    """Every device ends with its part of the sum."""
+
+    def work(self) -> Work:
+        """(g-1)/g of the payload in g-1 steps."""
+        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.group - 1.0)
+
+    @property
+    def out_elems(self) -> Num:
+        """One part."""
+        return self.elems / self.group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AllToAll(Collective):
+    """Every device sends a different part to every other; `elems` is what one device holds."""
+
+    def work(self) -> Work:
+        """(g-1)/g of what a device holds, in g-1 steps."""
+        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.group - 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SendReceive(Collective):
+    """Hands a value to one other device; `group` is the reach: how many devices the link must span."""
+
+    def work(self) -> Work:
+        """The payload, in one step."""
+        return Work(message_bytes=self.payload_bytes, message_hops=1.0)

@@ -1,0 +1,175 @@
+"""Operations bound by bytes: norms, activations, rotary embedding, residual adds, sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from graphsim.ops.base import Op, OpType, Sharding, Work
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Elementwise(Op):
+    """`reads` values of `elems` elements in, one out, `steps` elementary operations each."""
+
+    op_type: ClassVar[OpType] = OpType.ELEMENTWISE
+
+    elems: Num
+    reads: Num = 1.0
+    steps: Num = 1.0
+
+    def work(self) -> Work:
+        """Each input is read once, the result written once."""
+        moved = self.elems * self.activations.bytes
+        return Work(vector_flops=self.elems * self.steps, input_bytes=self.reads * moved, write_bytes=moved)
+
+    @property
+    def out_elems(self) -> Num:
+        """As many as of each input."""
+        return self.elems
+
+    @property
+    def in_elems(self) -> Num | None:
+        """`reads` times the elements."""
+        return self.reads * self.elems
+
+    def cut(self, ways: Num) -> Elementwise:
+        """An equal share of the elements."""
+        return replace(self, elems=self.elems / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Activation(Elementwise):
+    """A nonlinearity; gated MLPs multiply it by a second input."""
+
+    op_type: ClassVar[OpType] = OpType.ACTIVATION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Add(Elementwise):
+    """The sum of two values; linear, so a sum of partial sums is a partial sum."""
+
+    op_type: ClassVar[OpType] = OpType.ADD
+    sharding: ClassVar[Sharding] = Sharding.LINEAR
+
+    reads: Num = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Norm(Op):
+    """Normalises `rows` rows of `width`; `vectors` learned vectors (RMSNorm 1, LayerNorm with bias 2, none 0).
+
+    local: each row lies on one device when the value is cut (per-head norms of queries and keys)
+    """
+
+    op_type: ClassVar[OpType] = OpType.NORM
+
+    rows: Num
+    width: Num
+    vectors: Num = 1.0
+    local: bool = False
+    module: str = ""
+
+    def work(self) -> Work:
+        """Reads the rows and the learned vectors, writes the rows; about four steps per element."""
+        moved = self.rows * self.width * self.activations.bytes
+        return Work(
+            vector_flops=4.0 * self.rows * self.width,
+            weight_bytes=self.parameters * self.activations.bytes,
+            input_bytes=moved,
+            write_bytes=moved,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """The learned vectors."""
+        return self.vectors * self.width
+
+    @property
+    def out_elems(self) -> Num:
+        """rows times width."""
+        return self.rows * self.width
+
+    @property
+    def in_elems(self) -> Num | None:
+        """rows times width."""
+        return self.rows * self.width
+
+    def cut(self, ways: Num) -> Norm:
+        """A share of the rows; every device keeps the learned vectors."""
+        return replace(self, rows=self.rows / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rope(Op):
+    """Rotary embedding of queries and keys (arXiv 2104.09864), in one kernel; parts `q` and `k`."""
+
+    op_type: ClassVar[OpType] = OpType.ROPE
+
+    tokens: Num
+    heads: Num
+    kv_heads: Num
+    head_dim: Num
+
+    def work(self) -> Work:
+        """Reads and writes both; about three steps per element."""
+        moved = self.out_elems * self.activations.bytes
+        return Work(vector_flops=3.0 * self.out_elems, input_bytes=moved, write_bytes=moved)
+
+    @property
+    def out_elems(self) -> Num:
+        """Queries and keys together."""
+        return self.tokens * (self.heads + self.kv_heads) * self.head_dim
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """`q` and `k`."""
+        row = self.tokens * self.head_dim
+        return {"q": row * self.heads, "k": row * self.kv_heads}
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Queries and keys together."""
+        return self.out_elems
+
+    def cut(self, ways: Num) -> Rope:
+        """Heads are dealt out; key heads are repeated when there are fewer than devices."""
+        return replace(self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways))
+
+
+def cut_kv_heads(kv_heads: Num, ways: Num) -> Num:
+    """Key/value heads on each of `ways` devices; at least one, since a head is never cut."""
+    import numpy as np
+
+    return np.maximum(kv_heads / ways, np.minimum(kv_heads, 1.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sample(Op):
+    """Picks a token from the logits of `rows` positions over `vocab` entries."""
+
+    op_type: ClassVar[OpType] = OpType.SAMPLE
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+
+    rows: Num
+    vocab: Num
+
+    def work(self) -> Work:
+        """One pass over the logits; writes one id per row."""
+        logits = self.rows * self.vocab
+        return Work(vector_flops=logits, input_bytes=logits * self.activations.bytes, write_bytes=8.0 * self.rows)
+
+    @property
+    def out_elems(self) -> Num:
+        """One id per row."""
+        return self.rows
+
+    @property
+    def in_elems(self) -> Num | None:
+        """All logits."""
+        return self.rows * self.vocab
+
+    def cut(self, ways: Num) -> Sample:
+        """Not cut: it needs the whole row."""
+        return self

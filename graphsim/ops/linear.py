@@ -1,0 +1,152 @@
+"""Matrix products with weights. m rows (tokens), k inputs, n outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
+from graphsim.precision import Format
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A named slice of a GEMM's outputs, `width` wide, cut at most `units` ways (0 = no limit)."""
+
+    name: str
+    width: Num
+    units: Num = 0.0
+
+    def cut(self, ways: Num) -> Part:
+        """The slice of one of `ways` devices."""
+        return replace(self, width=self.width / limited(ways, self.units))
+
+
+def limited(ways: Num, units: Num) -> Num:
+    """How many ways `ways` devices really cut something of `units` units: heads are repeated beyond their number."""
+    return np.minimum(ways, units) if np.any(units) else ways
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gemm(Op):
+    """x[m, k] @ w[k, n] with resident weights.
+
+    split: how tensor parallelism cuts the weights: COLUMN cuts n, ROW cuts k, REPLICATED keeps a copy
+    units: at most this many ways (heads, for attention projections); 0 = no limit
+    bias: of n elements; it stays whole under a ROW split
+    shared: the weights belong to another op (tied embeddings) and are not counted again
+    module: path as PEFT sees it, `{}` standing for the layer's index; "" where no adapter can go
+    linear: PEFT's all-linear reaches it (nn.Linear and Conv1D but the output head)
+    tags: names of the LoRA document's targeting table that mean this op
+    pack: engines launch the Gemms of one pack as one kernel of this name
+    parts: named slices of the outputs (natively fused or packed projections); their widths add up to n
+    """
+
+    op_type: ClassVar[OpType] = OpType.GEMM
+
+    m: Num
+    n: Num
+    k: Num
+    split: Sharding = Sharding.REPLICATED
+    units: Num = 0.0
+    bias: bool = False
+    shared: bool = False
+    weights: Format = BF16
+    module: str = ""
+    linear: bool = True
+    tags: tuple[str, ...] = ()
+    pack: str = ""
+    parts: tuple[Part, ...] = ()
+
+    def work(self) -> Work:
+        """flops = 2mnk; reads w and x, writes y. Nothing at all where n or k is 0."""
+        live = np.minimum(self.n * self.k, 1.0)
+        act = self.activations.bytes
+        return Work(
+            flops=2.0 * self.m * self.n * self.k,
+            weight_bytes=self.n * self.k * self.weights.bytes * np.minimum(self.m, 1.0),
+            input_bytes=self.m * self.k * act * live,
+            write_bytes=self.m * self.n * act * live,
+        )
+
+    @property
+    def matrix_format(self) -> str:
+        """The number format whose peak applies."""
+        return self.weights.compute or self.activations.compute
+
+    @property
+    def parameters(self) -> Num:
+        """nk, and n for a bias; none where the weights are shared."""
+        return 0.0 if self.shared else self.n * self.k + (self.n if self.bias else 0.0)
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Weights in their format, bias in the activations'."""
+        if self.shared:
+            return 0.0
+        return self.n * self.k * self.weights.bytes + (self.n * self.activations.bytes if self.bias else 0.0)
+
+    @property
+    def out_elems(self) -> Num:
+        """mn."""
+        return self.m * self.n
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """Elements of each named slice."""
+        return {part.name: self.m * part.width for part in self.parts}
+
+    @property
+    def in_elems(self) -> Num | None:
+        """mk."""
+        return self.m * self.k
+
+    def cut(self, ways: Num) -> Gemm:
+        """n / ways for a COLUMN split, slice by slice; k / ways for a ROW split."""
+        if self.split is Sharding.COLUMN and self.parts:
+            parts = tuple(part.cut(ways) for part in self.parts)
+            return replace(self, parts=parts, n=sum((part.width for part in parts), start=0.0))
+        if self.split is Sharding.COLUMN:
+            return replace(self, n=self.n / limited(ways, self.units))
+        if self.split is Sharding.ROW:
+            return replace(self, k=self.k / limited(ways, self.units))
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Embedding(Op):
+    """A table look-up of `tokens` rows of `width` in a table of `entries`.
+
+    Tensor parallelism cuts the entries (Megatron-LM, arXiv 1909.08053, section 3); each rank's result is partial.
+    """
+
+    op_type: ClassVar[OpType] = OpType.EMBEDDING
+    sharding: ClassVar[Sharding] = Sharding.VOCAB
+
+    tokens: Num
+    entries: Num
+    width: Num
+    whole: bool = False
+    module: str = ""
+
+    def work(self) -> Work:
+        """Reads and writes the looked-up rows only."""
+        moved = self.tokens * self.width * self.activations.bytes
+        return Work(input_bytes=moved, write_bytes=moved)
+
+    @property
+    def parameters(self) -> Num:
+        """The whole table."""
+        return self.entries * self.width
+
+    @property
+    def out_elems(self) -> Num:
+        """One row per token."""
+        return self.tokens * self.width
+
+    def cut(self, ways: Num) -> Embedding:
+        """Cut over entries; position tables (`whole`) are not."""
+        return self if self.whole else replace(self, entries=self.entries / ways)

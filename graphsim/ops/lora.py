@@ -1,0 +1,112 @@
+"""The operations that an adapter adds: y = W x + (alpha / r) B (A x).
+
+`adapters` distinct adapters are present in the batch; each brings weights of its own, so weight traffic
+grows with them while the flops of a token do not. A rank of 0 is no work at all.
+Source: LoRA, arXiv 2106.09685, section 4.1; many adapters in one batch: Punica, arXiv 2310.18547, section 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.elementwise import Add
+from graphsim.ops.linear import Gemm, limited
+from graphsim.precision import Format
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraGemm(Gemm):
+    """A factor of an adapter, applied to `m` rows that spread over `adapters` distinct adapters."""
+
+    residency: ClassVar[Residency] = Residency.All_offchip
+
+    adapters: Num = 1.0
+
+    def work(self) -> Work:
+        """flops = 2mnk; reads every present adapter's factor once; no rows, no work."""
+        live = np.minimum(self.n * self.k, 1.0)
+        act = self.activations.bytes
+        present = np.minimum(self.adapters, self.m)
+        return Work(
+            flops=2.0 * self.m * self.n * self.k,
+            weight_bytes=present * self.n * self.k * self.weights.bytes,
+            input_bytes=self.m * self.k * act * live,
+            write_bytes=self.m * self.n * act * live,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """Of one adapter; adapters are counted apart from the model's own weights."""
+        return self.n * self.k
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraA(LoraGemm):
+    """The down projection: k inputs to n = rank."""
+
+    op_type: ClassVar[OpType] = OpType.GEMM_LORA_A
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraB(LoraGemm):
+    """The up projection: k = rank to n outputs."""
+
+    op_type: ClassVar[OpType] = OpType.GEMM_LORA_B
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraAdd(Add):
+    """Adds the adapter's result to the base's; counted as mn flops, as the LoRA document does."""
+
+    def work(self) -> Work:
+        """Reads two values, writes one."""
+        moved = self.elems * self.activations.bytes
+        return Work(flops=self.elems, input_bytes=2.0 * moved, write_bytes=moved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraMerge(Op):
+    """W' = W + (alpha / r) B A, once, ahead of a GEMM with k inputs and n outputs; independent of tokens."""
+
+    op_type: ClassVar[OpType] = OpType.LORA_MERGE
+    residency: ClassVar[Residency] = Residency.All_offchip
+
+    n: Num
+    k: Num
+    rank: Num
+    split: Sharding = Sharding.REPLICATED
+    units: Num = 0.0
+    once: bool = True
+    weights: Format = BF16
+    adapter: Format = BF16
+
+    def work(self) -> Work:
+        """flops = 2nrk; reads W, A and B, writes W'."""
+        live = np.minimum(self.rank, 1.0)
+        weight = self.n * self.k * self.weights.bytes * live
+        factors = self.rank * (self.n + self.k) * self.adapter.bytes
+        return Work(flops=2.0 * self.n * self.rank * self.k, weight_bytes=weight + factors, write_bytes=weight)
+
+    @property
+    def matrix_format(self) -> str:
+        """Factors are multiplied in the adapter's format."""
+        return self.adapter.compute
+
+    @property
+    def out_elems(self) -> Num:
+        """The merged weight is used in place; nothing flows along the edge."""
+        return 0.0
+
+    def cut(self, ways: Num) -> LoraMerge:
+        """Cut where its base is cut: B with a column-parallel base, A with a row-parallel one."""
+        ways = limited(ways, self.units)
+        if self.split is Sharding.COLUMN:
+            return replace(self, n=self.n / ways)
+        if self.split is Sharding.ROW:
+            return replace(self, k=self.k / ways)
+        return self

@@ -1,0 +1,129 @@
+"""Nodes that shape a graph rather than compute: entry, repetition, kernels that run as one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import ClassVar
+
+import networkx as nx
+
+from graphsim.ops.base import HOST, Op, OpType, Sharding, Work
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Input(Op):
+    """Where a block's incoming value enters; no work, no time."""
+
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+
+    elems: Num
+
+    @property
+    def out_elems(self) -> Num:
+        """The value that enters."""
+        return self.elems
+
+    def cut(self, ways: Num) -> Input:
+        """A share of the elements."""
+        return replace(self, elems=self.elems / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Join(Op):
+    """Several values seen as one; nothing moves."""
+
+    elems: Num
+
+    @property
+    def out_elems(self) -> Num:
+        """All of them together."""
+        return self.elems
+
+    @property
+    def in_elems(self) -> Num | None:
+        """All of them together."""
+        return self.elems
+
+    def cut(self, ways: Num) -> Join:
+        """A share of the elements."""
+        return replace(self, elems=self.elems / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Repeat(Op):
+    """`times` identical blocks in a chain; the body's last node is its result.
+
+    first_layer: index of the first layer it stands for
+    layers: how many layers one body holds; a body node's `{}` module path counts from its own `layer`
+    """
+
+    op_type: ClassVar[OpType] = OpType.REPEAT
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+
+    body: nx.DiGraph
+    times: int
+    first_layer: int = 0
+    layers: int = 1
+
+    @property
+    def result(self) -> str:
+        """Name of the body's last node."""
+        return str(next(reversed(self.body.nodes)))
+
+    @property
+    def out_elems(self) -> Num:
+        """What the body's last node yields."""
+        out: Num = self.body.nodes[self.result]["op"].out_elems
+        return out
+
+    def cut(self, ways: Num) -> Repeat:
+        """Bodies are cut node by node."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Together(Op):
+    """Kernels that share the device at the same time: one op whose work is the sum of theirs."""
+
+    op_type: ClassVar[OpType] = OpType.TOGETHER
+
+    parts: tuple[Op, ...]
+
+    def work(self) -> Work:
+        """The sum of the parts' work."""
+        return reduce(add, (part.work() for part in self.parts))
+
+    @property
+    def parameters(self) -> Num:
+        """The sum of the parts' weights."""
+        return sum((part.parameters for part in self.parts), start=0.0)
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """The sum of the parts' weights in bytes."""
+        return sum((part.weight_storage_bytes for part in self.parts), start=0.0)
+
+    @property
+    def out_elems(self) -> Num:
+        """What the last part yields."""
+        return self.parts[-1].out_elems
+
+    def cut(self, ways: Num) -> Together:
+        """Each part is cut."""
+        return replace(self, parts=tuple(part.cut(ways) for part in self.parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Launch(Op):
+    """The host's start of one kernel; its time is the hardware's eager launch time."""
+
+    op_type: ClassVar[OpType] = OpType.LAUNCH
+    stream: str = HOST
+
+    @property
+    def out_elems(self) -> Num:
+        """Nothing flows."""
+        return 0.0

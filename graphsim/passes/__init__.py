@@ -1,0 +1,1 @@
+"""Passes: from graph to graph, none of which knows hardware or cost."""

@@ -1,0 +1,148 @@
+"""Tensor and sequence parallelism by layout propagation; knows nothing of adapters.
+
+Every value is replicated, sharded over features, a partial sum, or sharded over tokens. Linear ops carry a layout
+on, all others say what they need, and a collective appears exactly where a layout does not fit
+(Megatron-LM, arXiv 1909.08053; sequence parallelism: arXiv 2205.05198).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+
+import networkx as nx
+
+from graphsim.graph import Step, Value, add, rewrite
+from graphsim.ops import (
+    AllGather,
+    AllReduce,
+    Collective,
+    Gemm,
+    Input,
+    Norm,
+    Op,
+    ReduceScatter,
+    Repeat,
+    Sharding,
+)
+from graphsim.units import Num
+
+
+class Layout(Enum):
+    """How a value lies on the devices of a tensor-parallel group."""
+
+    REPLICATED = "replicated"
+    SHARDED = "sharded"
+    PARTIAL = "partial"
+    SEQUENCE = "sequence"
+
+
+R, S, P, SEQ = Layout.REPLICATED, Layout.SHARDED, Layout.PARTIAL, Layout.SEQUENCE
+
+_COLLECTIVES: dict[tuple[Layout, Layout], type[Collective]] = {
+    (P, R): AllReduce,
+    (P, SEQ): ReduceScatter,
+    (S, R): AllGather,
+    (SEQ, R): AllGather,
+}
+"""What it takes to bring a value from one layout to another; slicing a replicated value is free."""
+
+_SUFFIX = {AllReduce: "all_reduce", ReduceScatter: "reduce_scatter", AllGather: "all_gather"}
+
+
+def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiGraph:
+    """The share of one of `tp` devices, with the collectives that its layouts demand.
+
+    sequence_parallel: the residual stream is cut over tokens, so all-reduces become reduce-scatter and all-gather
+    """
+    return _Sharder(tp, SEQ if sequence_parallel else R).run(graph, R)
+
+
+class _Sharder:
+    """The rule for one graph (or body): remembers each value's layout and the collectives already added."""
+
+    def __init__(self, tp: Num, residual: Layout) -> None:
+        self.tp, self.residual = tp, residual
+        self.incoming = R
+        self.layouts: dict[str, Layout] = {}
+        self.whole: dict[str, Op] = {}
+        self.brought: dict[tuple[Value, Layout], str] = {}
+
+    def run(self, graph: nx.DiGraph, incoming: Layout) -> nx.DiGraph:
+        """The sharded graph; a partial or cut result at its end is completed, for the next block or the user."""
+        self.incoming = incoming
+        out = rewrite(graph, self.rule, body=lambda repeat: _Sharder(self.tp, self.residual).run(repeat.body, self.residual))
+        last = Value(next(reversed(out.nodes)))
+        for name, op, inputs in self._bring(last, self.layouts[last.node], self.residual):
+            add(out, name, op, inputs)
+        return out
+
+    def rule(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+        """Cut the op as its inputs' layouts say, behind the collectives that it needs."""
+        wanted, layout = self._decide(op, [self.layouts[value.node] for value in inputs])
+        placed = []
+        for value in inputs:
+            target = wanted if wanted is not None else self.layouts[value.node]
+            yield from self._bring(value, self.layouts[value.node], target)
+            placed.append(self._brought(value, target))
+        self.layouts[name], self.whole[name] = layout, op
+        yield name, self._cut(op, layout), placed
+
+    def _cut(self, op: Op, layout: Layout) -> Op:
+        weights_cut = isinstance(op, Gemm) or op.sharding in (Sharding.VOCAB, Sharding.COLUMN, Sharding.ROW)
+        return op.cut(self.tp) if weights_cut or layout in (S, SEQ) else op
+
+    def _decide(self, op: Op, arriving: list[Layout]) -> tuple[Layout | None, Layout]:
+        """The layout that all inputs must have (None: as they come) and the result's."""
+        sharding = getattr(op, "split", op.sharding)
+        if isinstance(op, Repeat):
+            return self.residual, self.residual
+        if isinstance(op, Input):
+            return None, self.incoming
+        if sharding is Sharding.COLUMN:
+            return R, S
+        if sharding is Sharding.ROW:
+            return (S if set(arriving) <= {R, S} else R), P
+        if sharding is Sharding.VOCAB:
+            return None, R if getattr(op, "whole", False) else P
+        if sharding is Sharding.REPLICATED:
+            return (None, P) if set(arriving) == {P} else (R, R)
+        if sharding is Sharding.WHOLE:
+            return R, R
+        if sharding is Sharding.LINEAR:
+            return self._linear(set(arriving))
+        return self._local(op, set(arriving))
+
+    def _linear(self, arriving: set[Layout]) -> tuple[Layout | None, Layout]:
+        if len(arriving) == 1:
+            return None, arriving.pop()
+        if arriving == {R, S}:
+            return None, S
+        return self.residual, self.residual
+
+    def _local(self, op: Op, arriving: set[Layout]) -> tuple[Layout | None, Layout]:
+        if isinstance(op, Norm) and not op.local:
+            target = self.residual if arriving & {P, SEQ} else R
+            return target, target
+        if arriving <= {R, S}:
+            return None, S if S in arriving else R
+        if arriving == {SEQ}:
+            return None, SEQ
+        return R, R
+
+    def _bring(self, value: Value, have: Layout, target: Layout) -> Iterator[Step]:
+        kind = _COLLECTIVES.get((have, target))
+        if kind is None or (value, target) in self.brought:
+            return
+        source = self.whole[value.node]
+        sizes = source.out_parts
+        elems = sum((sizes[part] for part in value.parts), start=0.0) if value.parts else source.out_elems
+        name = ".".join([value.node, *value.parts, _SUFFIX[kind]])
+        op = kind(role=_SUFFIX[kind], elems=elems, group=self.tp, activations=source.activations, layer=source.layer)
+        self.brought[value, target] = name
+        self.layouts[name], self.whole[name] = target, op
+        yield name, op, [Value(value.node)]
+
+    def _brought(self, value: Value, target: Layout) -> Value:
+        name = self.brought.get((value, target))
+        return Value(name) if name else value
