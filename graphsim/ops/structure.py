@@ -13,6 +13,12 @@ from graphsim.ops.base import HOST, Op, OpType, Sharding, Work
 from graphsim.units import Num
 
 
+def last_node(graph: nx.DiGraph) -> str:
+    """Name of the node launched last: a block's result."""
+    *_, last = graph
+    return str(last)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Input(Op):
     """Where a block's incoming value enters; no work, no time."""
@@ -71,7 +77,7 @@ class Repeat(Op):
     @property
     def result(self) -> str:
         """Name of the body's last node."""
-        return str(next(reversed(self.body.nodes)))
+        return last_node(self.body)
 
     @property
     def out_elems(self) -> Num:

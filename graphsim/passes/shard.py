@@ -25,6 +25,7 @@ from graphsim.ops import (
     Repeat,
     Sharding,
 )
+from graphsim.ops.structure import last_node
 from graphsim.units import Num
 
 
@@ -71,11 +72,14 @@ class _Sharder:
     def run(self, graph: nx.DiGraph, incoming: Layout) -> nx.DiGraph:
         """The sharded graph; a partial or cut result at its end is completed, for the next block or the user."""
         self.incoming = incoming
-        out = rewrite(graph, self.rule, body=lambda repeat: _Sharder(self.tp, self.residual).run(repeat.body, self.residual))
-        last = Value(next(reversed(out.nodes)))
+        out = rewrite(graph, self.rule, body=self._body)
+        last = Value(last_node(out))
         for name, op, inputs in self._bring(last, self.layouts[last.node], self.residual):
             add(out, name, op, inputs)
         return out
+
+    def _body(self, repeat: Repeat) -> nx.DiGraph:
+        return _Sharder(self.tp, self.residual).run(repeat.body, self.residual)
 
     def rule(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
         """Cut the op as its inputs' layouts say, behind the collectives that it needs."""
