@@ -13,8 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
-from graphsim.ops.elementwise import Add
-from graphsim.ops.linear import Gemm, limited
+from graphsim.ops.linear import Gemm, Part, limited
 from graphsim.precision import Format
 from graphsim.units import Num
 
@@ -60,13 +59,44 @@ class LoraB(LoraGemm):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LoraAdd(Add):
-    """Adds the adapter's result to the base's; counted as mn flops, as the LoRA document does."""
+class LoraAdd(Op):
+    """Adds the adapter's result, `rows` rows of n, to the base's m rows; linear, so partial sums stay partial."""
+
+    op_type: ClassVar[OpType] = OpType.ADD
+    sharding: ClassVar[Sharding] = Sharding.LINEAR
+
+    m: Num
+    n: Num
+    rows: Num
+    units: Num = 0.0
+    parts: tuple[Part, ...] = ()
 
     def work(self) -> Work:
-        """Reads two values, writes one."""
-        moved = self.elems * self.activations.bytes
-        return Work(flops=self.elems, input_bytes=2.0 * moved, write_bytes=moved)
+        """Counted as rows * n flops, as the LoRA document does; reads two values, writes one."""
+        elems = self.rows * self.n
+        moved = elems * self.activations.bytes
+        return Work(flops=elems, input_bytes=2.0 * moved, write_bytes=moved)
+
+    @property
+    def matrix_format(self) -> str:
+        """The activations'."""
+        return self.activations.compute
+
+    @property
+    def out_elems(self) -> Num:
+        """mn: the base's result with the adapter's added in place."""
+        return self.m * self.n
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """The base's named slices."""
+        return {part.name: self.m * part.width for part in self.parts}
+
+    def cut(self, ways: Num) -> LoraAdd:
+        """n is cut as the base's outputs are."""
+        parts = tuple(part.cut(ways) for part in self.parts)
+        n = sum((part.width for part in parts), start=0.0) if parts else self.n / limited(ways, self.units)
+        return replace(self, n=n, parts=parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

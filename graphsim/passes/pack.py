@@ -25,8 +25,16 @@ def pack(graph: nx.DiGraph) -> nx.DiGraph:
         if name not in home:
             add(out, name, op, inputs)
         elif home[name] not in out:
-            add(out, home[name], _packed(graph, home[name], groups[home[name]]), inputs)
+            members = groups[home[name]]
+            merges = _one_time_inputs(graph, members, out)
+            add(out, home[name], _packed(graph, home[name], members), [*inputs, *merges])
     return out
+
+
+def _one_time_inputs(graph: nx.DiGraph, members: list[str], out: nx.DiGraph) -> list[str]:
+    """Merges of all members, added ahead of the packed kernel; they take no inputs of their own."""
+    merges = [p for member in members for p in graph.predecessors(member) if graph.nodes[p]["op"].once]
+    return [add(out, merge, graph.nodes[merge]["op"]) for merge in merges]
 
 
 def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:

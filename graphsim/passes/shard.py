@@ -19,6 +19,8 @@ from graphsim.ops import (
     Collective,
     Gemm,
     Input,
+    LoraAdd,
+    LoraMerge,
     Norm,
     Op,
     ReduceScatter,
@@ -83,10 +85,11 @@ class _Sharder:
 
     def rule(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
         """Cut the op as its inputs' layouts say, behind the collectives that it needs."""
-        wanted, layout = self._decide(op, [self.layouts[value.node] for value in inputs])
+        flowing = [value for value in inputs if not self.whole[value.node].once]
+        wanted, layout = self._decide(op, [self.layouts[value.node] for value in flowing])
         placed = []
         for value in inputs:
-            target = wanted if wanted is not None else self.layouts[value.node]
+            target = wanted if wanted is not None and value in flowing else self.layouts[value.node]
             yield from self._bring(value, self.layouts[value.node], target)
             placed.append(self._brought(value, target))
         self.layouts[name], self.whole[name] = layout, op
@@ -99,6 +102,8 @@ class _Sharder:
     def _decide(self, op: Op, arriving: list[Layout]) -> tuple[Layout | None, Layout]:
         """The layout that all inputs must have (None: as they come) and the result's."""
         sharding = getattr(op, "split", op.sharding)
+        if isinstance(op, LoraMerge):
+            return None, S
         if isinstance(op, Repeat):
             return self.residual, self.residual
         if isinstance(op, Input):
@@ -114,14 +119,16 @@ class _Sharder:
         if sharding is Sharding.WHOLE:
             return R, R
         if sharding is Sharding.LINEAR:
-            return self._linear(set(arriving))
+            return self._linear(op, set(arriving))
         return self._local(op, set(arriving))
 
-    def _linear(self, arriving: set[Layout]) -> tuple[Layout | None, Layout]:
+    def _linear(self, op: Op, arriving: set[Layout]) -> tuple[Layout | None, Layout]:
         if len(arriving) == 1:
             return None, arriving.pop()
         if arriving == {R, S}:
             return None, S
+        if arriving == {P, S} and isinstance(op, LoraAdd):  # a slice is added into its place of the partial sum
+            return None, P
         return self.residual, self.residual
 
     def _local(self, op: Op, arriving: set[Layout]) -> tuple[Layout | None, Layout]:

@@ -1,0 +1,164 @@
+"""Adapters enter the graph: three nodes around each matched GEMM (dynamic), or one in front of it (merge).
+
+A factor is cut where its base is cut: a column-parallel base cuts B over n, a row-parallel one cuts A over k and
+its partial result rides on the base's all-reduce. Sharding itself needs no knowledge of adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
+
+import networkx as nx
+import numpy as np
+
+from graphsim.errors import ConfigError
+from graphsim.graph import Step, Value, add, inputs_of
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.targets import Targets, fail_if_unmatched
+from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
+from graphsim.precision import FORMATS
+from graphsim.units import Num
+
+
+def inject(graph: nx.DiGraph, lora: LoraConfig | None) -> nx.DiGraph:
+    """The graph with the adapter's nodes; the graph itself where there is no adapter.
+
+    Layers whose modules get different ranks are told apart, so one repeat may become several.
+    Raises ConfigError for a target that matches nothing, listing what could match.
+    """
+    if lora is None or not lora.enabled:
+        return graph
+    injector = _Injector(lora)
+    out = injector.run(graph, first=0, period=1)
+    fail_if_unmatched(lora, graph, injector.reached)
+    return out
+
+
+def lora_parameters_of(graph: nx.DiGraph) -> Num:
+    """Weights of one adapter as injected in a graph: r (k + n) per module, summed over layers."""
+    total: Num = 0.0
+    for _, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat):
+            total = total + op.times * lora_parameters_of(op.body)
+        elif isinstance(op, LoraA | LoraB):
+            total = total + op.parameters
+        elif isinstance(op, LoraMerge):
+            total = total + op.rank * (op.n + op.k)
+    return total
+
+
+class _Injector:
+    def __init__(self, lora: LoraConfig) -> None:
+        self.lora, self.targets = lora, Targets(lora)
+        self.format = FORMATS[lora.lora_dtype]
+        self.reached = False
+
+    def run(self, graph: nx.DiGraph, first: int, period: int) -> nx.DiGraph:
+        """Replay a graph whose layer offsets count from layer `first`."""
+        out, moved = nx.DiGraph(), dict[str, str]()
+        for name, op in graph.nodes(data="op"):
+            inputs = [Value(moved[value.node], value.parts) for value in inputs_of(graph, name)]
+            if isinstance(op, Repeat):
+                steps = self._repeat(name, op, inputs)
+            else:
+                steps = self._op(name, op, inputs, first)
+            for new, new_op, new_inputs in steps:
+                moved[name] = add(out, new, new_op, new_inputs)
+        return out
+
+    def _key(self, op: Op, first: int) -> int | None:
+        if not isinstance(op, Gemm) or not op.module:
+            return None
+        return self.targets.key(op, op.module.replace("{}", str(first + op.layer)))
+
+    def _repeat(self, name: str, op: Repeat, inputs: list[Value]) -> Iterator[Step]:
+        def keys(i: int) -> tuple[int | None, ...]:
+            first = op.first_layer + i * op.layers
+            return tuple(self._key(inner, first) for _, inner in op.body.nodes(data="op"))
+
+        for _, group in groupby(range(op.times), keys):
+            turns = list(group)
+            first = op.first_layer + turns[0] * op.layers
+            last = first + len(turns) * op.layers - 1
+            whole = len(turns) == op.times
+            step = name if whole else f"layers_{first}_{last}" if last > first else f"layer_{first}"
+            body = self.run(op.body, first, op.layers)
+            yield step, replace(op, body=body, times=len(turns), first_layer=first), inputs
+            inputs = [Value(step)]
+
+    def _op(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
+        key = self._key(op, first)
+        if key is None or not isinstance(op, Gemm):
+            yield name, op, inputs
+            return
+        self.reached = True
+        rank = self.targets.rank(key)
+        yield from (self._merge if self.lora.strategy == "merge" else self._dynamic)(name, op, inputs, rank)
+
+    def _merge(self, name: str, op: Gemm, inputs: list[Value], rank: Num) -> Iterator[Step]:
+        merge = LoraMerge(
+            role=f"{op.role}.lora_merge",
+            n=op.n,
+            k=op.k,
+            rank=rank,
+            split=op.split,
+            units=op.units,
+            weights=op.weights,
+            adapter=self.format,
+            layer=op.layer,
+        )
+        yield f"{name}.lora_merge", merge, []
+        yield name, op, [*inputs, Value(f"{name}.lora_merge")]
+
+    def _dynamic(self, name: str, op: Gemm, inputs: list[Value], rank: Num) -> Iterator[Step]:
+        a, b, joined = self._factors(op, rank)
+        yield name, op, inputs
+        yield f"{name}.lora_a", a, inputs
+        yield f"{name}.lora_b", b, [Value(f"{name}.lora_a")]
+        yield f"{name}.lora_add", joined, [Value(name), Value(f"{name}.lora_b")]
+
+    def _factors(self, op: Gemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
+        lora, row = self.lora, op.split is Sharding.ROW
+        rows = op.m * lora.adapter_share
+        common = {
+            "m": rows,
+            "weights": self.format,
+            "activations": op.activations,
+            "adapters": lora.active_adapters,
+            "layer": op.layer,
+        }
+        a_split = Sharding.ROW if row else Sharding.COLUMN if lora.fully_sharded_loras else Sharding.REPLICATED
+        b_split = Sharding.COLUMN if op.split is Sharding.COLUMN or (row and lora.fully_sharded_loras) else Sharding.REPLICATED
+        a = LoraA(role=f"{op.role}.lora_a", n=rank, k=op.k, split=a_split, units=op.units if row else 0.0, **common)
+        b = LoraB(
+            role=f"{op.role}.lora_b",
+            n=op.n,
+            k=rank,
+            split=b_split,
+            units=0.0 if row else op.units,
+            parts=() if row else op.parts,
+            **common,
+        )
+        live = np.minimum(rank, 1.0)
+        joined = LoraAdd(
+            role=f"{op.role}.lora_add",
+            m=op.m,
+            n=op.n,
+            rows=rows * live,
+            units=op.units,
+            parts=op.parts,
+            activations=op.activations,
+            layer=op.layer,
+        )
+        return a, b, joined
+
+
+def require_layers(lora: LoraConfig, layers: int) -> None:
+    """Raise ConfigError if `layers_to_transform` names a layer that the model does not have."""
+    wanted = lora.layers_to_transform
+    if isinstance(wanted, tuple) and any(i >= layers for i in wanted):
+        raise ConfigError(
+            f"lora.layers_to_transform = {list(wanted)} is not allowed; the model has layers 0 to {layers - 1}"
+        )

@@ -1,0 +1,127 @@
+"""Which modules an adapter reaches: whole names, never substrings.
+
+The LoRA document's words (`attn`, `qkv`, `up+gate`, …) name what an operation is for; everything else follows
+PEFT's rules (`check_target_module_exists`, PEFT 0.21): a list entry matches a module path exactly or as a suffix
+behind a dot, a string is `all-linear` or a regular expression for the whole path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import networkx as nx
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.graph import walk
+from graphsim.lora.config import LoraConfig, Matching
+from graphsim.ops import Gemm
+from graphsim.units import Num
+
+WORDS = ("attn", "ffn", "qkv", "out proj", "query", "key", "value", "up+gate", "down", "up", "gate", "w1", "w2", "w3")
+"""Targets of the LoRA document: module types, then operation names."""
+
+_LAYER_INDEX = re.compile(r".*?\.[^.]*\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The matching rules of one LoraConfig, compiled."""
+
+    lora: LoraConfig
+
+    def key(self, op: Gemm, path: str) -> int | None:
+        """None where the module is not reached; else which rank applies: -1 the common one, i the i-th pattern's."""
+        if not op.module or not self._reached(op, path):
+            return None
+        for i, pattern in enumerate(self.lora.rank_pattern):
+            if _search(rf"(.*\.)?({pattern})$", path, "rank_pattern"):
+                return i
+        return -1
+
+    def rank(self, key: int) -> Num:
+        """The rank behind a key."""
+        return self.lora.rank if key < 0 else list(self.lora.rank_pattern.values())[key]
+
+    def _reached(self, op: Gemm, path: str) -> bool:
+        lora = self.lora
+        if _excluded(lora.exclude_modules, path):
+            return False
+        names = lora.target_modules
+        if isinstance(names, str):
+            if names.lower() == "all-linear":
+                return op.linear and self._in_layers(path)
+            if lora.matching is Matching.PEFT or names not in WORDS:
+                return _fullmatch(names, path, "target_modules")
+            names = (names,)
+        return any(self._entry_matches(entry, op, path) for entry in names)
+
+    def _entry_matches(self, entry: str, op: Gemm, path: str) -> bool:
+        if self.lora.matching is Matching.NAMES and entry in WORDS:
+            return entry in op.tags and self._in_layers(path)
+        if self.lora.matching is Matching.NAMES and entry.lower() == "all-linear":
+            return op.linear and self._in_layers(path)
+        return path == entry or (path.endswith(f".{entry}") and self._in_layers(path))
+
+    def _in_layers(self, path: str) -> bool:
+        wanted = self.lora.layers_to_transform
+        if wanted is None:
+            return True
+        patterns = self.lora.layers_pattern
+        if not patterns:
+            found = _LAYER_INDEX.match(path)
+        else:
+            listed = [patterns] if isinstance(patterns, str) else patterns
+            found = next(filter(None, (re.match(rf"(?:^|.*?\.){p}\.(\d+)\.", path) for p in listed)), None)
+        return found is not None and int(found.group(1)) in (wanted if isinstance(wanted, tuple | list) else (wanted,))
+
+
+def _excluded(names: Iterable[str] | str, path: str) -> bool:
+    if isinstance(names, str):
+        return _fullmatch(names, path, "exclude_modules")
+    return any(path == name or path.endswith(f".{name}") for name in names)
+
+
+def _fullmatch(pattern: str, path: str, field: str) -> bool:
+    return _search(rf"(?:{pattern})\Z", path, field)
+
+
+def _search(pattern: str, path: str, field: str) -> bool:
+    try:
+        return re.match(pattern, path) is not None
+    except re.error as error:
+        raise ConfigError(f"lora.{field}: '{pattern}' is not a regular expression ({error})") from None
+
+
+def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> None:
+    """Raise ConfigError if the adapter, or one of its listed targets, matches no module of the graph."""
+    names = lora.target_modules
+    if isinstance(names, str) or not reached:
+        if reached:
+            return
+        raise ConfigError(f"lora.target_modules = {names!r} matches no module of the model; {_could_match(graph, names)}")
+    modules = [(op, path) for op, path in modules_of(graph)]
+    for entry in names:
+        if entry.lower() == "all-linear":
+            continue
+        word = lora.matching is Matching.NAMES and entry in WORDS
+        hit = any(entry in op.tags if word else path == entry or path.endswith(f".{entry}") for op, path in modules)
+        if not hit:
+            raise ConfigError(f"lora.target_modules: '{entry}' matches no module of the model; {_could_match(graph, entry)}")
+
+
+def modules_of(graph: nx.DiGraph) -> list[tuple[Gemm, str]]:
+    """Every module that an adapter could go on, with its path in the first layer that has it."""
+    found = []
+    for _, op, _ in walk(graph):
+        if isinstance(op, Gemm) and op.module:
+            found.append((op, op.module.replace("{}", "0")))
+    return found
+
+
+def _could_match(graph: nx.DiGraph, found: object) -> str:
+    modules = modules_of(graph)
+    names = {path.rsplit(".", 1)[-1] for _, path in modules}
+    words = {tag for op, _ in modules for tag in op.tags}
+    return choices_text(found, names | words | {"all-linear"})
