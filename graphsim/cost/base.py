@@ -1,0 +1,78 @@
+"""What a cost model returns, and the pass that asks it for every node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import networkx as nx
+import numpy as np
+
+from graphsim.errors import GraphsimError
+from graphsim.hardware import Hardware
+from graphsim.ops import Op, Repeat
+from graphsim.units import Num
+
+BOUNDS = ("none", "compute", "memory", "network", "launch")
+"""What limits an operation, in the order of `Cost.bound_index`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cost:
+    """Time of one operation and its parts, in seconds.
+
+    busy_s: what the device takes once the operation runs; the parts say why and need not add up to it
+    launch_s: what starting it adds
+    """
+
+    busy_s: Num
+    compute_s: Num = 0.0
+    memory_s: Num = 0.0
+    network_s: Num = 0.0
+    launch_s: Num = 0.0
+
+    @property
+    def latency_s(self) -> Num:
+        """Busy time and launch."""
+        return self.busy_s + self.launch_s
+
+    @property
+    def bound_index(self) -> Num:
+        """Index into BOUNDS of the largest part; 0 where there is no work."""
+        parts = [self.compute_s, self.memory_s, self.network_s, self.launch_s]
+        largest = reduce(np.maximum, parts)
+        index: Num = 0.0
+        for i in range(len(parts), 0, -1):
+            index = np.where((parts[i - 1] >= largest) & (largest > 0), i, index)
+        return index
+
+    @property
+    def bound(self) -> str:
+        """What limits the operation; of the first scenario where there are many."""
+        return BOUNDS[int(np.ravel(self.bound_index)[0])]
+
+
+CostModel = Callable[[Op, Hardware], Cost]
+"""A cost model prices one operation on one device; numbers may be arrays over scenarios on either side."""
+
+
+def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel) -> nx.DiGraph:
+    """A copy of the graph whose nodes also carry `cost` and `latency_s`; bodies of repeats likewise.
+
+    Raises HardwareError or GraphError, with the node's name, where an operation cannot be priced.
+    """
+    out = nx.DiGraph(graph.graph)
+    for name, data in graph.nodes(data=True):
+        op = data["op"]
+        if isinstance(op, Repeat):
+            out.add_node(name, op=replace(op, body=annotate(op.body, hardware, cost)))
+            continue
+        try:
+            priced = cost(op, hardware)
+        except GraphsimError as error:
+            error.add_note(f"while pricing node '{name}'")
+            raise
+        out.add_node(name, op=op, cost=priced, latency_s=priced.latency_s)
+    out.add_edges_from(graph.edges(data=True))
+    return out

@@ -1,0 +1,84 @@
+"""The roofline: an operation takes as long as its slowest resource does at the datasheet's dense peak.
+
+Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model", CACM 52(4), 2009.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import numpy as np
+
+from graphsim.cost.base import Cost
+from graphsim.errors import HardwareError
+from graphsim.hardware import Hardware, Link, require_link
+from graphsim.ops import Collective, Launch, Op
+from graphsim.units import Num
+
+_SUBSTITUTES = {"tf32": ("fp32",), "fp16": ("bf16",), "bf16": ("fp16",)}
+"""Formats of the same width whose peak serves where a device does not state one."""
+
+
+def roofline(op: Op, hardware: Hardware) -> Cost:
+    """Time on the resource that the operation keeps busy longest, and the start of one kernel.
+
+    busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / link + hops * latency)
+    No work, no time: where nothing is to do, nothing is launched.
+    """
+    if isinstance(op, Launch):
+        return Cost(busy_s=hardware.eager_launch_s, launch_s=0.0)
+    work = op.work()
+    compute_s = work.vector_flops / hardware.vector_flops_per_s
+    if np.any(work.flops):
+        compute_s = np.maximum(compute_s, work.flops / matrix_peak(op, hardware))
+    memory_s = work.memory_bytes / hardware.memory_bytes_per_s
+    network_s: Num = 0.0
+    if isinstance(op, Collective):
+        link = link_for(hardware, op.group)
+        network_s = work.message_bytes / link.bytes_per_s + work.message_hops * link.latency_s
+    if np.any(work.host_bytes):
+        network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
+    busy_s = reduce(np.maximum, (compute_s, memory_s, network_s))
+    return Cost(
+        busy_s=busy_s,
+        compute_s=compute_s,
+        memory_s=memory_s,
+        network_s=network_s,
+        launch_s=hardware.launch_s * (busy_s > 0),
+    )
+
+
+def matrix_peak(op: Op, hardware: Hardware) -> Num:
+    """Dense peak in flop/s for the format in which the operation multiplies.
+
+    Raises HardwareError listing the formats that the device states.
+    """
+    wanted = getattr(op, "matrix_format", "") or op.activations.compute
+    for name in (wanted, *_SUBSTITUTES.get(wanted, ())):
+        if name in hardware.flops_per_s:
+            return hardware.flops_per_s[name]
+    return hardware.peak(wanted)
+
+
+def link_for(hardware: Hardware, group: Num) -> Link:
+    """The slowest level of the interconnect that a group of devices spans; one level per scenario.
+
+    Raises HardwareError if no level reaches that many devices.
+    """
+    if not np.any(np.asarray(group) > 1):
+        return hardware.links[0] if hardware.links else Link(name="none", devices=1, bytes_per_s=np.inf, latency_s=0.0)
+    require_link(hardware)
+    reach = hardware.links[-1].devices
+    if np.any(np.asarray(group) > reach):
+        raise HardwareError(
+            f"hardware '{hardware.name}' connects at most {reach:g} devices, asked for {np.max(group):g}; "
+            "add a level to links in its file"
+        )
+    nearest, *others = hardware.links
+    bytes_per_s, latency_s, devices = nearest.bytes_per_s, nearest.latency_s, nearest.devices
+    for link in others:
+        beyond = np.asarray(group) > devices
+        bytes_per_s = np.where(beyond, link.bytes_per_s, bytes_per_s)
+        latency_s = np.where(beyond, link.latency_s, latency_s)
+        devices = np.where(beyond, link.devices, devices)
+    return Link(name=nearest.name, devices=devices, bytes_per_s=bytes_per_s, latency_s=latency_s)
