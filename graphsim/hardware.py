@@ -1,11 +1,15 @@
 """What a device can do, read from `hardware/*.yaml`: rates, sizes and links with their sources.
 
 A number in such a file is plain SI, a text with a unit (`3.35 TB/s`), or a mapping
-`{value: 3.35 TB/s, source: ...}`. Shipped files give a source for every number.
+`{value: 3.35 TB/s, source: ...}`. A source that begins with a name from the file's
+`references` stands for that document. Shipped files give a source for every number;
+`hardware/h100-sxm.yaml` explains every key.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +28,12 @@ ARCHITECTURES = (
     "cdna3", "cdna4", "tpu", "gaudi", "x86", "other",
 )  # fmt: skip
 """Architecture generations; a device without a calibration borrows its generation's constants."""
+
+LEAST_RATE = 1e6
+"""Least plausible rate or memory size in a file, in SI units: 80 without its GiB is a slip, not a size."""
+
+MOST_LATENCY_S = 1.0
+"""Greatest plausible latency in a file: 2 without its us is a slip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +62,7 @@ class Hardware:
     links: levels of the interconnect, nearest first
     host_link: between the device's memory and the host's
     launch_s: start of one kernel inside a captured graph; eager_launch_s: from the host
-    sources: where each number comes from, by its path in the file
+    sources: where each number comes from, by its path in the file (`memory.bandwidth`)
     """
 
     name: str
@@ -106,47 +116,73 @@ def _read(fields: Fields, name: str, path: Path | None) -> Hardware:
     sources: dict[str, str] = {}
     memory = fields.mapping("memory", required=True)
     launch = fields.mapping("launch")
-    rates = fields.mapping("flops_per_s", required=True)
-    for key in set(rates.keys()) - set(COMPUTE_FORMATS):
-        rates.problem(key, f"is not a number format; {choices_text(key, COMPUTE_FORMATS)}")
-        rates.raw(key)
-    peaks = {f: _number(rates, f, "flop/s", sources, least=1.0) for f in COMPUTE_FORMATS if f in rates}
-    if not peaks:
-        fields.problems.append(f"flops_per_s is empty; give at least one of {', '.join(COMPUTE_FORMATS)}")
     fields.text("name", None)
     fields.text("notes", None)
     hardware = Hardware(
         name=name,
         title=fields.text("title", name),
         architecture=fields.text("architecture", "other", ARCHITECTURES),
-        flops_per_s=peaks,
-        vector_flops_per_s=_number(fields, "vector_flops_per_s", "flop/s", sources, least=1.0),
-        memory_bytes=_number(memory, "capacity", "bytes", sources, least=1.0),
-        memory_bytes_per_s=_number(memory, "bandwidth", "bytes/s", sources, least=1.0),
+        flops_per_s=_peaks(fields, sources),
+        vector_flops_per_s=_number(fields, "vector_flops_per_s", "flop/s", sources, least=LEAST_RATE),
+        memory_bytes=_number(memory, "capacity", "bytes", sources, least=LEAST_RATE),
+        memory_bytes_per_s=_number(memory, "bandwidth", "bytes/s", sources, least=LEAST_RATE),
         cache_bytes=_number(memory, "cache", "bytes", sources, default=0.0),
         cores=_number(fields, "cores", "", sources, least=1.0),
-        clock_hz=_number(fields, "clock", "Hz", sources, least=1.0),
+        clock_hz=_number(fields, "clock", "Hz", sources, least=LEAST_RATE),
         links=_links(fields, sources),
         host_link=_link(fields.mapping("host_link", required=True), sources, devices=1.0),
-        launch_s=_number(launch, "graph", "s", sources, default=2e-6),
-        eager_launch_s=_number(launch, "eager", "s", sources, default=5e-6),
+        launch_s=_number(launch, "graph", "s", sources, default=2e-6, most=MOST_LATENCY_S),
+        eager_launch_s=_number(launch, "eager", "s", sources, default=5e-6, most=MOST_LATENCY_S),
         power_w=_number(fields, "power", "W", sources, default=0.0),
         path=path,
-        sources=sources,
+        sources=_full_sources(sources, _references(fields)),
     )
     fields.finish()
     return hardware
 
 
+def _peaks(fields: Fields, sources: dict[str, str]) -> dict[str, Num]:
+    rates = fields.mapping("flops_per_s", required=True)
+    for key in rates.data:
+        if key not in COMPUTE_FORMATS:
+            rates.problem(key, f"is not a number format; {choices_text(key, COMPUTE_FORMATS)}")
+            rates.raw(key)
+    peaks: dict[str, Num] = {
+        name: _number(rates, name, "flop/s", sources, least=LEAST_RATE) for name in COMPUTE_FORMATS if name in rates
+    }
+    if not peaks and not fields.problems:
+        fields.problems.append(f"flops_per_s is empty; give at least one of {', '.join(COMPUTE_FORMATS)}")
+    return peaks
+
+
+def _references(fields: Fields) -> dict[str, str]:
+    names = fields.mapping("references")
+    return {key: names.text(key) or "" for key in names.data}
+
+
+def _full_sources(sources: Mapping[str, str], references: Mapping[str, str]) -> dict[str, str]:
+    full = {}
+    for key, source in sources.items():
+        name = re.split("[,;]", source, maxsplit=1)[0].strip()
+        full[key] = f"{references[name]}{source[len(name) :]}" if name in references else source
+    return full
+
+
 def _number(
-    fields: Fields, key: str, kind: str, sources: dict[str, str], default: Any = REQUIRED, least: float = 0.0
+    fields: Fields,
+    key: str,
+    kind: str,
+    sources: dict[str, str],
+    default: Any = REQUIRED,
+    least: float = 0.0,
+    most: float = math.inf,
 ) -> float:
     if isinstance(fields.data.get(key), Mapping):
         pair = fields.mapping(key)
         sources[fields.name(key)] = pair.text("source", "")
-        value = pair.number("value", kind=kind, least=least)
+        value = pair.number("value", kind=kind, least=least, most=most)
     else:
-        value = fields.number(key, default, kind=kind, least=least)
+        value = fields.number(key, default, kind=kind, least=least, most=most)
     return float(value)
 
 
@@ -166,8 +202,8 @@ def _link(fields: Fields, sources: dict[str, str], devices: float | None = None)
     return Link(
         name=fields.text("name", "host link" if devices else REQUIRED),
         devices=devices or _number(fields, "devices", "", sources, least=2.0),
-        bytes_per_s=_number(fields, "bandwidth", "bytes/s", sources, least=1.0),
-        latency_s=_number(fields, "latency", "s", sources),
+        bytes_per_s=_number(fields, "bandwidth", "bytes/s", sources, least=LEAST_RATE),
+        latency_s=_number(fields, "latency", "s", sources, most=MOST_LATENCY_S),
     )
 
 
@@ -177,4 +213,3 @@ def require_link(hardware: Hardware) -> None:
         raise HardwareError(
             f"hardware '{hardware.name}' states no interconnect; add links to its file to use more than one device"
         )
-

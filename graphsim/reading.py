@@ -15,16 +15,17 @@ from typing import Any
 import yaml
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.units import parse_quantity
+from graphsim.units import parse_quantity, short
 
 MAX_FILE_BYTES = 8 * 2**20
 MAX_INTEGER = 10**15
+MAX_DEPTH = 50
 REQUIRED: Any = object()
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _StrictLoader(_Loader):
+class _StrictLoader(_Loader):  # type: ignore[misc]
     """Safe YAML in which a key given twice is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -44,13 +45,17 @@ def read_text(path: Path) -> str:
         size = path.stat().st_size
         if path.is_dir():
             raise ConfigError(f"{path}: is a folder, expected a file")
+        if not path.is_file():
+            raise ConfigError(f"{path}: is not a regular file")
         if size > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: has {size} bytes, allowed: at most {MAX_FILE_BYTES}")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as text ({error})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not a text file (byte {error.start} is not UTF-8)") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
     if not text.strip():
         raise ConfigError(f"{path}: the file is empty, expected a mapping of keys to values")
     return text
@@ -63,11 +68,13 @@ def load_mapping(path: Path) -> dict[str, Any]:
     """
     text = read_text(path)
     try:
-        data = json.loads(text) if path.suffix == ".json" else _parse_yaml(text)
+        data = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else _parse_yaml(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: line {error.lineno}: not valid JSON ({error.msg})") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {_yaml_problem(error)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except (ValueError, RecursionError, OverflowError) as error:
         raise ConfigError(f"{path}: cannot be parsed ({type(error).__name__}: {str(error)[:80]})") from None
     if not isinstance(data, dict):
@@ -76,26 +83,31 @@ def load_mapping(path: Path) -> dict[str, Any]:
 
 
 def _parse_yaml(text: str) -> Any:
-    if "*" in text:  # aliases can make a short file expand without bound
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        mark: Any = event.start_mark
+        if isinstance(event, yaml.AliasEvent):  # aliases can make a short file expand without bound
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.constructor.ConstructorError(None, None, f"nested over {MAX_DEPTH} deep", mark)
     return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data:
+            raise ConfigError(f"key '{key}' is given twice")
+        data[key] = value
+    return data
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     line = f"line {mark.line + 1}: " if mark else ""
-    return f"{line}not valid YAML ({getattr(error, 'problem', None) or 'unreadable'})"
-
-
-def short(value: Any) -> str:
-    """A value as it appears in a message, cut to a readable length."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # integers beyond Python's digit limit, cyclic junk
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "…"
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+    return f"{line}not valid YAML ({problem})"
 
 
 class Fields:
@@ -105,7 +117,7 @@ class Fields:
     them at once. Keys nobody asked for are problems too, unless `lenient`.
     """
 
-    def __init__(
+    def __init__(  # noqa: D107 - see the class
         self, data: Any, where: str, *, lenient: bool = False, parent: Fields | None = None, path: str = ""
     ) -> None:
         self.where, self.path, self.lenient = where, path, lenient
@@ -118,6 +130,7 @@ class Fields:
         self.data: Mapping[str, Any] = data
 
     def __contains__(self, key: str) -> bool:
+        """Whether the file gives a value for `key`."""
         return self.data.get(key) is not None
 
     def keys(self) -> Iterable[str]:
@@ -187,7 +200,8 @@ class Fields:
             return 1.0 if default is REQUIRED else default
         if not least <= number <= most:
             top = "" if math.isinf(most) else f" to {most:g}"
-            self.problem(key, f"is not allowed; expected a number from {least:g}{top or ' up'}")
+            unit = f" (in {kind}; is the unit missing?)" if kind and isinstance(self.data[key], int | float) else ""
+            self.problem(key, f"is not allowed; expected a number from {least:g}{top or ' up'}{unit}")
             return 1.0 if default is REQUIRED else default
         return number
 
@@ -200,7 +214,10 @@ class Fields:
         value = self.raw(key)
         if value is None and required:
             self.problems.append(f"{self.name(key)} is missing, expected a mapping")
-        return self.child({} if value is None else value, self.name(key), lenient)
+        nested = self.child({} if value is None else value, self.name(key), lenient)
+        if value is None and required:
+            nested.problems = []  # one problem is enough: what it should have held goes without saying
+        return nested
 
     def sequence(self, key: str, *, required: bool = False, most: int = 100_000) -> Sequence[Any]:
         """The list below `key`; empty when absent."""
@@ -231,7 +248,7 @@ class Fields:
 
     def finish(self) -> None:
         """Raise one ConfigError with every problem found, unknown keys included."""
-        problems = list(dict.fromkeys(self.problems + self.unknown_keys()))
+        problems = list(dict.fromkeys(self.unknown_keys() + self.problems))
         if problems:
             more = f" (and {len(problems) - 8} more)" if len(problems) > 8 else ""
             raise ConfigError(f"{self.where}: " + "; ".join(problems[:8]) + more)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, choices_text
 
 Num = float | int | NDArray[np.float64]
 """One number, or one number per scenario."""
@@ -33,7 +33,7 @@ UNITS: dict[str, dict[str, float]] = {
 }
 """For each kind of quantity, the suffixes a file may use and their factors."""
 
-_QUANTITY = re.compile(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*(\S*)\s*")
+_QUANTITY = re.compile(r"\s*([+-]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^0-9\s]\S*)?\s*")
 
 
 def parse_quantity(value: Any, kind: str) -> float:
@@ -42,19 +42,37 @@ def parse_quantity(value: Any, kind: str) -> float:
     Raises ConfigError saying what is allowed; the caller adds where.
     """
     if isinstance(value, str):
-        match = _QUANTITY.fullmatch(value)
-        factor = UNITS[kind].get(match.group(2)) if match else None
-        if match is None or factor is None:
-            examples = ", ".join(list(UNITS[kind])[-4:])
-            raise ConfigError(f"'{value}' is not a quantity in {kind or 'plain numbers'}; write a number and a unit such as {examples}")
-        number = float(match.group(1)) * factor
+        number = _parse_text(value, kind)
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{value!r} is not a number" + (f" (in {kind})" if kind else ""))
+        raise ConfigError(f"{short(value)} is not a number" + (f" (in {kind})" if kind else ""))
     else:
         number = float(value) if abs(value) < 10**300 else math.inf
     if not math.isfinite(number):
-        raise ConfigError(f"{value!r} is not a finite number")
+        raise ConfigError(f"{short(value) if isinstance(value, str) else number} is not a finite number")
     return number
+
+
+def short(value: Any) -> str:
+    """A value as it appears in a message, cut to a readable length."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # integers beyond Python's digit limit, cyclic junk
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _parse_text(text: str, kind: str) -> float:
+    match = _QUANTITY.fullmatch(text) if len(text) <= 60 else None
+    if match is None:
+        examples = ", ".join(list(UNITS[kind])[-4:])
+        unit = f" and a unit such as {examples}" if kind else ""
+        raise ConfigError(f"{short(text)} is not a quantity; write a number{unit}")
+    unit = match.group(2) or ""
+    factor = 1.0 if not unit else UNITS[kind].get(unit)  # "3.35e12" without a sign in the exponent is a text in YAML
+    if factor is None:
+        expected = f"a unit of {kind}; {choices_text(unit, UNITS[kind])}" if kind else "a plain number"
+        raise ConfigError(f"{short(text)} has the unit '{unit}', expected {expected}")
+    return float(match.group(1).replace("_", "")) * factor
 
 
 def scaled(value: float, unit: str, prefixes: dict[str, float] | None = None) -> str:
