@@ -1,0 +1,20 @@
+"""Which cost model prices a device, by name or by default."""
+
+from __future__ import annotations
+
+from graphsim.cost.base import CostModel
+from graphsim.cost.roofline import roofline
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware
+
+
+def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostModel, str]:
+    """The cost model and the name that an estimate states for it.
+
+    Raises ConfigError for an unknown name.
+    """
+    if callable(cost):
+        return cost, getattr(cost, "__name__", "custom")
+    if cost in (None, "roofline"):
+        return roofline, "roofline"
+    raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['roofline'])}")

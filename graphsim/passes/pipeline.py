@@ -1,0 +1,63 @@
+"""Pipeline parallelism: the stages of one micro-batch, repeated for every micro-batch, in GPipe's order.
+
+Each stage has streams of its own; a pipeline schedule is nothing but the launch order of the nodes
+(GPipe, arXiv 1811.06965).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import networkx as nx
+
+from graphsim.graph import Value, add, inputs_of
+from graphsim.ops import Input, Op, Repeat, SendReceive
+from graphsim.ops.structure import last_node
+from graphsim.units import Num
+
+
+def layer_ranges(layers: int, stages: int) -> list[range]:
+    """Layers of each stage: as even as possible, the first stages take what is left over."""
+    size, extra = divmod(layers, stages)
+    ends = [size * (i + 1) + min(i + 1, extra) for i in range(stages)]
+    return [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def pipeline(stages: Sequence[nx.DiGraph], micro_batches: int, reach: Num) -> nx.DiGraph:
+    """One graph of all stages and micro-batches; a send/receive hands each value to the next stage.
+
+    reach: devices that the link between neighbouring stages must span
+    """
+    if len(stages) == 1 and micro_batches == 1:
+        return stages[0]
+    out = nx.DiGraph()
+    for j in range(micro_batches):
+        handed: str | None = None
+        for s, stage in enumerate(stages):
+            prefix = f"mb{j}.stage{s}."
+            for name, op in stage.nodes(data="op"):
+                inputs = [Value(prefix + v.node, v.parts) for v in inputs_of(stage, name)]
+                if isinstance(op, Input) and handed is not None:
+                    inputs = [Value(handed)]
+                add(out, prefix + name, on_stage(op, s), inputs)
+            if s + 1 < len(stages):
+                handed = _hand_on(out, stage, prefix, s, reach)
+    return out
+
+
+def _hand_on(out: nx.DiGraph, stage: nx.DiGraph, prefix: str, s: int, reach: Num) -> str:
+    last = last_node(stage)
+    op: Op = stage.nodes[last]["op"]
+    send = SendReceive(role="send", elems=op.out_elems, group=reach, activations=op.activations)
+    return add(out, f"{prefix}send", on_stage(send, s), [prefix + last])
+
+
+def on_stage(op: Op, stage: int) -> Op:
+    """The operation on the streams of one stage, bodies of repeats included."""
+    if not isinstance(op, Repeat):
+        return replace(op, stream=f"stage{stage}.{op.stream}")
+    body = nx.DiGraph()
+    for name, inner in op.body.nodes(data="op"):
+        add(body, name, on_stage(inner, stage), inputs_of(op.body, name))
+    return replace(op, body=body)

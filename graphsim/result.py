@@ -1,0 +1,111 @@
+"""What a simulation returns: numbers, and the graphs behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import numpy as np
+
+from graphsim.critical import CriticalPath, critical_path, schedule
+from graphsim.memory import Memory
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PhaseEstimate:
+    """One step of the model: the prompt, or one token at the mean context of the generation.
+
+    build: gives the annotated graph; it is asked when somebody looks
+    """
+
+    name: str
+    build: Callable[[], nx.DiGraph]
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """The annotated and scheduled graph: cost, latency, bound, start, finish, slack, critical on every node."""
+        return schedule(self.build())
+
+    @property
+    def latency_s(self) -> Num:
+        """Time from the first launch to the last result."""
+        latency: Num = self.graph.graph["latency_s"]
+        return latency
+
+    @property
+    def critical_path(self) -> CriticalPath:
+        """Names of the nodes that decide the latency, in order."""
+        return critical_path(self.graph)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per node: name, op, dimensions, flops, bytes, latency_s, bound, critical."""
+        from graphsim.export.table import frame_of
+
+        return frame_of(self.graph)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Estimate:
+    """Latency, throughput and memory of a batch of requests. Numbers are arrays where inputs were.
+
+    ttft_s: time to the first token; tpot_s: mean time of each further token (of the first one, if there is no other)
+    latency_s: whole batch; tokens_per_s: generated tokens of the whole batch per second
+    one_time_s: work done once before serving (merging adapters), never part of the other figures
+    cost_model: which constants priced the operations
+    """
+
+    model: str
+    hardware: str
+    settings: dict[str, Any]
+    cost_model: str
+    ttft_s: Num
+    tpot_s: Num
+    latency_s: Num
+    tokens_per_s: Num
+    one_time_s: Num
+    prefill: PhaseEstimate
+    decode: PhaseEstimate
+    measure_memory: Callable[[], Memory]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def memory(self) -> Memory:
+        """Bytes per device, and whether they fit."""
+        return self.measure_memory()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything a script wants, as plain JSON values."""
+        values = {
+            "model": self.model,
+            "hardware": self.hardware,
+            "settings": self.settings,
+            "cost_model": self.cost_model,
+            "ttft_s": self.ttft_s,
+            "tpot_s": self.tpot_s,
+            "latency_s": self.latency_s,
+            "tokens_per_s": self.tokens_per_s,
+            "one_time_s": self.one_time_s,
+            "memory": self.memory.to_dict(),
+            "notes": list(self.notes),
+        }
+        return plain(values)  # type: ignore[no-any-return]
+
+
+def plain(value: Any) -> Any:
+    """Numbers, lists and mappings as JSON knows them."""
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

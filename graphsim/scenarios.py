@@ -1,0 +1,83 @@
+"""The scenario axis: finding out how many scenarios a description holds, and selecting some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphsim.config import ModelConfig
+from graphsim.errors import ConfigError
+from graphsim.precision import Precision
+from graphsim.units import Num
+
+T = TypeVar("T")
+MOST = 10**9
+"""Largest batch or length that is taken for a meaningful number."""
+
+
+def count(name: str, value: Any, least: int = 1) -> Num:
+    """`value` as a float or a float array. Raises ConfigError unless it holds whole numbers from `least` up."""
+    message = f"{name} = {value!r} is not allowed; expected whole numbers from {least} to {MOST}"
+    if isinstance(value, bool | str | bytes) or value is None:
+        raise ConfigError(message)
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(message) from None
+    if array.ndim > 1 or array.size == 0:
+        raise ConfigError(f"{name} has shape {array.shape}; expected one number or a list of numbers")
+    if not np.all(np.isfinite(array) & (array >= least) & (array <= MOST) & (array == np.floor(array))):
+        listed = f"{name} holds values that are not allowed; expected whole numbers from {least} to {MOST}"
+        raise ConfigError(message if array.ndim == 0 else listed)
+    return float(array) if array.ndim == 0 else array
+
+
+def scenarios_in(*described: Any) -> int | None:
+    """How many scenarios the arrays in some descriptions hold; None where there are only numbers.
+
+    Raises ConfigError if arrays differ in length.
+    """
+    lengths = {len(array) for thing in described for array in _arrays(thing)}
+    if len(lengths) > 1:
+        raise ConfigError(f"arrays over scenarios differ in length: {', '.join(map(str, sorted(lengths)))}")
+    return lengths.pop() if lengths else None
+
+
+def take(described: T, rows: NDArray[np.intp] | slice) -> T:
+    """The same description with only some scenarios in its arrays."""
+    return _take(described, rows)  # type: ignore[no-any-return]
+
+
+def _arrays(thing: Any) -> Iterator[NDArray[np.float64]]:
+    if isinstance(thing, np.ndarray) and thing.ndim:
+        yield thing
+        return
+    for part in _parts(thing).values():
+        yield from _arrays(part)
+
+
+def _take(thing: Any, rows: NDArray[np.intp] | slice) -> Any:
+    if isinstance(thing, np.ndarray) and thing.ndim:
+        return thing[rows]
+    parts = _parts(thing)
+    taken = {name: _take(part, rows) for name, part in parts.items()}
+    changed = {name: part for name, part in taken.items() if part is not parts[name]}
+    if not changed:
+        return thing
+    if isinstance(thing, Mapping):
+        return taken
+    return tuple(taken.values()) if isinstance(thing, tuple) else replace(thing, **changed)
+
+
+def _parts(thing: Any) -> dict[Any, Any]:
+    if isinstance(thing, Mapping):
+        return dict(thing)
+    if isinstance(thing, tuple):
+        return dict(enumerate(thing))
+    if is_dataclass(thing) and not isinstance(thing, type | ModelConfig | Precision):
+        return {field.name: getattr(thing, field.name) for field in fields(thing) if field.init}
+    return {}

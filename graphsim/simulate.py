@@ -1,0 +1,143 @@
+"""The main verb: a model, a device, requests, adapters -> latency, throughput, memory, and the graphs behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from graphsim.config import ModelConfig, Parallelism
+from graphsim.cost.base import CostModel
+from graphsim.cost.choose import choose_cost
+from graphsim.errors import ConfigError
+from graphsim.graph import unroll
+from graphsim.hardware import Hardware, load_hardware
+from graphsim.loading import load_model
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.injection import inject, lora_parameters_of, require_layers
+from graphsim.models import build
+from graphsim.precision import Precision, load_precision
+from graphsim.program import Deployment, check_cut
+from graphsim.result import Estimate, PhaseEstimate
+from graphsim.run import Requests, Run
+from graphsim.scenarios import count
+from graphsim.units import Num
+from graphsim.workload import prefill
+
+ModelRef = str | Path | Mapping[str, Any] | ModelConfig
+HardwareRef = str | Path | Mapping[str, Any] | Hardware
+
+
+def deployment_of(
+    model: ModelRef,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+) -> Deployment:
+    """A checked deployment. Raises ConfigError where the model cannot be cut or the adapter matches nothing."""
+    config = load_model(model)
+    lora = config.lora_config if lora is None else lora
+    if lora is not None and not isinstance(lora, LoraConfig):
+        raise ConfigError(f"lora = {lora!r} is not a LoraConfig")
+    if parallelism is not None and not isinstance(parallelism, Parallelism):
+        raise ConfigError(f"parallelism = {parallelism!r} is not a Parallelism")
+    deployment = Deployment(
+        model=config,
+        parallelism=parallelism or Parallelism(),
+        precision=load_precision(precision) if precision is not None else config.precision or load_precision("bf16"),
+        lora=lora if lora is not None and lora.enabled else None,
+    )
+    if deployment.lora is not None:
+        require_layers(deployment.lora, config.num_layers)
+    check_cut(config, deployment.parallelism, build(config, prefill(1.0, 1.0), deployment.precision))
+    return deployment
+
+
+def build_graph(
+    model: ModelRef,
+    phase: str = "prefill",
+    batch: Num = 1,
+    input_tokens: Num = 512,
+    context_tokens: Num | None = None,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+    expand: bool = False,
+) -> nx.DiGraph:
+    """The sharded and lowered graph of one step, not yet annotated.
+
+    phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens)
+    expand: spell every layer out instead of repeating a body
+    """
+    deployment = deployment_of(model, parallelism, lora, precision)
+    batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
+    if phase == "prefill":
+        graph = deployment.prefill(batch, input_tokens, deployment.micro_batches(batch))
+    elif phase == "decode":
+        context = input_tokens if context_tokens is None else count("context_tokens", context_tokens, least=0)
+        graph = deployment.decode(batch, context, deployment.micro_batches(batch))
+    else:
+        raise ConfigError(f"phase = {phase!r} is not known; allowed: prefill, decode")
+    return unroll(graph) if expand else graph
+
+
+def simulate(
+    model: ModelRef,
+    hardware: HardwareRef,
+    batch: Num = 1,
+    input_tokens: Num = 512,
+    output_tokens: Num = 128,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+    cost: str | CostModel | None = None,
+) -> Estimate:
+    """Latency, throughput and memory of a batch of requests on one deployment.
+
+    batch, input_tokens, output_tokens, tp, dp, rank and the like may be arrays of one length: one scenario each.
+    precision: `bf16` by default, or the checkpoint's own; cost: `calibrated`, `roofline` or a function
+    Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
+    """
+    deployment = deployment_of(model, parallelism, lora, precision)
+    device = load_hardware(hardware)
+    requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
+    price, cost_name = choose_cost(cost, device)
+    run = Run(deployment=deployment, hardware=device, requests=requests, price=price)
+    ttft_s, generation_s = run.ttft_s(), run.generation_s()
+    further = np.maximum(requests.output_tokens - 1.0, 1.0)
+    latency_s = ttft_s + np.where(requests.output_tokens > 1, generation_s, 0.0)[()]
+    return Estimate(
+        model=deployment.model.name,
+        hardware=device.name,
+        settings=_settings(deployment, requests),
+        cost_model=cost_name,
+        ttft_s=ttft_s,
+        tpot_s=generation_s / further,
+        latency_s=latency_s,
+        tokens_per_s=requests.batch * requests.output_tokens / latency_s,
+        one_time_s=run.one_time_s(),
+        prefill=PhaseEstimate(name="prefill", build=run.prefill_graph),
+        decode=PhaseEstimate(name="decode", build=run.decode_graph),
+        measure_memory=run.memory,
+        notes=deployment.model.notes,
+    )
+
+
+def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
+    """What was asked for, by name."""
+    degrees = {field.name: getattr(deployment.parallelism, field.name) for field in fields(Parallelism)}
+    asked = {field.name: getattr(requests, field.name) for field in fields(Requests)}
+    lora = deployment.lora
+    adapter = None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
+    return {**asked, "precision": deployment.precision.name, "parallelism": degrees, "lora": adapter}
+
+
+def lora_parameters(model: ModelRef, lora: LoraConfig) -> int:
+    """Trainable parameters of one adapter: r (k + n) for every module that it reaches, layer by layer."""
+    config = load_model(model)
+    require_layers(lora, config.num_layers)
+    return round(lora_parameters_of(inject(build(config, prefill(1.0, 1.0), load_precision("bf16")), lora)))
