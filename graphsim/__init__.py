@@ -1,0 +1,89 @@
+"""graphsim: a graph-based performance simulator for transformer models, with LoRA at its heart.
+
+    import graphsim as gs
+    estimate = gs.simulate("llama-3.1-8b", "h100-sxm", batch=8, lora=gs.LoraConfig(rank=16))
+    estimate.ttft_s, estimate.tpot_s, estimate.memory.fits
+
+Names are loaded when they are first used, so importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphsim.compare import compare_lora as compare_lora
+    from graphsim.config import ModelConfig as ModelConfig
+    from graphsim.config import Parallelism as Parallelism
+    from graphsim.critical import critical_path as critical_path
+    from graphsim.document import create_full_decode_model as create_full_decode_model
+    from graphsim.document import create_full_prefill_model as create_full_prefill_model
+    from graphsim.document import estimate_end_to_end_performance as estimate_end_to_end_performance
+    from graphsim.errors import ConfigError as ConfigError
+    from graphsim.errors import GraphError as GraphError
+    from graphsim.errors import GraphsimError as GraphsimError
+    from graphsim.errors import HardwareError as HardwareError
+    from graphsim.errors import InfeasibleError as InfeasibleError
+    from graphsim.graph import add as add
+    from graphsim.graph import rewrite as rewrite
+    from graphsim.graph import to_text as to_text
+    from graphsim.graph import total_work as total_work
+    from graphsim.graph import unroll as unroll
+    from graphsim.graph import validate as validate
+    from graphsim.hardware import Hardware as Hardware
+    from graphsim.hardware import list_hardware as list_hardware
+    from graphsim.hardware import load_hardware as load_hardware
+    from graphsim.loading import get_configs as get_configs
+    from graphsim.loading import list_models as list_models
+    from graphsim.loading import load_model as load_model
+    from graphsim.lora.config import LoraConfig as LoraConfig
+    from graphsim.lora.injection import inject as inject
+    from graphsim.ops.base import OpType as OpType
+    from graphsim.ops.base import Work as Work
+    from graphsim.passes.shard import shard as shard
+    from graphsim.precision import Precision as Precision
+    from graphsim.precision import load_precision as load_precision
+    from graphsim.result import Estimate as Estimate
+    from graphsim.result import PhaseEstimate as PhaseEstimate
+    from graphsim.estimate import annotate as annotate
+    from graphsim.estimate import build_graph as build_graph
+    from graphsim.estimate import lora_parameters as lora_parameters
+    from graphsim.estimate import simulate as simulate
+
+_HOME = {
+    "compare": ("compare_lora",),
+    "config": ("ModelConfig", "Parallelism"),
+    "critical": ("critical_path",),
+    "document": ("create_full_decode_model", "create_full_prefill_model", "estimate_end_to_end_performance"),
+    "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
+    "graph": ("add", "rewrite", "to_text", "total_work", "unroll", "validate"),
+    "hardware": ("Hardware", "list_hardware", "load_hardware"),
+    "loading": ("get_configs", "list_models", "load_model"),
+    "lora.config": ("LoraConfig",),
+    "lora.injection": ("inject",),
+    "ops.base": ("OpType", "Work"),
+    "passes.shard": ("shard",),
+    "precision": ("Precision", "load_precision"),
+    "result": ("Estimate", "PhaseEstimate"),
+    "estimate": ("annotate", "build_graph", "lora_parameters", "simulate"),
+}
+"""Which module each public name comes from."""
+
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULES)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module; Python then remembers it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'graphsim' has no attribute '{name}'")
+    value = getattr(import_module(f"graphsim.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

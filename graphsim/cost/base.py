@@ -58,7 +58,7 @@ CostModel = Callable[[Op, Hardware], Cost]
 
 
 def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel) -> nx.DiGraph:
-    """A copy of the graph whose nodes also carry `cost` and `latency_s`; bodies of repeats likewise.
+    """A copy of the graph whose nodes also carry `cost`, `latency_s` and `bound`; bodies of repeats likewise.
 
     Raises HardwareError or GraphError, with the node's name, where an operation cannot be priced.
     """

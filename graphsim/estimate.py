@@ -12,6 +12,7 @@ import numpy as np
 
 from graphsim.config import ModelConfig, Parallelism
 from graphsim.cost.base import CostModel
+from graphsim.cost.base import annotate as annotate_with
 from graphsim.cost.choose import choose_cost
 from graphsim.errors import ConfigError
 from graphsim.graph import unroll
@@ -134,6 +135,15 @@ def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
     lora = deployment.lora
     adapter = None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
     return {**asked, "precision": deployment.precision.name, "parallelism": degrees, "lora": adapter}
+
+
+def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | None = None) -> nx.DiGraph:
+    """A copy of a graph with `cost`, `latency_s` and `bound` on every node, priced for a device.
+
+    cost: `calibrated`, `roofline` or a function; the device's best by default
+    """
+    device = load_hardware(hardware)
+    return annotate_with(graph, device, choose_cost(cost, device)[0])
 
 
 def lora_parameters(model: ModelRef, lora: LoraConfig) -> int:

@@ -1,0 +1,93 @@
+"""Base model, dynamic adapter and merged adapter side by side, and when merging pays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.config import Parallelism
+from graphsim.cost.base import CostModel
+from graphsim.errors import ConfigError
+from graphsim.lora.config import LoraConfig
+from graphsim.precision import Precision
+from graphsim.result import Estimate
+from graphsim.estimate import HardwareRef, ModelRef, load_model, simulate
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def compare_lora(
+    model: ModelRef,
+    hardware: HardwareRef,
+    batch: Num = 1,
+    input_tokens: Num = 512,
+    output_tokens: Num = 128,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+    cost: str | CostModel | None = None,
+) -> pd.DataFrame:
+    """One row each for `base`, `dynamic` and `merge`, one scenario.
+
+    overhead: latency over the base model's, minus 1
+    break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
+    has cost less than applying the adapter dynamically; infinite where it never does
+    """
+    import pandas as pd
+
+    estimates = strategies(model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost)
+    base, merge = estimates["base"], estimates["merge"]
+    rows = []
+    for name, estimate in estimates.items():
+        saved = estimate.latency_s - merge.latency_s
+        batches = merge.one_time_s / saved if name == "dynamic" and saved > 0 else np.inf
+        rows.append(
+            {
+                "strategy": name,
+                "ttft_s": estimate.ttft_s,
+                "tpot_s": estimate.tpot_s,
+                "latency_s": estimate.latency_s,
+                "tokens_per_s": estimate.tokens_per_s,
+                "one_time_s": estimate.one_time_s,
+                "overhead": estimate.latency_s / base.latency_s - 1.0,
+                "memory_bytes": estimate.memory.total_bytes,
+                "adapters_bytes": estimate.memory.adapters_bytes,
+                "fits": estimate.memory.fits,
+                "break_even_tokens": batches * output_tokens * batch if name == "dynamic" else np.nan,
+                "break_even_requests": batches * batch if name == "dynamic" else np.nan,
+            }
+        )
+    return pd.DataFrame(rows).set_index("strategy")
+
+
+def strategies(
+    model: ModelRef,
+    hardware: HardwareRef,
+    batch: Num = 1,
+    input_tokens: Num = 512,
+    output_tokens: Num = 128,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+    cost: str | CostModel | None = None,
+) -> dict[str, Estimate]:
+    """The estimates behind `compare_lora`, by strategy."""
+    config = load_model(model)
+    lora = lora or config.lora_config or LoraConfig()
+    if not isinstance(lora, LoraConfig):
+        raise ConfigError(f"lora = {lora!r} is not a LoraConfig")
+    variants: dict[str, Any] = {
+        "base": replace(lora, enabled=False),
+        "dynamic": replace(lora, enabled=True, strategy="dynamic"),
+        "merge": replace(lora, enabled=True, strategy="merge"),
+    }
+    return {
+        name: simulate(
+            config, hardware, batch, input_tokens, output_tokens, parallelism, variant, precision=precision, cost=cost
+        )
+        for name, variant in variants.items()
+    }
