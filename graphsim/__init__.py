@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from graphsim.errors import GraphsimError as GraphsimError
     from graphsim.errors import HardwareError as HardwareError
     from graphsim.errors import InfeasibleError as InfeasibleError
+    from graphsim.estimate import annotate as annotate
+    from graphsim.estimate import build_graph as build_graph
+    from graphsim.estimate import lora_parameters as lora_parameters
+    from graphsim.estimate import simulate as simulate
     from graphsim.graph import add as add
     from graphsim.graph import rewrite as rewrite
     from graphsim.graph import to_text as to_text
@@ -46,10 +50,6 @@ if TYPE_CHECKING:
     from graphsim.precision import load_precision as load_precision
     from graphsim.result import Estimate as Estimate
     from graphsim.result import PhaseEstimate as PhaseEstimate
-    from graphsim.estimate import annotate as annotate
-    from graphsim.estimate import build_graph as build_graph
-    from graphsim.estimate import lora_parameters as lora_parameters
-    from graphsim.estimate import simulate as simulate
 
 _HOME = {
     "compare": ("compare_lora",),

@@ -10,10 +10,11 @@ import numpy as np
 from graphsim.config import Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.errors import ConfigError
+from graphsim.estimate import HardwareRef, ModelRef, simulate
+from graphsim.loading import load_model
 from graphsim.lora.config import LoraConfig
 from graphsim.precision import Precision
 from graphsim.result import Estimate
-from graphsim.estimate import HardwareRef, ModelRef, load_model, simulate
 from graphsim.units import Num
 
 if TYPE_CHECKING:

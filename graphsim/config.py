@@ -101,7 +101,9 @@ class Parallelism:
             except (TypeError, ValueError):
                 raise ConfigError(f"parallelism.{field.name} = {value!r} is not a whole number") from None
             if not (np.all(np.isfinite(array)) and np.all(array >= least) and np.all(array == np.floor(array))):
-                raise ConfigError(f"parallelism.{field.name} = {value} is not allowed; expected whole numbers from {least}")
+                raise ConfigError(
+                    f"parallelism.{field.name} = {value} is not allowed; expected whole numbers from {least}"
+                )
         if np.any((np.asarray(self.sp) != 1) & (np.asarray(self.sp) != np.asarray(self.tp))):
             raise ConfigError(f"parallelism.sp = {self.sp} is not allowed with tp = {self.tp}; expected 1 or tp")
 

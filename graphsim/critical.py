@@ -80,7 +80,7 @@ def _place(graph: nx.DiGraph, before: State, after: State, origin: Num, whole: N
     late = dict(after)
     needed: dict[str, Num] = {}
     result = last_node(graph)
-    source = np.inf
+    source: Num = np.inf
     for name in reversed(list(times)):
         node = graph.nodes[name]
         users = [needed[f"{name}>{user}"] for user in graph.successors(name) if f"{name}>{user}" in needed]
@@ -138,9 +138,7 @@ def _place_repeat(node: dict[str, Any], state: State, late: State, limit: Num, w
 
 def _backward(matrix: Transfer, after: State) -> State:
     """By when each part of the state must be there, for a block to leave the state in time."""
-    return {
-        before: reduce(np.minimum, [after[key] - matrix[key][before] for key in matrix]) for before in matrix
-    }
+    return {before: reduce(np.minimum, [after[key] - matrix[key][before] for key in matrix]) for before in matrix}
 
 
 def _trace(graph: nx.DiGraph, scenario: int, prefix: str) -> list[str]:

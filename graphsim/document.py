@@ -42,7 +42,7 @@ def create_full_decode_model(
     batch_size: int = 1,
     tensor_parallel: int = 1,
 ) -> str:
-    """Write the operator table of one decode step, `output_gen_tokens` tokens behind the prompt, and return its path."""
+    """Write the table of one decode step, `output_gen_tokens` tokens behind the prompt, and return its path."""
     config = get_configs(name)
     context = input_sequence_length + output_gen_tokens
     parallelism = Parallelism(tp=tensor_parallel)

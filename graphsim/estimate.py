@@ -133,7 +133,9 @@ def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
     degrees = {field.name: getattr(deployment.parallelism, field.name) for field in fields(Parallelism)}
     asked = {field.name: getattr(requests, field.name) for field in fields(Requests)}
     lora = deployment.lora
-    adapter = None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
+    adapter = (
+        None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
+    )
     return {**asked, "precision": deployment.precision.name, "parallelism": degrees, "lora": adapter}
 
 
@@ -150,4 +152,5 @@ def lora_parameters(model: ModelRef, lora: LoraConfig) -> int:
     """Trainable parameters of one adapter: r (k + n) for every module that it reaches, layer by layer."""
     config = load_model(model)
     require_layers(lora, config.num_layers)
-    return round(lora_parameters_of(inject(build(config, prefill(1.0, 1.0), load_precision("bf16")), lora)))
+    graph = inject(build(config, prefill(1.0, 1.0), load_precision("bf16")), lora)
+    return round(float(lora_parameters_of(graph)))

@@ -139,7 +139,9 @@ def validate(graph: nx.DiGraph) -> None:
 
 def _fail_if_repeat_is_empty(name: str, op: Repeat) -> None:
     if op.times < 1 or not len(op.body):
-        raise GraphError(f"node '{name}' repeats a body of {len(op.body)} nodes {op.times} times; both must be at least 1")
+        raise GraphError(
+            f"node '{name}' repeats a body of {len(op.body)} nodes {op.times} times; both must be at least 1"
+        )
 
 
 def _fail_if_sizes_differ(graph: nx.DiGraph, name: str, op: Op) -> None:

@@ -34,7 +34,11 @@ class Memory:
     def total_bytes(self) -> Num:
         """All together."""
         return (
-            self.weights_bytes + self.kv_cache_bytes + self.activations_bytes + self.adapters_bytes + self.overhead_bytes
+            self.weights_bytes
+            + self.kv_cache_bytes
+            + self.activations_bytes
+            + self.adapters_bytes
+            + self.overhead_bytes
         )
 
     @property
@@ -58,7 +62,13 @@ class Memory:
 
 
 def memory_of(
-    prefill: Sequence[nx.DiGraph], decode: Sequence[nx.DiGraph], *, batch: Num, micro_batches: int, slots: Num, capacity: Num
+    prefill: Sequence[nx.DiGraph],
+    decode: Sequence[nx.DiGraph],
+    *,
+    batch: Num,
+    micro_batches: int,
+    slots: Num,
+    capacity: Num,
 ) -> Memory:
     """Memory of the fullest stage.
 
@@ -68,7 +78,9 @@ def memory_of(
     weights = [sum((_weights(op) * n for _, op, n in walk(g)), start=0.0) for g in decode]
     adapters = [slots * sum((_adapter(op) * n for _, op, n in walk(g)), start=0.0) for g in decode]
     state = [micro_batches * sum((op.state_bytes * n for _, op, n in walk(g)), start=0.0) for g in decode]
-    live = [np.maximum(peak_activation_bytes(p), peak_activation_bytes(d)) for p, d in zip(prefill, decode, strict=True)]
+    live = [
+        np.maximum(peak_activation_bytes(p), peak_activation_bytes(d)) for p, d in zip(prefill, decode, strict=True)
+    ]
     totals = [w + a + s + x for w, a, s, x in zip(weights, adapters, state, live, strict=True)]
     fullest = reduce(np.maximum, totals)
 

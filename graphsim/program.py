@@ -84,5 +84,3 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, logical: nx.DiGraph)
 
 def _deals_out(tp: np.ndarray, heads: Num, kv_heads: Num) -> bool:
     return bool(np.all((heads % tp == 0) & ((kv_heads % tp == 0) | (tp % np.maximum(kv_heads, 1) == 0))))
-
-

@@ -34,7 +34,8 @@ def streams_of(graph: nx.DiGraph) -> list[str]:
 
 def initial_state(graph: nx.DiGraph) -> State:
     """Everything is ready at time zero."""
-    return {DATA: 0.0} | dict.fromkeys(streams_of(graph), 0.0)
+    state: State = dict.fromkeys([DATA, *streams_of(graph)], 0.0)
+    return state
 
 
 def latest(values: Iterable[Num]) -> Num:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graphsim.errors import ConfigError, choices_text
 
-Num = float | int | NDArray[np.float64]
+Num = float | int | NDArray[Any]
 """One number, or one number per scenario."""
 
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}

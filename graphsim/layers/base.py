@@ -14,7 +14,6 @@ import networkx as nx
 
 from graphsim.graph import Value, add, walk
 from graphsim.ops import Gemm, Op, Part, Sharding
-from graphsim.ops.base import is_number
 from graphsim.precision import Format, Precision, load_precision
 from graphsim.units import Num
 from graphsim.workload import Phase, prefill
@@ -115,7 +114,7 @@ def parameters_of(build: Callable[[Scope], object], hidden: Num) -> int:
     """Exact number of weights among the operations that `build` adds for one token."""
     scope = Scope(graph=nx.DiGraph(), phase=_ONE_TOKEN.phase, precision=_ONE_TOKEN.precision, hidden=hidden)
     build(scope)
-    return sum(round(op.parameters) * times for _, op, times in walk(scope.graph) if is_number(op.parameters))
+    return sum(round(float(op.parameters)) * times for _, op, times in walk(scope.graph))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,11 @@ class Block(Layer):
 
 
 def sequential(
-    attention: Layer, mlp: Layer, *, norm: str = "rms", names: tuple[str, str] = ("input_layernorm", "post_attention_layernorm")
+    attention: Layer,
+    mlp: Layer,
+    *,
+    norm: str = "rms",
+    names: tuple[str, str] = ("input_layernorm", "post_attention_layernorm"),
 ) -> Block:
     """The usual pre-norm block: attention, then MLP."""
     first, second = (NormLayer(name=name, kind=norm) for name in names)

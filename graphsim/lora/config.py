@@ -83,9 +83,13 @@ class LoraConfig:
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
         if self.strategy not in STRATEGIES:
-            raise ConfigError(f"lora.strategy = {self.strategy!r} is not known; {choices_text(self.strategy, STRATEGIES)}")
+            raise ConfigError(
+                f"lora.strategy = {self.strategy!r} is not known; {choices_text(self.strategy, STRATEGIES)}"
+            )
         if self.lora_dtype not in FORMATS:
-            raise ConfigError(f"lora.lora_dtype = {self.lora_dtype!r} is not known; {choices_text(self.lora_dtype, FORMATS)}")
+            raise ConfigError(
+                f"lora.lora_dtype = {self.lora_dtype!r} is not known; {choices_text(self.lora_dtype, FORMATS)}"
+            )
 
     @property
     def largest_rank(self) -> Num:

@@ -7,7 +7,7 @@ its partial result rides on the base's all-reduce. Sharding itself needs no know
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import groupby
 
 import networkx as nx
@@ -60,10 +60,7 @@ class _Injector:
         out, moved = nx.DiGraph(), dict[str, str]()
         for name, op in graph.nodes(data="op"):
             inputs = [Value(moved[value.node], value.parts) for value in inputs_of(graph, name)]
-            if isinstance(op, Repeat):
-                steps = self._repeat(name, op, inputs)
-            else:
-                steps = self._op(name, op, inputs, first)
+            steps = self._repeat(name, op, inputs) if isinstance(op, Repeat) else self._op(name, op, inputs, first)
             for new, new_op, new_inputs in steps:
                 moved[name] = add(out, new, new_op, new_inputs)
         return out
@@ -122,24 +119,28 @@ class _Injector:
     def _factors(self, op: Gemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
         lora, row = self.lora, op.split is Sharding.ROW
         rows = op.m * lora.adapter_share
-        common = {
-            "m": rows,
-            "weights": self.format,
-            "activations": op.activations,
-            "adapters": lora.active_adapters,
-            "layer": op.layer,
-        }
-        a_split = Sharding.ROW if row else Sharding.COLUMN if lora.fully_sharded_loras else Sharding.REPLICATED
-        b_split = Sharding.COLUMN if op.split is Sharding.COLUMN or (row and lora.fully_sharded_loras) else Sharding.REPLICATED
-        a = LoraA(role=f"{op.role}.lora_a", n=rank, k=op.k, split=a_split, units=op.units if row else 0.0, **common)
-        b = LoraB(
+        sharded = lora.fully_sharded_loras
+        column = op.split is Sharding.COLUMN
+        a = LoraA(
+            role=f"{op.role}.lora_a",
+            m=rows,
+            n=rank,
+            k=op.k,
+            split=Sharding.ROW if row else Sharding.COLUMN if sharded else Sharding.REPLICATED,
+            units=op.units if row else 0.0,
+            weights=self.format,
+            activations=op.activations,
+            adapters=lora.active_adapters,
+            layer=op.layer,
+        )
+        b = replace(
+            LoraB(**{f.name: getattr(a, f.name) for f in fields(a)}),
             role=f"{op.role}.lora_b",
             n=op.n,
             k=rank,
-            split=b_split,
+            split=Sharding.COLUMN if column or (row and sharded) else Sharding.REPLICATED,
             units=0.0 if row else op.units,
             parts=() if row else op.parts,
-            **common,
         )
         live = np.minimum(rank, 1.0)
         joined = LoraAdd(

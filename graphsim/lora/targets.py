@@ -100,7 +100,9 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
     if isinstance(names, str) or not reached:
         if reached:
             return
-        raise ConfigError(f"lora.target_modules = {names!r} matches no module of the model; {_could_match(graph, names)}")
+        raise ConfigError(
+            f"lora.target_modules = {names!r} matches no module of the model; {_could_match(graph, names)}"
+        )
     modules = [(op, path) for op, path in modules_of(graph)]
     for entry in names:
         if entry.lower() == "all-linear":
@@ -108,7 +110,9 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
         word = lora.matching is Matching.NAMES and entry in WORDS
         hit = any(entry in op.tags if word else path == entry or path.endswith(f".{entry}") for op, path in modules)
         if not hit:
-            raise ConfigError(f"lora.target_modules: '{entry}' matches no module of the model; {_could_match(graph, entry)}")
+            raise ConfigError(
+                f"lora.target_modules: '{entry}' matches no module of the model; {_could_match(graph, entry)}"
+            )
 
 
 def modules_of(graph: nx.DiGraph) -> list[tuple[Gemm, str]]:

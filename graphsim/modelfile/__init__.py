@@ -1,11 +1,11 @@
 """Model files: YAML that a person writes in five minutes, read into a ModelConfig.
 
-    name: my-model                 # the file's stem by default
-    hidden_size: 4096
-    vocab_size: 32000
-    layers: 32
-    attention: {heads: 32, kv_heads: 8}
-    mlp: {intermediate_size: 14336}
+name: my-model                 # the file's stem by default
+hidden_size: 4096
+vocab_size: 32000
+layers: 32
+attention: {heads: 32, kv_heads: 8}
+mlp: {intermediate_size: 14336}
 """
 
 from __future__ import annotations
