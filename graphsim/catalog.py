@@ -24,8 +24,10 @@ def folders(kind: str) -> Iterator[Path]:
     seen: set[str] = set()
     for root in roots:
         folder = root / kind
+        if not os.path.isdir(folder):  # noqa: PTH112 - never raises
+            continue
         identity = os.path.realpath(folder)  # the working folder may be the checkout itself
-        if identity not in seen and os.path.isdir(folder):  # noqa: PTH112 - never raises
+        if identity not in seen:
             seen.add(identity)
             yield folder
 

@@ -78,7 +78,8 @@ def load_mapping(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError, OverflowError) as error:
         raise ConfigError(f"{path}: cannot be parsed ({type(error).__name__}: {str(error)[:80]})") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: holds a {type(data).__name__}, expected a mapping of keys to values")
+        found = "nothing" if data is None else f"a {type(data).__name__}"
+        raise ConfigError(f"{path}: holds {found}, expected a mapping of keys to values")
     return data
 
 
@@ -127,6 +128,8 @@ class Fields:
         if not isinstance(data, Mapping):
             self.problems.append(f"{path or 'the document'} = {short(data)} is not a mapping")
             data = {}
+            if parent:
+                self.problems = []  # one problem is enough: what it should have held goes without saying
         self.data: Mapping[str, Any] = data
 
     def __contains__(self, key: str) -> bool:
@@ -216,7 +219,7 @@ class Fields:
             self.problems.append(f"{self.name(key)} is missing, expected a mapping")
         nested = self.child({} if value is None else value, self.name(key), lenient)
         if value is None and required:
-            nested.problems = []  # one problem is enough: what it should have held goes without saying
+            nested.problems = []  # as in the constructor
         return nested
 
     def sequence(self, key: str, *, required: bool = False, most: int = 100_000) -> Sequence[Any]:

@@ -7,6 +7,7 @@ may be written either way in a file; a plain number is SI base units.
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from typing import Any
 
@@ -43,10 +44,10 @@ def parse_quantity(value: Any, kind: str) -> float:
     """
     if isinstance(value, str):
         number = _parse_text(value, kind)
-    elif isinstance(value, bool) or not isinstance(value, int | float):
+    elif isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ConfigError(f"{short(value)} is not a number" + (f" (in {kind})" if kind else ""))
     else:
-        number = float(value) if abs(value) < 10**300 else math.inf
+        number = math.inf if isinstance(value, int) and abs(value) > 10**300 else float(value)
     if not math.isfinite(number):
         raise ConfigError(f"{short(value) if isinstance(value, str) else number} is not a finite number")
     return number
