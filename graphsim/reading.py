@@ -12,31 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from graphsim.errors import ConfigError, choices_text
 from graphsim.units import parse_quantity, short
 
 MAX_FILE_BYTES = 8 * 2**20
 MAX_INTEGER = 10**15
-MAX_DEPTH = 50
 REQUIRED: Any = object()
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _StrictLoader(_Loader):  # type: ignore[misc]
-    """Safe YAML in which a key given twice is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen if isinstance(key_node.value, str) else False:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key_node.value}' is given twice", key_node.start_mark
-                )
-            seen.add(str(key_node.value))
-        return super().construct_mapping(node, deep=deep)  # type: ignore[no-any-return]
 
 
 def read_text(path: Path) -> str:
@@ -71,8 +52,6 @@ def load_mapping(path: Path) -> dict[str, Any]:
         data = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else _parse_yaml(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: line {error.lineno}: not valid JSON ({error.msg})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {_yaml_problem(error)}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except (ValueError, RecursionError, OverflowError) as error:
@@ -84,15 +63,9 @@ def load_mapping(path: Path) -> dict[str, Any]:
 
 
 def _parse_yaml(text: str) -> Any:
-    depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        mark: Any = event.start_mark
-        if isinstance(event, yaml.AliasEvent):  # aliases can make a short file expand without bound
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise yaml.constructor.ConstructorError(None, None, f"nested over {MAX_DEPTH} deep", mark)
-    return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
+    from graphsim.strict_yaml import parse
+
+    return parse(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,13 +75,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ConfigError(f"key '{key}' is given twice")
         data[key] = value
     return data
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    line = f"line {mark.line + 1}: " if mark else ""
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-    return f"{line}not valid YAML ({problem})"
 
 
 class Fields:
