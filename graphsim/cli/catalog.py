@@ -1,0 +1,132 @@
+"""`graphsim models` and `graphsim hardware`: what is known, and what a file says."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from graphsim.cli.options import add_json
+from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.config import ModelConfig
+from graphsim.hardware import Hardware, list_hardware, load_hardware
+from graphsim.units import bytes_text, count_text, scaled
+
+
+def add_commands(commands: Any) -> None:
+    """Add `models` and `hardware`."""
+    for name, function, text in (("models", models, "models"), ("hardware", hardware, "devices")):
+        parser = commands.add_parser(name, help=f"list {text}, or show one", allow_abbrev=False)
+        parser.add_argument("name", nargs="?", metavar="NAME", help="show this one")
+        add_json(parser)
+        parser.set_defaults(command_function=function)
+
+
+def models(options: argparse.Namespace) -> None:
+    """List models, or show one."""
+    from graphsim.loading import list_models, load_model
+
+    if options.name:
+        _show_model(load_model(options.name), options.json)
+        return
+    found = [load_model(name) for name in list_models()]
+    if options.json:
+        print_json([_model_facts(config) for config in found])
+        return
+    rows = [[c.name, count_text(c.num_parameters), str(c.num_layers), str(c.hidden_size), str(c.vocab_size)] for c in found]
+    print_table(["model", "parameters", "layers", "hidden", "vocabulary"], rows, right=range(1, 5))
+
+
+def _model_facts(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "name": config.name,
+        "parameters": config.num_parameters,
+        "layers": config.num_layers,
+        "hidden_size": config.hidden_size,
+        "vocab_size": config.vocab_size,
+        "tied_embeddings": config.tied_embeddings,
+        "max_positions": config.max_positions,
+        "source": config.source,
+        "notes": list(config.notes),
+    }
+
+
+def _show_model(config: ModelConfig, as_json: bool) -> None:
+    from graphsim.graph import to_text
+    from graphsim.models import build
+    from graphsim.precision import load_precision
+    from graphsim.workload import prefill
+
+    facts = _model_facts(config)
+    if as_json:
+        print_json(facts)
+        return
+    print_table(["", ""], [[key.replace("_", " "), str(value)] for key, value in facts.items() if value not in ("", [])])
+    print_line("\noperations for one token:")
+    print_line(to_text(build(config, prefill(1.0, 1.0), config.precision or load_precision("bf16"))))
+
+
+def hardware(options: argparse.Namespace) -> None:
+    """List devices, or show one."""
+    if options.name:
+        _show_hardware(load_hardware(options.name), options.json)
+        return
+    found = [load_hardware(name) for name in list_hardware()]
+    if options.json:
+        print_json([_hardware_facts(device) for device in found])
+        return
+    rows = [
+        [
+            device.name,
+            device.title,
+            scaled(float(device.flops_per_s.get("bf16", 0.0)), "FLOP/s"),
+            bytes_text(float(device.memory_bytes)),
+            scaled(float(device.memory_bytes_per_s), "B/s"),
+        ]
+        for device in found
+    ]
+    print_table(["hardware", "device", "bf16", "memory", "bandwidth"], rows, right=range(2, 5))
+
+
+def _hardware_facts(device: Hardware) -> dict[str, Any]:
+    return {
+        "name": device.name,
+        "title": device.title,
+        "architecture": device.architecture,
+        "flops_per_s": dict(device.flops_per_s),
+        "vector_flops_per_s": device.vector_flops_per_s,
+        "memory_bytes": device.memory_bytes,
+        "memory_bytes_per_s": device.memory_bytes_per_s,
+        "cache_bytes": device.cache_bytes,
+        "cores": device.cores,
+        "clock_hz": device.clock_hz,
+        "links": [
+            {"name": link.name, "devices": link.devices, "bytes_per_s": link.bytes_per_s, "latency_s": link.latency_s}
+            for link in (*device.links, device.host_link)
+        ],
+        "launch_s": device.launch_s,
+        "eager_launch_s": device.eager_launch_s,
+        "power_w": device.power_w,
+        "sources": dict(device.sources),
+    }
+
+
+def _show_hardware(device: Hardware, as_json: bool) -> None:
+    facts = _hardware_facts(device)
+    if as_json:
+        print_json(facts)
+        return
+    print_line(f"{device.name}: {device.title} ({device.architecture})\n")
+    rows = [[f"{name} peak", scaled(float(rate), "FLOP/s")] for name, rate in device.flops_per_s.items()]
+    rows += [
+        ["vector peak", scaled(float(device.vector_flops_per_s), "FLOP/s")],
+        ["memory", f"{bytes_text(float(device.memory_bytes))} at {scaled(float(device.memory_bytes_per_s), 'B/s')}"],
+        ["cache", bytes_text(float(device.cache_bytes))],
+        ["cores", f"{float(device.cores):g} at {scaled(float(device.clock_hz), 'Hz')}"],
+    ]
+    for link in (*device.links, device.host_link):
+        reach = f", up to {float(link.devices):g} devices" if link in device.links else ""
+        rows.append([link.name, f"{scaled(float(link.bytes_per_s), 'B/s')} per direction{reach}"])
+    print_table(["", ""], rows)
+    print_line("\nsources:")
+    for key, source in device.sources.items():
+        print_line(f"  {key}: {source}")

@@ -1,0 +1,78 @@
+"""`graphsim lora`: base, dynamic and merge side by side, and when merging pays."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from graphsim.cli import options as shared
+from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.lora.config import LoraConfig
+from graphsim.units import bytes_text, seconds_text
+
+EXAMPLES = """examples:
+  graphsim lora llama-3.1-8b --hardware h100-sxm --batch 8
+  graphsim lora llama-2-7b --hardware l4 --lora rank=64,targets=q_proj+v_proj
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `lora`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "lora",
+        help="merge the adapter, or apply it dynamically?",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    shared.add_model(parser)
+    shared.add_requests(parser)
+    shared.add_deployment(parser)
+    shared.add_json(parser)
+    parser.set_defaults(command_function=lora)
+
+
+def lora(options: argparse.Namespace) -> None:
+    """Compare and print."""
+    from graphsim.compare import compare_lora
+    from graphsim.estimate import lora_parameters
+
+    config = shared.lora_config(options.lora) or LoraConfig()
+    frame = compare_lora(
+        options.model,
+        options.hardware,
+        options.batch,
+        options.input,
+        options.output,
+        parallelism=shared.parallelism(options),
+        lora=config,
+        precision=options.precision,
+        cost=options.cost,
+    )
+    parameters = lora_parameters(options.model, config)
+    if options.json:
+        strategies = {name: row.to_dict() for name, row in frame.iterrows()}
+        print_json({"adapter_parameters": parameters, "strategies": strategies})
+        return
+    print_line(f"adapter: {parameters:,} parameters, rank {config.rank}\n")
+    rows = [
+        [
+            str(name),
+            seconds_text(row["ttft_s"]),
+            seconds_text(row["tpot_s"]),
+            f"{row['tokens_per_s']:.1f}",
+            f"{row['overhead']:+.1%}",
+            seconds_text(row["one_time_s"]) if row["one_time_s"] else "-",
+            bytes_text(row["memory_bytes"]),
+        ]
+        for name, row in frame.iterrows()
+    ]
+    print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
+    tokens = float(frame.loc["dynamic", "break_even_tokens"])
+    if np.isfinite(tokens):
+        requests = float(frame.loc["dynamic", "break_even_requests"])
+        print_line(f"\nmerging pays after {tokens:,.0f} generated tokens ({requests:,.1f} requests) with one adapter")
+    else:
+        print_line("\nmerging never pays: the dynamic adapter costs nothing here")

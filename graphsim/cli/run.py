@@ -1,0 +1,100 @@
+"""`graphsim run`: one estimate, with where the time and the memory go."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from graphsim.cli import options as shared
+from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.result import Estimate, PhaseEstimate
+from graphsim.units import bytes_text, seconds_text
+
+EXAMPLES = """examples:
+  graphsim run llama-3.1-8b --hardware h100-sxm --batch 8
+  graphsim run llama-3.1-70b --hardware h100-sxm --tp 4 --lora rank=16,targets=attn+ffn,strategy=dynamic
+  graphsim run llama-2-7b --hardware l4 --precision fp8 --json
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `run`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "run",
+        help="latency, throughput and memory of a model on a device",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    shared.add_model(parser)
+    shared.add_requests(parser)
+    shared.add_deployment(parser)
+    parser.add_argument("--top", type=int, default=8, metavar="N", help="operations to list per phase (8)")
+    shared.add_json(parser)
+    parser.set_defaults(command_function=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Estimate and print."""
+    from graphsim.estimate import simulate
+
+    estimate = simulate(
+        options.model,
+        options.hardware,
+        options.batch,
+        options.input,
+        options.output,
+        parallelism=shared.parallelism(options),
+        lora=shared.lora_config(options.lora),
+        precision=options.precision,
+        cost=options.cost,
+    )
+    if options.json:
+        print_json(estimate.to_dict())
+        return
+    _print_headline(estimate, options)
+    _print_memory(estimate)
+    for phase in (estimate.prefill, estimate.decode):
+        _print_phase(phase, options.top)
+
+
+def _print_headline(estimate: Estimate, options: argparse.Namespace) -> None:
+    print_line(
+        f"{estimate.model} on {estimate.hardware}, batch {options.batch}, {options.input} tokens in, "
+        f"{options.output} out ({estimate.cost_model})"
+    )
+    for note in estimate.notes:
+        print_line(f"note: {note}")
+    print_line()
+    rows = [
+        ["time to first token", seconds_text(float(estimate.ttft_s))],
+        ["time per output token", seconds_text(float(estimate.tpot_s))],
+        ["whole batch", seconds_text(float(estimate.latency_s))],
+        ["throughput", f"{float(estimate.tokens_per_s):.1f} tokens/s"],
+    ]
+    if estimate.one_time_s:
+        rows.append(["once, before serving", seconds_text(float(estimate.one_time_s))])
+    print_table(["latency", ""], rows, right=[1])
+    print_line()
+
+
+def _print_memory(estimate: Estimate) -> None:
+    memory = estimate.memory
+    parts = ("weights", "kv_cache", "activations", "adapters", "overhead", "total", "capacity")
+    rows = [[part.replace("_", " "), bytes_text(float(getattr(memory, f"{part}_bytes")))] for part in parts]
+    print_table(["memory per device", ""], rows, right=[1])
+    verdict = "fits" if memory.fits else "does not fit"
+    print_line(f"{verdict}; largest batch that fits: {float(memory.max_batch):.0f}")
+
+
+def _print_phase(phase: PhaseEstimate, top: int) -> None:
+    frame = phase.to_frame()
+    frame = frame[~frame["once"]]
+    frame = frame.assign(total_s=frame["latency_s"] * frame["times"])
+    whole = float(phase.latency_s)
+    print_line(f"\n{phase.name}: {seconds_text(whole)}, {int(frame['times'].sum())} operations")
+    rows = [
+        [str(row["name"]), f"{row['times']} x", seconds_text(float(row["latency_s"])), f"{row['total_s'] / whole:6.1%}", str(row["bound"])]
+        for _, row in frame.nlargest(top, "total_s").iterrows()
+    ]
+    print_table(["operation", "times", "each", "share", "bound by"], rows, right=[1, 2, 3])
