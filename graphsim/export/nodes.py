@@ -1,0 +1,213 @@
+"""What every exporter asks of a node: full name, one scenario's numbers, kind of operation, shape of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from graphsim.cost.base import BOUNDS
+from graphsim.errors import ConfigError
+from graphsim.ops import (
+    Attention,
+    Embedding,
+    Gemm,
+    KvCache,
+    LoraAdd,
+    LoraGemm,
+    LoraMerge,
+    Norm,
+    Op,
+    OpType,
+    Repeat,
+    Rope,
+)
+from graphsim.units import Num
+
+
+class Kind(Enum):
+    """Groups of operations that share a colour and a line in a summary."""
+
+    ATTENTION = "attention"
+    FEED_FORWARD = "feed-forward"
+    PROJECTION = "other GEMM"
+    ELEMENTWISE = "norm, residual"
+    ENDS = "embedding, head, sampling"
+    STATE = "state space"
+    LORA = "LoRA"
+    MERGE = "LoRA merge, once"
+    COLLECTIVE = "communication"
+    OTHER = "other"
+
+
+_KINDS = {
+    OpType.INPUT: Kind.OTHER,
+    OpType.EMBEDDING: Kind.ENDS,
+    OpType.SAMPLE: Kind.ENDS,
+    OpType.ATTENTION: Kind.ATTENTION,
+    OpType.ROPE: Kind.ATTENTION,
+    OpType.KV_CACHE: Kind.ATTENTION,
+    OpType.NORM: Kind.ELEMENTWISE,
+    OpType.ADD: Kind.ELEMENTWISE,
+    OpType.ELEMENTWISE: Kind.ELEMENTWISE,
+    OpType.QUANTISE: Kind.ELEMENTWISE,
+    OpType.ACTIVATION: Kind.FEED_FORWARD,
+    OpType.ROUTER: Kind.FEED_FORWARD,
+    OpType.EXPERTS: Kind.FEED_FORWARD,
+    OpType.SCAN: Kind.STATE,
+    OpType.CONVOLUTION: Kind.STATE,
+    OpType.COLLECTIVE: Kind.COLLECTIVE,
+    OpType.LORA_KERNEL: Kind.LORA,
+}
+
+
+def is_lora(op: Op) -> bool:
+    """Whether an adapter brought the operation."""
+    return isinstance(op, LoraGemm | LoraAdd | LoraMerge) or op.op_type is OpType.LORA_KERNEL
+
+
+def kind_of(op: Op) -> Kind:
+    """The group of an operation, from its type and tags."""
+    if is_lora(op):
+        return Kind.MERGE if isinstance(op, LoraMerge) else Kind.LORA
+    if isinstance(op, Gemm):
+        if "attn" in op.tags:
+            return Kind.ATTENTION
+        if "ffn" in op.tags:
+            return Kind.FEED_FORWARD
+        return Kind.PROJECTION if op.linear else Kind.ENDS
+    return _KINDS.get(op.op_type, Kind.OTHER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entry:
+    """A node with its full name: the name itself, or `repeat.node` inside a repeat.
+
+    times: how often it runs, enclosing repeats multiplied out
+    """
+
+    name: str
+    op: Op
+    data: dict[str, Any]
+    times: int
+
+
+def entries(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[Entry]:
+    """All operations in launch order; repeats are entered, not listed."""
+    for name, data in graph.nodes(data=True):
+        op: Op = data["op"]
+        if isinstance(op, Repeat):
+            yield from entries(op.body, times * op.times, f"{prefix}{name}.")
+        else:
+            yield Entry(name=f"{prefix}{name}", op=op, data=data, times=times)
+
+
+def number(value: Num, scenario: int = 0) -> float:
+    """One scenario's number. Raises ConfigError if there is no such scenario."""
+    array = np.ravel(np.asarray(value, dtype=float))
+    if array.size == 1:
+        return float(array[0])
+    if not 0 <= scenario < array.size:
+        raise ConfigError(f"scenario = {scenario} is not allowed; the graph holds scenarios 0 to {array.size - 1}")
+    return float(array[scenario])
+
+
+def bound_of(data: dict[str, Any], scenario: int = 0) -> str:
+    """What limits a priced node: one of BOUNDS; "" where it has no price."""
+    if "cost" in data:
+        return BOUNDS[int(number(data["cost"].bound_index, scenario))]
+    return str(data.get("bound", ""))
+
+
+def is_critical(data: dict[str, Any], scenario: int = 0) -> bool | None:
+    """Whether a scheduled node is on the critical path; None where it is not scheduled."""
+    return bool(number(data["critical"], scenario)) if "critical" in data else None
+
+
+def number_text(value: float) -> str:
+    """A count as a person reads it: exact up to six digits, then with a prefix."""
+    if value != value or abs(value) == np.inf:
+        return str(value)
+    if abs(value) >= 1e6:
+        for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+            if abs(value) >= factor:
+                return f"{value / factor:.3g} {prefix}"
+    return f"{value:.0f}" if value == round(value) else f"{value:.4g}"
+
+
+def dims_text(op: Op, scenario: int = 0) -> str:
+    """The dimensions by name: `m=512 n=4096 k=4096`."""
+    return " ".join(f"{name}={number(value, scenario):.12g}" for name, value in op.dims().items())
+
+
+Shape = tuple[float, ...]
+
+
+def shape_of(op: Op, parts: tuple[str, ...] = (), rows: float = 0.0, scenario: int = 0) -> Shape:
+    """The shape of what flows out of an op, or of parts of it; of equal element count always.
+
+    rows: of what flows in, for ops that know only how many elements they have; 0 if unknown
+    """
+    sizes = op.out_parts
+    whole = op.out_elems
+    elems = number(sum((sizes[p] for p in parts if p in sizes), start=0.0) if parts else whole, scenario)
+    rows = _rows(op, scenario) or rows
+    heads = _heads(op, parts, scenario)
+    if heads and rows and np.isclose(rows * heads[0] * heads[1], elems):
+        return (rows, *heads)
+    width = elems / rows if rows else 0.0
+    if rows and width >= 1.0 and np.isclose(width, round(width)):
+        return (rows, float(round(width))) if width > 1.0 else (rows,)
+    return (elems,)
+
+
+def _rows(op: Op, scenario: int) -> float:
+    if isinstance(op, Gemm | LoraAdd):
+        return number(op.m, scenario)
+    if isinstance(op, Norm):
+        return number(op.rows, scenario)
+    if isinstance(op, Embedding | Rope):
+        return number(op.tokens, scenario)
+    if isinstance(op, KvCache):
+        return number(op.kv_tokens, scenario)
+    if isinstance(op, Attention):
+        return number(op.query_tokens, scenario)
+    return 0.0
+
+
+def _heads(op: Op, parts: tuple[str, ...], scenario: int) -> Shape:
+    """Heads and width of a head, where the value has them."""
+    if isinstance(op, KvCache):
+        return number(op.kv_heads, scenario), number(op.width, scenario)
+    if isinstance(op, Attention):
+        return number(op.heads, scenario), number(op.value_dim, scenario)
+    if isinstance(op, Rope) and len(parts) == 1:
+        return number(op.heads if parts == ("q",) else op.kv_heads, scenario), number(op.head_dim, scenario)
+    return ()
+
+
+def shapes(graph: nx.DiGraph, scenario: int = 0, incoming: float = 0.0) -> dict[tuple[str, str], Shape]:
+    """The shape along every edge of one graph (not inside repeats); `incoming` rows enter at its inputs."""
+    found: dict[tuple[str, str], Shape] = {}
+    rows: dict[str, float] = {}
+    for name, op in graph.nodes(data="op"):
+        arriving = [rows[p] for p in graph.predecessors(name) if rows[p]]
+        rows[name] = shape_of(op, rows=max(arriving, default=incoming), scenario=scenario)[0]
+        if isinstance(op, Repeat):
+            rows[name] = max(arriving, default=incoming)
+        for source in graph.predecessors(name):
+            found[source, name] = shape_of(
+                graph.nodes[source]["op"], graph.edges[source, name].get("parts", ()), rows[source], scenario
+            )
+    return found
+
+
+def shape_text(shape: Shape) -> str:
+    """`512 × 4096`."""
+    return " × ".join(number_text(size) for size in shape)
+
+
