@@ -11,9 +11,9 @@ from typing import Any
 
 from graphsim import catalog
 from graphsim.config import ModelConfig
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError, choices_text, short
 from graphsim.modelfile import aliases_of, read_model
-from graphsim.reading import Fields, load_mapping, short
+from graphsim.reading import Fields, load_mapping
 
 _KIND = "models"
 _SUFFIXES = (".yaml", ".yml", ".json")

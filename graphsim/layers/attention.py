@@ -81,8 +81,7 @@ class SelfAttention(Layer):
             )
             name = scope.add("rope", rope, [q, k] if k else [q])
             q, k = Value(name, ("q",)), k and Value(name, ("k",))
-        outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
-        out = outs[0] if len(outs) == 1 else self._join(scope, outs)
+        out = self.attend(scope, q, k, v)
         if gate is not None:
             elems = scope.tokens * self.heads * self.values
             out = scope.add("attention_gate", Activation(elems=elems, reads=2.0, steps=4.0), [out, gate])
@@ -98,6 +97,11 @@ class SelfAttention(Layer):
             ),
             out,
         )
+
+    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None) -> str:
+        """Cache and attention for every kind of sequence in the step, ahead of the output projection."""
+        outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
+        return outs[0] if len(outs) == 1 else self._join(scope, outs)
 
     def _project(self, scope: Scope, x: str) -> tuple[Value, Value | None, Value | None, Value | None]:
         if self.names.fused:

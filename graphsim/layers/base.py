@@ -53,9 +53,9 @@ class Scope:
         op = replace(op, role=op.role or name, activations=self.activations, layer=self.layer)
         return add(self.graph, full, op, inputs)
 
-    def linear(self, projection: Projection, source: str | Value, *, m: Num | None = None) -> str:
-        """Add a projection as a GEMM on `m` rows (all tokens by default)."""
-        name = projection.name.rsplit(".", 1)[-1]
+    def linear(self, projection: Projection, source: str | Value, *, m: Num | None = None, name: str = "") -> str:
+        """Add a projection as a GEMM on `m` rows (all tokens by default), named as its module unless told otherwise."""
+        name = name or projection.name.rsplit(".", 1)[-1]
         op = Gemm(
             m=self.tokens if m is None else m,
             n=projection.n,

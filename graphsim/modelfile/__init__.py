@@ -18,11 +18,9 @@ from graphsim.errors import ConfigError
 from graphsim.layers.ends import Head, Stem
 from graphsim.layers.norm import VECTORS, NormLayer
 from graphsim.modelfile.layers import read_layers
-from graphsim.modelfile.sections import MOST_TOKENS, MOST_WIDTH
+from graphsim.modelfile.sections import MOST_TOKENS, MOST_VOCABULARY, MOST_WIDTH
 from graphsim.precision import Precision, load_precision
 from graphsim.reading import Fields
-
-MOST_VOCABULARY = 100_000_000
 
 
 def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> ModelConfig:

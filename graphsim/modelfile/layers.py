@@ -3,49 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphsim.layers.base import Layer
 from graphsim.modelfile import sections
+from graphsim.modelfile.blocks import read_block
+from graphsim.modelfile.names import constants
 from graphsim.modelfile.overrides import Overrides
 from graphsim.reading import Fields
 
 MOST_LAYERS = 10_000
 
+Levels = tuple[Fields, ...]
+
 
 def read_layers(model: Fields, hidden: int) -> tuple[Layer, ...]:
     """One description per layer."""
+    reader = _Reader(model=model, hidden=hidden, blocks=model.mapping("blocks"))
     given = model.raw("layers")
-    if not isinstance(given, list):
+    if isinstance(given, list):
+        layers = reader.groups(given)
+    else:
         times: int = model.integer("layers", most=MOST_LAYERS)
-        return (_layer(Overrides(model), hidden),) * times
-    layers: list[Layer] = []
-    for pattern, times in _groups(model, given):
-        body = [_layer(Overrides(*levels), hidden) for levels in pattern]
-        if len(layers) + len(body) * times > MOST_LAYERS:
-            model.problems.append(f"layers: more than {MOST_LAYERS} in all; allowed: at most {MOST_LAYERS}")
-            break
-        layers += body * times
-    if not given:
-        model.problem("layers", f"is empty; expected a whole number from 1 to {MOST_LAYERS}, or a list of groups")
-    return tuple(layers)
+        layers = (reader.layer((model,)),) * times
+    reader.finish()
+    return layers
 
 
-def _groups(model: Fields, given: list[Any]) -> Iterator[tuple[list[tuple[Fields, ...]], int]]:
-    """For each entry of the list its pattern (each layer as levels of overrides) and how often it repeats."""
-    for i, entry in enumerate(given[:MOST_LAYERS]):
-        group = model.child(entry, f"layers[{i}]")
-        times = group.integer("repeat", 1, most=MOST_LAYERS)
-        if "pattern" not in group:
-            yield [(group, model)], times
-            continue
-        pattern = group.sequence("pattern", most=MOST_LAYERS)
-        if not pattern and isinstance(group.raw("pattern"), list):
-            group.problem("pattern", "is empty; expected at least one layer")
-        yield [(group.child(item, f"layers[{i}].pattern[{j}]"), group, model) for j, item in enumerate(pattern)], times
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    """Reads the layers of one model and remembers which blocks they use."""
+
+    model: Fields
+    hidden: int
+    blocks: Fields
+    used: set[str] = field(default_factory=set)
+
+    def groups(self, given: list[Any]) -> tuple[Layer, ...]:
+        """The layers of a list of groups."""
+        layers: list[Layer] = []
+        if not given:
+            self.model.problem("layers", f"is empty; expected a number from 1 to {MOST_LAYERS}, or a list of groups")
+        for pattern, times in self._patterns(given):
+            body = [self.layer(levels) for levels in pattern]
+            if len(layers) + len(body) * times > MOST_LAYERS:
+                self.model.problems.append(f"layers: more than {MOST_LAYERS} in all; allowed: at most {MOST_LAYERS}")
+                break
+            layers += body * times
+        return tuple(layers)
+
+    def _patterns(self, given: list[Any]) -> Iterator[tuple[list[Levels], int]]:
+        """For each group its pattern (each layer as levels of overrides) and how often it repeats."""
+        for i, entry in enumerate(given[:MOST_LAYERS]):
+            group = self.model.child(entry, f"layers[{i}]")
+            times: int = group.integer("repeat", 1, most=MOST_LAYERS)
+            if "pattern" not in group:
+                yield [(group, self.model)], times
+                continue
+            pattern = group.sequence("pattern", most=MOST_LAYERS)
+            if not pattern and isinstance(group.raw("pattern"), list):
+                group.problem("pattern", "is empty; expected at least one layer")
+            path = f"layers[{i}].pattern"
+            yield [(group.child(item, f"{path}[{j}]"), group, self.model) for j, item in enumerate(pattern)], times
+
+    def layer(self, levels: Levels) -> Layer:
+        """One layer from its levels of overrides, the most specific first."""
+        layer = Overrides(*levels)
+        name = layer.text("block", "")
+        if name:
+            self.used.add(name)
+            block = read_block(name, layer, self.model, self.blocks, self.hidden)
+            return block or _Nothing()
+        mixer = sections.attention(layer.below("attention"), self.hidden)
+        feed_forward = sections.mlp(layer.below("mlp"))
+        return sections.block(layer, mixer, feed_forward)
+
+    def finish(self) -> None:
+        """Note blocks that no layer uses, and wrong fields even where no block needs them."""
+        for name in self.blocks.data:
+            self.blocks.raw(name)
+            if name not in self.used:
+                self.blocks.problems.append(f"blocks.{name} is used by no layer; name it in one or drop it")
+        if self.used:
+            sections.norms(Overrides(self.model))
+            self.model.raw("residual")
+        elif "fields" in self.model:
+            constants(Overrides(self.model), self.model, self.hidden)
 
 
-def _layer(levels: Overrides, hidden: int) -> Layer:
-    mixer = sections.attention(levels.below("attention"), hidden)
-    feed_forward = sections.mlp(levels.below("mlp"))
-    return sections.block(levels, mixer, feed_forward)
+class _Nothing(Layer):
+    """Stands for a layer that could not be read; the file's problems are raised before anyone builds it."""
+
+    def build(self, scope: Any, x: str) -> str:
+        """Nothing."""
+        return x

@@ -14,6 +14,7 @@ from graphsim.modelfile.overrides import Overrides
 MOST_HEADS = 65_536
 MOST_WIDTH = 10_000_000
 MOST_TOKENS = 10**9
+MOST_VOCABULARY = 100_000_000
 PLACEMENTS = ("pre", "post", "both")
 RESIDUALS = ("sequential", "parallel", "parallel_two_norms")
 
