@@ -11,9 +11,10 @@ from typing import Any
 
 from graphsim import catalog
 from graphsim.config import ModelConfig
-from graphsim.errors import ConfigError, choices_text, short
+from graphsim.errors import ConfigError, choices_text
 from graphsim.modelfile import aliases_of, read_model
 from graphsim.reading import Fields, load_mapping
+from graphsim.units import short
 
 _KIND = "models"
 _SUFFIXES = (".yaml", ".yml", ".json")
