@@ -58,12 +58,14 @@ class Segment:
 class Phase:
     """One step of the model.
 
-    logit_rows: positions for which the output head runs; causal: mask of the attention
+    logit_rows: positions for which the output head runs; all_logits: these are all of them
+    causal: mask of the attention
     """
 
     name: str
     segments: tuple[Segment, ...]
     logit_rows: Num
+    all_logits: bool = False
     causal: bool = True
 
     @property
@@ -83,14 +85,18 @@ def prefill(
     """The prompt of `batch` sequences; the head runs on the last position only, unless `all_logits`."""
     segment = Segment(sequences=batch, new_tokens=input_tokens, past_tokens=past_tokens)
     return Phase(
-        name="prefill", segments=(segment,), logit_rows=batch * input_tokens if all_logits else batch, causal=causal
+        name="prefill",
+        segments=(segment,),
+        logit_rows=batch * input_tokens if all_logits else batch,
+        all_logits=all_logits,
+        causal=causal,
     )
 
 
 def decode(batch: Num, context_tokens: Num) -> Phase:
     """One new token for each of `batch` sequences that hold `context_tokens` already."""
     segment = Segment(sequences=batch, new_tokens=1.0, past_tokens=context_tokens, decode=True)
-    return Phase(name="decode", segments=(segment,), logit_rows=batch)
+    return Phase(name="decode", segments=(segment,), logit_rows=batch, all_logits=True)
 
 
 def mixed(*phases: Phase) -> Phase:

@@ -32,7 +32,9 @@ def models(options: argparse.Namespace) -> None:
     if options.json:
         print_json([_model_facts(config) for config in found])
         return
-    rows = [[c.name, count_text(c.num_parameters), str(c.num_layers), str(c.hidden_size), str(c.vocab_size)] for c in found]
+    rows = [
+        [c.name, count_text(c.num_parameters), str(c.num_layers), str(c.hidden_size), str(c.vocab_size)] for c in found
+    ]
     print_table(["model", "parameters", "layers", "hidden", "vocabulary"], rows, right=range(1, 5))
 
 
@@ -60,7 +62,9 @@ def _show_model(config: ModelConfig, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    print_table(["", ""], [[key.replace("_", " "), str(value)] for key, value in facts.items() if value not in ("", [])])
+    print_table(
+        ["", ""], [[key.replace("_", " "), str(value)] for key, value in facts.items() if value not in ("", [])]
+    )
     print_line("\noperations for one token:")
     print_line(to_text(build(config, prefill(1.0, 1.0), config.precision or load_precision("bf16"))))
 

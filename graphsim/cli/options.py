@@ -26,7 +26,9 @@ _LORA_KEYS = {
 def add_model(parser: argparse.ArgumentParser) -> None:
     """MODEL and --hardware."""
     parser.add_argument("model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file or a config.json")
-    parser.add_argument("--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file")
+    parser.add_argument(
+        "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
+    )
 
 
 def add_requests(parser: argparse.ArgumentParser) -> None:

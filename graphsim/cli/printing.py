@@ -24,5 +24,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
     """Aligned columns under a header; the columns listed in `right` are flush right."""
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     for line in [header, ["-" * width for width in widths], *rows]:
-        cells = [cell.rjust(width) if i in right else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         print_line("  ".join(cells).rstrip())

@@ -94,7 +94,13 @@ def _print_phase(phase: PhaseEstimate, top: int) -> None:
     whole = float(phase.latency_s)
     print_line(f"\n{phase.name}: {seconds_text(whole)}, {int(frame['times'].sum())} operations")
     rows = [
-        [str(row["name"]), f"{row['times']} x", seconds_text(float(row["latency_s"])), f"{row['total_s'] / whole:6.1%}", str(row["bound"])]
+        [
+            str(row["name"]),
+            f"{row['times']} x",
+            seconds_text(float(row["latency_s"])),
+            f"{row['total_s'] / whole:6.1%}",
+            str(row["bound"]),
+        ]
         for _, row in frame.nlargest(top, "total_s").iterrows()
     ]
     print_table(["operation", "times", "each", "share", "bound by"], rows, right=[1, 2, 3])

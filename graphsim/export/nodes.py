@@ -209,5 +209,3 @@ def shapes(graph: nx.DiGraph, scenario: int = 0, incoming: float = 0.0) -> dict[
 def shape_text(shape: Shape) -> str:
     """`512 × 4096`."""
     return " × ".join(number_text(size) for size in shape)
-
-

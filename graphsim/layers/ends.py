@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphsim.layers.base import Layer, Projection, Scope
 from graphsim.layers.norm import NormLayer
-from graphsim.ops import Add, Embedding, Gemm, Sample, Sharding
+from graphsim.ops import Add, Embedding, Gemm, Sample, Sharding, TakeRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,9 @@ class Head(Layer):
     def build(self, scope: Scope, x: str) -> str:
         """Residual stream -> logits -> token ids."""
         rows = scope.phase.logit_rows
-        out = self.norm.build_rows(scope, x, rows) if self.norm else x
+        out = self.norm.build(scope, x) if self.norm else x
+        if not scope.phase.all_logits:
+            out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])
         width = self.width or scope.hidden
         if self.projection:
             down = Projection(name=self.projection, n=width, k=scope.hidden, quantised=False)

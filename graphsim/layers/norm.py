@@ -22,12 +22,8 @@ class NormLayer(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """One norm of every token."""
-        return self.build_rows(scope, x, scope.tokens)
-
-    def build_rows(self, scope: Scope, x: str, rows: Num) -> str:
-        """One norm of `rows` rows."""
         norm = Norm(
-            rows=rows,
+            rows=scope.tokens,
             width=self.width or scope.hidden,
             vectors=VECTORS[self.kind],
             module=f"{scope.prefix}{self.name}",

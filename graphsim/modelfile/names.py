@@ -119,9 +119,7 @@ def size(fields: Fields, key: str, known: Mapping[str, float]) -> Expression | N
     return expression and expression.bind(known)
 
 
-def whole(
-    fields: Fields, key: str, known: Mapping[str, float], *, default: int | None = None, least: int = 1
-) -> int:
+def whole(fields: Fields, key: str, known: Mapping[str, float], *, default: int | None = None, least: int = 1) -> int:
     """A whole number by arithmetic on the known names."""
     raw = fields.raw(key)
     allowed = f"a whole number from {least} to {sections.MOST_WIDTH}, or arithmetic that yields one"

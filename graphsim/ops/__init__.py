@@ -3,15 +3,15 @@
 from graphsim.ops.attention import Attention, KvCache
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
-from graphsim.ops.elementwise import Activation, Add, Elementwise, Norm, Rope, Sample
+from graphsim.ops.elementwise import Activation, Add, Elementwise, Norm, Rope, Sample, TakeRows
 from graphsim.ops.linear import Embedding, Gemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
-from graphsim.ops.structure import Input, Join, Launch, Repeat, Together
+from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
 
 __all__ = [
     "COMPUTE", "COPY", "HOST", "NETWORK",
     "Activation", "Add", "AllGather", "AllReduce", "AllToAll", "Attention", "Collective", "Elementwise",
     "Embedding", "Gemm", "Input", "Join", "KvCache", "Launch", "LoraA", "LoraAdd", "LoraB", "LoraGemm", "LoraMerge",
-    "Norm", "Op", "OpType", "Part", "ReduceScatter", "Repeat", "Residency", "Rope", "Sample", "SendReceive", "Sharding",
+    "Norm", "Op", "OpType", "Part", "ReduceScatter", "Repeat", "Residency", "Rope", "Sample", "SendReceive", "Sharding", "Slice", "TakeRows",
     "Together", "Work",
 ]  # fmt: skip

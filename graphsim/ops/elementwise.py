@@ -146,6 +146,31 @@ def cut_kv_heads(kv_heads: Num, ways: Num) -> Num:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TakeRows(Op):
+    """Copies `rows` rows of `width` out of a longer value: the positions whose logits are needed."""
+
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+    op_type: ClassVar[OpType] = OpType.COPY
+
+    rows: Num
+    width: Num
+
+    def work(self) -> Work:
+        """Reads and writes the rows."""
+        moved = self.rows * self.width * self.activations.bytes
+        return Work(input_bytes=moved, write_bytes=moved)
+
+    @property
+    def out_elems(self) -> Num:
+        """rows times width."""
+        return self.rows * self.width
+
+    def cut(self, ways: Num) -> TakeRows:
+        """Not cut: it works on whole rows."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample(Op):
     """Picks a token from the logits of `rows` positions over `vocab` entries."""
 

@@ -59,6 +59,16 @@ class Join(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Slice(Join):
+    """A device's own part of a value that it holds whole; a view, nothing moves."""
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Whatever it is a part of."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Repeat(Op):
     """`times` identical blocks in a chain; the body's last node is its result.
 

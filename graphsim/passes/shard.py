@@ -16,6 +16,7 @@ from graphsim.graph import Step, Value, add, rewrite
 from graphsim.ops import (
     AllGather,
     AllReduce,
+    AllToAll,
     Collective,
     Gemm,
     Input,
@@ -26,6 +27,7 @@ from graphsim.ops import (
     ReduceScatter,
     Repeat,
     Sharding,
+    Slice,
 )
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
@@ -47,10 +49,13 @@ _COLLECTIVES: dict[tuple[Layout, Layout], type[Collective]] = {
     (P, SEQ): ReduceScatter,
     (S, R): AllGather,
     (SEQ, R): AllGather,
+    (P, S): ReduceScatter,
+    (S, SEQ): AllToAll,
+    (SEQ, S): AllToAll,
 }
-"""What it takes to bring a value from one layout to another; slicing a replicated value is free."""
+"""What it takes to bring a value from one layout to another."""
 
-_SUFFIX = {AllReduce: "all_reduce", ReduceScatter: "reduce_scatter", AllGather: "all_gather"}
+_SUFFIX = {AllReduce: "all_reduce", ReduceScatter: "reduce_scatter", AllGather: "all_gather", AllToAll: "all_to_all"}
 
 
 def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiGraph:
@@ -126,7 +131,7 @@ class _Sharder:
         if len(arriving) == 1:
             return None, arriving.pop()
         if arriving == {R, S}:
-            return None, S
+            return S, S
         if arriving == {P, S} and isinstance(op, LoraAdd):  # a slice is added into its place of the partial sum
             return None, P
         return self.residual, self.residual
@@ -135,24 +140,29 @@ class _Sharder:
         if isinstance(op, Norm) and not op.local:
             target = self.residual if arriving & {P, SEQ} else R
             return target, target
-        if arriving <= {R, S}:
+        if arriving == {R, S}:
+            return (None if op.in_elems is None else S), S
+        if len(arriving) <= 1 and arriving <= {R, S}:
             return None, S if S in arriving else R
         if arriving == {SEQ}:
             return None, SEQ
         return R, R
 
     def _bring(self, value: Value, have: Layout, target: Layout) -> Iterator[Step]:
-        kind = _COLLECTIVES.get((have, target))
-        if kind is None or (value, target) in self.brought:
+        if have is target or (value, target) in self.brought:
             return
+        kind = _COLLECTIVES.get((have, target), Slice)
         source = self.whole[value.node]
         sizes = source.out_parts
         elems = sum((sizes[part] for part in value.parts), start=0.0) if value.parts else source.out_elems
-        name = ".".join([value.node, *value.parts, _SUFFIX[kind]])
-        op = kind(role=_SUFFIX[kind], elems=elems, group=self.tp, activations=source.activations, layer=source.layer)
+        name = ".".join([value.node, *value.parts, _SUFFIX.get(kind, "slice")])
+        op = Slice(role="slice", elems=elems, activations=source.activations, layer=source.layer)
+        step: Op = op.cut(self.tp)
+        if kind is not Slice:
+            step = op = kind(role=_SUFFIX[kind], elems=elems, group=self.tp, activations=op.activations, layer=op.layer)
         self.brought[value, target] = name
         self.layouts[name], self.whole[name] = target, op
-        yield name, op, [Value(value.node)]
+        yield name, step, [Value(value.node)]
 
     def _brought(self, value: Value, target: Layout) -> Value:
         name = self.brought.get((value, target))
