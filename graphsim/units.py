@@ -11,7 +11,6 @@ import numbers
 import re
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from graphsim.errors import ConfigError, choices_text

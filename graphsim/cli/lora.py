@@ -70,9 +70,9 @@ def lora(options: argparse.Namespace) -> None:
         for name, row in frame.iterrows()
     ]
     print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
-    tokens = float(frame.loc["dynamic", "break_even_tokens"])
+    tokens = float(frame["break_even_tokens"]["dynamic"])
     if np.isfinite(tokens):
-        requests = float(frame.loc["dynamic", "break_even_requests"])
+        requests = float(frame["break_even_requests"]["dynamic"])
         print_line(f"\nmerging pays after {tokens:,.0f} generated tokens ({requests:,.1f} requests) with one adapter")
     else:
         print_line("\nmerging never pays: the dynamic adapter costs nothing here")

@@ -20,6 +20,7 @@ from graphsim.ops import (
     Collective,
     Gemm,
     Input,
+    Join,
     LoraAdd,
     LoraMerge,
     Norm,
@@ -149,20 +150,24 @@ class _Sharder:
         return R, R
 
     def _bring(self, value: Value, have: Layout, target: Layout) -> Iterator[Step]:
+        """The step that brings a value from one layout to another, unless it is there already."""
         if have is target or (value, target) in self.brought:
             return
-        kind = _COLLECTIVES.get((have, target), Slice)
         source = self.whole[value.node]
         sizes = source.out_parts
         elems = sum((sizes[part] for part in value.parts), start=0.0) if value.parts else source.out_elems
-        name = ".".join([value.node, *value.parts, _SUFFIX.get(kind, "slice")])
-        op = Slice(role="slice", elems=elems, activations=source.activations, layer=source.layer)
-        step: Op = op.cut(self.tp)
-        if kind is not Slice:
-            step = op = kind(role=_SUFFIX[kind], elems=elems, group=self.tp, activations=op.activations, layer=op.layer)
+        kind = _COLLECTIVES.get((have, target))
+        suffix = _SUFFIX[kind] if kind else "slice"
+        name = ".".join([value.node, *value.parts, suffix])
+        op: Op = Join(role=suffix, elems=elems, activations=source.activations, layer=source.layer)
+        if kind:
+            op = kind(role=suffix, elems=elems, group=self.tp, activations=source.activations, layer=source.layer)
         self.brought[value, target] = name
         self.layouts[name], self.whole[name] = target, op
-        yield name, step, [Value(value.node)]
+        yield name, op if kind else self._slice(op), [Value(value.node)]
+
+    def _slice(self, op: Op) -> Op:
+        return Slice(role=op.role, elems=op.out_elems / self.tp, activations=op.activations, layer=op.layer)
 
     def _brought(self, value: Value, target: Layout) -> Value:
         name = self.brought.get((value, target))
