@@ -18,7 +18,7 @@ from graphsim.graph import Value
 from graphsim.layers.attention import SelfAttention
 from graphsim.layers.base import Layer, Projection, Scope
 from graphsim.layers.norm import VECTORS
-from graphsim.ops import Activation, Add, Elementwise, Join, Norm, Op, Rope
+from graphsim.ops import Activation, Add, Compute, Elementwise, Join, Norm, Op, Rope
 from graphsim.units import Num
 
 INPUT = "input"
@@ -120,6 +120,34 @@ class ElementwiseNode(Node):
         reads = _elems(scope, inputs) / elems
         made = op(elems=elems, reads=reads, steps=steps if self.steps is None else self.steps)
         return scope.add(self.name, made, inputs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeNode(Node):
+    """An operation of which the author states results, work, weights and state."""
+
+    elems: Expression | None = None
+    flops: Expression | None = None
+    vector_flops: Expression | None = None
+    weights: int = 0
+    state: Expression | None = None
+
+    def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
+        """Nothing is demanded that is not stated."""
+        stated = {
+            name: 0.0 if expression is None else _size(self.name, name, expression, step)
+            for name, expression in (("flops", self.flops), ("vector_flops", self.vector_flops), ("state", self.state))
+        }
+        elems = _elems(scope, inputs[:1]) if self.elems is None else _size(self.name, "elems", self.elems, step)
+        op = Compute(
+            elems=elems,
+            reads=_elems(scope, inputs),
+            flops=stated["flops"],
+            vector_flops=stated["vector_flops"],
+            weights_elems=self.weights,
+            state_elems=stated["state"],
+        )
+        return scope.add(self.name, op, inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

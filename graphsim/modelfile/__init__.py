@@ -1,11 +1,73 @@
 """Model files: YAML that a person writes in five minutes, read into a ModelConfig.
 
-name: my-model                 # the file's stem by default
-hidden_size: 4096
-vocab_size: 32000
-layers: 32
-attention: {heads: 32, kv_heads: 8}
-mlp: {intermediate_size: 14336}
+    hidden_size: 4096              # width of the residual stream
+    vocab_size: 32000
+    layers: 32                     # a number, or a list of groups that differ (below)
+    attention: {heads: 32, kv_heads: 8}
+    mlp: {intermediate_size: 14336}
+
+Every key, with its default; keys without one are required.
+
+    name            the file's stem           source, notes     free text, list of texts
+    parameters      0: the published count    aliases           other spellings of the name
+    max_positions   0: longest context        learned_positions false: a table of max_positions is added
+    tied_embeddings false                     head_bias         false: bias of the output head
+    norm            rms, layer, layer_no_bias, rms_no_weight, layer_no_weight
+    norm_placement  pre, post, both           residual          sequential, parallel, parallel_two_norms
+    final_norm      true                      embedding_norm    none: kind of a norm behind the embedding
+    precision       of a quantised checkpoint: fp8, nvfp4, int4, …
+    attention       heads, kv_heads (heads), head_dim (hidden_size / heads), value_dim (head_dim), window (0: all),
+                    bias (false: qkv_bias, out_bias), rope (true), qk_norm (none, head, full), gated, sinks (false),
+                    names: q, k, v, o, q_norm, k_norm, or qkv for one fused weight
+    mlp             intermediate_size, gated (true), bias (false), names: gate, up, down, or gate_up for a fused weight
+    names           module paths: layer ("model.layers.{}."), embedding, positions, embedding_norm, final_norm, head
+    norm_names      module names in a layer: attention, attention_post, mlp, mlp_post
+    fields          numbers of the user's own, or arithmetic on other fields
+    blocks          the user's own blocks, node by node
+
+**Layers that differ.** A group repeats one layer, or a pattern of several; what it gives overrides the model's
+sections key by key, and a layer of a pattern overrides its group.
+
+    layers:
+      - {repeat: 1, mlp: {intermediate_size: 12288}}
+      - repeat: 15
+        attention: {kv_heads: 4}
+        pattern:
+          - attention: {window: 1024}
+          - attention: {window: 0}
+      - {repeat: 2, block: my_block, fields: {state: 128}}
+
+**Blocks.** A list of nodes in launch order; the last one's result, of hidden_size per token, is the block's.
+
+    fields: {inner: 2 * hidden_size}
+    blocks:
+      my_block:
+        - {name: norm, op: norm}
+        - {name: up, op: gemm, n: 2 * inner, k: hidden_size, split: column, parts: {x: inner, gate: inner}}
+        - {name: mix, op: activation, inputs: [up.x, up.gate]}
+        - {name: down, op: gemm, n: hidden_size, k: inner, split: row}
+        - {name: out, op: add, inputs: [down, input]}
+
+`inputs` names earlier nodes, `input` (what enters the block) or parts of a result (`up.gate`); by default the node
+before. A quantity is a number or arithmetic (`2 * heads * head_dim`; + - * / // % ** min max ceil floor) on
+hidden_size, vocab_size, max_positions, the attention's heads, kv_heads, head_dim, value_dim, window, the MLP's
+intermediate_size and the user's fields; those marked * also on tokens, sequences, kv_tokens (cache rows seen),
+pairs (query-key pairs attended) and logit_rows of the step.
+
+    gemm            n, k, m* (tokens), split (replicated, column, row: how tensor parallelism cuts the weights), units
+                    (cut at most so many ways: heads), bias, parts (named slices, {x: width} or {x: {width:, units:}}),
+                    pack (gemms of one pack and input are one launch), module (name), targets (words of the adapter
+                    targeting table: attn, ffn, query, …), all_linear (true), quantised (true)
+    norm            kind (rms), width (hidden_size), rows* (as many as come in), local (false; true for norms per
+                    head, whose rows lie on one device each), module (name)
+    add, activation, elementwise
+                    elems* (as many as the first input has), steps per element (1, 4, 1)
+    rope            heads, kv_heads (heads, or 0 with one input), head_dim; inputs queries, keys; parts q and k
+    attention       heads, kv_heads (heads), head_dim, value_dim (head_dim), window (0: all); inputs queries, keys,
+                    values; keeps a KV cache
+    compute         elems*, flops*, vector_flops*, weights, state* (elements kept from step to step): anything else
+    self_attention, mlp
+                    graphsim's own layers; keys as in the sections, which they override
 """
 
 from __future__ import annotations

@@ -171,6 +171,18 @@ def _elementwise(kind: str) -> Callable[[Fields, Head, Setting], custom.Node]:
     return read
 
 
+def _compute(fields: Fields, head: Head, setting: Setting) -> custom.Node:
+    return custom.ComputeNode(
+        name=head.name,
+        inputs=head.inputs,
+        elems=size(fields, "elems", setting.known),
+        flops=size(fields, "flops", setting.known),
+        vector_flops=size(fields, "vector_flops", setting.known),
+        weights=whole(fields, "weights", setting.known, default=0, least=0),
+        state=size(fields, "state", setting.known),
+    )
+
+
 def _rope(fields: Fields, head: Head, setting: Setting) -> custom.Node:
     heads = whole(fields, "heads", setting.known)
     return custom.RopeNode(
@@ -220,6 +232,7 @@ _READERS: dict[str, Callable[[Fields, Head, Setting], custom.Node]] = {
     "add": _elementwise("add"),
     "activation": _elementwise("activation"),
     "elementwise": _elementwise("elementwise"),
+    "compute": _compute,
     "rope": _rope,
     "attention": _attention,
     "self_attention": _self_attention,

@@ -3,6 +3,7 @@
 from graphsim.ops.attention import Attention, KvCache
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
+from graphsim.ops.custom import Compute
 from graphsim.ops.elementwise import Activation, Add, Elementwise, Norm, Rope, Sample, TakeRows
 from graphsim.ops.linear import Embedding, Gemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
@@ -18,6 +19,7 @@ __all__ = [
     "COMPUTE",
     "COPY",
     "Collective",
+    "Compute",
     "Elementwise",
     "Embedding",
     "Gemm",

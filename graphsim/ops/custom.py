@@ -1,0 +1,70 @@
+"""An operation that graphsim has no formula for: its author states what it demands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from graphsim.ops.base import Op, OpType, Work
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compute(Op):
+    """`reads` elements in, `elems` out, at the price of the stated work.
+
+    flops: of matrix units; vector_flops: of the ordinary ones
+    weights: elements of its own, in the activations' format
+    state: elements that outlive the step (a recurrent state), read and written once
+    """
+
+    op_type: ClassVar[OpType] = OpType.ELEMENTWISE
+
+    elems: Num
+    reads: Num
+    flops: Num = 0.0
+    vector_flops: Num = 0.0
+    weights_elems: Num = 0.0
+    state_elems: Num = 0.0
+
+    def work(self) -> Work:
+        """The stated work; every input, weight and state is read once, result and state are written once."""
+        act = self.activations.bytes
+        live = np.minimum(self.elems, 1.0)
+        return Work(
+            flops=self.flops,
+            vector_flops=self.vector_flops,
+            weight_bytes=self.weights_elems * act * live,
+            input_bytes=(self.reads + self.state_elems) * act,
+            write_bytes=(self.elems + self.state_elems) * act,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """Its own weights."""
+        return self.weights_elems
+
+    @property
+    def state_bytes(self) -> Num:
+        """The state, in the activations' format."""
+        return self.state_elems * self.activations.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """The results."""
+        return self.elems
+
+    @property
+    def in_elems(self) -> Num | None:
+        """All inputs together."""
+        return self.reads
+
+    def cut(self, ways: Num) -> Compute:
+        """An equal share of everything: channels are dealt out with their weights and state."""
+        share = {
+            name: getattr(self, name) / ways
+            for name in ("elems", "reads", "flops", "vector_flops", "weights_elems", "state_elems")
+        }
+        return replace(self, **share)
