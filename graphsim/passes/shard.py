@@ -64,7 +64,7 @@ def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiG
 
     sequence_parallel: the residual stream is cut over tokens, so all-reduces become reduce-scatter and all-gather
     """
-    return _Sharder(tp, SEQ if sequence_parallel else R).run(graph, R)
+    return _Sharder(tp, SEQ if sequence_parallel else R).run(graph)
 
 
 class _Sharder:
@@ -72,22 +72,27 @@ class _Sharder:
 
     def __init__(self, tp: Num, residual: Layout) -> None:
         self.tp, self.residual = tp, residual
-        self.incoming = R
         self.layouts: dict[str, Layout] = {}
         self.whole: dict[str, Op] = {}
         self.brought: dict[tuple[Value, Layout], str] = {}
 
-    def run(self, graph: nx.DiGraph, incoming: Layout) -> nx.DiGraph:
-        """The sharded graph; a partial or cut result at its end is completed, for the next block or the user."""
-        self.incoming = incoming
-        out = rewrite(graph, self.rule, body=self._body)
+    def run(self, graph: nx.DiGraph) -> nx.DiGraph:
+        """The sharded graph; a partial or cut result at its end is completed for whoever takes it."""
+        out = rewrite(graph, self.rule, body=lambda repeat: _Sharder(self.tp, self.residual).body(repeat))
         last = Value(last_node(out))
-        for name, op, inputs in self._bring(last, self.layouts[last.node], self.residual):
-            add(out, name, op, inputs)
+        if self.layouts[last.node] is not R:
+            self._finish(out, last)
         return out
 
-    def _body(self, repeat: Repeat) -> nx.DiGraph:
-        return _Sharder(self.tp, self.residual).run(repeat.body, self.residual)
+    def body(self, repeat: Repeat) -> nx.DiGraph:
+        """A repeat's body: what it leaves lies as what it takes."""
+        out = self.run(repeat.body)
+        self._finish(out, Value(last_node(out)))
+        return out
+
+    def _finish(self, out: nx.DiGraph, last: Value) -> None:
+        for name, op, inputs in self._bring(last, self.layouts[last.node], self.residual):
+            add(out, name, op, inputs)
 
     def rule(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
         """Cut the op as its inputs' layouts say, behind the collectives that it needs."""
@@ -113,7 +118,7 @@ class _Sharder:
         if isinstance(op, Repeat):
             return self.residual, self.residual
         if isinstance(op, Input):
-            return None, self.incoming
+            return None, self.residual
         if sharding is Sharding.COLUMN:
             return R, S
         if sharding is Sharding.ROW:
