@@ -87,10 +87,11 @@ def kind_of(op: Op) -> Kind:
 class Entry:
     """A node with its full name: the name itself, or `repeat.node` inside a repeat.
 
-    times: how often it runs, enclosing repeats multiplied out
+    label: the name within its own repeat; times: how often it runs, enclosing repeats multiplied out
     """
 
     name: str
+    label: str
     op: Op
     data: dict[str, Any]
     times: int
@@ -103,7 +104,7 @@ def entries(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[Ent
         if isinstance(op, Repeat):
             yield from entries(op.body, times * op.times, f"{prefix}{name}.")
         else:
-            yield Entry(name=f"{prefix}{name}", op=op, data=data, times=times)
+            yield Entry(name=f"{prefix}{name}", label=name, op=op, data=data, times=times)
 
 
 def number(value: Num, scenario: int = 0) -> float:

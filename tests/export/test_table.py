@@ -24,7 +24,8 @@ def test_rows_times_their_counts_add_up_to_the_total_work(graphs):
         steady = frame[~frame.once]
         total = total_work(graphs[label])
         for column in WORK:
-            assert (steady[column] * steady.times).sum() == pytest.approx(float(getattr(total, column)), rel=1e-12), column
+            expected = float(getattr(total, column))
+            assert (steady[column] * steady.times).sum() == pytest.approx(expected, rel=1e-12), column
 
 
 def test_a_single_stream_adds_up_to_the_latency(estimates):

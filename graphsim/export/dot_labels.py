@@ -1,0 +1,173 @@
+"""Texts of a DOT picture: identifiers, HTML-like labels and tooltips, safe for any name a user may give a node."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from graphsim.export.flat import Flat, Group
+from graphsim.export.nodes import Entry, Kind, bound_of, kind_of, number, number_text
+from graphsim.export.palette import BOUND_COLOURS, CRITICAL, FAINT, MUTED, TINTS
+from graphsim.ops import Attention, Collective, Elementwise, Gemm, Input, Op
+from graphsim.units import bytes_text, count_text, seconds_text
+
+LONGEST_NAME = 48
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_QUIET = ("units", "window", "sinks", "vectors", "reads", "steps", "kept_tokens", "new_tokens", "rows")
+"""Dimensions that say little in a picture where they hold their usual value; tooltips have them all."""
+
+
+def clean(text: str) -> str:
+    """The text without what neither XML nor UTF-8 can hold."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def quoted(text: str) -> str:
+    """A DOT string; backslashes doubled, so that no escape sequence of GraphViz's arises."""
+    escaped = clean(text).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + escaped.replace("\r", "\\r").replace("\n", "\\n") + '"'
+
+
+def markup(text: str) -> str:
+    """A text inside an HTML-like label, backslashes doubled; line breaks are shown, an empty text is named."""
+    shown = clean(text).replace("\r\n", "↵").replace("\n", "↵").replace("\r", "↵").replace("\t", " ")
+    if len(shown) > LONGEST_NAME:
+        shown = shown[: LONGEST_NAME - 1] + "…"
+    return html.escape(shown).replace("\\", "\\\\") if shown.strip() else "(no name)"
+
+
+def identifiers(flat: Flat) -> dict[str, str]:
+    """A DOT identifier for every node: its full name, quoted, with a number where cleaning made two alike."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in flat.nodes:
+        identifier, again = quoted(name), 2
+        while identifier in taken:
+            identifier, again = quoted(f"{name} ({again})"), again + 1
+        taken.add(identifier)
+        found[name] = identifier
+    return found
+
+
+def small(text: str, colour: str = MUTED, size: int = 9) -> str:
+    """A run of small text; `text` is markup already."""
+    return f'<FONT POINT-SIZE="{size}" COLOR="{colour}">{text}</FONT>'
+
+
+def node_label(entry: Entry, longest: float, scenario: int) -> str:
+    """Name; what it is and how large; time, bound and a bar as long as its share of the longest operation."""
+    op = entry.op
+    name = entry.label
+    if isinstance(op, Input):
+        return small(f"<I>{markup(name)}</I>", size=10)
+    rows = [f"<B>{markup(name)}</B>", small(_what(op, scenario))]
+    if "latency_s" in entry.data:
+        seconds = number(entry.data["latency_s"], scenario)
+        bound = bound_of(entry.data, scenario)
+        colour = BOUND_COLOURS.get(bound, FAINT)
+        rows.append(small(f'{seconds_text(seconds)} <FONT COLOR="{colour}">● {markup(bound)}</FONT>'))
+        rows.append(_bar(seconds / longest if longest else 0.0, colour))
+    cells = "".join(f"<TR><TD>{row}</TD></TR>" for row in rows if row)
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="1">{cells}</TABLE>'
+
+
+def _bar(share: float, colour: str) -> str:
+    width = round(110 * min(share, 1.0))
+    if width < 1:
+        return ""
+    cell = f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="4" BGCOLOR="{colour}"></TD>'
+    rest = f'<TD FIXEDSIZE="TRUE" WIDTH="{110 - width}" HEIGHT="4" BGCOLOR="#e2e8f0"></TD>' if width < 110 else ""
+    frame = 'BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" FIXEDSIZE="TRUE" WIDTH="110" HEIGHT="4"'
+    return f"<TABLE {frame}><TR>{cell}{rest}</TR></TABLE>"
+
+
+def _what(op: Op, scenario: int) -> str:
+    """The operation's type and the dimensions that matter."""
+    sizes = {name: number(value, scenario) for name, value in op.dims().items()}
+    weights = getattr(op, "weights", None)
+    if isinstance(op, Gemm):
+        text = f"{number_text(sizes['m'])} × {number_text(sizes['k'])} → {number_text(sizes['n'])}"
+        text += f"  {weights.name}" if weights else ""
+    elif isinstance(op, Attention):
+        heads, kv_heads = number_text(sizes["heads"]), number_text(sizes["kv_heads"])
+        text = f"{heads} heads, {kv_heads} kv, {number_text(sizes['pairs'])} pairs"
+    elif isinstance(op, Collective):
+        text = f"{number_text(sizes['elems'])} elements, {number_text(sizes['group'])} devices"
+    elif isinstance(op, Elementwise):
+        text = f"{number_text(sizes['elems'])} elements"
+    else:
+        text = ", ".join(f"{key} {number_text(value)}" for key, value in sizes.items() if key not in _QUIET)
+    kind = _type_name(op)
+    return f"{markup(kind)}  {markup(text)}" if text else markup(kind)
+
+
+def _type_name(op: Op) -> str:
+    if isinstance(op, Collective):
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(op).__name__).upper()
+    return op.op_type.name
+
+
+def part_text(parts: tuple[str, ...], shape: str) -> str:
+    """What an edge says: the part it takes, if not all, and the shape."""
+    names = " + ".join(markup(part) for part in parts)
+    return f" <I>{names}</I> <BR/> {markup(shape)} " if parts else f"  {markup(shape)} "
+
+
+def tooltip(entry: Entry, scenario: int) -> str:
+    """All there is to know of a node, one fact per line, for pictures with hover."""
+    op, work = entry.op, entry.op.work()
+    lines = [entry.name, f"{type(op).__name__} ({op.op_type.name}), runs {entry.times} times"]
+    lines += [f"{name} = {number(value, scenario):.12g}" for name, value in op.dims().items()]
+    lines.append(f"{count_text(number(work.flops, scenario))} flops")
+    read, written, sent = (
+        bytes_text(number(size, scenario)) for size in (work.read_bytes, work.write_bytes, work.message_bytes)
+    )
+    lines.append(f"reads {read}, writes {written}, sends {sent}")
+    if "latency_s" in entry.data:
+        latency = seconds_text(number(entry.data["latency_s"], scenario))
+        lines.append(f"{latency}, bound by {bound_of(entry.data, scenario)}")
+    if "slack_s" in entry.data:
+        lines.append(f"slack {seconds_text(max(number(entry.data['slack_s'], scenario), 0.0))}")
+    return quoted("\n".join(line.replace("\n", "↵") for line in lines))
+
+
+def group_label(group: Group) -> str:
+    """The head of a box: how often, what, and how long all turns take."""
+    parts = []
+    if group.repeat is not None and group.repeat.times > 1:
+        parts.append(f'<FONT POINT-SIZE="16"><B>{group.repeat.times} × </B></FONT>')
+    parts.append(f'<FONT POINT-SIZE="12"><B>{markup(group.label)}</B></FONT>')
+    if group.latency_s is not None:
+        parts.append(small(f"   {seconds_text(group.latency_s)} in all", size=10))
+    return "".join(parts)
+
+
+def header(flat: Flat, title: str) -> str:
+    """Title, latency and legend, above the picture."""
+    lines = [f'<FONT POINT-SIZE="18"><B>{markup(title)}</B></FONT>'] if title else []
+    if flat.latency_s is not None:
+        lines.append(
+            f"<FONT POINT-SIZE=\"12\">{seconds_text(flat.latency_s)} along the critical path</FONT>"
+        )
+    kinds = {kind_of(entry.op) for entry in flat.nodes.values()} - {Kind.OTHER}
+    chips = [_chip(kind) for kind in Kind if kind in kinds]
+    if flat.path:
+        chips.append(f'<TD>{small("<B>━━</B>", CRITICAL, 11)} {small("critical path")}</TD>')
+        if any(edge.stream for edge in flat.edges):
+            chips.append(f'<TD>{small("<B>╍╍</B>", CRITICAL, 11)} {small("waits for its stream")}</TD>')
+        chips += [
+            f'<TD>{small("●", BOUND_COLOURS[name], 11)} {small(name)}</TD>'
+            for name in ("compute", "memory", "network", "launch")
+        ]
+    row = "".join(chips)
+    if row:
+        lines.append(f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="6" CELLPADDING="3"><TR>{row}</TR></TABLE>')
+    if not lines:
+        return ""
+    cells = "".join(f"<TR><TD>{line}</TD></TR>" for line in lines)
+    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="3">{cells}</TABLE>'
+
+
+def _chip(kind: Kind) -> str:
+    tint = TINTS[kind]
+    return f'<TD BGCOLOR="{tint.fill}" BORDER="1" COLOR="{tint.line}" STYLE="ROUNDED">{small(markup(kind.value))}</TD>'

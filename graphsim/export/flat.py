@@ -1,0 +1,158 @@
+"""A graph as a picture sees it: repeats opened, nodes in nested groups, every edge with its shape."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+
+import networkx as nx
+
+from graphsim.critical import critical_path, schedule
+from graphsim.export.nodes import Entry, Shape, number, shapes
+from graphsim.ops import Collective, Op, Repeat
+from graphsim.ops.structure import last_node
+
+_STAGE = re.compile(r"(mb(\d+)\.stage(\d+))\.(?=.)", re.DOTALL)
+"""Prefix that `pipeline` gives to the nodes of a micro-batch on a stage."""
+
+_TURN = re.compile(r"(.+?\.(\d+))\.(?=.)", re.DOTALL)
+"""Prefix that `unroll` gives to the nodes of one turn of a repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A box around nodes. repeat: the repetition it stands for, if it is one."""
+
+    key: str
+    label: str
+    repeat: Repeat | None = field(default=None, compare=False)
+    latency_s: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A value that flows, or `stream` where one operation only waits for the other's end on the critical path."""
+
+    source: str
+    target: str
+    parts: tuple[str, ...] = ()
+    shape: Shape = ()
+    critical: bool = False
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """Nodes by full name with the groups around each, outermost first; edges; the critical path if there are times."""
+
+    nodes: dict[str, Entry]
+    groups: dict[str, tuple[Group, ...]]
+    edges: list[Edge]
+    path: tuple[str, ...]
+    latency_s: float | None
+
+
+def flatten(graph: nx.DiGraph, scenario: int = 0) -> Flat:
+    """Open all repeats. Collectives over one device, which do nothing, are left out.
+
+    An annotated graph is scheduled first if it is not yet.
+    """
+    if "latency_s" not in graph.graph and any("latency_s" in data for _, data in graph.nodes(data=True)):
+        graph = schedule(graph)
+    opened = _Opened(scenario)
+    opened.open(graph, "", (), 1)
+    latency = graph.graph.get("latency_s")
+    path = () if latency is None else tuple(n for n in critical_path(graph, scenario) if n in opened.nodes)
+    return Flat(
+        nodes=opened.nodes,
+        groups=opened.groups,
+        edges=_on_path(opened.edges, path),
+        path=path,
+        latency_s=None if latency is None else number(latency, scenario),
+    )
+
+
+def _on_path(edges: list[Edge], path: tuple[str, ...]) -> list[Edge]:
+    """The edges with the critical path marked, and what it waits for on streams added."""
+    steps = set(zip(path, path[1:], strict=False))
+    drawn = {(edge.source, edge.target) for edge in edges}
+    marked = [
+        Edge(e.source, e.target, e.parts, e.shape, critical=(e.source, e.target) in steps) for e in edges
+    ]
+    waits = [step for step in zip(path, path[1:], strict=False) if step not in drawn]
+    return marked + [Edge(source, target, critical=True, stream=True) for source, target in waits]
+
+
+class _Opened:
+    """Collects nodes, groups and edges while repeats are opened."""
+
+    def __init__(self, scenario: int) -> None:
+        self.scenario = scenario
+        self.nodes: dict[str, Entry] = {}
+        self.groups: dict[str, tuple[Group, ...]] = {}
+        self.edges: list[Edge] = []
+
+    def open(
+        self, graph: nx.DiGraph, prefix: str, around: tuple[Group, ...], times: int, rows: float = 0.0
+    ) -> tuple[list[str], str]:
+        """Add a graph's nodes; returns where values enter it and which node is its result."""
+        ends: dict[str, str] = {}
+        along = shapes(graph, self.scenario, rows)
+        entries: list[str] = []
+        for name, data in graph.nodes(data=True):
+            op: Op = data["op"]
+            sources = list(graph.predecessors(name))
+            if len(sources) == 1 and _is_idle(op, self.scenario):
+                ends[name] = ends[sources[0]]
+                continue
+            arriving = max((along[source, name][0] for source in sources), default=rows)
+            if isinstance(op, Repeat):
+                outer, label = _named_groups(prefix, name)
+                group = _repeat_group(prefix + name, label, op, data.get("latency_s"), self.scenario)
+                inside = (*around, *outer, group)
+                targets, ends[name] = self.open(op.body, f"{prefix}{name}.", inside, times * op.times, arriving)
+            else:
+                targets, ends[name] = [prefix + name], prefix + name
+                self._node(Entry(name=prefix + name, label=name, op=op, data=data, times=times), around, prefix)
+            if not sources and not op.once:
+                entries += targets
+            for source in sources:
+                parts = graph.edges[source, name].get("parts", ())
+                self.edges += [Edge(ends[source], target, parts, along[source, name]) for target in targets]
+        return entries, ends[last_node(graph)]
+
+    def _node(self, entry: Entry, around: tuple[Group, ...], prefix: str) -> None:
+        inside = around[-1].repeat if around else None
+        extra, label = _named_groups(prefix, entry.label)
+        if inside is not None and inside.layers > 1:
+            first = inside.first_layer + entry.op.layer
+            every = f", every {inside.layers}" if inside.times > 1 else ""
+            extra.append(Group(f"{prefix}/{entry.op.layer}", f"layer {first}{every}"))
+            label = label.removeprefix(f"{entry.op.layer}.")
+        self.nodes[entry.name] = replace(entry, label=label)
+        self.groups[entry.name] = (*around, *extra)
+
+
+def _is_idle(op: Op, scenario: int) -> bool:
+    return isinstance(op, Collective) and number(op.group, scenario) <= 1
+
+
+def _repeat_group(key: str, label: str, op: Repeat, latency: object, scenario: int) -> Group:
+    last = op.first_layer + op.times * op.layers - 1
+    layers = f"layers {op.first_layer} to {last}" if last > op.first_layer else f"layer {op.first_layer}"
+    seconds = None if latency is None else number(latency, scenario)  # type: ignore[arg-type]
+    return Group(key, layers if op.role == "layers" else label, op, seconds)
+
+
+def _named_groups(prefix: str, name: str) -> tuple[list[Group], str]:
+    """The groups that a flat graph's node names spell out, and the rest of the name."""
+    groups = []
+    stage = _STAGE.match(name)
+    if stage:
+        groups.append(Group(prefix + stage[1], f"stage {stage[3]}, micro-batch {stage[2]}"))
+        prefix, name = prefix + stage[0], name[stage.end() :]
+    turn = _TURN.match(name)
+    if turn:
+        groups.append(Group(prefix + turn[1], turn[1]))
+        name = name[turn.end() :]
+    return groups, name
