@@ -22,6 +22,7 @@ from graphsim.errors import ConfigError
 from graphsim.units import Num
 
 Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,19 +154,18 @@ def fit_surface(
     )
 
 
-def _normal_equations(
-    rows: npt.NDArray[np.intp], design: Array, target: Array, weights: Array, size: int
-) -> tuple[Array, Array]:
+def _normal_equations(rows: Indices, design: Array, target: Array, weights: Array, size: int) -> tuple[Array, Array]:
+    """Both sides of the normal equations, from the few cells that each measurement touches."""
     weighted = design * weights[:, None]
-    right: Array = np.bincount(rows.ravel(), (weighted * target[:, None]).ravel(), minlength=size).astype(float)
+    right = np.bincount(rows.ravel(), (weighted * target[:, None]).ravel(), minlength=size)
     matrix: Array = np.zeros(size * size)
-    for i, j in itertools.product(range(rows.shape[1]), repeat=2):
-        cell = rows[:, i] * size + rows[:, j]
-        matrix += np.bincount(cell, weighted[:, i] * design[:, j], minlength=size * size)
-    return matrix.reshape(size, size), right
+    for i in range(rows.shape[1]):
+        cell = rows[:, i, None] * size + rows
+        matrix += np.bincount(cell.ravel(), (weighted[:, i, None] * design).ravel(), minlength=size * size)
+    return matrix.reshape(size, size), right.astype(float)
 
 
-def _penalty(shapes: Sequence[tuple[int, ...]], offsets: npt.NDArray[np.int_], smooth: float, ridge: float) -> Array:
+def _penalty(shapes: Sequence[tuple[int, ...]], offsets: Indices, smooth: float, ridge: float) -> Array:
     """Squared second differences along every axis of every term, and a ridge."""
     size = int(offsets[-1])
     matrix = np.eye(size) * ridge

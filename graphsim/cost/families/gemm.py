@@ -1,0 +1,288 @@
+"""Matrix products x[m,k] @ w[k,n]: tiles, waves, bytes, launches, and a fitted correction.
+
+The kernel is the fastest of a few tile sizes and split-k factors, as an autotuner would pick it.
+A tile of a×b outputs costs its flops at the peak of one core, or the loading of its operands, and
+an epilogue; tiles run in waves over the cores. Beside that runs the traffic to memory, or to the
+last-level cache as far as the operands stay there between calls. In front: a launch, for formats
+narrower than the activations their quantisation, and in eager mode the host's time per call.
+
+    t = exp(surface) · ( (compute⁴ + memory⁴)^¼ + launch + quantise ),   never below the roofline
+
+References: tile and wave quantisation as in "Matrix Multiplication Background User's Guide", NVIDIA
+DU-09799; split-k as in CUTLASS, `media/docs/efficient_gemm.md`; the surface is `cost/surface.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.cost.surface import Array, Layout, Surface, fit_constants, fit_surface
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TILES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128), (256, 256))
+"""Rows and columns of the output tiles that a kernel may use."""
+
+SPLITS = (1, 2, 4, 8, 16)
+"""Split-k factors; only tiles up to 128 × 128 are split."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How a number format meets the device: whose peak, bytes per element, what else it costs.
+
+    quantised: activations arrive in 16 bits and are quantised by a kernel in front
+    like: the format whose constants stand in where this one was not measured
+    """
+
+    peaks: tuple[str, ...]
+    x_bytes: float
+    w_bytes: float
+    quantised: bool = False
+    like: str = ""
+
+
+FORMATS: dict[str, Format] = {
+    "bfloat16": Format(peaks=("bf16", "fp16", "tf32", "fp32"), x_bytes=2, w_bytes=2),
+    "float32": Format(peaks=("tf32", "fp32", "bf16"), x_bytes=4, w_bytes=4, like="bfloat16"),
+    "fp8": Format(peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="bfloat16"),
+    "fp8_block": Format(peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8"),
+    "int8": Format(peaks=("int8", "fp8", "bf16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8"),
+    "nvfp4": Format(peaks=("fp4", "fp8", "bf16"), x_bytes=0.5625, w_bytes=0.5625, quantised=True, like="fp8"),
+    "mxfp4": Format(peaks=("fp4", "fp8", "bf16"), x_bytes=0.53125, w_bytes=0.53125, quantised=True, like="nvfp4"),
+    "int8_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=1, like="bfloat16"),
+    "int4_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.515625, like="bfloat16"),
+    "w4a16_mxfp4": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.53125, like="bfloat16"),
+}
+"""Formats by name. Block scales count into the bytes: nvfp4 one byte per 16, mxfp4 one per 32, int4 two per 128."""
+
+ALIASES = {"bf16": "bfloat16", "fp16": "bfloat16", "float16": "bfloat16", "half": "bfloat16", "fp32": "float32",
+           "int4": "int4_wo", "w4a16": "int4_wo", "int8_sq": "int8", "fp4": "nvfp4", "w4a16_awq": "int4_wo"}  # fmt: skip
+
+START = {
+    "compute": 1.2, "small_tile": 0.1, "wave": 1.0, "load_bytes_per_clock": 60.0, "epilogue_clocks": 0.03,
+    "step_clocks": 0.15, "split_s": 1.5e-6, "split_bytes": 1.2, "dram": 1.2, "cache": 0.7, "cache_fit": 0.7,
+    "cache_edge": 4.0, "launch_s": 3e-6,
+}  # fmt: skip
+"""Constants before any fit, of a plain H100 kernel: see `_kernel` and `_memory` for what each one is."""
+
+QUANTISE_START = {"quantise_s": 2e-6, "quantise_bytes": 5.0, "quantise_row_s": 2e-9}
+HOST_START = {"host_small_s": 6e-5, "host_s": 9e-5, "host_odd_s": 1.7e-4, "host_pad_s": 1e-5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GemmShape:
+    """x[m,k] @ w[k,n] in one number format; `eager` counts the host's time per call where one was measured."""
+
+    m: Num
+    n: Num
+    k: Num
+    dtype: str = "bfloat16"
+    eager: bool = False
+
+
+def format_of(dtype: str) -> tuple[str, Format]:
+    """Canonical name and description of a number format. Raises ConfigError with the nearest valid one."""
+    name = ALIASES.get(dtype, dtype)
+    if name not in FORMATS:
+        raise ConfigError(f"gemm dtype '{dtype}' is not known; {choices_text(dtype, [*FORMATS, *ALIASES])}")
+    return name, FORMATS[name]
+
+
+def peak_of(hardware: Hardware, form: Format) -> Num:
+    """Peak of the first of the format's compute formats that the device states."""
+    for name in form.peaks:
+        if name in hardware.flops_per_s:
+            return hardware.flops_per_s[name]
+    return hardware.peak(form.peaks[0])
+
+
+def moved_bytes(shape: GemmShape) -> Num:
+    """Operands read once and 16-bit results written once, in bytes."""
+    form = format_of(shape.dtype)[1]
+    return form.x_bytes * shape.m * shape.k + form.w_bytes * shape.k * shape.n + 2.0 * shape.m * shape.n
+
+
+def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
+    """The least time physics allows: peak flops, and memory bandwidth for what exceeds the cache.
+
+    Operands within half the last-level cache may come from there, at up to five times the
+    memory's rate; between half and all of it the memory's part grows to the whole.
+    """
+    flops_s = 2.0 * shape.m * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1])
+    memory = moved_bytes(shape)
+    inside = np.clip(2.0 * memory / np.maximum(hardware.cache_bytes, 1.0) - 1.0, 0.2, 1.0)
+    return np.maximum(flops_s, memory / hardware.memory_bytes_per_s * inside)
+
+
+def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
+    """The bare datasheet roofline: flops at peak or bytes at memory bandwidth, whichever is longer."""
+    flops_s = 2.0 * shape.m * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1])
+    return np.maximum(flops_s, moved_bytes(shape) / hardware.memory_bytes_per_s)
+
+
+def _memory(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
+    """Traffic time: `dram` times the datasheet's where the operands miss the cache, `cache` times where they hit.
+
+    The miss share is x/(1+x) with x = (bytes / (cache_fit · cache))^cache_edge.
+    """
+    moved = moved_bytes(shape)
+    fill = (moved / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"])) ** np.minimum(c["cache_edge"], 12.0)
+    miss = fill / (1.0 + fill)
+    return moved / hardware.memory_bytes_per_s * (c["dram"] * miss + c["cache"] * (1.0 - miss))
+
+
+def _kernel(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
+    """Time of the best tile and split.
+
+    compute: times the flops at one core's peak, more by `small_tile` · 128²/area
+    load_bytes_per_clock: operand bytes that a core takes in per clock
+    epilogue_clocks: per output element of a tile, not overlapped
+    step_clocks: per element of k, the latency of the dependent chain
+    wave: 0 for perfectly balanced waves, infinite for whole ones
+    split_s, split_bytes: extra start and float32 traffic of the partial sums
+    """
+    form, clock = format_of(shape.dtype)[1], hardware.clock_hz
+    per_flop = c["compute"] * hardware.cores / peak_of(hardware, form)
+    whole = c["wave"] / (1.0 + c["wave"])
+    depths = [np.ceil(shape.k / split / 64.0) * 64.0 for split in SPLITS]
+    best: Num = np.inf
+    for rows, columns in TILES:
+        area = float(rows * columns)
+        tiles = np.ceil(shape.m / rows) * np.ceil(shape.n / columns)
+        flop_s = 2.0 * area * per_flop * (1.0 + c["small_tile"] * 16384.0 / area)
+        load_s = (rows * form.x_bytes + columns * form.w_bytes) / (clock * c["load_bytes_per_clock"])
+        step_s = np.maximum(flop_s, load_s)
+        for split, depth in zip(SPLITS, depths, strict=True):
+            if split > 1 and area > 16384.0:
+                break
+            share = tiles * (split / hardware.cores)
+            waves = np.maximum(share * (1.0 - whole) + np.ceil(share) * whole, 1.0)
+            time = waves * (depth * step_s + area * c["epilogue_clocks"] / clock) + depth * (c["step_clocks"] / clock)
+            if split > 1:
+                partial_bytes = c["split_bytes"] * area * split
+                time = time + c["split_s"] + tiles * (partial_bytes / hardware.memory_bytes_per_s)
+            best = np.minimum(best, time)
+    return best
+
+
+def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
+    kernel, memory = _kernel(c, hardware, shape), _memory(c, hardware, shape)
+    time = np.sqrt(np.sqrt(kernel**4 + memory**4)) + c["launch_s"]
+    if "quantise_s" in c:
+        passes = c["quantise_bytes"] * shape.m * shape.k / hardware.memory_bytes_per_s
+        time = time + c["quantise_s"] + passes + c["quantise_row_s"] * shape.m
+    return time
+
+
+def _host_s(c: Mapping[str, float], shape: GemmShape) -> Num:
+    """Host time per call of a block-scaled product: few rows, many rows, or a shape the fast kernels refuse.
+
+    vLLM sends n % 64 = 0 and k % 128 = 0 to DeepGEMM (on Hopper below 32 rows to FlashInfer) and all else
+    to CUTLASS (`vllm/utils/deep_gemm.py`, should_use_deepgemm_for_fp8_linear). Rows that are no multiple
+    of 4 need their scales padded for the copy engine, which costs further launches.
+    """
+    even = (np.mod(shape.n, 64) == 0) & (np.mod(shape.k, 128) == 0)
+    padded = np.where((np.mod(shape.m, 4) > 0) & np.greater(shape.k, 128), c["host_pad_s"], 0.0)
+    fast = np.where(np.less(shape.m, 32), c["host_small_s"], c["host_s"])
+    return np.where(even, fast + padded, c["host_odd_s"])
+
+
+def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
+    device = _device_s(c, hardware, shape)
+    if shape.eager and "host_s" in c:
+        return np.sqrt(np.sqrt(device**4 + _host_s(c, shape) ** 4))
+    return device
+
+
+def _coordinates(hardware: Hardware, shape: GemmShape) -> dict[str, Num]:
+    m, n, k = np.log2(shape.m), np.log2(shape.n), np.log2(shape.k)
+    return {
+        "m": m, "n": n, "k": k, "m coarse": m, "n coarse": n, "k coarse": k,
+        "waves": m + n - 14.0 - np.log2(hardware.cores),
+        "cached": np.log2(moved_bytes(shape) / np.maximum(hardware.cache_bytes, 1.0)),
+    }  # fmt: skip
+
+
+_COARSE = [5, 7, 9, 11, 13, 15, 16]
+LAYOUT = Layout(
+    knots={
+        "m": [0, 2, 4, 5, 6, 7, 8, 8.5, 9, 9.5, 10, 10.5, 11, 11.5, 12, 13, 14, 15],
+        "n": np.arange(5.0, 17.1, 0.75).tolist(), "k": np.arange(5.0, 17.1, 0.75).tolist(),
+        "m coarse": [0, 4, 6, 8, 10, 12, 15], "n coarse": _COARSE, "k coarse": _COARSE,
+        "waves": np.arange(-12.0, 13.0, 1.0).tolist(), "cached": np.arange(-14.0, 9.0, 0.75).tolist(),
+    },
+    terms=[("m", "n"), ("m", "k"), ("n", "k"), ("k", "waves"), ("m", "cached"), ("m coarse", "n coarse", "k coarse")],
+    smooth=0.7,
+)  # fmt: skip
+"""Coordinates are log2 of the tokens, of n and k, of 128 × 128 tiles per core, and of bytes over cache size."""
+
+
+def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> Num:
+    """Seconds of one product, from fitted `parameters` (of `fit`); no rows, no time.
+
+    Raises ConfigError for an unknown format. Formats without a fit borrow the constants, not the
+    surface, of the nearest one that has it.
+    """
+    own, entry = _entry(parameters, shape.dtype)
+    safe = GemmShape(
+        m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0),
+        dtype=shape.dtype, eager=shape.eager,
+    )  # fmt: skip
+    time = _skeleton(entry["constants"], hardware, safe)
+    if own and "surface" in entry:
+        time = time * np.exp(entry["surface"](_coordinates(hardware, safe)))
+    work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
+    return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
+
+
+def _entry(parameters: Mapping[str, Any], dtype: str) -> tuple[bool, Mapping[str, Any]]:
+    name, form = format_of(dtype)
+    own = True
+    while name not in parameters:
+        own, name = False, form.like
+        if not name:
+            return False, {"constants": START}
+        form = FORMATS[name]
+    return own, parameters[name]
+
+
+def shape_of(frame: pd.DataFrame) -> GemmShape:
+    """The shape of reference rows of one `dtype`; measured rows are eager calls."""
+    m, n, k = (frame[name].to_numpy(dtype=float) for name in ("m", "n", "k"))
+    return GemmShape(m=m, n=n, k=k, dtype=str(frame["dtype"].iloc[0]), eager=True)
+
+
+def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
+    """Constants and surface per number format from reference rows of op `gemm`."""
+    found: dict[str, Any] = {}
+    names = frame["dtype"].map(lambda dtype: format_of(dtype)[0])
+    for name in [name for name in FORMATS if (names == name).any()]:
+        rows = frame[names == name]
+        start = dict(_entry(found, name)[1]["constants"])
+        found[name] = _fit_one(shape_of(rows), hardware, rows["latency_us"].to_numpy(dtype=float) * 1e-6, start)
+    return found
+
+
+def _fit_one(shape: GemmShape, hardware: Hardware, measured_s: Array, start: dict[str, float]) -> dict[str, Any]:
+    name, form = format_of(shape.dtype)
+    if form.quantised:
+        start = start | {key: value for key, value in QUANTISE_START.items() if key not in start}
+    if name == "fp8_block":
+        start = start | HOST_START
+    every = slice(None, None, max(1, len(measured_s) // 4000))
+    some = GemmShape(m=shape.m[every], n=shape.n[every], k=shape.k[every], dtype=shape.dtype, eager=True)  # type: ignore[index]
+    constants = fit_constants(
+        lambda c: np.asarray(_skeleton(c, hardware, some)), start, np.log(measured_s[every]), hold=3e-4, rounds=40
+    )
+    target = np.log(measured_s / _skeleton(constants, hardware, shape))
+    coordinates = {key: np.asarray(value) for key, value in _coordinates(hardware, shape).items()}
+    return {"constants": constants, "surface": fit_surface(LAYOUT, coordinates, target, rounds=6)}
