@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.surface import Array, Layout, Surface, fit_constants, fit_surface
+from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
+from graphsim.cost.surface import Array, Layout, as_surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -65,16 +66,17 @@ FORMATS: dict[str, Format] = {
 """Formats by name. Block scales count into the bytes: nvfp4 one byte per 16, mxfp4 one per 32, int4 two per 128."""
 
 ALIASES = {"bf16": "bfloat16", "fp16": "bfloat16", "float16": "bfloat16", "half": "bfloat16", "fp32": "float32",
-           "int4": "int4_wo", "w4a16": "int4_wo", "int8_sq": "int8", "fp4": "nvfp4", "w4a16_awq": "int4_wo"}  # fmt: skip
+           "int4": "int4_wo", "w4a16": "int4_wo", "w4a16_awq": "int4_wo", "int8_sq": "int8",
+           "fp4": "nvfp4"}  # fmt: skip
 
 START = {
     "compute": 1.2, "small_tile": 0.1, "wave": 1.0, "load_bytes_per_clock": 60.0, "epilogue_clocks": 0.03,
-    "step_clocks": 0.15, "split_s": 1.5e-6, "split_bytes": 1.2, "dram": 1.2, "cache": 0.7, "cache_fit": 0.7,
-    "cache_edge": 4.0, "launch_s": 3e-6,
+    "step_clocks": 0.15, "split_clocks": 2500.0, "split_bytes": 1.2, "dram": 1.2, "cache": 0.7, "cache_fit": 0.7,
+    "cache_edge": 4.0, "launch_clocks": 4500.0,
 }  # fmt: skip
-"""Constants before any fit, of a plain H100 kernel: see `_kernel` and `_memory` for what each one is."""
+"""Constants before any fit, of a plain H100 kernel: see `_kernel` and `traffic_s` for what each one is."""
 
-QUANTISE_START = {"quantise_s": 2e-6, "quantise_bytes": 5.0, "quantise_row_s": 2e-9}
+QUANTISE_START = {"quantise_clocks": 4000.0, "quantise_bytes": 5.0, "quantise_row_clocks": 5.0}
 HOST_START = {"host_small_s": 6e-5, "host_s": 9e-5, "host_odd_s": 1.7e-4, "host_pad_s": 1e-5}
 
 
@@ -112,32 +114,15 @@ def moved_bytes(shape: GemmShape) -> Num:
 
 
 def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
-    """The least time physics allows: peak flops, and memory bandwidth for what exceeds the cache.
-
-    Operands within half the last-level cache may come from there, at up to five times the
-    memory's rate; between half and all of it the memory's part grows to the whole.
-    """
+    """The least time physics allows: peak flops, and memory bandwidth for what the cache cannot hold."""
     flops_s = 2.0 * shape.m * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1])
-    memory = moved_bytes(shape)
-    inside = np.clip(2.0 * memory / np.maximum(hardware.cache_bytes, 1.0) - 1.0, 0.2, 1.0)
-    return np.maximum(flops_s, memory / hardware.memory_bytes_per_s * inside)
+    return np.maximum(flops_s, cached_floor_s(hardware, moved_bytes(shape)))
 
 
 def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
     """The bare datasheet roofline: flops at peak or bytes at memory bandwidth, whichever is longer."""
     flops_s = 2.0 * shape.m * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1])
     return np.maximum(flops_s, moved_bytes(shape) / hardware.memory_bytes_per_s)
-
-
-def _memory(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    """Traffic time: `dram` times the datasheet's where the operands miss the cache, `cache` times where they hit.
-
-    The miss share is x/(1+x) with x = (bytes / (cache_fit · cache))^cache_edge.
-    """
-    moved = moved_bytes(shape)
-    fill = (moved / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"])) ** np.minimum(c["cache_edge"], 12.0)
-    miss = fill / (1.0 + fill)
-    return moved / hardware.memory_bytes_per_s * (c["dram"] * miss + c["cache"] * (1.0 - miss))
 
 
 def _kernel(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
@@ -148,7 +133,7 @@ def _kernel(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num
     epilogue_clocks: per output element of a tile, not overlapped
     step_clocks: per element of k, the latency of the dependent chain
     wave: 0 for perfectly balanced waves, infinite for whole ones
-    split_s, split_bytes: extra start and float32 traffic of the partial sums
+    split_clocks, split_bytes: extra start and float32 traffic of the partial sums
     """
     form, clock = format_of(shape.dtype)[1], hardware.clock_hz
     per_flop = c["compute"] * hardware.cores / peak_of(hardware, form)
@@ -169,17 +154,17 @@ def _kernel(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num
             time = waves * (depth * step_s + area * c["epilogue_clocks"] / clock) + depth * (c["step_clocks"] / clock)
             if split > 1:
                 partial_bytes = c["split_bytes"] * area * split
-                time = time + c["split_s"] + tiles * (partial_bytes / hardware.memory_bytes_per_s)
+                time = time + c["split_clocks"] / clock + tiles * (partial_bytes / hardware.memory_bytes_per_s)
             best = np.minimum(best, time)
     return best
 
 
 def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    kernel, memory = _kernel(c, hardware, shape), _memory(c, hardware, shape)
-    time = np.sqrt(np.sqrt(kernel**4 + memory**4)) + c["launch_s"]
-    if "quantise_s" in c:
+    kernel, memory = _kernel(c, hardware, shape), traffic_s(c, hardware, moved_bytes(shape))
+    time = np.sqrt(np.sqrt(kernel**4 + memory**4)) + c["launch_clocks"] / hardware.clock_hz
+    if "quantise_clocks" in c:
         passes = c["quantise_bytes"] * shape.m * shape.k / hardware.memory_bytes_per_s
-        time = time + c["quantise_s"] + passes + c["quantise_row_s"] * shape.m
+        time = time + passes + (c["quantise_clocks"] + c["quantise_row_clocks"] * shape.m) / hardware.clock_hz
     return time
 
 
@@ -239,7 +224,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     )  # fmt: skip
     time = _skeleton(entry["constants"], hardware, safe)
     if own and "surface" in entry:
-        time = time * np.exp(entry["surface"](_coordinates(hardware, safe)))
+        time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe)))
     work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
@@ -285,4 +270,4 @@ def _fit_one(shape: GemmShape, hardware: Hardware, measured_s: Array, start: dic
     )
     target = np.log(measured_s / _skeleton(constants, hardware, shape))
     coordinates = {key: np.asarray(value) for key, value in _coordinates(hardware, shape).items()}
-    return {"constants": constants, "surface": fit_surface(LAYOUT, coordinates, target, rounds=6)}
+    return {"constants": constants, "surface": fit_surface(LAYOUT, coordinates, target, rounds=6).to_json()}

@@ -1,0 +1,157 @@
+"""From kernel measurements to a calibration: fit every family, hold whole shapes out to see what it is worth.
+
+The reported error is that of the held-out shapes; the parameters kept are then fitted on everything.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.calibration.store import SUFFIX, Calibration, calibration_path, load_calibration, save_calibration
+from graphsim.cost.families import elementwise
+from graphsim.cost.kernels import FAMILIES, Family, family_of, predict_with
+from graphsim.cost.surface import Array
+from graphsim.errors import ConfigError
+from graphsim.hardware import Hardware, load_hardware
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELD_OUT_FOLDS = 5
+"""One shape in this many is held out to judge the fit."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Measurements and the name under which the provenance lists them."""
+
+    name: str
+    frame: pd.DataFrame
+
+
+def read_measurements(path: Path) -> pd.DataFrame:
+    """Rows in the reference schema from a parquet or CSV file. Raises ConfigError if it cannot be read."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    except ImportError as error:
+        raise ConfigError(f"{path}: reading parquet needs pyarrow ({error}); install it or give CSV") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as measurements ({str(error)[:120]})") from None
+    missing = [name for name in ("op", "dtype", "latency_us") if name not in frame.columns]
+    if missing:
+        raise ConfigError(f"{path}: column {', '.join(missing)} missing; expected op, dtype, latency_us and the shape")
+    if not (frame["latency_us"] > 0).all():
+        raise ConfigError(f"{path}: latency_us must be above 0 in every row")
+    return frame
+
+
+def held_out(frame: pd.DataFrame, layout: Iterable[str], fold: int = 0) -> Any:
+    """Which rows belong to held-out shapes: a hash of the layout columns, the same on every machine."""
+    code = np.zeros(len(frame), dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for name in layout:
+            values = frame[name].fillna(0).to_numpy(dtype=np.float64)
+            code = (code ^ np.round(values * 64.0).astype(np.int64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            code ^= code >> np.uint64(29)
+    return code % np.uint64(HELD_OUT_FOLDS) == np.uint64(fold)
+
+
+def calibrate(
+    sources: Iterable[Source],
+    hardware: str | Path | Mapping[str, Any] | Hardware,
+    *,
+    date: str | None = None,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Fit every family that the measurements hold; families of an existing calibration that they lack are kept.
+
+    date: of the calibration, for its provenance (today by default)
+    Raises ConfigError if there are no rows of a known op.
+    """
+    device, given, say = load_hardware(hardware), list(sources), progress or (lambda text: None)
+    frame = _joined(given)
+    old = calibration_path(device)
+    kept = load_calibration(old) if old else None
+    families: dict[str, Any] = dict(kept.families) if kept else {}
+    record: dict[str, Any] = dict(kept.provenance.get("families", {})) if kept else {}
+    day = date or datetime.date.today().isoformat()
+    for family in dict.fromkeys(family_of(str(op)) for op in frame["op"].unique()):
+        rows = frame[frame["op"].isin([op for op, owner in FAMILIES.items() if owner == family])]
+        say(f"{family.name}: {len(rows)} points")
+        judged = _judge(rows, family, device)
+        families[family.name] = family.module.fit(rows, device)
+        fitted = rows["latency_us"].to_numpy(dtype=float)
+        whole = _error(predict_with(rows, device, lent=families).to_numpy(), fitted)
+        record[family.name] = {
+            "data": sorted({source.name for source in given}), "points": len(rows), "date": day,
+            "median_error": whole, "held_out_median_error": judged,
+        }  # fmt: skip
+        say(f"{family.name}: median error {whole:.1%}, on held-out shapes {judged}")
+    if "elementwise" not in record and "gemm" in families:
+        families["elementwise"] = elementwise.borrow(families["gemm"])
+    return Calibration(
+        hardware=device.name,
+        architecture=device.architecture,
+        families={name: families[name] for name in sorted(families)},
+        provenance={"families": {name: record[name] for name in sorted(record)}},
+    )
+
+
+def calibrate_files(
+    paths: Iterable[str | Path],
+    hardware: str | Path | Hardware,
+    out: Path | None = None,
+    *,
+    date: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Calibrate from files and write `NAME.calibration.json` beside the device's file (or to `out`); returns its path.
+
+    Raises ConfigError for unreadable files, HardwareError for an unknown device.
+    """
+    device = load_hardware(hardware)
+    if out is None and device.path is None:
+        raise ConfigError(f"hardware '{device.name}' comes from no file; give the path to write the calibration to")
+    sources = [Source(name=Path(path).name, frame=read_measurements(Path(path))) for path in paths]
+    target = out or device.path.with_name(device.path.stem + SUFFIX)  # type: ignore[union-attr]
+    save_calibration(calibrate(sources, device, date=date, progress=progress), target)
+    return target
+
+
+def _joined(sources: list[Source]) -> pd.DataFrame:
+    import pandas as pd
+
+    if not sources:
+        raise ConfigError("no measurements are given; expected at least one file")
+    frame = pd.concat([source.frame for source in sources], ignore_index=True)
+    known = frame["op"].isin(list(FAMILIES))
+    if not known.any():
+        family_of(str(frame["op"].iloc[0]) if len(frame) else "")
+    return frame[known].reset_index(drop=True)
+
+
+def _judge(rows: pd.DataFrame, family: Family, hardware: Hardware) -> dict[str, float]:
+    """Median error on held-out shapes, of a fit that never saw them, per dtype."""
+    out = held_out(rows, family.layout)
+    if not out.any() or out.all():
+        return {}
+    lent = {family.name: family.module.fit(rows[~out], hardware)}
+    unseen = rows[out]
+    predicted = predict_with(unseen, hardware, lent=lent).to_numpy()
+    measured = unseen["latency_us"].to_numpy(dtype=float)
+    dtypes = unseen["dtype"].to_numpy()
+    return {str(name): _error(predicted[dtypes == name], measured[dtypes == name]) for name in sorted(set(dtypes))}
+
+
+def _error(predicted: Array, measured: Array) -> float:
+    return round(float(np.median(np.abs(predicted / measured - 1.0))), 4)

@@ -1,0 +1,121 @@
+"""Kernels that only move bytes: element-wise operations, norms, rotary embedding, copies, host transfers.
+
+    t = launch + bytes / bandwidth · (dram · miss + cache · (1 - miss))        on the device
+    t = start + bytes / link · factor                                          from the host
+
+Whoever has not measured them gets the traffic constants and the launch of the bfloat16 products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.cost.surface import fit_constants
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STREAMS = {"add": 3.0, "activation": 3.0, "norm": 2.0, "rope": 2.0, "copy": 2.0}
+"""Passes over the elements, reads and writes together, by kernel name; gated activations read two inputs."""
+
+ITEM_BYTES = {"bfloat16": 2.0, "float16": 2.0, "half": 2.0, "float32": 4.0, "fp8": 1.0, "int8": 1.0}
+
+START = {"launch_clocks": 4500.0, "dram": 1.15, "cache": 0.7, "cache_fit": 0.7, "cache_edge": 4.0}
+HOST_START = {"start_s": 1e-5, "link": 1.15}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementwiseShape:
+    """`moved_bytes` read and written on the device, or sent over the host link if `host`."""
+
+    moved_bytes: Num
+    host: bool = False
+
+
+def traffic_s(c: Mapping[str, float], hardware: Hardware, moved_bytes: Num) -> Num:
+    """Traffic time: `dram` times the datasheet's where the data misses the cache, `cache` times where it hits.
+
+    The miss share is x/(1+x) with x = (bytes / (cache_fit · cache))^cache_edge.
+    """
+    fill = (moved_bytes / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"])) ** np.minimum(c["cache_edge"], 12.0)
+    miss = fill / (1.0 + fill)
+    slower: Num = c["dram"] * miss + c["cache"] * (1.0 - miss)
+    return moved_bytes / hardware.memory_bytes_per_s * slower
+
+
+def cached_floor_s(hardware: Hardware, moved_bytes: Num) -> Num:
+    """The least time for bytes that may lie in the cache.
+
+    Up to half the last-level cache may come from there, at up to five times the memory's rate;
+    between half and all of it the memory's part grows to the whole.
+    """
+    inside = np.clip(2.0 * moved_bytes / np.maximum(hardware.cache_bytes, 1.0) - 1.0, 0.2, 1.0)
+    return moved_bytes / hardware.memory_bytes_per_s * inside
+
+
+def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: ElementwiseShape) -> Num:
+    """Seconds of one kernel or transfer; no bytes, no time."""
+    moved = np.maximum(shape.moved_bytes, 1.0)
+    if shape.host:
+        c = parameters.get("host", HOST_START)
+        least = moved / hardware.host_link.bytes_per_s
+        time = np.maximum(c["start_s"] + c["link"] * least, least)
+    else:
+        c = parameters.get("device", START)
+        time = np.maximum(
+            c["launch_clocks"] / hardware.clock_hz + traffic_s(c, hardware, moved), cached_floor_s(hardware, moved)
+        )
+    return np.where(np.greater(shape.moved_bytes, 0), time, 0.0)
+
+
+def shape_of(frame: pd.DataFrame) -> ElementwiseShape:
+    """The shape of rows of one `op`, `dtype` and `kernel`; `message_size` counts the elements.
+
+    Raises ConfigError for a kernel or dtype without a known traffic.
+    """
+    op, dtype, kernel = (str(frame[name].iloc[0]) for name in ("op", "dtype", "kernel"))
+    if dtype not in ITEM_BYTES:
+        raise ConfigError(f"dtype '{dtype}' of op '{op}' is not known; {choices_text(dtype, ITEM_BYTES)}")
+    elements = frame["message_size"].to_numpy(dtype=float)
+    if op == "host_to_device":
+        return ElementwiseShape(moved_bytes=elements * ITEM_BYTES[dtype], host=True)
+    if op == "elementwise" and kernel not in STREAMS:
+        raise ConfigError(f"kernel '{kernel}' of op '{op}' is not known; {choices_text(kernel, STREAMS)}")
+    streams = STREAMS["copy"] if op == "copy" else STREAMS[kernel]
+    return ElementwiseShape(moved_bytes=elements * ITEM_BYTES[dtype] * streams)
+
+
+def roofline_s(hardware: Hardware, shape: ElementwiseShape) -> Num:
+    """Bytes at the datasheet's bandwidth."""
+    rate = hardware.host_link.bytes_per_s if shape.host else hardware.memory_bytes_per_s
+    return shape.moved_bytes / rate
+
+
+def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
+    """Constants from rows of ops `elementwise`, `copy` and `host_to_device`."""
+    found: dict[str, Any] = {}
+    for name, host, start in (("device", False, START), ("host", True, HOST_START)):
+        rows = frame[(frame["op"] == "host_to_device") == host]
+        if rows.empty:
+            continue
+        parts = [part for _, part in rows.groupby(["op", "dtype", "kernel"], sort=True, dropna=False)]
+        shape = ElementwiseShape(moved_bytes=np.concatenate([shape_of(part).moved_bytes for part in parts]), host=host)
+        measured_s = np.concatenate([part["latency_us"].to_numpy(dtype=float) for part in parts]) * 1e-6
+        found[name] = fit_constants(
+            lambda c, name=name, shape=shape: np.asarray(latency_s({name: c}, hardware, shape)),  # type: ignore[misc]
+            start, np.log(measured_s), hold=3e-4,
+        )  # fmt: skip
+    return found
+
+
+def borrow(gemm_parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Constants of byte-moving kernels from the fit of bfloat16 products."""
+    entry = gemm_parameters.get("bfloat16")
+    return {"device": {name: entry["constants"][name] for name in START}} if entry else {}

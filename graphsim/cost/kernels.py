@@ -1,0 +1,156 @@
+"""Latency of measured or imagined kernels in the reference schema, one row each.
+
+`predict_kernels` sends each op to its family; every family is priced from the device's calibration,
+else from its generation's, else by the bare roofline, and `kernel_origins` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.calibration.store import Basis, basis
+from graphsim.cost.surface import Array
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware, load_hardware
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK_ROWS = 32_768
+"""Rows priced at a time, so that the arrays in between stay in the processor's cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One operator family and how its rows look.
+
+    name: of its module in `cost/families`
+    numbers: columns that must hold positive numbers
+    groups: columns of which one shape has one value
+    layout: columns that make up a whole shape, held out together when a fit is judged
+    """
+
+    name: str
+    numbers: tuple[str, ...]
+    groups: tuple[str, ...]
+    layout: tuple[str, ...]
+
+    @property
+    def module(self) -> Any:
+        """The module with `shape_of`, `latency_s`, `roofline_s` and `fit`."""
+        return import_module(f"graphsim.cost.families.{self.name}")
+
+
+_GEMM = Family(name="gemm", numbers=("m", "n", "k"), groups=("dtype",), layout=("n", "k"))
+_ELEMENTWISE = Family(
+    name="elementwise", numbers=("message_size",), groups=("op", "dtype", "kernel"), layout=("message_size",)
+)
+
+FAMILIES: dict[str, Family] = {
+    "gemm": _GEMM,
+    "elementwise": _ELEMENTWISE,
+    "copy": _ELEMENTWISE,
+    "host_to_device": _ELEMENTWISE,
+}
+"""The family of each `op`."""
+
+
+def predict_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any] | Hardware) -> pd.Series:
+    """`latency_us` for each row of a frame in the reference schema, with the frame's index.
+
+    Raises ConfigError for an unknown op or dtype and for missing or non-positive columns.
+    """
+    return predict_with(frame, load_hardware(hardware))
+
+
+def predict_with(
+    frame: pd.DataFrame, hardware: Hardware, *, own: bool = True, lent: Mapping[str, Any] | None = None
+) -> pd.Series:
+    """As `predict_kernels`; `own` False ignores the device's calibration, `lent` gives parameters by family."""
+    import pandas as pd
+
+    latency_us = np.zeros(len(frame))
+    for family, rows in _by_family(frame):
+        found = Basis(origin="given", parameters=lent[family.name]) if lent else basis(hardware, family.name, own=own)
+        for places, part in _groups(frame, family, rows):
+            latency_us[places] = 1e6 * _price(part, family, hardware, found)
+    return pd.Series(latency_us, index=frame.index, name="latency_us")
+
+
+def roofline_kernels(frame: pd.DataFrame, hardware: Hardware) -> pd.Series:
+    """`latency_us` of the bare datasheet roofline for each row."""
+    import pandas as pd
+
+    latency_us = np.zeros(len(frame))
+    for family, rows in _by_family(frame):
+        for places, part in _groups(frame, family, rows):
+            latency_us[places] = 1e6 * _price(part, family, hardware, Basis(origin="roofline"))
+    return pd.Series(latency_us, index=frame.index, name="latency_us")
+
+
+def kernel_origins(ops: Iterable[str], hardware: Hardware) -> dict[str, str]:
+    """For each op, what its estimate rests on: `calibrated`, `scaled from …` or `roofline`."""
+    return {op: basis(hardware, family_of(op).name).origin for op in ops}
+
+
+def family_of(op: str) -> Family:
+    """The family that prices an op. Raises ConfigError listing the known ops."""
+    if op not in FAMILIES:
+        raise ConfigError(f"op '{op}' is not known; {choices_text(op, FAMILIES)}")
+    return FAMILIES[op]
+
+
+def _by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
+    if "op" not in frame.columns:
+        raise ConfigError(f"column 'op' is missing; it names the kernel of each row: {', '.join(sorted(FAMILIES))}")
+    ops = frame["op"].to_numpy()
+    families: dict[str, list[str]] = {}
+    for op in frame["op"].unique():
+        families.setdefault(family_of(str(op)).name, []).append(op)
+    return [(FAMILIES[str(names[0])], np.isin(ops, names)) for names in families.values()]
+
+
+def _groups(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[Any, pd.DataFrame]]:
+    """Positions and rows of each set of rows that one shape can describe, in chunks."""
+    _check(frame, family, rows)
+    places = np.flatnonzero(rows)
+    keys = list(family.groups)
+    codes = frame[keys].iloc[places].groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+    order = np.argsort(codes, kind="stable")
+    for run in np.split(places[order], np.flatnonzero(np.diff(codes[order])) + 1):
+        for chunk in np.array_split(run, max(1, -(-len(run) // CHUNK_ROWS))):
+            if len(chunk):
+                yield chunk, frame.iloc[chunk]
+
+
+def _check(frame: pd.DataFrame, family: Family, rows: Any) -> None:
+    needed = (*family.groups, *family.numbers)
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise ConfigError(
+            f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing; "
+            f"rows of family '{family.name}' need {', '.join(needed)}"
+        )
+    for name in family.numbers:
+        try:
+            values = frame[name].to_numpy()[rows].astype(float)
+        except (TypeError, ValueError):
+            raise ConfigError(f"column {name} holds something that is no number; expected numbers above 0") from None
+        bad = ~((values > 0) & np.isfinite(values))
+        if bad.any():
+            place = frame.index[np.flatnonzero(rows)[np.argmax(bad)]]
+            raise ConfigError(f"column {name} is {values[bad][0]} in row {place}; expected a finite number above 0")
+
+
+def _price(rows: pd.DataFrame, family: Family, hardware: Hardware, found: Basis) -> Array:
+    module = family.module
+    shape = module.shape_of(rows)
+    if found.parameters is None:
+        return np.asarray(module.roofline_s(hardware, shape), dtype=float)
+    return np.asarray(module.latency_s(found.parameters, hardware, shape), dtype=float)

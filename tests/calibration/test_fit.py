@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphsim.calibration.fit import Source, calibrate, calibrate_files, held_out, read_measurements
+from graphsim.calibration.store import basis, load_calibration
+from graphsim.cost.kernels import predict_kernels, predict_with
+from graphsim.errors import ConfigError
+from graphsim.hardware import load_hardware
+
+YAML = """
+title: A device of the test
+architecture: other
+flops_per_s: {bf16: 100 TFLOP/s}
+vector_flops_per_s: 10 TFLOP/s
+memory: {capacity: 16 GiB, bandwidth: 1 TB/s, cache: 16 MiB}
+cores: 64
+clock: 1.5 GHz
+host_link: {bandwidth: 30 GB/s, latency: 10 us}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("device")
+    (path / "mine.yaml").write_text(YAML)
+    (path / "bare.yaml").write_text(YAML)
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Products of an imaginary machine that reaches 70 % of peak and 80 % of bandwidth behind 4 us."""
+    random = np.random.default_rng(0)
+    side = 2.0 ** np.arange(6, 14)
+    n, k, m = (x.ravel() for x in np.meshgrid(side, side, [1, 8, 64, 256, 1024, 4096]))
+    flops_s, bytes_s = 2 * m * n * k / 70e12, 2 * (m * k + n * k + m * n) / 0.8e12
+    latency_us = 1e6 * (4e-6 + np.hypot(flops_s, bytes_s)) * np.exp(random.normal(0, 0.02, m.size))
+    return pd.DataFrame({"op": "gemm", "dtype": "bfloat16", "m": m, "n": n, "k": k, "latency_us": latency_us})
+
+
+@pytest.fixture(scope="module")
+def calibrated(folder, measured):
+    measured.to_csv(folder / "rows.csv", index=False)
+    return calibrate_files([folder / "rows.csv"], folder / "mine.yaml", date="2026-01-01")
+
+
+def test_a_calibration_predicts_whole_shapes_it_has_not_seen(calibrated, measured):
+    record = load_calibration(calibrated).provenance["families"]["gemm"]
+    assert record["points"] == len(measured) and record["data"] == ["rows.csv"] and record["date"] == "2026-01-01"
+    assert record["median_error"] < 0.04 and record["held_out_median_error"]["bfloat16"] < 0.08
+
+
+def test_the_same_measurements_give_the_same_file(calibrated, folder, tmp_path):
+    again = calibrate_files([folder / "rows.csv"], folder / "mine.yaml", tmp_path / "again", date="2026-01-01")
+    assert again.read_bytes() == calibrated.read_bytes() and calibrated.stat().st_size < 40_000
+
+
+def test_a_calibration_beside_the_device_file_is_used_from_then_on(calibrated, folder, measured):
+    device, bare = load_hardware(folder / "mine.yaml"), load_hardware(folder / "bare.yaml")
+    assert calibrated == folder / "mine.calibration.json"
+    assert basis(device, "gemm").origin == "calibrated" and basis(bare, "gemm").origin == "roofline"
+    assert basis(device, "gemm", own=False).origin == "roofline"
+    error = np.abs(predict_kernels(measured, device) / measured["latency_us"] - 1.0)
+    assert np.median(error) < 0.04
+
+
+def test_families_without_new_measurements_are_kept(calibrated, folder):
+    sizes = 2.0 ** np.arange(10, 28)
+    copies = pd.DataFrame({"op": "copy", "dtype": "bfloat16", "kernel": "copy", "message_size": sizes})
+    copies["latency_us"] = 5.0 + sizes * 4 / 0.8e12 * 1e6
+    before, device = load_calibration(calibrated), load_hardware(folder / "mine.yaml")
+    after = calibrate([Source(name="copies", frame=copies)], device)
+    assert after.families["gemm"] == before.families["gemm"]
+    assert set(after.provenance["families"]) == {"elementwise", "gemm"}
+    lent = predict_with(copies, device, lent=after.families)
+    assert np.abs(lent / copies["latency_us"] - 1.0).max() < 0.1
+
+
+def test_whole_shapes_are_held_out_about_one_in_five(measured):
+    out = held_out(measured, ("n", "k"))
+    assert measured.assign(out=out).groupby(["n", "k"])["out"].nunique().max() == 1
+    assert 0.1 < out.mean() < 0.35
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("op,dtype\ngemm,bfloat16\n", "latency_us missing"),
+        ("op,dtype,latency_us\ngemm,bfloat16,-1\n", "latency_us must be above 0"),
+        ("", "cannot be read as measurements"),
+    ],
+)
+def test_a_file_that_holds_no_measurements_is_refused(tmp_path, text, message):
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_measurements(path)
