@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from graphsim.compare import compare_lora as compare_lora
     from graphsim.config import ModelConfig as ModelConfig
     from graphsim.config import Parallelism as Parallelism
+    from graphsim.cost.kernels import predict_kernels as predict_kernels
     from graphsim.critical import critical_path as critical_path
     from graphsim.document import create_full_decode_model as create_full_decode_model
     from graphsim.document import create_full_prefill_model as create_full_prefill_model
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 _HOME = {
     "compare": ("compare_lora",),
     "config": ("ModelConfig", "Parallelism"),
+    "cost.kernels": ("predict_kernels",),
     "critical": ("critical_path",),
     "document": ("create_full_decode_model", "create_full_prefill_model", "estimate_end_to_end_performance"),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
