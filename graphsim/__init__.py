@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from graphsim.estimate import build_graph as build_graph
     from graphsim.estimate import lora_parameters as lora_parameters
     from graphsim.estimate import simulate as simulate
+    from graphsim.export.dot import to_dot as to_dot
     from graphsim.graph import add as add
     from graphsim.graph import rewrite as rewrite
     from graphsim.graph import to_text as to_text
@@ -59,6 +60,7 @@ _HOME = {
     "critical": ("critical_path",),
     "document": ("create_full_decode_model", "create_full_prefill_model", "estimate_end_to_end_performance"),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
+    "export.dot": ("to_dot",),
     "graph": ("add", "rewrite", "to_text", "total_work", "unroll", "validate"),
     "hardware": ("Hardware", "list_hardware", "load_hardware"),
     "loading": ("get_configs", "list_models", "load_model"),
