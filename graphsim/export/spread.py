@@ -1,0 +1,107 @@
+"""An annotated graph with every turn of every repeat spelled out and placed in time, for timelines and replays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+
+from graphsim.critical import schedule
+from graphsim.export.nodes import number
+from graphsim.ops import Input, Op, Repeat
+from graphsim.ops.structure import last_node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Turn:
+    """One run of one operation of one scenario.
+
+    label: the node's own name; turns: (repeat, turn) from the outside in, `repeat` with its full name
+    inputs: names of the runs whose results it takes
+    """
+
+    name: str
+    label: str
+    op: Op
+    data: dict[str, Any]
+    turns: tuple[tuple[str, int], ...]
+    inputs: tuple[str, ...]
+    start_s: float
+    finish_s: float
+    critical: bool
+
+    @property
+    def latency_s(self) -> float:
+        """From start to end."""
+        return self.finish_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    label: str
+    turns: tuple[tuple[str, int], ...]
+
+
+def unroll_annotated(graph: nx.DiGraph) -> nx.DiGraph:
+    """The same annotated program with every repeat spelled out, under the names that `unroll` gives."""
+    return _spread(graph)[0]
+
+
+def runs_of(graph: nx.DiGraph, scenario: int = 0) -> list[Turn]:
+    """Every steady run in launch order, with exact times of one scenario; one-time nodes are left out.
+
+    graph: annotated. Raises GraphError where a node has no latency.
+    """
+    spread, origins = _spread(graph)
+    timed = schedule(spread)
+    return [
+        Turn(
+            name=name,
+            label=origins[name].label,
+            op=data["op"],
+            data=data,
+            turns=origins[name].turns,
+            inputs=tuple(p for p in timed.predecessors(name) if not timed.nodes[p]["op"].once),
+            start_s=number(data["start_s"], scenario),
+            finish_s=number(data["finish_s"], scenario),
+            critical=bool(number(data["critical"], scenario)),
+        )
+        for name, data in timed.nodes(data=True)
+        if not data["op"].once
+    ]
+
+
+def _spread(graph: nx.DiGraph) -> tuple[nx.DiGraph, dict[str, _Origin]]:
+    out = nx.DiGraph()
+    origins: dict[str, _Origin] = {}
+    ends: dict[str, str] = {}
+    for name, data in graph.nodes(data=True):
+        op = data["op"]
+        inputs = [(ends[p], graph.edges[p, name].get("parts", ())) for p in graph.predecessors(name)]
+        if not isinstance(op, Repeat):
+            ends[name] = _add(out, name, data, inputs)
+            origins[name] = _Origin(name, ())
+            continue
+        inner, found = _spread(op.body)
+        for turn in range(op.times):
+            _copy_turn(out, inner, f"{name}.{turn}.", inputs)
+            for node, origin in found.items():
+                nested = tuple((f"{name}.{turn}.{repeat}", i) for repeat, i in origin.turns)
+                origins[f"{name}.{turn}.{node}"] = _Origin(origin.label, ((name, turn), *nested))
+            inputs = [(f"{name}.{turn}.{last_node(inner)}", ())]
+        ends[name] = inputs[0][0]
+    return out, origins
+
+
+def _copy_turn(out: nx.DiGraph, body: nx.DiGraph, prefix: str, inputs: list[tuple[str, tuple[str, ...]]]) -> None:
+    for node, data in body.nodes(data=True):
+        own = [(prefix + p, body.edges[p, node].get("parts", ())) for p in body.predecessors(node)]
+        _add(out, prefix + node, data, own if own or not isinstance(data["op"], Input) else inputs)
+
+
+def _add(out: nx.DiGraph, name: str, data: dict[str, Any], inputs: list[tuple[str, tuple[str, ...]]]) -> str:
+    out.add_node(name, **{key: value for key, value in data.items() if not key.endswith(("start_s", "finish_s"))})
+    for source, parts in inputs:
+        out.add_edge(source, name, parts=parts)
+    return name

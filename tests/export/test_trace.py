@@ -1,0 +1,179 @@
+"""The timeline obeys the trace format's published rules and shows the schedule's times."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import graphsim as gs
+from graphsim.export.nodes import entries, number
+from graphsim.export.spread import runs_of, unroll_annotated
+from graphsim.export.trace import to_trace
+from graphsim.graph import unroll, validate
+from graphsim.schedule import makespan_s
+
+NANOSECOND_US = 1e-3
+REQUIRED = {"X": {"name", "ph", "ts", "dur", "pid", "tid"}, "M": {"name", "ph", "pid", "args"}}
+FLOW = {"name", "cat", "ph", "ts", "pid", "tid", "id"}
+
+
+def slices(document: dict, **wanted) -> list[dict]:
+    return [e for e in document["traceEvents"] if e["ph"] == "X" and all(e.get(k) == v for k, v in wanted.items())]
+
+
+def check_rules(document: dict) -> None:
+    """The rules of the Trace Event Format for the events that we use."""
+    names = defaultdict(set)
+    for event in document["traceEvents"]:
+        assert event["ph"] in "XMsf"
+        assert REQUIRED.get(event["ph"], FLOW) <= set(event)
+        assert isinstance(event["pid"], int) and isinstance(event["tid"], int)
+        if event["ph"] != "M":
+            assert np.isfinite(event["ts"]) and event["ts"] >= 0 and event.get("dur", 0) >= 0
+        else:
+            names[event["name"]].add((event["pid"], event["tid"]))
+    tracks = defaultdict(list)
+    for event in slices(document):
+        tracks[event["pid"], event["tid"]].append(event)
+    assert set(tracks) == names["thread_name"]
+    assert {pid for pid, _ in tracks} == {pid for pid, _ in names["process_name"]}
+    for events in tracks.values():
+        check_nesting(events)
+    check_flows(document, tracks)
+
+
+def check_nesting(events: list[dict]) -> None:
+    """Slices of a track lie side by side or inside one another."""
+    open_until: list[float] = []
+    for event in sorted(events, key=lambda e: (e["ts"], -e["dur"])):
+        while open_until and open_until[-1] <= event["ts"] + NANOSECOND_US / 2:
+            open_until.pop()
+        end = event["ts"] + event["dur"]
+        assert not open_until or end <= open_until[-1] + NANOSECOND_US / 2, event["name"]
+        open_until.append(end)
+
+
+def check_flows(document: dict, tracks: dict) -> None:
+    """Every arrow has one start and one later end, each inside a slice."""
+    flows = defaultdict(dict)
+    for event in document["traceEvents"]:
+        if event["ph"] in "sf":
+            assert event["ph"] not in flows[event["id"]]
+            flows[event["id"]][event["ph"]] = event
+            around = tracks[event["pid"], event["tid"]]
+            assert any(e["ts"] <= event["ts"] + 1e-6 < e["ts"] + e["dur"] + 1e-6 for e in around)
+    assert flows
+    for flow in flows.values():
+        assert set(flow) == {"s", "f"} and flow["s"]["ts"] <= flow["f"]["ts"]
+        assert flow["f"]["bp"] == "e"
+
+
+@pytest.mark.parametrize("label", ["base", "dynamic", "merge", "tp2", "pipeline"])
+@pytest.mark.parametrize("expand", [False, True])
+def test_the_file_obeys_the_format(estimates, tmp_path, label, expand):
+    to_trace(estimates[label], tmp_path / "t.json", expand=expand)
+
+    def reject(text):
+        raise ValueError(text)
+
+    document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"), parse_constant=reject)
+    check_rules(document) if not expand or label in ("base", "dynamic") else check_nesting_only(document)
+
+
+def check_nesting_only(document: dict) -> None:
+    tracks = defaultdict(list)
+    for event in slices(document):
+        tracks[event["pid"], event["tid"]].append(event)
+    for events in tracks.values():
+        check_nesting(events)
+
+
+def test_steps_last_as_long_as_the_estimate_says(estimates):
+    for label in ("base", "tp2", "pipeline"):
+        estimate = estimates[label]
+        steps = slices(to_trace(estimate), cat="step")
+        found = {step["name"]: step["dur"] * 1e-6 for step in steps}
+        assert found["prefill step"] == pytest.approx(float(estimate.ttft_s), abs=1e-9)
+        assert found["decode step"] == pytest.approx(float(estimate.decode.latency_s), abs=1e-9)
+
+
+def test_expanding_shows_every_run_and_collapsing_keeps_the_busy_time(estimates):
+    estimate = estimates["dynamic"].prefill
+    frame = estimate.to_frame()
+    busy = frame[frame.latency_s > 0]
+    expanded = [e for e in slices(to_trace(estimate, expand=True)) if e.get("cat") != "step"]
+    assert len(expanded) == busy.times.sum()
+    folded = to_trace(estimate)
+    shown = [e for e in slices(folded) if e.get("cat") not in ("step", "repeat")]
+    assert len(shown) == len(busy)
+    hidden = slices(folded, cat="repeat")
+    assert sum(e["args"]["runs"] for e in hidden) == len(expanded) - len(shown)
+    total = sum(e["dur"] for e in shown) + sum(e["args"]["busy_us"] for e in hidden)
+    assert total == pytest.approx(sum(e["dur"] for e in expanded), abs=1e-3 * len(expanded))
+
+
+def test_adapters_are_named_coloured_and_categorised(estimates):
+    found = slices(to_trace(estimates["dynamic"].decode), cat="LoRA")
+    names = {f"{p}_proj.lora_{part}" for p in "qv" for part in ("a", "b", "add")}
+    assert {e["name"] for e in found} == names and {e["cname"] for e in found} == {"bad"}
+    args = next(e for e in found if e["name"] == "q_proj.lora_a")["args"]
+    assert (args["m"], args["n"], args["k"]) == (2, 16, 4096) and args["bound"] in ("memory", "launch")
+    assert args["flops"] == 2 * 2 * 16 * 4096
+
+
+def test_one_time_work_has_a_process_of_its_own(estimates):
+    found = slices(to_trace(estimates["merge"]), cat="LoRA merge, once")
+    assert {e["name"] for e in found} == {"q_proj.lora_merge × 32", "v_proj.lora_merge × 32"}
+    assert sum(e["dur"] for e in found) * 1e-6 == pytest.approx(float(estimates["merge"].one_time_s), abs=2e-9)
+
+
+def test_streams_are_tracks_and_stages_are_processes(estimates):
+    def named(document, what):
+        return [e["args"]["name"] for e in document["traceEvents"] if e["ph"] == "M" and e["name"] == what]
+
+    assert named(to_trace(estimates["tp2"]), "thread_name") == ["step", "compute", "network"]
+    assert named(to_trace(estimates["pipeline"]), "process_name") == ["stage0", "stage1"]
+
+
+def test_spelled_out_runs_take_as_long_as_the_collapsed_graph(estimates):
+    for label in ("dynamic", "tp2", "pipeline"):
+        graph = estimates[label].prefill.graph
+        turns = runs_of(graph)
+        assert max(t.finish_s for t in turns) == pytest.approx(float(makespan_s(graph)), rel=1e-9)
+        assert len(turns) == sum(entry.times for entry in entries(graph) if not entry.op.once)
+
+
+def test_spelling_out_keeps_prices_and_gives_the_names_of_unroll(graphs):
+    spelled = unroll_annotated(graphs["annotated"])
+    validate(spelled)
+    plain = unroll(graphs["plain"])
+    assert list(spelled) == list(plain) and set(spelled.edges) == set(plain.edges)
+    assert all("latency_s" in data for _, data in spelled.nodes(data=True))
+
+
+def test_runs_of_a_stream_follow_one_another(estimates):
+    by_stream = defaultdict(list)
+    for turn in runs_of(estimates["tp2"].prefill.graph):
+        by_stream[turn.op.stream].append(turn)
+    for turns in by_stream.values():
+        assert all(b.start_s >= a.finish_s - 1e-12 for a, b in pairwise(turns))
+
+
+def test_scenarios_are_shown_one_at_a_time():
+    estimate = gs.simulate("gpt-2", "l4", batch=[1, 8], input_tokens=[64, 128], output_tokens=4)
+    for scenario in (0, 1):
+        document = to_trace(estimate, scenario=scenario)
+        assert document["otherData"]["ttft_s"] == number(estimate.ttft_s, scenario)
+        step = slices(document, name="prefill step")[0]
+        assert step["dur"] * 1e-6 == pytest.approx(number(estimate.ttft_s, scenario), abs=1e-9)
+    with pytest.raises(gs.ConfigError, match="scenario = 2"):
+        to_trace(estimate, scenario=2)
+
+
+def test_a_path_that_cannot_be_written_is_explained(estimates, tmp_path):
+    with pytest.raises(gs.ConfigError, match="cannot be written"):
+        to_trace(estimates["base"], tmp_path / "missing" / "t.json")
