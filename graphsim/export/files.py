@@ -1,4 +1,4 @@
-"""Writing what an exporter made."""
+"""Writing what an exporter made, and reading it back."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def write_text(path: str | Path, text: str) -> Path:
     except OSError as error:
         raise ConfigError(f"path = '{target}' cannot be written to ({error.strerror})") from None
     return target
+
+
+def read_text(path: str | Path) -> str:
+    """A file's text. Raises ConfigError saying why it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"path = '{path}' cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, ValueError):
+        raise ConfigError(f"path = '{path}' is not a text file in UTF-8") from None
 
 
 def needs(package: str, extra: str) -> ConfigError:
