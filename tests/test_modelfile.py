@@ -351,3 +351,74 @@ def test_a_file_that_is_no_model_is_explained(tmp_path, content, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_model(path)
     assert str(caught.value).startswith(str(path))
+
+
+JUNK = (
+    *(
+        None,
+        -1,
+        0,
+        3.5,
+        10**400,
+        float("nan"),
+        float("inf"),
+        True,
+        "",
+        "x",
+        "tokens",
+        "1/0",
+        "a" * 5000,
+        b"\0",
+        object(),
+    ),
+    *([], {}, [[]], [None], [{}], {"a": 1}, {1: 2}, {None: None}, ["input", "input"]),
+)
+RICH = """
+hidden_size: 8
+vocab_size: 10
+max_positions: 16
+learned_positions: true
+norm: rms
+names: {layer: "model.layers.{}."}
+attention: {heads: 4, kv_heads: 2, names: {q: q}}
+mlp: {intermediate_size: 12}
+fields: {inner: 2 * hidden_size, twice: 2 * inner}
+blocks:
+  own:
+    - {name: qkv, op: gemm, k: 8, split: column, targets: [attn], parts: {q: {width: 8, units: 4}, k: 4, v: 4}}
+    - {name: att, op: attention, inputs: [qkv.q, qkv.k, qkv.v], heads: heads, kv_heads: 2, head_dim: 2}
+    - {name: any, op: compute, inputs: att, elems: tokens * twice, weights: 3, flops: pairs, state: sequences}
+    - {name: out, op: gemm, n: 8, k: twice, m: tokens, bias: true}
+    - {name: mlp, op: mlp, inputs: [out], intermediate_size: 6}
+    - {name: sum, op: add, inputs: [mlp, input]}
+layers:
+  - {repeat: 1, mlp: {gated: false}}
+  - {repeat: 2, pattern: [{block: own}, {attention: {window: 4}}]}
+"""
+
+
+def _places(data: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """Every place in nested data."""
+    children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [path] * bool(path) + [place for key, value in children for place in _places(value, (*path, key))]
+
+
+def _replaced(data: object, path: tuple[object, ...], value: object) -> object:
+    if not path:
+        return value
+    copy = dict(data) if isinstance(data, dict) else list(data)  # type: ignore[call-overload]
+    copy[path[0]] = _replaced(copy[path[0]], path[1:], value)  # type: ignore[index]
+    return copy
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: repr(junk)[:20] if not callable(junk) else "object")
+def test_junk_anywhere_in_a_file_is_a_config_error_or_a_model(junk):
+    data = yaml.safe_load(RICH)
+    for place in _places(data):
+        try:
+            model = read_model(_replaced(data, place, junk), "own.yaml", "own")
+        except ConfigError as error:
+            said = str(error)
+            assert said.startswith("own.yaml: ") and "\n" not in said and len(said) < 4000, (place, said)
+        else:
+            assert model.num_parameters > 0

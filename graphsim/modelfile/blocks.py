@@ -22,6 +22,7 @@ from graphsim.reading import Fields
 from graphsim.workload import prefill
 
 MOST_NODES = 500
+LONGEST_NAME = 100
 SPLITS = {"replicated": Sharding.REPLICATED, "column": Sharding.COLUMN, "row": Sharding.ROW}
 
 
@@ -65,13 +66,18 @@ def read_block(name: str, layer: Overrides, model: Fields, blocks: Fields, hidde
 
 def _node(fields: Fields, earlier: Mapping[str, custom.Node], setting: Setting) -> custom.Node:
     name = fields.text("name")
-    if name is not None and (not name.isidentifier() or name == custom.INPUT or name in earlier):
+    if name is not None and (not _usable(name) or name in earlier):
         fields.problem("name", "is not allowed; expected letters, digits and _, used once in the block and not 'input'")
+        name = None
     kind = fields.text("op", choices=_READERS)
     inputs = _inputs(fields, earlier)
     if kind not in _READERS:
         kind = "elementwise"
     return _READERS[kind](fields, Head(name=name or f"unnamed_{len(earlier)}", inputs=inputs), setting)
+
+
+def _usable(name: str) -> bool:
+    return name.isidentifier() and len(name) <= LONGEST_NAME and name != custom.INPUT
 
 
 def _inputs(fields: Fields, earlier: Mapping[str, custom.Node]) -> tuple[Value, ...]:
@@ -138,7 +144,7 @@ def _parts(fields: Fields, setting: Setting) -> tuple[Part, ...]:
             width = whole(part, "width", setting.known)
         else:
             units, width = 0, whole(given, key, setting.known)
-        if not str(key).isidentifier():
+        if not _usable(str(key)):
             given.problem(key, "is not a usable name; expected letters, digits and _")
         parts.append(Part(name=str(key), width=width, units=units))
     return tuple(parts)

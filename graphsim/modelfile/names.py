@@ -50,7 +50,7 @@ def _given(layer: Overrides) -> dict[str, tuple[Fields, Any]]:
             continue
         for key in fields.data:
             value = fields.raw(key)
-            if not isinstance(key, str) or not key.isidentifier() or key in RESERVED:
+            if not isinstance(key, str) or not key.isidentifier() or len(key) > 100 or key in RESERVED:
                 fields.problems.append(
                     f"{fields.name(str(key))} is not a usable name; expected letters, digits and _, "
                     f"and none of {', '.join(sorted(RESERVED))}"
