@@ -122,7 +122,7 @@ class _Sharder:
         if sharding is Sharding.COLUMN:
             return R, S
         if sharding is Sharding.ROW:
-            return (S if set(arriving) <= {R, S} else R), P
+            return S, P
         if sharding is Sharding.VOCAB:
             return None, R if getattr(op, "whole", False) else P
         if sharding is Sharding.REPLICATED:
@@ -164,15 +164,18 @@ class _Sharder:
         kind = _COLLECTIVES.get((have, target))
         suffix = _SUFFIX[kind] if kind else "slice"
         name = ".".join([value.node, *value.parts, suffix])
-        op: Op = Join(role=suffix, elems=elems, activations=source.activations, layer=source.layer)
-        if kind:
-            op = kind(role=suffix, elems=elems, group=self.tp, activations=source.activations, layer=source.layer)
+        whole = Join(role=suffix, elems=elems, activations=source.activations, layer=source.layer)
         self.brought[value, target] = name
-        self.layouts[name], self.whole[name] = target, op
-        yield name, op if kind else self._slice(op), [Value(value.node)]
+        self.layouts[name], self.whole[name] = target, whole
+        yield name, self._bringer(kind, whole), [Value(value.node)]
 
-    def _slice(self, op: Op) -> Op:
-        return Slice(role=op.role, elems=op.out_elems / self.tp, activations=op.activations, layer=op.layer)
+    def _bringer(self, kind: type[Collective] | None, whole: Join) -> Op:
+        """The collective, or free slice, that moves a value of the given whole size."""
+        role, activations, layer = whole.role, whole.activations, whole.layer
+        if kind is None:
+            return Slice(role=role, elems=whole.elems / self.tp, activations=activations, layer=layer)
+        held = whole.elems / self.tp if kind is AllToAll else whole.elems
+        return kind(role=role, elems=held, group=self.tp, activations=activations, layer=layer)
 
     def _brought(self, value: Value, target: Layout) -> Value:
         name = self.brought.get((value, target))
