@@ -38,14 +38,17 @@ def _one_time_inputs(graph: nx.DiGraph, members: list[str], out: nx.DiGraph) -> 
 
 
 def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
-    found: dict[tuple[str, int, tuple[Value, ...]], list[str]] = {}
+    """Members of each packed kernel: alike in input, split and format, with slices that can be told apart."""
+    found: dict[tuple[object, ...], list[str]] = {}
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Gemm) and op.pack and not isinstance(op, LoraGemm):
             data = tuple(value for value in inputs_of(graph, name) if not graph.nodes[value.node]["op"].once)
-            found.setdefault((op.pack, op.layer, data), []).append(name)
+            found.setdefault((op.pack, op.layer, op.split, op.weights, data), []).append(name)
     groups: dict[str, list[str]] = {}
-    for (label, _, _), members in found.items():
-        if len(members) > 1:
+    for key, members in found.items():
+        label = str(key[0])
+        slices = [part.name for member in members for part in _parts(member, graph.nodes[member]["op"])]
+        if len(members) > 1 and len(set(slices)) == len(slices):
             prefix = members[0].rpartition(".")[0]
             name = f"{prefix}.{label}" if prefix else label
             while name in groups or name in graph:
