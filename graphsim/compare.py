@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from graphsim.config import Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.errors import ConfigError
-from graphsim.estimate import HardwareRef, ModelRef, simulate
+from graphsim.estimate import HardwareRef, ModelRef, estimate_of, simulate
 from graphsim.loading import load_model
 from graphsim.lora.config import LoraConfig
 from graphsim.precision import Precision
@@ -38,9 +39,14 @@ def compare_lora(
     break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
     has cost less than applying the adapter dynamically; infinite where it never does
     """
+    estimates = strategies(model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost)
+    return comparison(estimates, batch, output_tokens)
+
+
+def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num) -> pd.DataFrame:
+    """The rows of `compare_lora` for estimates of the same requests."""
     import pandas as pd
 
-    estimates = strategies(model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost)
     base, merge = estimates["base"], estimates["merge"]
     rows = []
     for name, estimate in estimates.items():
@@ -91,4 +97,25 @@ def strategies(
             config, hardware, batch, input_tokens, output_tokens, parallelism, variant, precision=precision, cost=cost
         )
         for name, variant in variants.items()
+    }
+
+
+def strategies_of(estimate: Estimate, lora: LoraConfig | None = None) -> dict[str, Estimate]:
+    """The same requests on the same deployment with no adapter, a dynamic one and a merged one.
+
+    lora: the adapter, by default the estimate's own, or a common one (rank 16 on attention and MLP) where it has none.
+    Raises ConfigError if the estimate does not say what it simulated, or the adapter matches nothing.
+    """
+    run = estimate.run
+    if run is None:
+        raise ConfigError("the estimate does not say what was simulated; use the one that simulate() returns")
+    lora = lora or run.deployment.lora or LoraConfig()
+    adapters = {
+        "base": None,
+        "dynamic": replace(lora, enabled=True, strategy="dynamic"),
+        "merge": replace(lora, enabled=True, strategy="merge"),
+    }
+    return {
+        name: estimate_of(replace(run, deployment=replace(run.deployment, lora=adapter)), estimate.cost_model)
+        for name, adapter in adapters.items()
     }

@@ -107,15 +107,20 @@ def simulate(
     device = load_hardware(hardware)
     requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
     price, cost_name = choose_cost(cost, device)
-    run = Run(deployment=deployment, hardware=device, requests=requests, price=price)
+    return estimate_of(Run(deployment=deployment, hardware=device, requests=requests, price=price), cost_name)
+
+
+def estimate_of(run: Run, cost_model: str) -> Estimate:
+    """The estimate of a run whose prices come from the named cost model."""
+    deployment, requests = run.deployment, run.requests
     ttft_s, generation_s = run.ttft_s(), run.generation_s()
     further = np.maximum(requests.output_tokens - 1.0, 1.0)
     latency_s = ttft_s + np.where(requests.output_tokens > 1, generation_s, 0.0)[()]
     return Estimate(
         model=deployment.model.name,
-        hardware=device.name,
+        hardware=run.hardware.name,
         settings=_settings(deployment, requests),
-        cost_model=cost_name,
+        cost_model=cost_model,
         ttft_s=ttft_s,
         tpot_s=generation_s / further,
         latency_s=latency_s,
@@ -125,6 +130,7 @@ def simulate(
         decode=PhaseEstimate(name="decode", build=run.decode_graph),
         measure_memory=run.memory,
         notes=deployment.model.notes,
+        run=run,
     )
 
 

@@ -17,6 +17,8 @@ from graphsim.units import Num
 if TYPE_CHECKING:
     import pandas as pd
 
+    from graphsim.run import Run
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhaseEstimate:
@@ -59,6 +61,7 @@ class Estimate:
     latency_s: whole batch; tokens_per_s: generated tokens of the whole batch per second
     one_time_s: work done once before serving (merging adapters), never part of the other figures
     cost_model: which constants priced the operations
+    run: what was simulated, for those who want to ask again with a change
     """
 
     model: str
@@ -74,6 +77,7 @@ class Estimate:
     decode: PhaseEstimate
     measure_memory: Callable[[], Memory]
     notes: tuple[str, ...] = ()
+    run: Run | None = None
 
     @cached_property
     def memory(self) -> Memory:
