@@ -15,10 +15,11 @@ from graphsim.workload import Segment
 
 
 class QkNorm(Enum):
-    """Norm of queries and keys: none, per head, or over all heads at once."""
+    """Norm of queries and keys: none, per head with shared or with own weights, or over all heads at once."""
 
     NONE = "none"
     HEAD = "head"
+    OWN_HEAD = "own_head"
     FULL = "full"
 
 
@@ -147,11 +148,12 @@ class SelfAttention(Layer):
         )
 
     def _head_norm(self, scope: Scope, value: Value, module: str, heads: int) -> str:
-        per_head = self.qk_norm is QkNorm.HEAD
+        per_head = self.qk_norm is not QkNorm.FULL
+        copies = heads if self.qk_norm is QkNorm.OWN_HEAD else 1
         norm = Norm(
             rows=scope.tokens * heads if per_head else scope.tokens,
             width=self.head_dim if per_head else heads * self.head_dim,
-            vectors=self.norm_vectors,
+            vectors=self.norm_vectors * copies,
             local=per_head,
             module=f"{scope.prefix}{module}",
         )

@@ -21,17 +21,26 @@ class MlpNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mlp(Layer):
-    """down(act(gate x) * up x), or down(act(up x)) where not gated."""
+    """down(act(gate x) * up x), or down(act(up x)) where not gated.
+
+    learned: weights of the activation itself (xIELU has two)
+    """
 
     intermediate: int
     gated: bool = True
     bias: bool = False
+    learned: int = 0
     names: MlpNames = MlpNames()
 
     def build(self, scope: Scope, x: str) -> str:
         """x -> gate, up -> activation -> down."""
         inner = self._inputs(scope, x)
-        act = Activation(elems=scope.tokens * self.intermediate, reads=2.0 if self.gated else 1.0, steps=4.0)
+        act = Activation(
+            elems=scope.tokens * self.intermediate,
+            reads=2.0 if self.gated else 1.0,
+            steps=4.0,
+            learned=self.learned,
+        )
         name = scope.add("act_mul" if self.gated else "act", act, inner)
         down = Projection(
             name=self.names.down,

@@ -41,9 +41,16 @@ class Elementwise(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Activation(Elementwise):
-    """A nonlinearity; gated MLPs multiply it by a second input."""
+    """A nonlinearity, with `learned` weights of its own; gated MLPs multiply it by a second input."""
 
     op_type: ClassVar[OpType] = OpType.ACTIVATION
+
+    learned: Num = 0.0
+
+    @property
+    def parameters(self) -> Num:
+        """The learned weights."""
+        return self.learned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
