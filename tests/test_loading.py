@@ -111,6 +111,15 @@ def test_an_alias_of_an_own_model_names_it(tmp_path, monkeypatch):
     assert get_configs("our-model").name == "own"
 
 
+def test_a_spelling_of_two_models_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "models" / f"{name}.yaml").write_text(OWN + "aliases: [both]\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="alias of several models; allowed: one, two"):
+        load_model("both")
+
+
 @pytest.mark.parametrize(
     ("ref", "message"),
     [

@@ -147,6 +147,11 @@ def test_fields_may_refer_to_each_other_and_be_overridden_by_a_group():
     assert model.num_parameters == 2 * 100 * 64 + 64 + 2 * 64 * 128 + 2 * 64 * 16
 
 
+def test_a_block_named_by_the_model_is_every_layers():
+    text = BLOCK.replace("layers: [{repeat: 3, block: own}]", "layers: 3\nblock: own")
+    assert read(text).layers == read(BLOCK).layers
+
+
 def test_equal_layers_are_equal_descriptions():
     assert len(set(read(BLOCK).layers)) == 1
     assert read(BLOCK).layers == read(BLOCK.replace("2 * hidden_size", "hidden_size + 64")).layers

@@ -23,7 +23,7 @@ Every key, with its default; keys without one are required.
     names           module paths: layer ("model.layers.{}."), embedding, positions, embedding_norm, final_norm, head
     norm_names      module names in a layer: attention, attention_post, mlp, mlp_post
     fields          numbers of the user's own, or arithmetic on other fields
-    blocks          the user's own blocks, node by node
+    blocks          the user's own blocks, node by node; block: the one that layers are made of
 
 **Layers that differ.** A group repeats one layer, or a pattern of several; what it gives overrides the model's
 sections key by key, and a layer of a pattern overrides its group.

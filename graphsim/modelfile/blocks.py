@@ -36,7 +36,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Entry:
     """What every node has: its name and inputs."""
 
     name: str
@@ -73,7 +73,7 @@ def _node(fields: Fields, earlier: Mapping[str, custom.Node], setting: Setting) 
     inputs = _inputs(fields, earlier)
     if kind not in _READERS:
         kind = "elementwise"
-    return _READERS[kind](fields, Head(name=name or f"unnamed_{len(earlier)}", inputs=inputs), setting)
+    return _READERS[kind](fields, Entry(name=name or f"unnamed_{len(earlier)}", inputs=inputs), setting)
 
 
 def _usable(name: str) -> bool:
@@ -104,20 +104,20 @@ def _choices(found: str, earlier: Mapping[str, custom.Node]) -> str:
     return choices_text(found, [custom.INPUT, *earlier])
 
 
-def _gemm(fields: Fields, head: Head, setting: Setting) -> custom.Node:
+def _gemm(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     from graphsim.lora.targets import WORDS
 
-    targets = [entry for entry in fields.sequence("targets", most=len(WORDS)) if isinstance(entry, str)]
-    for entry in targets:
-        if entry not in WORDS:
-            fields.problem("targets", f"names '{entry[:60]}', which is not known; {choices_text(entry, WORDS)}")
+    targets = [str(word) for word in fields.sequence("targets", most=len(WORDS))]
+    for word in targets:
+        if word not in WORDS:
+            fields.problem("targets", f"names '{word[:60]}', which is not known; {choices_text(word, WORDS)}")
     parts = _parts(fields, setting)
     width = sum(int(part.width) for part in parts)
     n = whole(fields, "n", setting.known, default=width or None)
     if parts and n != width:
         fields.problem("n", f"differs from the sum of its parts, {width}; leave it out or make them equal")
     projection = Projection(
-        name=fields.text("module", head.name),
+        name=fields.text("module", entry.name),
         n=n,
         k=whole(fields, "k", setting.known),
         split=SPLITS[fields.text("split", "replicated", SPLITS)],
@@ -130,7 +130,7 @@ def _gemm(fields: Fields, head: Head, setting: Setting) -> custom.Node:
         parts=parts,
     )
     rows = size(fields, "m", setting.known)
-    return custom.GemmNode(name=head.name, inputs=head.inputs, projection=projection, m=rows)
+    return custom.GemmNode(name=entry.name, inputs=entry.inputs, projection=projection, m=rows)
 
 
 def _parts(fields: Fields, setting: Setting) -> tuple[Part, ...]:
@@ -150,25 +150,25 @@ def _parts(fields: Fields, setting: Setting) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _norm(fields: Fields, head: Head, setting: Setting) -> custom.Node:
+def _norm(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     return custom.NormNode(
-        name=head.name,
-        inputs=head.inputs,
+        name=entry.name,
+        inputs=entry.inputs,
         kind=fields.text("kind", "rms", VECTORS),
         width=whole(fields, "width", setting.known, default=setting.hidden),
         rows=size(fields, "rows", setting.known),
         local=fields.flag("local", False),
-        module=fields.text("module", head.name),
+        module=fields.text("module", entry.name),
     )
 
 
-def _elementwise(kind: str) -> Callable[[Fields, Head, Setting], custom.Node]:
-    def read(fields: Fields, head: Head, setting: Setting) -> custom.Node:
-        if kind == "add" and len(head.inputs) < 2:
+def _elementwise(kind: str) -> Callable[[Fields, Entry, Setting], custom.Node]:
+    def read(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+        if kind == "add" and len(entry.inputs) < 2:
             fields.problems.append(f"{fields.name('inputs')}: an add needs two inputs or more")
         return custom.ElementwiseNode(
-            name=head.name,
-            inputs=head.inputs,
+            name=entry.name,
+            inputs=entry.inputs,
             kind=kind,
             elems=size(fields, "elems", setting.known),
             steps=fields.number("steps", None, least=0.0, most=1e6),
@@ -177,10 +177,10 @@ def _elementwise(kind: str) -> Callable[[Fields, Head, Setting], custom.Node]:
     return read
 
 
-def _compute(fields: Fields, head: Head, setting: Setting) -> custom.Node:
+def _compute(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     return custom.ComputeNode(
-        name=head.name,
-        inputs=head.inputs,
+        name=entry.name,
+        inputs=entry.inputs,
         elems=size(fields, "elems", setting.known),
         flops=size(fields, "flops", setting.known),
         vector_flops=size(fields, "vector_flops", setting.known),
@@ -189,23 +189,23 @@ def _compute(fields: Fields, head: Head, setting: Setting) -> custom.Node:
     )
 
 
-def _rope(fields: Fields, head: Head, setting: Setting) -> custom.Node:
+def _rope(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     heads = whole(fields, "heads", setting.known)
     return custom.RopeNode(
-        name=head.name,
-        inputs=head.inputs,
+        name=entry.name,
+        inputs=entry.inputs,
         heads=heads,
-        kv_heads=whole(fields, "kv_heads", setting.known, default=heads if len(head.inputs) > 1 else 0, least=0),
+        kv_heads=whole(fields, "kv_heads", setting.known, default=heads if len(entry.inputs) > 1 else 0, least=0),
         head_dim=whole(fields, "head_dim", setting.known),
     )
 
 
-def _attention(fields: Fields, head: Head, setting: Setting) -> custom.Node:
+def _attention(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     heads = whole(fields, "heads", setting.known)
     kv_heads = whole(fields, "kv_heads", setting.known, default=heads)
     if heads % kv_heads:
         fields.problem("kv_heads", f"does not divide heads = {heads}; allowed: a divisor of {heads}")
-    if len(head.inputs) != 3:
+    if len(entry.inputs) != 3:
         fields.problems.append(f"{fields.name('inputs')}: attention needs three inputs: queries, keys, values")
     attention = SelfAttention(
         heads=heads,
@@ -214,17 +214,17 @@ def _attention(fields: Fields, head: Head, setting: Setting) -> custom.Node:
         value_dim=whole(fields, "value_dim", setting.known, default=0, least=0),
         window=whole(fields, "window", setting.known, default=0, least=0),
     )
-    return custom.AttentionNode(name=head.name, inputs=head.inputs, attention=attention)
+    return custom.AttentionNode(name=entry.name, inputs=entry.inputs, attention=attention)
 
 
-def _self_attention(fields: Fields, head: Head, setting: Setting) -> custom.Node:
+def _self_attention(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     layer = sections.attention(_section(fields, setting, "attention"), setting.hidden)
-    return custom.LayerNode(name=head.name, inputs=head.inputs, layer=layer)
+    return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
 
 
-def _mlp(fields: Fields, head: Head, setting: Setting) -> custom.Node:
+def _mlp(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     layer = sections.mlp(_section(fields, setting, "mlp"))
-    return custom.LayerNode(name=head.name, inputs=head.inputs, layer=layer)
+    return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
 
 
 def _section(fields: Fields, setting: Setting, key: str) -> Overrides:
@@ -232,7 +232,7 @@ def _section(fields: Fields, setting: Setting, key: str) -> Overrides:
     return Overrides(fields, *setting.layer.below(key).levels)
 
 
-_READERS: dict[str, Callable[[Fields, Head, Setting], custom.Node]] = {
+_READERS: dict[str, Callable[[Fields, Entry, Setting], custom.Node]] = {
     "gemm": _gemm,
     "norm": _norm,
     "add": _elementwise("add"),
