@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import networkx as nx
@@ -169,9 +169,15 @@ def to_text(graph: nx.DiGraph, indent: str = "") -> str:
             lines.append(f"{indent}{name} = {op.times} x ({sources})")
             lines.append(to_text(op.body, indent + "    "))
             continue
-        dims = " ".join(f"{key}={_number_text(value)}" for key, value in op.dims().items())
+        dims = " ".join(f"{key}={_number_text(value)}" for key, value in op.dims().items() if not _is_unset(op, key))
         lines.append(f"{indent}{name} = {type(op).__name__}({sources}) {dims}{_notes(op)}{once}".rstrip())
     return "\n".join(lines)
+
+
+def _is_unset(op: Op, key: str) -> bool:
+    """Whether a dimension is 0 and 0 is its default: a window, a limit, weights that this op does without."""
+    default = next(field.default for field in fields(op) if field.name == key)
+    return default == 0 and np.ndim(value := getattr(op, key)) == 0 and value == 0
 
 
 def _notes(op: Op) -> str:
