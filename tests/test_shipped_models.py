@@ -68,6 +68,22 @@ SAME_STRUCTURE = {
 }
 """Shipped models whose structure the reference counts hold as well."""
 
+WINDOWED = {"phi-3-mini": 2047}
+"""Windows that the published model has and the default configuration of its architecture has not."""
+
+
+@pytest.mark.parametrize(("name", "theirs"), SAME_STRUCTURE.items())
+def test_the_file_says_what_the_hugging_face_config_says(name, theirs):
+    path = REFERENCE / "hf_configs" / f"{theirs.replace('/', '--').replace(':', '--')}_config.json"
+    if not path.is_file():
+        pytest.skip("no reference data")
+    ours, published = model_of(name), load_model(path)
+    phase = PHASES["prefill"]
+    text = to_text(build(ours, phase, BF16)).replace(f" window={WINDOWED.get(name)}", "")
+    assert text == to_text(build(published, phase, BF16))
+    assert (ours.stem, ours.head, ours.layer_prefix) == (published.stem, published.head, published.layer_prefix)
+
+
 ADAPTERS = {
     "lora_qv_r16": LoraConfig(rank=16, target_modules=["q_proj", "v_proj"]),
     "lora_all_linear_r8": ALL_LINEAR,

@@ -117,16 +117,20 @@ def block(layer: Overrides, mixer: Layer, feed_forward: Layer) -> Block:
     """Attention and feed-forward part on the residual stream."""
     around = norms(layer)
     residual = layer.text("residual", "sequential", RESIDUALS)
-    first = Branch(layer=mixer, norm=around.before, post_norm=around.behind)
-    second = Branch(layer=feed_forward, norm=around.before_mlp, post_norm=around.behind_mlp)
     if residual == "parallel_two_norms":
+        first = Branch(layer=mixer, norm=around.before, post_norm=around.behind)
+        second = Branch(layer=feed_forward, norm=around.before_mlp, post_norm=around.behind_mlp)
         return Block(parts=(Residual(name="residual", branches=(first, second)),))
     if residual == "parallel":
         bare = (Branch(layer=mixer, post_norm=around.behind), Branch(layer=feed_forward, post_norm=around.behind_mlp))
         return Block(parts=(Residual(name="residual", norm=around.before, branches=bare),))
+    parts = (
+        ("attn_residual", around.before, mixer, around.behind),
+        ("mlp_residual", around.before_mlp, feed_forward, around.behind_mlp),
+    )
     return Block(
-        parts=(
-            Residual(name="attn_residual", branches=(first,)),
-            Residual(name="mlp_residual", branches=(second,)),
+        parts=tuple(
+            Residual(name=name, norm=before, branches=(Branch(layer=layer),), post_norm=behind)
+            for name, before, layer, behind in parts
         )
     )
