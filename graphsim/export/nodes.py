@@ -48,6 +48,7 @@ _KINDS = {
     OpType.INPUT: Kind.OTHER,
     OpType.EMBEDDING: Kind.ENDS,
     OpType.SAMPLE: Kind.ENDS,
+    OpType.COPY: Kind.ENDS,
     OpType.ATTENTION: Kind.ATTENTION,
     OpType.ROPE: Kind.ATTENTION,
     OpType.KV_CACHE: Kind.ATTENTION,

@@ -41,11 +41,11 @@ def _row(entry: Entry, scenario: int) -> dict[str, Any]:
     work = op.work()
     row: dict[str, Any] = {name: number(value, scenario) for name, value in op.dims().items()}
     row |= {
-        "name": entry.name,
+        "name": _utf8(entry.name),
         "op": type(op).__name__,
         "op_type": op.op_type.name,
         "times": entry.times,
-        "role": op.role,
+        "role": _utf8(op.role),
         "dims": dims_text(op, scenario),
         "once": op.once,
         "stream": op.stream,
@@ -56,3 +56,8 @@ def _row(entry: Entry, scenario: int) -> dict[str, Any]:
         row["bound"] = bound_of(data, scenario)
     critical = is_critical(data, scenario)
     return row if critical is None else row | {"critical": critical}
+
+
+def _utf8(text: str) -> str:
+    """The text without lone surrogates, which no table can hold."""
+    return text.encode("utf-8", errors="replace").decode()

@@ -1,0 +1,217 @@
+"""One self-contained page about an estimate: no network, light and dark, narrow and wide.
+
+Charts by Plotly (https://plotly.com/javascript), whose script is written into the page once; extra `html`.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.compare import comparison, strategies_of
+from graphsim.errors import GraphsimError
+from graphsim.export.dot_labels import clean
+from graphsim.export.files import needs, write_text
+from graphsim.export.html_figures import figures_of
+from graphsim.export.html_graph import layer_svg
+from graphsim.export.nodes import number
+from graphsim.export.table import frame_of
+from graphsim.result import Estimate, plain
+from graphsim.scenarios import scenarios_in, take
+from graphsim.units import bytes_text, scaled, seconds_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def to_html(estimate: Estimate, path: str | Path | None = None, *, scenario: int = 0) -> str:
+    """The report of an estimate as one HTML page, also written to `path` if given.
+
+    Headline figures; base, dynamic and merged adapter side by side (the estimate's own adapter, or a common one where
+    it has none); where time and memory go; roofline with every operation; timelines; one layer to explore; all
+    operations in a table.
+    scenario: which one, where numbers are arrays.
+    Raises ConfigError if Plotly is not installed, there is no such scenario, or `path` is not writable.
+    """
+    number(estimate.latency_s, scenario)  # says at once if there is no such scenario
+    script = _plotly_script()
+    compared = _compared(estimate, scenario)
+    content = {
+        "title": _text(f"{estimate.model} on {estimate.hardware}"),
+        "subtitle": _text(_asked(estimate, scenario)),
+        "cards": "".join(_cards(estimate, scenario)),
+        "compare": "" if compared is None else _comparison_section(estimate, compared),
+        "layers": _layers(estimate, scenario),
+        "operations": _operations(estimate, scenario),
+        "notes": _notes(estimate),
+        "style": _asset("page.css"),
+        "plotly": script,
+        "figures": _json(figures_of(estimate, compared, scenario)),
+        "script": _asset("page.js"),
+    }
+    pieces = re.split(r"\{\{(\w+)\}\}", _asset("page.html"))
+    page = "".join(content[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+    if path is not None:
+        write_text(path, page)
+    return page
+
+
+def _plotly_script() -> str:
+    try:
+        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        raise needs("plotly", "html") from None
+    return str(get_plotlyjs())
+
+
+def _asset(name: str) -> str:
+    return resources.files("graphsim.export").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON that is safe inside a script element."""
+    text = json.dumps(plain(value), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _text(text: str) -> str:
+    return html.escape(clean(str(text)))
+
+
+def _asked(estimate: Estimate, scenario: int) -> str:
+    asked = estimate.settings
+    batch, prompt, output = (number(asked[key], scenario) for key in ("batch", "input_tokens", "output_tokens"))
+    parts = [f"batch {batch:g}", f"{prompt:g} tokens in", f"{output:g} out", str(asked["precision"])]
+    degrees = {key: number(value, scenario) for key, value in asked["parallelism"].items() if key != "micro_batches"}
+    parts += [f"{key} {value:g}" for key, value in degrees.items() if value > 1]
+    lora = asked["lora"]
+    if lora is not None:
+        targets = lora["target_modules"]
+        names = targets if isinstance(targets, str) else ", ".join(targets)
+        parts.append(f"LoRA rank {number(lora['rank'], scenario):g} on {names}, {lora['strategy']}")
+    return " · ".join([*parts, f"cost model: {estimate.cost_model}"])
+
+
+def _cards(estimate: Estimate, scenario: int) -> Iterable[str]:
+    memory = estimate.memory
+    fits = "fits" if number(memory.fits, scenario) else "does not fit"
+    used, capacity = number(memory.total_bytes, scenario), number(memory.capacity_bytes, scenario)
+    figures = [
+        ("ttft_s", "Time to first token", seconds_text, "the prompt's step"),
+        ("tpot_s", "Time per token", seconds_text, "mean over the generation"),
+        ("latency_s", "Whole batch", seconds_text, "prompt and generation"),
+        ("tokens_per_s", "Throughput", lambda v: scaled(v, "tok/s"), "generated tokens of the batch"),
+    ]
+    for name, label, shown, hint in figures:
+        value = number(getattr(estimate, name), scenario)
+        yield _card(name, label, value, shown(value), hint)
+    yield _card("total_bytes", "Memory per device", used, bytes_text(used), f"{fits} in {bytes_text(capacity)}")
+    once = number(estimate.one_time_s, scenario)
+    if once > 0:
+        yield _card("one_time_s", "Merging, once", once, seconds_text(once), "before the first step")
+
+
+def _card(name: str, label: str, value: float, shown: str, hint: str) -> str:
+    figure = f'<strong id="figure-{name}" data-value="{value!r}">{_text(shown)}</strong>'
+    words = f'<span class="label">{_text(label)}</span>{figure}<span class="hint">{_text(hint)}</span>'
+    return f'<div class="card">{words}</div>'
+
+
+def _compared(estimate: Estimate, scenario: int) -> pd.DataFrame | None:
+    """Base, dynamic and merge; None where an adapter matches nothing or the estimate cannot be asked again."""
+    run, asked = estimate.run, estimate.settings
+    if run is None:
+        return None
+    if scenarios_in(run.deployment, run.requests, run.hardware) is not None:
+        estimate = replace(estimate, run=take(run, slice(scenario, scenario + 1)))
+    try:
+        estimates = strategies_of(estimate)
+    except GraphsimError:
+        return None
+    return comparison(estimates, number(asked["batch"], scenario), number(asked["output_tokens"], scenario))
+
+
+_COLUMNS = (
+    ("ttft_s", "first token", seconds_text),
+    ("tpot_s", "per token", seconds_text),
+    ("latency_s", "whole batch", seconds_text),
+    ("tokens_per_s", "throughput", lambda value: scaled(value, "tok/s")),
+    ("overhead", "over base", lambda value: f"{100 * value:+.2f} %"),
+    ("one_time_s", "once", lambda value: seconds_text(value) if value else "–"),
+    ("memory_bytes", "memory", bytes_text),
+)
+
+
+def _comparison_section(estimate: Estimate, compared: pd.DataFrame) -> str:
+    head = "".join(f"<th>{_text(label)}</th>" for _, label, _ in _COLUMNS)
+    rows = []
+    for name, row in compared.iterrows():
+        cells = "".join(
+            f'<td data-value="{number(row[key])!r}">{_text(shown(number(row[key])))}</td>' for key, _, shown in _COLUMNS
+        )
+        rows.append(f'<tr id="row-{_text(str(name))}"><th scope="row">{_text(str(name))}</th>{cells}</tr>')
+    verdict = _verdict(compared)
+    if not estimate.settings["lora"]:
+        verdict += " The estimate itself has no adapter: rank 16 on attention and MLP is an example."
+    table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return (
+        f'<section class="wide"><h2>Base, dynamic, merge</h2><p>{_text(verdict)}</p><div class="scroll">{table}</div>'
+        '<div class="chart" id="chart-compare"></div></section>'
+    )
+
+
+def _verdict(compared: pd.DataFrame) -> str:
+    overhead = 100 * number(compared.overhead["dynamic"])
+    once, tokens = number(compared.one_time_s["merge"]), number(compared.break_even_tokens["dynamic"])
+    text = f"Applying the adapter to every token adds {overhead:.2f} % to the latency. "
+    if tokens == float("inf"):
+        return text + f"Merging takes {seconds_text(once)} once and never pays off here."
+    return text + f"Merging takes {seconds_text(once)} once and has paid off after {tokens:,.0f} generated tokens."
+
+
+def _layers(estimate: Estimate, scenario: int) -> str:
+    tabs = []
+    for phase in (estimate.prefill, estimate.decode):
+        caption, svg = layer_svg(phase.graph, scenario)
+        picture = f'<p class="hint">{_text(caption)}</p><div class="stage">{svg}</div>'
+        tabs.append(f'<div class="tab" data-tab="{phase.name}">{picture}</div>')
+    return "".join(tabs)
+
+
+_SHOWN = ("name", "op_type", "times", "dims", "flops", "read_bytes", "write_bytes", "latency_s", "bound", "critical")
+
+
+def _operations(estimate: Estimate, scenario: int) -> str:
+    tabs = []
+    for phase in (estimate.prefill, estimate.decode):
+        frame = frame_of(phase.graph, scenario)
+        head = "".join(f"<th>{_text(name)}</th>" for name in _SHOWN)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{_text(_cell(name, row[name]))}</td>" for name in _SHOWN) + "</tr>"
+            for _, row in frame.iterrows()
+        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        tabs.append(f'<div class="tab" data-tab="{phase.name}"><div class="scroll">{table}</div></div>')
+    return "".join(tabs)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "latency_s":
+        return seconds_text(float(value))
+    if name.endswith("bytes"):
+        return bytes_text(float(value))
+    if name == "flops":
+        return scaled(float(value), "").strip()
+    return ("yes" if value else "no") if name == "critical" else str(value)
+
+
+def _notes(estimate: Estimate) -> str:
+    if not estimate.notes:
+        return ""
+    return "<h2>Notes</h2><ul>" + "".join(f"<li>{_text(note)}</li>" for note in estimate.notes) + "</ul>"
