@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from graphsim.estimate import lora_parameters as lora_parameters
     from graphsim.estimate import simulate as simulate
     from graphsim.export.dot import to_dot as to_dot
+    from graphsim.export.html import to_html as to_html
+    from graphsim.export.node_link import from_json as from_json
+    from graphsim.export.node_link import to_json as to_json
+    from graphsim.export.trace import to_trace as to_trace
     from graphsim.graph import add as add
     from graphsim.graph import rewrite as rewrite
     from graphsim.graph import to_text as to_text
@@ -61,6 +65,9 @@ _HOME = {
     "document": ("create_full_decode_model", "create_full_prefill_model", "estimate_end_to_end_performance"),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
     "export.dot": ("to_dot",),
+    "export.html": ("to_html",),
+    "export.node_link": ("from_json", "to_json"),
+    "export.trace": ("to_trace",),
     "graph": ("add", "rewrite", "to_text", "total_work", "unroll", "validate"),
     "hardware": ("Hardware", "list_hardware", "load_hardware"),
     "loading": ("get_configs", "list_models", "load_model"),
