@@ -78,7 +78,9 @@ def _input(scope: Any) -> str:
 class Parallelism:
     """How many devices share the work, and in which way.
 
-    tp: tensor parallel; pp: pipeline stages; ep: expert parallel; dp: replicas that share the batch
+    tp: tensor parallel; pp: pipeline stages; dp: replicas that share the batch
+    ep: ranks that the experts are dealt out to. Up to tp, they are the tensor-parallel group's own; beyond, attention
+        runs in ep / tp replicas that share the batch and exchange tokens with the experts' devices
     sp: sequence parallel along the tensor-parallel group (arXiv 2205.05198): 1 or tp
     micro_batches: the pipeline's; 0 = as many as stages, but no more than sequences
     """
@@ -107,7 +109,20 @@ class Parallelism:
         if np.any((np.asarray(self.sp) != 1) & (np.asarray(self.sp) != np.asarray(self.tp))):
             raise ConfigError(f"parallelism.sp = {self.sp} is not allowed with tp = {self.tp}; expected 1 or tp")
 
+        smaller = np.minimum(np.asarray(self.tp), np.asarray(self.ep))
+        if np.any(np.maximum(np.asarray(self.tp), np.asarray(self.ep)) % smaller):
+            raise ConfigError(
+                f"parallelism.ep = {self.ep} is not allowed with tp = {self.tp}; one must be a multiple of the other"
+            )
+
+    @property
+    def attention_replicas(self) -> Num:
+        """Replicas of the attention that one set of experts serves."""
+        import numpy as np
+
+        return np.maximum(self.ep / self.tp, 1.0)
+
     @property
     def devices(self) -> Num:
         """Devices in all."""
-        return self.tp * self.pp * self.dp
+        return self.tp * self.attention_replicas * self.pp * self.dp

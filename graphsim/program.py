@@ -13,7 +13,8 @@ from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject
 from graphsim.models import build
-from graphsim.ops import Attention
+from graphsim.ops import Attention, ExpertGemm
+from graphsim.passes.experts import deal_experts
 from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.passes.shard import shard
@@ -38,6 +39,8 @@ class Deployment:
 
     def _lowered(self, logical: nx.DiGraph) -> nx.DiGraph:
         sequence_parallel = bool(np.any(np.asarray(self.parallelism.sp) > 1))
+        if np.any(np.asarray(self.parallelism.ep) > 1):
+            logical = deal_experts(logical, self.parallelism.ep, self.parallelism.tp)
         return pack(shard(inject(logical, self.lora), self.parallelism.tp, sequence_parallel))
 
     def prefill(self, batch: Num, input_tokens: Num, micro_batches: int = 1) -> nx.DiGraph:
@@ -54,7 +57,8 @@ class Deployment:
 
     def share(self, batch: Num, micro_batches: int) -> Num:
         """Sequences of one micro-batch on one replica."""
-        return np.ceil(np.asarray(batch, dtype=float) / self.parallelism.dp / micro_batches)[()]
+        replicas = self.parallelism.dp * self.parallelism.attention_replicas
+        return np.ceil(np.asarray(batch, dtype=float) / replicas / micro_batches)[()]
 
     def micro_batches(self, batch: Num) -> int:
         """How many micro-batches fill the pipeline: as many as stages, but no more than sequences."""
@@ -71,6 +75,7 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, logical: nx.DiGraph)
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}'; "
             f"it has {model.num_layers} layers, allowed: 1 to {model.num_layers}"
         )
+    _check_experts(model, parallelism, logical)
     tp = np.asarray(parallelism.tp, dtype=float)
     for _, op, _ in walk(logical):
         if isinstance(op, Attention) and not _deals_out(tp, op.heads, op.kv_heads):
@@ -79,6 +84,22 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, logical: nx.DiGraph)
                 f"parallelism.tp = {parallelism.tp} does not divide the {op.heads:g} attention heads "
                 f"({op.kv_heads:g} for keys and values) of model '{model.name}'; "
                 f"allowed: {', '.join(map(str, allowed))}"
+            )
+
+
+def _check_experts(model: ModelConfig, parallelism: Parallelism, logical: nx.DiGraph) -> None:
+    ep = np.asarray(parallelism.ep, dtype=float)
+    if not np.any(ep > 1):
+        return
+    counts = {op.of for _, op, _ in walk(logical) if isinstance(op, ExpertGemm)}
+    if not counts:
+        raise ConfigError(f"parallelism.ep = {parallelism.ep} is not allowed: model '{model.name}' has no experts")
+    for experts in counts:
+        if np.any(experts % ep):
+            allowed = [str(n) for n in range(1, experts + 1) if experts % n == 0]
+            raise ConfigError(
+                f"parallelism.ep = {parallelism.ep} does not divide the {experts} experts of model '{model.name}'; "
+                f"allowed: {', '.join(allowed)}"
             )
 
 

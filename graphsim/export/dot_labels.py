@@ -146,17 +146,15 @@ def header(flat: Flat, title: str) -> str:
     """Title, latency and legend, above the picture."""
     lines = [f'<FONT POINT-SIZE="18"><B>{markup(title)}</B></FONT>'] if title else []
     if flat.latency_s is not None:
-        lines.append(
-            f"<FONT POINT-SIZE=\"12\">{seconds_text(flat.latency_s)} along the critical path</FONT>"
-        )
+        lines.append(f'<FONT POINT-SIZE="12">{seconds_text(flat.latency_s)} along the critical path</FONT>')
     kinds = {kind_of(entry.op) for entry in flat.nodes.values()} - {Kind.OTHER}
     chips = [_chip(kind) for kind in Kind if kind in kinds]
     if flat.path:
-        chips.append(f'<TD>{small("<B>━━</B>", CRITICAL, 11)} {small("critical path")}</TD>')
+        chips.append(f"<TD>{small('<B>━━</B>', CRITICAL, 11)} {small('critical path')}</TD>")
         if any(edge.stream for edge in flat.edges):
-            chips.append(f'<TD>{small("<B>╍╍</B>", CRITICAL, 11)} {small("waits for its stream")}</TD>')
+            chips.append(f"<TD>{small('<B>╍╍</B>', CRITICAL, 11)} {small('waits for its stream')}</TD>")
         chips += [
-            f'<TD>{small("●", BOUND_COLOURS[name], 11)} {small(name)}</TD>'
+            f"<TD>{small('●', BOUND_COLOURS[name], 11)} {small(name)}</TD>"
             for name in ("compute", "memory", "network", "launch")
         ]
     row = "".join(chips)

@@ -76,9 +76,7 @@ def _on_path(edges: list[Edge], path: tuple[str, ...]) -> list[Edge]:
     """The edges with the critical path marked, and what it waits for on streams added."""
     steps = set(zip(path, path[1:], strict=False))
     drawn = {(edge.source, edge.target) for edge in edges}
-    marked = [
-        Edge(e.source, e.target, e.parts, e.shape, critical=(e.source, e.target) in steps) for e in edges
-    ]
+    marked = [Edge(e.source, e.target, e.parts, e.shape, critical=(e.source, e.target) in steps) for e in edges]
     waits = [step for step in zip(path, path[1:], strict=False) if step not in drawn]
     return marked + [Edge(source, target, critical=True, stream=True) for source, target in waits]
 

@@ -156,9 +156,7 @@ class _Trace:
         end = max(_span(turn)[1] for turn in members)
         turns = len({turn.turns for turn in members})
         args = {"turns": turns, "runs": len(members), "busy_us": sum(turn.latency_s for turn in members) * 1e6}
-        self._slice(
-            _place(members[0].op), f"{repeat}: {turns} more turns", start, end, {"cat": "repeat", "args": args}
-        )
+        self._slice(_place(members[0].op), f"{repeat}: {turns} more turns", start, end, {"cat": "repeat", "args": args})
 
     def _flow(self, source: Turn, target: Turn) -> None:
         """An arrow from the end of one slice to the start of another; each end lies inside its slice."""

@@ -12,11 +12,13 @@ from typing import Any
 
 from graphsim.config import ModelConfig
 from graphsim.errors import ConfigError, choices_text
-from graphsim.huggingface import gpt, llama, parallel, post_norm
+from graphsim.huggingface import deepseek, gpt, llama, moe, parallel, post_norm
 from graphsim.huggingface.common import Reader
 from graphsim.reading import Fields
 
-FAMILIES: dict[str, Reader] = {**llama.FAMILIES, **post_norm.FAMILIES, **parallel.FAMILIES, **gpt.FAMILIES}
+_FILES = (llama, post_norm, parallel, gpt, moe, deepseek)
+
+FAMILIES: dict[str, Reader] = {kind: reader for file in _FILES for kind, reader in file.FAMILIES.items()}
 """How each `model_type` is read."""
 
 

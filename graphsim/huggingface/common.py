@@ -43,19 +43,20 @@ def size(fields: Fields, *names: str, default: int | None = None, least: int = 1
     return value
 
 
-def read_dims(fields: Fields, *, tied: bool = False, kv_heads: int | None = None, mlp_factor: int = 0) -> Dims:
+def read_dims(
+    fields: Fields, *, tied: bool = False, kv_heads: int | None = None, mlp_factor: int = 0, floor: bool = False
+) -> Dims:
     """Dimensions in any of the usual spellings.
 
     tied: the family's default; kv_heads: where the config cannot say; mlp_factor: of the hidden size, where the
-    width of the MLP may be left out
+    width of the MLP may be left out; floor: heads need not divide the hidden size
     """
     hidden = size(fields, "hidden_size", "n_embd", "n_embed", "d_model")
     heads = size(fields, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
     given = size(fields, "head_dim", "kv_channels", default=0, least=0)
-    if not given and hidden % heads:
-        fields.problems.append(
-            f"{fields.name('hidden_size')} = {hidden} is not a multiple of the {heads} attention heads, and head_dim is missing"
-        )
+    if not given and (hidden % heads and not floor or hidden < heads):
+        found = f"hidden_size = {hidden} is not a multiple of the {heads} attention heads"
+        fields.problems.append(f"{found}, and head_dim is missing")
     groups = kv_heads or size(fields, "num_key_value_heads", default=heads)
     if heads % groups:
         fields.problems.append(f"num_key_value_heads = {groups} does not divide the {heads} attention heads")

@@ -1,4 +1,4 @@
-"""Families with attention and MLP side by side, and their sequential relatives: Falcon, GPT-NeoX, GPT-J, Phi, Cohere."""
+"""Families with attention and MLP side by side, and their sequential relatives."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from enum import Enum
 
 from graphsim.graph import Value
 from graphsim.layers.base import Layer, Projection, Scope
-from graphsim.ops import Activation, Attention, Join, KvCache, Norm, Part, Rope, Sharding
+from graphsim.ops import Activation, Attention, Join, KvCache, Norm, Part, Rope, Sharding, Slice
 from graphsim.workload import Segment
 
 
@@ -157,7 +157,10 @@ class SelfAttention(Layer):
             local=per_head,
             module=f"{scope.prefix}{module}",
         )
-        return scope.add(module.rsplit(".", 1)[-1], norm, [value])
+        name = scope.add(module.rsplit(".", 1)[-1], norm, [value])
+        if per_head:
+            return name
+        return scope.add("own_heads", Slice(elems=norm.out_elems), [name])
 
     def _attend(self, scope: Scope, segment: Segment, q: Value, k: Value | None, v: Value | None) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")

@@ -24,12 +24,14 @@ class Mlp(Layer):
     """down(act(gate x) * up x), or down(act(up x)) where not gated.
 
     learned: weights of the activation itself (xIELU has two)
+    linear: PEFT's all-linear reaches its projections
     """
 
     intermediate: int
     gated: bool = True
     bias: bool = False
     learned: int = 0
+    linear: bool = True
     names: MlpNames = MlpNames()
 
     def build(self, scope: Scope, x: str) -> str:
@@ -49,6 +51,7 @@ class Mlp(Layer):
             split=Sharding.ROW,
             bias=self.bias,
             tags=("ffn", "down", "w2"),
+            linear=self.linear,
         )
         return scope.linear(down, name)
 
@@ -71,6 +74,7 @@ class Mlp(Layer):
             split=Sharding.COLUMN,
             bias=self.bias,
             tags=("ffn", *tags),
+            linear=self.linear,
             pack="gate_up_proj" if self.gated and not fused else "",
             parts=halves,
         )

@@ -17,7 +17,8 @@ from graphsim.errors import ConfigError
 from graphsim.graph import Step, Value, add, inputs_of
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.targets import Targets, fail_if_unmatched
-from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
+from graphsim.ops import ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
+from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.precision import FORMATS
 from graphsim.units import Num
 
@@ -45,7 +46,7 @@ def lora_parameters_of(graph: nx.DiGraph) -> Num:
         elif isinstance(op, LoraA | LoraB):
             total = total + op.parameters
         elif isinstance(op, LoraMerge):
-            total = total + op.rank * (op.n + op.k)
+            total = total + op.copies * op.rank * (op.n + op.k)
     return total
 
 
@@ -99,7 +100,8 @@ class _Injector:
             role=f"{op.role}.lora_merge",
             n=op.n,
             k=op.k,
-            rank=rank,
+            rank=rank * op.rank_factor if isinstance(op, ExpertGemm) else rank,
+            copies=op.experts if isinstance(op, ExpertGemm) else 1.0,
             split=op.split,
             units=op.units,
             weights=op.weights,
@@ -110,7 +112,7 @@ class _Injector:
         yield name, op, [*inputs, Value(f"{name}.lora_merge")]
 
     def _dynamic(self, name: str, op: Gemm, inputs: list[Value], rank: Num) -> Iterator[Step]:
-        a, b, joined = self._factors(op, rank)
+        a, b, joined = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
         yield name, op, inputs
         yield f"{name}.lora_a", a, inputs
         yield f"{name}.lora_b", b, [Value(f"{name}.lora_a")]
@@ -152,6 +154,34 @@ class _Injector:
             parts=op.parts,
             activations=op.activations,
             layer=op.layer,
+        )
+        return a, b, joined
+
+    def _expert_factors(self, op: ExpertGemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
+        """A pair for each expert; fused gate and up weights get twice the rank, as PEFT gives them."""
+        rank = rank * op.rank_factor
+        rows = op.m * self.lora.adapter_share
+        a = ExpertLoraA(
+            role=f"{op.role}.lora_a",
+            m=rows,
+            n=rank,
+            k=op.k,
+            weights=self.format,
+            activations=op.activations,
+            adapters=self.lora.active_adapters,
+            layer=op.layer,
+            routing=op,
+        )
+        shared = {f.name: getattr(a, f.name) for f in fields(a)}
+        b = replace(ExpertLoraB(**shared), role=f"{op.role}.lora_b", n=op.n, k=rank)
+        joined = ExpertLoraAdd(
+            role=f"{op.role}.lora_add",
+            m=op.m,
+            n=op.n,
+            rows=rows * np.minimum(rank, 1.0),
+            activations=op.activations,
+            layer=op.layer,
+            routing=op,
         )
         return a, b, joined
 

@@ -5,7 +5,8 @@ from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residenc
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.custom import Compute
 from graphsim.ops.elementwise import Activation, Add, Elementwise, Norm, Rope, Sample, TakeRows
-from graphsim.ops.linear import Embedding, Gemm, Part
+from graphsim.ops.experts import ExchangeTokens, ExpertActivation, ExpertGemm, Permute, Route, expected_experts
+from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
 from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
 
@@ -22,8 +23,12 @@ __all__ = [
     "Compute",
     "Elementwise",
     "Embedding",
+    "ExchangeTokens",
+    "ExpertActivation",
+    "ExpertGemm",
     "Gemm",
     "HOST",
+    "HeadGemm",
     "Input",
     "Join",
     "KvCache",
@@ -38,10 +43,12 @@ __all__ = [
     "Op",
     "OpType",
     "Part",
+    "Permute",
     "ReduceScatter",
     "Repeat",
     "Residency",
     "Rope",
+    "Route",
     "Sample",
     "SendReceive",
     "Sharding",
@@ -49,4 +56,5 @@ __all__ = [
     "TakeRows",
     "Together",
     "Work",
+    "expected_experts",
 ]

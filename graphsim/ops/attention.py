@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from graphsim.ops.base import BF16, Op, OpType, Work
 from graphsim.ops.elementwise import cut_kv_heads
 from graphsim.precision import Format
@@ -64,6 +66,8 @@ class Attention(Op):
     sequences, query_tokens (all), kv_tokens (all), pairs: sizes of the batch
     head_dim of queries and keys, value_dim of values; window 0 = full attention
     decode: one query per sequence, the engine's generation kernel
+    latent: keys and values come from one compressed vector, of which `cache_width` elements are read per token
+        (0: they are decompressed first, and read as any keys and values)
     sinks: learned logits that join each softmax, one per head (StreamingLLM, arXiv 2309.17453)
     """
 
@@ -80,12 +84,19 @@ class Attention(Op):
     window: Num = 0.0
     decode: bool = False
     sinks: Num = 0.0
+    latent: bool = False
+    cache_width: Num = 0.0
     kv: Format = BF16
+
+    @property
+    def read_width(self) -> Num:
+        """Elements read per cached token and key head."""
+        return self.cache_width if np.any(self.cache_width) else self.head_dim + self.value_dim
 
     def work(self) -> Work:
         """flops = 2 pairs heads (head_dim + value_dim); reads queries and cache rows once, writes the result."""
         act = self.activations.bytes
-        cache = self.kv_tokens * self.kv_heads * (self.head_dim + self.value_dim)
+        cache = self.kv_tokens * self.kv_heads * self.read_width
         return Work(
             flops=2.0 * self.pairs * self.heads * (self.head_dim + self.value_dim),
             vector_flops=5.0 * self.pairs * self.heads,
@@ -110,7 +121,9 @@ class Attention(Op):
 
     @property
     def in_elems(self) -> Num | None:
-        """Queries, and the cache rows that are read."""
+        """Queries, and the cache rows that are read; not checked where they are made of a latent."""
+        if self.latent:
+            return None
         cache = self.kv_tokens * self.kv_heads * (self.head_dim + self.value_dim)
         return self.query_tokens * self.heads * self.head_dim + cache
 

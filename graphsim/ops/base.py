@@ -60,7 +60,9 @@ class Sharding(Enum):
     """How an op treats values that are cut over devices.
 
     LINEAR carries any layout on, LOCAL works on its own part, WHOLE needs the full value,
-    COLUMN and ROW cut their weights, VOCAB cuts a table and yields partial sums.
+    COLUMN and ROW cut their weights, REPLICATED keeps a copy, VOCAB cuts a table and yields partial sums.
+    Among experts, DEAL_OUT gives each device the rows of its experts, DEALT works on them, COLLECT yields a partial
+    sum of them; TOKENS works on the device's own tokens.
     """
 
     LINEAR = "linear"
@@ -70,6 +72,10 @@ class Sharding(Enum):
     ROW = "row"
     VOCAB = "vocab"
     REPLICATED = "replicated"
+    DEAL_OUT = "deal out"
+    DEALT = "dealt"
+    COLLECT = "collect"
+    TOKENS = "tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,6 +139,11 @@ class Op:
     def work(self) -> Work:
         """What the operation demands of a machine."""
         return Work()
+
+    @property
+    def placement(self) -> Sharding:
+        """How this operation treats cut values."""
+        return self.sharding
 
     @property
     def parameters(self) -> Num:

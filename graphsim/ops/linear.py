@@ -73,6 +73,11 @@ class Gemm(Op):
         )
 
     @property
+    def placement(self) -> Sharding:
+        """As the weights are cut."""
+        return self.split
+
+    @property
     def matrix_format(self) -> str:
         """The number format whose peak applies."""
         return self.weights.compute or self.activations.compute
@@ -117,6 +122,52 @@ class Gemm(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeadGemm(Gemm):
+    """A product of its own for each of `heads` heads: m rows of k inputs, n outputs, in one batched kernel."""
+
+    heads: Num
+
+    @property
+    def placement(self) -> Sharding:
+        """Each device works on its own heads."""
+        return Sharding.DEALT
+
+    def work(self) -> Work:
+        """flops = 2 heads mnk; reads every head's weights once."""
+        act = self.activations.bytes * self.m * self.heads
+        return Work(
+            flops=2.0 * self.heads * self.m * self.n * self.k,
+            weight_bytes=self.heads * self.n * self.k * self.weights.bytes,
+            input_bytes=act * self.k,
+            write_bytes=act * self.n,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """nk for each head."""
+        return self.heads * self.n * self.k
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """In the weights' format."""
+        return self.parameters * self.weights.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """mn for each head."""
+        return self.heads * self.m * self.n
+
+    @property
+    def in_elems(self) -> Num | None:
+        """mk for each head."""
+        return self.heads * self.m * self.k
+
+    def cut(self, ways: Num) -> HeadGemm:
+        """Heads are dealt out."""
+        return replace(self, heads=self.heads / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embedding(Op):
     """A table look-up of `tokens` rows of `width` in a table of `entries`.
 
@@ -136,6 +187,11 @@ class Embedding(Op):
         """Reads and writes the looked-up rows only."""
         moved = self.tokens * self.width * self.activations.bytes
         return Work(input_bytes=moved, write_bytes=moved)
+
+    @property
+    def placement(self) -> Sharding:
+        """Cut over entries; position tables are not."""
+        return Sharding.REPLICATED if self.whole else Sharding.VOCAB
 
     @property
     def parameters(self) -> Num:

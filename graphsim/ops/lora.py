@@ -101,7 +101,10 @@ class LoraAdd(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraMerge(Op):
-    """W' = W + (alpha / r) B A, once, ahead of a GEMM with k inputs and n outputs; independent of tokens."""
+    """W' = W + (alpha / r) B A, once, ahead of a GEMM with k inputs and n outputs; independent of tokens.
+
+    copies: weights of that shape that are merged, one for each expert
+    """
 
     op_type: ClassVar[OpType] = OpType.LORA_MERGE
     residency: ClassVar[Residency] = Residency.All_offchip
@@ -109,6 +112,7 @@ class LoraMerge(Op):
     n: Num
     k: Num
     rank: Num
+    copies: Num = 1.0
     split: Sharding = Sharding.REPLICATED
     units: Num = 0.0
     once: bool = True
@@ -117,10 +121,12 @@ class LoraMerge(Op):
 
     def work(self) -> Work:
         """flops = 2nrk; reads W, A and B, writes W'."""
-        live = np.minimum(self.rank, 1.0)
+        live = np.minimum(self.rank, 1.0) * self.copies
         weight = self.n * self.k * self.weights.bytes * live
-        factors = self.rank * (self.n + self.k) * self.adapter.bytes
-        return Work(flops=2.0 * self.n * self.rank * self.k, weight_bytes=weight + factors, write_bytes=weight)
+        factors = self.rank * (self.n + self.k) * self.adapter.bytes * self.copies
+        return Work(
+            flops=2.0 * self.copies * self.n * self.rank * self.k, weight_bytes=weight + factors, write_bytes=weight
+        )
 
     @property
     def matrix_format(self) -> str:

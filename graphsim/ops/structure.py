@@ -62,6 +62,8 @@ class Join(Op):
 class Slice(Join):
     """A device's own part of a value that it holds whole; a view, nothing moves."""
 
+    sharding: ClassVar[Sharding] = Sharding.DEAL_OUT
+
     @property
     def in_elems(self) -> Num | None:
         """Whatever it is a part of."""

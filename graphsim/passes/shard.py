@@ -56,6 +56,18 @@ _COLLECTIVES: dict[tuple[Layout, Layout], type[Collective]] = {
 }
 """What it takes to bring a value from one layout to another."""
 
+_FIXED: dict[Sharding, tuple[Layout | None, Layout]] = {
+    Sharding.COLUMN: (R, S),
+    Sharding.ROW: (S, P),
+    Sharding.VOCAB: (None, P),
+    Sharding.WHOLE: (R, R),
+    Sharding.DEAL_OUT: (R, S),
+    Sharding.DEALT: (None, S),
+    Sharding.COLLECT: (None, P),
+    Sharding.TOKENS: (SEQ, SEQ),
+}
+"""The layout that an op wants of its inputs (None: as they come) and the result's, where it is always the same."""
+
 _SUFFIX = {AllReduce: "all_reduce", ReduceScatter: "reduce_scatter", AllGather: "all_gather", AllToAll: "all_to_all"}
 
 
@@ -107,28 +119,22 @@ class _Sharder:
         yield name, self._cut(op, layout), placed
 
     def _cut(self, op: Op, layout: Layout) -> Op:
-        weights_cut = isinstance(op, Gemm) or op.sharding in (Sharding.VOCAB, Sharding.COLUMN, Sharding.ROW)
-        return op.cut(self.tp) if weights_cut or layout in (S, SEQ) else op
+        always = isinstance(op, Gemm) or op.placement in (Sharding.VOCAB, Sharding.COLLECT)
+        return op.cut(self.tp) if always or layout in (S, SEQ) else op
 
     def _decide(self, op: Op, arriving: list[Layout]) -> tuple[Layout | None, Layout]:
         """The layout that all inputs must have (None: as they come) and the result's."""
-        sharding = getattr(op, "split", op.sharding)
+        sharding = op.placement
         if isinstance(op, LoraMerge):
             return None, S
         if isinstance(op, Repeat):
             return self.residual, self.residual
         if isinstance(op, Input):
             return None, self.residual
-        if sharding is Sharding.COLUMN:
-            return R, S
-        if sharding is Sharding.ROW:
-            return S, P
-        if sharding is Sharding.VOCAB:
-            return None, R if getattr(op, "whole", False) else P
+        if sharding in _FIXED:
+            return _FIXED[sharding]
         if sharding is Sharding.REPLICATED:
             return (None, P) if set(arriving) == {P} else (R, R)
-        if sharding is Sharding.WHOLE:
-            return R, R
         if sharding is Sharding.LINEAR:
             return self._linear(op, set(arriving))
         return self._local(op, set(arriving))
@@ -147,7 +153,7 @@ class _Sharder:
             target = self.residual if arriving & {P, SEQ} else R
             return target, target
         if arriving == {R, S}:
-            return (None if op.in_elems is None else S), S
+            return None, S
         if len(arriving) <= 1 and arriving <= {R, S}:
             return None, S if S in arriving else R
         if arriving == {SEQ}:

@@ -1,0 +1,203 @@
+"""Families with mixtures of experts and ordinary attention."""
+
+from __future__ import annotations
+
+from graphsim.config import ModelConfig
+from graphsim.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, windows
+from graphsim.huggingface.llama import attention_of
+from graphsim.layers.attention import QkNorm, SelfAttention
+from graphsim.layers.base import Layer
+from graphsim.layers.mlp import Mlp, MlpNames
+from graphsim.layers.moe import Moe, MoeNames
+from graphsim.reading import Fields
+
+
+def experts_of(fields: Fields) -> tuple[int, int]:
+    """How many experts there are, and how many of them a token chooses."""
+    experts = size(fields, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", most=100_000)
+    chosen = size(
+        fields, "num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k", default=2
+    )
+    if chosen > experts:
+        fields.problems.append(f"num_experts_per_tok = {chosen} is not allowed; expected at most the {experts} experts")
+    return experts, min(chosen, experts)
+
+
+def shared_mlp(width: int, name: str = "mlp.shared_experts", linear: bool = False) -> Mlp | None:
+    """The experts that all tokens pass, as one MLP; None where there are none."""
+    if not width:
+        return None
+    names = MlpNames(gate=f"{name}.gate_proj", up=f"{name}.up_proj", down=f"{name}.down_proj")
+    return Mlp(intermediate=width, names=names, linear=linear)
+
+
+def mixtral(fields: Fields, name: str) -> ModelConfig:
+    """Mixtral: every layer has experts."""
+    dims = read_dims(fields)
+    experts, chosen = experts_of(fields)
+    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_experts=True, adapt_router=True)
+    slides = windows(fields, dims.layers, lambda i: True)
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims, w, out_bias=False), moe) for w in slides])
+
+
+def minimax_m2(fields: Fields, name: str) -> ModelConfig:
+    """Mixtral with norms over all queries and keys, and learned corrections of the scores."""
+    dims = read_dims(fields)
+    experts, chosen = experts_of(fields)
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=dims.intermediate,
+        adapt_experts=True,
+        adapt_router=True,
+    )
+    qk = QkNorm.FULL if fields.flag("use_qk_norm", True) else QkNorm.NONE
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims, qk=qk), moe)] * dims.layers)
+
+
+def qwen_moe(fields: Fields, name: str) -> ModelConfig:
+    """Qwen 2 and 3: experts in most layers, Qwen 2 with a shared one behind a gate."""
+    dims = read_dims(fields)
+    second = fields.data.get("model_type") == "qwen2_moe"
+    experts, chosen = experts_of(fields)
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=size(fields, "moe_intermediate_size"),
+        shared=shared_mlp(size(fields, "shared_expert_intermediate_size"), "mlp.shared_expert", True)
+        if second
+        else None,
+        shared_gate=second,
+        adapt_experts=not second,
+        adapt_router=not second,
+    )
+    dense = Mlp(intermediate=dims.intermediate, linear=second)
+    attention = SelfAttention(
+        heads=dims.heads,
+        kv_heads=dims.kv_heads,
+        head_dim=dims.head_dim,
+        qkv_bias=fields.flag("qkv_bias", True) if second else fields.flag("attention_bias", False),
+        out_bias=not second and fields.flag("attention_bias", False),
+        qk_norm=QkNorm.NONE if second else QkNorm.HEAD,
+    )
+    sparse = sparse_layers(fields, dims.layers)
+    return assemble(name, dims, [pre_norm(attention, moe if has else dense) for has in sparse])
+
+
+def _gated_shared(fields: Fields) -> Mlp | None:
+    return shared_mlp(size(fields, "shared_expert_intermediate_size"), "mlp.shared_expert", linear=True)
+
+
+def sparse_layers(fields: Fields, layers: int) -> list[bool]:
+    """Which layers have experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`."""
+    step = size(fields, "decoder_sparse_step", default=1)
+    dense = [i for i in fields.sequence("mlp_only_layers") if isinstance(i, int)]
+    return [(i + 1) % step == 0 and i not in dense for i in range(layers)]
+
+
+def gpt_oss(fields: Fields, name: str) -> ModelConfig:
+    """Biases everywhere, sinks in the softmax, every other layer slides."""
+    dims = read_dims(fields)
+    experts, chosen = experts_of(fields)
+    names = MoeNames(router="mlp.router")
+    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, router_bias=True, bias=True, names=names)
+    bias = fields.flag("attention_bias", True)
+    blocks: list[Layer] = []
+    for window in windows(fields, dims.layers, lambda i: i % 2 == 0):
+        attention = SelfAttention(
+            heads=dims.heads,
+            kv_heads=dims.kv_heads,
+            head_dim=dims.head_dim,
+            window=window,
+            qkv_bias=bias,
+            out_bias=bias,
+            sinks=True,
+        )
+        blocks.append(pre_norm(attention, moe))
+    return assemble(name, dims, blocks)
+
+
+def olmoe(fields: Fields, name: str) -> ModelConfig:
+    """Norms over all queries and keys, experts in every layer."""
+    dims = read_dims(fields)
+    experts, chosen = experts_of(fields)
+    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_experts=True, adapt_router=True)
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims, qk=QkNorm.FULL), moe)] * dims.layers)
+
+
+def phimoe(fields: Fields, name: str) -> ModelConfig:
+    """LayerNorm, biases in the attention, a bias on the head on request."""
+    from graphsim.layers.ends import Head
+    from graphsim.layers.norm import NormLayer
+
+    dims = read_dims(fields)
+    experts, chosen = experts_of(fields)
+    names = MoeNames(router="mlp.router")
+    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_router=True, names=names)
+    head = Head(
+        vocab_size=dims.vocab,
+        tied=dims.tied,
+        bias=fields.flag("lm_head_bias", False),
+        norm=NormLayer(name="model.norm", kind="layer"),
+    )
+    slides = windows(fields, dims.layers, lambda i: True)
+    blocks = [pre_norm(attention_of(fields, dims, w), moe, "layer") for w in slides]
+    return assemble(name, dims, blocks, head=head)
+
+
+def granitemoe(fields: Fields, name: str) -> ModelConfig:
+    """Granite with experts, and a shared MLP beside them where the config has one."""
+    dims = read_dims(fields)
+    experts, chosen = experts_of(fields)
+    width = size(fields, "shared_intermediate_size", default=0, least=0)
+    shared = None
+    if width and fields.data.get("model_type") != "granitemoe":
+        names = MlpNames(fused="shared_mlp.input_linear", down="shared_mlp.output_linear")
+        shared = Mlp(intermediate=width, names=names)
+    names_ = MoeNames(
+        router="block_sparse_moe.router",
+        gate_up="block_sparse_moe.experts.gate_up_proj",
+        down="block_sparse_moe.experts.down_proj",
+    )
+    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, shared=shared, names=names_)
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims), moe)] * dims.layers)
+
+
+def glm4_moe(fields: Fields, name: str) -> ModelConfig:
+    """The first layers dense, then routed and shared experts with corrected scores."""
+    dims = read_dims(fields, floor=True)
+    qk = QkNorm.HEAD if fields.flag("use_qk_norm", False) else QkNorm.NONE
+    attention = attention_of(fields, dims, out_bias=False, qk=qk)
+    return assemble(name, dims, dense_then_sparse(fields, dims, attention))
+
+
+def dense_then_sparse(fields: Fields, dims: Dims, attention: Layer) -> list[Layer]:
+    """`first_k_dense_replace` dense layers, then experts with shared ones beside them (DeepSeek's layout)."""
+    experts, chosen = experts_of(fields)
+    width = size(fields, "moe_intermediate_size")
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=width,
+        shared=shared_mlp(width * size(fields, "n_shared_experts", default=0, least=0, most=1000)),
+        adapt_experts=True,
+        adapt_router=True,
+    )
+    first = size(fields, "first_k_dense_replace", default=0, least=0)
+    dense = Mlp(intermediate=dims.intermediate, linear=False)
+    return [pre_norm(attention, dense if i < first else moe) for i in range(dims.layers)]
+
+
+FAMILIES: dict[str, Reader] = {
+    "mixtral": mixtral,
+    "minimax_m2": minimax_m2,
+    "qwen2_moe": qwen_moe,
+    "qwen3_moe": qwen_moe,
+    "gpt_oss": gpt_oss,
+    "olmoe": olmoe,
+    "phimoe": phimoe,
+    "granitemoe": granitemoe,
+    "granitemoeshared": granitemoe,
+    "glm4_moe": glm4_moe,
+}
+"""Readers by `model_type`."""

@@ -1,0 +1,215 @@
+"""Mixture of experts: routing, the experts' matrix products, and the movement of tokens to experts and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from graphsim.ops.base import Op, OpType, Sharding, Work
+from graphsim.ops.collectives import AllToAll
+from graphsim.ops.linear import Gemm, limited
+from graphsim.units import Num
+
+
+def expected_experts(tokens: Num, experts: int, chosen: int, skew: float = 0.0) -> Num:
+    """Expected number of distinct experts that `tokens` tokens reach when each chooses `chosen` of them.
+
+    An expert of popularity p is missed by a token with probability 1 - chosen * p, so
+    sum over experts of 1 - (1 - chosen * p)^tokens; p is uniform, or follows Zipf's law with exponent `skew`.
+    """
+    tokens = np.asarray(tokens, dtype=float)
+    if not skew:
+        return experts * (1.0 - (1.0 - chosen / experts) ** tokens)[()]
+    weights = np.arange(1, experts + 1, dtype=float) ** -skew
+    reached = np.minimum(chosen * weights / weights.sum(), 1.0)
+    missed: Num = ((1.0 - reached) ** tokens[..., None]).sum(axis=-1)
+    return experts - missed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertGemm(Gemm):
+    """`m` routed rows through the weights [n, k] of the experts that they are routed to, in one grouped kernel.
+
+    experts: whose weights this device holds, of `of` in all; tokens choose `chosen` of these
+    skew: Zipf exponent of the experts' popularity
+    ranks: groups that the experts are dealt out to; within a group, weights are cut as any GEMM's
+    by_tokens: rows come from all replicas and go back to them
+    rank_factor: of an adapter's rank on this weight; fused gate and up count twice
+    """
+
+    op_type: ClassVar[OpType] = OpType.EXPERTS
+
+    experts: Num
+    of: int
+    chosen: int
+    tokens: Num
+    skew: float = 0.0
+    ranks: Num = 1.0
+    by_tokens: bool = False
+    rank_factor: int = 1
+
+    @property
+    def placement(self) -> Sharding:
+        """Rows are where the experts are; weights cut over k leave partial sums."""
+        if self.by_tokens:
+            return Sharding.TOKENS
+        return Sharding.COLLECT if self.split is Sharding.ROW else Sharding.DEALT
+
+    @property
+    def hit(self) -> Num:
+        """Expected number of this device's experts that at least one token reaches."""
+        return expected_experts(self.tokens, self.of, self.chosen, self.skew) * self.experts / self.of
+
+    def work(self) -> Work:
+        """flops = 2mnk; reads the weights of the experts hit, the rows once, writes the results."""
+        act = self.activations.bytes
+        return Work(
+            flops=2.0 * self.m * self.n * self.k,
+            weight_bytes=self.hit * self.n * self.k * self.weights.bytes,
+            input_bytes=self.m * self.k * act,
+            write_bytes=self.m * self.n * act,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """nk for each expert, and n for a bias."""
+        return self.experts * (self.n * self.k + (self.n if self.bias else 0.0))
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Weights in their format, biases in the activations'."""
+        bias = self.n * self.activations.bytes if self.bias else 0.0
+        return self.experts * (self.n * self.k * self.weights.bytes + bias)
+
+    def cut(self, ways: Num) -> ExpertGemm:
+        """Experts are dealt out to `ranks` groups, each cuts the weights among its devices."""
+        groups = np.minimum(self.ranks, ways)
+        inner = limited(ways / groups, self.units)
+        share = replace(self, m=self.m / groups, experts=self.experts / groups)
+        if self.split is Sharding.ROW:
+            return replace(share, k=self.k / inner)
+        parts = tuple(part.cut(inner) for part in self.parts)
+        return replace(share, n=self.n / inner, parts=parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertActivation(Op):
+    """The nonlinearity between the experts' projections; dealt out as they are."""
+
+    op_type: ClassVar[OpType] = OpType.ACTIVATION
+
+    elems: Num
+    reads: Num = 2.0
+
+    def work(self) -> Work:
+        """Each input is read once, the result written once; about four steps per element."""
+        moved = self.elems * self.activations.bytes
+        return Work(vector_flops=4.0 * self.elems, input_bytes=self.reads * moved, write_bytes=moved)
+
+    @property
+    def out_elems(self) -> Num:
+        """Rows times the experts' width."""
+        return self.elems
+
+    @property
+    def in_elems(self) -> Num | None:
+        """`reads` times the elements."""
+        return self.reads * self.elems
+
+    def cut(self, ways: Num) -> ExpertActivation:
+        """A share of the elements, whether experts or their weights are dealt out."""
+        return replace(self, elems=self.elems / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Route(Op):
+    """Picks `chosen` of `experts` for every token from the router's logits."""
+
+    op_type: ClassVar[OpType] = OpType.ROUTER
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+
+    tokens: Num
+    experts: Num
+    chosen: Num
+    learned: Num = 0.0
+
+    def work(self) -> Work:
+        """One pass over the logits, about five steps each; writes ids and weights."""
+        logits = self.tokens * self.experts
+        written = 8.0 * self.tokens * self.chosen
+        return Work(vector_flops=5.0 * logits, input_bytes=logits * self.activations.bytes, write_bytes=written)
+
+    @property
+    def parameters(self) -> Num:
+        """Learned corrections of the scores."""
+        return self.learned
+
+    @property
+    def out_elems(self) -> Num:
+        """One choice per token and place."""
+        return self.tokens * self.chosen
+
+    def cut(self, ways: Num) -> Route:
+        """Every device routes all its tokens."""
+        return replace(self, tokens=self.tokens / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Permute(Op):
+    """Copies every token's row for each expert chosen (`gather`), or sums the results back (`not gather`).
+
+    by_tokens: each device works on its own tokens, as expert parallelism across replicas needs
+    ranks: groups that the experts are dealt out to; each keeps the rows of its own experts
+    """
+
+    op_type: ClassVar[OpType] = OpType.COPY
+
+    tokens: Num
+    width: Num
+    chosen: Num
+    gather: bool
+    by_tokens: bool = False
+    ranks: Num = 1.0
+
+    @property
+    def placement(self) -> Sharding:
+        """On its own tokens, or towards and back from the device's experts."""
+        if self.by_tokens:
+            return Sharding.TOKENS
+        return Sharding.DEAL_OUT if self.gather else Sharding.COLLECT
+
+    @property
+    def rows(self) -> Num:
+        """Rows that are routed."""
+        return self.tokens * self.chosen
+
+    def work(self) -> Work:
+        """Reads one side and writes the other."""
+        short = self.tokens * self.width * self.activations.bytes
+        long = self.rows * self.width * self.activations.bytes
+        read, written = (short, long) if self.gather else (long, short)
+        return Work(vector_flops=0.0 if self.gather else self.rows * self.width, input_bytes=read, write_bytes=written)
+
+    @property
+    def out_elems(self) -> Num:
+        """Routed rows, or tokens again."""
+        return (self.rows if self.gather else self.tokens) * self.width
+
+    def cut(self, ways: Num) -> Permute:
+        """A share of the tokens, or of the rows that go to the experts of one group."""
+        if self.by_tokens:
+            return replace(self, tokens=self.tokens / ways)
+        return replace(self, chosen=self.chosen / np.minimum(self.ranks, ways))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExchangeTokens(AllToAll):
+    """Routed rows go to the devices that hold their experts, or come back."""
+
+    sharding: ClassVar[Sharding] = Sharding.TOKENS
+
+    def cut(self, ways: Num) -> ExchangeTokens:
+        """Each device of a tensor-parallel group exchanges the rows of its own tokens."""
+        return replace(self, elems=self.elems / ways)

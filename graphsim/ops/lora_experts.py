@@ -1,0 +1,97 @@
+"""An adapter's factors on the weights of experts: one pair for each expert, applied to the rows routed to it.
+
+PEFT 0.21 keeps them as one pair of matrices of rank experts * rank (`target_parameters`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graphsim.ops.base import Sharding, Work
+from graphsim.ops.experts import ExpertGemm
+from graphsim.ops.linear import limited
+from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _ExpertFactor(LoraGemm):
+    """routing: the experts' own operation, whose rows, experts and placement these factors share."""
+
+    routing: ExpertGemm
+
+    @property
+    def placement(self) -> Sharding:
+        """Where the experts are."""
+        return self.routing.placement
+
+    @property
+    def parameters(self) -> Num:
+        """One factor for each expert on the device."""
+        return self.routing.experts * self.n * self.k
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """In the adapter's format."""
+        return self.parameters * self.weights.bytes
+
+    def work(self) -> Work:
+        """flops = 2mnk; reads the factors of the experts hit, for every adapter present."""
+        present = np.minimum(self.adapters, self.m) * self.routing.hit
+        moved = self.activations.bytes * np.minimum(self.n * self.k, 1.0) * self.m
+        return Work(
+            flops=2.0 * self.m * self.n * self.k,
+            weight_bytes=present * self.n * self.k * self.weights.bytes,
+            input_bytes=moved * self.k,
+            write_bytes=moved * self.n,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertLoraA(_ExpertFactor, LoraA):
+    """The down projections of all experts."""
+
+    def cut(self, ways: Num) -> ExpertLoraA:
+        """k is cut where the experts' weights are cut over k."""
+        groups, inner = _groups(self.routing, ways)
+        row = self.routing.split is Sharding.ROW
+        share = replace(self, m=self.m / groups, routing=self.routing.cut(ways))
+        return replace(share, k=self.k / inner) if row else share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertLoraB(_ExpertFactor, LoraB):
+    """The up projections of all experts."""
+
+    def cut(self, ways: Num) -> ExpertLoraB:
+        """n is cut where the experts' weights are cut over n."""
+        groups, inner = _groups(self.routing, ways)
+        row = self.routing.split is Sharding.ROW
+        share = replace(self, m=self.m / groups, routing=self.routing.cut(ways))
+        return share if row else replace(share, n=self.n / inner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertLoraAdd(LoraAdd):
+    """Adds the factors' result to the experts'."""
+
+    routing: ExpertGemm
+
+    @property
+    def placement(self) -> Sharding:
+        """Where the experts are."""
+        return self.routing.placement
+
+    def cut(self, ways: Num) -> ExpertLoraAdd:
+        """Rows go with the experts, n is cut where their weights are."""
+        groups, inner = _groups(self.routing, ways)
+        row = self.routing.split is Sharding.ROW
+        share = replace(self, m=self.m / groups, rows=self.rows / groups, routing=self.routing.cut(ways))
+        return share if row else replace(share, n=self.n / inner)
+
+
+def _groups(routing: ExpertGemm, ways: Num) -> tuple[Num, Num]:
+    groups = np.minimum(routing.ranks, ways)
+    return groups, limited(ways / groups, routing.units)
