@@ -1,0 +1,125 @@
+"""Plots show the numbers they are given."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphsim as gs
+from graphsim.export import plots
+from graphsim.export.notebook import MOST_ROWS, estimate_html, frame_html, phase_html
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def sweep() -> pd.DataFrame:
+    rows = []
+    for hardware in ("l4", "h100-sxm"):
+        batch = np.array([1.0, 4.0, 16.0])
+        e = gs.simulate("llama-3.2-1b", hardware, batch=batch, output_tokens=8)
+        figures = {"tpot_s": e.tpot_s, "tokens_per_s": e.tokens_per_s}
+        rows.append(pd.DataFrame({"hardware": hardware, "batch": batch, **figures}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_lines_of_a_sweep_go_through_its_rows(sweep):
+    ax = plots.plot_latency(sweep, by="hardware")
+    lines = {line.get_label(): line for line in ax.get_lines()}
+    assert set(lines) == {"hardware = l4", "hardware = h100-sxm"}
+    drawn = lines["hardware = l4"].get_ydata()
+    assert np.allclose(drawn, sweep[sweep.hardware == "l4"].tpot_s * 1e3)
+    assert "ms" in ax.get_ylabel()
+
+
+def test_infeasible_rows_are_left_out(sweep):
+    holed = sweep.assign(tpot_s=sweep.tpot_s.where(sweep.batch != 4))
+    assert len(plots.plot_latency(holed[holed.hardware == "l4"]).get_lines()[0].get_xdata()) == 2
+
+
+def test_the_grid_of_overheads_equals_single_comparisons():
+    frame = plots.overhead_frame("llama-3.2-1b", "l4", ranks=(8, 64), batches=(1, 16), output_tokens=8)
+    assert len(frame) == 4
+    for _, row in frame.iterrows():
+        lora = gs.LoraConfig(rank=int(row["rank"]))
+        alone = gs.compare_lora("llama-3.2-1b", "l4", batch=int(row.batch), output_tokens=8, lora=lora)
+        assert row.overhead == pytest.approx(alone.overhead["dynamic"], rel=1e-9)
+
+
+def test_the_heat_map_states_every_overhead_in_percent():
+    frame = pd.DataFrame({"rank": [8, 8, 16, 16], "batch": [1, 2, 1, 2], "overhead": [0.1, 0.2, 0.3, np.nan]})
+    ax = plots.plot_overhead(frame)
+    assert sorted(text.get_text() for text in ax.texts) == ["10.0 %", "20.0 %", "30.0 %", "–"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["16", "8"]
+
+
+values = st.floats(0, 10) | st.sampled_from([1.0, 2.0, float("nan")])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(values, values), max_size=12))
+def test_the_front_is_what_no_row_beats(points):
+    low = np.array([p[0] for p in points])
+    high = np.array([p[1] for p in points])
+
+    def beaten(i):
+        better = (low <= low[i]) & (high >= high[i]) & ((low < low[i]) | (high > high[i]))
+        return bool(better.any())
+
+    expected = [bool(np.isfinite(low[i]) and np.isfinite(high[i])) and not beaten(i) for i in range(len(low))]
+    assert list(plots.pareto_rows(low, high)) == expected
+
+
+def test_a_pareto_plot_shows_all_rows_and_the_front(sweep):
+    ax = plots.plot_pareto(sweep, by="hardware")
+    assert sum(len(c.get_offsets()) for c in ax.collections) == len(sweep)
+    front = ax.get_lines()[0]
+    assert len(front.get_xdata()) == plots.pareto_rows(sweep.tpot_s, sweep.tokens_per_s).sum()
+
+
+def test_the_overview_of_an_estimate_has_its_three_panels(estimates, tmp_path):
+    figure = plots.plot_estimate(estimates["tp2"])
+    figure.savefig(tmp_path / "e.png")
+    assert len(figure.axes) == 3
+    shares, roof, memory = figure.axes
+    widths = sum(patch.get_width() for patch in shares.patches)
+    assert widths == pytest.approx(200.0)
+    total = sum(patch.get_width() for patch in memory.patches) * 2**30
+    assert total == pytest.approx(float(estimates["tp2"].memory.total_bytes))
+    assert roof.get_xscale() == roof.get_yscale() == "log"
+
+
+def test_a_missing_column_or_package_is_named(sweep, estimates, monkeypatch):
+    with pytest.raises(gs.ConfigError, match="no column 'tpot'; did you mean 'tpot_s'"):
+        plots.plot_latency(sweep, y="tpot")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(gs.ConfigError, match=r"graphsim\[plot\]"):
+        plots.plot_roofline(estimates["base"])
+
+
+def test_notebooks_show_the_figures(estimates):
+    text = estimate_html(estimates["merge"])
+    assert "llama-3.1-8b on h100-sxm" in text and "16.2 GiB of 80 GiB" in text and "once, before serving" in text
+    assert "feed-forward" in phase_html(estimates["merge"].prefill)
+    many = gs.simulate("gpt-2", "l4", batch=[1, 2], output_tokens=2)
+    assert "2 scenarios" in estimate_html(many) and " to " in estimate_html(many)
+
+
+def test_notebooks_escape_what_they_show(sweep):
+    frame = pd.DataFrame({"<b>": ["<script>"] * 30, "x_s": [0.001] * 30, "y": [float("nan")] * 30})
+    text = frame_html(frame, "<i>")
+    assert "<script>" not in text and "&lt;script&gt;" in text and "1 ms" in text and "–" in text
+    assert text.count("<tr>") == MOST_ROWS + 1 and "30 rows, the first 20" in text
