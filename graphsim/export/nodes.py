@@ -15,6 +15,7 @@ from graphsim.errors import ConfigError
 from graphsim.ops import (
     Attention,
     Embedding,
+    ExpertGemm,
     Gemm,
     KvCache,
     LoraAdd,
@@ -23,6 +24,7 @@ from graphsim.ops import (
     Norm,
     Op,
     OpType,
+    Permute,
     Repeat,
     Rope,
 )
@@ -75,6 +77,8 @@ def kind_of(op: Op) -> Kind:
     """The group of an operation, from its type and tags."""
     if is_lora(op):
         return Kind.MERGE if isinstance(op, LoraMerge) else Kind.LORA
+    if isinstance(op, ExpertGemm | Permute):
+        return Kind.FEED_FORWARD
     if isinstance(op, Gemm):
         if "attn" in op.tags:
             return Kind.ATTENTION

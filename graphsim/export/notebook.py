@@ -60,7 +60,8 @@ def frame_html(frame: pd.DataFrame, title: str = "") -> str:
         for row in shown.itertuples(index=False)
     ]
     cut = f", the first {MOST_ROWS}" if len(frame) > MOST_ROWS else ""
-    return _framed(f"{title}{': ' if title else ''}{len(frame)} rows{cut}", _table([str(name) for name in frame.columns], rows))
+    head = f"{title}{': ' if title else ''}{len(frame)} rows{cut}"
+    return _framed(head, _table([str(name) for name in frame.columns], rows))
 
 
 class _Raw(str):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 
 import networkx as nx
@@ -77,6 +77,7 @@ def test_files_are_plain_node_link_json_for_networkx(graphs, tmp_path):
     assert same_graph(from_json(data), graphs["dynamic"])
 
 
+REQUIRED = {"int": 3, "float": 0.25, "bool": True, "str": "s"}
 OWN_FORMAT = Format(name="own", bytes=0.3, compute="fp8")
 
 
@@ -95,6 +96,10 @@ def example(cls: type[Op], number) -> Op:
             values[f.name] = special[f.name]
         elif "Num" in str(f.type):
             values[f.name] = number
+        elif f.type in REQUIRED and f.default is MISSING:
+            values[f.name] = REQUIRED[f.type]
+        elif f.type in _ops() and f.default is MISSING:
+            values[f.name] = example(_ops()[f.type], number)
         elif "Format" in str(f.type):
             values[f.name] = OWN_FORMAT if f.name == "weights" else FORMATS["fp8_block"]
     return cls(**values)
