@@ -17,9 +17,16 @@ Every key, with its default; keys without one are required.
     final_norm      true                      embedding_norm    none: kind of a norm behind the embedding
     precision       of a quantised checkpoint: fp8, nvfp4, int4, …
     attention       heads, kv_heads (heads), head_dim (hidden_size / heads), value_dim (head_dim), window (0: all),
-                    bias (false: qkv_bias, out_bias), rope (true), qk_norm (none, head, full), gated, sinks (false),
+                    bias (false: qkv_bias, out_bias), rope (true), qk_norm (none, head,
+                    own_head, full), gated, sinks (false),
                     names: q, k, v, o, q_norm, k_norm, or qkv for one fused weight
     mlp             intermediate_size, gated (true), bias (false), names: gate, up, down, or gate_up for a fused weight
+    moe             experts, experts_per_token, intermediate_size, shared_experts (0; each as wide as the others) or
+                    shared_intermediate_size, gated (true), bias, router_bias, shared_gate (a learned weight of the
+                    shared experts), correction (a learned score per expert), skew (0: Zipf exponent of the experts'
+                    popularity), adapt_experts, adapt_router (all-linear reaches them), all false,
+                    names: router, gate_up, down, shared, shared_gate
+    feed_forward    moe where moe is given, else mlp; a dense first layer says `feed_forward: mlp`
     names           module paths: layer ("model.layers.{}."), embedding, positions, embedding_norm, final_norm, head
     norm_names      module names in a layer: attention, attention_post, mlp, mlp_post
     fields          numbers of the user's own, or arithmetic on other fields
@@ -66,7 +73,7 @@ pairs (query-key pairs attended) and logit_rows of the step.
     attention       heads, kv_heads (heads), head_dim, value_dim (head_dim), window (0: all); inputs queries, keys,
                     values; keeps a KV cache
     compute         elems*, flops*, vector_flops*, weights, state* (elements kept from step to step): anything else
-    self_attention, mlp
+    self_attention, mlp, moe
                     graphsim's own layers; keys as in the sections, which they override
 """
 

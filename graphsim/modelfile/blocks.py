@@ -227,6 +227,11 @@ def _mlp(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
 
 
+def _moe(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+    layer = sections.moe(_section(fields, setting, "moe"))
+    return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
+
+
 def _section(fields: Fields, setting: Setting, key: str) -> Overrides:
     """A node's own keys over those of the layer's section."""
     return Overrides(fields, *setting.layer.below(key).levels)
@@ -243,6 +248,7 @@ _READERS: dict[str, Callable[[Fields, Entry, Setting], custom.Node]] = {
     "attention": _attention,
     "self_attention": _self_attention,
     "mlp": _mlp,
+    "moe": _moe,
 }
 """What each kind of node reads from the file."""
 

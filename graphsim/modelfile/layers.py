@@ -76,8 +76,7 @@ class _Reader:
             block = read_block(name, layer, self.model, self.blocks, self.hidden)
             return block or _Nothing()
         mixer = sections.attention(layer.below("attention"), self.hidden)
-        feed_forward = sections.mlp(layer.below("mlp"))
-        return sections.block(layer, mixer, feed_forward)
+        return sections.block(layer, mixer, sections.feed_forward(layer))
 
     def finish(self) -> None:
         """Note blocks that no layer uses, and wrong fields even where no block needs them."""

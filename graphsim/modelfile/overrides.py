@@ -39,6 +39,10 @@ class Overrides:
         """A string, one of `choices` if given."""
         return str(self._level(key).text(key, default, choices))
 
+    def number(self, key: str, default: float, least: float, most: float) -> float:
+        """A number within bounds."""
+        return float(self._level(key).number(key, default, least=least, most=most))
+
     def below(self, key: str) -> Overrides:
         """A section within this one, at all levels."""
         return Overrides(*(level.mapping(key) for level in self.levels))

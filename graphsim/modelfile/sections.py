@@ -8,6 +8,7 @@ from graphsim.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.layers.base import Layer
 from graphsim.layers.block import Block, Branch, Residual
 from graphsim.layers.mlp import Mlp, MlpNames
+from graphsim.layers.moe import Moe, MoeNames
 from graphsim.layers.norm import VECTORS, NormLayer
 from graphsim.modelfile.overrides import Overrides
 
@@ -15,6 +16,7 @@ MOST_HEADS = 65_536
 MOST_WIDTH = 10_000_000
 MOST_TOKENS = 10**9
 MOST_VOCABULARY = 100_000_000
+FEED_FORWARDS = ("mlp", "moe")
 PLACEMENTS = ("pre", "post", "both")
 RESIDUALS = ("sequential", "parallel", "parallel_two_norms")
 
@@ -88,6 +90,53 @@ def mlp(section: Overrides) -> Mlp:
             fused=names.text("gate_up", usual.fused),
         ),
     )
+
+
+def feed_forward(layer: Overrides) -> Layer:
+    """The mixture of experts where the layer or the model gives one, the MLP otherwise or where it is asked for."""
+    usual = "moe" if "moe" in layer else "mlp"
+    kind = layer.text("feed_forward", usual, FEED_FORWARDS)
+    return moe(layer.below("moe")) if kind == "moe" else mlp(layer.below("mlp"))
+
+
+def moe(section: Overrides) -> Moe:
+    """A mixture of experts as the section describes it."""
+    experts = section.integer("experts", most=MOST_HEADS)
+    chosen = section.integer("experts_per_token", most=MOST_HEADS)
+    if chosen > experts:
+        section.problem("experts_per_token", f"exceeds experts = {experts}; allowed: 1 to {experts}")
+    names, usual = section.below("names"), MoeNames()
+    intermediate = section.integer("intermediate_size", most=MOST_WIDTH)
+    shared = section.integer("shared_experts", 0, least=0, most=MOST_HEADS) * intermediate
+    return Moe(
+        experts=experts,
+        chosen=min(chosen, experts),
+        intermediate=intermediate,
+        gated=section.flag("gated", True),
+        shared=_shared(section, section.integer("shared_intermediate_size", shared, least=0, most=MOST_WIDTH)),
+        shared_gate=section.flag("shared_gate", False),
+        correction=section.flag("correction", False),
+        router_bias=section.flag("router_bias", False),
+        bias=section.flag("bias", False),
+        skew=section.number("skew", 0.0, 0.0, 10.0),
+        adapt_experts=section.flag("adapt_experts", False),
+        adapt_router=section.flag("adapt_router", False),
+        names=MoeNames(
+            router=names.text("router", usual.router),
+            gate_up=names.text("gate_up", usual.gate_up),
+            down=names.text("down", usual.down),
+            shared_gate=names.text("shared_gate", usual.shared_gate),
+        ),
+    )
+
+
+def _shared(section: Overrides, width: int) -> Mlp | None:
+    """The MLP that all tokens pass; its modules lie below one path."""
+    path = section.below("names").text("shared", "mlp.shared_experts")
+    if not width:
+        return None
+    names = MlpNames(gate=f"{path}.gate_proj", up=f"{path}.up_proj", down=f"{path}.down_proj")
+    return Mlp(intermediate=width, gated=section.flag("gated", True), names=names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
