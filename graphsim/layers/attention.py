@@ -155,6 +155,7 @@ class SelfAttention(Layer):
             width=self.head_dim if per_head else heads * self.head_dim,
             vectors=self.norm_vectors * copies,
             local=per_head,
+            units=heads if per_head else 0,
             module=f"{scope.prefix}{module}",
         )
         name = scope.add(module.rsplit(".", 1)[-1], norm, [value])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
+from graphsim.ops.linear import limited
 from graphsim.units import Num
 
 
@@ -68,6 +69,7 @@ class Norm(Op):
     """Normalises `rows` rows of `width`; `vectors` learned vectors (RMSNorm 1, LayerNorm with bias 2, none 0).
 
     local: each row lies on one device when the value is cut (per-head norms of queries and keys)
+    units: the value is cut at most so many ways (heads); 0 = no limit
     """
 
     op_type: ClassVar[OpType] = OpType.NORM
@@ -76,6 +78,7 @@ class Norm(Op):
     width: Num
     vectors: Num = 1.0
     local: bool = False
+    units: Num = 0.0
     module: str = ""
 
     def work(self) -> Work:
@@ -105,7 +108,7 @@ class Norm(Op):
 
     def cut(self, ways: Num) -> Norm:
         """A share of the rows; every device keeps the learned vectors."""
-        return replace(self, rows=self.rows / ways)
+        return replace(self, rows=self.rows / limited(ways, self.units))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
