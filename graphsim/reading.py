@@ -106,6 +106,10 @@ class Fields:
         """The keys that the file gives here."""
         return [str(key) for key in self.data]
 
+    def is_idle(self, key: str) -> bool:
+        """Whether the file gives the key and nobody has asked for it yet."""
+        return key in self and key not in self._known
+
     def name(self, key: str) -> str:
         """The path of a key within the file: `attention.heads`."""
         return f"{self.path}.{key}" if self.path else key

@@ -11,6 +11,7 @@ from graphsim.loading import get_configs, list_models, load_model
 from graphsim.lora.config import LoraConfig
 
 SHIPPED = (
+    "gpt-oss-20b", "mixtral-8x7b", "qwen3-30b-a3b",
     "gemma-2-9b", "gpt-2", "llama-2-13b", "llama-2-70b", "llama-2-7b", "llama-3.1-405b", "llama-3.1-70b",
     "llama-3.1-8b", "llama-3.2-1b", "llama-3.2-3b", "mistral-7b", "phi-3-mini", "qwen2.5-72b", "qwen2.5-7b",
     "qwen3-32b", "qwen3-8b",

@@ -142,6 +142,58 @@ def test_each_attention_key_adds_its_own_weights(section, more):
     assert read(changed).num_parameters == read(GOOD).num_parameters + 4 * more
 
 
+MOE = GOOD.replace("mlp: {intermediate_size: 96}", "moe: {experts: 8, experts_per_token: 2, intermediate_size: 16}")
+
+
+def test_a_mixture_of_experts_replaces_the_mlp_but_where_the_mlp_is_asked_for():
+    router, experts, dense = 64 * 8, 8 * 3 * 64 * 16, 3 * 64 * 96
+    rest = read(GOOD).num_parameters - 4 * dense
+    assert read(MOE).num_parameters == rest + 4 * (router + experts)
+    mixed = MOE.replace("layers: 4", "layers: [{feed_forward: mlp}, {repeat: 2}, {moe: {experts: 4}}]")
+    mixed += "mlp: {intermediate_size: 96}\n"
+    assert read(mixed).num_parameters == rest + dense + 2 * (router + experts) + (router + experts) // 2
+
+
+@pytest.mark.parametrize(
+    ("key", "more"),
+    [
+        ("shared_experts: 2", 3 * 64 * 32),
+        ("shared_intermediate_size: 40", 3 * 64 * 40),
+        ("shared_experts: 1, shared_gate: true", 3 * 64 * 16 + 64),
+        ("correction: true", 8),
+        ("router_bias: true", 8),
+        ("bias: true", 8 * (2 * 16 + 64)),
+        ("gated: false", -8 * 64 * 16),
+        ("skew: 0.8", 0),
+    ],
+)
+def test_each_key_of_the_experts_adds_its_own_weights(key, more):
+    changed = MOE.replace("experts_per_token: 2", f"experts_per_token: 2, {key}")
+    assert read(changed).num_parameters == read(MOE).num_parameters + 4 * more
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("experts_per_token: 2", "experts_per_token: 9", r"moe\.experts_per_token = 9 exceeds experts = 8"),
+        ("experts_per_token: 2", "experts_per_toke: 2", "did you mean 'experts_per_token'"),
+        (
+            "layers: 4",
+            "layers: 4\nmlp: {intermediate_size: 96}",
+            "mlp is used by no layer; drop it, or use it",
+        ),
+        ("experts: 8", "experts: 0", r"moe\.experts = 0 is not allowed"),
+        ("intermediate_size: 16", "intermediate_size: 16, skew: -1", r"moe\.skew = -1 is not allowed"),
+        ("intermediate_size: 16", "intermediate_size: 16, skew: much", r"moe\.skew"),
+        ("intermediate_size: 16", "intermediate_size: 16, names: {gate: x}", r"moe\.names\.gate is not a known key"),
+        ("layers: 4", "layers: 4\nfeed_forward: moes", "feed_forward = 'moes' is not allowed; did you mean 'moe'"),
+    ],
+)
+def test_a_mistake_about_experts_is_named(old, new, message):
+    assert old in MOE
+    explain(MOE.replace(old, new), message)
+
+
 def test_fields_may_refer_to_each_other_and_be_overridden_by_a_group():
     model = read(BLOCK.replace("[{repeat: 3, block: own}]", "[{block: own}, {block: own, fields: {inner: 16}}]"))
     assert model.num_parameters == 2 * 100 * 64 + 64 + 2 * 64 * 128 + 2 * 64 * 16

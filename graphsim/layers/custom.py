@@ -81,6 +81,7 @@ class NormNode(Node):
     width: float
     rows: Expression | None = None
     local: bool = False
+    units: int = 0
     module: str = ""
 
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
@@ -91,6 +92,7 @@ class NormNode(Node):
             width=self.width,
             vectors=VECTORS[self.kind],
             local=self.local,
+            units=self.units,
             module=f"{scope.prefix}{self.module}",
         )
         return scope.add(self.name, norm, inputs)

@@ -14,6 +14,7 @@ from graphsim.modelfile.overrides import Overrides
 from graphsim.reading import Fields
 
 MOST_LAYERS = 10_000
+_HINTS = {"mlp": " (feed_forward: mlp)", "moe": " (feed_forward: moe)"}
 
 Levels = tuple[Fields, ...]
 
@@ -84,6 +85,9 @@ class _Reader:
             self.blocks.raw(name)
             if name not in self.used:
                 self.blocks.problems.append(f"blocks.{name} is used by no layer; name it in one or drop it")
+        for key in (key for key in ("attention", "mlp", "moe") if self.model.is_idle(key)):
+            self.model.raw(key)
+            self.model.problems.append(f"{key} is used by no layer; drop it, or use it{_HINTS.get(key, '')}")
         if self.used:
             sections.norms(Overrides(self.model))
             self.model.raw("residual")

@@ -113,7 +113,7 @@ def moe(section: Overrides) -> Moe:
         chosen=min(chosen, experts),
         intermediate=intermediate,
         gated=section.flag("gated", True),
-        shared=_shared(section, section.integer("shared_intermediate_size", shared, least=0, most=MOST_WIDTH)),
+        shared=_shared(section, names, section.integer("shared_intermediate_size", shared, least=0, most=MOST_WIDTH)),
         shared_gate=section.flag("shared_gate", False),
         correction=section.flag("correction", False),
         router_bias=section.flag("router_bias", False),
@@ -130,13 +130,13 @@ def moe(section: Overrides) -> Moe:
     )
 
 
-def _shared(section: Overrides, width: int) -> Mlp | None:
+def _shared(section: Overrides, names: Overrides, width: int) -> Mlp | None:
     """The MLP that all tokens pass; its modules lie below one path."""
-    path = section.below("names").text("shared", "mlp.shared_experts")
+    path = names.text("shared", "mlp.shared_experts")
     if not width:
         return None
-    names = MlpNames(gate=f"{path}.gate_proj", up=f"{path}.up_proj", down=f"{path}.down_proj")
-    return Mlp(intermediate=width, gated=section.flag("gated", True), names=names)
+    below = MlpNames(gate=f"{path}.gate_proj", up=f"{path}.up_proj", down=f"{path}.down_proj")
+    return Mlp(intermediate=width, gated=section.flag("gated", True), names=below)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
