@@ -18,6 +18,8 @@ from graphsim.ops import (
     AllReduce,
     AllToAll,
     Collective,
+    Compute,
+    Elementwise,
     Gemm,
     Input,
     Join,
@@ -152,8 +154,8 @@ class _Sharder:
         if isinstance(op, Norm) and not op.local:
             target = self.residual if arriving & {P, SEQ} else R
             return target, target
-        if arriving == {R, S}:
-            return None, S
+        if arriving == {R, S}:  # heads that all devices share stay whole; element by element, all are cut alike
+            return (S if isinstance(op, Elementwise | Compute | Join) and op.in_elems is not None else None), S
         if len(arriving) <= 1 and arriving <= {R, S}:
             return None, S if S in arriving else R
         if arriving == {SEQ}:
