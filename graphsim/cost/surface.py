@@ -120,34 +120,56 @@ class Layout:
     ridge: float = 0.003
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Pairs of points of which the second must not come out faster: surface(high) - surface(low) >= least.
+
+    least: minus the growth of the skeleton, log(skeleton(low) / skeleton(high))
+    weight: of a broken pair, as against one measurement
+    """
+
+    low: Mapping[str, Array]
+    high: Mapping[str, Array]
+    least: Array
+    weight: float = 10.0
+
+
+_MARGIN = 0.01
+"""Pairs this near to being broken stay under watch, lest they break again in every other round."""
+
+
 def fit_surface(
     layout: Layout,
     coordinates: Mapping[str, Array],
     target: Array,
+    *,
     weights: Array | None = None,
+    order: Order | None = None,
     rounds: int = 12,
 ) -> Surface:
     """The surface nearest to `target` (log measured over skeleton) by absolute deviations.
 
     Solves sum w |target - surface| + smooth·|second differences|² + ridge·|values|² by
-    reweighting; `rounds` of 1 gives plain least squares.
+    reweighting; `rounds` of 1 gives plain least squares. Pairs of `order` that the last round broke,
+    or nearly so, are added to the next one as measurements of no growth at all.
     """
     knots = {name: np.asarray(x, dtype=float) for name, x in layout.knots.items()}
     shapes = [tuple(len(knots[name]) for name in term) for term in layout.terms]
     offsets = np.concatenate([[0], np.cumsum([int(np.prod(shape)) for shape in shapes])])
-    index, value = [], []
-    for term, offset in zip(layout.terms, offsets[:-1], strict=True):
-        for place, share in _corners([knots[n] for n in term], [coordinates[n] for n in term]):
-            index.append(np.broadcast_to(place + offset, target.shape))
-            value.append(np.broadcast_to(share, target.shape))
-    rows, design = np.stack(index, axis=1), np.stack(value, axis=1)
     size = int(offsets[-1])
+    rows, design = _design(layout, knots, offsets, coordinates, target.shape)
     penalty = _penalty(shapes, offsets, layout.smooth, layout.ridge)
+    pairs = _pairs(layout, knots, offsets, order) if order else None
     base = np.ones(target.shape) if weights is None else np.asarray(weights, dtype=float)
     solution: Array = np.zeros(size)
     w: Array = base
-    for _ in range(rounds):
+    for number in range(rounds):
         matrix, right = _normal_equations(rows, design, target, w, size)
+        if order and pairs and number:
+            broken = (solution[pairs[0]] * pairs[1]).sum(axis=1) < order.least + _MARGIN
+            push = np.full(int(broken.sum()), order.weight)
+            more = _normal_equations(pairs[0][broken], pairs[1][broken], order.least[broken], push, size)
+            matrix, right = matrix + more[0], right + more[1]
         solution = np.asarray(np.linalg.solve(matrix + penalty, right), dtype=float)
         residual = np.abs(target - (solution[rows] * design).sum(axis=1))
         w = base * 0.05 / np.maximum(residual, 0.01)
@@ -159,15 +181,45 @@ def fit_surface(
     )
 
 
+def _design(
+    layout: Layout,
+    knots: Mapping[str, Array],
+    offsets: Indices,
+    coordinates: Mapping[str, Array],
+    shape: tuple[int, ...],
+) -> tuple[Indices, Array]:
+    """For each point, the cells that its value is made of, and their weights."""
+    index, value = [], []
+    for term, offset in zip(layout.terms, offsets[:-1], strict=True):
+        for place, share in _corners([knots[n] for n in term], [coordinates[n] for n in term]):
+            index.append(np.broadcast_to(place + offset, shape))
+            value.append(np.broadcast_to(share, shape))
+    return np.stack(index, axis=1), np.stack(value, axis=1)
+
+
+def _pairs(layout: Layout, knots: Mapping[str, Array], offsets: Indices, order: Order) -> tuple[Indices, Array]:
+    low = _design(layout, knots, offsets, order.low, order.least.shape)
+    high = _design(layout, knots, offsets, order.high, order.least.shape)
+    return np.concatenate([high[0], low[0]], axis=1), np.concatenate([high[1], -low[1]], axis=1)
+
+
 def _normal_equations(rows: Indices, design: Array, target: Array, weights: Array, size: int) -> tuple[Array, Array]:
     """Both sides of the normal equations, from the few cells that each measurement touches."""
     weighted = design * weights[:, None]
     right = np.bincount(rows.ravel(), (weighted * target[:, None]).ravel(), minlength=size)
     matrix: Array = np.zeros(size * size)
-    for i in range(rows.shape[1]):
-        cell = rows[:, i, None] * size + rows
-        matrix += np.bincount(cell.ravel(), (weighted[:, i, None] * design).ravel(), minlength=size * size)
-    return matrix.reshape(size, size), right.astype(float)
+    above, beside = np.triu_indices(rows.shape[1], 1)
+    block = max(1, 2_000_000 // max(1, len(above)))
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
+        cells = rows[part][:, above] * size + rows[part][:, beside]
+        products = weighted[part][:, above] * design[part][:, beside]
+        matrix += np.bincount(cells.ravel(), products.ravel(), minlength=size * size)
+    square = matrix.reshape(size, size)
+    diagonal = np.bincount(rows.ravel(), (weighted * design).ravel(), minlength=size)
+    square = square + square.T
+    square[np.diag_indices(size)] += diagonal
+    return square, right.astype(float)
 
 
 def _penalty(shapes: Sequence[tuple[int, ...]], offsets: Indices, smooth: float, ridge: float) -> Array:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from graphsim.cost.surface import Layout, Surface, fit_constants, fit_surface
+from graphsim.cost.surface import Layout, Order, Surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError
 
 
@@ -64,3 +64,14 @@ def test_constants_of_a_law_are_recovered_from_noisy_points():
     target = np.log(2.0 * x + 30.0) + random.normal(0, 0.02, x.size)
     found = fit_constants(lambda c: c["a"] * x + c["b"], {"a": 1.0, "b": 10.0}, target, hold=1e-4)
     assert found["a"] == pytest.approx(2.0, rel=0.02) and found["b"] == pytest.approx(30.0, rel=0.02)
+
+
+def test_ordered_pairs_do_not_come_out_falling_where_the_data_falls(points):
+    layout = Layout(knots={"x": np.arange(0.0, 10.1), "y": [0.0, 6.0]}, terms=[("x", "y")], smooth=0.01)
+    falling = -0.1 * points["x"]
+    low = {"x": np.linspace(0, 9, 200), "y": np.full(200, 3.0)}
+    high = {"x": low["x"] + 1.0, "y": low["y"]}
+    order = Order(low=low, high=high, least=np.zeros(200), weight=1e4)
+    free, bound = fit_surface(layout, points, falling), fit_surface(layout, points, falling, order=order)
+    assert (free(high) - free(low)).max() < -0.05
+    assert (bound(high) - bound(low)).min() > -0.02

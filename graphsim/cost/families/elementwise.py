@@ -42,11 +42,16 @@ class ElementwiseShape:
 def traffic_s(c: Mapping[str, float], hardware: Hardware, moved_bytes: Num) -> Num:
     """Traffic time: `dram` times the datasheet's where the data misses the cache, `cache` times where it hits.
 
-    The miss share is x/(1+x) with x = (bytes / (cache_fit · cache))^cache_edge.
+    The miss share is x/(1+x) with x = (bytes / (cache_fit · cache))^cache_edge. `cache` may exceed
+    `dram`, since small transfers do not fill the memory's pipeline; the edge is then kept so wide that more bytes
+    never take less time.
     """
-    fill = (moved_bytes / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"])) ** np.minimum(c["cache_edge"], 12.0)
+    hit, miss_cost = np.minimum(c["cache"], 3.0 * c["dram"]), c["dram"]
+    widest = (hit + miss_cost) / np.maximum(hit - miss_cost, 1e-3)
+    edge = np.minimum(np.minimum(c["cache_edge"], 12.0), widest)
+    fill = (moved_bytes / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"])) ** edge
     miss = fill / (1.0 + fill)
-    slower: Num = c["dram"] * miss + c["cache"] * (1.0 - miss)
+    slower: Num = miss_cost * miss + hit * (1.0 - miss)
     return moved_bytes / hardware.memory_bytes_per_s * slower
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
-from graphsim.cost.surface import Array, Layout, as_surface, fit_constants, fit_surface
+from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -197,16 +197,17 @@ def _coordinates(hardware: Hardware, shape: GemmShape) -> dict[str, Num]:
     }  # fmt: skip
 
 
-_COARSE = [5, 7, 9, 11, 13, 15, 16]
+_COARSE = [5, 6.5, 8, 9.5, 11, 12.5, 14, 16]
 LAYOUT = Layout(
     knots={
-        "m": [0, 2, 4, 5, 6, 7, 8, 8.5, 9, 9.5, 10, 10.5, 11, 11.5, 12, 13, 14, 15],
-        "n": np.arange(5.0, 17.1, 0.75).tolist(), "k": np.arange(5.0, 17.1, 0.75).tolist(),
-        "m coarse": [0, 4, 6, 8, 10, 12, 15], "n coarse": _COARSE, "k coarse": _COARSE,
-        "waves": np.arange(-12.0, 13.0, 1.0).tolist(), "cached": np.arange(-14.0, 9.0, 0.75).tolist(),
+        "m": [0, 1, 2, 4, 5, 6, 7, 8, 8.5, 9, 9.5, 10, 10.5, 11, 11.5, 12, 13, 14, 15],
+        "n": np.arange(5.0, 17.1).tolist(), "k": np.arange(5.0, 17.1).tolist(),
+        "m coarse": [0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15], "n coarse": _COARSE, "k coarse": _COARSE,
+        "waves": [*range(-12, -2), *np.arange(-2.0, 4.0, 0.5).tolist(), *range(4, 13)],
+        "cached": np.arange(-13.0, 9.1, 1.0).tolist(),
     },
-    terms=[("m", "n"), ("m", "k"), ("n", "k"), ("k", "waves"), ("m", "cached"), ("m coarse", "n coarse", "k coarse")],
-    smooth=0.7,
+    terms=[("m", "n"), ("k", "waves"), ("m", "cached"), ("n", "cached"), ("m coarse", "n coarse", "k coarse")],
+    smooth=1.0,
 )  # fmt: skip
 """Coordinates are log2 of the tokens, of n and k, of 128 × 128 tiles per core, and of bytes over cache size."""
 
@@ -269,5 +270,26 @@ def _fit_one(shape: GemmShape, hardware: Hardware, measured_s: Array, start: dic
         lambda c: np.asarray(_skeleton(c, hardware, some)), start, np.log(measured_s[every]), hold=3e-4, rounds=40
     )
     target = np.log(measured_s / _skeleton(constants, hardware, shape))
-    coordinates = {key: np.asarray(value) for key, value in _coordinates(hardware, shape).items()}
-    return {"constants": constants, "surface": fit_surface(LAYOUT, coordinates, target, rounds=6).to_json()}
+    order = _order(constants, hardware, shape.dtype)
+    surface = fit_surface(LAYOUT, _arrays(hardware, shape), target, order=order, rounds=8)
+    return {"constants": constants, "surface": surface.to_json()}
+
+
+def _arrays(hardware: Hardware, shape: GemmShape) -> dict[str, Array]:
+    return {key: np.asarray(value, dtype=float) for key, value in _coordinates(hardware, shape).items()}
+
+
+def _order(constants: Mapping[str, float], hardware: Hardware, dtype: str) -> Order:
+    """Pairs of products, the second up to four times as large in one dimension, from tiny to 2²⁰ rows."""
+    random = np.random.default_rng(0)
+    bits = random.uniform((0.0, 5.0, 5.0), (20.0, 17.0, 17.0), (12_000, 3))
+    more = np.where(
+        np.arange(3) == random.integers(0, 3, (len(bits), 1)), random.uniform(0.3, 2.0, (len(bits), 1)), 0.0
+    )
+    grain = np.array([4.0, 64.0, 128.0]) if dtype == "fp8_block" else np.array([1.0, 8.0, 8.0])
+    low, high = (
+        GemmShape(m=sides[:, 0], n=sides[:, 1], k=sides[:, 2], dtype=dtype, eager=True)
+        for sides in (np.ceil(2.0**exponents / grain) * grain for exponents in (bits, bits + more))
+    )
+    growth = np.log(_skeleton(constants, hardware, high) / _skeleton(constants, hardware, low))
+    return Order(low=_arrays(hardware, low), high=_arrays(hardware, high), least=-growth)
