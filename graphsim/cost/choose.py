@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphsim.cost.base import CostModel
+from graphsim.cost.calibrated import calibrated
 from graphsim.cost.roofline import roofline
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -15,6 +16,8 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostM
     """
     if callable(cost):
         return cost, getattr(cost, "__name__", "custom")
+    if cost == "calibrated":
+        return calibrated(hardware)
     if cost in (None, "roofline"):
         return roofline, "roofline"
-    raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['roofline'])}")
+    raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['calibrated', 'roofline'])}")

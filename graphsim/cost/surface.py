@@ -42,9 +42,15 @@ class Surface:
 
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
         """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
+        places: dict[str, tuple[Any, Any]] = {}
         total: Num = 0.0
         for term in self.terms:
-            total = total + _interpolate(term, [coordinates[name] for name in term.axes])
+            for name, knots in zip(term.axes, term.knots, strict=True):
+                if name not in places:
+                    places[name] = _place(coordinates[name], knots)
+            flat = term.values.ravel()
+            for index, weight in _corners(term.knots, [places[name] for name in term.axes]):
+                total = total + flat[index] * weight
         return total
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -80,30 +86,18 @@ def as_surface(data: Surface | Sequence[Mapping[str, Any]]) -> Surface:
 
 def _place(x: Num, knots: Array) -> tuple[Any, Any]:
     """Index of the knot on the left and the way to the next one (0 to 1), clamped to the table."""
-    inside = np.clip(x, knots[0], knots[-1])
-    left = np.clip(np.searchsorted(knots, inside, side="right") - 1, 0, len(knots) - 2)
-    return left, (inside - knots[left]) / (knots[left + 1] - knots[left])
+    left = knots[1:-1].searchsorted(x, side="right")
+    start = knots[left]
+    return left, np.minimum(np.maximum((x - start) / (knots[left + 1] - start), 0.0), 1.0)
 
 
-def _corners(knots: Sequence[Array], coordinates: Sequence[Num]) -> list[tuple[Any, Any]]:
+def _corners(knots: Sequence[Array], places: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """Flat index and weight of each corner of the cell that holds the point."""
     corners: list[tuple[Any, Any]] = [(0, 1.0)]
-    for axis, x in zip(knots, coordinates, strict=True):
-        left, way = _place(x, axis)
-        corners = [
-            (index * len(axis) + left + step, weight * (way if step else 1.0 - way))
-            for index, weight in corners
-            for step in (0, 1)
-        ]
+    for axis, (left, way) in zip(knots, places, strict=True):
+        sides = ((left, 1.0 - way), (left + 1, way))
+        corners = [(index * len(axis) + side, weight * share) for index, weight in corners for side, share in sides]
     return corners
-
-
-def _interpolate(term: Term, coordinates: Sequence[Num]) -> Num:
-    flat = term.values.ravel()
-    total: Any = 0.0
-    for index, weight in _corners(term.knots, coordinates):
-        total = total + flat[index] * weight
-    return total  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +185,8 @@ def _design(
     """For each point, the cells that its value is made of, and their weights."""
     index, value = [], []
     for term, offset in zip(layout.terms, offsets[:-1], strict=True):
-        for place, share in _corners([knots[n] for n in term], [coordinates[n] for n in term]):
+        axes = [knots[name] for name in term]
+        for place, share in _corners(axes, [_place(coordinates[n], x) for n, x in zip(term, axes, strict=True)]):
             index.append(np.broadcast_to(place + offset, shape))
             value.append(np.broadcast_to(share, shape))
     return np.stack(index, axis=1), np.stack(value, axis=1)

@@ -14,7 +14,7 @@ DU-09799; split-k as in CUTLASS, `media/docs/efficient_gemm.md`; the surface is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ TILES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256,
 
 SPLITS = (1, 2, 4, 8, 16)
 """Split-k factors; only tiles up to 128 × 128 are split."""
+
+_CHOICES = [(float(a), float(b), float(s)) for a, b in TILES for s in SPLITS if s == 1 or a * b <= 16384]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,7 @@ FORMATS: dict[str, Format] = {
     "mxfp4": Format(peaks=("fp4", "fp8", "bf16"), x_bytes=0.53125, w_bytes=0.53125, quantised=True, like="nvfp4"),
     "int8_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=1, like="bfloat16"),
     "int4_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.515625, like="bfloat16"),
+    "nf4": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.5625, like="bfloat16"),
     "w4a16_mxfp4": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.53125, like="bfloat16"),
 }
 """Formats by name. Block scales count into the bytes: nvfp4 one byte per 16, mxfp4 one per 32, int4 two per 128."""
@@ -138,25 +141,31 @@ def _kernel(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num
     form, clock = format_of(shape.dtype)[1], hardware.clock_hz
     per_flop = c["compute"] * hardware.cores / peak_of(hardware, form)
     whole = c["wave"] / (1.0 + c["wave"])
-    depths = [np.ceil(shape.k / split / 64.0) * 64.0 for split in SPLITS]
     best: Num = np.inf
-    for rows, columns in TILES:
-        area = float(rows * columns)
+    for rows, columns, split in _choices(shape):
+        area = rows * columns
         tiles = np.ceil(shape.m / rows) * np.ceil(shape.n / columns)
         flop_s = 2.0 * area * per_flop * (1.0 + c["small_tile"] * 16384.0 / area)
         load_s = (rows * form.x_bytes + columns * form.w_bytes) / (clock * c["load_bytes_per_clock"])
-        step_s = np.maximum(flop_s, load_s)
-        for split, depth in zip(SPLITS, depths, strict=True):
-            if split > 1 and area > 16384.0:
-                break
-            share = tiles * (split / hardware.cores)
-            waves = np.maximum(share * (1.0 - whole) + np.ceil(share) * whole, 1.0)
-            time = waves * (depth * step_s + area * c["epilogue_clocks"] / clock) + depth * (c["step_clocks"] / clock)
-            if split > 1:
-                partial_bytes = c["split_bytes"] * area * split
-                time = time + c["split_clocks"] / clock + tiles * (partial_bytes / hardware.memory_bytes_per_s)
-            best = np.minimum(best, time)
+        depth = np.ceil(shape.k / (64.0 * split)) * 64.0
+        share = tiles * (split / hardware.cores)
+        waves = np.maximum(share * (1.0 - whole) + np.ceil(share) * whole, 1.0)
+        time = waves * (depth * np.maximum(flop_s, load_s) + area * c["epilogue_clocks"] / clock)
+        partial_bytes = c["split_bytes"] * area * split
+        joining = c["split_clocks"] / clock + tiles * (partial_bytes / hardware.memory_bytes_per_s)
+        time = time + depth * (c["step_clocks"] / clock) + np.where(split > 1.0, joining, 0.0)
+        best = np.minimum(best, time if np.ndim(split) == 0 else np.min(time, axis=0))
     return best
+
+
+def _choices(shape: GemmShape) -> Iterator[tuple[Any, Any, Any]]:
+    """Tiles and splits one by one for many products, or all at once along a first axis for a few."""
+    scenarios = np.broadcast(shape.m, shape.n, shape.k)
+    if scenarios.size > 256:
+        yield from _CHOICES
+        return
+    column = np.array(_CHOICES).T.reshape(3, -1, *[1] * scenarios.ndim)
+    yield column[0], column[1], column[2]
 
 
 def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:

@@ -1,0 +1,136 @@
+"""Pricing graph operations from fitted constants: the device's own, or its generation's scaled by datasheet.
+
+Products, adapters included, go to the GEMM family, byte-moving operations to the element-wise one. What no
+family has measured keeps its roofline, stretched by what the device's products fall short of it:
+
+    t = launch + max(compute · flops / peak, dram · bytes / bandwidth, message / link)
+
+Launches are those of kernels inside a captured graph, as the measurements were taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from graphsim.calibration.store import basis
+from graphsim.cost.base import Cost, CostModel
+from graphsim.cost.families import elementwise, gemm
+from graphsim.cost.families.elementwise import ElementwiseShape
+from graphsim.cost.families.gemm import GemmShape
+from graphsim.cost.roofline import roofline
+from graphsim.hardware import Hardware
+from graphsim.ops import (
+    Activation,
+    Add,
+    Elementwise,
+    Embedding,
+    Gemm,
+    KvCache,
+    LoraAdd,
+    LoraGemm,
+    Norm,
+    Op,
+    Rope,
+    Sample,
+    TakeRows,
+)
+from graphsim.ops.experts import ExpertGemm
+from graphsim.units import Num
+
+FORMATS = {
+    "fp32": "float32", "bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "int8": "int8",
+    "nvfp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "int4": "int4_wo", "nf4": "nf4", "nf4_dq": "nf4",
+}  # fmt: skip
+"""The GEMM family's name of each weight format; those that are widened to the activations' are weight-only."""
+
+BYTE_MOVERS = (Elementwise, Activation, Add, Norm, Rope, TakeRows, Sample, Embedding, KvCache, LoraAdd)
+
+Handler = Callable[[Op, Hardware, Mapping[str, Mapping[str, Any]]], Cost]
+
+
+def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
+    """A cost model for one device and what it rests on: `calibrated`, `scaled from …`, or `roofline`.
+
+    Products of sizes that it has priced before are remembered: prefill, decode and every layer share them.
+    """
+    found = {family: basis(hardware, family) for family in ("gemm", "elementwise")}
+    if found["gemm"].parameters is None:
+        return roofline, "roofline"
+    parameters: dict[str, Mapping[str, Any]] = {name: entry.parameters or {} for name, entry in found.items()}
+    known: dict[tuple[Any, ...], Cost] = {}
+
+    def price(op: Op, device: Hardware) -> Cost:
+        if not isinstance(op, Gemm) or isinstance(op, ExpertGemm):
+            return _price(op, device, parameters)
+        sizes = (op.m, op.n, op.k, getattr(op, "adapters", 1.0))
+        if device is not hardware or sum(np.size(size) for size in sizes) > 4096:
+            return _price(op, device, parameters)
+        key = (op.weights.name, type(op), *(_key(size) for size in sizes))
+        if key not in known:
+            known[key] = _price(op, device, parameters)
+        return known[key]
+
+    return price, found["gemm"].origin
+
+
+def _key(size: Num) -> Any:
+    return (size.shape, size.tobytes()) if isinstance(size, np.ndarray) else size
+
+
+def _price(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
+    if isinstance(op, ExpertGemm):
+        return _stretched(op, hardware, parameters)
+    if isinstance(op, Gemm):
+        return _gemm(op, hardware, parameters)
+    if isinstance(op, BYTE_MOVERS):
+        return _bytes(op, hardware, parameters)
+    return _stretched(op, hardware, parameters)
+
+
+def _constants(parameters: Mapping[str, Mapping[str, Any]]) -> Mapping[str, float]:
+    entry: Mapping[str, float] = parameters["gemm"].get("bfloat16", {}).get("constants", gemm.START)
+    return entry
+
+
+def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware, live: Num) -> Num:
+    return np.where(live, _constants(parameters)["launch_clocks"] / hardware.clock_hz, 0.0)[()]
+
+
+def _gemm(op: Gemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
+    """The family's latency; every adapter beyond the first brings its weights' traffic."""
+    base, work = roofline(op, hardware), op.work()
+    shape = GemmShape(m=op.m, n=op.n, k=op.k, dtype=FORMATS.get(op.weights.name, "bfloat16"))
+    total = gemm.latency_s(parameters["gemm"], hardware, shape)
+    if isinstance(op, LoraGemm):
+        others = np.maximum(work.weight_bytes - op.n * op.k * op.weights.bytes, 0.0)
+        total = total + _constants(parameters)["dram"] * others / hardware.memory_bytes_per_s
+    return _split(base, total, _launch_s(parameters, hardware, total > 0))
+
+
+def _bytes(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
+    base, moved = roofline(op, hardware), op.work().memory_bytes
+    total = elementwise.latency_s(parameters["elementwise"], hardware, ElementwiseShape(moved_bytes=moved))
+    return _split(base, np.maximum(total, base.compute_s), _launch_s(parameters, hardware, moved > 0))
+
+
+def _stretched(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
+    base, c = roofline(op, hardware), _constants(parameters)
+    busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
+    busy = np.maximum(busy, base.busy_s)
+    launch_s = np.where(base.launch_s > 0, _launch_s(parameters, hardware, busy > 0), 0.0)[()]
+    return _split(base, busy + launch_s, launch_s)
+
+
+def _split(base: Cost, total: Num, launch_s: Num) -> Cost:
+    """The same parts as the roofline's, another total."""
+    launch_s = np.minimum(launch_s, total)
+    return Cost(
+        busy_s=total - launch_s,
+        compute_s=base.compute_s,
+        memory_s=base.memory_s,
+        network_s=base.network_s,
+        launch_s=launch_s,
+    )

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+import graphsim as gs
+from graphsim.cost.calibrated import FORMATS, calibrated
+from graphsim.cost.families.gemm import format_of
+from graphsim.cost.kernels import predict_kernels
+from graphsim.cost.roofline import roofline
+from graphsim.hardware import load_hardware
+from graphsim.ops import Activation, AllReduce, Attention, Gemm, LoraA, Norm
+from graphsim.precision import FORMATS as STORAGE
+from graphsim.precision import load_precision
+
+
+@pytest.fixture(scope="module")
+def device():
+    return load_hardware("h100-sxm")
+
+
+@pytest.fixture(scope="module")
+def price(device):
+    return calibrated(device)[0]
+
+
+def test_a_product_in_a_graph_costs_what_the_kernel_costs(device, price):
+    import pandas as pd
+
+    rows = pd.DataFrame({"op": "gemm", "dtype": "bfloat16", "m": [3, 700], "n": 6144, "k": 4096})
+    found = price(Gemm(m=np.array([3.0, 700.0]), n=6144.0, k=4096.0), device).latency_s
+    assert found * 1e6 == pytest.approx(predict_kernels(rows, device).to_numpy(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        Gemm(m=64.0, n=4096.0, k=4096.0),
+        LoraA(m=64.0, n=16.0, k=4096.0, adapters=4.0),
+        Norm(rows=64.0, width=4096.0),
+        Activation(elems=1e7),
+        AllReduce(elems=1e6, group=4.0),
+        Attention(sequences=4.0, query_tokens=4.0, kv_tokens=4096.0, pairs=4096.0, heads=32.0, kv_heads=8.0,
+                  head_dim=128.0, value_dim=128.0, decode=True),
+    ],
+)  # fmt: skip
+def test_parts_stay_those_of_the_roofline_and_the_total_is_no_less(device, price, op):
+    found, bare = price(op, device), roofline(op, device)
+    assert (found.compute_s, found.memory_s, found.network_s) == (bare.compute_s, bare.memory_s, bare.network_s)
+    assert found.latency_s >= bare.compute_s and found.busy_s >= 0 and found.launch_s > 0
+
+
+def test_more_adapters_read_more_weights(device, price):
+    one, many = (price(LoraA(m=64.0, n=16.0, k=8192.0, adapters=a), device).latency_s for a in (1.0, 32.0))
+    assert many - one >= 31 * 16 * 8192 * 2 / device.memory_bytes_per_s
+
+
+def test_no_rank_takes_no_time(device, price):
+    assert price(LoraA(m=64.0, n=0.0, k=4096.0), device).latency_s == 0
+
+
+def test_every_storage_format_has_a_kernel():
+    assert set(FORMATS) == set(STORAGE)
+    assert all(format_of(name) for name in FORMATS.values())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8", "int4"])
+def test_an_estimate_says_what_its_prices_rest_on(precision):
+    def estimate(hardware):
+        return gs.simulate("llama-3.1-8b", hardware, precision=load_precision(precision), cost="calibrated")
+
+    assert estimate("h100-sxm").cost_model == "calibrated"
+    assert estimate("h200-sxm").cost_model == "scaled from h100-sxm (hopper)"
+    assert estimate("tpu-v5e").cost_model == "roofline" if precision == "bf16" else True
+
+
+def test_many_scenarios_cost_what_each_costs_alone():
+    batch = np.array([1, 7, 64])
+    together = gs.simulate("llama-3.1-8b", "h100-sxm", batch=batch, cost="calibrated")
+    alone = [gs.simulate("llama-3.1-8b", "h100-sxm", batch=int(b), cost="calibrated").ttft_s for b in batch]
+    assert together.ttft_s == pytest.approx(np.ravel(alone), rel=1e-9)
