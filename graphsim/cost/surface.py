@@ -147,7 +147,7 @@ def fit_surface(
     reweighting; `rounds` of 1 gives plain least squares. Pairs of `order` that the last round broke,
     or nearly so, are added to the next one as measurements of no growth at all.
     """
-    knots = {name: np.asarray(x, dtype=float) for name, x in layout.knots.items()}
+    knots = {name: _measured(np.asarray(x, dtype=float), coordinates.get(name)) for name, x in layout.knots.items()}
     shapes = [tuple(len(knots[name]) for name in term) for term in layout.terms]
     offsets = np.concatenate([[0], np.cumsum([int(np.prod(shape)) for shape in shapes])])
     size = int(offsets[-1])
@@ -173,6 +173,15 @@ def fit_surface(
             for term, shape, a, b in zip(layout.terms, shapes, offsets[:-1], offsets[1:], strict=True)
         )
     )
+
+
+def _measured(knots: Array, points: Array | None) -> Array:
+    """The knots that the points reach, so that nothing is made up beyond them; two at least."""
+    if points is None or not points.size:
+        return knots
+    first = min(int(np.searchsorted(knots, points.min(), side="right")) - 1, len(knots) - 2)
+    last = max(int(np.searchsorted(knots, points.max(), side="left")), first + 1, 1)
+    return knots[max(first, 0) : last + 1]
 
 
 def _design(

@@ -40,6 +40,14 @@ def test_beyond_its_knots_a_surface_is_constant(surface):
     assert surface({"x": -1e6, "y": 3.0}) == surface({"x": 0.0, "y": 3.0})
 
 
+def test_knots_that_no_measurement_reaches_are_left_out():
+    layout = Layout(knots={"x": np.arange(0.0, 20.0)}, terms=[("x",)])
+    x = np.linspace(4.2, 9.7, 300)
+    found = fit_surface(layout, {"x": x}, 0.1 * x)
+    assert found.terms[0].knots[0].tolist() == [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
+    assert found({"x": 1e9}) == found({"x": 10.0}) < 1.1
+
+
 def test_one_number_gives_what_the_array_gives(surface):
     x = np.linspace(-1, 11, 50)
     assert np.array_equal(surface({"x": x, "y": 2.5}), [surface({"x": float(v), "y": 2.5}) for v in x])
