@@ -10,7 +10,10 @@ from graphsim.errors import ConfigError
 from graphsim.layers.base import Layer, parameters_of
 from graphsim.layers.ends import Head, Stem
 from graphsim.precision import Precision
-from graphsim.units import Num
+from graphsim.units import Num, checked_number, short
+
+MOST_DEVICES = 10**6
+"""Largest degree of parallelism that is taken for a meaningful number."""
 
 if TYPE_CHECKING:
     from graphsim.lora.config import LoraConfig
@@ -93,21 +96,22 @@ class Parallelism:
     micro_batches: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError unless every degree is a whole number of at least 1."""
+        """Raise ConfigError unless every degree is a whole number of at least 1.
+
+        pp, micro_batches and whether there is sequence parallelism shape the graph: the same for all scenarios.
+        """
         import numpy as np
 
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "micro_batches" else 1
-            try:
-                array = np.asarray(value, dtype=float)
-            except (TypeError, ValueError):
-                raise ConfigError(f"parallelism.{field.name} = {value!r} is not a whole number") from None
-            if not (np.all(np.isfinite(array)) and np.all(array >= least) and np.all(array == np.floor(array))):
-                raise ConfigError(
-                    f"parallelism.{field.name} = {value} is not allowed; expected whole numbers from {least}"
-                )
-        if np.any((np.asarray(self.sp) != 1) & (np.asarray(self.sp) != np.asarray(self.tp))):
-            raise ConfigError(f"parallelism.sp = {self.sp} is not allowed with tp = {self.tp}; expected 1 or tp")
+            least, one = 0 if field.name == "micro_batches" else 1, field.name in ("pp", "micro_batches")
+            value = checked_number(f"parallelism.{field.name}", getattr(self, field.name), least, MOST_DEVICES, one=one)
+            object.__setattr__(self, field.name, value)
+        alike = np.ndim(self.sp) == 0 or np.ndim(self.tp) == 0 or np.shape(self.sp) == np.shape(self.tp)
+        if not (np.all(np.equal(self.sp, 1)) or (alike and np.all(np.equal(self.sp, self.tp)))):
+            raise ConfigError(
+                f"parallelism.sp = {short(self.sp)} is not allowed with tp = {short(self.tp)}; "
+                "expected 1, or tp in every scenario"
+            )
 
         smaller = np.minimum(np.asarray(self.tp), np.asarray(self.ep))
         if np.any(np.maximum(np.asarray(self.tp), np.asarray(self.ep)) % smaller):

@@ -13,6 +13,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from graphsim.errors import GraphError
 from graphsim.ops import Repeat
 from graphsim.ops.structure import last_node
 from graphsim.schedule import DATA, State, Transfer, apply, forward, initial_state, latest, power, transfer
@@ -41,6 +42,8 @@ def schedule(graph: nx.DiGraph) -> nx.DiGraph:
 
     The graph itself carries `latency_s`, the end of the last operation. One-time nodes get no times.
     """
+    if not len(graph):
+        raise GraphError("the graph has no nodes, so nothing can be scheduled")
     out = _copy(graph)
     start = initial_state(out)
     end = forward(out, start)

@@ -14,7 +14,7 @@ from graphsim.config import ModelConfig, Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.cost.base import annotate as annotate_with
 from graphsim.cost.choose import choose_cost
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, GraphError
 from graphsim.graph import unroll
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.loading import load_model
@@ -25,8 +25,8 @@ from graphsim.precision import Precision, load_precision
 from graphsim.program import Deployment, check_cut
 from graphsim.result import Estimate, PhaseEstimate
 from graphsim.run import Requests, Run
-from graphsim.scenarios import count
-from graphsim.units import Num
+from graphsim.scenarios import count, scenarios_in
+from graphsim.units import Num, short
 from graphsim.workload import prefill
 
 ModelRef = str | Path | Mapping[str, Any] | ModelConfig
@@ -43,9 +43,9 @@ def deployment_of(
     config = load_model(model)
     lora = config.lora_config if lora is None else lora
     if lora is not None and not isinstance(lora, LoraConfig):
-        raise ConfigError(f"lora = {lora!r} is not a LoraConfig")
+        raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
     if parallelism is not None and not isinstance(parallelism, Parallelism):
-        raise ConfigError(f"parallelism = {parallelism!r} is not a Parallelism")
+        raise ConfigError(f"parallelism = {short(parallelism)} is not a Parallelism")
     deployment = Deployment(
         model=config,
         parallelism=parallelism or Parallelism(),
@@ -76,13 +76,15 @@ def build_graph(
     """
     deployment = deployment_of(model, parallelism, lora, precision)
     batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
+    scenarios_in(deployment, (batch, input_tokens))
     if phase == "prefill":
         graph = deployment.prefill(batch, input_tokens, deployment.micro_batches(batch))
     elif phase == "decode":
         context = input_tokens if context_tokens is None else count("context_tokens", context_tokens, least=0)
+        scenarios_in(deployment, (batch, context))
         graph = deployment.decode(batch, context, deployment.micro_batches(batch))
     else:
-        raise ConfigError(f"phase = {phase!r} is not known; allowed: prefill, decode")
+        raise ConfigError(f"phase = {short(phase)} is not known; allowed: prefill, decode")
     return unroll(graph) if expand else graph
 
 
@@ -113,6 +115,7 @@ def simulate(
 def estimate_of(run: Run, cost_model: str) -> Estimate:
     """The estimate of a run whose prices come from the named cost model."""
     deployment, requests = run.deployment, run.requests
+    scenarios_in(requests, deployment, run.hardware)
     ttft_s, generation_s = run.ttft_s(), run.generation_s()
     further = np.maximum(requests.output_tokens - 1.0, 1.0)
     latency_s = ttft_s + np.where(requests.output_tokens > 1, generation_s, 0.0)[()]
@@ -150,6 +153,8 @@ def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | N
 
     cost: `calibrated`, `roofline` or a function; the device's best by default
     """
+    if not isinstance(graph, nx.DiGraph):
+        raise GraphError(f"graph = {short(graph)} is not a networkx.DiGraph; build_graph makes one")
     device = load_hardware(hardware)
     return annotate_with(graph, device, choose_cost(cost, device)[0])
 
@@ -157,6 +162,11 @@ def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | N
 def lora_parameters(model: ModelRef, lora: LoraConfig) -> int:
     """Trainable parameters of one adapter: r (k + n) for every module that it reaches, layer by layer."""
     config = load_model(model)
+    if not isinstance(lora, LoraConfig):
+        raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
     require_layers(lora, config.num_layers)
     graph = inject(build(config, prefill(1.0, 1.0), load_precision("bf16")), lora)
-    return round(float(lora_parameters_of(graph)))
+    parameters = lora_parameters_of(graph)
+    if np.ndim(parameters):
+        raise ConfigError("lora.rank holds several ranks; lora_parameters counts the parameters of one adapter")
+    return round(float(parameters))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from graphsim.config import ModelConfig
 from graphsim.errors import ConfigError
 from graphsim.precision import Precision
-from graphsim.units import Num
+from graphsim.units import Num, as_number, short
 
 T = TypeVar("T")
 MOST = 10**9
@@ -21,19 +21,14 @@ MOST = 10**9
 
 def count(name: str, value: Any, least: int = 1) -> Num:
     """`value` as a float or a float array. Raises ConfigError unless it holds whole numbers from `least` up."""
-    message = f"{name} = {value!r} is not allowed; expected whole numbers from {least} to {MOST}"
-    if isinstance(value, bool | str | bytes) or value is None:
+    message = f"{name} = {short(value)} is not allowed; expected whole numbers from {least} to {MOST}"
+    number = as_number(value)
+    if number is None:
         raise ConfigError(message)
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(message) from None
-    if array.ndim > 1 or array.size == 0:
-        raise ConfigError(f"{name} has shape {array.shape}; expected one number or a list of numbers")
-    if not np.all(np.isfinite(array) & (array >= least) & (array <= MOST) & (array == np.floor(array))):
+    if not np.all(np.isfinite(number) & (number >= least) & (number <= MOST) & (number == np.floor(number))):
         listed = f"{name} holds values that are not allowed; expected whole numbers from {least} to {MOST}"
-        raise ConfigError(message if array.ndim == 0 else listed)
-    return float(array) if array.ndim == 0 else array
+        raise ConfigError(message if isinstance(number, float) else listed)
+    return number
 
 
 def scenarios_in(*described: Any) -> int | None:

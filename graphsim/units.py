@@ -36,6 +36,49 @@ UNITS: dict[str, dict[str, float]] = {
 _QUANTITY = re.compile(r"\s*([+-]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^0-9\s]\S*)?\s*")
 
 
+def as_number(value: Any) -> Num | None:
+    """`value` as a float, or as an array of floats over scenarios; None for whatever is neither.
+
+    Lists count as arrays; texts, flags and empty or nested lists do not count. Whole numbers stay exact up to 2^53.
+    """
+    import numpy as np
+
+    if isinstance(value, bool | str | bytes) or value is None:
+        return None
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iuf" and not (array.ndim == 0 and isinstance(value, int)):
+            return None
+        array = array.astype(float)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if array.ndim > 1 or array.size == 0:
+        return None
+    return float(array) if array.ndim == 0 else array
+
+
+def checked_number(
+    name: str, value: Any, least: float, most: float = math.inf, *, whole: bool = True, one: bool = False
+) -> Any:
+    """`value` if it is a number within bounds, lists as arrays of floats over scenarios.
+
+    whole: only whole numbers will do, and one of them comes back as an int; one: no arrays
+    Raises ConfigError naming the argument, the value and what is allowed.
+    """
+    number = as_number(value)
+    kind = ("single " if one else "") + ("whole number" if whole else "number")
+    bounds = f"from {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+    message = f"{name} = {short(value)} is not allowed; expected a {kind} {bounds}"
+    if number is None or (one and not isinstance(number, float)):
+        raise ConfigError(message)
+    import numpy as np
+
+    good = np.isfinite(number) & (number >= least) & (number <= most)
+    if not np.all(good) or (whole and np.any(number != np.floor(number))):
+        raise ConfigError(message)
+    return int(number) if whole and isinstance(number, float) else number
+
+
 def parse_quantity(value: Any, kind: str) -> float:
     """A number in SI base units from `989.4 TFLOP/s`, `80 GiB`, `2 us` or a plain number.
 

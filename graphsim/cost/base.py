@@ -9,7 +9,7 @@ from functools import reduce
 import networkx as nx
 import numpy as np
 
-from graphsim.errors import GraphsimError
+from graphsim.errors import GraphError, GraphsimError
 from graphsim.hardware import Hardware
 from graphsim.ops import Op, Repeat
 from graphsim.units import Num
@@ -50,7 +50,9 @@ class Cost:
     @property
     def bound(self) -> str:
         """What limits the operation; of the first scenario where there are many."""
-        return BOUNDS[int(np.ravel(self.bound_index)[0])]
+        parts = (self.compute_s, self.memory_s, self.network_s, self.launch_s)
+        first = [float(part if np.ndim(part) == 0 else np.ravel(part)[0]) for part in parts]
+        return BOUNDS[1 + first.index(max(first))] if max(first) > 0 else BOUNDS[0]
 
 
 CostModel = Callable[[Op, Hardware], Cost]
@@ -64,7 +66,9 @@ def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel) -> nx.DiGra
     """
     out = nx.DiGraph(graph.graph)
     for name, data in graph.nodes(data=True):
-        op = data["op"]
+        op = data.get("op")
+        if not isinstance(op, Op):
+            raise GraphError(f"node '{name}' carries no op; add nodes with graphsim.add")
         if isinstance(op, Repeat):
             out.add_node(name, op=replace(op, body=annotate(op.body, hardware, cost)))
             continue
@@ -73,6 +77,6 @@ def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel) -> nx.DiGra
         except GraphsimError as error:
             error.add_note(f"while pricing node '{name}'")
             raise
-        out.add_node(name, op=op, cost=priced, latency_s=priced.latency_s)
+        out.add_node(name, op=op, cost=priced, latency_s=priced.latency_s, bound=priced.bound)
     out.add_edges_from(graph.edges(data=True))
     return out

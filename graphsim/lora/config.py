@@ -11,7 +11,7 @@ import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.precision import FORMATS
-from graphsim.units import Num
+from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")
 MAX_RANK = 65_536
@@ -69,13 +69,20 @@ class LoraConfig:
             raise ConfigError("lora.target_modules is empty; name at least one module, or use 'all-linear'")
         _check_names("exclude_modules", self.exclude_modules)
         if not isinstance(self.rank_pattern, Mapping):
-            raise ConfigError(f"lora.rank_pattern = {self.rank_pattern!r} is not a mapping of module names to ranks")
-        for name, value in [("rank", self.rank), *((f"rank_pattern.{k}", v) for k, v in self.rank_pattern.items())]:
-            _check_number(name, value, 0, MAX_RANK, whole=True)
-        _check_number("active_adapters", self.active_adapters, 0, 10**6, whole=False)
-        _check_number("adapter_share", self.adapter_share, 0, 1, whole=False)
-        _check_number("max_loras", self.max_loras, 0, 10**6, whole=True)
-        _check_number("max_lora_rank", self.max_lora_rank, 0, MAX_RANK, whole=True)
+            found = short(self.rank_pattern)
+            raise ConfigError(f"lora.rank_pattern = {found} is not a mapping of module names to ranks")
+        _check_names("rank_pattern", list(self.rank_pattern))
+        if self.layers_pattern is not None:
+            _check_names("layers_pattern", self.layers_pattern)
+        ranks = {
+            name: checked_number(f"lora.rank_pattern.{name}", rank, 0, MAX_RANK)
+            for name, rank in self.rank_pattern.items()
+        }
+        object.__setattr__(self, "rank_pattern", ranks)
+        for name, most in (("rank", MAX_RANK), ("max_lora_rank", MAX_RANK), ("max_loras", 10**6)):
+            object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most))
+        for name, most in (("active_adapters", 10**6), ("adapter_share", 1)):
+            object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most, whole=False))
         object.__setattr__(self, "layers_to_transform", _layers(self.layers_to_transform))
 
     def _check_flags(self) -> None:
@@ -86,7 +93,7 @@ class LoraConfig:
             raise ConfigError(
                 f"lora.strategy = {self.strategy!r} is not known; {choices_text(self.strategy, STRATEGIES)}"
             )
-        if self.lora_dtype not in FORMATS:
+        if not isinstance(self.lora_dtype, str) or self.lora_dtype not in FORMATS:
             raise ConfigError(
                 f"lora.lora_dtype = {self.lora_dtype!r} is not known; {choices_text(self.lora_dtype, FORMATS)}"
             )
@@ -105,21 +112,7 @@ def _check_names(name: str, value: Any) -> None:
         isinstance(value, list | tuple) and all(isinstance(entry, str) and entry for entry in value)
     )
     if not good:
-        raise ConfigError(f"lora.{name} = {value!r} is not allowed; expected a string or a list of names")
-
-
-def _check_number(name: str, value: Any, least: float, most: float, *, whole: bool) -> None:
-    kind = "whole number" if whole else "number"
-    message = f"lora.{name} = {value!r} is not allowed; expected a {kind} from {least:g} to {most:g}"
-    if isinstance(value, bool | str) or value is None:
-        raise ConfigError(message)
-    try:
-        array = np.asarray(value, dtype=float)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(message) from None
-    good = np.isfinite(array) & (array >= least) & (array <= most)
-    if not np.all(good) or (whole and np.any(array != np.floor(array))):
-        raise ConfigError(message)
+        raise ConfigError(f"lora.{name} = {short(value)} is not allowed; expected a string or a list of names")
 
 
 def _layers(value: Any) -> tuple[int, ...] | None:
@@ -127,5 +120,5 @@ def _layers(value: Any) -> tuple[int, ...] | None:
     if not isinstance(entries, list | tuple) or not all(
         isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in entries
     ):
-        raise ConfigError(f"lora.layers_to_transform = {value!r} is not allowed; expected layer indices from 0 up")
+        raise ConfigError(f"lora.layers_to_transform = {short(value)} is not allowed; expected layer indices from 0 up")
     return None if value is None else tuple(entries)

@@ -8,7 +8,7 @@ behind a dot, a string is `all-linear` or a regular expression for the whole pat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import networkx as nx
@@ -73,7 +73,8 @@ class Targets:
             found = _LAYER_INDEX.match(path)
         else:
             listed = [patterns] if isinstance(patterns, str) else patterns
-            found = next(filter(None, (re.match(rf"(?:^|.*?\.){p}\.(\d+)\.", path) for p in listed)), None)
+            tried = (_match(rf"(?:^|.*?\.){p}\.(\d+)\.", path, "layers_pattern") for p in listed)
+            found = next(filter(None, tried), None)
         return found is not None and int(found.group(1)) in (wanted if isinstance(wanted, tuple | list) else (wanted,))
 
 
@@ -84,12 +85,18 @@ def _excluded(names: Iterable[str] | str, path: str) -> bool:
 
 
 def _fullmatch(pattern: str, path: str, field: str) -> bool:
-    return _search(rf"(?:{pattern})\Z", path, field)
+    return _match(pattern, path, field, re.fullmatch) is not None
 
 
 def _search(pattern: str, path: str, field: str) -> bool:
+    return _match(pattern, path, field) is not None
+
+
+def _match(
+    pattern: str, path: str, field: str, how: Callable[[str, str], re.Match[str] | None] = re.match
+) -> re.Match[str] | None:
     try:
-        return re.match(pattern, path) is not None
+        return how(pattern, path)
     except re.error as error:
         raise ConfigError(f"lora.{field}: '{pattern}' is not a regular expression ({error})") from None
 
