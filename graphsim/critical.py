@@ -16,7 +16,7 @@ import numpy as np
 from graphsim.errors import GraphError
 from graphsim.ops import Repeat
 from graphsim.ops.structure import last_node
-from graphsim.schedule import DATA, State, Transfer, apply, forward, initial_state, latest, power, transfer
+from graphsim.schedule import DATA, State, Transfer, apply, enters, forward, initial_state, latest, power, transfer
 from graphsim.units import Num
 
 TOLERANCE = 1e-9
@@ -103,7 +103,7 @@ def _place(graph: nx.DiGraph, before: State, after: State, origin: Num, whole: N
         parents = [p for p in graph.predecessors(name) if p in times]
         for parent in parents:
             needed[f"{parent}>{name}"] = ready
-        if not parents:
+        if not parents and enters(node["op"]):
             source = np.minimum(source, ready)
     return late | {DATA: source}
 

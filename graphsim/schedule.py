@@ -15,7 +15,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.errors import GraphError
-from graphsim.ops import Op, Repeat
+from graphsim.ops import Input, Op, Repeat
 from graphsim.units import Num
 
 DATA = "data"
@@ -55,7 +55,7 @@ def forward(graph: nx.DiGraph, state: State, times: dict[str, tuple[Num, Num]] |
         if op.once:
             continue
         inputs = [finish[p] for p in graph.predecessors(name) if p in finish]
-        ready = latest(inputs) if inputs else source
+        ready = latest(inputs) if inputs else source if enters(op) else -np.inf
         if isinstance(op, Repeat):
             start = ready
             state = _repeat(op, state | {DATA: ready})
@@ -66,6 +66,11 @@ def forward(graph: nx.DiGraph, state: State, times: dict[str, tuple[Num, Num]] |
         if times is not None:
             times[name] = (start, finish[name])
     return state
+
+
+def enters(op: Op) -> bool:
+    """Whether an operation without inputs waits for a block's incoming value; any other waits for its stream only."""
+    return isinstance(op, Input | Repeat)
 
 
 def makespan_s(graph: nx.DiGraph) -> Num:
