@@ -12,11 +12,11 @@ from typing import Any
 
 from graphsim.config import ModelConfig
 from graphsim.errors import ConfigError, choices_text
-from graphsim.huggingface import deepseek, gpt, llama, moe, parallel, post_norm
+from graphsim.huggingface import deepseek, gpt, linear_attention, llama, moe, parallel, post_norm, state_space
 from graphsim.huggingface.common import Reader
 from graphsim.reading import Fields
 
-_FILES = (llama, post_norm, parallel, gpt, moe, deepseek)
+_FILES = (llama, post_norm, parallel, gpt, moe, deepseek, state_space, linear_attention)
 
 FAMILIES: dict[str, Reader] = {kind: reader for file in _FILES for kind, reader in file.FAMILIES.items()}
 """How each `model_type` is read."""

@@ -8,6 +8,7 @@ from graphsim.ops.elementwise import Activation, Add, Elementwise, Norm, Rope, S
 from graphsim.ops.experts import ExchangeTokens, ExpertActivation, ExpertGemm, Permute, Route, expected_experts
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
+from graphsim.ops.scan import CausalConv, Scan
 from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Attention",
     "COMPUTE",
     "COPY",
+    "CausalConv",
     "Collective",
     "Compute",
     "Elementwise",
@@ -50,6 +52,7 @@ __all__ = [
     "Rope",
     "Route",
     "Sample",
+    "Scan",
     "SendReceive",
     "Sharding",
     "Slice",

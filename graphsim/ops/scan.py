@@ -1,0 +1,109 @@
+"""Operations of state-space and linear-attention layers: short convolutions and scans over a recurrent state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from graphsim.ops.base import Op, OpType, Work
+from graphsim.units import Num
+
+STATE_BYTES = 4.0
+"""Recurrent states are kept in fp32, as the reference kernels do (mamba_ssm, flash-linear-attention)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CausalConv(Op):
+    """A depthwise causal convolution of `taps` taps over `channels` channels; its state is the last taps."""
+
+    op_type: ClassVar[OpType] = OpType.CONVOLUTION
+
+    sequences: Num
+    tokens: Num
+    channels: Num
+    taps: Num
+    bias: bool = False
+
+    def work(self) -> Work:
+        """Reads and writes every value once, and the state of each sequence."""
+        act = self.activations.bytes
+        state = self.state_bytes
+        return Work(
+            vector_flops=2.0 * self.out_elems * self.taps,
+            weight_bytes=self.parameters * act,
+            input_bytes=self.out_elems * act + state,
+            write_bytes=self.out_elems * act + state,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """One filter per channel, and a bias."""
+        return self.channels * (self.taps + (1.0 if self.bias else 0.0))
+
+    @property
+    def state_bytes(self) -> Num:
+        """The last `taps` values of each channel and sequence."""
+        return self.sequences * self.channels * self.taps * self.activations.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """One value per token and channel."""
+        return self.tokens * self.channels
+
+    def cut(self, ways: Num) -> CausalConv:
+        """Channels are dealt out."""
+        return replace(self, channels=self.channels / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scan(Op):
+    """A recurrence over tokens: `channels` channels, each with `state` state values.
+
+    inputs: elements read per token beside the state; learned: weights of the recurrence itself
+    matrix: computed in chunks by matrix products (Mamba-2, gated delta rule), else step by step (Mamba)
+    """
+
+    op_type: ClassVar[OpType] = OpType.SCAN
+
+    sequences: Num
+    tokens: Num
+    channels: Num
+    state: Num
+    inputs: Num
+    learned: Num = 0.0
+    matrix: bool = False
+
+    def work(self) -> Work:
+        """Update and read-out of the state: about 6 operations per token, channel and state value.
+
+        Mamba, arXiv 2312.00752, section 3.3; in matrix form the same products run on matrix units (Mamba-2,
+        arXiv 2405.21060, section 6). The state is read and written once per sequence and step.
+        """
+        act = self.activations.bytes
+        products = 6.0 * self.tokens * self.channels * self.state
+        return Work(
+            flops=products if self.matrix else 0.0,
+            vector_flops=0.0 if self.matrix else products,
+            weight_bytes=self.learned * act,
+            input_bytes=self.tokens * self.inputs * act + self.state_bytes,
+            write_bytes=self.out_elems * act + self.state_bytes,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """The recurrence's own weights."""
+        return self.learned
+
+    @property
+    def state_bytes(self) -> Num:
+        """The recurrent state of all sequences."""
+        return self.sequences * self.channels * self.state * STATE_BYTES
+
+    @property
+    def out_elems(self) -> Num:
+        """One value per token and channel."""
+        return self.tokens * self.channels
+
+    def cut(self, ways: Num) -> Scan:
+        """Channels are dealt out, with their inputs and weights."""
+        return replace(self, channels=self.channels / ways, inputs=self.inputs / ways, learned=self.learned / ways)
