@@ -15,7 +15,7 @@ DU-09799; split-k as in CUTLASS, `media/docs/efficient_gemm.md`; the surface is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Format:
 
     quantised: activations arrive in 16 bits and are quantised by a kernel in front
     like: the format whose constants stand in where this one was not measured
+    weight_only: what runs instead on a device without such a matrix unit: 16-bit activations, same weights
     """
 
     peaks: tuple[str, ...]
@@ -51,16 +52,32 @@ class Format:
     w_bytes: float
     quantised: bool = False
     like: str = ""
+    weight_only: str = ""
 
 
 FORMATS: dict[str, Format] = {
     "bfloat16": Format(peaks=("bf16", "fp16", "tf32", "fp32"), x_bytes=2, w_bytes=2),
     "float32": Format(peaks=("tf32", "fp32", "bf16"), x_bytes=4, w_bytes=4, like="bfloat16"),
-    "fp8": Format(peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="bfloat16"),
-    "fp8_block": Format(peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8"),
-    "int8": Format(peaks=("int8", "fp8", "bf16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8"),
-    "nvfp4": Format(peaks=("fp4", "fp8", "bf16"), x_bytes=0.5625, w_bytes=0.5625, quantised=True, like="fp8"),
-    "mxfp4": Format(peaks=("fp4", "fp8", "bf16"), x_bytes=0.53125, w_bytes=0.53125, quantised=True, like="nvfp4"),
+    "fp8": Format(
+        peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="bfloat16", weight_only="int8_wo"
+    ),
+    "fp8_block": Format(
+        peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8", weight_only="int8_wo"
+    ),
+    "int8": Format(
+        peaks=("int8", "fp8", "bf16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8", weight_only="int8_wo"
+    ),
+    "nvfp4": Format(
+        peaks=("fp4", "fp8", "bf16"), x_bytes=0.5625, w_bytes=0.5625, quantised=True, like="fp8", weight_only="nf4"
+    ),
+    "mxfp4": Format(
+        peaks=("fp4", "fp8", "bf16"),
+        x_bytes=0.53125,
+        w_bytes=0.53125,
+        quantised=True,
+        like="nvfp4",
+        weight_only="w4a16_mxfp4",
+    ),
     "int8_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=1, like="bfloat16"),
     "int4_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.515625, like="bfloat16"),
     "nf4": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.5625, like="bfloat16"),
@@ -225,8 +242,12 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     """Seconds of one product, from fitted `parameters` (of `fit`); no rows, no time.
 
     Raises ConfigError for an unknown format. Formats without a fit borrow the constants, not the
-    surface, of the nearest one that has it.
+    surface, of the nearest one that has it; formats that the matrix units lack and nobody measured run
+    with 16-bit activations, as vLLM's Marlin kernels do.
     """
+    name, form = format_of(shape.dtype)
+    if form.weight_only and name not in parameters and form.peaks[0] not in hardware.flops_per_s:
+        shape = replace(shape, dtype=form.weight_only)
     own, entry = _entry(parameters, shape.dtype)
     safe = GemmShape(
         m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0),

@@ -82,6 +82,12 @@ def test_four_bit_weights_of_a_thin_batch_read_faster_than_sixteen_bit_ones():
     assert latency("h100-sxm", "int4_wo", m=1, n=28672, k=8192) < 0.5 * latency("h100-sxm", m=1, n=28672, k=8192)
 
 
+def test_without_a_matrix_unit_for_a_format_its_weights_are_widened():
+    as_run = latency("a100-sxm-80gb", "fp8", m=4096, n=4096, k=4096)
+    assert as_run == latency("a100-sxm-80gb", "int8_wo", m=4096, n=4096, k=4096)
+    assert as_run > 2.0 * 4096**3 / 312e12
+
+
 def test_a_faster_memory_speeds_up_what_memory_bounds():
     ratio = float(latency("h200-sxm", m=1, n=57344, k=8192)) / float(latency("h100-sxm", m=1, n=57344, k=8192))
     assert ratio == pytest.approx(3.35 / 4.8, rel=0.03)
