@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from graphsim.estimate import build_graph as build_graph
     from graphsim.estimate import lora_parameters as lora_parameters
     from graphsim.estimate import simulate as simulate
+    from graphsim.export.chakra import to_chakra as to_chakra
     from graphsim.export.dot import to_dot as to_dot
     from graphsim.export.html import to_html as to_html
     from graphsim.export.node_link import from_json as from_json
@@ -64,6 +65,7 @@ _HOME = {
     "critical": ("critical_path",),
     "document": ("create_full_decode_model", "create_full_prefill_model", "estimate_end_to_end_performance"),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
+    "export.chakra": ("to_chakra",),
     "export.dot": ("to_dot",),
     "export.html": ("to_html",),
     "export.node_link": ("from_json", "to_json"),
