@@ -42,8 +42,8 @@ def scenarios_in(*described: Any) -> int | None:
     return lengths.pop() if lengths else None
 
 
-def take(described: T, rows: NDArray[np.intp] | slice) -> T:
-    """The same description with only some scenarios in its arrays."""
+def take(described: T, rows: NDArray[np.intp] | slice | int) -> T:
+    """The same description with only some scenarios in its arrays, or with plain numbers for a single one."""
     return _take(described, rows)  # type: ignore[no-any-return]
 
 
@@ -55,7 +55,7 @@ def _arrays(thing: Any) -> Iterator[NDArray[np.float64]]:
         yield from _arrays(part)
 
 
-def _take(thing: Any, rows: NDArray[np.intp] | slice) -> Any:
+def _take(thing: Any, rows: NDArray[np.intp] | slice | int) -> Any:
     if isinstance(thing, np.ndarray) and thing.ndim:
         return thing[rows]
     parts = _parts(thing)

@@ -129,7 +129,7 @@ def _compared(estimate: Estimate, scenario: int) -> pd.DataFrame | None:
     if run is None:
         return None
     if scenarios_in(run.deployment, run.requests, run.hardware) is not None:
-        estimate = replace(estimate, run=take(run, slice(scenario, scenario + 1)))
+        estimate = replace(estimate, run=take(run, scenario))
     try:
         estimates = strategies_of(estimate)
     except GraphsimError:
