@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.errors import ConfigError
 from graphsim.layers.base import Layer, parameters_of
+from graphsim.layers.encoder import IdleEncoder
 from graphsim.layers.ends import Head, Stem
+from graphsim.layers.per_layer_input import PerLayerStem
 from graphsim.precision import Precision
 from graphsim.units import Num, checked_number, short
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 class ModelConfig:
     """A model's structure. Only `lora_config` is meant to be assigned.
 
+    encoder: of images, in memory but not part of a step
     layers: one description per layer; equal ones are simulated once and repeated
     layer_prefix: module path of a layer, `{}` standing for its index
     max_positions: longest context the model was made for, 0 if unknown
@@ -33,9 +36,10 @@ class ModelConfig:
 
     name: str
     hidden_size: int
-    stem: Stem
+    stem: Stem | PerLayerStem
     layers: tuple[Layer, ...]
     head: Head
+    encoder: IdleEncoder | None = None
     layer_prefix: str = "model.layers.{}."
     max_positions: int = 0
     precision: Precision | None = None
@@ -63,6 +67,8 @@ class ModelConfig:
     def num_parameters(self) -> int:
         """Exact number of weights, tied embeddings once."""
         ends = parameters_of(lambda scope: self.stem.build(scope), self.hidden_size)
+        if self.encoder is not None:
+            ends += parameters_of(self.encoder.build, self.hidden_size)
         ends += parameters_of(lambda scope: self.head.build(scope, _input(scope)), self.hidden_size)
         layers = Counter(self.layers)
         return ends + sum(

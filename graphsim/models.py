@@ -57,6 +57,8 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
     scope = Scope(graph=graph, phase=phase, precision=precision, hidden=config.hidden_size)
     stage = range(config.num_layers) if stage is None else stage
     if stage.start == 0:
+        if config.encoder is not None:
+            config.encoder.build(scope)
         x = config.stem.build(scope)
     else:
         x = scope.add("input", Input(elems=phase.tokens * config.hidden_size), [])

@@ -1,4 +1,4 @@
-"""DeepSeek V2 and V3 and their kin (Kimi K2, GLM-5): latent attention, dense first layers, routed and shared experts."""
+"""DeepSeek V2 and V3 and their kin (Kimi K2, GLM-5): latent attention, dense layers first, then experts."""
 
 from __future__ import annotations
 

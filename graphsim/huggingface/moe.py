@@ -5,10 +5,12 @@ from __future__ import annotations
 from graphsim.config import ModelConfig
 from graphsim.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, windows
 from graphsim.huggingface.llama import attention_of
-from graphsim.layers.attention import QkNorm, SelfAttention
+from graphsim.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.layers.base import Layer
+from graphsim.layers.ends import Head, Stem
 from graphsim.layers.mlp import Mlp, MlpNames
 from graphsim.layers.moe import Moe, MoeNames
+from graphsim.layers.norm import NormLayer
 from graphsim.reading import Fields
 
 
@@ -127,9 +129,6 @@ def olmoe(fields: Fields, name: str) -> ModelConfig:
 
 def phimoe(fields: Fields, name: str) -> ModelConfig:
     """LayerNorm, biases in the attention, a bias on the head on request."""
-    from graphsim.layers.ends import Head
-    from graphsim.layers.norm import NormLayer
-
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     names = MoeNames(router="mlp.router")
@@ -184,8 +183,104 @@ def dense_then_sparse(fields: Fields, dims: Dims, attention: Layer) -> list[Laye
         adapt_router=True,
     )
     first = size(fields, "first_k_dense_replace", default=0, least=0)
+    kinds = fields.sequence("mlp_layer_types", most=2_000) or [
+        "dense" if i < first else "sparse" for i in range(dims.layers)
+    ]
+    if len(kinds) != dims.layers:
+        fields.problems.append(f"mlp_layer_types has {len(kinds)} entries, expected {dims.layers}")
     dense = Mlp(intermediate=dims.intermediate, linear=False)
-    return [pre_norm(attention, dense if i < first else moe) for i in range(dims.layers)]
+    return [pre_norm(attention, dense if kind == "dense" else moe) for kind in kinds]
+
+
+def ernie_moe(fields: Fields, name: str) -> ModelConfig:
+    """Ernie 4.5: a dense start, then routed and shared experts with learned corrections."""
+    dims = read_dims(fields, tied=True)
+    experts, chosen = experts_of(fields)
+    width, bias = size(fields, "moe_intermediate_size"), fields.flag("use_bias", False)
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=width,
+        shared=shared_mlp(width * size(fields, "moe_num_shared_experts", default=0, least=0, most=1000)),
+        correction=True,
+        adapt_experts=True,
+        adapt_router=True,
+    )
+    attention = SelfAttention(
+        heads=dims.heads, kv_heads=dims.kv_heads, head_dim=dims.head_dim, qkv_bias=bias, out_bias=bias
+    )
+    start = size(fields, "moe_layer_start_index", default=1, least=0)
+    end = size(fields, "moe_layer_end_index", default=dims.layers - 1, least=0)
+    step = size(fields, "moe_layer_interval", default=1)
+    dense = Mlp(intermediate=dims.intermediate, bias=bias, linear=False)
+    sparse = [(i + 1) % step == 0 and start <= i <= end for i in range(dims.layers)]
+    return assemble(name, dims, [pre_norm(attention, moe if has else dense) for has in sparse])
+
+
+def llama4(fields: Fields, name: str) -> ModelConfig:
+    """Experts with a shared one, chunked attention in most layers, dense layers between where the step says."""
+    dims = read_dims(fields)
+    experts, chosen = experts_of(fields)
+    shared = MlpNames(**{part: f"feed_forward.shared_expert.{part}_proj" for part in ("gate", "up", "down")})
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=dims.intermediate,
+        shared=Mlp(intermediate=dims.intermediate, names=shared),
+        adapt_router=True,
+        names=MoeNames(
+            router="feed_forward.router",
+            gate_up="feed_forward.experts.gate_up_proj",
+            down="feed_forward.experts.down_proj",
+        ),
+    )
+    own = MlpNames(**{part: f"feed_forward.{part}_proj" for part in ("gate", "up", "down")})
+    dense = Mlp(intermediate=size(fields, "intermediate_size_mlp", default=dims.intermediate), names=own)
+    step = size(fields, "interleave_moe_layer_step", default=1)
+    sparse = [i for i in fields.sequence("moe_layers") if isinstance(i, int)] or list(
+        range(step - 1, dims.layers, step)
+    )
+    chunk = size(fields, "attention_chunk_size", default=8192)
+    rotary = [bool(flag) for flag in fields.sequence("no_rope_layers")]
+    if len(rotary) != dims.layers:
+        rotary = [(i + 1) % size(fields, "no_rope_layer_interval", default=4) != 0 for i in range(dims.layers)]
+    blocks: list[Layer] = [
+        pre_norm(attention_of(fields, dims, chunk if turns else 0), moe if i in sparse else dense)
+        for i, turns in enumerate(rotary)
+    ]
+    return assemble(name, dims, blocks)
+
+
+def dbrx(fields: Fields, name: str) -> ModelConfig:
+    """Fused qkv, LayerNorm without bias, experts in every layer."""
+    attn, ffn = fields.mapping("attn_config", lenient=True), fields.mapping("ffn_config", lenient=True)
+    width = size(ffn, "ffn_hidden_size", default=3584)
+    fields.data = {"num_key_value_heads": None, **fields.data, "intermediate_size": width}
+    dims = read_dims(fields, kv_heads=size(attn, "kv_n_heads", default=1))
+    experts = size(ffn, "moe_num_experts", default=4)
+    attention = SelfAttention(
+        heads=dims.heads,
+        kv_heads=dims.kv_heads,
+        head_dim=dims.head_dim,
+        names=AttentionNames(fused="norm_attn_norm.attn.Wqkv", o="norm_attn_norm.attn.out_proj"),
+    )
+    moe = Moe(
+        experts=experts,
+        chosen=min(size(ffn, "moe_top_k", default=1), experts),
+        intermediate=width,
+        adapt_router=True,
+        names=MoeNames(router="ffn.router.layer", gate_up="ffn.experts.mlp.w1_v1", down="ffn.experts.mlp.w2"),
+    )
+    kind = "layer_no_bias"
+    norms = ("norm_attn_norm.norm_1", "norm_attn_norm.norm_2")
+    return assemble(
+        name,
+        dims,
+        [pre_norm(attention, moe, kind, norms)] * dims.layers,
+        stem=Stem(vocab_size=dims.vocab, module="transformer.wte"),
+        head=Head(vocab_size=dims.vocab, tied=dims.tied, norm=NormLayer(name="transformer.norm_f", kind=kind)),
+        prefix="transformer.blocks.{}.",
+    )
 
 
 FAMILIES: dict[str, Reader] = {
@@ -199,5 +294,9 @@ FAMILIES: dict[str, Reader] = {
     "granitemoe": granitemoe,
     "granitemoeshared": granitemoe,
     "glm4_moe": glm4_moe,
+    "ernie4_5_moe": ernie_moe,
+    "llama4_text": llama4,
+    "llama4": llama4,
+    "dbrx": dbrx,
 }
 """Readers by `model_type`."""

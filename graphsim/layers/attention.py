@@ -45,6 +45,7 @@ class SelfAttention(Layer):
     gated: a sigmoid gate as wide as the queries is projected with them and multiplies the result
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
+    keys_are_values: one projection serves as both
     """
 
     heads: int
@@ -60,6 +61,7 @@ class SelfAttention(Layer):
     gated: bool = False
     sinks: bool = False
     shares_kv: bool = False
+    keys_are_values: bool = False
     names: AttentionNames = AttentionNames()
 
     @property
@@ -116,6 +118,9 @@ class SelfAttention(Layer):
         if self.shares_kv:
             return q, None, None, gate_value
         key = self._projection(scope, "key", self.names.k, self.kv_heads * self.head_dim, self.kv_heads)
+        if self.keys_are_values:
+            both = Value(scope.linear(key, x))
+            return q, both, both, gate_value
         value = self._projection(scope, "value", self.names.v, self.kv_heads * self.values, self.kv_heads)
         return q, Value(scope.linear(key, x)), Value(scope.linear(value, x)), gate_value
 
@@ -188,6 +193,7 @@ class SelfAttention(Layer):
             window=self.window,
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
+            unchecked=self.shares_kv,
             kv=scope.precision.kv,
         )
         return scope.add(f"attention{suffix}", attention, inputs)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from graphsim.graph import Value
 from graphsim.layers.base import Layer, Projection, Scope
 from graphsim.ops import Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding
+from graphsim.units import Num
 from graphsim.workload import Segment
 
 _ATTN = "self_attn"
@@ -92,7 +93,7 @@ class LatentAttention(Layer):
     def _latent(self) -> tuple[Part, ...]:
         return (Part(name="latent", width=self.kv_rank), Part(name="rope", width=self.rope))
 
-    def _linear(self, scope: Scope, name: str, n: int, k: int, x: str, parts: tuple[Part, ...] = ()) -> str:
+    def _linear(self, scope: Scope, name: str, n: Num, k: Num, x: str, parts: tuple[Part, ...] = ()) -> str:
         tags = ("attn", "qkv", "query" if name == "q_a_proj" else "key")
         return scope.linear(Projection(name=f"{_ATTN}.{name}", n=n, k=k, bias=self.bias, tags=tags, parts=parts), x)
 
@@ -151,7 +152,7 @@ class LatentAttention(Layer):
             head_dim=head_dim,
             value_dim=value_dim,
             decode=segment.decode,
-            latent=True,
+            unchecked=True,
             cache_width=cache_width,
             kv=scope.precision.kv,
         )
@@ -185,7 +186,7 @@ class LatentAttention(Layer):
                 head_dim=indexer.head_dim,
                 value_dim=0,
                 decode=segment.decode,
-                latent=True,
+                unchecked=True,
                 cache_width=indexer.head_dim,
                 kv=scope.precision.kv,
             )

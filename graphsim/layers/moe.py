@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from graphsim.graph import Value
 from graphsim.layers.base import Layer, Projection, Scope
 from graphsim.layers.mlp import Mlp
+from graphsim.layers.norm import NormLayer
 from graphsim.ops import Activation, Add, ExpertActivation, ExpertGemm, Permute, Route, Sharding
 from graphsim.units import Num
 
@@ -30,6 +31,7 @@ class Moe(Layer):
 
     shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
     correction: a learned score per expert; router_bias, bias: of the router and of the experts
+    router_norm: name of a norm in front of the router
     skew: Zipf exponent of the experts' popularity, 0 = uniform
     adapt_experts, adapt_router: PEFT's all-linear reaches them
     """
@@ -42,6 +44,7 @@ class Moe(Layer):
     shared_gate: bool = False
     correction: bool = False
     router_bias: bool = False
+    router_norm: str = ""
     bias: bool = False
     skew: float = 0.0
     adapt_experts: bool = False
@@ -71,6 +74,8 @@ class Moe(Layer):
             linear=self.adapt_router,
             quantised=False,
         )
+        if self.router_norm:
+            x = NormLayer(name=self.router_norm).build(scope, x)
         logits = scope.linear(router, x)
         route = Route(
             tokens=scope.tokens,

@@ -34,13 +34,14 @@ class Mamba(Layer):
         inner = self._linear(scope, "in_proj", 2 * self.width, scope.hidden, x, Sharding.COLUMN, self.bias, halves)
         conv = CausalConv(sequences=sequences, tokens=tokens, channels=self.width, taps=self.taps, bias=self.conv_bias)
         mixed = scope.add("conv1d", conv, [Value(inner, ("x",))])
-        parts = (Part(name="dt", width=self.dt_rank), Part(name="bc", width=2 * self.state))
+        parts = tuple(
+            Part(name=part, width=size) for part, size in (("dt", self.dt_rank), ("b", self.state), ("c", self.state))
+        )
         n = self.dt_rank + 2 * self.state
         chosen = self._linear(scope, "x_proj", n, self.width, mixed, Sharding.ROW, False, parts)
-        step = Value(chosen, ("dt",))
+        step, *shared = [Value(chosen, (part.name,)) for part in parts]
         if self.norms:
-            norms = Norm(rows=tokens, width=n, vectors=1.0, module=f"{scope.prefix}{self.module}.layernorms")
-            step = Value(scope.add("dt_b_c_layernorms", norms, [chosen]))
+            step, *shared = [Value(self._norm(scope, part, Value(chosen, (part.name,)))) for part in parts]
         dt = self._linear(scope, "dt_proj", self.width, self.dt_rank, step, Sharding.COLUMN, True)
         scan = Scan(
             sequences=sequences,
@@ -50,10 +51,15 @@ class Mamba(Layer):
             inputs=2 * self.width + 2 * self.state,
             learned=self.width * (self.state + 1),
         )
-        out = scope.add("selective_scan", scan, [mixed, dt])
+        out = scope.add("selective_scan", scan, [mixed, dt, *shared])
         gate = Activation(elems=tokens * self.width, reads=2.0, steps=4.0)
         out = scope.add("gate", gate, [out, Value(inner, ("z",))])
         return self._linear(scope, "out_proj", scope.hidden, self.width, out, Sharding.ROW, self.bias)
+
+    def _norm(self, scope: Scope, part: Part, value: Value) -> str:
+        name = f"{part.name}_layernorm"
+        module = f"{scope.prefix}{self.module}.{name}"
+        return scope.add(name, Norm(rows=scope.tokens, width=part.width, module=module), [value])
 
     def _linear(
         self,

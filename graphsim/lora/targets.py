@@ -22,6 +22,9 @@ from graphsim.units import Num
 WORDS = ("attn", "ffn", "qkv", "out proj", "query", "key", "value", "up+gate", "down", "up", "gate", "w1", "w2", "w3")
 """Targets of the LoRA document: module types, then operation names."""
 
+USUAL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Names that adapter files list for any family; one that a model lacks is passed over while others match."""
+
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(\d+)\.")
 
 
@@ -115,6 +118,8 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
         if entry.lower() == "all-linear":
             continue
         word = lora.matching is Matching.NAMES and entry in WORDS
+        if entry in USUAL and lora.matching is Matching.NAMES and reached:
+            continue
         hit = any(entry in op.tags if word else path == entry or path.endswith(f".{entry}") for op, path in modules)
         if not hit:
             raise ConfigError(

@@ -66,8 +66,8 @@ class Attention(Op):
     sequences, query_tokens (all), kv_tokens (all), pairs: sizes of the batch
     head_dim of queries and keys, value_dim of values; window 0 = full attention
     decode: one query per sequence, the engine's generation kernel
-    latent: keys and values come from one compressed vector, of which `cache_width` elements are read per token
-        (0: they are decompressed first, and read as any keys and values)
+    unchecked: keys and values come from elsewhere (a compressed vector, another layer's cache), so that the inputs'
+        sizes say nothing; `cache_width` elements are read per token and key head, 0 = keys and values
     sinks: learned logits that join each softmax, one per head (StreamingLLM, arXiv 2309.17453)
     """
 
@@ -84,7 +84,7 @@ class Attention(Op):
     window: Num = 0.0
     decode: bool = False
     sinks: Num = 0.0
-    latent: bool = False
+    unchecked: bool = False
     cache_width: Num = 0.0
     kv: Format = BF16
 
@@ -121,8 +121,8 @@ class Attention(Op):
 
     @property
     def in_elems(self) -> Num | None:
-        """Queries, and the cache rows that are read; not checked where they are made of a latent."""
-        if self.latent:
+        """Queries, and the cache rows that are read; unless they come from elsewhere."""
+        if self.unchecked:
             return None
         cache = self.kv_tokens * self.kv_heads * (self.head_dim + self.value_dim)
         return self.query_tokens * self.heads * self.head_dim + cache

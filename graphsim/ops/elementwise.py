@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.linear import limited
 from graphsim.units import Num
@@ -86,7 +88,7 @@ class Norm(Op):
         moved = self.rows * self.width * self.activations.bytes
         return Work(
             vector_flops=4.0 * self.rows * self.width,
-            weight_bytes=self.parameters * self.activations.bytes,
+            weight_bytes=self.parameters * self.activations.bytes * np.minimum(self.rows, 1.0),
             input_bytes=moved,
             write_bytes=moved,
         )
@@ -150,8 +152,6 @@ class Rope(Op):
 
 def cut_kv_heads(kv_heads: Num, ways: Num) -> Num:
     """Key/value heads on each of `ways` devices; at least one, since a head is never cut."""
-    import numpy as np
-
     return np.maximum(kv_heads / ways, np.minimum(kv_heads, 1.0))
 
 
