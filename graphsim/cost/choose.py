@@ -16,8 +16,8 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostM
     """
     if callable(cost):
         return cost, getattr(cost, "__name__", "custom")
-    if cost == "calibrated":
+    if cost in (None, "calibrated"):
         return calibrated(hardware)
-    if cost in (None, "roofline"):
+    if cost == "roofline":
         return roofline, "roofline"
     raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['calibrated', 'roofline'])}")
