@@ -106,12 +106,14 @@ class Layout:
 
     smooth: weight of squared second differences, as against one measurement
     ridge: weight of the squared values, so that an unmeasured corner stays near the skeleton
+    flat: weight of squared first differences, so that the way there is level and not a slope carried on
     """
 
     knots: Mapping[str, Sequence[float]]
     terms: Sequence[tuple[str, ...]]
     smooth: float = 0.3
     ridge: float = 0.003
+    flat: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +154,7 @@ def fit_surface(
     offsets = np.concatenate([[0], np.cumsum([int(np.prod(shape)) for shape in shapes])])
     size = int(offsets[-1])
     rows, design = _design(layout, knots, offsets, coordinates, target.shape)
-    penalty = _penalty(shapes, offsets, layout.smooth, layout.ridge)
+    penalty = _penalty(shapes, offsets, layout)
     pairs = _pairs(layout, knots, offsets, order) if order else None
     base = np.ones(target.shape) if weights is None else np.asarray(weights, dtype=float)
     solution: Array = np.zeros(size)
@@ -226,20 +228,19 @@ def _normal_equations(rows: Indices, design: Array, target: Array, weights: Arra
     return square, right.astype(float)
 
 
-def _penalty(shapes: Sequence[tuple[int, ...]], offsets: Indices, smooth: float, ridge: float) -> Array:
-    """Squared second differences along every axis of every term, and a ridge."""
+def _penalty(shapes: Sequence[tuple[int, ...]], offsets: Indices, layout: Layout) -> Array:
+    """Squared first and second differences along every axis of every term, and a ridge."""
     size = int(offsets[-1])
-    matrix = np.eye(size) * ridge
+    matrix = np.eye(size) * layout.ridge
     for shape, start in zip(shapes, offsets[:-1], strict=True):
         cells = np.arange(int(np.prod(shape))).reshape(shape) + start
         for axis in range(len(shape)):
-            if shape[axis] < 3:
-                continue
             line = np.moveaxis(cells, axis, -1).reshape(-1, shape[axis])
-            for step in range(shape[axis] - 2):
-                triple = line[:, step : step + 3]
-                for (a, x), (b, y) in itertools.product(enumerate((1.0, -2.0, 1.0)), repeat=2):
-                    matrix[triple[:, a], triple[:, b]] += smooth * x * y
+            for weight, stencil in ((layout.flat, (1.0, -1.0)), (layout.smooth, (1.0, -2.0, 1.0))):
+                for step in range(shape[axis] - len(stencil) + 1):
+                    few = line[:, step : step + len(stencil)]
+                    for (i, x), (j, y) in itertools.product(enumerate(stencil), repeat=2):
+                        matrix[few[:, i], few[:, j]] += weight * x * y
     return matrix
 
 
