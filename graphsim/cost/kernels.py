@@ -34,12 +34,14 @@ class Family:
     numbers: columns that must hold positive numbers
     groups: columns of which one shape has one value
     layout: columns that make up a whole shape, held out together when a fit is judged
+    hints: like `groups`, but a frame may lack them
     """
 
     name: str
     numbers: tuple[str, ...]
     groups: tuple[str, ...]
     layout: tuple[str, ...]
+    hints: tuple[str, ...] = ()
 
     @property
     def module(self) -> Any:
@@ -52,11 +54,32 @@ _ELEMENTWISE = Family(
     name="elementwise", numbers=("message_size",), groups=("op", "dtype", "kernel"), layout=("message_size",)
 )
 
+_ATTENTION = Family(
+    name="attention", numbers=("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim"),
+    groups=("op", "kv_dtype"), layout=("heads", "kv_heads", "head_dim", "window"),
+)  # fmt: skip
+_MOE = Family(
+    name="moe", numbers=("m", "hidden", "inter", "topk", "experts"), groups=("dtype", "distribution"),
+    layout=("hidden", "inter", "topk", "experts", "tp", "ep"), hints=("kernel",),
+)  # fmt: skip
+_COLLECTIVES = Family(
+    name="collectives", numbers=("message_size", "num_devices"), groups=("op", "dtype"),
+    layout=("message_size", "num_devices"), hints=("kernel",),
+)  # fmt: skip
+
 FAMILIES: dict[str, Family] = {
     "gemm": _GEMM,
     "elementwise": _ELEMENTWISE,
     "copy": _ELEMENTWISE,
     "host_to_device": _ELEMENTWISE,
+    "context_attention": _ATTENTION,
+    "generation_attention": _ATTENTION,
+    "moe": _MOE,
+    "all_reduce": _COLLECTIVES,
+    "all_gather": _COLLECTIVES,
+    "reduce_scatter": _COLLECTIVES,
+    "alltoall": _COLLECTIVES,
+    "custom_allreduce": _COLLECTIVES,
 }
 """The family of each `op`."""
 
@@ -141,7 +164,7 @@ def _groups(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[An
     """Positions and rows of each set of rows that one shape can describe, in chunks."""
     _check(frame, family, rows)
     places = np.flatnonzero(rows)
-    keys = list(family.groups)
+    keys = [*family.groups, *(name for name in family.hints if name in frame.columns)]
     codes = frame[keys].iloc[places].groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
     order = np.argsort(codes, kind="stable")
     for run in np.split(places[order], np.flatnonzero(np.diff(codes[order])) + 1):

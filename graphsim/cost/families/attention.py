@@ -1,0 +1,254 @@
+"""Attention kernels: prefill (many queries per request) and decode (one query per request).
+
+Prefill works on tiles of 128 queries of one head, which run in waves over the cores; decode reads
+the cached keys and values, one block of work per request and key head, the keys split over several
+blocks where cores would idle. Bytes, flops, waves and launches make the skeleton; a fitted surface
+over keys, waves, group size, head size, window and cache fill corrects it.
+
+    prefill  t = exp(surface) · ( launch + queries, outputs / bandwidth + keys, values / bandwidth
+                                  + waves · tile ),   waves = (tiles³ + whole³)^⅓
+    decode   t = exp(surface) · ( launch + bytes / bandwidth + blocks / cores · block + depth · log2 keys )
+
+and never below the roofline: flops at peak, and memory bandwidth for what the cache cannot hold.
+Some decode kernels (FlashAttention 2, `flash_attn_varlen` with a window or with as many key heads as
+heads) give every query head a block of its own and do not split the keys; where the measurements show
+that, such shapes have constants and a surface of their own (`single`).
+
+References: Dao, "FlashAttention-2" (arXiv 2307.08691), section 3; Dao et al., "Flash-Decoding", 2023;
+the surface is `cost/surface.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.cost.families.attention_work import (
+    KV_BYTES,
+    AttentionShape,
+    attended_pairs,
+    floor_s,
+    kv_bytes,
+    kv_dtype_of,
+    peak_of,
+    query_bytes,
+    roofline_s,
+)
+from graphsim.cost.surface import Array, Layout, as_surface, fit_constants, fit_surface
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PHASES = {"context_attention": "prefill", "generation_attention": "decode"}
+"""The phase of each measured op."""
+
+__all__ = ["AttentionShape", "fit", "floor_s", "latency_s", "roofline_s", "shape_of"]
+
+TILE_QUERIES = 128.0
+
+START = {
+    "prefill": {"launch_clocks": 16000.0, "tile": 2.0, "tile_keys": 100.0, "whole": 0.5, "dram": 1.2, "kv_dram": 2.0},
+    "decode": {"launch_clocks": 16000.0, "dram": 1.2, "block_clocks": 4000.0, "row_clocks": 10.0,
+               "depth_clocks": 300.0},
+    "single": {"launch_clocks": 16000.0, "dram": 0.5, "block_clocks": 4000.0, "walk": 1.0, "alone": 0.3},
+}  # fmt: skip
+"""Constants before any fit; `_prefill`, `_decode` and `_single` say what each one is."""
+
+
+def _prefill(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
+    """Skeleton of a prefill kernel.
+
+    tile: times the flops at one core's peak; tile_keys: keys that a tile's start and masked edge are worth
+    whole: from how many tiles per core on waves grow with the tiles
+    dram, kv_dram: times the datasheet's traffic time, of queries and outputs, and of keys and values
+    """
+    keys = attended_pairs(shape.seq_len, shape.kv_len, shape.window) / shape.seq_len
+    tile_s = c["tile"] * TILE_QUERIES * (keys + c["tile_keys"]) * 4.0 * shape.head_dim * hardware.cores
+    tiles = shape.batch * shape.heads * np.maximum(shape.seq_len / TILE_QUERIES, 1.0) / hardware.cores
+    waves = np.cbrt(tiles**3 + c["whole"] ** 3)
+    traffic = c["dram"] * query_bytes(shape) + c["kv_dram"] * kv_bytes(shape)
+    return (
+        c["launch_clocks"] / hardware.clock_hz
+        + traffic / hardware.memory_bytes_per_s
+        + waves * tile_s / peak_of(hardware)
+    )
+
+
+def _decode(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
+    """Skeleton of a decode kernel whose blocks serve all heads of a key head.
+
+    block_clocks, row_clocks: of each block, and of each query head in it; depth_clocks: per doubling of the keys
+    """
+    keys = _keys(shape)
+    blocks = shape.batch * shape.kv_heads / hardware.cores
+    block = c["block_clocks"] + c["row_clocks"] * shape.heads / shape.kv_heads
+    clocks = c["launch_clocks"] + blocks * block + c["depth_clocks"] * np.log2(1.0 + keys / 64.0)
+    return clocks / hardware.clock_hz + (c["dram"] * kv_bytes(shape) + query_bytes(shape)) / hardware.memory_bytes_per_s
+
+
+def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
+    """Skeleton of a decode kernel with one block per query head that walks all keys.
+
+    walk: times the keys' bytes at one core's share of the memory bandwidth; alone: blocks per core below
+    which the walk takes no less
+    """
+    blocks = shape.batch * shape.heads / hardware.cores
+    walk_s = 2.0 * _keys(shape) * shape.head_dim * KV_BYTES[kv_dtype_of(shape.kv_dtype)] * hardware.cores
+    waves = np.sqrt(np.sqrt(blocks**4 + c["alone"] ** 4))
+    clocks = c["launch_clocks"] + blocks * c["block_clocks"]
+    traffic = c["dram"] * kv_bytes(shape) + query_bytes(shape) + c["walk"] * waves * walk_s
+    return clocks / hardware.clock_hz + traffic / hardware.memory_bytes_per_s
+
+
+_SKELETONS = {"prefill": _prefill, "decode": _decode, "single": _single}
+
+
+def _keys(shape: AttentionShape) -> Num:
+    return np.where(np.greater(shape.window, 0), np.minimum(shape.kv_len, shape.window), shape.kv_len)
+
+
+def is_single(shape: AttentionShape) -> Num:
+    """Whether a kernel that cannot always group heads gives every query head its own block."""
+    return np.greater(shape.window, 0) | np.equal(shape.heads, shape.kv_heads)
+
+
+def _coordinates(kind: str, hardware: Hardware, shape: AttentionShape) -> dict[str, Num]:
+    """log2 of physical sizes; a block is a unit of work that one core does."""
+    one = kind == "single"
+    everything = attended_pairs(shape.seq_len, shape.kv_len, 0.0)
+    pairs = attended_pairs(shape.seq_len, shape.kv_len, shape.window)
+    blocks = shape.batch * np.where(one, shape.heads, shape.kv_heads)
+    fill = kv_bytes(shape) if kind != "prefill" else kv_bytes(shape) + query_bytes(shape)
+    keys = _keys(shape)
+    if kind == "prefill":
+        blocks = shape.batch * np.where(np.greater(shape.seq_len, 1.0), shape.heads, shape.kv_heads)
+        blocks = blocks * np.ceil(shape.seq_len / TILE_QUERIES)
+        keys = np.maximum(2.0 * everything / shape.seq_len - 1.0, 1.0)
+    return {
+        "keys": np.log2(keys),
+        "waves": np.log2(blocks / hardware.cores),
+        "group": np.log2(shape.heads / shape.kv_heads * np.where(one, 0.0, 1.0) + np.where(one, 1.0, 0.0)),
+        "sharing": np.log2(shape.heads / shape.kv_heads),
+        "dim": np.log2(shape.head_dim),
+        "cut": np.log2(everything / pairs),
+        "fill": np.log2(fill / np.maximum(hardware.cache_bytes, 1.0)),
+        "batch": np.log2(shape.batch),
+        "key heads": np.log2(shape.kv_heads),
+    }
+
+
+_KNOTS = {
+    "waves": [*range(-8, 10), 11.0, 13.0], "group": [0, 1, 2, 3, 4, 5, 6], "dim": [6, 7, 7.58, 8, 9],
+    "cut": [0, 0.01, 1, 2, 4, 8, 10], "fill": [-10, -6, -4, -3, -2, -1, 0, 1, 2, 4, 8], "batch": [0, 1, 2, 4],
+    "sharing": [0, 1, 2, 3, 4, 6], "key heads": [0, 1, 3],
+}  # fmt: skip
+_DECODE = Layout(
+    knots=_KNOTS | {"keys": [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17], "waves": [float(x) for x in range(-8, 9)]},
+    terms=[("keys", "waves"), ("group", "waves"), ("group", "keys"), ("dim", "keys"), ("dim", "waves"),
+           ("cut", "waves"), ("fill", "waves"), ("batch", "sharing"), ("batch", "key heads")],
+    flat=0.1,
+)  # fmt: skip
+_PREFILL = Layout(
+    knots=_KNOTS | {"keys": [0, 4, 6, 7, 8, 9, 10, 10.58, 11, 12, 13, 14]},
+    terms=[("keys", "waves"), ("group", "waves"), ("group", "keys"), ("dim", "keys"), ("dim", "waves"),
+           ("cut", "keys"), ("cut", "waves"), ("dim", "cut"), ("fill",)],
+    flat=0.1,
+)  # fmt: skip
+LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE, "single": _DECODE}
+"""Which coordinates meet in which correction table, and their knots (log2 units)."""
+
+
+def _apply(kind: str, entry: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
+    time = _SKELETONS[kind](entry["constants"], hardware, shape)
+    if "surface" in entry:
+        time = time * np.exp(as_surface(entry["surface"])(_coordinates(kind, hardware, shape)))
+    return time
+
+
+def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
+    """Seconds of one attention kernel, from fitted `parameters` (of `fit`); no requests, no time.
+
+    A cache format that was not measured takes the constants and surface of the other one.
+    Raises ConfigError for an unknown phase or cache format.
+    """
+    if shape.phase not in LAYOUTS or shape.phase == "single":
+        raise ConfigError(f"phase '{shape.phase}' is not known; {choices_text(shape.phase, PHASES.values())}")
+    safe = _at_least_one(shape)
+    known = parameters.get(shape.phase, {})
+    dtype = kv_dtype_of(shape.kv_dtype)
+    entry = known.get(dtype) or next(iter(known.values()), {"constants": START[shape.phase]})
+    time = _apply(shape.phase, entry, hardware, safe)
+    if "single" in entry:
+        time = np.where(is_single(safe), _apply("single", entry["single"], hardware, safe), time)
+    work = shape.batch * shape.seq_len * shape.kv_len * shape.heads
+    return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
+
+
+def _at_least_one(shape: AttentionShape) -> AttentionShape:
+    one = {
+        name: np.maximum(getattr(shape, name), 1.0)
+        for name in ("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim")
+    }
+    return AttentionShape(**one, window=shape.window, kv_dtype=shape.kv_dtype, phase=shape.phase)
+
+
+def _rows(shape: AttentionShape, chosen: Any) -> AttentionShape:
+    values = {field.name: getattr(shape, field.name) for field in fields(shape)}
+    return AttentionShape(**{k: v[chosen] if isinstance(v, np.ndarray) else v for k, v in values.items()})
+
+
+def shape_of(frame: pd.DataFrame) -> AttentionShape:
+    """The shape of reference rows of one `op` and `kv_dtype`."""
+    names = ("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim")
+    numbers = {name: frame[name].to_numpy(dtype=float) for name in names}
+    window = frame["window"].fillna(0).to_numpy(dtype=float) if "window" in frame.columns else 0.0
+    return AttentionShape(
+        **numbers, window=window, kv_dtype=kv_dtype_of(str(frame["kv_dtype"].iloc[0])),
+        phase=PHASES[str(frame["op"].iloc[0])],
+    )  # fmt: skip
+
+
+def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
+    """Constants and surface per phase and cache format from reference rows of the two attention ops."""
+    found: dict[str, Any] = {}
+    for (op, kv_dtype), rows in frame.groupby(["op", "kv_dtype"], sort=True):
+        shape, measured_s = shape_of(rows), rows["latency_us"].to_numpy(dtype=float) * 1e-6
+        phase = PHASES[str(op)]
+        entry = _fit_one(phase, hardware, shape, measured_s)
+        if phase == "decode":
+            entry = _with_single(entry, hardware, shape, measured_s)
+        found.setdefault(phase, {})[kv_dtype_of(str(kv_dtype))] = entry
+    return found
+
+
+def _fit_one(kind: str, hardware: Hardware, shape: AttentionShape, measured_s: Array) -> dict[str, Any]:
+    skeleton = _SKELETONS[kind]
+    some = slice(None, None, max(1, len(measured_s) // 4000))
+    constants = fit_constants(
+        lambda c: np.asarray(skeleton(c, hardware, _rows(shape, some))), START[kind], np.log(measured_s[some]),
+        hold=3e-4, rounds=40,
+    )  # fmt: skip
+    target = np.log(measured_s / skeleton(constants, hardware, shape))
+    coordinates = {key: np.asarray(value) for key, value in _coordinates(kind, hardware, shape).items()}
+    surface = fit_surface(LAYOUTS[kind], coordinates, target, rounds=6)
+    return {"constants": constants, "surface": surface.to_json()}
+
+
+def _with_single(entry: dict[str, Any], hardware: Hardware, shape: AttentionShape, measured_s: Array) -> dict[str, Any]:
+    """The same fit in two parts, if shapes that would have blocks of their own then err less by a quarter."""
+    alone = np.asarray(is_single(shape)) & np.ones(len(measured_s), dtype=bool)
+    if alone.sum() < 50 or (~alone).sum() < 50:
+        return entry
+    parts = _fit_one("decode", hardware, _rows(shape, ~alone), measured_s[~alone])
+    parts["single"] = _fit_one("single", hardware, _rows(shape, alone), measured_s[alone])
+    errors = [
+        np.median(np.abs(np.log(np.asarray(_apply(kind, tried, hardware, _rows(shape, alone))) / measured_s[alone])))
+        for kind, tried in (("decode", entry), ("single", parts["single"]))
+    ]
+    return parts if errors[1] < 0.75 * errors[0] else entry

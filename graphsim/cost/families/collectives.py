@@ -1,0 +1,175 @@
+"""Collectives between devices: all-reduce, all-gather, reduce-scatter, all-to-all, and vLLM's own all-reduce.
+
+    t = exp(surface) · ( start · (devices / 2)^growth + wire · wire bytes / bandwidth )
+
+The wire bytes are what the bandwidth-optimal algorithm sends per device: (g-1)/g of the message, twice
+that for an all-reduce (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009). The
+surface over log2 of the message and of the devices carries the switches between protocols and
+algorithms; beyond the largest measured message the bandwidth goes on, beyond the most devices the start.
+A group that does not fit the nearest link level is priced on the first level that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.cost.surface import Array, Layout, Surface, as_surface, fit_constants, fit_surface
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware, require_link
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = {
+    "all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "alltoall": 1.0,
+    "custom_allreduce": 2.0, "custom_allreduce_eager": 2.0,
+}  # fmt: skip
+"""How many times (devices - 1)/devices of the message each device sends."""
+
+LIKE = {"custom_allreduce_eager": "custom_allreduce", "custom_allreduce": "all_reduce", "alltoall": "all_gather",
+        "reduce_scatter": "all_gather", "all_gather": "reduce_scatter"}  # fmt: skip
+"""Whose constants stand in for a collective that was not measured."""
+
+ITEM_BYTES = {"half": 2.0, "bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0, "int8": 1.0}
+
+START = {"start_s": 1.2e-5, "growth": 0.7, "wire": 1.5}
+"""Before any fit: time of an empty message between two devices, its growth per doubling of the devices
+(as a power of the device count), and the multiple of the datasheet's wire time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveShape:
+    """`message_bytes` is the whole tensor: what is reduced, or what the gathered or scattered parts make up."""
+
+    kind: str
+    message_bytes: Num
+    devices: Num
+
+
+def _checked(kind: str) -> str:
+    if kind not in KINDS:
+        raise ConfigError(f"collective '{kind}' is not known; {choices_text(kind, KINDS)}")
+    return kind
+
+
+def wire_bytes(shape: CollectiveShape) -> Num:
+    """Bytes that each device sends, at least."""
+    return KINDS[_checked(shape.kind)] * shape.message_bytes * (1.0 - 1.0 / shape.devices)
+
+
+def bytes_per_s(hardware: Hardware, devices: Num) -> Num:
+    """Bandwidth per device and direction of the first link level that holds the group; the last one if none does."""
+    require_link(hardware)
+    rate = hardware.links[-1].bytes_per_s
+    for link in reversed(hardware.links[:-1]):
+        rate = np.where(np.less_equal(devices, link.devices), link.bytes_per_s, rate)
+    return rate
+
+
+def roofline_s(hardware: Hardware, shape: CollectiveShape) -> Num:
+    """Wire bytes at the datasheet's bandwidth."""
+    return wire_bytes(shape) / bytes_per_s(hardware, shape.devices)
+
+
+def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: CollectiveShape) -> Num:
+    start = c["start_s"] * (shape.devices / 2.0) ** c["growth"]
+    return start + c["wire"] * roofline_s(hardware, shape)
+
+
+def _coordinates(shape: CollectiveShape) -> dict[str, Num]:
+    return {"message": np.log2(shape.message_bytes), "devices": np.log2(shape.devices)}
+
+
+LAYOUT = Layout(
+    knots={"message": [float(x) for x in range(8, 31)], "devices": [1.0, 2.0, 3.0]},
+    terms=[("message", "devices")],
+    smooth=0.1,
+    flat=0.01,
+)  # fmt: skip
+
+
+def _entry(parameters: Mapping[str, Any], kind: str) -> tuple[bool, Mapping[str, Any]]:
+    """The fit of a kind, and whether it is its own."""
+    tried, name = [], kind
+    while name and name not in tried:
+        if name in parameters:
+            return name == kind, parameters[name]
+        tried.append(name)
+        name = LIKE.get(name, "")
+    return False, {"constants": START}
+
+
+def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: CollectiveShape) -> Num:
+    """Seconds of one collective, from fitted `parameters` (of `fit`); no bytes or one device, no time.
+
+    Raises ConfigError for an unknown kind, HardwareError if the device states no link.
+    """
+    _, entry = _entry(parameters, _checked(shape.kind))
+    safe = CollectiveShape(
+        kind=shape.kind, message_bytes=np.maximum(shape.message_bytes, 1.0), devices=np.maximum(shape.devices, 2.0)
+    )
+    time = _skeleton(entry["constants"], hardware, safe)
+    if "surface" in entry:
+        time = time * np.exp(as_surface(entry["surface"])(_coordinates(safe)))
+    alone = np.less_equal(shape.devices, 1) | np.less_equal(shape.message_bytes, 0)
+    return np.where(alone, 0.0, np.maximum(time, roofline_s(hardware, safe)))
+
+
+def kind_of(op: str, kernel: str) -> str:
+    """The collective that a reference row's op and kernel name."""
+    return "custom_allreduce_eager" if op == "custom_allreduce" and "eager" in kernel.lower() else op
+
+
+def shape_of(frame: pd.DataFrame) -> CollectiveShape:
+    """The shape of reference rows of one `op`, `dtype` and `kernel`; `message_size` counts elements.
+
+    Raises ConfigError for an unknown dtype.
+    """
+    op, dtype = str(frame["op"].iloc[0]), str(frame["dtype"].iloc[0])
+    kernel = str(frame["kernel"].iloc[0]) if "kernel" in frame.columns else ""
+    if dtype not in ITEM_BYTES:
+        raise ConfigError(f"dtype '{dtype}' of op '{op}' is not known; {choices_text(dtype, ITEM_BYTES)}")
+    return CollectiveShape(
+        kind=kind_of(op, kernel),
+        message_bytes=frame["message_size"].to_numpy(dtype=float) * ITEM_BYTES[dtype],
+        devices=frame["num_devices"].to_numpy(dtype=float),
+    )
+
+
+def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
+    """Constants and surface per kind of collective from reference rows."""
+    parts: dict[str, list[tuple[CollectiveShape, Array]]] = {}
+    for _, rows in frame.groupby(["op", "dtype", "kernel"], sort=True, dropna=False):
+        shape = shape_of(rows)
+        parts.setdefault(shape.kind, []).append((shape, rows["latency_us"].to_numpy(dtype=float) * 1e-6))
+    return {kind: _fit_one(kind, parts[kind], hardware) for kind in KINDS if kind in parts}
+
+
+def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Hardware) -> dict[str, Any]:
+    shape = CollectiveShape(
+        kind=kind,
+        message_bytes=np.concatenate([np.asarray(shape.message_bytes) for shape, _ in parts]),
+        devices=np.concatenate([np.asarray(shape.devices) for shape, _ in parts]),
+    )
+    measured_s = np.concatenate([seconds for _, seconds in parts])
+    constants = fit_constants(
+        lambda c: np.asarray(_skeleton(c, hardware, shape)), START, np.log(measured_s), hold=3e-4, rounds=40
+    )
+    target = np.log(measured_s / _skeleton(constants, hardware, shape))
+    coordinates = {key: np.asarray(value) for key, value in _coordinates(shape).items()}
+    surface = fit_surface(LAYOUT, coordinates, target)
+    return {"constants": constants, "surface": _rising(surface, constants, kind, hardware).to_json()}
+
+
+def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardware: Hardware) -> Surface:
+    """The surface, lifted where a longer message would else be faster than a shorter one."""
+    (term,) = surface.terms
+    messages, devices = np.meshgrid(2.0 ** term.knots[0], 2.0 ** term.knots[1], indexing="ij")
+    shape = CollectiveShape(kind=kind, message_bytes=messages, devices=devices)
+    skeleton = np.log(_skeleton(constants, hardware, shape))
+    return Surface(terms=(replace(term, values=np.maximum.accumulate(skeleton + term.values, axis=0) - skeleton),))

@@ -1,0 +1,303 @@
+"""Fused mixture-of-experts blocks: route, permute, two grouped products with a gate between, combine.
+
+    t = exp(surface) · ( launch + (weights³ + products³)^⅓ + token traffic )
+
+weights: each expert that gets a token on the busiest device is read once; products: its rows, each
+expert padded towards a tile; token traffic: the tokens in and out, their top-k copies, and the rows
+between the products. How many experts are hit and how many rows the busiest device gets follows from
+how the router spreads tokens:
+
+    balanced       every expert gets the same: min(m·topk, experts) are hit
+    uniform        at random: experts · (1 - (1 - 1/experts)^(m·topk)) are hit
+    power_law_a    an expert's load is drawn from a density x^-a on [1, 0.8·m] and rounded to whole
+                   tokens; the device with the largest sum counts (the reference data's router)
+
+The surface over tokens, experts per device, width, load per expert, skew, weight and product time
+corrects it. Never below the roofline of weights (less what the cache may hold) and products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.cost.surface import Array, Layout, as_surface, fit_constants, fit_surface
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """Bytes of one weight with its scales, whose peak the products run at, and whose fit stands in."""
+
+    w_bytes: float
+    peaks: tuple[str, ...]
+    like: str = ""
+
+
+FORMATS: dict[str, Format] = {
+    "bfloat16": Format(w_bytes=2.0, peaks=("bf16", "fp16", "tf32", "fp32")),
+    "fp8": Format(w_bytes=1.0, peaks=("fp8", "bf16", "fp16"), like="bfloat16"),
+    "fp8_block": Format(w_bytes=1.0, peaks=("fp8", "bf16", "fp16"), like="fp8"),
+    "int8": Format(w_bytes=1.0, peaks=("int8", "fp8", "bf16"), like="fp8"),
+    "nvfp4": Format(w_bytes=0.5625, peaks=("fp4", "fp8", "bf16"), like="fp8"),
+    "w4a8_mxfp4_mxfp8": Format(w_bytes=0.53125, peaks=("fp8", "bf16", "fp16"), like="fp8"),
+    "w4a16_mxfp4": Format(w_bytes=0.53125, peaks=("bf16", "fp16"), like="bfloat16"),
+    "int4_wo": Format(w_bytes=0.53125, peaks=("bf16", "fp16"), like="w4a16_mxfp4"),
+}
+"""nvfp4 has one scale byte per 16 weights, mxfp4 one per 32, int4 two per 64 or 128."""
+
+ALIASES = {"bf16": "bfloat16", "fp16": "bfloat16", "float16": "bfloat16", "half": "bfloat16", "int4": "int4_wo",
+           "fp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "w4a16": "int4_wo", "w4a16_awq": "int4_wo"}  # fmt: skip
+
+START = {"launch_clocks": 30000.0, "dram": 1.4, "product": 2.0, "pad_rows": 8.0, "tokens": 2.0, "copies": 0.5,
+         "between": 0.5, "luck": 0.7}  # fmt: skip
+"""Constants before any fit; `_skeleton` says what each one is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoeShape:
+    """One block of `experts` experts, each gate, up and down of hidden × inter, on one of tp · ep devices.
+
+    m: tokens; distribution: how the router spreads them; kernel: the engine's name for it, if known
+    """
+
+    m: Num
+    hidden: Num
+    inter: Num
+    topk: Num
+    experts: Num
+    tp: Num = 1.0
+    ep: Num = 1.0
+    dtype: str = "bfloat16"
+    distribution: str = "balanced"
+    kernel: str = ""
+
+
+def format_of(dtype: str) -> tuple[str, Format]:
+    """Canonical name and description of a weight format. Raises ConfigError with the nearest valid one."""
+    name = ALIASES.get(dtype, dtype)
+    if name not in FORMATS:
+        raise ConfigError(f"moe dtype '{dtype}' is not known; {choices_text(dtype, [*FORMATS, *ALIASES])}")
+    return name, FORMATS[name]
+
+
+def skew_of(distribution: str) -> float:
+    """The exponent of a power-law router, 0 for the even ones. Raises ConfigError for an unknown name."""
+    if distribution in ("balanced", "uniform"):
+        return 0.0
+    try:
+        skew = float(distribution.removeprefix("power_law_"))
+    except ValueError:
+        skew = 0.0
+    if not (distribution.startswith("power_law_") and 0.0 < skew < 2.0):
+        raise ConfigError(
+            f"distribution '{distribution}' is not known; allowed: balanced, uniform, power_law_A with A from 0 to 2"
+        )
+    return skew + 1e-3 if skew == 1.0 else skew
+
+
+def experts_hit(shape: MoeShape) -> Num:
+    """Expected number of experts, over all devices, that get at least one token."""
+    hit: Num
+    rows, skew = shape.m * shape.topk, skew_of(shape.distribution)
+    fewest = np.minimum(shape.topk, shape.experts)
+    if shape.distribution == "uniform":
+        hit = -shape.experts * np.expm1(rows * np.log1p(-1.0 / np.maximum(shape.experts, 1.0 + 1e-9)))
+        hit = np.maximum(hit, fewest)
+        return hit
+    if not skew:
+        return np.minimum(rows, shape.experts)
+    top, mean = _power_law(shape, skew)
+    half = np.clip(0.5 * shape.experts * mean / rows, 1.0, top)  # the draw that half a token rounds up from
+    rounded_up = shape.experts * (1.0 - (1.0 - half ** (1.0 - skew)) / (1.0 - top ** (1.0 - skew)))
+    placed = np.maximum(rounded_up, rows * (1.0 - _moment(half, top, skew) / mean))
+    spare = np.clip(1.5 - rows * top / (shape.experts * mean), 0.0, 1.0) * np.maximum(rows - placed, 0.0)
+    hit = np.maximum(np.minimum(np.minimum(rounded_up + spare, rows), shape.experts), fewest)
+    return hit
+
+
+def busiest_rows(shape: MoeShape) -> Num:
+    """Rows of the products on the busiest of the `ep` devices."""
+    rows, skew = shape.m * shape.topk, skew_of(shape.distribution)
+    if not skew:
+        return np.maximum(rows / shape.ep, 1.0)
+    top, mean = _power_law(shape, skew)
+    first = np.maximum(np.minimum(top / (shape.experts * mean), 1.0 / shape.topk), 1.0 / shape.experts)
+    others = (shape.experts / shape.ep - 1.0) / np.maximum(shape.experts - 1.0, 1.0)
+    return np.maximum(rows * np.minimum(first + (1.0 - first) * np.maximum(others, 0.0), 1.0), 1.0)
+
+
+def _power_law(shape: MoeShape, skew: float) -> tuple[Num, Num]:
+    """Largest and mean draw of the density x^-skew on [1, 0.8 m]."""
+    top = np.maximum(0.8 * shape.m, 2.0)
+    return top, _moment(top, top, skew)
+
+
+def _moment(x: Num, top: Num, skew: float) -> Num:
+    """Integral of the draws up to x, over the density's norm."""
+    return (1.0 - skew) / (2.0 - skew) * (x ** (2.0 - skew) - 1.0) / (top ** (1.0 - skew) - 1.0)
+
+
+def _expert_weights(shape: MoeShape) -> Num:
+    return 3.0 * shape.hidden * shape.inter / shape.tp
+
+
+def _peak(hardware: Hardware, form: Format) -> Num:
+    for name in form.peaks:
+        if name in hardware.flops_per_s:
+            return hardware.flops_per_s[name]
+    return hardware.peak(form.peaks[0])
+
+
+def _least(hardware: Hardware, shape: MoeShape) -> tuple[Num, Num, Num]:
+    """Weight bytes on an average device, tokens in and out in bytes, and the time of the products at peak."""
+    form = format_of(shape.dtype)[1]
+    held = np.maximum(experts_hit(shape) / shape.ep, np.minimum(1.0, shape.experts / shape.ep))
+    weights = held * _expert_weights(shape) * form.w_bytes
+    flops = 2.0 * shape.m * shape.topk / shape.ep * _expert_weights(shape)
+    return weights, 4.0 * shape.m * shape.hidden, flops / _peak(hardware, form)
+
+
+def roofline_s(hardware: Hardware, shape: MoeShape) -> Num:
+    """The bare datasheet roofline: products at peak or bytes at memory bandwidth, whichever is longer."""
+    weights, tokens, products_s = _least(hardware, shape)
+    return np.maximum(products_s, (weights + tokens) / hardware.memory_bytes_per_s)
+
+
+def floor_s(hardware: Hardware, shape: MoeShape) -> Num:
+    """The least time physics allows: weights that fit the cache may come at up to five times the memory's rate."""
+    weights, _, products_s = _least(hardware, shape)
+    share = np.clip(0.2 + 8.0 * (weights / np.maximum(hardware.cache_bytes, 1.0) - 1.0), 0.2, 1.0)
+    return np.maximum(products_s, share * weights / hardware.memory_bytes_per_s)
+
+
+def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: MoeShape) -> Num:
+    """dram, product: times the datasheet's time of the weights and of the products
+    pad_rows: rows that a hit expert is padded by; luck: spread of the experts hit per device, in deviations
+    tokens, copies, between: passes over tokens, over their top-k copies, and over the rows between the products
+    """
+    form = format_of(shape.dtype)[1]
+    held, mean = shape.experts / shape.ep, experts_hit(shape) / shape.ep
+    spread = c["luck"] * np.sqrt(mean * np.log(shape.ep)) if skew_of(shape.distribution) else 0.0
+    hit = np.maximum(np.minimum(mean + spread, held), np.minimum(1.0, held))
+    rows = np.maximum(busiest_rows(shape), hit)
+    weights_s = c["dram"] * hit * _expert_weights(shape) * form.w_bytes / hardware.memory_bytes_per_s
+    products_s = c["product"] * (rows + c["pad_rows"] * hit) * 2.0 * _expert_weights(shape) / _peak(hardware, form)
+    passes = (c["tokens"] + c["copies"] * shape.topk) * shape.m * shape.hidden
+    passes = passes + c["between"] * rows * (4.0 * shape.inter / shape.tp + 3.0 * shape.hidden)
+    return (
+        c["launch_clocks"] / hardware.clock_hz
+        + np.cbrt(weights_s**3 + products_s**3)
+        + 2.0 * passes / hardware.memory_bytes_per_s
+    )
+
+
+def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:
+    """log2 of sizes and of microseconds; the skew as it is."""
+    weights, _, _ = _least(hardware, shape)
+    products_s = busiest_rows(shape) * 2.0 * _expert_weights(shape) / _peak(hardware, format_of(shape.dtype)[1])
+    return {
+        "tokens": np.log2(shape.m),
+        "held": np.log2(shape.experts / shape.ep),
+        "width": np.log2(shape.inter / shape.tp),
+        "hidden": np.log2(shape.hidden),
+        "load": np.log2(shape.m * shape.topk / shape.experts),
+        "skew": skew_of(shape.distribution) + 0.0 * np.asarray(shape.m),
+        "weights": np.log2(weights / hardware.memory_bytes_per_s * 1e6),
+        "products": np.log2(products_s * 1e6),
+    }
+
+
+LAYOUT = Layout(
+    knots={
+        "tokens": [*range(15), 16.0], "held": [float(x) for x in range(10)], "width": [float(x) for x in range(4, 15)],
+        "hidden": [11, 11.5, 12, 12.33, 12.6, 12.8], "load": [-9, -6, *range(-4, 13)], "skew": [0, 1.01, 1.2],
+        "weights": [float(x) for x in range(-6, 13)], "products": [float(x) for x in range(-8, 15)],
+    },
+    terms=[("tokens", "held"), ("tokens", "width"), ("load", "skew"), ("hidden", "width"), ("weights", "skew"),
+           ("products", "skew")],
+    flat=0.1,
+)  # fmt: skip
+
+
+def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape) -> Num:
+    """Seconds of one block on the busiest device, from fitted `parameters` (of `fit`); no tokens, no time.
+
+    A format without a fit borrows the constants, not the surface, of the nearest one that has it; an
+    unnamed or unknown kernel is the format's most measured one. Raises ConfigError for unknown names.
+    """
+    own, entry = _entry(parameters, shape)
+    least = ("m", "hidden", "inter", "topk", "experts", "tp", "ep")
+    safe = replace(shape, **{name: np.maximum(getattr(shape, name), 1.0) for name in least})
+    time = _skeleton(entry["constants"], hardware, safe)
+    if own and "surface" in entry:
+        time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe)))
+    work = shape.m * shape.topk * shape.experts
+    return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
+
+
+def _entry(parameters: Mapping[str, Any], shape: MoeShape) -> tuple[bool, Mapping[str, Any]]:
+    name, form = format_of(shape.dtype)
+    own = True
+    while name not in parameters:
+        own, name = False, form.like
+        if not name:
+            return False, {"constants": START}
+        form = FORMATS[name]
+    known = parameters[name]
+    return own, known.get(shape.kernel) or next(iter(known.values()))
+
+
+def shape_of(frame: pd.DataFrame) -> MoeShape:
+    """The shape of reference rows of one `dtype`, `distribution` and, where stated, `kernel`."""
+    numbers = {name: frame[name].to_numpy(dtype=float) for name in ("m", "hidden", "inter", "topk", "experts")}
+    degrees = {name: frame[name].fillna(1).to_numpy(dtype=float) for name in ("tp", "ep") if name in frame.columns}
+    kernel = frame["kernel"].iloc[0] if "kernel" in frame.columns else ""
+    return MoeShape(
+        **numbers, **degrees, dtype=format_of(str(frame["dtype"].iloc[0]))[0],
+        distribution=str(frame["distribution"].iloc[0]), kernel=kernel if isinstance(kernel, str) else "",
+    )  # fmt: skip
+
+
+def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
+    """Constants and surface per weight format and kernel, the most measured kernel of a format first."""
+    names = frame["dtype"].map(lambda dtype: format_of(str(dtype))[0])
+    kernels = frame["kernel"].fillna("") if "kernel" in frame.columns else names.map(lambda name: "")
+    found: dict[str, Any] = {}
+    for name in [name for name in FORMATS if (names == name).any()]:
+        counts = kernels[names == name].value_counts()
+        order = sorted(counts.index, key=lambda kernel: (-counts[kernel], kernel))
+        found[name] = {kernel: _fit_one(frame[(names == name) & (kernels == kernel)], hardware) for kernel in order}
+    return found
+
+
+def _fit_one(rows: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
+    groups = [part for _, part in rows.groupby("distribution", sort=True)]
+    shapes = [shape_of(part) for part in groups]
+    measured_s = np.concatenate([part["latency_us"].to_numpy(dtype=float) for part in groups]) * 1e-6
+    step = max(1, len(rows) // 4000)
+    some = [_every(shape, step) for shape in shapes]
+    some_s = np.concatenate([part["latency_us"].to_numpy(dtype=float)[::step] for part in groups]) * 1e-6
+    constants = fit_constants(
+        lambda c: np.concatenate([np.asarray(_skeleton(c, hardware, shape)) for shape in some]), START,
+        np.log(some_s), hold=3e-4, rounds=40,
+    )  # fmt: skip
+    skeleton = np.concatenate([np.asarray(_skeleton(constants, hardware, shape)) for shape in shapes])
+    parts = [_coordinates(hardware, shape) for shape in shapes]
+    coordinates: dict[str, Array] = {key: np.concatenate([np.asarray(p[key]) for p in parts]) for key in parts[0]}
+    surface = fit_surface(LAYOUT, coordinates, np.log(measured_s / skeleton), rounds=6)
+    return {"constants": constants, "surface": surface.to_json()}
+
+
+def _every(shape: MoeShape, step: int) -> MoeShape:
+    values = {field.name: getattr(shape, field.name) for field in fields(shape)}
+    chosen: dict[str, Any] = {name: value[::step] for name, value in values.items() if isinstance(value, np.ndarray)}
+    return replace(shape, **chosen)
