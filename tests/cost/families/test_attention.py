@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphsim.calibration.store import basis
+from graphsim.cost.families import attention
+from graphsim.cost.families.attention_work import AttentionShape, attended_pairs, flops, kv_bytes, query_bytes
+from graphsim.errors import ConfigError
+from graphsim.hardware import load_hardware
+
+DEVICES = ["a100-sxm-80gb", "h100-sxm", "b200-sxm", "gb200", "rtx-pro-6000", "h200-sxm", "l40s"]
+sizes = st.integers(0, 17).flatmap(lambda bits: st.integers(2**bits, 2 ** (bits + 1) - 1))
+batches = st.sampled_from([1, 2, 3, 8, 64, 200, 1024])
+layouts = st.tuples(st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 3, 8]), st.sampled_from([64, 96, 128, 256]))
+windows, dtypes, phases = (
+    st.sampled_from([0, 128, 4096]),
+    st.sampled_from(["bfloat16", "fp8"]),
+    st.sampled_from(["prefill", "decode"]),
+)
+
+
+def latency(device, **dims):
+    hardware = load_hardware(device)
+    return attention.latency_s(basis(hardware, "attention").parameters, hardware, AttentionShape(**dims))
+
+
+def dims_of(phase, batch, kv_len, layout, window=0, kv_dtype="bfloat16"):
+    kv_heads, group, head_dim = layout
+    return {
+        "phase": phase, "batch": batch, "kv_len": kv_len, "seq_len": kv_len if phase == "prefill" else 1,
+        "heads": kv_heads * group, "kv_heads": kv_heads, "head_dim": head_dim, "window": window, "kv_dtype": kv_dtype,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("queries,keys", [(1, 1), (1, 9), (5, 5), (4, 11), (7, 7)])
+@pytest.mark.parametrize("window", [0, 1, 3, 6, 100])
+def test_attended_pairs_equal_a_count_over_the_mask(queries, keys, window):
+    positions = np.arange(keys - queries, keys)[:, None]
+    mask = np.arange(keys)[None, :] <= positions
+    if window:
+        mask &= np.arange(keys)[None, :] > positions - window
+    assert attended_pairs(float(queries), float(keys), float(window)) == mask.sum()
+
+
+@settings(max_examples=80, deadline=None)
+@given(device=st.sampled_from(DEVICES), phase=phases, batch=batches, kv=sizes, layout=layouts, w=windows, dtype=dtypes)
+def test_every_kernel_takes_a_positive_finite_time_never_below_peak_or_what_the_cache_cannot_hold(
+    device, phase, batch, kv, layout, w, dtype
+):
+    hardware, dims = load_hardware(device), dims_of(phase, batch, kv, layout, w, dtype)
+    shape, time = AttentionShape(**dims), float(latency(device, **dims))
+    assert np.isfinite(time) and time > 0
+    peak = hardware.flops_per_s.get("fp8", 0.0) if dtype == "fp8" else 0.0
+    assert time >= flops(shape) / (peak or hardware.peak("bf16")) * (1 - 1e-12)
+    if kv_bytes(shape) > 1.2 * hardware.cache_bytes:
+        assert time >= (kv_bytes(shape) + query_bytes(shape)) / hardware.memory_bytes_per_s * (1 - 1e-12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    device=st.sampled_from(DEVICES), phase=phases, batch=batches, kv=sizes, layout=layouts, w=windows, dtype=dtypes,
+    which=st.sampled_from(["batch", "kv_len", "heads", "both heads"]),
+)  # fmt: skip
+def test_four_times_the_work_in_any_dimension_is_not_faster(device, phase, batch, kv, layout, w, dtype, which):
+    dims = dims_of(phase, batch, kv, layout, w, dtype)
+    grown = {"kv_len": ["kv_len", "seq_len"] if phase == "prefill" else ["kv_len"], "both heads": ["heads", "kv_heads"]}
+    more = dims | {name: 4 * dims[name] for name in grown.get(which, [which])}
+    assert float(latency(device, **more)) >= 0.85 * float(latency(device, **dims))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_far_outside_the_measured_range_time_grows_with_the_work(device):
+    layout = {"batch": 1.0, "heads": 32.0, "kv_heads": 8.0, "head_dim": 128.0}
+    short, long = (float(latency(device, phase="prefill", seq_len=x, kv_len=x, **layout)) for x in (5e5, 1e6))
+    assert 3.5 < long / short < 4.5
+    assert long < 8.0 * 2.0 * 32 * 128 * 1e12 / load_hardware(device).peak("bf16")
+    few, many = (float(latency(device, kv_len=x, **(layout | {"batch": 64.0}))) for x in (5e5, 1e6))
+    assert 1.8 < many / few < 2.2
+
+
+def test_arrays_give_what_single_numbers_give():
+    kv = np.array([1.0, 9.0, 130.0, 3000.0, 70_000.0])
+    dims = {"batch": 3.0, "heads": 24.0, "kv_heads": 8.0, "head_dim": 128.0, "window": 0.0, "kv_dtype": "fp8"}
+    for device in ("h100-sxm", "rtx-pro-6000"):
+        together = latency(device, kv_len=kv, **dims)
+        assert np.allclose(together, [float(latency(device, kv_len=x, **dims)) for x in kv], rtol=1e-12)
+
+
+def test_no_requests_take_no_time():
+    dims = {"kv_len": 100.0, "heads": 8.0, "kv_heads": 8.0, "head_dim": 64.0}
+    assert np.array_equal(latency("h100-sxm", batch=np.array([0.0, 0.0]), **dims), [0.0, 0.0])
+
+
+def test_a_window_wider_than_the_keys_attends_to_everything():
+    dims = dims_of("prefill", 2, 1000, (8, 4, 128))
+    assert attention.roofline_s(load_hardware("h100-sxm"), AttentionShape(**dims)) == attention.roofline_s(
+        load_hardware("h100-sxm"), AttentionShape(**(dims | {"window": 2000}))
+    )
+
+
+def test_a_longer_cache_at_half_the_bytes_is_read_faster_when_memory_binds():
+    dims = {"batch": 64, "kv_len": 65536, "heads": 32, "kv_heads": 8, "head_dim": 128}
+    for device in ("h100-sxm", "b200-sxm", "rtx-pro-6000"):
+        wide, narrow = (float(latency(device, kv_dtype=dtype, **dims)) for dtype in ("bfloat16", "fp8"))
+        assert narrow < 0.85 * wide
+
+
+def test_unknown_phases_and_cache_formats_are_refused_by_name():
+    dims = {"batch": 1, "kv_len": 8, "heads": 8, "kv_heads": 8, "head_dim": 64}
+    with pytest.raises(ConfigError, match="kv_dtype 'fp7'.*fp8"):
+        latency("h100-sxm", kv_dtype="fp7", **dims)
+    with pytest.raises(ConfigError, match="phase 'single'"):
+        latency("h100-sxm", phase="single", **dims)
