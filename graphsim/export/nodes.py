@@ -14,14 +14,12 @@ from graphsim.cost.base import BOUNDS
 from graphsim.errors import ConfigError
 from graphsim.ops import (
     Attention,
-    Embedding,
     ExpertGemm,
     Gemm,
     KvCache,
     LoraAdd,
     LoraGemm,
     LoraMerge,
-    Norm,
     Op,
     OpType,
     Permute,
@@ -161,7 +159,7 @@ def shape_of(op: Op, parts: tuple[str, ...] = (), rows: float = 0.0, scenario: i
     sizes = op.out_parts
     whole = op.out_elems
     elems = number(sum((sizes[p] for p in parts if p in sizes), start=0.0) if parts else whole, scenario)
-    rows = _rows(op, scenario) or rows
+    rows = _rows(op, elems, scenario) or rows
     heads = _heads(op, parts, scenario)
     if heads and rows and np.isclose(rows * heads[0] * heads[1], elems):
         return (rows, *heads)
@@ -171,18 +169,18 @@ def shape_of(op: Op, parts: tuple[str, ...] = (), rows: float = 0.0, scenario: i
     return (elems,)
 
 
-def _rows(op: Op, scenario: int) -> float:
+def _rows(op: Op, elems: float, scenario: int) -> float:
+    """How many rows the result has, where the op knows its rows or how wide they are."""
     if isinstance(op, Gemm | LoraAdd):
         return number(op.m, scenario)
-    if isinstance(op, Norm):
-        return number(op.rows, scenario)
-    if isinstance(op, Embedding | Rope):
+    if isinstance(op, Rope):
         return number(op.tokens, scenario)
     if isinstance(op, KvCache):
         return number(op.kv_tokens, scenario)
     if isinstance(op, Attention):
         return number(op.query_tokens, scenario)
-    return 0.0
+    width = number(getattr(op, "width", 0.0), scenario)
+    return elems / width if width else 0.0
 
 
 def _heads(op: Op, parts: tuple[str, ...], scenario: int) -> Shape:

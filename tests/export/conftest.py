@@ -14,6 +14,17 @@ MERGE = gs.LoraConfig(rank=16, target_modules=["q_proj", "v_proj"], strategy="me
 SHARDED = gs.LoraConfig(rank=16, target_modules=["attn", "ffn"], fully_sharded_loras=True)
 
 
+EXPERTS = {
+    "model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "hidden_size": 512, "intermediate_size": 1024,
+    "num_attention_heads": 8, "num_key_value_heads": 8, "num_hidden_layers": 4, "num_local_experts": 8,
+    "num_experts_per_tok": 2, "vocab_size": 1000, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
+}  # fmt: skip
+STATE_SPACE = {
+    "model_type": "mamba2", "architectures": ["Mamba2ForCausalLM"], "hidden_size": 256, "num_hidden_layers": 4,
+    "vocab_size": 1000, "num_heads": 8, "head_dim": 64, "state_size": 64, "n_groups": 1, "expand": 2, "conv_kernel": 4,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def estimates() -> dict[str, gs.Estimate]:
     """Llama-3.1-8B on an H100, four ways."""
@@ -24,6 +35,9 @@ def estimates() -> dict[str, gs.Estimate]:
         "dynamic": gs.simulate("llama-3.1-8b", "h100-sxm", lora=QV, **asked),
         "merge": gs.simulate("llama-3.1-8b", "h100-sxm", lora=MERGE, **asked),
         "tp2": gs.simulate("llama-3.1-8b", "h100-sxm", lora=SHARDED, parallelism=two, **asked),
+        "experts": gs.simulate(EXPERTS, "h100-sxm", lora=SHARDED, parallelism=gs.Parallelism(tp=2, ep=2), **asked),
+        "exchange": gs.simulate(EXPERTS, "h100-sxm", parallelism=gs.Parallelism(ep=4), **asked),
+        "scan": gs.simulate(STATE_SPACE, "l4", **asked),
         "pipeline": gs.simulate("llama-3.1-8b", "h100-sxm", lora=QV, parallelism=gs.Parallelism(pp=2), **asked),
     }
 

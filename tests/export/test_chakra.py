@@ -44,7 +44,7 @@ def attributes(node) -> dict:
 @pytest.fixture(scope="module")
 def traces(estimates, tmp_path_factory) -> dict[str, list[Path]]:
     folder = tmp_path_factory.mktemp("chakra")
-    return {label: to_chakra(estimates[label], folder / label) for label in ("dynamic", "tp2", "pipeline")}
+    return {label: to_chakra(estimates[label], folder / label) for label in ("dynamic", "tp2", "pipeline", "exchange")}
 
 
 def test_the_bytes_follow_the_published_field_numbers(traces):
@@ -106,6 +106,13 @@ def test_every_device_of_a_group_takes_part_in_the_same_collectives(estimates, t
     assert {a["comm_size"] for a in reduces} == {2 * 512 * 4096 * 2, 2 * 512 * 16 * 2}
     assert 2 * 128256 * 2 // 2 in {a["comm_size"] for a in gathers}
     assert not any("pg_name" in a for a in mine)
+
+
+def test_experts_exchange_tokens_among_all_their_devices(traces):
+    assert len(traces["exchange"]) == 4
+    for path in traces["exchange"]:
+        kinds = {attributes(n)["comm_type"] for n in read_chakra(path)[1] if n.type == 7}
+        assert COLLECTIVES.index("ALL_TO_ALL") in kinds
 
 
 def test_what_one_stage_sends_the_next_receives(traces):

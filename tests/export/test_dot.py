@@ -41,11 +41,11 @@ def test_every_make_of_graph_is_read_by_graphviz_with_all_its_nodes(graphs):
 
 
 @needs_dot
-@pytest.mark.parametrize("label", ["base", "dynamic", "tp2", "merge", "windows"])
+@pytest.mark.parametrize("label", ["base", "dynamic", "tp2", "merge", "windows", "experts", "scan"])
 def test_pictures_render(graphs, tmp_path, label):
     path = render(to_dot(graphs[label], title=label), tmp_path / "graph.svg")
     texts = "\n".join(e.text or "" for e in ET.parse(path).iter("{http://www.w3.org/2000/svg}text"))
-    assert label in texts and "qkv_proj" in texts
+    assert label in texts and ("qkv_proj" in texts or label == "scan")
     assert "critical path" in texts if label != "windows" else "critical" not in texts
     assert render(to_dot(graphs["dynamic"]), tmp_path / "graph.png").read_bytes().startswith(b"\x89PNG")
 
@@ -119,6 +119,8 @@ def test_edges_state_the_shape_and_the_part_they_take(graphs):
     assert re.search(r'"layers_0_31\.q_proj\.lora_a" -> "layers_0_31\.q_proj\.lora_b" \[label=<  256 × 16 >', text)
     part = r'"layers_0_31\.qkv_proj" -> "layers_0_31\.v_proj\.lora_add" \[label=< <I>v_proj</I> <BR/> 256 × 1024 >'
     assert re.search(part, text)
+    assert re.search(r'"norm" -> "last_tokens" \[label=<  256 × 4096 >', text)
+    assert re.search(r'"last_tokens" -> "lm_head" \[label=<  1 × 4096 >', text)
     rope = graphs["plain"].nodes["layers_0_31"]["op"].body.nodes["rope"]["op"]
     assert shape_text(shape_of(rope, ("k",))) == "256 × 8 × 128"
 

@@ -72,7 +72,7 @@ def check_flows(document: dict, tracks: dict) -> None:
         assert flow["f"]["bp"] == "e"
 
 
-@pytest.mark.parametrize("label", ["base", "dynamic", "merge", "tp2", "pipeline"])
+@pytest.mark.parametrize("label", ["base", "dynamic", "merge", "tp2", "pipeline", "experts", "exchange"])
 @pytest.mark.parametrize("expand", [False, True])
 def test_the_file_obeys_the_format(estimates, tmp_path, label, expand):
     to_trace(estimates[label], tmp_path / "t.json", expand=expand)
