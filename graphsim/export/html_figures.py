@@ -201,36 +201,64 @@ def _roofs(estimate: Estimate, points: list[Figure], scenario: int) -> list[Figu
 
 
 def timeline(phase: PhaseEstimate, scenario: int) -> Figure:
-    """The step as it runs: one lane per stream, one bar per run; the first turns are in view."""
-    turns = [turn for turn in runs_of(phase.graph, scenario) if turn.latency_s > 0]
-    if len(turns) > MOST_BARS:
-        turns = [turn for turn in turns if all(i == 0 for _, i in turn.turns)]
-    data = []
-    for kind in Kind:
-        members = [turn for turn in turns if kind_of(turn.op) is kind]
-        if members:
-            data.append(
-                {
-                    "type": "bar",
-                    "orientation": "h",
-                    "name": kind.value,
-                    "y": [turn.op.stream for turn in members],
-                    "base": [turn.start_s * 1e3 for turn in members],
-                    "x": [turn.latency_s * 1e3 for turn in members],
-                    "marker": {"color": TINTS[kind].line, "line": {"width": 0}},
-                    "hovertext": [_run_text(turn) for turn in members],
-                    "hoverinfo": "text",
-                }
-            )
-    streams = list(dict.fromkeys(turn.op.stream for turn in turns))
-    first = max((t.finish_s for t in turns if all(i < TURNS_IN_VIEW for _, i in t.turns[:1]) and t.turns), default=0.0)
-    view = {"range": [0.0, first * 1e3]} if first else {}
+    """The step as it runs: one lane per stream, one bar per run; the first turns are in view.
+
+    Of very long steps, only the first turn of each repeat is shown run by run.
+    """
+    runs = [turn for turn in runs_of(phase.graph, scenario) if turn.latency_s > 0]
+    many = len(runs) > MOST_BARS
+    turns = [turn for turn in runs if all(i == 0 for _, i in turn.turns)] if many else runs
+    data = [
+        _lane(kind.value, TINTS[kind].line, [(t.op.stream, t.start_s, t.latency_s, _run_text(t)) for t in members])
+        for kind in Kind
+        if (members := [turn for turn in turns if kind_of(turn.op) is kind])
+    ]
+    if many:
+        data.append(_lane("further turns", "LINE", _further(runs)))
+    streams = list(dict.fromkeys(turn.op.stream for turn in runs))
     axes = {
-        "xaxis": {"title": {"text": f"{phase.name} step, ms"}} | view,
+        "xaxis": {"title": {"text": f"{phase.name} step, ms"}} | ({} if many else _view(turns)),
         "yaxis": {"categoryarray": streams[::-1], "categoryorder": "array", "automargin": True, "fixedrange": True},
     }
     height = 170 + 46 * len(streams)
     return {"data": data, "layout": _layout(barmode="overlay", bargap=0.25, height=height, dragmode="pan", **axes)}
+
+
+def _lane(name: str, colour: str, bars: list[tuple[str, float, float, str]]) -> Figure:
+    """Bars given by stream, start, length and text."""
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "y": [stream for stream, _, _, _ in bars],
+        "base": [start * 1e3 for _, start, _, _ in bars],
+        "x": [length * 1e3 for _, _, length, _ in bars],
+        "marker": {"color": colour, "line": {"width": 0}},
+        "hovertext": [text for _, _, _, text in bars],
+        "hoverinfo": "text",
+    }
+
+
+def _view(turns: list[Turn]) -> Figure:
+    """The range in which the first turns of the first repeat lie."""
+    first = next((turn.turns[0][0] for turn in turns if turn.turns), None)
+    shown = [t.finish_s for t in turns if t.turns and t.turns[0][0] == first and t.turns[0][1] < TURNS_IN_VIEW]
+    return {"range": [0.0, max(shown) * 1e3]} if shown else {}
+
+
+def _further(runs: list[Turn]) -> list[tuple[str, float, float, str]]:
+    """One bar per repeat and stream for all turns but the first."""
+    found: dict[tuple[str, str], list[Turn]] = {}
+    for run in runs:
+        repeat = next((name for name, i in run.turns if i > 0), None)
+        if repeat is not None:
+            found.setdefault((repeat, run.op.stream), []).append(run)
+    bars = []
+    for (repeat, stream), members in found.items():
+        start, end = min(run.start_s for run in members), max(run.finish_s for run in members)
+        busy = seconds_text(sum(run.latency_s for run in members))
+        bars.append((stream, start, end - start, f"<b>{safe(repeat)}</b><br>further turns, busy for {busy}"))
+    return bars
 
 
 def _run_text(turn: Turn) -> str:

@@ -136,19 +136,19 @@ def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[Value]) -> str:
     siblings = sum(source == edge.source for source, _ in placed.edges)
     earlier = sum(source == edge.source for source, _, _ in said)
     along = (0.7, 0.5, 0.86)[earlier % 3] if siblings > 1 else 0.34
-    label = "" if silent else _edge_label(edge, bends, along)
+    left = (bends[1][0] < bends[0][0] - 20) if siblings > 1 else (bends[1][0] > bends[0][0] + 20)  # outside of the fan
+    label = "" if silent else _edge_label(edge, bends, along, left)
     said.add(value)
     return f'<path class="{classes}" d="{path}"/>{label}'
 
 
-def _edge_label(edge: Edge, bends: list[tuple[float, float]], t: float) -> str:
+def _edge_label(edge: Edge, bends: list[tuple[float, float]], t: float, left: bool) -> str:
     """What flows, beside the edge at the part `t` of its first stretch."""
     (x0, y0), (x1, y1) = bends[0], bends[1]
-    ease = t * t * (3 - 2 * t)
-    x, y = x0 + (x1 - x0) * ease, y0 + HEIGHT / 2 + (y1 - y0 - HEIGHT) * t
+    x, y = x0 + (x1 - x0) * t * t * (3 - 2 * t), y0 + HEIGHT / 2 + (y1 - y0 - HEIGHT) * t
     text = (" + ".join(edge.parts) + ": " if edge.parts else "") + shape_text(edge.shape)
-    side = 'class="shape left"' if x1 < x0 - 20 else 'class="shape"'
-    return f'<text {side} x="{x + (-6 if x1 < x0 - 20 else 6):.1f}" y="{y + 3:.1f}">{_text(text)}</text>'
+    side = 'class="shape left"' if left else 'class="shape"'
+    return f'<text {side} x="{x + (-6 if left else 6):.1f}" y="{y + 3:.1f}">{_text(text)}</text>'
 
 
 def _curve(bends: list[tuple[float, float]], top: float, *, downwards: bool) -> str:

@@ -129,6 +129,25 @@ def test_shares_of_the_charts_add_up_to_the_busy_time(estimates):
         assert sum(seconds_by_type(graph).values()) == pytest.approx(busy)
 
 
+def test_a_timeline_shows_every_run_or_folds_what_is_too_much(estimates, monkeypatch):
+    from graphsim.export import html_figures
+
+    phase = estimates["pipeline"].prefill
+    frame = phase.to_frame()
+    busy = frame[frame.latency_s > 0]
+
+    def bars(figure):
+        return {trace["name"]: trace["x"] for trace in figure["data"]}
+
+    whole = bars(html_figures.timeline(phase, 0))
+    assert sum(map(len, whole.values())) == busy.times.sum()
+    assert sum(map(sum, whole.values())) == pytest.approx(float((busy.latency_s * busy.times).sum()) * 1e3)
+    monkeypatch.setattr(html_figures, "MOST_BARS", 100)
+    folded = bars(html_figures.timeline(phase, 0))
+    assert len(folded.pop("further turns")) == 4
+    assert sum(map(len, folded.values())) == len(busy)
+
+
 def test_points_lie_under_the_roof(estimates):
     for label in ("dynamic", "tp2"):
         hardware = estimates[label].run.hardware

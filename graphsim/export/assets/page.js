@@ -19,12 +19,12 @@
 
   function draw() {
     root.dataset.theme = chosen || (dark.matches ? "dark" : "light");
-    const ink = colour("--ink"), line = colour("--line"), surface = colour("--surface"), muted = colour("--muted");
+    const ink = colour("--ink"), line = colour("--line"), muted = colour("--muted");
     const axis = { gridcolor: line, zerolinecolor: line, linecolor: line };
     for (const [id, figure] of Object.entries(figures)) {
       const place = document.getElementById(id);
       if (!place) continue;
-      const { data, layout } = coloured(figure, { INK: ink, MUTED: muted, SURFACE: surface });
+      const { data, layout } = coloured(figure, { INK: ink, MUTED: muted, LINE: line });
       layout.font = { color: ink, family: "system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif", size: 12 };
       layout.xaxis = { ...axis, ...layout.xaxis };
       layout.yaxis = { ...axis, ...layout.yaxis };
