@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from graphsim.ops.base import NETWORK, Op, OpType, Sharding, Work
 from graphsim.units import Num
 
@@ -35,6 +37,11 @@ class Collective(Op):
         return (self.group - 1.0) / self.group
 
     @property
+    def steps(self) -> Num:
+        """g - 1 steps around the ring; none where there is nothing to move."""
+        return (self.group - 1.0) * np.minimum(self.elems, 1.0)
+
+    @property
     def out_elems(self) -> Num:
         """The whole value."""
         return self.elems
@@ -50,7 +57,7 @@ class AllReduce(Collective):
 
     def work(self) -> Work:
         """2 (g-1)/g of the payload in 2 (g-1) steps."""
-        return Work(message_bytes=2.0 * self.share * self.payload_bytes, message_hops=2.0 * (self.group - 1.0))
+        return Work(message_bytes=2.0 * self.share * self.payload_bytes, message_hops=2.0 * self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +66,7 @@ class AllGather(Collective):
 
     def work(self) -> Work:
         """(g-1)/g of the payload in g-1 steps."""
-        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.group - 1.0)
+        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,7 +75,7 @@ class ReduceScatter(Collective):
 
     def work(self) -> Work:
         """(g-1)/g of the payload in g-1 steps."""
-        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.group - 1.0)
+        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.steps)
 
     @property
     def out_elems(self) -> Num:
@@ -82,7 +89,7 @@ class AllToAll(Collective):
 
     def work(self) -> Work:
         """(g-1)/g of what a device holds, in g-1 steps."""
-        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.group - 1.0)
+        return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,4 +98,4 @@ class SendReceive(Collective):
 
     def work(self) -> Work:
         """The payload, in one step."""
-        return Work(message_bytes=self.payload_bytes, message_hops=1.0)
+        return Work(message_bytes=self.payload_bytes, message_hops=np.minimum(self.elems, 1.0))

@@ -88,7 +88,7 @@ class Norm(Op):
         moved = self.rows * self.width * self.activations.bytes
         return Work(
             vector_flops=4.0 * self.rows * self.width,
-            weight_bytes=self.parameters * self.activations.bytes * np.minimum(self.rows, 1.0),
+            weight_bytes=self.parameters * self.activations.bytes * np.minimum(np.ceil(self.rows), 1.0),
             input_bytes=moved,
             write_bytes=moved,
         )

@@ -137,7 +137,7 @@ class HeadGemm(Gemm):
         act = self.activations.bytes * self.m * self.heads
         return Work(
             flops=2.0 * self.heads * self.m * self.n * self.k,
-            weight_bytes=self.heads * self.n * self.k * self.weights.bytes,
+            weight_bytes=self.heads * self.n * self.k * self.weights.bytes * np.minimum(self.m, 1.0),
             input_bytes=act * self.k,
             write_bytes=act * self.n,
         )

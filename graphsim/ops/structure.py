@@ -145,3 +145,7 @@ class Launch(Op):
     def out_elems(self) -> Num:
         """Nothing flows."""
         return 0.0
+
+    def cut(self, ways: Num) -> Launch:
+        """Every device launches its own."""
+        return self
