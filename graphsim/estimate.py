@@ -78,11 +78,11 @@ def build_graph(
     batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
     scenarios_in(deployment, (batch, input_tokens))
     if phase == "prefill":
-        graph = deployment.prefill(batch, input_tokens, deployment.micro_batches(batch))
+        graph = deployment.prefill(batch, input_tokens)
     elif phase == "decode":
         context = input_tokens if context_tokens is None else count("context_tokens", context_tokens, least=0)
         scenarios_in(deployment, (batch, context))
-        graph = deployment.decode(batch, context, deployment.micro_batches(batch))
+        graph = deployment.decode(batch, context)
     else:
         raise ConfigError(f"phase = {short(phase)} is not known; allowed: prefill, decode")
     return unroll(graph) if expand else graph

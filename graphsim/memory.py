@@ -20,7 +20,10 @@ RUNTIME_BYTES = 2.0**30
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Memory:
-    """Bytes per device; of the fullest stage where there are several."""
+    """Bytes per device; of the fullest stage where there are several.
+
+    max_batch: the largest batch that fits on all devices together
+    """
 
     weights_bytes: Num
     kv_cache_bytes: Num
@@ -28,7 +31,7 @@ class Memory:
     adapters_bytes: Num
     overhead_bytes: Num
     capacity_bytes: Num
-    batch: Num
+    max_batch: Num
 
     @property
     def total_bytes(self) -> Num:
@@ -47,58 +50,71 @@ class Memory:
         fits = np.asarray(self.total_bytes <= self.capacity_bytes)
         return bool(fits) if fits.ndim == 0 else fits
 
-    @property
-    def max_batch(self) -> Num:
-        """The largest batch that fits: cache and activations grow in proportion to it, the rest does not."""
-        fixed = self.weights_bytes + self.adapters_bytes + self.overhead_bytes
-        each = (self.kv_cache_bytes + self.activations_bytes) / self.batch
-        room = np.maximum(self.capacity_bytes - fixed, 0.0)
-        return np.floor(room / np.maximum(each, 1e-300) * (1 + 1e-12))
-
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers by name, for JSON."""
-        named = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "batch"}
-        return named | {"total_bytes": self.total_bytes, "fits": self.fits, "max_batch": self.max_batch}
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return named | {"total_bytes": self.total_bytes, "fits": self.fits}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sequences:
+    """How a batch is dealt out: to replicas, and on each of them to micro-batches of the pipeline.
+
+    replica, micro_batch: sequences on the fullest replica, and in its largest micro-batch
+    micro_batches: how many there are when there are sequences enough
+    """
+
+    replica: Num
+    micro_batch: Num
+    micro_batches: int
+    replicas: Num
 
 
 def memory_of(
-    prefill: Sequence[nx.DiGraph],
-    decode: Sequence[nx.DiGraph],
-    *,
-    batch: Num,
-    micro_batches: int,
-    slots: Num,
-    capacity: Num,
+    prefill: Sequence[nx.DiGraph], decode: Sequence[nx.DiGraph], *, sequences: Sequences, slots: Num, capacity: Num
 ) -> Memory:
     """Memory of the fullest stage.
 
-    prefill, decode: graphs of the stages for one micro-batch, decode at the final context
-    batch: sequences on one replica; slots: adapters kept on the device
+    prefill, decode: graphs of the stages for the largest micro-batch, decode at the final context
+    slots: adapters kept on the device
     """
-    weights = [sum((_weights(op) * n for _, op, n in walk(g)), start=0.0) for g in decode]
-    adapters = [slots * sum((_adapter(op) * n for _, op, n in walk(g)), start=0.0) for g in decode]
-    state = [micro_batches * sum((op.state_bytes * n for _, op, n in walk(g)), start=0.0) for g in decode]
-    live = [
-        np.maximum(peak_activation_bytes(p), peak_activation_bytes(d)) for p, d in zip(prefill, decode, strict=True)
-    ]
-    totals = [w + a + s + x for w, a, s, x in zip(weights, adapters, state, live, strict=True)]
-    fullest = reduce(np.maximum, totals)
+    stages = [_stage(p, d, sequences, slots, capacity) for p, d in zip(prefill, decode, strict=True)]
+    fullest = reduce(np.maximum, [stage.total_bytes for stage in stages])
 
-    def of(parts: list[Num]) -> Num:
-        chosen: Num = parts[-1]
-        for part, total in zip(parts, totals, strict=True):
-            chosen = np.where(total >= fullest, part, chosen)
+    def of(name: str) -> Num:
+        chosen: Num = getattr(stages[-1], name)
+        for stage in stages:
+            chosen = np.where(stage.total_bytes >= fullest, getattr(stage, name), chosen)
         return chosen[()] if isinstance(chosen, np.ndarray) else chosen
 
+    most = reduce(np.minimum, [stage.max_batch for stage in stages])
+    return Memory(**{field.name: of(field.name) for field in fields(Memory)} | {"max_batch": most})
+
+
+def _stage(prefill: nx.DiGraph, decode: nx.DiGraph, sequences: Sequences, slots: Num, capacity: Num) -> Memory:
+    weights = sum((_weights(op) * n for _, op, n in walk(decode)), start=0.0)
+    adapters = slots * sum((_adapter(op) * n for _, op, n in walk(decode)), start=0.0)
+    live = np.maximum(peak_activation_bytes(prefill), peak_activation_bytes(decode))
+    state = sum((op.state_bytes * n for _, op, n in walk(decode)), start=0.0) / sequences.micro_batch
+    room = np.maximum(capacity - weights - adapters - RUNTIME_BYTES, 0.0) * (1.0 + 1e-12)
+    most = _most_sequences(room, state, live / sequences.micro_batch, sequences.micro_batches)
     return Memory(
-        weights_bytes=of(weights),
-        kv_cache_bytes=of(state),
-        activations_bytes=of(live),
-        adapters_bytes=of(adapters),
+        weights_bytes=weights,
+        kv_cache_bytes=state * sequences.replica,
+        activations_bytes=live,
+        adapters_bytes=adapters,
         overhead_bytes=RUNTIME_BYTES,
         capacity_bytes=capacity,
-        batch=batch,
+        max_batch=most * sequences.replicas,
     )
+
+
+def _most_sequences(room: Num, state: Num, live: Num, micro_batches: int) -> Num:
+    """The most sequences that `room` holds: all keep their state, those of the largest micro-batch are live."""
+    state, live = np.maximum(state, 1e-300), np.maximum(live, 1e-300)
+    whole = np.floor(room / (micro_batches * state + live))  # sequences in each micro-batch
+    further = np.floor((room - (whole + 1.0) * live) / state)  # when some micro-batches hold one more
+    return np.maximum(whole * micro_batches, np.minimum((whole + 1.0) * micro_batches, further))
 
 
 def _weights(op: Op) -> Num:

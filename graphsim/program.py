@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -43,29 +44,43 @@ class Deployment:
             logical = deal_experts(logical, self.parallelism.ep, self.parallelism.tp)
         return pack(shard(inject(logical, self.lora), self.parallelism.tp, sequence_parallel))
 
-    def prefill(self, batch: Num, input_tokens: Num, micro_batches: int = 1) -> nx.DiGraph:
-        """The program of the prompt step; `batch` sequences in all, cut into micro-batches."""
-        return self._program(prefill(self.share(batch, micro_batches), input_tokens), micro_batches)
+    def prefill(self, batch: Num, input_tokens: Num) -> nx.DiGraph:
+        """The program of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches."""
+        return self.program([prefill(share, input_tokens) for share in self.shares(batch)])
 
-    def decode(self, batch: Num, context_tokens: Num, micro_batches: int = 1) -> nx.DiGraph:
+    def decode(self, batch: Num, context_tokens: Num) -> nx.DiGraph:
         """The program of one decode step behind `context_tokens`."""
-        return self._program(decode(self.share(batch, micro_batches), context_tokens), micro_batches)
+        return self.program([decode(share, context_tokens) for share in self.shares(batch)])
 
-    def _program(self, phase: Phase, micro_batches: int) -> nx.DiGraph:
-        reach = self.parallelism.tp * self.parallelism.pp
-        return pipeline(self.stages(phase), micro_batches, reach)
+    def program(self, micro_batches: Sequence[Phase]) -> nx.DiGraph:
+        """The stages of each micro-batch, one after another through the pipeline."""
+        staged: list[list[nx.DiGraph]] = []
+        for i, phase in enumerate(micro_batches):
+            alike = i > 0 and np.array_equal(phase.tokens, micro_batches[i - 1].tokens)
+            staged.append(staged[-1] if alike else self.stages(phase))
+        return pipeline(staged, self.parallelism.tp * self.parallelism.pp)
 
-    def share(self, batch: Num, micro_batches: int) -> Num:
-        """Sequences of one micro-batch on one replica."""
+    def sequences(self, batch: Num) -> Num:
+        """Sequences on the replica that has most of them."""
         replicas = self.parallelism.dp * self.parallelism.attention_replicas
-        return np.ceil(np.asarray(batch, dtype=float) / replicas / micro_batches)[()]
+        return np.ceil(np.asarray(batch, dtype=float) / replicas)[()]
+
+    def shares(self, batch: Num) -> list[Num]:
+        """Sequences of each micro-batch on one replica, as even as possible, the larger ones first.
+
+        A micro-batch that no sequence is left for is empty and takes no time; so many scenarios may share a graph.
+        """
+        sequences, m = self.sequences(batch), self.micro_batches(batch)
+        return [np.floor((sequences + m - 1.0 - j) / m) for j in range(m)]
 
     def micro_batches(self, batch: Num) -> int:
-        """How many micro-batches fill the pipeline: as many as stages, but no more than sequences."""
-        if self.parallelism.micro_batches:
-            return self.parallelism.micro_batches
-        sequences = np.min(np.asarray(batch, dtype=float) / self.parallelism.dp)
-        return int(max(1, min(self.parallelism.pp, np.floor(sequences))))
+        """How many micro-batches there are: as many as stages unless asked otherwise, but no more than sequences."""
+        return int(max(1, min(self.most_micro_batches, np.max(self.sequences(batch)))))
+
+    @property
+    def most_micro_batches(self) -> int:
+        """How many micro-batches a large batch is dealt out to."""
+        return self.parallelism.micro_batches or self.parallelism.pp
 
 
 def check_cut(model: ModelConfig, parallelism: Parallelism, logical: nx.DiGraph) -> None:

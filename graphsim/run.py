@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import networkx as nx
@@ -11,12 +12,11 @@ from numpy.typing import NDArray
 from graphsim.cost.base import CostModel, annotate
 from graphsim.hardware import Hardware
 from graphsim.integrate import sum_steps, sum_steps_many
-from graphsim.memory import Memory, memory_of
+from graphsim.memory import Memory, Sequences, memory_of
 from graphsim.ops import Op, Repeat
-from graphsim.passes.pipeline import pipeline
 from graphsim.program import Deployment
 from graphsim.scenarios import count, scenarios_in, take
-from graphsim.schedule import makespan_s
+from graphsim.schedule import latest, makespan_s
 from graphsim.units import Num
 from graphsim.workload import decode, prefill
 
@@ -48,20 +48,15 @@ class Run:
     price: CostModel
     tolerance: float = 1e-9
 
-    @property
-    def micro_batches(self) -> int:
-        """Micro-batches that the pipeline works on."""
-        return self.deployment.micro_batches(self.requests.batch)
-
     def prefill_graph(self) -> nx.DiGraph:
         """The annotated prompt step."""
-        graph = self.deployment.prefill(self.requests.batch, self.requests.input_tokens, self.micro_batches)
+        graph = self.deployment.prefill(self.requests.batch, self.requests.input_tokens)
         return annotate(graph, self.hardware, self.price)
 
     def decode_graph(self) -> nx.DiGraph:
         """The annotated decode step at the mean context of the generation."""
         mean = self.requests.input_tokens + np.maximum(self.requests.output_tokens - 2.0, 0.0) / 2.0
-        graph = self.deployment.decode(self.requests.batch, mean, self.micro_batches)
+        graph = self.deployment.decode(self.requests.batch, mean)
         return annotate(graph, self.hardware, self.price)
 
     def ttft_s(self) -> Num:
@@ -88,17 +83,24 @@ class Run:
         Through a pipeline, a step recurs after the longer of one micro-batch's way through all stages
         and the slowest stage's work on all micro-batches.
         """
-        m = self.micro_batches
-        phase = decode(self.deployment.share(self.requests.batch, m), context)
-        stages = [annotate(stage, self.hardware, self.price) for stage in self.deployment.stages(phase)]
-        if len(stages) == 1:
-            return makespan_s(stages[0])
-        reach = self.deployment.parallelism.tp * self.deployment.parallelism.pp
-        way = annotate(pipeline(self.deployment.stages(phase), 1, reach), self.hardware, self.price)
-        slowest: Num = 0.0
-        for stage in stages:
-            slowest = np.maximum(slowest, makespan_s(stage))
-        return np.maximum(makespan_s(way), m * slowest)
+        shares = self.deployment.shares(self.requests.batch)
+        way_s = self._time_s(self.deployment.program([decode(shares[0], context)]))
+        if len(shares) == 1:
+            return way_s
+        return np.maximum(way_s, self._slowest_stage_s(shares, context))
+
+    def _slowest_stage_s(self, shares: Sequence[Num], context: Num) -> Num:
+        """The longest that any stage works on all micro-batches; these come in two sizes at most."""
+        large, small = shares[0], shares[-1]
+        first = [self._time_s(stage) for stage in self.deployment.stages(decode(large, context))]
+        if np.array_equal(large, small):
+            return latest(first) * len(shares)
+        second = [self._time_s(stage) for stage in self.deployment.stages(decode(small, context))]
+        larger = sum((np.minimum(share - small, 1.0) for share in shares), start=0.0)
+        return latest(larger * a + (len(shares) - larger) * b for a, b in zip(first, second, strict=True))
+
+    def _time_s(self, graph: nx.DiGraph) -> Num:
+        return makespan_s(annotate(graph, self.hardware, self.price))
 
     def one_time_s(self) -> Num:
         """Time of the one-time nodes, one after another; stages work side by side."""
@@ -111,16 +113,20 @@ class Run:
 
     def memory(self) -> Memory:
         """Memory per device at the end of the generation."""
-        m = self.micro_batches
-        share = self.deployment.share(self.requests.batch, m)
-        last = self.requests.input_tokens + self.requests.output_tokens - 1.0
-        lora = self.deployment.lora
+        deployment, requests = self.deployment, self.requests
+        share = deployment.shares(requests.batch)[0]
+        last = requests.input_tokens + requests.output_tokens - 1.0
+        lora = deployment.lora
         slots = 0.0 if lora is None else np.maximum(lora.max_loras, lora.active_adapters)
         return memory_of(
-            self.deployment.stages(prefill(share, self.requests.input_tokens)),
-            self.deployment.stages(decode(share, last)),
-            batch=self.requests.batch,
-            micro_batches=m,
+            deployment.stages(prefill(share, requests.input_tokens)),
+            deployment.stages(decode(share, last)),
+            sequences=Sequences(
+                replica=deployment.sequences(requests.batch),
+                micro_batch=share,
+                micro_batches=deployment.most_micro_batches,
+                replicas=deployment.parallelism.dp * deployment.parallelism.attention_replicas,
+            ),
             slots=slots,
             capacity=self.hardware.memory_bytes,
         )

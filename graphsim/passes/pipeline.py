@@ -24,15 +24,15 @@ def layer_ranges(layers: int, stages: int) -> list[range]:
     return [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def pipeline(stages: Sequence[nx.DiGraph], micro_batches: int, reach: Num) -> nx.DiGraph:
-    """One graph of all stages and micro-batches; a send/receive hands each value to the next stage.
+def pipeline(micro_batches: Sequence[Sequence[nx.DiGraph]], reach: Num) -> nx.DiGraph:
+    """One graph of every micro-batch's stages; a send/receive hands each value to the next stage.
 
     reach: devices that the link between neighbouring stages must span
     """
-    if len(stages) == 1 and micro_batches == 1:
-        return stages[0]
+    if len(micro_batches) == 1 and len(micro_batches[0]) == 1:
+        return micro_batches[0][0]
     out = nx.DiGraph()
-    for j in range(micro_batches):
+    for j, stages in enumerate(micro_batches):
         handed: str | None = None
         for s, stage in enumerate(stages):
             prefix = f"mb{j}.stage{s}."
