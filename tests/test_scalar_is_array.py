@@ -1,0 +1,209 @@
+"""Arrays over scenarios give what each scenario gives alone: for every operation, cut and cost model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+import graphsim as gs
+from graphsim.cost.base import BOUNDS, CostModel
+from graphsim.cost.choose import choose_cost
+from graphsim.cost.roofline import roofline
+from graphsim.hardware import load_hardware
+from graphsim.ops import Gemm, Launch, LoraB, LoraMerge, Norm, Op, Part, Repeat, Sharding, Together, Work
+from graphsim.ops.experts import ExpertGemm
+from graphsim.precision import FORMATS
+
+SCENARIOS = 7
+QUICK = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+DEVICES = ("h100-sxm", "l4", "tpu-v5e")
+
+
+def subclasses(kind: type[Op]) -> Iterator[type[Op]]:
+    for found in kind.__subclasses__():
+        yield found
+        yield from subclasses(found)
+
+
+KINDS = sorted(
+    {
+        kind
+        for kind in subclasses(Op)
+        if kind is getattr(sys.modules[kind.__module__], kind.__name__, None)  # `slots` leaves unused twins behind
+        and kind.__module__.startswith("graphsim.")
+        and kind not in (Repeat, Together)
+    },
+    key=lambda kind: kind.__name__,
+)
+PRICES: dict[str, CostModel] = {"roofline": roofline, "default": choose_cost(None, load_hardware("h100-sxm"))[0]}
+
+
+FIXED = {
+    "of": 8,
+    "chosen": 2,
+    "gather": True,
+    "routing": ExpertGemm(m=6.0, n=4.0, k=8.0, experts=8.0, of=8, chosen=2, tokens=3.0, ranks=2.0),
+}
+"""Values for fields that are no numbers over scenarios."""
+
+
+def made(kind: type[Op], dims: dict[str, object]) -> Op:
+    needed = {f.name: FIXED[f.name] for f in fields(kind) if f.name in FIXED and f.name not in dims}
+    return kind(**dims, **needed)  # type: ignore[arg-type]
+
+
+def dims_of(kind: type[Op]) -> list[str]:
+    return [f.name for f in fields(kind) if str(f.type) == "Num"]
+
+
+def variants(kind: type[Op], dims: dict[str, object]) -> list[Op]:
+    """The operation in each of the forms that its switches allow."""
+    plain = made(kind, dims)
+    found = [plain]
+    names = {f.name for f in fields(kind)}
+    if "split" in names and kind is not ExpertGemm:
+        found += [replace(plain, split=split, units=0.0) for split in (Sharding.COLUMN, Sharding.ROW)]  # type: ignore[call-arg]
+        found.append(replace(plain, split=Sharding.COLUMN))  # type: ignore[call-arg]
+    if "weights" in names and kind is not LoraMerge:
+        found.append(replace(plain, weights=FORMATS["int4"]))  # type: ignore[call-arg]
+    if "bias" in names:
+        found.append(replace(plain, bias=True))  # type: ignore[call-arg]
+    if kind in (Gemm, LoraB):
+        n = dims["n"]
+        parts = (Part(name="a", width=n / 4, units=2.0), Part(name="b", width=3 * n / 4))  # type: ignore[operator]
+        found.append(replace(plain, split=Sharding.COLUMN, parts=parts, units=0.0))  # type: ignore[call-arg]
+    if kind is Norm:
+        found.append(replace(plain, local=True))  # type: ignore[call-arg]
+    return found
+
+
+numbers = st.lists(st.integers(0, 4096), min_size=SCENARIOS, max_size=SCENARIOS)
+
+
+def figures(op: Op) -> dict[str, object]:
+    work = op.work()
+    found: dict[str, object] = {f.name: getattr(work, f.name) for f in fields(Work)}
+    found |= {name: getattr(op, name) for name in ("parameters", "weight_storage_bytes", "state_bytes", "out_elems")}
+    return found | ({"in_elems": op.in_elems} if op.in_elems is not None else {}) | dict(op.out_parts)
+
+
+def assert_equal(found: dict[str, object], alone: list[dict[str, object]]) -> None:
+    for name, value in found.items():
+        expected = [one[name] for one in alone]
+        assert np.array_equal(np.broadcast_to(np.asarray(value), (SCENARIOS,)), np.asarray(expected)), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(QUICK, max_examples=6)
+@given(data=st.data())
+def test_work_and_cut_of_arrays_are_those_of_each_scenario(kind: type[Op], data: st.DataObject) -> None:
+    drawn = {name: np.array(data.draw(numbers), dtype=float) for name in dims_of(kind)}
+    drawn |= {name: np.maximum(drawn[name], 1.0) for name in ("group", "units", "ranks") if name in drawn}
+    ways = np.array(data.draw(st.lists(st.sampled_from([1.0, 2.0, 4.0, 8.0]), min_size=SCENARIOS, max_size=SCENARIOS)))
+    singles = [variants(kind, {name: float(value[i]) for name, value in drawn.items()}) for i in range(SCENARIOS)]
+    for form, op in enumerate(variants(kind, drawn)):
+        alone = [single[form] for single in singles]
+        assert_equal(figures(op), [figures(one) for one in alone])
+        assert_equal(figures(op.cut(ways)), [figures(one.cut(float(w))) for one, w in zip(alone, ways, strict=True)])
+
+
+@pytest.mark.parametrize("price", PRICES)
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(QUICK, max_examples=3)
+@given(data=st.data())
+def test_prices_of_arrays_are_those_of_each_scenario(
+    kind: type[Op], device: str, price: str, data: st.DataObject
+) -> None:
+    hardware, cost = load_hardware(device), PRICES[price]
+    drawn = {name: np.array(data.draw(numbers), dtype=float) for name in dims_of(kind)}
+    drawn |= {name: np.clip(drawn[name], 1.0, 64.0) for name in ("group", "units", "ranks") if name in drawn}
+    singles = [variants(kind, {name: float(value[i]) for name, value in drawn.items()}) for i in range(SCENARIOS)]
+    for form, op in enumerate(variants(kind, drawn)):
+        found = cost(op, hardware)
+        alone = [cost(single[form], hardware) for single in singles]
+        for part in ("busy_s", "compute_s", "memory_s", "network_s", "launch_s", "latency_s", "bound_index"):
+            value = np.broadcast_to(np.asarray(getattr(found, part)), (SCENARIOS,))
+            assert np.array_equal(value, [getattr(one, part) for one in alone]), part
+        assert found.bound == alone[0].bound == BOUNDS[int(np.ravel(found.bound_index)[0])]
+        assert np.all(np.asarray(found.latency_s) >= 0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not Launch])
+def test_no_work_takes_no_time(kind: type[Op]) -> None:
+    """Zero is a number: an operation on nothing is not even launched, whatever its weights and group."""
+    flowing = {
+        "m",
+        "elems",
+        "rows",
+        "tokens",
+        "new_tokens",
+        "query_tokens",
+        "kv_tokens",
+        "kept_tokens",
+        "pairs",
+        "rank",
+    }
+    flowing |= {"sequences", "reads", "flops", "vector_flops", "state_elems"}
+    dims = {name: 0.0 if name in flowing else 8.0 for name in dims_of(kind)}
+    hardware = load_hardware("h100-sxm")
+    for op in variants(kind, dict(dims)):
+        assert all(np.all(getattr(op.work(), f.name) == 0) for f in fields(Work)), op
+        for cost in PRICES.values():
+            assert cost(op, hardware).latency_s == 0, op
+
+
+def test_together_is_the_sum_of_its_parts() -> None:
+    parts = (Gemm(m=np.array([1.0, 2.0]), n=8.0, k=4.0), Norm(rows=3.0, width=8.0))
+    work = Together(parts=parts).work()
+    for f in fields(Work):
+        expected = sum(np.asarray(getattr(part.work(), f.name)) for part in parts)
+        assert np.array_equal(np.broadcast_to(getattr(work, f.name), (2,)), np.broadcast_to(expected, (2,)))
+
+
+MIXED = [
+    gs.Parallelism(tp=np.array([1.0, 2.0, 4.0, 8.0])),
+    gs.Parallelism(tp=np.array([1.0, 2.0, 4.0, 8.0]), sp=np.array([1.0, 2.0, 4.0, 8.0])),
+    gs.Parallelism(tp=np.array([1.0, 2.0, 4.0, 8.0]), dp=np.array([2.0, 1.0, 3.0, 1.0])),
+    gs.Parallelism(tp=np.array([1.0, 2.0, 4.0, 8.0]), pp=3),
+    gs.Parallelism(tp=np.array([1.0, 2.0, 4.0, 8.0]), pp=2, micro_batches=5),
+]
+
+
+@pytest.mark.parametrize("parallelism", MIXED, ids=str)
+@pytest.mark.parametrize("strategy", ["dynamic", "merge"])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_passes_on_arrays_are_passes_on_each_scenario(
+    parallelism: gs.Parallelism, strategy: str, sharded: bool
+) -> None:
+    """Inject, shard, pack, stages and micro-batches: every figure of the estimate, scenario by scenario."""
+    batch, length, out = (
+        np.array([1.0, 4.0, 9.0, 64.0]),
+        np.array([7.0, 1000.0, 64.0, 300.0]),
+        np.array([5.0, 1.0, 33.0, 8.0]),
+    )
+    rank = np.array([0.0, 8.0, 16.0, 64.0])
+
+    def lora(rank: object) -> gs.LoraConfig:
+        return gs.LoraConfig(rank=rank, strategy=strategy, fully_sharded_loras=sharded)  # type: ignore[arg-type]
+
+    def degrees(i: int) -> gs.Parallelism:
+        values = {f.name: getattr(parallelism, f.name) for f in fields(parallelism)}
+        return gs.Parallelism(**{name: v if np.ndim(v) == 0 else float(v[i]) for name, v in values.items()})
+
+    many = gs.simulate("qwen3-8b", "h100-sxm", batch, length, out, parallelism, lora(rank))
+    for i in range(4):
+        one = gs.simulate("qwen3-8b", "h100-sxm", batch[i], length[i], out[i], degrees(i), lora(float(rank[i])))
+        for name in ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s"):
+            found = np.broadcast_to(getattr(many, name), (4,))[i]
+            assert found == pytest.approx(getattr(one, name), rel=1e-12), (i, name)
+        for f in fields(many.memory):
+            found = np.broadcast_to(getattr(many.memory, f.name), (4,))[i]
+            assert found == pytest.approx(getattr(one.memory, f.name), rel=1e-12), (i, f.name)
+        assert np.broadcast_to(many.memory.max_batch, (4,))[i] == one.memory.max_batch
