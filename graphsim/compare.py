@@ -47,7 +47,7 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
     """The rows of `compare_lora` for estimates of the same requests."""
     import pandas as pd
 
-    if any(np.ndim(estimate.latency_s) for estimate in estimates.values()):
+    if any(np.size(estimate.latency_s) > 1 for estimate in estimates.values()):
         raise ConfigError("compare_lora compares the strategies of one scenario, found arrays of scenarios")
     base, merge = estimates["base"], estimates["merge"]
     rows = []
