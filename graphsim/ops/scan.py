@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from graphsim.ops.base import Op, OpType, Work
 from graphsim.units import Num
 
@@ -30,7 +32,7 @@ class CausalConv(Op):
         state = self.state_bytes
         return Work(
             vector_flops=2.0 * self.out_elems * self.taps,
-            weight_bytes=self.parameters * act,
+            weight_bytes=self.parameters * act * np.minimum(self.tokens, 1.0),
             input_bytes=self.out_elems * act + state,
             write_bytes=self.out_elems * act + state,
         )
@@ -84,7 +86,7 @@ class Scan(Op):
         return Work(
             flops=products if self.matrix else 0.0,
             vector_flops=0.0 if self.matrix else products,
-            weight_bytes=self.learned * act,
+            weight_bytes=self.learned * act * np.minimum(self.tokens, 1.0),
             input_bytes=self.tokens * self.inputs * act + self.state_bytes,
             write_bytes=self.out_elems * act + self.state_bytes,
         )
