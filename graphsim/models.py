@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -74,7 +74,8 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
         )
         x = add(graph, name, op, [x])
     if stage.stop == config.num_layers:
-        config.head.build(scope, x)
+        tied = config.head.tied and stage.start == 0  # another stage has the table, so this one needs its own
+        replace(config.head, tied=tied).build(scope, x)
     return graph
 
 
