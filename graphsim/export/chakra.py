@@ -18,7 +18,7 @@ import numpy as np
 from graphsim.errors import ConfigError, choices_text
 from graphsim.export.chakra_schema import COLLECTIVES, NODE_TYPES, message
 from graphsim.export.files import read_bytes, write_bytes, write_text
-from graphsim.export.nodes import number
+from graphsim.export.nodes import number, require
 from graphsim.export.spread import Turn, runs_of
 from graphsim.ops import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.result import Estimate
@@ -41,6 +41,7 @@ def to_chakra(estimate: Estimate, prefix: str | Path, *, phase: str = "prefill",
     lists them in ASTRA-sim's form.
     Raises ConfigError for an unknown phase or scenario, without protobuf, or if a path is not writable.
     """
+    require("to_chakra", estimate, Estimate)
     phases = {"prefill": estimate.prefill, "decode": estimate.decode}
     if phase not in phases:
         raise ConfigError(f"phase = {phase!r} is not known; {choices_text(phase, phases)}")

@@ -15,7 +15,7 @@ from graphsim.errors import ConfigError
 from graphsim.export.dot_labels import group_label, header, identifiers, node_label, part_text, tooltip
 from graphsim.export.files import write_text
 from graphsim.export.flat import Edge, Flat, Group, flatten
-from graphsim.export.nodes import Entry, Kind, is_critical, kind_of, number, shape_text
+from graphsim.export.nodes import Entry, Kind, is_critical, kind_of, number, require, shape_text
 from graphsim.export.palette import CRITICAL, FAINT, INK, MUTED, TINTS
 from graphsim.ops import Collective, Input, KvCache
 
@@ -36,6 +36,7 @@ def to_dot(graph: nx.DiGraph, path: str | Path | None = None, *, title: str = ""
     where an operation only waits for its stream.
     scenario: which one, where numbers are arrays. Raises ConfigError if there is none such, or `path` is not writable.
     """
+    require("to_dot", graph, nx.DiGraph)
     flat = flatten(graph, scenario)
     ids = identifiers(flat)
     lines = ["digraph graphsim {", _DEFAULTS.strip("\n"), f"  label=<{header(flat, title)}>;", ""]

@@ -161,7 +161,7 @@ def header(flat: Flat, title: str) -> str:
     if row:
         lines.append(f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="6" CELLPADDING="3"><TR>{row}</TR></TABLE>')
     if not lines:
-        return ""
+        return " "
     cells = "".join(f"<TR><TD>{line}</TD></TR>" for line in lines)
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="3">{cells}</TABLE>'
 

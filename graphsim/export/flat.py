@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import networkx as nx
 
 from graphsim.critical import critical_path, schedule
-from graphsim.export.nodes import Entry, Shape, number, shapes
+from graphsim.export.nodes import Entry, Shape, number, op_of, shapes
 from graphsim.ops import Collective, Op, Repeat
 from graphsim.ops.structure import last_node
 
@@ -57,10 +57,13 @@ def flatten(graph: nx.DiGraph, scenario: int = 0) -> Flat:
 
     An annotated graph is scheduled first if it is not yet.
     """
+    for name, data in graph.nodes(data=True):
+        op_of(name, data)
     if "latency_s" not in graph.graph and any("latency_s" in data for _, data in graph.nodes(data=True)):
         graph = schedule(graph)
     opened = _Opened(scenario)
-    opened.open(graph, "", (), 1)
+    if len(graph):
+        opened.open(graph, "", (), 1)
     latency = graph.graph.get("latency_s")
     path = () if latency is None else tuple(n for n in critical_path(graph, scenario) if n in opened.nodes)
     return Flat(
@@ -98,7 +101,7 @@ class _Opened:
         along = shapes(graph, self.scenario, rows)
         entries: list[str] = []
         for name, data in graph.nodes(data=True):
-            op: Op = data["op"]
+            op = op_of(name, data)
             sources = list(graph.predecessors(name))
             if len(sources) == 1 and _is_idle(op, self.scenario):
                 ends[name] = ends[sources[0]]

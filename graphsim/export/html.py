@@ -20,7 +20,7 @@ from graphsim.export.dot_labels import clean
 from graphsim.export.files import needs, write_text
 from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
-from graphsim.export.nodes import number
+from graphsim.export.nodes import number, require
 from graphsim.export.table import frame_of
 from graphsim.result import Estimate, plain
 from graphsim.scenarios import scenarios_in, take
@@ -39,6 +39,7 @@ def to_html(estimate: Estimate, path: str | Path | None = None, *, scenario: int
     scenario: which one, where numbers are arrays.
     Raises ConfigError if Plotly is not installed, there is no such scenario, or `path` is not writable.
     """
+    require("to_html", estimate, Estimate)
     number(estimate.latency_s, scenario)  # says at once if there is no such scenario
     script = _plotly_script()
     compared = _compared(estimate, scenario)

@@ -22,6 +22,7 @@ import numpy as np
 from graphsim.cost.base import Cost
 from graphsim.errors import GraphError, choices_text
 from graphsim.export.files import read_text, write_text
+from graphsim.export.nodes import require
 from graphsim.ops import Op, OpType, Part, Residency, Sharding, Work
 from graphsim.precision import FORMATS, Format
 
@@ -36,6 +37,7 @@ def to_json(graph: nx.DiGraph, path: str | Path | None = None) -> str:
     numpy's scalars become Python's, arrays keep their type. Raises GraphError naming the node for a value that cannot
     be written, ConfigError if `path` is not writable.
     """
+    require("to_json", graph, nx.DiGraph)
     text = json.dumps(graph_data(graph), allow_nan=False)
     if path is not None:
         write_text(path, text)

@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.cost.base import BOUNDS
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, GraphError
 from graphsim.ops import (
     Attention,
     ExpertGemm,
@@ -103,11 +103,27 @@ class Entry:
 def entries(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[Entry]:
     """All operations in launch order; repeats are entered, not listed."""
     for name, data in graph.nodes(data=True):
-        op: Op = data["op"]
+        op = op_of(name, data)
         if isinstance(op, Repeat):
             yield from entries(op.body, times * op.times, f"{prefix}{name}.")
         else:
             yield Entry(name=f"{prefix}{name}", label=name, op=op, data=data, times=times)
+
+
+def op_of(name: object, data: dict[str, Any]) -> Op:
+    """The operation of a node. Raises GraphError where it has none."""
+    op = data.get("op")
+    if not isinstance(op, Op):
+        raise GraphError(f"node '{name}' carries no op")
+    return op
+
+
+def require(what: str, found: object, *kinds: type) -> None:
+    """Raise ConfigError if an exporter is given something else than it takes."""
+    if not isinstance(found, kinds):
+        known = {"DiGraph": "graph (such as estimate.prefill.graph)"}
+        names = " or ".join(known.get(kind.__name__, kind.__name__) for kind in kinds)
+        raise ConfigError(f"{what} takes one {names}, found {type(found).__name__}")
 
 
 def number(value: Num, scenario: int = 0) -> float:

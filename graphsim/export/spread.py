@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 
 from graphsim.critical import schedule
-from graphsim.export.nodes import number
+from graphsim.export.nodes import number, op_of
 from graphsim.ops import Input, Op, Repeat
 from graphsim.ops.structure import last_node
 
@@ -54,6 +54,8 @@ def runs_of(graph: nx.DiGraph, scenario: int = 0) -> list[Turn]:
     graph: annotated. Raises GraphError where a node has no latency.
     """
     spread, origins = _spread(graph)
+    if not len(spread):
+        return []
     timed = schedule(spread)
     return [
         Turn(
@@ -77,7 +79,7 @@ def _spread(graph: nx.DiGraph) -> tuple[nx.DiGraph, dict[str, _Origin]]:
     origins: dict[str, _Origin] = {}
     ends: dict[str, str] = {}
     for name, data in graph.nodes(data=True):
-        op = data["op"]
+        op = op_of(name, data)
         inputs = [(ends[p], graph.edges[p, name].get("parts", ())) for p in graph.predecessors(name)]
         if not isinstance(op, Repeat):
             ends[name] = _add(out, name, data, inputs)

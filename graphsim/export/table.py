@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from graphsim.export.nodes import Entry, bound_of, dims_text, entries, is_critical, number
+from graphsim.export.nodes import Entry, bound_of, dims_text, entries, is_critical, number, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ def frame_of(graph: nx.DiGraph, scenario: int = 0) -> pd.DataFrame:
     """
     import pandas as pd
 
+    require("frame_of", graph, nx.DiGraph)
     rows = [_row(entry, scenario) for entry in entries(graph)]
     found = dict.fromkeys(name for row in rows for name in row)
     known = [*BEFORE, *AFTER]

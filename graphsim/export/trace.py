@@ -16,7 +16,7 @@ from typing import Any
 import networkx as nx
 
 from graphsim.export.files import write_text
-from graphsim.export.nodes import Entry, Kind, bound_of, entries, kind_of, number
+from graphsim.export.nodes import Entry, Kind, bound_of, entries, kind_of, number, require
 from graphsim.export.spread import Turn, runs_of
 from graphsim.ops import Op
 from graphsim.result import Estimate, PhaseEstimate, plain
@@ -48,6 +48,7 @@ def to_trace(
     own. Of each repeat the first turn is shown in full and the others as one slice, or every turn if `expand`.
     Raises ConfigError if there is no such scenario or `path` is not writable.
     """
+    require("to_trace", estimate, Estimate, PhaseEstimate)
     phases = [estimate] if isinstance(estimate, PhaseEstimate) else [estimate.prefill, estimate.decode]
     trace = _Trace(expand, scenario)
     for phase in phases:

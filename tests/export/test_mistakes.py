@@ -1,0 +1,43 @@
+"""What an exporter cannot take is refused in one sentence; what is empty is exported as such."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+
+import graphsim as gs
+from graphsim.export.table import frame_of
+from graphsim.result import PhaseEstimate
+
+GRAPH_EXPORTS = {"to_dot": gs.to_dot, "to_json": gs.to_json, "frame_of": frame_of}
+ESTIMATE_EXPORTS = {"to_trace": gs.to_trace, "to_html": gs.to_html, "to_chakra": lambda e: gs.to_chakra(e, "x")}
+
+
+@pytest.mark.parametrize("name", GRAPH_EXPORTS)
+@pytest.mark.parametrize("wrong", [None, "llama-3.1-8b", nx.Graph()])
+def test_exports_of_graphs_say_that_they_take_a_graph(name, wrong):
+    with pytest.raises(gs.ConfigError, match=rf"{name} takes one graph \(such as estimate.prefill.graph\), found"):
+        GRAPH_EXPORTS[name](wrong)
+
+
+@pytest.mark.parametrize("name", ESTIMATE_EXPORTS)
+def test_exports_of_estimates_say_that_they_take_an_estimate(name, graphs):
+    with pytest.raises(gs.ConfigError, match=f"{name} takes one Estimate.*, found DiGraph"):
+        ESTIMATE_EXPORTS[name](graphs["base"])
+
+
+def test_a_node_without_an_operation_is_named():
+    graph = nx.DiGraph()
+    graph.add_node("bare")
+    for export in (gs.to_dot, frame_of):
+        with pytest.raises(gs.GraphError, match="node 'bare' carries no op"):
+            export(graph)
+
+
+def test_an_unpriced_graph_has_no_timeline_and_says_so(graphs):
+    with pytest.raises(gs.GraphError, match="has no latency_s; annotate the graph first"):
+        gs.to_trace(PhaseEstimate(name="prefill", build=lambda: graphs["plain"]))
+
+
+def test_an_empty_graph_is_an_empty_picture():
+    assert gs.to_dot(nx.DiGraph()).startswith("digraph")
