@@ -13,6 +13,7 @@ import numpy as np
 from graphsim.cost.base import BOUNDS
 from graphsim.errors import ConfigError, GraphError
 from graphsim.ops import (
+    AllGather,
     Attention,
     ExpertGemm,
     Gemm,
@@ -23,6 +24,7 @@ from graphsim.ops import (
     Op,
     OpType,
     Permute,
+    ReduceScatter,
     Repeat,
     Rope,
 )
@@ -215,15 +217,28 @@ def shapes(graph: nx.DiGraph, scenario: int = 0, incoming: float = 0.0) -> dict[
     found: dict[tuple[str, str], Shape] = {}
     rows: dict[str, float] = {}
     for name, op in graph.nodes(data="op"):
-        arriving = [rows[p] for p in graph.predecessors(name) if rows[p]]
-        rows[name] = shape_of(op, rows=max(arriving, default=incoming), scenario=scenario)[0]
-        if isinstance(op, Repeat):
-            rows[name] = max(arriving, default=incoming)
+        arriving = max((rows[p] for p in graph.predecessors(name) if rows[p]), default=incoming)
+        if isinstance(op, ReduceScatter):  # cuts the tokens
+            arriving = arriving / number(op.group, scenario)
+        if isinstance(op, AllGather):  # joins tokens or features; its users know which
+            arriving = _rows_wanted(graph, name, op, scenario) or arriving
+        rows[name] = arriving if isinstance(op, Repeat) else shape_of(op, rows=arriving, scenario=scenario)[0]
         for source in graph.predecessors(name):
             found[source, name] = shape_of(
                 graph.nodes[source]["op"], graph.edges[source, name].get("parts", ()), rows[source], scenario
             )
     return found
+
+
+def _rows_wanted(graph: nx.DiGraph, name: str, op: Op, scenario: int) -> float:
+    """Rows that a user of a value expects, if one says so and expects as much as there is."""
+    elems = number(op.out_elems, scenario)
+    for user in graph.successors(name):
+        taker = graph.nodes[user]["op"]
+        rows = taker.m if isinstance(taker, Gemm) else getattr(taker, "rows", None)
+        if rows is not None and taker.in_elems is not None and np.isclose(number(taker.in_elems, scenario), elems):
+            return number(rows, scenario)
+    return 0.0
 
 
 def shape_text(shape: Shape) -> str:

@@ -125,6 +125,14 @@ def test_edges_state_the_shape_and_the_part_they_take(graphs):
     assert shape_text(shape_of(rope, ("k",))) == "256 × 8 × 128"
 
 
+def test_sequence_parallel_values_are_cut_over_tokens():
+    graph = gs.build_graph("llama-3.1-8b", input_tokens=256, parallelism=gs.Parallelism(tp=4, sp=4))
+    flat = {(e.source.rpartition(".")[2], e.target.rpartition(".")[2]): e.shape for e in flatten(graph).edges}
+    assert flat["reduce_scatter", "attn_residual"] == flat["attn_residual", "post_attention_layernorm"] == (64, 4096)
+    assert flat["all_gather", "qkv_proj"] == flat["all_gather", "gate_up_proj"] == (256, 4096)
+    assert flat["all_gather", "sample"] == (1, 128256)
+
+
 def test_adapter_nodes_stand_out_and_one_time_ones_are_dashed(graphs):
     def line(text, name):
         return next(row for row in text.splitlines() if row.strip().startswith(f'"layers_0_31.{name}" ['))
