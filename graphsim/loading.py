@@ -65,7 +65,15 @@ def _from_data(data: Mapping[str, Any], where: str, name: str) -> ModelConfig:
 
 @cache
 def _from_file(path: Path, _modified: int) -> ModelConfig:
-    return _from_data(load_mapping(path), str(path), path.stem)
+    return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem)
+
+
+def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """ModelOpt keeps the quantisation in a file of its own beside config.json."""
+    beside = path.with_name("hf_quant_config.json")
+    if path.name != "config.json" or "quantization_config" in data or not beside.is_file():
+        return data
+    return data | {"quantization_config": load_mapping(beside)}
 
 
 def _find(ref: str | Path) -> Path:

@@ -57,17 +57,21 @@ class Precision:
     weights: of the linear layers inside the blocks
     activations: of everything that flows, and of embeddings, norms and the output head
     kv: of the KV cache
+    experts, attention: of the weights of experts and of attention's projections, where they differ
     """
 
     weights: Format
     activations: Format
     kv: Format
+    experts: Format | None = None
+    attention: Format | None = None
 
     @property
     def name(self) -> str:
         """How a user writes it: `fp8`, or `fp8,kv=fp8` where the cache differs from the activations."""
         suffix = "" if self.kv == self.activations else f",kv={self.kv.name}"
-        return self.weights.name + suffix
+        parts = [f",{part}={own.name}" for part in ("experts", "attention") if (own := getattr(self, part)) is not None]
+        return self.weights.name + "".join(parts) + suffix
 
     @property
     def compute(self) -> str:

@@ -15,6 +15,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.huggingface import deepseek, gemma4, gpt, linear_attention, llama, moe, parallel, post_norm, state_space
 from graphsim.huggingface.common import Reader
 from graphsim.huggingface.encoders import encoder_of
+from graphsim.huggingface.quantization import read_precision
 from graphsim.reading import Fields
 
 _FILES = (llama, post_norm, parallel, gpt, moe, deepseek, state_space, linear_attention, gemma4)
@@ -38,10 +39,11 @@ def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
     name = fields.text("_name_or_path", "") or data.get("_name_or_path") or kind
     try:
         config = reader(fields, str(name).rsplit("/", 1)[-1])
+        precision = read_precision(fields, data.get("quantization_config", text.get("quantization_config")))
         encoder = encoder_of(data.get("model_type"), data, fields, config.hidden_size)
     finally:
         fields.finish()
-    return replace(config, source=where, encoder=encoder, notes=(*config.notes, *notes))
+    return replace(config, source=where, encoder=encoder, precision=precision, notes=(*config.notes, *notes))
 
 
 def text_part(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:

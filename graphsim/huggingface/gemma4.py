@@ -85,7 +85,7 @@ def _block(attention: Layer, mlp: Layer, experts: Moe | None, own: int) -> Block
     def norm(name: str) -> NormLayer:
         return NormLayer(name=name)
 
-    feed = (Branch(layer=mlp, norm=norm(_BEFORE[1])),)
+    feed: tuple[Branch, ...] = (Branch(layer=mlp, norm=norm(_BEFORE[1])),)
     if experts is not None:
         feed = (
             Branch(layer=mlp, norm=norm(_BEFORE[1]), post_norm=norm("post_feedforward_layernorm_1")),

@@ -199,7 +199,7 @@ def nemotron_h(fields: Fields, name: str) -> ModelConfig:
     unknown = sorted(set(listed) - set(kinds))
     if unknown:
         fields.problems.append(f"layer kind '{unknown[0]}' is not known; allowed: {', '.join(sorted(kinds))}")
-    blocks = [single(kinds.get(kind, kinds["mlp"])) for kind in listed]
+    blocks: list[Layer] = [single(kinds.get(kind, kinds["mlp"])) for kind in listed]
     return _backbone(name, dims, blocks, "model", "embeddings", "norm_f")
 
 

@@ -63,7 +63,7 @@ class Scope:
             split=projection.split,
             units=projection.units,
             bias=projection.bias,
-            weights=self.precision.weights if projection.quantised else self.activations,
+            weights=self._weights(projection),
             module=f"{self.prefix}{projection.name}",
             linear=projection.linear,
             tags=projection.tags,
@@ -71,6 +71,13 @@ class Scope:
             parts=projection.parts,
         )
         return self.add(name, op, [source])
+
+    def _weights(self, projection: Projection) -> Format:
+        """The format of a projection's weights: attention's may differ from the rest."""
+        if not projection.quantised:
+            return self.activations
+        own = self.precision.attention if "attn" in projection.tags else None
+        return own or self.precision.weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

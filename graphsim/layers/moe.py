@@ -106,7 +106,7 @@ class Moe(Layer):
             k=k,
             split=split,
             bias=self.bias,
-            weights=scope.precision.weights,
+            weights=scope.precision.experts or scope.precision.weights,
             module=f"{scope.prefix}{name}",
             linear=self.adapt_experts,
             tags=("ffn", "up+gate" if split is Sharding.COLUMN else "down"),
