@@ -8,15 +8,14 @@ behind a dot, a string is `all-linear` or a regular expression for the whole pat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import networkx as nx
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig, Matching
-from graphsim.ops import Gemm
+from graphsim.ops import Gemm, Repeat
 from graphsim.units import Num
 
 WORDS = ("attn", "ffn", "qkv", "out proj", "query", "key", "value", "up+gate", "down", "up", "gate", "w1", "w2", "w3")
@@ -113,7 +112,7 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
         raise ConfigError(
             f"lora.target_modules = {names!r} matches no module of the model; {_could_match(graph, names)}"
         )
-    modules = [(op, path) for op, path in modules_of(graph)]
+    modules = modules_of(graph)
     for entry in names:
         if entry.lower() == "all-linear":
             continue
@@ -128,12 +127,16 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
 
 
 def modules_of(graph: nx.DiGraph) -> list[tuple[Gemm, str]]:
-    """Every module that an adapter could go on, with its path in the first layer that has it."""
-    found = []
-    for _, op, _ in walk(graph):
-        if isinstance(op, Gemm) and op.module:
-            found.append((op, op.module.replace("{}", "0")))
-    return found
+    """Every module that an adapter could go on, with its path; layer by layer."""
+    return list(_modules(graph, range(1)))
+
+
+def _modules(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[Gemm, str]]:
+    for _, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat):
+            yield from _modules(op.body, range(op.first_layer, op.first_layer + op.times * op.layers, op.layers))
+        elif isinstance(op, Gemm) and op.module:
+            yield from ((op, op.module.replace("{}", str(first + op.layer))) for first in firsts)
 
 
 def _could_match(graph: nx.DiGraph, found: object) -> str:
