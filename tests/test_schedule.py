@@ -233,9 +233,7 @@ def test_models_end_when_networkx_says(name: str, phase: str) -> None:
 def test_names_on_the_critical_path_are_the_graphs(name: str) -> None:
     graph = gs.annotate(gs.build_graph(input_tokens=64, **MODELS[name]), "h100-sxm")
     path = critical_path(graph)
-    flat = set(graph) | {
-        f"{r}.{n}" for r, op in graph.nodes(data="op") if isinstance(op, Repeat) for n in op.body
-    }
+    flat = set(graph) | {f"{r}.{n}" for r, op in graph.nodes(data="op") if isinstance(op, Repeat) for n in op.body}
     assert len(path) == len(set(path)) > 3
     assert set(path) <= flat
     assert path[-1].rpartition(".")[2] in (last_node(graph), "sample")

@@ -1,0 +1,129 @@
+"""Cut over devices: work is conserved, heads are repeated when too few, collectives stand where layouts demand them."""
+
+from __future__ import annotations
+
+import networkx as nx
+import pytest
+
+import graphsim as gs
+from graphsim.graph import validate, walk
+from graphsim.models import build
+from graphsim.ops import AllGather, AllReduce, Attention, Collective, Gemm, KvCache, OpType, ReduceScatter
+from graphsim.passes.pack import pack
+from graphsim.passes.shard import shard
+from graphsim.precision import load_precision
+from graphsim.workload import prefill
+
+MODELS = ("llama-3.1-8b", "qwen3-8b", "gemma-2-9b", "mistral-7b", "phi-3-mini")
+TOKENS = 128.0
+
+
+def whole(model: str) -> nx.DiGraph:
+    return build(gs.load_model(model), prefill(2.0, TOKENS / 2), load_precision("bf16"))
+
+
+def ops(graph: nx.DiGraph, kind: type) -> list[tuple[str, object, int]]:
+    return [(name, op, times) for name, op, times in walk(graph) if isinstance(op, kind)]
+
+
+def flops(graph: nx.DiGraph, *kinds: type) -> float:
+    return sum(times * op.work().flops for kind in kinds for _, op, times in ops(graph, kind))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+@pytest.mark.parametrize("tp", [2.0, 4.0, 8.0])
+@pytest.mark.parametrize("model", MODELS)
+def test_products_are_dealt_out_without_loss(model: str, tp: float, sequence: bool) -> None:
+    graph = whole(model)
+    assert flops(shard(graph, tp, sequence), Gemm, Attention) * tp == pytest.approx(
+        flops(graph, Gemm, Attention), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "qwen3-8b"])
+@pytest.mark.parametrize("tp", [16.0, 32.0])
+def test_key_heads_are_repeated_when_there_are_fewer_than_devices(model: str, tp: float) -> None:
+    """8 key heads: k, v, cache and rotary keys stop shrinking at one head per device; everything else goes on."""
+    graph = shard(whole(model), tp)
+    validate(graph)
+    validate(pack(graph))
+    body = next(op.body for _, op in graph.nodes(data="op") if op.op_type is OpType.REPEAT)
+    assert body.nodes["k_proj"]["op"].n == body.nodes["v_proj"]["op"].n == 128
+    assert body.nodes["q_proj"]["op"].n == 4096 / tp
+    (cache,) = [op for _, op in body.nodes(data="op") if isinstance(op, KvCache)]
+    (attention,) = [op for _, op in body.nodes(data="op") if isinstance(op, Attention)]
+    assert cache.kv_heads == attention.kv_heads == 1 and attention.heads == 32 / tp
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_two_all_reduces_a_layer_one_for_the_table_and_a_gather_of_logits(model: str) -> None:
+    config, graph = gs.load_model(model), shard(whole(model), 4.0)
+    reduces = ops(graph, AllReduce)
+    assert sum(times for *_, times in reduces) == 2 * config.num_layers + 1
+    assert all(op.elems == TOKENS * config.hidden_size for _, op, _ in reduces)  # type: ignore[attr-defined]
+    (gather,) = ops(graph, AllGather)
+    assert gather[1].elems == 2.0 * config.vocab_size  # type: ignore[attr-defined]
+    assert sum(times for *_, times in ops(graph, Collective)) == 2 * config.num_layers + 2
+
+
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mistral-7b", "qwen3-8b"])
+def test_sequence_parallel_trades_each_all_reduce_for_a_scatter_and_a_gather(model: str) -> None:
+    """As many bytes on the wire, and norms and residuals on 1/tp of the tokens (arXiv 2205.05198)."""
+    config = gs.load_model(model)
+    plain, cut = shard(whole(model), 4.0), shard(whole(model), 4.0, True)
+    size = TOKENS * config.hidden_size
+    scatters, gathers = ops(cut, ReduceScatter), ops(cut, AllGather)
+    assert not ops(cut, AllReduce)
+    assert sum(times for *_, times in scatters) == 2 * config.num_layers + 1
+    assert all(op.elems == size for _, op, _ in scatters)  # type: ignore[attr-defined]
+    of_tokens = [(op, times) for _, op, times in gathers if op.elems == size]  # type: ignore[attr-defined]
+    assert sum(times for _, times in of_tokens) == 2 * config.num_layers + 1  # the last in front of the head
+
+    def sent(graph: nx.DiGraph) -> float:
+        return float(gs.total_work(graph).message_bytes)
+
+    assert sent(cut) == pytest.approx(sent(plain), rel=1e-12)
+    body = next(op.body for _, op in cut.nodes(data="op") if op.op_type is OpType.REPEAT)
+    assert body.nodes["input_layernorm"]["op"].rows == TOKENS / 4
+    assert body.nodes["attn_residual"]["op"].elems == size / 4
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+@pytest.mark.parametrize("model", MODELS)
+def test_one_device_is_the_whole(model: str, sequence: bool) -> None:
+    graph, alone = whole(model), shard(whole(model), 1.0, sequence)
+    found, expected = gs.total_work(alone), gs.total_work(graph)
+    for name in ("flops", "vector_flops", "weight_bytes", "input_bytes", "write_bytes"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-12)
+    assert found.message_bytes == found.message_hops == 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("tp", [1.0, 4.0])
+def test_packing_conserves_flops_weights_and_what_reaches_whom(model: str, tp: float) -> None:
+    graph = gs.inject(shard(whole(model), tp), None)
+    packed = pack(graph)
+    validate(packed)
+    assert gs.total_work(packed).flops == gs.total_work(graph).flops
+    assert gs.total_work(packed).weight_bytes == gs.total_work(graph).weight_bytes
+    if model != "phi-3-mini":
+        body = next(op.body for _, op in packed.nodes(data="op") if op.op_type is OpType.REPEAT)
+        users = {
+            part
+            for name in body
+            for v in body.successors(name)
+            for part in body.edges[name, v]["parts"]
+            if "qkv" in name
+        }
+        assert {name.rpartition(".")[2] for name in users} == {"q_proj", "k_proj", "v_proj"}
+    else:
+        assert set(packed) == set(graph), "weights that are one already have nothing to pack"
+
+
+@pytest.mark.parametrize("tp", [2.0, 4.0])
+def test_passes_leave_their_argument_alone(tp: float) -> None:
+    graph = whole("llama-3.1-8b")
+    before = gs.to_text(graph)
+    shard(gs.inject(graph, gs.LoraConfig()), tp, True)
+    pack(graph)
+    assert gs.to_text(graph) == before
