@@ -3,7 +3,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.cost.calibrated import FORMATS, calibrated
-from graphsim.cost.families.gemm import format_of
+from graphsim.cost.families.formats import format_of
 from graphsim.cost.kernels import predict_kernels
 from graphsim.cost.roofline import roofline
 from graphsim.hardware import load_hardware

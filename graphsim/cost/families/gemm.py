@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
+from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
-from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
 
@@ -37,57 +37,6 @@ SPLITS = (1, 2, 4, 8, 16)
 
 _CHOICES = [(float(a), float(b), float(s)) for a, b in TILES for s in SPLITS if s == 1 or a * b <= 16384]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
-    """How a number format meets the device: whose peak, bytes per element, what else it costs.
-
-    quantised: activations arrive in 16 bits and are quantised by a kernel in front
-    like: the format whose constants stand in where this one was not measured
-    weight_only: what runs instead on a device without such a matrix unit: 16-bit activations, same weights
-    """
-
-    peaks: tuple[str, ...]
-    x_bytes: float
-    w_bytes: float
-    quantised: bool = False
-    like: str = ""
-    weight_only: str = ""
-
-
-FORMATS: dict[str, Format] = {
-    "bfloat16": Format(peaks=("bf16", "fp16", "tf32", "fp32"), x_bytes=2, w_bytes=2),
-    "float32": Format(peaks=("tf32", "fp32", "bf16"), x_bytes=4, w_bytes=4, like="bfloat16"),
-    "fp8": Format(
-        peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="bfloat16", weight_only="int8_wo"
-    ),
-    "fp8_block": Format(
-        peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8", weight_only="int8_wo"
-    ),
-    "int8": Format(
-        peaks=("int8", "fp8", "bf16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8", weight_only="int8_wo"
-    ),
-    "nvfp4": Format(
-        peaks=("fp4", "fp8", "bf16"), x_bytes=0.5625, w_bytes=0.5625, quantised=True, like="fp8", weight_only="nf4"
-    ),
-    "mxfp4": Format(
-        peaks=("fp4", "fp8", "bf16"),
-        x_bytes=0.53125,
-        w_bytes=0.53125,
-        quantised=True,
-        like="nvfp4",
-        weight_only="w4a16_mxfp4",
-    ),
-    "int8_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=1, like="bfloat16"),
-    "int4_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.515625, like="bfloat16"),
-    "nf4": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.5625, like="bfloat16"),
-    "w4a16_mxfp4": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.53125, like="bfloat16"),
-}
-"""Formats by name. Block scales count into the bytes: nvfp4 one byte per 16, mxfp4 one per 32, int4 two per 128."""
-
-ALIASES = {"bf16": "bfloat16", "fp16": "bfloat16", "float16": "bfloat16", "half": "bfloat16", "fp32": "float32",
-           "int4": "int4_wo", "w4a16": "int4_wo", "w4a16_awq": "int4_wo", "int8_sq": "int8",
-           "fp4": "nvfp4"}  # fmt: skip
 
 START = {
     "compute": 1.2, "small_tile": 0.1, "wave": 1.0, "load_bytes_per_clock": 60.0, "epilogue_clocks": 0.03,
@@ -109,22 +58,6 @@ class GemmShape:
     k: Num
     dtype: str = "bfloat16"
     eager: bool = False
-
-
-def format_of(dtype: str) -> tuple[str, Format]:
-    """Canonical name and description of a number format. Raises ConfigError with the nearest valid one."""
-    name = ALIASES.get(dtype, dtype)
-    if name not in FORMATS:
-        raise ConfigError(f"gemm dtype '{dtype}' is not known; {choices_text(dtype, [*FORMATS, *ALIASES])}")
-    return name, FORMATS[name]
-
-
-def peak_of(hardware: Hardware, form: Format) -> Num:
-    """Peak of the first of the format's compute formats that the device states."""
-    for name in form.peaks:
-        if name in hardware.flops_per_s:
-            return hardware.flops_per_s[name]
-    return hardware.peak(form.peaks[0])
 
 
 def moved_bytes(shape: GemmShape) -> Num:
@@ -295,7 +228,8 @@ def _fit_one(shape: GemmShape, hardware: Hardware, measured_s: Array, start: dic
     if name == "fp8_block":
         start = start | HOST_START
     every = slice(None, None, max(1, len(measured_s) // 4000))
-    some = GemmShape(m=shape.m[every], n=shape.n[every], k=shape.k[every], dtype=shape.dtype, eager=True)  # type: ignore[index]
+    m, n, k = (np.asarray(side, dtype=float) for side in (shape.m, shape.n, shape.k))
+    some = GemmShape(m=m[every], n=n[every], k=k[every], dtype=shape.dtype, eager=True)
     constants = fit_constants(
         lambda c: np.asarray(_skeleton(c, hardware, some)), start, np.log(measured_s[every]), hold=3e-4, rounds=40
     )
@@ -310,16 +244,27 @@ def _arrays(hardware: Hardware, shape: GemmShape) -> dict[str, Array]:
 
 
 def _order(constants: Mapping[str, float], hardware: Hardware, dtype: str) -> Order:
-    """Pairs of products, the second up to four times as large in one dimension, from tiny to 2²⁰ rows."""
-    random = np.random.default_rng(0)
-    bits = random.uniform((0.0, 5.0, 5.0), (20.0, 17.0, 17.0), (12_000, 3))
-    more = np.where(
-        np.arange(3) == random.integers(0, 3, (len(bits), 1)), random.uniform(0.3, 2.0, (len(bits), 1)), 0.0
-    )
-    grain = np.array([4.0, 64.0, 128.0]) if dtype == "fp8_block" else np.array([1.0, 8.0, 8.0])
+    """Pairs of products, the second up to four times as large in one dimension, from one to 2²⁰ in each."""
+    parts = [_pairs(constants, hardware, dtype, seed=0, eager=False)]
+    if "host_s" in constants:  # whose steps at odd sizes are real
+        parts.append(_pairs(constants, hardware, dtype, seed=1, eager=True))
+    low = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
+    high = {key: np.concatenate([part[1][key] for part in parts]) for key in low}
+    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]))
+
+
+def _pairs(
+    constants: Mapping[str, float], hardware: Hardware, dtype: str, *, seed: int, eager: bool
+) -> tuple[dict[str, Array], dict[str, Array], Array]:
+    random = np.random.default_rng(seed)
+    usual = random.uniform((-1.0, 5.0, 5.0), (16.0, 17.0, 17.0), (12_000, 3))
+    bits = np.concatenate([usual, random.uniform(-1.0, 20.0, (12_000, 3))])
+    which, growth = random.integers(0, 3, (len(bits), 1)), random.uniform(0.3, 2.0, (len(bits), 1))
+    more = np.where(np.arange(3) == which, growth, 0.0)
+    grain = np.array([4.0, 64.0, 128.0]) if eager else np.ones(3)
     low, high = (
-        GemmShape(m=sides[:, 0], n=sides[:, 1], k=sides[:, 2], dtype=dtype, eager=True)
-        for sides in (np.ceil(2.0**exponents / grain) * grain for exponents in (bits, bits + more))
+        GemmShape(m=sides[:, 0], n=sides[:, 1], k=sides[:, 2], dtype=dtype, eager=eager)
+        for sides in (np.maximum(np.round(2.0**exponents / grain), 1.0) * grain for exponents in (bits, bits + more))
     )
-    growth = np.log(_skeleton(constants, hardware, high) / _skeleton(constants, hardware, low))
-    return Order(low=_arrays(hardware, low), high=_arrays(hardware, high), least=-growth)
+    shrinking = np.log(_skeleton(constants, hardware, low) / _skeleton(constants, hardware, high))
+    return _arrays(hardware, low), _arrays(hardware, high), np.asarray(shrinking)
