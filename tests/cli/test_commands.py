@@ -1,0 +1,180 @@
+"""Every command: tables for people, one JSON document for scripts, one sentence and status 2 for mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import graphsim as gs
+from graphsim.cli import main
+
+RUN = ["run", "gpt-2", "--hardware", "l4"]
+LORA = ["lora", "gpt-2", "--hardware", "l4"]
+EXPORT = ["export", "gpt-2", "--hardware", "l4", "--to"]
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> object:
+    return json.loads(told(capsys, *arguments, "--json"))
+
+
+def test_run_prints_what_simulate_returns(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--batch", "4", "--input", "100", "--output", "7", "--tp", "2", "--lora", "rank=8,targets=attn"]
+    found = document(capsys, *RUN, *asked)
+    lora = gs.LoraConfig(rank=8, target_modules=("attn",))
+    expected = gs.simulate("gpt-2", "l4", 4, 100, 7, gs.Parallelism(tp=2), lora)
+    assert isinstance(found, dict)
+    for name in ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s"):
+        assert found[name] == getattr(expected, name)
+    assert found["memory"]["total_bytes"] == expected.memory.total_bytes and found["memory"]["fits"] is True
+    assert found["settings"]["batch"] == 4 and found["settings"]["parallelism"]["tp"] == 2
+
+
+def test_run_shows_latency_memory_and_where_the_time_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    text = told(capsys, *RUN, "--lora", "strategy=merge", "--top", "3")
+    for expected in (
+        "time to first token",
+        "once, before serving",
+        "weights",
+        "fits",
+        "prefill:",
+        "decode:",
+        "bound by",
+    ):
+        assert expected in text
+    assert len([line for line in text.splitlines() if " x " in line]) == 6
+
+
+def test_lora_compares_three_strategies(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, *LORA, "--lora", "rank=4,targets=all-linear")
+    assert isinstance(found, dict) and list(found["strategies"]) == ["base", "dynamic", "merge"]
+    assert found["adapter_parameters"] == gs.lora_parameters(
+        "gpt-2", gs.LoraConfig(rank=4, target_modules="all-linear")
+    )
+    assert found["strategies"]["merge"]["one_time_s"] > 0 and found["strategies"]["base"]["overhead"] == 0
+    assert "merging pays after" in told(capsys, *LORA)
+
+
+@pytest.mark.parametrize("kind", ["models", "hardware"])
+def test_catalogs_are_listed_and_shown(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = gs.list_models() if kind == "models" else gs.list_hardware()
+    found = document(capsys, kind)
+    assert isinstance(found, list) and [entry["name"] for entry in found] == names
+    text = told(capsys, kind)
+    assert all(name in text for name in names)
+    one = document(capsys, kind, names[0])
+    assert isinstance(one, dict) and one["name"] == names[0]
+    assert len(told(capsys, kind, names[0]).splitlines()) > 10
+
+
+@pytest.mark.parametrize("suffix", [".dot", ".csv", ".txt"])
+def test_export_writes_the_graph_and_says_where(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"graph{suffix}"
+    assert told(capsys, *EXPORT, str(path), "--phase", "decode", "--lora", "targets=c_attn").strip() == str(path)
+    text = path.read_text()
+    assert "c_attn" in text and "lora_a" in text
+
+
+MISTAKES = {
+    "unknown model": (["run", "gpt-3", "--hardware", "l4"], "did you mean 'gpt-2'"),
+    "unknown device": (["run", "gpt-2", "--hardware", "l5"], "did you mean 'l4'"),
+    "no device": (["run", "gpt-2"], "--hardware"),
+    "no model": (["run", "--hardware", "l4"], "MODEL"),
+    "no command": ([], "COMMAND"),
+    "unknown command": (["rum"], "invalid choice: 'rum'"),
+    "unknown option": ([*RUN, "--bach", "4"], "--bach"),
+    "option cut short": ([*RUN, "--bat", "4"], "--bat"),
+    "batch as word": ([*RUN, "--batch", "many"], "'many' is not a number"),
+    "batch of zero": ([*RUN, "--batch", "0"], "batch = 0"),
+    "half a batch": ([*RUN, "--batch", "1.5"], "batch = 1.5"),
+    "endless batch": ([*RUN, "--batch", "1e999"], "batch = inf"),
+    "batch that is no number": ([*RUN, "--batch", "nan"], "batch = nan"),
+    "absurd input": ([*RUN, "--input", "1e300"], "input_tokens = "),
+    "no output": ([*RUN, "--output", "0"], "output_tokens = 0"),
+    "tp that does not divide": ([*RUN, "--tp", "5"], "allowed: 1, 2, 3, 4, 6, 12"),
+    "tp of zero": ([*RUN, "--tp", "0"], "parallelism.tp = 0"),
+    "negative pp": ([*RUN, "--pp", "-1"], "parallelism.pp = -1"),
+    "half a stage": ([*RUN, "--pp", "1.5"], "parallelism.pp = 1.5"),
+    "too many stages": ([*RUN, "--pp", "13"], "it has 12 layers"),
+    "sp unlike tp": ([*RUN, "--tp", "4", "--sp", "2"], "expected 1, or tp"),
+    "experts of a dense model": ([*RUN, "--ep", "2"], "has no experts"),
+    "unknown precision": ([*RUN, "--precision", "int5"], "precision = 'int5'"),
+    "precision without peak": ([*RUN, "--precision", "nvfp4"], "no peak for 'fp4'"),
+    "unknown cost model": ([*RUN, "--cost", "magic"], "cost = 'magic'"),
+    "unknown adapter key": ([*RUN, "--lora", "rnk=8"], "did you mean 'rank'"),
+    "adapter key twice": ([*RUN, "--lora", "rank=8,rank=9"], "'rank' is given twice"),
+    "adapter key without value": ([*RUN, "--lora", "rank="], "'rank' has no value"),
+    "rank as word": ([*RUN, "--lora", "rank=high"], "'high' is not a number"),
+    "negative rank": ([*RUN, "--lora", "rank=-4"], "lora.rank = -4"),
+    "unknown strategy": ([*RUN, "--lora", "strategy=merged"], "did you mean 'merge'"),
+    "unknown target": ([*RUN, "--lora", "targets=q_proj"], "matches no module"),
+    "unknown adapter format": ([*RUN, "--lora", "dtype=bf17"], "did you mean 'bf16'"),
+    "flag that is none": ([*RUN, "--lora", "fully_sharded=maybe"], "expected true or false"),
+    "share above one": ([*RUN, "--lora", "share=3"], "lora.adapter_share = 3"),
+    "adapter that is not there": ([*RUN, "--lora", "./no/adapter"], "no such adapter"),
+    "comparison with an unknown target": ([*LORA, "--lora", "targets=nothing"], "matches no module"),
+    "picture of unknown kind": ([*EXPORT, "layer.gif"], "'.gif' is not a known suffix"),
+    "picture without suffix": ([*EXPORT, "layer"], "is not a known suffix"),
+    "picture in no folder": ([*EXPORT, "no/such/folder/layer.dot"], "cannot be written"),
+    "unknown phase": ([*EXPORT, "x.dot", "--phase", "train"], "invalid choice: 'train'"),
+    "model to show that is not there": (["models", "lama"], "lama"),
+    "device to show that is not there": (["hardware", "h1000"], "h1000"),
+    "operations to list as word": ([*RUN, "--top", "all"], "invalid int value: 'all'"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence_on_standard_error_and_status_2(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, expected = MISTAKES[name]
+    try:
+        status = main(arguments)
+    except SystemExit as stop:  # argparse leaves by itself
+        status = int(stop.code or 0)
+    out, err = capsys.readouterr()
+    assert status == 2 and out == ""
+    assert expected in err and err.startswith("graphsim") and err.count("\n") == 1, err
+    assert "Traceback" not in err and len(err) < 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["models"], 0),
+        ([*RUN, "--json"], 0),
+        (["run", "gpt-3", "--hardware", "l4"], 2),
+        ([*RUN, "--tp", "5", "--json"], 2),
+        ([*RUN, "--batch", "x"], 2),
+    ],
+)
+def test_the_program_itself(arguments: list[str], status: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "graphsim", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == status and "Traceback" not in done.stderr
+    assert bool(done.stdout) == (status == 0) and done.stderr.count("\n") == (1 if status else 0)
+    if "--json" in arguments and not status:
+        json.loads(done.stdout)
+
+
+def test_there_is_help_with_examples_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("run", "lora", "export"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0 and "examples:" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"graphsim {gs.__version__}\n"

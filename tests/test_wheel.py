@@ -1,0 +1,66 @@
+"""A wheel, installed and used from another folder, brings its models and devices along."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import graphsim as gs
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is not installed")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's contents in a folder of their own; the dependencies are those of the running Python."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+    command = [sys.executable, "-c", build, str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    (wheel,) = folder.glob("graphsim-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GRAPHSIM")} | {"PYTHONPATH": str(installed)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def test_models_and_devices_are_found_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    found = run(installed, tmp_path, "-m", "graphsim", "models", "--json")
+    assert found.returncode == 0, found.stderr
+    assert {entry["name"] for entry in json.loads(found.stdout)} >= set(gs.list_models())
+    found = run(installed, tmp_path, "-m", "graphsim", "hardware", "--json")
+    assert {entry["name"] for entry in json.loads(found.stdout)} >= set(gs.list_hardware())
+
+
+def test_an_estimate_is_the_checkouts(installed: Path, tmp_path: Path) -> None:
+    code = "import graphsim as gs; print(gs.__file__); print(repr(float(gs.simulate('gpt-2', 'h100-sxm').latency_s)))"
+    found = run(installed, tmp_path, "-c", code)
+    assert found.returncode == 0, found.stderr
+    where, latency = found.stdout.split()
+    assert where.startswith(str(installed))
+    assert float(latency) == float(gs.simulate("gpt-2", "h100-sxm").latency_s)
+
+
+def test_a_users_own_files_come_first(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.yaml").write_text(
+        (ROOT / "models" / "gpt-2.yaml").read_text().replace("aliases", "# aliases")
+    )
+    found = run(installed, tmp_path, "-m", "graphsim", "models", "mine", "--json")
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["parameters"] == 124_439_808
