@@ -178,7 +178,8 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 PROMISED = """
     list_models list_hardware load_model get_configs ModelConfig load_hardware Hardware LoraConfig Parallelism OpType
     simulate Estimate PhaseEstimate compare_lora build_graph annotate critical_path total_work Work lora_parameters
-    predict_kernels create_full_prefill_model create_full_decode_model estimate_end_to_end_performance to_dot
+    predict_kernels create_full_prefill_model create_full_decode_model estimate_end_to_end_performance
+    to_dot to_trace to_html
 """
 
 
