@@ -38,12 +38,12 @@ def _one_time_inputs(graph: nx.DiGraph, members: list[str], out: nx.DiGraph) -> 
 
 
 def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
-    """Members of each packed kernel: alike in input, split and format, with slices that can be told apart."""
+    """Members of each packed kernel: alike in input, split, format and bias, with slices that can be told apart."""
     found: dict[tuple[object, ...], list[str]] = {}
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Gemm) and op.pack and not isinstance(op, LoraGemm):
             data = tuple(value for value in inputs_of(graph, name) if not graph.nodes[value.node]["op"].once)
-            found.setdefault((op.pack, op.layer, op.split, op.weights, data), []).append(name)
+            found.setdefault((op.pack, op.layer, op.split, op.weights, op.bias, data), []).append(name)
     groups: dict[str, list[str]] = {}
     for key, members in found.items():
         label = str(key[0])

@@ -6,9 +6,9 @@ import networkx as nx
 import pytest
 
 import graphsim as gs
-from graphsim.graph import validate, walk
+from graphsim.graph import add, validate, walk
 from graphsim.models import build
-from graphsim.ops import AllGather, AllReduce, Attention, Collective, Gemm, KvCache, OpType, ReduceScatter
+from graphsim.ops import AllGather, AllReduce, Attention, Collective, Gemm, Input, KvCache, OpType, ReduceScatter
 from graphsim.passes.pack import pack
 from graphsim.passes.shard import shard
 from graphsim.precision import load_precision
@@ -127,3 +127,14 @@ def test_passes_leave_their_argument_alone(tp: float) -> None:
     shard(gs.inject(graph, gs.LoraConfig()), tp, True)
     pack(graph)
     assert gs.to_text(graph) == before
+
+
+def test_a_projection_without_bias_is_not_packed_with_those_that_have_one() -> None:
+    """As in Whisper, whose keys have no bias: the packed weights would be counted wrong."""
+    graph = nx.DiGraph()
+    add(graph, "x", Input(elems=64.0))
+    for name, bias in (("q", True), ("k", False), ("v", True)):
+        add(graph, name, Gemm(m=8.0, n=8.0, k=8.0, bias=bias, pack="qkv"), ["x"])
+    packed = pack(graph)
+    assert sum(op.parameters for _, op in packed.nodes(data="op")) == 3 * 64 + 16
+    assert set(packed) == {"x", "qkv", "k"}
