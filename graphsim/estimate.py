@@ -132,7 +132,7 @@ def estimate_of(run: Run, cost_model: str) -> Estimate:
         prefill=PhaseEstimate(name="prefill", build=run.prefill_graph),
         decode=PhaseEstimate(name="decode", build=run.decode_graph),
         measure_memory=run.memory,
-        notes=deployment.model.notes,
+        notes=deployment.model.notes + (deployment.lora.notes if deployment.lora else ()),
         run=run,
     )
 

@@ -114,7 +114,8 @@ def _most_sequences(room: Num, state: Num, live: Num, micro_batches: int) -> Num
     state, live = np.maximum(state, 1e-300), np.maximum(live, 1e-300)
     whole = np.floor(room / (micro_batches * state + live))  # sequences in each micro-batch
     further = np.floor((room - (whole + 1.0) * live) / state)  # when some micro-batches hold one more
-    return np.maximum(whole * micro_batches, np.minimum((whole + 1.0) * micro_batches, further))
+    most: Num = np.maximum(whole * micro_batches, np.minimum((whole + 1.0) * micro_batches, further))
+    return most
 
 
 def _weights(op: Op) -> Num:

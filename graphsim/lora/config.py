@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.lora.matching import MAX_RANK, Matching
+from graphsim.lora.peft import read_adapter
 from graphsim.precision import FORMATS
 from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")
-MAX_RANK = 65_536
-
-
-class Matching(Enum):
-    """How target names are understood.
-
-    NAMES: the LoRA document's words first, PEFT's rules for all others; PEFT: PEFT's rules only
-    """
-
-    NAMES = "names"
-    PEFT = "peft"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,6 +32,7 @@ class LoraConfig:
     adapter_share: part of the tokens that have an adapter at all
     max_loras, max_lora_rank: slots and rank an engine reserves (0: as many as active, the largest rank used)
     lora_dtype: format of the factors
+    notes: what a reader left out
     fully_sharded_loras: cut both factors over the tensor-parallel group, at the price of collectives
     """
 
@@ -60,6 +52,15 @@ class LoraConfig:
     max_lora_rank: Num = 0
     lora_dtype: str = "bf16"
     fully_sharded_loras: bool = False
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_peft(cls, ref: str | Path | Mapping[str, Any]) -> LoraConfig:
+        """The adapter of a PEFT folder, its `adapter_config.json`, or the data of one, under PEFT's matching rules.
+
+        Raises ConfigError naming the file, the field, what was found and what is allowed.
+        """
+        return cls(**read_adapter(ref))
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the field, the value and what is allowed."""

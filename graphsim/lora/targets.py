@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import networkx as nx
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.lora.config import LoraConfig, Matching
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.matching import Matching
 from graphsim.ops import Gemm, Repeat
 from graphsim.units import Num
 
@@ -104,21 +105,22 @@ def _match(
 
 
 def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> None:
-    """Raise ConfigError if the adapter, or one of its listed targets, matches no module of the graph."""
+    """Raise ConfigError if the adapter, or one of its listed targets, matches no module of the graph.
+
+    Under PEFT's own rules one match is enough, as it is for names that adapters list for any family.
+    """
     names = lora.target_modules
-    if isinstance(names, str) or not reached:
-        if reached:
-            return
+    if reached and (isinstance(names, str) or lora.matching is Matching.PEFT):
+        return
+    if not reached:
         raise ConfigError(
             f"lora.target_modules = {names!r} matches no module of the model; {_could_match(graph, names)}"
         )
     modules = modules_of(graph)
     for entry in names:
-        if entry.lower() == "all-linear":
+        if entry.lower() == "all-linear" or entry in USUAL:
             continue
-        word = lora.matching is Matching.NAMES and entry in WORDS
-        if entry in USUAL and lora.matching is Matching.NAMES and reached:
-            continue
+        word = entry in WORDS
         hit = any(entry in op.tags if word else path == entry or path.endswith(f".{entry}") for op, path in modules)
         if not hit:
             raise ConfigError(
