@@ -1,7 +1,8 @@
 """Pricing graph operations from fitted constants: the device's own, or its generation's scaled by datasheet.
 
-Products, adapters included, go to the GEMM family, byte-moving operations to the element-wise one. What no
-family has measured keeps its roofline, stretched by what the device's products fall short of it:
+Products, adapters included, go to the GEMM family, attention and collectives to theirs (`cost/blocks.py`),
+byte-moving operations to the element-wise one. What no family has measured keeps its roofline, stretched by
+what the device's products fall short of it:
 
     t = launch + max(compute · flops / peak, dram · bytes / bandwidth, message / link)
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from graphsim.calibration.store import basis
 from graphsim.cost.base import Cost, CostModel
+from graphsim.cost.blocks import KINDS, attention_s, collective_s
 from graphsim.cost.families import elementwise, gemm
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
@@ -25,6 +27,8 @@ from graphsim.hardware import Hardware
 from graphsim.ops import (
     Activation,
     Add,
+    Attention,
+    Collective,
     Elementwise,
     Embedding,
     Gemm,
@@ -54,21 +58,19 @@ Handler = Callable[[Op, Hardware, Mapping[str, Mapping[str, Any]]], Cost]
 def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
     """A cost model for one device and what it rests on: `calibrated`, `scaled from …`, or `roofline`.
 
-    Products of sizes that it has priced before are remembered: prefill, decode and every layer share them.
+    What it has priced before in the same sizes is remembered: prefill, decode and every layer share it.
     """
-    found = {family: basis(hardware, family) for family in ("gemm", "elementwise")}
+    found = {family: basis(hardware, family) for family in ("gemm", "elementwise", "attention", "collectives")}
     if found["gemm"].parameters is None:
         return roofline, "roofline"
     parameters: dict[str, Mapping[str, Any]] = {name: entry.parameters or {} for name, entry in found.items()}
     known: dict[tuple[Any, ...], Cost] = {}
 
     def price(op: Op, device: Hardware) -> Cost:
-        if not isinstance(op, Gemm) or isinstance(op, ExpertGemm):
+        sizes = _sizes(op)
+        if not sizes or device is not hardware or sum(np.size(size) for size in sizes) > 4096:
             return _price(op, device, parameters)
-        sizes = (op.m, op.n, op.k, getattr(op, "adapters", 1.0))
-        if device is not hardware or sum(np.size(size) for size in sizes) > 4096:
-            return _price(op, device, parameters)
-        key = (op.weights.name, type(op), *(_key(size) for size in sizes))
+        key = (type(op), *(_key(size) for size in sizes))
         if key not in known:
             known[key] = _price(op, device, parameters)
         return known[key]
@@ -76,7 +78,19 @@ def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
     return price, found["gemm"].origin
 
 
-def _key(size: Num) -> Any:
+def _sizes(op: Op) -> tuple[Any, ...]:
+    """All that the price of an operation hangs on, where it is worth remembering."""
+    if isinstance(op, Gemm) and not isinstance(op, ExpertGemm):
+        return op.m, op.n, op.k, getattr(op, "adapters", 1.0), op.weights.name
+    if isinstance(op, Attention):
+        sizes = (op.sequences, op.query_tokens, op.kv_tokens, op.pairs, op.heads, op.kv_heads, op.head_dim)
+        return (*sizes, op.value_dim, op.window, op.cache_width, op.kv.name, op.activations.name, op.decode)
+    if isinstance(op, Collective):
+        return op.elems, op.group, op.activations.name
+    return ()
+
+
+def _key(size: Any) -> Any:
     return (size.shape, size.tobytes()) if isinstance(size, np.ndarray) else size
 
 
@@ -85,6 +99,14 @@ def _price(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any
         return _stretched(op, hardware, parameters)
     if isinstance(op, Gemm):
         return _gemm(op, hardware, parameters)
+    if isinstance(op, Attention) and parameters["attention"]:
+        base = roofline(op, hardware)
+        total = np.maximum(attention_s(parameters["attention"], hardware, op), base.compute_s)
+        return _split(base, total, _launch_s(parameters, hardware, total > 0))
+    if type(op) in KINDS and parameters["collectives"]:
+        base = roofline(op, hardware)
+        total = collective_s(parameters["collectives"], hardware, op)  # type: ignore[arg-type]
+        return _split(base, total, _launch_s(parameters, hardware, total > 0))
     if isinstance(op, BYTE_MOVERS):
         return _bytes(op, hardware, parameters)
     return _stretched(op, hardware, parameters)

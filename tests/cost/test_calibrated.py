@@ -77,3 +77,30 @@ def test_many_scenarios_cost_what_each_costs_alone():
     together = gs.simulate("llama-3.1-8b", "h100-sxm", batch=batch, cost="calibrated")
     alone = [gs.simulate("llama-3.1-8b", "h100-sxm", batch=int(b), cost="calibrated").ttft_s for b in batch]
     assert together.ttft_s == pytest.approx(np.ravel(alone), rel=1e-9)
+
+
+def test_attention_in_a_graph_costs_what_the_kernel_costs(device, price):
+    import pandas as pd
+
+    shared = {"heads": 32, "kv_heads": 8, "head_dim": 128, "kv_dtype": "bfloat16", "dtype": "bfloat16", "window": 0}
+    rows = pd.DataFrame([
+        {"op": "context_attention", "batch": 2, "seq_len": 512, "kv_len": 2048, **shared},
+        {"op": "generation_attention", "batch": 8, "seq_len": 1, "kv_len": 3000, **shared},
+    ])  # fmt: skip
+    sizes = {"heads": 32.0, "kv_heads": 8.0, "head_dim": 128.0, "value_dim": 128.0}
+    pairs = 2.0 * (512 * 1536 + 512 * 513 / 2)
+    prefill = Attention(sequences=2.0, query_tokens=1024.0, kv_tokens=4096.0, pairs=pairs, **sizes)
+    decode = Attention(sequences=8.0, query_tokens=8.0, kv_tokens=24e3, pairs=24e3, decode=True, **sizes)
+    found = [float(price(op, device).latency_s) * 1e6 for op in (prefill, decode)]
+    assert found == pytest.approx(predict_kernels(rows, device).to_numpy(), rel=1e-9)
+
+
+def test_an_all_reduce_in_a_graph_runs_on_the_faster_of_its_kernels(device, price):
+    import pandas as pd
+
+    rows = pd.DataFrame({
+        "op": ["all_reduce", "custom_allreduce"], "dtype": ["half", "bfloat16"], "kernel": ["NCCL", "vLLM_custom_graph"],
+        "num_devices": 4, "message_size": 8192,
+    })  # fmt: skip
+    found = float(price(AllReduce(elems=8192.0, group=4.0), device).latency_s) * 1e6
+    assert found == pytest.approx(predict_kernels(rows, device).min(), rel=1e-9)

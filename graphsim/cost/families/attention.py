@@ -37,7 +37,7 @@ from graphsim.cost.families.attention_work import (
     query_bytes,
     roofline_s,
 )
-from graphsim.cost.surface import Array, Layout, as_surface, fit_constants, fit_surface
+from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -53,10 +53,10 @@ __all__ = ["AttentionShape", "fit", "floor_s", "latency_s", "roofline_s", "shape
 TILE_QUERIES = 128.0
 
 START = {
-    "prefill": {"launch_clocks": 16000.0, "tile": 2.0, "tile_keys": 100.0, "whole": 0.5, "dram": 1.2, "kv_dram": 2.0},
-    "decode": {"launch_clocks": 16000.0, "dram": 1.2, "block_clocks": 4000.0, "row_clocks": 10.0,
+    "prefill": {"launch_s": 9e-6, "tile": 2.0, "tile_keys": 100.0, "whole": 0.5, "dram": 1.2, "kv_dram": 2.0},
+    "decode": {"launch_s": 9e-6, "dram": 1.2, "block_clocks": 4000.0, "row_clocks": 10.0,
                "depth_clocks": 300.0},
-    "single": {"launch_clocks": 16000.0, "dram": 0.5, "block_clocks": 4000.0, "walk": 1.0, "alone": 0.3},
+    "single": {"launch_s": 9e-6, "dram": 0.5, "block_clocks": 4000.0, "walk": 1.0, "alone": 0.3},
 }  # fmt: skip
 """Constants before any fit; `_prefill`, `_decode` and `_single` say what each one is."""
 
@@ -73,11 +73,7 @@ def _prefill(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) 
     tiles = shape.batch * shape.heads * np.maximum(shape.seq_len / TILE_QUERIES, 1.0) / hardware.cores
     waves = np.cbrt(tiles**3 + c["whole"] ** 3)
     traffic = c["dram"] * query_bytes(shape) + c["kv_dram"] * kv_bytes(shape)
-    return (
-        c["launch_clocks"] / hardware.clock_hz
-        + traffic / hardware.memory_bytes_per_s
-        + waves * tile_s / peak_of(hardware)
-    )
+    return c["launch_s"] + traffic / hardware.memory_bytes_per_s + waves * tile_s / peak_of(hardware)
 
 
 def _decode(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
@@ -88,8 +84,12 @@ def _decode(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -
     keys = _keys(shape)
     blocks = shape.batch * shape.kv_heads / hardware.cores
     block = c["block_clocks"] + c["row_clocks"] * shape.heads / shape.kv_heads
-    clocks = c["launch_clocks"] + blocks * block + c["depth_clocks"] * np.log2(1.0 + keys / 64.0)
-    return clocks / hardware.clock_hz + (c["dram"] * kv_bytes(shape) + query_bytes(shape)) / hardware.memory_bytes_per_s
+    clocks = blocks * block + c["depth_clocks"] * np.log2(1.0 + keys / 64.0)
+    return (
+        c["launch_s"]
+        + clocks / hardware.clock_hz
+        + (c["dram"] * kv_bytes(shape) + query_bytes(shape)) / hardware.memory_bytes_per_s
+    )
 
 
 def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
@@ -101,9 +101,9 @@ def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -
     blocks = shape.batch * shape.heads / hardware.cores
     walk_s = 2.0 * _keys(shape) * shape.head_dim * KV_BYTES[kv_dtype_of(shape.kv_dtype)] * hardware.cores
     waves = np.sqrt(np.sqrt(blocks**4 + c["alone"] ** 4))
-    clocks = c["launch_clocks"] + blocks * c["block_clocks"]
+    clocks = blocks * c["block_clocks"]
     traffic = c["dram"] * kv_bytes(shape) + query_bytes(shape) + c["walk"] * waves * walk_s
-    return clocks / hardware.clock_hz + traffic / hardware.memory_bytes_per_s
+    return c["launch_s"] + clocks / hardware.clock_hz + traffic / hardware.memory_bytes_per_s
 
 
 _SKELETONS = {"prefill": _prefill, "decode": _decode, "single": _single}
@@ -235,9 +235,34 @@ def _fit_one(kind: str, hardware: Hardware, shape: AttentionShape, measured_s: A
         hold=3e-4, rounds=40,
     )  # fmt: skip
     target = np.log(measured_s / skeleton(constants, hardware, shape))
-    coordinates = {key: np.asarray(value) for key, value in _coordinates(kind, hardware, shape).items()}
-    surface = fit_surface(LAYOUTS[kind], coordinates, target, rounds=6)
+    coordinates = _arrays(kind, hardware, shape)
+    order = _order(kind, constants, hardware, shape.kv_dtype)
+    surface = fit_surface(LAYOUTS[kind], coordinates, target, order=order, rounds=8)
     return {"constants": constants, "surface": surface.to_json()}
+
+
+def _arrays(kind: str, hardware: Hardware, shape: AttentionShape) -> dict[str, Array]:
+    return {key: np.asarray(value, dtype=float) for key, value in _coordinates(kind, hardware, shape).items()}
+
+
+def _order(kind: str, constants: Mapping[str, float], hardware: Hardware, kv_dtype: str) -> Order:
+    """Pairs of kernels, the second with up to four times the requests, keys, group size, or heads of both kinds."""
+    random, count = np.random.default_rng(0), 8_000
+    bits = random.uniform(0.0, (11.0, 20.0, 6.0, 6.0), (count, 4))
+    head_dim, window = (
+        random.choice([64.0, 128.0, 256.0], count),
+        random.choice([0.0, 0.0, 128.0, 1024.0, 8192.0], count),
+    )
+    more = np.where(np.arange(4) == random.integers(0, 4, (count, 1)), random.uniform(0.3, 2.0, (count, 1)), 0.0)
+    shapes = []
+    for batch, keys, kv_heads, group in (np.ceil(2.0**exponents).T for exponents in (bits, bits + more)):
+        shapes.append(AttentionShape(
+            batch=batch, kv_len=keys, seq_len=keys if kind == "prefill" else 1.0, heads=kv_heads * group,
+            kv_heads=kv_heads, head_dim=head_dim, window=window, kv_dtype=kv_dtype,
+        ))  # fmt: skip
+    low, high = shapes
+    growth = np.log(_SKELETONS[kind](constants, hardware, high) / _SKELETONS[kind](constants, hardware, low))
+    return Order(low=_arrays(kind, hardware, low), high=_arrays(kind, hardware, high), least=-growth)
 
 
 def _with_single(entry: dict[str, Any], hardware: Hardware, shape: AttentionShape, measured_s: Array) -> dict[str, Any]:

@@ -18,13 +18,13 @@ corrects it. Never below the roofline of weights (less what the cache may hold) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.surface import Array, Layout, as_surface, fit_constants, fit_surface
+from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -57,7 +57,7 @@ FORMATS: dict[str, Format] = {
 ALIASES = {"bf16": "bfloat16", "fp16": "bfloat16", "float16": "bfloat16", "half": "bfloat16", "int4": "int4_wo",
            "fp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "w4a16": "int4_wo", "w4a16_awq": "int4_wo"}  # fmt: skip
 
-START = {"launch_clocks": 30000.0, "dram": 1.4, "product": 2.0, "pad_rows": 8.0, "tokens": 2.0, "copies": 0.5,
+START = {"launch_s": 1.5e-5, "dram": 1.4, "product": 2.0, "pad_rows": 8.0, "tokens": 2.0, "copies": 0.5,
          "between": 0.5, "luck": 0.7}  # fmt: skip
 """Constants before any fit; `_skeleton` says what each one is."""
 
@@ -193,11 +193,7 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: MoeShape) -> Nu
     products_s = c["product"] * (rows + c["pad_rows"] * hit) * 2.0 * _expert_weights(shape) / _peak(hardware, form)
     passes = (c["tokens"] + c["copies"] * shape.topk) * shape.m * shape.hidden
     passes = passes + c["between"] * rows * (4.0 * shape.inter / shape.tp + 3.0 * shape.hidden)
-    return (
-        c["launch_clocks"] / hardware.clock_hz
-        + np.cbrt(weights_s**3 + products_s**3)
-        + 2.0 * passes / hardware.memory_bytes_per_s
-    )
+    return c["launch_s"] + np.cbrt(weights_s**3 + products_s**3) + 2.0 * passes / hardware.memory_bytes_per_s
 
 
 def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:
@@ -291,10 +287,34 @@ def _fit_one(rows: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
         np.log(some_s), hold=3e-4, rounds=40,
     )  # fmt: skip
     skeleton = np.concatenate([np.asarray(_skeleton(constants, hardware, shape)) for shape in shapes])
-    parts = [_coordinates(hardware, shape) for shape in shapes]
-    coordinates: dict[str, Array] = {key: np.concatenate([np.asarray(p[key]) for p in parts]) for key in parts[0]}
-    surface = fit_surface(LAYOUT, coordinates, np.log(measured_s / skeleton), rounds=6)
+    order = _order(constants, hardware, shapes[0].dtype)
+    surface = fit_surface(LAYOUT, _arrays(hardware, shapes), np.log(measured_s / skeleton), order=order, rounds=8)
     return {"constants": constants, "surface": surface.to_json()}
+
+
+def _arrays(hardware: Hardware, shapes: Sequence[MoeShape]) -> dict[str, Array]:
+    parts = [_coordinates(hardware, shape) for shape in shapes]
+    return {key: np.concatenate([np.asarray(part[key], dtype=float) for part in parts]) for key in parts[0]}
+
+
+def _order(constants: Mapping[str, float], hardware: Hardware, dtype: str) -> Order:
+    """Pairs of blocks, the second with up to four times the tokens or width, from one token to 2²⁰."""
+    lows, highs, growths = [], [], []
+    for seed, distribution in enumerate(("balanced", "power_law_1.01", "power_law_1.2")):
+        random, count = np.random.default_rng(seed), 2_000
+        bits = random.uniform((0.0, 11.0, 8.0, 3.0, 0.0), (20.0, 13.0, 14.0, 9.0, 1.0), (count, 5))
+        more = np.where(np.arange(5) == random.choice([0, 2], (count, 1)), random.uniform(0.3, 2.0, (count, 1)), 0.0)
+        topk = random.choice([1.0, 2.0, 4.0, 8.0], count)
+        low, high = (
+            MoeShape(m=m, hidden=hidden, inter=inter, experts=experts, topk=topk, ep=2.0 ** np.floor(share * 4.0),
+                     dtype=dtype, distribution=distribution)
+            for m, hidden, inter, experts, share in (
+                (*np.ceil(2.0 ** sides[:, :4].T), sides[:, 4]) for sides in (bits, bits + more))
+        )  # fmt: skip
+        growths.append(np.log(_skeleton(constants, hardware, high) / _skeleton(constants, hardware, low)))
+        lows.append(low)
+        highs.append(high)
+    return Order(low=_arrays(hardware, lows), high=_arrays(hardware, highs), least=-np.concatenate(growths))
 
 
 def _every(shape: MoeShape, step: int) -> MoeShape:

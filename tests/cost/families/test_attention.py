@@ -60,13 +60,13 @@ def test_every_kernel_takes_a_positive_finite_time_never_below_peak_or_what_the_
 @settings(max_examples=80, deadline=None)
 @given(
     device=st.sampled_from(DEVICES), phase=phases, batch=batches, kv=sizes, layout=layouts, w=windows, dtype=dtypes,
-    which=st.sampled_from(["batch", "kv_len", "heads", "both heads"]),
+    which=st.sampled_from(["batch", "kv_len", "both heads"]),
 )  # fmt: skip
 def test_four_times_the_work_in_any_dimension_is_not_faster(device, phase, batch, kv, layout, w, dtype, which):
     dims = dims_of(phase, batch, kv, layout, w, dtype)
     grown = {"kv_len": ["kv_len", "seq_len"] if phase == "prefill" else ["kv_len"], "both heads": ["heads", "kv_heads"]}
     more = dims | {name: 4 * dims[name] for name in grown.get(which, [which])}
-    assert float(latency(device, **more)) >= 0.85 * float(latency(device, **dims))
+    assert float(latency(device, **more)) >= 0.95 * float(latency(device, **dims))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -69,7 +69,7 @@ def test_every_block_takes_a_positive_finite_time_never_below_the_peak(device, d
 @given(device=st.sampled_from(DEVICES), dtype=formats, m=tokens, layout=st.sampled_from(LAYOUTS), router=routers)
 def test_four_times_the_tokens_are_not_faster(device, dtype, m, layout, router):
     dims = {"dtype": dtype, "distribution": router, **dims_of(layout)}
-    assert float(latency(device, m=4 * m, **dims)) >= 0.85 * float(latency(device, m=m, **dims))
+    assert float(latency(device, m=4 * m, **dims)) >= 0.95 * float(latency(device, m=m, **dims))
 
 
 @pytest.mark.parametrize("device", DEVICES)
