@@ -46,6 +46,12 @@ class PhaseEstimate:
         """Names of the nodes that decide the latency, in order."""
         return critical_path(self.graph)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from graphsim.export.notebook import phase_html
+
+        return phase_html(self)
+
     def to_frame(self) -> pd.DataFrame:
         """One row per node: name, op, dimensions, flops, bytes, latency_s, bound, critical."""
         from graphsim.export.table import frame_of
@@ -83,6 +89,12 @@ class Estimate:
     def memory(self) -> Memory:
         """Bytes per device, and whether they fit."""
         return self.measure_memory()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from graphsim.export.notebook import estimate_html
+
+        return estimate_html(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything a script wants, as plain JSON values."""

@@ -14,7 +14,7 @@ EXAMPLES = """examples:
   graphsim export llama-3.1-8b --hardware h100-sxm --lora rank=16,targets=q_proj+v_proj --to layer.svg
   graphsim export llama-2-7b --hardware l4 --phase decode --to decode.csv
 """
-SUFFIXES = (".dot", ".svg", ".png", ".pdf", ".csv", ".txt")
+SUFFIXES = (".dot", ".svg", ".png", ".pdf", ".csv", ".txt", ".json")
 
 
 def add_commands(commands: Any) -> None:
@@ -40,6 +40,7 @@ def export(options: argparse.Namespace) -> None:
     from graphsim.critical import schedule
     from graphsim.estimate import annotate, build_graph
     from graphsim.export.dot import render, to_dot
+    from graphsim.export.node_link import to_json
     from graphsim.export.table import frame_of
     from graphsim.graph import to_text
 
@@ -62,6 +63,8 @@ def export(options: argparse.Namespace) -> None:
             to_dot(graph, path)
         elif path.suffix == ".csv":
             frame_of(graph).to_csv(path, index=False)
+        elif path.suffix == ".json":
+            to_json(graph, path)
         elif path.suffix == ".txt":
             path.write_text(to_text(graph) + "\n", encoding="utf-8")
         else:

@@ -30,6 +30,7 @@ def add_commands(commands: Any) -> None:
     shared.add_requests(parser)
     shared.add_deployment(parser)
     parser.add_argument("--top", type=int, default=8, metavar="N", help="operations to list per phase (8)")
+    parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
     shared.add_json(parser)
     parser.set_defaults(command_function=run)
 
@@ -49,6 +50,10 @@ def run(options: argparse.Namespace) -> None:
         precision=options.precision,
         cost=options.cost,
     )
+    if options.html:
+        from graphsim.export.html import to_html
+
+        to_html(estimate, options.html)
     if options.json:
         print_json(estimate.to_dict())
         return

@@ -10,11 +10,12 @@ import numpy as np
 
 from graphsim.export.breakdown import seconds_by_kind
 from graphsim.export.palette import TINTS
-from graphsim.result import Estimate, PhaseEstimate
 from graphsim.units import Num, bytes_text, scaled, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from graphsim.result import Estimate, PhaseEstimate
 
 MOST_ROWS = 20
 _CELL = "padding:.15em .8em;text-align:right"

@@ -1,0 +1,114 @@
+"""`graphsim validate`, `graphsim calibrate`, `graphsim measure`: how good the numbers are, and making them better."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.cli.printing import print_json, print_line, print_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VALIDATE_EXAMPLES = """examples:
+  graphsim validate kernels h100_sxm.parquet
+  graphsim validate structure structure.csv --json
+"""
+CALIBRATE_EXAMPLES = """examples:
+  graphsim measure mine.csv
+  graphsim calibrate --data mine.csv --hardware my-card.yaml
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `validate`, `calibrate` and `measure`."""
+    parser = _parser(commands, "validate", "score predictions against measured or counted facts", VALIDATE_EXAMPLES)
+    parser.add_argument("what", choices=("kernels", "structure", "e2e"), help="what the file holds")
+    parser.add_argument("path", nargs="+", metavar="PATH", help="files with the facts")
+    parser.add_argument("--hardware", metavar="HW", help="device of kernel measurements (by default, each row's gpu)")
+    parser.add_argument("--datasheet", action="store_true", help="leave the device's own calibration aside")
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.set_defaults(command_function=validate)
+
+    parser = _parser(commands, "calibrate", "fit a device's constants to kernel measurements", CALIBRATE_EXAMPLES)
+    parser.add_argument("--data", nargs="+", required=True, metavar="FILE", help="measurements, Parquet or CSV")
+    parser.add_argument("--hardware", required=True, metavar="HW", help="a name or a YAML file")
+    parser.add_argument("--to", metavar="FILE", help="file to write (beside the device's own)")
+    parser.set_defaults(command_function=calibrate)
+
+    parser = _parser(commands, "measure", "time kernels on this machine with PyTorch", CALIBRATE_EXAMPLES)
+    parser.add_argument("path", metavar="FILE.csv", help="where to append the measurements; a rerun goes on")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="what to measure (cuda where there is one)")
+    parser.set_defaults(command_function=measure)
+
+
+def _parser(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    return parser
+
+
+def validate(options: argparse.Namespace) -> None:
+    """Score and print."""
+    if options.what == "kernels":
+        from graphsim.calibration.validate import validate_files
+
+        frame = validate_files(options.path, options.hardware, own=not options.datasheet)
+    else:
+        frame = _joined(options.what, options.path)
+    if options.json:
+        print_json(frame.to_dict("records"))
+    else:
+        _print(frame)
+
+
+def _joined(what: str, paths: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    if what == "e2e":
+        from graphsim.calibration.serving import validate_serving_file as check
+    else:
+        from graphsim.structure import validate_structure as check
+    return pd.concat([check(path) for path in paths], ignore_index=True)
+
+
+def _print(frame: pd.DataFrame) -> None:
+    numeric = [i for i, column in enumerate(frame.columns) if frame[column].dtype.kind in "if"]
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    print_table(list(map(str, frame.columns)), rows, right=numeric)
+    if "equal" in frame.columns:
+        print_line(f"\n{int(frame['equal'].sum())} of {len(frame)} facts are equal")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    """Fit, save, say where."""
+    from graphsim.calibration.fit import calibrate_files
+
+    path = calibrate_files(options.data, options.hardware, Path(options.to) if options.to else None, progress=_say)
+    print_line(str(path))
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure what is still missing."""
+    from graphsim.calibration.measure import measure as measure_kernels
+
+    count = measure_kernels(options.path, device=options.device, progress=_count)
+    print_line(f"{count} kernels measured, in {options.path}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _count(done: int, total: int, at_hand: str) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done} of {total}  {at_hand[:80]:80}")
+        if done == total:
+            sys.stderr.write("\n")

@@ -1,0 +1,71 @@
+"""Exact structure against counted facts: parameters, adapters and matrix flops of Hugging Face configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.config import ModelConfig
+from graphsim.errors import ConfigError, GraphsimError
+from graphsim.estimate import lora_parameters
+from graphsim.graph import total_work
+from graphsim.loading import load_model
+from graphsim.lora.config import LoraConfig
+from graphsim.models import build
+from graphsim.precision import load_precision
+from graphsim.workload import prefill
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("name", "params", "prefill_flops_b2_s256", "lora_qv_r16", "lora_all_linear_r8")
+
+
+def validate_structure(path: str | Path) -> pd.DataFrame:
+    """One row per fact of a CSV with the columns of `COLUMNS`: counted, simulated, whether they are equal.
+
+    The config of model `a/b` lies beside the CSV as `hf_configs/a--b_config.json`; blank facts are left out.
+    Raises ConfigError for a file that cannot be read or lacks a column.
+    """
+    import pandas as pd
+
+    file = Path(path)
+    try:
+        facts = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: cannot be read as CSV ({str(error)[:80]})") from None
+    missing = [column for column in COLUMNS if column not in facts.columns]
+    if missing:
+        raise ConfigError(f"{file}: column {missing[0]} is missing; expected {', '.join(COLUMNS)}")
+    rows = []
+    for _, fact in facts.iterrows():
+        stem = str(fact["name"]).replace("/", "--").replace(":", "--")
+        config = load_model(file.parent / "hf_configs" / f"{stem}_config.json")
+        for column in COLUMNS[1:]:
+            if fact[column]:
+                found = _simulated(config, column)
+                counted = int(fact[column])
+                rows.append(
+                    {
+                        "name": fact["name"],
+                        "fact": column,
+                        "counted": counted,
+                        "simulated": found,
+                        "equal": found == counted,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _simulated(config: ModelConfig, column: str) -> Any:
+    if column == "params":
+        return config.num_parameters
+    if column == "prefill_flops_b2_s256":
+        phase = prefill(2.0, 256.0, all_logits=True, causal=False)
+        return round(float(total_work(build(config, phase, load_precision("bf16"))).flops))
+    every = column == "lora_all_linear_r8"
+    targets = "all-linear" if every else ("q_proj", "v_proj")
+    try:
+        return lora_parameters(config, LoraConfig(rank=8 if every else 16, target_modules=targets))
+    except GraphsimError as error:
+        return str(error)
