@@ -170,6 +170,7 @@ def test_fully_sharded_factors_are_both_cut_and_pay_for_it(tp: float) -> None:
         a, b = graph.nodes[f"{name}.lora_a"]["op"], graph.nodes[f"{name}.lora_b"]["op"]
         row = name in ROW
         assert (a.n, a.k) == ((RANK, k / tp) if row else (RANK / tp, k)) and (b.n, b.k) == (n / tp, RANK)
+        assert graph.nodes[f"{name}.lora_add"]["op"].work().flops == TOKENS * n / tp, "each device adds its slice"
         gathered = graph.nodes[f"{name}.lora_a.{'all_reduce' if row else 'all_gather'}"]["op"]
         assert gathered.elems == TOKENS * RANK and gathered.group == tp
     assert sum("all_" in name for name in graph) == len(COLUMN) + 2 * len(ROW)

@@ -8,6 +8,7 @@ on, all others say what they need, and a collective appears exactly where a layo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 
 import networkx as nx
@@ -118,7 +119,10 @@ class _Sharder:
             yield from self._bring(value, self.layouts[value.node], target)
             placed.append(self._brought(value, target))
         self.layouts[name], self.whole[name] = layout, op
-        yield name, self._cut(op, layout), placed
+        mine = self._cut(op, layout)
+        if isinstance(mine, LoraAdd) and layout is P and S in {self.layouts[value.node] for value in placed}:
+            mine = replace(mine, rows=mine.rows / self.tp)  # each device adds its slice of every row
+        yield name, mine, placed
 
     def _cut(self, op: Op, layout: Layout) -> Op:
         always = isinstance(op, Gemm) or op.placement in (Sharding.VOCAB, Sharding.COLLECT)
