@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 VALIDATE_EXAMPLES = """examples:
   graphsim validate kernels h100_sxm.parquet
   graphsim validate structure structure.csv --json
+  graphsim validate e2e e2e_serving.csv
 """
 CALIBRATE_EXAMPLES = """examples:
   graphsim measure mine.csv
@@ -61,17 +63,21 @@ def validate(options: argparse.Namespace) -> None:
         frame = _joined(options.what, options.path)
     if options.json:
         print_json(frame.to_dict("records"))
-    else:
-        _print(frame)
+        return
+    if options.what == "e2e":
+        from graphsim.calibration.serving import summary
+
+        frame = summary(frame)
+    _print(frame)
 
 
 def _joined(what: str, paths: list[str]) -> pd.DataFrame:
     import pandas as pd
 
-    if what == "e2e":
-        from graphsim.calibration.serving import validate_serving_file as check
-    else:
-        from graphsim.structure import validate_structure as check
+    from graphsim.calibration.serving import validate_serving_file
+    from graphsim.structure import validate_structure
+
+    check: Callable[[str], pd.DataFrame] = validate_serving_file if what == "e2e" else validate_structure
     return pd.concat([check(path) for path in paths], ignore_index=True)
 
 
