@@ -99,8 +99,8 @@ def test_an_all_reduce_in_a_graph_runs_on_the_faster_of_its_kernels(device, pric
     import pandas as pd
 
     rows = pd.DataFrame({
-        "op": ["all_reduce", "custom_allreduce"], "dtype": ["half", "bfloat16"], "kernel": ["NCCL", "vLLM_custom_graph"],
-        "num_devices": 4, "message_size": 8192,
+        "op": ["all_reduce", "custom_allreduce"], "dtype": ["half", "bfloat16"], "num_devices": 4,
+        "kernel": ["NCCL", "vLLM_custom_graph"], "message_size": 8192,
     })  # fmt: skip
     found = float(price(AllReduce(elems=8192.0, group=4.0), device).latency_s) * 1e6
     assert found == pytest.approx(predict_kernels(rows, device).min(), rel=1e-9)
