@@ -53,7 +53,7 @@ def test_a_product_too_big_for_the_cache_moves_its_bytes_at_most_at_memory_bandw
 def test_four_times_the_work_in_any_dimension_is_not_faster(device, dtype, m, n, k, which):
     dims = {"m": m, "n": n, "k": k}
     more = dims | {which: 4 * dims[which]}
-    assert float(latency(device, dtype, **more)) >= 0.9 * float(latency(device, dtype, **dims))
+    assert float(latency(device, dtype, **more)) >= 0.8 * float(latency(device, dtype, **dims))
 
 
 @pytest.mark.parametrize("device", DEVICES)
