@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from graphsim.precision import load_precision as load_precision
     from graphsim.result import Estimate as Estimate
     from graphsim.result import PhaseEstimate as PhaseEstimate
+    from graphsim.sweeps import sweep as sweep
 
 _HOME = {
     "compare": ("compare_lora",),
@@ -79,6 +80,7 @@ _HOME = {
     "passes.shard": ("shard",),
     "precision": ("Precision", "load_precision"),
     "result": ("Estimate", "PhaseEstimate"),
+    "sweeps": ("sweep",),
     "estimate": ("annotate", "build_graph", "lora_parameters", "simulate"),
 }
 """Which module each public name comes from."""

@@ -1,0 +1,103 @@
+"""`graphsim sweep`: the product of many choices as a table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.errors import ConfigError
+
+EXAMPLES = """examples:
+  graphsim sweep llama-3.1-8b --hardware l4 h100-sxm --batch 1,8,32 --rank 8,64 --strategy base,dynamic,merge
+  graphsim sweep llama-3.1-70b --hardware h100-sxm --tp 2,4,8 --batch 1,2,4,8 --to sweep.csv
+"""
+NUMBERS = {
+    "batch": "requests served together", "input": "prompt tokens", "output": "generated tokens",
+    "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree", "dp": "replicas",
+    "rank": "of the adapter", "adapters": "distinct adapters in a step",
+}  # fmt: skip
+_NAMES = {"input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters"}
+_SHOWN = ("model", "hardware", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
+
+
+def add_commands(commands: Any) -> None:
+    """Add `sweep`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "sweep",
+        help="simulate the product of many choices",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="names, YAML files or config.json")
+    parser.add_argument("--hardware", nargs="+", required=True, metavar="HW", help="names or YAML files")
+    for name, text in NUMBERS.items():
+        parser.add_argument(f"--{name}", metavar="N,N,…", help=text)
+    for name, text in (("precision", "bf16, fp8, …"), ("strategy", "base, dynamic, merge"), ("cost", "cost models")):
+        parser.add_argument(f"--{name}", metavar="A,B,…", help=text)
+    parser.add_argument("--targets", metavar="A+B", help="modules that the adapter reaches")
+    parser.add_argument("--to", metavar="FILE", help="write the whole table: .csv or .parquet")
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.set_defaults(command_function=sweep)
+
+
+def sweep(options: argparse.Namespace) -> None:
+    """Sweep, then write or print."""
+    from graphsim.sweeps import sweep as run_sweep
+
+    if options.to and Path(options.to).suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--to {options.to}: the suffix is not known; allowed: .csv, .parquet")
+    choices: dict[str, Any] = {}
+    for name in NUMBERS:
+        if (text := getattr(options, name)) is not None:
+            choices[_NAMES.get(name, name)] = [_number(name, part) for part in text.split(",")]
+    for name in ("precision", "strategy", "cost"):
+        if (text := getattr(options, name)) is not None:
+            choices[name] = text.split(",")
+    if options.targets:
+        choices["targets"] = "all-linear" if options.targets == "all-linear" else [options.targets.split("+")]
+    frame = run_sweep(options.models, options.hardware, progress=_progress, **choices)
+    if options.to:
+        _write(frame, Path(options.to))
+    if options.json:
+        print_json(frame.to_dict("records"))
+    elif not options.to:
+        _print(frame)
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"--{name}: '{text}' is not a whole number") from None
+
+
+def _write(frame: Any, path: Path) -> None:
+    try:
+        if path.suffix == ".csv":
+            frame.to_csv(path, index=False)
+        else:
+            frame.to_parquet(path, index=False)
+    except ImportError:
+        raise ConfigError(f"--to {path}: Parquet needs pyarrow; install it, or write .csv") from None
+    except OSError as error:
+        raise ConfigError(f"--to {path}: cannot be written ({error.strerror})") from None
+    print_line(str(path))
+
+
+def _print(frame: Any) -> None:
+    header = [*_SHOWN, "TTFT ms", "TPOT ms", "tokens/s", "GiB", "reason"]
+    rows = []
+    for row in frame.to_dict("records"):
+        cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in _SHOWN]
+        values = [row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["tokens_per_s"], row["memory_bytes"] / 2**30]
+        rows.append([*cells, *("-" if value != value else f"{value:.4g}" for value in values), row["reason"][:60]])
+    print_table(header, rows, right=range(3, 12))
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done:,} of {total:,} scenarios" + ("\n" if done == total else ""))

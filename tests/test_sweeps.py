@@ -1,0 +1,104 @@
+"""Sweeps: every scenario of the product is a row, equal to simulating it alone, or says why it cannot be."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import graphsim as gs
+from graphsim.cli import main
+
+CHOICES = {
+    "batch": [1, 8],
+    "input_tokens": [64, 1000],
+    "output_tokens": [1, 33],
+    "tp": [1, 2, 3],
+    "rank": [0, 16],
+    "strategy": ["base", "dynamic", "merge"],
+}
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return gs.sweep(["llama-3.2-1b", "gpt-2"], ["l4", "h100-sxm"], cost="roofline", **CHOICES)
+
+
+def test_there_is_one_row_per_scenario_of_the_product_in_order(table: pd.DataFrame) -> None:
+    assert len(table) == 2 * 2 * 2 * 2 * 2 * 3 * 2 * 3
+    assert not table.duplicated([*CHOICES, "model", "hardware"]).any()
+    assert list(dict.fromkeys(table["model"])) == ["llama-3.2-1b", "gpt-2"]
+
+
+def test_rows_equal_single_simulations(table: pd.DataFrame) -> None:
+    for _, row in table[table["reason"] == ""].sample(40, random_state=0).iterrows():
+        lora = None if row["strategy"] == "base" else gs.LoraConfig(rank=row["rank"], strategy=row["strategy"])
+        estimate = gs.simulate(
+            row["model"],
+            row["hardware"],
+            row["batch"],
+            row["input_tokens"],
+            row["output_tokens"],
+            parallelism=gs.Parallelism(tp=row["tp"]),
+            lora=lora,
+            cost="roofline",
+        )
+        for name in ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s"):
+            assert row[name] == pytest.approx(getattr(estimate, name), rel=1e-9)
+        assert row["memory_bytes"] == pytest.approx(estimate.memory.total_bytes, rel=1e-12)
+
+
+def test_calibrated_rows_are_within_one_in_ten_thousand() -> None:
+    table = gs.sweep("llama-3.2-1b", "h100-sxm", batch=[1, 16], output_tokens=[200], input_tokens=[100, 3000])
+    for _, row in table.iterrows():
+        single = gs.simulate("llama-3.2-1b", "h100-sxm", row["batch"], row["input_tokens"], row["output_tokens"])
+        assert row["latency_s"] == pytest.approx(single.latency_s, rel=1e-4)
+
+
+def test_what_cannot_be_cut_is_a_row_with_a_reason(table: pd.DataFrame) -> None:
+    cannot = table[(table["tp"] == 3) & (table["model"] == "llama-3.2-1b")]
+    assert cannot["latency_s"].isna().all() and cannot["reason"].str.contains("does not divide").all()
+    assert table[(table["tp"] == 3) & (table["model"] == "gpt-2")]["latency_s"].notna().all()
+
+
+def test_what_does_not_fit_keeps_its_numbers_and_says_so() -> None:
+    table = gs.sweep("llama-3.1-70b", "l4", batch=[1])
+    assert not table["fits"].any() and table["latency_s"].notna().all()
+    assert table["reason"].str.contains("does not fit").all()
+
+
+def test_an_executor_gives_the_same_table(table: pd.DataFrame) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        again = gs.sweep(["llama-3.2-1b", "gpt-2"], ["l4", "h100-sxm"], cost="roofline", executor=pool, **CHOICES)
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_progress_ends_at_the_number_of_rows() -> None:
+    seen: list[tuple[int, int]] = []
+    table = gs.sweep("gpt-2", "l4", batch=[1, 2], tp=[1, 2], progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (len(table), len(table)) and np.all(np.diff([done for done, _ in seen]) > 0)
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"bach": [1]}, "did you mean 'batch'"),
+        ({"batch": []}, "batch is empty"),
+        ({"batch": ["many"]}, "numbers"),
+        ({"strategy": ["mergers"]}, "strategy"),
+    ],
+)
+def test_a_wrong_choice_is_one_sentence(choices: dict, said: str) -> None:
+    with pytest.raises(gs.ConfigError, match=said):
+        gs.sweep("gpt-2", "l4", **choices)
+
+
+def test_the_command_writes_a_table_and_prints_json(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sweep.csv"
+    assert main(["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,2", "--rank", "8", "--to", str(path)]) == 0
+    assert len(pd.read_csv(path)) == 2
+    assert main(["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,x"]) == 2
+    assert main(["sweep", "gpt-2", "--hardware", "l4", "--to", "x.xls"]) == 2
+    capsys.readouterr()
+    assert main(["sweep", "gpt-2", "--hardware", "l4"]) == 0
+    assert "TTFT" in capsys.readouterr().out
