@@ -12,13 +12,24 @@ from typing import Any
 
 from graphsim.config import ModelConfig
 from graphsim.errors import ConfigError, choices_text
-from graphsim.huggingface import deepseek, gemma4, gpt, linear_attention, llama, moe, parallel, post_norm, state_space
+from graphsim.huggingface import (
+    deepseek,
+    gemma4,
+    gpt,
+    hybrids,
+    linear_attention,
+    llama,
+    moe,
+    parallel,
+    post_norm,
+    state_space,
+)
 from graphsim.huggingface.common import Reader
 from graphsim.huggingface.encoders import encoder_of
 from graphsim.huggingface.quantization import read_precision
 from graphsim.reading import Fields
 
-_FILES = (llama, post_norm, parallel, gpt, moe, deepseek, state_space, linear_attention, gemma4)
+_FILES = (llama, post_norm, parallel, gpt, moe, deepseek, state_space, hybrids, linear_attention, gemma4)
 
 FAMILIES: dict[str, Reader] = {kind: reader for file in _FILES for kind, reader in file.FAMILIES.items()}
 """How each `model_type` is read."""

@@ -66,6 +66,7 @@ class Scope:
             weights=self._weights(projection),
             module=f"{self.prefix}{projection.name}",
             linear=projection.linear,
+            shared=projection.shared,
             tags=projection.tags,
             pack=projection.pack,
             parts=projection.parts,
@@ -94,6 +95,7 @@ class Projection:
     pack: str = ""
     linear: bool = True
     quantised: bool = True
+    shared: bool = False
     parts: tuple[Part, ...] = ()
 
 

@@ -4,7 +4,7 @@ from graphsim.ops.attention import Attention, KvCache
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.custom import Compute
-from graphsim.ops.elementwise import Activation, Add, Elementwise, Norm, Rope, Sample, TakeRows
+from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Norm, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExchangeTokens, ExpertActivation, ExpertGemm, Permute, Route, expected_experts
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
@@ -24,6 +24,7 @@ __all__ = [
     "Collective",
     "Compute",
     "Elementwise",
+    "Concatenate",
     "Embedding",
     "ExchangeTokens",
     "ExpertActivation",

@@ -181,6 +181,20 @@ class TakeRows(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Concatenate(Elementwise):
+    """Several values side by side, `elems` in all; some may come from outside the block."""
+
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+
+    steps: Num = 0.0
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Not checked: not all of the values are inputs of the block."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample(Op):
     """Picks a token from the logits of `rows` positions over `vocab` entries."""
 

@@ -52,7 +52,7 @@ def test_pictures_render(graphs, tmp_path, label):
 
 @needs_dot
 def test_hostile_names_arrive_in_the_picture_as_they_are(hostile, tmp_path):
-    text = to_dot(hostile, tmp_path / "hostile.dot", title="a <b> & \"c\" \\N \x00")
+    text = to_dot(hostile, tmp_path / "hostile.dot", title='a <b> & "c" \\N \x00')
     names = [o["name"] for o in parsed(text)["objects"]]
     assert len(names) == len(set(names)) == len(hostile)
     render(text, tmp_path / "hostile.svg")
