@@ -32,6 +32,7 @@ class Dims:
     vocab: int
     positions: int
     tied: bool
+    soft_cap: bool = False
 
 
 def size(fields: Fields, *names: str, default: int | None = None, least: int = 1, most: int = MOST) -> int:
@@ -72,6 +73,7 @@ def read_dims(
         vocab=size(fields, "vocab_size"),
         positions=size(fields, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", default=0, least=0),
         tied=fields.flag("tie_word_embeddings", tied),
+        soft_cap=bool(fields.number("final_logit_softcapping", fields.number("logits_soft_cap", 0.0))),
     )
 
 
@@ -100,12 +102,15 @@ def assemble(
     prefix: str = "model.layers.{}.",
 ) -> ModelConfig:
     """A decoder with the usual ends, unless the family brings its own."""
+    usual = Head(
+        vocab_size=dims.vocab, tied=dims.tied, soft_cap=dims.soft_cap, norm=norm or NormLayer(name="model.norm")
+    )
     return ModelConfig(
         name=name,
         hidden_size=dims.hidden,
         stem=stem or Stem(vocab_size=dims.vocab),
         layers=tuple(layers),
-        head=head or Head(vocab_size=dims.vocab, tied=dims.tied, norm=norm or NormLayer(name="model.norm")),
+        head=head or usual,
         layer_prefix=prefix,
         max_positions=dims.positions,
     )

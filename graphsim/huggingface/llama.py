@@ -23,6 +23,7 @@ def attention_of(
         qkv_bias=bias,
         out_bias=bias if out_bias is None else out_bias,
         qk_norm=qk,
+        soft_cap=bool(fields.number("attn_logit_softcapping", 0.0)),
     )
 
 

@@ -43,6 +43,7 @@ class SelfAttention(Layer):
     value_dim: of value heads, head_dim if 0
     window: keys that a query sees, 0 = all
     gated: a sigmoid gate as wide as the queries is projected with them and multiplies the result
+    soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
     keys_are_values: one projection serves as both
@@ -60,6 +61,7 @@ class SelfAttention(Layer):
     norm_vectors: int = 1
     gated: bool = False
     sinks: bool = False
+    soft_cap: bool = False
     shares_kv: bool = False
     keys_are_values: bool = False
     names: AttentionNames = AttentionNames()
@@ -193,6 +195,7 @@ class SelfAttention(Layer):
             window=self.window,
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
+            soft_cap=self.soft_cap,
             unchecked=self.shares_kv,
             kv=scope.precision.kv,
         )

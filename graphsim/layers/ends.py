@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphsim.layers.base import Layer, Projection, Scope
 from graphsim.layers.norm import NormLayer
-from graphsim.ops import Add, Embedding, Gemm, Sample, Sharding, TakeRows
+from graphsim.ops import Activation, Add, Embedding, Gemm, Sample, Sharding, TakeRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +52,14 @@ class Head(Layer):
     """Final norm, projection to the vocabulary on the positions that need logits, sampling.
 
     tied: the weights are the token embedding's
+    soft_cap: logits pass a scaled tanh (Gemma 2, arXiv 2408.00118, section 2)
     width: the values are projected to it first (the embedding's width, where that is not the hidden size)
     """
 
     vocab_size: int
     tied: bool = False
     bias: bool = False
+    soft_cap: bool = False
     width: int = 0
     norm: NormLayer | None = None
     module: str = "lm_head"
@@ -85,4 +87,6 @@ class Head(Layer):
             linear=False,
         )
         out = scope.add(self.module.rsplit(".", 1)[-1], logits, [out])
+        if self.soft_cap:
+            out = scope.add("logit_soft_cap", Activation(elems=rows * self.vocab_size, steps=6.0), [out])
         return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size), [out])

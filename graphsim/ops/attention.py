@@ -66,6 +66,7 @@ class Attention(Op):
     sequences, query_tokens (all), kv_tokens (all), pairs: sizes of the batch
     head_dim of queries and keys, value_dim of values; window 0 = full attention
     decode: one query per sequence, the engine's generation kernel
+    soft_cap: scores pass a scaled tanh, about six steps each beside the softmax's five
     unchecked: keys and values come from elsewhere (a compressed vector, another layer's cache), so that the inputs'
         sizes say nothing; `cache_width` elements are read per token and key head, 0 = keys and values
     sinks: learned logits that join each softmax, one per head (StreamingLLM, arXiv 2309.17453)
@@ -84,6 +85,7 @@ class Attention(Op):
     window: Num = 0.0
     decode: bool = False
     sinks: Num = 0.0
+    soft_cap: bool = False
     unchecked: bool = False
     cache_width: Num = 0.0
     kv: Format = BF16
@@ -99,7 +101,7 @@ class Attention(Op):
         cache = self.kv_tokens * self.kv_heads * self.read_width
         return Work(
             flops=2.0 * self.pairs * self.heads * (self.head_dim + self.value_dim),
-            vector_flops=5.0 * self.pairs * self.heads,
+            vector_flops=(11.0 if self.soft_cap else 5.0) * self.pairs * self.heads,
             input_bytes=self.query_tokens * self.heads * self.head_dim * act + cache * self.kv.bytes,
             write_bytes=self.out_elems * act,
         )
