@@ -20,16 +20,18 @@ from graphsim.huggingface import (
     linear_attention,
     llama,
     moe,
+    moe_shared,
     parallel,
     post_norm,
     state_space,
 )
 from graphsim.huggingface.common import Reader
+from graphsim.huggingface.defaults import completed
 from graphsim.huggingface.encoders import encoder_of
 from graphsim.huggingface.quantization import read_precision
 from graphsim.reading import Fields
 
-_FILES = (llama, post_norm, parallel, gpt, moe, deepseek, state_space, hybrids, linear_attention, gemma4)
+_FILES = (llama, post_norm, parallel, gpt, moe, moe_shared, deepseek, state_space, hybrids, linear_attention, gemma4)
 
 FAMILIES: dict[str, Reader] = {kind: reader for file in _FILES for kind, reader in file.FAMILIES.items()}
 """How each `model_type` is read."""
@@ -46,7 +48,8 @@ def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
     reader = FAMILIES.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
-    fields = Fields(text, where, lenient=True)
+    whole, assumed = completed(str(kind), text)
+    fields = Fields(whole, where, lenient=True)
     name = fields.text("_name_or_path", "") or data.get("_name_or_path") or kind
     try:
         config = reader(fields, str(name).rsplit("/", 1)[-1])
@@ -54,7 +57,7 @@ def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
         encoder = encoder_of(data.get("model_type"), data, fields, config.hidden_size)
     finally:
         fields.finish()
-    return replace(config, source=where, encoder=encoder, precision=precision, notes=(*config.notes, *notes))
+    return replace(config, source=where, encoder=encoder, precision=precision, notes=(*config.notes, *notes, *assumed))
 
 
 def text_part(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:

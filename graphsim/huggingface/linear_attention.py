@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphsim.config import ModelConfig
 from graphsim.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, wrapped
 from graphsim.huggingface.llama import attention_of
@@ -10,7 +12,7 @@ from graphsim.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.layers.base import Layer
 from graphsim.layers.linear_attention import GatedDeltaNet, GatedRecurrence, LightningAttention, ShortConvolution
 from graphsim.layers.mlp import Mlp, MlpNames
-from graphsim.layers.moe import Moe
+from graphsim.layers.moe import Moe, MoeNames
 from graphsim.layers.norm import NormLayer
 from graphsim.reading import Fields
 
@@ -92,11 +94,33 @@ def minimax(fields: Fields, name: str) -> ModelConfig:
 def lfm2(fields: Fields, name: str) -> ModelConfig:
     """Short convolutions with attention in some layers."""
     dims = read_dims(fields, tied=fields.flag("tie_embedding", True))
-    width = _lfm2_width(fields, dims.intermediate)
-    mlp = Mlp(
-        intermediate=width,
-        names=MlpNames(gate="feed_forward.w1", up="feed_forward.w3", down="feed_forward.w2"),
+    mlp = Mlp(intermediate=_lfm2_width(fields, dims.intermediate), names=_LFM2_MLP)
+    return _lfm2(fields, name, dims, [mlp] * dims.layers)
+
+
+def lfm2_moe(fields: Fields, name: str) -> ModelConfig:
+    """LFM2 with experts in all but the first layers."""
+    dims = read_dims(fields, tied=fields.flag("tie_embedding", True))
+    experts, chosen = experts_of(fields)
+    dense = Mlp(intermediate=dims.intermediate, names=_LFM2_MLP)
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=size(fields, "moe_intermediate_size"),
+        names=MoeNames(
+            router="feed_forward.gate",
+            gate_up="feed_forward.experts.gate_up_proj",
+            down="feed_forward.experts.down_proj",
+        ),
     )
+    first = size(fields, "num_dense_layers", default=2, least=0)
+    return _lfm2(fields, name, dims, [dense if i < first else moe for i in range(dims.layers)])
+
+
+_LFM2_MLP = MlpNames(gate="feed_forward.w1", up="feed_forward.w3", down="feed_forward.w2")
+
+
+def _lfm2(fields: Fields, name: str, dims: Dims, feeds: Sequence[Layer]) -> ModelConfig:
     attention = SelfAttention(
         heads=dims.heads,
         kv_heads=dims.kv_heads,
@@ -108,7 +132,9 @@ def lfm2(fields: Fields, name: str) -> ModelConfig:
     listed = fields.sequence("full_attn_idxs")
     attends = [i in listed for i in range(dims.layers)] if listed else _layer_types(fields, dims.layers, 1)
     norms = ("operator_norm", "ffn_norm")
-    blocks: list[Layer] = [wrapped(attention if has else conv, mlp, before=norms) for has in attends]
+    blocks: list[Layer] = [
+        wrapped(attention if has else conv, feed, before=norms) for has, feed in zip(attends, feeds, strict=True)
+    ]
     return assemble(name, dims, blocks, norm=NormLayer(name="model.embedding_norm"))
 
 
@@ -160,6 +186,7 @@ FAMILIES: dict[str, Reader] = {
     "qwen3_5_moe": qwen3_5_moe,
     "minimax": minimax,
     "lfm2": lfm2,
+    "lfm2_moe": lfm2_moe,
     "recurrent_gemma": recurrent_gemma,
 }
 """Readers by `model_type`."""

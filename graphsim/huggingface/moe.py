@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from graphsim.config import ModelConfig
 from graphsim.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, windows
 from graphsim.huggingface.llama import attention_of
@@ -18,7 +20,14 @@ def experts_of(fields: Fields) -> tuple[int, int]:
     """How many experts there are, and how many of them a token chooses."""
     experts = size(fields, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", most=100_000)
     chosen = size(
-        fields, "num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k", default=2
+        fields,
+        "num_experts_per_tok",
+        "experts_per_token",
+        "num_experts_per_token",
+        "moe_k",
+        "moe_top_k",
+        "moe_topk",
+        default=2,
     )
     if chosen > experts:
         fields.problems.append(f"num_experts_per_tok = {chosen} is not allowed; expected at most the {experts} experts")
@@ -170,8 +179,11 @@ def glm4_moe(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, dense_then_sparse(fields, dims, attention))
 
 
-def dense_then_sparse(fields: Fields, dims: Dims, attention: Layer) -> list[Layer]:
-    """`first_k_dense_replace` dense layers, then experts with shared ones beside them (DeepSeek's layout)."""
+def dense_then_sparse(fields: Fields, dims: Dims, attention: Layer | Sequence[Layer]) -> list[Layer]:
+    """`first_k_dense_replace` dense layers, then experts with shared ones beside them (DeepSeek's layout).
+
+    attention: of all layers, or of each
+    """
     experts, chosen = experts_of(fields)
     width = size(fields, "moe_intermediate_size")
     moe = Moe(
@@ -189,7 +201,8 @@ def dense_then_sparse(fields: Fields, dims: Dims, attention: Layer) -> list[Laye
     if len(kinds) != dims.layers:
         fields.problems.append(f"mlp_layer_types has {len(kinds)} entries, expected {dims.layers}")
     dense = Mlp(intermediate=dims.intermediate, linear=False)
-    return [pre_norm(attention, dense if kind == "dense" else moe) for kind in kinds]
+    attentions = [attention] * dims.layers if isinstance(attention, Layer) else attention
+    return [pre_norm(each, dense if kind == "dense" else moe) for each, kind in zip(attentions, kinds, strict=False)]
 
 
 def ernie_moe(fields: Fields, name: str) -> ModelConfig:

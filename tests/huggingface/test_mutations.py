@@ -47,7 +47,7 @@ def test_mutated_configs_give_a_model_or_a_readable_error() -> None:
     assert models > 100 and errors > 100
 
 
-@pytest.mark.parametrize(("kind", "near"), [("lama", "llama"), ("qwen3moe", "qwen3_moe"), ("gpt5", "gpt2")])
+@pytest.mark.parametrize(("kind", "near"), [("lama", "llama"), ("qwen3moe", "qwen3_moe"), ("gpt-2", "gpt2")])
 def test_an_unknown_architecture_names_itself_and_the_nearest_known(kind: str, near: str) -> None:
     with pytest.raises(gs.ConfigError, match=kind) as caught:
         from_config({"model_type": kind, "hidden_size": 64}, "config.json")
