@@ -19,6 +19,7 @@ from graphsim.huggingface import (
     hybrids,
     linear_attention,
     llama,
+    mistral,
     moe,
     moe_shared,
     parallel,
@@ -31,7 +32,20 @@ from graphsim.huggingface.encoders import encoder_of
 from graphsim.huggingface.quantization import read_precision
 from graphsim.reading import Fields
 
-_FILES = (llama, post_norm, parallel, gpt, moe, moe_shared, deepseek, state_space, hybrids, linear_attention, gemma4)
+_FILES = (
+    llama,
+    mistral,
+    post_norm,
+    parallel,
+    gpt,
+    moe,
+    moe_shared,
+    deepseek,
+    state_space,
+    hybrids,
+    linear_attention,
+    gemma4,
+)
 
 FAMILIES: dict[str, Reader] = {kind: reader for file in _FILES for kind, reader in file.FAMILIES.items()}
 """How each `model_type` is read."""

@@ -31,7 +31,7 @@ def llama(fields: Fields, name: str) -> ModelConfig:
     """llama, mistral, granite, smollm3 and others with the same operations."""
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
-    slides = windows(fields, dims.layers, lambda i: fields.data.get("model_type") in ("mistral", "ministral3"))
+    slides = windows(fields, dims.layers, lambda i: fields.data.get("model_type") == "mistral")
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, window), mlp) for window in slides])
 
 
@@ -171,8 +171,6 @@ FAMILIES: dict[str, Reader] = {
     "llama": llama,
     "mistral": llama,
     "ministral": llama,
-    "ministral3": llama,
-    "cwm": llama,
     "granite": llama,
     "smollm3": smollm3,
     "qwen2": qwen2,
