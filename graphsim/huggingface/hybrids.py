@@ -234,6 +234,7 @@ def zamba2(fields: Fields, name: str) -> ModelConfig:
             adapter_rank=rank,
             mamba=inner,
             owns=used < sets,
+            attention_pairs=fields.flag("use_shared_attention_adapter", False),
             idle_pairs=-(-(sum(hybrid) - used % sets) // sets) - 1,
         )
         blocks.append(shared if has else single(plain, "input_layernorm"))

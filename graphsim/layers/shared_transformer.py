@@ -21,11 +21,39 @@ _ROOT = "shared_transformer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """A low-rank pair k -> rank -> n, part of the model itself."""
+
+    name: str
+    n: Num
+    k: Num
+    units: int = 0
+    parts: tuple[Part, ...] = ()
+
+    def build(self, scope: Scope, x: str, rank: int, idle: bool = False) -> str:
+        """Both products, on no rows and without weights of their own where the pair is idle."""
+        m = 0.0 if idle else scope.tokens
+        module = f"{_ROOT}.{self.name}"
+        first = Projection(name=f"{module}.0", n=rank, k=self.k, shared=idle)
+        second = Projection(
+            name=f"{module}.1",
+            n=self.n,
+            k=rank,
+            split=Sharding.COLUMN,
+            units=self.units,
+            parts=self.parts,
+            shared=idle,
+        )
+        return scope.linear(second, scope.linear(first, x, m=m), m=m)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SharedTransformerLayer(Layer):
     """The shared transformer's result, projected, joins the input of the Mamba-2 layer.
 
     owns: this use holds the weights; all others have only their adapter pair of rank `adapter_rank`
     idle_pairs: pairs of the other uses, which the checkpoint's module lists here as well; no row passes them
+    attention_pairs: q, k and v have pairs of their own too
     """
 
     attention: SelfAttention
@@ -34,6 +62,7 @@ class SharedTransformerLayer(Layer):
     mamba: Mamba2
     owns: bool
     idle_pairs: int = 0
+    attention_pairs: bool = False
 
     def build(self, scope: Scope, x: str) -> str:
         """x, embedding -> attention -> MLP -> linear -> + x -> Mamba-2 -> + x."""
@@ -57,12 +86,9 @@ class SharedTransformerLayer(Layer):
         return scope.linear(projection, x)
 
     def _attend(self, scope: Scope, x: str) -> str:
-        a, wide = self.attention, 2 * scope.hidden
+        a = self.attention
         sizes = {"q": (a.heads, a.head_dim), "k": (a.kv_heads, a.head_dim), "v": (a.kv_heads, a.head_dim)}
-        q, k, v = [
-            Value(self._linear(scope, f"self_attn.{part}_proj", heads * dim, wide, x, Sharding.COLUMN, heads))
-            for part, (heads, dim) in sizes.items()
-        ]
+        q, k, v = [self._input(scope, part, heads, heads * dim, x) for part, (heads, dim) in sizes.items()]
         if a.rope:
             rope = Rope(tokens=scope.tokens, heads=a.heads, kv_heads=a.kv_heads, head_dim=a.head_dim)
             turned = scope.add("rope", rope, [q, k])
@@ -70,19 +96,22 @@ class SharedTransformerLayer(Layer):
         out = a.attend(scope, q, k, v)
         return self._linear(scope, "self_attn.o_proj", scope.hidden, a.heads * a.head_dim, out, Sharding.ROW, a.heads)
 
-    def _pair(self, scope: Scope, x: str, m: Num, shared: bool) -> str:
-        module = f"{_ROOT}.feed_forward.gate_up_proj_adapter_list"
-        wide, rank = 2 * self.intermediate, self.adapter_rank
-        halves = tuple(Part(name=part, width=self.intermediate) for part in ("gate", "up"))
-        first = Projection(name=f"{module}.0", n=rank, k=scope.hidden, shared=shared)
-        second = Projection(name=f"{module}.1", n=wide, k=rank, split=Sharding.COLUMN, parts=halves, shared=shared)
-        return scope.linear(second, scope.linear(first, x, m=m), m=m)
+    def _input(self, scope: Scope, part: str, heads: int, n: Num, x: str) -> Value:
+        wide = 2 * scope.hidden
+        out = self._linear(scope, f"self_attn.{part}_proj", n, wide, x, Sharding.COLUMN, heads)
+        if not self.attention_pairs:
+            return Value(out)
+        own = self._own_pair(scope, _Pair(name=f"self_attn.linear_{part}_adapter_list", n=n, k=wide, units=heads), x)
+        return Value(scope.add(f"{part}_adapter_add", Add(elems=scope.tokens * n), [out, own]))
 
-    def _idle(self, scope: Scope) -> None:
-        body = nx.DiGraph()
-        add(body, "input", Input(role="input", elems=0.0))
-        self._pair(replace(scope, graph=body, label=""), "input", 0.0, shared=True)
-        scope.add("idle_pairs", Repeat(role="idle_pairs", body=body, times=self.idle_pairs), [])
+    def _own_pair(self, scope: Scope, pair: _Pair, x: str) -> str:
+        """The low-rank pair of this use, beside those of the other uses, which lie idle."""
+        if self.idle_pairs:
+            body = nx.DiGraph()
+            add(body, "input", Input(role="input", elems=0.0))
+            pair.build(replace(scope, graph=body, label=""), "input", self.adapter_rank, idle=True)
+            scope.add("idle_pairs", Repeat(role="idle_pairs", body=body, times=self.idle_pairs), [])
+        return pair.build(scope, x, self.adapter_rank)
 
     def _feed(self, scope: Scope, x: str) -> str:
         wide, module = 2 * self.intermediate, f"{_ROOT}.feed_forward"
@@ -97,9 +126,8 @@ class SharedTransformerLayer(Layer):
             shared=not self.owns,
         )
         out = scope.linear(up, x)
-        if self.idle_pairs:
-            self._idle(scope)
-        pair = self._pair(scope, x, scope.tokens, shared=False)
+        low_rank = _Pair(name="feed_forward.gate_up_proj_adapter_list", n=wide, k=scope.hidden, parts=halves)
+        pair = self._own_pair(scope, low_rank, x)
         out = scope.add("adapter_add", Add(elems=scope.tokens * wide), [out, pair])
         act = Activation(elems=scope.tokens * self.intermediate, reads=2.0, steps=4.0)
         out = scope.add("act_mul", act, [out])
