@@ -32,6 +32,9 @@ def reference_rows() -> list[dict[str, str]]:
 def test_counts_equal_transformers_and_peft(fact: dict[str, str]) -> None:
     config = from_config(CONFIGS[fact["name"]], fact["name"])
     assert config.num_parameters == int(fact["params"])
+    if fact["prefill_flops_b2_s256"]:
+        graph = build(config, prefill(2.0, 256.0, all_logits=True, causal=False), load_precision("bf16"))
+        assert total_work(graph).flops == int(fact["prefill_flops_b2_s256"])
     if fact["lora_qv_r16"]:
         assert gs.lora_parameters(config, QV) == int(fact["lora_qv_r16"])
     if fact["lora_all_linear_r8"]:
