@@ -144,7 +144,10 @@ def _lfm2_width(fields: Fields, given: int) -> int:
     factor = fields.number("block_ffn_dim_multiplier", 1.0)
     if not fields.flag("block_auto_adjust_ff_dim", True):
         return given
-    width = int(factor * (2 * given // 3))
+    if not 0.0 < factor < 1000.0:
+        fields.problem("block_ffn_dim_multiplier", "is not allowed; expected a factor above 0 and below 1000")
+        return given
+    width = max(int(factor * (2 * given // 3)), 1)
     return multiple * -(-width // multiple)
 
 

@@ -63,3 +63,10 @@ def test_every_family_is_read_at_least_once_by_these_tests() -> None:
     read = {str(config.get("text_config", config)["model_type"]) for config in CONFIGS.values()}
     aliases = {"ministral", "kimi_k2", "gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe"}
     assert set(FAMILIES) - read <= aliases
+
+
+@pytest.mark.parametrize("factor", [float("inf"), float("nan"), -1.0, 1e308])
+def test_a_factor_out_of_range_is_one_readable_error(factor: float) -> None:
+    config = {**CONFIGS["default:lfm2"], "block_auto_adjust_ff_dim": True, "block_ffn_dim_multiplier": factor}
+    with pytest.raises(gs.ConfigError, match="block_ffn_dim_multiplier"):
+        from_config(config, "config.json")
