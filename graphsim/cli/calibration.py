@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ CALIBRATE_EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `validate`, `calibrate` and `measure`."""
-    parser = _parser(commands, "validate", "score predictions against measured or counted facts", VALIDATE_EXAMPLES)
+    parser = shared.add_command(
+        commands, "validate", "score predictions against measured or counted facts", VALIDATE_EXAMPLES
+    )
     parser.add_argument("what", choices=("kernels", "structure", "e2e"), help="what the file holds")
     parser.add_argument("path", nargs="+", metavar="PATH", help="files with the facts")
     parser.add_argument("--hardware", metavar="HW", help="device of kernel measurements (by default, each row's gpu)")
@@ -34,23 +37,18 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.set_defaults(command_function=validate)
 
-    parser = _parser(commands, "calibrate", "fit a device's constants to kernel measurements", CALIBRATE_EXAMPLES)
+    parser = shared.add_command(
+        commands, "calibrate", "fit a device's constants to kernel measurements", CALIBRATE_EXAMPLES
+    )
     parser.add_argument("--data", nargs="+", required=True, metavar="FILE", help="measurements, Parquet or CSV")
     parser.add_argument("--hardware", required=True, metavar="HW", help="a name or a YAML file")
     parser.add_argument("--to", metavar="FILE", help="file to write (beside the device's own)")
     parser.set_defaults(command_function=calibrate)
 
-    parser = _parser(commands, "measure", "time kernels on this machine with PyTorch", CALIBRATE_EXAMPLES)
+    parser = shared.add_command(commands, "measure", "time kernels on this machine with PyTorch", CALIBRATE_EXAMPLES)
     parser.add_argument("path", metavar="FILE.csv", help="where to append the measurements; a rerun goes on")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="what to measure (cuda where there is one)")
     parser.set_defaults(command_function=measure)
-
-
-def _parser(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    return parser
 
 
 def validate(options: argparse.Namespace) -> None:

@@ -19,13 +19,7 @@ SUFFIXES = (".dot", ".svg", ".png", ".pdf", ".csv", ".txt", ".json")
 
 def add_commands(commands: Any) -> None:
     """Add `export`."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "export",
-        help="write the graph of a step as DOT, picture, CSV or text",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = shared.add_command(commands, "export", "write the graph of a step as DOT, picture, CSV or text", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)

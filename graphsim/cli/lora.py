@@ -20,13 +20,7 @@ EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `lora`."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "lora",
-        help="merge the adapter, or apply it dynamically?",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = shared.add_command(commands, "lora", "merge the adapter, or apply it dynamically?", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)

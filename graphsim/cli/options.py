@@ -23,6 +23,14 @@ _LORA_KEYS = {
 }
 
 
+def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
+    """A command with examples at the end of its help."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    return parser
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """MODEL and --hardware."""
     parser.add_argument("model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file or a config.json")

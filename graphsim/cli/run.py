@@ -19,13 +19,7 @@ EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `run`."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "run",
-        help="latency, throughput and memory of a model on a device",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = shared.add_command(commands, "run", "latency, throughput and memory of a model on a device", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.errors import ConfigError
 
@@ -25,13 +26,7 @@ _SHOWN = ("model", "hardware", "strategy", "batch", "input_tokens", "output_toke
 
 def add_commands(commands: Any) -> None:
     """Add `sweep`."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "sweep",
-        help="simulate the product of many choices",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = shared.add_command(commands, "sweep", "simulate the product of many choices", EXAMPLES)
     parser.add_argument("models", nargs="+", metavar="MODEL", help="names, YAML files or config.json")
     parser.add_argument("--hardware", nargs="+", required=True, metavar="HW", help="names or YAML files")
     for name, text in NUMBERS.items():
