@@ -33,6 +33,10 @@ ModelRef = str | Path | Mapping[str, Any] | ModelConfig
 HardwareRef = str | Path | Mapping[str, Any] | Hardware
 
 
+REFERENCE = "reference"
+"""The engine that runs an adapter as the LoRA document's three separate nodes."""
+
+
 def deployment_of(
     model: ModelRef,
     parallelism: Parallelism | None = None,
@@ -58,6 +62,12 @@ def deployment_of(
     return deployment
 
 
+def check_engine(engine: str) -> None:
+    """Raise ConfigError for an engine whose kernels are not known."""
+    if engine != REFERENCE:
+        raise ConfigError(f"engine = {engine!r} is not known; allowed: {REFERENCE}")
+
+
 def build_graph(
     model: ModelRef,
     phase: str = "prefill",
@@ -68,12 +78,15 @@ def build_graph(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     expand: bool = False,
+    engine: str = REFERENCE,
 ) -> nx.DiGraph:
     """The sharded and lowered graph of one step, not yet annotated.
 
     phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens)
     expand: spell every layer out instead of repeating a body
+    engine: whose kernels the adapter's nodes become; `reference` keeps the LoRA document's own
     """
+    check_engine(engine)
     deployment = deployment_of(model, parallelism, lora, precision)
     batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
     scenarios_in(deployment, (batch, input_tokens))
@@ -98,13 +111,16 @@ def simulate(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
+    engine: str = REFERENCE,
 ) -> Estimate:
     """Latency, throughput and memory of a batch of requests on one deployment.
 
     batch, input_tokens, output_tokens, tp, dp, rank and the like may be arrays of one length: one scenario each.
+    engine: whose kernels the adapter's nodes become; only `reference`, the LoRA document's own, is known
     precision: `bf16` by default, or the checkpoint's own; cost: `calibrated`, `roofline` or a function
     Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
     """
+    check_engine(engine)
     deployment = deployment_of(model, parallelism, lora, precision)
     device = load_hardware(hardware)
     requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
