@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
+from graphsim.compiled import compiled, inputs_of
 from graphsim.config import ModelConfig, Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.cost.base import annotate as annotate_with
@@ -132,7 +134,13 @@ def estimate_of(run: Run, cost_model: str) -> Estimate:
     """The estimate of a run whose prices come from the named cost model."""
     deployment, requests = run.deployment, run.requests
     scenarios_in(requests, deployment, run.hardware)
-    ttft_s, generation_s = run.ttft_s(), run.generation_s()
+    formulas = compiled(run)
+    if formulas is None:
+        ttft_s, generation_s, one_time_s, memory = run.ttft_s(), run.generation_s(), run.one_time_s(), run.memory
+    else:
+        inputs = inputs_of(run)
+        ttft_s, one_time_s = formulas.ttft_and_one_time_s(inputs)
+        generation_s, memory = formulas.generation_s(inputs, run.tolerance), partial(formulas.memory, inputs)
     further = np.maximum(requests.output_tokens - 1.0, 1.0)
     latency_s = ttft_s + np.where(requests.output_tokens > 1, generation_s, 0.0)[()]
     return Estimate(
@@ -144,10 +152,10 @@ def estimate_of(run: Run, cost_model: str) -> Estimate:
         tpot_s=generation_s / further,
         latency_s=latency_s,
         tokens_per_s=requests.batch * requests.output_tokens / latency_s,
-        one_time_s=run.one_time_s(),
+        one_time_s=one_time_s,
         prefill=PhaseEstimate(name="prefill", build=run.prefill_graph),
         decode=PhaseEstimate(name="decode", build=run.decode_graph),
-        measure_memory=run.memory,
+        measure_memory=memory,
         notes=deployment.model.notes + (deployment.lora.notes if deployment.lora else ()),
         run=run,
     )

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,11 @@ def load_hardware(ref: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
     if isinstance(ref, Mapping):
         return _read(Fields(ref, "hardware mapping"), str(ref.get("name", "custom")), None)
     path = find_file("hardware", ref)
+    return _from_file(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _from_file(path: Path, _modified: int) -> Hardware:
     return _read(Fields(load_mapping(path), str(path)), path.stem, path)
 
 

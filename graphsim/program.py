@@ -63,7 +63,7 @@ class Deployment:
     def sequences(self, batch: Num) -> Num:
         """Sequences on the replica that has most of them."""
         replicas = self.parallelism.dp * self.parallelism.attention_replicas
-        return np.ceil(np.asarray(batch, dtype=float) / replicas)[()]
+        return np.ceil(np.true_divide(batch, replicas))[()]
 
     def shares(self, batch: Num) -> list[Num]:
         """Sequences of each micro-batch on one replica, as even as possible, the larger ones first.

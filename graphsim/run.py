@@ -13,7 +13,7 @@ from graphsim.cost.base import CostModel, annotate
 from graphsim.hardware import Hardware
 from graphsim.integrate import sum_steps, sum_steps_many
 from graphsim.memory import Memory, Sequences, memory_of
-from graphsim.ops import Op, Repeat
+from graphsim.ops import Repeat
 from graphsim.program import Deployment
 from graphsim.scenarios import count, scenarios_in, take
 from graphsim.schedule import latest, makespan_s
@@ -107,8 +107,16 @@ class Run:
         total: Num = 0.0
         phase = decode(1.0, 1.0)
         for stage in self.deployment.stages(phase):
-            graph = annotate(stage, self.hardware, self.price)
-            total = np.maximum(total, _one_time_s(graph))
+            total = np.maximum(total, self._once_s(stage))
+        return total
+
+    def _once_s(self, graph: nx.DiGraph) -> Num:
+        total: Num = 0.0
+        for _, op in graph.nodes(data="op"):
+            if isinstance(op, Repeat):
+                total = total + op.times * self._once_s(op.body)
+            elif op.once:
+                total = total + self.price(op, self.hardware).latency_s
         return total
 
     def memory(self) -> Memory:
@@ -130,14 +138,3 @@ class Run:
             slots=slots,
             capacity=self.hardware.memory_bytes,
         )
-
-
-def _one_time_s(graph: nx.DiGraph) -> Num:
-    total: Num = 0.0
-    for _, node in graph.nodes(data=True):
-        op: Op = node["op"]
-        if isinstance(op, Repeat):
-            total = total + op.times * _one_time_s(op.body)
-        elif op.once:
-            total = total + node["latency_s"]
-    return total

@@ -46,23 +46,25 @@ def latest(values: Iterable[Num]) -> Num:
 def forward(graph: nx.DiGraph, state: State, times: dict[str, tuple[Num, Num]] | None = None) -> State:
     """Run a graph from a state and return the state it leaves; `times` receives each node's start and finish.
 
+    What an operation's own stream made is ready when the stream is free, and need not be asked for.
     One-time nodes take no part: they are done before the first step.
     """
-    state, finish = dict(state), dict[str, Num]()
+    state, finish, stream_of = dict(state), dict[str, Num](), dict[str, str]()
     source = state[DATA]
     for name, node in graph.nodes(data=True):
         op: Op = node["op"]
         if op.once:
             continue
-        inputs = [finish[p] for p in graph.predecessors(name) if p in finish]
-        ready = latest(inputs) if inputs else source if enters(op) else -np.inf
+        before = [p for p in graph.predecessors(name) if p in finish]
+        inputs = [finish[p] for p in before if stream_of[p] != op.stream or isinstance(op, Repeat)]
+        ready = latest(inputs) if inputs else source if enters(op) and not before else -np.inf
         if isinstance(op, Repeat):
             start = ready
             state = _repeat(op, state | {DATA: ready})
         else:
             start = np.maximum(ready, state[op.stream])
             state[DATA] = state[op.stream] = start + _latency(name, node)
-        finish[name] = state[DATA]
+        finish[name], stream_of[name] = state[DATA], "" if isinstance(op, Repeat) else op.stream
         if times is not None:
             times[name] = (start, finish[name])
     return state

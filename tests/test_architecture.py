@@ -21,7 +21,7 @@ MODULES = {
 
 ROWS = (
     ("errors",),
-    ("units", "strict_yaml"),
+    ("units", "strict_yaml", "remember", "symbolic"),
     ("precision", "reading", "expressions", "integrate", "workload"),
     ("catalog",),
     ("hardware",),
@@ -39,6 +39,7 @@ ROWS = (
     ("calibration",),
     ("program",),
     ("run",),
+    ("compiled",),
     ("export.nodes", "export.table"),
     ("export.palette", "export.breakdown", "export.notebook"),
     ("result",),

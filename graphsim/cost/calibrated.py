@@ -123,9 +123,9 @@ def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware, l
 
 def _gemm(op: Gemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
     """The family's latency; every adapter beyond the first brings its weights' traffic."""
-    base, work = roofline(op, hardware), op.work()
     shape = GemmShape(m=op.m, n=op.n, k=op.k, dtype=FORMATS.get(op.weights.name, "bfloat16"))
     total = gemm.latency_s(parameters["gemm"], hardware, shape)
+    base, work = roofline(op, hardware), op.work()
     if isinstance(op, LoraGemm):
         others = np.maximum(work.weight_bytes - op.n * op.k * op.weights.bytes, 0.0)
         total = total + _constants(parameters)["dram"] * others / hardware.memory_bytes_per_s

@@ -7,6 +7,9 @@ from graphsim.cost.calibrated import calibrated
 from graphsim.cost.roofline import roofline
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
+from graphsim.remember import Remembered
+
+_calibrated: Remembered[tuple[CostModel, str]] = Remembered(most=32)
 
 
 def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostModel, str]:
@@ -17,7 +20,7 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostM
     if callable(cost):
         return cost, getattr(cost, "__name__", "custom")
     if cost in (None, "calibrated"):
-        return calibrated(hardware)
+        return _calibrated.get((hardware,), lambda: calibrated(hardware))
     if cost == "roofline":
         return roofline, "roofline"
     raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['calibrated', 'roofline'])}")

@@ -44,7 +44,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
         compute_s=compute_s,
         memory_s=memory_s,
         network_s=network_s,
-        launch_s=hardware.launch_s * (np.asarray(busy_s) > 0)[()],
+        launch_s=hardware.launch_s * np.greater(busy_s, 0.0)[()],
     )
 
 

@@ -1,0 +1,228 @@
+"""A run's numbers without its graph: the passes record their formulas once for each structure.
+
+What shapes the graph (model, device, prices, targets, strategy, degrees of parallelism but dp) is a structure; batch,
+lengths, dp, ranks and adapters are variables. Evaluating a structure gives what the passes give, to rounding. A
+structure whose passes ask for actual numbers is not recorded; it goes through the passes every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from graphsim.cost.base import Cost, CostModel
+from graphsim.hardware import Hardware
+from graphsim.integrate import sum_steps, sum_steps_many
+from graphsim.memory import Memory
+from graphsim.ops import Op
+from graphsim.remember import Remembered
+from graphsim.run import Requests, Run
+from graphsim.symbolic.expr import Duration, Expr, NotRecordable, Tape
+from graphsim.symbolic.program import Program
+from graphsim.symbolic.substitute import filler, numeric_fields, symbols_in, with_fields
+from graphsim.units import Num
+
+CONTEXT = "context"
+INPUT, OUTPUT = "input_tokens", "output_tokens"
+Inputs = Mapping[str, Any]
+
+
+class Compiled:
+    """The formulas of one structure, and the programs that evaluate them for the values of its variables.
+
+    Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._tape = Tape()
+        self._run = _recording(run, self._tape)
+        self._main = Program([self._run.ttft_s(), self._run.one_time_s()])
+        context: Any = self._tape.variable(CONTEXT)
+        self._steps = _Steps(self._run.step_s(context))
+
+    def ttft_and_one_time_s(self, inputs: Inputs) -> tuple[Num, Num]:
+        """Time of the prompt step, and of the one-time work."""
+        ttft_s, one_time_s = self._main(inputs)
+        return ttft_s, one_time_s
+
+    def generation_s(self, inputs: Inputs, tolerance: float) -> Num:
+        """Time of all decode steps behind the first token."""
+        return self._steps.sum_s(inputs, tolerance)
+
+    def memory(self, inputs: Inputs) -> Memory:
+        """Memory per device at the end of the generation."""
+        return Memory(**dict(zip(self._memory[0], self._memory[1](inputs), strict=True)))
+
+    @cached_property
+    def _memory(self) -> tuple[list[str], Program]:
+        memory = self._run.memory()
+        names = [field.name for field in fields(Memory)]
+        return names, Program([getattr(memory, name) for name in names])
+
+
+class _Steps:
+    """The sum of a step's time over a growing context, in parts: each in the shape of the variables it hangs on."""
+
+    def __init__(self, step: Any) -> None:
+        free: Any = 0.0
+        growing: dict[frozenset[str], Any] = {}
+        for term in _terms(step):
+            if isinstance(term, Expr) and CONTEXT in term.free:
+                growing[term.free] = growing.get(term.free, 0.0) + term
+            else:
+                free = free + term
+        self._level = Program([free])
+        self._growing = [(sorted(names - {CONTEXT}), Program([part])) for names, part in growing.items()]
+
+    def sum_s(self, inputs: Inputs, tolerance: float) -> Num:
+        first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
+        total: Num = count * self._level(inputs)[0]
+        for names, program in self._growing:
+            total = _sum(program, {name: inputs[name] for name in names}, first, count, tolerance) + total
+        return total
+
+
+def _terms(value: Any) -> list[Any]:
+    if not isinstance(value, Expr) or value.linear is None:
+        return [value]
+    constant, terms = value.linear
+    return [constant, *(value.tape.linear(0.0, {serial: coefficient}) for serial, coefficient in terms)]
+
+
+def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, tolerance: float) -> Num:
+    arrays = np.broadcast(first, count, *inputs.values())
+    if not arrays.ndim:
+        return sum_steps(lambda contexts, _: program(inputs | {CONTEXT: contexts})[0], float(first), float(count))
+    flat = {name: np.broadcast_to(value, arrays.shape).ravel() for name, value in inputs.items()}
+
+    def step(contexts: Any, rows: Any) -> Num:
+        chosen = flat if rows is None else {name: value[rows] for name, value in flat.items()}
+        found: Num = program(chosen | {CONTEXT: contexts})[0]
+        return found
+
+    start, many = (np.broadcast_to(value, arrays.shape).ravel() for value in (first, count))
+    return sum_steps_many(step, start, many, tolerance).reshape(arrays.shape)
+
+
+def compiled(run: Run) -> Compiled | None:
+    """The recorded formulas of a run's structure; None where its passes need actual numbers."""
+    return _structures.get(_structure(run), lambda: _compile(run)) if recordable(run) else None
+
+
+_structures: Remembered[Compiled | None] = Remembered(most=256)
+
+
+def _compile(run: Run) -> Compiled | None:
+    try:
+        return Compiled(run)
+    except NotRecordable:
+        return None
+
+
+def recordable(run: Run) -> bool:
+    """Whether the numbers that shape a graph are single ones."""
+    parallelism = run.deployment.parallelism
+    return not any(np.ndim(getattr(parallelism, name)) for name in ("tp", "ep", "sp")) and not _has_arrays(run.hardware)
+
+
+def _has_arrays(hardware: Hardware) -> bool:
+    return any(isinstance(getattr(hardware, field.name), np.ndarray) for field in fields(hardware))
+
+
+def inputs_of(run: Run) -> dict[str, Any]:
+    """The values of a run's variables, by name."""
+    requests, deployment = run.requests, run.deployment
+    inputs = {name: getattr(requests, name) for name in ("batch", INPUT, OUTPUT)}
+    inputs["dp"] = deployment.parallelism.dp
+    return inputs | {name: value for name, value, _ in _adapter(run)}
+
+
+def _adapter(run: Run) -> list[tuple[str, Any, tuple[str, str]]]:
+    """The numbers of the adapter: variable, value, and where it stands (field, key of a mapping)."""
+    lora = run.deployment.lora
+    found: list[tuple[str, Any, tuple[str, str]]] = []
+    for name, value in (numeric_fields(lora) if lora else {}).items():
+        if isinstance(value, Mapping):
+            found += [(f"{name}.{key}", entry, (name, key)) for key, entry in value.items()]
+        else:
+            found.append((name, value, (name, "")))
+    return found
+
+
+def _structure(run: Run) -> list[Any]:
+    """All that shapes a run's graph and prices, its variables left out."""
+    deployment = run.deployment
+    parts: list[Any] = [run.hardware, run.price]
+    for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.lora):
+        for field in fields(thing) if thing is not None else ():
+            if field.name not in _NOT_SHAPING:
+                parts.append(_shape(getattr(thing, field.name), field.type, thing is deployment.lora))
+    return parts
+
+
+_NOT_SHAPING = {"model", "precision", "parallelism", "lora", "lora_config", "dp"}
+"""Descriptions that are looked into, and the degree that only divides the batch."""
+
+
+def _shape(value: Any, kind: Any, adapter: bool) -> Any:
+    """What a field says of the shape of a graph: an adapter's numbers nothing, mappings of such the names alone."""
+    if kind == "Num":
+        return None if adapter else float(value)
+    return tuple(value) if isinstance(value, list) or kind == "Mapping[str, Num]" else value
+
+
+def _recording(run: Run, tape: Tape) -> Run:
+    """The run with symbols for its numbers, whose prices are recorded."""
+    deployment = run.deployment
+    lora = deployment.lora
+    if lora is not None:
+        changes: dict[str, Any] = {}
+        for name, _, (field, key) in _adapter(run):
+            if key:
+                changes.setdefault(field, {})[key] = tape.variable(name)
+            else:
+                changes[field] = tape.variable(name)
+        lora = with_fields(lora, changes)
+    parallelism = with_fields(deployment.parallelism, {"dp": tape.variable("dp")})
+    requests = with_fields(run.requests, {f.name: tape.variable(f.name) for f in fields(Requests)})
+    return replace(
+        run,
+        deployment=replace(deployment, parallelism=parallelism, lora=lora),
+        requests=requests,
+        price=_recorded(run.price, tape),
+    )
+
+
+class _Recorded(Cost):
+    """A price of which only the latency is asked."""
+
+    @property
+    def bound(self) -> str:
+        """Not known before the numbers are."""
+        return ""
+
+
+def _recorded(price: CostModel, tape: Tape) -> CostModel:
+    """Prices that are formulas of the operation's symbols, or a call where the cost model needs its numbers."""
+
+    def recorded(op: Op, hardware: Hardware) -> Cost:
+        symbols = symbols_in(op)
+        if not symbols:
+            return price(op, hardware)
+        latency: Any
+        try:
+            latency = price(op, hardware).latency_s
+        except NotRecordable:
+            latency = tape.apply(Duration(_latency_of(price, op, hardware)), *symbols)
+        return _Recorded(busy_s=latency)
+
+    return recorded
+
+
+def _latency_of(price: CostModel, op: Op, hardware: Hardware) -> Callable[..., Num]:
+    fill = filler(op)
+    return lambda *values: price(fill(iter(values)), hardware).latency_s

@@ -1,0 +1,44 @@
+"""Remembering what was worked out for a description, as long as the same objects describe it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+_ATOMS = (str, int, float, bool, type(None), bytes)
+
+
+class Remembered(Generic[T]):
+    """The latest `most` results by the parts of a description.
+
+    Plain values and tuples of them are compared by value, all else by identity: descriptions are frozen, and are kept
+    alive as long as they are remembered.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._results: OrderedDict[Hashable, tuple[Any, T]] = OrderedDict()
+
+    def get(self, parts: Iterable[Any], make: Callable[[], T]) -> T:
+        """The result for these parts, made at the first asking."""
+        parts = tuple(parts)
+        key = tuple(map(_key, parts))
+        found = self._results.get(key)
+        if found is not None:
+            self._results.move_to_end(key)
+            return found[1]
+        result = make()
+        self._results[key] = (parts, result)
+        if len(self._results) > self._most:
+            self._results.popitem(last=False)
+        return result
+
+
+def _key(part: Any) -> Hashable:
+    if isinstance(part, _ATOMS):
+        return (type(part), part)
+    if isinstance(part, tuple) and len(part) <= 64 and all(isinstance(entry, str | int) for entry in part):
+        return part
+    return (id(part),)

@@ -1,0 +1,1 @@
+"""Formulas recorded once and evaluated many times: the graph's numbers without the graph."""

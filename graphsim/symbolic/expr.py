@@ -1,0 +1,344 @@
+"""Numbers that record what is done to them.
+
+An `Expr` goes wherever a float or an array over scenarios goes (law: arithmetic and numpy's elementwise functions
+only), so that running the passes once yields the formula of their result. Equal formulas are one object, constants
+are folded and sums kept in a normal form `constant + sum of coefficient * term`, in which a repeated layer is a
+coefficient. What needs an actual number (a branch, a table lookup) raises NotRecordable, and is recorded as a call.
+Equal formulas as one object: hash consing, Filliâtre and Conchon, ML workshop 2006.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+
+Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
+
+
+class NotRecordable(Exception):
+    """A formula asked for an actual number where there is only a symbol."""
+
+
+class Duration:
+    """A function that gives a time, and so nothing below zero; its arguments are the values of what it was made on."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+
+    def __call__(self, *values: Any) -> Any:
+        """The time, in seconds."""
+        return self.function(*values)
+
+
+class Tape:
+    """All formulas of one recording, in the order of their making: operands come before what uses them."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Expr] = []
+        self._known: dict[Any, Expr] = {}
+
+    def variable(self, name: str) -> Expr:
+        """A number that is given at evaluation: a size, and so at least zero."""
+        key = ("variable", name)
+        found = self._known.get(key)
+        return found if found is not None else self._node(key, None, (), frozenset((name,)))
+
+    def apply(self, function: Function, *operands: Any) -> Expr:
+        """function(operands), folded with an equal formula made before; operands are formulas or plain numbers."""
+        operands = tuple([operand if isinstance(operand, Expr) else _plain(operand) for operand in operands])
+        key = (function, *[_key(operand) for operand in operands])
+        found = self._known.get(key)
+        return found if found is not None else self._node(key, function, operands, _free(operands))
+
+    def linear(self, constant: float, terms: dict[int, float]) -> Any:
+        """constant + sum of coefficient * node; a plain number where no term is left."""
+        ordered = tuple(sorted([term for term in terms.items() if term[1] != 0.0]))
+        if not ordered or abs(constant) == np.inf:
+            return constant
+        if constant == 0.0 and len(ordered) == 1 and ordered[0][1] == 1.0:
+            return self.nodes[ordered[0][0]]
+        key = ("linear", constant, ordered)
+        found = self._known.get(key)
+        if found is not None:
+            return found
+        operands = tuple([self.nodes[serial] for serial, _ in ordered])
+        return self._node(key, None, operands, _free(operands), (constant, ordered))
+
+    def _node(
+        self, key: Any, function: Function | None, operands: tuple[Any, ...], free: frozenset[str], linear: Any = None
+    ) -> Expr:
+        name = key[1] if key[0] == "variable" else ""
+        made = self._known[key] = Expr(self, len(self.nodes), function, operands, free, linear, name)
+        self.nodes.append(made)
+        return made
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        if value.ndim:
+            raise NotRecordable("an array meets a symbol")
+        return value.item()
+    return value
+
+
+def _key(operand: Any) -> Any:
+    return operand.serial if isinstance(operand, Expr) else (type(operand).__name__, operand)
+
+
+def _free(operands: Iterable[Any]) -> frozenset[str]:
+    return frozenset().union(*(operand.free for operand in operands if isinstance(operand, Expr)))
+
+
+class Expr:
+    """One recorded formula.
+
+    free: names of the variables that it hangs on; linear: its normal form if it is a sum
+    positive: known to be at least zero, as sizes and times are
+    """
+
+    __slots__ = ("free", "function", "linear", "name", "operands", "positive", "serial", "tape")
+    shape: tuple[int, ...] = ()
+    ndim = 0
+    dtype = np.dtype(float)
+
+    def __init__(
+        self,
+        tape: Tape,
+        serial: int,
+        function: Function | None,
+        operands: tuple[Any, ...],
+        free: frozenset[str],
+        linear: tuple[float, tuple[tuple[int, float], ...]] | None,
+        name: str,
+    ) -> None:
+        self.tape, self.serial, self.function, self.operands = tape, serial, function, operands
+        self.free, self.linear, self.name = free, linear, name
+        self.positive = _is_positive(self)
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        raise NotRecordable("a branch hangs on a symbol")
+
+    def __float__(self) -> float:
+        raise NotRecordable("a symbol has no value")
+
+    __int__ = __index__ = __iter__ = __len__ = __float__
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise NotRecordable("a symbol is no array")
+
+    def __getitem__(self, index: Any) -> Expr:
+        if index != ():
+            raise NotRecordable("a symbol has no parts")
+        return self
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__" or options:
+            raise NotRecordable(f"numpy.{ufunc.__name__}.{method} of a symbol")
+        return record(ufunc, *inputs)
+
+    def __array_function__(self, function: Function, _types: Any, args: Any, options: Any) -> Any:
+        handler = _ARRAY_FUNCTIONS.get(function)
+        if handler is None:
+            raise NotRecordable(f"numpy.{function.__name__} of a symbol")
+        return handler(*args, **options)
+
+    def __add__(self, other: Any) -> Any:
+        return record(np.add, self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return record(np.add, other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return record(np.subtract, self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return record(np.subtract, other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return record(np.multiply, self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return record(np.multiply, other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return record(np.true_divide, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return record(np.true_divide, other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return record(np.mod, self, other)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return record(np.floor_divide, self, other)
+
+    def __pow__(self, other: Any) -> Any:
+        return record(np.power, self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return record(np.power, other, self)
+
+    def __neg__(self) -> Any:
+        return record(np.multiply, self, -1.0)
+
+    def __abs__(self) -> Any:
+        return record(np.absolute, self)
+
+    def __eq__(self, other: object) -> Any:
+        return record(np.equal, self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return record(np.not_equal, self, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return record(np.less, self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return record(np.less_equal, self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return record(np.greater, self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return record(np.greater_equal, self, other)
+
+    def __and__(self, other: Any) -> Any:
+        return record(np.logical_and, self, other)
+
+    def __or__(self, other: Any) -> Any:
+        return record(np.logical_or, self, other)
+
+    __rand__, __ror__ = __and__, __or__
+
+
+def record(function: Function, *operands: Any) -> Any:
+    """function(operands) of which one is a symbol, in normal form where it is a sum, a product or a maximum."""
+    tape: Any = None
+    plain = []
+    for operand in operands:
+        symbol = isinstance(operand, Expr)
+        plain.append(operand if symbol else _plain(operand))
+        tape = operand.tape if symbol else tape
+    rule = _RULES.get(function)
+    found = rule(tape, *plain) if rule else None
+    return tape.apply(function, *plain) if found is None else found
+
+
+def _normal(operand: Any) -> tuple[float, dict[int, float]]:
+    if not isinstance(operand, Expr):
+        return float(operand), {}
+    if operand.linear is None:
+        return 0.0, {operand.serial: 1.0}
+    return operand.linear[0], dict(operand.linear[1])
+
+
+def _is_positive(node: Expr) -> bool:
+    if node.linear is not None:
+        constant, terms = node.linear
+        return constant >= 0 and all(c > 0 for _, c in terms) and all(operand.positive for operand in node.operands)
+    if node.function is None:
+        return True
+    known = [operand.positive if isinstance(operand, Expr) else operand >= 0 for operand in node.operands]
+    if node.function is np.maximum:
+        return any(known)
+    if node.function is np.where:
+        return all(known[1:])
+    return (
+        node.function in _NEVER_BELOW_ZERO
+        or isinstance(node.function, Duration)
+        or (node.function in _KEEP_SIGN and all(known))
+    )
+
+
+def _at_least(x: Any, y: Any) -> bool:
+    """Whether x >= y for all that is known of their terms' signs."""
+    (constant, terms), (less, others) = _normal(x), _normal(y)
+    if constant < less or any(terms.get(serial, 0.0) < c for serial, c in others.items()):
+        return False
+    nodes = (x if isinstance(x, Expr) else y).tape.nodes
+    more = {serial: c - others.get(serial, 0.0) for serial, c in terms.items()}
+    return all(c == 0.0 or (c > 0.0 and nodes[serial].positive) for serial, c in more.items())
+
+
+def _sum(tape: Tape, x: Any, y: Any, sign: float = 1.0) -> Any:
+    (constant, terms), (more, others) = _normal(x), _normal(y)
+    for serial, coefficient in others.items():
+        terms[serial] = terms.get(serial, 0.0) + sign * coefficient
+    return tape.linear(constant + sign * more, terms)
+
+
+def _difference(tape: Tape, x: Any, y: Any) -> Any:
+    return _sum(tape, x, y, -1.0)
+
+
+def _product(tape: Tape, x: Any, y: Any) -> Any:
+    if isinstance(x, Expr) and isinstance(y, Expr):
+        return tape.apply(np.multiply, *sorted((x, y), key=lambda operand: operand.serial))
+    factor, symbol = (y, x) if isinstance(x, Expr) else (x, y)
+    constant, terms = _normal(symbol)
+    factor = float(factor)
+    return 0.0 if factor == 0.0 else tape.linear(constant * factor, {s: c * factor for s, c in terms.items()})
+
+
+def _quotient(_tape: Tape, x: Any, y: Any) -> Any:
+    """Only what is exact: division by a constant stays a division, so that whole numbers stay whole."""
+    if not isinstance(y, Expr) and y == 1:
+        return x
+    return 0.0 if not isinstance(x, Expr) and x == 0 else None
+
+
+def _extreme(neutral: float) -> Function:
+    function = np.maximum if neutral < 0 else np.minimum
+
+    def rule(tape: Tape, x: Any, y: Any) -> Any:
+        if x is y:
+            return x
+        for one, other in ((x, y), (y, x)):
+            if not isinstance(one, Expr) and abs(one) == np.inf:
+                return other if one == neutral else one
+        if _at_least(x, y):
+            return x if neutral < 0 else y
+        if _at_least(y, x):
+            return y if neutral < 0 else x
+        return tape.apply(function, *sorted((x, y), key=lambda o: o.serial if isinstance(o, Expr) else -1))
+
+    return rule
+
+
+_RULES: dict[Function, Function] = {
+    np.add: _sum, np.subtract: _difference, np.multiply: _product, np.true_divide: _quotient,
+    np.maximum: _extreme(-np.inf), np.minimum: _extreme(np.inf),
+}  # fmt: skip
+
+
+def _where(condition: Any, x: Any, y: Any) -> Any:
+    if not isinstance(condition, Expr):
+        return x if _plain(np.asarray(condition)) else y
+    return x if x is y else condition.tape.apply(np.where, condition, x, y)
+
+
+def _clip(x: Any, least: Any, most: Any) -> Any:
+    return np.minimum(np.maximum(x, least), most)
+
+
+_NEVER_BELOW_ZERO = frozenset(
+    {np.exp, np.absolute, np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
+    | {np.logical_and, np.logical_or}
+)
+_KEEP_SIGN = frozenset({np.multiply, np.true_divide, np.minimum, np.ceil, np.floor, np.sqrt, np.power, np.mod})
+
+_ARRAY_FUNCTIONS: dict[Function, Function] = {
+    np.where: _where,
+    np.clip: _clip,
+    np.any: lambda _: True,
+    np.max: lambda _: np.inf,
+    np.array_equal: lambda x, y: x is y,
+    np.ndim: lambda _: 0,
+    np.size: lambda _: 1,
+}
+"""What a symbol answers: it may be anything (so any() of it is true), and equals only itself."""
