@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.base import Cost, CostModel
+from graphsim.cost.calibrated import Prices
 from graphsim.hardware import Hardware
 from graphsim.integrate import sum_steps, sum_steps_many
 from graphsim.memory import Memory
 from graphsim.ops import Op
 from graphsim.remember import Remembered
 from graphsim.run import Requests, Run
+from graphsim.symbolic.distinct import at_distinct
 from graphsim.symbolic.expr import Duration, Expr, NotRecordable, Tape
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import filler, numeric_fields, symbols_in, with_fields
@@ -209,6 +211,8 @@ class _Recorded(Cost):
 def _recorded(price: CostModel, tape: Tape) -> CostModel:
     """Prices that are formulas of the operation's symbols, or a call where the cost model needs its numbers."""
 
+    calls: dict[Any, Any] = {}
+
     def recorded(op: Op, hardware: Hardware) -> Cost:
         symbols = symbols_in(op)
         if not symbols:
@@ -217,7 +221,11 @@ def _recorded(price: CostModel, tape: Tape) -> CostModel:
         try:
             latency = price(op, hardware).latency_s
         except NotRecordable:
-            latency = tape.apply(Duration(_latency_of(price, op, hardware)), *symbols)
+            sizes = price.sizes(op) if isinstance(price, Prices) else ()
+            key = tuple([size.serial if isinstance(size, Expr) else ("", size) for size in sizes]) or len(calls)
+            if key not in calls:
+                calls[key] = tape.apply(Duration(_latency_of(price, op, hardware)), *symbols)
+            latency = calls[key]
         return _Recorded(busy_s=latency)
 
     return recorded
@@ -225,4 +233,8 @@ def _recorded(price: CostModel, tape: Tape) -> CostModel:
 
 def _latency_of(price: CostModel, op: Op, hardware: Hardware) -> Callable[..., Num]:
     fill = filler(op)
-    return lambda *values: price(fill(iter(values)), hardware).latency_s
+
+    def latency_s(*values: Any) -> Num:
+        return price(fill(iter(values)), hardware).latency_s
+
+    return lambda *values: at_distinct(latency_s, values)

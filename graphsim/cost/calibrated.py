@@ -64,18 +64,36 @@ def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
     if found["gemm"].parameters is None:
         return roofline, "roofline"
     parameters: dict[str, Mapping[str, Any]] = {name: entry.parameters or {} for name, entry in found.items()}
-    known: dict[tuple[Any, ...], Cost] = {}
+    return Prices(hardware, parameters), found["gemm"].origin
 
-    def price(op: Op, device: Hardware) -> Cost:
+
+class Prices:
+    """The calibrated cost model of one device; it remembers what it has priced before in the same sizes."""
+
+    def __init__(self, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> None:
+        self._hardware, self._parameters = hardware, parameters
+        self._known: dict[tuple[Any, ...], Cost] = {}
+
+    def __call__(self, op: Op, device: Hardware) -> Cost:
+        """The price of an operation on the device that the constants are for, or on one like it."""
+        sizes = self.sizes(op)
+        if not sizes or device is not self._hardware or sum(np.size(size) for size in sizes) > _REMEMBERED:
+            return _price(op, device, self._parameters)
+        key = tuple(map(_key, sizes))
+        if key not in self._known:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = _price(op, device, self._parameters)
+        return self._known[key]
+
+    def sizes(self, op: Op) -> tuple[Any, ...]:
+        """All that the price of an operation hangs on; operations alike in it are priced alike. Empty: unknown."""
         sizes = _sizes(op)
-        if not sizes or device is not hardware or sum(np.size(size) for size in sizes) > 4096:
-            return _price(op, device, parameters)
-        key = (type(op), *(_key(size) for size in sizes))
-        if key not in known:
-            known[key] = _price(op, device, parameters)
-        return known[key]
+        return (type(op).__name__, *sizes) if sizes else ()
 
-    return price, found["gemm"].origin
+
+_REMEMBERED, _MOST_KNOWN = 4096, 20_000
+"""Values in the sizes of an operation, and operations, that are worth remembering."""
 
 
 def _sizes(op: Op) -> tuple[Any, ...]:
