@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from graphsim.precision import load_precision as load_precision
     from graphsim.result import Estimate as Estimate
     from graphsim.result import PhaseEstimate as PhaseEstimate
+    from graphsim.stepper import CompiledStep as CompiledStep
+    from graphsim.stepper import compile_step as compile_step
     from graphsim.sweeps import sweep as sweep
 
 _HOME = {
@@ -80,6 +82,7 @@ _HOME = {
     "passes.shard": ("shard",),
     "precision": ("Precision", "load_precision"),
     "result": ("Estimate", "PhaseEstimate"),
+    "stepper": ("CompiledStep", "compile_step"),
     "sweeps": ("sweep",),
     "estimate": ("annotate", "build_graph", "lora_parameters", "simulate"),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Compiled:
 
     def __init__(self, run: Run) -> None:
         self._tape = Tape()
-        self._run = _recording(run, self._tape)
+        self._run = recording(run, self._tape)
         self._main = Program([self._run.ttft_s(), self._run.one_time_s()])
         context: Any = self._tape.variable(CONTEXT)
         self._steps = _Steps(self._run.step_s(context))
@@ -177,7 +177,7 @@ def _shape(value: Any, kind: Any, adapter: bool) -> Any:
     return tuple(value) if isinstance(value, list) or kind == "Mapping[str, Num]" else value
 
 
-def _recording(run: Run, tape: Tape) -> Run:
+def recording(run: Run, tape: Tape) -> Run:
     """The run with symbols for its numbers, whose prices are recorded."""
     deployment = run.deployment
     lora = deployment.lora
@@ -231,10 +231,20 @@ def _recorded(price: CostModel, tape: Tape) -> CostModel:
     return recorded
 
 
+_REMEMBERED = 4096
+"""Sizes of an operation whose single prices are kept: engines' steps come back to the same token counts."""
+
+
 def _latency_of(price: CostModel, op: Op, hardware: Hardware) -> Callable[..., Num]:
     fill = filler(op)
 
     def latency_s(*values: Any) -> Num:
         return price(fill(iter(values)), hardware).latency_s
 
-    return lambda *values: at_distinct(latency_s, values)
+    remembered = lru_cache(maxsize=_REMEMBERED)(latency_s)
+
+    def fast_s(*values: Any) -> Num:
+        several = any(isinstance(value, np.ndarray) for value in values)
+        return at_distinct(latency_s, values) if several else remembered(*values)
+
+    return fast_s

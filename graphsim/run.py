@@ -84,7 +84,7 @@ class Run:
         and the slowest stage's work on all micro-batches.
         """
         shares = self.deployment.shares(self.requests.batch)
-        way_s = self._time_s(self.deployment.program([decode(shares[0], context)]))
+        way_s = self.time_s(self.deployment.program([decode(shares[0], context)]))
         if len(shares) == 1:
             return way_s
         return np.maximum(way_s, self._slowest_stage_s(shares, context))
@@ -92,14 +92,15 @@ class Run:
     def _slowest_stage_s(self, shares: Sequence[Num], context: Num) -> Num:
         """The longest that any stage works on all micro-batches; these come in two sizes at most."""
         large, small = shares[0], shares[-1]
-        first = [self._time_s(stage) for stage in self.deployment.stages(decode(large, context))]
+        first = [self.time_s(stage) for stage in self.deployment.stages(decode(large, context))]
         if np.array_equal(large, small):
             return latest(first) * len(shares)
-        second = [self._time_s(stage) for stage in self.deployment.stages(decode(small, context))]
+        second = [self.time_s(stage) for stage in self.deployment.stages(decode(small, context))]
         larger = sum((np.minimum(share - small, 1.0) for share in shares), start=0.0)
         return latest(larger * a + (len(shares) - larger) * b for a, b in zip(first, second, strict=True))
 
-    def _time_s(self, graph: nx.DiGraph) -> Num:
+    def time_s(self, graph: nx.DiGraph) -> Num:
+        """Time of a program on the run's device."""
         return makespan_s(annotate(graph, self.hardware, self.price))
 
     def one_time_s(self) -> Num:

@@ -94,7 +94,7 @@ class Grid:
         """One row per scenario, one column per choice."""
         import pandas as pd
 
-        columns = {}
+        columns: dict[str, Any] = {}
         for i, (names, values) in enumerate(self.axes):
             index = np.arange(len(values)).reshape([-1 if j == i else 1 for j in range(len(self.axes))])
             row = np.broadcast_to(index, self.shape).ravel()
@@ -103,7 +103,7 @@ class Grid:
                     columns[name] = np.array(column, dtype=float if name not in ("pp", "ep") else int)[row]
                 else:
                     codes, labels = pd.factorize(np.array([_label(name, value) for value in column], dtype=object))
-                    columns[name] = pd.Categorical.from_codes(codes[row], labels)
+                    columns[name] = pd.Categorical.from_codes(codes[row], pd.Index(labels))
         return pd.DataFrame({name: columns[name] for name in DEFAULTS})
 
 

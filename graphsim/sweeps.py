@@ -69,7 +69,7 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
         done += results["fits"][where].size
         if progress:
             progress(done, grid.rows)
-    results["reason"] = pd.Categorical.from_codes(results["reason"].ravel(), list(reasons))
+    results["reason"] = pd.Categorical.from_codes(results["reason"].ravel(), pd.Index(list(reasons)))
     return table.assign(**{name: values if name == "reason" else values.ravel() for name, values in results.items()})
 
 

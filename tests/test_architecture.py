@@ -44,7 +44,7 @@ ROWS = (
     ("export.palette", "export.breakdown", "export.notebook"),
     ("result",),
     ("estimate",),
-    ("compare", "structure", "calibration.serving", "sweep_grid"),
+    ("compare", "structure", "calibration.serving", "sweep_grid", "stepper"),
     ("sweep_job",),
     ("sweeps", "sweep"),
     ("export",),
