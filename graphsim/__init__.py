@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from graphsim.lora.injection import inject as inject
     from graphsim.ops.base import OpType as OpType
     from graphsim.ops.base import Work as Work
+    from graphsim.optimise import best as best
+    from graphsim.optimise import pareto as pareto
     from graphsim.passes.shard import shard as shard
     from graphsim.precision import Precision as Precision
     from graphsim.precision import load_precision as load_precision
@@ -79,6 +81,7 @@ _HOME = {
     "lora.config": ("LoraConfig",),
     "lora.injection": ("inject",),
     "ops.base": ("OpType", "Work"),
+    "optimise": ("best", "pareto"),
     "passes.shard": ("shard",),
     "precision": ("Precision", "load_precision"),
     "result": ("Estimate", "PhaseEstimate"),

@@ -47,6 +47,7 @@ ROWS = (
     ("compare", "structure", "calibration.serving", "sweep_grid", "stepper"),
     ("sweep_job",),
     ("sweeps", "sweep"),
+    ("elasticity", "optimise", "sweep_disk"),
     ("export",),
     ("document",),
     ("cli",),

@@ -27,6 +27,14 @@ _SHOWN = ("model", "hardware", "strategy", "batch", "input_tokens", "output_toke
 def add_commands(commands: Any) -> None:
     """Add `sweep`."""
     parser = shared.add_command(commands, "sweep", "simulate the product of many choices", EXAMPLES)
+    add_choices(parser)
+    parser.add_argument("--to", metavar="FILE", help="write the whole table: .csv or .parquet")
+    shared.add_json(parser)
+    parser.set_defaults(command_function=sweep)
+
+
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """MODELS, --hardware and every choice of a sweep."""
     parser.add_argument("models", nargs="+", metavar="MODEL", help="names, YAML files or config.json")
     parser.add_argument("--hardware", nargs="+", required=True, metavar="HW", help="names or YAML files")
     for name, text in NUMBERS.items():
@@ -34,17 +42,10 @@ def add_commands(commands: Any) -> None:
     for name, text in (("precision", "bf16, fp8, …"), ("strategy", "base, dynamic, merge"), ("cost", "cost models")):
         parser.add_argument(f"--{name}", metavar="A,B,…", help=text)
     parser.add_argument("--targets", metavar="A+B", help="modules that the adapter reaches")
-    parser.add_argument("--to", metavar="FILE", help="write the whole table: .csv or .parquet")
-    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    parser.set_defaults(command_function=sweep)
 
 
-def sweep(options: argparse.Namespace) -> None:
-    """Sweep, then write or print."""
-    from graphsim.sweeps import sweep as run_sweep
-
-    if options.to and Path(options.to).suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"--to {options.to}: the suffix is not known; allowed: .csv, .parquet")
+def choices_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The choices that were given, as `sweep` takes them."""
     choices: dict[str, Any] = {}
     for name in NUMBERS:
         if (text := getattr(options, name)) is not None:
@@ -54,7 +55,16 @@ def sweep(options: argparse.Namespace) -> None:
             choices[name] = text.split(",")
     if options.targets:
         choices["targets"] = "all-linear" if options.targets == "all-linear" else [options.targets.split("+")]
-    frame = run_sweep(options.models, options.hardware, progress=_progress, **choices)
+    return choices
+
+
+def sweep(options: argparse.Namespace) -> None:
+    """Sweep, then write or print."""
+    from graphsim.sweeps import sweep as run_sweep
+
+    if options.to and Path(options.to).suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--to {options.to}: the suffix is not known; allowed: .csv, .parquet")
+    frame = run_sweep(options.models, options.hardware, progress=progress, **choices_of(options))
     if options.to:
         _write(frame, Path(options.to))
     if options.json:
@@ -93,6 +103,7 @@ def _print(frame: Any) -> None:
     print_table(header, rows, right=range(3, 12))
 
 
-def _progress(done: int, total: int) -> None:
+def progress(done: int, total: int) -> None:
+    """Rows done, on terminals only."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r{done:,} of {total:,} scenarios" + ("\n" if done == total else ""))

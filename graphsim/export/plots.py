@@ -29,6 +29,7 @@ _SCALES = {
     "tpot_s": (1e3, "time per token, ms"),
     "latency_s": (1.0, "latency of the batch, s"),
     "tokens_per_s": (1.0, "generated tokens per second"),
+    "tokens_per_s_per_gpu": (1.0, "generated tokens per second and device"),
 }
 
 

@@ -1,0 +1,117 @@
+"""`graphsim best`: the deployments of a sweep that meet the limits, the best one first."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from graphsim.cli import options as shared
+from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.cli.sweep import add_choices, choices_of, progress
+from graphsim.errors import ConfigError
+
+EXAMPLES = """examples:
+  graphsim best llama-3.1-8b --hardware l4 h100-sxm --goal tokens_per_s_per_gpu --tpot 0.03 --batch 1,8,32 --tp 1,2
+  graphsim best llama-3.1-70b --hardware h100-sxm --tp 4,8 --batch 1,8,64 --rank 16 --strategy dynamic,merge --ttft 2
+  graphsim best llama-3.1-8b --hardware h100-sxm l4 --goal cost_per_token --price h100-sxm=2.5,l4=0.7 --batch 1,8,64
+"""
+LIMITS = {
+    "ttft": ("ttft_s", "S", "at most so many seconds to the first token"),
+    "tpot": ("tpot_s", "S", "at most so many seconds per further token"),
+    "latency": ("latency_s", "S", "at most so many seconds for the whole batch"),
+    "tokens-per-s": ("tokens_per_s", "N", "at least so many generated tokens per second"),
+    "devices": ("devices", "N", "at most so many devices"),
+    "cost-per-token": ("cost_per_token", "X", "at most so much per generated token"),
+}
+PICTURES = (".png", ".svg", ".pdf")
+_SHOWN = ("model", "hardware", "precision", "strategy", "batch", "tp", "pp", "ep", "dp", "rank", "active_adapters")
+
+
+def add_commands(commands: Any) -> None:
+    """Add `best`."""
+    parser = shared.add_command(commands, "best", "the best deployment for a goal, under limits", EXAMPLES)
+    add_choices(parser)
+    parser.add_argument(
+        "--goal", default="latency", metavar="GOAL",
+        help="latency, ttft, tpot, tokens_per_s, tokens_per_s_per_gpu or cost_per_token (latency)",
+    )  # fmt: skip
+    for name, (_, unit, text) in LIMITS.items():
+        parser.add_argument(f"--{name}", type=float, metavar=unit, help=text)
+    parser.add_argument("--price", metavar="HW=X,…", help="price of a device-hour: one number, or one per device")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="rows to print (10)")
+    parser.add_argument("--pareto", action="store_true", help="only the front of latency and tokens/s per device")
+    parser.add_argument("--plot", metavar="FILE", help="draw all of it with the front: .png, .svg or .pdf (extra plot)")
+    shared.add_json(parser)
+    parser.set_defaults(command_function=best)
+
+
+def best(options: argparse.Namespace) -> None:
+    """Search, then print."""
+    from graphsim.optimise import best as search
+    from graphsim.optimise import pareto
+
+    limits = {field: getattr(options, name.replace("-", "_")) for name, (field, _, _) in LIMITS.items()}
+    prices = _prices(options.price)
+    if options.plot and Path(options.plot).suffix not in PICTURES:
+        raise ConfigError(f"--plot {options.plot}: the suffix is not known; allowed: {', '.join(PICTURES)}")
+    if options.top < 1:
+        raise ConfigError(f"--top {options.top} is not allowed; expected at least 1")
+    given = {"price_per_hour": prices, "progress": progress, **limits, **choices_of(options)}
+    found = search(options.models, options.hardware, options.goal, **given)
+    front = pareto(found, "latency_s", "tokens_per_s_per_gpu")
+    if options.plot:
+        _plot(found, Path(options.plot))
+    rows = (front if options.pareto else found).head(options.top)
+    if options.json:
+        print_json({"goal": options.goal, "meet_the_limits": len(found), "best": rows.to_dict("records")})
+    else:
+        _print(rows, len(found), options)
+
+
+def _prices(text: str | None) -> Any:
+    """One price, or one per device. Raises ConfigError for anything but numbers."""
+    if text is None:
+        return None
+    pairs = [entry.rpartition("=") for entry in text.split(",")]
+    try:
+        if len(pairs) == 1 and not pairs[0][0]:
+            return float(text)
+        return {name: float(price) for name, _, price in pairs}
+    except ValueError:
+        raise ConfigError(f"--price {text}: expected a number, or NAME=NUMBER,NAME=NUMBER") from None
+
+
+def _plot(found: Any, path: Path) -> None:
+    from graphsim.export.plots import plot_pareto
+
+    axes = plot_pareto(found, x="latency_s", y="tokens_per_s_per_gpu", by="strategy")
+    try:
+        axes.get_figure(root=True).savefig(path, dpi=150, bbox_inches="tight")  # type: ignore[union-attr]
+    except OSError as error:
+        raise ConfigError(f"--plot {path}: cannot be written ({error.strerror})") from None
+
+
+def _print(rows: Any, count: int, options: argparse.Namespace) -> None:
+    what = "on the front, in the order of latency" if options.pareto else f"by {options.goal}"
+    print_line(f"{count:,} scenarios meet the limits; {what}:")
+    prices = "cost_per_token" in rows
+    shown = [name for name in _SHOWN if name in _SHOWN[:2] or rows[name].nunique(dropna=False) > 1]
+    header = [*(name.replace("active_adapters", "adapters") for name in shown), "devices", "TTFT ms", "TPOT ms"]
+    header += ["latency s", "tokens/s", "per device", *(["cost per M tokens"] if prices else []), "GiB"]
+    cells = []
+    for row in rows.to_dict("records"):
+        numbers = [row["devices"], row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["latency_s"], row["tokens_per_s"]]
+        numbers += [row["tokens_per_s_per_gpu"], *([row["cost_per_token"] * 1e6] if prices else [])]
+        numbers += [row["memory_bytes"] / 2**30]
+        cells.append([*(_cell(name, row) for name in shown), *(f"{value:.4g}" for value in numbers)])
+    print_table(header, cells, right=range(len(shown), len(header)))
+
+
+def _cell(name: str, row: dict[str, Any]) -> str:
+    value = row[name]
+    if name in ("rank", "active_adapters") and row["strategy"] == "base":
+        return "-"
+    if value is None or value != value:
+        return "own" if name == "precision" else "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
