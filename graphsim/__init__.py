@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from graphsim.document import create_full_decode_model as create_full_decode_model
     from graphsim.document import create_full_prefill_model as create_full_prefill_model
     from graphsim.document import estimate_end_to_end_performance as estimate_end_to_end_performance
+    from graphsim.elasticity import sensitivity as sensitivity
     from graphsim.errors import ConfigError as ConfigError
     from graphsim.errors import GraphError as GraphError
     from graphsim.errors import GraphsimError as GraphsimError
@@ -69,6 +70,7 @@ _HOME = {
     "cost.kernels": ("predict_kernels",),
     "critical": ("critical_path",),
     "document": ("create_full_decode_model", "create_full_prefill_model", "estimate_end_to_end_performance"),
+    "elasticity": ("sensitivity",),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
     "export.chakra": ("to_chakra",),
     "export.dot": ("to_dot",),

@@ -110,6 +110,8 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Collecti
     Raises ConfigError for an unknown kind, HardwareError if the device states no link.
     """
     _, entry = _entry(parameters, _checked(shape.kind))
+    if not hardware.links and not np.any(np.greater(shape.devices, 1)):
+        return 0.0
     safe = CollectiveShape(
         kind=shape.kind, message_bytes=np.maximum(shape.message_bytes, 1.0), devices=np.maximum(shape.devices, 2.0)
     )
