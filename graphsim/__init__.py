@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from graphsim.estimate import build_graph as build_graph
     from graphsim.estimate import lora_parameters as lora_parameters
     from graphsim.estimate import simulate as simulate
+    from graphsim.explanation import Explanation as Explanation
+    from graphsim.explanation import explain as explain
     from graphsim.export.chakra import to_chakra as to_chakra
     from graphsim.export.dot import to_dot as to_dot
     from graphsim.export.html import to_html as to_html
@@ -72,6 +74,7 @@ _HOME = {
     "document": ("create_full_decode_model", "create_full_prefill_model", "estimate_end_to_end_performance"),
     "elasticity": ("sensitivity",),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
+    "explanation": ("Explanation", "explain"),
     "export.chakra": ("to_chakra",),
     "export.dot": ("to_dot",),
     "export.html": ("to_html",),

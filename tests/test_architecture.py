@@ -44,7 +44,7 @@ ROWS = (
     ("export.palette", "export.breakdown", "export.notebook"),
     ("result",),
     ("estimate",),
-    ("compare", "structure", "calibration.serving", "sweep_grid", "stepper"),
+    ("compare", "explanation", "structure", "calibration.serving", "sweep_grid", "stepper"),
     ("sweep_job",),
     ("sweeps", "sweep"),
     ("elasticity", "optimise", "sweep_disk"),

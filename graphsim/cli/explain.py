@@ -1,0 +1,156 @@
+"""`graphsim explain`: why an estimate is what it is, differs from another, or misses a measured time."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from graphsim.cli import options as shared
+from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.errors import ConfigError, choices_text
+from graphsim.units import parse_quantity, seconds_text
+
+if TYPE_CHECKING:
+    from graphsim.explanation import Explanation, Part
+    from graphsim.result import Estimate
+
+EXAMPLES = """examples:
+  graphsim explain llama-2-7b --hardware a100-sxm-80gb --input 2048
+  graphsim explain llama-2-7b --hardware a100-sxm-80gb --input 2048 --measured ttft=135ms,tpot=16.6ms
+  graphsim explain llama-2-7b --hardware a100-sxm-80gb --input 2048 --against cost=roofline
+  graphsim explain llama-3.1-8b --hardware h100-sxm --lora rank=16 --against lora=off
+"""
+
+AGAINST = ("hardware", "cost", "precision", "batch", "input", "output", "tp", "pp", "ep", "sp", "dp", "lora")
+"""What the other estimate may have different."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `explain`."""
+    parser = shared.add_command(
+        commands, "explain", "where an estimate's time comes from, or why two times differ", EXAMPLES
+    )
+    shared.add_model(parser)
+    shared.add_requests(parser)
+    shared.add_deployment(parser)
+    parser.add_argument("--measured", metavar="TIMES", help="ttft=135ms,tpot=16.6ms: what was measured")
+    parser.add_argument(
+        "--against",
+        metavar="CHANGES",
+        help="the estimate to start from: cost=roofline, hardware=l4, tp=2, lora=off",
+    )
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="parts to list for each time (10)")
+    shared.add_json(parser)
+    parser.set_defaults(command_function=explain)
+
+
+def explain(options: argparse.Namespace) -> None:
+    """Estimate, explain, print."""
+    from graphsim.explanation import explain as why
+
+    if options.measured is not None and options.against is not None:
+        raise ConfigError("--measured and --against exclude each other; explain one difference at a time")
+    estimate = _estimate(options)
+    if options.against is not None:
+        found = why(_estimate(_changed(options)), estimate)
+    elif options.measured is not None:
+        found = why(estimate, measured=_measured(options.measured))
+    else:
+        found = why(estimate)
+    if options.json:
+        print_json(found.to_dict())
+        return
+    _print(found, options.top)
+
+
+def _estimate(options: argparse.Namespace) -> Estimate:
+    from graphsim.estimate import simulate
+
+    return simulate(
+        options.model, options.hardware, options.batch, options.input, options.output,
+        parallelism=shared.parallelism(options), lora=shared.lora_config(options.lora),
+        precision=options.precision, cost=options.cost,
+    )  # fmt: skip
+
+
+def _changed(options: argparse.Namespace) -> argparse.Namespace:
+    """The same question with the changes of `--against`."""
+    changed = argparse.Namespace(**vars(options))
+    for name, value in _pairs("--against", options.against):
+        if name not in AGAINST:
+            raise ConfigError(f"--against: '{name}' is not a known key; {choices_text(name, AGAINST)}")
+        if name == "lora":
+            if value != "off":
+                raise ConfigError(f"--against: lora = '{value}' is not allowed; expected off")
+            changed.lora = None
+        elif name in ("hardware", "cost", "precision"):
+            setattr(changed, name, value)
+        else:
+            setattr(changed, name, _whole(name, value))
+    return changed
+
+
+def _pairs(option: str, text: str) -> list[tuple[str, str]]:
+    pairs = []
+    for entry in text.split(","):
+        name, _, value = entry.partition("=")
+        if not value:
+            raise ConfigError(f"{option}: '{entry}' has no value; write key=value,…")
+        pairs.append((name.strip(), value.strip()))
+    return pairs
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"--against: {name} = '{text}' is not a whole number") from None
+
+
+def _measured(text: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in _pairs("--measured", text):
+        found[name if name.endswith("_s") else f"{name}_s"] = _seconds(name, value)
+    return found
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        return parse_quantity(text, "s")
+    except ConfigError:
+        raise ConfigError(f"--measured: {name} = '{text}' is not a time; write 0.135, 135ms or 90us") from None
+
+
+def _print(found: Explanation, top: int) -> None:
+    print_line(found.title)
+    for quantity, total_s in found.totals.items():
+        print_line(f"\n{quantity.removesuffix('_s')}: {_time(total_s)}")
+        parts = [part for part in found.parts if part.quantity == quantity]
+        rows = [_cells(part) for part in parts[:top]]
+        if len(parts) > top:
+            rest = parts[top]
+            for part in parts[top + 1 :]:
+                rest = rest.plus(part)
+            rows.append([f"{len(parts) - top} others", "", *_cells(rest)[2:]])
+        whole = parts[0]
+        for part in parts[1:]:
+            whole = whole.plus(part)
+        rows.append(["together", "", *_cells(whole)[2:]])
+        header = ["part", "operation", "runs", "Tflop", "GB", "flops", "bytes", "network", "shortfall", "launches",
+                  "engine", "other", "time"]  # fmt: skip
+        print_table(header, rows, right=range(2, len(header)))
+    print_line()
+    for finding in found.findings:
+        print_line(finding)
+
+
+def _cells(part: Part) -> list[str]:
+    from graphsim.explanation import CAUSES
+
+    times = [getattr(part, name) for name in (*CAUSES, "total_s")]
+    amounts = [f"{part.operations:.0f}", f"{part.flops / 1e12:.3g}", f"{part.moved_bytes / 1e9:.3g}"]
+    return [part.part, part.op_type, *amounts, *map(_time, times)]
+
+
+def _time(seconds: float) -> str:
+    return seconds_text(seconds) if seconds else "-"
