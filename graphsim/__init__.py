@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from graphsim.result import PhaseEstimate as PhaseEstimate
     from graphsim.stepper import CompiledStep as CompiledStep
     from graphsim.stepper import compile_step as compile_step
+    from graphsim.sweep_disk import sweep_to_parquet as sweep_to_parquet
     from graphsim.sweeps import sweep as sweep
 
 _HOME = {
@@ -91,6 +92,7 @@ _HOME = {
     "precision": ("Precision", "load_precision"),
     "result": ("Estimate", "PhaseEstimate"),
     "stepper": ("CompiledStep", "compile_step"),
+    "sweep_disk": ("sweep_to_parquet",),
     "sweeps": ("sweep",),
     "estimate": ("annotate", "build_graph", "lora_parameters", "simulate"),
 }

@@ -184,7 +184,7 @@ PROMISED = """
     list_models list_hardware load_model get_configs ModelConfig load_hardware Hardware LoraConfig Parallelism OpType
     simulate Estimate PhaseEstimate compare_lora build_graph annotate critical_path total_work Work lora_parameters
     predict_kernels create_full_prefill_model create_full_decode_model estimate_end_to_end_performance
-    to_dot to_trace to_html sweep best pareto sensitivity
+    to_dot to_trace to_html sweep best pareto sensitivity sweep_to_parquet
 """
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import Executor
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from graphsim.errors import ConfigError
 EXAMPLES = """examples:
   graphsim sweep llama-3.1-8b --hardware l4 h100-sxm --batch 1,8,32 --rank 8,64 --strategy base,dynamic,merge
   graphsim sweep llama-3.1-70b --hardware h100-sxm --tp 2,4,8 --batch 1,2,4,8 --to sweep.csv
+  graphsim sweep llama-3.1-8b --hardware h100-sxm --batch 1,2,4,8 --rank 8,16,32 --out sweep.parquet --workers 2
 """
 NUMBERS = {
     "batch": "requests served together", "input": "prompt tokens", "output": "generated tokens",
@@ -29,6 +33,9 @@ def add_commands(commands: Any) -> None:
     parser = shared.add_command(commands, "sweep", "simulate the product of many choices", EXAMPLES)
     add_choices(parser)
     parser.add_argument("--to", metavar="FILE", help="write the whole table: .csv or .parquet")
+    parser.add_argument("--out", metavar="FOLDER", help="straight to Parquet in parts, with bounded memory")
+    parser.add_argument("--resume", action="store_true", help="go on with the sweep that --out holds")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
     shared.add_json(parser)
     parser.set_defaults(command_function=sweep)
 
@@ -64,13 +71,48 @@ def sweep(options: argparse.Namespace) -> None:
 
     if options.to and Path(options.to).suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--to {options.to}: the suffix is not known; allowed: .csv, .parquet")
-    frame = run_sweep(options.models, options.hardware, progress=progress, **choices_of(options))
+    if options.workers < 1:
+        raise ConfigError(f"--workers {options.workers} is not allowed; expected at least 1")
+    if options.out:
+        _to_folder(options)
+        return
+    if options.resume:
+        raise ConfigError("--resume goes with --out FOLDER: it says which sweep to go on with")
+    with _pool(options.workers) if options.workers > 1 else nullcontext() as pool:
+        frame = run_sweep(options.models, options.hardware, executor=pool, progress=progress, **choices_of(options))
     if options.to:
         _write(frame, Path(options.to))
     if options.json:
         print_json(frame.to_dict("records"))
     elif not options.to:
         _print(frame)
+
+
+def _to_folder(options: argparse.Namespace) -> None:
+    from graphsim.sweep_disk import sweep_to_parquet
+
+    if options.to:
+        raise ConfigError("--to and --out exclude each other: one file, or a folder of parts")
+    if not options.resume and Path(options.out).is_dir() and any(Path(options.out).iterdir()):
+        raise ConfigError(f"--out {options.out}: the folder is not empty; add --resume to go on with its sweep")
+    folder = sweep_to_parquet(
+        options.out,
+        options.models,
+        options.hardware,
+        executor=partial(_pool, options.workers) if options.workers > 1 else None,
+        progress=progress,
+        **choices_of(options),
+    )
+    if options.json:
+        print_json({"folder": str(folder)})
+    else:
+        print_line(str(folder))
+
+
+def _pool(workers: int) -> Executor:
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(workers)
 
 
 def _number(name: str, text: str) -> int:
