@@ -1,4 +1,4 @@
-"""Attention and communication in a graph, as shapes of the measured kernels."""
+"""Attention, communication and expert blocks in a graph, as shapes of the measured kernels."""
 
 from __future__ import annotations
 
@@ -7,11 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.cost.families import attention, collectives
+from graphsim.cost.families import attention, collectives, moe
 from graphsim.cost.families.attention_work import AttentionShape
 from graphsim.cost.families.collectives import CollectiveShape
+from graphsim.cost.families.moe import MoeShape
 from graphsim.hardware import Hardware
-from graphsim.ops import AllGather, AllReduce, AllToAll, Attention, Collective, ReduceScatter
+from graphsim.ops import (
+    AllGather,
+    AllReduce,
+    AllToAll,
+    Attention,
+    Collective,
+    ExpertActivation,
+    ExpertGemm,
+    Permute,
+    ReduceScatter,
+    Route,
+    Sharding,
+)
 from graphsim.units import Num
 
 KINDS: dict[type[Collective], tuple[str, ...]] = {
@@ -22,6 +35,15 @@ KINDS: dict[type[Collective], tuple[str, ...]] = {
 }
 """The measured collectives that can serve an operation. Engines replace NCCL's all-reduce by their own where that
 is faster; vLLM's runs in the captured graph up to 8 MiB (its `device_communicators/custom_all_reduce.py`)."""
+
+EXPERT_FORMATS = {
+    "fp32": "bfloat16", "bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "int8": "int8",
+    "nvfp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "int4": "int4_wo", "nf4": "int4_wo", "nf4_dq": "int4_wo",
+}  # fmt: skip
+"""The expert family's name of each weight format."""
+
+WITHIN_EXPERTS = (Route, Permute, ExpertActivation)
+"""What the measured expert blocks do besides their products: their time is in the products' nodes."""
 
 
 def attention_shape(op: Attention) -> AttentionShape:
@@ -57,3 +79,26 @@ def collective_s(parameters: Mapping[str, Any], hardware: Hardware, op: Collecti
             shape = CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group)
             time = np.minimum(time, collectives.latency_s(parameters, hardware, shape))
     return time
+
+
+def expert_shape(op: ExpertGemm) -> MoeShape:
+    """The measured block, from choosing experts to adding up their results, that a product belongs to.
+
+    A block of two matrices instead of three counts as one of three that is two thirds as wide.
+    """
+    width = op.n / (2.0 if op.gated else 1.0) if op.split is Sharding.COLUMN else op.k
+    hidden = op.k if op.split is Sharding.COLUMN else op.n
+    return MoeShape(
+        m=op.tokens, hidden=hidden, inter=width if op.gated else width * (2.0 / 3.0), topk=float(op.chosen),
+        experts=float(op.of), ep=op.of / np.maximum(op.experts, 1e-9), dtype=EXPERT_FORMATS[op.weights.name],
+        distribution="uniform", hit=op.hit * op.of / np.maximum(op.experts, 1e-9) if op.skew else None,
+    )  # fmt: skip
+
+
+def expert_s(parameters: Mapping[str, Any], hardware: Hardware, op: ExpertGemm) -> Num:
+    """Seconds of the block that fall to one of its products: a share like that of its weights."""
+    share = 1.0 / (3.0 if op.gated else 2.0)
+    if op.split is Sharding.COLUMN:
+        share = 1.0 - share
+    time = moe.latency_s(parameters, hardware, expert_shape(op))
+    return np.where(np.greater(op.m * op.n * op.k, 0), share * time, 0.0)

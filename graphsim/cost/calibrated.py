@@ -18,7 +18,7 @@ import numpy as np
 
 from graphsim.calibration.store import basis
 from graphsim.cost.base import Cost, CostModel
-from graphsim.cost.blocks import KINDS, attention_s, collective_s
+from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_s, expert_s
 from graphsim.cost.families import elementwise, gemm
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
@@ -50,6 +50,8 @@ FORMATS = {
 }  # fmt: skip
 """The GEMM family's name of each weight format; those that are widened to the activations' are weight-only."""
 
+FAMILIES = ("gemm", "elementwise", "attention", "moe", "collectives")
+
 BYTE_MOVERS = (Elementwise, Activation, Add, Norm, Rope, TakeRows, Sample, Embedding, KvCache, LoraAdd)
 
 Handler = Callable[[Op, Hardware, Mapping[str, Mapping[str, Any]]], Cost]
@@ -60,7 +62,7 @@ def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
 
     What it has priced before in the same sizes is remembered: prefill, decode and every layer share it.
     """
-    found = {family: basis(hardware, family) for family in ("gemm", "elementwise", "attention", "collectives")}
+    found = {family: basis(hardware, family) for family in FAMILIES}
     if found["gemm"].parameters is None:
         return roofline, "roofline"
     parameters: dict[str, Mapping[str, Any]] = {name: entry.parameters or {} for name, entry in found.items()}
@@ -98,7 +100,10 @@ _REMEMBERED, _MOST_KNOWN = 4096, 20_000
 
 def _sizes(op: Op) -> tuple[Any, ...]:
     """All that the price of an operation hangs on, where it is worth remembering."""
-    if isinstance(op, Gemm) and not isinstance(op, ExpertGemm):
+    if isinstance(op, ExpertGemm):
+        experts = (op.tokens, op.experts, op.of, op.chosen, op.skew, op.split.name, op.gated)
+        return op.m, op.n, op.k, op.weights.name, *experts
+    if isinstance(op, Gemm):
         return op.m, op.n, op.k, getattr(op, "adapters", 1.0), op.weights.name
     if isinstance(op, Attention):
         sizes = (op.sequences, op.query_tokens, op.kv_tokens, op.pairs, op.heads, op.kv_heads, op.head_dim)
@@ -114,7 +119,9 @@ def _key(size: Any) -> Any:
 
 def _price(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
     if isinstance(op, ExpertGemm):
-        return _stretched(op, hardware, parameters)
+        return _experts(op, hardware, parameters)
+    if isinstance(op, WITHIN_EXPERTS) and parameters["moe"]:
+        return Cost(busy_s=0.0 * roofline(op, hardware).busy_s)
     if isinstance(op, Gemm):
         return _gemm(op, hardware, parameters)
     if isinstance(op, Attention) and parameters["attention"]:
@@ -148,6 +155,14 @@ def _gemm(op: Gemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, An
         others = np.maximum(work.weight_bytes - op.n * op.k * op.weights.bytes, 0.0)
         total = total + _constants(parameters)["dram"] * others / hardware.memory_bytes_per_s
     return _split(base, total, _launch_s(parameters, hardware, total > 0))
+
+
+def _experts(op: ExpertGemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
+    """A share of the measured block, which routes, gathers and combines in the same kernels."""
+    if not parameters["moe"]:
+        return _stretched(op, hardware, parameters)
+    total = expert_s(parameters["moe"], hardware, op)
+    return _split(roofline(op, hardware), total, _launch_s(parameters, hardware, total > 0))
 
 
 def _bytes(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:

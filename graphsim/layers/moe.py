@@ -116,6 +116,7 @@ class Moe(Layer):
             tokens=scope.tokens,
             skew=self.skew,
             rank_factor=rank_factor,
+            gated=self.gated,
         )
 
 

@@ -67,6 +67,7 @@ class MoeShape:
     """One block of `experts` experts, each gate, up and down of hidden × inter, on one of tp · ep devices.
 
     m: tokens; distribution: how the router spreads them; kernel: the engine's name for it, if known
+    hit: expected number of experts with a token, over all devices, where it does not follow from the distribution
     """
 
     m: Num
@@ -79,6 +80,7 @@ class MoeShape:
     dtype: str = "bfloat16"
     distribution: str = "balanced"
     kernel: str = ""
+    hit: Num | None = None
 
 
 def format_of(dtype: str) -> tuple[str, Format]:
@@ -106,6 +108,8 @@ def skew_of(distribution: str) -> float:
 
 def experts_hit(shape: MoeShape) -> Num:
     """Expected number of experts, over all devices, that get at least one token."""
+    if shape.hit is not None:
+        return shape.hit
     hit: Num
     rows, skew = shape.m * shape.topk, skew_of(shape.distribution)
     fewest = np.minimum(shape.topk, shape.experts)
