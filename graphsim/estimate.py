@@ -22,6 +22,7 @@ from graphsim.hardware import Hardware, load_hardware
 from graphsim.loading import load_model
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of, require_layers
+from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models import build
 from graphsim.precision import Precision, load_precision
 from graphsim.program import Deployment, check_cut
@@ -35,6 +36,8 @@ ModelRef = str | Path | Mapping[str, Any] | ModelConfig
 HardwareRef = str | Path | Mapping[str, Any] | Hardware
 
 
+EngineRef = str | Path | Mapping[str, Any] | EngineProfile
+
 REFERENCE = "reference"
 """The engine that runs an adapter as the LoRA document's three separate nodes."""
 
@@ -44,6 +47,7 @@ def deployment_of(
     parallelism: Parallelism | None = None,
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
+    engine: EngineRef = REFERENCE,
 ) -> Deployment:
     """A checked deployment. Raises ConfigError where the model cannot be cut or the adapter matches nothing."""
     config = load_model(model)
@@ -57,17 +61,12 @@ def deployment_of(
         parallelism=parallelism or Parallelism(),
         precision=load_precision(precision) if precision is not None else config.precision or load_precision("bf16"),
         lora=lora if lora is not None and lora.enabled else None,
+        engine=load_profile(engine),
     )
     if deployment.lora is not None:
         require_layers(deployment.lora, config.num_layers)
     check_cut(config, deployment.parallelism, build(config, prefill(1.0, 1.0), deployment.precision))
     return deployment
-
-
-def check_engine(engine: str) -> None:
-    """Raise ConfigError for an engine whose kernels are not known."""
-    if engine != REFERENCE:
-        raise ConfigError(f"engine = {engine!r} is not known; allowed: {REFERENCE}")
 
 
 def build_graph(
@@ -80,16 +79,15 @@ def build_graph(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     expand: bool = False,
-    engine: str = REFERENCE,
+    engine: EngineRef = REFERENCE,
 ) -> nx.DiGraph:
     """The sharded and lowered graph of one step, not yet annotated.
 
     phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens)
     expand: spell every layer out instead of repeating a body
-    engine: whose kernels the adapter's nodes become; `reference` keeps the LoRA document's own
+    engine: whose kernels the adapter's nodes become, a profile's name or YAML; `reference` keeps the document's own
     """
-    check_engine(engine)
-    deployment = deployment_of(model, parallelism, lora, precision)
+    deployment = deployment_of(model, parallelism, lora, precision, engine)
     batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
     scenarios_in(deployment, (batch, input_tokens))
     if phase == "prefill":
@@ -113,17 +111,16 @@ def simulate(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
-    engine: str = REFERENCE,
+    engine: EngineRef = REFERENCE,
 ) -> Estimate:
     """Latency, throughput and memory of a batch of requests on one deployment.
 
     batch, input_tokens, output_tokens, tp, dp, rank and the like may be arrays of one length: one scenario each.
-    engine: whose kernels the adapter's nodes become; only `reference`, the LoRA document's own, is known
+    engine: whose kernels the adapter's nodes become (`list_engines()`), or a profile of your own as YAML or mapping
     precision: `bf16` by default, or the checkpoint's own; cost: `calibrated`, `roofline` or a function
     Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
     """
-    check_engine(engine)
-    deployment = deployment_of(model, parallelism, lora, precision)
+    deployment = deployment_of(model, parallelism, lora, precision, engine)
     device = load_hardware(hardware)
     requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
     price, cost_name = choose_cost(cost, device)

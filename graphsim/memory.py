@@ -12,6 +12,7 @@ import numpy as np
 
 from graphsim.graph import walk
 from graphsim.ops import Input, LoraGemm, Op, Repeat
+from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.units import Num
 
 RUNTIME_BYTES = 2.0**30
@@ -92,8 +93,8 @@ def memory_of(
 
 
 def _stage(prefill: nx.DiGraph, decode: nx.DiGraph, sequences: Sequences, slots: Num, capacity: Num) -> Memory:
-    weights = sum((_weights(op) * n for _, op, n in walk(decode)), start=0.0)
-    adapters = slots * sum((_adapter(op) * n for _, op, n in walk(decode)), start=0.0)
+    weights = sum((weight_bytes(op) * n for _, op, n in walk(decode)), start=0.0)
+    adapters = slots * sum((adapter_bytes(op) * n for _, op, n in walk(decode)), start=0.0)
     live = np.maximum(peak_activation_bytes(prefill), peak_activation_bytes(decode))
     state = sum((op.state_bytes * n for _, op, n in walk(decode)), start=0.0) / sequences.micro_batch
     room = np.maximum(capacity - weights - adapters - RUNTIME_BYTES, 0.0) * (1.0 + 1e-12)
@@ -118,12 +119,14 @@ def _most_sequences(room: Num, state: Num, live: Num, micro_batches: int) -> Num
     return most
 
 
-def _weights(op: Op) -> Num:
-    return 0.0 if isinstance(op, LoraGemm) else op.weight_storage_bytes
+def weight_bytes(op: Op) -> Num:
+    """Memory of the model's own weights in an operation."""
+    return 0.0 if isinstance(op, LoraGemm | LoraKernel) else op.weight_storage_bytes
 
 
-def _adapter(op: Op) -> Num:
-    return op.weight_storage_bytes if isinstance(op, LoraGemm) else 0.0
+def adapter_bytes(op: Op) -> Num:
+    """Memory of one adapter's weights in an operation."""
+    return op.weight_storage_bytes if isinstance(op, LoraGemm | LoraKernel) else 0.0
 
 
 def peak_activation_bytes(graph: nx.DiGraph) -> Num:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import numpy as np
@@ -13,9 +13,11 @@ from graphsim.errors import ConfigError
 from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject
+from graphsim.lora.profile import EngineProfile
 from graphsim.models import build
 from graphsim.ops import Attention, ExpertGemm
 from graphsim.passes.experts import deal_experts
+from graphsim.passes.lower import Engine, eager, lower
 from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.passes.shard import shard
@@ -32,6 +34,7 @@ class Deployment:
     parallelism: Parallelism
     precision: Precision
     lora: LoraConfig | None = None
+    engine: EngineProfile | None = None
 
     def stages(self, phase: Phase) -> list[nx.DiGraph]:
         """The sharded and lowered graph of each pipeline stage, for one micro-batch."""
@@ -42,7 +45,23 @@ class Deployment:
         sequence_parallel = bool(np.any(np.asarray(self.parallelism.sp) > 1))
         if np.any(np.asarray(self.parallelism.ep) > 1):
             logical = deal_experts(logical, self.parallelism.ep, self.parallelism.tp)
-        return pack(shard(inject(logical, self.lora), self.parallelism.tp, sequence_parallel))
+        adapters = self._adapters()
+        graph = inject(logical, self.lora, adapters.buffers if adapters else None)
+        graph = pack(shard(graph, self.parallelism.tp, sequence_parallel))
+        graph = lower(graph, adapters) if adapters else graph
+        return eager(graph) if self.engine is not None and self.engine.launch == "eager" else graph
+
+    def _adapters(self) -> Engine | None:
+        """The engine's way with the adapters, where there are any."""
+        if self.lora is None or self.engine is None:
+            return None
+        slots = self.engine.has_embedding_slots(self.model.name)
+        return Engine(profile=self.engine, lora=self.lora, embedding_slots=slots)
+
+    @property
+    def stored(self) -> Deployment:
+        """The same with adapters as they lie in memory."""
+        return self if self.engine is None else replace(self, engine=self.engine.stored)
 
     def prefill(self, batch: Num, input_tokens: Num) -> nx.DiGraph:
         """The program of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches."""

@@ -122,7 +122,7 @@ class Run:
 
     def memory(self) -> Memory:
         """Memory per device at the end of the generation."""
-        deployment, requests = self.deployment, self.requests
+        deployment, requests = self.deployment.stored, self.requests
         share = deployment.shares(requests.batch)[0]
         last = requests.input_tokens + requests.output_tokens - 1.0
         lora = deployment.lora

@@ -21,7 +21,7 @@ MODULES = {
 
 ROWS = (
     ("errors",),
-    ("units", "strict_yaml", "remember", "symbolic"),
+    ("units", "strict_yaml", "remember", "symbolic", "allocator"),
     ("precision", "reading", "expressions", "integrate", "workload"),
     ("catalog",),
     ("hardware",),
@@ -44,7 +44,7 @@ ROWS = (
     ("export.palette", "export.breakdown", "export.notebook"),
     ("result",),
     ("estimate",),
-    ("compare", "explanation", "structure", "calibration.serving", "sweep_grid", "stepper"),
+    ("compare", "explanation", "structure", "calibration.serving", "sweep_grid", "stepper", "footprint"),
     ("sweep_job",),
     ("sweeps", "sweep"),
     ("elasticity", "optimise", "sweep_disk"),

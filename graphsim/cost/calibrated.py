@@ -22,7 +22,7 @@ from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_
 from graphsim.cost.families import elementwise, gemm
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
-from graphsim.cost.roofline import roofline
+from graphsim.cost.roofline import launches_of, roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import (
     Activation,
@@ -104,7 +104,7 @@ def _sizes(op: Op) -> tuple[Any, ...]:
         experts = (op.tokens, op.experts, op.of, op.chosen, op.skew, op.split.name, op.gated)
         return op.m, op.n, op.k, op.weights.name, *experts
     if isinstance(op, Gemm):
-        return op.m, op.n, op.k, getattr(op, "adapters", 1.0), op.weights.name
+        return op.m, op.n, op.k, getattr(op, "adapters", 1.0), launches_of(op), op.weights.name
     if isinstance(op, Attention):
         sizes = (op.sequences, op.query_tokens, op.kv_tokens, op.pairs, op.heads, op.kv_heads, op.head_dim)
         return (*sizes, op.value_dim, op.window, op.cache_width, op.kv.name, op.activations.name, op.decode)
@@ -148,13 +148,15 @@ def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware, l
 
 def _gemm(op: Gemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
     """The family's latency; every adapter beyond the first brings its weights' traffic."""
-    shape = GemmShape(m=op.m, n=op.n, k=op.k, dtype=FORMATS.get(op.weights.name, "bfloat16"))
-    total = gemm.latency_s(parameters["gemm"], hardware, shape)
+    launches = launches_of(op)
+    rows = op.m / np.maximum(launches, 1.0)
+    shape = GemmShape(m=rows, n=op.n, k=op.k, dtype=FORMATS.get(op.weights.name, "bfloat16"))
+    total = gemm.latency_s(parameters["gemm"], hardware, shape) * launches
     base, work = roofline(op, hardware), op.work()
     if isinstance(op, LoraGemm):
-        others = np.maximum(work.weight_bytes - op.n * op.k * op.weights.bytes, 0.0)
+        others = np.maximum(work.weight_bytes - launches * op.n * op.k * op.weights.bytes, 0.0)
         total = total + _constants(parameters)["dram"] * others / hardware.memory_bytes_per_s
-    return _split(base, total, _launch_s(parameters, hardware, total > 0))
+    return _split(base, total, _launch_s(parameters, hardware, total > 0) * launches)
 
 
 def _experts(op: ExpertGemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
@@ -168,7 +170,8 @@ def _experts(op: ExpertGemm, hardware: Hardware, parameters: Mapping[str, Mappin
 def _bytes(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
     base, moved = roofline(op, hardware), op.work().memory_bytes
     total = elementwise.latency_s(parameters["elementwise"], hardware, ElementwiseShape(moved_bytes=moved))
-    return _split(base, np.maximum(total, base.compute_s), _launch_s(parameters, hardware, moved > 0))
+    launch_s, others = _launch_s(parameters, hardware, moved > 0), launches_of(op) - 1.0
+    return _split(base, np.maximum(total, base.compute_s) + others * launch_s, launch_s * (1.0 + others))
 
 
 def _stretched(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:

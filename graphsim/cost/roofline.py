@@ -12,7 +12,8 @@ import numpy as np
 from graphsim.cost.base import Cost
 from graphsim.errors import HardwareError
 from graphsim.hardware import Hardware, Link, require_link
-from graphsim.ops import Collective, Launch, Op
+from graphsim.ops import Collective, Launch, LoraAdd, LoraGemm, Op
+from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.units import Num
 
 _SUBSTITUTES = {"tf32": ("fp32",), "fp16": ("bf16",), "bf16": ("fp16",)}
@@ -23,10 +24,11 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     """Time on the resource that the operation keeps busy longest, and the start of one kernel.
 
     busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / link + hops * latency)
+    Kernels for adapters run over tiles: max(that, tiles * clocks / core clocks) + empty tiles * clocks / core clocks.
     No work, no time: where nothing is to do, nothing is launched.
     """
     if isinstance(op, Launch):
-        return Cost(busy_s=hardware.eager_launch_s, launch_s=0.0)
+        return Cost(busy_s=hardware.eager_launch_s * op.times, launch_s=0.0)
     work = op.work()
     compute_s = work.vector_flops / hardware.vector_flops_per_s
     if np.any(work.flops):
@@ -39,13 +41,21 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     if np.any(work.host_bytes):
         network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
     busy_s = reduce(np.maximum, (compute_s, memory_s, network_s))
+    if isinstance(op, LoraKernel):
+        per_clock_s = 1.0 / (hardware.cores * hardware.clock_hz)
+        busy_s = np.maximum(busy_s, op.tile_core_clocks * per_clock_s) + op.empty_core_clocks * per_clock_s
     return Cost(
         busy_s=busy_s,
         compute_s=compute_s,
         memory_s=memory_s,
         network_s=network_s,
-        launch_s=hardware.launch_s * np.greater(busy_s, 0.0)[()],
+        launch_s=hardware.launch_s * launches_of(op) * np.greater(busy_s, 0.0)[()],
     )
+
+
+def launches_of(op: Op) -> Num:
+    """Kernels that an operation stands for."""
+    return op.launches if isinstance(op, LoraGemm | LoraAdd) else 1.0
 
 
 def matrix_peak(op: Op, hardware: Hardware) -> Num:

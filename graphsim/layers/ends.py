@@ -53,6 +53,7 @@ class Head(Layer):
 
     tied: the weights are the token embedding's
     soft_cap: logits pass a scaled tanh (Gemma 2, arXiv 2408.00118, section 2)
+    penalties: the makers' generation settings punish repetition, which engines apply to all logits
     width: the values are projected to it first (the embedding's width, where that is not the hidden size)
     """
 
@@ -60,6 +61,7 @@ class Head(Layer):
     tied: bool = False
     bias: bool = False
     soft_cap: bool = False
+    penalties: bool = False
     width: int = 0
     norm: NormLayer | None = None
     module: str = "lm_head"
@@ -89,4 +91,4 @@ class Head(Layer):
         out = scope.add(self.module.rsplit(".", 1)[-1], logits, [out])
         if self.soft_cap:
             out = scope.add("logit_soft_cap", Activation(elems=rows * self.vocab_size, steps=6.0), [out])
-        return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size), [out])
+        return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])

@@ -7,7 +7,7 @@ its partial result rides on the base's all-reduce. Sharding itself needs no know
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 
 import networkx as nx
@@ -23,15 +23,29 @@ from graphsim.precision import FORMATS
 from graphsim.units import Num
 
 
-def inject(graph: nx.DiGraph, lora: LoraConfig | None) -> nx.DiGraph:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffers:
+    """An engine's adapter buffers.
+
+    rank: what factors are padded to, None for each adapter's own
+    every_linear: whether linears that no adapter reaches have buffers too, and run kernels on zeros
+    """
+
+    rank: Num | None = None
+    every_linear: bool = False
+
+
+def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None = None) -> nx.DiGraph:
     """The graph with the adapter's nodes; the graph itself where there is no adapter.
+
+    buffers: of the engine, where they differ from the adapter itself; a merged adapter needs none
 
     Layers whose modules get different ranks are told apart, so one repeat may become several.
     Raises ConfigError for a target that matches nothing, listing what could match.
     """
     if lora is None or not lora.enabled:
         return graph
-    injector = _Injector(lora)
+    injector = _Injector(lora, buffers if buffers and lora.strategy == "dynamic" else Buffers())
     out = injector.run(graph, first=0, period=1)
     fail_if_unmatched(lora, graph, injector.reached)
     return out
@@ -51,8 +65,8 @@ def lora_parameters_of(graph: nx.DiGraph) -> Num:
 
 
 class _Injector:
-    def __init__(self, lora: LoraConfig) -> None:
-        self.lora, self.targets = lora, Targets(lora)
+    def __init__(self, lora: LoraConfig, buffers: Buffers) -> None:
+        self.lora, self.targets, self.buffers = lora, Targets(lora), buffers
         self.format = FORMATS[lora.lora_dtype]
         self.reached = False
 
@@ -88,12 +102,20 @@ class _Injector:
 
     def _op(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
         key = self._key(op, first)
-        if key is None or not isinstance(op, Gemm):
+        self.reached = self.reached or key is not None
+        if not isinstance(op, Gemm) or (key is None and not self._has_buffers(op)):
             yield name, op, inputs
             return
-        self.reached = True
-        rank = self.targets.rank(key)
+        rank = self._rank(key)
         yield from (self._merge if self.lora.strategy == "merge" else self._dynamic)(name, op, inputs, rank)
+
+    def _has_buffers(self, op: Gemm) -> bool:
+        return self.buffers.every_linear and op.linear and bool(op.module) and not isinstance(op, ExpertGemm)
+
+    def _rank(self, key: int | None) -> Num:
+        if self.buffers.rank is not None:
+            return self.buffers.rank
+        return self.targets.rank(key) if key is not None else self.lora.largest_rank
 
     def _merge(self, name: str, op: Gemm, inputs: list[Value], rank: Num) -> Iterator[Step]:
         merge = LoraMerge(

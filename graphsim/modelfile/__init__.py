@@ -29,6 +29,8 @@ Every key, with its default; keys without one are required.
     feed_forward    moe where moe is given, else mlp; a dense first layer says `feed_forward: mlp`
     names           module paths: layer ("model.layers.{}."), embedding, positions, embedding_norm, final_norm, head
     norm_names      module names in a layer: attention, attention_post, mlp, mlp_post
+    generation      repetition_penalty (1), frequency_penalty, presence_penalty (0): the makers' defaults, which engines
+                    apply to every logit
     fields          numbers of the user's own, or arithmetic on other fields
     blocks          the user's own blocks, node by node; block: the one that layers are made of
 
@@ -146,6 +148,13 @@ def _precision(fields: Fields) -> Precision | None:
         return None
 
 
+def _penalties(generation: Fields) -> bool:
+    """Whether the makers' generation settings punish repetition, however much."""
+    factor = generation.number("repetition_penalty", 1.0, least=0.01, most=100.0)
+    others = [generation.number(f"{name}_penalty", 0.0, least=-2.0, most=2.0) for name in ("frequency", "presence")]
+    return bool(factor != 1.0 or any(others))
+
+
 def _ends(fields: Fields, positions: int) -> tuple[Stem, Head, str]:
     """Embeddings, output head and the module path of a layer."""
     names = fields.mapping("names")
@@ -173,5 +182,6 @@ def _ends(fields: Fields, positions: int) -> tuple[Stem, Head, str]:
         bias=fields.flag("head_bias", False),
         norm=NormLayer(name=final, kind=kind) if fields.flag("final_norm", True) else None,
         module=names.text("head", "lm_head"),
+        penalties=_penalties(fields.mapping("generation")),
     )
     return stem, head, prefix

@@ -129,6 +129,8 @@ class Op:
     op_type: ClassVar[OpType] = OpType.INPUT
     residency: ClassVar[Residency] = Residency.All_offchip
     sharding: ClassVar[Sharding] = Sharding.LOCAL
+    launched: ClassVar[bool] = True
+    """Whether it is a kernel that something has to start."""
 
     role: str = ""
     stream: str = COMPUTE

@@ -194,20 +194,39 @@ class Concatenate(Elementwise):
         return None
 
 
+PENALTY_READS, PENALTY_WRITES = 73.0, 56.0
+"""Bytes per logit that vLLM's element-wise operations on fp32 logits read and write to apply the penalties.
+
+Counted off its apply_penalties and get_token_bin_counts_and_mask: 64-bit counts of prompt and output tokens made and
+compared (16 read, 18 written), the repetition factor spread and chosen by both masks (7, 9), its inverse, the choice by
+sign and the product (25, 13), and a product and a difference each for frequency and presence (25, 16).
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample(Op):
-    """Picks a token from the logits of `rows` positions over `vocab` entries."""
+    """Picks a token from the logits of `rows` positions over `vocab` entries.
+
+    penalties: repetition, frequency and presence penalties are applied first, as vLLM does for all three as soon as
+        one request of the batch asks for one (its `model_executor/layers/utils.py`, apply_penalties)
+    """
 
     op_type: ClassVar[OpType] = OpType.SAMPLE
     sharding: ClassVar[Sharding] = Sharding.WHOLE
 
     rows: Num
     vocab: Num
+    penalties: bool = False
 
     def work(self) -> Work:
-        """One pass over the logits; writes one id per row."""
+        """One pass over the logits, and those of the penalties; writes one id per row."""
         logits = self.rows * self.vocab
-        return Work(vector_flops=logits, input_bytes=logits * self.activations.bytes, write_bytes=8.0 * self.rows)
+        read, written = (PENALTY_READS, PENALTY_WRITES) if self.penalties else (0.0, 0.0)
+        return Work(
+            vector_flops=logits,
+            input_bytes=logits * (self.activations.bytes + read),
+            write_bytes=8.0 * self.rows + logits * written,
+        )
 
     @property
     def out_elems(self) -> Num:

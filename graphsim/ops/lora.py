@@ -20,11 +20,15 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraGemm(Gemm):
-    """A factor of an adapter, applied to `m` rows that spread over `adapters` distinct adapters."""
+    """A factor of an adapter, applied to `m` rows that spread over `adapters` distinct adapters.
+
+    launches: kernels that do it, such as one for each adapter
+    """
 
     residency: ClassVar[Residency] = Residency.All_offchip
 
     adapters: Num = 1.0
+    launches: Num = 1.0
 
     def work(self) -> Work:
         """flops = 2mnk; reads every present adapter's factor once; no rows, no work."""
@@ -70,6 +74,7 @@ class LoraAdd(Op):
     rows: Num
     units: Num = 0.0
     parts: tuple[Part, ...] = ()
+    launches: Num = 1.0
 
     def work(self) -> Work:
         """Counted as rows * n flops, as the LoRA document does; reads two values, writes one."""

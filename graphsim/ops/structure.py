@@ -23,6 +23,7 @@ def last_node(graph: nx.DiGraph) -> str:
 class Input(Op):
     """Where a block's incoming value enters; no work, no time."""
 
+    launched: ClassVar[bool] = False
     sharding: ClassVar[Sharding] = Sharding.WHOLE
 
     elems: Num
@@ -40,6 +41,8 @@ class Input(Op):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Join(Op):
     """Several values seen as one; nothing moves."""
+
+    launched: ClassVar[bool] = False
 
     elems: Num
 
@@ -79,6 +82,7 @@ class Repeat(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.REPEAT
+    launched: ClassVar[bool] = False
     sharding: ClassVar[Sharding] = Sharding.WHOLE
 
     body: nx.DiGraph
@@ -136,10 +140,13 @@ class Together(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Launch(Op):
-    """The host's start of one kernel; its time is the hardware's eager launch time."""
+    """The host's start of `times` kernels; each takes the hardware's eager launch time."""
 
     op_type: ClassVar[OpType] = OpType.LAUNCH
+    launched: ClassVar[bool] = False
+
     stream: str = HOST
+    times: Num = 1.0
 
     @property
     def out_elems(self) -> Num:

@@ -318,7 +318,8 @@ _RULES: dict[Function, Function] = {
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
     if not isinstance(condition, Expr):
-        return x if _plain(np.asarray(condition)) else y
+        chosen = x if _plain(np.asarray(condition)) else y
+        return chosen if isinstance(chosen, Expr) else np.float64(chosen)
     return x if x is y else condition.tape.apply(np.where, condition, x, y)
 
 

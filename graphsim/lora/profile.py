@@ -1,0 +1,207 @@
+"""Engine profiles: how a serving engine turns an adapter into kernels, slots and copies. One YAML each.
+
+A profile is data: which modules get slots, at what rank, which kernels run per packed linear, over what grid. The
+passes turn the three logical nodes of an adapter into these kernels; `reference` leaves the three nodes as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.reading import Fields, load_mapping
+
+MODULES = ("targets", "every_linear")
+RANKS = ("true", "padded")
+KERNELS = ("separate", "eager_modules", "fused")
+GRIDS = ("slots", "active", "chunks", "tokens")
+INTERMEDIATES = ("fp32", "model")
+LAUNCHES = ("graph", "eager")
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """The tiles of a kernel from a number of tokens on: rows of tokens, columns of results, ways to split k."""
+
+    tokens: float = 0.0
+    rows: float
+    columns: float
+    split_k: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProfile:
+    """How an engine runs adapters.
+
+    modules: which linears have adapter buffers and run its kernels: the adapter's `targets`, or `every_linear`
+    rank: kernels at the adapter's `true` rank, or `padded` to max_lora_rank; storage: the same of the buffers
+    embedding_families: models whose embedding and output head have slots too, by the first word of their names
+    extra_vocab_rows: rows of full width that a slot reserves for added tokens in embedding and head
+    kernels: `separate` GEMM_LORA_A, GEMM_LORA_B, ADD per projection; `eager_modules` the same and a scaling, once per
+        adapter; `fused` a shrink and an expand per packed linear, the expand adding in place
+    packed: whether the slices of a packed linear share kernels; fill: whether one clears the intermediate first
+    grid: what kernels are launched over: all `slots`, `active` adapters, `chunks` of tokens alike, or `tokens`
+    shrink, expand: tiles, the last one whose `tokens` are reached; expand_one: where there is a single slice
+    tile_clocks, empty_tile_clocks: cores' clocks that a tile with tokens takes, and one without
+    intermediate: format of what goes from shrink to expand
+    memory_share: part of the device's memory that the engine takes for itself
+    workspace_bytes: what it keeps free of weights, slots and KV cache, and lora_workspace_bytes with adapters enabled
+    rotary_table: whether the rotary embedding's table of all positions lies in memory
+    launch: kernels from a captured `graph`, or `eager` from the host
+    load_tensor_s, load_call_s: host time of a slot load per packed tensor and in all; load_overlapped: beside steps
+    sources: where each field comes from
+    """
+
+    name: str
+    title: str
+    modules: str = "targets"
+    rank: str = "true"
+    embedding_families: tuple[str, ...] = ()
+    extra_vocab_rows: float = 0.0
+    storage: str = "true"
+    kernels: str = "separate"
+    packed: bool = True
+    fill: bool = False
+    grid: str = "active"
+    shrink: tuple[Tiling, ...] = ()
+    expand: tuple[Tiling, ...] = ()
+    expand_one: tuple[Tiling, ...] = ()
+    tile_clocks: float = 0.0
+    empty_tile_clocks: float = 0.0
+    intermediate: str = "model"
+    memory_share: float = 1.0
+    workspace_bytes: float = 2.0**30
+    lora_workspace_bytes: float = 2.0**30
+    rotary_table: bool = False
+    launch: str = "graph"
+    tensor_parallel: str = "vllm"
+    load_tensor_s: float = 0.0
+    load_call_s: float = 0.0
+    load_overlapped: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def has_embedding_slots(self, model: str) -> bool:
+        """Whether a model's embedding and output head have slots."""
+        return any(model.startswith((f"{family}-", f"{family}.")) for family in self.embedding_families)
+
+    @property
+    def stored(self) -> EngineProfile:
+        """The same engine as its buffers are: kernels at the rank that is stored."""
+        return self if self.storage == self.rank else replace(self, rank=self.storage)
+
+
+def list_engines() -> list[str]:
+    """Names of the profiles that come with graphsim."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def load_profile(ref: str | Path | Mapping[str, Any] | EngineProfile) -> EngineProfile:
+    """A profile from its name, a YAML path, or a mapping; `base` in it names the profile that it changes.
+
+    Raises ConfigError naming the file, the field, what was found and what is allowed.
+    """
+    if isinstance(ref, EngineProfile):
+        return ref
+    if isinstance(ref, Mapping):
+        return _read(Fields(ref, "the engine profile given as a mapping"), str(ref.get("name", "custom")))
+    if not isinstance(ref, str | Path) or not str(ref).strip():
+        raise ConfigError(f"engine = {ref!r} is not allowed; expected a name, a path or a mapping")
+    path = Path(ref)
+    if path.suffix not in SUFFIXES:
+        path = _folder() / f"{ref}.yaml"
+        if not path.is_file():
+            raise ConfigError(f"engine = {str(ref)!r} is not known; {choices_text(str(ref), list_engines())}")
+    if not path.is_file():
+        raise ConfigError(f"engine = {str(ref)!r}: there is no such file")
+    return _from_file(path.absolute(), path.stat().st_mtime_ns)
+
+
+def _folder() -> Path:
+    return Path(__file__).parent / "engines"
+
+
+@lru_cache(maxsize=64)
+def _from_file(path: Path, _modified: int) -> EngineProfile:
+    return _read(Fields(load_mapping(path), str(path)), path.stem)
+
+
+def _read(fields: Fields, name: str) -> EngineProfile:
+    base = fields.text("base", None)
+    kept: dict[str, Any] = {}
+    if base is not None:
+        basis = load_profile(base)
+        kept = {key: getattr(basis, key) for key in EngineProfile.__dataclass_fields__}
+    fields.text("name", None)
+    found: dict[str, Any] = {"name": name, "title": fields.text("title", kept.get("title", name))}
+    for key, choices in _CHOICES.items():
+        found[key] = fields.text(key, kept.get(key, _DEFAULTS[key]), choices)
+    for key, (unit, most) in _NUMBERS.items():
+        found[key] = fields.number(key, kept.get(key, _DEFAULTS[key]), kind=unit, most=most)
+    for key, default in (("packed", True), ("fill", False), ("rotary_table", False), ("load_overlapped", False)):
+        found[key] = fields.flag(key, kept.get(key, default))
+    found["embedding_families"] = _names(fields, "embedding_families", kept)
+    for key in ("shrink", "expand", "expand_one"):
+        found[key] = _tilings(fields, key, kept)
+    found["sources"] = {**kept.get("sources", {}), **_sources(fields)}
+    if found["kernels"] == "fused" and found["grid"] != "tokens" and not (found["shrink"] and found["expand"]):
+        fields.problems.append("kernels = 'fused' needs the tiles of shrink and expand")
+    fields.finish()
+    return EngineProfile(**found)
+
+
+_CHOICES = {
+    "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
+    "intermediate": INTERMEDIATES, "launch": LAUNCHES, "tensor_parallel": None,
+}  # fmt: skip
+_NUMBERS = {
+    "extra_vocab_rows": ("", 1e6), "tile_clocks": ("", 1e9), "empty_tile_clocks": ("", 1e9),
+    "load_tensor_s": ("s", 10.0), "load_call_s": ("s", 100.0), "memory_share": ("", 1.0),
+    "workspace_bytes": ("bytes", 1e13), "lora_workspace_bytes": ("bytes", 1e13),
+}  # fmt: skip
+_DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}
+
+
+def _names(fields: Fields, key: str, kept: Mapping[str, Any]) -> tuple[str, ...]:
+    if key not in fields:
+        fields.raw(key)
+        return tuple(kept.get(key, ()))
+    entries = fields.sequence(key, most=1000)
+    if not all(isinstance(entry, str) and entry for entry in entries):
+        fields.problem(key, "is not allowed; expected a list of names")
+    return tuple(str(entry) for entry in entries)
+
+
+def _tilings(fields: Fields, key: str, kept: Mapping[str, Any]) -> tuple[Tiling, ...]:
+    if key not in fields:
+        fields.raw(key)
+        return tuple(kept.get(key, ()))
+    found = []
+    for i, entry in enumerate(fields.sequence(key, most=32)):
+        tile = fields.child(entry, f"{key}[{i}]")
+        found.append(
+            Tiling(
+                tokens=float(tile.number("tokens", 0.0)),
+                rows=float(tile.number("rows", least=1.0, most=65536)),
+                columns=float(tile.number("columns", least=1.0, most=65536)),
+                split_k=float(tile.number("split_k", 1.0, least=1.0, most=65536)),
+            )
+        )
+    return tuple(sorted(found, key=lambda tiling: tiling.tokens))
+
+
+def _sources(fields: Fields) -> dict[str, str]:
+    references, sources = fields.mapping("references"), fields.mapping("sources")
+    known = {key: references.text(key, "") for key in references.keys()}  # noqa: SIM118 - Fields is no mapping
+    found = {}
+    for key in sources.keys():  # noqa: SIM118
+        if key not in EngineProfile.__dataclass_fields__:
+            sources.problem(key, f"is the source of no field; {choices_text(key, EngineProfile.__dataclass_fields__)}")
+        text = sources.text(key, "") or ""
+        name, separator, rest = text.partition(",")
+        found[key] = f"{known.get(name.strip(), name.strip())}{separator}{rest}"
+    return found

@@ -1,0 +1,223 @@
+"""What engines really launch for adapters: fill, shrink and expand over all slices of a packed linear.
+
+Kernels run over tiles of one adapter's tokens; tiles without tokens are launched all the same by some engines and are
+not free. Punica, arXiv 2310.18547, section 4 (SGMV, BGMV); vLLM 0.33, `vllm/lora/ops/triton_ops`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.linear import Part
+from graphsim.precision import Format
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraKernel(Op):
+    """One kernel of an engine for all adapters of a step; no adapter, no kernel.
+
+    launches: 0 where no adapter is there, else 1
+    tiles, empty_tiles: thread blocks that have tokens to work on, and those that find they have none
+    tile_clocks, empty_tile_clocks: clocks of one core that each takes
+    """
+
+    op_type: ClassVar[OpType] = OpType.LORA_KERNEL
+    residency: ClassVar[Residency] = Residency.All_offchip
+
+    launches: Num = 1.0
+    tiles: Num = 0.0
+    empty_tiles: Num = 0.0
+    tile_clocks: float = 0.0
+    empty_tile_clocks: float = 0.0
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """Elements of each tensor that holds one adapter's weights."""
+        return (self.parameters,) if np.any(self.parameters) else ()
+
+    @property
+    def tile_core_clocks(self) -> Num:
+        """Clocks of one core that all tiles take together; divided by the cores' clocks per second, a time."""
+        return self.tiles * self.tile_clocks
+
+    @property
+    def empty_core_clocks(self) -> Num:
+        """The same of the tiles that have nothing to do."""
+        return self.empty_tiles * self.empty_tile_clocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraFill(LoraKernel):
+    """Clears the intermediate result, `elems` elements, ahead of a shrink that adds to it."""
+
+    elems: Num
+
+    def work(self) -> Work:
+        """Written once."""
+        return Work(write_bytes=self.elems * self.activations.bytes)
+
+    @property
+    def out_elems(self) -> Num:
+        """The cleared buffer is the shrink's own."""
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraShrink(LoraKernel):
+    """x[m, k] @ A[k, n] with n = the ranks of all slices; the result is in `activations`, x in `inputs`.
+
+    adapters: distinct ones among the rows; slices: how many of them read x
+    """
+
+    m: Num
+    n: Num
+    k: Num
+    adapters: Num
+    slices: float
+    inputs: Format = BF16
+    weights: Format = BF16
+
+    def work(self) -> Work:
+        """flops = 2mnk; reads x once per slice and every present adapter's A once."""
+        live = np.minimum(self.n * self.k, 1.0)
+        return Work(
+            flops=2.0 * self.m * self.n * self.k,
+            weight_bytes=np.minimum(self.adapters, self.m) * self.n * self.k * self.weights.bytes,
+            input_bytes=self.slices * self.m * self.k * self.inputs.bytes * live,
+            write_bytes=self.m * self.n * self.activations.bytes,
+        )
+
+    @property
+    def matrix_format(self) -> str:
+        """Tensor cores multiply in the inputs' format."""
+        return self.inputs.compute
+
+    @property
+    def parameters(self) -> Num:
+        """A of one adapter."""
+        return self.n * self.k
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """A of each slice."""
+        return (self.n / self.slices * self.k,) * int(self.slices)
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Memory of one adapter's A."""
+        return self.n * self.k * self.weights.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """mn."""
+        return self.m * self.n
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraExpand(LoraKernel):
+    """y[rows, n] += h[rows, k] @ B[k, n], slice by slice, in place; no ADD of its own.
+
+    m, width: rows and columns of the base's result, of which `rows` and `n` are touched
+    k: rank of one slice; slices: how many there are, each with h of its own
+    """
+
+    sharding: ClassVar[Sharding] = Sharding.LINEAR
+
+    m: Num
+    width: Num
+    rows: Num
+    n: Num
+    k: Num
+    adapters: Num
+    slices: float
+    hidden: Format = BF16
+    weights: Format = BF16
+    parts: tuple[Part, ...] = ()
+
+    def work(self) -> Work:
+        """flops = 2 rows n k and one addition each; reads h, every present B, and y; writes y."""
+        live = np.minimum(self.n * self.k, 1.0)
+        moved = self.rows * self.n * self.activations.bytes * live
+        return Work(
+            flops=2.0 * self.rows * self.n * self.k,
+            vector_flops=self.rows * self.n * live,
+            weight_bytes=np.minimum(self.adapters, self.rows) * self.n * self.k * self.weights.bytes,
+            input_bytes=self.rows * self.slices * self.k * self.hidden.bytes + moved,
+            write_bytes=moved,
+        )
+
+    @property
+    def matrix_format(self) -> str:
+        """Tensor cores multiply in the activations' format."""
+        return self.activations.compute
+
+    @property
+    def parameters(self) -> Num:
+        """B of one adapter."""
+        return self.n * self.k
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """B of each slice."""
+        if len(self.parts) == int(self.slices):
+            return tuple(part.width * self.k for part in self.parts)
+        return (self.n / self.slices * self.k,) * int(self.slices)
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Memory of one adapter's B."""
+        return self.n * self.k * self.weights.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """The base's result."""
+        return self.m * self.width
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """The base's named slices."""
+        return {part.name: self.m * part.width for part in self.parts}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraLookup(LoraKernel):
+    """Rows of an adapter's embedding factor, `rows` of n = rank, out of a table of `vocabulary`.
+
+    extra_elems: what a slot reserves for added tokens beside it
+    """
+
+    rows: Num
+    n: Num
+    vocabulary: Num
+    extra_elems: Num = 0.0
+    weights: Format = BF16
+
+    def work(self) -> Work:
+        """Reads and writes one row of the table per token."""
+        moved = self.rows * self.n
+        return Work(weight_bytes=moved * self.weights.bytes, write_bytes=moved * self.activations.bytes)
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """The table, and three tensors for added tokens."""
+        return (self.vocabulary * self.n, *[self.extra_elems / 3.0] * 3)
+
+    @property
+    def parameters(self) -> Num:
+        """The table and what is reserved beside it."""
+        return self.vocabulary * self.n + self.extra_elems
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Memory of one adapter's table."""
+        return self.parameters * self.weights.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """One row of the rank per token."""
+        return self.rows * self.n

@@ -1,0 +1,166 @@
+"""Engine profiles: data with sources, and kernels that keep the adapter's work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import graphsim as gs
+from graphsim.graph import walk
+from graphsim.lora.profile import EngineProfile, list_engines, load_profile
+from graphsim.ops import Gemm, LoraAdd
+from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraKernel, LoraShrink
+
+LORA = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"], max_loras=4)
+FUSED = ["vllm", "vllm-2025-05", "vllm-0.5", "sglang", "slora"]
+KEPT = {"name", "title", "sources"}
+
+
+def kernels(graph: nx.DiGraph) -> list[tuple[str, Any, float]]:
+    return [(name, op, times) for name, op, times in walk(graph) if isinstance(op, LoraKernel)]
+
+
+def test_all_promised_engines_are_there() -> None:
+    assert set(list_engines()) == {"peft", "reference", "sglang", "slora", "vllm", "vllm-0.5", "vllm-2025-05"}
+
+
+@pytest.mark.parametrize("name", list_engines())
+def test_every_field_that_is_not_a_default_has_a_source(name: str) -> None:
+    profile = load_profile(name)
+    for key, field in EngineProfile.__dataclass_fields__.items():
+        if key not in KEPT and getattr(profile, key) != field.default:
+            assert profile.sources.get(key), f"{name}: {key} has no source"
+
+
+@pytest.mark.parametrize("engine", FUSED)
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_kernels_keep_the_flops_of_the_factors_they_hold(engine: str, phase: str) -> None:
+    """2 tokens r (in + out) for each slice: of the targets, or of every linear at the padded rank."""
+    graph = gs.build_graph("llama-2-7b", phase, 3, 100, lora=LORA, engine=engine)
+    every = load_profile(engine).modules == "every_linear"
+    wrapped = gs.LoraConfig(rank=8, target_modules="all-linear") if every else LORA
+    tokens = 300 if phase == "prefill" else 3
+    body = sum(
+        op.work().flops * times for name, op, times in kernels(graph) if "embed" not in name and "lm_head" not in name
+    )
+    assert body == pytest.approx(2 * tokens * gs.lora_parameters("llama-2-7b", wrapped))
+
+
+def test_one_fill_shrink_and_expand_per_packed_linear() -> None:
+    graph = gs.build_graph("llama-3.1-8b", "decode", lora=LORA, engine="vllm")
+    layers = {name: type(op) for name, op, times in kernels(graph) if times == 32}
+    assert sum(kind is LoraFill for kind in layers.values()) == 4
+    assert sum(kind is LoraShrink for kind in layers.values()) == 4
+    assert sum(kind is LoraExpand for kind in layers.values()) == 4
+    assert not any(isinstance(op, LoraAdd) for _, op, _ in walk(graph))
+
+
+def test_packed_qkv_counts_three_factors_and_gqa_sizes() -> None:
+    graph = gs.build_graph("llama-3.1-8b", "decode", lora=LORA, engine="vllm")
+    ops = {op.role: op for _, op, _ in kernels(graph)}
+    shrink, expand = ops["qkv_proj.lora_shrink"], ops["qkv_proj.lora_expand"]
+    assert shrink.n == 3 * 8 and shrink.slices == 3
+    assert expand.n == 4096 + 1024 + 1024
+
+
+def test_engines_pad_to_the_reserved_rank_or_do_not() -> None:
+    lora = gs.LoraConfig(rank=8, max_lora_rank=64)
+    for engine, rank in (("vllm", 64), ("sglang", 8), ("slora", 8)):
+        graph = gs.build_graph("llama-3.1-8b", "decode", lora=lora, engine=engine)
+        shrinks = [op for _, op, _ in kernels(graph) if isinstance(op, LoraShrink) and op.role.startswith("o_proj")]
+        assert [op.n for op in shrinks] == [rank]
+
+
+@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize("parallelism", [gs.Parallelism(), gs.Parallelism(tp=2), gs.Parallelism(tp=2, sp=2)])
+def test_lowered_graphs_are_valid_and_leave_no_logical_node_behind(engine: str, parallelism: gs.Parallelism) -> None:
+    graph = gs.build_graph("llama-3.1-8b", "prefill", 2, 64, lora=LORA, engine=engine, parallelism=parallelism)
+    gs.validate(graph)
+    assert nx.is_directed_acyclic_graph(graph)
+    logical = {op.op_type for _, op, _ in walk(graph)} & {gs.OpType.GEMM_LORA_A, gs.OpType.GEMM_LORA_B}
+    assert bool(logical) == (engine in ("reference", "peft"))
+
+
+@pytest.mark.parametrize("engine", FUSED)
+def test_a_step_without_adapters_skips_the_kernels(engine: str) -> None:
+    idle = gs.LoraConfig(rank=8, active_adapters=0, max_loras=4)
+    found = gs.simulate("llama-3.1-8b", "h100-sxm", 8, 100, 10, lora=idle, engine=engine)
+    base = gs.simulate("llama-3.1-8b", "h100-sxm", 8, 100, 10, engine=engine)
+    assert found.tpot_s == pytest.approx(base.tpot_s, rel=1e-9)
+
+
+def test_slots_without_adapters_are_not_free_and_their_tiles_grow_with_them() -> None:
+    times = [
+        gs.simulate(
+            "llama-3.1-8b", "h100-sxm", 64, 100, 10, lora=gs.LoraConfig(rank=8, max_loras=slots), engine="vllm"
+        ).tpot_s
+        for slots in (1, 64, 256)
+    ]
+    assert times[0] < times[1] < times[2]
+    assert times[2] > 1.3 * times[0]
+
+
+def test_more_distinct_adapters_cost_more_and_sglang_has_no_empty_tiles() -> None:
+    counts = np.array([1.0, 8.0, 32.0])
+    for engine in ("vllm", "sglang", "vllm-0.5"):
+        lora = gs.LoraConfig(rank=8, active_adapters=counts, max_loras=32)
+        tpot = gs.simulate("llama-3.1-8b", "h100-sxm", 64, 100, 10, lora=lora, engine=engine).tpot_s
+        assert np.all(np.diff(tpot) >= 0)
+    graph = gs.build_graph("llama-3.1-8b", "decode", lora=LORA, engine="sglang")
+    assert all(op.empty_tiles == 0 for _, op, _ in kernels(graph))
+
+
+def test_eager_modules_launch_once_per_adapter_and_wait_for_the_host() -> None:
+    graph = gs.build_graph("gpt-2", "decode", 8, lora=gs.LoraConfig(rank=8, active_adapters=4), engine="peft")
+    gemms = [op for _, op, _ in walk(graph) if isinstance(op, Gemm)]
+    assert {op.launches for op in gemms if op.role.endswith("lora_a")} == {4}
+    eager = gs.simulate("gpt-2", "l4", 1, 16, 10, lora=gs.LoraConfig(rank=8), engine="peft")
+    captured = gs.simulate("gpt-2", "l4", 1, 16, 10, lora=gs.LoraConfig(rank=8))
+    assert eager.tpot_s > 1.2 * captured.tpot_s
+
+
+def test_fully_sharded_kernels_gather_the_fp32_result_of_the_shrink() -> None:
+    """One all-gather of [slices, T, R] for qkv, one all-reduce of [1, T, R] for the row-parallel output."""
+    sharded = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj", "o_proj"], fully_sharded_loras=True)
+    graph = gs.build_graph("llama-3.1-8b", "decode", 16, lora=sharded, engine="vllm", parallelism=gs.Parallelism(tp=2))
+    found = {name: op for name, op, _ in walk(graph) if ".lora_shrink." in name}
+    gather = next(op for name, op in found.items() if "qkv" in name)
+    reduce = next(op for name, op in found.items() if "o_proj" in name)
+    assert (gather.elems * gather.activations.bytes, reduce.elems * reduce.activations.bytes) == (
+        3 * 16 * 8 * 4, 16 * 8 * 4,
+    )  # fmt: skip
+
+
+def test_a_profile_of_ones_own_changes_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: vllm\ntitle: mine\nempty_tile_clocks: 0\nsources: {empty_tile_clocks: a wish}\n")
+    mine = load_profile(path)
+    assert mine.empty_tile_clocks == 0 and mine.tile_clocks == load_profile("vllm").tile_clocks
+    lora = gs.LoraConfig(rank=8, max_loras=256)
+    ideal = gs.simulate("llama-3.1-8b", "h100-sxm", 64, 100, 10, lora=lora, engine=path)
+    real = gs.simulate("llama-3.1-8b", "h100-sxm", 64, 100, 10, lora=lora, engine="vllm")
+    assert ideal.tpot_s < real.tpot_s
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("vlm", "engine = 'vlm' is not known; did you mean 'vllm'"),
+        ("nowhere.yaml", "there is no such file"),
+        ({"kernels": "magic"}, "kernels = 'magic'"),
+        ({"base": "vllm", "grids": "slots"}, "grids is not a known key"),
+        ({"base": "vllm", "tile_clocks": -1}, "tile_clocks = -1"),
+        ({"kernels": "fused"}, "needs the tiles of shrink and expand"),
+        ({"base": "vllm", "expand": [{"rows": 0, "columns": 1}]}, "rows = 0"),
+        ({"sources": {"colour": "red"}}, "is the source of no field"),
+        (7, "engine = 7 is not allowed"),
+    ],
+)
+def test_a_wrong_profile_is_one_sentence(given: Any, said: str) -> None:
+    with pytest.raises(gs.ConfigError) as error:
+        load_profile(given)
+    assert said in str(error.value)
