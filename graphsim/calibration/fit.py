@@ -1,18 +1,19 @@
 """From kernel measurements to a calibration: fit every family, hold whole shapes out to see what it is worth.
 
-The reported error is that of the held-out shapes; the parameters kept are then fitted on everything.
+The parameters kept are fitted on everything; beside their error stands that on shapes held out (`held_out.py`).
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.calibration.held_out import Progress, lines_of, predicted_unseen
 from graphsim.calibration.store import SUFFIX, Calibration, calibration_path, load_calibration, save_calibration
 from graphsim.cost.families import elementwise
 from graphsim.cost.kernels import FAMILIES, Family, family_of, predict_with
@@ -22,11 +23,6 @@ from graphsim.hardware import Hardware, load_hardware
 
 if TYPE_CHECKING:
     import pandas as pd
-
-HELD_OUT_FOLDS = 5
-"""One shape in this many is held out to judge the fit."""
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +51,6 @@ def read_measurements(path: Path) -> pd.DataFrame:
     return frame
 
 
-def held_out(frame: pd.DataFrame, layout: Iterable[str], fold: int = 0) -> Any:
-    """Which rows belong to held-out shapes: a hash of the layout columns, the same on every machine."""
-    code = np.zeros(len(frame), dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for name in layout:
-            values = frame[name].fillna(0).to_numpy(dtype=np.float64)
-            code = (code ^ np.round(values * 64.0).astype(np.int64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-            code ^= code >> np.uint64(29)
-    return code % np.uint64(HELD_OUT_FOLDS) == np.uint64(fold)
-
-
 def calibrate(
     sources: Iterable[Source],
     hardware: str | Path | Mapping[str, Any] | Hardware,
@@ -88,10 +73,10 @@ def calibrate(
     for family in dict.fromkeys(family_of(str(op)) for op in frame["op"].unique()):
         rows = frame[frame["op"].isin([op for op, owner in FAMILIES.items() if owner == family])]
         say(f"{family.name}: {len(rows)} points")
-        judged = _judge(rows, family, device)
         families[family.name] = family.module.fit(rows, device)
-        fitted = rows["latency_us"].to_numpy(dtype=float)
-        whole = _error(predict_with(rows, device, lent=families).to_numpy(), fitted)
+        fitted = predict_with(rows, device, lent=families).to_numpy()
+        whole = _error(fitted, rows["latency_us"].to_numpy(dtype=float))
+        judged = _judge(rows, fitted, family, device)
         record[family.name] = {
             "data": sorted({source.name for source in given}), "points": len(rows), "date": day,
             "median_error": whole, "held_out_median_error": judged,
@@ -140,17 +125,16 @@ def _joined(sources: list[Source]) -> pd.DataFrame:
     return frame[known].reset_index(drop=True)
 
 
-def _judge(rows: pd.DataFrame, family: Family, hardware: Hardware) -> dict[str, float]:
-    """Median error on held-out shapes, of a fit that never saw them, per dtype."""
-    out = held_out(rows, family.layout)
-    if not out.any() or out.all():
-        return {}
-    lent = {family.name: family.module.fit(rows[~out], hardware)}
-    unseen = rows[out]
-    predicted = predict_with(unseen, hardware, lent=lent).to_numpy()
-    measured = unseen["latency_us"].to_numpy(dtype=float)
-    dtypes = unseen["dtype"].to_numpy()
-    return {str(name): _error(predicted[dtypes == name], measured[dtypes == name]) for name in sorted(set(dtypes))}
+def _judge(rows: pd.DataFrame, whole: Array, family: Family, hardware: Hardware) -> dict[str, float]:
+    """Median error on held-out shapes, of fits that never saw them, per number format (and op, if several)."""
+    lines = lines_of(rows, whole, predicted_unseen(rows, family, hardware), {}, family)
+    several = len({line["op"] for line in lines}) > 1
+    names = [f"{line['op']} {line['dtype']}" if several else str(line["dtype"]) for line in lines]
+    return {
+        name: round(line["held_out"], 4)
+        for name, line in zip(names, lines, strict=True)
+        if np.isfinite(line["held_out"])
+    }
 
 
 def _error(predicted: Array, measured: Array) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphsim.calibration.fit import read_measurements
+from graphsim.calibration.held_out import Progress, held_out_errors
 from graphsim.calibration.store import basis
 from graphsim.cost.kernels import FAMILIES, family_of, predict_with, roofline_kernels
 from graphsim.errors import ConfigError
@@ -70,7 +71,32 @@ def validate_files(
     """`validate_kernels` over files; the device is `hardware`, else the one that each row's `gpu` names."""
     import pandas as pd
 
-    tables = []
+    tables = [validate_kernels(rows, device, own=own) for device, rows in rows_by_device(paths, hardware)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def validate_held_out(
+    paths: Iterable[str | Path],
+    hardware: str | Path | None = None,
+    *,
+    families: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """`held_out_errors` over files; the device is `hardware`, else the one that each row's `gpu` names."""
+    import pandas as pd
+
+    chosen = None if families is None else list(families)
+    tables = [
+        held_out_errors(rows, device, families=chosen, progress=progress)
+        for device, rows in rows_by_device(paths, hardware)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def rows_by_device(
+    paths: Iterable[str | Path], hardware: str | Path | None = None
+) -> Iterator[tuple[Hardware, pd.DataFrame]]:
+    """The rows of known ops in each file, device by device. Raises ConfigError where a file says no device."""
     for path in map(Path, paths):
         frame = read_measurements(path)
         if hardware is None and "gpu" not in frame.columns:
@@ -80,9 +106,7 @@ def validate_files(
             known = part[part["op"].isin(list(FAMILIES))]
             if known.empty:
                 family_of(str(part["op"].iloc[0]))
-            device = load_hardware(name if hardware is not None else hardware_name(str(name)))  # type: ignore[arg-type]
-            tables.append(validate_kernels(known, device, own=own))
-    return pd.concat(tables, ignore_index=True)
+            yield load_hardware(name if hardware is not None else hardware_name(str(name))), known  # type: ignore[arg-type]
 
 
 def hardware_name(gpu: str) -> str:

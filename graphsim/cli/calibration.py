@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VALIDATE_EXAMPLES = """examples:
   graphsim validate kernels h100_sxm.parquet
+  graphsim validate held-out h100_sxm.parquet --family gemm
   graphsim validate structure structure.csv --json
   graphsim validate e2e e2e_serving.csv
 """
@@ -24,16 +25,19 @@ CALIBRATE_EXAMPLES = """examples:
   graphsim calibrate --data mine.csv --hardware my-card.yaml
 """
 
+WHAT = ("kernels", "held-out", "structure", "e2e")
+
 
 def add_commands(commands: Any) -> None:
     """Add `validate`, `calibrate` and `measure`."""
     parser = shared.add_command(
         commands, "validate", "score predictions against measured or counted facts", VALIDATE_EXAMPLES
     )
-    parser.add_argument("what", choices=("kernels", "structure", "e2e"), help="what the file holds")
+    parser.add_argument("what", choices=WHAT, help="what the file holds (held-out: kernels, judged on shapes left out)")
     parser.add_argument("path", nargs="+", metavar="PATH", help="files with the facts")
     parser.add_argument("--hardware", metavar="HW", help="device of kernel measurements (by default, each row's gpu)")
     parser.add_argument("--datasheet", action="store_true", help="leave the device's own calibration aside")
+    parser.add_argument("--family", action="append", metavar="F", help="held-out: gemm, attention, moe, … (all)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.set_defaults(command_function=validate)
 
@@ -57,6 +61,10 @@ def validate(options: argparse.Namespace) -> None:
         from graphsim.calibration.validate import validate_files
 
         frame = validate_files(options.path, options.hardware, own=not options.datasheet)
+    elif options.what == "held-out":
+        from graphsim.calibration.validate import validate_held_out
+
+        frame = validate_held_out(options.path, options.hardware, families=options.family, progress=_say)
     else:
         frame = _joined(options.what, options.path)
     if options.json:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphsim.calibration.fit import Source, calibrate, calibrate_files, held_out, read_measurements
+from graphsim.calibration.fit import Source, calibrate, calibrate_files, read_measurements
 from graphsim.calibration.store import basis, load_calibration
 from graphsim.cost.kernels import predict_kernels, predict_with
 from graphsim.errors import ConfigError
@@ -75,12 +75,6 @@ def test_families_without_new_measurements_are_kept(calibrated, folder):
     assert set(after.provenance["families"]) == {"elementwise", "gemm"}
     lent = predict_with(copies, device, lent=after.families)
     assert np.abs(lent / copies["latency_us"] - 1.0).max() < 0.1
-
-
-def test_whole_shapes_are_held_out_about_one_in_five(measured):
-    out = held_out(measured, ("n", "k"))
-    assert measured.assign(out=out).groupby(["n", "k"])["out"].nunique().max() == 1
-    assert 0.1 < out.mean() < 0.35
 
 
 @pytest.mark.parametrize(

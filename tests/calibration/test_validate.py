@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphsim.calibration.fit import held_out
+from graphsim.calibration.held_out import held_out
 from graphsim.calibration.validate import hardware_name, validate_kernels
 from graphsim.cost.families import gemm
 from graphsim.errors import ConfigError

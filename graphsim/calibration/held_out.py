@@ -1,0 +1,115 @@
+"""What a fit is worth on shapes it has not seen: four-fold cross-validation over whole shapes.
+
+A shape (all products with one n and k, one head layout, one expert layout on one cut, one message size among one
+number of devices) is in one fold with all its rows. Every row is predicted once by a fit on the other three folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.cost.kernels import FAMILIES, Family, predict_with
+from graphsim.cost.surface import Array
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware, load_hardware
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDS = 4
+"""Parts that the shapes are dealt out to."""
+
+Progress = Callable[[str], None]
+
+
+def held_out(frame: pd.DataFrame, layout: Iterable[str], fold: int = 0, folds: int = FOLDS) -> Any:
+    """Which rows belong to held-out shapes: a hash of the layout columns, the same on every machine."""
+    code = np.zeros(len(frame), dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for name in layout:
+            values = frame[name].fillna(0).to_numpy(dtype=np.float64)
+            code = (code ^ np.round(values * 64.0).astype(np.int64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+            code ^= code >> np.uint64(29)
+    return code % np.uint64(folds) == np.uint64(fold)
+
+
+def predicted_unseen(rows: pd.DataFrame, family: Family, hardware: Hardware) -> Array:
+    """`latency_us` of every row by a fit that has not seen its shape; nan where no fit is possible without it."""
+    found: Array = np.full(len(rows), np.nan)
+    for fold in range(FOLDS):
+        out = held_out(rows, family.layout, fold)
+        if out.any() and not out.all():
+            lent = {family.name: family.module.fit(rows[~out], hardware)}
+            found[out] = predict_with(rows[out], hardware, lent=lent).to_numpy()
+    return found
+
+
+def held_out_errors(
+    frame: pd.DataFrame,
+    hardware: str | Path | Mapping[str, Any] | Hardware,
+    *,
+    families: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Errors of one device's rows, one line per op and number format, in sample and on held-out shapes.
+
+    Columns: hardware, family, op, dtype (of the cache for attention), rows; then the median of
+    |predicted / measured - 1| of a fit on everything (`in_sample`) and of fits that have not seen the shape
+    (`held_out`), its 90th percentile (`held_out_p90`) and the median of predicted / measured - 1 (`held_out_bias`).
+    families: which ones (all that the rows hold). Raises ConfigError for an unknown family.
+    """
+    import pandas as pd
+
+    device, say = load_hardware(hardware), progress or (lambda text: None)
+    lines: list[dict[str, Any]] = []
+    for family in _chosen(families):
+        rows = frame[frame["op"].isin([op for op, owner in FAMILIES.items() if owner == family])]
+        if rows.empty:
+            continue
+        say(f"{device.name} {family.name}: {len(rows)} points")
+        whole = predict_with(rows, device, lent={family.name: family.module.fit(rows, device)}).to_numpy()
+        lines += lines_of(rows, whole, predicted_unseen(rows, family, device), {"hardware": device.name}, family)
+    return pd.DataFrame(lines)
+
+
+def lines_of(
+    rows: pd.DataFrame, whole: Array, unseen: Array, head: Mapping[str, Any], family: Family
+) -> list[dict[str, Any]]:
+    """One line of errors per op and number format."""
+    measured = rows["latency_us"].to_numpy(dtype=float)
+    inside, outside = whole / measured - 1.0, unseen / measured - 1.0
+    lines = []
+    for (op, dtype), places in _numbered(rows, family).groupby(["op", "dtype"], sort=True)["place"]:
+        chosen = places.to_numpy()
+        off = outside[chosen]
+        off = off[np.isfinite(off)]
+        line = dict(head) | {"family": family.name, "op": op, "dtype": dtype, "rows": len(chosen)}
+        line["in_sample"] = float(np.median(np.abs(inside[chosen])))
+        line |= {"held_out": np.nan, "held_out_p90": np.nan, "held_out_bias": np.nan}
+        if len(off):
+            line["held_out"] = float(np.median(np.abs(off)))
+            line["held_out_p90"] = float(np.quantile(np.abs(off), 0.9))
+            line["held_out_bias"] = float(np.median(off))
+        lines.append(line)
+    return lines
+
+
+def _numbered(rows: pd.DataFrame, family: Family) -> pd.DataFrame:
+    """The op and number format of every row with its place; attention goes by its cache's format."""
+    column = "kv_dtype" if family.name == "attention" else "dtype"
+    return rows[["op"]].assign(dtype=rows[column].astype(str), place=np.arange(len(rows)))
+
+
+def _chosen(families: Iterable[str] | None) -> list[Family]:
+    known = {family.name: family for family in FAMILIES.values()}
+    if families is None:
+        return list(known.values())
+    names = list(families)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"family '{name}' is not known; {choices_text(name, known)}")
+    return [known[name] for name in dict.fromkeys(names)]
