@@ -150,17 +150,17 @@ def _trace(graph: nx.DiGraph, scenario: int, prefix: str) -> list[str]:
     previous = _previous_on_stream(graph)
     critical = [name for name in at if bool(np.ravel(_at(graph.nodes[name]["critical"], scenario))[0])]
     current: str | None = max(critical or at, key=lambda name: at[name][1], default=None)
-    names: list[str] = []
+    names: list[str] = []  # from the end on, turned round once it is complete
     while current is not None:
         op = graph.nodes[current]["op"]
         nested = _trace(op.body, scenario, f"{prefix}{current}.") if isinstance(op, Repeat) else [f"{prefix}{current}"]
-        names = nested + names
+        names += reversed(nested)
         begin = at[current][0]
         waited = [p for p in [*graph.predecessors(current), *previous.get(current, [])] if p in at]
         current = max((p for p in waited), key=lambda p: at[p][1], default=None)
         if current is not None and at[current][1] < begin - TOLERANCE * max(abs(begin), 1e-12):
             current = None
-    return names
+    return names[::-1]
 
 
 def _previous_on_stream(graph: nx.DiGraph) -> dict[str, list[str]]:
