@@ -126,26 +126,26 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, table: pd.DataFrame
 
 
 RSS = """
-import resource, sys
+import sys
+from pathlib import Path
 import graphsim as gs
 sizes = {"batch": range(1, 41), "input_tokens": range(1, 101), "output_tokens": [8, 9], "rank": [8]}
 sizes |= {"active_adapters": range(1, 1 + int(sys.argv[2])), "cost": "roofline"}
 gs.sweep_to_parquet(sys.argv[1], "gpt-2", "l4", chunk_rows=8000, **sizes)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the kernel's high-water mark of memory")
 def test_ten_times_the_rows_take_no_more_memory(tmp_path: Path) -> None:
+    """A table of as many rows would take 24 MB in numbers alone."""
     peak = {}
     for times in (2, 20):
         command = [sys.executable, "-c", RSS, str(tmp_path / str(times)), str(times)]
         told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
         peak[times] = int(told)
-        assert (
-            sum(len(pd.read_parquet(p, columns=["rank"])) for p in (tmp_path / str(times)).glob("part-*"))
-            == 8000 * times
-        )
-    assert peak[20] < 1.1 * peak[2]
+        assert len(pd.read_parquet(tmp_path / str(times), columns=["rank"])) == 8000 * times
+    assert peak[20] < peak[2] + 10_000
 
 
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])

@@ -1,0 +1,217 @@
+"""What the README's table of speed holds, measured: graphsim, and beside it the peers that are installed.
+
+Peers run under the interpreter that GRAPHSIM_PEERS names (a virtual environment of their own), else under this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import graphsim as gs
+
+HERE = Path(__file__).resolve().parent
+MODEL, DEVICE = "llama-2-7b", "a100-sxm-80gb"
+GRID: dict[str, Any] = {
+    "batch": list(range(1, 129)), "input_tokens": list(range(16, 4096, 16)), "tp": [1, 2, 4, 8],
+    "rank": [1, 4, 8, 16, 32, 64, 128, 256], "output_tokens": 128,
+}  # fmt: skip
+"""About a million scenarios of Llama-2-7B with an adapter on A100s, prefill and decode."""
+
+PEERS = {
+    "genz-llm": ("GenZ", "peer_genz_llm.py", "0.0.16"),
+    "llm-analysis": ("llm_analysis", "peer_llm_analysis.py", "0.2.2"),
+}
+"""Distribution: its module, the script that times it, the version compared with."""
+
+POOLS: dict[str, Callable[[], Any]] = {
+    "one core": nullcontext,
+    "two threads": lambda: ThreadPoolExecutor(2),
+    "two processes": lambda: ProcessPoolExecutor(2),
+}
+
+
+def seconds(call: Callable[[], object], turns: int = 3) -> float:
+    """The shortest of some turns: what the machine does when nothing else disturbs it."""
+    found = []
+    for _ in range(turns):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def rows_per_s(cost: str, pool: str = "one core", grid: dict[str, Any] = GRID, turns: int = 3) -> float:
+    """Scenarios per second of one sweep into a table; graphs are known after the first turn, which counts too."""
+    with POOLS[pool]() as executor:
+        some: Executor | None = executor
+        rows = len(gs.sweep(MODEL, DEVICE, cost=cost, executor=some, **grid))
+        return rows / seconds(lambda: gs.sweep(MODEL, DEVICE, cost=cost, executor=some, **grid), turns)
+
+
+def interpreter() -> str:
+    """Python of the peers."""
+    return os.environ.get("GRAPHSIM_PEERS") or sys.executable
+
+
+def version(peer: str) -> str | None:
+    """The installed version of a peer, or None."""
+    code = f"from importlib.metadata import version; print(version({peer!r}))"
+    done = _peer_runs(["-c", code])
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def peer_rows_per_s(peer: str, rows: int) -> float:
+    """Calls per second of a peer on some rows of the grid, drawn at random; median of their times."""
+    draw = random.Random(0)
+    asked = [
+        [draw.choice(GRID["batch"]), draw.choice(GRID["input_tokens"]), 128, draw.choice(GRID["tp"])]
+        for _ in range(rows)
+    ]
+    done = _peer_runs([str(HERE / PEERS[peer][1])], json.dumps(asked))
+    if done.returncode:
+        raise RuntimeError(f"{peer} failed: {done.stderr.strip()[-500:]}")
+    return 1.0 / statistics.median(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def import_s(statement: str, python: str, turns: int = 3) -> float:
+    """Seconds of a process that imports something, less those of one that does not."""
+
+    def process(code: str) -> float:
+        return seconds(lambda: _run(python, ["-c", code]).check_returncode(), turns)
+
+    return process(statement) - process("pass")
+
+
+def _peer_runs(arguments: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return _run(interpreter(), arguments, stdin)
+
+
+def _run(python: str, arguments: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """In a fresh process; a peer's finds nothing of ours."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if python == sys.executable:
+        environment["PYTHONPATH"] = str(HERE.parents[1])
+    return subprocess.run(
+        [python, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+        env=environment,
+        cwd=tempfile.gettempdir(),
+    )
+
+
+def told(code: str, *arguments: str) -> list[float]:
+    """The numbers that a fresh process prints."""
+    done = _run(sys.executable, ["-c", code, *arguments])
+    done.check_returncode()
+    return [float(text) for text in done.stdout.split()]
+
+
+def alone(function: str) -> list[float]:
+    """What a function of this module measures in a process of its own, where nothing else fills caches and memory."""
+    code = f"from tests.benchmarks import measure; import numpy; print(*numpy.ravel(measure.{function}()))"
+    return told(code)
+
+
+GRAPHSIM = "import graphsim; graphsim.simulate; graphsim.sweep"
+"""Loads the simulator with all that it needs; `import graphsim` alone loads next to nothing."""
+
+
+PEAK = """
+import json, resource, sys
+from pathlib import Path
+import graphsim as gs
+grid, where = json.loads(sys.argv[1]), sys.argv[2]
+if where:
+    gs.sweep_to_parquet(where, "llama-2-7b", "a100-sxm-80gb", cost="roofline", **grid)
+else:
+    gs.sweep("llama-2-7b", "a100-sxm-80gb", cost="roofline", **grid)
+status = Path("/proc/self/status")  # where there is none, getrusage may count what the parent held when it forked
+lines = status.read_text().splitlines() if status.exists() else []
+kib = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+print((kib or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss])[0] / 1024)
+"""
+
+
+def peak_mib(times: int, disk: bool) -> float:
+    """Most memory of a process that sweeps `times` million scenarios, into a table or to disk; 0 for a few alone."""
+    grid = GRID | {"active_adapters": list(range(1, times + 1))} if times else {"batch": [1], "rank": [8]}
+    with tempfile.TemporaryDirectory() as folder:
+        return told(PEAK, json.dumps(grid), str(Path(folder) / "sweep.parquet") if disk else "")[0]
+
+
+def warm_simulate_s() -> float:
+    """One call with other numbers than any before, in a process that knows the graph; with an adapter."""
+    adapter = gs.LoraConfig()
+    calls = [(batch, 512 + batch) for batch in range(1, 60)]
+    gs.simulate(MODEL, DEVICE, 60, 700, lora=adapter)
+    found = []
+    for batch, tokens in calls:
+        start = time.perf_counter()
+        gs.simulate(MODEL, DEVICE, batch, tokens, lora=adapter)
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+COLD = """
+import time, numpy, networkx, pandas, yaml
+import graphsim as gs
+gs.simulate, gs.LoraConfig
+start = time.perf_counter()
+gs.simulate("llama-2-7b", "a100-sxm-80gb", 4, 512, lora=gs.LoraConfig())
+print(time.perf_counter() - start)
+"""
+
+
+def cold_simulate_s(turns: int = 3) -> float:
+    """The first call of a process whose modules are imported: catalog, constants, graph and all."""
+    return min(told(COLD)[0] for _ in range(turns))
+
+
+def deep_model(layers: int = 400) -> gs.ModelConfig:
+    """Llama-2-7B with many more layers."""
+    from dataclasses import replace
+
+    model = gs.load_model(MODEL)
+    return replace(model, layers=tuple(model.layers[0] for _ in range(layers)))
+
+
+def deep_graph_s() -> tuple[int, float]:
+    """Nodes of a 400-layer graph spelt out, with an adapter, and the time to build, price and schedule it."""
+    model, nodes = deep_model(), 0
+
+    def call() -> None:
+        nonlocal nodes
+        graph = gs.build_graph(model, lora=gs.LoraConfig(), expand=True)
+        gs.critical_path(gs.annotate(graph, DEVICE))
+        nodes = len(graph)
+
+    best = seconds(call)
+    return nodes, best
+
+
+def step_s() -> float:
+    """One call of a compiled step, as another simulator makes it."""
+    step = gs.compile_step(MODEL, DEVICE, lora=gs.LoraConfig())
+    calls = 2000
+    return seconds(lambda: [step(decode_batch=8, context=512 + i) for i in range(calls)]) / calls
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

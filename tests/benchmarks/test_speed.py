@@ -1,0 +1,75 @@
+"""Times for pytest-benchmark (`--benchmark-enable`), and how they grow; no absolute time is asserted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import graphsim as gs
+from tests.benchmarks import measure
+
+pytest.importorskip("pytest_benchmark")
+
+Benchmark = Callable[..., Any]
+SMALL: dict[str, Any] = measure.GRID | {"batch": list(range(1, 33)), "rank": [8, 64]}
+
+
+@pytest.mark.parametrize("cost", ["roofline", "calibrated"])
+def test_sweep(benchmark: Benchmark, cost: str) -> None:
+    table = benchmark(gs.sweep, measure.MODEL, measure.DEVICE, cost=cost, **SMALL)
+    assert len(table) == 32 * 255 * 4 * 2 and table["latency_s"].notna().all()
+
+
+def test_simulate_warm(benchmark: Benchmark) -> None:
+    sizes = iter(range(600, 10**9))
+    estimate = benchmark(lambda: gs.simulate(measure.MODEL, measure.DEVICE, 4, next(sizes), lora=gs.LoraConfig()))
+    assert estimate.ttft_s > 0
+
+
+def test_compiled_step(benchmark: Benchmark) -> None:
+    step = gs.compile_step(measure.MODEL, measure.DEVICE, lora=gs.LoraConfig())
+    assert benchmark(step, decode_batch=8, context=512) > 0
+
+
+def test_a_graph_of_400_layers(benchmark: Benchmark) -> None:
+    model = measure.deep_model()
+
+    def call() -> tuple[int, gs.CriticalPath]:  # type: ignore[name-defined]
+        graph = gs.build_graph(model, lora=gs.LoraConfig(), expand=True)
+        return len(graph), gs.critical_path(gs.annotate(graph, measure.DEVICE))
+
+    nodes, path = benchmark(call)
+    assert nodes > 10_000 and len(path) > 10_000
+
+
+def test_the_time_of_a_sweep_grows_no_faster_than_its_scenarios() -> None:
+    large = SMALL | {"active_adapters": list(range(1, 11))}
+    small_s, large_s = (
+        measure.seconds(lambda grid=grid: gs.sweep(measure.MODEL, measure.DEVICE, cost="roofline", **grid))
+        for grid in (SMALL, large)
+    )
+    assert large_s < 10 * 1.5 * small_s
+
+
+def test_the_time_of_a_sweep_does_not_grow_with_layers_or_lengths() -> None:
+    def swept_s(model: gs.ModelConfig, longer: int) -> float:
+        grid = SMALL | {"output_tokens": 128 * longer, "input_tokens": [longer * n for n in SMALL["input_tokens"]]}
+        gs.sweep(model, measure.DEVICE, cost="roofline", **grid)
+        return measure.seconds(lambda: gs.sweep(model, measure.DEVICE, cost="roofline", **grid))
+
+    model = gs.load_model(measure.MODEL)
+    plain_s = swept_s(model, 1)
+    assert swept_s(measure.deep_model(), 1) < 2.0 * plain_s
+    assert swept_s(model, 16) < 2.0 * plain_s
+
+
+def test_a_spelt_out_graph_takes_time_linear_in_its_nodes() -> None:
+    """Twice the layers, about twice the time: nothing is quadratic."""
+
+    def call(layers: int) -> Callable[[], object]:
+        model = measure.deep_model(layers)
+        return lambda: gs.critical_path(gs.annotate(gs.build_graph(model, expand=True), measure.DEVICE))
+
+    assert measure.seconds(call(800)) < 4 * 1.6 * measure.seconds(call(200))
