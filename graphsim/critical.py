@@ -19,6 +19,9 @@ from graphsim.ops.structure import last_node
 from graphsim.schedule import DATA, State, Transfer, apply, enters, forward, initial_state, latest, power, transfer
 from graphsim.units import Num
 
+Times = dict[str, tuple[Num, Num]]
+"""Start and finish of each node."""
+
 TOLERANCE = 1e-9
 """Slack below this part of the whole counts as none: sums in another order differ in the last digits."""
 
@@ -46,9 +49,9 @@ def schedule(graph: nx.DiGraph) -> nx.DiGraph:
         raise GraphError("the graph has no nodes, so nothing can be scheduled")
     out = _copy(graph)
     start = initial_state(out)
-    end = forward(out, start)
-    out.graph["latency_s"] = latest(end.values())
-    _place(out, start, dict.fromkeys(start, out.graph["latency_s"]), 0.0, out.graph["latency_s"])
+    times: Times = {}
+    whole = out.graph["latency_s"] = latest(forward(out, start, times).values())
+    _place(out, start, dict.fromkeys(start, whole), 0.0, whole, times)
     return out
 
 
@@ -73,12 +76,11 @@ def _copy(graph: nx.DiGraph) -> nx.DiGraph:
     return out
 
 
-def _place(graph: nx.DiGraph, before: State, after: State, origin: Num, whole: Num) -> State:
+def _place(graph: nx.DiGraph, before: State, after: State, origin: Num, whole: Num, times: Times) -> State:
     """Write times and slack; `after` says by when each part of the final state is needed.
 
-    Returns by when each part of the state before is needed.
+    times: start and finish of every node. Returns by when each part of the state before is needed.
     """
-    times: dict[str, tuple[Num, Num]] = {}
     states = _states(graph, before, times)
     late = dict(after)
     needed: dict[str, Num] = {}
@@ -108,9 +110,8 @@ def _place(graph: nx.DiGraph, before: State, after: State, origin: Num, whole: N
     return late | {DATA: source}
 
 
-def _states(graph: nx.DiGraph, before: State, times: dict[str, tuple[Num, Num]]) -> dict[str, State]:
-    """Start and finish of every node, and the state in front of each repeat."""
-    forward(graph, before, times)
+def _states(graph: nx.DiGraph, before: State, times: Times) -> dict[str, State]:
+    """The state in front of each repeat."""
     if not any(isinstance(op, Repeat) for _, op in graph.nodes(data="op")):
         return {}
     states, state = dict[str, State](), dict(before)
@@ -132,7 +133,9 @@ def _place_repeat(node: dict[str, Any], state: State, late: State, limit: Num, w
     entry = before if middle == 0 else apply(power(matrix, middle), before)
     rest = op.times - 1 - middle
     wanted = after if rest == 0 else _backward(power(matrix, rest), after)
-    _place(op.body, entry, wanted, entry[DATA], whole)
+    times: Times = {}
+    forward(op.body, entry, times)
+    _place(op.body, entry, wanted, entry[DATA], whole, times)
     out = apply(power(matrix, op.times), before)
     node["latency_s"] = out[DATA] - state[DATA]
     slack = reduce(np.minimum, [after[key] - out[key] for key in matrix])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from graphsim.config import Parallelism
 from graphsim.cost.base import Cost, CostModel
 from graphsim.errors import ConfigError
-from graphsim.estimate import REFERENCE, HardwareRef, ModelRef, simulate
+from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
 from graphsim.hardware import Hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import MAX_RANK
@@ -48,7 +48,7 @@ def sensitivity(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
-    engine: str = REFERENCE,
+    engine: EngineRef = REFERENCE,
 ) -> pd.DataFrame:
     """Elasticities of the latencies of one scenario: percent of change for one percent more of each parameter.
 
@@ -59,7 +59,8 @@ def sensitivity(
     Columns: value (of the parameter now: the matrix peak of the linear layers, the nearest link), then the elasticities
     ttft, tpot and latency. -1: twice as much halves the time. 0: it does not matter.
     What the rates and the launches take adds up to 1 with roofline costs; fitted ones have constants of their own.
-    Central differences: rates two percent to either side, whole numbers an eighth, one at least, as far as they go.
+    Central differences: rates two percent to either side, whole numbers an eighth, one at least, as far as they go;
+    ranks from the half to the double, as engines pad them to powers of two.
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
     import pandas as pd
@@ -104,13 +105,17 @@ def _moves(run: Run) -> dict[str, _Move]:
     moves = {name: _Move(value=float(value)) for name, value in rates.items()}
     moves |= {name: _whole(float(getattr(run.requests, name)), MOST) for name in REQUESTS}
     if lora is not None and lora.strategy == "dynamic" and float(lora.rank) > 0:
-        moves["rank"] = _whole(float(lora.rank), float(lora.max_lora_rank) or MAX_RANK)
+        moves["rank"] = _octaves(float(lora.rank), float(lora.max_lora_rank) or MAX_RANK)
     return {name: move for name, move in moves.items() if move.low < move.high}
 
 
 def _whole(value: float, most: float) -> _Move:
     step = max(round(WHOLE_STEP * value), 1.0)
     return _Move(value=value, low=max(value - step, 1.0) / value, high=min(value + step, most) / value)
+
+
+def _octaves(value: float, most: float) -> _Move:
+    return _Move(value=value, low=np.ceil(value / 2.0) / value, high=min(2.0 * value, most) / value)
 
 
 def _moved(run: Run, moves: Mapping[str, _Move]) -> Run:

@@ -79,7 +79,8 @@ class Prices:
     def __call__(self, op: Op, device: Hardware) -> Cost:
         """The price of an operation on the device that the constants are for, or on one like it."""
         sizes = self.sizes(op)
-        if not sizes or device is not self._hardware or sum(np.size(size) for size in sizes) > _REMEMBERED:
+        values = sum([size.size for size in sizes if isinstance(size, np.ndarray)])
+        if not sizes or device is not self._hardware or values > _REMEMBERED:
             return _price(op, device, self._parameters)
         key = tuple(map(_key, sizes))
         if key not in self._known:

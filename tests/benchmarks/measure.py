@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,16 @@ def rows_per_s(cost: str, pool: str = "one core", grid: dict[str, Any] = GRID, t
         some: Executor | None = executor
         rows = len(gs.sweep(MODEL, DEVICE, cost=cost, executor=some, **grid))
         return rows / seconds(lambda: gs.sweep(MODEL, DEVICE, cost=cost, executor=some, **grid), turns)
+
+
+def rows_per_s_to_disk(cost: str, millions: int = 3) -> float:
+    """Scenarios per second of a sweep to Parquet by two processes, their start included."""
+    grid = GRID | {"active_adapters": list(range(1, millions + 1))}
+    rows = millions * len(GRID["batch"]) * len(GRID["input_tokens"]) * len(GRID["tp"]) * len(GRID["rank"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sweep.parquet"
+        pool = partial(ProcessPoolExecutor, 2)
+        return rows / seconds(lambda: gs.sweep_to_parquet(path, MODEL, DEVICE, cost=cost, executor=pool, **grid), 1)
 
 
 def interpreter() -> str:

@@ -28,6 +28,9 @@ def rates() -> Iterator[Line]:
         best[cost] = max(found.values())
         told = ", ".join(f"{rate:,.0f} ({pool})" for pool, rate in found.items())
         yield f"`gs.sweep`, {cost}, scenarios/s", told
+    found = {cost: measure.rows_per_s_to_disk(cost) for cost in best}
+    told = ", ".join(f"{rate:,.0f} ({cost})" for cost, rate in found.items())
+    yield "`gs.sweep_to_parquet`, two processes, scenarios/s", told
     for peer in measure.PEERS:
         version = measure.version(peer)
         if version is None:
