@@ -2,8 +2,8 @@
 
 A file holds the fitted parameters per operator family and where they come from. A device without
 one borrows those of its architecture generation (`hardware/generations.json`): the constants are
-multiples of datasheet numbers, so they scale with the device; the correction surfaces are kept
-within a generation and left out across generations.
+multiples of datasheet numbers, so they scale with the device. A generation without measurements takes
+the mean of several others, with half of their correction surfaces (`cost/families/blend.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.catalog import folders
+from graphsim.cost.families.blend import Blend
 from graphsim.cost.surface import Surface
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, load_hardware
@@ -45,9 +46,9 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What an estimate rests on: `calibrated`, `scaled from h100-sxm (hopper)` or `roofline`.
+    """What an estimate rests on: `calibrated`, `scaled from h100-sxm (hopper)` (or several) or `roofline`.
 
-    parameters: of the family, from the device that lends them; None for the bare roofline
+    parameters: of the family, from whoever lends them; None for the bare roofline
     """
 
     origin: str
@@ -146,16 +147,41 @@ def basis(hardware: Hardware, family: str, *, own: bool = True) -> Basis:
         calibration = load_calibration(path)
         if family in calibration.families:
             return Basis(origin="calibrated", parameters=calibration.families[family])
-    for architecture in (hardware.architecture, *_neighbours(hardware.architecture)):
-        lenders = [name for name in _devices(architecture) if name != hardware.name and _family_of(name, family)]
-        if lenders:
-            nearest = min(lenders, key=lambda name: _distance(hardware, load_hardware(name)))
-            lent = _family_of(nearest, family) or {}
-            same = architecture == hardware.architecture
-            return Basis(
-                origin=f"scaled from {nearest} ({architecture})", parameters=lent if same else without_surfaces(lent)
-            )
-    return Basis(origin="roofline")
+    kin = _nearest(hardware, hardware.architecture, family)
+    if kin:
+        return Basis(origin=f"scaled from {kin} ({hardware.architecture})", parameters=_family_of(kin, family))
+    return _from_others(hardware, family)
+
+
+def _from_others(hardware: Hardware, family: str) -> Basis:
+    """The nearest device of each generation that serves, blended."""
+    names: dict[str, str] = {}
+    lenders: list[Mapping[str, Any]] = []
+    for architecture, left_out in _lenders(hardware.architecture, family).items():
+        name = _nearest(hardware, architecture, family)
+        lent = {key: value for key, value in (_family_of(name, family) or {}).items() if key not in left_out}
+        if lent:
+            names[name] = architecture
+            lenders.append(lent)
+    if not lenders:
+        return Basis(origin="roofline")
+    origin = ", ".join(f"{name} ({architecture})" for name, architecture in names.items())
+    return Basis(origin=f"scaled from {origin}", parameters=Blend(lenders))
+
+
+def _lenders(architecture: str, family: str) -> dict[str, tuple[str, ...]]:
+    """The generations that stand in for another one in a family, each with what it does not serve."""
+    rules = _neighbours(architecture)
+    usual = rules.get(family, rules.get("", ()))
+    special = {key.partition(".")[2]: names for key, names in rules.items() if key.startswith(f"{family}.")}
+    everyone = dict.fromkeys([*usual, *(name for names in special.values() for name in names)])
+    return {one: tuple(key for key, names in special.items() if one not in names) for one in everyone}
+
+
+def _nearest(hardware: Hardware, architecture: str, family: str) -> str:
+    """The measured device of a generation that is most like another one; "" if there is none."""
+    found = [name for name in _devices(architecture) if name != hardware.name and _family_of(name, family)]
+    return min(found, key=lambda name: _distance(hardware, load_hardware(name)), default="")
 
 
 def _distance(one: Hardware, other: Hardware) -> float:
@@ -170,21 +196,12 @@ def _distance(one: Hardware, other: Hardware) -> float:
     return sum(abs(math.log(float(np.mean(a)) / float(np.mean(b)))) for a, b in pairs)
 
 
-def without_surfaces(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The constants alone: what is left of a fit on another generation."""
-    return {
-        key: without_surfaces(value) if isinstance(value, Mapping) else value
-        for key, value in parameters.items()
-        if key != "surface"
-    }
-
-
 def _family_of(name: str, family: str) -> Mapping[str, Any] | None:
     path = _shipped_path(name)
     return load_calibration(path).families.get(family) if path else None
 
 
-Generations = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+Generations = dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]]
 
 
 def _generations() -> Generations:
@@ -197,16 +214,16 @@ def _generations() -> Generations:
 def _read_generations(path: Path) -> Generations:
     try:
         return {
-            str(name): (tuple(entry["devices"]), tuple(entry["nearest"]))
+            str(name): (tuple(entry["devices"]), {key: tuple(names) for key, names in entry["lenders"].items()})
             for name, entry in load_mapping(path)["generations"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: every generation needs 'devices' and 'nearest' ({error})") from None
+        raise ConfigError(f"{path}: every generation needs 'devices' and 'lenders' ({error})") from None
 
 
 def _devices(architecture: str) -> tuple[str, ...]:
-    return _generations().get(architecture, ((), ()))[0]
+    return _generations().get(architecture, ((), {}))[0]
 
 
-def _neighbours(architecture: str) -> tuple[str, ...]:
-    return _generations().get(architecture, ((), ()))[1]
+def _neighbours(architecture: str) -> dict[str, tuple[str, ...]]:
+    return _generations().get(architecture, ((), {}))[1]

@@ -37,6 +37,7 @@ from graphsim.cost.families.attention_work import (
     query_bytes,
     roofline_s,
 )
+from graphsim.cost.families.blend import blends
 from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -171,6 +172,7 @@ def _apply(kind: str, entry: Mapping[str, Any], hardware: Hardware, shape: Atten
     return time
 
 
+@blends(lambda shape: (shape.phase, kv_dtype_of(shape.kv_dtype)))
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
     """Seconds of one attention kernel, from fitted `parameters` (of `fit`); no requests, no time.
 
@@ -262,7 +264,7 @@ def _order(kind: str, constants: Mapping[str, float], hardware: Hardware, kv_dty
         ))  # fmt: skip
     low, high = shapes
     growth = np.log(_SKELETONS[kind](constants, hardware, high) / _SKELETONS[kind](constants, hardware, low))
-    return Order(low=_arrays(kind, hardware, low), high=_arrays(kind, hardware, high), least=-growth, weight=30.0)
+    return Order(low=_arrays(kind, hardware, low), high=_arrays(kind, hardware, high), least=-growth, weight=60.0)
 
 
 def _with_single(entry: dict[str, Any], hardware: Hardware, shape: AttentionShape, measured_s: Array) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.cost.families.blend import blends
 from graphsim.cost.surface import Array, Layout, Surface, as_surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, require_link
@@ -104,6 +105,7 @@ def _entry(parameters: Mapping[str, Any], kind: str) -> tuple[bool, Mapping[str,
     return False, {"constants": START}
 
 
+@blends(lambda shape: (shape.kind,))
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: CollectiveShape) -> Num:
     """Seconds of one collective, from fitted `parameters` (of `fit`); no bytes or one device, no time.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.cost.families.blend import blends
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
@@ -171,6 +172,7 @@ LAYOUT = Layout(
 """Coordinates are log2 of the tokens, of n and k, of 128 × 128 tiles per core, and of bytes over cache size."""
 
 
+@blends(lambda shape: (format_of(shape.dtype)[0],))
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> Num:
     """Seconds of one product, from fitted `parameters` (of `fit`); no rows, no time.
 
@@ -250,7 +252,7 @@ def _order(constants: Mapping[str, float], hardware: Hardware, dtype: str) -> Or
         parts.append(_pairs(constants, hardware, dtype, seed=1, eager=True))
     low = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     high = {key: np.concatenate([part[1][key] for part in parts]) for key in low}
-    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]), weight=3.0)
+    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]), weight=12.0)
 
 
 def _pairs(

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.cost.families.blend import blends
 from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -228,6 +229,7 @@ LAYOUT = Layout(
 )  # fmt: skip
 
 
+@blends(lambda shape: (format_of(shape.dtype)[0],))
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape) -> Num:
     """Seconds of one block on the busiest device, from fitted `parameters` (of `fit`); no tokens, no time.
 

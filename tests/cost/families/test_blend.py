@@ -1,0 +1,69 @@
+"""Fits of several devices together: means of times, per kernel, that keep what every lender keeps."""
+
+import numpy as np
+import pytest
+
+from graphsim.calibration.store import basis, load_calibration
+from graphsim.cost.families import attention, gemm
+from graphsim.cost.families.attention_work import AttentionShape
+from graphsim.cost.families.blend import LENT, Blend, mean_constants, softened
+from graphsim.cost.families.gemm import GemmShape
+from graphsim.cost.surface import Surface, Term
+from graphsim.hardware import load_hardware
+
+ONE = {"bfloat16": {"constants": {"launch_clocks": 4000.0, "dram": 1.0}}}
+OTHER = {"bfloat16": {"constants": {"launch_clocks": 1000.0, "dram": 4.0}}, "fp8": {"constants": {"dram": 3.0}}}
+
+
+def test_constants_are_geometric_means_over_those_who_have_them():
+    found = mean_constants([ONE, OTHER])
+    assert found["bfloat16"]["constants"] == pytest.approx({"launch_clocks": 2000.0, "dram": 2.0})
+    assert found["fp8"]["constants"] == {"dram": 3.0}
+
+
+def test_a_surface_is_lent_in_part():
+    term = Term(axes=("m",), knots=(np.array([0.0, 1.0]),), values=np.array([0.2, -0.4]))
+    (found,) = softened({"surface": Surface(terms=(term,))}, LENT)["surface"].terms
+    assert found.values == pytest.approx(LENT * term.values)
+
+
+def test_only_lenders_with_the_kernel_serve_it_and_all_if_none_has():
+    blend = Blend([ONE, OTHER])
+    assert len(blend.serving(("bfloat16",))) == 2 and len(blend.serving(("int8",))) == 2
+    assert blend.serving(("fp8",)) == [OTHER]
+
+
+def test_a_product_on_a_card_nobody_measured_is_the_mean_of_its_lenders():
+    device = load_hardware("l40s")
+    found = basis(device, "gemm")
+    assert isinstance(found.parameters, Blend) and "rtx-pro-6000" in found.origin and "a100" in found.origin
+    shape = GemmShape(m=np.array([1.0, 100.0, 5000.0]), n=4096.0, k=4096.0)
+    times = [gemm.latency_s(lender, device, shape) for lender in found.parameters.lenders]
+    assert gemm.latency_s(found.parameters, device, shape) == pytest.approx(np.sqrt(times[0] * times[1]), rel=1e-12)
+
+
+def test_no_work_takes_no_time_in_a_blend():
+    device = load_hardware("l40s")
+    parameters = basis(device, "gemm").parameters
+    assert gemm.latency_s(parameters, device, GemmShape(m=0.0, n=64.0, k=64.0)) == 0
+
+
+def test_a_kernel_may_have_lenders_of_its_own():
+    device = load_hardware("rtx-pro-6000")
+    found = basis(device, "attention", own=False).parameters
+    shapes = {
+        phase: AttentionShape(batch=4.0, seq_len=queries, kv_len=1024.0, heads=32.0, kv_heads=8.0, head_dim=128.0,
+                              phase=phase)
+        for phase, queries in (("prefill", 1024.0), ("decode", 1.0))
+    }  # fmt: skip
+    assert len(found.serving(("prefill", "bfloat16"))) == 1 < len(found.serving(("decode", "bfloat16")))
+    a100 = softened(load_calibration(load_hardware("a100-sxm-80gb").path.with_suffix(".calibration.json")), LENT)
+    lent = softened(a100.families["attention"], LENT)
+    alone = attention.latency_s(lent, device, shapes["prefill"])
+    assert attention.latency_s(found, device, shapes["prefill"]) == pytest.approx(alone, rel=1e-12)
+    assert attention.latency_s(found, device, shapes["decode"]) > 0
+
+
+def test_a_measured_device_of_the_same_generation_lends_alone_with_its_surfaces():
+    found = basis(load_hardware("h200-sxm"), "gemm")
+    assert found.origin == "scaled from h100-sxm (hopper)" and not isinstance(found.parameters, Blend)
