@@ -155,27 +155,23 @@ def basis(hardware: Hardware, family: str, *, own: bool = True) -> Basis:
 
 def _from_others(hardware: Hardware, family: str) -> Basis:
     """The nearest device of each generation that serves, blended."""
-    names: dict[str, str] = {}
-    lenders: list[Mapping[str, Any]] = []
-    for architecture, left_out in _lenders(hardware.architecture, family).items():
-        name = _nearest(hardware, architecture, family)
-        lent = {key: value for key, value in (_family_of(name, family) or {}).items() if key not in left_out}
-        if lent:
-            names[name] = architecture
-            lenders.append(lent)
+    lenders = _lent(hardware, family)
     if not lenders:
         return Basis(origin="roofline")
-    origin = ", ".join(f"{name} ({architecture})" for name, architecture in names.items())
-    return Basis(origin=f"scaled from {origin}", parameters=Blend(lenders))
+    return Basis(origin=f"scaled from {', '.join(lenders)}", parameters=Blend(list(lenders.values())))
 
 
-def _lenders(architecture: str, family: str) -> dict[str, tuple[str, ...]]:
-    """The generations that stand in for another one in a family, each with what it does not serve."""
-    rules = _neighbours(architecture)
+def _lent(hardware: Hardware, family: str) -> dict[str, dict[str, Any]]:
+    """What each generation that stands in for another one lends of a family, by whose it is."""
+    rules = _neighbours(hardware.architecture)
     usual = rules.get(family, rules.get("", ()))
     special = {key.partition(".")[2]: names for key, names in rules.items() if key.startswith(f"{family}.")}
-    everyone = dict.fromkeys([*usual, *(name for names in special.values() for name in names)])
-    return {one: tuple(key for key, names in special.items() if one not in names) for one in everyone}
+    found: dict[str, dict[str, Any]] = {}
+    for one in dict.fromkeys([*usual, *(name for names in special.values() for name in names)]):
+        name = _nearest(hardware, one, family)
+        parameters = _family_of(name, family) or {}
+        found[f"{name} ({one})"] = {key: part for key, part in parameters.items() if one in special.get(key, usual)}
+    return {name: parameters for name, parameters in found.items() if parameters}
 
 
 def _nearest(hardware: Hardware, architecture: str, family: str) -> str:
