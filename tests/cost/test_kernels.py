@@ -63,7 +63,7 @@ def test_missing_columns_are_named_together():
         ("h200-sxm", "scaled from h100-sxm (hopper)"),
         ("gb300", "scaled from gb200 (blackwell)"),
         ("b300-sxm", "scaled from b200-sxm (blackwell)"),
-        ("l40s", "scaled from rtx-pro-6000 (blackwell-workstation)"),
+        ("l40s", "scaled from rtx-pro-6000 (blackwell-workstation), a100-sxm-80gb (ampere)"),
         ("tpu-v5e", "roofline"),
     ],
 )
