@@ -11,7 +11,7 @@ import numpy as np
 from graphsim.config import Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.errors import ConfigError
-from graphsim.estimate import HardwareRef, ModelRef, estimate_of, simulate
+from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, estimate_of, simulate
 from graphsim.loading import load_model
 from graphsim.lora.config import LoraConfig
 from graphsim.precision import Precision
@@ -32,6 +32,7 @@ def compare_lora(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
+    engine: EngineRef = REFERENCE,
 ) -> pd.DataFrame:
     """One row each for `base`, `dynamic` and `merge`, one scenario.
 
@@ -39,7 +40,9 @@ def compare_lora(
     break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
     has cost less than applying the adapter dynamically; infinite where it never does
     """
-    estimates = strategies(model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost)
+    estimates = strategies(
+        model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine
+    )
     return comparison(estimates, batch, output_tokens)
 
 
@@ -83,6 +86,7 @@ def strategies(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
+    engine: EngineRef = REFERENCE,
 ) -> dict[str, Estimate]:
     """The estimates behind `compare_lora`, by strategy."""
     config = load_model(model)
@@ -96,7 +100,7 @@ def strategies(
     }
     return {
         name: simulate(
-            config, hardware, batch, input_tokens, output_tokens, parallelism, variant, precision=precision, cost=cost
+            config, hardware, batch, input_tokens, output_tokens, parallelism, variant, precision, cost, engine
         )
         for name, variant in variants.items()
     }

@@ -11,7 +11,7 @@ from graphsim.config import Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import choose_cost
 from graphsim.errors import ConfigError
-from graphsim.estimate import HardwareRef, ModelRef, deployment_of
+from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, deployment_of
 from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.precision import Precision
@@ -32,6 +32,7 @@ def compile_step(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
+    engine: EngineRef = REFERENCE,
 ) -> CompiledStep:
     """The time of one step of a deployment, as a function of what the step holds; it equals what `simulate` gives.
 
@@ -41,7 +42,7 @@ def compile_step(
     """
     device = load_hardware(hardware)
     run = Run(
-        deployment=deployment_of(model, parallelism, lora, precision),
+        deployment=deployment_of(model, parallelism, lora, precision, engine),
         hardware=device,
         requests=Requests(batch=1, input_tokens=1, output_tokens=1),
         price=choose_cost(cost, device)[0],

@@ -18,6 +18,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.loading import load_model
 from graphsim.lora.config import STRATEGIES, LoraConfig
+from graphsim.lora.profile import load_profile
 from graphsim.scenarios import count
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ BASE = "base"
 """The strategy that means no adapter."""
 
 DEFAULTS: Mapping[str, Any] = {
-    "model": None, "hardware": None, "precision": None, "cost": None, "pp": 1, "ep": 1,
+    "model": None, "hardware": None, "precision": None, "cost": None, "engine": "reference", "pp": 1, "ep": 1,
     "strategy": None, "targets": None, "batch": 1, "input_tokens": 512, "output_tokens": 128, "tp": 1, "dp": 1,
     "rank": 16, "active_adapters": 1, "max_loras": 0, "max_lora_rank": 0,
 }  # fmt: skip
@@ -124,6 +125,8 @@ def _blocks(shape: tuple[int, ...], most: int) -> Iterator[Place]:
 def _label(name: str, value: Any) -> Any:
     if isinstance(value, ModelConfig | Hardware):
         return value.name
+    if name == "engine":
+        return load_profile(value).name
     if name == "targets":
         return value if isinstance(value, str) else "+".join(value)
     return value
@@ -145,6 +148,8 @@ def grid_of(models: Any, hardware: Any, choices: Mapping[str, Any], zipped: Sequ
     for strategy in listed["strategy"]:
         if strategy not in (BASE, *STRATEGIES):
             raise ConfigError(f"strategy = {strategy!r} is not known; allowed: {BASE}, {', '.join(STRATEGIES)}")
+    for engine in listed["engine"]:
+        load_profile(engine)
     _check_numbers(listed)
     return Grid(tuple(_axes(listed, zipped)))
 

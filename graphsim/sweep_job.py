@@ -99,7 +99,7 @@ def _run(pickled: bytes, numbers: tuple[tuple[str, Any], ...]) -> Run:
     degrees = {name: chosen[name] for name in ("tp", "pp", "ep", "dp")}
     price, name = choose_cost(chosen["cost"], chosen["hardware"])
     return Run(
-        deployment=deployment_of(chosen["model"], Parallelism(**degrees), lora, chosen["precision"]),
+        deployment=deployment_of(chosen["model"], Parallelism(**degrees), lora, chosen["precision"], chosen["engine"]),
         hardware=chosen["hardware"],
         requests=Requests(**{name: chosen[name] for name in ("batch", "input_tokens", "output_tokens")}),
         price=price,

@@ -36,7 +36,7 @@ def sweep(
 ) -> pd.DataFrame:
     """One row per scenario of the product of all choices, in product order; the last choice varies fastest.
 
-    choices: precision, cost (names); pp, ep (whole numbers); strategy (`base`, `dynamic`, `merge`); targets
+    choices: precision, cost, engine (names); pp, ep (whole numbers); strategy (`base`, `dynamic`, `merge`); targets
         (one list of names, or several); batch, input_tokens, output_tokens, tp, dp, rank, active_adapters, max_loras,
         max_lora_rank (numbers). Each is one value or a list; strategy is `dynamic` where ranks or targets are given,
         else `base`.

@@ -44,6 +44,7 @@ def lora(options: argparse.Namespace) -> None:
         lora=config,
         precision=options.precision,
         cost=options.cost,
+        engine=options.engine,
     )
     parameters = lora_parameters(options.model, config)
     if options.json:

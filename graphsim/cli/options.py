@@ -56,6 +56,9 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--lora", metavar="SPEC", help="rank=16,targets=attn+ffn,strategy=dynamic, or a PEFT adapter's folder"
     )
+    parser.add_argument(
+        "--engine", default="reference", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML"
+    )
     parser.add_argument("--cost", metavar="MODEL", help="calibrated or roofline (the device's best)")
 
 

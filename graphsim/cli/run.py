@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
         lora=shared.lora_config(options.lora),
         precision=options.precision,
         cost=options.cost,
+        engine=options.engine,
     )
     if options.html:
         from graphsim.export.html import to_html

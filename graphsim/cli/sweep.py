@@ -24,6 +24,10 @@ NUMBERS = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree", "dp": "replicas",
     "rank": "of the adapter", "adapters": "distinct adapters in a step",
 }  # fmt: skip
+_NAMED = {
+    "precision": "bf16, fp8, …", "strategy": "base, dynamic, merge", "cost": "cost models",
+    "engine": "whose kernels run: vllm, sglang, …",
+}  # fmt: skip
 _NAMES = {"input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters"}
 _SHOWN = ("model", "hardware", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
 
@@ -46,7 +50,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hardware", nargs="+", required=True, metavar="HW", help="names or YAML files")
     for name, text in NUMBERS.items():
         parser.add_argument(f"--{name}", metavar="N,N,…", help=text)
-    for name, text in (("precision", "bf16, fp8, …"), ("strategy", "base, dynamic, merge"), ("cost", "cost models")):
+    for name, text in _NAMED.items():
         parser.add_argument(f"--{name}", metavar="A,B,…", help=text)
     parser.add_argument("--targets", metavar="A+B", help="modules that the adapter reaches")
 
@@ -57,7 +61,7 @@ def choices_of(options: argparse.Namespace) -> dict[str, Any]:
     for name in NUMBERS:
         if (text := getattr(options, name)) is not None:
             choices[_NAMES.get(name, name)] = [_number(name, part) for part in text.split(",")]
-    for name in ("precision", "strategy", "cost"):
+    for name in _NAMED:
         if (text := getattr(options, name)) is not None:
             choices[name] = text.split(",")
     if options.targets:

@@ -29,10 +29,12 @@ class Buffers:
 
     rank: what factors are padded to, None for each adapter's own
     every_linear: whether linears that no adapter reaches have buffers too, and run kernels on zeros
+    merge_passes: 16-bit temporaries that its merge reads and writes
     """
 
     rank: Num | None = None
     every_linear: bool = False
+    merge_passes: float = 0.0
 
 
 def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None = None) -> nx.DiGraph:
@@ -45,7 +47,8 @@ def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None =
     """
     if lora is None or not lora.enabled:
         return graph
-    injector = _Injector(lora, buffers if buffers and lora.strategy == "dynamic" else Buffers())
+    buffers = buffers or Buffers()
+    injector = _Injector(lora, buffers if lora.strategy == "dynamic" else Buffers(merge_passes=buffers.merge_passes))
     out = injector.run(graph, first=0, period=1)
     fail_if_unmatched(lora, graph, injector.reached)
     return out
@@ -128,6 +131,7 @@ class _Injector:
             units=op.units,
             weights=op.weights,
             adapter=self.format,
+            scratch_passes=self.buffers.merge_passes,
             layer=op.layer,
         )
         yield f"{name}.lora_merge", merge, []

@@ -53,7 +53,10 @@ class EngineProfile:
     workspace_bytes: what it keeps free of weights, slots and KV cache, and lora_workspace_bytes with adapters enabled
     rotary_table: whether the rotary embedding's table of all positions lies in memory
     launch: kernels from a captured `graph`, or `eager` from the host
-    load_tensor_s, load_call_s: host time of a slot load per packed tensor and in all; load_overlapped: beside steps
+    merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
+    load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
+    disk_s, disk_bytes_per_s, cold_disk_bytes_per_s: reading an adapter's file: its start, from the page cache, from disk
+    load_overlapped: whether loads run beside steps
     sources: where each field comes from
     """
 
@@ -80,8 +83,11 @@ class EngineProfile:
     rotary_table: bool = False
     launch: str = "graph"
     tensor_parallel: str = "vllm"
+    merge_passes: float = 0.0
     load_tensor_s: float = 0.0
-    load_call_s: float = 0.0
+    disk_s: float = 0.0
+    disk_bytes_per_s: float = 1e9
+    cold_disk_bytes_per_s: float = 1e9
     load_overlapped: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -160,7 +166,8 @@ _CHOICES = {
 }  # fmt: skip
 _NUMBERS = {
     "extra_vocab_rows": ("", 1e6), "tile_clocks": ("", 1e9), "empty_tile_clocks": ("", 1e9),
-    "load_tensor_s": ("s", 10.0), "load_call_s": ("s", 100.0), "memory_share": ("", 1.0),
+    "load_tensor_s": ("s", 10.0), "disk_s": ("s", 100.0), "disk_bytes_per_s": ("bytes/s", 1e13),
+    "cold_disk_bytes_per_s": ("bytes/s", 1e13), "merge_passes": ("", 100.0), "memory_share": ("", 1.0),
     "workspace_bytes": ("bytes", 1e13), "lora_workspace_bytes": ("bytes", 1e13),
 }  # fmt: skip
 _DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}

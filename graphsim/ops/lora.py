@@ -109,6 +109,8 @@ class LoraMerge(Op):
     """W' = W + (alpha / r) B A, once, ahead of a GEMM with k inputs and n outputs; independent of tokens.
 
     copies: weights of that shape that are merged, one for each expert
+    scratch_passes: times that a 16-bit temporary of the weight's shape is read or written on the way; a base that is
+        stored in fewer bits is widened, added to, and narrowed again, which takes four more
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_MERGE
@@ -123,14 +125,20 @@ class LoraMerge(Op):
     once: bool = True
     weights: Format = BF16
     adapter: Format = BF16
+    scratch_passes: Num = 0.0
 
     def work(self) -> Work:
-        """flops = 2nrk; reads W, A and B, writes W'."""
+        """flops = 2nrk; reads W, A and B, writes W'; what is kept in between on top."""
         live = np.minimum(self.rank, 1.0) * self.copies
         weight = self.n * self.k * self.weights.bytes * live
         factors = self.rank * (self.n + self.k) * self.adapter.bytes * self.copies
+        narrow = 4.0 if self.weights.bytes < BF16.bytes else 0.0
+        scratch = (self.scratch_passes + narrow) * self.n * self.k * BF16.bytes * live / 2.0
         return Work(
-            flops=2.0 * self.copies * self.n * self.rank * self.k, weight_bytes=weight + factors, write_bytes=weight
+            flops=2.0 * self.copies * self.n * self.rank * self.k,
+            weight_bytes=weight + factors,
+            input_bytes=scratch,
+            write_bytes=weight + scratch,
         )
 
     @property

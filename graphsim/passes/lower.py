@@ -37,6 +37,7 @@ class Engine:
         return Buffers(
             rank=self.padded_rank if self.profile.rank == "padded" else None,
             every_linear=self.profile.modules == "every_linear",
+            merge_passes=self.profile.merge_passes,
         )
 
     @property

@@ -1,0 +1,77 @@
+"""How many distinct adapters a step has, from how popular they are.
+
+A step holds `requests` requests; each one wants adapter i with probability p_i, or none. Each adapter is there with
+probability 1 - (1 - p_i)^requests, and the expected number of distinct ones is the sum of that over the adapters.
+Popularities: S-LoRA, arXiv 2311.03285, section 7 (power); Punica, arXiv 2310.18547, section 7 (Zipf 1.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphsim.errors import ConfigError
+from graphsim.units import Num, short
+
+Shares = NDArray[np.float64]
+MOST = 1_000_000
+"""Adapters of a pool that are counted one by one."""
+
+
+def uniform(adapters: int) -> Shares:
+    """Every adapter is wanted as often as any other."""
+    return np.full(_count(adapters), 1.0 / adapters)
+
+
+def zipf(adapters: int, exponent: float = 1.5) -> Shares:
+    """The i-th adapter is wanted in proportion to i^-exponent."""
+    if not (np.isfinite(exponent) and exponent >= 0):
+        raise ConfigError(f"popularity: exponent = {short(exponent)} is not allowed; expected a number from 0")
+    weights = np.arange(1.0, _count(adapters) + 1.0) ** -exponent
+    return np.asarray(weights / weights.sum())
+
+
+def power(adapters: int, alpha: float = 1.0) -> Shares:
+    """Adapter floor(N x) with x of density alpha x^(alpha - 1): 1 is uniform, smaller is more skewed (S-LoRA)."""
+    if not (np.isfinite(alpha) and alpha > 0):
+        raise ConfigError(f"popularity: alpha = {short(alpha)} is not allowed; expected a number above 0")
+    edges = np.arange(_count(adapters) + 1.0) / adapters
+    return np.diff(edges**alpha)
+
+
+def shares_of(rates: Sequence[float] | Mapping[str, float]) -> Shares:
+    """Shares from counts or rates of each adapter, such as requests per second."""
+    values = np.asarray(list(rates.values()) if isinstance(rates, Mapping) else rates, dtype=float)
+    if values.ndim != 1 or not values.size or not np.all(np.isfinite(values) & (values >= 0)) or not values.sum():
+        raise ConfigError(f"popularity: rates = {short(rates)} are not allowed; expected numbers from 0, not all 0")
+    return np.asarray(values / values.sum())
+
+
+def expected_distinct(shares: Shares, requests: Num, base_share: Num = 0.0) -> Num:
+    """Expected distinct adapters among `requests` requests; numbers may be arrays over scenarios.
+
+    base_share: part of the requests that want no adapter
+    """
+    each = (1.0 - np.asarray(base_share, dtype=float))[..., None] * shares
+    absent = (1.0 - each) ** np.asarray(requests, dtype=float)[..., None]
+    return np.sum(1.0 - absent, axis=-1)[()]
+
+
+def probability_of_none(requests: Num, base_share: Num) -> Num:
+    """The part of the steps that have no adapter at all, and so skip LoRA."""
+    return np.power(base_share, requests, dtype=float)
+
+
+def expected_rank(shares: Shares, ranks: Sequence[float]) -> float:
+    """Mean rank of the tokens' adapters where ranks differ; kernels that pad run at the largest instead."""
+    if len(ranks) != len(shares):
+        raise ConfigError(f"popularity: {len(ranks)} ranks for {len(shares)} adapters; expected one each")
+    return float(np.dot(shares, np.asarray(ranks, dtype=float)))
+
+
+def _count(adapters: int) -> int:
+    if isinstance(adapters, bool) or not isinstance(adapters, int | np.integer) or not 1 <= adapters <= MOST:
+        raise ConfigError(f"popularity: adapters = {short(adapters)} is not allowed; expected 1 to {MOST:,}")
+    return int(adapters)
