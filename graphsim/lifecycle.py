@@ -81,7 +81,7 @@ def lifecycle(
         **slowest,
         load_s=_load_s(profile, device, size, tensors),
         warm_disk_s=profile.disk_s + size / profile.disk_bytes_per_s,
-        cold_disk_s=profile.disk_s + size / profile.cold_disk_bytes_per_s,
+        cold_disk_s=size / profile.cold_disk_bytes_per_s,
         adapter_bytes=size,
         tensors=tensors,
     )

@@ -39,14 +39,14 @@ def validate_adapter_serving(path: str | Path) -> pd.DataFrame:
     Raises ConfigError for a file that cannot be read or lacks columns; a row that cannot be simulated says why.
     """
     frame = _read(path, SERVING)
-    table = _each(frame, _serve)
+    table = _each(frame, _serve, ("distinct", "itl_predicted_ms"))
     alone = table[table["max_loras"] == 0].set_index(["model", "output_tokens"])
     ratios = []
-    for row in table.itertuples():
-        key = (row.model, row.output_tokens)
+    for row in table.to_dict("records"):
+        key = (row["model"], row["output_tokens"])
         base = alone.loc[key] if key in alone.index else None
-        measured = np.nan if base is None else row.mean_itl_ms / float(base["mean_itl_ms"])
-        predicted = np.nan if base is None else row.itl_predicted_ms / float(base["itl_predicted_ms"])
+        measured = np.nan if base is None else row["mean_itl_ms"] / float(base["mean_itl_ms"])
+        predicted = np.nan if base is None else row["itl_predicted_ms"] / float(base["itl_predicted_ms"])
         ratios.append((measured, predicted, predicted / measured - 1.0))
     table["error"] = table["itl_predicted_ms"] / table["mean_itl_ms"] - 1.0
     table[["ratio", "ratio_predicted", "ratio_error"]] = ratios
@@ -55,7 +55,7 @@ def validate_adapter_serving(path: str | Path) -> pd.DataFrame:
 
 def validate_slots(path: str | Path) -> pd.DataFrame:
     """Each row of a file with an engine's reported loading and KV tokens: predicted, and both errors."""
-    table = _each(_read(path, SLOTS), _reserve)
+    table = _each(_read(path, SLOTS), _reserve, ("loading_predicted_gib", "kv_predicted_tokens"))
     table["loading_error"] = table["loading_predicted_gib"] / table["model_loading_gib"] - 1.0
     table["kv_error"] = table["kv_predicted_tokens"] / table["kv_cache_tokens"] - 1.0
     return table
@@ -74,7 +74,9 @@ def _read(path: str | Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
-def _each(frame: pd.DataFrame, predict: Callable[[dict[Any, Any]], dict[str, float]]) -> pd.DataFrame:
+def _each(
+    frame: pd.DataFrame, predict: Callable[[dict[Any, Any]], dict[str, float]], figures: tuple[str, ...]
+) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
@@ -83,7 +85,7 @@ def _each(frame: pd.DataFrame, predict: Callable[[dict[Any, Any]], dict[str, flo
             found: dict[str, Any] = {**predict(row), "problem": ""}
         except GraphsimError as error:
             found = {"problem": str(error)}
-        rows.append(row | found)
+        rows.append(row | dict.fromkeys(figures, np.nan) | found)
     return pd.DataFrame(rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,23 @@ CALIBRATE_EXAMPLES = """examples:
   graphsim calibrate --data mine.csv --hardware my-card.yaml
 """
 
-WHAT = ("kernels", "held-out", "structure", "e2e")
+WHAT = ("kernels", "held-out", "structure", "e2e", "lora", "slots", "lifecycle", "published")
+_SHOWN = {
+    "lora": (
+        "model", "framework", "max_loras", "batch", "output_tokens", "adapters", "distinct", "mean_itl_ms",
+        "itl_predicted_ms", "error", "ratio", "ratio_predicted", "ratio_error", "problem",
+    ),
+    "slots": (
+        "model", "max_loras", "max_lora_rank", "model_loading_gib", "loading_predicted_gib", "loading_error",
+        "kv_cache_tokens", "kv_predicted_tokens", "kv_error", "problem",
+    ),
+    "published": (
+        "model", "engine", "rank", "input", "batch", "distinct", "published_ms", "predicted_ms", "error",
+        "published_added_ms", "predicted_added_ms",
+    ),
+    "lifecycle": ("metric", "model", "engine", "rank", "note", "published_ms", "predicted_ms", "error"),
+}  # fmt: skip
+"""Columns that are printed; JSON has all."""
 
 
 def add_commands(commands: Any) -> None:
@@ -74,17 +91,34 @@ def validate(options: argparse.Namespace) -> None:
         from graphsim.calibration.serving import summary
 
         frame = summary(frame)
-    _print(frame)
+    _print(frame[[name for name in _SHOWN.get(options.what, frame.columns) if name in frame.columns]])
+    for name in ("error", "ratio_error", "loading_error", "kv_error"):
+        if options.what in _SHOWN and name in frame.columns:
+            sizes = frame[name].abs()
+            print_line(f"{name}: median {sizes.median():.2%}, largest {sizes.max():.2%} of {sizes.count()} rows")
 
 
 def _joined(what: str, paths: list[str]) -> pd.DataFrame:
     import pandas as pd
 
-    from graphsim.calibration.serving import validate_serving_file
-    from graphsim.structure import validate_structure
+    return pd.concat([_check(what)(path) for path in paths], ignore_index=True)
 
-    check: Callable[[str], pd.DataFrame] = validate_serving_file if what == "e2e" else validate_structure
-    return pd.concat([check(path) for path in paths], ignore_index=True)
+
+_CHECKS = {
+    "structure": ("graphsim.structure", "validate_structure"),
+    "e2e": ("graphsim.calibration.serving", "validate_serving_file"),
+    "lora": ("graphsim.calibration.adapters", "validate_adapter_serving"),
+    "slots": ("graphsim.calibration.adapters", "validate_slots"),
+    "lifecycle": ("graphsim.calibration.lifecycles", "validate_lifecycles"),
+    "published": ("graphsim.calibration.published", "validate_published"),
+}
+"""What reads a file of facts of each kind and puts the estimate beside them; loaded when asked for."""
+
+
+def _check(what: str) -> Callable[[str], pd.DataFrame]:
+    module, name = _CHECKS[what]
+    check: Callable[[str], pd.DataFrame] = getattr(import_module(module), name)
+    return check
 
 
 def _print(frame: pd.DataFrame) -> None:

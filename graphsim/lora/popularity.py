@@ -61,7 +61,8 @@ def expected_distinct(shares: Shares, requests: Num, base_share: Num = 0.0) -> N
 
 def probability_of_none(requests: Num, base_share: Num) -> Num:
     """The part of the steps that have no adapter at all, and so skip LoRA."""
-    return np.power(base_share, requests, dtype=float)
+    chance: Num = np.power(base_share, requests, dtype=float)
+    return chance
 
 
 def expected_rank(shares: Shares, ranks: Sequence[float]) -> float:

@@ -55,7 +55,8 @@ class EngineProfile:
     launch: kernels from a captured `graph`, or `eager` from the host
     merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
     load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
-    disk_s, disk_bytes_per_s, cold_disk_bytes_per_s: reading an adapter's file: its start, from the page cache, from disk
+    disk_s, disk_bytes_per_s: reading an adapter's file from the page cache: its start, its rate
+    cold_disk_bytes_per_s: reading it from disk
     load_overlapped: whether loads run beside steps
     sources: where each field comes from
     """

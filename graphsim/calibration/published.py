@@ -1,0 +1,77 @@
+"""Published serving with adapters against the estimate: `graphsim validate published`.
+
+The server runs as many sequences as its KV cache holds, which the footprint gives; prompts of new requests interrupt
+the steps, so the published time per token without adapters is taken as it is and the estimate adds what adapters cost:
+
+    predicted = published without adapters + (step with k adapters - step with none)
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.errors import ConfigError
+from graphsim.estimate import simulate
+from graphsim.footprint import kv_tokens_left
+from graphsim.lora.config import LoraConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRIC = "median_inter_token_latency"
+ENGINES = {"vLLM 0.5": "vllm-0.5"}
+DEVICES = {"1x H100 64GB": "h100-64gb"}
+
+
+def validate_published(path: str | Path) -> pd.DataFrame:
+    """One row per published time per token with adapters: published, predicted, and the errors of both total and part.
+
+    Raises ConfigError for a file that cannot be read or lacks columns.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as published figures ({str(error)[:120]})") from None
+    needed = {"metric", "framework", "hardware", "base_value_without_lora", "note", "rank", "input_len", "output_len"}
+    if missing := sorted(needed - set(frame.columns)):
+        raise ConfigError(f"{path}: column {', '.join(missing)} missing")
+    chosen = frame[(frame["metric"] == METRIC) & frame["base_value_without_lora"].notna()]
+    rows = [_row(row) for row in chosen.to_dict("records")]
+    return pd.DataFrame([row for row in rows if row])
+
+
+def _row(row: dict[Any, Any]) -> dict[str, Any] | None:
+    engine, device = _of(row["framework"], ENGINES), _of(row["hardware"], DEVICES)
+    slots = re.search(r"max_loras=(\d+)", str(row["note"]))
+    distinct = re.search(r"per batch ([\d.]+)", str(row["note"]))
+    if engine is None or device is None or not slots or not distinct:
+        return None
+    rank, prompt, generated = (int(float(row[name])) for name in ("rank", "input_len", "output_len"))
+    lora = LoraConfig(rank=rank, target_modules="all-linear", max_loras=int(slots.group(1)), max_lora_rank=rank)
+    tokens = kv_tokens_left(row["model"], device, lora, engine=engine)
+    batch = max(1, int(tokens / (prompt + generated / 2.0)))
+
+    def step_ms(adapters: float) -> float:
+        wanted = LoraConfig(
+            rank=rank, target_modules="all-linear", max_loras=lora.max_loras, max_lora_rank=rank,
+            active_adapters=adapters,
+        )  # fmt: skip
+        found = simulate(row["model"], device, batch, prompt, generated, lora=wanted, engine=engine)
+        return float(found.tpot_s) * 1e3
+
+    without, measured = float(row["base_value_without_lora"]), float(row["value"])
+    added = step_ms(float(distinct.group(1))) - step_ms(0.0)
+    return {
+        "engine": engine, "model": row["model"], "rank": rank, "input": prompt, "batch": batch,
+        "distinct": float(distinct.group(1)), "without_ms": without, "published_ms": measured,
+        "predicted_ms": without + added, "error": (without + added) / measured - 1.0,
+        "published_added_ms": measured - without, "predicted_added_ms": added,
+    }  # fmt: skip
+
+
+def _of(text: Any, names: dict[str, str]) -> str | None:
+    return next((name for start, name in names.items() if str(text).startswith(start)), None)
