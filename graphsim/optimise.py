@@ -112,7 +112,7 @@ def best(
 
 def check_goal(goal: str, limits: Limits, price_per_hour: Any) -> None:
     """Raise ConfigError for a goal that does not exist, or one of cost where no prices are given."""
-    if goal not in GOALS:
+    if not isinstance(goal, str) or goal not in GOALS:
         raise ConfigError(f"goal = {short(goal)} is not known; {choices_text(goal, GOALS)}")
     if price_per_hour is None and (goal == "cost_per_token" or limits.cost_per_token is not None):
         raise ConfigError("best: cost_per_token needs price_per_hour: one number, or a mapping of devices to prices")

@@ -102,12 +102,10 @@ class _Part:
 
 def encode(part: _Part) -> bytes:
     """The part's rows as a Parquet file."""
-    import pyarrow
     from pyarrow import parquet
 
-    frame = frame_of(_grid(part.grid).sub(part.place))
     file = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_pandas(frame, _schema(frame), preserve_index=False), file)
+    parquet.write_table(_arrow(frame_of(_grid(part.grid).sub(part.place))), file)
     return file.getvalue()
 
 
@@ -118,13 +116,19 @@ def _grid(packed: bytes) -> Grid:
     return grid
 
 
-def _schema(frame: pd.DataFrame) -> pyarrow.Schema:
-    """Types that do not hang on the rows: names are texts by number, even where there is none."""
+def _arrow(frame: pd.DataFrame) -> pyarrow.Table:
+    """The table in types that do not hang on its rows: names are texts by number, even where there is none."""
     import pyarrow
 
-    kinds = {"b": pyarrow.bool_(), "i": pyarrow.int64(), "f": pyarrow.float64()}
-    names = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    return pyarrow.schema([(str(name), kinds.get(kind.kind, names)) for name, kind in frame.dtypes.items()])
+    columns = {}
+    for name, column in frame.items():
+        if column.dtype == "category":
+            codes = column.cat.codes.to_numpy().astype(np.int32)
+            texts = pyarrow.array([str(text) for text in column.cat.categories], pyarrow.string())
+            columns[str(name)] = pyarrow.DictionaryArray.from_arrays(pyarrow.array(codes, mask=codes < 0), texts)
+        else:
+            columns[str(name)] = pyarrow.array(column.to_numpy())
+    return pyarrow.table(columns)
 
 
 def _encoded(todo: Sequence[_Part], workers: Workers | None) -> Iterator[tuple[_Part, bytes]]:

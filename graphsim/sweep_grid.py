@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.config import ModelConfig
+from graphsim.cost.choose import choose_cost
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.loading import load_model
 from graphsim.lora.config import STRATEGIES, LoraConfig
 from graphsim.lora.profile import load_profile
+from graphsim.precision import Precision, load_precision
 from graphsim.scenarios import count
+from graphsim.units import short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +126,7 @@ def _blocks(shape: tuple[int, ...], most: int) -> Iterator[Place]:
 
 
 def _label(name: str, value: Any) -> Any:
-    if isinstance(value, ModelConfig | Hardware):
+    if isinstance(value, ModelConfig | Hardware | Precision):
         return value.name
     if name == "engine":
         return load_profile(value).name
@@ -150,6 +153,7 @@ def grid_of(models: Any, hardware: Any, choices: Mapping[str, Any], zipped: Sequ
             raise ConfigError(f"strategy = {strategy!r} is not known; allowed: {BASE}, {', '.join(STRATEGIES)}")
     for engine in listed["engine"]:
         load_profile(engine)
+    _check_names(listed)
     _check_numbers(listed)
     return Grid(tuple(_axes(listed, zipped)))
 
@@ -194,9 +198,20 @@ def _many(value: Any) -> list[Any]:
     return many
 
 
+def _check_names(listed: Mapping[str, list[Any]]) -> None:
+    """Formats and cost models that exist, by name: a function could not be sent to another process."""
+    for precision in listed["precision"]:
+        if precision is not None:
+            load_precision(precision)
+    for cost in listed["cost"]:
+        if cost is not None and not isinstance(cost, str):
+            raise ConfigError(f"sweep: cost = {short(cost)} is not a name; use simulate for a cost function")
+        choose_cost(cost, listed["hardware"][0])
+
+
 def _check_numbers(listed: Mapping[str, list[Any]]) -> None:
     """Every number by itself, as a single simulation would check it."""
-    numeric = {*NUMBERS, "tp"}
+    numeric = {*NUMBERS, "tp", "pp", "ep"}
     try:
         arrays = {name: np.asarray(listed[name], dtype=float) for name in numeric}
     except (TypeError, ValueError):

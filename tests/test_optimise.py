@@ -123,6 +123,8 @@ def test_the_error_says_why_where_nothing_can_be_run() -> None:
     ("arguments", "text"),
     [
         ({"goal": "speed"}, "goal = 'speed' is not known"),
+        ({"goal": ["latency"]}, "is not known"),
+        ({"precision": "fp7"}, "precision = 'fp7' is not known"),
         ({"goal": "cost_per_token"}, "needs price_per_hour"),
         ({"cost_per_token": 1.0}, "needs price_per_hour"),
         ({"ttft_s": -1}, "ttft_s = -1 is not allowed"),

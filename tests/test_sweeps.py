@@ -102,3 +102,21 @@ def test_the_command_writes_a_table_and_prints_json(tmp_path, capsys: pytest.Cap
     capsys.readouterr()
     assert main(["sweep", "gpt-2", "--hardware", "l4"]) == 0
     assert "TTFT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("choices", "text"),
+    [
+        ({"cost": "guess"}, "cost = 'guess' is not known"),
+        ({"cost": lambda op, hardware: None}, "is not a name; use simulate"),
+        ({"precision": ["bf16", "fp7"]}, "did you mean 'fp8'"),
+        ({"pp": "two"}, "must be numbers"),
+    ],
+)
+def test_names_and_numbers_that_no_scenario_could_have_are_errors(choices: dict[str, object], text: str) -> None:
+    with pytest.raises(gs.ConfigError, match=text):
+        gs.sweep("gpt-2", "l4", **choices)
+
+
+def test_a_precision_in_a_sweep_appears_by_its_name() -> None:
+    assert list(gs.sweep("gpt-2", "l4", precision=[gs.load_precision("fp8"), "fp8"])["precision"]) == ["fp8", "fp8"]
