@@ -1,13 +1,22 @@
 """Measured serving against the estimate: time to first token and per token of a server under closed-loop load.
 
 `concurrency` clients each send their next request when the last one is answered, so the server always holds that many.
-From two estimates, one of all requests together and one of a single prompt:
+Lengths are those of the benchmark's random prompts: uniform from `range_ratio` of the stated length to all of it, so
+its mean is (1 + range_ratio) / 2 of what the columns say. Every client sends `requests_per_client` requests, the
+first all at once: each of these waits for the prompts before it, half of the others' on average. Later ones come
+one by one, as their predecessors were served one by one. With P the prefill of one prompt and two estimates, one of
+all requests together and one of a single prompt:
 
-    TPOT = decode step of the full batch + (concurrency - 1) · prefill of one prompt / output tokens
-    TTFT = prefill of one prompt + one decode step
+    TPOT = decode step of the full batch + (concurrency - 1) · P / output tokens
+    TTFT = P · (1 + (concurrency - 1) / 2 / requests_per_client) + one decode step
 
 since every other request starts once while this one generates, and a request arrives while a step runs that it must
-wait for. Scheduler, tokeniser and HTTP are not modelled; what remains of the error holds them too.
+wait for. Experts are spread over no more devices than there are.
+
+Where a file does not say otherwise, the two are InferenceX's: range_ratio 0.8, ten requests per client, all
+sent at once (its README and `benchmarks/benchmark_lib.sh`; lengths as in `sample_random_requests` of
+github.com/kimbochen/bench_serving, which it runs). Scheduler, tokeniser and HTTP are not modelled (no time is added for
+them); what remains of the error holds them too. A server with fewer places than clients is not modelled either.
 """
 
 from __future__ import annotations
@@ -18,15 +27,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.calibration.validate import hardware_name
-from graphsim.config import Parallelism
+from graphsim.config import ModelConfig, Parallelism
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import simulate
+from graphsim.loading import load_model
+from graphsim.precision import Precision
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("hardware", "model", "precision", "concurrency", "input_tokens", "output_tokens", "ttft_ms", "tpot_ms")
 """Columns that a file of measured serving needs; `tp`, `pp`, `moe_ep` and `attention_dp` are 1 where absent."""
+
+PROTOCOL = {"range_ratio": 0.8, "requests_per_client": 10.0}
+"""How the benchmark asks, where a file has no columns of these names."""
 
 PRECISIONS = {"fp4": "mxfp4", "fp16": "bf16"}
 """Weight formats whose name in the measurements is not the catalog's."""
@@ -79,28 +93,46 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _predict(row: dict[Any, Any], cost: str | None) -> dict[str, Any]:
-    def whole(name: str) -> int:
-        value = row.get(name, 1)
-        return 1 if value is None or value != value else int(value)
-
-    precision = str(row["precision"])
+    clients, outputs = _number(row, "concurrency"), _mean_length(row, "output_tokens")
+    model = load_model(str(row["model"]).rsplit("/", 1)[-1].lower())
+    devices = _number(row, "tp") * _number(row, "attention_dp")
     asked: dict[str, Any] = {
-        "model": str(row["model"]).rsplit("/", 1)[-1].lower(),
+        "model": model,
         "hardware": hardware_name(str(row["hardware"])),
-        "input_tokens": whole("input_tokens"),
-        "output_tokens": whole("output_tokens"),
+        "input_tokens": _mean_length(row, "input_tokens"),
+        "output_tokens": outputs,
         "parallelism": Parallelism(
-            tp=whole("tp"), pp=whole("pp"), ep=whole("moe_ep"), dp=whole("attention_dp"),
+            tp=int(_number(row, "tp")), pp=int(_number(row, "pp")), ep=int(min(_number(row, "moe_ep"), devices)),
+            dp=int(_number(row, "attention_dp")),
         ),
-        "precision": PRECISIONS.get(precision, precision),
+        "precision": _precision(str(row["precision"]), model),
         "cost": cost,
     }  # fmt: skip
-    together = simulate(batch=whole("concurrency"), **asked)
+    together = simulate(batch=int(clients), **asked)
     alone = simulate(batch=1, **asked)
     step_s, prefill_s = together.tpot_s, alone.ttft_s
-    others = (whole("concurrency") - 1.0) / whole("output_tokens")
+    before = 0.5 * (clients - 1.0) / _number(row, "requests_per_client", PROTOCOL["requests_per_client"])
     return {
-        "ttft_predicted_ms": float(1e3 * (prefill_s + step_s)),
-        "tpot_predicted_ms": float(1e3 * (step_s + others * prefill_s)),
+        "ttft_predicted_ms": float(1e3 * (prefill_s * (1.0 + before) + step_s)),
+        "tpot_predicted_ms": float(1e3 * (step_s + (clients - 1.0) / outputs * prefill_s)),
         "cost_model": together.cost_model,
     }
+
+
+def _precision(name: str, model: ModelConfig) -> str | Precision:
+    """The format of that width; of a checkpoint published in such a format, its own (as fp8 scaled by blocks)."""
+    own = model.precision
+    if own is not None and own.weights.name.startswith(name):
+        return own
+    return PRECISIONS.get(name, name)
+
+
+def _number(row: dict[Any, Any], name: str, absent: float = 1.0) -> float:
+    value = row.get(name, absent)
+    return absent if value is None or value != value else float(value)
+
+
+def _mean_length(row: dict[Any, Any], name: str) -> int:
+    """Mean of lengths uniform from a part of the stated one to all of it."""
+    part = _number(row, "range_ratio", PROTOCOL["range_ratio"])
+    return max(1, round(0.5 * (1.0 + part) * _number(row, name)))

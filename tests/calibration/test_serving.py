@@ -9,14 +9,31 @@ ROW = {"hardware": "h100_sxm", "model": "meta-llama/Llama-3.1-8B", "precision": 
        "input_tokens": 512, "output_tokens": 64, "ttft_ms": 20.0, "tpot_ms": 4.0}  # fmt: skip
 
 
-def test_others_prefills_interrupt_and_a_running_step_delays():
-    line = validate_serving(pd.DataFrame([ROW])).iloc[0]
+EXACT = {"range_ratio": 1.0, "requests_per_client": 5}
+
+
+def test_others_prefills_interrupt_and_a_running_step_and_the_first_burst_delay():
+    line = validate_serving(pd.DataFrame([ROW | EXACT])).iloc[0]
     asked = {"hardware": "h100-sxm", "precision": "fp8", "input_tokens": 512, "output_tokens": 64,
              "parallelism": gs.Parallelism(tp=2)}  # fmt: skip
     step, prompt = (gs.simulate("llama-3.1-8b", batch=b, **asked) for b in (4, 1))
+    burst = 3 / 2 / 5
     assert line["tpot_predicted_ms"] == pytest.approx(1e3 * (step.tpot_s + 3 / 64 * prompt.ttft_s))
-    assert line["ttft_predicted_ms"] == pytest.approx(1e3 * (step.tpot_s + prompt.ttft_s))
+    assert line["ttft_predicted_ms"] == pytest.approx(1e3 * (step.tpot_s + (1 + burst) * prompt.ttft_s))
     assert line["tpot_error"] == pytest.approx(line["tpot_predicted_ms"] / 4.0 - 1) and line["problem"] == ""
+
+
+def test_random_lengths_count_with_their_mean():
+    stated = validate_serving(pd.DataFrame([ROW | EXACT | {"input_tokens": 461, "output_tokens": 58}])).iloc[0]
+    random = validate_serving(pd.DataFrame([ROW | EXACT | {"range_ratio": 0.8}])).iloc[0]
+    for name in ("ttft_predicted_ms", "tpot_predicted_ms"):
+        assert random[name] == stated[name]
+
+
+def test_without_a_word_on_it_the_protocol_is_inferencexs():
+    plain = validate_serving(pd.DataFrame([ROW])).iloc[0]
+    spelt = validate_serving(pd.DataFrame([ROW | {"range_ratio": 0.8, "requests_per_client": 10}])).iloc[0]
+    assert plain["ttft_predicted_ms"] == spelt["ttft_predicted_ms"]
 
 
 def test_a_row_that_cannot_be_simulated_says_why_and_the_others_go_on():
@@ -33,10 +50,35 @@ def test_missing_columns_are_named(tmp_path):
     assert len(COLUMNS) == 8
 
 
-def test_tokens_of_llama_70b_come_within_a_tenth_of_measured_servers(kernel_folder):
-    frame = pd.read_csv(kernel_folder.parent / "e2e_serving.csv")
-    frame = frame[frame["model"].str.endswith("Llama-3.1-70B") & (frame["concurrency"] == 4)]
-    table = validate_serving(frame)
-    assert (table["problem"] == "").all() and len(table) > 15
-    assert table["tpot_error"].abs().median() < 0.10
-    assert table[table["hardware"] == "h100_sxm"]["ttft_error"].abs().median() < 0.20
+def test_a_checkpoint_in_blocks_of_fp8_is_simulated_as_such():
+    row = ROW | {"model": "MiniMaxAI/MiniMax-M2.5", "tp": 4.0, "moe_ep": 16.0}
+    found = validate_serving(pd.DataFrame([row, row | {"precision": "fp8_block", "moe_ep": 4.0}]))
+    assert found["tpot_predicted_ms"].nunique() == 1 and (found["problem"] == "").all()
+
+
+@pytest.fixture(scope="module")
+def serving(kernel_folder):
+    return pd.read_csv(kernel_folder.parent / "e2e_serving.csv")
+
+
+def errors(frame, model, hardware, concurrency):
+    chosen = frame["model"].str.endswith(model) & (frame["hardware"] == hardware)
+    table = validate_serving(frame[chosen & frame["concurrency"].isin(concurrency)])
+    assert (table["problem"] == "").all() and len(table) > 5
+    return table[["tpot_error", "ttft_error"]].abs().median()
+
+
+@pytest.mark.parametrize("concurrency", [4, 8, 16, 32])
+def test_llama_70b_on_h100_comes_within_a_tenth_per_token_and_a_fifth_to_the_first(serving, concurrency):
+    found = errors(serving, "Llama-3.1-70B", "h100_sxm", [concurrency])
+    assert found["tpot_error"] < 0.10 and found["ttft_error"] < 0.20
+
+
+def test_llama_70b_on_b200_comes_within_a_tenth_per_token_and_is_a_third_too_early_at_first(serving):
+    found = errors(serving, "Llama-3.1-70B", "b200_sxm", [4])
+    assert found["tpot_error"] < 0.10 and found["ttft_error"] < 0.35  # open: its prefills take a quarter longer
+
+
+@pytest.mark.parametrize(("model", "concurrency"), [("gpt-oss-120b", [4, 8, 16]), ("MiniMax-M2.5", [8, 16])])
+def test_tokens_of_mixtures_of_experts_come_within_a_tenth(serving, model, concurrency):
+    assert errors(serving, model, "h100_sxm", concurrency)["tpot_error"] < 0.10
