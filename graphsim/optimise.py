@@ -41,7 +41,7 @@ NAMED = (
 )  # fmt: skip
 """What a message says of a scenario, where it is not the same for all."""
 
-ADAPTER = ("targets", "rank", "active_adapters", "max_loras", "max_lora_rank")
+ADAPTER = ("engine", "targets", "rank", "active_adapters", "max_loras", "max_lora_rank")
 """What says nothing of a deployment without an adapter."""
 
 
@@ -93,7 +93,8 @@ def best(
     goal: `latency`, `ttft`, `tpot` (least), `tokens_per_s`, `tokens_per_s_per_gpu` (most), `cost_per_token` (least)
     ttft_s, tpot_s, latency_s, devices, cost_per_token: at most so much; tokens_per_s: at least
     price_per_hour: of one device, in any currency: one number, or one for each device by name
-    choices, executor, progress: as in `sweep`; adapters, their strategy and rank are choices like any other
+    choices, executor, progress: as in `sweep`; adapters, their strategy and rank are choices like any other, but
+        several active adapters are never merged: merged weights serve one
     Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token. Ties go to fewer
     devices, then to the lower latency.
     Raises InfeasibleError if nothing meets the limits: which limit excludes most, and what comes nearest.
@@ -105,9 +106,9 @@ def best(
     check_goal(goal, limits, price_per_hour)
     devices_known = _devices(hardware)
     prices = _prices(price_per_hour, devices_known)
-    frame = with_devices(sweep(models, hardware, executor=executor, progress=progress, **choices), prices)
+    frame = servable(sweep(models, hardware, executor=executor, progress=progress, **choices))
     capacity = {name: device.memory_bytes for name, device in devices_known.items()}
-    return ranked(frame, goal, limits, capacity)
+    return ranked(with_devices(frame, prices), goal, limits, capacity)
 
 
 def check_goal(goal: str, limits: Limits, price_per_hour: Any) -> None:
@@ -132,6 +133,17 @@ def with_devices(frame: pd.DataFrame, prices: Mapping[str, float] | None = None)
         per_hour = _by_device(frame, prices)
         more["cost_per_token"] = devices * per_hour / 3600.0 / rate
     return frame.assign(**more)
+
+
+def servable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a sweep whose adapters can be served as asked: merged weights hold one adapter and no other.
+
+    Raises InfeasibleError if there is no such row.
+    """
+    kept: pd.DataFrame = frame[~((frame["strategy"] == "merge") & (frame["active_adapters"] > 1))]
+    if not len(kept):
+        raise InfeasibleError("merged weights serve one adapter, found more active ones in every scenario; add dynamic")
+    return kept
 
 
 def ranked(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str, float]) -> pd.DataFrame:

@@ -98,6 +98,21 @@ def test_a_base_model_is_listed_once_however_many_adapters_are_asked() -> None:
     assert found.iloc[0]["strategy"] == "base"
 
 
+def test_several_adapters_are_never_merged() -> None:
+    found = gs.best("gpt-2", "l4", strategy=["dynamic", "merge"], active_adapters=[1, 4])
+    assert set(zip(found["strategy"], found["active_adapters"], strict=True)) == {
+        ("dynamic", 1), ("dynamic", 4), ("merge", 1),
+    }  # fmt: skip
+    with pytest.raises(gs.InfeasibleError, match="merged weights serve one adapter"):
+        gs.best("gpt-2", "l4", strategy="merge", active_adapters=4)
+
+
+def test_engines_are_choices_and_change_nothing_without_an_adapter() -> None:
+    found = gs.best("llama-3.2-1b", "h100-sxm", strategy=["base", "dynamic"], engine=["reference", "vllm"])
+    assert sorted(found["strategy"]) == ["base", "dynamic", "dynamic"]
+    assert set(found["engine"][found["strategy"] == "dynamic"]) == {"reference", "vllm"}
+
+
 def test_one_price_holds_for_every_device() -> None:
     found = gs.best("gpt-2", DEVICES, "cost_per_token", price_per_hour=1)
     np.testing.assert_allclose(found["cost_per_token"], found["devices"] / 3600 / found["tokens_per_s"])

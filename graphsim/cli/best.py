@@ -25,7 +25,20 @@ LIMITS = {
     "cost-per-token": ("cost_per_token", "X", "at most so much per generated token"),
 }
 PICTURES = (".png", ".svg", ".pdf")
-_SHOWN = ("model", "hardware", "precision", "strategy", "batch", "tp", "pp", "ep", "dp", "rank", "active_adapters")
+_SHOWN = (
+    "model",
+    "hardware",
+    "precision",
+    "engine",
+    "strategy",
+    "batch",
+    "tp",
+    "pp",
+    "ep",
+    "dp",
+    "rank",
+    "active_adapters",
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -110,7 +123,7 @@ def _print(rows: Any, count: int, options: argparse.Namespace) -> None:
 
 def _cell(name: str, row: dict[str, Any]) -> str:
     value = row[name]
-    if name in ("rank", "active_adapters") and row["strategy"] == "base":
+    if name in ("rank", "active_adapters", "engine") and row["strategy"] == "base":
         return "-"
     if value is None or value != value:
         return "own" if name == "precision" else "-"

@@ -43,6 +43,7 @@ def sensitivity(options: argparse.Namespace) -> None:
         lora=shared.lora_config(options.lora),
         precision=options.precision,
         cost=options.cost,
+        engine=options.engine,
     )
     if options.json:
         print_json({"elasticities": frame.to_dict("index")})
