@@ -56,7 +56,8 @@ def expected_distinct(shares: Shares, requests: Num, base_share: Num = 0.0) -> N
     """
     each = (1.0 - np.asarray(base_share, dtype=float))[..., None] * shares
     absent = (1.0 - each) ** np.asarray(requests, dtype=float)[..., None]
-    return np.sum(1.0 - absent, axis=-1)[()]
+    distinct: Num = np.sum(1.0 - absent, axis=-1)[()]
+    return distinct
 
 
 def probability_of_none(requests: Num, base_share: Num) -> Num:
