@@ -24,6 +24,7 @@ import numpy as np
 from graphsim.calibration.store import basis
 from graphsim.errors import ConfigError
 from graphsim.estimate import HardwareRef, ModelRef
+from graphsim.lora.profile import load_profile
 from graphsim.sweep_grid import Grid, Place, grid_of
 from graphsim.sweeps import Progress, frame_of
 from graphsim.units import checked_number, short
@@ -222,7 +223,7 @@ def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
 
 
 def request_hash(grid: Grid) -> str:
-    """A digest of all that the rows hang on: choices, models, devices, fitted constants, version."""
+    """A digest of all that the rows hang on: choices, models, devices, engines, fitted constants, version."""
     from graphsim import __version__
 
     digest = hashlib.sha256(__version__.encode())
@@ -231,7 +232,8 @@ def request_hash(grid: Grid) -> str:
     if costs - {"roofline"}:
         devices = [device for names, values in grid.axes for device in _column("hardware", names, values)]
         fitted = [basis(device, family) for device in devices for family in FAMILIES]
-    for text in _texts((grid, fitted)):
+    engines = [load_profile(name) for names, values in grid.axes for name in _column("engine", names, values)]
+    for text in _texts((grid, fitted, engines)):
         digest.update(text.encode("utf-8", "replace") + b"\0")
     return digest.hexdigest()
 

@@ -17,6 +17,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.cli import main
+from graphsim.cli.printing import Progress
 
 pytest.importorskip("pyarrow")
 
@@ -315,9 +316,25 @@ def test_the_command_explains_mistakes_in_one_line(tmp_path: Path, capsys: pytes
         assert out == "" and text in err and err.count("\n") == 1
 
 
-def test_progress_is_drawn_on_a_terminal_only(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_progress_is_drawn_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert main(COMMAND) == 0
-    assert "6 of 6 scenarios" in capsys.readouterr().err
+    assert main([*COMMAND, "--out", str(tmp_path / "x")]) == 0
+    drawn = capsys.readouterr().err
+    assert drawn.startswith("\r") and "6 of 6 scenarios (100%" in drawn and drawn.endswith("\n")
+
+
+def test_progress_says_how_fast_and_how_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 1.0, 1.01, 3.0])
+    monkeypatch.setattr("graphsim.cli.printing.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    draw = Progress()
+    for done in (1000, 2000, 2500, 4000):  # the first thousand was there before; two calls close together draw once
+        draw(done, 5000)
+    lines = [line.rstrip() for line in capsys.readouterr().err.split("\r") if line]
+    assert lines[-2:] == [
+        "2,000 of 5,000 scenarios (40%, 1,000/s, 3 s left)", "4,000 of 5,000 scenarios (80%, 1,000/s, 1 s left)"
+    ]  # fmt: skip

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.printing import print_json, print_line, print_table
-from graphsim.cli.sweep import add_choices, choices_of, progress
+from graphsim.cli.printing import Progress, print_json, print_line, print_table
+from graphsim.cli.sweep import add_choices, choices_of
 from graphsim.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -70,7 +70,7 @@ def best(options: argparse.Namespace) -> None:
         raise ConfigError(f"--plot {options.plot}: the suffix is not known; allowed: {', '.join(PICTURES)}")
     if options.top < 1:
         raise ConfigError(f"--top {options.top} is not allowed; expected at least 1")
-    given = {"price_per_hour": prices, "progress": progress, **limits, **choices_of(options)}
+    given = {"price_per_hour": prices, "progress": Progress(), **limits, **choices_of(options)}
     found = search(options.models, options.hardware, options.goal, **given)
     front = pareto(found, "latency_s", "tokens_per_s_per_gpu")
     if options.plot:

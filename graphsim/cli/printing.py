@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,3 +30,27 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print_line("  ".join(cells).rstrip())
+
+
+class Progress:
+    """Rows done of rows in all, how fast and how much longer, in one line of a terminal; silent elsewhere."""
+
+    PAUSE_S = 0.1
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+        self._drawn_s = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Draw, but not more often than anybody can read."""
+        now_s = time.monotonic()
+        began_s, before = self._first = self._first or (now_s, done)
+        if not sys.stderr.isatty() or (done < total and now_s - self._drawn_s < self.PAUSE_S):
+            return
+        self._drawn_s = now_s
+        rate = (done - before) / (now_s - began_s) if now_s > began_s else 0.0
+        speed = f", {rate:,.0f}/s" if rate else ""
+        left = f", {(total - done) / rate:,.0f} s left" if rate and done < total else ""
+        text = f"{done:,} of {total:,} scenarios ({done / total:.0%}{speed}{left})"
+        sys.stderr.write(f"\r{text:<78}" + ("\n" if done == total else ""))
+        sys.stderr.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from functools import partial
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.cli.printing import Progress, print_json, print_line, print_table
 from graphsim.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -83,7 +82,7 @@ def sweep(options: argparse.Namespace) -> None:
     if options.resume:
         raise ConfigError("--resume goes with --out FOLDER: it says which sweep to go on with")
     with _pool(options.workers) if options.workers > 1 else nullcontext() as pool:
-        frame = run_sweep(options.models, options.hardware, executor=pool, progress=progress, **choices_of(options))
+        frame = run_sweep(options.models, options.hardware, executor=pool, progress=Progress(), **choices_of(options))
     if options.to:
         _write(frame, Path(options.to))
     if options.json:
@@ -104,7 +103,7 @@ def _to_folder(options: argparse.Namespace) -> None:
         options.models,
         options.hardware,
         executor=partial(_pool, options.workers) if options.workers > 1 else None,
-        progress=progress,
+        progress=Progress(),
         **choices_of(options),
     )
     if options.json:
@@ -147,9 +146,3 @@ def _print(frame: Any) -> None:
         values = [row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["tokens_per_s"], row["memory_bytes"] / 2**30]
         rows.append([*cells, *("-" if value != value else f"{value:.4g}" for value in values), row["reason"][:60]])
     print_table(header, rows, right=range(3, 12))
-
-
-def progress(done: int, total: int) -> None:
-    """Rows done, on terminals only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done:,} of {total:,} scenarios" + ("\n" if done == total else ""))
