@@ -14,14 +14,17 @@ from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject
 from graphsim.lora.profile import EngineProfile
+from graphsim.lora.variants import require_engine
 from graphsim.models import build
 from graphsim.ops import Attention, ExpertGemm
+from graphsim.passes.dequantise import FUSED_TOKENS, WIDENED, dequantise
 from graphsim.passes.experts import deal_experts
 from graphsim.passes.lower import Engine, eager, lower
 from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.passes.shard import shard
 from graphsim.precision import Precision
+from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
 from graphsim.workload import Phase, decode, prefill
 
@@ -39,7 +42,8 @@ class Deployment:
     def stages(self, phase: Phase) -> list[nx.DiGraph]:
         """The sharded and lowered graph of each pipeline stage, for one micro-batch."""
         layers = layer_ranges(self.model.num_layers, self.parallelism.pp)
-        return [self._lowered(build(self.model, phase, self.precision, stage)) for stage in layers]
+        here = replace(self, lora=_invoked(self.lora, phase)) if self.lora else self
+        return [here._lowered(build(self.model, phase, self.precision, stage)) for stage in layers]
 
     def _lowered(self, logical: nx.DiGraph) -> nx.DiGraph:
         sequence_parallel = bool(np.any(np.asarray(self.parallelism.sp) > 1))
@@ -48,6 +52,8 @@ class Deployment:
         adapters = self._adapters()
         graph = inject(logical, self.lora, adapters.buffers if adapters else None)
         graph = pack(shard(graph, self.parallelism.tp, sequence_parallel))
+        if self.precision.weights.name in WIDENED:
+            graph = dequantise(graph, self.engine.fused_4bit_tokens if self.engine else FUSED_TOKENS)
         graph = lower(graph, adapters) if adapters else graph
         return eager(graph) if self.engine is not None and self.engine.launch == "eager" else graph
 
@@ -55,6 +61,8 @@ class Deployment:
         """The engine's way with the adapters, where there are any."""
         if self.lora is None or self.engine is None:
             return None
+        if self.lora.strategy == "dynamic":
+            require_engine(self.lora, self.engine.kernels, self.engine.name)
         slots = self.engine.has_embedding_slots(self.model.name)
         return Engine(profile=self.engine, lora=self.lora, embedding_slots=slots)
 
@@ -100,6 +108,21 @@ class Deployment:
     def most_micro_batches(self) -> int:
         """How many micro-batches a large batch is dealt out to."""
         return self.parallelism.micro_batches or self.parallelism.pp
+
+
+def _invoked(lora: LoraConfig, phase: Phase) -> LoraConfig:
+    """The adapter with its share of a step's tokens: aLoRA works on those behind its invocation only.
+
+    aLoRA: Greenewald et al., arXiv 2504.12397; every generated token lies behind it.
+    """
+    if lora.variant != "alora":
+        return lora
+    adapted: Num = 0.0
+    for segment in phase.segments:
+        new = segment.new_tokens if segment.decode else np.minimum(lora.invocation_tokens, segment.new_tokens)
+        adapted = adapted + segment.sequences * new
+    share = lora.adapter_share * adapted / np.maximum(phase.tokens, 1.0)
+    return with_fields(lora, {"adapter_share": share})
 
 
 def check_cut(model: ModelConfig, parallelism: Parallelism, logical: nx.DiGraph) -> None:

@@ -16,6 +16,8 @@ from graphsim.precision import FORMATS
 from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")
+VARIANTS = ("lora", "rslora", "dora", "vera", "alora", "qa-lora", "bd-lora")
+"""rsLoRA and aLoRA have LoRA's nodes; rsLoRA scales otherwise, aLoRA works on the tokens behind its invocation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,6 +29,10 @@ class LoraConfig:
     strategy: `dynamic` applies the factors to every token, `merge` folds them into the weights once
     rank_pattern: other ranks for modules whose path matches, first match first, PEFT's rule
     layers_to_transform: only these layers; layers_pattern: name of the list they are counted in
+    variant: `lora`, `rslora`, `dora`, `vera`, `alora`, `qa-lora` or `bd-lora`
+    group_size: inputs that QA-LoRA pools; blocks: of BD-LoRA's block-diagonal factor
+    invocation_tokens: prompt tokens of each sequence behind aLoRA's invocation, on which alone it works
+    bias: whether the second factor has one
     alpha: scaling is alpha / rank; it changes no cost
     active_adapters: distinct adapters among the requests of one step
     adapter_share: part of the tokens that have an adapter at all
@@ -40,6 +46,11 @@ class LoraConfig:
     rank: Num = 16
     target_modules: tuple[str, ...] | list[str] | str = ("attn", "ffn")
     strategy: str = "dynamic"
+    variant: str = "lora"
+    group_size: Num = 16
+    blocks: Num = 1
+    invocation_tokens: Num = 0
+    bias: bool = False
     alpha: float | None = None
     rank_pattern: Mapping[str, Num] = field(default_factory=dict)
     exclude_modules: tuple[str, ...] | list[str] | str = ()
@@ -82,14 +93,24 @@ class LoraConfig:
         object.__setattr__(self, "rank_pattern", ranks)
         for name, most in (("rank", MAX_RANK), ("max_lora_rank", MAX_RANK), ("max_loras", 10**6)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most))
+        for name, least in (("group_size", 1), ("blocks", 1), ("invocation_tokens", 0)):
+            object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), least, 10**9))
         for name, most in (("active_adapters", 10**6), ("adapter_share", 1)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most, whole=False))
         object.__setattr__(self, "layers_to_transform", _layers(self.layers_to_transform))
 
     def _check_flags(self) -> None:
-        for name in ("enabled", "fully_sharded_loras"):
+        for name in ("enabled", "fully_sharded_loras", "bias"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
+        if self.variant not in VARIANTS:
+            raise ConfigError(f"lora.variant = {self.variant!r} is not known; {choices_text(self.variant, VARIANTS)}")
+        if self.strategy == "merge" and self.variant in ("alora", "vera"):
+            raise ConfigError(
+                f"lora.strategy = 'merge' is not allowed with variant '{self.variant}'; allowed: dynamic"
+                if self.variant == "alora"
+                else "lora.strategy = 'merge' with variant 'vera' is not simulated; allowed: dynamic"
+            )
         if self.strategy not in STRATEGIES:
             raise ConfigError(
                 f"lora.strategy = {self.strategy!r} is not known; {choices_text(self.strategy, STRATEGIES)}"

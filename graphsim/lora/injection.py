@@ -15,10 +15,12 @@ import numpy as np
 
 from graphsim.errors import ConfigError
 from graphsim.graph import Step, Value, add, inputs_of
+from graphsim.lora import variants
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.targets import Targets, fail_if_unmatched
 from graphsim.ops import ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
+from graphsim.ops.lora_variants import DoraNorm, VectorScale
 from graphsim.precision import FORMATS
 from graphsim.units import Num
 
@@ -60,7 +62,7 @@ def lora_parameters_of(graph: nx.DiGraph) -> Num:
     for _, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             total = total + op.times * lora_parameters_of(op.body)
-        elif isinstance(op, LoraA | LoraB):
+        elif isinstance(op, LoraA | LoraB | DoraNorm | VectorScale):
             total = total + op.parameters
         elif isinstance(op, LoraMerge):
             total = total + op.copies * op.rank * (op.n + op.k)
@@ -131,18 +133,15 @@ class _Injector:
             units=op.units,
             weights=op.weights,
             adapter=self.format,
-            scratch_passes=self.buffers.merge_passes,
+            scratch_passes=self.buffers.merge_passes + (4.0 if self.lora.variant == "dora" else 0.0),
             layer=op.layer,
         )
         yield f"{name}.lora_merge", merge, []
         yield name, op, [*inputs, Value(f"{name}.lora_merge")]
 
     def _dynamic(self, name: str, op: Gemm, inputs: list[Value], rank: Num) -> Iterator[Step]:
-        a, b, joined = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
-        yield name, op, inputs
-        yield f"{name}.lora_a", a, inputs
-        yield f"{name}.lora_b", b, [Value(f"{name}.lora_a")]
-        yield f"{name}.lora_add", joined, [Value(name), Value(f"{name}.lora_b")]
+        factors = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
+        yield from variants.steps(name, op, inputs, factors, self.lora)
 
     def _factors(self, op: Gemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
         lora, row = self.lora, op.split is Sharding.ROW
@@ -169,6 +168,7 @@ class _Injector:
             split=Sharding.COLUMN if column or (row and sharded) else Sharding.REPLICATED,
             units=0.0 if row else op.units,
             parts=() if row else op.parts,
+            bias=lora.bias,
         )
         live = np.minimum(rank, 1.0)
         joined = LoraAdd(

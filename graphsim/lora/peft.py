@@ -21,25 +21,33 @@ from graphsim.units import short
 MAX_HEADER_BYTES = 64 * 2**20
 
 _NO_COST = (
-    "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping", "base_model_name_or_path",
+    "alpha_pattern", "arrow_config", "auto_mapping", "base_model_name_or_path",
     "corda_config", "ensure_weight_tying", "eva_config", "fan_in_fan_out", "inference_mode", "init_lora_weights",
     "kasa_config", "loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core",
-    "monteclora_config", "peft_type", "peft_version", "qalora_group_size", "revision", "runtime_config", "task_type",
-    "use_rslora", "velora_config",
+    "monteclora_config", "peft_type", "peft_version", "revision", "runtime_config", "task_type",
+    "velora_config",
 )  # fmt: skip
 """Fields that leave the graph of an inference step as it is."""
 
 _NOT_SIMULATED = {
-    "use_dora": "the norm of every weight (DoRA)",
-    "use_qalora": "pooled inputs (QA-LoRA)",
-    "use_bdlora": "block-diagonal factors (BD-LoRA)",
-    "lora_bias": "a bias on the second factor",
     "layer_replication": "replicated layers",
     "modules_to_save": "modules trained in full",
     "target_parameters": "adapters on bare parameters",
     "trainable_token_indices": "trained rows of the embedding",
 }
 """Fields that change cost in a way that graphsim leaves out, with what they stand for."""
+
+
+_VARIANTS = (
+    "use_dora",
+    "use_qalora",
+    "use_rslora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "qalora_group_size",
+    "lora_bias",
+)
+"""Fields that make a variant."""
 
 
 def read_adapter(ref: str | Path | Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +86,7 @@ def _read(fields: Fields) -> dict[str, Any]:
     where = _names(fields, "layers_pattern")
     notes = _notes(fields)
     alpha = fields.number("lora_alpha", 8.0)
+    variant = _variant(fields)
     fields.finish()
     return {
         "rank": rank,
@@ -89,7 +98,27 @@ def _read(fields: Fields) -> dict[str, Any]:
         "rank_pattern": ranks,
         "matching": Matching.PEFT,
         "notes": notes,
+        **variant,
     }
+
+
+_FLAGS = {"use_dora": "dora", "use_qalora": "qa-lora", "use_rslora": "rslora"}
+
+
+def _variant(fields: Fields) -> dict[str, Any]:
+    """Which variant it is, and what it needs to know; PEFT allows one at a time beside rsLoRA's scaling."""
+    found = [variant for key, variant in _FLAGS.items() if fields.flag(key, False)]
+    blocks = fields.raw("use_bdlora")
+    if blocks:
+        found.insert(0, "bd-lora")
+    if fields.raw("alora_invocation_tokens"):
+        found.insert(0, "alora")
+    group = fields.integer("qalora_group_size", 16, most=10**6)
+    count = 1
+    if isinstance(blocks, Mapping):
+        count = fields.mapping("use_bdlora", lenient=True).integer("nblocks", 1, most=10**6)
+    kind = found[0] if found else "lora"
+    return {"variant": kind, "bias": fields.flag("lora_bias", False), "group_size": group, "blocks": count}
 
 
 def _names(fields: Fields, key: str) -> tuple[str, ...] | str | None:
@@ -126,7 +155,7 @@ def _notes(fields: Fields) -> tuple[str, ...]:
 def _strict(fields: Fields) -> Fields:
     """The same fields, saying which keys nobody asked for."""
     strict = Fields(fields.data, fields.where)
-    known = {*_NO_COST, *_NOT_SIMULATED, "r", "target_modules", "exclude_modules", "rank_pattern", "bias"}
+    known = {*_NO_COST, *_NOT_SIMULATED, *_VARIANTS, "r", "target_modules", "exclude_modules", "rank_pattern", "bias"}
     for key in known | {"layers_to_transform", "layers_pattern"}:
         strict.raw(key)
     return strict

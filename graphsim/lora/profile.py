@@ -52,6 +52,7 @@ class EngineProfile:
     memory_share: part of the device's memory that the engine takes for itself
     workspace_bytes: what it keeps free of weights, slots and KV cache, and lora_workspace_bytes with adapters enabled
     rotary_table: whether the rotary embedding's table of all positions lies in memory
+    fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
     launch: kernels from a captured `graph`, or `eager` from the host
     merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
     load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
@@ -82,6 +83,7 @@ class EngineProfile:
     workspace_bytes: float = 2.0**30
     lora_workspace_bytes: float = 2.0**30
     rotary_table: bool = False
+    fused_4bit_tokens: float = 64.0
     launch: str = "graph"
     tensor_parallel: str = "vllm"
     merge_passes: float = 0.0
@@ -168,7 +170,8 @@ _CHOICES = {
 _NUMBERS = {
     "extra_vocab_rows": ("", 1e6), "tile_clocks": ("", 1e9), "empty_tile_clocks": ("", 1e9),
     "load_tensor_s": ("s", 10.0), "disk_s": ("s", 100.0), "disk_bytes_per_s": ("bytes/s", 1e13),
-    "cold_disk_bytes_per_s": ("bytes/s", 1e13), "merge_passes": ("", 100.0), "memory_share": ("", 1.0),
+    "cold_disk_bytes_per_s": ("bytes/s", 1e13), "merge_passes": ("", 100.0),
+    "fused_4bit_tokens": ("", 1e9), "memory_share": ("", 1.0),
     "workspace_bytes": ("bytes", 1e13), "lora_workspace_bytes": ("bytes", 1e13),
 }  # fmt: skip
 _DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}

@@ -131,6 +131,8 @@ class Op:
     sharding: ClassVar[Sharding] = Sharding.LOCAL
     launched: ClassVar[bool] = True
     """Whether it is a kernel that something has to start."""
+    constant: ClassVar[bool] = False
+    """Whether its result depends on weights alone and is used in place: no value that flows."""
 
     role: str = ""
     stream: str = COMPUTE

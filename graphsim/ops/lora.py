@@ -23,12 +23,14 @@ class LoraGemm(Gemm):
     """A factor of an adapter, applied to `m` rows that spread over `adapters` distinct adapters.
 
     launches: kernels that do it, such as one for each adapter
+    blocks: of a block-diagonal factor, which holds and multiplies one in `blocks` of its entries (BD-LoRA)
     """
 
     residency: ClassVar[Residency] = Residency.All_offchip
 
     adapters: Num = 1.0
     launches: Num = 1.0
+    blocks: Num = 1.0
 
     def work(self) -> Work:
         """flops = 2mnk; reads every present adapter's factor once; no rows, no work."""
@@ -36,8 +38,8 @@ class LoraGemm(Gemm):
         act = self.activations.bytes
         present = np.minimum(self.adapters, self.m)
         return Work(
-            flops=2.0 * self.m * self.n * self.k,
-            weight_bytes=present * self.n * self.k * self.weights.bytes,
+            flops=2.0 * self.m * self.n * self.k / self.blocks,
+            weight_bytes=present * self.n * self.k / self.blocks * self.weights.bytes,
             input_bytes=self.m * self.k * act * live,
             write_bytes=self.m * self.n * act * live,
         )
@@ -45,7 +47,12 @@ class LoraGemm(Gemm):
     @property
     def parameters(self) -> Num:
         """Of one adapter; adapters are counted apart from the model's own weights."""
-        return self.n * self.k
+        return 0.0 if self.shared else self.n * self.k / self.blocks + (self.n if self.bias else 0.0)
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Memory of one adapter's factor."""
+        return self.parameters * self.weights.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,6 +60,11 @@ class LoraA(LoraGemm):
     """The down projection: k inputs to n = rank."""
 
     op_type: ClassVar[OpType] = OpType.GEMM_LORA_A
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Its rows are those of the value that have an adapter, all or a part."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,6 +127,7 @@ class LoraMerge(Op):
 
     op_type: ClassVar[OpType] = OpType.LORA_MERGE
     residency: ClassVar[Residency] = Residency.All_offchip
+    constant: ClassVar[bool] = True
 
     n: Num
     k: Num

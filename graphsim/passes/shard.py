@@ -25,7 +25,6 @@ from graphsim.ops import (
     Input,
     Join,
     LoraAdd,
-    LoraMerge,
     Norm,
     Op,
     ReduceScatter,
@@ -111,7 +110,7 @@ class _Sharder:
 
     def rule(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
         """Cut the op as its inputs' layouts say, behind the collectives that it needs."""
-        flowing = [value for value in inputs if not self.whole[value.node].once]
+        flowing = [value for value in inputs if not self.whole[value.node].constant]
         wanted, layout = self._decide(op, [self.layouts[value.node] for value in flowing])
         placed = []
         for value in inputs:
@@ -131,7 +130,7 @@ class _Sharder:
     def _decide(self, op: Op, arriving: list[Layout]) -> tuple[Layout | None, Layout]:
         """The layout that all inputs must have (None: as they come) and the result's."""
         sharding = op.placement
-        if isinstance(op, LoraMerge):
+        if op.constant:
             return None, S
         if isinstance(op, Repeat):
             return self.residual, self.residual

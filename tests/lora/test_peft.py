@@ -66,8 +66,8 @@ def test_a_broken_weights_file_is_one_sentence(tmp_path: Path, content: bytes) -
 
 
 def test_what_is_not_simulated_or_not_known_is_noted() -> None:
-    lora = gs.LoraConfig.from_peft(QV | {"use_dora": True, "bias": "all", "brand_new_field": 3})
-    assert any("DoRA" in note for note in lora.notes)
+    lora = gs.LoraConfig.from_peft(QV | {"modules_to_save": ["score"], "bias": "all", "brand_new_field": 3})
+    assert any("trained in full" in note for note in lora.notes)
     assert any("biases" in note for note in lora.notes)
     assert any("brand_new_field" in note for note in lora.notes)
     assert gs.LoraConfig.from_peft(QV | {"use_rslora": True, "lora_dropout": 0.1}).notes == ()

@@ -1,0 +1,187 @@
+"""What variants add to a step: DoRA's weight norm, VeRA's vectors, QA-LoRA's pooling, QLoRA's dequantisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.elementwise import Elementwise
+from graphsim.ops.linear import Part, limited
+from graphsim.precision import Format
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DoraNorm(Op):
+    """m / ||W + s B A|| of each output, anew in every forward pass whatever the tokens (DoRA, arXiv 2402.09353, 4.3).
+
+    As PEFT 0.21 does it (`tuners/lora/dora.py`): the product B A comes from running the factors on the identity, then
+    W + s B A is written, and its norm taken. The temporary of the weight's shape lives until then.
+    """
+
+    op_type: ClassVar[OpType] = OpType.LORA_KERNEL
+    residency: ClassVar[Residency] = Residency.All_offchip
+    constant: ClassVar[bool] = True
+
+    n: Num
+    k: Num
+    rank: Num
+    split: Sharding = Sharding.REPLICATED
+    units: Num = 0.0
+    weights: Format = BF16
+    launches: Num = 6.0
+
+    def work(self) -> Work:
+        """flops = 2 k² r + 2 k r n, three per weight; moves W once, and 16-bit temporaries of its shape four times."""
+        live = np.minimum(self.rank, 1.0)
+        weight, eye = self.n * self.k * live, self.k * self.k * live
+        return Work(
+            flops=2.0 * self.k * self.rank * (self.k + self.n),
+            vector_flops=3.0 * weight,
+            weight_bytes=weight * self.weights.bytes + self.rank * (self.k + self.n) * 2.0,
+            input_bytes=2.0 * (2.0 * weight + eye),
+            write_bytes=2.0 * (2.0 * weight + eye),
+        )
+
+    @property
+    def matrix_format(self) -> str:
+        """The activations'."""
+        return self.activations.compute
+
+    @property
+    def parameters(self) -> Num:
+        """The magnitude of each output."""
+        return self.n
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Magnitudes in the activations' format."""
+        return self.n * self.activations.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """W + s B A, of which the norm is taken."""
+        return self.n * self.k
+
+    def cut(self, ways: Num) -> DoraNorm:
+        """Cut where its base is."""
+        ways = limited(ways, self.units)
+        if self.split is Sharding.COLUMN:
+            return replace(self, n=self.n / ways)
+        return replace(self, k=self.k / ways) if self.split is Sharding.ROW else self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DoraScale(Op):
+    """Scales the base's and the adapter's results by the norm: PEFT's five element-wise kernels beside the ADD.
+
+    They move nine values per element: (g - 1) y, g y_lora, its scaling, their sum, and the sum with y, less the ADD's.
+    """
+
+    op_type: ClassVar[OpType] = OpType.ELEMENTWISE
+    sharding: ClassVar[Sharding] = Sharding.LINEAR
+
+    m: Num
+    n: Num
+    rows: Num
+    units: Num = 0.0
+    parts: tuple[Part, ...] = ()
+    launches: Num = 4.0
+
+    def work(self) -> Work:
+        """Five reads and four writes of every value."""
+        moved = self.rows * self.n * self.activations.bytes
+        return Work(vector_flops=4.0 * self.rows * self.n, input_bytes=5.0 * moved, write_bytes=4.0 * moved)
+
+    @property
+    def out_elems(self) -> Num:
+        """The base's result."""
+        return self.m * self.n
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """The base's named slices."""
+        return {part.name: self.m * part.width for part in self.parts}
+
+    def cut(self, ways: Num) -> DoraScale:
+        """n is cut as the base's outputs are."""
+        parts = tuple(part.cut(ways) for part in self.parts)
+        n = sum((part.width for part in parts), start=0.0) if parts else self.n / limited(ways, self.units)
+        return replace(self, n=n, parts=parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VectorScale(Elementwise):
+    """Multiplies each column by a trained number: VeRA's d and b (arXiv 2310.11454, section 3.1); `width` of them."""
+
+    sharding: ClassVar[Sharding] = Sharding.LINEAR
+    residency: ClassVar[Residency] = Residency.All_offchip
+
+    width: Num = 0.0
+    units: Num = 0.0
+
+    @property
+    def parameters(self) -> Num:
+        """The vector."""
+        return self.width
+
+    def cut(self, ways: Num) -> VectorScale:
+        """An equal share of the columns."""
+        ways = limited(ways, self.units)
+        return replace(self, elems=self.elems / ways, width=self.width / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GroupPool(Op):
+    """Averages groups of inputs ahead of A: QA-LoRA, arXiv 2309.14717, section 3.2; `groups` inputs become one."""
+
+    op_type: ClassVar[OpType] = OpType.ELEMENTWISE
+
+    m: Num
+    k: Num
+    groups: Num
+
+    def work(self) -> Work:
+        """Reads all inputs, writes one value per group."""
+        elems = self.m * self.k
+        read = elems * self.activations.bytes
+        return Work(vector_flops=elems, input_bytes=read, write_bytes=read / self.groups)
+
+    @property
+    def out_elems(self) -> Num:
+        """One value per group."""
+        return self.m * self.k / self.groups
+
+    def cut(self, ways: Num) -> GroupPool:
+        """An equal share of the inputs."""
+        return replace(self, k=self.k / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dequantise(Op):
+    """Widens a 4-bit weight ahead of its product, from more than `fused_tokens` rows on (QLoRA, arXiv 2305.14314, 3).
+
+    The product itself counts the stored weight; here stand the widened copy that is written, and what reading it takes
+    beyond the stored one. With fewer rows one kernel does both and this is no work.
+    """
+
+    op_type: ClassVar[OpType] = OpType.QUANTISE
+    constant: ClassVar[bool] = True
+
+    m: Num
+    n: Num
+    k: Num
+    fused_tokens: Num
+
+    def work(self) -> Work:
+        """Reads the stored weight, writes 16 bits per weight, which the product reads instead of the stored ones."""
+        weight = self.n * self.k * np.greater(self.m, self.fused_tokens)[()]
+        return Work(vector_flops=2.0 * weight, input_bytes=2.0 * weight, write_bytes=2.0 * weight)
+
+    @property
+    def out_elems(self) -> Num:
+        """The widened weight is used in place; nothing flows along the edge."""
+        return 0.0

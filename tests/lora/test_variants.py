@@ -1,0 +1,152 @@
+"""Variants of LoRA as nodes: closed forms of their work, and their shape in the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphsim as gs
+from graphsim.graph import walk
+from graphsim.ops.lora_variants import Dequantise, DoraNorm, DoraScale, GroupPool, VectorScale
+
+TARGETS = ["q_proj", "down_proj"]
+HIDDEN, WIDE = 4096, 11008
+
+
+def ops(kind: type, **lora: Any) -> dict[str, Any]:
+    config = gs.LoraConfig(rank=16, target_modules=TARGETS, **lora)
+    graph = gs.build_graph("llama-2-7b", "prefill", 2, 100, lora=config)
+    return {op.role.partition(".")[0]: op for _, op, _ in walk(graph) if isinstance(op, kind)}
+
+
+def test_dora_passes_over_each_weight_in_every_forward_whatever_the_tokens() -> None:
+    few = ops(DoraNorm, variant="dora")
+    assert set(few) == {"q_proj", "down_proj"}
+    work = few["down_proj"].work()
+    assert work.flops == 2 * WIDE**2 * 16 + 2 * WIDE * 16 * HIDDEN
+    assert work.weight_bytes >= 2 * WIDE * HIDDEN
+    one = gs.build_graph("llama-2-7b", "decode", lora=gs.LoraConfig(rank=16, target_modules=TARGETS, variant="dora"))
+    again = next(op for _, op, _ in walk(one) if isinstance(op, DoraNorm) and op.role.startswith("down_proj"))
+    assert again.work().flops == work.flops and again.work().memory_bytes == work.memory_bytes
+
+
+def test_dora_slows_generation_manyfold_as_it_was_measured() -> None:
+    """ms-swift, 7B, all linears, unmerged: 4.3 tokens/s with DoRA, 18.1 with LoRA; batch 1."""
+    lora = gs.LoraConfig(rank=8, target_modules="all-linear")
+    dora = gs.LoraConfig(rank=8, target_modules="all-linear", variant="dora")
+    plain, normed = (gs.simulate("llama-2-7b", "a100-sxm-80gb", 1, 64, 16, lora=x, engine="peft") for x in (lora, dora))
+    assert 2.5 < normed.tpot_s / plain.tpot_s < 7.0
+
+
+def test_dora_scales_behind_the_add_and_needs_memory_for_the_temporary() -> None:
+    assert ops(DoraScale, variant="dora")["q_proj"].rows == 200
+    plain = gs.simulate("llama-2-7b", "a100-sxm-80gb", lora=gs.LoraConfig(rank=8))
+    dora = gs.simulate("llama-2-7b", "a100-sxm-80gb", lora=gs.LoraConfig(rank=8, variant="dora"))
+    assert dora.memory.activations_bytes > plain.memory.activations_bytes + WIDE * HIDDEN
+
+
+def test_vera_trains_a_vector_per_factor_and_shares_the_factors() -> None:
+    lora = gs.LoraConfig(rank=256, target_modules=["q_proj", "v_proj"], variant="vera")
+    assert gs.lora_parameters("llama-2-7b", lora) == 32 * 2 * (256 + HIDDEN)
+    vectors = ops(VectorScale, variant="vera")
+    assert vectors["down_proj"].width in (16, HIDDEN)
+
+
+def test_vera_parameters_equal_those_that_peft_trained() -> None:
+    """peft's method comparison: Llama-3.2-3B, q and v, rank 256: 129,024 trainable (lora_published.csv)."""
+    lora = gs.LoraConfig(rank=256, target_modules=["q_proj", "v_proj"], variant="vera")
+    assert gs.lora_parameters("llama-3.2-3b", lora) == 129_024
+
+
+def test_qa_lora_pools_the_inputs_and_shrinks_the_first_factor() -> None:
+    pools = ops(GroupPool, variant="qa-lora", group_size=32)
+    assert pools["down_proj"].out_elems == 200 * WIDE / 32
+    lora = gs.LoraConfig(rank=16, target_modules=TARGETS, variant="qa-lora", group_size=32)
+    expected = 16 * (HIDDEN / 32 + HIDDEN + WIDE / 32 + HIDDEN)
+    assert gs.lora_parameters("llama-2-7b", lora) == 32 * expected
+
+
+def test_a_block_diagonal_factor_does_one_in_blocks_of_the_work() -> None:
+    graph = gs.build_graph(
+        "llama-2-7b", "decode", lora=gs.LoraConfig(rank=16, target_modules=TARGETS, variant="bd-lora", blocks=4)
+    )
+    flops = {op.role: op.work().flops for _, op, _ in walk(graph) if ".lora_" in op.role}
+    assert flops["q_proj.lora_a"] == 4 * flops["q_proj.lora_b"]
+    assert flops["down_proj.lora_a"] == 2 * WIDE * 16 / 4
+
+
+def test_alora_works_on_the_tokens_behind_its_invocation_only() -> None:
+    def rows(phase: str) -> set[float]:
+        lora = gs.LoraConfig(rank=16, target_modules=TARGETS, variant="alora", invocation_tokens=10)
+        graph = gs.build_graph("llama-2-7b", phase, 2, 100, lora=lora)
+        return {float(op.m) for _, op, _ in walk(graph) if op.op_type is gs.OpType.GEMM_LORA_A}
+
+    assert rows("prefill") == {20.0}
+    assert rows("decode") == {2.0}
+
+
+def test_four_bit_weights_are_widened_for_many_rows_and_read_as_they_are_for_few() -> None:
+    linear = 32 * (4 * HIDDEN**2 + 3 * HIDDEN * WIDE)
+
+    def widened(batch: int) -> float:
+        graph = gs.build_graph("llama-2-7b", "decode", batch, precision="nf4")
+        return sum(op.work().write_bytes * times for _, op, times in walk(graph) if isinstance(op, Dequantise))
+
+    assert widened(4) == 0
+    assert widened(512) == 2 * linear
+
+
+def test_double_quantisation_saves_what_was_measured() -> None:
+    """litgpt: 0.31, 0.60 GB less for 7B and 13B with nf4-dq than with nf4."""
+    for model, measured in (("llama-2-7b", 0.31e9), ("llama-2-13b", 0.60e9)):
+        plain, double = (
+            gs.simulate(model, "a100-sxm-80gb", precision=p).memory.weights_bytes for p in ("nf4", "nf4_dq")
+        )
+        assert plain - double == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.parametrize("variant", ["dora", "vera", "qa-lora", "bd-lora", "alora", "rslora"])
+@pytest.mark.parametrize("parallelism", [gs.Parallelism(), gs.Parallelism(tp=4), gs.Parallelism(pp=2)])
+def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, parallelism: gs.Parallelism) -> None:
+    def config(rank: int) -> gs.LoraConfig:
+        return gs.LoraConfig(rank=rank, target_modules="all-linear", variant=variant, blocks=4, invocation_tokens=8)
+
+    gs.validate(gs.build_graph("llama-3.1-8b", "prefill", 2, 64, parallelism=parallelism, lora=config(16)))
+    found = gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, parallelism, config(16))
+    base = gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, parallelism)
+    assert found.latency_s > base.latency_s
+    ranks = gs.simulate("llama-3.1-8b", "h100-sxm", np.array([4, 4]), 64, 8, parallelism, config(16))
+    assert ranks.latency_s[0] == pytest.approx(found.latency_s, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"variant": "dorra"}, "did you mean 'dora'"),
+        ({"variant": "alora", "strategy": "merge"}, "'merge' is not allowed with variant 'alora'"),
+        ({"variant": "qa-lora", "group_size": 0}, "group_size = 0"),
+        ({"variant": "bd-lora", "blocks": -1}, "blocks = -1"),
+    ],
+)
+def test_a_senseless_variant_is_one_sentence(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(gs.ConfigError) as error:
+        gs.LoraConfig(**fields)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_engines_refuse_what_their_kernels_do_not_know(engine: str) -> None:
+    with pytest.raises(gs.ConfigError, match=f"engine '{engine}' runs no adapter of variant 'dora'"):
+        gs.simulate("gpt-2", "l4", lora=gs.LoraConfig(variant="dora"), engine=engine)
+
+
+def test_peft_configs_say_which_variant_they_are() -> None:
+    base = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"]}
+    kinds = {
+        "dora": {"use_dora": True}, "rslora": {"use_rslora": True}, "qa-lora": {"use_qalora": True},
+        "alora": {"alora_invocation_tokens": [1, 2]}, "bd-lora": {"use_bdlora": {"nblocks": 4}}, "lora": {},
+    }  # fmt: skip
+    for variant, fields in kinds.items():
+        assert gs.LoraConfig.from_peft(base | fields).variant == variant
