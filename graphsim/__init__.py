@@ -13,11 +13,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graphsim.adapter_memory import adapter_footprint as adapter_footprint
+    from graphsim.adapter_memory import adapters_that_fit as adapters_that_fit
+    from graphsim.adapter_memory import footprint as footprint
+    from graphsim.adapter_memory import kv_tokens_left as kv_tokens_left
+    from graphsim.adapter_times import lifecycle as lifecycle
+    from graphsim.advice import lora_advice as lora_advice
     from graphsim.compare import compare_lora as compare_lora
     from graphsim.config import ModelConfig as ModelConfig
     from graphsim.config import Parallelism as Parallelism
     from graphsim.cost.kernels import predict_kernels as predict_kernels
     from graphsim.critical import critical_path as critical_path
+    from graphsim.crossings import break_even as break_even
+    from graphsim.crossings import break_even_curve as break_even_curve
     from graphsim.document import create_full_decode_model as create_full_decode_model
     from graphsim.document import create_full_prefill_model as create_full_prefill_model
     from graphsim.document import estimate_end_to_end_performance as estimate_end_to_end_performance
@@ -53,6 +61,9 @@ if TYPE_CHECKING:
     from graphsim.loading import load_model as load_model
     from graphsim.lora.config import LoraConfig as LoraConfig
     from graphsim.lora.injection import inject as inject
+    from graphsim.lora.profile import EngineProfile as EngineProfile
+    from graphsim.lora.profile import list_engines as list_engines
+    from graphsim.lora.profile import load_profile as load_profile
     from graphsim.ops.base import OpType as OpType
     from graphsim.ops.base import Work as Work
     from graphsim.optimise import best as best
@@ -68,6 +79,10 @@ if TYPE_CHECKING:
     from graphsim.sweeps import sweep as sweep
 
 _HOME = {
+    "adapter_memory": ("adapter_footprint", "adapters_that_fit", "footprint", "kv_tokens_left"),
+    "adapter_times": ("lifecycle",),
+    "advice": ("lora_advice",),
+    "crossings": ("break_even", "break_even_curve"),
     "compare": ("compare_lora",),
     "config": ("ModelConfig", "Parallelism"),
     "cost.kernels": ("predict_kernels",),
@@ -86,6 +101,7 @@ _HOME = {
     "loading": ("get_configs", "list_models", "load_model"),
     "lora.config": ("LoraConfig",),
     "lora.injection": ("inject",),
+    "lora.profile": ("EngineProfile", "list_engines", "load_profile"),
     "ops.base": ("OpType", "Work"),
     "optimise": ("best", "pareto"),
     "passes.shard": ("shard",),

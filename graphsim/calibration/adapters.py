@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.adapter_memory import footprint
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import simulate
-from graphsim.footprint import footprint
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.popularity import expected_distinct, uniform
 

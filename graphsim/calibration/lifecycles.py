@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphsim.adapter_times import Lifecycle, lifecycle
 from graphsim.errors import ConfigError
-from graphsim.lifecycle import Lifecycle, lifecycle
 from graphsim.lora.config import LoraConfig
 
 if TYPE_CHECKING:

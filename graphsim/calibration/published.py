@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphsim.adapter_memory import kv_tokens_left
 from graphsim.errors import ConfigError
 from graphsim.estimate import simulate
-from graphsim.footprint import kv_tokens_left
 from graphsim.lora.config import LoraConfig
 
 if TYPE_CHECKING:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-import numpy as np
-
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.lora.config import LoraConfig
@@ -30,6 +28,7 @@ def add_commands(commands: Any) -> None:
 
 def lora(options: argparse.Namespace) -> None:
     """Compare and print."""
+    from graphsim.advice import lora_advice
     from graphsim.compare import compare_lora
     from graphsim.estimate import lora_parameters
 
@@ -47,9 +46,21 @@ def lora(options: argparse.Namespace) -> None:
         engine=options.engine,
     )
     parameters = lora_parameters(options.model, config)
+    advice = lora_advice(
+        options.model,
+        options.hardware,
+        options.batch,
+        options.input,
+        options.output,
+        parallelism=shared.parallelism(options),
+        lora=config,
+        precision=options.precision,
+        cost=options.cost,
+        engine=options.engine,
+    )
     if options.json:
         strategies = {name: row.to_dict() for name, row in frame.iterrows()}
-        print_json({"adapter_parameters": parameters, "strategies": strategies})
+        print_json({"adapter_parameters": parameters, "strategies": strategies, "advice": advice.to_dict()})
         return
     print_line(f"adapter: {parameters:,} parameters, rank {config.rank}\n")
     rows = [
@@ -65,9 +76,4 @@ def lora(options: argparse.Namespace) -> None:
         for name, row in frame.iterrows()
     ]
     print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
-    tokens = float(frame["break_even_tokens"]["dynamic"])
-    if np.isfinite(tokens):
-        requests = float(frame["break_even_requests"]["dynamic"])
-        print_line(f"\nmerging pays after {tokens:,.0f} generated tokens ({requests:,.1f} requests) with one adapter")
-    else:
-        print_line("\nmerging never pays: the dynamic adapter costs nothing here")
+    print_line(f"\n{advice}")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import graphsim as gs
+from graphsim.adapter_memory import adapter_footprint, adapters_that_fit, footprint, kv_tokens_left
 from graphsim.allocator import allocated_bytes
-from graphsim.footprint import adapter_footprint, adapters_that_fit, footprint, kv_tokens_left
 
 REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 GIB, MIB = 2**30, 2**20

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.lifecycle import lifecycle
+from graphsim.adapter_times import lifecycle
 
 ALL = gs.LoraConfig(rank=16, target_modules="all-linear")
 LINEAR_PARAMETERS = 32 * (4 * 4096**2 + 3 * 4096 * 11008)
