@@ -48,9 +48,7 @@ class Surface:
             for name, knots in zip(term.axes, term.knots, strict=True):
                 if name not in places:
                     places[name] = _place(coordinates[name], knots)
-            flat = term.values.ravel()
-            for index, weight in _corners(term.knots, [places[name] for name in term.axes]):
-                total = total + flat[index] * weight
+            total = total + _between(term.values, [places[name] for name in term.axes])
         return total
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -89,6 +87,21 @@ def _place(x: Num, knots: Array) -> tuple[Any, Any]:
     left = knots[1:-1].searchsorted(x, side="right")
     start = knots[left]
     return left, np.minimum(np.maximum((x - start) / (knots[left + 1] - start), 0.0), 1.0)
+
+
+def _between(values: Array, places: Sequence[tuple[Any, Any]]) -> Num:
+    """The table between its knots: along the last axis first, then along the one before, …"""
+    base: Any = 0
+    offsets = [0]
+    for length, (left, _) in zip(values.shape, places, strict=True):
+        base = base * length + left
+        offsets = [offset * length + side for offset in offsets for side in (0, 1)]
+    flat = values.ravel()
+    corners = [flat[base + offset] for offset in offsets]
+    for _, way in reversed(places):
+        corners = [low + (high - low) * way for low, high in zip(corners[::2], corners[1::2], strict=True)]
+    between: Num = corners[0]
+    return between
 
 
 def _corners(knots: Sequence[Array], places: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
