@@ -37,6 +37,8 @@ def sums(found: gs.Explanation) -> dict[str, float]:
         {"parallelism": gs.Parallelism(tp=2, pp=2), "batch": 6},
         {"lora": gs.LoraConfig(rank=16)},
         {"lora": gs.LoraConfig(rank=16, strategy="merge")},
+        {"lora": gs.LoraConfig(rank=16), "engine": "vllm"},
+        {"lora": gs.LoraConfig(rank=16), "engine": "peft"},
     ],
 )
 def test_parts_add_up_to_the_latency(asked: dict[str, object]) -> None:
@@ -138,6 +140,13 @@ def test_the_command_prints_json_whose_parts_add_up(more: list[str], capsys: pyt
     for name, total in found["totals"].items():
         parts = [part for part in found["parts"] if part["quantity"] == name]
         assert math.fsum(part[cause] for part in parts for cause in CAUSES) == pytest.approx(total, rel=1e-9)
+
+
+def test_the_engine_may_be_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--lora", "rank=16", "--engine", "vllm", "--against", "engine=reference"]
+    assert main([*COMMAND, *asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert any(part["op_type"] == "GEMM_LORA_A" and part["total_s"] < 0 for part in found["parts"])
 
 
 def test_the_command_prints_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ EXAMPLES = """examples:
   graphsim explain llama-3.1-8b --hardware h100-sxm --lora rank=16 --against lora=off
 """
 
-AGAINST = ("hardware", "cost", "precision", "batch", "input", "output", "tp", "pp", "ep", "sp", "dp", "lora")
+AGAINST = ("hardware", "cost", "precision", "engine", "batch", "input", "output", "tp", "pp", "ep", "sp", "dp", "lora")
 """What the other estimate may have different."""
 
 
@@ -69,7 +69,7 @@ def _estimate(options: argparse.Namespace) -> Estimate:
     return simulate(
         options.model, options.hardware, options.batch, options.input, options.output,
         parallelism=shared.parallelism(options), lora=shared.lora_config(options.lora),
-        precision=options.precision, cost=options.cost,
+        precision=options.precision, cost=options.cost, engine=options.engine,
     )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def _changed(options: argparse.Namespace) -> argparse.Namespace:
             if value != "off":
                 raise ConfigError(f"--against: lora = '{value}' is not allowed; expected off")
             changed.lora = None
-        elif name in ("hardware", "cost", "precision"):
+        elif name in ("hardware", "cost", "precision", "engine"):
             setattr(changed, name, value)
         else:
             setattr(changed, name, _whole(name, value))
