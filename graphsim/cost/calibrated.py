@@ -179,7 +179,7 @@ def _stretched(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str,
     base, c = roofline(op, hardware), _constants(parameters)
     busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
     busy = np.maximum(busy, base.busy_s)
-    launch_s = np.where(base.launch_s > 0, _launch_s(parameters, hardware, busy > 0), 0.0)[()]
+    launch_s = np.where(base.launch_s > 0, _launch_s(parameters, hardware, busy > 0), 0.0)[()] * launches_of(op)
     return _split(base, busy + launch_s, launch_s)
 
 

@@ -14,6 +14,7 @@ from graphsim.errors import HardwareError
 from graphsim.hardware import Hardware, Link, require_link
 from graphsim.ops import Collective, Launch, LoraAdd, LoraGemm, Op
 from graphsim.ops.lora_kernels import LoraKernel
+from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.units import Num
 
 _SUBSTITUTES = {"tf32": ("fp32",), "fp16": ("bf16",), "bf16": ("fp16",)}
@@ -55,7 +56,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
 
 def launches_of(op: Op) -> Num:
     """Kernels that an operation stands for."""
-    return op.launches if isinstance(op, LoraGemm | LoraAdd) else 1.0
+    return op.launches if isinstance(op, LoraGemm | LoraAdd | DoraNorm | DoraScale) else 1.0
 
 
 def matrix_peak(op: Op, hardware: Hardware) -> Num:

@@ -8,12 +8,17 @@ import re
 from graphsim.export.flat import Flat, Group
 from graphsim.export.nodes import Entry, Kind, bound_of, kind_of, number, number_text
 from graphsim.export.palette import BOUND_COLOURS, CRITICAL, FAINT, MUTED, TINTS
-from graphsim.ops import Attention, Collective, Elementwise, Gemm, Input, Op
+from graphsim.ops import Attention, Collective, Elementwise, Gemm, Input, LoraAdd, LoraMerge, Op
+from graphsim.ops.lora_kernels import LoraExpand, LoraShrink
+from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.units import bytes_text, count_text, seconds_text
 
 LONGEST_NAME = 48
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
-_QUIET = ("units", "window", "sinks", "vectors", "reads", "steps", "kept_tokens", "new_tokens", "rows")
+_QUIET = (
+    "launches", "tiles", "empty_tiles", "tile_clocks", "empty_tile_clocks", "units", "window", "sinks", "vectors",
+    "reads", "steps", "kept_tokens", "new_tokens", "rows",
+)  # fmt: skip
 """Dimensions that say little in a picture where they hold their usual value; tooltips have them all."""
 
 
@@ -88,6 +93,12 @@ def _what(op: Op, scenario: int) -> str:
     if isinstance(op, Gemm):
         text = f"{number_text(sizes['m'])} × {number_text(sizes['k'])} → {number_text(sizes['n'])}"
         text += f"  {weights.name}" if weights else ""
+    elif isinstance(op, LoraShrink | LoraExpand):
+        text = _kernel(op, sizes)
+    elif isinstance(op, DoraNorm | LoraMerge):
+        text = f"W {number_text(sizes['n'])} × {number_text(sizes['k'])}, rank {number_text(sizes['rank'])}"
+    elif isinstance(op, LoraAdd | DoraScale):
+        text = f"{number_text(sizes['rows'])} × {number_text(sizes['n'])}"
     elif isinstance(op, Attention):
         heads, kv_heads = number_text(sizes["heads"]), number_text(sizes["kv_heads"])
         text = f"{heads} heads, {kv_heads} kv, {number_text(sizes['pairs'])} pairs"
@@ -99,6 +110,13 @@ def _what(op: Op, scenario: int) -> str:
         text = ", ".join(f"{key} {number_text(value)}" for key, value in sizes.items() if key not in _QUIET)
     kind = _type_name(op)
     return f"{markup(kind)}  {markup(text)}" if text else markup(kind)
+
+
+def _kernel(op: LoraShrink | LoraExpand, sizes: dict[str, float]) -> str:
+    rows = sizes["m"] if isinstance(op, LoraShrink) else sizes["rows"]
+    text = f"{number_text(rows)} × {number_text(sizes['k'])} → {number_text(sizes['n'])}"
+    tiles, empty = sizes["tiles"], sizes["empty_tiles"]
+    return f"{text}, {number_text(tiles)} tiles" + (f" + {number_text(empty)} empty" if empty else "")
 
 
 def _type_name(op: Op) -> str:

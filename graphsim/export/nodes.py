@@ -28,6 +28,8 @@ from graphsim.ops import (
     Repeat,
     Rope,
 )
+from graphsim.ops.lora_kernels import LoraExpand, LoraShrink
+from graphsim.ops.lora_variants import DoraScale, GroupPool, VectorScale
 from graphsim.units import Num
 
 
@@ -70,7 +72,8 @@ _KINDS = {
 
 def is_lora(op: Op) -> bool:
     """Whether an adapter brought the operation."""
-    return isinstance(op, LoraGemm | LoraAdd | LoraMerge) or op.op_type is OpType.LORA_KERNEL
+    brought = LoraGemm | LoraAdd | LoraMerge | DoraScale | VectorScale | GroupPool
+    return isinstance(op, brought) or op.op_type is OpType.LORA_KERNEL
 
 
 def kind_of(op: Op) -> Kind:
@@ -189,7 +192,7 @@ def shape_of(op: Op, parts: tuple[str, ...] = (), rows: float = 0.0, scenario: i
 
 def _rows(op: Op, elems: float, scenario: int) -> float:
     """How many rows the result has, where the op knows its rows or how wide they are."""
-    if isinstance(op, Gemm | LoraAdd):
+    if isinstance(op, Gemm | LoraAdd | LoraShrink | LoraExpand | DoraScale):
         return number(op.m, scenario)
     if isinstance(op, Rope):
         return number(op.tokens, scenario)
