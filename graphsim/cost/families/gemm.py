@@ -25,6 +25,7 @@ from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
 from graphsim.hardware import Hardware
+from graphsim.symbolic.distinct import at_distinct
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 TILES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128), (256, 256))
 """Rows and columns of the output tiles that a kernel may use."""
+
+UNITS = (64, 32, 64)
+"""Rows and columns of which all tiles are multiples, and the step along k."""
 
 SPLITS = (1, 2, 4, 8, 16)
 """Split-k factors; only tiles up to 128 × 128 are split."""
@@ -80,7 +84,21 @@ def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
 
 
 def _kernel(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    """Time of the best tile and split.
+    """Time of the best tile and split, once for all products of many that fill as many of the smallest tiles."""
+    sizes = shape.m, shape.n, shape.k
+    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, format_of(shape.dtype)[1])
+    if max(map(np.size, sizes)) <= 256 or any(map(np.ndim, rates)):
+        return _fastest(c, hardware, shape)
+
+    def filled(m: Num, n: Num, k: Num) -> Num:
+        return _fastest(c, hardware, replace(shape, m=m, n=n, k=k))
+
+    best: Num = at_distinct(filled, [np.ceil(size / unit) * unit for size, unit in zip(sizes, UNITS, strict=True)])
+    return best
+
+
+def _fastest(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
+    """Time of the best tile and split; it hangs on sizes by whole UNITS only.
 
     compute: times the flops at one core's peak, more by `small_tile` · 128²/area
     load_bytes_per_clock: operand bytes that a core takes in per clock
