@@ -19,8 +19,9 @@ from graphsim.hardware import Hardware
 from graphsim.units import Num
 
 LENT = 0.5
-"""How much of a correction surface holds on another generation: with half of it, devices left out one by one err
-less than with all or none of it (`graphsim validate kernels --datasheet` on six devices)."""
+"""How much of a correction surface holds on another generation, where several are averaged: with half of it, devices
+left out one by one err less than with all or none (`graphsim validate kernels --datasheet` on six devices). A single
+lender's surface says too much of its own kernels, and is left out."""
 
 Price = Callable[[Mapping[str, Any], Hardware, Any], Num]
 Key = tuple[str, ...]
@@ -32,10 +33,12 @@ class Blend(dict[str, Any]):
     def __init__(self, lenders: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(mean_constants(lenders))
         self.lenders = [softened(lender, LENT) for lender in lenders]
+        self._bare = [softened(lender, 0.0) for lender in lenders]
 
     def serving(self, key: Key) -> list[Mapping[str, Any]]:
-        """The lenders that have a fit of their own for a kernel, else all."""
-        return [lender for lender in self.lenders if _holds(lender, key)] or self.lenders
+        """The lenders that have a fit of their own for a kernel, else all; one alone lends no surface."""
+        known = [i for i, lender in enumerate(self.lenders) if _holds(lender, key)] or list(range(len(self.lenders)))
+        return [self.lenders[i] for i in known] if len(known) > 1 else [self._bare[known[0]]]
 
 
 def blends(key_of: Callable[[Any], Key]) -> Callable[[Price], Price]:
@@ -55,9 +58,9 @@ def blends(key_of: Callable[[Any], Key]) -> Callable[[Price], Price]:
 
 
 def softened(parameters: Any, share: float) -> Any:
-    """The same parameters with a share of every surface."""
+    """The same parameters with a share of every surface, or without any."""
     if isinstance(parameters, Mapping):
-        return {key: softened(value, share) for key, value in parameters.items()}
+        return {key: softened(value, share) for key, value in parameters.items() if share or key != "surface"}
     if isinstance(parameters, Surface):
         terms = (Term(axes=term.axes, knots=term.knots, values=share * term.values) for term in parameters.terms)
         return Surface(terms=tuple(terms))

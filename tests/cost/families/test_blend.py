@@ -25,6 +25,7 @@ def test_a_surface_is_lent_in_part():
     term = Term(axes=("m",), knots=(np.array([0.0, 1.0]),), values=np.array([0.2, -0.4]))
     (found,) = softened({"surface": Surface(terms=(term,))}, LENT)["surface"].terms
     assert found.values == pytest.approx(LENT * term.values)
+    assert softened({"surface": Surface(terms=(term,))}, 0.0) == {}
 
 
 def test_only_lenders_with_the_kernel_serve_it_and_all_if_none_has():
@@ -58,7 +59,7 @@ def test_a_kernel_may_have_lenders_of_its_own():
     }  # fmt: skip
     assert len(found.serving(("prefill", "bfloat16"))) == 1 < len(found.serving(("decode", "bfloat16")))
     a100 = load_calibration(calibration_path(load_hardware("a100-sxm-80gb")))
-    lent = softened(a100.families["attention"], LENT)
+    lent = softened(a100.families["attention"], 0.0)
     alone = attention.latency_s(lent, device, shapes["prefill"])
     assert attention.latency_s(found, device, shapes["prefill"]) == pytest.approx(alone, rel=1e-12)
     assert attention.latency_s(found, device, shapes["decode"]) > 0
