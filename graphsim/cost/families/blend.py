@@ -36,8 +36,16 @@ class Blend(dict[str, Any]):
         self._bare = [softened(lender, 0.0) for lender in lenders]
 
     def serving(self, key: Key) -> list[Mapping[str, Any]]:
-        """The lenders that have a fit of their own for a kernel, else all; one alone lends no surface."""
-        known = [i for i, lender in enumerate(self.lenders) if _holds(lender, key)] or list(range(len(self.lenders)))
+        """The lenders that have a fit of their own for a kernel, else for one most like it, else all.
+
+        One alone lends no surface.
+        """
+        known = list(range(len(self.lenders)))
+        for length in range(len(key), 0, -1):
+            found = [i for i, lender in enumerate(self.lenders) if _holds(lender, key[:length])]
+            if found:
+                known = found
+                break
         return [self.lenders[i] for i in known] if len(known) > 1 else [self._bare[known[0]]]
 
 
