@@ -9,7 +9,6 @@ html_title = "graphsim"
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing"]
 
 
 def setup(app):
