@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphsim.calibration.store import calibration_path
 from graphsim.cost.base import CostModel
 from graphsim.cost.calibrated import calibrated
 from graphsim.cost.roofline import roofline
@@ -20,7 +21,13 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostM
     if callable(cost):
         return cost, getattr(cost, "__name__", "custom")
     if cost in (None, "calibrated"):
-        return _calibrated.get((hardware,), lambda: calibrated(hardware))
+        return _calibrated.get((hardware, _written_ns(hardware)), lambda: calibrated(hardware))
     if cost == "roofline":
         return roofline, "roofline"
     raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['calibrated', 'roofline'])}")
+
+
+def _written_ns(hardware: Hardware) -> int:
+    """When the calibration beside the device's own file was written: one that comes or changes later counts at once."""
+    path = None if hardware.path is None else calibration_path(hardware)
+    return 0 if path is None else path.stat().st_mtime_ns
