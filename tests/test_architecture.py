@@ -62,6 +62,7 @@ ROWS = (
     ("elasticity", "optimise", "sweep_disk"),
     ("export",),
     ("document",),
+    ("health",),
     ("cli",),
     ("__main__",),
 )

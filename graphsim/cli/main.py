@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from graphsim.cli import best, calibration, catalog, explain, export, lora, run, sensitivity, sweep
+from graphsim.cli import best, calibration, catalog, doctor, explain, export, lora, run, sensitivity, sweep
 from graphsim.errors import GraphsimError
 
-COMMANDS = (run, lora, explain, sweep, best, sensitivity, export, catalog, calibration)
+COMMANDS = (run, lora, explain, sweep, best, sensitivity, export, catalog, calibration, doctor)
 """Modules that add their commands to the parser."""
 
 

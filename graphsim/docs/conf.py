@@ -9,6 +9,7 @@ html_title = "graphsim"
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 myst_heading_anchors = 3
+suppress_warnings = ["myst.xref_missing"]
 
 
 def setup(app):

@@ -1,6 +1,6 @@
 """How many adapters per GPU? Llama-3.1-70B on four H100s, tensor parallel.
 
-    python graphsim/docs/examples/how_many_adapters.py
+Run it: `python graphsim/docs/examples/how_many_adapters.py`.
 """
 
 from __future__ import annotations

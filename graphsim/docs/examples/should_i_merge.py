@@ -1,6 +1,6 @@
 """Should I merge? One adapter for Llama-3.1-8B, on an L4 and on an H100.
 
-    python graphsim/docs/examples/should_i_merge.py
+Run it: `python graphsim/docs/examples/should_i_merge.py`.
 """
 
 from __future__ import annotations
