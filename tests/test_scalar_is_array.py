@@ -115,7 +115,9 @@ def test_work_and_cut_of_arrays_are_those_of_each_scenario(kind: type[Op], data:
         alone = [single[form] for single in singles]
         assert_equal(figures(op), [figures(one) for one in alone])
         if kind.cut is not Op.cut:
-            assert_equal(figures(op.cut(ways)), [figures(one.cut(float(w))) for one, w in zip(alone, ways, strict=True)])
+            assert_equal(
+                figures(op.cut(ways)), [figures(one.cut(float(w))) for one, w in zip(alone, ways, strict=True)]
+            )
 
 
 @pytest.mark.parametrize("price", PRICES)
