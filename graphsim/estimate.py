@@ -21,7 +21,7 @@ from graphsim.graph import unroll
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.loading import load_model
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import inject, lora_parameters_of, require_layers
+from graphsim.lora.injection import inject, lora_parameters_of, require_layers, require_shares
 from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models import build
 from graphsim.precision import Precision, load_precision
@@ -65,6 +65,8 @@ def deployment_of(
     )
     if deployment.lora is not None:
         require_layers(deployment.lora, config.num_layers)
+        scheme = deployment.engine.tensor_parallel if deployment.engine else "vllm"
+        require_shares(deployment.lora, scheme, deployment.parallelism.tp)
     check_cut(config, deployment.parallelism, build(config, prefill(1.0, 1.0), deployment.precision))
     return deployment
 

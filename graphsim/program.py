@@ -18,8 +18,9 @@ from graphsim.lora.variants import require_engine
 from graphsim.models import build
 from graphsim.ops import Attention, ExpertGemm
 from graphsim.passes.dequantise import FUSED_TOKENS, WIDENED, dequantise
+from graphsim.passes.engine import Engine
 from graphsim.passes.experts import deal_experts
-from graphsim.passes.lower import Engine, eager, lower
+from graphsim.passes.lower import eager, lower
 from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.passes.shard import shard

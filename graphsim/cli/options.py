@@ -20,6 +20,7 @@ _LORA_KEYS = {
     "max_rank": "max_lora_rank",
     "dtype": "lora_dtype",
     "fully_sharded": "fully_sharded_loras",
+    "tp_scheme": "tp_scheme",
 }
 
 
@@ -100,7 +101,7 @@ def _lora_value(key: str, value: str) -> Any:
         raise ConfigError(f"--lora: '{key}' has no value")
     if key == "targets":
         return value if value == "all-linear" else tuple(value.split("+"))
-    if key in ("strategy", "dtype"):
+    if key in ("strategy", "dtype", "tp_scheme"):
         return value
     if key == "fully_sharded":
         if value not in ("true", "false"):

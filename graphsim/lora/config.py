@@ -12,6 +12,7 @@ import numpy as np
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.matching import MAX_RANK, Matching
 from graphsim.lora.peft import read_adapter
+from graphsim.lora.schemes import SCHEMES
 from graphsim.precision import FORMATS
 from graphsim.units import Num, checked_number, short
 
@@ -40,6 +41,7 @@ class LoraConfig:
     lora_dtype: format of the factors
     notes: what a reader left out
     fully_sharded_loras: cut both factors over the tensor-parallel group, at the price of collectives
+    tp_scheme: how factors are cut over that group, by a name of `graphsim.lora.schemes`; "" for the engine's own way
     """
 
     enabled: bool = True
@@ -63,6 +65,7 @@ class LoraConfig:
     max_lora_rank: Num = 0
     lora_dtype: str = "bf16"
     fully_sharded_loras: bool = False
+    tp_scheme: str = ""
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -76,6 +79,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         """Raise ConfigError naming the field, the value and what is allowed."""
         self._check_flags()
+        self._check_scheme()
         _check_names("target_modules", self.target_modules)
         if not self.target_modules:
             raise ConfigError("lora.target_modules is empty; name at least one module, or use 'all-linear'")
@@ -119,6 +123,21 @@ class LoraConfig:
             raise ConfigError(
                 f"lora.lora_dtype = {self.lora_dtype!r} is not known; {choices_text(self.lora_dtype, FORMATS)}"
             )
+
+    def _check_scheme(self) -> None:
+        if self.tp_scheme not in ("", *SCHEMES):
+            raise ConfigError(
+                f"lora.tp_scheme = {self.tp_scheme!r} is not known; {choices_text(self.tp_scheme, SCHEMES)}"
+            )
+        if self.fully_sharded_loras and self.tp_scheme not in ("", "fully-sharded"):
+            raise ConfigError(
+                f"lora.tp_scheme = '{self.tp_scheme}' is not allowed with fully_sharded_loras; choose one of them"
+            )
+
+    @property
+    def chosen_scheme(self) -> str:
+        """How factors are cut over a tensor-parallel group; "" where that is left to the engine."""
+        return "fully-sharded" if self.fully_sharded_loras else self.tp_scheme
 
     @property
     def largest_rank(self) -> Num:

@@ -17,12 +17,13 @@ from graphsim.errors import ConfigError
 from graphsim.graph import Step, Value, add, inputs_of
 from graphsim.lora import variants
 from graphsim.lora.config import LoraConfig
+from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.targets import Targets, fail_if_unmatched
 from graphsim.ops import ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.ops.lora_variants import DoraNorm, VectorScale
 from graphsim.precision import FORMATS
-from graphsim.units import Num
+from graphsim.units import Num, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +33,13 @@ class Buffers:
     rank: what factors are padded to, None for each adapter's own
     every_linear: whether linears that no adapter reaches have buffers too, and run kernels on zeros
     merge_passes: 16-bit temporaries that its merge reads and writes
+    tp_scheme: how it cuts factors over a tensor-parallel group, unless the adapter says otherwise
     """
 
     rank: Num | None = None
     every_linear: bool = False
     merge_passes: float = 0.0
+    tp_scheme: str = "vllm"
 
 
 def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None = None) -> nx.DiGraph:
@@ -73,6 +76,7 @@ class _Injector:
     def __init__(self, lora: LoraConfig, buffers: Buffers) -> None:
         self.lora, self.targets, self.buffers = lora, Targets(lora), buffers
         self.format = FORMATS[lora.lora_dtype]
+        self.scheme = SCHEMES[lora.chosen_scheme or buffers.tp_scheme]
         self.reached = False
 
     def run(self, graph: nx.DiGraph, first: int, period: int) -> nx.DiGraph:
@@ -144,16 +148,15 @@ class _Injector:
         yield from variants.steps(name, op, inputs, factors, self.lora)
 
     def _factors(self, op: Gemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
-        lora, row = self.lora, op.split is Sharding.ROW
+        lora, scheme = self.lora, self.scheme
+        row, column = op.split is Sharding.ROW, op.split is Sharding.COLUMN
         rows = op.m * lora.adapter_share
-        sharded = lora.fully_sharded_loras
-        column = op.split is Sharding.COLUMN
         a = LoraA(
             role=f"{op.role}.lora_a",
             m=rows,
             n=rank,
             k=op.k,
-            split=Sharding.ROW if row else Sharding.COLUMN if sharded else Sharding.REPLICATED,
+            split=Sharding.ROW if row else scheme.column_a,
             units=op.units if row else 0.0,
             weights=self.format,
             activations=op.activations,
@@ -165,7 +168,7 @@ class _Injector:
             role=f"{op.role}.lora_b",
             n=op.n,
             k=rank,
-            split=Sharding.COLUMN if column or (row and sharded) else Sharding.REPLICATED,
+            split=Sharding.COLUMN if column else scheme.row_b if row else Sharding.REPLICATED,
             units=0.0 if row else op.units,
             parts=() if row else op.parts,
             bias=lora.bias,
@@ -178,6 +181,7 @@ class _Injector:
             rows=rows * live,
             units=op.units,
             parts=op.parts,
+            in_place=scheme.row_in_place,
             activations=op.activations,
             layer=op.layer,
         )
@@ -210,6 +214,28 @@ class _Injector:
             routing=op,
         )
         return a, b, joined
+
+
+def require_shares(lora: LoraConfig, tp_scheme: str, tp: Num) -> None:
+    """Raise ConfigError unless `tp` devices get equal shares of what they cut: ranks, or BD-LoRA's blocks.
+
+    tp_scheme: the engine's own, which counts unless the adapter names another
+    """
+    if lora.strategy == "merge":
+        return
+    scheme = lora.chosen_scheme or tp_scheme
+    cut = {}
+    if lora.variant == "bd-lora":
+        cut = {"blocks": lora.blocks, "rank": lora.rank}
+    elif SCHEMES[scheme].column_a is Sharding.COLUMN:
+        cut = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
+    for name, value in cut.items():
+        if np.any(np.asarray(value) % np.asarray(tp)):
+            why = "variant 'bd-lora'" if lora.variant == "bd-lora" else f"tp_scheme '{scheme}'"
+            raise ConfigError(
+                f"lora.{name} = {short(value)} is not allowed with {why} and tp = {short(tp)}; "
+                f"allowed: a multiple of {short(tp)}"
+            )
 
 
 def require_layers(lora: LoraConfig, layers: int) -> None:

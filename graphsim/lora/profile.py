@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.lora.schemes import SCHEMES
 from graphsim.reading import Fields, load_mapping
 
 MODULES = ("targets", "every_linear")
@@ -54,6 +55,7 @@ class EngineProfile:
     rotary_table: whether the rotary embedding's table of all positions lies in memory
     fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
     launch: kernels from a captured `graph`, or `eager` from the host
+    tensor_parallel: how factors are cut over a tensor-parallel group: a name of `graphsim.lora.schemes`
     merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
     load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
     disk_s, disk_bytes_per_s: reading an adapter's file from the page cache: its start, its rate
@@ -165,7 +167,7 @@ def _read(fields: Fields, name: str) -> EngineProfile:
 
 _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
-    "intermediate": INTERMEDIATES, "launch": LAUNCHES, "tensor_parallel": None,
+    "intermediate": INTERMEDIATES, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
 }  # fmt: skip
 _NUMBERS = {
     "extra_vocab_rows": ("", 1e6), "tile_clocks": ("", 1e9), "empty_tile_clocks": ("", 1e9),

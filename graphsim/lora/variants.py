@@ -15,6 +15,7 @@ from graphsim.graph import Step, Value
 from graphsim.lora.config import LoraConfig
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, Sharding
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, GroupPool, VectorScale
+from graphsim.units import Num
 
 
 def steps(
@@ -31,7 +32,7 @@ def steps(
     if lora.variant == "vera":  # random, frozen, and the same for all modules
         a, b = replace(a, shared=True), replace(b, shared=True)
     if lora.variant == "bd-lora":
-        a, b = (replace(a, blocks=lora.blocks), b) if op.split is Sharding.ROW else (a, replace(b, blocks=lora.blocks))
+        a, b = _block_diagonal(op, a, b, lora.blocks)
     yield f"{name}.lora_a", a, inputs
     last = f"{name}.lora_a"
     if lora.variant == "vera":
@@ -45,6 +46,18 @@ def steps(
     yield f"{name}.lora_add", joined, [Value(name), Value(last)]
     if lora.variant == "dora":
         yield from _dora(name, op, a, joined)
+
+
+def _block_diagonal(op: Gemm, a: LoraA, b: LoraB, blocks: Num) -> tuple[LoraA, LoraB]:
+    """A device meets the blocks of its own slice only, so factors are cut over ranks and exchange nothing.
+
+    BD-LoRA, arXiv 2510.23346: B is block-diagonal at a column-parallel base, A at a row-parallel one.
+    """
+    if op.split is Sharding.ROW:
+        return replace(a, blocks=blocks, split=Sharding.DEALT), replace(b, split=Sharding.ROW)
+    if op.split is Sharding.COLUMN:
+        return replace(a, split=Sharding.COLUMN), replace(b, blocks=blocks, split=Sharding.DEALT)
+    return a, replace(b, blocks=blocks)
 
 
 def _vector(op: Gemm, part: str, factor: LoraA | LoraB) -> VectorScale:

@@ -8,7 +8,7 @@ Source: LoRA, arXiv 2106.09685, section 4.1; many adapters in one batch: Punica,
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -23,7 +23,8 @@ class LoraGemm(Gemm):
     """A factor of an adapter, applied to `m` rows that spread over `adapters` distinct adapters.
 
     launches: kernels that do it, such as one for each adapter
-    blocks: of a block-diagonal factor, which holds and multiplies one in `blocks` of its entries (BD-LoRA)
+    blocks: of a block-diagonal factor, which holds and multiplies one in `blocks` of its entries (BD-LoRA); split
+        DEALT gives each device the blocks that its inputs meet
     """
 
     residency: ClassVar[Residency] = Residency.All_offchip
@@ -54,6 +55,13 @@ class LoraGemm(Gemm):
         """Memory of one adapter's factor."""
         return self.parameters * self.weights.bytes
 
+    def cut(self, ways: Num) -> LoraGemm:
+        """As any product's weights; blocks that are dealt out cut n and k at once."""
+        if self.split is not Sharding.DEALT:
+            return cast("LoraGemm", Gemm.cut(self, ways))
+        part = cast("LoraGemm", Gemm.cut(replace(self, split=Sharding.COLUMN), ways))
+        return replace(part, split=self.split, k=self.k / ways, blocks=np.maximum(self.blocks / ways, 1.0))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraA(LoraGemm):
@@ -76,7 +84,10 @@ class LoraB(LoraGemm):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraAdd(Op):
-    """Adds the adapter's result, `rows` rows of n, to the base's m rows; linear, so partial sums stay partial."""
+    """Adds the adapter's result, `rows` rows of n, to the base's m rows; linear, so partial sums stay partial.
+
+    in_place: whether slices may be added to partial sums; both are made whole otherwise
+    """
 
     op_type: ClassVar[OpType] = OpType.ADD
     sharding: ClassVar[Sharding] = Sharding.LINEAR
@@ -87,6 +98,7 @@ class LoraAdd(Op):
     units: Num = 0.0
     parts: tuple[Part, ...] = ()
     launches: Num = 1.0
+    in_place: bool = True
 
     def work(self) -> Work:
         """Counted as rows * n flops, as the LoRA document does; reads two values, writes one."""

@@ -149,7 +149,7 @@ class _Sharder:
             return None, arriving.pop()
         if arriving == {R, S}:
             return S, S
-        if arriving == {P, S} and isinstance(op, LoraAdd):  # a slice is added into its place of the partial sum
+        if arriving == {P, S} and isinstance(op, LoraAdd) and op.in_place:  # a slice goes into its place of the sum
             return None, P
         return self.residual, self.residual
 

@@ -1,0 +1,53 @@
+"""How an adapter's factors are cut over a tensor-parallel group: one scheme per engine that has its own.
+
+A column-parallel base leaves slices, a row-parallel one partial sums that an all-reduce completes. Schemes differ in
+whether A is cut over ranks (its result then gathered), and in where a row-parallel pair meets the base. The sharding
+pass reads the collectives off these cuts. T tokens, rank r, N devices, h outputs:
+
+    vllm, sglang-triton-v2, peft-dtensor   column A whole; row B whole, on partial sums; no collective of its own
+    fully-sharded, s-lora                  column A gathered [T, r]; row A all-reduced [T, r], B's slices in place
+    sglang, peft-megatron                  column A whole; row A all-reduced [T, r], B whole, behind the base's own
+    megatron                               column A gathered [T, r]; row A all-reduced [T, r], B gathered [T, h]
+
+Sources: vLLM 0.33, `vllm/lora/layers` (default and --fully-sharded-loras); S-LoRA, arXiv 2311.03285, section 6;
+SGLang 0.5.23, `lora/layers.py`, `lora/backend`; Megatron-Bridge, `peft/utils.py`; PEFT 0.21, `tuners/lora/tp_layer.py`
+and `tuners/lora/layer.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.ops import Sharding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """The cuts of a pair.
+
+    column_a: of A at a column-parallel base; REPLICATED, or COLUMN: over ranks
+    row_b: of B at a row-parallel base; REPLICATED works on partial sums, WHOLE needs A's result complete, COLUMN cuts
+    row_in_place: whether a row-parallel pair adds to the base's partial sums, or behind their all-reduce
+    """
+
+    column_a: Sharding = Sharding.REPLICATED
+    row_b: Sharding = Sharding.REPLICATED
+    row_in_place: bool = True
+
+
+_PARTIAL = Scheme()
+_SHARDED = Scheme(column_a=Sharding.COLUMN, row_b=Sharding.COLUMN)
+_REDUCED = Scheme(row_b=Sharding.WHOLE, row_in_place=False)
+_GATHERED = Scheme(column_a=Sharding.COLUMN, row_b=Sharding.COLUMN, row_in_place=False)
+
+SCHEMES = {
+    "vllm": _PARTIAL,
+    "fully-sharded": _SHARDED,
+    "s-lora": _SHARDED,
+    "sglang": _REDUCED,
+    "sglang-triton-v2": _PARTIAL,
+    "megatron": _GATHERED,
+    "peft-megatron": _REDUCED,
+    "peft-dtensor": _PARTIAL,
+}
+"""By the name that `LoraConfig.tp_scheme` and an engine profile's `tensor_parallel` take."""

@@ -1,0 +1,64 @@
+"""An engine's profile at work for one adapter configuration, and what its passes ask of an adapter's nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from graphsim.graph import Value, inputs_of
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.injection import Buffers
+from graphsim.lora.profile import EngineProfile
+from graphsim.ops import Collective, Slice
+from graphsim.ops.lora import LoraB
+from graphsim.precision import FORMATS, Format
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """A profile at work for one adapter configuration and one model."""
+
+    profile: EngineProfile
+    lora: LoraConfig
+    embedding_slots: bool
+
+    @property
+    def buffers(self) -> Buffers:
+        """What the engine's buffers make of an adapter."""
+        return Buffers(
+            rank=self.padded_rank if self.profile.rank == "padded" else None,
+            every_linear=self.profile.modules == "every_linear",
+            merge_passes=self.profile.merge_passes,
+            tp_scheme=self.profile.tensor_parallel,
+        )
+
+    @property
+    def slots(self) -> Num:
+        """Adapters that the engine keeps room for."""
+        return np.maximum(self.lora.max_loras, self.lora.active_adapters)
+
+    @property
+    def format(self) -> Format:
+        """Of the factors."""
+        return FORMATS[self.lora.lora_dtype]
+
+    @property
+    def padded_rank(self) -> Num:
+        """The rank of the engine's buffers."""
+        return np.maximum(self.lora.max_lora_rank, self.lora.largest_rank)
+
+
+def terms(graph: nx.DiGraph, joined: str) -> tuple[Value, Value]:
+    """What an ADD adds: the adapter's result and the base's."""
+    one, other = inputs_of(graph, joined)
+    return (one, other) if isinstance(graph.nodes[source(graph, one.node)]["op"], LoraB) else (other, one)
+
+
+def source(graph: nx.DiGraph, name: str) -> str:
+    """The node whose result collectives bring."""
+    while isinstance(graph.nodes[name]["op"], Collective | Slice):
+        name = inputs_of(graph, name)[0].node
+    return name
