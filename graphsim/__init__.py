@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from graphsim.lora.profile import EngineProfile as EngineProfile
     from graphsim.lora.profile import list_engines as list_engines
     from graphsim.lora.profile import load_profile as load_profile
+    from graphsim.matches import match_report as match_report
     from graphsim.ops.base import OpType as OpType
     from graphsim.ops.base import Work as Work
     from graphsim.optimise import best as best
@@ -103,6 +104,7 @@ _HOME = {
     "lora.injection": ("inject",),
     "lora.profile": ("EngineProfile", "list_engines", "load_profile"),
     "ops.base": ("OpType", "Work"),
+    "matches": ("match_report",),
     "optimise": ("best", "pareto"),
     "passes.shard": ("shard",),
     "precision": ("Precision", "load_precision"),

@@ -191,22 +191,22 @@ def kv_tokens_left(
 def adapter_footprint(
     model: ModelRef, lora: LoraConfig, *, engine: EngineRef = "reference", parallelism: Parallelism | None = None
 ) -> pd.DataFrame:
-    """One row per kind of module that holds adapter weights: layers, rank, parameters and bytes of one adapter.
+    """One row per kind of module and rank that holds adapter weights: layers, parameters and bytes of one adapter.
 
     engine: whose buffers to show; `reference` the adapter's own factors
     """
     import pandas as pd
 
     deployment = deployment_of(model, parallelism, replace(lora, strategy="dynamic"), None, engine)
-    rows: dict[tuple[str, str], dict[str, float]] = {}
+    rows: dict[tuple[str, str, float], dict[str, float]] = {}
     for graph in deployment.stored.stages(decode(1.0, 1.0)):
         for _, op, times in walk(graph):
             if adapter_bytes(op):
                 module, _, part = op.role.rpartition(".lora_")
                 rank = float(op.k if part in ("b", "expand") else getattr(op, "n", 0.0))  # type: ignore[attr-defined]
-                row = rows.setdefault((module, part), {"rank": rank, "layers": 0.0, "parameters": 0.0, "bytes": 0.0})
+                row = rows.setdefault((module, part, rank), {"layers": 0.0, "parameters": 0.0, "bytes": 0.0})
                 row["layers"] += times
                 row["parameters"] += float(op.parameters) * times
                 row["bytes"] += float(adapter_bytes(op)) * times
-    table = [{"module": module, "factor": part, **row} for (module, part), row in rows.items()]
+    table = [{"module": module, "factor": part, "rank": rank, **row} for (module, part, rank), row in rows.items()]
     return pd.DataFrame(table, columns=["module", "factor", "rank", "layers", "parameters", "bytes"])

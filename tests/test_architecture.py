@@ -53,6 +53,7 @@ ROWS = (
         "stepper",
         "adapter_memory",
         "adapter_times",
+        "matches",
     ),
     ("crossings",),
     ("advice",),

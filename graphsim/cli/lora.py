@@ -13,6 +13,7 @@ from graphsim.units import bytes_text, seconds_text
 EXAMPLES = """examples:
   graphsim lora llama-3.1-8b --hardware h100-sxm --batch 8
   graphsim lora llama-2-7b --hardware l4 --lora rank=64,targets=q_proj+v_proj
+  graphsim lora llama-2-7b --hardware l4 --lora my-adapter/ --modules
 """
 
 
@@ -22,6 +23,9 @@ def add_commands(commands: Any) -> None:
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)
+    parser.add_argument(
+        "--modules", action="store_true", help="only list what the adapter reaches, and what it does not"
+    )
     shared.add_json(parser)
     parser.set_defaults(command_function=lora)
 
@@ -33,6 +37,9 @@ def lora(options: argparse.Namespace) -> None:
     from graphsim.estimate import lora_parameters
 
     config = shared.lora_config(options.lora) or LoraConfig()
+    if options.modules:
+        _print_modules(options, config)
+        return
     frame = compare_lora(
         options.model,
         options.hardware,
@@ -77,3 +84,22 @@ def lora(options: argparse.Namespace) -> None:
     ]
     print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
     print_line(f"\n{advice}")
+
+
+def _print_modules(options: argparse.Namespace, config: LoraConfig) -> None:
+    """Modules alike as one line, with how many layers have them."""
+    from graphsim.matches import match_report
+
+    report = match_report(options.model, config)
+    if options.json:
+        print_json(report.to_dict("records"))
+        return
+    report["name"] = report["module"].str.rpartition(".")[2]
+    rows = []
+    alike = ["name", "rank", "in_features", "out_features", "experts"]
+    for (name, rank, *sizes), group in report.groupby(alike, sort=False):
+        numbers = [len(group), *sizes, rank, group["parameters"].sum()]
+        rows.append([str(name), *(f"{number:,}" for number in numbers)])
+    print_table(["module", "times", "in", "out", "experts", "rank", "parameters"], rows, right=range(1, 7))
+    reached = int(report["matched"].sum())
+    print_line(f"\n{reached} of {len(report)} modules reached, {report['parameters'].sum():,} parameters")

@@ -1,0 +1,50 @@
+"""The report of matched modules names every module that gets an adapter, and counts what the graph counts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import graphsim as gs
+from graphsim.cli import main
+
+MODELS = ("llama-3.1-8b", "mixtral-8x7b", "gpt-2", "qwen2.5-7b")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("targets", ["all-linear", ("attn",)])
+def test_parameters_add_up_to_the_adapters(model: str, targets: object) -> None:
+    lora = gs.LoraConfig(rank=8, target_modules=targets)  # type: ignore[arg-type]
+    report = gs.match_report(model, lora)
+    assert report.parameters.sum() == gs.lora_parameters(model, lora)
+    assert (report.parameters.gt(0) == report.matched).all()
+
+
+def test_rows_are_paths_with_the_sizes_of_grouped_query_attention() -> None:
+    lora = gs.LoraConfig(rank=16, target_modules=["q_proj", "v_proj"], layers_to_transform=[3])
+    report = gs.match_report("llama-3.1-8b", lora).set_index("module")
+    hit = report[report.matched]
+    assert list(hit.index) == ["model.layers.3.self_attn.q_proj", "model.layers.3.self_attn.v_proj"]
+    assert list(hit.out_features) == [4096, 1024]
+    assert len(report) == 32 * 7 + 1  # seven projections each, and the output head
+
+
+def test_a_rank_pattern_shows_in_its_rows() -> None:
+    lora = gs.LoraConfig(rank=16, target_modules=["q_proj"], rank_pattern={r"layers\.0\.self_attn\.q_proj": 64})
+    ranks = gs.match_report("llama-3.1-8b", lora).query("matched")["rank"]
+    assert list(ranks) == [64] + [16] * 31
+
+
+def test_unknown_targets_raise_here_too() -> None:
+    with pytest.raises(gs.ConfigError, match="'q_prj'.* matches no module .* did you mean 'q_proj'"):
+        gs.match_report("llama-3.1-8b", gs.LoraConfig(target_modules=["q_prj"]))
+
+
+def test_the_command_lists_modules_that_are_alike_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["lora", "llama-3.1-8b", "--hardware", "l4", "--lora", "rank=16,targets=q_proj+v_proj", "--modules"]
+    assert main(asked) == 0
+    printed = capsys.readouterr().out
+    assert "64 of 225 modules reached, 6,815,744 parameters" in printed
+    assert main([*asked, "--json"]) == 0
+    assert sum(row["matched"] for row in json.loads(capsys.readouterr().out)) == 64
