@@ -67,7 +67,7 @@ def deployment_of(
         require_layers(deployment.lora, config.num_layers)
         scheme = deployment.engine.tensor_parallel if deployment.engine else "vllm"
         require_shares(deployment.lora, scheme, deployment.parallelism.tp)
-    check_cut(config, deployment.parallelism, build(config, prefill(1.0, 1.0), deployment.precision))
+    check_cut(config, deployment.parallelism)
     return deployment
 
 

@@ -24,7 +24,8 @@ from graphsim.passes.lower import eager, lower
 from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.passes.shard import shard
-from graphsim.precision import Precision
+from graphsim.precision import Precision, load_precision
+from graphsim.remember import Remembered
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
 from graphsim.workload import Phase, decode, prefill
@@ -126,30 +127,49 @@ def _invoked(lora: LoraConfig, phase: Phase) -> LoraConfig:
     return with_fields(lora, {"adapter_share": share})
 
 
-def check_cut(model: ModelConfig, parallelism: Parallelism, logical: nx.DiGraph) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Units:
+    """What tensor and expert parallelism deal out: heads (and those for keys and values), experts."""
+
+    heads: frozenset[tuple[Num, Num]]
+    experts: frozenset[int]
+
+
+_units: Remembered[_Units] = Remembered(most=64)
+
+
+def _units_of(model: ModelConfig) -> _Units:
+    ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), load_precision("bf16")))]
+    return _Units(
+        heads=frozenset((op.heads, op.kv_heads) for op in ops if isinstance(op, Attention)),
+        experts=frozenset(op.of for op in ops if isinstance(op, ExpertGemm)),
+    )
+
+
+def check_cut(model: ModelConfig, parallelism: Parallelism) -> None:
     """Raise ConfigError unless the model can be cut as asked, naming the degrees that would do."""
     if parallelism.pp > model.num_layers:
         raise ConfigError(
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}'; "
             f"it has {model.num_layers} layers, allowed: 1 to {model.num_layers}"
         )
-    _check_experts(model, parallelism, logical)
+    units = _units.get((model.layers,), lambda: _units_of(model))
+    _check_experts(model, parallelism, units.experts)
     tp = np.asarray(parallelism.tp, dtype=float)
-    for _, op, _ in walk(logical):
-        if isinstance(op, Attention) and not _deals_out(tp, op.heads, op.kv_heads):
-            allowed = [n for n in range(1, 129) if _deals_out(np.asarray(float(n)), op.heads, op.kv_heads)]
+    for heads, kv_heads in units.heads:
+        if not _deals_out(tp, heads, kv_heads):
+            allowed = [n for n in range(1, 129) if _deals_out(np.asarray(float(n)), heads, kv_heads)]
             raise ConfigError(
-                f"parallelism.tp = {parallelism.tp} does not divide the {op.heads:g} attention heads "
-                f"({op.kv_heads:g} for keys and values) of model '{model.name}'; "
+                f"parallelism.tp = {parallelism.tp} does not divide the {heads:g} attention heads "
+                f"({kv_heads:g} for keys and values) of model '{model.name}'; "
                 f"allowed: {', '.join(map(str, allowed))}"
             )
 
 
-def _check_experts(model: ModelConfig, parallelism: Parallelism, logical: nx.DiGraph) -> None:
+def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozenset[int]) -> None:
     ep = np.asarray(parallelism.ep, dtype=float)
     if not np.any(ep > 1):
         return
-    counts = {op.of for _, op, _ in walk(logical) if isinstance(op, ExpertGemm)}
     if not counts:
         raise ConfigError(f"parallelism.ep = {parallelism.ep} is not allowed: model '{model.name}' has no experts")
     for experts in counts:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from graphsim.cli import best, calibration, catalog, doctor, explain, export, lora, run, sensitivity, sweep
+from graphsim.cli import best, calibration, catalog, doctor, explain, export, lora, run, sensitivity, sweep, validate
 from graphsim.errors import GraphsimError
 
-COMMANDS = (run, lora, explain, sweep, best, sensitivity, export, catalog, calibration, doctor)
+COMMANDS = (run, lora, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor)
 """Modules that add their commands to the parser."""
 
 

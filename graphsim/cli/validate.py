@@ -1,0 +1,163 @@
+"""`graphsim validate`: predictions beside measured or counted facts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.cli import options as shared
+from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXAMPLES = """examples:
+  graphsim validate all reference/
+  graphsim validate kernels h100_sxm.parquet
+  graphsim validate held-out h100_sxm.parquet --family gemm
+  graphsim validate structure structure.csv --json
+  graphsim validate e2e e2e_serving.csv
+"""
+WHAT = ("all", "kernels", "held-out", "structure", "e2e", "lora", "slots", "lifecycle", "published")
+_SHOWN = {
+    "lora": (
+        "model", "framework", "max_loras", "batch", "output_tokens", "adapters", "distinct", "mean_itl_ms",
+        "itl_predicted_ms", "error", "ratio", "ratio_predicted", "ratio_error", "problem",
+    ),
+    "slots": (
+        "model", "max_loras", "max_lora_rank", "model_loading_gib", "loading_predicted_gib", "loading_error",
+        "kv_cache_tokens", "kv_predicted_tokens", "kv_error", "problem",
+    ),
+    "published": (
+        "model", "engine", "rank", "input", "batch", "distinct", "published_ms", "predicted_ms", "error",
+        "published_added_ms", "predicted_added_ms",
+    ),
+    "lifecycle": ("metric", "model", "engine", "rank", "note", "published_ms", "predicted_ms", "error"),
+}  # fmt: skip
+"""Columns that are printed; JSON has all."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `validate`."""
+    parser = shared.add_command(commands, "validate", "score predictions against measured or counted facts", EXAMPLES)
+    parser.add_argument(
+        "what", choices=WHAT, help="what the file holds (held-out: kernels, judged on shapes left out; all: a folder)"
+    )
+    parser.add_argument("path", nargs="+", metavar="PATH", help="files with the facts")
+    parser.add_argument("--hardware", metavar="HW", help="device of kernel measurements (by default, each row's gpu)")
+    parser.add_argument("--datasheet", action="store_true", help="leave the device's own calibration aside")
+    parser.add_argument("--family", action="append", metavar="F", help="held-out: gemm, attention, moe, … (all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    parser.set_defaults(command_function=validate)
+
+
+def validate(options: argparse.Namespace) -> None:
+    """Score and print."""
+    if options.what == "all":
+        _print_all(options)
+        return
+    if options.what == "kernels":
+        from graphsim.calibration.validate import validate_files
+
+        frame = validate_files(options.path, options.hardware, own=not options.datasheet)
+    elif options.what == "held-out":
+        from graphsim.calibration.validate import validate_held_out
+
+        frame = validate_held_out(options.path, options.hardware, families=options.family, progress=_say)
+    else:
+        frame = _joined(options.what, options.path)
+    if options.json:
+        print_json(frame.to_dict("records"))
+    else:
+        _print_table(options.what, frame)
+
+
+FILES = {
+    "structure": "structure.csv", "kernels": "kernels/*", "e2e": "e2e_serving.csv", "lora": "lora_serving.csv",
+    "slots": "lora_memory.csv", "lifecycle": "lora_published.csv", "published": "lora_published.csv",
+}  # fmt: skip
+"""Where a folder of facts holds each kind."""
+
+
+def _print_all(options: argparse.Namespace) -> None:
+    """Every table that a folder's files allow."""
+    tables = {what: frame for folder in options.path for what, frame in _tables(Path(folder), options)}
+    if options.json:
+        print_json({what: frame.to_dict("records") for what, frame in tables.items()})
+        return
+    for what, frame in tables.items():
+        print_line(f"\n{what}")
+        _print_table(what, frame)
+
+
+def _tables(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame]]:
+    from graphsim.calibration.validate import validate_files
+
+    if not any(path for pattern in FILES.values() for path in folder.glob(pattern)):
+        raise ConfigError(f"{folder}: holds none of {', '.join(sorted(set(FILES.values())))}")
+    for what, pattern in FILES.items():
+        paths = sorted(str(path) for path in folder.glob(pattern))
+        if not paths:
+            continue
+        _say(f"{what}: {', '.join(Path(path).name for path in paths)}")
+        if what == "kernels":
+            frame = validate_files(paths, options.hardware, own=not options.datasheet)
+            yield what, frame[frame["size"] == "all"]
+        else:
+            yield what, _joined(what, paths)
+
+
+def _print_table(what: str, frame: pd.DataFrame) -> None:
+    if what == "e2e":
+        from graphsim.calibration.serving import summary
+
+        frame = summary(frame)
+    _print(frame[[name for name in _SHOWN.get(what, frame.columns) if name in frame.columns]])
+    for name in ("error", "ratio_error", "loading_error", "kv_error"):
+        if what in _SHOWN and name in frame.columns:
+            sizes = frame[name].abs()
+            print_line(f"{name}: median {sizes.median():.2%}, largest {sizes.max():.2%} of {sizes.count()} rows")
+
+
+def _joined(what: str, paths: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.concat([_check(what)(path) for path in paths], ignore_index=True)
+
+
+_CHECKS = {
+    "structure": ("graphsim.structure", "validate_structure"),
+    "e2e": ("graphsim.calibration.serving", "validate_serving_file"),
+    "lora": ("graphsim.calibration.adapters", "validate_adapter_serving"),
+    "slots": ("graphsim.calibration.adapters", "validate_slots"),
+    "lifecycle": ("graphsim.calibration.lifecycles", "validate_lifecycles"),
+    "published": ("graphsim.calibration.published", "validate_published"),
+}
+"""What reads a file of facts of each kind and puts the estimate beside them; loaded when asked for."""
+
+
+def _check(what: str) -> Callable[[str], pd.DataFrame]:
+    module, name = _CHECKS[what]
+    check: Callable[[str], pd.DataFrame] = getattr(import_module(module), name)
+    return check
+
+
+def _print(frame: pd.DataFrame) -> None:
+    numeric = [i for i, column in enumerate(frame.columns) if frame[column].dtype.kind in "if"]
+    rows = [[_cell(value) for value in row] for row in frame.itertuples(index=False)]
+    print_table(list(map(str, frame.columns)), rows, right=numeric)
+    if "equal" in frame.columns:
+        print_line(f"\n{int(frame['equal'].sum())} of {len(frame)} facts are equal")
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
