@@ -7,8 +7,10 @@ A user's folder is `./models` and `./hardware` in the working directory, the sam
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from stat import S_ISDIR
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.units import short
@@ -21,13 +23,15 @@ def folders(kind: str) -> Iterator[Path]:
     roots = [Path()]
     roots += [Path(entry) for entry in os.environ.get("GRAPHSIM_PATH", "").split(os.pathsep) if entry]
     roots += [Path(os.path.expanduser("~/.config/graphsim")), shipped_root()]  # noqa: PTH111 - never raises
-    seen: set[str] = set()
+    seen: set[tuple[int, int]] = set()
     for root in roots:
         folder = root / kind
-        if not os.path.isdir(folder):  # noqa: PTH112 - never raises
+        try:
+            found = os.stat(folder)  # noqa: PTH116 - asked at every call
+        except (OSError, ValueError):
             continue
-        identity = os.path.realpath(folder)  # the working folder may be the checkout itself
-        if identity not in seen:
+        identity = found.st_dev, found.st_ino  # the working folder may be the checkout itself
+        if S_ISDIR(found.st_mode) and identity not in seen:
             seen.add(identity)
             yield folder
 
@@ -41,14 +45,22 @@ def shipped_root() -> Path:
 
 def list_names(kind: str) -> list[str]:
     """File stems of a kind in all folders, sorted."""
-    return sorted({path.stem for folder in folders(kind) for path in _files(folder)})
+    return sorted({stem for folder in folders(kind) for stem in _stems(folder)})
 
 
-def _files(folder: Path) -> list[Path]:
+def _stems(folder: Path) -> Mapping[str, str]:
+    """File names in a folder by their stems, sorted."""
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES)
+        found = os.stat(folder)  # noqa: PTH116 - asked at every call
+        return _listed(str(folder), (found.st_dev, found.st_ino, found.st_mtime_ns))
     except OSError:  # a folder that may not be read holds nothing for us
-        return []
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _listed(folder: str, _identity: tuple[int, int, int]) -> Mapping[str, str]:
+    names = sorted(entry for entry in os.listdir(folder) if entry.endswith(_SUFFIXES))  # noqa: PTH208
+    return {os.path.splitext(name)[0]: name for name in reversed(names)}  # noqa: PTH122
 
 
 def find_file(kind: str, ref: str | Path) -> Path:
@@ -62,12 +74,15 @@ def find_file(kind: str, ref: str | Path) -> Path:
         if not os.path.exists(path):  # noqa: PTH110 - never raises
             raise ConfigError(f"{short(text)}: no such {kind.removesuffix('s')} file")
         return path
-    files = [path for folder in folders(kind) for path in _files(folder)]
-    for same in (lambda stem: stem == text, lambda stem: _plain(stem) == _plain(text)):
-        for path in files:
-            if same(path.stem):
-                return path
-    names = choices_text(text.lower(), (path.stem for path in files))
+    found = [(folder, _stems(folder)) for folder in folders(kind)]
+    for folder, stems in found:
+        if text in stems:
+            return folder / stems[text]
+    for folder, stems in found:
+        for stem, name in stems.items():
+            if _plain(stem) == _plain(text):
+                return folder / name
+    names = choices_text(text.lower(), (stem for _, stems in found for stem in stems))
     raise ConfigError(f"{kind.removesuffix('s')} {short(text)} is not known; {names}")
 
 

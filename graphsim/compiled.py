@@ -7,9 +7,9 @@ structure whose passes ask for actual numbers is not recorded; it goes through t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -212,6 +212,7 @@ def _recorded(price: CostModel, tape: Tape) -> CostModel:
     """Prices that are formulas of the operation's symbols, or a call where the cost model needs its numbers."""
 
     calls: dict[Any, Any] = {}
+    together = partial(_together, price) if isinstance(price, Prices) else None
 
     def recorded(op: Op, hardware: Hardware) -> Cost:
         symbols = symbols_in(op)
@@ -224,7 +225,7 @@ def _recorded(price: CostModel, tape: Tape) -> CostModel:
             sizes = price.sizes(op) if isinstance(price, Prices) else ()
             key = tuple([size.serial if isinstance(size, Expr) else ("", size) for size in sizes]) or len(calls)
             if key not in calls:
-                calls[key] = tape.apply(Duration(_latency_of(price, op, hardware)), *symbols)
+                calls[key] = tape.apply(Duration(_Latency(price, op, hardware), together), *symbols)
             latency = calls[key]
         return _Recorded(busy_s=latency)
 
@@ -235,16 +236,37 @@ _REMEMBERED = 4096
 """Sizes of an operation whose single prices are kept: engines' steps come back to the same token counts."""
 
 
-def _latency_of(price: CostModel, op: Op, hardware: Hardware) -> Callable[..., Num]:
-    fill = filler(op)
+class _Latency:
+    """The latency of one operation as a function of the values of its symbols."""
 
-    def latency_s(*values: Any) -> Num:
-        return price(fill(iter(values)), hardware).latency_s
+    def __init__(self, price: CostModel, op: Op, hardware: Hardware) -> None:
+        self.price, self.hardware, self.op = price, hardware, filler(op)
+        self.known: dict[tuple[Any, ...], Num] = {}
 
-    remembered = lru_cache(maxsize=_REMEMBERED)(latency_s)
+    def __call__(self, *values: Any) -> Num:
+        """Seconds; arrays are priced at their distinct values."""
+        if any(isinstance(value, np.ndarray) for value in values):
+            latency: Num = at_distinct(self._priced, values)
+            return latency
+        if values not in self.known:
+            self.remember(values, self._priced(*values))
+        return self.known[values]
 
-    def fast_s(*values: Any) -> Num:
-        several = any(isinstance(value, np.ndarray) for value in values)
-        return at_distinct(latency_s, values) if several else remembered(*values)
+    def remember(self, values: tuple[Any, ...], latency_s: Num) -> None:
+        """Keep a price for single values, and make room now and then."""
+        if len(self.known) >= _REMEMBERED:
+            self.known.clear()
+        self.known[values] = latency_s
 
-    return fast_s
+    def _priced(self, *values: Any) -> Num:
+        return self.price(self.op(iter(values)), self.hardware).latency_s
+
+
+def _together(price: Prices, asked: list[tuple[_Latency, tuple[Any, ...]]]) -> list[Num]:
+    """Latencies at single values: those not known yet are priced in one go."""
+    new = [(latency, values) for latency, values in asked if values not in latency.known]
+    for (latency, values), seconds in zip(
+        new, price.latencies_s([latency.op(iter(values)) for latency, values in new]), strict=True
+    ):
+        latency.remember(values, seconds)
+    return [latency.known[values] for latency, values in asked]

@@ -48,6 +48,8 @@ def take(described: T, rows: NDArray[np.intp] | slice | int) -> T:
 
 
 def _arrays(thing: Any) -> Iterator[NDArray[np.float64]]:
+    if isinstance(thing, _ATOMS):
+        return
     if isinstance(thing, np.ndarray) and thing.ndim:
         yield thing
         return
@@ -66,6 +68,9 @@ def _take(thing: Any, rows: NDArray[np.intp] | slice | int) -> Any:
     if isinstance(thing, Mapping):
         return taken
     return tuple(taken.values()) if isinstance(thing, tuple) else replace(thing, **changed)
+
+
+_ATOMS = (float, str, int, type(None))
 
 
 def _parts(thing: Any) -> dict[Any, Any]:

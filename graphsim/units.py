@@ -66,17 +66,20 @@ def checked_number(
     Raises ConfigError naming the argument, the value and what is allowed.
     """
     number = as_number(value)
-    kind = ("single " if one else "") + ("whole number" if whole else "number")
-    bounds = f"from {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-    message = f"{name} = {short(value)} is not allowed; expected a {kind} {bounds}"
-    if number is None or (one and not isinstance(number, float)):
-        raise ConfigError(message)
+    if number is None or (one and not isinstance(number, float)) or not _within(number, least, most, whole):
+        kind = ("single " if one else "") + ("whole number" if whole else "number")
+        bounds = f"from {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+        raise ConfigError(f"{name} = {short(value)} is not allowed; expected a {kind} {bounds}")
+    return int(number) if whole and isinstance(number, float) else number
+
+
+def _within(number: Any, least: float, most: float, whole: bool) -> bool:
+    if isinstance(number, float):
+        return math.isfinite(number) and least <= number <= most and (not whole or number == math.floor(number))
     import numpy as np
 
     good = np.isfinite(number) & (number >= least) & (number <= most)
-    if not np.all(good) or (whole and np.any(number != np.floor(number))):
-        raise ConfigError(message)
-    return int(number) if whole and isinstance(number, float) else number
+    return bool(np.all(good)) and not (whole and np.any(number != np.floor(number)))
 
 
 def parse_quantity(value: Any, kind: str) -> float:

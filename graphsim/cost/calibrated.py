@@ -11,7 +11,7 @@ Launches are those of kernels inside a captured graph, as the measurements were 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,9 @@ from graphsim.ops import (
     Embedding,
     Gemm,
     KvCache,
+    LoraA,
     LoraAdd,
+    LoraB,
     LoraGemm,
     Norm,
     Op,
@@ -42,6 +44,7 @@ from graphsim.ops import (
     TakeRows,
 )
 from graphsim.ops.experts import ExpertGemm
+from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
 
 FORMATS = {
@@ -89,6 +92,23 @@ class Prices:
             self._known[key] = _price(op, device, self._parameters)
         return self._known[key]
 
+    def latencies_s(self, ops: Sequence[Op]) -> list[Num]:
+        """Seconds of operations with single numbers; products that differ in size only are priced in one go."""
+        found: list[Num] = [0.0] * len(ops)
+        groups: dict[Any, list[int]] = {}
+        for i, op in enumerate(ops):
+            groups.setdefault(_alike(op) or i, []).append(i)
+        for members in groups.values():
+            first = ops[members[0]]
+            if len(members) > 1:
+                stacked = {name: np.array([getattr(ops[i], name) for i in members]) for name in _SIZES[type(first)]}
+                latency = _price(with_fields(first, stacked), self._hardware, self._parameters).latency_s
+                for i, seconds in zip(members, np.broadcast_to(latency, len(members)).tolist(), strict=True):
+                    found[i] = seconds
+            else:
+                found[members[0]] = self(first, self._hardware).latency_s
+        return found
+
     def sizes(self, op: Op) -> tuple[Any, ...]:
         """All that the price of an operation hangs on; operations alike in it are priced alike. Empty: unknown."""
         sizes = _sizes(op)
@@ -112,6 +132,18 @@ def _sizes(op: Op) -> tuple[Any, ...]:
     if isinstance(op, Collective):
         return op.elems, op.group, op.activations.name
     return ()
+
+
+_SIZES: dict[type[Op], tuple[str, ...]] = {
+    Gemm: ("m", "n", "k"), LoraA: ("m", "n", "k", "adapters", "launches", "blocks"),
+    LoraB: ("m", "n", "k", "adapters", "launches", "blocks"),
+}  # fmt: skip
+"""The numbers of products, of which many can be priced as one."""
+
+
+def _alike(op: Op) -> tuple[Any, ...]:
+    """What products must share to be priced as one; empty for everything else."""
+    return (type(op), op.weights, op.activations) if type(op) in _SIZES and isinstance(op, Gemm) else ()
 
 
 def _key(size: Any) -> Any:

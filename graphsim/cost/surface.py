@@ -11,8 +11,9 @@ reweighted least squares), in numpy alone, in seconds, and always to the same re
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,21 @@ class Term:
     axes: tuple[str, ...]
     knots: tuple[Array, ...]
     values: Array
+    plain_knots: tuple[list[float], ...] = field(init=False, repr=False, compare=False)
+    plain_values: list[float] = field(init=False, repr=False, compare=False)
+    offsets: list[int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Keep the table as plain numbers too, which single points are looked up in sooner.
+
+        offsets: of a cell's corners in the flat table, from its first one
+        """
+        offsets = [0]
+        for length in self.values.shape:
+            offsets = [offset * length + side for offset in offsets for side in (0, 1)]
+        object.__setattr__(self, "offsets", offsets)
+        object.__setattr__(self, "plain_knots", tuple(knots.tolist() for knots in self.knots))
+        object.__setattr__(self, "plain_values", self.values.ravel().tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +58,26 @@ class Surface:
 
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
         """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
+        if not any(np.ndim(x) for x in coordinates.values()):
+            return self._at({name: float(x) for name, x in coordinates.items()})
         places: dict[str, tuple[Any, Any]] = {}
         total: Num = 0.0
         for term in self.terms:
             for name, knots in zip(term.axes, term.knots, strict=True):
                 if name not in places:
                     places[name] = _place(coordinates[name], knots)
-            total = total + _between(term.values, [places[name] for name in term.axes])
+            total = total + _between(term, [places[name] for name in term.axes])
+        return total
+
+    def _at(self, point: Mapping[str, float]) -> float:
+        """The same at a single point."""
+        places: dict[str, tuple[int, float]] = {}
+        total = 0.0
+        for term in self.terms:
+            for name, knots in zip(term.axes, term.plain_knots, strict=True):
+                if name not in places:
+                    places[name] = _place_one(point[name], knots)
+            total += _between_one(term, [places[name] for name in term.axes])
         return total
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -89,19 +118,36 @@ def _place(x: Num, knots: Array) -> tuple[Any, Any]:
     return left, np.minimum(np.maximum((x - start) / (knots[left + 1] - start), 0.0), 1.0)
 
 
-def _between(values: Array, places: Sequence[tuple[Any, Any]]) -> Num:
+def _between(term: Term, places: Sequence[tuple[Any, Any]]) -> Num:
     """The table between its knots: along the last axis first, then along the one before, …"""
     base: Any = 0
-    offsets = [0]
-    for length, (left, _) in zip(values.shape, places, strict=True):
+    for length, (left, _) in zip(term.values.shape, places, strict=True):
         base = base * length + left
-        offsets = [offset * length + side for offset in offsets for side in (0, 1)]
-    flat = values.ravel()
-    corners = [flat[base + offset] for offset in offsets]
+    flat = term.values.ravel()
+    corners = [flat[base + offset] for offset in term.offsets]
     for _, way in reversed(places):
         corners = [low + (high - low) * way for low, high in zip(corners[::2], corners[1::2], strict=True)]
     between: Num = corners[0]
     return between
+
+
+def _place_one(x: float, knots: list[float]) -> tuple[int, float]:
+    """As `_place`, of one number."""
+    left = bisect_right(knots, x, 1, len(knots) - 1) - 1
+    start = knots[left]
+    return left, min(max((x - start) / (knots[left + 1] - start), 0.0), 1.0)
+
+
+def _between_one(term: Term, places: Sequence[tuple[int, float]]) -> float:
+    """As `_between`, of one point."""
+    base = 0
+    for knots, (left, _) in zip(term.plain_knots, places, strict=True):
+        base = base * len(knots) + left
+    values = term.plain_values
+    corners = [values[base + offset] for offset in term.offsets]
+    for _, way in reversed(places):
+        corners = [low + (high - low) * way for low, high in zip(corners[::2], corners[1::2], strict=True)]
+    return corners[0]
 
 
 def _corners(knots: Sequence[Array], places: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:

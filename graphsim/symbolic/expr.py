@@ -23,10 +23,15 @@ class NotRecordable(Exception):
 
 
 class Duration:
-    """A function that gives a time, and so nothing below zero; its arguments are the values of what it was made on."""
+    """A function that gives a time, and so nothing below zero; its arguments are the values of what it was made on.
 
-    def __init__(self, function: Function) -> None:
-        self.function = function
+    together: gives the times of many durations at single values in one go, from pairs of function and values
+    """
+
+    def __init__(
+        self, function: Function, together: Callable[[list[tuple[Any, Any]]], list[Any]] | None = None
+    ) -> None:
+        self.function, self.together = function, together
 
     def __call__(self, *values: Any) -> Any:
         """The time, in seconds."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.symbolic.expr import Expr
+from graphsim.symbolic.expr import Duration, Expr
 
 Step = tuple[int, Callable[..., Any], tuple[int, ...]]
 
@@ -30,6 +30,7 @@ class Program:
         for node in _needed(outputs):
             self._emit(node)
         self._outputs = [self._slot(output) for output in outputs]
+        self._before, self._durations, self._behind = _staged(self._scalar)
 
     def __call__(self, inputs: Mapping[str, Any]) -> list[Any]:
         """The outputs' values. Raises KeyError for a variable that is not given."""
@@ -38,12 +39,20 @@ class Program:
         for slot, name in self._inputs:
             value = values[slot] = inputs[name]
             plain = plain and not isinstance(value, np.ndarray)
-        for slot, function, operands in self._scalar if plain else self._array:
-            if len(operands) == 2:
-                values[slot] = function(values[operands[0]], values[operands[1]])
-            else:
-                values[slot] = function(*[values[i] for i in operands])
+        if not plain:
+            _run(self._array, values)
+        else:
+            _run(self._before, values)
+            self._time(values)
+            _run(self._behind, values)
         return [values[slot] for slot in self._outputs]
+
+    def _time(self, values: list[Any]) -> None:
+        """All durations at once, where they know how to be timed together."""
+        for together, steps in self._durations:
+            asked = [(function, tuple([values[i] for i in operands])) for _, function, operands in steps]
+            for (slot, _, _), seconds in zip(steps, together(asked), strict=True):
+                values[slot] = seconds
 
     def _slot(self, operand: Any) -> int:
         if isinstance(operand, Expr) and operand.serial in self._slots:
@@ -66,6 +75,39 @@ class Program:
         elif node.function is not None:
             self._scalar.append((slot, _SCALAR.get(node.function, node.function), operands))
             self._array.append((slot, node.function, operands))
+
+
+def _run(steps: Iterable[Step], values: list[Any]) -> None:
+    for slot, function, operands in steps:
+        if len(operands) == 2:
+            values[slot] = function(values[operands[0]], values[operands[1]])
+        else:
+            values[slot] = function(*[values[i] for i in operands])
+
+
+Together = Callable[[list[tuple[Any, Any]]], list[Any]]
+
+
+def _staged(steps: list[Step]) -> tuple[list[Step], list[tuple[Together, list[Step]]], list[Step]]:
+    """What comes before any duration, durations by who times them together, and all the rest.
+
+    A duration that hangs on another one, or is timed alone, belongs to the rest.
+    """
+    late: set[int] = set()
+    before, behind = list[Step](), list[Step]()
+    durations: dict[Together, list[Step]] = {}
+    for step in steps:
+        slot, function, operands = step
+        together = function.together if isinstance(function, Duration) else None
+        if late.isdisjoint(operands) and not isinstance(function, Duration):
+            before.append(step)
+            continue
+        if late.isdisjoint(operands) and together is not None:
+            durations.setdefault(together, []).append((slot, function.function, operands))  # type: ignore[attr-defined]
+        else:
+            behind.append(step)
+        late.add(slot)
+    return before, list(durations.items()), behind
 
 
 def _needed(outputs: Iterable[Any]) -> list[Expr]:
