@@ -7,7 +7,7 @@ structure whose passes ask for actual numbers is not recorded; it goes through t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from typing import Any
@@ -23,7 +23,8 @@ from graphsim.ops import Op
 from graphsim.remember import Remembered
 from graphsim.run import Requests, Run
 from graphsim.symbolic.distinct import at_distinct
-from graphsim.symbolic.expr import Duration, Expr, NotRecordable, Tape
+from graphsim.symbolic.duration import Duration
+from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import filler, numeric_fields, symbols_in, with_fields
 from graphsim.units import Num
@@ -237,11 +238,15 @@ _REMEMBERED = 4096
 
 
 class _Latency:
-    """The latency of one operation as a function of the values of its symbols."""
+    """The latency of one operation as a function of the values of its symbols.
+
+    single: its program for single values, tables looked up as they are; None where the price is no formula of them
+    """
 
     def __init__(self, price: CostModel, op: Op, hardware: Hardware) -> None:
         self.price, self.hardware, self.op = price, hardware, filler(op)
         self.known: dict[tuple[Any, ...], Num] = {}
+        self.single = _single(price, self.op, len(symbols_in(op))) if isinstance(price, Prices) else None
 
     def __call__(self, *values: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
@@ -259,11 +264,27 @@ class _Latency:
         self.known[values] = latency_s
 
     def _priced(self, *values: Any) -> Num:
+        if self.single is not None and not any(isinstance(value, np.ndarray) for value in values):
+            return self.single(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]
         return self.price(self.op(iter(values)), self.hardware).latency_s
+
+
+_NAMES = [str(i) for i in range(64)]
+
+
+def _single(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | None:
+    tape = Tape(lookups=True)
+    try:
+        return Program([price.formula_s(op(tape.variable(name) for name in _NAMES[:symbols]))])
+    except NotRecordable:
+        return None
 
 
 def _together(price: Prices, asked: list[tuple[_Latency, tuple[Any, ...]]]) -> list[Num]:
     """Latencies at single values: those not known yet are priced in one go."""
+    for latency, values in asked:
+        if latency.single is not None:
+            latency(*values)
     new = [(latency, values) for latency, values in asked if values not in latency.known]
     for (latency, values), seconds in zip(
         new, price.latencies_s([latency.op(iter(values)) for latency, values in new]), strict=True

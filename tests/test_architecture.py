@@ -33,6 +33,7 @@ ROWS = (
     ("scenarios", "models", "passes", "schedule", "memory"),
     ("critical", "huggingface", "modelfile"),
     ("loading",),
+    ("cost.tables",),
     ("cost.surface", "cost.base", "cost.families", "cost.collectives"),
     ("calibration.store", "cost.roofline"),
     ("cost",),

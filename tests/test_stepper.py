@@ -67,3 +67,14 @@ def test_a_senseless_step_is_one_sentence(arguments: dict[str, Any], said: str) 
 def test_arrays_of_deployments_are_refused() -> None:
     with pytest.raises(gs.ConfigError, match="arrays of scenarios"):
         gs.compile_step("gpt-2", "l4", lora=gs.LoraConfig(rank=[1, 2, 3]))
+
+
+@pytest.mark.parametrize("device", ["a100-sxm-80gb", "l4"])
+def test_prices_from_tables_are_recorded_for_single_steps_and_equal_the_passes(device: str) -> None:
+    """Attention's fitted times are formulas around table look-ups; a step of a new size is still that of `simulate`."""
+    step = gs.compile_step("llama-3.1-8b", device)
+    for batch, context in ((1, 17), (3, 4095), (64, 100_000)):
+        graph = gs.annotate(gs.build_graph("llama-3.1-8b", "decode", batch, context), device)
+        assert step(decode_batch=float(batch), context=float(context)) == pytest.approx(
+            float(gs.critical_path(graph).latency_s), rel=1e-9
+        )

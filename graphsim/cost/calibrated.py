@@ -92,6 +92,10 @@ class Prices:
             self._known[key] = _price(op, device, self._parameters)
         return self._known[key]
 
+    def formula_s(self, op: Op) -> Num:
+        """Seconds of an operation whose numbers may be symbols. Raises NotRecordable where they must be numbers."""
+        return _price(op, self._hardware, self._parameters).latency_s
+
     def latencies_s(self, ops: Sequence[Op]) -> list[Num]:
         """Seconds of operations with single numbers; products that differ in size only are priced in one go."""
         found: list[Num] = [0.0] * len(ops)

@@ -11,43 +11,20 @@ reweighted least squares), in numpy alone, in seconds, and always to the same re
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from graphsim.cost.tables import Term, between, between_one, corners, place, place_one
 from graphsim.errors import ConfigError
+from graphsim.symbolic.expr import Expr, look_up
 from graphsim.units import Num
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """One table of a surface: `values` has one axis per coordinate named in `axes`."""
-
-    axes: tuple[str, ...]
-    knots: tuple[Array, ...]
-    values: Array
-    plain_knots: tuple[list[float], ...] = field(init=False, repr=False, compare=False)
-    plain_values: list[float] = field(init=False, repr=False, compare=False)
-    offsets: list[int] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Keep the table as plain numbers too, which single points are looked up in sooner.
-
-        offsets: of a cell's corners in the flat table, from its first one
-        """
-        offsets = [0]
-        for length in self.values.shape:
-            offsets = [offset * length + side for offset in offsets for side in (0, 1)]
-        object.__setattr__(self, "offsets", offsets)
-        object.__setattr__(self, "plain_knots", tuple(knots.tolist() for knots in self.knots))
-        object.__setattr__(self, "plain_values", self.values.ravel().tolist())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,26 +35,30 @@ class Surface:
 
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
         """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
+        if any(isinstance(x, Expr) for x in coordinates.values()):
+            names = {name for term in self.terms for name in term.axes}
+            looked_up: Num = look_up(_Table(self, sorted(names)), [coordinates[name] for name in sorted(names)])
+            return looked_up
         if not any(np.ndim(x) for x in coordinates.values()):
-            return self._at({name: float(x) for name, x in coordinates.items()})
+            return self.at({name: float(x) for name, x in coordinates.items()})
         places: dict[str, tuple[Any, Any]] = {}
         total: Num = 0.0
         for term in self.terms:
             for name, knots in zip(term.axes, term.knots, strict=True):
                 if name not in places:
-                    places[name] = _place(coordinates[name], knots)
-            total = total + _between(term, [places[name] for name in term.axes])
+                    places[name] = place(coordinates[name], knots)
+            total = total + between(term, [places[name] for name in term.axes])
         return total
 
-    def _at(self, point: Mapping[str, float]) -> float:
+    def at(self, point: Mapping[str, float]) -> float:
         """The same at a single point."""
         places: dict[str, tuple[int, float]] = {}
         total = 0.0
         for term in self.terms:
             for name, knots in zip(term.axes, term.plain_knots, strict=True):
                 if name not in places:
-                    places[name] = _place_one(point[name], knots)
-            total += _between_one(term, [places[name] for name in term.axes])
+                    places[name] = place_one(point[name], knots)
+            total += between_one(term, [places[name] for name in term.axes])
         return total
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -106,57 +87,19 @@ class Surface:
         return Surface(terms=tuple(terms))
 
 
+class _Table:
+    """A surface as a function of single coordinates in a fixed order."""
+
+    def __init__(self, surface: Surface, names: Sequence[str]) -> None:
+        self.surface, self.names = surface, names
+
+    def __call__(self, *values: float) -> float:
+        return self.surface.at(dict(zip(self.names, values, strict=True)))
+
+
 def as_surface(data: Surface | Sequence[Mapping[str, Any]]) -> Surface:
     """A surface from either of its forms, so that parameters work fresh from a fit and from a loaded file."""
     return data if isinstance(data, Surface) else Surface.from_json(data)
-
-
-def _place(x: Num, knots: Array) -> tuple[Any, Any]:
-    """Index of the knot on the left and the way to the next one (0 to 1), clamped to the table."""
-    left = knots[1:-1].searchsorted(x, side="right")
-    start = knots[left]
-    return left, np.minimum(np.maximum((x - start) / (knots[left + 1] - start), 0.0), 1.0)
-
-
-def _between(term: Term, places: Sequence[tuple[Any, Any]]) -> Num:
-    """The table between its knots: along the last axis first, then along the one before, …"""
-    base: Any = 0
-    for length, (left, _) in zip(term.values.shape, places, strict=True):
-        base = base * length + left
-    flat = term.values.ravel()
-    corners = [flat[base + offset] for offset in term.offsets]
-    for _, way in reversed(places):
-        corners = [low + (high - low) * way for low, high in zip(corners[::2], corners[1::2], strict=True)]
-    between: Num = corners[0]
-    return between
-
-
-def _place_one(x: float, knots: list[float]) -> tuple[int, float]:
-    """As `_place`, of one number."""
-    left = bisect_right(knots, x, 1, len(knots) - 1) - 1
-    start = knots[left]
-    return left, min(max((x - start) / (knots[left + 1] - start), 0.0), 1.0)
-
-
-def _between_one(term: Term, places: Sequence[tuple[int, float]]) -> float:
-    """As `_between`, of one point."""
-    base = 0
-    for knots, (left, _) in zip(term.plain_knots, places, strict=True):
-        base = base * len(knots) + left
-    values = term.plain_values
-    corners = [values[base + offset] for offset in term.offsets]
-    for _, way in reversed(places):
-        corners = [low + (high - low) * way for low, high in zip(corners[::2], corners[1::2], strict=True)]
-    return corners[0]
-
-
-def _corners(knots: Sequence[Array], places: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Flat index and weight of each corner of the cell that holds the point."""
-    corners: list[tuple[Any, Any]] = [(0, 1.0)]
-    for axis, (left, way) in zip(knots, places, strict=True):
-        sides = ((left, 1.0 - way), (left + 1, way))
-        corners = [(index * len(axis) + side, weight * share) for index, weight in corners for side, share in sides]
-    return corners
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +199,8 @@ def _design(
     index, value = [], []
     for term, offset in zip(layout.terms, offsets[:-1], strict=True):
         axes = [knots[name] for name in term]
-        for place, share in _corners(axes, [_place(coordinates[n], x) for n, x in zip(term, axes, strict=True)]):
-            index.append(np.broadcast_to(place + offset, shape))
+        for cell, share in corners(axes, [place(coordinates[n], x) for n, x in zip(term, axes, strict=True)]):
+            index.append(np.broadcast_to(cell + offset, shape))
             value.append(np.broadcast_to(share, shape))
     return np.stack(index, axis=1), np.stack(value, axis=1)
 

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from graphsim.symbolic.duration import Duration
+
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
 
@@ -22,26 +24,14 @@ class NotRecordable(Exception):
     """A formula asked for an actual number where there is only a symbol."""
 
 
-class Duration:
-    """A function that gives a time, and so nothing below zero; its arguments are the values of what it was made on.
+class Tape:
+    """All formulas of one recording, in the order of their making: operands come before what uses them.
 
-    together: gives the times of many durations at single values in one go, from pairs of function and values
+    lookups: whether looking numbers up in a table is recorded, as a call; where not, a table asks for actual numbers
     """
 
-    def __init__(
-        self, function: Function, together: Callable[[list[tuple[Any, Any]]], list[Any]] | None = None
-    ) -> None:
-        self.function, self.together = function, together
-
-    def __call__(self, *values: Any) -> Any:
-        """The time, in seconds."""
-        return self.function(*values)
-
-
-class Tape:
-    """All formulas of one recording, in the order of their making: operands come before what uses them."""
-
-    def __init__(self) -> None:
+    def __init__(self, *, lookups: bool = False) -> None:
+        self.lookups = lookups
         self.nodes: list[Expr] = []
         self._known: dict[Any, Expr] = {}
 
@@ -79,6 +69,15 @@ class Tape:
         made = self._known[key] = Expr(self, len(self.nodes), function, operands, free, linear, name)
         self.nodes.append(made)
         return made
+
+
+def look_up(table: Function, operands: Iterable[Any]) -> Any:
+    """table(operands) of which one is a symbol, as a call; raises NotRecordable where its tape records none."""
+    operands = tuple(operands)
+    tape = next(operand.tape for operand in operands if isinstance(operand, Expr))
+    if not tape.lookups:
+        raise NotRecordable("a table is looked up at a symbol")
+    return tape.apply(table, *operands)
 
 
 def _plain(value: Any) -> Any:

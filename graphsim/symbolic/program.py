@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.symbolic.expr import Duration, Expr
+from graphsim.symbolic.duration import Duration
+from graphsim.symbolic.expr import Expr
 
 Step = tuple[int, Callable[..., Any], tuple[int, ...]]
 
@@ -163,6 +164,22 @@ def _divide(x: float, y: float) -> float:
         return math.nan if x == 0 or math.isnan(x) else math.copysign(math.inf, x) * math.copysign(1.0, y)
 
 
+def _log2(x: float) -> float:
+    return math.log2(x) if x > 0 else -math.inf if x == 0 else math.nan
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700.0 else float(np.exp(x))
+
+
+def _power(x: float, y: float) -> float:
+    try:
+        found = x**y
+    except (OverflowError, ZeroDivisionError):
+        return float(np.power(x, y))
+    return found if isinstance(found, float) else math.nan
+
+
 def _whole(function: Callable[[float], int]) -> Callable[[float], float]:
     return lambda x: function(x) if math.isfinite(x) else x
 
@@ -176,6 +193,7 @@ _SCALAR: dict[Callable[..., Any], Callable[..., Any]] = {
     np.maximum: max, np.minimum: min, np.ceil: _whole(math.ceil), np.floor: _whole(math.floor), np.where: _choose,
     np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt, np.greater_equal: operator.ge,
     np.logical_and: lambda x, y: bool(x and y), np.logical_or: lambda x, y: bool(x or y),
-    np.equal: operator.eq, np.not_equal: operator.ne, np.absolute: abs,
+    np.equal: operator.eq, np.not_equal: operator.ne, np.absolute: abs, np.log2: _log2, np.exp: _exp, np.power: _power,
+    np.sqrt: lambda x: math.sqrt(x) if x >= 0 else math.nan, np.cbrt: math.cbrt,
 }  # fmt: skip
 """Python's own functions where they give what numpy's give, an order of magnitude sooner."""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphsim.symbolic.expr import Duration, Expr, NotRecordable, Tape
+from graphsim.symbolic.duration import Duration
+from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.program import Program
 
 NUMBERS = st.floats(0.0, 1e6).map(lambda x: round(x, 3))

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.cost.surface import Surface, Term
+from graphsim.cost.surface import Surface
+from graphsim.cost.tables import Term
 from graphsim.hardware import Hardware
 from graphsim.units import Num
 

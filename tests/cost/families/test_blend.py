@@ -8,7 +8,8 @@ from graphsim.cost.families import attention, gemm
 from graphsim.cost.families.attention_work import AttentionShape
 from graphsim.cost.families.blend import LENT, Blend, mean_constants, softened
 from graphsim.cost.families.gemm import GemmShape
-from graphsim.cost.surface import Surface, Term
+from graphsim.cost.surface import Surface
+from graphsim.cost.tables import Term
 from graphsim.hardware import load_hardware
 
 ONE = {"bfloat16": {"constants": {"launch_clocks": 4000.0, "dram": 1.0}}}

@@ -1,0 +1,22 @@
+"""Calls that give times, as a recorded formula knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Duration:
+    """A function that gives a time, and so nothing below zero; its arguments are the values of what it was made on.
+
+    together: gives the times of many durations at single values in one go, from pairs of function and values
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], together: Callable[[list[tuple[Any, Any]]], list[Any]] | None = None
+    ) -> None:
+        self.function, self.together = function, together
+
+    def __call__(self, *values: Any) -> Any:
+        """The time, in seconds."""
+        return self.function(*values)
