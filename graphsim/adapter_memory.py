@@ -42,6 +42,7 @@ class Footprint:
     loading_bytes: weights, the rotary table and all slots: what an engine reports as loaded
     slot_bytes: of one slot; kv_token_bytes: of one token in the KV cache
     kv_tokens: tokens that the rest of the engine's share of memory holds
+    host_bytes: of the adapters that wait in the host's memory for this device, each whole and at its own rank
     """
 
     weights_bytes: Num
@@ -50,6 +51,7 @@ class Footprint:
     loading_bytes: Num
     kv_token_bytes: Num
     kv_bytes: Num
+    host_bytes: Num = 0.0
 
     @property
     def kv_tokens(self) -> Num:
@@ -70,9 +72,11 @@ def footprint(
     engine: EngineRef = DEFAULT_ENGINE,
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
+    host_adapters: Num = 0,
 ) -> Footprint:
     """Weights, slots and what is left for the KV cache under an engine; `lora.max_loras` slots of `max_lora_rank`.
 
+    host_adapters: adapters kept in the host's memory, from which slots are filled (vLLM's --max-cpu-loras)
     Raises ConfigError as `simulate` does.
     """
     deployment = deployment_of(model, parallelism, lora, precision, engine)
@@ -90,8 +94,18 @@ def footprint(
     loading = weights + tables + all_slots
     return Footprint(
         weights_bytes=weights, slot_bytes=slot, slots=slots, loading_bytes=loading, kv_token_bytes=token,
-        kv_bytes=room - loading,
+        kv_bytes=room - loading, host_bytes=_host_bytes(deployment, host_adapters),
     )  # fmt: skip
+
+
+def _host_bytes(deployment: Deployment, adapters: Num) -> Num:
+    """Adapters as their files hold them, for each device's worker (vLLM 0.33, `vllm/lora/worker_manager.py`)."""
+    adapters = checked_number("host_adapters", adapters, 0)
+    if deployment.lora is None:
+        return 0.0
+    whole = replace(deployment, engine=None, parallelism=Parallelism())
+    graphs = whole.stages(decode(1.0, 1.0))
+    return adapters * sum((adapter_bytes(op) * n for graph in graphs for _, op, n in walk(graph)), start=0.0)
 
 
 def _slots(lora: LoraConfig) -> Num:
@@ -203,7 +217,7 @@ def adapter_footprint(
         for _, op, times in walk(graph):
             if adapter_bytes(op):
                 module, _, part = op.role.rpartition(".lora_")
-                rank = float(op.k if part in ("b", "expand") else getattr(op, "n", 0.0))  # type: ignore[attr-defined]
+                rank = float(getattr(op, "rank", op.k if part in ("b", "expand") else getattr(op, "n", 0.0)))  # type: ignore[attr-defined]
                 row = rows.setdefault((module, part, rank), {"layers": 0.0, "parameters": 0.0, "bytes": 0.0})
                 row["layers"] += times
                 row["parameters"] += float(op.parameters) * times

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphsim.graph import walk
 from graphsim.ops import Input, LoraGemm, Op, Repeat
+from graphsim.ops.lora_experts import LoraDelta
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.units import Num
 
@@ -121,12 +122,12 @@ def _most_sequences(room: Num, state: Num, live: Num, micro_batches: int) -> Num
 
 def weight_bytes(op: Op) -> Num:
     """Memory of the model's own weights in an operation."""
-    return 0.0 if isinstance(op, LoraGemm | LoraKernel) else op.weight_storage_bytes
+    return 0.0 if isinstance(op, LoraGemm | LoraKernel | LoraDelta) else op.weight_storage_bytes
 
 
 def adapter_bytes(op: Op) -> Num:
     """Memory of one adapter's weights in an operation."""
-    return op.weight_storage_bytes if isinstance(op, LoraGemm | LoraKernel) else 0.0
+    return op.weight_storage_bytes if isinstance(op, LoraGemm | LoraKernel | LoraDelta) else 0.0
 
 
 def peak_activation_bytes(graph: nx.DiGraph) -> Num:

@@ -21,6 +21,7 @@ _LORA_KEYS = {
     "dtype": "lora_dtype",
     "fully_sharded": "fully_sharded_loras",
     "tp_scheme": "tp_scheme",
+    "mixed_ranks": "mixed_ranks",
 }
 
 
@@ -101,6 +102,8 @@ def _lora_value(key: str, value: str) -> Any:
         raise ConfigError(f"--lora: '{key}' has no value")
     if key == "targets":
         return value if value == "all-linear" else tuple(value.split("+"))
+    if key == "mixed_ranks":
+        return tuple(_lora_value("rank", rank) for rank in value.split("+"))
     if key in ("strategy", "dtype", "tp_scheme"):
         return value
     if key == "fully_sharded":

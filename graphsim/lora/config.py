@@ -41,6 +41,8 @@ class LoraConfig:
     lora_dtype: format of the factors
     notes: what a reader left out
     fully_sharded_loras: cut both factors over the tensor-parallel group, at the price of collectives
+    mixed_ranks: ranks of the adapters in a batch, in the place of `rank`, where they differ; tokens spread evenly
+    shared_outer_factors: experts share the factor at the residual stream, A of gate and up and B of down
     tp_scheme: how factors are cut over that group, by a name of `graphsim.lora.schemes`; "" for the engine's own way
     """
 
@@ -66,6 +68,8 @@ class LoraConfig:
     lora_dtype: str = "bf16"
     fully_sharded_loras: bool = False
     tp_scheme: str = ""
+    mixed_ranks: tuple[int, ...] | list[int] = ()
+    shared_outer_factors: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -102,9 +106,10 @@ class LoraConfig:
         for name, most in (("active_adapters", 10**6), ("adapter_share", 1)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most, whole=False))
         object.__setattr__(self, "layers_to_transform", _layers(self.layers_to_transform))
+        self._mix()
 
     def _check_flags(self) -> None:
-        for name in ("enabled", "fully_sharded_loras", "bias"):
+        for name in ("enabled", "fully_sharded_loras", "bias", "shared_outer_factors"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
         if self.variant not in VARIANTS:
@@ -124,6 +129,15 @@ class LoraConfig:
                 f"lora.lora_dtype = {self.lora_dtype!r} is not known; {choices_text(self.lora_dtype, FORMATS)}"
             )
 
+    def _mix(self) -> None:
+        """The mean of mixed ranks counts for work and traffic; what pads, pads to the largest."""
+        if not isinstance(self.mixed_ranks, list | tuple):
+            raise ConfigError(f"lora.mixed_ranks = {short(self.mixed_ranks)} is not allowed; expected a list of ranks")
+        ranks = tuple(checked_number("lora.mixed_ranks", rank, 0, MAX_RANK, one=True) for rank in self.mixed_ranks)
+        object.__setattr__(self, "mixed_ranks", ranks)
+        if ranks:
+            object.__setattr__(self, "rank", sum(ranks) / len(ranks))
+
     def _check_scheme(self) -> None:
         if self.tp_scheme not in ("", *SCHEMES):
             raise ConfigError(
@@ -142,7 +156,7 @@ class LoraConfig:
     @property
     def largest_rank(self) -> Num:
         """The largest rank that any module may have."""
-        largest = self.rank
+        largest = np.maximum(self.rank, max(self.mixed_ranks)) if self.mixed_ranks else self.rank
         for rank in self.rank_pattern.values():
             largest = np.maximum(largest, rank)
         return largest

@@ -204,6 +204,9 @@ class _Injector:
         )
         shared = {f.name: getattr(a, f.name) for f in fields(a)}
         b = replace(ExpertLoraB(**shared), role=f"{op.role}.lora_b", n=op.n, k=rank)
+        if self.lora.shared_outer_factors:
+            inner = op.split is Sharding.ROW  # the product that leads back to the residual stream
+            a, b = replace(a, common=not inner), replace(b, common=inner)
         joined = ExpertLoraAdd(
             role=f"{op.role}.lora_add",
             m=op.m,

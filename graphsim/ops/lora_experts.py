@@ -6,21 +6,26 @@ PEFT 0.21 keeps them as one pair of matrices of rank experts * rank (`target_par
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from graphsim.ops.base import Sharding, Work
+from graphsim.ops.base import OpType, Sharding, Work
 from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.linear import limited
-from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm
+from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _ExpertFactor(LoraGemm):
-    """routing: the experts' own operation, whose rows, experts and placement these factors share."""
+    """routing: the experts' own operation, whose rows, experts and placement these factors share.
+
+    common: one factor serves all experts
+    """
 
     routing: ExpertGemm
+    common: bool = False
 
     @property
     def placement(self) -> Sharding:
@@ -29,8 +34,8 @@ class _ExpertFactor(LoraGemm):
 
     @property
     def parameters(self) -> Num:
-        """One factor for each expert on the device."""
-        return self.routing.experts * self.n * self.k
+        """One factor for each expert on the device, or one for all."""
+        return (1.0 if self.common else self.routing.experts) * self.n * self.k
 
     @property
     def weight_storage_bytes(self) -> Num:
@@ -39,7 +44,7 @@ class _ExpertFactor(LoraGemm):
 
     def work(self) -> Work:
         """flops = 2mnk; reads the factors of the experts hit, for every adapter present."""
-        present = np.minimum(self.adapters, self.m) * self.routing.hit
+        present = np.minimum(self.adapters, self.m) * (1.0 if self.common else self.routing.hit)
         moved = self.activations.bytes * np.minimum(self.n * self.k, 1.0) * self.m
         return Work(
             flops=2.0 * self.m * self.n * self.k,
@@ -90,6 +95,30 @@ class ExpertLoraAdd(LoraAdd):
         row = self.routing.split is Sharding.ROW
         share = replace(self, m=self.m / groups, rows=self.rows / groups, routing=self.routing.cut(ways))
         return share if row else replace(share, n=self.n / inner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoraDelta(LoraMerge):
+    """W + (alpha / r) B A of all experts, written anew in every forward pass: as a merge, but charged each time."""
+
+    op_type: ClassVar[OpType] = OpType.LORA_KERNEL
+
+    once: bool = False
+
+    @property
+    def parameters(self) -> Num:
+        """Of one adapter."""
+        return self.copies * self.rank * (self.n + self.k)
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """Memory of one adapter's factors."""
+        return self.parameters * self.adapter.bytes
+
+    @property
+    def out_elems(self) -> Num:
+        """The changed weights, which live until the experts have used them."""
+        return self.copies * self.n * self.k
 
 
 def _groups(routing: ExpertGemm, ways: Num) -> tuple[Num, Num]:

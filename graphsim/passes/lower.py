@@ -15,7 +15,8 @@ from graphsim.graph import Value, add, inputs_of
 from graphsim.lora.schemes import SCHEMES
 from graphsim.ops import Collective, Elementwise, Launch, LoraAdd, Repeat, Sharding
 from graphsim.ops.lora import LoraA, LoraB
-from graphsim.passes.engine import Engine, terms
+from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
+from graphsim.passes.engine import Engine, source, terms
 from graphsim.passes.fused import ends, fuse
 from graphsim.units import Num
 
@@ -27,7 +28,7 @@ def lower(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
             _require_in_place(engine)
             graph = ends(fuse(graph, engine), engine)
         elif engine.profile.kernels == "eager_modules":
-            graph = _modules(graph, engine)
+            graph = _modules(_materialised(graph, engine), engine)
     return graph
 
 
@@ -41,6 +42,38 @@ def _require_in_place(engine: Engine) -> None:
             f"lora.tp_scheme = '{name}' is not allowed with engine '{engine.profile.name}': its kernels add in place; "
             f"{allowed}"
         )
+
+
+def _materialised(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
+    """Experts' adapters as PEFT runs them: in every forward, W + B A of all experts is written, and then used.
+
+    PEFT 0.21, `tuners/lora/layer.py`, ParamWrapper (`target_parameters`): a parametrisation of the whole tensor.
+    """
+    factors: dict[str, tuple[str, str, str]] = {}
+    for name, op in graph.nodes(data="op"):
+        if isinstance(op, ExpertLoraAdd):
+            b, base = terms(graph, name)
+            factors[source(graph, base.node)] = (inputs_of(graph, b.node)[0].node, b.node, name)
+    gone = {name for found in factors.values() for name in found}
+    stands_for = {joined: base for base, (_, _, joined) in factors.items()}
+    out = nx.DiGraph()
+    for name, op in graph.nodes(data="op"):
+        if name in gone:
+            continue
+        inputs: list[Value | str] = [
+            Value(stands_for.get(value.node, value.node), value.parts) for value in inputs_of(graph, name)
+        ]
+        if name in factors:
+            a = graph.nodes[factors[name][0]]["op"]
+            delta = LoraDelta(
+                role=f"{op.role}.lora_delta", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), copies=op.experts,
+                weights=op.weights, adapter=a.weights, scratch_passes=engine.profile.merge_passes,
+                activations=op.activations, layer=op.layer,
+            )  # fmt: skip
+            inputs.append(add(out, f"{name}.lora_delta", delta))
+        mine = replace(op, body=_materialised(op.body, engine)) if isinstance(op, Repeat) else op
+        add(out, name, mine, inputs)
+    return out
 
 
 def _modules(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphsim as gs
@@ -90,3 +91,14 @@ def test_a_footprint_by_module_adds_up_to_the_adapter() -> None:
 )
 def test_blocks_are_those_of_the_caching_allocator(requests: list[float], blocks: int) -> None:
     assert allocated_bytes(requests) == blocks
+
+
+def test_adapters_in_the_hosts_memory_are_whole_and_unpadded_for_every_device() -> None:
+    lora = gs.LoraConfig(rank=16, max_loras=4, max_lora_rank=64)
+    for tp in (1, 4):
+        found = footprint(
+            "llama-3.1-8b", "h100-sxm", lora, parallelism=gs.Parallelism(tp=tp), host_adapters=np.array([0.0, 100.0])
+        )
+        assert list(found.host_bytes) == [0, 100 * 2 * gs.lora_parameters("llama-3.1-8b", lora)]
+    with pytest.raises(gs.ConfigError, match="host_adapters = -1"):
+        footprint("llama-3.1-8b", "h100-sxm", lora, host_adapters=-1)

@@ -150,3 +150,58 @@ def test_peft_configs_say_which_variant_they_are() -> None:
     }  # fmt: skip
     for variant, fields in kinds.items():
         assert gs.LoraConfig.from_peft(base | fields).variant == variant
+
+
+EXPERTS = "mixtral-8x7b"
+
+
+def expert_ops(engine: str = "reference", **lora: Any) -> dict[str, Any]:
+    graph = gs.build_graph(EXPERTS, "decode", batch=4, lora=gs.LoraConfig(rank=8, **lora), engine=engine)
+    return {op.role: op for _, op, _ in walk(graph) if op.role.startswith("expert_")}
+
+
+def test_peft_writes_every_experts_changed_weight_in_every_forward() -> None:
+    """PEFT 0.21 parametrises the whole tensor: 2 E n r k flops, W read and W' written, 16-bit temporaries between."""
+    delta = expert_ops("peft")["expert_down_proj.lora_delta"]
+    assert not delta.once and not any("lora_a" in role for role in expert_ops("peft"))
+    assert delta.work().flops == 2 * 8 * 4096 * 8 * 14336
+    assert delta.work().memory_bytes > 6 * 8 * 4096 * 14336 * 2
+    slow, fast = (
+        gs.simulate(EXPERTS, "h200-sxm", 4, 64, 8, lora=gs.LoraConfig(rank=8), engine=engine).tpot_s
+        for engine in ("peft", "reference")
+    )
+    assert slow > 3 * fast
+
+
+def test_what_peft_writes_anew_is_counted_as_adapter_memory_all_the_same() -> None:
+    memory = {
+        engine: gs.simulate(EXPERTS, "h200-sxm", 1, 64, 8, lora=gs.LoraConfig(rank=8), engine=engine).memory
+        for engine in ("peft", "reference")
+    }
+    assert memory["peft"].adapters_bytes == memory["reference"].adapters_bytes
+    assert memory["peft"].activations_bytes > memory["reference"].activations_bytes + 2 * 8 * 4096 * 14336
+
+
+def test_experts_that_share_outer_factors_hold_one_where_the_residual_stream_is() -> None:
+    each, shared = expert_ops(), expert_ops(shared_outer_factors=True)
+    for role in ("expert_gate_up_proj.lora_a", "expert_down_proj.lora_b"):
+        assert shared[role].parameters * 8 == each[role].parameters
+        assert shared[role].work().weight_bytes < each[role].work().weight_bytes
+        assert shared[role].work().flops == each[role].work().flops
+    for role in ("expert_gate_up_proj.lora_b", "expert_down_proj.lora_a"):
+        assert shared[role].parameters == each[role].parameters
+
+
+def test_mixed_ranks_work_at_their_mean_and_pad_to_the_largest() -> None:
+    mixed = gs.LoraConfig(mixed_ranks=[64, 32, 16, 8], active_adapters=4)
+    assert mixed.rank == 30 and mixed.largest_rank == 64
+
+    def flops(lora: gs.LoraConfig, engine: str) -> float:
+        graph = gs.build_graph("llama-2-7b", "decode", batch=8, lora=lora, engine=engine)
+        return sum(op.work().flops * n for _, op, n in walk(graph) if "lora_" in op.role)
+
+    plain = gs.LoraConfig(rank=64, active_adapters=4)
+    assert flops(mixed, "slora") == pytest.approx(30 / 64 * flops(plain, "slora"))
+    assert flops(mixed, "vllm") == flops(plain, "vllm")
+    with pytest.raises(gs.ConfigError, match="mixed_ranks"):
+        gs.LoraConfig(mixed_ranks=[8, -1])
