@@ -59,6 +59,7 @@ ROWS = (
     ("crossings",),
     ("advice",),
     ("calibration.adapters", "calibration.lifecycles", "calibration.published"),
+    ("calibration.traces",),
     ("sweep_job",),
     ("sweeps", "sweep"),
     ("elasticity", "optimise", "sweep_disk"),

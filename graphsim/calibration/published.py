@@ -32,16 +32,30 @@ def validate_published(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    frame = read_published(path)
+    chosen = frame[(frame["metric"] == METRIC) & frame["base_value_without_lora"].notna()]
+    rows = [_row(row) for row in chosen.to_dict("records")]
+    return pd.DataFrame([row for row in rows if row])
+
+
+NEEDED = (
+    "metric", "framework", "hardware", "model", "base_value_without_lora", "note", "rank", "input_len", "output_len",
+    "adapters_active", "value", "unit",
+)  # fmt: skip
+"""Columns of a file of published figures."""
+
+
+def read_published(path: str | Path) -> pd.DataFrame:
+    """A file of published figures. Raises ConfigError where it cannot be read or lacks columns."""
+    import pandas as pd
+
     try:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as published figures ({str(error)[:120]})") from None
-    needed = {"metric", "framework", "hardware", "base_value_without_lora", "note", "rank", "input_len", "output_len"}
-    if missing := sorted(needed - set(frame.columns)):
+    if missing := sorted(set(NEEDED) - set(frame.columns)):
         raise ConfigError(f"{path}: column {', '.join(missing)} missing")
-    chosen = frame[(frame["metric"] == METRIC) & frame["base_value_without_lora"].notna()]
-    rows = [_row(row) for row in chosen.to_dict("records")]
-    return pd.DataFrame([row for row in rows if row])
+    return frame
 
 
 def _row(row: dict[Any, Any]) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   graphsim validate structure structure.csv --json
   graphsim validate e2e e2e_serving.csv
 """
-WHAT = ("all", "kernels", "held-out", "structure", "e2e", "lora", "slots", "lifecycle", "published")
+WHAT = ("all", "kernels", "held-out", "structure", "e2e", "lora", "slots", "lifecycle", "published", "traces")
 _SHOWN = {
     "lora": (
         "model", "framework", "max_loras", "batch", "output_tokens", "adapters", "distinct", "mean_itl_ms",
@@ -36,6 +36,10 @@ _SHOWN = {
     "published": (
         "model", "engine", "rank", "input", "batch", "distinct", "published_ms", "predicted_ms", "error",
         "published_added_ms", "predicted_added_ms",
+    ),
+    "traces": (
+        "model", "hardware", "adapters", "rank", "offered", "batch", "distinct", "tpot_ms", "capacity", "published",
+        "predicted", "error",
     ),
     "lifecycle": ("metric", "model", "engine", "rank", "note", "published_ms", "predicted_ms", "error"),
 }  # fmt: skip
@@ -80,6 +84,7 @@ def validate(options: argparse.Namespace) -> None:
 FILES = {
     "structure": "structure.csv", "kernels": "kernels/*", "e2e": "e2e_serving.csv", "lora": "lora_serving.csv",
     "slots": "lora_memory.csv", "lifecycle": "lora_published.csv", "published": "lora_published.csv",
+    "traces": "lora_published.csv",
 }  # fmt: skip
 """Where a folder of facts holds each kind."""
 
@@ -137,6 +142,7 @@ _CHECKS = {
     "slots": ("graphsim.calibration.adapters", "validate_slots"),
     "lifecycle": ("graphsim.calibration.lifecycles", "validate_lifecycles"),
     "published": ("graphsim.calibration.published", "validate_published"),
+    "traces": ("graphsim.calibration.traces", "validate_traces"),
 }
 """What reads a file of facts of each kind and puts the estimate beside them; loaded when asked for."""
 

@@ -12,6 +12,7 @@ import graphsim as gs
 from graphsim.calibration.adapters import validate_adapter_serving, validate_slots
 from graphsim.calibration.lifecycles import validate_lifecycles
 from graphsim.calibration.published import validate_published
+from graphsim.calibration.traces import validate_traces
 
 REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 
@@ -60,7 +61,17 @@ def test_published_serving_has_a_median_error_below_20_percent() -> None:
     assert table["error"].abs().median() < 0.20
 
 
-@pytest.mark.parametrize("check", [validate_adapter_serving, validate_slots, validate_lifecycles, validate_published])
+def test_published_request_rates_are_within_20_percent_and_fall_with_adapters_as_published() -> None:
+    table = validate_traces(reference("lora_published.csv"))
+    assert len(table) == 10 and table["error"].abs().max() < 0.20
+    for _, rows in table.groupby("rank"):
+        assert rows["predicted"].is_monotonic_decreasing and rows["published"].is_monotonic_decreasing
+
+
+CHECKS = [validate_adapter_serving, validate_slots, validate_lifecycles, validate_published, validate_traces]
+
+
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(
     ("text", "said"), [(None, "cannot be read"), ("", "cannot be read"), ("a,b\n1,2\n", "missing")]
 )

@@ -155,7 +155,7 @@ def test_12_a_warm_call_builds_no_graph(monkeypatch: pytest.MonkeyPatch) -> None
 def test_13_one_command_reproduces_the_error_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "all", str(REFERENCE), "--json"]) == 0
     tables = json.loads(capsys.readouterr().out)
-    assert set(tables) == {"structure", "kernels", "e2e", "lora", "slots", "lifecycle", "published"}
+    assert set(tables) == {"structure", "kernels", "e2e", "lora", "slots", "lifecycle", "published", "traces"}
     assert all(row["equal"] for row in tables["structure"])
     assert max(abs(row["error"]) for row in tables["lora"]) < 0.15
     assert max(abs(row["ratio_error"]) for row in tables["lora"]) < 0.12
