@@ -20,6 +20,7 @@ UNLOCKS = {
     "plotly": ("html", "reports: to_html, run --html"),
     "protobuf": ("chakra", "Chakra traces: to_chakra"),
     "pyarrow": ("parquet", "Parquet files: sweeps to disk, kernel measurements"),
+    "shtab": ("completion", "shell completion: graphsim completion"),
     "distributed": ("dask", "sweeps on a Dask cluster"),
     "sphinx": ("docs", "building the handbook"),
     "torch": ("", "measuring kernels on this machine: graphsim measure"),

@@ -16,6 +16,7 @@ from graphsim.units import Num
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from graphsim.run import Run
 
@@ -51,6 +52,12 @@ class PhaseEstimate:
         from graphsim.export.notebook import phase_html
 
         return phase_html(self)
+
+    def plot(self, *, scenario: int = 0) -> Figure:
+        """Its operations under the device's roofline, and where its time goes (extra `plot`)."""
+        from graphsim.export.panels import plot_phase
+
+        return plot_phase(self, scenario=scenario)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per node: name, op, dimensions, flops, bytes, latency_s, bound, critical."""
@@ -95,6 +102,12 @@ class Estimate:
         from graphsim.export.notebook import estimate_html
 
         return estimate_html(self)
+
+    def plot(self, *, scenario: int = 0) -> Figure:
+        """Where the time of both steps goes, the roofline, and the memory of a device (extra `plot`)."""
+        from graphsim.export.panels import plot_estimate
+
+        return plot_estimate(self, scenario=scenario)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything a script wants, as plain JSON values."""

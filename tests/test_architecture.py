@@ -42,7 +42,7 @@ ROWS = (
     ("run",),
     ("compiled",),
     ("export.nodes", "export.table"),
-    ("export.palette", "export.breakdown", "export.notebook"),
+    ("export.files", "export.axes", "export.palette", "export.breakdown", "export.notebook", "export.panels"),
     ("result",),
     ("estimate",),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from graphsim.cli.options import add_json
+from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.config import ModelConfig
 from graphsim.hardware import Hardware, list_hardware, load_hardware
@@ -14,10 +14,14 @@ from graphsim.units import bytes_text, count_text, scaled
 
 def add_commands(commands: Any) -> None:
     """Add `models` and `hardware`."""
-    for name, function, text in (("models", models, "models"), ("hardware", hardware, "devices")):
-        parser = commands.add_parser(name, help=f"list {text}, or show one", allow_abbrev=False)
+    for name, function, text, one in (
+        ("models", models, "models", "llama-3.1-8b"),
+        ("hardware", hardware, "devices", "h100-sxm"),
+    ):
+        examples = f"examples:\n  graphsim {name}\n  graphsim {name} {one}\n  graphsim {name} my.yaml --json\n"
+        parser = shared.add_command(commands, name, f"list {text}, or show one", examples)
         parser.add_argument("name", nargs="?", metavar="NAME", help="show this one")
-        add_json(parser)
+        shared.add_json(parser)
         parser.set_defaults(command_function=function)
 
 

@@ -1,4 +1,4 @@
-"""`graphsim export`: the graph of a step as a picture, a table or text."""
+"""`graphsim export`: the graph of a step as picture, table or text; an estimate as report, timeline or trace."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from graphsim.errors import ConfigError, choices_text
 EXAMPLES = """examples:
   graphsim export llama-3.1-8b --hardware h100-sxm --lora rank=16,targets=q_proj+v_proj --to layer.svg
   graphsim export llama-2-7b --hardware l4 --phase decode --to decode.csv
+  graphsim export llama-2-7b --hardware l4 --to timeline.trace.json
+  graphsim export llama-2-7b --hardware l4 --to report.html
 """
-SUFFIXES = (".dot", ".svg", ".png", ".pdf", ".csv", ".txt", ".json")
+SUFFIXES = (".dot", ".svg", ".png", ".pdf", ".csv", ".txt", ".json", ".trace.json", ".html", ".et")
+"""What a file may be called; `.json` is the graph, `.trace.json` a timeline for Perfetto, `.et` Chakra traces."""
 
 
 def add_commands(commands: Any) -> None:
     """Add `export`."""
-    parser = shared.add_command(commands, "export", "write the graph of a step as DOT, picture, CSV or text", EXAMPLES)
+    parser = shared.add_command(commands, "export", "write a graph, a timeline, a trace or a report", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)
@@ -30,7 +33,47 @@ def add_commands(commands: Any) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Annotate the graph and write it in the format that the file's suffix names."""
+    """Write what the file's suffix names."""
+    path = Path(options.to)
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"--to {path}: '{path.suffix}' is not a known suffix; {choices_text(path.suffix, SUFFIXES)}")
+    if path.name.endswith((".trace.json", ".html", ".et")):
+        written = _write_estimate(options, path)
+    else:
+        _write_graph(options, path)
+        written = [path]
+    for one in written:
+        print_line(str(one))
+
+
+def _write_estimate(options: argparse.Namespace, path: Path) -> list[Path]:
+    from graphsim.estimate import simulate
+    from graphsim.export.chakra import to_chakra
+    from graphsim.export.html import to_html
+    from graphsim.export.trace import to_trace
+
+    estimate = simulate(
+        options.model,
+        options.hardware,
+        options.batch,
+        options.input,
+        options.output,
+        parallelism=shared.parallelism(options),
+        lora=shared.lora_config(options.lora),
+        precision=options.precision,
+        cost=options.cost,
+        engine=options.engine,
+    )
+    if path.suffix == ".et":
+        return to_chakra(estimate, path.with_suffix(""), phase=options.phase)
+    if path.suffix == ".html":
+        to_html(estimate, path)
+    else:
+        to_trace(estimate, path, expand=options.expand)
+    return [path]
+
+
+def _write_graph(options: argparse.Namespace, path: Path) -> None:
     from graphsim.critical import schedule
     from graphsim.estimate import annotate, build_graph
     from graphsim.export.dot import render, to_dot
@@ -38,9 +81,6 @@ def export(options: argparse.Namespace) -> None:
     from graphsim.export.table import frame_of
     from graphsim.graph import to_text
 
-    path = Path(options.to)
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"--to {path}: '{path.suffix}' is not a known suffix; {choices_text(path.suffix, SUFFIXES)}")
     graph = build_graph(
         options.model,
         options.phase,
@@ -50,6 +90,7 @@ def export(options: argparse.Namespace) -> None:
         lora=shared.lora_config(options.lora),
         precision=options.precision,
         expand=options.expand,
+        engine=options.engine,
     )
     graph = schedule(annotate(graph, options.hardware, options.cost))
     try:
@@ -65,4 +106,3 @@ def export(options: argparse.Namespace) -> None:
             render(to_dot(graph), path)
     except OSError as error:
         raise ConfigError(f"--to {path}: cannot be written ({error.strerror})") from None
-    print_line(str(path))

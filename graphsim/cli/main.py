@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from graphsim.cli import best, calibration, catalog, doctor, explain, export, lora, run, sensitivity, sweep, validate
+from graphsim.cli import (
+    best,
+    calibration,
+    catalog,
+    completion,
+    doctor,
+    explain,
+    export,
+    lora,
+    run,
+    sensitivity,
+    sweep,
+    validate,
+)
+from graphsim.cli.parsing import Parser, complain_of
 from graphsim.errors import GraphsimError
 
-COMMANDS = (run, lora, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor)
+COMMANDS = (run, lora, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor, completion)
 """Modules that add their commands to the parser."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """All commands and options."""
     from graphsim import __version__
 
-    top = _Parser(
+    top = Parser(
         prog="graphsim",
         description="What will this model, with these LoRA adapters, on this hardware, cost - and why?",
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"graphsim {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     for module in COMMANDS:
         module.add_commands(commands)
     return top
@@ -41,7 +45,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    options = parser().parse_args(arguments)
+    top = parser()
+    options, extras = top.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    if extras:
+        complain_of(top, options.command, extras)
+    options.parser = top
     try:
         options.command_function(options)
         sys.stdout.flush()

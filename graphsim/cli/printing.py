@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -24,12 +25,23 @@ def print_line(text: str = "") -> None:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
     """Aligned columns under a header; the columns listed in `right` are flush right."""
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-    for line in [header, ["-" * width for width in widths], *rows]:
+    for number, line in enumerate([header, ["-" * width for width in widths], *rows]):
         cells = [
             cell.rjust(width) if i in right else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        print_line("  ".join(cells).rstrip())
+        text = "  ".join(cells).rstrip()
+        print_line(_styled(text, _BOLD if number == 0 else _FAINT) if number < 2 else text)
+
+
+_BOLD, _FAINT = "1", "2"
+
+
+def _styled(text: str, style: str) -> str:
+    """Text in a style where a person looks at it: on a terminal that has not asked for none (https://no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not text:
+        return text
+    return f"\x1b[{style}m{text}\x1b[0m"
 
 
 class Progress:

@@ -11,6 +11,8 @@ import pytest
 
 import graphsim as gs
 from graphsim.cli import main
+from graphsim.cli.main import parser
+from graphsim.cli.parsing import subparsers
 
 RUN = ["run", "gpt-2", "--hardware", "l4"]
 LORA = ["lora", "gpt-2", "--hardware", "l4"]
@@ -87,14 +89,35 @@ def test_export_writes_the_graph_and_says_where(
     assert "c_attn" in text and "lora_a" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "inside"), [("t.trace.json", '"traceEvents"'), ("r.html", "<html"), ("g.json", "nodes")]
+)
+def test_export_writes_timelines_reports_and_graphs(
+    name: str, inside: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    assert told(capsys, *EXPORT, str(path), "--engine", "vllm", "--lora", "targets=c_attn").strip() == str(path)
+    text = path.read_text(encoding="utf-8")
+    assert inside in text and "lora_shrink" in text
+
+
+def test_export_writes_a_trace_of_each_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = told(capsys, *EXPORT, str(tmp_path / "step.et"), "--tp", "2").split()
+    assert printed == [str(tmp_path / f"step.{device}.et") for device in range(2)]
+    assert all(Path(path).stat().st_size > 1000 for path in printed)
+
+
 MISTAKES = {
     "unknown model": (["run", "gpt-3", "--hardware", "l4"], "did you mean 'gpt-2'"),
     "unknown device": (["run", "gpt-2", "--hardware", "l5"], "did you mean 'l4'"),
     "no device": (["run", "gpt-2"], "--hardware"),
     "no model": (["run", "--hardware", "l4"], "MODEL"),
     "no command": ([], "COMMAND"),
-    "unknown command": (["rum"], "invalid choice: 'rum'"),
-    "unknown option": ([*RUN, "--bach", "4"], "--bach"),
+    "unknown command": (["rum"], "'rum' is not known; did you mean 'run'?"),
+    "misspelt option in the place of a needed one": (["run", "gpt-2", "--hardwre", "l4"], "did you mean '--hardware'?"),
+    "word too many": ([*RUN, "fast"], "unrecognized arguments: fast"),
+    "fact of unknown kind": (["validate", "kernel", "x.csv"], "did you mean 'kernels'?"),
+    "unknown option": ([*RUN, "--bach", "4"], "'--bach' is not an option; did you mean '--batch'?"),
     "option cut short": ([*RUN, "--bat", "4"], "--bat"),
     "batch as word": ([*RUN, "--batch", "many"], "'many' is not a number"),
     "batch of zero": ([*RUN, "--batch", "0"], "batch = 0"),
@@ -128,7 +151,7 @@ MISTAKES = {
     "picture of unknown kind": ([*EXPORT, "layer.gif"], "'.gif' is not a known suffix"),
     "picture without suffix": ([*EXPORT, "layer"], "is not a known suffix"),
     "picture in no folder": ([*EXPORT, "no/such/folder/layer.dot"], "cannot be written"),
-    "unknown phase": ([*EXPORT, "x.dot", "--phase", "train"], "invalid choice: 'train'"),
+    "unknown phase": ([*EXPORT, "x.dot", "--phase", "train"], "'train' is not known; allowed: decode, prefill"),
     "model to show that is not there": (["models", "lama"], "lama"),
     "device to show that is not there": (["hardware", "h1000"], "h1000"),
     "operations to list as word": ([*RUN, "--top", "all"], "invalid int value: 'all'"),
@@ -171,7 +194,7 @@ def test_the_program_itself(arguments: list[str], status: int, tmp_path: Path) -
 
 
 def test_there_is_help_with_examples_for_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("run", "lora", "export"):
+    for command in subparsers(parser()):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0 and "examples:" in capsys.readouterr().out

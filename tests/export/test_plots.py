@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphsim as gs
-from graphsim.export import plots
+from graphsim.export import panels, plots
 from graphsim.export.notebook import MOST_ROWS, estimate_html, frame_html, phase_html
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -91,7 +91,7 @@ def test_a_pareto_plot_shows_all_rows_and_the_front(sweep):
 
 
 def test_the_overview_of_an_estimate_has_its_three_panels(estimates, tmp_path):
-    figure = plots.plot_estimate(estimates["tp2"])
+    figure = panels.plot_estimate(estimates["tp2"])
     figure.savefig(tmp_path / "e.png")
     assert len(figure.axes) == 3
     shares, roof, memory = figure.axes
@@ -102,12 +102,21 @@ def test_the_overview_of_an_estimate_has_its_three_panels(estimates, tmp_path):
     assert roof.get_xscale() == roof.get_yscale() == "log"
 
 
+def test_estimates_and_steps_plot_themselves(estimates):
+    estimate = estimates["tp2"]
+    assert len(estimate.plot().axes) == 3
+    for step in (estimate.prefill, estimate.decode):
+        times, reached = step.plot().axes
+        assert len(times.patches) >= 3 and reached.get_xscale() == reached.get_yscale() == "log"
+        assert max(bar.get_width() for bar in times.patches) <= 1e3 * step.latency_s * (1 + 1e-9)
+
+
 def test_a_missing_column_or_package_is_named(sweep, estimates, monkeypatch):
     with pytest.raises(gs.ConfigError, match="no column 'tpot'; did you mean 'tpot_s'"):
         plots.plot_latency(sweep, y="tpot")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(gs.ConfigError, match=r"graphsim\[plot\]"):
-        plots.plot_roofline(estimates["base"])
+        panels.plot_roofline(estimates["base"])
 
 
 def test_notebooks_show_the_figures(estimates):

@@ -1,0 +1,56 @@
+"""`graphsim completion`: a script that lets a shell complete commands, options, models and devices."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from graphsim.cli import options as shared
+from graphsim.cli.printing import print_line
+from graphsim.errors import ConfigError
+
+SHELLS = ("bash", "zsh", "tcsh")
+EXAMPLES = """examples:
+  graphsim completion bash > ~/.local/share/bash-completion/completions/graphsim
+  graphsim completion zsh > ~/.zfunc/_graphsim
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `completion`."""
+    parser = shared.add_command(commands, "completion", "print a shell's completion script", EXAMPLES)
+    parser.add_argument("shell", choices=SHELLS, help="which shell")
+    parser.set_defaults(command_function=completion)
+
+
+def completion(options: argparse.Namespace) -> None:
+    """Print the script; names of models, devices and engines are those of today's catalogs."""
+    try:
+        import shtab
+    except ImportError:
+        raise ConfigError("completion needs shtab; install it by: pip install 'graphsim[completion]'") from None
+    for action in _actions(options.parser):
+        _offer(action)
+    print_line(shtab.complete(options.parser, shell=options.shell))
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)
+        yield action
+
+
+def _offer(action: argparse.Action) -> None:
+    """Names to choose from where any word may stand: of catalogs, or files."""
+    from graphsim.hardware import list_hardware
+    from graphsim.loading import list_models
+    from graphsim.lora.profile import list_engines
+
+    catalogs = {"model": list_models, "models": list_models, "hardware": list_hardware, "engine": list_engines}
+    if action.choices is None and action.dest in catalogs:
+        action.choices = catalogs[action.dest]()
+    elif action.dest in ("path", "to", "html", "data", "plot", "lora"):
+        action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]

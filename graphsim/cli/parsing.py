@@ -1,0 +1,51 @@
+"""A parser whose complaints are one sentence, with the nearest name that would have done."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from graphsim.errors import choices_text
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence; an option that was misspelt is named first."""
+
+    given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """As usual; what was given is kept for the sentence."""
+        self.given = list(args or ())
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: {self._misspelt() or message}; see {self.prog} --help\n")
+
+    def _misspelt(self) -> str:
+        """The first option that there is none of, with what it may have meant; empty if there is no such."""
+        known = list(self._option_string_actions)
+        for word in self.given:
+            option = word.partition("=")[0]
+            if option.startswith("--") and len(option) > 2 and option not in known:
+                return (
+                    f"'{option}' is not an option; {choices_text(option, (name for name in known if name[:2] == '--'))}"
+                )
+        return ""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"'{value}' is not known; {choices_text(value, action.choices)}")
+
+
+def complain_of(parser: Parser, command: str, extras: Sequence[str]) -> NoReturn:
+    """Exit because of words that a command has no place for."""
+    chosen = subparsers(parser)[command]
+    chosen.given = list(extras)
+    chosen.error(f"unrecognized arguments: {' '.join(extras)}")
+
+
+def subparsers(parser: argparse.ArgumentParser) -> dict[str, Parser]:
+    """The commands of a parser, by name."""
+    return next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))

@@ -1,0 +1,38 @@
+"""Matplotlib figures and axes as all plots here want them (extra `plot`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graphsim.export.files import needs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINES = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#78716c", "#0891b2", "#b45309", "#dc2626")
+"""Colours of lines and groups, told apart in light and dark."""
+
+
+def subplots(columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+    """A figure of so many panels beside each other. Raises ConfigError if Matplotlib is not installed."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise needs("matplotlib", "plot") from None
+    return pyplot.subplots(1, columns, figsize=size)
+
+
+def new_axes() -> Axes:
+    """Axes of a figure of their own."""
+    axes: Axes = subplots(1, (7.5, 4.5))[1]
+    return axes
+
+
+def tidy(ax: Axes, *, grid: str) -> Axes:
+    """The axes with a quiet grid and no frame."""
+    ax.grid(axis=grid, color="#dbe2ea", lw=0.6)  # type: ignore[arg-type]
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
