@@ -1,6 +1,6 @@
 """Collectives between devices: all-reduce, all-gather, reduce-scatter, all-to-all, and vLLM's own all-reduce.
 
-    t = exp(surface) · ( start · (devices / 2)^growth + wire · wire bytes / bandwidth )
+    t = exp(surface) · ( start · (devices / 2)^growth + wire · (devices / 2)^(spread - 1) · wire bytes / bandwidth )
 
 The wire bytes are what the bandwidth-optimal algorithm sends per device: (g-1)/g of the message, twice
 that for an all-reduce (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009). The
@@ -38,9 +38,14 @@ LIKE = {"custom_allreduce_eager": "custom_allreduce", "custom_allreduce": "all_r
 
 ITEM_BYTES = {"half": 2.0, "bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0, "int8": 1.0}
 
-START = {"start_s": 1.2e-5, "growth": 0.7, "wire": 1.5}
-"""Before any fit: time of an empty message between two devices, its growth per doubling of the devices
-(as a power of the device count), and the multiple of the datasheet's wire time."""
+START = {"start_s": 1.2e-5, "growth": 0.7, "wire": 1.5, "spread": 1.0}
+"""Before any fit: see `_skeleton` for what each constant is."""
+
+CUSTOM_START = {"near": 1.5, "far_s": 1e-5}
+EAGER_START = {"host_s": 3e-5}
+
+CUSTOM_LIMIT_BYTES = 8.0 * 2**20
+"""From this size on vLLM leaves the all-reduce to NCCL (`custom_all_reduce.py`, max_size)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +83,20 @@ def roofline_s(hardware: Hardware, shape: CollectiveShape) -> Num:
 
 
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: CollectiveShape) -> Num:
-    start = c["start_s"] * (shape.devices / 2.0) ** c["growth"]
-    return start + c["wire"] * roofline_s(hardware, shape)
+    """Time before the surface.
+
+    start_s, growth: of an empty message between two devices, and the power of the devices with which it grows
+    wire, spread: multiple of the datasheet's wire time between two devices, and one more than its power of them
+    near, far_s: that multiple for vLLM's own kernels, and what NCCL needs beside it for the messages too long for them
+    host_s: of one eager call, while which the devices work
+    """
+    pairs = shape.devices / 2.0
+    wire_s = roofline_s(hardware, shape) * pairs ** (c.get("spread", 1.0) - 1.0)
+    time = c["start_s"] * pairs ** c["growth"] + c["wire"] * wire_s
+    if "near" in c:
+        own = c["start_s"] * pairs ** c["growth"] + np.minimum(c["near"], c["wire"]) * wire_s
+        time = np.where(np.less(shape.message_bytes, CUSTOM_LIMIT_BYTES), own, time + c["far_s"])
+    return (time**4 + c["host_s"] ** 4) ** 0.25 if "host_s" in c else time
 
 
 def _coordinates(shape: CollectiveShape) -> dict[str, Num]:
@@ -92,6 +109,9 @@ LAYOUT = Layout(
     smooth=0.1,
     flat=0.01,
 )  # fmt: skip
+
+CUSTOM_LAYOUT = replace(LAYOUT, smooth=0.3)
+"""vLLM's own all-reduce is measured at half as many points as the others, and more noisily."""
 
 
 def _entry(parameters: Mapping[str, Any], kind: str) -> tuple[bool, Mapping[str, Any]]:
@@ -161,12 +181,14 @@ def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Ha
         devices=np.concatenate([np.asarray(shape.devices) for shape, _ in parts]),
     )
     measured_s = np.concatenate([seconds for _, seconds in parts])
+    custom = kind.startswith("custom")
+    start = START | (CUSTOM_START if custom else {}) | (EAGER_START if kind.endswith("eager") else {})
     constants = fit_constants(
-        lambda c: np.asarray(_skeleton(c, hardware, shape)), START, np.log(measured_s), hold=3e-4, rounds=40
+        lambda c: np.asarray(_skeleton(c, hardware, shape)), start, np.log(measured_s), hold=3e-4, rounds=40
     )
     target = np.log(measured_s / _skeleton(constants, hardware, shape))
     coordinates = {key: np.asarray(value) for key, value in _coordinates(shape).items()}
-    surface = fit_surface(LAYOUT, coordinates, target)
+    surface = fit_surface(CUSTOM_LAYOUT if custom else LAYOUT, coordinates, target)
     return {"constants": constants, "surface": _rising(surface, constants, kind, hardware).to_json()}
 
 
