@@ -238,15 +238,17 @@ _REMEMBERED = 4096
 
 
 class _Latency:
-    """The latency of one operation as a function of the values of its symbols.
-
-    single: its program for single values, tables looked up as they are; None where the price is no formula of them
-    """
+    """The latency of one operation as a function of the values of its symbols."""
 
     def __init__(self, price: CostModel, op: Op, hardware: Hardware) -> None:
         self.price, self.hardware, self.op = price, hardware, filler(op)
         self.known: dict[tuple[Any, ...], Num] = {}
-        self.single = _single(price, self.op, len(symbols_in(op))) if isinstance(price, Prices) else None
+        self._symbols = len(symbols_in(op))
+
+    @cached_property
+    def single(self) -> Program | None:
+        """The program for single values; a first price is taken without it, as many operations need no second."""
+        return _single(self.price, self.op, self._symbols) if isinstance(self.price, Prices) else None
 
     def __call__(self, *values: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
@@ -264,7 +266,7 @@ class _Latency:
         self.known[values] = latency_s
 
     def _priced(self, *values: Any) -> Num:
-        if self.single is not None and not any(isinstance(value, np.ndarray) for value in values):
+        if self.known and self.single is not None and not any(isinstance(value, np.ndarray) for value in values):
             return self.single(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]
         return self.price(self.op(iter(values)), self.hardware).latency_s
 
@@ -283,7 +285,7 @@ def _single(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | N
 def _together(price: Prices, asked: list[tuple[_Latency, tuple[Any, ...]]]) -> list[Num]:
     """Latencies at single values: those not known yet are priced in one go."""
     for latency, values in asked:
-        if latency.single is not None:
+        if latency.known and latency.single is not None:
             latency(*values)
     new = [(latency, values) for latency, values in asked if values not in latency.known]
     for (latency, values), seconds in zip(
