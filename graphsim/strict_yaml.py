@@ -9,6 +9,7 @@ import yaml
 from graphsim.errors import ConfigError
 
 MAX_DEPTH = 50
+_TOO_DEEP = f"nested over {MAX_DEPTH} deep"
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -34,6 +35,8 @@ def parse(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
+        if "nesting depth" in problem:  # libyaml's scanner has a limit of its own and may meet it first
+            problem = _TOO_DEEP
         raise ConfigError(f"{line}not valid YAML ({problem})") from None
 
 
@@ -45,4 +48,4 @@ def _refuse_aliases_and_depth(text: str) -> None:
             raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise yaml.constructor.ConstructorError(None, None, f"nested over {MAX_DEPTH} deep", mark)
+            raise yaml.constructor.ConstructorError(None, None, _TOO_DEEP, mark)
