@@ -12,6 +12,7 @@ from dataclasses import replace
 from enum import Enum
 
 import networkx as nx
+import numpy as np
 
 from graphsim.graph import Step, Value, add, rewrite
 from graphsim.ops import (
@@ -77,7 +78,10 @@ def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiG
     """The share of one of `tp` devices, with the collectives that its layouts demand.
 
     sequence_parallel: the residual stream is cut over tokens, so all-reduces become reduce-scatter and all-gather
+    On one device, the graph stays as it is.
     """
+    if np.all(np.less_equal(tp, 1)):
+        return graph
     return _Sharder(tp, SEQ if sequence_parallel else R).run(graph)
 
 
