@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -20,12 +20,9 @@ _SUFFIXES = (".yaml", ".yml")
 
 def folders(kind: str) -> Iterator[Path]:
     """Folders that may hold files of a kind, in the order in which they are searched."""
-    roots = [Path()]
-    roots += [Path(entry) for entry in os.environ.get("GRAPHSIM_PATH", "").split(os.pathsep) if entry]
-    roots += [Path(os.path.expanduser("~/.config/graphsim")), shipped_root()]  # noqa: PTH111 - never raises
+    home = os.path.expanduser("~/.config/graphsim")  # noqa: PTH111 - never raises
     seen: set[tuple[int, int]] = set()
-    for root in roots:
-        folder = root / kind
+    for folder in _candidates(kind, os.environ.get("GRAPHSIM_PATH", ""), home):
         try:
             found = os.stat(folder)  # noqa: PTH116 - asked at every call
         except (OSError, ValueError):
@@ -36,6 +33,13 @@ def folders(kind: str) -> Iterator[Path]:
             yield folder
 
 
+@lru_cache(maxsize=16)
+def _candidates(kind: str, listed: str, home: str) -> tuple[Path, ...]:
+    own = [Path(entry) for entry in listed.split(os.pathsep) if entry]
+    return tuple(root / kind for root in (Path(), *own, Path(home), shipped_root()))
+
+
+@cache
 def shipped_root() -> Path:
     """Where the files that come with graphsim lie: beside the package in a wheel or in a checkout."""
     package = Path(__file__).resolve().parent
@@ -63,6 +67,15 @@ def _listed(folder: str, _identity: tuple[int, int, int]) -> Mapping[str, str]:
     return {os.path.splitext(name)[0]: name for name in reversed(names)}  # noqa: PTH122
 
 
+def held(kind: str, stem: str) -> Path | None:
+    """The first file of a kind that has exactly this name."""
+    for folder in folders(kind):
+        stems = _stems(folder)
+        if stem in stems:
+            return folder / stems[stem]
+    return None
+
+
 def find_file(kind: str, ref: str | Path) -> Path:
     """The file of a kind that a name or a path refers to; `H100_SXM` finds `h100-sxm`.
 
@@ -74,10 +87,10 @@ def find_file(kind: str, ref: str | Path) -> Path:
         if not os.path.exists(path):  # noqa: PTH110 - never raises
             raise ConfigError(f"{short(text)}: no such {kind.removesuffix('s')} file")
         return path
+    exact = held(kind, text)
+    if exact is not None:
+        return exact
     found = [(folder, _stems(folder)) for folder in folders(kind)]
-    for folder, stems in found:
-        if text in stems:
-            return folder / stems[text]
     for folder, stems in found:
         for stem, name in stems.items():
             if _plain(stem) == _plain(text):

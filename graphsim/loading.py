@@ -104,11 +104,11 @@ def _config_of(folder: Path) -> Path:
 
 def _named(ref: str) -> Path | None:
     """The catalog's file of that name, or the only one whose name or alias is the same in another spelling."""
-    names = list_models()
-    if ref in names:
-        return catalog.find_file(_KIND, ref)
+    exact = catalog.held(_KIND, ref)
+    if exact is not None:
+        return exact
     wanted = spelling(ref)
-    homes = sorted({name for name in names if wanted in _spellings(name)})
+    homes = sorted({name for name in list_models() if wanted in _spellings(name)})
     if len(homes) > 1:
         raise ConfigError(f"model '{short(ref)}' is the alias of several models; allowed: {', '.join(homes)}")
     return catalog.find_file(_KIND, homes[0]) if homes else None
