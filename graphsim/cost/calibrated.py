@@ -19,9 +19,9 @@ import numpy as np
 from graphsim.calibration.store import basis
 from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_s, expert_s
-from graphsim.cost.families import elementwise, gemm
+from graphsim.cost.families import elementwise
 from graphsim.cost.families.elementwise import ElementwiseShape
-from graphsim.cost.families.gemm import GemmShape
+from graphsim.cost.products import constants, product_of, product_s, products_s
 from graphsim.cost.roofline import launches_of, roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import (
@@ -33,10 +33,7 @@ from graphsim.ops import (
     Embedding,
     Gemm,
     KvCache,
-    LoraA,
     LoraAdd,
-    LoraB,
-    LoraGemm,
     Norm,
     Op,
     Rope,
@@ -44,14 +41,7 @@ from graphsim.ops import (
     TakeRows,
 )
 from graphsim.ops.experts import ExpertGemm
-from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
-
-FORMATS = {
-    "fp32": "float32", "bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "int8": "int8",
-    "nvfp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "int4": "int4_wo", "nf4": "nf4", "nf4_dq": "nf4",
-}  # fmt: skip
-"""The GEMM family's name of each weight format; those that are widened to the activations' are weight-only."""
 
 FAMILIES = ("gemm", "elementwise", "attention", "moe", "collectives")
 
@@ -97,21 +87,13 @@ class Prices:
         return _price(op, self._hardware, self._parameters).latency_s
 
     def latencies_s(self, ops: Sequence[Op]) -> list[Num]:
-        """Seconds of operations with single numbers; products that differ in size only are priced in one go."""
-        found: list[Num] = [0.0] * len(ops)
-        groups: dict[Any, list[int]] = {}
-        for i, op in enumerate(ops):
-            groups.setdefault(_alike(op) or i, []).append(i)
-        for members in groups.values():
-            first = ops[members[0]]
-            if len(members) > 1:
-                stacked = {name: np.array([getattr(ops[i], name) for i in members]) for name in _SIZES[type(first)]}
-                latency = _price(with_fields(first, stacked), self._hardware, self._parameters).latency_s
-                for i, seconds in zip(members, np.broadcast_to(latency, len(members)).tolist(), strict=True):
-                    found[i] = seconds
-            else:
-                found[members[0]] = self(first, self._hardware).latency_s
-        return found
+        """Seconds of operations with single numbers; their products are priced in one go."""
+        products = [i for i, op in enumerate(ops) if _is_product(op)]
+        shapes = [product_of(ops[i]) for i in products]  # type: ignore[arg-type]
+        found: dict[int, Num] = dict(
+            zip(products, products_s(self._parameters["gemm"], self._hardware, shapes), strict=True)
+        )
+        return [found[i] if i in found else self(op, self._hardware).latency_s for i, op in enumerate(ops)]
 
     def sizes(self, op: Op) -> tuple[Any, ...]:
         """All that the price of an operation hangs on; operations alike in it are priced alike. Empty: unknown."""
@@ -129,7 +111,8 @@ def _sizes(op: Op) -> tuple[Any, ...]:
         experts = (op.tokens, op.experts, op.of, op.chosen, op.skew, op.split.name, op.gated)
         return op.m, op.n, op.k, op.weights.name, *experts
     if isinstance(op, Gemm):
-        return op.m, op.n, op.k, getattr(op, "adapters", 1.0), launches_of(op), op.weights.name
+        further = [getattr(op, name, 1.0) for name in ("adapters", "blocks", "heads")]
+        return op.m, op.n, op.k, *further, launches_of(op), op.weights.name
     if isinstance(op, Attention):
         sizes = (op.sequences, op.query_tokens, op.kv_tokens, op.pairs, op.heads, op.kv_heads, op.head_dim)
         return (*sizes, op.value_dim, op.window, op.cache_width, op.kv.name, op.activations.name, op.decode)
@@ -138,16 +121,9 @@ def _sizes(op: Op) -> tuple[Any, ...]:
     return ()
 
 
-_SIZES: dict[type[Op], tuple[str, ...]] = {
-    Gemm: ("m", "n", "k"), LoraA: ("m", "n", "k", "adapters", "launches", "blocks"),
-    LoraB: ("m", "n", "k", "adapters", "launches", "blocks"),
-}  # fmt: skip
-"""The numbers of products, of which many can be priced as one."""
-
-
-def _alike(op: Op) -> tuple[Any, ...]:
-    """What products must share to be priced as one; empty for everything else."""
-    return (type(op), op.weights, op.activations) if type(op) in _SIZES and isinstance(op, Gemm) else ()
+def _is_product(op: Op) -> bool:
+    """Whether the GEMM family prices the operation."""
+    return isinstance(op, Gemm) and not isinstance(op, ExpertGemm)
 
 
 def _key(size: Any) -> Any:
@@ -174,26 +150,13 @@ def _price(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any
     return _stretched(op, hardware, parameters)
 
 
-def _constants(parameters: Mapping[str, Mapping[str, Any]]) -> Mapping[str, float]:
-    entry: Mapping[str, float] = parameters["gemm"].get("bfloat16", {}).get("constants", gemm.START)
-    return entry
-
-
 def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware, live: Num) -> Num:
-    return np.where(live, _constants(parameters)["launch_clocks"] / hardware.clock_hz, 0.0)[()]
+    return np.where(live, constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz, 0.0)[()]
 
 
 def _gemm(op: Gemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
-    """The family's latency; every adapter beyond the first brings its weights' traffic."""
-    launches = launches_of(op)
-    rows = op.m / np.maximum(launches, 1.0)
-    shape = GemmShape(m=rows, n=op.n, k=op.k, dtype=FORMATS.get(op.weights.name, "bfloat16"))
-    total = gemm.latency_s(parameters["gemm"], hardware, shape) * launches
-    base, work = roofline(op, hardware), op.work()
-    if isinstance(op, LoraGemm):
-        others = np.maximum(work.weight_bytes - launches * op.n * op.k * op.weights.bytes, 0.0)
-        total = total + _constants(parameters)["dram"] * others / hardware.memory_bytes_per_s
-    return _split(base, total, _launch_s(parameters, hardware, total > 0) * launches)
+    total = product_s(parameters["gemm"], hardware, product_of(op))
+    return _split(roofline(op, hardware), total, _launch_s(parameters, hardware, total > 0) * launches_of(op))
 
 
 def _experts(op: ExpertGemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
@@ -212,7 +175,7 @@ def _bytes(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any
 
 
 def _stretched(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
-    base, c = roofline(op, hardware), _constants(parameters)
+    base, c = roofline(op, hardware), constants(parameters["gemm"])
     busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
     busy = np.maximum(busy, base.busy_s)
     launch_s = np.where(base.launch_s > 0, _launch_s(parameters, hardware, busy > 0), 0.0)[()] * launches_of(op)

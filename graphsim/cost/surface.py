@@ -13,11 +13,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from graphsim.cost.packed import MOST_POINTS, Packed
 from graphsim.cost.tables import Term, between, between_one, corners, place, place_one
 from graphsim.errors import ConfigError
 from graphsim.symbolic.expr import Expr, look_up
@@ -27,11 +29,15 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Surface:
     """A sum of tables over named coordinates, in log units: exp of it multiplies a skeleton."""
 
     terms: tuple[Term, ...]
+
+    @cached_property
+    def _packed(self) -> Packed:
+        return Packed(self.terms)
 
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
         """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
@@ -39,8 +45,11 @@ class Surface:
             names = {name for term in self.terms for name in term.axes}
             looked_up: Num = look_up(_Table(self, sorted(names)), [coordinates[name] for name in sorted(names)])
             return looked_up
-        if not any(np.ndim(x) for x in coordinates.values()):
+        points = np.broadcast(*coordinates.values())
+        if not points.ndim:
             return self.at({name: float(x) for name, x in coordinates.items()})
+        if points.size <= MOST_POINTS:
+            return self._packed(coordinates, points.shape)
         places: dict[str, tuple[Any, Any]] = {}
         total: Num = 0.0
         for term in self.terms:

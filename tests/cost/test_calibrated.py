@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.cost.calibrated import FORMATS, calibrated
+from graphsim.cost.calibrated import calibrated
 from graphsim.cost.families.formats import format_of
 from graphsim.cost.kernels import predict_kernels
+from graphsim.cost.products import FORMATS
 from graphsim.cost.roofline import roofline
 from graphsim.hardware import load_hardware
 from graphsim.ops import Activation, AllReduce, Attention, Gemm, LoraA, Norm
