@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from graphsim.symbolic.distinct import at_distinct
 from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.program import Program
-from graphsim.symbolic.substitute import filler, numeric_fields, symbols_in, with_fields
+from graphsim.symbolic.substitute import filler, names_of, numeric_fields, symbols_in, with_fields
 from graphsim.units import Num
 
 CONTEXT = "context"
@@ -43,18 +43,22 @@ class Compiled:
     def __init__(self, run: Run) -> None:
         self._tape = Tape()
         self._run = recording(run, self._tape)
-        self._main = Program([self._run.ttft_s(), self._run.one_time_s()])
         context: Any = self._tape.variable(CONTEXT)
-        self._steps = _Steps(self._run.step_s(context))
+        level, growing = _by_context(self._run.step_s(context))
+        self._fixed = Program([self._run.ttft_s(), self._run.one_time_s(), level])
+        self._growing = [(sorted(names - {CONTEXT}), Program([part])) for names, part in growing.items()]
 
-    def ttft_and_one_time_s(self, inputs: Inputs) -> tuple[Num, Num]:
-        """Time of the prompt step, and of the one-time work."""
-        ttft_s, one_time_s = self._main(inputs)
-        return ttft_s, one_time_s
+    def times_s(self, inputs: Inputs, tolerance: float) -> tuple[Num, Num, Num]:
+        """Time of the prompt step, of all decode steps behind the first token, and of the one-time work.
 
-    def generation_s(self, inputs: Inputs, tolerance: float) -> Num:
-        """Time of all decode steps behind the first token."""
-        return self._steps.sum_s(inputs, tolerance)
+        What does not grow with the context is computed in one go, whichever step it belongs to.
+        """
+        ttft_s, one_time_s, level_s = self._fixed(inputs)
+        first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
+        generation_s: Num = count * level_s
+        for names, program in self._growing:
+            generation_s = _sum(program, {name: inputs[name] for name in names}, first, count, tolerance) + generation_s
+        return ttft_s, generation_s, one_time_s
 
     def memory(self, inputs: Inputs) -> Memory:
         """Memory per device at the end of the generation."""
@@ -67,26 +71,16 @@ class Compiled:
         return names, Program([getattr(memory, name) for name in names])
 
 
-class _Steps:
-    """The sum of a step's time over a growing context, in parts: each in the shape of the variables it hangs on."""
-
-    def __init__(self, step: Any) -> None:
-        free: Any = 0.0
-        growing: dict[frozenset[str], Any] = {}
-        for term in _terms(step):
-            if isinstance(term, Expr) and CONTEXT in term.free:
-                growing[term.free] = growing.get(term.free, 0.0) + term
-            else:
-                free = free + term
-        self._level = Program([free])
-        self._growing = [(sorted(names - {CONTEXT}), Program([part])) for names, part in growing.items()]
-
-    def sum_s(self, inputs: Inputs, tolerance: float) -> Num:
-        first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
-        total: Num = count * self._level(inputs)[0]
-        for names, program in self._growing:
-            total = _sum(program, {name: inputs[name] for name in names}, first, count, tolerance) + total
-        return total
+def _by_context(step: Any) -> tuple[Any, dict[frozenset[str], Any]]:
+    """A step's time in parts: what is level in the context, and by the variables that it hangs on, what grows."""
+    level: Any = 0.0
+    growing: dict[frozenset[str], Any] = {}
+    for term in _terms(step):
+        if isinstance(term, Expr) and CONTEXT in term.free:
+            growing[term.free] = growing.get(term.free, 0.0) + term
+        else:
+            level = level + term
+    return level, growing
 
 
 def _terms(value: Any) -> list[Any]:
@@ -133,7 +127,7 @@ def recordable(run: Run) -> bool:
 
 
 def _has_arrays(hardware: Hardware) -> bool:
-    return any(isinstance(getattr(hardware, field.name), np.ndarray) for field in fields(hardware))
+    return any(isinstance(getattr(hardware, name), np.ndarray) for name in names_of(Hardware))
 
 
 def inputs_of(run: Run) -> dict[str, Any]:
@@ -161,10 +155,17 @@ def _structure(run: Run) -> list[Any]:
     deployment = run.deployment
     parts: list[Any] = [run.hardware, run.price]
     for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.lora):
-        for field in fields(thing) if thing is not None else ():
-            if field.name not in _NOT_SHAPING:
-                parts.append(_shape(getattr(thing, field.name), field.type, thing is deployment.lora))
+        if thing is not None:
+            adapter = thing is deployment.lora
+            shaping = _shaping(type(thing))  # type: ignore[arg-type]
+            parts += [_shape(getattr(thing, name), kind, adapter) for name, kind in shaping]
     return parts
+
+
+@cache
+def _shaping(kind: type) -> tuple[tuple[str, Any], ...]:
+    """Names and types of the fields that may shape a graph."""
+    return tuple([(field.name, field.type) for field in fields(kind) if field.name not in _NOT_SHAPING])
 
 
 _NOT_SHAPING = {"model", "precision", "parallelism", "lora", "lora_config", "dp"}
@@ -233,8 +234,9 @@ def _recorded(price: CostModel, tape: Tape) -> CostModel:
     return recorded
 
 
-_REMEMBERED = 4096
-"""Sizes of an operation whose single prices are kept: engines' steps come back to the same token counts."""
+_REMEMBERED, _FEW = 4096, 16
+"""Sizes of an operation whose single prices are kept, as engines' steps come back to the same token counts; and sizes
+from which on it is worth a program of its own."""
 
 
 class _Latency:
@@ -246,9 +248,13 @@ class _Latency:
         self._symbols = len(symbols_in(op))
 
     @cached_property
-    def single(self) -> Program | None:
-        """The program for single values; a first price is taken without it, as many operations need no second."""
+    def _single(self) -> Program | None:
         return _single(self.price, self.op, self._symbols) if isinstance(self.price, Prices) else None
+
+    @property
+    def single(self) -> Program | None:
+        """The program for single values, which costs as much as many prices to make: none before it may pay."""
+        return self._single if len(self.known) >= _FEW else None
 
     def __call__(self, *values: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
@@ -266,7 +272,7 @@ class _Latency:
         self.known[values] = latency_s
 
     def _priced(self, *values: Any) -> Num:
-        if self.known and self.single is not None and not any(isinstance(value, np.ndarray) for value in values):
+        if self.single is not None and not any(isinstance(value, np.ndarray) for value in values):
             return self.single(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]
         return self.price(self.op(iter(values)), self.hardware).latency_s
 
@@ -285,7 +291,7 @@ def _single(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | N
 def _together(price: Prices, asked: list[tuple[_Latency, tuple[Any, ...]]]) -> list[Num]:
     """Latencies at single values: those not known yet are priced in one go."""
     for latency, values in asked:
-        if latency.known and latency.single is not None:
+        if values not in latency.known and latency.single is not None:
             latency(*values)
     new = [(latency, values) for latency, values in asked if values not in latency.known]
     for (latency, values), seconds in zip(

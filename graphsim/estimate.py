@@ -138,8 +138,8 @@ def estimate_of(run: Run, cost_model: str) -> Estimate:
         ttft_s, generation_s, one_time_s, memory = run.ttft_s(), run.generation_s(), run.one_time_s(), run.memory
     else:
         inputs = inputs_of(run)
-        ttft_s, one_time_s = formulas.ttft_and_one_time_s(inputs)
-        generation_s, memory = formulas.generation_s(inputs, run.tolerance), partial(formulas.memory, inputs)
+        ttft_s, generation_s, one_time_s = formulas.times_s(inputs, run.tolerance)
+        memory = partial(formulas.memory, inputs)
     further = np.maximum(requests.output_tokens - 1.0, 1.0)
     latency_s = ttft_s + np.where(requests.output_tokens > 1, generation_s, 0.0)[()]
     return Estimate(

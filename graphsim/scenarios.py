@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,13 +49,12 @@ def take(described: T, rows: NDArray[np.intp] | slice | int) -> T:
 
 
 def _arrays(thing: Any) -> Iterator[NDArray[np.float64]]:
-    if isinstance(thing, _ATOMS):
-        return
     if isinstance(thing, np.ndarray) and thing.ndim:
         yield thing
         return
     for part in _parts(thing).values():
-        yield from _arrays(part)
+        if not isinstance(part, _ATOMS):
+            yield from _arrays(part)
 
 
 def _take(thing: Any, rows: NDArray[np.intp] | slice | int) -> Any:
@@ -73,11 +73,17 @@ def _take(thing: Any, rows: NDArray[np.intp] | slice | int) -> Any:
 _ATOMS = (float, str, int, type(None))
 
 
-def _parts(thing: Any) -> dict[Any, Any]:
+def _parts(thing: Any) -> Mapping[Any, Any]:
     if isinstance(thing, Mapping):
-        return dict(thing)
+        return thing
     if isinstance(thing, tuple):
         return dict(enumerate(thing))
     if is_dataclass(thing) and not isinstance(thing, type | ModelConfig | Precision):
-        return {field.name: getattr(thing, field.name) for field in fields(thing) if field.init}
+        return {name: getattr(thing, name) for name in _given(type(thing))}
     return {}
+
+
+@cache
+def _given(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass that are given, not worked out."""
+    return tuple([field.name for field in fields(kind) if field.init])

@@ -66,8 +66,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         return {"reason": str(error)}
     inputs = inputs_of(run)
     inputs |= {name: values for name, values in job.numbers.items() if name in inputs}
-    ttft_s, one_time_s = formulas.ttft_and_one_time_s(inputs)
-    generation_s, memory = formulas.generation_s(inputs, run.tolerance), formulas.memory(inputs)
+    (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs, run.tolerance), formulas.memory(inputs)
     further = np.maximum(inputs["output_tokens"] - 1.0, 1.0)
     latency_s = ttft_s + np.where(inputs["output_tokens"] > 1.0, 1.0, 0.0) * generation_s
     made = inputs["batch"] * inputs["output_tokens"]

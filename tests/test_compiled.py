@@ -50,10 +50,10 @@ def run_of(cost: str, **case: Any) -> Run:
 def test_formulas_give_what_the_passes_give(case: str, cost: str) -> None:
     run = run_of(cost, **CASES[case])
     formulas, inputs = Compiled(run), inputs_of(run)
-    ttft_s, one_time_s = formulas.ttft_and_one_time_s(inputs)
+    ttft_s, generation_s, one_time_s = formulas.times_s(inputs, 1e-9)
     assert ttft_s == pytest.approx(run.ttft_s(), rel=1e-12)
     assert one_time_s == pytest.approx(run.one_time_s(), rel=1e-12)
-    assert formulas.generation_s(inputs, 1e-9) == pytest.approx(run.generation_s(), rel=1e-12)
+    assert generation_s == pytest.approx(run.generation_s(), rel=1e-12)
     found, expected = formulas.memory(inputs), run.memory()
     for field in fields(Memory):
         assert getattr(found, field.name) == pytest.approx(getattr(expected, field.name), rel=1e-12), field.name
@@ -65,14 +65,14 @@ def test_a_grid_gives_what_its_scenarios_give(cost: str) -> None:
     inputs = inputs_of(run_of(cost, lora=LORA))
     batches, lengths, ranks = np.array([1.0, 7.0, 64.0]), np.array([16.0, 2000.0]), np.array([0.0, 8.0, 64.0])
     grid = {"batch": batches[:, None, None], "input_tokens": lengths[None, :, None], "rank": ranks[None, None, :]}
-    ttft_s, _ = formulas.ttft_and_one_time_s(inputs | grid)
-    generation_s = formulas.generation_s(inputs | grid, 1e-9)
+    ttft_s, generation_s, _ = formulas.times_s(inputs | grid, 1e-9)
     assert np.shape(generation_s) == (3, 2, 3)
     for at in np.ndindex(3, 2, 3):
         one = inputs | {"batch": batches[at[0]], "input_tokens": lengths[at[1]], "rank": ranks[at[2]]}
         one = {name: float(value) for name, value in one.items()}
-        assert ttft_s[at] == pytest.approx(formulas.ttft_and_one_time_s(one)[0], rel=1e-9)
-        assert generation_s[at] == pytest.approx(formulas.generation_s(one, 1e-9), rel=1e-6)
+        alone = formulas.times_s(one, 1e-9)
+        assert ttft_s[at] == pytest.approx(alone[0], rel=1e-9)
+        assert generation_s[at] == pytest.approx(alone[1], rel=1e-6)
 
 
 def test_a_structure_is_recorded_once_whatever_its_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from graphsim.symbolic.expr import Expr
@@ -14,17 +15,25 @@ T = TypeVar("T")
 def with_fields(thing: T, changes: Mapping[str, Any]) -> T:
     """A copy of a dataclass with other values in some fields, which are known to be good: nothing is checked."""
     copy = object.__new__(type(thing))
-    for field in fields(thing):  # type: ignore[arg-type]
-        value = changes[field.name] if field.name in changes else getattr(thing, field.name)
-        object.__setattr__(copy, field.name, value)
+    for name in names_of(type(thing)):  # type: ignore[arg-type]
+        object.__setattr__(copy, name, changes[name] if name in changes else getattr(thing, name))
     return copy
+
+
+@cache
+def names_of(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass by name."""
+    return tuple([field.name for field in fields(kind)])
 
 
 def numeric_fields(thing: Any) -> dict[str, Any]:
     """The fields of a dataclass that are declared as numbers, or as mappings of names to numbers, and their values."""
-    return {
-        field.name: getattr(thing, field.name) for field in fields(thing) if field.type in ("Num", "Mapping[str, Num]")
-    }
+    return {name: getattr(thing, name) for name in _numeric(type(thing))}  # type: ignore[arg-type]
+
+
+@cache
+def _numeric(kind: type) -> tuple[str, ...]:
+    return tuple([field.name for field in fields(kind) if field.type in ("Num", "Mapping[str, Num]")])
 
 
 def symbols_in(thing: Any) -> list[Expr]:
@@ -36,8 +45,8 @@ def _symbols(thing: Any) -> Iterator[Expr]:
     if isinstance(thing, Expr):
         yield thing
     elif is_dataclass(thing) and not isinstance(thing, type):
-        for field in fields(thing):
-            yield from _symbols(getattr(thing, field.name))
+        for name in names_of(type(thing)):
+            yield from _symbols(getattr(thing, name))
     elif isinstance(thing, tuple):
         for entry in thing:
             yield from _symbols(entry)
@@ -51,6 +60,7 @@ def filler(thing: Any) -> Callable[[Iterator[Any]], Any]:
         entries = [filler(entry) for entry in thing]
         return lambda values: tuple([fill(values) for fill in entries])
     if is_dataclass(thing) and not isinstance(thing, type) and symbols_in(thing):
-        parts = {f.name: filler(getattr(thing, f.name)) for f in fields(thing) if symbols_in(getattr(thing, f.name))}
+        held = {name: getattr(thing, name) for name in names_of(type(thing))}
+        parts = {name: filler(value) for name, value in held.items() if symbols_in(value)}
         return lambda values: with_fields(thing, {name: fill(values) for name, fill in parts.items()})
     return lambda _: thing
