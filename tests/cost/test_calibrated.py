@@ -8,7 +8,7 @@ from graphsim.cost.kernels import predict_kernels
 from graphsim.cost.products import FORMATS
 from graphsim.cost.roofline import roofline
 from graphsim.hardware import load_hardware
-from graphsim.ops import Activation, AllReduce, Attention, Gemm, LoraA, Norm
+from graphsim.ops import Activation, AllReduce, Attention, Gemm, HeadGemm, LoraA, LoraB, Norm
 from graphsim.precision import FORMATS as STORAGE
 from graphsim.precision import load_precision
 
@@ -52,6 +52,32 @@ def test_parts_stay_those_of_the_roofline_and_the_total_is_no_less(device, price
 def test_more_adapters_read_more_weights(device, price):
     one, many = (price(LoraA(m=64.0, n=16.0, k=8192.0, adapters=a), device).latency_s for a in (1.0, 32.0))
     assert many - one >= 31 * 16 * 8192 * 2 / device.memory_bytes_per_s
+
+
+@pytest.mark.parametrize("rows", [1.0, 64.0, 4096.0])
+def test_products_of_many_heads_take_no_less_than_their_flops_and_weights(device, price, rows):
+    op = HeadGemm(m=rows, n=512.0, k=128.0, heads=128.0)
+    found, bare = price(op, device), roofline(op, device)
+    assert found.latency_s >= bare.busy_s
+    assert price(HeadGemm(m=rows, n=512.0, k=128.0, heads=64.0), device).latency_s < found.latency_s
+
+
+def test_a_block_diagonal_factor_costs_less_than_a_full_one(device, price):
+    full, blocks = (price(LoraB(m=4096.0, n=8192.0, k=2048.0, blocks=b), device).latency_s for b in (1.0, 8.0))
+    assert blocks < full / 2
+
+
+def test_products_priced_together_cost_what_each_costs_alone(device, price):
+    ops = [
+        Gemm(m=7.0, n=4096.0, k=4096.0),
+        Norm(rows=64.0, width=4096.0),
+        LoraA(m=7.0, n=16.0, k=4096.0, adapters=3.0, launches=2.0),
+        Gemm(m=0.0, n=4096.0, k=4096.0),
+        Gemm(m=7.0, n=4096.0, k=4096.0, weights=STORAGE["fp8"]),
+        HeadGemm(m=9.0, n=512.0, k=128.0, heads=16.0),
+        LoraB(m=300.0, n=4096.0, k=64.0, blocks=4.0),
+    ]
+    assert price.latencies_s(ops) == pytest.approx([price(op, device).latency_s for op in ops], rel=1e-12)
 
 
 def test_no_rank_takes_no_time(device, price):

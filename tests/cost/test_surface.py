@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from graphsim.cost.packed import MOST_POINTS
 from graphsim.cost.surface import Layout, Order, Surface, fit_constants, fit_surface
+from graphsim.cost.tables import Term
 from graphsim.errors import ConfigError
 
 
@@ -51,6 +53,21 @@ def test_knots_that_no_measurement_reaches_are_left_out():
 def test_one_number_gives_what_the_array_gives(surface):
     x = np.linspace(-1, 11, 50)
     assert np.array_equal(surface({"x": x, "y": 2.5}), [surface({"x": float(v), "y": 2.5}) for v in x])
+
+
+def test_few_points_and_many_are_looked_up_alike():
+    random = np.random.default_rng(3)
+    knots = {"x": np.arange(4.0), "y": np.array([0.0, 1.0, 5.0]), "z": np.arange(-3.0, 2.0)}
+    terms = [("x",), ("y", "x"), ("z", "x", "y")]
+    tables = [Term(axes=t, knots=tuple(knots[n] for n in t), values=random.normal(size=[len(knots[n]) for n in t]))
+              for t in terms]  # fmt: skip
+    surface, many = Surface(terms=tuple(tables)), {name: random.uniform(-5, 7, 2 * MOST_POINTS) for name in knots}
+    few = {"x": many["x"][:5, None], "y": many["y"][:7], "z": 0.25}
+    whole = {name: np.broadcast_to(values, (5, 7)) for name, values in few.items()}
+    assert surface(few) == pytest.approx(
+        np.vectorize(lambda x, y, z: surface.at({"x": x, "y": y, "z": z}))(*whole.values())
+    )
+    assert surface(many)[:9] == pytest.approx(surface({name: values[:9] for name, values in many.items()}), rel=1e-12)
 
 
 def test_json_keeps_a_surface_to_a_thousandth(surface, points):
