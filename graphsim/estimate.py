@@ -11,7 +11,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from graphsim.compiled import compiled, inputs_of
+from graphsim.compiled import compiled
 from graphsim.config import ModelConfig, Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.cost.base import annotate as annotate_with
@@ -26,6 +26,7 @@ from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models import build
 from graphsim.precision import Precision, load_precision
 from graphsim.program import Deployment, check_cut
+from graphsim.recording import inputs_of
 from graphsim.result import Estimate, PhaseEstimate
 from graphsim.run import Requests, Run
 from graphsim.scenarios import count, scenarios_in

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.compiled import inputs_of, recording
 from graphsim.config import Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import choose_cost
@@ -15,6 +14,7 @@ from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, deplo
 from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.precision import Precision
+from graphsim.recording import inputs_of, recording
 from graphsim.run import Requests, Run
 from graphsim.scenarios import scenarios_in
 from graphsim.symbolic.expr import NotRecordable, Tape

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.compiled import compiled, inputs_of
+from graphsim.compiled import compiled
 from graphsim.config import Parallelism
 from graphsim.cost.choose import choose_cost
 from graphsim.errors import GraphsimError
 from graphsim.estimate import deployment_of, estimate_of
 from graphsim.lora.config import LoraConfig
 from graphsim.memory import Memory
+from graphsim.recording import inputs_of
 from graphsim.run import Requests, Run
 from graphsim.sweep_grid import BASE, Grid, Place
 

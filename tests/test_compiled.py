@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.compiled import Compiled, compiled, inputs_of
+from graphsim.compiled import Compiled, compiled
 from graphsim.cost.choose import choose_cost
 from graphsim.estimate import deployment_of
 from graphsim.memory import Memory
+from graphsim.recording import inputs_of
 from graphsim.run import Requests, Run
 
 LORA = gs.LoraConfig(rank=16)

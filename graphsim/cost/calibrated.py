@@ -21,8 +21,8 @@ from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_s, expert_s
 from graphsim.cost.families import elementwise
 from graphsim.cost.families.elementwise import ElementwiseShape
-from graphsim.cost.products import constants, product_of, product_s, products_s
-from graphsim.cost.roofline import launches_of, roofline
+from graphsim.cost.products import Product, Size, call_s, calls_s, constants, product_of, product_s, total_s
+from graphsim.cost.roofline import compute_s, launches_of, roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import (
     Activation,
@@ -84,16 +84,21 @@ class Prices:
 
     def formula_s(self, op: Op) -> Num:
         """Seconds of an operation whose numbers may be symbols. Raises NotRecordable where they must be numbers."""
-        return _price(op, self._hardware, self._parameters).latency_s
+        return _total_s(op, self._hardware, self._parameters)
 
-    def latencies_s(self, ops: Sequence[Op]) -> list[Num]:
-        """Seconds of operations with single numbers; their products are priced in one go."""
-        products = [i for i, op in enumerate(ops) if _is_product(op)]
-        shapes = [product_of(ops[i]) for i in products]  # type: ignore[arg-type]
-        found: dict[int, Num] = dict(
-            zip(products, products_s(self._parameters["gemm"], self._hardware, shapes), strict=True)
-        )
-        return [found[i] if i in found else self(op, self._hardware).latency_s for i, op in enumerate(ops)]
+    def product_s(self, op: Gemm, each_s: Callable[[Product], Num]) -> Num:
+        """Seconds of a product whose numbers may be symbols, from a function that gives those of one call."""
+        product = product_of(op)
+        return total_s(self._parameters["gemm"], self._hardware, product, each_s(product))
+
+    def calls_s(self, dtype: str, sizes: Sequence[Size]) -> list[float]:
+        """Seconds of calls x[rows, k] @ w[k, n] in one number format, from their rows, n and k, in one go."""
+        return calls_s(self._parameters["gemm"], self._hardware, dtype, sizes)
+
+    def call_s(self, dtype: str, rows: Num, n: Num, k: Num) -> Num:
+        """Seconds of such a call; numbers may be arrays."""
+        product = Product(rows=rows, n=n, k=k, launches=1.0, further_bytes=0.0, dtype=dtype)
+        return call_s(self._parameters["gemm"], self._hardware, product)
 
     def sizes(self, op: Op) -> tuple[Any, ...]:
         """All that the price of an operation hangs on; operations alike in it are priced alike. Empty: unknown."""
@@ -121,7 +126,7 @@ def _sizes(op: Op) -> tuple[Any, ...]:
     return ()
 
 
-def _is_product(op: Op) -> bool:
+def is_product(op: Op) -> bool:
     """Whether the GEMM family prices the operation."""
     return isinstance(op, Gemm) and not isinstance(op, ExpertGemm)
 
@@ -131,60 +136,12 @@ def _key(size: Any) -> Any:
 
 
 def _price(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
-    if isinstance(op, ExpertGemm):
-        return _experts(op, hardware, parameters)
-    if isinstance(op, WITHIN_EXPERTS) and parameters["moe"]:
-        return Cost(busy_s=0.0 * roofline(op, hardware).busy_s)
-    if isinstance(op, Gemm):
-        return _gemm(op, hardware, parameters)
-    if isinstance(op, Attention) and parameters["attention"]:
-        base = roofline(op, hardware)
-        total = np.maximum(attention_s(parameters["attention"], hardware, op), base.compute_s)
-        return _split(base, total, _launch_s(parameters, hardware, total > 0))
-    if type(op) in KINDS and parameters["collectives"]:
-        base = roofline(op, hardware)
-        total = collective_s(parameters["collectives"], hardware, op)  # type: ignore[arg-type]
-        return _split(base, total, _launch_s(parameters, hardware, total > 0))
-    if isinstance(op, BYTE_MOVERS):
-        return _bytes(op, hardware, parameters)
-    return _stretched(op, hardware, parameters)
-
-
-def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware, live: Num) -> Num:
-    return np.where(live, constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz, 0.0)[()]
-
-
-def _gemm(op: Gemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
-    total = product_s(parameters["gemm"], hardware, product_of(op))
-    return _split(roofline(op, hardware), total, _launch_s(parameters, hardware, total > 0) * launches_of(op))
-
-
-def _experts(op: ExpertGemm, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
-    """A share of the measured block, which routes, gathers and combines in the same kernels."""
-    if not parameters["moe"]:
-        return _stretched(op, hardware, parameters)
-    total = expert_s(parameters["moe"], hardware, op)
-    return _split(roofline(op, hardware), total, _launch_s(parameters, hardware, total > 0))
-
-
-def _bytes(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
-    base, moved = roofline(op, hardware), op.work().memory_bytes
-    total = elementwise.latency_s(parameters["elementwise"], hardware, ElementwiseShape(moved_bytes=moved))
-    launch_s, others = _launch_s(parameters, hardware, moved > 0), launches_of(op) - 1.0
-    return _split(base, np.maximum(total, base.compute_s) + others * launch_s, launch_s * (1.0 + others))
-
-
-def _stretched(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
-    base, c = roofline(op, hardware), constants(parameters["gemm"])
-    busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
-    busy = np.maximum(busy, base.busy_s)
-    launch_s = np.where(base.launch_s > 0, _launch_s(parameters, hardware, busy > 0), 0.0)[()] * launches_of(op)
-    return _split(base, busy + launch_s, launch_s)
-
-
-def _split(base: Cost, total: Num, launch_s: Num) -> Cost:
     """The same parts as the roofline's, another total."""
-    launch_s = np.minimum(launch_s, total)
+    base, total = roofline(op, hardware), _total_s(op, hardware, parameters)
+    if _within_measured_block(op, parameters):
+        return Cost(busy_s=total)
+    starts = np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * launches_of(op)
+    launch_s = np.minimum(starts, total)
     return Cost(
         busy_s=total - launch_s,
         compute_s=base.compute_s,
@@ -192,3 +149,43 @@ def _split(base: Cost, total: Num, launch_s: Num) -> Cost:
         network_s=base.network_s,
         launch_s=launch_s,
     )
+
+
+def _total_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Num:
+    """Seconds of an operation, its launches included."""
+    if isinstance(op, ExpertGemm) and parameters["moe"]:  # routing, gathering and combining run in the same kernels
+        return expert_s(parameters["moe"], hardware, op)
+    if _within_measured_block(op, parameters):
+        return 0.0 * roofline(op, hardware).busy_s
+    if is_product(op):
+        return product_s(parameters["gemm"], hardware, product_of(op))  # type: ignore[arg-type]
+    if isinstance(op, Attention) and parameters["attention"]:
+        return np.maximum(attention_s(parameters["attention"], hardware, op), compute_s(op, op.work(), hardware))
+    if type(op) in KINDS and parameters["collectives"]:
+        return collective_s(parameters["collectives"], hardware, op)  # type: ignore[arg-type]
+    if isinstance(op, BYTE_MOVERS):
+        return _bytes_s(op, hardware, parameters)
+    return _stretched_s(op, hardware, parameters)
+
+
+def _within_measured_block(op: Op, parameters: Mapping[str, Mapping[str, Any]]) -> bool:
+    return isinstance(op, WITHIN_EXPERTS) and bool(parameters["moe"])
+
+
+def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware) -> Num:
+    return constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz
+
+
+def _bytes_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Num:
+    work = op.work()
+    moved = work.memory_bytes
+    total = elementwise.latency_s(parameters["elementwise"], hardware, ElementwiseShape(moved_bytes=moved))
+    others = (launches_of(op) - 1.0) * _launch_s(parameters, hardware) * np.greater(moved, 0.0)
+    return np.maximum(total, compute_s(op, work, hardware)) + others
+
+
+def _stretched_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Num:
+    base, c = roofline(op, hardware), constants(parameters["gemm"])
+    busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
+    busy = np.maximum(busy, base.busy_s)
+    return busy + np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * launches_of(op)

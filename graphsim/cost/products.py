@@ -59,28 +59,32 @@ def product_of(op: Gemm) -> Product:
 
 def product_s(parameters: Mapping[str, Any], hardware: Hardware, product: Product) -> Num:
     """Seconds of all calls of a product, from the constants of the GEMM family."""
+    return total_s(parameters, hardware, product, call_s(parameters, hardware, product))
+
+
+def call_s(parameters: Mapping[str, Any], hardware: Hardware, product: Product) -> Num:
+    """Seconds of one of its calls."""
     shape = GemmShape(m=product.rows, n=product.n, k=product.k, dtype=product.dtype)
-    total = gemm.latency_s(parameters, hardware, shape) * product.launches
+    seconds: Num = gemm.latency_s(parameters, hardware, shape)[()]
+    return seconds
+
+
+def total_s(parameters: Mapping[str, Any], hardware: Hardware, product: Product, each_s: Num) -> Num:
+    """Seconds of all its calls, each of which takes `each_s`; what takes no time moves nothing."""
     further_s = constants(parameters)["dram"] * product.further_bytes / hardware.memory_bytes_per_s
-    return total + np.where(np.greater(total, 0.0), further_s, 0.0)[()]
+    return each_s * product.launches + further_s * np.greater(each_s, 0.0)
 
 
-def products_s(parameters: Mapping[str, Any], hardware: Hardware, products: Sequence[Product]) -> list[float]:
-    """Seconds of single products, those of one number format in one go."""
-    found = [0.0] * len(products)
-    formats: dict[str, list[int]] = {}
-    for i, product in enumerate(products):
-        formats.setdefault(product.dtype, []).append(i)
-    for dtype, members in formats.items():
-        sizes = [[getattr(products[i], name) for i in members] for name in _SIZES]
-        stacked = dict(zip(_SIZES, np.array(sizes, dtype=float), strict=True))
-        seconds = product_s(parameters, hardware, Product(**stacked, dtype=dtype))
-        for i, value in zip(members, np.broadcast_to(seconds, len(members)).tolist(), strict=True):
-            found[i] = value
+def calls_s(parameters: Mapping[str, Any], hardware: Hardware, dtype: str, sizes: Sequence[Size]) -> list[float]:
+    """Seconds of single calls in one number format, priced in one go."""
+    rows, n, k = np.array(sizes, dtype=float).T
+    seconds = gemm.latency_s(parameters, hardware, GemmShape(m=rows, n=n, k=k, dtype=dtype))
+    found: list[float] = np.broadcast_to(seconds, rows.shape).tolist()
     return found
 
 
-_SIZES = ("rows", "n", "k", "launches", "further_bytes")
+Size = tuple[float, float, float]
+"""Rows, n and k of a call."""
 
 
 def constants(parameters: Mapping[str, Any]) -> Mapping[str, float]:

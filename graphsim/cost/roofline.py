@@ -13,6 +13,7 @@ from graphsim.cost.base import Cost
 from graphsim.errors import HardwareError
 from graphsim.hardware import Hardware, Link, require_link
 from graphsim.ops import Collective, Launch, LoraAdd, LoraGemm, Op
+from graphsim.ops.base import Work
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.units import Num
@@ -31,9 +32,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     if isinstance(op, Launch):
         return Cost(busy_s=hardware.eager_launch_s * op.times, launch_s=0.0)
     work = op.work()
-    compute_s = work.vector_flops / hardware.vector_flops_per_s
-    if np.any(work.flops):
-        compute_s = np.maximum(compute_s, work.flops / matrix_peak(op, hardware))
+    computing_s = compute_s(op, work, hardware)
     memory_s = work.memory_bytes / hardware.memory_bytes_per_s
     network_s: Num = 0.0
     if isinstance(op, Collective):
@@ -41,17 +40,23 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
         network_s = work.message_bytes / link.bytes_per_s + work.message_hops * link.latency_s
     if np.any(work.host_bytes):
         network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
-    busy_s = reduce(np.maximum, (compute_s, memory_s, network_s))
+    busy_s = reduce(np.maximum, (computing_s, memory_s, network_s))
     if isinstance(op, LoraKernel):
         per_clock_s = 1.0 / (hardware.cores * hardware.clock_hz)
         busy_s = np.maximum(busy_s, op.tile_core_clocks * per_clock_s) + op.empty_core_clocks * per_clock_s
     return Cost(
         busy_s=busy_s,
-        compute_s=compute_s,
+        compute_s=computing_s,
         memory_s=memory_s,
         network_s=network_s,
         launch_s=hardware.launch_s * launches_of(op) * np.greater(busy_s, 0.0)[()],
     )
+
+
+def compute_s(op: Op, work: Work, hardware: Hardware) -> Num:
+    """Seconds at the peaks of the vector and the matrix units, whichever takes longer."""
+    vector_s = work.vector_flops / hardware.vector_flops_per_s
+    return np.maximum(vector_s, work.flops / matrix_peak(op, hardware)) if np.any(work.flops) else vector_s
 
 
 def launches_of(op: Op) -> Num:

@@ -67,17 +67,10 @@ def test_a_block_diagonal_factor_costs_less_than_a_full_one(device, price):
     assert blocks < full / 2
 
 
-def test_products_priced_together_cost_what_each_costs_alone(device, price):
-    ops = [
-        Gemm(m=7.0, n=4096.0, k=4096.0),
-        Norm(rows=64.0, width=4096.0),
-        LoraA(m=7.0, n=16.0, k=4096.0, adapters=3.0, launches=2.0),
-        Gemm(m=0.0, n=4096.0, k=4096.0),
-        Gemm(m=7.0, n=4096.0, k=4096.0, weights=STORAGE["fp8"]),
-        HeadGemm(m=9.0, n=512.0, k=128.0, heads=16.0),
-        LoraB(m=300.0, n=4096.0, k=64.0, blocks=4.0),
-    ]
-    assert price.latencies_s(ops) == pytest.approx([price(op, device).latency_s for op in ops], rel=1e-12)
+@pytest.mark.parametrize("dtype", ["bfloat16", "fp8"])
+def test_calls_priced_together_cost_what_each_costs_alone(price, dtype):
+    sizes = [(7.0, 4096.0, 4096.0), (7.0, 16.0, 4096.0), (0.0, 4096.0, 4096.0), (4096.0, 28672.0, 8192.0)]
+    assert price.calls_s(dtype, sizes) == pytest.approx([price.call_s(dtype, *size) for size in sizes], rel=1e-12)
 
 
 def test_no_rank_takes_no_time(device, price):

@@ -1,0 +1,172 @@
+"""Prices of operations whose numbers are symbols: formulas, or calls where a price needs the actual numbers.
+
+Calls remember what they gave before, and are made together where they can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from graphsim.cost.base import Cost, CostModel
+from graphsim.cost.calibrated import Prices, is_product
+from graphsim.cost.products import Product
+from graphsim.hardware import Hardware
+from graphsim.ops import Op
+from graphsim.symbolic.distinct import at_distinct
+from graphsim.symbolic.duration import Duration
+from graphsim.symbolic.expr import Expr, NotRecordable, Tape
+from graphsim.symbolic.program import Program
+from graphsim.symbolic.substitute import filler, symbols_in
+from graphsim.units import Num
+
+
+class _Recorded(Cost):
+    """A price of which only the latency is asked."""
+
+    @property
+    def bound(self) -> str:
+        """Not known before the numbers are."""
+        return ""
+
+
+def recorded(price: CostModel, tape: Tape) -> CostModel:
+    """Prices that are formulas of the operation's symbols, or calls where the cost model needs their numbers."""
+    if isinstance(price, Prices):
+        return _Calibrated(price, tape)
+
+    def formula_or_call(op: Op, hardware: Hardware) -> Cost:
+        symbols = symbols_in(op)
+        if not symbols:
+            return price(op, hardware)
+        latency: Any
+        try:
+            latency = price(op, hardware).latency_s
+        except NotRecordable:
+            latency = tape.apply(Duration(_Latency(price, op, hardware)), *symbols)
+        return _Recorded(busy_s=latency)
+
+    return formula_or_call
+
+
+class _Calibrated:
+    """A calibrated cost model's prices: calls for what is looked up in fitted surfaces, formulas of them for the rest.
+
+    Calls at single values are made together, and products in one go.
+    """
+
+    def __init__(self, prices: Prices, tape: Tape) -> None:
+        self.prices, self.tape = prices, tape
+        self.products: dict[str, Duration] = {}
+        self.others: dict[Any, Any] = {}
+
+    def __call__(self, op: Op, hardware: Hardware) -> Cost:
+        symbols = symbols_in(op)
+        if not symbols:
+            return self.prices(op, hardware)
+        if is_product(op):
+            return _Recorded(busy_s=self.prices.product_s(op, self._one_call_s))  # type: ignore[arg-type]
+        sizes = self.prices.sizes(op)
+        if not sizes:
+            return _Recorded(busy_s=self.prices.formula_s(op))
+        key = tuple([size.serial if isinstance(size, Expr) else ("", size) for size in sizes])
+        if key not in self.others:
+            self.others[key] = self.tape.apply(Duration(_Latency(self.prices, op, hardware), _together), *symbols)
+        return _Recorded(busy_s=self.others[key])
+
+    def _one_call_s(self, product: Product) -> Any:
+        dtype = product.dtype
+        if dtype not in self.products:
+            self.products[dtype] = Duration(_Products(self.prices, dtype), _together)
+        return self.tape.apply(self.products[dtype], product.rows, product.n, product.k)
+
+
+_REMEMBERED, _FEW = 4096, 16
+"""Sizes of an operation whose single prices are kept, as engines' steps come back to the same token counts; and sizes
+from which on it is worth a program of its own."""
+
+
+class _Products:
+    """The latency of calls of products in one number format, as a function of rows, n and k."""
+
+    def __init__(self, prices: Prices, dtype: str) -> None:
+        self.prices, self.dtype = prices, dtype
+        self.known: dict[tuple[Any, ...], float] = {}
+
+    def __call__(self, *sizes: Any) -> Num:
+        """Seconds; arrays are priced at their distinct values."""
+        if any(isinstance(size, np.ndarray) for size in sizes):
+            latency: Num = at_distinct(partial(self.prices.call_s, self.dtype), sizes)
+            return latency
+        if sizes not in self.known:
+            self.price([sizes])
+        return self.known[sizes]
+
+    def price(self, sizes: list[Any]) -> None:
+        """Price single calls in one go, and keep the prices; make room now and then."""
+        if len(self.known) >= 16 * _REMEMBERED:
+            self.known.clear()
+        self.known.update(zip(sizes, self.prices.calls_s(self.dtype, sizes), strict=True))
+
+
+class _Latency:
+    """The latency of one operation as a function of the values of its symbols."""
+
+    def __init__(self, price: CostModel, op: Op, hardware: Hardware) -> None:
+        self.price, self.hardware, self.op = price, hardware, filler(op)
+        self.known: dict[tuple[Any, ...], Num] = {}
+        self._symbols = len(symbols_in(op))
+
+    @cached_property
+    def _single(self) -> Program | None:
+        return _single(self.price, self.op, self._symbols) if isinstance(self.price, Prices) else None
+
+    @property
+    def single(self) -> Program | None:
+        """The program for single values, which costs as much as many prices to make: none before it may pay."""
+        return self._single if len(self.known) >= _FEW else None
+
+    def __call__(self, *values: Any) -> Num:
+        """Seconds; arrays are priced at their distinct values."""
+        if any(isinstance(value, np.ndarray) for value in values):
+            latency: Num = at_distinct(self._priced, values)
+            return latency
+        if values not in self.known:
+            self.remember(values, self._priced(*values))
+        return self.known[values]
+
+    def remember(self, values: tuple[Any, ...], latency_s: Num) -> None:
+        """Keep a price for single values, and make room now and then."""
+        if len(self.known) >= _REMEMBERED:
+            self.known.clear()
+        self.known[values] = latency_s
+
+    def _priced(self, *values: Any) -> Num:
+        if self.single is not None and not any(isinstance(value, np.ndarray) for value in values):
+            return self.single(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]
+        return self.price(self.op(iter(values)), self.hardware).latency_s
+
+
+_NAMES = [str(i) for i in range(64)]
+
+
+def _single(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | None:
+    tape = Tape(lookups=True)
+    try:
+        return Program([price.formula_s(op(tape.variable(name) for name in _NAMES[:symbols]))])
+    except NotRecordable:
+        return None
+
+
+def _together(asked: list[tuple[Callable[..., Num], tuple[Any, ...]]]) -> list[Num]:
+    """Latencies at single values; the products that are not known yet are priced in one go."""
+    new: dict[_Products, dict[Any, None]] = {}
+    for function, values in asked:
+        if isinstance(function, _Products) and values not in function.known:
+            new.setdefault(function, {})[values] = None
+    for products, sizes in new.items():
+        products.price(list(sizes))
+    return [function(*values) for function, values in asked]
