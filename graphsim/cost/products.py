@@ -65,7 +65,7 @@ def product_s(parameters: Mapping[str, Any], hardware: Hardware, product: Produc
 def call_s(parameters: Mapping[str, Any], hardware: Hardware, product: Product) -> Num:
     """Seconds of one of its calls."""
     shape = GemmShape(m=product.rows, n=product.n, k=product.k, dtype=product.dtype)
-    seconds: Num = gemm.latency_s(parameters, hardware, shape)[()]
+    seconds: Num = np.asarray(gemm.latency_s(parameters, hardware, shape))[()]
     return seconds
 
 
