@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -62,21 +63,28 @@ CostModel = Callable[[Op, Hardware], Cost]
 def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel) -> nx.DiGraph:
     """A copy of the graph whose nodes also carry `cost`, `latency_s` and `bound`; bodies of repeats likewise.
 
+    An operation that stands at many nodes, as in a graph whose repeats are spelt out, is priced once.
     Raises HardwareError or GraphError, with the node's name, where an operation cannot be priced.
     """
     out = nx.DiGraph(graph.graph)
-    for name, data in graph.nodes(data=True):
-        op = data.get("op")
-        if not isinstance(op, Op):
-            raise GraphError(f"node '{name}' carries no op; add nodes with graphsim.add")
+    prices: dict[int, dict[str, Any]] = {}
+    for name, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             out.add_node(name, op=replace(op, body=annotate(op.body, hardware, cost)))
             continue
-        try:
-            priced = cost(op, hardware)
-        except GraphsimError as error:
-            error.add_note(f"while pricing node '{name}'")
-            raise
-        out.add_node(name, op=op, cost=priced, latency_s=priced.latency_s, bound=priced.bound)
+        if id(op) not in prices:
+            prices[id(op)] = _priced(name, op, hardware, cost)
+        out.add_node(name, op=op, **prices[id(op)])
     out.add_edges_from(graph.edges(data=True))
     return out
+
+
+def _priced(name: str, op: Any, hardware: Hardware, cost: CostModel) -> dict[str, Any]:
+    if not isinstance(op, Op):
+        raise GraphError(f"node '{name}' carries no op; add nodes with graphsim.add")
+    try:
+        priced = cost(op, hardware)
+    except GraphsimError as error:
+        error.add_note(f"while pricing node '{name}'")
+        raise
+    return {"cost": priced, "latency_s": priced.latency_s, "bound": priced.bound}
