@@ -11,7 +11,8 @@ Launches are those of kernels inside a captured graph, as the measurements were 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_s, expert_s
 from graphsim.cost.families import elementwise
 from graphsim.cost.families.elementwise import ElementwiseShape
-from graphsim.cost.products import Product, Size, call_s, calls_s, constants, product_of, product_s, total_s
+from graphsim.cost.products import Product, call_s, constants, product_of, product_s, total_s
 from graphsim.cost.roofline import compute_s, launches_of, roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import (
@@ -86,19 +87,23 @@ class Prices:
         """Seconds of an operation whose numbers may be symbols. Raises NotRecordable where they must be numbers."""
         return _total_s(op, self._hardware, self._parameters)
 
-    def product_s(self, op: Gemm, each_s: Callable[[Product], Num]) -> Num:
+    def product_s(self, op: Gemm, call_s: Callable[[Product], Num]) -> Num:
         """Seconds of a product whose numbers may be symbols, from a function that gives those of one call."""
         product = product_of(op)
-        return total_s(self._parameters["gemm"], self._hardware, product, each_s(product))
-
-    def calls_s(self, dtype: str, sizes: Sequence[Size]) -> list[float]:
-        """Seconds of calls x[rows, k] @ w[k, n] in one number format, from their rows, n and k, in one go."""
-        return calls_s(self._parameters["gemm"], self._hardware, dtype, sizes)
+        return total_s(self._parameters["gemm"], self._hardware, product, call_s(product))
 
     def call_s(self, dtype: str, rows: Num, n: Num, k: Num) -> Num:
-        """Seconds of such a call; numbers may be arrays."""
+        """Seconds of a call x[rows, k] @ w[k, n]; numbers may be arrays."""
         product = Product(rows=rows, n=n, k=k, launches=1.0, further_bytes=0.0, dtype=dtype)
         return call_s(self._parameters["gemm"], self._hardware, product)
+
+    def mover_s(self, op: Op, move_s: Callable[[Num], Num]) -> Num:
+        """Seconds of one of BYTE_MOVERS, numbers may be symbols, from a function that gives those of moving bytes."""
+        return _mover_s(op, self._hardware, self._parameters, move_s)
+
+    def move_s(self, moved_bytes: Num) -> Num:
+        """Seconds of a kernel that moves so many bytes; numbers may be arrays."""
+        return _move_s(self._hardware, self._parameters, moved_bytes)
 
     def sizes(self, op: Op) -> tuple[Any, ...]:
         """All that the price of an operation hangs on; operations alike in it are priced alike. Empty: unknown."""
@@ -164,7 +169,7 @@ def _total_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, A
     if type(op) in KINDS and parameters["collectives"]:
         return collective_s(parameters["collectives"], hardware, op)  # type: ignore[arg-type]
     if isinstance(op, BYTE_MOVERS):
-        return _bytes_s(op, hardware, parameters)
+        return _mover_s(op, hardware, parameters, partial(_move_s, hardware, parameters))
     return _stretched_s(op, hardware, parameters)
 
 
@@ -176,12 +181,17 @@ def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware) -
     return constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz
 
 
-def _bytes_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Num:
+def _mover_s(
+    op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]], move_s: Callable[[Num], Num]
+) -> Num:
     work = op.work()
     moved = work.memory_bytes
-    total = elementwise.latency_s(parameters["elementwise"], hardware, ElementwiseShape(moved_bytes=moved))
     others = (launches_of(op) - 1.0) * _launch_s(parameters, hardware) * np.greater(moved, 0.0)
-    return np.maximum(total, compute_s(op, work, hardware)) + others
+    return np.maximum(move_s(moved), compute_s(op, work, hardware)) + others
+
+
+def _move_s(hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]], moved_bytes: Num) -> Num:
+    return elementwise.latency_s(parameters["elementwise"], hardware, ElementwiseShape(moved_bytes=moved_bytes))
 
 
 def _stretched_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Num:

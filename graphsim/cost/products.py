@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,18 +73,6 @@ def total_s(parameters: Mapping[str, Any], hardware: Hardware, product: Product,
     """Seconds of all its calls, each of which takes `each_s`; what takes no time moves nothing."""
     further_s = constants(parameters)["dram"] * product.further_bytes / hardware.memory_bytes_per_s
     return each_s * product.launches + further_s * np.greater(each_s, 0.0)
-
-
-def calls_s(parameters: Mapping[str, Any], hardware: Hardware, dtype: str, sizes: Sequence[Size]) -> list[float]:
-    """Seconds of single calls in one number format, priced in one go."""
-    rows, n, k = np.array(sizes, dtype=float).T
-    seconds = gemm.latency_s(parameters, hardware, GemmShape(m=rows, n=n, k=k, dtype=dtype))
-    found: list[float] = np.broadcast_to(seconds, rows.shape).tolist()
-    return found
-
-
-Size = tuple[float, float, float]
-"""Rows, n and k of a call."""
 
 
 def constants(parameters: Mapping[str, Any]) -> Mapping[str, float]:

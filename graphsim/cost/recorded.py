@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.base import Cost, CostModel
-from graphsim.cost.calibrated import Prices, is_product
+from graphsim.cost.calibrated import BYTE_MOVERS, Prices, is_product
 from graphsim.cost.products import Product
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
@@ -53,14 +53,12 @@ def recorded(price: CostModel, tape: Tape) -> CostModel:
 
 
 class _Calibrated:
-    """A calibrated cost model's prices: calls for what is looked up in fitted surfaces, formulas of them for the rest.
-
-    Calls at single values are made together, and products in one go.
-    """
+    """A calibrated cost model's prices: calls of its fits, and formulas of them for the rest."""
 
     def __init__(self, prices: Prices, tape: Tape) -> None:
         self.prices, self.tape = prices, tape
         self.products: dict[str, Duration] = {}
+        self.mover = Duration(_Calls(prices.move_s), _together)
         self.others: dict[Any, Any] = {}
 
     def __call__(self, op: Op, hardware: Hardware) -> Cost:
@@ -68,7 +66,9 @@ class _Calibrated:
         if not symbols:
             return self.prices(op, hardware)
         if is_product(op):
-            return _Recorded(busy_s=self.prices.product_s(op, self._one_call_s))  # type: ignore[arg-type]
+            return _Recorded(busy_s=self.prices.product_s(op, self._call_s))  # type: ignore[arg-type]
+        if isinstance(op, BYTE_MOVERS):
+            return _Recorded(busy_s=self.prices.mover_s(op, self._move_s))
         sizes = self.prices.sizes(op)
         if not sizes:
             return _Recorded(busy_s=self.prices.formula_s(op))
@@ -77,10 +77,13 @@ class _Calibrated:
             self.others[key] = self.tape.apply(Duration(_Latency(self.prices, op, hardware), _together), *symbols)
         return _Recorded(busy_s=self.others[key])
 
-    def _one_call_s(self, product: Product) -> Any:
+    def _move_s(self, moved_bytes: Num) -> Any:
+        return self.tape.apply(self.mover, moved_bytes)
+
+    def _call_s(self, product: Product) -> Any:
         dtype = product.dtype
         if dtype not in self.products:
-            self.products[dtype] = Duration(_Products(self.prices, dtype), _together)
+            self.products[dtype] = Duration(_Calls(partial(self.prices.call_s, dtype)), _together)
         return self.tape.apply(self.products[dtype], product.rows, product.n, product.k)
 
 
@@ -89,27 +92,28 @@ _REMEMBERED, _FEW = 4096, 16
 from which on it is worth a program of its own."""
 
 
-class _Products:
-    """The latency of calls of products in one number format, as a function of rows, n and k."""
+class _Calls:
+    """The latency of calls of one kind as a function of their sizes, from one that takes arrays of sizes."""
 
-    def __init__(self, prices: Prices, dtype: str) -> None:
-        self.prices, self.dtype = prices, dtype
+    def __init__(self, price: Callable[..., Num]) -> None:
+        self.price = price
         self.known: dict[tuple[Any, ...], float] = {}
 
     def __call__(self, *sizes: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
         if any(isinstance(size, np.ndarray) for size in sizes):
-            latency: Num = at_distinct(partial(self.prices.call_s, self.dtype), sizes)
+            latency: Num = at_distinct(self.price, sizes)
             return latency
         if sizes not in self.known:
-            self.price([sizes])
+            self.learn([sizes])
         return self.known[sizes]
 
-    def price(self, sizes: list[Any]) -> None:
+    def learn(self, calls: list[Any]) -> None:
         """Price single calls in one go, and keep the prices; make room now and then."""
         if len(self.known) >= 16 * _REMEMBERED:
             self.known.clear()
-        self.known.update(zip(sizes, self.prices.calls_s(self.dtype, sizes), strict=True))
+        seconds = np.broadcast_to(self.price(*np.array(calls, dtype=float).T), len(calls)).tolist()
+        self.known.update(zip(calls, seconds, strict=True))
 
 
 class _Latency:
@@ -162,11 +166,11 @@ def _single(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | N
 
 
 def _together(asked: list[tuple[Callable[..., Num], tuple[Any, ...]]]) -> list[Num]:
-    """Latencies at single values; the products that are not known yet are priced in one go."""
-    new: dict[_Products, dict[Any, None]] = {}
-    for function, values in asked:
-        if isinstance(function, _Products) and values not in function.known:
-            new.setdefault(function, {})[values] = None
-    for products, sizes in new.items():
-        products.price(list(sizes))
+    """Latencies at single values; calls of one kind that are not known yet are priced in one go."""
+    new: dict[_Calls, dict[Any, None]] = {}
+    for function, sizes in asked:
+        if isinstance(function, _Calls) and sizes not in function.known:
+            new.setdefault(function, {})[sizes] = None
+    for calls, unknown in new.items():
+        calls.learn(list(unknown))
     return [function(*values) for function, values in asked]
