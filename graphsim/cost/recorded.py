@@ -13,6 +13,7 @@ import numpy as np
 
 from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.calibrated import BYTE_MOVERS, Prices, is_product
+from graphsim.cost.packed import MOST_POINTS
 from graphsim.cost.products import Product
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
@@ -87,9 +88,11 @@ class _Calibrated:
         return self.tape.apply(self.products[dtype], product.rows, product.n, product.k)
 
 
-_REMEMBERED, _FEW = 4096, 16
-"""Sizes of an operation whose single prices are kept, as engines' steps come back to the same token counts; and sizes
-from which on it is worth a program of its own."""
+_REMEMBERED = 4096
+"""Sizes of an operation whose single prices are kept: engines' steps come back to the same token counts."""
+
+_PAYS = 4
+"""Prices of an operation from which on recording a program for them pays."""
 
 
 class _Calls:
@@ -122,16 +125,7 @@ class _Latency:
     def __init__(self, price: CostModel, op: Op, hardware: Hardware) -> None:
         self.price, self.hardware, self.op = price, hardware, filler(op)
         self.known: dict[tuple[Any, ...], Num] = {}
-        self._symbols = len(symbols_in(op))
-
-    @cached_property
-    def _single(self) -> Program | None:
-        return _single(self.price, self.op, self._symbols) if isinstance(self.price, Prices) else None
-
-    @property
-    def single(self) -> Program | None:
-        """The program for single values, which costs as much as many prices to make: none before it may pay."""
-        return self._single if len(self.known) >= _FEW else None
+        self._symbols, self._asked = len(symbols_in(op)), 0
 
     def __call__(self, *values: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
@@ -139,25 +133,28 @@ class _Latency:
             latency: Num = at_distinct(self._priced, values)
             return latency
         if values not in self.known:
-            self.remember(values, self._priced(*values))
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            self.known[values] = self._priced(*values)
         return self.known[values]
 
-    def remember(self, values: tuple[Any, ...], latency_s: Num) -> None:
-        """Keep a price for single values, and make room now and then."""
-        if len(self.known) >= _REMEMBERED:
-            self.known.clear()
-        self.known[values] = latency_s
-
     def _priced(self, *values: Any) -> Num:
-        if self.single is not None and not any(isinstance(value, np.ndarray) for value in values):
-            return self.single(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]
+        if max([value.size if isinstance(value, np.ndarray) else 1 for value in values]) <= MOST_POINTS:
+            self._asked += 1
+            if self._asked > _PAYS and self._program is not None:
+                return self._program(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]
         return self.price(self.op(iter(values)), self.hardware).latency_s
+
+    @cached_property
+    def _program(self) -> Program | None:
+        """The recorded price for few values, where it can be recorded."""
+        return _recording_of(self.price, self.op, self._symbols) if isinstance(self.price, Prices) else None
 
 
 _NAMES = [str(i) for i in range(64)]
 
 
-def _single(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | None:
+def _recording_of(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | None:
     tape = Tape(lookups=True)
     try:
         return Program([price.formula_s(op(tape.variable(name) for name in _NAMES[:symbols]))])

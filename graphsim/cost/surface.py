@@ -97,13 +97,13 @@ class Surface:
 
 
 class _Table:
-    """A surface as a function of single coordinates in a fixed order."""
+    """A surface as a function of coordinates in a fixed order."""
 
     def __init__(self, surface: Surface, names: Sequence[str]) -> None:
         self.surface, self.names = surface, names
 
-    def __call__(self, *values: float) -> float:
-        return self.surface.at(dict(zip(self.names, values, strict=True)))
+    def __call__(self, *values: Num) -> Num:
+        return self.surface(dict(zip(self.names, values, strict=True)))
 
 
 def as_surface(data: Surface | Sequence[Mapping[str, Any]]) -> Surface:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-FEW = 64
+FEW = 256
 """Values for which looking for equal ones is not worth it."""
 
 
