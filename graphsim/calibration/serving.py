@@ -4,34 +4,38 @@
 Lengths are those of the benchmark's random prompts: uniform from `range_ratio` of the stated length to all of it, so
 its mean is (1 + range_ratio) / 2 of what the columns say. Every client sends `requests_per_client` requests, the
 first all at once: each of these waits for the prompts before it, half of the others' on average. Later ones come
-one by one, as their predecessors were served one by one. With P the prefill of one prompt and two estimates, one of
-all requests together and one of a single prompt:
+one by one, as their predecessors were served one by one. With P the prefill of one prompt (its kernels, or the host
+that launches them) and two estimates, one of all requests together and one of a single prompt:
 
     TPOT = decode step of the full batch + (concurrency - 1) · P / output tokens
-    TTFT = P · (1 + (concurrency - 1) / 2 / requests_per_client) + one decode step
+    TTFT = P · (1 + (concurrency - 1) / 2 / requests_per_client) + one decode step + first use / requests_per_client
 
 since every other request starts once while this one generates, and a request arrives while a step runs that it must
-wait for. Experts are spread over no more devices than there are.
+wait for. Experts are spread over no more devices than there are. How the servers were run and what their engine adds
+to the kernels is in `servers.py`, with its sources.
 
-Where a file does not say otherwise, the two are InferenceX's: range_ratio 0.8, ten requests per client, all
+Where a file does not say otherwise, the protocol is InferenceX's: range_ratio 0.8, ten requests per client, all
 sent at once (its README and `benchmarks/benchmark_lib.sh`; lengths as in `sample_random_requests` of
-github.com/kimbochen/bench_serving, which it runs). Scheduler, tokeniser and HTTP are not modelled (no time is added for
+github.com/kimbochen/bench_serving, which it runs). Tokeniser and HTTP are not modelled (no time is added for
 them); what remains of the error holds them too. A server with fewer places than clients is not modelled either.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.calibration.servers import Server, server_of
 from graphsim.calibration.validate import hardware_name
 from graphsim.config import ModelConfig, Parallelism
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import simulate
+from graphsim.hardware import load_hardware
 from graphsim.loading import load_model
-from graphsim.precision import Precision
+from graphsim.precision import FORMATS, Precision, load_precision
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,38 +97,47 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _predict(row: dict[Any, Any], cost: str | None) -> dict[str, Any]:
-    clients, outputs = _number(row, "concurrency"), _mean_length(row, "output_tokens")
-    model = load_model(str(row["model"]).rsplit("/", 1)[-1].lower())
-    devices = _number(row, "tp") * _number(row, "attention_dp")
+    clients, outputs, prompt = (
+        _number(row, "concurrency"), _mean_length(row, "output_tokens"), _mean_length(row, "input_tokens")
+    )  # fmt: skip
+    model, hardware = (
+        load_model(str(row["model"]).rsplit("/", 1)[-1].lower()), load_hardware(hardware_name(str(row["hardware"])))
+    )  # fmt: skip
+    server = server_of(model.name, hardware)
+    tensor, replicas = _number(row, "tp"), _number(row, "attention_dp") if server.data_parallel else 1.0
     asked: dict[str, Any] = {
         "model": model,
-        "hardware": hardware_name(str(row["hardware"])),
-        "input_tokens": _mean_length(row, "input_tokens"),
+        "hardware": hardware,
+        "input_tokens": prompt,
         "output_tokens": outputs,
         "parallelism": Parallelism(
-            tp=int(_number(row, "tp")), pp=int(_number(row, "pp")), ep=int(min(_number(row, "moe_ep"), devices)),
-            dp=int(_number(row, "attention_dp")),
+            tp=int(tensor), pp=int(_number(row, "pp")), ep=int(min(_number(row, "moe_ep"), tensor * replicas)),
+            dp=int(replicas),
         ),
-        "precision": _precision(str(row["precision"]), model),
+        "precision": _precision(str(row["precision"]), model, server),
         "cost": cost,
     }  # fmt: skip
     together = simulate(batch=int(clients), **asked)
-    alone = simulate(batch=1, **asked)
-    step_s, prefill_s = together.tpot_s, alone.ttft_s
-    before = 0.5 * (clients - 1.0) / _number(row, "requests_per_client", PROTOCOL["requests_per_client"])
+    step_s = float(together.tpot_s)
+    prefill_s = server.prefill_s(float(simulate(batch=1, **asked).ttft_s), model.num_layers, prompt)
+    rounds = _number(row, "requests_per_client", PROTOCOL["requests_per_client"])
+    waits_s = (0.5 * (clients - 1.0) * prefill_s + server.first_use_s) / rounds
     return {
-        "ttft_predicted_ms": float(1e3 * (prefill_s * (1.0 + before) + step_s)),
-        "tpot_predicted_ms": float(1e3 * (step_s + (clients - 1.0) / outputs * prefill_s)),
+        "ttft_predicted_ms": 1e3 * (prefill_s + step_s + waits_s),
+        "tpot_predicted_ms": 1e3 * (step_s + (clients - 1.0) / outputs * prefill_s),
         "cost_model": together.cost_model,
     }
 
 
-def _precision(name: str, model: ModelConfig) -> str | Precision:
+def _precision(name: str, model: ModelConfig, server: Server) -> Precision:
     """The format of that width; of a checkpoint published in such a format, its own (as fp8 scaled by blocks)."""
     own = model.precision
-    if own is not None and own.weights.name.startswith(name):
-        return own
-    return PRECISIONS.get(name, name)
+    if own is None or not own.weights.name.startswith(name):
+        own = load_precision(PRECISIONS.get(name, name))
+    return replace(
+        own, kv=FORMATS[server.kv] if server.kv else own.kv,
+        experts=FORMATS[server.experts] if server.experts else own.experts,
+    )  # fmt: skip
 
 
 def _number(row: dict[Any, Any], name: str, absent: float = 1.0) -> float:

@@ -74,11 +74,11 @@ def test_llama_70b_on_h100_comes_within_a_tenth_per_token_and_a_fifth_to_the_fir
     assert found["tpot_error"] < 0.10 and found["ttft_error"] < 0.20
 
 
-def test_llama_70b_on_b200_comes_within_a_tenth_per_token_and_is_a_third_too_early_at_first(serving):
+def test_llama_70b_on_b200_comes_within_a_tenth_per_token_and_a_fifth_to_the_first(serving):
     found = errors(serving, "Llama-3.1-70B", "b200_sxm", [4])
-    assert found["tpot_error"] < 0.10 and found["ttft_error"] < 0.35  # open: its prefills take a quarter longer
+    assert found["tpot_error"] < 0.10 and found["ttft_error"] < 0.20
 
 
-@pytest.mark.parametrize(("model", "concurrency"), [("gpt-oss-120b", [4, 8, 16]), ("MiniMax-M2.5", [8, 16])])
+@pytest.mark.parametrize(("model", "concurrency"), [("gpt-oss-120b", [4, 8, 16]), ("MiniMax-M2.5", [4, 8, 16])])
 def test_tokens_of_mixtures_of_experts_come_within_a_tenth(serving, model, concurrency):
     assert errors(serving, model, "h100_sxm", concurrency)["tpot_error"] < 0.10
