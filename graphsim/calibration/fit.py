@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.calibration.held_out import Progress, lines_of, predicted_unseen
+from graphsim.calibration.held_out import ALL, Progress, lines_of, predicted_unseen
 from graphsim.calibration.store import SUFFIX, Calibration, calibration_path, load_calibration, save_calibration
 from graphsim.cost.families import elementwise
 from graphsim.cost.kernels import FAMILIES, Family, family_of, predict_with
@@ -127,7 +127,11 @@ def _joined(sources: list[Source]) -> pd.DataFrame:
 
 def _judge(rows: pd.DataFrame, whole: Array, family: Family, hardware: Hardware) -> dict[str, float]:
     """Median error on held-out shapes, of fits that never saw them, per number format (and op, if several)."""
-    lines = lines_of(rows, whole, predicted_unseen(rows, family, hardware), {}, family)
+    lines = [
+        line
+        for line in lines_of(rows, whole, predicted_unseen(rows, family, hardware), {}, family)
+        if line["size"] == ALL
+    ]
     several = len({line["op"] for line in lines}) > 1
     names = [f"{line['op']} {line['dtype']}" if several else str(line["dtype"]) for line in lines]
     return {

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 FOLDS = 4
 """Parts that the shapes are dealt out to."""
 
+THIN = 128
+"""Products with n or k up to here count as LoRA-shaped."""
+
+ALL, THIN_NAME = "all", f"n or k up to {THIN}"
+"""Names of the sizes that are told apart."""
+
 Progress = Callable[[str], None]
 
 
@@ -55,9 +61,10 @@ def held_out_errors(
     families: Iterable[str] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Errors of one device's rows, one line per op and number format, in sample and on held-out shapes.
+    """Errors of one device's rows, one line per op, number format and size, in sample and on held-out shapes.
 
-    Columns: hardware, family, op, dtype (of the cache for attention), rows; then the median of
+    Columns: hardware, family, op, dtype (of the cache for attention), size (all rows, and of products those with n or
+    k up to THIN), rows; then the median of
     |predicted / measured - 1| of a fit on everything (`in_sample`) and of fits that have not seen the shape
     (`held_out`), its 90th percentile (`held_out_p90`) and the median of predicted / measured - 1 (`held_out_bias`).
     families: which ones (all that the rows hold). Raises ConfigError for an unknown family.
@@ -79,23 +86,38 @@ def held_out_errors(
 def lines_of(
     rows: pd.DataFrame, whole: Array, unseen: Array, head: Mapping[str, Any], family: Family
 ) -> list[dict[str, Any]]:
-    """One line of errors per op and number format."""
+    """One line of errors per op and number format, and one of the LoRA-shaped products among them."""
     measured = rows["latency_us"].to_numpy(dtype=float)
     inside, outside = whole / measured - 1.0, unseen / measured - 1.0
+    thin = thin_products(rows)
     lines = []
     for (op, dtype), places in _numbered(rows, family).groupby(["op", "dtype"], sort=True)["place"]:
-        chosen = places.to_numpy()
-        off = outside[chosen]
-        off = off[np.isfinite(off)]
-        line = dict(head) | {"family": family.name, "op": op, "dtype": dtype, "rows": len(chosen)}
-        line["in_sample"] = float(np.median(np.abs(inside[chosen])))
-        line |= {"held_out": np.nan, "held_out_p90": np.nan, "held_out_bias": np.nan}
-        if len(off):
-            line["held_out"] = float(np.median(np.abs(off)))
-            line["held_out_p90"] = float(np.quantile(np.abs(off), 0.9))
-            line["held_out_bias"] = float(np.median(off))
-        lines.append(line)
+        every = places.to_numpy()
+        for size, chosen in ((ALL, every), (THIN_NAME, every[thin[every]])):
+            if len(chosen):
+                line = dict(head) | {"family": family.name, "op": op, "dtype": dtype, "size": size}
+                lines.append(line | _errors(inside[chosen], outside[chosen]))
     return lines
+
+
+def thin_products(rows: pd.DataFrame) -> Any:
+    """Which rows are LoRA-shaped: products with n or k up to THIN."""
+    if not {"n", "k"} <= set(rows.columns):
+        return np.zeros(len(rows), dtype=bool)
+    return ((rows["op"] == "gemm") & (rows[["n", "k"]].min(axis=1) <= THIN)).to_numpy()
+
+
+def _errors(inside: Array, outside: Array) -> dict[str, float]:
+    off = outside[np.isfinite(outside)]
+    line = {"rows": len(inside), "in_sample": float(np.median(np.abs(inside)))}
+    known = {"held_out": np.nan, "held_out_p90": np.nan, "held_out_bias": np.nan}
+    if len(off):
+        size = np.abs(off)
+        known = {
+            "held_out": float(np.median(size)), "held_out_p90": float(np.quantile(size, 0.9)),
+            "held_out_bias": float(np.median(off)),
+        }  # fmt: skip
+    return line | known
 
 
 def _numbered(rows: pd.DataFrame, family: Family) -> pd.DataFrame:

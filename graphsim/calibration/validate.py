@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.calibration.fit import read_measurements
-from graphsim.calibration.held_out import Progress, held_out_errors
+from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, held_out_errors, thin_products
 from graphsim.calibration.store import basis
 from graphsim.cost.kernels import FAMILIES, family_of, predict_with, roofline_kernels
 from graphsim.errors import ConfigError
@@ -26,9 +26,6 @@ GPU_NAMES = {
 
 SIZES = ((10.0, "below 10 us"), (100.0, "10 to 100 us"), (1000.0, "0.1 to 1 ms"), (np.inf, "above 1 ms"))
 """Classes by measured latency, upper bound in microseconds."""
-
-THIN = 128
-"""Products with n or k up to here count as LoRA-shaped."""
 
 
 def validate_kernels(
@@ -121,10 +118,10 @@ def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _sizes(part: pd.DataFrame, measured_us: Any) -> list[tuple[str, Any]]:
     """Named row masks: all, the LoRA-shaped products, and the classes by latency."""
-    classes: list[tuple[str, Any]] = [("all", np.ones(len(part), dtype=bool))]
+    classes: list[tuple[str, Any]] = [(ALL, np.ones(len(part), dtype=bool))]
     if part["op"].iloc[0] == "gemm":
-        thin = (part[["n", "k"]].min(axis=1) <= THIN).to_numpy()
-        classes += [(f"n or k up to {THIN}", thin), (f"n and k above {THIN}", ~thin)]
+        thin = thin_products(part)
+        classes += [(THIN_NAME, thin), (f"n and k above {THIN}", ~thin)]
     lower = 0.0
     for upper, name in SIZES:
         classes.append((name, (measured_us >= lower) & (measured_us < upper)))

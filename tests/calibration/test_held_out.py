@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphsim.calibration.held_out import FOLDS, held_out, held_out_errors
+from graphsim.calibration.held_out import ALL, FOLDS, THIN_NAME, held_out, held_out_errors, lines_of
 from graphsim.cli import main
+from graphsim.cost.kernels import family_of
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 
@@ -45,6 +46,14 @@ def test_the_judgement_is_the_same_every_time(measured):
 def test_a_shape_alone_has_no_error_on_shapes_not_seen(measured):
     found = held_out_errors(measured[:1], load_hardware("h100-sxm"))
     assert found["rows"].tolist() == [1] and found["held_out"].isna().all()
+
+
+def test_lora_shaped_products_have_a_line_of_their_own():
+    rows = pd.DataFrame({"op": "gemm", "dtype": "bfloat16", "n": [4096, 64, 4096], "k": [4096, 4096, 128]})
+    rows["latency_us"] = 10.0
+    lines = lines_of(rows, np.array([10.0, 11.0, 11.0]), np.array([11.0, 12.0, 12.0]), {}, family_of("gemm"))
+    assert [(line["size"], line["rows"]) for line in lines] == [(ALL, 3), (THIN_NAME, 2)]
+    assert lines[1]["in_sample"] == pytest.approx(0.1) and lines[1]["held_out"] == pytest.approx(0.2)
 
 
 def test_families_are_chosen_by_name(measured):
