@@ -137,19 +137,20 @@ def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def basis(hardware: Hardware, family: str, *, own: bool = True) -> Basis:
+def basis(hardware: Hardware, family: str, *, own: bool = True, kin: bool = True) -> Basis:
     """Which fitted parameters price a family on a device.
 
     own: False ignores the device's own calibration, and so shows how it would fare unmeasured
+    kin: False ignores those of its generation's other devices too
     """
     path = calibration_path(hardware)
     if own and path is not None:
         calibration = load_calibration(path)
         if family in calibration.families:
             return Basis(origin="calibrated", parameters=calibration.families[family])
-    kin = _nearest(hardware, hardware.architecture, family)
-    if kin:
-        return Basis(origin=f"scaled from {kin} ({hardware.architecture})", parameters=_family_of(kin, family))
+    name = _nearest(hardware, hardware.architecture, family) if kin else ""
+    if name:
+        return Basis(origin=f"scaled from {name} ({hardware.architecture})", parameters=_family_of(name, family))
     return _from_others(hardware, family)
 
 

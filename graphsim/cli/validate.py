@@ -20,10 +20,23 @@ EXAMPLES = """examples:
   graphsim validate all reference/
   graphsim validate kernels h100_sxm.parquet
   graphsim validate held-out h100_sxm.parquet --family gemm
+  graphsim validate unmeasured kernels/*.parquet
   graphsim validate structure structure.csv --json
   graphsim validate e2e e2e_serving.csv
 """
-WHAT = ("all", "kernels", "held-out", "structure", "e2e", "lora", "slots", "lifecycle", "published", "traces")
+WHAT = (
+    "all",
+    "kernels",
+    "held-out",
+    "unmeasured",
+    "structure",
+    "e2e",
+    "lora",
+    "slots",
+    "lifecycle",
+    "published",
+    "traces",
+)
 _SHOWN = {
     "lora": (
         "model", "framework", "max_loras", "batch", "output_tokens", "adapters", "distinct", "mean_itl_ms",
@@ -50,7 +63,10 @@ def add_commands(commands: Any) -> None:
     """Add `validate`."""
     parser = shared.add_command(commands, "validate", "score predictions against measured or counted facts", EXAMPLES)
     parser.add_argument(
-        "what", choices=WHAT, help="what the file holds (held-out: kernels, judged on shapes left out; all: a folder)"
+        "what",
+        choices=WHAT,
+        help="what the file holds (held-out: kernels, judged on shapes left out;"
+        " unmeasured: kernels, judged without their device's calibration; all: a folder)",
     )
     parser.add_argument("path", nargs="+", metavar="PATH", help="files with the facts")
     parser.add_argument("--hardware", metavar="HW", help="device of kernel measurements (by default, each row's gpu)")
@@ -73,6 +89,10 @@ def validate(options: argparse.Namespace) -> None:
         from graphsim.calibration.validate import validate_held_out
 
         frame = validate_held_out(options.path, options.hardware, families=options.family, progress=_say)
+    elif options.what == "unmeasured":
+        from graphsim.calibration.unmeasured import unmeasured_errors
+
+        frame = unmeasured_errors(options.path, options.hardware)
     else:
         frame = _joined(options.what, options.path)
     if options.json:

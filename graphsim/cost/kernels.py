@@ -93,14 +93,26 @@ def predict_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any
 
 
 def predict_with(
-    frame: pd.DataFrame, hardware: Hardware, *, own: bool = True, lent: Mapping[str, Any] | None = None
+    frame: pd.DataFrame,
+    hardware: Hardware,
+    *,
+    own: bool = True,
+    kin: bool = True,
+    lent: Mapping[str, Any] | None = None,
 ) -> pd.Series:
-    """As `predict_kernels`; `own` False ignores the device's calibration, `lent` gives parameters by family."""
+    """As `predict_kernels`; `lent` gives parameters by family.
+
+    own, kin: False ignores the device's own calibration, or those of its generation's other devices
+    """
     import pandas as pd
 
     latency_us = np.zeros(len(frame))
     for family, rows in _by_family(frame):
-        found = Basis(origin="given", parameters=lent[family.name]) if lent else basis(hardware, family.name, own=own)
+        found = (
+            Basis(origin="given", parameters=lent[family.name])
+            if lent
+            else basis(hardware, family.name, own=own, kin=kin)
+        )
         for places, part in _groups(frame, family, rows):
             latency_us[places] = 1e6 * _price(part, family, hardware, found)
     return pd.Series(latency_us, index=frame.index, name="latency_us")
