@@ -33,6 +33,7 @@ from graphsim.calibration.validate import hardware_name
 from graphsim.config import ModelConfig, Parallelism
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import simulate
+from graphsim.export.breakdown import seconds_by_type
 from graphsim.hardware import load_hardware
 from graphsim.loading import load_model
 from graphsim.precision import FORMATS, Precision, load_precision
@@ -118,7 +119,7 @@ def _predict(row: dict[Any, Any], cost: str | None) -> dict[str, Any]:
         "cost": cost,
     }  # fmt: skip
     together = simulate(batch=int(clients), **asked)
-    step_s = float(together.tpot_s)
+    step_s = server.step_s(float(together.tpot_s), seconds_by_type(together.decode.graph), tensor)
     prefill_s = server.prefill_s(float(simulate(batch=1, **asked).ttft_s), model.num_layers, prompt)
     rounds = _number(row, "requests_per_client", PROTOCOL["requests_per_client"])
     waits_s = (0.5 * (clients - 1.0) * prefill_s + server.first_use_s) / rounds

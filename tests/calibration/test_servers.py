@@ -20,6 +20,14 @@ def test_the_first_use_of_kernels_delays_the_first_round_of_requests_alone():
     assert few - many == pytest.approx(1e3 * FIRST_USE_S * (1 / 2 - 1 / 10))
 
 
+def test_fused_kernels_take_no_step_time_of_their_own():
+    seconds = {"ADD": 1e-4, "NORM": 2e-4, "GEMM": 5e-3}
+    assert Server().step_s(6e-3, seconds, devices=8) == pytest.approx(5.9e-3)
+    fused = Server(norms_in_all_reduce=True)
+    assert fused.step_s(6e-3, seconds, devices=8) == pytest.approx(5.7e-3)
+    assert fused.step_s(6e-3, seconds, devices=1) == pytest.approx(5.9e-3), "no all-reduce to run them in"
+
+
 def test_servers_are_as_their_scripts_start_them():
     hopper, blackwell = load_hardware("h100-sxm"), load_hardware("b200-sxm")
     assert server_of("llama-3.1-70b", hopper).kv == server_of("llama-3.1-70b", blackwell).kv == "fp8"
