@@ -1,10 +1,12 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from graphsim.calibration.fit import Source, calibrate, calibrate_files, read_measurements
-from graphsim.calibration.store import basis, load_calibration
-from graphsim.cost.kernels import predict_kernels, predict_with
+from graphsim.calibration.store import basis, calibration_path, load_calibration
+from graphsim.cost.kernels import FAMILIES, predict_kernels, predict_with
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 
@@ -90,3 +92,15 @@ def test_a_file_that_holds_no_measurements_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_measurements(path)
+
+
+@pytest.mark.parametrize("family", ["gemm", "attention", "collectives"])
+def test_a_shipped_calibration_is_what_the_same_measurements_give_again(kernel_folder, family):
+    device = load_hardware("a100-sxm-80gb")
+    frame = read_measurements(kernel_folder / "a100_sxm.parquet")
+    rows = frame[frame["op"].isin([op for op, owner in FAMILIES.items() if owner.name == family])]
+    path = calibration_path(device)
+    assert path is not None
+    shipped = json.loads(path.read_text(encoding="utf-8"))["families"][family]
+    fitted = FAMILIES[str(rows["op"].iloc[0])].module.fit(rows, device)
+    assert json.loads(json.dumps(fitted)) == shipped

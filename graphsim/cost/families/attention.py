@@ -249,7 +249,7 @@ def _arrays(kind: str, hardware: Hardware, shape: AttentionShape) -> dict[str, A
 
 def _order(kind: str, constants: Mapping[str, float], hardware: Hardware, kv_dtype: str) -> Order:
     """Pairs of kernels, the second with up to four times the requests, keys, group size, or heads of both kinds."""
-    random, count = np.random.default_rng(0), 40_000
+    random, count = np.random.default_rng(0), 12_000
     bits = random.uniform(0.0, (11.0, 20.0, 6.0, 6.0), (count, 4))
     head_dim, window = (
         random.choice([64.0, 128.0, 256.0], count),
@@ -264,7 +264,7 @@ def _order(kind: str, constants: Mapping[str, float], hardware: Hardware, kv_dty
         ))  # fmt: skip
     low, high = shapes
     growth = np.log(_SKELETONS[kind](constants, hardware, high) / _SKELETONS[kind](constants, hardware, low))
-    return Order(low=_arrays(kind, hardware, low), high=_arrays(kind, hardware, high), least=-growth, weight=25.0)
+    return Order(low=_arrays(kind, hardware, low), high=_arrays(kind, hardware, high), least=-growth, weight=30.0)
 
 
 def _with_single(entry: dict[str, Any], hardware: Hardware, shape: AttentionShape, measured_s: Array) -> dict[str, Any]:

@@ -270,15 +270,15 @@ def _order(constants: Mapping[str, float], hardware: Hardware, dtype: str) -> Or
         parts.append(_pairs(constants, hardware, dtype, seed=1, eager=True))
     low = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     high = {key: np.concatenate([part[1][key] for part in parts]) for key in low}
-    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]), weight=6.0)
+    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]), weight=3.0)
 
 
 def _pairs(
     constants: Mapping[str, float], hardware: Hardware, dtype: str, *, seed: int, eager: bool
 ) -> tuple[dict[str, Array], dict[str, Array], Array]:
     random = np.random.default_rng(seed)
-    usual = random.uniform((-1.0, 5.0, 5.0), (16.0, 17.0, 17.0), (48_000, 3))
-    bits = np.concatenate([usual, random.uniform(-1.0, 20.0, (48_000, 3))])
+    usual = random.uniform((-1.0, 5.0, 5.0), (16.0, 17.0, 17.0), (12_000, 3))
+    bits = np.concatenate([usual, random.uniform(-1.0, 20.0, (12_000, 3))])
     which, growth = random.integers(0, 3, (len(bits), 1)), random.uniform(0.3, 2.0, (len(bits), 1))
     more = np.where(np.arange(3) == which, growth, 0.0)
     grain = np.array([4.0, 64.0, 128.0]) if eager else np.ones(3)
