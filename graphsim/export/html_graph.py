@@ -37,18 +37,22 @@ def layer_svg(graph: nx.DiGraph, scenario: int = 0) -> tuple[str, str]:
     steady = [flat.nodes[name].data for name in names if not flat.nodes[name].op.once]
     longest = max((number(data.get("latency_s", 0.0), scenario) for data in steady), default=0.0)
     said: set[Value] = set()
-    parts = [_edge(edge, placed, flat, said) for edge in edges]
+    drawn = [_edge(edge, placed, flat, said) for edge in edges]
+    parts = [path for path, _ in drawn]
     parts += [_node(flat.nodes[name], placed, longest, scenario) for name in names]
+    parts += [label for _, label in drawn]  # last, so that no curve crosses them
     box = f"-20 0 {placed.width + 40:.0f} {placed.height:.0f}"
-    svg = f'<svg class="layer" viewBox="{box}" data-box="{box}" role="img"><g class="scene">{"".join(parts)}</g></svg>'
-    return _caption(group), svg
+    caption = _caption(group)
+    head = f'<svg class="layer" viewBox="{box}" data-box="{box}" role="group" aria-label="{_text(caption)}">'
+    return caption, f'{head}<g class="scene">{"".join(parts)}</g></svg>'
 
 
 def _caption(group: Group | None) -> str:
     if group is None or group.repeat is None:
         return "the whole step"
     total = "" if group.latency_s is None else f", {seconds_text(group.latency_s)} in all"
-    return f"{group.label}: one of {group.repeat.times} turns{total}"
+    turns = f": one of {group.repeat.times} turns" if group.repeat.times > 1 else ""
+    return f"{group.label}{turns}{total}"
 
 
 def _what(entry: Entry, scenario: int) -> str:
@@ -116,7 +120,8 @@ def _node(entry: Entry, placed: Placed, longest: float, scenario: int) -> str:
     return f"{head}{body}</g>"
 
 
-def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[Value]) -> str:
+def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[Value]) -> tuple[str, str]:
+    """The curve, and what is written beside it."""
     bends = placed.edges.get((edge.source, edge.target))
     classes = " ".join(
         name for name, holds in (
@@ -139,7 +144,7 @@ def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[Value]) -> str:
     left = (bends[1][0] < bends[0][0] - 20) if siblings > 1 else (bends[1][0] > bends[0][0] + 20)  # outside of the fan
     label = "" if silent else _edge_label(edge, bends, along, left)
     said.add(value)
-    return f'<path class="{classes}" d="{path}"/>{label}'
+    return f'<path class="{classes}" d="{path}"/>', label
 
 
 def _edge_label(edge: Edge, bends: list[tuple[float, float]], t: float, left: bool) -> str:
