@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphsim.export.breakdown import LEAST_INTENSITY, Point, peaks_of, points_of, seconds_by_kind, seconds_by_type
@@ -21,6 +22,9 @@ MOST_BARS = 4000
 """Runs that a timeline shows; of longer steps, only the first turn of each repeat."""
 
 _DOWNWARDS = {"autorange": "reversed", "automargin": True}
+PALE = 0.35
+"""Opacity of runs off the critical path."""
+
 TURNS_IN_VIEW = 2
 """Turns of the first repeat that a timeline shows before anyone zooms out."""
 
@@ -52,7 +56,7 @@ def _layout(**more: Any) -> Figure:
         "height": 320,
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "traceorder": "normal"},
         "hovermode": "closest",
     }
     return base | more
@@ -66,6 +70,7 @@ def safe(text: str) -> str:
 def comparison(compared: pd.DataFrame) -> Figure:
     """Time to the first token and time of generation, one bar per strategy."""
     names = list(compared.index)
+    scale, unit = (1.0, "s") if number(compared.latency_s.max()) >= 1.0 else (1e3, "ms")
     parts = (
         ("time to first token", compared.ttft_s, "#2563eb"),
         ("generation", compared.latency_s - compared.ttft_s, "#93c5fd"),
@@ -76,14 +81,14 @@ def comparison(compared: pd.DataFrame) -> Figure:
             "orientation": "h",
             "name": name,
             "y": names,
-            "x": [number(v) * 1e3 for v in values],
+            "x": [number(v) * scale for v in values],
             "marker": {"color": colour},
             "hovertext": [f"{name}: {seconds_text(number(v))}" for v in values],
             "hoverinfo": "text",
         }
         for name, values, colour in parts
     ]
-    axes = {"xaxis": {"title": {"text": "latency of the batch, ms"}}, "yaxis": _DOWNWARDS}
+    axes = {"xaxis": {"title": {"text": f"latency of the batch, {unit}"}}, "yaxis": _DOWNWARDS}
     return {"data": data, "layout": _layout(barmode="stack", height=230, **axes)}
 
 
@@ -144,8 +149,8 @@ def roofline(estimate: Estimate, scenario: int) -> Figure:
                 data.append(_points(f"{label}: {kind.value}", members, whole, symbol, TINTS[kind].line))
     layout = _layout(
         height=480,
-        xaxis={"type": "log", "title": {"text": "flops per byte of memory traffic"}},
-        yaxis={"type": "log", "title": {"text": "flop/s reached"}, "exponentformat": "power"},
+        xaxis={"type": "log", "dtick": 1, "title": {"text": "flops per byte of memory traffic"}},
+        yaxis={"type": "log", "dtick": 1, "title": {"text": "flop/s reached"}, "exponentformat": "power"},
     )
     return {"data": _roofs(estimate, data, scenario) + data, "layout": layout}
 
@@ -201,7 +206,7 @@ def _roofs(estimate: Estimate, points: list[Figure], scenario: int) -> list[Figu
 
 
 def timeline(phase: PhaseEstimate, scenario: int) -> Figure:
-    """The step as it runs: one lane per stream, one bar per run; the first turns are in view.
+    """The step as it runs: one lane per stream, one bar per run, pale off the critical path; first turns in view.
 
     Of very long steps, only the first turn of each repeat is shown run by run.
     """
@@ -209,7 +214,7 @@ def timeline(phase: PhaseEstimate, scenario: int) -> Figure:
     many = len(runs) > MOST_BARS
     turns = [turn for turn in runs if all(i == 0 for _, i in turn.turns)] if many else runs
     data = [
-        _lane(kind.value, TINTS[kind].line, [(t.op.stream, t.start_s, t.latency_s, _run_text(t)) for t in members])
+        _lane(kind.value, TINTS[kind].line, [_bar_of(turn) for turn in members])
         for kind in Kind
         if (members := [turn for turn in turns if kind_of(turn.op) is kind])
     ]
@@ -217,24 +222,39 @@ def timeline(phase: PhaseEstimate, scenario: int) -> Figure:
         data.append(_lane("further turns", "LINE", _further(runs)))
     streams = list(dict.fromkeys(turn.op.stream for turn in runs))
     axes = {
-        "xaxis": {"title": {"text": f"{phase.name} step, ms"}} | ({} if many else _view(turns)),
+        "xaxis": {"title": {"text": f"{phase.name} step, ms"}} | _view(turns),
         "yaxis": {"categoryarray": streams[::-1], "categoryorder": "array", "automargin": True, "fixedrange": True},
     }
     height = 170 + 46 * len(streams)
     return {"data": data, "layout": _layout(barmode="overlay", bargap=0.25, height=height, dragmode="pan", **axes)}
 
 
-def _lane(name: str, colour: str, bars: list[tuple[str, float, float, str]]) -> Figure:
-    """Bars given by stream, start, length and text."""
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A bar of a timeline."""
+
+    stream: str
+    start_s: float
+    length_s: float
+    text: str
+    critical: bool
+
+
+def _bar_of(turn: Turn) -> _Span:
+    return _Span(turn.op.stream, turn.start_s, turn.latency_s, _run_text(turn), turn.critical)
+
+
+def _lane(name: str, colour: str, bars: list[_Span]) -> Figure:
+    opacity = [1.0 if bar.critical else PALE for bar in bars]
     return {
         "type": "bar",
         "orientation": "h",
         "name": name,
-        "y": [stream for stream, _, _, _ in bars],
-        "base": [start * 1e3 for _, start, _, _ in bars],
-        "x": [length * 1e3 for _, _, length, _ in bars],
-        "marker": {"color": colour, "line": {"width": 0}},
-        "hovertext": [text for _, _, _, text in bars],
+        "y": [bar.stream for bar in bars],
+        "base": [bar.start_s * 1e3 for bar in bars],
+        "x": [bar.length_s * 1e3 for bar in bars],
+        "marker": {"color": colour, "line": {"width": 0}, "opacity": 1.0 if all(b.critical for b in bars) else opacity},
+        "hovertext": [bar.text for bar in bars],
         "hoverinfo": "text",
     }
 
@@ -246,7 +266,7 @@ def _view(turns: list[Turn]) -> Figure:
     return {"range": [0.0, max(shown) * 1e3]} if shown else {}
 
 
-def _further(runs: list[Turn]) -> list[tuple[str, float, float, str]]:
+def _further(runs: list[Turn]) -> list[_Span]:
     """One bar per repeat and stream for all turns but the first."""
     found: dict[tuple[str, str], list[Turn]] = {}
     for run in runs:
@@ -257,12 +277,13 @@ def _further(runs: list[Turn]) -> list[tuple[str, float, float, str]]:
     for (repeat, stream), members in found.items():
         start, end = min(run.start_s for run in members), max(run.finish_s for run in members)
         busy = seconds_text(sum(run.latency_s for run in members))
-        bars.append((stream, start, end - start, f"<b>{safe(repeat)}</b><br>further turns, busy for {busy}"))
+        text = f"<b>{safe(repeat)}</b><br>further turns, busy for {busy}"
+        bars.append(_Span(stream, start, end - start, text, critical=True))
     return bars
 
 
 def _run_text(turn: Turn) -> str:
-    mark = ", critical" if turn.critical else ""
+    mark = ", on the critical path" if turn.critical else ""
     return (
         f"<b>{safe(turn.name)}</b><br>{safe(dims_text(turn.op))}<br>"
         f"{seconds_text(turn.latency_s)} from {seconds_text(turn.start_s)}{mark}"
@@ -275,6 +296,8 @@ def memory(estimate: Estimate, scenario: int) -> Figure:
     data = []
     for name, colour in _MEMORY.items():
         size = number(getattr(usage, f"{name}_bytes"), scenario)
+        if size <= 0:
+            continue
         label = name.replace("_", " ").replace("kv", "KV")
         text = f"{label}: {bytes_text(size)}"
         data.append(_bar(text, ["device"], [size / 2**30], colour, [text]))
