@@ -112,16 +112,17 @@ def _cards(estimate: Estimate, scenario: int) -> Iterable[str]:
     for name, label, shown, hint in figures:
         value = number(getattr(estimate, name), scenario)
         yield _card(name, label, value, shown(value), hint)
-    yield _card("total_bytes", "Memory per device", used, bytes_text(used), f"{fits} in {bytes_text(capacity)}")
+    hint = f"{fits} in {bytes_text(capacity)}"
+    yield _card("total_bytes", "Memory per device", used, bytes_text(used), hint, bad=used > capacity)
     once = number(estimate.one_time_s, scenario)
     if once > 0:
         yield _card("one_time_s", "Merging, once", once, seconds_text(once), "before the first step")
 
 
-def _card(name: str, label: str, value: float, shown: str, hint: str) -> str:
+def _card(name: str, label: str, value: float, shown: str, hint: str, *, bad: bool = False) -> str:
     figure = f'<strong id="figure-{name}" data-value="{value!r}">{_text(shown)}</strong>'
     words = f'<span class="label">{_text(label)}</span>{figure}<span class="hint">{_text(hint)}</span>'
-    return f'<div class="card">{words}</div>'
+    return f'<div class="card{" bad" if bad else ""}">{words}</div>'
 
 
 def _compared(estimate: Estimate, scenario: int) -> pd.DataFrame | None:

@@ -2,7 +2,8 @@
   "use strict";
   const root = document.documentElement;
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const config = { responsive: true, displayModeBar: false };
+  const timelines = ["chart-prefill", "chart-decode"];
+  const config = (id) => ({ displayModeBar: false, scrollZoom: timelines.includes(id) });
 
   // --- theme: the reader's system decides until the button is used
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -17,31 +18,38 @@
     return typeof value === "string" && value in names ? names[value] : value;
   }
 
-  function draw() {
+  const widths = {};
+  const places = Object.keys(figures).map((id) => document.getElementById(id)).filter(Boolean);
+
+  function draw(these = places) {
     root.dataset.theme = chosen || (dark.matches ? "dark" : "light");
     const ink = colour("--ink"), line = colour("--line"), muted = colour("--muted");
     const axis = { gridcolor: line, zerolinecolor: line, linecolor: line };
-    for (const [id, figure] of Object.entries(figures)) {
-      const place = document.getElementById(id);
-      if (!place) continue;
-      const { data, layout } = coloured(figure, { INK: ink, MUTED: muted, LINE: line });
+    for (const place of these) {
+      const { data, layout } = coloured(figures[place.id], { INK: ink, MUTED: muted, LINE: line });
+      layout.width = widths[place.id] = place.clientWidth;
+      layout.uirevision = "kept"; // what the reader zoomed and hid stays so
       layout.font = { color: ink, family: "system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif", size: 12 };
       layout.xaxis = { ...axis, ...layout.xaxis };
       layout.yaxis = { ...axis, ...layout.yaxis };
       layout.hoverlabel = { bgcolor: "#0f172a", bordercolor: "#0f172a", font: { color: "#f1f5f9" }, align: "left" };
-      if (place.clientWidth < 640) { // legends need a line per entry
+      if (layout.width < 640) { // legends need a line per entry
         layout.height += 15 * data.length;
         layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 52) };
       }
-      Plotly.react(place, data, layout, config);
+      Plotly.react(place, data, layout, config(place.id));
     }
   }
   document.getElementById("theme").addEventListener("click", () => {
     chosen = root.dataset.theme === "dark" ? "light" : "dark";
     draw();
   });
-  dark.addEventListener("change", draw);
+  dark.addEventListener("change", () => draw());
   draw();
+  const resized = new ResizeObserver(() => requestAnimationFrame(() => {
+    draw(places.filter((place) => place.clientWidth !== widths[place.id]));
+  }));
+  for (const place of places) resized.observe(place);
 
   // --- tabs
   for (const nav of document.querySelectorAll(".tabs")) {
@@ -67,7 +75,10 @@
   for (const node of document.querySelectorAll("svg.layer .node")) {
     node.addEventListener("pointermove", (event) => showTip(node, event.clientX, event.clientY));
     node.addEventListener("pointerleave", () => { tip.hidden = true; });
+    node.setAttribute("role", "img");
+    node.setAttribute("aria-label", node.dataset.tip);
     node.addEventListener("focus", () => {
+      node.dispatchEvent(new Event("layer:show", { bubbles: true }));
       const box = node.getBoundingClientRect();
       showTip(node, box.right, box.top);
     });
@@ -122,6 +133,26 @@
       held.set(event.pointerId, event);
     });
     svg.addEventListener("dblclick", fit);
+    svg.addEventListener("layer:show", (event) => { // moves a focused operation into view
+      const area = svg.getBoundingClientRect(), node = event.target.getBoundingClientRect();
+      const inside = node.left >= area.left && node.right <= area.right && node.top >= area.top && node.bottom <= area.bottom;
+      if (inside) return;
+      box[0] += ((node.left + node.right - area.left - area.right) / 2) * scale();
+      box[1] += ((node.top + node.bottom - area.top - area.bottom) / 2) * scale();
+      apply();
+    });
+    const bar = svg.parentElement.insertBefore(document.createElement("div"), svg);
+    bar.className = "zoom";
+    for (const [sign, label, act] of [
+      ["+", "Zoom in", (x, y) => zoom(0.8, x, y)], ["−", "Zoom out", (x, y) => zoom(1.25, x, y)], ["⤢", "Fit", fit],
+    ]) {
+      const button = bar.appendChild(document.createElement("button"));
+      Object.assign(button, { type: "button", textContent: sign, title: label, ariaLabel: label });
+      button.addEventListener("click", () => {
+        const area = svg.getBoundingClientRect();
+        act(area.left + area.width / 2, area.top + area.height / 2);
+      });
+    }
     const watch = new ResizeObserver(() => { if (svg.clientWidth) fit(); });
     watch.observe(svg);
   }
