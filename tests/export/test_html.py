@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,41 +21,20 @@ from graphsim.export.html_graph import layer_svg
 from graphsim.export.layout import place
 from graphsim.result import PhaseEstimate
 
-from .browser import CHROMIUM, open_page
+from .browser import CHROMIUM, Browser, Page, opened
 
 pytest.importorskip("plotly")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 FIGURES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
 
-POKE = """
-<script>addEventListener("load", () => setTimeout(() => {
-  const node = document.querySelector('[data-node$="q_proj.lora_a"]') || document.querySelector("[data-node]");
-  const tip = document.getElementById("tip"), svg = node.closest("svg"), found = { chart: {} };
-  node.dispatchEvent(new PointerEvent("pointermove", { clientX: 300, clientY: 300, bubbles: true }));
-  found.tip = tip.hidden ? "" : tip.textContent;
-  node.dispatchEvent(new PointerEvent("pointerleave"));
-  found.hides = tip.hidden;
-  const before = svg.getAttribute("viewBox");
-  svg.dispatchEvent(new WheelEvent("wheel", { deltaY: -300, clientX: 400, clientY: 400, cancelable: true }));
-  found.zooms = svg.getAttribute("viewBox") !== before;
-  document.querySelector('.tabs button[data-tab="decode"]').click();
-  found.tab = [...document.getElementById("layers").children].find((tab) => !tab.hidden).dataset.tab;
-  found.theme = document.documentElement.dataset.theme;
-  document.getElementById("theme").click();
-  found.toggled = document.documentElement.dataset.theme;
-  for (const chart of document.querySelectorAll(".chart")) {
-    found.chart[chart.id] = chart.querySelectorAll(".trace, .points > .point, .legendtoggle").length;
-  }
-  const roof = document.getElementById("chart-roofline");
-  Plotly.Fx.hover(roof, [{ curveNumber: roof.data.length - 1, pointNumber: 0 }]);
-  found.hover = [...roof.querySelectorAll(".hoverlayer text")].map((text) => text.textContent).join(" ");
-  found.overflow = document.documentElement.scrollWidth - innerWidth;
-  const out = document.createElement("script");
-  out.type = "application/json"; out.id = "found";
-  out.textContent = JSON.stringify(found).replaceAll("<", "\\\\u003c");
-  document.body.append(out);
-}, 300));</script>
-"""
+COUNTS = """Object.fromEntries([...document.querySelectorAll(".chart")].map(
+  (chart) => [chart.id, chart.querySelectorAll(".trace, .points > .point, .legendtoggle").length]))"""
+BOX = "document.querySelector('svg.layer').getAttribute('viewBox')"
+CUT = (
+    "[...document.querySelectorAll('.chart')].filter((c) => c.firstChild.scrollWidth > c.clientWidth).map((c) => c.id)"
+)
+TIP = "(() => { const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.textContent; })()"
+WIDER = "document.documentElement.scrollWidth - innerWidth"
 
 
 class Values(HTMLParser):
@@ -178,23 +159,82 @@ def test_no_two_nodes_of_a_layout_overlap_and_edges_lead_down(estimates):
     assert place({}, []).nodes == {}
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens the text of a page in a tab."""
+
+    def shown(text: str, **look) -> AbstractContextManager[Page]:
+        path = tmp_path / "page.html"
+        path.write_bytes(text.encode("utf-8", errors="replace"))
+        return opened(browser, path, **look)
+
+    return shown
+
+
 @needs_chromium
 @pytest.mark.parametrize(
-    ("label", "width", "dark"), [("dynamic", 1280, False), ("tp2", 520, True)], ids=["wide, light", "narrow, dark"]
+    ("label", "width", "dark"), [("dynamic", 1400, False), ("tp2", 400, True)], ids=["wide, light", "narrow, dark"]
 )
-def test_the_page_runs_in_a_browser(estimates, pages, tmp_path, label, width, dark):
-    page = tmp_path / "page.html"
-    page.write_text(pages[label].replace("</body>", POKE + "</body>"), encoding="utf-8")
-    opened = open_page(page, tmp_path / "profile", width=width, dark=dark)
-    assert opened.console == [] and opened.requests == []
-    found = json.loads(re.search(r'id="found">(.*?)</script>', opened.dom, re.DOTALL)[1])
-    assert found["tip"].startswith("q_proj.lora_a\nLoraA (GEMM_LORA_A)") and "bound by" in found["tip"]
-    assert found["hides"] and found["zooms"] and found["tab"] == "decode"
-    assert (found["theme"], found["toggled"]) == (("dark", "light") if dark else ("light", "dark"))
-    assert len(found["chart"]) == 7 and all(found["chart"].values()), found["chart"]
-    assert "of the step" in found["hover"]
-    assert found["overflow"] <= 0
-    assert all(values(opened.dom)[f"figure-{name}"] == [float(getattr(estimates[label], name))] for name in FIGURES)
+def test_the_page_shows_its_numbers_and_charts_in_a_browser(estimates, pages, show, label, width, dark):
+    with show(pages[label], width=width, dark=dark) as page:
+        assert page.console == [] and page.requests == []
+        assert page.run(WIDER) <= 0 and page.run(CUT) == []
+        counts = page.run(COUNTS)
+        assert len(counts) == 7 and all(counts.values()), counts
+        for name in FIGURES:
+            shown = page.run(f"document.getElementById('figure-{name}').dataset.value")
+            assert float(shown) == float(getattr(estimates[label], name))
+        themes = ("dark", "light") if dark else ("light", "dark")
+        assert page.run("document.documentElement.dataset.theme") == themes[0]
+        page.click("#theme")
+        assert page.run("document.documentElement.dataset.theme") == themes[1]
+
+
+@needs_chromium
+def test_pointer_and_keyboard_explore_the_page(pages, show):
+    with show(pages["dynamic"]) as page:
+        page.point('[data-node$="q_proj.lora_a"]')
+        assert page.run(TIP).startswith("q_proj.lora_a\nLoraA (GEMM_LORA_A)") and "bound by" in page.run(TIP)
+        page.point("h1")
+        assert page.run(TIP) == ""
+        home = page.run(BOX)
+        page.wheel("svg.layer", -300)
+        assert page.run(BOX) != home
+        page.click('[aria-label="Fit"]')
+        assert page.run(BOX) == home
+        page.click('[aria-label="Zoom in"]')
+        assert float(page.run(BOX).split()[2]) < float(home.split()[2])
+        page.press("Tab")
+        page.press("Tab")
+        page.press("Tab")
+        assert page.run("document.activeElement.dataset.node").startswith("layers_0_31.")
+        assert page.run(TIP) == page.run("document.activeElement.dataset.tip")
+        page.click('.tabs button[data-tab="decode"]')
+        assert page.run("document.querySelector('#layers .tab:not([hidden])').dataset.tab") == "decode"
+        page.point("#chart-roofline .scatterlayer .trace:last-child .point")
+        assert "of the step" in page.run("document.querySelector('#chart-roofline .hoverlayer').textContent")
+        assert page.console == [] and page.requests == []
+
+
+@needs_chromium
+def test_charts_follow_the_window_and_keep_what_the_reader_zoomed(pages, show):
+    ranges = "document.getElementById('chart-decode')._fullLayout.xaxis.range.map((x) => x.toFixed(9)).join()"
+    with show(pages["dynamic"], width=1400) as page:
+        before = page.run(ranges)
+        page.wheel("#chart-decode .nsewdrag", -300)
+        page.run("new Promise((done) => setTimeout(done, 300))")
+        zoomed = page.run(ranges)
+        assert zoomed != before
+        page.click("#theme")
+        page.look(400)
+        assert page.run(ranges) == zoomed and page.run(CUT) == [] and page.run(WIDER) <= 0
 
 
 def hostile_estimate(estimate: gs.Estimate, graph: nx.DiGraph) -> gs.Estimate:
@@ -216,14 +256,12 @@ def test_hostile_names_stay_text(estimates, hostile):
 
 
 @needs_chromium
-def test_hostile_names_run_nothing_in_a_browser(estimates, hostile, tmp_path):
-    page = tmp_path / "hostile.html"
-    text = to_html(hostile_estimate(estimates["base"], hostile)).replace("</body>", POKE + "</body>")
+def test_hostile_names_run_nothing_in_a_browser(estimates, hostile, show):
+    text = to_html(hostile_estimate(estimates["base"], hostile))
     trap = "<head><script>window.alert = () => console.error('ran')</script>"
-    page.write_bytes(text.replace("<head>", trap).encode("utf-8", errors="replace"))
-    opened = open_page(page, tmp_path / "profile")
-    assert opened.console == []
-    assert 'id="found"' in opened.dom
+    with show(text.replace("<head>", trap)) as page:
+        page.point("[data-node]")
+        assert page.run(TIP) and page.console == [] and page.requests == []
 
 
 def test_a_missing_package_names_the_extra(estimates, monkeypatch):
