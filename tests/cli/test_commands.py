@@ -134,7 +134,7 @@ MISTAKES = {
     "sp unlike tp": ([*RUN, "--tp", "4", "--sp", "2"], "expected 1, or tp"),
     "experts of a dense model": ([*RUN, "--ep", "2"], "has no experts"),
     "unknown precision": ([*RUN, "--precision", "int5"], "precision = 'int5'"),
-    "precision without peak": ([*RUN, "--precision", "nvfp4"], "no peak for 'fp4'"),
+    "precision without peak": (["run", "gpt-2", "--hardware", "tpu-v5e", "--precision", "fp8"], "no peak for 'fp8'"),
     "unknown cost model": ([*RUN, "--cost", "magic"], "cost = 'magic'"),
     "unknown adapter key": ([*RUN, "--lora", "rnk=8"], "did you mean 'rank'"),
     "adapter key twice": ([*RUN, "--lora", "rank=8,rank=9"], "'rank' is given twice"),
