@@ -169,7 +169,10 @@ def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
     adapter = (
         None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
     )
-    return {**asked, "precision": deployment.precision.name, "parallelism": degrees, "lora": adapter}
+    engine = deployment.engine.name if deployment.engine else REFERENCE
+    return {
+        **asked, "precision": deployment.precision.name, "parallelism": degrees, "engine": engine, "lora": adapter,
+    }  # fmt: skip
 
 
 def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | None = None) -> nx.DiGraph:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,8 +15,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graphsim.compare import comparison, strategies_of
 from graphsim.errors import GraphsimError
+from graphsim.estimate import REFERENCE
 from graphsim.export.dot_labels import clean
 from graphsim.export.files import needs, write_text
 from graphsim.export.html_figures import figures_of
@@ -91,11 +95,16 @@ def _asked(estimate: Estimate, scenario: int) -> str:
     parts = [f"batch {batch:g}", f"{prompt:g} tokens in", f"{output:g} out", str(asked["precision"])]
     degrees = {key: number(value, scenario) for key, value in asked["parallelism"].items() if key != "micro_batches"}
     parts += [f"{key} {value:g}" for key, value in degrees.items() if value > 1]
+    parts += [] if asked["engine"] == REFERENCE else [f"engine {asked['engine']}"]
     lora = asked["lora"]
     if lora is not None:
         targets = lora["target_modules"]
         names = targets if isinstance(targets, str) else ", ".join(targets)
         parts.append(f"LoRA rank {number(lora['rank'], scenario):g} on {names}, {lora['strategy']}")
+        adapters = number(lora["active_adapters"], scenario)
+        parts += [f"{adapters:g} adapters"] if adapters > 1 else []
+    count = np.size(estimate.latency_s)
+    parts += [f"scenario {scenario} of 0 to {count - 1}"] if count > 1 else []
     return " · ".join([*parts, f"cost model: {estimate.cost_model}"])
 
 
@@ -158,7 +167,7 @@ def _comparison_section(estimate: Estimate, compared: pd.DataFrame) -> str:
             f'<td data-value="{number(row[key])!r}">{_text(shown(number(row[key])))}</td>' for key, _, shown in _COLUMNS
         )
         rows.append(f'<tr id="row-{_text(str(name))}"><th scope="row">{_text(str(name))}</th>{cells}</tr>')
-    verdict = _verdict(compared)
+    verdict = _verdict(compared, several=_differ(estimate))
     if not estimate.settings["lora"]:
         verdict += " The estimate itself has no adapter: rank 16 on attention and MLP is an example."
     table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -168,13 +177,25 @@ def _comparison_section(estimate: Estimate, compared: pd.DataFrame) -> str:
     )
 
 
-def _verdict(compared: pd.DataFrame) -> str:
+def _differ(estimate: Estimate) -> bool:
+    """Whether the requests differ in their adapters."""
+    lora = estimate.settings["lora"]
+    return bool(lora) and (np.max(lora["active_adapters"]) > 1 or np.min(lora["adapter_share"]) < 1)
+
+
+def _verdict(compared: pd.DataFrame, *, several: bool) -> str:
     overhead = 100 * number(compared.overhead["dynamic"])
     once, tokens = number(compared.one_time_s["merge"]), number(compared.break_even_tokens["dynamic"])
-    text = f"Applying the adapter to every token adds {overhead:.2f} % to the latency. "
+    text = f"Applying the adapter in every step changes the latency by {overhead:+.2f} %. "
+    if several:
+        return text + "A merged model serves one adapter only, and here requests differ in theirs."
     if tokens == float("inf"):
         return text + f"Merging takes {seconds_text(once)} once and never pays off here."
-    return text + f"Merging takes {seconds_text(once)} once and has paid off after {tokens:,.0f} generated tokens."
+    least = max(1, math.ceil(tokens))
+    return text + (
+        f"Merging takes {seconds_text(once)} once and has paid off after {least:,} generated "
+        f"token{'s' if least > 1 else ''}."
+    )
 
 
 def _layers(estimate: Estimate, scenario: int) -> str:

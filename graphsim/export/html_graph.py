@@ -20,13 +20,9 @@ Value = tuple[str, tuple[str, ...], tuple[float, ...]]
 
 
 def layer_svg(graph: nx.DiGraph, scenario: int = 0) -> tuple[str, str]:
-    """A caption and the picture of the repeat that takes longest, or of the whole graph where nothing repeats."""
+    """A caption and the picture of the repeat that decides most, or of the whole graph where nothing repeats."""
     flat = flatten(graph, scenario)
-    group = max(
-        (g for around in flat.groups.values() for g in around if g.repeat is not None),
-        key=lambda g: g.latency_s or 0.0,
-        default=None,
-    )
+    group = _longest(flat)
     names = [name for name, around in flat.groups.items() if group is None or group in around]
     edges = [e for e in flat.edges if e.source in names and e.target in names]
     placed = place(
@@ -45,6 +41,14 @@ def layer_svg(graph: nx.DiGraph, scenario: int = 0) -> tuple[str, str]:
     caption = _caption(group)
     head = f'<svg class="layer" viewBox="{box}" data-box="{box}" role="group" aria-label="{_text(caption)}">'
     return caption, f'{head}<g class="scene">{"".join(parts)}</g></svg>'
+
+
+def _longest(flat: Flat) -> Group | None:
+    """The repeat that takes longest of those on the critical path, or of all where none is."""
+    repeats = {g.key: g for around in flat.groups.values() for g in around if g.repeat is not None}
+    critical = {g.key for name in flat.path for g in flat.groups[name]}
+    found = [group for key, group in repeats.items() if key in critical] or list(repeats.values())
+    return max(found, key=lambda group: group.latency_s or 0.0, default=None)
 
 
 def _caption(group: Group | None) -> str:
@@ -137,7 +141,7 @@ def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[Value]) -> tuple[str
     top = 16.0 if isinstance(flat.nodes[edge.source].op, Input) else HEIGHT / 2
     path = _curve(bends, top, downwards=end[1] > start[1])
     value = (edge.source, edge.parts, edge.shape)
-    silent = not edge.shape or value in said or flat.nodes[edge.source].op.once
+    silent = not all(edge.shape or (0,)) or value in said or flat.nodes[edge.source].op.once
     siblings = sum(source == edge.source for source, _ in placed.edges)
     earlier = sum(source == edge.source for source, _, _ in said)
     along = (0.7, 0.5, 0.86)[earlier % 3] if siblings > 1 else 0.34

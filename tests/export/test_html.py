@@ -17,6 +17,7 @@ import graphsim as gs
 from graphsim.compare import comparison, strategies_of
 from graphsim.export.breakdown import LEAST_INTENSITY, points_of, seconds_by_kind, seconds_by_type
 from graphsim.export.html import to_html
+from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
 from graphsim.export.layout import place
 from graphsim.result import PhaseEstimate
@@ -111,7 +112,7 @@ def test_shares_of_the_charts_add_up_to_the_busy_time(estimates):
 
 
 def test_a_timeline_shows_every_run_or_folds_what_is_too_much(estimates, monkeypatch):
-    from graphsim.export import html_figures
+    from graphsim.export import html_timeline
 
     phase = estimates["pipeline"].prefill
     frame = phase.to_frame()
@@ -120,11 +121,11 @@ def test_a_timeline_shows_every_run_or_folds_what_is_too_much(estimates, monkeyp
     def bars(figure):
         return {trace["name"]: trace["x"] for trace in figure["data"]}
 
-    whole = bars(html_figures.timeline(phase, 0))
+    whole = bars(html_timeline.timeline(phase, 0))
     assert sum(map(len, whole.values())) == busy.times.sum()
     assert sum(map(sum, whole.values())) == pytest.approx(float((busy.latency_s * busy.times).sum()) * 1e3)
-    monkeypatch.setattr(html_figures, "MOST_BARS", 100)
-    folded = bars(html_figures.timeline(phase, 0))
+    monkeypatch.setattr(html_timeline, "MOST_BARS", 100)
+    folded = bars(html_timeline.timeline(phase, 0))
     assert len(folded.pop("further turns")) == 4
     assert sum(map(len, folded.values())) == len(busy)
 
@@ -146,6 +147,42 @@ def test_the_layer_is_the_one_that_takes_longest_with_all_its_operations(estimat
     assert caption.startswith("layers 0 to 31: one of 32 turns")
     assert svg.count('class="node') == 19 and svg.count("q_proj.lora_a") >= 1
     assert '<path class="edge critical' in svg and "1024 × 4096" in svg
+
+
+def test_the_layer_of_a_pipeline_is_one_on_the_critical_path(estimates):
+    for phase in (estimates["pipeline"].prefill, estimates["pipeline"].decode):
+        assert '<path class="edge critical' in layer_svg(phase.graph)[1]
+
+
+def test_nothing_is_written_beside_an_edge_without_elements():
+    lora = gs.LoraConfig(rank=8)
+    svg = layer_svg(gs.simulate("gpt-2", "l4", batch=8, lora=lora, engine="vllm").prefill.graph)[1]
+    assert "lora_fill" in svg and ">0</text>" not in svg
+
+
+def test_a_pipelines_timeline_shows_all_stages_and_others_the_first_turns(estimates):
+    from graphsim.export.html_timeline import timeline
+
+    assert "range" not in timeline(estimates["pipeline"].prefill, 0)["layout"]["xaxis"]
+    start, end = timeline(estimates["base"].prefill, 0)["layout"]["xaxis"]["range"]
+    assert start == 0.0 < end < 1e3 * float(estimates["base"].ttft_s) / 10
+
+
+def test_what_is_said_on_hovering_is_the_scenarios():
+    estimate = gs.simulate("gpt-2", "l4", batch=[1, 8], output_tokens=4)
+    for scenario, rows in enumerate((512, 4096)):
+        drawn = json.dumps(figures_of(estimate, None, scenario))
+        assert f"m={rows} n=2304" in drawn and f"m={4608 - rows} n=2304" not in drawn
+
+
+def test_requests_that_differ_in_their_adapters_are_not_told_to_merge(estimates, pages):
+    several = gs.simulate("gpt-2", "l4", batch=8, lora=gs.LoraConfig(rank=8, active_adapters=4), engine="vllm")
+    page = to_html(several)
+    assert "serves one adapter only" in page and "has paid off" not in page
+    assert "engine vllm" in page and "4 adapters" in page
+    assert (
+        "has paid off" in pages["dynamic"] and "engine" not in pages["dynamic"].split("<main>")[0].split("<header>")[1]
+    )
 
 
 def test_no_two_nodes_of_a_layout_overlap_and_edges_lead_down(estimates):

@@ -1,0 +1,112 @@
+"""The report's timeline of a step as a plain Plotly figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.export.html_chart import Figure, layout_of, safe
+from graphsim.export.nodes import Kind, dims_text, kind_of
+from graphsim.export.palette import TINTS
+from graphsim.export.spread import Turn, runs_of
+from graphsim.result import PhaseEstimate
+from graphsim.units import seconds_text
+
+MOST_BARS = 4000
+"""Runs that a timeline shows; of longer steps, only the first turn of each repeat."""
+
+PALE = 0.35
+"""Opacity of runs off the critical path."""
+
+TURNS_IN_VIEW = 2
+"""Turns of the first repeat that a timeline shows before anyone zooms out."""
+
+
+def timeline(phase: PhaseEstimate, scenario: int) -> Figure:
+    """The step as it runs: one lane per stream, one bar per run, pale off the critical path.
+
+    In view are the first turns, or all of a pipeline. Of very long steps, only the first turn of each repeat is shown
+    run by run.
+    """
+    runs = [turn for turn in runs_of(phase.graph, scenario) if turn.latency_s > 0]
+    many = len(runs) > MOST_BARS
+    turns = [turn for turn in runs if all(i == 0 for _, i in turn.turns)] if many else runs
+    data = [
+        _lane(kind.value, TINTS[kind].line, [_bar_of(turn, scenario) for turn in members])
+        for kind in Kind
+        if (members := [turn for turn in turns if kind_of(turn.op) is kind])
+    ]
+    if many:
+        data.append(_lane("further turns", "LINE", _further(runs)))
+    streams = list(dict.fromkeys(turn.op.stream for turn in runs))
+    axes = {
+        "xaxis": {"title": {"text": f"{phase.name} step, ms"}} | ({} if _staged(streams) else _view(turns)),
+        "yaxis": {"categoryarray": streams[::-1], "categoryorder": "array", "automargin": True, "fixedrange": True},
+    }
+    height = 170 + (24 if _staged(streams) else 46) * len(streams)
+    return {"data": data, "layout": layout_of(barmode="overlay", bargap=0.25, height=height, dragmode="pan", **axes)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A bar of a timeline."""
+
+    stream: str
+    start_s: float
+    length_s: float
+    text: str
+    critical: bool
+
+
+def _bar_of(turn: Turn, scenario: int) -> _Span:
+    return _Span(turn.op.stream, turn.start_s, turn.latency_s, _run_text(turn, scenario), turn.critical)
+
+
+def _lane(name: str, colour: str, bars: list[_Span]) -> Figure:
+    opacity = [1.0 if bar.critical else PALE for bar in bars]
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "y": [bar.stream for bar in bars],
+        "base": [bar.start_s * 1e3 for bar in bars],
+        "x": [bar.length_s * 1e3 for bar in bars],
+        "marker": {"color": colour, "line": {"width": 0}, "opacity": 1.0 if all(b.critical for b in bars) else opacity},
+        "hovertext": [bar.text for bar in bars],
+        "hoverinfo": "text",
+    }
+
+
+def _staged(streams: list[str]) -> bool:
+    """Whether they are a pipeline's, whose stages only the whole step shows side by side."""
+    return any("." in stream for stream in streams)
+
+
+def _view(turns: list[Turn]) -> Figure:
+    """The range in which the first turns of the first repeat lie."""
+    first = next((turn.turns[0][0] for turn in turns if turn.turns), None)
+    shown = [t.finish_s for t in turns if t.turns and t.turns[0][0] == first and t.turns[0][1] < TURNS_IN_VIEW]
+    return {"range": [0.0, max(shown) * 1e3]} if shown else {}
+
+
+def _further(runs: list[Turn]) -> list[_Span]:
+    """One bar per repeat and stream for all turns but the first."""
+    found: dict[tuple[str, str], list[Turn]] = {}
+    for run in runs:
+        repeat = next((name for name, i in run.turns if i > 0), None)
+        if repeat is not None:
+            found.setdefault((repeat, run.op.stream), []).append(run)
+    bars = []
+    for (repeat, stream), members in found.items():
+        start, end = min(run.start_s for run in members), max(run.finish_s for run in members)
+        busy = seconds_text(sum(run.latency_s for run in members))
+        text = f"<b>{safe(repeat)}</b><br>further turns, busy for {busy}"
+        bars.append(_Span(stream, start, end - start, text, critical=True))
+    return bars
+
+
+def _run_text(turn: Turn, scenario: int) -> str:
+    mark = ", on the critical path" if turn.critical else ""
+    return (
+        f"<b>{safe(turn.name)}</b><br>{safe(dims_text(turn.op, scenario))}<br>"
+        f"{seconds_text(turn.latency_s)} from {seconds_text(turn.start_s)}{mark}"
+    )
