@@ -150,7 +150,7 @@ def grid_of(models: Any, hardware: Any, choices: Mapping[str, Any], zipped: Sequ
         listed["strategy"] = ["dynamic" if "rank" in choices or "targets" in choices else BASE]
     for strategy in listed["strategy"]:
         if strategy not in (BASE, *STRATEGIES):
-            raise ConfigError(f"strategy = {strategy!r} is not known; allowed: {BASE}, {', '.join(STRATEGIES)}")
+            raise ConfigError(f"strategy = {strategy!r} is not known; {choices_text(strategy, (BASE, *STRATEGIES))}")
     for engine in listed["engine"]:
         load_profile(engine)
     _check_names(listed)

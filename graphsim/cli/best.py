@@ -52,7 +52,7 @@ def add_commands(commands: Any) -> None:
     for name, (_, unit, text) in LIMITS.items():
         parser.add_argument(f"--{name}", type=float, metavar=unit, help=text)
     parser.add_argument("--price", metavar="HW=X,…", help="price of a device-hour: one number, or one per device")
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="rows to print (10)")
+    parser.add_argument("--top", type=shared.whole(1), default=10, metavar="N", help="rows to print (10)")
     parser.add_argument("--pareto", action="store_true", help="only the front of latency and tokens/s per device")
     parser.add_argument("--plot", metavar="FILE", help="draw all of it with the front: .png, .svg or .pdf (extra plot)")
     shared.add_json(parser)
@@ -68,8 +68,6 @@ def best(options: argparse.Namespace) -> None:
     prices = _prices(options.price)
     if options.plot and Path(options.plot).suffix not in PICTURES:
         raise ConfigError(f"--plot {options.plot}: the suffix is not known; allowed: {', '.join(PICTURES)}")
-    if options.top < 1:
-        raise ConfigError(f"--top {options.top} is not allowed; expected at least 1")
     given = {"price_per_hour": prices, "progress": Progress(), **limits, **choices_of(options)}
     found = search(options.models, options.hardware, options.goal, **given)
     front = pareto(found, "latency_s", "tokens_per_s_per_gpu")
@@ -102,7 +100,7 @@ def _plot(found: Any, path: Path) -> None:
     try:
         axes.get_figure(root=True).savefig(path, dpi=150, bbox_inches="tight")  # type: ignore[union-attr]
     except OSError as error:
-        raise ConfigError(f"--plot {path}: cannot be written ({error.strerror})") from None
+        raise ConfigError(f"--plot {path}: cannot be written ({error.strerror or error})") from None
 
 
 def _print(rows: Any, count: int, options: argparse.Namespace) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.printing import print_line
-
-if TYPE_CHECKING:
-    pass
+from graphsim.cli.printing import print_json, print_line
 
 CALIBRATE_EXAMPLES = """examples:
   graphsim measure mine.csv
@@ -27,11 +24,13 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--data", nargs="+", required=True, metavar="FILE", help="measurements, Parquet or CSV")
     parser.add_argument("--hardware", required=True, metavar="HW", help="a name or a YAML file")
     parser.add_argument("--to", metavar="FILE", help="file to write (beside the device's own)")
+    shared.add_json(parser)
     parser.set_defaults(command_function=calibrate)
 
     parser = shared.add_command(commands, "measure", "time kernels on this machine with PyTorch", CALIBRATE_EXAMPLES)
     parser.add_argument("path", metavar="FILE.csv", help="where to append the measurements; a rerun goes on")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="what to measure (cuda where there is one)")
+    shared.add_json(parser)
     parser.set_defaults(command_function=measure)
 
 
@@ -40,7 +39,10 @@ def calibrate(options: argparse.Namespace) -> None:
     from graphsim.calibration.fit import calibrate_files
 
     path = calibrate_files(options.data, options.hardware, Path(options.to) if options.to else None, progress=_say)
-    print_line(str(path))
+    if options.json:
+        print_json({"calibration": str(path)})
+    else:
+        print_line(str(path))
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -48,7 +50,10 @@ def measure(options: argparse.Namespace) -> None:
     from graphsim.calibration.measure import measure as measure_kernels
 
     count = measure_kernels(options.path, device=options.device, progress=_count)
-    print_line(f"{count} kernels measured, in {options.path}")
+    if options.json:
+        print_json({"measured": count, "path": options.path})
+    else:
+        print_line(f"{count} kernels measured, in {options.path}")
 
 
 def _say(text: str) -> None:

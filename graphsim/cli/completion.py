@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.printing import print_line
+from graphsim.cli.printing import print_json, print_line
 from graphsim.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -21,6 +21,7 @@ def add_commands(commands: Any) -> None:
     """Add `completion`."""
     parser = shared.add_command(commands, "completion", "print a shell's completion script", EXAMPLES)
     parser.add_argument("shell", choices=SHELLS, help="which shell")
+    shared.add_json(parser)
     parser.set_defaults(command_function=completion)
 
 
@@ -32,7 +33,11 @@ def completion(options: argparse.Namespace) -> None:
         raise ConfigError("completion needs shtab; install it by: pip install 'graphsim[completion]'") from None
     for action in _actions(options.parser):
         _offer(action)
-    print_line(shtab.complete(options.parser, shell=options.shell))
+    script = shtab.complete(options.parser, shell=options.shell)
+    if options.json:
+        print_json({"shell": options.shell, "script": script})
+    else:
+        print_line(script)
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

@@ -39,7 +39,7 @@ def add_commands(commands: Any) -> None:
         metavar="CHANGES",
         help="the estimate to start from: cost=roofline, hardware=l4, tp=2, lora=off",
     )
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="parts to list for each time (10)")
+    parser.add_argument("--top", type=shared.whole(1), default=10, metavar="N", help="parts to list for each time (10)")
     shared.add_json(parser)
     parser.set_defaults(command_function=explain)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.printing import print_line
+from graphsim.cli.printing import print_json, print_line
 from graphsim.errors import ConfigError, choices_text
 
 EXAMPLES = """examples:
@@ -29,6 +29,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--phase", choices=("prefill", "decode"), default="prefill", help="which step (prefill)")
     parser.add_argument("--expand", action="store_true", help="spell every layer out")
     parser.add_argument("--to", required=True, metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}")
+    shared.add_json(parser)
     parser.set_defaults(command_function=export)
 
 
@@ -42,6 +43,9 @@ def export(options: argparse.Namespace) -> None:
     else:
         _write_graph(options, path)
         written = [path]
+    if options.json:
+        print_json({"written": [str(one) for one in written]})
+        return
     for one in written:
         print_line(str(one))
 
@@ -77,6 +81,7 @@ def _write_graph(options: argparse.Namespace, path: Path) -> None:
     from graphsim.critical import schedule
     from graphsim.estimate import annotate, build_graph
     from graphsim.export.dot import render, to_dot
+    from graphsim.export.files import write_text
     from graphsim.export.node_link import to_json
     from graphsim.export.table import frame_of
     from graphsim.graph import to_text
@@ -93,16 +98,13 @@ def _write_graph(options: argparse.Namespace, path: Path) -> None:
         engine=options.engine,
     )
     graph = schedule(annotate(graph, options.hardware, options.cost))
-    try:
-        if path.suffix == ".dot":
-            to_dot(graph, path)
-        elif path.suffix == ".csv":
-            frame_of(graph).to_csv(path, index=False)
-        elif path.suffix == ".json":
-            to_json(graph, path)
-        elif path.suffix == ".txt":
-            path.write_text(to_text(graph) + "\n", encoding="utf-8")
-        else:
-            render(to_dot(graph), path)
-    except OSError as error:
-        raise ConfigError(f"--to {path}: cannot be written ({error.strerror})") from None
+    if path.suffix == ".dot":
+        to_dot(graph, path)
+    elif path.suffix == ".csv":
+        write_text(path, frame_of(graph).to_csv(index=False))
+    elif path.suffix == ".json":
+        to_json(graph, path)
+    elif path.suffix == ".txt":
+        write_text(path, to_text(graph) + "\n")
+    else:
+        render(to_dot(graph), path)

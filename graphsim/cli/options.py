@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,17 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
+def whole(least: int) -> Callable[[str], int]:
+    """What reads a whole number that is not below `least`."""
+
+    def read(text: str) -> int:
+        if text.strip().removeprefix("-").isdecimal() and int(text) >= least:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
+
+    return read
+
+
 def parallelism(options: argparse.Namespace) -> Parallelism:
     """The degrees that were given."""
     return Parallelism(tp=options.tp, pp=options.pp, ep=options.ep, sp=options.sp, dp=options.dp)
@@ -81,6 +93,8 @@ def lora_config(text: str | None) -> LoraConfig | None:
     """
     if text is None:
         return None
+    if not text.strip():
+        raise ConfigError("--lora: is empty; write key=value,… or the path of a PEFT adapter")
     if "=" not in text:
         path = Path(text).expanduser()
         if not path.exists():

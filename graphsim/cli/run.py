@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)
-    parser.add_argument("--top", type=int, default=8, metavar="N", help="operations to list per phase (8)")
+    parser.add_argument("--top", type=shared.whole(0), default=8, metavar="N", help="operations to list per phase (8)")
     parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
     shared.add_json(parser)
     parser.set_defaults(command_function=run)

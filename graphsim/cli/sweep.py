@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--to", metavar="FILE", help="write the whole table: .csv or .parquet")
     parser.add_argument("--out", metavar="FOLDER", help="straight to Parquet in parts, with bounded memory")
     parser.add_argument("--resume", action="store_true", help="go on with the sweep that --out holds")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1)")
+    parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes (1)")
     shared.add_json(parser)
     parser.set_defaults(command_function=sweep)
 
@@ -74,8 +74,6 @@ def sweep(options: argparse.Namespace) -> None:
 
     if options.to and Path(options.to).suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--to {options.to}: the suffix is not known; allowed: .csv, .parquet")
-    if options.workers < 1:
-        raise ConfigError(f"--workers {options.workers} is not allowed; expected at least 1")
     if options.out:
         _to_folder(options)
         return
@@ -134,7 +132,7 @@ def _write(frame: Any, path: Path) -> None:
     except ImportError:
         raise ConfigError(f"--to {path}: Parquet needs pyarrow; install it, or write .csv") from None
     except OSError as error:
-        raise ConfigError(f"--to {path}: cannot be written ({error.strerror})") from None
+        raise ConfigError(f"--to {path}: cannot be written ({error.strerror or error})") from None
     print_line(str(path))
 
 

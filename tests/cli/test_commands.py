@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.cli import main
-from graphsim.cli.main import parser
+from graphsim.cli.commands import parser
 from graphsim.cli.parsing import subparsers
 
 RUN = ["run", "gpt-2", "--hardware", "l4"]
@@ -99,6 +100,7 @@ def test_export_writes_timelines_reports_and_graphs(
     assert told(capsys, *EXPORT, str(path), "--engine", "vllm", "--lora", "targets=c_attn").strip() == str(path)
     text = path.read_text(encoding="utf-8")
     assert inside in text and "lora_shrink" in text
+    assert document(capsys, *EXPORT, str(path)) == {"written": [str(path)]}
 
 
 def test_export_writes_a_trace_of_each_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +156,17 @@ MISTAKES = {
     "unknown phase": ([*EXPORT, "x.dot", "--phase", "train"], "'train' is not known; allowed: decode, prefill"),
     "model to show that is not there": (["models", "lama"], "lama"),
     "device to show that is not there": (["hardware", "h1000"], "h1000"),
-    "operations to list as word": ([*RUN, "--top", "all"], "invalid int value: 'all'"),
+    "operations to list as word": ([*RUN, "--top", "all"], "'all' is not a whole number from 0 on"),
+    "fewer operations than none": ([*RUN, "--top", "-5"], "'-5' is not a whole number from 0 on"),
+    "no processes": (["sweep", "gpt-2", "--hardware", "l4", "--workers", "0"], "'0' is not a whole number from 1 on"),
+    "adapter of no words": ([*RUN, "--lora", ""], "--lora: is empty"),
+    "misspelt strategy of a sweep": (["sweep", *RUN[1:], "--strategy", "merg"], "did you mean 'merge'"),
+    "report in no folder": ([*RUN, "--html", "no/folder/x.html"], "(No such file or directory)"),
+    "table in no folder": ([*EXPORT, "no/folder/x.csv"], "(No such file or directory)"),
+    "sweep's table in no folder": (
+        ["sweep", "gpt-2", "--hardware", "l4", "--to", "no/x.csv"],
+        "non-existent directory",
+    ),
 }
 
 
@@ -172,6 +184,15 @@ def test_a_mistake_is_one_sentence_on_standard_error_and_status_2(
     assert status == 2 and out == ""
     assert expected in err and err.startswith("graphsim") and err.count("\n") == 1, err
     assert "Traceback" not in err and len(err) < 1000
+
+
+def test_every_command_has_examples_that_parse_and_prints_json_where_asked() -> None:
+    for name, command in subparsers(parser()).items():
+        assert "--json" in command.format_help(), name
+        examples = [line.strip() for line in str(command.epilog).splitlines() if line.startswith("  graphsim ")]
+        assert examples, name
+        for example in examples:
+            parser().parse_args(shlex.split(example.partition(" > ")[0])[1:])
 
 
 @pytest.mark.parametrize(

@@ -43,8 +43,10 @@ def parser() -> Parser:
     return top
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def dispatch(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     top = parser()
     options, extras = top.parse_known_args(sys.argv[1:] if arguments is None else arguments)
     if extras:
@@ -58,8 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"graphsim: {error}{notes}\n")
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        sys.stderr.write("graphsim: interrupted\n")
-        return 130
+        _silence()
+    except OSError as error:
+        _silence()
+        place = f"path = '{error.filename}'" if error.filename else "standard output"
+        sys.stderr.write(f"graphsim: {place} cannot be used ({error.strerror or error})\n")
+        return 2
     return 0
+
+
+def _silence() -> None:
+    """Nothing more to standard output, not even what is still to be flushed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
