@@ -20,6 +20,7 @@ from graphsim.export.nodes import Entry, Kind, bound_of, entries, kind_of, numbe
 from graphsim.export.spread import Turn, runs_of
 from graphsim.ops import Op
 from graphsim.result import Estimate, PhaseEstimate, plain
+from graphsim.units import Num
 
 _COLOURS = {
     Kind.ATTENTION: "thread_state_runnable",
@@ -55,7 +56,7 @@ def to_trace(
         trace.phase(phase.name, phase.graph)
     trace.one_time(phases[0].graph)
     document: dict[str, Any] = {
-        "traceEvents": [*trace.names(), *trace.events],
+        "traceEvents": [*trace.names(), *sorted(trace.events, key=_order)],
         "displayTimeUnit": "ns",
         "otherData": {} if isinstance(estimate, PhaseEstimate) else _summary(estimate, scenario),
     }
@@ -141,14 +142,20 @@ class _Trace:
     def _look(self, item: Turn | Entry) -> Event:
         op, kind, work = item.op, kind_of(item.op), item.op.work()
         args: dict[str, Any] = {"node": item.name, "op": type(op).__name__, "op_type": op.op_type.name}
-        args |= {name: number(value, self.scenario) for name, value in op.dims().items()}
+        args |= {name: self._count(value) for name, value in op.dims().items()}
         for name in ("flops", "read_bytes", "write_bytes", "message_bytes"):
-            args[name] = number(getattr(work, name), self.scenario)
+            args[name] = self._count(getattr(work, name))
         args["bound"] = bound_of(item.data, self.scenario)
         if isinstance(item, Turn):
             args["critical"] = item.critical
-            args["slack_us"] = max(number(item.data["slack_s"], self.scenario), 0.0) * 1e6
+            slack_s = 0.0 if item.critical else number(item.data["slack_s"], self.scenario)
+            args["slack_us"] = max(slack_s, 0.0) * 1e6
         return {"cat": kind.value, "cname": _COLOURS[kind], "args": plain(args)}
+
+    def _count(self, value: Num) -> float:
+        """A quantity, whole where it is."""
+        found = number(value, self.scenario)
+        return int(found) if found.is_integer() else found
 
     def _folded(self, repeat: str, members: list[Turn]) -> None:
         if not members:
@@ -168,6 +175,11 @@ class _Trace:
             pid, tid = self._track(_place(turn.op))
             event = common | {"ph": phase, "ts": (at + self.offset_ns) / 1e3, "pid": pid, "tid": tid}
             self.events.append(event | ({"bp": "e"} if phase == "f" else {}))
+
+
+def _order(event: Event) -> tuple[float, float]:
+    """By time; what holds others comes before them."""
+    return event["ts"], -event.get("dur", 0.0)
 
 
 def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> Event:
