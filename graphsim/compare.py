@@ -48,7 +48,7 @@ def compare_lora(
 
 def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num) -> pd.DataFrame:
     """The rows of `compare_lora` for estimates of the same requests."""
-    import pandas as pd
+    from graphsim.tables import Table
 
     if any(np.size(estimate.latency_s) > 1 for estimate in estimates.values()):
         raise ConfigError("compare_lora compares the strategies of one scenario, found arrays of scenarios")
@@ -73,7 +73,7 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
                 "break_even_requests": batches * batch if name == "dynamic" else np.nan,
             }
         )
-    return pd.DataFrame(rows).set_index("strategy")
+    return Table(rows).set_index("strategy")
 
 
 def strategies(

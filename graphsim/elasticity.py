@@ -63,7 +63,7 @@ def sensitivity(
     ranks from the half to the double, as engines pad them to powers of two.
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
-    import pandas as pd
+    from graphsim.tables import Table
 
     run = simulate(
         model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine=engine
@@ -78,7 +78,7 @@ def sensitivity(
         for i, (name, move) in enumerate(moves.items()):
             change = np.log(high[i] / low[i]) if low[i] > 0 else 0.0
             rows[name][column] = float(change / np.log(move.high / move.low))
-    frame = pd.DataFrame.from_dict(rows, orient="index")
+    frame = Table.from_dict(rows, orient="index")
     frame.index.name = "parameter"
     return frame
 

@@ -55,6 +55,8 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
     """The table of a grid, evaluated."""
     import pandas as pd
 
+    from graphsim.tables import Table
+
     table = grid.table()
     results: dict[str, Any] = {name: np.full(grid.shape, np.nan) for name in RESULTS}
     results["fits"], results["reason"] = np.zeros(grid.shape, dtype=bool), np.zeros(grid.shape, dtype=np.int32)
@@ -70,7 +72,8 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
         if progress:
             progress(done, grid.rows)
     results["reason"] = pd.Categorical.from_codes(results["reason"].ravel(), pd.Index(list(reasons)))
-    return table.assign(**{name: values if name == "reason" else values.ravel() for name, values in results.items()})
+    columns = {name: values if name == "reason" else values.ravel() for name, values in results.items()}
+    return Table(table.assign(**columns))
 
 
 def _evaluated(grid: Grid, executor: Executor | None) -> Iterator[tuple[Place, dict[str, Any]]]:

@@ -135,7 +135,7 @@ def scaled(value: float, unit: str, prefixes: dict[str, float] | None = None) ->
 
 def seconds_text(value: float) -> str:
     """A duration as a person reads it: `12.3 ms`."""
-    return scaled(value, "s", {"n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0})
+    return "0 s" if value == 0 else scaled(value, "s", {"n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0})
 
 
 def bytes_text(value: float) -> str:

@@ -45,7 +45,7 @@ ROWS = (
     ("compiled",),
     ("export.nodes", "export.table"),
     ("export.files", "export.axes", "export.palette", "export.breakdown", "export.notebook", "export.panels"),
-    ("result",),
+    ("result", "tables"),
     ("estimate",),
     (
         "compare",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from graphsim.result import Estimate, PhaseEstimate
 
 MOST_ROWS = 20
-_CELL = "padding:.15em .8em;text-align:right"
+_CELL = "padding:.15em .8em"
+_LONG = 32
+"""Characters from which a cell is running text."""
 
 
 def estimate_html(estimate: Estimate) -> str:
@@ -54,31 +56,57 @@ def phase_html(phase: PhaseEstimate) -> str:
 
 
 def frame_html(frame: pd.DataFrame, title: str = "") -> str:
-    """A sweep's frame with human units: at most twenty rows, the number of all."""
-    shown = frame.head(MOST_ROWS)
+    """A table with human units: at most twenty rows, the number of all; what all rows share is said once."""
+    shared = _shared(frame)
+    shown = frame.drop(columns=list(shared)).head(MOST_ROWS)
+    labels = [] if _is_plain(frame) else [str(frame.index.name or "")]
     rows = [
-        tuple(_value(str(name), value) for name, value in zip(shown.columns, row, strict=True))
-        for row in shown.itertuples(index=False)
+        (*([str(label)] if labels else []), *(_value((str(name), str(label)), value) for name, value in row.items()))
+        for label, row in zip(shown.index, shown.to_dict("records"), strict=True)
     ]
     cut = f", the first {MOST_ROWS}" if len(frame) > MOST_ROWS else ""
-    head = f"{title}{': ' if title else ''}{len(frame)} rows{cut}"
-    return _framed(head, _table([str(name) for name in frame.columns], rows))
+    head = f"{title}{': ' if title else ''}{len(frame)} row{'s' if len(frame) != 1 else ''}{cut}"
+    same = ", ".join(f"{name} = {text}" for name, text in shared.items() if text not in ("", "–"))
+    note = f"<div>in all rows {html.escape(_utf8(same))}</div>" if same else ""
+    return _framed(head, note + _table([*labels, *(str(name) for name in shown.columns)], rows))
+
+
+def _is_plain(frame: pd.DataFrame) -> bool:
+    """Whether rows are only numbered."""
+    return frame.index.name is None and frame.index.dtype.kind in "iu"
+
+
+def _shared(frame: pd.DataFrame) -> dict[str, str]:
+    """Columns that hold the same in every row of several, as text."""
+    if len(frame) < 2:
+        return {}
+    texts = {str(name): {str(value) for value in frame[name].unique()} for name in frame.columns}
+    return {name: _value((name,), frame[name].iloc[0]) for name, found in texts.items() if len(found) == 1}
 
 
 class _Raw(str):
     """Markup that is safe as it is."""
 
 
-def _value(name: str, value: object) -> str:
+def _value(names: Sequence[str], value: object) -> str:
+    """A cell as a person reads it; the first of its names that has a unit says which."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return "" if value is None else str(value)
     figure = float(value)
     if np.isnan(figure):
         return "–"
-    for suffix, shown in (("_bytes", bytes_text), ("_per_s", lambda v: scaled(v, "/s")), ("_s", seconds_text)):
-        if name.endswith(suffix):
-            return shown(figure)
-    return f"{figure:.6g}"
+    return next((shown(figure) for name in names for end, shown in _UNITS if name.endswith(end)), f"{figure:.6g}")
+
+
+_UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("_bytes", bytes_text),
+    ("tokens_per_s", lambda value: scaled(value, "tok/s")),
+    ("tokens_per_s_per_gpu", lambda value: scaled(value, "tok/s")),
+    ("_per_s", lambda value: scaled(value, "/s")),
+    ("_s", seconds_text),
+    ("overhead", lambda value: f"{100 * value:+.2f} %"),
+)
+"""How figures are written, by the end of their name."""
 
 
 def _range(value: Num, shown: object) -> str:
@@ -89,15 +117,21 @@ def _range(value: Num, shown: object) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def cell(text: str, i: int) -> str:
-        left = ";text-align:left" if i == 0 else ""
-        body = text if isinstance(text, _Raw) else html.escape(text.encode("utf-8", "replace").decode())
-        return f'<td style="{_CELL}{left}">{body}</td>'
+    def cell(tag: str, text: str, i: int) -> str:
+        long = not isinstance(text, _Raw) and len(text) > _LONG
+        style = _CELL + (";min-width:22em" if long else ";white-space:nowrap")
+        style += ";text-align:left" if i == 0 or long else ";text-align:right"
+        body = text if isinstance(text, _Raw) else html.escape(_utf8(text))
+        return f'<{tag} style="{style}">{body}</{tag}>'
 
-    lines = ["<tr>" + "".join(cell(text, i) for i, text in enumerate(row)) + "</tr>" for row in rows]
-    top = "".join(f'<th style="{_CELL}">{html.escape(text)}</th>' for text in head)
+    lines = ["<tr>" + "".join(cell("td", text, i) for i, text in enumerate(row)) + "</tr>" for row in rows]
+    top = "".join(cell("th", text, i) for i, text in enumerate(head))
     return f"<table>{f'<thead><tr>{top}</tr></thead>' if any(head) else ''}<tbody>{''.join(lines)}</tbody></table>"
 
 
 def _framed(title: str, body: str) -> str:
     return f"<div><strong>{html.escape(title)}</strong>{body}</div>"
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
