@@ -308,7 +308,6 @@ def test_the_command_explains_mistakes_in_one_line(tmp_path: Path, capsys: pytes
     for more, text in (
         (["--out", str(tmp_path)], "add --resume"),
         (["--resume"], "--resume goes with --out"),
-        (["--workers", "0"], "--workers 0"),
         (["--out", "x", "--to", "y.csv"], "exclude each other"),
     ):
         assert main([*COMMAND, *more]) == 2
