@@ -97,3 +97,8 @@ def peaks_of(graph: nx.DiGraph, hardware: Hardware, scenario: int = 0) -> dict[s
                 continue
     vector = number(hardware.vector_flops_per_s, scenario)
     return dict(sorted(found.items(), key=lambda item: -item[1])) | {"vector units": vector}
+
+
+def part_text(name: str) -> str:
+    """A part of a device's memory as a person reads it: `KV cache` for `kv_cache`."""
+    return name.replace("_", " ").replace("kv", "KV")

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphsim.export.breakdown import LEAST_INTENSITY, Point, peaks_of, points_of, seconds_by_kind, seconds_by_type
+from graphsim.export.breakdown import (
+    LEAST_INTENSITY,
+    Point,
+    part_text,
+    peaks_of,
+    points_of,
+    seconds_by_kind,
+    seconds_by_type,
+)
 from graphsim.export.html_chart import Figure, layout_of, safe
 from graphsim.export.html_timeline import timeline
 from graphsim.export.nodes import Kind, dims_text, number
-from graphsim.export.palette import TINTS
+from graphsim.export.palette import MEMORY_COLOURS, TINTS
 from graphsim.result import Estimate
 from graphsim.units import bytes_text, scaled, seconds_text
 
@@ -16,13 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _DOWNWARDS = {"autorange": "reversed", "automargin": True}
-_MEMORY = {
-    "weights": "#2563eb",
-    "kv_cache": "#059669",
-    "activations": "#94a3b8",
-    "adapters": "#ea580c",
-    "overhead": "#78716c",
-}
 
 
 def figures_of(estimate: Estimate, compared: pd.DataFrame | None, scenario: int) -> dict[str, Figure]:
@@ -192,12 +193,11 @@ def memory(estimate: Estimate, scenario: int) -> Figure:
     """What lies in a device's memory, against its capacity."""
     usage = estimate.memory
     data = []
-    for name, colour in _MEMORY.items():
+    for name, colour in MEMORY_COLOURS.items():
         size = number(getattr(usage, f"{name}_bytes"), scenario)
         if size <= 0:
             continue
-        label = name.replace("_", " ").replace("kv", "KV")
-        text = f"{label}: {bytes_text(size)}"
+        text = f"{part_text(name)}: {bytes_text(size)}"
         data.append(_bar(text, ["device"], [size / 2**30], colour, [text]))
     capacity = number(usage.capacity_bytes, scenario) / 2**30
     used = number(usage.total_bytes, scenario) / 2**30

@@ -28,6 +28,15 @@ TINTS: dict[Kind, Tint] = {
     Kind.OTHER: Tint("#ffffff", "#94a3b8"),
 }
 
+MEMORY_COLOURS = {
+    "weights": TINTS[Kind.ATTENTION].line,
+    "kv_cache": TINTS[Kind.FEED_FORWARD].line,
+    "activations": TINTS[Kind.ELEMENTWISE].line,
+    "adapters": TINTS[Kind.LORA].line,
+    "overhead": TINTS[Kind.ENDS].line,
+}
+"""Parts of a device's memory, an adapter's in the colour of its operations."""
+
 BOUND_COLOURS = {
     "compute": "#dc6803",
     "memory": "#2563eb",

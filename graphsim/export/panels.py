@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphsim.export.axes import LINES, new_axes, subplots, tidy
-from graphsim.export.breakdown import LEAST_INTENSITY, peaks_of, points_of, seconds_by_kind, seconds_by_type
+from graphsim.export.breakdown import (
+    LEAST_INTENSITY,
+    part_text,
+    peaks_of,
+    points_of,
+    seconds_by_kind,
+    seconds_by_type,
+)
 from graphsim.export.nodes import Kind, number
-from graphsim.export.palette import CRITICAL, INK, MUTED, TINTS
+from graphsim.export.palette import CRITICAL, INK, MEMORY_COLOURS, MUTED, TINTS
 from graphsim.units import bytes_text, scaled, seconds_text
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
 def plot_estimate(estimate: Estimate, *, scenario: int = 0) -> Figure:
     """Three panels: where the time of both steps goes, the roofline, and the memory of a device."""
-    figure, (shares, roof, memory) = subplots(3, (15, 4.2))
+    figure, (shares, roof, memory) = subplots(3, (15, 4.8))
     plot_shares(estimate, ax=shares, scenario=scenario)
     plot_roofline(estimate, ax=roof, scenario=scenario)
     plot_memory(estimate, ax=memory, scenario=scenario)
@@ -35,15 +42,16 @@ def plot_estimate(estimate: Estimate, *, scenario: int = 0) -> Figure:
 
 def plot_phase(phase: PhaseEstimate, *, scenario: int = 0) -> Figure:
     """Two panels for one step: time per operation type, and the flop/s that each operation reaches."""
-    figure, (times, reached) = subplots(2, (11, 4.2))
+    figure, (times, reached) = subplots(2, (11, 4.8))
     seconds = dict(list(seconds_by_type(phase.graph, scenario).items())[:MOST_TYPES])
     times.barh(list(seconds), [1e3 * value for value in seconds.values()], color=LINES[0])
     times.invert_yaxis()
     times.set_xlabel("busy ms")
     tidy(times, grid="x")
     _scatter(reached, phase, "o", scenario)
-    reached.legend(fontsize="small", frameon=False)
+    _name_kinds(reached, phase, scenario)
     _log_axes(reached)
+    _legend_below(reached)
     figure.suptitle(f"{phase.name}: {seconds_text(number(phase.latency_s, scenario))}")
     figure.tight_layout()
     return figure
@@ -65,19 +73,28 @@ def plot_shares(estimate: Estimate, *, ax: Axes | None = None, scenario: int = 0
             left = left + width
     ax.invert_yaxis()
     ax.set_xlabel("% of busy time")
-    ax.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
+    _legend_below(ax)
     return tidy(ax, grid="x")
+
+
+def _legend_below(ax: Axes) -> None:
+    ax.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
 
 
 def plot_roofline(estimate: Estimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
     """Every operation of both steps under the device's roof, as large as its share of the step."""
-    ax = ax or new_axes()
+    alone, ax = ax is None, ax or new_axes()
     widest = 1.0
     for phase, marker in ((estimate.prefill, "o"), (estimate.decode, "D")):
         widest = max(widest, _scatter(ax, phase, marker, scenario))
+        ax.scatter([], [], s=30, color=MUTED, marker=marker, label=phase.name)
     if estimate.run is not None:
         _roofs(ax, estimate, widest, scenario)
-    return _log_axes(ax)
+    if alone:
+        _name_kinds(ax, estimate.prefill, scenario)
+    _log_axes(ax)
+    _legend_below(ax)
+    return ax
 
 
 def _scatter(ax: Axes, phase: PhaseEstimate, marker: str, scenario: int) -> float:
@@ -94,9 +111,14 @@ def _scatter(ax: Axes, phase: PhaseEstimate, marker: str, scenario: int) -> floa
                 color=TINTS[kind].line,
                 marker=marker,
                 alpha=0.7,
-                label=f"{phase.name}: {kind.value}",
             )
     return max((point.intensity for point in points), default=1.0)
+
+
+def _name_kinds(ax: Axes, phase: PhaseEstimate, scenario: int) -> None:
+    """A legend's entries for the colours of points."""
+    for kind in seconds_by_kind(phase.graph, scenario):
+        ax.scatter([], [], s=30, color=TINTS[kind].line, label=kind.value)
 
 
 def _log_axes(ax: Axes) -> Axes:
@@ -114,21 +136,22 @@ def _roofs(ax: Axes, estimate: Estimate, widest: float, scenario: int) -> None:
         ridge = peak / memory
         xs = [LEAST_INTENSITY if i == 0 else ridge, ridge, 3 * max(widest, ridge)]
         ax.plot(xs, [min(peak, x * memory) for x in xs], color=INK if i == 0 else MUTED, lw=1.6 if i == 0 else 0.9,
-                ls="-" if i == 0 else ":")  # fmt: skip
-        ax.annotate(f"{name} {scaled(peak, 'flop/s')}", (xs[-1], peak), ha="right", va="bottom", fontsize="small")
+                ls="-" if i == 0 else ":", label=f"{name}: {scaled(peak, 'flop/s')}")  # fmt: skip
 
 
 def plot_memory(estimate: Estimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
     """What lies in a device's memory, against its capacity."""
     ax = ax or new_axes()
     left = 0.0
-    for name, colour in zip(("weights", "kv_cache", "activations", "adapters", "overhead"), LINES, strict=False):
+    for name, colour in MEMORY_COLOURS.items():
         size = number(getattr(estimate.memory, f"{name}_bytes"), scenario)
-        label = f"{name.replace('_', ' ')}: {bytes_text(size)}"
+        if size <= 0:
+            continue
+        label = f"{part_text(name)}: {bytes_text(size)}"
         ax.barh(["device"], [size / 2**30], left=left, color=colour, label=label)
         left += size / 2**30
     capacity = number(estimate.memory.capacity_bytes, scenario) / 2**30
     ax.axvline(capacity, color=CRITICAL, ls="--", label=f"capacity: {capacity:.4g} GiB")
     ax.set_xlabel("GiB per device")
-    ax.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
+    _legend_below(ax)
     return tidy(ax, grid="x")

@@ -27,12 +27,17 @@ _SCALES = {
 }
 
 
+_RESULTS = ("_s", "_bytes", "_per_gpu")
+"""How the names of a sweep's figures end; what else there is was chosen."""
+
+
 def plot_latency(
     frame: pd.DataFrame, *, y: str = "tpot_s", x: str = "batch", by: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """A figure of a sweep over the batch (or another column), one line per value of `by`.
 
-    frame: a sweep's rows; rows without a figure (infeasible ones) are left out.
+    frame: a sweep's rows; rows without a figure (infeasible ones) are left out. x: a column of numbers above 0.
+    Raises ConfigError for a column that is not there, and where a line would have several values at one place.
     """
     _require(frame, [x, y, *([by] if by else [])])
     ax = ax or new_axes()
@@ -41,8 +46,11 @@ def plot_latency(
     groups: list[tuple[Any, pd.DataFrame]] = [("", rows)] if by is None else list(rows.groupby(by, sort=False))
     for (name, group), colour in zip(groups, LINES * (1 + len(groups) // len(LINES)), strict=False):
         ordered = group.sort_values(x)
+        _require_single(ordered, x, [x, y, *([by] if by else [])])
         ax.plot(ordered[x], ordered[y] * factor, marker="o", color=colour, label=f"{by} = {name}" if by else None)
     ax.set_xscale("log", base=2)
+    ax.set_xticks(sorted(set(rows[x])), labels=[f"{value:g}" for value in sorted(set(rows[x]))])
+    ax.minorticks_off()
     ax.set_xlabel(x.replace("_", " "))
     ax.set_ylabel(label)
     ax.set_ylim(bottom=0)
@@ -82,16 +90,16 @@ def plot_overhead(
     ax = ax or new_axes()
     table = frame.pivot_table(index=y, columns=x, values=value, aggfunc="mean").sort_index(ascending=False)
     percent = 100 * table.to_numpy(dtype=float)
-    ax.imshow(percent, cmap="YlOrBr", aspect="auto")
+    image = ax.imshow(percent, cmap="YlOrBr", aspect="auto")
     ax.set_xticks(range(len(table.columns)), [f"{v:g}" for v in table.columns])
     ax.set_yticks(range(len(table.index)), [f"{v:g}" for v in table.index])
-    middle = (np.nanmin(percent) + np.nanmax(percent)) / 2 if np.isfinite(percent).any() else 0.0
     for (i, j), cell in np.ndenumerate(percent):
         text = f"{cell:.1f} %" if np.isfinite(cell) else "–"
-        ax.text(j, i, text, ha="center", va="center", color="white" if cell > middle else INK, fontsize="small")
+        light = np.dot(image.to_rgba(cell)[:3], (0.299, 0.587, 0.114)) > 0.5
+        ax.text(j, i, text, ha="center", va="center", color=INK if light else "white", fontsize="small")
     ax.set_xlabel(x.replace("_", " "))
     ax.set_ylabel(y.replace("_", " "))
-    ax.set_title(f"LoRA {value} over the base model" if value == "overhead" else value)
+    ax.set_title("latency that LoRA adds to the base model" if value == "overhead" else value)
     return ax
 
 
@@ -128,6 +136,17 @@ def plot_pareto(
     ax.set_ylabel(label_y)
     ax.legend(frameon=False)
     return tidy(ax, grid="both")
+
+
+def _require_single(group: pd.DataFrame, x: str, known: list[str]) -> None:
+    """A line has one value at each place; what differs otherwise is named."""
+    twice = group[group[x] == group.loc[group[x].duplicated(), x].min()]
+    if twice.empty:
+        return
+    choices = [name for name in twice.columns if name not in known and not str(name).endswith(_RESULTS)]
+    differ = [str(name) for name in choices if twice[name].nunique(dropna=False) > 1]
+    what = f", which differ in {', '.join(differ)}" if differ else ""
+    raise ConfigError(f"{len(twice)} rows have {x} = {twice[x].iloc[0]:g}{what}; choose among them, or give `by`")
 
 
 def _require(frame: pd.DataFrame, columns: list[str]) -> None:

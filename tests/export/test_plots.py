@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_lines_of_a_sweep_go_through_its_rows(sweep):
     assert "ms" in ax.get_ylabel()
 
 
+def test_batches_are_written_as_numbers(sweep):
+    ax = plots.plot_latency(sweep, by="hardware")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "4", "16"]
+
+
+def test_a_line_with_two_values_at_one_place_names_what_differs(sweep):
+    with pytest.raises(gs.ConfigError, match="2 rows have batch = 1, which differ in hardware; .* give `by`"):
+        plots.plot_latency(sweep)
+
+
 def test_infeasible_rows_are_left_out(sweep):
     holed = sweep.assign(tpot_s=sweep.tpot_s.where(sweep.batch != 4))
     assert len(plots.plot_latency(holed[holed.hardware == "l4"]).get_lines()[0].get_xdata()) == 2
@@ -64,6 +75,8 @@ def test_the_heat_map_states_every_overhead_in_percent():
     ax = plots.plot_overhead(frame)
     assert sorted(text.get_text() for text in ax.texts) == ["10.0 %", "20.0 %", "30.0 %", "–"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["16", "8"]
+    colours = {text.get_text(): text.get_color() for text in ax.texts}
+    assert colours["30.0 %"] == "white" != colours["10.0 %"]
 
 
 values = st.floats(0, 10) | st.sampled_from([1.0, 2.0, float("nan")])
@@ -100,6 +113,13 @@ def test_the_overview_of_an_estimate_has_its_three_panels(estimates, tmp_path):
     total = sum(patch.get_width() for patch in memory.patches) * 2**30
     assert total == pytest.approx(float(estimates["tp2"].memory.total_bytes))
     assert roof.get_xscale() == roof.get_yscale() == "log"
+    named = [text.get_text() for text in roof.get_legend().get_texts()]
+    assert named == ["prefill", "decode", "bf16: 989.4 Tflop/s", "vector units: 66.9 Tflop/s"]
+
+
+def test_a_roofline_of_its_own_names_colours_too(estimates):
+    named = [text.get_text() for text in panels.plot_roofline(estimates["tp2"]).get_legend().get_texts()]
+    assert {"prefill", "decode", "attention", "LoRA", "communication"} <= set(named)
 
 
 def test_estimates_and_steps_plot_themselves(estimates):
@@ -127,8 +147,35 @@ def test_notebooks_show_the_figures(estimates):
     assert "2 scenarios" in estimate_html(many) and " to " in estimate_html(many)
 
 
+def test_sweeps_and_comparisons_show_themselves_with_units():
+    table = gs.sweep("gpt-2", ["l4", "h100-sxm"], batch=[1, 8], tp=[1, 5], strategy=["base", "dynamic"])
+    text = table._repr_html_()
+    assert "16 rows<" in text and "in all rows model = gpt-2, engine = reference" in text
+    assert "h100-sxm" in text and " ms<" in text and " GiB<" in text and " tok/s<" in text and "allowed: 1, 2" in text
+    fitting = table[table.fits]
+    assert "8 rows<" in fitting._repr_html_() and isinstance(fitting, pd.DataFrame)
+    compared = gs.compare_lora("gpt-2", "l4")
+    assert ">dynamic<" in compared._repr_html_() and "+0.00 %" in compared._repr_html_()
+    assert " ms<" in compared.T._repr_html_() and ">ttft_s<" in compared.T._repr_html_()
+    assert ">memory_bandwidth<" in gs.sensitivity("gpt-2", "l4")._repr_html_()
+    assert "0 rows" in table[:0]._repr_html_()
+
+
+def test_tables_of_sweeps_are_frames_in_every_other_way(tmp_path):
+    table = gs.sweep("gpt-2", "l4", batch=[1, 8])
+    plain = pd.DataFrame(table.to_dict("list")).astype({"reason": "category"})
+    pd.testing.assert_frame_equal(table, plain, check_dtype=False, check_categorical=False)
+    pd.testing.assert_frame_equal(plain, table, check_dtype=False, check_categorical=False)
+    for derived in (table.copy(), table.head(1), pd.concat([table, table]), pickle.loads(pickle.dumps(table))):
+        assert isinstance(derived, pd.DataFrame) and " ms" in derived._repr_html_()
+    assert table.groupby("batch")["tpot_s"].min().index.tolist() == [1, 8]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert pd.read_csv(tmp_path / "t.csv")["tpot_s"].tolist() == table["tpot_s"].tolist()
+
+
 def test_notebooks_escape_what_they_show(sweep):
-    frame = pd.DataFrame({"<b>": ["<script>"] * 30, "x_s": [0.001] * 30, "y": [float("nan")] * 30})
+    varied = {"x_s": [0.001] * 29 + [float("nan")], "y": [float("nan")] * 10 + [1.0] * 20}
+    frame = pd.DataFrame({"<b>": ["<script>"] * 30, "<i>": ["<script>", "a"] * 15, **varied})
     text = frame_html(frame, "<i>")
     assert "<script>" not in text and "&lt;script&gt;" in text and "1 ms" in text and "–" in text
     assert text.count("<tr>") == MOST_ROWS + 1 and "30 rows, the first 20" in text
