@@ -15,7 +15,7 @@ import numpy as np
 
 from graphsim.errors import GraphError
 from graphsim.ops import Input, Op, Repeat, Work
-from graphsim.units import Num
+from graphsim.units import Num, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,12 @@ def walk(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[tuple[
 
 
 def total_work(graph: nx.DiGraph, once: bool = False) -> Work:
-    """The work of all nodes, repeats multiplied out; of one-time nodes instead if `once`."""
+    """The work of all nodes, repeats multiplied out; of one-time nodes instead if `once`.
+
+    Raises GraphError for anything but a graph.
+    """
+    if not isinstance(graph, nx.DiGraph):
+        raise GraphError(f"graph = {short(graph)} is not a networkx.DiGraph; build_graph makes one")
     total = Work()
     for _, op, times in walk(graph):
         if op.once == once:

@@ -99,11 +99,12 @@ def parse_quantity(value: Any, kind: str) -> float:
 
 
 def short(value: Any) -> str:
-    """A value as it appears in a message, cut to a readable length."""
+    """A value as it appears in a message: in one line, cut to a readable length."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # integers beyond Python's digit limit, cyclic junk
         text = f"a {type(value).__name__}"
+    text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "…"
 
 

@@ -25,6 +25,7 @@ from graphsim.export.files import read_text, write_text
 from graphsim.export.nodes import require
 from graphsim.ops import Op, OpType, Part, Residency, Sharding, Work
 from graphsim.precision import FORMATS, Format
+from graphsim.units import short
 
 VERSION = 1
 _RECORDS: dict[str, type] = {cls.__name__: cls for cls in (Cost, Format, Part, Work)}
@@ -51,6 +52,8 @@ def from_json(source: str | Path | Mapping[str, Any]) -> nx.DiGraph:
     """
     if isinstance(source, Mapping):
         return _graph(source, "document")
+    if not isinstance(source, str | Path):
+        raise GraphError(f"source = {short(source)} is not allowed; expected JSON text, a path or a mapping")
     text = source if isinstance(source, str) and source.lstrip()[:1] == "{" else read_text(source)
     try:
         data = json.loads(text)

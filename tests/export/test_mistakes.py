@@ -41,3 +41,17 @@ def test_an_unpriced_graph_has_no_timeline_and_says_so(graphs):
 
 def test_an_empty_graph_is_an_empty_picture():
     assert gs.to_dot(nx.DiGraph()).startswith("digraph")
+
+
+@pytest.mark.parametrize("wrong", [None, [1], 3])
+def test_what_is_no_graph_and_no_document_is_said_to_be_none(wrong):
+    with pytest.raises(gs.GraphError, match="is not a networkx.DiGraph"):
+        gs.total_work(wrong)
+    with pytest.raises(gs.GraphError, match="expected JSON text, a path or a mapping"):
+        gs.from_json(wrong)
+
+
+def test_a_message_about_a_table_of_numbers_is_one_line():
+    with pytest.raises(gs.ConfigError) as found:
+        gs.simulate("gpt-2", "l4", batch=[[1, 2], [3, 4]])
+    assert "\n" not in str(found.value) and "batch = " in str(found.value)
