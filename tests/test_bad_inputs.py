@@ -69,7 +69,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "unknown cache precision": (lambda: simulate(precision="fp8,kv=fp9"), "kv precision = 'fp9'"),
     "misspelt cache precision": (lambda: simulate(precision="fp8,cache=fp8"), "fp8,kv=fp8"),
     "precision as number": (lambda: simulate(precision=16), "precision = 16"),
-    "precision without a peak": (lambda: simulate(precision="nvfp4"), "states no peak for 'fp4'"),
+    "precision without a peak": (lambda: simulate(hardware="tpu-v5e", precision="fp8"), "states no peak for 'fp8'"),
     "unknown cost model": (lambda: simulate(cost="rooflin"), "did you mean 'roofline'"),
     "cost model as number": (lambda: simulate(cost=3), "cost = 3"),
     # parallelism

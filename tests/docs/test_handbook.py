@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import graphsim
-from tests.docs.pages import DOCS, PAGES, ROOT, run, unknown_blocks
+from tests.docs.pages import DOCS, EXAMPLES, PAGES, ROOT, run, unknown_blocks
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -27,6 +27,13 @@ def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path, mo
         page.write_text(now, encoding="utf-8")
     shown = page.read_text(encoding="utf-8")
     assert now.splitlines() == shown.splitlines(), f"{page.name}: GRAPHSIM_UPDATE_DOCS=1 renews it"
+
+
+def test_every_worked_example_is_on_a_page_that_runs_it() -> None:
+    text = (DOCS / "worked-examples.md").read_text(encoding="utf-8")
+    assert len(EXAMPLES) == 2
+    for script in EXAMPLES:
+        assert f"$ python {script.relative_to(ROOT)}\n" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
