@@ -13,7 +13,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from graphsim.errors import GraphError
+from graphsim.errors import ConfigError, GraphError
 from graphsim.ops import Repeat
 from graphsim.ops.structure import last_node
 from graphsim.schedule import DATA, State, Transfer, apply, enters, forward, initial_state, latest, power, transfer
@@ -60,8 +60,12 @@ def critical_path(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
 
     graph: annotated or scheduled; scenario: which one, where numbers are arrays.
     Nodes inside a repeat appear as `repeat.node`, once.
+    Raises GraphError where a node has no latency, ConfigError if there is no such scenario.
     """
     scheduled = graph if "latency_s" in graph.graph else schedule(graph)
+    held = np.size(scheduled.graph["latency_s"])
+    if held > 1 and not 0 <= scenario < held:
+        raise ConfigError(f"scenario = {scenario} is not allowed; the graph holds scenarios 0 to {held - 1}")
     return CriticalPath.of(_trace(scheduled, scenario, ""), scheduled)
 
 
