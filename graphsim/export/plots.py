@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.estimate import HardwareRef, ModelRef, simulate
+from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
 from graphsim.export.axes import LINES, new_axes, tidy
 from graphsim.export.palette import CRITICAL, INK
 from graphsim.lora.config import LoraConfig
@@ -68,17 +68,21 @@ def overhead_frame(
     lora: LoraConfig | None = None,
     input_tokens: float = 512,
     output_tokens: float = 128,
+    engine: EngineRef = REFERENCE,
 ) -> pd.DataFrame:
     """Overhead of a dynamic adapter over the base model for every rank and batch: columns rank, batch, overhead.
 
-    overhead: latency of the batch over the base model's, minus 1. One call prices the whole grid.
+    overhead: latency of the batch over the base model's, minus 1. engine: whose kernels apply the adapter.
+    One call prices the whole grid. Raises as `simulate` does.
     """
     import pandas as pd
 
     rank, batch = (grid.ravel().astype(float) for grid in np.meshgrid(ranks, batches, indexing="ij"))
     adapter = replace(lora or LoraConfig(), rank=rank, strategy="dynamic", enabled=True)
-    base = simulate(model, hardware, batch, input_tokens, output_tokens, lora=replace(adapter, enabled=False))
-    dynamic = simulate(model, hardware, batch, input_tokens, output_tokens, lora=adapter)
+    base, dynamic = (
+        simulate(model, hardware, batch, input_tokens, output_tokens, lora=replace(adapter, enabled=on), engine=engine)
+        for on in (False, True)
+    )
     return pd.DataFrame({"rank": rank, "batch": batch, "overhead": dynamic.latency_s / base.latency_s - 1.0})
 
 

@@ -61,12 +61,13 @@ def test_infeasible_rows_are_left_out(sweep):
     assert len(plots.plot_latency(holed[holed.hardware == "l4"]).get_lines()[0].get_xdata()) == 2
 
 
-def test_the_grid_of_overheads_equals_single_comparisons():
-    frame = plots.overhead_frame("llama-3.2-1b", "l4", ranks=(8, 64), batches=(1, 16), output_tokens=8)
+@pytest.mark.parametrize("engine", ["reference", "vllm"])
+def test_the_grid_of_overheads_equals_single_comparisons(engine):
+    frame = plots.overhead_frame("llama-3.2-1b", "l4", ranks=(8, 64), batches=(1, 16), output_tokens=8, engine=engine)
     assert len(frame) == 4
     for _, row in frame.iterrows():
         lora = gs.LoraConfig(rank=int(row["rank"]))
-        alone = gs.compare_lora("llama-3.2-1b", "l4", batch=int(row.batch), output_tokens=8, lora=lora)
+        alone = gs.compare_lora("llama-3.2-1b", "l4", batch=int(row.batch), output_tokens=8, lora=lora, engine=engine)
         assert row.overhead == pytest.approx(alone.overhead["dynamic"], rel=1e-9)
 
 
