@@ -39,6 +39,9 @@ def compare_lora(
     overhead: latency over the base model's, minus 1
     break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
     has cost less than applying the adapter dynamically; infinite where it never does
+    Further columns: ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, memory_bytes, adapters_bytes (per
+    device) and fits. Other arguments are those of `simulate`.
+    Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
     estimates = strategies(
         model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine

@@ -26,7 +26,10 @@ def create_full_prefill_model(
     batch_size: int = 1,
     tensor_parallel: int = 1,
 ) -> str:
-    """Write the operator table of the prompt step to a CSV file below `data_path` and return its path."""
+    """Write the operator table of the prompt step to a CSV file below `data_path` and return its path.
+
+    Raises ConfigError for an argument that is not allowed or a folder that cannot be written to.
+    """
     config = get_configs(name)
     graph = build_graph(
         config, "prefill", batch_size, input_sequence_length, parallelism=Parallelism(tp=tensor_parallel)
@@ -42,7 +45,10 @@ def create_full_decode_model(
     batch_size: int = 1,
     tensor_parallel: int = 1,
 ) -> str:
-    """Write the table of one decode step, `output_gen_tokens` tokens behind the prompt, and return its path."""
+    """Write the table of one decode step, `output_gen_tokens` tokens behind the prompt, and return its path.
+
+    Raises as `create_full_prefill_model` does.
+    """
     config = get_configs(name)
     context = input_sequence_length + output_gen_tokens
     parallelism = Parallelism(tp=tensor_parallel)
@@ -73,7 +79,7 @@ def estimate_end_to_end_performance(
 ) -> dict[str, Any]:
     """`ttft` and `average_tpot` in milliseconds, `total_throughput` in tokens per second, and what is behind them.
 
-    The adapter is the model's `lora_config`, unless `lora` is given.
+    The adapter is the model's `lora_config`, unless `lora` is given. Raises as `simulate` does.
     """
     estimate = simulate(
         get_configs(model),

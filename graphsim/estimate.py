@@ -89,6 +89,8 @@ def build_graph(
     phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens)
     expand: spell every layer out instead of repeating a body
     engine: whose kernels the adapter's nodes become, a profile's name or YAML; `reference` keeps the document's own
+    batch, input_tokens, context_tokens, degrees and ranks may be arrays of one length: one scenario each.
+    Raises ConfigError for an argument that is not allowed, InfeasibleError where the model cannot be cut as asked.
     """
     deployment = deployment_of(model, parallelism, lora, precision, engine)
     batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
@@ -118,7 +120,10 @@ def simulate(
 ) -> Estimate:
     """Latency, throughput and memory of a batch of requests on one deployment.
 
+    model: a catalog name, YAML, config.json, model folder or mapping; hardware: a catalog name, YAML or mapping
+    batch: requests served together; input_tokens: prompt of each; output_tokens: tokens generated for each
     batch, input_tokens, output_tokens, tp, dp, rank and the like may be arrays of one length: one scenario each.
+    lora: the adapter, by default the model's own `lora_config`; None without either
     engine: whose kernels the adapter's nodes become (`list_engines()`), or a profile of your own as YAML or mapping
     precision: `bf16` by default, or the checkpoint's own; cost: `calibrated`, `roofline` or a function
     Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
@@ -179,6 +184,7 @@ def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | N
     """A copy of a graph with `cost`, `latency_s` and `bound` on every node, priced for a device.
 
     cost: `calibrated`, `roofline` or a function; the device's best by default
+    Raises GraphError for what is no graph of ops, HardwareError where the device has no rate for an operation.
     """
     if not isinstance(graph, nx.DiGraph):
         raise GraphError(f"graph = {short(graph)} is not a networkx.DiGraph; build_graph makes one")
@@ -187,7 +193,11 @@ def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | N
 
 
 def lora_parameters(model: ModelRef, lora: LoraConfig) -> int:
-    """Trainable parameters of one adapter: r (k + n) for every module that it reaches, layer by layer."""
+    """Trainable parameters of one adapter: r (k + n) for every module that it reaches, layer by layer.
+
+    Equal to what PEFT's `get_peft_model` trains. Raises ConfigError for targets that match nothing and for ranks
+    that are arrays.
+    """
     config = load_model(model)
     if not isinstance(lora, LoraConfig):
         raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")

@@ -56,6 +56,7 @@ def rewrite(graph: nx.DiGraph, rule: Rule, body: Callable[[Repeat], nx.DiGraph] 
 
     The bodies of repeats are rewritten by `body`, by default through the same rule.
     Node attributes other than `op` are dropped: passes run before annotation.
+    Raises GraphError where a rule takes input from what is not there yet.
     """
     out, moved = nx.DiGraph(), dict[str, str]()
     for name, op in graph.nodes(data="op"):

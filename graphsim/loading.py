@@ -46,7 +46,10 @@ def load_model(ref: ModelRef) -> ModelConfig:
 
 
 def get_configs(ref: ModelRef) -> ModelConfig:
-    """The model that the LoRA document's `get_configs` names, in any usual spelling (`llama-7b`, `llama2_7b`)."""
+    """The model that the LoRA document's `get_configs` names, in any usual spelling (`llama-7b`, `llama2_7b`).
+
+    Takes whatever `load_model` takes besides, and raises as it does.
+    """
     return load_model(ref)
 
 
