@@ -79,7 +79,9 @@ def _text(text: str) -> str:
 def hover_lines(entry: Entry, scenario: int) -> list[str]:
     """What is shown when the pointer rests on an operation."""
     op, work, data = entry.op, entry.op.work(), entry.data
-    lines = [f"{type(op).__name__} ({op.op_type.name}), runs {entry.times} times", dims_text(op, scenario)]
+    runs = f"once for each of {entry.times}" if op.once else f"runs {entry.times} times"
+    lines = [f"{type(op).__name__} ({op.op_type.name}), {runs if entry.times > 1 else 'runs once'}"]
+    lines.append(dims_text(op, scenario))
     moved = bytes_text(number(work.memory_bytes, scenario))
     lines.append(f"{count_text(number(work.flops, scenario))} flops, {moved} moved")
     if number(work.message_bytes, scenario) > 0:
@@ -90,7 +92,7 @@ def hover_lines(entry: Entry, scenario: int) -> list[str]:
         slack = max(number(data["slack_s"], scenario), 0.0)
         lines.append("on the critical path" if is_critical(data, scenario) else f"slack {seconds_text(slack)}")
     if op.once:
-        lines.append("done once, not in every step")
+        lines.append("before serving, not in every step")
     return [line for line in lines if line]
 
 

@@ -154,6 +154,11 @@ def test_the_layer_of_a_pipeline_is_one_on_the_critical_path(estimates):
         assert '<path class="edge critical' in layer_svg(phase.graph)[1]
 
 
+def test_hovering_a_merge_says_that_it_is_no_part_of_a_step(estimates):
+    svg = layer_svg(estimates["merge"].prefill.graph)[1]
+    assert "(LORA_MERGE), once for each of 32" in svg and "before serving, not in every step" in svg
+
+
 def test_nothing_is_written_beside_an_edge_without_elements():
     lora = gs.LoraConfig(rank=8)
     svg = layer_svg(gs.simulate("gpt-2", "l4", batch=8, lora=lora, engine="vllm").prefill.graph)[1]

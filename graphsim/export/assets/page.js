@@ -32,7 +32,7 @@
       layout.font = { color: ink, family: "system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif", size: 12 };
       layout.xaxis = { ...axis, ...layout.xaxis };
       layout.yaxis = { ...axis, ...layout.yaxis };
-      layout.hoverlabel = { bgcolor: "#0f172a", bordercolor: "#0f172a", font: { color: "#f1f5f9" }, align: "left" };
+      layout.hoverlabel = { bgcolor: "#0f172a", bordercolor: "#475569", font: { color: "#f1f5f9" }, align: "left" };
       if (layout.width < 640) { // legends need a line per entry
         layout.height += 15 * data.length;
         layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 52) };
