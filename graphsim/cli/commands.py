@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,15 @@ COMMANDS = (run, lora, explain, sweep, best, sensitivity, export, catalog, valid
 """Modules that add their commands to the parser."""
 
 
+EXAMPLES = """examples:
+  graphsim run llama-3.1-8b --hardware h100-sxm --batch 8
+  graphsim lora llama-3.1-8b --hardware l4 --engine vllm --lora rank=16,adapters=4,max_loras=8
+  graphsim run llama-3.1-8b --hardware l4 --html report.html
+
+Each command has its own: graphsim COMMAND --help
+"""
+
+
 def parser() -> Parser:
     """All commands and options."""
     from graphsim import __version__
@@ -34,6 +44,8 @@ def parser() -> Parser:
     top = Parser(
         prog="graphsim",
         description="What will this model, with these LoRA adapters, on this hardware, cost - and why?",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"graphsim {__version__}")

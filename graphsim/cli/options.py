@@ -51,13 +51,16 @@ def add_requests(parser: argparse.ArgumentParser) -> None:
 
 def add_deployment(parser: argparse.ArgumentParser) -> None:
     """Parallel degrees, precision, adapter, cost model."""
-    for name, text in (("tp", "tensor parallel"), ("pp", "pipeline stages"), ("ep", "expert parallel")):
-        parser.add_argument(f"--{name}", type=_number, default=1, metavar="N", help=f"{text} degree (1)")
+    for name, text in (("tp", "tensor parallel degree"), ("pp", "pipeline stages"), ("ep", "expert parallel degree")):
+        parser.add_argument(f"--{name}", type=_number, default=1, metavar="N", help=f"{text} (1)")
     parser.add_argument("--sp", type=_number, default=1, metavar="N", help="sequence parallel degree, 1 or tp (1)")
     parser.add_argument("--dp", type=_number, default=1, metavar="N", help="replicas that share the batch (1)")
     parser.add_argument("--precision", metavar="P", help="bf16, fp8, nvfp4, int4, …; `fp8,kv=fp8` for the cache too")
+    further = ", ".join(key for key in _LORA_KEYS if key not in ("rank", "targets", "strategy"))
     parser.add_argument(
-        "--lora", metavar="SPEC", help="rank=16,targets=attn+ffn,strategy=dynamic, or a PEFT adapter's folder"
+        "--lora",
+        metavar="SPEC",
+        help=f"rank=16,targets=attn+ffn,strategy=dynamic (further keys: {further}), or a PEFT adapter's folder",
     )
     parser.add_argument(
         "--engine", default="reference", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML"

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   graphsim run llama-3.1-8b --hardware h100-sxm --batch 8
   graphsim run llama-3.1-70b --hardware h100-sxm --tp 4 --lora rank=16,targets=attn+ffn,strategy=dynamic
   graphsim run llama-2-7b --hardware l4 --precision fp8 --json
+  graphsim run llama-3.1-8b --hardware l4 --engine vllm --lora rank=16,adapters=4,max_loras=8 --html report.html
 """
 
 

@@ -187,8 +187,8 @@ def test_a_mistake_is_one_sentence_on_standard_error_and_status_2(
 
 
 def test_every_command_has_examples_that_parse_and_prints_json_where_asked() -> None:
-    for name, command in subparsers(parser()).items():
-        assert "--json" in command.format_help(), name
+    for name, command in {"": parser(), **subparsers(parser())}.items():
+        assert not name or "--json" in command.format_help(), name
         examples = [line.strip() for line in str(command.epilog).splitlines() if line.startswith("  graphsim ")]
         assert examples, name
         for example in examples:
