@@ -23,7 +23,7 @@ from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_
 from graphsim.cost.families import elementwise
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.products import Product, call_s, constants, product_of, product_s, total_s
-from graphsim.cost.roofline import compute_s, launches_of, roofline
+from graphsim.cost.roofline import compute_s, launches_of, matrix_peak, roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import (
     Activation,
@@ -88,7 +88,11 @@ class Prices:
         return _total_s(op, self._hardware, self._parameters)
 
     def product_s(self, op: Gemm, call_s: Callable[[Product], Num]) -> Num:
-        """Seconds of a product whose numbers may be symbols, from a function that gives those of one call."""
+        """Seconds of a product whose numbers may be symbols, from a function that gives those of one call.
+
+        Raises HardwareError for a format in which the device cannot multiply.
+        """
+        matrix_peak(op, self._hardware)
         product = product_of(op)
         return total_s(self._parameters["gemm"], self._hardware, product, call_s(product))
 

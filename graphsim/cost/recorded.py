@@ -143,7 +143,8 @@ class _Latency:
             self._asked += 1
             if self._asked > _PAYS and self._program is not None:
                 return self._program(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]
-        return self.price(self.op(iter(values)), self.hardware).latency_s
+        op = self.op(iter(values))
+        return self.price.formula_s(op) if isinstance(self.price, Prices) else self.price(op, self.hardware).latency_s
 
     @cached_property
     def _program(self) -> Program | None:
@@ -155,7 +156,7 @@ _NAMES = [str(i) for i in range(64)]
 
 
 def _recording_of(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | None:
-    tape = Tape(lookups=True)
+    tape = Tape(literal=True)
     try:
         return Program([price.formula_s(op(tape.variable(name) for name in _NAMES[:symbols]))])
     except NotRecordable:

@@ -21,10 +21,10 @@ def expected_experts(tokens: Num, experts: int, chosen: int, skew: float = 0.0) 
     """
     tokens = np.asarray(tokens, dtype=float)
     if not skew:
-        return experts * (1.0 - (1.0 - chosen / experts) ** tokens)[()]
+        return experts * (1.0 - np.power(1.0 - chosen / experts, tokens))[()]
     weights = np.arange(1, experts + 1, dtype=float) ** -skew
     reached = np.minimum(chosen * weights / weights.sum(), 1.0)
-    missed: Num = ((1.0 - reached) ** tokens[..., None]).sum(axis=-1)
+    missed: Num = np.power(1.0 - reached, tokens[..., None]).sum(axis=-1)
     return experts - missed
 
 

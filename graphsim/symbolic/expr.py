@@ -27,11 +27,12 @@ class NotRecordable(Exception):
 class Tape:
     """All formulas of one recording, in the order of their making: operands come before what uses them.
 
-    lookups: whether looking numbers up in a table is recorded, as a call; where not, a table asks for actual numbers
+    literal: whether sums and products are recorded as they come, for results equal to the last bit, and look-ups in a
+        table as calls; where not, sums are in normal form, and a table asks for actual numbers
     """
 
-    def __init__(self, *, lookups: bool = False) -> None:
-        self.lookups = lookups
+    def __init__(self, *, literal: bool = False) -> None:
+        self.literal = literal
         self.nodes: list[Expr] = []
         self._known: dict[Any, Expr] = {}
 
@@ -75,7 +76,7 @@ def look_up(table: Function, operands: Iterable[Any]) -> Any:
     """table(operands) of which one is a symbol, as a call; raises NotRecordable where its tape records none."""
     operands = tuple(operands)
     tape = next(operand.tape for operand in operands if isinstance(operand, Expr))
-    if not tape.lookups:
+    if not tape.literal:
         raise NotRecordable("a table is looked up at a symbol")
     return tape.apply(table, *operands)
 
@@ -228,7 +229,7 @@ def record(function: Function, *operands: Any) -> Any:
         symbol = isinstance(operand, Expr)
         plain.append(operand if symbol else _plain(operand))
         tape = operand.tape if symbol else tape
-    rule = _RULES.get(function)
+    rule = _RULES.get(function) if not tape.literal or function not in _REORDERED else None
     found = rule(tape, *plain) if rule else None
     return tape.apply(function, *plain) if found is None else found
 
@@ -318,6 +319,9 @@ _RULES: dict[Function, Function] = {
     np.add: _sum, np.subtract: _difference, np.multiply: _product, np.true_divide: _quotient,
     np.maximum: _extreme(-np.inf), np.minimum: _extreme(np.inf),
 }  # fmt: skip
+
+_REORDERED = frozenset({np.add, np.subtract, np.multiply})
+"""Functions whose normal form rounds in another order."""
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.families.blend import blends
+from graphsim.cost.families.overlap import overlapped
 from graphsim.cost.surface import Array, Layout, Surface, as_surface, fit_constants, fit_surface
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, require_link
@@ -91,12 +92,12 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: CollectiveShape
     host_s: of one eager call, while which the devices work
     """
     pairs = shape.devices / 2.0
-    wire_s = roofline_s(hardware, shape) * pairs ** (c.get("spread", 1.0) - 1.0)
-    time = c["start_s"] * pairs ** c["growth"] + c["wire"] * wire_s
+    wire_s = roofline_s(hardware, shape) * np.power(pairs, c.get("spread", 1.0) - 1.0)
+    time = c["start_s"] * np.power(pairs, c["growth"]) + c["wire"] * wire_s
     if "near" in c:
-        own = c["start_s"] * pairs ** c["growth"] + np.minimum(c["near"], c["wire"]) * wire_s
+        own = c["start_s"] * np.power(pairs, c["growth"]) + np.minimum(c["near"], c["wire"]) * wire_s
         time = np.where(np.less(shape.message_bytes, CUSTOM_LIMIT_BYTES), own, time + c["far_s"])
-    return (time**4 + c["host_s"] ** 4) ** 0.25 if "host_s" in c else time
+    return overlapped(time, c["host_s"]) if "host_s" in c else time
 
 
 def _coordinates(shape: CollectiveShape) -> dict[str, Num]:
