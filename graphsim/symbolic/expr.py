@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from graphsim.symbolic.duration import Duration
+from graphsim.symbolic.signs import is_positive
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
@@ -121,7 +121,7 @@ class Expr:
     ) -> None:
         self.tape, self.serial, self.function, self.operands = tape, serial, function, operands
         self.free, self.linear, self.name = free, linear, name
-        self.positive = _is_positive(self)
+        self.positive = is_positive(function, operands, linear)
 
     __hash__ = object.__hash__
 
@@ -242,24 +242,6 @@ def _normal(operand: Any) -> tuple[float, dict[int, float]]:
     return operand.linear[0], dict(operand.linear[1])
 
 
-def _is_positive(node: Expr) -> bool:
-    if node.linear is not None:
-        constant, terms = node.linear
-        return constant >= 0 and all(c > 0 for _, c in terms) and all(operand.positive for operand in node.operands)
-    if node.function is None:
-        return True
-    known = [operand.positive if isinstance(operand, Expr) else operand >= 0 for operand in node.operands]
-    if node.function is np.maximum:
-        return any(known)
-    if node.function is np.where:
-        return all(known[1:])
-    return (
-        node.function in _NEVER_BELOW_ZERO
-        or isinstance(node.function, Duration)
-        or (node.function in _KEEP_SIGN and all(known))
-    )
-
-
 def _at_least(x: Any, y: Any) -> bool:
     """Whether x >= y for all that is known of their terms' signs."""
     (constant, terms), (less, others) = _normal(x), _normal(y)
@@ -334,12 +316,6 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
 def _clip(x: Any, least: Any, most: Any) -> Any:
     return np.minimum(np.maximum(x, least), most)
 
-
-_NEVER_BELOW_ZERO = frozenset(
-    {np.exp, np.absolute, np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
-    | {np.logical_and, np.logical_or}
-)
-_KEEP_SIGN = frozenset({np.multiply, np.true_divide, np.minimum, np.ceil, np.floor, np.sqrt, np.power, np.mod})
 
 _ARRAY_FUNCTIONS: dict[Function, Function] = {
     np.where: _where,

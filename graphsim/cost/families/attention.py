@@ -39,7 +39,9 @@ from graphsim.cost.families.attention_work import (
 )
 from graphsim.cost.families.blend import blends
 from graphsim.cost.families.overlap import loosely_overlapped, overlapped
-from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
+from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surface import as_surface
+from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num

@@ -19,7 +19,9 @@ import numpy as np
 
 from graphsim.cost.families.blend import blends
 from graphsim.cost.families.overlap import overlapped
-from graphsim.cost.surface import Array, Layout, Surface, as_surface, fit_constants, fit_surface
+from graphsim.cost.fitting import Layout, fit_constants, fit_surface
+from graphsim.cost.surface import Surface, as_surface
+from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, require_link
 from graphsim.units import Num

@@ -26,7 +26,9 @@ import numpy as np
 
 from graphsim.cost.families.blend import blends
 from graphsim.cost.families.overlap import loosely_overlapped
-from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
+from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surface import as_surface
+from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
