@@ -195,10 +195,23 @@ def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Ha
     return {"constants": constants, "surface": _rising(surface, constants, kind, hardware).to_json()}
 
 
+_MORE_DEVICES = 2.0 ** np.arange(1.0, 11.0)
+"""Groups for which a longer message must not be faster, measured or not."""
+
+
 def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardware: Hardware) -> Surface:
-    """The surface, lifted where a longer message would else be faster than a shorter one."""
+    """The surface, lifted where a longer message would else be faster than a shorter one.
+
+    The last column speaks for all larger groups, of which the one whose skeleton grows least counts.
+    """
     (term,) = surface.terms
-    messages, devices = np.meshgrid(2.0 ** term.knots[0], 2.0 ** term.knots[1], indexing="ij")
-    shape = CollectiveShape(kind=kind, message_bytes=messages, devices=devices)
-    skeleton = np.log(_skeleton(constants, hardware, shape))
-    return Surface(terms=(replace(term, values=np.maximum.accumulate(skeleton + term.values, axis=0) - skeleton),))
+    devices = 2.0 ** term.knots[1]
+    values = term.values.copy()
+    for column, measured in enumerate(devices):
+        beyond = _MORE_DEVICES[_MORE_DEVICES > measured] if column == len(devices) - 1 else []
+        messages, group = np.meshgrid(2.0 ** term.knots[0], [measured, *beyond], indexing="ij")
+        shape = CollectiveShape(kind=kind, message_bytes=messages, devices=group)
+        growth = np.diff(np.log(_skeleton(constants, hardware, shape)), axis=0).min(axis=1)
+        for row, more in enumerate(growth, start=1):
+            values[row, column] = max(values[row, column], values[row - 1, column] - more)
+    return Surface(terms=(replace(term, values=values),))
