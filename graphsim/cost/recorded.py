@@ -59,7 +59,7 @@ class _Calibrated:
     def __init__(self, prices: Prices, tape: Tape) -> None:
         self.prices, self.tape = prices, tape
         self.products: dict[str, Duration] = {}
-        self.mover = Duration(_Calls(prices.move_s), _together)
+        self.mover = Duration(_Calls(prices.move_s, _formula(prices.move_s, 1)), _together)
         self.others: dict[Any, Any] = {}
 
     def __call__(self, op: Op, hardware: Hardware) -> Cost:
@@ -96,10 +96,13 @@ _PAYS = 4
 
 
 class _Calls:
-    """The latency of calls of one kind as a function of their sizes, from one that takes arrays of sizes."""
+    """The latency of calls of one kind as a function of their sizes, from one that takes arrays of sizes.
 
-    def __init__(self, price: Callable[..., Num]) -> None:
-        self.price = price
+    formula: the same, recorded, where it is short enough to be sooner for single sizes
+    """
+
+    def __init__(self, price: Callable[..., Num], formula: Program | None = None) -> None:
+        self.price, self.formula = price, formula
         self.known: dict[tuple[Any, ...], float] = {}
 
     def __call__(self, *sizes: Any) -> Num:
@@ -112,9 +115,12 @@ class _Calls:
         return self.known[sizes]
 
     def learn(self, calls: list[Any]) -> None:
-        """Price single calls in one go, and keep the prices; make room now and then."""
+        """Price single calls, and keep the prices; make room now and then."""
         if len(self.known) >= 16 * _REMEMBERED:
             self.known.clear()
+        if self.formula is not None:
+            self.known.update({sizes: self.formula(dict(zip(_NAMES, sizes, strict=False)))[0] for sizes in calls})
+            return
         seconds = np.broadcast_to(self.price(*np.array(calls, dtype=float).T), len(calls)).tolist()
         self.known.update(zip(calls, seconds, strict=True))
 
@@ -149,16 +155,20 @@ class _Latency:
     @cached_property
     def _program(self) -> Program | None:
         """The recorded price for few values, where it can be recorded."""
-        return _recording_of(self.price, self.op, self._symbols) if isinstance(self.price, Prices) else None
+        if not isinstance(self.price, Prices):
+            return None
+        formula_s, op = self.price.formula_s, self.op
+        return _formula(lambda *values: formula_s(op(iter(values))), self._symbols)
 
 
 _NAMES = [str(i) for i in range(64)]
 
 
-def _recording_of(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | None:
+def _formula(price: Callable[..., Num], sizes: int) -> Program | None:
+    """A price of so many numbers as a program; None where it cannot be recorded."""
     tape = Tape(literal=True)
     try:
-        return Program([price.formula_s(op(tape.variable(name) for name in _NAMES[:symbols]))])
+        return Program([price(*[tape.variable(name) for name in _NAMES[:sizes]])])
     except NotRecordable:
         return None
 
