@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.base import Cost, CostModel
-from graphsim.cost.calibrated import BYTE_MOVERS, Prices, is_product
+from graphsim.cost.calibrated import BYTE_MOVERS, Prices, content, is_product
 from graphsim.cost.packed import MOST_POINTS
 from graphsim.cost.products import Product
 from graphsim.hardware import Hardware
@@ -91,6 +91,9 @@ class _Calibrated:
 _REMEMBERED = 4096
 """Sizes of an operation whose single prices are kept: engines' steps come back to the same token counts."""
 
+_REMEMBERED_SHORT, _SHORT = 256, 1024
+"""Short arrays whose prices are kept, as of the contexts of a generation, and values of the longest of them."""
+
 _PAYS = 4
 """Prices of an operation from which on recording a program for them pays."""
 
@@ -135,14 +138,20 @@ class _Latency:
 
     def __call__(self, *values: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
-        if any(isinstance(value, np.ndarray) for value in values):
+        many = [value.size for value in values if isinstance(value, np.ndarray)]
+        if not many:
+            return self._remembered(values, values, _REMEMBERED)
+        if sum(many) > _SHORT:
             latency: Num = at_distinct(self._priced, values)
             return latency
-        if values not in self.known:
-            if len(self.known) >= _REMEMBERED:
+        return self._remembered(tuple(map(content, values)), values, _REMEMBERED_SHORT)
+
+    def _remembered(self, key: tuple[Any, ...], values: tuple[Any, ...], most: int) -> Num:
+        if key not in self.known:
+            if len(self.known) >= most:
                 self.known.clear()
-            self.known[values] = self._priced(*values)
-        return self.known[values]
+            self.known[key] = self._priced(*values)
+        return self.known[key]
 
     def _priced(self, *values: Any) -> Num:
         if max([value.size if isinstance(value, np.ndarray) else 1 for value in values]) <= MOST_POINTS:

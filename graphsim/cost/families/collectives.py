@@ -208,7 +208,7 @@ def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardwar
     devices = 2.0 ** term.knots[1]
     values = term.values.copy()
     for column, measured in enumerate(devices):
-        beyond = _MORE_DEVICES[_MORE_DEVICES > measured] if column == len(devices) - 1 else []
+        beyond = _MORE_DEVICES[measured < _MORE_DEVICES] if column == len(devices) - 1 else []
         messages, group = np.meshgrid(2.0 ** term.knots[0], [measured, *beyond], indexing="ij")
         shape = CollectiveShape(kind=kind, message_bytes=messages, devices=group)
         growth = np.diff(np.log(_skeleton(constants, hardware, shape)), axis=0).min(axis=1)
