@@ -28,10 +28,14 @@ class LoraConfig:
     target_modules: module types (`attn`, `ffn`), operation names (`qkv`, `out proj`, `query`, …), names and
         suffixes as in PEFT, or one string: `all-linear` or a regular expression for the whole module path
     strategy: `dynamic` applies the factors to every token, `merge` folds them into the weights once
+    target_parameters: bare parameters that have adapters too, by name or suffix, such as a stack of experts
+    modules_to_save: modules trained in full, which therefore have no adapter
     rank_pattern: other ranks for modules whose path matches, first match first, PEFT's rule
     layers_to_transform: only these layers; layers_pattern: name of the list they are counted in
     variant: `lora`, `rslora`, `dora`, `vera`, `alora`, `qa-lora` or `bd-lora`
-    group_size: inputs that QA-LoRA pools; blocks: of BD-LoRA's block-diagonal factor
+    group_size: inputs that QA-LoRA pools
+    blocks: of BD-LoRA's block-diagonal factor; blocks_a, blocks_b: parts of the names of modules whose A or B that is,
+        by default as a tensor-parallel group cuts their bases; blocks_strict: whether it has to be one of them
     invocation_tokens: prompt tokens of each sequence behind aLoRA's invocation, on which alone it works
     bias: whether the second factor has one
     alpha: scaling is alpha / rank; it changes no cost
@@ -53,11 +57,16 @@ class LoraConfig:
     variant: str = "lora"
     group_size: Num = 16
     blocks: Num = 1
+    blocks_a: tuple[str, ...] | list[str] | None = None
+    blocks_b: tuple[str, ...] | list[str] | None = None
+    blocks_strict: bool = True
     invocation_tokens: Num = 0
     bias: bool = False
     alpha: float | None = None
     rank_pattern: Mapping[str, Num] = field(default_factory=dict)
     exclude_modules: tuple[str, ...] | list[str] | str = ()
+    target_parameters: tuple[str, ...] | list[str] = ()
+    modules_to_save: tuple[str, ...] | list[str] = ()
     layers_to_transform: tuple[int, ...] | list[int] | int | None = None
     layers_pattern: tuple[str, ...] | list[str] | str | None = None
     matching: Matching = Matching.NAMES
@@ -84,10 +93,12 @@ class LoraConfig:
         """Raise ConfigError naming the field, the value and what is allowed."""
         self._check_flags()
         self._check_scheme()
-        _check_names("target_modules", self.target_modules)
-        if not self.target_modules:
+        for name in ("target_modules", "exclude_modules", "target_parameters", "modules_to_save"):
+            _check_names(name, getattr(self, name))
+        for name in ("blocks_a", "blocks_b"):
+            _check_names(name, getattr(self, name) or ())
+        if not self.target_modules and not self.target_parameters:
             raise ConfigError("lora.target_modules is empty; name at least one module, or use 'all-linear'")
-        _check_names("exclude_modules", self.exclude_modules)
         if not isinstance(self.rank_pattern, Mapping):
             found = short(self.rank_pattern)
             raise ConfigError(f"lora.rank_pattern = {found} is not a mapping of module names to ranks")
@@ -109,7 +120,7 @@ class LoraConfig:
         self._mix()
 
     def _check_flags(self) -> None:
-        for name in ("enabled", "fully_sharded_loras", "bias", "shared_outer_factors"):
+        for name in ("enabled", "fully_sharded_loras", "bias", "shared_outer_factors", "blocks_strict"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
         if self.variant not in VARIANTS:

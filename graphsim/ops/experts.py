@@ -37,6 +37,7 @@ class ExpertGemm(Gemm):
     ranks: groups that the experts are dealt out to; within a group, weights are cut as any GEMM's
     by_tokens: rows come from all replicas and go back to them
     rank_factor: of an adapter's rank on this weight; fused gate and up count twice
+    fuses: what adapters call the weights that this one holds; none where no target reaches it
     gated: whether an expert multiplies by three matrices, gate, up and down, or by two
     """
 
@@ -50,6 +51,7 @@ class ExpertGemm(Gemm):
     ranks: Num = 1.0
     by_tokens: bool = False
     rank_factor: int = 1
+    fuses: tuple[str, ...] = ()
     gated: bool = True
 
     @property

@@ -42,6 +42,8 @@ def _slices(graph: nx.DiGraph) -> dict[str, list[_Slice]]:
         if type(op) is not LoraAdd:
             continue
         b, base = terms(graph, name)
+        if not isinstance(graph.nodes[source(graph, base.node)]["op"], Gemm):
+            continue
         between: list[str] = []
         at = inputs_of(graph, b.node)[0].node
         while not isinstance(graph.nodes[at]["op"], LoraA):
@@ -193,9 +195,9 @@ def ends(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
     for name, op in graph.nodes(data="op"):
         inputs = [Value(moved[value.node], value.parts) for value in inputs_of(graph, name)]
         moved[name] = add(out, name, op, inputs)
-        if table is not None and op is table:
+        if table is not None and op is table and f"{name}.lora_add" not in graph:
             moved[name] = _embedding_kernels(out, name, op, engine)
-        elif isinstance(op, Gemm) and op.role == "lm_head":
+        elif isinstance(op, Gemm) and op.role == "lm_head" and f"{name}.lora_shrink" not in graph:
             moved[name] = _head_kernels(out, name, op, engine, inputs)
     return out
 
