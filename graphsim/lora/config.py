@@ -20,6 +20,12 @@ STRATEGIES = ("dynamic", "merge")
 VARIANTS = ("lora", "rslora", "dora", "vera", "alora", "qa-lora", "bd-lora")
 """rsLoRA and aLoRA have LoRA's nodes; rsLoRA scales otherwise, aLoRA works on the tokens behind its invocation."""
 
+UNMERGED = {
+    "alora": "it works on the tokens behind its invocation only",
+    "vera": "merging its shared factors is not simulated",
+}
+"""Variants that are applied dynamically only, and why."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraConfig:
@@ -110,14 +116,15 @@ class LoraConfig:
             for name, rank in self.rank_pattern.items()
         }
         object.__setattr__(self, "rank_pattern", ranks)
-        for name, most in (("rank", MAX_RANK), ("max_lora_rank", MAX_RANK), ("max_loras", 10**6)):
+        self._mix()
+        whole = {"rank": MAX_RANK} if not self.mixed_ranks else {}  # the mean of several need not be
+        for name, most in (whole | {"max_lora_rank": MAX_RANK, "max_loras": 10**6}).items():
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most))
         for name, least in (("group_size", 1), ("blocks", 1), ("invocation_tokens", 0)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), least, 10**9))
         for name, most in (("active_adapters", 10**6), ("adapter_share", 1)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most, whole=False))
         object.__setattr__(self, "layers_to_transform", _layers(self.layers_to_transform))
-        self._mix()
 
     def _check_flags(self) -> None:
         for name in ("enabled", "fully_sharded_loras", "bias", "shared_outer_factors", "blocks_strict"):
@@ -125,7 +132,7 @@ class LoraConfig:
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
         if self.variant not in VARIANTS:
             raise ConfigError(f"lora.variant = {self.variant!r} is not known; {choices_text(self.variant, VARIANTS)}")
-        if self.strategy == "merge" and self.variant in ("alora", "vera"):
+        if self.strategy == "merge" and self.variant in UNMERGED:
             raise ConfigError(
                 f"lora.strategy = 'merge' is not allowed with variant '{self.variant}'; allowed: dynamic"
                 if self.variant == "alora"
