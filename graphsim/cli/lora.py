@@ -36,7 +36,7 @@ def lora(options: argparse.Namespace) -> None:
     from graphsim.compare import compare_lora
     from graphsim.estimate import lora_parameters
 
-    config = shared.lora_config(options.lora) or LoraConfig()
+    config = shared.lora_config(options.lora, options.batch) or LoraConfig()
     if options.modules:
         _print_modules(options, config)
         return

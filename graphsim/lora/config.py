@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.lora.adapter_file import read_file
 from graphsim.lora.matching import MAX_RANK, Matching
 from graphsim.lora.peft import read_adapter
+from graphsim.lora.popularity import Shares, expected_distinct
 from graphsim.lora.schemes import SCHEMES
 from graphsim.precision import FORMATS
 from graphsim.units import Num, checked_number, short
@@ -94,6 +96,22 @@ class LoraConfig:
         Raises ConfigError naming the file, the field, what was found and what is allowed.
         """
         return cls(**read_adapter(ref))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> LoraConfig:
+        """The adapter of a YAML file with these fields. Raises ConfigError naming the file, the field and the value."""
+        names = {name for name in cls.__dataclass_fields__ if name not in ("matching", "notes")}
+        try:
+            return cls(**read_file(path, names))
+        except ConfigError as error:
+            raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    def among(self, shares: Shares, requests: Num) -> LoraConfig:
+        """The same where each request of a step wants one of many adapters: as many active as are then expected.
+
+        shares: how popular each is, from `graphsim.lora.popularity`; requests: of one step, such as the batch
+        """
+        return replace(self, active_adapters=expected_distinct(shares, requests, 1.0 - np.asarray(self.adapter_share)))
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the field, the value and what is allowed."""
