@@ -24,7 +24,8 @@ COLUMNS = ("module", "matched", "rank", "in_features", "out_features", "experts"
 def match_report(model: ModelRef, lora: LoraConfig) -> pd.DataFrame:
     """One row per module of the model that an adapter could go on, layer by layer.
 
-    module: the path as PEFT sees it; matched: whether the adapter is put there; rank and parameters: 0 where it is not
+    module: the path as PEFT sees it; matched: whether the adapter is put there
+    rank, parameters: of its two factors, 0 where it is not there
     experts: pairs of factors that the module gets, 1 where it is no block of experts
     Raises ConfigError as `simulate` does for targets that match nothing.
     """
