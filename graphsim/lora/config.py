@@ -11,7 +11,7 @@ import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.adapter_file import read_file
-from graphsim.lora.matching import MAX_RANK, Matching
+from graphsim.lora.matching import MAX_RANK, Matching, matched
 from graphsim.lora.peft import read_adapter
 from graphsim.lora.popularity import Shares, expected_distinct
 from graphsim.lora.schemes import SCHEMES
@@ -127,6 +127,9 @@ class LoraConfig:
             found = short(self.rank_pattern)
             raise ConfigError(f"lora.rank_pattern = {found} is not a mapping of module names to ranks")
         _check_names("rank_pattern", list(self.rank_pattern))
+        for name in ("rank_pattern", "modules_to_save"):
+            for pattern in getattr(self, name):
+                matched(pattern, "", name)
         if self.layers_pattern is not None:
             _check_names("layers_pattern", self.layers_pattern)
         ranks = {
@@ -134,6 +137,8 @@ class LoraConfig:
             for name, rank in self.rank_pattern.items()
         }
         object.__setattr__(self, "rank_pattern", ranks)
+        if self.alpha is not None:
+            object.__setattr__(self, "alpha", checked_number("lora.alpha", self.alpha, 0, 1e9, whole=False))
         self._mix()
         whole = {"rank": MAX_RANK} if not self.mixed_ranks else {}  # the mean of several need not be
         for name, most in (whole | {"max_lora_rank": MAX_RANK, "max_loras": 10**6}).items():

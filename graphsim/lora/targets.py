@@ -152,7 +152,7 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
         return
     if not reached:
         raise ConfigError(
-            f"lora.target_modules = {names!r} matches no module of the model; {_could_match(graph, names)}"
+            f"lora.target_modules = {names!r} matches no module of the model{_left(lora)}; {_could_match(graph, names)}"
         )
     modules = modules_of(graph)
     for entry in names:
@@ -168,6 +168,12 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
             raise ConfigError(
                 f"lora.target_modules: '{entry}' matches no module of the model; {_could_match(graph, entry)}"
             )
+
+
+def _left(lora: LoraConfig) -> str:
+    """What else could be the reason, where modules are left out."""
+    reasons = [name for name in ("exclude_modules", "modules_to_save", "layers_to_transform") if getattr(lora, name)]
+    return f" that {' and '.join(reasons)} left in" if reasons else ""
 
 
 def modules_of(graph: nx.DiGraph) -> list[tuple[Module, str]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import graphsim as gs
+from graphsim.cli import main
 from graphsim.cli.adapters import lora_config
 from graphsim.lora.popularity import expected_distinct, popularity, uniform, zipf
 
@@ -45,6 +47,8 @@ def test_a_file_says_ranks_per_module_and_per_layer(tmp_path: Path) -> None:
         ("rank_pattern: [8]", "is not a mapping of module names to ranks"),
         ("- 8", "expected a mapping"),
         ("", "the file is empty"),
+        ("alpha: x", "lora.alpha = 'x' is not allowed"),
+        ("rank_pattern: {'(': 3}", "lora.rank_pattern: '(' is not a regular expression"),
         ("variant: magic", "lora.variant = 'magic' is not known"),
     ],
 )
@@ -60,6 +64,18 @@ def test_the_command_line_changes_values_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "target_modules": ["q_proj"]}))
     peft = lora_config(f"{tmp_path},adapters=3")
     assert peft and (peft.rank, peft.active_adapters, peft.target_modules) == (4, 3, ("q_proj",))
+
+
+def test_the_command_says_what_a_file_holds_that_is_not_known(tmp_path: Path, capsys: Any) -> None:
+    config = {"r": 4, "target_modules": ["c_attn"], "brand_new_field": 1}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    assert main(["lora", "gpt-2", "--hardware", "l4", "--lora", str(tmp_path)]) == 0
+    assert "note: unknown field of the adapter's config: brand_new_field" in capsys.readouterr().out
+
+
+def test_modules_that_are_left_out_are_named_as_the_reason() -> None:
+    with pytest.raises(gs.ConfigError, match="matches no module of the model that exclude_modules left in"):
+        gs.lora_parameters("llama-3.1-8b", gs.LoraConfig(target_modules=["q_proj"], exclude_modules=["q_proj"]))
 
 
 def test_registered_adapters_are_counted_by_their_popularity() -> None:
