@@ -216,7 +216,8 @@ def adapter_footprint(
     for graph in deployment.stored.stages(decode(1.0, 1.0)):
         for _, op, times in walk(graph):
             if adapter_bytes(op):
-                module, _, part = op.role.rpartition(".lora_")
+                module, _, part = op.role.rpartition(".")
+                part = part.removeprefix("lora_")
                 rank = float(getattr(op, "rank", op.k if part in ("b", "expand") else getattr(op, "n", 0.0)))  # type: ignore[attr-defined]
                 row = rows.setdefault((module, part, rank), {"layers": 0.0, "parameters": 0.0, "bytes": 0.0})
                 row["layers"] += times

@@ -22,8 +22,8 @@ from graphsim.graph import walk
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import EngineProfile, load_profile
-from graphsim.memory import adapter_bytes
-from graphsim.ops import LoraGemm, LoraMerge
+from graphsim.memory import ADAPTER_OPS, adapter_bytes
+from graphsim.ops import LoraMerge
 from graphsim.precision import Precision
 from graphsim.program import Deployment
 from graphsim.result import plain
@@ -113,7 +113,7 @@ def _adapter(loaded: Deployment) -> tuple[Num, Num]:
     size: Num = 0.0
     tensors: Num = 0.0
     for graph in loaded.stages(decode(1.0, 1.0)):
-        parts = [(adapter_bytes(op), times) for _, op, times in walk(graph) if isinstance(op, LoraGemm)]
+        parts = [(adapter_bytes(op), times) for _, op, times in walk(graph) if isinstance(op, ADAPTER_OPS)]
         size = np.maximum(size, sum((part * times for part, times in parts), start=0.0))
         tensors = np.maximum(tensors, sum(times for _, times in parts))
     return size, tensors

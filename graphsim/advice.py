@@ -5,30 +5,37 @@ Every number is an estimate of the deployment, or of the deployment with that on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from graphsim.adapter_times import lifecycle
-from graphsim.compare import strategies
+from graphsim.compare import one_scenario, strategies
 from graphsim.config import Parallelism
 from graphsim.cost.base import CostModel
-from graphsim.crossings import BreakEven, crossing
+from graphsim.crossings import NEVER, BreakEven, crossing
 from graphsim.errors import GraphsimError
 from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
 from graphsim.graph import walk
-from graphsim.lora.config import LoraConfig
+from graphsim.loading import load_model
+from graphsim.lora.config import UNMERGED, LoraConfig
+from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile
-from graphsim.ops import LoraAdd, LoraGemm
+from graphsim.ops import Collective, Launch, LoraAdd, Op
 from graphsim.ops.lora_kernels import LoraKernel
+from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.precision import Precision
 from graphsim.result import Estimate, plain
-from graphsim.units import seconds_text
+from graphsim.units import bytes_text, seconds_text
 
 WORTH = 0.01
 """Part of the time per token that a lever has to save to be named."""
+
+_ADDED, _BETWEEN = re.compile(r"\.(lora|dora)_"), re.compile(r"\.lora_(a|b|shrink)\.")
+"""In the names of nodes that an adapter adds, and of collectives that bring its own factors' results."""
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank takes (0.33, `vllm/config/lora.py`)."""
@@ -48,7 +55,7 @@ class Advice:
     """What to do, why, and with which engine flags.
 
     choice: `merge` or `dynamic`; parts: seconds per step that the adapter's nodes take, by cause
-    levers: what would help, the most helpful first
+    levers: what would help, the most helpful first; cautions: what stands in the way of the choice
     """
 
     choice: str
@@ -58,6 +65,7 @@ class Advice:
     parts: dict[str, float] = field(default_factory=dict)
     levers: tuple[Lever, ...] = ()
     flags: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON."""
@@ -65,11 +73,11 @@ class Advice:
         return {
             "choice": self.choice, "reason": self.reason, "overhead": plain(self.overhead),
             "break_even": self.break_even.to_dict(), "parts": plain(self.parts), "levers": plain(levers),
-            "flags": list(self.flags),
+            "flags": list(self.flags), "cautions": list(self.cautions),
         }  # fmt: skip
 
     def __str__(self) -> str:
-        lines = [f"{self.choice}: {self.reason}"]
+        lines = [f"{self.choice}: {self.reason}", *(f"but {caution}" for caution in self.cautions)]
         total = sum(self.parts.values())
         if total > 0:
             shares = sorted(self.parts.items(), key=lambda entry: -entry[1])
@@ -93,26 +101,44 @@ def lora_advice(
     engine: EngineRef = REFERENCE,
 ) -> Advice:
     """Advice for one scenario; the arguments are those of `simulate`. Raises ConfigError as it does."""
-    lora = replace(lora or LoraConfig(), enabled=True, strategy="dynamic")
+    model = load_model(model)
+    lora = replace(lora or model.lora_config or LoraConfig(), enabled=True, strategy="dynamic")
     asked: dict[str, Any] = {
         "model": model, "hardware": hardware, "batch": batch, "input_tokens": input_tokens,
         "output_tokens": output_tokens, "parallelism": parallelism, "precision": precision, "cost": cost,
         "engine": engine,
     }  # fmt: skip
+    one_scenario(lora, batch, input_tokens, output_tokens)
     estimates = strategies(lora=lora, **asked)
-    kept = {name: asked[name] for name in ("engine", "parallelism", "precision", "cost")}
-    life = lifecycle(model, hardware, lora, **kept)
-    found = crossing(estimates["dynamic"], estimates["merge"], life, float(batch), float(output_tokens))
-    dynamic = estimates["dynamic"]
-    overhead = float(dynamic.latency_s) / float(estimates["base"].latency_s) - 1.0
+    dynamic, base = estimates["dynamic"], estimates["base"]
+    found = _crossing(estimates, lora, asked)
+    overhead = float(dynamic.latency_s) / float(base.latency_s) - 1.0
     choice, reason = _choice(lora, found, overhead)
+    levers = tuple(_levers(dynamic, lora, asked))
     return Advice(
-        choice=choice, reason=reason, overhead=overhead, break_even=found, parts=_parts(dynamic),
-        levers=tuple(_levers(dynamic, lora, asked)), flags=tuple(_flags(lora)) if choice == "dynamic" else (),
+        choice=choice, reason=reason, overhead=overhead, break_even=found, parts=_parts(dynamic), levers=levers,
+        flags=tuple(_flags(lora, levers, load_profile(engine).name)) if choice == "dynamic" else (),
+        cautions=tuple(_cautions(choice, estimates, lora)),
     )  # fmt: skip
 
 
+def _crossing(estimates: dict[str, Estimate], lora: LoraConfig, asked: dict[str, Any]) -> BreakEven:
+    if "merge" not in estimates:
+        return NEVER
+    kept = {name: asked[name] for name in ("engine", "parallelism", "precision", "cost")}
+    life = lifecycle(asked["model"], asked["hardware"], lora, **kept)
+    made = float(asked["batch"]), float(asked["output_tokens"])
+    return crossing(estimates["dynamic"], estimates["merge"], life, *made)
+
+
 def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, str]:
+    if not float(np.max(lora.active_adapters)) * float(np.max(lora.adapter_share)):
+        return "dynamic", "no request has an adapter, so there is nothing to merge, and its kernels are skipped"
+    if lora.variant in UNMERGED:
+        return "dynamic", (
+            f"an adapter of variant '{lora.variant}' cannot be merged here: {UNMERGED[lora.variant]}; "
+            f"applying it dynamically costs {overhead:+.1%}"
+        )
     several = float(np.max(lora.active_adapters)) > 1 or float(np.min(lora.adapter_share)) < 1
     if several:
         return "dynamic", (
@@ -122,26 +148,38 @@ def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, s
     if not np.isfinite(found.tokens):
         return "dynamic", "the adapter costs nothing here, so merging never pays"
     return "merge", (
-        f"one adapter for all requests: merging takes {seconds_text(found.merge_s)} once and saves {overhead:.1%} "
-        f"of every request; it pays after {found.tokens:,.0f} generated tokens ({found.requests:,.1f} requests, "
-        f"{seconds_text(found.seconds)})"
+        f"one adapter for all requests: merging takes {seconds_text(found.merge_s)} once and saves "
+        f"{overhead / (1.0 + overhead):.1%} of every request; it pays after {found.tokens:,.0f} generated tokens "
+        f"({found.requests:,.1f} requests, {seconds_text(found.seconds)})"
     )
 
 
 def _parts(dynamic: Estimate) -> dict[str, float]:
-    """Seconds of one decode step that go to the adapter's kernels: launches, empty tiles, factors, additions."""
+    """Seconds of one decode step that go to the adapter's nodes, by cause."""
     run = dynamic.run
-    parts = dict.fromkeys(("launches", "empty tiles", "factors", "additions"), 0.0)
-    for _, op, times in walk(dynamic.decode.graph):
-        if run is None or not isinstance(op, LoraGemm | LoraAdd | LoraKernel):
+    parts = dict.fromkeys(("launches", "empty tiles", "factors", "additions", "weight norms", "collectives"), 0.0)
+    for name, op, times in walk(dynamic.decode.graph):
+        if (
+            run is None
+            or isinstance(op, Launch)
+            or not (_BETWEEN if isinstance(op, Collective) else _ADDED).search(name)
+        ):
             continue
         price = run.price(op, run.hardware)
         clocks = run.hardware.cores * run.hardware.clock_hz
         empty = float(op.empty_core_clocks / clocks) if isinstance(op, LoraKernel) else 0.0
         parts["launches"] += times * float(price.launch_s)
         parts["empty tiles"] += times * empty
-        parts["additions" if type(op) is LoraAdd else "factors"] += times * max(float(price.busy_s) - empty, 0.0)
+        parts[_cause(op)] += times * max(float(price.busy_s) - empty, 0.0)
     return parts
+
+
+def _cause(op: Op) -> str:
+    if isinstance(op, Collective):
+        return "collectives"
+    if isinstance(op, DoraNorm | DoraScale):
+        return "weight norms"
+    return "additions" if type(op) is LoraAdd else "factors"
 
 
 def _levers(dynamic: Estimate, lora: LoraConfig, asked: dict[str, Any]) -> Iterator[Lever]:
@@ -162,6 +200,7 @@ def _changes(lora: LoraConfig, asked: dict[str, Any]) -> Iterator[tuple[str, dic
     profile = load_profile(asked["engine"])
     reserved, used = float(np.max(lora.max_loras)), float(np.max(lora.active_adapters))
     rank, most = float(np.max(lora.largest_rank)), float(np.max(lora.max_lora_rank))
+    plain_lora = lora.variant in ("lora", "rslora", "alora")
     if reserved > used:
         slots = int(np.ceil(used))
         yield f"as many slots as adapters are active (--max-loras {slots})", {"max_loras": slots}, {}
@@ -169,9 +208,14 @@ def _changes(lora: LoraConfig, asked: dict[str, Any]) -> Iterator[tuple[str, dic
         yield f"no more rank than adapters have (--max-lora-rank {int(rank)})", {"max_lora_rank": int(rank)}, {}
     if rank >= 16:
         half = int(rank // 2)
-        yield f"half the rank ({half})", {"rank": half, "rank_pattern": {}, "max_lora_rank": half if most else 0}, {}
-    yield "attention only", {"target_modules": ("attn",), "rank_pattern": {}}, {}
-    if profile.kernels != "fused":
+        reserved_rank = half if most else 0
+        changed = {"rank": half, "rank_pattern": {}, "mixed_ranks": (), "max_lora_rank": reserved_rank}
+        yield f"half the rank ({half})", changed, {}
+    attention = {"target_modules": ("attn",), "target_parameters": (), "rank_pattern": {}, "matching": Matching.NAMES}
+    yield "attention only", attention, {}
+    if lora.variant == "dora":
+        yield "plain LoRA in the place of DoRA", {"variant": "lora"}, {}
+    if profile.kernels != "fused" and plain_lora:
         yield "fused kernels (engine sglang)", {}, {"engine": "sglang"}
     if profile.launch == "eager":
         yield "a captured graph", {}, {"engine": replace(profile, launch="graph", name=f"{profile.name}, captured")}
@@ -182,11 +226,38 @@ def _changes(lora: LoraConfig, asked: dict[str, Any]) -> Iterator[tuple[str, dic
         yield "both factors cut over the group (--fully-sharded-loras)", {"fully_sharded_loras": True}, {}
 
 
-def _flags(lora: LoraConfig) -> Iterator[str]:
-    """vLLM's names for what follows (SGLang's differ in spelling)."""
-    largest = float(np.max(lora.largest_rank))
-    yield "--enable-lora"
-    yield f"--max-loras {max(1, int(np.ceil(np.max(lora.active_adapters))))}"
-    yield f"--max-lora-rank {next((size for size in VLLM_RANKS if size >= largest), VLLM_RANKS[-1])}"
-    if lora.fully_sharded_loras:
+def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[str]:
+    """What follows, in SGLang's words for SGLang and in vLLM's for all others; none for what neither loads.
+
+    SGLang counts requests without an adapter as one more (0.5.23, `server_args.py`); vLLM takes some ranks only.
+    """
+    slots, largest = int(np.ceil(np.max(lora.active_adapters))), int(np.ceil(np.max(lora.largest_rank)))
+    if not slots or not float(np.max(lora.adapter_share)) or lora.variant not in ("lora", "rslora"):
+        return
+    if engine == "sglang":
+        more = int(float(np.min(lora.adapter_share)) < 1)
+        yield from ("--enable-lora", f"--max-loras-per-batch {slots + more}", f"--max-lora-rank {largest}")
+        return
+    if largest > VLLM_RANKS[-1]:
+        return
+    yield from ("--enable-lora", f"--max-loras {slots}")
+    yield f"--max-lora-rank {next(size for size in VLLM_RANKS if size >= largest)}"
+    if lora.fully_sharded_loras or any("--fully-sharded-loras" in lever.name for lever in levers):
         yield "--fully-sharded-loras"
+
+
+def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> Iterator[str]:
+    """What stands in the way of the advice, or what it costs beside time."""
+    chosen = estimates[choice]
+    if not np.all(chosen.memory.fits):
+        need, have = (
+            bytes_text(float(np.max(size))) for size in (chosen.memory.total_bytes, chosen.memory.capacity_bytes)
+        )
+        yield f"it does not fit: {need} are needed on a device of {have}"
+    run = chosen.run
+    weights = run.deployment.precision.weights if run else None
+    if choice == "merge" and weights is not None and weights.bytes < 2 and lora.variant != "qa-lora":
+        yield f"the base is stored in {weights.name}: merging rounds it anew, and unmerging does not restore it"
+    largest = float(np.max(lora.largest_rank))
+    if choice == "dynamic" and largest > VLLM_RANKS[-1]:
+        yield f"rank {largest:g} is above what vLLM takes, {VLLM_RANKS[-1]} (--max-lora-rank)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from graphsim.cost.base import CostModel
 from graphsim.errors import ConfigError
 from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, estimate_of, simulate
 from graphsim.loading import load_model
-from graphsim.lora.config import LoraConfig
+from graphsim.lora.config import UNMERGED, LoraConfig
 from graphsim.precision import Precision
 from graphsim.result import Estimate
 from graphsim.units import Num
@@ -55,11 +55,11 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
 
     if any(np.size(estimate.latency_s) > 1 for estimate in estimates.values()):
         raise ConfigError("compare_lora compares the strategies of one scenario, found arrays of scenarios")
-    base, merge = estimates["base"], estimates["merge"]
+    base, merge = estimates["base"], estimates.get("merge")
     rows = []
     for name, estimate in estimates.items():
-        saved = estimate.latency_s - merge.latency_s
-        batches = merge.one_time_s / saved if name == "dynamic" and saved > 0 else np.inf
+        saved = estimate.latency_s - merge.latency_s if merge else 0.0
+        batches = merge.one_time_s / saved if merge and name == "dynamic" and saved > 0 else np.inf
         rows.append(
             {
                 "strategy": name,
@@ -91,22 +91,32 @@ def strategies(
     cost: str | CostModel | None = None,
     engine: EngineRef = REFERENCE,
 ) -> dict[str, Estimate]:
-    """The estimates behind `compare_lora`, by strategy."""
+    """The estimates behind `compare_lora`, by strategy; no `merge` of a variant that cannot be merged."""
     config = load_model(model)
     lora = lora or config.lora_config or LoraConfig()
     if not isinstance(lora, LoraConfig):
         raise ConfigError(f"lora = {lora!r} is not a LoraConfig")
-    variants: dict[str, Any] = {
-        "base": replace(lora, enabled=False),
-        "dynamic": replace(lora, enabled=True, strategy="dynamic"),
-        "merge": replace(lora, enabled=True, strategy="merge"),
-    }
+    variants = {"base": replace(lora, enabled=False), **_both(lora)}
     return {
         name: simulate(
             config, hardware, batch, input_tokens, output_tokens, parallelism, variant, precision, cost, engine
         )
         for name, variant in variants.items()
     }
+
+
+def _both(lora: LoraConfig) -> dict[str, LoraConfig]:
+    names = ("dynamic",) if lora.variant in UNMERGED else ("dynamic", "merge")
+    return {name: replace(lora, enabled=True, strategy=name) for name in names}
+
+
+def one_scenario(lora: LoraConfig, *sizes: Num) -> None:
+    """Raise ConfigError for arrays of scenarios, which have no single answer."""
+    if any(np.size(value) > 1 for value in (*sizes, *(getattr(lora, name) for name in _ARRAYS))):
+        raise ConfigError("the strategies of one scenario are compared at a time, found arrays of scenarios")
+
+
+_ARRAYS = ("rank", "active_adapters", "adapter_share", "max_loras", "max_lora_rank")
 
 
 def strategies_of(estimate: Estimate, lora: LoraConfig | None = None) -> dict[str, Estimate]:
@@ -119,11 +129,7 @@ def strategies_of(estimate: Estimate, lora: LoraConfig | None = None) -> dict[st
     if run is None:
         raise ConfigError("the estimate does not say what was simulated; use the one that simulate() returns")
     lora = lora or run.deployment.lora or LoraConfig()
-    adapters = {
-        "base": None,
-        "dynamic": replace(lora, enabled=True, strategy="dynamic"),
-        "merge": replace(lora, enabled=True, strategy="merge"),
-    }
+    adapters = {"base": None, **_both(lora)}
     return {
         name: estimate_of(replace(run, deployment=replace(run.deployment, lora=adapter)), estimate.cost_model)
         for name, adapter in adapters.items()

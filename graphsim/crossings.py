@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.adapter_times import Lifecycle, lifecycle
-from graphsim.compare import strategies
+from graphsim.compare import one_scenario, strategies
 from graphsim.config import Parallelism
 from graphsim.cost.base import CostModel
 from graphsim.errors import ConfigError
 from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef
-from graphsim.lora.config import LoraConfig
+from graphsim.lora.config import UNMERGED, LoraConfig
 from graphsim.precision import Precision
 from graphsim.result import Estimate, plain
 from graphsim.units import as_number, short
@@ -44,6 +44,13 @@ class BreakEven:
         return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
 
 
+NEVER = BreakEven(
+    tokens=np.inf, requests=np.inf, seconds=np.inf, switch_tokens=np.inf, merge_s=np.inf, switch_s=np.inf,
+    saved_s_per_token=0.0,
+)  # fmt: skip
+"""Of an adapter that cannot be merged."""
+
+
 def break_even(
     model: ModelRef,
     hardware: HardwareRef,
@@ -59,7 +66,10 @@ def break_even(
     """The crossing points for batches of such requests, one after another. Raises ConfigError as `simulate` does."""
     lora = lora or LoraConfig()
     asked = (model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine)
+    one_scenario(lora, batch, input_tokens, output_tokens)
     estimates = strategies(*asked)
+    if "merge" not in estimates:
+        return NEVER
     life = lifecycle(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision, cost=cost)
     return crossing(estimates["dynamic"], estimates["merge"], life, float(batch), float(output_tokens))
 
@@ -95,6 +105,10 @@ def break_even_curve(
     batch, output = float(asked.get("batch", 1)), float(asked.get("output_tokens", 128))
     engine, lora = asked.get("engine", REFERENCE), asked.get("lora") or LoraConfig()
     estimates = strategies(model, hardware, **asked)
+    if "merge" not in estimates:
+        raise ConfigError(
+            f"break_even_curve: an adapter of variant '{lora.variant}' cannot be merged; {UNMERGED[lora.variant]}"
+        )
     kept = {name: asked[name] for name in ("parallelism", "precision", "cost") if name in asked}
     life = lifecycle(model, hardware, lora, engine=engine, **kept)
     found = crossing(estimates["dynamic"], estimates["merge"], life, batch, output)

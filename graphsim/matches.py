@@ -10,7 +10,7 @@ from graphsim.loading import load_model
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.targets import Targets, modules_of
 from graphsim.models import build
-from graphsim.ops import ExpertGemm
+from graphsim.ops import Embedding, ExpertGemm
 from graphsim.precision import load_precision
 from graphsim.units import short
 from graphsim.workload import prefill
@@ -24,7 +24,8 @@ COLUMNS = ("module", "matched", "rank", "in_features", "out_features", "experts"
 def match_report(model: ModelRef, lora: LoraConfig) -> pd.DataFrame:
     """One row per module of the model that an adapter could go on, layer by layer.
 
-    module: the path as PEFT sees it; matched: whether the adapter is put there; rank and parameters: 0 where it is not
+    module: the path as PEFT sees it; matched: whether the adapter is put there
+    rank, parameters: of its two factors, 0 where it is not there
     experts: pairs of factors that the module gets, 1 where it is no block of experts
     Raises ConfigError as `simulate` does for targets that match nothing.
     """
@@ -37,8 +38,10 @@ def match_report(model: ModelRef, lora: LoraConfig) -> pd.DataFrame:
     rows = []
     for op, path in modules_of(build(load_model(model), prefill(1.0, 1.0), load_precision("bf16"))):
         key = targets.key(op, path) if lora.enabled else None
-        pairs, widened = (op.of, op.rank_factor) if isinstance(op, ExpertGemm) else (1, 1.0)
-        rank = 0.0 if key is None else float(targets.rank(key)) * widened
-        inputs, outputs = int(op.k), int(op.n)
+        pairs = op.of if isinstance(op, ExpertGemm) else 1
+        rank = 0.0 if key is None else float(targets.rank(key, op))
+        inputs, outputs = (
+            int(size) for size in ((op.entries, op.width) if isinstance(op, Embedding) else (op.k, op.n))
+        )
         rows.append((path, key is not None, int(rank), inputs, outputs, pairs, int(pairs * rank * (inputs + outputs))))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.strict_yaml import parse as parse_yaml
 from graphsim.units import parse_quantity, short
 
 MAX_FILE_BYTES = 8 * 2**20
@@ -49,7 +50,7 @@ def load_mapping(path: Path) -> dict[str, Any]:
     """
     text = read_text(path)
     try:
-        data = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else _parse_yaml(text)
+        data = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else parse_yaml(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}: line {error.lineno}: not valid JSON ({error.msg})") from None
     except ConfigError as error:
@@ -60,12 +61,6 @@ def load_mapping(path: Path) -> dict[str, Any]:
         found = "nothing" if data is None else f"a {type(data).__name__}"
         raise ConfigError(f"{path}: holds {found}, expected a mapping of keys to values")
     return data
-
-
-def _parse_yaml(text: str) -> Any:
-    from graphsim.strict_yaml import parse
-
-    return parse(text)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

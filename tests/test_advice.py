@@ -61,6 +61,71 @@ def test_parts_are_the_time_that_the_adapter_adds_to_a_step() -> None:
     assert advice.parts["empty tiles"] > 0
 
 
+@pytest.mark.parametrize("tp", [1, 4])
+@pytest.mark.parametrize("lora", [gs.LoraConfig(variant="dora"), gs.LoraConfig(fully_sharded_loras=True)])
+def test_parts_count_what_variants_and_shards_add(lora: gs.LoraConfig, tp: int) -> None:
+    """Nodes run one after another on a captured graph, so the parts are the difference."""
+    asked = ("llama-3.1-8b", "h100-sxm", 16, 256, 64, gs.Parallelism(tp=tp))
+    advice = gs.lora_advice(*asked, lora=lora)
+    with_, without = (gs.simulate(*asked, lora=adapter).decode.latency_s for adapter in (lora, None))
+    assert sum(advice.parts.values()) == pytest.approx(with_ - without, rel=1e-6)
+    assert (advice.parts["collectives"] > 0) == (tp > 1 and lora.fully_sharded_loras)
+    assert (advice.parts["weight norms"] > 0) == (lora.variant == "dora")
+
+
+def test_what_merging_saves_is_a_part_of_the_dynamic_time() -> None:
+    advice = gs.lora_advice(*ASKED, lora=gs.LoraConfig(variant="dora"), engine="peft")
+    saved = 1 - gs.simulate(*ASKED, engine="peft").latency_s / (
+        gs.simulate(*ASKED, lora=gs.LoraConfig(variant="dora"), engine="peft").latency_s
+    )
+    assert f"saves {saved:.1%} of every request" in advice.reason
+    assert advice.levers[0].name == "plain LoRA in the place of DoRA"
+
+
+@pytest.mark.parametrize("variant", ["alora", "vera"])
+def test_what_cannot_be_merged_is_applied_dynamically(variant: str) -> None:
+    lora = gs.LoraConfig(variant=variant, rank=16)
+    advice = gs.lora_advice(*ASKED, lora=lora)
+    assert advice.choice == "dynamic" and "cannot be merged" in advice.reason and advice.flags == ()
+    assert np.isinf(gs.break_even(*ASKED, lora=lora).tokens)
+    assert list(gs.compare_lora(*ASKED, lora=lora).index) == ["base", "dynamic"]
+    with pytest.raises(gs.ConfigError, match="cannot be merged"):
+        gs.break_even_curve("gpt-2", "l4", lora=lora)
+
+
+def test_cautions_say_what_stands_in_the_way() -> None:
+    rounded = gs.lora_advice("llama-3.1-8b", "l4", precision="nf4", lora=gs.LoraConfig())
+    assert "stored in nf4" in rounded.cautions[0]
+    large = gs.lora_advice("llama-3.1-70b", "l4", lora=gs.LoraConfig())
+    assert any("does not fit" in caution for caution in large.cautions) and "but it does not fit" in str(large)
+    wide = gs.lora_advice(*ASKED, lora=gs.LoraConfig(rank=1000, active_adapters=2), engine="vllm")
+    assert "above what vLLM takes" in wide.cautions[0] and wide.flags == ()
+
+
+def test_flags_are_the_engines_own_and_follow_the_levers() -> None:
+    some = gs.LoraConfig(rank=16, active_adapters=3, adapter_share=0.5)
+    advice = gs.lora_advice(*ASKED, lora=some, engine="sglang")
+    assert advice.flags == ("--enable-lora", "--max-loras-per-batch 4", "--max-lora-rank 16")
+    idle = gs.lora_advice(*ASKED, lora=gs.LoraConfig(active_adapters=0), engine="vllm")
+    assert idle.flags == () and "no request has an adapter" in idle.reason
+    wide = gs.LoraConfig(rank=64, active_adapters=4, max_loras=8)
+    asked = ("llama-3.1-70b", "h100-sxm", 8, 256, 64, gs.Parallelism(tp=4))
+    assert "--fully-sharded-loras" in gs.lora_advice(*asked, lora=wide, engine="vllm").flags
+
+
+def test_adapters_of_mixed_ranks_have_advice_too() -> None:
+    mixed = gs.LoraConfig(mixed_ranks=[8, 16, 64], active_adapters=3)
+    advice = gs.lora_advice(*ASKED, lora=mixed, engine="vllm")
+    half = next(lever for lever in advice.levers if lever.name == "half the rank (32)")
+    changed = gs.LoraConfig(rank=32, active_adapters=3)
+    assert half.tpot_s == pytest.approx(gs.simulate(*ASKED, lora=changed, engine="vllm").tpot_s)
+
+
+def test_an_array_of_scenarios_is_one_sentence() -> None:
+    with pytest.raises(gs.ConfigError, match="arrays of scenarios"):
+        gs.lora_advice("gpt-2", "l4", np.array([1, 8]))  # type: ignore[arg-type]
+
+
 def test_advice_is_text_for_people_and_json_for_scripts() -> None:
     advice = gs.lora_advice(*ASKED, lora=MANY, engine="vllm")
     assert "--max-loras 4" in str(advice) and "where the adapter's time goes" in str(advice)

@@ -35,7 +35,8 @@ ROWS = (
     ("loading",),
     ("cost.tables",),
     ("cost.packed",),
-    ("cost.surface", "cost.base", "cost.families", "cost.collectives"),
+    ("cost.surface",),
+    ("cost.fitting", "cost.base", "cost.families"),
     ("calibration.store", "cost.roofline"),
     ("cost",),
     ("calibration",),
@@ -156,10 +157,12 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_library_neither_prints_nor_asserts_nor_evaluates_text(path: Path) -> None:
+    """But for the one file that writes programs, of operators and numbers."""
     for node in ast.walk(tree(path)):
         assert not isinstance(node, ast.Assert | ast.Global), f"{path.name}, line {node.lineno}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in ("print", "eval", "exec"), f"{path.name}, line {node.lineno}"
+            banned = ("print", "eval") if path.name == "source.py" else ("print", "eval", "exec")
+            assert node.func.id not in banned, f"{path.name}, line {node.lineno}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

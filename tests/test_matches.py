@@ -27,7 +27,7 @@ def test_rows_are_paths_with_the_sizes_of_grouped_query_attention() -> None:
     hit = report[report.matched]
     assert list(hit.index) == ["model.layers.3.self_attn.q_proj", "model.layers.3.self_attn.v_proj"]
     assert list(hit.out_features) == [4096, 1024]
-    assert len(report) == 32 * 7 + 1  # seven projections each, and the output head
+    assert len(report) == 32 * 7 + 2  # seven projections each, the embedding and the output head
 
 
 def test_a_rank_pattern_shows_in_its_rows() -> None:
@@ -45,6 +45,6 @@ def test_the_command_lists_modules_that_are_alike_on_one_line(capsys: pytest.Cap
     asked = ["lora", "llama-3.1-8b", "--hardware", "l4", "--lora", "rank=16,targets=q_proj+v_proj", "--modules"]
     assert main(asked) == 0
     printed = capsys.readouterr().out
-    assert "64 of 225 modules reached, 6,815,744 parameters" in printed
+    assert "64 of 226 modules reached, 6,815,744 parameters" in printed
     assert main([*asked, "--json"]) == 0
     assert sum(row["matched"] for row in json.loads(capsys.readouterr().out)) == 64

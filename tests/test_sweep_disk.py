@@ -71,6 +71,13 @@ def test_the_parts_are_the_rows_of_sweep_in_order(chunk_rows: int, tmp_path: Pat
     assert max(sizes) <= chunk_rows and sum(sizes) == 2 * 2 * 2 * 2 * 2 * 2
 
 
+@pytest.mark.parametrize("chunk_rows", [7, 150])
+def test_fitted_prices_do_not_depend_on_the_size_of_the_parts(chunk_rows: int, tmp_path: Path) -> None:
+    many = CHOICES | {"batch": list(range(1, 31)), "precision": None, "cost": "calibrated", "output_tokens": [1, 40]}
+    folder = gs.sweep_to_parquet(tmp_path / "x.parquet", "gpt-2", DEVICES, chunk_rows=chunk_rows, **many)
+    same(folder, gs.sweep("gpt-2", DEVICES, **many))
+
+
 def test_zipped_choices_go_to_disk_too(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"input_tokens": [10, 20, 30], "output_tokens": [3, 2, 1], "batch": [1, 2]}
     zipped = [("input_tokens", "output_tokens")]

@@ -17,7 +17,7 @@ from graphsim.calibration.held_out import ALL, Progress, lines_of, predicted_uns
 from graphsim.calibration.store import SUFFIX, Calibration, calibration_path, load_calibration, save_calibration
 from graphsim.cost.families import elementwise
 from graphsim.cost.kernels import FAMILIES, Family, family_of, predict_with
-from graphsim.cost.surface import Array
+from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, load_hardware
 

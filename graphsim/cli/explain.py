@@ -68,7 +68,7 @@ def _estimate(options: argparse.Namespace) -> Estimate:
 
     return simulate(
         options.model, options.hardware, options.batch, options.input, options.output,
-        parallelism=shared.parallelism(options), lora=shared.lora_config(options.lora),
+        parallelism=shared.parallelism(options), lora=shared.lora_config(options.lora, options.batch),
         precision=options.precision, cost=options.cost, engine=options.engine,
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ def lora(options: argparse.Namespace) -> None:
     from graphsim.compare import compare_lora
     from graphsim.estimate import lora_parameters
 
-    config = shared.lora_config(options.lora) or LoraConfig()
+    config = shared.lora_config(options.lora, options.batch) or LoraConfig()
     if options.modules:
         _print_modules(options, config)
         return
@@ -84,6 +84,8 @@ def lora(options: argparse.Namespace) -> None:
     ]
     print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
     print_line(f"\n{advice}")
+    for note in config.notes:
+        print_line(f"note: {note}")
 
 
 def _print_modules(options: argparse.Namespace, config: LoraConfig) -> None:

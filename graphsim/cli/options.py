@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from graphsim.cli.adapters import LORA_KEYS
+from graphsim.cli.adapters import lora_config as lora_config
 from graphsim.config import Parallelism
-from graphsim.errors import ConfigError, choices_text
-from graphsim.lora.config import LoraConfig
-
-_LORA_KEYS = {
-    "rank": "rank",
-    "targets": "target_modules",
-    "strategy": "strategy",
-    "adapters": "active_adapters",
-    "share": "adapter_share",
-    "max_loras": "max_loras",
-    "max_rank": "max_lora_rank",
-    "dtype": "lora_dtype",
-    "fully_sharded": "fully_sharded_loras",
-    "tp_scheme": "tp_scheme",
-    "mixed_ranks": "mixed_ranks",
-}
 
 
 def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
@@ -56,11 +41,12 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sp", type=_number, default=1, metavar="N", help="sequence parallel degree, 1 or tp (1)")
     parser.add_argument("--dp", type=_number, default=1, metavar="N", help="replicas that share the batch (1)")
     parser.add_argument("--precision", metavar="P", help="bf16, fp8, nvfp4, int4, …; `fp8,kv=fp8` for the cache too")
-    further = ", ".join(key for key in _LORA_KEYS if key not in ("rank", "targets", "strategy"))
+    further = ", ".join(key for key in LORA_KEYS if key not in ("rank", "targets", "strategy"))
     parser.add_argument(
         "--lora",
         metavar="SPEC",
-        help=f"rank=16,targets=attn+ffn,strategy=dynamic (further keys: {further}), or a PEFT adapter's folder",
+        help="rank=16,targets=attn+ffn,strategy=dynamic,…, or a PEFT adapter's folder or a YAML, and then ,key=value "
+        f"(further keys: {further})",
     )
     parser.add_argument(
         "--engine", default="reference", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML"
@@ -87,50 +73,6 @@ def whole(least: int) -> Callable[[str], int]:
 def parallelism(options: argparse.Namespace) -> Parallelism:
     """The degrees that were given."""
     return Parallelism(tp=options.tp, pp=options.pp, ep=options.ep, sp=options.sp, dp=options.dp)
-
-
-def lora_config(text: str | None) -> LoraConfig | None:
-    """A LoraConfig from `rank=16,targets=attn+ffn,strategy=dynamic` or from a PEFT adapter's folder or file.
-
-    Raises ConfigError naming the key and what is allowed.
-    """
-    if text is None:
-        return None
-    if not text.strip():
-        raise ConfigError("--lora: is empty; write key=value,… or the path of a PEFT adapter")
-    if "=" not in text:
-        path = Path(text).expanduser()
-        if not path.exists():
-            raise ConfigError(f"--lora {text}: no such adapter; write key=value,… or the path of a PEFT adapter")
-        return LoraConfig.from_peft(path)
-    fields: dict[str, Any] = {}
-    for entry in text.split(","):
-        key, _, value = entry.partition("=")
-        if key not in _LORA_KEYS:
-            raise ConfigError(f"--lora: '{key}' is not a known key; {choices_text(key, _LORA_KEYS)}")
-        if _LORA_KEYS[key] in fields:
-            raise ConfigError(f"--lora: '{key}' is given twice")
-        fields[_LORA_KEYS[key]] = _lora_value(key, value)
-    return LoraConfig(**fields)
-
-
-def _lora_value(key: str, value: str) -> Any:
-    if not value:
-        raise ConfigError(f"--lora: '{key}' has no value")
-    if key == "targets":
-        return value if value == "all-linear" else tuple(value.split("+"))
-    if key == "mixed_ranks":
-        return tuple(_lora_value("rank", rank) for rank in value.split("+"))
-    if key in ("strategy", "dtype", "tp_scheme"):
-        return value
-    if key == "fully_sharded":
-        if value not in ("true", "false"):
-            raise ConfigError(f"--lora: fully_sharded = '{value}' is not allowed; expected true or false")
-        return value == "true"
-    try:
-        return _number(value)
-    except argparse.ArgumentTypeError as error:
-        raise ConfigError(f"--lora: {key} = {error}") from None
 
 
 def _number(text: str) -> float:

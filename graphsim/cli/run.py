@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         options.input,
         options.output,
         parallelism=shared.parallelism(options),
-        lora=shared.lora_config(options.lora),
+        lora=shared.lora_config(options.lora, options.batch),
         precision=options.precision,
         cost=options.cost,
         engine=options.engine,

@@ -23,7 +23,7 @@ from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_
 from graphsim.cost.families import elementwise
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.products import Product, call_s, constants, product_of, product_s, total_s
-from graphsim.cost.roofline import compute_s, launches_of, roofline
+from graphsim.cost.roofline import compute_s, launches_of, matrix_peak, roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import (
     Activation,
@@ -76,7 +76,7 @@ class Prices:
         values = sum([size.size for size in sizes if isinstance(size, np.ndarray)])
         if not sizes or device is not self._hardware or values > _REMEMBERED:
             return _price(op, device, self._parameters)
-        key = tuple(map(_key, sizes))
+        key = tuple(map(content, sizes))
         if key not in self._known:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
@@ -88,7 +88,11 @@ class Prices:
         return _total_s(op, self._hardware, self._parameters)
 
     def product_s(self, op: Gemm, call_s: Callable[[Product], Num]) -> Num:
-        """Seconds of a product whose numbers may be symbols, from a function that gives those of one call."""
+        """Seconds of a product whose numbers may be symbols, from a function that gives those of one call.
+
+        Raises HardwareError for a format in which the device cannot multiply.
+        """
+        matrix_peak(op, self._hardware)
         product = product_of(op)
         return total_s(self._parameters["gemm"], self._hardware, product, call_s(product))
 
@@ -136,7 +140,8 @@ def is_product(op: Op) -> bool:
     return isinstance(op, Gemm) and not isinstance(op, ExpertGemm)
 
 
-def _key(size: Any) -> Any:
+def content(size: Any) -> Any:
+    """What makes two sizes equal: the values of an array, the number itself."""
     return (size.shape, size.tobytes()) if isinstance(size, np.ndarray) else size
 
 

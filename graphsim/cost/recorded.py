@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.base import Cost, CostModel
-from graphsim.cost.calibrated import BYTE_MOVERS, Prices, is_product
+from graphsim.cost.calibrated import BYTE_MOVERS, Prices, content, is_product
 from graphsim.cost.packed import MOST_POINTS
 from graphsim.cost.products import Product
 from graphsim.hardware import Hardware
@@ -59,7 +59,7 @@ class _Calibrated:
     def __init__(self, prices: Prices, tape: Tape) -> None:
         self.prices, self.tape = prices, tape
         self.products: dict[str, Duration] = {}
-        self.mover = Duration(_Calls(prices.move_s), _together)
+        self.mover = Duration(_Calls(prices.move_s, _formula(prices.move_s, 1)), _together)
         self.others: dict[Any, Any] = {}
 
     def __call__(self, op: Op, hardware: Hardware) -> Cost:
@@ -91,15 +91,21 @@ class _Calibrated:
 _REMEMBERED = 4096
 """Sizes of an operation whose single prices are kept: engines' steps come back to the same token counts."""
 
+_REMEMBERED_SHORT, _SHORT = 256, 1024
+"""Short arrays whose prices are kept, as of the contexts of a generation, and values of the longest of them."""
+
 _PAYS = 4
 """Prices of an operation from which on recording a program for them pays."""
 
 
 class _Calls:
-    """The latency of calls of one kind as a function of their sizes, from one that takes arrays of sizes."""
+    """The latency of calls of one kind as a function of their sizes, from one that takes arrays of sizes.
 
-    def __init__(self, price: Callable[..., Num]) -> None:
-        self.price = price
+    formula: the same, recorded, where it is short enough to be sooner for single sizes
+    """
+
+    def __init__(self, price: Callable[..., Num], formula: Program | None = None) -> None:
+        self.price, self.formula = price, formula
         self.known: dict[tuple[Any, ...], float] = {}
 
     def __call__(self, *sizes: Any) -> Num:
@@ -112,9 +118,12 @@ class _Calls:
         return self.known[sizes]
 
     def learn(self, calls: list[Any]) -> None:
-        """Price single calls in one go, and keep the prices; make room now and then."""
+        """Price single calls, and keep the prices; make room now and then."""
         if len(self.known) >= 16 * _REMEMBERED:
             self.known.clear()
+        if self.formula is not None:
+            self.known.update({sizes: self.formula(dict(zip(_NAMES, sizes, strict=False)))[0] for sizes in calls})
+            return
         seconds = np.broadcast_to(self.price(*np.array(calls, dtype=float).T), len(calls)).tolist()
         self.known.update(zip(calls, seconds, strict=True))
 
@@ -129,35 +138,46 @@ class _Latency:
 
     def __call__(self, *values: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
-        if any(isinstance(value, np.ndarray) for value in values):
+        many = [value.size for value in values if isinstance(value, np.ndarray)]
+        if not many:
+            return self._remembered(values, values, _REMEMBERED)
+        if sum(many) > _SHORT:
             latency: Num = at_distinct(self._priced, values)
             return latency
-        if values not in self.known:
-            if len(self.known) >= _REMEMBERED:
+        return self._remembered(tuple(map(content, values)), values, _REMEMBERED_SHORT)
+
+    def _remembered(self, key: tuple[Any, ...], values: tuple[Any, ...], most: int) -> Num:
+        if key not in self.known:
+            if len(self.known) >= most:
                 self.known.clear()
-            self.known[values] = self._priced(*values)
-        return self.known[values]
+            self.known[key] = self._priced(*values)
+        return self.known[key]
 
     def _priced(self, *values: Any) -> Num:
         if max([value.size if isinstance(value, np.ndarray) else 1 for value in values]) <= MOST_POINTS:
             self._asked += 1
             if self._asked > _PAYS and self._program is not None:
                 return self._program(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]
-        return self.price(self.op(iter(values)), self.hardware).latency_s
+        op = self.op(iter(values))
+        return self.price.formula_s(op) if isinstance(self.price, Prices) else self.price(op, self.hardware).latency_s
 
     @cached_property
     def _program(self) -> Program | None:
         """The recorded price for few values, where it can be recorded."""
-        return _recording_of(self.price, self.op, self._symbols) if isinstance(self.price, Prices) else None
+        if not isinstance(self.price, Prices):
+            return None
+        formula_s, op = self.price.formula_s, self.op
+        return _formula(lambda *values: formula_s(op(iter(values))), self._symbols)
 
 
 _NAMES = [str(i) for i in range(64)]
 
 
-def _recording_of(price: Prices, op: Callable[[Any], Op], symbols: int) -> Program | None:
-    tape = Tape(lookups=True)
+def _formula(price: Callable[..., Num], sizes: int) -> Program | None:
+    """A price of so many numbers as a program; None where it cannot be recorded."""
+    tape = Tape(literal=True)
     try:
-        return Program([price.formula_s(op(tape.variable(name) for name in _NAMES[:symbols]))])
+        return Program([price(*[tape.variable(name) for name in _NAMES[:sizes]])])
     except NotRecordable:
         return None
 

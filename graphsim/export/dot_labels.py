@@ -98,7 +98,7 @@ def _what(op: Op, scenario: int) -> str:
     elif isinstance(op, DoraNorm | LoraMerge):
         text = f"W {number_text(sizes['n'])} × {number_text(sizes['k'])}, rank {number_text(sizes['rank'])}"
     elif isinstance(op, LoraAdd | DoraScale):
-        text = f"{number_text(sizes['rows'])} × {number_text(sizes['n'])}"
+        text = f"{number_text(sizes['rows'])} × {number_text(sizes['n'] * sizes.get('share', 1.0))}"
     elif isinstance(op, Attention):
         heads, kv_heads = number_text(sizes["heads"]), number_text(sizes["kv_heads"])
         text = f"{heads} heads, {kv_heads} kv, {number_text(sizes['pairs'])} pairs"

@@ -42,11 +42,22 @@ def shared_mlp(width: int, name: str = "mlp.shared_experts", linear: bool = Fals
     return Mlp(intermediate=width, names=names, linear=linear)
 
 
+MIXTRAL_NAMES = MoeNames(experts=("w1", "w3", "w2"))
+"""As Mixtral's own weights call an expert's gate, up and down."""
+
+
 def mixtral(fields: Fields, name: str) -> ModelConfig:
     """Mixtral: every layer has experts."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
-    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_experts=True, adapt_router=True)
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=dims.intermediate,
+        adapt_experts=True,
+        adapt_router=True,
+        names=MIXTRAL_NAMES,
+    )
     slides = windows(fields, dims.layers, lambda i: True)
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, w, out_bias=False), moe) for w in slides])
 
@@ -61,6 +72,7 @@ def minimax_m2(fields: Fields, name: str) -> ModelConfig:
         intermediate=dims.intermediate,
         adapt_experts=True,
         adapt_router=True,
+        names=MIXTRAL_NAMES,
     )
     qk = QkNorm.FULL if fields.flag("use_qk_norm", True) else QkNorm.NONE
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, qk=qk), moe)] * dims.layers)

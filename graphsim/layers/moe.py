@@ -17,12 +17,16 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoeNames:
-    """Module names below the layer."""
+    """Module names below the layer.
+
+    experts: what adapters call the weights of an expert that the stacks hold: gate, up, down
+    """
 
     router: str = "mlp.gate"
     gate_up: str = "mlp.experts.gate_up_proj"
     down: str = "mlp.experts.down_proj"
     shared_gate: str = "mlp.shared_expert_gate"
+    experts: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,7 @@ class Moe(Layer):
             weights=scope.precision.experts or scope.precision.weights,
             module=f"{scope.prefix}{name}",
             linear=self.adapt_experts,
+            fuses=self._fused(split) if self.adapt_experts else (),
             tags=("ffn", "up+gate" if split is Sharding.COLUMN else "down"),
             experts=self.experts,
             of=self.experts,
@@ -118,6 +123,10 @@ class Moe(Layer):
             rank_factor=rank_factor,
             gated=self.gated,
         )
+
+    def _fused(self, split: Sharding) -> tuple[str, ...]:
+        gate, up, down = self.names.experts
+        return (down,) if split is Sharding.ROW else (gate, up) if self.gated else (up,)
 
 
 def _leaf(name: str) -> str:

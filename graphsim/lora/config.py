@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.lora.matching import MAX_RANK, Matching
+from graphsim.lora.adapter_file import read_file
+from graphsim.lora.matching import MAX_RANK, Matching, matched
 from graphsim.lora.peft import read_adapter
+from graphsim.lora.popularity import Shares, expected_distinct
 from graphsim.lora.schemes import SCHEMES
 from graphsim.precision import FORMATS
 from graphsim.units import Num, checked_number, short
@@ -19,6 +21,12 @@ from graphsim.units import Num, checked_number, short
 STRATEGIES = ("dynamic", "merge")
 VARIANTS = ("lora", "rslora", "dora", "vera", "alora", "qa-lora", "bd-lora")
 """rsLoRA and aLoRA have LoRA's nodes; rsLoRA scales otherwise, aLoRA works on the tokens behind its invocation."""
+
+UNMERGED = {
+    "alora": "it works on the tokens behind its invocation only",
+    "vera": "merging its shared factors is not simulated",
+}
+"""Variants that are applied dynamically only, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,10 +36,14 @@ class LoraConfig:
     target_modules: module types (`attn`, `ffn`), operation names (`qkv`, `out proj`, `query`, …), names and
         suffixes as in PEFT, or one string: `all-linear` or a regular expression for the whole module path
     strategy: `dynamic` applies the factors to every token, `merge` folds them into the weights once
+    target_parameters: bare parameters that have adapters too, by name or suffix, such as a stack of experts
+    modules_to_save: modules trained in full, which therefore have no adapter
     rank_pattern: other ranks for modules whose path matches, first match first, PEFT's rule
     layers_to_transform: only these layers; layers_pattern: name of the list they are counted in
     variant: `lora`, `rslora`, `dora`, `vera`, `alora`, `qa-lora` or `bd-lora`
-    group_size: inputs that QA-LoRA pools; blocks: of BD-LoRA's block-diagonal factor
+    group_size: inputs that QA-LoRA pools
+    blocks: of BD-LoRA's block-diagonal factor; blocks_a, blocks_b: parts of the names of modules whose A or B that is,
+        by default as a tensor-parallel group cuts their bases; blocks_strict: whether it has to be one of them
     invocation_tokens: prompt tokens of each sequence behind aLoRA's invocation, on which alone it works
     bias: whether the second factor has one
     alpha: scaling is alpha / rank; it changes no cost
@@ -53,11 +65,16 @@ class LoraConfig:
     variant: str = "lora"
     group_size: Num = 16
     blocks: Num = 1
+    blocks_a: tuple[str, ...] | list[str] | None = None
+    blocks_b: tuple[str, ...] | list[str] | None = None
+    blocks_strict: bool = True
     invocation_tokens: Num = 0
     bias: bool = False
     alpha: float | None = None
     rank_pattern: Mapping[str, Num] = field(default_factory=dict)
     exclude_modules: tuple[str, ...] | list[str] | str = ()
+    target_parameters: tuple[str, ...] | list[str] = ()
+    modules_to_save: tuple[str, ...] | list[str] = ()
     layers_to_transform: tuple[int, ...] | list[int] | int | None = None
     layers_pattern: tuple[str, ...] | list[str] | str | None = None
     matching: Matching = Matching.NAMES
@@ -80,18 +97,39 @@ class LoraConfig:
         """
         return cls(**read_adapter(ref))
 
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> LoraConfig:
+        """The adapter of a YAML file with these fields. Raises ConfigError naming the file, the field and the value."""
+        names = {name for name in cls.__dataclass_fields__ if name not in ("matching", "notes")}
+        try:
+            return cls(**read_file(path, names))
+        except ConfigError as error:
+            raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+    def among(self, shares: Shares, requests: Num) -> LoraConfig:
+        """The same where each request of a step wants one of many adapters: as many active as are then expected.
+
+        shares: how popular each is, from `graphsim.lora.popularity`; requests: of one step, such as the batch
+        """
+        return replace(self, active_adapters=expected_distinct(shares, requests, 1.0 - np.asarray(self.adapter_share)))
+
     def __post_init__(self) -> None:
         """Raise ConfigError naming the field, the value and what is allowed."""
         self._check_flags()
         self._check_scheme()
-        _check_names("target_modules", self.target_modules)
-        if not self.target_modules:
+        for name in ("target_modules", "exclude_modules", "target_parameters", "modules_to_save"):
+            _check_names(name, getattr(self, name))
+        for name in ("blocks_a", "blocks_b"):
+            _check_names(name, getattr(self, name) or ())
+        if not self.target_modules and not self.target_parameters:
             raise ConfigError("lora.target_modules is empty; name at least one module, or use 'all-linear'")
-        _check_names("exclude_modules", self.exclude_modules)
         if not isinstance(self.rank_pattern, Mapping):
             found = short(self.rank_pattern)
             raise ConfigError(f"lora.rank_pattern = {found} is not a mapping of module names to ranks")
         _check_names("rank_pattern", list(self.rank_pattern))
+        for name in ("rank_pattern", "modules_to_save"):
+            for pattern in getattr(self, name):
+                matched(pattern, "", name)
         if self.layers_pattern is not None:
             _check_names("layers_pattern", self.layers_pattern)
         ranks = {
@@ -99,22 +137,25 @@ class LoraConfig:
             for name, rank in self.rank_pattern.items()
         }
         object.__setattr__(self, "rank_pattern", ranks)
-        for name, most in (("rank", MAX_RANK), ("max_lora_rank", MAX_RANK), ("max_loras", 10**6)):
+        if self.alpha is not None:
+            object.__setattr__(self, "alpha", checked_number("lora.alpha", self.alpha, 0, 1e9, whole=False))
+        self._mix()
+        whole = {"rank": MAX_RANK} if not self.mixed_ranks else {}  # the mean of several need not be
+        for name, most in (whole | {"max_lora_rank": MAX_RANK, "max_loras": 10**6}).items():
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most))
         for name, least in (("group_size", 1), ("blocks", 1), ("invocation_tokens", 0)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), least, 10**9))
         for name, most in (("active_adapters", 10**6), ("adapter_share", 1)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most, whole=False))
         object.__setattr__(self, "layers_to_transform", _layers(self.layers_to_transform))
-        self._mix()
 
     def _check_flags(self) -> None:
-        for name in ("enabled", "fully_sharded_loras", "bias", "shared_outer_factors"):
+        for name in ("enabled", "fully_sharded_loras", "bias", "shared_outer_factors", "blocks_strict"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
         if self.variant not in VARIANTS:
             raise ConfigError(f"lora.variant = {self.variant!r} is not known; {choices_text(self.variant, VARIANTS)}")
-        if self.strategy == "merge" and self.variant in ("alora", "vera"):
+        if self.strategy == "merge" and self.variant in UNMERGED:
             raise ConfigError(
                 f"lora.strategy = 'merge' is not allowed with variant '{self.variant}'; allowed: dynamic"
                 if self.variant == "alora"

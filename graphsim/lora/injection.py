@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -18,9 +19,10 @@ from graphsim.graph import Step, Value, add, inputs_of
 from graphsim.lora import variants
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.schemes import SCHEMES
-from graphsim.lora.targets import Targets, fail_if_unmatched
-from graphsim.ops import ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
+from graphsim.lora.targets import Module, Targets, fail_if_unmatched, rank_factor
+from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
+from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.lora_variants import DoraNorm, VectorScale
 from graphsim.precision import FORMATS
 from graphsim.units import Num, short
@@ -65,7 +67,7 @@ def lora_parameters_of(graph: nx.DiGraph) -> Num:
     for _, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             total = total + op.times * lora_parameters_of(op.body)
-        elif isinstance(op, LoraA | LoraB | DoraNorm | VectorScale):
+        elif isinstance(op, LoraA | LoraB | LoraLookup | DoraNorm | VectorScale):
             total = total + op.parameters
         elif isinstance(op, LoraMerge):
             total = total + op.copies * op.rank * (op.n + op.k)
@@ -90,7 +92,7 @@ class _Injector:
         return out
 
     def _key(self, op: Op, first: int) -> int | None:
-        if not isinstance(op, Gemm) or not op.module:
+        if not isinstance(op, Module) or not op.module:
             return None
         return self.targets.key(op, op.module.replace("{}", str(first + op.layer)))
 
@@ -112,30 +114,31 @@ class _Injector:
     def _op(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
         key = self._key(op, first)
         self.reached = self.reached or key is not None
-        if not isinstance(op, Gemm) or (key is None and not self._has_buffers(op)):
+        if not isinstance(op, Module) or (key is None and not self._has_buffers(op)):
             yield name, op, inputs
             return
-        rank = self._rank(key)
+        rank = self._rank(key, op)
         yield from (self._merge if self.lora.strategy == "merge" else self._dynamic)(name, op, inputs, rank)
 
-    def _has_buffers(self, op: Gemm) -> bool:
+    def _has_buffers(self, op: Module) -> bool:
         return self.buffers.every_linear and op.linear and bool(op.module) and not isinstance(op, ExpertGemm)
 
-    def _rank(self, key: int | None) -> Num:
+    def _rank(self, key: int | None, op: Module) -> Num:
         if self.buffers.rank is not None:
-            return self.buffers.rank
-        return self.targets.rank(key) if key is not None else self.lora.largest_rank
+            return self.buffers.rank * rank_factor(op)
+        return self.targets.rank(key, op) if key is not None else self.lora.largest_rank
 
-    def _merge(self, name: str, op: Gemm, inputs: list[Value], rank: Num) -> Iterator[Step]:
+    def _merge(self, name: str, op: Module, inputs: list[Value], rank: Num) -> Iterator[Step]:
+        shape: dict[str, Any]
+        if isinstance(op, Embedding):  # cut over its entries
+            shape = {"n": op.width, "k": op.entries, "split": Sharding.ROW}
+        else:
+            shape = {"n": op.n, "k": op.k, "split": op.split, "units": op.units, "weights": op.weights}
         merge = LoraMerge(
             role=f"{op.role}.lora_merge",
-            n=op.n,
-            k=op.k,
-            rank=rank * op.rank_factor if isinstance(op, ExpertGemm) else rank,
+            **shape,
+            rank=rank,
             copies=op.experts if isinstance(op, ExpertGemm) else 1.0,
-            split=op.split,
-            units=op.units,
-            weights=op.weights,
             adapter=self.format,
             scratch_passes=self.buffers.merge_passes + (4.0 if self.lora.variant == "dora" else 0.0),
             layer=op.layer,
@@ -143,9 +146,32 @@ class _Injector:
         yield f"{name}.lora_merge", merge, []
         yield name, op, [*inputs, Value(f"{name}.lora_merge")]
 
-    def _dynamic(self, name: str, op: Gemm, inputs: list[Value], rank: Num) -> Iterator[Step]:
+    def _dynamic(self, name: str, op: Module, inputs: list[Value], rank: Num) -> Iterator[Step]:
+        if isinstance(op, Embedding):
+            yield from self._table(name, op, inputs, rank)
+            return
         factors = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
         yield from variants.steps(name, op, inputs, factors, self.lora)
+
+    def _table(self, name: str, op: Embedding, inputs: list[Value], rank: Num) -> Iterator[Step]:
+        """Rows of a table of its own, widened by B; whole on every device (PEFT 0.21, `tuners/lora/layer.py`)."""
+        rows = op.tokens * self.lora.adapter_share
+        live = np.minimum(self.lora.active_adapters, 1.0) * np.minimum(rank, 1.0)
+        yield name, op, inputs
+        look_up = LoraLookup(
+            role=f"{op.role}.lora_a", rows=rows, n=rank, vocabulary=op.entries, weights=self.format, launches=live,
+            activations=op.activations,
+        )  # fmt: skip
+        yield f"{name}.lora_a", look_up, inputs
+        b = LoraB(
+            role=f"{op.role}.lora_b", m=rows, n=op.width, k=rank, split=Sharding.REPLICATED, weights=self.format,
+            activations=op.activations, adapters=self.lora.active_adapters,
+        )  # fmt: skip
+        yield f"{name}.lora_b", b, [Value(f"{name}.lora_a")]
+        joined = LoraAdd(
+            role=f"{op.role}.lora_add", m=op.tokens, n=op.width, rows=rows * live, activations=op.activations
+        )
+        yield f"{name}.lora_add", joined, [Value(name), Value(f"{name}.lora_b")]
 
     def _factors(self, op: Gemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
         lora, scheme = self.lora, self.scheme
@@ -188,8 +214,7 @@ class _Injector:
         return a, b, joined
 
     def _expert_factors(self, op: ExpertGemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
-        """A pair for each expert; fused gate and up weights get twice the rank, as PEFT gives them."""
-        rank = rank * op.rank_factor
+        """A pair for each expert."""
         rows = op.m * self.lora.adapter_share
         a = ExpertLoraA(
             role=f"{op.role}.lora_a",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from enum import Enum
+
+from graphsim.errors import ConfigError
+from graphsim.units import short
 
 MAX_RANK = 65_536
 """Beyond this a rank is a mistake."""
@@ -16,3 +21,13 @@ class Matching(Enum):
 
     NAMES = "names"
     PEFT = "peft"
+
+
+def matched(
+    pattern: str, path: str, field: str, how: Callable[[str, str], re.Match[str] | None] = re.match
+) -> re.Match[str] | None:
+    """Where a user's regular expression matches. Raises ConfigError naming the field for one that is none."""
+    try:
+        return how(pattern, path)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigError(f"lora.{field}: {short(pattern)} is not a regular expression ({error})") from None

@@ -6,19 +6,15 @@ a note; what changes none is accepted; what PEFT does not know becomes a note as
 
 from __future__ import annotations
 
-import json
-import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError
+from graphsim.lora.adapter_weights import check_weights
 from graphsim.lora.matching import MAX_RANK, Matching
 from graphsim.reading import Fields, load_mapping
 from graphsim.units import short
-
-MAX_HEADER_BYTES = 64 * 2**20
 
 _NO_COST = (
     "alpha_pattern", "arrow_config", "auto_mapping", "base_model_name_or_path",
@@ -32,7 +28,6 @@ _NO_COST = (
 _NOT_SIMULATED = {
     "layer_replication": "replicated layers",
     "modules_to_save": "modules trained in full",
-    "target_parameters": "adapters on bare parameters",
     "trainable_token_indices": "trained rows of the embedding",
 }
 """Fields that change cost in a way that graphsim leaves out, with what they stand for."""
@@ -54,16 +49,18 @@ def read_adapter(ref: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """LoraConfig's fields for the adapter of a PEFT folder, its `adapter_config.json`, or the data of one.
 
     Raises ConfigError naming the field, what was found and what is allowed, and where the weights in
-    `adapter_model.safetensors` do not have the ranks that the config says.
+    `adapter_model.safetensors` are not those of the adapter that the config describes.
     """
     if isinstance(ref, Mapping):
         return _read(Fields(ref, "adapter config", lenient=True))
+    if not isinstance(ref, str | Path):
+        raise ConfigError(f"adapter = {short(ref)} is not allowed; expected a PEFT folder, a file or a mapping")
     path = Path(ref).expanduser()
     file = path / "adapter_config.json" if path.is_dir() else path
     config = _read(Fields(load_mapping(file), str(file), lenient=True))
     weights = file.with_name("adapter_model.safetensors")
     if weights.is_file():
-        check_weights(config, weights)
+        config["notes"] = (*config["notes"], *check_weights(config, weights))
     return config
 
 
@@ -71,8 +68,8 @@ def _read(fields: Fields) -> dict[str, Any]:
     kind = fields.text("peft_type", "LORA")
     if kind != "LORA":
         fields.problem("peft_type", "is not allowed; expected LORA")
-    targets = _names(fields, "target_modules")
-    if targets is None and not fields.raw("target_parameters"):
+    targets, parameters = _names(fields, "target_modules"), _list(fields, "target_parameters")
+    if targets is None and not parameters:
         fields.problems.append(
             "target_modules is missing, expected a list of names, a regular expression or all-linear"
         )
@@ -86,12 +83,15 @@ def _read(fields: Fields) -> dict[str, Any]:
     where = _names(fields, "layers_pattern")
     notes = _notes(fields)
     alpha = fields.number("lora_alpha", 8.0)
+    saved = _list(fields, "modules_to_save")
     variant = _variant(fields)
     fields.finish()
     return {
         "rank": rank,
         "alpha": alpha,
-        "target_modules": targets or ("all-linear",),
+        "target_modules": targets or (),
+        "target_parameters": parameters,
+        "modules_to_save": saved,
         "exclude_modules": excluded or (),
         "layers_to_transform": layers,
         "layers_pattern": where,
@@ -108,17 +108,39 @@ _FLAGS = {"use_dora": "dora", "use_qalora": "qa-lora", "use_rslora": "rslora"}
 def _variant(fields: Fields) -> dict[str, Any]:
     """Which variant it is, and what it needs to know; PEFT allows one at a time beside rsLoRA's scaling."""
     found = [variant for key, variant in _FLAGS.items() if fields.flag(key, False)]
-    blocks = fields.raw("use_bdlora")
+    blocks = _blocks(fields)
     if blocks:
         found.insert(0, "bd-lora")
     if fields.raw("alora_invocation_tokens"):
         found.insert(0, "alora")
     group = fields.integer("qalora_group_size", 16, most=10**6)
-    count = 1
-    if isinstance(blocks, Mapping):
-        count = fields.mapping("use_bdlora", lenient=True).integer("nblocks", 1, most=10**6)
+    bias = fields.flag("lora_bias", False)
     kind = found[0] if found else "lora"
-    return {"variant": kind, "bias": fields.flag("lora_bias", False), "group_size": group, "blocks": count}
+    if bias and kind == "dora":
+        fields.problem("lora_bias", "is not allowed with use_dora; expected False")
+    return {"variant": kind, "bias": bias, "group_size": group, **blocks}
+
+
+def _blocks(fields: Fields) -> dict[str, Any]:
+    """BD-LoRA's fields, under the names of a LoraConfig's; none where the adapter has no blocks."""
+    if not fields.raw("use_bdlora"):
+        return {}
+    inner = fields.mapping("use_bdlora")
+    sides = {key: _list(inner, f"target_modules_bd_{key[-1]}") for key in ("blocks_a", "blocks_b")}
+    return {
+        **(sides if any(sides.values()) else {}),
+        "blocks": inner.integer("nblocks", 1, most=10**6),
+        "blocks_strict": inner.flag("match_strict", True),
+    }
+
+
+def _list(fields: Fields, key: str) -> tuple[str, ...]:
+    """A list of names, by default empty."""
+    value = fields.raw(key)
+    if value is None or (isinstance(value, list) and all(isinstance(entry, str) and entry for entry in value)):
+        return tuple(value or ())
+    fields.problem(key, "is not allowed; expected a list of names")
+    return ()
 
 
 def _names(fields: Fields, key: str) -> tuple[str, ...] | str | None:
@@ -156,45 +178,7 @@ def _strict(fields: Fields) -> Fields:
     """The same fields, saying which keys nobody asked for."""
     strict = Fields(fields.data, fields.where)
     known = {*_NO_COST, *_NOT_SIMULATED, *_VARIANTS, "r", "target_modules", "exclude_modules", "rank_pattern", "bias"}
+    known |= {"target_parameters"}
     for key in known | {"layers_to_transform", "layers_pattern"}:
         strict.raw(key)
     return strict
-
-
-def check_weights(config: Mapping[str, Any], path: Path) -> None:
-    """Raise ConfigError if a first factor in a safetensors file does not have its rank; only the header is read."""
-    for key, entry in _header(path).items():
-        if not key.endswith("lora_A.weight") or not isinstance(entry, Mapping):
-            continue
-        shape = entry.get("shape")
-        if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) for n in shape)):
-            raise ConfigError(f"{path}: tensor '{key}' has shape {short(shape)}, expected two whole numbers")
-        module = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-        expected = _rank_of(config, module)
-        if shape[0] != expected:
-            raise ConfigError(f"{path}: tensor '{key}' has rank {shape[0]}, the config says {expected}")
-
-
-def _rank_of(config: Mapping[str, Any], module: str) -> Any:
-    for pattern, rank in config["rank_pattern"].items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return rank
-    return config["rank"]
-
-
-def _header(path: Path) -> Mapping[str, Any]:
-    """A safetensors header: its length in 8 bytes, then JSON (https://github.com/huggingface/safetensors)."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if not 2 <= length <= MAX_HEADER_BYTES:
-                raise ConfigError(f"{path}: has a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}")
-            header = json.loads(file.read(length))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise ConfigError(f"{path}: its header is not JSON, expected a safetensors file") from None
-    if not isinstance(header, dict):
-        raise ConfigError(f"{path}: its header is a {type(header).__name__}, expected a mapping of tensors")
-    return header

@@ -41,6 +41,22 @@ def power(adapters: int, alpha: float = 1.0) -> Shares:
     return np.diff(edges**alpha)
 
 
+def popularity(kind: str, adapters: int) -> Shares:
+    """Shares from a text: `uniform`, `one` (all requests want the first), `zipf:1.5`, `power:0.3`."""
+    name, _, text = kind.partition(":")
+    if name in ("uniform", "one") and not text:
+        shares = uniform(adapters)
+        return shares if name == "uniform" else np.eye(1, len(shares))[0]
+    try:
+        number = float(text) if text else None
+    except ValueError:
+        number = np.nan
+    if name not in ("zipf", "power") or (number is not None and not np.isfinite(number)):
+        raise ConfigError(f"popularity = {short(kind)} is not allowed; expected uniform, one, zipf:1.5 or power:0.3")
+    made = zipf if name == "zipf" else power
+    return made(adapters) if number is None else made(adapters, number)
+
+
 def shares_of(rates: Sequence[float] | Mapping[str, float]) -> Shares:
     """Shares from counts or rates of each adapter, such as requests per second."""
     values = np.asarray(list(rates.values()) if isinstance(rates, Mapping) else rates, dtype=float)

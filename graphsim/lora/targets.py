@@ -8,15 +8,15 @@ behind a dot, a string is `all-linear` or a regular expression for the whole pat
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import networkx as nx
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.matching import Matching
-from graphsim.ops import Gemm, Repeat
+from graphsim.lora.matching import Matching, matched
+from graphsim.ops import Embedding, ExpertGemm, Gemm, Repeat
 from graphsim.units import Num
 
 WORDS = ("attn", "ffn", "qkv", "out proj", "query", "key", "value", "up+gate", "down", "up", "gate", "w1", "w2", "w3")
@@ -27,6 +27,17 @@ USUAL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(\d+)\.")
 
+_COMMON, _PARAMETER = -1, -2
+"""Keys of modules, and of bare parameters, that no pattern gives a rank of their own."""
+
+Module = Gemm | Embedding
+"""What an adapter can go on."""
+
+
+def rank_factor(op: Module) -> int:
+    """How many times an adapter's rank a weight gets that fuses several targets."""
+    return op.rank_factor if isinstance(op, ExpertGemm) else 1
+
 
 @dataclass(frozen=True, slots=True)
 class Targets:
@@ -34,33 +45,77 @@ class Targets:
 
     lora: LoraConfig
 
-    def key(self, op: Gemm, path: str) -> int | None:
-        """None where the module is not reached; else which rank applies: -1 the common one, i the i-th pattern's."""
-        if not op.module or not self._reached(op, path):
+    def key(self, op: Module, path: str) -> int | None:
+        """None where the module is not reached; else whose rank applies: the i-th pattern's, or below 0 the common."""
+        if not op.module:
+            return None
+        parameter = self._is_parameter(op, path)
+        if not parameter and not self._reached(op, path):
             return None
         for i, pattern in enumerate(self.lora.rank_pattern):
-            if _search(rf"(.*\.)?({pattern})$", path, "rank_pattern"):
+            if matched(rf"(.*\.)?({pattern})$", path, "rank_pattern"):
                 return i
-        return -1
+        return _PARAMETER if parameter else _COMMON
 
-    def rank(self, key: int) -> Num:
-        """The rank behind a key."""
-        return self.lora.rank if key < 0 else list(self.lora.rank_pattern.values())[key]
+    def rank(self, key: int, op: Module) -> Num:
+        """The rank behind a key; a weight that fuses two targets gets the common one twice, as PEFT gives it."""
+        if key >= 0:
+            return list(self.lora.rank_pattern.values())[key]
+        return self.lora.rank * rank_factor(op) if key == _COMMON else self.lora.rank
 
-    def _reached(self, op: Gemm, path: str) -> bool:
+    def _is_parameter(self, op: Module, path: str) -> bool:
+        name = path if isinstance(op, ExpertGemm) else f"{path}.weight"
+        return any(name == entry or name.endswith(f".{entry}") for entry in self.lora.target_parameters)
+
+    def _reached(self, op: Module, path: str) -> bool:
         lora = self.lora
-        if _excluded(lora.exclude_modules, path):
+        if lora.matching is Matching.PEFT and isinstance(op, ExpertGemm):
+            return self._stack(op, path)
+        if self._left_out(path):
             return False
         names = lora.target_modules
         if isinstance(names, str):
             if names.lower() == "all-linear":
                 return op.linear and self._in_layers(path)
             if lora.matching is Matching.PEFT or names not in WORDS:
-                return _fullmatch(names, path, "target_modules")
+                return matched(names, path, "target_modules", re.fullmatch) is not None
             names = (names,)
+        if isinstance(op, ExpertGemm) and self._names_all(names, op):
+            return self._in_layers(path)
         return any(self._entry_matches(entry, op, path) for entry in names)
 
-    def _entry_matches(self, entry: str, op: Gemm, path: str) -> bool:
+    def _left_out(self, path: str) -> bool:
+        saved = self.lora.modules_to_save
+        return _excluded(self.lora.exclude_modules, path) or any(
+            matched(rf"(^|.*\.){name}($|\..*)", path, "modules_to_save") for name in saved
+        )
+
+    def _stack(self, op: ExpertGemm, path: str) -> bool:
+        """PEFT turns targets that mean each expert's weights into parameters, past lists of layers and exclusions.
+
+        PEFT 0.21, `utils/transformers_weight_conversion.py`.
+        """
+        names = self.lora.target_modules
+        if not isinstance(names, str):
+            return self._names_all(names, op)
+        if names.lower() == "all-linear":
+            return op.linear
+        own = path.rpartition(".")[0]
+        paths = [f"{own}.{part}" for part in op.fuses]
+        hit = all(matched(names, part, "target_modules", re.fullmatch) and not self._left_out(part) for part in paths)
+        return bool(paths) and hit
+
+    def _names_all(self, names: Iterable[str], op: ExpertGemm) -> bool:
+        """Whether targets name what a stack holds. Raises ConfigError if they name a part of it."""
+        hit = [part for part in op.fuses if any(name == part or name.endswith(f".{part}") for name in names)]
+        if hit and len(hit) < len(op.fuses):
+            missing = ", ".join(sorted({*op.fuses} - {*hit}))
+            raise ConfigError(
+                f"lora.target_modules: '{hit[0]}' of the experts is one weight with '{missing}'; name both, or neither"
+            )
+        return bool(hit)
+
+    def _entry_matches(self, entry: str, op: Module, path: str) -> bool:
         if self.lora.matching is Matching.NAMES and entry in WORDS:
             return entry in op.tags and self._in_layers(path)
         if self.lora.matching is Matching.NAMES and entry.lower() == "all-linear":
@@ -76,32 +131,15 @@ class Targets:
             found = _LAYER_INDEX.match(path)
         else:
             listed = [patterns] if isinstance(patterns, str) else patterns
-            tried = (_match(rf"(?:^|.*?\.){p}\.(\d+)\.", path, "layers_pattern") for p in listed)
+            tried = (matched(rf"(?:^|.*?\.){p}\.(\d+)\.", path, "layers_pattern") for p in listed)
             found = next(filter(None, tried), None)
         return found is not None and int(found.group(1)) in (wanted if isinstance(wanted, tuple | list) else (wanted,))
 
 
 def _excluded(names: Iterable[str] | str, path: str) -> bool:
     if isinstance(names, str):
-        return _fullmatch(names, path, "exclude_modules")
+        return matched(names, path, "exclude_modules", re.fullmatch) is not None
     return any(path == name or path.endswith(f".{name}") for name in names)
-
-
-def _fullmatch(pattern: str, path: str, field: str) -> bool:
-    return _match(pattern, path, field, re.fullmatch) is not None
-
-
-def _search(pattern: str, path: str, field: str) -> bool:
-    return _match(pattern, path, field) is not None
-
-
-def _match(
-    pattern: str, path: str, field: str, how: Callable[[str, str], re.Match[str] | None] = re.match
-) -> re.Match[str] | None:
-    try:
-        return how(pattern, path)
-    except re.error as error:
-        raise ConfigError(f"lora.{field}: '{pattern}' is not a regular expression ({error})") from None
 
 
 def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> None:
@@ -114,30 +152,40 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
         return
     if not reached:
         raise ConfigError(
-            f"lora.target_modules = {names!r} matches no module of the model; {_could_match(graph, names)}"
+            f"lora.target_modules = {names!r} matches no module of the model{_left(lora)}; {_could_match(graph, names)}"
         )
     modules = modules_of(graph)
     for entry in names:
         if entry.lower() == "all-linear" or entry in USUAL:
             continue
         word = entry in WORDS
-        hit = any(entry in op.tags if word else path == entry or path.endswith(f".{entry}") for op, path in modules)
+        hit = any(
+            (entry in op.tags if word else path == entry or path.endswith(f".{entry}"))
+            or (isinstance(op, ExpertGemm) and entry in op.fuses)
+            for op, path in modules
+        )
         if not hit:
             raise ConfigError(
                 f"lora.target_modules: '{entry}' matches no module of the model; {_could_match(graph, entry)}"
             )
 
 
-def modules_of(graph: nx.DiGraph) -> list[tuple[Gemm, str]]:
+def _left(lora: LoraConfig) -> str:
+    """What else could be the reason, where modules are left out."""
+    reasons = [name for name in ("exclude_modules", "modules_to_save", "layers_to_transform") if getattr(lora, name)]
+    return f" that {' and '.join(reasons)} left in" if reasons else ""
+
+
+def modules_of(graph: nx.DiGraph) -> list[tuple[Module, str]]:
     """Every module that an adapter could go on, with its path; layer by layer."""
     return list(_modules(graph, range(1)))
 
 
-def _modules(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[Gemm, str]]:
+def _modules(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[Module, str]]:
     for _, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             yield from _modules(op.body, range(op.first_layer, op.first_layer + op.times * op.layers, op.layers))
-        elif isinstance(op, Gemm) and op.module:
+        elif isinstance(op, Module) and op.module:
             yield from ((op, op.module.replace("{}", str(first + op.layer))) for first in firsts)
 
 

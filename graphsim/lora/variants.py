@@ -15,7 +15,7 @@ from graphsim.graph import Step, Value
 from graphsim.lora.config import LoraConfig
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, Sharding
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, GroupPool, VectorScale
-from graphsim.units import Num
+from graphsim.units import short
 
 
 def steps(
@@ -32,7 +32,7 @@ def steps(
     if lora.variant == "vera":  # random, frozen, and the same for all modules
         a, b = replace(a, shared=True), replace(b, shared=True)
     if lora.variant == "bd-lora":
-        a, b = _block_diagonal(op, a, b, lora.blocks)
+        a, b = _block_diagonal(op, a, b, lora)
     yield f"{name}.lora_a", a, inputs
     last = f"{name}.lora_a"
     if lora.variant == "vera":
@@ -48,16 +48,39 @@ def steps(
         yield from _dora(name, op, a, joined)
 
 
-def _block_diagonal(op: Gemm, a: LoraA, b: LoraB, blocks: Num) -> tuple[LoraA, LoraB]:
+def _block_diagonal(op: Gemm, a: LoraA, b: LoraB, lora: LoraConfig) -> tuple[LoraA, LoraB]:
     """A device meets the blocks of its own slice only, so factors are cut over ranks and exchange nothing.
 
     BD-LoRA, arXiv 2510.23346: B is block-diagonal at a column-parallel base, A at a row-parallel one.
     """
-    if op.split is Sharding.ROW:
+    side, blocks = _side(op, lora), lora.blocks
+    for name, size in (("inputs", a.k), ("rank", a.n)) if side == "a" else (("rank", b.k), ("outputs", b.n)):
+        if side and np.any(np.asarray(size) % np.asarray(blocks)):
+            raise ConfigError(
+                f"lora.blocks = {short(blocks)} is not allowed for '{op.role}' with {short(size)} {name}; "
+                "expected a divisor"
+            )
+    if side == "a":
         return replace(a, blocks=blocks, split=Sharding.DEALT), replace(b, split=Sharding.ROW)
-    if op.split is Sharding.COLUMN:
-        return replace(a, split=Sharding.COLUMN), replace(b, blocks=blocks, split=Sharding.DEALT)
-    return a, replace(b, blocks=blocks)
+    if side == "b" and op.split is not Sharding.COLUMN:
+        return a, replace(b, blocks=blocks)
+    return (replace(a, split=Sharding.COLUMN), replace(b, blocks=blocks, split=Sharding.DEALT)) if side else (a, b)
+
+
+def _side(op: Gemm, lora: LoraConfig) -> str:
+    """Which factor has blocks, `a` or `b`: as the adapter says, else as a tensor-parallel group cuts the base."""
+    if lora.blocks_a is None and lora.blocks_b is None:
+        return "a" if op.split is Sharding.ROW else "b"
+    name = op.module.rpartition(".")[2]
+    sides = [
+        side for side, parts in (("a", lora.blocks_a), ("b", lora.blocks_b)) if any(p in name for p in parts or ())
+    ]
+    if len(sides) == 1 or not (sides or lora.blocks_strict):
+        return "".join(sides)
+    which = "both" if sides else "neither"
+    raise ConfigError(
+        f"lora.blocks_a, lora.blocks_b: '{name}' is in {which} of them; expected one, or blocks_strict=False"
+    )
 
 
 def _vector(op: Gemm, part: str, factor: LoraA | LoraB) -> VectorScale:

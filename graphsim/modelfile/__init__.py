@@ -25,7 +25,8 @@ Every key, with its default; keys without one are required.
                     shared_intermediate_size, gated (true), bias, router_bias, shared_gate (a learned weight of the
                     shared experts), correction (a learned score per expert), skew (0: Zipf exponent of the experts'
                     popularity), adapt_experts, adapt_router (all-linear reaches them), all false,
-                    names: router, gate_up, down, shared, shared_gate
+                    names: router, gate_up, down, shared, shared_gate, experts (gate_proj+up_proj+down_proj: what
+                    adapters call an expert's weights)
     feed_forward    moe where moe is given, else mlp; a dense first layer says `feed_forward: mlp`
     names           module paths: layer ("model.layers.{}."), embedding, positions, embedding_norm, final_norm, head
     norm_names      module names in a layer: attention, attention_post, mlp, mlp_post

@@ -126,8 +126,18 @@ def moe(section: Overrides) -> Moe:
             gate_up=names.text("gate_up", usual.gate_up),
             down=names.text("down", usual.down),
             shared_gate=names.text("shared_gate", usual.shared_gate),
+            experts=_expert_names(names, usual.experts),
         ),
     )
+
+
+def _expert_names(names: Overrides, usual: tuple[str, str, str]) -> tuple[str, str, str]:
+    """What adapters call an expert's gate, up and down, joined by +."""
+    found = names.text("experts", "+".join(usual)).split("+")
+    if len(found) != 3 or not all(found):
+        names.problem("experts", "is not allowed; expected three names joined by +, such as w1+w3+w2")
+        return usual
+    return found[0], found[1], found[2]
 
 
 def _shared(section: Overrides, names: Overrides, width: int) -> Mlp | None:

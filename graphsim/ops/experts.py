@@ -21,10 +21,10 @@ def expected_experts(tokens: Num, experts: int, chosen: int, skew: float = 0.0) 
     """
     tokens = np.asarray(tokens, dtype=float)
     if not skew:
-        return experts * (1.0 - (1.0 - chosen / experts) ** tokens)[()]
+        return experts * (1.0 - np.power(1.0 - chosen / experts, tokens))[()]
     weights = np.arange(1, experts + 1, dtype=float) ** -skew
     reached = np.minimum(chosen * weights / weights.sum(), 1.0)
-    missed: Num = ((1.0 - reached) ** tokens[..., None]).sum(axis=-1)
+    missed: Num = np.power(1.0 - reached, tokens[..., None]).sum(axis=-1)
     return experts - missed
 
 
@@ -37,6 +37,7 @@ class ExpertGemm(Gemm):
     ranks: groups that the experts are dealt out to; within a group, weights are cut as any GEMM's
     by_tokens: rows come from all replicas and go back to them
     rank_factor: of an adapter's rank on this weight; fused gate and up count twice
+    fuses: what adapters call the weights that this one holds; none where no target reaches it
     gated: whether an expert multiplies by three matrices, gate, up and down, or by two
     """
 
@@ -50,6 +51,7 @@ class ExpertGemm(Gemm):
     ranks: Num = 1.0
     by_tokens: bool = False
     rank_factor: int = 1
+    fuses: tuple[str, ...] = ()
     gated: bool = True
 
     @property

@@ -176,6 +176,8 @@ class Embedding(Op):
 
     op_type: ClassVar[OpType] = OpType.EMBEDDING
     sharding: ClassVar[Sharding] = Sharding.VOCAB
+    linear: ClassVar[bool] = False
+    tags: ClassVar[tuple[str, ...]] = ()
 
     tokens: Num
     entries: Num

@@ -86,6 +86,7 @@ class LoraB(LoraGemm):
 class LoraAdd(Op):
     """Adds the adapter's result, `rows` rows of n, to the base's m rows; linear, so partial sums stay partial.
 
+    share: part of each row that this device adds to partial sums
     in_place: whether slices may be added to partial sums; both are made whole otherwise
     """
 
@@ -98,13 +99,18 @@ class LoraAdd(Op):
     units: Num = 0.0
     parts: tuple[Part, ...] = ()
     launches: Num = 1.0
+    share: Num = 1.0
     in_place: bool = True
+
+    @property
+    def added(self) -> Num:
+        """Elements that are added."""
+        return self.rows * self.n * self.share
 
     def work(self) -> Work:
         """Counted as rows * n flops, as the LoRA document does; reads two values, writes one."""
-        elems = self.rows * self.n
-        moved = elems * self.activations.bytes
-        return Work(flops=elems, input_bytes=2.0 * moved, write_bytes=moved)
+        moved = self.added * self.activations.bytes
+        return Work(flops=self.added, input_bytes=2.0 * moved, write_bytes=moved)
 
     @property
     def matrix_format(self) -> str:

@@ -23,7 +23,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Slice:
-    """The nodes of one adapter: A, collectives behind it, B, ADD; and the value of the base that it adds to.
+    """The nodes of one adapter: A, collectives behind it, B, what is behind that, ADD; and the value added to.
 
     base: the base's result, or the collective that completes it where the adapter is added behind that
     """
@@ -31,6 +31,7 @@ class _Slice:
     a: str
     between: tuple[str, ...]
     b: str
+    behind: tuple[str, ...]
     joined: str
     base: Value
 
@@ -42,19 +43,28 @@ def _slices(graph: nx.DiGraph) -> dict[str, list[_Slice]]:
         if type(op) is not LoraAdd:
             continue
         b, base = terms(graph, name)
-        between: list[str] = []
-        at = inputs_of(graph, b.node)[0].node
-        while not isinstance(graph.nodes[at]["op"], LoraA):
-            between.insert(0, at)
-            at = inputs_of(graph, at)[0].node
-        found.setdefault(base.node, []).append(_Slice(a=at, between=tuple(between), b=b.node, joined=name, base=base))
+        if not isinstance(graph.nodes[source(graph, base.node)]["op"], Gemm):
+            continue
+        up, behind = _back_to(graph, b.node, LoraB)
+        a, between = _back_to(graph, inputs_of(graph, up)[0].node, LoraA)
+        one = _Slice(a=a, between=between, b=up, behind=behind, joined=name, base=base)
+        found.setdefault(base.node, []).append(one)
     return found
+
+
+def _back_to(graph: nx.DiGraph, name: str, kind: type[Op]) -> tuple[str, tuple[str, ...]]:
+    """The node of a kind that a value comes from, and what lies between the two."""
+    between: list[str] = []
+    while not isinstance(graph.nodes[name]["op"], kind):
+        between.insert(0, name)
+        name = inputs_of(graph, name)[0].node
+    return name, tuple(between)
 
 
 def fuse(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
     """The graph with a shrink and an expand for the adapters of each linear, in the place of A, B and ADD."""
     slices = _slices(graph)
-    gone = {name for group in slices.values() for s in group for name in (s.a, *s.between, s.b, s.joined)}
+    gone = {name for group in slices.values() for s in group for name in (s.a, *s.between, s.b, *s.behind, s.joined)}
     stands_for = {s.joined: s.base for group in slices.values() for s in group}
     out, moved = nx.DiGraph(), dict[str, str]()
 
@@ -193,9 +203,9 @@ def ends(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
     for name, op in graph.nodes(data="op"):
         inputs = [Value(moved[value.node], value.parts) for value in inputs_of(graph, name)]
         moved[name] = add(out, name, op, inputs)
-        if table is not None and op is table:
+        if table is not None and op is table and f"{name}.lora_add" not in graph:
             moved[name] = _embedding_kernels(out, name, op, engine)
-        elif isinstance(op, Gemm) and op.role == "lm_head":
+        elif isinstance(op, Gemm) and op.role == "lm_head" and f"{name}.lora_shrink" not in graph:
             moved[name] = _head_kernels(out, name, op, engine, inputs)
     return out
 

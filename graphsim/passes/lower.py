@@ -87,7 +87,7 @@ def _modules(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
         if type(op) is LoraAdd:
             b = terms(graph, name)[0].node
             scale = Elementwise(
-                role=op.role.replace("lora_add", "lora_scale"), elems=op.rows * op.n, activations=op.activations,
+                role=op.role.replace("lora_add", "lora_scale"), elems=op.added, activations=op.activations,
                 layer=op.layer,
             )  # fmt: skip
             scaled = add(out, name.replace("lora_add", "lora_scale"), scale, [b])

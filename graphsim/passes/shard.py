@@ -124,7 +124,7 @@ class _Sharder:
         self.layouts[name], self.whole[name] = layout, op
         mine = self._cut(op, layout)
         if isinstance(mine, LoraAdd) and layout is P and S in {self.layouts[value.node] for value in placed}:
-            mine = replace(mine, rows=mine.rows / self.tp)  # each device adds its slice of every row
+            mine = replace(mine, share=1.0 / self.tp)
         yield name, mine, placed
 
     def _cut(self, op: Op, layout: Layout) -> Op:

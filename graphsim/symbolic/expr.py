@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from graphsim.symbolic.duration import Duration
+from graphsim.symbolic.signs import is_positive
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
@@ -27,11 +27,12 @@ class NotRecordable(Exception):
 class Tape:
     """All formulas of one recording, in the order of their making: operands come before what uses them.
 
-    lookups: whether looking numbers up in a table is recorded, as a call; where not, a table asks for actual numbers
+    literal: whether sums and products are recorded as they come, for results equal to the last bit, and look-ups in a
+        table as calls; where not, sums are in normal form, and a table asks for actual numbers
     """
 
-    def __init__(self, *, lookups: bool = False) -> None:
-        self.lookups = lookups
+    def __init__(self, *, literal: bool = False) -> None:
+        self.literal = literal
         self.nodes: list[Expr] = []
         self._known: dict[Any, Expr] = {}
 
@@ -75,7 +76,7 @@ def look_up(table: Function, operands: Iterable[Any]) -> Any:
     """table(operands) of which one is a symbol, as a call; raises NotRecordable where its tape records none."""
     operands = tuple(operands)
     tape = next(operand.tape for operand in operands if isinstance(operand, Expr))
-    if not tape.lookups:
+    if not tape.literal:
         raise NotRecordable("a table is looked up at a symbol")
     return tape.apply(table, *operands)
 
@@ -120,7 +121,7 @@ class Expr:
     ) -> None:
         self.tape, self.serial, self.function, self.operands = tape, serial, function, operands
         self.free, self.linear, self.name = free, linear, name
-        self.positive = _is_positive(self)
+        self.positive = is_positive(function, operands, linear)
 
     __hash__ = object.__hash__
 
@@ -228,7 +229,7 @@ def record(function: Function, *operands: Any) -> Any:
         symbol = isinstance(operand, Expr)
         plain.append(operand if symbol else _plain(operand))
         tape = operand.tape if symbol else tape
-    rule = _RULES.get(function)
+    rule = _RULES.get(function) if not tape.literal or function not in _REORDERED else None
     found = rule(tape, *plain) if rule else None
     return tape.apply(function, *plain) if found is None else found
 
@@ -239,24 +240,6 @@ def _normal(operand: Any) -> tuple[float, dict[int, float]]:
     if operand.linear is None:
         return 0.0, {operand.serial: 1.0}
     return operand.linear[0], dict(operand.linear[1])
-
-
-def _is_positive(node: Expr) -> bool:
-    if node.linear is not None:
-        constant, terms = node.linear
-        return constant >= 0 and all(c > 0 for _, c in terms) and all(operand.positive for operand in node.operands)
-    if node.function is None:
-        return True
-    known = [operand.positive if isinstance(operand, Expr) else operand >= 0 for operand in node.operands]
-    if node.function is np.maximum:
-        return any(known)
-    if node.function is np.where:
-        return all(known[1:])
-    return (
-        node.function in _NEVER_BELOW_ZERO
-        or isinstance(node.function, Duration)
-        or (node.function in _KEEP_SIGN and all(known))
-    )
 
 
 def _at_least(x: Any, y: Any) -> bool:
@@ -319,6 +302,9 @@ _RULES: dict[Function, Function] = {
     np.maximum: _extreme(-np.inf), np.minimum: _extreme(np.inf),
 }  # fmt: skip
 
+_REORDERED = frozenset({np.add, np.subtract, np.multiply})
+"""Functions whose normal form rounds in another order."""
+
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
     if not isinstance(condition, Expr):
@@ -330,12 +316,6 @@ def _where(condition: Any, x: Any, y: Any) -> Any:
 def _clip(x: Any, least: Any, most: Any) -> Any:
     return np.minimum(np.maximum(x, least), most)
 
-
-_NEVER_BELOW_ZERO = frozenset(
-    {np.exp, np.absolute, np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
-    | {np.logical_and, np.logical_or}
-)
-_KEEP_SIGN = frozenset({np.multiply, np.true_divide, np.minimum, np.ceil, np.floor, np.sqrt, np.power, np.mod})
 
 _ARRAY_FUNCTIONS: dict[Function, Function] = {
     np.where: _where,

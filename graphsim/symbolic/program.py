@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Expr
+from graphsim.symbolic.scalars import SCALAR, Weighted
+from graphsim.symbolic.source import written
+from graphsim.symbolic.staged import Step, staged
 
-Step = tuple[int, Callable[..., Any], tuple[int, ...]]
+_PAYS = 32
+"""Runs for single numbers from which on the program's source pays."""
 
 
 class Program:
@@ -31,26 +33,37 @@ class Program:
         for node in _needed(outputs):
             self._emit(node)
         self._outputs = [self._slot(output) for output in outputs]
-        self._before, self._durations, self._behind = _staged(self._scalar)
+        self._steps, self._runs = staged(self._scalar), 0
 
     def __call__(self, inputs: Mapping[str, Any]) -> list[Any]:
         """The outputs' values. Raises KeyError for a variable that is not given."""
-        values = self._start.copy()
-        plain = True
-        for slot, name in self._inputs:
-            value = values[slot] = inputs[name]
-            plain = plain and not isinstance(value, np.ndarray)
-        if not plain:
+        if any(isinstance(inputs[name], np.ndarray) for _, name in self._inputs):
+            values = self._values(inputs)
             _run(self._array, values)
-        else:
-            _run(self._before, values)
-            self._time(values)
-            _run(self._behind, values)
+            return [values[slot] for slot in self._outputs]
+        self._runs += 1
+        return self._source(inputs) if self._runs > _PAYS else self._step_by_step(inputs)
+
+    def _values(self, inputs: Mapping[str, Any]) -> list[Any]:
+        values = self._start.copy()
+        for slot, name in self._inputs:
+            values[slot] = inputs[name]
+        return values
+
+    def _step_by_step(self, inputs: Mapping[str, Any]) -> list[Any]:
+        values = self._values(inputs)
+        _run(self._steps.before, values)
+        self._time(values)
+        _run(self._steps.behind, values)
         return [values[slot] for slot in self._outputs]
+
+    @cached_property
+    def _source(self) -> Callable[[Mapping[str, Any]], list[Any]]:
+        return written(self._steps, self._inputs, self._start, self._outputs)
 
     def _time(self, values: list[Any]) -> None:
         """All durations at once, where they know how to be timed together."""
-        for together, steps in self._durations:
+        for together, steps in self._steps.durations:
             asked = [(function, tuple([values[i] for i in operands])) for _, function, operands in steps]
             for (slot, _, _), seconds in zip(steps, together(asked), strict=True):
                 values[slot] = seconds
@@ -71,10 +84,10 @@ class Program:
         elif node.linear is not None:
             constant, terms = node.linear
             weights = [coefficient for _, coefficient in terms]
-            self._scalar.append((slot, _weighted(constant, weights), operands))
+            self._scalar.append((slot, Weighted(constant, weights), operands))
             self._array.append((slot, _grouped(constant, weights, node.operands), operands))
         elif node.function is not None:
-            self._scalar.append((slot, _SCALAR.get(node.function, node.function), operands))
+            self._scalar.append((slot, SCALAR.get(node.function, node.function), operands))
             self._array.append((slot, node.function, operands))
 
 
@@ -84,31 +97,6 @@ def _run(steps: Iterable[Step], values: list[Any]) -> None:
             values[slot] = function(values[operands[0]], values[operands[1]])
         else:
             values[slot] = function(*[values[i] for i in operands])
-
-
-Together = Callable[[list[tuple[Any, Any]]], list[Any]]
-
-
-def _staged(steps: list[Step]) -> tuple[list[Step], list[tuple[Together, list[Step]]], list[Step]]:
-    """What comes before any duration, durations by who times them together, and all the rest.
-
-    A duration that hangs on another one, or is timed alone, belongs to the rest.
-    """
-    late: set[int] = set()
-    before, behind = list[Step](), list[Step]()
-    durations: dict[Together, list[Step]] = {}
-    for step in steps:
-        slot, function, operands = step
-        together = function.together if isinstance(function, Duration) else None
-        if late.isdisjoint(operands) and not isinstance(function, Duration):
-            before.append(step)
-            continue
-        if late.isdisjoint(operands) and together is not None:
-            durations.setdefault(together, []).append((slot, function.function, operands))  # type: ignore[attr-defined]
-        else:
-            behind.append(step)
-        late.add(slot)
-    return before, list(durations.items()), behind
 
 
 def _needed(outputs: Iterable[Any]) -> list[Expr]:
@@ -121,20 +109,6 @@ def _needed(outputs: Iterable[Any]) -> list[Expr]:
             found[node.serial] = node
             todo += [operand for operand in node.operands if isinstance(operand, Expr)]
     return [found[serial] for serial in sorted(found)]
-
-
-def _weighted(constant: float, weights: Sequence[float]) -> Callable[..., Any]:
-    if len(weights) == 1:
-        (weight,) = weights
-        return lambda x: constant + weight * x
-
-    def total(*operands: Any) -> Any:
-        value = constant
-        for weight, operand in zip(weights, operands, strict=True):
-            value += weight * operand
-        return value
-
-    return total
 
 
 def _grouped(constant: float, weights: Sequence[float], operands: Sequence[Expr]) -> Callable[..., Any]:
@@ -155,45 +129,3 @@ def _grouped(constant: float, weights: Sequence[float], operands: Sequence[Expr]
         return value
 
     return total
-
-
-def _divide(x: float, y: float) -> float:
-    try:
-        return x / y
-    except ZeroDivisionError:
-        return math.nan if x == 0 or math.isnan(x) else math.copysign(math.inf, x) * math.copysign(1.0, y)
-
-
-def _log2(x: float) -> float:
-    return math.log2(x) if x > 0 else -math.inf if x == 0 else math.nan
-
-
-def _exp(x: float) -> float:
-    return math.exp(x) if x < 700.0 else float(np.exp(x))
-
-
-def _power(x: float, y: float) -> float:
-    try:
-        found = x**y
-    except (OverflowError, ZeroDivisionError):
-        return float(np.power(x, y))
-    return found if isinstance(found, float) else math.nan
-
-
-def _whole(function: Callable[[float], int]) -> Callable[[float], float]:
-    return lambda x: function(x) if math.isfinite(x) else x
-
-
-def _choose(condition: Any, x: Any, y: Any) -> Any:
-    return x if condition else y
-
-
-_SCALAR: dict[Callable[..., Any], Callable[..., Any]] = {
-    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.true_divide: _divide,
-    np.maximum: max, np.minimum: min, np.ceil: _whole(math.ceil), np.floor: _whole(math.floor), np.where: _choose,
-    np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt, np.greater_equal: operator.ge,
-    np.logical_and: lambda x, y: bool(x and y), np.logical_or: lambda x, y: bool(x or y),
-    np.equal: operator.eq, np.not_equal: operator.ne, np.absolute: abs, np.log2: _log2, np.exp: _exp, np.power: _power,
-    np.sqrt: lambda x: math.sqrt(x) if x >= 0 else math.nan, np.cbrt: math.cbrt,
-}  # fmt: skip
-"""Python's own functions where they give what numpy's give, an order of magnitude sooner."""

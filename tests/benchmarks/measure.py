@@ -5,6 +5,7 @@ Peers run under the interpreter that GRAPHSIM_PEERS names (a virtual environment
 
 from __future__ import annotations
 
+import cProfile
 import json
 import os
 import random
@@ -51,6 +52,13 @@ def seconds(call: Callable[[], object], turns: int = 3) -> float:
         call()
         found.append(time.perf_counter() - start)
     return min(found)
+
+
+def calls(call: Callable[[], object]) -> int:
+    """Calls of functions that a call makes."""
+    profile = cProfile.Profile()
+    profile.runcall(call)
+    return sum(entry.callcount for entry in profile.getstats())
 
 
 def rows_per_s(cost: str, pool: str = "one core", grid: dict[str, Any] = GRID, turns: int = 3) -> float:

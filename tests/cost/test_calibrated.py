@@ -74,6 +74,14 @@ def test_calls_priced_together_cost_what_each_costs_alone(price, dtype):
     assert together.tolist() == pytest.approx([price.call_s(dtype, *size) for size in sizes], rel=1e-12)
 
 
+def test_calls_in_an_array_cost_what_each_costs_alone_to_the_last_bit(price):
+    rows, moved = 2.0 ** np.linspace(0.0, 14.0, 400), 2.0 ** np.linspace(5.0, 30.0, 400)
+    assert price.call_s("bfloat16", rows, 4096.0, 2048.0).tolist() == [
+        float(price.call_s("bfloat16", x, 4096.0, 2048.0)) for x in rows.tolist()
+    ]
+    assert price.move_s(moved).tolist() == [float(price.move_s(x)) for x in moved.tolist()]
+
+
 def test_no_rank_takes_no_time(device, price):
     assert price(LoraA(m=64.0, n=0.0, k=4096.0), device).latency_s == 0
 

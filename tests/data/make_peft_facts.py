@@ -4,6 +4,7 @@ Models lie on torch's meta device. Run it where torch, transformers 5.23 and pef
 `python tests/data/make_peft_facts.py`.
 """
 
+import copy
 import csv
 import json
 import warnings
@@ -27,14 +28,14 @@ def main() -> None:
         writer.writerow(COLUMNS)
         for model in data["models"]:
             for adapter, fields in data["adapters"].items():
-                config = peft.LoraConfig(**fields)
+                config = peft.LoraConfig(**copy.deepcopy(fields))  # PEFT writes into what it is given
                 try:
                     wrapped = peft.get_peft_model(model_of(models[model]), config, autocast_adapter_dtype=False)
                 except ValueError:  # nothing matches
                     writer.writerow([model, adapter, "", "", transformers.__version__, peft.__version__])
                     continue
-                params = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
-                modules = len(wrapped.targeted_module_names)
+                params = sum(p.numel() for n, p in wrapped.named_parameters() if p.requires_grad and "lora_" in n)
+                modules = len({*wrapped.targeted_module_names, *wrapped.targeted_parameter_names})
                 writer.writerow([model, adapter, params, modules, transformers.__version__, peft.__version__])
                 file.flush()
 

@@ -85,6 +85,13 @@ def test_lowered_graphs_are_valid_and_leave_no_logical_node_behind(engine: str, 
     assert bool(logical) == (engine in ("reference", "peft"))
 
 
+@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize("parallelism", [gs.Parallelism(tp=4, sp=4), gs.Parallelism(pp=2), gs.Parallelism(tp=2, dp=2)])
+def test_every_linear_of_every_engine_runs_on_every_kind_of_group(engine: str, parallelism: gs.Parallelism) -> None:
+    lora = gs.LoraConfig(rank=8, target_modules="all-linear")
+    assert gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 4, parallelism, lora, engine=engine).latency_s > 0
+
+
 @pytest.mark.parametrize("engine", FUSED)
 def test_a_step_without_adapters_skips_the_kernels(engine: str) -> None:
     idle = gs.LoraConfig(rank=8, active_adapters=0, max_loras=4)

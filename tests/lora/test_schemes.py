@@ -15,10 +15,10 @@ MODEL, TP, BATCH, RANK, HIDDEN, LAYERS = "llama-2-7b", 4, 3, 16, 4096, 32
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
-def graph_of(engine: object = "reference", **fields: object) -> nx.DiGraph:
+def graph_of(engine: object = "reference", tp: float = TP, **fields: object) -> nx.DiGraph:
     fields = {"rank": RANK, "target_modules": ATTENTION} | fields
     return gs.build_graph(
-        MODEL, "decode", batch=BATCH, lora=gs.LoraConfig(**fields), parallelism=gs.Parallelism(tp=TP), engine=engine
+        MODEL, "decode", batch=BATCH, lora=gs.LoraConfig(**fields), parallelism=gs.Parallelism(tp=tp), engine=engine
     )
 
 
@@ -129,6 +129,19 @@ def test_fully_sharded_kernels_exchange_their_32_bit_intermediate() -> None:
     assert gather.elems * gather.activations.bytes == 3 * BATCH * RANK * 4
     assert reduce.elems * reduce.activations.bytes == BATCH * RANK * 4
     assert body.nodes["qkv_proj.lora_shrink"]["op"].n == 3 * RANK / TP
+
+
+@pytest.mark.parametrize("engine", ["reference", "vllm"])
+def test_fully_sharded_devices_each_make_and_add_their_part_of_every_row(engine: str) -> None:
+    """Behind a row-parallel linear, B's outputs are dealt out: all devices together do what one does alone."""
+    lora = {"target_modules": ["o_proj"], "fully_sharded_loras": True}
+    kinds = ("o_proj.lora_b", "o_proj.lora_add") if engine == "reference" else ("o_proj.lora_expand",)
+    for name in kinds:
+        alone, shared = (
+            graph_of(engine, tp=tp, **lora).nodes["layers_0_31"]["op"].body.nodes[name]["op"] for tp in (1, TP)
+        )
+        assert shared.work().flops == alone.work().flops / TP
+        assert getattr(shared, "rows", BATCH) == BATCH
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -47,6 +47,20 @@ def test_a_grid_gives_what_its_scenarios_give(xs: list[float], ys: list[float]) 
             np.testing.assert_allclose(np.asarray(one, float), np.asarray(program({"x": x, "y": y}), float), atol=1e-8)
 
 
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=4))
+def test_a_program_gives_the_same_to_the_last_bit_however_often_it_runs(asked: list[tuple[float, float]]) -> None:
+    tape = Tape()
+    x, y = tape.variable("x"), tape.variable("y")
+    alone, together = Duration(np.hypot), Duration(np.hypot, lambda calls: [f(*values) for f, values in calls])
+    timed = [tape.apply(alone, x, 2.0), tape.apply(together, x, y), tape.apply(together, y, np.inf)]
+    program = Program([*formula(x, y), *timed, timed[1] + x / 0.0, np.float64(7.0), sum(timed)])
+    first = [program({"x": a, "y": b}) for a, b in asked]
+    for _ in range(40):
+        program({"x": 1.0, "y": 2.0})
+    again = [program({"x": a, "y": b}) for a, b in asked]
+    np.testing.assert_array_equal(np.array(again, dtype=float), np.array(first, dtype=float))
+
+
 def test_equal_formulas_are_one_object() -> None:
     tape = Tape()
     x, y = tape.variable("x"), tape.variable("y")

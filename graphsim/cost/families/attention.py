@@ -38,7 +38,10 @@ from graphsim.cost.families.attention_work import (
     roofline_s,
 )
 from graphsim.cost.families.blend import blends
-from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
+from graphsim.cost.families.overlap import loosely_overlapped, overlapped
+from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surface import as_surface
+from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -72,7 +75,7 @@ def _prefill(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) 
     keys = attended_pairs(shape.seq_len, shape.kv_len, shape.window) / shape.seq_len
     tile_s = c["tile"] * TILE_QUERIES * (keys + c["tile_keys"]) * 4.0 * shape.head_dim * hardware.cores
     tiles = shape.batch * shape.heads * np.maximum(shape.seq_len / TILE_QUERIES, 1.0) / hardware.cores
-    waves = np.cbrt(tiles**3 + c["whole"] ** 3)
+    waves = loosely_overlapped(tiles, c["whole"])
     traffic = c["dram"] * query_bytes(shape) + c["kv_dram"] * kv_bytes(shape)
     return c["launch_s"] + traffic / hardware.memory_bytes_per_s + waves * tile_s / peak_of(hardware)
 
@@ -101,7 +104,7 @@ def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -
     """
     blocks = shape.batch * shape.heads / hardware.cores
     walk_s = 2.0 * _keys(shape) * shape.head_dim * KV_BYTES[kv_dtype_of(shape.kv_dtype)] * hardware.cores
-    waves = np.sqrt(np.sqrt(blocks**4 + c["alone"] ** 4))
+    waves = overlapped(blocks, c["alone"])
     clocks = blocks * c["block_clocks"]
     traffic = c["dram"] * kv_bytes(shape) + query_bytes(shape) + c["walk"] * waves * walk_s
     return c["launch_s"] + clocks / hardware.clock_hz + traffic / hardware.memory_bytes_per_s

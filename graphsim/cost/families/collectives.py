@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.families.blend import blends
-from graphsim.cost.surface import Array, Layout, Surface, as_surface, fit_constants, fit_surface
+from graphsim.cost.families.overlap import overlapped
+from graphsim.cost.fitting import Layout, fit_constants, fit_surface
+from graphsim.cost.surface import Surface, as_surface
+from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, require_link
 from graphsim.units import Num
@@ -91,12 +94,12 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: CollectiveShape
     host_s: of one eager call, while which the devices work
     """
     pairs = shape.devices / 2.0
-    wire_s = roofline_s(hardware, shape) * pairs ** (c.get("spread", 1.0) - 1.0)
-    time = c["start_s"] * pairs ** c["growth"] + c["wire"] * wire_s
+    wire_s = roofline_s(hardware, shape) * np.power(pairs, c.get("spread", 1.0) - 1.0)
+    time = c["start_s"] * np.power(pairs, c["growth"]) + c["wire"] * wire_s
     if "near" in c:
-        own = c["start_s"] * pairs ** c["growth"] + np.minimum(c["near"], c["wire"]) * wire_s
+        own = c["start_s"] * np.power(pairs, c["growth"]) + np.minimum(c["near"], c["wire"]) * wire_s
         time = np.where(np.less(shape.message_bytes, CUSTOM_LIMIT_BYTES), own, time + c["far_s"])
-    return (time**4 + c["host_s"] ** 4) ** 0.25 if "host_s" in c else time
+    return overlapped(time, c["host_s"]) if "host_s" in c else time
 
 
 def _coordinates(shape: CollectiveShape) -> dict[str, Num]:
@@ -192,10 +195,23 @@ def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Ha
     return {"constants": constants, "surface": _rising(surface, constants, kind, hardware).to_json()}
 
 
+_MORE_DEVICES = 2.0 ** np.arange(1.0, 11.0)
+"""Groups for which a longer message must not be faster, measured or not."""
+
+
 def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardware: Hardware) -> Surface:
-    """The surface, lifted where a longer message would else be faster than a shorter one."""
+    """The surface, lifted where a longer message would else be faster than a shorter one.
+
+    The last column speaks for all larger groups, of which the one whose skeleton grows least counts.
+    """
     (term,) = surface.terms
-    messages, devices = np.meshgrid(2.0 ** term.knots[0], 2.0 ** term.knots[1], indexing="ij")
-    shape = CollectiveShape(kind=kind, message_bytes=messages, devices=devices)
-    skeleton = np.log(_skeleton(constants, hardware, shape))
-    return Surface(terms=(replace(term, values=np.maximum.accumulate(skeleton + term.values, axis=0) - skeleton),))
+    devices = 2.0 ** term.knots[1]
+    values = term.values.copy()
+    for column, measured in enumerate(devices):
+        beyond = _MORE_DEVICES[measured < _MORE_DEVICES] if column == len(devices) - 1 else []
+        messages, group = np.meshgrid(2.0 ** term.knots[0], [measured, *beyond], indexing="ij")
+        shape = CollectiveShape(kind=kind, message_bytes=messages, devices=group)
+        growth = np.diff(np.log(_skeleton(constants, hardware, shape)), axis=0).min(axis=1)
+        for row, more in enumerate(growth, start=1):
+            values[row, column] = max(values[row, column], values[row - 1, column] - more)
+    return Surface(terms=(replace(term, values=values),))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.surface import fit_constants
+from graphsim.cost.fitting import fit_constants
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -49,7 +49,7 @@ def traffic_s(c: Mapping[str, float], hardware: Hardware, moved_bytes: Num) -> N
     hit, miss_cost = np.minimum(c["cache"], 3.0 * c["dram"]), c["dram"]
     widest = (hit + miss_cost) / np.maximum(hit - miss_cost, 1e-3)
     edge = np.minimum(np.minimum(c["cache_edge"], 12.0), widest)
-    fill = (moved_bytes / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"])) ** edge
+    fill = np.power(moved_bytes / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"]), edge)
     miss = fill / (1.0 + fill)
     slower: Num = miss_cost * miss + hit * (1.0 - miss)
     return moved_bytes / hardware.memory_bytes_per_s * slower

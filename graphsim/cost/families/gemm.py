@@ -23,7 +23,10 @@ import numpy as np
 from graphsim.cost.families.blend import blends
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
-from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
+from graphsim.cost.families.overlap import overlapped
+from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surface import as_surface
+from graphsim.cost.tables import Array
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
 from graphsim.units import Num
@@ -139,7 +142,7 @@ def _choices(shape: GemmShape) -> Iterator[tuple[Any, Any, Any]]:
 
 def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
     kernel, memory = _kernel(c, hardware, shape), traffic_s(c, hardware, moved_bytes(shape))
-    time = np.sqrt(np.sqrt(kernel**4 + memory**4)) + c["launch_clocks"] / hardware.clock_hz
+    time = overlapped(kernel, memory) + c["launch_clocks"] / hardware.clock_hz
     if "quantise_clocks" in c:
         passes = c["quantise_bytes"] * shape.m * shape.k / hardware.memory_bytes_per_s
         time = time + passes + (c["quantise_clocks"] + c["quantise_row_clocks"] * shape.m) / hardware.clock_hz
@@ -162,7 +165,7 @@ def _host_s(c: Mapping[str, float], shape: GemmShape) -> Num:
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
     device = _device_s(c, hardware, shape)
     if shape.eager and "host_s" in c:
-        return np.sqrt(np.sqrt(device**4 + _host_s(c, shape) ** 4))
+        return overlapped(device, _host_s(c, shape))
     return device
 
 

@@ -25,7 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.families.blend import blends
-from graphsim.cost.surface import Array, Layout, Order, as_surface, fit_constants, fit_surface
+from graphsim.cost.families.overlap import loosely_overlapped
+from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surface import as_surface
+from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -198,7 +201,7 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: MoeShape) -> Nu
     products_s = c["product"] * (rows + c["pad_rows"] * hit) * 2.0 * _expert_weights(shape) / _peak(hardware, form)
     passes = (c["tokens"] + c["copies"] * shape.topk) * shape.m * shape.hidden
     passes = passes + c["between"] * rows * (4.0 * shape.inter / shape.tp + 3.0 * shape.hidden)
-    return c["launch_s"] + np.cbrt(weights_s**3 + products_s**3) + 2.0 * passes / hardware.memory_bytes_per_s
+    return c["launch_s"] + loosely_overlapped(weights_s, products_s) + 2.0 * passes / hardware.memory_bytes_per_s
 
 
 def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:

@@ -45,7 +45,7 @@ def test_every_collective_takes_a_positive_finite_time_never_below_its_link(devi
 @given(device=st.sampled_from(DEVICES), kind=kinds, size=messages, devices=st.sampled_from([2, 3, 4, 8]))
 def test_a_longer_message_never_arrives_earlier(device, kind, size, devices):
     short, long = (float(latency(device, kind=kind, message_bytes=x, devices=devices)) for x in (size, 2 * size))
-    assert long >= short * 0.995
+    assert long >= short * 0.998
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,0 +1,110 @@
+"""`--lora`: an adapter from `key=value,…`, from a file or folder, or from such with some values changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.matching import Matching
+from graphsim.lora.popularity import popularity
+
+LORA_KEYS = {
+    "rank": "rank",
+    "targets": "target_modules",
+    "exclude": "exclude_modules",
+    "strategy": "strategy",
+    "variant": "variant",
+    "adapters": "active_adapters",
+    "share": "adapter_share",
+    "max_loras": "max_loras",
+    "max_rank": "max_lora_rank",
+    "dtype": "lora_dtype",
+    "fully_sharded": "fully_sharded_loras",
+    "shared_outer": "shared_outer_factors",
+    "tp_scheme": "tp_scheme",
+    "mixed_ranks": "mixed_ranks",
+    "group_size": "group_size",
+    "blocks": "blocks",
+    "invocation_tokens": "invocation_tokens",
+    "registered": "registered",
+    "popularity": "popularity",
+}
+_TEXTS = ("strategy", "variant", "dtype", "tp_scheme", "popularity")
+_FLAGS = ("fully_sharded", "shared_outer")
+
+
+def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
+    """The adapter that `--lora` asks for.
+
+    batch: requests of a step, among which `registered` adapters of a `popularity` are expected
+    Raises ConfigError naming the key and what is allowed.
+    """
+    if text is None:
+        return None
+    if not text.strip():
+        raise ConfigError("--lora: is empty; write key=value,… or the path of a PEFT adapter or a YAML")
+    first, _, rest = text.partition(",")
+    config = LoraConfig()
+    if "=" not in first:
+        config = _from_path(first)
+        text = rest
+    fields = _fields(text)
+    if "target_modules" in fields:
+        fields["matching"] = Matching.NAMES
+    shares = _shares(fields)
+    config = replace(config, **fields)
+    return config if shares is None else config.among(shares, batch)
+
+
+def _from_path(text: str) -> LoraConfig:
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise ConfigError(f"--lora {text}: no such adapter; write key=value,… or the path of a PEFT adapter or a YAML")
+    return LoraConfig.from_yaml(path) if path.suffix in (".yaml", ".yml") else LoraConfig.from_peft(path)
+
+
+def _fields(text: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for entry in text.split(",") if text else ():
+        key, _, value = entry.partition("=")
+        if key not in LORA_KEYS:
+            raise ConfigError(f"--lora: '{key}' is not a known key; {choices_text(key, LORA_KEYS)}")
+        if LORA_KEYS[key] in fields:
+            raise ConfigError(f"--lora: '{key}' is given twice")
+        fields[LORA_KEYS[key]] = _value(key, value)
+    return fields
+
+
+def _shares(fields: dict[str, Any]) -> Any:
+    """How popular the registered adapters are, taken out of the fields; None where none are registered."""
+    registered, kind = fields.pop("registered", None), fields.pop("popularity", None)
+    if registered is None:
+        if kind is not None:
+            raise ConfigError("--lora: 'popularity' needs 'registered', the number of adapters")
+        return None
+    if "active_adapters" in fields:
+        raise ConfigError("--lora: 'adapters' and 'registered' are both given; the second says how many to expect")
+    return popularity(kind or "uniform", registered)
+
+
+def _value(key: str, value: str) -> Any:
+    if not value:
+        raise ConfigError(f"--lora: '{key}' has no value")
+    if key in ("targets", "exclude"):
+        return value if value == "all-linear" else tuple(value.split("+"))
+    if key == "mixed_ranks":
+        return tuple(_value("rank", rank) for rank in value.split("+"))
+    if key in _TEXTS:
+        return value
+    if key in _FLAGS:
+        if value not in ("true", "false"):
+            raise ConfigError(f"--lora: {key} = '{value}' is not allowed; expected true or false")
+        return value == "true"
+    try:
+        number = float(value)
+    except ValueError:
+        raise ConfigError(f"--lora: {key} = '{value}' is not a number") from None
+    return int(number) if number.is_integer() else number

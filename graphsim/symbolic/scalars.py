@@ -1,0 +1,81 @@
+"""Elementwise functions of numpy on single numbers: the same values, an order of magnitude sooner."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Weighted:
+    """constant + sum of weight · operand, from left to right."""
+
+    def __init__(self, constant: float, weights: Sequence[float]) -> None:
+        self.constant, self.weights = constant, weights
+
+    def __call__(self, *operands: Any) -> Any:
+        """The sum."""
+        value = self.constant
+        for weight, operand in zip(self.weights, operands, strict=True):
+            value += weight * operand
+        return value
+
+
+def divide(x: float, y: float) -> float:
+    """x / y, infinite or not a number where y is zero."""
+    try:
+        return x / y
+    except ZeroDivisionError:
+        return math.nan if x == 0 or math.isnan(x) else math.copysign(math.inf, x) * math.copysign(1.0, y)
+
+
+def choose(condition: Any, x: Any, y: Any) -> Any:
+    """One of two values, as numpy.where."""
+    return x if condition else y
+
+
+def both(x: Any, y: Any) -> bool:
+    """Logical and."""
+    return bool(x and y)
+
+
+def either(x: Any, y: Any) -> bool:
+    """Logical or."""
+    return bool(x or y)
+
+
+def _log2(x: float) -> float:
+    return math.log2(x) if x > 0 else -math.inf if x == 0 else math.nan
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700.0 else float(np.exp(x))
+
+
+def _power(x: float, y: float) -> float:
+    try:
+        found = x**y
+    except (OverflowError, ZeroDivisionError):
+        return float(np.power(x, y))
+    return found if isinstance(found, float) else math.nan
+
+
+def _sqrt(x: float) -> float:
+    return math.sqrt(x) if x >= 0 else math.nan
+
+
+def _whole(function: Callable[[float], int]) -> Callable[[float], float]:
+    return lambda x: function(x) if math.isfinite(x) else x
+
+
+SCALAR: dict[Callable[..., Any], Callable[..., Any]] = {
+    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.true_divide: divide,
+    np.maximum: max, np.minimum: min, np.ceil: _whole(math.ceil), np.floor: _whole(math.floor), np.where: choose,
+    np.less: operator.lt, np.less_equal: operator.le, np.greater: operator.gt, np.greater_equal: operator.ge,
+    np.logical_and: both, np.logical_or: either, np.equal: operator.eq, np.not_equal: operator.ne,
+    np.absolute: abs, np.log2: _log2, np.exp: _exp, np.power: _power, np.sqrt: _sqrt, np.cbrt: math.cbrt,
+}  # fmt: skip
+"""Each function's counterpart for numbers."""

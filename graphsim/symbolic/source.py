@@ -1,0 +1,90 @@
+"""A program for single numbers as the source of one Python function, which runs some times sooner than its steps.
+
+Every step becomes one line of the same arithmetic in the same order, so that results are equal to the last bit.
+The source holds operators, numbers and names made here; nothing that a user wrote becomes part of it unquoted.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from graphsim.symbolic.scalars import Weighted, both, choose, divide, either
+from graphsim.symbolic.staged import Staged, Step
+
+_LINES: dict[Callable[..., Any], str] = {
+    operator.add: "{} + {}", operator.sub: "{} - {}", operator.mul: "{} * {}", operator.lt: "{} < {}",
+    operator.le: "{} <= {}", operator.gt: "{} > {}", operator.ge: "{} >= {}", operator.eq: "{} == {}",
+    operator.ne: "{} != {}", max: "{1} if {1} > {0} else {0}", min: "{1} if {1} < {0} else {0}",
+    choose: "{1} if {0} else {2}", both: "True if {0} and {1} else False", either: "True if {0} or {1} else False",
+}  # fmt: skip
+"""What Python has an operator for, so that no function need be called."""
+
+
+def written(
+    steps: Staged, inputs: Iterable[tuple[int, str]], constants: Sequence[Any], outputs: Iterable[int]
+) -> Callable[[Mapping[str, Any]], list[Any]]:
+    """The function of a program: from the values of its inputs by name to those of its outputs.
+
+    inputs: slot and name of each; constants: value of each slot that holds one, else None; outputs: slots
+    """
+    writer = _Writer(constants)
+    lines = [f"v{slot} = inputs[{name!r}]" for slot, name in inputs]
+    lines += [writer.line(step) for step in steps.before]
+    lines += [writer.together(function, members) for function, members in steps.durations]
+    lines += [writer.line(step) for step in steps.behind]
+    result = ", ".join(map(writer.operand, outputs))
+    body = "\n    ".join([*lines, f"return [{result}]"])
+    exec(compile(f"def program(inputs):\n    {body}\n", "<program>", "exec"), writer.names)
+    function: Callable[[Mapping[str, Any]], list[Any]] = writer.names["program"]
+    return function
+
+
+class _Writer:
+    """Lines of source, and the names of functions and odd constants that they use."""
+
+    def __init__(self, constants: Sequence[Any]) -> None:
+        self.constants = constants
+        self.names: dict[str, Any] = {}
+
+    def operand(self, slot: int) -> str:
+        value = self.constants[slot]
+        if value is None:
+            return f"v{slot}"
+        return self._number(value) if isinstance(value, int | float) else self._named(value)
+
+    def _number(self, value: float) -> str:
+        plain = float(value) if isinstance(value, float) else value
+        return f"({plain!r})" if abs(plain) < float("inf") else self._named(plain)
+
+    def _named(self, thing: Any) -> str:
+        name = f"n{len(self.names)}"
+        self.names[name] = thing
+        return name
+
+    def line(self, step: Step) -> str:
+        slot, function, operands = step
+        return f"v{slot} = {self._formula(function, [self.operand(operand) for operand in operands], operands)}"
+
+    def _formula(self, function: Callable[..., Any], terms: list[str], operands: Sequence[int]) -> str:
+        if isinstance(function, Weighted):
+            products = [
+                term if weight == 1.0 else f"{self._number(weight)} * {term}"
+                for weight, term in zip(function.weights, terms, strict=True)
+            ]
+            return " + ".join([self._number(function.constant), *products])
+        if function is divide and self.constants[operands[1]]:
+            return "{} / {}".format(*terms)
+        if function in _LINES:
+            return _LINES[function].format(*terms)
+        return f"{self._named(function)}({', '.join(terms)})"
+
+    def together(self, function: Callable[..., Any], members: Sequence[Step]) -> str:
+        """Durations that one function times in one go."""
+        slots = ", ".join(f"v{slot}" for slot, _, _ in members)
+        asked = ", ".join(
+            f"({self._named(duration)}, ({', '.join(map(self.operand, operands))},))"
+            for _, duration, operands in members
+        )
+        return f"{slots}, = {self._named(function)}([{asked}])"
