@@ -57,6 +57,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
         lambda: simulate(batch=[1, 2], lora=LORA(rank=[8, 16, 32])),
         "arrays over scenarios differ in length: 2, 3",
     ),
+    "kernels as a mapping": (lambda: gs.predict_kernels({"op": "gemm"}, "l4"), "given as a dict; expected a pandas"),
     # names
     "unknown model": (lambda: simulate(model="lama-3.1-8b"), "did you mean 'llama-3.1-8b'"),
     "model as number": (lambda: simulate(model=8), "model = 8 is not allowed"),

@@ -82,7 +82,10 @@ def validate_serving_file(path: str | Path, cost: str | None = None) -> pd.DataF
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as measured serving ({str(error)[:120]})") from None
-    return validate_serving(frame, cost)
+    try:
+        return validate_serving(frame, cost)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -43,7 +43,9 @@ def complain_of(parser: Parser, command: str, extras: Sequence[str]) -> NoReturn
     """Exit because of words that a command has no place for."""
     chosen = subparsers(parser)[command]
     chosen.given = list(extras)
-    chosen.error(f"unrecognized arguments: {' '.join(extras)}")
+    several = all(word.replace(".", "", 1).isdigit() for word in extras)
+    hint = "; several values of an option are joined by commas, as in 1,8,64" if several else ""
+    chosen.error(f"unrecognized arguments: {' '.join(extras)}{hint}")
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, Parser]:

@@ -78,6 +78,9 @@ def add_commands(commands: Any) -> None:
 
 def validate(options: argparse.Namespace) -> None:
     """Score and print."""
+    for path in options.path:
+        if not Path(path).exists():
+            raise ConfigError(f"{path}: there is no such file or folder")
     if options.what == "all":
         _print_all(options)
         return

@@ -87,7 +87,7 @@ FAMILIES: dict[str, Family] = {
 def predict_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any] | Hardware) -> pd.Series:
     """`latency_us` for each row of a frame in the reference schema, with the frame's index.
 
-    Raises ConfigError for an unknown op or dtype and for missing or non-positive columns.
+    Raises ConfigError for what is no frame, an unknown op or dtype, and missing or non-positive columns.
     """
     return predict_with(frame, load_hardware(hardware))
 
@@ -106,8 +106,9 @@ def predict_with(
     """
     import pandas as pd
 
+    families = _by_family(frame)
     latency_us = np.zeros(len(frame))
-    for family, rows in _by_family(frame):
+    for family, rows in families:
         found = (
             Basis(origin="given", parameters=lent[family.name])
             if lent
@@ -122,8 +123,9 @@ def roofline_kernels(frame: pd.DataFrame, hardware: Hardware) -> pd.Series:
     """`latency_us` of the bare datasheet roofline for each row."""
     import pandas as pd
 
+    families = _by_family(frame)
     latency_us = np.zeros(len(frame))
-    for family, rows in _by_family(frame):
+    for family, rows in families:
         for places, part in _groups(frame, family, rows):
             latency_us[places] = 1e6 * _price(part, family, hardware, Basis(origin="roofline"))
     return pd.Series(latency_us, index=frame.index, name="latency_us")
@@ -163,6 +165,8 @@ def family_of(op: str) -> Family:
 
 
 def _by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
+    if not hasattr(frame, "columns"):
+        raise ConfigError(f"kernels are given as a {type(frame).__name__}; expected a pandas DataFrame, a row for each")
     if "op" not in frame.columns:
         raise ConfigError(f"column 'op' is missing; it names the kernel of each row: {', '.join(sorted(FAMILIES))}")
     ops = frame["op"].to_numpy()

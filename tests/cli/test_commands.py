@@ -118,6 +118,11 @@ MISTAKES = {
     "unknown command": (["rum"], "'rum' is not known; did you mean 'run'?"),
     "misspelt option in the place of a needed one": (["run", "gpt-2", "--hardwre", "l4"], "did you mean '--hardware'?"),
     "word too many": ([*RUN, "fast"], "unrecognized arguments: fast"),
+    "batches set apart": (
+        ["sweep", "gpt-2", "--hardware", "l4", "--batch", "1", "8"],
+        "joined by commas, as in 1,8,64",
+    ),
+    "facts that are not there": (["validate", "e2e", "nowhere.csv"], "nowhere.csv: there is no such file or folder"),
     "fact of unknown kind": (["validate", "kernel", "x.csv"], "did you mean 'kernels'?"),
     "unknown option": ([*RUN, "--bach", "4"], "'--bach' is not an option; did you mean '--batch'?"),
     "option cut short": ([*RUN, "--bat", "4"], "--bat"),
