@@ -120,7 +120,7 @@ MISTAKES = {
     "word too many": ([*RUN, "fast"], "unrecognized arguments: fast"),
     "batches set apart": (
         ["sweep", "gpt-2", "--hardware", "l4", "--batch", "1", "8"],
-        "joined by commas, as in 1,8,64",
+        "by commas, as in 1,8,64",
     ),
     "facts that are not there": (["validate", "e2e", "nowhere.csv"], "nowhere.csv: there is no such file or folder"),
     "fact of unknown kind": (["validate", "kernel", "x.csv"], "did you mean 'kernels'?"),
