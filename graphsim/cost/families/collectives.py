@@ -195,23 +195,36 @@ def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Ha
     return {"constants": constants, "surface": _rising(surface, constants, kind, hardware).to_json()}
 
 
-_MORE_DEVICES = 2.0 ** np.arange(1.0, 11.0)
-"""Groups for which a longer message must not be faster, measured or not."""
+_BEYOND = 2.0 ** np.arange(1.0, 10.0)
+"""Times as many devices as were measured at which a longer message must not be faster either."""
 
 
 def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardware: Hardware) -> Surface:
     """The surface, lifted where a longer message would else be faster than a shorter one.
 
-    The last column speaks for all larger groups, of which the one whose skeleton grows least counts.
+    One more column speaks for all groups larger than any that was measured.
     """
     (term,) = surface.terms
-    devices = 2.0 ** term.knots[1]
-    values = term.values.copy()
-    for column, measured in enumerate(devices):
-        beyond = _MORE_DEVICES[measured < _MORE_DEVICES] if column == len(devices) - 1 else []
-        messages, group = np.meshgrid(2.0 ** term.knots[0], [measured, *beyond], indexing="ij")
-        shape = CollectiveShape(kind=kind, message_bytes=messages, devices=group)
-        growth = np.diff(np.log(_skeleton(constants, hardware, shape)), axis=0).min(axis=1)
-        for row, more in enumerate(growth, start=1):
-            values[row, column] = max(values[row, column], values[row - 1, column] - more)
-    return Surface(terms=(replace(term, values=values),))
+    messages, devices = term.knots
+    columns = [
+        _lifted(values, _growth(constants, kind, hardware, messages, 2.0 ** np.array([d])))
+        for values, d in zip(term.values.T, devices, strict=True)
+    ]
+    beyond = _lifted(columns[-1], _growth(constants, kind, hardware, messages, 2.0 ** devices[-1] * _BEYOND))
+    knots = (messages, np.append(devices, devices[-1] + 1.0))
+    return Surface(terms=(replace(term, knots=knots, values=np.stack([*columns, beyond], axis=1)),))
+
+
+def _growth(constants: Mapping[str, float], kind: str, hardware: Hardware, messages: Array, devices: Array) -> Array:
+    """By how much the skeleton's logarithm grows from each message to the next, in the group where it grows least."""
+    sizes, group = np.meshgrid(2.0**messages, devices, indexing="ij")
+    shape = CollectiveShape(kind=kind, message_bytes=sizes, devices=group)
+    growth: Array = np.diff(np.log(_skeleton(constants, hardware, shape)), axis=0).min(axis=1)
+    return growth
+
+
+def _lifted(values: Array, growth: Array) -> Array:
+    """Values of which none falls by more than the skeleton grows."""
+    level = np.concatenate([[0.0], np.cumsum(growth)])
+    lifted: Array = np.maximum.accumulate(values + level) - level
+    return lifted
