@@ -63,6 +63,16 @@ class Footprint:
         """Tokens of the KV cache that each slot costs."""
         return self.slot_bytes / self.kv_token_bytes
 
+    def concurrency(self, tokens: Num) -> Num:
+        """Whole requests of so many tokens each, prompt and generated, whose cache has room at a time."""
+        requests: Num = np.floor(self.kv_tokens / checked_number("tokens", tokens, 1, whole=False))
+        return requests
+
+    def concurrency_per_slot(self, tokens: Num) -> Num:
+        """Requests of so many tokens each that every slot costs."""
+        requests: Num = self.kv_tokens_per_slot / checked_number("tokens", tokens, 1, whole=False)
+        return requests
+
 
 def footprint(
     model: ModelRef,

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.errors import InfeasibleError
 from graphsim.lora.config import LoraConfig
 from graphsim.units import bytes_text, seconds_text
 
@@ -53,6 +54,7 @@ def lora(options: argparse.Namespace) -> None:
         engine=options.engine,
     )
     parameters = lora_parameters(options.model, config)
+    slot = _slot(options, config)
     advice = lora_advice(
         options.model,
         options.hardware,
@@ -67,7 +69,8 @@ def lora(options: argparse.Namespace) -> None:
     )
     if options.json:
         strategies = {name: row.to_dict() for name, row in frame.iterrows()}
-        print_json({"adapter_parameters": parameters, "strategies": strategies, "advice": advice.to_dict()})
+        found = {"adapter_parameters": parameters, "slot": slot, "strategies": strategies, "advice": advice.to_dict()}
+        print_json(found)
         return
     print_line(f"adapter: {parameters:,} parameters, rank {config.rank}\n")
     rows = [
@@ -84,8 +87,30 @@ def lora(options: argparse.Namespace) -> None:
     ]
     print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
     print_line(f"\n{advice}")
+    if slot:
+        requests = f"or {slot['requests']:.2f} requests of {options.input + options.output:g} tokens"
+        print_line(
+            f"each slot takes {bytes_text(slot['bytes'])}: {slot['kv_tokens']:.0f} tokens of KV cache, {requests}"
+        )
     for note in config.notes:
         print_line(f"note: {note}")
+
+
+def _slot(options: argparse.Namespace, config: LoraConfig) -> dict[str, float]:
+    """What each slot costs of the KV cache; nothing where there are no slots, or no cache that grows."""
+    from graphsim.adapter_memory import footprint
+
+    try:
+        found = footprint(
+            options.model, options.hardware, config, engine=options.engine, precision=options.precision,
+            parallelism=shared.parallelism(options),
+        )  # fmt: skip
+    except InfeasibleError:
+        return {}
+    if not found.slots:
+        return {}
+    requests = found.concurrency_per_slot(options.input + options.output)
+    return {"bytes": float(found.slot_bytes), "kv_tokens": float(found.kv_tokens_per_slot), "requests": float(requests)}
 
 
 def _print_modules(options: argparse.Namespace, config: LoraConfig) -> None:

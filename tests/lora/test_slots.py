@@ -31,6 +31,17 @@ def test_every_measured_loading_is_within_a_thousandth_and_kv_tokens_within_two_
             assert found.kv_tokens == pytest.approx(row.kv_cache_tokens, rel=0.02)
 
 
+def test_slots_cost_concurrency() -> None:
+    asked = {"rank": 16, "target_modules": "all-linear"}
+    few, many = (footprint("llama-3.1-8b", "h100-sxm", gs.LoraConfig(**asked, max_loras=n)) for n in (4, 68))
+    assert few.concurrency(2000) == np.floor(few.kv_tokens / 2000)
+    lost = (few.kv_tokens - many.kv_tokens) / 2000
+    assert 64 * few.concurrency_per_slot(2000) == pytest.approx(lost, rel=0.01)
+    assert few.concurrency(np.array([1000, 2000])).tolist() == [few.concurrency(1000), few.concurrency(2000)]
+    with pytest.raises(gs.ConfigError, match="tokens = 0 is not allowed; expected a number from 1"):
+        few.concurrency(0)
+
+
 def test_a_slot_is_the_closed_form_of_its_shapes() -> None:
     """R b sum over layers and slices of (in + out): vLLM's buffers of Qwen2.5-7B, which has no embedding slots."""
     found = footprint("qwen2.5-7b", "h100-64gb", gs.LoraConfig(max_loras=1, max_lora_rank=1, rank=1))
