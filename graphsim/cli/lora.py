@@ -41,32 +41,15 @@ def lora(options: argparse.Namespace) -> None:
     if options.modules:
         _print_modules(options, config)
         return
-    frame = compare_lora(
-        options.model,
-        options.hardware,
-        options.batch,
-        options.input,
-        options.output,
-        parallelism=shared.parallelism(options),
-        lora=config,
-        precision=options.precision,
-        cost=options.cost,
-        engine=options.engine,
-    )
+    asked = (options.model, options.hardware, options.batch, options.input, options.output)
+    deployed: dict[str, Any] = {
+        "parallelism": shared.parallelism(options), "lora": config, "precision": options.precision,
+        "cost": options.cost, "engine": options.engine,
+    }  # fmt: skip
+    frame = compare_lora(*asked, **deployed)
     parameters = lora_parameters(options.model, config)
     slot = _slot(options, config)
-    advice = lora_advice(
-        options.model,
-        options.hardware,
-        options.batch,
-        options.input,
-        options.output,
-        parallelism=shared.parallelism(options),
-        lora=config,
-        precision=options.precision,
-        cost=options.cost,
-        engine=options.engine,
-    )
+    advice = lora_advice(*asked, **deployed)
     if options.json:
         strategies = {name: row.to_dict() for name, row in frame.iterrows()}
         found = {"adapter_parameters": parameters, "slot": slot, "strategies": strategies, "advice": advice.to_dict()}

