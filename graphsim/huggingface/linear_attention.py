@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from graphsim.config import ModelConfig
 from graphsim.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, wrapped
 from graphsim.huggingface.llama import attention_of
-from graphsim.huggingface.moe import MIXTRAL_NAMES, experts_of, shared_mlp, sparse_layers
+from graphsim.huggingface.moe import experts_of, mixtral_experts, shared_mlp, sparse_layers
 from graphsim.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.layers.base import Layer
 from graphsim.layers.linear_attention import GatedDeltaNet, GatedRecurrence, LightningAttention, ShortConvolution
@@ -83,15 +83,7 @@ def qwen3_5_moe(fields: Fields, name: str) -> ModelConfig:
 def minimax(fields: Fields, name: str) -> ModelConfig:
     """Lightning attention in most layers, experts in all."""
     dims = read_dims(fields)
-    experts, chosen = experts_of(fields)
-    moe = Moe(
-        experts=experts,
-        chosen=chosen,
-        intermediate=dims.intermediate,
-        adapt_experts=True,
-        adapt_router=True,
-        names=MIXTRAL_NAMES,
-    )
+    moe = mixtral_experts(fields, dims)
     lightning = LightningAttention(heads=dims.heads, head_dim=dims.head_dim)
     attention = attention_of(fields, dims)
     attends = _layer_types(fields, dims.layers, 2)

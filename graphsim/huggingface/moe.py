@@ -46,11 +46,10 @@ MIXTRAL_NAMES = MoeNames(experts=("w1", "w3", "w2"))
 """As Mixtral's own weights call an expert's gate, up and down."""
 
 
-def mixtral(fields: Fields, name: str) -> ModelConfig:
-    """Mixtral: every layer has experts."""
-    dims = read_dims(fields)
+def mixtral_experts(fields: Fields, dims: Dims) -> Moe:
+    """Experts as Mixtral names them; adapters reach them and their router."""
     experts, chosen = experts_of(fields)
-    moe = Moe(
+    return Moe(
         experts=experts,
         chosen=chosen,
         intermediate=dims.intermediate,
@@ -58,6 +57,12 @@ def mixtral(fields: Fields, name: str) -> ModelConfig:
         adapt_router=True,
         names=MIXTRAL_NAMES,
     )
+
+
+def mixtral(fields: Fields, name: str) -> ModelConfig:
+    """Mixtral: every layer has experts."""
+    dims = read_dims(fields)
+    moe = mixtral_experts(fields, dims)
     slides = windows(fields, dims.layers, lambda i: True)
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, w, out_bias=False), moe) for w in slides])
 
@@ -65,15 +70,7 @@ def mixtral(fields: Fields, name: str) -> ModelConfig:
 def minimax_m2(fields: Fields, name: str) -> ModelConfig:
     """Mixtral with norms over all queries and keys, and learned corrections of the scores."""
     dims = read_dims(fields)
-    experts, chosen = experts_of(fields)
-    moe = Moe(
-        experts=experts,
-        chosen=chosen,
-        intermediate=dims.intermediate,
-        adapt_experts=True,
-        adapt_router=True,
-        names=MIXTRAL_NAMES,
-    )
+    moe = mixtral_experts(fields, dims)
     qk = QkNorm.FULL if fields.flag("use_qk_norm", True) else QkNorm.NONE
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, qk=qk), moe)] * dims.layers)
 
