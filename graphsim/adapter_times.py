@@ -38,6 +38,8 @@ class Lifecycle:
     merge_s: fold the adapter in; unmerge_s: take it out again; switch_s: one adapter for another in one pass
     restore_s: copy the untouched weights back, which needs `copy_bytes` more memory
     load_s: from host memory into a slot; warm_disk_s, cold_disk_s: from file to host memory
+    stall_s, disk_stall_s: of these, what running requests wait for, from host memory and from a warm file; none where
+        the engine loads beside its steps
     temporary_bytes: the largest weight's temporary during a merge
     """
 
@@ -48,6 +50,8 @@ class Lifecycle:
     load_s: Num
     warm_disk_s: Num
     cold_disk_s: Num
+    stall_s: Num
+    disk_stall_s: Num
     adapter_bytes: Num
     tensors: Num
     copy_bytes: Num
@@ -77,11 +81,16 @@ def lifecycle(
     each = [_merges(merged, stage, device, price) for stage in range(merged.parallelism.pp)]
     slowest = {name: _latest([stage[name] for stage in each]) for name in each[0]}
     size, tensors = _adapter(loaded)
+    load_s = _load_s(profile, device, size, tensors)
+    warm_disk_s = profile.disk_s + size / profile.disk_bytes_per_s
+    waits = 0.0 if profile.load_overlapped else 1.0
     return Lifecycle(
         **slowest,
-        load_s=_load_s(profile, device, size, tensors),
-        warm_disk_s=profile.disk_s + size / profile.disk_bytes_per_s,
+        load_s=load_s,
+        warm_disk_s=warm_disk_s,
         cold_disk_s=size / profile.cold_disk_bytes_per_s,
+        stall_s=waits * load_s,
+        disk_stall_s=waits * (warm_disk_s + load_s),
         adapter_bytes=size,
         tensors=tensors,
     )

@@ -53,6 +53,13 @@ def test_loading_is_bound_by_tensors_until_the_bytes_take_longer() -> None:
     assert found.load_s[2] == pytest.approx(found.adapter_bytes[2] / link, rel=0.01)
 
 
+def test_requests_wait_for_loads_within_a_step_and_not_for_those_beside_it() -> None:
+    within, beside = (lifecycle("llama-3.1-8b", "h100-sxm", ALL, engine=engine) for engine in ("vllm", "sglang"))
+    assert within.stall_s == within.load_s > 0
+    assert within.disk_stall_s == within.load_s + within.warm_disk_s
+    assert beside.load_s > 0 and beside.stall_s == beside.disk_stall_s == 0
+
+
 def test_merging_under_tensor_parallel_takes_each_device_its_share() -> None:
     one = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline")
     four = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", parallelism=gs.Parallelism(tp=4))

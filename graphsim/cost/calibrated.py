@@ -48,8 +48,6 @@ FAMILIES = ("gemm", "elementwise", "attention", "moe", "collectives")
 
 BYTE_MOVERS = (Elementwise, Activation, Add, Norm, Rope, TakeRows, Sample, Embedding, KvCache, LoraAdd)
 
-Handler = Callable[[Op, Hardware, Mapping[str, Mapping[str, Any]]], Cost]
-
 
 def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
     """A cost model for one device and what it rests on: `calibrated`, `scaled from …`, or `roofline`.

@@ -104,10 +104,6 @@ def qwen_moe(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, [pre_norm(attention, moe if has else dense) for has in sparse])
 
 
-def _gated_shared(fields: Fields) -> Mlp | None:
-    return shared_mlp(size(fields, "shared_expert_intermediate_size"), "mlp.shared_expert", linear=True)
-
-
 def sparse_layers(fields: Fields, layers: int) -> list[bool]:
     """Which layers have experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`."""
     step = size(fields, "decoder_sparse_step", default=1)

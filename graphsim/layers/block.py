@@ -56,20 +56,3 @@ class Block(Layer):
         for part in self.parts:
             x = part.build(scope, x)
         return x
-
-
-def sequential(
-    attention: Layer,
-    mlp: Layer,
-    *,
-    norm: str = "rms",
-    names: tuple[str, str] = ("input_layernorm", "post_attention_layernorm"),
-) -> Block:
-    """The usual pre-norm block: attention, then MLP."""
-    first, second = (NormLayer(name=name, kind=norm) for name in names)
-    return Block(
-        parts=(
-            Residual(name="attn_residual", norm=first, branches=(Branch(layer=attention),)),
-            Residual(name="mlp_residual", norm=second, branches=(Branch(layer=mlp),)),
-        )
-    )

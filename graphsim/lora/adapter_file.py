@@ -3,7 +3,6 @@
 rank: 16
 target_modules: [q_proj, v_proj, down_proj]
 rank_pattern: {down_proj: 8, '.*layers\\.(0|1)\\..*': 64}   # the first that fits counts
-
 """
 
 from __future__ import annotations

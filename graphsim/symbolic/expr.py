@@ -10,14 +10,13 @@ Equal formulas as one object: hash consing, Filliâtre and Conchon, ML workshop 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from graphsim.symbolic.signs import is_positive
 
 Function = Callable[..., Any]
-F = TypeVar("F", bound=Function)
 
 
 class NotRecordable(Exception):
