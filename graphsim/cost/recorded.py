@@ -134,24 +134,23 @@ class _Latency:
     def __init__(self, price: CostModel, op: Op, hardware: Hardware) -> None:
         self.price, self.hardware, self.op = price, hardware, filler(op)
         self.known: dict[tuple[Any, ...], Num] = {}
+        self.known_arrays: dict[tuple[Any, ...], Num] = {}
         self._symbols, self._asked = len(symbols_in(op)), 0
 
     def __call__(self, *values: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
         many = [value.size for value in values if isinstance(value, np.ndarray)]
-        if not many:
-            return self._remembered(values, values, _REMEMBERED)
         if sum(many) > _SHORT:
             latency: Num = at_distinct(self._priced, values)
             return latency
-        return self._remembered(tuple(map(content, values)), values, _REMEMBERED_SHORT)
-
-    def _remembered(self, key: tuple[Any, ...], values: tuple[Any, ...], most: int) -> Num:
-        if key not in self.known:
-            if len(self.known) >= most:
-                self.known.clear()
-            self.known[key] = self._priced(*values)
-        return self.known[key]
+        key, known, most = values, self.known, _REMEMBERED
+        if many:
+            key, known, most = tuple(map(content, values)), self.known_arrays, _REMEMBERED_SHORT
+        if key not in known:
+            if len(known) >= most:
+                known.clear()
+            known[key] = self._priced(*values)
+        return known[key]
 
     def _priced(self, *values: Any) -> Num:
         if max([value.size if isinstance(value, np.ndarray) else 1 for value in values]) <= MOST_POINTS:

@@ -55,7 +55,7 @@ def read_dims(
     hidden = size(fields, "hidden_size", "n_embd", "n_embed", "d_model")
     heads = size(fields, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
     given = size(fields, "head_dim", "kv_channels", default=0, least=0)
-    if not given and (hidden % heads and not floor or hidden < heads):
+    if not given and not fields.problems and (hidden % heads and not floor or hidden < heads):
         found = f"hidden_size = {hidden} is not a multiple of the {heads} attention heads"
         fields.problems.append(f"{found}, and head_dim is missing")
     groups = kv_heads or size(fields, "num_key_value_heads", default=heads)
