@@ -174,17 +174,34 @@ def peak_mib(times: int, disk: bool) -> float:
         return told(PEAK, json.dumps(grid), str(Path(folder) / "sweep.parquet") if disk else "")[0]
 
 
-def warm_simulate_s() -> float:
+def warm_simulate_s(cost: str | None = None) -> float:
     """One call with other numbers than any before, in a process that knows the graph; with an adapter."""
     adapter = gs.LoraConfig()
     calls = [(batch, 512 + batch) for batch in range(1, 60)]
-    gs.simulate(MODEL, DEVICE, 60, 700, lora=adapter)
+    gs.simulate(MODEL, DEVICE, 60, 700, lora=adapter, cost=cost)
     found = []
     for batch, tokens in calls:
         start = time.perf_counter()
-        gs.simulate(MODEL, DEVICE, batch, tokens, lora=adapter)
+        gs.simulate(MODEL, DEVICE, batch, tokens, lora=adapter, cost=cost)
         found.append(time.perf_counter() - start)
     return statistics.median(found)
+
+
+def simulate_again_s(cost: str) -> float:
+    """One call with the numbers of the call before."""
+    calls = 50
+    return (
+        seconds(lambda: [gs.simulate(MODEL, DEVICE, 8, 512, lora=gs.LoraConfig(), cost=cost) for _ in range(calls)])
+        / calls
+    )
+
+
+def calibrated_over_roofline() -> tuple[float, float]:
+    """How many times as long a calibrated call takes: when asked again, and with numbers that are new."""
+    again, new = (
+        [measured(cost) for cost in ("roofline", "calibrated")] for measured in (simulate_again_s, warm_simulate_s)
+    )
+    return again[1] / again[0], new[1] / new[0]
 
 
 COLD = """
@@ -224,11 +241,21 @@ def deep_graph_s() -> tuple[int, float]:
     return nodes, best
 
 
-def step_s() -> float:
-    """One call of a compiled step, as another simulator makes it."""
-    step = gs.compile_step(MODEL, DEVICE, lora=gs.LoraConfig())
-    calls = 2000
-    return seconds(lambda: [step(decode_batch=8, context=512 + i) for i in range(calls)]) / calls
+def steps_s() -> list[float]:
+    """One call of a compiled step, as another simulator makes it.
+
+    Priced by the roofline; then calibrated: known, with a context that is new, and with a prompt of a new length.
+    """
+    bare, fitted = (gs.compile_step(MODEL, DEVICE, lora=gs.LoraConfig(), cost=c) for c in ("roofline", "calibrated"))
+    sizes = iter(range(512, 10**9))
+    kinds: list[Callable[[], object]] = [
+        lambda: bare(decode_batch=8, context=next(sizes)),
+        lambda: fitted(decode_batch=8, context=512),
+        lambda: fitted(decode_batch=8, context=next(sizes)),
+        lambda: fitted(prefill_tokens=next(sizes), decode_batch=8, context=next(sizes)),
+    ]
+    calls = 500
+    return [seconds(lambda: [kind() for _ in range(calls)]) / calls for kind in kinds]  # noqa: B023
 
 
 def cores() -> int:
