@@ -39,8 +39,10 @@ def read_measurements(path: Path) -> pd.DataFrame:
 
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except ImportError as error:
-        raise ConfigError(f"{path}: reading parquet needs pyarrow ({error}); install it or give CSV") from None
+    except ImportError:
+        raise ConfigError(
+            f"{path}: reading Parquet needs pyarrow; install it by: pip install 'graphsim[parquet]', or give CSV"
+        ) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as measurements ({str(error)[:120]})") from None
     missing = [name for name in ("op", "dtype", "latency_us") if name not in frame.columns]

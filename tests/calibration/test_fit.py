@@ -79,6 +79,15 @@ def test_families_without_new_measurements_are_kept(calibrated, folder):
     assert np.abs(lent / copies["latency_us"] - 1.0).max() < 0.1
 
 
+def test_without_pyarrow_a_parquet_file_is_one_sentence_that_says_what_to_install(tmp_path, monkeypatch):
+    def absent(_):
+        raise ImportError("Unable to find a usable engine;\ntried using: 'pyarrow'")
+
+    monkeypatch.setattr(pd, "read_parquet", absent)
+    with pytest.raises(ConfigError, match=r"mine.parquet: .* pip install 'graphsim\[parquet\]', or give CSV$"):
+        read_measurements(tmp_path / "mine.parquet")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
