@@ -131,7 +131,7 @@ def _write(frame: Any, path: Path) -> None:
             frame.to_parquet(path, index=False)
     except ImportError:
         raise ConfigError(
-            f"--to {path}: Parquet needs pyarrow; install it by: pip install 'graphsim[parquet]', or write .csv"
+            f"--to {path}: Parquet needs pyarrow: pip install 'graphsim[parquet]', or write .csv"
         ) from None
     except OSError as error:
         raise ConfigError(f"--to {path}: cannot be written ({error.strerror or error})") from None
