@@ -31,7 +31,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A value that flows, or `stream` where one operation only waits for the other's end on the critical path."""
+    """A value that flows, or `stream` where one operation only waits for the other's end on the critical path.
+
+    shape: of the value; none where it has no elements, as where one operation only has to come before another
+    """
 
     source: str
     target: str
@@ -119,7 +122,8 @@ class _Opened:
                 entries += targets
             for source in sources:
                 parts = graph.edges[source, name].get("parts", ())
-                self.edges += [Edge(ends[source], target, parts, along[source, name]) for target in targets]
+                shape = along[source, name] if all(along[source, name]) else ()
+                self.edges += [Edge(ends[source], target, parts, shape) for target in targets]
         return entries, ends[last_node(graph)]
 
     def _node(self, entry: Entry, around: tuple[Group, ...], prefix: str) -> None:

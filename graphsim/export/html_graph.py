@@ -143,7 +143,7 @@ def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[Value]) -> tuple[str
     top = 16.0 if isinstance(flat.nodes[edge.source].op, Input) else HEIGHT / 2
     path = _curve(bends, top, downwards=end[1] > start[1])
     value = (edge.source, edge.parts, edge.shape)
-    silent = not all(edge.shape or (0,)) or value in said or flat.nodes[edge.source].op.once
+    silent = not edge.shape or value in said or flat.nodes[edge.source].op.once
     siblings = sum(source == edge.source for source, _ in placed.edges)
     earlier = sum(source == edge.source for source, _, _ in said)
     along = (0.7, 0.5, 0.86)[earlier % 3] if siblings > 1 else 0.34
