@@ -198,6 +198,9 @@ def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Ha
 _BEYOND = 2.0 ** np.arange(1.0, 10.0)
 """Times as many devices as were measured at which a longer message must not be faster either."""
 
+_STEPS = 8
+"""In so many the skeleton's rise from one knot of the message to the next is looked at."""
+
 
 def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardware: Hardware) -> Surface:
     """The surface, lifted where a longer message would else be faster than a shorter one.
@@ -216,10 +219,13 @@ def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardwar
 
 
 def _growth(constants: Mapping[str, float], kind: str, hardware: Hardware, messages: Array, devices: Array) -> Array:
-    """By how much the skeleton's logarithm grows from each message to the next, in the group where it grows least."""
-    sizes, group = np.meshgrid(2.0**messages, devices, indexing="ij")
-    shape = CollectiveShape(kind=kind, message_bytes=sizes, devices=group)
-    growth: Array = np.diff(np.log(_skeleton(constants, hardware, shape)), axis=0).min(axis=1)
+    """By how much the surface's logarithm may fall from each message to the next: no faster than the skeleton rises.
+
+    The skeleton rises slowest somewhere between two messages, in the group where it rises least.
+    """
+    between = messages[:-1, None] + np.diff(messages)[:, None] * np.linspace(0.0, 1.0, _STEPS + 1)
+    shape = CollectiveShape(kind=kind, message_bytes=2.0 ** between[..., None], devices=devices)
+    growth: Array = _STEPS * np.diff(np.log(_skeleton(constants, hardware, shape)), axis=1).min(axis=(1, 2))
     return growth
 
 
