@@ -61,7 +61,7 @@ def cached_floor_s(hardware: Hardware, moved_bytes: Num) -> Num:
     Up to half the last-level cache may come from there, at up to five times the memory's rate;
     between half and all of it the memory's part grows to the whole.
     """
-    inside = np.clip(2.0 * moved_bytes / np.maximum(hardware.cache_bytes, 1.0) - 1.0, 0.2, 1.0)
+    inside = np.minimum(np.maximum(2.0 * moved_bytes / np.maximum(hardware.cache_bytes, 1.0) - 1.0, 0.2), 1.0)
     return moved_bytes / hardware.memory_bytes_per_s * inside
 
 

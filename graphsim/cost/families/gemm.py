@@ -14,8 +14,9 @@ DU-09799; split-k as in CUTLASS, `media/docs/efficient_gemm.md`; the surface is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,40 +25,28 @@ from graphsim.cost.families.blend import blends
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.families.overlap import overlapped
+from graphsim.cost.families.tiles import fastest_s
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
 from graphsim.cost.surface import as_surface
 from graphsim.cost.tables import Array
 from graphsim.hardware import Hardware
-from graphsim.symbolic.distinct import at_distinct
 from graphsim.units import Num
 
 if TYPE_CHECKING:
     import pandas as pd
-
-TILES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128), (256, 256))
-"""Rows and columns of the output tiles that a kernel may use."""
-
-UNITS = (64, 32, 64)
-"""Rows and columns of which all tiles are multiples, and the step along k."""
-
-SPLITS = (1, 2, 4, 8, 16)
-"""Split-k factors; only tiles up to 128 × 128 are split."""
-
-_CHOICES = [(float(a), float(b), float(s)) for a, b in TILES for s in SPLITS if s == 1 or a * b <= 16384]
-
 
 START = {
     "compute": 1.2, "small_tile": 0.1, "wave": 1.0, "load_bytes_per_clock": 60.0, "epilogue_clocks": 0.03,
     "step_clocks": 0.15, "split_clocks": 2500.0, "split_bytes": 1.2, "dram": 1.2, "cache": 0.7, "cache_fit": 0.7,
     "cache_edge": 4.0, "launch_clocks": 4500.0,
 }  # fmt: skip
-"""Constants before any fit, of a plain H100 kernel: see `_kernel` and `traffic_s` for what each one is."""
+"""Constants before any fit, of a plain H100 kernel: see `tiles.py` and `traffic_s` for what each one is."""
 
 QUANTISE_START = {"quantise_clocks": 4000.0, "quantise_bytes": 5.0, "quantise_row_clocks": 5.0}
 HOST_START = {"host_small_s": 6e-5, "host_s": 9e-5, "host_odd_s": 1.7e-4, "host_pad_s": 1e-5}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class GemmShape:
     """x[m,k] @ w[k,n] in one number format; `eager` counts the host's time per call where one was measured."""
 
@@ -67,81 +56,30 @@ class GemmShape:
     dtype: str = "bfloat16"
     eager: bool = False
 
-
-def moved_bytes(shape: GemmShape) -> Num:
-    """Operands read once and 16-bit results written once, in bytes."""
-    form = format_of(shape.dtype)[1]
-    return form.x_bytes * shape.m * shape.k + form.w_bytes * shape.k * shape.n + 2.0 * shape.m * shape.n
+    @cached_property
+    def moved_bytes(self) -> Num:
+        """Operands read once and 16-bit results written once, in bytes."""
+        form = format_of(self.dtype)[1]
+        return form.x_bytes * self.m * self.k + form.w_bytes * self.k * self.n + 2.0 * self.m * self.n
 
 
 def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
     """The least time physics allows: peak flops, and memory bandwidth for what the cache cannot hold."""
-    flops_s = 2.0 * shape.m * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1])
-    return np.maximum(flops_s, cached_floor_s(hardware, moved_bytes(shape)))
+    return np.maximum(_flops_s(hardware, shape), cached_floor_s(hardware, shape.moved_bytes))
+
+
+def _flops_s(hardware: Hardware, shape: GemmShape) -> Num:
+    return 2.0 * shape.m * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1])
 
 
 def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
     """The bare datasheet roofline: flops at peak or bytes at memory bandwidth, whichever is longer."""
-    flops_s = 2.0 * shape.m * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1])
-    return np.maximum(flops_s, moved_bytes(shape) / hardware.memory_bytes_per_s)
-
-
-def _kernel(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    """Time of the best tile and split, once for all products of many that fill as many of the smallest tiles."""
-    sizes = shape.m, shape.n, shape.k
-    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, format_of(shape.dtype)[1])
-    if max(map(np.size, sizes)) <= 256 or any(map(np.ndim, rates)):
-        return _fastest(c, hardware, shape)
-
-    def filled(m: Num, n: Num, k: Num) -> Num:
-        return _fastest(c, hardware, replace(shape, m=m, n=n, k=k))
-
-    best: Num = at_distinct(filled, [np.ceil(size / unit) * unit for size, unit in zip(sizes, UNITS, strict=True)])
-    return best
-
-
-def _fastest(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    """Time of the best tile and split; it hangs on sizes by whole UNITS only.
-
-    compute: times the flops at one core's peak, more by `small_tile` · 128²/area
-    load_bytes_per_clock: operand bytes that a core takes in per clock
-    epilogue_clocks: per output element of a tile, not overlapped
-    step_clocks: per element of k, the latency of the dependent chain
-    wave: 0 for perfectly balanced waves, infinite for whole ones
-    split_clocks, split_bytes: extra start and float32 traffic of the partial sums
-    """
-    form, clock = format_of(shape.dtype)[1], hardware.clock_hz
-    per_flop = c["compute"] * hardware.cores / peak_of(hardware, form)
-    whole = c["wave"] / (1.0 + c["wave"])
-    best: Num = np.inf
-    for rows, columns, split in _choices(shape):
-        area = rows * columns
-        tiles = np.ceil(shape.m / rows) * np.ceil(shape.n / columns)
-        flop_s = 2.0 * area * per_flop * (1.0 + c["small_tile"] * 16384.0 / area)
-        load_s = (rows * form.x_bytes + columns * form.w_bytes) / (clock * c["load_bytes_per_clock"])
-        depth = np.ceil(shape.k / (64.0 * split)) * 64.0
-        share = tiles * (split / hardware.cores)
-        waves = np.maximum(share * (1.0 - whole) + np.ceil(share) * whole, 1.0)
-        time = waves * (depth * np.maximum(flop_s, load_s) + area * c["epilogue_clocks"] / clock)
-        partial_bytes = c["split_bytes"] * area * split
-        joining = c["split_clocks"] / clock + tiles * (partial_bytes / hardware.memory_bytes_per_s)
-        time = time + depth * (c["step_clocks"] / clock) + np.where(split > 1.0, joining, 0.0)
-        best = np.minimum(best, time if np.ndim(split) == 0 else np.min(time, axis=0))
-    return best
-
-
-def _choices(shape: GemmShape) -> Iterator[tuple[Any, Any, Any]]:
-    """Tiles and splits one by one for many products, or all at once along a first axis for a few."""
-    scenarios = np.broadcast(shape.m, shape.n, shape.k)
-    if scenarios.size > 256:
-        yield from _CHOICES
-        return
-    column = np.array(_CHOICES).T.reshape(3, -1, *[1] * scenarios.ndim)
-    yield column[0], column[1], column[2]
+    return np.maximum(_flops_s(hardware, shape), shape.moved_bytes / hardware.memory_bytes_per_s)
 
 
 def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    kernel, memory = _kernel(c, hardware, shape), traffic_s(c, hardware, moved_bytes(shape))
+    kernel = fastest_s(c, hardware, format_of(shape.dtype)[1], shape.m, shape.n, shape.k)
+    memory = traffic_s(c, hardware, shape.moved_bytes)
     time = overlapped(kernel, memory) + c["launch_clocks"] / hardware.clock_hz
     if "quantise_clocks" in c:
         passes = c["quantise_bytes"] * shape.m * shape.k / hardware.memory_bytes_per_s
@@ -174,7 +112,7 @@ def _coordinates(hardware: Hardware, shape: GemmShape) -> dict[str, Num]:
     return {
         "m": m, "n": n, "k": k, "m coarse": m, "n coarse": n, "k coarse": k,
         "waves": m + n - 14.0 - np.log2(hardware.cores),
-        "cached": np.log2(moved_bytes(shape) / np.maximum(hardware.cache_bytes, 1.0)),
+        "cached": np.log2(shape.moved_bytes / np.maximum(hardware.cache_bytes, 1.0)),
     }  # fmt: skip
 
 
