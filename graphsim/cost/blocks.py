@@ -53,7 +53,7 @@ def attention_shape(op: Attention) -> AttentionShape:
     width read; the heads then carry the flops.
     """
     live = np.maximum(op.sequences, 1e-9)
-    queries = np.maximum(op.query_tokens / live, 1.0)
+    queries = 1.0 if op.decode else np.maximum(op.query_tokens / live, 1.0)
     wanted = op.pairs / live / queries + 0.5 * (queries - 1.0)
     keys = np.where(np.greater(op.window, 0), op.kv_tokens / live, wanted)
     width = np.maximum(op.read_width, 1e-9)

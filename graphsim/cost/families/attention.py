@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,11 +189,20 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
     known = parameters.get(shape.phase, {})
     dtype = kv_dtype_of(shape.kv_dtype)
     entry = known.get(dtype) or next(iter(known.values()), {"constants": START[shape.phase]})
-    time = _apply(shape.phase, entry, hardware, safe)
-    if "single" in entry:
-        time = np.where(is_single(safe), _apply("single", entry["single"], hardware, safe), time)
+    time = _measured_s(shape.phase, entry, hardware, safe)
     work = shape.batch * shape.seq_len * shape.kv_len * shape.heads
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
+
+
+def _measured_s(phase: str, entry: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
+    if "single" not in entry:
+        return _apply(phase, entry, hardware, shape)
+    single = is_single(shape)
+    grouped = partial(_apply, phase, entry, hardware, shape)
+    alone = partial(_apply, "single", entry["single"], hardware, shape)
+    if isinstance(single, bool | np.bool_):
+        return alone() if single else grouped()
+    return np.where(single, alone(), grouped())
 
 
 def _at_least_one(shape: AttentionShape) -> AttentionShape:

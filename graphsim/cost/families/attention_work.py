@@ -38,9 +38,11 @@ class AttentionShape:
 
 def attended_pairs(queries: Num, keys: Num, window: Num) -> Num:
     """Query-key pairs of one request and head: causal, each query seeing at most `window` keys (0: all)."""
-    first = np.maximum(keys - queries, 0.0)
     reach = np.where(np.greater(window, 0), np.minimum(window, keys), keys)
-    growing = np.clip(reach - first, 0.0, queries)
+    if isinstance(queries, float) and queries == 1.0:
+        return reach
+    first = np.maximum(keys - queries, 0.0)
+    growing = np.minimum(np.maximum(reach - first, 0.0), queries)
     pairs: Num = growing * first + 0.5 * growing * (growing + 1.0) + (queries - growing) * reach
     return pairs
 
@@ -98,6 +100,6 @@ def floor_s(hardware: Hardware, shape: AttentionShape) -> Num:
     times the memory's rate; within 10 % above its size that advantage ends.
     """
     held = kv_bytes(shape)
-    share = np.clip(0.2 + 8.0 * (held / np.maximum(hardware.cache_bytes, 1.0) - 1.0), 0.2, 1.0)
+    share = np.minimum(np.maximum(0.2 + 8.0 * (held / np.maximum(hardware.cache_bytes, 1.0) - 1.0), 0.2), 1.0)
     moved = held + query_bytes(shape)
     return np.maximum(_flops_s(hardware, shape), share * moved / hardware.memory_bytes_per_s)
