@@ -110,12 +110,14 @@ class _Calls:
 
     def __call__(self, *sizes: Any) -> Num:
         """Seconds; arrays are priced at their distinct values."""
-        if any(isinstance(size, np.ndarray) for size in sizes):
+        try:
+            return self.known[sizes]
+        except KeyError:
+            self.learn([sizes])
+            return self.known[sizes]
+        except TypeError:  # arrays, which are not hashable
             latency: Num = at_distinct(self.price, sizes)
             return latency
-        if sizes not in self.known:
-            self.learn([sizes])
-        return self.known[sizes]
 
     def learn(self, calls: list[Any]) -> None:
         """Price single calls, and keep the prices; make room now and then."""

@@ -43,13 +43,16 @@ class Surface:
             return self.at({name: float(x) for name, x in coordinates.items()})
         if points.size <= MOST_POINTS:
             return self._packed(coordinates, points.shape)
+        varying = {name for name, x in coordinates.items() if np.ndim(x)}
         places: dict[str, tuple[Any, Any]] = {}
         total: Num = 0.0
         for term in self.terms:
-            for name, knots in zip(term.axes, term.knots, strict=True):
+            for name, knots, plain in zip(term.axes, term.knots, term.plain_knots, strict=True):
                 if name not in places:
-                    places[name] = place(coordinates[name], knots)
-            total = total + between(term, [places[name] for name in term.axes])
+                    x = coordinates[name]
+                    places[name] = place(x, knots) if name in varying else place_one(float(x), plain)
+            of = between_one if varying.isdisjoint(term.axes) else between
+            total = total + of(term, [places[name] for name in term.axes])
         return total
 
     def at(self, point: Mapping[str, float]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.symbolic.expr import Expr
-from graphsim.symbolic.scalars import SCALAR, Weighted
+from graphsim.symbolic.scalars import EXACT, SCALAR, Weighted
 from graphsim.symbolic.source import written
 from graphsim.symbolic.staged import Step, staged
 
@@ -30,6 +30,8 @@ class Program:
         self._inputs: list[tuple[int, str]] = []
         self._scalar: list[Step] = []
         self._array: list[Step] = []
+        self._free: list[frozenset[str]] = []
+        self._by_arrays: dict[frozenset[str], list[Step]] = {}
         for node in _needed(outputs):
             self._emit(node)
         self._outputs = [self._slot(output) for output in outputs]
@@ -37,12 +39,23 @@ class Program:
 
     def __call__(self, inputs: Mapping[str, Any]) -> list[Any]:
         """The outputs' values. Raises KeyError for a variable that is not given."""
-        if any(isinstance(inputs[name], np.ndarray) for _, name in self._inputs):
+        arrays = [name for _, name in self._inputs if isinstance(inputs[name], np.ndarray)]
+        if arrays:
             values = self._values(inputs)
-            _run(self._array, values)
+            _run(self._mixed(frozenset(arrays)), values)
             return [values[slot] for slot in self._outputs]
         self._runs += 1
         return self._source(inputs) if self._runs > _PAYS else self._step_by_step(inputs)
+
+    def _mixed(self, arrays: frozenset[str]) -> list[Step]:
+        """The steps where these inputs are arrays; what hangs on none of them is computed as a number where that rounds
+        alike."""
+        if arrays not in self._by_arrays:
+            self._by_arrays[arrays] = [
+                (slot, function if free & arrays else EXACT.get(function, function), operands)
+                for free, (slot, function, operands) in zip(self._free, self._array, strict=True)
+            ]
+        return self._by_arrays[arrays]
 
     def _values(self, inputs: Mapping[str, Any]) -> list[Any]:
         values = self._start.copy()
@@ -81,14 +94,17 @@ class Program:
         slot = self._slot(node)
         if node.name:
             self._inputs.append((slot, node.name))
-        elif node.linear is not None:
+            return
+        self._free.append(node.free)
+        if node.linear is not None:
             constant, terms = node.linear
             weights = [coefficient for _, coefficient in terms]
             self._scalar.append((slot, Weighted(constant, weights), operands))
             self._array.append((slot, _grouped(constant, weights, node.operands), operands))
-        elif node.function is not None:
-            self._scalar.append((slot, SCALAR.get(node.function, node.function), operands))
-            self._array.append((slot, node.function, operands))
+        else:
+            function: Any = node.function
+            self._scalar.append((slot, SCALAR.get(function, function), operands))
+            self._array.append((slot, function, operands))
 
 
 def _run(steps: Iterable[Step], values: list[Any]) -> None:

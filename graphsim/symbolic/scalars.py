@@ -79,3 +79,8 @@ SCALAR: dict[Callable[..., Any], Callable[..., Any]] = {
     np.absolute: abs, np.log2: _log2, np.exp: _exp, np.power: _power, np.sqrt: _sqrt, np.cbrt: math.cbrt,
 }  # fmt: skip
 """Each function's counterpart for numbers."""
+
+_ROUNDED_APART = {np.log2, np.exp, np.power, np.cbrt}
+
+EXACT = {function: number for function, number in SCALAR.items() if function not in _ROUNDED_APART}
+"""Those that give the same last bit as numpy's within an array."""
