@@ -11,64 +11,49 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from graphsim.calibration.held_out import THIN_NAME, thin_products
+from graphsim.calibration.residuals import LIMITS, residuals
 from graphsim.calibration.validate import rows_by_device
-from graphsim.cost.kernels import FAMILIES, predict_with
+from graphsim.hardware import load_hardware
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LIMITS = {
-    "GEMM bf16": 0.09, "GEMM fp8, fp8_block": 0.15, f"GEMM bf16, {THIN_NAME}": 0.12, "decode attention": 0.12,
-    "prefill attention": 0.12, "expert block": 0.22, "collectives": 0.15,
-}  # fmt: skip
-"""Classes of kernels, and the median error that a device never measured should stay under."""
 
 ERRATIC = ("battlemage", ("decode attention", "prefill attention", "expert block"))
 """The architecture whose rows of these classes do not count."""
 
 
-def unmeasured_errors(paths: Iterable[str | Path], hardware: str | Path | None = None) -> pd.DataFrame:
-    """Median of |predicted / measured - 1| per class and device, without its own fit and without its generation's.
+def unmeasured_residuals(paths: Iterable[str | Path], hardware: str | Path | None = None) -> pd.DataFrame:
+    """`residuals` of all rows twice, with a column `without` in front: `device`, and `generation`."""
+    import pandas as pd
+
+    parts = []
+    for device, rows in rows_by_device(paths, hardware):
+        for without in ("device", "generation"):
+            found = residuals(rows, device, own=False, kin=without == "device")
+            parts.append(found.assign(without=without))
+    return pd.concat(parts, ignore_index=True)
+
+
+def unmeasured_errors(found: pd.DataFrame) -> pd.DataFrame:
+    """Median of |predicted / measured - 1| of `unmeasured_residuals`, per class and device.
 
     Columns: without (`device` or `generation`), kernels (the class), one column per device (nan where it has no such
     rows), mean over the devices that count, limit.
     """
     import pandas as pd
 
-    lines: dict[tuple[str, str], dict[str, Any]] = {
-        (without, name): {"without": without, "kernels": name}
-        for without in ("device", "generation")
-        for name in LIMITS
-    }
-    counted: dict[tuple[str, str], list[float]] = {key: [] for key in lines}
-    for device, rows in rows_by_device(paths, hardware):
-        measured, masks = rows["latency_us"].to_numpy(dtype=float), _classes(rows)
-        for without in ("device", "generation"):
-            predicted = predict_with(rows, device, own=False, kin=without == "device").to_numpy()
-            off = np.abs(predicted / measured - 1.0)
-            for name, mask in masks.items():
-                error = float(np.median(off[mask])) if mask.any() else float("nan")
-                lines[without, name][device.name] = error
-                if mask.any() and not (device.architecture == ERRATIC[0] and name in ERRATIC[1]):
-                    counted[without, name].append(error)
-    for key, line in lines.items():
-        line |= {"mean": float(np.mean(counted[key])) if counted[key] else float("nan"), "limit": LIMITS[key[1]]}
-    return pd.DataFrame(list(lines.values()))
+    errors = (found["ratio"] - 1.0).abs().groupby([found["without"], found["kernels"], found["device"]]).median()
+    lines: list[dict[str, Any]] = []
+    devices = list(dict.fromkeys(found["device"]))
+    for without in ("device", "generation"):
+        for kernels, limit in LIMITS.items():
+            by_device = {name: errors.get((without, kernels, name), float("nan")) for name in devices}
+            counted = pd.Series({name: by_device[name] for name in devices if not _erratic(name, kernels)}, dtype=float)
+            line = {"without": without, "kernels": kernels, **by_device}
+            lines.append(line | {"mean": counted.mean(), "limit": limit})
+    return pd.DataFrame(lines)
 
 
-def _classes(rows: pd.DataFrame) -> dict[str, Any]:
-    ops, dtypes = rows["op"], rows["dtype"]
-    half = (ops == "gemm") & dtypes.isin(["bfloat16", "float16", "half"])
-    classes = {
-        "GEMM bf16": half,
-        "GEMM fp8, fp8_block": (ops == "gemm") & dtypes.isin(["fp8", "fp8_block"]),
-        f"GEMM bf16, {THIN_NAME}": half & thin_products(rows),
-        "decode attention": ops == "generation_attention",
-        "prefill attention": ops == "context_attention",
-        "expert block": ops == "moe",
-        "collectives": ops.isin([op for op, family in FAMILIES.items() if family.name == "collectives"]),
-    }
-    return {name: classes[name].to_numpy() for name in LIMITS}
+def _erratic(device: str, kernels: str) -> bool:
+    architecture, classes = ERRATIC
+    return kernels in classes and load_hardware(device).architecture == architecture

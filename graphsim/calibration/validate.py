@@ -10,6 +10,7 @@ import numpy as np
 
 from graphsim.calibration.fit import read_measurements
 from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, held_out_errors, thin_products
+from graphsim.calibration.residuals import residuals
 from graphsim.calibration.store import basis
 from graphsim.cost.kernels import FAMILIES, family_of, predict_with, roofline_kernels
 from graphsim.errors import ConfigError
@@ -69,6 +70,16 @@ def validate_files(
     import pandas as pd
 
     tables = [validate_kernels(rows, device, own=own) for device, rows in rows_by_device(paths, hardware)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def file_residuals(
+    paths: Iterable[str | Path], hardware: str | Path | None = None, *, own: bool = True
+) -> pd.DataFrame:
+    """`residuals` over files; the device is `hardware`, else the one that each row's `gpu` names."""
+    import pandas as pd
+
+    tables = [residuals(rows, device, own=own) for device, rows in rows_by_device(paths, hardware)]
     return pd.concat(tables, ignore_index=True)
 
 

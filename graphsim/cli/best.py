@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
@@ -24,7 +23,6 @@ LIMITS = {
     "devices": ("devices", "N", "at most so many devices"),
     "cost-per-token": ("cost_per_token", "X", "at most so much per generated token"),
 }
-PICTURES = (".png", ".svg", ".pdf")
 _SHOWN = (
     "model",
     "hardware",
@@ -61,18 +59,20 @@ def add_commands(commands: Any) -> None:
 
 def best(options: argparse.Namespace) -> None:
     """Search, then print."""
+    from graphsim.export.axes import picture, save
+    from graphsim.export.plots import plot_pareto
     from graphsim.optimise import best as search
     from graphsim.optimise import pareto
 
     limits = {field: getattr(options, name.replace("-", "_")) for name, (field, _, _) in LIMITS.items()}
     prices = _prices(options.price)
-    if options.plot and Path(options.plot).suffix not in PICTURES:
-        raise ConfigError(f"--plot {options.plot}: the suffix is not known; allowed: {', '.join(PICTURES)}")
+    drawing = picture("--plot", options.plot) if options.plot else None
     given = {"price_per_hour": prices, "progress": Progress(), **limits, **choices_of(options)}
     found = search(options.models, options.hardware, options.goal, **given)
     front = pareto(found, "latency_s", "tokens_per_s_per_gpu")
-    if options.plot:
-        _plot(found, Path(options.plot))
+    if drawing:
+        axes = plot_pareto(found, x="latency_s", y="tokens_per_s_per_gpu", by="strategy")
+        save(axes.get_figure(root=True), drawing, "--plot")  # type: ignore[arg-type]
     rows = (front if options.pareto else found).head(options.top)
     if options.json:
         print_json({"goal": options.goal, "meet_the_limits": len(found), "best": rows.to_dict("records")})
@@ -91,16 +91,6 @@ def _prices(text: str | None) -> Any:
         return {name: float(price) for name, _, price in pairs}
     except ValueError:
         raise ConfigError(f"--price {text}: expected a number, or NAME=NUMBER,NAME=NUMBER") from None
-
-
-def _plot(found: Any, path: Path) -> None:
-    from graphsim.export.plots import plot_pareto
-
-    axes = plot_pareto(found, x="latency_s", y="tokens_per_s_per_gpu", by="strategy")
-    try:
-        axes.get_figure(root=True).savefig(path, dpi=150, bbox_inches="tight")  # type: ignore[union-attr]
-    except OSError as error:
-        raise ConfigError(f"--plot {path}: cannot be written ({error.strerror or error})") from None
 
 
 def _print(rows: Any, count: int, options: argparse.Namespace) -> None:

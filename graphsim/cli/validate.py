@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   graphsim validate all reference/
   graphsim validate kernels h100_sxm.parquet
   graphsim validate held-out h100_sxm.parquet --family gemm
-  graphsim validate unmeasured kernels/*.parquet
+  graphsim validate unmeasured kernels/*.parquet --plot residuals.svg
   graphsim validate structure structure.csv --json
   graphsim validate e2e e2e_serving.csv
 """
@@ -72,6 +72,11 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--hardware", metavar="HW", help="device of kernel measurements (by default, each row's gpu)")
     parser.add_argument("--datasheet", action="store_true", help="leave the device's own calibration aside")
     parser.add_argument("--family", action="append", metavar="F", help="held-out: gemm, attention, moe, … (all)")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="kernels, unmeasured: draw the residuals by size: .png, .svg or .pdf (extra plot)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.set_defaults(command_function=validate)
 
@@ -81,27 +86,51 @@ def validate(options: argparse.Namespace) -> None:
     for path in options.path:
         if not Path(path).exists():
             raise ConfigError(f"{path}: there is no such file or folder")
+    drawing = _drawing(options)
     if options.what == "all":
         _print_all(options)
         return
-    if options.what == "kernels":
-        from graphsim.calibration.validate import validate_files
+    frame, residuals = _scored(options, drawing)
+    if drawing:
+        from graphsim.export.axes import save
+        from graphsim.export.residuals import plot_residuals
 
-        frame = validate_files(options.path, options.hardware, own=not options.datasheet)
-    elif options.what == "held-out":
-        from graphsim.calibration.validate import validate_held_out
-
-        frame = validate_held_out(options.path, options.hardware, families=options.family, progress=_say)
-    elif options.what == "unmeasured":
-        from graphsim.calibration.unmeasured import unmeasured_errors
-
-        frame = unmeasured_errors(options.path, options.hardware)
-    else:
-        frame = _joined(options.what, options.path)
+        save(plot_residuals(residuals), drawing, "--plot")
     if options.json:
         print_json(frame.to_dict("records"))
     else:
         _print_table(options.what, frame)
+
+
+def _drawing(options: argparse.Namespace) -> Path | None:
+    """Where residuals are drawn to."""
+    if not options.plot:
+        return None
+    from graphsim.export.axes import picture
+
+    if options.what not in ("kernels", "unmeasured"):
+        raise ConfigError(f"--plot {options.plot}: what is drawn are kernels and unmeasured, not {options.what}")
+    return picture("--plot", options.plot)
+
+
+def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataFrame, Any]:
+    """The table that is asked for, and the residuals behind it if they are to be drawn."""
+    if options.what == "kernels":
+        from graphsim.calibration.validate import file_residuals, validate_files
+
+        own = not options.datasheet
+        frame = validate_files(options.path, options.hardware, own=own)
+        return frame, file_residuals(options.path, options.hardware, own=own) if drawing else None
+    if options.what == "held-out":
+        from graphsim.calibration.validate import validate_held_out
+
+        return validate_held_out(options.path, options.hardware, families=options.family, progress=_say), None
+    if options.what == "unmeasured":
+        from graphsim.calibration.unmeasured import unmeasured_errors, unmeasured_residuals
+
+        found = unmeasured_residuals(options.path, options.hardware)
+        return unmeasured_errors(found), found
+    return _joined(options.what, options.path), None
 
 
 FILES = {

@@ -64,8 +64,8 @@ class Packed:
         left = place - self._first
         base = self._starts + (left[self._rows] * self._strides).sum(axis=0)
         found = self._values[base + self._corners]
-        for axis in range(len(self._rows) - 1, -1, -1):
-            low, high = found[::2], found[1::2]
-            found = low + (high - low) * (way[self._rows[axis]] * self._live[axis])
+        for share in reversed(way[self._rows] * self._live):
+            low = found[::2]
+            found = low + (found[1::2] - low) * share
         total: Array = found[0].sum(axis=0).reshape(shape)
         return total

@@ -13,7 +13,6 @@ import numpy as np
 
 from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.calibrated import BYTE_MOVERS, Prices, content, is_product
-from graphsim.cost.packed import MOST_POINTS
 from graphsim.cost.products import Product
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
@@ -94,8 +93,9 @@ _REMEMBERED = 4096
 _REMEMBERED_SHORT, _SHORT = 256, 1024
 """Short arrays whose prices are kept, as of the contexts of a generation, and values of the longest of them."""
 
-_PAYS = 4
-"""Prices of an operation from which on recording a program for them pays."""
+_PAYS, _MOST_RECORDED = 4, 8192
+"""Prices of an operation from which on recording a program for them pays, and values that it is run for: it keeps all
+of its intermediate results."""
 
 
 class _Calls:
@@ -155,7 +155,7 @@ class _Latency:
         return known[key]
 
     def _priced(self, *values: Any) -> Num:
-        if max([value.size if isinstance(value, np.ndarray) else 1 for value in values]) <= MOST_POINTS:
+        if max([value.size if isinstance(value, np.ndarray) else 1 for value in values]) <= _MOST_RECORDED:
             self._asked += 1
             if self._asked > _PAYS and self._program is not None:
                 return self._program(dict(zip(_NAMES, values, strict=False)))[0]  # type: ignore[no-any-return]

@@ -34,7 +34,7 @@ class Surface:
 
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
         """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
-        if any(isinstance(x, Expr) for x in coordinates.values()):
+        if Expr in map(type, coordinates.values()):
             names = {name for term in self.terms for name in term.axes}
             looked_up: Num = look_up(_Table(self, sorted(names)), [coordinates[name] for name in sorted(names)])
             return looked_up

@@ -31,12 +31,17 @@ class Term:
 
         offsets: of a cell's corners in the flat table, from its first one
         """
-        offsets = [0]
-        for length in self.values.shape:
-            offsets = [offset * length + side for offset in offsets for side in (0, 1)]
-        object.__setattr__(self, "offsets", offsets)
+        object.__setattr__(self, "offsets", _offsets(self.values.shape))
         object.__setattr__(self, "plain_knots", tuple(knots.tolist() for knots in self.knots))
         object.__setattr__(self, "plain_values", self.values.ravel().tolist())
+
+
+def _offsets(shape: Sequence[int]) -> list[int]:
+    """Of a cell's corners in a flat table, from its first one."""
+    offsets = [0]
+    for length in shape:
+        offsets = [offset * length + side for offset in offsets for side in (0, 1)]
+    return offsets
 
 
 def place(x: Num, knots: Array) -> tuple[Any, Any]:
@@ -47,12 +52,21 @@ def place(x: Num, knots: Array) -> tuple[Any, Any]:
 
 
 def between(term: Term, places: Sequence[tuple[Any, Any]]) -> Num:
-    """The table between its knots: along the last axis first, then along the one before, …"""
+    """The table between its knots: along the last axis first, then along the one before, …
+
+    Last axes along which all points lie at one place are gone through at the knots of the others.
+    """
+    values, offsets, places = term.values, term.offsets, list(places)
+    while len(places) > 1 and not np.ndim(places[-1][0]):
+        left, way = places.pop()
+        low = values[..., left]
+        values = low + (values[..., left + 1] - low) * way
+        offsets = _offsets(values.shape)
     base: Any = 0
-    for length, (left, _) in zip(term.values.shape, places, strict=True):
+    for length, (left, _) in zip(values.shape, places, strict=True):
         base = base * length + left
-    flat = term.values.ravel()
-    corners = [flat[base + offset] for offset in term.offsets]
+    flat = values.ravel()
+    corners = [flat[base + offset] for offset in offsets]
     for _, way in reversed(places):
         corners = [low + (high - low) * way for low, high in zip(corners[::2], corners[1::2], strict=True)]
     between: Num = corners[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphsim.errors import ConfigError
 from graphsim.export.files import needs
 
 if TYPE_CHECKING:
@@ -14,13 +16,13 @@ LINES = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#78716c", "#0891b2", "#b45
 """Colours of lines and groups, told apart in light and dark."""
 
 
-def subplots(columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
-    """A figure of so many panels beside each other. Raises ConfigError if Matplotlib is not installed."""
+def subplots(columns: int, size: tuple[float, float], *, rows: int = 1) -> tuple[Figure, Any]:
+    """A figure of so many panels beside and below each other. Raises ConfigError if Matplotlib is not installed."""
     try:
         from matplotlib import pyplot
     except ImportError:
         raise needs("matplotlib", "plot") from None
-    return pyplot.subplots(1, columns, figsize=size)
+    return pyplot.subplots(rows, columns, figsize=size)
 
 
 def new_axes() -> Axes:
@@ -36,3 +38,25 @@ def tidy(ax: Axes, *, grid: str) -> Axes:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax
+
+
+PICTURES = (".png", ".svg", ".pdf")
+"""Suffixes of the files that figures go to."""
+
+
+def picture(option: str, path: str) -> Path:
+    """The path, if its suffix names a format that figures are drawn in; raises ConfigError naming the option if not."""
+    if Path(path).suffix not in PICTURES:
+        raise ConfigError(f"{option} {path}: the suffix is not known; allowed: {', '.join(PICTURES)}")
+    return Path(path)
+
+
+def save(figure: Figure, path: Path, option: str) -> None:
+    """Draw a figure into a file, texts of an SVG as texts. Raises ConfigError naming the option if it cannot be."""
+    from matplotlib import rc_context
+
+    try:
+        with rc_context({"svg.fonttype": "none"}):
+            figure.savefig(path, dpi=150, bbox_inches="tight")
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: cannot be written ({error.strerror or error})") from None

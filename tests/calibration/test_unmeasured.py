@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphsim.calibration.unmeasured import LIMITS, unmeasured_errors
+from graphsim.calibration.residuals import LIMITS
+from graphsim.calibration.unmeasured import unmeasured_errors, unmeasured_residuals
 from graphsim.cli import main
 
 
@@ -22,7 +23,7 @@ def products(tmp_path_factory):
 
 
 def test_every_class_is_judged_with_and_without_the_devices_generation(products):
-    found = unmeasured_errors([products])
+    found = unmeasured_errors(unmeasured_residuals([products]))
     assert list(found["kernels"]) == [*LIMITS, *LIMITS] and set(found["without"]) == {"device", "generation"}
     lines = found.set_index(["without", "kernels"])
     near, far = lines.loc[("device", "GEMM bf16")], lines.loc[("generation", "GEMM bf16")]
@@ -33,14 +34,16 @@ def test_every_class_is_judged_with_and_without_the_devices_generation(products)
 
 
 def test_the_intel_cards_attention_is_shown_and_does_not_count(kernel_folder):
-    lines = unmeasured_errors([kernel_folder / "b60.parquet"]).set_index(["without", "kernels"])
+    lines = unmeasured_errors(unmeasured_residuals([kernel_folder / "b60.parquet"]))
+    lines = lines.set_index(["without", "kernels"])
     erratic = lines.loc[("device", "decode attention")]
     assert erratic["arc-pro-b60"] > 0 and np.isnan(erratic["mean"])
     assert lines.loc[("device", "GEMM bf16"), "mean"] == lines.loc[("device", "GEMM bf16"), "arc-pro-b60"]
 
 
 def test_a_sibling_lends_well_enough_for_a_device_nobody_measured(kernel_folder):
-    found = unmeasured_errors([kernel_folder / f"{name}.parquet" for name in ("b200_sxm", "gb200")])
+    paths = [kernel_folder / f"{name}.parquet" for name in ("b200_sxm", "gb200")]
+    found = unmeasured_errors(unmeasured_residuals(paths))
     near = found[found["without"] == "device"].set_index("kernels")
     for name in set(LIMITS) - {"GEMM fp8, fp8_block"}:  # block-scaled calls wait for the host, and their hosts differ
         assert near.loc[name, "mean"] < LIMITS[name], name

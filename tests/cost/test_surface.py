@@ -69,6 +69,10 @@ def test_few_points_and_many_are_looked_up_alike():
         np.vectorize(lambda x, y, z: surface.at({"x": x, "y": y, "z": z}))(*whole.values())
     )
     assert np.array_equal(surface(many)[:9], surface({name: values[:9] for name, values in many.items()}))
+    for fixed in ({"x": 1.3}, {"y": 0.4}, {"x": -2.0, "z": 0.25}, {"y": 3.0, "z": -2.7}):
+        found = surface(many | fixed)
+        points = zip(*np.broadcast_arrays(*(many | fixed).values()), strict=True)
+        assert np.array_equal(found, [surface.at(dict(zip(knots, point, strict=True))) for point in points])
 
 
 def test_json_keeps_a_surface_to_a_thousandth(surface, points):

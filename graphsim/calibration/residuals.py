@@ -1,0 +1,61 @@
+"""Every measured kernel's estimate over its measurement, by class of kernels and by size: what is behind an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graphsim.calibration.held_out import THIN_NAME, thin_products
+from graphsim.cost.kernels import FAMILIES, predict_with
+from graphsim.hardware import Hardware
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LIMITS = {
+    "GEMM bf16": 0.09, "GEMM fp8, fp8_block": 0.15, f"GEMM bf16, {THIN_NAME}": 0.12, "decode attention": 0.12,
+    "prefill attention": 0.12, "expert block": 0.22, "collectives": 0.15,
+}  # fmt: skip
+"""Classes of kernels, and the median error that a device never measured should stay under."""
+
+SIZES = {"attention": ("kv_len", "keys"), "collectives": ("message_size", "elements of the message")}
+"""The column that a class's rows are drawn over, and its name; products and experts go by their rows."""
+
+
+def size_of(kernels: str) -> tuple[str, str]:
+    """The column that tells how large the kernels of a class are, and what it counts."""
+    return next((size for name, size in SIZES.items() if name in kernels), ("m", "rows of the activations"))
+
+
+def residuals(rows: pd.DataFrame, device: Hardware, *, own: bool = True, kin: bool = True) -> pd.DataFrame:
+    """Predicted over measured latency of every row in the reference schema, once per class that it belongs to.
+
+    Columns: device, kernels (the class), size (as `size_of` counts it), ratio.
+    own, kin: whether the device's own calibration, and that of its generation, may price it
+    """
+    import pandas as pd
+
+    ratio = predict_with(rows, device, own=own, kin=kin).to_numpy() / rows["latency_us"].to_numpy(dtype=float)
+    parts: list[pd.DataFrame] = []
+    for name, mask in kernel_classes(rows).items():
+        if mask.any():
+            sizes = rows[size_of(name)[0]].to_numpy(dtype=float)[mask]
+            parts.append(pd.DataFrame({"device": device.name, "kernels": name, "size": sizes, "ratio": ratio[mask]}))
+    if not parts:
+        return pd.DataFrame({"device": [], "kernels": [], "size": [], "ratio": []})
+    return pd.concat(parts, ignore_index=True)
+
+
+def kernel_classes(rows: pd.DataFrame) -> dict[str, Any]:
+    """Which rows belong to each class of LIMITS."""
+    ops, dtypes = rows["op"], rows["dtype"]
+    half = (ops == "gemm") & dtypes.isin(["bfloat16", "float16", "half"])
+    classes = {
+        "GEMM bf16": half,
+        "GEMM fp8, fp8_block": (ops == "gemm") & dtypes.isin(["fp8", "fp8_block"]),
+        f"GEMM bf16, {THIN_NAME}": half & thin_products(rows),
+        "decode attention": ops == "generation_attention",
+        "prefill attention": ops == "context_attention",
+        "expert block": ops == "moe",
+        "collectives": ops.isin([op for op, family in FAMILIES.items() if family.name == "collectives"]),
+    }
+    return {name: classes[name].to_numpy() for name in LIMITS}
