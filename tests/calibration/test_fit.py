@@ -103,7 +103,7 @@ def test_a_file_that_holds_no_measurements_is_refused(tmp_path, text, message):
         read_measurements(path)
 
 
-@pytest.mark.parametrize("family", ["gemm", "attention", "collectives"])
+@pytest.mark.parametrize("family", ["gemm", "attention", "moe", "collectives"])
 def test_a_shipped_calibration_is_what_the_same_measurements_give_again(kernel_folder, family):
     device = load_hardware("a100-sxm-80gb")
     frame = read_measurements(kernel_folder / "a100_sxm.parquet")

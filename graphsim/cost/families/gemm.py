@@ -125,7 +125,8 @@ LAYOUT = Layout(
         "waves": [*range(-12, -2), *np.arange(-2.0, 4.0, 0.5).tolist(), *range(4, 13)],
         "cached": np.arange(-13.0, 9.1, 1.0).tolist(),
     },
-    terms=[("m", "n"), ("k", "waves"), ("m", "cached"), ("n", "cached"), ("m coarse", "n coarse", "k coarse")],
+    terms=[("m", "n"), ("m", "waves"), ("k", "waves"), ("m", "cached"), ("n", "cached"),
+           ("m coarse", "n coarse", "k coarse")],
     smooth=0.5,
 )  # fmt: skip
 """Coordinates are log2 of the tokens, of n and k, of 128 × 128 tiles per core, and of bytes over cache size."""
@@ -211,7 +212,7 @@ def _order(constants: Mapping[str, float], hardware: Hardware, dtype: str) -> Or
         parts.append(_pairs(constants, hardware, dtype, seed=1, eager=True))
     low = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     high = {key: np.concatenate([part[1][key] for part in parts]) for key in low}
-    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]), weight=3.0)
+    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]), weight=2.0)
 
 
 def _pairs(
