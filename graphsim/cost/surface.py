@@ -41,6 +41,8 @@ class Surface:
         points = np.broadcast(*coordinates.values())
         if not points.ndim:
             return self.at({name: float(x) for name, x in coordinates.items()})
+        if points.size == 1:  # numpy adds up a single column in another order
+            return np.full(points.shape, self.at({name: np.ravel(x)[0] for name, x in coordinates.items()}))
         if points.size <= MOST_POINTS:
             return self._packed(coordinates, points.shape)
         varying = {name for name, x in coordinates.items() if np.ndim(x)}

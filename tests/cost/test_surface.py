@@ -59,7 +59,7 @@ def test_one_number_gives_what_the_array_gives(surface):
 def test_few_points_and_many_are_looked_up_alike():
     random = np.random.default_rng(3)
     knots = {"x": np.arange(4.0), "y": np.array([0.0, 1.0, 5.0]), "z": np.arange(-3.0, 2.0)}
-    terms = [("x",), ("y", "x"), ("z", "x", "y")]
+    terms = 3 * [("x",), ("y", "x"), ("z", "x", "y")]
     tables = [Term(axes=t, knots=tuple(knots[n] for n in t), values=random.normal(size=[len(knots[n]) for n in t]))
               for t in terms]  # fmt: skip
     surface, many = Surface(terms=tuple(tables)), {name: random.uniform(-5, 7, 2 * MOST_POINTS) for name in knots}
@@ -68,7 +68,9 @@ def test_few_points_and_many_are_looked_up_alike():
     assert surface(few) == pytest.approx(
         np.vectorize(lambda x, y, z: surface.at({"x": x, "y": y, "z": z}))(*whole.values())
     )
-    assert np.array_equal(surface(many)[:9], surface({name: values[:9] for name, values in many.items()}))
+    for size in (1, 2, 9):
+        parts = [surface({name: x[i : i + size] for name, x in many.items()}) for i in range(0, 90, size)]
+        assert np.array_equal(surface(many)[:90], np.concatenate(parts)), size
     for fixed in ({"x": 1.3}, {"y": 0.4}, {"x": -2.0, "z": 0.25}, {"y": 3.0, "z": -2.7}):
         found = surface(many | fixed)
         points = zip(*np.broadcast_arrays(*(many | fixed).values()), strict=True)
