@@ -23,7 +23,7 @@ ERRATIC = ("battlemage", ("decode attention", "prefill attention", "expert block
 
 
 def unmeasured_residuals(paths: Iterable[str | Path], hardware: str | Path | None = None) -> pd.DataFrame:
-    """`residuals` of all rows twice, with a column `without` in front: `device`, and `generation`."""
+    """`residuals` of all rows twice, with a further column, `without`: `device`, and `generation`."""
     import pandas as pd
 
     parts = []
