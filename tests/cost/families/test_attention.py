@@ -57,7 +57,7 @@ def test_every_kernel_takes_a_positive_finite_time_never_below_peak_or_what_the_
         assert time >= (kv_bytes(shape) + query_bytes(shape)) / hardware.memory_bytes_per_s * (1 - 1e-12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     device=st.sampled_from(DEVICES), phase=phases, batch=batches, kv=sizes, layout=layouts, w=windows, dtype=dtypes,
     which=st.sampled_from(["batch", "kv_len", "both heads"]),

@@ -65,7 +65,7 @@ def test_every_block_takes_a_positive_finite_time_never_below_the_peak(device, d
     assert time >= flops / max(hardware.flops_per_s.values())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(device=st.sampled_from(DEVICES), dtype=formats, m=tokens, layout=st.sampled_from(LAYOUTS), router=routers)
 def test_four_times_the_tokens_are_not_faster(device, dtype, m, layout, router):
     dims = {"dtype": dtype, "distribution": router, **dims_of(layout)}
