@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.config import ModelConfig
-from graphsim.errors import ConfigError, GraphsimError
+from graphsim.errors import GraphsimError
 from graphsim.estimate import lora_parameters
+from graphsim.facts import read_facts
 from graphsim.graph import total_work
 from graphsim.loading import load_model
 from graphsim.lora.config import LoraConfig
@@ -30,13 +31,7 @@ def validate_structure(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     file = Path(path)
-    try:
-        facts = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: cannot be read as CSV ({str(error)[:80]})") from None
-    missing = [column for column in COLUMNS if column not in facts.columns]
-    if missing:
-        raise ConfigError(f"{file}: column {missing[0]} is missing; expected {', '.join(COLUMNS)}")
+    facts = read_facts(file, "counted facts", COLUMNS, dtype=str, keep_default_na=False)
     rows = []
     for _, fact in facts.iterrows():
         stem = str(fact["name"]).replace("/", "--").replace(":", "--")

@@ -15,6 +15,7 @@ import numpy as np
 from graphsim.adapter_memory import footprint
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import simulate
+from graphsim.facts import read_facts
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.popularity import expected_distinct, uniform
 
@@ -38,7 +39,7 @@ def validate_adapter_serving(path: str | Path) -> pd.DataFrame:
 
     Raises ConfigError for a file that cannot be read or lacks columns; a row that cannot be simulated says why.
     """
-    frame = _read(path, SERVING)
+    frame = read_facts(path, "measured adapters", SERVING)
     table = _each(frame, _serve, ("distinct", "itl_predicted_ms"))
     alone = table[table["max_loras"] == 0].set_index(["model", "output_tokens"])
     ratios = []
@@ -55,23 +56,12 @@ def validate_adapter_serving(path: str | Path) -> pd.DataFrame:
 
 def validate_slots(path: str | Path) -> pd.DataFrame:
     """Each row of a file with an engine's reported loading and KV tokens: predicted, and both errors."""
-    table = _each(_read(path, SLOTS), _reserve, ("loading_predicted_gib", "kv_predicted_tokens"))
+    table = _each(
+        read_facts(path, "measured adapters", SLOTS), _reserve, ("loading_predicted_gib", "kv_predicted_tokens")
+    )
     table["loading_error"] = table["loading_predicted_gib"] / table["model_loading_gib"] - 1.0
     table["kv_error"] = table["kv_predicted_tokens"] / table["kv_cache_tokens"] - 1.0
     return table
-
-
-def _read(path: str | Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as measured adapters ({str(error)[:120]})") from None
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise ConfigError(f"{path}: column {', '.join(missing)} missing; needed are {', '.join(columns)}")
-    return frame
 
 
 def _each(

@@ -19,6 +19,7 @@ from graphsim.cost.families import elementwise
 from graphsim.cost.kernels import FAMILIES, Family, family_of, predict_with
 from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError
+from graphsim.facts import read_facts
 from graphsim.hardware import Hardware, load_hardware
 
 if TYPE_CHECKING:
@@ -35,16 +36,7 @@ class Source:
 
 def read_measurements(path: Path) -> pd.DataFrame:
     """Rows in the reference schema from a parquet or CSV file. Raises ConfigError if it cannot be read."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except ImportError:
-        raise ConfigError(
-            f"{path}: reading Parquet needs pyarrow; install it by: pip install 'graphsim[parquet]', or give CSV"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as measurements ({str(error)[:120]})") from None
+    frame = read_facts(path, "measurements")
     missing = [name for name in ("op", "dtype", "latency_us") if name not in frame.columns]
     if missing:
         raise ConfigError(f"{path}: column {', '.join(missing)} missing; expected op, dtype, latency_us and the shape")

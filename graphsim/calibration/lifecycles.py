@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.adapter_times import Lifecycle, lifecycle
-from graphsim.errors import ConfigError
+from graphsim.facts import read_facts
 from graphsim.lora.config import LoraConfig
 
 if TYPE_CHECKING:
@@ -38,13 +38,7 @@ def validate_lifecycles(path: str | Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as published figures ({str(error)[:120]})") from None
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise ConfigError(f"{path}: column {', '.join(missing)} missing; needed are {', '.join(COLUMNS)}")
+    frame = read_facts(path, "published figures", COLUMNS)
     rows = [_row(row) for row in frame[frame["metric"].isin(list(METRICS))].to_dict("records")]
     return pd.DataFrame([row for row in rows if row])
 

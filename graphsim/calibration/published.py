@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.adapter_memory import kv_tokens_left
-from graphsim.errors import ConfigError
 from graphsim.estimate import simulate
+from graphsim.facts import read_facts
 from graphsim.lora.config import LoraConfig
 
 if TYPE_CHECKING:
@@ -47,15 +47,7 @@ NEEDED = (
 
 def read_published(path: str | Path) -> pd.DataFrame:
     """A file of published figures. Raises ConfigError where it cannot be read or lacks columns."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as published figures ({str(error)[:120]})") from None
-    if missing := sorted(set(NEEDED) - set(frame.columns)):
-        raise ConfigError(f"{path}: column {', '.join(missing)} missing")
-    return frame
+    return read_facts(path, "published figures", NEEDED)
 
 
 def _row(row: dict[Any, Any]) -> dict[str, Any] | None:

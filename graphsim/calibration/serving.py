@@ -34,6 +34,7 @@ from graphsim.config import ModelConfig, Parallelism
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import simulate
 from graphsim.export.breakdown import seconds_by_type
+from graphsim.facts import read_facts
 from graphsim.hardware import load_hardware
 from graphsim.loading import load_model
 from graphsim.precision import FORMATS, Precision, load_precision
@@ -76,12 +77,7 @@ def validate_serving(frame: pd.DataFrame, cost: str | None = None) -> pd.DataFra
 
 def validate_serving_file(path: str | Path, cost: str | None = None) -> pd.DataFrame:
     """`validate_serving` of a CSV file. Raises ConfigError if it cannot be read."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as measured serving ({str(error)[:120]})") from None
+    frame = read_facts(path, "measured serving")
     try:
         return validate_serving(frame, cost)
     except ConfigError as error:
