@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, GraphsimError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Row = Mapping[Any, Any]
 
 
 def read_facts(path: str | Path, what: str, columns: Sequence[str] = (), **options: Any) -> pd.DataFrame:
@@ -33,3 +36,70 @@ def read_facts(path: str | Path, what: str, columns: Sequence[str] = (), **optio
         if name not in frame.columns:
             raise ConfigError(f"{path}: column {name} is missing; needed are {', '.join(columns)}")
     return frame
+
+
+def measured(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """The frame with these columns as numbers; blank cells are not numbers.
+
+    Raises ConfigError where a cell holds anything but a finite number above 0.
+    """
+    import pandas as pd
+
+    found = {name: pd.to_numeric(frame[name], errors="coerce") for name in names}
+    for name, numbers in found.items():
+        wrong = ~((numbers > 0) & (numbers < math.inf)) & frame[name].notna()
+        if wrong.any():
+            row = int(wrong.to_numpy().argmax())
+            raise ConfigError(
+                f"row {row + 1}: {name} = {frame[name].iloc[row]} is not allowed; expected a number above 0"
+            )
+    return frame.assign(**found)
+
+
+def number(row: Row, name: str) -> float:
+    """A cell that holds a finite number. Raises ConfigError where it does not."""
+    try:
+        value = float(row[name])
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"{name} = {row[name]} is not allowed; expected a number")
+    return value
+
+
+def above_zero(row: Row, name: str) -> float:
+    """A cell that holds a finite number above 0. Raises ConfigError where it does not."""
+    value = number(row, name)
+    if value <= 0:
+        raise ConfigError(f"{name} = {row[name]} is not allowed; expected a number above 0")
+    return value
+
+
+def whole(row: Row, name: str) -> int:
+    """A cell that holds a count, of any length. Raises ConfigError where it does not."""
+    try:
+        value = int(str(row[name]))
+    except ValueError:
+        value = int(number(row, name))
+        if value != float(row[name]):
+            raise ConfigError(f"{name} = {row[name]} is not allowed; expected a whole number") from None
+    if value < 0:
+        raise ConfigError(f"{name} = {row[name]} is not allowed; expected a number not below 0")
+    return value
+
+
+def each(frame: pd.DataFrame, path: str | Path, figures: Callable[[Row], dict[str, Any] | None]) -> pd.DataFrame:
+    """What a function makes of every row; rows of which it makes nothing are left out.
+
+    Raises ConfigError naming file and row (counted from 1) for what the function raises.
+    """
+    import pandas as pd
+
+    lines = []
+    for index, row in zip(frame.index, frame.to_dict("records"), strict=True):
+        try:
+            found = figures(row)
+        except GraphsimError as error:
+            raise ConfigError(f"{path}: row {index + 1}: {error}") from None
+        lines += [found] if found else []
+    return pd.DataFrame(lines)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.config import ModelConfig
-from graphsim.errors import GraphsimError
+from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import lora_parameters
-from graphsim.facts import read_facts
+from graphsim.facts import read_facts, whole
 from graphsim.graph import total_work
 from graphsim.loading import load_model
 from graphsim.lora.config import LoraConfig
@@ -39,7 +39,7 @@ def validate_structure(path: str | Path) -> pd.DataFrame:
         for column in COLUMNS[1:]:
             if fact[column]:
                 found = _simulated(config, column)
-                counted = int(fact[column])
+                counted = _counted(fact, column, file)
                 rows.append(
                     {
                         "name": fact["name"],
@@ -50,6 +50,13 @@ def validate_structure(path: str | Path) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def _counted(fact: Any, column: str, file: Path) -> int:
+    try:
+        return whole(fact, column)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {fact['name']}: {error}") from None
 
 
 def _simulated(config: ModelConfig, column: str) -> Any:

@@ -6,7 +6,7 @@ adapters · (1 - (1 - 1/adapters)^batch) distinct ones (arXiv 2508.08343, 2602.2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from graphsim.adapter_memory import footprint
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import simulate
-from graphsim.facts import read_facts
+from graphsim.facts import measured, number, read_facts, whole
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.popularity import expected_distinct, uniform
 
@@ -39,9 +39,9 @@ def validate_adapter_serving(path: str | Path) -> pd.DataFrame:
 
     Raises ConfigError for a file that cannot be read or lacks columns; a row that cannot be simulated says why.
     """
-    frame = read_facts(path, "measured adapters", SERVING)
-    table = _each(frame, _serve, ("distinct", "itl_predicted_ms"))
-    alone = table[table["max_loras"] == 0].set_index(["model", "output_tokens"])
+    table = _each(_read(path, SERVING, ["mean_itl_ms"]), _serve, ("distinct", "itl_predicted_ms"))
+    keys = ["model", "output_tokens"]
+    alone = table[table["max_loras"] == 0].drop_duplicates(keys).set_index(keys)
     ratios = []
     for row in table.to_dict("records"):
         key = (row["model"], row["output_tokens"])
@@ -56,12 +56,19 @@ def validate_adapter_serving(path: str | Path) -> pd.DataFrame:
 
 def validate_slots(path: str | Path) -> pd.DataFrame:
     """Each row of a file with an engine's reported loading and KV tokens: predicted, and both errors."""
-    table = _each(
-        read_facts(path, "measured adapters", SLOTS), _reserve, ("loading_predicted_gib", "kv_predicted_tokens")
-    )
+    frame = _read(path, SLOTS, ["model_loading_gib", "kv_cache_tokens"])
+    table = _each(frame, _reserve, ("loading_predicted_gib", "kv_predicted_tokens"))
     table["loading_error"] = table["loading_predicted_gib"] / table["model_loading_gib"] - 1.0
     table["kv_error"] = table["kv_predicted_tokens"] / table["kv_cache_tokens"] - 1.0
     return table
+
+
+def _read(path: str | Path, columns: tuple[str, ...], figures: Sequence[str]) -> pd.DataFrame:
+    frame = read_facts(path, "measured adapters", columns)
+    try:
+        return measured(frame, figures)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _each(
@@ -87,22 +94,22 @@ def _known(text: Any, names: dict[str, str], what: str) -> str:
 
 
 def _serve(row: dict[Any, Any]) -> dict[str, float]:
-    slots, pool = int(row["max_loras"]), int(row["adapters"])
-    distinct = float(expected_distinct(uniform(pool), float(row["batch"]))) if pool else 0.0
+    slots, pool = whole(row, "max_loras"), whole(row, "adapters")
+    distinct = float(expected_distinct(uniform(pool), number(row, "batch"))) if pool else 0.0
     lora = LoraConfig(
-        enabled=slots > 0, rank=int(row["rank"]), target_modules="all-linear", active_adapters=distinct,
-        max_loras=slots, max_lora_rank=int(row["max_lora_rank"]),
+        enabled=slots > 0, rank=whole(row, "rank"), target_modules="all-linear", active_adapters=distinct,
+        max_loras=slots, max_lora_rank=whole(row, "max_lora_rank"),
     )  # fmt: skip
     estimate = simulate(
-        str(row["model"]), _known(row["device"], DEVICES, "device"), int(row["batch"]), int(row["input_tokens"]),
-        int(row["output_tokens"]), lora=lora, engine=_known(row["framework"], ENGINES, "framework"),
+        str(row["model"]), _known(row["device"], DEVICES, "device"), whole(row, "batch"), whole(row, "input_tokens"),
+        whole(row, "output_tokens"), lora=lora, engine=_known(row["framework"], ENGINES, "framework"),
     )  # fmt: skip
     return {"distinct": distinct, "itl_predicted_ms": float(estimate.tpot_s) * 1e3}
 
 
 def _reserve(row: dict[Any, Any]) -> dict[str, float]:
-    rank = int(row["max_lora_rank"])
-    lora = LoraConfig(rank=rank, target_modules="all-linear", max_loras=int(row["max_loras"]), max_lora_rank=rank)
+    rank = whole(row, "max_lora_rank")
+    lora = LoraConfig(rank=rank, target_modules="all-linear", max_loras=whole(row, "max_loras"), max_lora_rank=rank)
     found = footprint(str(row["model"]), SLOTS_DEVICE, lora, engine=_known(row["framework"], ENGINES, "framework"))
     return {
         "loading_predicted_gib": float(found.loading_bytes) / 2**30,

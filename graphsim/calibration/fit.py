@@ -36,12 +36,15 @@ class Source:
 
 def read_measurements(path: Path) -> pd.DataFrame:
     """Rows in the reference schema from a parquet or CSV file. Raises ConfigError if it cannot be read."""
+    import pandas as pd
+
     frame = read_facts(path, "measurements")
     missing = [name for name in ("op", "dtype", "latency_us") if name not in frame.columns]
     if missing:
         raise ConfigError(f"{path}: column {', '.join(missing)} missing; expected op, dtype, latency_us and the shape")
-    if not (frame["latency_us"] > 0).all():
-        raise ConfigError(f"{path}: latency_us must be above 0 in every row")
+    latency_us = pd.to_numeric(frame["latency_us"], errors="coerce")
+    if not (np.isfinite(latency_us) & (latency_us > 0)).all():
+        raise ConfigError(f"{path}: latency_us must be above 0, and finite, in every row")
     return frame
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.adapter_times import Lifecycle, lifecycle
-from graphsim.facts import read_facts
+from graphsim.facts import Row, above_zero, each, read_facts, whole
 from graphsim.lora.config import LoraConfig
 
 if TYPE_CHECKING:
@@ -36,22 +36,19 @@ def validate_lifecycles(path: str | Path) -> pd.DataFrame:
 
     Raises ConfigError for a file that cannot be read or lacks columns.
     """
-    import pandas as pd
-
     frame = read_facts(path, "published figures", COLUMNS)
-    rows = [_row(row) for row in frame[frame["metric"].isin(list(METRICS))].to_dict("records")]
-    return pd.DataFrame([row for row in rows if row])
+    return each(frame[frame["metric"].isin(list(METRICS))], path, _row)
 
 
-def _row(row: dict[Any, Any]) -> dict[str, Any] | None:
+def _row(row: Row) -> dict[str, Any] | None:
     engine, device = _of(row["framework"], ENGINES), _of(row["hardware"], DEVICES)
     if engine is None or device is None or row["unit"] not in UNITS:
         return None
     model = re.sub(r"\s*\(.*\)", "", str(row["model"])).lower()
-    rank = 16 if row["rank"] != row["rank"] else int(float(row["rank"]))
+    rank = 16 if row["rank"] != row["rank"] else whole(row, "rank")
     found = lifecycle(model, device, LoraConfig(rank=rank, target_modules=TARGETS), engine=engine)
     seconds = _figure(found, METRICS[row["metric"]], str(row["note"]))
-    published = float(row["value"]) * UNITS[row["unit"]]
+    published = above_zero(row, "value") * UNITS[row["unit"]]
     return {
         "id": row["id"], "engine": engine, "hardware": device, "model": model, "rank": rank, "metric": row["metric"],
         "note": str(row["note"])[:40], "published_ms": published * 1e3, "predicted_ms": seconds * 1e3,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.adapter_memory import kv_tokens_left
 from graphsim.estimate import simulate
-from graphsim.facts import read_facts
+from graphsim.facts import Row, above_zero, each, read_facts, whole
 from graphsim.lora.config import LoraConfig
 
 if TYPE_CHECKING:
@@ -30,12 +30,8 @@ def validate_published(path: str | Path) -> pd.DataFrame:
 
     Raises ConfigError for a file that cannot be read or lacks columns.
     """
-    import pandas as pd
-
     frame = read_published(path)
-    chosen = frame[(frame["metric"] == METRIC) & frame["base_value_without_lora"].notna()]
-    rows = [_row(row) for row in chosen.to_dict("records")]
-    return pd.DataFrame([row for row in rows if row])
+    return each(frame[(frame["metric"] == METRIC) & frame["base_value_without_lora"].notna()], path, _row)
 
 
 NEEDED = (
@@ -50,13 +46,13 @@ def read_published(path: str | Path) -> pd.DataFrame:
     return read_facts(path, "published figures", NEEDED)
 
 
-def _row(row: dict[Any, Any]) -> dict[str, Any] | None:
+def _row(row: Row) -> dict[str, Any] | None:
     engine, device = _of(row["framework"], ENGINES), _of(row["hardware"], DEVICES)
     slots = re.search(r"max_loras=(\d+)", str(row["note"]))
     distinct = re.search(r"per batch ([\d.]+)", str(row["note"]))
     if engine is None or device is None or not slots or not distinct:
         return None
-    rank, prompt, generated = (int(float(row[name])) for name in ("rank", "input_len", "output_len"))
+    rank, prompt, generated = (whole(row, name) for name in ("rank", "input_len", "output_len"))
     lora = LoraConfig(rank=rank, target_modules="all-linear", max_loras=int(slots.group(1)), max_lora_rank=rank)
     tokens = kv_tokens_left(row["model"], device, lora, engine=engine)
     batch = max(1, int(tokens / (prompt + generated / 2.0)))
@@ -69,7 +65,7 @@ def _row(row: dict[Any, Any]) -> dict[str, Any] | None:
         found = simulate(row["model"], device, batch, prompt, generated, lora=wanted, engine=engine)
         return float(found.tpot_s) * 1e3
 
-    without, measured = float(row["base_value_without_lora"]), float(row["value"])
+    without, measured = above_zero(row, "base_value_without_lora"), above_zero(row, "value")
     added = step_ms(float(distinct.group(1))) - step_ms(0.0)
     return {
         "engine": engine, "model": row["model"], "rank": rank, "input": prompt, "batch": batch,

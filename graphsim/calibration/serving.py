@@ -34,7 +34,7 @@ from graphsim.config import ModelConfig, Parallelism
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.estimate import simulate
 from graphsim.export.breakdown import seconds_by_type
-from graphsim.facts import read_facts
+from graphsim.facts import measured, number, read_facts
 from graphsim.hardware import load_hardware
 from graphsim.loading import load_model
 from graphsim.precision import FORMATS, Precision, load_precision
@@ -62,6 +62,7 @@ def validate_serving(frame: pd.DataFrame, cost: str | None = None) -> pd.DataFra
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise ConfigError(f"column {', '.join(missing)} missing; measured serving needs {', '.join(COLUMNS)}")
+    frame = measured(frame, ("ttft_ms", "tpot_ms"))
     lines = []
     for row in frame.to_dict("records"):
         try:
@@ -142,7 +143,7 @@ def _precision(name: str, model: ModelConfig, server: Server) -> Precision:
 
 def _number(row: dict[Any, Any], name: str, absent: float = 1.0) -> float:
     value = row.get(name, absent)
-    return absent if value is None or value != value else float(value)
+    return absent if value is None or value != value else number({name: value}, name)
 
 
 def _mean_length(row: dict[Any, Any], name: str) -> int:

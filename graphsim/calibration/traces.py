@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.calibration.published import read_published
+from graphsim.errors import ConfigError
 from graphsim.estimate import simulate
+from graphsim.facts import Row, above_zero, each, whole
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.popularity import expected_distinct, uniform
 
@@ -40,22 +42,21 @@ def validate_traces(path: str | Path) -> pd.DataFrame:
 
     Raises ConfigError for a file that cannot be read or lacks columns.
     """
-    import pandas as pd
-
     frame = read_published(path)
     chosen = frame[(frame["framework"] == FRAMEWORK) & (frame["metric"] == "throughput") & (frame["unit"] == "req/s")]
-    rows = [_row(row) for row in chosen.to_dict("records")]
-    return pd.DataFrame([row for row in rows if row])
+    return each(chosen, path, _row)
 
 
-def _row(row: dict[Any, Any]) -> dict[str, Any] | None:
+def _row(row: Row) -> dict[str, Any] | None:
     device, model = DEVICES.get(row["hardware"]), MODELS.get(row["model"])
     offered = OFFERED.search(str(row["note"]))
     prompts, answers = (LENGTHS.fullmatch(str(row[name])) for name in ("input_len", "output_len"))
     if device is None or model is None or not offered or not prompts or not answers:
         return None
-    rate, adapters = float(offered.group(1)), int(float(row["adapters_active"]))
+    rate, adapters = float(offered.group(1)), whole(row, "adapters_active")
     ranks = [int(rank) for rank in re.findall(r"\d+", str(row["rank"]))]
+    if not ranks:
+        raise ConfigError(f"rank = {row['rank']} is not allowed; expected whole numbers")
     prompt, answer = (_mean(lengths) for lengths in (prompts, answers))
     batch = _batch(POOL_TOKENS[device], prompt + answer / 2.0, adapters, sum(ranks) / len(ranks))
     distinct = float(expected_distinct(uniform(adapters), batch))
@@ -68,7 +69,7 @@ def _row(row: dict[Any, Any]) -> dict[str, Any] | None:
     prompt_s, tpot_s = times(1, 1.0)[0], times(batch, distinct)[1]
     capacity = 1.0 / (prompt_s + answer * tpot_s / batch)
     predicted = rate * TRACE_S / (TRACE_S * max(1.0, rate / capacity) + float(answers.group(2)) * tpot_s)
-    published = float(row["value"])
+    published = above_zero(row, "value")
     return {
         "engine": "slora", "model": model, "hardware": device, "adapters": adapters, "rank": row["rank"],
         "offered": rate, "batch": batch, "distinct": distinct, "tpot_ms": tpot_s * 1e3, "capacity": capacity,

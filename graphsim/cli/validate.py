@@ -173,6 +173,9 @@ def _print_table(what: str, frame: pd.DataFrame) -> None:
     if what == "e2e":
         from graphsim.calibration.serving import summary
 
+        problems = frame["problem"][frame["problem"] != ""]
+        for problem, count in problems.value_counts().items():
+            print_line(f"left out: {count} of {len(frame)} rows: {problem}")
         frame = summary(frame)
     _print(frame[[name for name in _SHOWN.get(what, frame.columns) if name in frame.columns]])
     for name in ("error", "ratio_error", "loading_error", "kv_error"):
