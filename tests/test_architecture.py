@@ -21,7 +21,7 @@ MODULES = {
 
 ROWS = (
     ("errors",),
-    ("units", "strict_yaml", "remember", "symbolic", "allocator"),
+    ("units", "strict_yaml", "facts", "remember", "symbolic", "allocator"),
     ("precision", "reading", "expressions", "integrate", "workload"),
     ("catalog",),
     ("hardware",),
