@@ -19,9 +19,9 @@ def expected_experts(tokens: Num, experts: int, chosen: int, skew: float = 0.0) 
     An expert of popularity p is missed by a token with probability 1 - chosen * p, so
     sum over experts of 1 - (1 - chosen * p)^tokens; p is uniform, or follows Zipf's law with exponent `skew`.
     """
-    tokens = np.asarray(tokens, dtype=float)
     if not skew:
-        return experts * (1.0 - np.power(1.0 - chosen / experts, tokens))[()]
+        return experts * (1.0 - np.power(1.0 - chosen / experts, tokens))
+    tokens = np.asarray(tokens, dtype=float)
     weights = np.arange(1, experts + 1, dtype=float) ** -skew
     reached = np.minimum(chosen * weights / weights.sum(), 1.0)
     missed: Num = np.power(1.0 - reached, tokens[..., None]).sum(axis=-1)
