@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ import numpy as np
 from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.scalars import EXACT, SCALAR, Weighted
 from graphsim.symbolic.source import written
-from graphsim.symbolic.staged import Step, staged
+from graphsim.symbolic.staged import Staged, Step, staged
 
 _PAYS = 32
-"""Runs for single numbers from which on the program's source pays."""
+"""Runs with inputs of one kind from which on the program's source for them pays."""
 
 
 class Program:
@@ -31,55 +30,41 @@ class Program:
         self._scalar: list[Step] = []
         self._array: list[Step] = []
         self._free: list[frozenset[str]] = []
-        self._by_arrays: dict[frozenset[str], list[Step]] = {}
+        self._versions: dict[frozenset[str], _Version] = {}
         for node in _needed(outputs):
             self._emit(node)
         self._outputs = [self._slot(output) for output in outputs]
-        self._steps, self._runs = staged(self._scalar), 0
 
     def __call__(self, inputs: Mapping[str, Any]) -> list[Any]:
         """The outputs' values. Raises KeyError for a variable that is not given."""
-        arrays = [name for _, name in self._inputs if isinstance(inputs[name], np.ndarray)]
-        if arrays:
-            values = self._values(inputs)
-            _run(self._mixed(frozenset(arrays)), values)
-            return [values[slot] for slot in self._outputs]
-        self._runs += 1
-        return self._source(inputs) if self._runs > _PAYS else self._step_by_step(inputs)
+        arrays = frozenset([name for _, name in self._inputs if isinstance(inputs[name], np.ndarray)])
+        version = self._versions.get(arrays)
+        if version is None:
+            version = self._versions[arrays] = _Version(self._mixed(arrays) if arrays else staged(self._scalar))
+        if version.source is None:
+            version.runs += 1
+            if version.runs <= _PAYS:
+                return self._step_by_step(version.steps, inputs)
+            version.source = written(version.steps, self._inputs, self._start, self._outputs)
+        return version.source(inputs)
 
-    def _mixed(self, arrays: frozenset[str]) -> list[Step]:
+    def _mixed(self, arrays: frozenset[str]) -> Staged:
         """The steps where these inputs are arrays; what hangs on none of them is computed as a number where that rounds
         alike."""
-        if arrays not in self._by_arrays:
-            self._by_arrays[arrays] = [
-                (slot, function if free & arrays else EXACT.get(function, function), operands)
-                for free, (slot, function, operands) in zip(self._free, self._array, strict=True)
-            ]
-        return self._by_arrays[arrays]
+        steps = [
+            (slot, function if free & arrays else EXACT.get(function, function), operands)
+            for free, (slot, function, operands) in zip(self._free, self._array, strict=True)
+        ]
+        return Staged(steps, [], [])
 
-    def _values(self, inputs: Mapping[str, Any]) -> list[Any]:
+    def _step_by_step(self, steps: Staged, inputs: Mapping[str, Any]) -> list[Any]:
         values = self._start.copy()
         for slot, name in self._inputs:
             values[slot] = inputs[name]
-        return values
-
-    def _step_by_step(self, inputs: Mapping[str, Any]) -> list[Any]:
-        values = self._values(inputs)
-        _run(self._steps.before, values)
-        self._time(values)
-        _run(self._steps.behind, values)
+        _run(steps.before, values)
+        _time(steps, values)
+        _run(steps.behind, values)
         return [values[slot] for slot in self._outputs]
-
-    @cached_property
-    def _source(self) -> Callable[[Mapping[str, Any]], list[Any]]:
-        return written(self._steps, self._inputs, self._start, self._outputs)
-
-    def _time(self, values: list[Any]) -> None:
-        """All durations at once, where they know how to be timed together."""
-        for together, steps in self._steps.durations:
-            asked = [(function, tuple([values[i] for i in operands])) for _, function, operands in steps]
-            for (slot, _, _), seconds in zip(steps, together(asked), strict=True):
-                values[slot] = seconds
 
     def _slot(self, operand: Any) -> int:
         if isinstance(operand, Expr) and operand.serial in self._slots:
@@ -107,12 +92,28 @@ class Program:
             self._array.append((slot, function, operands))
 
 
+class _Version:
+    """The steps of a program for inputs of one kind, how often they ran, and their source once it pays."""
+
+    def __init__(self, steps: Staged) -> None:
+        self.steps, self.runs = steps, 0
+        self.source: Callable[[Mapping[str, Any]], list[Any]] | None = None
+
+
 def _run(steps: Iterable[Step], values: list[Any]) -> None:
     for slot, function, operands in steps:
         if len(operands) == 2:
             values[slot] = function(values[operands[0]], values[operands[1]])
         else:
             values[slot] = function(*[values[i] for i in operands])
+
+
+def _time(steps: Staged, values: list[Any]) -> None:
+    """All durations at once, where they know how to be timed together."""
+    for together, members in steps.durations:
+        asked = [(function, tuple([values[i] for i in operands])) for _, function, operands in members]
+        for (slot, _, _), seconds in zip(members, together(asked), strict=True):
+            values[slot] = seconds
 
 
 def _needed(outputs: Iterable[Any]) -> list[Expr]:

@@ -36,8 +36,14 @@ def written(
     lines += [writer.line(step) for step in steps.behind]
     result = ", ".join(map(writer.operand, outputs))
     body = "\n    ".join([*lines, f"return [{result}]"])
-    exec(compile(f"def program(inputs):\n    {body}\n", "<program>", "exec"), writer.names)
-    function: Callable[[Mapping[str, Any]], list[Any]] = writer.names["program"]
+    return defined("program", f"def program(inputs):\n    {body}\n", writer.names)
+
+
+def defined(name: str, source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function that a source made here defines; `names` are those that it uses."""
+    scope = dict(names)
+    exec(compile(source, f"<{name}>", "exec"), scope)
+    function: Callable[..., Any] = scope[name]
     return function
 
 
