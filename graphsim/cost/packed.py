@@ -5,7 +5,7 @@ Many points go table by table (`cost/tables.py`), whose intermediate results sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,11 +29,10 @@ class Packed:
         self._low, self._high = (np.array([[axis[end]] for axis in axes]) for end in (0, -1))
         self._shift = _APART * np.arange(len(axes))[:, None]
         self._inner = np.concatenate([axis[1:-1] + _APART * i for i, axis in enumerate(axes)])
-        lengths = np.array([len(axis) for axis in axes])
-        self._before = (2 * np.arange(len(axes)))[:, None]  # outer knots of earlier coordinates, which `_inner` lacks
-        self._first = np.concatenate([[0], np.cumsum(lengths)[:-1]])[:, None]
-        self._knots = np.concatenate(axes)
-        self._gaps = np.append(np.diff(self._knots), 1.0)
+        self._cells_before = np.arange(len(axes))[:, None]  # `_inner` has one knot less than each axis has cells
+        self._first = np.cumsum([0, *(len(axis) - 1 for axis in axes[:-1])])
+        self._knots = np.concatenate([axis[:-1] for axis in axes])
+        self._gaps = np.concatenate([np.diff(axis) for axis in axes])
         self._pack(terms)
 
     def _pack(self, terms: Sequence[Term]) -> None:
@@ -46,26 +45,26 @@ class Packed:
         self._rows, self._strides = rows, strides[:, :, None]
         self._live = (self._strides > 0).astype(float)
         sizes = [term.values.size for term in terms]
-        self._starts = np.cumsum([0, *sizes[:-1]])[:, None]
+        before = (self._first[rows] * strides).sum(axis=0)
+        self._starts = (np.cumsum([0, *sizes[:-1]]) - before)[:, None]
         self._values = np.concatenate([term.values.ravel() for term in terms])
         corners = np.zeros((1, len(terms), 1), dtype=np.intp)
         for stride in self._strides:
             corners = np.stack([corners, corners + stride], axis=1).reshape(-1, len(terms), 1)
         self._corners = corners
 
-    def __call__(self, coordinates: Mapping[str, Num], shape: tuple[int, ...]) -> Array:
-        """The sum of all tables at coordinates that broadcast to `shape`."""
-        points = np.empty((len(self.names), *shape))
-        for row, name in zip(points, self.names, strict=True):
-            row[...] = coordinates[name]
-        x = np.minimum(np.maximum(points.reshape(len(self.names), -1), self._low), self._high)
-        place = self._inner.searchsorted(x + self._shift, side="right") + self._before
-        way = (x - self._knots[place]) / self._gaps[place]
-        left = place - self._first
-        base = self._starts + (left[self._rows] * self._strides).sum(axis=0)
-        found = self._values[base + self._corners]
-        for share in reversed(way[self._rows] * self._live):
+    def __call__(self, coordinates: Sequence[Num], shape: tuple[int, ...]) -> Array:
+        """The sum of all tables at coordinates, in the order of `names`, that broadcast to `shape`."""
+        points = np.empty((len(coordinates), *shape))
+        for row, values in zip(points, coordinates, strict=True):
+            row[...] = values
+        x = np.minimum(np.maximum(points.reshape(len(points), -1), self._low), self._high)
+        cell = self._inner.searchsorted(x + self._shift, side="right") + self._cells_before
+        way = (x - self._knots.take(cell)) / self._gaps.take(cell)
+        base = np.add.reduce(cell.take(self._rows, axis=0) * self._strides) + self._starts
+        found = self._values.take(base + self._corners)
+        for share in reversed(way.take(self._rows, axis=0) * self._live):
             low = found[::2]
             found = low + (found[1::2] - low) * share
-        total: Array = found[0].sum(axis=0).reshape(shape)
+        total: Array = np.add.reduce(found[0]).reshape(shape)
         return total

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.cost.lookup import Lookup, lookup
 from graphsim.cost.packed import MOST_POINTS, Packed
-from graphsim.cost.tables import Term, between, between_one, place, place_one
+from graphsim.cost.tables import Term
 from graphsim.errors import ConfigError
 from graphsim.symbolic.expr import Expr, look_up
 from graphsim.units import Num
@@ -29,44 +30,38 @@ class Surface:
     terms: tuple[Term, ...]
 
     @cached_property
+    def names(self) -> list[str]:
+        """The coordinates that tables use, in order."""
+        return list(dict.fromkeys(name for term in self.terms for name in term.axes))
+
+    @cached_property
     def _packed(self) -> Packed:
         return Packed(self.terms)
 
+    @cached_property
+    def _lookups(self) -> dict[tuple[bool, ...], Lookup]:
+        """By which coordinates vary."""
+        return {}
+
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
         """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
-        if Expr in map(type, coordinates.values()):
-            names = {name for term in self.terms for name in term.axes}
-            looked_up: Num = look_up(_Table(self, sorted(names)), [coordinates[name] for name in sorted(names)])
-            return looked_up
-        points = np.broadcast(*coordinates.values())
-        if not points.ndim:
-            return self.at({name: float(x) for name, x in coordinates.items()})
-        if points.size == 1:  # numpy adds up a single column in another order
-            return np.full(points.shape, self.at({name: np.ravel(x)[0] for name, x in coordinates.items()}))
-        if points.size <= MOST_POINTS:
-            return self._packed(coordinates, points.shape)
-        varying = {name for name, x in coordinates.items() if np.ndim(x)}
-        places: dict[str, tuple[Any, Any]] = {}
-        total: Num = 0.0
-        for term in self.terms:
-            for name, knots, plain in zip(term.axes, term.knots, term.plain_knots, strict=True):
-                if name not in places:
-                    x = coordinates[name]
-                    places[name] = place(x, knots) if name in varying else place_one(float(x), plain)
-            of = between_one if varying.isdisjoint(term.axes) else between
-            total = total + of(term, [places[name] for name in term.axes])
-        return total
+        found: Num = self.at(*[coordinates[name] for name in self.names])
+        return found
 
-    def at(self, point: Mapping[str, float]) -> float:
-        """The same at a single point."""
-        places: dict[str, tuple[int, float]] = {}
-        total = 0.0
-        for term in self.terms:
-            for name, knots in zip(term.axes, term.plain_knots, strict=True):
-                if name not in places:
-                    places[name] = place_one(point[name], knots)
-            total += between_one(term, [places[name] for name in term.axes])
-        return total
+    def at(self, *place: Num) -> Num:
+        """The same at coordinates in the order of `names`."""
+        if Expr in map(type, place):
+            return look_up(self.at, place)  # type: ignore[no-any-return]
+        place = tuple([x if isinstance(x, np.ndarray) and x.ndim else float(x) for x in place])
+        varying = tuple([not isinstance(x, float) for x in place])
+        if sum(varying) >= _MANY:
+            points = np.broadcast(*place)
+            if 1 < points.size <= MOST_POINTS:  # numpy adds up a single column in another order
+                return self._packed(place, points.shape)
+        if varying not in self._lookups:
+            self._lookups[varying] = lookup(self.terms, self.names, varying)
+        found: Num = self._lookups[varying](*place)
+        return found
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain data for a calibration file; values are whole thousandths (0.1 % of the time)."""
@@ -94,14 +89,8 @@ class Surface:
         return Surface(terms=tuple(terms))
 
 
-class _Table:
-    """A surface as a function of coordinates in a fixed order."""
-
-    def __init__(self, surface: Surface, names: Sequence[str]) -> None:
-        self.surface, self.names = surface, names
-
-    def __call__(self, *values: Num) -> Num:
-        return self.surface(dict(zip(self.names, values, strict=True)))
+_MANY = 4
+"""Coordinates that vary together from which on a few points are sooner looked up in all tables at once."""
 
 
 def as_surface(data: Surface | Sequence[Mapping[str, Any]]) -> Surface:

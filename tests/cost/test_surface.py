@@ -66,7 +66,7 @@ def test_few_points_and_many_are_looked_up_alike():
     few = {"x": many["x"][:5, None], "y": many["y"][:7], "z": 0.25}
     whole = {name: np.broadcast_to(values, (5, 7)) for name, values in few.items()}
     assert surface(few) == pytest.approx(
-        np.vectorize(lambda x, y, z: surface.at({"x": x, "y": y, "z": z}))(*whole.values())
+        np.vectorize(lambda x, y, z: surface({"x": x, "y": y, "z": z}))(*whole.values())
     )
     for size in (1, 2, 9):
         parts = [surface({name: x[i : i + size] for name, x in many.items()}) for i in range(0, 90, size)]
@@ -74,7 +74,7 @@ def test_few_points_and_many_are_looked_up_alike():
     for fixed in ({"x": 1.3}, {"y": 0.4}, {"x": -2.0, "z": 0.25}, {"y": 3.0, "z": -2.7}):
         found = surface(many | fixed)
         points = zip(*np.broadcast_arrays(*(many | fixed).values()), strict=True)
-        assert np.array_equal(found, [surface.at(dict(zip(knots, point, strict=True))) for point in points])
+        assert np.array_equal(found, [surface(dict(zip(knots, point, strict=True))) for point in points])
 
 
 def test_json_keeps_a_surface_to_a_thousandth(surface, points):
