@@ -22,7 +22,7 @@ from graphsim.hardware import Hardware, load_hardware
 if TYPE_CHECKING:
     import pandas as pd
 
-CHUNK_ROWS = 32_768
+CHUNK_ROWS = 16_384
 """Rows priced at a time, so that the arrays in between stay in the processor's cache."""
 
 

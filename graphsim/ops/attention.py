@@ -100,8 +100,8 @@ class Attention(Op):
         act = self.activations.bytes
         cache = self.kv_tokens * self.kv_heads * self.read_width
         return Work(
-            flops=2.0 * self.pairs * self.heads * (self.head_dim + self.value_dim),
-            vector_flops=(11.0 if self.soft_cap else 5.0) * self.pairs * self.heads,
+            flops=2.0 * self.heads * (self.head_dim + self.value_dim) * self.pairs,
+            vector_flops=(11.0 if self.soft_cap else 5.0) * self.heads * self.pairs,
             input_bytes=self.query_tokens * self.heads * self.head_dim * act + cache * self.kv.bytes,
             write_bytes=self.out_elems * act,
         )

@@ -74,11 +74,11 @@ def _prefill(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) 
     dram, kv_dram: times the datasheet's traffic time, of queries and outputs, and of keys and values
     """
     keys = attended_pairs(shape.seq_len, shape.kv_len, shape.window) / shape.seq_len
-    tile_s = c["tile"] * TILE_QUERIES * (keys + c["tile_keys"]) * 4.0 * shape.head_dim * hardware.cores
+    key_s = c["tile"] * TILE_QUERIES * 4.0 * shape.head_dim * hardware.cores / peak_of(hardware)
     tiles = shape.batch * shape.heads * np.maximum(shape.seq_len / TILE_QUERIES, 1.0) / hardware.cores
     waves = loosely_overlapped(tiles, c["whole"])
     traffic = c["dram"] * query_bytes(shape) + c["kv_dram"] * kv_bytes(shape)
-    return c["launch_s"] + traffic / hardware.memory_bytes_per_s + waves * tile_s / peak_of(hardware)
+    return c["launch_s"] + traffic / hardware.memory_bytes_per_s + waves * key_s * (keys + c["tile_keys"])
 
 
 def _decode(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
@@ -89,12 +89,9 @@ def _decode(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -
     keys = _keys(shape)
     blocks = shape.batch * shape.kv_heads / hardware.cores
     block = c["block_clocks"] + c["row_clocks"] * shape.heads / shape.kv_heads
-    clocks = blocks * block + c["depth_clocks"] * np.log2(1.0 + keys / 64.0)
-    return (
-        c["launch_s"]
-        + clocks / hardware.clock_hz
-        + (c["dram"] * kv_bytes(shape) + query_bytes(shape)) / hardware.memory_bytes_per_s
-    )
+    start_s = c["launch_s"] + blocks * block / hardware.clock_hz + query_bytes(shape) / hardware.memory_bytes_per_s
+    depth_s = c["depth_clocks"] / hardware.clock_hz * np.log2(1.0 + keys / 64.0)
+    return start_s + depth_s + c["dram"] / hardware.memory_bytes_per_s * kv_bytes(shape)
 
 
 def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
@@ -104,11 +101,10 @@ def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -
     which the walk takes no less
     """
     blocks = shape.batch * shape.heads / hardware.cores
-    walk_s = 2.0 * _keys(shape) * shape.head_dim * KV_BYTES[kv_dtype_of(shape.kv_dtype)] * hardware.cores
-    waves = overlapped(blocks, c["alone"])
-    clocks = blocks * c["block_clocks"]
-    traffic = c["dram"] * kv_bytes(shape) + query_bytes(shape) + c["walk"] * waves * walk_s
-    return c["launch_s"] + clocks / hardware.clock_hz + traffic / hardware.memory_bytes_per_s
+    start_s = c["launch_s"] + blocks * (c["block_clocks"] / hardware.clock_hz)
+    of_a_key = 2.0 * KV_BYTES[kv_dtype_of(shape.kv_dtype)] * shape.head_dim * hardware.cores
+    walked = c["walk"] * of_a_key * overlapped(blocks, c["alone"]) * _keys(shape)
+    return start_s + (c["dram"] * kv_bytes(shape) + query_bytes(shape) + walked) / hardware.memory_bytes_per_s
 
 
 _SKELETONS = {"prefill": _prefill, "decode": _decode, "single": _single}
@@ -141,7 +137,7 @@ def _coordinates(kind: str, hardware: Hardware, shape: AttentionShape) -> dict[s
         "group": np.log2(shape.heads / shape.kv_heads * np.where(one, 0.0, 1.0) + np.where(one, 1.0, 0.0)),
         "sharing": np.log2(shape.heads / shape.kv_heads),
         "dim": np.log2(shape.head_dim),
-        "cut": np.log2(everything / pairs),
+        "cut": np.where(np.greater(shape.window, 0), np.log2(everything / pairs), 0.0),
         "fill": np.log2(fill / np.maximum(hardware.cache_bytes, 1.0)),
         "batch": np.log2(shape.batch),
         "key heads": np.log2(shape.kv_heads),
@@ -155,18 +151,19 @@ _KNOTS = {
 }  # fmt: skip
 _DECODE = Layout(
     knots=_KNOTS | {"keys": [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17], "waves": [float(x) for x in range(-8, 9)]},
-    terms=[("keys", "waves"), ("group", "waves"), ("group", "keys"), ("dim", "keys"), ("dim", "waves"),
+    terms=[("keys", "waves"), ("waves", "group"), ("keys", "group"), ("keys", "dim"), ("waves", "dim"),
            ("cut", "waves"), ("fill", "waves"), ("batch", "sharing"), ("batch", "key heads")],
     flat=0.1,
 )  # fmt: skip
 _PREFILL = Layout(
     knots=_KNOTS | {"keys": [0, 4, 6, 7, 8, 9, 10, 10.58, 11, 12, 13, 14]},
-    terms=[("keys", "waves"), ("group", "waves"), ("group", "keys"), ("dim", "keys"), ("dim", "waves"),
-           ("cut", "keys"), ("cut", "waves"), ("dim", "cut"), ("fill",)],
+    terms=[("keys", "waves"), ("waves", "group"), ("keys", "group"), ("keys", "dim"), ("waves", "dim"),
+           ("cut", "keys"), ("cut", "waves"), ("cut", "dim"), ("fill",)],
     flat=0.1,
 )  # fmt: skip
 LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE, "single": _DECODE}
-"""Which coordinates meet in which correction table, and their knots (log2 units)."""
+"""Which coordinates meet in which correction table, and their knots (log2 units). Those that grow with the context come
+first, so that look-ups along it go through the others once."""
 
 
 def _apply(kind: str, entry: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
@@ -190,7 +187,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
     dtype = kv_dtype_of(shape.kv_dtype)
     entry = known.get(dtype) or next(iter(known.values()), {"constants": START[shape.phase]})
     time = _measured_s(shape.phase, entry, hardware, safe)
-    work = shape.batch * shape.seq_len * shape.kv_len * shape.heads
+    work = shape.batch * shape.seq_len * shape.heads * shape.kv_len
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 

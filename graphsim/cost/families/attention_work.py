@@ -51,18 +51,19 @@ def kv_bytes(shape: AttentionShape) -> Num:
     """Keys and values that the kernel has to see at least once."""
     seen = np.where(np.greater(shape.window, 0), np.minimum(shape.kv_len, shape.window + shape.seq_len - 1.0),
                     shape.kv_len)  # fmt: skip
-    return 2.0 * shape.batch * shape.kv_heads * seen * shape.head_dim * KV_BYTES[kv_dtype_of(shape.kv_dtype)]
+    of_a_key = 2.0 * KV_BYTES[kv_dtype_of(shape.kv_dtype)] * shape.kv_heads * shape.head_dim
+    return of_a_key * shape.batch * seen
 
 
 def query_bytes(shape: AttentionShape) -> Num:
     """Queries read and outputs written, 16 bits each."""
-    return 4.0 * shape.batch * shape.seq_len * shape.heads * shape.head_dim
+    return 4.0 * shape.heads * shape.head_dim * (shape.batch * shape.seq_len)
 
 
 def flops(shape: AttentionShape) -> Num:
     """Two products per attended pair and head; a multiply-add is 2 flops."""
     pairs = attended_pairs(shape.seq_len, shape.kv_len, shape.window)
-    return 4.0 * shape.batch * shape.heads * pairs * shape.head_dim
+    return 4.0 * shape.heads * shape.head_dim * shape.batch * pairs
 
 
 def kv_dtype_of(name: str) -> str:
@@ -100,6 +101,6 @@ def floor_s(hardware: Hardware, shape: AttentionShape) -> Num:
     times the memory's rate; within 10 % above its size that advantage ends.
     """
     held = kv_bytes(shape)
-    share = np.minimum(np.maximum(0.2 + 8.0 * (held / np.maximum(hardware.cache_bytes, 1.0) - 1.0), 0.2), 1.0)
+    share = np.minimum(np.maximum(8.0 / np.maximum(hardware.cache_bytes, 1.0) * held - 7.8, 0.2), 1.0)
     moved = held + query_bytes(shape)
     return np.maximum(_flops_s(hardware, shape), share * moved / hardware.memory_bytes_per_s)

@@ -42,7 +42,7 @@ class ElementwiseShape:
 def traffic_s(c: Mapping[str, float], hardware: Hardware, moved_bytes: Num) -> Num:
     """Traffic time: `dram` times the datasheet's where the data misses the cache, `cache` times where it hits.
 
-    The miss share is x/(1+x) with x = (bytes / (cache_fit · cache))^cache_edge. `cache` may exceed
+    The hit share is 1/(1+x) with x = (bytes / (cache_fit · cache))^cache_edge. `cache` may exceed
     `dram`, since small transfers do not fill the memory's pipeline; the edge is then kept so wide that more bytes
     never take less time.
     """
@@ -50,8 +50,7 @@ def traffic_s(c: Mapping[str, float], hardware: Hardware, moved_bytes: Num) -> N
     widest = (hit + miss_cost) / max(hit - miss_cost, 1e-3)
     edge = min(c["cache_edge"], 12.0, widest)
     fill = np.power(moved_bytes / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"]), edge)
-    miss = fill / (1.0 + fill)
-    slower: Num = miss_cost * miss + hit * (1.0 - miss)
+    slower: Num = miss_cost + (hit - miss_cost) / (1.0 + fill)
     return moved_bytes / hardware.memory_bytes_per_s * slower
 
 
@@ -61,7 +60,7 @@ def cached_floor_s(hardware: Hardware, moved_bytes: Num) -> Num:
     Up to half the last-level cache may come from there, at up to five times the memory's rate;
     between half and all of it the memory's part grows to the whole.
     """
-    inside = np.minimum(np.maximum(2.0 * moved_bytes / np.maximum(hardware.cache_bytes, 1.0) - 1.0, 0.2), 1.0)
+    inside = np.minimum(np.maximum(2.0 / np.maximum(hardware.cache_bytes, 1.0) * moved_bytes - 1.0, 0.2), 1.0)
     return moved_bytes / hardware.memory_bytes_per_s * inside
 
 

@@ -26,6 +26,7 @@ from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.families.overlap import overlapped
 from graphsim.cost.families.tiles import fastest_s
+from graphsim.cost.families.weights import Weights
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
 from graphsim.cost.surface import as_surface
 from graphsim.cost.tables import Array
@@ -57,10 +58,28 @@ class GemmShape:
     eager: bool = False
 
     @cached_property
+    def weights(self) -> Weights:
+        """The products' weights."""
+        return Weights(self.n, self.k, format_of(self.dtype)[1])
+
+    def with_rows(self, m: Num) -> GemmShape:
+        """The same weights, and what was worked out for them, under other rows."""
+        return self._of(m, self.weights)
+
+    @cached_property
+    def at_least_one(self) -> GemmShape:
+        """The same with sizes of at least one."""
+        return self._of(np.maximum(self.m, 1.0), self.weights.at_least_one)
+
+    def _of(self, m: Num, weights: Weights) -> GemmShape:
+        shape = GemmShape(m=m, n=weights.n, k=weights.k, dtype=self.dtype, eager=self.eager)
+        shape.__dict__["weights"] = weights
+        return shape
+
+    @cached_property
     def moved_bytes(self) -> Num:
         """Operands read once and 16-bit results written once, in bytes."""
-        form = format_of(self.dtype)[1]
-        return form.x_bytes * self.m * self.k + form.w_bytes * self.k * self.n + 2.0 * self.m * self.n
+        return self.weights.bytes + self.weights.row_bytes * self.m
 
 
 def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
@@ -69,7 +88,7 @@ def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
 
 
 def _flops_s(hardware: Hardware, shape: GemmShape) -> Num:
-    return 2.0 * shape.m * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1])
+    return shape.weights.row_flops / peak_of(hardware, shape.weights.form) * shape.m
 
 
 def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
@@ -78,12 +97,14 @@ def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
 
 
 def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    kernel = fastest_s(c, hardware, format_of(shape.dtype)[1], shape.m, shape.n, shape.k)
+    kernel = fastest_s(c, hardware, shape.m, shape.weights)
     memory = traffic_s(c, hardware, shape.moved_bytes)
     time = overlapped(kernel, memory) + c["launch_clocks"] / hardware.clock_hz
     if "quantise_clocks" in c:
-        passes = c["quantise_bytes"] * shape.m * shape.k / hardware.memory_bytes_per_s
-        time = time + passes + (c["quantise_clocks"] + c["quantise_row_clocks"] * shape.m) / hardware.clock_hz
+        row_s = (
+            c["quantise_bytes"] / hardware.memory_bytes_per_s * shape.k + c["quantise_row_clocks"] / hardware.clock_hz
+        )
+        time = time + c["quantise_clocks"] / hardware.clock_hz + row_s * shape.m
     return time
 
 
@@ -108,10 +129,10 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> N
 
 
 def _coordinates(hardware: Hardware, shape: GemmShape) -> dict[str, Num]:
-    m, n, k = np.log2(shape.m), np.log2(shape.n), np.log2(shape.k)
+    m, n, k = np.log2(shape.m), shape.weights.log2_n, shape.weights.log2_k
     return {
         "m": m, "n": n, "k": k, "m coarse": m, "n coarse": n, "k coarse": k,
-        "waves": m + n - 14.0 - np.log2(hardware.cores),
+        "waves": m + n - (14.0 + np.log2(hardware.cores)),
         "cached": np.log2(shape.moved_bytes / np.maximum(hardware.cache_bytes, 1.0)),
     }  # fmt: skip
 
@@ -144,14 +165,11 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     if form.weight_only and name not in parameters and form.peaks[0] not in hardware.flops_per_s:
         shape = replace(shape, dtype=form.weight_only)
     own, entry = _entry(parameters, shape.dtype)
-    safe = GemmShape(
-        m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0),
-        dtype=shape.dtype, eager=shape.eager,
-    )  # fmt: skip
+    safe = shape.at_least_one
     time = _skeleton(entry["constants"], hardware, safe)
     if own and "surface" in entry:
         time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe)))
-    work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
+    work = np.minimum(shape.m, shape.weights.shorter_side)
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 

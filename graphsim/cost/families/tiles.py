@@ -6,14 +6,15 @@ split-k as in CUTLASS, `media/docs/efficient_gemm.md`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from typing import Any
 
 import numpy as np
 
 from graphsim.cost.families.formats import Format, peak_of
+from graphsim.cost.families.weights import Weights
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
 from graphsim.units import Num
@@ -54,7 +55,21 @@ class _Tile:
     partial_s: Any
 
 
-def fastest_s(c: Mapping[str, float], hardware: Hardware, form: Format, m: Num, n: Num, k: Num) -> Num:
+@dataclass(frozen=True, slots=True)
+class _Tiled:
+    """Weights under one choice, or all: what a call costs apart from its rows.
+
+    share, partial_s: of a row of tiles; wave_s, once_s: of a wave, and of a call
+    """
+
+    rows: Any
+    share: Any
+    partial_s: Any
+    wave_s: Any
+    once_s: Any
+
+
+def fastest_s(c: Mapping[str, float], hardware: Hardware, m: Num, weights: Weights) -> Num:
     """Time of the best tile and split, once for all products of many that fill as many of the smallest tiles.
 
     compute: times the flops at one core's peak, more by `small_tile` · 128²/area
@@ -64,44 +79,70 @@ def fastest_s(c: Mapping[str, float], hardware: Hardware, form: Format, m: Num, 
     wave: 0 for perfectly balanced waves, infinite for whole ones
     split_clocks, split_bytes: extra start and float32 traffic of the partial sums
     """
-    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, form)
-    fastest = partial(_fastest_s, c, rates, form)
-    if max(map(np.size, (m, n, k))) <= _FEW or any(map(np.ndim, rates)):
-        return fastest(m, n, k)
-    best: Num = at_distinct(fastest, [np.ceil(size / unit) * unit for size, unit in zip((m, n, k), UNITS, strict=True)])
-    return best
-
-
-def _fastest_s(c: Mapping[str, float], rates: tuple[Any, ...], form: Format, m: Num, n: Num, k: Num) -> Num:
-    whole, step_s = c["wave"] / (1.0 + c["wave"]), c["step_clocks"] / rates[0]
-    best: Num = np.inf
-    for tile in _tiles(c, rates, form, np.broadcast(m, n, k)):
-        tiles = np.ceil(m / tile.rows) * np.ceil(n / tile.columns)
-        depth = np.ceil(k / tile.step) * 64.0
-        share = tiles * tile.share
-        waves = np.maximum(share * (1.0 - whole) + np.ceil(share) * whole, 1.0)
-        time = (
-            waves * (depth * tile.depth_s + tile.epilogue_s)
-            + depth * step_s
-            + (tile.joining_s + tiles * tile.partial_s)
-        )
-        best = np.minimum(best, time.min(axis=0) if np.ndim(tile.rows) else time)
-    return best
-
-
-def _tiles(c: Mapping[str, float], rates: tuple[Any, ...], form: Format, products: np.broadcast) -> list[_Tile]:
-    """All choices one by one for many products, or at once for a few."""
+    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, weights.form)
+    whole, step_s = c["wave"] / (1.0 + c["wave"]), c["step_clocks"] / hardware.clock_hz
     constants = tuple([c[name] for name in _CONSTANTS])
-    make = _made.__wrapped__ if any(map(np.ndim, rates)) else _made
-    return make(constants, rates, form, -1 if products.size > _FEW else products.ndim)
+    n, k = weights.n, weights.k
+    if any(isinstance(rate, np.ndarray) for rate in rates):
+        choices = [_tile(constants, rates, weights.form, *choice) for choice in _CHOICES]
+        return _of_choices(choices, whole, step_s, m, n, k)
+    if max([size.size if isinstance(size, np.ndarray) else 1 for size in (m, n, k)]) <= _FEW:
+        return _of_few(constants, rates, whole, step_s, m, weights)
+    choices = _made(constants, rates, weights.form)
+    sizes = [np.ceil(size / unit) * unit for size, unit in zip((m, n, k), UNITS, strict=True)]
+    best: Num = at_distinct(partial(_of_choices, choices, whole, step_s), sizes)
+    return best
+
+
+def _of_few(
+    constants: tuple[float, ...], rates: tuple[Any, ...], whole: float, step_s: Num, m: Num, weights: Weights
+) -> Num:
+    """All choices at once, along an axis of their own."""
+    axes = np.broadcast(m, weights.n, weights.k).ndim
+
+    def tiled() -> _Tiled:
+        columns = _COLUMNS.reshape(3, -1, *[1] * axes)
+        tile = _tile(constants, rates, weights.form, *columns)
+        return _tiled(tile, step_s, np.ceil(weights.n / tile.columns), np.ceil(weights.k / tile.step))
+
+    form = weights.kept((constants, rates, step_s, axes), tiled)
+    times = _time_s(form, whole, np.ceil(m / form.rows))
+    best: Num = np.minimum.reduce(times)
+    return best
+
+
+def _of_choices(choices: Sequence[_Tile], whole: float, step_s: Num, m: Num, n: Num, k: Num) -> Num:
+    """One choice after the other, so that the arrays in between stay small."""
+    high, wide, deep = (
+        {length: np.ceil(size / length) for length in {getattr(tile, name) for tile in choices}}
+        for size, name in ((m, "rows"), (n, "columns"), (k, "step"))
+    )
+    return reduce(
+        np.minimum,
+        (_time_s(_tiled(t, step_s, wide[t.columns], deep[t.step]), whole, high[t.rows]) for t in choices),
+    )
+
+
+def _tiled(tile: _Tile, step_s: Num, wide: Num, deep: Num) -> _Tiled:
+    """wide: tiles side by side; deep: their steps along k"""
+    depth = deep * 64.0
+    return _Tiled(
+        rows=tile.rows, share=wide * tile.share, partial_s=wide * tile.partial_s,
+        wave_s=depth * tile.depth_s + tile.epilogue_s, once_s=depth * step_s + tile.joining_s,
+    )  # fmt: skip
+
+
+def _time_s(tiled: _Tiled, whole: float, high: Num) -> Num:
+    """high: tiles on top of each other"""
+    share = high * tiled.share
+    waves = np.maximum(share * (1.0 - whole) + np.ceil(share) * whole, 1.0)
+    time: Num = waves * tiled.wave_s + (tiled.once_s + high * tiled.partial_s)
+    return time
 
 
 @lru_cache(maxsize=256)
-def _made(constants: tuple[float, ...], rates: tuple[Any, ...], form: Format, axes: int) -> list[_Tile]:
-    """Choices as numbers, or with so many axes of products behind their own."""
-    if axes < 0:
-        return [_tile(constants, rates, form, *choice) for choice in _CHOICES]
-    return [_tile(constants, rates, form, *_COLUMNS.reshape(3, -1, *[1] * axes))]
+def _made(constants: tuple[float, ...], rates: tuple[Any, ...], form: Format) -> list[_Tile]:
+    return [_tile(constants, rates, form, *choice) for choice in _CHOICES]
 
 
 def _tile(
