@@ -55,11 +55,16 @@ class Basis:
     parameters: Mapping[str, Any] | None = None
 
 
+def beside(path: Path) -> Path:
+    """Where the calibration of a device's file lies."""
+    return path.with_name(path.stem + SUFFIX)
+
+
 def calibration_path(hardware: Hardware) -> Path | None:
     """The calibration file of a device: beside its own file, else in the catalog's folders; None if there is none."""
     if hardware.path is not None:
-        beside = hardware.path.with_name(hardware.path.stem + SUFFIX)
-        return beside if beside.is_file() else None
+        path = beside(hardware.path)
+        return path if path.is_file() else None
     return _shipped_path(hardware.name)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Container
+from functools import reduce
 
 import numpy as np
 
-from graphsim.cost.families import attention, collectives, moe
 from graphsim.cost.families.attention_work import AttentionShape
 from graphsim.cost.families.collectives import CollectiveShape
 from graphsim.cost.families.moe import MoeShape
-from graphsim.hardware import Hardware
 from graphsim.ops import (
     AllGather,
     AllReduce,
@@ -65,20 +63,17 @@ def attention_shape(op: Attention) -> AttentionShape:
     )  # fmt: skip
 
 
-def attention_s(parameters: Mapping[str, Any], hardware: Hardware, op: Attention) -> Num:
+def attention_s(op: Attention, kernel_s: Callable[[AttentionShape], Num]) -> Num:
     """Seconds of an attention kernel in a graph; nothing attended, no time."""
-    time = attention.latency_s(parameters, hardware, attention_shape(op))
-    return np.where(np.greater(op.pairs * op.heads, 0), time, 0.0)
+    return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(attention_shape(op)), 0.0)
 
 
-def collective_s(parameters: Mapping[str, Any], hardware: Hardware, op: Collective) -> Num:
-    """Seconds of a collective in a graph: the fastest measured kernel that can serve it."""
-    time: Num = np.inf
-    for kind in KINDS[type(op)]:
-        if kind in parameters or kind == KINDS[type(op)][0]:
-            shape = CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group)
-            time = np.minimum(time, collectives.latency_s(parameters, hardware, shape))
-    return time
+def collective_s(op: Collective, measured: Container[str], kernel_s: Callable[[CollectiveShape], Num]) -> Num:
+    """Seconds of a collective in a graph: the fastest of the `measured` kernels that can serve it."""
+    first, *others = KINDS[type(op)]
+    serving = [first, *(kind for kind in others if kind in measured)]
+    shapes = [CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group) for kind in serving]
+    return reduce(np.minimum, map(kernel_s, shapes))
 
 
 def expert_shape(op: ExpertGemm) -> MoeShape:
@@ -95,10 +90,9 @@ def expert_shape(op: ExpertGemm) -> MoeShape:
     )  # fmt: skip
 
 
-def expert_s(parameters: Mapping[str, Any], hardware: Hardware, op: ExpertGemm) -> Num:
+def expert_s(op: ExpertGemm, kernel_s: Callable[[MoeShape], Num]) -> Num:
     """Seconds of the block that fall to one of its products: a share like that of its weights."""
     share = 1.0 / (3.0 if op.gated else 2.0)
     if op.split is Sharding.COLUMN:
         share = 1.0 - share
-    time = moe.latency_s(parameters, hardware, expert_shape(op))
-    return np.where(np.greater(op.m * op.n * op.k, 0), share * time, 0.0)
+    return np.where(np.greater(op.m * op.n * op.k, 0), share * kernel_s(expert_shape(op)), 0.0)

@@ -20,9 +20,13 @@ import numpy as np
 from graphsim.calibration.store import basis
 from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_s, expert_s
-from graphsim.cost.families import elementwise
+from graphsim.cost.families import attention, collectives, elementwise, gemm, moe
+from graphsim.cost.families.attention_work import AttentionShape
+from graphsim.cost.families.collectives import CollectiveShape
 from graphsim.cost.families.elementwise import ElementwiseShape
-from graphsim.cost.products import Product, call_s, constants, product_of, product_s, total_s
+from graphsim.cost.families.gemm import GemmShape
+from graphsim.cost.families.moe import MoeShape
+from graphsim.cost.products import constants, product_of, product_s
 from graphsim.cost.roofline import compute_s, launches_of, matrix_peak, roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import (
@@ -42,9 +46,20 @@ from graphsim.ops import (
     TakeRows,
 )
 from graphsim.ops.experts import ExpertGemm
+from graphsim.symbolic.expr import Expr
 from graphsim.units import Num
 
-FAMILIES = ("gemm", "elementwise", "attention", "moe", "collectives")
+FAMILIES: dict[type[Any], tuple[str, Callable[..., Num]]] = {
+    GemmShape: ("gemm", gemm.latency_s),
+    ElementwiseShape: ("elementwise", elementwise.latency_s),
+    AttentionShape: ("attention", attention.latency_s),
+    MoeShape: ("moe", moe.latency_s),
+    CollectiveShape: ("collectives", collectives.latency_s),
+}
+"""What prices the kernels of each shape: the family's name, and its latency."""
+
+KernelTime = Callable[[Any], Num]
+"""Seconds of a measured kernel from its shape, one of those in FAMILIES."""
 
 BYTE_MOVERS = (Elementwise, Activation, Add, Norm, Rope, TakeRows, Sample, Embedding, KvCache, LoraAdd)
 
@@ -54,7 +69,7 @@ def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
 
     What it has priced before in the same sizes is remembered: prefill, decode and every layer share it.
     """
-    found = {family: basis(hardware, family) for family in FAMILIES}
+    found = {family: basis(hardware, family) for family, _ in FAMILIES.values()}
     if found["gemm"].parameters is None:
         return roofline, "roofline"
     parameters: dict[str, Mapping[str, Any]] = {name: entry.parameters or {} for name, entry in found.items()}
@@ -70,47 +85,24 @@ class Prices:
 
     def __call__(self, op: Op, device: Hardware) -> Cost:
         """The price of an operation on the device that the constants are for, or on one like it."""
-        sizes = self.sizes(op)
+        sizes = _sizes(op)
         values = sum([size.size for size in sizes if isinstance(size, np.ndarray)])
         if not sizes or device is not self._hardware or values > _REMEMBERED:
             return _price(op, device, self._parameters)
-        key = tuple(map(content, sizes))
+        key = (type(op).__name__, *map(_content, sizes))
         if key not in self._known:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
             self._known[key] = _price(op, device, self._parameters)
         return self._known[key]
 
-    def formula_s(self, op: Op) -> Num:
-        """Seconds of an operation whose numbers may be symbols. Raises NotRecordable where they must be numbers."""
-        return _total_s(op, self._hardware, self._parameters)
+    def latency_s(self, op: Op, kernel_s: KernelTime) -> Num:
+        """Seconds of an operation whose numbers may be symbols, from a function that gives those of its kernels."""
+        return _latency_s(op, self._hardware, self._parameters, kernel_s)
 
-    def product_s(self, op: Gemm, call_s: Callable[[Product], Num]) -> Num:
-        """Seconds of a product whose numbers may be symbols, from a function that gives those of one call.
-
-        Raises HardwareError for a format in which the device cannot multiply.
-        """
-        matrix_peak(op, self._hardware)
-        product = product_of(op)
-        return total_s(self._parameters["gemm"], self._hardware, product, call_s(product))
-
-    def call_s(self, dtype: str, rows: Num, n: Num, k: Num) -> Num:
-        """Seconds of a call x[rows, k] @ w[k, n]; numbers may be arrays."""
-        product = Product(rows=rows, n=n, k=k, launches=1.0, further_bytes=0.0, dtype=dtype)
-        return call_s(self._parameters["gemm"], self._hardware, product)
-
-    def mover_s(self, op: Op, move_s: Callable[[Num], Num]) -> Num:
-        """Seconds of one of BYTE_MOVERS, numbers may be symbols, from a function that gives those of moving bytes."""
-        return _mover_s(op, self._hardware, self._parameters, move_s)
-
-    def move_s(self, moved_bytes: Num) -> Num:
-        """Seconds of a kernel that moves so many bytes; numbers may be arrays."""
-        return _move_s(self._hardware, self._parameters, moved_bytes)
-
-    def sizes(self, op: Op) -> tuple[Any, ...]:
-        """All that the price of an operation hangs on; operations alike in it are priced alike. Empty: unknown."""
-        sizes = _sizes(op)
-        return (type(op).__name__, *sizes) if sizes else ()
+    def kernel_s(self, shape: Any) -> Num:
+        """Seconds of one kernel."""
+        return _kernel_s(self._hardware, self._parameters, shape)
 
 
 _REMEMBERED, _MOST_KNOWN = 4096, 20_000
@@ -118,7 +110,7 @@ _REMEMBERED, _MOST_KNOWN = 4096, 20_000
 
 
 def _sizes(op: Op) -> tuple[Any, ...]:
-    """All that the price of an operation hangs on, where it is worth remembering."""
+    """All that the price of an operation of its type hangs on, where it is worth remembering."""
     if isinstance(op, ExpertGemm):
         experts = (op.tokens, op.experts, op.of, op.chosen, op.skew, op.split.name, op.gated)
         return op.m, op.n, op.k, op.weights.name, *experts
@@ -133,19 +125,14 @@ def _sizes(op: Op) -> tuple[Any, ...]:
     return ()
 
 
-def is_product(op: Op) -> bool:
-    """Whether the GEMM family prices the operation."""
-    return isinstance(op, Gemm) and not isinstance(op, ExpertGemm)
-
-
-def content(size: Any) -> Any:
+def _content(size: Any) -> Any:
     """What makes two sizes equal: the values of an array, the number itself."""
     return (size.shape, size.tobytes()) if isinstance(size, np.ndarray) else size
 
 
 def _price(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Cost:
     """The same parts as the roofline's, another total."""
-    base, total = roofline(op, hardware), _total_s(op, hardware, parameters)
+    base, total = roofline(op, hardware), _latency_s(op, hardware, parameters, partial(_kernel_s, hardware, parameters))
     if _within_measured_block(op, parameters):
         return Cost(busy_s=total)
     starts = np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * launches_of(op)
@@ -159,20 +146,27 @@ def _price(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any
     )
 
 
-def _total_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Num:
+def _kernel_s(hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]], shape: Any) -> Num:
+    family, latency_s = FAMILIES[type(shape)]
+    seconds: Num = latency_s(parameters[family], hardware, shape)
+    return seconds if isinstance(seconds, Expr) else np.asarray(seconds)[()]
+
+
+def _latency_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]], kernel_s: KernelTime) -> Num:
     """Seconds of an operation, its launches included."""
     if isinstance(op, ExpertGemm) and parameters["moe"]:  # routing, gathering and combining run in the same kernels
-        return expert_s(parameters["moe"], hardware, op)
+        return expert_s(op, kernel_s)
     if _within_measured_block(op, parameters):
         return 0.0 * roofline(op, hardware).busy_s
-    if is_product(op):
-        return product_s(parameters["gemm"], hardware, product_of(op))  # type: ignore[arg-type]
+    if isinstance(op, Gemm) and not isinstance(op, ExpertGemm):
+        matrix_peak(op, hardware)  # raises where the device lacks the format
+        return product_s(parameters["gemm"], hardware, product_of(op), kernel_s)
     if isinstance(op, Attention) and parameters["attention"]:
-        return np.maximum(attention_s(parameters["attention"], hardware, op), compute_s(op, op.work(), hardware))
+        return np.maximum(attention_s(op, kernel_s), compute_s(op, op.work(), hardware))
     if type(op) in KINDS and parameters["collectives"]:
-        return collective_s(parameters["collectives"], hardware, op)  # type: ignore[arg-type]
+        return collective_s(op, parameters["collectives"], kernel_s)  # type: ignore[arg-type]
     if isinstance(op, BYTE_MOVERS):
-        return _mover_s(op, hardware, parameters, partial(_move_s, hardware, parameters))
+        return _mover_s(op, hardware, parameters, kernel_s)
     return _stretched_s(op, hardware, parameters)
 
 
@@ -184,17 +178,11 @@ def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware) -
     return constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz
 
 
-def _mover_s(
-    op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]], move_s: Callable[[Num], Num]
-) -> Num:
+def _mover_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]], kernel_s: KernelTime) -> Num:
     work = op.work()
     moved = work.memory_bytes
     others = (launches_of(op) - 1.0) * _launch_s(parameters, hardware) * np.greater(moved, 0.0)
-    return np.maximum(move_s(moved), compute_s(op, work, hardware)) + others
-
-
-def _move_s(hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]], moved_bytes: Num) -> Num:
-    return elementwise.latency_s(parameters["elementwise"], hardware, ElementwiseShape(moved_bytes=moved_bytes))
+    return np.maximum(kernel_s(ElementwiseShape(moved_bytes=moved)), compute_s(op, work, hardware)) + others
 
 
 def _stretched_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]]) -> Num:

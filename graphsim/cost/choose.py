@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from graphsim.calibration.store import calibration_path
+from functools import lru_cache
+
+from graphsim.calibration.store import beside
 from graphsim.cost.base import CostModel
 from graphsim.cost.calibrated import calibrated
 from graphsim.cost.roofline import roofline
@@ -29,5 +31,12 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostM
 
 def _written_ns(hardware: Hardware) -> int:
     """When the calibration beside the device's own file was written: one that comes or changes later counts at once."""
-    path = None if hardware.path is None else calibration_path(hardware)
-    return 0 if path is None else path.stat().st_mtime_ns
+    if hardware.path is None:
+        return 0
+    try:
+        return _beside(hardware.path).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+_beside = lru_cache(maxsize=1024)(beside)

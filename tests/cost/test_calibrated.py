@@ -3,7 +3,9 @@ import pytest
 
 import graphsim as gs
 from graphsim.cost.calibrated import calibrated
+from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.formats import format_of
+from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.kernels import predict_kernels
 from graphsim.cost.products import FORMATS
 from graphsim.cost.roofline import roofline
@@ -67,19 +69,31 @@ def test_a_block_diagonal_factor_costs_less_than_a_full_one(device, price):
     assert blocks < full / 2
 
 
+def call_s(price, m, n, k, dtype="bfloat16"):
+    return price.kernel_s(GemmShape(m=m, n=n, k=k, dtype=dtype))
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "fp8"])
 def test_calls_priced_together_cost_what_each_costs_alone(price, dtype):
     sizes = [(7.0, 4096.0, 4096.0), (7.0, 16.0, 4096.0), (0.0, 4096.0, 4096.0), (4096.0, 28672.0, 8192.0)]
-    together = price.call_s(dtype, *np.array(sizes).T)
-    assert together.tolist() == pytest.approx([price.call_s(dtype, *size) for size in sizes], rel=1e-12)
+    together = call_s(price, *np.array(sizes).T, dtype)
+    assert together.tolist() == pytest.approx([call_s(price, *size, dtype) for size in sizes], rel=1e-12)
 
 
 def test_calls_in_an_array_cost_what_each_costs_alone_to_the_last_bit(price):
     rows, moved = 2.0 ** np.linspace(0.0, 14.0, 400), 2.0 ** np.linspace(5.0, 30.0, 400)
-    assert price.call_s("bfloat16", rows, 4096.0, 2048.0).tolist() == [
-        float(price.call_s("bfloat16", x, 4096.0, 2048.0)) for x in rows.tolist()
-    ]
-    assert price.move_s(moved).tolist() == [float(price.move_s(x)) for x in moved.tolist()]
+    each = [float(call_s(price, x, 4096.0, 2048.0)) for x in rows.tolist()]
+    assert call_s(price, rows, 4096.0, 2048.0).tolist() == each
+    each = [float(price.kernel_s(ElementwiseShape(moved_bytes=x))) for x in moved.tolist()]
+    assert price.kernel_s(ElementwiseShape(moved_bytes=moved)).tolist() == each
+
+
+def test_weights_that_are_kept_cost_under_other_rows_what_new_ones_cost(price):
+    shape = GemmShape(m=1.0, n=np.array([4096.0, 0.0, 28672.0]), k=np.array([4096.0, 16.0, 8192.0]))
+    for m in (np.array([1.0, 2.0, 3.0]), np.array([0.0, 700.0, 4097.0])):
+        kept = price.kernel_s(shape.with_rows(m)).tolist()
+        assert kept == [call_s(price, *size) for size in zip(m, shape.n, shape.k, strict=True)]
+    assert kept[:2] == [0.0, 0.0]
 
 
 def test_no_rank_takes_no_time(device, price):

@@ -214,7 +214,7 @@ def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:
         "width": np.log2(shape.inter / shape.tp),
         "hidden": np.log2(shape.hidden),
         "load": np.log2(shape.m * shape.topk / shape.experts),
-        "skew": skew_of(shape.distribution) + 0.0 * np.asarray(shape.m),
+        "skew": skew_of(shape.distribution) + 0.0 * shape.m,
         "weights": np.log2(weights / hardware.memory_bytes_per_s * 1e6),
         "products": np.log2(products_s * 1e6),
     }
