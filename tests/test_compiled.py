@@ -85,6 +85,13 @@ def test_a_structure_is_recorded_once_whatever_its_numbers() -> None:
     assert first is not compiled(run_of("calibrated", lora=LORA))
 
 
+@pytest.mark.parametrize("model", gs.list_models())
+def test_every_model_of_the_catalog_is_recorded(model: str) -> None:
+    for cost in ("roofline", "calibrated"):
+        for lora in (None, LORA):
+            assert compiled(run_of(cost, model=model, lora=lora, hardware="b200-sxm")) is not None, (cost, lora)
+
+
 def test_a_cost_function_of_the_users_own_may_ask_for_actual_numbers() -> None:
     from graphsim.cost.roofline import roofline
 

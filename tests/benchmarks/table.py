@@ -45,8 +45,9 @@ def calls() -> Iterator[Line]:
     """Single calls."""
     yield "`gs.simulate`, warm", f"{measure.alone('warm_simulate_s')[0] * 1e3:.2f} ms"
     yield "`gs.simulate`, first call of a process, catalog included", f"{measure.cold_simulate_s() * 1e3:.1f} ms"
-    again, new = measure.alone("calibrated_over_roofline")
-    yield "`gs.simulate`, calibrated over roofline", f"{again:.2f} × asked again, {new:.2f} × with new numbers"
+    again, least, most = measure.alone("calibrated_over_roofline")
+    told = f"{again:.2f} × asked again, {least:.2f} to {most:.2f} × with new numbers"
+    yield f"`gs.simulate`, calibrated over roofline, {len(measure.DEPLOYMENTS)} deployments", told
     bare, *fitted = (f"{took * 1e6:.0f}" for took in measure.alone("steps_s"))
     yield (
         "a step of `gs.compile_step`",

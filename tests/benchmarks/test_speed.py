@@ -28,6 +28,12 @@ def test_simulate_warm(benchmark: Benchmark) -> None:
     assert estimate.ttft_s > 0
 
 
+@pytest.mark.parametrize("new", [False, True])
+def test_a_calibrated_call_takes_less_than_twice_a_roofline_call(new: bool) -> None:
+    ratios = (measure.ratio("llama-3.1-8b", "h100-sxm", adapter=True, new=new) for _ in range(5))
+    assert any(found < 2.0 for found in ratios)
+
+
 def test_compiled_step(benchmark: Benchmark) -> None:
     step = gs.compile_step(measure.MODEL, measure.DEVICE, lora=gs.LoraConfig())
     assert benchmark(step, decode_batch=8, context=512) > 0

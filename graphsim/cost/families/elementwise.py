@@ -49,7 +49,7 @@ def traffic_s(c: Mapping[str, float], hardware: Hardware, moved_bytes: Num) -> N
     hit, miss_cost = min(c["cache"], 3.0 * c["dram"]), c["dram"]
     widest = (hit + miss_cost) / max(hit - miss_cost, 1e-3)
     edge = min(c["cache_edge"], 12.0, widest)
-    fill = np.power(moved_bytes / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"]), edge)
+    fill = np.power(moved_bytes * (1.0 / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"])), edge)
     slower: Num = miss_cost + (hit - miss_cost) / (1.0 + fill)
     return moved_bytes / hardware.memory_bytes_per_s * slower
 
@@ -66,17 +66,16 @@ def cached_floor_s(hardware: Hardware, moved_bytes: Num) -> Num:
 
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: ElementwiseShape) -> Num:
     """Seconds of one kernel or transfer; no bytes, no time."""
-    moved = np.maximum(shape.moved_bytes, 1.0)
+    moved = shape.moved_bytes
     if shape.host:
         c = parameters.get("host", HOST_START)
         least = moved / hardware.host_link.bytes_per_s
         time = np.maximum(c["start_s"] + c["link"] * least, least)
     else:
         c = parameters.get("device", START)
-        time = np.maximum(
-            c["launch_clocks"] / hardware.clock_hz + traffic_s(c, hardware, moved), cached_floor_s(hardware, moved)
-        )
-    return np.where(np.greater(shape.moved_bytes, 0), time, 0.0)
+        time = c["launch_clocks"] / hardware.clock_hz + traffic_s(c, hardware, moved)
+        time = np.maximum(time, cached_floor_s(hardware, moved))
+    return np.where(np.greater(moved, 0), time, 0.0)
 
 
 def shape_of(frame: pd.DataFrame) -> ElementwiseShape:
