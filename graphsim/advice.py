@@ -21,7 +21,7 @@ from graphsim.errors import GraphsimError
 from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
 from graphsim.graph import walk
 from graphsim.loading import load_model
-from graphsim.lora.config import UNMERGED, LoraConfig
+from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile
 from graphsim.ops import Collective, Launch, LoraAdd, Op
@@ -200,7 +200,6 @@ def _changes(lora: LoraConfig, asked: dict[str, Any]) -> Iterator[tuple[str, dic
     profile = load_profile(asked["engine"])
     reserved, used = float(np.max(lora.max_loras)), float(np.max(lora.active_adapters))
     rank, most = float(np.max(lora.largest_rank)), float(np.max(lora.max_lora_rank))
-    plain_lora = lora.variant in ("lora", "rslora", "alora")
     if reserved > used:
         slots = int(np.ceil(used))
         yield f"as many slots as adapters are active (--max-loras {slots})", {"max_loras": slots}, {}
@@ -215,7 +214,7 @@ def _changes(lora: LoraConfig, asked: dict[str, Any]) -> Iterator[tuple[str, dic
     yield "attention only", attention, {}
     if lora.variant == "dora":
         yield "plain LoRA in the place of DoRA", {"variant": "lora"}, {}
-    if profile.kernels != "fused" and plain_lora:
+    if profile.kernels != "fused" and lora.variant in PLAIN:
         yield "fused kernels (engine sglang)", {}, {"engine": "sglang"}
     if profile.launch == "eager":
         yield "a captured graph", {}, {"engine": replace(profile, launch="graph", name=f"{profile.name}, captured")}

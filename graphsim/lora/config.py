@@ -22,6 +22,10 @@ STRATEGIES = ("dynamic", "merge")
 VARIANTS = ("lora", "rslora", "dora", "vera", "alora", "qa-lora", "bd-lora")
 """rsLoRA and aLoRA have LoRA's nodes; rsLoRA scales otherwise, aLoRA works on the tokens behind its invocation."""
 
+PLAIN = ("lora", "rslora")
+"""Variants that serving engines' fused kernels run: the others are rejected when they are loaded
+(vLLM, `vllm/lora/peft_helper.py`)."""
+
 UNMERGED = {
     "alora": "it works on the tokens behind its invocation only",
     "vera": "merging its shared factors is not simulated",

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.graph import Step, Value
-from graphsim.lora.config import LoraConfig
+from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, Sharding
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, GroupPool, VectorScale
 from graphsim.units import short
@@ -105,8 +105,6 @@ def _dora(name: str, op: Gemm, a: LoraA, joined: LoraAdd) -> Iterator[Step]:
 
 def require_engine(lora: LoraConfig, kernels: str, engine: str) -> None:
     """Raise ConfigError where an engine's kernels know plain adapters only."""
-    if kernels == "fused" and lora.variant not in ("lora", "rslora", "alora"):
-        raise ConfigError(
-            f"engine '{engine}' runs no adapter of variant '{lora.variant}'; "
-            f"{choices_text(engine, ['peft', 'reference'])}, or merge it"
-        )
+    if kernels == "fused" and lora.variant not in PLAIN:
+        others = choices_text(engine, ["peft", "reference"]) + ("" if lora.variant in UNMERGED else ", or merge it")
+        raise ConfigError(f"engine '{engine}' runs no adapter of variant '{lora.variant}'; {others}")

@@ -138,8 +138,11 @@ def test_a_senseless_variant_is_one_sentence(fields: dict[str, Any], said: str) 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_engines_refuse_what_their_kernels_do_not_know(engine: str) -> None:
-    with pytest.raises(gs.ConfigError, match=f"engine '{engine}' runs no adapter of variant 'dora'"):
-        gs.simulate("gpt-2", "l4", lora=gs.LoraConfig(variant="dora"), engine=engine)
+    for variant, instead in (("dora", "peft, reference, or merge it"), ("alora", "peft, reference")):
+        with pytest.raises(gs.ConfigError) as error:
+            gs.simulate("gpt-2", "l4", lora=gs.LoraConfig(variant=variant), engine=engine)
+        assert f"engine '{engine}' runs no adapter of variant '{variant}'" in str(error.value)
+        assert str(error.value).endswith(instead)
 
 
 def test_peft_configs_say_which_variant_they_are() -> None:
