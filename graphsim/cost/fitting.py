@@ -7,7 +7,7 @@ reweighted least squares: in numpy alone, in seconds, and always to the same res
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ class Layout:
     smooth: weight of squared second differences, as against one measurement
     ridge: weight of the squared values, so that an unmeasured corner stays near the skeleton
     flat: weight of squared first differences, so that the way there is level and not a slope carried on
+    slopes: whether second differences are those of slopes, so that a straight line over uneven knots counts as smooth;
+        where not, knots close together may hold a step
     """
 
     knots: Mapping[str, Sequence[float]]
@@ -33,6 +35,7 @@ class Layout:
     smooth: float = 0.3
     ridge: float = 0.003
     flat: float = 0.0
+    slopes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def fit_surface(
     offsets = np.concatenate([[0], np.cumsum([int(np.prod(shape)) for shape in shapes])])
     size = int(offsets[-1])
     rows, design = _design(layout, knots, offsets, coordinates, target.shape)
-    penalty = _penalty(shapes, offsets, layout)
+    penalty = _penalty(knots, shapes, offsets, layout)
     pairs = _pairs(layout, knots, offsets, order) if order else None
     base = np.ones(target.shape) if weights is None else np.asarray(weights, dtype=float)
     solution: Array = np.zeros(size)
@@ -147,20 +150,29 @@ def _normal_equations(rows: Indices, design: Array, target: Array, weights: Arra
     return square, right.astype(float)
 
 
-def _penalty(shapes: Sequence[tuple[int, ...]], offsets: Indices, layout: Layout) -> Array:
+def _penalty(knots: Mapping[str, Array], shapes: Sequence[tuple[int, ...]], offsets: Indices, layout: Layout) -> Array:
     """Squared first and second differences along every axis of every term, and a ridge."""
     size = int(offsets[-1])
     matrix = np.eye(size) * layout.ridge
-    for shape, start in zip(shapes, offsets[:-1], strict=True):
+    for term, shape, start in zip(layout.terms, shapes, offsets[:-1], strict=True):
         cells = np.arange(int(np.prod(shape))).reshape(shape) + start
-        for axis in range(len(shape)):
+        for axis, name in enumerate(term):
             line = np.moveaxis(cells, axis, -1).reshape(-1, shape[axis])
-            for weight, stencil in ((layout.flat, (1.0, -1.0)), (layout.smooth, (1.0, -2.0, 1.0))):
-                for step in range(shape[axis] - len(stencil) + 1):
-                    few = line[:, step : step + len(stencil)]
-                    for (i, x), (j, y) in itertools.product(enumerate(stencil), repeat=2):
-                        matrix[few[:, i], few[:, j]] += weight * x * y
+            for first, weight, stencil in _stencils(knots[name], layout):
+                few = line[:, first : first + len(stencil)]
+                for (i, x), (j, y) in itertools.product(enumerate(stencil), repeat=2):
+                    matrix[few[:, i], few[:, j]] += weight * x * y
     return matrix
+
+
+def _stencils(knots: Array, layout: Layout) -> Iterator[tuple[int, float, tuple[float, ...]]]:
+    """What is kept small along an axis: the first knot of each difference, its weight, and its coefficients."""
+    gaps = np.diff(knots) if layout.slopes else np.ones(len(knots) - 1)
+    for first in range(len(gaps)):
+        yield first, layout.flat, (1.0, -1.0)
+    for first, (left, right) in enumerate(itertools.pairwise(1.0 / gaps)):
+        mean_gap = 0.5 * (1.0 / left + 1.0 / right)
+        yield first, layout.smooth * mean_gap, (left, -left - right, right)
 
 
 def fit_constants(

@@ -130,27 +130,33 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> N
 
 def _coordinates(hardware: Hardware, shape: GemmShape) -> dict[str, Num]:
     m, n, k = np.log2(shape.m), shape.weights.log2_n, shape.weights.log2_k
+    waves = m + n - (14.0 + np.log2(hardware.cores))
+    tiles = np.ceil(shape.m / 128.0) * (shape.weights.wide_tiles / hardware.cores)
     return {
         "m": m, "n": n, "k": k, "m coarse": m, "n coarse": n, "k coarse": k,
-        "waves": m + n - (14.0 + np.log2(hardware.cores)),
+        "waves": waves, "waves coarse": waves, "idle": np.log2(np.ceil(tiles) / tiles),
         "cached": np.log2(shape.moved_bytes / np.maximum(hardware.cache_bytes, 1.0)),
     }  # fmt: skip
 
 
+_SIDES = [32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 5120, 6144, 7168, 8192, 10240, 12288,
+          16384, 32768, 65536]  # fmt: skip
+_ROWS = [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 32768]
 _COARSE = [5, 6.5, 8, 9.5, 11, 12.5, 14, 16]
 LAYOUT = Layout(
     knots={
-        "m": [0, 1, 2, 4, 5, 6, 7, 8, 8.5, 9, 9.5, 10, 10.5, 11, 11.5, 12, 13, 14, 15],
-        "n": np.arange(5.0, 17.1).tolist(), "k": np.arange(5.0, 17.1).tolist(),
+        "m": np.log2(_ROWS).tolist(), "n": np.log2(_SIDES).tolist(), "k": np.log2(_SIDES).tolist(),
         "m coarse": [0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15], "n coarse": _COARSE, "k coarse": _COARSE,
         "waves": [*range(-12, -2), *np.arange(-2.0, 4.0, 0.5).tolist(), *range(4, 13)],
+        "waves coarse": [*range(-2, 5)], "idle": [0, 0.1, 0.2, 0.4, 0.7, 1],
         "cached": np.arange(-13.0, 9.1, 1.0).tolist(),
     },
-    terms=[("m", "n"), ("m", "waves"), ("k", "waves"), ("m", "cached"), ("n", "cached"),
-           ("m coarse", "n coarse", "k coarse")],
-    smooth=0.5,
+    terms=[("m", "n"), ("m", "waves"), ("waves", "k"), ("m", "cached"), ("cached", "n"),
+           ("m coarse", "n coarse", "k coarse"), ("waves coarse", "idle")],
+    smooth=0.2, ridge=0.1, slopes=True,
 )  # fmt: skip
-"""Coordinates are log2 of the tokens, of n and k, of 128 × 128 tiles per core, and of bytes over cache size."""
+"""Coordinates are log2 of the tokens, of n and k, of 128 × 128 tiles per core, of the last wave of 128 × 256 tiles
+over its filled part, and of bytes over cache size; knots lie at the sizes that models have."""
 
 
 @blends(lambda shape: (format_of(shape.dtype)[0],))
@@ -230,7 +236,7 @@ def _order(constants: Mapping[str, float], hardware: Hardware, dtype: str) -> Or
         parts.append(_pairs(constants, hardware, dtype, seed=1, eager=True))
     low = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     high = {key: np.concatenate([part[1][key] for part in parts]) for key in low}
-    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]), weight=2.0)
+    return Order(low=low, high=high, least=np.concatenate([part[2] for part in parts]), weight=8.0)
 
 
 def _pairs(
