@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ class Remembering:
         self.known.update(zip(calls, self._singles(calls), strict=True))
 
     def _singles(self, calls: Sequence[Sizes]) -> Sequence[Num]:
-        return [self._priced(*sizes) for sizes in calls]
+        self._asked += 1
+        price = (self._asked > _PAYS and self._single) or self._price
+        return [price(*sizes) for sizes in calls]
 
     def _of_arrays(self, sizes: Sizes) -> Num:
         if sum([size.size for size in sizes if isinstance(size, np.ndarray)]) > _SHORT:
@@ -71,15 +74,22 @@ class Remembering:
         return self._known_arrays[key]
 
     def _priced(self, *sizes: Any) -> Num:
-        if self._recordable and max([np.size(size) for size in sizes]) <= _MOST_RECORDED:
-            self._asked += 1
-            if self._asked > _PAYS and self._program is not None:
-                return self._program(dict(zip(_NAMES, sizes, strict=False)))[0]  # type: ignore[no-any-return]
+        self._asked += 1
+        few = max([size.size if isinstance(size, np.ndarray) else 1 for size in sizes]) <= _MOST_RECORDED
+        if few and self._asked > _PAYS and self._program is not None:
+            return self._program(dict(zip(_NAMES, sizes, strict=False)))[0]  # type: ignore[no-any-return]
         return self._price(*sizes)
 
     @cached_property
+    def _single(self) -> Callable[..., float] | None:
+        """The price of single sizes, where it can be recorded."""
+        return self._program.of_numbers(_NAMES[: self._recordable]) if self._program is not None else None
+
+    @cached_property
     def _program(self) -> Program | None:
-        """The recorded price, where it can be recorded: equal to the price to the last bit."""
+        """The recorded price, where it can be recorded: within arrays equal to the price to the last bit."""
+        if not self._recordable:
+            return None
         tape = Tape(literal=True)
         try:
             return Program([self._price(*[tape.variable(name) for name in _NAMES[: self._recordable]])])
@@ -88,16 +98,33 @@ class Remembering:
 
 
 class Batched(Remembering):
-    """A price that is sooner worked out for several calls in one go."""
+    """A price of calls that are many at a time: worked out in one go, until some of their sizes come back.
+
+    seldom_new: positions of the sizes for which the price is kept ready once they came back a few times
+    """
+
+    def __init__(self, price: Callable[..., Num], *, recordable: int, seldom_new: Sequence[int]) -> None:
+        super().__init__(price, recordable=recordable)
+        self._seldom_new = itemgetter(*seldom_new)
+        self._came: dict[Any, int] = {}
 
     def _singles(self, calls: Sequence[Sizes]) -> Sequence[Num]:
-        return singles(self._price(*np.array(calls, dtype=float).T))
+        fresh = [sizes for sizes in calls if not self._came_back(sizes)]
+        price = (len(fresh) < len(calls) and self._single) or self._price
+        if not fresh:
+            return [price(*sizes) for sizes in calls]
+        found = dict(zip(fresh, np.asarray(self._price(*np.array(fresh, dtype=float).T)).tolist(), strict=True))
+        return [found[sizes] if sizes in found else price(*sizes) for sizes in calls]
 
-
-def singles(seconds: Num) -> list[float]:
-    """The numbers in an array of prices."""
-    found: list[float] = np.asarray(seconds).tolist()
-    return found
+    def _came_back(self, sizes: Sizes) -> bool:
+        key = self._seldom_new(sizes)
+        times = self._came.get(key, 0)
+        if times > _PAYS:
+            return True
+        if len(self._came) >= _REMEMBERED:
+            self._came.clear()
+        self._came[key] = times + 1
+        return False
 
 
 def timed_together(asked: list[tuple[Remembering, Sizes]]) -> list[Num]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.cost.tables import Term
+from graphsim.cost.tables import Array, Term
 from graphsim.symbolic.source import defined
 
 Lookup = Callable[..., Any]
@@ -30,29 +30,43 @@ def lookup(terms: Sequence[Term], names: Sequence[str], varying: tuple[bool, ...
     """The look-up of a surface at coordinates in the order of `names`, of which some are arrays."""
     kind = tuple(tuple((names.index(n), len(k)) for n, k in zip(t.axes, t.knots, strict=True)) for t in terms)
     by_name = {name: axis for term in terms for name, axis in zip(term.axes, term.knots, strict=True)}
-    knots, tables = [by_name[name] for name in names], [term.values for term in terms]
+    knots = [by_name[name] for name in names]
     along = [any(varying[at] for at, _ in axes) for axes in kind]
-    return _maker(kind, varying)(
-        [axis if vary else axis.tolist() for axis, vary in zip(knots, varying, strict=True)],
-        [axis[1:-1] for axis in knots],
-        [np.diff(axis) for axis in knots],
-        tables,
-        [table.ravel() if vary else table.ravel().tolist() for table, vary in zip(tables, along, strict=True)],
+    made = _maker(kind, varying)
+    return made(
+        *[_plain(axis[1:-1], vary) for axis, vary in zip(knots, varying, strict=True)],
+        *[_plain(axis, vary) for axis, vary in zip(knots, varying, strict=True)],
+        *[_plain(np.diff(axis), vary) for axis, vary in zip(knots, varying, strict=True)],
+        *[term.values if vary else term.values.ravel().tolist() for term, vary in zip(terms, along, strict=True)],
+        *[_rise(term.values) for term in terms],
     )
+
+
+def _plain(values: Array, keep: bool) -> Any:
+    """A list, which a number is looked up in sooner; an array where numpy looks up."""
+    return values if keep else values.tolist()
+
+
+def _rise(values: Array) -> list[float]:
+    """From every value to the next one along the last axis."""
+    last = np.zeros_like(values[..., :1]) if values.ndim else 0.0
+    return np.diff(values, append=last).ravel().tolist() if values.ndim else [0.0]
 
 
 @lru_cache(maxsize=256)
 def _maker(kind: _Kind, varying: tuple[bool, ...]) -> Callable[..., Lookup]:
-    """A function that makes the look-up from knots, inner knots, gaps, tables and flat tables."""
+    """A function that makes the look-up from inner knots, knots and gaps of all coordinates, tables and their rises."""
     writer = _Writer(varying)
     for at in sorted({at for axes in kind for at, _ in axes}):
         writer.place(at)
     for number, axes in enumerate(kind):
         writer.add(number, axes)
-    arguments = ", ".join(f"x{at}" for at in range(len(varying)))
+    coordinates, tables = range(len(varying)), range(len(kind))
+    held = [f"{part}{at}" for part in ("inner", "knots", "gaps") for at in coordinates]
+    held += [f"{part}{number}" for part in ("table", "rise") for number in tables]
     body = "\n        ".join(["total = 0.0", *writer.lines, "return total"])
-    inner = f"def lookup({arguments}):\n        {body}\n    return lookup"
-    source = f"def maker(k, inner, gap, table, flat):\n    {inner}\n"
+    inner = f"def lookup({', '.join(f'x{at}' for at in coordinates)}):\n        {body}\n    return lookup"
+    source = f"def maker({', '.join(held)}):\n    {inner}\n"
     names = {"bisect_right": bisect_right, "maximum": np.maximum, "minimum": np.minimum}
     return defined("maker", source, names)
 
@@ -66,18 +80,13 @@ class _Writer:
 
     def place(self, at: int) -> None:
         """The place of a coordinate, held within the table."""
-        k, x, i, w = f"k[{at}]", f"x{at}", f"i{at}", f"w{at}"
+        i, w, way = f"i{at}", f"w{at}", f"(x{at} - knots{at}[i{at}]) / gaps{at}[i{at}]"
         if self.varying[at]:
-            self.lines += [
-                f"{i} = inner[{at}].searchsorted({x}, 'right')",
-                f"{w} = minimum(maximum(({x} - {k}[{i}]) / gap[{at}][{i}], 0.0), 1.0)",
-            ]
+            self.lines += [f"{i} = inner{at}.searchsorted(x{at}, 'right')"]
+            self.lines += [f"{w} = minimum(maximum({way}, 0.0), 1.0)"]
         else:
-            self.lines += [
-                f"{i} = bisect_right({k}, {x}, 1, len({k}) - 1) - 1",
-                f"{w} = ({x} - {k}[{i}]) / ({k}[{i} + 1] - {k}[{i}])",
-                f"{w} = 0.0 if {w} < 0.0 else 1.0 if {w} > 1.0 else {w}",
-            ]
+            self.lines += [f"{i} = bisect_right(inner{at}, x{at})", f"{w} = {way}"]
+            self.lines += [f"{w} = 0.0 if {w} < 0.0 else 1.0 if {w} > 1.0 else {w}"]
 
     def add(self, number: int, axes: tuple[tuple[int, int], ...]) -> None:
         """One table: between its knots along the last coordinate first, then along the one before, …
@@ -85,23 +94,26 @@ class _Writer:
         Last coordinates that do not vary are gone through at the knots of the others.
         """
         self._numbers = count()  # the names of one table's parts serve the next one's, so that few arrays are alive
-        table, rest = f"flat[{number}]", list(axes)
+        table, rest, rise = f"table{number}", list(axes), f"rise{number}"
         if any(self.varying[at] for at, _ in axes):
-            whole = f"table[{number}]"
             while len(rest) > 1 and not self.varying[rest[-1][0]]:
                 at, _ = rest.pop()
-                whole = self._between(f"{whole}[..., i{at}]", f"{whole}[..., i{at} + 1]", at)
-            table = table if rest == list(axes) else self._named(f"{whole}.ravel()")
-        base = " + ".join(f"i{at} * {prod(length for _, length in rest[n + 1 :])}" for n, (at, _) in enumerate(rest))
-        self.lines.append(f"total = total + {self._corner(table, self._named(base), 0, rest)}")
+                table = self._between(f"{table}[..., i{at}]", f"{table}[..., i{at} + 1]", at)
+            table, rise = self._named(f"{table}.ravel()"), ""
+        steps = [(f"i{at}", prod(length for _, length in rest[n + 1 :])) for n, (at, _) in enumerate(rest)]
+        base = " + ".join([f"{i} * {step}" if step > 1 else i for i, step in steps] or ["0"])
+        self.lines.append(f"total = total + {self._corner(table, rise, self._named(base), 0, rest)}")
 
-    def _corner(self, table: str, base: str, offset: int, axes: Sequence[tuple[int, int]]) -> str:
+    def _corner(self, table: str, rise: str, base: str, offset: int, axes: Sequence[tuple[int, int]]) -> str:
         """The value at one choice of knots of the first coordinates, and between those of the others."""
+        cell = f"{base} + {offset}" if offset else base
         if not axes:
-            return self._named(f"{table}[{base} + {offset}]" if offset else f"{table}[{base}]")
+            return self._named(f"{table}[{cell}]")
         (at, _), others = axes[0], axes[1:]
-        low = self._corner(table, base, offset, others)
-        high = self._corner(table, base, offset + prod(length for _, length in others), others)
+        if rise and not others:
+            return self._named(f"{table}[{cell}] + {rise}[{cell}] * w{at}")
+        low = self._corner(table, rise, base, offset, others)
+        high = self._corner(table, rise, base, offset + prod(length for _, length in others), others)
         return self._between(low, high, at)
 
     def _between(self, low: str, high: str, at: int) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphsim.cost.calls import Remembering, singles
 from graphsim.cost.families import gemm
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.roofline import launches_of
@@ -68,32 +67,6 @@ def product_s(
     each_s = kernel_s(GemmShape(m=product.rows, n=product.n, k=product.k, dtype=product.dtype))
     further_s = constants(parameters)["dram"] * product.further_bytes / hardware.memory_bytes_per_s
     return each_s * product.launches + further_s * np.greater(each_s, 0.0)
-
-
-class ProductCalls(Remembering):
-    """Seconds of calls x[m, k] @ w[k, n] in one format as a function of m, n and k, worked out for many in one go.
-
-    Weights that come together again are kept with all that their rows do not change.
-    """
-
-    def __init__(self, kernel_s: Callable[[GemmShape], Num], like: GemmShape) -> None:
-        super().__init__(lambda m, n, k: kernel_s(replace(like, m=m, n=n, k=k)))
-        self._kernel_s, self._like = kernel_s, like
-        self._weights: dict[Any, GemmShape] = {}
-
-    def _singles(self, calls: Sequence[tuple[Any, ...]]) -> Sequence[Num]:
-        m, *sides = zip(*calls, strict=True)
-        key = tuple(sides)
-        if key not in self._weights:
-            if len(self._weights) >= _KEPT:
-                self._weights.clear()
-            n, k = np.array(sides, dtype=float)
-            self._weights[key] = replace(self._like, m=1.0, n=n, k=k)
-        return singles(self._kernel_s(self._weights[key].with_rows(np.array(m, dtype=float))))
-
-
-_KEPT = 64
-"""Sets of weights that come together in a step."""
 
 
 def constants(parameters: Mapping[str, Any]) -> Mapping[str, float]:

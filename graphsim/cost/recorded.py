@@ -8,9 +8,7 @@ from typing import Any
 from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.calls import Batched, Remembering, timed_together
-from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
-from graphsim.cost.products import ProductCalls
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
 from graphsim.symbolic.duration import Duration
@@ -72,7 +70,7 @@ class KernelCalls:
         held = {name: getattr(shape, name) for name in names_of(type(shape))}  # type: ignore[arg-type]
         if not symbols_in(shape):
             return self._kernel_s(shape)
-        sizes = BATCHED.get(type(shape)) or [name for name, size in held.items() if isinstance(size, Expr)]
+        sizes = PRODUCT if isinstance(shape, GemmShape) else [n for n, size in held.items() if isinstance(size, Expr)]
         key = (type(shape), *[None if name in sizes else value for name, value in held.items()])
         if key not in self._kinds:
             self._kinds[key] = self._kind(shape, sizes)
@@ -82,13 +80,11 @@ class KernelCalls:
         def price(*values: Num) -> Num:
             return self._kernel_s(with_fields(shape, dict(zip(sizes, values, strict=True))))
 
-        calls: Remembering
+        count = len(sizes)
         if isinstance(shape, GemmShape):
-            calls = ProductCalls(self._kernel_s, shape)
-        else:
-            calls = Batched(price) if type(shape) in BATCHED else Remembering(price, recordable=len(sizes))
-        return Duration(calls, timed_together)
+            return Duration(Batched(price, recordable=count, seldom_new=(1, 2)), timed_together)
+        return Duration(Remembering(price, recordable=count), timed_together)
 
 
-BATCHED = {GemmShape: ("m", "n", "k"), ElementwiseShape: ("moved_bytes",)}
-"""Kernels that are many in a step, and what those of one format differ in: all of them are priced in one go."""
+PRODUCT = ("m", "n", "k")
+"""What products of one format differ in: all that are new are priced in one go."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from graphsim.cost.lookup import Lookup, lookup
 from graphsim.cost.packed import MOST_POINTS, Packed
-from graphsim.cost.tables import Term
+from graphsim.cost.tables import Term, under
 from graphsim.errors import ConfigError
 from graphsim.symbolic.expr import Expr, look_up
 from graphsim.units import Num
@@ -43,15 +43,19 @@ class Surface:
         """By which coordinates vary."""
         return {}
 
-    def __call__(self, coordinates: Mapping[str, Num]) -> Num:
-        """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
-        found: Num = self.at(*[coordinates[name] for name in self.names])
-        return found
+    def __call__(self, coordinates: Mapping[str, Num], *, seldom_new: tuple[str, ...] = ()) -> Num:
+        """The sum of all terms at these coordinates (floats or arrays that broadcast).
+
+        seldom_new: coordinates that take few values; where calls are recorded, tables are kept as they are there
+        """
+        place = [coordinates[name] for name in self.names]
+        if Expr in map(type, place):
+            recalled: Num = look_up(Recalling(self, seldom_new), place)
+            return recalled
+        return self.at(*place)
 
     def at(self, *place: Num) -> Num:
         """The same at coordinates in the order of `names`."""
-        if Expr in map(type, place):
-            return look_up(self.at, place)  # type: ignore[no-any-return]
         place = tuple([x if isinstance(x, np.ndarray) and x.ndim else float(x) for x in place])
         varying = tuple([not isinstance(x, float) for x in place])
         if sum(varying) >= _MANY:
@@ -91,6 +95,41 @@ class Surface:
 
 _MANY = 4
 """Coordinates that vary together from which on a few points are sooner looked up in all tables at once."""
+
+
+class Recalling:
+    """A surface as a function of its coordinates in order; tables are kept as they are at the seldom new ones."""
+
+    def __init__(self, surface: Surface, seldom_new: tuple[str, ...]) -> None:
+        self.surface = surface
+        self._seldom = [at for at, name in enumerate(surface.names) if name in seldom_new]
+        self._often = [at for at, name in enumerate(surface.names) if name not in seldom_new]
+        self._known: dict[tuple[Any, ...], Lookup] = {}
+
+    def __call__(self, *place: Num) -> Num:
+        """The sum of all tables."""
+        if set(map(type, place)) != _PLAIN:
+            return self.surface.at(*place)
+        key = tuple([place[at] for at in self._seldom])
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            found = self._known[key] = self._under(key)
+        total: Num = found(*[place[at] for at in self._often])
+        return total
+
+    def _under(self, key: tuple[Any, ...]) -> Lookup:
+        names = self.surface.names
+        fixed = {names[at]: value for at, value in zip(self._seldom, key, strict=True)}
+        terms = [under(term, fixed) for term in self.surface.terms]
+        return lookup(terms, [names[at] for at in self._often], (False,) * len(self._often))
+
+
+_PLAIN = {float}
+
+_KEPT = 4096
+"""Sets of values of the seldom new coordinates."""
 
 
 def as_surface(data: Surface | Sequence[Mapping[str, Any]]) -> Surface:

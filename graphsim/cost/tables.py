@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,18 @@ def place(x: Num, knots: Array) -> tuple[Any, Any]:
     left = knots[1:-1].searchsorted(x, side="right")
     start = knots[left]
     return left, np.minimum(np.maximum((x - start) / (knots[left + 1] - start), 0.0), 1.0)
+
+
+def under(term: Term, fixed: Mapping[str, float]) -> Term:
+    """The table over its other coordinates, where some are at a fixed place."""
+    others = [name for name in term.axes if name not in fixed]
+    order = [term.axes.index(name) for name in (*others, *(name for name in term.axes if name in fixed))]
+    values = term.values.transpose(order)
+    for at in reversed(order[len(others) :]):
+        left, way = place(fixed[term.axes[at]], term.knots[at])
+        low = values[..., left]
+        values = low + (values[..., left + 1] - low) * way
+    return Term(axes=tuple(others), knots=tuple(term.knots[at] for at in order[: len(others)]), values=values)
 
 
 def corners(knots: Sequence[Array], places: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:

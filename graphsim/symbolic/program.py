@@ -9,7 +9,7 @@ import numpy as np
 
 from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.scalars import EXACT, SCALAR, Weighted
-from graphsim.symbolic.source import written
+from graphsim.symbolic.source import written, written_in_order
 from graphsim.symbolic.staged import Staged, Step, staged
 
 _PAYS = 32
@@ -47,6 +47,12 @@ class Program:
                 return self._step_by_step(version.steps, inputs)
             version.source = written(version.steps, self._inputs, self._start, self._outputs)
         return version.source(inputs)
+
+    def of_numbers(self, names: Sequence[str]) -> Callable[..., float]:
+        """The only output as a function of numbers alone, given in the order of `names`."""
+        slots = {name: slot for slot, name in self._inputs}
+        order = [slots.get(name, -1) for name in names]
+        return written_in_order(staged(self._scalar), order, self._start, self._outputs[0])
 
     def _mixed(self, arrays: frozenset[str]) -> Staged:
         """The steps where these inputs are arrays; what hangs on none of them is computed as a number where that rounds

@@ -6,11 +6,14 @@ The source holds operators, numbers and names made here; nothing that a user wro
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from graphsim.symbolic.scalars import Weighted, both, choose, divide, either
+import numpy as np
+
+from graphsim.symbolic.scalars import SCALAR, Weighted, both, choose, divide, either
 from graphsim.symbolic.staged import Staged, Step
 
 _LINES: dict[Callable[..., Any], str] = {
@@ -21,6 +24,16 @@ _LINES: dict[Callable[..., Any], str] = {
 }  # fmt: skip
 """What Python has an operator for, so that no function need be called."""
 
+_GUARDED: dict[Callable[..., Any], str] = {
+    divide: "{0} / {1} if {1} else {f}({0}, {1})", SCALAR[np.log2]: "log2({0}) if {0} > 0.0 else {f}({0})",
+    SCALAR[np.exp]: "exp({0}) if {0} < 700.0 else {f}({0})", SCALAR[np.sqrt]: "sqrt({0}) if {0} >= 0.0 else {f}({0})",
+    SCALAR[np.ceil]: "ceil({0}) if -1e300 < {0} < 1e300 else {f}({0})",
+    SCALAR[np.floor]: "floor({0}) if -1e300 < {0} < 1e300 else {f}({0})",
+}  # fmt: skip
+"""What Python's own functions do for the usual numbers, sooner than the function f, which knows the others too."""
+
+_MATHS = {function.__name__: function for function in (math.log2, math.exp, math.sqrt, math.ceil, math.floor)}
+
 
 def written(
     steps: Staged, inputs: Iterable[tuple[int, str]], constants: Sequence[Any], outputs: Iterable[int]
@@ -30,13 +43,20 @@ def written(
     inputs: slot and name of each; constants: value of each slot that holds one, else None; outputs: slots
     """
     writer = _Writer(constants)
-    lines = [f"v{slot} = inputs[{name!r}]" for slot, name in inputs]
-    lines += [writer.line(step) for step in steps.before]
-    lines += [writer.together(function, members) for function, members in steps.durations]
-    lines += [writer.line(step) for step in steps.behind]
+    lines = [f"v{slot} = inputs[{name!r}]" for slot, name in inputs] + writer.body(steps)
     result = ", ".join(map(writer.operand, outputs))
     body = "\n    ".join([*lines, f"return [{result}]"])
     return defined("program", f"def program(inputs):\n    {body}\n", writer.names)
+
+
+def written_in_order(
+    steps: Staged, inputs: Sequence[int], constants: Sequence[Any], output: int
+) -> Callable[..., float]:
+    """The same as a function of the inputs in order, to one output; an input that no step needs has the slot -1."""
+    writer = _Writer(constants)
+    arguments = ", ".join(f"unused{at}" if slot < 0 else f"v{slot}" for at, slot in enumerate(inputs))
+    body = "\n    ".join([*writer.body(steps), f"return {writer.operand(output)}"])
+    return defined("program", f"def program({arguments}):\n    {body}\n", writer.names)
 
 
 def defined(name: str, source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
@@ -52,7 +72,13 @@ class _Writer:
 
     def __init__(self, constants: Sequence[Any]) -> None:
         self.constants = constants
-        self.names: dict[str, Any] = {}
+        self.names: dict[str, Any] = dict(_MATHS)
+
+    def body(self, steps: Staged) -> list[str]:
+        """One line for each step."""
+        lines = [self.line(step) for step in steps.before]
+        lines += [self.together(function, members) for function, members in steps.durations]
+        return lines + [self.line(step) for step in steps.behind]
 
     def operand(self, slot: int) -> str:
         value = self.constants[slot]
@@ -84,6 +110,8 @@ class _Writer:
             return "{} / {}".format(*terms)
         if function in _LINES:
             return _LINES[function].format(*terms)
+        if function in _GUARDED:
+            return _GUARDED[function].format(*terms, f=self._named(function))
         return f"{self._named(function)}({', '.join(terms)})"
 
     def together(self, function: Callable[..., Any], members: Sequence[Step]) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -197,25 +198,32 @@ DEPLOYMENTS: list[tuple[str, str, bool]] = [
 def calibrated_over_roofline() -> tuple[float, float, float]:
     """How many times as long a calibrated call takes: when asked again, at most; with new numbers, at least and most.
 
-    Of the deployments above; calls of both kinds take turns, since machines change their pace.
+    Of the deployments above; blocks of calls of both kinds take turns, since machines change their pace.
     """
     again = [ratio(*deployment, new=False) for deployment in DEPLOYMENTS]
     new = [ratio(*deployment, new=True) for deployment in DEPLOYMENTS]
     return max(again), min(new), max(new)
 
 
-def ratio(model: str, device: str, adapter: bool, *, new: bool, turns: int = 100) -> float:
-    """Median time of a calibrated call over that of a roofline call, in a process that knows the graph."""
+def ratio(model: str, device: str, adapter: bool, *, new: bool, turns: int = 12) -> float:
+    """Median time of calibrated calls over that of roofline calls, in a process that knows the graph."""
     lora, known = gs.LoraConfig() if adapter else None, gs.load_model(model)
-    took: dict[str, list[float]] = {"roofline": [], "calibrated": []}
-    for turn in range(1 - turns, turns):
-        size = turn if new and turn > 0 else 1000 + turn if new else 8
-        for cost, found in took.items():
-            start = time.perf_counter()
-            gs.simulate(known, device, size, 512 + 7 * size, lora=lora, cost=cost)
-            if turn > 0:
-                found.append(time.perf_counter() - start)
-    return statistics.median(took["calibrated"]) / statistics.median(took["roofline"])
+    sizes = count(1)
+
+    def call(cost: str) -> float:
+        size = next(sizes) if new else 8
+        start = time.perf_counter()
+        gs.simulate(known, device, 1 + size % 180, 512 + 7 * size, lora=lora, cost=cost)
+        return time.perf_counter() - start
+
+    def block(cost: str, calls: int = 15) -> float:
+        return statistics.median([call(cost) for _ in range(calls)][calls // 4 :])
+
+    costs = ("roofline", "calibrated")
+    for cost in costs:
+        block(cost, 60)
+    pairs = [[block(cost) for cost in costs] for _ in range(turns)]
+    return statistics.median([calibrated / roofline for roofline, calibrated in pairs])
 
 
 COLD = """

@@ -88,14 +88,6 @@ def test_calls_in_an_array_cost_what_each_costs_alone_to_the_last_bit(price):
     assert price.kernel_s(ElementwiseShape(moved_bytes=moved)).tolist() == each
 
 
-def test_weights_that_are_kept_cost_under_other_rows_what_new_ones_cost(price):
-    shape = GemmShape(m=1.0, n=np.array([4096.0, 0.0, 28672.0]), k=np.array([4096.0, 16.0, 8192.0]))
-    for m in (np.array([1.0, 2.0, 3.0]), np.array([0.0, 700.0, 4097.0])):
-        kept = price.kernel_s(shape.with_rows(m)).tolist()
-        assert kept == [call_s(price, *size) for size in zip(m, shape.n, shape.k, strict=True)]
-    assert kept[:2] == [0.0, 0.0]
-
-
 def test_no_rank_takes_no_time(device, price):
     assert price(LoraA(m=64.0, n=0.0, k=4096.0), device).latency_s == 0
 

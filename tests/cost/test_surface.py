@@ -3,7 +3,7 @@ import pytest
 
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
 from graphsim.cost.packed import MOST_POINTS
-from graphsim.cost.surface import Surface
+from graphsim.cost.surface import Recalling, Surface
 from graphsim.cost.tables import Term
 from graphsim.errors import ConfigError
 
@@ -75,6 +75,22 @@ def test_few_points_and_many_are_looked_up_alike():
         found = surface(many | fixed)
         points = zip(*np.broadcast_arrays(*(many | fixed).values()), strict=True)
         assert np.array_equal(found, [surface(dict(zip(knots, point, strict=True))) for point in points])
+
+
+def test_tables_kept_at_seldom_new_coordinates_give_what_whole_ones_give():
+    random = np.random.default_rng(4)
+    knots = {"x": np.arange(4.0), "y": np.array([0.0, 1.0, 5.0]), "z": np.arange(-3.0, 2.0)}
+    tables = [Term(axes=t, knots=tuple(knots[n] for n in t), values=random.normal(size=[len(knots[n]) for n in t]))
+              for t in [("x",), ("x", "y"), ("z",), ("x", "z", "y"), ("z", "y")]]  # fmt: skip
+    surface = Surface(terms=tuple(tables))
+    kept = Recalling(surface, ("y", "z"))
+    for _ in range(5):
+        for y, z in ((0.3, -2.2), (9.0, 0.0)):
+            x = float(random.uniform(-1.0, 4.0))
+            place = [{"x": x, "y": y, "z": z}[name] for name in surface.names]
+            assert kept(*place) == surface.at(*place)
+    many = [np.linspace(0.0, 3.0, 7) if name == "x" else 0.5 for name in surface.names]
+    assert np.array_equal(kept(*many), surface.at(*many))
 
 
 def test_json_keeps_a_surface_to_a_thousandth(surface, points):

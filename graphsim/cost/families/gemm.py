@@ -26,7 +26,6 @@ from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.families.overlap import overlapped
 from graphsim.cost.families.tiles import fastest_s
-from graphsim.cost.families.weights import Weights
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
 from graphsim.cost.surface import as_surface
 from graphsim.cost.tables import Array
@@ -58,28 +57,10 @@ class GemmShape:
     eager: bool = False
 
     @cached_property
-    def weights(self) -> Weights:
-        """The products' weights."""
-        return Weights(self.n, self.k, format_of(self.dtype)[1])
-
-    def with_rows(self, m: Num) -> GemmShape:
-        """The same weights, and what was worked out for them, under other rows."""
-        return self._of(m, self.weights)
-
-    @cached_property
-    def at_least_one(self) -> GemmShape:
-        """The same with sizes of at least one."""
-        return self._of(np.maximum(self.m, 1.0), self.weights.at_least_one)
-
-    def _of(self, m: Num, weights: Weights) -> GemmShape:
-        shape = GemmShape(m=m, n=weights.n, k=weights.k, dtype=self.dtype, eager=self.eager)
-        shape.__dict__["weights"] = weights
-        return shape
-
-    @cached_property
     def moved_bytes(self) -> Num:
         """Operands read once and 16-bit results written once, in bytes."""
-        return self.weights.bytes + self.weights.row_bytes * self.m
+        form = format_of(self.dtype)[1]
+        return form.w_bytes * self.k * self.n + (form.x_bytes * self.k + 2.0 * self.n) * self.m
 
 
 def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
@@ -88,7 +69,7 @@ def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
 
 
 def _flops_s(hardware: Hardware, shape: GemmShape) -> Num:
-    return shape.weights.row_flops / peak_of(hardware, shape.weights.form) * shape.m
+    return 2.0 * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1]) * shape.m
 
 
 def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
@@ -97,7 +78,7 @@ def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
 
 
 def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    kernel = fastest_s(c, hardware, shape.m, shape.weights)
+    kernel = fastest_s(c, hardware, format_of(shape.dtype)[1], shape.m, shape.n, shape.k)
     memory = traffic_s(c, hardware, shape.moved_bytes)
     time = overlapped(kernel, memory) + c["launch_clocks"] / hardware.clock_hz
     if "quantise_clocks" in c:
@@ -129,9 +110,9 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> N
 
 
 def _coordinates(hardware: Hardware, shape: GemmShape) -> dict[str, Num]:
-    m, n, k = np.log2(shape.m), shape.weights.log2_n, shape.weights.log2_k
+    m, n, k = np.log2(shape.m), np.log2(shape.n), np.log2(shape.k)
     waves = m + n - (14.0 + np.log2(hardware.cores))
-    tiles = np.ceil(shape.m / 128.0) * (shape.weights.wide_tiles / hardware.cores)
+    tiles = np.ceil(shape.m / 128.0) * (np.ceil(shape.n / 256.0) / hardware.cores)
     return {
         "m": m, "n": n, "k": k, "m coarse": m, "n coarse": n, "k coarse": k,
         "waves": waves, "waves coarse": waves, "idle": np.log2(np.ceil(tiles) / tiles),
@@ -142,6 +123,7 @@ def _coordinates(hardware: Hardware, shape: GemmShape) -> dict[str, Num]:
 _SIDES = [32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 5120, 6144, 7168, 8192, 10240, 12288,
           16384, 32768, 65536]  # fmt: skip
 _ROWS = [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 32768]
+_OF_WEIGHTS = ("n", "k", "n coarse", "k coarse")
 _COARSE = [5, 6.5, 8, 9.5, 11, 12.5, 14, 16]
 LAYOUT = Layout(
     knots={
@@ -171,11 +153,14 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     if form.weight_only and name not in parameters and form.peaks[0] not in hardware.flops_per_s:
         shape = replace(shape, dtype=form.weight_only)
     own, entry = _entry(parameters, shape.dtype)
-    safe = shape.at_least_one
+    safe = GemmShape(
+        m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0),
+        dtype=shape.dtype, eager=shape.eager,
+    )  # fmt: skip
     time = _skeleton(entry["constants"], hardware, safe)
     if own and "surface" in entry:
-        time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe)))
-    work = np.minimum(shape.m, shape.weights.shorter_side)
+        time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe), seldom_new=_OF_WEIGHTS))
+    work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 

@@ -7,16 +7,17 @@ split-k as in CUTLASS, `media/docs/efficient_gemm.md`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import lru_cache, partial, reduce
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
 
 from graphsim.cost.families.formats import Format, peak_of
-from graphsim.cost.families.weights import Weights
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
+from graphsim.symbolic.expr import Expr, look_up
 from graphsim.units import Num
 
 SHAPES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128), (256, 256))
@@ -62,14 +63,13 @@ class _Tiled:
     share, partial_s: of a row of tiles; wave_s, once_s: of a wave, and of a call
     """
 
-    rows: Any
     share: Any
     partial_s: Any
     wave_s: Any
     once_s: Any
 
 
-def fastest_s(c: Mapping[str, float], hardware: Hardware, m: Num, weights: Weights) -> Num:
+def fastest_s(c: Mapping[str, float], hardware: Hardware, form: Format, m: Num, n: Num, k: Num) -> Num:
     """Time of the best tile and split, once for all products of many that fill as many of the smallest tiles.
 
     compute: times the flops at one core's peak, more by `small_tile` · 128²/area
@@ -79,55 +79,136 @@ def fastest_s(c: Mapping[str, float], hardware: Hardware, m: Num, weights: Weigh
     wave: 0 for perfectly balanced waves, infinite for whole ones
     split_clocks, split_bytes: extra start and float32 traffic of the partial sums
     """
-    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, weights.form)
-    whole, step_s = c["wave"] / (1.0 + c["wave"]), c["step_clocks"] / hardware.clock_hz
-    constants = tuple([c[name] for name in _CONSTANTS])
-    n, k = weights.n, weights.k
-    if any(isinstance(rate, np.ndarray) for rate in rates):
-        choices = [_tile(constants, rates, weights.form, *choice) for choice in _CHOICES]
-        return _of_choices(choices, whole, step_s, m, n, k)
-    if max([size.size if isinstance(size, np.ndarray) else 1 for size in (m, n, k)]) <= _FEW:
-        return _of_few(constants, rates, whole, step_s, m, weights)
-    choices = _made(constants, rates, weights.form)
-    sizes = [np.ceil(size / unit) * unit for size, unit in zip((m, n, k), UNITS, strict=True)]
-    best: Num = at_distinct(partial(_of_choices, choices, whole, step_s), sizes)
-    return best
+    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, form)
+    make = _Choices if any(isinstance(rate, np.ndarray) for rate in rates) else _choices
+    choices = make(tuple([c[name] for name in _CONSTANTS]), c["wave"], c["step_clocks"], rates, form)
+    if any(isinstance(size, Expr) for size in (m, n, k)):
+        recalled: Num = look_up(choices.recalled, (m, n, k))
+        return recalled
+    return choices(m, n, k)
 
 
-def _of_few(
-    constants: tuple[float, ...], rates: tuple[Any, ...], whole: float, step_s: Num, m: Num, weights: Weights
-) -> Num:
-    """All choices at once, along an axis of their own."""
-    axes = np.broadcast(m, weights.n, weights.k).ndim
+class _Choices:
+    """All tiles and splits on one device; as a function, the time of the best one for products of m, n and k."""
 
-    def tiled() -> _Tiled:
-        columns = _COLUMNS.reshape(3, -1, *[1] * axes)
-        tile = _tile(constants, rates, weights.form, *columns)
-        return _tiled(tile, step_s, np.ceil(weights.n / tile.columns), np.ceil(weights.k / tile.step))
+    def __init__(
+        self, constants: tuple[float, ...], wave: float, step_clocks: float, rates: tuple[Any, ...], form: Format
+    ) -> None:
+        self._many_devices = any(isinstance(rate, np.ndarray) for rate in rates)
+        self._tile = partial(_tile, constants, rates, form)
+        self._whole, self._step_s = wave / (1.0 + wave), step_clocks / rates[0]
+        self._each = [self._tile(*choice) for choice in _CHOICES]
+        self._plain = [] if self._many_devices else [_Tile(*map(float, astuple(tile))) for tile in self._each]
+        self._weights: dict[tuple[float, float], _Rows] = {}
 
-    form = weights.kept((constants, rates, step_s, axes), tiled)
-    times = _time_s(form, whole, np.ceil(m / form.rows))
-    best: Num = np.minimum.reduce(times)
-    return best
+    def __call__(self, m: Num, n: Num, k: Num) -> Num:
+        """Seconds."""
+        if self._many_devices:
+            return self._one_by_one(m, n, k)
+        if max([size.size if isinstance(size, np.ndarray) else 1 for size in (m, n, k)]) <= _FEW:
+            return self._at_once(m, n, k)
+        sizes = [np.ceil(size / unit) * unit for size, unit in zip((m, n, k), UNITS, strict=True)]
+        best: Num = at_distinct(self._one_by_one, sizes)
+        return best
+
+    def recalled(self, m: Num, n: Num, k: Num) -> Num:
+        """The same; what one weight costs apart from its rows is kept for the next time."""
+        if isinstance(m, np.ndarray) or isinstance(n, np.ndarray) or isinstance(k, np.ndarray):
+            return self(m, n, k)
+        found = self._weights.get((n, k))
+        if found is None:
+            if len(self._weights) >= _KEPT:
+                self._weights.clear()
+            found = self._weights[n, k] = _Rows(self._plain, self._whole, self._step_s, n, k)
+        return found(m)
+
+    def _at_once(self, m: Num, n: Num, k: Num) -> Num:
+        """All choices along an axis of their own."""
+        tile = self._tile(*_COLUMNS.reshape(3, -1, *[1] * np.broadcast(m, n, k).ndim))
+        tiled = _tiled(tile, self._step_s, np.ceil(n / tile.columns), np.ceil(k / tile.step))
+        best: Num = np.minimum.reduce(_time_s(tiled, self._whole, np.ceil(m / tile.rows)))
+        return best
+
+    def _one_by_one(self, m: Num, n: Num, k: Num) -> Num:
+        """One choice after the other, so that the arrays in between stay small."""
+        high, wide, deep = (
+            {length: np.ceil(size / length) for length in {getattr(tile, name) for tile in self._each}}
+            for size, name in ((m, "rows"), (n, "columns"), (k, "step"))
+        )
+        tiled = (_tiled(tile, self._step_s, wide[tile.columns], deep[tile.step]) for tile in self._each)
+        times = (_time_s(it, self._whole, high[tile.rows]) for tile, it in zip(self._each, tiled, strict=True))
+        return reduce(np.minimum, times)
 
 
-def _of_choices(choices: Sequence[_Tile], whole: float, step_s: Num, m: Num, n: Num, k: Num) -> Num:
-    """One choice after the other, so that the arrays in between stay small."""
-    high, wide, deep = (
-        {length: np.ceil(size / length) for length in {getattr(tile, name) for tile in choices}}
-        for size, name in ((m, "rows"), (n, "columns"), (k, "step"))
-    )
-    return reduce(
-        np.minimum,
-        (_time_s(_tiled(t, step_s, wide[t.columns], deep[t.step]), whole, high[t.rows]) for t in choices),
-    )
+_choices = lru_cache(maxsize=256)(_Choices)
+
+
+class _Rows:
+    """The time of the best choice for one weight, as a function of the rows: as `_time_s`, of one number."""
+
+    def __init__(self, tiles: Sequence[_Tile], whole: float, step_s: float, n: float, k: float) -> None:
+        self._whole, self._level = whole, 1.0 - whole
+        self._known: dict[tuple[float, int], float] = {}
+        near: dict[float, list[_Parts]] = {}
+        for tile in tiles:
+            it = _tiled(tile, step_s, ceil(n / tile.columns), ceil(k / tile.step))
+            near.setdefault(tile.rows, []).append((it.share, it.partial_s, it.wave_s, it.once_s))
+        self._choices = [(rows, choices, _worth_trying_far(choices, whole)) for rows, choices in near.items()]
+
+    def __call__(self, m: float) -> float:
+        """Seconds."""
+        best = inf
+        for rows, near, far in self._choices:
+            high = ceil(m / rows)
+            time = self._best(far, high) if high >= _FAR else self._remembered(rows, near, high)
+            best = time if time < best else best
+        return best
+
+    def _remembered(self, rows: float, choices: list[_Parts], high: int) -> float:
+        found = self._known.get((rows, high))
+        if found is None:
+            found = self._known[rows, high] = self._best(choices, high)
+        return found
+
+    def _best(self, choices: list[_Parts], high: int) -> float:
+        """Of tiles of so many rows, so many on top of each other."""
+        best, whole, level = inf, self._whole, self._level
+        for share_of, partial_s, wave_s, once_s in choices:
+            share = high * share_of
+            waves = share * level + ceil(share) * whole
+            time = (waves if waves > 1.0 else 1.0) * wave_s + (once_s + high * partial_s)
+            best = time if time < best else best
+        return best
+
+
+_Parts = tuple[float, float, float, float]
+"""As `_Tiled`."""
+
+_FAR = 64
+"""Tiles on top of each other from which on few choices are worth trying."""
+
+
+def _worth_trying_far(choices: list[_Parts], whole: float) -> list[_Parts]:
+    """Those that may be the best from _FAR on: whose time without waiting is not above that of another one with it.
+
+    Time without waiting grows in proportion, and that of the choice that grows least has one wave's more at most.
+    """
+    share_of, partial_s, wave_s, once_s = min(choices, key=lambda parts: parts[0] * parts[2] + parts[1])
+    if share_of * _FAR < 1.0:
+        return choices
+    most = (share_of * wave_s + partial_s) * _FAR + whole * wave_s + once_s
+    return [c for c in choices if (c[0] * c[2] + c[1]) * _FAR + c[3] <= most * (1.0 + 1e-9)]
+
+
+_KEPT = 4096
+"""Weights whose parts are kept."""
 
 
 def _tiled(tile: _Tile, step_s: Num, wide: Num, deep: Num) -> _Tiled:
     """wide: tiles side by side; deep: their steps along k"""
     depth = deep * 64.0
     return _Tiled(
-        rows=tile.rows, share=wide * tile.share, partial_s=wide * tile.partial_s,
+        share=wide * tile.share, partial_s=wide * tile.partial_s,
         wave_s=depth * tile.depth_s + tile.epilogue_s, once_s=depth * step_s + tile.joining_s,
     )  # fmt: skip
 
@@ -138,11 +219,6 @@ def _time_s(tiled: _Tiled, whole: float, high: Num) -> Num:
     waves = np.maximum(share * (1.0 - whole) + np.ceil(share) * whole, 1.0)
     time: Num = waves * tiled.wave_s + (tiled.once_s + high * tiled.partial_s)
     return time
-
-
-@lru_cache(maxsize=256)
-def _made(constants: tuple[float, ...], rates: tuple[Any, ...], form: Format) -> list[_Tile]:
-    return [_tile(constants, rates, form, *choice) for choice in _CHOICES]
 
 
 def _tile(
