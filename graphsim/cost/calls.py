@@ -110,11 +110,17 @@ class Batched(Remembering):
 
     def _singles(self, calls: Sequence[Sizes]) -> Sequence[Num]:
         fresh = [sizes for sizes in calls if not self._came_back(sizes)]
-        price = (len(fresh) < len(calls) and self._single) or self._price
+        single = self._single if len(fresh) < len(calls) else None
+        if single is None:
+            return self._in_one_go(calls)
         if not fresh:
-            return [price(*sizes) for sizes in calls]
-        found = dict(zip(fresh, np.asarray(self._price(*np.array(fresh, dtype=float).T)).tolist(), strict=True))
-        return [found[sizes] if sizes in found else price(*sizes) for sizes in calls]
+            return [single(*sizes) for sizes in calls]
+        found = dict(zip(fresh, self._in_one_go(fresh), strict=True))
+        return [found[sizes] if sizes in found else single(*sizes) for sizes in calls]
+
+    def _in_one_go(self, calls: Sequence[Sizes]) -> list[float]:
+        seconds: list[float] = np.asarray(self._price(*np.array(calls, dtype=float).T)).tolist()
+        return seconds
 
     def _came_back(self, sizes: Sizes) -> bool:
         key = self._seldom_new(sizes)
