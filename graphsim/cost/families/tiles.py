@@ -6,15 +6,16 @@ split-k as in CUTLASS, `media/docs/efficient_gemm.md`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import lru_cache, partial, reduce
-from math import ceil, inf
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from graphsim.cost.families.formats import Format, peak_of
+from graphsim.cost.families.tile_rows import Parts, Rows
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
 from graphsim.symbolic.expr import Expr, look_up
@@ -58,10 +59,7 @@ class _Tile:
 
 @dataclass(frozen=True, slots=True)
 class _Tiled:
-    """Weights under one choice, or all: what a call costs apart from its rows.
-
-    share, partial_s: of a row of tiles; wave_s, once_s: of a wave, and of a call
-    """
+    """Weights under one choice, or all: what a call costs apart from its rows, as `tile_rows.Parts`."""
 
     share: Any
     partial_s: Any
@@ -99,7 +97,7 @@ class _Choices:
         self._whole, self._step_s = wave / (1.0 + wave), step_clocks / rates[0]
         self._each = [self._tile(*choice) for choice in _CHOICES]
         self._plain = [] if self._many_devices else [_Tile(*map(float, astuple(tile))) for tile in self._each]
-        self._weights: dict[tuple[float, float], _Rows] = {}
+        self._weights: dict[tuple[float, float], Rows] = {}
 
     def __call__(self, m: Num, n: Num, k: Num) -> Num:
         """Seconds."""
@@ -119,8 +117,15 @@ class _Choices:
         if found is None:
             if len(self._weights) >= _KEPT:
                 self._weights.clear()
-            found = self._weights[n, k] = _Rows(self._plain, self._whole, self._step_s, n, k)
+            found = self._weights[n, k] = self._rows(n, k)
         return found(m)
+
+    def _rows(self, n: float, k: float) -> Rows:
+        choices: dict[float, list[Parts]] = {}
+        for tile in self._plain:
+            it = _tiled(tile, self._step_s, ceil(n / tile.columns), ceil(k / tile.step))
+            choices.setdefault(tile.rows, []).append((it.share, it.partial_s, it.wave_s, it.once_s))
+        return Rows(choices, self._whole)
 
     def _at_once(self, m: Num, n: Num, k: Num) -> Num:
         """All choices along an axis of their own."""
@@ -141,63 +146,6 @@ class _Choices:
 
 
 _choices = lru_cache(maxsize=256)(_Choices)
-
-
-class _Rows:
-    """The time of the best choice for one weight, as a function of the rows: as `_time_s`, of one number."""
-
-    def __init__(self, tiles: Sequence[_Tile], whole: float, step_s: float, n: float, k: float) -> None:
-        self._whole, self._level = whole, 1.0 - whole
-        self._known: dict[tuple[float, int], float] = {}
-        near: dict[float, list[_Parts]] = {}
-        for tile in tiles:
-            it = _tiled(tile, step_s, ceil(n / tile.columns), ceil(k / tile.step))
-            near.setdefault(tile.rows, []).append((it.share, it.partial_s, it.wave_s, it.once_s))
-        self._choices = [(rows, choices, _worth_trying_far(choices, whole)) for rows, choices in near.items()]
-
-    def __call__(self, m: float) -> float:
-        """Seconds."""
-        best = inf
-        for rows, near, far in self._choices:
-            high = ceil(m / rows)
-            time = self._best(far, high) if high >= _FAR else self._remembered(rows, near, high)
-            best = time if time < best else best
-        return best
-
-    def _remembered(self, rows: float, choices: list[_Parts], high: int) -> float:
-        found = self._known.get((rows, high))
-        if found is None:
-            found = self._known[rows, high] = self._best(choices, high)
-        return found
-
-    def _best(self, choices: list[_Parts], high: int) -> float:
-        """Of tiles of so many rows, so many on top of each other."""
-        best, whole, level = inf, self._whole, self._level
-        for share_of, partial_s, wave_s, once_s in choices:
-            share = high * share_of
-            waves = share * level + ceil(share) * whole
-            time = (waves if waves > 1.0 else 1.0) * wave_s + (once_s + high * partial_s)
-            best = time if time < best else best
-        return best
-
-
-_Parts = tuple[float, float, float, float]
-"""As `_Tiled`."""
-
-_FAR = 64
-"""Tiles on top of each other from which on few choices are worth trying."""
-
-
-def _worth_trying_far(choices: list[_Parts], whole: float) -> list[_Parts]:
-    """Those that may be the best from _FAR on: whose time without waiting is not above that of another one with it.
-
-    Time without waiting grows in proportion, and that of the choice that grows least has one wave's more at most.
-    """
-    share_of, partial_s, wave_s, once_s = min(choices, key=lambda parts: parts[0] * parts[2] + parts[1])
-    if share_of * _FAR < 1.0:
-        return choices
-    most = (share_of * wave_s + partial_s) * _FAR + whole * wave_s + once_s
-    return [c for c in choices if (c[0] * c[2] + c[1]) * _FAR + c[3] <= most * (1.0 + 1e-9)]
 
 
 _KEPT = 4096
