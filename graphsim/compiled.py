@@ -92,7 +92,9 @@ def _terms(value: Any) -> list[Any]:
 def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, tolerance: float) -> Num:
     arrays = np.broadcast(first, count, *inputs.values())
     if not arrays.ndim:
-        return sum_steps(lambda contexts, _: program(inputs | {CONTEXT: contexts})[0], float(first), float(count))
+        return sum_steps(
+            lambda contexts, _: program(inputs | {CONTEXT: contexts}, along=True)[0], float(first), float(count)
+        )
     flat = {name: np.broadcast_to(value, arrays.shape).ravel() for name, value in inputs.items()}
 
     def step(contexts: Any, rows: Any) -> Num:

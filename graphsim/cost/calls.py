@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,9 @@ _REMEMBERED_SHORT, _SHORT = 256, 1024
 _PAYS, _MOST_RECORDED = 4, 8192
 """Prices from which on recording a program for them pays, and values that it is run for: it keeps all of its
 intermediate results."""
+
+_MOST_READY = 512
+"""Sets of sizes that seldom change, of which the price is kept ready as a function of the others."""
 
 _NAMES = [str(i) for i in range(64)]
 
@@ -62,28 +64,34 @@ class Remembering:
         price = (self._asked > _PAYS and self._single) or self._price
         return [price(*sizes) for sizes in calls]
 
-    def _of_arrays(self, sizes: Sizes) -> Num:
+    def along(self, *sizes: Any) -> Num:
+        """The same where arrays are the steps of one scenario; but for rounding, and sooner."""
+        return self._of_arrays(sizes, along=True)
+
+    def _of_arrays(self, sizes: Sizes, *, along: bool = False) -> Num:
         if sum([size.size for size in sizes if isinstance(size, np.ndarray)]) > _SHORT:
-            seconds: Num = at_distinct(self._priced, sizes)
+            seconds: Num = self._priced(*sizes, along=True) if along else at_distinct(self._priced, sizes)
             return seconds
-        key = tuple([(size.shape, size.tobytes()) if isinstance(size, np.ndarray) else size for size in sizes])
+        values = tuple([(size.shape, size.tobytes()) if isinstance(size, np.ndarray) else size for size in sizes])
+        key = (along, *values)
         if key not in self._known_arrays:
             if len(self._known_arrays) >= _REMEMBERED_SHORT:
                 self._known_arrays.clear()
-            self._known_arrays[key] = self._priced(*sizes)
+            self._known_arrays[key] = self._priced(*sizes, along=along)
         return self._known_arrays[key]
 
-    def _priced(self, *sizes: Any) -> Num:
+    def _priced(self, *sizes: Any, along: bool = False) -> Num:
         self._asked += 1
         few = max([size.size if isinstance(size, np.ndarray) else 1 for size in sizes]) <= _MOST_RECORDED
         if few and self._asked > _PAYS and self._program is not None:
-            return self._program(dict(zip(_NAMES, sizes, strict=False)))[0]  # type: ignore[no-any-return]
+            seconds: Num = self._program(dict(zip(_NAMES, sizes, strict=False)), along=along)[0]
+            return seconds
         return self._price(*sizes)
 
     @cached_property
     def _single(self) -> Callable[..., float] | None:
         """The price of single sizes, where it can be recorded."""
-        return self._program.of_numbers(_NAMES[: self._recordable]) if self._program is not None else None
+        return self._program.of_numbers([], _NAMES[: self._recordable])() if self._program is not None else None
 
     @cached_property
     def _program(self) -> Program | None:
@@ -100,37 +108,47 @@ class Remembering:
 class Batched(Remembering):
     """A price of calls that are many at a time: worked out in one go, until some of their sizes come back.
 
-    seldom_new: positions of the sizes for which the price is kept ready once they came back a few times
+    often: how many sizes, the first ones, change often; the price under the others is kept ready once these came back
+        a few times
     """
 
-    def __init__(self, price: Callable[..., Num], *, recordable: int, seldom_new: Sequence[int]) -> None:
+    def __init__(self, price: Callable[..., Num], *, recordable: int, often: int) -> None:
         super().__init__(price, recordable=recordable)
-        self._seldom_new = itemgetter(*seldom_new)
-        self._came: dict[Any, int] = {}
+        self._often = often
+        self._came: dict[Sizes, int] = {}
+        self._ready: dict[Sizes, Callable[..., float]] = {}
 
     def _singles(self, calls: Sequence[Sizes]) -> Sequence[Num]:
-        fresh = [sizes for sizes in calls if not self._came_back(sizes)]
-        single = self._single if len(fresh) < len(calls) else None
-        if single is None:
-            return self._in_one_go(calls)
-        if not fresh:
-            return [single(*sizes) for sizes in calls]
-        found = dict(zip(fresh, self._in_one_go(fresh), strict=True))
-        return [found[sizes] if sizes in found else single(*sizes) for sizes in calls]
+        often, found, fresh = self._often, dict[Sizes, Num](), list[Sizes]()
+        for sizes in calls:
+            ready = self._ready.get(sizes[often:]) or self._prepared(sizes[often:])
+            if ready:
+                found[sizes] = ready(*sizes[:often])
+            else:
+                fresh.append(sizes)
+        if fresh:
+            found.update(zip(fresh, self._in_one_go(fresh), strict=True))
+        return [found[sizes] for sizes in calls]
 
     def _in_one_go(self, calls: Sequence[Sizes]) -> list[float]:
         seconds: list[float] = np.asarray(self._price(*np.array(calls, dtype=float).T)).tolist()
         return seconds
 
-    def _came_back(self, sizes: Sizes) -> bool:
-        key = self._seldom_new(sizes)
-        times = self._came.get(key, 0)
-        if times > _PAYS:
-            return True
-        if len(self._came) >= _REMEMBERED:
+    def _prepared(self, seldom: Sizes) -> Callable[..., float] | None:
+        """The price as a function of the sizes that change often, once it pays."""
+        times = self._came[seldom] = self._came.get(seldom, 0) + 1
+        if times <= _PAYS or self._maker is None:
+            return None
+        if len(self._ready) >= _MOST_READY:
+            self._ready.clear()
             self._came.clear()
-        self._came[key] = times + 1
-        return False
+        ready = self._ready[seldom] = self._maker(*seldom)
+        return ready
+
+    @cached_property
+    def _maker(self) -> Callable[..., Callable[..., float]] | None:
+        names = _NAMES[: self._recordable]
+        return self._program.of_numbers(names[self._often :], names[: self._often]) if self._program else None
 
 
 def timed_together(asked: list[tuple[Remembering, Sizes]]) -> list[Num]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.cost.folding import folded
 from graphsim.cost.lookup import Lookup, lookup
 from graphsim.cost.packed import MOST_POINTS, Packed
-from graphsim.cost.tables import Term, under
+from graphsim.cost.tables import Term
 from graphsim.errors import ConfigError
 from graphsim.symbolic.expr import Expr, look_up
 from graphsim.units import Num
@@ -43,15 +44,13 @@ class Surface:
         """By which coordinates vary."""
         return {}
 
-    def __call__(self, coordinates: Mapping[str, Num], *, seldom_new: tuple[str, ...] = ()) -> Num:
-        """The sum of all terms at these coordinates (floats or arrays that broadcast).
-
-        seldom_new: coordinates that take few values; where calls are recorded, tables are kept as they are there
-        """
+    def __call__(self, coordinates: Mapping[str, Num]) -> Num:
+        """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
         place = [coordinates[name] for name in self.names]
         if Expr in map(type, place):
-            recalled: Num = look_up(Recalling(self, seldom_new), place)
-            return recalled
+            recorded = AtSymbols(self, place)
+            found: Num = look_up(recorded, recorded.symbols)
+            return found
         return self.at(*place)
 
     def at(self, *place: Num) -> Num:
@@ -97,39 +96,60 @@ _MANY = 4
 """Coordinates that vary together from which on a few points are sooner looked up in all tables at once."""
 
 
-class Recalling:
-    """A surface as a function of its coordinates in order; tables are kept as they are at the seldom new ones."""
+class AtSymbols:
+    """A surface as a function of those of its coordinates that are symbols, in the order of `symbols`.
 
-    def __init__(self, surface: Surface, seldom_new: tuple[str, ...]) -> None:
-        self.surface = surface
-        self._seldom = [at for at, name in enumerate(surface.names) if name in seldom_new]
-        self._often = [at for at, name in enumerate(surface.names) if name not in seldom_new]
-        self._known: dict[tuple[Any, ...], Lookup] = {}
+    Coordinates that are one symbol share an argument, unless they meet in a table.
+    """
 
-    def __call__(self, *place: Num) -> Num:
+    def __init__(self, surface: Surface, place: Sequence[Any]) -> None:
+        self.surface, self._place = surface, place
+        self.symbols: list[Expr] = []
+        self._sharing: list[set[str]] = []
+        self._alongs: dict[tuple[bool, ...], Lookup] = {}
+        self._argument = [self._argument_of(name, x) for name, x in zip(surface.names, place, strict=True)]
+
+    def _argument_of(self, name: str, x: Any) -> int:
+        if not isinstance(x, Expr):
+            return -1
+        meeting = {other for term in self.surface.terms if name in term.axes for other in term.axes}
+        for at, (symbol, sharing) in enumerate(zip(self.symbols, self._sharing, strict=True)):
+            if symbol is x and meeting.isdisjoint(sharing):
+                sharing.add(name)
+                return at
+        self.symbols.append(x)
+        self._sharing.append({name})
+        return len(self.symbols) - 1
+
+    def __call__(self, *values: Num) -> Num:
         """The sum of all tables."""
-        if set(map(type, place)) != _PLAIN:
-            return self.surface.at(*place)
-        key = tuple([place[at] for at in self._seldom])
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            found = self._known[key] = self._under(key)
-        total: Num = found(*[place[at] for at in self._often])
-        return total
+        return self.surface.at(*self._filled(values))
 
-    def _under(self, key: tuple[Any, ...]) -> Lookup:
-        names = self.surface.names
-        fixed = {names[at]: value for at, value in zip(self._seldom, key, strict=True)}
-        terms = [under(term, fixed) for term in self.surface.terms]
-        return lookup(terms, [names[at] for at in self._often], (False,) * len(self._often))
+    def along(self, *values: Num) -> Num:
+        """The same where arrays are the steps of one scenario: but for rounding, with few tables."""
+        varying = tuple([isinstance(value, np.ndarray) for value in values])
+        if varying not in self._alongs:
+            self._alongs[varying] = self._lookup([None] * len(values), varying)
+        found: Num = self._alongs[varying](*values)
+        return found
 
+    def narrowed(self, values: Sequence[float | None]) -> Lookup:
+        """The same for single numbers, of which some are given: a function of the others, with few tables."""
+        return self._lookup(values, (False,) * values.count(None))
 
-_PLAIN = {float}
+    def _lookup(self, values: Sequence[float | None], varying: tuple[bool, ...]) -> Lookup:
+        place = dict(zip(self.surface.names, self._filled(values), strict=True))
+        fixed = {name: x for name, x in place.items() if x is not None}
+        terms = folded(self.surface.terms, fixed, self._names)
+        return lookup(terms, [str(at) for at, value in enumerate(values) if value is None], varying)
 
-_KEPT = 4096
-"""Sets of values of the seldom new coordinates."""
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """A name for each coordinate; the same one for those that are one symbol."""
+        return {name: str(at) for name, at in zip(self.surface.names, self._argument, strict=True)}
+
+    def _filled(self, values: Sequence[Any]) -> list[Any]:
+        return [x if at < 0 else values[at] for x, at in zip(self._place, self._argument, strict=True)]
 
 
 def as_surface(data: Surface | Sequence[Mapping[str, Any]]) -> Surface:

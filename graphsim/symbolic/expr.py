@@ -72,7 +72,11 @@ class Tape:
 
 
 def look_up(table: Function, operands: Iterable[Any]) -> Any:
-    """table(operands) of which one is a symbol, as a call; raises NotRecordable where its tape records none."""
+    """table(operands) of which one is a symbol, as a call; raises NotRecordable where its tape records none.
+
+    A table may have a method `narrowed`, which a program for single numbers then calls with the values of operands that
+    seldom change, and None for the others: it gives a function of these.
+    """
     operands = tuple(operands)
     tape = next(operand.tape for operand in operands if isinstance(operand, Expr))
     if not tape.literal:

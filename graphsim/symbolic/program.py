@@ -9,7 +9,7 @@ import numpy as np
 
 from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.scalars import EXACT, SCALAR, Weighted
-from graphsim.symbolic.source import written, written_in_order
+from graphsim.symbolic.source import written, written_narrowed
 from graphsim.symbolic.staged import Staged, Step, staged
 
 _PAYS = 32
@@ -30,17 +30,21 @@ class Program:
         self._scalar: list[Step] = []
         self._array: list[Step] = []
         self._free: list[frozenset[str]] = []
-        self._versions: dict[frozenset[str], _Version] = {}
+        self._versions: dict[tuple[frozenset[str], bool], _Version] = {}
         for node in _needed(outputs):
             self._emit(node)
         self._outputs = [self._slot(output) for output in outputs]
 
-    def __call__(self, inputs: Mapping[str, Any]) -> list[Any]:
-        """The outputs' values. Raises KeyError for a variable that is not given."""
+    def __call__(self, inputs: Mapping[str, Any], *, along: bool = False) -> list[Any]:
+        """The outputs' values. Raises KeyError for a variable that is not given.
+
+        along: whether arrays are the steps of one scenario; then functions that can do so sooner, but for rounding, may
+        """
         arrays = frozenset([name for _, name in self._inputs if isinstance(inputs[name], np.ndarray)])
-        version = self._versions.get(arrays)
+        version = self._versions.get((arrays, along))
         if version is None:
-            version = self._versions[arrays] = _Version(self._mixed(arrays) if arrays else staged(self._scalar))
+            steps = self._mixed(arrays, along) if arrays else staged(self._scalar)
+            version = self._versions[arrays, along] = _Version(steps)
         if version.source is None:
             version.runs += 1
             if version.runs <= _PAYS:
@@ -48,19 +52,24 @@ class Program:
             version.source = written(version.steps, self._inputs, self._start, self._outputs)
         return version.source(inputs)
 
-    def of_numbers(self, names: Sequence[str]) -> Callable[..., float]:
-        """The only output as a function of numbers alone, given in the order of `names`."""
-        slots = {name: slot for slot, name in self._inputs}
-        order = [slots.get(name, -1) for name in names]
-        return written_in_order(staged(self._scalar), order, self._start, self._outputs[0])
+    def of_numbers(self, seldom: Sequence[str], often: Sequence[str]) -> Callable[..., Callable[..., float]]:
+        """The only output for numbers alone: a function of those that seldom change that gives one of the others.
 
-    def _mixed(self, arrays: frozenset[str]) -> Staged:
+        What hangs on the former alone is computed once for each of their values.
+        """
+        slots = {name: slot for slot, name in self._inputs}
+        orders = [[slots.get(name, -1) for name in names] for names in (seldom, often)]
+        return written_narrowed(self._scalar, orders[0], orders[1], self._start, self._outputs[0])
+
+    def _mixed(self, arrays: frozenset[str], along: bool) -> Staged:
         """The steps where these inputs are arrays; what hangs on none of them is computed as a number where that rounds
         alike."""
-        steps = [
-            (slot, function if free & arrays else EXACT.get(function, function), operands)
-            for free, (slot, function, operands) in zip(self._free, self._array, strict=True)
-        ]
+        numbers = SCALAR if along else EXACT
+        steps = []
+        for free, (slot, function, operands) in zip(self._free, self._array, strict=True):
+            varies = bool(free & arrays)
+            chosen = getattr(function, "along", function) if along and varies else function
+            steps.append((slot, chosen if varies else numbers.get(function, function), operands))
         return Staged(steps, [], [])
 
     def _step_by_step(self, steps: Staged, inputs: Mapping[str, Any]) -> list[Any]:

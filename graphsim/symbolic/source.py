@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,14 +49,35 @@ def written(
     return defined("program", f"def program(inputs):\n    {body}\n", writer.names)
 
 
-def written_in_order(
-    steps: Staged, inputs: Sequence[int], constants: Sequence[Any], output: int
-) -> Callable[..., float]:
-    """The same as a function of the inputs in order, to one output; an input that no step needs has the slot -1."""
+def written_narrowed(
+    steps: Iterable[Step], seldom: Sequence[int], often: Sequence[int], constants: Sequence[Any], output: int
+) -> Callable[..., Callable[..., float]]:
+    """The same for one output and in two stages: a function of some inputs that gives a function of the others.
+
+    seldom, often: slots of the inputs of either, in order; one that no step needs has the slot -1
+    """
     writer = _Writer(constants)
-    arguments = ", ".join(f"unused{at}" if slot < 0 else f"v{slot}" for at, slot in enumerate(inputs))
-    body = "\n    ".join([*writer.body(steps), f"return {writer.operand(output)}"])
-    return defined("program", f"def program({arguments}):\n    {body}\n", writer.names)
+    late = {slot for slot in often if slot >= 0}
+    lines: dict[bool, list[str]] = {False: [], True: []}
+    for step in steps:
+        slot, function, operands = step
+        if late.isdisjoint(operands):
+            lines[False].append(writer.line(step))
+            continue
+        late.add(slot)
+        if hasattr(function, "narrowed"):
+            lines[False].append(writer.narrowed(step, late))
+            others = [writer.operand(operand) for operand in operands if operand in late]
+            lines[True].append(f"v{slot} = f{slot}({', '.join(others)})")
+        else:
+            lines[True].append(writer.line(step))
+    inner = "\n        ".join([*lines[True], f"return {writer.operand(output)}"])
+    outer = "\n    ".join([*lines[False], f"def program({_arguments(often)}):\n        {inner}", "return program"])
+    return defined("maker", f"def maker({_arguments(seldom)}):\n    {outer}\n", writer.names)
+
+
+def _arguments(slots: Sequence[int]) -> str:
+    return ", ".join([f"unused{at}" if slot < 0 else f"v{slot}" for at, slot in enumerate(slots)])
 
 
 def defined(name: str, source: str, names: Mapping[str, Any]) -> Callable[..., Any]:
@@ -113,6 +134,12 @@ class _Writer:
         if function in _GUARDED:
             return _GUARDED[function].format(*terms, f=self._named(function))
         return f"{self._named(function)}({', '.join(terms)})"
+
+    def narrowed(self, step: Step, late: Container[int]) -> str:
+        """A table at those of its operands that are early."""
+        slot, function, operands = step
+        given = ", ".join(["None" if operand in late else self.operand(operand) for operand in operands])
+        return f"f{slot} = {self._named(function.narrowed)}(({given},))"  # type: ignore[attr-defined]
 
     def together(self, function: Callable[..., Any], members: Sequence[Step]) -> str:
         """Durations that one function times in one go."""

@@ -3,9 +3,10 @@ import pytest
 
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
 from graphsim.cost.packed import MOST_POINTS
-from graphsim.cost.surface import Recalling, Surface
+from graphsim.cost.surface import AtSymbols, Surface
 from graphsim.cost.tables import Term
 from graphsim.errors import ConfigError
+from graphsim.symbolic.expr import Tape
 
 
 def smooth_law(x, y):
@@ -77,20 +78,48 @@ def test_few_points_and_many_are_looked_up_alike():
         assert np.array_equal(found, [surface(dict(zip(knots, point, strict=True))) for point in points])
 
 
-def test_tables_kept_at_seldom_new_coordinates_give_what_whole_ones_give():
-    random = np.random.default_rng(4)
-    knots = {"x": np.arange(4.0), "y": np.array([0.0, 1.0, 5.0]), "z": np.arange(-3.0, 2.0)}
+def test_a_surface_at_symbols_gives_with_few_tables_what_it_gives_with_all():
+    random, tape = np.random.default_rng(4), Tape(literal=True)
+    knots = {
+        "x": np.arange(4.0),
+        "y": np.array([0.0, 1.0, 5.0]),
+        "z": np.arange(-3.0, 2.0),
+        "x coarse": np.array([-1.0, 2.5]),
+    }
+    axes = [
+        ("x",),
+        ("x", "y"),
+        ("z",),
+        ("x", "z", "y"),
+        ("z", "y"),
+        ("x coarse", "z"),
+        ("x coarse", "x"),
+        ("y", "y fine"),
+    ]
+    knots["y fine"] = np.linspace(0.0, 6.0, 9)
     tables = [Term(axes=t, knots=tuple(knots[n] for n in t), values=random.normal(size=[len(knots[n]) for n in t]))
-              for t in [("x",), ("x", "y"), ("z",), ("x", "z", "y"), ("z", "y")]]  # fmt: skip
+              for t in axes]  # fmt: skip
     surface = Surface(terms=tuple(tables))
-    kept = Recalling(surface, ("y", "z"))
-    for _ in range(5):
-        for y, z in ((0.3, -2.2), (9.0, 0.0)):
-            x = float(random.uniform(-1.0, 4.0))
-            place = [{"x": x, "y": y, "z": z}[name] for name in surface.names]
-            assert kept(*place) == surface.at(*place)
-    many = [np.linspace(0.0, 3.0, 7) if name == "x" else 0.5 for name in surface.names]
-    assert np.array_equal(kept(*many), surface.at(*many))
+    x, y, z = (tape.variable(name) for name in "xyz")
+    recorded = AtSymbols(
+        surface, [{"x": x, "y": y, "z": z, "x coarse": x, "y fine": 2.25}[name] for name in surface.names]
+    )
+    for _ in range(20):
+        at = dict(zip("xyz", random.uniform(-4.0, 6.0, 3).tolist(), strict=True))
+        whole = surface(at | {"x coarse": at["x"], "y fine": 2.25})
+        values = [at[symbol.name] for symbol in recorded.symbols]
+        assert recorded(*values) == whole
+        for seldom in ("", "x", "y", "yz", "xyz"):
+            given = [
+                value if symbol.name in seldom else None for symbol, value in zip(recorded.symbols, values, strict=True)
+            ]
+            others = [value for value, held in zip(values, given, strict=True) if held is None]
+            assert recorded.narrowed(given)(*others) == pytest.approx(whole, rel=1e-12)
+    many = [np.linspace(0.0, 3.0, 7) if symbol is x else 0.5 for symbol in recorded.symbols]
+    expected = surface(
+        {"x": np.linspace(0.0, 3.0, 7), "x coarse": np.linspace(0.0, 3.0, 7), "y": 0.5, "z": 0.5, "y fine": 2.25}
+    )
+    assert np.array_equal(recorded(*many), expected)
 
 
 def test_json_keeps_a_surface_to_a_thousandth(surface, points):

@@ -123,7 +123,6 @@ def _coordinates(hardware: Hardware, shape: GemmShape) -> dict[str, Num]:
 _SIDES = [32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 5120, 6144, 7168, 8192, 10240, 12288,
           16384, 32768, 65536]  # fmt: skip
 _ROWS = [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 32768]
-_OF_WEIGHTS = ("n", "k", "n coarse", "k coarse")
 _COARSE = [5, 6.5, 8, 9.5, 11, 12.5, 14, 16]
 LAYOUT = Layout(
     knots={
@@ -159,7 +158,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     )  # fmt: skip
     time = _skeleton(entry["constants"], hardware, safe)
     if own and "surface" in entry:
-        time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe), seldom_new=_OF_WEIGHTS))
+        time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe)))
     work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.families.formats import Format, peak_of
-from graphsim.cost.families.tile_rows import Parts, Rows
+from graphsim.cost.families.tile_rows import NEAR, ROWS, Rows
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
 from graphsim.symbolic.expr import Expr, look_up
@@ -59,7 +59,7 @@ class _Tile:
 
 @dataclass(frozen=True, slots=True)
 class _Tiled:
-    """Weights under one choice, or all: what a call costs apart from its rows, as `tile_rows.Parts`."""
+    """Weights under one choice, or all: what a call costs apart from its rows, as `tile_rows.Choice`."""
 
     share: Any
     partial_s: Any
@@ -81,8 +81,8 @@ def fastest_s(c: Mapping[str, float], hardware: Hardware, form: Format, m: Num, 
     make = _Choices if any(isinstance(rate, np.ndarray) for rate in rates) else _choices
     choices = make(tuple([c[name] for name in _CONSTANTS]), c["wave"], c["step_clocks"], rates, form)
     if any(isinstance(size, Expr) for size in (m, n, k)):
-        recalled: Num = look_up(choices.recalled, (m, n, k))
-        return recalled
+        found: Num = look_up(choices, (m, n, k))
+        return found
     return choices(m, n, k)
 
 
@@ -97,7 +97,6 @@ class _Choices:
         self._whole, self._step_s = wave / (1.0 + wave), step_clocks / rates[0]
         self._each = [self._tile(*choice) for choice in _CHOICES]
         self._plain = [] if self._many_devices else [_Tile(*map(float, astuple(tile))) for tile in self._each]
-        self._weights: dict[tuple[float, float], Rows] = {}
 
     def __call__(self, m: Num, n: Num, k: Num) -> Num:
         """Seconds."""
@@ -109,23 +108,13 @@ class _Choices:
         best: Num = at_distinct(self._one_by_one, sizes)
         return best
 
-    def recalled(self, m: Num, n: Num, k: Num) -> Num:
-        """The same; what one weight costs apart from its rows is kept for the next time."""
-        if isinstance(m, np.ndarray) or isinstance(n, np.ndarray) or isinstance(k, np.ndarray):
-            return self(m, n, k)
-        found = self._weights.get((n, k))
-        if found is None:
-            if len(self._weights) >= _KEPT:
-                self._weights.clear()
-            found = self._weights[n, k] = self._rows(n, k)
-        return found(m)
-
-    def _rows(self, n: float, k: float) -> Rows:
-        choices: dict[float, list[Parts]] = {}
-        for tile in self._plain:
-            it = _tiled(tile, self._step_s, ceil(n / tile.columns), ceil(k / tile.step))
-            choices.setdefault(tile.rows, []).append((it.share, it.partial_s, it.wave_s, it.once_s))
-        return Rows(choices, self._whole)
+    def narrowed(self, sizes: tuple[float | None, float, float]) -> Rows:
+        """The same for one weight, as a function of the rows."""
+        _, n, k = sizes
+        near = self._at_once(ROWS * np.arange(1.0, NEAR + 1.0), n, k)
+        tiled = [(t.rows, _tiled(t, self._step_s, ceil(n / t.columns), ceil(k / t.step))) for t in self._plain]
+        choices = [(rows, it.share, it.partial_s, it.wave_s, it.once_s) for rows, it in tiled]
+        return Rows(near.tolist(), choices, self._whole)
 
     def _at_once(self, m: Num, n: Num, k: Num) -> Num:
         """All choices along an axis of their own."""
@@ -146,10 +135,6 @@ class _Choices:
 
 
 _choices = lru_cache(maxsize=256)(_Choices)
-
-
-_KEPT = 4096
-"""Weights whose parts are kept."""
 
 
 def _tiled(tile: _Tile, step_s: Num, wide: Num, deep: Num) -> _Tiled:
