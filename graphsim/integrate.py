@@ -29,7 +29,8 @@ def sum_steps(step: StepTime, first: float, count: float) -> float:
     while done < count:
         size = min(count - done, CHUNK)
         contexts = first + done + np.arange(size)
-        total += float(np.sum(np.broadcast_to(step(contexts, None), contexts.shape)))
+        times = np.asarray(step(contexts, None))
+        total += float((times if times.shape == contexts.shape else np.broadcast_to(times, contexts.shape)).sum())
         done += size
     return total
 

@@ -13,8 +13,8 @@ from graphsim.symbolic.expr import NotRecordable, Tape
 from graphsim.symbolic.program import Program
 from graphsim.units import Num
 
-_REMEMBERED = 65_536
-"""Single prices that are kept."""
+_REMEMBERED = 8192
+"""Single prices that are kept: what is remembered must stay in the cache to be found sooner than it is worked out."""
 
 _REMEMBERED_SHORT, _SHORT = 256, 1024
 """Short arrays whose prices are kept, as of the contexts of a generation, and values of the longest of them."""
@@ -40,6 +40,7 @@ class Remembering:
     def __init__(self, price: Callable[..., Num], *, recordable: int = 0) -> None:
         self.known: dict[Sizes, Num] = {}
         self._price, self._recordable = price, recordable
+        self._alone: Callable[..., float] | None = None
         self._known_arrays: dict[Sizes, Num] = {}
         self._asked = 0
 
@@ -48,21 +49,30 @@ class Remembering:
         try:
             return self.known[sizes]
         except KeyError:
-            self.learn([sizes])
-            return self.known[sizes]
+            return timed_together([(self, sizes)])[0]
         except TypeError:  # arrays, which are not hashable
             return self._of_arrays(sizes)
 
+    def soon(self, sizes: Sizes) -> Num | None:
+        """The price of single sizes, kept from now on, where a program for it is ready."""
+        if self._alone is None:
+            return None
+        return self._keep(sizes, self._alone(*sizes))
+
     def learn(self, calls: Sequence[Sizes]) -> None:
-        """Price calls of single sizes, and keep the prices; make room now and then."""
+        """Price calls of single sizes, and keep the prices; get a program ready once it pays."""
+        self._asked += 1
+        if self._asked > _PAYS:
+            self._alone = self._single
+        price = self._alone or self._price
+        for sizes in calls:
+            self._keep(sizes, price(*sizes))
+
+    def _keep(self, sizes: Sizes, price: Num) -> Num:
         if len(self.known) >= _REMEMBERED:
             self.known.clear()
-        self.known.update(zip(calls, self._singles(calls), strict=True))
-
-    def _singles(self, calls: Sequence[Sizes]) -> Sequence[Num]:
-        self._asked += 1
-        price = (self._asked > _PAYS and self._single) or self._price
-        return [price(*sizes) for sizes in calls]
+        self.known[sizes] = price
+        return price
 
     def along(self, *sizes: Any) -> Num:
         """The same where arrays are the steps of one scenario; but for rounding, and sooner."""
@@ -106,60 +116,57 @@ class Remembering:
 
 
 class Batched(Remembering):
-    """A price of calls that are many at a time: worked out in one go, until some of their sizes come back.
+    """A price of calls that are many at a time: worked out in one go, until all of their sizes but the first come back.
 
-    often: how many sizes, the first ones, change often; the price under the others is kept ready once these came back
-        a few times
+    Where these came back a few times, the price under them is kept ready as a function of the first.
     """
 
-    def __init__(self, price: Callable[..., Num], *, recordable: int, often: int) -> None:
+    def __init__(self, price: Callable[..., Num], *, recordable: int) -> None:
         super().__init__(price, recordable=recordable)
-        self._often = often
         self._came: dict[Sizes, int] = {}
-        self._ready: dict[Sizes, Callable[..., float]] = {}
+        self._ready: dict[Sizes, Callable[[Any], float]] = {}
 
-    def _singles(self, calls: Sequence[Sizes]) -> Sequence[Num]:
-        often, found, fresh = self._often, dict[Sizes, Num](), list[Sizes]()
-        for sizes in calls:
-            ready = self._ready.get(sizes[often:]) or self._prepared(sizes[often:])
-            if ready:
-                found[sizes] = ready(*sizes[:often])
-            else:
-                fresh.append(sizes)
-        if fresh:
-            found.update(zip(fresh, self._in_one_go(fresh), strict=True))
-        return [found[sizes] for sizes in calls]
+    def soon(self, sizes: Sizes) -> Num | None:
+        """The price of single sizes, kept from now on, where it is ready."""
+        ready = self._ready.get(sizes[1:])
+        return None if ready is None else self._keep(sizes, ready(sizes[0]))
 
-    def _in_one_go(self, calls: Sequence[Sizes]) -> list[float]:
-        seconds: list[float] = np.asarray(self._price(*np.array(calls, dtype=float).T)).tolist()
-        return seconds
+    def learn(self, calls: Sequence[Sizes]) -> None:
+        """Price calls of single sizes in one go, and keep the prices."""
+        found = np.asarray(self._price(*np.array(calls, dtype=float).T)).tolist()
+        for sizes, price in zip(calls, found, strict=True):
+            self._keep(sizes, price)
+            self._count(sizes[1:])
 
-    def _prepared(self, seldom: Sizes) -> Callable[..., float] | None:
-        """The price as a function of the sizes that change often, once it pays."""
-        times = self._came[seldom] = self._came.get(seldom, 0) + 1
-        if times <= _PAYS or self._maker is None:
-            return None
-        if len(self._ready) >= _MOST_READY:
-            self._ready.clear()
+    def _count(self, seldom: Sizes) -> None:
+        if len(self._came) >= _REMEMBERED:
             self._came.clear()
-        ready = self._ready[seldom] = self._maker(*seldom)
-        return ready
+        times = self._came[seldom] = self._came.get(seldom, 0) + 1
+        if times > _PAYS and self._maker is not None:
+            if len(self._ready) >= _MOST_READY:
+                self._ready.clear()
+            self._ready[seldom] = self._maker(*seldom)
 
     @cached_property
-    def _maker(self) -> Callable[..., Callable[..., float]] | None:
-        names = _NAMES[: self._recordable]
-        return self._program.of_numbers(names[self._often :], names[: self._often]) if self._program else None
+    def _maker(self) -> Callable[..., Callable[[Any], float]] | None:
+        first, *others = _NAMES[: self._recordable]
+        return self._program.of_numbers(others, [first]) if self._program else None
 
 
-def timed_together(asked: list[tuple[Remembering, Sizes]]) -> list[Num]:
-    """Prices of calls of single sizes; calls of one function that are not known yet are priced in one go."""
-    new: dict[Remembering, dict[Sizes, None]] = {}
+def timed_together(asked: Sequence[tuple[Remembering, Sizes]]) -> list[Num]:
+    """Prices of calls of single sizes; calls of one function that no program is ready for are priced in one go."""
+    found, late = list[Any](), dict[Remembering, dict[Sizes, None]]()
     for function, sizes in asked:
-        if sizes not in function.known:
-            new.setdefault(function, {})[sizes] = None
-    for calls, unknown in new.items():
+        price = function.known.get(sizes)
+        if price is None:
+            price = function.soon(sizes)
+            if price is None:
+                late.setdefault(function, {})[sizes] = None
+        found.append(price)
+    if not late:
+        return found
+    for calls, unknown in late.items():
         calls.learn(list(unknown))
-    try:
-        return [function.known[sizes] for function, sizes in asked]
-    except KeyError:  # room was made
-        return [function(*sizes) for function, sizes in asked]
+    return [
+        function.known[sizes] if price is None else price for (function, sizes), price in zip(asked, found, strict=True)
+    ]

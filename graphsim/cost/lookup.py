@@ -7,6 +7,7 @@ serves every surface of that kind. Names in it are made here; nothing from a fil
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -26,25 +27,36 @@ _Kind = tuple[tuple[tuple[int, int], ...], ...]
 """For each table, the position of each of its coordinates, and how many knots it has there."""
 
 
-def lookup(terms: Sequence[Term], names: Sequence[str], varying: tuple[bool, ...]) -> Lookup:
-    """The look-up of a surface at coordinates in the order of `names`, of which some are arrays."""
+def lookup(terms: Sequence[Term], names: Sequence[str], varying: tuple[bool, ...], *, exact: bool = True) -> Lookup:
+    """The look-up of a surface at coordinates in the order of `names`, of which some are arrays.
+
+    exact: whether arrays are looked up to the last bit as numbers are; where not, numpy interpolates
+    """
     kind = tuple(tuple((names.index(n), len(k)) for n, k in zip(t.axes, t.knots, strict=True)) for t in terms)
     by_name = {name: axis for term in terms for name, axis in zip(term.axes, term.knots, strict=True)}
-    knots = [by_name[name] for name in names]
     along = [any(varying[at] for at, _ in axes) for axes in kind]
-    made = _maker(kind, varying)
+    made = _maker(kind, varying, exact)
+    knots = [
+        _as_arrays(by_name[n]) if vary else _as_lists(by_name[n].tobytes())
+        for n, vary in zip(names, varying, strict=True)
+    ]
     return made(
-        *[_plain(axis[1:-1], vary) for axis, vary in zip(knots, varying, strict=True)],
-        *[_plain(axis, vary) for axis, vary in zip(knots, varying, strict=True)],
-        *[_plain(np.diff(axis), vary) for axis, vary in zip(knots, varying, strict=True)],
+        *itertools.chain(*zip(*knots, strict=True)),
         *[term.values if vary else term.values.ravel().tolist() for term, vary in zip(terms, along, strict=True)],
         *[_rise(term.values) for term in terms],
     )
 
 
-def _plain(values: Array, keep: bool) -> Any:
-    """A list, which a number is looked up in sooner; an array where numpy looks up."""
-    return values if keep else values.tolist()
+def _as_arrays(axis: Array) -> tuple[Any, Any, Any]:
+    """Inner knots, knots and gaps of a coordinate, where numpy looks up."""
+    return axis[1:-1], axis, np.diff(axis)
+
+
+@lru_cache(maxsize=1024)
+def _as_lists(axis: bytes) -> tuple[list[float], list[float], list[float]]:
+    """The same in lists, which a number is looked up in sooner; look-ups share them, so that they stay in the cache."""
+    knots = np.frombuffer(axis)
+    return knots[1:-1].tolist(), knots.tolist(), np.diff(knots).tolist()
 
 
 def _rise(values: Array) -> list[float]:
@@ -54,20 +66,21 @@ def _rise(values: Array) -> list[float]:
 
 
 @lru_cache(maxsize=256)
-def _maker(kind: _Kind, varying: tuple[bool, ...]) -> Callable[..., Lookup]:
+def _maker(kind: _Kind, varying: tuple[bool, ...], exact: bool) -> Callable[..., Lookup]:
     """A function that makes the look-up from inner knots, knots and gaps of all coordinates, tables and their rises."""
     writer = _Writer(varying)
-    for at in sorted({at for axes in kind for at, _ in axes}):
+    lines = [not exact and [varying[at] for at, _ in axes] == [True] + [False] * (len(axes) - 1) for axes in kind]
+    for at in sorted({at for axes, line in zip(kind, lines, strict=True) for at, _ in axes[line:]}):
         writer.place(at)
-    for number, axes in enumerate(kind):
-        writer.add(number, axes)
+    for number, (axes, line) in enumerate(zip(kind, lines, strict=True)):
+        (writer.add_line if line else writer.add)(number, axes)
     coordinates, tables = range(len(varying)), range(len(kind))
     held = [f"{part}{at}" for part in ("inner", "knots", "gaps") for at in coordinates]
     held += [f"{part}{number}" for part in ("table", "rise") for number in tables]
     body = "\n        ".join(["total = 0.0", *writer.lines, "return total"])
     inner = f"def lookup({', '.join(f'x{at}' for at in coordinates)}):\n        {body}\n    return lookup"
     source = f"def maker({', '.join(held)}):\n    {inner}\n"
-    names = {"bisect_right": bisect_right, "maximum": np.maximum, "minimum": np.minimum}
+    names = {"bisect_right": bisect_right, "maximum": np.maximum, "minimum": np.minimum, "interp": np.interp}
     return defined("maker", source, names)
 
 
@@ -96,13 +109,24 @@ class _Writer:
         self._numbers = count()  # the names of one table's parts serve the next one's, so that few arrays are alive
         table, rest, rise = f"table{number}", list(axes), f"rise{number}"
         if any(self.varying[at] for at, _ in axes):
-            while len(rest) > 1 and not self.varying[rest[-1][0]]:
-                at, _ = rest.pop()
-                table = self._between(f"{table}[..., i{at}]", f"{table}[..., i{at} + 1]", at)
+            table, rest = self._at_numbers(table, rest)
             table, rise = self._named(f"{table}.ravel()"), ""
         steps = [(f"i{at}", prod(length for _, length in rest[n + 1 :])) for n, (at, _) in enumerate(rest)]
         base = " + ".join([f"{i} * {step}" if step > 1 else i for i, step in steps] or ["0"])
         self.lines.append(f"total = total + {self._corner(table, rise, self._named(base), 0, rest)}")
+
+    def add_line(self, number: int, axes: tuple[tuple[int, int], ...]) -> None:
+        """One table of which the first coordinate alone varies."""
+        self._numbers = count()
+        table, ((at, _),) = self._at_numbers(f"table{number}", list(axes))
+        self.lines.append(f"total = total + interp(x{at}, knots{at}, {table})")
+
+    def _at_numbers(self, table: str, axes: list[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
+        """The table over its other coordinates, where the last ones do not vary."""
+        while len(axes) > 1 and not self.varying[axes[-1][0]]:
+            at, _ = axes.pop()
+            table = self._between(f"{table}[..., i{at}]", f"{table}[..., i{at} + 1]", at)
+        return table, axes
 
     def _corner(self, table: str, rise: str, base: str, offset: int, axes: Sequence[tuple[int, int]]) -> str:
         """The value at one choice of knots of the first coordinates, and between those of the others."""

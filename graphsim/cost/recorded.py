@@ -82,7 +82,7 @@ class KernelCalls:
 
         count = len(sizes)
         if isinstance(shape, GemmShape):
-            return Duration(Batched(price, recordable=count, often=1), timed_together)
+            return Duration(Batched(price, recordable=count), timed_together)
         return Duration(Remembering(price, recordable=count), timed_together)
 
 

@@ -141,7 +141,7 @@ class AtSymbols:
         place = dict(zip(self.surface.names, self._filled(values), strict=True))
         fixed = {name: x for name, x in place.items() if x is not None}
         terms = folded(self.surface.terms, fixed, self._names)
-        return lookup(terms, [str(at) for at, value in enumerate(values) if value is None], varying)
+        return lookup(terms, [str(at) for at, value in enumerate(values) if value is None], varying, exact=False)
 
     @cached_property
     def _names(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.symbolic.expr import Expr
-from graphsim.symbolic.scalars import EXACT, SCALAR, Weighted
+from graphsim.symbolic.scalars import EXACT, SCALAR, Grouped, Weighted
 from graphsim.symbolic.source import written, written_narrowed
 from graphsim.symbolic.staged import Staged, Step, staged
 
@@ -100,7 +100,7 @@ class Program:
             constant, terms = node.linear
             weights = [coefficient for _, coefficient in terms]
             self._scalar.append((slot, Weighted(constant, weights), operands))
-            self._array.append((slot, _grouped(constant, weights, node.operands), operands))
+            self._array.append((slot, Grouped(constant, weights, _alike(node.operands)), operands))
         else:
             function: Any = node.function
             self._scalar.append((slot, SCALAR.get(function, function), operands))
@@ -143,21 +143,9 @@ def _needed(outputs: Iterable[Any]) -> list[Expr]:
     return [found[serial] for serial in sorted(found)]
 
 
-def _grouped(constant: float, weights: Sequence[float], operands: Sequence[Expr]) -> Callable[..., Any]:
-    """Terms that hang on the same variables are added first, so few additions run in the full shape."""
+def _alike(operands: Sequence[Expr]) -> list[list[int]]:
+    """Positions of the operands that hang on the same variables, those on few variables first."""
     groups: dict[frozenset[str], list[int]] = {}
     for i, operand in enumerate(operands):
         groups.setdefault(operand.free, []).append(i)
-    ordered = [groups[free] for free in sorted(groups, key=lambda free: (len(free), sorted(free)))]
-
-    def total(*values: Any) -> Any:
-        value: Any = constant
-        for group in ordered:
-            first, *others = group
-            part = weights[first] * values[first]
-            for i in others:
-                part = part + weights[i] * values[i]
-            value = part + value
-        return value
-
-    return total
+    return [groups[free] for free in sorted(groups, key=lambda free: (len(free), sorted(free)))]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.symbolic.scalars import SCALAR, Weighted, both, choose, divide, either
+from graphsim.symbolic.scalars import SCALAR, Grouped, Weighted, both, choose, divide, either
 from graphsim.symbolic.staged import Staged, Step
 
 _LINES: dict[Callable[..., Any], str] = {
@@ -29,6 +29,7 @@ _GUARDED: dict[Callable[..., Any], str] = {
     SCALAR[np.exp]: "exp({0}) if {0} < 700.0 else {f}({0})", SCALAR[np.sqrt]: "sqrt({0}) if {0} >= 0.0 else {f}({0})",
     SCALAR[np.ceil]: "ceil({0}) if -1e300 < {0} < 1e300 else {f}({0})",
     SCALAR[np.floor]: "floor({0}) if -1e300 < {0} < 1e300 else {f}({0})",
+    SCALAR[np.power]: "{0} ** {1} if 1e-20 < {0} < 1e20 and -15.0 <= {1} <= 15.0 else {f}({0}, {1})",
 }  # fmt: skip
 """What Python's own functions do for the usual numbers, sooner than the function f, which knows the others too."""
 
@@ -121,12 +122,8 @@ class _Writer:
         return f"v{slot} = {self._formula(function, [self.operand(operand) for operand in operands], operands)}"
 
     def _formula(self, function: Callable[..., Any], terms: list[str], operands: Sequence[int]) -> str:
-        if isinstance(function, Weighted):
-            products = [
-                term if weight == 1.0 else f"{self._number(weight)} * {term}"
-                for weight, term in zip(function.weights, terms, strict=True)
-            ]
-            return " + ".join([self._number(function.constant), *products])
+        if isinstance(function, Weighted | Grouped):
+            return self._sum(function, terms)
         if function is divide and self.constants[operands[1]]:
             return "{} / {}".format(*terms)
         if function in _LINES:
@@ -134,6 +131,21 @@ class _Writer:
         if function in _GUARDED:
             return _GUARDED[function].format(*terms, f=self._named(function))
         return f"{self._named(function)}({', '.join(terms)})"
+
+    def _sum(self, function: Weighted | Grouped, terms: list[str]) -> str:
+        """Nothing is added to no constant, and no factor of one is written; neither changes a last bit."""
+        products = [
+            term if weight == 1.0 else f"{self._number(weight)} * {term}"
+            for weight, term in zip(function.weights, terms, strict=True)
+        ]
+        constant = self._number(function.constant) if function.constant else ""
+        if isinstance(function, Weighted):
+            return " + ".join([constant, *products] if constant else products)
+        total = constant
+        for group in function.groups:
+            part = " + ".join([products[i] for i in group])
+            total = f"({part}) + ({total})" if total else part
+        return total
 
     def narrowed(self, step: Step, late: Container[int]) -> str:
         """A table at those of its operands that are early."""

@@ -111,7 +111,7 @@ class _Choices:
     def narrowed(self, sizes: tuple[float | None, float, float]) -> Rows:
         """The same for one weight, as a function of the rows."""
         _, n, k = sizes
-        near = self._at_once(ROWS * np.arange(1.0, NEAR + 1.0), n, k)
+        near = np.asarray(self._at_once(ROWS * np.arange(1.0, NEAR + 1.0), n, k))
         tiled = [(t.rows, _tiled(t, self._step_s, ceil(n / t.columns), ceil(k / t.step))) for t in self._plain]
         choices = [(rows, it.share, it.partial_s, it.wave_s, it.once_s) for rows, it in tiled]
         return Rows(near.tolist(), choices, self._whole)
