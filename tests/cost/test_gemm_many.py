@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphsim.cost.calibrated import calibrated
-from graphsim.cost.calls import Batched
+from graphsim.cost.calls import Batched, timed_together
 from graphsim.cost.families import gemm
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.hardware import load_hardware
@@ -38,11 +38,10 @@ def test_many_products_cost_what_each_costs_alone(shape: GemmShape) -> None:
 def test_a_weight_that_comes_back_costs_under_any_rows_what_a_new_one_costs() -> None:
     device, random = load_hardware("h100-sxm"), np.random.default_rng(0)
     price = calibrated(device)[0].kernel_s
-    calls = Batched(lambda m, n, k: price(GemmShape(m=m, n=n, k=k)), recordable=3, often=1)
+    calls = Batched(lambda m, n, k: price(GemmShape(m=m, n=n, k=k)), recordable=3)
     weights = [(4096.0, 4096.0), (28672.0, 4096.0), (16.0, 4096.0), (4096.0, 16.0), (0.0, 64.0), (96.0, 1e5)]
     for m in np.concatenate([[0.0], np.round(2.0 ** random.uniform(0.0, 20.0, 300))]).tolist():
         asked = [(m, n, k) for n, k in weights]
-        calls.learn(asked)
-        assert [calls.known[sizes] for sizes in asked] == pytest.approx(
+        assert timed_together([(calls, sizes) for sizes in asked]) == pytest.approx(
             [float(price(GemmShape(m=m, n=n, k=k))) for m, n, k in asked], rel=1e-12
         )
