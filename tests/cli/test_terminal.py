@@ -66,7 +66,12 @@ def test_a_full_disk_is_one_sentence() -> None:
 
 def test_an_interrupt_is_one_word() -> None:
     many = ["--batch", ",".join(map(str, range(1, 2000))), "--output", ",".join(map(str, range(1, 200)))]
-    process = subprocess.Popen([*PROGRAM, *SWEEP, *many], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*PROGRAM, *SWEEP, *many],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background ignore it
+    )
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
