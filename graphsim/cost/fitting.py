@@ -7,7 +7,7 @@ reweighted least squares: in numpy alone, in seconds, and always to the same res
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +52,16 @@ class Order:
     weight: float = 10.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weighed:
+    """Measurements as a least-squares problem: the cells that each is made of, their shares, its value and weight."""
+
+    rows: Indices
+    design: Array
+    target: Array
+    weights: Array
+
+
 _MARGIN = 0.01
 """Pairs this near to being broken stay under watch, lest they break again in every other round."""
 
@@ -82,13 +92,15 @@ def fit_surface(
     solution: Array = np.zeros(size)
     w: Array = base
     for number in range(rounds):
-        matrix, right = _normal_equations(rows, design, target, w, size)
+        parts = [_Weighed(rows=rows, design=design, target=target, weights=w)]
         if order and pairs and number:
             broken = (solution[pairs[0]] * pairs[1]).sum(axis=1) < order.least + _MARGIN
             push = np.full(int(broken.sum()), order.weight)
-            more = _normal_equations(pairs[0][broken], pairs[1][broken], order.least[broken], push, size)
-            matrix, right = matrix + more[0], right + more[1]
-        solution = np.asarray(np.linalg.solve(matrix + penalty, right), dtype=float)
+            cells, shares = pairs[0][broken], pairs[1][broken]
+            parts.append(_Weighed(rows=cells, design=shares, target=order.least[broken], weights=push))
+        matrix, right = _normal_equations(parts, size)
+        matrix += penalty
+        solution = np.asarray(np.linalg.solve(matrix, right), dtype=float)
         residual = np.abs(target - (solution[rows] * design).sum(axis=1))
         w = base * 0.05 / np.maximum(residual, 0.01)
     return Surface(
@@ -131,23 +143,20 @@ def _pairs(layout: Layout, knots: Mapping[str, Array], offsets: Indices, order: 
     return np.concatenate([high[0], low[0]], axis=1), np.concatenate([high[1], -low[1]], axis=1)
 
 
-def _normal_equations(rows: Indices, design: Array, target: Array, weights: Array, size: int) -> tuple[Array, Array]:
+def _normal_equations(parts: Iterable[_Weighed], size: int) -> tuple[Array, Array]:
     """Both sides of the normal equations, from the few cells that each measurement touches."""
-    weighted = design * weights[:, None]
-    right = np.bincount(rows.ravel(), (weighted * target[:, None]).ravel(), minlength=size)
-    matrix: Array = np.zeros(size * size)
-    above, beside = np.triu_indices(rows.shape[1], 1)
-    block = max(1, 2_000_000 // max(1, len(above)))
-    for start in range(0, len(rows), block):
-        part = slice(start, start + block)
-        cells = rows[part][:, above] * size + rows[part][:, beside]
-        products = weighted[part][:, above] * design[part][:, beside]
-        matrix += np.bincount(cells.ravel(), products.ravel(), minlength=size * size)
-    square = matrix.reshape(size, size)
-    diagonal = np.bincount(rows.ravel(), (weighted * design).ravel(), minlength=size)
-    square = square + square.T
-    square[np.diag_indices(size)] += diagonal
-    return square, right.astype(float)
+    upper: Array = np.zeros(size * size)
+    right: Array = np.zeros(size)
+    for part in parts:
+        rows, weighted = part.rows, part.design * part.weights[:, None]
+        np.add.at(right, rows.ravel(), (weighted * part.target[:, None]).ravel())
+        np.add.at(upper, (rows * (size + 1)).ravel(), (0.5 * weighted * part.design).ravel())
+        for column in range(rows.shape[1] - 1):
+            beside = slice(column + 1, None)
+            cells = rows[:, column, None] * size + rows[:, beside]
+            np.add.at(upper, cells.ravel(), (weighted[:, column, None] * part.design[:, beside]).ravel())
+    square = upper.reshape(size, size)
+    return square + square.T, right
 
 
 def _penalty(knots: Mapping[str, Array], shapes: Sequence[tuple[int, ...]], offsets: Indices, layout: Layout) -> Array:
