@@ -34,7 +34,7 @@ ROWS = (
     ("critical", "huggingface", "modelfile"),
     ("loading",),
     ("cost.tables",),
-    ("cost.packed", "cost.lookup"),
+    ("cost.packed", "cost.lookup", "cost.folding"),
     ("cost.surface",),
     ("cost.fitting", "cost.base", "cost.families"),
     ("calibration.store", "cost.roofline"),

@@ -38,10 +38,9 @@ from graphsim.cost.families.attention_work import (
     query_bytes,
     roofline_s,
 )
-from graphsim.cost.families.blend import blends
+from graphsim.cost.families.blend import Entry, entry_of, fitted_s
 from graphsim.cost.families.overlap import loosely_overlapped, overlapped
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
-from graphsim.cost.surface import as_surface
 from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -166,14 +165,11 @@ LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE, "single": _DECODE}
 first, so that look-ups along it go through the others once."""
 
 
-def _apply(kind: str, entry: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
-    time = _SKELETONS[kind](entry["constants"], hardware, shape)
-    if "surface" in entry:
-        time = time * np.exp(as_surface(entry["surface"])(_coordinates(kind, hardware, shape)))
-    return time
+def _apply(kind: str, entry: Entry, hardware: Hardware, shape: AttentionShape) -> Num:
+    skeleton = _SKELETONS[kind]
+    return fitted_s(entry, lambda c: skeleton(c, hardware, shape), lambda: _coordinates(kind, hardware, shape))
 
 
-@blends(lambda shape: (shape.phase, kv_dtype_of(shape.kv_dtype)))
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
     """Seconds of one attention kernel, from fitted `parameters` (of `fit`); no requests, no time.
 
@@ -183,15 +179,19 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
     if shape.phase not in LAYOUTS or shape.phase == "single":
         raise ConfigError(f"phase '{shape.phase}' is not known; {choices_text(shape.phase, PHASES.values())}")
     safe = _at_least_one(shape)
-    known = parameters.get(shape.phase, {})
-    dtype = kv_dtype_of(shape.kv_dtype)
-    entry = known.get(dtype) or next(iter(known.values()), {"constants": START[shape.phase]})
+    key = shape.phase, kv_dtype_of(shape.kv_dtype)
+    entry = entry_of(parameters, key, lambda one: _entry(one, *key))
     time = _measured_s(shape.phase, entry, hardware, safe)
     work = shape.batch * shape.seq_len * shape.heads * shape.kv_len
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 
-def _measured_s(phase: str, entry: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
+def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> Entry:
+    known: Mapping[str, Entry] = parameters.get(phase, {})
+    return known.get(kv_dtype) or next(iter(known.values()), {"constants": START[phase]})
+
+
+def _measured_s(phase: str, entry: Entry, hardware: Hardware, shape: AttentionShape) -> Num:
     if "single" not in entry:
         return _apply(phase, entry, hardware, shape)
     single = is_single(shape)

@@ -1,22 +1,22 @@
 """Fits of several devices at once: what stands in for a generation that nobody has measured.
 
-    t = (t_1 · t_2 · … · t_n)^(1/n),   one time from each lender whose fit knows the kernel
+    t = exp(½ · mean of surfaces) · (s_1 · s_2 · … · s_n)^(1/n),   one skeleton s from each lender that knows the kernel
 
-Geometric means of times err less than any one lender, keep every bound and order that all lenders keep,
-and are no slower to explain: each lender's constants are multiples of the device's own datasheet numbers.
+Geometric means of times err less than any one lender, keep every order that all lenders keep, and are no slower to
+explain: each lender's constants are multiples of the device's own datasheet numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce, wraps
+from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from graphsim.cost.surface import Surface
-from graphsim.cost.tables import Term
-from graphsim.hardware import Hardware
+from graphsim.cost.folding import folded
+from graphsim.cost.surface import Surface, as_surface
 from graphsim.units import Num
 
 LENT = 0.5
@@ -24,7 +24,10 @@ LENT = 0.5
 left out one by one err less than with all or none (`graphsim validate kernels --datasheet` on six devices). A single
 lender's surface says too much of its own kernels, and is left out."""
 
-Price = Callable[[Mapping[str, Any], Hardware, Any], Num]
+Entry = Mapping[str, Any]
+"""The fit of one kernel: `constants`, or in a blend the constants of `each` lender; where it has one a `surface`, and
+what else its family keeps."""
+
 Key = tuple[str, ...]
 
 
@@ -33,47 +36,61 @@ class Blend(dict[str, Any]):
 
     def __init__(self, lenders: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(mean_constants(lenders))
-        self.lenders = [softened(lender, LENT) for lender in lenders]
-        self._bare = [softened(lender, 0.0) for lender in lenders]
+        self.lenders = list(lenders)
+        self._entries: dict[tuple[Any, ...], Entry] = {}
 
     def serving(self, key: Key) -> list[Mapping[str, Any]]:
-        """The lenders that have a fit of their own for a kernel, else for one most like it, else all.
-
-        One alone lends no surface.
-        """
-        known = list(range(len(self.lenders)))
+        """The lenders that have a fit of their own for a kernel, else for one most like it, else all."""
         for length in range(len(key), 0, -1):
-            found = [i for i, lender in enumerate(self.lenders) if _holds(lender, key[:length])]
+            found = [lender for lender in self.lenders if _holds(lender, key[:length])]
             if found:
-                known = found
-                break
-        return [self.lenders[i] for i in known] if len(known) > 1 else [self._bare[known[0]]]
+                return found
+        return self.lenders
+
+    def entry(self, key: Key, pick: Callable[[Mapping[str, Any]], Entry]) -> Entry:
+        """The fit of a kernel, blended of what is picked from each lender that serves it."""
+        picked = [pick(lender) for lender in self.serving(key)]
+        which = tuple([(id(entry["constants"]), "surface" in entry) for entry in picked])
+        if which not in self._entries:
+            self._entries[which] = blended(picked)
+        return self._entries[which]
 
 
-def blends(key_of: Callable[[Any], Key]) -> Callable[[Price], Price]:
-    """Make a family's latency, a function of (parameters, hardware, shape), take a `Blend` for its parameters."""
+def entry_of(parameters: Mapping[str, Any], key: Key, pick: Callable[[Mapping[str, Any]], Entry]) -> Entry:
+    """The fit of a kernel in a family's parameters, those of one device or a blend.
 
-    def decorate(price: Price) -> Price:
-        @wraps(price)
-        def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Any) -> Num:
-            if not isinstance(parameters, Blend):
-                return price(parameters, hardware, shape)
-            lenders = parameters.serving(key_of(shape))
-            return reduce(np.multiply, [price(one, hardware, shape) ** (1.0 / len(lenders)) for one in lenders])
-
-        return latency_s
-
-    return decorate
+    key: what a lender of a blend must have; pick: finds the fit in the parameters of one device
+    """
+    return parameters.entry(key, pick) if isinstance(parameters, Blend) else pick(parameters)
 
 
-def softened(parameters: Any, share: float) -> Any:
-    """The same parameters with a share of every surface, or without any."""
-    if isinstance(parameters, Mapping):
-        return {key: softened(value, share) for key, value in parameters.items() if share or key != "surface"}
-    if isinstance(parameters, Surface):
-        terms = (Term(axes=term.axes, knots=term.knots, values=share * term.values) for term in parameters.terms)
-        return Surface(terms=tuple(terms))
-    return parameters
+def fitted_s(
+    entry: Entry, skeleton: Callable[[Mapping[str, float]], Num], coordinates: Callable[[], Mapping[str, Num]]
+) -> Num:
+    """Seconds of a kernel: its skeleton under the fitted constants, times exp of the surface at the coordinates."""
+    each = [skeleton(constants) for constants in (entry["each"] if "each" in entry else (entry["constants"],))]
+    time = reduce(np.multiply, each) ** (1.0 / len(each)) if len(each) > 1 else each[0]
+    if "surface" in entry:
+        time = time * np.exp(as_surface(entry["surface"])(coordinates()))
+    return time
+
+
+def blended(entries: Sequence[Entry]) -> Entry:
+    """One fit of several: their constants side by side, and a share of the mean of their surfaces."""
+    found: dict[str, Any] = {"each": [entry["constants"] for entry in entries]}
+    surfaces = [as_surface(entry["surface"]) for entry in entries if "surface" in entry]
+    if len(entries) > 1 and surfaces:
+        found["surface"] = _sum(surfaces, LENT / len(entries))
+    for name in dict.fromkeys(key for entry in entries for key in entry):
+        if name not in ("constants", "surface"):
+            found[name] = blended([entry[name] for entry in entries if name in entry])
+    return found
+
+
+def _sum(surfaces: Sequence[Surface], share: float) -> Surface:
+    """The sum of a share of each."""
+    terms = [replace(term, values=share * term.values) for surface in surfaces for term in surface.terms]
+    return Surface(terms=tuple(folded(terms, {}, {name: name for term in terms for name in term.axes})))
 
 
 def mean_constants(parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

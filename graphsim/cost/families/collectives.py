@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.families.blend import blends
+from graphsim.cost.families.blend import Entry, entry_of, fitted_s
 from graphsim.cost.families.overlap import overlapped
 from graphsim.cost.fitting import Layout, fit_constants, fit_surface
-from graphsim.cost.surface import Surface, as_surface
+from graphsim.cost.surface import Surface
 from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, require_link
@@ -117,32 +117,31 @@ CUSTOM_LAYOUT = replace(LAYOUT, smooth=0.3)
 """vLLM's own all-reduce is measured at half as many points as the others, and more noisily."""
 
 
-def _entry(parameters: Mapping[str, Any], kind: str) -> tuple[bool, Mapping[str, Any]]:
-    """The fit of a kind, and whether it is its own."""
+def _entry(parameters: Mapping[str, Any], kind: str) -> Entry:
+    """The fit of a kind, else of the one most like it."""
     tried, name = [], kind
     while name and name not in tried:
         if name in parameters:
-            return name == kind, parameters[name]
+            entry: Entry = parameters[name]
+            return entry
         tried.append(name)
         name = LIKE.get(name, "")
-    return False, {"constants": START}
+    return {"constants": START}
 
 
-@blends(lambda shape: (shape.kind,))
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: CollectiveShape) -> Num:
     """Seconds of one collective, from fitted `parameters` (of `fit`); no bytes or one device, no time.
 
     Raises ConfigError for an unknown kind, HardwareError if the device states no link.
     """
-    _, entry = _entry(parameters, _checked(shape.kind))
+    kind = _checked(shape.kind)
+    entry = entry_of(parameters, (kind,), lambda one: _entry(one, kind))
     if not hardware.links and not np.any(np.greater(shape.devices, 1)):
         return 0.0
     safe = CollectiveShape(
-        kind=shape.kind, message_bytes=np.maximum(shape.message_bytes, 1.0), devices=np.maximum(shape.devices, 2.0)
+        kind=kind, message_bytes=np.maximum(shape.message_bytes, 1.0), devices=np.maximum(shape.devices, 2.0)
     )
-    time = _skeleton(entry["constants"], hardware, safe)
-    if "surface" in entry:
-        time = time * np.exp(as_surface(entry["surface"])(_coordinates(safe)))
+    time = fitted_s(entry, lambda c: _skeleton(c, hardware, safe), lambda: _coordinates(safe))
     alone = np.less_equal(shape.devices, 1) | np.less_equal(shape.message_bytes, 0)
     return np.where(alone, 0.0, np.maximum(time, roofline_s(hardware, safe)))
 

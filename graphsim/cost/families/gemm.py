@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.families.blend import blends
+from graphsim.cost.families.blend import Entry, entry_of, fitted_s
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.families.overlap import overlapped
 from graphsim.cost.families.tiles import fastest_s
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
-from graphsim.cost.surface import as_surface
 from graphsim.cost.tables import Array
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -140,7 +139,6 @@ LAYOUT = Layout(
 over its filled part, and of bytes over cache size; knots lie at the sizes that models have."""
 
 
-@blends(lambda shape: (format_of(shape.dtype)[0],))
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> Num:
     """Seconds of one product, from fitted `parameters` (of `fit`); no rows, no time.
 
@@ -151,27 +149,27 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     name, form = format_of(shape.dtype)
     if form.weight_only and name not in parameters and form.peaks[0] not in hardware.flops_per_s:
         shape = replace(shape, dtype=form.weight_only)
-    own, entry = _entry(parameters, shape.dtype)
+    entry = entry_of(parameters, (format_of(shape.dtype)[0],), lambda one: _entry(one, shape.dtype))
     safe = GemmShape(
         m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0),
         dtype=shape.dtype, eager=shape.eager,
     )  # fmt: skip
-    time = _skeleton(entry["constants"], hardware, safe)
-    if own and "surface" in entry:
-        time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe)))
+    time = fitted_s(entry, lambda c: _skeleton(c, hardware, safe), lambda: _coordinates(hardware, safe))
     work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 
-def _entry(parameters: Mapping[str, Any], dtype: str) -> tuple[bool, Mapping[str, Any]]:
+def _entry(parameters: Mapping[str, Any], dtype: str) -> Entry:
+    """The fit of a format, else the constants alone of the one most like it."""
     name, form = format_of(dtype)
-    own = True
-    while name not in parameters:
-        own, name = False, form.like
-        if not name:
-            return False, {"constants": START}
-        form = FORMATS[name]
-    return own, parameters[name]
+    if name in parameters:
+        entry: Entry = parameters[name]
+        return entry
+    while form.like:
+        name, form = form.like, FORMATS[form.like]
+        if name in parameters:
+            return {"constants": parameters[name]["constants"]}
+    return {"constants": START}
 
 
 def shape_of(frame: pd.DataFrame) -> GemmShape:
@@ -186,7 +184,7 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
     names = frame["dtype"].map(lambda dtype: format_of(dtype)[0])
     for name in [name for name in FORMATS if (names == name).any()]:
         rows = frame[names == name]
-        start = dict(_entry(found, name)[1]["constants"])
+        start = dict(_entry(found, name)["constants"])
         found[name] = _fit_one(shape_of(rows), hardware, rows["latency_us"].to_numpy(dtype=float) * 1e-6, start)
     return found
 

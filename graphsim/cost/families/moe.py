@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.families.blend import blends
+from graphsim.cost.families.blend import Entry, entry_of, fitted_s
 from graphsim.cost.families.overlap import loosely_overlapped
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
-from graphsim.cost.surface import as_surface
 from graphsim.cost.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -232,33 +231,34 @@ LAYOUT = Layout(
 )  # fmt: skip
 
 
-@blends(lambda shape: (format_of(shape.dtype)[0],))
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape) -> Num:
     """Seconds of one block on the busiest device, from fitted `parameters` (of `fit`); no tokens, no time.
 
     A format without a fit borrows the constants, not the surface, of the nearest one that has it; an
     unnamed or unknown kernel is the format's most measured one. Raises ConfigError for unknown names.
     """
-    own, entry = _entry(parameters, shape)
+    entry = entry_of(parameters, (format_of(shape.dtype)[0],), lambda one: _entry(one, shape))
     least = ("m", "hidden", "inter", "topk", "experts", "tp", "ep")
     safe = replace(shape, **{name: np.maximum(getattr(shape, name), 1.0) for name in least})
-    time = _skeleton(entry["constants"], hardware, safe)
-    if own and "surface" in entry:
-        time = time * np.exp(as_surface(entry["surface"])(_coordinates(hardware, safe)))
+    time = fitted_s(entry, lambda c: _skeleton(c, hardware, safe), lambda: _coordinates(hardware, safe))
     work = shape.m * shape.topk * shape.experts
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 
-def _entry(parameters: Mapping[str, Any], shape: MoeShape) -> tuple[bool, Mapping[str, Any]]:
+def _entry(parameters: Mapping[str, Any], shape: MoeShape) -> Entry:
+    """The fit of a format and kernel, else the constants alone of the format most like it."""
     name, form = format_of(shape.dtype)
-    own = True
-    while name not in parameters:
-        own, name = False, form.like
-        if not name:
-            return False, {"constants": START}
-        form = FORMATS[name]
-    known = parameters[name]
-    return own, known.get(shape.kernel) or next(iter(known.values()))
+    if name in parameters:
+        return _of_kernel(parameters[name], shape.kernel)
+    while form.like:
+        name, form = form.like, FORMATS[form.like]
+        if name in parameters:
+            return {"constants": _of_kernel(parameters[name], shape.kernel)["constants"]}
+    return {"constants": START}
+
+
+def _of_kernel(known: Mapping[str, Entry], kernel: str) -> Entry:
+    return known.get(kernel) or next(iter(known.values()))
 
 
 def shape_of(frame: pd.DataFrame) -> MoeShape:

@@ -6,7 +6,7 @@ import pytest
 from graphsim.calibration.store import basis, calibration_path, load_calibration
 from graphsim.cost.families import attention, gemm
 from graphsim.cost.families.attention_work import AttentionShape
-from graphsim.cost.families.blend import LENT, Blend, mean_constants, softened
+from graphsim.cost.families.blend import LENT, Blend, blended, mean_constants
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.surface import Surface
 from graphsim.cost.tables import Term
@@ -22,11 +22,15 @@ def test_constants_are_geometric_means_over_those_who_have_them():
     assert found["fp8"]["constants"] == pytest.approx({"dram": 3.0})
 
 
-def test_a_surface_is_lent_in_part():
-    term = Term(axes=("m",), knots=(np.array([0.0, 1.0]),), values=np.array([0.2, -0.4]))
-    (found,) = softened({"surface": Surface(terms=(term,))}, LENT)["surface"].terms
-    assert found.values == pytest.approx(LENT * term.values)
-    assert softened({"surface": Surface(terms=(term,))}, 0.0) == {}
+def test_surfaces_are_lent_in_part_and_one_alone_not_at_all():
+    entries = []
+    for knots, values in (([0.0, 1.0], [0.2, -0.4]), ([0.0, 0.5, 2.0], [0.0, 0.3, 0.1])):
+        term = Term(axes=("m",), knots=(np.array(knots),), values=np.array(values))
+        entries.append({"constants": {"dram": 1.0}, "surface": Surface(terms=(term,))})
+    at = {"m": np.linspace(-1.0, 3.0, 9)}
+    mean = 0.5 * (entries[0]["surface"](at) + entries[1]["surface"](at))
+    assert blended(entries)["surface"](at) == pytest.approx(LENT * mean, rel=1e-12)
+    assert "surface" not in blended(entries[:1])
 
 
 def test_only_lenders_with_the_kernel_serve_it_and_all_if_none_has():
@@ -40,7 +44,11 @@ def test_a_product_on_a_card_nobody_measured_is_the_mean_of_its_lenders():
     found = basis(device, "gemm")
     assert isinstance(found.parameters, Blend) and "rtx-pro-6000" in found.origin and "a100" in found.origin
     shape = GemmShape(m=np.array([1.0, 100.0, 5000.0]), n=4096.0, k=4096.0)
-    times = [gemm.latency_s(lender, device, shape) for lender in found.parameters.lenders]
+    times = []
+    for lender in found.parameters.lenders:
+        bare = {"bfloat16": {"constants": lender["bfloat16"]["constants"]}}
+        whole, skeleton = (gemm.latency_s(one, device, shape) for one in (lender, bare))
+        times.append(skeleton ** (1.0 - LENT) * whole**LENT)
     assert gemm.latency_s(found.parameters, device, shape) == pytest.approx(np.sqrt(times[0] * times[1]), rel=1e-12)
 
 
@@ -60,7 +68,7 @@ def test_a_kernel_may_have_lenders_of_its_own():
     }  # fmt: skip
     assert len(found.serving(("prefill", "bfloat16"))) == 1 < len(found.serving(("decode", "bfloat16")))
     a100 = load_calibration(calibration_path(load_hardware("a100-sxm-80gb")))
-    lent = softened(a100.families["attention"], 0.0)
+    lent = {"prefill": {"bfloat16": {"constants": a100.families["attention"]["prefill"]["bfloat16"]["constants"]}}}
     alone = attention.latency_s(lent, device, shapes["prefill"])
     assert attention.latency_s(found, device, shapes["prefill"]) == pytest.approx(alone, rel=1e-12)
     assert attention.latency_s(found, device, shapes["decode"]) > 0
