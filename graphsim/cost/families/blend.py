@@ -76,14 +76,14 @@ def fitted_s(
 
 
 def blended(entries: Sequence[Entry]) -> Entry:
-    """One fit of several: their constants side by side, and a share of the mean of their surfaces."""
+    """One fit of several: their constants side by side, a share of the mean of their surfaces, and what else all keep."""
     found: dict[str, Any] = {"each": [entry["constants"] for entry in entries]}
     surfaces = [as_surface(entry["surface"]) for entry in entries if "surface" in entry]
     if len(entries) > 1 and surfaces:
         found["surface"] = _sum(surfaces, LENT / len(entries))
-    for name in dict.fromkeys(key for entry in entries for key in entry):
-        if name not in ("constants", "surface"):
-            found[name] = blended([entry[name] for entry in entries if name in entry])
+    for name in entries[0]:
+        if name not in ("constants", "surface") and all(name in entry for entry in entries):
+            found[name] = blended([entry[name] for entry in entries])
     return found
 
 
