@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,7 +28,8 @@ class Remembered(Generic[T]):
         key = tuple(map(_key, parts))
         found = self._results.get(key)
         if found is not None:
-            self._results.move_to_end(key)
+            with suppress(KeyError):  # another thread made room
+                self._results.move_to_end(key)
             return found[1]
         result = make()
         self._results[key] = (parts, result)

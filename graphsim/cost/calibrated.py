@@ -90,11 +90,12 @@ class Prices:
         if not sizes or device is not self._hardware or values > _REMEMBERED:
             return _price(op, device, self._parameters)
         key = (type(op).__name__, *map(_content, sizes))
-        if key not in self._known:
+        found = self._known.get(key)
+        if found is None:
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[key] = _price(op, device, self._parameters)
-        return self._known[key]
+            found = self._known[key] = _price(op, device, self._parameters)
+        return found
 
     def latency_s(self, op: Op, kernel_s: KernelTime) -> Num:
         """Seconds of an operation whose numbers may be symbols, from a function that gives those of its kernels."""

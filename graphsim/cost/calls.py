@@ -59,14 +59,13 @@ class Remembering:
             return None
         return self._keep(sizes, self._alone(*sizes))
 
-    def learn(self, calls: Sequence[Sizes]) -> None:
-        """Price calls of single sizes, and keep the prices; get a program ready once it pays."""
+    def learn(self, calls: Sequence[Sizes]) -> list[Num]:
+        """The prices of calls of single sizes, kept from now on; a program gets ready once it pays."""
         self._asked += 1
         if self._asked > _PAYS:
             self._alone = self._single
         price = self._alone or self._price
-        for sizes in calls:
-            self._keep(sizes, price(*sizes))
+        return [self._keep(sizes, price(*sizes)) for sizes in calls]
 
     def _keep(self, sizes: Sizes, price: Num) -> Num:
         if len(self.known) >= _REMEMBERED:
@@ -84,11 +83,12 @@ class Remembering:
             return seconds
         values = tuple([(size.shape, size.tobytes()) if isinstance(size, np.ndarray) else size for size in sizes])
         key = (along, *values)
-        if key not in self._known_arrays:
+        found = self._known_arrays.get(key)
+        if found is None:
             if len(self._known_arrays) >= _REMEMBERED_SHORT:
                 self._known_arrays.clear()
-            self._known_arrays[key] = self._priced(*sizes, along=along)
-        return self._known_arrays[key]
+            found = self._known_arrays[key] = self._priced(*sizes, along=along)
+        return found
 
     def _priced(self, *sizes: Any, along: bool = False) -> Num:
         self._asked += 1
@@ -131,12 +131,13 @@ class Batched(Remembering):
         ready = self._ready.get(sizes[1:])
         return None if ready is None else self._keep(sizes, ready(sizes[0]))
 
-    def learn(self, calls: Sequence[Sizes]) -> None:
-        """Price calls of single sizes in one go, and keep the prices."""
-        found = np.asarray(self._price(*np.array(calls, dtype=float).T)).tolist()
+    def learn(self, calls: Sequence[Sizes]) -> list[Num]:
+        """The prices of calls of single sizes, worked out in one go and kept from now on."""
+        found: list[Num] = np.asarray(self._price(*np.array(calls, dtype=float).T)).tolist()
         for sizes, price in zip(calls, found, strict=True):
             self._keep(sizes, price)
             self._count(sizes[1:])
+        return found
 
     def _count(self, seldom: Sizes) -> None:
         if len(self._came) >= _REMEMBERED:
@@ -165,8 +166,8 @@ def timed_together(asked: Sequence[tuple[Remembering, Sizes]]) -> list[Num]:
         found.append(price)
     if not late:
         return found
-    for calls, unknown in late.items():
-        calls.learn(list(unknown))
+    learnt = {function: dict(zip(calls, function.learn(list(calls)), strict=True)) for function, calls in late.items()}
     return [
-        function.known[sizes] if price is None else price for (function, sizes), price in zip(asked, found, strict=True)
+        learnt[function][sizes] if price is None else price
+        for (function, sizes), price in zip(asked, found, strict=True)
     ]

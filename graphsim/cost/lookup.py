@@ -7,11 +7,10 @@ serves every surface of that kind. Names in it are made here; nothing from a fil
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from math import prod
 from typing import Any
 
@@ -41,7 +40,7 @@ def lookup(terms: Sequence[Term], names: Sequence[str], varying: tuple[bool, ...
         for n, vary in zip(names, varying, strict=True)
     ]
     return made(
-        *itertools.chain(*zip(*knots, strict=True)),
+        *chain(*zip(*knots, strict=True)),
         *[term.values if vary else term.values.ravel().tolist() for term, vary in zip(terms, along, strict=True)],
         *[_rise(term.values) for term in terms],
     )

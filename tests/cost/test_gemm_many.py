@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,12 @@ def test_a_weight_that_comes_back_costs_under_any_rows_what_a_new_one_costs() ->
         assert timed_together([(calls, sizes) for sizes in asked]) == pytest.approx(
             [float(price(GemmShape(m=m, n=n, k=k))) for m, n, k in asked], rel=1e-12
         )
+
+
+def test_threads_that_make_room_for_each_other_get_their_own_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphsim.cost.calls._REMEMBERED", 3)
+    calls = Batched(lambda m, n: m + n / 7.0, recordable=2)
+    asked = [[(calls, (float(m), float(n))) for n in range(4)] for m in range(400)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(timed_together, asked))
+    assert found == [[m + n / 7.0 for n in range(4)] for m in range(400)]

@@ -76,7 +76,7 @@ def fitted_s(
 
 
 def blended(entries: Sequence[Entry]) -> Entry:
-    """One fit of several: their constants side by side, a share of the mean of their surfaces, and what else all keep."""
+    """One fit of several: their constants side by side, a share of the mean of surfaces, and what else all have."""
     found: dict[str, Any] = {"each": [entry["constants"] for entry in entries]}
     surfaces = [as_surface(entry["surface"]) for entry in entries if "surface" in entry]
     if len(entries) > 1 and surfaces:
