@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.calibration.parameters import decoded
 from graphsim.catalog import folders
 from graphsim.cost.families.blend import Blend
 from graphsim.cost.surface import Surface
@@ -25,7 +26,7 @@ from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.reading import Fields, load_mapping
 
-VERSION = 1
+VERSION = 2
 SUFFIX = ".calibration.json"
 
 
@@ -87,25 +88,14 @@ def _load(path: Path, changed_ns: int) -> Calibration:
     version = fields.integer("version")
     if version != VERSION:
         fields.problem("version", f"is not supported; allowed: {VERSION} (run the calibration again)")
-    families = {str(name): _decoded(value) for name, value in (fields.raw("families") or {}).items()}
     calibration = Calibration(
         hardware=fields.text("hardware"),
         architecture=fields.text("architecture"),
-        families=families,
+        families=decoded(fields.raw("families") or {}, f"{path}: families"),
         provenance=fields.raw("provenance") or {},
     )
     fields.finish()
     return calibration
-
-
-def _decoded(value: Any) -> Any:
-    """The same data with every `surface` made ready to evaluate."""
-    if isinstance(value, Mapping):
-        return {
-            key: Surface.from_json(entry) if key == "surface" and isinstance(entry, list) else _decoded(entry)
-            for key, entry in value.items()
-        }
-    return value
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:

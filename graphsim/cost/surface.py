@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from graphsim.cost.folding import folded
 from graphsim.cost.lookup import Lookup, lookup
 from graphsim.cost.packed import MOST_POINTS, Packed
-from graphsim.cost.tables import Term
+from graphsim.cost.tables import Array, Term
 from graphsim.errors import ConfigError
 from graphsim.symbolic.expr import Expr, look_up
 from graphsim.units import Num
@@ -66,34 +67,53 @@ class Surface:
         found: Num = self._lookups[varying](*place)
         return found
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> dict[str, Any]:
         """Plain data for a calibration file; values are whole thousandths (0.1 % of the time)."""
-        return [
-            {
-                "axes": list(term.axes),
-                "knots": [[float(f"{x:.5g}") for x in knots] for knots in term.knots],
-                "thousandths": [round(1000.0 * float(v)) for v in term.values.ravel()],
-            }
-            for term in self.terms
-        ]
+        knots = {name: axis for term in self.terms for name, axis in zip(term.axes, term.knots, strict=True)}
+        return {
+            "knots": {name: [_short(x) for x in axis] for name, axis in knots.items()},
+            "tables": [
+                {"axes": list(term.axes), "thousandths": [round(1000.0 * float(v)) for v in term.values.ravel()]}
+                for term in self.terms
+            ],
+        }
 
     @staticmethod
-    def from_json(data: Sequence[Mapping[str, Any]]) -> Surface:
-        """The surface that `to_json` wrote. Raises ConfigError when sizes do not fit."""
-        terms = []
-        for entry in data:
-            knots = tuple(np.asarray(x, dtype=float) for x in entry["knots"])
-            values, shape = np.asarray(entry["thousandths"], dtype=float) / 1000.0, tuple(len(x) for x in knots)
-            if values.size != int(np.prod(shape)):
-                raise ConfigError(
-                    f"surface term over {entry['axes']} has {values.size} values, expected {int(np.prod(shape))}"
-                )
-            terms.append(Term(axes=tuple(entry["axes"]), knots=knots, values=values.reshape(shape)))
-        return Surface(terms=tuple(terms))
+    def from_json(data: Any) -> Surface:
+        """The surface that `to_json` wrote. Raises ConfigError for anything else."""
+        try:
+            knots = {str(name): np.asarray(axis, dtype=float) for name, axis in data["knots"].items()}
+            tables = [(tuple(t["axes"]), np.asarray(t["thousandths"], dtype=float) / 1000.0) for t in data["tables"]]
+            found = [(axes, tuple([knots[name] for name in axes]), values) for axes, values in tables]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ConfigError(
+                "expected 'knots' (numbers by coordinate) and 'tables' (of 'axes' among them and 'thousandths')"
+            ) from None
+        return Surface(terms=tuple([_term(*parts) for parts in found]))
 
 
 _MANY = 4
 """Coordinates that vary together from which on a few points are sooner looked up in all tables at once."""
+
+
+def _short(number: float) -> float:
+    """To five digits, whole ones without a point."""
+    short = float(f"{number:.5g}")
+    return int(short) if short.is_integer() else short
+
+
+def _term(axes: tuple[str, ...], knots: tuple[Array, ...], values: Array) -> Term:
+    shape = tuple([len(axis) for axis in knots])
+    if values.size != prod(shape):
+        raise ConfigError(f"the table over {', '.join(axes)} has {values.size} values, expected {prod(shape)}")
+    for name, axis in zip(axes, knots, strict=True):
+        if axis.ndim != 1 or len(axis) < 2 or not np.isfinite(axis).all() or not (np.diff(axis) > 0).all():
+            raise ConfigError(f"the knots of {name} must be two ascending numbers or more")
+    if not axes or not np.isfinite(values).all():
+        raise ConfigError(
+            f"the table over {', '.join(axes) or 'nothing'} must hold finite numbers over some coordinate"
+        )
+    return Term(axes=axes, knots=knots, values=values.reshape(shape))
 
 
 class AtSymbols:
@@ -152,6 +172,6 @@ class AtSymbols:
         return [x if at < 0 else values[at] for x, at in zip(self._place, self._argument, strict=True)]
 
 
-def as_surface(data: Surface | Sequence[Mapping[str, Any]]) -> Surface:
+def as_surface(data: Surface | Mapping[str, Any]) -> Surface:
     """A surface from either of its forms, so that parameters work fresh from a fit and from a loaded file."""
     return data if isinstance(data, Surface) else Surface.from_json(data)

@@ -130,7 +130,7 @@ def test_json_keeps_a_surface_to_a_thousandth(surface, points):
 
 def test_values_that_do_not_fit_the_knots_are_refused(surface):
     data = surface.to_json()
-    data[0]["thousandths"] = data[0]["thousandths"][:-1]
+    data["tables"][0]["thousandths"].pop()
     with pytest.raises(ConfigError, match="76 values, expected 77"):
         Surface.from_json(data)
 

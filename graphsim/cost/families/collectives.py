@@ -51,6 +51,12 @@ CUSTOM_LIMIT_BYTES = 8.0 * 2**20
 """From this size on vLLM leaves the all-reduce to NCCL (`custom_all_reduce.py`, max_size)."""
 
 
+def start_of(kind: str) -> dict[str, float]:
+    """The constants of a kind before any fit."""
+    custom = CUSTOM_START if kind.startswith("custom") else {}
+    return START | custom | (EAGER_START if kind.endswith("eager") else {})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveShape:
     """`message_bytes` is the whole tensor: what is reduced, or what the gathered or scattered parts make up."""
@@ -183,14 +189,13 @@ def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Ha
         devices=np.concatenate([np.asarray(shape.devices) for shape, _ in parts]),
     )
     measured_s = np.concatenate([seconds for _, seconds in parts])
-    custom = kind.startswith("custom")
-    start = START | (CUSTOM_START if custom else {}) | (EAGER_START if kind.endswith("eager") else {})
     constants = fit_constants(
-        lambda c: np.asarray(_skeleton(c, hardware, shape)), start, np.log(measured_s), hold=3e-4, rounds=40
+        lambda c: np.asarray(_skeleton(c, hardware, shape)), start_of(kind), np.log(measured_s), hold=3e-4, rounds=40
     )
     target = np.log(measured_s / _skeleton(constants, hardware, shape))
     coordinates = {key: np.asarray(value) for key, value in _coordinates(shape).items()}
-    surface = fit_surface(CUSTOM_LAYOUT if custom else LAYOUT, coordinates, target)
+    layout = CUSTOM_LAYOUT if kind.startswith("custom") else LAYOUT
+    surface = fit_surface(layout, coordinates, target)
     return {"constants": constants, "surface": _rising(surface, constants, kind, hardware).to_json()}
 
 
