@@ -25,7 +25,7 @@ class Rows:
     def __init__(self, near: Sequence[float], choices: Sequence[Choice], whole: float) -> None:
         self._whole, self._level = whole, 1.0 - whole
         self._near = [inf, *near]
-        self._far = _worth_trying(choices, whole)
+        self._far = [(_growth_s(choice), *choice) for choice in sorted(_worth_trying(choices, whole), key=_growth_s)]
 
     def __call__(self, m: float) -> float:
         """Seconds."""
@@ -34,7 +34,9 @@ class Rows:
 
     def _beyond(self, m: float) -> float:
         best, whole, level = inf, self._whole, self._level
-        for rows, share_of, partial_s, wave_s, once_s in self._far:
+        for growth_s, rows, share_of, partial_s, wave_s, once_s in self._far:
+            if growth_s * m + once_s > best:  # without waiting
+                continue
             high = ceil(m / rows)
             share = high * share_of
             waves = share * level + ceil(share) * whole
