@@ -8,6 +8,7 @@ from typing import Any
 from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.calls import Batched, Remembering, timed_together
+from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
@@ -68,7 +69,7 @@ class KernelCalls:
     def __call__(self, shape: Any) -> Any:
         """A formula, or the plain number for a shape without symbols."""
         held = {name: getattr(shape, name) for name in names_of(type(shape))}  # type: ignore[arg-type]
-        if not symbols_in(shape):
+        if isinstance(shape, ElementwiseShape) or not symbols_in(shape):
             return self._kernel_s(shape)
         sizes = PRODUCT if isinstance(shape, GemmShape) else [n for n, size in held.items() if isinstance(size, Expr)]
         key = (type(shape), *[None if name in sizes else value for name, value in held.items()])
