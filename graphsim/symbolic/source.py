@@ -1,6 +1,7 @@
 """A program for single numbers as the source of one Python function, which runs some times sooner than its steps.
 
 Every step becomes one line of the same arithmetic in the same order, so that results are equal to the last bit.
+Lines for the usual numbers come first; where one raises (a logarithm of zero, say), lines that know all numbers follow.
 The source holds operators, numbers and names made here; nothing that a user wrote becomes part of it unquoted.
 """
 
@@ -24,6 +25,13 @@ _LINES: dict[Callable[..., Any], str] = {
 }  # fmt: skip
 """What Python has an operator for, so that no function need be called."""
 
+_USUAL: dict[Callable[..., Any], str] = {
+    divide: "{0} / {1}", SCALAR[np.log2]: "log2({0})", SCALAR[np.exp]: "exp({0})", SCALAR[np.sqrt]: "sqrt({0})",
+    SCALAR[np.ceil]: "ceil({0})", SCALAR[np.floor]: "floor({0})",
+    SCALAR[np.power]: "{0} ** {1} if {0} > 0.0 else {f}({0}, {1})",
+}  # fmt: skip
+"""What Python's own functions give, or else raise ArithmeticError or ValueError."""
+
 _GUARDED: dict[Callable[..., Any], str] = {
     divide: "{0} / {1} if {1} else {f}({0}, {1})", SCALAR[np.log2]: "log2({0}) if {0} > 0.0 else {f}({0})",
     SCALAR[np.exp]: "exp({0}) if {0} < 700.0 else {f}({0})", SCALAR[np.sqrt]: "sqrt({0}) if {0} >= 0.0 else {f}({0})",
@@ -31,7 +39,7 @@ _GUARDED: dict[Callable[..., Any], str] = {
     SCALAR[np.floor]: "floor({0}) if -1e300 < {0} < 1e300 else {f}({0})",
     SCALAR[np.power]: "{0} ** {1} if 1e-20 < {0} < 1e20 and -15.0 <= {1} <= 15.0 else {f}({0}, {1})",
 }  # fmt: skip
-"""What Python's own functions do for the usual numbers, sooner than the function f, which knows the others too."""
+"""The same for all numbers: where Python's own functions would raise, the function f knows what numpy gives."""
 
 _MATHS = {function.__name__: function for function in (math.log2, math.exp, math.sqrt, math.ceil, math.floor)}
 
@@ -44,9 +52,10 @@ def written(
     inputs: slot and name of each; constants: value of each slot that holds one, else None; outputs: slots
     """
     writer = _Writer(constants)
-    lines = [f"v{slot} = inputs[{name!r}]" for slot, name in inputs] + writer.body(steps)
-    result = ", ".join(map(writer.operand, outputs))
-    body = "\n    ".join([*lines, f"return [{result}]"])
+    given = [f"v{slot} = inputs[{name!r}]" for slot, name in inputs]
+    result = f"return [{', '.join(map(writer.operand, outputs))}]"
+    lines = writer.twice(lambda: [*writer.body(steps), result])
+    body = "\n    ".join([*given, *lines])
     return defined("program", f"def program(inputs):\n    {body}\n", writer.names)
 
 
@@ -58,22 +67,18 @@ def written_narrowed(
     seldom, often: slots of the inputs of either, in order; one that no step needs has the slot -1
     """
     writer = _Writer(constants)
-    late = {slot for slot in often if slot >= 0}
-    lines: dict[bool, list[str]] = {False: [], True: []}
+    early, late, changing = list[Step](), list[Step](), {slot for slot in often if slot >= 0}
     for step in steps:
-        slot, function, operands = step
-        if late.isdisjoint(operands):
-            lines[False].append(writer.line(step))
-            continue
-        late.add(slot)
-        if hasattr(function, "narrowed"):
-            lines[False].append(writer.narrowed(step, late))
-            others = [writer.operand(operand) for operand in operands if operand in late]
-            lines[True].append(f"v{slot} = f{slot}({', '.join(others)})")
+        if changing.isdisjoint(step[2]):
+            early.append(step)
         else:
-            lines[True].append(writer.line(step))
-    inner = "\n        ".join([*lines[True], f"return {writer.operand(output)}"])
-    outer = "\n    ".join([*lines[False], f"def program({_arguments(often)}):\n        {inner}", "return program"])
+            changing.add(step[0])
+            late.append(step)
+    tables = [writer.narrowed(step, changing) for step in late if hasattr(step[1], "narrowed")]
+    result = f"return {writer.operand(output)}"
+    inner = "\n        ".join(writer.twice(lambda: [*[writer.late(step, changing) for step in late], result]))
+    first = [*map(writer.line, early), *tables]
+    outer = "\n    ".join([*first, f"def program({_arguments(often)}):\n        {inner}", "return program"])
     return defined("maker", f"def maker({_arguments(seldom)}):\n    {outer}\n", writer.names)
 
 
@@ -95,6 +100,23 @@ class _Writer:
     def __init__(self, constants: Sequence[Any]) -> None:
         self.constants = constants
         self.names: dict[str, Any] = dict(_MATHS)
+        self._known: dict[int, str] = {}
+        self._careful = True
+
+    def twice(self, lines: Callable[[], list[str]]) -> list[str]:
+        """Lines of a whole function: for usual numbers, and behind them for all, where the former raised."""
+        self._careful = False
+        usual = lines()
+        self._careful = True
+        if (careful := lines()) == usual:
+            return usual
+        return [
+            "try:",
+            *[f"    {line}" for line in usual],
+            "except (ArithmeticError, ValueError):",
+            "    pass",
+            *careful,
+        ]
 
     def body(self, steps: Staged) -> list[str]:
         """One line for each step."""
@@ -113,9 +135,10 @@ class _Writer:
         return f"({plain!r})" if abs(plain) < float("inf") else self._named(plain)
 
     def _named(self, thing: Any) -> str:
-        name = f"n{len(self.names)}"
-        self.names[name] = thing
-        return name
+        if id(thing) not in self._known:
+            name = self._known[id(thing)] = f"n{len(self.names)}"
+            self.names[name] = thing
+        return self._known[id(thing)]
 
     def line(self, step: Step) -> str:
         slot, function, operands = step
@@ -129,7 +152,8 @@ class _Writer:
         if function in _LINES:
             return _LINES[function].format(*terms)
         if function in _GUARDED:
-            return _GUARDED[function].format(*terms, f=self._named(function))
+            formula = (_GUARDED if self._careful else _USUAL)[function]
+            return formula.format(*terms, f=self._named(function))
         return f"{self._named(function)}({', '.join(terms)})"
 
     def _sum(self, function: Weighted | Grouped, terms: list[str]) -> str:
@@ -147,11 +171,19 @@ class _Writer:
             total = f"({part}) + ({total})" if total else part
         return total
 
-    def narrowed(self, step: Step, late: Container[int]) -> str:
-        """A table at those of its operands that are early."""
+    def narrowed(self, step: Step, changing: Container[int]) -> str:
+        """A table at those of its operands that do not change."""
         slot, function, operands = step
-        given = ", ".join(["None" if operand in late else self.operand(operand) for operand in operands])
+        given = ", ".join(["None" if operand in changing else self.operand(operand) for operand in operands])
         return f"f{slot} = {self._named(function.narrowed)}(({given},))"  # type: ignore[attr-defined]
+
+    def late(self, step: Step, changing: Container[int]) -> str:
+        """One line for a step that changes; tables are narrowed ones."""
+        slot, function, operands = step
+        if not hasattr(function, "narrowed"):
+            return self.line(step)
+        others = [self.operand(operand) for operand in operands if operand in changing]
+        return f"v{slot} = f{slot}({', '.join(others)})"
 
     def together(self, function: Callable[..., Any], members: Sequence[Step]) -> str:
         """Durations that one function times in one go."""
