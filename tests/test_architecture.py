@@ -35,6 +35,7 @@ ROWS = (
     ("loading",),
     ("cost.tables",),
     ("cost.packed", "cost.lookup", "cost.folding"),
+    ("cost.at_symbols",),
     ("cost.surface",),
     ("cost.fitting", "cost.base", "cost.families"),
     ("calibration.parameters", "cost.roofline"),

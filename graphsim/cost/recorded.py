@@ -60,7 +60,10 @@ def _numbers_s(price: CostModel, op: Op, hardware: Hardware) -> Callable[..., Nu
 
 
 class KernelCalls:
-    """Seconds of kernels whose sizes are symbols, as calls on a tape: kernels that differ in sizes alone share one."""
+    """Seconds of kernels whose sizes are symbols, as calls on a tape: kernels that differ in sizes alone share one.
+
+    Short prices become part of the formula instead.
+    """
 
     def __init__(self, kernel_s: Callable[[Any], Num], tape: Tape) -> None:
         self._kernel_s, self._tape = kernel_s, tape
@@ -69,7 +72,7 @@ class KernelCalls:
     def __call__(self, shape: Any) -> Any:
         """A formula, or the plain number for a shape without symbols."""
         held = {name: getattr(shape, name) for name in names_of(type(shape))}  # type: ignore[arg-type]
-        if isinstance(shape, ElementwiseShape) or not symbols_in(shape):
+        if isinstance(shape, SHORT) or not symbols_in(shape):
             return self._kernel_s(shape)
         sizes = PRODUCT if isinstance(shape, GemmShape) else [n for n, size in held.items() if isinstance(size, Expr)]
         key = (type(shape), *[None if name in sizes else value for name, value in held.items()])
@@ -86,6 +89,9 @@ class KernelCalls:
             return Duration(Batched(price, recordable=count), timed_together)
         return Duration(Remembering(price, recordable=count), timed_together)
 
+
+SHORT = ElementwiseShape
+"""Kernels whose price is a short formula, and is recorded as such: a call takes longer than its arithmetic."""
 
 PRODUCT = ("m", "n", "k")
 """What products of one format differ in: all that are new are priced in one go."""

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from graphsim.cost.at_symbols import AtSymbols
 from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
 from graphsim.cost.packed import MOST_POINTS
-from graphsim.cost.surface import AtSymbols, Surface
+from graphsim.cost.surface import Surface
 from graphsim.cost.tables import Term
 from graphsim.errors import ConfigError
 from graphsim.symbolic.expr import Tape
