@@ -115,12 +115,13 @@ def test_a_surface_at_symbols_gives_with_few_tables_what_it_gives_with_all():
                 value if symbol.name in seldom else None for symbol, value in zip(recorded.symbols, values, strict=True)
             ]
             others = [value for value, held in zip(values, given, strict=True) if held is None]
-            assert recorded.narrowed(given)(*others) == pytest.approx(whole, rel=1e-12)
+            assert recorded.narrowed(given)(*others) == pytest.approx(whole, rel=1e-14, abs=1e-14)
     many = [np.linspace(0.0, 3.0, 7) if symbol is x else 0.5 for symbol in recorded.symbols]
     expected = surface(
         {"x": np.linspace(0.0, 3.0, 7), "x coarse": np.linspace(0.0, 3.0, 7), "y": 0.5, "z": 0.5, "y fine": 2.25}
     )
     assert np.array_equal(recorded(*many), expected)
+    assert recorded.along(*many) == pytest.approx(expected, rel=1e-14, abs=1e-14)
 
 
 def test_json_keeps_a_surface_to_a_thousandth(surface, points):

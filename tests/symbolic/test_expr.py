@@ -61,6 +61,21 @@ def test_a_program_gives_the_same_to_the_last_bit_however_often_it_runs(asked: l
     np.testing.assert_array_equal(np.array(again, dtype=float), np.array(first, dtype=float))
 
 
+@pytest.mark.parametrize("seldom", ["", "x", "y", "xy"])
+def test_a_program_of_numbers_in_two_stages_gives_what_it_gives_in_one(seldom: str) -> None:
+    tape = Tape(literal=True)
+    x, y = tape.variable("x"), tape.variable("y")
+    odd = [x / y, np.log2(x) + y, np.exp(x - 700.0) * y, np.sqrt(x - y), (x - 5.0) ** 0.5, np.ceil(x / y)]
+    often = [name for name in "xy" if name not in seldom]
+    for part in [*formula(x, y), *odd]:
+        program = Program([part])
+        made = program.of_numbers(list(seldom), often)
+        for at in ({"x": a, "y": b} for a in (0.0, 3.5, 2e3) for b in (0.0, 7.0, 1e6)):
+            with np.errstate(all="ignore"):
+                found = made(*[at[name] for name in seldom])(*[at[name] for name in often])
+                np.testing.assert_array_equal(np.array(found, dtype=float), np.array(program(at)[0], dtype=float))
+
+
 def test_equal_formulas_are_one_object() -> None:
     tape = Tape()
     x, y = tape.variable("x"), tape.variable("y")

@@ -48,7 +48,10 @@ class Blend(dict[str, Any]):
         return self.lenders
 
     def entry(self, key: Key, pick: Callable[[Mapping[str, Any]], Entry]) -> Entry:
-        """The fit of a kernel, blended of what is picked from each lender that serves it."""
+        """The fit of a kernel, blended of what is picked from each lender that serves it.
+
+        Blends are known by their constants, which the lenders hold; what is picked may be made for the occasion.
+        """
         picked = [pick(lender) for lender in self.serving(key)]
         which = tuple([(id(entry["constants"]), "surface" in entry) for entry in picked])
         if which not in self._entries:

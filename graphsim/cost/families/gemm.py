@@ -45,6 +45,13 @@ QUANTISE_START = {"quantise_clocks": 4000.0, "quantise_bytes": 5.0, "quantise_ro
 HOST_START = {"host_small_s": 6e-5, "host_s": 9e-5, "host_odd_s": 1.7e-4, "host_pad_s": 1e-5}
 
 
+def start_of(dtype: str) -> dict[str, float]:
+    """The constants of a format before any fit."""
+    name, form = format_of(dtype)
+    quantise = QUANTISE_START if form.quantised else {}
+    return START | quantise | (HOST_START if name == "fp8_block" else {})
+
+
 @dataclass(frozen=True, kw_only=True)
 class GemmShape:
     """x[m,k] @ w[k,n] in one number format; `eager` counts the host's time per call where one was measured."""
@@ -190,11 +197,7 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
 
 
 def _fit_one(shape: GemmShape, hardware: Hardware, measured_s: Array, start: dict[str, float]) -> dict[str, Any]:
-    name, form = format_of(shape.dtype)
-    if form.quantised:
-        start = start | {key: value for key, value in QUANTISE_START.items() if key not in start}
-    if name == "fp8_block":
-        start = start | HOST_START
+    start = start_of(shape.dtype) | start
     every = slice(None, None, max(1, len(measured_s) // 4000))
     m, n, k = (np.asarray(side, dtype=float) for side in (shape.m, shape.n, shape.k))
     some = GemmShape(m=m[every], n=n[every], k=k[every], dtype=shape.dtype, eager=True)

@@ -33,6 +33,12 @@ def test_surfaces_are_lent_in_part_and_one_alone_not_at_all():
     assert "surface" not in blended(entries[:1])
 
 
+def test_a_further_fit_is_lent_where_all_lenders_have_one():
+    one, other = ({"constants": {"dram": 1.0}, "single": {"constants": {"walk": walk}}} for walk in (1.0, 2.0))
+    assert blended([one, other])["single"] == {"each": [{"walk": 1.0}, {"walk": 2.0}]}
+    assert "single" not in blended([one, {"constants": {"dram": 1.0}}])
+
+
 def test_only_lenders_with_the_kernel_serve_it_and_all_if_none_has():
     blend = Blend([ONE, OTHER])
     assert len(blend.serving(("bfloat16",))) == 2 and len(blend.serving(("int8",))) == 2
