@@ -13,106 +13,110 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphsim.adapter_memory import adapter_footprint as adapter_footprint
-    from graphsim.adapter_memory import adapters_that_fit as adapters_that_fit
-    from graphsim.adapter_memory import footprint as footprint
-    from graphsim.adapter_memory import kv_tokens_left as kv_tokens_left
-    from graphsim.adapter_times import lifecycle as lifecycle
-    from graphsim.advice import lora_advice as lora_advice
-    from graphsim.compare import compare_lora as compare_lora
-    from graphsim.config import ModelConfig as ModelConfig
-    from graphsim.config import Parallelism as Parallelism
+    from graphsim.analysis.advice import lora_advice as lora_advice
+    from graphsim.analysis.break_even import break_even as break_even
+    from graphsim.analysis.break_even import break_even_curve as break_even_curve
+    from graphsim.analysis.compare import compare_lora as compare_lora
+    from graphsim.analysis.explain import Explanation as Explanation
+    from graphsim.analysis.explain import explain as explain
+    from graphsim.analysis.lifecycle import lifecycle as lifecycle
+    from graphsim.analysis.lora_document import create_full_decode_model as create_full_decode_model
+    from graphsim.analysis.lora_document import create_full_prefill_model as create_full_prefill_model
+    from graphsim.analysis.lora_document import estimate_end_to_end_performance as estimate_end_to_end_performance
+    from graphsim.analysis.match_report import match_report as match_report
+    from graphsim.analysis.sensitivity import sensitivity as sensitivity
+    from graphsim.analysis.slots import adapter_footprint as adapter_footprint
+    from graphsim.analysis.slots import adapters_that_fit as adapters_that_fit
+    from graphsim.analysis.slots import footprint as footprint
+    from graphsim.analysis.slots import kv_tokens_left as kv_tokens_left
+    from graphsim.compile.step import CompiledStep as CompiledStep
+    from graphsim.compile.step import compile_step as compile_step
     from graphsim.cost.kernels import predict_kernels as predict_kernels
-    from graphsim.critical import critical_path as critical_path
-    from graphsim.crossings import break_even as break_even
-    from graphsim.crossings import break_even_curve as break_even_curve
-    from graphsim.document import create_full_decode_model as create_full_decode_model
-    from graphsim.document import create_full_prefill_model as create_full_prefill_model
-    from graphsim.document import estimate_end_to_end_performance as estimate_end_to_end_performance
-    from graphsim.elasticity import sensitivity as sensitivity
     from graphsim.errors import ConfigError as ConfigError
     from graphsim.errors import GraphError as GraphError
     from graphsim.errors import GraphsimError as GraphsimError
     from graphsim.errors import HardwareError as HardwareError
     from graphsim.errors import InfeasibleError as InfeasibleError
-    from graphsim.estimate import annotate as annotate
-    from graphsim.estimate import build_graph as build_graph
-    from graphsim.estimate import lora_parameters as lora_parameters
-    from graphsim.estimate import simulate as simulate
-    from graphsim.explanation import Explanation as Explanation
-    from graphsim.explanation import explain as explain
     from graphsim.export.chakra import to_chakra as to_chakra
     from graphsim.export.dot import to_dot as to_dot
     from graphsim.export.html import to_html as to_html
     from graphsim.export.node_link import from_json as from_json
     from graphsim.export.node_link import to_json as to_json
     from graphsim.export.trace import to_trace as to_trace
-    from graphsim.graph import add as add
-    from graphsim.graph import rewrite as rewrite
-    from graphsim.graph import to_text as to_text
-    from graphsim.graph import total_work as total_work
-    from graphsim.graph import unroll as unroll
-    from graphsim.graph import validate as validate
+    from graphsim.graph.critical import critical_path as critical_path
+    from graphsim.graph.rewriting import add as add
+    from graphsim.graph.rewriting import rewrite as rewrite
+    from graphsim.graph.rewriting import to_text as to_text
+    from graphsim.graph.rewriting import total_work as total_work
+    from graphsim.graph.rewriting import unroll as unroll
+    from graphsim.graph.rewriting import validate as validate
     from graphsim.hardware import Hardware as Hardware
     from graphsim.hardware import list_hardware as list_hardware
     from graphsim.hardware import load_hardware as load_hardware
-    from graphsim.loading import get_configs as get_configs
-    from graphsim.loading import list_models as list_models
-    from graphsim.loading import load_model as load_model
     from graphsim.lora.config import LoraConfig as LoraConfig
     from graphsim.lora.injection import inject as inject
     from graphsim.lora.profile import EngineProfile as EngineProfile
     from graphsim.lora.profile import list_engines as list_engines
     from graphsim.lora.profile import load_profile as load_profile
-    from graphsim.matches import match_report as match_report
+    from graphsim.models.config import ModelConfig as ModelConfig
+    from graphsim.models.config import Parallelism as Parallelism
+    from graphsim.models.loading import get_configs as get_configs
+    from graphsim.models.loading import list_models as list_models
+    from graphsim.models.loading import load_model as load_model
     from graphsim.ops.base import OpType as OpType
     from graphsim.ops.base import Work as Work
-    from graphsim.optimise import best as best
-    from graphsim.optimise import pareto as pareto
+    from graphsim.ops.precision import Precision as Precision
+    from graphsim.ops.precision import load_precision as load_precision
     from graphsim.passes.shard import shard as shard
-    from graphsim.precision import Precision as Precision
-    from graphsim.precision import load_precision as load_precision
     from graphsim.result import Estimate as Estimate
     from graphsim.result import PhaseEstimate as PhaseEstimate
-    from graphsim.stepper import CompiledStep as CompiledStep
-    from graphsim.stepper import compile_step as compile_step
-    from graphsim.sweep_disk import sweep_to_parquet as sweep_to_parquet
-    from graphsim.sweeps import sweep as sweep
+    from graphsim.simulation import annotate as annotate
+    from graphsim.simulation import build_graph as build_graph
+    from graphsim.simulation import lora_parameters as lora_parameters
+    from graphsim.simulation import simulate as simulate
+    from graphsim.sweeps.best import best as best
+    from graphsim.sweeps.best import pareto as pareto
+    from graphsim.sweeps.parquet import sweep_to_parquet as sweep_to_parquet
+    from graphsim.sweeps.sweep import sweep as sweep
 
 _HOME = {
-    "adapter_memory": ("adapter_footprint", "adapters_that_fit", "footprint", "kv_tokens_left"),
-    "adapter_times": ("lifecycle",),
-    "advice": ("lora_advice",),
-    "crossings": ("break_even", "break_even_curve"),
-    "compare": ("compare_lora",),
-    "config": ("ModelConfig", "Parallelism"),
+    "analysis.advice": ("lora_advice",),
+    "analysis.break_even": ("break_even", "break_even_curve"),
+    "analysis.compare": ("compare_lora",),
+    "analysis.explain": ("Explanation", "explain"),
+    "analysis.lifecycle": ("lifecycle",),
+    "analysis.lora_document": (
+        "create_full_decode_model",
+        "create_full_prefill_model",
+        "estimate_end_to_end_performance",
+    ),
+    "analysis.match_report": ("match_report",),
+    "analysis.sensitivity": ("sensitivity",),
+    "analysis.slots": ("adapter_footprint", "adapters_that_fit", "footprint", "kv_tokens_left"),
+    "compile.step": ("CompiledStep", "compile_step"),
     "cost.kernels": ("predict_kernels",),
-    "critical": ("critical_path",),
-    "document": ("create_full_decode_model", "create_full_prefill_model", "estimate_end_to_end_performance"),
-    "elasticity": ("sensitivity",),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
-    "explanation": ("Explanation", "explain"),
     "export.chakra": ("to_chakra",),
     "export.dot": ("to_dot",),
     "export.html": ("to_html",),
     "export.node_link": ("from_json", "to_json"),
     "export.trace": ("to_trace",),
-    "graph": ("add", "rewrite", "to_text", "total_work", "unroll", "validate"),
+    "graph.critical": ("critical_path",),
+    "graph.rewriting": ("add", "rewrite", "to_text", "total_work", "unroll", "validate"),
     "hardware": ("Hardware", "list_hardware", "load_hardware"),
-    "loading": ("get_configs", "list_models", "load_model"),
     "lora.config": ("LoraConfig",),
     "lora.injection": ("inject",),
     "lora.profile": ("EngineProfile", "list_engines", "load_profile"),
+    "models.config": ("ModelConfig", "Parallelism"),
+    "models.loading": ("get_configs", "list_models", "load_model"),
     "ops.base": ("OpType", "Work"),
-    "matches": ("match_report",),
-    "optimise": ("best", "pareto"),
+    "ops.precision": ("Precision", "load_precision"),
     "passes.shard": ("shard",),
-    "precision": ("Precision", "load_precision"),
     "result": ("Estimate", "PhaseEstimate"),
-    "stepper": ("CompiledStep", "compile_step"),
-    "sweep_disk": ("sweep_to_parquet",),
-    "sweeps": ("sweep",),
-    "estimate": ("annotate", "build_graph", "lora_parameters", "simulate"),
+    "simulation": ("annotate", "build_graph", "lora_parameters", "simulate"),
+    "sweeps.best": ("best", "pareto"),
+    "sweeps.parquet": ("sweep_to_parquet",),
+    "sweeps.sweep": ("sweep",),
 }
 """Which module each public name comes from."""
 

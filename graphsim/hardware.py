@@ -16,9 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from graphsim.catalog import find_file, list_names
 from graphsim.errors import HardwareError, choices_text
-from graphsim.reading import REQUIRED, Fields, load_mapping
+from graphsim.files.catalog import find_file, list_names
+from graphsim.files.reading import REQUIRED, Fields, load_mapping
 from graphsim.units import Num
 
 COMPUTE_FORMATS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4", "int8", "int4")

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
-from graphsim.critical import CriticalPath, critical_path, schedule
-from graphsim.memory import Memory
+from graphsim.deployment.memory import Memory
+from graphsim.graph.critical import CriticalPath, critical_path, schedule
 from graphsim.units import Num
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from graphsim.run import Run
+    from graphsim.deployment.inference import Run
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,19 +49,19 @@ class PhaseEstimate:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from graphsim.export.notebook import phase_html
+        from graphsim.display.notebook import phase_html
 
         return phase_html(self)
 
     def plot(self, *, scenario: int = 0) -> Figure:
         """Its operations under the device's roofline, and where its time goes (extra `plot`)."""
-        from graphsim.export.panels import plot_phase
+        from graphsim.display.panels import plot_phase
 
         return plot_phase(self, scenario=scenario)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per node: name, op, dimensions, flops, bytes, latency_s, bound, critical."""
-        from graphsim.export.table import frame_of
+        from graphsim.display.operators import frame_of
 
         return frame_of(self.graph)
 
@@ -99,13 +99,13 @@ class Estimate:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from graphsim.export.notebook import estimate_html
+        from graphsim.display.notebook import estimate_html
 
         return estimate_html(self)
 
     def plot(self, *, scenario: int = 0) -> Figure:
         """Where the time of both steps goes, the roofline, and the memory of a device (extra `plot`)."""
-        from graphsim.export.panels import plot_estimate
+        from graphsim.display.panels import plot_estimate
 
         return plot_estimate(self, scenario=scenario)
 

@@ -18,7 +18,7 @@ from graphsim.hardware import load_hardware
 from graphsim.ops import Gemm, Launch, LoraB, LoraMerge, Norm, Op, Part, Repeat, Sharding, Together, Work
 from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.precision import FORMATS
+from graphsim.ops.precision import FORMATS
 
 SCENARIOS = 7
 QUICK = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])

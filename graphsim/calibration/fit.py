@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.calibration.held_out import ALL, Progress, lines_of, predicted_unseen
-from graphsim.calibration.store import SUFFIX, Calibration, calibration_path, load_calibration, save_calibration
 from graphsim.cost.families import elementwise
 from graphsim.cost.kernels import FAMILIES, Family, family_of, predict_with
-from graphsim.cost.tables import Array
+from graphsim.cost.parameters.store import SUFFIX, Calibration, calibration_path, load_calibration, save_calibration
+from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
-from graphsim.facts import read_facts
+from graphsim.files.measured import read_facts
 from graphsim.hardware import Hardware, load_hardware
 
 if TYPE_CHECKING:

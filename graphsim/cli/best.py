@@ -59,10 +59,10 @@ def add_commands(commands: Any) -> None:
 
 def best(options: argparse.Namespace) -> None:
     """Search, then print."""
-    from graphsim.export.axes import picture, save
+    from graphsim.display.axes import picture, save
     from graphsim.export.plots import plot_pareto
-    from graphsim.optimise import best as search
-    from graphsim.optimise import pareto
+    from graphsim.sweeps.best import best as search
+    from graphsim.sweeps.best import pareto
 
     limits = {field: getattr(options, name.replace("-", "_")) for name, (field, _, _) in LIMITS.items()}
     prices = _prices(options.price)

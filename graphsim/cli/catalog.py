@@ -7,8 +7,8 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
-from graphsim.config import ModelConfig
 from graphsim.hardware import Hardware, list_hardware, load_hardware
+from graphsim.models.config import ModelConfig
 from graphsim.units import bytes_text, count_text, scaled
 
 
@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
 
 def models(options: argparse.Namespace) -> None:
     """List models, or show one."""
-    from graphsim.loading import list_models, load_model
+    from graphsim.models.loading import list_models, load_model
 
     if options.name:
         _show_model(load_model(options.name), options.json)
@@ -57,10 +57,10 @@ def _model_facts(config: ModelConfig) -> dict[str, Any]:
 
 
 def _show_model(config: ModelConfig, as_json: bool) -> None:
-    from graphsim.graph import to_text
-    from graphsim.models import build
-    from graphsim.precision import load_precision
-    from graphsim.workload import prefill
+    from graphsim.graph.rewriting import to_text
+    from graphsim.models.build import build
+    from graphsim.models.phase import prefill
+    from graphsim.ops.precision import load_precision
 
     facts = _model_facts(config)
     if as_json:

@@ -51,8 +51,8 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 def _offer(action: argparse.Action) -> None:
     """Names to choose from where any word may stand: of catalogs, or files."""
     from graphsim.hardware import list_hardware
-    from graphsim.loading import list_models
     from graphsim.lora.profile import list_engines
+    from graphsim.models.loading import list_models
 
     catalogs = {"model": list_models, "models": list_models, "hardware": list_hardware, "engine": list_engines}
     if action.choices is None and action.dest in catalogs:

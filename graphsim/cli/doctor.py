@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
 
 def doctor(options: argparse.Namespace) -> None:
     """Look and print."""
-    from graphsim.health import UNLOCKS, health
+    from graphsim.cli.health import UNLOCKS, health
 
     found = health()
     if options.json:

@@ -11,7 +11,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.units import parse_quantity, seconds_text
 
 if TYPE_CHECKING:
-    from graphsim.explanation import Explanation, Part
+    from graphsim.analysis.explain import Explanation, Part
     from graphsim.result import Estimate
 
 EXAMPLES = """examples:
@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
 
 def explain(options: argparse.Namespace) -> None:
     """Estimate, explain, print."""
-    from graphsim.explanation import explain as why
+    from graphsim.analysis.explain import explain as why
 
     if options.measured is not None and options.against is not None:
         raise ConfigError("--measured and --against exclude each other; explain one difference at a time")
@@ -64,7 +64,7 @@ def explain(options: argparse.Namespace) -> None:
 
 
 def _estimate(options: argparse.Namespace) -> Estimate:
-    from graphsim.estimate import simulate
+    from graphsim.simulation import simulate
 
     return simulate(
         options.model, options.hardware, options.batch, options.input, options.output,
@@ -145,7 +145,7 @@ def _print(found: Explanation, top: int) -> None:
 
 
 def _cells(part: Part) -> list[str]:
-    from graphsim.explanation import CAUSES
+    from graphsim.analysis.explain import CAUSES
 
     times = [getattr(part, name) for name in (*CAUSES, "total_s")]
     amounts = [f"{part.operations:.0f}", f"{part.flops / 1e12:.3g}", f"{part.moved_bytes / 1e9:.3g}"]

@@ -51,10 +51,10 @@ def export(options: argparse.Namespace) -> None:
 
 
 def _write_estimate(options: argparse.Namespace, path: Path) -> list[Path]:
-    from graphsim.estimate import simulate
     from graphsim.export.chakra import to_chakra
     from graphsim.export.html import to_html
     from graphsim.export.trace import to_trace
+    from graphsim.simulation import simulate
 
     estimate = simulate(
         options.model,
@@ -78,13 +78,13 @@ def _write_estimate(options: argparse.Namespace, path: Path) -> list[Path]:
 
 
 def _write_graph(options: argparse.Namespace, path: Path) -> None:
-    from graphsim.critical import schedule
-    from graphsim.estimate import annotate, build_graph
+    from graphsim.display.files import write_text
+    from graphsim.display.operators import frame_of
     from graphsim.export.dot import render, to_dot
-    from graphsim.export.files import write_text
     from graphsim.export.node_link import to_json
-    from graphsim.export.table import frame_of
-    from graphsim.graph import to_text
+    from graphsim.graph.critical import schedule
+    from graphsim.graph.rewriting import to_text
+    from graphsim.simulation import annotate, build_graph
 
     graph = build_graph(
         options.model,

@@ -33,9 +33,9 @@ def add_commands(commands: Any) -> None:
 
 def lora(options: argparse.Namespace) -> None:
     """Compare and print."""
-    from graphsim.advice import lora_advice
-    from graphsim.compare import compare_lora
-    from graphsim.estimate import lora_parameters
+    from graphsim.analysis.advice import lora_advice
+    from graphsim.analysis.compare import compare_lora
+    from graphsim.simulation import lora_parameters
 
     config = shared.lora_config(options.lora, options.batch) or LoraConfig()
     if options.modules:
@@ -81,7 +81,7 @@ def lora(options: argparse.Namespace) -> None:
 
 def _slot(options: argparse.Namespace, config: LoraConfig) -> dict[str, float]:
     """What each slot costs of the KV cache; nothing where there are no slots, or no cache that grows."""
-    from graphsim.adapter_memory import footprint
+    from graphsim.analysis.slots import footprint
 
     try:
         found = footprint(
@@ -98,7 +98,7 @@ def _slot(options: argparse.Namespace, config: LoraConfig) -> dict[str, float]:
 
 def _print_modules(options: argparse.Namespace, config: LoraConfig) -> None:
     """Modules alike as one line, with how many layers have them."""
-    from graphsim.matches import match_report
+    from graphsim.analysis.match_report import match_report
 
     report = match_report(options.model, config)
     if options.json:

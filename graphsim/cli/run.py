@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Estimate and print."""
-    from graphsim.estimate import simulate
+    from graphsim.simulation import simulate
 
     estimate = simulate(
         options.model,

@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
 
 def sensitivity(options: argparse.Namespace) -> None:
     """Vary and print."""
-    from graphsim.elasticity import sensitivity as vary
+    from graphsim.analysis.sensitivity import sensitivity as vary
 
     frame = vary(
         options.model,

@@ -70,7 +70,7 @@ def choices_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def sweep(options: argparse.Namespace) -> None:
     """Sweep, then write or print."""
-    from graphsim.sweeps import sweep as run_sweep
+    from graphsim.sweeps.sweep import sweep as run_sweep
 
     if options.to and Path(options.to).suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--to {options.to}: the suffix is not known; allowed: .csv, .parquet")
@@ -90,7 +90,7 @@ def sweep(options: argparse.Namespace) -> None:
 
 
 def _to_folder(options: argparse.Namespace) -> None:
-    from graphsim.sweep_disk import sweep_to_parquet
+    from graphsim.sweeps.parquet import sweep_to_parquet
 
     if options.to:
         raise ConfigError("--to and --out exclude each other: one file, or a folder of parts")

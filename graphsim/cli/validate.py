@@ -92,7 +92,7 @@ def validate(options: argparse.Namespace) -> None:
         return
     frame, residuals = _scored(options, drawing)
     if drawing:
-        from graphsim.export.axes import save
+        from graphsim.display.axes import save
         from graphsim.export.residuals import plot_residuals
 
         save(plot_residuals(residuals), drawing, "--plot")
@@ -106,7 +106,7 @@ def _drawing(options: argparse.Namespace) -> Path | None:
     """Where residuals are drawn to."""
     if not options.plot:
         return None
-    from graphsim.export.axes import picture
+    from graphsim.display.axes import picture
 
     if options.what not in ("kernels", "unmeasured"):
         raise ConfigError(f"--plot {options.plot}: what is drawn are kernels and unmeasured, not {options.what}")
@@ -116,17 +116,17 @@ def _drawing(options: argparse.Namespace) -> Path | None:
 def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataFrame, Any]:
     """The table that is asked for, and the residuals behind it if they are to be drawn."""
     if options.what == "kernels":
-        from graphsim.calibration.validate import file_residuals, validate_files
+        from graphsim.validation.validate import file_residuals, validate_files
 
         own = not options.datasheet
         frame = validate_files(options.path, options.hardware, own=own)
         return frame, file_residuals(options.path, options.hardware, own=own) if drawing else None
     if options.what == "held-out":
-        from graphsim.calibration.validate import validate_held_out
+        from graphsim.validation.validate import validate_held_out
 
         return validate_held_out(options.path, options.hardware, families=options.family, progress=_say), None
     if options.what == "unmeasured":
-        from graphsim.calibration.unmeasured import unmeasured_errors, unmeasured_residuals
+        from graphsim.validation.unmeasured import unmeasured_errors, unmeasured_residuals
 
         found = unmeasured_residuals(options.path, options.hardware)
         return unmeasured_errors(found), found
@@ -153,7 +153,7 @@ def _print_all(options: argparse.Namespace) -> None:
 
 
 def _tables(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame]]:
-    from graphsim.calibration.validate import validate_files
+    from graphsim.validation.validate import validate_files
 
     if not any(path for pattern in FILES.values() for path in folder.glob(pattern)):
         raise ConfigError(f"{folder}: holds none of {', '.join(sorted(set(FILES.values())))}")
@@ -171,7 +171,7 @@ def _tables(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, pd
 
 def _print_table(what: str, frame: pd.DataFrame) -> None:
     if what == "e2e":
-        from graphsim.calibration.serving import summary
+        from graphsim.validation.serving import summary
 
         problems = frame["problem"][frame["problem"] != ""]
         for problem, count in problems.value_counts().items():
@@ -191,13 +191,13 @@ def _joined(what: str, paths: list[str]) -> pd.DataFrame:
 
 
 _CHECKS = {
-    "structure": ("graphsim.structure", "validate_structure"),
-    "e2e": ("graphsim.calibration.serving", "validate_serving_file"),
-    "lora": ("graphsim.calibration.adapters", "validate_adapter_serving"),
-    "slots": ("graphsim.calibration.adapters", "validate_slots"),
-    "lifecycle": ("graphsim.calibration.lifecycles", "validate_lifecycles"),
-    "published": ("graphsim.calibration.published", "validate_published"),
-    "traces": ("graphsim.calibration.traces", "validate_traces"),
+    "structure": ("graphsim.validation.structure", "validate_structure"),
+    "e2e": ("graphsim.validation.serving", "validate_serving_file"),
+    "lora": ("graphsim.validation.adapters", "validate_adapter_serving"),
+    "slots": ("graphsim.validation.adapters", "validate_slots"),
+    "lifecycle": ("graphsim.validation.lifecycles", "validate_lifecycles"),
+    "published": ("graphsim.validation.published", "validate_published"),
+    "traces": ("graphsim.validation.traces", "validate_traces"),
 }
 """What reads a file of facts of each kind and puts the estimate beside them; loaded when asked for."""
 

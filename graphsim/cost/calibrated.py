@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.calibration.store import basis
 from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.blocks import KINDS, WITHIN_EXPERTS, attention_s, collective_s, expert_s
 from graphsim.cost.families import attention, collectives, elementwise, gemm, moe
@@ -26,6 +25,7 @@ from graphsim.cost.families.collectives import CollectiveShape
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.families.moe import MoeShape
+from graphsim.cost.parameters.store import basis
 from graphsim.cost.products import constants, product_of, product_s
 from graphsim.cost.roofline import compute_s, launches_of, matrix_peak, roofline
 from graphsim.hardware import Hardware

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from graphsim.calibration.store import beside
 from graphsim.cost.base import CostModel
 from graphsim.cost.calibrated import calibrated
+from graphsim.cost.parameters.store import beside
 from graphsim.cost.roofline import roofline
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.remember import Remembered
+from graphsim.symbolic.memo import Remembered
 
 _calibrated: Remembered[tuple[CostModel, str]] = Remembered(most=32)
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.calibration.store import Basis, basis
-from graphsim.cost.tables import Array
+from graphsim.cost.parameters.store import Basis, basis
+from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, load_hardware
 

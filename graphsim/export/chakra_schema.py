@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from graphsim.export.files import needs
+from graphsim.display.files import needs
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import DescriptorProto

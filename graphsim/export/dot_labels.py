@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import re
 
+from graphsim.display.nodes import Entry, Kind, bound_of, kind_of, number, number_text
+from graphsim.display.palette import BOUND_COLOURS, CRITICAL, FAINT, MUTED, TINTS
 from graphsim.export.flat import Flat, Group
-from graphsim.export.nodes import Entry, Kind, bound_of, kind_of, number, number_text
-from graphsim.export.palette import BOUND_COLOURS, CRITICAL, FAINT, MUTED, TINTS
 from graphsim.ops import Attention, Collective, Elementwise, Gemm, Input, LoraAdd, LoraMerge, Op
 from graphsim.ops.lora_kernels import LoraExpand, LoraShrink
 from graphsim.ops.lora_variants import DoraNorm, DoraScale

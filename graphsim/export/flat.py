@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
-from graphsim.critical import critical_path, schedule
-from graphsim.export.nodes import Entry, Shape, number, op_of, shapes
+from graphsim.display.nodes import Entry, Shape, number, op_of, shapes
+from graphsim.graph.critical import critical_path, schedule
 from graphsim.ops import Collective, Op, Repeat
 from graphsim.ops.structure import last_node
 

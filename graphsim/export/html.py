@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.compare import comparison, strategies_of
+from graphsim.analysis.compare import comparison, strategies_of
+from graphsim.deployment.scenarios import scenarios_in, take
+from graphsim.display.files import needs, write_text
+from graphsim.display.nodes import number, require
+from graphsim.display.operators import frame_of
 from graphsim.errors import GraphsimError
-from graphsim.estimate import REFERENCE
 from graphsim.export.dot_labels import clean
-from graphsim.export.files import needs, write_text
 from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
-from graphsim.export.nodes import number, require
-from graphsim.export.table import frame_of
 from graphsim.result import Estimate, plain
-from graphsim.scenarios import scenarios_in, take
+from graphsim.simulation import REFERENCE
 from graphsim.units import bytes_text, scaled, seconds_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphsim.export.breakdown import (
+from graphsim.display.breakdown import (
     LEAST_INTENSITY,
     Point,
     part_text,
@@ -13,10 +13,10 @@ from graphsim.export.breakdown import (
     seconds_by_kind,
     seconds_by_type,
 )
+from graphsim.display.nodes import Kind, dims_text, number
+from graphsim.display.palette import MEMORY_COLOURS, TINTS
 from graphsim.export.html_chart import Figure, layout_of, safe
 from graphsim.export.html_timeline import timeline
-from graphsim.export.nodes import Kind, dims_text, number
-from graphsim.export.palette import MEMORY_COLOURS, TINTS
 from graphsim.result import Estimate
 from graphsim.units import bytes_text, scaled, seconds_text
 

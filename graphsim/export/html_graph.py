@@ -6,11 +6,11 @@ import html
 
 import networkx as nx
 
+from graphsim.display.nodes import Entry, Kind, bound_of, dims_text, is_critical, kind_of, number, shape_text
+from graphsim.display.palette import BOUND_COLOURS, TINTS
 from graphsim.export.dot_labels import clean
 from graphsim.export.flat import Edge, Flat, Group, flatten
 from graphsim.export.layout import Placed, place
-from graphsim.export.nodes import Entry, Kind, bound_of, dims_text, is_critical, kind_of, number, shape_text
-from graphsim.export.palette import BOUND_COLOURS, TINTS
 from graphsim.ops import Collective, Gemm, Input
 from graphsim.units import bytes_text, count_text, seconds_text
 

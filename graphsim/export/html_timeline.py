@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphsim.display.nodes import Kind, dims_text, kind_of
+from graphsim.display.palette import TINTS
 from graphsim.export.html_chart import Figure, layout_of, safe
-from graphsim.export.nodes import Kind, dims_text, kind_of
-from graphsim.export.palette import TINTS
 from graphsim.export.spread import Turn, runs_of
 from graphsim.result import PhaseEstimate
 from graphsim.units import seconds_text

@@ -20,11 +20,11 @@ import networkx as nx
 import numpy as np
 
 from graphsim.cost.base import Cost
+from graphsim.display.files import read_text, write_text
+from graphsim.display.nodes import require
 from graphsim.errors import GraphError, choices_text
-from graphsim.export.files import read_text, write_text
-from graphsim.export.nodes import require
 from graphsim.ops import Op, OpType, Part, Residency, Sharding, Work
-from graphsim.precision import FORMATS, Format
+from graphsim.ops.precision import FORMATS, Format
 from graphsim.units import short
 
 VERSION = 1

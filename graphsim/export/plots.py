@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.display.axes import LINES, new_axes, tidy
+from graphsim.display.palette import CRITICAL, INK
 from graphsim.errors import ConfigError, choices_text
-from graphsim.estimate import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
-from graphsim.export.axes import LINES, new_axes, tidy
-from graphsim.export.palette import CRITICAL, INK
 from graphsim.lora.config import LoraConfig
+from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.calibration.residuals import LIMITS, size_of
+from graphsim.display.axes import LINES, subplots, tidy
 from graphsim.errors import ConfigError
-from graphsim.export.axes import LINES, subplots, tidy
+from graphsim.validation.residuals import LIMITS, size_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from typing import Any
 
 import networkx as nx
 
-from graphsim.critical import schedule
-from graphsim.export.nodes import number, op_of
+from graphsim.display.nodes import number, op_of
+from graphsim.graph.critical import schedule
 from graphsim.ops import Input, Op, Repeat
 from graphsim.ops.structure import last_node
 

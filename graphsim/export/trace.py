@@ -15,8 +15,8 @@ from typing import Any
 
 import networkx as nx
 
-from graphsim.export.files import write_text
-from graphsim.export.nodes import Entry, Kind, bound_of, entries, kind_of, number, require
+from graphsim.display.files import write_text
+from graphsim.display.nodes import Entry, Kind, bound_of, entries, kind_of, number, require
 from graphsim.export.spread import Turn, runs_of
 from graphsim.ops import Op
 from graphsim.result import Estimate, PhaseEstimate, plain

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.reading import load_mapping
+from graphsim.files.reading import load_mapping
 from graphsim.units import short
 
 

@@ -15,7 +15,7 @@ from graphsim.lora.matching import MAX_RANK, Matching, matched
 from graphsim.lora.peft import read_adapter
 from graphsim.lora.popularity import Shares, expected_distinct
 from graphsim.lora.schemes import SCHEMES
-from graphsim.precision import FORMATS
+from graphsim.ops.precision import FORMATS
 from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")

@@ -15,7 +15,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.errors import ConfigError
-from graphsim.graph import Step, Value, add, inputs_of
+from graphsim.graph.rewriting import Step, Value, add, inputs_of
 from graphsim.lora import variants
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.schemes import SCHEMES
@@ -24,7 +24,7 @@ from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, Lor
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.lora_variants import DoraNorm, VectorScale
-from graphsim.precision import FORMATS
+from graphsim.ops.precision import FORMATS
 from graphsim.units import Num, short
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError
+from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.adapter_weights import check_weights
 from graphsim.lora.matching import MAX_RANK, Matching
-from graphsim.reading import Fields, load_mapping
 from graphsim.units import short
 
 _NO_COST = (

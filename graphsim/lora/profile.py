@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.schemes import SCHEMES
-from graphsim.reading import Fields, load_mapping
 
 MODULES = ("targets", "every_linear")
 RANKS = ("true", "padded")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from enum import Enum, IntEnum
 from typing import Any, ClassVar
 
-from graphsim.precision import FORMATS, Format
+from graphsim.ops.precision import FORMATS, Format
 from graphsim.units import Num
 
 COMPUTE, NETWORK, COPY, HOST = "compute", "network", "copy", "host"

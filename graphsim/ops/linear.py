@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
-from graphsim.precision import Format
+from graphsim.ops.precision import Format
 from graphsim.units import Num
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.linear import Part
-from graphsim.precision import Format
+from graphsim.ops.precision import Format
 from graphsim.units import Num
 
 

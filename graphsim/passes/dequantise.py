@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import networkx as nx
 
-from graphsim.graph import Step, Value, rewrite
+from graphsim.graph.rewriting import Step, Value, rewrite
 from graphsim.ops import Gemm, LoraGemm, Op
 from graphsim.ops.lora_variants import Dequantise
 from graphsim.units import Num

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from graphsim.graph import Value, inputs_of
+from graphsim.graph.rewriting import Value, inputs_of
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import Buffers
 from graphsim.lora.profile import EngineProfile
 from graphsim.ops import Collective, Slice
 from graphsim.ops.lora import LoraB
-from graphsim.precision import FORMATS, Format
+from graphsim.ops.precision import FORMATS, Format
 from graphsim.units import Num
 
 

@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.errors import ConfigError
-from graphsim.graph import Step, Value, rewrite
+from graphsim.graph.rewriting import Step, Value, rewrite
 from graphsim.ops import ExchangeTokens, ExpertGemm, Op, Permute
 from graphsim.units import Num
 

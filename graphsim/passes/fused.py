@@ -11,13 +11,13 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from graphsim.graph import Value, add, inputs_of
+from graphsim.graph.rewriting import Value, add, inputs_of
 from graphsim.lora.profile import Tiling
 from graphsim.ops import Collective, Embedding, Gemm, LoraAdd, Op, Repeat
 from graphsim.ops.lora import LoraA, LoraB
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraLookup, LoraShrink
+from graphsim.ops.precision import FORMATS, Format
 from graphsim.passes.engine import Engine, source, terms
-from graphsim.precision import FORMATS, Format
 from graphsim.units import Num
 
 

@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.graph import Value, add, inputs_of
+from graphsim.graph.rewriting import Value, add, inputs_of
 from graphsim.lora.schemes import SCHEMES
 from graphsim.ops import Collective, Elementwise, Launch, LoraAdd, Repeat, Sharding
 from graphsim.ops.lora import LoraA, LoraB

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import networkx as nx
 
-from graphsim.graph import Value, add, inputs_of
+from graphsim.graph.rewriting import Value, add, inputs_of
 from graphsim.ops import Gemm, LoraGemm, Part, Repeat
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import networkx as nx
 
-from graphsim.graph import Value, add, inputs_of
+from graphsim.graph.rewriting import Value, add, inputs_of
 from graphsim.ops import Input, Op, Repeat, SendReceive
 from graphsim.ops.structure import last_node
 from graphsim.units import Num

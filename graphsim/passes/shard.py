@@ -14,7 +14,7 @@ from enum import Enum
 import networkx as nx
 import numpy as np
 
-from graphsim.graph import Step, Value, add, rewrite
+from graphsim.graph.rewriting import Step, Value, add, rewrite
 from graphsim.ops import (
     AllGather,
     AllReduce,

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from graphsim.calibration.fit import Source, calibrate, calibrate_files, read_measurements
-from graphsim.calibration.store import basis, calibration_path, load_calibration
 from graphsim.cost.kernels import FAMILIES, predict_kernels, predict_with
+from graphsim.cost.parameters.store import basis, calibration_path, load_calibration
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 

@@ -11,8 +11,8 @@ from graphsim.cost.products import FORMATS
 from graphsim.cost.roofline import roofline
 from graphsim.hardware import load_hardware
 from graphsim.ops import Activation, AllReduce, Attention, Gemm, HeadGemm, LoraA, LoraB, Norm
-from graphsim.precision import FORMATS as STORAGE
-from graphsim.precision import load_precision
+from graphsim.ops.precision import FORMATS as STORAGE
+from graphsim.ops.precision import load_precision
 
 
 @pytest.fixture(scope="module")

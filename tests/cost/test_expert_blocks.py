@@ -10,7 +10,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.cost.choose import choose_cost
-from graphsim.export.nodes import entries
+from graphsim.display.nodes import entries
 from graphsim.ops import ExpertActivation, ExpertGemm, Permute, Route, Sharding
 from graphsim.ops.lora import LoraAdd, LoraGemm
 

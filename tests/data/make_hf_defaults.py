@@ -1,4 +1,4 @@
-"""Makes graphsim/huggingface/defaults.json: what transformers assumes where a config.json leaves a field out.
+"""Makes graphsim/models/huggingface/defaults.json: what transformers assumes where a config.json leaves a field out.
 
 Run it in an environment with transformers 5.23: `python tests/data/make_hf_defaults.py`. Only numbers and
 switches that a reader asks for are kept; hidden size and number of layers are never assumed.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-READERS = Path(__file__).parents[2] / "graphsim" / "huggingface"
+READERS = Path(__file__).parents[2] / "graphsim" / "models" / "huggingface"
 NEVER = {"hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "n_layers", "num_layers"}
 
 

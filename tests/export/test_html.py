@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.compare import comparison, strategies_of
-from graphsim.export.breakdown import LEAST_INTENSITY, points_of, seconds_by_kind, seconds_by_type
+from graphsim.analysis.compare import comparison, strategies_of
+from graphsim.display.breakdown import LEAST_INTENSITY, points_of, seconds_by_kind, seconds_by_type
 from graphsim.export.html import to_html
 from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg

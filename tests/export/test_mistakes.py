@@ -6,7 +6,7 @@ import networkx as nx
 import pytest
 
 import graphsim as gs
-from graphsim.export.table import frame_of
+from graphsim.display.operators import frame_of
 from graphsim.result import PhaseEstimate
 
 GRAPH_EXPORTS = {"to_dot": gs.to_dot, "to_json": gs.to_json, "frame_of": frame_of}

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphsim as gs
-from graphsim.export import panels, plots
-from graphsim.export.notebook import MOST_ROWS, estimate_html, frame_html, phase_html
+from graphsim.display import panels
+from graphsim.display.notebook import MOST_ROWS, estimate_html, frame_html, phase_html
+from graphsim.export import plots
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.export.nodes import entries, number
+from graphsim.display.nodes import entries, number
 from graphsim.export.spread import runs_of, unroll_annotated
 from graphsim.export.trace import to_trace
-from graphsim.graph import unroll, validate
-from graphsim.schedule import makespan_s
+from graphsim.graph.rewriting import unroll, validate
+from graphsim.graph.schedule import makespan_s
 
 NANOSECOND_US = 1e-3
 REQUIRED = {"X": {"name", "ph", "ts", "dur", "pid", "tid"}, "M": {"name", "ph", "pid", "args"}}

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 import graphsim as gs
-from graphsim.graph import walk
-from graphsim.huggingface import from_config
-from graphsim.models import build
+from graphsim.graph.rewriting import walk
+from graphsim.models.build import build
+from graphsim.models.huggingface import from_config
+from graphsim.models.phase import prefill
 from graphsim.ops import LoraA
 from graphsim.ops.lora_kernels import LoraLookup
-from graphsim.precision import load_precision
-from graphsim.workload import prefill
+from graphsim.ops.precision import load_precision
 
 DATA = Path(__file__).parents[1] / "data"
 MODELS = json.loads((DATA / "hf_configs.json").read_text())

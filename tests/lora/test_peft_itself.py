@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import graphsim as gs
-from graphsim.huggingface import from_config
+from graphsim.models.huggingface import from_config
 
 peft = pytest.importorskip("peft")
 pytest.importorskip("transformers")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.adapter_memory import adapter_footprint, adapters_that_fit, footprint, kv_tokens_left
-from graphsim.allocator import allocated_bytes
+from graphsim.analysis.slots import adapter_footprint, adapters_that_fit, footprint, kv_tokens_left
+from graphsim.deployment.allocator import allocated_bytes
 
 REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 GIB, MIB = 2**30, 2**20

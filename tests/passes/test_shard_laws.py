@@ -6,13 +6,13 @@ import networkx as nx
 import pytest
 
 import graphsim as gs
-from graphsim.graph import add, validate, walk
-from graphsim.models import build
+from graphsim.graph.rewriting import add, validate, walk
+from graphsim.models.build import build
+from graphsim.models.phase import prefill
 from graphsim.ops import AllGather, AllReduce, Attention, Collective, Gemm, Input, KvCache, OpType, ReduceScatter
+from graphsim.ops.precision import load_precision
 from graphsim.passes.pack import pack
 from graphsim.passes.shard import shard
-from graphsim.precision import load_precision
-from graphsim.workload import prefill
 
 MODELS = ("llama-3.1-8b", "qwen3-8b", "gemma-2-9b", "mistral-7b", "phi-3-mini")
 TOKENS = 128.0

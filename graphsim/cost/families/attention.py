@@ -15,7 +15,7 @@ heads) give every query head a block of its own and do not split the keys; where
 that, such shapes have constants and a surface of their own (`single`).
 
 References: Dao, "FlashAttention-2" (arXiv 2307.08691), section 3; Dao et al., "Flash-Decoding", 2023;
-the surface is `cost/surface.py`.
+the surface is `cost/surfaces/surface.py`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from graphsim.cost.families.attention_work import (
 )
 from graphsim.cost.families.blend import Entry, entry_of, fitted_s
 from graphsim.cost.families.overlap import loosely_overlapped, overlapped
-from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
-from graphsim.cost.tables import Array
+from graphsim.cost.surfaces.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num

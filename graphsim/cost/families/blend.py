@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.cost.folding import folded
-from graphsim.cost.surface import Surface, as_surface
+from graphsim.cost.surfaces.folding import folded
+from graphsim.cost.surfaces.surface import Surface, as_surface
 from graphsim.units import Num
 
 LENT = 0.5

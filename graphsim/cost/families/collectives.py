@@ -19,9 +19,9 @@ import numpy as np
 
 from graphsim.cost.families.blend import Entry, entry_of, fitted_s
 from graphsim.cost.families.overlap import overlapped
-from graphsim.cost.fitting import Layout, fit_constants, fit_surface
-from graphsim.cost.surface import Surface
-from graphsim.cost.tables import Array
+from graphsim.cost.surfaces.fitting import Layout, fit_constants, fit_surface
+from graphsim.cost.surfaces.surface import Surface
+from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, require_link
 from graphsim.units import Num

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.fitting import fit_constants
+from graphsim.cost.surfaces.fitting import fit_constants
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num

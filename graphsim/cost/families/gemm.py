@@ -9,7 +9,7 @@ narrower than the activations their quantisation, and in eager mode the host's t
     t = exp(surface) · ( (compute⁴ + memory⁴)^¼ + launch + quantise ),   never below the roofline
 
 References: tile and wave quantisation as in "Matrix Multiplication Background User's Guide", NVIDIA
-DU-09799; split-k as in CUTLASS, `media/docs/efficient_gemm.md`; the surface is `cost/surface.py`.
+DU-09799; split-k as in CUTLASS, `media/docs/efficient_gemm.md`; the surface is `cost/surfaces/surface.py`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.families.overlap import overlapped
 from graphsim.cost.families.tiles import fastest_s
-from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
-from graphsim.cost.tables import Array
+from graphsim.cost.surfaces.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surfaces.tables import Array
 from graphsim.hardware import Hardware
 from graphsim.units import Num
 

@@ -26,8 +26,8 @@ import numpy as np
 
 from graphsim.cost.families.blend import Entry, entry_of, fitted_s
 from graphsim.cost.families.overlap import loosely_overlapped
-from graphsim.cost.fitting import Layout, Order, fit_constants, fit_surface
-from graphsim.cost.tables import Array
+from graphsim.cost.surfaces.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.units import Num

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from graphsim.calibration.store import basis, calibration_path, load_calibration
 from graphsim.cost.families import attention, gemm
 from graphsim.cost.families.attention_work import AttentionShape
 from graphsim.cost.families.blend import LENT, Blend, blended, mean_constants
 from graphsim.cost.families.gemm import GemmShape
-from graphsim.cost.surface import Surface
-from graphsim.cost.tables import Term
+from graphsim.cost.parameters.store import basis, calibration_path, load_calibration
+from graphsim.cost.surfaces.surface import Surface
+from graphsim.cost.surfaces.tables import Term
 from graphsim.hardware import load_hardware
 
 ONE = {"bfloat16": {"constants": {"launch_clocks": 4000.0, "dram": 1.0}}}

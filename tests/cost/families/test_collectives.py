@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsim.calibration.store import basis
 from graphsim.cost.families import collectives
 from graphsim.cost.families.collectives import KINDS, CollectiveShape
+from graphsim.cost.parameters.store import basis
 from graphsim.errors import ConfigError, HardwareError
 from graphsim.hardware import load_hardware
 

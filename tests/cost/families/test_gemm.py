@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsim.calibration.store import basis
 from graphsim.cost.families import formats, gemm
 from graphsim.cost.families.gemm import GemmShape
+from graphsim.cost.parameters.store import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 

@@ -1,0 +1,1 @@
+"""Questions about one deployment: compare strategies, advise, explain, break even, count adapter slots."""

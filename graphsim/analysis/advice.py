@@ -1,0 +1,262 @@
+"""What to do about an adapter: merge it or not, what its time goes to, and which lever helps by how much.
+
+Every number is an estimate of the deployment, or of the deployment with that one thing changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from graphsim.analysis.break_even import NEVER, BreakEven, crossing
+from graphsim.analysis.compare import one_scenario, strategies
+from graphsim.analysis.lifecycle import lifecycle
+from graphsim.cost.base import CostModel
+from graphsim.errors import GraphsimError
+from graphsim.graph.rewriting import walk
+from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
+from graphsim.lora.matching import Matching
+from graphsim.lora.profile import load_profile
+from graphsim.models.config import Parallelism
+from graphsim.models.loading import load_model
+from graphsim.ops import Collective, Launch, LoraAdd, Op
+from graphsim.ops.lora_kernels import LoraKernel
+from graphsim.ops.lora_variants import DoraNorm, DoraScale
+from graphsim.ops.precision import Precision
+from graphsim.result import Estimate, plain
+from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
+from graphsim.units import bytes_text, seconds_text
+
+WORTH = 0.01
+"""Part of the time per token that a lever has to save to be named."""
+
+_ADDED, _BETWEEN = re.compile(r"\.(lora|dora)_"), re.compile(r"\.lora_(a|b|shrink)\.")
+"""In the names of nodes that an adapter adds, and of collectives that bring its own factors' results."""
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM's --max-lora-rank takes (0.33, `vllm/config/lora.py`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lever:
+    """One thing to change, and the time per token with it."""
+
+    name: str
+    tpot_s: float
+    saved: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What to do, why, and with which engine flags.
+
+    choice: `merge` or `dynamic`; parts: seconds per step that the adapter's nodes take, by cause
+    levers: what would help, the most helpful first; cautions: what stands in the way of the choice
+    """
+
+    choice: str
+    reason: str
+    overhead: float
+    break_even: BreakEven
+    parts: dict[str, float] = field(default_factory=dict)
+    levers: tuple[Lever, ...] = ()
+    flags: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, for JSON."""
+        levers = [{"name": lever.name, "tpot_s": lever.tpot_s, "saved": lever.saved} for lever in self.levers]
+        return {
+            "choice": self.choice, "reason": self.reason, "overhead": plain(self.overhead),
+            "break_even": self.break_even.to_dict(), "parts": plain(self.parts), "levers": plain(levers),
+            "flags": list(self.flags), "cautions": list(self.cautions),
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        lines = [f"{self.choice}: {self.reason}", *(f"but {caution}" for caution in self.cautions)]
+        total = sum(self.parts.values())
+        if total > 0:
+            shares = sorted(self.parts.items(), key=lambda entry: -entry[1])
+            lines.append("where the adapter's time goes: " + ", ".join(f"{k} {v / total:.0%}" for k, v in shares if v))
+        lines += [
+            f"- {lever.name}: {seconds_text(lever.tpot_s)} per token, {lever.saved:.0%} less" for lever in self.levers
+        ]
+        return "\n".join([*lines, *(["flags: " + " ".join(self.flags)] if self.flags else [])])
+
+
+def lora_advice(
+    model: ModelRef,
+    hardware: HardwareRef,
+    batch: float = 1,
+    input_tokens: float = 512,
+    output_tokens: float = 128,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+    cost: str | CostModel | None = None,
+    engine: EngineRef = REFERENCE,
+) -> Advice:
+    """Advice for one scenario; the arguments are those of `simulate`. Raises ConfigError as it does."""
+    model = load_model(model)
+    lora = replace(lora or model.lora_config or LoraConfig(), enabled=True, strategy="dynamic")
+    asked: dict[str, Any] = {
+        "model": model, "hardware": hardware, "batch": batch, "input_tokens": input_tokens,
+        "output_tokens": output_tokens, "parallelism": parallelism, "precision": precision, "cost": cost,
+        "engine": engine,
+    }  # fmt: skip
+    one_scenario(lora, batch, input_tokens, output_tokens)
+    estimates = strategies(lora=lora, **asked)
+    dynamic, base = estimates["dynamic"], estimates["base"]
+    found = _crossing(estimates, lora, asked)
+    overhead = float(dynamic.latency_s) / float(base.latency_s) - 1.0
+    choice, reason = _choice(lora, found, overhead)
+    levers = tuple(_levers(dynamic, lora, asked))
+    return Advice(
+        choice=choice, reason=reason, overhead=overhead, break_even=found, parts=_parts(dynamic), levers=levers,
+        flags=tuple(_flags(lora, levers, load_profile(engine).name)) if choice == "dynamic" else (),
+        cautions=tuple(_cautions(choice, estimates, lora)),
+    )  # fmt: skip
+
+
+def _crossing(estimates: dict[str, Estimate], lora: LoraConfig, asked: dict[str, Any]) -> BreakEven:
+    if "merge" not in estimates:
+        return NEVER
+    kept = {name: asked[name] for name in ("engine", "parallelism", "precision", "cost")}
+    life = lifecycle(asked["model"], asked["hardware"], lora, **kept)
+    made = float(asked["batch"]), float(asked["output_tokens"])
+    return crossing(estimates["dynamic"], estimates["merge"], life, *made)
+
+
+def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, str]:
+    if not float(np.max(lora.active_adapters)) * float(np.max(lora.adapter_share)):
+        return "dynamic", "no request has an adapter, so there is nothing to merge, and its kernels are skipped"
+    if lora.variant in UNMERGED:
+        return "dynamic", (
+            f"an adapter of variant '{lora.variant}' cannot be merged here: {UNMERGED[lora.variant]}; "
+            f"applying it dynamically costs {overhead:+.1%}"
+        )
+    several = float(np.max(lora.active_adapters)) > 1 or float(np.min(lora.adapter_share)) < 1
+    if several:
+        return "dynamic", (
+            "a merged model serves one adapter only, and here requests differ in theirs; "
+            f"applying them dynamically costs {overhead:+.1%}, a switch would cost {seconds_text(found.switch_s)} each"
+        )
+    if not np.isfinite(found.tokens):
+        return "dynamic", "the adapter costs nothing here, so merging never pays"
+    return "merge", (
+        f"one adapter for all requests: merging takes {seconds_text(found.merge_s)} once and saves "
+        f"{overhead / (1.0 + overhead):.1%} of every request; it pays after {found.tokens:,.0f} generated tokens "
+        f"({found.requests:,.1f} requests, {seconds_text(found.seconds)})"
+    )
+
+
+def _parts(dynamic: Estimate) -> dict[str, float]:
+    """Seconds of one decode step that go to the adapter's nodes, by cause."""
+    run = dynamic.run
+    parts = dict.fromkeys(("launches", "empty tiles", "factors", "additions", "weight norms", "collectives"), 0.0)
+    for name, op, times in walk(dynamic.decode.graph):
+        if (
+            run is None
+            or isinstance(op, Launch)
+            or not (_BETWEEN if isinstance(op, Collective) else _ADDED).search(name)
+        ):
+            continue
+        price = run.price(op, run.hardware)
+        clocks = run.hardware.cores * run.hardware.clock_hz
+        empty = float(op.empty_core_clocks / clocks) if isinstance(op, LoraKernel) else 0.0
+        parts["launches"] += times * float(price.launch_s)
+        parts["empty tiles"] += times * empty
+        parts[_cause(op)] += times * max(float(price.busy_s) - empty, 0.0)
+    return parts
+
+
+def _cause(op: Op) -> str:
+    if isinstance(op, Collective):
+        return "collectives"
+    if isinstance(op, DoraNorm | DoraScale):
+        return "weight norms"
+    return "additions" if type(op) is LoraAdd else "factors"
+
+
+def _levers(dynamic: Estimate, lora: LoraConfig, asked: dict[str, Any]) -> Iterator[Lever]:
+    now = float(dynamic.tpot_s)
+    found = []
+    for name, changes, other in _changes(lora, asked):
+        try:
+            tpot = float(simulate(lora=replace(lora, **changes), **{**asked, **other}).tpot_s)
+        except GraphsimError:
+            continue
+        if tpot < now * (1.0 - WORTH):
+            found.append(Lever(name=name, tpot_s=tpot, saved=1.0 - tpot / now))
+    yield from sorted(found, key=lambda lever: lever.tpot_s)
+
+
+def _changes(lora: LoraConfig, asked: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """What could be changed: its name, fields of the adapter, arguments of the simulation."""
+    profile = load_profile(asked["engine"])
+    reserved, used = float(np.max(lora.max_loras)), float(np.max(lora.active_adapters))
+    rank, most = float(np.max(lora.largest_rank)), float(np.max(lora.max_lora_rank))
+    if reserved > used:
+        slots = int(np.ceil(used))
+        yield f"as many slots as adapters are active (--max-loras {slots})", {"max_loras": slots}, {}
+    if most > rank:
+        yield f"no more rank than adapters have (--max-lora-rank {int(rank)})", {"max_lora_rank": int(rank)}, {}
+    if rank >= 16:
+        half = int(rank // 2)
+        reserved_rank = half if most else 0
+        changed = {"rank": half, "rank_pattern": {}, "mixed_ranks": (), "max_lora_rank": reserved_rank}
+        yield f"half the rank ({half})", changed, {}
+    attention = {"target_modules": ("attn",), "target_parameters": (), "rank_pattern": {}, "matching": Matching.NAMES}
+    yield "attention only", attention, {}
+    if lora.variant == "dora":
+        yield "plain LoRA in the place of DoRA", {"variant": "lora"}, {}
+    if profile.kernels != "fused" and lora.variant in PLAIN:
+        yield "fused kernels (engine sglang)", {}, {"engine": "sglang"}
+    if profile.launch == "eager":
+        yield "a captured graph", {}, {"engine": replace(profile, launch="graph", name=f"{profile.name}, captured")}
+    if profile.empty_tile_clocks and profile.grid == "slots":
+        yield "a grid over active adapters only", {}, {"engine": replace(profile, grid="active")}
+    tp = float(np.max(asked["parallelism"].tp)) if asked["parallelism"] else 1.0
+    if tp > 1 and not lora.fully_sharded_loras:
+        yield "both factors cut over the group (--fully-sharded-loras)", {"fully_sharded_loras": True}, {}
+
+
+def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[str]:
+    """What follows, in SGLang's words for SGLang and in vLLM's for all others; none for what neither loads.
+
+    SGLang counts requests without an adapter as one more (0.5.23, `server_args.py`); vLLM takes some ranks only.
+    """
+    slots, largest = int(np.ceil(np.max(lora.active_adapters))), int(np.ceil(np.max(lora.largest_rank)))
+    if not slots or not float(np.max(lora.adapter_share)) or lora.variant not in ("lora", "rslora"):
+        return
+    if engine == "sglang":
+        more = int(float(np.min(lora.adapter_share)) < 1)
+        yield from ("--enable-lora", f"--max-loras-per-batch {slots + more}", f"--max-lora-rank {largest}")
+        return
+    if largest > VLLM_RANKS[-1]:
+        return
+    yield from ("--enable-lora", f"--max-loras {slots}")
+    yield f"--max-lora-rank {next(size for size in VLLM_RANKS if size >= largest)}"
+    if lora.fully_sharded_loras or any("--fully-sharded-loras" in lever.name for lever in levers):
+        yield "--fully-sharded-loras"
+
+
+def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> Iterator[str]:
+    """What stands in the way of the advice, or what it costs beside time."""
+    chosen = estimates[choice]
+    if not np.all(chosen.memory.fits):
+        need, have = (
+            bytes_text(float(np.max(size))) for size in (chosen.memory.total_bytes, chosen.memory.capacity_bytes)
+        )
+        yield f"it does not fit: {need} are needed on a device of {have}"
+    run = chosen.run
+    weights = run.deployment.precision.weights if run else None
+    if choice == "merge" and weights is not None and weights.bytes < 2 and lora.variant != "qa-lora":
+        yield f"the base is stored in {weights.name}: merging rounds it anew, and unmerging does not restore it"
+    largest = float(np.max(lora.largest_rank))
+    if choice == "dynamic" and largest > VLLM_RANKS[-1]:
+        yield f"rank {largest:g} is above what vLLM takes, {VLLM_RANKS[-1]} (--max-lora-rank)"

@@ -1,0 +1,136 @@
+"""What it takes to bring an adapter in and out: merge, unmerge, switch, restore, and load.
+
+Merging is memory traffic: 2 n k bytes-per-weight plus the factors where one kernel does it, and what temporaries move
+where an engine keeps them (PEFT writes the product, scales it and adds it). The same with the other sign unmerges; a
+direct switch W += s2 B2 A2 - s1 B1 A1 is one pass at the sum of the ranks. Loading into a slot is bound by the host's
+work per tensor unless the bytes take longer over the host link; from disk by its bandwidth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from graphsim.cost.base import CostModel
+from graphsim.cost.choose import choose_cost
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.memory import ADAPTER_OPS, adapter_bytes
+from graphsim.errors import ConfigError
+from graphsim.graph.rewriting import walk
+from graphsim.hardware import Hardware, load_hardware
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.profile import EngineProfile, load_profile
+from graphsim.models.config import Parallelism
+from graphsim.models.phase import decode
+from graphsim.ops import LoraMerge
+from graphsim.ops.precision import Precision
+from graphsim.result import plain
+from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, deployment_of
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifecycle:
+    """Seconds and bytes, per device; stages of a pipeline work side by side, and the slowest counts.
+
+    merge_s: fold the adapter in; unmerge_s: take it out again; switch_s: one adapter for another in one pass
+    restore_s: copy the untouched weights back, which needs `copy_bytes` more memory
+    load_s: from host memory into a slot; warm_disk_s, cold_disk_s: from file to host memory
+    stall_s, disk_stall_s: of these, what running requests wait for, from host memory and from a warm file; none where
+        the engine loads beside its steps
+    temporary_bytes: the largest weight's temporary during a merge
+    """
+
+    merge_s: Num
+    unmerge_s: Num
+    switch_s: Num
+    restore_s: Num
+    load_s: Num
+    warm_disk_s: Num
+    cold_disk_s: Num
+    stall_s: Num
+    disk_stall_s: Num
+    adapter_bytes: Num
+    tensors: Num
+    copy_bytes: Num
+    temporary_bytes: Num
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers by name, for JSON."""
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def lifecycle(
+    model: ModelRef,
+    hardware: HardwareRef,
+    lora: LoraConfig | None = None,
+    *,
+    engine: EngineRef = REFERENCE,
+    parallelism: Parallelism | None = None,
+    precision: str | Precision | None = None,
+    cost: str | CostModel | None = None,
+) -> Lifecycle:
+    """What an adapter's comings and goings take on a deployment. Raises ConfigError as `simulate` does."""
+    lora, device, profile = lora or LoraConfig(), load_hardware(hardware), load_profile(engine)
+    price = choose_cost(cost, device)[0]
+    merged = deployment_of(model, parallelism, replace(lora, enabled=True, strategy="merge"), precision, engine)
+    dynamic = replace(lora, enabled=True, strategy="dynamic", max_lora_rank=0)
+    loaded = deployment_of(model, parallelism, dynamic, precision, REFERENCE)
+    each = [_merges(merged, stage, device, price) for stage in range(merged.parallelism.pp)]
+    slowest = {name: _latest([stage[name] for stage in each]) for name in each[0]}
+    size, tensors = _adapter(loaded)
+    load_s = _load_s(profile, device, size, tensors)
+    warm_disk_s = profile.disk_s + size / profile.disk_bytes_per_s
+    waits = 0.0 if profile.load_overlapped else 1.0
+    return Lifecycle(
+        **slowest,
+        load_s=load_s,
+        warm_disk_s=warm_disk_s,
+        cold_disk_s=size / profile.cold_disk_bytes_per_s,
+        stall_s=waits * load_s,
+        disk_stall_s=waits * (warm_disk_s + load_s),
+        adapter_bytes=size,
+        tensors=tensors,
+    )
+
+
+def _latest(values: list[Num]) -> Num:
+    latest = values[0]
+    for value in values[1:]:
+        latest = np.maximum(latest, value)
+    return latest
+
+
+def _merges(merged: Deployment, stage: int, device: Hardware, price: CostModel) -> dict[str, Num]:
+    found: dict[str, Num] = dict.fromkeys(("merge_s", "switch_s", "restore_s", "copy_bytes", "temporary_bytes"), 0.0)
+    for _, op, times in walk(merged.stages(decode(1.0, 1.0))[stage]):
+        if isinstance(op, LoraMerge):
+            weight = op.n * op.k * op.weights.bytes * op.copies
+            found["merge_s"] += times * price(op, device).latency_s
+            found["switch_s"] += times * price(replace(op, rank=2.0 * op.rank), device).latency_s
+            found["copy_bytes"] += times * weight
+            found["restore_s"] += times * 2.0 * weight / device.memory_bytes_per_s
+            used = np.greater(op.scratch_passes, 0) * op.n * op.k * 2.0
+            found["temporary_bytes"] = np.maximum(found["temporary_bytes"], used)
+    return found | {"unmerge_s": found["merge_s"]}
+
+
+def _adapter(loaded: Deployment) -> tuple[Num, Num]:
+    """Bytes and tensors of one adapter, on the device that holds most."""
+    size: Num = 0.0
+    tensors: Num = 0.0
+    for graph in loaded.stages(decode(1.0, 1.0)):
+        parts = [(adapter_bytes(op), times) for _, op, times in walk(graph) if isinstance(op, ADAPTER_OPS)]
+        size = np.maximum(size, sum((part * times for part, times in parts), start=0.0))
+        tensors = np.maximum(tensors, sum(times for _, times in parts))
+    return size, tensors
+
+
+def _load_s(profile: EngineProfile, device: Hardware, size: Num, tensors: Num) -> Num:
+    """The host issues one copy per tensor while the link moves the ones before."""
+    link = device.host_link
+    if link.bytes_per_s <= 0:
+        raise ConfigError(f"hardware '{device.name}' has no host_link; add one to its file to load adapters")
+    return np.maximum(tensors * profile.load_tensor_s, size / link.bytes_per_s) + link.latency_s

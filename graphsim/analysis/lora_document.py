@@ -1,0 +1,102 @@
+"""The LoRA document's own calls: its snippets run unchanged but for the import line.
+
+`create_full_prefill_model` and `create_full_decode_model` write a readable operator table as CSV;
+`estimate_end_to_end_performance` returns milliseconds and tokens per second in a dictionary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from graphsim.display.operators import frame_of
+from graphsim.errors import ConfigError
+from graphsim.lora.config import LoraConfig
+from graphsim.models.config import Parallelism
+from graphsim.models.loading import get_configs
+from graphsim.simulation import HardwareRef, ModelRef, build_graph, simulate
+
+
+def create_full_prefill_model(
+    name: ModelRef = "llama-2-7b",
+    input_sequence_length: int = 512,
+    data_path: str | Path = ".",
+    batch_size: int = 1,
+    tensor_parallel: int = 1,
+) -> str:
+    """Write the operator table of the prompt step to a CSV file below `data_path` and return its path.
+
+    Raises ConfigError for an argument that is not allowed or a folder that cannot be written to.
+    """
+    config = get_configs(name)
+    graph = build_graph(
+        config, "prefill", batch_size, input_sequence_length, parallelism=Parallelism(tp=tensor_parallel)
+    )
+    return _write(graph, data_path, f"{config.name}_prefill_{input_sequence_length}.csv")
+
+
+def create_full_decode_model(
+    name: ModelRef = "llama-2-7b",
+    input_sequence_length: int = 512,
+    data_path: str | Path = ".",
+    output_gen_tokens: int = 0,
+    batch_size: int = 1,
+    tensor_parallel: int = 1,
+) -> str:
+    """Write the table of one decode step, `output_gen_tokens` tokens behind the prompt, and return its path.
+
+    Raises as `create_full_prefill_model` does.
+    """
+    config = get_configs(name)
+    context = input_sequence_length + output_gen_tokens
+    parallelism = Parallelism(tp=tensor_parallel)
+    graph = build_graph(config, "decode", batch_size, context_tokens=context, parallelism=parallelism)
+    return _write(graph, data_path, f"{config.name}_decode_{context}.csv")
+
+
+def _write(graph: nx.DiGraph, data_path: str | Path, name: str) -> str:
+    folder = Path(data_path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / name
+        frame_of(graph).to_csv(path, index=False)
+    except OSError as error:
+        raise ConfigError(f"data_path = '{folder}' cannot be written to ({error.strerror})") from None
+    return str(path)
+
+
+def estimate_end_to_end_performance(
+    model: ModelRef = "llama-2-7b",
+    batch_size: int = 1,
+    input_tokens: int = 512,
+    output_tokens: int = 128,
+    system_name: HardwareRef = "h100-sxm",
+    bits: str = "bf16",
+    tensor_parallel: int = 1,
+    lora: LoraConfig | None = None,
+) -> dict[str, Any]:
+    """`ttft` and `average_tpot` in milliseconds, `total_throughput` in tokens per second, and what is behind them.
+
+    The adapter is the model's `lora_config`, unless `lora` is given. Raises as `simulate` does.
+    """
+    estimate = simulate(
+        get_configs(model),
+        system_name,
+        batch_size,
+        input_tokens,
+        output_tokens,
+        parallelism=Parallelism(tp=tensor_parallel),
+        lora=lora,
+        precision=bits,
+    )
+    return {
+        "ttft": estimate.ttft_s * 1e3,
+        "average_tpot": estimate.tpot_s * 1e3,
+        "total_throughput": estimate.tokens_per_s,
+        "total_latency": estimate.latency_s * 1e3,
+        "one_time": estimate.one_time_s * 1e3,
+        "memory_bytes": estimate.memory.total_bytes,
+        "fits": estimate.memory.fits,
+    }

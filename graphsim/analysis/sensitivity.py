@@ -1,0 +1,182 @@
+"""What the latency hangs on: elasticities, from one evaluation with a pair of scenarios for each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphsim.cost.base import Cost, CostModel
+from graphsim.deployment.inference import Requests, Run
+from graphsim.deployment.scenarios import MOST, scenarios_in
+from graphsim.errors import ConfigError
+from graphsim.hardware import Hardware
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.matching import MAX_RANK
+from graphsim.models.config import Parallelism
+from graphsim.ops import Op
+from graphsim.ops.precision import Precision
+from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STEP = 0.02
+"""How far a rate is moved to either side, relative to its value: small against what bends, large against rounding."""
+
+WHOLE_STEP = 0.125
+"""The same of what comes in whole numbers, by one at least: kernels pad a single row more or less to the same tile."""
+
+TOLERANCE = 1e-6
+"""Of the sum over the generated tokens, well below what a step of a rate changes."""
+
+REQUESTS = ("batch", "input_tokens", "output_tokens")
+Array = NDArray[np.float64]
+
+
+def sensitivity(
+    model: ModelRef,
+    hardware: HardwareRef,
+    batch: Num = 1,
+    input_tokens: Num = 512,
+    output_tokens: Num = 128,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+    cost: str | CostModel | None = None,
+    engine: EngineRef = REFERENCE,
+) -> pd.DataFrame:
+    """Elasticities of the latencies of one scenario: percent of change for one percent more of each parameter.
+
+    Arguments are those of `simulate`. One row per parameter:
+        memory_bandwidth, peak_flops (matrix and vector units), launch (start of a kernel), and where there are links
+        link_bandwidth and link_latency; batch, input_tokens, output_tokens; rank (all of them alike) where there is
+        a dynamic adapter
+    Columns: value (of the parameter now: the matrix peak of the linear layers, the nearest link), then the elasticities
+    ttft, tpot and latency. -1: twice as much halves the time. 0: it does not matter.
+    What the rates and the launches take adds up to 1 with roofline costs; fitted ones have constants of their own.
+    Central differences: rates two percent to either side, whole numbers an eighth, one at least, as far as they go;
+    ranks from the half to the double, as engines pad them to powers of two.
+    Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
+    """
+    from graphsim.display.table import Table
+
+    run = simulate(
+        model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine=engine
+    ).run
+    if run is None or scenarios_in(run.requests, run.deployment, run.hardware) is not None:
+        raise ConfigError("sensitivity looks at one scenario, found arrays of scenarios")
+    moves = _moves(run)
+    times = _times(_moved(run, moves))
+    rows = {name: {"value": move.value} for name, move in moves.items()}
+    for column, time in times.items():
+        low, high = np.reshape(time, (-1, 2)).T
+        for i, (name, move) in enumerate(moves.items()):
+            change = np.log(high[i] / low[i]) if low[i] > 0 else 0.0
+            rows[name][column] = float(change / np.log(move.high / move.low))
+    frame = Table.from_dict(rows, orient="index")
+    frame.index.name = "parameter"
+    return frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Move:
+    """A parameter's value, and the factors that it is moved by."""
+
+    value: float
+    low: float = 1.0 - STEP
+    high: float = 1.0 + STEP
+
+
+def _moves(run: Run) -> dict[str, _Move]:
+    """Every parameter that the run has, by name."""
+    device, lora = run.hardware, run.deployment.lora
+    rates: dict[str, Any] = {
+        "memory_bandwidth": device.memory_bytes_per_s,
+        "peak_flops": device.flops_per_s.get(run.deployment.precision.compute) or max(device.flops_per_s.values()),
+        "launch": device.launch_s,
+    }
+    if device.links:
+        rates |= {"link_bandwidth": device.links[0].bytes_per_s, "link_latency": device.links[0].latency_s}
+    moves = {name: _Move(value=float(value)) for name, value in rates.items()}
+    moves |= {name: _whole(float(getattr(run.requests, name)), MOST) for name in REQUESTS}
+    if lora is not None and lora.strategy == "dynamic" and float(lora.rank) > 0:
+        moves["rank"] = _octaves(float(lora.rank), float(lora.max_lora_rank) or MAX_RANK)
+    return {name: move for name, move in moves.items() if move.low < move.high}
+
+
+def _whole(value: float, most: float) -> _Move:
+    step = max(round(WHOLE_STEP * value), 1.0)
+    return _Move(value=value, low=max(value - step, 1.0) / value, high=min(value + step, most) / value)
+
+
+def _octaves(value: float, most: float) -> _Move:
+    return _Move(value=value, low=np.ceil(value / 2.0) / value, high=min(2.0 * value, most) / value)
+
+
+def _moved(run: Run, moves: Mapping[str, _Move]) -> Run:
+    """The run with two scenarios for each parameter, which differ from the run in this parameter alone."""
+    by: dict[str, Array] = {}
+    for name in ("memory_bandwidth", "peak_flops", "launch", "link_bandwidth", "link_latency", *REQUESTS, "rank"):
+        by[name] = np.ones(2 * len(moves))
+        if name in moves:
+            at = 2 * list(moves).index(name)
+            by[name][at : at + 2] = moves[name].low, moves[name].high
+    deployment, lora = run.deployment, run.deployment.lora
+    if "rank" in moves and lora is not None:
+        pattern = {name: np.round(rank * by["rank"]) for name, rank in lora.rank_pattern.items()}
+        deployment = replace(
+            deployment, lora=replace(lora, rank=np.round(lora.rank * by["rank"]), rank_pattern=pattern)
+        )
+    return replace(
+        run,
+        deployment=deployment,
+        hardware=_device(run.hardware, by),
+        requests=Requests(**{name: np.round(getattr(run.requests, name) * by[name]) for name in REQUESTS}),
+        price=_Price(price=run.price, launches=by["launch"]),
+        tolerance=TOLERANCE,
+    )
+
+
+def _device(device: Hardware, by: Mapping[str, Array]) -> Hardware:
+    """The device with its rates moved; the start of kernels is `_Price`'s."""
+    links = tuple(
+        replace(
+            link, bytes_per_s=link.bytes_per_s * by["link_bandwidth"], latency_s=link.latency_s * by["link_latency"]
+        )
+        for link in device.links
+    )
+    return replace(
+        device,
+        memory_bytes_per_s=device.memory_bytes_per_s * by["memory_bandwidth"],
+        flops_per_s={name: peak * by["peak_flops"] for name, peak in device.flops_per_s.items()},
+        vector_flops_per_s=device.vector_flops_per_s * by["peak_flops"],
+        eager_launch_s=device.eager_launch_s * by["launch"],
+        links=links,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Price:
+    """A cost model whose kernels take another time to start, wherever the model has that time from."""
+
+    price: CostModel
+    launches: Num
+
+    def __call__(self, op: Op, hardware: Hardware) -> Cost:
+        cost = self.price(op, hardware)
+        return replace(cost, launch_s=cost.launch_s * self.launches)
+
+
+def _times(run: Run) -> dict[str, Num]:
+    """The latencies of every scenario of the run, as `simulate` defines them."""
+    ttft_s, generation_s, output_tokens = run.ttft_s(), run.generation_s(), run.requests.output_tokens
+    return {
+        "ttft": ttft_s,
+        "tpot": generation_s / np.maximum(output_tokens - 1.0, 1.0),
+        "latency": ttft_s + np.where(np.greater(output_tokens, 1), generation_s, 0.0),
+    }

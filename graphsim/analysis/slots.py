@@ -1,0 +1,237 @@
+"""What adapters take of a device's memory, by module and by slot, and what they leave for the KV cache.
+
+An engine reserves all slots up front: bytes = slots · (rank-padded factors of every linear with buffers, its embedding
+and head where they have slots). They come out of the KV cache one for one (vLLM 0.33, `vllm/lora/layers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import numpy as np
+
+from graphsim.deployment.allocator import allocated_bytes
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.memory import adapter_bytes, weight_bytes
+from graphsim.errors import ConfigError, InfeasibleError
+from graphsim.graph.rewriting import walk
+from graphsim.hardware import load_hardware
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.profile import load_profile
+from graphsim.models.config import Parallelism
+from graphsim.models.phase import decode
+from graphsim.ops import LoraGemm, Repeat, Rope
+from graphsim.ops.lora_kernels import LoraKernel
+from graphsim.ops.precision import Precision
+from graphsim.simulation import EngineRef, HardwareRef, ModelRef, deployment_of
+from graphsim.units import Num, checked_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_ENGINE = "vllm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Bytes per device, of the fullest pipeline stage.
+
+    loading_bytes: weights, the rotary table and all slots: what an engine reports as loaded
+    slot_bytes: of one slot; kv_token_bytes: of one token in the KV cache
+    kv_tokens: tokens that the rest of the engine's share of memory holds
+    host_bytes: of the adapters that wait in the host's memory for this device, each whole and at its own rank
+    """
+
+    weights_bytes: Num
+    slot_bytes: Num
+    slots: Num
+    loading_bytes: Num
+    kv_token_bytes: Num
+    kv_bytes: Num
+    host_bytes: Num = 0.0
+
+    @property
+    def kv_tokens(self) -> Num:
+        """Whole tokens of the KV cache; none where weights and slots leave no room."""
+        return np.floor(np.maximum(self.kv_bytes, 0.0) / self.kv_token_bytes)
+
+    @property
+    def kv_tokens_per_slot(self) -> Num:
+        """Tokens of the KV cache that each slot costs."""
+        return self.slot_bytes / self.kv_token_bytes
+
+    def concurrency(self, tokens: Num) -> Num:
+        """Whole requests of so many tokens each, prompt and generated, whose cache has room at a time."""
+        requests: Num = np.floor(self.kv_tokens / checked_number("tokens", tokens, 1, whole=False))
+        return requests
+
+    def concurrency_per_slot(self, tokens: Num) -> Num:
+        """Requests of so many tokens each that every slot costs."""
+        requests: Num = self.kv_tokens_per_slot / checked_number("tokens", tokens, 1, whole=False)
+        return requests
+
+
+def footprint(
+    model: ModelRef,
+    hardware: HardwareRef,
+    lora: LoraConfig | None = None,
+    *,
+    engine: EngineRef = DEFAULT_ENGINE,
+    parallelism: Parallelism | None = None,
+    precision: str | Precision | None = None,
+    host_adapters: Num = 0,
+) -> Footprint:
+    """Weights, slots and what is left for the KV cache under an engine; `lora.max_loras` slots of `max_lora_rank`.
+
+    host_adapters: adapters kept in the host's memory, from which slots are filled (vLLM's --max-cpu-loras)
+    Raises ConfigError as `simulate` does.
+    """
+    deployment = deployment_of(model, parallelism, lora, precision, engine)
+    profile, device = load_profile(engine), load_hardware(hardware)
+    slots = 0.0 if deployment.lora is None else _slots(deployment.lora)
+    stages = [_stage(deployment, i, slots) for i in range(deployment.parallelism.pp)]
+    tables = _rotary_bytes(deployment) if profile.rotary_table else 0.0
+    workspace = profile.workspace_bytes if deployment.lora is None else profile.lora_workspace_bytes
+    room = profile.memory_share * device.memory_bytes - workspace
+    weights, slot, token, all_slots = stages[0]
+    for other in stages[1:]:
+        fuller = other[0] + other[3] > weights + all_slots
+        pairs = zip(other, (weights, slot, token, all_slots), strict=True)
+        weights, slot, token, all_slots = (np.where(fuller, a, b)[()] for a, b in pairs)
+    loading = weights + tables + all_slots
+    return Footprint(
+        weights_bytes=weights, slot_bytes=slot, slots=slots, loading_bytes=loading, kv_token_bytes=token,
+        kv_bytes=room - loading, host_bytes=_host_bytes(deployment, host_adapters),
+    )  # fmt: skip
+
+
+def _host_bytes(deployment: Deployment, adapters: Num) -> Num:
+    """Adapters as their files hold them, for each device's worker (vLLM 0.33, `vllm/lora/worker_manager.py`)."""
+    adapters = checked_number("host_adapters", adapters, 0)
+    if deployment.lora is None:
+        return 0.0
+    whole = replace(deployment, engine=None, parallelism=Parallelism())
+    graphs = whole.stages(decode(1.0, 1.0))
+    return adapters * sum((adapter_bytes(op) * n for graph in graphs for _, op, n in walk(graph)), start=0.0)
+
+
+def _slots(lora: LoraConfig) -> Num:
+    return np.maximum(lora.max_loras, np.ceil(lora.active_adapters)) if lora.strategy == "dynamic" else 0.0
+
+
+def _stage(deployment: Deployment, number: int, slots: Num) -> tuple[Num, Num, Num, Num]:
+    """Bytes of one stage's weights, of a slot, of a token in the cache, and of all slots."""
+    here, further = (deployment.stored.stages(decode(1.0, context))[number] for context in (1024.0, 2048.0))
+    weights = sum((weight_bytes(op) * n for _, op, n in walk(here)), start=0.0)
+    slot = sum((adapter_bytes(op) * n for _, op, n in walk(here)), start=0.0)
+    state = [sum((op.state_bytes * n for _, op, n in walk(graph)), start=0.0) for graph in (here, further)]
+    token = (state[1] - state[0]) / 1024.0
+    if not np.all(token > 0):
+        raise InfeasibleError(f"model '{deployment.model.name}' keeps no KV cache that grows with the context")
+    return weights, slot, token, _reserved(here, slots) if np.ndim(slots) == np.ndim(slot) == 0 else slots * slot
+
+
+def _reserved(graph: nx.DiGraph, slots: Num) -> float:
+    """What the allocator makes of one tensor per buffer, all slots together, layer by layer."""
+    return allocated_bytes(_buffers(graph, float(slots)))
+
+
+def _buffers(graph: nx.DiGraph, slots: float) -> Iterator[float]:
+    for _, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat):
+            body = list(_buffers(op.body, slots))
+            for _ in range(op.times):
+                yield from body
+        elif isinstance(op, LoraKernel):
+            element = float(op.weight_storage_bytes) / max(float(op.parameters), 1.0)
+            yield from (slots * float(elems) * element for elems in op.buffers)
+        elif isinstance(op, LoraGemm):
+            yield slots * float(op.weight_storage_bytes)
+
+
+def _rotary_bytes(deployment: Deployment) -> Num:
+    """cos and sin of all positions, half a head's width each, in the activations' format; one table for all layers."""
+    ropes = [op for _, op, _ in walk(deployment.stages(decode(1.0, 1.0))[0]) if isinstance(op, Rope)]
+    if not ropes or not deployment.model.max_positions:
+        return 0.0
+    width = max(float(op.head_dim) for op in ropes)
+    return deployment.model.max_positions * width * deployment.precision.activations.bytes
+
+
+def adapters_that_fit(
+    model: ModelRef,
+    hardware: HardwareRef,
+    kv_tokens: Num,
+    lora: LoraConfig | None = None,
+    *,
+    engine: EngineRef = DEFAULT_ENGINE,
+    parallelism: Parallelism | None = None,
+    precision: str | Precision | None = None,
+) -> Num:
+    """The most slots that still leave room for `kv_tokens` tokens of KV cache; 0 where there is room for none.
+
+    lora: rank and targets (max_lora_rank, where the engine pads); by default rank 16 on attention and MLP
+    Raises InfeasibleError where the model alone leaves less than that.
+    """
+    kv_tokens = checked_number("kv_tokens", kv_tokens, 0.0, 1e12, whole=False)
+    lora = replace(lora or LoraConfig(), max_loras=1, active_adapters=1)
+    one = footprint(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision)
+    if np.any(one.slot_bytes <= 0):
+        raise ConfigError("adapters_that_fit: an adapter of rank 0 takes no memory; give a rank of at least 1")
+    room = one.kv_bytes + one.slot_bytes - kv_tokens * one.kv_token_bytes
+    if not np.any(room >= 0):
+        most = np.max(np.floor((one.kv_bytes + one.slot_bytes) / one.kv_token_bytes))
+        raise InfeasibleError(
+            f"kv_tokens = {np.min(kv_tokens):,.0f} do not fit beside '{deployment_name(model)}' on "
+            f"'{load_hardware(hardware).name}' even without adapters; at most {max(most, 0):,.0f} do"
+        )
+    return np.floor(np.maximum(room, 0.0) / one.slot_bytes * (1.0 + 1e-12))[()]
+
+
+def deployment_name(model: ModelRef) -> str:
+    """The name of a model, however it was given."""
+    from graphsim.models.loading import load_model
+
+    return load_model(model).name
+
+
+def kv_tokens_left(
+    model: ModelRef,
+    hardware: HardwareRef,
+    lora: LoraConfig | None = None,
+    *,
+    engine: EngineRef = DEFAULT_ENGINE,
+    parallelism: Parallelism | None = None,
+    precision: str | Precision | None = None,
+) -> Num:
+    """Tokens of KV cache that weights and `lora.max_loras` slots leave: the inverse of `adapters_that_fit`."""
+    found = footprint(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision)
+    return found.kv_tokens
+
+
+def adapter_footprint(
+    model: ModelRef, lora: LoraConfig, *, engine: EngineRef = "reference", parallelism: Parallelism | None = None
+) -> pd.DataFrame:
+    """One row per kind of module and rank that holds adapter weights: layers, parameters and bytes of one adapter.
+
+    engine: whose buffers to show; `reference` the adapter's own factors
+    """
+    import pandas as pd
+
+    deployment = deployment_of(model, parallelism, replace(lora, strategy="dynamic"), None, engine)
+    rows: dict[tuple[str, str, float], dict[str, float]] = {}
+    for graph in deployment.stored.stages(decode(1.0, 1.0)):
+        for _, op, times in walk(graph):
+            if adapter_bytes(op):
+                module, _, part = op.role.rpartition(".")
+                part = part.removeprefix("lora_")
+                rank = float(getattr(op, "rank", op.k if part in ("b", "expand") else getattr(op, "n", 0.0)))  # type: ignore[attr-defined]
+                row = rows.setdefault((module, part, rank), {"layers": 0.0, "parameters": 0.0, "bytes": 0.0})
+                row["layers"] += times
+                row["parameters"] += float(op.parameters) * times
+                row["bytes"] += float(adapter_bytes(op)) * times
+    table = [{"module": module, "factor": part, "rank": rank, **row} for (module, part, rank), row in rows.items()]
+    return pd.DataFrame(table, columns=["module", "factor", "rank", "layers", "parameters", "bytes"])

@@ -1,0 +1,160 @@
+"""A run's numbers without its graph: the passes record their formulas once for each structure.
+
+What shapes the graph (model, device, prices, targets, strategy, degrees of parallelism but dp) is a structure; batch,
+lengths, dp, ranks and adapters are variables. Evaluating a structure gives what the passes give, to rounding. A
+structure whose passes ask for actual numbers is not recorded; it goes through the passes every time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+
+from graphsim.compile.symbols import INPUT, OUTPUT, recording
+from graphsim.deployment.generation import sum_steps, sum_steps_many
+from graphsim.deployment.inference import Run
+from graphsim.deployment.memory import Memory
+from graphsim.graph.rewriting import walk
+from graphsim.graph.schedule import makespan_s
+from graphsim.hardware import Hardware
+from graphsim.symbolic.expr import Expr, NotRecordable, Tape
+from graphsim.symbolic.memo import Remembered
+from graphsim.symbolic.program import Program
+from graphsim.symbolic.substitute import names_of
+from graphsim.units import Num
+
+CONTEXT = "context"
+Inputs = Mapping[str, Any]
+
+
+class Compiled:
+    """The formulas of one structure, and the programs that evaluate them for the values of its variables.
+
+    Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._tape = Tape()
+        self._run = recording(run, self._tape)
+        context: Any = self._tape.variable(CONTEXT)
+        level, growing = _by_context(self._run.step_s(context))
+        prompt = self._run.prefill_graph()
+        one_time_s = self._run.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
+        self._fixed = Program([makespan_s(prompt), one_time_s, level])
+        self._growing = [(sorted(names - {CONTEXT}), Program([part])) for names, part in growing.items()]
+
+    def times_s(self, inputs: Inputs, tolerance: float) -> tuple[Num, Num, Num]:
+        """Time of the prompt step, of all decode steps behind the first token, and of the one-time work.
+
+        What does not grow with the context is computed in one go, whichever step it belongs to.
+        """
+        ttft_s, one_time_s, level_s = self._fixed(inputs)
+        first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
+        generation_s: Num = count * level_s
+        for names, program in self._growing:
+            generation_s = _sum(program, {name: inputs[name] for name in names}, first, count, tolerance) + generation_s
+        return ttft_s, generation_s, one_time_s
+
+    def memory(self, inputs: Inputs) -> Memory:
+        """Memory per device at the end of the generation."""
+        return Memory(**dict(zip(self._memory[0], self._memory[1](inputs), strict=True)))
+
+    @cached_property
+    def _memory(self) -> tuple[list[str], Program]:
+        memory = self._run.memory()
+        names = [field.name for field in fields(Memory)]
+        return names, Program([getattr(memory, name) for name in names])
+
+
+def _by_context(step: Any) -> tuple[Any, dict[frozenset[str], Any]]:
+    """A step's time in parts: what is level in the context, and by the variables that it hangs on, what grows."""
+    level: Any = 0.0
+    growing: dict[frozenset[str], Any] = {}
+    for term in _terms(step):
+        if isinstance(term, Expr) and CONTEXT in term.free:
+            growing[term.free] = growing.get(term.free, 0.0) + term
+        else:
+            level = level + term
+    return level, growing
+
+
+def _terms(value: Any) -> list[Any]:
+    if not isinstance(value, Expr) or value.linear is None:
+        return [value]
+    constant, terms = value.linear
+    return [constant, *(value.tape.linear(0.0, {serial: coefficient}) for serial, coefficient in terms)]
+
+
+def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, tolerance: float) -> Num:
+    arrays = np.broadcast(first, count, *inputs.values())
+    if not arrays.ndim:
+        return sum_steps(
+            lambda contexts, _: program(inputs | {CONTEXT: contexts}, along=True)[0], float(first), float(count)
+        )
+    flat = {name: np.broadcast_to(value, arrays.shape).ravel() for name, value in inputs.items()}
+
+    def step(contexts: Any, rows: Any) -> Num:
+        chosen = flat if rows is None else {name: value[rows] for name, value in flat.items()}
+        found: Num = program(chosen | {CONTEXT: contexts})[0]
+        return found
+
+    start, many = (np.broadcast_to(value, arrays.shape).ravel() for value in (first, count))
+    return sum_steps_many(step, start, many, tolerance).reshape(arrays.shape)
+
+
+def compiled(run: Run) -> Compiled | None:
+    """The recorded formulas of a run's structure; None where its passes need actual numbers."""
+    return _structures.get(_structure(run), lambda: _compile(run)) if recordable(run) else None
+
+
+_structures: Remembered[Compiled | None] = Remembered(most=256)
+
+
+def _compile(run: Run) -> Compiled | None:
+    try:
+        return Compiled(run)
+    except NotRecordable:
+        return None
+
+
+def recordable(run: Run) -> bool:
+    """Whether the numbers that shape a graph are single ones."""
+    parallelism = run.deployment.parallelism
+    return not any(np.ndim(getattr(parallelism, name)) for name in ("tp", "ep", "sp")) and not _has_arrays(run.hardware)
+
+
+def _has_arrays(hardware: Hardware) -> bool:
+    return any(isinstance(getattr(hardware, name), np.ndarray) for name in names_of(Hardware))
+
+
+def _structure(run: Run) -> list[Any]:
+    """All that shapes a run's graph and prices, its variables left out."""
+    deployment = run.deployment
+    parts: list[Any] = [run.hardware, run.price]
+    for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.lora):
+        if thing is not None:
+            adapter = thing is deployment.lora
+            shaping = _shaping(type(thing))  # type: ignore[arg-type]
+            parts += [_shape(getattr(thing, name), kind, adapter) for name, kind in shaping]
+    return parts
+
+
+@cache
+def _shaping(kind: type) -> tuple[tuple[str, Any], ...]:
+    """Names and types of the fields that may shape a graph."""
+    return tuple([(field.name, field.type) for field in fields(kind) if field.name not in _NOT_SHAPING])
+
+
+_NOT_SHAPING = {"model", "precision", "parallelism", "lora", "lora_config", "dp"}
+"""Descriptions that are looked into, and the degree that only divides the batch."""
+
+
+def _shape(value: Any, kind: Any, adapter: bool) -> Any:
+    """What a field says of the shape of a graph: an adapter's numbers nothing, mappings of such the names alone."""
+    if kind == "Num":
+        return None if adapter else float(value)
+    return tuple(value) if isinstance(value, list) or kind == "Mapping[str, Num]" else value

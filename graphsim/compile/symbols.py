@@ -1,0 +1,56 @@
+"""The numbers of a run: their values by name, and a run that has symbols in their place and records its formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from graphsim.compile.prices import recorded
+from graphsim.deployment.inference import Requests, Run
+from graphsim.symbolic.expr import Tape
+from graphsim.symbolic.substitute import numeric_fields, with_fields
+
+INPUT, OUTPUT = "input_tokens", "output_tokens"
+
+
+def inputs_of(run: Run) -> dict[str, Any]:
+    """The values of a run's variables, by name."""
+    requests, deployment = run.requests, run.deployment
+    inputs = {name: getattr(requests, name) for name in ("batch", INPUT, OUTPUT)}
+    inputs["dp"] = deployment.parallelism.dp
+    return inputs | {name: value for name, value, _ in _adapter(run)}
+
+
+def _adapter(run: Run) -> list[tuple[str, Any, tuple[str, str]]]:
+    """The numbers of the adapter: variable, value, and where it stands (field, key of a mapping)."""
+    lora = run.deployment.lora
+    found: list[tuple[str, Any, tuple[str, str]]] = []
+    for name, value in (numeric_fields(lora) if lora else {}).items():
+        if isinstance(value, Mapping):
+            found += [(f"{name}.{key}", entry, (name, key)) for key, entry in value.items()]
+        else:
+            found.append((name, value, (name, "")))
+    return found
+
+
+def recording(run: Run, tape: Tape) -> Run:
+    """The run with symbols for its numbers, whose prices are recorded."""
+    deployment = run.deployment
+    lora = deployment.lora
+    if lora is not None:
+        changes: dict[str, Any] = {}
+        for name, _, (field, key) in _adapter(run):
+            if key:
+                changes.setdefault(field, {})[key] = tape.variable(name)
+            else:
+                changes[field] = tape.variable(name)
+        lora = with_fields(lora, changes)
+    parallelism = with_fields(deployment.parallelism, {"dp": tape.variable("dp")})
+    requests = with_fields(run.requests, {f.name: tape.variable(f.name) for f in fields(Requests)})
+    return replace(
+        run,
+        deployment=replace(deployment, parallelism=parallelism, lora=lora),
+        requests=requests,
+        price=recorded(run.price, tape),
+    )

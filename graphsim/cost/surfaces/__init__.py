@@ -1,0 +1,1 @@
+"""Fitted corrections: smooth tables over physical coordinates, and their evaluation."""

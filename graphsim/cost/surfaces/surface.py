@@ -1,0 +1,121 @@
+"""Small smooth correction surfaces: what a fitted cost form is made of besides physics.
+
+A cost is an analytic skeleton (bytes, flops, waves, launches) times exp(surface). The surface is a
+sum of terms; each term is a table over one, two or three physical coordinates (such as log2 of the
+tokens), interpolated linearly between its knots and held constant beyond them, so that far
+outside the measured range only the physics goes on. `fitting.py` fits them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from graphsim.cost.surfaces.at_symbols import AtSymbols
+from graphsim.cost.surfaces.lookup import Lookup, lookup
+from graphsim.cost.surfaces.packed import MOST_POINTS, Packed
+from graphsim.cost.surfaces.tables import Array, Term
+from graphsim.errors import ConfigError
+from graphsim.symbolic.expr import Expr, look_up
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """A sum of tables over named coordinates, in log units: exp of it multiplies a skeleton."""
+
+    terms: tuple[Term, ...]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The coordinates that tables use, in order."""
+        return list(dict.fromkeys(name for term in self.terms for name in term.axes))
+
+    @cached_property
+    def _packed(self) -> Packed:
+        return Packed(self.terms)
+
+    @cached_property
+    def _lookups(self) -> dict[tuple[bool, ...], Lookup]:
+        """By which coordinates vary."""
+        return {}
+
+    def __call__(self, coordinates: Mapping[str, Num]) -> Num:
+        """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
+        place = [coordinates[name] for name in self.names]
+        if Expr in map(type, place):
+            recorded = AtSymbols(self, place)
+            found: Num = look_up(recorded, recorded.symbols)
+            return found
+        return self.at(*place)
+
+    def at(self, *place: Num) -> Num:
+        """The same at coordinates in the order of `names`."""
+        place = tuple([x if isinstance(x, np.ndarray) and x.ndim else float(x) for x in place])
+        varying = tuple([not isinstance(x, float) for x in place])
+        if sum(varying) >= _MANY:
+            points = np.broadcast(*place)
+            if 1 < points.size <= MOST_POINTS:  # numpy adds up a single column in another order
+                return self._packed(place, points.shape)
+        if varying not in self._lookups:
+            self._lookups[varying] = lookup(self.terms, self.names, varying)
+        found: Num = self._lookups[varying](*place)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for a calibration file; values are whole thousandths (0.1 % of the time)."""
+        knots = {name: axis for term in self.terms for name, axis in zip(term.axes, term.knots, strict=True)}
+        return {
+            "knots": {name: [_short(x) for x in axis] for name, axis in knots.items()},
+            "tables": [
+                {"axes": list(term.axes), "thousandths": [round(1000.0 * float(v)) for v in term.values.ravel()]}
+                for term in self.terms
+            ],
+        }
+
+    @staticmethod
+    def from_json(data: Any) -> Surface:
+        """The surface that `to_json` wrote. Raises ConfigError for anything else."""
+        try:
+            knots = {str(name): np.asarray(axis, dtype=float) for name, axis in data["knots"].items()}
+            tables = [(tuple(t["axes"]), np.asarray(t["thousandths"], dtype=float) / 1000.0) for t in data["tables"]]
+            found = [(axes, tuple([knots[name] for name in axes]), values) for axes, values in tables]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ConfigError(
+                "expected 'knots' (numbers by coordinate) and 'tables' (of 'axes' among them and 'thousandths')"
+            ) from None
+        return Surface(terms=tuple([_term(*parts) for parts in found]))
+
+
+_MANY = 4
+"""Coordinates that vary together from which on a few points are sooner looked up in all tables at once."""
+
+
+def _short(number: float) -> float:
+    """To five digits, whole ones without a point."""
+    short = float(f"{number:.5g}")
+    return int(short) if short.is_integer() else short
+
+
+def _term(axes: tuple[str, ...], knots: tuple[Array, ...], values: Array) -> Term:
+    shape = tuple([len(axis) for axis in knots])
+    if values.size != prod(shape):
+        raise ConfigError(f"the table over {', '.join(axes)} has {values.size} values, expected {prod(shape)}")
+    for name, axis in zip(axes, knots, strict=True):
+        if axis.ndim != 1 or len(axis) < 2 or not np.isfinite(axis).all() or not (np.diff(axis) > 0).all():
+            raise ConfigError(f"the knots of {name} must be two ascending numbers or more")
+    if not axes or not np.isfinite(values).all():
+        raise ConfigError(
+            f"the table over {', '.join(axes) or 'nothing'} must hold finite numbers over some coordinate"
+        )
+    return Term(axes=axes, knots=knots, values=values.reshape(shape))
+
+
+def as_surface(data: Surface | Mapping[str, Any]) -> Surface:
+    """A surface from either of its forms, so that parameters work fresh from a fit and from a loaded file."""
+    return data if isinstance(data, Surface) else Surface.from_json(data)

@@ -1,0 +1,141 @@
+"""One deployment on one device under one batch of requests: the passes in order, and what they yield."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from graphsim.cost.base import CostModel, annotate
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.generation import sum_steps, sum_steps_many
+from graphsim.deployment.memory import Memory, Sequences, memory_of
+from graphsim.deployment.scenarios import count, scenarios_in, take
+from graphsim.graph.schedule import latest, makespan_s
+from graphsim.hardware import Hardware
+from graphsim.models.phase import decode, prefill
+from graphsim.ops import Repeat
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Requests:
+    """A batch of requests alike; numbers may be arrays over scenarios."""
+
+    batch: Num
+    input_tokens: Num
+    output_tokens: Num
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for anything but whole numbers of at least 1."""
+        for name in ("batch", "input_tokens", "output_tokens"):
+            object.__setattr__(self, name, count(name, getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Run:
+    """One deployment on one device under one batch of requests.
+
+    tolerance: of the sum over a growing context, where there are many scenarios (see integrate)
+    """
+
+    deployment: Deployment
+    hardware: Hardware
+    requests: Requests
+    price: CostModel
+    tolerance: float = 1e-9
+
+    def prefill_graph(self) -> nx.DiGraph:
+        """The annotated prompt step."""
+        graph = self.deployment.prefill(self.requests.batch, self.requests.input_tokens)
+        return annotate(graph, self.hardware, self.price)
+
+    def decode_graph(self) -> nx.DiGraph:
+        """The annotated decode step at the mean context of the generation."""
+        mean = self.requests.input_tokens + np.maximum(self.requests.output_tokens - 2.0, 0.0) / 2.0
+        graph = self.deployment.decode(self.requests.batch, mean)
+        return annotate(graph, self.hardware, self.price)
+
+    def ttft_s(self) -> Num:
+        """Time of the prompt step."""
+        return makespan_s(self.prefill_graph())
+
+    def generation_s(self) -> Num:
+        """Time of all decode steps behind the first token; of one step where there is no further token."""
+        steps = np.maximum(self.requests.output_tokens - 1.0, 1.0)
+        first = self.requests.input_tokens
+        scenarios = scenarios_in(self.requests, self.deployment, self.hardware)
+        if scenarios is None:
+            return sum_steps(lambda contexts, _: self.step_s(contexts), float(first), float(steps))
+
+        def step(contexts: NDArray[np.float64], rows: NDArray[np.intp] | None) -> Num:
+            return (self if rows is None else take(self, rows)).step_s(contexts)
+
+        every = np.zeros(scenarios)
+        return sum_steps_many(step, first + every, steps + every, self.tolerance)
+
+    def step_s(self, context: Num) -> Num:
+        """Time per decode step at given contexts.
+
+        Through a pipeline, a step recurs after the longer of one micro-batch's way through all stages
+        and the slowest stage's work on all micro-batches.
+        """
+        shares = self.deployment.shares(self.requests.batch)
+        way_s = self.time_s(self.deployment.program([decode(shares[0], context)]))
+        if len(shares) == 1:
+            return way_s
+        return np.maximum(way_s, self._slowest_stage_s(shares, context))
+
+    def _slowest_stage_s(self, shares: Sequence[Num], context: Num) -> Num:
+        """The longest that any stage works on all micro-batches; these come in two sizes at most."""
+        large, small = shares[0], shares[-1]
+        first = [self.time_s(stage) for stage in self.deployment.stages(decode(large, context))]
+        if np.array_equal(large, small):
+            return latest(first) * len(shares)
+        second = [self.time_s(stage) for stage in self.deployment.stages(decode(small, context))]
+        larger = sum((np.minimum(share - small, 1.0) for share in shares), start=0.0)
+        return latest(larger * a + (len(shares) - larger) * b for a, b in zip(first, second, strict=True))
+
+    def time_s(self, graph: nx.DiGraph) -> Num:
+        """Time of a program on the run's device."""
+        return makespan_s(annotate(graph, self.hardware, self.price))
+
+    def one_time_s(self) -> Num:
+        """Time of the one-time nodes, one after another; stages work side by side."""
+        total: Num = 0.0
+        phase = decode(1.0, 1.0)
+        for stage in self.deployment.stages(phase):
+            total = np.maximum(total, self._once_s(stage))
+        return total
+
+    def _once_s(self, graph: nx.DiGraph) -> Num:
+        total: Num = 0.0
+        for _, op in graph.nodes(data="op"):
+            if isinstance(op, Repeat):
+                total = total + op.times * self._once_s(op.body)
+            elif op.once:
+                total = total + self.price(op, self.hardware).latency_s
+        return total
+
+    def memory(self) -> Memory:
+        """Memory per device at the end of the generation."""
+        deployment, requests = self.deployment.stored, self.requests
+        share = deployment.shares(requests.batch)[0]
+        last = requests.input_tokens + requests.output_tokens - 1.0
+        lora = deployment.lora
+        slots = 0.0 if lora is None else np.maximum(lora.max_loras, lora.active_adapters)
+        return memory_of(
+            deployment.stages(prefill(share, requests.input_tokens)),
+            deployment.stages(decode(share, last)),
+            sequences=Sequences(
+                replica=deployment.sequences(requests.batch),
+                micro_batch=share,
+                micro_batches=deployment.most_micro_batches,
+                replicas=deployment.parallelism.dp * deployment.parallelism.attention_replicas,
+            ),
+            slots=slots,
+            capacity=self.hardware.memory_bytes,
+        )

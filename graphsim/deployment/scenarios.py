@@ -1,0 +1,89 @@
+"""The scenario axis: finding out how many scenarios a description holds, and selecting some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphsim.errors import ConfigError
+from graphsim.models.config import ModelConfig
+from graphsim.ops.precision import Precision
+from graphsim.units import Num, as_number, short
+
+T = TypeVar("T")
+MOST = 10**9
+"""Largest batch or length that is taken for a meaningful number."""
+
+
+def count(name: str, value: Any, least: int = 1) -> Num:
+    """`value` as a float or a float array. Raises ConfigError unless it holds whole numbers from `least` up."""
+    message = f"{name} = {short(value)} is not allowed; expected whole numbers from {least} to {MOST}"
+    number = as_number(value)
+    if number is None:
+        raise ConfigError(message)
+    if not np.all(np.isfinite(number) & (number >= least) & (number <= MOST) & (number == np.floor(number))):
+        listed = f"{name} holds values that are not allowed; expected whole numbers from {least} to {MOST}"
+        raise ConfigError(message if isinstance(number, float) else listed)
+    return number
+
+
+def scenarios_in(*described: Any) -> int | None:
+    """How many scenarios the arrays in some descriptions hold; None where there are only numbers.
+
+    Raises ConfigError if arrays differ in length.
+    """
+    lengths = {len(array) for thing in described for array in _arrays(thing)}
+    if len(lengths) > 1:
+        raise ConfigError(f"arrays over scenarios differ in length: {', '.join(map(str, sorted(lengths)))}")
+    return lengths.pop() if lengths else None
+
+
+def take(described: T, rows: NDArray[np.intp] | slice | int) -> T:
+    """The same description with only some scenarios in its arrays, or with plain numbers for a single one."""
+    return _take(described, rows)  # type: ignore[no-any-return]
+
+
+def _arrays(thing: Any) -> Iterator[NDArray[np.float64]]:
+    if isinstance(thing, np.ndarray) and thing.ndim:
+        yield thing
+        return
+    for part in _parts(thing).values():
+        if not isinstance(part, _ATOMS):
+            yield from _arrays(part)
+
+
+def _take(thing: Any, rows: NDArray[np.intp] | slice | int) -> Any:
+    if isinstance(thing, np.ndarray) and thing.ndim:
+        return thing[rows]
+    parts = _parts(thing)
+    taken = {name: _take(part, rows) for name, part in parts.items()}
+    changed = {name: part for name, part in taken.items() if part is not parts[name]}
+    if not changed:
+        return thing
+    if isinstance(thing, Mapping):
+        return taken
+    return tuple(taken.values()) if isinstance(thing, tuple) else replace(thing, **changed)
+
+
+_ATOMS = (float, str, int, type(None))
+
+
+def _parts(thing: Any) -> Mapping[Any, Any]:
+    if isinstance(thing, Mapping):
+        return thing
+    if isinstance(thing, tuple):
+        return dict(enumerate(thing))
+    if is_dataclass(thing) and not isinstance(thing, type | ModelConfig | Precision):
+        return {name: getattr(thing, name) for name in _given(type(thing))}
+    return {}
+
+
+@cache
+def _given(kind: type) -> tuple[str, ...]:
+    """The fields of a dataclass that are given, not worked out."""
+    return tuple([field.name for field in fields(kind) if field.init])

@@ -1,0 +1,1 @@
+"""How numbers and operations look to people: tables, notebooks, plots, colours."""

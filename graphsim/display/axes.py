@@ -1,0 +1,62 @@
+"""Matplotlib figures and axes as all plots here want them (extra `plot`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.display.files import needs
+from graphsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LINES = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#78716c", "#0891b2", "#b45309", "#dc2626")
+"""Colours of lines and groups, told apart in light and dark."""
+
+
+def subplots(columns: int, size: tuple[float, float], *, rows: int = 1) -> tuple[Figure, Any]:
+    """A figure of so many panels beside and below each other. Raises ConfigError if Matplotlib is not installed."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise needs("matplotlib", "plot") from None
+    return pyplot.subplots(rows, columns, figsize=size)
+
+
+def new_axes() -> Axes:
+    """Axes of a figure of their own."""
+    axes: Axes = subplots(1, (7.5, 4.5))[1]
+    return axes
+
+
+def tidy(ax: Axes, *, grid: str) -> Axes:
+    """The axes with a quiet grid and no frame."""
+    ax.grid(axis=grid, color="#dbe2ea", lw=0.6)  # type: ignore[arg-type]
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+PICTURES = (".png", ".svg", ".pdf")
+"""Suffixes of the files that figures go to."""
+
+
+def picture(option: str, path: str) -> Path:
+    """The path, if its suffix names a format that figures are drawn in; raises ConfigError naming the option if not."""
+    if Path(path).suffix not in PICTURES:
+        raise ConfigError(f"{option} {path}: the suffix is not known; allowed: {', '.join(PICTURES)}")
+    return Path(path)
+
+
+def save(figure: Figure, path: Path, option: str) -> None:
+    """Draw a figure into a file, texts of an SVG as texts. Raises ConfigError naming the option if it cannot be."""
+    from matplotlib import rc_context
+
+    try:
+        with rc_context({"svg.fonttype": "none"}):
+            figure.savefig(path, dpi=150, bbox_inches="tight")
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: cannot be written ({error.strerror or error})") from None

@@ -1,0 +1,104 @@
+"""Sums and points behind the charts: where a step's time goes, and where every operation lies under the roofline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+
+from graphsim.cost.roofline import matrix_peak
+from graphsim.display.nodes import Entry, Kind, bound_of, entries, kind_of, number
+from graphsim.errors import HardwareError
+from graphsim.hardware import Hardware
+
+LEAST_INTENSITY = 1e-2
+"""Where operations that do no arithmetic stand on the intensity axis; their height under the roof is still right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One steady operation under the roofline. latency_s: of one run; times: runs in a step.
+
+    intensity: flops (matrix and vector) per byte of memory traffic; flops_per_s: reached
+    arithmetic: whether it computes at all; if not, bytes per second set the height
+    """
+
+    entry: Entry
+    kind: Kind
+    bound: str
+    latency_s: float
+    times: int
+    intensity: float
+    flops_per_s: float
+    arithmetic: bool
+
+
+def points_of(graph: nx.DiGraph, scenario: int = 0) -> list[Point]:
+    """Every steady operation of an annotated graph that takes time."""
+    points = []
+    for entry in entries(graph):
+        latency_s = number(entry.data.get("latency_s", 0.0), scenario)
+        if entry.op.once or latency_s <= 0:
+            continue
+        work = entry.op.work()
+        flops = number(work.flops + work.vector_flops, scenario)
+        moved = number(work.memory_bytes, scenario)
+        arithmetic = flops > 0 and moved > 0
+        intensity = max(flops / moved, LEAST_INTENSITY) if arithmetic else LEAST_INTENSITY
+        moved = moved or number(work.message_bytes, scenario)
+        points.append(
+            Point(
+                entry=entry,
+                kind=kind_of(entry.op),
+                bound=bound_of(entry.data, scenario),
+                latency_s=latency_s,
+                times=entry.times,
+                intensity=intensity,
+                flops_per_s=(flops if arithmetic else LEAST_INTENSITY * moved) / latency_s,
+                arithmetic=arithmetic,
+            )
+        )
+    return [point for point in points if point.flops_per_s > 0]
+
+
+def seconds_by_kind(graph: nx.DiGraph, scenario: int = 0) -> dict[Kind, float]:
+    """Busy time of a step per group of operations, in the order of `Kind`; groups without time are left out."""
+    found: dict[Kind, float] = {}
+    for entry in entries(graph):
+        if not entry.op.once:
+            kind = kind_of(entry.op)
+            found[kind] = found.get(kind, 0.0) + _total(entry, scenario)
+    return {kind: found[kind] for kind in Kind if found.get(kind, 0.0) > 0}
+
+
+def seconds_by_type(graph: nx.DiGraph, scenario: int = 0) -> dict[str, float]:
+    """Busy time of a step per operation type, the longest first."""
+    found: dict[str, float] = {}
+    for entry in entries(graph):
+        if not entry.op.once:
+            name = entry.op.op_type.name
+            found[name] = found.get(name, 0.0) + _total(entry, scenario)
+    return dict(sorted(((k, v) for k, v in found.items() if v > 0), key=lambda item: -item[1]))
+
+
+def _total(entry: Entry, scenario: int) -> float:
+    return number(entry.data.get("latency_s", 0.0), scenario) * entry.times
+
+
+def peaks_of(graph: nx.DiGraph, hardware: Hardware, scenario: int = 0) -> dict[str, float]:
+    """The dense peaks that a graph's operations can reach, by number format, and that of the vector units."""
+    found: dict[str, float] = {}
+    for entry in entries(graph):
+        name = getattr(entry.op, "matrix_format", "")
+        if name and name not in found:
+            try:
+                found[name] = number(matrix_peak(entry.op, hardware), scenario)
+            except HardwareError:
+                continue
+    vector = number(hardware.vector_flops_per_s, scenario)
+    return dict(sorted(found.items(), key=lambda item: -item[1])) | {"vector units": vector}
+
+
+def part_text(name: str) -> str:
+    """A part of a device's memory as a person reads it: `KV cache` for `kv_cache`."""
+    return name.replace("_", " ").replace("kv", "KV")

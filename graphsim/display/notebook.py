@@ -1,0 +1,137 @@
+"""What a notebook shows for an estimate, a step or a sweep: small tables that suit light and dark themes."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphsim.display.breakdown import seconds_by_kind
+from graphsim.display.palette import TINTS
+from graphsim.units import Num, bytes_text, scaled, seconds_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from graphsim.result import Estimate, PhaseEstimate
+
+MOST_ROWS = 20
+_CELL = "padding:.15em .8em"
+_LONG = 32
+"""Characters from which a cell is running text."""
+
+
+def estimate_html(estimate: Estimate) -> str:
+    """Body of `Estimate._repr_html_`: headline figures, ranges where there are many scenarios."""
+    memory = estimate.memory
+    used, capacity = (_range(size, bytes_text) for size in (memory.total_bytes, memory.capacity_bytes))
+    rows = [
+        ("time to first token", _range(estimate.ttft_s, seconds_text)),
+        ("time per token", _range(estimate.tpot_s, seconds_text)),
+        ("whole batch", _range(estimate.latency_s, seconds_text)),
+        ("throughput", _range(estimate.tokens_per_s, lambda value: scaled(value, "tok/s"))),
+        ("memory per device", f"{used} of {capacity}"),
+    ]
+    if np.any(np.asarray(estimate.one_time_s) > 0):
+        rows.append(("once, before serving", _range(estimate.one_time_s, seconds_text)))
+    scenarios = max(np.size(estimate.latency_s), 1)
+    suffix = f", {scenarios} scenarios" if scenarios > 1 else ""
+    title = f"{estimate.model} on {estimate.hardware}{suffix}"
+    return _framed(title, _table(["", ""], rows))
+
+
+def phase_html(phase: PhaseEstimate) -> str:
+    """Body of `PhaseEstimate._repr_html_`: latency of the step and where its busy time goes."""
+    sums = seconds_by_kind(phase.graph)
+    whole = sum(sums.values()) or 1.0
+    rows = []
+    for kind, seconds in sums.items():
+        width = round(90 * seconds / whole)
+        bar = f'<span style="display:inline-block;height:.6em;width:{width}px;background:{TINTS[kind].line}"></span>'
+        rows.append((kind.value, seconds_text(seconds), f"{100 * seconds / whole:.1f} %", _Raw(bar)))
+    title = f"{phase.name} step: {_range(phase.latency_s, seconds_text)}"
+    return _framed(title, _table(["part", "busy", "share", ""], rows))
+
+
+def frame_html(frame: pd.DataFrame, title: str = "") -> str:
+    """A table with human units: at most twenty rows, the number of all; what all rows share is said once."""
+    shared = _shared(frame)
+    shown = frame.drop(columns=list(shared)).head(MOST_ROWS)
+    labels = [] if _is_plain(frame) else [str(frame.index.name or "")]
+    rows = [
+        (*([str(label)] if labels else []), *(_value((str(name), str(label)), value) for name, value in row.items()))
+        for label, row in zip(shown.index, shown.to_dict("records"), strict=True)
+    ]
+    cut = f", the first {MOST_ROWS}" if len(frame) > MOST_ROWS else ""
+    head = f"{title}{': ' if title else ''}{len(frame)} row{'s' if len(frame) != 1 else ''}{cut}"
+    same = ", ".join(f"{name} = {text}" for name, text in shared.items() if text not in ("", "–"))
+    note = f"<div>in all rows {html.escape(_utf8(same))}</div>" if same else ""
+    return _framed(head, note + _table([*labels, *(str(name) for name in shown.columns)], rows))
+
+
+def _is_plain(frame: pd.DataFrame) -> bool:
+    """Whether rows are only numbered."""
+    return frame.index.name is None and frame.index.dtype.kind in "iu"
+
+
+def _shared(frame: pd.DataFrame) -> dict[str, str]:
+    """Columns that hold the same in every row of several, as text."""
+    if len(frame) < 2:
+        return {}
+    texts = {str(name): {str(value) for value in frame[name].unique()} for name in frame.columns}
+    return {name: _value((name,), frame[name].iloc[0]) for name, found in texts.items() if len(found) == 1}
+
+
+class _Raw(str):
+    """Markup that is safe as it is."""
+
+
+def _value(names: Sequence[str], value: object) -> str:
+    """A cell as a person reads it; the first of its names that has a unit says which."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        return "" if value is None else str(value)
+    figure = float(value)
+    if np.isnan(figure):
+        return "–"
+    return next((shown(figure) for name in names for end, shown in _UNITS if name.endswith(end)), f"{figure:.6g}")
+
+
+_UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
+    ("_bytes", bytes_text),
+    ("tokens_per_s", lambda value: scaled(value, "tok/s")),
+    ("tokens_per_s_per_gpu", lambda value: scaled(value, "tok/s")),
+    ("_per_s", lambda value: scaled(value, "/s")),
+    ("_s", seconds_text),
+    ("overhead", lambda value: f"{100 * value:+.2f} %"),
+)
+"""How figures are written, by the end of their name."""
+
+
+def _range(value: Num, shown: object) -> str:
+    array = np.ravel(np.asarray(value, dtype=float))
+    low, high = float(array.min()), float(array.max())
+    text = shown(low) if callable(shown) else str(low)
+    return str(text) if low == high else f"{text} to {shown(high)}"  # type: ignore[operator]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    def cell(tag: str, text: str, i: int) -> str:
+        long = not isinstance(text, _Raw) and len(text) > _LONG
+        style = _CELL + (";min-width:22em" if long else ";white-space:nowrap")
+        style += ";text-align:left" if i == 0 or long else ";text-align:right"
+        body = text if isinstance(text, _Raw) else html.escape(_utf8(text))
+        return f'<{tag} style="{style}">{body}</{tag}>'
+
+    lines = ["<tr>" + "".join(cell("td", text, i) for i, text in enumerate(row)) + "</tr>" for row in rows]
+    top = "".join(cell("th", text, i) for i, text in enumerate(head))
+    return f"<table>{f'<thead><tr>{top}</tr></thead>' if any(head) else ''}<tbody>{''.join(lines)}</tbody></table>"
+
+
+def _framed(title: str, body: str) -> str:
+    return f"<div><strong>{html.escape(title)}</strong>{body}</div>"
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,1 @@
+"""Files that users write: finding them, reading YAML, checking fields, measured tables."""

@@ -1,0 +1,103 @@
+"""Finding model, hardware and engine files by name: the user's folders first, then what is shipped.
+
+A user's folder is `./models` and `./hardware` in the working directory, the same below
+`$GRAPHSIM_PATH` (folders separated as in PATH), and below `~/.config/graphsim`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from stat import S_ISDIR
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.units import short
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def folders(kind: str) -> Iterator[Path]:
+    """Folders that may hold files of a kind, in the order in which they are searched."""
+    home = os.path.expanduser("~/.config/graphsim")  # noqa: PTH111 - never raises
+    seen: set[tuple[int, int]] = set()
+    for folder in _candidates(kind, os.environ.get("GRAPHSIM_PATH", ""), home):
+        try:
+            found = os.stat(folder)  # noqa: PTH116 - asked at every call
+        except (OSError, ValueError):
+            continue
+        identity = found.st_dev, found.st_ino  # the working folder may be the checkout itself
+        if S_ISDIR(found.st_mode) and identity not in seen:
+            seen.add(identity)
+            yield folder
+
+
+@lru_cache(maxsize=16)
+def _candidates(kind: str, listed: str, home: str) -> tuple[Path, ...]:
+    own = [Path(entry) for entry in listed.split(os.pathsep) if entry]
+    return tuple(root / kind for root in (Path(), *own, Path(home), shipped_root()))
+
+
+@cache
+def shipped_root() -> Path:
+    """Where the files that come with graphsim lie: beside the package in a wheel or in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package.parent / "graphsim_data"
+    return installed if installed.is_dir() else package.parent
+
+
+def list_names(kind: str) -> list[str]:
+    """File stems of a kind in all folders, sorted."""
+    return sorted({stem for folder in folders(kind) for stem in _stems(folder)})
+
+
+def _stems(folder: Path) -> Mapping[str, str]:
+    """File names in a folder by their stems, sorted."""
+    try:
+        found = os.stat(folder)  # noqa: PTH116 - asked at every call
+        return _listed(str(folder), (found.st_dev, found.st_ino, found.st_mtime_ns))
+    except OSError:  # a folder that may not be read holds nothing for us
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _listed(folder: str, _identity: tuple[int, int, int]) -> Mapping[str, str]:
+    names = sorted(entry for entry in os.listdir(folder) if entry.endswith(_SUFFIXES))  # noqa: PTH208
+    return {os.path.splitext(name)[0]: name for name in reversed(names)}  # noqa: PTH122
+
+
+def held(kind: str, stem: str) -> Path | None:
+    """The first file of a kind that has exactly this name."""
+    for folder in folders(kind):
+        stems = _stems(folder)
+        if stem in stems:
+            return folder / stems[stem]
+    return None
+
+
+def find_file(kind: str, ref: str | Path) -> Path:
+    """The file of a kind that a name or a path refers to; `H100_SXM` finds `h100-sxm`.
+
+    Raises ConfigError with the nearest known name.
+    """
+    text = str(ref)
+    if isinstance(ref, Path) or "/" in text or os.sep in text or Path(text).suffix in (*_SUFFIXES, ".json"):
+        path = Path(os.path.expanduser(text))  # noqa: PTH111 - never raises
+        if not os.path.exists(path):  # noqa: PTH110 - never raises
+            raise ConfigError(f"{short(text)}: no such {kind.removesuffix('s')} file")
+        return path
+    exact = held(kind, text)
+    if exact is not None:
+        return exact
+    found = [(folder, _stems(folder)) for folder in folders(kind)]
+    for folder, stems in found:
+        for stem, name in stems.items():
+            if _plain(stem) == _plain(text):
+                return folder / name
+    names = choices_text(text.lower(), (stem for _, stems in found for stem in stems))
+    raise ConfigError(f"{kind.removesuffix('s')} {short(text)} is not known; {names}")
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-").replace(" ", "-")

@@ -1,0 +1,152 @@
+"""What the readers of all families share: dimensions under their many spellings, layer types, assembling the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphsim.files.reading import REQUIRED, Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.block import Block, Branch, Residual
+from graphsim.models.layers.ends import Head, Stem
+from graphsim.models.layers.norm import NormLayer
+
+Reader = Callable[[Fields, str], ModelConfig]
+"""A family: from the fields of a config and the model's name to the model."""
+
+MOST_LAYERS, MOST = 2_000, 10**8
+"""Beyond these a number of layers, or any dimension, is a mistake."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dims:
+    """The dimensions that nearly every decoder has."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    positions: int
+    tied: bool
+    soft_cap: bool = False
+
+
+def size(fields: Fields, *names: str, default: int | None = None, least: int = 1, most: int = MOST) -> int:
+    """The first of some spellings that the config gives; the default, or a problem, where it gives none."""
+    present = next((name for name in names if name in fields), names[0])
+    value: int = fields.integer(present, REQUIRED if default is None else default, least=least, most=most)
+    for name in names:
+        fields.raw(name)
+    return value
+
+
+def read_dims(
+    fields: Fields, *, tied: bool = False, kv_heads: int | None = None, mlp_factor: int = 0, floor: bool = False
+) -> Dims:
+    """Dimensions in any of the usual spellings.
+
+    tied: the family's default; kv_heads: where the config cannot say; mlp_factor: of the hidden size, where the
+    width of the MLP may be left out; floor: heads need not divide the hidden size
+    """
+    hidden = size(fields, "hidden_size", "n_embd", "n_embed", "d_model")
+    heads = size(fields, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
+    given = size(fields, "head_dim", "kv_channels", default=0, least=0)
+    if not given and not fields.problems and (hidden % heads and not floor or hidden < heads):
+        found = f"hidden_size = {hidden} is not a multiple of the {heads} attention heads"
+        fields.problems.append(f"{found}, and head_dim is missing")
+    groups = kv_heads or size(fields, "num_key_value_heads", default=heads)
+    if heads % groups:
+        fields.problems.append(f"num_key_value_heads = {groups} does not divide the {heads} attention heads")
+    return Dims(
+        hidden=hidden,
+        layers=size(fields, "num_hidden_layers", "n_layer", "n_layers", "num_layers", most=MOST_LAYERS),
+        heads=heads,
+        kv_heads=groups,
+        head_dim=given or max(hidden // heads, 1),
+        intermediate=size(
+            fields, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", default=mlp_factor * hidden or None
+        ),
+        vocab=size(fields, "vocab_size"),
+        positions=size(fields, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", default=0, least=0),
+        tied=fields.flag("tie_word_embeddings", tied),
+        soft_cap=bool(fields.number("final_logit_softcapping", fields.number("logits_soft_cap", 0.0))),
+    )
+
+
+def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambda i: False) -> list[int]:
+    """Each layer's sliding window, 0 for full attention.
+
+    `layer_types` decides where the config has it, else the family's rule for layer i.
+    """
+    window = size(fields, "sliding_window", default=0, least=0)
+    types = fields.sequence("layer_types", most=MOST_LAYERS)
+    if types and len(types) != layers:
+        fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {layers} layers")
+        types = []
+    slides = [entry == "sliding_attention" for entry in types] if types else [fallback(i) for i in range(layers)]
+    return [window if slide else 0 for slide in slides]
+
+
+def assemble(
+    name: str,
+    dims: Dims,
+    layers: Sequence[Layer],
+    *,
+    norm: NormLayer | None = None,
+    stem: Stem | None = None,
+    head: Head | None = None,
+    prefix: str = "model.layers.{}.",
+) -> ModelConfig:
+    """A decoder with the usual ends, unless the family brings its own."""
+    usual = Head(
+        vocab_size=dims.vocab, tied=dims.tied, soft_cap=dims.soft_cap, norm=norm or NormLayer(name="model.norm")
+    )
+    return ModelConfig(
+        name=name,
+        hidden_size=dims.hidden,
+        stem=stem or Stem(vocab_size=dims.vocab),
+        layers=tuple(layers),
+        head=head or usual,
+        layer_prefix=prefix,
+        max_positions=dims.positions,
+    )
+
+
+def pre_norm(
+    attention: Layer,
+    mlp: Layer,
+    kind: str = "rms",
+    names: tuple[str, str] = ("input_layernorm", "post_attention_layernorm"),
+) -> Block:
+    """Attention, then MLP, each behind a norm."""
+    return wrapped(attention, mlp, kind, before=names)
+
+
+def wrapped(
+    attention: Layer,
+    mlp: Layer,
+    kind: str = "rms",
+    *,
+    before: tuple[str, str] | None = None,
+    after: tuple[str, str] | None = None,
+) -> Block:
+    """Attention, then MLP, with norms before each, after each, or both."""
+    parts = []
+    for i, (label, layer) in enumerate((("attn_residual", attention), ("mlp_residual", mlp))):
+        norm = NormLayer(name=before[i], kind=kind) if before else None
+        post = NormLayer(name=after[i], kind=kind) if after else None
+        parts.append(Residual(name=label, norm=norm, post_norm=post, branches=(Branch(layer=layer),)))
+    return Block(parts=tuple(parts))
+
+
+def parallel(
+    attention: Layer, mlp: Layer, *, norm: NormLayer | None = None, norms: tuple[NormLayer, ...] = ()
+) -> Block:
+    """Attention and MLP side by side behind one norm, or each behind its own."""
+    own = norms or (None, None)
+    branches = tuple(Branch(layer=layer, norm=each) for layer, each in zip((attention, mlp), own, strict=True))
+    return Block(parts=(Residual(name="residual", norm=norm, branches=branches),))

@@ -1,0 +1,110 @@
+"""Gemma 4: wider heads in full-attention layers, values that are keys, shared caches, per-layer inputs, experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from graphsim.files.reading import Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size, windows
+from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.block import Block, Branch, Residual
+from graphsim.models.layers.ends import Stem
+from graphsim.models.layers.mlp import Mlp
+from graphsim.models.layers.moe import Moe, MoeNames
+from graphsim.models.layers.norm import NormLayer
+from graphsim.models.layers.per_layer_input import PerLayerInput, PerLayerStem
+
+_BEFORE = ("input_layernorm", "pre_feedforward_layernorm")
+_AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
+
+
+def gemma4(fields: Fields, name: str) -> ModelConfig:
+    """Gemma 4's text model."""
+    dims = read_dims(fields, tied=True)
+    own = size(fields, "hidden_size_per_layer_input", default=0, least=0)
+    shared = size(fields, "num_kv_shared_layers", default=0, least=0)
+    slides = windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)
+    blocks: list[Layer] = []
+    for i, window in enumerate(slides):
+        reuses = i >= dims.layers - shared > 0
+        wide = 2 if reuses and fields.flag("use_double_wide_mlp", False) else 1
+        attention = _attention(fields, dims, i, window, reuses)
+        blocks.append(_block(attention, Mlp(intermediate=dims.intermediate * wide), _experts(fields), own))
+    stem: Stem | PerLayerStem = Stem(vocab_size=dims.vocab)
+    if own:
+        entries = size(fields, "vocab_size_per_layer_input", default=dims.vocab)
+        stem = PerLayerStem(base=Stem(vocab_size=dims.vocab), entries=entries, layers=dims.layers, width=own)
+    return replace(assemble(name, dims, blocks), stem=stem)
+
+
+def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) -> SelfAttention:
+    """Full-attention layers may have wider and fewer key heads, given for all of them or layer by layer."""
+    head_dim, kv_heads = dims.head_dim, dims.kv_heads
+    if not window:
+        head_dim = size(fields, "global_head_dim", default=head_dim)
+        kv_heads = size(fields, "num_global_key_value_heads", default=kv_heads)
+    listed = fields.raw("per_layer_config", {})
+    entry = listed.get(f"{i:02d}", listed.get(str(i))) if isinstance(listed, Mapping) else None
+    if isinstance(entry, Mapping):
+        layer = fields.child(entry, f"per_layer_config.{i:02d}", lenient=True)
+        head_dim = size(layer, "head_dim", default=head_dim)
+        kv_heads = size(layer, "num_key_value_heads", default=kv_heads)
+    bias = fields.flag("attention_bias", False)
+    return SelfAttention(
+        heads=dims.heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        window=window,
+        qkv_bias=bias,
+        out_bias=bias,
+        qk_norm=QkNorm.HEAD,
+        shares_kv=reuses,
+        keys_are_values=not window and fields.flag("attention_k_eq_v", False),
+        names=AttentionNames(),
+    )
+
+
+def _experts(fields: Fields) -> Moe | None:
+    if not fields.flag("enable_moe_block", False):
+        return None
+    return Moe(
+        experts=size(fields, "num_experts"),
+        chosen=size(fields, "top_k_experts", "num_experts_per_tok"),
+        intermediate=size(fields, "moe_intermediate_size", "expert_intermediate_size"),
+        adapt_router=True,
+        correction=True,
+        router_norm="router.norm",
+        names=MoeNames(router="router.proj", gate_up="experts.gate_up_proj", down="experts.down_proj"),
+    )
+
+
+def _block(attention: Layer, mlp: Layer, experts: Moe | None, own: int) -> Block:
+    def norm(name: str) -> NormLayer:
+        return NormLayer(name=name)
+
+    feed: tuple[Branch, ...] = (Branch(layer=mlp, norm=norm(_BEFORE[1])),)
+    if experts is not None:
+        feed = (
+            Branch(layer=mlp, norm=norm(_BEFORE[1]), post_norm=norm("post_feedforward_layernorm_1")),
+            Branch(
+                layer=experts,
+                norm=norm("pre_feedforward_layernorm_2"),
+                post_norm=norm("post_feedforward_layernorm_2"),
+            ),
+        )
+    parts = [
+        Residual(
+            name="attn_residual", norm=norm(_BEFORE[0]), post_norm=norm(_AFTER[0]), branches=(Branch(layer=attention),)
+        ),
+        Residual(name="mlp_residual", post_norm=norm(_AFTER[1]), branches=feed),
+    ]
+    if own:
+        parts.append(Residual(name="per_layer_residual", branches=(Branch(layer=PerLayerInput(width=own)),)))
+    return Block(parts=tuple(parts))
+
+
+FAMILIES: dict[str, Reader] = {"gemma4_text": gemma4, "gemma4": gemma4}
+"""Readers by `model_type`."""

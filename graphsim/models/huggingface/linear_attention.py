@@ -1,0 +1,194 @@
+"""Families that mix softmax attention with linear attention, recurrences or short convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphsim.files.reading import Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, wrapped
+from graphsim.models.huggingface.llama import attention_of
+from graphsim.models.huggingface.moe import experts_of, mixtral_experts, shared_mlp, sparse_layers
+from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.linear_attention import GatedDeltaNet, GatedRecurrence, LightningAttention, ShortConvolution
+from graphsim.models.layers.mlp import Mlp, MlpNames
+from graphsim.models.layers.moe import Moe, MoeNames
+from graphsim.models.layers.norm import NormLayer
+
+
+def _layer_types(fields: Fields, layers: int, every: int) -> list[bool]:
+    """Which layers have softmax attention: as `layer_types` says, else every so many."""
+    types = fields.sequence("layer_types", most=2_000)
+    if types and len(types) != layers:
+        fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {layers} layers")
+        types = []
+    return [kind == "full_attention" for kind in types] if types else [(i + 1) % every == 0 for i in range(layers)]
+
+
+def qwen3_next(fields: Fields, name: str) -> ModelConfig:
+    """Gated delta rule in three layers of four, gated attention in the fourth; Qwen3-Next and Qwen3.5."""
+    kind = str(fields.data.get("model_type"))
+    dims = read_dims(fields)
+    delta = GatedDeltaNet(
+        key_heads=size(fields, "linear_num_key_heads", default=16),
+        value_heads=size(fields, "linear_num_value_heads", default=32),
+        key_dim=size(fields, "linear_key_head_dim", default=128),
+        value_dim=size(fields, "linear_value_head_dim", default=128),
+        taps=size(fields, "linear_conv_kernel_dim", default=4),
+        separate=kind != "qwen3_next",
+    )
+    bias = fields.flag("attention_bias", False)
+    attention = SelfAttention(
+        heads=dims.heads,
+        kv_heads=dims.kv_heads,
+        head_dim=dims.head_dim,
+        qkv_bias=bias,
+        out_bias=bias,
+        qk_norm=QkNorm.HEAD,
+        gated=True,
+    )
+    feeds = _qwen_feeds(fields, dims, kind)
+    attends = _layer_types(fields, dims.layers, size(fields, "full_attention_interval", default=4))
+    blocks: list[Layer] = [
+        pre_norm(attention if has else delta, feed) for has, feed in zip(attends, feeds, strict=False)
+    ]
+    return assemble(name, dims, blocks)
+
+
+def _qwen_feeds(fields: Fields, dims: Dims, kind: str) -> list[Layer]:
+    mapped = kind == "qwen3_next"
+    if "num_experts" not in fields:
+        return [Mlp(intermediate=dims.intermediate)] * dims.layers
+    experts, chosen = experts_of(fields)
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=size(fields, "moe_intermediate_size"),
+        shared=shared_mlp(size(fields, "shared_expert_intermediate_size"), "mlp.shared_expert", linear=not mapped),
+        shared_gate=True,
+        adapt_experts=mapped,
+        adapt_router=mapped,
+    )
+    dense = Mlp(intermediate=dims.intermediate, linear=not mapped)
+    return [moe if has else dense for has in sparse_layers(fields, dims.layers)]
+
+
+def qwen3_5_moe(fields: Fields, name: str) -> ModelConfig:
+    """Qwen3.5 with experts: the config gives no width of a dense MLP."""
+    fields.data = {"intermediate_size": fields.data.get("moe_intermediate_size"), **fields.data}
+    return qwen3_next(fields, name)
+
+
+def minimax(fields: Fields, name: str) -> ModelConfig:
+    """Lightning attention in most layers, experts in all."""
+    dims = read_dims(fields)
+    moe = mixtral_experts(fields, dims)
+    lightning = LightningAttention(heads=dims.heads, head_dim=dims.head_dim)
+    attention = attention_of(fields, dims)
+    attends = _layer_types(fields, dims.layers, 2)
+    return assemble(name, dims, [pre_norm(attention if has else lightning, moe) for has in attends])
+
+
+def lfm2(fields: Fields, name: str) -> ModelConfig:
+    """Short convolutions with attention in some layers."""
+    dims = read_dims(fields, tied=fields.flag("tie_embedding", True))
+    mlp = Mlp(intermediate=_lfm2_width(fields, dims.intermediate), names=_LFM2_MLP)
+    return _lfm2(fields, name, dims, [mlp] * dims.layers)
+
+
+def lfm2_moe(fields: Fields, name: str) -> ModelConfig:
+    """LFM2 with experts in all but the first layers."""
+    dims = read_dims(fields, tied=fields.flag("tie_embedding", True))
+    experts, chosen = experts_of(fields)
+    dense = Mlp(intermediate=dims.intermediate, names=_LFM2_MLP)
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=size(fields, "moe_intermediate_size"),
+        names=MoeNames(
+            router="feed_forward.gate",
+            gate_up="feed_forward.experts.gate_up_proj",
+            down="feed_forward.experts.down_proj",
+        ),
+    )
+    first = size(fields, "num_dense_layers", default=2, least=0)
+    return _lfm2(fields, name, dims, [dense if i < first else moe for i in range(dims.layers)])
+
+
+_LFM2_MLP = MlpNames(gate="feed_forward.w1", up="feed_forward.w3", down="feed_forward.w2")
+
+
+def _lfm2(fields: Fields, name: str, dims: Dims, feeds: Sequence[Layer]) -> ModelConfig:
+    attention = SelfAttention(
+        heads=dims.heads,
+        kv_heads=dims.kv_heads,
+        head_dim=dims.head_dim,
+        qk_norm=QkNorm.HEAD,
+        names=AttentionNames(o="self_attn.out_proj", q_norm="self_attn.q_layernorm", k_norm="self_attn.k_layernorm"),
+    )
+    conv = ShortConvolution(taps=size(fields, "conv_L_cache", default=3), bias=fields.flag("conv_bias", False))
+    listed = fields.sequence("full_attn_idxs")
+    attends = [i in listed for i in range(dims.layers)] if listed else _layer_types(fields, dims.layers, 1)
+    norms = ("operator_norm", "ffn_norm")
+    blocks: list[Layer] = [
+        wrapped(attention if has else conv, feed, before=norms) for has, feed in zip(attends, feeds, strict=True)
+    ]
+    return assemble(name, dims, blocks, norm=NormLayer(name="model.embedding_norm"))
+
+
+def _lfm2_width(fields: Fields, given: int) -> int:
+    """The config's width is cut to two thirds and rounded up to a multiple, as Llama 1 did."""
+    multiple = size(fields, "block_multiple_of", default=256)
+    factor = fields.number("block_ffn_dim_multiplier", 1.0)
+    if not fields.flag("block_auto_adjust_ff_dim", True):
+        return given
+    if not 0.0 < factor < 1000.0:
+        fields.problem("block_ffn_dim_multiplier", "is not allowed; expected a factor above 0 and below 1000")
+        return given
+    width = max(int(factor * (2 * given // 3)), 1)
+    return multiple * -(-width // multiple)
+
+
+def recurrent_gemma(fields: Fields, name: str) -> ModelConfig:
+    """Two recurrent layers, then one with a sliding window; MLPs half as wide as the config says."""
+    fields.data = {"num_key_value_heads": fields.data.get("num_attention_heads"), **fields.data}
+    dims = read_dims(fields, tied=True)
+    bias = fields.flag("attention_bias", False)
+    attention = SelfAttention(
+        heads=dims.heads,
+        kv_heads=dims.kv_heads,
+        head_dim=dims.head_dim,
+        window=size(fields, "attention_window_size", default=2048),
+        qkv_bias=bias,
+        out_bias=True,
+        names=AttentionNames(**{part: f"temporal_block.{part}_proj" for part in "qkvo"}),
+    )
+    recurrence = GatedRecurrence(
+        width=size(fields, "lru_width", default=dims.hidden),
+        heads=dims.heads,
+        taps=size(fields, "conv1d_width", default=4),
+    )
+    names = {part: f"mlp_block.{part}_proj" for part in ("gate", "up", "down")}
+    mlp = Mlp(intermediate=max(dims.intermediate // 2, 1), bias=True, names=MlpNames(**names))
+    kinds = [str(kind) for kind in fields.sequence("block_types")] or ["recurrent", "recurrent", "attention"]
+    norms = ("temporal_pre_norm", "channel_pre_norm")
+    blocks: list[Layer] = [
+        wrapped(attention if kinds[i % len(kinds)] == "attention" else recurrence, mlp, before=norms)
+        for i in range(dims.layers)
+    ]
+    return assemble(name, dims, blocks, norm=NormLayer(name="model.final_norm"))
+
+
+FAMILIES: dict[str, Reader] = {
+    "qwen3_next": qwen3_next,
+    "qwen3_5": qwen3_next,
+    "qwen3_5_text": qwen3_next,
+    "qwen3_5_moe_text": qwen3_5_moe,
+    "qwen3_5_moe": qwen3_5_moe,
+    "minimax": minimax,
+    "lfm2": lfm2,
+    "lfm2_moe": lfm2_moe,
+    "recurrent_gemma": recurrent_gemma,
+}
+"""Readers by `model_type`."""

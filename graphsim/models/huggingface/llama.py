@@ -1,0 +1,189 @@
+"""Families built like Llama: RMSNorm before each part, rotary positions, gated MLP; and their small departures."""
+
+from __future__ import annotations
+
+from graphsim.files.reading import Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, windows
+from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
+from graphsim.models.layers.mlp import Mlp, MlpNames
+from graphsim.models.layers.norm import NormLayer
+
+
+def attention_of(
+    fields: Fields, dims: Dims, window: int = 0, *, out_bias: bool | None = None, qk: QkNorm = QkNorm.NONE
+) -> SelfAttention:
+    """Attention whose projections have the biases that `attention_bias` says."""
+    bias = fields.flag("attention_bias", False)
+    return SelfAttention(
+        heads=dims.heads,
+        kv_heads=dims.kv_heads,
+        head_dim=dims.head_dim,
+        window=window,
+        qkv_bias=bias,
+        out_bias=bias if out_bias is None else out_bias,
+        qk_norm=qk,
+        soft_cap=bool(fields.number("attn_logit_softcapping", 0.0)),
+    )
+
+
+def llama(fields: Fields, name: str) -> ModelConfig:
+    """llama, mistral, granite, smollm3 and others with the same operations."""
+    dims = read_dims(fields)
+    mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
+    slides = windows(fields, dims.layers, lambda i: fields.data.get("model_type") == "mistral")
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims, window), mlp) for window in slides])
+
+
+def smollm3(fields: Fields, name: str) -> ModelConfig:
+    """Llama with tied embeddings, and rotary positions left out in some layers."""
+    dims = read_dims(fields, tied=True)
+    mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims), mlp)] * dims.layers)
+
+
+def qwen2(fields: Fields, name: str) -> ModelConfig:
+    """Llama with biases on q, k and v."""
+    dims = read_dims(fields)
+    uses = fields.flag("use_sliding_window", False)
+    first = size(fields, "max_window_layers", default=0, least=0)
+    blocks = []
+    for window in windows(fields, dims.layers, lambda i: uses and i >= first):
+        attention = SelfAttention(
+            heads=dims.heads,
+            kv_heads=dims.kv_heads,
+            head_dim=dims.head_dim,
+            window=window if uses else 0,
+            qkv_bias=True,
+        )
+        blocks.append(pre_norm(attention, Mlp(intermediate=dims.intermediate)))
+    return assemble(name, dims, blocks)
+
+
+def qwen3(fields: Fields, name: str) -> ModelConfig:
+    """Llama with a norm on each head of queries and keys."""
+    dims = read_dims(fields)
+    uses = fields.flag("use_sliding_window", False)
+    first = size(fields, "max_window_layers", default=0, least=0)
+    mlp = Mlp(intermediate=dims.intermediate)
+    slides = windows(fields, dims.layers, lambda i: uses and i >= first)
+    return assemble(
+        name, dims, [pre_norm(attention_of(fields, dims, w if uses else 0, qk=QkNorm.HEAD), mlp) for w in slides]
+    )
+
+
+def hunyuan(fields: Fields, name: str) -> ModelConfig:
+    """Qwen3's attention with the norms behind the rotary embedding, under other names."""
+    dims = read_dims(fields)
+    names = AttentionNames(q_norm="self_attn.query_layernorm", k_norm="self_attn.key_layernorm")
+    bias = fields.flag("attention_bias", False)
+    attention = SelfAttention(
+        heads=dims.heads,
+        kv_heads=dims.kv_heads,
+        head_dim=dims.head_dim,
+        qkv_bias=bias,
+        out_bias=bias,
+        qk_norm=QkNorm.HEAD,
+        names=names,
+    )
+    return assemble(name, dims, [pre_norm(attention, Mlp(intermediate=dims.intermediate))] * dims.layers)
+
+
+def seed_oss(fields: Fields, name: str) -> ModelConfig:
+    """Llama with separate switches for the biases of q, k, v and of the output."""
+    dims = read_dims(fields)
+    attention = attention_of(fields, dims, out_bias=fields.flag("attention_out_bias", False))
+    mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
+    return assemble(name, dims, [pre_norm(attention, mlp)] * dims.layers)
+
+
+def ernie(fields: Fields, name: str) -> ModelConfig:
+    """Llama whose biases hang on one switch, embeddings tied by default."""
+    dims = read_dims(fields, tied=True)
+    bias = fields.flag("use_bias", False)
+    attention = SelfAttention(
+        heads=dims.heads, kv_heads=dims.kv_heads, head_dim=dims.head_dim, qkv_bias=bias, out_bias=bias
+    )
+    return assemble(name, dims, [pre_norm(attention, Mlp(intermediate=dims.intermediate, bias=bias))] * dims.layers)
+
+
+def helium(fields: Fields, name: str) -> ModelConfig:
+    """Llama without a bias on the output projection."""
+    dims = read_dims(fields)
+    mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims, out_bias=False), mlp)] * dims.layers)
+
+
+def gemma(fields: Fields, name: str) -> ModelConfig:
+    """Llama with tied embeddings and heads wider than hidden / heads."""
+    dims = read_dims(fields, tied=True)
+    return assemble(
+        name, dims, [pre_norm(attention_of(fields, dims), Mlp(intermediate=dims.intermediate))] * dims.layers
+    )
+
+
+def phi3(fields: Fields, name: str) -> ModelConfig:
+    """Llama with natively fused qkv and gate/up weights."""
+    dims = read_dims(fields)
+    names = AttentionNames(fused="self_attn.qkv_proj")
+    mlp = Mlp(intermediate=dims.intermediate, names=MlpNames(fused="mlp.gate_up_proj"))
+    blocks = []
+    for window in windows(fields, dims.layers, lambda i: True):
+        attention = SelfAttention(
+            heads=dims.heads, kv_heads=dims.kv_heads, head_dim=dims.head_dim, window=window, names=names
+        )
+        blocks.append(pre_norm(attention, mlp))
+    return assemble(name, dims, blocks)
+
+
+def glm(fields: Fields, name: str) -> ModelConfig:
+    """Llama with a fused gate/up weight and biases on q, k and v."""
+    dims = read_dims(fields)
+    mlp = Mlp(intermediate=dims.intermediate, names=MlpNames(fused="mlp.gate_up_proj"))
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims, out_bias=False), mlp)] * dims.layers)
+
+
+def arcee(fields: Fields, name: str) -> ModelConfig:
+    """Llama with a plain MLP."""
+    dims = read_dims(fields)
+    mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=fields.flag("mlp_bias", False))
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims), mlp)] * dims.layers)
+
+
+def apertus(fields: Fields, name: str) -> ModelConfig:
+    """Plain MLP with xIELU, two learned weights a layer; norms on heads; its own names of the block's norms."""
+    dims = read_dims(fields)
+    mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=fields.flag("mlp_bias", False), learned=2)
+    names = ("attention_layernorm", "feedforward_layernorm")
+    block = pre_norm(attention_of(fields, dims, qk=QkNorm.HEAD), mlp, names=names)
+    return assemble(name, dims, [block] * dims.layers)
+
+
+def olmo(fields: Fields, name: str) -> ModelConfig:
+    """Llama with norms that have no weights."""
+    dims = read_dims(fields)
+    kind = "layer_no_weight"
+    block = pre_norm(attention_of(fields, dims), Mlp(intermediate=dims.intermediate), kind)
+    return assemble(name, dims, [block] * dims.layers, norm=NormLayer(name="model.norm", kind=kind))
+
+
+FAMILIES: dict[str, Reader] = {
+    "llama": llama,
+    "mistral": llama,
+    "ministral": llama,
+    "granite": llama,
+    "smollm3": smollm3,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "hunyuan_v1_dense": hunyuan,
+    "seed_oss": seed_oss,
+    "ernie4_5": ernie,
+    "helium": helium,
+    "gemma": gemma,
+    "phi3": phi3,
+    "glm": glm,
+    "arcee": arcee,
+    "apertus": apertus,
+    "olmo": olmo,
+}
+"""Readers by `model_type`."""

@@ -1,0 +1,81 @@
+"""Families with norms behind their parts: Gemma 2 and 3, OLMo 2 and 3, EXAONE 4, GLM-4."""
+
+from __future__ import annotations
+
+from graphsim.files.reading import Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.common import Reader, assemble, read_dims, size, windows, wrapped
+from graphsim.models.huggingface.llama import attention_of
+from graphsim.models.layers.attention import QkNorm
+from graphsim.models.layers.mlp import Mlp, MlpNames
+
+_BEFORE = ("input_layernorm", "pre_feedforward_layernorm")
+_AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
+
+
+def gemma2(fields: Fields, name: str) -> ModelConfig:
+    """Norms before and behind each part, every other layer slides."""
+    dims = read_dims(fields, tied=True)
+    mlp = Mlp(intermediate=dims.intermediate)
+    slides = windows(fields, dims.layers, lambda i: i % 2 == 0)
+    blocks = [wrapped(attention_of(fields, dims, w), mlp, before=_BEFORE, after=_AFTER) for w in slides]
+    return assemble(name, dims, blocks)
+
+
+def gemma3(fields: Fields, name: str) -> ModelConfig:
+    """Gemma 2 with norms on heads; five layers of six slide."""
+    dims = read_dims(fields, tied=True)
+    mlp = Mlp(intermediate=dims.intermediate)
+    every = size(fields, "sliding_window_pattern", default=6)
+    slides = windows(fields, dims.layers, lambda i: (i + 1) % every != 0)
+    blocks = [wrapped(attention_of(fields, dims, w, qk=QkNorm.HEAD), mlp, before=_BEFORE, after=_AFTER) for w in slides]
+    return assemble(name, dims, blocks)
+
+
+def olmo2(fields: Fields, name: str) -> ModelConfig:
+    """Norms behind each part only, and over all queries and keys at once; OLMo 3 slides in three layers of four."""
+    dims = read_dims(fields)
+    mlp = Mlp(intermediate=dims.intermediate)
+    third = fields.data.get("model_type") == "olmo3"
+    slides = windows(fields, dims.layers, lambda i: third and (i + 1) % 4 != 0)
+    blocks = [wrapped(attention_of(fields, dims, w, qk=QkNorm.FULL), mlp, after=_AFTER) for w in slides]
+    return assemble(name, dims, blocks)
+
+
+def exaone4(fields: Fields, name: str) -> ModelConfig:
+    """Norms behind each part only, and on heads; three layers of four slide where a window is given."""
+    dims = read_dims(fields)
+    mlp = Mlp(intermediate=dims.intermediate)
+    every = (
+        size(fields, "sliding_window_pattern", default=4)
+        if isinstance(fields.data.get("sliding_window_pattern"), int)
+        else 4
+    )
+    slides = windows(fields, dims.layers, lambda i: (i + 1) % every != 0)
+    blocks = [wrapped(attention_of(fields, dims, w, out_bias=False, qk=QkNorm.HEAD), mlp, after=_AFTER) for w in slides]
+    return assemble(name, dims, blocks)
+
+
+def glm4(fields: Fields, name: str) -> ModelConfig:
+    """GLM with norms before and behind each part."""
+    dims = read_dims(fields)
+    mlp = Mlp(intermediate=dims.intermediate, names=MlpNames(fused="mlp.gate_up_proj"))
+    block = wrapped(
+        attention_of(fields, dims, out_bias=False),
+        mlp,
+        before=("input_layernorm", "post_attention_layernorm"),
+        after=("post_self_attn_layernorm", "post_mlp_layernorm"),
+    )
+    return assemble(name, dims, [block] * dims.layers)
+
+
+FAMILIES: dict[str, Reader] = {
+    "gemma2": gemma2,
+    "gemma3_text": gemma3,
+    "gemma3": gemma3,
+    "olmo2": olmo2,
+    "olmo3": olmo2,
+    "exaone4": exaone4,
+    "glm4": glm4,
+}
+"""Readers by `model_type`."""

@@ -1,0 +1,205 @@
+"""Softmax attention with full, grouped or single key/value heads.
+
+GQA: arXiv 2305.13245; MQA: arXiv 1911.02150; sliding window: arXiv 2004.05150; RoPE: arXiv 2104.09864.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from graphsim.graph.rewriting import Value
+from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.phase import Segment
+from graphsim.ops import Activation, Attention, Join, KvCache, Norm, Part, Rope, Sharding, Slice
+
+
+class QkNorm(Enum):
+    """Norm of queries and keys: none, per head with shared or with own weights, or over all heads at once."""
+
+    NONE = "none"
+    HEAD = "head"
+    OWN_HEAD = "own_head"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionNames:
+    """Module names below the layer. A `fused` name replaces q, k and v by one weight."""
+
+    q: str = "self_attn.q_proj"
+    k: str = "self_attn.k_proj"
+    v: str = "self_attn.v_proj"
+    o: str = "self_attn.o_proj"
+    fused: str = ""
+    q_norm: str = "self_attn.q_norm"
+    k_norm: str = "self_attn.k_norm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfAttention(Layer):
+    """Projections, rotary embedding, cache, attention, output projection.
+
+    value_dim: of value heads, head_dim if 0
+    window: keys that a query sees, 0 = all
+    gated: a sigmoid gate as wide as the queries is projected with them and multiplies the result
+    soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
+    sinks: one learned logit per head joins each softmax
+    shares_kv: keys and values are another layer's, so none are projected or kept
+    keys_are_values: one projection serves as both
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int = 0
+    window: int = 0
+    qkv_bias: bool = False
+    out_bias: bool = False
+    rope: bool = True
+    qk_norm: QkNorm = QkNorm.NONE
+    norm_vectors: int = 1
+    gated: bool = False
+    sinks: bool = False
+    soft_cap: bool = False
+    shares_kv: bool = False
+    keys_are_values: bool = False
+    names: AttentionNames = AttentionNames()
+
+    @property
+    def values(self) -> int:
+        """Width of a value head."""
+        return self.value_dim or self.head_dim
+
+    def build(self, scope: Scope, x: str) -> str:
+        """x -> q, k, v -> (norms) -> RoPE -> cache -> attention -> o."""
+        q, k, v, gate = self._project(scope, x)
+        if self.qk_norm is not QkNorm.NONE:
+            q = Value(self._head_norm(scope, q, self.names.q_norm, self.heads))
+            k = k and Value(self._head_norm(scope, k, self.names.k_norm, self.kv_heads))
+        if self.rope:
+            rope = Rope(
+                tokens=scope.tokens,
+                heads=self.heads,
+                kv_heads=self.kv_heads if k else 0,
+                head_dim=self.head_dim,
+            )
+            name = scope.add("rope", rope, [q, k] if k else [q])
+            q, k = Value(name, ("q",)), k and Value(name, ("k",))
+        out = self.attend(scope, q, k, v)
+        if gate is not None:
+            elems = scope.tokens * self.heads * self.values
+            out = scope.add("attention_gate", Activation(elems=elems, reads=2.0, steps=4.0), [out, gate])
+        return scope.linear(
+            Projection(
+                name=self.names.o,
+                n=scope.hidden,
+                k=self.heads * self.values,
+                split=Sharding.ROW,
+                units=self.heads,
+                bias=self.out_bias,
+                tags=("attn", "out proj"),
+            ),
+            out,
+        )
+
+    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None) -> str:
+        """Cache and attention for every kind of sequence in the step, ahead of the output projection."""
+        outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
+        return outs[0] if len(outs) == 1 else self._join(scope, outs)
+
+    def _project(self, scope: Scope, x: str) -> tuple[Value, Value | None, Value | None, Value | None]:
+        if self.names.fused:
+            node = scope.linear(self._fused_projection(scope), x)
+            return Value(node, ("q",)), Value(node, ("k",)), Value(node, ("v",)), None
+        width = self.heads * self.head_dim
+        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if self.gated else ()
+        query = self._projection(scope, "query", self.names.q, width * (2 if self.gated else 1), self.heads)
+        node = scope.linear(replace(query, parts=gate), x)
+        q, gate_value = (Value(node, ("q",)), Value(node, ("gate",))) if self.gated else (Value(node), None)
+        if self.shares_kv:
+            return q, None, None, gate_value
+        key = self._projection(scope, "key", self.names.k, self.kv_heads * self.head_dim, self.kv_heads)
+        if self.keys_are_values:
+            both = Value(scope.linear(key, x))
+            return q, both, both, gate_value
+        value = self._projection(scope, "value", self.names.v, self.kv_heads * self.values, self.kv_heads)
+        return q, Value(scope.linear(key, x)), Value(scope.linear(value, x)), gate_value
+
+    def _projection(self, scope: Scope, tag: str, name: str, width: int, units: int) -> Projection:
+        return Projection(
+            name=name,
+            n=width,
+            k=scope.hidden,
+            split=Sharding.COLUMN,
+            units=units,
+            bias=self.qkv_bias,
+            tags=("attn", "qkv", tag),
+            pack="qkv_proj",
+        )
+
+    def _fused_projection(self, scope: Scope) -> Projection:
+        parts = (
+            Part(name="q", width=self.heads * self.head_dim, units=self.heads),
+            Part(name="k", width=self.kv_heads * self.head_dim, units=self.kv_heads),
+            Part(name="v", width=self.kv_heads * self.values, units=self.kv_heads),
+        )
+        return Projection(
+            name=self.names.fused,
+            n=sum(part.width for part in parts),
+            k=scope.hidden,
+            split=Sharding.COLUMN,
+            bias=self.qkv_bias,
+            tags=("attn", "qkv"),
+            parts=parts,
+        )
+
+    def _head_norm(self, scope: Scope, value: Value, module: str, heads: int) -> str:
+        per_head = self.qk_norm is not QkNorm.FULL
+        copies = heads if self.qk_norm is QkNorm.OWN_HEAD else 1
+        norm = Norm(
+            rows=scope.tokens * heads if per_head else scope.tokens,
+            width=self.head_dim if per_head else heads * self.head_dim,
+            vectors=self.norm_vectors * copies,
+            local=per_head,
+            units=heads if per_head else 0,
+            module=f"{scope.prefix}{module}",
+        )
+        name = scope.add(module.rsplit(".", 1)[-1], norm, [value])
+        if per_head:
+            return name
+        return scope.add("own_heads", Slice(elems=norm.out_elems), [name])
+
+    def _attend(self, scope: Scope, segment: Segment, q: Value, k: Value | None, v: Value | None) -> str:
+        suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
+        inputs = [q]
+        if k is not None and v is not None:
+            cache = KvCache(
+                new_tokens=segment.tokens,
+                kv_tokens=segment.kv_tokens(self.window),
+                kept_tokens=segment.kept_tokens(self.window),
+                kv_heads=self.kv_heads,
+                width=self.head_dim + self.values,
+                kv=scope.precision.kv,
+            )
+            inputs.append(Value(scope.add(f"kv_cache{suffix}", cache, [k, v])))
+        attention = Attention(
+            sequences=segment.sequences,
+            query_tokens=segment.tokens,
+            kv_tokens=segment.kv_tokens(self.window),
+            pairs=segment.pairs(self.window, scope.phase.causal),
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            value_dim=self.values,
+            window=self.window,
+            decode=segment.decode,
+            sinks=self.heads if self.sinks else 0,
+            soft_cap=self.soft_cap,
+            unchecked=self.shares_kv,
+            kv=scope.precision.kv,
+        )
+        return scope.add(f"attention{suffix}", attention, inputs)
+
+    def _join(self, scope: Scope, outs: list[str]) -> str:
+        return scope.add("attention.join", Join(elems=scope.tokens * self.heads * self.values), outs)

@@ -1,0 +1,135 @@
+"""How a layer family describes itself: a frozen description that adds its operations to a graph.
+
+Weights, shapes and wiring are written once, in `build`; parameter counts, memory and adapters' targets are
+read off the operations that it adds.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import networkx as nx
+
+from graphsim.graph.rewriting import Value, add, walk
+from graphsim.models.phase import Phase, prefill
+from graphsim.ops import Gemm, Op, Part, Sharding
+from graphsim.ops.precision import Format, Precision, load_precision
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Where a layer is being built.
+
+    hidden: width of the residual stream
+    prefix: module path of the layer, `{}` standing for its index
+    label: put before node names, where one graph holds several layers
+    layer: the layer's place in the repeat's body
+    """
+
+    graph: nx.DiGraph
+    phase: Phase
+    precision: Precision
+    hidden: Num
+    prefix: str = ""
+    label: str = ""
+    layer: int = 0
+
+    @property
+    def tokens(self) -> Num:
+        """Rows of every GEMM."""
+        return self.phase.tokens
+
+    @property
+    def activations(self) -> Format:
+        """Format of what flows."""
+        return self.precision.activations
+
+    def add(self, name: str, op: Op, inputs: Iterable[str | Value]) -> str:
+        """Add an operation under a name that is unique in the graph; returns the full name."""
+        full = unique(self.graph, self.label + name)
+        op = replace(op, role=op.role or name, activations=self.activations, layer=self.layer)
+        return add(self.graph, full, op, inputs)
+
+    def linear(self, projection: Projection, source: str | Value, *, m: Num | None = None, name: str = "") -> str:
+        """Add a projection as a GEMM on `m` rows (all tokens by default), named as its module unless told otherwise."""
+        name = name or projection.name.rsplit(".", 1)[-1]
+        op = Gemm(
+            m=self.tokens if m is None else m,
+            n=projection.n,
+            k=projection.k,
+            split=projection.split,
+            units=projection.units,
+            bias=projection.bias,
+            weights=self._weights(projection),
+            module=f"{self.prefix}{projection.name}",
+            linear=projection.linear,
+            shared=projection.shared,
+            tags=projection.tags,
+            pack=projection.pack,
+            parts=projection.parts,
+        )
+        return self.add(name, op, [source])
+
+    def _weights(self, projection: Projection) -> Format:
+        """The format of a projection's weights: attention's may differ from the rest."""
+        if not projection.quantised:
+            return self.activations
+        own = self.precision.attention if "attn" in projection.tags else None
+        return own or self.precision.weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """A linear layer: `name` below the layer's module path, `n` outputs, `k` inputs; see `Gemm` for the rest."""
+
+    name: str
+    n: Num
+    k: Num
+    split: Sharding = Sharding.REPLICATED
+    units: Num = 0
+    bias: bool = False
+    tags: tuple[str, ...] = ()
+    pack: str = ""
+    linear: bool = True
+    quantised: bool = True
+    shared: bool = False
+    parts: tuple[Part, ...] = ()
+
+
+class Layer(ABC):
+    """A part of a model that can add itself to a graph. Subclasses are frozen dataclasses, one file per family."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def build(self, scope: Scope, x: str) -> str:
+        """Add the operations that turn the value `x` into the returned node's result."""
+
+
+def unique(graph: nx.DiGraph, name: str) -> str:
+    """The name itself, or with the first free number behind it."""
+    if name not in graph:
+        return name
+    number = 2
+    while f"{name}_{number}" in graph:
+        number += 1
+    return f"{name}_{number}"
+
+
+def parameters_of(build: Callable[[Scope], object], hidden: Num) -> int:
+    """Exact number of weights among the operations that `build` adds for one token."""
+    scope = Scope(graph=nx.DiGraph(), phase=_ONE_TOKEN.phase, precision=_ONE_TOKEN.precision, hidden=hidden)
+    build(scope)
+    return sum(round(float(op.parameters)) * times for _, op, times in walk(scope.graph))
+
+
+@dataclass(frozen=True, slots=True)
+class _OneToken:
+    phase: Phase = field(default_factory=lambda: prefill(1.0, 1.0))
+    precision: Precision = field(default_factory=lambda: load_precision("bf16"))
+
+
+_ONE_TOKEN = _OneToken()

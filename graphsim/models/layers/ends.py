@@ -1,0 +1,94 @@
+"""What stands before the first layer and behind the last: embeddings, final norm, output head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.layers.norm import NormLayer
+from graphsim.ops import Activation, Add, Embedding, Gemm, Sample, Sharding, TakeRows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stem(Layer):
+    """Token embedding, learned positions if `positions` > 0, a norm, a projection from `width` to hidden.
+
+    width: of the embedding, the hidden size if 0
+    """
+
+    vocab_size: int
+    positions: int = 0
+    width: int = 0
+    norm: NormLayer | None = None
+    module: str = "model.embed_tokens"
+    position_module: str = "model.embed_positions"
+    projection: str = ""
+
+    def build(self, scope: Scope, x: str = "") -> str:
+        """Token ids -> values of the residual stream."""
+        width = self.width or scope.hidden
+        out = scope.add(
+            self.module.rsplit(".", 1)[-1],
+            Embedding(tokens=scope.tokens, entries=self.vocab_size, width=width, module=self.module),
+            [],
+        )
+        if self.projection:
+            out = scope.linear(Projection(name=self.projection, n=scope.hidden, k=width, quantised=False), out)
+        if self.positions:
+            table = Embedding(
+                tokens=scope.tokens,
+                entries=self.positions,
+                width=scope.hidden,
+                whole=True,
+                module=self.position_module,
+            )
+            positions = scope.add(self.position_module.rsplit(".", 1)[-1], table, [])
+            out = scope.add("embed_add", Add(elems=scope.tokens * scope.hidden), [out, positions])
+        return self.norm.build(scope, out) if self.norm else out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head(Layer):
+    """Final norm, projection to the vocabulary on the positions that need logits, sampling.
+
+    tied: the weights are the token embedding's
+    soft_cap: logits pass a scaled tanh (Gemma 2, arXiv 2408.00118, section 2)
+    penalties: the makers' generation settings punish repetition, which engines apply to all logits
+    width: the values are projected to it first (the embedding's width, where that is not the hidden size)
+    """
+
+    vocab_size: int
+    tied: bool = False
+    bias: bool = False
+    soft_cap: bool = False
+    penalties: bool = False
+    width: int = 0
+    norm: NormLayer | None = None
+    module: str = "lm_head"
+    projection: str = ""
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Residual stream -> logits -> token ids."""
+        rows = scope.phase.logit_rows
+        out = self.norm.build(scope, x) if self.norm else x
+        if not scope.phase.all_logits:
+            out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])
+        width = self.width or scope.hidden
+        if self.projection:
+            down = Projection(name=self.projection, n=width, k=scope.hidden, quantised=False)
+            out = scope.linear(down, out, m=rows)
+        logits = Gemm(
+            m=rows,
+            n=self.vocab_size,
+            k=width,
+            split=Sharding.COLUMN,
+            bias=self.bias,
+            shared=self.tied,
+            weights=scope.activations,
+            module=self.module,
+            linear=False,
+        )
+        out = scope.add(self.module.rsplit(".", 1)[-1], logits, [out])
+        if self.soft_cap:
+            out = scope.add("logit_soft_cap", Activation(elems=rows * self.vocab_size, steps=6.0), [out])
+        return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])

@@ -1,0 +1,193 @@
+"""Multi-head latent attention: keys and values are compressed to one latent vector per token (arXiv 2405.04434, 2.1).
+
+A prompt is attended in decompressed form: `kv_b_proj` makes keys and values of every head. A decode step is attended
+in absorbed form: `kv_b_proj` moves to the queries' and the results' side, and all heads share the cached latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.graph.rewriting import Value
+from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.phase import Segment
+from graphsim.ops import Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding
+from graphsim.units import Num
+
+_ATTN = "self_attn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Indexer:
+    """Scores all cached tokens with a few narrow heads; attention then sees the `chosen` best (DeepSeek-V3.2-Exp)."""
+
+    heads: int
+    head_dim: int
+    chosen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentAttention(Layer):
+    """MLA with `nope` position-free and `rope` rotary dimensions per head.
+
+    q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
+    """
+
+    heads: int
+    q_rank: int
+    kv_rank: int
+    nope: int
+    rope: int
+    value_dim: int
+    bias: bool = False
+    indexer: Indexer | None = None
+
+    def build(self, scope: Scope, x: str) -> str:
+        """x -> queries, latent -> cache -> attention -> o."""
+        q, compressed = self._queries(scope, x)
+        latent = self._linear(scope, "kv_a_proj_with_mqa", self.kv_rank + self.rope, scope.hidden, x, self._latent())
+        normed = self._norm(scope, "kv_a_layernorm", self.kv_rank, Value(latent, ("latent",)))
+        rope = Rope(tokens=scope.tokens, heads=self.heads, kv_heads=1, head_dim=self.rope)
+        turned = scope.add("rope", rope, [Value(q, ("q_rope",)), Value(latent, ("rope",))])
+        if self.indexer:
+            self._index(scope, self.indexer, x, compressed or x)
+        outs = [self._attend(scope, s, q, turned, normed) for s in scope.phase.segments]
+        out = outs[0]
+        if len(outs) > 1:
+            out = scope.add("attention.join", Join(elems=scope.tokens * self.heads * self.value_dim), outs)
+        return scope.linear(
+            Projection(
+                name=f"{_ATTN}.o_proj",
+                n=scope.hidden,
+                k=self.heads * self.value_dim,
+                split=Sharding.ROW,
+                units=self.heads,
+                bias=self.bias,
+                tags=("attn", "out proj"),
+            ),
+            out,
+        )
+
+    def _queries(self, scope: Scope, x: str) -> tuple[str, str]:
+        parts = (
+            Part(name="q_nope", width=self.heads * self.nope, units=self.heads),
+            Part(name="q_rope", width=self.heads * self.rope, units=self.heads),
+        )
+        width, name, source, k = self.heads * (self.nope + self.rope), "q_proj", x, scope.hidden
+        compressed = ""
+        if self.q_rank:
+            down = self._linear(scope, "q_a_proj", self.q_rank, scope.hidden, x)
+            compressed = self._norm(scope, "q_a_layernorm", self.q_rank, Value(down))
+            name, source, k = "q_b_proj", compressed, self.q_rank
+        query = Projection(
+            name=f"{_ATTN}.{name}",
+            n=width,
+            k=k,
+            split=Sharding.COLUMN,
+            units=self.heads,
+            tags=("attn", "qkv", "query"),
+            parts=parts,
+        )
+        return scope.linear(query, source), compressed
+
+    def _latent(self) -> tuple[Part, ...]:
+        return (Part(name="latent", width=self.kv_rank), Part(name="rope", width=self.rope))
+
+    def _linear(self, scope: Scope, name: str, n: Num, k: Num, x: str, parts: tuple[Part, ...] = ()) -> str:
+        tags = ("attn", "qkv", "query" if name == "q_a_proj" else "key")
+        return scope.linear(Projection(name=f"{_ATTN}.{name}", n=n, k=k, bias=self.bias, tags=tags, parts=parts), x)
+
+    def _norm(self, scope: Scope, name: str, width: int, value: Value, vectors: int = 1) -> str:
+        norm = Norm(rows=scope.tokens, width=width, vectors=vectors, module=f"{scope.prefix}{_ATTN}.{name}")
+        return scope.add(name.rsplit(".", 1)[-1], norm, [value])
+
+    def _attend(self, scope: Scope, segment: Segment, q: str, turned: str, normed: str) -> str:
+        suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
+        cache = KvCache(
+            new_tokens=segment.tokens,
+            kv_tokens=segment.kv_tokens(),
+            kept_tokens=segment.kept_tokens(),
+            kv_heads=1,
+            width=self.kv_rank + self.rope,
+            kv=scope.precision.kv,
+        )
+        cached = scope.add(f"kv_cache{suffix}", cache, [normed, Value(turned, ("k",))])
+        if segment.decode:
+            return self._absorbed(scope, segment, suffix, q, turned, cached)
+        up = Projection(
+            name=f"{_ATTN}.kv_b_proj",
+            n=self.heads * (self.nope + self.value_dim),
+            k=self.kv_rank,
+            split=Sharding.COLUMN,
+            units=self.heads,
+            tags=("attn", "qkv", "key", "value"),
+        )
+        rows = segment.tokens + segment.sequences * segment.past_tokens
+        keys = scope.linear(up, normed, m=rows)
+        attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
+        inputs = [Value(q, ("q_nope",)), Value(turned, ("q",)), Value(keys), Value(turned, ("k",))]
+        return scope.add(f"attention{suffix}", attention, inputs)
+
+    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, turned: str, cached: str) -> str:
+        tokens, weights = segment.tokens, scope.precision.weights
+        to_latent = HeadGemm(m=tokens, n=self.kv_rank, k=self.nope, heads=self.heads, weights=weights)
+        query = scope.add(f"kv_b_proj.absorb_k{suffix}", to_latent, [Value(q, ("q_nope",))])
+        width = self.kv_rank + self.rope
+        attention = self._attention(scope, segment, 1, width, self.kv_rank, width)
+        out = scope.add(f"attention{suffix}", attention, [Value(query), Value(turned, ("q",)), Value(cached)])
+        from_latent = HeadGemm(m=tokens, n=self.value_dim, k=self.kv_rank, heads=self.heads, weights=weights)
+        return scope.add(f"kv_b_proj.absorb_v{suffix}", from_latent, [out])
+
+    def _attention(
+        self, scope: Scope, segment: Segment, kv_heads: int, head_dim: int, value_dim: int, cache_width: int
+    ) -> Attention:
+        seen = self.indexer.chosen if self.indexer else 0
+        return Attention(
+            sequences=segment.sequences,
+            query_tokens=segment.tokens,
+            kv_tokens=segment.kv_tokens(seen),
+            pairs=segment.pairs(seen, scope.phase.causal),
+            heads=self.heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            value_dim=value_dim,
+            decode=segment.decode,
+            unchecked=True,
+            cache_width=cache_width,
+            kv=scope.precision.kv,
+        )
+
+    def _index(self, scope: Scope, indexer: Indexer, x: str, compressed: str) -> None:
+        width, k = indexer.heads * indexer.head_dim, self.q_rank or scope.hidden
+        query = scope.linear(Projection(name=f"{_ATTN}.indexer.wq_b", n=width, k=k, tags=("attn",)), compressed)
+        key = scope.linear(
+            Projection(name=f"{_ATTN}.indexer.wk", n=indexer.head_dim, k=scope.hidden, tags=("attn",)), x
+        )
+        normed = self._norm(scope, "indexer.k_norm", indexer.head_dim, Value(key), vectors=2)
+        weights = Projection(name=f"{_ATTN}.indexer.weights_proj", n=indexer.heads, k=scope.hidden, tags=("attn",))
+        scores = scope.linear(weights, x)
+        for segment in scope.phase.segments:
+            cache = KvCache(
+                new_tokens=segment.tokens,
+                kv_tokens=segment.kv_tokens(),
+                kept_tokens=segment.kept_tokens(),
+                kv_heads=1,
+                width=indexer.head_dim,
+                kv=scope.precision.kv,
+            )
+            kept = scope.add("index_cache", cache, [normed])
+            score = Attention(
+                sequences=segment.sequences,
+                query_tokens=segment.tokens,
+                kv_tokens=segment.kv_tokens(),
+                pairs=segment.pairs(0, scope.phase.causal),
+                heads=indexer.heads,
+                kv_heads=1,
+                head_dim=indexer.head_dim,
+                value_dim=0,
+                decode=segment.decode,
+                unchecked=True,
+                cache_width=indexer.head_dim,
+                kv=scope.precision.kv,
+            )
+            scope.add("index_scores", score, [query, scores, kept])

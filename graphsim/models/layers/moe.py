@@ -1,0 +1,145 @@
+"""Mixture of experts: a router, experts of which each token uses a few, and experts that all tokens share.
+
+Routing: arXiv 1701.06538; shared and fine-grained experts: arXiv 2401.06066.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.graph.rewriting import Value
+from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.layers.mlp import Mlp
+from graphsim.models.layers.norm import NormLayer
+from graphsim.ops import Activation, Add, ExpertActivation, ExpertGemm, Permute, Route, Sharding
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoeNames:
+    """Module names below the layer.
+
+    experts: what adapters call the weights of an expert that the stacks hold: gate, up, down
+    """
+
+    router: str = "mlp.gate"
+    gate_up: str = "mlp.experts.gate_up_proj"
+    down: str = "mlp.experts.down_proj"
+    shared_gate: str = "mlp.shared_expert_gate"
+    experts: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moe(Layer):
+    """`chosen` of `experts` gated (or plain) MLPs of width `intermediate` for each token.
+
+    shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
+    correction: a learned score per expert; router_bias, bias: of the router and of the experts
+    router_norm: name of a norm in front of the router
+    skew: Zipf exponent of the experts' popularity, 0 = uniform
+    adapt_experts, adapt_router: PEFT's all-linear reaches them
+    """
+
+    experts: int
+    chosen: int
+    intermediate: int
+    gated: bool = True
+    shared: Mlp | None = None
+    shared_gate: bool = False
+    correction: bool = False
+    router_bias: bool = False
+    router_norm: str = ""
+    bias: bool = False
+    skew: float = 0.0
+    adapt_experts: bool = False
+    adapt_router: bool = False
+    names: MoeNames = MoeNames()
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Router, gather, experts, sum; shared experts beside them."""
+        routing = self._route(scope, x)
+        out = self._experts(scope, x, routing)
+        if self.shared is None:
+            return out
+        beside = self.shared.build(scope, x)
+        elems = scope.tokens * scope.hidden
+        if self.shared_gate:
+            score = Projection(name=self.names.shared_gate, n=1, k=scope.hidden, quantised=False)
+            gate = scope.linear(score, x)
+            beside = scope.add("shared_scale", Scale(elems=elems, steps=2.0), [beside, gate])
+        return scope.add("shared_add", Add(elems=elems), [out, beside])
+
+    def _route(self, scope: Scope, x: str) -> str:
+        router = Projection(
+            name=self.names.router,
+            n=self.experts,
+            k=scope.hidden,
+            bias=self.router_bias,
+            linear=self.adapt_router,
+            quantised=False,
+        )
+        if self.router_norm:
+            x = NormLayer(name=self.router_norm).build(scope, x)
+        logits = scope.linear(router, x)
+        route = Route(
+            tokens=scope.tokens,
+            experts=self.experts,
+            chosen=self.chosen,
+            learned=self.experts if self.correction else 0,
+        )
+        return scope.add("route", route, [logits])
+
+    def _experts(self, scope: Scope, x: str, routing: str) -> str:
+        tokens, width = scope.tokens, self.intermediate
+        gather = Permute(tokens=tokens, width=scope.hidden, chosen=self.chosen, gather=True)
+        rows = scope.add("gather_tokens", gather, [x, routing])
+        halves = 2 if self.gated else 1
+        up = self._gemm(scope, self.names.gate_up, width * halves, scope.hidden, Sharding.COLUMN, halves)
+        inner = scope.add(_leaf(self.names.gate_up), up, [rows])
+        act = ExpertActivation(elems=tokens * self.chosen * width, reads=float(halves))
+        inner = scope.add("expert_act", act, [inner])
+        down = self._gemm(scope, self.names.down, scope.hidden, width, Sharding.ROW, 1)
+        out = scope.add(_leaf(self.names.down), down, [inner])
+        combine = Permute(tokens=tokens, width=scope.hidden, chosen=self.chosen, gather=False)
+        return scope.add("combine_tokens", combine, [Value(out)])
+
+    def _gemm(self, scope: Scope, name: str, n: Num, k: Num, split: Sharding, rank_factor: int) -> ExpertGemm:
+        return ExpertGemm(
+            m=scope.tokens * self.chosen,
+            n=n,
+            k=k,
+            split=split,
+            bias=self.bias,
+            weights=scope.precision.experts or scope.precision.weights,
+            module=f"{scope.prefix}{name}",
+            linear=self.adapt_experts,
+            fuses=self._fused(split) if self.adapt_experts else (),
+            tags=("ffn", "up+gate" if split is Sharding.COLUMN else "down"),
+            experts=self.experts,
+            of=self.experts,
+            chosen=self.chosen,
+            tokens=scope.tokens,
+            skew=self.skew,
+            rank_factor=rank_factor,
+            gated=self.gated,
+        )
+
+    def _fused(self, split: Sharding) -> tuple[str, ...]:
+        gate, up, down = self.names.experts
+        return (down,) if split is Sharding.ROW else (gate, up) if self.gated else (up,)
+
+
+def _leaf(name: str) -> str:
+    return "expert_" + name.rsplit(".", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scale(Activation):
+    """Multiplies a value by one number per row."""
+
+    reads: Num = 1.0
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Not checked: the second input is one number per row."""
+        return None

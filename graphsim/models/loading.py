@@ -1,0 +1,143 @@
+"""Models by name, path or data: the one door through which a description becomes a ModelConfig."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.files import catalog
+from graphsim.files.reading import Fields, load_mapping
+from graphsim.models.config import ModelConfig
+from graphsim.models.yaml import aliases_of, read_model
+from graphsim.units import short
+
+_KIND = "models"
+_SUFFIXES = (".yaml", ".yml", ".json")
+_ENDINGS = re.compile(r"-(hf|instruct|chat|it)$")
+
+ModelRef = str | Path | Mapping[str, Any] | ModelConfig
+"""What names a model: a catalog name, a path, the data of a file, or the model itself."""
+
+
+def list_models() -> list[str]:
+    """Names of the models in `models/` and the user's own folders, sorted."""
+    return catalog.list_names(_KIND)
+
+
+def load_model(ref: ModelRef) -> ModelConfig:
+    """A model from its catalog name, a YAML or Hugging Face config.json path, a model folder, or such data.
+
+    The result is the caller's own: assigning its `lora_config` changes no other.
+    Raises ConfigError naming the file, the key, what was found and what is allowed.
+    """
+    if isinstance(ref, ModelConfig):
+        return copy.copy(ref)
+    if isinstance(ref, Mapping):
+        return _from_data(ref, "the model given as a mapping", "custom")
+    if not isinstance(ref, str | Path) or not str(ref).strip():
+        raise ConfigError(f"model = {short(ref)} is not allowed; expected a name, a path or a mapping")
+    path = _find(ref)
+    return copy.copy(_from_file(path, path.stat().st_mtime_ns))
+
+
+def get_configs(ref: ModelRef) -> ModelConfig:
+    """The model that the LoRA document's `get_configs` names, in any usual spelling (`llama-7b`, `llama2_7b`).
+
+    Takes whatever `load_model` takes besides, and raises as it does.
+    """
+    return load_model(ref)
+
+
+def is_hugging_face(data: Mapping[str, Any]) -> bool:
+    """Whether data is a Hugging Face config rather than a model file of graphsim's own."""
+    return "model_type" in data or "architectures" in data
+
+
+def _from_data(data: Mapping[str, Any], where: str, name: str) -> ModelConfig:
+    if is_hugging_face(data):
+        from graphsim.models.huggingface import from_config
+
+        return from_config(data, where)
+    return read_model(data, where, name)
+
+
+@cache
+def _from_file(path: Path, _modified: int) -> ModelConfig:
+    return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem)
+
+
+def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """ModelOpt keeps the quantisation in a file of its own beside config.json."""
+    beside = path.with_name("hf_quant_config.json")
+    if path.name != "config.json" or "quantization_config" in data or not beside.is_file():
+        return data
+    return data | {"quantization_config": load_mapping(beside)}
+
+
+def _find(ref: str | Path) -> Path:
+    """The file behind a reference. Raises ConfigError with the nearest known name."""
+    try:
+        path = Path(ref).expanduser()
+        exists = path.exists()
+    except (OSError, ValueError, RuntimeError):
+        raise ConfigError(f"model = {short(str(ref))} is neither a name nor a path") from None
+    looks_like_path = isinstance(ref, Path) or "/" in str(ref) or path.suffix in _SUFFIXES
+    if exists and looks_like_path:
+        return _config_of(path) if path.is_dir() else path.absolute()
+    if isinstance(ref, str) and path.suffix not in _SUFFIXES and (named := _named(ref)):
+        return named
+    if looks_like_path:
+        raise ConfigError(f"{path}: no such model file; or write a name; {choices_text(ref, list_models())}")
+    if path.is_dir():
+        return _config_of(path)
+    return catalog.find_file(_KIND, ref)
+
+
+def _config_of(folder: Path) -> Path:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: holds no config.json; expected a Hugging Face model folder")
+    return path.absolute()
+
+
+def _named(ref: str) -> Path | None:
+    """The catalog's file of that name, or the only one whose name or alias is the same in another spelling."""
+    exact = catalog.held(_KIND, ref)
+    if exact is not None:
+        return exact
+    wanted = spelling(ref)
+    homes = sorted({name for name in list_models() if wanted in _spellings(name)})
+    if len(homes) > 1:
+        raise ConfigError(f"model '{short(ref)}' is the alias of several models; allowed: {', '.join(homes)}")
+    return catalog.find_file(_KIND, homes[0]) if homes else None
+
+
+def spelling(name: str) -> str:
+    """A name without what spellings differ in: organisation, case, `_`, `meta-`, `-hf`, `-instruct`, `-chat`, `-it`."""
+    text = name.rsplit("/", 1)[-1].lower().replace("_", "-").removeprefix("meta-")
+    while (cut := _ENDINGS.sub("", text)) != text:
+        text = cut
+    return text
+
+
+def _spellings(name: str) -> set[str]:
+    path = catalog.find_file(_KIND, name)
+    return {spelling(name), *_aliases(path, path.stat().st_mtime_ns)}
+
+
+@cache
+def _aliases(path: Path, _modified: int) -> frozenset[str]:
+    try:
+        data = load_mapping(path)
+    except ConfigError:  # a broken file is reported to whoever asks for it by name
+        return frozenset()
+    return frozenset(spelling(alias) for alias in _usable_aliases(data, path))
+
+
+def _usable_aliases(data: Mapping[str, Any], path: Path) -> Iterator[str]:
+    yield from aliases_of(Fields(data, str(path), lenient=True))

@@ -1,0 +1,103 @@
+"""The layers of a model file: a number, or a list of groups that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphsim.files.reading import Fields
+from graphsim.models.layers.base import Layer
+from graphsim.models.yaml import sections
+from graphsim.models.yaml.blocks import read_block
+from graphsim.models.yaml.names import constants
+from graphsim.models.yaml.overrides import Overrides
+
+MOST_LAYERS = 10_000
+_HINTS = {"mlp": " (feed_forward: mlp)", "moe": " (feed_forward: moe)"}
+
+Levels = tuple[Fields, ...]
+
+
+def read_layers(model: Fields, hidden: int) -> tuple[Layer, ...]:
+    """One description per layer."""
+    reader = _Reader(model=model, hidden=hidden, blocks=model.mapping("blocks"))
+    given = model.raw("layers")
+    if isinstance(given, list):
+        layers = reader.groups(given)
+    else:
+        times: int = model.integer("layers", most=MOST_LAYERS)
+        layers = (reader.layer((model,)),) * times
+    reader.finish()
+    return layers
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reader:
+    """Reads the layers of one model and remembers which blocks they use."""
+
+    model: Fields
+    hidden: int
+    blocks: Fields
+    used: set[str] = field(default_factory=set)
+
+    def groups(self, given: list[Any]) -> tuple[Layer, ...]:
+        """The layers of a list of groups."""
+        layers: list[Layer] = []
+        if not given:
+            self.model.problem("layers", f"is empty; expected a number from 1 to {MOST_LAYERS}, or a list of groups")
+        for pattern, times in self._patterns(given):
+            body = [self.layer(levels) for levels in pattern]
+            if len(layers) + len(body) * times > MOST_LAYERS:
+                self.model.problems.append(f"layers: more than {MOST_LAYERS} in all; allowed: at most {MOST_LAYERS}")
+                break
+            layers += body * times
+        return tuple(layers)
+
+    def _patterns(self, given: list[Any]) -> Iterator[tuple[list[Levels], int]]:
+        """For each group its pattern (each layer as levels of overrides) and how often it repeats."""
+        for i, entry in enumerate(given[:MOST_LAYERS]):
+            group = self.model.child(entry, f"layers[{i}]")
+            times: int = group.integer("repeat", 1, most=MOST_LAYERS)
+            if "pattern" not in group:
+                yield [(group, self.model)], times
+                continue
+            pattern = group.sequence("pattern", most=MOST_LAYERS)
+            if not pattern and isinstance(group.raw("pattern"), list):
+                group.problem("pattern", "is empty; expected at least one layer")
+            path = f"layers[{i}].pattern"
+            yield [(group.child(item, f"{path}[{j}]"), group, self.model) for j, item in enumerate(pattern)], times
+
+    def layer(self, levels: Levels) -> Layer:
+        """One layer from its levels of overrides, the most specific first."""
+        layer = Overrides(*levels)
+        name = layer.text("block", "")
+        if name:
+            self.used.add(name)
+            block = read_block(name, layer, self.model, self.blocks, self.hidden)
+            return block or _Nothing()
+        mixer = sections.attention(layer.below("attention"), self.hidden)
+        return sections.block(layer, mixer, sections.feed_forward(layer))
+
+    def finish(self) -> None:
+        """Note blocks that no layer uses, and wrong fields even where no block needs them."""
+        for name in self.blocks.data:
+            self.blocks.raw(name)
+            if name not in self.used:
+                self.blocks.problems.append(f"blocks.{name} is used by no layer; name it in one or drop it")
+        for key in (key for key in ("attention", "mlp", "moe") if self.model.is_idle(key)):
+            self.model.raw(key)
+            self.model.problems.append(f"{key} is used by no layer; drop it, or use it{_HINTS.get(key, '')}")
+        if self.used:
+            sections.norms(Overrides(self.model))
+            self.model.raw("residual")
+        elif "fields" in self.model:
+            constants(Overrides(self.model), self.model, self.hidden)
+
+
+class _Nothing(Layer):
+    """Stands for a layer that could not be read; the file's problems are raised before anyone builds it."""
+
+    def build(self, scope: Any, x: str) -> str:
+        """Nothing."""
+        return x

@@ -1,0 +1,195 @@
+"""The sections of a model file that describe a layer's parts: attention, MLP, norms, residuals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.block import Block, Branch, Residual
+from graphsim.models.layers.mlp import Mlp, MlpNames
+from graphsim.models.layers.moe import Moe, MoeNames
+from graphsim.models.layers.norm import VECTORS, NormLayer
+from graphsim.models.yaml.overrides import Overrides
+
+MOST_HEADS = 65_536
+MOST_WIDTH = 10_000_000
+MOST_TOKENS = 10**9
+MOST_VOCABULARY = 100_000_000
+FEED_FORWARDS = ("mlp", "moe")
+PLACEMENTS = ("pre", "post", "both")
+RESIDUALS = ("sequential", "parallel", "parallel_two_norms")
+
+_NORM_NAMES = {
+    "pre": ("input_layernorm", "", "post_attention_layernorm", ""),
+    "post": ("", "post_attention_layernorm", "", "post_feedforward_layernorm"),
+    "both": (
+        "input_layernorm",
+        "post_attention_layernorm",
+        "pre_feedforward_layernorm",
+        "post_feedforward_layernorm",
+    ),
+}
+"""Names that Hugging Face's Llama, OLMo-2 and Gemma-2 use: before and behind attention, before and behind the MLP."""
+
+
+def attention(section: Overrides, hidden: int) -> SelfAttention:
+    """Softmax attention as the section describes it."""
+    heads = section.integer("heads", most=MOST_HEADS)
+    kv_heads = section.integer("kv_heads", heads, most=MOST_HEADS)
+    if heads % kv_heads:
+        section.problem("kv_heads", f"does not divide heads = {heads}; allowed: a divisor of {heads}")
+    bias = section.flag("bias", False)
+    return SelfAttention(
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=_head_dim(section, heads, hidden),
+        value_dim=section.integer("value_dim", 0, least=0, most=MOST_WIDTH),
+        window=section.integer("window", 0, least=0, most=MOST_TOKENS),
+        qkv_bias=section.flag("qkv_bias", bias),
+        out_bias=section.flag("out_bias", bias),
+        rope=section.flag("rope", True),
+        qk_norm=QkNorm(section.text("qk_norm", "none", [kind.value for kind in QkNorm])),
+        gated=section.flag("gated", False),
+        sinks=section.flag("sinks", False),
+        names=_attention_names(section.below("names")),
+    )
+
+
+def _head_dim(section: Overrides, heads: int, hidden: int) -> int:
+    if "head_dim" not in section and hidden % heads:
+        section.problem("head_dim", f"is missing; heads = {heads} does not divide hidden_size = {hidden}")
+        return 1
+    return int(section.integer("head_dim", max(hidden // heads, 1), most=MOST_WIDTH))
+
+
+def _attention_names(names: Overrides) -> AttentionNames:
+    usual = AttentionNames()
+    return AttentionNames(
+        q=names.text("q", usual.q),
+        k=names.text("k", usual.k),
+        v=names.text("v", usual.v),
+        o=names.text("o", usual.o),
+        fused=names.text("qkv", usual.fused),
+        q_norm=names.text("q_norm", usual.q_norm),
+        k_norm=names.text("k_norm", usual.k_norm),
+    )
+
+
+def mlp(section: Overrides) -> Mlp:
+    """The feed-forward part as the section describes it."""
+    names, usual = section.below("names"), MlpNames()
+    return Mlp(
+        intermediate=section.integer("intermediate_size", most=MOST_WIDTH),
+        gated=section.flag("gated", True),
+        bias=section.flag("bias", False),
+        names=MlpNames(
+            gate=names.text("gate", usual.gate),
+            up=names.text("up", usual.up),
+            down=names.text("down", usual.down),
+            fused=names.text("gate_up", usual.fused),
+        ),
+    )
+
+
+def feed_forward(layer: Overrides) -> Layer:
+    """The mixture of experts where the layer or the model gives one, the MLP otherwise or where it is asked for."""
+    usual = "moe" if "moe" in layer else "mlp"
+    kind = layer.text("feed_forward", usual, FEED_FORWARDS)
+    return moe(layer.below("moe")) if kind == "moe" else mlp(layer.below("mlp"))
+
+
+def moe(section: Overrides) -> Moe:
+    """A mixture of experts as the section describes it."""
+    experts = section.integer("experts", most=MOST_HEADS)
+    chosen = section.integer("experts_per_token", most=MOST_HEADS)
+    if chosen > experts:
+        section.problem("experts_per_token", f"exceeds experts = {experts}; allowed: 1 to {experts}")
+    names, usual = section.below("names"), MoeNames()
+    intermediate = section.integer("intermediate_size", most=MOST_WIDTH)
+    shared = section.integer("shared_experts", 0, least=0, most=MOST_HEADS) * intermediate
+    return Moe(
+        experts=experts,
+        chosen=min(chosen, experts),
+        intermediate=intermediate,
+        gated=section.flag("gated", True),
+        shared=_shared(section, names, section.integer("shared_intermediate_size", shared, least=0, most=MOST_WIDTH)),
+        shared_gate=section.flag("shared_gate", False),
+        correction=section.flag("correction", False),
+        router_bias=section.flag("router_bias", False),
+        bias=section.flag("bias", False),
+        skew=section.number("skew", 0.0, 0.0, 10.0),
+        adapt_experts=section.flag("adapt_experts", False),
+        adapt_router=section.flag("adapt_router", False),
+        names=MoeNames(
+            router=names.text("router", usual.router),
+            gate_up=names.text("gate_up", usual.gate_up),
+            down=names.text("down", usual.down),
+            shared_gate=names.text("shared_gate", usual.shared_gate),
+            experts=_expert_names(names, usual.experts),
+        ),
+    )
+
+
+def _expert_names(names: Overrides, usual: tuple[str, str, str]) -> tuple[str, str, str]:
+    """What adapters call an expert's gate, up and down, joined by +."""
+    found = names.text("experts", "+".join(usual)).split("+")
+    if len(found) != 3 or not all(found):
+        names.problem("experts", "is not allowed; expected three names joined by +, such as w1+w3+w2")
+        return usual
+    return found[0], found[1], found[2]
+
+
+def _shared(section: Overrides, names: Overrides, width: int) -> Mlp | None:
+    """The MLP that all tokens pass; its modules lie below one path."""
+    path = names.text("shared", "mlp.shared_experts")
+    if not width:
+        return None
+    below = MlpNames(gate=f"{path}.gate_proj", up=f"{path}.up_proj", down=f"{path}.down_proj")
+    return Mlp(intermediate=width, gated=section.flag("gated", True), names=below)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Norms:
+    """The norms of a layer: before and behind attention, before and behind the MLP; None where there is none."""
+
+    before: NormLayer | None
+    behind: NormLayer | None
+    before_mlp: NormLayer | None
+    behind_mlp: NormLayer | None
+
+
+def norms(layer: Overrides) -> Norms:
+    """Norms by kind, placement and name."""
+    kind = layer.text("norm", "rms", VECTORS)
+    placement = layer.text("norm_placement", "pre", PLACEMENTS)
+    names = layer.below("norm_names")
+    keys = ("attention", "attention_post", "mlp", "mlp_post")
+    found = [
+        NormLayer(name=names.text(key, usual), kind=kind) if usual else None
+        for key, usual in zip(keys, _NORM_NAMES[placement], strict=True)
+    ]
+    return Norms(before=found[0], behind=found[1], before_mlp=found[2], behind_mlp=found[3])
+
+
+def block(layer: Overrides, mixer: Layer, feed_forward: Layer) -> Block:
+    """Attention and feed-forward part on the residual stream."""
+    around = norms(layer)
+    residual = layer.text("residual", "sequential", RESIDUALS)
+    if residual == "parallel_two_norms":
+        first = Branch(layer=mixer, norm=around.before, post_norm=around.behind)
+        second = Branch(layer=feed_forward, norm=around.before_mlp, post_norm=around.behind_mlp)
+        return Block(parts=(Residual(name="residual", branches=(first, second)),))
+    if residual == "parallel":
+        bare = (Branch(layer=mixer, post_norm=around.behind), Branch(layer=feed_forward, post_norm=around.behind_mlp))
+        return Block(parts=(Residual(name="residual", norm=around.before, branches=bare),))
+    parts = (
+        ("attn_residual", around.before, mixer, around.behind),
+        ("mlp_residual", around.before_mlp, feed_forward, around.behind_mlp),
+    )
+    return Block(
+        parts=tuple(
+            Residual(name=name, norm=before, branches=(Branch(layer=layer),), post_norm=behind)
+            for name, before, layer, behind in parts
+        )
+    )

@@ -1,0 +1,1 @@
+"""Many scenarios: grids, jobs, tables, Parquet folders, and the best of them."""

@@ -1,0 +1,280 @@
+"""The best deployment for a goal: every scenario of a sweep, those within the limits, ranked.
+
+Exhaustive: a sweep is cheap enough that nothing has to be guessed, and what is best is best among all that were asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.errors import ConfigError, InfeasibleError, choices_text
+from graphsim.hardware import load_hardware
+from graphsim.simulation import HardwareRef, ModelRef
+from graphsim.sweeps.grid import BASE
+from graphsim.sweeps.sweep import sweep
+from graphsim.units import as_number, short
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GOALS: Mapping[str, tuple[str, bool]] = {
+    "latency": ("latency_s", False),
+    "ttft": ("ttft_s", False),
+    "tpot": ("tpot_s", False),
+    "tokens_per_s": ("tokens_per_s", True),
+    "tokens_per_s_per_gpu": ("tokens_per_s_per_gpu", True),
+    "cost_per_token": ("cost_per_token", False),
+}
+"""For each goal the column that decides, and whether more of it is better."""
+
+MORE_IS_BETTER = ("tokens_per_s", "tokens_per_s_per_gpu", "batch", "active_adapters", "max_batch")
+"""Columns of which one wants much; of all others one wants little."""
+
+NAMED = (
+    "model", "hardware", "precision", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "pp", "ep",
+    "dp", "rank", "active_adapters",
+)  # fmt: skip
+"""What a message says of a scenario, where it is not the same for all."""
+
+ADAPTER = ("engine", "targets", "rank", "active_adapters", "max_loras", "max_lora_rank")
+"""What says nothing of a deployment without an adapter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a deployment has to keep to; None where there is no limit. The memory of a device always is one.
+
+    ttft_s, tpot_s, latency_s, devices, cost_per_token: at most; tokens_per_s: at least
+    """
+
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    latency_s: float | None = None
+    tokens_per_s: float | None = None
+    devices: float | None = None
+    cost_per_token: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for anything but single numbers above 0."""
+        for name, value in self.given().items():
+            number = as_number(value)
+            if not isinstance(number, float) or not 0.0 < number < np.inf:
+                raise ConfigError(f"best: {name} = {short(value)} is not allowed; expected a number above 0")
+
+    def given(self) -> dict[str, float]:
+        """The limits that there are, by column."""
+        every = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in every.items() if value is not None}
+
+
+def best(
+    models: ModelRef | Sequence[ModelRef],
+    hardware: HardwareRef | Sequence[HardwareRef],
+    goal: str = "latency",
+    *,
+    ttft_s: float | None = None,
+    tpot_s: float | None = None,
+    latency_s: float | None = None,
+    tokens_per_s: float | None = None,
+    devices: float | None = None,
+    cost_per_token: float | None = None,
+    price_per_hour: Mapping[str, float] | float | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **choices: Any,
+) -> pd.DataFrame:
+    """Every deployment that meets the limits, the best one first.
+
+    goal: `latency`, `ttft`, `tpot` (least), `tokens_per_s`, `tokens_per_s_per_gpu` (most), `cost_per_token` (least)
+    ttft_s, tpot_s, latency_s, devices, cost_per_token: at most so much; tokens_per_s: at least
+    price_per_hour: of one device, in any currency: one number, or one for each device by name
+    choices, executor, progress: as in `sweep`; adapters, their strategy and rank are choices like any other, but
+        several active adapters are never merged: merged weights serve one
+    Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token. Ties go to fewer
+    devices, then to the lower latency.
+    Raises InfeasibleError if nothing meets the limits: which limit excludes most, and what comes nearest.
+    """
+    limits = Limits(
+        ttft_s=ttft_s, tpot_s=tpot_s, latency_s=latency_s, tokens_per_s=tokens_per_s, devices=devices,
+        cost_per_token=cost_per_token,
+    )  # fmt: skip
+    check_goal(goal, limits, price_per_hour)
+    devices_known = _devices(hardware)
+    prices = _prices(price_per_hour, devices_known)
+    frame = servable(sweep(models, hardware, executor=executor, progress=progress, **choices))
+    capacity = {name: device.memory_bytes for name, device in devices_known.items()}
+    return ranked(with_devices(frame, prices), goal, limits, capacity)
+
+
+def check_goal(goal: str, limits: Limits, price_per_hour: Any) -> None:
+    """Raise ConfigError for a goal that does not exist, or one of cost where no prices are given."""
+    if not isinstance(goal, str) or goal not in GOALS:
+        raise ConfigError(f"goal = {short(goal)} is not known; {choices_text(goal, GOALS)}")
+    if price_per_hour is None and (goal == "cost_per_token" or limits.cost_per_token is not None):
+        raise ConfigError("best: cost_per_token needs price_per_hour: one number, or a mapping of devices to prices")
+
+
+def with_devices(frame: pd.DataFrame, prices: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """The table of a sweep with devices, tokens_per_s_per_gpu and, where prices are known, cost_per_token.
+
+    Experts spread beyond the tensor-parallel group bring their devices along: tp · pp · dp · max(ep / tp, 1).
+    """
+    tp, ep = frame["tp"].to_numpy(dtype=float), frame["ep"].to_numpy(dtype=float)
+    pp, dp = frame["pp"].to_numpy(dtype=float), frame["dp"].to_numpy(dtype=float)
+    devices = tp * pp * dp * np.maximum(ep / tp, 1.0)
+    rate = frame["tokens_per_s"].to_numpy()
+    more: dict[str, Any] = {"devices": devices, "tokens_per_s_per_gpu": rate / devices}
+    if prices is not None:
+        per_hour = _by_device(frame, prices)
+        more["cost_per_token"] = devices * per_hour / 3600.0 / rate
+    return frame.assign(**more)
+
+
+def servable(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a sweep whose adapters can be served as asked: merged weights hold one adapter and no other.
+
+    Raises InfeasibleError if there is no such row.
+    """
+    kept: pd.DataFrame = frame[~((frame["strategy"] == "merge") & (frame["active_adapters"] > 1))]
+    if not len(kept):
+        raise InfeasibleError("merged weights serve one adapter, found more active ones in every scenario; add dynamic")
+    return kept
+
+
+def ranked(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str, float]) -> pd.DataFrame:
+    """The rows of a sweep with devices that meet the limits, the best one first.
+
+    capacity: memory of each device by name, to say how far what does not fit is off
+    Raises InfeasibleError if no row meets them.
+    """
+    excess = _excess(frame, limits, capacity)
+    kept = frame["latency_s"].notna().to_numpy() & np.all([over <= 1.0 for over in excess.values()], axis=0)
+    if not kept.any():
+        raise InfeasibleError(_why_none(frame, excess, limits))
+    column, more = GOALS[goal]
+    found: pd.DataFrame = _distinct(frame[kept].drop(columns=["fits", "reason"]))
+    wanted = found[column].to_numpy()
+    order = np.lexsort((found["latency_s"], found["devices"], -wanted if more else wanted))
+    found = found.iloc[order].reset_index(drop=True)
+    found.index = found.index + 1
+    return found
+
+
+def pareto(frame: pd.DataFrame, x: str, y: str, maximise: Sequence[str] = MORE_IS_BETTER) -> pd.DataFrame:
+    """The rows of a table that no other row beats in one column without losing in the other, in the order of `x`.
+
+    maximise: columns of which more is better; of all others less is
+    Rows without numbers are left out, and those that do not fit where the table says so. Of rows that are equal in
+    both columns, the first is kept. Raises ConfigError for a column that is not there or holds no numbers.
+    """
+    for name in (x, y):
+        if name not in frame:
+            raise ConfigError(f"pareto: the table has no column '{name}'; {choices_text(name, map(str, frame))}")
+        if frame[name].dtype.kind not in "iuf":
+            raise ConfigError(f"pareto: column '{name}' does not hold numbers")
+    usable = frame[x].notna() & frame[y].notna()
+    if "fits" in frame:
+        usable &= frame["fits"].astype(bool)
+    rows = frame[usable]
+    first, second = (np.asarray(rows[name], dtype=float) * (-1.0 if name in maximise else 1.0) for name in (x, y))
+    order = np.lexsort((second, first))
+    least = np.minimum.accumulate(second[order])
+    front = np.append(True, least[1:] < least[:-1])[: len(order)]
+    kept: pd.DataFrame = rows.iloc[order[front]]
+    return kept
+
+
+def _devices(hardware: Any) -> dict[str, Any]:
+    every = hardware if isinstance(hardware, list | tuple) else [hardware]
+    return {device.name: device for device in map(load_hardware, every)}
+
+
+def _prices(price_per_hour: Any, known: Mapping[str, Any]) -> dict[str, float] | None:
+    """A price for each device. Raises ConfigError for one that is missing, unknown or no number above 0."""
+    if price_per_hour is None:
+        return None
+    prices = price_per_hour if isinstance(price_per_hour, Mapping) else dict.fromkeys(known, price_per_hour)
+    for name, price in prices.items():
+        if name not in known:
+            raise ConfigError(f"price_per_hour names '{name}', which is not asked for; {choices_text(name, known)}")
+        number = as_number(price)
+        if not isinstance(number, float) or not 0.0 < number < np.inf:
+            raise ConfigError(f"price_per_hour of '{name}' = {short(price)} is not allowed; expected a number above 0")
+    missing = [name for name in known if name not in prices]
+    if missing:
+        raise ConfigError(f"price_per_hour has no price for {', '.join(missing)}; give one for every device")
+    return {name: float(prices[name]) for name in known}
+
+
+def _excess(frame: pd.DataFrame, limits: Limits, capacity: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """How much of each limit every row takes up: 1 is just within."""
+    excess = {"memory_bytes": frame["memory_bytes"].to_numpy() / _by_device(frame, capacity)}
+    for name, limit in limits.given().items():
+        values = frame[name].to_numpy(dtype=float)
+        excess[name] = limit / values if name in MORE_IS_BETTER else values / limit
+    return excess
+
+
+def _by_device(frame: pd.DataFrame, values: Mapping[str, float]) -> np.ndarray:
+    return frame["hardware"].map(values).astype(float).to_numpy()
+
+
+def _distinct(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without what differs in an adapter only, where there is none."""
+    columns = [name for name in frame if name not in ADAPTER]
+    kept: pd.DataFrame = frame[~((frame["strategy"] == BASE) & frame.duplicated(columns))]
+    return kept
+
+
+def _why_none(frame: pd.DataFrame, excess: Mapping[str, np.ndarray], limits: Limits) -> str:
+    """One sentence: what excludes how many, and which row comes nearest to all limits."""
+    runs = frame["latency_s"].notna().to_numpy()
+    if not runs.any():
+        reason = frame["reason"].astype(str).value_counts()
+        return f"none of {len(frame):,} scenarios can be run; most often: {reason.index[0]} ({reason.iloc[0]:,})"
+    given = limits.given()
+    counts = {name: int(np.sum(over[runs] > 1.0)) for name, over in excess.items()}
+    worst = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
+    told = [f"{_limit_text(name, given)} excludes {counts[name]:,}" for name in worst]
+    if not runs.all():
+        told.append(f"{np.sum(~runs):,} cannot be run")
+    over = np.where(runs, np.max(list(excess.values()), axis=0), np.inf)
+    nearest = int(np.argmin(over))
+    broken = [
+        f"{name} = {frame[name].iloc[nearest]:.4g}, {_beyond(values[nearest], name in MORE_IS_BETTER)}"
+        for name, values in excess.items()
+        if values[nearest] > 1.0
+    ]
+    row = _row_text(frame, nearest)
+    return (
+        f"none of {len(frame):,} scenarios meets the limits: {', '.join(told)}; nearest is {row}: {', '.join(broken)}"
+    )
+
+
+def _limit_text(name: str, given: Mapping[str, float]) -> str:
+    if name not in given:
+        return "the memory of one device"
+    return f"{name} {'>=' if name in MORE_IS_BETTER else '<='} {given[name]:g}"
+
+
+def _beyond(ratio: float, least: bool) -> str:
+    """How far a limit is missed."""
+    if ratio < 2.0:
+        return f"{1.0 - 1.0 / ratio:.1%} too little" if least else f"{ratio - 1.0:.1%} too much"
+    return f"{ratio:.3g} times too {'little' if least else 'much'}"
+
+
+def _row_text(frame: pd.DataFrame, row: int) -> str:
+    """What tells a row apart from the others: the model and the device at least."""
+    values = frame.iloc[row]
+    told = [f"{values['model']} on {values['hardware']}"]
+    for name in NAMED[2:]:
+        if name in frame and frame[name].nunique(dropna=False) > 1:
+            value = values[name]
+            told.append(f"{name} {value:g}" if isinstance(value, float | np.floating) else f"{name} {value}")
+    return ", ".join(told)

@@ -1,0 +1,223 @@
+"""What a sweep asks for: axes of choices, and the scenarios that their product holds, in order.
+
+An axis holds the values of one choice, or of several that go together (zipped). Choices that make different graphs
+are walked through; the others stay arrays of one axis each, which broadcast against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.cost.choose import choose_cost
+from graphsim.deployment.scenarios import count
+from graphsim.errors import ConfigError, choices_text
+from graphsim.hardware import Hardware, load_hardware
+from graphsim.lora.config import STRATEGIES, LoraConfig
+from graphsim.lora.profile import load_profile
+from graphsim.models.config import ModelConfig
+from graphsim.models.loading import load_model
+from graphsim.ops.precision import Precision, load_precision
+from graphsim.units import short
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE = "base"
+"""The strategy that means no adapter."""
+
+DEFAULTS: Mapping[str, Any] = {
+    "model": None, "hardware": None, "precision": None, "cost": None, "engine": "reference", "pp": 1, "ep": 1,
+    "strategy": None, "targets": None, "batch": 1, "input_tokens": 512, "output_tokens": 128, "tp": 1, "dp": 1,
+    "rank": 16, "active_adapters": 1, "max_loras": 0, "max_lora_rank": 0,
+}  # fmt: skip
+"""Every choice of a sweep, in the order of the table's rows: the last varies fastest."""
+
+NUMBERS = ("batch", "input_tokens", "output_tokens", "dp", "rank", "active_adapters", "max_loras", "max_lora_rank")
+"""Choices that are numbers on one graph; all others make another."""
+
+Place = tuple[int | slice, ...]
+"""Some of a grid: for each axis one entry, or a range of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The axes of a sweep: for each the names of its choices, and their values side by side."""
+
+    axes: tuple[tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]], ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Entries of each axis."""
+        return tuple(len(values) for _, values in self.axes)
+
+    @property
+    def rows(self) -> int:
+        """Scenarios in all."""
+        return math.prod(self.shape)
+
+    def blocks(self, most: int) -> Iterator[Place]:
+        """The grid in pieces of at most `most` rows (one entry of the last axis at least), in the order of rows."""
+        yield from _blocks(self.shape, most)
+
+    def sub(self, place: Place) -> Grid:
+        """A piece of the grid, as a grid."""
+        axes = []
+        for (names, values), where in zip(self.axes, place, strict=True):
+            axes.append((names, values[where] if isinstance(where, slice) else values[where : where + 1]))
+        return Grid(tuple(axes))
+
+    def structures(self) -> Iterator[tuple[dict[str, Any], Place]]:
+        """Each combination of the choices that make a graph, and where its scenarios are."""
+        shaping = [i for i, (names, _) in enumerate(self.axes) if not set(names) <= set(NUMBERS)]
+        for entry in np.ndindex(*[self.shape[i] for i in shaping]):
+            place: list[int | slice] = [slice(None)] * len(self.axes)
+            chosen: dict[str, Any] = {}
+            for i, at in zip(shaping, entry, strict=True):
+                place[i] = at
+                chosen |= dict(zip(self.axes[i][0], self.axes[i][1][at], strict=True))
+            yield chosen, tuple(place)
+
+    def numbers(self, place: Place) -> dict[str, np.ndarray]:
+        """The values of the axes that `place` leaves open, each along a dimension of its own."""
+        open_axes = [i for i, where in enumerate(place) if isinstance(where, slice)]
+        found = {}
+        for dimension, i in enumerate(open_axes):
+            names, values = self.axes[i]
+            shape = [1] * len(open_axes)
+            shape[dimension] = -1
+            for name, column in zip(names, zip(*values, strict=True), strict=True):
+                found[name] = np.array(column, dtype=float).reshape(shape)
+        return found
+
+    def table(self) -> pd.DataFrame:
+        """One row per scenario, one column per choice."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {}
+        for i, (names, values) in enumerate(self.axes):
+            index = np.arange(len(values)).reshape([-1 if j == i else 1 for j in range(len(self.axes))])
+            row = np.broadcast_to(index, self.shape).ravel()
+            for name, column in zip(names, zip(*values, strict=True), strict=True):
+                if name in NUMBERS or name in ("tp", "pp", "ep"):
+                    columns[name] = np.array(column, dtype=float if name not in ("pp", "ep") else int)[row]
+                else:
+                    codes, labels = pd.factorize(np.array([_label(name, value) for value in column], dtype=object))
+                    columns[name] = pd.Categorical.from_codes(codes[row], pd.Index(labels))
+        return pd.DataFrame({name: columns[name] for name in DEFAULTS})
+
+
+def _blocks(shape: tuple[int, ...], most: int) -> Iterator[Place]:
+    if not shape:
+        yield ()
+        return
+    inner = math.prod(shape[1:])
+    if inner > most:
+        for i in range(shape[0]):
+            yield from ((i, *rest) for rest in _blocks(shape[1:], most))
+        return
+    size = max(1, most // inner)
+    for start in range(0, shape[0], size):
+        yield (slice(start, min(start + size, shape[0])), *[slice(0, length) for length in shape[1:]])
+
+
+def _label(name: str, value: Any) -> Any:
+    if isinstance(value, ModelConfig | Hardware | Precision):
+        return value.name
+    if name == "engine":
+        return load_profile(value).name
+    if name == "targets":
+        return value if isinstance(value, str) else "+".join(value)
+    return value
+
+
+def grid_of(models: Any, hardware: Any, choices: Mapping[str, Any], zipped: Sequence[Sequence[str]] = ()) -> Grid:
+    """The grid that a user asks for.
+
+    Raises ConfigError for a choice that does not exist, is empty, or has a value that no scenario could have.
+    """
+    for name in choices:
+        if name not in DEFAULTS or name in ("model", "hardware"):
+            raise ConfigError(f"sweep has no choice '{name}'; {choices_text(name, list(DEFAULTS)[2:])}")
+    listed = {name: _listed(name, choices.get(name, default)) for name, default in DEFAULTS.items()}
+    listed["model"] = [load_model(ref) for ref in _many(models)]
+    listed["hardware"] = [load_hardware(ref) for ref in _many(hardware)]
+    if listed["strategy"] == [None]:
+        listed["strategy"] = ["dynamic" if "rank" in choices or "targets" in choices else BASE]
+    for strategy in listed["strategy"]:
+        if strategy not in (BASE, *STRATEGIES):
+            raise ConfigError(f"strategy = {strategy!r} is not known; {choices_text(strategy, (BASE, *STRATEGIES))}")
+    for engine in listed["engine"]:
+        load_profile(engine)
+    _check_names(listed)
+    _check_numbers(listed)
+    return Grid(tuple(_axes(listed, zipped)))
+
+
+def _axes(
+    listed: Mapping[str, list[Any]], zipped: Sequence[Sequence[str]]
+) -> Iterator[tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]]:
+    group: dict[str, tuple[str, ...]] = {}
+    for names in zipped:
+        for name in names:
+            if name not in DEFAULTS:
+                raise ConfigError(f"sweep: zipped names no choice '{name}'; {choices_text(name, DEFAULTS)}")
+            if name in group:
+                raise ConfigError(f"sweep: zipped names '{name}' twice; a choice can go along with one group only")
+            group[name] = tuple(names)
+        if len({len(listed[name]) for name in names}) > 1:
+            lengths = ", ".join(f"{name} has {len(listed[name])}" for name in names)
+            raise ConfigError(f"sweep: zipped choices need as many values each; {lengths}")
+    done: set[str] = set()
+    for name in listed:
+        names = group.get(name, (name,))
+        if not done & set(names):
+            yield names, tuple(zip(*[listed[each] for each in names], strict=True))
+        done |= set(names)
+
+
+def _listed(name: str, value: Any) -> list[Any]:
+    if name == "targets":
+        several = isinstance(value, list | tuple) and value and all(isinstance(entry, list | tuple) for entry in value)
+        every = [tuple(entry) for entry in value] if several else [value if value is not None else ("attn", "ffn")]
+        return [tuple(entry) if isinstance(entry, list) else entry for entry in every]
+    listed = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
+    if not listed:
+        raise ConfigError(f"sweep: {name} is empty; give at least one value")
+    return listed
+
+
+def _many(value: Any) -> list[Any]:
+    many = list(value) if isinstance(value, list | tuple) else [value]
+    if not many:
+        raise ConfigError("sweep: the list of models or hardware is empty; give at least one")
+    return many
+
+
+def _check_names(listed: Mapping[str, list[Any]]) -> None:
+    """Formats and cost models that exist, by name: a function could not be sent to another process."""
+    for precision in listed["precision"]:
+        if precision is not None:
+            load_precision(precision)
+    for cost in listed["cost"]:
+        if cost is not None and not isinstance(cost, str):
+            raise ConfigError(f"sweep: cost = {short(cost)} is not a name; use simulate for a cost function")
+        choose_cost(cost, listed["hardware"][0])
+
+
+def _check_numbers(listed: Mapping[str, list[Any]]) -> None:
+    """Every number by itself, as a single simulation would check it."""
+    numeric = {*NUMBERS, "tp", "pp", "ep"}
+    try:
+        arrays = {name: np.asarray(listed[name], dtype=float) for name in numeric}
+    except (TypeError, ValueError):
+        raise ConfigError(f"sweep: {', '.join(sorted(numeric))} must be numbers or lists of numbers") from None
+    for name in ("batch", "input_tokens", "output_tokens"):
+        count(name, arrays[name])
+    for name in ("rank", "active_adapters", "max_loras", "max_lora_rank"):
+        fields: dict[str, Any] = {name: arrays[name]}
+        LoraConfig(**fields)

@@ -1,0 +1,118 @@
+"""A piece of a sweep as one unit of work: self-contained, so that any process can do it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from graphsim.compile.formulas import compiled
+from graphsim.compile.symbols import inputs_of
+from graphsim.cost.choose import choose_cost
+from graphsim.deployment.inference import Requests, Run
+from graphsim.deployment.memory import Memory
+from graphsim.errors import GraphsimError
+from graphsim.lora.config import LoraConfig
+from graphsim.models.config import Parallelism
+from graphsim.simulation import deployment_of, estimate_of
+from graphsim.sweeps.grid import BASE, Grid, Place
+
+EXACT, CURVED = 1e-9, 1e-4
+"""Tolerance of the sum over the generated tokens: of piecewise linear costs, and of fitted curves."""
+
+RESULTS = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s", "memory_bytes")
+DOES_NOT_FIT = "does not fit in the memory of one device"
+BLOCK = 2**16
+"""Scenarios evaluated in one go: arrays of this length stay in a core's cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The scenarios of one graph: what makes the graph (pickled), and the grid of numbers on it."""
+
+    structure: bytes
+    numbers: Mapping[str, np.ndarray]
+    shape: tuple[int, ...]
+
+
+def jobs_of(grid: Grid, most: int) -> list[tuple[Job, Place]]:
+    """The jobs that fill a grid, of at most `most` rows each, and where each one's scenarios are."""
+    jobs = []
+    for chosen, place in grid.structures():
+        pickled = pickle.dumps(chosen)
+        open_axes = [i for i, where in enumerate(place) if isinstance(where, slice)]
+        open_grid = Grid(tuple(grid.axes[i] for i in open_axes))
+        for block in open_grid.blocks(most):
+            where = list(place)
+            for i, part in zip(open_axes, block, strict=True):
+                where[i] = part if isinstance(part, slice) else slice(part, part + 1)
+            piece = open_grid.sub(block)
+            numbers = piece.numbers((slice(None),) * len(piece.axes))
+            jobs.append((Job(structure=pickled, numbers=numbers, shape=piece.shape), tuple(where)))
+    return jobs
+
+
+def evaluate(job: Job) -> dict[str, Any]:
+    """The results of a job's scenarios, arrays that broadcast to its shape; or the reason why there are none."""
+    try:
+        run = _run(job.structure, tuple((name, float(values.flat[0])) for name, values in job.numbers.items()))
+        formulas = compiled(run)
+        if formulas is None:
+            return _through_the_passes(job, run)
+    except GraphsimError as error:
+        return {"reason": str(error)}
+    inputs = inputs_of(run)
+    inputs |= {name: values for name, values in job.numbers.items() if name in inputs}
+    (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs, run.tolerance), formulas.memory(inputs)
+    further = np.maximum(inputs["output_tokens"] - 1.0, 1.0)
+    latency_s = ttft_s + np.where(inputs["output_tokens"] > 1.0, 1.0, 0.0) * generation_s
+    made = inputs["batch"] * inputs["output_tokens"]
+    found = {
+        "ttft_s": ttft_s, "tpot_s": generation_s / further, "latency_s": latency_s, "tokens_per_s": made / latency_s,
+        "one_time_s": one_time_s,
+    }  # fmt: skip
+    return found | _room(memory)
+
+
+def _room(memory: Memory) -> dict[str, Any]:
+    fits = np.asarray(memory.fits)
+    return {"memory_bytes": memory.total_bytes, "fits": fits, "reason": DOES_NOT_FIT if not fits.all() else ""}
+
+
+@lru_cache(maxsize=64)
+def _structure(pickled: bytes) -> dict[str, Any]:
+    """What makes the graph, the same objects for every job on it."""
+    chosen: dict[str, Any] = pickle.loads(pickled)
+    return chosen
+
+
+def _run(pickled: bytes, numbers: tuple[tuple[str, Any], ...]) -> Run:
+    chosen = _structure(pickled) | dict(numbers)
+    lora = None
+    if chosen["strategy"] != BASE:
+        names = ("strategy", "rank", "active_adapters", "max_loras", "max_lora_rank")
+        lora = LoraConfig(target_modules=chosen["targets"], **{name: chosen[name] for name in names})
+    degrees = {name: chosen[name] for name in ("tp", "pp", "ep", "dp")}
+    price, name = choose_cost(chosen["cost"], chosen["hardware"])
+    return Run(
+        deployment=deployment_of(chosen["model"], Parallelism(**degrees), lora, chosen["precision"], chosen["engine"]),
+        hardware=chosen["hardware"],
+        requests=Requests(**{name: chosen[name] for name in ("batch", "input_tokens", "output_tokens")}),
+        price=price,
+        tolerance=EXACT if name == "roofline" else CURVED,
+    )
+
+
+def _through_the_passes(job: Job, run: Run) -> dict[str, Any]:
+    """For a structure whose formulas cannot be recorded: scenarios in a row through the passes themselves."""
+    flat = {name: np.broadcast_to(values, job.shape).ravel() for name, values in job.numbers.items()}
+    estimate = estimate_of(_run(job.structure, tuple(flat.items())), "")
+    found = {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)
+    return {
+        name: value if isinstance(value, str) else np.broadcast_to(value, [flat["batch"].size]).reshape(job.shape)
+        for name, value in found.items()
+    }

@@ -1,0 +1,1 @@
+"""Judging estimates against measurements and exact counts."""

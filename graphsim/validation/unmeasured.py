@@ -1,0 +1,59 @@
+"""What estimates are worth on devices that nobody measured: every measured device judged as if it were one.
+
+Once without its own calibration, so that its generation's other devices lend theirs, and once without those either,
+so that other generations lend (`hardware/generations.json` says which). The Intel card's attention and experts are
+erratic in the data; its errors are shown and do not count in the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.hardware import load_hardware
+from graphsim.validation.residuals import LIMITS, residuals
+from graphsim.validation.validate import rows_by_device
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ERRATIC = ("battlemage", ("decode attention", "prefill attention", "expert block"))
+"""The architecture whose rows of these classes do not count."""
+
+
+def unmeasured_residuals(paths: Iterable[str | Path], hardware: str | Path | None = None) -> pd.DataFrame:
+    """`residuals` of all rows twice, with a further column, `without`: `device`, and `generation`."""
+    import pandas as pd
+
+    parts = []
+    for device, rows in rows_by_device(paths, hardware):
+        for without in ("device", "generation"):
+            found = residuals(rows, device, own=False, kin=without == "device")
+            parts.append(found.assign(without=without))
+    return pd.concat(parts, ignore_index=True)
+
+
+def unmeasured_errors(found: pd.DataFrame) -> pd.DataFrame:
+    """Median of |predicted / measured - 1| of `unmeasured_residuals`, per class and device.
+
+    Columns: without (`device` or `generation`), kernels (the class), one column per device (nan where it has no such
+    rows), mean over the devices that count, limit.
+    """
+    import pandas as pd
+
+    errors = (found["ratio"] - 1.0).abs().groupby([found["without"], found["kernels"], found["device"]]).median()
+    lines: list[dict[str, Any]] = []
+    devices = list(dict.fromkeys(found["device"]))
+    for without in ("device", "generation"):
+        for kernels, limit in LIMITS.items():
+            by_device = {name: errors.get((without, kernels, name), float("nan")) for name in devices}
+            counted = pd.Series({name: by_device[name] for name in devices if not _erratic(name, kernels)}, dtype=float)
+            line = {"without": without, "kernels": kernels, **by_device}
+            lines.append(line | {"mean": counted.mean(), "limit": limit})
+    return pd.DataFrame(lines)
+
+
+def _erratic(device: str, kernels: str) -> bool:
+    architecture, classes = ERRATIC
+    return kernels in classes and load_hardware(device).architecture == architecture

@@ -1,0 +1,149 @@
+"""How far predictions lie from measurements, per device, op, number format and size, beside the bare roofline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.calibration.fit import read_measurements
+from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, held_out_errors, thin_products
+from graphsim.cost.kernels import FAMILIES, family_of, predict_with, roofline_kernels
+from graphsim.cost.parameters.store import basis
+from graphsim.errors import ConfigError
+from graphsim.hardware import Hardware, load_hardware
+from graphsim.validation.residuals import residuals
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GPU_NAMES = {
+    "a100_sxm": "a100-sxm-80gb", "a100_pcie": "a100-pcie-80gb", "b60": "arc-pro-b60",
+    "rtx_pro_6000_server": "rtx-pro-6000", "a10": "a10g",
+}  # fmt: skip
+"""Devices of the reference data whose name in the catalog is not the same but for the dashes."""
+
+SIZES = ((10.0, "below 10 us"), (100.0, "10 to 100 us"), (1000.0, "0.1 to 1 ms"), (np.inf, "above 1 ms"))
+"""Classes by measured latency, upper bound in microseconds."""
+
+
+def validate_kernels(
+    frame: pd.DataFrame,
+    hardware: str | Path | Mapping[str, Any] | Hardware,
+    *,
+    own: bool = True,
+    lent: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Errors of `predict_kernels` on measured rows of one device, one line per op, dtype and size class.
+
+    Columns: hardware, origin, op, dtype, size, rows, then as fractions the median, mean and 90th
+    percentile of |predicted / measured - 1|, the bias (median of predicted / measured - 1) and the
+    roofline's median error. `own` False leaves the device's own calibration aside; `lent` gives parameters.
+    Raises ConfigError for missing columns or unknown ops.
+    """
+    import pandas as pd
+
+    device = load_hardware(hardware)
+    if "latency_us" not in frame.columns:
+        raise ConfigError("column latency_us is missing; validation needs the measured latency")
+    measured = frame["latency_us"].to_numpy(dtype=float)
+    off = predict_with(frame, device, own=own, lent=lent).to_numpy() / measured - 1.0
+    bare = np.abs(roofline_kernels(frame, device).to_numpy() / measured - 1.0)
+    lines = []
+    for (op, dtype), part in _numbered(frame).groupby(["op", "dtype"], sort=True, dropna=False):
+        places = part["place"].to_numpy()
+        origin = "given" if lent else basis(device, family_of(str(op)).name, own=own).origin
+        for size, inside in _sizes(part, measured[places]):
+            chosen = places[inside]
+            if len(chosen):
+                line = {"hardware": device.name, "origin": origin, "op": op, "dtype": dtype, "size": size}
+                lines.append(line | _errors(off[chosen], bare[chosen]))
+    return pd.DataFrame(lines)
+
+
+def validate_files(
+    paths: Iterable[str | Path], hardware: str | Path | None = None, *, own: bool = True
+) -> pd.DataFrame:
+    """`validate_kernels` over files; the device is `hardware`, else the one that each row's `gpu` names."""
+    import pandas as pd
+
+    tables = [validate_kernels(rows, device, own=own) for device, rows in rows_by_device(paths, hardware)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def file_residuals(
+    paths: Iterable[str | Path], hardware: str | Path | None = None, *, own: bool = True
+) -> pd.DataFrame:
+    """`residuals` over files; the device is `hardware`, else the one that each row's `gpu` names."""
+    import pandas as pd
+
+    tables = [residuals(rows, device, own=own) for device, rows in rows_by_device(paths, hardware)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def validate_held_out(
+    paths: Iterable[str | Path],
+    hardware: str | Path | None = None,
+    *,
+    families: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """`held_out_errors` over files; the device is `hardware`, else the one that each row's `gpu` names."""
+    import pandas as pd
+
+    chosen = None if families is None else list(families)
+    tables = [
+        held_out_errors(rows, device, families=chosen, progress=progress)
+        for device, rows in rows_by_device(paths, hardware)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def rows_by_device(
+    paths: Iterable[str | Path], hardware: str | Path | None = None
+) -> Iterator[tuple[Hardware, pd.DataFrame]]:
+    """The rows of known ops in each file, device by device. Raises ConfigError where a file says no device."""
+    for path in map(Path, paths):
+        frame = read_measurements(path)
+        if hardware is None and "gpu" not in frame.columns:
+            raise ConfigError(f"{path}: column gpu missing; say for which hardware the rows are")
+        parts = [(hardware, frame)] if hardware is not None else list(frame.groupby("gpu", sort=True))
+        for name, part in parts:
+            known = part[part["op"].isin(list(FAMILIES))]
+            if known.empty:
+                family_of(str(part["op"].iloc[0]))
+            yield load_hardware(name if hardware is not None else hardware_name(str(name))), known  # type: ignore[arg-type]
+
+
+def hardware_name(gpu: str) -> str:
+    """The catalog's name for a device of the reference data."""
+    return GPU_NAMES.get(gpu, gpu.replace("_", "-"))
+
+
+def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
+    names = [name for name in ("op", "dtype", "n", "k") if name in frame.columns]
+    return frame[names].assign(place=np.arange(len(frame)))
+
+
+def _sizes(part: pd.DataFrame, measured_us: Any) -> list[tuple[str, Any]]:
+    """Named row masks: all, the LoRA-shaped products, and the classes by latency."""
+    classes: list[tuple[str, Any]] = [(ALL, np.ones(len(part), dtype=bool))]
+    if part["op"].iloc[0] == "gemm":
+        thin = thin_products(part)
+        classes += [(THIN_NAME, thin), (f"n and k above {THIN}", ~thin)]
+    lower = 0.0
+    for upper, name in SIZES:
+        classes.append((name, (measured_us >= lower) & (measured_us < upper)))
+        lower = upper
+    return classes
+
+
+def _errors(off: Any, bare: Any) -> dict[str, float]:
+    size = np.abs(off)
+    return {
+        "rows": len(off),
+        "median": float(np.median(size)), "mean": float(size.mean()), "p90": float(np.quantile(size, 0.9)),
+        "bias": float(np.median(off)), "roofline_median": float(np.median(bare)),
+    }  # fmt: skip

@@ -1,0 +1,104 @@
+"""Recorded formulas give what the passes give: for every kind of graph, and for one scenario or a grid."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphsim as gs
+from graphsim.compile.formulas import Compiled, compiled
+from graphsim.compile.symbols import inputs_of
+from graphsim.cost.choose import choose_cost
+from graphsim.deployment.inference import Requests, Run
+from graphsim.deployment.memory import Memory
+from graphsim.simulation import deployment_of
+
+LORA = gs.LoraConfig(rank=16)
+CASES: dict[str, dict[str, Any]] = {
+    "base": {},
+    "adapter": {"lora": LORA},
+    "many adapters": {"lora": gs.LoraConfig(rank=8, active_adapters=5, adapter_share=0.5, max_loras=8)},
+    "ranks": {"lora": gs.LoraConfig(rank=8, rank_pattern={"q_proj": 32, r"layers\.3\.mlp\.up_proj": 4})},
+    "merge": {"lora": gs.LoraConfig(rank=16, strategy="merge")},
+    "tensor parallel": {"lora": LORA, "parallelism": gs.Parallelism(tp=4)},
+    "fully sharded": {"lora": replace(LORA, fully_sharded_loras=True), "parallelism": gs.Parallelism(tp=4)},
+    "sequence parallel": {"lora": LORA, "parallelism": gs.Parallelism(tp=4, sp=4)},
+    "pipeline": {"lora": LORA, "parallelism": gs.Parallelism(pp=4)},
+    "replicas": {"lora": LORA, "parallelism": gs.Parallelism(dp=2)},
+    "experts": {"model": "mixtral-8x7b", "parallelism": gs.Parallelism(tp=2, ep=8)},
+    "window": {"model": "gemma-2-9b"},
+    "8 bits": {"precision": "fp8,kv=fp8", "hardware": "h100-sxm"},
+}
+
+
+def run_of(cost: str, **case: Any) -> Run:
+    device = gs.load_hardware(case.get("hardware", "a100-sxm-80gb"))
+    return Run(
+        deployment=deployment_of(
+            case.get("model", "llama-2-7b"), case.get("parallelism"), case.get("lora"), case.get("precision")
+        ),
+        hardware=device,
+        requests=Requests(batch=case.get("batch", 5), input_tokens=300, output_tokens=40),
+        price=choose_cost(cost, device)[0],
+    )
+
+
+@pytest.mark.parametrize("cost", ["roofline", "calibrated"])
+@pytest.mark.parametrize("case", CASES)
+def test_formulas_give_what_the_passes_give(case: str, cost: str) -> None:
+    run = run_of(cost, **CASES[case])
+    formulas, inputs = Compiled(run), inputs_of(run)
+    ttft_s, generation_s, one_time_s = formulas.times_s(inputs, 1e-9)
+    assert ttft_s == pytest.approx(run.ttft_s(), rel=1e-12)
+    assert one_time_s == pytest.approx(run.one_time_s(), rel=1e-12)
+    assert generation_s == pytest.approx(run.generation_s(), rel=1e-12)
+    found, expected = formulas.memory(inputs), run.memory()
+    for field in fields(Memory):
+        assert getattr(found, field.name) == pytest.approx(getattr(expected, field.name), rel=1e-12), field.name
+
+
+@pytest.mark.parametrize("cost", ["roofline", "calibrated"])
+def test_a_grid_gives_what_its_scenarios_give(cost: str) -> None:
+    formulas = Compiled(run_of(cost, lora=LORA, parallelism=gs.Parallelism(tp=2)))
+    inputs = inputs_of(run_of(cost, lora=LORA))
+    batches, lengths, ranks = np.array([1.0, 7.0, 64.0]), np.array([16.0, 2000.0]), np.array([0.0, 8.0, 64.0])
+    grid = {"batch": batches[:, None, None], "input_tokens": lengths[None, :, None], "rank": ranks[None, None, :]}
+    ttft_s, generation_s, _ = formulas.times_s(inputs | grid, 1e-9)
+    assert np.shape(generation_s) == (3, 2, 3)
+    for at in np.ndindex(3, 2, 3):
+        one = inputs | {"batch": batches[at[0]], "input_tokens": lengths[at[1]], "rank": ranks[at[2]]}
+        one = {name: float(value) for name, value in one.items()}
+        alone = formulas.times_s(one, 1e-9)
+        assert ttft_s[at] == pytest.approx(alone[0], rel=1e-9)
+        assert generation_s[at] == pytest.approx(alone[1], rel=1e-6)
+
+
+def test_a_structure_is_recorded_once_whatever_its_numbers() -> None:
+    first = compiled(run_of("roofline", lora=LORA))
+    assert first is compiled(run_of("roofline", lora=gs.LoraConfig(rank=99, active_adapters=3), batch=17))
+    assert first is not compiled(run_of("roofline", lora=replace(LORA, target_modules=("attn",))))
+    assert first is not compiled(run_of("roofline", lora=LORA, parallelism=gs.Parallelism(tp=2)))
+    assert first is not compiled(run_of("roofline", lora=LORA, precision="fp8", hardware="h100-sxm"))
+    assert first is not compiled(run_of("calibrated", lora=LORA))
+
+
+@pytest.mark.parametrize("model", gs.list_models())
+def test_every_model_of_the_catalog_is_recorded(model: str) -> None:
+    for cost in ("roofline", "calibrated"):
+        for lora in (None, LORA):
+            assert compiled(run_of(cost, model=model, lora=lora, hardware="b200-sxm")) is not None, (cost, lora)
+
+
+def test_a_cost_function_of_the_users_own_may_ask_for_actual_numbers() -> None:
+    from graphsim.cost.roofline import roofline
+
+    def doubled_when_large(op: Any, hardware: Any) -> Any:
+        cost = roofline(op, hardware)
+        return replace(cost, busy_s=cost.busy_s * (2.0 if cost.busy_s > 1e-5 else 1.0))
+
+    slow = gs.simulate("gpt-2", "l4", 2, 100, 1, cost=doubled_when_large)
+    fast = gs.simulate("gpt-2", "l4", 2, 100, 1, cost="roofline")
+    assert fast.ttft_s < slow.ttft_s < 2.0 * fast.ttft_s

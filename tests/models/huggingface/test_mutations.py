@@ -1,0 +1,72 @@
+"""Whatever is done to a config.json, the answer is a model or one readable sentence."""
+
+import copy
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import graphsim as gs
+from graphsim.models.huggingface import FAMILIES, from_config
+
+CONFIGS = json.loads((Path(__file__).parents[2] / "data" / "hf_configs.json").read_text())
+JUNK: list[Any] = [
+    None, -1, 0, 1.5, 10**30, -(10**18), "", "x", "auto", True, [], {}, [[]], {"a": {"b": [1]}}, float("nan"),
+    float("inf"), "4096", [1, 2, 3], 2**31, {"rope_type": 3}, ["sliding_attention"], 1e308,
+]  # fmt: skip
+MUTATIONS, HANG_S = 2_000, 5.0
+
+
+def mutated(rng: random.Random) -> dict[str, Any]:
+    config = copy.deepcopy(CONFIGS[rng.choice(list(CONFIGS))])
+    for _ in range(rng.randint(1, 3)):
+        key = rng.choice(list(config) or ["model_type"])
+        if rng.random() < 0.3:
+            config.pop(key, None)
+        else:
+            config[key] = copy.deepcopy(rng.choice(JUNK))
+    return config
+
+
+def test_mutated_configs_give_a_model_or_a_readable_error() -> None:
+    rng = random.Random(20261123)
+    models = errors = 0
+    for i in range(MUTATIONS):
+        config = mutated(rng)
+        started = time.process_time()
+        try:
+            assert from_config(config, f"mutation {i}").num_parameters > 0
+            models += 1
+        except gs.GraphsimError as error:
+            assert "\n" not in str(error) and str(error).startswith(f"mutation {i}:")
+            errors += 1
+        assert time.process_time() - started < HANG_S, config
+    assert models > 100 and errors > 100
+
+
+@pytest.mark.parametrize(("kind", "near"), [("lama", "llama"), ("qwen3moe", "qwen3_moe"), ("gpt-2", "gpt2")])
+def test_an_unknown_architecture_names_itself_and_the_nearest_known(kind: str, near: str) -> None:
+    with pytest.raises(gs.ConfigError, match=kind) as caught:
+        from_config({"model_type": kind, "hidden_size": 64}, "config.json")
+    assert near in str(caught.value)
+
+
+def test_no_architecture_at_all_is_an_error() -> None:
+    with pytest.raises(gs.ConfigError, match="model_type"):
+        from_config({"hidden_size": 64}, "config.json")
+
+
+def test_every_family_is_read_at_least_once_by_these_tests() -> None:
+    read = {str(config.get("text_config", config)["model_type"]) for config in CONFIGS.values()}
+    aliases = {"ministral", "kimi_k2", "gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe"}
+    assert set(FAMILIES) - read <= aliases
+
+
+@pytest.mark.parametrize("factor", [float("inf"), float("nan"), -1.0, 1e308])
+def test_a_factor_out_of_range_is_one_readable_error(factor: float) -> None:
+    config = {**CONFIGS["default:lfm2"], "block_auto_adjust_ff_dim": True, "block_ffn_dim_multiplier": factor}
+    with pytest.raises(gs.ConfigError, match="block_ffn_dim_multiplier"):
+        from_config(config, "config.json")

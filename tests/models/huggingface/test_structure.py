@@ -1,0 +1,69 @@
+"""Parameters and adapters of Hugging Face configs equal what transformers and PEFT instantiate, to the last one."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import graphsim as gs
+from graphsim.graph.rewriting import total_work, validate
+from graphsim.models.build import build
+from graphsim.models.huggingface import from_config
+from graphsim.models.phase import prefill
+from graphsim.ops.precision import load_precision
+
+DATA = Path(__file__).parents[2] / "data"
+CONFIGS = json.loads((DATA / "hf_configs.json").read_text())
+FACTS = list(csv.DictReader((DATA / "hf_structure.csv").open()))
+REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[4] / "shared" / "reference"))
+
+QV = gs.LoraConfig(rank=16, target_modules=["q_proj", "v_proj"])
+ALL = gs.LoraConfig(rank=8, target_modules="all-linear")
+
+
+def reference_rows() -> list[dict[str, str]]:
+    path = REFERENCE / "structure.csv"
+    return list(csv.DictReader(path.open())) if path.exists() else []
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact["name"])
+def test_counts_equal_transformers_and_peft(fact: dict[str, str]) -> None:
+    config = from_config(CONFIGS[fact["name"]], fact["name"])
+    assert config.num_parameters == int(fact["params"])
+    if fact["prefill_flops_b2_s256"]:
+        graph = build(config, prefill(2.0, 256.0, all_logits=True, causal=False), load_precision("bf16"))
+        assert total_work(graph).flops == int(fact["prefill_flops_b2_s256"])
+    if fact["lora_qv_r16"]:
+        assert gs.lora_parameters(config, QV) == int(fact["lora_qv_r16"])
+    if fact["lora_all_linear_r8"]:
+        assert gs.lora_parameters(config, ALL) == int(fact["lora_all_linear_r8"])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_graphs_of_both_phases_are_valid_programs_whole_and_cut(name: str) -> None:
+    config = from_config(CONFIGS[name], name)
+    for phase in ("prefill", "decode"):
+        for tp in (1, 2):
+            try:
+                graph = gs.build_graph(config, phase, 2, 64, parallelism=gs.Parallelism(tp=tp))
+            except gs.ConfigError as error:
+                assert tp == 2 and "does not divide" in str(error)
+                continue
+            validate(graph)
+
+
+@pytest.mark.skipif(not reference_rows(), reason="the reference data is not here")
+@pytest.mark.parametrize("row", reference_rows(), ids=lambda row: row["name"])
+def test_every_reference_row_is_exact(row: dict[str, str]) -> None:
+    file = row["name"].replace("/", "--").replace(":", "--") + "_config.json"
+    config = gs.load_model(REFERENCE / "hf_configs" / file)
+    assert config.num_parameters == int(row["params"])
+    if row["lora_qv_r16"]:
+        assert gs.lora_parameters(config, QV) == int(row["lora_qv_r16"])
+    if row["lora_all_linear_r8"]:
+        assert gs.lora_parameters(config, ALL) == int(row["lora_all_linear_r8"])
+    if row["prefill_flops_b2_s256"]:
+        graph = build(config, prefill(2.0, 256.0, all_logits=True, causal=False), load_precision("bf16"))
+        assert total_work(graph).flops == int(row["prefill_flops_b2_s256"])
