@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from graphsim.compile.step import CompiledStep as CompiledStep
     from graphsim.compile.step import compile_step as compile_step
     from graphsim.cost.kernels import predict_kernels as predict_kernels
+    from graphsim.deployment.parallelism import Parallelism as Parallelism
     from graphsim.errors import ConfigError as ConfigError
     from graphsim.errors import GraphError as GraphError
     from graphsim.errors import GraphsimError as GraphsimError
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from graphsim.lora.profile import list_engines as list_engines
     from graphsim.lora.profile import load_profile as load_profile
     from graphsim.models.config import ModelConfig as ModelConfig
-    from graphsim.models.config import Parallelism as Parallelism
     from graphsim.models.loading import get_configs as get_configs
     from graphsim.models.loading import list_models as list_models
     from graphsim.models.loading import load_model as load_model
@@ -95,6 +95,7 @@ _HOME = {
     "analysis.slots": ("adapter_footprint", "adapters_that_fit", "footprint", "kv_tokens_left"),
     "compile.step": ("CompiledStep", "compile_step"),
     "cost.kernels": ("predict_kernels",),
+    "deployment.parallelism": ("Parallelism",),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
     "export.chakra": ("to_chakra",),
     "export.dot": ("to_dot",),
@@ -107,7 +108,7 @@ _HOME = {
     "lora.config": ("LoraConfig",),
     "lora.injection": ("inject",),
     "lora.profile": ("EngineProfile", "list_engines", "load_profile"),
-    "models.config": ("ModelConfig", "Parallelism"),
+    "models.config": ("ModelConfig",),
     "models.loading": ("get_configs", "list_models", "load_model"),
     "ops.base": ("OpType", "Work"),
     "ops.precision": ("Precision", "load_precision"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from graphsim.deployment.inference import Run
+    from graphsim.deployment.inference import Inference
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +74,7 @@ class Estimate:
     latency_s: whole batch; tokens_per_s: generated tokens of the whole batch per second
     one_time_s: work done once before serving (merging adapters), never part of the other figures
     cost_model: which constants priced the operations
-    run: what was simulated, for those who want to ask again with a change
+    inference: what was simulated, for those who want to ask again with a change
     """
 
     model: str
@@ -90,7 +90,7 @@ class Estimate:
     decode: PhaseEstimate
     measure_memory: Callable[[], Memory]
     notes: tuple[str, ...] = ()
-    run: Run | None = None
+    inference: Inference | None = None
 
     @cached_property
     def memory(self) -> Memory:

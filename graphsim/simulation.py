@@ -11,13 +11,14 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from graphsim.compile.formulas import compiled
-from graphsim.compile.symbols import inputs_of
+from graphsim.compile.formulas import formulas_of
+from graphsim.compile.symbols import numbers_of
 from graphsim.cost.base import CostModel
 from graphsim.cost.base import annotate as annotate_with
 from graphsim.cost.choose import choose_cost
 from graphsim.deployment.deployment import Deployment, check_cut
-from graphsim.deployment.inference import Requests, Run
+from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, GraphError
 from graphsim.graph.rewriting import unroll
@@ -26,7 +27,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of, require_layers, require_shares
 from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.build import build
-from graphsim.models.config import ModelConfig, Parallelism
+from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import Precision, load_precision
@@ -132,25 +133,26 @@ def simulate(
     device = load_hardware(hardware)
     requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
     price, cost_name = choose_cost(cost, device)
-    return estimate_of(Run(deployment=deployment, hardware=device, requests=requests, price=price), cost_name)
+    return estimate_of(Inference(deployment=deployment, hardware=device, requests=requests, price=price), cost_name)
 
 
-def estimate_of(run: Run, cost_model: str) -> Estimate:
-    """The estimate of a run whose prices come from the named cost model."""
-    deployment, requests = run.deployment, run.requests
-    scenarios_in(requests, deployment, run.hardware)
-    formulas = compiled(run)
+def estimate_of(inference: Inference, cost_model: str) -> Estimate:
+    """The estimate of an inference whose prices come from the named cost model."""
+    deployment, requests = inference.deployment, inference.requests
+    scenarios_in(requests, deployment, inference.hardware)
+    formulas = formulas_of(inference)
     if formulas is None:
-        ttft_s, generation_s, one_time_s, memory = run.ttft_s(), run.generation_s(), run.one_time_s(), run.memory
+        ttft_s, generation_s, one_time_s = inference.ttft_s(), inference.generation_s(), inference.one_time_s()
+        memory = inference.memory
     else:
-        inputs = inputs_of(run)
-        ttft_s, generation_s, one_time_s = formulas.times_s(inputs, run.tolerance)
+        inputs = numbers_of(inference)
+        ttft_s, generation_s, one_time_s = formulas.times_s(inputs, inference.tolerance)
         memory = partial(formulas.memory, inputs)
     further = np.maximum(requests.output_tokens - 1.0, 1.0)
     latency_s = ttft_s + np.where(requests.output_tokens > 1, generation_s, 0.0)[()]
     return Estimate(
         model=deployment.model.name,
-        hardware=run.hardware.name,
+        hardware=inference.hardware.name,
         settings=_settings(deployment, requests),
         cost_model=cost_model,
         ttft_s=ttft_s,
@@ -158,11 +160,11 @@ def estimate_of(run: Run, cost_model: str) -> Estimate:
         latency_s=latency_s,
         tokens_per_s=requests.batch * requests.output_tokens / latency_s,
         one_time_s=one_time_s,
-        prefill=PhaseEstimate(name="prefill", build=run.prefill_graph),
-        decode=PhaseEstimate(name="decode", build=run.decode_graph),
+        prefill=PhaseEstimate(name="prefill", build=inference.prefill_graph),
+        decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
         notes=deployment.model.notes + (deployment.lora.notes if deployment.lora else ()),
-        run=run,
+        inference=inference,
     )
 
 

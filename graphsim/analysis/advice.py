@@ -16,12 +16,12 @@ from graphsim.analysis.break_even import NEVER, BreakEven, crossing
 from graphsim.analysis.compare import one_scenario, strategies
 from graphsim.analysis.lifecycle import lifecycle
 from graphsim.cost.base import CostModel
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import GraphsimError
 from graphsim.graph.rewriting import walk
 from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile
-from graphsim.models.config import Parallelism
 from graphsim.models.loading import load_model
 from graphsim.ops import Collective, Launch, LoraAdd, Op
 from graphsim.ops.lora_kernels import LoraKernel
@@ -156,17 +156,17 @@ def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, s
 
 def _parts(dynamic: Estimate) -> dict[str, float]:
     """Seconds of one decode step that go to the adapter's nodes, by cause."""
-    run = dynamic.run
+    inference = dynamic.inference
     parts = dict.fromkeys(("launches", "empty tiles", "factors", "additions", "weight norms", "collectives"), 0.0)
     for name, op, times in walk(dynamic.decode.graph):
         if (
-            run is None
+            inference is None
             or isinstance(op, Launch)
             or not (_BETWEEN if isinstance(op, Collective) else _ADDED).search(name)
         ):
             continue
-        price = run.price(op, run.hardware)
-        clocks = run.hardware.cores * run.hardware.clock_hz
+        price = inference.price(op, inference.hardware)
+        clocks = inference.hardware.cores * inference.hardware.clock_hz
         empty = float(op.empty_core_clocks / clocks) if isinstance(op, LoraKernel) else 0.0
         parts["launches"] += times * float(price.launch_s)
         parts["empty tiles"] += times * empty
@@ -253,8 +253,8 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
             bytes_text(float(np.max(size))) for size in (chosen.memory.total_bytes, chosen.memory.capacity_bytes)
         )
         yield f"it does not fit: {need} are needed on a device of {have}"
-    run = chosen.run
-    weights = run.deployment.precision.weights if run else None
+    inference = chosen.inference
+    weights = inference.deployment.precision.weights if inference else None
     if choice == "merge" and weights is not None and weights.bytes < 2 and lora.variant != "qa-lora":
         yield f"the base is stored in {weights.name}: merging rounds it anew, and unmerging does not restore it"
     largest = float(np.max(lora.largest_rank))

@@ -11,9 +11,9 @@ import numpy as np
 from graphsim.analysis.compare import one_scenario, strategies
 from graphsim.analysis.lifecycle import Lifecycle, lifecycle
 from graphsim.cost.base import CostModel
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
 from graphsim.lora.config import UNMERGED, LoraConfig
-from graphsim.models.config import Parallelism
 from graphsim.ops.precision import Precision
 from graphsim.result import Estimate, plain
 from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphsim.cost.base import CostModel
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
 from graphsim.lora.config import UNMERGED, LoraConfig
-from graphsim.models.config import Parallelism
 from graphsim.models.loading import load_model
 from graphsim.ops.precision import Precision
 from graphsim.result import Estimate
@@ -125,12 +125,13 @@ def strategies_of(estimate: Estimate, lora: LoraConfig | None = None) -> dict[st
     lora: the adapter, by default the estimate's own, or a common one (rank 16 on attention and MLP) where it has none.
     Raises ConfigError if the estimate does not say what it simulated, or the adapter matches nothing.
     """
-    run = estimate.run
-    if run is None:
+    inference = estimate.inference
+    if inference is None:
         raise ConfigError("the estimate does not say what was simulated; use the one that simulate() returns")
-    lora = lora or run.deployment.lora or LoraConfig()
+    lora = lora or inference.deployment.lora or LoraConfig()
     adapters = {"base": None, **_both(lora)}
+    deployments = {name: replace(inference.deployment, lora=adapter) for name, adapter in adapters.items()}
     return {
-        name: estimate_of(replace(run, deployment=replace(run.deployment, lora=adapter)), estimate.cost_model)
-        for name, adapter in adapters.items()
+        name: estimate_of(replace(inference, deployment=deployment), estimate.cost_model)
+        for name, deployment in deployments.items()
     }

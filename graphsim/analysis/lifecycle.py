@@ -17,12 +17,12 @@ from graphsim.cost.base import CostModel
 from graphsim.cost.choose import choose_cost
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.memory import ADAPTER_OPS, adapter_bytes
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
 from graphsim.graph.rewriting import walk
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import EngineProfile, load_profile
-from graphsim.models.config import Parallelism
 from graphsim.models.phase import decode
 from graphsim.ops import LoraMerge
 from graphsim.ops.precision import Precision

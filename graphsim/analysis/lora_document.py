@@ -11,10 +11,10 @@ from typing import Any
 
 import networkx as nx
 
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.display.operators import frame_of
 from graphsim.errors import ConfigError
 from graphsim.lora.config import LoraConfig
-from graphsim.models.config import Parallelism
 from graphsim.models.loading import get_configs
 from graphsim.simulation import HardwareRef, ModelRef, build_graph, simulate
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphsim.cost.base import Cost, CostModel
-from graphsim.deployment.inference import Requests, Run
+from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import MOST, scenarios_in
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import MAX_RANK
-from graphsim.models.config import Parallelism
 from graphsim.ops import Op
 from graphsim.ops.precision import Precision
 from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
@@ -65,13 +65,13 @@ def sensitivity(
     """
     from graphsim.display.table import Table
 
-    run = simulate(
+    inference = simulate(
         model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine=engine
-    ).run
-    if run is None or scenarios_in(run.requests, run.deployment, run.hardware) is not None:
+    ).inference
+    if inference is None or scenarios_in(inference.requests, inference.deployment, inference.hardware) is not None:
         raise ConfigError("sensitivity looks at one scenario, found arrays of scenarios")
-    moves = _moves(run)
-    times = _times(_moved(run, moves))
+    moves = _moves(inference)
+    times = _times(_moved(inference, moves))
     rows = {name: {"value": move.value} for name, move in moves.items()}
     for column, time in times.items():
         low, high = np.reshape(time, (-1, 2)).T
@@ -92,18 +92,19 @@ class _Move:
     high: float = 1.0 + STEP
 
 
-def _moves(run: Run) -> dict[str, _Move]:
-    """Every parameter that the run has, by name."""
-    device, lora = run.hardware, run.deployment.lora
+def _moves(inference: Inference) -> dict[str, _Move]:
+    """Every parameter that the inference has, by name."""
+    device, lora = inference.hardware, inference.deployment.lora
     rates: dict[str, Any] = {
         "memory_bandwidth": device.memory_bytes_per_s,
-        "peak_flops": device.flops_per_s.get(run.deployment.precision.compute) or max(device.flops_per_s.values()),
+        "peak_flops": device.flops_per_s.get(inference.deployment.precision.compute)
+        or max(device.flops_per_s.values()),
         "launch": device.launch_s,
     }
     if device.links:
         rates |= {"link_bandwidth": device.links[0].bytes_per_s, "link_latency": device.links[0].latency_s}
     moves = {name: _Move(value=float(value)) for name, value in rates.items()}
-    moves |= {name: _whole(float(getattr(run.requests, name)), MOST) for name in REQUESTS}
+    moves |= {name: _whole(float(getattr(inference.requests, name)), MOST) for name in REQUESTS}
     if lora is not None and lora.strategy == "dynamic" and float(lora.rank) > 0:
         moves["rank"] = _octaves(float(lora.rank), float(lora.max_lora_rank) or MAX_RANK)
     return {name: move for name, move in moves.items() if move.low < move.high}
@@ -118,26 +119,26 @@ def _octaves(value: float, most: float) -> _Move:
     return _Move(value=value, low=np.ceil(value / 2.0) / value, high=min(2.0 * value, most) / value)
 
 
-def _moved(run: Run, moves: Mapping[str, _Move]) -> Run:
-    """The run with two scenarios for each parameter, which differ from the run in this parameter alone."""
+def _moved(inference: Inference, moves: Mapping[str, _Move]) -> Inference:
+    """The inference with two scenarios for each parameter, which differ from the inference in this parameter alone."""
     by: dict[str, Array] = {}
     for name in ("memory_bandwidth", "peak_flops", "launch", "link_bandwidth", "link_latency", *REQUESTS, "rank"):
         by[name] = np.ones(2 * len(moves))
         if name in moves:
             at = 2 * list(moves).index(name)
             by[name][at : at + 2] = moves[name].low, moves[name].high
-    deployment, lora = run.deployment, run.deployment.lora
+    deployment, lora = inference.deployment, inference.deployment.lora
     if "rank" in moves and lora is not None:
         pattern = {name: np.round(rank * by["rank"]) for name, rank in lora.rank_pattern.items()}
         deployment = replace(
             deployment, lora=replace(lora, rank=np.round(lora.rank * by["rank"]), rank_pattern=pattern)
         )
     return replace(
-        run,
+        inference,
         deployment=deployment,
-        hardware=_device(run.hardware, by),
-        requests=Requests(**{name: np.round(getattr(run.requests, name) * by[name]) for name in REQUESTS}),
-        price=_Price(price=run.price, launches=by["launch"]),
+        hardware=_device(inference.hardware, by),
+        requests=Requests(**{name: np.round(getattr(inference.requests, name) * by[name]) for name in REQUESTS}),
+        price=_Price(price=inference.price, launches=by["launch"]),
         tolerance=TOLERANCE,
     )
 
@@ -172,9 +173,9 @@ class _Price:
         return replace(cost, launch_s=cost.launch_s * self.launches)
 
 
-def _times(run: Run) -> dict[str, Num]:
-    """The latencies of every scenario of the run, as `simulate` defines them."""
-    ttft_s, generation_s, output_tokens = run.ttft_s(), run.generation_s(), run.requests.output_tokens
+def _times(inference: Inference) -> dict[str, Num]:
+    """The latencies of every scenario of the inference, as `simulate` defines them."""
+    ttft_s, generation_s, output_tokens = inference.ttft_s(), inference.generation_s(), inference.requests.output_tokens
     return {
         "ttft": ttft_s,
         "tpot": generation_s / np.maximum(output_tokens - 1.0, 1.0),

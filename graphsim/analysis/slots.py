@@ -16,12 +16,12 @@ import numpy as np
 from graphsim.deployment.allocator import allocated_bytes
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.memory import adapter_bytes, weight_bytes
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, InfeasibleError
 from graphsim.graph.rewriting import walk
 from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import load_profile
-from graphsim.models.config import Parallelism
 from graphsim.models.phase import decode
 from graphsim.ops import LoraGemm, Repeat, Rope
 from graphsim.ops.lora_kernels import LoraKernel

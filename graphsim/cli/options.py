@@ -8,7 +8,7 @@ from typing import Any
 
 from graphsim.cli.adapters import LORA_KEYS
 from graphsim.cli.adapters import lora_config as lora_config
-from graphsim.models.config import Parallelism
+from graphsim.deployment.parallelism import Parallelism
 
 
 def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:

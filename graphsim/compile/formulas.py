@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.compile.symbols import INPUT, OUTPUT, recording
+from graphsim.compile.symbols import INPUT, OUTPUT, with_symbols
 from graphsim.deployment.generation import sum_steps, sum_steps_many
-from graphsim.deployment.inference import Run
+from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
 from graphsim.graph.rewriting import walk
 from graphsim.graph.schedule import makespan_s
 from graphsim.hardware import Hardware
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
-from graphsim.symbolic.memo import Remembered
+from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num
@@ -31,19 +31,19 @@ CONTEXT = "context"
 Inputs = Mapping[str, Any]
 
 
-class Compiled:
+class Formulas:
     """The formulas of one structure, and the programs that evaluate them for the values of its variables.
 
     Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, inference: Inference) -> None:
         self._tape = Tape()
-        self._run = recording(run, self._tape)
+        self._inference = with_symbols(inference, self._tape)
         context: Any = self._tape.variable(CONTEXT)
-        level, growing = _by_context(self._run.step_s(context))
-        prompt = self._run.prefill_graph()
-        one_time_s = self._run.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
+        level, growing = _by_context(self._inference.step_s(context))
+        prompt = self._inference.prefill_graph()
+        one_time_s = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
         self._fixed = Program([makespan_s(prompt), one_time_s, level])
         self._growing = [(sorted(names - {CONTEXT}), Program([part])) for names, part in growing.items()]
 
@@ -65,7 +65,7 @@ class Compiled:
 
     @cached_property
     def _memory(self) -> tuple[list[str], Program]:
-        memory = self._run.memory()
+        memory = self._inference.memory()
         names = [field.name for field in fields(Memory)]
         return names, Program([getattr(memory, name) for name in names])
 
@@ -106,35 +106,37 @@ def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, toler
     return sum_steps_many(step, start, many, tolerance).reshape(arrays.shape)
 
 
-def compiled(run: Run) -> Compiled | None:
+def formulas_of(inference: Inference) -> Formulas | None:
     """The recorded formulas of a run's structure; None where its passes need actual numbers."""
-    return _structures.get(_structure(run), lambda: _compile(run)) if recordable(run) else None
+    return _structures.get(_structure(inference), lambda: _compile(inference)) if recordable(inference) else None
 
 
-_structures: Remembered[Compiled | None] = Remembered(most=256)
+_structures: Memo[Formulas | None] = Memo(most=256)
 
 
-def _compile(run: Run) -> Compiled | None:
+def _compile(inference: Inference) -> Formulas | None:
     try:
-        return Compiled(run)
+        return Formulas(inference)
     except NotRecordable:
         return None
 
 
-def recordable(run: Run) -> bool:
+def recordable(inference: Inference) -> bool:
     """Whether the numbers that shape a graph are single ones."""
-    parallelism = run.deployment.parallelism
-    return not any(np.ndim(getattr(parallelism, name)) for name in ("tp", "ep", "sp")) and not _has_arrays(run.hardware)
+    parallelism = inference.deployment.parallelism
+    return not any(np.ndim(getattr(parallelism, name)) for name in ("tp", "ep", "sp")) and not _has_arrays(
+        inference.hardware
+    )
 
 
 def _has_arrays(hardware: Hardware) -> bool:
     return any(isinstance(getattr(hardware, name), np.ndarray) for name in names_of(Hardware))
 
 
-def _structure(run: Run) -> list[Any]:
+def _structure(inference: Inference) -> list[Any]:
     """All that shapes a run's graph and prices, its variables left out."""
-    deployment = run.deployment
-    parts: list[Any] = [run.hardware, run.price]
+    deployment = inference.deployment
+    parts: list[Any] = [inference.hardware, inference.price]
     for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.lora):
         if thing is not None:
             adapter = thing is deployment.lora

@@ -27,7 +27,7 @@ class _Recorded(Cost):
         return ""
 
 
-def recorded(price: CostModel, tape: Tape) -> CostModel:
+def price_formulas(price: CostModel, tape: Tape) -> CostModel:
     """Prices that are formulas of the operation's symbols, or calls where the cost model needs their numbers."""
     latency_s = _formulas(price, tape)
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.compile.symbols import inputs_of, recording
+from graphsim.compile.symbols import numbers_of, with_symbols
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import choose_cost
-from graphsim.deployment.inference import Requests, Run
+from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import scenarios_in
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
-from graphsim.models.config import Parallelism
 from graphsim.models.phase import decode, mixed, prefill
 from graphsim.ops.precision import Precision
 from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, deployment_of
@@ -41,16 +41,16 @@ def compile_step(
     Raises ConfigError for arrays over scenarios, or a cost function that cannot be recorded.
     """
     device = load_hardware(hardware)
-    run = Run(
+    inference = Inference(
         deployment=deployment_of(model, parallelism, lora, precision, engine),
         hardware=device,
         requests=Requests(batch=1, input_tokens=1, output_tokens=1),
         price=choose_cost(cost, device)[0],
     )
-    if scenarios_in(run.deployment, run.hardware) is not None:
+    if scenarios_in(inference.deployment, inference.hardware) is not None:
         raise ConfigError("compile_step takes one deployment, found arrays of scenarios; use sweep for these")
     try:
-        return CompiledStep(run)
+        return CompiledStep(inference)
     except NotRecordable as error:
         raise ConfigError(f"compile_step cannot record this deployment: {error}; use simulate") from None
 
@@ -58,11 +58,11 @@ def compile_step(
 class CompiledStep:
     """A step's time in seconds as a function. Made by `compile_step`; arguments may also be arrays that broadcast."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
         self._programs: dict[tuple[bool, bool], Program] = {}
         self._program(True, True)
-        kept = inputs_of(run)
+        kept = numbers_of(inference)
         self._adapters = "active_adapters" in kept
         self._inputs = {name: float(value) for name, value in kept.items()}
 
@@ -104,7 +104,7 @@ class CompiledStep:
 
     def _record(self, prompts: bool, generates: bool) -> Program:
         tape = Tape()
-        recorded = recording(self._run, tape)
+        recorded = with_symbols(self._inference, tape)
         asked: dict[str, Any] = {name: tape.variable(name) for name in _ASKED}
         sequences = asked["prefill_sequences"] * np.minimum(asked["prefill_tokens"], 1.0)
         prompt = prefill(sequences, asked["prefill_tokens"], asked["past_tokens"])

@@ -1,4 +1,4 @@
-"""The numbers of a run: their values by name, and a run that has symbols in their place and records its formulas."""
+"""The numbers of an inference: their values by name, and the same inference with symbols in their place."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from graphsim.compile.prices import recorded
-from graphsim.deployment.inference import Requests, Run
+from graphsim.compile.prices import price_formulas
+from graphsim.deployment.inference import Inference, Requests
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.substitute import numeric_fields, with_fields
 
 INPUT, OUTPUT = "input_tokens", "output_tokens"
 
 
-def inputs_of(run: Run) -> dict[str, Any]:
+def numbers_of(inference: Inference) -> dict[str, Any]:
     """The values of a run's variables, by name."""
-    requests, deployment = run.requests, run.deployment
+    requests, deployment = inference.requests, inference.deployment
     inputs = {name: getattr(requests, name) for name in ("batch", INPUT, OUTPUT)}
     inputs["dp"] = deployment.parallelism.dp
-    return inputs | {name: value for name, value, _ in _adapter(run)}
+    return inputs | {name: value for name, value, _ in _adapter(inference)}
 
 
-def _adapter(run: Run) -> list[tuple[str, Any, tuple[str, str]]]:
+def _adapter(inference: Inference) -> list[tuple[str, Any, tuple[str, str]]]:
     """The numbers of the adapter: variable, value, and where it stands (field, key of a mapping)."""
-    lora = run.deployment.lora
+    lora = inference.deployment.lora
     found: list[tuple[str, Any, tuple[str, str]]] = []
     for name, value in (numeric_fields(lora) if lora else {}).items():
         if isinstance(value, Mapping):
@@ -34,23 +34,23 @@ def _adapter(run: Run) -> list[tuple[str, Any, tuple[str, str]]]:
     return found
 
 
-def recording(run: Run, tape: Tape) -> Run:
-    """The run with symbols for its numbers, whose prices are recorded."""
-    deployment = run.deployment
+def with_symbols(inference: Inference, tape: Tape) -> Inference:
+    """The inference with symbols for its numbers, whose prices are recorded."""
+    deployment = inference.deployment
     lora = deployment.lora
     if lora is not None:
         changes: dict[str, Any] = {}
-        for name, _, (field, key) in _adapter(run):
+        for name, _, (field, key) in _adapter(inference):
             if key:
                 changes.setdefault(field, {})[key] = tape.variable(name)
             else:
                 changes[field] = tape.variable(name)
         lora = with_fields(lora, changes)
     parallelism = with_fields(deployment.parallelism, {"dp": tape.variable("dp")})
-    requests = with_fields(run.requests, {f.name: tape.variable(f.name) for f in fields(Requests)})
+    requests = with_fields(inference.requests, {f.name: tape.variable(f.name) for f in fields(Requests)})
     return replace(
-        run,
+        inference,
         deployment=replace(deployment, parallelism=parallelism, lora=lora),
         requests=requests,
-        price=recorded(run.price, tape),
+        price=price_formulas(inference.price, tape),
     )

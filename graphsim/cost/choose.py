@@ -10,9 +10,9 @@ from graphsim.cost.parameters.store import beside
 from graphsim.cost.roofline import roofline
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.symbolic.memo import Remembered
+from graphsim.symbolic.memo import Memo
 
-_calibrated: Remembered[tuple[CostModel, str]] = Remembered(most=32)
+_calibrated: Memo[tuple[CostModel, str]] = Memo(most=32)
 
 
 def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostModel, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 import numpy as np
 
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
 from graphsim.graph.rewriting import walk
 from graphsim.lora.config import LoraConfig
@@ -15,7 +16,7 @@ from graphsim.lora.injection import inject
 from graphsim.lora.profile import EngineProfile
 from graphsim.lora.variants import require_engine
 from graphsim.models.build import build
-from graphsim.models.config import ModelConfig, Parallelism
+from graphsim.models.config import ModelConfig
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.ops import Attention, ExpertGemm
 from graphsim.ops.precision import Precision, load_precision
@@ -26,7 +27,7 @@ from graphsim.passes.lower import eager, lower
 from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.passes.shard import shard
-from graphsim.symbolic.memo import Remembered
+from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
 
@@ -135,7 +136,7 @@ class _Units:
     experts: frozenset[int]
 
 
-_units: Remembered[_Units] = Remembered(most=64)
+_units: Memo[_Units] = Memo(most=64)
 
 
 def _units_of(model: ModelConfig) -> _Units:

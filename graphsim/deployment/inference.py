@@ -36,7 +36,7 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Run:
+class Inference:
     """One deployment on one device under one batch of requests.
 
     tolerance: of the sum over a growing context, where there are many scenarios (see integrate)

@@ -88,7 +88,7 @@ def plot_roofline(estimate: Estimate, *, ax: Axes | None = None, scenario: int =
     for phase, marker in ((estimate.prefill, "o"), (estimate.decode, "D")):
         widest = max(widest, _scatter(ax, phase, marker, scenario))
         ax.scatter([], [], s=30, color=MUTED, marker=marker, label=phase.name)
-    if estimate.run is not None:
+    if estimate.inference is not None:
         _roofs(ax, estimate, widest, scenario)
     if alone:
         _name_kinds(ax, estimate.prefill, scenario)
@@ -130,7 +130,7 @@ def _log_axes(ax: Axes) -> Axes:
 
 
 def _roofs(ax: Axes, estimate: Estimate, widest: float, scenario: int) -> None:
-    hardware = estimate.run.hardware  # type: ignore[union-attr]
+    hardware = estimate.inference.hardware  # type: ignore[union-attr]
     memory = number(hardware.memory_bytes_per_s, scenario)
     for i, (name, peak) in enumerate(peaks_of(estimate.prefill.graph, hardware, scenario).items()):
         ridge = peak / memory

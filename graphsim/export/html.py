@@ -136,11 +136,11 @@ def _card(name: str, label: str, value: float, shown: str, hint: str, *, bad: bo
 
 def _compared(estimate: Estimate, scenario: int) -> pd.DataFrame | None:
     """Base, dynamic and merge; None where an adapter matches nothing or the estimate cannot be asked again."""
-    run, asked = estimate.run, estimate.settings
-    if run is None:
+    inference, asked = estimate.inference, estimate.settings
+    if inference is None:
         return None
-    if scenarios_in(run.deployment, run.requests, run.hardware) is not None:
-        estimate = replace(estimate, run=take(run, scenario))
+    if scenarios_in(inference.deployment, inference.requests, inference.hardware) is not None:
+        estimate = replace(estimate, inference=take(inference, scenario))
     try:
         estimates = strategies_of(estimate)
     except GraphsimError:

@@ -164,9 +164,9 @@ def _point_text(point: Point, whole: float, scenario: int) -> str:
 
 
 def _roofs(estimate: Estimate, points: list[Figure], scenario: int) -> list[Figure]:
-    if estimate.run is None:
+    if estimate.inference is None:
         return []
-    hardware = estimate.run.hardware
+    hardware = estimate.inference.hardware
     memory = number(hardware.memory_bytes_per_s, scenario)
     widest = max((x for trace in points for x in trace["x"]), default=1.0)
     roofs = []

@@ -19,7 +19,7 @@ LONGEST_PATTERN = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Stretch:
     """`times` repetitions of a pattern of layers, the first of which is layer `first`."""
 
     pattern: tuple[Layer, ...]
@@ -27,7 +27,7 @@ class Run:
     first: int
 
 
-def runs(layers: Sequence[Layer], first: int = 0) -> Iterator[Run]:
+def stretches(layers: Sequence[Layer], first: int = 0) -> Iterator[Stretch]:
     """The layers as few repetitions of short patterns: greedy, the longest stretch first, then the shortest pattern."""
     start = 0
     while start < len(layers):
@@ -37,7 +37,7 @@ def runs(layers: Sequence[Layer], first: int = 0) -> Iterator[Run]:
             if period * times > best[0] * best[1] and (times > 1 or period == 1):
                 best = (period, times)
         period, times = best
-        yield Run(pattern=tuple(layers[start : start + period]), times=times, first=first + start)
+        yield Stretch(pattern=tuple(layers[start : start + period]), times=times, first=first + start)
         start += period * times
 
 
@@ -62,15 +62,15 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
         x = config.stem.build(scope)
     else:
         x = scope.add("input", Input(elems=phase.tokens * config.hidden_size), [])
-    for run in runs(config.layers[stage.start : stage.stop], stage.start):
-        last = run.first + run.times * len(run.pattern) - 1
-        name = f"layers_{run.first}_{last}" if last > run.first else f"layer_{run.first}"
+    for stretch in stretches(config.layers[stage.start : stage.stop], stage.start):
+        last = stretch.first + stretch.times * len(stretch.pattern) - 1
+        name = f"layers_{stretch.first}_{last}" if last > stretch.first else f"layer_{stretch.first}"
         op = Repeat(
             role="layers",
-            body=_body(config, phase, precision, run.pattern),
-            times=run.times,
-            first_layer=run.first,
-            layers=len(run.pattern),
+            body=_body(config, phase, precision, stretch.pattern),
+            times=stretch.times,
+            first_layer=stretch.first,
+            layers=len(stretch.pattern),
         )
         x = add(graph, name, op, [x])
     if stage.stop == config.num_layers:

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.compile.formulas import compiled
-from graphsim.compile.symbols import inputs_of
+from graphsim.compile.formulas import formulas_of
+from graphsim.compile.symbols import numbers_of
 from graphsim.cost.choose import choose_cost
-from graphsim.deployment.inference import Requests, Run
+from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.memory import Memory
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import GraphsimError
 from graphsim.lora.config import LoraConfig
-from graphsim.models.config import Parallelism
 from graphsim.simulation import deployment_of, estimate_of
 from graphsim.sweeps.grid import BASE, Grid, Place
 
@@ -59,15 +59,17 @@ def jobs_of(grid: Grid, most: int) -> list[tuple[Job, Place]]:
 def evaluate(job: Job) -> dict[str, Any]:
     """The results of a job's scenarios, arrays that broadcast to its shape; or the reason why there are none."""
     try:
-        run = _run(job.structure, tuple((name, float(values.flat[0])) for name, values in job.numbers.items()))
-        formulas = compiled(run)
+        inference = _inference(
+            job.structure, tuple((name, float(values.flat[0])) for name, values in job.numbers.items())
+        )
+        formulas = formulas_of(inference)
         if formulas is None:
-            return _through_the_passes(job, run)
+            return _through_the_passes(job, inference)
     except GraphsimError as error:
         return {"reason": str(error)}
-    inputs = inputs_of(run)
+    inputs = numbers_of(inference)
     inputs |= {name: values for name, values in job.numbers.items() if name in inputs}
-    (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs, run.tolerance), formulas.memory(inputs)
+    (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs, inference.tolerance), formulas.memory(inputs)
     further = np.maximum(inputs["output_tokens"] - 1.0, 1.0)
     latency_s = ttft_s + np.where(inputs["output_tokens"] > 1.0, 1.0, 0.0) * generation_s
     made = inputs["batch"] * inputs["output_tokens"]
@@ -90,7 +92,7 @@ def _structure(pickled: bytes) -> dict[str, Any]:
     return chosen
 
 
-def _run(pickled: bytes, numbers: tuple[tuple[str, Any], ...]) -> Run:
+def _inference(pickled: bytes, numbers: tuple[tuple[str, Any], ...]) -> Inference:
     chosen = _structure(pickled) | dict(numbers)
     lora = None
     if chosen["strategy"] != BASE:
@@ -98,7 +100,7 @@ def _run(pickled: bytes, numbers: tuple[tuple[str, Any], ...]) -> Run:
         lora = LoraConfig(target_modules=chosen["targets"], **{name: chosen[name] for name in names})
     degrees = {name: chosen[name] for name in ("tp", "pp", "ep", "dp")}
     price, name = choose_cost(chosen["cost"], chosen["hardware"])
-    return Run(
+    return Inference(
         deployment=deployment_of(chosen["model"], Parallelism(**degrees), lora, chosen["precision"], chosen["engine"]),
         hardware=chosen["hardware"],
         requests=Requests(**{name: chosen[name] for name in ("batch", "input_tokens", "output_tokens")}),
@@ -107,10 +109,10 @@ def _run(pickled: bytes, numbers: tuple[tuple[str, Any], ...]) -> Run:
     )
 
 
-def _through_the_passes(job: Job, run: Run) -> dict[str, Any]:
+def _through_the_passes(job: Job, inference: Inference) -> dict[str, Any]:
     """For a structure whose formulas cannot be recorded: scenarios in a row through the passes themselves."""
     flat = {name: np.broadcast_to(values, job.shape).ravel() for name, values in job.numbers.items()}
-    estimate = estimate_of(_run(job.structure, tuple(flat.items())), "")
+    estimate = estimate_of(_inference(job.structure, tuple(flat.items())), "")
     found = {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)
     return {
         name: value if isinstance(value, str) else np.broadcast_to(value, [flat["batch"].size]).reshape(job.shape)

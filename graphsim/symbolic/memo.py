@@ -11,7 +11,7 @@ T = TypeVar("T")
 _ATOMS = (str, int, float, bool, type(None), bytes)
 
 
-class Remembered(Generic[T]):
+class Memo(Generic[T]):
     """The latest `most` results by the parts of a description.
 
     Plain values and tuples of them are compared by value, all else by identity: descriptions are frozen, and are kept

@@ -28,11 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.display.breakdown import seconds_by_type
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.files.measured import measured, number, read_facts
 from graphsim.hardware import load_hardware
-from graphsim.models.config import ModelConfig, Parallelism
+from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
 from graphsim.ops.precision import FORMATS, Precision, load_precision
 from graphsim.simulation import simulate

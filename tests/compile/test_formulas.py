@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.compile.formulas import Compiled, compiled
-from graphsim.compile.symbols import inputs_of
+from graphsim.compile.formulas import Formulas, formulas_of
+from graphsim.compile.symbols import numbers_of
 from graphsim.cost.choose import choose_cost
-from graphsim.deployment.inference import Requests, Run
+from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.memory import Memory
 from graphsim.simulation import deployment_of
 
@@ -34,9 +34,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def run_of(cost: str, **case: Any) -> Run:
+def run_of(cost: str, **case: Any) -> Inference:
     device = gs.load_hardware(case.get("hardware", "a100-sxm-80gb"))
-    return Run(
+    return Inference(
         deployment=deployment_of(
             case.get("model", "llama-2-7b"), case.get("parallelism"), case.get("lora"), case.get("precision")
         ),
@@ -49,21 +49,21 @@ def run_of(cost: str, **case: Any) -> Run:
 @pytest.mark.parametrize("cost", ["roofline", "calibrated"])
 @pytest.mark.parametrize("case", CASES)
 def test_formulas_give_what_the_passes_give(case: str, cost: str) -> None:
-    run = run_of(cost, **CASES[case])
-    formulas, inputs = Compiled(run), inputs_of(run)
+    inference = run_of(cost, **CASES[case])
+    formulas, inputs = Formulas(inference), numbers_of(inference)
     ttft_s, generation_s, one_time_s = formulas.times_s(inputs, 1e-9)
-    assert ttft_s == pytest.approx(run.ttft_s(), rel=1e-12)
-    assert one_time_s == pytest.approx(run.one_time_s(), rel=1e-12)
-    assert generation_s == pytest.approx(run.generation_s(), rel=1e-12)
-    found, expected = formulas.memory(inputs), run.memory()
+    assert ttft_s == pytest.approx(inference.ttft_s(), rel=1e-12)
+    assert one_time_s == pytest.approx(inference.one_time_s(), rel=1e-12)
+    assert generation_s == pytest.approx(inference.generation_s(), rel=1e-12)
+    found, expected = formulas.memory(inputs), inference.memory()
     for field in fields(Memory):
         assert getattr(found, field.name) == pytest.approx(getattr(expected, field.name), rel=1e-12), field.name
 
 
 @pytest.mark.parametrize("cost", ["roofline", "calibrated"])
 def test_a_grid_gives_what_its_scenarios_give(cost: str) -> None:
-    formulas = Compiled(run_of(cost, lora=LORA, parallelism=gs.Parallelism(tp=2)))
-    inputs = inputs_of(run_of(cost, lora=LORA))
+    formulas = Formulas(run_of(cost, lora=LORA, parallelism=gs.Parallelism(tp=2)))
+    inputs = numbers_of(run_of(cost, lora=LORA))
     batches, lengths, ranks = np.array([1.0, 7.0, 64.0]), np.array([16.0, 2000.0]), np.array([0.0, 8.0, 64.0])
     grid = {"batch": batches[:, None, None], "input_tokens": lengths[None, :, None], "rank": ranks[None, None, :]}
     ttft_s, generation_s, _ = formulas.times_s(inputs | grid, 1e-9)
@@ -77,19 +77,19 @@ def test_a_grid_gives_what_its_scenarios_give(cost: str) -> None:
 
 
 def test_a_structure_is_recorded_once_whatever_its_numbers() -> None:
-    first = compiled(run_of("roofline", lora=LORA))
-    assert first is compiled(run_of("roofline", lora=gs.LoraConfig(rank=99, active_adapters=3), batch=17))
-    assert first is not compiled(run_of("roofline", lora=replace(LORA, target_modules=("attn",))))
-    assert first is not compiled(run_of("roofline", lora=LORA, parallelism=gs.Parallelism(tp=2)))
-    assert first is not compiled(run_of("roofline", lora=LORA, precision="fp8", hardware="h100-sxm"))
-    assert first is not compiled(run_of("calibrated", lora=LORA))
+    first = formulas_of(run_of("roofline", lora=LORA))
+    assert first is formulas_of(run_of("roofline", lora=gs.LoraConfig(rank=99, active_adapters=3), batch=17))
+    assert first is not formulas_of(run_of("roofline", lora=replace(LORA, target_modules=("attn",))))
+    assert first is not formulas_of(run_of("roofline", lora=LORA, parallelism=gs.Parallelism(tp=2)))
+    assert first is not formulas_of(run_of("roofline", lora=LORA, precision="fp8", hardware="h100-sxm"))
+    assert first is not formulas_of(run_of("calibrated", lora=LORA))
 
 
 @pytest.mark.parametrize("model", gs.list_models())
 def test_every_model_of_the_catalog_is_recorded(model: str) -> None:
     for cost in ("roofline", "calibrated"):
         for lora in (None, LORA):
-            assert compiled(run_of(cost, model=model, lora=lora, hardware="b200-sxm")) is not None, (cost, lora)
+            assert formulas_of(run_of(cost, model=model, lora=lora, hardware="b200-sxm")) is not None, (cost, lora)
 
 
 def test_a_cost_function_of_the_users_own_may_ask_for_actual_numbers() -> None:

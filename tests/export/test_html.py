@@ -132,7 +132,7 @@ def test_a_timeline_shows_every_run_or_folds_what_is_too_much(estimates, monkeyp
 
 def test_points_lie_under_the_roof(estimates):
     for label in ("dynamic", "tp2"):
-        hardware = estimates[label].run.hardware
+        hardware = estimates[label].inference.hardware
         for phase in (estimates[label].prefill, estimates[label].decode):
             points = points_of(phase.graph)
             assert {p.entry.name for p in points} == set(phase.to_frame().query("latency_s > 0").name)
@@ -285,7 +285,7 @@ def hostile_estimate(estimate: gs.Estimate, graph: nx.DiGraph) -> gs.Estimate:
     annotated = gs.annotate(graph, "l4")
     phase = PhaseEstimate(name="prefill", build=lambda: annotated)
     decode = replace(phase, name="decode")
-    return replace(estimate, model="<script>alert(1)</script>", prefill=phase, decode=decode, run=None)
+    return replace(estimate, model="<script>alert(1)</script>", prefill=phase, decode=decode, inference=None)
 
 
 def test_hostile_names_stay_text(estimates, hostile):

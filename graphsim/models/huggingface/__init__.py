@@ -30,7 +30,7 @@ from graphsim.models.huggingface import (
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed
 from graphsim.models.huggingface.encoders import encoder_of
-from graphsim.models.huggingface.quantization import read_precision
+from graphsim.models.huggingface.quantisation import read_precision
 
 _FILES = (
     llama,

@@ -1,0 +1,35 @@
+"""Estimates of random deployments are what they were; whoever moves one says why, and renews the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.golden.scenarios import COUNT, differences, priced, scenarios
+
+FILE = Path(__file__).parent / "estimates.json"
+EVERY = 10
+"""Of so many, one is priced in a plain run of the tests."""
+
+
+def numbers() -> list[object]:
+    slow = pytest.mark.slow
+    return [number if number % EVERY == 0 else pytest.param(number, marks=slow) for number in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def kept() -> list[dict[str, dict[str, object]]]:
+    found: list[dict[str, dict[str, object]]] = json.loads(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_file_holds_the_scenarios_that_are_drawn(kept: list[dict[str, dict[str, object]]]) -> None:
+    assert [entry["scenario"] for entry in kept] == scenarios()
+
+
+@pytest.mark.parametrize("number", numbers())
+def test_an_estimate_is_what_it_was(number: int, kept: list[dict[str, dict[str, object]]]) -> None:
+    entry = kept[number]
+    assert not differences(entry["found"], priced(entry["scenario"]))
