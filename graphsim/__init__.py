@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from graphsim.compile.step import CompiledStep as CompiledStep
     from graphsim.compile.step import compile_step as compile_step
     from graphsim.cost.kernels import predict_kernels as predict_kernels
+    from graphsim.deployment.deployment import Deployment as Deployment
     from graphsim.deployment.parallelism import Parallelism as Parallelism
     from graphsim.errors import ConfigError as ConfigError
     from graphsim.errors import GraphError as GraphError
@@ -95,6 +96,7 @@ _HOME = {
     "analysis.slots": ("adapter_footprint", "adapters_that_fit", "footprint", "kv_tokens_left"),
     "compile.step": ("CompiledStep", "compile_step"),
     "cost.kernels": ("predict_kernels",),
+    "deployment.deployment": ("Deployment",),
     "deployment.parallelism": ("Parallelism",),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
     "export.chakra": ("to_chakra",),

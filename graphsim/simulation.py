@@ -1,11 +1,10 @@
-"""The main verb: a model, a device, requests, adapters -> latency, throughput, memory, and the graphs behind them."""
+"""The main verbs: a model, a device, requests, adapters -> latency, throughput, memory, and the graphs behind them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -16,65 +15,26 @@ from graphsim.compile.symbols import numbers_of
 from graphsim.cost.base import CostModel
 from graphsim.cost.base import annotate as annotate_with
 from graphsim.cost.choose import choose_cost
-from graphsim.deployment.deployment import Deployment, check_cut
+from graphsim.deployment.arguments import deployed, request_verb
+from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, GraphError
 from graphsim.graph.rewriting import unroll
-from graphsim.hardware import Hardware, load_hardware
+from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import inject, lora_parameters_of, require_layers, require_shares
-from graphsim.lora.profile import EngineProfile, load_profile
+from graphsim.lora.injection import inject, lora_parameters_of, require_layers
 from graphsim.models.build import build
-from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.result import Estimate, PhaseEstimate
 from graphsim.units import Num, short
 
-ModelRef = str | Path | Mapping[str, Any] | ModelConfig
-HardwareRef = str | Path | Mapping[str, Any] | Hardware
-
-
-EngineRef = str | Path | Mapping[str, Any] | EngineProfile
-
-REFERENCE = "reference"
-"""The engine that runs an adapter as the LoRA document's three separate nodes."""
-
-
-def deployment_of(
-    model: ModelRef,
-    parallelism: Parallelism | None = None,
-    lora: LoraConfig | None = None,
-    precision: str | Precision | None = None,
-    engine: EngineRef = REFERENCE,
-) -> Deployment:
-    """A checked deployment. Raises ConfigError where the model cannot be cut or the adapter matches nothing."""
-    config = load_model(model)
-    lora = config.lora_config if lora is None else lora
-    if lora is not None and not isinstance(lora, LoraConfig):
-        raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
-    if parallelism is not None and not isinstance(parallelism, Parallelism):
-        raise ConfigError(f"parallelism = {short(parallelism)} is not a Parallelism")
-    deployment = Deployment(
-        model=config,
-        parallelism=parallelism or Parallelism(),
-        precision=load_precision(precision) if precision is not None else config.precision or load_precision("bf16"),
-        lora=lora if lora is not None and lora.enabled else None,
-        engine=load_profile(engine),
-    )
-    if deployment.lora is not None:
-        require_layers(deployment.lora, config.num_layers)
-        scheme = deployment.engine.tensor_parallel if deployment.engine else "vllm"
-        require_shares(deployment.lora, scheme, deployment.parallelism.tp)
-    check_cut(config, deployment.parallelism)
-    return deployment
-
 
 def build_graph(
-    model: ModelRef,
+    model: ModelRef | Deployment,
     phase: str = "prefill",
     batch: Num = 1,
     input_tokens: Num = 512,
@@ -83,17 +43,19 @@ def build_graph(
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     expand: bool = False,
-    engine: EngineRef = REFERENCE,
+    engine: EngineRef | None = None,
+    passes: Sequence[Any] = (),
 ) -> nx.DiGraph:
     """The sharded and lowered graph of one step, not yet annotated.
 
+    model: of a deployment, or a deployment itself, which then says parallelism, lora, precision, engine and passes
     phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens)
     expand: spell every layer out instead of repeating a body
     engine: whose kernels the adapter's nodes become, a profile's name or YAML; `reference` keeps the document's own
     batch, input_tokens, context_tokens, degrees and ranks may be arrays of one length: one scenario each.
     Raises ConfigError for an argument that is not allowed, InfeasibleError where the model cannot be cut as asked.
     """
-    deployment = deployment_of(model, parallelism, lora, precision, engine)
+    deployment = deployed(model, parallelism=parallelism, lora=lora, precision=precision, engine=engine, passes=passes)
     batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
     scenarios_in(deployment, (batch, input_tokens))
     if phase == "prefill":
@@ -107,63 +69,51 @@ def build_graph(
     return unroll(graph) if expand else graph
 
 
-def simulate(
-    model: ModelRef,
-    hardware: HardwareRef,
-    batch: Num = 1,
-    input_tokens: Num = 512,
-    output_tokens: Num = 128,
-    parallelism: Parallelism | None = None,
-    lora: LoraConfig | None = None,
-    precision: str | Precision | None = None,
-    cost: str | CostModel | None = None,
-    engine: EngineRef = REFERENCE,
-) -> Estimate:
+@request_verb
+def simulate(inference: Inference) -> Estimate:
     """Latency, throughput and memory of a batch of requests on one deployment.
 
-    model: a catalog name, YAML, config.json, model folder or mapping; hardware: a catalog name, YAML or mapping
+    model: a catalog name, YAML, config.json, model folder or mapping; or a `Deployment`, which then says all but the
+        requests: batch, input_tokens and output_tokens
+    hardware: a catalog name, YAML or mapping
     batch: requests served together; input_tokens: prompt of each; output_tokens: tokens generated for each
-    batch, input_tokens, output_tokens, tp, dp, rank and the like may be arrays of one length: one scenario each.
     lora: the adapter, by default the model's own `lora_config`; None without either
     engine: whose kernels the adapter's nodes become (`list_engines()`), or a profile of your own as YAML or mapping
     precision: `bf16` by default, or the checkpoint's own; cost: `calibrated`, `roofline` or a function
+    passes: rewritings of your own, see `Deployment`
+    batch, input_tokens, output_tokens, tp, dp, rank and the like may be arrays of one length: one scenario each.
     Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
     """
-    deployment = deployment_of(model, parallelism, lora, precision, engine)
-    device = load_hardware(hardware)
-    requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
-    price, cost_name = choose_cost(cost, device)
-    return estimate_of(Inference(deployment=deployment, hardware=device, requests=requests, price=price), cost_name)
+    return estimate_of(inference)
 
 
-def estimate_of(inference: Inference, cost_model: str) -> Estimate:
-    """The estimate of an inference whose prices come from the named cost model."""
+def estimate_of(inference: Inference) -> Estimate:
+    """The estimate of a batch of requests on a deployment."""
     deployment, requests = inference.deployment, inference.requests
-    scenarios_in(requests, deployment, inference.hardware)
+    _ = inference.scenarios  # arrays that differ in length are told before anything is made of them
     formulas = formulas_of(inference)
     if formulas is None:
         ttft_s, generation_s, one_time_s = inference.ttft_s(), inference.generation_s(), inference.one_time_s()
         memory = inference.memory
     else:
-        inputs = numbers_of(inference)
-        ttft_s, generation_s, one_time_s = formulas.times_s(inputs, inference.tolerance)
-        memory = partial(formulas.memory, inputs)
-    further = np.maximum(requests.output_tokens - 1.0, 1.0)
-    latency_s = ttft_s + np.where(requests.output_tokens > 1, generation_s, 0.0)[()]
+        numbers = numbers_of(inference)
+        ttft_s, generation_s, one_time_s = formulas.times_s(numbers, inference.tolerance)
+        memory = partial(formulas.memory, numbers)
+    times = inference.latencies(ttft_s, generation_s)
     return Estimate(
         model=deployment.model.name,
-        hardware=inference.hardware.name,
+        hardware=deployment.device.name,
         settings=_settings(deployment, requests),
-        cost_model=cost_model,
+        cost_model=deployment.cost_model,
         ttft_s=ttft_s,
-        tpot_s=generation_s / further,
-        latency_s=latency_s,
-        tokens_per_s=requests.batch * requests.output_tokens / latency_s,
+        tpot_s=times.tpot_s,
+        latency_s=times.latency_s,
+        tokens_per_s=times.tokens_per_s,
         one_time_s=one_time_s,
         prefill=PhaseEstimate(name="prefill", build=inference.prefill_graph),
         decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
-        notes=deployment.model.notes + (deployment.lora.notes if deployment.lora else ()),
+        notes=deployment.model.notes + (deployment.adapter.notes if deployment.adapter else ()),
         inference=inference,
     )
 
@@ -172,13 +122,13 @@ def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
     """What was asked for, by name."""
     degrees = {field.name: getattr(deployment.parallelism, field.name) for field in fields(Parallelism)}
     asked = {field.name: getattr(requests, field.name) for field in fields(Requests)}
-    lora = deployment.lora
+    lora = deployment.adapter
     adapter = (
         None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
     )
-    engine = deployment.engine.name if deployment.engine else REFERENCE
     return {
-        **asked, "precision": deployment.precision.name, "parallelism": degrees, "engine": engine, "lora": adapter,
+        **asked, "precision": deployment.precision.name, "parallelism": degrees, "engine": deployment.engine_name,
+        "lora": adapter,
     }  # fmt: skip
 
 

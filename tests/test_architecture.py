@@ -33,7 +33,7 @@ ROWS = (
     ("display",),
     ("result",),
     ("simulation",),
-    ("analysis", "sweeps", "compile.step"),
+    ("analysis", "sweeps"),
     ("calibration",),
     ("validation",),
     ("export",),

@@ -12,23 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.analysis.break_even import NEVER, BreakEven, crossing
+from graphsim.analysis.break_even import BreakEven, crossing
 from graphsim.analysis.compare import one_scenario, strategies
-from graphsim.analysis.lifecycle import lifecycle
-from graphsim.cost.base import CostModel
-from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.arguments import request_verb
+from graphsim.deployment.deployment import REFERENCE, Deployment
+from graphsim.deployment.inference import Inference
 from graphsim.errors import GraphsimError
 from graphsim.graph.rewriting import walk
 from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile
-from graphsim.models.loading import load_model
 from graphsim.ops import Collective, Launch, LoraAdd, Op
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
-from graphsim.ops.precision import Precision
 from graphsim.result import Estimate, plain
-from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
+from graphsim.simulation import estimate_of
 from graphsim.units import bytes_text, seconds_text
 
 WORTH = 0.01
@@ -88,47 +86,27 @@ class Advice:
         return "\n".join([*lines, *(["flags: " + " ".join(self.flags)] if self.flags else [])])
 
 
-def lora_advice(
-    model: ModelRef,
-    hardware: HardwareRef,
-    batch: float = 1,
-    input_tokens: float = 512,
-    output_tokens: float = 128,
-    parallelism: Parallelism | None = None,
-    lora: LoraConfig | None = None,
-    precision: str | Precision | None = None,
-    cost: str | CostModel | None = None,
-    engine: EngineRef = REFERENCE,
-) -> Advice:
-    """Advice for one scenario; the arguments are those of `simulate`. Raises ConfigError as it does."""
-    model = load_model(model)
-    lora = replace(lora or model.lora_config or LoraConfig(), enabled=True, strategy="dynamic")
-    asked: dict[str, Any] = {
-        "model": model, "hardware": hardware, "batch": batch, "input_tokens": input_tokens,
-        "output_tokens": output_tokens, "parallelism": parallelism, "precision": precision, "cost": cost,
-        "engine": engine,
-    }  # fmt: skip
-    one_scenario(lora, batch, input_tokens, output_tokens)
-    estimates = strategies(lora=lora, **asked)
+@request_verb
+def lora_advice(inference: Inference) -> Advice:
+    """Advice for one scenario. Arguments are those of `simulate`, and it raises ConfigError as that does.
+
+    Without an adapter, the advice is for a common one (rank 16 on attention and MLP).
+    """
+    lora = replace(inference.deployment.lora or LoraConfig(), enabled=True, strategy="dynamic")
+    inference = replace(inference, deployment=replace(inference.deployment, lora=lora))
+    one_scenario(inference)
+    estimates = strategies(inference)
     dynamic, base = estimates["dynamic"], estimates["base"]
-    found = _crossing(estimates, lora, asked)
+    found = crossing(inference, estimates)
     overhead = float(dynamic.latency_s) / float(base.latency_s) - 1.0
     choice, reason = _choice(lora, found, overhead)
-    levers = tuple(_levers(dynamic, lora, asked))
+    levers = tuple(_levers(inference, float(dynamic.tpot_s)))
+    engine = inference.deployment.engine_name
     return Advice(
         choice=choice, reason=reason, overhead=overhead, break_even=found, parts=_parts(dynamic), levers=levers,
-        flags=tuple(_flags(lora, levers, load_profile(engine).name)) if choice == "dynamic" else (),
+        flags=tuple(_flags(lora, levers, engine)) if choice == "dynamic" else (),
         cautions=tuple(_cautions(choice, estimates, lora)),
     )  # fmt: skip
-
-
-def _crossing(estimates: dict[str, Estimate], lora: LoraConfig, asked: dict[str, Any]) -> BreakEven:
-    if "merge" not in estimates:
-        return NEVER
-    kept = {name: asked[name] for name in ("engine", "parallelism", "precision", "cost")}
-    life = lifecycle(asked["model"], asked["hardware"], lora, **kept)
-    made = float(asked["batch"]), float(asked["output_tokens"])
-    return crossing(estimates["dynamic"], estimates["merge"], life, *made)
 
 
 def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, str]:
@@ -182,47 +160,62 @@ def _cause(op: Op) -> str:
     return "additions" if type(op) is LoraAdd else "factors"
 
 
-def _levers(dynamic: Estimate, lora: LoraConfig, asked: dict[str, Any]) -> Iterator[Lever]:
-    now = float(dynamic.tpot_s)
+def _levers(inference: Inference, now_s: float) -> Iterator[Lever]:
+    """What saves time per token, the most helpful first; `now_s` is that of the inference as it is."""
     found = []
-    for name, changes, other in _changes(lora, asked):
+    for name, changes in _changes(inference.deployment):
         try:
-            tpot = float(simulate(lora=replace(lora, **changes), **{**asked, **other}).tpot_s)
+            changed = replace(inference, deployment=replace(inference.deployment, **changes))
+            tpot = float(estimate_of(changed).tpot_s)
         except GraphsimError:
             continue
-        if tpot < now * (1.0 - WORTH):
-            found.append(Lever(name=name, tpot_s=tpot, saved=1.0 - tpot / now))
+        if tpot < now_s * (1.0 - WORTH):
+            found.append(Lever(name=name, tpot_s=tpot, saved=1.0 - tpot / now_s))
     yield from sorted(found, key=lambda lever: lever.tpot_s)
 
 
-def _changes(lora: LoraConfig, asked: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """What could be changed: its name, fields of the adapter, arguments of the simulation."""
-    profile = load_profile(asked["engine"])
+def _changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What could be changed: its name, and the fields of the deployment."""
+    for name, fields in _adapter_changes(deployment):
+        try:
+            yield name, {"lora": replace(deployment.lora or LoraConfig(), **fields)}
+        except GraphsimError:
+            continue
+    yield from _engine_changes(deployment)
+
+
+def _adapter_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What could be changed of the adapter: its name, and the adapter's fields."""
+    lora = deployment.lora or LoraConfig()
     reserved, used = float(np.max(lora.max_loras)), float(np.max(lora.active_adapters))
     rank, most = float(np.max(lora.largest_rank)), float(np.max(lora.max_lora_rank))
     if reserved > used:
         slots = int(np.ceil(used))
-        yield f"as many slots as adapters are active (--max-loras {slots})", {"max_loras": slots}, {}
+        yield f"as many slots as adapters are active (--max-loras {slots})", {"max_loras": slots}
     if most > rank:
-        yield f"no more rank than adapters have (--max-lora-rank {int(rank)})", {"max_lora_rank": int(rank)}, {}
+        yield f"no more rank than adapters have (--max-lora-rank {int(rank)})", {"max_lora_rank": int(rank)}
     if rank >= 16:
         half = int(rank // 2)
         reserved_rank = half if most else 0
         changed = {"rank": half, "rank_pattern": {}, "mixed_ranks": (), "max_lora_rank": reserved_rank}
-        yield f"half the rank ({half})", changed, {}
+        yield f"half the rank ({half})", changed
     attention = {"target_modules": ("attn",), "target_parameters": (), "rank_pattern": {}, "matching": Matching.NAMES}
-    yield "attention only", attention, {}
+    yield "attention only", attention
     if lora.variant == "dora":
-        yield "plain LoRA in the place of DoRA", {"variant": "lora"}, {}
-    if profile.kernels != "fused" and lora.variant in PLAIN:
-        yield "fused kernels (engine sglang)", {}, {"engine": "sglang"}
+        yield "plain LoRA in the place of DoRA", {"variant": "lora"}
+    if np.max(deployment.parallelism.tp) > 1 and not lora.fully_sharded_loras:
+        yield "both factors cut over the group (--fully-sharded-loras)", {"fully_sharded_loras": True}
+
+
+def _engine_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What could be changed of the engine."""
+    profile = deployment.engine or load_profile(REFERENCE)
+    if profile.kernels != "fused" and deployment.lora and deployment.lora.variant in PLAIN:
+        yield "fused kernels (engine sglang)", {"engine": "sglang"}
     if profile.launch == "eager":
-        yield "a captured graph", {}, {"engine": replace(profile, launch="graph", name=f"{profile.name}, captured")}
+        yield "a captured graph", {"engine": replace(profile, launch="graph", name=f"{profile.name}, captured")}
     if profile.empty_tile_clocks and profile.grid == "slots":
-        yield "a grid over active adapters only", {}, {"engine": replace(profile, grid="active")}
-    tp = float(np.max(asked["parallelism"].tp)) if asked["parallelism"] else 1.0
-    if tp > 1 and not lora.fully_sharded_loras:
-        yield "both factors cut over the group (--fully-sharded-loras)", {"fully_sharded_loras": True}, {}
+        yield "a grid over active adapters only", {"engine": replace(profile, grid="active")}
 
 
 def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[str]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.analysis.compare import one_scenario, strategies
-from graphsim.analysis.lifecycle import Lifecycle, lifecycle
-from graphsim.cost.base import CostModel
-from graphsim.deployment.parallelism import Parallelism
+from graphsim.analysis.compare import batches_to_pay, one_scenario, strategies
+from graphsim.analysis.lifecycle import lifecycle_of
+from graphsim.deployment.arguments import inference_of, request_verb
+from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
+from graphsim.deployment.inference import Inference
 from graphsim.errors import ConfigError
-from graphsim.lora.config import UNMERGED, LoraConfig
-from graphsim.ops.precision import Precision
+from graphsim.lora.config import UNMERGED
 from graphsim.result import Estimate, plain
-from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef
 from graphsim.units import as_number, short
 
 if TYPE_CHECKING:
@@ -51,45 +50,35 @@ NEVER = BreakEven(
 """Of an adapter that cannot be merged."""
 
 
-def break_even(
-    model: ModelRef,
-    hardware: HardwareRef,
-    batch: float = 1,
-    input_tokens: float = 512,
-    output_tokens: float = 128,
-    parallelism: Parallelism | None = None,
-    lora: LoraConfig | None = None,
-    precision: str | Precision | None = None,
-    cost: str | CostModel | None = None,
-    engine: EngineRef = REFERENCE,
-) -> BreakEven:
-    """The crossing points for batches of such requests, one after another. Raises ConfigError as `simulate` does."""
-    lora = lora or LoraConfig()
-    asked = (model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine)
-    one_scenario(lora, batch, input_tokens, output_tokens)
-    estimates = strategies(*asked)
+@request_verb
+def break_even(inference: Inference) -> BreakEven:
+    """The crossing points for batches of such requests, one after another; NEVER where the adapter cannot be merged.
+
+    Arguments are those of `simulate`; without an adapter, a common one (rank 16 on attention and MLP).
+    Raises ConfigError as `simulate` does, and for arrays of scenarios.
+    """
+    one_scenario(inference)
+    return crossing(inference, strategies(inference))
+
+
+def crossing(inference: Inference, estimates: Mapping[str, Estimate]) -> BreakEven:
+    """The crossing points of the strategies of an inference."""
     if "merge" not in estimates:
         return NEVER
-    life = lifecycle(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision, cost=cost)
-    return crossing(estimates["dynamic"], estimates["merge"], life, float(batch), float(output_tokens))
-
-
-def crossing(dynamic: Estimate, merge: Estimate, life: Lifecycle, batch: float, output_tokens: float) -> BreakEven:
-    """The crossing points of two estimates of the same requests."""
-    saved = float(dynamic.latency_s) - float(merge.latency_s)
-    made = batch * output_tokens
-    batches = float(life.merge_s) / saved if saved > 0 else np.inf
-    turns = float(life.switch_s) / saved if saved > 0 else np.inf
+    life, dynamic, merge = lifecycle_of(inference.deployment), estimates["dynamic"], estimates["merge"]
+    batch = float(inference.requests.batch)
+    made = batch * float(inference.requests.output_tokens)
+    batches, turns = (batches_to_pay(float(once), dynamic, merge) for once in (life.merge_s, life.switch_s))
     return BreakEven(
         tokens=batches * made, requests=batches * batch, seconds=batches * float(dynamic.latency_s),
         switch_tokens=turns * made, merge_s=float(life.merge_s), switch_s=float(life.switch_s),
-        saved_s_per_token=saved / made,
+        saved_s_per_token=(float(dynamic.latency_s) - float(merge.latency_s)) / made,
     )  # fmt: skip
 
 
 def break_even_curve(
-    model: ModelRef,
-    hardware: HardwareRef,
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
     tokens: Sequence[float] | None = None,
     tokens_per_turn: float | None = None,
     **asked: Any,
@@ -102,32 +91,28 @@ def break_even_curve(
     """
     import pandas as pd
 
-    batch, output = float(asked.get("batch", 1)), float(asked.get("output_tokens", 128))
-    engine, lora = asked.get("engine", REFERENCE), asked.get("lora") or LoraConfig()
-    estimates = strategies(model, hardware, **asked)
+    inference = inference_of(model, hardware, **asked)
+    estimates = strategies(inference)
     if "merge" not in estimates:
-        raise ConfigError(
-            f"break_even_curve: an adapter of variant '{lora.variant}' cannot be merged; {UNMERGED[lora.variant]}"
-        )
-    kept = {name: asked[name] for name in ("parallelism", "precision", "cost") if name in asked}
-    life = lifecycle(model, hardware, lora, engine=engine, **kept)
-    found = crossing(estimates["dynamic"], estimates["merge"], life, batch, output)
+        variant = inference.deployment.lora.variant if inference.deployment.lora else ""
+        raise ConfigError(f"break_even_curve: an adapter of variant '{variant}' cannot be merged; {UNMERGED[variant]}")
+    found, made = crossing(inference, estimates), float(inference.requests.batch * inference.requests.output_tokens)
     if tokens is None:
-        middle = found.tokens if np.isfinite(found.tokens) else batch * output
+        middle = found.tokens if np.isfinite(found.tokens) else made
         tokens = list(middle * np.logspace(-2, 2, 25))
     many = as_number(tokens)
     if many is None or np.any(np.asarray(many) < 0):
         raise ConfigError(f"tokens = {short(tokens)} is not allowed; expected numbers from 0")
-    turn = tokens_per_turn or batch * output
-    each = {name: float(estimates[name].latency_s) / (batch * output) for name in ("base", "dynamic", "merge")}
+    each = {name: float(estimate.latency_s) / made for name, estimate in estimates.items()}
     amount = np.atleast_1d(np.asarray(many, dtype=float))
-    turns = np.ceil(amount / turn)
+    turns = np.ceil(amount / (tokens_per_turn or made))
+    merged_s = found.merge_s + amount * each["merge"]
     return pd.DataFrame(
         {
             "tokens": amount,
             "base_s": amount * each["base"],
             "dynamic_s": amount * each["dynamic"],
-            "merge_s": found.merge_s + amount * each["merge"],
-            "switching_s": found.merge_s + np.maximum(turns - 1.0, 0.0) * found.switch_s + amount * each["merge"],
+            "merge_s": merged_s,
+            "switching_s": merged_s + np.maximum(turns - 1.0, 0.0) * found.switch_s,
         }
     )

@@ -8,45 +8,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphsim.cost.base import CostModel
-from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.arguments import request_verb
+from graphsim.deployment.inference import Inference
 from graphsim.errors import ConfigError
 from graphsim.lora.config import UNMERGED, LoraConfig
-from graphsim.models.loading import load_model
-from graphsim.ops.precision import Precision
 from graphsim.result import Estimate
-from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, estimate_of, simulate
+from graphsim.simulation import estimate_of
 from graphsim.units import Num
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def compare_lora(
-    model: ModelRef,
-    hardware: HardwareRef,
-    batch: Num = 1,
-    input_tokens: Num = 512,
-    output_tokens: Num = 128,
-    parallelism: Parallelism | None = None,
-    lora: LoraConfig | None = None,
-    precision: str | Precision | None = None,
-    cost: str | CostModel | None = None,
-    engine: EngineRef = REFERENCE,
-) -> pd.DataFrame:
+@request_verb
+def compare_lora(inference: Inference) -> pd.DataFrame:
     """One row each for `base`, `dynamic` and `merge`, one scenario.
 
     overhead: latency over the base model's, minus 1
     break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
     has cost less than applying the adapter dynamically; infinite where it never does
     Further columns: ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, memory_bytes, adapters_bytes (per
-    device) and fits. Other arguments are those of `simulate`.
+    device) and fits. Arguments are those of `simulate`; without an adapter there, a common one (rank 16 on attention
+    and MLP).
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
-    estimates = strategies(
-        model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine
-    )
-    return comparison(estimates, batch, output_tokens)
+    requests = inference.requests
+    return comparison(strategies(inference), requests.batch, requests.output_tokens)
 
 
 def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num) -> pd.DataFrame:
@@ -58,8 +45,8 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
     base, merge = estimates["base"], estimates.get("merge")
     rows = []
     for name, estimate in estimates.items():
-        saved = estimate.latency_s - merge.latency_s if merge else 0.0
-        batches = merge.one_time_s / saved if merge and name == "dynamic" and saved > 0 else np.inf
+        dynamic = name == "dynamic"
+        batches = batches_to_pay(float(merge.one_time_s), estimate, merge) if merge and dynamic else np.inf
         rows.append(
             {
                 "strategy": name,
@@ -72,51 +59,36 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
                 "memory_bytes": estimate.memory.total_bytes,
                 "adapters_bytes": estimate.memory.adapters_bytes,
                 "fits": estimate.memory.fits,
-                "break_even_tokens": batches * output_tokens * batch if name == "dynamic" else np.nan,
-                "break_even_requests": batches * batch if name == "dynamic" else np.nan,
+                "break_even_tokens": batches * output_tokens * batch if dynamic else np.nan,
+                "break_even_requests": batches * batch if dynamic else np.nan,
             }
         )
     return Table(rows).set_index("strategy")
 
 
-def strategies(
-    model: ModelRef,
-    hardware: HardwareRef,
-    batch: Num = 1,
-    input_tokens: Num = 512,
-    output_tokens: Num = 128,
-    parallelism: Parallelism | None = None,
-    lora: LoraConfig | None = None,
-    precision: str | Precision | None = None,
-    cost: str | CostModel | None = None,
-    engine: EngineRef = REFERENCE,
-) -> dict[str, Estimate]:
-    """The estimates behind `compare_lora`, by strategy; no `merge` of a variant that cannot be merged."""
-    config = load_model(model)
-    lora = lora or config.lora_config or LoraConfig()
-    if not isinstance(lora, LoraConfig):
-        raise ConfigError(f"lora = {lora!r} is not a LoraConfig")
-    variants = {"base": replace(lora, enabled=False), **_both(lora)}
-    return {
-        name: simulate(
-            config, hardware, batch, input_tokens, output_tokens, parallelism, variant, precision, cost, engine
-        )
-        for name, variant in variants.items()
-    }
+def batches_to_pay(once_s: float, dynamic: Estimate, merge: Estimate) -> float:
+    """Batches of requests after which one-time work of `once_s` has cost less than applying the adapter dynamically."""
+    saved_s = float(dynamic.latency_s) - float(merge.latency_s)
+    return once_s / saved_s if saved_s > 0 else np.inf
 
 
-def _both(lora: LoraConfig) -> dict[str, LoraConfig]:
+def strategies(inference: Inference) -> dict[str, Estimate]:
+    """The same requests without an adapter, with a dynamic and with a merged one; no `merge` where it cannot be.
+
+    The adapter is the deployment's, or a common one (rank 16 on attention and MLP) where it has none.
+    """
+    deployment = inference.deployment
+    lora = replace(deployment.lora or LoraConfig(), enabled=True)
     names = ("dynamic",) if lora.variant in UNMERGED else ("dynamic", "merge")
-    return {name: replace(lora, enabled=True, strategy=name) for name in names}
+    adapters = {"base": None, **{name: replace(lora, strategy=name) for name in names}}
+    asked = {name: replace(deployment, lora=adapter) for name, adapter in adapters.items()}
+    return {name: estimate_of(replace(inference, deployment=one)) for name, one in asked.items()}
 
 
-def one_scenario(lora: LoraConfig, *sizes: Num) -> None:
+def one_scenario(inference: Inference) -> None:
     """Raise ConfigError for arrays of scenarios, which have no single answer."""
-    if any(np.size(value) > 1 for value in (*sizes, *(getattr(lora, name) for name in _ARRAYS))):
+    if (inference.scenarios or 1) > 1:
         raise ConfigError("the strategies of one scenario are compared at a time, found arrays of scenarios")
-
-
-_ARRAYS = ("rank", "active_adapters", "adapter_share", "max_loras", "max_lora_rank")
 
 
 def strategies_of(estimate: Estimate, lora: LoraConfig | None = None) -> dict[str, Estimate]:
@@ -128,10 +100,6 @@ def strategies_of(estimate: Estimate, lora: LoraConfig | None = None) -> dict[st
     inference = estimate.inference
     if inference is None:
         raise ConfigError("the estimate does not say what was simulated; use the one that simulate() returns")
-    lora = lora or inference.deployment.lora or LoraConfig()
-    adapters = {"base": None, **_both(lora)}
-    deployments = {name: replace(inference.deployment, lora=adapter) for name, adapter in adapters.items()}
-    return {
-        name: estimate_of(replace(inference, deployment=deployment), estimate.cost_model)
-        for name, deployment in deployments.items()
-    }
+    if lora is None:
+        return strategies(inference)
+    return strategies(replace(inference, deployment=replace(inference.deployment, lora=lora)))

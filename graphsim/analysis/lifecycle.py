@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.base import CostModel
-from graphsim.cost.choose import choose_cost
-from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.arguments import deployed
+from graphsim.deployment.deployment import REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.memory import ADAPTER_OPS, adapter_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
 from graphsim.graph.rewriting import walk
-from graphsim.hardware import Hardware, load_hardware
+from graphsim.graph.schedule import latest
+from graphsim.hardware import Hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.phase import decode
 from graphsim.ops import LoraMerge
 from graphsim.ops.precision import Precision
 from graphsim.result import plain
-from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, deployment_of
 from graphsim.units import Num
 
 
@@ -63,23 +63,33 @@ class Lifecycle:
 
 
 def lifecycle(
-    model: ModelRef,
-    hardware: HardwareRef,
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
     lora: LoraConfig | None = None,
     *,
-    engine: EngineRef = REFERENCE,
+    engine: EngineRef | None = None,
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
 ) -> Lifecycle:
-    """What an adapter's comings and goings take on a deployment. Raises ConfigError as `simulate` does."""
-    lora, device, profile = lora or LoraConfig(), load_hardware(hardware), load_profile(engine)
-    price = choose_cost(cost, device)[0]
-    merged = deployment_of(model, parallelism, replace(lora, enabled=True, strategy="merge"), precision, engine)
-    dynamic = replace(lora, enabled=True, strategy="dynamic", max_lora_rank=0)
-    loaded = deployment_of(model, parallelism, dynamic, precision, REFERENCE)
+    """What an adapter's comings and goings take on a deployment.
+
+    lora: by default the model's own, or a common one (rank 16 on attention and MLP). Raises ConfigError as `simulate`.
+    """
+    return lifecycle_of(
+        deployed(model, hardware, lora=lora, engine=engine, parallelism=parallelism, precision=precision, cost=cost)
+    )
+
+
+def lifecycle_of(deployment: Deployment) -> Lifecycle:
+    """What its adapter's comings and goings take, whichever strategy the deployment serves it with."""
+    lora, device = replace(deployment.lora or LoraConfig(), enabled=True), deployment.device
+    profile, price = deployment.engine or load_profile(REFERENCE), deployment.price
+    merged = replace(deployment, lora=replace(lora, strategy="merge"))
+    dynamic = replace(lora, strategy="dynamic", max_lora_rank=0)
+    loaded = replace(deployment, lora=dynamic, engine=load_profile(REFERENCE))
     each = [_merges(merged, stage, device, price) for stage in range(merged.parallelism.pp)]
-    slowest = {name: _latest([stage[name] for stage in each]) for name in each[0]}
+    slowest = {name: latest([stage[name] for stage in each]) for name in each[0]}
     size, tensors = _adapter(loaded)
     load_s = _load_s(profile, device, size, tensors)
     warm_disk_s = profile.disk_s + size / profile.disk_bytes_per_s
@@ -94,13 +104,6 @@ def lifecycle(
         adapter_bytes=size,
         tensors=tensors,
     )
-
-
-def _latest(values: list[Num]) -> Num:
-    latest = values[0]
-    for value in values[1:]:
-        latest = np.maximum(latest, value)
-    return latest
 
 
 def _merges(merged: Deployment, stage: int, device: Hardware, price: CostModel) -> dict[str, Num]:

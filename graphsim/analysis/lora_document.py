@@ -11,12 +11,13 @@ from typing import Any
 
 import networkx as nx
 
+from graphsim.deployment.deployment import HardwareRef, ModelRef
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.display.operators import frame_of
 from graphsim.errors import ConfigError
 from graphsim.lora.config import LoraConfig
 from graphsim.models.loading import get_configs
-from graphsim.simulation import HardwareRef, ModelRef, build_graph, simulate
+from graphsim.simulation import build_graph, simulate
 
 
 def create_full_prefill_model(

@@ -8,11 +8,11 @@ from graphsim.errors import ConfigError
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.targets import Targets, modules_of
 from graphsim.models.build import build
-from graphsim.models.loading import load_model
+from graphsim.models.loading import ModelRef, load_model
 from graphsim.models.phase import prefill
 from graphsim.ops import Embedding, ExpertGemm
 from graphsim.ops.precision import load_precision
-from graphsim.simulation import ModelRef, lora_parameters
+from graphsim.simulation import lora_parameters
 from graphsim.units import short
 
 if TYPE_CHECKING:

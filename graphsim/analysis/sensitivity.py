@@ -10,16 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphsim.cost.base import Cost, CostModel
+from graphsim.deployment.arguments import request_verb
 from graphsim.deployment.inference import Inference, Requests
-from graphsim.deployment.parallelism import Parallelism
-from graphsim.deployment.scenarios import MOST, scenarios_in
+from graphsim.deployment.scenarios import MOST
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware
-from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import MAX_RANK
 from graphsim.ops import Op
-from graphsim.ops.precision import Precision
-from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -38,18 +35,8 @@ REQUESTS = ("batch", "input_tokens", "output_tokens")
 Array = NDArray[np.float64]
 
 
-def sensitivity(
-    model: ModelRef,
-    hardware: HardwareRef,
-    batch: Num = 1,
-    input_tokens: Num = 512,
-    output_tokens: Num = 128,
-    parallelism: Parallelism | None = None,
-    lora: LoraConfig | None = None,
-    precision: str | Precision | None = None,
-    cost: str | CostModel | None = None,
-    engine: EngineRef = REFERENCE,
-) -> pd.DataFrame:
+@request_verb
+def sensitivity(inference: Inference) -> pd.DataFrame:
     """Elasticities of the latencies of one scenario: percent of change for one percent more of each parameter.
 
     Arguments are those of `simulate`. One row per parameter:
@@ -65,10 +52,7 @@ def sensitivity(
     """
     from graphsim.display.table import Table
 
-    inference = simulate(
-        model, hardware, batch, input_tokens, output_tokens, parallelism, lora, precision, cost, engine=engine
-    ).inference
-    if inference is None or scenarios_in(inference.requests, inference.deployment, inference.hardware) is not None:
+    if inference.scenarios is not None:
         raise ConfigError("sensitivity looks at one scenario, found arrays of scenarios")
     moves = _moves(inference)
     times = _times(_moved(inference, moves))
@@ -94,7 +78,7 @@ class _Move:
 
 def _moves(inference: Inference) -> dict[str, _Move]:
     """Every parameter that the inference has, by name."""
-    device, lora = inference.hardware, inference.deployment.lora
+    device, lora = inference.hardware, inference.deployment.adapter
     rates: dict[str, Any] = {
         "memory_bandwidth": device.memory_bytes_per_s,
         "peak_flops": device.flops_per_s.get(inference.deployment.precision.compute)
@@ -127,20 +111,16 @@ def _moved(inference: Inference, moves: Mapping[str, _Move]) -> Inference:
         if name in moves:
             at = 2 * list(moves).index(name)
             by[name][at : at + 2] = moves[name].low, moves[name].high
-    deployment, lora = inference.deployment, inference.deployment.lora
+    deployment, lora = inference.deployment, inference.deployment.adapter
     if "rank" in moves and lora is not None:
         pattern = {name: np.round(rank * by["rank"]) for name, rank in lora.rank_pattern.items()}
         deployment = replace(
             deployment, lora=replace(lora, rank=np.round(lora.rank * by["rank"]), rank_pattern=pattern)
         )
-    return replace(
-        inference,
-        deployment=deployment,
-        hardware=_device(inference.hardware, by),
-        requests=Requests(**{name: np.round(getattr(inference.requests, name) * by[name]) for name in REQUESTS}),
-        price=_Price(price=inference.price, launches=by["launch"]),
-        tolerance=TOLERANCE,
-    )
+    price = _Price(price=inference.price, launches=by["launch"])
+    deployment = replace(deployment, hardware=_device(inference.hardware, by), cost=price)
+    requests = Requests(**{name: np.round(getattr(inference.requests, name) * by[name]) for name in REQUESTS})
+    return replace(inference, deployment=deployment, requests=requests, tolerance=TOLERANCE)
 
 
 def _device(device: Hardware, by: Mapping[str, Array]) -> Hardware:
@@ -174,10 +154,6 @@ class _Price:
 
 
 def _times(inference: Inference) -> dict[str, Num]:
-    """The latencies of every scenario of the inference, as `simulate` defines them."""
-    ttft_s, generation_s, output_tokens = inference.ttft_s(), inference.generation_s(), inference.requests.output_tokens
-    return {
-        "ttft": ttft_s,
-        "tpot": generation_s / np.maximum(output_tokens - 1.0, 1.0),
-        "latency": ttft_s + np.where(np.greater(output_tokens, 1), generation_s, 0.0),
-    }
+    """The latencies of every scenario of the inference."""
+    times = inference.latencies(inference.ttft_s(), inference.generation_s())
+    return {"ttft": times.ttft_s, "tpot": times.tpot_s, "latency": times.latency_s}

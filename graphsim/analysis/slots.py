@@ -14,19 +14,18 @@ import networkx as nx
 import numpy as np
 
 from graphsim.deployment.allocator import allocated_bytes
-from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.arguments import deployed
+from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.memory import adapter_bytes, weight_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, InfeasibleError
 from graphsim.graph.rewriting import walk
-from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import load_profile
 from graphsim.models.phase import decode
 from graphsim.ops import LoraGemm, Repeat, Rope
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.precision import Precision
-from graphsim.simulation import EngineRef, HardwareRef, ModelRef, deployment_of
 from graphsim.units import Num, checked_number
 
 if TYPE_CHECKING:
@@ -75,27 +74,36 @@ class Footprint:
 
 
 def footprint(
-    model: ModelRef,
-    hardware: HardwareRef,
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
     lora: LoraConfig | None = None,
     *,
-    engine: EngineRef = DEFAULT_ENGINE,
+    engine: EngineRef | None = None,
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
     host_adapters: Num = 0,
 ) -> Footprint:
     """Weights, slots and what is left for the KV cache under an engine; `lora.max_loras` slots of `max_lora_rank`.
 
-    host_adapters: adapters kept in the host's memory, from which slots are filled (vLLM's --max-cpu-loras)
+    engine: vllm by default; host_adapters: adapters kept in the host's memory, from which slots are filled (vLLM's
+        --max-cpu-loras)
     Raises ConfigError as `simulate` does.
     """
-    deployment = deployment_of(model, parallelism, lora, precision, engine)
-    profile, device = load_profile(engine), load_hardware(hardware)
-    slots = 0.0 if deployment.lora is None else _slots(deployment.lora)
+    deployment = deployed(
+        model, hardware, lora=lora, engine=engine, parallelism=parallelism, precision=precision,
+        default_engine=DEFAULT_ENGINE,
+    )  # fmt: skip
+    return footprint_of(deployment, host_adapters)
+
+
+def footprint_of(deployment: Deployment, host_adapters: Num = 0) -> Footprint:
+    """Weights, slots and what is left for the KV cache of a deployment."""
+    profile = deployment.engine or load_profile(DEFAULT_ENGINE)
+    slots = 0.0 if deployment.adapter is None else _slots(deployment.adapter)
     stages = [_stage(deployment, i, slots) for i in range(deployment.parallelism.pp)]
     tables = _rotary_bytes(deployment) if profile.rotary_table else 0.0
-    workspace = profile.workspace_bytes if deployment.lora is None else profile.lora_workspace_bytes
-    room = profile.memory_share * device.memory_bytes - workspace
+    workspace = profile.workspace_bytes if deployment.adapter is None else profile.lora_workspace_bytes
+    room = profile.memory_share * deployment.device.memory_bytes - workspace
     weights, slot, token, all_slots = stages[0]
     for other in stages[1:]:
         fuller = other[0] + other[3] > weights + all_slots
@@ -111,7 +119,7 @@ def footprint(
 def _host_bytes(deployment: Deployment, adapters: Num) -> Num:
     """Adapters as their files hold them, for each device's worker (vLLM 0.33, `vllm/lora/worker_manager.py`)."""
     adapters = checked_number("host_adapters", adapters, 0)
-    if deployment.lora is None:
+    if deployment.adapter is None:
         return 0.0
     whole = replace(deployment, engine=None, parallelism=Parallelism())
     graphs = whole.stages(decode(1.0, 1.0))
@@ -162,12 +170,12 @@ def _rotary_bytes(deployment: Deployment) -> Num:
 
 
 def adapters_that_fit(
-    model: ModelRef,
-    hardware: HardwareRef,
-    kv_tokens: Num,
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
+    kv_tokens: Num | None = None,
     lora: LoraConfig | None = None,
     *,
-    engine: EngineRef = DEFAULT_ENGINE,
+    engine: EngineRef | None = None,
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
 ) -> Num:
@@ -177,51 +185,54 @@ def adapters_that_fit(
     Raises InfeasibleError where the model alone leaves less than that.
     """
     kv_tokens = checked_number("kv_tokens", kv_tokens, 0.0, 1e12, whole=False)
-    lora = replace(lora or LoraConfig(), max_loras=1, active_adapters=1)
-    one = footprint(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision)
+    deployment = deployed(
+        model, hardware, lora=lora, engine=engine, parallelism=parallelism, precision=precision,
+        default_engine=DEFAULT_ENGINE,
+    )  # fmt: skip
+    adapter = replace(deployment.lora or LoraConfig(), max_loras=1, active_adapters=1)
+    one = footprint_of(replace(deployment, lora=adapter))
     if np.any(one.slot_bytes <= 0):
         raise ConfigError("adapters_that_fit: an adapter of rank 0 takes no memory; give a rank of at least 1")
     room = one.kv_bytes + one.slot_bytes - kv_tokens * one.kv_token_bytes
     if not np.any(room >= 0):
         most = np.max(np.floor((one.kv_bytes + one.slot_bytes) / one.kv_token_bytes))
         raise InfeasibleError(
-            f"kv_tokens = {np.min(kv_tokens):,.0f} do not fit beside '{deployment_name(model)}' on "
-            f"'{load_hardware(hardware).name}' even without adapters; at most {max(most, 0):,.0f} do"
+            f"kv_tokens = {np.min(kv_tokens):,.0f} do not fit beside '{deployment.model.name}' on "
+            f"'{deployment.device.name}' even without adapters; at most {max(most, 0):,.0f} do"
         )
     return np.floor(np.maximum(room, 0.0) / one.slot_bytes * (1.0 + 1e-12))[()]
 
 
-def deployment_name(model: ModelRef) -> str:
-    """The name of a model, however it was given."""
-    from graphsim.models.loading import load_model
-
-    return load_model(model).name
-
-
 def kv_tokens_left(
-    model: ModelRef,
-    hardware: HardwareRef,
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
     lora: LoraConfig | None = None,
     *,
-    engine: EngineRef = DEFAULT_ENGINE,
+    engine: EngineRef | None = None,
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
 ) -> Num:
     """Tokens of KV cache that weights and `lora.max_loras` slots leave: the inverse of `adapters_that_fit`."""
-    found = footprint(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision)
-    return found.kv_tokens
+    return footprint(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision).kv_tokens
 
 
 def adapter_footprint(
-    model: ModelRef, lora: LoraConfig, *, engine: EngineRef = "reference", parallelism: Parallelism | None = None
+    model: ModelRef | Deployment,
+    lora: LoraConfig | None = None,
+    *,
+    engine: EngineRef | None = None,
+    parallelism: Parallelism | None = None,
 ) -> pd.DataFrame:
     """One row per kind of module and rank that holds adapter weights: layers, parameters and bytes of one adapter.
 
-    engine: whose buffers to show; `reference` the adapter's own factors
+    lora: by default the deployment's, or the model's own; engine: whose buffers to show, by default `reference`: the
+        adapter's own factors
     """
     import pandas as pd
 
-    deployment = deployment_of(model, parallelism, replace(lora, strategy="dynamic"), None, engine)
+    deployment = deployed(model, lora=lora, engine=engine, parallelism=parallelism)
+    adapter = replace(deployment.lora or LoraConfig(), strategy="dynamic")
+    deployment = replace(deployment, lora=adapter)
     rows: dict[tuple[str, str, float], dict[str, float]] = {}
     for graph in deployment.stored.stages(decode(1.0, 1.0)):
         for _, op, times in walk(graph):

@@ -66,11 +66,7 @@ def explain(options: argparse.Namespace) -> None:
 def _estimate(options: argparse.Namespace) -> Estimate:
     from graphsim.simulation import simulate
 
-    return simulate(
-        options.model, options.hardware, options.batch, options.input, options.output,
-        parallelism=shared.parallelism(options), lora=shared.lora_config(options.lora, options.batch),
-        precision=options.precision, cost=options.cost, engine=options.engine,
-    )  # fmt: skip
+    return simulate(shared.deployment(options), **shared.requests(options))
 
 
 def _changed(options: argparse.Namespace) -> argparse.Namespace:

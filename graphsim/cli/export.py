@@ -56,18 +56,7 @@ def _write_estimate(options: argparse.Namespace, path: Path) -> list[Path]:
     from graphsim.export.trace import to_trace
     from graphsim.simulation import simulate
 
-    estimate = simulate(
-        options.model,
-        options.hardware,
-        options.batch,
-        options.input,
-        options.output,
-        parallelism=shared.parallelism(options),
-        lora=shared.lora_config(options.lora, options.batch),
-        precision=options.precision,
-        cost=options.cost,
-        engine=options.engine,
-    )
+    estimate = simulate(shared.deployment(options), **shared.requests(options))
     if path.suffix == ".et":
         return to_chakra(estimate, path.with_suffix(""), phase=options.phase)
     if path.suffix == ".html":
@@ -86,16 +75,9 @@ def _write_graph(options: argparse.Namespace, path: Path) -> None:
     from graphsim.graph.rewriting import to_text
     from graphsim.simulation import annotate, build_graph
 
+    deployment = shared.deployment(options)
     graph = build_graph(
-        options.model,
-        options.phase,
-        options.batch,
-        options.input,
-        parallelism=shared.parallelism(options),
-        lora=shared.lora_config(options.lora, options.batch),
-        precision=options.precision,
-        expand=options.expand,
-        engine=options.engine,
+        deployment, options.phase, batch=options.batch, input_tokens=options.input, expand=options.expand
     )
     graph = schedule(annotate(graph, options.hardware, options.cost))
     if path.suffix == ".dot":

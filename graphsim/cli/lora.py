@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.errors import InfeasibleError
 from graphsim.lora.config import LoraConfig
 from graphsim.units import bytes_text, seconds_text
+
+if TYPE_CHECKING:
+    from graphsim.deployment.deployment import Deployment
 
 EXAMPLES = """examples:
   graphsim lora llama-3.1-8b --hardware h100-sxm --batch 8
@@ -41,15 +45,11 @@ def lora(options: argparse.Namespace) -> None:
     if options.modules:
         _print_modules(options, config)
         return
-    asked = (options.model, options.hardware, options.batch, options.input, options.output)
-    deployed: dict[str, Any] = {
-        "parallelism": shared.parallelism(options), "lora": config, "precision": options.precision,
-        "cost": options.cost, "engine": options.engine,
-    }  # fmt: skip
-    frame = compare_lora(*asked, **deployed)
+    deployment, requests = replace(shared.deployment(options), lora=config), shared.requests(options)
+    frame = compare_lora(deployment, **requests)
     parameters = lora_parameters(options.model, config)
-    slot = _slot(options, config)
-    advice = lora_advice(*asked, **deployed)
+    slot = _slot(deployment, options.input + options.output)
+    advice = lora_advice(deployment, **requests)
     if options.json:
         strategies = {name: row.to_dict() for name, row in frame.iterrows()}
         found = {"adapter_parameters": parameters, "slot": slot, "strategies": strategies, "advice": advice.to_dict()}
@@ -71,29 +71,24 @@ def lora(options: argparse.Namespace) -> None:
     print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
     print_line(f"\n{advice}")
     if slot:
-        requests = f"or {slot['requests']:.2f} requests of {options.input + options.output:g} tokens"
-        print_line(
-            f"each slot takes {bytes_text(slot['bytes'])}: {slot['kv_tokens']:.0f} tokens of KV cache, {requests}"
-        )
+        amount = f"or {slot['requests']:.2f} requests of {options.input + options.output:g} tokens"
+        print_line(f"each slot takes {bytes_text(slot['bytes'])}: {slot['kv_tokens']:.0f} tokens of KV cache, {amount}")
     for note in config.notes:
         print_line(f"note: {note}")
 
 
-def _slot(options: argparse.Namespace, config: LoraConfig) -> dict[str, float]:
+def _slot(deployment: Deployment, tokens: float) -> dict[str, float]:
     """What each slot costs of the KV cache; nothing where there are no slots, or no cache that grows."""
     from graphsim.analysis.slots import footprint
 
     try:
-        found = footprint(
-            options.model, options.hardware, config, engine=options.engine, precision=options.precision,
-            parallelism=shared.parallelism(options),
-        )  # fmt: skip
+        found = footprint(deployment)
     except InfeasibleError:
         return {}
     if not found.slots:
         return {}
-    requests = found.concurrency_per_slot(options.input + options.output)
-    return {"bytes": float(found.slot_bytes), "kv_tokens": float(found.kv_tokens_per_slot), "requests": float(requests)}
+    requests = float(found.concurrency_per_slot(tokens))
+    return {"bytes": float(found.slot_bytes), "kv_tokens": float(found.kv_tokens_per_slot), "requests": requests}
 
 
 def _print_modules(options: argparse.Namespace, config: LoraConfig) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphsim.cli.adapters import LORA_KEYS
 from graphsim.cli.adapters import lora_config as lora_config
-from graphsim.deployment.parallelism import Parallelism
+
+if TYPE_CHECKING:
+    from graphsim.deployment.deployment import Deployment
+
+DEGREES = {
+    "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
+    "sp": "sequence parallel degree, 1 or tp", "dp": "replicas that share the batch",
+}  # fmt: skip
 
 
 def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
@@ -36,10 +43,8 @@ def add_requests(parser: argparse.ArgumentParser) -> None:
 
 def add_deployment(parser: argparse.ArgumentParser) -> None:
     """Parallel degrees, precision, adapter, cost model."""
-    for name, text in (("tp", "tensor parallel degree"), ("pp", "pipeline stages"), ("ep", "expert parallel degree")):
+    for name, text in DEGREES.items():
         parser.add_argument(f"--{name}", type=_number, default=1, metavar="N", help=f"{text} (1)")
-    parser.add_argument("--sp", type=_number, default=1, metavar="N", help="sequence parallel degree, 1 or tp (1)")
-    parser.add_argument("--dp", type=_number, default=1, metavar="N", help="replicas that share the batch (1)")
     parser.add_argument("--precision", metavar="P", help="bf16, fp8, nvfp4, int4, …; `fp8,kv=fp8` for the cache too")
     further = ", ".join(key for key in LORA_KEYS if key not in ("rank", "targets", "strategy"))
     parser.add_argument(
@@ -49,7 +54,7 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
         f"(further keys: {further})",
     )
     parser.add_argument(
-        "--engine", default="reference", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML"
+        "--engine", default="reference", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML (reference)"
     )
     parser.add_argument("--cost", metavar="MODEL", help="calibrated or roofline (the device's best)")
 
@@ -70,9 +75,21 @@ def whole(least: int) -> Callable[[str], int]:
     return read
 
 
-def parallelism(options: argparse.Namespace) -> Parallelism:
-    """The degrees that were given."""
-    return Parallelism(tp=options.tp, pp=options.pp, ep=options.ep, sp=options.sp, dp=options.dp)
+def deployment(options: argparse.Namespace) -> Deployment:
+    """What MODEL, --hardware and the options of `add_deployment` describe."""
+    from graphsim.deployment.deployment import Deployment
+    from graphsim.deployment.parallelism import Parallelism
+
+    return Deployment(
+        options.model, options.hardware, precision=options.precision, cost=options.cost, engine=options.engine,
+        parallelism=Parallelism(**{name: getattr(options, name) for name in DEGREES}),
+        lora=lora_config(options.lora, getattr(options, "batch", 1)),
+    )  # fmt: skip
+
+
+def requests(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options of `add_requests` say, as verbs take it."""
+    return {"batch": options.batch, "input_tokens": options.input, "output_tokens": options.output}
 
 
 def _number(text: str) -> float:

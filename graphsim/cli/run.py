@@ -34,18 +34,7 @@ def run(options: argparse.Namespace) -> None:
     """Estimate and print."""
     from graphsim.simulation import simulate
 
-    estimate = simulate(
-        options.model,
-        options.hardware,
-        options.batch,
-        options.input,
-        options.output,
-        parallelism=shared.parallelism(options),
-        lora=shared.lora_config(options.lora, options.batch),
-        precision=options.precision,
-        cost=options.cost,
-        engine=options.engine,
-    )
+    estimate = simulate(shared.deployment(options), **shared.requests(options))
     if options.html:
         from graphsim.export.html import to_html
 

@@ -33,18 +33,7 @@ def sensitivity(options: argparse.Namespace) -> None:
     """Vary and print."""
     from graphsim.analysis.sensitivity import sensitivity as vary
 
-    frame = vary(
-        options.model,
-        options.hardware,
-        options.batch,
-        options.input,
-        options.output,
-        parallelism=shared.parallelism(options),
-        lora=shared.lora_config(options.lora, options.batch),
-        precision=options.precision,
-        cost=options.cost,
-        engine=options.engine,
-    )
+    frame = vary(shared.deployment(options), **shared.requests(options))
     if options.json:
         print_json({"elasticities": frame.to_dict("index")})
         return

@@ -134,14 +134,17 @@ def _has_arrays(hardware: Hardware) -> bool:
 
 
 def _structure(inference: Inference) -> list[Any]:
-    """All that shapes a run's graph and prices, its variables left out."""
+    """All that shapes an inference's graph and prices, its variables left out."""
     deployment = inference.deployment
-    parts: list[Any] = [inference.hardware, inference.price]
-    for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.lora):
+    parts: list[Any] = [deployment.device, deployment.price]
+    for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.adapter):
         if thing is not None:
-            adapter = thing is deployment.lora
+            adapter = thing is deployment.adapter
             shaping = _shaping(type(thing))  # type: ignore[arg-type]
             parts += [_shape(getattr(thing, name), kind, adapter) for name, kind in shaping]
+    for own in deployment.passes:
+        kind: Any = type(own)
+        parts += [kind, *[getattr(own, name) for name in names_of(kind)]]
     return parts
 
 
@@ -151,7 +154,7 @@ def _shaping(kind: type) -> tuple[tuple[str, Any], ...]:
     return tuple([(field.name, field.type) for field in fields(kind) if field.name not in _NOT_SHAPING])
 
 
-_NOT_SHAPING = {"model", "precision", "parallelism", "lora", "lora_config", "dp"}
+_NOT_SHAPING = {"model", "hardware", "precision", "parallelism", "lora", "lora_config", "cost", "passes", "dp"}
 """Descriptions that are looked into, and the degree that only divides the batch."""
 
 

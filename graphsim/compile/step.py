@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from graphsim.compile.symbols import numbers_of, with_symbols
 from graphsim.cost.base import CostModel
-from graphsim.cost.choose import choose_cost
+from graphsim.deployment.arguments import deployed
+from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
-from graphsim.deployment.scenarios import scenarios_in
 from graphsim.errors import ConfigError
-from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.models.phase import decode, mixed, prefill
 from graphsim.ops.precision import Precision
-from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, deployment_of
 from graphsim.symbolic.expr import NotRecordable, Tape
 from graphsim.symbolic.program import Program
 from graphsim.units import Num, as_number, short
@@ -26,28 +25,27 @@ _ASKED = ("prefill_tokens", "prefill_sequences", "past_tokens", "decode_batch", 
 
 
 def compile_step(
-    model: ModelRef,
-    hardware: HardwareRef,
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
     parallelism: Parallelism | None = None,
     lora: LoraConfig | None = None,
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
-    engine: EngineRef = REFERENCE,
+    engine: EngineRef | None = None,
+    passes: Sequence[Any] = (),
 ) -> CompiledStep:
     """The time of one step of a deployment, as a function of what the step holds; it equals what `simulate` gives.
 
     `step(prefill_tokens=512)` is a prompt step, `step(decode_batch=8, context=1024)` a decode step, both together a
-    mixed one, as with chunked prefill. The arguments are those of `simulate`.
+    mixed one, as with chunked prefill. The arguments are those of `Deployment`, or a deployment itself.
     Raises ConfigError for arrays over scenarios, or a cost function that cannot be recorded.
     """
-    device = load_hardware(hardware)
-    inference = Inference(
-        deployment=deployment_of(model, parallelism, lora, precision, engine),
-        hardware=device,
-        requests=Requests(batch=1, input_tokens=1, output_tokens=1),
-        price=choose_cost(cost, device)[0],
-    )
-    if scenarios_in(inference.deployment, inference.hardware) is not None:
+    deployment = deployed(
+        model, hardware, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,
+        passes=passes,
+    )  # fmt: skip
+    inference = Inference(deployment=deployment, requests=Requests(batch=1, input_tokens=1, output_tokens=1))
+    if inference.scenarios is not None:
         raise ConfigError("compile_step takes one deployment, found arrays of scenarios; use sweep for these")
     try:
         return CompiledStep(inference)
@@ -110,7 +108,7 @@ class CompiledStep:
         prompt = prefill(sequences, asked["prefill_tokens"], asked["past_tokens"])
         generation = decode(asked["decode_batch"], asked["context"])
         phase = mixed(prompt, generation) if prompts and generates else prompt if prompts else generation
-        return Program([recorded.time_s(recorded.deployment.program([phase]))])
+        return Program([recorded.time_s(recorded.deployment.step([phase]))])
 
 
 def _some(value: Num) -> bool:

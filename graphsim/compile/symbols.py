@@ -24,7 +24,7 @@ def numbers_of(inference: Inference) -> dict[str, Any]:
 
 def _adapter(inference: Inference) -> list[tuple[str, Any, tuple[str, str]]]:
     """The numbers of the adapter: variable, value, and where it stands (field, key of a mapping)."""
-    lora = inference.deployment.lora
+    lora = inference.deployment.adapter
     found: list[tuple[str, Any, tuple[str, str]]] = []
     for name, value in (numeric_fields(lora) if lora else {}).items():
         if isinstance(value, Mapping):
@@ -38,19 +38,19 @@ def with_symbols(inference: Inference, tape: Tape) -> Inference:
     """The inference with symbols for its numbers, whose prices are recorded."""
     deployment = inference.deployment
     lora = deployment.lora
-    if lora is not None:
+    if deployment.adapter is not None:
         changes: dict[str, Any] = {}
         for name, _, (field, key) in _adapter(inference):
             if key:
                 changes.setdefault(field, {})[key] = tape.variable(name)
             else:
                 changes[field] = tape.variable(name)
-        lora = with_fields(lora, changes)
+        lora = with_fields(deployment.adapter, changes)
     parallelism = with_fields(deployment.parallelism, {"dp": tape.variable("dp")})
+    price = price_formulas(inference.price, tape)
     requests = with_fields(inference.requests, {f.name: tape.variable(f.name) for f in fields(Requests)})
     return replace(
         inference,
-        deployment=replace(deployment, parallelism=parallelism, lora=lora),
+        deployment=with_fields(deployment, {"parallelism": parallelism, "lora": lora, "cost": price}),
         requests=requests,
-        price=price_formulas(inference.price, tape),
     )

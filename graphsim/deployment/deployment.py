@@ -1,24 +1,29 @@
-"""From a model, a workload and a deployment to the program that one device (or pipeline) runs in a step."""
+"""The noun: a model on a device, with its adapter, formats, degrees, engine and prices; and the graphs of its steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
 
+from graphsim.cost.base import CostModel
+from graphsim.cost.choose import choose_cost
+from graphsim.deployment.cutting import check_cut
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
-from graphsim.graph.rewriting import walk
+from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import inject
-from graphsim.lora.profile import EngineProfile
+from graphsim.lora.injection import inject, require_layers, require_shares
+from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.lora.variants import require_engine
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
+from graphsim.models.loading import load_model
 from graphsim.models.phase import Phase, decode, prefill
-from graphsim.ops import Attention, ExpertGemm
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.passes.dequantise import FUSED_TOKENS, WIDENED, dequantise
 from graphsim.passes.engine import Engine
@@ -27,25 +32,129 @@ from graphsim.passes.lower import eager, lower
 from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.passes.shard import shard
-from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.substitute import with_fields
-from graphsim.units import Num
+from graphsim.units import Num, short
+
+ModelRef = str | Path | Mapping[str, Any] | ModelConfig
+HardwareRef = str | Path | Mapping[str, Any] | Hardware
+EngineRef = str | Path | Mapping[str, Any] | EngineProfile
+
+REFERENCE = "reference"
+"""The engine that runs an adapter as the LoRA document's three separate nodes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class Deployment:
-    """What runs, apart from the requests and the device."""
+    """What is run where: said once, asked many things.
+
+    Every verb takes one in place of the arguments that it is made of: `gs.simulate(deployment, batch=8)`. Names, paths
+    and mappings are read once, here; the fields hold what they stand for. `dataclasses.replace` gives a variation.
+
+    model: a catalog name, YAML, config.json, model folder or mapping
+    hardware: a catalog name, YAML or mapping; None where only graphs are asked for
+    parallelism: degrees over devices, one device by default
+    lora: the adapter, by default the model's own `lora_config`; `adapter` is what runs of it, None where it is disabled
+    precision: `fp8`, `nvfp4,kv=fp8`, …; by default the checkpoint's own, or bf16
+    engine: whose kernels run, a profile's name, YAML or mapping; None leaves it to the verb
+    cost: `calibrated`, `roofline` or a function of an operation and a device; the device's best by default
+    passes: rewritings of your own (`gs.Pass`), each at its stage behind the built-in ones
+    Degrees, ranks and device rates may be arrays of one length: one scenario each.
+    Raises ConfigError for what is not allowed, InfeasibleError where the model cannot be cut as asked.
+    """
 
     model: ModelConfig
+    hardware: Hardware | None
     parallelism: Parallelism
+    lora: LoraConfig | None
     precision: Precision
-    lora: LoraConfig | None = None
-    engine: EngineProfile | None = None
+    engine: EngineProfile | None
+    cost: str | CostModel | None
+    passes: tuple[Any, ...]
+
+    def __init__(
+        self,
+        model: ModelRef,
+        hardware: HardwareRef | None = None,
+        *,
+        parallelism: Parallelism | None = None,
+        lora: LoraConfig | None = None,
+        precision: str | Precision | None = None,
+        engine: EngineRef | None = None,
+        cost: str | CostModel | None = None,
+        passes: Sequence[Any] = (),
+    ) -> None:
+        config = load_model(model)
+        lora = config.lora_config if lora is None else lora
+        config.lora_config = None  # of our own copy: what counts is `lora`, and no other
+        if lora is not None and not isinstance(lora, LoraConfig):
+            raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
+        if parallelism is not None and not isinstance(parallelism, Parallelism):
+            raise ConfigError(f"parallelism = {short(parallelism)} is not a Parallelism")
+        fields: dict[str, Any] = {
+            "model": config,
+            "hardware": None if hardware is None else load_hardware(hardware),
+            "parallelism": parallelism or Parallelism(),
+            "lora": lora,
+            "precision": (config.precision or load_precision("bf16"))
+            if precision is None
+            else load_precision(precision),
+            "engine": None if engine is None else load_profile(engine),
+            "cost": cost,
+            "passes": tuple(passes),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        self._check()
+
+    def _check(self) -> None:
+        if self.adapter is not None:
+            require_layers(self.adapter, self.model.num_layers)
+            scheme = self.engine.tensor_parallel if self.engine else "vllm"
+            require_shares(self.adapter, scheme, self.parallelism.tp)
+        check_cut(self.model, self.parallelism)
+
+    def __repr__(self) -> str:
+        parts = [self.model.name, self.hardware.name if self.hardware else "no device", self.precision.name]
+        parts += [f"tp={short(self.parallelism.tp)}"] if np.any(np.asarray(self.parallelism.devices) > 1) else []
+        parts += [f"{lora.variant} rank={short(lora.rank)} {lora.strategy}"] if (lora := self.adapter) else []
+        parts += [self.engine.name] if self.engine else []
+        return f"Deployment({', '.join(parts)})"
+
+    @property
+    def adapter(self) -> LoraConfig | None:
+        """The adapter that runs."""
+        return self.lora if self.lora is not None and self.lora.enabled else None
+
+    @property
+    def device(self) -> Hardware:
+        """The hardware. Raises ConfigError where the deployment names none."""
+        if self.hardware is None:
+            raise ConfigError("hardware = None is not allowed here; give a name, a YAML path or a mapping")
+        return self.hardware
+
+    @property
+    def price(self) -> CostModel:
+        """What prices the operations."""
+        return choose_cost(self.cost, self.device)[0]
+
+    @property
+    def cost_model(self) -> str:
+        """The name that an estimate states for the prices: `calibrated`, `scaled from …`, `roofline`, a function's."""
+        return choose_cost(self.cost, self.device)[1]
+
+    def under(self, default: EngineRef) -> Deployment:
+        """The same under an engine: a verb's default one, where the deployment leaves it to the verb."""
+        return self if self.engine is not None else replace(self, engine=load_profile(default))
+
+    @property
+    def engine_name(self) -> str:
+        """Of the engine whose kernels run."""
+        return self.engine.name if self.engine else REFERENCE
 
     def stages(self, phase: Phase) -> list[nx.DiGraph]:
         """The sharded and lowered graph of each pipeline stage, for one micro-batch."""
         layers = layer_ranges(self.model.num_layers, self.parallelism.pp)
-        here = replace(self, lora=_invoked(self.lora, phase)) if self.lora else self
+        here = with_fields(self, {"lora": _invoked(self.adapter, phase)}) if self.adapter else self
         return [here._lowered(build(self.model, phase, self.precision, stage)) for stage in layers]
 
     def _lowered(self, logical: nx.DiGraph) -> nx.DiGraph:
@@ -53,7 +162,7 @@ class Deployment:
         if np.any(np.asarray(self.parallelism.ep) > 1):
             logical = deal_experts(logical, self.parallelism.ep, self.parallelism.tp)
         adapters = self._adapters()
-        graph = inject(logical, self.lora, adapters.buffers if adapters else None)
+        graph = inject(logical, self.adapter, adapters.buffers if adapters else None)
         graph = pack(shard(graph, self.parallelism.tp, sequence_parallel))
         if self.precision.weights.name in WIDENED:
             graph = dequantise(graph, self.engine.fused_4bit_tokens if self.engine else FUSED_TOKENS)
@@ -62,27 +171,27 @@ class Deployment:
 
     def _adapters(self) -> Engine | None:
         """The engine's way with the adapters, where there are any."""
-        if self.lora is None or self.engine is None:
+        if self.adapter is None or self.engine is None:
             return None
-        if self.lora.strategy == "dynamic":
-            require_engine(self.lora, self.engine.kernels, self.engine.name)
+        if self.adapter.strategy == "dynamic":
+            require_engine(self.adapter, self.engine.kernels, self.engine.name)
         slots = self.engine.has_embedding_slots(self.model.name)
-        return Engine(profile=self.engine, lora=self.lora, embedding_slots=slots)
+        return Engine(profile=self.engine, lora=self.adapter, embedding_slots=slots)
 
     @property
     def stored(self) -> Deployment:
         """The same with adapters as they lie in memory."""
-        return self if self.engine is None else replace(self, engine=self.engine.stored)
+        return self if self.engine is None else with_fields(self, {"engine": self.engine.stored})
 
     def prefill(self, batch: Num, input_tokens: Num) -> nx.DiGraph:
-        """The program of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches."""
-        return self.program([prefill(share, input_tokens) for share in self.shares(batch)])
+        """The graph of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches."""
+        return self.step([prefill(share, input_tokens) for share in self.shares(batch)])
 
     def decode(self, batch: Num, context_tokens: Num) -> nx.DiGraph:
-        """The program of one decode step behind `context_tokens`."""
-        return self.program([decode(share, context_tokens) for share in self.shares(batch)])
+        """The graph of one decode step behind `context_tokens`."""
+        return self.step([decode(share, context_tokens) for share in self.shares(batch)])
 
-    def program(self, micro_batches: Sequence[Phase]) -> nx.DiGraph:
+    def step(self, micro_batches: Sequence[Phase]) -> nx.DiGraph:
         """The stages of each micro-batch, one after another through the pipeline."""
         staged: list[list[nx.DiGraph]] = []
         for i, phase in enumerate(micro_batches):
@@ -126,61 +235,3 @@ def _invoked(lora: LoraConfig, phase: Phase) -> LoraConfig:
         adapted = adapted + segment.sequences * new
     share = lora.adapter_share * adapted / np.maximum(phase.tokens, 1.0)
     return with_fields(lora, {"adapter_share": share})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Units:
-    """What tensor and expert parallelism deal out: heads (and those for keys and values), experts."""
-
-    heads: frozenset[tuple[Num, Num]]
-    experts: frozenset[int]
-
-
-_units: Memo[_Units] = Memo(most=64)
-
-
-def _units_of(model: ModelConfig) -> _Units:
-    ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), load_precision("bf16")))]
-    return _Units(
-        heads=frozenset((op.heads, op.kv_heads) for op in ops if isinstance(op, Attention)),
-        experts=frozenset(op.of for op in ops if isinstance(op, ExpertGemm)),
-    )
-
-
-def check_cut(model: ModelConfig, parallelism: Parallelism) -> None:
-    """Raise ConfigError unless the model can be cut as asked, naming the degrees that would do."""
-    if parallelism.pp > model.num_layers:
-        raise ConfigError(
-            f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}'; "
-            f"it has {model.num_layers} layers, allowed: 1 to {model.num_layers}"
-        )
-    units = _units.get((model.layers,), lambda: _units_of(model))
-    _check_experts(model, parallelism, units.experts)
-    tp = np.asarray(parallelism.tp, dtype=float)
-    for heads, kv_heads in units.heads:
-        if not _deals_out(tp, heads, kv_heads):
-            allowed = [n for n in range(1, 129) if _deals_out(np.asarray(float(n)), heads, kv_heads)]
-            raise ConfigError(
-                f"parallelism.tp = {parallelism.tp} does not divide the {heads:g} attention heads "
-                f"({kv_heads:g} for keys and values) of model '{model.name}'; "
-                f"allowed: {', '.join(map(str, allowed))}"
-            )
-
-
-def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozenset[int]) -> None:
-    ep = np.asarray(parallelism.ep, dtype=float)
-    if not np.any(ep > 1):
-        return
-    if not counts:
-        raise ConfigError(f"parallelism.ep = {parallelism.ep} is not allowed: model '{model.name}' has no experts")
-    for experts in counts:
-        if np.any(experts % ep):
-            allowed = [str(n) for n in range(1, experts + 1) if experts % n == 0]
-            raise ConfigError(
-                f"parallelism.ep = {parallelism.ep} does not divide the {experts} experts of model '{model.name}'; "
-                f"allowed: {', '.join(allowed)}"
-            )
-
-
-def _deals_out(tp: np.ndarray, heads: Num, kv_heads: Num) -> bool:
-    return bool(np.all((heads % tp == 0) & ((kv_heads % tp == 0) | (tp % np.maximum(kv_heads, 1) == 0))))

@@ -1,4 +1,4 @@
-"""One deployment on one device under one batch of requests: the passes in order, and what they yield."""
+"""One deployment under one batch of requests: the graphs of its steps, and what they yield."""
 
 from __future__ import annotations
 
@@ -36,17 +36,66 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Inference:
-    """One deployment on one device under one batch of requests.
+class Latencies:
+    """The latencies of a batch of requests alike, from the times of its steps: defined here and nowhere else.
 
-    tolerance: of the sum over a growing context, where there are many scenarios (see integrate)
+    ttft_s: of the prompt step; generation_s: of all decode steps behind the first token, or of one step where there is
+        no further token; batch, output_tokens: of the requests. Numbers, or arrays that broadcast.
+    """
+
+    ttft_s: Num
+    generation_s: Num
+    batch: Num
+    output_tokens: Num
+
+    @property
+    def tpot_s(self) -> Num:
+        """Mean time of each token behind the first; of the next one where none was asked for."""
+        return self.generation_s / np.maximum(self.output_tokens - 1.0, 1.0)
+
+    @property
+    def latency_s(self) -> Num:
+        """Of the whole batch: the prompt, and the generation where there is more than one token."""
+        return self.ttft_s + np.where(np.greater(self.output_tokens, 1.0), 1.0, 0.0)[()] * self.generation_s
+
+    @property
+    def tokens_per_s(self) -> Num:
+        """Generated tokens of the whole batch per second."""
+        return self.batch * self.output_tokens / self.latency_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inference:
+    """One deployment under one batch of requests: its graphs, times and memory, by the passes.
+
+    tolerance: of the sum over a growing context, where there are many scenarios (see generation.py)
     """
 
     deployment: Deployment
-    hardware: Hardware
     requests: Requests
-    price: CostModel
     tolerance: float = 1e-9
+
+    @property
+    def hardware(self) -> Hardware:
+        """The deployment's device."""
+        return self.deployment.device
+
+    @property
+    def price(self) -> CostModel:
+        """The deployment's prices."""
+        return self.deployment.price
+
+    @property
+    def scenarios(self) -> int | None:
+        """How many scenarios its arrays hold; None where there are only numbers. Raises ConfigError if they differ."""
+        return scenarios_in(self.requests, self.deployment)
+
+    def latencies(self, ttft_s: Num, generation_s: Num) -> Latencies:
+        """What the times of the steps mean for the requests."""
+        requests = self.requests
+        return Latencies(
+            ttft_s=ttft_s, generation_s=generation_s, batch=requests.batch, output_tokens=requests.output_tokens
+        )
 
     def prefill_graph(self) -> nx.DiGraph:
         """The annotated prompt step."""
@@ -67,7 +116,7 @@ class Inference:
         """Time of all decode steps behind the first token; of one step where there is no further token."""
         steps = np.maximum(self.requests.output_tokens - 1.0, 1.0)
         first = self.requests.input_tokens
-        scenarios = scenarios_in(self.requests, self.deployment, self.hardware)
+        scenarios = self.scenarios
         if scenarios is None:
             return sum_steps(lambda contexts, _: self.step_s(contexts), float(first), float(steps))
 
@@ -84,7 +133,7 @@ class Inference:
         and the slowest stage's work on all micro-batches.
         """
         shares = self.deployment.shares(self.requests.batch)
-        way_s = self.time_s(self.deployment.program([decode(shares[0], context)]))
+        way_s = self.time_s(self.deployment.step([decode(shares[0], context)]))
         if len(shares) == 1:
             return way_s
         return np.maximum(way_s, self._slowest_stage_s(shares, context))
@@ -100,7 +149,7 @@ class Inference:
         return latest(larger * a + (len(shares) - larger) * b for a, b in zip(first, second, strict=True))
 
     def time_s(self, graph: nx.DiGraph) -> Num:
-        """Time of a program on the run's device."""
+        """Time of a graph on the deployment's device."""
         return makespan_s(annotate(graph, self.hardware, self.price))
 
     def one_time_s(self) -> Num:
@@ -125,7 +174,7 @@ class Inference:
         deployment, requests = self.deployment.stored, self.requests
         share = deployment.shares(requests.batch)[0]
         last = requests.input_tokens + requests.output_tokens - 1.0
-        lora = deployment.lora
+        lora = deployment.adapter
         slots = 0.0 if lora is None else np.maximum(lora.max_loras, lora.active_adapters)
         return memory_of(
             deployment.stages(prefill(share, requests.input_tokens)),

@@ -56,9 +56,19 @@ class Parallelism:
     @property
     def attention_replicas(self) -> Num:
         """Replicas of the attention that one set of experts serves."""
-        return np.maximum(self.ep / self.tp, 1.0)
+        return attention_replicas(self.tp, self.ep)
 
     @property
     def devices(self) -> Num:
         """Devices in all."""
-        return self.tp * self.attention_replicas * self.pp * self.dp
+        return device_count(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp)
+
+
+def attention_replicas(tp: Num, ep: Num) -> Num:
+    """Replicas of the attention that one set of experts serves: experts spread beyond the tensor-parallel group."""
+    return np.maximum(ep / tp, 1.0)
+
+
+def device_count(*, tp: Num, pp: Num, ep: Num, dp: Num) -> Num:
+    """Devices in all: tp · pp · dp · max(ep / tp, 1)."""
+    return tp * attention_replicas(tp, ep) * pp * dp

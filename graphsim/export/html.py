@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.analysis.compare import comparison, strategies_of
+from graphsim.deployment.deployment import REFERENCE
 from graphsim.deployment.scenarios import scenarios_in, take
 from graphsim.display.files import needs, write_text
 from graphsim.display.nodes import number, require
@@ -27,7 +28,6 @@ from graphsim.export.dot_labels import clean
 from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
 from graphsim.result import Estimate, plain
-from graphsim.simulation import REFERENCE
 from graphsim.units import bytes_text, scaled, seconds_text
 
 if TYPE_CHECKING:

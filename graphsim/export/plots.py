@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.deployment.deployment import REFERENCE, EngineRef, HardwareRef, ModelRef
 from graphsim.display.axes import LINES, new_axes, tidy
 from graphsim.display.palette import CRITICAL, INK
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.config import LoraConfig
-from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
+from graphsim.simulation import simulate
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
+from graphsim.deployment.parallelism import device_count
 from graphsim.errors import ConfigError, InfeasibleError, choices_text
-from graphsim.hardware import load_hardware
-from graphsim.simulation import HardwareRef, ModelRef
+from graphsim.hardware import Hardware, load_hardware
 from graphsim.sweeps.grid import BASE
 from graphsim.sweeps.sweep import sweep
 from graphsim.units import as_number, short
@@ -73,8 +74,8 @@ class Limits:
 
 
 def best(
-    models: ModelRef | Sequence[ModelRef],
-    hardware: HardwareRef | Sequence[HardwareRef],
+    models: ModelRef | Deployment | Sequence[ModelRef | Deployment],
+    hardware: HardwareRef | Sequence[HardwareRef] | None = None,
     goal: str = "latency",
     *,
     ttft_s: float | None = None,
@@ -93,8 +94,8 @@ def best(
     goal: `latency`, `ttft`, `tpot` (least), `tokens_per_s`, `tokens_per_s_per_gpu` (most), `cost_per_token` (least)
     ttft_s, tpot_s, latency_s, devices, cost_per_token: at most so much; tokens_per_s: at least
     price_per_hour: of one device, in any currency: one number, or one for each device by name
-    choices, executor, progress: as in `sweep`; adapters, their strategy and rank are choices like any other, but
-        several active adapters are never merged: merged weights serve one
+    models, hardware, choices, executor, progress: as in `sweep`; adapters, their strategy and rank are choices like any
+        other, but several active adapters are never merged: merged weights serve one
     Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token. Ties go to fewer
     devices, then to the lower latency.
     Raises InfeasibleError if nothing meets the limits: which limit excludes most, and what comes nearest.
@@ -104,10 +105,10 @@ def best(
         cost_per_token=cost_per_token,
     )  # fmt: skip
     check_goal(goal, limits, price_per_hour)
-    devices_known = _devices(hardware)
+    devices_known = _devices(models, hardware)
     prices = _prices(price_per_hour, devices_known)
     frame = servable(sweep(models, hardware, executor=executor, progress=progress, **choices))
-    capacity = {name: device.memory_bytes for name, device in devices_known.items()}
+    capacity = {name: float(device.memory_bytes) for name, device in devices_known.items()}
     return ranked(with_devices(frame, prices), goal, limits, capacity)
 
 
@@ -120,18 +121,13 @@ def check_goal(goal: str, limits: Limits, price_per_hour: Any) -> None:
 
 
 def with_devices(frame: pd.DataFrame, prices: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """The table of a sweep with devices, tokens_per_s_per_gpu and, where prices are known, cost_per_token.
-
-    Experts spread beyond the tensor-parallel group bring their devices along: tp · pp · dp · max(ep / tp, 1).
-    """
-    tp, ep = frame["tp"].to_numpy(dtype=float), frame["ep"].to_numpy(dtype=float)
-    pp, dp = frame["pp"].to_numpy(dtype=float), frame["dp"].to_numpy(dtype=float)
-    devices = tp * pp * dp * np.maximum(ep / tp, 1.0)
+    """The table of a sweep with devices, tokens_per_s_per_gpu and, where prices are known, cost_per_token."""
+    found = device_count(**{name: frame[name].to_numpy(dtype=float) for name in ("tp", "pp", "ep", "dp")})
     rate = frame["tokens_per_s"].to_numpy()
-    more: dict[str, Any] = {"devices": devices, "tokens_per_s_per_gpu": rate / devices}
+    more: dict[str, Any] = {"devices": found, "tokens_per_s_per_gpu": rate / found}
     if prices is not None:
         per_hour = _by_device(frame, prices)
-        more["cost_per_token"] = devices * per_hour / 3600.0 / rate
+        more["cost_per_token"] = found * per_hour / 3600.0 / rate
     return frame.assign(**more)
 
 
@@ -189,9 +185,17 @@ def pareto(frame: pd.DataFrame, x: str, y: str, maximise: Sequence[str] = MORE_I
     return kept
 
 
-def _devices(hardware: Any) -> dict[str, Any]:
-    every = hardware if isinstance(hardware, list | tuple) else [hardware]
-    return {device.name: device for device in map(load_hardware, every)}
+def _devices(models: Any, hardware: Any) -> dict[str, Hardware]:
+    """The devices asked for, by name: listed, or those of the deployments."""
+    if hardware is None:
+        listed = [model.device for model in _many(models) if isinstance(model, Deployment)]
+    else:
+        listed = [load_hardware(ref) for ref in _many(hardware)]
+    return {device.name: device for device in listed}
+
+
+def _many(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _prices(price_per_hour: Any, known: Mapping[str, Any]) -> dict[str, float] | None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.choose import choose_cost
-from graphsim.deployment.scenarios import count
+from graphsim.deployment.deployment import REFERENCE, Deployment
+from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import STRATEGIES, LoraConfig
@@ -31,11 +32,14 @@ BASE = "base"
 """The strategy that means no adapter."""
 
 DEFAULTS: Mapping[str, Any] = {
-    "model": None, "hardware": None, "precision": None, "cost": None, "engine": "reference", "pp": 1, "ep": 1,
+    "model": None, "hardware": None, "precision": None, "cost": None, "engine": REFERENCE, "pp": 1, "ep": 1,
     "strategy": None, "targets": None, "batch": 1, "input_tokens": 512, "output_tokens": 128, "tp": 1, "dp": 1,
     "rank": 16, "active_adapters": 1, "max_loras": 0, "max_lora_rank": 0,
 }  # fmt: skip
 """Every choice of a sweep, in the order of the table's rows: the last varies fastest."""
+
+REQUESTS = ("batch", "input_tokens", "output_tokens")
+ADAPTER = ("rank", "active_adapters", "max_loras", "max_lora_rank")
 
 NUMBERS = ("batch", "input_tokens", "output_tokens", "dp", "rank", "active_adapters", "max_loras", "max_lora_rank")
 """Choices that are numbers on one graph; all others make another."""
@@ -44,11 +48,16 @@ Place = tuple[int | slice, ...]
 """Some of a grid: for each axis one entry, or a range of them."""
 
 
+Axis = tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]
+"""The names of some choices that go together, and their values side by side."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The axes of a sweep: for each the names of its choices, and their values side by side."""
+    """The axes of a sweep, and the rewritings of the user's own that every graph goes through."""
 
-    axes: tuple[tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]], ...]
+    axes: tuple[Axis, ...]
+    passes: tuple[Any, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,14 +78,14 @@ class Grid:
         axes = []
         for (names, values), where in zip(self.axes, place, strict=True):
             axes.append((names, values[where] if isinstance(where, slice) else values[where : where + 1]))
-        return Grid(tuple(axes))
+        return Grid(tuple(axes), self.passes)
 
     def structures(self) -> Iterator[tuple[dict[str, Any], Place]]:
         """Each combination of the choices that make a graph, and where its scenarios are."""
         shaping = [i for i, (names, _) in enumerate(self.axes) if not set(names) <= set(NUMBERS)]
         for entry in np.ndindex(*[self.shape[i] for i in shaping]):
             place: list[int | slice] = [slice(None)] * len(self.axes)
-            chosen: dict[str, Any] = {}
+            chosen: dict[str, Any] = {"passes": self.passes}
             for i, at in zip(shaping, entry, strict=True):
                 place[i] = at
                 chosen |= dict(zip(self.axes[i][0], self.axes[i][1][at], strict=True))
@@ -103,6 +112,8 @@ class Grid:
             index = np.arange(len(values)).reshape([-1 if j == i else 1 for j in range(len(self.axes))])
             row = np.broadcast_to(index, self.shape).ravel()
             for name, column in zip(names, zip(*values, strict=True), strict=True):
+                if name not in DEFAULTS:
+                    continue
                 if name in NUMBERS or name in ("tp", "pp", "ep"):
                     columns[name] = np.array(column, dtype=float if name not in ("pp", "ep") else int)[row]
                 else:
@@ -132,17 +143,25 @@ def _label(name: str, value: Any) -> Any:
         return load_profile(value).name
     if name == "targets":
         return value if isinstance(value, str) else "+".join(value)
-    return value
+    return getattr(value, "__name__", "custom") if callable(value) else value
 
 
-def grid_of(models: Any, hardware: Any, choices: Mapping[str, Any], zipped: Sequence[Sequence[str]] = ()) -> Grid:
-    """The grid that a user asks for.
+def grid_of(
+    models: Any,
+    hardware: Any,
+    choices: Mapping[str, Any],
+    zipped: Sequence[Sequence[str]] = (),
+    passes: Sequence[Any] = (),
+) -> Grid:
+    """The grid that a user asks for: of choices, or of deployments and requests.
 
     Raises ConfigError for a choice that does not exist, is empty, or has a value that no scenario could have.
     """
     for name in choices:
         if name not in DEFAULTS or name in ("model", "hardware"):
             raise ConfigError(f"sweep has no choice '{name}'; {choices_text(name, list(DEFAULTS)[2:])}")
+    if any(isinstance(model, Deployment) for model in _many(models)):
+        return _of_deployments(_many(models), hardware, choices, zipped, passes)
     listed = {name: _listed(name, choices.get(name, default)) for name, default in DEFAULTS.items()}
     listed["model"] = [load_model(ref) for ref in _many(models)]
     listed["hardware"] = [load_hardware(ref) for ref in _many(hardware)]
@@ -155,17 +174,54 @@ def grid_of(models: Any, hardware: Any, choices: Mapping[str, Any], zipped: Sequ
         load_profile(engine)
     _check_names(listed)
     _check_numbers(listed)
-    return Grid(tuple(_axes(listed, zipped)))
+    return Grid(tuple(_axes(listed, zipped)), tuple(passes))
 
 
-def _axes(
-    listed: Mapping[str, list[Any]], zipped: Sequence[Sequence[str]]
-) -> Iterator[tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]]:
+def _of_deployments(
+    deployments: Sequence[Any],
+    hardware: Any,
+    choices: Mapping[str, Any],
+    zipped: Sequence[Sequence[str]],
+    passes: Sequence[Any],
+) -> Grid:
+    """The grid of deployments, whose choices stand side by side, and the requests that are choices of their own."""
+    said = [name for name in choices if name not in REQUESTS]
+    said += ["hardware"] * (hardware is not None) + ["passes"] * bool(passes)
+    if said:
+        raise ConfigError(
+            f"sweep: {', '.join(said)} given beside deployments, which say {'it' if len(said) == 1 else 'them'} "
+            f"already; allowed: {', '.join(REQUESTS)}"
+        )
+    rows = [_choices_of(entry) for entry in deployments]
+    listed = {name: _listed(name, choices.get(name, DEFAULTS[name])) for name in REQUESTS}
+    for name in REQUESTS:
+        count(name, np.asarray(listed[name]))
+    together: Axis = (tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
+    return Grid((together, *_axes(listed, zipped)))
+
+
+def _choices_of(deployment: Any) -> dict[str, Any]:
+    """What a deployment says of every choice but the requests, and the deployment itself."""
+    if not isinstance(deployment, Deployment):
+        raise ConfigError(f"sweep: {short(deployment)} stands beside deployments; give a Deployment for it too")
+    if scenarios_in(deployment) is not None:
+        raise ConfigError("sweep: a deployment holds arrays of scenarios; give one deployment for each")
+    lora, degrees = deployment.adapter, deployment.parallelism
+    adapter = {name: getattr(lora, name) if lora else DEFAULTS[name] for name in ADAPTER}
+    return {
+        "deployment": deployment, "model": deployment.model, "hardware": deployment.device,
+        "precision": deployment.precision, "cost": deployment.cost, "engine": deployment.engine or REFERENCE,
+        "pp": degrees.pp, "ep": degrees.ep, "strategy": lora.strategy if lora else BASE,
+        "targets": lora.target_modules if lora else ("attn", "ffn"), "tp": degrees.tp, "dp": degrees.dp,
+    } | adapter  # fmt: skip
+
+
+def _axes(listed: Mapping[str, list[Any]], zipped: Sequence[Sequence[str]]) -> Iterator[Axis]:
     group: dict[str, tuple[str, ...]] = {}
     for names in zipped:
         for name in names:
-            if name not in DEFAULTS:
-                raise ConfigError(f"sweep: zipped names no choice '{name}'; {choices_text(name, DEFAULTS)}")
+            if name not in listed:
+                raise ConfigError(f"sweep: zipped names no choice '{name}'; {choices_text(name, listed)}")
             if name in group:
                 raise ConfigError(f"sweep: zipped names '{name}' twice; a choice can go along with one group only")
             group[name] = tuple(names)
@@ -192,7 +248,7 @@ def _listed(name: str, value: Any) -> list[Any]:
 
 
 def _many(value: Any) -> list[Any]:
-    many = list(value) if isinstance(value, list | tuple) else [value]
+    many = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
     if not many:
         raise ConfigError("sweep: the list of models or hardware is empty; give at least one")
     return many
@@ -216,8 +272,8 @@ def _check_numbers(listed: Mapping[str, list[Any]]) -> None:
         arrays = {name: np.asarray(listed[name], dtype=float) for name in numeric}
     except (TypeError, ValueError):
         raise ConfigError(f"sweep: {', '.join(sorted(numeric))} must be numbers or lists of numbers") from None
-    for name in ("batch", "input_tokens", "output_tokens"):
+    for name in REQUESTS:
         count(name, arrays[name])
-    for name in ("rank", "active_adapters", "max_loras", "max_lora_rank"):
+    for name in ADAPTER:
         fields: dict[str, Any] = {name: arrays[name]}
         LoraConfig(**fields)

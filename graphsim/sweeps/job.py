@@ -12,19 +12,20 @@ import numpy as np
 
 from graphsim.compile.formulas import formulas_of
 from graphsim.compile.symbols import numbers_of
-from graphsim.cost.choose import choose_cost
-from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.inference import Inference, Latencies, Requests
 from graphsim.deployment.memory import Memory
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import GraphsimError
 from graphsim.lora.config import LoraConfig
-from graphsim.simulation import deployment_of, estimate_of
-from graphsim.sweeps.grid import BASE, Grid, Place
+from graphsim.simulation import estimate_of
+from graphsim.sweeps.grid import ADAPTER, BASE, REQUESTS, Grid, Place
 
 EXACT, CURVED = 1e-9, 1e-4
 """Tolerance of the sum over the generated tokens: of piecewise linear costs, and of fitted curves."""
 
-RESULTS = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s", "memory_bytes")
+TIMES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
+RESULTS = (*TIMES, "one_time_s", "memory_bytes")
 DOES_NOT_FIT = "does not fit in the memory of one device"
 BLOCK = 2**16
 """Scenarios evaluated in one go: arrays of this length stay in a core's cache."""
@@ -64,19 +65,16 @@ def evaluate(job: Job) -> dict[str, Any]:
         )
         formulas = formulas_of(inference)
         if formulas is None:
-            return _through_the_passes(job, inference)
+            return _through_the_passes(job)
     except GraphsimError as error:
         return {"reason": str(error)}
     inputs = numbers_of(inference)
     inputs |= {name: values for name, values in job.numbers.items() if name in inputs}
     (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs, inference.tolerance), formulas.memory(inputs)
-    further = np.maximum(inputs["output_tokens"] - 1.0, 1.0)
-    latency_s = ttft_s + np.where(inputs["output_tokens"] > 1.0, 1.0, 0.0) * generation_s
-    made = inputs["batch"] * inputs["output_tokens"]
-    found = {
-        "ttft_s": ttft_s, "tpot_s": generation_s / further, "latency_s": latency_s, "tokens_per_s": made / latency_s,
-        "one_time_s": one_time_s,
-    }  # fmt: skip
+    times = Latencies(
+        ttft_s=ttft_s, generation_s=generation_s, batch=inputs["batch"], output_tokens=inputs["output_tokens"]
+    )
+    found = {name: getattr(times, name) for name in TIMES} | {"one_time_s": one_time_s}
     return found | _room(memory)
 
 
@@ -94,25 +92,28 @@ def _structure(pickled: bytes) -> dict[str, Any]:
 
 def _inference(pickled: bytes, numbers: tuple[tuple[str, Any], ...]) -> Inference:
     chosen = _structure(pickled) | dict(numbers)
-    lora = None
-    if chosen["strategy"] != BASE:
-        names = ("strategy", "rank", "active_adapters", "max_loras", "max_lora_rank")
-        lora = LoraConfig(target_modules=chosen["targets"], **{name: chosen[name] for name in names})
-    degrees = {name: chosen[name] for name in ("tp", "pp", "ep", "dp")}
-    price, name = choose_cost(chosen["cost"], chosen["hardware"])
+    deployment = chosen["deployment"] if "deployment" in chosen else _deployment(chosen)
     return Inference(
-        deployment=deployment_of(chosen["model"], Parallelism(**degrees), lora, chosen["precision"], chosen["engine"]),
-        hardware=chosen["hardware"],
-        requests=Requests(**{name: chosen[name] for name in ("batch", "input_tokens", "output_tokens")}),
-        price=price,
-        tolerance=EXACT if name == "roofline" else CURVED,
+        deployment=deployment,
+        requests=Requests(**{name: chosen[name] for name in REQUESTS}),
+        tolerance=EXACT if deployment.cost_model == "roofline" else CURVED,
     )
 
 
-def _through_the_passes(job: Job, inference: Inference) -> dict[str, Any]:
+def _deployment(chosen: Mapping[str, Any]) -> Deployment:
+    lora = None
+    if chosen["strategy"] != BASE:
+        fields: dict[str, Any] = {name: chosen[name] for name in ("strategy", *ADAPTER)}
+        lora = LoraConfig(target_modules=chosen["targets"], **fields)
+    degrees = {name: chosen[name] for name in ("tp", "pp", "ep", "dp")}
+    kept = {name: chosen[name] for name in ("precision", "cost", "engine", "passes")}
+    return Deployment(chosen["model"], chosen["hardware"], parallelism=Parallelism(**degrees), lora=lora, **kept)
+
+
+def _through_the_passes(job: Job) -> dict[str, Any]:
     """For a structure whose formulas cannot be recorded: scenarios in a row through the passes themselves."""
     flat = {name: np.broadcast_to(values, job.shape).ravel() for name, values in job.numbers.items()}
-    estimate = estimate_of(_inference(job.structure, tuple(flat.items())), "")
+    estimate = estimate_of(_inference(job.structure, tuple(flat.items())))
     found = {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)
     return {
         name: value if isinstance(value, str) else np.broadcast_to(value, [flat["batch"].size]).reshape(job.shape)

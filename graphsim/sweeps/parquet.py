@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.parameters.store import basis
+from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.errors import ConfigError
 from graphsim.lora.profile import load_profile
-from graphsim.simulation import HardwareRef, ModelRef
 from graphsim.sweeps.grid import Grid, Place, grid_of
 from graphsim.sweeps.sweep import Progress, frame_of
 from graphsim.units import checked_number, short
@@ -48,14 +48,15 @@ Workers = Executor | Callable[[], Executor]
 
 def sweep_to_parquet(
     path: str | Path,
-    models: ModelRef | Sequence[ModelRef],
-    hardware: HardwareRef | Sequence[HardwareRef],
+    models: ModelRef | Deployment | Sequence[ModelRef | Deployment],
+    hardware: HardwareRef | Sequence[HardwareRef] | None = None,
     *,
     chunk_rows: int = CHUNK_ROWS,
     executor: Workers | None = None,
     resume: bool = True,
     progress: Progress | None = None,
     zipped: Sequence[Sequence[str]] = (),
+    passes: Sequence[Any] = (),
     **choices: Any,
 ) -> Path:
     """`sweep` into the folder `path`, one Parquet file for every `chunk_rows` rows at most; gives the folder back.
@@ -71,7 +72,7 @@ def sweep_to_parquet(
     if not (executor is None or isinstance(executor, Executor) or callable(executor)):
         raise ConfigError(f"executor = {short(executor)} is neither a concurrent.futures.Executor nor makes one")
     chunk_rows = checked_number("chunk_rows", chunk_rows, 1, one=True)
-    grid = grid_of(models, hardware, choices, zipped)
+    grid = grid_of(models, hardware, choices, zipped, passes)
     folder = Path(path)
     chunk_rows = _claim(folder, grid, chunk_rows, resume)
     packed, done = pickle.dumps(grid), 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.simulation import HardwareRef, ModelRef
+from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.sweeps.grid import Grid, Place, grid_of
 from graphsim.sweeps.job import BLOCK, DOES_NOT_FIT, RESULTS, evaluate, jobs_of
 
@@ -26,21 +26,25 @@ AT_ONCE = 64
 
 
 def sweep(
-    models: ModelRef | Sequence[ModelRef],
-    hardware: HardwareRef | Sequence[HardwareRef],
+    models: ModelRef | Deployment | Sequence[ModelRef | Deployment],
+    hardware: HardwareRef | Sequence[HardwareRef] | None = None,
     *,
     executor: Executor | None = None,
     progress: Progress | None = None,
     zipped: Sequence[Sequence[str]] = (),
+    passes: Sequence[Any] = (),
     **choices: Any,
 ) -> pd.DataFrame:
     """One row per scenario of the product of all choices, in product order; the last choice varies fastest.
 
+    models, hardware: names, paths, mappings; or deployments (`gs.Deployment`) as models and no hardware: then batch,
+        input_tokens and output_tokens are the only choices left
     choices: precision, cost, engine (names); pp, ep (whole numbers); strategy (`base`, `dynamic`, `merge`); targets
         (one list of names, or several); batch, input_tokens, output_tokens, tp, dp, rank, active_adapters, max_loras,
         max_lora_rank (numbers). Each is one value or a list; strategy is `dynamic` where ranks or targets are given,
         else `base`.
     zipped: choices that go together instead of being multiplied, such as [("input_tokens", "output_tokens")]
+    passes: rewritings of your own that every graph goes through, see `Deployment`
     executor: any `concurrent.futures.Executor`; results are the same as without, and what a broken one leaves undone
         is done here
     Generation times are exact with roofline costs, and within one in ten thousand with calibrated ones.
@@ -48,7 +52,7 @@ def sweep(
     A scenario that cannot be run has no numbers but a reason; one that does not fit has both.
     Raises ConfigError for an unknown choice or a value that no scenario could have.
     """
-    return frame_of(grid_of(models, hardware, choices, zipped), executor, progress)
+    return frame_of(grid_of(models, hardware, choices, zipped, passes), executor, progress)
 
 
 def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | None = None) -> pd.DataFrame:

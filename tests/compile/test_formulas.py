@@ -11,10 +11,8 @@ import pytest
 import graphsim as gs
 from graphsim.compile.formulas import Formulas, formulas_of
 from graphsim.compile.symbols import numbers_of
-from graphsim.cost.choose import choose_cost
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.memory import Memory
-from graphsim.simulation import deployment_of
 
 LORA = gs.LoraConfig(rank=16)
 CASES: dict[str, dict[str, Any]] = {
@@ -35,15 +33,10 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def run_of(cost: str, **case: Any) -> Inference:
-    device = gs.load_hardware(case.get("hardware", "a100-sxm-80gb"))
-    return Inference(
-        deployment=deployment_of(
-            case.get("model", "llama-2-7b"), case.get("parallelism"), case.get("lora"), case.get("precision")
-        ),
-        hardware=device,
-        requests=Requests(batch=case.get("batch", 5), input_tokens=300, output_tokens=40),
-        price=choose_cost(cost, device)[0],
-    )
+    described = {"model": "llama-2-7b", "hardware": "a100-sxm-80gb", "cost": cost} | case
+    batch = described.pop("batch", 5)
+    requests = Requests(batch=batch, input_tokens=300, output_tokens=40)
+    return Inference(deployment=gs.Deployment(**described), requests=requests)
 
 
 @pytest.mark.parametrize("cost", ["roofline", "calibrated"])

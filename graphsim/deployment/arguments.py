@@ -1,0 +1,105 @@
+"""From the arguments of a verb to the deployment, and the requests, that it asks about.
+
+Every verb takes a `Deployment`, or the arguments that one is made of; it is all one here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, Protocol, TypeVar
+
+from graphsim.cost.base import CostModel
+from graphsim.deployment.deployment import REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
+from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.errors import ConfigError
+from graphsim.lora.config import LoraConfig
+from graphsim.ops.precision import Precision
+from graphsim.units import Num
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+def deployed(
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
+    *,
+    default_engine: EngineRef = REFERENCE,
+    passes: Sequence[Any] = (),
+    **described: Any,
+) -> Deployment:
+    """The deployment that a verb was given as its model, or one made of the verb's arguments.
+
+    default_engine: of the verb, where neither names an engine
+    described: the further arguments of `Deployment`, None where they were not given
+    Raises ConfigError where a deployment and arguments that it holds already are both given.
+    """
+    if not isinstance(model, Deployment):
+        described["engine"] = default_engine if described.get("engine") is None else described["engine"]
+        return Deployment(model, hardware, passes=passes, **described)
+    given = {"hardware": hardware, "passes": passes or None} | described
+    twice = [name for name, value in given.items() if value is not None]
+    if twice:
+        raise ConfigError(
+            f"{', '.join(twice)} given beside a Deployment, which says {'it' if len(twice) == 1 else 'them'} already; "
+            f"use dataclasses.replace(deployment, {twice[0]}=…) for another one"
+        )
+    return model.under(default_engine)
+
+
+class RequestVerb(Protocol[T_co]):
+    """A question about one batch of requests on one deployment, as users ask it."""
+
+    def __call__(
+        self,
+        model: ModelRef | Deployment,
+        hardware: HardwareRef | None = None,
+        batch: Num = 1,
+        input_tokens: Num = 512,
+        output_tokens: Num = 128,
+        parallelism: Parallelism | None = None,
+        lora: LoraConfig | None = None,
+        precision: str | Precision | None = None,
+        cost: str | CostModel | None = None,
+        engine: EngineRef | None = None,
+        passes: Sequence[Any] = (),
+    ) -> T_co:
+        """The answer."""
+
+
+def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
+    """The verb whose answer a function of one inference gives: it takes a deployment, or what one is made of.
+
+    The function's docstring is the verb's: it describes the arguments of `RequestVerb`.
+    """
+
+    @wraps(answer)
+    def verb(
+        model: ModelRef | Deployment,
+        hardware: HardwareRef | None = None,
+        batch: Num = 1,
+        input_tokens: Num = 512,
+        output_tokens: Num = 128,
+        parallelism: Parallelism | None = None,
+        lora: LoraConfig | None = None,
+        precision: str | Precision | None = None,
+        cost: str | CostModel | None = None,
+        engine: EngineRef | None = None,
+        passes: Sequence[Any] = (),
+    ) -> T_co:
+        deployment = deployed(
+            model, hardware, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,
+            passes=passes,
+        )  # fmt: skip
+        requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
+        return answer(Inference(deployment=deployment, requests=requests))
+
+    del verb.__wrapped__  # so that help() shows the verb's arguments
+    return verb
+
+
+@request_verb
+def inference_of(inference: Inference) -> Inference:
+    """The deployment and the requests that a verb's arguments describe, for verbs that have further arguments."""
+    return inference

@@ -1,0 +1,76 @@
+"""Whether a model can be cut over devices as asked: heads, experts and layers come in whole numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.errors import ConfigError
+from graphsim.graph.rewriting import walk
+from graphsim.models.build import build
+from graphsim.models.config import ModelConfig
+from graphsim.models.phase import prefill
+from graphsim.ops import Attention, ExpertGemm
+from graphsim.ops.precision import load_precision
+from graphsim.symbolic.memo import Memo
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Units:
+    """What tensor and expert parallelism deal out: heads (and those for keys and values), experts."""
+
+    heads: frozenset[tuple[Num, Num]]
+    experts: frozenset[int]
+
+
+_units: Memo[_Units] = Memo(most=64)
+
+
+def _units_of(model: ModelConfig) -> _Units:
+    ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), load_precision("bf16")))]
+    return _Units(
+        heads=frozenset((op.heads, op.kv_heads) for op in ops if isinstance(op, Attention)),
+        experts=frozenset(op.of for op in ops if isinstance(op, ExpertGemm)),
+    )
+
+
+def check_cut(model: ModelConfig, parallelism: Parallelism) -> None:
+    """Raise ConfigError unless the model can be cut as asked, naming the degrees that would do."""
+    if parallelism.pp > model.num_layers:
+        raise ConfigError(
+            f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}'; "
+            f"it has {model.num_layers} layers, allowed: 1 to {model.num_layers}"
+        )
+    units = _units.get((model.layers,), lambda: _units_of(model))
+    _check_experts(model, parallelism, units.experts)
+    tp = np.asarray(parallelism.tp, dtype=float)
+    for heads, kv_heads in units.heads:
+        if not _deals_out(tp, heads, kv_heads):
+            allowed = [n for n in range(1, 129) if _deals_out(np.asarray(float(n)), heads, kv_heads)]
+            raise ConfigError(
+                f"parallelism.tp = {parallelism.tp} does not divide the {heads:g} attention heads "
+                f"({kv_heads:g} for keys and values) of model '{model.name}'; "
+                f"allowed: {', '.join(map(str, allowed))}"
+            )
+
+
+def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozenset[int]) -> None:
+    ep = np.asarray(parallelism.ep, dtype=float)
+    if not np.any(ep > 1):
+        return
+    if not counts:
+        raise ConfigError(f"parallelism.ep = {parallelism.ep} is not allowed: model '{model.name}' has no experts")
+    for experts in counts:
+        if np.any(experts % ep):
+            allowed = [str(n) for n in range(1, experts + 1) if experts % n == 0]
+            raise ConfigError(
+                f"parallelism.ep = {parallelism.ep} does not divide the {experts} experts of model '{model.name}'; "
+                f"allowed: {', '.join(allowed)}"
+            )
+
+
+def _deals_out(tp: np.ndarray, heads: Num, kv_heads: Num) -> bool:
+    return bool(np.all((heads % tp == 0) & ((kv_heads % tp == 0) | (tp % np.maximum(kv_heads, 1) == 0))))
