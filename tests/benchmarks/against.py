@@ -1,0 +1,122 @@
+"""This checkout's speed beside another one's, on one machine in one run: `python -m tests.benchmarks.against FOLDER`.
+
+Every figure is taken in a fresh process, the two checkouts in turn, `--runs` times each (9); medians and the median of
+their ratios are printed. Only public names are measured, so that FOLDER may hold an older state of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[2]
+
+CLOCK = """
+import statistics, time
+def median_s(call, arguments):
+    found = []
+    for given in arguments:
+        start = time.perf_counter()
+        call(given)
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+"""
+
+START = (
+    CLOCK
+    + """
+import graphsim as gs
+MODEL, DEVICE, LORA = "llama-2-7b", "a100-sxm-80gb", gs.LoraConfig()
+"""
+)
+
+FIGURES = {
+    "import graphsim": CLOCK + """
+start = time.perf_counter()
+import graphsim
+print(time.perf_counter() - start)
+""",
+    "first call of a process": """
+import time, numpy, networkx, pandas, yaml
+import graphsim as gs
+gs.simulate, gs.LoraConfig
+start = time.perf_counter()
+gs.simulate("llama-2-7b", "a100-sxm-80gb", 4, 512, lora=gs.LoraConfig())
+print(time.perf_counter() - start)
+""",
+    "simulate, warm": START + """
+for _ in range(40): gs.simulate(MODEL, DEVICE, 4, 512, lora=LORA)
+print(median_s(lambda _: gs.simulate(MODEL, DEVICE, 4, 512, lora=LORA), range(200)))
+""",
+    "simulate, new numbers": START + """
+for n in range(60): gs.simulate(MODEL, DEVICE, 100 + n, 300 + n, lora=LORA)
+print(median_s(lambda n: gs.simulate(MODEL, DEVICE, 1 + n, 512 + 7 * n, lora=LORA), range(1, 120)))
+""",
+    "simulate, new numbers, roofline": START + """
+for n in range(60): gs.simulate(MODEL, DEVICE, 100 + n, 300 + n, lora=LORA, cost="roofline")
+print(median_s(lambda n: gs.simulate(MODEL, DEVICE, 1 + n, 512 + 7 * n, lora=LORA, cost="roofline"), range(1, 120)))
+""",
+    "compiled step, known": START + """
+step = gs.compile_step(MODEL, DEVICE, lora=LORA)
+for _ in range(200): step(decode_batch=8.0, context=512.0)
+print(median_s(lambda _: step(decode_batch=8.0, context=512.0), range(2000)))
+""",
+    "compiled step, new context": START + """
+step = gs.compile_step(MODEL, DEVICE, lora=LORA)
+for n in range(300): step(decode_batch=8.0, context=float(n))
+print(median_s(lambda n: step(decode_batch=8.0, context=float(n)), range(1000, 3000)))
+""",
+    "compiled step, new prompt": START + """
+step = gs.compile_step(MODEL, DEVICE, lora=LORA)
+for n in range(300): step(prefill_tokens=float(1 + n), decode_batch=8.0, context=512.0)
+print(median_s(lambda n: step(prefill_tokens=float(n), decode_batch=8.0, context=512.0), range(1000, 2000)))
+""",
+    "sweep of a product, roofline": START + """
+grid = {"batch": list(range(1, 65)), "input_tokens": list(range(16, 4096, 16)), "tp": [1, 2], "rank": [8, 64]}
+print(median_s(lambda _: gs.sweep(MODEL, DEVICE, cost="roofline", output_tokens=128, **grid), range(3)))
+""",
+    "sweep of a product, calibrated": START + """
+grid = {"batch": list(range(1, 65)), "input_tokens": list(range(16, 4096, 16)), "tp": [1, 2], "rank": [8, 64]}
+print(median_s(lambda _: gs.sweep(MODEL, DEVICE, output_tokens=128, **grid), range(3)))
+""",
+    "400 layers spelt out: build, price, path": START + """
+model = gs.load_model({"name": "deep", "hidden_size": 512, "vocab_size": 1000, "layers": 400,
+    "attention": {"heads": 8, "kv_heads": 8, "head_dim": 64}, "mlp": {"intermediate_size": 1024}})
+def call(_):
+    gs.critical_path(gs.annotate(gs.build_graph(model, lora=gs.LoraConfig(), expand=True), DEVICE))
+print(median_s(call, range(3)))
+""",
+}  # fmt: skip
+"""Code that prints the seconds of something, once it is warm."""
+
+
+def seconds(folder: Path, code: str) -> float:
+    """What a piece of code prints in a fresh process under the package of a checkout."""
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=folder
+    )
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="another checkout")
+    parser.add_argument("--runs", type=int, default=9, help="of each figure in each checkout (9)")
+    options = parser.parse_args()
+    other = options.folder.resolve()
+    print("| figure | other | this one | ratio |\n|---|---|---|---|")
+    for name, code in FIGURES.items():
+        pairs = [(seconds(other, code), seconds(HERE, code)) for _ in range(options.runs)]
+        before, now = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median([mine / theirs for theirs, mine in pairs])
+        print(f"| {name} | {before * 1e3:.4g} ms | {now * 1e3:.4g} ms | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
