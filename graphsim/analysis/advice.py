@@ -18,7 +18,7 @@ from graphsim.analysis.lifecycle import lifecycle
 from graphsim.cost.base import CostModel
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import GraphsimError
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile

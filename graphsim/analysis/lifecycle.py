@@ -19,7 +19,7 @@ from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.memory import ADAPTER_OPS, adapter_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import EngineProfile, load_profile

@@ -18,7 +18,7 @@ from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.memory import adapter_bytes, weight_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, InfeasibleError
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import load_profile

@@ -8,25 +8,18 @@ from dataclasses import dataclass, replace
 import networkx as nx
 import numpy as np
 
+from graphsim.deployment.order import Watch, passes_of, run
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
-from graphsim.graph.rewriting import walk
+from graphsim.graph import Pass, walk
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import inject
 from graphsim.lora.profile import EngineProfile
-from graphsim.lora.variants import require_engine
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.ops import Attention, ExpertGemm
 from graphsim.ops.precision import Precision, load_precision
-from graphsim.passes.dequantise import FUSED_TOKENS, WIDENED, dequantise
-from graphsim.passes.engine import Engine
-from graphsim.passes.experts import deal_experts
-from graphsim.passes.lower import eager, lower
-from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
-from graphsim.passes.shard import shard
 from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
@@ -34,40 +27,27 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Deployment:
-    """What runs, apart from the requests and the device."""
+    """What runs, apart from the requests and the device.
+
+    passes: a user's own, each behind the others of its stage
+    """
 
     model: ModelConfig
     parallelism: Parallelism
     precision: Precision
     lora: LoraConfig | None = None
     engine: EngineProfile | None = None
+    passes: tuple[Pass, ...] = ()
 
-    def stages(self, phase: Phase) -> list[nx.DiGraph]:
-        """The sharded and lowered graph of each pipeline stage, for one micro-batch."""
+    def stages(self, phase: Phase, after: Watch | None = None) -> list[nx.DiGraph]:
+        """The sharded and lowered graph of each pipeline stage, for one micro-batch.
+
+        after: called behind each pass with the pass and the graph that it yielded
+        """
         layers = layer_ranges(self.model.num_layers, self.parallelism.pp)
         here = replace(self, lora=_invoked(self.lora, phase)) if self.lora else self
-        return [here._lowered(build(self.model, phase, self.precision, stage)) for stage in layers]
-
-    def _lowered(self, logical: nx.DiGraph) -> nx.DiGraph:
-        sequence_parallel = bool(np.any(np.asarray(self.parallelism.sp) > 1))
-        if np.any(np.asarray(self.parallelism.ep) > 1):
-            logical = deal_experts(logical, self.parallelism.ep, self.parallelism.tp)
-        adapters = self._adapters()
-        graph = inject(logical, self.lora, adapters.buffers if adapters else None)
-        graph = pack(shard(graph, self.parallelism.tp, sequence_parallel))
-        if self.precision.weights.name in WIDENED:
-            graph = dequantise(graph, self.engine.fused_4bit_tokens if self.engine else FUSED_TOKENS)
-        graph = lower(graph, adapters) if adapters else graph
-        return eager(graph) if self.engine is not None and self.engine.launch == "eager" else graph
-
-    def _adapters(self) -> Engine | None:
-        """The engine's way with the adapters, where there are any."""
-        if self.lora is None or self.engine is None:
-            return None
-        if self.lora.strategy == "dynamic":
-            require_engine(self.lora, self.engine.kernels, self.engine.name)
-        slots = self.engine.has_embedding_slots(self.model.name)
-        return Engine(profile=self.engine, lora=self.lora, embedding_slots=slots)
+        passes = passes_of(here)
+        return [run(passes, build(self.model, phase, self.precision, stage), after) for stage in layers]
 
     @property
     def stored(self) -> Deployment:
