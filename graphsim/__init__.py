@@ -45,13 +45,14 @@ if TYPE_CHECKING:
     from graphsim.export.node_link import from_json as from_json
     from graphsim.export.node_link import to_json as to_json
     from graphsim.export.trace import to_trace as to_trace
+    from graphsim.graph import Pass as Pass
+    from graphsim.graph import add as add
+    from graphsim.graph import rewrite as rewrite
+    from graphsim.graph import to_text as to_text
+    from graphsim.graph import total_work as total_work
+    from graphsim.graph import unroll as unroll
+    from graphsim.graph import validate as validate
     from graphsim.graph.critical import critical_path as critical_path
-    from graphsim.graph.rewriting import add as add
-    from graphsim.graph.rewriting import rewrite as rewrite
-    from graphsim.graph.rewriting import to_text as to_text
-    from graphsim.graph.rewriting import total_work as total_work
-    from graphsim.graph.rewriting import unroll as unroll
-    from graphsim.graph.rewriting import validate as validate
     from graphsim.hardware import Hardware as Hardware
     from graphsim.hardware import list_hardware as list_hardware
     from graphsim.hardware import load_hardware as load_hardware
@@ -105,7 +106,7 @@ _HOME = {
     "export.node_link": ("from_json", "to_json"),
     "export.trace": ("to_trace",),
     "graph.critical": ("critical_path",),
-    "graph.rewriting": ("add", "rewrite", "to_text", "total_work", "unroll", "validate"),
+    "graph": ("Pass", "add", "rewrite", "to_text", "total_work", "unroll", "validate"),
     "hardware": ("Hardware", "list_hardware", "load_hardware"),
     "lora.config": ("LoraConfig",),
     "lora.injection": ("inject",),

@@ -21,7 +21,7 @@ from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, GraphError
-from graphsim.graph.rewriting import unroll
+from graphsim.graph import Pass, unroll
 from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of, require_layers
@@ -44,7 +44,7 @@ def build_graph(
     precision: str | Precision | None = None,
     expand: bool = False,
     engine: EngineRef | None = None,
-    passes: Sequence[Any] = (),
+    passes: Sequence[Pass] = (),
 ) -> nx.DiGraph:
     """The sharded and lowered graph of one step, not yet annotated.
 

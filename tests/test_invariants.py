@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import graphsim as gs
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.hardware import Hardware, load_hardware
 
 QUICK = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate], max_examples=15)

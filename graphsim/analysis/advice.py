@@ -18,7 +18,7 @@ from graphsim.deployment.arguments import request_verb
 from graphsim.deployment.deployment import REFERENCE, Deployment
 from graphsim.deployment.inference import Inference
 from graphsim.errors import GraphsimError
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile

@@ -19,7 +19,7 @@ from graphsim.deployment.deployment import REFERENCE, Deployment, EngineRef, Har
 from graphsim.deployment.memory import ADAPTER_OPS, adapter_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.graph.schedule import latest
 from graphsim.hardware import Hardware
 from graphsim.lora.config import LoraConfig

@@ -19,7 +19,7 @@ from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, M
 from graphsim.deployment.memory import adapter_bytes, weight_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, InfeasibleError
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import load_profile
 from graphsim.models.phase import decode

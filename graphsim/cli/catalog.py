@@ -57,7 +57,7 @@ def _model_facts(config: ModelConfig) -> dict[str, Any]:
 
 
 def _show_model(config: ModelConfig, as_json: bool) -> None:
-    from graphsim.graph.rewriting import to_text
+    from graphsim.graph import to_text
     from graphsim.models.build import build
     from graphsim.models.phase import prefill
     from graphsim.ops.precision import load_precision

@@ -71,8 +71,8 @@ def _write_graph(options: argparse.Namespace, path: Path) -> None:
     from graphsim.display.operators import frame_of
     from graphsim.export.dot import render, to_dot
     from graphsim.export.node_link import to_json
+    from graphsim.graph import to_text
     from graphsim.graph.critical import schedule
-    from graphsim.graph.rewriting import to_text
     from graphsim.simulation import annotate, build_graph
 
     deployment = shared.deployment(options)

@@ -18,7 +18,7 @@ from graphsim.compile.symbols import INPUT, OUTPUT, with_symbols
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.graph.schedule import makespan_s
 from graphsim.hardware import Hardware
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape

@@ -14,6 +14,7 @@ from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, M
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
+from graphsim.graph import Pass
 from graphsim.lora.config import LoraConfig
 from graphsim.models.phase import decode, mixed, prefill
 from graphsim.ops.precision import Precision
@@ -32,7 +33,7 @@ def compile_step(
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
     engine: EngineRef | None = None,
-    passes: Sequence[Any] = (),
+    passes: Sequence[Pass] = (),
 ) -> CompiledStep:
     """The time of one step of a deployment, as a function of what the step holds; it equals what `simulate` gives.
 

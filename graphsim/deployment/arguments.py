@@ -14,6 +14,7 @@ from graphsim.deployment.deployment import REFERENCE, Deployment, EngineRef, Har
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
+from graphsim.graph import Pass
 from graphsim.lora.config import LoraConfig
 from graphsim.ops.precision import Precision
 from graphsim.units import Num
@@ -26,7 +27,7 @@ def deployed(
     hardware: HardwareRef | None = None,
     *,
     default_engine: EngineRef = REFERENCE,
-    passes: Sequence[Any] = (),
+    passes: Sequence[Pass] = (),
     **described: Any,
 ) -> Deployment:
     """The deployment that a verb was given as its model, or one made of the verb's arguments.
@@ -63,7 +64,7 @@ class RequestVerb(Protocol[T_co]):
         precision: str | Precision | None = None,
         cost: str | CostModel | None = None,
         engine: EngineRef | None = None,
-        passes: Sequence[Any] = (),
+        passes: Sequence[Pass] = (),
     ) -> T_co:
         """The answer."""
 
@@ -86,7 +87,7 @@ def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
         precision: str | Precision | None = None,
         cost: str | CostModel | None = None,
         engine: EngineRef | None = None,
-        passes: Sequence[Any] = (),
+        passes: Sequence[Pass] = (),
     ) -> T_co:
         deployment = deployed(
             model, hardware, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,

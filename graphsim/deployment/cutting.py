@@ -8,7 +8,7 @@ import numpy as np
 
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill

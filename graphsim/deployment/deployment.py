@@ -13,25 +13,20 @@ import numpy as np
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import choose_cost
 from graphsim.deployment.cutting import check_cut
+from graphsim.deployment.order import Watch, in_order, passes_of, run
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
+from graphsim.graph import Pass
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import inject, require_layers, require_shares
+from graphsim.lora.injection import require_layers, require_shares
 from graphsim.lora.profile import EngineProfile, load_profile
-from graphsim.lora.variants import require_engine
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.ops.precision import Precision, load_precision
-from graphsim.passes.dequantise import FUSED_TOKENS, WIDENED, dequantise
-from graphsim.passes.engine import Engine
-from graphsim.passes.experts import deal_experts
-from graphsim.passes.lower import eager, lower
-from graphsim.passes.pack import pack
 from graphsim.passes.pipeline import layer_ranges, pipeline
-from graphsim.passes.shard import shard
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num, short
 
@@ -69,7 +64,7 @@ class Deployment:
     precision: Precision
     engine: EngineProfile | None
     cost: str | CostModel | None
-    passes: tuple[Any, ...]
+    passes: tuple[Pass, ...]
 
     def __init__(
         self,
@@ -81,7 +76,7 @@ class Deployment:
         precision: str | Precision | None = None,
         engine: EngineRef | None = None,
         cost: str | CostModel | None = None,
-        passes: Sequence[Any] = (),
+        passes: Sequence[Pass] = (),
     ) -> None:
         config = load_model(model)
         lora = config.lora_config if lora is None else lora
@@ -100,7 +95,7 @@ class Deployment:
             else load_precision(precision),
             "engine": None if engine is None else load_profile(engine),
             "cost": cost,
-            "passes": tuple(passes),
+            "passes": in_order((), passes),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -151,32 +146,17 @@ class Deployment:
         """Of the engine whose kernels run."""
         return self.engine.name if self.engine else REFERENCE
 
-    def stages(self, phase: Phase) -> list[nx.DiGraph]:
-        """The sharded and lowered graph of each pipeline stage, for one micro-batch."""
+    def stages(self, phase: Phase, after: Watch | None = None) -> list[nx.DiGraph]:
+        """The sharded and lowered graph of each pipeline stage, for one micro-batch.
+
+        after: called behind each pass with the pass and the graph that it yielded
+        """
         layers = layer_ranges(self.model.num_layers, self.parallelism.pp)
-        here = with_fields(self, {"lora": _invoked(self.adapter, phase)}) if self.adapter else self
-        return [here._lowered(build(self.model, phase, self.precision, stage)) for stage in layers]
-
-    def _lowered(self, logical: nx.DiGraph) -> nx.DiGraph:
-        sequence_parallel = bool(np.any(np.asarray(self.parallelism.sp) > 1))
-        if np.any(np.asarray(self.parallelism.ep) > 1):
-            logical = deal_experts(logical, self.parallelism.ep, self.parallelism.tp)
-        adapters = self._adapters()
-        graph = inject(logical, self.adapter, adapters.buffers if adapters else None)
-        graph = pack(shard(graph, self.parallelism.tp, sequence_parallel))
-        if self.precision.weights.name in WIDENED:
-            graph = dequantise(graph, self.engine.fused_4bit_tokens if self.engine else FUSED_TOKENS)
-        graph = lower(graph, adapters) if adapters else graph
-        return eager(graph) if self.engine is not None and self.engine.launch == "eager" else graph
-
-    def _adapters(self) -> Engine | None:
-        """The engine's way with the adapters, where there are any."""
-        if self.adapter is None or self.engine is None:
-            return None
-        if self.adapter.strategy == "dynamic":
-            require_engine(self.adapter, self.engine.kernels, self.engine.name)
-        slots = self.engine.has_embedding_slots(self.model.name)
-        return Engine(profile=self.engine, lora=self.adapter, embedding_slots=slots)
+        passes = passes_of(
+            model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
+            adapter=_invoked(self.adapter, phase) if self.adapter else None, own=self.passes,
+        )  # fmt: skip
+        return [run(passes, build(self.model, phase, self.precision, stage), after) for stage in layers]
 
     @property
     def stored(self) -> Deployment:

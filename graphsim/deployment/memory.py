@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.ops import Input, LoraGemm, Op, Repeat
 from graphsim.ops.lora_experts import LoraDelta
 from graphsim.ops.lora_kernels import LoraKernel

@@ -1,199 +1,113 @@
-"""The graph: a networkx DiGraph whose nodes carry an `op`; insertion order is launch order.
+"""The one verb: `rewrite` replays a graph in launch order, and a rule says what each node becomes.
 
-`add` grows it, `rewrite` replays it through a rule, `unroll` spells repeats out, `validate` checks it and
-`to_text` prints it. An edge may carry named parts of its source's result (a slice of packed qkv).
+A pass is a frozen dataclass whose fields are its arguments. It makes a rule for each graph that it is given, so the
+rule may look at the whole graph, and keep state while that graph is replayed.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import networkx as nx
-import numpy as np
 
 from graphsim.errors import GraphError
-from graphsim.ops import Input, Op, Repeat, Work
-from graphsim.units import Num, short
+from graphsim.graph.building import Value, add, inputs_of
+from graphsim.graph.validation import Stage
+from graphsim.ops import Input, Op, Repeat
+
+Step = tuple[str, Op, list[Value]]
+Rule = Callable[[str, Op, list[Value]], Iterable[Step | Value]]
+"""A rule yields the steps (name, op, inputs) that replace a node; the last one stands for it from then on.
+
+It may also yield a `Value`, which then stands for the node without another step. `inputs` are values of the new graph,
+in the order of the node's inputs in the old one.
+"""
+
+
+class Pass(ABC):
+    """From graph to graph by one rule. Subclasses are frozen dataclasses whose fields are the pass's arguments.
+
+    stage: of the graphs that it yields; a user's own pass runs behind all others of its stage
+    """
+
+    __slots__ = ()
+    stage: ClassVar[Stage] = "lowered"
+
+    @abstractmethod
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """The rule for one graph, or for the body of a repeat; state that it keeps is that graph's own."""
+
+    def body(self, repeat: Repeat) -> nx.DiGraph:
+        """What becomes of a repeat's body before the rule sees the repeat: the same pass, unless it says otherwise."""
+        return rewrite(repeat.body, self)
+
+    def __call__(self, graph: nx.DiGraph) -> nx.DiGraph:
+        """The rewritten graph; the given one stays as it is."""
+        return rewrite(graph, self)
+
+
+def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
+    """Replay a graph in launch order through a rule or a pass; the given graph stays as it is.
+
+    Bodies of repeats are rewritten by the same rule, or as the pass says. Where a user asks for parts of a node, it
+    gets these parts of what stands for the node; otherwise the parts of the stand-in, where it is a `Value` with parts.
+    Node attributes other than `op` are dropped: passes run before annotation.
+    Raises GraphError where a rule takes input from what is not there yet, or left a node out that another one needs.
+    """
+    replay: Rule = rule.rule(graph) if isinstance(rule, Pass) else rule
+    out, stands = nx.DiGraph(), dict[str, Value]()
+    for name, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat):
+            body = rule.body(op) if isinstance(rule, Pass) else rewrite(op.body, rule)
+            op = op if body is op.body else replace(op, body=body)
+        inputs = [_now(stands, value, name) for value in inputs_of(graph, name)]
+        for step in replay(name, op, inputs):
+            stands[name] = step if isinstance(step, Value) else Value(add(out, *step))
+    return out
+
+
+def _now(stands: dict[str, Value], value: Value, user: str) -> Value:
+    """What a value of the old graph is in the new one."""
+    found = stands.get(value.node)
+    if found is None:
+        raise GraphError(
+            f"node '{user}' takes input from '{value.node}', for which the rule yielded nothing; "
+            "a Value says what stands for a node that is left out"
+        )
+    return Value(found.node, value.parts) if value.parts else found
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """The result of a node, or named parts of it."""
+class Unroll(Pass):
+    """Spells repeats out; block i of `layers` becomes `layers.i.…`."""
 
-    node: str
-    parts: tuple[str, ...] = ()
+    def body(self, repeat: Repeat) -> nx.DiGraph:
+        """The rule spells it out."""
+        return repeat.body
 
-
-Step = tuple[str, Op, list[Value]]
-Rule = Callable[[str, Op, list[Value]], Iterable[Step]]
-"""A rule yields the steps (name, op, inputs) that replace a node; the last one stands for it from then on."""
-
-
-def add(graph: nx.DiGraph, name: str, op: Op, inputs: Iterable[str | Value] = ()) -> str:
-    """Add a node behind its inputs and return its name; adding a node again only adds inputs.
-
-    Raises GraphError for an input that the graph does not hold yet: order is launch order.
-    """
-    graph.add_node(name, op=op)
-    for source in inputs:
-        value = source if isinstance(source, Value) else Value(source)
-        if value.node not in graph:
-            raise GraphError(f"node '{name}' takes input from '{value.node}', which is not added before it")
-        parts = graph.edges[value.node, name]["parts"] if graph.has_edge(value.node, name) else ()
-        graph.add_edge(value.node, name, parts=parts + tuple(p for p in value.parts if p not in parts))
-    return name
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Each block takes the result of the one before it."""
+        return _spelled_out
 
 
-def inputs_of(graph: nx.DiGraph, name: str) -> list[Value]:
-    """The values that a node takes, in the order in which they were given."""
-    return [Value(source, graph.edges[source, name].get("parts", ())) for source in graph.predecessors(name)]
-
-
-def rewrite(graph: nx.DiGraph, rule: Rule, body: Callable[[Repeat], nx.DiGraph] | None = None) -> nx.DiGraph:
-    """Replay a graph in launch order through a rule; the given graph stays as it is.
-
-    The bodies of repeats are rewritten by `body`, by default through the same rule.
-    Node attributes other than `op` are dropped: passes run before annotation.
-    Raises GraphError where a rule takes input from what is not there yet.
-    """
-    out, moved = nx.DiGraph(), dict[str, str]()
-    for name, op in graph.nodes(data="op"):
-        if isinstance(op, Repeat):
-            op = replace(op, body=body(op) if body else rewrite(op.body, rule))
-        inputs = [Value(moved[value.node], value.parts) for value in inputs_of(graph, name)]
-        for new, new_op, new_inputs in rule(name, op, inputs):
-            moved[name] = add(out, new, new_op, new_inputs)
-    return out
+def _spelled_out(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+    if not isinstance(op, Repeat):
+        yield name, op, inputs
+        return
+    inner = unroll(op.body)
+    nodes = [(node, node_op, inputs_of(inner, node)) for node, node_op in inner.nodes(data="op")]
+    for i in range(op.times):
+        step = name
+        for node, node_op, values in nodes:
+            own = [Value(f"{name}.{i}.{v.node}", v.parts) for v in values]
+            step = f"{name}.{i}.{node}"
+            yield step, node_op, own if own or not isinstance(node_op, Input) else inputs
+        inputs = [Value(step)]
 
 
 def unroll(graph: nx.DiGraph) -> nx.DiGraph:
     """The same program with every repeat spelled out; block i of `layers` becomes `layers.i.…`."""
-
-    def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-        if not isinstance(op, Repeat):
-            yield name, op, inputs
-            return
-        inner = unroll(op.body)
-        for i in range(op.times):
-            step = name
-            for node, node_op in inner.nodes(data="op"):
-                own = [Value(f"{name}.{i}.{v.node}", v.parts) for v in inputs_of(inner, node)]
-                step = f"{name}.{i}.{node}"
-                yield step, node_op, own if own or not isinstance(node_op, Input) else inputs
-            inputs = [Value(step)]
-
-    return rewrite(graph, rule, body=lambda repeat: repeat.body)
-
-
-def walk(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[tuple[str, Op, int]]:
-    """Every operation with its full name and how often it runs; repeats are entered, not yielded."""
-    for name, op in graph.nodes(data="op"):
-        if isinstance(op, Repeat):
-            yield from walk(op.body, times * op.times, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", op, times
-
-
-def total_work(graph: nx.DiGraph, once: bool = False) -> Work:
-    """The work of all nodes, repeats multiplied out; of one-time nodes instead if `once`.
-
-    Raises GraphError for anything but a graph.
-    """
-    if not isinstance(graph, nx.DiGraph):
-        raise GraphError(f"graph = {short(graph)} is not a networkx.DiGraph; build_graph makes one")
-    total = Work()
-    for _, op, times in walk(graph):
-        if op.once == once:
-            total = total + op.work() * times
-    return total
-
-
-def edge_elems(graph: nx.DiGraph, source: str, target: str) -> Num:
-    """How many elements flow along an edge."""
-    op: Op = graph.nodes[source]["op"]
-    parts = graph.edges[source, target].get("parts", ())
-    if not parts:
-        return op.out_elems
-    sizes = op.out_parts
-    unknown = [part for part in parts if part not in sizes]
-    if unknown:
-        raise GraphError(f"edge {source} -> {target} takes part '{unknown[0]}', which '{source}' does not have")
-    return sum((sizes[part] for part in parts), start=0.0)
-
-
-def validate(graph: nx.DiGraph) -> None:
-    """Raise GraphError unless the graph is a valid program.
-
-    Every node carries an op, order is launch order, and what flows in is as large as the op expects.
-    """
-    seen: set[str] = set()
-    for name, data in graph.nodes(data=True):
-        op = data.get("op")
-        if not isinstance(op, Op):
-            raise GraphError(f"node '{name}' carries no op")
-        if isinstance(op, Repeat):
-            _fail_if_repeat_is_empty(name, op)
-            validate(op.body)
-        late = [p for p in graph.predecessors(name) if p not in seen]
-        if late:
-            raise GraphError(f"node '{name}' is launched before its input '{late[0]}'")
-        seen.add(name)
-        _fail_if_sizes_differ(graph, name, op)
-
-
-def _fail_if_repeat_is_empty(name: str, op: Repeat) -> None:
-    if op.times < 1 or not len(op.body):
-        raise GraphError(
-            f"node '{name}' repeats a body of {len(op.body)} nodes {op.times} times; both must be at least 1"
-        )
-
-
-def _fail_if_sizes_differ(graph: nx.DiGraph, name: str, op: Op) -> None:
-    expected = op.in_elems
-    if expected is None:
-        return
-    sources = [p for p in graph.predecessors(name) if not isinstance(graph.nodes[p]["op"], Repeat)]
-    if len(sources) < graph.in_degree(name):
-        return
-    found = sum((edge_elems(graph, source, name) for source in sources), start=0.0)
-    if not np.allclose(found, expected, rtol=1e-9, atol=0.5):
-        raise GraphError(
-            f"node '{name}' expects {_number_text(expected)} elements, "
-            f"its inputs {', '.join(sources) or '(none)'} bring {_number_text(found)}"
-        )
-
-
-def to_text(graph: nx.DiGraph, indent: str = "") -> str:
-    """One line per node: name, op, inputs, dimensions; repeats indent their body. For golden files and eyes."""
-    lines = []
-    for name, op in graph.nodes(data="op"):
-        sources = ", ".join(v.node + "".join(f"[{p}]" for p in v.parts) for v in inputs_of(graph, name))
-        once = " once" if op.once else ""
-        if isinstance(op, Repeat):
-            lines.append(f"{indent}{name} = {op.times} x ({sources})")
-            lines.append(to_text(op.body, indent + "    "))
-            continue
-        dims = " ".join(f"{key}={_number_text(value)}" for key, value in op.dims().items() if not _is_unset(op, key))
-        lines.append(f"{indent}{name} = {type(op).__name__}({sources}) {dims}{_notes(op)}{once}".rstrip())
-    return "\n".join(lines)
-
-
-def _is_unset(op: Op, key: str) -> bool:
-    """Whether a dimension is 0 and 0 is its default: a window, a limit, weights that this op does without."""
-    default = next(field.default for field in fields(op) if field.name == key)
-    return default == 0 and np.ndim(value := getattr(op, key)) == 0 and value == 0
-
-
-def _notes(op: Op) -> str:
-    split = getattr(op, "split", None)
-    weights = getattr(op, "weights", None)
-    return (f" {split.value}" if split else "") + (f" {weights.name}" if weights else "")
-
-
-def _number_text(value: Any) -> str:
-    array = np.asarray(value, dtype=float)
-    if array.ndim:
-        return f"[{array.min():.12g}..{array.max():.12g}]"
-    return f"{float(array):.12g}"
+    return rewrite(graph, Unroll())

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 import networkx as nx
 import numpy as np
 
 from graphsim.errors import ConfigError
-from graphsim.graph.rewriting import Step, Value, add, inputs_of
+from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite
 from graphsim.lora import variants
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.schemes import SCHEMES
@@ -25,6 +26,7 @@ from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.lora_variants import DoraNorm, VectorScale
 from graphsim.ops.precision import FORMATS
+from graphsim.ops.structure import last_node
 from graphsim.units import Num, short
 
 
@@ -54,11 +56,49 @@ def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None =
     """
     if lora is None or not lora.enabled:
         return graph
-    buffers = buffers or Buffers()
-    injector = _Injector(lora, buffers if lora.strategy == "dynamic" else Buffers(merge_passes=buffers.merge_passes))
-    out = injector.run(graph, first=0, period=1)
-    fail_if_unmatched(lora, graph, injector.reached)
-    return out
+    return Inject(lora=lora, buffers=buffers or Buffers())(graph)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inject(Pass):
+    """Puts an adapter's nodes around the modules that it reaches; see `inject`."""
+
+    stage: ClassVar[Stage] = "logical"
+
+    lora: LoraConfig
+    buffers: Buffers = Buffers()
+
+    def body(self, repeat: Repeat) -> nx.DiGraph:
+        """The rule rewrites bodies itself, since one repeat may become several."""
+        return repeat.body
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Raises ConfigError behind the last node, where the adapter or a target matched nothing."""
+        injector = _Injector(self)
+        last = last_node(graph)
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            yield from injector.steps(name, op, inputs, 0)
+            if name == last:
+                fail_if_unmatched(self.lora, graph, injector.reached)
+
+        return rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layers(Pass):
+    """A body whose layer offsets count from layer `first`."""
+
+    injector: _Injector
+    first: int
+
+    def body(self, repeat: Repeat) -> nx.DiGraph:
+        """As outside."""
+        return repeat.body
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """The injector's, for these layers."""
+        return partial(self.injector.steps, first=self.first)
 
 
 def lora_parameters_of(graph: nx.DiGraph) -> Num:
@@ -75,21 +115,20 @@ def lora_parameters_of(graph: nx.DiGraph) -> Num:
 
 
 class _Injector:
-    def __init__(self, lora: LoraConfig, buffers: Buffers) -> None:
-        self.lora, self.targets, self.buffers = lora, Targets(lora), buffers
+    """The rule for one graph and all bodies in it: remembers whether it has reached any module."""
+
+    def __init__(self, inject: Inject) -> None:
+        lora = inject.lora
+        dynamic = lora.strategy == "dynamic"
+        self.lora, self.targets = lora, Targets(lora)
+        self.buffers = inject.buffers if dynamic else Buffers(merge_passes=inject.buffers.merge_passes)
         self.format = FORMATS[lora.lora_dtype]
-        self.scheme = SCHEMES[lora.chosen_scheme or buffers.tp_scheme]
+        self.scheme = SCHEMES[lora.chosen_scheme or self.buffers.tp_scheme]
         self.reached = False
 
-    def run(self, graph: nx.DiGraph, first: int, period: int) -> nx.DiGraph:
-        """Replay a graph whose layer offsets count from layer `first`."""
-        out, moved = nx.DiGraph(), dict[str, str]()
-        for name, op in graph.nodes(data="op"):
-            inputs = [Value(moved[value.node], value.parts) for value in inputs_of(graph, name)]
-            steps = self._repeat(name, op, inputs) if isinstance(op, Repeat) else self._op(name, op, inputs, first)
-            for new, new_op, new_inputs in steps:
-                moved[name] = add(out, new, new_op, new_inputs)
-        return out
+    def steps(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
+        """What becomes of a node whose layer offset counts from layer `first`."""
+        return self._repeat(name, op, inputs) if isinstance(op, Repeat) else self._op(name, op, inputs, first)
 
     def _key(self, op: Op, first: int) -> int | None:
         if not isinstance(op, Module) or not op.module:
@@ -107,7 +146,7 @@ class _Injector:
             last = first + len(turns) * op.layers - 1
             whole = len(turns) == op.times
             step = name if whole else f"layers_{first}_{last}" if last > first else f"layer_{first}"
-            body = self.run(op.body, first, op.layers)
+            body = rewrite(op.body, _Layers(injector=self, first=first))
             yield step, replace(op, body=body, times=len(turns), first_layer=first), inputs
             inputs = [Value(step)]
 

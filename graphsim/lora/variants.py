@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.graph.rewriting import Step, Value
+from graphsim.graph import Step, Value
 from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, Sharding
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, GroupPool, VectorScale

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from graphsim.graph.rewriting import add
+from graphsim.graph import add
 from graphsim.models.config import ModelConfig
 from graphsim.models.layers.base import Layer, Scope
 from graphsim.models.phase import Phase

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from graphsim.graph.rewriting import Value, inputs_of
+from graphsim.graph import inputs_of
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import Buffers
 from graphsim.lora.profile import EngineProfile
@@ -51,10 +51,10 @@ class Engine:
         return np.maximum(self.lora.max_lora_rank, self.lora.largest_rank)
 
 
-def terms(graph: nx.DiGraph, joined: str) -> tuple[Value, Value]:
-    """What an ADD adds: the adapter's result and the base's."""
-    one, other = inputs_of(graph, joined)
-    return (one, other) if isinstance(graph.nodes[source(graph, one.node)]["op"], LoraB) else (other, one)
+def terms(graph: nx.DiGraph, joined: str) -> tuple[int, int]:
+    """Which of an ADD's two inputs is the adapter's result, and which the base's."""
+    first = inputs_of(graph, joined)[0].node
+    return (0, 1) if isinstance(graph.nodes[source(graph, first)]["op"], LoraB) else (1, 0)
 
 
 def source(graph: nx.DiGraph, name: str) -> str:

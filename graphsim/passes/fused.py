@@ -5,19 +5,19 @@ There is no ADD of its own. The profiles say which engine does what, each field 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import networkx as nx
 import numpy as np
 
-from graphsim.graph.rewriting import Value, add, inputs_of
-from graphsim.lora.profile import Tiling
-from graphsim.ops import Collective, Embedding, Gemm, LoraAdd, Op, Repeat
+from graphsim.graph import Pass, Rule, Step, Value, inputs_of
+from graphsim.ops import Collective, Gemm, LoraAdd, Op
 from graphsim.ops.lora import LoraA, LoraB
-from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraLookup, LoraShrink
+from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraShrink
 from graphsim.ops.precision import FORMATS, Format
 from graphsim.passes.engine import Engine, source, terms
+from graphsim.passes.grid import Grid
 from graphsim.units import Num
 
 
@@ -42,7 +42,8 @@ def _slices(graph: nx.DiGraph) -> dict[str, list[_Slice]]:
     for name, op in graph.nodes(data="op"):
         if type(op) is not LoraAdd:
             continue
-        b, base = terms(graph, name)
+        values = inputs_of(graph, name)
+        b, base = (values[i] for i in terms(graph, name))
         if not isinstance(graph.nodes[source(graph, base.node)]["op"], Gemm):
             continue
         up, behind = _back_to(graph, b.node, LoraB)
@@ -61,185 +62,113 @@ def _back_to(graph: nx.DiGraph, name: str, kind: type[Op]) -> tuple[str, tuple[s
     return name, tuple(between)
 
 
-def fuse(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
-    """The graph with a shrink and an expand for the adapters of each linear, in the place of A, B and ADD."""
-    slices = _slices(graph)
-    gone = {name for group in slices.values() for s in group for name in (s.a, *s.between, s.b, *s.behind, s.joined)}
-    stands_for = {s.joined: s.base for group in slices.values() for s in group}
-    out, moved = nx.DiGraph(), dict[str, str]()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fuse(Pass):
+    """A shrink and an expand for the adapters of each linear, in place of A, B and ADD."""
 
-    def value_of(value: Value) -> Value:
-        base = stands_for.get(value.node)
-        parts = value.parts or (base.parts if base else ())
-        return Value(moved[base.node if base else value.node], parts)
+    engine: Engine
 
-    for name, op in graph.nodes(data="op"):
-        if name in gone:
-            continue
-        inputs = [value_of(value) for value in inputs_of(graph, name)]
-        mine = replace(op, body=fuse(op.body, engine)) if isinstance(op, Repeat) else op
-        moved[name] = add(out, name, mine, inputs)
-        if name in slices:
-            inputs = [value_of(value) for value in inputs_of(graph, source(graph, name))]
-        for group in _groups(slices.get(name, []), engine):
-            moved[name] = _kernels(out, graph, name, group, engine, (moved[name], inputs))
-    return out
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Kernels come right behind the base's result; users of an ADD take that result from then on."""
+        slices = _slices(graph)
+        inner = {name for group in slices.values() for s in group for name in (s.a, *s.between, s.b, *s.behind)}
+        joined = {s.joined: terms(graph, s.joined)[1] for group in slices.values() for s in group}
+        taken: dict[str, list[Value]] = {}
 
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
+            if name in inner or name in joined:
+                yield inputs[joined.get(name, 0)]
+                return
+            yield name, op, inputs
+            if isinstance(op, Gemm):
+                taken[name] = inputs
+            result = name
+            for kernels in _kernels(graph, name, slices.get(name, []), self.engine):
+                yield from kernels.steps(result, taken[kernels.base])
+                result = kernels.last
 
-def _groups(slices: list[_Slice], engine: Engine) -> list[list[_Slice]]:
-    """Slices that share kernels."""
-    return [slices] if engine.profile.packed and slices else [[s] for s in slices]
+        return rule
 
 
-def _kernels(
-    out: nx.DiGraph,
-    graph: nx.DiGraph,
-    name: str,
-    group: list[_Slice],
-    engine: Engine,
-    around: tuple[str, list[Value]],
-) -> str:
-    """Adds the kernels of one packed linear; returns the last, which stands for the base from then on.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernels:
+    """The kernels of one group of slices.
 
-    around: the node that holds the base's result by now, and the base's inputs
+    base: the linear that they belong to; stem: what their names begin with
     """
-    behind, inputs = around
-    base_name = source(graph, name)
-    stem = ".".join([base_name, *(() if engine.profile.packed else group[0].base.parts)])
-    base: Gemm = graph.nodes[base_name]["op"]
-    first: LoraA = graph.nodes[group[0].a]["op"]
-    ups: list[LoraB] = [graph.nodes[s.b]["op"] for s in group]
-    joined: LoraAdd = graph.nodes[group[0].joined]["op"]
-    hidden = FORMATS["fp32"] if engine.profile.intermediate == "fp32" else base.activations
-    grid = _Grid(engine, rows=first.m, adapters=first.adapters)
-    rank = sum((graph.nodes[s.a]["op"].n for s in group), start=0.0)
-    last: list[Value | str] = list(inputs)
-    if engine.profile.fill:
-        fill = LoraFill(
-            role=f"{base.role}.lora_fill", elems=grid.rows * rank, launches=grid.live,
-            activations=hidden, layer=base.layer,
+
+    graph: nx.DiGraph
+    engine: Engine
+    group: list[_Slice]
+    base: str
+    stem: str
+
+    @property
+    def last(self) -> str:
+        """Name of the kernel that stands for the base's result from then on."""
+        return f"{self.stem}.lora_expand"
+
+    def steps(self, result: str, inputs: list[Value]) -> Iterator[Step]:
+        """Fill, shrink, the collectives between, and expand.
+
+        result: the node that holds the base's result by now; inputs: what the base takes
+        """
+        base: Gemm = self.graph.nodes[self.base]["op"]
+        first: LoraA = self.graph.nodes[self.group[0].a]["op"]
+        hidden = FORMATS["fp32"] if self.engine.profile.intermediate == "fp32" else base.activations
+        grid = Grid(self.engine, rows=first.m, adapters=first.adapters)
+        rank = sum((self.graph.nodes[s.a]["op"].n for s in self.group), start=0.0)
+        if self.engine.profile.fill:
+            fill = LoraFill(
+                role=f"{base.role}.lora_fill", elems=grid.rows * rank, launches=grid.live,
+                activations=hidden, layer=base.layer,
+            )  # fmt: skip
+            yield f"{self.stem}.lora_fill", fill, []
+            inputs = [*inputs, Value(f"{self.stem}.lora_fill")]
+        shrink = LoraShrink(
+            role=f"{base.role}.lora_shrink", m=grid.rows, n=rank, k=first.k, adapters=grid.adapters,
+            slices=len(self.group), inputs=base.activations, weights=first.weights, activations=hidden,
+            layer=base.layer, **grid.tiles(self.engine.profile.shrink, first.n, len(self.group)),
         )  # fmt: skip
-        last.append(add(out, f"{stem}.lora_fill", fill))
-    shrink = LoraShrink(
-        role=f"{base.role}.lora_shrink", m=grid.rows, n=rank, k=first.k, adapters=grid.adapters, slices=len(group),
-        inputs=base.activations, weights=first.weights, activations=hidden, layer=base.layer,
-        **grid.tiles(engine.profile.shrink, first.n, len(group)),
-    )  # fmt: skip
-    hands_on = add(out, f"{stem}.lora_shrink", shrink, last)
-    hands_on = _together(out, graph, stem, group, (hidden, grid.live), hands_on)
-    widest = ups[0].n
-    for up in ups[1:]:
-        widest = np.maximum(widest, up.n)
-    one = engine.profile.expand_one if len(group) == 1 else ()
-    expand = LoraExpand(
-        role=f"{base.role}.lora_expand", m=base.m, width=base.n, rows=joined.rows * grid.live,
-        n=sum((up.n for up in ups), start=0.0), k=ups[0].k, adapters=grid.adapters, slices=len(group),
-        hidden=hidden, weights=first.weights, activations=base.activations, parts=base.parts, layer=base.layer,
-        **grid.tiles(one or engine.profile.expand, widest, len(group)),
-    )  # fmt: skip
-    return add(out, f"{stem}.lora_expand", expand, [behind, hands_on])
+        shrunk = f"{self.stem}.lora_shrink"
+        yield shrunk, shrink, inputs
+        for name, collective in self._together(hidden, grid.live):
+            yield name, collective, [Value(shrunk)]
+            shrunk = name
+        yield self.last, self._expand(base, first, hidden, grid), [Value(result), Value(shrunk)]
+
+    def _together(self, hidden: Format, live: Num) -> Iterator[tuple[str, Collective]]:
+        """The collectives between A and B, one for all slices.
+
+        hidden: the format of what they move; live: whether there is an adapter
+        """
+        for i, step in enumerate(self.group[0].between):
+            op: Op = self.graph.nodes[step]["op"]
+            if isinstance(op, Collective):
+                elems = sum((self.graph.nodes[s.between[i]]["op"].elems for s in self.group), start=0.0)
+                suffix = step.rpartition(".")[2]
+                yield f"{self.stem}.lora_shrink.{suffix}", replace(op, elems=elems * live, activations=hidden)
+
+    def _expand(self, base: Gemm, first: LoraA, hidden: Format, grid: Grid) -> LoraExpand:
+        ups: list[LoraB] = [self.graph.nodes[s.b]["op"] for s in self.group]
+        joined: LoraAdd = self.graph.nodes[self.group[0].joined]["op"]
+        widest = ups[0].n
+        for up in ups[1:]:
+            widest = np.maximum(widest, up.n)
+        profile = self.engine.profile
+        one = profile.expand_one if len(self.group) == 1 else ()
+        return LoraExpand(
+            role=f"{base.role}.lora_expand", m=base.m, width=base.n, rows=joined.rows * grid.live,
+            n=sum((up.n for up in ups), start=0.0), k=ups[0].k, adapters=grid.adapters, slices=len(self.group),
+            hidden=hidden, weights=first.weights, activations=base.activations, parts=base.parts, layer=base.layer,
+            **grid.tiles(one or profile.expand, widest, len(self.group)),
+        )  # fmt: skip
 
 
-def _together(
-    out: nx.DiGraph, graph: nx.DiGraph, stem: str, group: list[_Slice], carried: tuple[Format, Num], last: str
-) -> str:
-    """The collectives between A and B, one for all slices.
-
-    carried: the format of what they move, and whether there is an adapter
-    """
-    hidden, live = carried
-    for i, step in enumerate(group[0].between):
-        op: Op = graph.nodes[step]["op"]
-        if isinstance(op, Collective):
-            elems = sum((graph.nodes[s.between[i]]["op"].elems for s in group), start=0.0)
-            suffix = step.rpartition(".")[2]
-            whole = replace(op, elems=elems * live, activations=hidden)
-            last = add(out, f"{stem}.lora_shrink.{suffix}", whole, [last])
-    return last
-
-
-class _Grid:
-    """Thread blocks of a step's kernels: tiles of one adapter's tokens, for every adapter that the grid covers."""
-
-    def __init__(self, engine: Engine, rows: Num, adapters: Num) -> None:
-        self.profile = engine.profile
-        self.live = np.minimum(adapters, 1.0)
-        self.rows = rows * self.live
-        self.adapters = adapters
-        self.covered = engine.slots if engine.profile.grid == "slots" else adapters
-
-    def tiles(self, tilings: tuple[Tiling, ...], columns: Num, slices: int) -> dict[str, Any]:
-        """Whether the kernel is launched, its tiles with and without tokens, and what each takes."""
-        profile = self.profile
-        if not tilings:
-            return {"launches": self.live}
-        first = tilings[0]
-        rows: Num = first.rows
-        width: Num = first.columns
-        split: Num = first.split_k
-        for tiling in tilings[1:]:
-            reached = np.greater_equal(self.rows, tiling.tokens)
-            rows = np.where(reached, tiling.rows, rows)
-            width = np.where(reached, tiling.columns, width)
-            split = np.where(reached, tiling.split_k, split)
-        present = np.minimum(self.adapters, self.rows)
-        each = np.ceil(self.rows / np.maximum(present, 1.0) / rows)
-        across = np.ceil(columns / width) * split * slices
-        occupied = present * each * across
-        launched = self.covered * np.ceil(self.rows / rows) * across * self.live
-        empty = np.maximum(launched - occupied, 0.0) if profile.grid == "slots" else 0.0
-        return {
-            "launches": self.live, "tiles": occupied, "empty_tiles": empty,
-            "tile_clocks": profile.tile_clocks, "empty_tile_clocks": profile.empty_tile_clocks,
-        }  # fmt: skip
-
-
-def ends(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
-    """Slots of the embedding and the output head, where the engine keeps them for this model."""
-    if not engine.embedding_slots:
-        return graph
-    out, moved = nx.DiGraph(), dict[str, str]()
-    table = next((op for _, op in graph.nodes(data="op") if isinstance(op, Embedding) and not op.whole), None)
-    for name, op in graph.nodes(data="op"):
-        inputs = [Value(moved[value.node], value.parts) for value in inputs_of(graph, name)]
-        moved[name] = add(out, name, op, inputs)
-        if table is not None and op is table and f"{name}.lora_add" not in graph:
-            moved[name] = _embedding_kernels(out, name, op, engine)
-        elif isinstance(op, Gemm) and op.role == "lm_head" and f"{name}.lora_shrink" not in graph:
-            moved[name] = _head_kernels(out, name, op, engine, inputs)
-    return out
-
-
-def _embedding_kernels(out: nx.DiGraph, name: str, op: Embedding, engine: Engine) -> str:
-    grid = _Grid(engine, rows=op.tokens * engine.lora.adapter_share, adapters=engine.lora.active_adapters)
-    rank = engine.padded_rank
-    # one table of added rows for the embedding and two for the head's buffers
-    look_up = LoraLookup(
-        role=f"{op.role}.lora_lookup", rows=grid.rows, n=rank, weights=engine.format, launches=grid.live,
-        vocabulary=op.entries + engine.profile.extra_vocab_rows,
-        extra_elems=3.0 * engine.profile.extra_vocab_rows * op.width, activations=op.activations,
-    )  # fmt: skip
-    found = add(out, f"{name}.lora_lookup", look_up, [name])
-    expand = LoraExpand(
-        role=f"{op.role}.lora_expand", m=op.tokens, width=op.width, rows=grid.rows, n=op.width, k=rank,
-        adapters=grid.adapters, slices=1, hidden=op.activations, weights=engine.format, activations=op.activations,
-        **grid.tiles(engine.profile.expand_one or engine.profile.expand, op.width, 1),
-    )  # fmt: skip
-    return add(out, f"{name}.lora_expand", expand, [name, found])
-
-
-def _head_kernels(out: nx.DiGraph, name: str, op: Gemm, engine: Engine, inputs: list[Value]) -> str:
-    grid = _Grid(engine, rows=op.m * engine.lora.adapter_share, adapters=engine.lora.active_adapters)
-    rank, profile = engine.padded_rank, engine.profile
-    hidden = FORMATS["fp32"] if profile.intermediate == "fp32" else op.activations
-    shrink = LoraShrink(
-        role=f"{op.role}.lora_shrink", m=grid.rows, n=rank, k=op.k, adapters=grid.adapters, slices=1,
-        inputs=op.activations, weights=engine.format, activations=hidden, **grid.tiles(profile.shrink, rank, 1),
-    )  # fmt: skip
-    found = add(out, f"{name}.lora_shrink", shrink, inputs)
-    expand = LoraExpand(
-        role=f"{op.role}.lora_expand", m=op.m, width=op.n, rows=grid.rows, n=op.n, k=rank, adapters=grid.adapters,
-        slices=1, hidden=hidden, weights=engine.format, activations=op.activations, parts=op.parts,
-        **grid.tiles(profile.expand_one or profile.expand, op.n, 1),
-    )  # fmt: skip
-    return add(out, f"{name}.lora_expand", expand, [name, found])
+def _kernels(graph: nx.DiGraph, name: str, slices: list[_Slice], engine: Engine) -> Iterator[_Kernels]:
+    """The kernels behind a base's result: one group for all slices where the engine packs them, else one for each."""
+    packed = engine.profile.packed
+    base = source(graph, name)
+    for group in [slices] if packed and slices else [[s] for s in slices]:
+        stem = ".".join([base, *(() if packed else group[0].base.parts)])
+        yield _Kernels(graph=graph, engine=engine, group=group, base=base, stem=stem)

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import networkx as nx
 
-from graphsim.graph.rewriting import Value, add, inputs_of
-from graphsim.ops import Gemm, LoraGemm, Part, Repeat
+from graphsim.graph import Pass, Rule, Stage, Step, Value, inputs_of
+from graphsim.ops import Gemm, LoraGemm, Op, Part
 
 
-def pack(graph: nx.DiGraph) -> nx.DiGraph:
-    """Merge the Gemms of one `pack` that read the same value; users of a member take its slice of the result.
+@dataclass(frozen=True, slots=True)
+class Pack(Pass):
+    """Merges the Gemms of one `pack` that read the same value; users of a member take its slice of the result.
 
     Work is conserved but for the input, which is read once instead of once per member.
     """
-    groups = _groups(graph)
-    home = {member: name for name, members in groups.items() for member in members}
-    out = nx.DiGraph()
-    for name, op in graph.nodes(data="op"):
-        if isinstance(op, Repeat):
-            op = replace(op, body=pack(op.body))
-        inputs = [_slice(graph, value, home) for value in inputs_of(graph, name)]
-        if name not in home:
-            add(out, name, op, inputs)
-        elif home[name] not in out:
-            members = groups[home[name]]
-            merges = _one_time_inputs(graph, members, out)
-            add(out, home[name], _packed(graph, home[name], members), [*inputs, *merges])
-    return out
+
+    stage: ClassVar[Stage] = "sharded"
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """The packed kernel stands where its first member stood, behind the merges of all members."""
+        groups = _groups(graph)
+        home = {member: name for name, members in groups.items() for member in members}
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
+            if not isinstance(op, Gemm) or name not in home:
+                yield name, op, inputs
+                return
+            packed = home[name]
+            members = groups[packed]
+            if name == members[0]:
+                merges = list(_merges(graph, members))
+                yield from merges
+                yield packed, _packed(graph, members), [*inputs, *(Value(merge) for merge, *_ in merges)]
+            yield Value(packed, tuple(part.name for part in _parts(name, op)))
+
+        return rule
 
 
-def _one_time_inputs(graph: nx.DiGraph, members: list[str], out: nx.DiGraph) -> list[str]:
-    """Merges of all members, added ahead of the packed kernel; they take no inputs of their own."""
-    merges = [p for member in members for p in graph.predecessors(member) if graph.nodes[p]["op"].once]
-    return [add(out, merge, graph.nodes[merge]["op"]) for merge in merges]
+def pack(graph: nx.DiGraph) -> nx.DiGraph:
+    """The graph with sibling projections packed; see `Pack`."""
+    return Pack()(graph)
+
+
+def _merges(graph: nx.DiGraph, members: list[str]) -> Iterator[Step]:
+    """One-time merges of all members; they take no inputs of their own."""
+    for member in members:
+        for source in graph.predecessors(member):
+            if graph.nodes[source]["op"].once:
+                yield source, graph.nodes[source]["op"], []
 
 
 def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
@@ -57,7 +74,7 @@ def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
     return groups
 
 
-def _packed(graph: nx.DiGraph, name: str, members: list[str]) -> Gemm:
+def _packed(graph: nx.DiGraph, members: list[str]) -> Gemm:
     ops: list[Gemm] = [graph.nodes[member]["op"] for member in members]
     parts = tuple(part for member, op in zip(members, ops, strict=True) for part in _parts(member, op))
     return replace(ops[0], role=ops[0].pack, n=sum((op.n for op in ops), start=0.0), parts=parts)
@@ -65,10 +82,3 @@ def _packed(graph: nx.DiGraph, name: str, members: list[str]) -> Gemm:
 
 def _parts(member: str, op: Gemm) -> tuple[Part, ...]:
     return op.parts or (Part(name=member, width=op.n, units=op.units),)
-
-
-def _slice(graph: nx.DiGraph, value: Value, home: dict[str, str]) -> Value:
-    if value.node not in home:
-        return value
-    names = value.parts or tuple(part.name for part in _parts(value.node, graph.nodes[value.node]["op"]))
-    return Value(home[value.node], names)

@@ -6,12 +6,12 @@ Each stage has streams of its own; a pipeline schedule is nothing but the launch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from graphsim.graph.rewriting import Value, add, inputs_of
+from graphsim.graph import Pass, Rule, Step, Value, add, inputs_of
 from graphsim.ops import Input, Op, Repeat, SendReceive
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
@@ -36,28 +36,37 @@ def pipeline(micro_batches: Sequence[Sequence[nx.DiGraph]], reach: Num) -> nx.Di
         handed: str | None = None
         for s, stage in enumerate(stages):
             prefix = f"mb{j}.stage{s}."
-            for name, op in stage.nodes(data="op"):
+            for name, op in OnStage(number=s)(stage).nodes(data="op"):
                 inputs = [Value(prefix + v.node, v.parts) for v in inputs_of(stage, name)]
                 if isinstance(op, Input) and handed is not None:
                     inputs = [Value(handed)]
-                add(out, prefix + name, on_stage(op, s), inputs)
+                add(out, prefix + name, op, inputs)
             if s + 1 < len(stages):
-                handed = _hand_on(out, stage, prefix, s, reach)
+                handed = _hand_on(out, prefix, s, last_node(stage), reach)
     return out
 
 
-def _hand_on(out: nx.DiGraph, stage: nx.DiGraph, prefix: str, s: int, reach: Num) -> str:
-    last = last_node(stage)
-    op: Op = stage.nodes[last]["op"]
-    send = SendReceive(role="send", elems=op.out_elems, group=reach, activations=op.activations)
-    return add(out, f"{prefix}send", on_stage(send, s), [prefix + last])
+def _hand_on(out: nx.DiGraph, prefix: str, number: int, last: str, reach: Num) -> str:
+    """Adds the send of a stage's result to the next stage."""
+    result: Op = out.nodes[prefix + last]["op"]
+    send = SendReceive(role="send", elems=result.out_elems, group=reach, activations=result.activations)
+    return add(out, f"{prefix}send", _on_stage(send, number), [prefix + last])
 
 
-def on_stage(op: Op, stage: int) -> Op:
-    """The operation on the streams of one stage, bodies of repeats included."""
-    if not isinstance(op, Repeat):
-        return replace(op, stream=f"stage{stage}.{op.stream}")
-    body = nx.DiGraph()
-    for name, inner in op.body.nodes(data="op"):
-        add(body, name, on_stage(inner, stage), inputs_of(op.body, name))
-    return replace(op, body=body)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnStage(Pass):
+    """Puts every operation on the streams of one pipeline stage."""
+
+    number: int
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Only streams change; a repeat has none of its own."""
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            yield name, op if isinstance(op, Repeat) else _on_stage(op, self.number), inputs
+
+        return rule
+
+
+def _on_stage(op: Op, number: int) -> Op:
+    return replace(op, stream=f"stage{number}.{op.stream}")

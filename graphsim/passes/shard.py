@@ -8,13 +8,14 @@ on, all others say what they need, and a collective appears exactly where a layo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import ClassVar
 
 import networkx as nx
 import numpy as np
 
-from graphsim.graph.rewriting import Step, Value, add, rewrite
+from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite
 from graphsim.ops import (
     AllGather,
     AllReduce,
@@ -82,11 +83,41 @@ def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiG
     """
     if np.all(np.less_equal(tp, 1)):
         return graph
-    return _Sharder(tp, SEQ if sequence_parallel else R).run(graph)
+    return Shard(tp=tp, sequence_parallel=sequence_parallel)(graph)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard(Pass):
+    """Cuts a graph over `tp` devices; see `shard`.
+
+    is_body: whether the graph is a repeat's body, whose result must have the layout of the value that it takes
+    """
+
+    stage: ClassVar[Stage] = "sharded"
+
+    tp: Num
+    sequence_parallel: bool = False
+    is_body: bool = False
+
+    def body(self, repeat: Repeat) -> nx.DiGraph:
+        """Sharded by itself."""
+        return rewrite(repeat.body, replace(self, is_body=True))
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Behind the last node, a partial or cut result is completed for whoever takes it."""
+        residual = SEQ if self.sequence_parallel else R
+        sharder, last = _Sharder(self.tp, residual), last_node(graph)
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            yield from sharder.steps(name, op, inputs)
+            if name == last and (self.is_body or sharder.layouts[name] is not R):
+                yield from sharder.bring(Value(name), sharder.layouts[name], residual)
+
+        return rule
 
 
 class _Sharder:
-    """The rule for one graph (or body): remembers each value's layout and the collectives already added."""
+    """What is known of one graph (or body): each value's layout and the collectives already added."""
 
     def __init__(self, tp: Num, residual: Layout) -> None:
         self.tp, self.residual = tp, residual
@@ -94,32 +125,14 @@ class _Sharder:
         self.whole: dict[str, Op] = {}
         self.brought: dict[tuple[Value, Layout], str] = {}
 
-    def run(self, graph: nx.DiGraph) -> nx.DiGraph:
-        """The sharded graph; a partial or cut result at its end is completed for whoever takes it."""
-        out = rewrite(graph, self.rule, body=lambda repeat: _Sharder(self.tp, self.residual).body(repeat))
-        last = Value(last_node(out))
-        if self.layouts[last.node] is not R:
-            self._finish(out, last)
-        return out
-
-    def body(self, repeat: Repeat) -> nx.DiGraph:
-        """A repeat's body: what it leaves lies as what it takes."""
-        out = self.run(repeat.body)
-        self._finish(out, Value(last_node(out)))
-        return out
-
-    def _finish(self, out: nx.DiGraph, last: Value) -> None:
-        for name, op, inputs in self._bring(last, self.layouts[last.node], self.residual):
-            add(out, name, op, inputs)
-
-    def rule(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+    def steps(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
         """Cut the op as its inputs' layouts say, behind the collectives that it needs."""
         flowing = [value for value in inputs if not self.whole[value.node].constant]
         wanted, layout = self._decide(op, [self.layouts[value.node] for value in flowing])
         placed = []
         for value in inputs:
             target = wanted if wanted is not None and value in flowing else self.layouts[value.node]
-            yield from self._bring(value, self.layouts[value.node], target)
+            yield from self.bring(value, self.layouts[value.node], target)
             placed.append(self._brought(value, target))
         self.layouts[name], self.whole[name] = layout, op
         mine = self._cut(op, layout)
@@ -169,7 +182,7 @@ class _Sharder:
             return None, SEQ
         return R, R
 
-    def _bring(self, value: Value, have: Layout, target: Layout) -> Iterator[Step]:
+    def bring(self, value: Value, have: Layout, target: Layout) -> Iterator[Step]:
         """The step that brings a value from one layout to another, unless it is there already."""
         if have is target or (value, target) in self.brought:
             return

@@ -17,6 +17,7 @@ from graphsim.cost.choose import choose_cost
 from graphsim.deployment.deployment import REFERENCE, Deployment
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, choices_text
+from graphsim.graph import Pass
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import STRATEGIES, LoraConfig
 from graphsim.lora.profile import load_profile
@@ -57,7 +58,7 @@ class Grid:
     """The axes of a sweep, and the rewritings of the user's own that every graph goes through."""
 
     axes: tuple[Axis, ...]
-    passes: tuple[Any, ...] = ()
+    passes: tuple[Pass, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -151,7 +152,7 @@ def grid_of(
     hardware: Any,
     choices: Mapping[str, Any],
     zipped: Sequence[Sequence[str]] = (),
-    passes: Sequence[Any] = (),
+    passes: Sequence[Pass] = (),
 ) -> Grid:
     """The grid that a user asks for: of choices, or of deployments and requests.
 
@@ -182,7 +183,7 @@ def _of_deployments(
     hardware: Any,
     choices: Mapping[str, Any],
     zipped: Sequence[Sequence[str]],
-    passes: Sequence[Any],
+    passes: Sequence[Pass],
 ) -> Grid:
     """The grid of deployments, whose choices stand side by side, and the requests that are choices of their own."""
     said = [name for name in choices if name not in REQUESTS]

@@ -24,6 +24,7 @@ import numpy as np
 from graphsim.cost.parameters.store import basis
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.errors import ConfigError
+from graphsim.graph import Pass
 from graphsim.lora.profile import load_profile
 from graphsim.sweeps.grid import Grid, Place, grid_of
 from graphsim.sweeps.sweep import Progress, frame_of
@@ -56,7 +57,7 @@ def sweep_to_parquet(
     resume: bool = True,
     progress: Progress | None = None,
     zipped: Sequence[Sequence[str]] = (),
-    passes: Sequence[Any] = (),
+    passes: Sequence[Pass] = (),
     **choices: Any,
 ) -> Path:
     """`sweep` into the folder `path`, one Parquet file for every `chunk_rows` rows at most; gives the folder back.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
+from graphsim.graph import Pass
 from graphsim.sweeps.grid import Grid, Place, grid_of
 from graphsim.sweeps.job import BLOCK, DOES_NOT_FIT, RESULTS, evaluate, jobs_of
 
@@ -32,7 +33,7 @@ def sweep(
     executor: Executor | None = None,
     progress: Progress | None = None,
     zipped: Sequence[Sequence[str]] = (),
-    passes: Sequence[Any] = (),
+    passes: Sequence[Pass] = (),
     **choices: Any,
 ) -> pd.DataFrame:
     """One row per scenario of the product of all choices, in product order; the last choice varies fastest.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.files.measured import read_facts, whole
-from graphsim.graph.rewriting import total_work
+from graphsim.graph import total_work
 from graphsim.lora.config import LoraConfig
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import graphsim as gs
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.ops import Repeat
 
 DOCS = Path(__file__).parents[2] / "graphsim" / "docs"

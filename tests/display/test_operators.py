@@ -7,7 +7,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.display.operators import AFTER, BEFORE, TIMES, WORK, frame_of
-from graphsim.graph.rewriting import total_work, walk
+from graphsim.graph import total_work, walk
 
 
 def test_one_row_per_operation_with_its_full_name_and_how_often_it_runs(graphs):

@@ -6,7 +6,7 @@ import networkx as nx
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import add
+from graphsim.graph import add
 from graphsim.ops import Add, Gemm, Input, Norm
 
 QV = gs.LoraConfig(rank=16, target_modules=["q_proj", "v_proj"])

@@ -16,7 +16,7 @@ from graphsim.display.palette import CRITICAL, TINTS, Kind
 from graphsim.export.dot import render, to_dot
 from graphsim.export.dot_labels import LONGEST_NAME, clean
 from graphsim.export.flat import flatten
-from graphsim.graph.rewriting import edge_elems, walk
+from graphsim.graph import edge_elems, walk
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="GraphViz is not installed")
 
@@ -68,7 +68,7 @@ def test_hostile_names_arrive_in_the_picture_as_they_are(hostile, tmp_path):
 def test_a_long_name_is_cut_in_the_label_and_whole_in_the_tooltip():
     import networkx as nx
 
-    from graphsim.graph.rewriting import add
+    from graphsim.graph import add
     from graphsim.ops import Input
 
     graph = nx.DiGraph()

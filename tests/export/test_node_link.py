@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import graphsim as gs
 from graphsim.export.node_link import _ops, from_json, to_json
-from graphsim.graph.rewriting import add, inputs_of, to_text, total_work
+from graphsim.graph import add, inputs_of, to_text, total_work
 from graphsim.ops import Gemm, Op, Part, Repeat, Together
 from graphsim.ops.precision import FORMATS, Format
 

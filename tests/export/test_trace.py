@@ -14,7 +14,7 @@ import graphsim as gs
 from graphsim.display.nodes import entries, number
 from graphsim.export.spread import runs_of, unroll_annotated
 from graphsim.export.trace import to_trace
-from graphsim.graph.rewriting import unroll, validate
+from graphsim.graph import unroll, validate
 from graphsim.graph.schedule import makespan_s
 
 NANOSECOND_US = 1e-3

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphsim as gs
+from graphsim.graph import add, unroll
 from graphsim.graph.critical import critical_path, schedule
-from graphsim.graph.rewriting import add, unroll
 from graphsim.graph.schedule import makespan_s, stream_edges
 from graphsim.ops import Input, Op, Repeat
 from graphsim.ops.structure import last_node

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.lora.profile import EngineProfile, list_engines, load_profile
 from graphsim.ops import Gemm, LoraAdd
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraKernel, LoraShrink

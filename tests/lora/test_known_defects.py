@@ -15,7 +15,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.cli import main
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.ops import Attention, LoraA, LoraB, Op
 from graphsim.ops.lora_kernels import LoraShrink
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import total_work, validate, walk
+from graphsim.graph import total_work, validate, walk
 from graphsim.models.build import build
 from graphsim.models.phase import decode, prefill
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge, OpType, Residency

@@ -6,7 +6,7 @@ import networkx as nx
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.lora.profile import load_profile
 from graphsim.lora.schemes import SCHEMES
 from graphsim.ops import AllGather, AllReduce, Collective, LoraA, LoraAdd, LoraB

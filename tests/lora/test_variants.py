@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.ops.lora_variants import Dequantise, DoraNorm, DoraScale, GroupPool, VectorScale
 
 TARGETS = ["q_proj", "down_proj"]

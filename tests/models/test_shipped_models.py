@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from graphsim.files.catalog import shipped_root
-from graphsim.graph.rewriting import to_text, total_work, validate, walk
+from graphsim.graph import to_text, total_work, validate, walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of
 from graphsim.models.build import build

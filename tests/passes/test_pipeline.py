@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import add, validate
+from graphsim.graph import add, validate
 from graphsim.graph.schedule import makespan_s
 from graphsim.ops import Input, Op, Repeat, SendReceive
 from graphsim.passes.pipeline import layer_ranges, pipeline

@@ -6,7 +6,7 @@ import networkx as nx
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import add, validate, walk
+from graphsim.graph import add, validate, walk
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
 from graphsim.ops import AllGather, AllReduce, Attention, Collective, Gemm, Input, KvCache, OpType, ReduceScatter

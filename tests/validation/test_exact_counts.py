@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import walk
+from graphsim.graph import walk
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
 from graphsim.ops import Attention, Gemm

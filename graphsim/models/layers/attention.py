@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from graphsim.graph.rewriting import Value
+from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.phase import Segment
 from graphsim.ops import Activation, Attention, Join, KvCache, Norm, Part, Rope, Sharding, Slice

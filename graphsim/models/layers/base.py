@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
-from graphsim.graph.rewriting import Value, add, walk
+from graphsim.graph import Value, add, walk
 from graphsim.models.phase import Phase, prefill
 from graphsim.ops import Gemm, Op, Part, Sharding
 from graphsim.ops.precision import Format, Precision, load_precision

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphsim.errors import GraphError
 from graphsim.files.arithmetic import Expression
-from graphsim.graph.rewriting import Value
+from graphsim.graph import Value
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import VECTORS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from graphsim.graph.rewriting import add
+from graphsim.graph import add
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import VECTORS
 from graphsim.ops import Embedding, Input, Norm, Repeat

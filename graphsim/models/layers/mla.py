@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphsim.graph.rewriting import Value
+from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.phase import Segment
 from graphsim.ops import Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphsim.graph.rewriting import Value
+from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.ops import Activation, Part, Sharding
 

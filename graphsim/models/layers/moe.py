@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphsim.graph.rewriting import Value
+from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.norm import NormLayer

@@ -9,7 +9,7 @@ import networkx as nx
 
 from graphsim.errors import GraphError, choices_text
 from graphsim.files.reading import Fields
-from graphsim.graph.rewriting import Value, validate
+from graphsim.graph import Value, validate
 from graphsim.models.layers import custom
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer, Projection, Scope

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import total_work, validate, walk
+from graphsim.graph import total_work, validate, walk
 from graphsim.models.huggingface import from_config
 from graphsim.ops import ExchangeTokens, ExpertGemm, expected_experts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import graphsim as gs
-from graphsim.graph.rewriting import total_work, validate
+from graphsim.graph import total_work, validate
 from graphsim.models.build import build
 from graphsim.models.huggingface import from_config
 from graphsim.models.phase import prefill

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from graphsim.errors import ConfigError, GraphError
-from graphsim.graph.rewriting import to_text, total_work, validate, walk
+from graphsim.graph import to_text, total_work, validate, walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of
 from graphsim.models.build import build

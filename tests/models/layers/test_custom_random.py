@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsim.graph.rewriting import validate, walk
+from graphsim.graph import validate, walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject
 from graphsim.models.build import build

@@ -1,0 +1,99 @@
+"""The order of passes as data: what a deployment's description makes of a logical graph, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import networkx as nx
+import numpy as np
+
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.errors import ConfigError, GraphError, choices_text
+from graphsim.graph import STAGES, Pass, validate
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.injection import Buffers, Inject
+from graphsim.lora.profile import EngineProfile
+from graphsim.lora.variants import require_engine
+from graphsim.ops.precision import Precision
+from graphsim.passes.dequantise import FUSED_TOKENS, WIDENED, WidenWeights
+from graphsim.passes.engine import Engine
+from graphsim.passes.experts import DealExperts
+from graphsim.passes.launches import LaunchEagerly
+from graphsim.passes.lower import lowering
+from graphsim.passes.pack import Pack
+from graphsim.passes.shard import Shard
+from graphsim.units import short
+
+Watch = Callable[[Pass, nx.DiGraph], None]
+"""Called behind each pass with the graph that it yielded."""
+
+
+def passes_of(
+    *,
+    model: str,
+    parallelism: Parallelism,
+    precision: Precision,
+    adapter: LoraConfig | None = None,
+    engine: EngineProfile | None = None,
+    own: Iterable[Pass] = (),
+) -> tuple[Pass, ...]:
+    """The passes from the logical graph to what a device runs, a user's own behind the others of their stage.
+
+    model: its name, by which engines keep slots for embeddings; adapter: what runs; engine: None for logical nodes
+    Raises ConfigError for an adapter that the engine does not run, and for what is no pass.
+    """
+    lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine)
+    passes: list[Pass] = []
+    if np.any(np.asarray(parallelism.ep) > 1):
+        passes.append(DealExperts(ep=parallelism.ep, tp=parallelism.tp))
+    if adapter is not None:
+        passes.append(Inject(lora=adapter, buffers=lowered.buffers if lowered else Buffers()))
+    if not np.all(np.less_equal(parallelism.tp, 1)):
+        passes.append(Shard(tp=parallelism.tp, sequence_parallel=bool(np.any(np.asarray(parallelism.sp) > 1))))
+    passes.append(Pack())
+    if precision.weights.name in WIDENED:
+        passes.append(WidenWeights(fused_tokens=engine.fused_4bit_tokens if engine else FUSED_TOKENS))
+    if lowered is not None:
+        passes += lowering(lowered)
+    if engine is not None and engine.launch == "eager":
+        passes.append(LaunchEagerly())
+    return in_order(passes, own)
+
+
+def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile) -> Engine:
+    """The engine's way with the adapter."""
+    if lora.strategy == "dynamic":
+        require_engine(lora, profile.kernels, profile.name)
+    return Engine(profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model))
+
+
+def in_order(built_in: Iterable[Pass], own: Iterable[Pass]) -> tuple[Pass, ...]:
+    """Passes by stage, and within a stage the built-in ones before a user's own.
+
+    Raises ConfigError for what is no pass, and for a stage that there is not.
+    """
+    built_in, own = tuple(built_in), tuple(own)
+    for given in own:
+        if not isinstance(given, Pass):
+            raise ConfigError(f"passes holds {short(given)}, which is no pass; expected objects of a subclass of Pass")
+        if given.stage not in STAGES:
+            where = f"{type(given).__name__}.stage = {short(given.stage)}"
+            raise ConfigError(f"{where} is not allowed; {choices_text(given.stage, STAGES)}")
+    return tuple(one for stage in STAGES for group in (built_in, own) for one in group if one.stage == stage)
+
+
+def run(passes: Iterable[Pass], graph: nx.DiGraph, after: Watch | None = None) -> nx.DiGraph:
+    """The graph behind all passes. after: sees each pass with the graph that it yielded."""
+    for one in passes:
+        graph = one(graph)
+        if after is not None:
+            after(one, graph)
+    return graph
+
+
+def check(one: Pass, graph: nx.DiGraph) -> None:
+    """For `after`: raise GraphError naming the pass unless its graph is valid at the pass's stage."""
+    try:
+        validate(graph, one.stage)
+    except GraphError as error:
+        raise GraphError(f"behind pass {type(one).__name__}: {error}") from None

@@ -1,0 +1,42 @@
+"""Growing a graph: a networkx DiGraph whose nodes carry an `op`, and whose insertion order is launch order.
+
+An edge may carry named parts of its source's result (a slice of packed qkv).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import networkx as nx
+
+from graphsim.errors import GraphError
+from graphsim.ops import Op
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The result of a node, or named parts of it."""
+
+    node: str
+    parts: tuple[str, ...] = ()
+
+
+def add(graph: nx.DiGraph, name: str, op: Op, inputs: Iterable[str | Value] = ()) -> str:
+    """Add a node behind its inputs and return its name; adding a node again only adds inputs.
+
+    Raises GraphError for an input that the graph does not hold yet: order is launch order.
+    """
+    graph.add_node(name, op=op)
+    for source in inputs:
+        value = source if isinstance(source, Value) else Value(source)
+        if value.node not in graph:
+            raise GraphError(f"node '{name}' takes input from '{value.node}', which is not added before it")
+        parts = graph.edges[value.node, name]["parts"] if graph.has_edge(value.node, name) else ()
+        graph.add_edge(value.node, name, parts=parts + tuple(p for p in value.parts if p not in parts))
+    return name
+
+
+def inputs_of(graph: nx.DiGraph, name: str) -> list[Value]:
+    """The values that a node takes, in the order in which they were given."""
+    return [Value(source, edge.get("parts", ())) for source, edge in graph.pred[name].items()]

@@ -1,0 +1,163 @@
+"""What a valid graph is, as a list of laws: those that any graph keeps, and those of each stage of lowering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import networkx as nx
+import numpy as np
+
+from graphsim.errors import GraphError, choices_text
+from graphsim.graph.text import number_text
+from graphsim.graph.walking import edge_elems
+from graphsim.ops import Collective, ExchangeTokens, Input, Launch, Op, Repeat, Slice
+from graphsim.ops.lora_experts import LoraDelta
+from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraShrink
+from graphsim.units import Num, short
+
+Stage = Literal["logical", "sharded", "lowered", "launched"]
+"""How far a graph has come: as the model and its adapter are; one device's share; an engine's kernels; with launches.
+
+Each holds what the stages before it hold, and more.
+"""
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+Broken = Iterator[tuple[str, str]]
+"""Nodes that break a law, and what is wrong with each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """What holds at every node of a graph. stages: of which graphs; of all by default."""
+
+    broken: Callable[[nx.DiGraph], Broken]
+    stages: tuple[Stage, ...] = STAGES
+
+
+def validate(graph: nx.DiGraph, stage: Stage | None = None) -> None:
+    """Raise GraphError unless the graph is a valid program, bodies of repeats included.
+
+    Every node carries an op with finite dimensions, order is launch order, and what flows in is as large as the op
+    expects. stage: also hold the graph to what graphs of that stage may and must hold.
+    """
+    if stage is not None and stage not in STAGES:
+        raise GraphError(f"stage = {short(stage)} is not known; {choices_text(stage, STAGES)}")
+    _validate(graph, stage, "")
+
+
+def _validate(graph: nx.DiGraph, stage: Stage | None, prefix: str) -> None:
+    for law in LAWS:
+        if law.stages is STAGES or stage in law.stages:
+            for name, problem in law.broken(graph):
+                raise GraphError(f"node '{prefix}{name}' {problem}")
+    for name, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat):
+            _validate(op.body, stage, f"{prefix}{name}.")
+
+
+def _carries_an_op(graph: nx.DiGraph) -> Broken:
+    for name, op in graph.nodes(data="op"):
+        if not isinstance(op, Op):
+            yield name, "carries no op"
+
+
+def _repeats_something(graph: nx.DiGraph) -> Broken:
+    for name, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat) and (op.times < 1 or not len(op.body)):
+            yield name, f"repeats a body of {len(op.body)} nodes {op.times} times; both must be at least 1"
+
+
+def _comes_behind_its_inputs(graph: nx.DiGraph) -> Broken:
+    seen: set[str] = set()
+    for name in graph:
+        for source in graph.pred[name]:
+            if source not in seen:
+                yield name, f"is launched before its input '{source}'"
+        seen.add(name)
+
+
+def _has_dimensions(graph: nx.DiGraph) -> Broken:
+    for name, op in graph.nodes(data="op"):
+        for field, value in op.dims().items():
+            if isinstance(value, int | float | np.ndarray | np.generic) and not _counts(value):
+                yield name, f"has {field} = {short(value)}; allowed: finite numbers from 0"
+
+
+def _counts(value: Any) -> bool:
+    return bool(np.all(np.isfinite(value) & np.greater_equal(value, 0.0)))
+
+
+def _gets_what_it_expects(graph: nx.DiGraph) -> Broken:
+    """Weights that are used in place flow nowhere, and count for nothing."""
+    for name, op in graph.nodes(data="op"):
+        expected = op.in_elems
+        if expected is None:
+            continue
+        sources = [source for source in graph.pred[name] if not graph.nodes[source]["op"].constant]
+        found = sum((edge_elems(graph, source, name) for source in sources), start=0.0)
+        if not _alike(found, expected):
+            listed = ", ".join(sources) or "(none)"
+            yield name, f"expects {number_text(expected)} elements, its inputs {listed} bring {number_text(found)}"
+
+
+def _leaves_what_it_takes(graph: nx.DiGraph) -> Broken:
+    """A block's result is the next block's input."""
+    for name, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat):
+            for inner, entry in op.body.nodes(data="op"):
+                if isinstance(entry, Input) and not _alike(entry.elems, op.out_elems):
+                    taken, left = number_text(entry.elems), number_text(op.out_elems)
+                    yield name, f"repeats a body whose '{inner}' takes {taken} elements and whose result has {left}"
+
+
+def _alike(one: Num, other: Num) -> bool:
+    return bool(np.allclose(one, other, rtol=1e-9, atol=0.5))
+
+
+FROM: tuple[tuple[type[Op], Stage], ...] = (
+    (ExchangeTokens, "logical"),
+    (Collective, "sharded"),
+    (Slice, "sharded"),
+    (LoraFill, "lowered"),
+    (LoraShrink, "lowered"),
+    (LoraExpand, "lowered"),
+    (LoraDelta, "lowered"),
+    (Launch, "launched"),
+)
+"""The stage from which on a graph may hold a kind of op; the first that fits counts, all others are always allowed."""
+
+
+def _is_not_early(stage: Stage) -> Callable[[nx.DiGraph], Broken]:
+    early = {kind: STAGES.index(first) > STAGES.index(stage) for kind, first in FROM}
+
+    def broken(graph: nx.DiGraph) -> Broken:
+        for name, op in graph.nodes(data="op"):
+            kind = next((kind for kind in early if isinstance(op, kind)), None)
+            if kind is not None and early[kind]:
+                yield name, f"is of kind {type(op).__name__}, which no {stage} graph holds"
+
+    return broken
+
+
+def _has_its_launch(graph: nx.DiGraph) -> Broken:
+    for name, op in graph.nodes(data="op"):
+        launches = [source for source in graph.pred[name] if isinstance(graph.nodes[source]["op"], Launch)]
+        wanted = 1 if op.launched and not op.once else 0
+        if len(launches) != wanted:
+            yield name, f"waits for {len(launches)} launches; expected {wanted}"
+
+
+LAWS: tuple[Law, ...] = (
+    Law(_carries_an_op),
+    Law(_repeats_something),
+    Law(_comes_behind_its_inputs),
+    Law(_has_dimensions),
+    Law(_gets_what_it_expects),
+    Law(_leaves_what_it_takes),
+    *(Law(_is_not_early(stage), (stage,)) for stage in STAGES[:-1]),
+    Law(_has_its_launch, ("launched",)),
+)
+"""In the order in which they are checked: each may take those before it for granted."""

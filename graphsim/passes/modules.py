@@ -1,0 +1,91 @@
+"""Adapters as modules of a framework (PEFT): every factor, scaling and addition is a kernel of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import networkx as nx
+import numpy as np
+
+from graphsim.graph import Pass, Rule, Step, Value, inputs_of
+from graphsim.ops import Elementwise, ExpertGemm, LoraAdd, Op
+from graphsim.ops.lora import LoraA, LoraB
+from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
+from graphsim.passes.engine import Engine, source, terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteExperts(Pass):
+    """Experts' adapters as PEFT runs them: in every forward, W + B A of all experts is written, and then used.
+
+    PEFT 0.21, `tuners/lora/layer.py`, ParamWrapper (`target_parameters`): a parametrisation of the whole tensor.
+    """
+
+    engine: Engine
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Factors vanish, and the base's result stands for their sum."""
+        downs: dict[str, LoraA] = {}
+        stand_in: dict[str, int] = {}
+        for name, op in graph.nodes(data="op"):
+            if isinstance(op, ExpertLoraAdd):
+                values = inputs_of(graph, name)
+                up, base = terms(graph, name)
+                b = values[up].node
+                a = inputs_of(graph, b)[0].node
+                downs[source(graph, values[base].node)] = graph.nodes[a]["op"]
+                stand_in |= {a: 0, b: 0, name: base}
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
+            if name in stand_in:
+                yield inputs[stand_in[name]]
+                return
+            if isinstance(op, ExpertGemm) and name in downs:
+                yield f"{name}.lora_delta", self._delta(op, downs[name]), []
+                inputs = [*inputs, Value(f"{name}.lora_delta")]
+            yield name, op, inputs
+
+        return rule
+
+    def _delta(self, op: ExpertGemm, a: LoraA) -> LoraDelta:
+        return LoraDelta(
+            role=f"{op.role}.lora_delta", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), copies=op.experts,
+            weights=op.weights, adapter=a.weights, scratch_passes=self.engine.profile.merge_passes,
+            activations=op.activations, layer=op.layer,
+        )  # fmt: skip
+
+
+def _is_scaled(graph: nx.DiGraph, joined: str) -> bool:
+    """Whether a scaling by alpha / r stands between B and the ADD: VeRA scales by a vector of its own instead.
+
+    PEFT 0.21, `tuners/vera/layer.py`: `result + lambda_b * F.linear(lambda_d * F.linear(x, A), B)`.
+    """
+    up, _ = terms(graph, joined)
+    return isinstance(graph.nodes[source(graph, inputs_of(graph, joined)[up].node)]["op"], LoraB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallModules(Pass):
+    """One module call per adapter: A, B, a scaling where the variant has one, and an addition, a kernel each."""
+
+    engine: Engine
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """The scaling stands between the adapter's result and the ADD."""
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            if isinstance(op, LoraA | LoraB | LoraAdd):
+                op = replace(op, launches=self.engine.lora.active_adapters)
+            if type(op) is LoraAdd and _is_scaled(graph, name):
+                scale = Elementwise(
+                    role=op.role.replace("lora_add", "lora_scale"), elems=op.added, activations=op.activations,
+                    layer=op.layer,
+                )  # fmt: skip
+                scaled = name.replace("lora_add", "lora_scale")
+                up, _ = terms(graph, name)
+                yield scaled, scale, [inputs[up]]
+                inputs = [Value(scaled) if i == up else value for i, value in enumerate(inputs)]
+            yield name, op, inputs
+
+        return rule
