@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
@@ -19,19 +18,12 @@ def op_classes() -> dict[str, type[Op]]:
     that runs again makes another: of classes with the same module and qualified name, the last one defined counts.
     """
     _import_all()
-    last = {(kind.__module__, kind.__qualname__): kind for kind in _defined(Op)}
-    return {kind.__name__: kind for kind in sorted(last.values(), key=_is_own)}
-
-
-def _is_own(kind: type[Op]) -> bool:
-    """Whether a class is the library's own."""
-    return kind.__module__.startswith(f"{_PACKAGE}.")
-
-
-def _defined(kind: type[Op]) -> Iterator[type[Op]]:
-    yield kind
-    for derived in kind.__subclasses__():
-        yield from _defined(derived)
+    found: list[type[Op]] = [Op]
+    for kind in found:
+        found += kind.__subclasses__()
+    last = {(kind.__module__, kind.__qualname__): kind for kind in found}
+    own = {kind.__name__: kind for (module, _), kind in last.items() if module.startswith(f"{_PACKAGE}.")}
+    return {kind.__name__: kind for kind in last.values()} | own
 
 
 @cache
