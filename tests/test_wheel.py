@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import graphsim as gs
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is not installed")
 
 

@@ -1,18 +1,17 @@
 """Whatever is done to a config.json, the answer is a model or one readable sentence."""
 
 import copy
-import json
 import random
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import graphsim as gs
 from graphsim.models.huggingface import FAMILIES, from_config
+from tests.paths import hf_configs
 
-CONFIGS = json.loads((Path(__file__).parents[2] / "data" / "hf_configs.json").read_text())
+CONFIGS = hf_configs()
 JUNK: list[Any] = [
     None, -1, 0, 1.5, 10**30, -(10**18), "", "x", "auto", True, [], {}, [[]], {"a": {"b": [1]}}, float("nan"),
     float("inf"), "4096", [1, 2, 3], 2**31, {"rope_type": 3}, ["sliding_attention"], 1e308,
