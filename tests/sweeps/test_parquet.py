@@ -41,7 +41,9 @@ def to_disk(path: Path, **more: Any) -> Path:
 
 def same(folder: Path, table: pd.DataFrame) -> None:
     """Bit for bit, but for the order of the categories' labels."""
-    pd.testing.assert_frame_equal(pd.read_parquet(folder), table, check_exact=True, check_categorical=False)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(folder), pd.DataFrame(table), check_exact=True, check_categorical=False
+    )
 
 
 def parts(folder: Path) -> dict[str, int]:
