@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+from tests.paths import ROOT
+
+README = ROOT / "README.md"
 
 
 def snippets(language: str) -> list[str]:

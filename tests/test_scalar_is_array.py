@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,77 +13,16 @@ import graphsim as gs
 from graphsim.cost.base import BOUNDS
 from graphsim.cost.choose import choose_cost
 from graphsim.hardware import load_hardware
-from graphsim.ops import Gemm, Launch, LoraB, LoraMerge, Norm, Op, Part, Repeat, Sharding, Together, Work
-from graphsim.ops.experts import ExpertGemm
-from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.ops.precision import FORMATS
+from graphsim.ops import Gemm, Launch, Norm, Op, Together, Work
+from tests.operations import DIVISORS, FLOWING, KINDS, dims_of, variants
 
 SCENARIOS = 7
 QUICK = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 DEVICES = ("h100-sxm", "l4", "tpu-v5e")
 
 
-def subclasses(kind: type[Op]) -> Iterator[type[Op]]:
-    for found in kind.__subclasses__():
-        yield found
-        yield from subclasses(found)
-
-
-KINDS = sorted(
-    {
-        kind
-        for kind in subclasses(Op)
-        if kind is getattr(sys.modules[kind.__module__], kind.__name__, None)  # `slots` leaves unused twins behind
-        and kind.__module__.startswith("graphsim.")
-        and kind not in (Repeat, Together, LoraKernel)
-    },
-    key=lambda kind: kind.__name__,
-)
 PRICES = {"roofline": "roofline", "default": None}
 
-
-FIXED = {
-    "of": 8,
-    "chosen": 2,
-    "gather": True,
-    "slices": 2.0,
-    "routing": ExpertGemm(m=6.0, n=4.0, k=8.0, experts=8.0, of=8, chosen=2, tokens=3.0, ranks=2.0),
-}
-"""Values for fields that are no numbers over scenarios."""
-
-
-def made(kind: type[Op], dims: dict[str, object]) -> Op:
-    needed = {f.name: FIXED[f.name] for f in fields(kind) if f.name in FIXED and f.name not in dims}
-    return kind(**dims, **needed)  # type: ignore[arg-type]
-
-
-def dims_of(kind: type[Op]) -> list[str]:
-    return [f.name for f in fields(kind) if str(f.type) == "Num"]
-
-
-def variants(kind: type[Op], dims: dict[str, object]) -> list[Op]:
-    """The operation in each of the forms that its switches allow."""
-    plain = made(kind, dims)
-    found = [plain]
-    names = {f.name for f in fields(kind)}
-    if "split" in names and kind is not ExpertGemm:
-        found += [replace(plain, split=split, units=0.0) for split in (Sharding.COLUMN, Sharding.ROW)]  # type: ignore[call-arg]
-        found.append(replace(plain, split=Sharding.COLUMN))  # type: ignore[call-arg]
-    if "weights" in names and kind is not LoraMerge:
-        found.append(replace(plain, weights=FORMATS["int4"]))  # type: ignore[call-arg]
-    if "bias" in names:
-        found.append(replace(plain, bias=True))  # type: ignore[call-arg]
-    if kind in (Gemm, LoraB):
-        n = dims["n"]
-        parts = (Part(name="a", width=n / 4, units=2.0), Part(name="b", width=3 * n / 4))  # type: ignore[operator]
-        found.append(replace(plain, split=Sharding.COLUMN, parts=parts, units=0.0))  # type: ignore[call-arg]
-    if kind is Norm:
-        found.append(replace(plain, local=True))  # type: ignore[call-arg]
-    return found
-
-
-DIVISORS = ("group", "units", "ranks", "groups", "blocks")
-"""Counts that something is divided among: one at least."""
 
 numbers = st.lists(st.integers(0, 4096), min_size=SCENARIOS, max_size=SCENARIOS)
 
@@ -146,29 +83,14 @@ def test_prices_of_arrays_are_those_of_each_scenario(
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not Launch])
 def test_no_work_takes_no_time(kind: type[Op]) -> None:
     """Zero is a number: an operation on nothing is not even launched, whatever its weights and group."""
-    flowing = {
-        "m",
-        "elems",
-        "rows",
-        "tokens",
-        "new_tokens",
-        "query_tokens",
-        "kv_tokens",
-        "kept_tokens",
-        "pairs",
-        "rank",
-        "launches",
-        "tiles",
-        "empty_tiles",
-    }
-    flowing |= {"sequences", "reads", "flops", "vector_flops", "state_elems"}
-    dims = {name: 0.0 if name in flowing else 8.0 for name in dims_of(kind)}
+    dims = {name: 0.0 if name in FLOWING else 8.0 for name in dims_of(kind)}
+    assert 0.0 in dims.values(), f"{kind.__name__} does not say how much there is to do: {', '.join(FLOWING)}"
     hardware = load_hardware("h100-sxm")
     for op in variants(kind, dict(dims)):
-        assert all(np.all(getattr(op.work(), f.name) == 0) for f in fields(Work)), op
+        assert all(np.all(getattr(op.work(), f.name) == 0) for f in fields(Work)), f"work of nothing: {op}"
         for price in PRICES.values():
             cost, _ = choose_cost(price, hardware)
-            assert cost(op, hardware).latency_s == 0, op
+            assert cost(op, hardware).latency_s == 0, f"time for nothing: {op}"
 
 
 def test_together_is_the_sum_of_its_parts() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import graphsim as gs
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is not installed")
 
 
@@ -37,6 +37,20 @@ def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedP
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
+
+
+def test_the_wheel_has_the_version_of_the_package_and_its_types(installed: Path) -> None:
+    (metadata,) = installed.glob("graphsim-*.dist-info/METADATA")
+    assert f"\nVersion: {gs.__version__}\n" in metadata.read_text(encoding="utf-8")
+    assert (installed / "graphsim" / "py.typed").is_file()
+
+
+@pytest.mark.slow
+def test_a_users_type_checker_sees_the_types(installed: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    (tmp_path / "mine.py").write_text("import graphsim as gs\n\nrank: int = gs.LoraConfig(rank=8).target_modules\n")
+    found = run(installed, tmp_path, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(tmp_path), "mine.py")
+    assert "Incompatible types in assignment" in found.stdout and "import-untyped" not in found.stdout, found.stdout
 
 
 def test_models_and_devices_are_found_from_any_folder(installed: Path, tmp_path: Path) -> None:

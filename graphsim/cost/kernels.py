@@ -131,27 +131,6 @@ def roofline_kernels(frame: pd.DataFrame, hardware: Hardware) -> pd.Series:
     return pd.Series(latency_us, index=frame.index, name="latency_us")
 
 
-def explain_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any] | Hardware) -> pd.DataFrame:
-    """For each row the latency, the roofline's, their quotient, the estimate's origin, and whether the cache helps.
-
-    `cached` marks rows faster than memory bandwidth allows: their operands stay in the last-level cache.
-    """
-    import pandas as pd
-
-    device = load_hardware(hardware)
-    latency_us, roofline_us = predict_with(frame, device), roofline_kernels(frame, device)
-    origins = kernel_origins([str(op) for op in frame["op"].unique()], device)
-    return pd.DataFrame(
-        {
-            "latency_us": latency_us,
-            "roofline_us": roofline_us,
-            "efficiency": roofline_us / latency_us,
-            "origin": frame["op"].astype(str).map(origins),
-            "cached": latency_us < 0.999999 * roofline_us,
-        }
-    )
-
-
 def kernel_origins(ops: Iterable[str], hardware: Hardware) -> dict[str, str]:
     """For each op, what its estimate rests on: `calibrated`, `scaled from …` or `roofline`."""
     return {op: basis(hardware, family_of(op).name).origin for op in ops}

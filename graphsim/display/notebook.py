@@ -10,12 +10,11 @@ import numpy as np
 
 from graphsim.display.breakdown import seconds_by_kind
 from graphsim.display.palette import TINTS
+from graphsim.display.shown import ShownEstimate, ShownStep
 from graphsim.units import Num, bytes_text, scaled, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from graphsim.result import Estimate, PhaseEstimate
 
 MOST_ROWS = 20
 _CELL = "padding:.15em .8em"
@@ -23,7 +22,7 @@ _LONG = 32
 """Characters from which a cell is running text."""
 
 
-def estimate_html(estimate: Estimate) -> str:
+def estimate_html(estimate: ShownEstimate) -> str:
     """Body of `Estimate._repr_html_`: headline figures, ranges where there are many scenarios."""
     memory = estimate.memory
     used, capacity = (_range(size, bytes_text) for size in (memory.total_bytes, memory.capacity_bytes))
@@ -42,7 +41,7 @@ def estimate_html(estimate: Estimate) -> str:
     return _framed(title, _table(["", ""], rows))
 
 
-def phase_html(phase: PhaseEstimate) -> str:
+def phase_html(phase: ShownStep) -> str:
     """Body of `PhaseEstimate._repr_html_`: latency of the step and where its busy time goes."""
     sums = seconds_by_kind(phase.graph)
     whole = sum(sums.values()) or 1.0

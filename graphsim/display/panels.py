@@ -17,16 +17,15 @@ from graphsim.display.breakdown import (
 )
 from graphsim.display.nodes import Kind, number
 from graphsim.display.palette import CRITICAL, INK, MEMORY_COLOURS, MUTED, TINTS
+from graphsim.display.shown import ShownEstimate, ShownStep
 from graphsim.units import bytes_text, scaled, seconds_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from graphsim.result import Estimate, PhaseEstimate
 
-
-def plot_estimate(estimate: Estimate, *, scenario: int = 0) -> Figure:
+def plot_estimate(estimate: ShownEstimate, *, scenario: int = 0) -> Figure:
     """Three panels: where the time of both steps goes, the roofline, and the memory of a device."""
     figure, (shares, roof, memory) = subplots(3, (15, 4.8))
     plot_shares(estimate, ax=shares, scenario=scenario)
@@ -40,7 +39,7 @@ def plot_estimate(estimate: Estimate, *, scenario: int = 0) -> Figure:
     return figure
 
 
-def plot_phase(phase: PhaseEstimate, *, scenario: int = 0) -> Figure:
+def plot_phase(phase: ShownStep, *, scenario: int = 0) -> Figure:
     """Two panels for one step: time per operation type, and the flop/s that each operation reaches."""
     figure, (times, reached) = subplots(2, (11, 4.8))
     seconds = dict(list(seconds_by_type(phase.graph, scenario).items())[:MOST_TYPES])
@@ -61,7 +60,7 @@ MOST_TYPES = 12
 """Operation types that a bar chart shows, the longest first."""
 
 
-def plot_shares(estimate: Estimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
+def plot_shares(estimate: ShownEstimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
     """Shares of the busy time of both steps by part of the layer."""
     ax = ax or new_axes()
     sums = {phase.name: seconds_by_kind(phase.graph, scenario) for phase in (estimate.prefill, estimate.decode)}
@@ -81,7 +80,7 @@ def _legend_below(ax: Axes) -> None:
     ax.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.18), frameon=False)
 
 
-def plot_roofline(estimate: Estimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
+def plot_roofline(estimate: ShownEstimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
     """Every operation of both steps under the device's roof, as large as its share of the step."""
     alone, ax = ax is None, ax or new_axes()
     widest = 1.0
@@ -97,7 +96,7 @@ def plot_roofline(estimate: Estimate, *, ax: Axes | None = None, scenario: int =
     return ax
 
 
-def _scatter(ax: Axes, phase: PhaseEstimate, marker: str, scenario: int) -> float:
+def _scatter(ax: Axes, phase: ShownStep, marker: str, scenario: int) -> float:
     """A step's operations as points; returns the largest intensity among them."""
     points = points_of(phase.graph, scenario)
     whole = sum(point.latency_s * point.times for point in points) or 1.0
@@ -115,7 +114,7 @@ def _scatter(ax: Axes, phase: PhaseEstimate, marker: str, scenario: int) -> floa
     return max((point.intensity for point in points), default=1.0)
 
 
-def _name_kinds(ax: Axes, phase: PhaseEstimate, scenario: int) -> None:
+def _name_kinds(ax: Axes, phase: ShownStep, scenario: int) -> None:
     """A legend's entries for the colours of points."""
     for kind in seconds_by_kind(phase.graph, scenario):
         ax.scatter([], [], s=30, color=TINTS[kind].line, label=kind.value)
@@ -129,7 +128,7 @@ def _log_axes(ax: Axes) -> Axes:
     return tidy(ax, grid="both")
 
 
-def _roofs(ax: Axes, estimate: Estimate, widest: float, scenario: int) -> None:
+def _roofs(ax: Axes, estimate: ShownEstimate, widest: float, scenario: int) -> None:
     hardware = estimate.inference.hardware  # type: ignore[union-attr]
     memory = number(hardware.memory_bytes_per_s, scenario)
     for i, (name, peak) in enumerate(peaks_of(estimate.prefill.graph, hardware, scenario).items()):
@@ -139,7 +138,7 @@ def _roofs(ax: Axes, estimate: Estimate, widest: float, scenario: int) -> None:
                 ls="-" if i == 0 else ":", label=f"{name}: {scaled(peak, 'flop/s')}")  # fmt: skip
 
 
-def plot_memory(estimate: Estimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
+def plot_memory(estimate: ShownEstimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
     """What lies in a device's memory, against its capacity."""
     ax = ax or new_axes()
     left = 0.0

@@ -7,14 +7,7 @@ import pandas as pd
 from graphsim.display.notebook import frame_html
 
 
-class _Frame(type):
-    """Takes any DataFrame for an instance, so that `pandas.testing` compares a table with a plain frame either way."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        return isinstance(instance, pd.DataFrame)
-
-
-class Table(pd.DataFrame, metaclass=_Frame):
+class Table(pd.DataFrame):
     """A pandas DataFrame that a notebook shows with human units; what is derived from it is one as well."""
 
     @property

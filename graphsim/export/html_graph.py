@@ -15,7 +15,7 @@ from graphsim.ops import Collective, Gemm, Input
 from graphsim.units import bytes_text, count_text, seconds_text
 
 HEIGHT, ROW = 54.0, 104.0
-Value = tuple[str, tuple[str, ...], tuple[float, ...]]
+EdgeLabel = tuple[str, tuple[str, ...], tuple[float, ...]]
 """Source, parts and shape of what flows along an edge; each is labelled once."""
 
 
@@ -32,7 +32,7 @@ def layer_svg(graph: nx.DiGraph, scenario: int = 0) -> tuple[str, str]:
     )
     steady = [flat.nodes[name].data for name in names if not flat.nodes[name].op.once]
     longest = max((number(data.get("latency_s", 0.0), scenario) for data in steady), default=0.0)
-    said: set[Value] = set()
+    said: set[EdgeLabel] = set()
     drawn = [_edge(edge, placed, flat, said) for edge in edges]
     parts = [path for path, _ in drawn]
     parts += [_node(flat.nodes[name], placed, longest, scenario) for name in names]
@@ -126,7 +126,7 @@ def _node(entry: Entry, placed: Placed, longest: float, scenario: int) -> str:
     return f"{head}{body}</g>"
 
 
-def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[Value]) -> tuple[str, str]:
+def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[EdgeLabel]) -> tuple[str, str]:
     """The curve, and what is written beside it."""
     bends = placed.edges.get((edge.source, edge.target))
     classes = " ".join(

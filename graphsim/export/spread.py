@@ -43,11 +43,6 @@ class _Origin:
     turns: tuple[tuple[str, int], ...]
 
 
-def unroll_annotated(graph: nx.DiGraph) -> nx.DiGraph:
-    """The same annotated program with every repeat spelled out, under the names that `unroll` gives."""
-    return _spread(graph)[0]
-
-
 def runs_of(graph: nx.DiGraph, scenario: int = 0) -> list[Turn]:
     """Every steady run in launch order, with exact times of one scenario; one-time nodes are left out.
 

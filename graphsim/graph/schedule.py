@@ -129,15 +129,3 @@ def _product(second: Transfer, first: Transfer) -> Transfer:
         after: {before: latest([second[after][key] + first[key][before] for key in keys]) for before in keys}
         for after in keys
     }
-
-
-def stream_edges(graph: nx.DiGraph) -> nx.DiGraph:
-    """The stream constraint written as edges, for networkx and for drawing; repeats must be unrolled."""
-    out, last = graph.copy(), dict[str, str]()
-    for name, op in graph.nodes(data="op"):
-        if op.once:
-            continue
-        if op.stream in last and not out.has_edge(last[op.stream], name):
-            out.add_edge(last[op.stream], name, stream=op.stream)
-        last[op.stream] = name
-    return out

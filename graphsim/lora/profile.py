@@ -61,7 +61,7 @@ class EngineProfile:
     disk_s, disk_bytes_per_s: reading an adapter's file from the page cache: its start, its rate
     cold_disk_bytes_per_s: reading it from disk
     load_overlapped: whether loads run beside steps
-    sources: where each field comes from
+    sources: where each field comes from; of a field kept from another profile, "inherited from NAME: …"
     """
 
     name: str
@@ -142,11 +142,9 @@ def _from_file(path: Path, _modified: int) -> EngineProfile:
 
 
 def _read(fields: Fields, name: str) -> EngineProfile:
-    base = fields.text("base", None)
-    kept: dict[str, Any] = {}
-    if base is not None:
-        basis = load_profile(base)
-        kept = {key: getattr(basis, key) for key in EngineProfile.__dataclass_fields__}
+    given = fields.text("base", None)
+    base = load_profile(given) if given is not None else None
+    kept: dict[str, Any] = {key: getattr(base, key) for key in EngineProfile.__dataclass_fields__} if base else {}
     fields.text("name", None)
     found: dict[str, Any] = {"name": name, "title": fields.text("title", kept.get("title", name))}
     for key, choices in _CHOICES.items():
@@ -158,7 +156,7 @@ def _read(fields: Fields, name: str) -> EngineProfile:
     found["embedding_families"] = _names(fields, "embedding_families", kept)
     for key in ("shrink", "expand", "expand_one"):
         found[key] = _tilings(fields, key, kept)
-    found["sources"] = {**kept.get("sources", {}), **_sources(fields)}
+    found["sources"] = {**(_inherited_sources(base, fields) if base else {}), **_sources(fields)}
     if found["kernels"] == "fused" and found["grid"] != "tokens" and not (found["shrink"] and found["expand"]):
         fields.problems.append("kernels = 'fused' needs the tiles of shrink and expand")
     fields.finish()
@@ -205,6 +203,17 @@ def _tilings(fields: Fields, key: str, kept: Mapping[str, Any]) -> tuple[Tiling,
             )
         )
     return tuple(sorted(found, key=lambda tiling: tiling.tokens))
+
+
+def _inherited_sources(base: EngineProfile, fields: Fields) -> dict[str, str]:
+    """The sources of the fields that a profile keeps from its base; one that it changes has its own source or none."""
+    kept = {key: text for key, text in base.sources.items() if key not in fields}
+    return {
+        key: text if text.startswith(_INHERITED) else f"{_INHERITED}{base.name}: {text}" for key, text in kept.items()
+    }
+
+
+_INHERITED = "inherited from "
 
 
 def _sources(fields: Fields) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from graphsim.ops.attention import Attention, KvCache
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.custom import Compute
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Norm, Rope, Sample, TakeRows
@@ -61,4 +62,5 @@ __all__ = [
     "Together",
     "Work",
     "expected_experts",
+    "op_classes",
 ]

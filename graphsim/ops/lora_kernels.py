@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphsim.errors import GraphError
 from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.linear import Part
 from graphsim.ops.precision import Format
@@ -49,6 +50,10 @@ class LoraKernel(Op):
     def empty_core_clocks(self) -> Num:
         """The same of the tiles that have nothing to do."""
         return self.empty_tiles * self.empty_tile_clocks
+
+    def cut(self, ways: Num) -> LoraKernel:
+        """Raise GraphError: the factors that the kernel runs on are cut before it is made."""
+        raise GraphError(f"{type(self).__name__} is made of one device's share of the factors and is not cut again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

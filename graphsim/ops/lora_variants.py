@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphsim.errors import GraphError
 from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.elementwise import Elementwise
 from graphsim.ops.linear import Part, limited
@@ -185,3 +186,7 @@ class Dequantise(Op):
     def out_elems(self) -> Num:
         """The widened weight is used in place; nothing flows along the edge."""
         return 0.0
+
+    def cut(self, ways: Num) -> Dequantise:
+        """Raise GraphError: the product whose weight is widened is cut before this is put in front of it."""
+        raise GraphError(f"{type(self).__name__} widens one device's share of a weight and is not cut again")

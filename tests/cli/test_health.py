@@ -7,15 +7,13 @@ import json
 import re
 import tomllib
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
 from graphsim.cli import health as looking
 from graphsim.cli import main
 from graphsim.cli.health import UNLOCKS, health
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def test_versions_are_those_of_the_packages() -> None:

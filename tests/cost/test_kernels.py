@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphsim.cost.kernels import explain_kernels, kernel_origins, predict_kernels, roofline_kernels
+from graphsim.cost.kernels import kernel_origins, predict_kernels, roofline_kernels
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 
@@ -76,12 +76,11 @@ def test_a_device_without_any_relative_gets_the_roofline():
     assert np.array_equal(predict_kernels(frame(), device), roofline_kernels(frame(), device))
 
 
-def test_only_what_fits_the_cache_beats_the_roofline_and_says_so():
+def test_only_what_fits_the_cache_beats_the_roofline():
     sides = 2 ** np.arange(4, 15)
     m, n, k = (x.ravel() for x in np.meshgrid(sides, sides, sides))
     device = load_hardware("rtx-pro-6000")
-    table = explain_kernels(pd.DataFrame({"op": "gemm", "dtype": "bfloat16", "m": m, "n": n, "k": k}), device)
-    moved = 2.0 * (m * k + n * k + m * n)
-    assert table["cached"].any() and (moved[table["cached"]] < device.cache_bytes).all()
-    assert (table["efficiency"][~table["cached"]] <= 1.000001).all()
-    assert set(table["origin"]) == {"calibrated"}
+    products = pd.DataFrame({"op": "gemm", "dtype": "bfloat16", "m": m, "n": n, "k": k})
+    faster = (predict_kernels(products, device) < 0.999999 * roofline_kernels(products, device)).to_numpy()
+    moved_bytes = 2.0 * (m * k + n * k + m * n)
+    assert faster.any() and (moved_bytes[faster] < device.cache_bytes).all()

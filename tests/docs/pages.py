@@ -15,8 +15,8 @@ import shlex
 from pathlib import Path
 
 from graphsim.cli import main
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "graphsim" / "docs"
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 PAGES = sorted(DOCS.glob("*.md"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -13,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphsim as gs
-from graphsim.export.node_link import _ops, from_json, to_json
+from graphsim.export.node_link import from_json, to_json
 from graphsim.graph import add, inputs_of, to_text, total_work
-from graphsim.ops import Gemm, Op, Part, Repeat, Together
+from graphsim.ops import Gemm, Op, Part, Together
 from graphsim.ops.precision import FORMATS, Format
+from tests.operations import CLASSES, example
 
 
 def same(a, b) -> bool:
@@ -77,41 +79,23 @@ def test_files_are_plain_node_link_json_for_networkx(graphs, tmp_path):
     assert same_graph(from_json(data), graphs["dynamic"])
 
 
-REQUIRED = {"int": 3, "float": 0.25, "bool": True, "str": "s"}
 OWN_FORMAT = Format(name="own", bytes=0.3, compute="fp8")
 
 
-def example(cls: type[Op], number) -> Op:
-    """An op with every numeric field set."""
-    special = {"parts": (Part(name="p", width=number, units=2.0),), "tags": ("a", "b"), "role": "r", "once": True}
-    if cls is Together:
-        special["parts"] = (Gemm(m=number, n=2.0, k=3.0),)
-    if cls is Repeat:
-        body = nx.DiGraph()
-        add(body, "x", Gemm(m=number, n=2.0, k=3.0))
-        special |= {"body": body, "times": 3}
-    values = {}
-    for f in fields(cls):
-        if f.name in special:
-            values[f.name] = special[f.name]
-        elif "Num" in str(f.type):
-            values[f.name] = number
-        elif f.type in REQUIRED and f.default is MISSING:
-            values[f.name] = REQUIRED[f.type]
-        elif f.type in _ops() and f.default is MISSING:
-            values[f.name] = example(_ops()[f.type], number)
-        elif "Format" in str(f.type):
-            values[f.name] = OWN_FORMAT if f.name == "weights" else FORMATS["fp8_block"]
-    return cls(**values)
+def filled(kind: type[Op], number: Any) -> Op:
+    """An operation with every field set to something else than its default."""
+    other = {"role": "r", "once": True, "layer": 2, "tags": ("a", "b"), "activations": FORMATS["fp8_block"]}
+    other |= {"weights": OWN_FORMAT, "parts": (Part(name="p", width=number, units=2.0),)}
+    names = {f.name for f in fields(kind)} if kind is not Together else {"role", "once", "activations"}
+    return replace(example(kind, number), **{name: value for name, value in other.items() if name in names})
 
 
 @pytest.mark.parametrize("number", [7, 0.1, np.array([1.5, np.nan, -np.inf]), np.array([], dtype=np.float32)], ids=repr)
-def test_every_op_comes_back(number):
-    for name, cls in _ops().items():
-        if cls.__module__.startswith("graphsim."):
-            graph = nx.DiGraph()
-            add(graph, name, example(cls, number))
-            assert same_graph(graph, from_json(to_json(graph))), name
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_operation_comes_back(name: str, number: Any) -> None:
+    graph = nx.DiGraph()
+    add(graph, name, filled(CLASSES[name], number))
+    assert same_graph(graph, from_json(to_json(graph)))
 
 
 json_values = st.recursive(

@@ -12,9 +12,9 @@ import pytest
 
 import graphsim as gs
 from graphsim.display.nodes import entries, number
-from graphsim.export.spread import runs_of, unroll_annotated
+from graphsim.export.spread import runs_of
 from graphsim.export.trace import to_trace
-from graphsim.graph import unroll, validate
+from graphsim.graph import unroll
 from graphsim.graph.schedule import makespan_s
 
 NANOSECOND_US = 1e-3
@@ -175,12 +175,11 @@ def test_spelled_out_runs_take_as_long_as_the_collapsed_graph(estimates):
         assert len(turns) == sum(entry.times for entry in entries(graph) if not entry.op.once)
 
 
-def test_spelling_out_keeps_prices_and_gives_the_names_of_unroll(graphs):
-    spelled = unroll_annotated(graphs["annotated"])
-    validate(spelled)
-    plain = unroll(graphs["plain"])
-    assert list(spelled) == list(plain) and set(spelled.edges) == set(plain.edges)
-    assert all("latency_s" in data for _, data in spelled.nodes(data=True))
+def test_runs_have_the_names_and_inputs_that_unroll_gives_and_the_prices_of_their_nodes(graphs):
+    turns, plain = runs_of(graphs["annotated"]), unroll(graphs["plain"])
+    assert [turn.name for turn in turns] == list(plain)
+    assert {(source, turn.name) for turn in turns for source in turn.inputs} == set(plain.edges)
+    assert all(turn.data["latency_s"] == pytest.approx(turn.latency_s) for turn in turns)
 
 
 def test_runs_of_a_stream_follow_one_another(estimates):

@@ -13,8 +13,9 @@ import pytest
 from graphsim.errors import ConfigError
 from graphsim.files.catalog import find_file, folders, list_names
 from graphsim.hardware import list_hardware, load_hardware
+from tests.paths import ROOT
 
-SHIPPED = Path(__file__).parents[2] / "hardware"
+SHIPPED = ROOT / "hardware"
 
 
 @pytest.fixture(autouse=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from tests.golden.scenarios import COUNT, differences, priced, scenarios
+from tests.paths import GOLDEN
 
-FILE = Path(__file__).parent / "estimates.json"
+FILE = GOLDEN / "estimates.json"
 EVERY = 10
 """Of so many, one is priced in a plain run of the tests."""
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import graphsim as gs
 from graphsim.graph import add, unroll
 from graphsim.graph.critical import critical_path, schedule
-from graphsim.graph.schedule import makespan_s, stream_edges
+from graphsim.graph.schedule import makespan_s
 from graphsim.ops import Input, Op, Repeat
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
@@ -69,6 +69,18 @@ def priced(graph: nx.DiGraph) -> nx.DiGraph:
 
 def at(value: Num, scenario: int) -> float:
     return float(np.broadcast_to(np.asarray(value, dtype=float), (SCENARIOS,))[scenario])
+
+
+def stream_edges(graph: nx.DiGraph) -> nx.DiGraph:
+    """The stream constraint written as edges, for networkx; repeats must be unrolled."""
+    out, last = graph.copy(), dict[str, str]()
+    for name, op in graph.nodes(data="op"):
+        if op.once:
+            continue
+        if op.stream in last and not out.has_edge(last[op.stream], name):
+            out.add_edge(last[op.stream], name, stream=op.stream)
+        last[op.stream] = name
+    return out
 
 
 def longest_path_s(graph: nx.DiGraph, scenario: int) -> float:

@@ -8,16 +8,20 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+import yaml
 
 import graphsim as gs
 from graphsim.graph import walk
+from graphsim.lora import profile as profiles
 from graphsim.lora.profile import EngineProfile, list_engines, load_profile
 from graphsim.ops import Gemm, LoraAdd
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraKernel, LoraShrink
 
 LORA = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"], max_loras=4)
-FUSED = ["vllm", "vllm-2025-05", "vllm-0.5", "sglang", "slora"]
-KEPT = {"name", "title", "sources"}
+ENGINES = list_engines()
+FUSED = [name for name in ENGINES if load_profile(name).kernels == "fused"]
+PROMISED = {"peft", "reference", "sglang", "slora", "vllm", "vllm-0.5", "vllm-2025-05"}
+LABELS = {"name", "title", "sources"}
 
 
 def kernels(graph: nx.DiGraph) -> list[tuple[str, Any, float]]:
@@ -25,15 +29,35 @@ def kernels(graph: nx.DiGraph) -> list[tuple[str, Any, float]]:
 
 
 def test_all_promised_engines_are_there() -> None:
-    assert set(list_engines()) == {"peft", "reference", "sglang", "slora", "vllm", "vllm-0.5", "vllm-2025-05"}
+    assert set(ENGINES) >= PROMISED
 
 
-@pytest.mark.parametrize("name", list_engines())
+@pytest.mark.parametrize("name", ENGINES)
 def test_every_field_that_is_not_a_default_has_a_source(name: str) -> None:
     profile = load_profile(name)
+    assert profile.name == name and profile.title != name, f"{name}: give it a title"
     for key, field in EngineProfile.__dataclass_fields__.items():
-        if key not in KEPT and getattr(profile, key) != field.default:
-            assert profile.sources.get(key), f"{name}: {key} has no source"
+        if key not in LABELS and getattr(profile, key) != field.default:
+            assert profile.sources.get(key, "").strip(), f"{name}: sources has no entry for {key}"
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_source_says_which_profile_it_is_inherited_from(name: str) -> None:
+    data = yaml.safe_load((Path(profiles.__file__).parent / "engines" / f"{name}.yaml").read_text(encoding="utf-8"))
+    for key, text in load_profile(name).sources.items():
+        own = key in data["sources"]
+        assert text.startswith("inherited from ") != own, f"{name}.{key}: {text}"
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_runs_adapters_in_both_phases_and_never_for_nothing(name: str) -> None:
+    idle = gs.LoraConfig(rank=8, active_adapters=0, max_loras=4)
+    base, none, some = (
+        gs.simulate("llama-3.2-1b", "h100-sxm", 8, 100, 10, lora=lora, engine=name) for lora in (None, idle, LORA)
+    )
+    assert some.ttft_s > base.ttft_s and some.tpot_s > base.tpot_s
+    assert none.tpot_s >= base.tpot_s * (1 - 1e-9)
+    assert some.memory.adapters_bytes > 0
 
 
 @pytest.mark.parametrize("engine", FUSED)
@@ -75,17 +99,17 @@ def test_engines_pad_to_the_reserved_rank_or_do_not() -> None:
         assert [op.n for op in shrinks] == [rank]
 
 
-@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("parallelism", [gs.Parallelism(), gs.Parallelism(tp=2), gs.Parallelism(tp=2, sp=2)])
 def test_lowered_graphs_are_valid_and_leave_no_logical_node_behind(engine: str, parallelism: gs.Parallelism) -> None:
     graph = gs.build_graph("llama-3.1-8b", "prefill", 2, 64, lora=LORA, engine=engine, parallelism=parallelism)
     gs.validate(graph)
     assert nx.is_directed_acyclic_graph(graph)
     logical = {op.op_type for _, op, _ in walk(graph)} & {gs.OpType.GEMM_LORA_A, gs.OpType.GEMM_LORA_B}
-    assert bool(logical) == (engine in ("reference", "peft"))
+    assert bool(logical) == (engine not in FUSED)
 
 
-@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("parallelism", [gs.Parallelism(tp=4, sp=4), gs.Parallelism(pp=2), gs.Parallelism(tp=2, dp=2)])
 def test_every_linear_of_every_engine_runs_on_every_kind_of_group(engine: str, parallelism: gs.Parallelism) -> None:
     lora = gs.LoraConfig(rank=8, target_modules="all-linear")
@@ -151,6 +175,16 @@ def test_a_profile_of_ones_own_changes_what_it_says(tmp_path: Path) -> None:
     ideal = gs.simulate("llama-3.1-8b", "h100-sxm", 64, 100, 10, lora=lora, engine=path)
     real = gs.simulate("llama-3.1-8b", "h100-sxm", 64, 100, 10, lora=lora, engine="vllm")
     assert ideal.tpot_s < real.tpot_s
+
+
+def test_a_derived_profile_does_not_claim_the_sources_of_its_base(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: vllm-0.5\ntitle: mine\ntile_clocks: 100\ngrid: active\nsources: {grid: a wish}\n")
+    mine, base, root = load_profile(path), load_profile("vllm-0.5"), load_profile("vllm")
+    assert mine.sources["grid"] == "a wish"
+    assert "tile_clocks" not in mine.sources  # changed without saying why
+    assert mine.sources["packed"] == f"inherited from vllm-0.5: {base.sources['packed']}"
+    assert mine.sources["fill"] == f"inherited from vllm: {root.sources['fill']}"  # where it was first stated
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ The warm call's time is measured in tests/benchmarks/test_speed.py, use from a b
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import networkx as nx
@@ -18,8 +17,8 @@ from graphsim.cli import main
 from graphsim.graph import walk
 from graphsim.ops import Attention, LoraA, LoraB, Op
 from graphsim.ops.lora_kernels import LoraShrink
+from tests.paths import REFERENCE
 
-REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 MODEL, DEVICE, RANK = "llama-3.1-8b", "h100-sxm", 16
 HIDDEN, INNER, KV, LAYERS = 4096, 14336, 1024, 32
 ADAPTER = gs.LoraConfig(rank=RANK)

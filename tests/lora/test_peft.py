@@ -16,8 +16,8 @@ from graphsim.models.phase import prefill
 from graphsim.ops import LoraA
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.precision import load_precision
+from tests.paths import DATA
 
-DATA = Path(__file__).parents[1] / "data"
 MODELS = json.loads((DATA / "hf_configs.json").read_text())
 ADAPTERS = json.loads((DATA / "peft_configs.json").read_text())["adapters"]
 DIFFERENT = (("default:mixtral", "regex"), ("default:mixtral", "saved_block"))

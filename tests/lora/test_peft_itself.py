@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import graphsim as gs
 from graphsim.models.huggingface import from_config
+from tests.paths import DATA
 
 peft = pytest.importorskip("peft")
 pytest.importorskip("transformers")
 
-DATA = Path(__file__).parents[1] / "data"
 MODELS = json.loads((DATA / "hf_configs.json").read_text())
 CHOSEN = ["default:llama", "default:gpt2", "default:mixtral", "default:qwen3"]
 ADAPTERS: dict[str, dict[str, Any]] = json.loads((DATA / "peft_configs.json").read_text())["adapters"]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import graphsim as gs
 from graphsim.analysis.slots import adapter_footprint, adapters_that_fit, footprint, kv_tokens_left
 from graphsim.deployment.allocator import allocated_bytes
+from tests.paths import REFERENCE
 
-REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 GIB, MIB = 2**30, 2**20
 
 

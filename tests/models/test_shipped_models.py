@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import os
 from functools import cache
-from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -30,11 +29,9 @@ from graphsim.ops import Attention, ExpertGemm, Gemm, LoraGemm, Sharding
 from graphsim.ops.precision import load_precision
 from graphsim.passes.pack import pack
 from graphsim.passes.shard import shard
+from tests.paths import DATA, GOLDEN, REFERENCE
 
-ROOT = Path(__file__).parents[2]
-GOLDEN = Path(__file__).parents[1] / "golden"
-REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", ROOT.parent / "shared" / "reference"))
-HYBRID = Path(__file__).parents[1] / "data" / "conv-hybrid.yaml"
+HYBRID = DATA / "conv-hybrid.yaml"
 
 MODELS = sorted(path.stem for path in (shipped_root() / "models").glob("*.yaml"))
 PHASES = {"prefill": prefill(2.0, 96.0), "decode": decode(4.0, 1000.0)}

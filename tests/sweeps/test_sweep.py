@@ -1,6 +1,10 @@
 """Sweeps: every scenario of the product is a row, equal to simulating it alone, or says why it cannot be."""
 
+from __future__ import annotations
+
+import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -93,15 +97,43 @@ def test_a_wrong_choice_is_one_sentence(choices: dict, said: str) -> None:
         gs.sweep("gpt-2", "l4", **choices)
 
 
-def test_the_command_writes_a_table_and_prints_json(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+ASKED = ["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,2", "--rank", "8"]
+
+
+def test_the_command_writes_the_table_that_the_call_returns(tmp_path: Path) -> None:
     path = tmp_path / "sweep.csv"
-    assert main(["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,2", "--rank", "8", "--to", str(path)]) == 0
-    assert len(pd.read_csv(path)) == 2
-    assert main(["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,x"]) == 2
-    assert main(["sweep", "gpt-2", "--hardware", "l4", "--to", "x.xls"]) == 2
-    capsys.readouterr()
+    assert main([*ASKED, "--to", str(path)]) == 0
+    table = gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8])
+    written = pd.read_csv(path, keep_default_na=False)
+    assert list(written) == list(table) and len(written) == 2
+    for name in ("batch", "rank", "ttft_s", "tpot_s", "memory_bytes"):
+        assert written[name].tolist() == table[name].tolist(), name
+
+
+def test_the_command_prints_every_row_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ASKED, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    table = gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8])
+    assert [list(row) for row in printed] == [list(table)] * 2
+    assert [row["tpot_s"] for row in printed] == table["tpot_s"].tolist()
+
+
+def test_the_command_prints_a_table_with_units_in_its_head(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "gpt-2", "--hardware", "l4"]) == 0
-    assert "TTFT" in capsys.readouterr().out
+    head, _, row, *_ = capsys.readouterr().out.splitlines()
+    assert "TTFT ms" in head and "GiB" in head and row.startswith("gpt-2")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--batch", "1,x"], "--batch: 'x' is not a whole number"),
+        (["--to", "x.xls"], "--to x.xls: the suffix is not known; allowed: .csv, .parquet"),
+    ],
+)
+def test_the_command_says_what_it_cannot_take(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ASKED, *more]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

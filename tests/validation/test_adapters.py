@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from graphsim.validation.adapters import validate_adapter_serving, validate_slot
 from graphsim.validation.lifecycles import validate_lifecycles
 from graphsim.validation.published import validate_published
 from graphsim.validation.traces import validate_traces
-
-REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
+from tests.paths import REFERENCE
 
 
 def reference(name: str) -> Path:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +13,8 @@ from graphsim.models.build import build
 from graphsim.models.phase import prefill
 from graphsim.ops import Attention, Gemm
 from graphsim.ops.precision import load_precision
+from tests.paths import REFERENCE
 
-REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 COVERED = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3", "gpt2")
 BATCH, LENGTH = 2.0, 256.0
 pytestmark = pytest.mark.skipif(not (REFERENCE / "structure.csv").is_file(), reason="no reference data")

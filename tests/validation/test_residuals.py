@@ -9,7 +9,7 @@ import pytest
 import graphsim as gs
 from graphsim.cli import main
 from graphsim.hardware import load_hardware
-from graphsim.validation.residuals import LIMITS, residuals, size_of
+from graphsim.validation.residuals import LIMITS, kernel_classes, residuals, size_of
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +27,25 @@ def rows():
 
 
 def test_every_row_is_told_once_per_class_with_its_size(rows):
-    found = residuals(rows, load_hardware("h100-sxm"))
-    counts = found["kernels"].value_counts()
-    assert counts.to_dict() == {"GEMM bf16": 8, "GEMM bf16, n or k up to 128": 4, "collectives": 2}
-    products = found[found["kernels"] == "GEMM bf16"]
-    assert products["size"].tolist() == rows["m"].dropna().tolist()
-    assert products["ratio"].tolist() == pytest.approx([2.0, 0.5] * 4)
-    thin = found[found["kernels"] == "GEMM bf16, n or k up to 128"]
-    assert thin["ratio"].tolist() == pytest.approx([2.0] * 4)
-    assert found[found["kernels"] == "collectives"]["size"].tolist() == [2.0**10, 2.0**20]
+    """Every row is measured at a multiple of its estimate that no other has, by which it is found again."""
+    multiples = 1.0 + np.arange(len(rows)) / 7.0
+    estimates = gs.predict_kernels(rows, "h100-sxm")
+    found = residuals(rows.assign(latency_us=estimates * multiples), load_hardware("h100-sxm"))
+    classes = kernel_classes(rows)
+    assert sum(mask.sum() for mask in classes.values()) == len(found) > len(rows)
+    for place, multiple in enumerate(multiples):
+        told = found[np.isclose(found["ratio"], 1.0 / multiple, rtol=1e-9)]
+        belongs = [name for name, mask in classes.items() if mask[place]]
+        assert sorted(told["kernels"]) == sorted(belongs) and belongs
+        assert told["size"].tolist() == [rows[size_of(name)[0]].iloc[place] for name in told["kernels"]]
+
+
+def test_products_with_a_thin_side_are_a_class_of_their_own_as_well(rows):
+    classes = kernel_classes(rows)
+    products, thin = (rows["op"] == "gemm").to_numpy(), (rows["k"] <= 128).to_numpy()
+    assert classes["GEMM bf16"].tolist() == products.tolist()
+    assert classes["GEMM bf16, n or k up to 128"].tolist() == (products & thin).tolist()
+    assert classes["collectives"].tolist() == (~products).tolist()
 
 
 def test_without_the_devices_own_calibration_another_prices_it(rows):

@@ -38,9 +38,9 @@ from graphsim.cost.families.attention_work import (
     query_bytes,
     roofline_s,
 )
-from graphsim.cost.families.blend import Entry, entry_of, fitted_s
+from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.overlap import loosely_overlapped, overlapped
-from graphsim.cost.surfaces.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -148,13 +148,13 @@ _KNOTS = {
     "cut": [0, 0.01, 1, 2, 4, 8, 10], "fill": [-10, -6, -4, -3, -2, -1, 0, 1, 2, 4, 8], "batch": [0, 1, 2, 4],
     "sharing": [0, 1, 2, 3, 4, 6], "key heads": [0, 1, 3],
 }  # fmt: skip
-_DECODE = Layout(
+_DECODE = SurfaceSpec(
     knots=_KNOTS | {"keys": [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17], "waves": [float(x) for x in range(-8, 9)]},
     terms=[("keys", "waves"), ("waves", "group"), ("keys", "group"), ("keys", "dim"), ("waves", "dim"),
            ("cut", "waves"), ("fill", "waves"), ("batch", "sharing"), ("batch", "key heads")],
     flat=0.1,
 )  # fmt: skip
-_PREFILL = Layout(
+_PREFILL = SurfaceSpec(
     knots=_KNOTS | {"keys": [0, 4, 6, 7, 8, 9, 10, 10.58, 11, 12, 13, 14]},
     terms=[("keys", "waves"), ("waves", "group"), ("keys", "group"), ("keys", "dim"), ("waves", "dim"),
            ("cut", "keys"), ("cut", "waves"), ("cut", "dim"), ("fill",)],
@@ -165,7 +165,7 @@ LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE, "single": _DECODE}
 first, so that look-ups along it go through the others once."""
 
 
-def _apply(kind: str, entry: Entry, hardware: Hardware, shape: AttentionShape) -> Num:
+def _apply(kind: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape) -> Num:
     skeleton = _SKELETONS[kind]
     return fitted_s(entry, lambda c: skeleton(c, hardware, shape), lambda: _coordinates(kind, hardware, shape))
 
@@ -186,12 +186,12 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 
-def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> Entry:
-    known: Mapping[str, Entry] = parameters.get(phase, {})
+def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> KernelFit:
+    known: Mapping[str, KernelFit] = parameters.get(phase, {})
     return known.get(kv_dtype) or next(iter(known.values()), {"constants": START[phase]})
 
 
-def _measured_s(phase: str, entry: Entry, hardware: Hardware, shape: AttentionShape) -> Num:
+def _measured_s(phase: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape) -> Num:
     if "single" not in entry:
         return _apply(phase, entry, hardware, shape)
     single = is_single(shape)

@@ -24,7 +24,7 @@ LENT = 0.5
 left out one by one err less than with all or none (`graphsim validate kernels --datasheet` on six devices). A single
 lender's surface says too much of its own kernels, and is left out."""
 
-Entry = Mapping[str, Any]
+KernelFit = Mapping[str, Any]
 """The fit of one kernel: `constants`, or in a blend the constants of `each` lender; where it has one a `surface`, and
 what else its family keeps."""
 
@@ -37,7 +37,7 @@ class Blend(dict[str, Any]):
     def __init__(self, lenders: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(mean_constants(lenders))
         self.lenders = list(lenders)
-        self._entries: dict[tuple[Any, ...], Entry] = {}
+        self._entries: dict[tuple[Any, ...], KernelFit] = {}
 
     def serving(self, key: Key) -> list[Mapping[str, Any]]:
         """The lenders that have a fit of their own for a kernel, else for one most like it, else all."""
@@ -47,7 +47,7 @@ class Blend(dict[str, Any]):
                 return found
         return self.lenders
 
-    def entry(self, key: Key, pick: Callable[[Mapping[str, Any]], Entry]) -> Entry:
+    def entry(self, key: Key, pick: Callable[[Mapping[str, Any]], KernelFit]) -> KernelFit:
         """The fit of a kernel, blended of what is picked from each lender that serves it.
 
         Blends are known by their constants, which the lenders hold; what is picked may be made for the occasion.
@@ -59,7 +59,7 @@ class Blend(dict[str, Any]):
         return self._entries[which]
 
 
-def entry_of(parameters: Mapping[str, Any], key: Key, pick: Callable[[Mapping[str, Any]], Entry]) -> Entry:
+def entry_of(parameters: Mapping[str, Any], key: Key, pick: Callable[[Mapping[str, Any]], KernelFit]) -> KernelFit:
     """The fit of a kernel in a family's parameters, those of one device or a blend.
 
     key: what a lender of a blend must have; pick: finds the fit in the parameters of one device
@@ -68,7 +68,7 @@ def entry_of(parameters: Mapping[str, Any], key: Key, pick: Callable[[Mapping[st
 
 
 def fitted_s(
-    entry: Entry, skeleton: Callable[[Mapping[str, float]], Num], coordinates: Callable[[], Mapping[str, Num]]
+    entry: KernelFit, skeleton: Callable[[Mapping[str, float]], Num], coordinates: Callable[[], Mapping[str, Num]]
 ) -> Num:
     """Seconds of a kernel: its skeleton under the fitted constants, times exp of the surface at the coordinates."""
     each = [skeleton(constants) for constants in (entry["each"] if "each" in entry else (entry["constants"],))]
@@ -78,7 +78,7 @@ def fitted_s(
     return time
 
 
-def blended(entries: Sequence[Entry]) -> Entry:
+def blended(entries: Sequence[KernelFit]) -> KernelFit:
     """One fit of several: their constants side by side, a share of the mean of surfaces, and what else all have."""
     found: dict[str, Any] = {"each": [entry["constants"] for entry in entries]}
     surfaces = [as_surface(entry["surface"]) for entry in entries if "surface" in entry]

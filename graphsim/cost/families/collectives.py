@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.families.blend import Entry, entry_of, fitted_s
+from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.overlap import overlapped
-from graphsim.cost.surfaces.fitting import Layout, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
@@ -112,7 +112,7 @@ def _coordinates(shape: CollectiveShape) -> dict[str, Num]:
     return {"message": np.log2(shape.message_bytes), "devices": np.log2(shape.devices)}
 
 
-LAYOUT = Layout(
+LAYOUT = SurfaceSpec(
     knots={"message": [float(x) for x in range(8, 31)], "devices": [1.0, 2.0, 3.0]},
     terms=[("message", "devices")],
     smooth=0.1,
@@ -123,12 +123,12 @@ CUSTOM_LAYOUT = replace(LAYOUT, smooth=0.3)
 """vLLM's own all-reduce is measured at half as many points as the others, and more noisily."""
 
 
-def _entry(parameters: Mapping[str, Any], kind: str) -> Entry:
+def _entry(parameters: Mapping[str, Any], kind: str) -> KernelFit:
     """The fit of a kind, else of the one most like it."""
     tried, name = [], kind
     while name and name not in tried:
         if name in parameters:
-            entry: Entry = parameters[name]
+            entry: KernelFit = parameters[name]
             return entry
         tried.append(name)
         name = LIKE.get(name, "")

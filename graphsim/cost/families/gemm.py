@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.families.blend import Entry, entry_of, fitted_s
+from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import FORMATS, format_of, peak_of
 from graphsim.cost.families.overlap import overlapped
 from graphsim.cost.families.tiles import fastest_s
-from graphsim.cost.surfaces.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -130,7 +130,7 @@ _SIDES = [32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 
           16384, 32768, 65536]  # fmt: skip
 _ROWS = [1, 2, 4, 8, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 32768]
 _COARSE = [5, 6.5, 8, 9.5, 11, 12.5, 14, 16]
-LAYOUT = Layout(
+LAYOUT = SurfaceSpec(
     knots={
         "m": np.log2(_ROWS).tolist(), "n": np.log2(_SIDES).tolist(), "k": np.log2(_SIDES).tolist(),
         "m coarse": [0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 15], "n coarse": _COARSE, "k coarse": _COARSE,
@@ -166,11 +166,11 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 
-def _entry(parameters: Mapping[str, Any], dtype: str) -> Entry:
+def _entry(parameters: Mapping[str, Any], dtype: str) -> KernelFit:
     """The fit of a format, else the constants alone of the one most like it."""
     name, form = format_of(dtype)
     if name in parameters:
-        entry: Entry = parameters[name]
+        entry: KernelFit = parameters[name]
         return entry
     while form.like:
         name, form = form.like, FORMATS[form.like]

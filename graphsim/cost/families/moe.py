@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.families.blend import Entry, entry_of, fitted_s
+from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.overlap import loosely_overlapped
-from graphsim.cost.surfaces.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -219,7 +219,7 @@ def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:
     }
 
 
-LAYOUT = Layout(
+LAYOUT = SurfaceSpec(
     knots={
         "tokens": [*range(15), 16.0], "held": [float(x) for x in range(10)], "width": [float(x) for x in range(4, 15)],
         "hidden": [11, 11.5, 12, 12.33, 12.6, 12.8], "load": [-9, -6, *range(-4, 13)], "skew": [0, 1.01, 1.2],
@@ -245,7 +245,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 
-def _entry(parameters: Mapping[str, Any], shape: MoeShape) -> Entry:
+def _entry(parameters: Mapping[str, Any], shape: MoeShape) -> KernelFit:
     """The fit of a format and kernel, else the constants alone of the format most like it."""
     name, form = format_of(shape.dtype)
     if name in parameters:
@@ -257,7 +257,7 @@ def _entry(parameters: Mapping[str, Any], shape: MoeShape) -> Entry:
     return {"constants": START}
 
 
-def _of_kernel(known: Mapping[str, Entry], kernel: str) -> Entry:
+def _of_kernel(known: Mapping[str, KernelFit], kernel: str) -> KernelFit:
     return known.get(kernel) or next(iter(known.values()))
 
 

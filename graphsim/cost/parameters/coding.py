@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from graphsim.cost.families import attention, attention_work, collectives, elementwise, formats, gemm, moe
-from graphsim.cost.surfaces.fitting import Layout
+from graphsim.cost.surfaces.fitting import SurfaceSpec
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError, choices_text
 
@@ -21,7 +21,7 @@ LEVELS: dict[str, tuple[Collection[str], ...]] = {
 }  # fmt: skip
 """For each family, the names that lead to a fit."""
 
-LAYOUTS: dict[str, Iterable[Layout]] = {
+LAYOUTS: dict[str, Iterable[SurfaceSpec]] = {
     "attention": attention.LAYOUTS.values(), "collectives": (collectives.LAYOUT, collectives.CUSTOM_LAYOUT),
     "gemm": (gemm.LAYOUT,), "moe": (moe.LAYOUT,),
 }  # fmt: skip

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from graphsim.cost.surfaces.folding import folded
 from graphsim.cost.surfaces.lookup import Lookup, lookup
+from graphsim.cost.surfaces.tables import Term
 from graphsim.symbolic.expr import Expr
 from graphsim.units import Num
 
-if TYPE_CHECKING:
-    from graphsim.cost.surfaces.surface import Surface
+
+class SumOfTables(Protocol):
+    """What is recorded: a surface, by its tables, the coordinates that they use, and its value at a place."""
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The tables."""
+
+    @property
+    def names(self) -> list[str]:
+        """Coordinates that tables use, in the order in which `at` takes them."""
+
+    def at(self, *place: Num) -> Num:
+        """The sum of all tables."""
 
 
 class AtSymbols:
@@ -23,7 +36,7 @@ class AtSymbols:
     Coordinates that are one symbol share an argument, unless they meet in a table.
     """
 
-    def __init__(self, surface: Surface, place: Sequence[Any]) -> None:
+    def __init__(self, surface: SumOfTables, place: Sequence[Any]) -> None:
         self.surface, self._place = surface, place
         self.symbols: list[Expr] = []
         self._sharing: list[set[str]] = []

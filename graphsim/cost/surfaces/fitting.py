@@ -20,7 +20,7 @@ Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class SurfaceSpec:
     """What to fit: knots of each coordinate, and which coordinates meet in which term.
 
     smooth: weight of squared second differences, as against one measurement
@@ -67,7 +67,7 @@ _MARGIN = 0.01
 
 
 def fit_surface(
-    layout: Layout,
+    layout: SurfaceSpec,
     coordinates: Mapping[str, Array],
     target: Array,
     *,
@@ -121,7 +121,7 @@ def _measured(knots: Array, points: Array | None) -> Array:
 
 
 def _design(
-    layout: Layout,
+    layout: SurfaceSpec,
     knots: Mapping[str, Array],
     offsets: Indices,
     coordinates: Mapping[str, Array],
@@ -137,7 +137,7 @@ def _design(
     return np.stack(index, axis=1), np.stack(value, axis=1)
 
 
-def _pairs(layout: Layout, knots: Mapping[str, Array], offsets: Indices, order: Order) -> tuple[Indices, Array]:
+def _pairs(layout: SurfaceSpec, knots: Mapping[str, Array], offsets: Indices, order: Order) -> tuple[Indices, Array]:
     low = _design(layout, knots, offsets, order.low, order.least.shape)
     high = _design(layout, knots, offsets, order.high, order.least.shape)
     return np.concatenate([high[0], low[0]], axis=1), np.concatenate([high[1], -low[1]], axis=1)
@@ -159,7 +159,9 @@ def _normal_equations(parts: Iterable[_Weighed], size: int) -> tuple[Array, Arra
     return square + square.T, right
 
 
-def _penalty(knots: Mapping[str, Array], shapes: Sequence[tuple[int, ...]], offsets: Indices, layout: Layout) -> Array:
+def _penalty(
+    knots: Mapping[str, Array], shapes: Sequence[tuple[int, ...]], offsets: Indices, layout: SurfaceSpec
+) -> Array:
     """Squared first and second differences along every axis of every term, and a ridge."""
     size = int(offsets[-1])
     matrix = np.eye(size) * layout.ridge
@@ -174,7 +176,7 @@ def _penalty(knots: Mapping[str, Array], shapes: Sequence[tuple[int, ...]], offs
     return matrix
 
 
-def _stencils(knots: Array, layout: Layout) -> Iterator[tuple[int, float, tuple[float, ...]]]:
+def _stencils(knots: Array, layout: SurfaceSpec) -> Iterator[tuple[int, float, tuple[float, ...]]]:
     """What is kept small along an axis: the first knot of each difference, its weight, and its coefficients."""
     gaps = np.diff(knots) if layout.slopes else np.ones(len(knots) - 1)
     for first in range(len(gaps)):

@@ -1,53 +1,33 @@
 """Hugging Face `config.json` -> ModelConfig: one small file per group of families.
 
 A family is a function from the fields of a config to a ModelConfig, listed under its `model_type` in the
-`FAMILIES` of its file. An architecture that no file lists is an error, never a Llama.
+`FAMILIES` of its file; every file in this folder is looked into. An architecture that no file lists is an error,
+never a Llama.
 """
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface import (
-    deepseek,
-    gemma4,
-    gpt,
-    hybrids,
-    linear_attention,
-    llama,
-    mistral,
-    moe,
-    moe_shared,
-    parallel,
-    post_norm,
-    state_space,
-)
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed
 from graphsim.models.huggingface.encoders import encoder_of
 from graphsim.models.huggingface.quantisation import read_precision
 
-_FILES = (
-    llama,
-    mistral,
-    post_norm,
-    parallel,
-    gpt,
-    moe,
-    moe_shared,
-    deepseek,
-    state_space,
-    hybrids,
-    linear_attention,
-    gemma4,
-)
 
-FAMILIES: dict[str, Reader] = {kind: reader for file in _FILES for kind, reader in file.FAMILIES.items()}
+def _readers() -> dict[str, Reader]:
+    files = [import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
+    return {kind: reader for file in files for kind, reader in getattr(file, "FAMILIES", {}).items()}
+
+
+FAMILIES = _readers()
 """How each `model_type` is read."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphsim.files.reading import REQUIRED, Fields
 from graphsim.models.config import ModelConfig
+from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.ends import Head, Stem
@@ -17,6 +18,9 @@ Reader = Callable[[Fields, str], ModelConfig]
 
 MOST_LAYERS, MOST = 2_000, 10**8
 """Beyond these a number of layers, or any dimension, is a mistake."""
+
+
+_USUAL_NAMES = AttentionNames()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,31 @@ def read_dims(
         positions=size(fields, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", default=0, least=0),
         tied=fields.flag("tie_word_embeddings", tied),
         soft_cap=bool(fields.number("final_logit_softcapping", fields.number("logits_soft_cap", 0.0))),
+    )
+
+
+def self_attention(
+    dims: Dims,
+    *,
+    kv_heads: int | None = None,
+    bias: bool = False,
+    window: int = 0,
+    qk: QkNorm = QkNorm.NONE,
+    names: AttentionNames = _USUAL_NAMES,
+) -> SelfAttention:
+    """Attention with the heads of `dims`, biases on all of its projections or on none.
+
+    kv_heads: where they are not those that the config gives
+    """
+    return SelfAttention(
+        heads=dims.heads,
+        kv_heads=kv_heads or dims.kv_heads,
+        head_dim=dims.head_dim,
+        window=window,
+        qkv_bias=bias,
+        out_bias=bias,
+        qk_norm=qk,
+        names=names,
     )
 
 

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, wrapped
+from graphsim.models.huggingface.common import (
+    Dims,
+    Reader,
+    assemble,
+    pre_norm,
+    read_dims,
+    self_attention,
+    size,
+    wrapped,
+)
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.huggingface.moe import experts_of, mixtral_experts, shared_mlp, sparse_layers
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
@@ -120,11 +129,9 @@ _LFM2_MLP = MlpNames(gate="feed_forward.w1", up="feed_forward.w3", down="feed_fo
 
 
 def _lfm2(fields: Fields, name: str, dims: Dims, feeds: Sequence[Layer]) -> ModelConfig:
-    attention = SelfAttention(
-        heads=dims.heads,
-        kv_heads=dims.kv_heads,
-        head_dim=dims.head_dim,
-        qk_norm=QkNorm.HEAD,
+    attention = self_attention(
+        dims,
+        qk=QkNorm.HEAD,
         names=AttentionNames(o="self_attn.out_proj", q_norm="self_attn.q_layernorm", k_norm="self_attn.k_layernorm"),
     )
     conv = ShortConvolution(taps=size(fields, "conv_L_cache", default=3), bias=fields.flag("conv_bias", False))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, windows
+from graphsim.models.huggingface.common import (
+    Dims,
+    Reader,
+    assemble,
+    pre_norm,
+    read_dims,
+    self_attention,
+    size,
+    windows,
+)
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
@@ -77,15 +86,7 @@ def hunyuan(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields)
     names = AttentionNames(q_norm="self_attn.query_layernorm", k_norm="self_attn.key_layernorm")
     bias = fields.flag("attention_bias", False)
-    attention = SelfAttention(
-        heads=dims.heads,
-        kv_heads=dims.kv_heads,
-        head_dim=dims.head_dim,
-        qkv_bias=bias,
-        out_bias=bias,
-        qk_norm=QkNorm.HEAD,
-        names=names,
-    )
+    attention = self_attention(dims, bias=bias, qk=QkNorm.HEAD, names=names)
     return assemble(name, dims, [pre_norm(attention, Mlp(intermediate=dims.intermediate))] * dims.layers)
 
 
@@ -101,9 +102,7 @@ def ernie(fields: Fields, name: str) -> ModelConfig:
     """Llama whose biases hang on one switch, embeddings tied by default."""
     dims = read_dims(fields, tied=True)
     bias = fields.flag("use_bias", False)
-    attention = SelfAttention(
-        heads=dims.heads, kv_heads=dims.kv_heads, head_dim=dims.head_dim, qkv_bias=bias, out_bias=bias
-    )
+    attention = self_attention(dims, bias=bias)
     return assemble(name, dims, [pre_norm(attention, Mlp(intermediate=dims.intermediate, bias=bias))] * dims.layers)
 
 
@@ -129,9 +128,7 @@ def phi3(fields: Fields, name: str) -> ModelConfig:
     mlp = Mlp(intermediate=dims.intermediate, names=MlpNames(fused="mlp.gate_up_proj"))
     blocks = []
     for window in windows(fields, dims.layers, lambda i: True):
-        attention = SelfAttention(
-            heads=dims.heads, kv_heads=dims.kv_heads, head_dim=dims.head_dim, window=window, names=names
-        )
+        attention = self_attention(dims, window=window, names=names)
         blocks.append(pre_norm(attention, mlp))
     return assemble(name, dims, blocks)
 

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, windows
+from graphsim.models.huggingface.common import (
+    Dims,
+    Reader,
+    assemble,
+    pre_norm,
+    read_dims,
+    self_attention,
+    size,
+    windows,
+)
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.base import Layer
@@ -224,9 +233,7 @@ def ernie_moe(fields: Fields, name: str) -> ModelConfig:
         adapt_experts=True,
         adapt_router=True,
     )
-    attention = SelfAttention(
-        heads=dims.heads, kv_heads=dims.kv_heads, head_dim=dims.head_dim, qkv_bias=bias, out_bias=bias
-    )
+    attention = self_attention(dims, bias=bias)
     start = size(fields, "moe_layer_start_index", default=1, least=0)
     end = size(fields, "moe_layer_end_index", default=dims.layers - 1, least=0)
     step = size(fields, "moe_layer_interval", default=1)
@@ -276,11 +283,8 @@ def dbrx(fields: Fields, name: str) -> ModelConfig:
     fields.data = {"num_key_value_heads": None, **fields.data, "intermediate_size": width}
     dims = read_dims(fields, kv_heads=size(attn, "kv_n_heads", default=1))
     experts = size(ffn, "moe_num_experts", default=4)
-    attention = SelfAttention(
-        heads=dims.heads,
-        kv_heads=dims.kv_heads,
-        head_dim=dims.head_dim,
-        names=AttentionNames(fused="norm_attn_norm.attn.Wqkv", o="norm_attn_norm.attn.out_proj"),
+    attention = self_attention(
+        dims, names=AttentionNames(fused="norm_attn_norm.attn.Wqkv", o="norm_attn_norm.attn.out_proj")
     )
     moe = Moe(
         experts=experts,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Reader, assemble, pre_norm, read_dims, size, windows
+from graphsim.models.huggingface.common import Reader, assemble, pre_norm, read_dims, self_attention, size, windows
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.huggingface.moe import dense_then_sparse, experts_of, shared_mlp
-from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
+from graphsim.models.layers.attention import AttentionNames, QkNorm
 from graphsim.models.layers.moe import Moe, MoeNames
 
 
@@ -40,13 +40,10 @@ def hunyuan_moe(fields: Fields, name: str) -> ModelConfig:
         names=MoeNames(router="mlp.gate.wg"),
     )
     bias = fields.flag("attention_bias", False)
-    attention = SelfAttention(
-        heads=dims.heads,
-        kv_heads=dims.kv_heads,
-        head_dim=dims.head_dim,
-        qkv_bias=bias,
-        out_bias=bias,
-        qk_norm=QkNorm.HEAD,
+    attention = self_attention(
+        dims,
+        bias=bias,
+        qk=QkNorm.HEAD,
         names=AttentionNames(q_norm="self_attn.query_layernorm", k_norm="self_attn.key_layernorm"),
     )
     return assemble(name, dims, [pre_norm(attention, moe)] * dims.layers)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Reader, assemble, parallel, pre_norm, read_dims, size, windows
+from graphsim.models.huggingface.common import (
+    Reader,
+    assemble,
+    parallel,
+    pre_norm,
+    read_dims,
+    self_attention,
+    size,
+    windows,
+)
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.base import Layer
@@ -56,12 +65,10 @@ def gpt_neox(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv; two norms, in parallel by default."""
     dims = read_dims(fields)
     bias = fields.flag("attention_bias", True)
-    attention = SelfAttention(
-        heads=dims.heads,
+    attention = self_attention(
+        dims,
         kv_heads=dims.heads,
-        head_dim=dims.head_dim,
-        qkv_bias=bias,
-        out_bias=bias,
+        bias=bias,
         names=AttentionNames(fused="attention.query_key_value", o="attention.dense"),
     )
     mlp = Mlp(
@@ -94,11 +101,8 @@ def gptj(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields, mlp_factor=4)
     fused = fields.data.get("model_type") == "codegen"
     names = AttentionNames(q="attn.q_proj", k="attn.k_proj", v="attn.v_proj", o="attn.out_proj")
-    attention = SelfAttention(
-        heads=dims.heads,
-        kv_heads=dims.heads,
-        head_dim=dims.head_dim,
-        names=AttentionNames(fused="attn.qkv_proj", o="attn.out_proj") if fused else names,
+    attention = self_attention(
+        dims, kv_heads=dims.heads, names=AttentionNames(fused="attn.qkv_proj", o="attn.out_proj") if fused else names
     )
     mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=True, names=MlpNames(up="mlp.fc_in", down="mlp.fc_out"))
     return assemble(

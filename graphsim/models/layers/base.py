@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -121,15 +121,6 @@ def unique(graph: nx.DiGraph, name: str) -> str:
 
 def parameters_of(build: Callable[[Scope], object], hidden: Num) -> int:
     """Exact number of weights among the operations that `build` adds for one token."""
-    scope = Scope(graph=nx.DiGraph(), phase=_ONE_TOKEN.phase, precision=_ONE_TOKEN.precision, hidden=hidden)
+    scope = Scope(graph=nx.DiGraph(), phase=prefill(1.0, 1.0), precision=load_precision("bf16"), hidden=hidden)
     build(scope)
     return sum(round(float(op.parameters)) * times for _, op, times in walk(scope.graph))
-
-
-@dataclass(frozen=True, slots=True)
-class _OneToken:
-    phase: Phase = field(default_factory=lambda: prefill(1.0, 1.0))
-    precision: Precision = field(default_factory=lambda: load_precision("bf16"))
-
-
-_ONE_TOKEN = _OneToken()

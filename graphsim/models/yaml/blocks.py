@@ -36,7 +36,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class NodeEntry:
     """What every node has: its name and inputs."""
 
     name: str
@@ -73,7 +73,7 @@ def _node(fields: Fields, earlier: Mapping[str, custom.Node], setting: Setting) 
     inputs = _inputs(fields, earlier)
     if kind not in _READERS:
         kind = "elementwise"
-    return _READERS[kind](fields, Entry(name=name or f"unnamed_{len(earlier)}", inputs=inputs), setting)
+    return _READERS[kind](fields, NodeEntry(name=name or f"unnamed_{len(earlier)}", inputs=inputs), setting)
 
 
 def _usable(name: str) -> bool:
@@ -104,7 +104,7 @@ def _choices(found: str, earlier: Mapping[str, custom.Node]) -> str:
     return choices_text(found, [custom.INPUT, *earlier])
 
 
-def _gemm(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _gemm(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     from graphsim.lora.targets import WORDS
 
     targets = [str(word) for word in fields.sequence("targets", most=len(WORDS))]
@@ -150,7 +150,7 @@ def _parts(fields: Fields, setting: Setting) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _norm(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _norm(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     return custom.NormNode(
         name=entry.name,
         inputs=entry.inputs,
@@ -163,8 +163,8 @@ def _norm(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     )
 
 
-def _elementwise(kind: str) -> Callable[[Fields, Entry, Setting], custom.Node]:
-    def read(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _elementwise(kind: str) -> Callable[[Fields, NodeEntry, Setting], custom.Node]:
+    def read(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
         if kind == "add" and len(entry.inputs) < 2:
             fields.problems.append(f"{fields.name('inputs')}: an add needs two inputs or more")
         return custom.ElementwiseNode(
@@ -178,7 +178,7 @@ def _elementwise(kind: str) -> Callable[[Fields, Entry, Setting], custom.Node]:
     return read
 
 
-def _compute(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _compute(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     return custom.ComputeNode(
         name=entry.name,
         inputs=entry.inputs,
@@ -190,7 +190,7 @@ def _compute(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     )
 
 
-def _rope(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _rope(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     heads = whole(fields, "heads", setting.known)
     return custom.RopeNode(
         name=entry.name,
@@ -201,7 +201,7 @@ def _rope(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     )
 
 
-def _attention(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _attention(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     heads = whole(fields, "heads", setting.known)
     kv_heads = whole(fields, "kv_heads", setting.known, default=heads)
     if heads % kv_heads:
@@ -218,17 +218,17 @@ def _attention(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
     return custom.AttentionNode(name=entry.name, inputs=entry.inputs, attention=attention)
 
 
-def _self_attention(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _self_attention(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     layer = sections.attention(_section(fields, setting, "attention"), setting.hidden)
     return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
 
 
-def _mlp(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _mlp(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     layer = sections.mlp(_section(fields, setting, "mlp"))
     return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
 
 
-def _moe(fields: Fields, entry: Entry, setting: Setting) -> custom.Node:
+def _moe(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     layer = sections.moe(_section(fields, setting, "moe"))
     return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
 
@@ -238,7 +238,7 @@ def _section(fields: Fields, setting: Setting, key: str) -> Overrides:
     return Overrides(fields, *setting.layer.below(key).levels)
 
 
-_READERS: dict[str, Callable[[Fields, Entry, Setting], custom.Node]] = {
+_READERS: dict[str, Callable[[Fields, NodeEntry, Setting], custom.Node]] = {
     "gemm": _gemm,
     "norm": _norm,
     "add": _elementwise("add"),

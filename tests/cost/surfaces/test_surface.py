@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from graphsim.cost.surfaces.at_symbols import AtSymbols
-from graphsim.cost.surfaces.fitting import Layout, Order, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.packed import MOST_POINTS
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.cost.surfaces.tables import Term
@@ -22,7 +22,7 @@ def points():
 
 @pytest.fixture(scope="module")
 def surface(points):
-    layout = Layout(knots={"x": np.arange(0.0, 10.1), "y": np.arange(0.0, 6.1)}, terms=[("x", "y")], smooth=0.01)
+    layout = SurfaceSpec(knots={"x": np.arange(0.0, 10.1), "y": np.arange(0.0, 6.1)}, terms=[("x", "y")], smooth=0.01)
     return fit_surface(layout, points, smooth_law(points["x"], points["y"]))
 
 
@@ -33,7 +33,7 @@ def test_a_surface_reproduces_a_smooth_law_between_its_points(surface):
 
 
 def test_a_surface_shrugs_off_one_point_in_ten_gone_wild(points):
-    layout = Layout(knots={"x": np.arange(0.0, 10.1), "y": np.arange(0.0, 6.1)}, terms=[("x", "y")])
+    layout = SurfaceSpec(knots={"x": np.arange(0.0, 10.1), "y": np.arange(0.0, 6.1)}, terms=[("x", "y")])
     target = smooth_law(points["x"], points["y"])
     wild = target + np.where(np.arange(target.size) % 10 == 0, 5.0, 0.0)
     found = fit_surface(layout, points, wild)(points)
@@ -46,7 +46,7 @@ def test_beyond_its_knots_a_surface_is_constant(surface):
 
 
 def test_knots_that_no_measurement_reaches_are_left_out():
-    layout = Layout(knots={"x": np.arange(0.0, 20.0)}, terms=[("x",)])
+    layout = SurfaceSpec(knots={"x": np.arange(0.0, 20.0)}, terms=[("x",)])
     x = np.linspace(4.2, 9.7, 300)
     found = fit_surface(layout, {"x": x}, 0.1 * x)
     assert found.terms[0].knots[0].tolist() == [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
@@ -146,7 +146,7 @@ def test_constants_of_a_law_are_recovered_from_noisy_points():
 
 
 def test_ordered_pairs_do_not_come_out_falling_where_the_data_falls(points):
-    layout = Layout(knots={"x": np.arange(0.0, 10.1), "y": [0.0, 6.0]}, terms=[("x", "y")], smooth=0.01)
+    layout = SurfaceSpec(knots={"x": np.arange(0.0, 10.1), "y": [0.0, 6.0]}, terms=[("x", "y")], smooth=0.01)
     falling = -0.1 * points["x"]
     low = {"x": np.linspace(0, 9, 200), "y": np.full(200, 3.0)}
     high = {"x": low["x"] + 1.0, "y": low["y"]}

@@ -1,8 +1,5 @@
 """Mixtures of experts: how many are hit, how they are dealt out, what is exchanged."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,8 +7,9 @@ import graphsim as gs
 from graphsim.graph import total_work, validate, walk
 from graphsim.models.huggingface import from_config
 from graphsim.ops import ExchangeTokens, ExpertGemm, expected_experts
+from tests.paths import hf_configs
 
-CONFIGS = json.loads((Path(__file__).parents[2] / "data" / "hf_configs.json").read_text())
+CONFIGS = hf_configs()
 NAMES = ("default:mixtral", "default:deepseek_v3")
 
 

@@ -1,18 +1,20 @@
 """Whatever is done to a config.json, the answer is a model or one readable sentence."""
 
 import copy
-import json
+import pkgutil
 import random
 import time
-from pathlib import Path
+from importlib import import_module
 from typing import Any
 
 import pytest
 
 import graphsim as gs
+from graphsim.models import huggingface
 from graphsim.models.huggingface import FAMILIES, from_config
+from tests.paths import hf_configs
 
-CONFIGS = json.loads((Path(__file__).parents[2] / "data" / "hf_configs.json").read_text())
+CONFIGS = hf_configs()
 JUNK: list[Any] = [
     None, -1, 0, 1.5, 10**30, -(10**18), "", "x", "auto", True, [], {}, [[]], {"a": {"b": [1]}}, float("nan"),
     float("inf"), "4096", [1, 2, 3], 2**31, {"rope_type": 3}, ["sliding_attention"], 1e308,
@@ -59,10 +61,21 @@ def test_no_architecture_at_all_is_an_error() -> None:
         from_config({"hidden_size": 64}, "config.json")
 
 
-def test_every_family_is_read_at_least_once_by_these_tests() -> None:
+OTHER_NAMES = {"ministral", "kimi_k2", "gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe"}
+"""Architectures that are read as another one whose config is among the tests'."""
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_every_family_is_read_at_least_once_by_these_tests(kind: str) -> None:
     read = {str(config.get("text_config", config)["model_type"]) for config in CONFIGS.values()}
-    aliases = {"ministral", "kimi_k2", "gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe"}
-    assert set(FAMILIES) - read <= aliases
+    same = any(FAMILIES[other] is FAMILIES[kind] for other in read & set(FAMILIES))
+    assert kind in read or (kind in OTHER_NAMES and same), f"tests/data/hf_configs.json has no config of '{kind}'"
+
+
+def test_no_two_files_read_the_same_architecture() -> None:
+    names = [f"{huggingface.__name__}.{file.name}" for file in pkgutil.iter_modules(huggingface.__path__)]
+    listed = [kind for name in names for kind in getattr(import_module(name), "FAMILIES", ())]
+    assert sorted(listed) == sorted(FAMILIES)
 
 
 @pytest.mark.parametrize("factor", [float("inf"), float("nan"), -1.0, 1e308])

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import graphsim as gs
+from tests.paths import hf_configs
 
-LLAMA = json.loads((Path(__file__).parents[2] / "data" / "hf_configs.json").read_text())["default:llama"]
+LLAMA = hf_configs()["default:llama"]
 
 
 def quantised(**config: Any) -> gs.ModelConfig:
@@ -53,7 +54,7 @@ def test_bytes_per_weight_and_cache_format(config: dict[str, Any], bits: float, 
 
 
 def test_only_the_experts_of_gpt_oss_are_quantised() -> None:
-    data = json.loads((Path(__file__).parents[2] / "data" / "hf_configs.json").read_text())["default:gpt_oss"]
+    data = hf_configs()["default:gpt_oss"]
     precision = gs.load_model(data | {"quantization_config": {"quant_method": "mxfp4"}}).precision
     assert precision is not None and precision.experts is not None
     assert (precision.weights.name, precision.experts.name) == ("bf16", "mxfp4")

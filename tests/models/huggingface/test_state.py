@@ -1,8 +1,5 @@
 """Bytes that each family keeps per token or per sequence, against arithmetic from the papers."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 import graphsim as gs
@@ -11,8 +8,9 @@ from graphsim.models.build import build
 from graphsim.models.huggingface import from_config
 from graphsim.models.phase import decode
 from graphsim.ops.precision import load_precision
+from tests.paths import hf_configs
 
-CONFIGS = json.loads((Path(__file__).parents[2] / "data" / "hf_configs.json").read_text())
+CONFIGS = hf_configs()
 
 
 def state_bytes(config: gs.ModelConfig, context: float) -> float:

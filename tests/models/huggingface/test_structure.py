@@ -1,9 +1,6 @@
 """Parameters and adapters of Hugging Face configs equal what transformers and PEFT instantiate, to the last one."""
 
 import csv
-import json
-import os
-from pathlib import Path
 
 import pytest
 
@@ -13,11 +10,10 @@ from graphsim.models.build import build
 from graphsim.models.huggingface import from_config
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import load_precision
+from tests.paths import DATA, REFERENCE, hf_configs
 
-DATA = Path(__file__).parents[2] / "data"
-CONFIGS = json.loads((DATA / "hf_configs.json").read_text())
+CONFIGS = hf_configs()
 FACTS = list(csv.DictReader((DATA / "hf_structure.csv").open()))
-REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[4] / "shared" / "reference"))
 
 QV = gs.LoraConfig(rank=16, target_modules=["q_proj", "v_proj"])
 ALL = gs.LoraConfig(rank=8, target_modules="all-linear")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import yaml
@@ -23,8 +21,9 @@ from graphsim.ops.custom import Compute
 from graphsim.ops.precision import load_precision
 from graphsim.passes.pack import pack
 from graphsim.passes.shard import shard
+from tests.paths import DATA
 
-HYBRID = Path(__file__).parents[2] / "data" / "conv-hybrid.yaml"
+HYBRID = DATA / "conv-hybrid.yaml"
 BF16 = load_precision("bf16")
 
 READY = """
