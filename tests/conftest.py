@@ -1,6 +1,19 @@
 import pytest
+from hypothesis import Phase, settings
 
 from tests.paths import REFERENCE
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A plain run tries the laws of deployments on a third of the examples that are tried where slow tests run."""
+    plain = config.option.markexpr == "not slow"
+    settings.register_profile(
+        "laws of deployments",
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        max_examples=5 if plain else 15,
+    )
 
 
 @pytest.fixture(scope="session")

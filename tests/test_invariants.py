@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphsim as gs
 from graphsim.graph import walk
 from graphsim.hardware import Hardware, load_hardware
 
-QUICK = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate], max_examples=15)
+QUICK = settings.get_profile("laws of deployments")
 TINY = {
     "name": "tiny",
     "hidden_size": 256,
@@ -122,7 +122,7 @@ SLOWER = {
 
 
 @pytest.mark.parametrize("part", SLOWER)
-@settings(QUICK, max_examples=8)
+@QUICK
 @given(asked=requests, parallelism=deployments, lora=adapters, factor=st.floats(0.05, 0.95))
 def test_slower_hardware_is_never_faster(
     part: str, asked: dict, parallelism: gs.Parallelism, lora: gs.LoraConfig, factor: float

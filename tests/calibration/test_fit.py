@@ -53,6 +53,13 @@ def test_a_calibration_predicts_whole_shapes_it_has_not_seen(calibrated, measure
     assert record["median_error"] < 0.04 and record["held_out_median_error"]["bfloat16"] < 0.08
 
 
+def test_the_same_measurements_give_the_same_fit(calibrated, folder, measured):
+    again = FAMILIES["gemm"].module.fit(measured, load_hardware(folder / "mine.yaml"))
+    kept = json.loads(calibrated.read_text(encoding="utf-8"))["families"]["gemm"]
+    assert json.loads(json.dumps(again)) == kept
+
+
+@pytest.mark.slow
 def test_the_same_measurements_give_the_same_file(calibrated, folder, tmp_path):
     again = calibrate_files([folder / "rows.csv"], folder / "mine.yaml", tmp_path / "again", date="2026-01-01")
     assert again.read_bytes() == calibrated.read_bytes() and calibrated.stat().st_size < 40_000
@@ -103,7 +110,10 @@ def test_a_file_that_holds_no_measurements_is_refused(tmp_path, text, message):
         read_measurements(path)
 
 
-@pytest.mark.parametrize("family", ["gemm", "attention", "moe", "collectives"])
+SLOW_TO_FIT = [pytest.param(name, marks=pytest.mark.slow) for name in ("gemm", "attention")]
+
+
+@pytest.mark.parametrize("family", [*SLOW_TO_FIT, "moe", "collectives"])
 def test_a_shipped_calibration_is_what_the_same_measurements_give_again(kernel_folder, family):
     device = load_hardware("a100-sxm-80gb")
     frame = read_measurements(kernel_folder / "a100_sxm.parquet")

@@ -151,6 +151,19 @@ def test_12_a_warm_call_builds_no_graph(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference data is not here")
+def test_13_one_command_judges_every_table_that_a_folder_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("structure.csv", "hf_configs", "lora_serving.csv", "lora_memory.csv"):
+        (tmp_path / name).symlink_to(REFERENCE / name)
+    assert main(["validate", "all", str(tmp_path), "--json"]) == 0
+    tables = json.loads(capsys.readouterr().out)
+    assert {name for name, rows in tables.items() if rows} == {"structure", "lora", "slots"}
+    assert max(abs(row["loading_error"]) for row in tables["slots"]) < 0.001
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference data is not here")
 def test_13_one_command_reproduces_the_error_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", "all", str(REFERENCE), "--json"]) == 0
     tables = json.loads(capsys.readouterr().out)

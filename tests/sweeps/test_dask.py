@@ -35,6 +35,14 @@ def client() -> Iterator[Any]:
         yield client
 
 
+def test_an_executor_of_dask_gives_the_same_rows() -> None:
+    choices = {"batch": [1, 8, 64], "tp": [1, 3], "rank": [8, 16]}
+    with distributed.Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+        found = gs.sweep("gpt-2", "l4", executor=client.get_executor(), **choices)
+    pd.testing.assert_frame_equal(found, gs.sweep("gpt-2", "l4", **choices), check_exact=True)
+
+
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_rows_even_if_a_worker_is_killed(
     client: Any, table: pd.DataFrame, tmp_path: Path
 ) -> None:

@@ -33,7 +33,10 @@ def products(folder, gpu, dtype):
     return frame[(frame["op"] == "gemm") & (frame["dtype"] == dtype)]
 
 
-@pytest.mark.parametrize("gpu", ["a100_sxm", "h100_sxm", "rtx_pro_6000_server"])
+SLOW = [pytest.param(gpu, marks=pytest.mark.slow) for gpu in ("h100_sxm", "rtx_pro_6000_server")]
+
+
+@pytest.mark.parametrize("gpu", ["a100_sxm", *SLOW])
 def test_a_fit_predicts_held_out_weight_shapes_of_bf16_products(kernel_folder, gpu):
     frame, device = products(kernel_folder, gpu, "bfloat16"), load_hardware(hardware_name(gpu))
     out = held_out(frame, ("n", "k"))
