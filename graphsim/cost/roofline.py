@@ -16,10 +16,8 @@ from graphsim.ops import Collective, Launch, LoraAdd, LoraGemm, Op
 from graphsim.ops.base import Work
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
+from graphsim.ops.precision import SAME_WIDTH
 from graphsim.units import Num
-
-_SUBSTITUTES = {"tf32": ("fp32",), "fp16": ("bf16",), "bf16": ("fp16",)}
-"""Formats of the same width whose peak serves where a device does not state one."""
 
 
 def roofline(op: Op, hardware: Hardware) -> Cost:
@@ -70,7 +68,7 @@ def matrix_peak(op: Op, hardware: Hardware) -> Num:
     Raises HardwareError listing the formats that the device states.
     """
     wanted = getattr(op, "matrix_format", "") or op.activations.compute
-    for name in (wanted, *_SUBSTITUTES.get(wanted, ())):
+    for name in (wanted, *SAME_WIDTH.get(wanted, ())):
         if name in hardware.flops_per_s:
             return hardware.flops_per_s[name]
     return hardware.peak(wanted)
