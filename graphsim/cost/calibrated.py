@@ -162,7 +162,7 @@ _MEASURED: dict[str, Callable[[Op, Hardware, Parameters, KernelTime], Num | None
 
 
 def _launch_s(parameters: Parameters, hardware: Hardware) -> Num:
-    """Start of a kernel inside a captured graph, as fitted with the device's 16-bit products."""
+    """Start of a kernel inside a captured graph, as fitted with the 16-bit products: one of three, see the module."""
     return constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz
 
 

@@ -26,6 +26,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / link + hops * latency)
     Kernels for adapters run over tiles: max(that, tiles * clocks / core clocks) + empty tiles * clocks / core clocks.
     No work, no time: where nothing is to do, nothing is launched.
+    A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
     """
     if isinstance(op, Launch):
         return Cost(busy_s=hardware.eager_launch_s * op.times, launch_s=0.0)
