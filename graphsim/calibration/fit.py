@@ -15,7 +15,7 @@ import numpy as np
 
 from graphsim.calibration.held_out import ALL, Progress, lines_of, predicted_unseen
 from graphsim.cost.families import elementwise
-from graphsim.cost.kernels import FAMILIES, Family, family_of, predict_with
+from graphsim.cost.kernels import FAMILY_OF, Family, family_of, predict_with
 from graphsim.cost.parameters.store import SUFFIX, Calibration, calibration_path, load_calibration, save_calibration
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
@@ -68,7 +68,7 @@ def calibrate(
     record: dict[str, Any] = dict(kept.provenance.get("families", {})) if kept else {}
     day = date or datetime.date.today().isoformat()
     for family in dict.fromkeys(family_of(str(op)) for op in frame["op"].unique()):
-        rows = frame[frame["op"].isin([op for op, owner in FAMILIES.items() if owner == family])]
+        rows = frame[frame["op"].isin(family.ops)]
         say(f"{family.name}: {len(rows)} points")
         families[family.name] = family.module.fit(rows, device)
         fitted = predict_with(rows, device, lent=families).to_numpy()
@@ -116,7 +116,7 @@ def _joined(sources: list[Source]) -> pd.DataFrame:
     if not sources:
         raise ConfigError("no measurements are given; expected at least one file")
     frame = pd.concat([source.frame for source in sources], ignore_index=True)
-    known = frame["op"].isin(list(FAMILIES))
+    known = frame["op"].isin(list(FAMILY_OF))
     if not known.any():
         family_of(str(frame["op"].iloc[0]) if len(frame) else "")
     return frame[known].reset_index(drop=True)

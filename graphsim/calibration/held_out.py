@@ -74,7 +74,7 @@ def held_out_errors(
     device, say = load_hardware(hardware), progress or (lambda text: None)
     lines: list[dict[str, Any]] = []
     for family in _chosen(families):
-        rows = frame[frame["op"].isin([op for op, owner in FAMILIES.items() if owner == family])]
+        rows = frame[frame["op"].isin(family.ops)]
         if rows.empty:
             continue
         say(f"{device.name} {family.name}: {len(rows)} points")
@@ -127,11 +127,10 @@ def _numbered(rows: pd.DataFrame, family: Family) -> pd.DataFrame:
 
 
 def _chosen(families: Iterable[str] | None) -> list[Family]:
-    known = {family.name: family for family in FAMILIES.values()}
     if families is None:
-        return list(known.values())
+        return list(FAMILIES.values())
     names = list(families)
     for name in names:
-        if name not in known:
-            raise ConfigError(f"family '{name}' is not known; {choices_text(name, known)}")
-    return [known[name] for name in dict.fromkeys(names)]
+        if name not in FAMILIES:
+            raise ConfigError(f"family '{name}' is not known; {choices_text(name, FAMILIES)}")
+    return [FAMILIES[name] for name in dict.fromkeys(names)]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from graphsim.cost.families.elementwise import ITEM_BYTES
+from graphsim.cost.families.formats import MOVED, element_bytes
 from graphsim.errors import ConfigError, choices_text
 
 Row = dict[str, int | str]
@@ -48,8 +48,8 @@ class Plan:
             if kind not in KINDS:
                 raise ConfigError(f"measurement '{kind}' is not known; {choices_text(kind, KINDS)}")
         for dtype in self.dtypes:
-            if dtype not in ITEM_BYTES:
-                raise ConfigError(f"dtype '{dtype}' cannot be measured; {choices_text(dtype, ITEM_BYTES)}")
+            if dtype not in MOVED:
+                raise ConfigError(f"dtype '{dtype}' cannot be measured; {choices_text(dtype, MOVED)}")
         return [row | {"dtype": dtype} for dtype in self.dtypes for kind in self.kinds for row in self._of_kind(kind)]
 
     def _of_kind(self, kind: str) -> Iterator[Row]:
@@ -80,7 +80,7 @@ class Plan:
 
 def least_bytes(row: Row) -> float:
     """Memory that the operands and the result of a row need."""
-    item = ITEM_BYTES[str(row["dtype"])]
+    item = element_bytes(str(row["dtype"]), str(row["op"]))
     sizes = {name: float(value) for name, value in row.items() if not isinstance(value, str)}
     if row["op"] == "gemm":
         m, n, k = sizes["m"], sizes["n"], sizes["k"]

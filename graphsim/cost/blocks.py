@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from functools import reduce
+from functools import reduce, singledispatch
 
 import numpy as np
 
@@ -16,32 +16,42 @@ from graphsim.ops import (
     AllToAll,
     Attention,
     Collective,
-    ExpertActivation,
     ExpertGemm,
-    Permute,
+    Op,
     ReduceScatter,
-    Route,
     Sharding,
 )
 from graphsim.units import Num
 
-KINDS: dict[type[Collective], tuple[str, ...]] = {
-    AllReduce: ("all_reduce", "custom_allreduce"),
-    AllGather: ("all_gather",),
-    ReduceScatter: ("reduce_scatter",),
-    AllToAll: ("alltoall",),
-}
-"""The measured collectives that can serve an operation. Engines replace NCCL's all-reduce by their own where that
-is faster; vLLM's runs in the captured graph up to 8 MiB (its `device_communicators/custom_all_reduce.py`)."""
 
-EXPERT_FORMATS = {
-    "fp32": "bfloat16", "bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "int8": "int8",
-    "nvfp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "int4": "int4_wo", "nf4": "int4_wo", "nf4_dq": "int4_wo",
-}  # fmt: skip
-"""The expert family's name of each weight format."""
+@singledispatch
+def kinds_of(op: Op) -> tuple[str, ...]:
+    """The measured collectives that can serve an operation; none for what nobody measured.
 
-WITHIN_EXPERTS = (Route, Permute, ExpertActivation)
-"""What the measured expert blocks do besides their products: their time is in the products' nodes."""
+    Engines replace NCCL's all-reduce by their own where that is faster; vLLM's runs in the captured graph up to 8 MiB
+    (its `device_communicators/custom_all_reduce.py`).
+    """
+    return ()
+
+
+@kinds_of.register
+def _(op: AllReduce) -> tuple[str, ...]:
+    return ("all_reduce", "custom_allreduce")
+
+
+@kinds_of.register
+def _(op: AllGather) -> tuple[str, ...]:
+    return ("all_gather",)
+
+
+@kinds_of.register
+def _(op: ReduceScatter) -> tuple[str, ...]:
+    return ("reduce_scatter",)
+
+
+@kinds_of.register
+def _(op: AllToAll) -> tuple[str, ...]:
+    return ("alltoall",)
 
 
 def attention_shape(op: Attention) -> AttentionShape:
@@ -59,7 +69,8 @@ def attention_shape(op: Attention) -> AttentionShape:
         batch=op.sequences, seq_len=queries, kv_len=keys,
         heads=op.heads * (op.head_dim + op.value_dim) / width, kv_heads=op.kv_heads,
         head_dim=0.5 * width, window=op.window,
-        kv_dtype="fp8" if op.kv.bytes < 1.5 else "bfloat16", phase="decode" if op.decode else "prefill",
+        kv_dtype=op.kv.attention, phase="decode" if op.decode else "prefill",
+        cached_bytes=op.kv.bytes, activation_bytes=op.activations.bytes,
     )  # fmt: skip
 
 
@@ -70,7 +81,7 @@ def attention_s(op: Attention, kernel_s: Callable[[AttentionShape], Num]) -> Num
 
 def collective_s(op: Collective, measured: Container[str], kernel_s: Callable[[CollectiveShape], Num]) -> Num:
     """Seconds of a collective in a graph: the fastest of the `measured` kernels that can serve it."""
-    first, *others = KINDS[type(op)]
+    first, *others = kinds_of(op)
     serving = [first, *(kind for kind in others if kind in measured)]
     shapes = [CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group) for kind in serving]
     return reduce(np.minimum, map(kernel_s, shapes))
@@ -85,8 +96,9 @@ def expert_shape(op: ExpertGemm) -> MoeShape:
     hidden = op.k if op.split is Sharding.COLUMN else op.n
     return MoeShape(
         m=op.tokens, hidden=hidden, inter=width if op.gated else width * (2.0 / 3.0), topk=float(op.chosen),
-        experts=float(op.of), ep=op.of / np.maximum(op.experts, 1e-9), dtype=EXPERT_FORMATS[op.weights.name],
-        distribution="uniform", hit=op.hit * op.of / np.maximum(op.experts, 1e-9) if op.skew else None,
+        experts=float(op.of), ep=op.of / np.maximum(op.experts, 1e-9), dtype=op.weights.moe,
+        weight_bytes=op.weights.bytes, activation_bytes=op.activations.bytes, distribution="uniform",
+        hit=op.hit * op.of / np.maximum(op.experts, 1e-9) if op.skew else None,
     )  # fmt: skip
 
 

@@ -35,12 +35,14 @@ class Family:
     groups: columns of which one shape has one value
     layout: columns that make up a whole shape, held out together when a fit is judged
     hints: like `groups`, but a frame may lack them
+    ops: values of column `op` that it prices
     """
 
     name: str
     numbers: tuple[str, ...]
     groups: tuple[str, ...]
     layout: tuple[str, ...]
+    ops: tuple[str, ...]
     hints: tuple[str, ...] = ()
 
     @property
@@ -49,39 +51,34 @@ class Family:
         return import_module(f"graphsim.cost.families.{self.name}")
 
 
-_GEMM = Family(name="gemm", numbers=("m", "n", "k"), groups=("dtype",), layout=("n", "k"))
-_ELEMENTWISE = Family(
-    name="elementwise", numbers=("message_size",), groups=("op", "dtype", "kernel"), layout=("message_size",)
-)
-
-_ATTENTION = Family(
-    name="attention", numbers=("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim"),
-    groups=("op", "kv_dtype"), layout=("heads", "kv_heads", "head_dim", "window"),
-)  # fmt: skip
-_MOE = Family(
-    name="moe", numbers=("m", "hidden", "inter", "topk", "experts"), groups=("dtype", "distribution"),
-    layout=("hidden", "inter", "topk", "experts", "tp", "ep"), hints=("kernel",),
-)  # fmt: skip
-_COLLECTIVES = Family(
-    name="collectives", numbers=("message_size", "num_devices"), groups=("op", "dtype"),
-    layout=("message_size", "num_devices"), hints=("kernel",),
-)  # fmt: skip
-
 FAMILIES: dict[str, Family] = {
-    "gemm": _GEMM,
-    "elementwise": _ELEMENTWISE,
-    "copy": _ELEMENTWISE,
-    "host_to_device": _ELEMENTWISE,
-    "context_attention": _ATTENTION,
-    "generation_attention": _ATTENTION,
-    "moe": _MOE,
-    "all_reduce": _COLLECTIVES,
-    "all_gather": _COLLECTIVES,
-    "reduce_scatter": _COLLECTIVES,
-    "alltoall": _COLLECTIVES,
-    "custom_allreduce": _COLLECTIVES,
-}
-"""The family of each `op`."""
+    family.name: family
+    for family in (
+        Family(name="gemm", numbers=("m", "n", "k"), groups=("dtype",), layout=("n", "k"), ops=("gemm",)),
+        Family(
+            name="elementwise", numbers=("message_size",), groups=("op", "dtype", "kernel"), layout=("message_size",),
+            ops=("elementwise", "copy", "host_to_device"),
+        ),
+        Family(
+            name="attention", numbers=("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim"),
+            groups=("op", "kv_dtype"), layout=("heads", "kv_heads", "head_dim", "window"),
+            ops=("context_attention", "generation_attention"),
+        ),
+        Family(
+            name="moe", numbers=("m", "hidden", "inter", "topk", "experts"), groups=("dtype", "distribution"),
+            layout=("hidden", "inter", "topk", "experts", "tp", "ep"), hints=("kernel",), ops=("moe",),
+        ),
+        Family(
+            name="collectives", numbers=("message_size", "num_devices"), groups=("op", "dtype"),
+            layout=("message_size", "num_devices"), hints=("kernel",),
+            ops=("all_reduce", "all_gather", "reduce_scatter", "alltoall", "custom_allreduce"),
+        ),
+    )
+}  # fmt: skip
+"""All cost families by name: the one list of them."""
+
+FAMILY_OF = {op: family for family in FAMILIES.values() for op in family.ops}
+"""The family of each `op` of the reference schema."""
 
 
 def predict_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any] | Hardware) -> pd.Series:
@@ -138,21 +135,21 @@ def kernel_origins(ops: Iterable[str], hardware: Hardware) -> dict[str, str]:
 
 def family_of(op: str) -> Family:
     """The family that prices an op. Raises ConfigError listing the known ops."""
-    if op not in FAMILIES:
-        raise ConfigError(f"op '{op}' is not known; {choices_text(op, FAMILIES)}")
-    return FAMILIES[op]
+    if op not in FAMILY_OF:
+        raise ConfigError(f"op '{op}' is not known; {choices_text(op, FAMILY_OF)}")
+    return FAMILY_OF[op]
 
 
 def _by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
     if not hasattr(frame, "columns"):
         raise ConfigError(f"kernels are given as a {type(frame).__name__}; expected a pandas DataFrame, a row for each")
     if "op" not in frame.columns:
-        raise ConfigError(f"column 'op' is missing; it names the kernel of each row: {', '.join(sorted(FAMILIES))}")
+        raise ConfigError(f"column 'op' is missing; it names the kernel of each row: {', '.join(sorted(FAMILY_OF))}")
     ops = frame["op"].to_numpy()
     families: dict[str, list[str]] = {}
     for op in frame["op"].unique():
         families.setdefault(family_of(str(op)).name, []).append(op)
-    return [(FAMILIES[str(names[0])], np.isin(ops, names)) for names in families.values()]
+    return [(FAMILY_OF[str(names[0])], np.isin(ops, names)) for names in families.values()]
 
 
 def _groups(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[Any, pd.DataFrame]]:

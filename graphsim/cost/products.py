@@ -15,18 +15,13 @@ from graphsim.hardware import Hardware
 from graphsim.ops import Gemm, HeadGemm, LoraGemm
 from graphsim.units import Num
 
-FORMATS = {
-    "fp32": "float32", "bf16": "bfloat16", "fp16": "bfloat16", "fp8": "fp8", "fp8_block": "fp8_block", "int8": "int8",
-    "nvfp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "int4": "int4_wo", "nf4": "nf4", "nf4_dq": "nf4",
-}  # fmt: skip
-"""The GEMM family's name of each weight format; those that are widened to the activations' are weight-only."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """`launches` calls of x[rows, k] @ w[k, n] in one number format.
+    """`launches` calls of x[rows, k] @ w[k, n] by kernels of one dtype.
 
     further_bytes: traffic beyond that of one weight and one input per call
+    weight_bytes, activation_bytes: per weight, scales included, and per number of inputs and results
     """
 
     rows: Num
@@ -35,6 +30,8 @@ class Product:
     launches: Num
     further_bytes: Num
     dtype: str
+    weight_bytes: float
+    activation_bytes: float
 
 
 def product_of(op: Gemm) -> Product:
@@ -53,8 +50,10 @@ def product_of(op: Gemm) -> Product:
         n = op.heads * n
         further = np.maximum(op.heads - 1.0, 0.0) * op.m * op.k * op.activations.bytes
     rows = op.m / np.maximum(launches, 1.0)
-    dtype = FORMATS.get(op.weights.name, "bfloat16")
-    return Product(rows=rows, n=n, k=k, launches=launches, further_bytes=further, dtype=dtype)
+    return Product(
+        rows=rows, n=n, k=k, launches=launches, further_bytes=further, dtype=op.weights.gemm,
+        weight_bytes=op.weights.bytes, activation_bytes=op.activations.bytes,
+    )  # fmt: skip
 
 
 def product_s(
@@ -64,7 +63,12 @@ def product_s(
 
     parameters: of the GEMM family
     """
-    each_s = kernel_s(GemmShape(m=product.rows, n=product.n, k=product.k, dtype=product.dtype))
+    each_s = kernel_s(
+        GemmShape(
+            m=product.rows, n=product.n, k=product.k, dtype=product.dtype, weight_bytes=product.weight_bytes,
+            activation_bytes=product.activation_bytes,
+        )
+    )  # fmt: skip
     further_s = constants(parameters)["dram"] * product.further_bytes / hardware.memory_bytes_per_s
     return each_s * product.launches + further_s * np.greater(each_s, 0.0)
 

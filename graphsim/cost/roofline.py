@@ -16,10 +16,8 @@ from graphsim.ops import Collective, Launch, LoraAdd, LoraGemm, Op
 from graphsim.ops.base import Work
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
+from graphsim.ops.precision import SAME_WIDTH
 from graphsim.units import Num
-
-_SUBSTITUTES = {"tf32": ("fp32",), "fp16": ("bf16",), "bf16": ("fp16",)}
-"""Formats of the same width whose peak serves where a device does not state one."""
 
 
 def roofline(op: Op, hardware: Hardware) -> Cost:
@@ -28,6 +26,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / link + hops * latency)
     Kernels for adapters run over tiles: max(that, tiles * clocks / core clocks) + empty tiles * clocks / core clocks.
     No work, no time: where nothing is to do, nothing is launched.
+    A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
     """
     if isinstance(op, Launch):
         return Cost(busy_s=hardware.eager_launch_s * op.times, launch_s=0.0)
@@ -70,7 +69,7 @@ def matrix_peak(op: Op, hardware: Hardware) -> Num:
     Raises HardwareError listing the formats that the device states.
     """
     wanted = getattr(op, "matrix_format", "") or op.activations.compute
-    for name in (wanted, *_SUBSTITUTES.get(wanted, ())):
+    for name in (wanted, *SAME_WIDTH.get(wanted, ())):
         if name in hardware.flops_per_s:
             return hardware.flops_per_s[name]
     return hardware.peak(wanted)

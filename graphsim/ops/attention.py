@@ -26,6 +26,7 @@ class KvCache(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.KV_CACHE
+    family: ClassVar[str] = "elementwise"
 
     new_tokens: Num
     kv_tokens: Num
@@ -73,6 +74,7 @@ class Attention(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.ATTENTION
+    family: ClassVar[str] = "attention"
 
     sequences: Num
     query_tokens: Num

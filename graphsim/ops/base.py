@@ -129,6 +129,9 @@ class Op:
     op_type: ClassVar[OpType] = OpType.INPUT
     residency: ClassVar[Residency] = Residency.All_offchip
     sharding: ClassVar[Sharding] = Sharding.LOCAL
+    family: ClassVar[str] = ""
+    """The cost family that prices it on measured devices; "" for what nobody measured. `moe` is the experts' products,
+    whose price is that of their whole block, and what lies in the block beside them."""
     launched: ClassVar[bool] = True
     """Whether it is a kernel that something has to start."""
     constant: ClassVar[bool] = False

@@ -55,6 +55,8 @@ class Collective(Op):
 class AllReduce(Collective):
     """Every device ends with the sum of all values."""
 
+    family: ClassVar[str] = "collectives"
+
     def work(self) -> Work:
         """2 (g-1)/g of the payload in 2 (g-1) steps."""
         return Work(message_bytes=2.0 * self.share * self.payload_bytes, message_hops=2.0 * self.steps)
@@ -64,6 +66,8 @@ class AllReduce(Collective):
 class AllGather(Collective):
     """Every device ends with all parts of a cut value."""
 
+    family: ClassVar[str] = "collectives"
+
     def work(self) -> Work:
         """(g-1)/g of the payload in g-1 steps."""
         return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.steps)
@@ -72,6 +76,8 @@ class AllGather(Collective):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReduceScatter(Collective):
     """Every device ends with its part of the sum."""
+
+    family: ClassVar[str] = "collectives"
 
     def work(self) -> Work:
         """(g-1)/g of the payload in g-1 steps."""
@@ -86,6 +92,8 @@ class ReduceScatter(Collective):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AllToAll(Collective):
     """Every device sends a different part to every other; `elems` is what one device holds."""
+
+    family: ClassVar[str] = "collectives"
 
     def work(self) -> Work:
         """(g-1)/g of what a device holds, in g-1 steps."""

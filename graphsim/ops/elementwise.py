@@ -17,6 +17,7 @@ class Elementwise(Op):
     """`reads` values of `elems` elements in, one out, `steps` elementary operations each."""
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
+    family: ClassVar[str] = "elementwise"
 
     elems: Num
     reads: Num = 1.0
@@ -75,6 +76,7 @@ class Norm(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.NORM
+    family: ClassVar[str] = "elementwise"
 
     rows: Num
     width: Num
@@ -118,6 +120,7 @@ class Rope(Op):
     """Rotary embedding of queries and keys (arXiv 2104.09864), in one kernel; parts `q` and `k`."""
 
     op_type: ClassVar[OpType] = OpType.ROPE
+    family: ClassVar[str] = "elementwise"
 
     tokens: Num
     heads: Num
@@ -161,6 +164,7 @@ class TakeRows(Op):
 
     sharding: ClassVar[Sharding] = Sharding.WHOLE
     op_type: ClassVar[OpType] = OpType.COPY
+    family: ClassVar[str] = "elementwise"
 
     rows: Num
     width: Num
@@ -213,6 +217,7 @@ class Sample(Op):
 
     op_type: ClassVar[OpType] = OpType.SAMPLE
     sharding: ClassVar[Sharding] = Sharding.WHOLE
+    family: ClassVar[str] = "elementwise"
 
     rows: Num
     vocab: Num

@@ -42,6 +42,7 @@ class ExpertGemm(Gemm):
     """
 
     op_type: ClassVar[OpType] = OpType.EXPERTS
+    family: ClassVar[str] = "moe"
 
     experts: Num
     of: int
@@ -103,6 +104,7 @@ class ExpertActivation(Op):
     """The nonlinearity between the experts' projections; dealt out as they are."""
 
     op_type: ClassVar[OpType] = OpType.ACTIVATION
+    family: ClassVar[str] = "moe"
 
     elems: Num
     reads: Num = 2.0
@@ -133,6 +135,7 @@ class Route(Op):
 
     op_type: ClassVar[OpType] = OpType.ROUTER
     sharding: ClassVar[Sharding] = Sharding.WHOLE
+    family: ClassVar[str] = "moe"
 
     tokens: Num
     experts: Num
@@ -169,6 +172,7 @@ class Permute(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.COPY
+    family: ClassVar[str] = "moe"
 
     tokens: Num
     width: Num
@@ -213,6 +217,7 @@ class ExchangeTokens(AllToAll):
     """Routed rows go to the devices that hold their experts, or come back."""
 
     sharding: ClassVar[Sharding] = Sharding.TOKENS
+    family: ClassVar[str] = ""
 
     def cut(self, ways: Num) -> ExchangeTokens:
         """Each device of a tensor-parallel group exchanges the rows of its own tokens."""

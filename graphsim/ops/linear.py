@@ -46,6 +46,7 @@ class Gemm(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.GEMM
+    family: ClassVar[str] = "gemm"
 
     m: Num
     n: Num
@@ -178,6 +179,7 @@ class Embedding(Op):
     sharding: ClassVar[Sharding] = Sharding.VOCAB
     linear: ClassVar[bool] = False
     tags: ClassVar[tuple[str, ...]] = ()
+    family: ClassVar[str] = "elementwise"
 
     tokens: Num
     entries: Num

@@ -92,6 +92,7 @@ class LoraAdd(Op):
 
     op_type: ClassVar[OpType] = OpType.ADD
     sharding: ClassVar[Sharding] = Sharding.LINEAR
+    family: ClassVar[str] = "elementwise"
 
     m: Num
     n: Num

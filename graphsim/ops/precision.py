@@ -1,4 +1,8 @@
-"""How numbers are stored and multiplied: formats with their true bytes, scales included.
+"""How numbers are stored and multiplied: the one table of number formats, and the precision of a model.
+
+A format says what a number weighs, scales included, at which matrix rate it is multiplied, and under which name the
+measured kernels of each cost family know it. What else a kernel does with its numbers (`cost/families/formats.py`)
+is described with the formats of this table.
 
 A precision names the format of the weights of the blocks' linear layers; embeddings, norms, router and
 output head stay in the activation format, as quantised checkpoints keep them.
@@ -16,38 +20,72 @@ class Format:
     """One storage format.
 
     bytes: per element, block scales and zero points included
-    compute: the format whose matrix peak applies ("" where values are widened to the activations' first)
+    compute: the format whose matrix rate applies ("" where values are widened to the activations' first)
+    gemm, moe, attention: the `dtype` by which the kernels of that cost family know weights (in attention, keys and
+        values) in this format, or in the nearest one that they run; "" where they run nothing like it
     """
 
     name: str
     bytes: float
     compute: str = ""
+    gemm: str = ""
+    moe: str = ""
+    attention: str = ""
+
+
+def weight_only(bits: int, group: int, *, zeros: bool = True) -> Format:
+    """Integers of `bits` bits with an fp16 scale per group, and a zero point where `zeros`; widened before use.
+
+    group: weights that share a scale; 0 or less for one per output channel, which is below 0.1 % of any real layer
+    GPTQ: arXiv 2210.17323; AWQ: arXiv 2306.00978.
+    """
+    extra = (2.0 + (bits / 8 if zeros else 0.0)) / group if group > 0 else 0.0
+    kernel = "int4_wo" if bits <= 4 else "int8_wo"
+    return Format(name=f"int{bits}", bytes=bits / 8 + extra, gemm=kernel, moe="int4_wo", attention="fp8")
 
 
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        Format(name="fp32", bytes=4.0, compute="tf32"),
-        Format(name="bf16", bytes=2.0, compute="bf16"),
-        Format(name="fp16", bytes=2.0, compute="fp16"),
+        Format(name="fp32", bytes=4.0, compute="tf32", gemm="float32", moe="float32", attention="float32"),
+        Format(name="bf16", bytes=2.0, compute="bf16", gemm="bfloat16", moe="bfloat16", attention="bfloat16"),
+        Format(name="fp16", bytes=2.0, compute="fp16", gemm="bfloat16", moe="bfloat16", attention="bfloat16"),
         # one scale per tensor
-        Format(name="fp8", bytes=1.0, compute="fp8"),
+        Format(name="fp8", bytes=1.0, compute="fp8", gemm="fp8", moe="fp8", attention="fp8"),
         # one fp32 scale per 128x128 block of the weight (DeepSeek-V3 report, arXiv 2412.19437, section 3.3.2)
-        Format(name="fp8_block", bytes=1.0 + 4.0 / 128**2, compute="fp8"),
+        Format(
+            name="fp8_block", bytes=1.0 + 4.0 / 128**2, compute="fp8", gemm="fp8_block", moe="fp8_block",
+            attention="fp8",
+        ),
         # one fp32 scale per output channel is below 0.1 % of any real layer
-        Format(name="int8", bytes=1.0, compute="int8"),
+        Format(name="int8", bytes=1.0, compute="int8", gemm="int8", moe="int8", attention="fp8"),
         # 16 e2m1 values share an e4m3 scale (NVIDIA, "Introducing NVFP4", 2025)
-        Format(name="nvfp4", bytes=0.5 + 1.0 / 16, compute="fp4"),
+        Format(name="nvfp4", bytes=0.5 + 1.0 / 16, compute="fp4", gemm="nvfp4", moe="nvfp4", attention="fp8"),
         # 32 e2m1 values share an e8m0 scale (OCP Microscaling Formats specification 1.0, section 5)
-        Format(name="mxfp4", bytes=0.5 + 1.0 / 32),
-        # GPTQ/AWQ layout: fp16 scale and 4-bit zero point per group of 128 (arXiv 2210.17323, 2306.00978)
-        Format(name="int4", bytes=0.5 + 2.5 / 128),
+        Format(name="mxfp4", bytes=0.5 + 1.0 / 32, gemm="w4a16_mxfp4", moe="w4a16_mxfp4", attention="fp8"),
+        weight_only(4, 128),
         # bitsandbytes: fp32 absmax per 64 values; double quantisation stores it in 8 bits (arXiv 2305.14314, section 3)
-        Format(name="nf4", bytes=0.5 + 4.0 / 64),
-        Format(name="nf4_dq", bytes=0.5 + 1.0 / 64 + 4.0 / (64 * 256)),
+        Format(name="nf4", bytes=0.5 + 4.0 / 64, gemm="nf4", moe="int4_wo", attention="fp8"),
+        Format(name="nf4_dq", bytes=0.5 + 1.0 / 64 + 4.0 / (64 * 256), gemm="nf4", moe="int4_wo", attention="fp8"),
     )
-}
+}  # fmt: skip
 """All storage formats by name."""
+
+SPELLINGS = {
+    "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float8": "fp8", "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8", "int8_sq": "int8", "fp4": "nvfp4", "w4a16": "int4", "w4a16_awq": "int4",
+}  # fmt: skip
+"""Other names of formats, as PyTorch, engines and files of measurements write them."""
+
+SAME_WIDTH: dict[str, tuple[str, ...]] = {"tf32": ("fp32",), "fp16": ("bf16",), "bf16": ("fp16",)}
+"""Matrix formats whose rate serves where a device states none for the first: an operation runs all the same."""
+
+_WIDE = ("bf16", "fp16", "tf32", "fp32")
+RATES: dict[str, tuple[str, ...]] = {
+    "fp4": ("fp4", "fp8", *_WIDE), "int8": ("int8", "fp8", *_WIDE), "fp8": ("fp8", *_WIDE), "bf16": _WIDE,
+    "fp16": ("fp16", "bf16", "tf32", "fp32"), "tf32": ("tf32", "fp32", "bf16"),
+}  # fmt: skip
+"""For each matrix format, in which formats its kernels multiply: the first one whose rate a device states."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +137,13 @@ def load_precision(ref: str | Precision, kv: str | None = None) -> Precision:
     )
 
 
-_SPELLINGS = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float8": "fp8", "fp4": "nvfp4"}
+def format_of(name: str) -> Format | None:
+    """The format that a name or another spelling of it stands for; None where there is none."""
+    return FORMATS.get(SPELLINGS.get(name, name))
 
 
 def _format(name: str, field: str) -> Format:
-    known = FORMATS.get(_SPELLINGS.get(name, name))
+    known = format_of(name)
     if known is None:
         raise ConfigError(f"{field} = '{name}' is not known; {choices_text(name, FORMATS)}")
     return known

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.cost.kernels import FAMILIES
 from graphsim.cost.parameters.store import basis
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.errors import ConfigError
@@ -41,7 +42,6 @@ AT_ONCE = 32
 """Parts given out and not yet written."""
 
 MANIFEST = "_sweep.json"
-FAMILIES = ("gemm", "elementwise", "attention", "collectives", "moe")
 
 Workers = Executor | Callable[[], Executor]
 """An executor, or a function that makes one: that can be done again when one breaks."""

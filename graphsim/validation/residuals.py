@@ -56,6 +56,6 @@ def kernel_classes(rows: pd.DataFrame) -> dict[str, Any]:
         "decode attention": ops == "generation_attention",
         "prefill attention": ops == "context_attention",
         "expert block": ops == "moe",
-        "collectives": ops.isin([op for op, family in FAMILIES.items() if family.name == "collectives"]),
+        "collectives": ops.isin(FAMILIES["collectives"].ops),
     }
     return {name: classes[name].to_numpy() for name in LIMITS}

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphsim.calibration.fit import read_measurements
 from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, held_out_errors, thin_products
-from graphsim.cost.kernels import FAMILIES, family_of, predict_with, roofline_kernels
+from graphsim.cost.kernels import FAMILY_OF, family_of, predict_with, roofline_kernels
 from graphsim.cost.parameters.store import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, load_hardware
@@ -111,7 +111,7 @@ def rows_by_device(
             raise ConfigError(f"{path}: column gpu missing; say for which hardware the rows are")
         parts = [(hardware, frame)] if hardware is not None else list(frame.groupby("gpu", sort=True))
         for name, part in parts:
-            known = part[part["op"].isin(list(FAMILIES))]
+            known = part[part["op"].isin(list(FAMILY_OF))]
             if known.empty:
                 family_of(str(part["op"].iloc[0]))
             yield load_hardware(name if hardware is not None else hardware_name(str(name))), known  # type: ignore[arg-type]

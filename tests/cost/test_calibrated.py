@@ -4,14 +4,11 @@ import pytest
 import graphsim as gs
 from graphsim.cost.calibrated import calibrated
 from graphsim.cost.families.elementwise import ElementwiseShape
-from graphsim.cost.families.formats import format_of
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.kernels import predict_kernels
-from graphsim.cost.products import FORMATS
 from graphsim.cost.roofline import roofline
 from graphsim.hardware import load_hardware
 from graphsim.ops import Activation, AllReduce, Attention, Gemm, HeadGemm, LoraA, LoraB, Norm
-from graphsim.ops.precision import FORMATS as STORAGE
 from graphsim.ops.precision import load_precision
 
 
@@ -90,11 +87,6 @@ def test_calls_in_an_array_cost_what_each_costs_alone_to_the_last_bit(price):
 
 def test_no_rank_takes_no_time(device, price):
     assert price(LoraA(m=64.0, n=0.0, k=4096.0), device).latency_s == 0
-
-
-def test_every_storage_format_has_a_kernel():
-    assert set(FORMATS) == set(STORAGE)
-    assert all(format_of(name) for name in FORMATS.values())
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp8", "int4"])

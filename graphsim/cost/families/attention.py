@@ -21,29 +21,28 @@ the surface is `cost/surfaces/surface.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphsim.cost.families.attention_work import (
-    KV_BYTES,
     AttentionShape,
     attended_pairs,
     floor_s,
     kv_bytes,
-    kv_dtype_of,
-    peak_of,
     query_bytes,
     roofline_s,
 )
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
+from graphsim.cost.families.formats import ATTENTION, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import loosely_overlapped, overlapped
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
+from graphsim.ops.precision import RATES
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -73,7 +72,8 @@ def _prefill(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) 
     dram, kv_dram: times the datasheet's traffic time, of queries and outputs, and of keys and values
     """
     keys = attended_pairs(shape.seq_len, shape.kv_len, shape.window) / shape.seq_len
-    key_s = c["tile"] * TILE_QUERIES * 4.0 * shape.head_dim * hardware.cores / peak_of(hardware)
+    core_flops_per_s = peak_of(hardware, RATES[shape.formats.inputs.compute]) / hardware.cores
+    key_s = c["tile"] * TILE_QUERIES * 4.0 * shape.head_dim / core_flops_per_s
     tiles = shape.batch * shape.heads * np.maximum(shape.seq_len / TILE_QUERIES, 1.0) / hardware.cores
     waves = loosely_overlapped(tiles, c["whole"])
     traffic = c["dram"] * query_bytes(shape) + c["kv_dram"] * kv_bytes(shape)
@@ -101,7 +101,7 @@ def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -
     """
     blocks = shape.batch * shape.heads / hardware.cores
     start_s = c["launch_s"] + blocks * (c["block_clocks"] / hardware.clock_hz)
-    of_a_key = 2.0 * KV_BYTES[kv_dtype_of(shape.kv_dtype)] * shape.head_dim * hardware.cores
+    of_a_key = shape.bytes_of_a_key * hardware.cores
     walked = c["walk"] * of_a_key * overlapped(blocks, c["alone"]) * _keys(shape)
     return start_s + (c["dram"] * kv_bytes(shape) + query_bytes(shape) + walked) / hardware.memory_bytes_per_s
 
@@ -173,13 +173,13 @@ def _apply(kind: str, entry: KernelFit, hardware: Hardware, shape: AttentionShap
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
     """Seconds of one attention kernel, from fitted `parameters` (of `fit`); no requests, no time.
 
-    A cache format that was not measured takes the constants and surface of the other one.
+    A cache format that was not measured takes the constants and surface of another one.
     Raises ConfigError for an unknown phase or cache format.
     """
     if shape.phase not in LAYOUTS or shape.phase == "single":
         raise ConfigError(f"phase '{shape.phase}' is not known; {choices_text(shape.phase, PHASES.values())}")
     safe = _at_least_one(shape)
-    key = shape.phase, kv_dtype_of(shape.kv_dtype)
+    key = shape.phase, dtype_of("attention", shape.kv_dtype)
     entry = entry_of(parameters, key, lambda one: _entry(one, *key))
     time = _measured_s(shape.phase, entry, hardware, safe)
     work = shape.batch * shape.seq_len * shape.heads * shape.kv_len
@@ -188,7 +188,8 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
 
 def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> KernelFit:
     known: Mapping[str, KernelFit] = parameters.get(phase, {})
-    return known.get(kv_dtype) or next(iter(known.values()), {"constants": START[phase]})
+    others = iter(known.values())
+    return known.get(kv_dtype) or known.get(ATTENTION[kv_dtype].like) or next(others, {"constants": START[phase]})
 
 
 def _measured_s(phase: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape) -> Num:
@@ -207,7 +208,7 @@ def _at_least_one(shape: AttentionShape) -> AttentionShape:
         name: np.maximum(getattr(shape, name), 1.0)
         for name in ("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim")
     }
-    return AttentionShape(**one, window=shape.window, kv_dtype=shape.kv_dtype, phase=shape.phase)
+    return replace(shape, **one)
 
 
 def _rows(shape: AttentionShape, chosen: Any) -> AttentionShape:
@@ -218,11 +219,12 @@ def _rows(shape: AttentionShape, chosen: Any) -> AttentionShape:
 def shape_of(frame: pd.DataFrame) -> AttentionShape:
     """The shape of reference rows of one `op` and `kv_dtype`."""
     names = ("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim")
-    numbers = {name: frame[name].to_numpy(dtype=float) for name in names}
+    numbers: dict[str, Any] = {name: frame[name].to_numpy(dtype=float) for name in names}
     window = frame["window"].fillna(0).to_numpy(dtype=float) if "window" in frame.columns else 0.0
+    kv_dtype = str(frame["kv_dtype"].iloc[0])
     return AttentionShape(
-        **numbers, window=window, kv_dtype=kv_dtype_of(str(frame["kv_dtype"].iloc[0])),
-        phase=PHASES[str(frame["op"].iloc[0])],
+        **numbers, window=window, kv_dtype=dtype_of("attention", kv_dtype),
+        cached_bytes=stored_bytes("attention", kv_dtype), phase=PHASES[str(frame["op"].iloc[0])],
     )  # fmt: skip
 
 
@@ -235,7 +237,7 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
         entry = _fit_one(phase, hardware, shape, measured_s)
         if phase == "decode":
             entry = _with_single(entry, hardware, shape, measured_s)
-        found.setdefault(phase, {})[kv_dtype_of(str(kv_dtype))] = entry
+        found.setdefault(phase, {})[dtype_of("attention", str(kv_dtype))] = entry
     return found
 
 

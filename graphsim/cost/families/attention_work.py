@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from graphsim.errors import ConfigError, choices_text
+from graphsim.cost.families.formats import ATTENTION, Dtype, dtype_of, peak_of, stored_bytes
 from graphsim.hardware import Hardware
 from graphsim.units import Num
-
-KV_BYTES = {"bfloat16": 2.0, "fp8": 1.0}
-"""Bytes of one cached number. Queries and outputs have 16 bits."""
-
-ALIASES = {"bf16": "bfloat16", "fp16": "bfloat16", "float16": "bfloat16", "half": "bfloat16", "auto": "bfloat16",
-           "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "int8": "fp8"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +18,11 @@ class AttentionShape:
 
     seq_len: new queries per request; kv_len: keys that the last of them sees, itself included
     window: keys that one query attends to at most; 0 is all
+    cached_bytes: per number of the cache; None for what `kv_dtype` names
+    activation_bytes: per number of queries and outputs; None for what the kernels of `kv_dtype` take
     """
+
+    family: ClassVar[str] = "attention"
 
     batch: Num
     seq_len: Num = 1.0
@@ -34,6 +33,24 @@ class AttentionShape:
     window: Num = 0.0
     kv_dtype: str = "bfloat16"
     phase: str = "decode"
+    cached_bytes: float | None = None
+    activation_bytes: float | None = None
+
+    @property
+    def formats(self) -> Dtype:
+        """What the cache's dtype says of operands and rate. Raises ConfigError for an unknown one."""
+        return ATTENTION[dtype_of("attention", self.kv_dtype)]
+
+    @property
+    def bytes_of_a_key(self) -> Num:
+        """Bytes of one key and its value, in one key head."""
+        cached = stored_bytes("attention", self.kv_dtype) if self.cached_bytes is None else self.cached_bytes
+        return 2.0 * cached * self.head_dim
+
+    @property
+    def query_bytes(self) -> float:
+        """Bytes per number of queries and outputs."""
+        return self.formats.activation_bytes if self.activation_bytes is None else self.activation_bytes
 
 
 def attended_pairs(queries: Num, keys: Num, window: Num) -> Num:
@@ -51,13 +68,12 @@ def kv_bytes(shape: AttentionShape) -> Num:
     """Keys and values that the kernel has to see at least once."""
     seen = np.where(np.greater(shape.window, 0), np.minimum(shape.kv_len, shape.window + shape.seq_len - 1.0),
                     shape.kv_len)  # fmt: skip
-    of_a_key = 2.0 * KV_BYTES[kv_dtype_of(shape.kv_dtype)] * shape.kv_heads * shape.head_dim
-    return of_a_key * shape.batch * seen
+    return shape.bytes_of_a_key * shape.kv_heads * shape.batch * seen
 
 
 def query_bytes(shape: AttentionShape) -> Num:
-    """Queries read and outputs written, 16 bits each."""
-    return 4.0 * shape.heads * shape.head_dim * (shape.batch * shape.seq_len)
+    """Queries read and outputs written."""
+    return 2.0 * shape.query_bytes * shape.heads * shape.head_dim * (shape.batch * shape.seq_len)
 
 
 def flops(shape: AttentionShape) -> Num:
@@ -66,26 +82,9 @@ def flops(shape: AttentionShape) -> Num:
     return 4.0 * shape.heads * shape.head_dim * shape.batch * pairs
 
 
-def kv_dtype_of(name: str) -> str:
-    """Canonical name of a cache format. Raises ConfigError with the nearest valid one."""
-    found = ALIASES.get(name, name)
-    if found not in KV_BYTES:
-        raise ConfigError(f"kv_dtype '{name}' is not known; {choices_text(name, [*KV_BYTES, *ALIASES])}")
-    return found
-
-
-def peak_of(hardware: Hardware, *formats: str) -> Num:
-    """Peak of the first of these formats that the device states, else of its widest used ones."""
-    for name in (*formats, "bf16", "fp16", "tf32", "fp32"):
-        if name in hardware.flops_per_s:
-            return hardware.flops_per_s[name]
-    return hardware.peak("bf16")
-
-
 def _flops_s(hardware: Hardware, shape: AttentionShape) -> Num:
-    """Time of the flops at peak: fp8 if the cache is fp8 and the device knows it, else 16 bits."""
-    formats = ("fp8",) if kv_dtype_of(shape.kv_dtype) == "fp8" else ()
-    return flops(shape) / peak_of(hardware, *formats)
+    """Time of the flops at peak: fp8 if the cache is fp8 and the device knows it, else that of the queries' format."""
+    return flops(shape) / peak_of(hardware, shape.formats.rates)
 
 
 def roofline_s(hardware: Hardware, shape: AttentionShape) -> Num:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
+from graphsim.cost.families.formats import element_bytes
 from graphsim.cost.families.overlap import overlapped
 from graphsim.cost.surfaces.fitting import SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.surface import Surface
@@ -39,8 +40,6 @@ LIKE = {"custom_allreduce_eager": "custom_allreduce", "custom_allreduce": "all_r
         "reduce_scatter": "all_gather", "all_gather": "reduce_scatter"}  # fmt: skip
 """Whose constants stand in for a collective that was not measured."""
 
-ITEM_BYTES = {"half": 2.0, "bfloat16": 2.0, "float16": 2.0, "float32": 4.0, "fp8": 1.0, "int8": 1.0}
-
 START = {"start_s": 1.2e-5, "growth": 0.7, "wire": 1.5, "spread": 1.0}
 """Before any fit: see `_skeleton` for what each constant is."""
 
@@ -60,6 +59,8 @@ def start_of(kind: str) -> dict[str, float]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveShape:
     """`message_bytes` is the whole tensor: what is reduced, or what the gathered or scattered parts make up."""
+
+    family: ClassVar[str] = "collectives"
 
     kind: str
     message_bytes: Num
@@ -164,11 +165,9 @@ def shape_of(frame: pd.DataFrame) -> CollectiveShape:
     """
     op, dtype = str(frame["op"].iloc[0]), str(frame["dtype"].iloc[0])
     kernel = str(frame["kernel"].iloc[0]) if "kernel" in frame.columns else ""
-    if dtype not in ITEM_BYTES:
-        raise ConfigError(f"dtype '{dtype}' of op '{op}' is not known; {choices_text(dtype, ITEM_BYTES)}")
     return CollectiveShape(
         kind=kind_of(op, kernel),
-        message_bytes=frame["message_size"].to_numpy(dtype=float) * ITEM_BYTES[dtype],
+        message_bytes=frame["message_size"].to_numpy(dtype=float) * element_bytes(dtype, op),
         devices=frame["num_devices"].to_numpy(dtype=float),
     )
 

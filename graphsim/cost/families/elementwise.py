@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from graphsim.cost.families.formats import element_bytes
 from graphsim.cost.surfaces.fitting import fit_constants
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 STREAMS = {"add": 3.0, "activation": 3.0, "norm": 2.0, "rope": 2.0, "copy": 2.0}
 """Passes over the elements, reads and writes together, by kernel name; gated activations read two inputs."""
 
-ITEM_BYTES = {"bfloat16": 2.0, "float16": 2.0, "half": 2.0, "float32": 4.0, "fp8": 1.0, "int8": 1.0}
-
 START = {"launch_clocks": 4500.0, "dram": 1.15, "cache": 0.7, "cache_fit": 0.7, "cache_edge": 4.0}
 HOST_START = {"start_s": 1e-5, "link": 1.15}
 
@@ -34,6 +33,8 @@ HOST_START = {"start_s": 1e-5, "link": 1.15}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElementwiseShape:
     """`moved_bytes` read and written on the device, or sent over the host link if `host`."""
+
+    family: ClassVar[str] = "elementwise"
 
     moved_bytes: Num
     host: bool = False
@@ -84,15 +85,13 @@ def shape_of(frame: pd.DataFrame) -> ElementwiseShape:
     Raises ConfigError for a kernel or dtype without a known traffic.
     """
     op, dtype, kernel = (str(frame[name].iloc[0]) for name in ("op", "dtype", "kernel"))
-    if dtype not in ITEM_BYTES:
-        raise ConfigError(f"dtype '{dtype}' of op '{op}' is not known; {choices_text(dtype, ITEM_BYTES)}")
-    elements = frame["message_size"].to_numpy(dtype=float)
+    moved = frame["message_size"].to_numpy(dtype=float) * element_bytes(dtype, op)
     if op == "host_to_device":
-        return ElementwiseShape(moved_bytes=elements * ITEM_BYTES[dtype], host=True)
+        return ElementwiseShape(moved_bytes=moved, host=True)
     if op == "elementwise" and kernel not in STREAMS:
         raise ConfigError(f"kernel '{kernel}' of op '{op}' is not known; {choices_text(kernel, STREAMS)}")
     streams = STREAMS["copy"] if op == "copy" else STREAMS[kernel]
-    return ElementwiseShape(moved_bytes=elements * ITEM_BYTES[dtype] * streams)
+    return ElementwiseShape(moved_bytes=moved * streams)
 
 
 def roofline_s(hardware: Hardware, shape: ElementwiseShape) -> Num:

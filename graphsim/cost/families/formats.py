@@ -1,4 +1,8 @@
-"""Number formats of matrix products: bytes, peaks, and what stands in where a device lacks or nobody measured one."""
+"""The number formats of measured kernels: what a `dtype` of the reference schema says of operands and matrix rate.
+
+Bytes and rates are those of the table of formats (`ops/precision.py`); here stands which of them a kernel combines,
+and whose fit stands in where nobody measured it.
+"""
 
 from __future__ import annotations
 
@@ -6,72 +10,126 @@ from dataclasses import dataclass
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
+from graphsim.ops.precision import FORMATS, RATES, SPELLINGS, Format, format_of, weight_only
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
-    """How a number format meets the device: whose peak, bytes per element, what else it costs.
+class Dtype:
+    """The formats that a kernel combines.
 
-    quantised: activations arrive in 16 bits and are quantised by a kernel in front
-    like: the format whose constants stand in where this one was not measured
-    weight_only: what runs instead on a device without such a matrix unit: 16-bit activations, same weights
+    weights: of the stored operand: weights, or keys and values
+    inputs: of the other operand, as it comes to the matrix units
+    compute: the matrix format, if it is not that of the inputs
+    quantised: inputs arrive in 16 bits and are quantised by a kernel in front; results have 16 bits
+    measured: the layout of the weights that the fits count, where it is not the one that the dtype names
+    like: the dtype whose constants stand in where this one was not measured
+    weight_only: what runs instead on a device without such a matrix unit: 16-bit inputs, same weights
     """
 
-    peaks: tuple[str, ...]
-    x_bytes: float
-    w_bytes: float
+    weights: Format
+    inputs: Format
+    compute: str = ""
     quantised: bool = False
+    measured: Format | None = None
     like: str = ""
     weight_only: str = ""
 
+    @property
+    def rates(self) -> tuple[str, ...]:
+        """Matrix formats whose rate applies, the first one that a device states."""
+        return RATES[self.compute or self.inputs.compute]
 
-FORMATS: dict[str, Format] = {
-    "bfloat16": Format(peaks=("bf16", "fp16", "tf32", "fp32"), x_bytes=2, w_bytes=2),
-    "float32": Format(peaks=("tf32", "fp32", "bf16"), x_bytes=4, w_bytes=4, like="bfloat16"),
-    "fp8": Format(
-        peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="bfloat16", weight_only="int8_wo"
-    ),
-    "fp8_block": Format(
-        peaks=("fp8", "bf16", "fp16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8", weight_only="int8_wo"
-    ),
-    "int8": Format(
-        peaks=("int8", "fp8", "bf16"), x_bytes=1, w_bytes=1, quantised=True, like="fp8", weight_only="int8_wo"
-    ),
-    "nvfp4": Format(
-        peaks=("fp4", "fp8", "bf16"), x_bytes=0.5625, w_bytes=0.5625, quantised=True, like="fp8", weight_only="nf4"
-    ),
-    "mxfp4": Format(
-        peaks=("fp4", "fp8", "bf16"),
-        x_bytes=0.53125,
-        w_bytes=0.53125,
-        quantised=True,
-        like="nvfp4",
-        weight_only="w4a16_mxfp4",
-    ),
-    "int8_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=1, like="bfloat16"),
-    "int4_wo": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.515625, like="bfloat16"),
-    "nf4": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.5625, like="bfloat16"),
-    "w4a16_mxfp4": Format(peaks=("bf16", "fp16"), x_bytes=2, w_bytes=0.53125, like="bfloat16"),
+    @property
+    def activation_bytes(self) -> float:
+        """Bytes per number that comes in ahead of any quantisation, and that goes out."""
+        return FORMATS["bf16"].bytes if self.quantised else self.inputs.bytes
+
+
+def _dtype(weights: str, inputs: str, **further: str | bool | Format) -> Dtype:
+    return Dtype(weights=FORMATS[weights], inputs=FORMATS[inputs], **further)  # type: ignore[arg-type]
+
+
+GEMM: dict[str, Dtype] = {
+    "bfloat16": _dtype("bf16", "bf16"),
+    "float32": _dtype("fp32", "fp32", like="bfloat16"),
+    "fp8": _dtype("fp8", "fp8", quantised=True, like="bfloat16", weight_only="int8_wo"),
+    "fp8_block": _dtype("fp8_block", "fp8", quantised=True, like="fp8", weight_only="int8_wo"),
+    "int8": _dtype("int8", "int8", quantised=True, like="fp8", weight_only="int8_wo"),
+    "nvfp4": _dtype("nvfp4", "nvfp4", quantised=True, like="fp8", weight_only="nf4"),
+    "mxfp4": _dtype("mxfp4", "mxfp4", compute="fp4", quantised=True, like="nvfp4", weight_only="w4a16_mxfp4"),
+    "int8_wo": _dtype("int8", "bf16", like="bfloat16"),
+    "int4_wo": _dtype("int4", "bf16", like="bfloat16"),
+    "nf4": _dtype("nf4", "bf16", like="bfloat16"),
+    "w4a16_mxfp4": _dtype("mxfp4", "bf16", like="bfloat16"),
 }
-"""Formats by name. Block scales count into the bytes: nvfp4 one byte per 16, mxfp4 one per 32, int4 two per 128."""
+"""Of matrix products."""
 
-ALIASES = {"bf16": "bfloat16", "fp16": "bfloat16", "float16": "bfloat16", "half": "bfloat16", "fp32": "float32",
-           "int4": "int4_wo", "w4a16": "int4_wo", "w4a16_awq": "int4_wo", "int8_sq": "int8",
-           "fp4": "nvfp4"}  # fmt: skip
+MOE: dict[str, Dtype] = {
+    "bfloat16": _dtype("bf16", "bf16"),
+    "float32": _dtype("fp32", "fp32", like="bfloat16"),
+    "fp8": _dtype("fp8", "fp8", quantised=True, like="bfloat16"),
+    "fp8_block": _dtype("fp8_block", "fp8", quantised=True, like="fp8"),
+    "int8": _dtype("int8", "int8", quantised=True, like="fp8"),
+    "nvfp4": _dtype("nvfp4", "nvfp4", quantised=True, like="fp8"),
+    "w4a8_mxfp4_mxfp8": _dtype("mxfp4", "fp8", quantised=True, like="fp8"),
+    "w4a16_mxfp4": _dtype("mxfp4", "bf16", like="bfloat16"),
+    "int4_wo": _dtype("int4", "bf16", measured=weight_only(4, 64, zeros=False), like="w4a16_mxfp4"),
+}
+"""Of blocks of experts; activations enter and leave them in 16 bits or more."""
+
+ATTENTION: dict[str, Dtype] = {
+    "bfloat16": _dtype("bf16", "bf16"),
+    "fp8": _dtype("fp8", "bf16", compute="fp8", like="bfloat16"),
+    "float32": _dtype("fp32", "fp32", like="bfloat16"),
+}
+"""Of attention: weights are the cached keys and values, inputs the queries."""
+
+DTYPES: dict[str, dict[str, Dtype]] = {"gemm": GEMM, "moe": MOE, "attention": ATTENTION}
+"""The kernels of each family whose operands have formats of their own, in the order in which they are fitted."""
+
+MOVED = ("bfloat16", "float16", "half", "float32", "fp8", "int8")
+"""Dtypes of measured kernels that move bytes, on a device or between devices."""
 
 
-def format_of(dtype: str) -> tuple[str, Format]:
-    """Canonical name and description of a number format. Raises ConfigError with the nearest valid one."""
-    name = ALIASES.get(dtype, dtype)
-    if name not in FORMATS:
-        raise ConfigError(f"gemm dtype '{dtype}' is not known; {choices_text(dtype, [*FORMATS, *ALIASES])}")
-    return name, FORMATS[name]
+def dtype_of(family: str, name: str) -> str:
+    """The canonical dtype of a family's kernels for a dtype, a format or another spelling of one.
+
+    Raises ConfigError with the nearest valid one.
+    """
+    if name in DTYPES[family]:
+        return name
+    if family == "attention" and name == "auto":  # vLLM's word for a cache as wide as its 16-bit activations
+        return "bfloat16"
+    stored = format_of(name)
+    found: str = getattr(stored, family) if stored else ""
+    if not found:
+        what = "kv_dtype" if family == "attention" else f"{family} dtype"
+        allowed = dict.fromkeys([*DTYPES[family], *FORMATS, *SPELLINGS])
+        raise ConfigError(f"{what} '{name}' is not known; {choices_text(name, allowed)}")
+    return found
 
 
-def peak_of(hardware: Hardware, form: Format) -> Num:
-    """Peak of the first of the format's compute formats that the device states."""
-    for name in form.peaks:
+def stored_bytes(family: str, name: str) -> float:
+    """Bytes per weight, or per cached number, of what `dtype_of` takes: of a format its own, else the kernel's."""
+    stored = None if name in DTYPES[family] else format_of(name)
+    return stored.bytes if stored else DTYPES[family][dtype_of(family, name)].weights.bytes
+
+
+def element_bytes(dtype: str, op: str) -> float:
+    """Bytes of an element that a kernel moves. Raises ConfigError for a dtype that nobody measured."""
+    stored = format_of(dtype)
+    if dtype not in MOVED or stored is None:
+        raise ConfigError(f"dtype '{dtype}' of op '{op}' is not known; {choices_text(dtype, MOVED)}")
+    return stored.bytes
+
+
+def peak_of(hardware: Hardware, rates: tuple[str, ...]) -> Num:
+    """Peak of the first of these matrix formats that the device states.
+
+    Raises HardwareError where it states none of them.
+    """
+    for name in rates:
         if name in hardware.flops_per_s:
             return hardware.flops_per_s[name]
-    return hardware.peak(form.peaks[0])
+    return hardware.peak(rates[0])

@@ -17,15 +17,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
-from graphsim.cost.families.formats import FORMATS, format_of, peak_of
+from graphsim.cost.families.formats import GEMM, Dtype, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import overlapped
-from graphsim.cost.families.tiles import fastest_s
+from graphsim.cost.families.tiles import Operands, fastest_s
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.hardware import Hardware
@@ -47,26 +47,53 @@ HOST_START = {"host_small_s": 6e-5, "host_s": 9e-5, "host_odd_s": 1.7e-4, "host_
 
 def start_of(dtype: str) -> dict[str, float]:
     """The constants of a format before any fit."""
-    name, form = format_of(dtype)
-    quantise = QUANTISE_START if form.quantised else {}
+    name = dtype_of("gemm", dtype)
+    quantise = QUANTISE_START if GEMM[name].quantised else {}
     return START | quantise | (HOST_START if name == "fp8_block" else {})
 
 
 @dataclass(frozen=True, kw_only=True)
 class GemmShape:
-    """x[m,k] @ w[k,n] in one number format; `eager` counts the host's time per call where one was measured."""
+    """x[m,k] @ w[k,n] in one number format; `eager` counts the host's time per call where one was measured.
+
+    weight_bytes: per weight, scales included; None for the layout that the dtype names
+    activation_bytes: per number that comes in or goes out; None for what the dtype's kernels take
+    """
+
+    family: ClassVar[str] = "gemm"
 
     m: Num
     n: Num
     k: Num
     dtype: str = "bfloat16"
     eager: bool = False
+    weight_bytes: float | None = None
+    activation_bytes: float | None = None
+
+    @property
+    def formats(self) -> Dtype:
+        """What the dtype says of operands and rate. Raises ConfigError for an unknown one."""
+        return GEMM[dtype_of("gemm", self.dtype)]
+
+    @property
+    def w_bytes(self) -> float:
+        """Bytes per weight."""
+        return stored_bytes("gemm", self.dtype) if self.weight_bytes is None else self.weight_bytes
+
+    @property
+    def x_bytes(self) -> float:
+        """Bytes per number of x as the product reads it: quantised, or as it came."""
+        return self.formats.inputs.bytes if self.formats.quantised else self.y_bytes
+
+    @property
+    def y_bytes(self) -> float:
+        """Bytes per number of the result."""
+        return self.formats.activation_bytes if self.activation_bytes is None else self.activation_bytes
 
     @cached_property
     def moved_bytes(self) -> Num:
-        """Operands read once and 16-bit results written once, in bytes."""
-        form = format_of(self.dtype)[1]
-        return form.w_bytes * self.k * self.n + (form.x_bytes * self.k + 2.0 * self.n) * self.m
+        """Operands read once and results written once, in bytes."""
+        return self.w_bytes * self.k * self.n + (self.x_bytes * self.k + self.y_bytes * self.n) * self.m
 
 
 def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
@@ -75,7 +102,7 @@ def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
 
 
 def _flops_s(hardware: Hardware, shape: GemmShape) -> Num:
-    return 2.0 * shape.n * shape.k / peak_of(hardware, format_of(shape.dtype)[1]) * shape.m
+    return 2.0 * shape.n * shape.k / peak_of(hardware, shape.formats.rates) * shape.m
 
 
 def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
@@ -84,7 +111,8 @@ def roofline_s(hardware: Hardware, shape: GemmShape) -> Num:
 
 
 def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> Num:
-    kernel = fastest_s(c, hardware, format_of(shape.dtype)[1], shape.m, shape.n, shape.k)
+    operands = Operands(x_bytes=shape.x_bytes, w_bytes=shape.w_bytes, rates=shape.formats.rates)
+    kernel = fastest_s(c, hardware, operands, shape.m, shape.n, shape.k)
     memory = traffic_s(c, hardware, shape.moved_bytes)
     time = overlapped(kernel, memory) + c["launch_clocks"] / hardware.clock_hz
     if "quantise_clocks" in c:
@@ -153,14 +181,11 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     surface, of the nearest one that has it; formats that the matrix units lack and nobody measured run
     with 16-bit activations, as vLLM's Marlin kernels do.
     """
-    name, form = format_of(shape.dtype)
-    if form.weight_only and name not in parameters and form.peaks[0] not in hardware.flops_per_s:
-        shape = replace(shape, dtype=form.weight_only)
-    entry = entry_of(parameters, (format_of(shape.dtype)[0],), lambda one: _entry(one, shape.dtype))
-    safe = GemmShape(
-        m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0),
-        dtype=shape.dtype, eager=shape.eager,
-    )  # fmt: skip
+    name, formats = dtype_of("gemm", shape.dtype), shape.formats
+    if formats.weight_only and name not in parameters and formats.rates[0] not in hardware.flops_per_s:
+        name, shape = formats.weight_only, replace(shape, dtype=formats.weight_only, weight_bytes=shape.w_bytes)
+    entry = entry_of(parameters, (name,), lambda one: _entry(one, name))
+    safe = replace(shape, m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0))
     time = fitted_s(entry, lambda c: _skeleton(c, hardware, safe), lambda: _coordinates(hardware, safe))
     work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
@@ -168,14 +193,12 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
 
 def _entry(parameters: Mapping[str, Any], dtype: str) -> KernelFit:
     """The fit of a format, else the constants alone of the one most like it."""
-    name, form = format_of(dtype)
-    if name in parameters:
-        entry: KernelFit = parameters[name]
+    if dtype in parameters:
+        entry: KernelFit = parameters[dtype]
         return entry
-    while form.like:
-        name, form = form.like, FORMATS[form.like]
-        if name in parameters:
-            return {"constants": parameters[name]["constants"]}
+    while dtype := GEMM[dtype].like:
+        if dtype in parameters:
+            return {"constants": parameters[dtype]["constants"]}
     return {"constants": START}
 
 
@@ -188,8 +211,8 @@ def shape_of(frame: pd.DataFrame) -> GemmShape:
 def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
     """Constants and surface per number format from reference rows of op `gemm`."""
     found: dict[str, Any] = {}
-    names = frame["dtype"].map(lambda dtype: format_of(dtype)[0])
-    for name in [name for name in FORMATS if (names == name).any()]:
+    names = frame["dtype"].map(lambda dtype: dtype_of("gemm", str(dtype)))
+    for name in [name for name in GEMM if (names == name).any()]:
         rows = frame[names == name]
         start = dict(_entry(found, name)["constants"])
         found[name] = _fit_one(shape_of(rows), hardware, rows["latency_us"].to_numpy(dtype=float) * 1e-6, start)

@@ -20,45 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
+from graphsim.cost.families.formats import MOE, Dtype, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import loosely_overlapped
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware
 from graphsim.units import Num
 
 if TYPE_CHECKING:
     import pandas as pd
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
-    """Bytes of one weight with its scales, whose peak the products run at, and whose fit stands in."""
-
-    w_bytes: float
-    peaks: tuple[str, ...]
-    like: str = ""
-
-
-FORMATS: dict[str, Format] = {
-    "bfloat16": Format(w_bytes=2.0, peaks=("bf16", "fp16", "tf32", "fp32")),
-    "fp8": Format(w_bytes=1.0, peaks=("fp8", "bf16", "fp16"), like="bfloat16"),
-    "fp8_block": Format(w_bytes=1.0, peaks=("fp8", "bf16", "fp16"), like="fp8"),
-    "int8": Format(w_bytes=1.0, peaks=("int8", "fp8", "bf16"), like="fp8"),
-    "nvfp4": Format(w_bytes=0.5625, peaks=("fp4", "fp8", "bf16"), like="fp8"),
-    "w4a8_mxfp4_mxfp8": Format(w_bytes=0.53125, peaks=("fp8", "bf16", "fp16"), like="fp8"),
-    "w4a16_mxfp4": Format(w_bytes=0.53125, peaks=("bf16", "fp16"), like="bfloat16"),
-    "int4_wo": Format(w_bytes=0.53125, peaks=("bf16", "fp16"), like="w4a16_mxfp4"),
-}
-"""nvfp4 has one scale byte per 16 weights, mxfp4 one per 32, int4 two per 64 or 128."""
-
-ALIASES = {"bf16": "bfloat16", "fp16": "bfloat16", "float16": "bfloat16", "half": "bfloat16", "int4": "int4_wo",
-           "fp4": "nvfp4", "mxfp4": "w4a16_mxfp4", "w4a16": "int4_wo", "w4a16_awq": "int4_wo"}  # fmt: skip
 
 START = {"launch_s": 1.5e-5, "dram": 1.4, "product": 2.0, "pad_rows": 8.0, "tokens": 2.0, "copies": 0.5,
          "between": 0.5, "luck": 0.7}  # fmt: skip
@@ -71,7 +48,12 @@ class MoeShape:
 
     m: tokens; distribution: how the router spreads them; kernel: the engine's name for it, if known
     hit: expected number of experts with a token, over all devices, where it does not follow from the distribution
+    weight_bytes: per weight, scales included; None for the layout that the dtype names
+    activation_bytes: per number of the tokens and of what flows between the products; None for what the dtype's
+        kernels take
     """
+
+    family: ClassVar[str] = "moe"
 
     m: Num
     hidden: Num
@@ -84,14 +66,29 @@ class MoeShape:
     distribution: str = "balanced"
     kernel: str = ""
     hit: Num | None = None
+    weight_bytes: float | None = None
+    activation_bytes: float | None = None
 
+    @property
+    def formats(self) -> Dtype:
+        """What the dtype says of operands and rate. Raises ConfigError for an unknown one."""
+        return MOE[dtype_of("moe", self.dtype)]
 
-def format_of(dtype: str) -> tuple[str, Format]:
-    """Canonical name and description of a weight format. Raises ConfigError with the nearest valid one."""
-    name = ALIASES.get(dtype, dtype)
-    if name not in FORMATS:
-        raise ConfigError(f"moe dtype '{dtype}' is not known; {choices_text(dtype, [*FORMATS, *ALIASES])}")
-    return name, FORMATS[name]
+    @property
+    def w_bytes(self) -> float:
+        """Bytes per weight."""
+        return stored_bytes("moe", self.dtype) if self.weight_bytes is None else self.weight_bytes
+
+    @property
+    def counted_bytes(self) -> float:
+        """Bytes per weight as the fits count them, in the layout that the kernels were measured with."""
+        measured, named = self.formats.measured, self.formats.weights
+        return self.w_bytes if measured is None else self.w_bytes * (measured.bytes / named.bytes)
+
+    @property
+    def x_bytes(self) -> float:
+        """Bytes per number that flows."""
+        return self.formats.activation_bytes if self.activation_bytes is None else self.activation_bytes
 
 
 def skew_of(distribution: str) -> float:
@@ -157,20 +154,12 @@ def _expert_weights(shape: MoeShape) -> Num:
     return 3.0 * shape.hidden * shape.inter / shape.tp
 
 
-def _peak(hardware: Hardware, form: Format) -> Num:
-    for name in form.peaks:
-        if name in hardware.flops_per_s:
-            return hardware.flops_per_s[name]
-    return hardware.peak(form.peaks[0])
-
-
 def _least(hardware: Hardware, shape: MoeShape) -> tuple[Num, Num, Num]:
     """Weight bytes on an average device, tokens in and out in bytes, and the time of the products at peak."""
-    form = format_of(shape.dtype)[1]
     held = np.maximum(experts_hit(shape) / shape.ep, np.minimum(1.0, shape.experts / shape.ep))
-    weights = held * _expert_weights(shape) * form.w_bytes
+    weights = held * _expert_weights(shape) * shape.w_bytes
     flops = 2.0 * shape.m * shape.topk / shape.ep * _expert_weights(shape)
-    return weights, 4.0 * shape.m * shape.hidden, flops / _peak(hardware, form)
+    return weights, 2.0 * shape.x_bytes * shape.m * shape.hidden, flops / peak_of(hardware, shape.formats.rates)
 
 
 def roofline_s(hardware: Hardware, shape: MoeShape) -> Num:
@@ -191,22 +180,23 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: MoeShape) -> Nu
     pad_rows: rows that a hit expert is padded by; luck: spread of the experts hit per device, in deviations
     tokens, copies, between: passes over tokens, over their top-k copies, and over the rows between the products
     """
-    form = format_of(shape.dtype)[1]
     held, mean = shape.experts / shape.ep, experts_hit(shape) / shape.ep
     spread = c["luck"] * np.sqrt(mean * np.log(shape.ep)) if skew_of(shape.distribution) else 0.0
     hit = np.maximum(np.minimum(mean + spread, held), np.minimum(1.0, held))
     rows = np.maximum(busiest_rows(shape), hit)
-    weights_s = c["dram"] * hit * _expert_weights(shape) * form.w_bytes / hardware.memory_bytes_per_s
-    products_s = c["product"] * (rows + c["pad_rows"] * hit) * 2.0 * _expert_weights(shape) / _peak(hardware, form)
+    weights_s = c["dram"] * hit * _expert_weights(shape) * shape.counted_bytes / hardware.memory_bytes_per_s
+    padded = (rows + c["pad_rows"] * hit) * 2.0 * _expert_weights(shape)
+    products_s = c["product"] * padded / peak_of(hardware, shape.formats.rates)
     passes = (c["tokens"] + c["copies"] * shape.topk) * shape.m * shape.hidden
     passes = passes + c["between"] * rows * (4.0 * shape.inter / shape.tp + 3.0 * shape.hidden)
-    return c["launch_s"] + loosely_overlapped(weights_s, products_s) + 2.0 * passes / hardware.memory_bytes_per_s
+    passes_s = shape.x_bytes * passes / hardware.memory_bytes_per_s
+    return c["launch_s"] + loosely_overlapped(weights_s, products_s) + passes_s
 
 
 def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:
     """log2 of sizes and of microseconds; the skew as it is."""
     weights, _, _ = _least(hardware, shape)
-    products_s = busiest_rows(shape) * 2.0 * _expert_weights(shape) / _peak(hardware, format_of(shape.dtype)[1])
+    products_s = busiest_rows(shape) * 2.0 * _expert_weights(shape) / peak_of(hardware, shape.formats.rates)
     return {
         "tokens": np.log2(shape.m),
         "held": np.log2(shape.experts / shape.ep),
@@ -214,7 +204,7 @@ def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:
         "hidden": np.log2(shape.hidden),
         "load": np.log2(shape.m * shape.topk / shape.experts),
         "skew": skew_of(shape.distribution) + 0.0 * shape.m,
-        "weights": np.log2(weights / hardware.memory_bytes_per_s * 1e6),
+        "weights": np.log2(weights * (shape.counted_bytes / shape.w_bytes) / hardware.memory_bytes_per_s * 1e6),
         "products": np.log2(products_s * 1e6),
     }
 
@@ -237,7 +227,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape
     A format without a fit borrows the constants, not the surface, of the nearest one that has it; an
     unnamed or unknown kernel is the format's most measured one. Raises ConfigError for unknown names.
     """
-    entry = entry_of(parameters, (format_of(shape.dtype)[0],), lambda one: _entry(one, shape))
+    entry = entry_of(parameters, (dtype_of("moe", shape.dtype),), lambda one: _entry(one, shape))
     least = ("m", "hidden", "inter", "topk", "experts", "tp", "ep")
     safe = replace(shape, **{name: np.maximum(getattr(shape, name), 1.0) for name in least})
     time = fitted_s(entry, lambda c: _skeleton(c, hardware, safe), lambda: _coordinates(hardware, safe))
@@ -247,11 +237,10 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape
 
 def _entry(parameters: Mapping[str, Any], shape: MoeShape) -> KernelFit:
     """The fit of a format and kernel, else the constants alone of the format most like it."""
-    name, form = format_of(shape.dtype)
+    name = dtype_of("moe", shape.dtype)
     if name in parameters:
         return _of_kernel(parameters[name], shape.kernel)
-    while form.like:
-        name, form = form.like, FORMATS[form.like]
+    while name := MOE[name].like:
         if name in parameters:
             return {"constants": _of_kernel(parameters[name], shape.kernel)["constants"]}
     return {"constants": START}
@@ -263,21 +252,23 @@ def _of_kernel(known: Mapping[str, KernelFit], kernel: str) -> KernelFit:
 
 def shape_of(frame: pd.DataFrame) -> MoeShape:
     """The shape of reference rows of one `dtype`, `distribution` and, where stated, `kernel`."""
-    numbers = {name: frame[name].to_numpy(dtype=float) for name in ("m", "hidden", "inter", "topk", "experts")}
+    names = ("m", "hidden", "inter", "topk", "experts")
+    numbers: dict[str, Any] = {name: frame[name].to_numpy(dtype=float) for name in names}
     degrees = {name: frame[name].fillna(1).to_numpy(dtype=float) for name in ("tp", "ep") if name in frame.columns}
     kernel = frame["kernel"].iloc[0] if "kernel" in frame.columns else ""
+    dtype = str(frame["dtype"].iloc[0])
     return MoeShape(
-        **numbers, **degrees, dtype=format_of(str(frame["dtype"].iloc[0]))[0],
+        **numbers | degrees, dtype=dtype_of("moe", dtype), weight_bytes=stored_bytes("moe", dtype),
         distribution=str(frame["distribution"].iloc[0]), kernel=kernel if isinstance(kernel, str) else "",
     )  # fmt: skip
 
 
 def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
     """Constants and surface per weight format and kernel, the most measured kernel of a format first."""
-    names = frame["dtype"].map(lambda dtype: format_of(str(dtype))[0])
+    names = frame["dtype"].map(lambda dtype: dtype_of("moe", str(dtype)))
     kernels = frame["kernel"].fillna("") if "kernel" in frame.columns else names.map(lambda name: "")
     found: dict[str, Any] = {}
-    for name in [name for name in FORMATS if (names == name).any()]:
+    for name in [name for name in MOE if (names == name).any()]:
         counts = kernels[names == name].value_counts()
         order = sorted(counts.index, key=lambda kernel: (-counts[kernel], kernel))
         found[name] = {kernel: _fit_one(frame[(names == name) & (kernels == kernel)], hardware) for kernel in order}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.cost.families.formats import Format, peak_of
+from graphsim.cost.families.formats import peak_of
 from graphsim.cost.families.tile_rows import NEAR, ROWS, Rows
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
@@ -37,7 +37,16 @@ _FEW = 256
 """Products up to which all choices are computed at once, along an axis of their own."""
 
 _CONSTANTS = ("compute", "small_tile", "load_bytes_per_clock", "epilogue_clocks", "split_clocks", "split_bytes")
-"""What tiles hang on besides the device's rates and the format."""
+"""What tiles depend on besides the device's rates and the format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operands:
+    """Bytes per number of x and per weight as the tiles load them, and the matrix formats whose rate may apply."""
+
+    x_bytes: float
+    w_bytes: float
+    rates: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class _Tiled:
     once_s: Any
 
 
-def fastest_s(c: Mapping[str, float], hardware: Hardware, form: Format, m: Num, n: Num, k: Num) -> Num:
+def fastest_s(c: Mapping[str, float], hardware: Hardware, operands: Operands, m: Num, n: Num, k: Num) -> Num:
     """Time of the best tile and split, once for all products of many that fill as many of the smallest tiles.
 
     compute: times the flops at one core's peak, more by `small_tile` · 128²/area
@@ -77,9 +86,9 @@ def fastest_s(c: Mapping[str, float], hardware: Hardware, form: Format, m: Num, 
     wave: 0 for perfectly balanced waves, infinite for whole ones
     split_clocks, split_bytes: extra start and float32 traffic of the partial sums
     """
-    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, form)
+    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, operands.rates)
     make = _Choices if any(isinstance(rate, np.ndarray) for rate in rates) else _choices
-    choices = make(tuple([c[name] for name in _CONSTANTS]), c["wave"], c["step_clocks"], rates, form)
+    choices = make(tuple([c[name] for name in _CONSTANTS]), c["wave"], c["step_clocks"], rates, operands)
     if any(isinstance(size, Expr) for size in (m, n, k)):
         found: Num = look_up(choices, (m, n, k))
         return found
@@ -90,10 +99,10 @@ class _Choices:
     """All tiles and splits on one device; as a function, the time of the best one for products of m, n and k."""
 
     def __init__(
-        self, constants: tuple[float, ...], wave: float, step_clocks: float, rates: tuple[Any, ...], form: Format
+        self, constants: tuple[float, ...], wave: float, step_clocks: float, rates: tuple[Any, ...], operands: Operands
     ) -> None:
         self._many_devices = any(isinstance(rate, np.ndarray) for rate in rates)
-        self._tile = partial(_tile, constants, rates, form)
+        self._tile = partial(_tile, constants, rates, operands)
         self._whole, self._step_s = wave / (1.0 + wave), step_clocks / rates[0]
         self._each = [self._tile(*choice) for choice in _CHOICES]
         self._plain = [] if self._many_devices else [_Tile(*map(float, astuple(tile))) for tile in self._each]
@@ -155,13 +164,13 @@ def _time_s(tiled: _Tiled, whole: float, high: Num) -> Num:
 
 
 def _tile(
-    constants: tuple[float, ...], rates: tuple[Any, ...], form: Format, rows: Any, columns: Any, split: Any
+    constants: tuple[float, ...], rates: tuple[Any, ...], operands: Operands, rows: Any, columns: Any, split: Any
 ) -> _Tile:
     compute, small_tile, load_bytes, epilogue_clocks, split_clocks, split_bytes = constants
     clock, cores, bytes_per_s, peak = rates
     area = rows * columns
     flop_s = 2.0 * area * (compute * cores / peak) * (1.0 + small_tile * 16384.0 / area)
-    load_s = (rows * form.x_bytes + columns * form.w_bytes) / (clock * load_bytes)
+    load_s = (rows * operands.x_bytes + columns * operands.w_bytes) / (clock * load_bytes)
     joined = np.greater(split, 1.0)
     return _Tile(
         rows=rows, columns=columns, step=64.0 * split, share=split / cores,

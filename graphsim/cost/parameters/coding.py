@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from graphsim.cost.families import attention, attention_work, collectives, elementwise, formats, gemm, moe
+from graphsim.cost.families import attention, collectives, elementwise, formats, gemm, moe
 from graphsim.cost.surfaces.fitting import SurfaceSpec
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError, choices_text
@@ -15,9 +15,9 @@ ANY: tuple[str, ...] = ()
 """Names that only measurements know, as those of expert kernels."""
 
 LEVELS: dict[str, tuple[Collection[str], ...]] = {
-    "attention": (tuple(attention.PHASES.values()), tuple(attention_work.KV_BYTES)),
-    "collectives": (collectives.KINDS,), "elementwise": (("device", "host"),), "gemm": (formats.FORMATS,),
-    "moe": (moe.FORMATS, ANY),
+    "attention": (tuple(attention.PHASES.values()), formats.ATTENTION),
+    "collectives": (collectives.KINDS,), "elementwise": (("device", "host"),), "gemm": (formats.GEMM,),
+    "moe": (formats.MOE, ANY),
 }  # fmt: skip
 """For each family, the names that lead to a fit."""
 

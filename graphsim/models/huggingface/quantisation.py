@@ -8,7 +8,7 @@ from typing import Any
 
 from graphsim.errors import choices_text
 from graphsim.files.reading import Fields
-from graphsim.ops.precision import FORMATS, Format, Precision, load_precision
+from graphsim.ops.precision import FORMATS, Format, Precision, load_precision, weight_only
 
 _METHODS = ("fp8", "fbgemm_fp8", "mxfp4", "gptq", "awq", "bitsandbytes", "compressed-tensors", "modelopt")
 _ALGORITHMS = {
@@ -40,15 +40,6 @@ def read_precision(fields: Fields, quantised: Any) -> Precision | None:
         return None
     precision: Precision | None = reader(quant)
     return None if precision is None else _with_exclusions(quant, precision)
-
-
-def weight_only(bits: int, group: int, *, zeros: bool = True) -> Format:
-    """Integers of `bits` bits with an fp16 scale per group, and a zero point where `zeros`; widened before use.
-
-    GPTQ: arXiv 2210.17323; AWQ: arXiv 2306.00978.
-    """
-    extra = (2.0 + (bits / 8 if zeros else 0.0)) / group if group > 0 else 0.0
-    return Format(name=f"int{bits}", bytes=bits / 8 + extra)
 
 
 def _with(name_or_format: str | Format, kv: str | None = None) -> Precision:

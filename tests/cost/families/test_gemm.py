@@ -29,14 +29,14 @@ def test_every_product_takes_a_positive_finite_time_never_below_the_peak(device,
     hardware = load_hardware(device)
     time = float(latency(device, dtype, m=m, n=n, k=k))
     assert np.isfinite(time) and time > 0
-    assert time >= 2.0 * m * n * k / formats.peak_of(hardware, formats.FORMATS[dtype])
+    assert time >= 2.0 * m * n * k / formats.peak_of(hardware, formats.GEMM[dtype].rates)
 
 
 @settings(max_examples=60, deadline=None)
 @given(device=st.sampled_from(DEVICES), dtype=st.sampled_from(FORMATS), m=sizes, n=sizes, k=sizes)
 def test_a_product_too_big_for_the_cache_moves_its_bytes_at_most_at_memory_bandwidth(device, dtype, m, n, k):
-    hardware, form = load_hardware(device), formats.FORMATS[dtype]
-    moved = form.x_bytes * m * k + form.w_bytes * n * k + 2.0 * m * n
+    hardware, form = load_hardware(device), formats.GEMM[dtype]
+    moved = form.inputs.bytes * m * k + form.weights.bytes * n * k + 2.0 * m * n
     if moved > hardware.cache_bytes:
         assert float(latency(device, dtype, m=m, n=n, k=k)) >= moved / hardware.memory_bytes_per_s
 
