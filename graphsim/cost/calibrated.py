@@ -27,7 +27,7 @@ from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.families.moe import MoeShape
 from graphsim.cost.parameters.store import basis
 from graphsim.cost.products import constants, product_of, product_s
-from graphsim.cost.roofline import compute_s, launches_of, matrix_peak, roofline
+from graphsim.cost.roofline import compute_s, matrix_peak, roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import (
     Activation,
@@ -117,7 +117,7 @@ def _sizes(op: Op) -> tuple[Any, ...]:
         return op.m, op.n, op.k, op.weights.name, *experts
     if isinstance(op, Gemm):
         further = [getattr(op, name, 1.0) for name in ("adapters", "blocks", "heads")]
-        return op.m, op.n, op.k, *further, launches_of(op), op.weights.name
+        return op.m, op.n, op.k, *further, op.launches, op.weights.name
     if isinstance(op, Attention):
         sizes = (op.sequences, op.query_tokens, op.kv_tokens, op.pairs, op.heads, op.kv_heads, op.head_dim)
         return (*sizes, op.value_dim, op.window, op.cache_width, op.kv.name, op.activations.name, op.decode)
@@ -136,7 +136,7 @@ def _price(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any
     base, total = roofline(op, hardware), _latency_s(op, hardware, parameters, partial(_kernel_s, hardware, parameters))
     if _within_measured_block(op, parameters):
         return Cost(busy_s=total)
-    starts = np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * launches_of(op)
+    starts = np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * op.launches
     launch_s = np.minimum(starts, total)
     return Cost(
         busy_s=total - launch_s,
@@ -182,7 +182,7 @@ def _launch_s(parameters: Mapping[str, Mapping[str, Any]], hardware: Hardware) -
 def _mover_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[str, Any]], kernel_s: KernelTime) -> Num:
     work = op.work()
     moved = work.memory_bytes
-    others = (launches_of(op) - 1.0) * _launch_s(parameters, hardware) * np.greater(moved, 0.0)
+    others = (op.launches - 1.0) * _launch_s(parameters, hardware) * np.greater(moved, 0.0)
     return np.maximum(kernel_s(ElementwiseShape(moved_bytes=moved)), compute_s(op, work, hardware)) + others
 
 
@@ -190,4 +190,4 @@ def _stretched_s(op: Op, hardware: Hardware, parameters: Mapping[str, Mapping[st
     base, c = roofline(op, hardware), constants(parameters["gemm"])
     busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
     busy = np.maximum(busy, base.busy_s)
-    return busy + np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * launches_of(op)
+    return busy + np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * op.launches

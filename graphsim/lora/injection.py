@@ -15,7 +15,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.errors import ConfigError
-from graphsim.graph.rewriting import Step, Value, add, inputs_of
+from graphsim.graph.rewriting import Step, Value, add, inputs_of, walk
 from graphsim.lora import variants
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.schemes import SCHEMES
@@ -23,7 +23,6 @@ from graphsim.lora.targets import Module, Targets, fail_if_unmatched, rank_facto
 from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.ops.lora_kernels import LoraLookup
-from graphsim.ops.lora_variants import DoraNorm, VectorScale
 from graphsim.ops.precision import FORMATS
 from graphsim.units import Num, short
 
@@ -62,16 +61,8 @@ def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None =
 
 
 def lora_parameters_of(graph: nx.DiGraph) -> Num:
-    """Weights of one adapter as injected in a graph: r (k + n) per module, summed over layers."""
-    total: Num = 0.0
-    for _, op in graph.nodes(data="op"):
-        if isinstance(op, Repeat):
-            total = total + op.times * lora_parameters_of(op.body)
-        elif isinstance(op, LoraA | LoraB | LoraLookup | DoraNorm | VectorScale):
-            total = total + op.parameters
-        elif isinstance(op, LoraMerge):
-            total = total + op.copies * op.rank * (op.n + op.k)
-    return total
+    """Trainable weights of one adapter as injected in a graph: r (k + n) per module, summed over layers."""
+    return sum((op.trainable_parameters * times for _, op, times in walk(graph)), start=0.0)
 
 
 class _Injector:
@@ -139,7 +130,7 @@ class _Injector:
             **shape,
             rank=rank,
             copies=op.experts if isinstance(op, ExpertGemm) else 1.0,
-            adapter=self.format,
+            factors=self.format,
             scratch_passes=self.buffers.merge_passes + (4.0 if self.lora.variant == "dora" else 0.0),
             layer=op.layer,
         )

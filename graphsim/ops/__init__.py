@@ -1,13 +1,14 @@
 """The operations a graph is made of, one file per kind."""
 
 from graphsim.ops.attention import Attention, KvCache
-from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Stage, Work
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.custom import Compute
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Norm, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExchangeTokens, ExpertActivation, ExpertGemm, Permute, Route, expected_experts
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
+from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
 from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
 
@@ -53,10 +54,12 @@ __all__ = [
     "Rope",
     "Route",
     "Sample",
+    "Saved",
     "Scan",
     "SendReceive",
     "Sharding",
     "Slice",
+    "Stage",
     "TakeRows",
     "Together",
     "Work",

@@ -152,9 +152,8 @@ def _together(
         op: Op = graph.nodes[step]["op"]
         if isinstance(op, Collective):
             elems = sum((graph.nodes[s.between[i]]["op"].elems for s in group), start=0.0)
-            suffix = step.rpartition(".")[2]
             whole = replace(op, elems=elems * live, activations=hidden)
-            last = add(out, f"{stem}.lora_shrink.{suffix}", whole, [last])
+            last = add(out, f"{stem}.lora_shrink.{op.role}", whole, [last])
     return last
 
 
@@ -200,12 +199,16 @@ def ends(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
         return graph
     out, moved = nx.DiGraph(), dict[str, str]()
     table = next((op for _, op in graph.nodes(data="op") if isinstance(op, Embedding) and not op.whole), None)
+    joins = [name for name, op in graph.nodes(data="op") if op.joins_base]
+    adapted = {source(graph, value.node) for name in joins for value in inputs_of(graph, name)}
     for name, op in graph.nodes(data="op"):
         inputs = [Value(moved[value.node], value.parts) for value in inputs_of(graph, name)]
         moved[name] = add(out, name, op, inputs)
-        if table is not None and op is table and f"{name}.lora_add" not in graph:
+        if name in adapted:
+            continue
+        if table is not None and op is table:
             moved[name] = _embedding_kernels(out, name, op, engine)
-        elif isinstance(op, Gemm) and op.role == "lm_head" and f"{name}.lora_shrink" not in graph:
+        elif isinstance(op, Gemm) and op.head:
             moved[name] = _head_kernels(out, name, op, engine, inputs)
     return out
 

@@ -13,12 +13,10 @@ import numpy as np
 from graphsim.errors import ConfigError, choices_text
 from graphsim.graph.rewriting import Value, add, inputs_of
 from graphsim.lora.schemes import SCHEMES
-from graphsim.ops import Collective, Elementwise, Launch, LoraAdd, Repeat, Sharding
-from graphsim.ops.lora import LoraA, LoraB
+from graphsim.ops import Elementwise, Launch, LoraAdd, LoraGemm, Repeat, Sharding
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
 from graphsim.passes.engine import Engine, source, terms
 from graphsim.passes.fused import ends, fuse
-from graphsim.units import Num
 
 
 def lower(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
@@ -67,7 +65,7 @@ def _materialised(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
             a = graph.nodes[factors[name][0]]["op"]
             delta = LoraDelta(
                 role=f"{op.role}.lora_delta", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), copies=op.experts,
-                weights=op.weights, adapter=a.weights, scratch_passes=engine.profile.merge_passes,
+                weights=op.weights, factors=a.weights, scratch_passes=engine.profile.merge_passes,
                 activations=op.activations, layer=op.layer,
             )  # fmt: skip
             inputs.append(add(out, f"{name}.lora_delta", delta))
@@ -82,23 +80,18 @@ def _modules(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
     for name, op in graph.nodes(data="op"):
         inputs = inputs_of(graph, name)
         mine = replace(op, body=_modules(op.body, engine)) if isinstance(op, Repeat) else op
-        if isinstance(op, LoraA | LoraB | LoraAdd):
+        if isinstance(op, LoraGemm | LoraAdd):
             mine = replace(op, launches=engine.lora.active_adapters)
         if type(op) is LoraAdd:
             b = terms(graph, name)[0].node
             scale = Elementwise(
-                role=op.role.replace("lora_add", "lora_scale"), elems=op.added, activations=op.activations,
-                layer=op.layer,
+                role=f"{op.serves[0]}.lora_scale", elems=op.added, activations=op.activations,
+                layer=op.layer, adapter=True,
             )  # fmt: skip
-            scaled = add(out, name.replace("lora_add", "lora_scale"), scale, [b])
+            scaled = add(out, f"{name.rpartition('.')[0]}.lora_scale", scale, [b])
             inputs = [Value(scaled) if value.node == b else value for value in inputs]
         add(out, name, mine, inputs)
     return out
-
-
-def _present(op: Collective) -> Num:
-    """Whether there is anything to exchange, and anyone to exchange it with."""
-    return np.minimum(op.elems, 1.0) * np.minimum(op.group - 1.0, 1.0)
 
 
 def eager(graph: nx.DiGraph) -> nx.DiGraph:
@@ -109,7 +102,7 @@ def eager(graph: nx.DiGraph) -> nx.DiGraph:
         if isinstance(op, Repeat):
             op = replace(op, body=eager(op.body))
         elif op.launched and not op.once:
-            times = _present(op) if isinstance(op, Collective) else getattr(op, "launches", 1.0)
-            inputs.append(add(out, f"{name}.launch", Launch(role="launch", times=times, layer=op.layer)))
+            start = Launch(role="launch", times=op.launches, layer=op.layer, adapter=op.adapter)
+            inputs.append(add(out, f"{name}.launch", start))
         add(out, name, op, inputs)
     return out

@@ -12,7 +12,7 @@ from dataclasses import replace
 import networkx as nx
 
 from graphsim.graph.rewriting import Value, add, inputs_of
-from graphsim.ops import Input, Op, Repeat, SendReceive
+from graphsim.ops import Input, Op, Repeat, SendReceive, Stage
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
 
@@ -35,29 +35,29 @@ def pipeline(micro_batches: Sequence[Sequence[nx.DiGraph]], reach: Num) -> nx.Di
     for j, stages in enumerate(micro_batches):
         handed: str | None = None
         for s, stage in enumerate(stages):
-            prefix = f"mb{j}.stage{s}."
+            here = Stage(number=s, micro_batch=j)
             for name, op in stage.nodes(data="op"):
-                inputs = [Value(prefix + v.node, v.parts) for v in inputs_of(stage, name)]
+                inputs = [Value(here.prefix + v.node, v.parts) for v in inputs_of(stage, name)]
                 if isinstance(op, Input) and handed is not None:
                     inputs = [Value(handed)]
-                add(out, prefix + name, on_stage(op, s), inputs)
+                add(out, here.prefix + name, on_stage(op, here), inputs)
             if s + 1 < len(stages):
-                handed = _hand_on(out, stage, prefix, s, reach)
+                handed = _hand_on(out, stage, here, reach)
     return out
 
 
-def _hand_on(out: nx.DiGraph, stage: nx.DiGraph, prefix: str, s: int, reach: Num) -> str:
-    last = last_node(stage)
-    op: Op = stage.nodes[last]["op"]
+def _hand_on(out: nx.DiGraph, graph: nx.DiGraph, stage: Stage, reach: Num) -> str:
+    last = last_node(graph)
+    op: Op = graph.nodes[last]["op"]
     send = SendReceive(role="send", elems=op.out_elems, group=reach, activations=op.activations)
-    return add(out, f"{prefix}send", on_stage(send, s), [prefix + last])
+    return add(out, f"{stage.prefix}send", on_stage(send, stage), [stage.prefix + last])
 
 
-def on_stage(op: Op, stage: int) -> Op:
+def on_stage(op: Op, stage: Stage) -> Op:
     """The operation on the streams of one stage, bodies of repeats included."""
     if not isinstance(op, Repeat):
-        return replace(op, stream=f"stage{stage}.{op.stream}")
+        return replace(op, stream=stage.stream(op.stream), stage=stage)
     body = nx.DiGraph()
     for name, inner in op.body.nodes(data="op"):
         add(body, name, on_stage(inner, stage), inputs_of(op.body, name))
-    return replace(op, body=body)
+    return replace(op, body=body, stage=stage)
