@@ -5,7 +5,6 @@ Every number is an estimate of the deployment, or of the deployment with that on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,9 +22,9 @@ from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile
 from graphsim.models.loading import load_model
-from graphsim.ops import Collective, Launch, LoraAdd, Op
+from graphsim.ops import Launch
+from graphsim.ops.base import AdapterPart
 from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.ops.precision import Precision
 from graphsim.result import Estimate, plain
 from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef, simulate
@@ -33,9 +32,6 @@ from graphsim.units import bytes_text, seconds_text
 
 WORTH = 0.01
 """Part of the time per token that a lever has to save to be named."""
-
-_ADDED, _BETWEEN = re.compile(r"\.(lora|dora)_"), re.compile(r"\.lora_(a|b|shrink)\.")
-"""In the names of nodes that an adapter adds, and of collectives that bring its own factors' results."""
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank takes (0.33, `vllm/config/lora.py`)."""
@@ -157,29 +153,17 @@ def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, s
 def _parts(dynamic: Estimate) -> dict[str, float]:
     """Seconds of one decode step that go to the adapter's nodes, by cause."""
     inference = dynamic.inference
-    parts = dict.fromkeys(("launches", "empty tiles", "factors", "additions", "weight norms", "collectives"), 0.0)
-    for name, op, times in walk(dynamic.decode.graph):
-        if (
-            inference is None
-            or isinstance(op, Launch)
-            or not (_BETWEEN if isinstance(op, Collective) else _ADDED).search(name)
-        ):
+    parts = dict.fromkeys(("launches", "empty tiles", *(part.value for part in AdapterPart)), 0.0)
+    for _, op, times in walk(dynamic.decode.graph):
+        if inference is None or not op.adapter or isinstance(op, Launch):
             continue
         price = inference.price(op, inference.hardware)
         clocks = inference.hardware.cores * inference.hardware.clock_hz
         empty = float(op.empty_core_clocks / clocks) if isinstance(op, LoraKernel) else 0.0
         parts["launches"] += times * float(price.launch_s)
         parts["empty tiles"] += times * empty
-        parts[_cause(op)] += times * max(float(price.busy_s) - empty, 0.0)
+        parts[op.adapter_part.value] += times * max(float(price.busy_s) - empty, 0.0)
     return parts
-
-
-def _cause(op: Op) -> str:
-    if isinstance(op, Collective):
-        return "collectives"
-    if isinstance(op, DoraNorm | DoraScale):
-        return "weight norms"
-    return "additions" if type(op) is LoraAdd else "factors"
 
 
 def _levers(dynamic: Estimate, lora: LoraConfig, asked: dict[str, Any]) -> Iterator[Lever]:
