@@ -18,7 +18,7 @@ from graphsim.cost.base import CostModel
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import GraphsimError
 from graphsim.graph.rewriting import walk
-from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
+from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile
 from graphsim.models.loading import load_model
@@ -130,9 +130,9 @@ def _crossing(estimates: dict[str, Estimate], lora: LoraConfig, asked: dict[str,
 def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, str]:
     if not float(np.max(lora.active_adapters)) * float(np.max(lora.adapter_share)):
         return "dynamic", "no request has an adapter, so there is nothing to merge, and its kernels are skipped"
-    if lora.variant in UNMERGED:
+    if lora.kind.unmerged:
         return "dynamic", (
-            f"an adapter of variant '{lora.variant}' cannot be merged here: {UNMERGED[lora.variant]}; "
+            f"an adapter of variant '{lora.variant}' cannot be merged here: {lora.kind.unmerged}; "
             f"applying it dynamically costs {overhead:+.1%}"
         )
     several = float(np.max(lora.active_adapters)) > 1 or float(np.min(lora.adapter_share)) < 1
@@ -196,9 +196,9 @@ def _changes(lora: LoraConfig, asked: dict[str, Any]) -> Iterator[tuple[str, dic
         yield f"half the rank ({half})", changed, {}
     attention = {"target_modules": ("attn",), "target_parameters": (), "rank_pattern": {}, "matching": Matching.NAMES}
     yield "attention only", attention, {}
-    if lora.variant == "dora":
-        yield "plain LoRA in the place of DoRA", {"variant": "lora"}, {}
-    if profile.kernels != "fused" and lora.variant in PLAIN:
+    if lora.kind.simpler:
+        yield lora.kind.simpler, {"variant": "lora"}, {}
+    if profile.kernels != "fused" and lora.kind.fused:
         yield "fused kernels (engine sglang)", {}, {"engine": "sglang"}
     if profile.launch == "eager":
         yield "a captured graph", {}, {"engine": replace(profile, launch="graph", name=f"{profile.name}, captured")}
@@ -215,7 +215,7 @@ def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[s
     SGLang counts requests without an adapter as one more (0.5.23, `server_args.py`); vLLM takes some ranks only.
     """
     slots, largest = int(np.ceil(np.max(lora.active_adapters))), int(np.ceil(np.max(lora.largest_rank)))
-    if not slots or not float(np.max(lora.adapter_share)) or lora.variant not in ("lora", "rslora"):
+    if not slots or not float(np.max(lora.adapter_share)) or not lora.kind.fused:
         return
     if engine == "sglang":
         more = int(float(np.min(lora.adapter_share)) < 1)
@@ -239,7 +239,7 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
         yield f"it does not fit: {need} are needed on a device of {have}"
     inference = chosen.inference
     weights = inference.deployment.precision.weights if inference else None
-    if choice == "merge" and weights is not None and weights.bytes < 2 and lora.variant != "qa-lora":
+    if choice == "merge" and weights is not None and weights.bytes < 2 and not lora.kind.exact_merge:
         yield f"the base is stored in {weights.name}: merging rounds it anew, and unmerging does not restore it"
     largest = float(np.max(lora.largest_rank))
     if choice == "dynamic" and largest > VLLM_RANKS[-1]:

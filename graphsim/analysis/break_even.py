@@ -13,7 +13,7 @@ from graphsim.analysis.lifecycle import Lifecycle, lifecycle
 from graphsim.cost.base import CostModel
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
-from graphsim.lora.config import UNMERGED, LoraConfig
+from graphsim.lora.config import LoraConfig
 from graphsim.ops.precision import Precision
 from graphsim.result import Estimate, plain
 from graphsim.simulation import REFERENCE, EngineRef, HardwareRef, ModelRef
@@ -107,7 +107,7 @@ def break_even_curve(
     estimates = strategies(model, hardware, **asked)
     if "merge" not in estimates:
         raise ConfigError(
-            f"break_even_curve: an adapter of variant '{lora.variant}' cannot be merged; {UNMERGED[lora.variant]}"
+            f"break_even_curve: an adapter of variant '{lora.variant}' cannot be merged; {lora.kind.unmerged}"
         )
     kept = {name: asked[name] for name in ("parallelism", "precision", "cost") if name in asked}
     life = lifecycle(model, hardware, lora, engine=engine, **kept)

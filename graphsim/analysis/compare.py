@@ -11,7 +11,7 @@ import numpy as np
 from graphsim.cost.base import CostModel
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
-from graphsim.lora.config import UNMERGED, LoraConfig
+from graphsim.lora.config import LoraConfig
 from graphsim.models.loading import load_model
 from graphsim.ops.precision import Precision
 from graphsim.result import Estimate
@@ -106,7 +106,7 @@ def strategies(
 
 
 def _both(lora: LoraConfig) -> dict[str, LoraConfig]:
-    names = ("dynamic",) if lora.variant in UNMERGED else ("dynamic", "merge")
+    names = ("dynamic",) if lora.kind.unmerged else ("dynamic", "merge")
     return {name: replace(lora, enabled=True, strategy=name) for name in names}
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from graphsim.errors import ConfigError
 from graphsim.graph.rewriting import Step, Value, add, inputs_of, walk
-from graphsim.lora import variants
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.targets import Module, Targets, fail_if_unmatched, rank_factor
+from graphsim.lora.variant import Site
 from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.ops.lora_kernels import LoraLookup
@@ -131,7 +131,7 @@ class _Injector:
             rank=rank,
             copies=op.experts if isinstance(op, ExpertGemm) else 1.0,
             factors=self.format,
-            scratch_passes=self.buffers.merge_passes + (4.0 if self.lora.variant == "dora" else 0.0),
+            scratch_passes=self.buffers.merge_passes + self.lora.kind.merge_passes,
             layer=op.layer,
         )
         yield f"{name}.lora_merge", merge, []
@@ -141,8 +141,9 @@ class _Injector:
         if isinstance(op, Embedding):
             yield from self._table(name, op, inputs, rank)
             return
-        factors = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
-        yield from variants.steps(name, op, inputs, factors, self.lora)
+        a, b, joined = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
+        site = Site(name=name, op=op, inputs=inputs, a=a, b=b, joined=joined, lora=self.lora)
+        yield from self.lora.kind.steps(site)
 
     def _table(self, name: str, op: Embedding, inputs: list[Value], rank: Num) -> Iterator[Step]:
         """Rows of a table of its own, widened by B; whole on every device (PEFT 0.21, `tuners/lora/layer.py`)."""
@@ -236,21 +237,19 @@ class _Injector:
 
 
 def require_shares(lora: LoraConfig, tp_scheme: str, tp: Num) -> None:
-    """Raise ConfigError unless `tp` devices get equal shares of what they cut: ranks, or BD-LoRA's blocks.
+    """Raise ConfigError unless `tp` devices get equal shares of what they cut: ranks, or what the variant says.
 
     tp_scheme: the engine's own, which counts unless the adapter names another
     """
     if lora.strategy == "merge":
         return
     scheme = lora.chosen_scheme or tp_scheme
-    cut = {}
-    if lora.variant == "bd-lora":
-        cut = {"blocks": lora.blocks, "rank": lora.rank}
-    elif SCHEMES[scheme].column_a is Sharding.COLUMN:
+    cut = dict(lora.kind.dealt(lora))
+    why = f"variant '{lora.variant}'" if cut else f"tp_scheme '{scheme}'"
+    if not cut and SCHEMES[scheme].column_a is Sharding.COLUMN:
         cut = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
     for name, value in cut.items():
         if np.any(np.asarray(value) % np.asarray(tp)):
-            why = "variant 'bd-lora'" if lora.variant == "bd-lora" else f"tp_scheme '{scheme}'"
             raise ConfigError(
                 f"lora.{name} = {short(value)} is not allowed with {why} and tp = {short(tp)}; "
                 f"allowed: a multiple of {short(tp)}"

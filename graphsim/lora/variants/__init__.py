@@ -1,0 +1,39 @@
+"""Variants of LoRA, one file each: what the files of this package call `VARIANT` is what there is."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.lora.variant import Variant
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
+
+
+def known() -> Mapping[str, Variant]:
+    """All variants by name. Raises ConfigError for a file of the package that gives none."""
+    return _found(tuple(__path__))
+
+
+@lru_cache(maxsize=8)
+def _found(folders: tuple[str, ...]) -> Mapping[str, Variant]:
+    found = {}
+    for entry in pkgutil.iter_modules(folders):
+        variant = getattr(import_module(f"{__name__}.{entry.name}"), "VARIANT", None)
+        if not isinstance(variant, Variant):
+            raise ConfigError(f"graphsim/lora/variants: '{entry.name}' gives no variant; expected VARIANT = Variant(…)")
+        found[variant.name] = variant
+    return MappingProxyType(found)
+
+
+def require_engine(lora: LoraConfig, kernels: str, engine: str) -> None:
+    """Raise ConfigError where an engine's kernels know plain adapters only."""
+    if kernels == "fused" and not lora.kind.fused:
+        others = choices_text(engine, ["peft", "reference"]) + ("" if lora.kind.unmerged else ", or merge it")
+        raise ConfigError(f"engine '{engine}' runs no adapter of variant '{lora.variant}'; {others}")

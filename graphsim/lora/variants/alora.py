@@ -1,0 +1,24 @@
+"""Activated LoRA: it works on the tokens behind its invocation only, as every generated token is. arXiv 2504.12397."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphsim.lora.variant import Variant
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
+
+
+class _Activated(Variant):
+    __slots__ = ()
+
+    def adapted_tokens(self, lora: LoraConfig, new_tokens: Num, decode: bool) -> Num:
+        """All that are generated, and of a prompt those behind the invocation."""
+        return new_tokens if decode else np.minimum(lora.invocation_tokens, new_tokens)
+
+
+VARIANT = _Activated(name="alora", partial=True, unmerged="it works on the tokens behind its invocation only")

@@ -1,0 +1,45 @@
+"""VeRA: random factors that all modules share and training leaves alone, and a trained vector behind each.
+
+arXiv 2310.11454, section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from graphsim.errors import ConfigError
+from graphsim.lora.variant import Site, Variant
+from graphsim.ops import Gemm, LoraA, LoraB, Op
+from graphsim.ops.lora_variants import VectorScale
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
+
+
+class _VectorBased(Variant):
+    __slots__ = ()
+
+    def check(self, lora: LoraConfig) -> None:
+        """Raise ConfigError for a merge."""
+        if lora.strategy == "merge":
+            raise ConfigError("lora.strategy = 'merge' with variant 'vera' is not simulated; allowed: dynamic")
+
+    def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
+        """A, the vector d, B, the vector b."""
+        a, b = (replace(factor, shared=True, frozen=True) for factor in (site.a, site.b))
+        yield "lora_a", a
+        yield "lora_d", _vector(site.op, "d", a)
+        yield "lora_b", b
+        yield "lora_scale", _vector(site.op, "scale", b)
+
+
+def _vector(op: Gemm, part: str, factor: LoraA | LoraB) -> VectorScale:
+    return VectorScale(
+        role=f"{op.role}.lora_{part}", elems=factor.m * factor.n, width=factor.n, units=factor.units,
+        activations=op.activations, layer=op.layer,
+    )  # fmt: skip
+
+
+VARIANT = _VectorBased(name="vera", unmerged="merging its shared factors is not simulated")
