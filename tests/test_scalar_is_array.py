@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from dataclasses import fields, replace
 
 import numpy as np
@@ -15,52 +13,17 @@ import graphsim as gs
 from graphsim.cost.base import BOUNDS
 from graphsim.cost.choose import choose_cost
 from graphsim.hardware import load_hardware
-from graphsim.ops import Gemm, Launch, LoraB, LoraMerge, Norm, Op, Part, Repeat, Sharding, Together, Work
+from graphsim.ops import Gemm, Launch, LoraB, LoraMerge, Norm, Op, Part, Sharding, Together, Work
 from graphsim.ops.experts import ExpertGemm
-from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.precision import FORMATS
+from tests.operations import KINDS, dims_of, made
 
 SCENARIOS = 7
 QUICK = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 DEVICES = ("h100-sxm", "l4", "tpu-v5e")
 
 
-def subclasses(kind: type[Op]) -> Iterator[type[Op]]:
-    for found in kind.__subclasses__():
-        yield found
-        yield from subclasses(found)
-
-
-KINDS = sorted(
-    {
-        kind
-        for kind in subclasses(Op)
-        if kind is getattr(sys.modules[kind.__module__], kind.__name__, None)  # `slots` leaves unused twins behind
-        and kind.__module__.startswith("graphsim.")
-        and kind not in (Repeat, Together, LoraKernel)
-    },
-    key=lambda kind: kind.__name__,
-)
 PRICES = {"roofline": "roofline", "default": None}
-
-
-FIXED = {
-    "of": 8,
-    "chosen": 2,
-    "gather": True,
-    "slices": 2.0,
-    "routing": ExpertGemm(m=6.0, n=4.0, k=8.0, experts=8.0, of=8, chosen=2, tokens=3.0, ranks=2.0),
-}
-"""Values for fields that are no numbers over scenarios."""
-
-
-def made(kind: type[Op], dims: dict[str, object]) -> Op:
-    needed = {f.name: FIXED[f.name] for f in fields(kind) if f.name in FIXED and f.name not in dims}
-    return kind(**dims, **needed)  # type: ignore[arg-type]
-
-
-def dims_of(kind: type[Op]) -> list[str]:
-    return [f.name for f in fields(kind) if str(f.type) == "Num"]
 
 
 def variants(kind: type[Op], dims: dict[str, object]) -> list[Op]:
@@ -87,13 +50,21 @@ def variants(kind: type[Op], dims: dict[str, object]) -> list[Op]:
 DIVISORS = ("group", "units", "ranks", "groups", "blocks")
 """Counts that something is divided among: one at least."""
 
+FACTS = (
+    "parameters", "trainable_parameters", "weight_storage_bytes", "state_bytes", "out_elems", "launches",
+    "adapter_rank",
+)  # fmt: skip
+
 numbers = st.lists(st.integers(0, 4096), min_size=SCENARIOS, max_size=SCENARIOS)
 
 
 def figures(op: Op) -> dict[str, object]:
     work = op.work()
     found: dict[str, object] = {f.name: getattr(work, f.name) for f in fields(Work)}
-    found |= {name: getattr(op, name) for name in ("parameters", "weight_storage_bytes", "state_bytes", "out_elems")}
+    found |= {name: getattr(op, name) for name in FACTS}
+    for name in ("saved", "saved_for_weights"):
+        kept = getattr(op, name)
+        found |= {f"{name}.{part}": getattr(kept, part) for part in ("inputs", "result", "own")}
     return found | ({"in_elems": op.in_elems} if op.in_elems is not None else {}) | dict(op.out_parts)
 
 

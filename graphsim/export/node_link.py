@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -24,6 +23,7 @@ from graphsim.display.files import read_text, write_text
 from graphsim.display.nodes import require
 from graphsim.errors import GraphError, choices_text
 from graphsim.ops import Op, OpType, Part, Residency, Sharding, Stage, Work
+from graphsim.ops.kinds import defined_ops
 from graphsim.ops.precision import FORMATS, Format
 from graphsim.units import short
 
@@ -127,27 +127,11 @@ def _written_record(value: Any, place: str) -> dict[str, Any]:
     if isinstance(value, Format) and FORMATS.get(value.name) == value:
         return {"$format": value.name}
     name = type(value).__name__
-    known = _ops().get(name) if isinstance(value, Op) else _RECORDS.get(name)
+    known = defined_ops().get(name) if isinstance(value, Op) else _RECORDS.get(name)
     if known is not type(value) or not is_dataclass(value):
         raise GraphError(f"{place}: a value of type '{name}' cannot be written")
     content = {f.name: _written(getattr(value, f.name), f"{place}.{f.name}") for f in fields(value)}
     return {"$op" if isinstance(value, Op) else "$record": name, "fields": content}
-
-
-def _ops() -> dict[str, type[Op]]:
-    """All defined operations by name; of leftovers with the same name, the one its module knows."""
-    found: dict[str, type[Op]] = {}
-
-    def collect(cls: type[Op]) -> None:
-        module = sys.modules.get(cls.__module__)
-        nested = "<locals>" in cls.__qualname__
-        if nested or cls.__name__ not in found or getattr(module, cls.__qualname__, None) is cls:
-            found[cls.__name__] = cls
-        for derived in cls.__subclasses__():
-            collect(derived)
-
-    collect(Op)
-    return found
 
 
 def _graph(data: Any, place: str) -> nx.DiGraph:
@@ -247,7 +231,7 @@ def _record_reader(known: Callable[[], Mapping[str, type]]) -> Callable[[Any, An
 
 
 _READERS: Mapping[str, Callable[[Any, Any, str], Any]] = {
-    "$op": _record_reader(_ops),
+    "$op": _record_reader(defined_ops),
     "$record": _record_reader(lambda: _RECORDS),
     "$enum": _read_enum,
     "$format": _read_format,

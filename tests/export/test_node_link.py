@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphsim as gs
-from graphsim.export.node_link import _ops, from_json, to_json
+from graphsim.export.node_link import from_json, to_json
 from graphsim.graph.rewriting import add, inputs_of, to_text, total_work
 from graphsim.ops import Gemm, Op, Part, Repeat, Together
+from graphsim.ops.kinds import defined_ops
 from graphsim.ops.precision import FORMATS, Format
 
 
@@ -98,8 +99,8 @@ def example(cls: type[Op], number) -> Op:
             values[f.name] = number
         elif f.type in REQUIRED and f.default is MISSING:
             values[f.name] = REQUIRED[f.type]
-        elif f.type in _ops() and f.default is MISSING:
-            values[f.name] = example(_ops()[f.type], number)
+        elif f.type in defined_ops() and f.default is MISSING:
+            values[f.name] = example(defined_ops()[f.type], number)
         elif "Format" in str(f.type):
             values[f.name] = OWN_FORMAT if f.name == "weights" else FORMATS["fp8_block"]
     return cls(**values)
@@ -107,7 +108,7 @@ def example(cls: type[Op], number) -> Op:
 
 @pytest.mark.parametrize("number", [7, 0.1, np.array([1.5, np.nan, -np.inf]), np.array([], dtype=np.float32)], ids=repr)
 def test_every_op_comes_back(number):
-    for name, cls in _ops().items():
+    for name, cls in defined_ops().items():
         if cls.__module__.startswith("graphsim."):
             graph = nx.DiGraph()
             add(graph, name, example(cls, number))
