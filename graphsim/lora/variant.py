@@ -45,6 +45,7 @@ class Variant:
     merge_passes: times that a merge reads or writes a 16-bit temporary of the weight's shape beyond a plain one's
     exact_merge: whether a base of few bits takes the merge without being rounded again
     partial: whether it works on a part of a step's tokens, by `adapted_tokens`
+    scaled: whether alpha / r multiplies what the chain gives; engines that run module by module have a kernel for it
     peft_flag: the flag of PEFT's `adapter_config.json` that stands for it
     simpler: the lever that advice names for going back to the plain adapter; "" for none
     """
@@ -55,6 +56,7 @@ class Variant:
     merge_passes: float = 0.0
     exact_merge: bool = False
     partial: bool = False
+    scaled: bool = True
     peft_flag: str = ""
     simpler: str = ""
 

@@ -82,7 +82,7 @@ def _modules(graph: nx.DiGraph, engine: Engine) -> nx.DiGraph:
         mine = replace(op, body=_modules(op.body, engine)) if isinstance(op, Repeat) else op
         if isinstance(op, LoraGemm | LoraAdd):
             mine = replace(op, launches=engine.lora.active_adapters)
-        if type(op) is LoraAdd:
+        if type(op) is LoraAdd and engine.lora.kind.scaled:
             b = terms(graph, name)[0].node
             scale = Elementwise(
                 role=f"{op.serves[0]}.lora_scale", elems=op.added, activations=op.activations,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from graphsim.lora.variant import Site, Variant
 from graphsim.ops import Op
 from graphsim.ops.lora_variants import GroupPool
@@ -19,12 +21,9 @@ class _QuantisationAware(Variant):
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """The averages, A of fewer inputs, B."""
         op, a, groups = site.op, site.a, site.lora.group_size
-        yield (
-            "lora_pool",
-            GroupPool(
-                role=f"{op.role}.lora_pool", m=a.m, k=a.k, groups=groups, activations=op.activations, layer=op.layer
-            ),
-        )
+        rows = a.m * np.minimum(a.n, 1.0)  # without a rank there is no adapter
+        pool = GroupPool(role=f"{op.role}.lora_pool", m=rows, k=a.k, groups=groups, layer=op.layer)
+        yield "lora_pool", replace(pool, activations=op.activations)
         yield "lora_a", replace(a, k=a.k / groups)
         yield "lora_b", site.b
 
