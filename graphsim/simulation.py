@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -154,7 +154,8 @@ def lora_parameters(model: ModelRef, lora: LoraConfig) -> int:
     if not isinstance(lora, LoraConfig):
         raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
     require_layers(lora, config.num_layers)
-    graph = inject(build(config, prefill(1.0, 1.0), load_precision("bf16")), lora)
+    dynamic = replace(lora, strategy="dynamic")  # a merge has no nodes for what a variant trains beside A and B
+    graph = inject(build(config, prefill(1.0, 1.0), load_precision("bf16")), dynamic)
     parameters = lora_parameters_of(graph)
     if np.ndim(parameters):
         raise ConfigError("lora.rank holds several ranks; lora_parameters counts the parameters of one adapter")

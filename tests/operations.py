@@ -42,10 +42,11 @@ def dims_of(kind: type[Op]) -> list[str]:
     return [f.name for f in fields(kind) if str(f.type) == "Num"]
 
 
-def made(kind: type[Op], dims: dict[str, Any]) -> Op:
+def made(kind: type[Op], dims: dict[str, Any], **further: Any) -> Op:
     """The operation with these dimensions; fields without a default that are none get a value of their type."""
-    needed = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and f.name not in dims]
-    return kind(**dims, **{f.name: _value(kind, f) for f in needed})
+    given = dims | further
+    needed = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and f.name not in given]
+    return kind(**given, **{f.name: _value(kind, f) for f in needed})
 
 
 def _value(kind: type[Op], wanted: Field[Any]) -> Any:
@@ -58,15 +59,15 @@ def _value(kind: type[Op], wanted: Field[Any]) -> Any:
     return _BY_TYPE[named]
 
 
-def example(kind: type[Op], number: Any = 8.0) -> Op:
-    """The operation with this number for every dimension."""
+def example(kind: type[Op], number: Any = 8.0, **further: Any) -> Op:
+    """The operation with this number for every dimension. further: other fields."""
     if kind is Repeat:
         body = nx.DiGraph()
         add(body, "x", Gemm(m=number, n=2.0, k=3.0))
         return Repeat(body=body, times=3)
     if kind is Together:
         return Together(parts=(Gemm(m=number, n=2.0, k=3.0),))
-    return made(kind, dict.fromkeys(dims_of(kind), number))
+    return made(kind, dict.fromkeys(dims_of(kind), number), **further)
 
 
 def variants(kind: type[Op], dims: dict[str, Any]) -> list[Op]:

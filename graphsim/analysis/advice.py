@@ -5,7 +5,6 @@ Every number is an estimate of the deployment, or of the deployment with that on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,21 +18,18 @@ from graphsim.deployment.deployment import REFERENCE, Deployment
 from graphsim.deployment.inference import Inference
 from graphsim.errors import GraphsimError
 from graphsim.graph import walk
-from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
+from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.profile import load_profile
-from graphsim.ops import Collective, Launch, LoraAdd, Op
+from graphsim.ops import Launch
+from graphsim.ops.base import AdapterPart
 from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.result import Estimate, plain
 from graphsim.simulation import estimate_of
 from graphsim.units import bytes_text, seconds_text
 
 WORTH = 0.01
 """Part of the time per token that a lever has to save to be named."""
-
-_ADDED, _BETWEEN = re.compile(r"\.(lora|dora)_"), re.compile(r"\.lora_(a|b|shrink)\.")
-"""In the names of nodes that an adapter adds, and of collectives that bring its own factors' results."""
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank takes (0.33, `vllm/config/lora.py`)."""
@@ -112,9 +108,9 @@ def lora_advice(inference: Inference) -> Advice:
 def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, str]:
     if not float(np.max(lora.active_adapters)) * float(np.max(lora.adapter_share)):
         return "dynamic", "no request has an adapter, so there is nothing to merge, and its kernels are skipped"
-    if lora.variant in UNMERGED:
+    if lora.kind.unmerged:
         return "dynamic", (
-            f"an adapter of variant '{lora.variant}' cannot be merged here: {UNMERGED[lora.variant]}; "
+            f"an adapter of variant '{lora.variant}' cannot be merged here: {lora.kind.unmerged}; "
             f"applying it dynamically costs {overhead:+.1%}"
         )
     several = float(np.max(lora.active_adapters)) > 1 or float(np.min(lora.adapter_share)) < 1
@@ -135,29 +131,17 @@ def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, s
 def _parts(dynamic: Estimate) -> dict[str, float]:
     """Seconds of one decode step that go to the adapter's nodes, by cause."""
     inference = dynamic.inference
-    parts = dict.fromkeys(("launches", "empty tiles", "factors", "additions", "weight norms", "collectives"), 0.0)
-    for name, op, times in walk(dynamic.decode.graph):
-        if (
-            inference is None
-            or isinstance(op, Launch)
-            or not (_BETWEEN if isinstance(op, Collective) else _ADDED).search(name)
-        ):
+    parts = dict.fromkeys(("launches", "empty tiles", *(part.value for part in AdapterPart)), 0.0)
+    for _, op, times in walk(dynamic.decode.graph):
+        if inference is None or not op.adapter or isinstance(op, Launch):
             continue
         price = inference.price(op, inference.hardware)
         clocks = inference.hardware.cores * inference.hardware.clock_hz
         empty = float(op.empty_core_clocks / clocks) if isinstance(op, LoraKernel) else 0.0
         parts["launches"] += times * float(price.launch_s)
         parts["empty tiles"] += times * empty
-        parts[_cause(op)] += times * max(float(price.busy_s) - empty, 0.0)
+        parts[op.adapter_part.value] += times * max(float(price.busy_s) - empty, 0.0)
     return parts
-
-
-def _cause(op: Op) -> str:
-    if isinstance(op, Collective):
-        return "collectives"
-    if isinstance(op, DoraNorm | DoraScale):
-        return "weight norms"
-    return "additions" if type(op) is LoraAdd else "factors"
 
 
 def _levers(inference: Inference, now_s: float) -> Iterator[Lever]:
@@ -201,8 +185,8 @@ def _adapter_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, An
         yield f"half the rank ({half})", changed
     attention = {"target_modules": ("attn",), "target_parameters": (), "rank_pattern": {}, "matching": Matching.NAMES}
     yield "attention only", attention
-    if lora.variant == "dora":
-        yield "plain LoRA in the place of DoRA", {"variant": "lora"}
+    if lora.kind.simpler:
+        yield lora.kind.simpler, {"variant": "lora"}
     if np.max(deployment.parallelism.tp) > 1 and not lora.fully_sharded_loras:
         yield "both factors cut over the group (--fully-sharded-loras)", {"fully_sharded_loras": True}
 
@@ -210,7 +194,7 @@ def _adapter_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, An
 def _engine_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
     """What could be changed of the engine."""
     profile = deployment.engine or load_profile(REFERENCE)
-    if profile.kernels != "fused" and deployment.lora and deployment.lora.variant in PLAIN:
+    if profile.kernels != "fused" and deployment.lora and deployment.lora.kind.fused:
         yield "fused kernels (engine sglang)", {"engine": "sglang"}
     if profile.launch == "eager":
         yield "a captured graph", {"engine": replace(profile, launch="graph", name=f"{profile.name}, captured")}
@@ -224,7 +208,7 @@ def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[s
     SGLang counts requests without an adapter as one more (0.5.23, `server_args.py`); vLLM takes some ranks only.
     """
     slots, largest = int(np.ceil(np.max(lora.active_adapters))), int(np.ceil(np.max(lora.largest_rank)))
-    if not slots or not float(np.max(lora.adapter_share)) or lora.variant not in ("lora", "rslora"):
+    if not slots or not float(np.max(lora.adapter_share)) or not lora.kind.fused:
         return
     if engine == "sglang":
         more = int(float(np.min(lora.adapter_share)) < 1)
@@ -248,7 +232,7 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
         yield f"it does not fit: {need} are needed on a device of {have}"
     inference = chosen.inference
     weights = inference.deployment.precision.weights if inference else None
-    if choice == "merge" and weights is not None and weights.bytes < 2 and lora.variant != "qa-lora":
+    if choice == "merge" and weights is not None and weights.bytes < 2 and not lora.kind.exact_merge:
         yield f"the base is stored in {weights.name}: merging rounds it anew, and unmerging does not restore it"
     largest = float(np.max(lora.largest_rank))
     if choice == "dynamic" and largest > VLLM_RANKS[-1]:

@@ -14,7 +14,7 @@ from graphsim.deployment.arguments import inference_of, request_verb
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference
 from graphsim.errors import ConfigError
-from graphsim.lora.config import UNMERGED
+from graphsim.lora.config import LoraConfig
 from graphsim.result import Estimate, plain
 from graphsim.units import as_number, short
 
@@ -94,8 +94,10 @@ def break_even_curve(
     inference = inference_of(model, hardware, **asked)
     estimates = strategies(inference)
     if "merge" not in estimates:
-        variant = inference.deployment.lora.variant if inference.deployment.lora else ""
-        raise ConfigError(f"break_even_curve: an adapter of variant '{variant}' cannot be merged; {UNMERGED[variant]}")
+        lora = inference.deployment.lora or LoraConfig()
+        raise ConfigError(
+            f"break_even_curve: an adapter of variant '{lora.variant}' cannot be merged; {lora.kind.unmerged}"
+        )
     found, made = crossing(inference, estimates), float(inference.requests.batch * inference.requests.output_tokens)
     if tokens is None:
         middle = found.tokens if np.isfinite(found.tokens) else made

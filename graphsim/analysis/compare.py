@@ -11,7 +11,7 @@ import numpy as np
 from graphsim.deployment.arguments import request_verb
 from graphsim.deployment.inference import Inference
 from graphsim.errors import ConfigError
-from graphsim.lora.config import UNMERGED, LoraConfig
+from graphsim.lora.config import LoraConfig
 from graphsim.result import Estimate
 from graphsim.simulation import estimate_of
 from graphsim.units import Num
@@ -79,7 +79,7 @@ def strategies(inference: Inference) -> dict[str, Estimate]:
     """
     deployment = inference.deployment
     lora = replace(deployment.lora or LoraConfig(), enabled=True)
-    names = ("dynamic",) if lora.variant in UNMERGED else ("dynamic", "merge")
+    names = ("dynamic",) if lora.kind.unmerged else ("dynamic", "merge")
     adapters = {"base": None, **{name: replace(lora, strategy=name) for name in names}}
     asked = {name: replace(deployment, lora=adapter) for name, adapter in adapters.items()}
     return {name: estimate_of(replace(inference, deployment=one)) for name, one in asked.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
 from graphsim.deployment.deployment import REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
-from graphsim.deployment.memory import ADAPTER_OPS, adapter_bytes
+from graphsim.deployment.memory import adapter_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
 from graphsim.graph import walk
@@ -125,7 +125,7 @@ def _adapter(loaded: Deployment) -> tuple[Num, Num]:
     size: Num = 0.0
     tensors: Num = 0.0
     for graph in loaded.stages(decode(1.0, 1.0)):
-        parts = [(adapter_bytes(op), times) for _, op, times in walk(graph) if isinstance(op, ADAPTER_OPS)]
+        parts = [(adapter_bytes(op), times) for _, op, times in walk(graph) if op.buffers]
         size = np.maximum(size, sum((part * times for part, times in parts), start=0.0))
         tensors = np.maximum(tensors, sum(times for _, times in parts))
     return size, tensors

@@ -23,8 +23,7 @@ from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import load_profile
 from graphsim.models.phase import decode
-from graphsim.ops import LoraGemm, Repeat, Rope
-from graphsim.ops.lora_kernels import LoraKernel
+from graphsim.ops import Repeat, Rope
 from graphsim.ops.precision import Precision
 from graphsim.units import Num, checked_number
 
@@ -153,11 +152,9 @@ def _buffers(graph: nx.DiGraph, slots: float) -> Iterator[float]:
             body = list(_buffers(op.body, slots))
             for _ in range(op.times):
                 yield from body
-        elif isinstance(op, LoraKernel):
+        elif op.buffers:
             element = float(op.weight_storage_bytes) / max(float(op.parameters), 1.0)
             yield from (slots * float(elems) * element for elems in op.buffers)
-        elif isinstance(op, LoraGemm):
-            yield slots * float(op.weight_storage_bytes)
 
 
 def _rotary_bytes(deployment: Deployment) -> Num:
@@ -237,10 +234,9 @@ def adapter_footprint(
     for graph in deployment.stored.stages(decode(1.0, 1.0)):
         for _, op, times in walk(graph):
             if adapter_bytes(op):
-                module, _, part = op.role.rpartition(".")
-                part = part.removeprefix("lora_")
-                rank = float(getattr(op, "rank", op.k if part in ("b", "expand") else getattr(op, "n", 0.0)))  # type: ignore[attr-defined]
-                row = rows.setdefault((module, part, rank), {"layers": 0.0, "parameters": 0.0, "bytes": 0.0})
+                module, part = op.serves
+                key = module, part.removeprefix("lora_"), float(op.adapter_rank)
+                row = rows.setdefault(key, {"layers": 0.0, "parameters": 0.0, "bytes": 0.0})
                 row["layers"] += times
                 row["parameters"] += float(op.parameters) * times
                 row["bytes"] += float(adapter_bytes(op)) * times

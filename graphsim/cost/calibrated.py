@@ -33,7 +33,7 @@ from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.kernels import FAMILIES
 from graphsim.cost.parameters.store import basis
 from graphsim.cost.products import constants, product_of, product_s
-from graphsim.cost.roofline import compute_s, launches_of, matrix_peak, roofline
+from graphsim.cost.roofline import compute_s, matrix_peak, roofline
 from graphsim.errors import GraphError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.ops import Attention, Collective, ExpertGemm, Gemm, Op
@@ -85,7 +85,7 @@ def _price(op: Op, hardware: Hardware, parameters: Parameters) -> Cost:
     base, total = roofline(op, hardware), _latency_s(op, hardware, parameters, partial(_kernel_s, hardware, parameters))
     if _within_measured_block(op, parameters):
         return Cost(busy_s=total)
-    starts = np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * launches_of(op)
+    starts = np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * op.launches
     launch_s = np.minimum(starts, total)
     return Cost(
         busy_s=total - launch_s,
@@ -150,7 +150,7 @@ def _collective_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: 
 def _mover_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
     work = op.work()
     moved = work.memory_bytes
-    others = (launches_of(op) - 1.0) * _launch_s(parameters, hardware) * np.greater(moved, 0.0)
+    others = (op.launches - 1.0) * _launch_s(parameters, hardware) * np.greater(moved, 0.0)
     return np.maximum(kernel_s(ElementwiseShape(moved_bytes=moved)), compute_s(op, work, hardware)) + others
 
 
@@ -170,4 +170,4 @@ def _stretched_s(op: Op, hardware: Hardware, parameters: Parameters) -> Num:
     base, c = roofline(op, hardware), constants(parameters["gemm"])
     busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
     busy = np.maximum(busy, base.busy_s)
-    return busy + np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * launches_of(op)
+    return busy + np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * op.launches

@@ -10,7 +10,6 @@ import numpy as np
 
 from graphsim.cost.families import gemm
 from graphsim.cost.families.gemm import GemmShape
-from graphsim.cost.roofline import launches_of
 from graphsim.hardware import Hardware
 from graphsim.ops import Gemm, HeadGemm, LoraGemm
 from graphsim.units import Num
@@ -41,7 +40,7 @@ def product_of(op: Gemm) -> Product:
     block only. Products of many heads, one weight for each, run as one
     kernel over the outputs of all; every head beyond the first brings its own input.
     """
-    launches, n, k = launches_of(op), op.n, op.k
+    launches, n, k = op.launches, op.n, op.k
     further: Num = 0.0
     if isinstance(op, LoraGemm):
         k = k / op.blocks

@@ -12,10 +12,9 @@ import numpy as np
 from graphsim.cost.base import Cost
 from graphsim.errors import HardwareError
 from graphsim.hardware import Hardware, Link, require_link
-from graphsim.ops import Collective, Launch, LoraAdd, LoraGemm, Op
+from graphsim.ops import Collective, Launch, Op
 from graphsim.ops.base import Work
 from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.ops.precision import SAME_WIDTH
 from graphsim.units import Num
 
@@ -48,7 +47,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
         compute_s=computing_s,
         memory_s=memory_s,
         network_s=network_s,
-        launch_s=hardware.launch_s * launches_of(op) * np.greater(busy_s, 0.0)[()],
+        launch_s=hardware.launch_s * op.launches * np.greater(busy_s, 0.0)[()],
     )
 
 
@@ -56,11 +55,6 @@ def compute_s(op: Op, work: Work, hardware: Hardware) -> Num:
     """Seconds at the peaks of the vector and the matrix units, whichever takes longer."""
     vector_s = work.vector_flops / hardware.vector_flops_per_s
     return np.maximum(vector_s, work.flops / matrix_peak(op, hardware)) if np.any(work.flops) else vector_s
-
-
-def launches_of(op: Op) -> Num:
-    """Kernels that an operation stands for."""
-    return op.launches if isinstance(op, LoraGemm | LoraAdd | DoraNorm | DoraScale) else 1.0
 
 
 def matrix_peak(op: Op, hardware: Hardware) -> Num:

@@ -203,15 +203,12 @@ class Deployment:
 
 
 def _invoked(lora: LoraConfig, phase: Phase) -> LoraConfig:
-    """The adapter with its share of a step's tokens: aLoRA works on those behind its invocation only.
-
-    aLoRA: Greenewald et al., arXiv 2504.12397; every generated token lies behind it.
-    """
-    if lora.variant != "alora":
+    """The adapter with its share of a step's tokens, where its variant works on a part of them only."""
+    if not lora.kind.partial:
         return lora
     adapted: Num = 0.0
     for segment in phase.segments:
-        new = segment.new_tokens if segment.decode else np.minimum(lora.invocation_tokens, segment.new_tokens)
-        adapted = adapted + segment.sequences * new
+        each = lora.kind.adapted_tokens(lora, segment.new_tokens, segment.decode)
+        adapted = adapted + segment.sequences * each
     share = lora.adapter_share * adapted / np.maximum(phase.tokens, 1.0)
     return with_fields(lora, {"adapter_share": share})

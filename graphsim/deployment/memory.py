@@ -11,10 +11,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.graph import walk
-from graphsim.ops import Input, LoraGemm, Op, Repeat
-from graphsim.ops.lora_experts import LoraDelta
-from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.ops.lora_variants import DoraNorm, VectorScale
+from graphsim.ops import Input, Op, Repeat
 from graphsim.units import Num
 
 RUNTIME_BYTES = 2.0**30
@@ -121,18 +118,14 @@ def _most_sequences(room: Num, state: Num, live: Num, micro_batches: int) -> Num
     return most
 
 
-ADAPTER_OPS = (LoraGemm, LoraKernel, LoraDelta, DoraNorm, VectorScale)
-"""Operations whose weights are an adapter's."""
-
-
 def weight_bytes(op: Op) -> Num:
     """Memory of the model's own weights in an operation."""
-    return 0.0 if isinstance(op, ADAPTER_OPS) else op.weight_storage_bytes
+    return 0.0 if op.adapter else op.weight_storage_bytes
 
 
 def adapter_bytes(op: Op) -> Num:
     """Memory of one adapter's weights in an operation."""
-    return op.weight_storage_bytes if isinstance(op, ADAPTER_OPS) else 0.0
+    return op.weight_storage_bytes if op.adapter else 0.0
 
 
 def peak_activation_bytes(graph: nx.DiGraph) -> Num:

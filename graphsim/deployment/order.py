@@ -63,7 +63,7 @@ def passes_of(
 def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile) -> Engine:
     """The engine's way with the adapter."""
     if lora.strategy == "dynamic":
-        require_engine(lora, profile.kernels, profile.name)
+        require_engine(lora.kind, profile.kernels, profile.name)
     return Engine(profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model))
 
 

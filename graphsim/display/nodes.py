@@ -18,9 +18,6 @@ from graphsim.ops import (
     ExpertGemm,
     Gemm,
     KvCache,
-    LoraAdd,
-    LoraGemm,
-    LoraMerge,
     Op,
     OpType,
     Permute,
@@ -28,8 +25,6 @@ from graphsim.ops import (
     Repeat,
     Rope,
 )
-from graphsim.ops.lora_kernels import LoraExpand, LoraShrink
-from graphsim.ops.lora_variants import DoraScale, GroupPool, VectorScale
 from graphsim.units import Num
 
 
@@ -66,20 +61,13 @@ _KINDS = {
     OpType.SCAN: Kind.STATE,
     OpType.CONVOLUTION: Kind.STATE,
     OpType.COLLECTIVE: Kind.COLLECTIVE,
-    OpType.LORA_KERNEL: Kind.LORA,
 }
 
 
-def is_lora(op: Op) -> bool:
-    """Whether an adapter brought the operation."""
-    brought = LoraGemm | LoraAdd | LoraMerge | DoraScale | VectorScale | GroupPool
-    return isinstance(op, brought) or op.op_type is OpType.LORA_KERNEL
-
-
 def kind_of(op: Op) -> Kind:
-    """The group of an operation, from its type and tags."""
-    if is_lora(op):
-        return Kind.MERGE if isinstance(op, LoraMerge) else Kind.LORA
+    """The group of an operation: an adapter's, but for what moves values or starts kernels; else by type and tags."""
+    if op.adapter and op.op_type not in (OpType.COLLECTIVE, OpType.LAUNCH, OpType.INPUT):
+        return Kind.MERGE if op.once else Kind.LORA
     if isinstance(op, ExpertGemm | Permute):
         return Kind.FEED_FORWARD
     if isinstance(op, Gemm):
@@ -192,14 +180,8 @@ def shape_of(op: Op, parts: tuple[str, ...] = (), rows: float = 0.0, scenario: i
 
 def _rows(op: Op, elems: float, scenario: int) -> float:
     """How many rows the result has, where the op knows its rows or how wide they are."""
-    if isinstance(op, Gemm | LoraAdd | LoraShrink | LoraExpand | DoraScale):
-        return number(op.m, scenario)
-    if isinstance(op, Rope):
-        return number(op.tokens, scenario)
-    if isinstance(op, KvCache):
-        return number(op.kv_tokens, scenario)
-    if isinstance(op, Attention):
-        return number(op.query_tokens, scenario)
+    if op.out_rows is not None:
+        return number(op.out_rows, scenario)
     width = number(getattr(op, "width", 0.0), scenario)
     return elems / width if width else 0.0
 

@@ -183,7 +183,7 @@ class _Devices:
 
 
 def _stage(run: Turn) -> str:
-    return run.op.stream.rpartition(".")[0]
+    return "" if run.op.stage is None else run.op.stage.name
 
 
 def _attribute(name: str, value: Any) -> Any:

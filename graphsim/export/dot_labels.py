@@ -8,9 +8,8 @@ import re
 from graphsim.display.nodes import Entry, Kind, bound_of, kind_of, number, number_text
 from graphsim.display.palette import BOUND_COLOURS, CRITICAL, FAINT, MUTED, TINTS
 from graphsim.export.flat import Flat, Group
-from graphsim.ops import Attention, Collective, Elementwise, Gemm, Input, LoraAdd, LoraMerge, Op
+from graphsim.ops import Attention, Collective, Elementwise, Gemm, Input, Op
 from graphsim.ops.lora_kernels import LoraExpand, LoraShrink
-from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.units import bytes_text, count_text, seconds_text
 
 LONGEST_NAME = 48
@@ -95,9 +94,9 @@ def _what(op: Op, scenario: int) -> str:
         text += f"  {weights.name}" if weights else ""
     elif isinstance(op, LoraShrink | LoraExpand):
         text = _kernel(op, sizes)
-    elif isinstance(op, DoraNorm | LoraMerge):
+    elif op.adapter and {"n", "k", "rank"} <= sizes.keys():
         text = f"W {number_text(sizes['n'])} × {number_text(sizes['k'])}, rank {number_text(sizes['rank'])}"
-    elif isinstance(op, LoraAdd | DoraScale):
+    elif op.joins_base:
         text = f"{number_text(sizes['rows'])} × {number_text(sizes['n'] * sizes.get('share', 1.0))}"
     elif isinstance(op, Attention):
         heads, kv_heads = number_text(sizes["heads"]), number_text(sizes["kv_heads"])

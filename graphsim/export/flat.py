@@ -9,14 +9,12 @@ import networkx as nx
 
 from graphsim.display.nodes import Entry, Shape, number, op_of, shapes
 from graphsim.graph.critical import critical_path, schedule
-from graphsim.ops import Collective, Op, Repeat
+from graphsim.ops import Collective, Op, Repeat, Stage
 from graphsim.ops.structure import last_node
 
-_STAGE = re.compile(r"(mb(\d+)\.stage(\d+))\.(?=.)", re.DOTALL)
-"""Prefix that `pipeline` gives to the nodes of a micro-batch on a stage."""
-
 _TURN = re.compile(r"(.+?\.(\d+))\.(?=.)", re.DOTALL)
-"""Prefix that `unroll` gives to the nodes of one turn of a repeat."""
+"""Prefix that `unroll` gives to the nodes of one turn of a repeat; turns share their operations, which are priced once,
+so that only names tell them apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,7 @@ class _Opened:
                 continue
             arriving = max((along[source, name][0] for source in sources), default=rows)
             if isinstance(op, Repeat):
-                outer, label = _named_groups(prefix, name)
+                outer, label = _named_groups(prefix, name, op.stage)
                 group = _repeat_group(prefix + name, label, op, data.get("latency_s"), self.scenario)
                 inside = (*around, *outer, group)
                 targets, ends[name] = self.open(op.body, f"{prefix}{name}.", inside, times * op.times, arriving)
@@ -128,7 +126,7 @@ class _Opened:
 
     def _node(self, entry: Entry, around: tuple[Group, ...], prefix: str) -> None:
         inside = around[-1].repeat if around else None
-        extra, label = _named_groups(prefix, entry.label)
+        extra, label = _named_groups(prefix, entry.label, entry.op.stage)
         if inside is not None and inside.layers > 1:
             first = inside.first_layer + entry.op.layer
             every = f", every {inside.layers}" if inside.times > 1 else ""
@@ -149,13 +147,13 @@ def _repeat_group(key: str, label: str, op: Repeat, latency: object, scenario: i
     return Group(key, layers if op.role == "layers" else label, op, seconds)
 
 
-def _named_groups(prefix: str, name: str) -> tuple[list[Group], str]:
-    """The groups that a flat graph's node names spell out, and the rest of the name."""
+def _named_groups(prefix: str, name: str, stage: Stage | None) -> tuple[list[Group], str]:
+    """The pipeline stage and the turn of a repeat that a node of a flat graph belongs to, and the rest of its name."""
     groups = []
-    stage = _STAGE.match(name)
-    if stage:
-        groups.append(Group(prefix + stage[1], f"stage {stage[3]}, micro-batch {stage[2]}"))
-        prefix, name = prefix + stage[0], name[stage.end() :]
+    if stage is not None and name.startswith(stage.prefix):
+        key = prefix + stage.prefix
+        groups.append(Group(key.removesuffix("."), f"stage {stage.number}, micro-batch {stage.micro_batch}"))
+        prefix, name = key, name.removeprefix(stage.prefix)
     turn = _TURN.match(name)
     if turn:
         groups.append(Group(prefix + turn[1], turn[1]))

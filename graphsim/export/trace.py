@@ -187,9 +187,10 @@ def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> Event:
 
 
 def _place(op: Op) -> tuple[str, str]:
-    """Process and track: a pipeline's streams are called `stage.stream`."""
-    stage, _, stream = op.stream.rpartition(".")
-    return (stage, stream) if stage else ("device", op.stream)
+    """Process and track: the stage, or the device without a pipeline, and the stream."""
+    if op.stage is None:
+        return "device", op.stream
+    return op.stage.name, op.stream.removeprefix(op.stage.stream(""))
 
 
 def _span(turn: Turn) -> tuple[int, int]:

@@ -15,22 +15,12 @@ from graphsim.lora.matching import MAX_RANK, Matching, matched
 from graphsim.lora.peft import read_adapter
 from graphsim.lora.popularity import Shares, expected_distinct
 from graphsim.lora.schemes import SCHEMES
+from graphsim.lora.variant import Variant
+from graphsim.lora.variants import known
 from graphsim.ops.precision import FORMATS
 from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")
-VARIANTS = ("lora", "rslora", "dora", "vera", "alora", "qa-lora", "bd-lora")
-"""rsLoRA and aLoRA have LoRA's nodes; rsLoRA scales otherwise, aLoRA works on the tokens behind its invocation."""
-
-PLAIN = ("lora", "rslora")
-"""Variants that serving engines' fused kernels run: the others are rejected when they are loaded
-(vLLM, `vllm/lora/peft_helper.py`)."""
-
-UNMERGED = {
-    "alora": "it works on the tokens behind its invocation only",
-    "vera": "merging its shared factors is not simulated",
-}
-"""Variants that are applied dynamically only, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,7 +34,7 @@ class LoraConfig:
     modules_to_save: modules trained in full, which therefore have no adapter
     rank_pattern: other ranks for modules whose path matches, first match first, PEFT's rule
     layers_to_transform: only these layers; layers_pattern: name of the list they are counted in
-    variant: `lora`, `rslora`, `dora`, `vera`, `alora`, `qa-lora` or `bd-lora`
+    variant: `lora`, `rslora`, `dora`, `vera`, `alora`, `qa-lora` or `bd-lora`: a file of `graphsim/lora/variants`
     group_size: inputs that QA-LoRA pools
     blocks: of BD-LoRA's block-diagonal factor; blocks_a, blocks_b: parts of the names of modules whose A or B that is,
         by default as a tensor-parallel group cuts their bases; blocks_strict: whether it has to be one of them
@@ -157,14 +147,9 @@ class LoraConfig:
         for name in ("enabled", "fully_sharded_loras", "bias", "shared_outer_factors", "blocks_strict"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
-        if self.variant not in VARIANTS:
-            raise ConfigError(f"lora.variant = {self.variant!r} is not known; {choices_text(self.variant, VARIANTS)}")
-        if self.strategy == "merge" and self.variant in UNMERGED:
-            raise ConfigError(
-                f"lora.strategy = 'merge' is not allowed with variant '{self.variant}'; allowed: dynamic"
-                if self.variant == "alora"
-                else "lora.strategy = 'merge' with variant 'vera' is not simulated; allowed: dynamic"
-            )
+        if self.variant not in list(known()):
+            raise ConfigError(f"lora.variant = {self.variant!r} is not known; {choices_text(self.variant, known())}")
+        self.kind.check(self)
         if self.strategy not in STRATEGIES:
             raise ConfigError(
                 f"lora.strategy = {self.strategy!r} is not known; {choices_text(self.strategy, STRATEGIES)}"
@@ -192,6 +177,11 @@ class LoraConfig:
             raise ConfigError(
                 f"lora.tp_scheme = '{self.tp_scheme}' is not allowed with fully_sharded_loras; choose one of them"
             )
+
+    @property
+    def kind(self) -> Variant:
+        """What its variant says of itself."""
+        return known()[self.variant]
 
     @property
     def chosen_scheme(self) -> str:

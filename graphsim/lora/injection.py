@@ -16,15 +16,14 @@ import networkx as nx
 import numpy as np
 
 from graphsim.errors import ConfigError
-from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite
-from graphsim.lora import variants
+from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite, walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.targets import Module, Targets, fail_if_unmatched, rank_factor
+from graphsim.lora.variant import Site
 from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.ops.lora_kernels import LoraLookup
-from graphsim.ops.lora_variants import DoraNorm, VectorScale
 from graphsim.ops.precision import FORMATS
 from graphsim.ops.structure import last_node
 from graphsim.units import Num, short
@@ -102,16 +101,8 @@ class _Layers(Pass):
 
 
 def lora_parameters_of(graph: nx.DiGraph) -> Num:
-    """Weights of one adapter as injected in a graph: r (k + n) per module, summed over layers."""
-    total: Num = 0.0
-    for _, op in graph.nodes(data="op"):
-        if isinstance(op, Repeat):
-            total = total + op.times * lora_parameters_of(op.body)
-        elif isinstance(op, LoraA | LoraB | LoraLookup | DoraNorm | VectorScale):
-            total = total + op.parameters
-        elif isinstance(op, LoraMerge):
-            total = total + op.copies * op.rank * (op.n + op.k)
-    return total
+    """Trainable weights of one adapter as injected in a graph: r (k + n) per module, summed over layers."""
+    return sum((op.trainable_parameters * times for _, op, times in walk(graph)), start=0.0)
 
 
 class _Injector:
@@ -178,8 +169,8 @@ class _Injector:
             **shape,
             rank=rank,
             copies=op.experts if isinstance(op, ExpertGemm) else 1.0,
-            adapter=self.format,
-            scratch_passes=self.buffers.merge_passes + (4.0 if self.lora.variant == "dora" else 0.0),
+            factors=self.format,
+            scratch_passes=self.buffers.merge_passes + self.lora.kind.merge_passes,
             layer=op.layer,
         )
         yield f"{name}.lora_merge", merge, []
@@ -189,8 +180,9 @@ class _Injector:
         if isinstance(op, Embedding):
             yield from self._table(name, op, inputs, rank)
             return
-        factors = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
-        yield from variants.steps(name, op, inputs, factors, self.lora)
+        a, b, joined = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
+        site = Site(name=name, op=op, inputs=inputs, a=a, b=b, joined=joined, lora=self.lora)
+        yield from self.lora.kind.steps(site)
 
     def _table(self, name: str, op: Embedding, inputs: list[Value], rank: Num) -> Iterator[Step]:
         """Rows of a table of its own, widened by B; whole on every device (PEFT 0.21, `tuners/lora/layer.py`)."""
@@ -284,21 +276,19 @@ class _Injector:
 
 
 def require_shares(lora: LoraConfig, tp_scheme: str, tp: Num) -> None:
-    """Raise ConfigError unless `tp` devices get equal shares of what they cut: ranks, or BD-LoRA's blocks.
+    """Raise ConfigError unless `tp` devices get equal shares of what they cut: ranks, or what the variant says.
 
     tp_scheme: the engine's own, which counts unless the adapter names another
     """
     if lora.strategy == "merge":
         return
     scheme = lora.chosen_scheme or tp_scheme
-    cut = {}
-    if lora.variant == "bd-lora":
-        cut = {"blocks": lora.blocks, "rank": lora.rank}
-    elif SCHEMES[scheme].column_a is Sharding.COLUMN:
+    cut = dict(lora.kind.dealt(lora))
+    why = f"variant '{lora.variant}'" if cut else f"tp_scheme '{scheme}'"
+    if not cut and SCHEMES[scheme].column_a is Sharding.COLUMN:
         cut = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
     for name, value in cut.items():
         if np.any(np.asarray(value) % np.asarray(tp)):
-            why = "variant 'bd-lora'" if lora.variant == "bd-lora" else f"tp_scheme '{scheme}'"
             raise ConfigError(
                 f"lora.{name} = {short(value)} is not allowed with {why} and tp = {short(tp)}; "
                 f"allowed: a multiple of {short(tp)}"

@@ -14,6 +14,7 @@ from graphsim.errors import ConfigError
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.adapter_weights import check_weights
 from graphsim.lora.matching import MAX_RANK, Matching
+from graphsim.lora.variants import known
 from graphsim.units import short
 
 _NO_COST = (
@@ -34,15 +35,12 @@ _NOT_SIMULATED = {
 
 
 _VARIANTS = (
-    "use_dora",
-    "use_qalora",
-    "use_rslora",
     "use_bdlora",
     "alora_invocation_tokens",
     "qalora_group_size",
     "lora_bias",
 )
-"""Fields that make a variant."""
+"""Fields that say more of a variant than a flag."""
 
 
 def read_adapter(ref: str | Path | Mapping[str, Any]) -> dict[str, Any]:
@@ -102,12 +100,10 @@ def _read(fields: Fields) -> dict[str, Any]:
     }
 
 
-_FLAGS = {"use_dora": "dora", "use_qalora": "qa-lora", "use_rslora": "rslora"}
-
-
 def _variant(fields: Fields) -> dict[str, Any]:
     """Which variant it is, and what it needs to know; PEFT allows one at a time beside rsLoRA's scaling."""
-    found = [variant for key, variant in _FLAGS.items() if fields.flag(key, False)]
+    flagged = [variant for variant in known().values() if variant.peft_flag and fields.flag(variant.peft_flag, False)]
+    found = [variant.name for variant in sorted(flagged, key=lambda variant: variant.fused)]
     blocks = _blocks(fields)
     if blocks:
         found.insert(0, "bd-lora")
@@ -177,8 +173,8 @@ def _notes(fields: Fields) -> tuple[str, ...]:
 def _strict(fields: Fields) -> Fields:
     """The same fields, saying which keys nobody asked for."""
     strict = Fields(fields.data, fields.where)
-    known = {*_NO_COST, *_NOT_SIMULATED, *_VARIANTS, "r", "target_modules", "exclude_modules", "rank_pattern", "bias"}
-    known |= {"target_parameters"}
-    for key in known | {"layers_to_transform", "layers_pattern"}:
+    keys = {*_NO_COST, *_NOT_SIMULATED, *_VARIANTS, "r", "target_modules", "exclude_modules", "rank_pattern", "bias"}
+    keys |= {variant.peft_flag for variant in known().values() if variant.peft_flag}
+    for key in keys | {"target_parameters", "layers_to_transform", "layers_pattern"}:
         strict.raw(key)
     return strict

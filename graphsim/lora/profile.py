@@ -97,7 +97,10 @@ class EngineProfile:
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def has_embedding_slots(self, model: str) -> bool:
-        """Whether a model's embedding and output head have slots."""
+        """Whether a model's embedding and output head have slots.
+
+        Engines decide by the class that they run a model with; of it, a model's description has only the name.
+        """
         return any(model.startswith((f"{family}-", f"{family}.")) for family in self.embedding_families)
 
     @property

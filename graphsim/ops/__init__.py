@@ -1,7 +1,7 @@
 """The operations a graph is made of, one file per kind."""
 
 from graphsim.ops.attention import Attention, KvCache
-from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Stage, Work
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.custom import Compute
@@ -9,6 +9,7 @@ from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, 
 from graphsim.ops.experts import ExchangeTokens, ExpertActivation, ExpertGemm, Permute, Route, expected_experts
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
+from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
 from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
 
@@ -54,10 +55,12 @@ __all__ = [
     "Rope",
     "Route",
     "Sample",
+    "Saved",
     "Scan",
     "SendReceive",
     "Sharding",
     "Slice",
+    "Stage",
     "TakeRows",
     "Together",
     "Work",

@@ -13,6 +13,7 @@ import numpy as np
 from graphsim.ops.base import BF16, Op, OpType, Work
 from graphsim.ops.elementwise import cut_kv_heads
 from graphsim.ops.precision import Format
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -46,9 +47,19 @@ class KvCache(Op):
         return self.kept_tokens * self.kv_heads * self.width * self.kv.bytes
 
     @property
+    def out_rows(self) -> Num | None:
+        """Rows that attention reads."""
+        return self.kv_tokens
+
+    @property
     def out_elems(self) -> Num:
         """What attention reads."""
         return self.kv_tokens * self.kv_heads * self.width
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: training keeps no cache, keys and values pass through."""
+        return Saved()
 
     @property
     def in_elems(self) -> Num | None:
@@ -119,9 +130,27 @@ class Attention(Op):
         return self.activations.compute
 
     @property
+    def out_rows(self) -> Num | None:
+        """One per query."""
+        return self.query_tokens
+
+    @property
     def out_elems(self) -> Num:
         """One value vector per query and head."""
         return self.query_tokens * self.heads * self.value_dim
+
+    @property
+    def saved(self) -> Saved:
+        """q, k, v and the result, and the log-sum-exp of each query and head in 4 bytes (FlashAttention, section 3.1).
+
+        Scores are computed again in the backward pass.
+        """
+        queries = self.query_tokens * self.heads
+        keys = self.kv_tokens * self.kv_heads * (self.head_dim + self.value_dim)
+        act = self.activations.bytes
+        return Saved(
+            inputs=(queries * self.head_dim + keys) * act, result=queries * self.value_dim * act, own=4.0 * queries
+        )
 
     @property
     def in_elems(self) -> Num | None:

@@ -11,6 +11,7 @@ from enum import Enum, IntEnum
 from typing import Any, ClassVar
 
 from graphsim.ops.precision import FORMATS, Format
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 COMPUTE, NETWORK, COPY, HOST = "compute", "network", "copy", "host"
@@ -47,6 +48,15 @@ class OpType(IntEnum):
     LORA_KERNEL = 22
     QUANTISE = 23
     TOGETHER = 24
+
+
+class AdapterPart(Enum):
+    """What an adapter's operation is there for; the values are the names that advice uses."""
+
+    FACTOR = "factors"
+    ADDITION = "additions"
+    NORM = "weight norms"
+    COLLECTIVE = "collectives"
 
 
 class Residency(Enum):
@@ -115,15 +125,39 @@ class Work:
         return Work(**{f.name: getattr(self, f.name) * times for f in fields(self)})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Where an operation of a pipeline runs: the stage's number, and the number of the micro-batch that it works on."""
+
+    number: int
+    micro_batch: int
+
+    @property
+    def name(self) -> str:
+        """`stage0`."""
+        return f"stage{self.number}"
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its nodes start with: `mb0.stage0.`."""
+        return f"mb{self.micro_batch}.{self.name}."
+
+    def stream(self, stream: str) -> str:
+        """The stage's own stream of that kind: `stage0.compute`."""
+        return f"{self.name}.{stream}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Op:
     """One operation. Passes make a new one with `dataclasses.replace`.
 
-    role: what it is for, such as `q_proj`; passes select by it
+    role: what it is for, such as `q_proj`; of an adapter's operation also which part it is, such as `q_proj.lora_a`
     stream: operations of one stream run one after another
     once: one-time work, which no steady-state step is charged for
     activations: format of what flows in and out
     layer: which layer of a repeat's body it belongs to
+    adapter: whether it is there for an adapter only; without one, the graph has no such node
+    stage: of a pipeline with several; None without a pipeline
     """
 
     op_type: ClassVar[OpType] = OpType.INPUT
@@ -136,12 +170,18 @@ class Op:
     """Whether it is a kernel that something has to start."""
     constant: ClassVar[bool] = False
     """Whether its result depends on weights alone and is used in place: no value that flows."""
+    joins_base: ClassVar[bool] = False
+    """Whether its result is the base's with an adapter's added in: what moves that result is no adapter's operation."""
+    adapter_part: ClassVar[AdapterPart] = AdapterPart.FACTOR
+    """What it is there for, where it is an adapter's."""
 
     role: str = ""
     stream: str = COMPUTE
     once: bool = False
     activations: Format = BF16
     layer: int = 0
+    adapter: bool = False
+    stage: Stage | None = None
 
     def work(self) -> Work:
         """What the operation demands of a machine."""
@@ -158,9 +198,40 @@ class Op:
         return 0.0
 
     @property
+    def trainable_parameters(self) -> Num:
+        """Weights that training the adapter changes, in elements, per device; the base model's are frozen."""
+        return self.parameters if self.adapter else 0.0
+
+    @property
     def weight_storage_bytes(self) -> Num:
         """Memory that its weights occupy, per device."""
         return self.parameters * self.activations.bytes
+
+    @property
+    def adapter_rank(self) -> Num:
+        """Rank of the adapter whose weights it holds, summed over the slices that share them; 0 where it has none."""
+        return 0.0
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """Elements of each tensor that holds one adapter's weights; none where it holds no adapter's weights."""
+        return ()
+
+    @property
+    def launches(self) -> Num:
+        """Kernels that are started for it."""
+        return 1.0 if self.launched else 0.0
+
+    @property
+    def saved(self) -> Saved:
+        """What autograd keeps to compute the gradients of its inputs: its inputs, as nonlinear functions do."""
+        elems = self.out_elems if self.in_elems is None else self.in_elems
+        return Saved(inputs=elems * self.activations.bytes)
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """What autograd keeps on top where the operation's own weights are trained."""
+        return Saved()
 
     @property
     def state_bytes(self) -> Num:
@@ -171,6 +242,11 @@ class Op:
     def out_elems(self) -> Num:
         """Elements of the result; the bytes are `out_elems * activations.bytes`."""
         raise NotImplementedError
+
+    @property
+    def out_rows(self) -> Num | None:
+        """Rows of the result; None where the operation knows only how many elements it has."""
+        return None
 
     @property
     def out_parts(self) -> dict[str, Num]:
@@ -185,6 +261,12 @@ class Op:
     def cut(self, ways: Num) -> Op:
         """The share of one of `ways` devices when the op works on a cut value."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it is cut")
+
+    @property
+    def serves(self) -> tuple[str, str]:
+        """The role of the base operation that an adapter's operation is for, and which part of the adapter it is."""
+        base, _, part = self.role.rpartition(".")
+        return base, part
 
     def dims(self) -> dict[str, Num]:
         """The numeric fields by name, for tables and pictures."""

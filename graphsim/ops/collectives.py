@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphsim.ops.base import NETWORK, Op, OpType, Sharding, Work
+from graphsim.ops.base import NETWORK, AdapterPart, Op, OpType, Sharding, Work
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -21,6 +22,7 @@ class Collective(Op):
 
     op_type: ClassVar[OpType] = OpType.COLLECTIVE
     sharding: ClassVar[Sharding] = Sharding.WHOLE
+    adapter_part: ClassVar[AdapterPart] = AdapterPart.COLLECTIVE
 
     elems: Num
     group: Num
@@ -45,6 +47,16 @@ class Collective(Op):
     def out_elems(self) -> Num:
         """The whole value."""
         return self.elems
+
+    @property
+    def launches(self) -> Num:
+        """One; none where there is nothing to exchange, or nobody to exchange it with."""
+        return np.minimum(self.elems, 1.0) * np.minimum(self.group - 1.0, 1.0)
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: sums and copies are linear."""
+        return Saved()
 
     def cut(self, ways: Num) -> Collective:
         """Communication is never cut again."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.linear import limited
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -38,6 +39,16 @@ class Elementwise(Op):
         """`reads` times the elements."""
         return self.reads * self.elems
 
+    @property
+    def saved(self) -> Saved:
+        """Its inputs; nothing of one value that is scaled in one step."""
+        return Saved(inputs=self._kept_bytes)
+
+    @property
+    def _kept_bytes(self) -> Num:
+        nonlinear = np.minimum(np.maximum(self.reads - 1.0, self.steps - 1.0), 1.0)
+        return nonlinear * self.reads * self.elems * self.activations.bytes
+
     def cut(self, ways: Num) -> Elementwise:
         """An equal share of the elements."""
         return replace(self, elems=self.elems / ways)
@@ -56,6 +67,15 @@ class Activation(Elementwise):
         """The learned weights."""
         return self.learned
 
+    @property
+    def saved(self) -> Saved:
+        """Its inputs, and the nonlinearity's result ahead of the product with a second input: g, u and silu(g).
+
+        A fused kernel computes the latter again.
+        """
+        between = np.minimum(self.reads - 1.0, 1.0) * np.minimum(np.maximum(self.steps - 1.0, 0.0), 1.0)
+        return Saved(inputs=self._kept_bytes, own=between * self.elems * self.activations.bytes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Add(Elementwise):
@@ -65,6 +85,11 @@ class Add(Elementwise):
     sharding: ClassVar[Sharding] = Sharding.LINEAR
 
     reads: Num = 2.0
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: each input's gradient is the result's."""
+        return Saved()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,6 +135,17 @@ class Norm(Op):
         """rows times width."""
         return self.rows * self.width
 
+    @property
+    def saved(self) -> Saved:
+        """x and the reciprocal of each row's deviation in 4 bytes, as an RMSNorm that computes in fp32 keeps them."""
+        return Saved(own=4.0 * self.rows * (self.width + 1.0))
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """The normalised x, narrowed to the activations' format."""
+        learned = np.minimum(self.vectors, 1.0)
+        return Saved(own=learned * self.rows * self.width * self.activations.bytes)
+
     def cut(self, ways: Num) -> Norm:
         """A share of the rows; every device keeps the learned vectors."""
         return replace(self, rows=self.rows / limited(ways, self.units))
@@ -133,6 +169,11 @@ class Rope(Op):
         return Work(vector_flops=3.0 * self.out_elems, input_bytes=moved, write_bytes=moved)
 
     @property
+    def out_rows(self) -> Num | None:
+        """One per token."""
+        return self.tokens
+
+    @property
     def out_elems(self) -> Num:
         """Queries and keys together."""
         return self.tokens * (self.heads + self.kv_heads) * self.head_dim
@@ -147,6 +188,11 @@ class Rope(Op):
     def in_elems(self) -> Num | None:
         """Queries and keys together."""
         return self.out_elems
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: a rotation asks for the angles only, which all layers share."""
+        return Saved()
 
     def cut(self, ways: Num) -> Rope:
         """Heads are dealt out; key heads are repeated when there are fewer than devices."""
@@ -179,6 +225,11 @@ class TakeRows(Op):
         """rows times width."""
         return self.rows * self.width
 
+    @property
+    def saved(self) -> Saved:
+        """Nothing: gradients go back to where the rows came from."""
+        return Saved()
+
     def cut(self, ways: Num) -> TakeRows:
         """Not cut: it works on whole rows."""
         return self
@@ -196,6 +247,11 @@ class Concatenate(Elementwise):
     def in_elems(self) -> Num | None:
         """Not checked: not all of the values are inputs of the block."""
         return None
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: each input's gradient is its part of the result's."""
+        return Saved()
 
 
 PENALTY_READS, PENALTY_WRITES = 73.0, 56.0
@@ -242,6 +298,11 @@ class Sample(Op):
     def in_elems(self) -> Num | None:
         """All logits."""
         return self.rows * self.vocab
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: a choice has no gradient."""
+        return Saved()
 
     def cut(self, ways: Num) -> Sample:
         """Not cut: it needs the whole row."""

@@ -10,6 +10,7 @@ import numpy as np
 from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.collectives import AllToAll
 from graphsim.ops.linear import Gemm, limited
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -124,6 +125,12 @@ class ExpertActivation(Op):
         """`reads` times the elements."""
         return self.reads * self.elems
 
+    @property
+    def saved(self) -> Saved:
+        """Its inputs, and the nonlinearity's result ahead of the product with the second one."""
+        act = self.activations.bytes
+        return Saved(inputs=self.reads * self.elems * act, own=np.minimum(self.reads - 1.0, 1.0) * self.elems * act)
+
     def cut(self, ways: Num) -> ExpertActivation:
         """A share of the elements, whether experts or their weights are dealt out."""
         return replace(self, elems=self.elems / ways)
@@ -157,6 +164,14 @@ class Route(Op):
     def out_elems(self) -> Num:
         """One choice per token and place."""
         return self.tokens * self.chosen
+
+    @property
+    def saved(self) -> Saved:
+        """The softmax over all experts in fp32, and of each choice the expert's number in 8 bytes and its weight in 4.
+
+        transformers 5, `models/mixtral/modeling_mixtral.py`, MixtralTopKRouter; derived, not measured.
+        """
+        return Saved(own=4.0 * self.tokens * self.experts + 12.0 * self.tokens * self.chosen)
 
     def cut(self, ways: Num) -> Route:
         """Every device routes all its tokens."""
@@ -204,6 +219,13 @@ class Permute(Op):
     def out_elems(self) -> Num:
         """Routed rows, or tokens again."""
         return (self.rows if self.gather else self.tokens) * self.width
+
+    @property
+    def saved(self) -> Saved:
+        """The rows' numbers in 8 bytes on the way to experts; on the way back, the rows, which weights multiply."""
+        if self.gather:
+            return Saved(own=8.0 * self.rows)
+        return Saved(inputs=self.rows * self.width * self.activations.bytes)
 
     def cut(self, ways: Num) -> Permute:
         """A share of the tokens, or of the rows that go to the experts of one group."""

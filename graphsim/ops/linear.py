@@ -9,6 +9,7 @@ import numpy as np
 
 from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
 from graphsim.ops.precision import Format
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -41,6 +42,7 @@ class Gemm(Op):
     module: path as PEFT sees it, `{}` standing for the layer's index; "" where no adapter can go
     linear: PEFT's all-linear reaches it (nn.Linear and Conv1D but the output head)
     tags: names of the LoRA document's targeting table that mean this op
+    head: whether its results are the model's logits
     pack: engines launch the Gemms of one pack as one kernel of this name
     parts: named slices of the outputs (natively fused or packed projections); their widths add up to n
     """
@@ -58,6 +60,7 @@ class Gemm(Op):
     weights: Format = BF16
     module: str = ""
     linear: bool = True
+    head: bool = False
     tags: tuple[str, ...] = ()
     pack: str = ""
     parts: tuple[Part, ...] = ()
@@ -94,6 +97,21 @@ class Gemm(Op):
         if self.shared:
             return 0.0
         return self.n * self.k * self.weights.bytes + (self.n * self.activations.bytes if self.bias else 0.0)
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: dx = dy w^T asks for the weights only."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """x, for dw = x^T dy; not for a bias, whose gradient is a sum over dy."""
+        return Saved(inputs=self.m * self.k * self.activations.bytes)
+
+    @property
+    def out_rows(self) -> Num | None:
+        """m."""
+        return self.m
 
     @property
     def out_elems(self) -> Num:
@@ -163,6 +181,11 @@ class HeadGemm(Gemm):
         """mk for each head."""
         return self.heads * self.m * self.k
 
+    @property
+    def saved_for_weights(self) -> Saved:
+        """x of each head."""
+        return Saved(inputs=self.heads * self.m * self.k * self.activations.bytes)
+
     def cut(self, ways: Num) -> HeadGemm:
         """Heads are dealt out."""
         return replace(self, heads=self.heads / ways)
@@ -201,6 +224,16 @@ class Embedding(Op):
     def parameters(self) -> Num:
         """The whole table."""
         return self.entries * self.width
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: token ids have no gradient."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """Token ids of 8 bytes."""
+        return Saved(own=8.0 * self.tokens)
 
     @property
     def out_elems(self) -> Num:

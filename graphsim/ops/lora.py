@@ -12,9 +12,10 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.linear import Gemm, Part, limited
 from graphsim.ops.precision import Format
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -23,15 +24,18 @@ class LoraGemm(Gemm):
     """A factor of an adapter, applied to `m` rows that spread over `adapters` distinct adapters.
 
     launches: kernels that do it, such as one for each adapter
+    frozen: whether training leaves it as it is; its memory counts all the same
     blocks: of a block-diagonal factor, which holds and multiplies one in `blocks` of its entries (BD-LoRA); split
         DEALT gives each device the blocks that its inputs meet
     """
 
     residency: ClassVar[Residency] = Residency.All_offchip
 
+    adapter: bool = True
     adapters: Num = 1.0
     launches: Num = 1.0
     blocks: Num = 1.0
+    frozen: bool = False
 
     def work(self) -> Work:
         """flops = 2mnk; reads every present adapter's factor once; no rows, no work."""
@@ -51,9 +55,34 @@ class LoraGemm(Gemm):
         return 0.0 if self.shared else self.n * self.k / self.blocks + (self.n if self.bias else 0.0)
 
     @property
+    def trainable_parameters(self) -> Num:
+        """All of them, or none."""
+        return 0.0 if self.frozen else self.parameters
+
+    @property
     def weight_storage_bytes(self) -> Num:
         """Memory of one adapter's factor."""
         return self.parameters * self.weights.bytes
+
+    @property
+    def adapter_rank(self) -> Num:
+        """k: the rank is what B and whatever stands between A and B take."""
+        return self.k
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """One tensor."""
+        return (self.parameters,)
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """Its input, as a copy of its own where the factor is in a wider format than what flows, as in PEFT."""
+        if self.frozen:
+            return Saved()
+        elems = self.m * self.k
+        if self.weights.bytes > self.activations.bytes:
+            return Saved(own=elems * self.weights.bytes)
+        return Saved(inputs=elems * self.activations.bytes)
 
     def cut(self, ways: Num) -> LoraGemm:
         """As any product's weights; blocks that are dealt out cut n and k at once."""
@@ -68,6 +97,11 @@ class LoraA(LoraGemm):
     """The down projection: k inputs to n = rank."""
 
     op_type: ClassVar[OpType] = OpType.GEMM_LORA_A
+
+    @property
+    def adapter_rank(self) -> Num:
+        """n."""
+        return self.n
 
     @property
     def in_elems(self) -> Num | None:
@@ -93,7 +127,10 @@ class LoraAdd(Op):
     op_type: ClassVar[OpType] = OpType.ADD
     sharding: ClassVar[Sharding] = Sharding.LINEAR
     family: ClassVar[str] = "elementwise"
+    joins_base: ClassVar[bool] = True
+    adapter_part: ClassVar[AdapterPart] = AdapterPart.ADDITION
 
+    adapter: bool = True
     m: Num
     n: Num
     rows: Num
@@ -119,6 +156,11 @@ class LoraAdd(Op):
         return self.activations.compute
 
     @property
+    def out_rows(self) -> Num | None:
+        """The base's."""
+        return self.m
+
+    @property
     def out_elems(self) -> Num:
         """mn: the base's result with the adapter's added in place."""
         return self.m * self.n
@@ -127,6 +169,11 @@ class LoraAdd(Op):
     def out_parts(self) -> dict[str, Num]:
         """The base's named slices."""
         return {part.name: self.m * part.width for part in self.parts}
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: each input's gradient is the result's."""
+        return Saved()
 
     def cut(self, ways: Num) -> LoraAdd:
         """n is cut as the base's outputs are."""
@@ -140,6 +187,7 @@ class LoraMerge(Op):
     """W' = W + (alpha / r) B A, once, ahead of a GEMM with k inputs and n outputs; independent of tokens.
 
     copies: weights of that shape that are merged, one for each expert
+    weights, factors: formats of the base and of A and B
     scratch_passes: times that a 16-bit temporary of the weight's shape is read or written on the way; a base that is
         stored in fewer bits is widened, added to, and narrowed again, which takes four more
     """
@@ -148,6 +196,7 @@ class LoraMerge(Op):
     residency: ClassVar[Residency] = Residency.All_offchip
     constant: ClassVar[bool] = True
 
+    adapter: bool = True
     n: Num
     k: Num
     rank: Num
@@ -156,14 +205,14 @@ class LoraMerge(Op):
     units: Num = 0.0
     once: bool = True
     weights: Format = BF16
-    adapter: Format = BF16
+    factors: Format = BF16
     scratch_passes: Num = 0.0
 
     def work(self) -> Work:
         """flops = 2nrk; reads W, A and B, writes W'; what is kept in between on top."""
         live = np.minimum(self.rank, 1.0) * self.copies
         weight = self.n * self.k * self.weights.bytes * live
-        factors = self.rank * (self.n + self.k) * self.adapter.bytes * self.copies
+        factors = self.rank * (self.n + self.k) * self.factors.bytes * self.copies
         narrow = 4.0 if self.weights.bytes < BF16.bytes else 0.0
         scratch = (self.scratch_passes + narrow) * self.n * self.k * BF16.bytes * live / 2.0
         return Work(
@@ -176,7 +225,22 @@ class LoraMerge(Op):
     @property
     def matrix_format(self) -> str:
         """Factors are multiplied in the adapter's format."""
-        return self.adapter.compute
+        return self.factors.compute
+
+    @property
+    def trainable_parameters(self) -> Num:
+        """Of A and B, which are merged here and lie nowhere else."""
+        return self.copies * self.rank * (self.n + self.k)
+
+    @property
+    def adapter_rank(self) -> Num:
+        """The rank of A and B."""
+        return self.rank
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: it is done before the first step."""
+        return Saved()
 
     @property
     def out_elems(self) -> Num:

@@ -14,6 +14,7 @@ from graphsim.ops.base import OpType, Sharding, Work
 from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.linear import limited
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -113,7 +114,17 @@ class LoraDelta(LoraMerge):
     @property
     def weight_storage_bytes(self) -> Num:
         """Memory of one adapter's factors."""
-        return self.parameters * self.adapter.bytes
+        return self.parameters * self.factors.bytes
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """A and B of all experts."""
+        return (self.copies * self.rank * self.k, self.copies * self.rank * self.n)
+
+    @property
+    def saved(self) -> Saved:
+        """The changed weights, which are no parameters of the model: the experts' gradients ask for them."""
+        return Saved(result=self.out_elems * self.activations.bytes)
 
     @property
     def out_elems(self) -> Num:

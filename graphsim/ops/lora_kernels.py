@@ -15,6 +15,7 @@ from graphsim.errors import GraphError
 from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.linear import Part
 from graphsim.ops.precision import Format
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -30,6 +31,7 @@ class LoraKernel(Op):
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
     residency: ClassVar[Residency] = Residency.All_offchip
 
+    adapter: bool = True
     launches: Num = 1.0
     tiles: Num = 0.0
     empty_tiles: Num = 0.0
@@ -65,6 +67,11 @@ class LoraFill(LoraKernel):
     def work(self) -> Work:
         """Written once."""
         return Work(write_bytes=self.elems * self.activations.bytes)
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: it only clears memory."""
+        return Saved()
 
     @property
     def out_elems(self) -> Num:
@@ -108,6 +115,21 @@ class LoraShrink(LoraKernel):
         return self.n * self.k
 
     @property
+    def adapter_rank(self) -> Num:
+        """n."""
+        return self.n
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: dx = dy A^T asks for the weights only."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """x."""
+        return Saved(inputs=self.m * self.k * self.inputs.bytes)
+
+    @property
     def buffers(self) -> tuple[Num, ...]:
         """A of each slice."""
         return (self.n / self.slices * self.k,) * int(self.slices)
@@ -116,6 +138,11 @@ class LoraShrink(LoraKernel):
     def weight_storage_bytes(self) -> Num:
         """Memory of one adapter's A."""
         return self.n * self.k * self.weights.bytes
+
+    @property
+    def out_rows(self) -> Num | None:
+        """m."""
+        return self.m
 
     @property
     def out_elems(self) -> Num:
@@ -132,6 +159,7 @@ class LoraExpand(LoraKernel):
     """
 
     sharding: ClassVar[Sharding] = Sharding.LINEAR
+    joins_base: ClassVar[bool] = True
 
     m: Num
     width: Num
@@ -167,6 +195,21 @@ class LoraExpand(LoraKernel):
         return self.n * self.k
 
     @property
+    def adapter_rank(self) -> Num:
+        """k."""
+        return self.k
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: dh = dy B^T asks for the weights only, and the base's gradient is the result's."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """h of each slice."""
+        return Saved(inputs=self.rows * self.slices * self.k * self.hidden.bytes)
+
+    @property
     def buffers(self) -> tuple[Num, ...]:
         """B of each slice."""
         if len(self.parts) == int(self.slices):
@@ -177,6 +220,11 @@ class LoraExpand(LoraKernel):
     def weight_storage_bytes(self) -> Num:
         """Memory of one adapter's B."""
         return self.n * self.k * self.weights.bytes
+
+    @property
+    def out_rows(self) -> Num | None:
+        """The base's."""
+        return self.m
 
     @property
     def out_elems(self) -> Num:
@@ -206,6 +254,21 @@ class LoraLookup(LoraKernel):
         """Reads and writes one row of the table per token."""
         moved = self.rows * self.n
         return Work(weight_bytes=moved * self.weights.bytes, write_bytes=moved * self.activations.bytes)
+
+    @property
+    def adapter_rank(self) -> Num:
+        """n."""
+        return self.n
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: token ids have no gradient."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """Token ids of 8 bytes."""
+        return Saved(own=8.0 * self.rows)
 
     @property
     def buffers(self) -> tuple[Num, ...]:

@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.errors import GraphError
-from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.elementwise import Elementwise
 from graphsim.ops.linear import Part, limited
 from graphsim.ops.precision import Format
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -21,18 +22,22 @@ class DoraNorm(Op):
 
     As PEFT 0.21 does it (`tuners/lora/dora.py`): the product B A comes from running the factors on the identity, then
     W + s B A is written, and its norm taken. The temporary of the weight's shape lives until then.
+    weights, factors: formats of the base and of A and B
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
     residency: ClassVar[Residency] = Residency.All_offchip
     constant: ClassVar[bool] = True
+    adapter_part: ClassVar[AdapterPart] = AdapterPart.NORM
 
+    adapter: bool = True
     n: Num
     k: Num
     rank: Num
     split: Sharding = Sharding.REPLICATED
     units: Num = 0.0
     weights: Format = BF16
+    factors: Format = BF16
     launches: Num = 6.0
 
     def work(self) -> Work:
@@ -63,6 +68,26 @@ class DoraNorm(Op):
         return self.n * self.activations.bytes
 
     @property
+    def adapter_rank(self) -> Num:
+        """The rank of A and B."""
+        return self.rank
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """The magnitudes."""
+        return (self.n,)
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: it takes weights only."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """The identity of k rows, A's product with it, and the norms that magnitudes are divided by."""
+        return Saved(own=(self.k * self.k + self.k * self.rank + self.n) * self.factors.bytes)
+
+    @property
     def out_elems(self) -> Num:
         """W + s B A, of which the norm is taken."""
         return self.n * self.k
@@ -80,22 +105,32 @@ class DoraScale(Op):
     """Scales the base's and the adapter's results by the norm: PEFT's five element-wise kernels beside the ADD.
 
     They move nine values per element: (g - 1) y, g y_lora, its scaling, their sum, and the sum with y, less the ADD's.
+    factors: format of A and B, and so of y_lora and g
     """
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
     sharding: ClassVar[Sharding] = Sharding.LINEAR
+    joins_base: ClassVar[bool] = True
+    adapter_part: ClassVar[AdapterPart] = AdapterPart.NORM
 
+    adapter: bool = True
     m: Num
     n: Num
     rows: Num
     units: Num = 0.0
     parts: tuple[Part, ...] = ()
+    factors: Format = BF16
     launches: Num = 4.0
 
     def work(self) -> Work:
         """Five reads and four writes of every value."""
         moved = self.rows * self.n * self.activations.bytes
         return Work(vector_flops=4.0 * self.rows * self.n, input_bytes=5.0 * moved, write_bytes=4.0 * moved)
+
+    @property
+    def out_rows(self) -> Num | None:
+        """The base's."""
+        return self.m
 
     @property
     def out_elems(self) -> Num:
@@ -106,6 +141,12 @@ class DoraScale(Op):
     def out_parts(self) -> dict[str, Num]:
         """The base's named slices."""
         return {part.name: self.m * part.width for part in self.parts}
+
+    @property
+    def saved(self) -> Saved:
+        """y and y_lora apart, which the graph has as their sum, and the vectors g - 1 and g."""
+        wide = self.factors.bytes
+        return Saved(own=self.rows * self.n * (self.activations.bytes + wide) + 2.0 * self.n * wide)
 
     def cut(self, ways: Num) -> DoraScale:
         """n is cut as the base's outputs are."""
@@ -121,6 +162,7 @@ class VectorScale(Elementwise):
     sharding: ClassVar[Sharding] = Sharding.LINEAR
     residency: ClassVar[Residency] = Residency.All_offchip
 
+    adapter: bool = True
     width: Num = 0.0
     units: Num = 0.0
 
@@ -128,6 +170,21 @@ class VectorScale(Elementwise):
     def parameters(self) -> Num:
         """The vector."""
         return self.width
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """The vector."""
+        return (self.width,)
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: dx = v dy asks for the vector only."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """Its input."""
+        return Saved(inputs=self.elems * self.activations.bytes)
 
     def cut(self, ways: Num) -> VectorScale:
         """An equal share of the columns."""
@@ -141,6 +198,7 @@ class GroupPool(Op):
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
 
+    adapter: bool = True
     m: Num
     k: Num
     groups: Num
@@ -155,6 +213,11 @@ class GroupPool(Op):
     def out_elems(self) -> Num:
         """One value per group."""
         return self.m * self.k / self.groups
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: an average is linear."""
+        return Saved()
 
     def cut(self, ways: Num) -> GroupPool:
         """An equal share of the inputs."""
@@ -181,6 +244,11 @@ class Dequantise(Op):
         """Reads the stored weight, writes 16 bits per weight, which the product reads instead of the stored ones."""
         weight = self.n * self.k * np.greater(self.m, self.fused_tokens)[()]
         return Work(vector_flops=2.0 * weight, input_bytes=2.0 * weight, write_bytes=2.0 * weight)
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: the backward pass widens the weight once more."""
+        return Saved()
 
     @property
     def out_elems(self) -> Num:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import Op, OpType, Work
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 STATE_BYTES = 4.0
@@ -51,6 +52,16 @@ class CausalConv(Op):
     def out_elems(self) -> Num:
         """One value per token and channel."""
         return self.tokens * self.channels
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: the gradient of a convolution's input asks for the filters only."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """Its input."""
+        return Saved(inputs=self.out_elems * self.activations.bytes)
 
     def cut(self, ways: Num) -> CausalConv:
         """Channels are dealt out."""
@@ -105,6 +116,11 @@ class Scan(Op):
     def out_elems(self) -> Num:
         """One value per token and channel."""
         return self.tokens * self.channels
+
+    @property
+    def saved(self) -> Saved:
+        """Its inputs; states are computed again in the backward pass (Mamba, arXiv 2312.00752, section 3.3.2)."""
+        return Saved(inputs=self.tokens * self.inputs * self.activations.bytes)
 
     def cut(self, ways: Num) -> Scan:
         """Channels are dealt out, with their inputs and weights."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 import networkx as nx
 
 from graphsim.ops.base import HOST, Op, OpType, Sharding, Work
+from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
@@ -33,6 +34,11 @@ class Input(Op):
         """The value that enters."""
         return self.elems
 
+    @property
+    def saved(self) -> Saved:
+        """Nothing: whoever takes the value keeps it."""
+        return Saved()
+
     def cut(self, ways: Num) -> Input:
         """A share of the elements."""
         return replace(self, elems=self.elems / ways)
@@ -55,6 +61,11 @@ class Join(Op):
     def in_elems(self) -> Num | None:
         """All of them together."""
         return self.elems
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: whoever takes the value keeps it."""
+        return Saved()
 
     def cut(self, ways: Num) -> Join:
         """A share of the elements."""
@@ -101,6 +112,11 @@ class Repeat(Op):
         out: Num = self.body.nodes[self.result]["op"].out_elems
         return out
 
+    @property
+    def saved(self) -> Saved:
+        """Nothing: bodies are asked node by node."""
+        return Saved()
+
     def cut(self, ways: Num) -> Repeat:
         """Bodies are cut node by node."""
         return self
@@ -129,6 +145,21 @@ class Together(Op):
         return sum((part.weight_storage_bytes for part in self.parts), start=0.0)
 
     @property
+    def trainable_parameters(self) -> Num:
+        """The sum of the parts' trained weights."""
+        return sum((part.trainable_parameters for part in self.parts), start=0.0)
+
+    @property
+    def saved(self) -> Saved:
+        """What each part keeps."""
+        return reduce(add, (part.saved for part in self.parts))
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """What each part keeps."""
+        return reduce(add, (part.saved_for_weights for part in self.parts))
+
+    @property
     def out_elems(self) -> Num:
         """What the last part yields."""
         return self.parts[-1].out_elems
@@ -152,6 +183,11 @@ class Launch(Op):
     def out_elems(self) -> Num:
         """Nothing flows."""
         return 0.0
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: no value flows."""
+        return Saved()
 
     def cut(self, ways: Num) -> Launch:
         """Every device launches its own."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from graphsim.graph import Pass, Rule, Step, Value
+from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Embedding, Gemm, Op, Repeat
 from graphsim.ops.lora_kernels import LoraExpand, LoraLookup, LoraShrink
 from graphsim.ops.precision import FORMATS
-from graphsim.passes.engine import Engine
+from graphsim.passes.engine import Engine, source
 from graphsim.passes.grid import Grid
 
 
@@ -28,12 +28,16 @@ class EndSlots(Pass):
     def rule(self, graph: nx.DiGraph) -> Rule:
         """Of several embeddings, only the first that is not whole on every device has slots."""
         table = next((op for _, op in graph.nodes(data="op") if isinstance(op, Embedding) and not op.whole), None)
+        joins = [name for name, op in graph.nodes(data="op") if op.joins_base]
+        adapted = {source(graph, value.node) for name in joins for value in inputs_of(graph, name)}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             yield name, op, inputs
-            if isinstance(op, Embedding) and op is table and f"{name}.lora_add" not in graph:
+            if name in adapted:
+                return
+            if isinstance(op, Embedding) and op is table:
                 yield from _embedding_kernels(name, op, self.engine)
-            elif isinstance(op, Gemm) and op.role == "lm_head" and f"{name}.lora_shrink" not in graph:
+            elif isinstance(op, Gemm) and op.head:
                 yield from _head_kernels(name, op, self.engine, inputs)
 
         return rule

@@ -146,8 +146,7 @@ class _Kernels:
             op: Op = self.graph.nodes[step]["op"]
             if isinstance(op, Collective):
                 elems = sum((self.graph.nodes[s.between[i]]["op"].elems for s in self.group), start=0.0)
-                suffix = step.rpartition(".")[2]
-                yield f"{self.stem}.lora_shrink.{suffix}", replace(op, elems=elems * live, activations=hidden)
+                yield f"{self.stem}.lora_shrink.{op.role}", replace(op, elems=elems * live, activations=hidden)
 
     def _expand(self, base: Gemm, first: LoraA, hidden: Format, grid: Grid) -> LoraExpand:
         ups: list[LoraB] = [self.graph.nodes[s.b]["op"] for s in self.group]

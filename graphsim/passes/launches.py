@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import networkx as nx
-import numpy as np
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value
-from graphsim.ops import Collective, Launch, Op
-from graphsim.units import Num
+from graphsim.ops import Launch, Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +25,6 @@ class LaunchEagerly(Pass):
 
 def _launched(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
     if op.launched and not op.once:
-        times = _present(op) if isinstance(op, Collective) else getattr(op, "launches", 1.0)
-        yield f"{name}.launch", Launch(role="launch", times=times, layer=op.layer), []
+        yield f"{name}.launch", Launch(role="launch", times=op.launches, layer=op.layer, adapter=op.adapter), []
         inputs = [*inputs, Value(f"{name}.launch")]
     yield name, op, inputs
-
-
-def _present(op: Collective) -> Num:
-    """Whether there is anything to exchange, and anyone to exchange it with."""
-    return np.minimum(op.elems, 1.0) * np.minimum(op.group - 1.0, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Elementwise, ExpertGemm, LoraAdd, Op
-from graphsim.ops.lora import LoraA, LoraB
+from graphsim.ops.lora import LoraA, LoraGemm
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
 from graphsim.passes.engine import Engine, source, terms
 
@@ -51,18 +51,9 @@ class WriteExperts(Pass):
     def _delta(self, op: ExpertGemm, a: LoraA) -> LoraDelta:
         return LoraDelta(
             role=f"{op.role}.lora_delta", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), copies=op.experts,
-            weights=op.weights, adapter=a.weights, scratch_passes=self.engine.profile.merge_passes,
+            weights=op.weights, factors=a.weights, scratch_passes=self.engine.profile.merge_passes,
             activations=op.activations, layer=op.layer,
         )  # fmt: skip
-
-
-def _is_scaled(graph: nx.DiGraph, joined: str) -> bool:
-    """Whether a scaling by alpha / r stands between B and the ADD: VeRA scales by a vector of its own instead.
-
-    PEFT 0.21, `tuners/vera/layer.py`: `result + lambda_b * F.linear(lambda_d * F.linear(x, A), B)`.
-    """
-    up, _ = terms(graph, joined)
-    return isinstance(graph.nodes[source(graph, inputs_of(graph, joined)[up].node)]["op"], LoraB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +66,14 @@ class CallModules(Pass):
         """The scaling stands between the adapter's result and the ADD."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-            if isinstance(op, LoraA | LoraB | LoraAdd):
+            if isinstance(op, LoraGemm | LoraAdd):
                 op = replace(op, launches=self.engine.lora.active_adapters)
-            if type(op) is LoraAdd and _is_scaled(graph, name):
+            if type(op) is LoraAdd and self.engine.lora.kind.scaled:
+                base, _ = op.serves
                 scale = Elementwise(
-                    role=op.role.replace("lora_add", "lora_scale"), elems=op.added, activations=op.activations,
-                    layer=op.layer,
-                )  # fmt: skip
-                scaled = name.replace("lora_add", "lora_scale")
+                    role=f"{base}.lora_scale", elems=op.added, activations=op.activations, layer=op.layer, adapter=True
+                )
+                scaled = f"{name.rpartition('.')[0]}.lora_scale"
                 up, _ = terms(graph, name)
                 yield scaled, scale, [inputs[up]]
                 inputs = [Value(scaled) if i == up else value for i, value in enumerate(inputs)]

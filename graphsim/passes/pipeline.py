@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from graphsim.graph import Pass, Rule, Step, Value, add, inputs_of
-from graphsim.ops import Input, Op, Repeat, SendReceive
+from graphsim.ops import Input, Op, Repeat, SendReceive, Stage
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
 
@@ -35,38 +35,38 @@ def pipeline(micro_batches: Sequence[Sequence[nx.DiGraph]], reach: Num) -> nx.Di
     for j, stages in enumerate(micro_batches):
         handed: str | None = None
         for s, stage in enumerate(stages):
-            prefix = f"mb{j}.stage{s}."
-            for name, op in OnStage(number=s)(stage).nodes(data="op"):
-                inputs = [Value(prefix + v.node, v.parts) for v in inputs_of(stage, name)]
+            here = Stage(number=s, micro_batch=j)
+            for name, op in OnStage(here=here)(stage).nodes(data="op"):
+                inputs = [Value(here.prefix + v.node, v.parts) for v in inputs_of(stage, name)]
                 if isinstance(op, Input) and handed is not None:
                     inputs = [Value(handed)]
-                add(out, prefix + name, op, inputs)
+                add(out, here.prefix + name, op, inputs)
             if s + 1 < len(stages):
-                handed = _hand_on(out, prefix, s, last_node(stage), reach)
+                handed = _hand_on(out, here, last_node(stage), reach)
     return out
 
 
-def _hand_on(out: nx.DiGraph, prefix: str, number: int, last: str, reach: Num) -> str:
+def _hand_on(out: nx.DiGraph, here: Stage, last: str, reach: Num) -> str:
     """Adds the send of a stage's result to the next stage."""
-    result: Op = out.nodes[prefix + last]["op"]
+    result: Op = out.nodes[here.prefix + last]["op"]
     send = SendReceive(role="send", elems=result.out_elems, group=reach, activations=result.activations)
-    return add(out, f"{prefix}send", _on_stage(send, number), [prefix + last])
+    return add(out, f"{here.prefix}send", _on_stage(send, here), [here.prefix + last])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnStage(Pass):
     """Puts every operation on the streams of one pipeline stage."""
 
-    number: int
+    here: Stage
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Only streams change; a repeat has none of its own."""
+        """Operations change their stream; a repeat has none of its own."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-            yield name, op if isinstance(op, Repeat) else _on_stage(op, self.number), inputs
+            yield name, _on_stage(op, self.here), inputs
 
         return rule
 
 
-def _on_stage(op: Op, number: int) -> Op:
-    return replace(op, stream=f"stage{number}.{op.stream}")
+def _on_stage(op: Op, here: Stage) -> Op:
+    return replace(op, stage=here) if isinstance(op, Repeat) else replace(op, stream=here.stream(op.stream), stage=here)

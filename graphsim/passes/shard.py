@@ -192,18 +192,20 @@ class _Sharder:
         kind = _COLLECTIVES.get((have, target))
         suffix = _SUFFIX[kind] if kind else "slice"
         name = ".".join([value.node, *value.parts, suffix])
-        whole = Join(role=suffix, elems=elems, activations=source.activations, layer=source.layer)
+        adapter = source.adapter and not source.joins_base
+        whole = Join(role=suffix, elems=elems, activations=source.activations, layer=source.layer, adapter=adapter)
         self.brought[value, target] = name
         self.layouts[name], self.whole[name] = target, whole
         yield name, self._bringer(kind, whole), [Value(value.node)]
 
     def _bringer(self, kind: type[Collective] | None, whole: Join) -> Op:
         """The collective, or free slice, that moves a value of the given whole size."""
-        role, activations, layer = whole.role, whole.activations, whole.layer
+        role, activations, layer, adapter = whole.role, whole.activations, whole.layer, whole.adapter
         if kind is None:
-            return Slice(role=role, elems=whole.elems / self.tp, activations=activations, layer=layer)
+            part = whole.elems / self.tp
+            return Slice(role=role, elems=part, activations=activations, layer=layer, adapter=adapter)
         held = whole.elems / self.tp if kind is AllToAll else whole.elems
-        return kind(role=role, elems=held, group=self.tp, activations=activations, layer=layer)
+        return kind(role=role, elems=held, group=self.tp, activations=activations, layer=layer, adapter=adapter)
 
     def _brought(self, value: Value, target: Layout) -> Value:
         name = self.brought.get((value, target))

@@ -121,6 +121,16 @@ def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, para
     assert ranks.latency_s[0] == pytest.approx(found.latency_s, rel=1e-4)
 
 
+@pytest.mark.parametrize("variant", ["lora", "dora", "vera", "qa-lora", "bd-lora", "alora", "rslora"])
+@pytest.mark.parametrize("tp", [1, 2])
+def test_an_adapter_of_rank_zero_is_no_work(variant: str, tp: int) -> None:
+    asked: dict[str, Any] = {"batch": 2, "input_tokens": 64, "parallelism": gs.Parallelism(tp=tp)}
+    lora = gs.LoraConfig(rank=0, target_modules="all-linear", variant=variant, blocks=2)
+    found, base = (gs.total_work(gs.build_graph("llama-3.1-8b", lora=x, **asked)) for x in (lora, None))
+    for name in ("flops", "vector_flops", "memory_bytes", "message_bytes"):
+        assert getattr(found, name) == pytest.approx(getattr(base, name), rel=1e-12), name
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -208,3 +218,12 @@ def test_mixed_ranks_work_at_their_mean_and_pad_to_the_largest() -> None:
     assert flops(mixed, "vllm") == flops(plain, "vllm")
     with pytest.raises(gs.ConfigError, match="mixed_ranks"):
         gs.LoraConfig(mixed_ranks=[8, -1])
+
+
+def test_peft_keeps_veras_vectors_and_scales_by_nothing_else() -> None:
+    lora = gs.LoraConfig(rank=16, target_modules=["q_proj"], variant="vera")
+    graph = gs.build_graph("llama-2-7b", "decode", lora=lora, engine="peft")
+    vectors = {op.role: op for _, op, _ in walk(graph) if op.role.startswith("q_proj.lora_") and op.parameters}
+    assert set(vectors) == {"q_proj.lora_d", "q_proj.lora_scale"}
+    memory = gs.simulate("llama-2-7b", "h100-sxm", lora=lora, engine="peft").memory
+    assert memory.adapters_bytes == 2 * 32 * (16 + HIDDEN)

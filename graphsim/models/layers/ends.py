@@ -87,6 +87,7 @@ class Head(Layer):
             weights=scope.activations,
             module=self.module,
             linear=False,
+            head=True,
         )
         out = scope.add(self.module.rsplit(".", 1)[-1], logits, [out])
         if self.soft_cap:

@@ -1,0 +1,35 @@
+"""Variants of LoRA, one file each: what the files of this package call `VARIANT` is what there is."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import import_module
+from types import MappingProxyType
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.lora.variant import Variant
+
+
+def known() -> Mapping[str, Variant]:
+    """All variants by name. Raises ConfigError for a file of the package that gives none."""
+    return _found(tuple(__path__))
+
+
+@lru_cache(maxsize=8)
+def _found(folders: tuple[str, ...]) -> Mapping[str, Variant]:
+    found = {}
+    for entry in pkgutil.iter_modules(folders):
+        variant = getattr(import_module(f"{__name__}.{entry.name}"), "VARIANT", None)
+        if not isinstance(variant, Variant):
+            raise ConfigError(f"graphsim/lora/variants: '{entry.name}' gives no variant; expected VARIANT = Variant(…)")
+        found[variant.name] = variant
+    return MappingProxyType(found)
+
+
+def require_engine(kind: Variant, kernels: str, engine: str) -> None:
+    """Raise ConfigError where an engine's kernels know plain adapters only."""
+    if kernels == "fused" and not kind.fused:
+        others = choices_text(engine, ["peft", "reference"]) + ("" if kind.unmerged else ", or merge it")
+        raise ConfigError(f"engine '{engine}' runs no adapter of variant '{kind.name}'; {others}")

@@ -1,0 +1,65 @@
+"""BD-LoRA: one factor is block-diagonal, so that devices exchange nothing for the adapter. arXiv 2510.23346."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from graphsim.errors import ConfigError
+from graphsim.lora.variant import Described, Site, Variant
+from graphsim.ops import Gemm, LoraA, LoraB, Op, Sharding
+from graphsim.units import Num, short
+
+
+class _BlockDiagonal(Variant):
+    __slots__ = ()
+
+    def dealt(self, lora: Described) -> Mapping[str, Num]:
+        """Blocks, and with them the rank."""
+        return {"blocks": lora.blocks, "rank": lora.rank}
+
+    def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
+        """A and B, one of them with blocks."""
+        a, b = _factors(site.op, site.a, site.b, site.lora)
+        yield "lora_a", a
+        yield "lora_b", b
+
+
+def _factors(op: Gemm, a: LoraA, b: LoraB, lora: Described) -> tuple[LoraA, LoraB]:
+    """A device meets the blocks of its own slice only, so factors are cut over ranks and exchange nothing.
+
+    B is block-diagonal at a column-parallel base, A at a row-parallel one.
+    """
+    side, blocks = _side(op, lora), lora.blocks
+    for name, size in (("inputs", a.k), ("rank", a.n)) if side == "a" else (("rank", b.k), ("outputs", b.n)):
+        if side and np.any(np.asarray(size) % np.asarray(blocks)):
+            raise ConfigError(
+                f"lora.blocks = {short(blocks)} is not allowed for '{op.role}' with {short(size)} {name}; "
+                "expected a divisor"
+            )
+    if side == "a":
+        return replace(a, blocks=blocks, split=Sharding.DEALT), replace(b, split=Sharding.ROW)
+    if side == "b" and op.split is not Sharding.COLUMN:
+        return a, replace(b, blocks=blocks)
+    return (replace(a, split=Sharding.COLUMN), replace(b, blocks=blocks, split=Sharding.DEALT)) if side else (a, b)
+
+
+def _side(op: Gemm, lora: Described) -> str:
+    """Which factor has blocks, `a` or `b`: as the adapter says, else as a tensor-parallel group cuts the base."""
+    if lora.blocks_a is None and lora.blocks_b is None:
+        return "a" if op.split is Sharding.ROW else "b"
+    name = op.module.rpartition(".")[2]
+    sides = [
+        side for side, parts in (("a", lora.blocks_a), ("b", lora.blocks_b)) if any(p in name for p in parts or ())
+    ]
+    if len(sides) == 1 or not (sides or lora.blocks_strict):
+        return "".join(sides)
+    which = "both" if sides else "neither"
+    raise ConfigError(
+        f"lora.blocks_a, lora.blocks_b: '{name}' is in {which} of them; expected one, or blocks_strict=False"
+    )
+
+
+VARIANT = _BlockDiagonal(name="bd-lora")

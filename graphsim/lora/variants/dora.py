@@ -1,0 +1,34 @@
+"""DoRA: the norm of each output of W + s B A is trained apart, and taken in every forward pass. arXiv 2402.09353."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from graphsim.graph import Step, Value
+from graphsim.lora.variant import Site, Variant
+from graphsim.ops.lora_variants import DoraNorm, DoraScale
+
+
+class _WeightDecomposed(Variant):
+    __slots__ = ()
+
+    def behind(self, site: Site) -> Iterator[Step]:
+        """The norm, which takes weights only, and the scaling by it."""
+        name, op, a, joined = site.name, site.op, site.a, site.joined
+        norm = DoraNorm(
+            role=f"{op.role}.dora_norm", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), split=op.split,
+            units=op.units, weights=op.weights, factors=a.weights, activations=op.activations, layer=op.layer,
+        )  # fmt: skip
+        yield f"{name}.dora_norm", norm, []
+        scale = DoraScale(
+            role=f"{op.role}.dora_scale", m=joined.m, n=joined.n, rows=joined.rows, units=joined.units,
+            parts=joined.parts, factors=a.weights, activations=op.activations, layer=op.layer,
+        )  # fmt: skip
+        yield f"{name}.dora_scale", scale, [Value(f"{name}.lora_add"), Value(f"{name}.dora_norm")]
+
+
+VARIANT = _WeightDecomposed(
+    name="dora", merge_passes=4.0, peft_flag="use_dora", simpler="plain LoRA in the place of DoRA"
+)

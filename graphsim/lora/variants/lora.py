@@ -1,0 +1,5 @@
+"""LoRA: y = W x + (alpha / r) B (A x). arXiv 2106.09685."""
+
+from graphsim.lora.variant import Variant
+
+VARIANT = Variant(name="lora", fused=True)

@@ -1,0 +1,31 @@
+"""QA-LoRA: groups of inputs are averaged ahead of a smaller A, so that merging only moves the base's zero points.
+
+arXiv 2309.14717, section 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from graphsim.lora.variant import Site, Variant
+from graphsim.ops import Op
+from graphsim.ops.lora_variants import GroupPool
+
+
+class _QuantisationAware(Variant):
+    __slots__ = ()
+
+    def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
+        """The averages, A of fewer inputs, B."""
+        op, a, groups = site.op, site.a, site.lora.group_size
+        rows = a.m * np.minimum(a.n, 1.0)  # without a rank there is no adapter
+        pool = GroupPool(role=f"{op.role}.lora_pool", m=rows, k=a.k, groups=groups, layer=op.layer)
+        yield "lora_pool", replace(pool, activations=op.activations)
+        yield "lora_a", replace(a, k=a.k / groups)
+        yield "lora_b", site.b
+
+
+VARIANT = _QuantisationAware(name="qa-lora", exact_merge=True, peft_flag="use_qalora")

@@ -1,0 +1,49 @@
+"""VeRA: random factors that all modules share and training leaves alone, and a trained vector behind each.
+
+arXiv 2310.11454, section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from graphsim.errors import ConfigError
+from graphsim.lora.variant import Described, Site, Variant
+from graphsim.ops import Gemm, LoraA, LoraB, Op
+from graphsim.ops.lora_variants import VectorScale
+from graphsim.units import Num
+
+
+class _VectorBased(Variant):
+    __slots__ = ()
+
+    def check(self, lora: Described) -> None:
+        """Raise ConfigError for a merge."""
+        if lora.strategy == "merge":
+            raise ConfigError("lora.strategy = 'merge' with variant 'vera' is not simulated; allowed: dynamic")
+
+    def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
+        """A, the vector d, B, the vector b."""
+        a, b = (replace(factor, shared=True, frozen=True) for factor in (site.a, site.b))
+        live = np.minimum(a.n, 1.0)  # without a rank there is no adapter
+        yield "lora_a", a
+        yield "lora_d", _vector(site.op, "d", a, live)
+        yield "lora_b", b
+        yield "lora_scale", _vector(site.op, "scale", b, live)
+
+
+def _vector(op: Gemm, part: str, factor: LoraA | LoraB, live: Num) -> VectorScale:
+    return VectorScale(
+        role=f"{op.role}.lora_{part}", elems=factor.m * factor.n * live, width=factor.n * live, units=factor.units,
+        activations=op.activations, layer=op.layer,
+    )  # fmt: skip
+
+
+VARIANT = _VectorBased(
+    name="vera",
+    unmerged="merging its shared factors is not simulated",
+    scaled=False,  # PEFT 0.21, tuners/vera/layer.py: the trained vectors scale, there is no alpha
+)
