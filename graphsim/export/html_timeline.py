@@ -38,11 +38,12 @@ def timeline(phase: PhaseEstimate, scenario: int) -> Figure:
     if many:
         data.append(_lane("further turns", "LINE", _further(runs)))
     streams = list(dict.fromkeys(turn.op.stream for turn in runs))
+    staged = any(turn.op.stage for turn in runs)  # a pipeline, whose stages only the whole step shows side by side
     axes = {
-        "xaxis": {"title": {"text": f"{phase.name} step, ms"}} | ({} if _staged(streams) else _view(turns)),
+        "xaxis": {"title": {"text": f"{phase.name} step, ms"}} | ({} if staged else _view(turns)),
         "yaxis": {"categoryarray": streams[::-1], "categoryorder": "array", "automargin": True, "fixedrange": True},
     }
-    height = 170 + (24 if _staged(streams) else 46) * len(streams)
+    height = 170 + (24 if staged else 46) * len(streams)
     return {"data": data, "layout": layout_of(barmode="overlay", bargap=0.25, height=height, dragmode="pan", **axes)}
 
 
@@ -74,11 +75,6 @@ def _lane(name: str, colour: str, bars: list[_Span]) -> Figure:
         "hovertext": [bar.text for bar in bars],
         "hoverinfo": "text",
     }
-
-
-def _staged(streams: list[str]) -> bool:
-    """Whether they are a pipeline's, whose stages only the whole step shows side by side."""
-    return any("." in stream for stream in streams)
 
 
 def _view(turns: list[Turn]) -> Figure:

@@ -111,10 +111,10 @@ def _variant(fields: Fields) -> dict[str, Any]:
         found.insert(0, "alora")
     group = fields.integer("qalora_group_size", 16, most=10**6)
     bias = fields.flag("lora_bias", False)
-    kind = found[0] if found else "lora"
-    if bias and kind == "dora":
-        fields.problem("lora_bias", "is not allowed with use_dora; expected False")
-    return {"variant": kind, "bias": bias, "group_size": group, **blocks}
+    kind = known()[found[0] if found else "lora"]
+    if bias and not kind.bias:
+        fields.problem("lora_bias", f"is not allowed with {kind.peft_flag}; expected False")
+    return {"variant": kind.name, "bias": bias, "group_size": group, **blocks}
 
 
 def _blocks(fields: Fields) -> dict[str, Any]:

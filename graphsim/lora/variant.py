@@ -79,6 +79,7 @@ class Variant:
     exact_merge: whether a base of few bits takes the merge without being rounded again
     partial: whether it works on a part of a step's tokens, by `adapted_tokens`
     scaled: whether alpha / r multiplies what the chain gives; engines that run module by module have a kernel for it
+    bias: whether PEFT lets the second factor have a bias
     peft_flag: the flag of PEFT's `adapter_config.json` that stands for it
     simpler: the lever that advice names for going back to the plain adapter; "" for none
     """
@@ -90,6 +91,7 @@ class Variant:
     exact_merge: bool = False
     partial: bool = False
     scaled: bool = True
+    bias: bool = True
     peft_flag: str = ""
     simpler: str = ""
 

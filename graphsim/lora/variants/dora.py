@@ -30,5 +30,5 @@ class _WeightDecomposed(Variant):
 
 
 VARIANT = _WeightDecomposed(
-    name="dora", merge_passes=4.0, peft_flag="use_dora", simpler="plain LoRA in the place of DoRA"
+    name="dora", merge_passes=4.0, bias=False, peft_flag="use_dora", simpler="plain LoRA in the place of DoRA"
 )
