@@ -15,6 +15,7 @@ from graphsim.ops import Input, LoraGemm, Op, Repeat
 from graphsim.ops.lora_experts import LoraDelta
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.lora_variants import DoraNorm, VectorScale
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 RUNTIME_BYTES = 2.0**30
@@ -161,7 +162,7 @@ def peak_activation_bytes(graph: nx.DiGraph) -> Num:
 
 
 def _result_bytes(op: Op) -> Num:
-    return 0.0 if np.any(op.state_bytes) else op.out_elems * op.activations.bytes
+    return 0.0 if may_be_nonzero(op.state_bytes) else op.out_elems * op.activations.bytes
 
 
 def _entry_bytes(op: Repeat) -> Num:

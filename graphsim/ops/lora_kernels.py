@@ -14,6 +14,7 @@ import numpy as np
 from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.linear import Part
 from graphsim.ops.precision import Format
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
@@ -38,7 +39,7 @@ class LoraKernel(Op):
     @property
     def buffers(self) -> tuple[Num, ...]:
         """Elements of each tensor that holds one adapter's weights."""
-        return (self.parameters,) if np.any(self.parameters) else ()
+        return (self.parameters,) if may_be_nonzero(self.parameters) else ()
 
     @property
     def tile_core_clocks(self) -> Num:
