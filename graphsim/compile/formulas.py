@@ -2,7 +2,8 @@
 
 What shapes the graph (model, device, prices, targets, strategy, degrees of parallelism but dp) is a structure; batch,
 lengths, dp, ranks and adapters are variables. Evaluating a structure gives what the passes give, to rounding. A
-structure whose passes ask for actual numbers is not recorded; it goes through the passes every time.
+structure whose passes ask for actual numbers is not recorded; it goes through the passes every time, and
+`graphsim.compile.reasons` says which line asked.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.compile.calls import Remembering
 from graphsim.compile.symbols import INPUT, OUTPUT, with_symbols
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
@@ -21,9 +23,10 @@ from graphsim.deployment.memory import Memory
 from graphsim.graph.rewriting import walk
 from graphsim.graph.schedule import makespan_s
 from graphsim.hardware import Hardware
+from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.memo import Memo
-from graphsim.symbolic.program import Program
+from graphsim.symbolic.program import Program, needed
 from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num
 
@@ -37,15 +40,15 @@ class Formulas:
     Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
     """
 
-    def __init__(self, inference: Inference) -> None:
-        self._tape = Tape()
+    def __init__(self, inference: Inference, tape: Tape | None = None) -> None:
+        self._tape = Tape() if tape is None else tape
         self._inference = with_symbols(inference, self._tape)
         context: Any = self._tape.variable(CONTEXT)
         level, growing = _by_context(self._inference.step_s(context))
         prompt = self._inference.prefill_graph()
         one_time_s = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
         self._fixed = Program([makespan_s(prompt), one_time_s, level])
-        self._growing = [(sorted(names - {CONTEXT}), Program([part])) for names, part in growing.items()]
+        self._growing = [(sorted(names - {CONTEXT}), Program([part]), _jumps(part)) for names, part in growing.items()]
 
     def times_s(self, inputs: Inputs, tolerance: float) -> tuple[Num, Num, Num]:
         """Time of the prompt step, of all decode steps behind the first token, and of the one-time work.
@@ -55,8 +58,10 @@ class Formulas:
         ttft_s, one_time_s, level_s = self._fixed(inputs)
         first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
         generation_s: Num = count * level_s
-        for names, program in self._growing:
-            generation_s = _sum(program, {name: inputs[name] for name in names}, first, count, tolerance) + generation_s
+        for names, program, jumps in self._growing:
+            chosen = {name: inputs[name] for name in names}
+            part = _each(program, chosen, first, count) if jumps else _sum(program, chosen, first, count, tolerance)
+            generation_s = part + generation_s
         return ttft_s, generation_s, one_time_s
 
     def memory(self, inputs: Inputs) -> Memory:
@@ -87,6 +92,22 @@ def _terms(value: Any) -> list[Any]:
         return [value]
     constant, terms = value.linear
     return [constant, *(value.tape.linear(0.0, {serial: coefficient}) for serial, coefficient in terms)]
+
+
+def _jumps(part: Any) -> bool:
+    """Whether a formula calls a price that may jump, so that no few probes tell what lies between them."""
+    functions = [node.function.function for node in needed([part]) if isinstance(node.function, Duration)]
+    return any(isinstance(function, Remembering) and function.jumps for function in functions)
+
+
+def _each(program: Program, inputs: dict[str, Any], first: Num, count: Num) -> Num:
+    """The sum over every step of every scenario, one scenario at a time."""
+    starts, counts, *values = np.broadcast_arrays(first, count, *inputs.values())
+    sums = [
+        _sum(program, dict(zip(inputs, map(float, row), strict=True)), start, steps, 0.0)
+        for start, steps, *row in zip(*[array.ravel() for array in (starts, counts, *values)], strict=True)
+    ]
+    return np.array(sums).reshape(starts.shape)[()]
 
 
 def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, tolerance: float) -> Num:

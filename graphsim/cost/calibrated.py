@@ -87,7 +87,8 @@ class Prices:
         """The price of an operation on the device that the constants are for, or on one like it."""
         sizes = _sizes(op)
         values = sum([size.size for size in sizes if isinstance(size, np.ndarray)])
-        if not sizes or device is not self._hardware or values > _REMEMBERED:
+        symbols = any(isinstance(size, Expr) for size in sizes)
+        if symbols or not sizes or device is not self._hardware or values > _REMEMBERED:
             return _price(op, device, self._parameters)
         key = (type(op).__name__, *map(_content, sizes))
         found = self._known.get(key)

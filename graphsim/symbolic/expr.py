@@ -134,14 +134,12 @@ class Expr:
         self.free, self.linear, self.name = free, linear, name
         self.positive = is_positive(function, operands, linear)
 
-    __hash__ = object.__hash__
-
     def __bool__(self) -> bool:
         raise refusal("a branch depends on a symbol")
 
     __float__, __int__, __complex__ = map(_refused, ("float()", "int()", "complex()"))
     __index__, __iter__, __len__ = map(_refused, ("an index made", "a loop over the parts", "the length"))
-    __round__, __trunc__ = map(_refused, ("round()", "trunc()"))
+    __round__, __trunc__, __hash__ = map(_refused, ("round()", "trunc()", "a look-up by the value"))
     __floor__, __ceil__, __array__ = map(_refused, ("math.floor()", "math.ceil()", "an array made"))
 
     def __getattr__(self, name: str) -> Any:

@@ -31,7 +31,7 @@ class Program:
         self._array: list[Step] = []
         self._free: list[frozenset[str]] = []
         self._versions: dict[tuple[frozenset[str], bool], _Version] = {}
-        for node in _needed(outputs):
+        for node in needed(outputs):
             self._emit(node)
         self._outputs = [self._slot(output) for output in outputs]
 
@@ -131,7 +131,7 @@ def _time(steps: Staged, values: list[Any]) -> None:
             values[slot] = seconds
 
 
-def _needed(outputs: Iterable[Any]) -> list[Expr]:
+def needed(outputs: Iterable[Any]) -> list[Expr]:
     """All formulas that the outputs hang on, operands first."""
     found: dict[int, Expr] = {}
     todo = [output for output in outputs if isinstance(output, Expr)]
