@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile.calls import Remembering
-from graphsim.compile.symbols import INPUT, OUTPUT, with_symbols
+from graphsim.compile.symbols import INPUT, OUTPUT, SHAPING, with_symbols
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
@@ -144,10 +144,10 @@ def _compile(inference: Inference) -> Formulas | None:
 
 def recordable(inference: Inference) -> bool:
     """Whether the numbers that shape a graph are single ones."""
-    parallelism = inference.deployment.parallelism
-    return not any(np.ndim(getattr(parallelism, name)) for name in ("tp", "ep", "sp")) and not _has_arrays(
-        inference.hardware
-    )
+    parallelism, lora = inference.deployment.parallelism, inference.deployment.lora
+    shaping = [getattr(parallelism, name) for name in ("tp", "ep", "sp")]
+    shaping += [getattr(lora, name) for name in SHAPING] if lora else []
+    return not any(map(np.ndim, shaping)) and not _has_arrays(inference.hardware)
 
 
 def _has_arrays(hardware: Hardware) -> bool:
@@ -162,7 +162,7 @@ def _structure(inference: Inference) -> list[Any]:
         if thing is not None:
             adapter = thing is deployment.lora
             shaping = _shaping(type(thing))  # type: ignore[arg-type]
-            parts += [_shape(getattr(thing, name), kind, adapter) for name, kind in shaping]
+            parts += [_shape(getattr(thing, name), kind, adapter and name not in SHAPING) for name, kind in shaping]
     return parts
 
 

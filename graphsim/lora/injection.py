@@ -254,6 +254,7 @@ def require_shares(lora: LoraConfig, tp_scheme: str, tp: Num) -> None:
     scheme = lora.chosen_scheme or tp_scheme
     cut = {}
     if lora.variant == "bd-lora":
+        _require_blocks(lora)
         cut = {"blocks": lora.blocks, "rank": lora.rank}
     elif SCHEMES[scheme].column_a is Sharding.COLUMN:
         cut = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
@@ -263,6 +264,17 @@ def require_shares(lora: LoraConfig, tp_scheme: str, tp: Num) -> None:
             raise ConfigError(
                 f"lora.{name} = {short(value)} is not allowed with {why} and tp = {short(tp)}; "
                 f"allowed: a multiple of {short(tp)}"
+            )
+
+
+def _require_blocks(lora: LoraConfig) -> None:
+    """Raise ConfigError unless every rank is cut into whole blocks."""
+    ranks = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
+    for name, rank in ranks.items():
+        if np.any(np.asarray(rank) % np.asarray(lora.blocks)):
+            raise ConfigError(
+                f"lora.blocks = {short(lora.blocks)} is not allowed for a lora.{name} of {short(rank)}; "
+                "expected a divisor"
             )
 
 

@@ -15,6 +15,7 @@ from graphsim.graph.rewriting import Step, Value
 from graphsim.lora.config import PLAIN, UNMERGED, LoraConfig
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, Sharding
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, GroupPool, VectorScale
+from graphsim.symbolic.questions import is_known
 from graphsim.units import short
 
 
@@ -55,7 +56,7 @@ def _block_diagonal(op: Gemm, a: LoraA, b: LoraB, lora: LoraConfig) -> tuple[Lor
     """
     side, blocks = _side(op, lora), lora.blocks
     for name, size in (("inputs", a.k), ("rank", a.n)) if side == "a" else (("rank", b.k), ("outputs", b.n)):
-        if side and np.any(np.asarray(size) % np.asarray(blocks)):
+        if side and is_known(size) and np.any(np.asarray(size) % np.asarray(blocks)):
             raise ConfigError(
                 f"lora.blocks = {short(blocks)} is not allowed for '{op.role}' with {short(size)} {name}; "
                 "expected a divisor"

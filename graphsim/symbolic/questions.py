@@ -21,6 +21,14 @@ def may_be_nonzero(value: Any) -> bool:
     return True if isinstance(value, Expr) else bool(np.any(value))
 
 
+def is_known(value: Any) -> bool:
+    """Whether a number is there, not a symbol.
+
+    Sound where a check of actual numbers is left out at a symbol, since it was made when the numbers were given.
+    """
+    return not isinstance(value, Expr)
+
+
 def most(value: Any) -> float:
     """The largest of a number or array. Of a symbol: infinity.
 
