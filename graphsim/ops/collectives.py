@@ -7,7 +7,7 @@ Operations in MPICH", 2005, sections 4.1 to 4.4. A group of one device does noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,11 @@ class Collective(Op):
     def out_elems(self) -> Num:
         """The whole value."""
         return self.elems
+
+    @property
+    def is_view(self) -> Any:
+        """Within a group of one device, the value stays where it is."""
+        return np.less_equal(self.group, 1.0)
 
     def cut(self, ways: Num) -> Collective:
         """Communication is never cut again."""

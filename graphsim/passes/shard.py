@@ -188,7 +188,7 @@ class _Sharder:
         """The collective, or free slice, that moves a value of the given whole size."""
         role, activations, layer = whole.role, whole.activations, whole.layer
         if kind is None:
-            return Slice(role=role, elems=whole.elems / self.tp, activations=activations, layer=layer)
+            return Slice(role=role, elems=whole.elems / self.tp, parts=self.tp, activations=activations, layer=layer)
         held = whole.elems / self.tp if kind is AllToAll else whole.elems
         return kind(role=role, elems=held, group=self.tp, activations=activations, layer=layer)
 
