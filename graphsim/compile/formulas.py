@@ -129,7 +129,7 @@ def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, toler
 
 def formulas_of(inference: Inference) -> Formulas | None:
     """The recorded formulas of a run's structure; None where its passes need actual numbers."""
-    return _structures.get(_structure(inference), lambda: _compile(inference)) if recordable(inference) else None
+    return _structures.get(structure_of(inference), lambda: _compile(inference)) if recordable(inference) else None
 
 
 _structures: Memo[Formulas | None] = Memo(most=256)
@@ -154,7 +154,7 @@ def _has_arrays(hardware: Hardware) -> bool:
     return any(isinstance(getattr(hardware, name), np.ndarray) for name in names_of(Hardware))
 
 
-def _structure(inference: Inference) -> list[Any]:
+def structure_of(inference: Inference) -> list[Any]:
     """All that shapes a run's graph and prices, its variables left out."""
     deployment = inference.deployment
     parts: list[Any] = [inference.hardware, inference.price]

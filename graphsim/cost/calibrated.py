@@ -98,6 +98,9 @@ class Prices:
             found = self._known[key] = _price(op, device, self._parameters)
         return found
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Prices, (self._hardware, self._parameters)
+
     def latency_s(self, op: Op, kernel_s: KernelTime) -> Num:
         """Seconds of an operation whose numbers may be symbols, from a function that gives those of its kernels."""
         return _latency_s(op, self._hardware, self._parameters, kernel_s)
