@@ -16,7 +16,7 @@ from graphsim.symbolic.refusal import CONFUSED, reason
 from graphsim.units import Num
 
 _REMEMBERED = 8192
-"""Single prices that are kept: what is remembered must stay in the cache to be found sooner than it is worked out."""
+"""Single prices that are kept: more would not fit the processor's cache, and look-ups would take too long."""
 
 _REMEMBERED_SHORT, _SHORT = 256, 1024
 """Short arrays whose prices are kept, as of the contexts of a generation, and values of the longest of them."""
@@ -77,7 +77,7 @@ class Remembering:
         return price
 
     def along(self, *sizes: Any) -> Num:
-        """The same where arrays are the steps of one scenario; but for rounding, and sooner."""
+        """The same where arrays are the steps of one scenario: faster, equal to rounding."""
         return self._of_arrays(sizes, along=True)
 
     def _of_arrays(self, sizes: Sizes, *, along: bool = False) -> Num:

@@ -1,4 +1,4 @@
-"""A run's numbers without its graph: the passes record their formulas once for each structure.
+"""An inference's numbers without its graph: the passes record their formulas once for each structure.
 
 What shapes the graph (model, device, prices, targets, strategy, degrees of parallelism but dp) is a structure; batch,
 lengths, dp, ranks and adapters are variables. Evaluating a structure gives what the passes give, to rounding. A
@@ -76,7 +76,7 @@ class Formulas:
 
 
 def _by_context(step: Any) -> tuple[Any, dict[frozenset[str], Any]]:
-    """A step's time in parts: what is level in the context, and by the variables that it hangs on, what grows."""
+    """A step's time in parts: what is level in the context, and by the variables that it depends on, what grows."""
     level: Any = 0.0
     growing: dict[frozenset[str], Any] = {}
     for term in _terms(step):
@@ -128,7 +128,7 @@ def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, toler
 
 
 def formulas_of(inference: Inference) -> Formulas | None:
-    """The recorded formulas of a run's structure; None where its passes need actual numbers."""
+    """The recorded formulas of an inference's structure; None where its passes need actual numbers."""
     return _structures.get(structure_of(inference), lambda: _compile(inference)) if recordable(inference) else None
 
 
@@ -155,7 +155,7 @@ def _has_arrays(hardware: Hardware) -> bool:
 
 
 def structure_of(inference: Inference) -> list[Any]:
-    """All that shapes a run's graph and prices, its variables left out."""
+    """All that shapes an inference's graph and prices, its variables left out."""
     deployment = inference.deployment
     parts: list[Any] = [inference.hardware, inference.price]
     for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.lora):

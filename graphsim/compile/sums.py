@@ -176,7 +176,7 @@ def _one_where(value: Num) -> Num:
 
 
 def _divisor(value: Num) -> Num:
-    """A value to divide by: 1 in place of nothing, of which there are no parts."""
+    """A value to divide by: 1 where it is 0."""
     if isinstance(value, np.ndarray):
         return np.where(value > 0.0, value, 1.0)
     return value if value > 0.0 else 1.0

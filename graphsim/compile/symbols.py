@@ -18,7 +18,7 @@ SHAPING = ("blocks",)
 
 
 def numbers_of(inference: Inference) -> dict[str, Any]:
-    """The values of a run's variables, by name."""
+    """The values of an inference's variables, by name."""
     requests, deployment = inference.requests, inference.deployment
     inputs = {name: getattr(requests, name) for name in ("batch", INPUT, OUTPUT)}
     inputs["dp"] = deployment.parallelism.dp

@@ -27,8 +27,8 @@ Function = Callable[..., Any]
 class Tape:
     """All formulas of one recording, in the order of their making: operands come before what uses them.
 
-    literal: whether sums and products are recorded as they come, for results equal to the last bit, and look-ups in a
-        table as calls; where not, sums are in normal form, and a table asks for actual numbers
+    literal: whether sums and products are recorded in their own order, for results equal to the last bit, and look-ups
+        in a table as calls; where not, sums are in normal form, and a table asks for actual numbers
     """
 
     def __init__(self, *, literal: bool = False) -> None:
