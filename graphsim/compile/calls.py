@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.errors import GraphsimError
 from graphsim.symbolic.distinct import at_distinct
-from graphsim.symbolic.expr import NotRecordable, Tape
+from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.program import Program
+from graphsim.symbolic.refusal import CONFUSED, reason
 from graphsim.units import Num
 
 _REMEMBERED = 8192
-"""Single prices that are kept: what is remembered must stay in the cache to be found sooner than it is worked out."""
+"""Single prices that are kept: more would not fit the processor's cache, and look-ups would take too long."""
 
 _REMEMBERED_SHORT, _SHORT = 256, 1024
 """Short arrays whose prices are kept, as of the contexts of a generation, and values of the longest of them."""
@@ -26,8 +28,6 @@ intermediate results."""
 _MOST_READY = 512
 """Sets of sizes that seldom change, of which the price is kept ready as a function of the others."""
 
-_NAMES = [str(i) for i in range(64)]
-
 Sizes = tuple[Any, ...]
 
 
@@ -35,11 +35,14 @@ class Remembering:
     """A price as a function of sizes, numbers or arrays; arrays are priced at their distinct values.
 
     recordable: how many sizes there are, where the price takes symbols too and may be turned into a program
+    asks: whether the price may ask for actual numbers, as a branch does; unless it can be recorded, it is then given
+        one number at a time
     """
 
-    def __init__(self, price: Callable[..., Num], *, recordable: int = 0) -> None:
+    def __init__(self, price: Callable[..., Num], *, recordable: int = 0, asks: bool = False) -> None:
         self.known: dict[Sizes, Num] = {}
-        self._price, self._recordable = price, recordable
+        self._price, self._asks = price, asks
+        self._names = [str(i) for i in range(recordable)]
         self._alone: Callable[..., float] | None = None
         self._known_arrays: dict[Sizes, Num] = {}
         self._asked = 0
@@ -74,7 +77,7 @@ class Remembering:
         return price
 
     def along(self, *sizes: Any) -> Num:
-        """The same where arrays are the steps of one scenario; but for rounding, and sooner."""
+        """The same where arrays are the steps of one scenario: faster, equal to rounding."""
         return self._of_arrays(sizes, along=True)
 
     def _of_arrays(self, sizes: Sizes, *, along: bool = False) -> Num:
@@ -91,28 +94,50 @@ class Remembering:
         return found
 
     def _priced(self, *sizes: Any, along: bool = False) -> Num:
+        if self.jumps:
+            return self._one_by_one(sizes)
         self._asked += 1
         few = max([size.size if isinstance(size, np.ndarray) else 1 for size in sizes]) <= _MOST_RECORDED
         if few and self._asked > _PAYS and self._program is not None:
-            seconds: Num = self._program(dict(zip(_NAMES, sizes, strict=False)), along=along)[0]
+            seconds: Num = self._program(dict(zip(self._names, sizes, strict=True)), along=along)[0]
             return seconds
         return self._price(*sizes)
 
     @cached_property
     def _single(self) -> Callable[..., float] | None:
         """The price of single sizes, where it can be recorded."""
-        return self._program.of_numbers([], _NAMES[: self._recordable])() if self._program is not None else None
+        return self._program.of_numbers([], self._names)() if self._program is not None else None
+
+    def _one_by_one(self, sizes: Sizes) -> Num:
+        grid = np.broadcast(*sizes)
+        return np.array([self(*map(float, at)) for at in grid], dtype=float).reshape(grid.shape)
+
+    @property
+    def refused(self) -> str:
+        """Why no program was recorded of the price, with file and line; "" where one was."""
+        return self._recorded[1]
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the price branches by actual numbers, so that it may jump anywhere."""
+        return self._asks and bool(self.refused)
+
+    @property
+    def _program(self) -> Program | None:
+        return self._recorded[0]
 
     @cached_property
-    def _program(self) -> Program | None:
-        """The recorded price, where it can be recorded: within arrays equal to the price to the last bit."""
-        if not self._recordable:
-            return None
+    def _recorded(self) -> tuple[Program | None, str]:
+        """The recorded price, within arrays equal to the price to the last bit; or None, and why there is none."""
+        if not self._names:
+            return None, "a price of no sizes"
         tape = Tape(literal=True)
         try:
-            return Program([self._price(*[tape.variable(name) for name in _NAMES[: self._recordable]])])
-        except NotRecordable:
-            return None
+            return Program([self._price(*map(tape.variable, self._names))]), ""
+        except GraphsimError:
+            raise
+        except CONFUSED as error:
+            return None, reason(error)
 
 
 class Batched(Remembering):
@@ -150,7 +175,7 @@ class Batched(Remembering):
 
     @cached_property
     def _maker(self) -> Callable[..., Callable[[Any], float]] | None:
-        first, *others = _NAMES[: self._recordable]
+        first, *others = self._names
         return self._program.of_numbers(others, [first]) if self._program else None
 
 

@@ -1,8 +1,9 @@
-"""A run's numbers without its graph: the passes record their formulas once for each structure.
+"""An inference's numbers without its graph: the passes record their formulas once for each structure.
 
 What shapes the graph (model, device, prices, targets, strategy, degrees of parallelism but dp) is a structure; batch,
 lengths, dp, ranks and adapters are variables. Evaluating a structure gives what the passes give, to rounding. A
-structure whose passes ask for actual numbers is not recorded; it goes through the passes every time.
+structure whose passes ask for actual numbers is not recorded; it goes through the passes every time, and
+`graphsim.compile.reasons` says which line asked.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.compile.symbols import INPUT, OUTPUT, with_symbols
+from graphsim.compile.calls import Remembering
+from graphsim.compile.symbols import INPUT, OUTPUT, SHAPING, with_symbols
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
 from graphsim.graph import walk
 from graphsim.graph.schedule import makespan_s
 from graphsim.hardware import Hardware
+from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.memo import Memo
-from graphsim.symbolic.program import Program
+from graphsim.symbolic.program import Program, needed
 from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num
 
@@ -37,15 +40,15 @@ class Formulas:
     Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
     """
 
-    def __init__(self, inference: Inference) -> None:
-        self._tape = Tape()
+    def __init__(self, inference: Inference, tape: Tape | None = None) -> None:
+        self._tape = Tape() if tape is None else tape
         self._inference = with_symbols(inference, self._tape)
         context: Any = self._tape.variable(CONTEXT)
         level, growing = _by_context(self._inference.step_s(context))
         prompt = self._inference.prefill_graph()
         one_time_s = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
         self._fixed = Program([makespan_s(prompt), one_time_s, level])
-        self._growing = [(sorted(names - {CONTEXT}), Program([part])) for names, part in growing.items()]
+        self._growing = [(sorted(names - {CONTEXT}), Program([part]), _jumps(part)) for names, part in growing.items()]
 
     def times_s(self, inputs: Inputs, tolerance: float) -> tuple[Num, Num, Num]:
         """Time of the prompt step, of all decode steps behind the first token, and of the one-time work.
@@ -55,8 +58,10 @@ class Formulas:
         ttft_s, one_time_s, level_s = self._fixed(inputs)
         first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
         generation_s: Num = count * level_s
-        for names, program in self._growing:
-            generation_s = _sum(program, {name: inputs[name] for name in names}, first, count, tolerance) + generation_s
+        for names, program, jumps in self._growing:
+            chosen = {name: inputs[name] for name in names}
+            part = _each(program, chosen, first, count) if jumps else _sum(program, chosen, first, count, tolerance)
+            generation_s = part + generation_s
         return ttft_s, generation_s, one_time_s
 
     def memory(self, inputs: Inputs) -> Memory:
@@ -71,7 +76,7 @@ class Formulas:
 
 
 def _by_context(step: Any) -> tuple[Any, dict[frozenset[str], Any]]:
-    """A step's time in parts: what is level in the context, and by the variables that it hangs on, what grows."""
+    """A step's time in parts: what is level in the context, and by the variables that it depends on, what grows."""
     level: Any = 0.0
     growing: dict[frozenset[str], Any] = {}
     for term in _terms(step):
@@ -87,6 +92,22 @@ def _terms(value: Any) -> list[Any]:
         return [value]
     constant, terms = value.linear
     return [constant, *(value.tape.linear(0.0, {serial: coefficient}) for serial, coefficient in terms)]
+
+
+def _jumps(part: Any) -> bool:
+    """Whether a formula calls a price that may jump, so that no few probes tell what lies between them."""
+    functions = [node.function.function for node in needed([part]) if isinstance(node.function, Duration)]
+    return any(isinstance(function, Remembering) and function.jumps for function in functions)
+
+
+def _each(program: Program, inputs: dict[str, Any], first: Num, count: Num) -> Num:
+    """The sum over every step of every scenario, one scenario at a time."""
+    starts, counts, *values = np.broadcast_arrays(first, count, *inputs.values())
+    sums = [
+        _sum(program, dict(zip(inputs, map(float, row), strict=True)), start, steps, 0.0)
+        for start, steps, *row in zip(*[array.ravel() for array in (starts, counts, *values)], strict=True)
+    ]
+    return np.array(sums).reshape(starts.shape)[()]
 
 
 def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, tolerance: float) -> Num:
@@ -107,8 +128,8 @@ def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, toler
 
 
 def formulas_of(inference: Inference) -> Formulas | None:
-    """The recorded formulas of a run's structure; None where its passes need actual numbers."""
-    return _structures.get(_structure(inference), lambda: _compile(inference)) if recordable(inference) else None
+    """The recorded formulas of an inference's structure; None where its passes need actual numbers."""
+    return _structures.get(structure_of(inference), lambda: _compile(inference)) if recordable(inference) else None
 
 
 _structures: Memo[Formulas | None] = Memo(most=256)
@@ -123,17 +144,17 @@ def _compile(inference: Inference) -> Formulas | None:
 
 def recordable(inference: Inference) -> bool:
     """Whether the numbers that shape a graph are single ones."""
-    parallelism = inference.deployment.parallelism
-    return not any(np.ndim(getattr(parallelism, name)) for name in ("tp", "ep", "sp")) and not _has_arrays(
-        inference.hardware
-    )
+    parallelism, lora = inference.deployment.parallelism, inference.deployment.lora
+    shaping = [getattr(parallelism, name) for name in ("tp", "ep", "sp")]
+    shaping += [getattr(lora, name) for name in SHAPING] if lora else []
+    return not any(map(np.ndim, shaping)) and not _has_arrays(inference.hardware)
 
 
 def _has_arrays(hardware: Hardware) -> bool:
     return any(isinstance(getattr(hardware, name), np.ndarray) for name in names_of(Hardware))
 
 
-def _structure(inference: Inference) -> list[Any]:
+def structure_of(inference: Inference) -> list[Any]:
     """All that shapes an inference's graph and prices, its variables left out."""
     deployment = inference.deployment
     parts: list[Any] = [deployment.device, deployment.price]
@@ -141,7 +162,7 @@ def _structure(inference: Inference) -> list[Any]:
         if thing is not None:
             adapter = thing is deployment.adapter
             shaping = _shaping(type(thing))  # type: ignore[arg-type]
-            parts += [_shape(getattr(thing, name), kind, adapter) for name, kind in shaping]
+            parts += [_shape(getattr(thing, name), kind, adapter and name not in SHAPING) for name, kind in shaping]
     for own in deployment.passes:
         kind: Any = type(own)
         parts += [kind, *[getattr(own, name) for name in names_of(kind)]]

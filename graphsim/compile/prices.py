@@ -10,10 +10,12 @@ from graphsim.cost.base import Cost, CostModel
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
+from graphsim.errors import GraphsimError
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
 from graphsim.symbolic.duration import Duration
-from graphsim.symbolic.expr import Expr, NotRecordable, Tape
+from graphsim.symbolic.expr import Expr, Tape
+from graphsim.symbolic.refusal import CONFUSED
 from graphsim.symbolic.substitute import filler, names_of, symbols_in, with_fields
 from graphsim.units import Num
 
@@ -38,8 +40,11 @@ def price_formulas(price: CostModel, tape: Tape) -> CostModel:
         latency: Any
         try:
             latency = latency_s(op, hardware)
-        except NotRecordable:
-            latency = tape.apply(Duration(Remembering(_numbers_s(price, op, hardware))), *symbols)
+        except GraphsimError:
+            raise
+        except CONFUSED:
+            call = Remembering(_numbers_s(price, op, hardware), recordable=len(symbols), asks=True)
+            latency = tape.apply(Duration(call), *symbols)
         return _Recorded(busy_s=latency)
 
     return formula_or_call

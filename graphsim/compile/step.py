@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from graphsim.compile import sums
+from graphsim.compile.formulas import structure_of
 from graphsim.compile.symbols import numbers_of, with_symbols
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
@@ -16,13 +19,16 @@ from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.lora.config import LoraConfig
-from graphsim.models.phase import decode, mixed, prefill
+from graphsim.models.phase import generation_of, mixed, prompts_of
 from graphsim.ops.precision import Precision
 from graphsim.symbolic.expr import NotRecordable, Tape
+from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
-from graphsim.units import Num, as_number, short
+from graphsim.units import Num
 
-_ASKED = ("prefill_tokens", "prefill_sequences", "past_tokens", "decode_batch", "context")
+PROMPTS = ("prompts", "prompt_tokens", "prompt_pairs", "prompt_rows", "prompts_ending")
+GENERATION = ("generating", "cache_rows")
+ADAPTERS = frozenset({"adapters", "distinct_adapters", "adapted_tokens", "rank_rows"})
 
 
 def compile_step(
@@ -37,87 +43,152 @@ def compile_step(
 ) -> CompiledStep:
     """The time of one step of a deployment, as a function of what the step holds; it equals what `simulate` gives.
 
-    `step(prefill_tokens=512)` is a prompt step, `step(decode_batch=8, context=1024)` a decode step, both together a
-    mixed one, as with chunked prefill. The arguments are those of `Deployment`, or a deployment itself.
-    Raises ConfigError for arrays over scenarios, or a cost function that cannot be recorded.
+    `step(prompt_tokens=512)` is a prompt step, `step(generating=8, cache_rows=8 * 1025)` a step of generation, both
+    together a mixed one, as with chunked prefill. The arguments are those of `Deployment`, or a deployment itself,
+    which is compiled once per process, whatever the ranks and counts of its adapters; the function can be pickled.
+    Raises ConfigError for arrays over scenarios, or a deployment that cannot be recorded, naming the line that asks.
     """
     deployment = deployed(
         model, hardware, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,
         passes=passes,
     )  # fmt: skip
-    inference = Inference(deployment=deployment, requests=Requests(batch=1, input_tokens=1, output_tokens=1))
+    return step_of(Inference(deployment=deployment, requests=Requests(batch=1, input_tokens=1, output_tokens=1)))
+
+
+def step_of(inference: Inference) -> CompiledStep:
+    """The time of one step of an inference, whose requests do not count. Raises ConfigError as `compile_step` does."""
     if inference.scenarios is not None:
         raise ConfigError("compile_step takes one deployment, found arrays of scenarios; use sweep for these")
     try:
-        return CompiledStep(inference)
+        formulas = _formulas.get(structure_of(inference), lambda: StepFormulas(inference))
     except NotRecordable as error:
         raise ConfigError(f"compile_step cannot record this deployment: {error}; use simulate") from None
+    return CompiledStep(inference, formulas)
 
 
-class CompiledStep:
-    """A step's time in seconds as a function. Made by `compile_step`; arguments may also be arrays that broadcast."""
+class StepFormulas:
+    """The formulas of the steps of one structure: of steps with prompts, with generation, and with both."""
 
     def __init__(self, inference: Inference) -> None:
         self._inference = inference
-        self._programs: dict[tuple[bool, bool], Program] = {}
-        self._program(True, True)
-        kept = numbers_of(inference)
-        self._adapters = "active_adapters" in kept
-        self._inputs = {name: float(value) for name, value in kept.items()}
+        self._programs = {(True, True): self._record(True, True)}
 
-    def __call__(
-        self,
-        prefill_tokens: Num = 0.0,
-        decode_batch: Num = 0.0,
-        context: Num = 0.0,
-        adapters: Num | None = None,
-        *,
-        prefill_sequences: Num = 1.0,
-        past_tokens: Num = 0.0,
-    ) -> Num:
-        """Seconds of a step.
-
-        prefill_tokens: new tokens of each of `prefill_sequences`, behind `past_tokens` that are cached already
-        decode_batch: sequences that get one token each, with `context` tokens in the cache
-        adapters: distinct adapters among the step's requests, by default the LoraConfig's
-        Through a pipeline, it is the time of one micro-batch's way through all stages.
-        Raises ConfigError for negative numbers, or adapters where there is no LoraConfig.
-        """
-        values = (prefill_tokens, prefill_sequences, past_tokens, decode_batch, context)
-        inputs: dict[str, Num] = dict(self._inputs)
-        for name, value in zip(_ASKED, values, strict=True):
-            inputs[name] = value if type(value) is float and value >= 0.0 else _checked(name, value)
-        if adapters is not None:
-            if not self._adapters:
-                raise ConfigError("adapters are given, but the step was compiled without a dynamic LoraConfig")
-            inputs["active_adapters"] = _checked("adapters", adapters)
-        program = self._program(_some(prefill_tokens), _some(decode_batch))
-        seconds: Num = program(inputs)[0]
-        return seconds
-
-    def _program(self, prompts: bool, generates: bool) -> Program:
-        """The formula of a step with prompts, generation, or both."""
-        if (prompts, generates) not in self._programs:
-            self._programs[prompts, generates] = self._record(prompts, generates)
-        return self._programs[prompts, generates]
+    def program(self, prompts: bool, generates: bool) -> Program:
+        """The formula of a step of one kind, recorded at the first asking."""
+        found = self._programs.get((prompts, generates))
+        if found is None:
+            found = self._programs[prompts, generates] = self._record(prompts, generates)
+        return found
 
     def _record(self, prompts: bool, generates: bool) -> Program:
         tape = Tape()
         recorded = with_symbols(self._inference, tape)
-        asked: dict[str, Any] = {name: tape.variable(name) for name in _ASKED}
-        sequences = asked["prefill_sequences"] * np.minimum(asked["prefill_tokens"], 1.0)
-        prompt = prefill(sequences, asked["prefill_tokens"], asked["past_tokens"])
-        generation = decode(asked["decode_batch"], asked["context"])
+        count, tokens, pairs, rows, ending = map(tape.variable, PROMPTS)
+        prompt = prompts_of(count, tokens, pairs, rows, ending)  # type: ignore[arg-type]
+        generation = generation_of(*map(tape.variable, GENERATION))  # type: ignore[arg-type]
         phase = mixed(prompt, generation) if prompts and generates else prompt if prompts else generation
         return Program([recorded.time_s(recorded.deployment.step([phase]))])
 
 
-def _some(value: Num) -> bool:
-    return isinstance(value, np.ndarray) or value != 0
+_formulas: Memo[StepFormulas] = Memo(most=64)
+_restored: Memo[CompiledStep] = Memo(most=64)
 
 
-def _checked(name: str, value: Num) -> Num:
-    number = value if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" else as_number(value)
-    if number is None or not np.all(np.greater_equal(number, 0.0) & np.isfinite(number)):
-        raise ConfigError(f"step: {name} = {short(value)} is not allowed; expected a number from 0")
-    return number
+def _restore(pickled: bytes) -> CompiledStep:
+    """The step of a pickled inference; a process compiles it once, however often it gets it."""
+    return _restored.get([pickled], lambda: step_of(pickle.loads(pickled)))
+
+
+class CompiledStep:
+    """A step's time in seconds as a function of sums over its sequences. Made by `compile_step`."""
+
+    def __init__(self, inference: Inference, formulas: StepFormulas) -> None:
+        self._inference, self._formulas = inference, formulas
+        lora = inference.deployment.adapter
+        kept = numbers_of(inference)
+        self._adapters = "active_adapters" in kept
+        self._inputs: dict[str, Num] = {name: float(value) for name, value in kept.items()}
+        if lora is not None:  # buffers are padded for the largest rank of all adapters, not for a step's mean
+            self._inputs["max_lora_rank"] = float(np.maximum(lora.max_lora_rank, lora.largest_rank))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (pickle.dumps(self._inference),)
+
+    def __call__(
+        self,
+        prefill_tokens: Num | None = None,
+        decode_batch: Num | None = None,
+        context: Num | None = None,
+        adapters: Num | None = None,
+        *,
+        prompt_tokens: Num | None = None,
+        prompt_pairs: Num | None = None,
+        prompts: Num | None = None,
+        prompts_ending: Num | None = None,
+        prompt_rows: Num | None = None,
+        generating: Num | None = None,
+        cache_rows: Num | None = None,
+        adapted_tokens: Num | None = None,
+        distinct_adapters: Num | None = None,
+        rank_rows: Num | None = None,
+        prefill_sequences: Num | None = None,
+        past_tokens: Num | None = None,
+    ) -> Num:
+        """Seconds of a step; arguments are numbers, or numpy arrays over steps that broadcast against each other.
+
+        prompt_tokens: new tokens of all prompts; prompts: sequences that bring them (1, where there are any)
+        prompt_pairs: causal query-key pairs of these, summed: q past + q (q + 1) / 2 of each, without any window
+            (by default of equal prompts without a past)
+        prompt_rows: cache rows that these see, past and new, summed (of equal prompts with as many pairs)
+        prompts_ending: prompts whose last token is in this step, for which the output head runs (all)
+        generating: sequences that get one new token each
+        cache_rows: cache rows that these read, summed: context + 1 of each (1 of each)
+        adapted_tokens: tokens that have an adapter (the LoraConfig's adapter_share of all)
+        distinct_adapters: different adapters among them (the LoraConfig's active_adapters)
+        rank_rows: the rank of its adapter, summed over these tokens (the LoraConfig's rank for each); ranks of a
+            rank_pattern stay as they are, and engines that pad go on padding to the largest rank of the LoraConfig
+        Instead of sums, for sequences alike:
+        prefill_tokens, prefill_sequences, past_tokens: new tokens of each prompt, prompts, cached tokens of each
+        decode_batch, context: generating sequences, and tokens that each has in the cache; adapters: distinct ones
+        Exact in pairs and rows. Approximate for layers with a window where sequences differ: these count as equal ones
+        with the same sums; and for kernels whose time is not linear in the sums, which are priced at the mean.
+        Through a pipeline, it is the time of one micro-batch's way through all stages.
+        Raises ConfigError for negative numbers, lists, two spellings of one thing, sums that no sequences can have, or
+        adapters where there is no LoraConfig.
+        """
+        asked = {name: value for name, value in locals().items() if value is not None and name != "self"}
+        given = {name: sums.number(name, value) for name, value in asked.items()}
+        if len(given) > 1:
+            sums.one_spelling(given)
+        inputs = self._inputs | sums.prompts(given) | sums.generation(given)
+        if not ADAPTERS.isdisjoint(given):
+            inputs |= self._adapted(given, inputs)
+        return self._priced(inputs)
+
+    def _adapted(self, given: dict[str, Num], inputs: dict[str, Num]) -> dict[str, Num]:
+        if not self._adapters:
+            raise ConfigError("adapters are given, but the step was compiled without a dynamic LoraConfig")
+        tokens = inputs["prompt_tokens"] + inputs["generating"]
+        return sums.adapted(given, tokens, self._inputs)
+
+    def _priced(self, inputs: dict[str, Num]) -> Num:
+        """Seconds by the formula of the kind of step; steps of several kinds in one call go by kind."""
+        new, generated = inputs["prompt_tokens"], inputs["generating"]
+        if not isinstance(new, np.ndarray) and not isinstance(generated, np.ndarray):
+            return self._of_kind(inputs, new > 0.0, generated > 0.0)
+        here = [np.greater(new, 0.0), np.greater(generated, 0.0)]
+        if all(there.all() or not there.any() for there in here):
+            return self._of_kind(inputs, bool(here[0].all()), bool(here[1].all()))
+        names, arrays = inputs.keys(), np.broadcast_arrays(*inputs.values())
+        prompts, generates = np.broadcast_arrays(*here, arrays[0])[:2]
+        seconds = np.zeros(prompts.shape)
+        for kind in ((True, True), (True, False), (False, True)):
+            chosen = (prompts == kind[0]) & (generates == kind[1])
+            if chosen.any():
+                some = dict(zip(names, [array[chosen] for array in arrays], strict=True))
+                seconds[chosen] = self._of_kind(some, *kind)
+        return seconds
+
+    def _of_kind(self, inputs: dict[str, Num], prompts: bool, generates: bool) -> Num:
+        seconds: Num = self._formulas.program(prompts, generates)(inputs)[0]
+        return seconds

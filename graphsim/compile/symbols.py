@@ -13,9 +13,12 @@ from graphsim.symbolic.substitute import numeric_fields, with_fields
 
 INPUT, OUTPUT = "input_tokens", "output_tokens"
 
+SHAPING = ("blocks",)
+"""Numbers of an adapter that the passes check against the model's sizes, and so have to know."""
+
 
 def numbers_of(inference: Inference) -> dict[str, Any]:
-    """The values of a run's variables, by name."""
+    """The values of an inference's variables, by name."""
     requests, deployment = inference.requests, inference.deployment
     inputs = {name: getattr(requests, name) for name in ("batch", INPUT, OUTPUT)}
     inputs["dp"] = deployment.parallelism.dp
@@ -27,6 +30,8 @@ def _adapter(inference: Inference) -> list[tuple[str, Any, tuple[str, str]]]:
     lora = inference.deployment.adapter
     found: list[tuple[str, Any, tuple[str, str]]] = []
     for name, value in (numeric_fields(lora) if lora else {}).items():
+        if name in SHAPING:
+            continue
         if isinstance(value, Mapping):
             found += [(f"{name}.{key}", entry, (name, key)) for key, entry in value.items()]
         else:

@@ -71,6 +71,9 @@ class Prices:
         """The price of an operation on the device that the constants are for, or on one like it."""
         return _price(op, device, self._parameters)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Prices, (self._hardware, self._parameters)
+
     def latency_s(self, op: Op, kernel_s: KernelTime) -> Num:
         """Seconds of an operation whose numbers may be symbols, from a function that gives those of its kernels."""
         return _latency_s(op, self._hardware, self._parameters, kernel_s)

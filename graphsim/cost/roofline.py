@@ -16,6 +16,7 @@ from graphsim.ops import Collective, Launch, Op
 from graphsim.ops.base import Work
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.precision import SAME_WIDTH
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
@@ -36,7 +37,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     if isinstance(op, Collective):
         link = link_for(hardware, op.group)
         network_s = work.message_bytes / link.bytes_per_s + work.message_hops * link.latency_s
-    if np.any(work.host_bytes):
+    if may_be_nonzero(work.host_bytes):
         network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
     busy_s = reduce(np.maximum, (computing_s, memory_s, network_s))
     if isinstance(op, LoraKernel):
@@ -54,7 +55,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
 def compute_s(op: Op, work: Work, hardware: Hardware) -> Num:
     """Seconds at the peaks of the vector and the matrix units, whichever takes longer."""
     vector_s = work.vector_flops / hardware.vector_flops_per_s
-    return np.maximum(vector_s, work.flops / matrix_peak(op, hardware)) if np.any(work.flops) else vector_s
+    return np.maximum(vector_s, work.flops / matrix_peak(op, hardware)) if may_be_nonzero(work.flops) else vector_s
 
 
 def matrix_peak(op: Op, hardware: Hardware) -> Num:

@@ -27,6 +27,7 @@ from graphsim.models.loading import load_model
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.passes.pipeline import layer_ranges, pipeline
+from graphsim.symbolic.questions import alike, most
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num, short
 
@@ -175,8 +176,8 @@ class Deployment:
         """The stages of each micro-batch, one after another through the pipeline."""
         staged: list[list[nx.DiGraph]] = []
         for i, phase in enumerate(micro_batches):
-            alike = i > 0 and np.array_equal(phase.tokens, micro_batches[i - 1].tokens)
-            staged.append(staged[-1] if alike else self.stages(phase))
+            same = i > 0 and alike(phase.tokens, micro_batches[i - 1].tokens)
+            staged.append(staged[-1] if same else self.stages(phase))
         return pipeline(staged, self.parallelism.tp * self.parallelism.pp)
 
     def sequences(self, batch: Num) -> Num:
@@ -194,7 +195,7 @@ class Deployment:
 
     def micro_batches(self, batch: Num) -> int:
         """How many micro-batches there are: as many as stages unless asked otherwise, but no more than sequences."""
-        return int(max(1, min(self.most_micro_batches, np.max(self.sequences(batch)))))
+        return int(max(1, min(self.most_micro_batches, most(self.sequences(batch)))))
 
     @property
     def most_micro_batches(self) -> int:

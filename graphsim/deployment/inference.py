@@ -18,6 +18,7 @@ from graphsim.graph.schedule import latest, makespan_s
 from graphsim.hardware import Hardware
 from graphsim.models.phase import decode, prefill
 from graphsim.ops import Repeat
+from graphsim.symbolic.questions import alike
 from graphsim.units import Num
 
 
@@ -142,7 +143,7 @@ class Inference:
         """The longest that any stage works on all micro-batches; these come in two sizes at most."""
         large, small = shares[0], shares[-1]
         first = [self.time_s(stage) for stage in self.deployment.stages(decode(large, context))]
-        if np.array_equal(large, small):
+        if alike(large, small):
             return latest(first) * len(shares)
         second = [self.time_s(stage) for stage in self.deployment.stages(decode(small, context))]
         larger = sum((np.minimum(share - small, 1.0) for share in shares), start=0.0)

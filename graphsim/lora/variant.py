@@ -27,6 +27,10 @@ class Described(Protocol):
         """Of the factors."""
 
     @property
+    def rank_pattern(self) -> Mapping[str, Num]:
+        """Other ranks for some modules."""
+
+    @property
     def group_size(self) -> Num:
         """Inputs that QA-LoRA pools."""
 

@@ -28,7 +28,7 @@ class Segment:
         return self.sequences * self.new_tokens
 
     def pairs(self, window: Num = 0, causal: bool = True) -> Num:
-        """Query-key pairs attended.
+        """Query-key pairs attended, of all sequences.
 
         Causal: query i of q sees past + i keys, or `window` of them if that is fewer (0 = no window);
         not causal: every query sees every key.
@@ -52,6 +52,53 @@ class Segment:
         """Cache rows in memory once the step is done."""
         context = self.past_tokens + self.new_tokens
         return self.sequences * (np.minimum(context, window) if window else context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sums(Segment):
+    """Sequences that may differ, known by their sums; `new_tokens` and `past_tokens` are means.
+
+    all_tokens: new tokens, summed; all_pairs: causal query-key pairs without a window, summed
+    all_rows: cache rows that the queries can see, past and new, summed
+    Exact for sequences alike, and without a window for all. Within a window, sequences that differ count as equal ones
+    with the same sums, which attend at least as many rows as they do.
+    """
+
+    all_tokens: Num
+    all_pairs: Num
+    all_rows: Num
+
+    @property
+    def tokens(self) -> Num:
+        """Rows that this segment adds to every GEMM."""
+        return self.all_tokens
+
+    def pairs(self, window: Num = 0, causal: bool = True) -> Num:
+        """Query-key pairs attended: of equal sequences where there is a window, or each query sees every key."""
+        if not causal:
+            return self.all_tokens * self.all_rows / np.maximum(self.sequences, _NEARLY_NONE)
+        if not window:
+            return self.all_pairs
+        if self.decode:
+            return self.kv_tokens(window)
+        q = self.new_tokens
+        past = np.maximum(self.all_pairs / np.maximum(self.all_tokens, _NEARLY_NONE) - (q + 1.0) / 2.0, 0.0)
+        equal = Segment(sequences=self.sequences, new_tokens=q, past_tokens=past)
+        return np.minimum(equal.pairs(window), self.all_pairs)
+
+    def kv_tokens(self, window: Num = 0) -> Num:
+        """Cache rows that the queries can see, each counted once per sequence."""
+        if not window:
+            return self.all_rows
+        return np.minimum(self.all_rows, self.sequences * (window - 1.0) + self.all_tokens)
+
+    def kept_tokens(self, window: Num = 0) -> Num:
+        """Cache rows in memory once the step is done."""
+        return np.minimum(self.all_rows, self.sequences * window) if window else self.all_rows
+
+
+_NEARLY_NONE = 1e-9
+"""In place of no sequences or tokens where something is divided among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,6 +144,37 @@ def decode(batch: Num, context_tokens: Num) -> Phase:
     """One new token for each of `batch` sequences that hold `context_tokens` already."""
     segment = Segment(sequences=batch, new_tokens=1.0, past_tokens=context_tokens, decode=True)
     return Phase(name="decode", segments=(segment,), logit_rows=batch, all_logits=True)
+
+
+def prompts_of(sequences: Num, tokens: Num, pairs: Num, rows: Num, ending: Num) -> Phase:
+    """Prompts, or parts of them, by their sums; the head runs on the last position of those `ending` in this step.
+
+    tokens: new ones; pairs: causal query-key pairs; rows: cache rows seen, past and new
+    """
+    live = np.maximum(sequences, _NEARLY_NONE)
+    segment = Sums(
+        sequences=sequences,
+        new_tokens=tokens / live,
+        past_tokens=(rows - tokens) / live,
+        all_tokens=tokens,
+        all_pairs=pairs,
+        all_rows=rows,
+    )
+    return Phase(name="prefill", segments=(segment,), logit_rows=ending)
+
+
+def generation_of(sequences: Num, rows: Num) -> Phase:
+    """One new token for each of `sequences`, which read `rows` of the cache together, their new ones included."""
+    segment = Sums(
+        sequences=sequences,
+        new_tokens=1.0,
+        past_tokens=rows / np.maximum(sequences, _NEARLY_NONE) - 1.0,
+        decode=True,
+        all_tokens=sequences,
+        all_pairs=rows,
+        all_rows=rows,
+    )
+    return Phase(name="decode", segments=(segment,), logit_rows=sequences, all_logits=True)
 
 
 def mixed(*phases: Phase) -> Phase:

@@ -106,7 +106,7 @@ class Attention(Op):
     @property
     def read_width(self) -> Num:
         """Elements read per cached token and key head."""
-        return np.where(np.asarray(self.cache_width) > 0, self.cache_width, self.head_dim + self.value_dim)[()]
+        return np.where(np.greater(self.cache_width, 0.0), self.cache_width, self.head_dim + self.value_dim)[()]
 
     def work(self) -> Work:
         """flops = 2 pairs heads (head_dim + value_dim); reads queries and cache rows once, writes the result."""

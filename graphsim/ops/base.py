@@ -249,6 +249,11 @@ class Op:
         return None
 
     @property
+    def is_view(self) -> Any:
+        """Whether the result is the memory of its only input, seen again: nothing new is taken; per scenario."""
+        return False
+
+    @property
     def out_parts(self) -> dict[str, Num]:
         """Elements of the named parts of the result, where users may take a part of it."""
         return {}

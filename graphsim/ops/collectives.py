@@ -7,7 +7,7 @@ Operations in MPICH", 2005, sections 4.1 to 4.4. A group of one device does noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -57,6 +57,11 @@ class Collective(Op):
     def saved(self) -> Saved:
         """Nothing: sums and copies are linear."""
         return Saved()
+
+    @property
+    def is_view(self) -> Any:
+        """Within a group of one device, the value stays where it is."""
+        return np.less_equal(self.group, 1.0)
 
     def cut(self, ways: Num) -> Collective:
         """Communication is never cut again."""

@@ -27,8 +27,11 @@ class Part:
 
 
 def limited(ways: Num, units: Num) -> Num:
-    """How many ways `ways` devices really cut something of `units` units: heads are repeated beyond their number."""
-    return np.minimum(ways, units) if np.any(units) else ways
+    """How many ways `ways` devices really cut something of `units` units: heads are repeated beyond their number.
+
+    units: 0 = no limit
+    """
+    return np.where(np.greater(units, 0.0), np.minimum(ways, units), ways)[()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -16,6 +16,7 @@ from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.linear import Part
 from graphsim.ops.precision import Format
 from graphsim.ops.saved import Saved
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
@@ -41,7 +42,7 @@ class LoraKernel(Op):
     @property
     def buffers(self) -> tuple[Num, ...]:
         """Elements of each tensor that holds one adapter's weights."""
-        return (self.parameters,) if np.any(self.parameters) else ()
+        return (self.parameters,) if may_be_nonzero(self.parameters) else ()
 
     @property
     def tile_core_clocks(self) -> Num:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import networkx as nx
+import numpy as np
 
 from graphsim.ops.base import HOST, Op, OpType, Sharding, Work
 from graphsim.ops.saved import Saved
@@ -74,9 +75,19 @@ class Join(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slice(Join):
-    """A device's own part of a value that it holds whole; a view, nothing moves."""
+    """A device's own part of a value that it holds whole; nothing moves.
+
+    parts: how many such parts the value has; 0 = not said
+    """
 
     sharding: ClassVar[Sharding] = Sharding.DEAL_OUT
+
+    parts: Num = 0.0
+
+    @property
+    def is_view(self) -> Any:
+        """The only part is the whole; one of several counts as memory of its own, and the whole may be freed."""
+        return np.equal(self.parts, 1.0)
 
     @property
     def in_elems(self) -> Num | None:

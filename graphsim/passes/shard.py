@@ -203,7 +203,7 @@ class _Sharder:
         role, activations, layer, adapter = whole.role, whole.activations, whole.layer, whole.adapter
         if kind is None:
             part = whole.elems / self.tp
-            return Slice(role=role, elems=part, activations=activations, layer=layer, adapter=adapter)
+            return Slice(role=role, elems=part, parts=self.tp, activations=activations, layer=layer, adapter=adapter)
         held = whole.elems / self.tp if kind is AllToAll else whole.elems
         return kind(role=role, elems=held, group=self.tp, activations=activations, layer=layer, adapter=adapter)
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 FEW = 256
-"""Values for which looking for equal ones is not worth it."""
+"""Arrays of at most so many values are not searched for equal ones."""
 
 
 def at_distinct(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
     """function(arguments), elementwise, where each argument takes each of its values once.
 
     Arguments that vary along dimensions of their own span a grid of distinct values; those that share a dimension are
-    taken as they come.
+    handed on unchanged.
     """
     arrays = [i for i, value in enumerate(arguments) if isinstance(value, np.ndarray) and value.size > FEW]
     groups = _by_array(arguments)

@@ -9,7 +9,7 @@ from typing import Any
 class Duration:
     """A function that gives a time, and so nothing below zero; its arguments are the values of what it was made on.
 
-    A function may have a method `along`, which gives the times of the steps of one scenario sooner.
+    A function may have a method `along`, which gives the times of the steps of one scenario faster.
     together: gives the times of many durations at single values in one go, from pairs of function and values
     """
 

@@ -3,7 +3,8 @@
 An `Expr` goes wherever a float or an array over scenarios goes (law: arithmetic and numpy's elementwise functions
 only), so that running the passes once yields the formula of their result. Equal formulas are one object, constants
 are folded and sums kept in a normal form `constant + sum of coefficient * term`, in which a repeated layer is a
-coefficient. What needs an actual number (a branch, a table lookup) raises NotRecordable, and is recorded as a call.
+coefficient. What needs an actual number (a branch, numpy.any, a table lookup) raises NotRecordable, which names the
+line that asked, and is recorded as a call; questions with a sound answer are in `graphsim.symbolic.questions`.
 Equal formulas as one object: hash consing, Filliâtre and Conchon, ML workshop 2006.
 """
 
@@ -14,20 +15,20 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.symbolic.interpolation import Interpolation
+from graphsim.symbolic.refusal import NotRecordable, refusal
 from graphsim.symbolic.signs import is_positive
 
+__all__ = ["Expr", "NotRecordable", "Tape", "look_up", "record"]
+
 Function = Callable[..., Any]
-
-
-class NotRecordable(Exception):
-    """A formula asked for an actual number where there is only a symbol."""
 
 
 class Tape:
     """All formulas of one recording, in the order of their making: operands come before what uses them.
 
-    literal: whether sums and products are recorded as they come, for results equal to the last bit, and look-ups in a
-        table as calls; where not, sums are in normal form, and a table asks for actual numbers
+    literal: whether sums and products are recorded in their own order, for results equal to the last bit, and look-ups
+        in a table as calls; where not, sums are in normal form, and a table asks for actual numbers
     """
 
     def __init__(self, *, literal: bool = False) -> None:
@@ -80,14 +81,14 @@ def look_up(table: Function, operands: Iterable[Any]) -> Any:
     operands = tuple(operands)
     tape = next(operand.tape for operand in operands if isinstance(operand, Expr))
     if not tape.literal:
-        raise NotRecordable("a table is looked up at a symbol")
+        raise refusal("a table is looked up at a symbol")
     return tape.apply(table, *operands)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         if value.ndim:
-            raise NotRecordable("an array meets a symbol")
+            raise refusal("an array meets a symbol")
         return value.item()
     return value
 
@@ -100,10 +101,17 @@ def _free(operands: Iterable[Any]) -> frozenset[str]:
     return frozenset().union(*(operand.free for operand in operands if isinstance(operand, Expr)))
 
 
+def _refused(what: str) -> Function:
+    def method(_self: Expr, *_args: Any, **_options: Any) -> Any:
+        raise refusal(f"{what} of a symbol")
+
+    return method
+
+
 class Expr:
     """One recorded formula.
 
-    free: names of the variables that it hangs on; linear: its normal form if it is a sum
+    free: names of the variables that it depends on; linear: its normal form if it is a sum
     positive: known to be at least zero, as sizes and times are
     """
 
@@ -126,33 +134,33 @@ class Expr:
         self.free, self.linear, self.name = free, linear, name
         self.positive = is_positive(function, operands, linear)
 
-    __hash__ = object.__hash__
-
     def __bool__(self) -> bool:
-        raise NotRecordable("a branch hangs on a symbol")
+        raise refusal("a branch depends on a symbol")
 
-    def __float__(self) -> float:
-        raise NotRecordable("a symbol has no value")
+    __float__, __int__, __complex__ = map(_refused, ("float()", "int()", "complex()"))
+    __index__, __iter__, __len__ = map(_refused, ("an index made", "a loop over the parts", "the length"))
+    __round__, __trunc__, __hash__ = map(_refused, ("round()", "trunc()", "a look-up by the value"))
+    __floor__, __ceil__, __array__ = map(_refused, ("math.floor()", "math.ceil()", "an array made"))
 
-    __int__ = __index__ = __iter__ = __len__ = __float__
-
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        raise NotRecordable("a symbol is no array")
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or not hasattr(np.float64, name):
+            raise AttributeError(f"a symbol has no attribute '{name}'")
+        raise refusal(f".{name} of a symbol")
 
     def __getitem__(self, index: Any) -> Expr:
         if index != ():
-            raise NotRecordable("a symbol has no parts")
+            raise refusal("a part of a symbol")
         return self
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
-            raise NotRecordable(f"numpy.{ufunc.__name__}.{method} of a symbol")
+            raise refusal(f"numpy.{ufunc.__name__}.{method} of a symbol")
         return record(ufunc, *inputs)
 
     def __array_function__(self, function: Function, _types: Any, args: Any, options: Any) -> Any:
         handler = _ARRAY_FUNCTIONS.get(function)
         if handler is None:
-            raise NotRecordable(f"numpy.{function.__name__} of a symbol")
+            raise refusal(f"numpy.{function.__name__} of a symbol")
         return handler(*args, **options)
 
     def __add__(self, other: Any) -> Any:
@@ -320,13 +328,17 @@ def _clip(x: Any, least: Any, most: Any) -> Any:
     return np.minimum(np.maximum(x, least), most)
 
 
+def _interp(x: Any, knots: Any, values: Any, *ends: Any, **named_ends: Any) -> Any:
+    if not isinstance(x, Expr):
+        raise refusal("numpy.interp over knots that are symbols")
+    return x.tape.apply(Interpolation(knots, values, *ends, **named_ends), x)
+
+
 _ARRAY_FUNCTIONS: dict[Function, Function] = {
     np.where: _where,
     np.clip: _clip,
-    np.any: lambda _: True,
-    np.max: lambda _: np.inf,
-    np.array_equal: lambda x, y: x is y,
+    np.interp: _interp,
     np.ndim: lambda _: 0,
     np.size: lambda _: 1,
 }
-"""What a symbol answers: it may be anything (so any() of it is true), and equals only itself."""
+"""What is recorded, and what holds of every symbol: it is a number where it stands."""

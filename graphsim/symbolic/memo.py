@@ -1,4 +1,4 @@
-"""Remembering what was worked out for a description, as long as the same objects describe it."""
+"""A cache of results by the objects that describe them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class Program:
     """Evaluates some formulas of a tape together; what they share is computed once.
 
     Inputs may be floats, or arrays that broadcast against each other: a formula is computed in the shape of the
-    variables that it hangs on, so a grid given as one axis per variable costs little more than its axes.
+    variables that it depends on, so a grid given as one axis per variable costs little more than its axes.
     """
 
     def __init__(self, outputs: Sequence[Any]) -> None:
@@ -31,14 +31,15 @@ class Program:
         self._array: list[Step] = []
         self._free: list[frozenset[str]] = []
         self._versions: dict[tuple[frozenset[str], bool], _Version] = {}
-        for node in _needed(outputs):
+        for node in needed(outputs):
             self._emit(node)
         self._outputs = [self._slot(output) for output in outputs]
 
     def __call__(self, inputs: Mapping[str, Any], *, along: bool = False) -> list[Any]:
         """The outputs' values. Raises KeyError for a variable that is not given.
 
-        along: whether arrays are the steps of one scenario; then functions that can do so sooner, but for rounding, may
+        along: whether arrays are the steps of one scenario; then functions that have a faster way, equal to rounding,
+            take it
         """
         arrays = frozenset([name for _, name in self._inputs if isinstance(inputs[name], np.ndarray)])
         version = self._versions.get((arrays, along))
@@ -55,15 +56,15 @@ class Program:
     def of_numbers(self, seldom: Sequence[str], often: Sequence[str]) -> Callable[..., Callable[..., float]]:
         """The only output for numbers alone: a function of those that seldom change that gives one of the others.
 
-        What hangs on the former alone is computed once for each of their values.
+        What depends on the former alone is computed once for each of their values.
         """
         slots = {name: slot for slot, name in self._inputs}
         orders = [[slots.get(name, -1) for name in names] for names in (seldom, often)]
         return written_narrowed(self._scalar, orders[0], orders[1], self._start, self._outputs[0])
 
     def _mixed(self, arrays: frozenset[str], along: bool) -> Staged:
-        """The steps where these inputs are arrays; what hangs on none of them is computed as a number where that rounds
-        alike."""
+        """The steps where these inputs are arrays; what depends on none of them is computed as a number where that
+        rounds alike."""
         numbers = SCALAR if along else EXACT
         steps = []
         for free, (slot, function, operands) in zip(self._free, self._array, strict=True):
@@ -131,8 +132,8 @@ def _time(steps: Staged, values: list[Any]) -> None:
             values[slot] = seconds
 
 
-def _needed(outputs: Iterable[Any]) -> list[Expr]:
-    """All formulas that the outputs hang on, operands first."""
+def needed(outputs: Iterable[Any]) -> list[Expr]:
+    """All formulas that the outputs depend on, operands first."""
     found: dict[int, Expr] = {}
     todo = [output for output in outputs if isinstance(output, Expr)]
     while todo:
@@ -144,7 +145,7 @@ def _needed(outputs: Iterable[Any]) -> list[Expr]:
 
 
 def _alike(operands: Sequence[Expr]) -> list[list[int]]:
-    """Positions of the operands that hang on the same variables, those on few variables first."""
+    """Positions of the operands that depend on the same variables, those of few variables first."""
     groups: dict[frozenset[str], list[int]] = {}
     for i, operand in enumerate(operands):
         groups.setdefault(operand.free, []).append(i)

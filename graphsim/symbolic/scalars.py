@@ -1,4 +1,4 @@
-"""Elementwise functions of numpy on single numbers: the same values, an order of magnitude sooner."""
+"""Elementwise functions of numpy on single numbers: the same values, an order of magnitude faster."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.symbolic.duration import Duration
+from graphsim.symbolic.interpolation import Interpolation
 
 NEVER_BELOW_ZERO = frozenset(
     {np.exp, np.absolute, np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
@@ -31,6 +32,8 @@ def is_positive(function: Callable[..., Any] | None, operands: Sequence[Any], li
         return any(known)
     if function is np.where:
         return all(known[1:])
+    if isinstance(function, Interpolation):
+        return function.never_negative
     return function in NEVER_BELOW_ZERO or isinstance(function, Duration) or (function in KEEP_SIGN and all(known))
 
 

@@ -1,4 +1,4 @@
-"""A program for single numbers as the source of one Python function, which runs some times sooner than its steps.
+"""A program for single numbers as the source of one Python function, which runs several times faster than its steps.
 
 Every step becomes one line of the same arithmetic in the same order, so that results are equal to the last bit.
 Lines for the usual numbers come first; where one raises (a logarithm of zero, say), lines that know all numbers follow.

@@ -24,7 +24,7 @@ class Staged:
 
 
 def staged(steps: Iterable[Step]) -> Staged:
-    """Steps by stage. A duration that hangs on another one, or is timed alone, belongs to the rest."""
+    """Steps by stage. A duration that depends on another one, or is timed alone, belongs to the rest."""
     late: set[int] = set()
     before, behind = list[Step](), list[Step]()
     durations: dict[Together, list[Step]] = {}

@@ -1,4 +1,4 @@
-"""Putting symbols in the place of a description's numbers, and values in the place of symbols."""
+"""Replacing a description's numbers by symbols, and symbols by values."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _symbols(thing: Any) -> Iterator[Expr]:
 
 
 def filler(thing: Any) -> Callable[[Iterator[Any]], Any]:
-    """A function that makes `thing` anew from an iterator over values for its symbols, in the order of `symbols_in`."""
+    """A function that makes `thing` from an iterator over values for its symbols, in the order of `symbols_in`."""
     if isinstance(thing, Expr):
         return next
     if isinstance(thing, tuple) and symbols_in(thing):

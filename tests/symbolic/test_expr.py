@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.program import Program
+from graphsim.symbolic.questions import alike, may_be_nonzero, most
 
 NUMBERS = st.floats(0.0, 1e6).map(lambda x: round(x, 3))
 
@@ -94,7 +97,73 @@ def test_what_is_known_to_be_larger_needs_no_maximum() -> None:
     assert isinstance(np.maximum(x, x + signed), Expr) and np.maximum(x, x + signed) is not x + signed
 
 
-@pytest.mark.parametrize("ask", [bool, float, int, list, np.asarray, lambda x: np.interp(x, [0, 1], [0, 1])])
-def test_a_symbol_refuses_to_be_an_actual_number(ask: Any) -> None:
-    with pytest.raises(NotRecordable):
+ASKED: list[tuple[str, Any]] = [
+    ("a branch depends on a symbol", lambda x: 1.0 if x > 3.0 else 2.0),
+    ("a branch depends on a symbol", lambda x: max(x, 2.0)),
+    ("a branch depends on a symbol", lambda x: 1.0 if np.isfinite(x) else 2.0),
+    ("a branch depends on a symbol", lambda x: x in (1.0, 2.0)),
+    ("float() of a symbol", float),
+    ("float() of a symbol", math.log2),
+    ("int() of a symbol", int),
+    ("math.ceil() of a symbol", math.ceil),
+    ("round() of a symbol", round),
+    ("a loop over the parts of a symbol", list),
+    ("the length of a symbol", len),
+    ("an index made of a symbol", range),
+    ("an array made of a symbol", np.asarray),
+    ("an array made of a symbol", lambda x: np.max([x, 1.0])),
+    ("numpy.any of a symbol", lambda x: np.any(x > 1.0)),
+    ("numpy.all of a symbol", np.all),
+    ("numpy.a?max of a symbol", np.max),
+    ("numpy.a?min of a symbol", np.min),
+    ("numpy.array_equal of a symbol", lambda x: np.array_equal(x, x)),
+    ("numpy.allclose of a symbol", lambda x: np.allclose(1.0, x)),
+    ("numpy.median of a symbol", np.median),
+    ("numpy.add.reduce of a symbol", np.add.reduce),
+    ("numpy.interp over knots that are symbols", lambda x: np.interp(1.0, x, [1.0])),
+    (r"\.max of a symbol", lambda x: x.max()),
+    (r"\.item of a symbol", lambda x: x.item()),
+]
+"""What a symbol says of what it is asked."""
+
+
+@pytest.mark.parametrize(("said", "ask"), ASKED)
+def test_a_symbol_refuses_to_answer_and_names_the_line_that_asked(said: str, ask: Any) -> None:
+    with pytest.raises(NotRecordable) as caught:
         ask(Tape().variable("x"))
+    assert re.fullmatch(rf"test_expr\.py:\d+: {said.replace('()', '[(][)]')}", str(caught.value))
+
+
+def test_the_library_asks_symbols_by_functions_whose_answers_hold_for_all_numbers() -> None:
+    x = Tape().variable("x")
+    assert may_be_nonzero(x) and most(x) == np.inf and alike(x, x) and not alike(x, x + 1.0) and not alike(1.0, x)
+    for value in (0.0, 3.0, np.array([0.0, 3.0]), np.zeros(2)):
+        assert may_be_nonzero(value) == bool(np.any(value))
+        assert most(value) == np.max(value)
+        assert alike(value, value) and not alike(value, value + 1.0)
+
+
+KNOTS = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6, unique=True).map(sorted)
+
+
+@given(st.data(), KNOTS, st.sampled_from([{}, {"left": -7.0}, {"left": 1.0, "right": 2.0}]))
+def test_interp_is_recorded_and_equals_numpy_to_the_last_bit(
+    data: st.DataObject, knots: list[float], ends: dict[str, float]
+) -> None:
+    values = data.draw(st.lists(st.floats(-1e3, 1e3), min_size=len(knots), max_size=len(knots)))
+    places = np.array([*knots, *data.draw(st.lists(st.floats(0.0, 2e3), min_size=1, max_size=30))])
+    for literal in (False, True):
+        program = Program([np.interp(Tape(literal=literal).variable("x"), knots, np.array(values), **ends)])
+        expected = np.interp(places, knots, values, **ends)
+        np.testing.assert_array_equal(program({"x": places})[0], expected)
+        np.testing.assert_array_equal(program({"x": places}, along=True)[0], expected)
+        alone = program.of_numbers([], ["x"])()
+        for place, value in zip(places, expected, strict=True):
+            assert program({"x": float(place)})[0] == value == alone(float(place))
+
+
+def test_interp_over_equal_knots_is_one_formula_and_knows_its_sign() -> None:
+    x = Tape().variable("x")
+    assert np.interp(x, [0, 1], [0, 2]) is np.interp(x, np.array([0.0, 1.0]), [0, 2])
+    assert np.interp(x, [0, 1], [0, 2]) is not np.interp(x, [0, 1], [0, 3])
+    assert np.interp(x, [0, 1], [0, 2]).positive and not np.interp(x, [0, 1], [-1, 2]).positive

@@ -45,6 +45,9 @@ class Surface:
         """By which coordinates vary."""
         return {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"terms": self.terms}  # look-ups are written again where they are asked for
+
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
         """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
         place = [coordinates[name] for name in self.names]

@@ -10,6 +10,7 @@ import numpy as np
 from graphsim.errors import ConfigError
 from graphsim.lora.variant import Described, Site, Variant
 from graphsim.ops import Gemm, LoraA, LoraB, Op, Sharding
+from graphsim.symbolic.questions import is_known
 from graphsim.units import Num, short
 
 
@@ -17,7 +18,8 @@ class _BlockDiagonal(Variant):
     __slots__ = ()
 
     def dealt(self, lora: Described) -> Mapping[str, Num]:
-        """Blocks, and with them the rank."""
+        """Blocks, and with them the rank. Raises ConfigError unless every rank is cut into whole blocks."""
+        _require_blocks(lora)
         return {"blocks": lora.blocks, "rank": lora.rank}
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
@@ -27,6 +29,17 @@ class _BlockDiagonal(Variant):
         yield "lora_b", b
 
 
+def _require_blocks(lora: Described) -> None:
+    """Raise ConfigError unless every rank is cut into whole blocks."""
+    ranks = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
+    for name, rank in ranks.items():
+        if np.any(np.asarray(rank) % np.asarray(lora.blocks)):
+            raise ConfigError(
+                f"lora.blocks = {short(lora.blocks)} is not allowed for a lora.{name} of {short(rank)}; "
+                "expected a divisor"
+            )
+
+
 def _factors(op: Gemm, a: LoraA, b: LoraB, lora: Described) -> tuple[LoraA, LoraB]:
     """A device meets the blocks of its own slice only, so factors are cut over ranks and exchange nothing.
 
@@ -34,7 +47,7 @@ def _factors(op: Gemm, a: LoraA, b: LoraB, lora: Described) -> tuple[LoraA, Lora
     """
     side, blocks = _side(op, lora), lora.blocks
     for name, size in (("inputs", a.k), ("rank", a.n)) if side == "a" else (("rank", b.k), ("outputs", b.n)):
-        if side and np.any(np.asarray(size) % np.asarray(blocks)):
+        if side and is_known(size) and np.any(np.asarray(size) % np.asarray(blocks)):
             raise ConfigError(
                 f"lora.blocks = {short(blocks)} is not allowed for '{op.role}' with {short(size)} {name}; "
                 "expected a divisor"

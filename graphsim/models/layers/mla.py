@@ -122,7 +122,7 @@ class LatentAttention(Layer):
             units=self.heads,
             tags=("attn", "qkv", "key", "value"),
         )
-        rows = segment.tokens + segment.sequences * segment.past_tokens
+        rows = segment.kv_tokens()
         keys = scope.linear(up, normed, m=rows)
         attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
         inputs = [Value(q, ("q_nope",)), Value(turned, ("q",)), Value(keys), Value(turned, ("k",))]

@@ -1,0 +1,32 @@
+"""Why numbers of a deployment are not formulas: for whoever asks where the speed went."""
+
+from __future__ import annotations
+
+from graphsim.compile.calls import Remembering
+from graphsim.compile.formulas import Formulas, recordable
+from graphsim.deployment.inference import Inference
+from graphsim.symbolic.duration import Duration
+from graphsim.symbolic.expr import NotRecordable, Tape
+
+
+def why_not_recorded(inference: Inference) -> list[str]:
+    """One sentence for each line of code that asked a symbol what it cannot answer; none where all is recorded.
+
+    `gemm.py:90: numpy.median of a symbol` says that the price at that line is a call of a function, which is slower
+    than a formula and equally right. Where a pass asked, nothing is recorded, and every call goes through the passes.
+    """
+    if not recordable(inference):
+        return ["degrees of parallelism or rates of the hardware are arrays, each of which has a graph of its own"]
+    tape = Tape()
+    try:
+        Formulas(inference, tape)
+    except NotRecordable as error:
+        return [str(error)]
+    return refusals(tape)
+
+
+def refusals(tape: Tape) -> list[str]:
+    """Why functions that a tape calls were not recorded themselves, each reason once."""
+    functions = [node.function.function for node in tape.nodes if isinstance(node.function, Duration)]
+    found = dict.fromkeys([function.refused for function in functions if isinstance(function, Remembering)])
+    return [sentence for sentence in found if sentence]
