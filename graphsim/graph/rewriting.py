@@ -55,6 +55,7 @@ def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
     Bodies of repeats are rewritten by the same rule, or as the pass says. Where a user asks for parts of a node, it
     gets these parts of what stands for the node; otherwise the parts of the stand-in, where it is a `Value` with parts.
     Node attributes other than `op` are dropped: passes run before annotation.
+    The last node is the graph's result, so in a repeat's body a rule leaves the result behind all others.
     Raises GraphError where a rule takes input from what is not there yet, or left a node out that another one needs.
     """
     replay: Rule = rule.rule(graph) if isinstance(rule, Pass) else rule
@@ -65,7 +66,10 @@ def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
             op = op if body is op.body else replace(op, body=body)
         inputs = [_now(stands, value, name) for value in inputs_of(graph, name)]
         for step in replay(name, op, inputs):
-            stands[name] = step if isinstance(step, Value) else Value(add(out, *step))
+            if not isinstance(step, Value):
+                new, new_op, new_inputs = step
+                step = Value(add(out, new, new_op, new_inputs))
+            stands[name] = step
     return out
 
 
