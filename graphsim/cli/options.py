@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from graphsim.cli.adapters import lora_config as lora_config
 
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
+    from graphsim.graph import Pass
 
 DEGREES = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
@@ -57,6 +59,15 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
         "--engine", default="reference", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML (reference)"
     )
     parser.add_argument("--cost", metavar="MODEL", help="calibrated or roofline (the device's best)")
+    add_passes(parser)
+
+
+def add_passes(parser: argparse.ArgumentParser) -> None:
+    """--pass."""
+    parser.add_argument(
+        "--pass", action="append", default=[], dest="passes", metavar="MODULE:NAME",
+        help="a rewriting of your own that every graph goes through; may be given several times",
+    )  # fmt: skip
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +94,17 @@ def deployment(options: argparse.Namespace) -> Deployment:
     return Deployment(
         options.model, options.hardware, precision=options.precision, cost=options.cost, engine=options.engine,
         parallelism=Parallelism(**{name: getattr(options, name) for name in DEGREES}),
-        lora=lora_config(options.lora, getattr(options, "batch", 1)),
+        lora=lora_config(options.lora, getattr(options, "batch", 1)), passes=passes(options),
     )  # fmt: skip
+
+
+def passes(options: argparse.Namespace) -> list[Pass]:
+    """What `--pass` names, from modules that Python finds, in the working folder among others."""
+    from graphsim.passes.loading import load_pass
+
+    if options.passes and "" not in sys.path:
+        sys.path.insert(0, "")
+    return [load_pass(ref) for ref in options.passes]
 
 
 def requests(options: argparse.Namespace) -> dict[str, Any]:

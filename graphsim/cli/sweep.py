@@ -52,11 +52,12 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     for name, text in _NAMED.items():
         parser.add_argument(f"--{name}", metavar="A,B,…", help=text)
     parser.add_argument("--targets", metavar="A+B", help="modules that the adapter reaches")
+    shared.add_passes(parser)
 
 
 def choices_of(options: argparse.Namespace) -> dict[str, Any]:
     """The choices that were given, as `sweep` takes them."""
-    choices: dict[str, Any] = {}
+    choices: dict[str, Any] = {"passes": shared.passes(options)}
     for name in NUMBERS:
         if (text := getattr(options, name)) is not None:
             choices[_NAMES.get(name, name)] = [_number(name, part) for part in text.split(",")]

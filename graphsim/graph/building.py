@@ -32,11 +32,18 @@ def add(graph: nx.DiGraph, name: str, op: Op, inputs: Iterable[str | Value] = ()
         value = source if isinstance(source, Value) else Value(source)
         if value.node not in graph:
             raise GraphError(f"node '{name}' takes input from '{value.node}', which is not added before it")
-        parts = graph.edges[value.node, name]["parts"] if graph.has_edge(value.node, name) else ()
-        graph.add_edge(value.node, name, parts=parts + tuple(p for p in value.parts if p not in parts))
+        edge = graph.get_edge_data(value.node, name)
+        parts = (*edge["parts"], *(p for p in value.parts if p not in edge["parts"])) if edge else value.parts
+        graph.add_edge(value.node, name, parts=parts)
     return name
 
 
 def inputs_of(graph: nx.DiGraph, name: str) -> list[Value]:
     """The values that a node takes, in the order in which they were given."""
-    return [Value(source, edge.get("parts", ())) for source, edge in graph.pred[name].items()]
+    return [Value(source, parts_along(graph, source, name)) for source in graph.predecessors(name)]
+
+
+def parts_along(graph: nx.DiGraph, source: str, target: str) -> tuple[str, ...]:
+    """The named parts that an edge carries; none where it carries the whole result."""
+    parts: tuple[str, ...] = graph.get_edge_data(source, target).get("parts", ())
+    return parts

@@ -14,7 +14,7 @@ from typing import ClassVar
 import networkx as nx
 
 from graphsim.errors import GraphError
-from graphsim.graph.building import Value, add, inputs_of
+from graphsim.graph.building import Value, add, inputs_of, parts_along
 from graphsim.graph.validation import Stage
 from graphsim.ops import Input, Op, Repeat
 
@@ -55,6 +55,7 @@ def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
     Bodies of repeats are rewritten by the same rule, or as the pass says. Where a user asks for parts of a node, it
     gets these parts of what stands for the node; otherwise the parts of the stand-in, where it is a `Value` with parts.
     Node attributes other than `op` are dropped: passes run before annotation.
+    The last node is the graph's result, so in a repeat's body a rule leaves the result behind all others.
     Raises GraphError where a rule takes input from what is not there yet, or left a node out that another one needs.
     """
     replay: Rule = rule.rule(graph) if isinstance(rule, Pass) else rule
@@ -63,21 +64,24 @@ def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
         if isinstance(op, Repeat):
             body = rule.body(op) if isinstance(rule, Pass) else rewrite(op.body, rule)
             op = op if body is op.body else replace(op, body=body)
-        inputs = [_now(stands, value, name) for value in inputs_of(graph, name)]
+        inputs = [_now(stands, source, parts_along(graph, source, name), name) for source in graph.predecessors(name)]
         for step in replay(name, op, inputs):
-            stands[name] = step if isinstance(step, Value) else Value(add(out, *step))
+            if not isinstance(step, Value):
+                new, new_op, new_inputs = step
+                step = Value(add(out, new, new_op, new_inputs))
+            stands[name] = step
     return out
 
 
-def _now(stands: dict[str, Value], value: Value, user: str) -> Value:
-    """What a value of the old graph is in the new one."""
-    found = stands.get(value.node)
+def _now(stands: dict[str, Value], source: str, parts: tuple[str, ...], user: str) -> Value:
+    """What a value that a node takes in the old graph is in the new one."""
+    found = stands.get(source)
     if found is None:
         raise GraphError(
-            f"node '{user}' takes input from '{value.node}', for which the rule yielded nothing; "
+            f"node '{user}' takes input from '{source}', for which the rule yielded nothing; "
             "a Value says what stands for a node that is left out"
         )
-    return Value(found.node, value.parts) if value.parts else found
+    return Value(found.node, parts) if parts else found
 
 
 @dataclass(frozen=True, slots=True)

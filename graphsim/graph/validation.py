@@ -12,7 +12,7 @@ import numpy as np
 from graphsim.errors import GraphError, choices_text
 from graphsim.graph.text import number_text
 from graphsim.graph.walking import edge_elems
-from graphsim.ops import Collective, ExchangeTokens, Input, Launch, Op, Repeat, Slice
+from graphsim.ops import Collective, ExchangeTokens, Input, Launch, Op, Repeat, Sample, SendReceive
 from graphsim.ops.lora_experts import LoraDelta
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraShrink
 from graphsim.units import Num, short
@@ -31,10 +31,10 @@ Broken = Iterator[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """What holds at every node of a graph. stages: of which graphs; of all by default."""
+    """What holds at every node of a graph. stages: of which graphs; by default of any, also while it is being made."""
 
     broken: Callable[[nx.DiGraph], Broken]
-    stages: tuple[Stage, ...] = STAGES
+    stages: tuple[Stage, ...] = ()
 
 
 def validate(graph: nx.DiGraph, stage: Stage | None = None) -> None:
@@ -50,7 +50,7 @@ def validate(graph: nx.DiGraph, stage: Stage | None = None) -> None:
 
 def _validate(graph: nx.DiGraph, stage: Stage | None, prefix: str) -> None:
     for law in LAWS:
-        if law.stages is STAGES or stage in law.stages:
+        if not law.stages or stage in law.stages:
             for name, problem in law.broken(graph):
                 raise GraphError(f"node '{prefix}{name}' {problem}")
     for name, op in graph.nodes(data="op"):
@@ -91,14 +91,14 @@ def _counts(value: Any) -> bool:
 
 
 def _gets_what_it_expects(graph: nx.DiGraph) -> Broken:
-    """Weights that are used in place flow nowhere, and count for nothing."""
+    """Weights that are used in place do not flow; an op without elements takes nothing (rank 0)."""
     for name, op in graph.nodes(data="op"):
         expected = op.in_elems
         if expected is None:
             continue
         sources = [source for source in graph.pred[name] if not graph.nodes[source]["op"].constant]
         found = sum((edge_elems(graph, source, name) for source in sources), start=0.0)
-        if not _alike(found, expected):
+        if not np.all(_alike(found, expected) | np.equal(expected, 0.0)):
             listed = ", ".join(sources) or "(none)"
             yield name, f"expects {number_text(expected)} elements, its inputs {listed} bring {number_text(found)}"
 
@@ -108,19 +108,26 @@ def _leaves_what_it_takes(graph: nx.DiGraph) -> Broken:
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             for inner, entry in op.body.nodes(data="op"):
-                if isinstance(entry, Input) and not _alike(entry.elems, op.out_elems):
+                if isinstance(entry, Input) and not np.all(_alike(entry.elems, op.out_elems)):
                     taken, left = number_text(entry.elems), number_text(op.out_elems)
                     yield name, f"repeats a body whose '{inner}' takes {taken} elements and whose result has {left}"
 
 
-def _alike(one: Num, other: Num) -> bool:
-    return bool(np.allclose(one, other, rtol=1e-9, atol=0.5))
+def _alike(one: Num, other: Num) -> Any:
+    return np.isclose(one, other, rtol=1e-9, atol=0.5)
+
+
+def _is_taken(graph: nx.DiGraph) -> Broken:
+    """A result that no node takes is the last node's, or a token."""
+    *_, last = graph
+    for name, op in graph.nodes(data="op"):
+        if not graph.succ[name] and name != last and not isinstance(op, Sample):
+            yield name, "is there for nothing: no node takes its result"
 
 
 FROM: tuple[tuple[type[Op], Stage], ...] = (
     (ExchangeTokens, "logical"),
     (Collective, "sharded"),
-    (Slice, "sharded"),
     (LoraFill, "lowered"),
     (LoraShrink, "lowered"),
     (LoraExpand, "lowered"),
@@ -143,9 +150,10 @@ def _is_not_early(stage: Stage) -> Callable[[nx.DiGraph], Broken]:
 
 
 def _has_its_launch(graph: nx.DiGraph) -> Broken:
+    """But for what hands values on between pipeline stages, which is added behind launches."""
     for name, op in graph.nodes(data="op"):
         launches = [source for source in graph.pred[name] if isinstance(graph.nodes[source]["op"], Launch)]
-        wanted = 1 if op.launched and not op.once else 0
+        wanted = 1 if op.launched and not op.once and not isinstance(op, SendReceive) else 0
         if len(launches) != wanted:
             yield name, f"waits for {len(launches)} launches; expected {wanted}"
 
@@ -157,6 +165,7 @@ LAWS: tuple[Law, ...] = (
     Law(_has_dimensions),
     Law(_gets_what_it_expects),
     Law(_leaves_what_it_takes),
+    Law(_is_taken, STAGES),
     *(Law(_is_not_early(stage), (stage,)) for stage in STAGES[:-1]),
     Law(_has_its_launch, ("launched",)),
 )

@@ -11,7 +11,7 @@ from graphsim.graph import inputs_of
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import Buffers
 from graphsim.lora.profile import EngineProfile
-from graphsim.ops import Collective, Slice
+from graphsim.ops import Collective, Op, Slice
 from graphsim.ops.lora import LoraB
 from graphsim.ops.precision import FORMATS, Format
 from graphsim.units import Num
@@ -62,3 +62,12 @@ def source(graph: nx.DiGraph, name: str) -> str:
     while isinstance(graph.nodes[name]["op"], Collective | Slice):
         name = inputs_of(graph, name)[0].node
     return name
+
+
+def back_to(graph: nx.DiGraph, name: str, kind: type[Op]) -> tuple[str, tuple[str, ...]]:
+    """The node of a kind that a value comes from, and what lies between the two."""
+    between: list[str] = []
+    while not isinstance(graph.nodes[name]["op"], kind):
+        between.insert(0, name)
+        name = inputs_of(graph, name)[0].node
+    return name, tuple(between)

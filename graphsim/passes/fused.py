@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import networkx as nx
 import numpy as np
@@ -16,7 +17,7 @@ from graphsim.ops import Collective, Gemm, LoraAdd, Op
 from graphsim.ops.lora import LoraA, LoraB
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraShrink
 from graphsim.ops.precision import FORMATS, Format
-from graphsim.passes.engine import Engine, source, terms
+from graphsim.passes.engine import Engine, back_to, source, terms
 from graphsim.passes.grid import Grid
 from graphsim.units import Num
 
@@ -46,20 +47,11 @@ def _slices(graph: nx.DiGraph) -> dict[str, list[_Slice]]:
         b, base = (values[i] for i in terms(graph, name))
         if not isinstance(graph.nodes[source(graph, base.node)]["op"], Gemm):
             continue
-        up, behind = _back_to(graph, b.node, LoraB)
-        a, between = _back_to(graph, inputs_of(graph, up)[0].node, LoraA)
+        up, behind = back_to(graph, b.node, LoraB)
+        a, between = back_to(graph, inputs_of(graph, up)[0].node, LoraA)
         one = _Slice(a=a, between=between, b=up, behind=behind, joined=name, base=base)
         found.setdefault(base.node, []).append(one)
     return found
-
-
-def _back_to(graph: nx.DiGraph, name: str, kind: type[Op]) -> tuple[str, tuple[str, ...]]:
-    """The node of a kind that a value comes from, and what lies between the two."""
-    between: list[str] = []
-    while not isinstance(graph.nodes[name]["op"], kind):
-        between.insert(0, name)
-        name = inputs_of(graph, name)[0].node
-    return name, tuple(between)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +63,14 @@ class Fuse(Pass):
     def rule(self, graph: nx.DiGraph) -> Rule:
         """Kernels come right behind the base's result; users of an ADD take that result from then on."""
         slices = _slices(graph)
-        inner = {name for group in slices.values() for s in group for name in (s.a, *s.between, s.b, *s.behind)}
-        joined = {s.joined: terms(graph, s.joined)[1] for group in slices.values() for s in group}
+        stand_in: dict[str, int] = {}
+        for s in chain.from_iterable(slices.values()):
+            stand_in |= dict.fromkeys((s.a, *s.between, s.b, *s.behind), 0) | {s.joined: terms(graph, s.joined)[1]}
         taken: dict[str, list[Value]] = {}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
-            if name in inner or name in joined:
-                yield inputs[joined.get(name, 0)]
+            if name in stand_in:
+                yield inputs[stand_in[name]]
                 return
             yield name, op, inputs
             if isinstance(op, Gemm):
@@ -94,13 +87,15 @@ class Fuse(Pass):
 class _Kernels:
     """The kernels of one group of slices.
 
-    base: the linear that they belong to; stem: what their names begin with
+    base: the linear that they belong to; result: that linear, or the collective that completes what it yields
+    stem: what their names begin with
     """
 
     graph: nx.DiGraph
     engine: Engine
     group: list[_Slice]
     base: str
+    result: str
     stem: str
 
     @property
@@ -108,10 +103,10 @@ class _Kernels:
         """Name of the kernel that stands for the base's result from then on."""
         return f"{self.stem}.lora_expand"
 
-    def steps(self, result: str, inputs: list[Value]) -> Iterator[Step]:
+    def steps(self, behind: str, inputs: list[Value]) -> Iterator[Step]:
         """Fill, shrink, the collectives between, and expand.
 
-        result: the node that holds the base's result by now; inputs: what the base takes
+        behind: the node that holds the base's result by now; inputs: what the base takes
         """
         base: Gemm = self.graph.nodes[self.base]["op"]
         first: LoraA = self.graph.nodes[self.group[0].a]["op"]
@@ -135,7 +130,7 @@ class _Kernels:
         for name, collective in self._together(hidden, grid.live):
             yield name, collective, [Value(shrunk)]
             shrunk = name
-        yield self.last, self._expand(base, first, hidden, grid), [Value(result), Value(shrunk)]
+        yield self.last, self._expand(base, first, hidden, grid), [Value(behind), Value(shrunk)]
 
     def _together(self, hidden: Format, live: Num) -> Iterator[tuple[str, Collective]]:
         """The collectives between A and B, one for all slices.
@@ -156,8 +151,9 @@ class _Kernels:
             widest = np.maximum(widest, up.n)
         profile = self.engine.profile
         one = profile.expand_one if len(self.group) == 1 else ()
+        rows = base.m if self.result == self.base else self.graph.nodes[self.result]["op"].out_elems / base.n
         return LoraExpand(
-            role=f"{base.role}.lora_expand", m=base.m, width=base.n, rows=joined.rows * grid.live,
+            role=f"{base.role}.lora_expand", m=rows, width=base.n, rows=joined.rows * grid.live,
             n=sum((up.n for up in ups), start=0.0), k=ups[0].k, adapters=grid.adapters, slices=len(self.group),
             hidden=hidden, weights=first.weights, activations=base.activations, parts=base.parts, layer=base.layer,
             **grid.tiles(one or profile.expand, widest, len(self.group)),
@@ -170,4 +166,4 @@ def _kernels(graph: nx.DiGraph, name: str, slices: list[_Slice], engine: Engine)
     base = source(graph, name)
     for group in [slices] if packed and slices else [[s] for s in slices]:
         stem = ".".join([base, *(() if packed else group[0].base.parts)])
-        yield _Kernels(graph=graph, engine=engine, group=group, base=base, stem=stem)
+        yield _Kernels(graph=graph, engine=engine, group=group, base=base, result=name, stem=stem)

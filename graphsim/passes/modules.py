@@ -12,7 +12,7 @@ from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Elementwise, ExpertGemm, LoraAdd, Op
 from graphsim.ops.lora import LoraA, LoraGemm
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
-from graphsim.passes.engine import Engine, source, terms
+from graphsim.passes.engine import Engine, back_to, source, terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +32,9 @@ class WriteExperts(Pass):
             if isinstance(op, ExpertLoraAdd):
                 values = inputs_of(graph, name)
                 up, base = terms(graph, name)
-                b = values[up].node
-                a = inputs_of(graph, b)[0].node
+                a, behind = back_to(graph, values[up].node, LoraA)
                 downs[source(graph, values[base].node)] = graph.nodes[a]["op"]
-                stand_in |= {a: 0, b: 0, name: base}
+                stand_in |= dict.fromkeys((a, *behind), 0) | {name: base}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
             if name in stand_in:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import pickle
-from collections.abc import Callable
-from dataclasses import FrozenInstanceError, replace
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError, dataclass, replace
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
 
 import graphsim as gs
+from graphsim.graph import Rule, Step, Value
+from graphsim.ops import Norm, Op
 
 LORA = gs.LoraConfig(rank=16, max_loras=4, active_adapters=2)
 ASKED: dict[str, Any] = {
@@ -175,3 +178,41 @@ def test_a_sweep_over_deployments_takes_nothing_they_say_already(asked: dict[str
 
 def test_a_deployment_is_told_at_a_glance() -> None:
     assert repr(deployment()) == "Deployment(llama-3.2-1b, h100-sxm, fp8, tp=2, lora rank=16 dynamic, sglang)"
+
+
+@dataclass(frozen=True, slots=True)
+class DropNorms(gs.Pass):
+    """A pass of a user's own."""
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
+            yield inputs[0] if isinstance(op, Norm) else (name, op, inputs)
+
+        return rule
+
+
+@pytest.mark.parametrize("name", ["simulate", "compile_step", "sweep", "compare_lora", "best", "build_graph"])
+def test_a_pass_of_ones_own_reaches_every_verb(name: str) -> None:
+    def asked(passes: list[gs.Pass]) -> Any:
+        one = deployment(passes=passes, cost="roofline")
+        answers: dict[str, Verb] = {
+            "simulate": lambda: gs.simulate(one).tpot_s,
+            "compile_step": lambda: gs.compile_step(one)(generating=1.0),
+            "sweep": lambda: gs.sweep([one])["tpot_s"][0],
+            "compare_lora": lambda: gs.compare_lora(one)["tpot_s"]["merge"],
+            "best": lambda: gs.best([one])["tpot_s"].iloc[0],
+            "build_graph": lambda: len(gs.unroll(gs.build_graph(one))),
+        }
+        return answers[name]()
+
+    assert asked([DropNorms()]) < asked([])
+
+
+def test_a_pass_is_part_of_a_deployments_structure_by_its_fields_not_by_the_object() -> None:
+    plain, once, again = (deployment(passes=passes) for passes in ([], [DropNorms()], [DropNorms()]))
+    assert gs.simulate(once).tpot_s == gs.simulate(again).tpot_s < gs.simulate(plain).tpot_s
+
+
+def test_what_is_no_pass_is_refused_where_the_deployment_is_made() -> None:
+    with pytest.raises(gs.ConfigError, match="which is no pass; expected objects of a subclass of Pass"):
+        deployment(passes=[DropNorms])
