@@ -108,15 +108,13 @@ def per_core_and_clock(name: str, flops_per_s: float) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_matrix_and_vector_units_are_a_power_of_two_wide(name):
-    """Cores, clock and peak agree; vector peaks of some devices are stated at a higher clock."""
-    hardware = shipped(name)
-    for what, peak in (
-        ("flops_per_s.bf16", hardware.peak("bf16")),
-        ("vector_flops_per_s", hardware.vector_flops_per_s),
-    ):
+    """Cores, clock and peak agree; vendors state some vector peaks at a higher clock than the matrix units'."""
+    device = shipped(name)
+    peaks = {"flops_per_s.bf16": (device.peak("bf16"), 0.1), "vector_flops_per_s": (device.vector_flops_per_s, 0.25)}
+    for what, (peak, tolerance) in peaks.items():
         width = per_core_and_clock(name, peak)
         power = 2.0 ** round(math.log2(width))
-        assert width == pytest.approx(power, rel=0.1), (
+        assert width == pytest.approx(power, rel=tolerance), (
             f"{name}: {what} is {width:.0f} per core and clock, which is no power of two: check cores, clock and {what}"
         )
 
@@ -149,7 +147,7 @@ def test_narrower_formats_are_never_slower_and_at_most_four_times_faster(name):
     ladder = [[f for f in chain if f in peaks] for chain in (COMPUTE_FORMATS[1:8], ("fp16", "int8", "int4"))]
     for chain in ladder:
         for wide, narrow in zip(chain, chain[1:], strict=False):
-            assert peaks[narrow] >= peaks[wide]
+            assert peaks[narrow] >= peaks[wide], f"{name}: {narrow} is slower than {wide}"
     assert peaks.get("fp16", peaks["bf16"]) <= peaks["bf16"]
 
 

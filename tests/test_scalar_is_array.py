@@ -48,6 +48,15 @@ def assert_equal(found: dict[str, object], alone: list[dict[str, object]]) -> No
         assert np.array_equal(np.broadcast_to(np.asarray(value), (SCENARIOS,)), np.asarray(expected)), name
 
 
+def is_cut(op: Op) -> bool:
+    """Whether devices may share the operation, or it is made for one device's share."""
+    try:
+        op.cut(2.0)
+    except gs.GraphError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @settings(QUICK, max_examples=6)
 @given(data=st.data())
@@ -59,19 +68,10 @@ def test_work_and_cut_of_arrays_are_those_of_each_scenario(kind: type[Op], data:
     for form, op in enumerate(variants(kind, drawn)):
         alone = [single[form] for single in singles]
         assert_equal(figures(op), [figures(one) for one in alone])
-        if _is_cut(op):
+        if is_cut(op):
             assert_equal(
                 figures(op.cut(ways)), [figures(one.cut(float(w))) for one, w in zip(alone, ways, strict=True)]
             )
-
-
-def _is_cut(op: Op) -> bool:
-    """Whether devices can share it; an operation that cannot be cut says why not."""
-    try:
-        op.cut(2.0)
-    except gs.GraphError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("price", PRICES)
