@@ -9,7 +9,7 @@ import networkx as nx
 
 from graphsim.display.nodes import Entry, Shape, number, op_of, shapes
 from graphsim.graph.critical import critical_path, schedule
-from graphsim.ops import Collective, Op, Repeat, Stage
+from graphsim.ops import Collective, Op, PipelineStage, Repeat
 from graphsim.ops.structure import last_node
 
 _TURN = re.compile(r"(.+?\.(\d+))\.(?=.)", re.DOTALL)
@@ -147,7 +147,7 @@ def _repeat_group(key: str, label: str, op: Repeat, latency: object, scenario: i
     return Group(key, layers if op.role == "layers" else label, op, seconds)
 
 
-def _named_groups(prefix: str, name: str, stage: Stage | None) -> tuple[list[Group], str]:
+def _named_groups(prefix: str, name: str, stage: PipelineStage | None) -> tuple[list[Group], str]:
     """The pipeline stage and the turn of a repeat that a node of a flat graph belongs to, and the rest of its name."""
     groups = []
     if stage is not None and name.startswith(stage.prefix):

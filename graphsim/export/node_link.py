@@ -22,12 +22,12 @@ from graphsim.cost.base import Cost
 from graphsim.display.files import read_text, write_text
 from graphsim.display.nodes import require
 from graphsim.errors import GraphError, choices_text
-from graphsim.ops import Op, OpType, Part, Residency, Sharding, Stage, Work, op_classes
+from graphsim.ops import Op, OpType, Part, PipelineStage, Residency, Sharding, Work, op_classes
 from graphsim.ops.precision import FORMATS, Format
 from graphsim.units import short
 
 VERSION = 1
-_RECORDS: dict[str, type] = {cls.__name__: cls for cls in (Cost, Format, Part, Stage, Work)}
+_RECORDS: dict[str, type] = {cls.__name__: cls for cls in (Cost, Format, Part, PipelineStage, Work)}
 _ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (OpType, Residency, Sharding)}
 
 

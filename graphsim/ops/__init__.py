@@ -1,7 +1,7 @@
 """The operations a graph is made of, one file per kind."""
 
 from graphsim.ops.attention import Attention, KvCache
-from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Residency, Sharding, Stage, Work
+from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, PipelineStage, Residency, Sharding, Work
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.custom import Compute
@@ -60,7 +60,7 @@ __all__ = [
     "SendReceive",
     "Sharding",
     "Slice",
-    "Stage",
+    "PipelineStage",
     "TakeRows",
     "Together",
     "Work",

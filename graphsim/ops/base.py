@@ -126,7 +126,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class PipelineStage:
     """Where an operation of a pipeline runs: the stage's number, and the number of the micro-batch that it works on."""
 
     number: int
@@ -181,7 +181,7 @@ class Op:
     activations: Format = BF16
     layer: int = 0
     adapter: bool = False
-    stage: Stage | None = None
+    stage: PipelineStage | None = None
 
     def work(self) -> Work:
         """What the operation demands of a machine."""

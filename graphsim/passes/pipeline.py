@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from graphsim.graph import Pass, Rule, Step, Value, add, inputs_of
-from graphsim.ops import Input, Op, Repeat, SendReceive, Stage
+from graphsim.ops import Input, Op, PipelineStage, Repeat, SendReceive
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
 
@@ -35,7 +35,7 @@ def pipeline(micro_batches: Sequence[Sequence[nx.DiGraph]], reach: Num) -> nx.Di
     for j, stages in enumerate(micro_batches):
         handed: str | None = None
         for s, stage in enumerate(stages):
-            here = Stage(number=s, micro_batch=j)
+            here = PipelineStage(number=s, micro_batch=j)
             for name, op in OnStage(here=here)(stage).nodes(data="op"):
                 inputs = [Value(here.prefix + v.node, v.parts) for v in inputs_of(stage, name)]
                 if isinstance(op, Input) and handed is not None:
@@ -46,7 +46,7 @@ def pipeline(micro_batches: Sequence[Sequence[nx.DiGraph]], reach: Num) -> nx.Di
     return out
 
 
-def _hand_on(out: nx.DiGraph, here: Stage, last: str, reach: Num) -> str:
+def _hand_on(out: nx.DiGraph, here: PipelineStage, last: str, reach: Num) -> str:
     """Adds the send of a stage's result to the next stage."""
     result: Op = out.nodes[here.prefix + last]["op"]
     send = SendReceive(role="send", elems=result.out_elems, group=reach, activations=result.activations)
@@ -57,7 +57,7 @@ def _hand_on(out: nx.DiGraph, here: Stage, last: str, reach: Num) -> str:
 class OnStage(Pass):
     """Puts every operation on the streams of one pipeline stage."""
 
-    here: Stage
+    here: PipelineStage
 
     def rule(self, graph: nx.DiGraph) -> Rule:
         """Operations change their stream; a repeat has none of its own."""
@@ -68,5 +68,5 @@ class OnStage(Pass):
         return rule
 
 
-def _on_stage(op: Op, here: Stage) -> Op:
+def _on_stage(op: Op, here: PipelineStage) -> Op:
     return replace(op, stage=here) if isinstance(op, Repeat) else replace(op, stream=here.stream(op.stream), stage=here)
