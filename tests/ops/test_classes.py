@@ -23,9 +23,6 @@ from graphsim.ops import Op, OpType, Together, Work, op_classes
 from tests.operations import CLASSES, KINDS, OPERATIONS, dims_of, example, made
 
 DEVICE = load_hardware("h100-sxm")
-WITHIN_EXPERT_BLOCK = {"ExpertActivation", "Permute", "Route"}
-"""Their time is part of the measured kernels of the experts' products."""
-
 SIZES = {"fused_tokens": 1.0}
 """Dimensions that have to be small for an operation to have work."""
 
@@ -51,7 +48,7 @@ def how_priced(name: str) -> str:
 
     prices, _ = choose_cost(None, DEVICE)
     assert isinstance(prices, Prices)
-    if name == "ExpertGemm" or name in WITHIN_EXPERT_BLOCK:
+    if OPERATIONS[name].family == "moe":
         return "measured expert block"
     prices.latency_s(example(OPERATIONS[name], 8.0), kernel_s)
     return f"measured {asked[0]}" if asked else "stretched roofline"
@@ -75,7 +72,7 @@ def test_work_has_a_price_in_both_cost_models(name: str) -> None:
         cost, _ = choose_cost(price, DEVICE)
         found = cost(op, DEVICE)
         assert np.isfinite(found.latency_s) and found.bound in BOUNDS
-        covered = price is None and name in WITHIN_EXPERT_BLOCK
+        covered = price is None and op.family == "moe"  # its time is part of the measured kernels of the products
         assert found.latency_s > 0 or covered or not asks(op), (
             f"{name} does work and costs nothing by {price or 'calibration'}"
         )
