@@ -14,7 +14,6 @@ import pytest
 import graphsim as gs
 import graphsim.ops
 from graphsim.compile.reasons import why_not_recorded
-from graphsim.cost import calibrated
 from graphsim.cost.choose import choose_cost
 from graphsim.cost.families import gemm
 from graphsim.cost.families.attention_work import AttentionShape
@@ -22,16 +21,16 @@ from graphsim.cost.families.collectives import CollectiveShape
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.families.moe import MoeShape
+from graphsim.cost.kernels import FAMILIES
 from graphsim.cost.parameters.store import basis
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.errors import GraphsimError
 from graphsim.graph import schedule
 from graphsim.hardware import Hardware
-from graphsim.lora.config import UNMERGED, VARIANTS
+from graphsim.lora.variants import known
 from graphsim.ops import Gemm, Op, Part, Repeat, Sharding, Together
 from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.simulation import deployment_of
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.refusal import CONFUSED, reason
 
@@ -58,7 +57,7 @@ def numbers(kind: type, tape: Tape, **known: Any) -> dict[str, Any]:
     return {name: tape.variable(name) for name in names} | {n: v for n, v in known.items() if n in names}
 
 
-SHAPES: list[tuple[type, dict[str, Any]]] = [
+SHAPES: list[tuple[Any, dict[str, Any]]] = [
     *[(GemmShape, {"dtype": dtype}) for dtype in ("bfloat16", "fp8", "fp8_block", "int4_wo", "nvfp4")],
     (GemmShape, {"eager": True}),
     (ElementwiseShape, {}),
@@ -75,18 +74,19 @@ SHAPES: list[tuple[type, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("shape", "chosen"), SHAPES, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_every_family_is_recorded(shape: type, chosen: dict[str, Any], device: str) -> None:
+def test_every_family_is_recorded(shape: Any, chosen: dict[str, Any], device: str) -> None:
     hardware = gs.load_hardware(device)
-    family, latency_s = calibrated.FAMILIES[shape]
-    parameters = basis(hardware, family).parameters
+    family = FAMILIES[shape.family]
+    parameters = basis(hardware, family.name).parameters
     if parameters:
+        latency_s = family.module.latency_s
         assert not why_not(
             lambda tape: latency_s(parameters, hardware, shape(**numbers(shape, tape, **KNOWN), **chosen))
         )
 
 
 def test_no_family_is_forgotten() -> None:
-    assert {shape for shape, _ in SHAPES} == set(calibrated.FAMILIES)
+    assert {shape.family for shape, _ in SHAPES} == set(FAMILIES)
 
 
 def kinds() -> list[type[Op]]:
@@ -147,9 +147,9 @@ LORA = gs.LoraConfig(rank=16, active_adapters=3, adapter_share=0.5)
 DEPLOYMENTS: dict[str, dict[str, Any]] = {
     **{f"{engine} of {model}": {"engine": engine, "model": model, "lora": LORA}
        for engine in gs.list_engines() for model in ("llama-3.1-8b", "mixtral-8x7b")},
-    **{variant: {"lora": replace(LORA, variant=variant)} for variant in VARIANTS},
-    **{f"{variant} merged": {"lora": replace(LORA, variant=variant, strategy="merge")}
-       for variant in VARIANTS if variant not in UNMERGED},
+    **{variant: {"lora": replace(LORA, variant=variant)} for variant in known()},
+    **{f"{name} merged": {"lora": replace(LORA, variant=name, strategy="merge")}
+       for name, variant in known().items() if not variant.unmerged},
     "tensor parallel": {"lora": LORA, "parallelism": gs.Parallelism(tp=4)},
     "sequence parallel": {"lora": LORA, "parallelism": gs.Parallelism(tp=4, sp=4)},
     "fully sharded": {"lora": replace(LORA, fully_sharded_loras=True), "parallelism": gs.Parallelism(tp=2)},
@@ -167,10 +167,8 @@ DEPLOYMENTS: dict[str, dict[str, Any]] = {
 def inference(cost: str, device: Hardware, case: dict[str, Any]) -> Inference:
     choice = {"model": "llama-3.1-8b"} | case
     return Inference(
-        deployment=deployment_of(**choice),
-        hardware=device,
+        deployment=gs.Deployment(hardware=device, cost=cost, **choice),
         requests=Requests(batch=5, input_tokens=300, output_tokens=40),
-        price=choose_cost(cost, device)[0],
     )
 
 

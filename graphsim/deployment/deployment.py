@@ -19,7 +19,7 @@ from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import require_layers, require_shares
+from graphsim.lora.injection import inject, require_layers, require_shares
 from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
@@ -152,12 +152,21 @@ class Deployment:
 
         after: called behind each pass with the pass and the graph that it yielded
         """
-        layers = layer_ranges(self.model.num_layers, self.parallelism.pp)
-        passes = passes_of(
+        layers, passes = layer_ranges(self.model.num_layers, self.parallelism.pp), self.pass_order(phase)
+        if self.adapter is not None and len(layers) > 1:
+            inject(build(self.model, phase, self.precision), self.adapter)  # raises if no stage has what it is for
+        return [run(passes, build(self.model, phase, self.precision, stage), after) for stage in layers]
+
+    def pass_order(self, phase: Phase) -> tuple[Pass, ...]:
+        """The passes from the logical graph of a phase to what a device runs, in order.
+
+        Raises ConfigError for an adapter that the engine does not run.
+        """
+        return passes_of(
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
             adapter=_invoked(self.adapter, phase) if self.adapter else None, own=self.passes,
+            present=np.minimum(phase.tokens, 1.0),
         )  # fmt: skip
-        return [run(passes, build(self.model, phase, self.precision, stage), after) for stage in layers]
 
     @property
     def stored(self) -> Deployment:

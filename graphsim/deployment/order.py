@@ -22,7 +22,7 @@ from graphsim.passes.launches import LaunchEagerly
 from graphsim.passes.lower import lowering
 from graphsim.passes.pack import Pack
 from graphsim.passes.shard import Shard
-from graphsim.units import short
+from graphsim.units import Num, short
 
 Watch = Callable[[Pass, nx.DiGraph], None]
 """Called behind each pass with the graph that it yielded."""
@@ -36,10 +36,12 @@ def passes_of(
     adapter: LoraConfig | None = None,
     engine: EngineProfile | None = None,
     own: Iterable[Pass] = (),
+    present: Num = 1.0,
 ) -> tuple[Pass, ...]:
     """The passes from the logical graph to what a device runs, a user's own behind the others of their stage.
 
     model: its name, by which engines keep slots for embeddings; adapter: what runs; engine: None for logical nodes
+    present: 0 for a step without tokens, else 1
     Raises ConfigError for an adapter that the engine does not run, and for what is no pass.
     """
     lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine)
@@ -47,7 +49,8 @@ def passes_of(
     if np.any(np.asarray(parallelism.ep) > 1):
         passes.append(DealExperts(ep=parallelism.ep, tp=parallelism.tp))
     if adapter is not None:
-        passes.append(Inject(lora=adapter, buffers=lowered.buffers if lowered else Buffers()))
+        buffers = lowered.buffers if lowered else Buffers()
+        passes.append(Inject(lora=adapter, buffers=buffers, everywhere=bool(parallelism.pp == 1)))
     if not np.all(np.less_equal(parallelism.tp, 1)):
         passes.append(Shard(tp=parallelism.tp, sequence_parallel=bool(np.any(np.asarray(parallelism.sp) > 1))))
     passes.append(Pack())
@@ -56,7 +59,7 @@ def passes_of(
     if lowered is not None:
         passes += lowering(lowered)
     if engine is not None and engine.launch == "eager":
-        passes.append(LaunchEagerly())
+        passes.append(LaunchEagerly(present=present))
     return in_order(passes, own)
 
 

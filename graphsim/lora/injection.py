@@ -60,12 +60,16 @@ def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inject(Pass):
-    """Puts an adapter's nodes around the modules that it reaches; see `inject`."""
+    """Puts an adapter's nodes around the modules that it reaches; see `inject`.
+
+    everywhere: whether the graph is the whole model, so that an adapter or target that matches nothing is a mistake
+    """
 
     stage: ClassVar[Stage] = "logical"
 
     lora: LoraConfig
     buffers: Buffers = Buffers()
+    everywhere: bool = True
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
         """The rule rewrites bodies itself, since one repeat may become several."""
@@ -78,7 +82,7 @@ class Inject(Pass):
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             yield from injector.steps(name, op, inputs, 0)
-            if name == last:
+            if name == last and self.everywhere:
                 fail_if_unmatched(self.lora, graph, injector.reached)
 
         return rule

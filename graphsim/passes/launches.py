@@ -10,21 +10,28 @@ import networkx as nx
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value
 from graphsim.ops import Launch, Op
+from graphsim.units import Num
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchEagerly(Pass):
-    """Every kernel waits for the host to start it; the host starts them one after another."""
+    """Every kernel waits for the host to start it; the host starts them one after another.
+
+    present: 0 where the step has no tokens, as a micro-batch that no sequence is left for: then nothing is started
+    """
 
     stage: ClassVar[Stage] = "launched"
 
+    present: Num = 1.0
+
     def rule(self, graph: nx.DiGraph) -> Rule:
         """A LAUNCH ahead of each kernel; one-time work is not part of the step."""
-        return _launched
 
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            if op.launched and not op.once:
+                times = op.launches * self.present
+                yield f"{name}.launch", Launch(role="launch", times=times, layer=op.layer, adapter=op.adapter), []
+                inputs = [*inputs, Value(f"{name}.launch")]
+            yield name, op, inputs
 
-def _launched(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-    if op.launched and not op.once:
-        yield f"{name}.launch", Launch(role="launch", times=op.launches, layer=op.layer, adapter=op.adapter), []
-        inputs = [*inputs, Value(f"{name}.launch")]
-    yield name, op, inputs
+        return rule

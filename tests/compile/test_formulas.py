@@ -32,6 +32,14 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+CASES |= {
+    f"{variant} through a pipeline that is not filled": {
+        "lora": gs.LoraConfig(rank=16, active_adapters=4, variant=variant), "engine": "peft", "batch": 1,
+        "parallelism": gs.Parallelism(pp=4),
+    } for variant in ("lora", "bd-lora")
+}  # fmt: skip
+
+
 def run_of(cost: str, **case: Any) -> Inference:
     described = {"model": "llama-2-7b", "hardware": "a100-sxm-80gb", "cost": cost} | case
     batch = described.pop("batch", 5)

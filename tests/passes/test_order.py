@@ -11,13 +11,11 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.deployment.deployment import Deployment
-from graphsim.deployment.order import check, in_order, passes_of
+from graphsim.deployment.order import check, in_order
 from graphsim.graph import STAGES, Pass, Rule, Stage, Step, Value, validate
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.ops import Launch, Op
 from graphsim.ops.lora_kernels import LoraFill
-from graphsim.simulation import deployment_of
 
 PHASES = (prefill(2.0, 48.0), decode(3.0, 100.0))
 ENGINES = gs.list_engines()
@@ -42,12 +40,12 @@ DEGREES = (
 )  # fmt: skip
 
 
-def deployed(model: str, engine: str, lora: gs.LoraConfig | None, degrees: gs.Parallelism) -> Deployment:
+def deployed(model: str, engine: str, lora: gs.LoraConfig | None, degrees: gs.Parallelism) -> gs.Deployment:
     precision = "nf4" if engine in ("peft", "vllm") and model != "gpt-2" else None
-    return deployment_of(model, degrees, lora, precision, engine)
+    return gs.Deployment(model, parallelism=degrees, lora=lora, precision=precision, engine=engine)
 
 
-def watched(deployment: Deployment, phase: Phase) -> list[str]:
+def watched(deployment: gs.Deployment, phase: Phase) -> list[str]:
     """Names of the passes that yielded a valid graph, for one pipeline stage."""
     seen: list[str] = []
 
@@ -64,16 +62,14 @@ def test_every_graph_between_two_passes_is_valid(engine: str, adapter: str) -> N
     plain = adapter in ("none", "plain", "rank 0", "fully sharded", "merged", "some layers")
     if not plain and engine not in ("peft", "reference"):
         with pytest.raises(gs.ConfigError, match="runs no adapter of variant"):
-            passes_of(deployed("gpt-2", engine, ADAPTERS[adapter], gs.Parallelism()))
+            deployed("gpt-2", engine, ADAPTERS[adapter], gs.Parallelism()).pass_order(PHASES[0])
         return
     for number, model in enumerate(MODELS):
         degrees = DEGREES[(number + len(adapter)) % len(DEGREES)]
-        if degrees.pp > 1 and adapter == "some layers":
-            degrees = gs.Parallelism()  # each stage must hold one of the layers
         deployment = deployed(model, engine, ADAPTERS[adapter], degrees)
         for phase in PHASES:
-            assert len(watched(deployment, phase)) == len(passes_of(deployment)) * degrees.pp
-            validate(deployment.program([phase, phase]), "launched" if engine in ("peft", "slora") else "lowered")
+            assert len(watched(deployment, phase)) == len(deployment.pass_order(PHASES[0])) * degrees.pp
+            validate(deployment.step([phase, phase]), "launched" if engine in ("peft", "slora") else "lowered")
 
 
 @pytest.mark.parametrize("engine", ["reference", "vllm", "peft"])
@@ -88,7 +84,7 @@ def test_dealt_experts_are_valid_too(model: str, degrees: gs.Parallelism, engine
 
 def test_the_order_follows_from_the_description() -> None:
     def names(*described: object) -> list[str]:
-        return [type(one).__name__ for one in passes_of(deployed(*described))]  # type: ignore[arg-type]
+        return [type(one).__name__ for one in deployed(*described).pass_order(PHASES[0])]  # type: ignore[arg-type]
 
     assert names("llama-3.1-8b", "reference", None, gs.Parallelism()) == ["Pack"]
     assert names("llama-3.1-8b", "vllm", PLAIN, gs.Parallelism(tp=2)) == [
@@ -102,7 +98,7 @@ def test_the_order_follows_from_the_description() -> None:
 
 def test_passes_are_values() -> None:
     described = ("mixtral-8x7b", "peft", PLAIN, gs.Parallelism(tp=2, ep=4, dp=2))
-    assert passes_of(deployed(*described)) == passes_of(deployed(*described))
+    assert deployed(*described).pass_order(PHASES[0]) == deployed(*described).pass_order(PHASES[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +125,10 @@ class Behind(Early):
 
 def test_own_passes_stand_behind_the_others_of_their_stage() -> None:
     own = (Behind(), Late(), Middle(), Early())
-    found = [type(one).__name__ for one in passes_of(replace(deployed("gpt-2", "peft", PLAIN, DEGREES[1]), passes=own))]
+    found = [
+        type(one).__name__
+        for one in replace(deployed("gpt-2", "peft", PLAIN, DEGREES[1]), passes=own).pass_order(PHASES[0])
+    ]
     assert found == [
         "Inject", "Early", "Shard", "Pack", "Middle", "WriteExperts", "CallModules", "Late", "LaunchEagerly", "Behind"
     ]  # fmt: skip

@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.cost.choose import choose_cost
-from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.order import check
 from graphsim.graph import Rule, Step, Value, walk
 from graphsim.models.phase import prefill
 from graphsim.ops import Add, Norm, Op, Work
 from graphsim.result import Estimate
-from graphsim.simulation import deployment_of, estimate_of
+from graphsim.simulation import estimate_of
 from graphsim.units import Num
 
 MODELS = ("llama-3.1-8b", "gpt-2", "mixtral-8x7b", "gemma-2-9b", "qwen3-8b")
@@ -80,14 +78,14 @@ class FuseNorm(gs.Pass):
         return rule
 
 
-def estimated(deployment: Deployment, requests: Requests, cost: str = "roofline") -> Estimate:
-    device = gs.load_hardware("h100-sxm")
-    price = choose_cost(cost, device)[0]
-    return estimate_of(Inference(deployment=deployment, hardware=device, requests=requests, price=price), cost)
+def estimated(deployment: gs.Deployment, requests: Requests) -> Estimate:
+    return estimate_of(Inference(deployment=deployment, requests=requests))
 
 
-def pair(model: str, tp: float = 2.0, engine: str = "vllm") -> tuple[Deployment, Deployment]:
-    plain = deployment_of(model, gs.Parallelism(tp=tp), gs.LoraConfig(rank=8), None, engine)
+def pair(model: str, tp: float = 2.0, engine: str = "vllm") -> tuple[gs.Deployment, gs.Deployment]:
+    plain = gs.Deployment(
+        model, "h100-sxm", parallelism=gs.Parallelism(tp=tp), lora=gs.LoraConfig(rank=8), engine=engine, cost="roofline"
+    )
     return plain, replace(plain, passes=(FuseNorm(),))
 
 
