@@ -35,7 +35,7 @@ AMOUNTS = ("operations", "flops", "moved_bytes", "message_bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class TimePart:
     """One kind of operation in one part of the model: how much work, and the time by cause.
 
     quantity: `ttft_s` or `tpot_s`; in a difference all numbers are signed
@@ -66,10 +66,10 @@ class Part:
         """The sum of all causes."""
         return math.fsum(getattr(self, name) for name in CAUSES)
 
-    def plus(self, other: Part, sign: float = 1.0) -> Part:
+    def plus(self, other: TimePart, sign: float = 1.0) -> TimePart:
         """Both together; `sign` -1 gives the difference."""
         sums = {name: getattr(self, name) + sign * getattr(other, name) for name in (*AMOUNTS, *CAUSES)}
-        return Part(quantity=self.quantity, part=self.part, op_type=self.op_type, **sums)
+        return TimePart(quantity=self.quantity, part=self.part, op_type=self.op_type, **sums)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Explanation:
 
     title: str
     totals: Mapping[str, float]
-    parts: tuple[Part, ...]
+    parts: tuple[TimePart, ...]
     findings: tuple[str, ...] = ()
 
     def causes(self, quantity: str = "ttft_s") -> dict[str, float]:
@@ -117,8 +117,8 @@ class Explanation:
         return "\n".join([*lines, *self.findings])
 
 
-def _row(part: Part) -> dict[str, Any]:
-    return {field.name: getattr(part, field.name) for field in fields(Part)} | {"total_s": part.total_s}
+def _row(part: TimePart) -> dict[str, Any]:
+    return {field.name: getattr(part, field.name) for field in fields(TimePart)} | {"total_s": part.total_s}
 
 
 def explain(
@@ -167,10 +167,10 @@ def _datasheet_s(explanation: Explanation, quantity: str) -> float:
     return math.fsum(causes[name] for name in ("compute_s", "memory_s", "network_s"))
 
 
-def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -> list[Part]:
+def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -> list[TimePart]:
     """The critical path's operations by kind, and what remains to the total."""
     path = set(critical_path(phase.graph, scenario))
-    found: dict[tuple[str, str, str], Part] = {}
+    found: dict[tuple[str, str, str], TimePart] = {}
     for entry in entries(phase.graph):
         if entry.name in path and not entry.op.once:
             part = _part(quantity, entry, scenario)
@@ -179,18 +179,18 @@ def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -
     latency_s = number(phase.latency_s, scenario)
     overlap_s = latency_s - math.fsum(part.total_s for part in parts)
     if abs(overlap_s) > 1e-12 * latency_s:
-        parts.append(Part(quantity=quantity, part="overlap", op_type="", other_s=overlap_s))
+        parts.append(TimePart(quantity=quantity, part="overlap", op_type="", other_s=overlap_s))
     rest_s = total_s - math.fsum(part.total_s for part in parts)
     growth = "contexts that grow, stages that recur" if quantity == "tpot_s" else "rest"
     if abs(rest_s) > 1e-12 * total_s:
-        parts.append(Part(quantity=quantity, part=growth, op_type="", other_s=rest_s))
+        parts.append(TimePart(quantity=quantity, part=growth, op_type="", other_s=rest_s))
     return parts
 
 
-def _part(quantity: str, entry: Entry, scenario: int) -> Part:
+def _part(quantity: str, entry: Entry, scenario: int) -> TimePart:
     work, times, latency_s = entry.op.work(), entry.times, number(entry.data["latency_s"], scenario)
     causes = _causes(entry, latency_s, scenario)
-    return Part(
+    return TimePart(
         quantity=quantity,
         part=kind_of(entry.op).value,
         op_type=entry.op.op_type.name,
@@ -219,7 +219,7 @@ def _difference(one: Explanation, other: Explanation) -> Explanation:
     before, after = ({part.key: part for part in side.parts} for side in (one, other))
     parts = []
     for key in dict.fromkeys([*before, *after]):
-        nothing = Part(quantity=key[0], part=key[1], op_type=key[2])
+        nothing = TimePart(quantity=key[0], part=key[1], op_type=key[2])
         parts.append(after.get(key, nothing).plus(before.get(key, nothing), -1.0))
     parts.sort(key=lambda part: (QUANTITIES.index(part.quantity), -abs(part.total_s)))
     totals = {name: other.totals[name] - one.totals[name] for name in QUANTITIES}
@@ -251,12 +251,12 @@ def _times(measured: Mapping[str, float]) -> dict[str, float]:
 
 def _against(one: Explanation, measured: Mapping[str, float]) -> Explanation:
     """The measured times: the estimate's parts, and what they leave unexplained."""
-    parts: list[Part] = []
+    parts: list[TimePart] = []
     findings: list[str] = []
     for name, total_s in measured.items():
         own = [part for part in one.parts if part.quantity == name]
         gap_s = total_s - math.fsum(part.total_s for part in own)
-        parts += [Part(quantity=name, part="not explained", op_type="", other_s=gap_s), *own]
+        parts += [TimePart(quantity=name, part="not explained", op_type="", other_s=gap_s), *own]
         findings += _reading(one, name, total_s)
     return Explanation(
         title=f"measured against {one.title}", totals=dict(measured), parts=tuple(parts), findings=tuple(findings)

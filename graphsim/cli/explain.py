@@ -11,7 +11,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.units import parse_quantity, seconds_text
 
 if TYPE_CHECKING:
-    from graphsim.analysis.explain import Explanation, Part
+    from graphsim.analysis.explain import Explanation, TimePart
     from graphsim.result import Estimate
 
 EXAMPLES = """examples:
@@ -140,7 +140,7 @@ def _print(found: Explanation, top: int) -> None:
         print_line(finding)
 
 
-def _cells(part: Part) -> list[str]:
+def _cells(part: TimePart) -> list[str]:
     from graphsim.analysis.explain import CAUSES
 
     times = [getattr(part, name) for name in (*CAUSES, "total_s")]

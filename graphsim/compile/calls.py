@@ -15,13 +15,13 @@ from graphsim.symbolic.program import Program
 from graphsim.symbolic.refusal import CONFUSED, reason
 from graphsim.units import Num
 
-_REMEMBERED = 8192
+_MOST_KEPT = 8192
 """Single prices that are kept: more would not fit the processor's cache, and look-ups would take too long."""
 
-_REMEMBERED_SHORT, _SHORT = 256, 1024
+_KEPT_SHORT, _SHORT = 256, 1024
 """Short arrays whose prices are kept, as of the contexts of a generation, and values of the longest of them."""
 
-_PAYS, _MOST_RECORDED = 4, 8192
+_RECORD_AFTER, _MOST_RECORDED = 4, 8192
 """Prices from which on recording a program for them pays, and values that it is run for: it keeps all of its
 intermediate results."""
 
@@ -65,13 +65,13 @@ class Remembering:
     def learn(self, calls: Sequence[Sizes]) -> list[Num]:
         """The prices of calls of single sizes, kept from now on; a program gets ready once it pays."""
         self._asked += 1
-        if self._asked > _PAYS:
+        if self._asked > _RECORD_AFTER:
             self._alone = self._single
         price = self._alone or self._price
         return [self._keep(sizes, price(*sizes)) for sizes in calls]
 
     def _keep(self, sizes: Sizes, price: Num) -> Num:
-        if len(self.known) >= _REMEMBERED:
+        if len(self.known) >= _MOST_KEPT:
             self.known.clear()
         self.known[sizes] = price
         return price
@@ -88,7 +88,7 @@ class Remembering:
         key = (along, *values)
         found = self._known_arrays.get(key)
         if found is None:
-            if len(self._known_arrays) >= _REMEMBERED_SHORT:
+            if len(self._known_arrays) >= _KEPT_SHORT:
                 self._known_arrays.clear()
             found = self._known_arrays[key] = self._priced(*sizes, along=along)
         return found
@@ -98,7 +98,7 @@ class Remembering:
             return self._one_by_one(sizes)
         self._asked += 1
         few = max([size.size if isinstance(size, np.ndarray) else 1 for size in sizes]) <= _MOST_RECORDED
-        if few and self._asked > _PAYS and self._program is not None:
+        if few and self._asked > _RECORD_AFTER and self._program is not None:
             seconds: Num = self._program(dict(zip(self._names, sizes, strict=True)), along=along)[0]
             return seconds
         return self._price(*sizes)
@@ -165,10 +165,10 @@ class Batched(Remembering):
         return found
 
     def _count(self, seldom: Sizes) -> None:
-        if len(self._came) >= _REMEMBERED:
+        if len(self._came) >= _MOST_KEPT:
             self._came.clear()
         times = self._came[seldom] = self._came.get(seldom, 0) + 1
-        if times > _PAYS and self._maker is not None:
+        if times > _RECORD_AFTER and self._maker is not None:
             if len(self._ready) >= _MOST_READY:
                 self._ready.clear()
             self._ready[seldom] = self._maker(*seldom)

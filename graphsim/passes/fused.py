@@ -23,7 +23,7 @@ from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Slice:
+class _AdapterNodes:
     """The nodes of one adapter: A, collectives behind it, B, what is behind that, ADD; and the value added to.
 
     base: the base's result, or the collective that completes it where the adapter is added behind that
@@ -37,9 +37,9 @@ class _Slice:
     base: Value
 
 
-def _slices(graph: nx.DiGraph) -> dict[str, list[_Slice]]:
+def _slices(graph: nx.DiGraph) -> dict[str, list[_AdapterNodes]]:
     """The adapters of each base linear, by its name."""
-    found: dict[str, list[_Slice]] = {}
+    found: dict[str, list[_AdapterNodes]] = {}
     for name, op in graph.nodes(data="op"):
         if type(op) is not LoraAdd:
             continue
@@ -49,7 +49,7 @@ def _slices(graph: nx.DiGraph) -> dict[str, list[_Slice]]:
             continue
         up, behind = back_to(graph, b.node, LoraB)
         a, between = back_to(graph, inputs_of(graph, up)[0].node, LoraA)
-        one = _Slice(a=a, between=between, b=up, behind=behind, joined=name, base=base)
+        one = _AdapterNodes(a=a, between=between, b=up, behind=behind, joined=name, base=base)
         found.setdefault(base.node, []).append(one)
     return found
 
@@ -93,7 +93,7 @@ class _Kernels:
 
     graph: nx.DiGraph
     engine: Engine
-    group: list[_Slice]
+    group: list[_AdapterNodes]
     base: str
     result: str
     stem: str
@@ -160,7 +160,7 @@ class _Kernels:
         )  # fmt: skip
 
 
-def _kernels(graph: nx.DiGraph, name: str, slices: list[_Slice], engine: Engine) -> Iterator[_Kernels]:
+def _kernels(graph: nx.DiGraph, name: str, slices: list[_AdapterNodes], engine: Engine) -> Iterator[_Kernels]:
     """The kernels behind a base's result: one group for all slices where the engine packs them, else one for each."""
     packed = engine.profile.packed
     base = source(graph, name)

@@ -79,7 +79,7 @@ def sweep_to_parquet(
     packed, done = pickle.dumps(grid), 0
     todo = []
     for number, place in enumerate(grid.blocks(chunk_rows)):
-        part = _Part(grid=packed, place=place, file=f"part-{number:07}.parquet")
+        part = _RowFile(grid=packed, place=place, file=f"part-{number:07}.parquet")
         if (folder / part.file).exists():
             done += grid.sub(place).rows
         else:
@@ -95,7 +95,7 @@ def sweep_to_parquet(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
+class _RowFile:
     """Some rows of a grid that any process can work out; the grid is pickled, the same bytes for all of its parts."""
 
     grid: bytes
@@ -103,7 +103,7 @@ class _Part:
     file: str
 
 
-def encode(part: _Part) -> bytes:
+def encode(part: _RowFile) -> bytes:
     """The part's rows as a Parquet file."""
     from pyarrow import parquet
 
@@ -134,7 +134,7 @@ def _arrow(frame: pd.DataFrame) -> pyarrow.Table:
     return pyarrow.table(columns)
 
 
-def _encoded(todo: Sequence[_Part], workers: Workers | None) -> Iterator[tuple[_Part, bytes]]:
+def _encoded(todo: Sequence[_RowFile], workers: Workers | None) -> Iterator[tuple[_RowFile, bytes]]:
     """Every part with its content, in the order in which they are finished."""
     if isinstance(workers, Executor):
         left = yield from _by(workers, todo)
@@ -153,10 +153,10 @@ def _encoded(todo: Sequence[_Part], workers: Workers | None) -> Iterator[tuple[_
         yield part, encode(part)
 
 
-def _by(executor: Executor, todo: Sequence[_Part]) -> Generator[tuple[_Part, bytes], None, list[_Part]]:
+def _by(executor: Executor, todo: Sequence[_RowFile]) -> Generator[tuple[_RowFile, bytes], None, list[_RowFile]]:
     """What an executor gets done; returns the parts that it lost."""
-    waiting, running = list(reversed(todo)), dict[Future[bytes], _Part]()
-    lost = list[_Part]()
+    waiting, running = list(reversed(todo)), dict[Future[bytes], _RowFile]()
+    lost = list[_RowFile]()
     try:
         while waiting or running:
             while waiting and len(running) < AT_ONCE:

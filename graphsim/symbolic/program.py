@@ -10,9 +10,9 @@ import numpy as np
 from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.scalars import EXACT, SCALAR, Grouped, Weighted
 from graphsim.symbolic.source import written, written_narrowed
-from graphsim.symbolic.staged import Staged, Step, staged
+from graphsim.symbolic.staged import ProgramStep, Staged, staged
 
-_PAYS = 32
+_WRITE_AFTER = 32
 """Runs with inputs of one kind from which on the program's source for them pays."""
 
 
@@ -27,8 +27,8 @@ class Program:
         self._slots: dict[int, int] = {}
         self._start: list[Any] = []
         self._inputs: list[tuple[int, str]] = []
-        self._scalar: list[Step] = []
-        self._array: list[Step] = []
+        self._scalar: list[ProgramStep] = []
+        self._array: list[ProgramStep] = []
         self._free: list[frozenset[str]] = []
         self._versions: dict[tuple[frozenset[str], bool], _Version] = {}
         for node in needed(outputs):
@@ -48,7 +48,7 @@ class Program:
             version = self._versions[arrays, along] = _Version(steps)
         if version.source is None:
             version.runs += 1
-            if version.runs <= _PAYS:
+            if version.runs <= _WRITE_AFTER:
                 return self._step_by_step(version.steps, inputs)
             version.source = written(version.steps, self._inputs, self._start, self._outputs)
         return version.source(inputs)
@@ -116,7 +116,7 @@ class _Version:
         self.source: Callable[[Mapping[str, Any]], list[Any]] | None = None
 
 
-def _run(steps: Iterable[Step], values: list[Any]) -> None:
+def _run(steps: Iterable[ProgramStep], values: list[Any]) -> None:
     for slot, function, operands in steps:
         if len(operands) == 2:
             values[slot] = function(values[operands[0]], values[operands[1]])

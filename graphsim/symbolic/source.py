@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.symbolic.scalars import SCALAR, Grouped, Weighted, both, choose, divide, either
-from graphsim.symbolic.staged import Staged, Step
+from graphsim.symbolic.staged import ProgramStep, Staged
 
 _LINES: dict[Callable[..., Any], str] = {
     operator.add: "{} + {}", operator.sub: "{} - {}", operator.mul: "{} * {}", operator.lt: "{} < {}",
@@ -60,14 +60,14 @@ def written(
 
 
 def written_narrowed(
-    steps: Iterable[Step], seldom: Sequence[int], often: Sequence[int], constants: Sequence[Any], output: int
+    steps: Iterable[ProgramStep], seldom: Sequence[int], often: Sequence[int], constants: Sequence[Any], output: int
 ) -> Callable[..., Callable[..., float]]:
     """The same for one output and in two stages: a function of some inputs that gives a function of the others.
 
     seldom, often: slots of the inputs of either, in order; one that no step needs has the slot -1
     """
     writer = _Writer(constants)
-    early, late, changing = list[Step](), list[Step](), {slot for slot in often if slot >= 0}
+    early, late, changing = list[ProgramStep](), list[ProgramStep](), {slot for slot in often if slot >= 0}
     for step in steps:
         if changing.isdisjoint(step[2]):
             early.append(step)
@@ -140,7 +140,7 @@ class _Writer:
             self.names[name] = thing
         return self._known[id(thing)]
 
-    def line(self, step: Step) -> str:
+    def line(self, step: ProgramStep) -> str:
         slot, function, operands = step
         return f"v{slot} = {self._formula(function, [self.operand(operand) for operand in operands], operands)}"
 
@@ -171,13 +171,13 @@ class _Writer:
             total = f"({part}) + ({total})" if total else part
         return total
 
-    def narrowed(self, step: Step, changing: Container[int]) -> str:
+    def narrowed(self, step: ProgramStep, changing: Container[int]) -> str:
         """A table at those of its operands that do not change."""
         slot, function, operands = step
         given = ", ".join(["None" if operand in changing else self.operand(operand) for operand in operands])
         return f"f{slot} = {self._named(function.narrowed)}(({given},))"  # type: ignore[attr-defined]
 
-    def late(self, step: Step, changing: Container[int]) -> str:
+    def late(self, step: ProgramStep, changing: Container[int]) -> str:
         """One line for a step that changes; tables are narrowed ones."""
         slot, function, operands = step
         if not hasattr(function, "narrowed"):
@@ -185,7 +185,7 @@ class _Writer:
         others = [self.operand(operand) for operand in operands if operand in changing]
         return f"v{slot} = f{slot}({', '.join(others)})"
 
-    def together(self, function: Callable[..., Any], members: Sequence[Step]) -> str:
+    def together(self, function: Callable[..., Any], members: Sequence[ProgramStep]) -> str:
         """Durations that one function times in one go."""
         slots = ", ".join(f"v{slot}" for slot, _, _ in members)
         asked = ", ".join(

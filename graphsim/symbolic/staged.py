@@ -8,26 +8,26 @@ from typing import Any
 
 from graphsim.symbolic.duration import Duration
 
-Step = tuple[int, Callable[..., Any], tuple[int, ...]]
+ProgramStep = tuple[int, Callable[..., Any], tuple[int, ...]]
 """Slot of the result, function, and slots of its operands."""
 
-Together = Callable[[list[tuple[Any, Any]]], list[Any]]
+TimedTogether = Callable[[list[tuple[Any, Any]]], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
     """What comes before any duration, durations by who times them together, and all the rest."""
 
-    before: list[Step]
-    durations: list[tuple[Together, list[Step]]]
-    behind: list[Step]
+    before: list[ProgramStep]
+    durations: list[tuple[TimedTogether, list[ProgramStep]]]
+    behind: list[ProgramStep]
 
 
-def staged(steps: Iterable[Step]) -> Staged:
+def staged(steps: Iterable[ProgramStep]) -> Staged:
     """Steps by stage. A duration that depends on another one, or is timed alone, belongs to the rest."""
     late: set[int] = set()
-    before, behind = list[Step](), list[Step]()
-    durations: dict[Together, list[Step]] = {}
+    before, behind = list[ProgramStep](), list[ProgramStep]()
+    durations: dict[TimedTogether, list[ProgramStep]] = {}
     for step in steps:
         slot, function, operands = step
         early = late.isdisjoint(operands)

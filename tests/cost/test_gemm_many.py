@@ -50,7 +50,7 @@ def test_a_weight_that_comes_back_costs_under_any_rows_what_a_new_one_costs() ->
 
 
 def test_threads_that_make_room_for_each_other_get_their_own_prices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphsim.compile.calls._REMEMBERED", 3)
+    monkeypatch.setattr("graphsim.compile.calls._MOST_KEPT", 3)
     calls = Batched(lambda m, n: m + n / 7.0, recordable=2)
     asked = [[(calls, (float(m), float(n))) for n in range(4)] for m in range(400)]
     with ThreadPoolExecutor(8) as pool:
