@@ -18,12 +18,15 @@ DEGREES = (1.0, 2.0, 4.0)
 SOME = ("gpt-2", "gpt-oss-20b")
 """Models that every variant is checked with in a plain run, the one without and the other with experts."""
 
+PLAIN = ("gemma-2-9b", "llama-3.1-8b", "mixtral-8x7b", "qwen3-8b")
+"""Models that the plain adapter is checked with besides."""
+
 
 def cases() -> Iterator[object]:
     """Every model with every variant, sequence parallel or not, experts dealt out or not."""
     for model in gs.list_models():
         for variant in ("none", *known()):
-            quick = variant == "lora" if model not in SOME else True
+            quick = model in SOME or (variant == "lora" and model in PLAIN)
             marks = () if quick else pytest.mark.slow
             yield pytest.param(model, variant, marks=marks, id=f"{model}-{variant}")
 

@@ -18,7 +18,11 @@ import graphsim
 from tests.docs.pages import DOCS, EXAMPLES, PAGES, ROOT, run, unknown_blocks
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+RUN = [pytest.param(page, marks=pytest.mark.slow if page.stem == "hardware" else (), id=page.stem) for page in PAGES]
+"""The page that fits a device to its measurements takes long."""
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_blocks_run_and_print_what_the_page_shows(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")

@@ -10,7 +10,7 @@ from tests.golden.scenarios import COUNT, differences, priced, scenarios
 from tests.paths import GOLDEN
 
 FILE = GOLDEN / "estimates.json"
-EVERY = 10
+EVERY = 20
 """Of so many, one is priced in a plain run of the tests."""
 
 
