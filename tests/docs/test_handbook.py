@@ -17,7 +17,6 @@ import pytest
 import graphsim
 from tests.docs.pages import DOCS, EXAMPLES, PAGES, ROOT, run, unknown_blocks
 
-
 RUN = [pytest.param(page, marks=pytest.mark.slow if page.stem == "hardware" else (), id=page.stem) for page in PAGES]
 """The page that fits a device to its measurements takes long."""
 
