@@ -6,6 +6,7 @@ A room is a folder of `graphsim/` or a file directly in it. What is imported for
 from __future__ import annotations
 
 import ast
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -117,4 +118,5 @@ def report(package: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader like `head` may stop early
     sys.stdout.writelines(f"{line}\n" for line in report((Path(sys.argv[1]) if sys.argv[1:] else ROOT) / NAME))

@@ -156,11 +156,11 @@ class CompiledStep:
         Raises ConfigError for negative numbers, lists, two spellings of one thing, sums that no sequences can have, or
         adapters where there is no LoraConfig.
         """
-        asked = {name: value for name, value in locals().items() if value is not None and name != "self"}
-        given = {name: sums.number(name, value) for name, value in asked.items()}
-        if len(given) > 1:
-            sums.one_spelling(given)
-        inputs = self._inputs | sums.prompts(given) | sums.generation(given)
+        asked = locals()
+        del asked["self"]
+        given = {name: sums.number(name, value) for name, value in asked.items() if value is not None}
+        sums.one_spelling(given)
+        inputs = {**self._inputs, **sums.prompts(given), **sums.generation(given)}
         if not ADAPTERS.isdisjoint(given):
             inputs |= self._adapted(given, inputs)
         return self._priced(inputs)

@@ -29,6 +29,7 @@ TWICE = (
 """Two spellings of the same things, of which a call uses one."""
 
 _NAMES = [(frozenset(convenient), frozenset(sums)) for convenient, sums in TWICE]
+_CONVENIENT, _SUMS = (frozenset().union(*names) for names in zip(*_NAMES, strict=True))
 
 _SLACK = 1.0 + 1e-9
 """Rounding that a bound on sums allows for."""
@@ -57,6 +58,8 @@ def number(name: str, value: Any) -> Num:
 
 def one_spelling(given: Given) -> None:
     """Raise ConfigError where one thing is said in two ways."""
+    if _SUMS.isdisjoint(given) or _CONVENIENT.isdisjoint(given):
+        return
     for convenient, sums in _NAMES:
         if not convenient.isdisjoint(given) and not sums.isdisjoint(given):
             ways = next(ways for ways in TWICE if convenient.issuperset(ways[0]))
@@ -81,13 +84,16 @@ def prompts(given: Given) -> dict[str, Num]:
         )
     else:
         found = _NO_PROMPTS
-    ending = given.get("prompts_ending")
-    if ending is not None:
+    if "prompts_ending" in given:
+        ending = given["prompts_ending"]
         _require("prompts_ending", ending, 0.0, found["prompts"], "at most as many as there are prompts")
-    return found | {"prompts_ending": found["prompts"] if ending is None else ending}
+        return found | {"prompts_ending": ending}
+    return found
 
 
-_NO_PROMPTS: dict[str, Num] = dict.fromkeys(("prompts", "prompt_tokens", "prompt_pairs", "prompt_rows"), 0.0)
+_NO_PROMPTS: dict[str, Num] = dict.fromkeys(
+    ("prompts", "prompt_tokens", "prompt_pairs", "prompt_rows", "prompts_ending"), 0.0
+)
 
 
 def _equal_prompts(each: Num, sequences: Num, past: Num) -> dict[str, Num]:
@@ -99,6 +105,7 @@ def _equal_prompts(each: Num, sequences: Num, past: Num) -> dict[str, Num]:
         "prompt_tokens": tokens,
         "prompt_pairs": tokens * past + tokens * (each + 1.0) / 2.0,
         "prompt_rows": count * past + tokens,
+        "prompts_ending": count,
     }
 
 
@@ -120,7 +127,13 @@ def _prompts(given: Given) -> dict[str, Num]:
         _require("prompt_rows", rows, tokens, inf, "at least prompt_tokens: every new token has a row")
     else:
         rows = count * pairs / _divisor(tokens) + (tokens - count) / 2.0
-    return {"prompts": count, "prompt_tokens": tokens, "prompt_pairs": pairs, "prompt_rows": rows}
+    return {
+        "prompts": count,
+        "prompt_tokens": tokens,
+        "prompt_pairs": pairs,
+        "prompt_rows": rows,
+        "prompts_ending": count,
+    }
 
 
 def generation(given: Given) -> dict[str, Num]:

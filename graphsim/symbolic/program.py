@@ -15,6 +15,8 @@ from graphsim.symbolic.staged import ProgramStep, Staged, staged
 _WRITE_AFTER = 32
 """Runs with inputs of one kind from which on the program's source for them pays."""
 
+_NONE: frozenset[str] = frozenset()
+
 
 class Program:
     """Evaluates some formulas of a tape together; what they share is computed once.
@@ -41,7 +43,7 @@ class Program:
         along: whether arrays are the steps of one scenario; then functions that have a faster way, equal to rounding,
             take it
         """
-        arrays = frozenset([name for _, name in self._inputs if isinstance(inputs[name], np.ndarray)])
+        arrays = self._arrays(inputs)
         version = self._versions.get((arrays, along))
         if version is None:
             steps = self._mixed(arrays, along) if arrays else staged(self._scalar)
@@ -72,6 +74,13 @@ class Program:
             chosen = getattr(function, "along", function) if along and varies else function
             steps.append((slot, chosen if varies else numbers.get(function, function), operands))
         return Staged(steps, [], [])
+
+    def _arrays(self, inputs: Mapping[str, Any]) -> frozenset[str]:
+        """The names of the inputs that are arrays; quick where all are floats."""
+        for _, name in self._inputs:
+            if type(inputs[name]) is not float:
+                return frozenset([name for _, name in self._inputs if isinstance(inputs[name], np.ndarray)])
+        return _NONE
 
     def _step_by_step(self, steps: Staged, inputs: Mapping[str, Any]) -> list[Any]:
         values = self._start.copy()
