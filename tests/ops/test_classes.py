@@ -1,4 +1,4 @@
-"""A file in graphsim/ops is all that a new operation needs; what it leaves out is said in a sentence.
+"""A file in graphsim/ops is all that a new operation needs; an error sentence names what it lacks.
 
 Each operation's own test states its formulas; here stands what holds for all of them.
 """
