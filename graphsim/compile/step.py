@@ -10,6 +10,7 @@ import numpy as np
 
 from graphsim.compile import sums
 from graphsim.compile.formulas import structure_of
+from graphsim.compile.given import ADAPTERS, number, one_spelling, refuse_unaligned
 from graphsim.compile.symbols import numbers_of, with_symbols
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
@@ -28,7 +29,6 @@ from graphsim.units import Num
 
 PROMPTS = ("prompts", "prompt_tokens", "prompt_pairs", "prompt_rows", "prompts_ending")
 GENERATION = ("generating", "cache_rows")
-ADAPTERS = frozenset({"adapters", "distinct_adapters", "adapted_tokens", "rank_rows"})
 
 
 def compile_step(
@@ -153,17 +153,22 @@ class CompiledStep:
         Exact in pairs and rows. Approximate for layers with a window where sequences differ: these count as equal ones
         with the same sums; and for kernels whose time is not linear in the sums, which are priced at the mean.
         Through a pipeline, it is the time of one micro-batch's way through all stages.
-        Raises ConfigError for negative numbers, lists, two spellings of one thing, sums that no sequences can have, or
-        adapters where there is no LoraConfig.
+        Raises ConfigError for negative numbers, lists, arrays that do not broadcast, two spellings of one thing,
+        details without what they are of (context without decode_batch), sums that no sequences can have, or adapters
+        where there is no LoraConfig.
         """
         asked = locals()
         del asked["self"]
-        given = {name: sums.number(name, value) for name, value in asked.items() if value is not None}
-        sums.one_spelling(given)
-        inputs = {**self._inputs, **sums.prompts(given), **sums.generation(given)}
-        if not ADAPTERS.isdisjoint(given):
-            inputs |= self._adapted(given, inputs)
-        return self._priced(inputs)
+        given = {name: number(name, value) for name, value in asked.items() if value is not None}
+        one_spelling(given)
+        try:
+            inputs = {**self._inputs, **sums.prompts(given), **sums.generation(given)}
+            if not ADAPTERS.isdisjoint(given):
+                inputs |= self._adapted(given, inputs)
+            return self._priced(inputs)
+        except ValueError:
+            refuse_unaligned(given)
+            raise
 
     def _adapted(self, given: dict[str, Num], inputs: dict[str, Num]) -> dict[str, Num]:
         if not self._adapters:

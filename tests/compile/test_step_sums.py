@@ -159,7 +159,7 @@ def test_an_adapters_sums_are_those_of_a_configuration_with_them() -> None:
         other = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=LORA)
         for asked in ({"generating": 64, "cache_rows": 6400}, {"prompt_tokens": 64, "generating": 0}):
             rows = 64 * share
-            found = other(**asked, adapted_tokens=rows, distinct_adapters=active, rank_rows=rows * rank)
+            found = other(**asked, adapted_tokens=rows, distinct_adapters=min(active, rows), rank_rows=rows * rank)
             assert found == pytest.approx(one(**asked), rel=1e-12)
 
 
@@ -190,6 +190,13 @@ def test_arrays_over_steps_may_hold_steps_of_every_kind() -> None:
     assert np.asarray(grid)[2, 3] == pytest.approx(step(prompt_tokens=300, generating=32), rel=1e-9)
 
 
+ALONE = (
+    "prompt_pairs", "prompt_rows", "prompts", "prompts_ending", "prefill_sequences", "past_tokens", "context",
+    "cache_rows",
+)  # fmt: skip
+"""Details of something whose amount is another argument."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -205,13 +212,26 @@ def test_arrays_over_steps_may_hold_steps_of_every_kind() -> None:
         ({"prompt_tokens": 10, "prompts": 0}, "prompts = 0.0"),
         ({"prompt_tokens": 10, "prompt_pairs": 54}, "prompt_pairs = 54.0 is not allowed; expected at least"),
         ({"prompt_tokens": 10, "prompt_rows": 9}, "prompt_rows = 9.0"),
+        ({"prompt_tokens": 10, "prompt_rows": 1e9}, "prompt_rows = 1000000000.0 is not allowed.* to prompt_pairs"),
+        ({"prompt_tokens": 0, "prompt_pairs": 10}, "prompt_pairs = 10.0"),
         ({"prompt_tokens": 10, "prompts_ending": 2}, "prompts_ending = 2.0"),
         ({"generating": 10, "cache_rows": 9}, "cache_rows = 9.0"),
+        ({"generating": 0, "cache_rows": 9}, "cache_rows = 9.0 .*0 for none"),
+        ({"generating": np.array([4, 0]), "cache_rows": 40}, "cache_rows = 40.0"),
+        ({"generating": 10, "adapted_tokens": 2, "distinct_adapters": 3}, "distinct_adapters = 3.0 is not allowed"),
+        ({"decode_batch": 8, "adapters": 9}, "adapters = 9.0 is not allowed; expected at most one for each adapted"),
         ({"generating": 10, "adapted_tokens": 11}, "adapted_tokens = 11.0 is not allowed; expected at most all tokens"),
         ({"generating": 10, "rank_rows": 161}, "rank_rows = 161.0 is not allowed.*max_lora_rank"),
         ({"generating": np.array([1.0, -1.0])}, "generating = array"),
         ({"generating": float("inf")}, "generating = inf"),
         ({"generating": True}, "generating = True"),
+        ({"generating": np.ma.array([1.0, 2.0], mask=[True, False])}, "generating = masked_array"),
+        (
+            {"prompt_tokens": np.array([1, 2]), "generating": np.array([1, 2, 3])},
+            r"prompt_tokens of shape \(2,\) and generating of shape \(3,\) do not broadcast",
+        ),
+        ({"generating": np.array([4, 8]), "adapted_tokens": np.array([1, 2, 3])}, "adapted_tokens of shape .* do not"),
+        *(({name: 3}, f"{name} is given without") for name in ALONE),
     ],
 )
 def test_what_no_step_can_hold_is_one_sentence(arguments: dict[str, Any], said: str) -> None:
