@@ -149,7 +149,7 @@ def _version(path: Path) -> tuple[Path, int]:
 
 
 @lru_cache(maxsize=64)
-def _from_file(path: Path, modified: int, above: tuple[Path, ...] = ()) -> EngineProfile:
+def _from_file(path: Path, _modified: int, above: tuple[Path, ...] = ()) -> EngineProfile:
     """The profile of a file. above: the files that it is a base of, directly or through others."""
     return _read(Fields(load_mapping(path), str(path)), path.stem, (*above, path))
 
