@@ -125,6 +125,11 @@ def load_profile(ref: str | Path | Mapping[str, Any] | EngineProfile) -> EngineP
         return _read(Fields(ref, "the engine profile given as a mapping"), str(ref.get("name", "custom")))
     if not isinstance(ref, str | Path) or not str(ref).strip():
         raise ConfigError(f"engine = {ref!r} is not allowed; expected a name, a path or a mapping")
+    return _from_file(*_version(_path_of(ref)))
+
+
+def _path_of(ref: str | Path) -> Path:
+    """The file that a name or a path stands for."""
     path = Path(ref)
     if path.suffix not in SUFFIXES:
         path = _folder() / f"{ref}.yaml"
@@ -132,28 +137,42 @@ def load_profile(ref: str | Path | Mapping[str, Any] | EngineProfile) -> EngineP
             raise ConfigError(f"engine = {str(ref)!r} is not known; {choices_text(str(ref), list_engines())}")
     if not path.is_file():
         raise ConfigError(f"engine = {str(ref)!r}: there is no such file")
-    return _from_file(path.absolute(), path.stat().st_mtime_ns)
+    return path.absolute()
 
 
 def _folder() -> Path:
     return Path(__file__).parent / "engines"
 
 
+def _version(path: Path) -> tuple[Path, int]:
+    return path, path.stat().st_mtime_ns
+
+
 @lru_cache(maxsize=64)
-def _from_file(path: Path, _modified: int) -> EngineProfile:
-    return _read(Fields(load_mapping(path), str(path)), path.stem)
+def _from_file(path: Path, _modified: int, above: tuple[Path, ...] = ()) -> EngineProfile:
+    """The profile of a file. above: the files that it is a base of, directly or through others."""
+    return _read(Fields(load_mapping(path), str(path)), path.stem, (*above, path))
 
 
-def _read(fields: Fields, name: str) -> EngineProfile:
+def _base(given: str, above: tuple[Path, ...]) -> EngineProfile:
+    """The profile named as a base. Raises ConfigError where it is one of those that it would be the base of."""
+    path = _path_of(given)
+    if path in above:
+        circle = " -> ".join(each.stem for each in (*above[above.index(path) :], path))
+        raise ConfigError(f"{above[-1]}: base = {given!r} is not allowed: {circle} is a circle; leave one base out")
+    return _from_file(*_version(path), above)
+
+
+def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProfile:
     given = fields.text("base", None)
-    base = load_profile(given) if given is not None else None
+    base = _base(given, above) if given is not None else None
     kept: dict[str, Any] = {key: getattr(base, key) for key in EngineProfile.__dataclass_fields__} if base else {}
     fields.text("name", None)
     found: dict[str, Any] = {"name": name, "title": fields.text("title", kept.get("title", name))}
     for key, choices in _CHOICES.items():
         found[key] = fields.text(key, kept.get(key, _DEFAULTS[key]), choices)
-    for key, (unit, most) in _NUMBERS.items():
-        found[key] = fields.number(key, kept.get(key, _DEFAULTS[key]), kind=unit, most=most)
+    for key, (unit, least, most) in _NUMBERS.items():
+        found[key] = fields.number(key, kept.get(key, _DEFAULTS[key]), kind=unit, least=least, most=most)
     for key, default in (("packed", True), ("fill", False), ("rotary_table", False), ("load_overlapped", False)):
         found[key] = fields.flag(key, kept.get(key, default))
     found["embedding_families"] = _names(fields, "embedding_families", kept)
@@ -170,12 +189,15 @@ _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
     "intermediate": INTERMEDIATES, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
 }  # fmt: skip
+LEAST_RATE = 1e6
+"""Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
+
 _NUMBERS = {
-    "extra_vocab_rows": ("", 1e6), "tile_clocks": ("", 1e9), "empty_tile_clocks": ("", 1e9),
-    "load_tensor_s": ("s", 10.0), "disk_s": ("s", 100.0), "disk_bytes_per_s": ("bytes/s", 1e13),
-    "cold_disk_bytes_per_s": ("bytes/s", 1e13), "merge_passes": ("", 100.0),
-    "fused_4bit_tokens": ("", 1e9), "memory_share": ("", 1.0),
-    "workspace_bytes": ("bytes", 1e13), "lora_workspace_bytes": ("bytes", 1e13),
+    "extra_vocab_rows": ("", 0.0, 1e6), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),
+    "load_tensor_s": ("s", 0.0, 10.0), "disk_s": ("s", 0.0, 100.0), "disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13),
+    "cold_disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13), "merge_passes": ("", 0.0, 100.0),
+    "fused_4bit_tokens": ("", 0.0, 1e9), "memory_share": ("", 0.0, 1.0),
+    "workspace_bytes": ("bytes", 0.0, 1e13), "lora_workspace_bytes": ("bytes", 0.0, 1e13),
 }  # fmt: skip
 _DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}
 
@@ -199,12 +221,17 @@ def _tilings(fields: Fields, key: str, kept: Mapping[str, Any]) -> tuple[Tiling,
         tile = fields.child(entry, f"{key}[{i}]")
         found.append(
             Tiling(
-                tokens=float(tile.number("tokens", 0.0)),
-                rows=float(tile.number("rows", least=1.0, most=65536)),
-                columns=float(tile.number("columns", least=1.0, most=65536)),
-                split_k=float(tile.number("split_k", 1.0, least=1.0, most=65536)),
+                tokens=float(tile.integer("tokens", 0, least=0)),
+                rows=float(tile.integer("rows", most=65536)),
+                columns=float(tile.integer("columns", most=65536)),
+                split_k=float(tile.integer("split_k", 1, most=65536)),
             )
         )
+    starts = sorted(tiling.tokens for tiling in found)
+    if starts and starts[0] > 0:
+        fields.problem(key, f"starts at tokens {starts[0]:g}; expected a first entry at tokens 0")
+    if len(set(starts)) < len(starts):
+        fields.problem(key, "has two entries with the same tokens; expected one for each number of tokens")
     return tuple(sorted(found, key=lambda tiling: tiling.tokens))
 
 

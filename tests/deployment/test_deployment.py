@@ -216,3 +216,19 @@ def test_a_pass_is_part_of_a_deployments_structure_by_its_fields_not_by_the_obje
 def test_what_is_no_pass_is_refused_where_the_deployment_is_made() -> None:
     with pytest.raises(gs.ConfigError, match="which is no pass; expected objects of a subclass of Pass"):
         deployment(passes=[DropNorms])
+
+
+def test_prices_that_are_not_known_are_refused_where_the_deployment_is_made() -> None:
+    with pytest.raises(gs.ConfigError, match="cost = 'rofline' is not known; did you mean 'roofline'"):
+        deployment(cost="rofline")
+    assert deployment(cost="roofline").cost_model == "roofline"
+
+
+def test_an_adapter_that_the_engine_does_not_run_is_refused_where_the_deployment_is_made() -> None:
+    dora = gs.LoraConfig(rank=16, variant="dora")
+    with pytest.raises(gs.ConfigError, match="engine 'sglang' runs no adapter of variant 'dora'"):
+        deployment(lora=dora)
+    merged, off = replace(dora, strategy="merge"), replace(dora, enabled=False)
+    assert deployment(lora=merged).adapter == merged, "merged weights are any engine's"
+    assert deployment(lora=off).adapter is None, "an adapter that is disabled asks nothing of an engine"
+    assert deployment(lora=dora, engine="peft").adapter == dora

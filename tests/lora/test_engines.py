@@ -28,9 +28,9 @@ def kernels(graph: nx.DiGraph) -> list[tuple[str, Any, float]]:
     return [(name, op, times) for name, op, times in walk(graph) if isinstance(op, LoraKernel)]
 
 
-def stated(name: str) -> dict[str, Any]:
-    """What the profile's own file says."""
-    path = Path(profiles.__file__).parent / "engines" / f"{name}.yaml"
+def stated(ref: str | Path) -> dict[str, Any]:
+    """What the file of a profile itself says, by its name or path."""
+    path = ref if isinstance(ref, Path) else Path(profiles.__file__).parent / "engines" / f"{ref}.yaml"
     data: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return data
 
@@ -39,13 +39,25 @@ def test_all_promised_engines_are_there() -> None:
     assert set(ENGINES) >= PROMISED
 
 
+def unsourced(ref: str | Path) -> list[str]:
+    """Fields without a source that the file states, also where they equal a default, or that are not a default."""
+    profile, own = load_profile(ref), stated(ref)
+    fields = {key: field.default for key, field in EngineProfile.__dataclass_fields__.items() if key not in LABELS}
+    said = [key for key, default in fields.items() if key in own or getattr(profile, key) != default]
+    return [key for key in said if not profile.sources.get(key, "").strip()]
+
+
 @pytest.mark.parametrize("name", ENGINES)
-def test_every_field_that_is_not_a_default_has_a_source(name: str) -> None:
-    profile = load_profile(name)
+def test_every_field_that_is_stated_has_a_source(name: str) -> None:
     assert "title" in stated(name), f"{name}: give it a title of its own"
-    for key, field in EngineProfile.__dataclass_fields__.items():
-        if key not in LABELS and getattr(profile, key) != field.default:
-            assert profile.sources.get(key, "").strip(), f"{name}: sources has no entry for {key}"
+    bare = unsourced(name)
+    assert not bare, f"{name}: add to its sources where {', '.join(bare)} is from"
+
+
+def test_a_field_set_back_to_its_default_needs_a_source_as_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: vllm\ntitle: mine\nfill: false\ngrid: active\nsources: {grid: a wish}\n")
+    assert unsourced(path) == ["fill"], "fill: false is the default, and yet not what vllm says"
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -203,6 +215,14 @@ def test_a_derived_profile_does_not_claim_the_sources_of_its_base(tmp_path: Path
         ({"base": "vllm", "tile_clocks": -1}, "tile_clocks = -1"),
         ({"kernels": "fused"}, "needs the tiles of shrink and expand"),
         ({"base": "vllm", "expand": [{"rows": 0, "columns": 1}]}, "rows = 0"),
+        (
+            {"base": "vllm", "expand": [{"rows": 32.5, "columns": 1}]},
+            "rows = 32.5 is not allowed; expected a whole number",
+        ),
+        ({"base": "vllm", "shrink": [{"tokens": 128, "rows": 1, "columns": 1}]}, "expected a first entry at tokens 0"),
+        ({"base": "vllm", "shrink": [{"rows": 1, "columns": 1}] * 2}, "has two entries with the same tokens"),
+        ({"disk_bytes_per_s": 0}, "disk_bytes_per_s = 0 is not allowed; expected a number from 1e+06"),
+        ({"cold_disk_bytes_per_s": 0}, "cold_disk_bytes_per_s = 0 is not allowed"),
         ({"sources": {"colour": "red"}}, "is the source of no field"),
         (7, "engine = 7 is not allowed"),
     ],
@@ -211,3 +231,14 @@ def test_a_wrong_profile_is_one_sentence(given: Any, said: str) -> None:
     with pytest.raises(gs.ConfigError) as error:
         load_profile(given)
     assert said in str(error.value)
+
+
+def test_a_profile_that_is_its_own_base_is_told_the_circle(tmp_path: Path) -> None:
+    tuned, other = tmp_path / "tuned.yaml", tmp_path / "other.yaml"
+    tuned.write_text(f"base: {tuned}\n")
+    with pytest.raises(gs.ConfigError, match="tuned -> tuned is a circle"):
+        load_profile(tuned)
+    other.write_text(f"base: {tuned}\n")
+    tuned.write_text(f"base: {other}\ntitle: tuned\n")
+    with pytest.raises(gs.ConfigError, match="tuned -> other -> tuned is a circle"):
+        load_profile(tuned)

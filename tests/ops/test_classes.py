@@ -129,6 +129,15 @@ def test_a_file_that_nothing_imports_is_found(tmp_path: Path) -> None:
     assert found.stdout.split() == ["graphsim.ops.dropout", "True"], found.stderr
 
 
+def test_two_files_with_a_class_of_one_name_are_an_error_that_names_both(tmp_path: Path) -> None:
+    for name in ("dropout", "drop_path"):
+        (tmp_path / f"{name}.py").write_text(NEW)
+    code = "import sys, graphsim.ops as ops; ops.__path__.append(sys.argv[1]); ops.op_classes()"
+    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    said = "two classes of operations are named 'Dropout', in graphsim.ops.drop_path and graphsim.ops.dropout"
+    assert f"GraphError: {said}" in found.stderr, f"the second Dropout replaced the first: {found.stderr or 'silently'}"
+
+
 def test_the_class_that_slots_leave_behind_is_not_an_operation() -> None:
     @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
     class Twice(Op):

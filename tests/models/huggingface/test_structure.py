@@ -24,10 +24,27 @@ def reference_rows() -> list[dict[str, str]]:
     return list(csv.DictReader(path.open())) if path.exists() else []
 
 
+def test_every_config_has_facts_and_every_fact_a_config() -> None:
+    names = [fact["name"] for fact in FACTS]
+    make = "run `python tests/data/make_hf_structure.py` where transformers and peft are installed"
+    bare = sorted(set(CONFIGS) - set(names))
+    assert not bare, f"tests/data/hf_structure.csv has no parameters to hold {', '.join(bare)} to: {make}"
+    lost = sorted(set(names) - set(CONFIGS))
+    assert not lost, f"tests/data/hf_configs.json has no config of {', '.join(lost)}: add it, or {make}"
+    assert len(names) == len(set(names)), f"tests/data/hf_structure.csv has rows of one name: {make}"
+
+
+def test_every_fact_states_parameters() -> None:
+    blank = [fact["name"] for fact in FACTS if not fact["params"].isdigit()]
+    assert not blank, f"tests/data/hf_structure.csv: params of {', '.join(blank)} is no whole number"
+
+
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact["name"])
 def test_counts_equal_transformers_and_peft(fact: dict[str, str]) -> None:
     config = from_config(CONFIGS[fact["name"]], fact["name"])
-    assert config.num_parameters == int(fact["params"])
+    assert config.num_parameters == int(fact["params"]), (
+        f"{fact['name']}: {config.num_parameters} parameters, {fact['params']} in transformers {fact['transformers']}"
+    )
     if fact["prefill_flops_b2_s256"]:
         graph = build(config, prefill(2.0, 256.0, all_logits=True, causal=False), load_precision("bf16"))
         assert total_work(graph).flops == int(fact["prefill_flops_b2_s256"])
