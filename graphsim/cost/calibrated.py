@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.cost.base import Cost, CostModel
+from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.cost.blocks import attention_s, collective_s, expert_s, kinds_of
 from graphsim.cost.families import attention, collectives, elementwise, gemm, moe
 from graphsim.cost.families.elementwise import ElementwiseShape
@@ -61,7 +61,7 @@ def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
     return Prices(hardware, parameters), found["gemm"].origin
 
 
-class Prices:
+class Prices(Trusted):
     """The calibrated cost model of one device."""
 
     def __init__(self, hardware: Hardware, parameters: Parameters) -> None:
