@@ -19,6 +19,10 @@ from graphsim.symbolic.questions import is_known
 from graphsim.units import short
 
 PARTS = ("busy_s", "launch_s", "compute_s", "memory_s", "network_s")
+"""What of a price has to be a time."""
+
+DEEPEST = 6
+"""Containers in one another up to which a value is looked through."""
 
 
 class UsersCost(Trusted):
@@ -125,16 +129,19 @@ def _names(slots: Any) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
-def _of_value(value: Any, otherwise: Any) -> Iterator[Any]:
-    """A value's plain entries in order; `otherwise` in the place of what is neither plain nor stays as it is."""
+def _of_value(value: Any, otherwise: Any, deep: int = 0) -> Iterator[Any]:
+    """A value's plain entries in order; `otherwise` in the place of what is neither plain nor stays as it is.
+
+    deep: how many containers it lies in; at most DEEPEST, as one may hold itself
+    """
     if isinstance(value, ATOMS) or _is_fixed(value):
         yield value
     elif isinstance(value, np.ndarray | np.generic) and value.dtype != object:
         yield from (value.tobytes(), value.dtype.str, str(value.shape))
-    elif isinstance(value, list | tuple | dict):
+    elif isinstance(value, list | tuple | dict | set | frozenset) and deep < DEEPEST:
         yield from (type(value).__name__, len(value))
         for entry in value.items() if isinstance(value, dict) else value:
-            yield from _of_value(entry, otherwise if otherwise is UNKEPT else entry)
+            yield from _of_value(entry, otherwise if otherwise is UNKEPT else entry, deep + 1)
     else:
         yield otherwise
 

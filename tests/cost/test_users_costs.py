@@ -159,6 +159,15 @@ def test_what_nobody_can_take_a_snapshot_of_is_recorded_anew() -> None:
     assert tpot_s(cost) == FOUR_TIMES
 
 
+def test_a_list_that_holds_itself_is_recorded_anew() -> None:
+    cost, endless = Factor(), [1.0]
+    cost.endless = endless  # type: ignore[attr-defined]
+    endless.append(endless)  # type: ignore[arg-type]
+    assert tpot_s(cost) == ONCE
+    cost.factor = 4.0
+    assert tpot_s(cost) == FOUR_TIMES
+
+
 def test_a_changed_global_or_closure_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     factor = 1.0
 
