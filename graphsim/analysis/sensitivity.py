@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphsim.cost.base import Cost, CostModel
+from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.deployment.arguments import request_verb
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.scenarios import MOST
@@ -142,7 +142,7 @@ def _device(device: Hardware, by: Mapping[str, Array]) -> Hardware:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Price:
+class _Price(Trusted):
     """A cost model whose kernels take another time to start, wherever the model has that time from."""
 
     price: CostModel

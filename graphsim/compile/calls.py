@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,17 @@ _MOST_READY = 512
 
 Sizes = tuple[Any, ...]
 
+UNLIKE = "a price of symbols is another one than that of numbers"
+"""Why a price is not recorded that took no notice of a symbol, as where it asked for the type of its sizes."""
+
+
+def agrees(price: Callable[..., Num], recorded: Iterable[tuple[Num, Sizes]]) -> bool:
+    """Whether a price is what was recorded of it, given as pairs of seconds and sizes."""
+    try:
+        return all(math.isclose(seconds, price(*sizes), rel_tol=1e-9) for seconds, sizes in recorded)
+    except (GraphsimError, *CONFUSED):
+        return False
+
 
 class Remembering:
     """A price as a function of sizes, numbers or arrays; arrays are priced at their distinct values.
@@ -37,11 +49,14 @@ class Remembering:
     recordable: how many sizes there are, where the price takes symbols too and may be turned into a program
     asks: whether the price may ask for actual numbers, as a branch does; unless it can be recorded, it is then given
         one number at a time
+    proofs: sizes at which a program has to give the price, or it is not used; none where the price is trusted
     """
 
-    def __init__(self, price: Callable[..., Num], *, recordable: int = 0, asks: bool = False) -> None:
+    def __init__(
+        self, price: Callable[..., Num], *, recordable: int = 0, asks: bool = False, proofs: Sequence[Sizes] = ()
+    ) -> None:
         self.known: dict[Sizes, Num] = {}
-        self._price, self._asks = price, asks
+        self._price, self._asks, self._proofs = price, asks, proofs
         self._names = [str(i) for i in range(recordable)]
         self._alone: Callable[..., float] | None = None
         self._known_arrays: dict[Sizes, Num] = {}
@@ -133,11 +148,19 @@ class Remembering:
             return None, "a price of no sizes"
         tape = Tape(literal=True)
         try:
-            return Program([self._price(*map(tape.variable, self._names))]), ""
-        except GraphsimError:
-            raise
+            program = Program([self._price(*map(tape.variable, self._names))])
+        except GraphsimError as error:
+            if not self._proofs:
+                raise
+            return None, tape.refused or str(error)
         except CONFUSED as error:
             return None, reason(error)
+        if not self._proofs:
+            return program, ""
+        if tape.refused:
+            return None, tape.refused
+        gives = (program(dict(zip(self._names, sizes, strict=True)))[0] for sizes in self._proofs)
+        return (program, "") if agrees(self._price, zip(gives, self._proofs, strict=False)) else (None, UNLIKE)
 
 
 class Batched(Remembering):

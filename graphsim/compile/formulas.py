@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile.calls import Remembering
-from graphsim.compile.symbols import INPUT, OUTPUT, SHAPING, with_symbols
+from graphsim.compile.symbols import CONTEXT, INPUT, OUTPUT, SHAPING, with_symbols
+from graphsim.cost.users import UsersCost
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
@@ -30,7 +31,6 @@ from graphsim.symbolic.program import Program, needed
 from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num
 
-CONTEXT = "context"
 Inputs = Mapping[str, Any]
 
 
@@ -157,7 +157,8 @@ def _has_arrays(hardware: Hardware) -> bool:
 def structure_of(inference: Inference) -> list[Any]:
     """All that shapes an inference's graph and prices, its variables left out."""
     deployment = inference.deployment
-    parts: list[Any] = [deployment.device, deployment.price]
+    price = deployment.price
+    parts: list[Any] = [deployment.device, *(price.rests_on() if isinstance(price, UsersCost) else [price])]
     for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.adapter):
         if thing is not None:
             adapter = thing is deployment.adapter

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from graphsim.compile.calls import Batched, Remembering, timed_together
-from graphsim.cost.base import Cost, CostModel
+from graphsim.compile.calls import Batched, Remembering, agrees, timed_together
+from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
+from graphsim.cost.users import UsersCost
 from graphsim.errors import GraphsimError
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
 from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Expr, Tape
+from graphsim.symbolic.program import Program
 from graphsim.symbolic.refusal import CONFUSED
 from graphsim.symbolic.substitute import filler, names_of, symbols_in, with_fields
 from graphsim.units import Num
@@ -29,25 +31,96 @@ class _Recorded(Cost):
         return ""
 
 
-def price_formulas(price: CostModel, tape: Tape) -> CostModel:
-    """Prices that are formulas of the operation's symbols, or calls where the cost model needs their numbers."""
-    latency_s = _formulas(price, tape)
+Point = Mapping[str, float]
+"""Values of all variables of a tape."""
 
-    def formula_or_call(op: Op, hardware: Hardware) -> Cost:
+
+def price_formulas(price: CostModel, tape: Tape, points: Sequence[Point]) -> CostModel:
+    """Prices that are formulas of the operation's symbols, or calls where the cost model needs their numbers.
+
+    points: where the formulas of a user's cost function have to give what the function gives
+    """
+    return _OfUsers(price, tape, points) if isinstance(price, UsersCost) else _OfOwn(price, tape)
+
+
+class _OfOwn(Trusted):
+    """Formulas and calls of the library's cost models."""
+
+    def __init__(self, price: CostModel, tape: Tape) -> None:
+        self._price, self._tape = price, tape
+        self._latency_s = _formulas(price, tape)
+
+    def __call__(self, op: Op, hardware: Hardware) -> Cost:
         symbols = symbols_in(op)
         if not symbols:
-            return price(op, hardware)
+            return self._price(op, hardware)
         latency: Any
         try:
-            latency = latency_s(op, hardware)
+            latency = self._latency_s(op, hardware)
         except GraphsimError:
             raise
         except CONFUSED:
-            call = Remembering(_numbers_s(price, op, hardware), recordable=len(symbols), asks=True)
-            latency = tape.apply(Duration(call), *symbols)
+            call = Remembering(_numbers_s(self._price, op, hardware), recordable=len(symbols), asks=True)
+            latency = self._tape.apply(Duration(call), *symbols)
         return _Recorded(busy_s=latency)
 
-    return formula_or_call
+
+class _OfUsers(Trusted):
+    """Formulas of a user's cost function that are proved at some points, and calls where there are none.
+
+    A function may take no notice of a symbol: it may swallow the refusal, or ask for the type of a size.
+    """
+
+    def __init__(self, price: UsersCost, tape: Tape, points: Sequence[Point]) -> None:
+        self._price, self._tape, self._points = price, tape, points
+
+    def __call__(self, op: Op, hardware: Hardware) -> Cost:
+        symbols = symbols_in(op)
+        if not symbols:
+            return self._price(op, hardware)
+        numbers_s = _numbers_s(self._price, op, hardware)
+        before, self._tape.refused = self._tape.refused, ""
+        try:
+            latency = self._formula(op, hardware, symbols, numbers_s)
+        finally:
+            self._tape.refused = before
+        if latency is None:
+            call = Remembering(numbers_s, recordable=len(symbols), asks=True, proofs=self._proofs(symbols))
+            latency = self._tape.apply(Duration(call), *symbols)
+        return _Recorded(busy_s=latency)
+
+    def _formula(self, op: Op, hardware: Hardware, symbols: Sequence[Expr], numbers_s: Callable[..., Num]) -> Any:
+        """The latency as a formula that is checked at every value; None where it is not what the function gives."""
+        try:
+            latency: Any = self._price(op, hardware).latency_s
+        except GraphsimError:
+            numbers_s(*self._proofs(symbols)[0])  # raises what the function raises at numbers
+            return None
+        except CONFUSED:
+            return None
+        if self._tape.refused:
+            return None
+        recorded = Program([latency, *symbols])
+        values = (recorded(point) for point in self._points)
+        if not agrees(numbers_s, ((found[0], tuple(found[1:])) for found in values)):
+            return None
+        return self._tape.apply(Duration(_Checked(self._price, op)), latency) if isinstance(latency, Expr) else latency
+
+    def _proofs(self, symbols: Sequence[Expr]) -> list[tuple[float, ...]]:
+        """The sizes of an operation at the points."""
+        sizes = Program(symbols)
+        return [tuple(map(float, sizes(point))) for point in self._points]
+
+
+class _Checked:
+    """The value of a formula of a user's cost function, which has to be a time like any price."""
+
+    def __init__(self, price: UsersCost, op: Op) -> None:
+        self._price, self._op = price, op
+
+    def __call__(self, seconds: Num) -> Num:
+        self._price.check(seconds, "latency_s", self._op)
+        return seconds
 
 
 def _formulas(price: CostModel, tape: Tape) -> Callable[[Op, Hardware], Any]:
@@ -59,9 +132,11 @@ def _formulas(price: CostModel, tape: Tape) -> Callable[[Op, Hardware], Any]:
 
 
 def _numbers_s(price: CostModel, op: Op, hardware: Hardware) -> Callable[..., Num]:
-    """The latency of an operation as a function of the values of its symbols."""
+    """The latency of an operation as a function of the values of its symbols; single ones are floats, as in a graph."""
     filled = filler(op)
-    return lambda *values: price(filled(iter(values)), hardware).latency_s
+    return lambda *values: (
+        price(filled(float(value) if isinstance(value, int) else value for value in values), hardware).latency_s
+    )
 
 
 class KernelCalls:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from graphsim.compile import sums
 from graphsim.compile.formulas import structure_of
 from graphsim.compile.given import ADAPTERS, number, one_spelling, refuse_unaligned
+from graphsim.compile.packing import packed, unpacked
 from graphsim.compile.symbols import numbers_of, with_symbols
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
@@ -96,7 +96,7 @@ _restored: Memo[CompiledStep] = Memo(most=64)
 
 def _restore(pickled: bytes) -> CompiledStep:
     """The step of a pickled inference; a process compiles it once, however often it gets it."""
-    return _restored.get([pickled], lambda: step_of(pickle.loads(pickled)))
+    return _restored.get([pickled], lambda: step_of(unpacked(pickled, "compile_step")))
 
 
 class CompiledStep:
@@ -112,7 +112,7 @@ class CompiledStep:
             self._inputs["max_lora_rank"] = float(np.maximum(lora.max_lora_rank, lora.largest_rank))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (pickle.dumps(self._inference),)
+        return _restore, (packed(self._inference, "compile_step"),)
 
     def __call__(
         self,

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
+
 from graphsim.compile.prices import price_formulas
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.substitute import numeric_fields, with_fields
 
-INPUT, OUTPUT = "input_tokens", "output_tokens"
+INPUT, OUTPUT, CONTEXT = "input_tokens", "output_tokens", "context"
 
 SHAPING = ("blocks",)
 """Numbers of an adapter that the passes check against the model's sizes, and so have to know."""
@@ -39,6 +41,25 @@ def _adapter(inference: Inference) -> list[tuple[str, Any, tuple[str, str]]]:
     return found
 
 
+def points_of(inference: Inference) -> list[dict[str, float]]:
+    """Values of all variables of a recording: the inference's own, and those of a short and of a long step."""
+    own = {name: float(np.ravel(value)[0]) for name, value in numbers_of(inference).items()}
+    return [
+        {**own, CONTEXT: own[INPUT], **_step(2.0, 32.0)},
+        {**own, "batch": 1.0, INPUT: 1.0, CONTEXT: 1.0, **_step(1.0, 1.0)},
+        {**own, "batch": 64.0 * own["batch"], INPUT: 4096.0, CONTEXT: 4096.0, **_step(64.0, 4096.0)},
+    ]
+
+
+def _step(sequences: float, tokens: float) -> dict[str, float]:
+    """The variables of a compiled step of as many prompts as generating sequences, all of one length."""
+    return {
+        "prompts": sequences, "prompt_tokens": sequences * tokens, "prompts_ending": sequences,
+        "prompt_pairs": sequences * tokens * (tokens + 1.0) / 2.0, "prompt_rows": sequences * tokens,
+        "generating": sequences, "cache_rows": sequences * (tokens + 1.0),
+    }  # fmt: skip
+
+
 def with_symbols(inference: Inference, tape: Tape) -> Inference:
     """The inference with symbols for its numbers, whose prices are recorded."""
     deployment = inference.deployment
@@ -52,7 +73,7 @@ def with_symbols(inference: Inference, tape: Tape) -> Inference:
                 changes[field] = tape.variable(name)
         lora = with_fields(deployment.adapter, changes)
     parallelism = with_fields(deployment.parallelism, {"dp": tape.variable("dp")})
-    price = price_formulas(inference.price, tape)
+    price = price_formulas(inference.price, tape, points_of(inference))
     requests = with_fields(inference.requests, {f.name: tape.variable(f.name) for f in fields(Requests)})
     return replace(
         inference,

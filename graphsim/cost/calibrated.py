@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.cost.base import Cost, CostModel
+from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.cost.blocks import attention_s, collective_s, expert_s, kinds_of
 from graphsim.cost.families import attention, collectives, elementwise, gemm, moe
 from graphsim.cost.families.elementwise import ElementwiseShape
@@ -36,7 +36,7 @@ from graphsim.cost.products import constants, product_of, product_s
 from graphsim.cost.roofline import compute_s, matrix_peak, roofline
 from graphsim.errors import GraphError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.ops import Attention, Collective, ExpertGemm, Gemm, Op
+from graphsim.ops import Attention, Collective, ExpertActivation, ExpertGemm, Gemm, Op, Permute, Route
 from graphsim.symbolic.expr import Expr
 from graphsim.units import Num
 
@@ -61,7 +61,7 @@ def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
     return Prices(hardware, parameters), found["gemm"].origin
 
 
-class Prices:
+class Prices(Trusted):
     """The calibrated cost model of one device."""
 
     def __init__(self, hardware: Hardware, parameters: Parameters) -> None:
@@ -141,7 +141,7 @@ def _expert_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Kern
 
 def _within_measured_block(op: Op, parameters: Parameters) -> bool:
     """Whether the time of an operation lies in the experts' products, as their kernels were measured."""
-    return op.family == "moe" and not isinstance(op, ExpertGemm) and bool(parameters["moe"])
+    return op.family == "moe" and isinstance(op, _BESIDE_EXPERTS) and bool(parameters["moe"])
 
 
 def _collective_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
@@ -162,6 +162,10 @@ _MEASURED: dict[str, Callable[[Op, Hardware, Parameters, KernelTime], Num | None
     "moe": _expert_s,
 }  # fmt: skip
 """How each family prices an operation from its kernels; None where nobody measured the like of it."""
+
+
+_BESIDE_EXPERTS = (Route, Permute, ExpertActivation)
+"""What the measured kernels of experts do beside the products; any other operation of the family has its roofline."""
 
 
 def _launch_s(parameters: Parameters, hardware: Hardware) -> Num:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from graphsim.cost.base import CostModel
+from graphsim.cost.base import CostModel, Trusted
 from graphsim.cost.calibrated import calibrated
 from graphsim.cost.parameters.store import beside
 from graphsim.cost.roofline import roofline
+from graphsim.cost.users import UsersCost
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.symbolic.memo import Memo
@@ -16,12 +17,15 @@ _calibrated: Memo[tuple[CostModel, str]] = Memo(most=32)
 
 
 def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostModel, str]:
-    """The cost model and the name that an estimate states for it.
+    """The cost model and the name that an estimate states for it; a user's function is checked at each price.
 
     Raises ConfigError for an unknown name.
     """
     if callable(cost):
-        return cost, getattr(cost, "__name__", "custom")
+        if cost is roofline or isinstance(cost, Trusted):
+            return cost, getattr(cost, "__name__", "custom")
+        users = UsersCost(cost)
+        return users, users.name
     if cost in (None, "calibrated"):
         return _calibrated.get((hardware, _written_ns(hardware)), lambda: calibrated(hardware))
     if cost == "roofline":

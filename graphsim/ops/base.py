@@ -165,7 +165,7 @@ class Op:
     sharding: ClassVar[Sharding] = Sharding.LOCAL
     family: ClassVar[str] = ""
     """The cost family that prices it on measured devices; "" for what nobody measured. `moe` is the experts' products,
-    whose price is that of their whole block, and what lies in the block beside them."""
+    whose price is that of their whole block, and what lies in the block beside them: the library's own operations."""
     launched: ClassVar[bool] = True
     """Whether it is a kernel that something has to start."""
     constant: ClassVar[bool] = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile.formulas import formulas_of
+from graphsim.compile.packing import packed, unpacked
 from graphsim.compile.symbols import numbers_of
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Latencies, Requests
 from graphsim.deployment.memory import Memory
 from graphsim.deployment.parallelism import Parallelism
-from graphsim.errors import GraphsimError
+from graphsim.errors import ConfigError, GraphsimError
 from graphsim.lora.config import LoraConfig
 from graphsim.simulation import estimate_of
 from graphsim.sweeps.grid import ADAPTER, BASE, REQUESTS, Grid, Place
@@ -33,18 +33,21 @@ BLOCK = 2**16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The scenarios of one graph: what makes the graph (pickled), and the grid of numbers on it."""
+    """The scenarios of one graph: what makes the graph, pickled unless it stays here, and the grid of numbers on it."""
 
-    structure: bytes
+    structure: bytes | Mapping[str, Any]
     numbers: Mapping[str, np.ndarray]
     shape: tuple[int, ...]
 
 
-def jobs_of(grid: Grid, most: int) -> list[tuple[Job, Place]]:
-    """The jobs that fill a grid, of at most `most` rows each, and where each one's scenarios are."""
+def jobs_of(grid: Grid, most: int, *, here: bool) -> list[tuple[Job, Place]]:
+    """The jobs that fill a grid, of at most `most` rows each, and where each one's scenarios are.
+
+    here: whether this process does them. Raises ConfigError where another does, and something cannot be sent there.
+    """
     jobs = []
     for chosen, place in grid.structures():
-        pickled = pickle.dumps(chosen)
+        structure = _kept(chosen) if here else packed(chosen, "sweep")
         open_axes = [i for i, where in enumerate(place) if isinstance(where, slice)]
         open_grid = Grid(tuple(grid.axes[i] for i in open_axes))
         for block in open_grid.blocks(most):
@@ -53,12 +56,21 @@ def jobs_of(grid: Grid, most: int) -> list[tuple[Job, Place]]:
                 where[i] = part if isinstance(part, slice) else slice(part, part + 1)
             piece = open_grid.sub(block)
             numbers = piece.numbers((slice(None),) * len(piece.axes))
-            jobs.append((Job(structure=pickled, numbers=numbers, shape=piece.shape), tuple(where)))
+            jobs.append((Job(structure=structure, numbers=numbers, shape=piece.shape), tuple(where)))
     return jobs
+
+
+def _kept(chosen: dict[str, Any]) -> bytes | dict[str, Any]:
+    """Pickled, so that a later sweep finds the same objects again; as it is where that cannot be."""
+    try:
+        return packed(chosen, "sweep")
+    except ConfigError:
+        return chosen
 
 
 def evaluate(job: Job) -> dict[str, Any]:
     """The results of a job's scenarios, arrays that broadcast to its shape; or the reason why there are none."""
+    _structure(job.structure)  # raises for what this process does not find
     try:
         inference = _inference(
             job.structure, tuple((name, float(values.flat[0])) for name, values in job.numbers.items())
@@ -83,15 +95,19 @@ def _room(memory: Memory) -> dict[str, Any]:
     return {"memory_bytes": memory.total_bytes, "fits": fits, "reason": DOES_NOT_FIT if not fits.all() else ""}
 
 
-@lru_cache(maxsize=64)
-def _structure(pickled: bytes) -> dict[str, Any]:
+def _structure(structure: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
     """What makes the graph, the same objects for every job on it."""
-    chosen: dict[str, Any] = pickle.loads(pickled)
+    return _unpickled(structure) if isinstance(structure, bytes) else structure
+
+
+@lru_cache(maxsize=64)
+def _unpickled(structure: bytes) -> dict[str, Any]:
+    chosen: dict[str, Any] = unpacked(structure, "sweep")
     return chosen
 
 
-def _inference(pickled: bytes, numbers: tuple[tuple[str, Any], ...]) -> Inference:
-    chosen = _structure(pickled) | dict(numbers)
+def _inference(structure: bytes | Mapping[str, Any], numbers: tuple[tuple[str, Any], ...]) -> Inference:
+    chosen = {**_structure(structure), **dict(numbers)}
     deployment = chosen["deployment"] if "deployment" in chosen else _deployment(chosen)
     return Inference(
         deployment=deployment,

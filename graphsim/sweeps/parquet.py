@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import pickle
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, fields, is_dataclass
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.compile.packing import packed, unpacked
 from graphsim.cost.kernels import FAMILIES
 from graphsim.cost.parameters.store import basis
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
@@ -76,10 +76,11 @@ def sweep_to_parquet(
     grid = grid_of(models, hardware, choices, zipped, passes)
     folder = Path(path)
     chunk_rows = _claim(folder, grid, chunk_rows, resume)
-    packed, done = pickle.dumps(grid), 0
+    sent = grid if executor is None else packed(grid, "sweep")
+    done = 0
     todo = []
     for number, place in enumerate(grid.blocks(chunk_rows)):
-        part = _RowFile(grid=packed, place=place, file=f"part-{number:07}.parquet")
+        part = _RowFile(grid=sent, place=place, file=f"part-{number:07}.parquet")
         if (folder / part.file).exists():
             done += grid.sub(place).rows
         else:
@@ -96,9 +97,9 @@ def sweep_to_parquet(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RowFile:
-    """Some rows of a grid that any process can work out; the grid is pickled, the same bytes for all of its parts."""
+    """Some rows of a grid that any process can work out; the grid is the same bytes for all, or itself here."""
 
-    grid: bytes
+    grid: bytes | Grid
     place: Place
     file: str
 
@@ -107,15 +108,16 @@ def encode(part: _RowFile) -> bytes:
     """The part's rows as a Parquet file."""
     from pyarrow import parquet
 
+    grid = _grid(part.grid) if isinstance(part.grid, bytes) else part.grid
     file = io.BytesIO()
-    parquet.write_table(_arrow(frame_of(_grid(part.grid).sub(part.place))), file)
+    parquet.write_table(_arrow(frame_of(grid.sub(part.place))), file)
     return file.getvalue()
 
 
 @lru_cache(maxsize=4)
-def _grid(packed: bytes) -> Grid:
+def _grid(pickled: bytes) -> Grid:
     """The same objects for every part, so that their formulas are recorded once in a process."""
-    grid: Grid = pickle.loads(packed)
+    grid: Grid = unpacked(pickled, "sweep")
     return grid
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
+from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.sweeps.grid import Grid, Place, grid_of
 from graphsim.sweeps.job import BLOCK, DOES_NOT_FIT, RESULTS, evaluate, jobs_of
+from graphsim.units import short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,8 +53,10 @@ def sweep(
     Generation times are exact with roofline costs, and within one in ten thousand with calibrated ones.
     Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, memory_bytes, fits, reason.
     A scenario that cannot be run has no numbers but a reason; one that does not fit has both.
-    Raises ConfigError for an unknown choice or a value that no scenario could have.
+    Raises ConfigError for an unknown choice, a value that no scenario could have, or what cannot go to an executor.
     """
+    if executor is not None and not isinstance(executor, Executor):
+        raise ConfigError(f"executor = {short(executor)} is not a concurrent.futures.Executor")
     return frame_of(grid_of(models, hardware, choices, zipped, passes), executor, progress)
 
 
@@ -83,10 +87,10 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
 
 def _evaluated(grid: Grid, executor: Executor | None) -> Iterator[tuple[Place, dict[str, Any]]]:
     if executor is None:
-        for job, place in jobs_of(grid, BLOCK):
+        for job, place in jobs_of(grid, BLOCK, here=True):
             yield place, evaluate(job)
         return
-    waiting = dict(enumerate(jobs_of(grid, REMOTE_BLOCK)))
+    waiting = dict(enumerate(jobs_of(grid, REMOTE_BLOCK, here=False)))
     running: dict[Future[dict[str, Any]], int] = {}
     todo = iter(list(waiting))
     while waiting:

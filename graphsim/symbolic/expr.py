@@ -29,11 +29,13 @@ class Tape:
 
     literal: whether sums and products are recorded in their own order, for results equal to the last bit, and look-ups
         in a table as calls; where not, sums are in normal form, and a table asks for actual numbers
+    refused: what its symbols were last asked in vain, with file and line; stays though the exception was swallowed
     """
 
     def __init__(self, *, literal: bool = False) -> None:
         self.literal = literal
         self.nodes: list[Expr] = []
+        self.refused = ""
         self._known: dict[Any, Expr] = {}
 
     def variable(self, name: str) -> Expr:
@@ -44,7 +46,7 @@ class Tape:
 
     def apply(self, function: Function, *operands: Any) -> Expr:
         """function(operands), folded with an equal formula made before; operands are formulas or plain numbers."""
-        operands = tuple([operand if isinstance(operand, Expr) else _plain(operand) for operand in operands])
+        operands = tuple([operand if isinstance(operand, Expr) else _plain(operand, operands) for operand in operands])
         key = (function, *[_key(operand) for operand in operands])
         found = self._known.get(key)
         return found if found is not None else self._node(key, function, operands, _free(operands))
@@ -81,14 +83,15 @@ def look_up(table: Function, operands: Iterable[Any]) -> Any:
     operands = tuple(operands)
     tape = next(operand.tape for operand in operands if isinstance(operand, Expr))
     if not tape.literal:
-        raise refusal("a table is looked up at a symbol")
+        raise refusal("a table is looked up at a symbol", operands)
     return tape.apply(table, *operands)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, operands: Iterable[Any]) -> Any:
+    """A number beside which some of the operands are symbols."""
     if isinstance(value, np.ndarray | np.generic):
         if value.ndim:
-            raise refusal("an array meets a symbol")
+            raise refusal("an array meets a symbol", operands)
         return value.item()
     return value
 
@@ -102,8 +105,8 @@ def _free(operands: Iterable[Any]) -> frozenset[str]:
 
 
 def _refused(what: str) -> Function:
-    def method(_self: Expr, *_args: Any, **_options: Any) -> Any:
-        raise refusal(f"{what} of a symbol")
+    def method(self: Expr, *_args: Any, **_options: Any) -> Any:
+        raise refusal(f"{what} of a symbol", [self])
 
     return method
 
@@ -135,32 +138,33 @@ class Expr:
         self.positive = is_positive(function, operands, linear)
 
     def __bool__(self) -> bool:
-        raise refusal("a branch depends on a symbol")
+        raise refusal("a branch depends on a symbol", [self])
 
     __float__, __int__, __complex__ = map(_refused, ("float()", "int()", "complex()"))
     __index__, __iter__, __len__ = map(_refused, ("an index made", "a loop over the parts", "the length"))
     __round__, __trunc__, __hash__ = map(_refused, ("round()", "trunc()", "a look-up by the value"))
     __floor__, __ceil__, __array__ = map(_refused, ("math.floor()", "math.ceil()", "an array made"))
+    __str__, __format__ = map(_refused, ("str()", "a text made"))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or not hasattr(np.float64, name):
             raise AttributeError(f"a symbol has no attribute '{name}'")
-        raise refusal(f".{name} of a symbol")
+        raise refusal(f".{name} of a symbol", [self])
 
     def __getitem__(self, index: Any) -> Expr:
         if index != ():
-            raise refusal("a part of a symbol")
+            raise refusal("a part of a symbol", [self])
         return self
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
-            raise refusal(f"numpy.{ufunc.__name__}.{method} of a symbol")
+            raise refusal(f"numpy.{ufunc.__name__}.{method} of a symbol", [self])
         return record(ufunc, *inputs)
 
     def __array_function__(self, function: Function, _types: Any, args: Any, options: Any) -> Any:
         handler = _ARRAY_FUNCTIONS.get(function)
         if handler is None:
-            raise refusal(f"numpy.{function.__name__} of a symbol")
+            raise refusal(f"numpy.{function.__name__} of a symbol", [self])
         return handler(*args, **options)
 
     def __add__(self, other: Any) -> Any:
@@ -238,7 +242,7 @@ def record(function: Function, *operands: Any) -> Any:
     plain = []
     for operand in operands:
         symbol = isinstance(operand, Expr)
-        plain.append(operand if symbol else _plain(operand))
+        plain.append(operand if symbol else _plain(operand, operands))
         tape = operand.tape if symbol else tape
     rule = _RULES.get(function) if not tape.literal or function not in _REORDERED else None
     found = rule(tape, *plain) if rule else None
@@ -319,7 +323,7 @@ _REORDERED = frozenset({np.add, np.subtract, np.multiply})
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
     if not isinstance(condition, Expr):
-        chosen = x if _plain(np.asarray(condition)) else y
+        chosen = x if _plain(np.asarray(condition), (x, y)) else y
         return chosen if isinstance(chosen, Expr) else np.float64(chosen)
     return x if x is y else condition.tape.apply(np.where, condition, x, y)
 
@@ -330,7 +334,8 @@ def _clip(x: Any, least: Any, most: Any) -> Any:
 
 def _interp(x: Any, knots: Any, values: Any, *ends: Any, **named_ends: Any) -> Any:
     if not isinstance(x, Expr):
-        raise refusal("numpy.interp over knots that are symbols")
+        table = [part if isinstance(part, list | tuple) else (part,) for part in (knots, values)]
+        raise refusal("numpy.interp over knots that are symbols", [entry for part in table for entry in part])
     return x.tape.apply(Interpolation(knots, values, *ends, **named_ends), x)
 
 

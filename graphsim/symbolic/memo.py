@@ -8,7 +8,9 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-_ATOMS = (str, int, float, bool, type(None), bytes)
+ATOMS = (str, int, float, bool, type(None), bytes)
+UNKEPT = object()
+"""A part of a description of which nobody can tell whether it stays as it is: nothing is remembered under it."""
 
 
 class Memo(Generic[T]):
@@ -32,6 +34,8 @@ class Memo(Generic[T]):
                 self._results.move_to_end(key)
             return found[1]
         result = make()
+        if any(part is UNKEPT for part in parts):
+            return result
         self._results[key] = (parts, result)
         if len(self._results) > self._most:
             self._results.popitem(last=False)
@@ -39,7 +43,7 @@ class Memo(Generic[T]):
 
 
 def _key(part: Any) -> Hashable:
-    if isinstance(part, _ATOMS):
+    if isinstance(part, ATOMS):
         return (type(part), part)
     if isinstance(part, tuple) and len(part) <= 64 and all(isinstance(entry, str | int) for entry in part):
         return part

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,12 +21,19 @@ CONFUSED = (NotRecordable, ArithmeticError, AttributeError, LookupError, TypeErr
 """What a function that was written for actual numbers may raise at a symbol."""
 
 
-def refusal(asked: str) -> NotRecordable:
-    """The refusal of what was asked, such as `numpy.median of a symbol`: `gemm.py:90: numpy.median of a symbol`."""
+def refusal(asked: str, operands: Iterable[Any]) -> NotRecordable:
+    """The refusal of what was asked, such as `numpy.median of a symbol`: `gemm.py:90: numpy.median of a symbol`.
+
+    The tapes of the symbols among the operands remember it, since whoever asked may swallow the exception.
+    """
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
         frame = frame.f_back
-    return NotRecordable(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}: {asked}")
+    error = NotRecordable(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}: {asked}")
+    for operand in operands:
+        if hasattr(operand, "tape"):
+            operand.tape.refused = str(error)
+    return error
 
 
 def reason(error: Exception) -> str:

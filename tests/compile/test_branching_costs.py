@@ -72,10 +72,35 @@ def by_knots(op: Any, hardware: Any) -> Cost:
     return scaled(op, hardware, np.interp(op.pairs, [300.0, 1000.0], [1.0, 2.0]) if isinstance(op, Attention) else 1.0)
 
 
+def by_swallowing(op: Any, hardware: Any) -> Cost:
+    try:
+        factor = 2.0 if roofline(op, hardware).busy_s > 1e-5 else 1.0
+    except Exception:
+        factor = 1.0
+    return scaled(op, hardware, factor)
+
+
+def by_text(op: Any, hardware: Any) -> Cost:
+    return scaled(op, hardware, 2.0 if isinstance(op, Gemm) and str(op.m) == "3.0" else 1.0)
+
+
+def by_type(op: Any, hardware: Any) -> Cost:
+    busy_s = roofline(op, hardware).busy_s
+    return scaled(op, hardware, 2.0 if isinstance(busy_s, float) and busy_s > 1e-5 else 1.0)
+
+
+def by_swallowed_text(op: Any, hardware: Any) -> Cost:
+    try:
+        return by_text(op, hardware)
+    except Exception:
+        return roofline(op, hardware)
+
+
 ASKING: list[Callable[..., Cost]] = [
     by_max, by_any, by_all, by_branch, by_pythons_max, by_equality, by_maths, by_table, by_attribute, by_calibrated,
+    by_swallowing, by_text, by_swallowed_text,
 ]  # fmt: skip
-COSTS = [*ASKING, by_knots]
+COSTS = [*ASKING, by_knots, by_type]
 
 
 def step_s(cost: Callable[..., Cost], phase: str, batch: float, tokens: float, lora: gs.LoraConfig | None) -> float:
@@ -119,3 +144,7 @@ def test_the_line_that_asked_is_named(cost: Callable[..., Cost]) -> None:
 @pytest.mark.parametrize("cost", ["roofline", "calibrated", by_knots])
 def test_what_is_recorded_has_nothing_to_say(cost: Any) -> None:
     assert why_not_recorded(inference_of(cost)) == []
+
+
+def test_what_takes_no_notice_of_a_symbol_is_told() -> None:
+    assert why_not_recorded(inference_of(by_type)) == ["a price of symbols is another one than that of numbers"]

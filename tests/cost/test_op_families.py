@@ -141,6 +141,13 @@ class Copy(Fft):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stray(Fft):
+    """One that claims to be a part of the measured expert blocks, which do no such thing."""
+
+    family: ClassVar[str] = "moe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Misspelt(Fft):
     """One whose author names a family that there is not."""
 
@@ -198,6 +205,12 @@ def test_a_resumed_sweep_is_another_one_when_any_family_was_fitted_again(monkeyp
 )
 def test_a_users_subclass_is_priced_as_what_it_is_a_kind_of(device, price, own, known) -> None:
     assert parts(price(own, device)) == parts(price(known, device))
+
+
+def test_an_operation_that_measured_expert_blocks_do_not_hold_has_its_roofline(device, price) -> None:
+    claims, plain = Stray(elems=1e6), Fft(elems=1e6)
+    assert parts(price(claims, device)) == parts(price(plain, device))
+    assert price(claims, device).latency_s > roofline(claims, device).busy_s > 0.0
 
 
 def test_an_op_of_a_new_kind_keeps_its_roofline_and_is_never_free(device, price) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +15,8 @@ import pytest
 
 import graphsim as gs
 from graphsim.cli import main
+from graphsim.cost.base import Cost
+from graphsim.cost.roofline import roofline
 
 CHOICES = {
     "batch": [1, 8],
@@ -152,3 +157,48 @@ def test_names_and_numbers_that_no_scenario_could_have_are_errors(choices: dict[
 
 def test_a_precision_in_a_sweep_appears_by_its_name() -> None:
     assert list(gs.sweep("gpt-2", "l4", precision=[gs.load_precision("fp8"), "fp8"])["precision"]) == ["fp8", "fp8"]
+
+
+def of_no_module() -> gs.Deployment:
+    """A deployment with a cost function and a pass that another process cannot import."""
+
+    def slower(op: Any, hardware: Any) -> Cost:
+        cost = roofline(op, hardware)
+        return replace(cost, busy_s=2.0 * cost.busy_s)
+
+    @dataclass(frozen=True, slots=True)
+    class Unchanged(gs.Pass):
+        def rule(self, graph: Any) -> Any:
+            return lambda name, op, inputs: iter([(name, op, inputs)])
+
+    return gs.Deployment("gpt-2", "l4", cost=slower, passes=[Unchanged()])
+
+
+def test_without_an_executor_a_cost_function_may_be_of_no_module(tmp_path: Path) -> None:
+    deployment = of_no_module()
+    table = gs.sweep(deployment, batch=[1, 8])
+    for batch, tpot_s in zip([1, 8], table["tpot_s"], strict=True):
+        assert tpot_s == pytest.approx(gs.simulate(deployment, batch=batch).tpot_s, rel=1e-4)
+    pytest.importorskip("pyarrow")
+    written = pd.read_parquet(gs.sweep_to_parquet(tmp_path / "rows", deployment, batch=[1, 8]))
+    assert written["tpot_s"].tolist() == table["tpot_s"].tolist()
+
+
+def test_what_goes_to_another_process_must_be_of_a_module(tmp_path: Path) -> None:
+    deployment = of_no_module()
+    with ThreadPoolExecutor(1) as pool:
+        for ask in (
+            lambda: gs.sweep(deployment, batch=[1, 8], executor=pool),
+            lambda: pickle.dumps(gs.compile_step(deployment)),
+        ):
+            with pytest.raises(gs.ConfigError, match="must be importable from a module"):
+                ask()
+        pytest.importorskip("pyarrow")
+        with pytest.raises(gs.ConfigError, match="must be importable from a module"):
+            gs.sweep_to_parquet(tmp_path / "rows", deployment, batch=[1, 8], executor=pool)
+
+
+@pytest.mark.parametrize("executor", [3, "threads", ThreadPoolExecutor])
+def test_what_is_no_executor_is_told(executor: Any) -> None:
+    with pytest.raises(gs.ConfigError, match=r"executor = .* is not a concurrent\.futures\.Executor"):
+        gs.sweep("gpt-2", "l4", batch=[1, 8], executor=executor)
