@@ -78,7 +78,7 @@ class Variant:
     name: as `LoraConfig.variant` has it
     fused: whether the fused kernels of serving engines run it; engines refuse the others when they load them
         (vLLM, `vllm/lora/peft_helper.py`)
-    unmerged: why it is applied dynamically only; "" where it can be merged
+    unmerged: why it is applied dynamically only, as errors and advice say it; "" where it can be merged
     merge_passes: times that a merge reads or writes a 16-bit temporary of the weight's shape beyond a plain one's
     exact_merge: whether a base of few bits takes the merge without being rounded again
     partial: whether it works on a part of a step's tokens, by `adapted_tokens`
@@ -102,7 +102,10 @@ class Variant:
     def check(self, lora: Described) -> None:
         """Raise ConfigError, naming field, value and what is allowed, for an adapter that the variant cannot be."""
         if lora.strategy == "merge" and self.unmerged:
-            raise ConfigError(f"lora.strategy = 'merge' is not allowed with variant '{self.name}'; allowed: dynamic")
+            raise ConfigError(
+                f"lora.strategy = 'merge' is not allowed with variant '{self.name}', since {self.unmerged}; "
+                "allowed: dynamic"
+            )
 
     def dealt(self, lora: Described) -> Mapping[str, Num]:
         """Numbers of the adapter that the devices of a tensor-parallel group share out, by name.

@@ -9,6 +9,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.graph import walk
+from graphsim.lora.variants import known
 from graphsim.ops.lora_variants import Dequantise, DoraNorm, DoraScale, GroupPool, VectorScale
 
 TARGETS = ["q_proj", "down_proj"]
@@ -144,6 +145,14 @@ def test_a_senseless_variant_is_one_sentence(fields: dict[str, Any], said: str) 
     with pytest.raises(gs.ConfigError) as error:
         gs.LoraConfig(**fields)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("variant", [name for name, kind in known().items() if kind.unmerged])
+def test_a_merge_that_cannot_be_says_why(variant: str) -> None:
+    with pytest.raises(gs.ConfigError) as error:
+        gs.LoraConfig(variant=variant, strategy="merge")
+    said = f"lora.strategy = 'merge' is not allowed with variant '{variant}', since {known()[variant].unmerged}; "
+    assert str(error.value) == said + "allowed: dynamic"
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])

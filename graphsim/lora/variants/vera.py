@@ -10,8 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphsim.errors import ConfigError
-from graphsim.lora.variant import Described, Site, Variant
+from graphsim.lora.variant import Site, Variant
 from graphsim.ops import Gemm, LoraA, LoraB, Op
 from graphsim.ops.lora_variants import VectorScale
 from graphsim.units import Num
@@ -19,11 +18,6 @@ from graphsim.units import Num
 
 class _VectorBased(Variant):
     __slots__ = ()
-
-    def check(self, lora: Described) -> None:
-        """Raise ConfigError for a merge."""
-        if lora.strategy == "merge":
-            raise ConfigError("lora.strategy = 'merge' with variant 'vera' is not simulated; allowed: dynamic")
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """A, the vector d, B, the vector b."""
