@@ -6,7 +6,7 @@ PEFT 0.21 keeps them as one pair of matrices of rank experts * rank (`target_par
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _ExpertFactor(LoraGemm):
-    """routing: the experts' own operation, whose rows, experts and placement these factors share.
+class ExpertLoraGemm(LoraGemm):
+    """A factor of an adapter for each expert.
+
+    routing: the experts' own operation, whose rows, experts and placement these factors share.
 
     common: one factor serves all experts
     """
@@ -54,29 +56,32 @@ class _ExpertFactor(LoraGemm):
             write_bytes=moved * self.n,
         )
 
+    def cut(self, ways: Num) -> ExpertLoraGemm:
+        """Rows go with the experts."""
+        groups, _ = _groups(self.routing, ways)
+        return replace(self, m=self.m / groups, routing=self.routing.cut(ways))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertLoraA(_ExpertFactor, LoraA):
+class ExpertLoraA(ExpertLoraGemm, LoraA):
     """The down projections of all experts."""
 
     def cut(self, ways: Num) -> ExpertLoraA:
         """k is cut where the experts' weights are cut over k."""
-        groups, inner = _groups(self.routing, ways)
-        row = self.routing.split is Sharding.ROW
-        share = replace(self, m=self.m / groups, routing=self.routing.cut(ways))
-        return replace(share, k=self.k / inner) if row else share
+        _, inner = _groups(self.routing, ways)
+        share = cast("ExpertLoraA", ExpertLoraGemm.cut(self, ways))
+        return replace(share, k=self.k / inner) if self.routing.split is Sharding.ROW else share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertLoraB(_ExpertFactor, LoraB):
+class ExpertLoraB(ExpertLoraGemm, LoraB):
     """The up projections of all experts."""
 
     def cut(self, ways: Num) -> ExpertLoraB:
         """n is cut where the experts' weights are cut over n."""
-        groups, inner = _groups(self.routing, ways)
-        row = self.routing.split is Sharding.ROW
-        share = replace(self, m=self.m / groups, routing=self.routing.cut(ways))
-        return share if row else replace(share, n=self.n / inner)
+        _, inner = _groups(self.routing, ways)
+        share = cast("ExpertLoraB", ExpertLoraGemm.cut(self, ways))
+        return share if self.routing.split is Sharding.ROW else replace(share, n=self.n / inner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

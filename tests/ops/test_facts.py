@@ -28,10 +28,8 @@ ADAPTERS = [kind for kind in KINDS if example(kind).adapter]
 def test_what_an_adapter_brings_is_what_its_document_and_kernels_name() -> None:
     """The op types of the LoRA document, and what only variants and engines' kernels have."""
     named = {kind.__name__ for kind in KINDS if kind.op_type.name.startswith(("LORA_", "GEMM_LORA_"))}
-    others = {"LoraGemm", "LoraAdd", "ExpertLoraAdd", "DoraScale", "VectorScale", "GroupPool"}
-    assert {kind.__name__ for kind in ADAPTERS if not kind.__name__.startswith("_")} == named - {
-        "_ExpertFactor"
-    } | others
+    others = {"LoraGemm", "ExpertLoraGemm", "LoraAdd", "ExpertLoraAdd", "DoraScale", "VectorScale", "GroupPool"}
+    assert {kind.__name__ for kind in ADAPTERS} == named | others
 
 
 @pytest.mark.parametrize("kind", KINDS)
