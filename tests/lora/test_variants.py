@@ -108,7 +108,7 @@ def test_double_quantisation_saves_what_was_measured() -> None:
         assert plain - double == pytest.approx(measured, rel=0.05)
 
 
-@pytest.mark.parametrize("variant", ["dora", "vera", "qa-lora", "bd-lora", "alora", "rslora"])
+@pytest.mark.parametrize("variant", known())
 @pytest.mark.parametrize("parallelism", [gs.Parallelism(), gs.Parallelism(tp=4), gs.Parallelism(pp=2)])
 def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, parallelism: gs.Parallelism) -> None:
     def config(rank: int) -> gs.LoraConfig:
@@ -122,7 +122,7 @@ def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, para
     assert ranks.latency_s[0] == pytest.approx(found.latency_s, rel=1e-4)
 
 
-@pytest.mark.parametrize("variant", ["lora", "dora", "vera", "qa-lora", "bd-lora", "alora", "rslora"])
+@pytest.mark.parametrize("variant", known())
 @pytest.mark.parametrize("tp", [1, 2])
 def test_an_adapter_of_rank_zero_is_no_work(variant: str, tp: int) -> None:
     asked: dict[str, Any] = {"batch": 2, "input_tokens": 64, "parallelism": gs.Parallelism(tp=tp)}
@@ -172,6 +172,9 @@ def test_peft_configs_say_which_variant_they_are() -> None:
     }  # fmt: skip
     for variant, fields in kinds.items():
         assert gs.LoraConfig.from_peft(base | fields).variant == variant
+    for variant, kind in known().items():
+        if kind.peft_flag:
+            assert gs.LoraConfig.from_peft(base | {kind.peft_flag: True}).variant == variant
 
 
 EXPERTS = "mixtral-8x7b"
