@@ -12,7 +12,6 @@ import numpy as np
 
 from graphsim.ops.base import OpType, Sharding, Work
 from graphsim.ops.experts import ExpertGemm
-from graphsim.ops.linear import limited
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
@@ -58,7 +57,7 @@ class ExpertLoraGemm(LoraGemm):
 
     def cut(self, ways: Num) -> ExpertLoraGemm:
         """Rows go with the experts."""
-        groups, _ = _groups(self.routing, ways)
+        groups, _ = self.routing.ways(ways)
         return replace(self, m=self.m / groups, routing=self.routing.cut(ways))
 
 
@@ -68,7 +67,7 @@ class ExpertLoraA(ExpertLoraGemm, LoraA):
 
     def cut(self, ways: Num) -> ExpertLoraA:
         """k is cut where the experts' weights are cut over k."""
-        _, inner = _groups(self.routing, ways)
+        _, inner = self.routing.ways(ways)
         share = cast("ExpertLoraA", ExpertLoraGemm.cut(self, ways))
         return replace(share, k=self.k / inner) if self.routing.split is Sharding.ROW else share
 
@@ -79,7 +78,7 @@ class ExpertLoraB(ExpertLoraGemm, LoraB):
 
     def cut(self, ways: Num) -> ExpertLoraB:
         """n is cut where the experts' weights are cut over n."""
-        _, inner = _groups(self.routing, ways)
+        _, inner = self.routing.ways(ways)
         share = cast("ExpertLoraB", ExpertLoraGemm.cut(self, ways))
         return share if self.routing.split is Sharding.ROW else replace(share, n=self.n / inner)
 
@@ -97,7 +96,7 @@ class ExpertLoraAdd(LoraAdd):
 
     def cut(self, ways: Num) -> ExpertLoraAdd:
         """Rows go with the experts, n is cut where their weights are."""
-        groups, inner = _groups(self.routing, ways)
+        groups, inner = self.routing.ways(ways)
         row = self.routing.split is Sharding.ROW
         share = replace(self, m=self.m / groups, rows=self.rows / groups, routing=self.routing.cut(ways))
         return share if row else replace(share, n=self.n / inner)
@@ -135,8 +134,3 @@ class LoraDelta(LoraMerge):
     def out_elems(self) -> Num:
         """The changed weights, which live until the experts have used them."""
         return self.copies * self.n * self.k
-
-
-def _groups(routing: ExpertGemm, ways: Num) -> tuple[Num, Num]:
-    groups = np.minimum(routing.ranks, ways)
-    return groups, limited(ways / groups, routing.units)

@@ -217,6 +217,32 @@ def test_experts_that_share_outer_factors_hold_one_where_the_residual_stream_is(
         assert shared[role].parameters == each[role].parameters
 
 
+def test_what_variants_add_on_experts_is_cut_as_their_weights_are() -> None:
+    def cut(parallelism: gs.Parallelism, variant: str) -> dict[str, Any]:
+        lora = gs.LoraConfig(rank=8, variant=variant, group_size=16)
+        graph = gs.build_graph(EXPERTS, "decode", batch=4, lora=lora, parallelism=parallelism)
+        gs.validate(graph, "lowered")
+        return {op.role: op for _, op, _ in walk(graph) if op.role.startswith("expert_")}
+
+    rows, both = 4 * 2, gs.Parallelism(tp=4, ep=2)
+    for parallelism, groups in ((gs.Parallelism(tp=2), 1), (both, 2)):
+        vectors = cut(parallelism, "vera")
+        assert vectors["expert_gate_up_proj.lora_d"].elems == rows / groups * 16
+        assert vectors["expert_gate_up_proj.lora_scale"].width == 2 * 14336 / 2
+        assert vectors["expert_down_proj.lora_scale"].elems == rows / groups * 4096
+        pools = cut(parallelism, "qa-lora")
+        for name, inputs in (("gate_up", 4096), ("down", 14336 / 2)):
+            pool, down = (pools[f"expert_{name}_proj.lora_{part}"] for part in ("pool", "a"))
+            assert (pool.m, pool.k) == (rows / groups, inputs)
+            assert pool.out_elems == down.m * down.k
+
+
+def test_peft_writes_experts_and_leaves_nothing_of_the_chain_behind() -> None:
+    assert not {role for role in expert_ops("peft", variant="qa-lora") if "lora_" in role} - {
+        "expert_gate_up_proj.lora_delta", "expert_down_proj.lora_delta"
+    }  # fmt: skip
+
+
 def test_mixed_ranks_work_at_their_mean_and_pad_to_the_largest() -> None:
     mixed = gs.LoraConfig(mixed_ranks=[64, 32, 16, 8], active_adapters=4)
     assert mixed.rank == 30 and mixed.largest_rank == 64

@@ -17,8 +17,14 @@ from graphsim.models.phase import prefill
 from graphsim.ops import Gemm, LoraAdd, LoraGemm, Op, Repeat
 from graphsim.ops.precision import FORMATS, load_precision
 
-MODELS = ("llama-3.1-8b", "gpt-2", "gemma-2-9b")
-"""Separate and fused projections, and two layers in one body."""
+MODELS = ("llama-3.1-8b", "gpt-2", "gemma-2-9b", "mixtral-8x7b")
+"""Separate and fused projections, two layers in one body, and experts."""
+
+DEVICES = {
+    "one device": gs.Parallelism(),
+    "tp = 2": gs.Parallelism(tp=2),
+    "tp = 4, ep = 2": gs.Parallelism(tp=4, ep=2),
+}
 
 ADAPTERS = 3.0
 STAGE: dict[str, Stage] = {"reference": "lowered", "peft": "launched", "vllm": "lowered"}
@@ -38,7 +44,7 @@ class Chain:
 
 def adapter(variant: str, **fields: Any) -> gs.LoraConfig:
     """Several adapters, on everything, for some of the tokens."""
-    asked = {"rank": 8, "active_adapters": ADAPTERS, "adapter_share": 0.5, "blocks": 2, "invocation_tokens": 8}
+    asked = {"rank": 8, "active_adapters": ADAPTERS, "adapter_share": 0.5, "blocks": 4, "invocation_tokens": 8}
     return gs.LoraConfig(target_modules="all-linear", variant=variant, **asked | fields)
 
 
@@ -93,18 +99,20 @@ def all_parts_agree(variant: str) -> Iterator[str]:
 
 
 def its_graphs_are_valid(variant: str) -> Iterator[str]:
-    """Of a batch, on one device and on two, as plain nodes and as engines run it."""
+    """Of a batch, on one device and on several, as plain nodes and as engines run it."""
     engines = ("reference", "peft", *(["vllm"] if known()[variant].fused else []))
     for model in MODELS:
         for engine in engines:
-            for tp in (1, 2):
+            for devices, parallelism in DEVICES.items():
+                if parallelism.ep > 1 and model != "mixtral-8x7b":
+                    continue
                 for phase in ("prefill", "decode"):
-                    asked: dict[str, Any] = {"engine": engine, "parallelism": gs.Parallelism(tp=tp)}
+                    asked: dict[str, Any] = {"engine": engine, "parallelism": parallelism}
                     graph = gs.build_graph(model, phase, 4, 64, lora=adapter(variant), **asked)
                     try:
                         gs.validate(graph, STAGE[engine])
                     except gs.GraphError as error:
-                        yield f"{model}, {phase}, engine {engine}, tp = {tp}: {error}"
+                        yield f"{model}, {phase}, engine {engine}, {devices}: {error}"
 
 
 LAWS: tuple[Law, ...] = (
