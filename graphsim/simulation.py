@@ -26,7 +26,7 @@ from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of, require_layers
 from graphsim.models.build import build
-from graphsim.models.loading import load_model
+from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.result import Estimate, PhaseEstimate
@@ -144,19 +144,32 @@ def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | N
     return annotate_with(graph, device, choose_cost(cost, device)[0])
 
 
-def lora_parameters(model: ModelRef, lora: LoraConfig) -> int:
-    """Trainable parameters of one adapter: r (k + n) for every module that it reaches, layer by layer.
+def lora_parameters(model: ModelRef | Deployment, lora: LoraConfig | None = None) -> int:
+    """Trainable parameters of one adapter, layer by layer; of a plain one r (k + n) for every module that it reaches.
 
+    lora: by default the deployment's, or the model's own
     Equal to what PEFT's `get_peft_model` trains. Raises ConfigError for targets that match nothing and for ranks
     that are arrays.
     """
-    config = load_model(model)
-    if not isinstance(lora, LoraConfig):
-        raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
-    require_layers(lora, config.num_layers)
-    dynamic = replace(lora, strategy="dynamic")  # a merge has no nodes for what a variant trains beside A and B
-    graph = inject(build(config, prefill(1.0, 1.0), load_precision("bf16")), dynamic)
-    parameters = lora_parameters_of(graph)
-    if np.ndim(parameters):
+    return round(float(lora_parameters_of(adapter_graph(*model_and_adapter(model, lora)))))
+
+
+def model_and_adapter(model: ModelRef | Deployment, lora: LoraConfig | None) -> tuple[ModelConfig, LoraConfig]:
+    """What a verb that asks of one adapter was given. Raises ConfigError where nothing says which adapter."""
+    deployment = deployed(model, lora=lora)
+    if deployment.lora is None:
+        raise ConfigError("lora = None is not a LoraConfig, and the model or deployment has no adapter of its own")
+    return deployment.model, deployment.lora
+
+
+def adapter_graph(model: ModelConfig, lora: LoraConfig) -> nx.DiGraph:
+    """The model's graph with the nodes of one dynamic adapter.
+
+    A merge has no nodes for what a variant trains beside A and B.
+    Raises ConfigError for targets that match nothing and for ranks that are arrays.
+    """
+    require_layers(lora, model.num_layers)
+    graph = inject(build(model, prefill(1.0, 1.0), load_precision("bf16")), replace(lora, strategy="dynamic"))
+    if np.ndim(lora_parameters_of(graph)):
         raise ConfigError("lora.rank holds several ranks; lora_parameters counts the parameters of one adapter")
-    return round(float(parameters))
+    return graph

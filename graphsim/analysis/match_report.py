@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphsim.errors import ConfigError
+from graphsim.deployment.deployment import Deployment, ModelRef
 from graphsim.lora.config import LoraConfig
+from graphsim.lora.injection import trained_by_module
 from graphsim.lora.targets import Targets, modules_of
 from graphsim.models.build import build
-from graphsim.models.loading import ModelRef, load_model
 from graphsim.models.phase import prefill
 from graphsim.ops import Embedding, ExpertGemm
 from graphsim.ops.precision import load_precision
-from graphsim.simulation import lora_parameters
-from graphsim.units import short
+from graphsim.simulation import adapter_graph, model_and_adapter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,27 +20,28 @@ if TYPE_CHECKING:
 COLUMNS = ("module", "matched", "rank", "in_features", "out_features", "experts", "parameters")
 
 
-def match_report(model: ModelRef, lora: LoraConfig) -> pd.DataFrame:
+def match_report(model: ModelRef | Deployment, lora: LoraConfig | None = None) -> pd.DataFrame:
     """One row per module of the model that an adapter could go on, layer by layer.
 
+    lora: by default the deployment's, or the model's own
     module: the path as PEFT sees it; matched: whether the adapter is put there
-    rank, parameters: of its two factors, 0 where it is not there
+    rank: of its two factors; parameters: what training changes there; both 0 where it is not there
     experts: pairs of factors that the module gets, 1 where it is no block of experts
     Raises ConfigError as `simulate` does for targets that match nothing.
     """
     import pandas as pd
 
-    if not isinstance(lora, LoraConfig):
-        raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
-    lora_parameters(model, lora)
+    config, lora = model_and_adapter(model, lora)
+    trained = trained_by_module(adapter_graph(config, lora))
     targets = Targets(lora)
     rows = []
-    for op, path in modules_of(build(load_model(model), prefill(1.0, 1.0), load_precision("bf16"))):
+    for op, path in modules_of(build(config, prefill(1.0, 1.0), load_precision("bf16"))):
         key = targets.key(op, path) if lora.enabled else None
         pairs = op.of if isinstance(op, ExpertGemm) else 1
         rank = 0.0 if key is None else float(targets.rank(key, op))
         inputs, outputs = (
             int(size) for size in ((op.entries, op.width) if isinstance(op, Embedding) else (op.k, op.n))
         )
-        rows.append((path, key is not None, int(rank), inputs, outputs, pairs, int(pairs * rank * (inputs + outputs))))
+        parameters = round(float(trained.get(path, 0.0)))
+        rows.append((path, key is not None, int(rank), inputs, outputs, pairs, parameters))
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -109,6 +109,24 @@ def lora_parameters_of(graph: nx.DiGraph) -> Num:
     return sum((op.trainable_parameters * times for _, op, times in walk(graph)), start=0.0)
 
 
+def trained_by_module(graph: nx.DiGraph) -> dict[str, Num]:
+    """The same of each module that an adapter is on, by its path as PEFT sees it."""
+    return dict(_trained(graph, range(1)))
+
+
+def _trained(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[str, Num]]:
+    own: dict[str, Num] = {}
+    for name, op in graph.nodes(data="op"):
+        if op.adapter:
+            base = name.rpartition(".")[0]
+            own[base] = own.get(base, 0.0) + op.trainable_parameters
+    for name, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat):
+            yield from _trained(op.body, range(op.first_layer, op.first_layer + op.times * op.layers, op.layers))
+        elif name in own:
+            yield from ((op.module.replace("{}", str(first + op.layer)), own[name]) for first in firsts)
+
+
 class _Injector:
     """The rule for one graph and all bodies in it: remembers whether it has reached any module."""
 

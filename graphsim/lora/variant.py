@@ -6,13 +6,17 @@ A variant is a file of `graphsim/lora/variants`, whose `VARIANT` is one of these
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 from graphsim.errors import ConfigError
 from graphsim.graph import Step, Value
-from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, Op
+from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, LoraGemm, Op, Sharding
+from graphsim.ops.lora_experts import ExpertLoraGemm
 from graphsim.units import Num
+
+FUSED = ("lora_a", "lora_b")
+"""The parts of a chain that fused kernels run, as a shrink and an expand."""
 
 
 class Described(Protocol):
@@ -70,6 +74,12 @@ class Site:
     joined: LoraAdd
     lora: Described
 
+    def between(self, part: str) -> LoraGemm:
+        """An r x r matrix that takes what A gives, of each adapter; on experts, of each expert."""
+        kind = ExpertLoraGemm if isinstance(self.a, ExpertLoraGemm) else LoraGemm
+        square = kind(**{f.name: getattr(self.a, f.name) for f in fields(kind)})
+        return replace(square, role=f"{self.op.role}.{part}", k=self.a.n, split=Sharding.REPLICATED, units=0.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
@@ -78,7 +88,7 @@ class Variant:
     name: as `LoraConfig.variant` has it
     fused: whether the fused kernels of serving engines run it; engines refuse the others when they load them
         (vLLM, `vllm/lora/peft_helper.py`)
-    unmerged: why it is applied dynamically only; "" where it can be merged
+    unmerged: why it is applied dynamically only, as errors and advice say it; "" where it can be merged
     merge_passes: times that a merge reads or writes a 16-bit temporary of the weight's shape beyond a plain one's
     exact_merge: whether a base of few bits takes the merge without being rounded again
     partial: whether it works on a part of a step's tokens, by `adapted_tokens`
@@ -102,7 +112,10 @@ class Variant:
     def check(self, lora: Described) -> None:
         """Raise ConfigError, naming field, value and what is allowed, for an adapter that the variant cannot be."""
         if lora.strategy == "merge" and self.unmerged:
-            raise ConfigError(f"lora.strategy = 'merge' is not allowed with variant '{self.name}'; allowed: dynamic")
+            raise ConfigError(
+                f"lora.strategy = 'merge' is not allowed with variant '{self.name}', since {self.unmerged}; "
+                "allowed: dynamic"
+            )
 
     def dealt(self, lora: Described) -> Mapping[str, Num]:
         """Numbers of the adapter that the devices of a tensor-parallel group share out, by name.
@@ -131,11 +144,31 @@ class Variant:
         yield from ()
 
     def steps(self, site: Site) -> Iterator[Step]:
-        """The linear, the chain beside it, the ADD, and what is behind that."""
+        """The linear, the chain beside it, the ADD, and what is behind that.
+
+        Raises ConfigError for a chain of which a part would be lost.
+        """
+        chain = list(self.chain(site))
+        self._keep_all([part for part, _ in chain])
         yield site.name, site.op, site.inputs
         inputs = site.inputs
-        for part, op in self.chain(site):
+        for part, op in chain:
             yield f"{site.name}.{part}", op, inputs
             inputs = [Value(f"{site.name}.{part}")]
         yield f"{site.name}.lora_add", site.joined, [Value(site.name), *inputs]
         yield from self.behind(site)
+
+    def _keep_all(self, parts: Sequence[str]) -> None:
+        """Raise ConfigError where two nodes would have one name, or fused kernels leave a part out."""
+        taken = ("lora_add", "lora_scale") if self.scaled else ("lora_add",)
+        for i, part in enumerate(parts):
+            if part in parts[:i] or part in taken:
+                raise ConfigError(
+                    f"graphsim/lora/variants: the chain of '{self.name}' names a part '{part}', which is taken; "
+                    f"expected a name for each part, other than {' and '.join(taken)}"
+                )
+        if self.fused and tuple(parts) != FUSED:
+            raise ConfigError(
+                f"graphsim/lora/variants: '{self.name}' has fused=True and a chain of {', '.join(parts) or 'nothing'}; "
+                f"fused kernels run {', '.join(FUSED)} only, so expected fused=False"
+            )

@@ -89,10 +89,14 @@ class ExpertGemm(Gemm):
         bias = self.n * self.activations.bytes if self.bias else 0.0
         return self.experts * (self.n * self.k * self.weights.bytes + bias)
 
+    def ways(self, devices: Num) -> tuple[Num, Num]:
+        """Into how many groups devices deal the experts out, and how many ways each group cuts their weights."""
+        groups = np.minimum(self.ranks, devices)
+        return groups, limited(devices / groups, self.units)
+
     def cut(self, ways: Num) -> ExpertGemm:
         """Experts are dealt out to `ranks` groups, each cuts the weights among its devices."""
-        groups = np.minimum(self.ranks, ways)
-        inner = limited(ways / groups, self.units)
+        groups, inner = self.ways(ways)
         share = replace(self, m=self.m / groups, experts=self.experts / groups)
         if self.split is Sharding.ROW:
             return replace(share, k=self.k / inner)

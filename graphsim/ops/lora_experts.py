@@ -6,21 +6,22 @@ PEFT 0.21 keeps them as one pair of matrices of rank experts * rank (`target_par
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
 from graphsim.ops.base import OpType, Sharding, Work
 from graphsim.ops.experts import ExpertGemm
-from graphsim.ops.linear import limited
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _ExpertFactor(LoraGemm):
-    """routing: the experts' own operation, whose rows, experts and placement these factors share.
+class ExpertLoraGemm(LoraGemm):
+    """A factor of an adapter for each expert.
+
+    routing: the experts' own operation, whose rows, experts and placement these factors share.
 
     common: one factor serves all experts
     """
@@ -54,29 +55,32 @@ class _ExpertFactor(LoraGemm):
             write_bytes=moved * self.n,
         )
 
+    def cut(self, ways: Num) -> ExpertLoraGemm:
+        """Rows go with the experts."""
+        groups, _ = self.routing.ways(ways)
+        return replace(self, m=self.m / groups, routing=self.routing.cut(ways))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertLoraA(_ExpertFactor, LoraA):
+class ExpertLoraA(ExpertLoraGemm, LoraA):
     """The down projections of all experts."""
 
     def cut(self, ways: Num) -> ExpertLoraA:
         """k is cut where the experts' weights are cut over k."""
-        groups, inner = _groups(self.routing, ways)
-        row = self.routing.split is Sharding.ROW
-        share = replace(self, m=self.m / groups, routing=self.routing.cut(ways))
-        return replace(share, k=self.k / inner) if row else share
+        _, inner = self.routing.ways(ways)
+        share = cast("ExpertLoraA", ExpertLoraGemm.cut(self, ways))
+        return replace(share, k=self.k / inner) if self.routing.split is Sharding.ROW else share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertLoraB(_ExpertFactor, LoraB):
+class ExpertLoraB(ExpertLoraGemm, LoraB):
     """The up projections of all experts."""
 
     def cut(self, ways: Num) -> ExpertLoraB:
         """n is cut where the experts' weights are cut over n."""
-        groups, inner = _groups(self.routing, ways)
-        row = self.routing.split is Sharding.ROW
-        share = replace(self, m=self.m / groups, routing=self.routing.cut(ways))
-        return share if row else replace(share, n=self.n / inner)
+        _, inner = self.routing.ways(ways)
+        share = cast("ExpertLoraB", ExpertLoraGemm.cut(self, ways))
+        return share if self.routing.split is Sharding.ROW else replace(share, n=self.n / inner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,7 +96,7 @@ class ExpertLoraAdd(LoraAdd):
 
     def cut(self, ways: Num) -> ExpertLoraAdd:
         """Rows go with the experts, n is cut where their weights are."""
-        groups, inner = _groups(self.routing, ways)
+        groups, inner = self.routing.ways(ways)
         row = self.routing.split is Sharding.ROW
         share = replace(self, m=self.m / groups, rows=self.rows / groups, routing=self.routing.cut(ways))
         return share if row else replace(share, n=self.n / inner)
@@ -130,8 +134,3 @@ class LoraDelta(LoraMerge):
     def out_elems(self) -> Num:
         """The changed weights, which live until the experts have used them."""
         return self.copies * self.n * self.k
-
-
-def _groups(routing: ExpertGemm, ways: Num) -> tuple[Num, Num]:
-    groups = np.minimum(routing.ranks, ways)
-    return groups, limited(ways / groups, routing.units)

@@ -34,7 +34,8 @@ class WriteExperts(Pass):
                 up, base = terms(graph, name)
                 a, behind = back_to(graph, values[up].node, LoraA)
                 downs[source(graph, values[base].node)] = graph.nodes[a]["op"]
-                stand_in |= dict.fromkeys((a, *behind), 0) | {name: base}
+                ahead = _ahead_of(graph, a)
+                stand_in |= dict.fromkeys((*ahead, a, *behind), 0) | {name: base}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
             if name in stand_in:
@@ -53,6 +54,16 @@ class WriteExperts(Pass):
             weights=op.weights, factors=a.weights, scratch_passes=self.engine.profile.merge_passes,
             activations=op.activations, layer=op.layer,
         )  # fmt: skip
+
+
+def _ahead_of(graph: nx.DiGraph, a: str) -> list[str]:
+    """The adapter's nodes between the experts' input and A."""
+    found: list[str] = []
+    source = inputs_of(graph, a)[0].node
+    while graph.nodes[source]["op"].adapter:
+        found.append(source)
+        source = inputs_of(graph, source)[0].node
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

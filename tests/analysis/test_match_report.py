@@ -8,6 +8,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.cli import main
+from graphsim.lora.variants import known
 
 MODELS = ("llama-3.1-8b", "mixtral-8x7b", "gpt-2", "qwen2.5-7b")
 
@@ -48,3 +49,38 @@ def test_the_command_lists_modules_that_are_alike_on_one_line(capsys: pytest.Cap
     assert "64 of 226 modules reached, 6,815,744 parameters" in printed
     assert main([*asked, "--json"]) == 0
     assert sum(row["matched"] for row in json.loads(capsys.readouterr().out)) == 64
+
+
+@pytest.mark.parametrize("variant", known())
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b"])
+def test_parameters_are_what_the_variant_trains(model: str, variant: str) -> None:
+    lora = gs.LoraConfig(rank=8, target_modules="all-linear", variant=variant)
+    report = gs.match_report(model, lora)
+    assert report.parameters.sum() == gs.lora_parameters(model, lora) > 0
+    assert (report.parameters.gt(0) == report.matched).all()
+    layers = report[report.module.str.contains(r"layers\.(?:0|31)\.")].parameters
+    assert layers.sum() * 16 == report.parameters.sum()
+
+
+def test_variants_that_train_something_else_show_other_parameters() -> None:
+    def first_row(variant: str) -> int:
+        lora = gs.LoraConfig(rank=8, target_modules=["q_proj"], variant=variant, group_size=16)
+        return int(gs.match_report("llama-3.1-8b", lora).query("matched").parameters.iloc[0])
+
+    factors = 8 * (4096 + 4096)
+    assert first_row("lora") == factors
+    assert first_row("dora") == factors + 4096
+    assert first_row("vera") == 8 + 4096
+    assert first_row("qa-lora") == 8 * (4096 // 16 + 4096)
+
+
+def test_a_deployment_brings_its_own_adapter() -> None:
+    lora = gs.LoraConfig(rank=8, target_modules=["q_proj"])
+    for deployment in (gs.Deployment("llama-3.1-8b", lora=lora), gs.Deployment("llama-3.1-8b", "l4", lora=lora)):
+        assert gs.lora_parameters(deployment) == gs.lora_parameters("llama-3.1-8b", lora)
+        assert gs.match_report(deployment).equals(gs.match_report("llama-3.1-8b", lora))
+    for verb in (gs.lora_parameters, gs.match_report):
+        with pytest.raises(gs.ConfigError, match=r"lora given beside a Deployment, which says it already"):
+            verb(deployment, lora)
+        with pytest.raises(gs.ConfigError, match="lora = None is not a LoraConfig, and .* no adapter of its own"):
+            verb(gs.Deployment("llama-3.1-8b"))

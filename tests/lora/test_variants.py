@@ -9,6 +9,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.graph import walk
+from graphsim.lora.variants import known
 from graphsim.ops.lora_variants import Dequantise, DoraNorm, DoraScale, GroupPool, VectorScale
 
 TARGETS = ["q_proj", "down_proj"]
@@ -107,7 +108,7 @@ def test_double_quantisation_saves_what_was_measured() -> None:
         assert plain - double == pytest.approx(measured, rel=0.05)
 
 
-@pytest.mark.parametrize("variant", ["dora", "vera", "qa-lora", "bd-lora", "alora", "rslora"])
+@pytest.mark.parametrize("variant", known())
 @pytest.mark.parametrize("parallelism", [gs.Parallelism(), gs.Parallelism(tp=4), gs.Parallelism(pp=2)])
 def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, parallelism: gs.Parallelism) -> None:
     def config(rank: int) -> gs.LoraConfig:
@@ -121,7 +122,7 @@ def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, para
     assert ranks.latency_s[0] == pytest.approx(found.latency_s, rel=1e-4)
 
 
-@pytest.mark.parametrize("variant", ["lora", "dora", "vera", "qa-lora", "bd-lora", "alora", "rslora"])
+@pytest.mark.parametrize("variant", known())
 @pytest.mark.parametrize("tp", [1, 2])
 def test_an_adapter_of_rank_zero_is_no_work(variant: str, tp: int) -> None:
     asked: dict[str, Any] = {"batch": 2, "input_tokens": 64, "parallelism": gs.Parallelism(tp=tp)}
@@ -146,6 +147,14 @@ def test_a_senseless_variant_is_one_sentence(fields: dict[str, Any], said: str) 
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize("variant", [name for name, kind in known().items() if kind.unmerged])
+def test_a_merge_that_cannot_be_says_why(variant: str) -> None:
+    with pytest.raises(gs.ConfigError) as error:
+        gs.LoraConfig(variant=variant, strategy="merge")
+    said = f"lora.strategy = 'merge' is not allowed with variant '{variant}', since {known()[variant].unmerged}; "
+    assert str(error.value) == said + "allowed: dynamic"
+
+
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_engines_refuse_what_their_kernels_do_not_know(engine: str) -> None:
     for variant, instead in (("dora", "peft, reference, or merge it"), ("alora", "peft, reference")):
@@ -163,6 +172,9 @@ def test_peft_configs_say_which_variant_they_are() -> None:
     }  # fmt: skip
     for variant, fields in kinds.items():
         assert gs.LoraConfig.from_peft(base | fields).variant == variant
+    for variant, kind in known().items():
+        if kind.peft_flag:
+            assert gs.LoraConfig.from_peft(base | {kind.peft_flag: True}).variant == variant
 
 
 EXPERTS = "mixtral-8x7b"
@@ -203,6 +215,32 @@ def test_experts_that_share_outer_factors_hold_one_where_the_residual_stream_is(
         assert shared[role].work().flops == each[role].work().flops
     for role in ("expert_gate_up_proj.lora_b", "expert_down_proj.lora_a"):
         assert shared[role].parameters == each[role].parameters
+
+
+def test_what_variants_add_on_experts_is_cut_as_their_weights_are() -> None:
+    def cut(parallelism: gs.Parallelism, variant: str) -> dict[str, Any]:
+        lora = gs.LoraConfig(rank=8, variant=variant, group_size=16)
+        graph = gs.build_graph(EXPERTS, "decode", batch=4, lora=lora, parallelism=parallelism)
+        gs.validate(graph, "lowered")
+        return {op.role: op for _, op, _ in walk(graph) if op.role.startswith("expert_")}
+
+    rows, both = 4 * 2, gs.Parallelism(tp=4, ep=2)
+    for parallelism, groups in ((gs.Parallelism(tp=2), 1), (both, 2)):
+        vectors = cut(parallelism, "vera")
+        assert vectors["expert_gate_up_proj.lora_d"].elems == rows / groups * 16
+        assert vectors["expert_gate_up_proj.lora_scale"].width == 2 * 14336 / 2
+        assert vectors["expert_down_proj.lora_scale"].elems == rows / groups * 4096
+        pools = cut(parallelism, "qa-lora")
+        for name, inputs in (("gate_up", 4096), ("down", 14336 / 2)):
+            pool, down = (pools[f"expert_{name}_proj.lora_{part}"] for part in ("pool", "a"))
+            assert (pool.m, pool.k) == (rows / groups, inputs)
+            assert pool.out_elems == down.m * down.k
+
+
+def test_peft_writes_experts_and_leaves_nothing_of_the_chain_behind() -> None:
+    assert not {role for role in expert_ops("peft", variant="qa-lora") if "lora_" in role} - {
+        "expert_gate_up_proj.lora_delta", "expert_down_proj.lora_delta"
+    }  # fmt: skip
 
 
 def test_mixed_ranks_work_at_their_mean_and_pad_to_the_largest() -> None:

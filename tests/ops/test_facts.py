@@ -20,6 +20,7 @@ from graphsim.ops import (
     Together,
 )
 from graphsim.ops.base import AdapterPart
+from graphsim.ops.lora_variants import VectorScale
 from tests.operations import KINDS, example
 
 ADAPTERS = [kind for kind in KINDS if example(kind).adapter]
@@ -28,10 +29,9 @@ ADAPTERS = [kind for kind in KINDS if example(kind).adapter]
 def test_what_an_adapter_brings_is_what_its_document_and_kernels_name() -> None:
     """The op types of the LoRA document, and what only variants and engines' kernels have."""
     named = {kind.__name__ for kind in KINDS if kind.op_type.name.startswith(("LORA_", "GEMM_LORA_"))}
-    others = {"LoraGemm", "LoraAdd", "ExpertLoraAdd", "DoraScale", "VectorScale", "GroupPool"}
-    assert {kind.__name__ for kind in ADAPTERS if not kind.__name__.startswith("_")} == named - {
-        "_ExpertFactor"
-    } | others
+    others = {"LoraGemm", "LoraAdd", "DoraScale", "VectorScale", "GroupPool"}
+    others |= {"ExpertLoraGemm", "ExpertLoraAdd", "ExpertVectorScale", "ExpertGroupPool"}
+    assert {kind.__name__ for kind in ADAPTERS} == named | others
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -43,7 +43,7 @@ def test_only_an_adapters_own_weights_are_trained_and_reserved(kind: type[Op]) -
     if not isinstance(op, LoraMerge):  # its factors lie nowhere once they are merged
         assert op.trainable_parameters == op.parameters
     assert sum(op.buffers) == pytest.approx(op.parameters)
-    assert (op.adapter_rank > 0) == (op.trainable_parameters > 0) or kind.__name__ == "VectorScale"
+    assert (op.adapter_rank > 0) == (op.trainable_parameters > 0) or issubclass(kind, VectorScale)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if issubclass(kind, LoraGemm)])

@@ -6,12 +6,13 @@ arXiv 2309.14717, section 3.2.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
 from graphsim.lora.variant import Site, Variant
-from graphsim.ops import Op
+from graphsim.ops import ExpertGemm, Op
+from graphsim.ops.lora_expert_variants import ExpertGroupPool
 from graphsim.ops.lora_variants import GroupPool
 
 
@@ -22,8 +23,12 @@ class _QuantisationAware(Variant):
         """The averages, A of fewer inputs, B."""
         op, a, groups = site.op, site.a, site.lora.group_size
         rows = a.m * np.minimum(a.n, 1.0)  # without a rank there is no adapter
-        pool = GroupPool(role=f"{op.role}.lora_pool", m=rows, k=a.k, groups=groups, layer=op.layer)
-        yield "lora_pool", replace(pool, activations=op.activations)
+        pool = GroupPool(
+            role=f"{op.role}.lora_pool", m=rows, k=a.k, groups=groups, activations=op.activations, layer=op.layer
+        )
+        if isinstance(op, ExpertGemm):
+            pool = ExpertGroupPool(**{f.name: getattr(pool, f.name) for f in fields(pool)}, routing=op)
+        yield "lora_pool", pool
         yield "lora_a", replace(a, k=a.k / groups)
         yield "lora_b", site.b
 

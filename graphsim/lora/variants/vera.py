@@ -6,24 +6,19 @@ arXiv 2310.11454, section 3.1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 
-from graphsim.errors import ConfigError
-from graphsim.lora.variant import Described, Site, Variant
-from graphsim.ops import Gemm, LoraA, LoraB, Op
+from graphsim.lora.variant import Site, Variant
+from graphsim.ops import ExpertGemm, Gemm, LoraA, LoraB, Op
+from graphsim.ops.lora_expert_variants import ExpertVectorScale
 from graphsim.ops.lora_variants import VectorScale
 from graphsim.units import Num
 
 
 class _VectorBased(Variant):
     __slots__ = ()
-
-    def check(self, lora: Described) -> None:
-        """Raise ConfigError for a merge."""
-        if lora.strategy == "merge":
-            raise ConfigError("lora.strategy = 'merge' with variant 'vera' is not simulated; allowed: dynamic")
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """A, the vector d, B, the vector b."""
@@ -36,10 +31,14 @@ class _VectorBased(Variant):
 
 
 def _vector(op: Gemm, part: str, factor: LoraA | LoraB, live: Num) -> VectorScale:
-    return VectorScale(
+    vector = VectorScale(
         role=f"{op.role}.lora_{part}", elems=factor.m * factor.n * live, width=factor.n * live, units=factor.units,
         activations=op.activations, layer=op.layer,
     )  # fmt: skip
+    if not isinstance(op, ExpertGemm):
+        return vector
+    given = {f.name: getattr(vector, f.name) for f in fields(vector)}
+    return ExpertVectorScale(**given, routing=op, outputs=isinstance(factor, LoraB))
 
 
 VARIANT = _VectorBased(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from graphsim.lora.variant import Site, Variant
-from graphsim.ops import LoraGemm, Op
+from graphsim.ops import Op
 
 
 class _ExtraSmall(Variant):
@@ -17,13 +17,9 @@ class _ExtraSmall(Variant):
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """A, the trained matrix, B."""
-        op, a, b = site.op, site.a, site.b
-        yield "lora_a", replace(a, frozen=True)
-        yield "lora_r", LoraGemm(
-            role=f"{op.role}.lora_r", m=a.m, n=a.n, k=a.n, weights=a.weights, activations=a.activations,
-            adapters=a.adapters, layer=a.layer,
-        )  # fmt: skip
-        yield "lora_b", replace(b, frozen=True)
+        yield "lora_a", replace(site.a, frozen=True)
+        yield "lora_r", site.between("lora_r")
+        yield "lora_b", replace(site.b, frozen=True)
 
 
 VARIANT = _ExtraSmall(name="lora-xs")
