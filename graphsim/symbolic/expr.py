@@ -142,6 +142,11 @@ class Expr:
     __round__, __trunc__, __hash__ = map(_refused, ("round()", "trunc()", "a look-up by the value"))
     __floor__, __ceil__, __array__ = map(_refused, ("math.floor()", "math.ceil()", "an array made"))
 
+    def __format__(self, spec: str) -> str:
+        if spec:
+            raise refusal("a text made of a symbol")
+        return str(self)
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or not hasattr(np.float64, name):
             raise AttributeError(f"a symbol has no attribute '{name}'")
