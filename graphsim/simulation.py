@@ -18,6 +18,7 @@ from graphsim.cost.choose import choose_cost
 from graphsim.deployment.arguments import deployed, request_verb
 from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.order import check_own
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, GraphError
@@ -53,17 +54,19 @@ def build_graph(
     expand: spell every layer out instead of repeating a body
     engine: whose kernels the adapter's nodes become, a profile's name or YAML; `reference` keeps the document's own
     batch, input_tokens, context_tokens, degrees and ranks may be arrays of one length: one scenario each.
-    Raises ConfigError for an argument that is not allowed, InfeasibleError where the model cannot be cut as asked.
+    Raises ConfigError for an argument that is not allowed, InfeasibleError where the model cannot be cut as asked,
+    GraphError behind a pass of your own whose graph is not valid.
     """
     deployment = deployed(model, parallelism=parallelism, lora=lora, precision=precision, engine=engine, passes=passes)
     batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
     scenarios_in(deployment, (batch, input_tokens))
+    after = check_own(deployment.passes)
     if phase == "prefill":
-        graph = deployment.prefill(batch, input_tokens)
+        graph = deployment.prefill(batch, input_tokens, after)
     elif phase == "decode":
         context = input_tokens if context_tokens is None else count("context_tokens", context_tokens, least=0)
         scenarios_in(deployment, (batch, context))
-        graph = deployment.decode(batch, context)
+        graph = deployment.decode(batch, context, after)
     else:
         raise ConfigError(f"phase = {short(phase)} is not known; allowed: prefill, decode")
     return unroll(graph) if expand else graph

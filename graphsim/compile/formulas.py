@@ -21,6 +21,7 @@ from graphsim.cost.users import UsersCost
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
+from graphsim.deployment.scenarios import take
 from graphsim.graph import walk
 from graphsim.graph.schedule import makespan_s
 from graphsim.hardware import Hardware
@@ -128,14 +129,23 @@ def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, toler
 
 
 def formulas_of(inference: Inference) -> Formulas | None:
-    """The recorded formulas of an inference's structure; None where its passes need actual numbers."""
-    return _structures.get(structure_of(inference), lambda: _compile(inference)) if recordable(inference) else None
+    """The recorded formulas of an inference's structure; None where its passes need actual numbers.
+
+    Raises GraphError for a user's own pass that yields a graph which is not valid: the graphs of a structure are looked
+    at once, those of actual numbers every time.
+    """
+    found = _structures.get(structure_of(inference), lambda: _compile(inference)) if recordable(inference) else None
+    if found is None:
+        inference.check_passes()
+    return found
 
 
 _structures: Memo[Formulas | None] = Memo(most=256)
 
 
 def _compile(inference: Inference) -> Formulas | None:
+    single = inference if inference.scenarios is None else take(inference, 0)
+    single.check_passes()
     try:
         return Formulas(inference)
     except NotRecordable:

@@ -70,6 +70,7 @@ class StepFormulas:
     """The formulas of the steps of one structure: of steps with prompts, with generation, and with both."""
 
     def __init__(self, inference: Inference) -> None:
+        inference.check_passes()
         self._inference = inference
         self._programs = {(True, True): self._record(True, True)}
 

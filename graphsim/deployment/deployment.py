@@ -178,20 +178,20 @@ class Deployment:
         """The same with adapters as they lie in memory."""
         return self if self.engine is None else with_fields(self, {"engine": self.engine.stored})
 
-    def prefill(self, batch: Num, input_tokens: Num) -> nx.DiGraph:
+    def prefill(self, batch: Num, input_tokens: Num, after: Watch | None = None) -> nx.DiGraph:
         """The graph of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches."""
-        return self.step([prefill(share, input_tokens) for share in self.shares(batch)])
+        return self.step([prefill(share, input_tokens) for share in self.shares(batch)], after)
 
-    def decode(self, batch: Num, context_tokens: Num) -> nx.DiGraph:
+    def decode(self, batch: Num, context_tokens: Num, after: Watch | None = None) -> nx.DiGraph:
         """The graph of one decode step behind `context_tokens`."""
-        return self.step([decode(share, context_tokens) for share in self.shares(batch)])
+        return self.step([decode(share, context_tokens) for share in self.shares(batch)], after)
 
-    def step(self, micro_batches: Sequence[Phase]) -> nx.DiGraph:
-        """The stages of each micro-batch, one after another through the pipeline."""
+    def step(self, micro_batches: Sequence[Phase], after: Watch | None = None) -> nx.DiGraph:
+        """The stages of each micro-batch, one after another through the pipeline. after: as of `stages`."""
         staged: list[list[nx.DiGraph]] = []
         for i, phase in enumerate(micro_batches):
             same = i > 0 and alike(phase.tokens, micro_batches[i - 1].tokens)
-            staged.append(staged[-1] if same else self.stages(phase))
+            staged.append(staged[-1] if same else self.stages(phase, after))
         return pipeline(staged, self.parallelism.tp * self.parallelism.pp)
 
     def sequences(self, batch: Num) -> Num:

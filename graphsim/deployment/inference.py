@@ -13,6 +13,7 @@ from graphsim.cost.base import CostModel, annotate
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.memory import Memory, Sequences, memory_of
+from graphsim.deployment.order import NeedsNumbers, check_own
 from graphsim.deployment.scenarios import count, scenarios_in, take
 from graphsim.graph.schedule import latest, makespan_s
 from graphsim.hardware import Hardware
@@ -98,6 +99,16 @@ class Inference:
             ttft_s=ttft_s, generation_s=generation_s, batch=requests.batch, output_tokens=requests.output_tokens
         )
 
+    def check_passes(self) -> None:
+        """Raise GraphError unless the graphs behind a user's own passes are valid, in the prompt step and the next."""
+        deployment, requests = self.deployment, self.requests
+        after = check_own(deployment.passes)
+        if after is None:
+            return
+        share = deployment.shares(requests.batch)[0]
+        for phase in (prefill(share, requests.input_tokens), decode(share, requests.input_tokens)):
+            deployment.stages(phase, after)
+
     def prefill_graph(self) -> nx.DiGraph:
         """The annotated prompt step."""
         graph = self.deployment.prefill(self.requests.batch, self.requests.input_tokens)
@@ -119,13 +130,20 @@ class Inference:
         first = self.requests.input_tokens
         scenarios = self.scenarios
         if scenarios is None:
-            return sum_steps(lambda contexts, _: self.step_s(contexts), float(first), float(steps))
+            return sum_steps(lambda contexts, _: self._steps_s(contexts), float(first), float(steps))
 
         def step(contexts: NDArray[np.float64], rows: NDArray[np.intp] | None) -> Num:
             return (self if rows is None else take(self, rows)).step_s(contexts)
 
         every = np.zeros(scenarios)
         return sum_steps_many(step, first + every, steps + every, self.tolerance)
+
+    def _steps_s(self, contexts: NDArray[np.float64]) -> Num:
+        """Time of each step of one scenario; step by step where a pass needs single numbers."""
+        try:
+            return self.step_s(contexts)
+        except NeedsNumbers:
+            return np.array([self.step_s(float(context)) for context in contexts])
 
     def step_s(self, context: Num) -> Num:
         """Time per decode step at given contexts.

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 import networkx as nx
 import numpy as np
 
+from graphsim.deployment.own import checked
 from graphsim.deployment.parallelism import Parallelism
-from graphsim.errors import ConfigError, GraphError, choices_text
-from graphsim.graph import STAGES, Pass, validate
+from graphsim.errors import ConfigError, GraphError, GraphsimError
+from graphsim.graph import STAGES, Pass, validate, walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import Buffers, Inject
 from graphsim.lora.profile import EngineProfile
@@ -22,6 +23,8 @@ from graphsim.passes.launches import LaunchEagerly
 from graphsim.passes.lower import lowering
 from graphsim.passes.pack import Pack
 from graphsim.passes.shard import Shard
+from graphsim.symbolic.expr import Expr
+from graphsim.symbolic.refusal import CONFUSED, NotRecordable, reason
 from graphsim.units import Num, short
 
 Watch = Callable[[Pass, nx.DiGraph], None]
@@ -73,29 +76,59 @@ def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile) -> Engine:
 def in_order(built_in: Iterable[Pass], own: Iterable[Pass]) -> tuple[Pass, ...]:
     """Passes by stage, and within a stage the built-in ones before a user's own.
 
-    Raises ConfigError for what is no pass, and for a stage that there is not.
+    Raises ConfigError as `checked` does.
     """
-    built_in, own = tuple(built_in), tuple(own)
-    for given in own:
-        if not isinstance(given, Pass):
-            raise ConfigError(f"passes holds {short(given)}, which is no pass; expected objects of a subclass of Pass")
-        if given.stage not in STAGES:
-            where = f"{type(given).__name__}.stage = {short(given.stage)}"
-            raise ConfigError(f"{where} is not allowed; {choices_text(given.stage, STAGES)}")
+    built_in, own = tuple(built_in), checked(own)
     return tuple(one for stage in STAGES for group in (built_in, own) for one in group if one.stage == stage)
 
 
+class NeedsNumbers(ConfigError):
+    """A pass asked for one number where there is an array over scenarios."""
+
+
 def run(passes: Iterable[Pass], graph: nx.DiGraph, after: Watch | None = None) -> nx.DiGraph:
-    """The graph behind all passes. after: sees each pass with the graph that it yielded."""
+    """The graph behind all passes. after: sees each pass with the graph that it yielded.
+
+    Raises NeedsNumbers where a pass cannot go on with arrays over scenarios, NotRecordable where not with symbols.
+    """
     for one in passes:
-        graph = one(graph)
+        try:
+            graph = one(graph)
+        except CONFUSED as error:
+            if isinstance(error, GraphsimError | NotRecordable):
+                raise
+            if _holds(graph, Expr):
+                raise NotRecordable(reason(error)) from None
+            if not _holds(graph, np.ndarray):
+                raise
+            what = "needs single numbers, found arrays over scenarios; use numpy.where, or ask scenario by scenario"
+            raise NeedsNumbers(f"pass {type(one).__name__} {what} ({reason(error)})") from None
         if after is not None:
             after(one, graph)
     return graph
 
 
+def _holds(graph: nx.DiGraph, kind: type) -> bool:
+    """Whether dimensions of a graph's operations are of a kind."""
+    return any(isinstance(value, kind) for _, op, _ in walk(graph) for value in op.dims().values())
+
+
+def check_own(own: Iterable[Pass]) -> Watch | None:
+    """For `after`: `check` behind a user's own passes; None where there are none."""
+    mine = tuple(own)
+
+    def after(one: Pass, graph: nx.DiGraph) -> None:
+        if any(one is given for given in mine):
+            check(one, graph)
+
+    return after if mine else None
+
+
 def check(one: Pass, graph: nx.DiGraph) -> None:
     """For `after`: raise GraphError naming the pass unless its graph is valid at the pass's stage."""
+    if not isinstance(graph, nx.DiGraph) or not len(graph):
+        found = "a graph without nodes" if isinstance(graph, nx.DiGraph) else short(graph)
+        raise GraphError(f"pass {type(one).__name__} yielded {found}")
     try:
         validate(graph, one.stage)
     except GraphError as error:

@@ -25,12 +25,12 @@ class Value:
 def add(graph: nx.DiGraph, name: str, op: Op, inputs: Iterable[str | Value] = ()) -> str:
     """Add a node behind its inputs and return its name; adding a node again only adds inputs.
 
-    Raises GraphError for an input that the graph does not hold yet: order is launch order.
+    Raises GraphError for an input that the graph does not hold yet, the node itself included: order is launch order.
     """
     graph.add_node(name, op=op)
     for source in inputs:
         value = source if isinstance(source, Value) else Value(source)
-        if value.node not in graph:
+        if value.node not in graph or value.node == name:
             raise GraphError(f"node '{name}' takes input from '{value.node}', which is not added before it")
         edge = graph.get_edge_data(value.node, name)
         parts = (*edge["parts"], *(p for p in value.parts if p not in edge["parts"])) if edge else value.parts

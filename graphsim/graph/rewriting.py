@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import networkx as nx
 
@@ -17,6 +17,7 @@ from graphsim.errors import GraphError
 from graphsim.graph.building import Value, add, inputs_of, parts_along
 from graphsim.graph.validation import Stage
 from graphsim.ops import Input, Op, Repeat
+from graphsim.units import short
 
 Step = tuple[str, Op, list[Value]]
 Rule = Callable[[str, Op, list[Value]], Iterable[Step | Value]]
@@ -56,29 +57,56 @@ def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
     gets these parts of what stands for the node; otherwise the parts of the stand-in, where it is a `Value` with parts.
     Node attributes other than `op` are dropped: passes run before annotation.
     The last node is the graph's result, so in a repeat's body a rule leaves the result behind all others.
-    Raises GraphError where a rule takes input from what is not there yet, or left a node out that another one needs.
+    Raises GraphError where a rule takes input from what is not there yet, left a node out that another one needs,
+    names two nodes alike, or yields what is neither a step nor a Value.
     """
     replay: Rule = rule.rule(graph) if isinstance(rule, Pass) else rule
+    if not callable(replay):
+        raise GraphError(f"{_called(rule)} has {short(replay)} for a rule; expected a function of name, op and inputs")
     out, stands = nx.DiGraph(), dict[str, Value]()
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             body = rule.body(op) if isinstance(rule, Pass) else rewrite(op.body, rule)
             op = op if body is op.body else replace(op, body=body)
-        inputs = [_now(stands, source, parts_along(graph, source, name), name) for source in graph.predecessors(name)]
-        for step in replay(name, op, inputs):
-            if not isinstance(step, Value):
-                new, new_op, new_inputs = step
-                step = Value(add(out, new, new_op, new_inputs))
-            stands[name] = step
+        inputs = [_now(stands, source, parts_along(graph, source, name), name, rule) for source in graph.pred[name]]
+        steps = replay(name, op, inputs)
+        if not hasattr(steps, "__iter__"):
+            raise _not_yielded(rule, name, steps)
+        for step in steps:
+            stands[name] = step if isinstance(step, Value) else _added(out, step, rule, name)
     return out
 
 
-def _now(stands: dict[str, Value], source: str, parts: tuple[str, ...], user: str) -> Value:
+def _added(out: nx.DiGraph, step: Any, rule: Rule | Pass, replaced: str) -> Value:
+    """The node that a step adds. Raises GraphError, naming the rule, for what is no step that may follow."""
+    if not isinstance(step, tuple) or len(step) != 3:
+        raise _not_yielded(rule, replaced, step)
+    name, op, inputs = step
+    if not (isinstance(name, str) and isinstance(inputs, list | tuple) and isinstance(op, Op)):
+        raise _not_yielded(rule, replaced, step)
+    if name in out and (inputs or op is not out.nodes[name]["op"]):
+        raise GraphError(f"{_called(rule)} yields '{name}' for node '{replaced}', a name that it yielded before")
+    try:
+        return Value(add(out, name, op, inputs))
+    except GraphError as error:
+        raise GraphError(f"{_called(rule)}: {error}") from None
+
+
+def _not_yielded(rule: Rule | Pass, replaced: str, found: Any) -> GraphError:
+    expected = "steps, each a (name, op, list of inputs) or a Value"
+    return GraphError(f"{_called(rule)} yields {short(found)} for node '{replaced}'; expected {expected}")
+
+
+def _called(rule: Rule | Pass) -> str:
+    return f"pass {type(rule).__name__}" if isinstance(rule, Pass) else f"rule {getattr(rule, '__name__', '')}".strip()
+
+
+def _now(stands: dict[str, Value], source: str, parts: tuple[str, ...], user: str, rule: Rule | Pass) -> Value:
     """What a value that a node takes in the old graph is in the new one."""
     found = stands.get(source)
     if found is None:
         raise GraphError(
-            f"node '{user}' takes input from '{source}', for which the rule yielded nothing; "
+            f"node '{user}' takes input from '{source}', for which {_called(rule)} yielded nothing; "
             "a Value says what stands for a node that is left out"
         )
     return Value(found.node, parts) if parts else found

@@ -83,7 +83,7 @@ def _has_dimensions(graph: nx.DiGraph) -> Broken:
     for name, op in graph.nodes(data="op"):
         for field, value in op.dims().items():
             if isinstance(value, int | float | np.ndarray | np.generic) and not _counts(value):
-                yield name, f"has {field} = {short(value)}; allowed: finite numbers from 0"
+                yield name, f"has {field} = {number_text(value)}; allowed: finite numbers from 0"
 
 
 def _counts(value: Any) -> bool:

@@ -20,8 +20,11 @@ def load_pass(ref: str) -> Pass:
         raise ConfigError(f"pass = {short(ref)} is not allowed; expected module:name, such as my_passes:FuseNorm")
     try:
         module = import_module(module_name)
-    except (ImportError, ValueError, TypeError) as error:
+    except ImportError as error:
         raise ConfigError(f"pass = '{ref}': module '{module_name}' cannot be imported: {error}") from None
+    except (Exception, SystemExit) as error:  # whatever a user's module does while it is imported
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"pass = '{ref}': module '{module_name}' cannot be imported: {said}") from None
     found = getattr(module, name, None)
     if found is None:
         passes = [key for key, value in vars(module).items() if _is_pass(value)]

@@ -15,6 +15,7 @@ import numpy as np
 
 from graphsim.cost.choose import choose_cost
 from graphsim.deployment.deployment import REFERENCE, Deployment
+from graphsim.deployment.own import checked
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, choices_text
 from graphsim.graph import Pass
@@ -158,6 +159,7 @@ def grid_of(
 
     Raises ConfigError for a choice that does not exist, is empty, or has a value that no scenario could have.
     """
+    passes = checked(passes)
     for name in choices:
         if name not in DEFAULTS or name in ("model", "hardware"):
             raise ConfigError(f"sweep has no choice '{name}'; {choices_text(name, list(DEFAULTS)[2:])}")
@@ -175,7 +177,7 @@ def grid_of(
         load_profile(engine)
     _check_names(listed)
     _check_numbers(listed)
-    return Grid(tuple(_axes(listed, zipped)), tuple(passes))
+    return Grid(tuple(_axes(listed, zipped)), passes)
 
 
 def _of_deployments(

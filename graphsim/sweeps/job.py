@@ -15,6 +15,7 @@ from graphsim.compile.symbols import numbers_of
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Latencies, Requests
 from graphsim.deployment.memory import Memory
+from graphsim.deployment.order import NeedsNumbers
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.lora.config import LoraConfig
@@ -127,11 +128,24 @@ def _deployment(chosen: Mapping[str, Any]) -> Deployment:
 
 
 def _through_the_passes(job: Job) -> dict[str, Any]:
-    """For a structure whose formulas cannot be recorded: scenarios in a row through the passes themselves."""
+    """For a structure whose formulas cannot be recorded: scenarios in a row through the passes themselves.
+
+    One scenario at a time where a pass of the user's own needs single numbers.
+    """
     flat = {name: np.broadcast_to(values, job.shape).ravel() for name, values in job.numbers.items()}
-    estimate = estimate_of(_inference(job.structure, tuple(flat.items())))
-    found = {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)
+    size = flat["batch"].size
+    try:
+        found = _estimated(job, flat)
+    except NeedsNumbers:
+        each = [_estimated(job, {name: float(values[i]) for name, values in flat.items()}) for i in range(size)]
+        found = {name: np.array([one[name] for one in each]) for name in each[0] if name != "reason"}
+        found["reason"] = "" if found["fits"].all() else DOES_NOT_FIT
     return {
-        name: value if isinstance(value, str) else np.broadcast_to(value, [flat["batch"].size]).reshape(job.shape)
+        name: value if isinstance(value, str) else np.broadcast_to(value, [size]).reshape(job.shape)
         for name, value in found.items()
     }
+
+
+def _estimated(job: Job, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    estimate = estimate_of(_inference(job.structure, tuple(numbers.items())))
+    return {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)

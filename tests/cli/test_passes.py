@@ -35,6 +35,7 @@ COMMANDS = {
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "own_passes.py").write_text(MODULE, encoding="utf-8")
+    (tmp_path / "misspelt.py").write_text("def rule(:\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")
     return "own_passes:DropNorms"
@@ -63,6 +64,7 @@ def test_a_pass_reaches_the_picture(module: str, tmp_path: Path, capsys: pytest.
         ("own_passes:DropNorm", "has no 'DropNorm'; did you mean 'DropNorms'?"),
         ("own_passes", "expected module:name"),
         ("nowhere:Pass", "module 'nowhere' cannot be imported"),
+        ("misspelt:Pass", "module 'misspelt' cannot be imported: SyntaxError: "),
         ("own_passes:replace", "expected a subclass of graphsim.Pass"),
     ],
 )

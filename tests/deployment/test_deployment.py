@@ -214,7 +214,7 @@ def test_a_pass_is_part_of_a_deployments_structure_by_its_fields_not_by_the_obje
 
 
 def test_what_is_no_pass_is_refused_where_the_deployment_is_made() -> None:
-    with pytest.raises(gs.ConfigError, match="which is no pass; expected objects of a subclass of Pass"):
+    with pytest.raises(gs.ConfigError, match=r"passes holds the class DropNorms; give an object of it, DropNorms\(…\)"):
         deployment(passes=[DropNorms])
 
 

@@ -36,6 +36,9 @@ NUMBER = 3
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "passes_for_test.py").write_text(MODULE)
     (tmp_path / "broken_for_test.py").write_text("import no_such_module_anywhere\n")
+    (tmp_path / "misspelt_for_test.py").write_text("def rule(:\n")
+    (tmp_path / "raising_for_test.py").write_text("1 / 0\n")
+    (tmp_path / "leaving_for_test.py").write_text("raise SystemExit(3)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
@@ -53,6 +56,9 @@ def test_an_instance_and_a_class_both_load() -> None:
         (3, "pass = 3 is not allowed; expected module:name"),
         ("no_such_module:Keep", "module 'no_such_module' cannot be imported: No module named 'no_such_module'"),
         ("broken_for_test:Keep", "cannot be imported: No module named 'no_such_module_anywhere'"),
+        ("misspelt_for_test:Keep", "module 'misspelt_for_test' cannot be imported: SyntaxError: .*line 1"),
+        ("raising_for_test:Keep", "module 'raising_for_test' cannot be imported: ZeroDivisionError: division by zero"),
+        ("leaving_for_test:Keep", "module 'leaving_for_test' cannot be imported: SystemExit: 3"),
         ("..passes:Keep", "module '..passes' cannot be imported"),
         ("passes_for_test:Kept", "has no 'Kept'; did you mean 'Keep'"),
         ("passes_for_test:NUMBER", "is 3; expected a subclass of graphsim.Pass, or an instance"),
