@@ -146,11 +146,6 @@ class Expr:
     __floor__, __ceil__, __array__ = map(_refused, ("math.floor()", "math.ceil()", "an array made"))
     __str__, __format__ = map(_refused, ("str()", "a text made"))
 
-    def __format__(self, spec: str) -> str:
-        if spec:
-            raise refusal("a text made of a symbol")
-        return str(self)
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or not hasattr(np.float64, name):
             raise AttributeError(f"a symbol has no attribute '{name}'")
