@@ -192,6 +192,8 @@ class _Sharder:
         kind = _COLLECTIVES.get((have, target))
         suffix = _SUFFIX[kind] if kind else "slice"
         name = ".".join([value.node, *value.parts, suffix])
+        if name in self.whole:  # one collective cuts over features, the other over tokens
+            name += f"_{target.value}"
         adapter = source.adapter and not source.joins_base
         whole = Join(role=suffix, elems=elems, activations=source.activations, layer=source.layer, adapter=adapter)
         self.brought[value, target] = name

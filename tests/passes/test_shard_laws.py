@@ -9,7 +9,19 @@ import graphsim as gs
 from graphsim.graph import add, validate, walk
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
-from graphsim.ops import AllGather, AllReduce, Attention, Collective, Gemm, Input, KvCache, OpType, ReduceScatter
+from graphsim.models.yaml import read_model
+from graphsim.ops import (
+    AllGather,
+    AllReduce,
+    Attention,
+    Collective,
+    Gemm,
+    Input,
+    KvCache,
+    OpType,
+    ReduceScatter,
+    Repeat,
+)
 from graphsim.ops.precision import load_precision
 from graphsim.passes.pack import pack
 from graphsim.passes.shard import shard
@@ -138,3 +150,22 @@ def test_a_projection_without_bias_is_not_packed_with_those_that_have_one() -> N
     packed = pack(graph)
     assert sum(op.parameters for _, op in packed.nodes(data="op")) == 3 * 64 + 16
     assert set(packed) == {"x", "qkv", "k"}
+
+
+def test_a_value_that_is_cut_over_features_and_over_tokens_has_a_node_for_each() -> None:
+    row = {"op": "gemm", "k": 64, "n": 64, "split": "row"}
+    nodes = [
+        {"name": "first", **row, "inputs": ["input"]},
+        {"name": "sum", "op": "add", "inputs": ["input", "first"]},
+        {"name": "second", **row, "inputs": ["first"]},
+        {"name": "end", "op": "add", "inputs": ["sum", "second"]},
+    ]
+    model = read_model(
+        {"hidden_size": 64, "vocab_size": 128, "blocks": {"own": nodes}, "layers": [{"repeat": 2, "block": "own"}]},
+        "own.yaml",
+    )
+    cut = shard(build(model, prefill(2.0, 8.0), load_precision("bf16")), 2.0, True)
+    validate(cut)
+    [body] = [op.body for _, op in cut.nodes(data="op") if isinstance(op, Repeat)]
+    scatters = {name for name, op in body.nodes(data="op") if isinstance(op, ReduceScatter)}
+    assert scatters == {"first.reduce_scatter", "first.reduce_scatter_sharded", "second.reduce_scatter"}
