@@ -21,7 +21,6 @@ from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, require_layers, require_shares
 from graphsim.lora.profile import EngineProfile, load_profile
-from graphsim.lora.variants import require_engine
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
@@ -108,8 +107,6 @@ class Deployment:
             require_layers(self.adapter, self.model.num_layers)
             scheme = self.engine.tensor_parallel if self.engine else "vllm"
             require_shares(self.adapter, scheme, self.parallelism.tp)
-            if self.engine is not None and self.adapter.strategy == "dynamic":
-                require_engine(self.adapter.kind, self.engine.kernels, self.engine.name)
         if self.hardware is not None and self.cost not in (None, "calibrated"):  # a calibration is read when asked for
             choose_cost(self.cost, self.hardware)
         check_cut(self.model, self.parallelism)

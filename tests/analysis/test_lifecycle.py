@@ -65,3 +65,8 @@ def test_merging_under_tensor_parallel_takes_each_device_its_share() -> None:
     four = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", parallelism=gs.Parallelism(tp=4))
     assert four.copy_bytes == one.copy_bytes / 4
     assert four.merge_s < 0.35 * one.merge_s
+
+
+def test_what_an_engine_only_merges_has_a_lifecycle_on_it() -> None:
+    dora = gs.LoraConfig(rank=16, variant="dora")
+    assert lifecycle("llama-3.1-8b", "h100-sxm", dora, engine="vllm").merge_s > 0.0
