@@ -30,6 +30,14 @@ ARCHITECTURES = (
 )  # fmt: skip
 """Architecture generations; a device without a calibration borrows its generation's constants."""
 
+TOPOLOGIES = ("switch", "full-mesh", "torus-2d", "torus-3d", "pairs", "host", "rails")
+"""How a level of the interconnect joins its devices.
+
+switch: any group at the full rate (NVSwitch); full-mesh: a link of its own to each other device, so that a group of g
+uses g - 1 of them; torus-2d, torus-3d: rings in two or three dimensions; pairs: bridges between two cards; host: PCIe
+through the host's root complex; rails: a network with one NIC per device, all of which a node's group uses at once
+"""
+
 LEAST_RATE = 1e6
 """Least plausible rate or memory size in a file, in SI units: 80 without its GiB is a slip, not a size."""
 
@@ -44,12 +52,14 @@ class Link:
     devices: how many devices one group at this level can hold
     bytes_per_s: per device, one direction
     latency_s: of one hop
+    topology: how the level joins its devices, a name of TOPOLOGIES
     """
 
     name: str
     devices: Num
     bytes_per_s: Num
     latency_s: Num
+    topology: str = "switch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +220,7 @@ def _link(fields: Fields, sources: dict[str, str], devices: float | None = None)
         devices=devices or _number(fields, "devices", "", sources, least=2.0),
         bytes_per_s=_number(fields, "bandwidth", "bytes/s", sources, least=LEAST_RATE),
         latency_s=_number(fields, "latency", "s", sources, most=MOST_LATENCY_S),
+        topology="host" if devices else fields.text("topology", "switch", TOPOLOGIES),
     )
 
 
