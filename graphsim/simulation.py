@@ -18,6 +18,7 @@ from graphsim.cost.choose import choose_cost
 from graphsim.deployment.arguments import deployed, request_verb
 from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.notes import notes_of
 from graphsim.deployment.order import check_own
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
@@ -116,7 +117,7 @@ def estimate_of(inference: Inference) -> Estimate:
         prefill=PhaseEstimate(name="prefill", build=inference.prefill_graph),
         decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
-        notes=deployment.model.notes + (deployment.adapter.notes if deployment.adapter else ()),
+        notes=notes_of(deployment),
         inference=inference,
     )
 

@@ -10,12 +10,13 @@ from functools import reduce
 import numpy as np
 
 from graphsim.cost.base import Cost
+from graphsim.cost.families.formats import runs_widened
 from graphsim.errors import HardwareError
 from graphsim.hardware import Hardware, Link, require_link
 from graphsim.ops import Collective, Launch, Op
 from graphsim.ops.base import Work
 from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.ops.precision import SAME_WIDTH
+from graphsim.ops.precision import RATES, SAME_WIDTH
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
@@ -61,10 +62,12 @@ def compute_s(op: Op, work: Work, hardware: Hardware) -> Num:
 def matrix_peak(op: Op, hardware: Hardware) -> Num:
     """Dense peak in flop/s for the format in which the operation multiplies.
 
+    Weights in a format that the device has no unit for are widened where weight-only kernels exist.
     Raises HardwareError listing the formats that the device states.
     """
     wanted = getattr(op, "matrix_format", "") or op.activations.compute
-    for name in (wanted, *SAME_WIDTH.get(wanted, ())):
+    widened = RATES[op.activations.compute] if runs_widened(hardware, wanted) else ()
+    for name in (wanted, *SAME_WIDTH.get(wanted, ()), *widened):
         if name in hardware.flops_per_s:
             return hardware.flops_per_s[name]
     return hardware.peak(wanted)

@@ -40,6 +40,10 @@ class Dtype:
         """Matrix formats whose rate applies, the first one that a device states."""
         return RATES[self.compute or self.inputs.compute]
 
+    def lacking(self, hardware: Hardware) -> bool:
+        """Whether the device has no matrix unit for it."""
+        return self.rates[0] not in hardware.flops_per_s
+
     @property
     def activation_bytes(self) -> float:
         """Bytes per number that comes in ahead of any quantisation, and that goes out."""
@@ -68,10 +72,11 @@ GEMM: dict[str, Dtype] = {
 MOE: dict[str, Dtype] = {
     "bfloat16": _dtype("bf16", "bf16"),
     "float32": _dtype("fp32", "fp32", like="bfloat16"),
-    "fp8": _dtype("fp8", "fp8", quantised=True, like="bfloat16"),
-    "fp8_block": _dtype("fp8_block", "fp8", quantised=True, like="fp8"),
+    "fp8": _dtype("fp8", "fp8", quantised=True, like="bfloat16", weight_only="fp8_wo"),
+    "fp8_block": _dtype("fp8_block", "fp8", quantised=True, like="fp8", weight_only="fp8_wo"),
     "int8": _dtype("int8", "int8", quantised=True, like="fp8"),
-    "nvfp4": _dtype("nvfp4", "nvfp4", quantised=True, like="fp8"),
+    "nvfp4": _dtype("nvfp4", "nvfp4", quantised=True, like="fp8", weight_only="int4_wo"),
+    "fp8_wo": _dtype("fp8", "bf16", like="int4_wo"),
     "w4a8_mxfp4_mxfp8": _dtype("mxfp4", "fp8", quantised=True, like="fp8"),
     "w4a16_mxfp4": _dtype("mxfp4", "bf16", like="bfloat16"),
     "int4_wo": _dtype("int4", "bf16", measured=weight_only(4, 64, zeros=False), like="w4a16_mxfp4"),
@@ -122,6 +127,23 @@ def element_bytes(dtype: str, op: str) -> float:
     if dtype not in MOVED or stored is None:
         raise ConfigError(f"dtype '{dtype}' of op '{op}' is not known; {choices_text(dtype, MOVED)}")
     return stored.bytes
+
+
+WIDENED = ("fp8", "fp4")
+"""Matrix formats whose weights weight-only kernels widen to 16 bits where a device lacks the matrix unit."""
+
+WIDENING = ("turing", "ampere", "ada", "hopper", "blackwell", "blackwell-workstation")
+"""Architectures that those kernels run on: Marlin, from compute capability 7.5 on.
+
+vLLM, `quantization/utils/marlin_utils_fp8.py` and `marlin_utils_fp4.py` (pull request 5975 for FP8 on Ampere); SGLang
+pull request 19652 for NVFP4.
+"""
+
+
+def runs_widened(hardware: Hardware, number_format: str) -> bool:
+    """Whether products in a matrix format run with 16-bit activations, since the device has no unit for it."""
+    missing = number_format in WIDENED and number_format not in hardware.flops_per_s
+    return missing and hardware.architecture in WIDENING
 
 
 def peak_of(hardware: Hardware, rates: tuple[str, ...]) -> Num:

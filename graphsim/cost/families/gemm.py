@@ -182,7 +182,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     with 16-bit activations, as vLLM's Marlin kernels do.
     """
     name, formats = dtype_of("gemm", shape.dtype), shape.formats
-    if formats.weight_only and name not in parameters and formats.rates[0] not in hardware.flops_per_s:
+    if formats.weight_only and name not in parameters and formats.lacking(hardware):
         name, shape = formats.weight_only, replace(shape, dtype=formats.weight_only, weight_bytes=shape.w_bytes)
     entry = entry_of(parameters, (name,), lambda one: _entry(one, name))
     safe = replace(shape, m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0))

@@ -225,8 +225,12 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape
     """Seconds of one block on the busiest device, from fitted `parameters` (of `fit`); no tokens, no time.
 
     A format without a fit borrows the constants, not the surface, of the nearest one that has it; an
-    unnamed or unknown kernel is the format's most measured one. Raises ConfigError for unknown names.
+    unnamed or unknown kernel is the format's most measured one. Formats that the matrix units lack and nobody measured
+    run with 16-bit activations, as in products. Raises ConfigError for unknown names.
     """
+    name, formats = dtype_of("moe", shape.dtype), shape.formats
+    if formats.weight_only and name not in parameters and formats.lacking(hardware):
+        shape = replace(shape, dtype=formats.weight_only, weight_bytes=shape.w_bytes)
     entry = entry_of(parameters, (dtype_of("moe", shape.dtype),), lambda one: _entry(one, shape))
     least = ("m", "hidden", "inter", "topk", "experts", "tp", "ep")
     safe = replace(shape, **{name: np.maximum(getattr(shape, name), 1.0) for name in least})

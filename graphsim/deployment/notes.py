@@ -1,0 +1,25 @@
+"""What a reader of an estimate has to know beside its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphsim.cost.families.formats import runs_widened
+from graphsim.deployment.deployment import Deployment
+
+
+def notes_of(deployment: Deployment) -> tuple[str, ...]:
+    """What the readers of model and adapter left out or assumed, and which weights the device widens."""
+    adapter = deployment.adapter
+    return (*deployment.model.notes, *(adapter.notes if adapter else ()), *_widened(deployment))
+
+
+def _widened(deployment: Deployment) -> Iterator[str]:
+    """A sentence for each format of weights that the device has no matrix unit for."""
+    precision, device = deployment.precision, deployment.device
+    formats = (precision.weights, precision.experts, precision.attention)
+    for name in dict.fromkeys(f.name for f in formats if f is not None and runs_widened(device, f.compute)):
+        yield (
+            f"{device.name} has no matrix unit for {name}: these weights are widened to 16 bits inside the product by "
+            "a weight-only kernel (as vLLM does with Marlin), which saves memory and traffic, not compute"
+        )
