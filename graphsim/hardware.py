@@ -53,6 +53,7 @@ class Link:
     bytes_per_s: per device, one direction
     latency_s: of one hop
     topology: how the level joins its devices, a name of TOPOLOGIES
+    peer_access: whether a device reads and writes another one's memory; drivers of GeForce cards deny it
     """
 
     name: str
@@ -60,6 +61,7 @@ class Link:
     bytes_per_s: Num
     latency_s: Num
     topology: str = "switch"
+    peer_access: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,13 +217,17 @@ def _links(fields: Fields, sources: dict[str, str]) -> tuple[Link, ...]:
 
 
 def _link(fields: Fields, sources: dict[str, str], devices: float | None = None) -> Link:
-    return Link(
+    link = Link(
         name=fields.text("name", "host link" if devices else REQUIRED),
         devices=devices or _number(fields, "devices", "", sources, least=2.0),
         bytes_per_s=_number(fields, "bandwidth", "bytes/s", sources, least=LEAST_RATE),
         latency_s=_number(fields, "latency", "s", sources, most=MOST_LATENCY_S),
         topology="host" if devices else fields.text("topology", "switch", TOPOLOGIES),
+        peer_access=True if devices else fields.flag("peer_access", True),
     )
+    if link.topology == "pairs" and link.devices != 2.0:
+        fields.problem("devices", "is not allowed with topology = pairs; expected 2, a bridge joins two cards")
+    return link
 
 
 def require_link(hardware: Hardware) -> None:

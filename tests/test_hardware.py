@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from graphsim.errors import ConfigError, HardwareError
-from graphsim.hardware import COMPUTE_FORMATS, Hardware, list_hardware, load_hardware, require_link
+from graphsim.hardware import COMPUTE_FORMATS, TOPOLOGIES, Hardware, list_hardware, load_hardware, require_link
 from tests.paths import REFERENCE, ROOT
 
 FILES = sorted((ROOT / "hardware").glob("*.yaml"))
@@ -90,7 +90,7 @@ def numbers(data: object, path: str = "") -> list[str]:
         return [found for key, value in data.items() for found in numbers(value, f"{path}.{key}")]
     if isinstance(data, list):
         return [found for i, value in enumerate(data) for found in numbers(value, f"{path}[{i}]")]
-    return [path] if not isinstance(data, str) or data[:1].isdigit() else []
+    return [path] if not isinstance(data, str | bool) or str(data)[:1].isdigit() else []
 
 
 def test_every_requested_device_is_shipped_and_listed():
@@ -241,6 +241,31 @@ def test_interconnect_levels_reach_further_and_get_slower(name):
         )
         slower = outer.bytes_per_s < inner.bytes_per_s or name == "rtx-pro-6000"
         assert slower, f"{where}: {outer.bytes_per_s:g} bytes/s, expected less than {inner.bytes_per_s:g}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_every_level_of_a_shipped_file_states_its_topology(path):
+    levels = yaml.safe_load(path.read_text())["links"]
+    unsaid = [level["name"] for level in levels if "topology" not in level]
+    assert not unsaid, f"{path.stem}: {', '.join(unsaid)} states no topology; allowed: {', '.join(TOPOLOGIES)}"
+    *_, far = levels
+    assert far["topology"] == "rails", f"{path.stem}: '{far['name']}' joins nodes, expected topology: rails"
+    for level in levels:
+        joined = level["topology"] == "host"
+        assert joined == level["name"].startswith("PCIe"), f"{path.stem}: PCIe, and only PCIe, goes through the host"
+
+
+def test_a_bridge_joins_two_cards_and_a_topology_is_one_of_a_list():
+    def card(**level: object) -> dict[str, object]:
+        data: dict[str, object] = yaml.safe_load((ROOT / "hardware" / "h100-pcie.yaml").read_text())
+        data["links"] = [{"name": "bridge", "devices": 2, "bandwidth": "300 GB/s", "latency": "0.6 us"} | level]
+        return data
+
+    assert load_hardware(card(topology="pairs")).links[0].topology == "pairs"
+    with pytest.raises(ConfigError, match="links\\[0\\].devices = 4 is not allowed with topology = pairs; expected 2"):
+        load_hardware(card(topology="pairs", devices=4))
+    with pytest.raises(ConfigError, match="topology = 'mesh'.*full-mesh"):
+        load_hardware(card(topology="mesh"))
 
 
 @pytest.mark.parametrize("name", NAMES)

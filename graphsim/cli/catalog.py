@@ -108,7 +108,13 @@ def _hardware_facts(device: Hardware) -> dict[str, Any]:
         "cores": device.cores,
         "clock_hz": device.clock_hz,
         "links": [
-            {"name": link.name, "devices": link.devices, "bytes_per_s": link.bytes_per_s, "latency_s": link.latency_s}
+            {
+                "name": link.name,
+                "devices": link.devices,
+                "bytes_per_s": link.bytes_per_s,
+                "latency_s": link.latency_s,
+                "topology": link.topology,
+            }
             for link in (*device.links, device.host_link)
         ],
         "launch_s": device.launch_s,
@@ -132,7 +138,7 @@ def _show_hardware(device: Hardware, as_json: bool) -> None:
         ["cores", f"{float(device.cores):g} at {scaled(float(device.clock_hz), 'Hz')}"],
     ]
     for link in (*device.links, device.host_link):
-        reach = f", up to {float(link.devices):g} devices" if link in device.links else ""
+        reach = f", up to {float(link.devices):g} devices ({link.topology})" if link in device.links else ""
         rows.append([link.name, f"{scaled(float(link.bytes_per_s), 'B/s')} per direction{reach}"])
     print_table(["", ""], rows)
     print_line("\nsources:")

@@ -10,6 +10,8 @@ import numpy as np
 from graphsim.cost.families.attention_work import AttentionShape
 from graphsim.cost.families.collectives import CollectiveShape
 from graphsim.cost.families.moe import MoeShape
+from graphsim.cost.interconnect import runs_own_all_reduce
+from graphsim.hardware import Hardware
 from graphsim.ops import (
     AllGather,
     AllReduce,
@@ -28,8 +30,8 @@ from graphsim.units import Num
 def kinds_of(op: Op) -> tuple[str, ...]:
     """The measured collectives that can serve an operation; none for what nobody measured.
 
-    Engines replace NCCL's all-reduce by their own where that is faster; vLLM's runs in the captured graph up to 8 MiB
-    (its `device_communicators/custom_all_reduce.py`).
+    The vendor's library first; engines replace its all-reduce by their own where they can (`runs_own_all_reduce`) and
+    that is faster; vLLM's runs in the captured graph up to 8 MiB (its `device_communicators/custom_all_reduce.py`).
     """
     return ()
 
@@ -79,12 +81,18 @@ def attention_s(op: Attention, kernel_s: Callable[[AttentionShape], Num]) -> Num
     return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(attention_shape(op)), 0.0)
 
 
-def collective_s(op: Collective, measured: Container[str], kernel_s: Callable[[CollectiveShape], Num]) -> Num:
-    """Seconds of a collective in a graph: the fastest of the `measured` kernels that can serve it."""
-    first, *others = kinds_of(op)
-    serving = [first, *(kind for kind in others if kind in measured)]
+def collective_s(
+    op: Collective, measured: Container[str], hardware: Hardware, kernel_s: Callable[[CollectiveShape], Num]
+) -> Num:
+    """Seconds of a collective in a graph: the library's, or the engine's own of the `measured` where it may serve."""
+    library, *own = kinds_of(op)
+    serving = [library, *(kind for kind in own if kind in measured)]
     shapes = [CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group) for kind in serving]
-    return reduce(np.minimum, map(kernel_s, shapes))
+    library_s, *others = map(kernel_s, shapes)
+    if not others or not hardware.links:
+        return library_s
+    fastest_s = reduce(np.minimum, others, library_s)
+    return np.where(runs_own_all_reduce(hardware, op.group), fastest_s, library_s)[()]
 
 
 def expert_shape(op: ExpertGemm) -> MoeShape:

@@ -147,7 +147,7 @@ def _within_measured_block(op: Op, parameters: Parameters) -> bool:
 def _collective_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
     if not isinstance(op, Collective) or not kinds_of(op) or not parameters["collectives"]:
         return None
-    return collective_s(op, parameters["collectives"], kernel_s)
+    return collective_s(op, parameters["collectives"], hardware, kernel_s)
 
 
 def _mover_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:

@@ -11,9 +11,9 @@ import numpy as np
 
 from graphsim.cost.base import Cost
 from graphsim.cost.families.formats import runs_widened
-from graphsim.errors import HardwareError
-from graphsim.hardware import Hardware, Link, require_link
-from graphsim.ops import Collective, Launch, Op
+from graphsim.cost.interconnect import legs, require_reach
+from graphsim.hardware import Hardware
+from graphsim.ops import AllToAll, Collective, Launch, Op, SendReceive
 from graphsim.ops.base import Work
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.precision import RATES, SAME_WIDTH
@@ -24,7 +24,8 @@ from graphsim.units import Num
 def roofline(op: Op, hardware: Hardware) -> Cost:
     """Time on the resource that the operation keeps busy longest, and the start of one kernel.
 
-    busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / link + hops * latency)
+    busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / links + hops * latency)
+    A message is on all levels of the interconnect that its group spans at once; the slowest one holds it up.
     Kernels for adapters run over tiles: max(that, tiles * clocks / core clocks) + empty tiles * clocks / core clocks.
     No work, no time: where nothing is to do, nothing is launched.
     A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
@@ -36,8 +37,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     memory_s = work.memory_bytes / hardware.memory_bytes_per_s
     network_s: Num = 0.0
     if isinstance(op, Collective):
-        link = link_for(hardware, op.group)
-        network_s = work.message_bytes / link.bytes_per_s + work.message_hops * link.latency_s
+        network_s = collective_s(op, hardware)
     if may_be_nonzero(work.host_bytes):
         network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
     busy_s = reduce(np.maximum, (computing_s, memory_s, network_s))
@@ -73,25 +73,20 @@ def matrix_peak(op: Op, hardware: Hardware) -> Num:
     return hardware.peak(wanted)
 
 
-def link_for(hardware: Hardware, group: Num) -> Link:
-    """The slowest level of the interconnect that a group of devices spans; one level per scenario.
+def collective_s(op: Collective, hardware: Hardware) -> Num:
+    """Seconds on the links of a group: the level that takes longest, and the hops of all levels.
 
     Raises HardwareError if no level reaches that many devices.
     """
-    if not np.any(np.asarray(group) > 1):
-        return hardware.links[0] if hardware.links else Link(name="none", devices=1, bytes_per_s=np.inf, latency_s=0.0)
-    require_link(hardware)
-    reach = hardware.links[-1].devices
-    if np.any(np.asarray(group) > reach):
-        raise HardwareError(
-            f"hardware '{hardware.name}' connects at most {reach:g} devices, asked for {np.max(group):g}; "
-            "add a level to links in its file"
-        )
-    nearest, *others = hardware.links
-    bytes_per_s, latency_s, devices = nearest.bytes_per_s, nearest.latency_s, nearest.devices
-    for link in others:
-        beyond = np.asarray(group) > devices
-        bytes_per_s = np.where(beyond, link.bytes_per_s, bytes_per_s)
-        latency_s = np.where(beyond, link.latency_s, latency_s)
-        devices = np.where(beyond, link.devices, devices)
-    return Link(name=nearest.name, devices=devices, bytes_per_s=bytes_per_s, latency_s=latency_s)
+    if not hardware.links and not np.any(np.asarray(op.group) > 1):
+        return 0.0
+    require_reach(hardware, op.group)
+    wire_s: Num = 0.0
+    hops_s: Num = 0.0
+    for leg in legs(hardware, np.maximum(op.group, 1.0)):
+        sent = op.leg(leg.below, leg.count)
+        rate = leg.one_link_bytes_per_s if isinstance(op, SendReceive) else leg.bytes_per_s
+        relayed = leg.relayed if isinstance(op, AllToAll) else 1.0
+        wire_s = np.maximum(wire_s, sent.message_bytes * relayed / rate)
+        hops_s = hops_s + sent.message_hops * leg.link.latency_s
+    return wire_s + hops_s

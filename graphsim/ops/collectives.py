@@ -2,6 +2,10 @@
 
 Traffic and steps of ring algorithms: Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication
 Operations in MPICH", 2005, sections 4.1 to 4.4. A group of one device does nothing.
+
+A group that is spread over nodes sends over several levels at once (`leg`). Rings visit every device of a node before
+the next node, as many rings as a node has NICs, so that its devices share what crosses (NCCL, src/graph/rings.cc);
+all-to-all sends each pair's part straight.
 """
 
 from __future__ import annotations
@@ -14,6 +18,19 @@ import numpy as np
 from graphsim.ops.base import NETWORK, AdapterPart, Op, OpType, Sharding, Work
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
+
+
+def ring_part(group: Num, below: Num, count: Num) -> Num:
+    """Of a gathered or scattered value, and twice of a reduced one: (m-1)/m around m = n·below devices, over `below`
+    links side by side; nothing where there is one part.
+    """
+    reached = below * count
+    return (reached - 1.0) / reached / below * np.minimum(count - 1.0, 1.0)
+
+
+def direct_part(group: Num, below: Num, count: Num) -> Num:
+    """Of what a device holds for all of a group: the part for devices elsewhere on the level."""
+    return below * (count - 1.0) / group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +59,16 @@ class Collective(Op):
     def steps(self) -> Num:
         """g - 1 steps around the ring; none where there is nothing to move."""
         return (self.group - 1.0) * np.minimum(self.elems, 1.0)
+
+    def leg(self, below: Num, count: Num) -> Work:
+        """What a device sends on the level that joins `count` parts of the group with `below` devices each.
+
+        For a group that one level holds, `leg(1, group)` is `work()`. Unless a collective says more, all of it is sent
+        on the outermost level that the group reaches.
+        """
+        outermost = np.greater(count, 1.0) & np.greater(below * count, self.group * (1.0 - 1e-9))
+        work = self.work()
+        return Work(message_bytes=work.message_bytes * outermost, message_hops=work.message_hops * outermost)
 
     @property
     def out_elems(self) -> Num:
@@ -78,6 +105,11 @@ class AllReduce(Collective):
         """2 (g-1)/g of the payload in 2 (g-1) steps."""
         return Work(message_bytes=2.0 * self.share * self.payload_bytes, message_hops=2.0 * self.steps)
 
+    def leg(self, below: Num, count: Num) -> Work:
+        """Twice what passes around the rings, in 2 (n-1) steps."""
+        sent = 2.0 * ring_part(self.group, below, count) * self.payload_bytes
+        return Work(message_bytes=sent, message_hops=2.0 * (count - 1.0) * np.minimum(self.elems, 1.0))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AllGather(Collective):
@@ -89,6 +121,11 @@ class AllGather(Collective):
         """(g-1)/g of the payload in g-1 steps."""
         return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.steps)
 
+    def leg(self, below: Num, count: Num) -> Work:
+        """What passes around the rings, which the devices of a node share, in n-1 steps."""
+        sent = ring_part(self.group, below, count) * self.payload_bytes
+        return Work(message_bytes=sent, message_hops=(count - 1.0) * np.minimum(self.elems, 1.0))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReduceScatter(Collective):
@@ -99,6 +136,11 @@ class ReduceScatter(Collective):
     def work(self) -> Work:
         """(g-1)/g of the payload in g-1 steps."""
         return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.steps)
+
+    def leg(self, below: Num, count: Num) -> Work:
+        """What passes around the rings, which the devices of a node share, in n-1 steps."""
+        sent = ring_part(self.group, below, count) * self.payload_bytes
+        return Work(message_bytes=sent, message_hops=(count - 1.0) * np.minimum(self.elems, 1.0))
 
     @property
     def out_elems(self) -> Num:
@@ -115,6 +157,11 @@ class AllToAll(Collective):
     def work(self) -> Work:
         """(g-1)/g of what a device holds, in g-1 steps."""
         return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.steps)
+
+    def leg(self, below: Num, count: Num) -> Work:
+        """What devices in the other parts are to have, over the device's own link, in n-1 steps."""
+        sent = direct_part(self.group, below, count) * self.payload_bytes
+        return Work(message_bytes=sent, message_hops=(count - 1.0) * np.minimum(self.elems, 1.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

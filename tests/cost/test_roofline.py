@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.cost.roofline import link_for, matrix_peak, roofline
+from graphsim.cost.roofline import matrix_peak, roofline
 from graphsim.hardware import load_hardware
 from graphsim.ops import AllReduce, Collective, Gemm, Launch, LoraGemm, Norm, Op, SendReceive
 from graphsim.ops.precision import FORMATS
 
 H100 = load_hardware("h100-sxm")
-PEAK, BANDWIDTH, LINK = 989.4e12, 3.35e12, 450e9
+PEAK, BANDWIDTH, LINK, NIC = 989.4e12, 3.35e12, 450e9, 50e9
 
 
 def test_a_large_product_runs_at_the_matrix_peak() -> None:
@@ -50,11 +50,16 @@ def test_a_ring_all_reduce_sends_twice_what_the_others_hold() -> None:
 
 
 def test_groups_beyond_the_node_use_the_network_between_nodes() -> None:
-    groups = np.array([1.0, 2.0, 8.0, 9.0, 64.0])
-    found = roofline(AllReduce(elems=1e6, group=groups), H100)
-    rates = np.array([LINK, LINK, LINK, 50e9, 50e9])
-    hops = np.array([0.6e-6, 0.6e-6, 0.6e-6, 2.7e-6, 2.7e-6])
-    expected = 2 * (groups - 1) / groups * 2e6 / rates + 2 * (groups - 1) * hops
+    """Rings visit all devices of a node before the next one, a ring for each NIC: 16 devices send over 8 NICs."""
+    payload = 2e6
+    found = roofline(AllReduce(elems=payload / 2, group=np.array([1.0, 2.0, 8.0, 10.0, 64.0])), H100)
+    expected = [
+        0.0,
+        2 * 1 / 2 * payload / LINK + 2 * 0.6e-6,
+        2 * 7 / 8 * payload / LINK + 14 * 0.6e-6,
+        2 * 9 / 10 * payload / (5 * NIC) + 8 * 0.6e-6 + 2 * 2.7e-6,  # two nodes of five
+        2 * 63 / 64 * payload / (8 * NIC) + 14 * 0.6e-6 + 14 * 2.7e-6,  # eight nodes of eight
+    ]
     np.testing.assert_allclose(found.network_s, expected, rtol=1e-12)
     assert found.latency_s[0] == 0.0, "a group of one does nothing"
 
@@ -66,12 +71,12 @@ def test_a_hand_over_takes_the_slowest_link_of_its_reach() -> None:
 
 def test_what_a_device_cannot_do_is_an_error_never_a_zero() -> None:
     with pytest.raises(gs.HardwareError, match="connects at most 1024 devices, asked for 2048"):
-        link_for(H100, 2048.0)
+        roofline(AllReduce(elems=1e6, group=2048.0), H100)
     with pytest.raises(gs.HardwareError, match="states no interconnect"):
-        link_for(replace(H100, links=()), 2.0)
+        roofline(AllReduce(elems=1e6, group=2.0), replace(H100, links=()))
     with pytest.raises(gs.HardwareError, match="no peak for 'fp4'.*allowed: bf16"):
         matrix_peak(Gemm(m=1.0, n=1.0, k=1.0, weights=FORMATS["nvfp4"]), replace(H100, architecture="gaudi"))
-    assert link_for(replace(H100, links=()), 1.0).latency_s == 0.0
+    assert roofline(AllReduce(elems=1e6, group=1.0), replace(H100, links=())).latency_s == 0.0
 
 
 def test_formats_of_one_width_stand_in_for_each_other() -> None:

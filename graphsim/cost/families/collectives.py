@@ -6,7 +6,12 @@ The wire bytes are what the bandwidth-optimal algorithm sends per device: (g-1)/
 that for an all-reduce (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009). The
 surface over log2 of the message and of the devices carries the switches between protocols and
 algorithms; beyond the largest measured message the bandwidth goes on, beyond the most devices the start.
-A group that does not fit the nearest link level is priced on the first level that holds it.
+
+This is one node. The bandwidth is that of the links which the group has there (`cost/interconnect.py`). A group of
+several nodes works in all of them as one node does, and on the network at the same time: each device sends its part
+over its own NIC, whichever takes longer holds up the other, and the hops between nodes come on top. So NCCL's bus
+bandwidth is the lesser of what the links within nodes and all NICs between them give (two nodes of A100 with four
+200 Gbit/s NICs each: 91 of 100 GB/s, nccl-tests issue 100).
 """
 
 from __future__ import annotations
@@ -20,11 +25,13 @@ import numpy as np
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.formats import element_bytes
 from graphsim.cost.families.overlap import overlapped
+from graphsim.cost.interconnect import Leg, node_and_beyond, slowest_s
 from graphsim.cost.surfaces.fitting import SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
-from graphsim.hardware import Hardware, require_link
+from graphsim.hardware import Hardware
+from graphsim.ops.collectives import direct_part, ring_part
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -35,6 +42,9 @@ KINDS = {
     "custom_allreduce": 2.0, "custom_allreduce_eager": 2.0,
 }  # fmt: skip
 """How many times (devices - 1)/devices of the message each device sends."""
+
+NIC_SHARE = 0.94
+"""Of a NIC's rate, what NCCL gets: 46 to 48 GB/s of 400 Gbit/s (AddyLaddy of NVIDIA, nccl-tests issue 290)."""
 
 LIKE = {"custom_allreduce_eager": "custom_allreduce", "custom_allreduce": "all_reduce", "alltoall": "all_gather",
         "reduce_scatter": "all_gather", "all_gather": "reduce_scatter"}  # fmt: skip
@@ -78,22 +88,20 @@ def wire_bytes(shape: CollectiveShape) -> Num:
     return KINDS[_checked(shape.kind)] * shape.message_bytes * (1.0 - 1.0 / shape.devices)
 
 
-def bytes_per_s(hardware: Hardware, devices: Num) -> Num:
-    """Bandwidth per device and direction of the first link level that holds the group; the last one if none does."""
-    require_link(hardware)
-    rate = hardware.links[-1].bytes_per_s
-    for link in reversed(hardware.links[:-1]):
-        rate = np.where(np.less_equal(devices, link.devices), link.bytes_per_s, rate)
-    return rate
+def leg_s(leg: Leg, shape: CollectiveShape) -> Num:
+    """Seconds at the datasheet's bandwidth of what a device sends on one level."""
+    part = direct_part if shape.kind == "alltoall" else ring_part
+    sent = KINDS[_checked(shape.kind)] * part(shape.devices, leg.below, leg.count) * shape.message_bytes
+    return sent * (leg.relayed if shape.kind == "alltoall" else 1.0) / leg.bytes_per_s
 
 
 def roofline_s(hardware: Hardware, shape: CollectiveShape) -> Num:
-    """Wire bytes at the datasheet's bandwidth."""
-    return wire_bytes(shape) / bytes_per_s(hardware, shape.devices)
+    """What a device sends at the datasheet's bandwidth, on the level that takes longest."""
+    return slowest_s(hardware, shape.devices, lambda leg: leg_s(leg, shape))
 
 
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: CollectiveShape) -> Num:
-    """Time before the surface.
+    """Time before the surface, in one node.
 
     start_s, growth: of an empty message between two devices, and the power of the devices with which it grows
     wire, spread: multiple of the datasheet's wire time between two devices, and one more than its power of them
@@ -101,12 +109,18 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: CollectiveShape
     host_s: of one eager call, while which the devices work
     """
     pairs = shape.devices / 2.0
-    wire_s = roofline_s(hardware, shape) * np.power(pairs, c.get("spread", 1.0) - 1.0)
+    wire_s = _node_s(hardware, shape) * np.power(pairs, c.get("spread", 1.0) - 1.0)
     time = c["start_s"] * np.power(pairs, c["growth"]) + c["wire"] * wire_s
     if "near" in c:
         own = c["start_s"] * np.power(pairs, c["growth"]) + np.minimum(c["near"], c["wire"]) * wire_s
         time = np.where(np.less(shape.message_bytes, CUSTOM_LIMIT_BYTES), own, time + c["far_s"])
     return overlapped(time, c["host_s"]) if "host_s" in c else time
+
+
+def _node_s(hardware: Hardware, shape: CollectiveShape) -> Num:
+    """Wire bytes of a group within one node, at the datasheet's bandwidth."""
+    node, _ = node_and_beyond(hardware, shape.devices)
+    return wire_bytes(shape) * (node.relayed if shape.kind == "alltoall" else 1.0) / node.bytes_per_s
 
 
 def _coordinates(shape: CollectiveShape) -> dict[str, Num]:
@@ -148,9 +162,28 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Collecti
     safe = CollectiveShape(
         kind=kind, message_bytes=np.maximum(shape.message_bytes, 1.0), devices=np.maximum(shape.devices, 2.0)
     )
-    time = fitted_s(entry, lambda c: _skeleton(c, hardware, safe), lambda: _coordinates(safe))
+    time = _nodes_s(entry, hardware, safe)
     alone = np.less_equal(shape.devices, 1) | np.less_equal(shape.message_bytes, 0)
     return np.where(alone, 0.0, np.maximum(time, roofline_s(hardware, safe)))
+
+
+def _nodes_s(entry: KernelFit, hardware: Hardware, shape: CollectiveShape) -> Num:
+    """Seconds of a group of any number of nodes; of one node, those that were measured."""
+    node, beyond = node_and_beyond(hardware, shape.devices)
+    message = shape.message_bytes * (node.count / shape.devices if shape.kind == "alltoall" else 1.0)
+    inside = replace(shape, message_bytes=message, devices=node.count)
+    time = fitted_s(entry, lambda c: _skeleton(c, hardware, inside), lambda: _coordinates(inside))
+    for leg in beyond:
+        hops = _hops(shape.kind, leg.count)
+        time = np.maximum(time, leg_s(leg, shape) / NIC_SHARE) + hops * leg.link.latency_s
+    return time
+
+
+def _hops(kind: str, nodes: Num) -> Num:
+    """Hops between nodes that follow one another: up and down a tree, around a ring, or straight to all at once."""
+    if kind == "alltoall":
+        return np.minimum(nodes - 1.0, 1.0)
+    return 2.0 * np.log2(nodes) if KINDS[kind] == 2.0 else nodes - 1.0
 
 
 def kind_of(op: str, kernel: str) -> str:
@@ -198,8 +231,8 @@ def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Ha
     return {"constants": constants, "surface": _rising(surface, constants, kind, hardware).to_json()}
 
 
-_BEYOND = 2.0 ** np.arange(1.0, 10.0)
-"""Times as many devices as were measured at which a longer message must not be faster either."""
+_MOST_IN_NODE = 6.0
+"""To so many devices in one node, as a power of two, a longer message must not be faster either: NVL72 holds 64."""
 
 _STEPS = 8
 """In so many the skeleton's rise from one knot of the message to the next is looked at."""
@@ -208,7 +241,7 @@ _STEPS = 8
 def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardware: Hardware) -> Surface:
     """The surface, lifted where a longer message would else be faster than a shorter one.
 
-    One more column speaks for all groups larger than any that was measured.
+    One more column speaks for all groups of one node that are larger than any that was measured.
     """
     (term,) = surface.terms
     messages, devices = term.knots
@@ -216,7 +249,8 @@ def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardwar
         _lifted(values, _growth(constants, kind, hardware, messages, 2.0 ** np.array([d])))
         for values, d in zip(term.values.T, devices, strict=True)
     ]
-    beyond = _lifted(columns[-1], _growth(constants, kind, hardware, messages, 2.0 ** devices[-1] * _BEYOND))
+    more = 2.0 ** np.arange(devices[-1] + 1.0, _MOST_IN_NODE + 1.0)
+    beyond = _lifted(columns[-1], _growth(constants, kind, hardware, messages, more))
     knots = (messages, np.append(devices, devices[-1] + 1.0))
     return Surface(terms=(replace(term, knots=knots, values=np.stack([*columns, beyond], axis=1)),))
 

@@ -3,7 +3,8 @@
 A file holds the fitted parameters per operator family and where they come from. A device without
 one borrows those of its architecture generation (`hardware/generations.json`): the constants are
 multiples of datasheet numbers, so they scale with the device. A generation without measurements takes
-the mean of several others, with half of their correction surfaces (`cost/families/blend.py`).
+the mean of several others, with half of their correction surfaces (`cost/families/blend.py`). Collectives are
+borrowed from a device that is wired alike.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.families.blend import Blend
+from graphsim.cost.interconnect import node_link
 from graphsim.cost.parameters.coding import decoded
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError
@@ -143,10 +145,26 @@ def basis(hardware: Hardware, family: str, *, own: bool = True, kin: bool = True
         calibration = load_calibration(path)
         if family in calibration.families:
             return Basis(origin="calibrated", parameters=calibration.families[family])
+    wired = _wired_alike(hardware, family)
+    if wired:
+        return Basis(
+            origin=f"scaled from {wired} ({node_link(hardware).topology})", parameters=_family_of(wired, family)
+        )
     name = _nearest(hardware, hardware.architecture, family) if kin else ""
     if name:
         return Basis(origin=f"scaled from {name} ({hardware.architecture})", parameters=_family_of(name, family))
     return _from_others(hardware, family)
+
+
+def _wired_alike(hardware: Hardware, family: str) -> str:
+    """Who lends the collectives of a device whose links are of another kind than its generation's; "" for no one.
+
+    How fast they are says the wiring, not the chip: libraries choose algorithms and protocols by it.
+    """
+    if family != "collectives" or not hardware.links:
+        return ""
+    lenders = _lenders_by_topology().get(node_link(hardware).topology, ())
+    return next((name for name in lenders if name != hardware.name and _family_of(name, family)), "")
 
 
 def _from_others(hardware: Hardware, family: str) -> Basis:
@@ -197,9 +215,27 @@ Generations = dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]]
 
 
 def _generations() -> Generations:
-    paths = (folder / "generations.json" for folder in folders("hardware"))
-    found = next((path for path in paths if path.is_file()), None)
+    found = _generations_path()
     return _read_generations(found) if found else {}
+
+
+def _lenders_by_topology() -> dict[str, tuple[str, ...]]:
+    """Whose collectives serve devices whose node is wired in a way."""
+    found = _generations_path()
+    return _read_wiring(found) if found else {}
+
+
+def _generations_path() -> Path | None:
+    paths = (folder / "generations.json" for folder in folders("hardware"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+@lru_cache(maxsize=8)
+def _read_wiring(path: Path) -> dict[str, tuple[str, ...]]:
+    try:
+        return {str(topology): tuple(names) for topology, names in load_mapping(path).get("wiring", {}).items()}
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: 'wiring' names devices for each topology ({error})") from None
 
 
 @lru_cache(maxsize=8)
