@@ -25,8 +25,8 @@ COMPUTE_FORMATS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4", 
 """Number formats for which a device may state a dense matrix peak."""
 
 ARCHITECTURES = (
-    "ampere", "ada", "hopper", "blackwell", "blackwell-workstation", "battlemage",
-    "cdna3", "cdna4", "tpu", "gaudi", "x86", "other",
+    "volta", "turing", "ampere", "ada", "hopper", "blackwell", "blackwell-workstation", "battlemage",
+    "cdna2", "cdna3", "cdna4", "tpu", "gaudi", "trainium", "apple", "x86", "other",
 )  # fmt: skip
 """Architecture generations; a device without a calibration borrows its generation's constants."""
 
