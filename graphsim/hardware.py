@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import HardwareError, choices_text
-from graphsim.files.catalog import find_file, list_names
+from graphsim.files.catalog import find_file, held, is_path, list_names, named
+from graphsim.files.device_names import Described, described_device, typed_device
 from graphsim.files.reading import REQUIRED, Fields, load_mapping
 from graphsim.units import Num
 
@@ -115,14 +116,41 @@ def list_hardware() -> list[str]:
 def load_hardware(ref: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
     """The device that `ref` names: a catalog name, a YAML path, a mapping of the same shape, or itself.
 
-    Raises ConfigError naming file, field, value and what is allowed.
+    A name may be what people type, `H100` or `NVIDIA A100-SXM4-80GB`: `hardware/names.json` says what it usually means,
+    and the result's `name` which device it is. Raises ConfigError naming file, field, value and what is allowed.
     """
     if isinstance(ref, Hardware):
         return ref
     if isinstance(ref, Mapping):
         return _read(Fields(ref, "hardware mapping"), str(ref.get("name", "custom")), None)
-    path = find_file("hardware", ref)
+    path = _find(ref)
     return _from_file(path, path.stat().st_mtime_ns)
+
+
+def device_described(text: str) -> Described | None:
+    """The device of which a table's or a log's text speaks: `16x NVIDIA H100-SXM5-80GB` is 16 of `h100-sxm`.
+
+    None where it names no device of the catalog, or several.
+    """
+    return described_device(text, _has_memory)
+
+
+def _find(ref: str | Path) -> Path:
+    text = str(ref)
+    path = None if is_path(ref) else named("hardware", text)
+    if path is None and not is_path(ref):
+        name = typed_device(text, _has_memory)
+        path = held("hardware", name) if name else None
+    return path or find_file("hardware", ref)
+
+
+def _has_memory(name: str, size_gb: float) -> bool:
+    """Whether a device is sold as one of so many GB: up to a twelfth of it is not for programs (ECC, reserves)."""
+    path = held("hardware", name)
+    if path is None:
+        return False
+    capacity = float(load_hardware(path).memory_bytes) / 2**30
+    return 11 / 12 * size_gb <= capacity <= 1.05 * size_gb
 
 
 @lru_cache(maxsize=256)

@@ -112,8 +112,8 @@ SHIPPED_SHEETS = [name for name in NAMES if name in SHEETS]
 BF16_OF_ARCHITECTURE = {
     "volta": {1024}, "turing": {1024}, "ampere": {512, 1024, 2048}, "ada": {512, 1024}, "hopper": {1024, 4096},
     "blackwell": {8192}, "blackwell-workstation": {512, 1024}, "battlemage": {2048}, "cdna2": {1024}, "cdna3": {2048},
-    "cdna4": {4096}, "tpu": {TPU_BF16, V6E_BF16, V7_BF16}, "gaudi": {16384, 2 * 256 * 256 * 2 / 24}, "trainium": {32768}, "apple": {256},
-    "x86": {128, 1024},
+    "cdna4": {4096}, "tpu": {TPU_BF16, V6E_BF16, V7_BF16}, "gaudi": {16384, 2 * 256 * 256 * 2 / 24},
+    "trainium": {32768}, "apple": {256},    "x86": {128, 1024},
 }  # fmt: skip
 """The same widths by architecture, so that a wrong peak fails also where a row above was made of it."""
 
@@ -180,7 +180,7 @@ def test_shipped_files_are_short_and_in_the_same_order(path):
 def sixteen_bit(name: str) -> float:
     """The matrix peak of bf16, or of fp16 on devices older than bf16."""
     peaks = shipped(name).flops_per_s
-    return float(peaks.get("bf16", peaks["fp16"] if "fp16" in peaks else 0.0))
+    return float(peaks.get("bf16", peaks.get("fp16", 0.0)))
 
 
 def per_core_and_clock(name: str, flops_per_s: float) -> float:
@@ -262,7 +262,7 @@ def test_narrower_formats_are_never_slower_and_at_most_twice_as_fast(name):
         stated = [key for key in chain if key in peaks]
         for wide, narrow in zip(stated, stated[1:], strict=False):
             times = peaks[narrow] / peaks[wide]
-            halved = name.startswith("rtx-") and name[4:].isdigit()  # GeForce halves what accumulates in fp32, not int8
+            halved = name.startswith("rtx-") and name[4:].isdigit()  # GeForce: what accumulates in fp32
             assert times <= (4.05 if halved and wide in ("bf16", "fp6") else 2.05), (
                 f"{name}: {narrow} is {times:.1f} times as fast as {wide}: is it the sparse peak?"
             )

@@ -76,27 +76,40 @@ def held(kind: str, stem: str) -> Path | None:
     return None
 
 
+def is_path(ref: str | Path) -> bool:
+    """Whether a reference is a file's path, and not a name of the catalog."""
+    text = str(ref)
+    return isinstance(ref, Path) or "/" in text or os.sep in text or Path(text).suffix in (*_SUFFIXES, ".json")
+
+
 def find_file(kind: str, ref: str | Path) -> Path:
     """The file of a kind that a name or a path refers to; `H100_SXM` finds `h100-sxm`.
 
     Raises ConfigError with the nearest known name.
     """
     text = str(ref)
-    if isinstance(ref, Path) or "/" in text or os.sep in text or Path(text).suffix in (*_SUFFIXES, ".json"):
+    if is_path(ref):
         path = Path(os.path.expanduser(text))  # noqa: PTH111 - never raises
         if not os.path.exists(path):  # noqa: PTH110 - never raises
             raise ConfigError(f"{short(text)}: no such {kind.removesuffix('s')} file")
         return path
+    found = named(kind, text)
+    if found is None:
+        word, names = kind.removesuffix("s"), choices_text(text.lower(), list_names(kind))
+        raise ConfigError(f"{word} {short(text)} is not known; {names}")
+    return found
+
+
+def named(kind: str, text: str) -> Path | None:
+    """The file of a kind with this name, in whatever case, with spaces, hyphens or underscores."""
     exact = held(kind, text)
     if exact is not None:
         return exact
-    found = [(folder, _stems(folder)) for folder in folders(kind)]
-    for folder, stems in found:
-        for stem, name in stems.items():
+    for folder in folders(kind):
+        for stem, name in _stems(folder).items():
             if _plain(stem) == _plain(text):
                 return folder / name
-    names = choices_text(text.lower(), (stem for _, stems in found for stem in stems))
-    raise ConfigError(f"{kind.removesuffix('s')} {short(text)} is not known; {names}")
+    return None
 
 
 def _plain(name: str) -> str:

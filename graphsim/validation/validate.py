@@ -13,17 +13,11 @@ from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, held_o
 from graphsim.cost.kernels import FAMILY_OF, family_of, predict_with, roofline_kernels
 from graphsim.cost.parameters.store import basis
 from graphsim.errors import ConfigError
-from graphsim.hardware import Hardware, load_hardware
+from graphsim.hardware import Hardware, device_described, load_hardware
 from graphsim.validation.residuals import residuals
 
 if TYPE_CHECKING:
     import pandas as pd
-
-GPU_NAMES = {
-    "a100_sxm": "a100-sxm-80gb", "a100_pcie": "a100-pcie-80gb", "b60": "arc-pro-b60",
-    "rtx_pro_6000_server": "rtx-pro-6000", "a10": "a10g",
-}  # fmt: skip
-"""Devices of the reference data whose name in the catalog is not the same but for the dashes."""
 
 SIZES = ((10.0, "below 10 us"), (100.0, "10 to 100 us"), (1000.0, "0.1 to 1 ms"), (np.inf, "above 1 ms"))
 """Classes by measured latency, upper bound in microseconds."""
@@ -118,8 +112,9 @@ def rows_by_device(
 
 
 def hardware_name(gpu: str) -> str:
-    """The catalog's name for a device of the reference data."""
-    return GPU_NAMES.get(gpu, gpu.replace("_", "-"))
+    """The catalog's name for a device that a table names, else what the table says."""
+    found = device_described(gpu)
+    return found.name if found else gpu
 
 
 def _numbered(frame: pd.DataFrame) -> pd.DataFrame:

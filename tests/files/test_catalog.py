@@ -46,11 +46,11 @@ def test_the_spelling_of_a_name_does_not_matter(name):
 
 
 def test_an_unknown_name_suggests_the_nearest_and_lists_the_known(tmp_path):
-    own(Path("hardware"), "my-card.yaml", 7)
-    with pytest.raises(ConfigError, match=r"hardware 'h100-smx' is not known; did you mean 'h100-sxm'\?.*my-card"):
+    own(Path("hardware"), "a-card-of-mine.yaml", 7)
+    with pytest.raises(ConfigError, match=r"hardware 'h100-smx' is not known; did you mean 'h100-sxm'\?.*a-card-of"):
         load_hardware("h100-smx")
-    with pytest.raises(ConfigError, match=r"'H100' is not known; did you mean 'h100-"):
-        load_hardware("H100")
+    with pytest.raises(ConfigError, match=r"'H100 NVL' is not known; did you mean 'h200-nvl'"):
+        load_hardware("H100 NVL")
 
 
 def test_a_path_is_taken_as_it_stands(tmp_path):
