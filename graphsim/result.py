@@ -74,6 +74,7 @@ class Estimate:
     latency_s: whole batch; tokens_per_s: generated tokens of the whole batch per second
     one_time_s: work done once before serving (merging adapters), never part of the other figures
     cost_model: which constants priced the operations
+    notes: what was left out, assumed or not measured; caution: of these, what to beware of in the times, or ""
     inference: what was simulated, for those who want to ask again with a change
     """
 
@@ -90,6 +91,7 @@ class Estimate:
     decode: PhaseEstimate
     measure_memory: Callable[[], Memory]
     notes: tuple[str, ...] = ()
+    caution: str = ""
     inference: Inference | None = None
 
     @cached_property

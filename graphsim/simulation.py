@@ -14,7 +14,7 @@ from graphsim.compile.formulas import formulas_of
 from graphsim.compile.symbols import numbers_of
 from graphsim.cost.base import CostModel
 from graphsim.cost.base import annotate as annotate_with
-from graphsim.cost.choose import choose_cost
+from graphsim.cost.choose import caution, choose_cost
 from graphsim.deployment.arguments import deployed, request_verb
 from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
@@ -118,6 +118,7 @@ def estimate_of(inference: Inference) -> Estimate:
         decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
         notes=notes_of(deployment),
+        caution=deployment.caution,
         inference=inference,
     )
 
@@ -145,7 +146,7 @@ def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | N
     if not isinstance(graph, nx.DiGraph):
         raise GraphError(f"graph = {short(graph)} is not a networkx.DiGraph; build_graph makes one")
     device = load_hardware(hardware)
-    return annotate_with(graph, device, choose_cost(cost, device)[0])
+    return annotate_with(graph, device, choose_cost(cost, device)[0], caution(cost, device))
 
 
 def lora_parameters(model: ModelRef | Deployment, lora: LoraConfig | None = None) -> int:

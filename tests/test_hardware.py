@@ -113,7 +113,7 @@ BF16_OF_ARCHITECTURE = {
     "volta": {1024}, "turing": {1024}, "ampere": {512, 1024, 2048}, "ada": {512, 1024}, "hopper": {1024, 4096},
     "blackwell": {8192}, "blackwell-workstation": {512, 1024}, "battlemage": {2048}, "cdna2": {1024}, "cdna3": {2048},
     "cdna4": {4096}, "tpu": {TPU_BF16, V6E_BF16, V7_BF16}, "gaudi": {16384, 2 * 256 * 256 * 2 / 24},
-    "trainium": {32768}, "apple": {256},    "x86": {128, 1024},
+    "trainium": {32768}, "apple": {256}, "x86": {128, 1024},
 }  # fmt: skip
 """The same widths by architecture, so that a wrong peak fails also where a row above was made of it."""
 

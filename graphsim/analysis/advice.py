@@ -237,3 +237,5 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
     largest = float(np.max(lora.largest_rank))
     if choice == "dynamic" and largest > VLLM_RANKS[-1]:
         yield f"rank {largest:g} is above what vLLM takes, {VLLM_RANKS[-1]} (--max-lora-rank)"
+    if chosen.caution:
+        yield chosen.caution

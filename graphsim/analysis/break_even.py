@@ -28,6 +28,7 @@ class BreakEven:
 
     Counted in generated tokens, in requests and in seconds of dynamic serving; infinite where it never does.
     switch_tokens: the same between two adapters that take turns in one merged model, per turn
+    caution: what to beware of in the times, as of a device that nobody measured
     """
 
     tokens: float
@@ -37,6 +38,7 @@ class BreakEven:
     merge_s: float
     switch_s: float
     saved_s_per_token: float
+    caution: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers by name, for JSON."""
@@ -72,7 +74,7 @@ def crossing(inference: Inference, estimates: Mapping[str, Estimate]) -> BreakEv
     return BreakEven(
         tokens=batches * made, requests=batches * batch, seconds=batches * float(dynamic.latency_s),
         switch_tokens=turns * made, merge_s=float(life.merge_s), switch_s=float(life.switch_s),
-        saved_s_per_token=(float(dynamic.latency_s) - float(merge.latency_s)) / made,
+        saved_s_per_token=(float(dynamic.latency_s) - float(merge.latency_s)) / made, caution=dynamic.caution,
     )  # fmt: skip
 
 

@@ -28,8 +28,8 @@ def compare_lora(inference: Inference) -> pd.DataFrame:
     break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
     has cost less than applying the adapter dynamically; infinite where it never does
     Further columns: ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, memory_bytes, adapters_bytes (per
-    device) and fits. Arguments are those of `simulate`; without an adapter there, a common one (rank 16 on attention
-    and MLP).
+    device), fits and caution (what to beware of in the times, as of a device that nobody measured).
+    Arguments are those of `simulate`; without an adapter there, a common one (rank 16 on attention and MLP).
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
     requests = inference.requests
@@ -61,6 +61,7 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
                 "fits": estimate.memory.fits,
                 "break_even_tokens": batches * output_tokens * batch if dynamic else np.nan,
                 "break_even_requests": batches * batch if dynamic else np.nan,
+                "caution": estimate.caution,
             }
         )
     return Table(rows).set_index("strategy")

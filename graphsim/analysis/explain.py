@@ -76,13 +76,14 @@ class TimePart:
 class Explanation:
     """The parts of an estimate, of a difference or of a measured time; `totals` are what they add up to.
 
-    title: what is explained; findings: the most telling numbers in words
+    title: what is explained; findings: the most telling numbers in words; notes: what an estimate itself says
     """
 
     title: str
     totals: Mapping[str, float]
     parts: tuple[TimePart, ...]
     findings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def causes(self, quantity: str = "ttft_s") -> dict[str, float]:
         """Seconds by cause. Raises ConfigError for a quantity that is not explained."""
@@ -105,6 +106,7 @@ class Explanation:
             "causes": {quantity: self.causes(quantity) for quantity in self.totals},
             "parts": [_row(part) for part in self.parts],
             "findings": list(self.findings),
+            "notes": list(self.notes),
         }
         return plain(values)  # type: ignore[no-any-return]
 
@@ -114,7 +116,7 @@ class Explanation:
             causes = {name: value for name, value in self.causes(quantity).items() if value}
             named = ", ".join(f"{name.removesuffix('_s')} {seconds_text(value)}" for name, value in causes.items())
             lines.append(f"{quantity} {seconds_text(total)}: {named}")
-        return "\n".join([*lines, *self.findings])
+        return "\n".join([*lines, *self.findings, *(f"note: {note}" for note in self.notes)])
 
 
 def _row(part: TimePart) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _explained(estimate: Estimate, scenario: int) -> Explanation:
         f"{name}: {_datasheet_s(whole, name) / total:.0%} of it is the datasheet's time for the work"
         for name, total in totals.items()
     ]
-    return Explanation(title=whole.title, totals=totals, parts=parts, findings=tuple(findings))
+    return Explanation(title=whole.title, totals=totals, parts=parts, findings=tuple(findings), notes=estimate.notes)
 
 
 def _title(estimate: Estimate) -> str:
@@ -232,8 +234,9 @@ def _difference(one: Explanation, other: Explanation) -> Explanation:
             text += f" ({seconds_text(abs(largest.total_s))} {'more' if largest.total_s > 0 else 'less'})"
         findings.append(text)
     return Explanation(
-        title=f"{other.title} against {one.title}", totals=totals, parts=tuple(parts), findings=tuple(findings)
-    )
+        title=f"{other.title} against {one.title}", totals=totals, parts=tuple(parts), findings=tuple(findings),
+        notes=tuple(dict.fromkeys([*one.notes, *other.notes])),
+    )  # fmt: skip
 
 
 def _times(measured: Mapping[str, float]) -> dict[str, float]:
@@ -259,8 +262,9 @@ def _against(one: Explanation, measured: Mapping[str, float]) -> Explanation:
         parts += [TimePart(quantity=name, part="not explained", op_type="", other_s=gap_s), *own]
         findings += _reading(one, name, total_s)
     return Explanation(
-        title=f"measured against {one.title}", totals=dict(measured), parts=tuple(parts), findings=tuple(findings)
-    )
+        title=f"measured against {one.title}", totals=dict(measured), parts=tuple(parts), findings=tuple(findings),
+        notes=one.notes,
+    )  # fmt: skip
 
 
 def _reading(one: Explanation, name: str, total_s: float) -> Iterable[str]:

@@ -41,6 +41,7 @@ class Lifecycle:
     stall_s, disk_stall_s: of these, what running requests wait for, from host memory and from a warm file; none where
         the engine loads beside its steps
     temporary_bytes: the largest weight's temporary during a merge
+    caution: what to beware of in the times, as of a device that nobody measured
     """
 
     merge_s: Num
@@ -56,6 +57,7 @@ class Lifecycle:
     tensors: Num
     copy_bytes: Num
     temporary_bytes: Num
+    caution: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers by name, for JSON."""
@@ -103,6 +105,7 @@ def lifecycle_of(deployment: Deployment) -> Lifecycle:
         disk_stall_s=waits * (warm_disk_s + load_s),
         adapter_bytes=size,
         tensors=tensors,
+        caution=deployment.caution,
     )
 
 

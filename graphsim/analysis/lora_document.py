@@ -100,4 +100,5 @@ def estimate_end_to_end_performance(
         "one_time": estimate.one_time_s * 1e3,
         "memory_bytes": estimate.memory.total_bytes,
         "fits": estimate.memory.fits,
+        "notes": list(estimate.notes),
     }

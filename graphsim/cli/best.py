@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.printing import Progress, print_json, print_line, print_table
+from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.sweep import add_choices, choices_of
 from graphsim.errors import ConfigError
 
@@ -107,6 +107,7 @@ def _print(rows: Any, count: int, options: argparse.Namespace) -> None:
         numbers += [row["memory_bytes"] / 2**30]
         cells.append([*(_cell(name, row) for name in shown), *(f"{value:.4g}" for value in numbers)])
     print_table(header, cells, right=range(len(shown), len(header)))
+    print_cautions(rows)
 
 
 def _cell(name: str, row: dict[str, Any]) -> str:

@@ -138,6 +138,8 @@ def _print(found: Explanation, top: int) -> None:
     print_line()
     for finding in found.findings:
         print_line(finding)
+    for note in found.notes:
+        print_line(f"note: {note}")
 
 
 def _cells(part: TimePart) -> list[str]:

@@ -34,6 +34,13 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
         print_line(_styled(text, _BOLD if number == 0 else _FAINT) if number < 2 else text)
 
 
+def print_cautions(frame: Any) -> None:
+    """Under a table of scenarios: what to beware of in their times, each said once."""
+    for caution in dict.fromkeys(frame["caution"]):
+        if caution:
+            print_line(f"note: {caution}")
+
+
 _BOLD, _FAINT = "1", "2"
 
 

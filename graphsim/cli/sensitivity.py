@@ -33,9 +33,11 @@ def sensitivity(options: argparse.Namespace) -> None:
     """Vary and print."""
     from graphsim.analysis.sensitivity import sensitivity as vary
 
-    frame = vary(shared.deployment(options), **shared.requests(options))
+    deployment = shared.deployment(options)
+    frame = vary(deployment, **shared.requests(options))
+    notes = [deployment.caution] if deployment.caution else []
     if options.json:
-        print_json({"elasticities": frame.to_dict("index")})
+        print_json({"elasticities": frame.to_dict("index"), "notes": notes})
         return
     print_line("percent of change for one percent more of each parameter")
     rows = []
@@ -44,6 +46,8 @@ def sensitivity(options: argparse.Namespace) -> None:
         elasticities = [_percent(row[time]) for time in ("ttft", "tpot", "latency")]
         rows.append([name.replace("_", " "), _value(name, row["value"]), *elasticities])
     print_table(["parameter", "now", "TTFT", "TPOT", "latency"], rows, right=range(1, 5))
+    for note in notes:
+        print_line(f"note: {note}")
 
 
 def _value(name: str, value: float) -> str:

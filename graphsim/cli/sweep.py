@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.printing import Progress, print_json, print_line, print_table
+from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.errors import ConfigError
 
 EXAMPLES = """examples:
@@ -147,3 +147,4 @@ def _print(frame: Any) -> None:
         values = [row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["tokens_per_s"], row["memory_bytes"] / 2**30]
         rows.append([*cells, *("-" if value != value else f"{value:.4g}" for value in values), row["reason"][:60]])
     print_table(header, rows, right=range(3, 12))
+    print_cautions(frame)

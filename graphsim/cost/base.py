@@ -66,13 +66,19 @@ CostModel = Callable[[Op, Hardware], Cost]
 """A cost model prices one operation on one device; numbers may be arrays over scenarios on either side."""
 
 
-def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel) -> nx.DiGraph:
+def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel, caution: str = "") -> nx.DiGraph:
     """A copy of the graph whose nodes also carry `cost`, `latency_s` and `bound`; bodies of repeats likewise.
+
+    caution: what to beware of in these times, which the graph carries under this name if there is anything
 
     An operation that stands at many nodes, as in a graph whose repeats are spelt out, is priced once.
     Raises HardwareError or GraphError, with the node's name, where an operation cannot be priced.
     """
-    out = nx.DiGraph(graph.graph)
+    out = nx.DiGraph()
+    out.graph.update(graph.graph)
+    out.graph.pop("caution", None)
+    if caution:
+        out.graph["caution"] = caution
     prices: dict[int, dict[str, Any]] = {}
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):

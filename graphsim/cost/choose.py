@@ -33,6 +33,22 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostM
     raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['calibrated', 'roofline'])}")
 
 
+def caution(cost: str | CostModel | None, hardware: Hardware) -> str:
+    """What to beware of in times that `choose_cost` prices so, in one sentence; "" where the device was measured.
+
+    A user's own function answers for itself.
+    """
+    name, by_default = hardware.name, cost is None or cost == "calibrated"
+    model, origin = choose_cost(cost, hardware)
+    if model is roofline:
+        told = f"{name} was not measured: its times are" if by_default else f"times of {name} are"
+        return f"{told} the datasheet's roofline, and real kernels take longer"
+    if not by_default or origin == "calibrated":
+        return ""
+    sibling = origin.endswith(f"({hardware.architecture})") and "," not in origin
+    return f"{name} was not measured: its times are {origin} and may be {'off' if sibling else 'far off'}"
+
+
 def _written_ns(hardware: Hardware) -> int:
     """When the calibration beside the device's own file was written: one that comes or changes later counts at once."""
     if hardware.path is None:

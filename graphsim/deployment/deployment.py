@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.cost.base import CostModel
-from graphsim.cost.choose import choose_cost
+from graphsim.cost.choose import caution, choose_cost
 from graphsim.deployment.cutting import check_cut
 from graphsim.deployment.order import Watch, in_order, passes_of, run
 from graphsim.deployment.parallelism import Parallelism
@@ -139,6 +139,11 @@ class Deployment:
     def cost_model(self) -> str:
         """The name that an estimate states for the prices: `calibrated`, `scaled from …`, `roofline`, a function's."""
         return choose_cost(self.cost, self.device)[1]
+
+    @property
+    def caution(self) -> str:
+        """What to beware of in its times, as of a device that nobody measured; "" where there is nothing."""
+        return caution(self.cost, self.device)
 
     def under(self, default: EngineRef) -> Deployment:
         """The same under an engine: a verb's default one, where the deployment leaves it to the verb."""

@@ -112,13 +112,13 @@ class Inference:
     def prefill_graph(self) -> nx.DiGraph:
         """The annotated prompt step."""
         graph = self.deployment.prefill(self.requests.batch, self.requests.input_tokens)
-        return annotate(graph, self.hardware, self.price)
+        return annotate(graph, self.hardware, self.price, self.deployment.caution)
 
     def decode_graph(self) -> nx.DiGraph:
         """The annotated decode step at the mean context of the generation."""
         mean = self.requests.input_tokens + np.maximum(self.requests.output_tokens - 2.0, 0.0) / 2.0
         graph = self.deployment.decode(self.requests.batch, mean)
-        return annotate(graph, self.hardware, self.price)
+        return annotate(graph, self.hardware, self.price, self.deployment.caution)
 
     def ttft_s(self) -> Num:
         """Time of the prompt step."""

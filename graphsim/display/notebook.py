@@ -38,7 +38,8 @@ def estimate_html(estimate: ShownEstimate) -> str:
     scenarios = max(np.size(estimate.latency_s), 1)
     suffix = f", {scenarios} scenarios" if scenarios > 1 else ""
     title = f"{estimate.model} on {estimate.hardware}{suffix}"
-    return _framed(title, _table(["", ""], rows))
+    notes = "".join(f"<div>note: {html.escape(_utf8(note))}</div>" for note in estimate.notes)
+    return _framed(title, _table(["", ""], rows) + notes)
 
 
 def phase_html(phase: ShownStep) -> str:

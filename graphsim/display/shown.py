@@ -59,6 +59,10 @@ class ShownEstimate(Protocol):
         """Work done once before serving."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, assumed or not measured."""
+
+    @property
     def prefill(self) -> ShownStep:
         """The step of the prompts."""
 

@@ -32,11 +32,11 @@ def quoted(text: str) -> str:
     return '"' + escaped.replace("\r", "\\r").replace("\n", "\\n") + '"'
 
 
-def markup(text: str) -> str:
+def markup(text: str, longest: int = LONGEST_NAME) -> str:
     """A text inside an HTML-like label, backslashes doubled; line breaks are shown, an empty text is named."""
     shown = clean(text).replace("\r\n", "↵").replace("\n", "↵").replace("\r", "↵").replace("\t", " ")
-    if len(shown) > LONGEST_NAME:
-        shown = shown[: LONGEST_NAME - 1] + "…"
+    if len(shown) > longest:
+        shown = shown[: longest - 1] + "…"
     return html.escape(shown).replace("\\", "\\\\") if shown.strip() else "(no name)"
 
 
@@ -164,6 +164,8 @@ def header(flat: Flat, title: str) -> str:
     lines = [f'<FONT POINT-SIZE="18"><B>{markup(title)}</B></FONT>'] if title else []
     if flat.latency_s is not None:
         lines.append(f'<FONT POINT-SIZE="12">{seconds_text(flat.latency_s)} along the critical path</FONT>')
+    if flat.caution:
+        lines.append(small(markup(flat.caution, len(flat.caution))))
     kinds = {kind_of(entry.op) for entry in flat.nodes.values()} - {Kind.OTHER}
     chips = [_chip(kind) for kind in Kind if kind in kinds]
     if flat.path:

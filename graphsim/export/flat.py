@@ -51,6 +51,7 @@ class Flat:
     edges: list[Edge]
     path: tuple[str, ...]
     latency_s: float | None
+    caution: str = ""
 
 
 def flatten(graph: nx.DiGraph, scenario: int = 0) -> Flat:
@@ -73,6 +74,7 @@ def flatten(graph: nx.DiGraph, scenario: int = 0) -> Flat:
         edges=_on_path(opened.edges, path),
         path=path,
         latency_s=None if latency is None else number(latency, scenario),
+        caution=graph.graph.get("caution", ""),
     )
 
 

@@ -81,7 +81,8 @@ def critical_path(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
 
 
 def _copy(graph: nx.DiGraph) -> nx.DiGraph:
-    out = nx.DiGraph(graph.graph)
+    out = nx.DiGraph()
+    out.graph.update(graph.graph)
     for name, data in graph.nodes(data=True):
         op = data["op"]
         out.add_node(name, **data)

@@ -27,6 +27,7 @@ EXACT, CURVED = 1e-9, 1e-4
 
 TIMES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
 RESULTS = (*TIMES, "one_time_s", "memory_bytes")
+TEXTS = ("reason", "caution")
 DOES_NOT_FIT = "does not fit in the memory of one device"
 BLOCK = 2**16
 """Scenarios evaluated in one go: arrays of this length stay in a core's cache."""
@@ -70,7 +71,10 @@ def _kept(chosen: dict[str, Any]) -> bytes | dict[str, Any]:
 
 
 def evaluate(job: Job) -> dict[str, Any]:
-    """The results of a job's scenarios, arrays that broadcast to its shape; or the reason why there are none."""
+    """The results of a job's scenarios, arrays that broadcast to its shape; or the reason why there are none.
+
+    reason and caution are one text for all of them.
+    """
     _structure(job.structure)  # raises for what this process does not find
     try:
         inference = _inference(
@@ -88,7 +92,7 @@ def evaluate(job: Job) -> dict[str, Any]:
         ttft_s=ttft_s, generation_s=generation_s, batch=inputs["batch"], output_tokens=inputs["output_tokens"]
     )
     found = {name: getattr(times, name) for name in TIMES} | {"one_time_s": one_time_s}
-    return found | _room(memory)
+    return found | _room(memory) | {"caution": inference.deployment.caution}
 
 
 def _room(memory: Memory) -> dict[str, Any]:
@@ -138,8 +142,8 @@ def _through_the_passes(job: Job) -> dict[str, Any]:
         found = _estimated(job, flat)
     except NeedsNumbers:
         each = [_estimated(job, {name: float(values[i]) for name, values in flat.items()}) for i in range(size)]
-        found = {name: np.array([one[name] for one in each]) for name in each[0] if name != "reason"}
-        found["reason"] = "" if found["fits"].all() else DOES_NOT_FIT
+        found = {name: np.array([one[name] for one in each]) for name in each[0] if name not in TEXTS}
+        found |= {"reason": "" if found["fits"].all() else DOES_NOT_FIT, "caution": each[0]["caution"]}
     return {
         name: value if isinstance(value, str) else np.broadcast_to(value, [size]).reshape(job.shape)
         for name, value in found.items()
@@ -148,4 +152,5 @@ def _through_the_passes(job: Job) -> dict[str, Any]:
 
 def _estimated(job: Job, numbers: Mapping[str, Any]) -> dict[str, Any]:
     estimate = estimate_of(_inference(job.structure, tuple(numbers.items())))
-    return {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)
+    found = {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)
+    return found | {"caution": estimate.caution}

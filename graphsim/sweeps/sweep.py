@@ -12,7 +12,7 @@ from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.sweeps.grid import Grid, Place, grid_of
-from graphsim.sweeps.job import BLOCK, DOES_NOT_FIT, RESULTS, evaluate, jobs_of
+from graphsim.sweeps.job import BLOCK, DOES_NOT_FIT, RESULTS, TEXTS, evaluate, jobs_of
 from graphsim.units import short
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def sweep(
     executor: any `concurrent.futures.Executor`; results are the same as without, and what a broken one leaves undone
         is done here
     Generation times are exact with roofline costs, and within one in ten thousand with calibrated ones.
-    Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, memory_bytes, fits, reason.
-    A scenario that cannot be run has no numbers but a reason; one that does not fit has both.
+    Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, memory_bytes, fits, reason, caution.
+    A scenario that cannot be run has no numbers but a reason; one that does not fit has both. A caution says of what to
+    beware in a row's times, as of a device that nobody measured.
     Raises ConfigError for an unknown choice, a value that no scenario could have, or what cannot go to an executor.
     """
     if executor is not None and not isinstance(executor, Executor):
@@ -68,20 +69,23 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
 
     table = grid.table()
     results: dict[str, Any] = {name: np.full(grid.shape, np.nan) for name in RESULTS}
-    results["fits"], results["reason"] = np.zeros(grid.shape, dtype=bool), np.zeros(grid.shape, dtype=np.int32)
-    reasons = {"": 0}
+    results["fits"] = np.zeros(grid.shape, dtype=bool)
+    results |= {name: np.zeros(grid.shape, dtype=np.int32) for name in TEXTS}
+    texts: dict[str, dict[str, int]] = {name: {"": 0} for name in TEXTS}
     done = 0
     for where, found in _evaluated(grid, executor):
-        reason = found.pop("reason")
+        reason, caution = found.pop("reason"), found.pop("caution", "")
         for name, values in found.items():
             results[name][where] = values
-        code = reasons.setdefault(reason, len(reasons))
+        code = texts["reason"].setdefault(reason, len(texts["reason"]))
+        results["caution"][where] = texts["caution"].setdefault(caution, len(texts["caution"]))
         results["reason"][where] = np.where(results["fits"][where], 0, code) if reason == DOES_NOT_FIT else code
         done += results["fits"][where].size
         if progress:
             progress(done, grid.rows)
-    results["reason"] = pd.Categorical.from_codes(results["reason"].ravel(), pd.Index(list(reasons)))
-    columns = {name: values if name == "reason" else values.ravel() for name, values in results.items()}
+    for name, codes in texts.items():
+        results[name] = pd.Categorical.from_codes(results[name].ravel(), pd.Index(list(codes)))
+    columns = {name: values if name in TEXTS else values.ravel() for name, values in results.items()}
     return Table(table.assign(**columns))
 
 

@@ -308,7 +308,7 @@ def test_the_commands_workers_give_the_same_table(capsys: pytest.CaptureFixture[
     for more in ([], ["--workers", "2"]):
         assert main([*COMMAND, *more]) == 0
         told.append(capsys.readouterr().out)
-    assert told[0] == told[1] and len(told[0].splitlines()) == 8
+    assert told[0] == told[1] and len(told[0].splitlines()) == 9
 
 
 def test_the_command_explains_mistakes_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
