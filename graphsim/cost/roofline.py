@@ -31,7 +31,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
     """
     if isinstance(op, Launch):
-        return Cost(busy_s=hardware.eager_launch_s * op.times, launch_s=0.0)
+        return Cost(busy_s=hardware.eager_launch_s * op.times + op.called_s, launch_s=0.0)
     work = op.work()
     computing_s = compute_s(op, work, hardware)
     memory_s = work.memory_bytes / hardware.memory_bytes_per_s

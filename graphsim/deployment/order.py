@@ -56,13 +56,14 @@ def passes_of(
         passes.append(Inject(lora=adapter, buffers=buffers, everywhere=bool(parallelism.pp == 1)))
     if not np.all(np.less_equal(parallelism.tp, 1)):
         passes.append(Shard(tp=parallelism.tp, sequence_parallel=bool(np.any(np.asarray(parallelism.sp) > 1))))
-    passes.append(Pack())
+    if engine is None or engine.packs_projections:
+        passes.append(Pack())
     if precision.weights.name in WIDENED:
         passes.append(WidenWeights(fused_tokens=engine.fused_4bit_tokens if engine else FUSED_TOKENS))
     if lowered is not None:
         passes += lowering(lowered)
     if engine is not None and engine.launch == "eager":
-        passes.append(LaunchEagerly(present=present))
+        passes.append(LaunchEagerly(present=present, call_s=engine.call_s, calls=engine.module_calls))
     return in_order(passes, own)
 
 

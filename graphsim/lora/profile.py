@@ -14,6 +14,7 @@ from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields, load_mapping
+from graphsim.lora.calls import ModuleCall, read_calls
 from graphsim.lora.schemes import SCHEMES
 
 MODULES = ("targets", "every_linear")
@@ -22,6 +23,7 @@ KERNELS = ("separate", "eager_modules", "fused")
 GRIDS = ("slots", "active", "chunks", "tokens")
 INTERMEDIATES = ("fp32", "model")
 LAUNCHES = ("graph", "eager")
+FACTORS = ("given", "fp32")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -45,6 +47,8 @@ class EngineProfile:
     extra_vocab_rows: rows of full width that a slot reserves for added tokens in embedding and head
     kernels: `separate` GEMM_LORA_A, GEMM_LORA_B, ADD per projection; `eager_modules` the same and a scaling, once per
         adapter; `fused` a shrink and an expand per packed linear, the expand adding in place
+    factors: the factors' format: as `given`, or `fp32` where they are given in 16 bits
+    packs_projections: whether q, k, v and gate, up that lie apart in a checkpoint are run as one product each
     packed: whether the slices of a packed linear share kernels; fill: whether one clears the intermediate first
     grid: what kernels are launched over: all `slots`, `active` adapters, `chunks` of tokens alike, or `tokens`
     shrink, expand: tiles, the last one whose `tokens` are reached; expand_one: where there is a single slice
@@ -55,6 +59,8 @@ class EngineProfile:
     rotary_table: whether the rotary embedding's table of all positions lies in memory
     fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
     launch: kernels from a captured `graph`, or `eager` from the host
+    module_calls: kernels and calls of an operation by its kind, where modules run one by one; one kernel for all others
+    call_s: host time of a call from Python, of a module or of an operation, beside the start of its kernel
     tensor_parallel: how factors are cut over a tensor-parallel group: a name of `graphsim.lora.schemes`
     merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
     load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
@@ -72,6 +78,8 @@ class EngineProfile:
     extra_vocab_rows: float = 0.0
     storage: str = "true"
     kernels: str = "separate"
+    factors: str = "given"
+    packs_projections: bool = True
     packed: bool = True
     fill: bool = False
     grid: str = "active"
@@ -87,6 +95,8 @@ class EngineProfile:
     rotary_table: bool = False
     fused_4bit_tokens: float = 64.0
     launch: str = "graph"
+    module_calls: tuple[ModuleCall, ...] = ()
+    call_s: float = 0.0
     tensor_parallel: str = "vllm"
     merge_passes: float = 0.0
     load_tensor_s: float = 0.0
@@ -173,8 +183,9 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
         found[key] = fields.text(key, kept.get(key, _DEFAULTS[key]), choices)
     for key, (unit, least, most) in _NUMBERS.items():
         found[key] = fields.number(key, kept.get(key, _DEFAULTS[key]), kind=unit, least=least, most=most)
-    for key, default in (("packed", True), ("fill", False), ("rotary_table", False), ("load_overlapped", False)):
-        found[key] = fields.flag(key, kept.get(key, default))
+    for key in _FLAGS:
+        found[key] = fields.flag(key, kept.get(key, EngineProfile.__dataclass_fields__[key].default))
+    found["module_calls"] = read_calls(fields, "module_calls", kept.get("module_calls", ()))
     found["embedding_families"] = _names(fields, "embedding_families", kept)
     for key in ("shrink", "expand", "expand_one"):
         found[key] = _tilings(fields, key, kept)
@@ -187,16 +198,18 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
 
 _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
-    "intermediate": INTERMEDIATES, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
+    "intermediate": INTERMEDIATES, "factors": FACTORS, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
 }  # fmt: skip
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
 
+_FLAGS = ("packs_projections", "packed", "fill", "rotary_table", "load_overlapped")
 _NUMBERS = {
     "extra_vocab_rows": ("", 0.0, 1e6), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),
     "load_tensor_s": ("s", 0.0, 10.0), "disk_s": ("s", 0.0, 100.0), "disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13),
     "cold_disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13), "merge_passes": ("", 0.0, 100.0),
     "fused_4bit_tokens": ("", 0.0, 1e9), "memory_share": ("", 0.0, 1.0),
+    "call_s": ("s", 0.0, 1.0),
     "workspace_bytes": ("bytes", 0.0, 1e13), "lora_workspace_bytes": ("bytes", 0.0, 1e13),
 }  # fmt: skip
 _DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}

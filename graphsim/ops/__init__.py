@@ -9,6 +9,7 @@ from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, 
 from graphsim.ops.experts import ExchangeTokens, ExpertActivation, ExpertGemm, Permute, Route, expected_experts
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
+from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
 from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
@@ -43,6 +44,9 @@ __all__ = [
     "LoraB",
     "LoraGemm",
     "LoraMerge",
+    "ModuleNorm",
+    "ModuleScale",
+    "ModuleSteps",
     "NETWORK",
     "Norm",
     "Op",

@@ -172,6 +172,11 @@ class VectorScale(Elementwise):
         return self.width
 
     @property
+    def launches(self) -> Num:
+        """None where there is nothing to multiply, as at rank 0."""
+        return np.greater(self.elems, 0.0) * 1.0
+
+    @property
     def buffers(self) -> tuple[Num, ...]:
         """The vector."""
         return (self.width,)

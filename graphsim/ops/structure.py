@@ -182,13 +182,17 @@ class Together(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Launch(Op):
-    """The host's start of `times` kernels; each takes the hardware's eager launch time."""
+    """The host's start of `times` kernels; each takes the hardware's eager launch time.
+
+    called_s: what else the host does for them: calls from Python, of modules and of the kernels' operations
+    """
 
     op_type: ClassVar[OpType] = OpType.LAUNCH
     launched: ClassVar[bool] = False
 
     stream: str = HOST
     times: Num = 1.0
+    called_s: Num = 0.0
 
     @property
     def out_elems(self) -> Num:

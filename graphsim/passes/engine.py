@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import numpy as np
@@ -12,6 +12,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import Buffers
 from graphsim.lora.profile import EngineProfile
 from graphsim.ops import Collective, Op, Slice
+from graphsim.ops.base import BF16
 from graphsim.ops.lora import LoraB
 from graphsim.ops.precision import FORMATS, Format
 from graphsim.units import Num
@@ -43,7 +44,16 @@ class Engine:
     @property
     def format(self) -> Format:
         """Of the factors."""
-        return FORMATS[self.lora.lora_dtype]
+        return self.kept(FORMATS[self.lora.lora_dtype])
+
+    def kept(self, given: Format) -> Format:
+        """What the engine keeps factors in that are given in a format.
+
+        Factors that it widens are products of a few columns, bound by bytes: rates of 16 bits stand for theirs.
+        """
+        if self.profile.factors == "fp32" and given.bytes <= BF16.bytes:
+            return replace(FORMATS["fp32"], compute="", gemm=BF16.gemm)
+        return given
 
     @property
     def padded_rank(self) -> Num:

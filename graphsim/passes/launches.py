@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import networkx as nx
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value
+from graphsim.lora.calls import PLAIN, ModuleCall
 from graphsim.ops import Launch, Op
+from graphsim.passes.eager import by_kind, further, kind_of, turns
 from graphsim.units import Num
 
 
@@ -18,20 +20,40 @@ class LaunchEagerly(Pass):
     """Every kernel waits for the host to start it; the host starts them one after another.
 
     present: 0 where the step has no tokens, as a micro-batch that no sequence is left for: then nothing is started
+    call_s: host time of each call from Python, of a kernel's operation or of a module
+    calls: how many kernels and modules an operation is, by its kind, where modules run one by one
+
+    The further kernels of a module come ahead of the operation that stands for it, which waits for them: the module's
+    kernels run one after another. Operations of adapters say theirs themselves.
     """
 
     stage: ClassVar[Stage] = "launched"
 
     present: Num = 1.0
+    call_s: float = 0.0
+    calls: tuple[ModuleCall, ...] = ()
 
     def rule(self, graph: nx.DiGraph) -> Rule:
         """A LAUNCH ahead of each kernel; one-time work is not part of the step."""
+        calls = by_kind(self.calls)
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if op.launched and not op.once:
-                times = op.launches * self.present
-                yield f"{name}.launch", Launch(role="launch", times=times, layer=op.layer, adapter=op.adapter), []
-                inputs = [*inputs, Value(f"{name}.launch")]
-            yield name, op, inputs
+                for part, steps in () if op.adapter else further(op, calls):
+                    yield from self._started(f"{name}.{part}", steps, inputs, calls)
+                    inputs = [*inputs, Value(f"{name}.{part}")]
+                yield from self._started(name, op, inputs, calls)
+            else:
+                yield name, op, inputs
 
         return rule
+
+    def _started(self, name: str, op: Op, inputs: list[Value], calls: Mapping[str, ModuleCall]) -> Iterator[Step]:
+        """A kernel behind its launch."""
+        times = op.launches * self.present
+        call = calls.get(kind_of(op), PLAIN)
+        modules = call.modules * (times / call.kernels if op.adapter else turns(op) * self.present)
+        called_s = self.call_s * (times + modules)
+        launch = Launch(role="launch", times=times, called_s=called_s, layer=op.layer, adapter=op.adapter)
+        yield f"{name}.launch", launch, []
+        yield name, op, [*inputs, Value(f"{name}.launch")]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import networkx as nx
 import numpy as np
 
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of
-from graphsim.ops import Elementwise, ExpertGemm, LoraAdd, Op
+from graphsim.ops import ExpertGemm, LoraAdd, ModuleNorm, ModuleScale, ModuleSteps, Op
 from graphsim.ops.lora import LoraA, LoraGemm
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
+from graphsim.ops.lora_variants import DoraNorm, DoraScale
+from graphsim.ops.precision import Format
+from graphsim.passes.eager import steps_of
 from graphsim.passes.engine import Engine, back_to, source, terms
+from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ class WriteExperts(Pass):
     def _delta(self, op: ExpertGemm, a: LoraA) -> LoraDelta:
         return LoraDelta(
             role=f"{op.role}.lora_delta", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), copies=op.experts,
-            weights=op.weights, factors=a.weights, scratch_passes=self.engine.profile.merge_passes,
+            weights=op.weights, factors=self.engine.kept(a.weights), scratch_passes=self.engine.profile.merge_passes,
             activations=op.activations, layer=op.layer,
         )  # fmt: skip
 
@@ -66,27 +70,89 @@ def _ahead_of(graph: nx.DiGraph, a: str) -> list[str]:
     return found
 
 
+INDEX, TAKE_BACK = 2.0, 4.0
+"""Further kernels of each adapter in a batch of several (PEFT 0.21, `_mixed_batch_forward`): the list of its rows is
+copied to the device and the rows are taken ahead of A; both once more for the sum, which is then put back likewise."""
+
+INDEX_BYTES, TAKE_BACK_BYTES = 4.0, 8.0
+"""Read and written by them, for each 16-bit element."""
+
+CAST_BYTES, CAST_BACK_BYTES = 8.0, 16.0
+"""With fp32 factors on 16-bit activations, beyond what two bytes everywhere take: the cast of an input (2 + 4), which
+A then reads (2 more); of a result, B's writes (2), the scaling (4) and the sum (4) in four bytes, the cast back (6)."""
+
+DORA_NORM = 8.0
+"""Kernels of PEFT 0.21's DoraLinearLayer.forward up to its factor: the identity's zeros and diagonal, A and B on it,
+the scaling, the sum with W, its norm, and the magnitude over that; with fp32 factors on a 16-bit W a cast of W too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallModules(Pass):
-    """One module call per adapter: A, B, a scaling where the variant has one, and an addition, a kernel each."""
+    """One module call per adapter: A, B, a scaling where the variant has one, and an addition, a kernel each.
+
+    Beside these the kernels that take an adapter's rows out of a batch of several, and the casts of factors in fp32
+    (PEFT 0.21, `tuners/lora/layer.py`, Linear.forward and _mixed_batch_forward; `tuners/lora/dora.py`).
+    An adapter of rank 0, or none, is no call.
+    """
 
     engine: Engine
 
     def rule(self, graph: nx.DiGraph) -> Rule:
         """The scaling stands between the adapter's result and the ADD."""
+        lives: dict[str, Num] = {}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-            if isinstance(op, LoraGemm | LoraAdd):
-                op = replace(op, launches=self.engine.lora.active_adapters)
-            if type(op) is LoraAdd and self.engine.lora.kind.scaled:
-                base, _ = op.serves
-                scale = Elementwise(
-                    role=f"{base}.lora_scale", elems=op.added, activations=op.activations, layer=op.layer, adapter=True
-                )
-                scaled = f"{name.rpartition('.')[0]}.lora_scale"
+            base = name.rpartition(".")[0]
+            if isinstance(op, LoraA):
+                lives[base] = np.greater(op.n * op.m, 0.0)[()]
+            calls = self.engine.lora.active_adapters * lives.get(base, 1.0)
+            if isinstance(op, LoraGemm):
+                op = self._factor(op, calls)
+            if isinstance(op, LoraA):
+                yield f"{base}.lora_input", self._input(op, calls), inputs
+                inputs = [*inputs, Value(f"{base}.lora_input")]
+            elif type(op) is LoraAdd:
                 up, _ = terms(graph, name)
-                yield scaled, scale, [inputs[up]]
-                inputs = [Value(scaled) if i == up else value for i, value in enumerate(inputs)]
+                if self.engine.lora.kind.scaled:
+                    yield f"{base}.lora_scale", self._scale(op, calls), [inputs[up]]
+                    inputs = [Value(f"{base}.lora_scale") if i == up else value for i, value in enumerate(inputs)]
+                yield f"{base}.lora_result", self._result(op, calls), [inputs[up]]
+                op = replace(op, launches=calls, rows=op.rows * np.minimum(calls, 1.0))
+                inputs = [*inputs, Value(f"{base}.lora_result")]
+            elif isinstance(op, DoraNorm):
+                op = self._norm(op, calls)
+            elif isinstance(op, DoraScale):
+                rows = op.rows * np.minimum(calls, 1.0)
+                op = replace(op, launches=op.launches * calls, rows=rows, factors=self.engine.kept(op.factors))
             yield name, op, inputs
 
         return rule
+
+    def _casts(self, activations: Format) -> float:
+        return float(self.engine.format.bytes > activations.bytes)
+
+    def _factor(self, op: LoraGemm, calls: Num) -> LoraGemm:
+        return replace(op, launches=calls, weights=self.engine.kept(op.weights))
+
+    def _input(self, op: LoraA, calls: Num) -> ModuleSteps:
+        casts, several = self._casts(op.activations), np.greater(calls, 1.0)[()]
+        elems, moved = op.m * op.k * np.minimum(calls, 1.0), CAST_BYTES * casts + INDEX_BYTES * several
+        steps = steps_of(op, calls * (casts + INDEX * several), elems, moved)
+        return replace(steps, role=f"{op.serves[0]}.lora_input")
+
+    def _scale(self, op: LoraAdd, calls: Num) -> ModuleScale:
+        return ModuleScale(
+            role=f"{op.serves[0]}.lora_scale", elems=op.added, launches=calls, activations=op.activations,
+            layer=op.layer,
+        )  # fmt: skip
+
+    def _result(self, op: LoraAdd, calls: Num) -> ModuleSteps:
+        casts, several = self._casts(op.activations), np.greater(calls, 1.0)[()]
+        elems, moved = op.added * np.minimum(calls, 1.0), CAST_BACK_BYTES * casts + TAKE_BACK_BYTES * several
+        steps = steps_of(op, calls * (casts + TAKE_BACK * several), elems, moved)
+        return replace(steps, role=f"{op.serves[0]}.lora_result")
+
+    def _norm(self, op: DoraNorm, calls: Num) -> ModuleNorm:
+        norm = ModuleNorm(**{f.name: getattr(op, f.name) for f in fields(op)})
+        norm = replace(norm, factors=self.engine.kept(op.factors), copies=calls)
+        return replace(norm, launches=(DORA_NORM + norm.casts) * calls)

@@ -203,7 +203,7 @@ def test_what_peft_writes_anew_is_counted_as_adapter_memory_all_the_same() -> No
         engine: gs.simulate(EXPERTS, "h200-sxm", 1, 64, 8, lora=gs.LoraConfig(rank=8), engine=engine).memory
         for engine in ("peft", "reference")
     }
-    assert memory["peft"].adapters_bytes == memory["reference"].adapters_bytes
+    assert memory["peft"].adapters_bytes == 2 * memory["reference"].adapters_bytes  # PEFT keeps 16-bit factors in fp32
     assert memory["peft"].activations_bytes > memory["reference"].activations_bytes + 2 * 8 * 4096 * 14336
 
 

@@ -91,7 +91,7 @@ def test_the_order_follows_from_the_description() -> None:
         "Inject", "Shard", "Pack", "WidenWeights", "Fuse", "EndSlots"
     ]  # fmt: skip
     assert names("mixtral-8x7b", "peft", PLAIN, gs.Parallelism(ep=2)) == [
-        "DealExperts", "Inject", "Pack", "WidenWeights", "WriteExperts", "CallModules", "LaunchEagerly"
+        "DealExperts", "Inject", "WidenWeights", "WriteExperts", "CallModules", "LaunchEagerly"
     ]  # fmt: skip
     assert names("llama-3.1-8b", "sglang", ADAPTERS["merged"], gs.Parallelism()) == ["Inject", "Pack"]
 
@@ -130,7 +130,7 @@ def test_own_passes_stand_behind_the_others_of_their_stage() -> None:
         for one in replace(deployed("gpt-2", "peft", PLAIN, DEGREES[1]), passes=own).pass_order(PHASES[0])
     ]
     assert found == [
-        "Inject", "Early", "Shard", "Pack", "Middle", "WriteExperts", "CallModules", "Late", "LaunchEagerly", "Behind"
+        "Inject", "Early", "Shard", "Middle", "WriteExperts", "CallModules", "Late", "LaunchEagerly", "Behind"
     ]  # fmt: skip
     plain = replace(deployed("gpt-2", "peft", PLAIN, DEGREES[1]), passes=())
     assert gs.to_text(replace(plain, passes=own).decode(4.0, 9.0)) == gs.to_text(plain.decode(4.0, 9.0))

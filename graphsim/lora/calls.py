@@ -1,0 +1,48 @@
+"""How a framework that runs module by module calls an operation: kernels, the bytes between them, calls from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graphsim.files.reading import Fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleCall:
+    """One kind of operation as eager modules run it.
+
+    kind: the operation's class, RMSNorm, LayerNorm or GatedActivation (`graphsim.passes.eager.kind_of`), or RepeatKv
+    kernels: all that it is, the one included that does its work where an engine has it in one
+    bytes: what the other kernels read and write on the way, for each element of the result in a 16-bit format; of
+        attention, for each score
+    modules: calls of modules from Python that it takes
+    Those of experts count for each expert: of a product for one that tokens reach, of the router for every one.
+    """
+
+    kind: str = ""
+    kernels: float = 1.0
+    bytes: float = 0.0
+    modules: float = 0.0
+
+
+PLAIN = ModuleCall()
+"""One kernel, called as a function."""
+
+REPEATED = "RepeatKv"
+"""The entry of the copies that give every query head keys and values of its own; `bytes` for each of their elements."""
+
+
+def read_calls(fields: Fields, key: str, kept: Iterable[ModuleCall]) -> tuple[ModuleCall, ...]:
+    """A profile's entries by kind of operation, over those that it keeps from its base."""
+    entries = fields.mapping(key)
+    found = {call.kind: call for call in kept}
+    for kind in entries.keys():  # noqa: SIM118 - Fields is no mapping
+        entry = entries.mapping(kind)
+        found[kind] = ModuleCall(
+            kind=kind,
+            kernels=entry.number("kernels", 1.0, least=1.0, most=1e4),
+            bytes=entry.number("bytes", 0.0, most=1e4),
+            modules=entry.number("modules", 0.0, most=1e4),
+        )
+    return tuple(found.values())
