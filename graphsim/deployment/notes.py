@@ -9,10 +9,7 @@ from graphsim.deployment.deployment import Deployment
 
 
 def notes_of(deployment: Deployment) -> tuple[str, ...]:
-    """What the readers of model and adapter left out or assumed, which weights the device widens, and of what to beware.
-
-    The last is the caution of a device that nobody measured.
-    """
+    """What the readers of model and adapter left out or assumed, which weights the device widens, and its caution."""
     adapter, cautions = deployment.adapter, (deployment.caution,) if deployment.caution else ()
     return (*deployment.model.notes, *(adapter.notes if adapter else ()), *_widened(deployment), *cautions)
 
