@@ -7,6 +7,7 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.cost.choose import caution
 from graphsim.hardware import Hardware, list_hardware, load_hardware
 from graphsim.models.config import ModelConfig
 from graphsim.units import bytes_text, count_text, scaled
@@ -86,13 +87,19 @@ def hardware(options: argparse.Namespace) -> None:
         [
             device.name,
             device.title,
-            scaled(float(device.flops_per_s.get("bf16", 0.0)), "FLOP/s"),
+            scaled(float(device.peak(sixteen)), "FLOP/s") if (sixteen := _sixteen_bits(device)) else "-",
             bytes_text(float(device.memory_bytes)),
             scaled(float(device.memory_bytes_per_s), "B/s"),
+            "no" if caution(None, device) else "yes",
         ]
         for device in found
     ]
-    print_table(["hardware", "device", "bf16", "memory", "bandwidth"], rows, right=range(2, 5))
+    print_table(["hardware", "device", "16 bit", "memory", "bandwidth", "measured"], rows, right=range(2, 5))
+
+
+def _sixteen_bits(device: Hardware) -> str:
+    """The 16-bit format that a device has matrix units for: bf16, or fp16 where it is older."""
+    return next((name for name in ("bf16", "fp16") if name in device.flops_per_s), "")
 
 
 def _hardware_facts(device: Hardware) -> dict[str, Any]:
@@ -121,6 +128,7 @@ def _hardware_facts(device: Hardware) -> dict[str, Any]:
         "eager_launch_s": device.eager_launch_s,
         "power_w": device.power_w,
         "sources": dict(device.sources),
+        "caution": caution(None, device),
     }
 
 
@@ -141,6 +149,8 @@ def _show_hardware(device: Hardware, as_json: bool) -> None:
         reach = f", up to {float(link.devices):g} devices ({link.topology})" if link in device.links else ""
         rows.append([link.name, f"{scaled(float(link.bytes_per_s), 'B/s')} per direction{reach}"])
     print_table(["", ""], rows)
+    if facts["caution"]:
+        print_line(f"\nnote: {facts['caution']}")
     print_line("\nsources:")
     for key, source in device.sources.items():
         print_line(f"  {key}: {source}")

@@ -202,7 +202,10 @@ def _prices(price_per_hour: Any, known: Mapping[str, Any]) -> dict[str, float] |
     """A price for each device. Raises ConfigError for one that is missing, unknown or no number above 0."""
     if price_per_hour is None:
         return None
-    prices = price_per_hour if isinstance(price_per_hour, Mapping) else dict.fromkeys(known, price_per_hour)
+    given = price_per_hour if isinstance(price_per_hour, Mapping) else dict.fromkeys(known, price_per_hour)
+    prices = {name if name in known else _device_name(name): price for name, price in given.items()}
+    if len(prices) < len(given):
+        raise ConfigError(f"price_per_hour names one device twice: {', '.join(map(str, given))}")
     for name, price in prices.items():
         if name not in known:
             raise ConfigError(f"price_per_hour names '{name}', which is not asked for; {choices_text(name, known)}")
@@ -213,6 +216,14 @@ def _prices(price_per_hour: Any, known: Mapping[str, Any]) -> dict[str, float] |
     if missing:
         raise ConfigError(f"price_per_hour has no price for {', '.join(missing)}; give one for every device")
     return {name: float(prices[name]) for name in known}
+
+
+def _device_name(typed: Any) -> str:
+    """The catalog's name for a device as somebody types it, else what was typed."""
+    try:
+        return load_hardware(str(typed)).name
+    except ConfigError:
+        return str(typed)
 
 
 def _excess(frame: pd.DataFrame, limits: Limits, capacity: Mapping[str, float]) -> dict[str, np.ndarray]:

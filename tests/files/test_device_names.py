@@ -176,3 +176,9 @@ def test_every_device_of_the_reference_tables_is_resolved_or_listed_with_the_rea
     assert len(told) > 100
     assert not unresolved - reasons, "neither a device nor listed in UNTOLD"
     assert not reasons & (told - unresolved), "listed in UNTOLD, and a device"
+
+
+def test_a_price_may_be_given_under_the_name_that_was_typed() -> None:
+    typed = gs.best("gpt-2", ["H100", "l4"], "cost_per_token", batch=8, price_per_hour={"H100": 2.5, "NVIDIA L4": 0.7})
+    named = gs.best("gpt-2", ["h100-sxm", "l4"], "cost_per_token", batch=8, price_per_hour={"h100-sxm": 2.5, "l4": 0.7})
+    assert typed.equals(named)
