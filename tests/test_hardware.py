@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+import graphsim as gs
 from graphsim.errors import ConfigError, HardwareError
 from graphsim.hardware import COMPUTE_FORMATS, TOPOLOGIES, Hardware, list_hardware, load_hardware, require_link
 from tests.paths import REFERENCE, ROOT
@@ -427,3 +428,11 @@ def test_a_loader_reports_all_problems_of_a_file_at_once():
         "cores = -1",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(("name", "older"), [("t4", True), ("v100-sxm2-32gb", True), ("a100-sxm-80gb", False)])
+def test_a_device_older_than_bf16_runs_a_model_in_fp16_and_says_so(name, older):
+    asked, fp16 = (gs.simulate("gpt-2", name, 4, 64, 4, precision=precision) for precision in ("bf16", "fp16"))
+    assert any("runs in fp16" in note for note in asked.notes) == older
+    assert not any("runs in fp16" in note for note in fp16.notes)
+    assert not older or asked.latency_s == fp16.latency_s

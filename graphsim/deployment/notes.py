@@ -11,7 +11,20 @@ from graphsim.deployment.deployment import Deployment
 def notes_of(deployment: Deployment) -> tuple[str, ...]:
     """What the readers of model and adapter left out or assumed, which weights the device widens, and its caution."""
     adapter, cautions = deployment.adapter, (deployment.caution,) if deployment.caution else ()
-    return (*deployment.model.notes, *(adapter.notes if adapter else ()), *_widened(deployment), *cautions)
+    return (
+        *deployment.model.notes,
+        *(adapter.notes if adapter else ()),
+        *_widened(deployment),
+        *_narrowed(deployment),
+        *cautions,
+    )
+
+
+def _narrowed(deployment: Deployment) -> Iterator[str]:
+    """A sentence where activations are asked for in bf16 on a device that is older than bf16."""
+    activations, device = deployment.precision.activations.name, deployment.device
+    if activations == "bf16" and "bf16" not in device.flops_per_s and "fp16" in device.flops_per_s:
+        yield f"{device.name} has no matrix unit for bf16: the model runs in fp16 (as vLLM's dtype auto falls back to)"
 
 
 def _widened(deployment: Deployment) -> Iterator[str]:
