@@ -54,8 +54,10 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
 
 
 def compute_s(op: Op, work: Work, hardware: Hardware) -> Num:
-    """Seconds at the peaks of the vector and the matrix units, whichever takes longer."""
+    """Seconds at the peaks of the vector and the matrix units, or of the clocks stated, whichever takes longest."""
     vector_s = work.vector_flops / hardware.vector_flops_per_s
+    if may_be_nonzero(op.core_clocks):
+        vector_s = np.maximum(vector_s, op.core_clocks / (hardware.cores * hardware.clock_hz))
     return np.maximum(vector_s, work.flops / matrix_peak(op, hardware)) if may_be_nonzero(work.flops) else vector_s
 
 

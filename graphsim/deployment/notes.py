@@ -30,8 +30,7 @@ def _narrowed(deployment: Deployment) -> Iterator[str]:
 def _widened(deployment: Deployment) -> Iterator[str]:
     """A sentence for each format of weights that the device has no matrix unit for."""
     precision, device = deployment.precision, deployment.device
-    formats = (precision.weights, precision.experts, precision.attention)
-    for name in dict.fromkeys(f.name for f in formats if f is not None and runs_widened(device, f.compute)):
+    for name in dict.fromkeys(f.name for f in precision.of_weights if runs_widened(device, f.compute)):
         yield (
             f"{device.name} has no matrix unit for {name}: these weights are widened to 16 bits inside the product by "
             "a weight-only kernel (as vLLM does with Marlin), which saves memory and traffic, not compute"

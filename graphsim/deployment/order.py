@@ -16,7 +16,7 @@ from graphsim.lora.injection import Buffers, Inject
 from graphsim.lora.profile import EngineProfile
 from graphsim.lora.variants import require_engine
 from graphsim.ops.precision import Precision
-from graphsim.passes.dequantise import FUSED_TOKENS, WIDENED, WidenWeights
+from graphsim.passes import bitsandbytes
 from graphsim.passes.engine import Engine
 from graphsim.passes.experts import DealExperts
 from graphsim.passes.launches import LaunchEagerly
@@ -58,12 +58,15 @@ def passes_of(
         passes.append(Shard(tp=parallelism.tp, sequence_parallel=bool(np.any(np.asarray(parallelism.sp) > 1))))
     if engine is None or engine.packs_projections:
         passes.append(Pack())
-    if precision.weights.name in WIDENED:
-        passes.append(WidenWeights(fused_tokens=engine.fused_4bit_tokens if engine else FUSED_TOKENS))
+    if bitsandbytes.serves(precision):
+        rows, nested = (engine.fused_4bit_tokens, engine.nested_scales) if engine else (bitsandbytes.FUSED_TOKENS, True)
+        passes.append(bitsandbytes.BesideProducts(fused_tokens=rows, nested=nested))
     if lowered is not None:
         passes += lowering(lowered)
     if engine is not None and engine.launch == "eager":
         passes.append(LaunchEagerly(present=present, call_s=engine.call_s, calls=engine.module_calls))
+    elif bitsandbytes.runs_eagerly(precision):
+        passes.append(LaunchEagerly(present=present, call_s=bitsandbytes.CALL_S))
     return in_order(passes, own)
 
 

@@ -58,6 +58,7 @@ class EngineProfile:
     workspace_bytes: what it keeps free of weights, slots and KV cache, and lora_workspace_bytes with adapters enabled
     rotary_table: whether the rotary embedding's table of all positions lies in memory
     fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
+    nested_scales: whether doubly quantised scales are widened in every product, not once at load
     launch: kernels from a captured `graph`, or `eager` from the host
     module_calls: kernels and calls of an operation by its kind, where modules run one by one; one kernel for all others
     call_s: host time of a call from Python, of a module or of an operation, beside the start of its kernel
@@ -93,7 +94,8 @@ class EngineProfile:
     workspace_bytes: float = 2.0**30
     lora_workspace_bytes: float = 2.0**30
     rotary_table: bool = False
-    fused_4bit_tokens: float = 64.0
+    fused_4bit_tokens: float = 1.0
+    nested_scales: bool = True
     launch: str = "graph"
     module_calls: tuple[ModuleCall, ...] = ()
     call_s: float = 0.0
@@ -203,7 +205,7 @@ _CHOICES = {
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
 
-_FLAGS = ("packs_projections", "packed", "fill", "rotary_table", "load_overlapped")
+_FLAGS = ("packs_projections", "packed", "fill", "rotary_table", "load_overlapped", "nested_scales")
 _NUMBERS = {
     "extra_vocab_rows": ("", 0.0, 1e6), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),
     "load_tensor_s": ("s", 0.0, 10.0), "disk_s": ("s", 0.0, 100.0), "disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13),

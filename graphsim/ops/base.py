@@ -168,6 +168,8 @@ class Op:
     whose price is that of their whole block, and what lies in the block beside them: the library's own operations."""
     launched: ClassVar[bool] = True
     """Whether it is a kernel that something has to start."""
+    host_waits: ClassVar[bool] = False
+    """Whether the host reads its result before it starts what uses it."""
     constant: ClassVar[bool] = False
     """Whether its result depends on weights alone and is used in place: no value that flows."""
     joins_base: ClassVar[bool] = False
@@ -221,6 +223,11 @@ class Op:
     def launches(self) -> Num:
         """Kernels that are started for it."""
         return 1.0 if self.launched else 0.0
+
+    @property
+    def core_clocks(self) -> Num:
+        """Clocks that its instructions take of one core, where neither flops nor bytes say how long they take."""
+        return 0.0
 
     @property
     def saved(self) -> Saved:

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphsim.errors import GraphError
 from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Residency, Sharding, Work
 from graphsim.ops.elementwise import Elementwise
 from graphsim.ops.linear import Part, limited
@@ -227,39 +226,3 @@ class GroupPool(Op):
     def cut(self, ways: Num) -> GroupPool:
         """An equal share of the inputs."""
         return replace(self, k=self.k / ways)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Dequantise(Op):
-    """Widens a 4-bit weight ahead of its product, from more than `fused_tokens` rows on (QLoRA, arXiv 2305.14314, 3).
-
-    The product itself counts the stored weight; here stand the widened copy that is written, and what reading it takes
-    beyond the stored one. With fewer rows one kernel does both and this is no work.
-    """
-
-    op_type: ClassVar[OpType] = OpType.QUANTISE
-    constant: ClassVar[bool] = True
-
-    m: Num
-    n: Num
-    k: Num
-    fused_tokens: Num
-
-    def work(self) -> Work:
-        """Reads the stored weight, writes 16 bits per weight, which the product reads instead of the stored ones."""
-        weight = self.n * self.k * np.greater(self.m, self.fused_tokens)[()]
-        return Work(vector_flops=2.0 * weight, input_bytes=2.0 * weight, write_bytes=2.0 * weight)
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: the backward pass widens the weight once more."""
-        return Saved()
-
-    @property
-    def out_elems(self) -> Num:
-        """The widened weight is used in place; nothing flows along the edge."""
-        return 0.0
-
-    def cut(self, ways: Num) -> Dequantise:
-        """Raise GraphError: the product whose weight is widened is cut before this is put in front of it."""
-        raise GraphError(f"{type(self).__name__} widens one device's share of a weight and is not cut again")

@@ -59,6 +59,8 @@ FORMATS: dict[str, Format] = {
         ),
         # one fp32 scale per output channel is below 0.1 % of any real layer
         Format(name="int8", bytes=1.0, compute="int8", gemm="int8", moe="int8", attention="fp8"),
+        # bitsandbytes: rows and columns have a scale each, outliers multiply in 16 bits (arXiv 2208.07339)
+        Format(name="llm_int8", bytes=1.0, compute="int8", gemm="int8", moe="int8", attention="fp8"),
         # 16 e2m1 values share an e4m3 scale (NVIDIA, "Introducing NVFP4", 2025)
         Format(name="nvfp4", bytes=0.5 + 1.0 / 16, compute="fp4", gemm="nvfp4", moe="nvfp4", attention="fp8"),
         # 32 e2m1 values share an e8m0 scale (OCP Microscaling Formats specification 1.0, section 5)
@@ -73,7 +75,8 @@ FORMATS: dict[str, Format] = {
 
 SPELLINGS = {
     "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float8": "fp8", "fp8_e4m3": "fp8",
-    "fp8_e5m2": "fp8", "int8_sq": "int8", "fp4": "nvfp4", "w4a16": "int4", "w4a16_awq": "int4",
+    "fp8_e5m2": "fp8", "int8_sq": "int8", "llm.int8": "llm_int8", "bnb_int8": "llm_int8",
+    "bnb_nf4": "nf4", "fp4": "nvfp4", "w4a16": "int4", "w4a16_awq": "int4",
 }  # fmt: skip
 """Other names of formats, as PyTorch, engines and files of measurements write them."""
 
@@ -110,6 +113,11 @@ class Precision:
         suffix = "" if self.kv == self.activations else f",kv={self.kv.name}"
         parts = [f",{part}={own.name}" for part in ("experts", "attention") if (own := getattr(self, part)) is not None]
         return self.weights.name + "".join(parts) + suffix
+
+    @property
+    def of_weights(self) -> tuple[Format, ...]:
+        """Every format that weights of the blocks' linear layers are in."""
+        return tuple(own for own in (self.weights, self.experts, self.attention) if own is not None)
 
     @property
     def compute(self) -> str:

@@ -40,20 +40,28 @@ class LaunchEagerly(Pass):
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if op.launched and not op.once:
                 for part, steps in () if op.adapter else further(op, calls):
-                    yield from self._started(f"{name}.{part}", steps, inputs, calls)
+                    yield from self._started(f"{name}.{part}", steps, inputs, calls, [])
                     inputs = [*inputs, Value(f"{name}.{part}")]
-                yield from self._started(name, op, inputs, calls)
+                awaited = [Value(value.node) for value in inputs if _host_waits(graph, value)]
+                yield from self._started(name, op, inputs, calls, awaited)
             else:
                 yield name, op, inputs
 
         return rule
 
-    def _started(self, name: str, op: Op, inputs: list[Value], calls: Mapping[str, ModuleCall]) -> Iterator[Step]:
-        """A kernel behind its launch."""
+    def _started(
+        self, name: str, op: Op, inputs: list[Value], calls: Mapping[str, ModuleCall], awaited: list[Value]
+    ) -> Iterator[Step]:
+        """A kernel behind its launch, ahead of which the host waits for some results."""
         times = op.launches * self.present
         call = calls.get(kind_of(op), PLAIN)
         modules = call.modules * (times / call.kernels if op.adapter else turns(op) * self.present)
         called_s = self.call_s * (times + modules)
         launch = Launch(role="launch", times=times, called_s=called_s, layer=op.layer, adapter=op.adapter)
-        yield f"{name}.launch", launch, []
+        yield f"{name}.launch", launch, awaited
         yield name, op, [*inputs, Value(f"{name}.launch")]
+
+
+def _host_waits(graph: nx.DiGraph, value: Value) -> bool:
+    """Whether the host reads a value before it goes on."""
+    return value.node in graph and bool(graph.nodes[value.node]["op"].host_waits)

@@ -64,7 +64,7 @@ def _grouped(quant: Fields) -> Precision:
 
 def _bitsandbytes(quant: Fields) -> Precision | None:
     if quant.flag("load_in_8bit", False):
-        return _with("int8")
+        return _with("llm_int8")
     if not quant.flag("load_in_4bit", quant.flag("_load_in_4bit", False)):
         quant.problems.append(
             "quantization_config names bitsandbytes, expected load_in_4bit or load_in_8bit to be true"
