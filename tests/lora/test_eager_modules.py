@@ -43,7 +43,7 @@ SIZES = {
 """From the models' config.json. Qwen-7B, of which ms-swift measured, has those of Qwen1.5-7B."""
 
 NORM, LINEAR, ROPE, CACHE, ATTENTION, SUM, MLP = 8, 2, 7 + 2 * 5, 2, 7, 1, 2
-"""Kernels of one call, by hand from transformers 4.39's modeling_llama.py: to fp32, pow, mean, add, rsqrt, mul, cast,
+"""Kernels of one call, by hand from transformers 4.38.2's modeling_llama.py: to fp32, pow, mean, add, rsqrt, mul, cast,
 mul; product and sum of its parts; the table's positions to fp32, matmul, cat, cos, sin and two casts, then neg, cat,
 mul, mul, add of q and of k; two cats; rows of the mask, q k, scale, mask, softmax, cast, product; residual; silu, mul.
 """
