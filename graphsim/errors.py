@@ -2,9 +2,9 @@
 
     GraphsimError
       ConfigError        a file, a field or an argument is wrong
+        InfeasibleError  no engine, or not the engine asked for, can run what is asked
       HardwareError      the machine has no rate or link for what is asked of it
       GraphError         a graph is not a valid program
-      InfeasibleError    the model does not fit or cannot be cut as asked
 
 A message names the place, what was found there and what is allowed.
 """
@@ -23,16 +23,16 @@ class ConfigError(GraphsimError, ValueError):
     """A file, a field or an argument is wrong."""
 
 
+class InfeasibleError(ConfigError):
+    """What is asked cannot be run: by any engine, by the one asked for, or within the limits given."""
+
+
 class HardwareError(GraphsimError, ValueError):
     """The machine has no rate or link for what is asked of it."""
 
 
 class GraphError(GraphsimError, ValueError):
     """A graph is not a valid program."""
-
-
-class InfeasibleError(GraphsimError, ValueError):
-    """The model does not fit, or cannot be cut as asked."""
 
 
 def choices_text(found: object, allowed: Iterable[str]) -> str:

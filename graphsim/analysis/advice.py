@@ -13,6 +13,7 @@ import numpy as np
 
 from graphsim.analysis.break_even import BreakEven, crossing
 from graphsim.analysis.compare import one_scenario, strategies
+from graphsim.analysis.lifecycle import lifecycle_of
 from graphsim.deployment.arguments import request_verb
 from graphsim.deployment.deployment import REFERENCE, Deployment
 from graphsim.deployment.inference import Inference
@@ -30,9 +31,6 @@ from graphsim.units import bytes_text, seconds_text
 
 WORTH = 0.01
 """Part of the time per token that a lever has to save to be named."""
-
-VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM's --max-lora-rank takes (0.33, `vllm/config/lora.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +93,7 @@ def lora_advice(inference: Inference) -> Advice:
     dynamic, base = estimates["dynamic"], estimates["base"]
     found = crossing(inference, estimates)
     overhead = float(dynamic.latency_s) / float(base.latency_s) - 1.0
-    choice, reason = _choice(lora, found, overhead)
+    choice, reason = _choice(inference.deployment, lora, found, overhead)
     levers = tuple(_levers(inference, float(dynamic.tpot_s)))
     engine = inference.deployment.engine_name
     return Advice(
@@ -105,7 +103,7 @@ def lora_advice(inference: Inference) -> Advice:
     )  # fmt: skip
 
 
-def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, str]:
+def _choice(deployment: Deployment, lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, str]:
     if not float(np.max(lora.active_adapters)) * float(np.max(lora.adapter_share)):
         return "dynamic", "no request has an adapter, so there is nothing to merge, and its kernels are skipped"
     if lora.kind.unmerged:
@@ -115,9 +113,10 @@ def _choice(lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, s
         )
     several = float(np.max(lora.active_adapters)) > 1 or float(np.min(lora.adapter_share)) < 1
     if several:
+        switch_s = float(lifecycle_of(deployment).switch_s)
         return "dynamic", (
             "a merged model serves one adapter only, and here requests differ in theirs; "
-            f"applying them dynamically costs {overhead:+.1%}, a switch would cost {seconds_text(found.switch_s)} each"
+            f"applying them dynamically costs {overhead:+.1%}, a switch would cost {seconds_text(switch_s)} each"
         )
     if not np.isfinite(found.tokens):
         return "dynamic", "the adapter costs nothing here, so merging never pays"
@@ -176,12 +175,12 @@ def _adapter_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, An
     if reserved > used:
         slots = int(np.ceil(used))
         yield f"as many slots as adapters are active (--max-loras {slots})", {"max_loras": slots}
-    if most > rank:
-        yield f"no more rank than adapters have (--max-lora-rank {int(rank)})", {"max_lora_rank": int(rank)}
+    least = int((deployment.engine or load_profile(REFERENCE)).limits.reserved(rank))
+    if most > least:
+        yield f"no more rank than adapters have (--max-lora-rank {least})", {"max_lora_rank": least}
     if rank >= 16:
         half = int(rank // 2)
-        reserved_rank = half if most else 0
-        changed = {"rank": half, "rank_pattern": {}, "mixed_ranks": (), "max_lora_rank": reserved_rank}
+        changed = {"rank": half, "rank_pattern": {}, "mixed_ranks": (), "max_lora_rank": 0}
         yield f"half the rank ({half})", changed
     attention = {"target_modules": ("attn",), "target_parameters": (), "rank_pattern": {}, "matching": Matching.NAMES}
     yield "attention only", attention
@@ -214,10 +213,10 @@ def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[s
         more = int(float(np.min(lora.adapter_share)) < 1)
         yield from ("--enable-lora", f"--max-loras-per-batch {slots + more}", f"--max-lora-rank {largest}")
         return
-    if largest > VLLM_RANKS[-1]:
+    if largest > _most_rank():
         return
     yield from ("--enable-lora", f"--max-loras {slots}")
-    yield f"--max-lora-rank {next(size for size in VLLM_RANKS if size >= largest)}"
+    yield f"--max-lora-rank {load_profile('vllm').limits.reserved(float(largest)):g}"
     if lora.fully_sharded_loras or any("--fully-sharded-loras" in lever.name for lever in levers):
         yield "--fully-sharded-loras"
 
@@ -235,7 +234,13 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
     if choice == "merge" and weights is not None and weights.bytes < 2 and not lora.kind.exact_merge:
         yield f"the base is stored in {weights.name}: merging rounds it anew, and unmerging does not restore it"
     largest = float(np.max(lora.largest_rank))
-    if choice == "dynamic" and largest > VLLM_RANKS[-1]:
-        yield f"rank {largest:g} is above what vLLM takes, {VLLM_RANKS[-1]} (--max-lora-rank)"
+    if choice == "dynamic" and largest > _most_rank():
+        yield f"rank {largest:g} is above what vLLM takes, {_most_rank():g} (--max-lora-rank)"
     if chosen.caution:
         yield chosen.caution
+
+
+def _most_rank() -> float:
+    """The largest --max-lora-rank of vLLM."""
+    limit = load_profile("vllm").limits.get("max_lora_rank")
+    return max(limit.offered) if limit else np.inf

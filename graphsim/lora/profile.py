@@ -15,6 +15,7 @@ from typing import Any
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.calls import ModuleCall, read_calls
+from graphsim.lora.limits import Limits, read_limits
 from graphsim.lora.schemes import SCHEMES
 
 MODULES = ("targets", "every_linear")
@@ -68,6 +69,7 @@ class EngineProfile:
     disk_s, disk_bytes_per_s: reading an adapter's file from the page cache: its start, its rate
     cold_disk_bytes_per_s: reading it from disk
     load_overlapped: whether loads run beside steps
+    limits: what it refuses to run; notes_only: whether that is noted and simulated all the same
     sources: where each field comes from; of a field kept from another profile, "inherited from NAME: …"
     """
 
@@ -106,6 +108,8 @@ class EngineProfile:
     disk_bytes_per_s: float = 1e9
     cold_disk_bytes_per_s: float = 1e9
     load_overlapped: bool = False
+    limits: Limits = Limits()
+    notes_only: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def has_embedding_slots(self, model: str) -> bool:
@@ -188,6 +192,7 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
     for key in _FLAGS:
         found[key] = fields.flag(key, kept.get(key, EngineProfile.__dataclass_fields__[key].default))
     found["module_calls"] = read_calls(fields, "module_calls", kept.get("module_calls", ()))
+    found["limits"] = read_limits(fields.mapping("limits"), kept.get("limits", Limits()))
     found["embedding_families"] = _names(fields, "embedding_families", kept)
     for key in ("shrink", "expand", "expand_one"):
         found[key] = _tilings(fields, key, kept)
@@ -205,7 +210,7 @@ _CHOICES = {
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
 
-_FLAGS = ("packs_projections", "packed", "fill", "rotary_table", "load_overlapped", "nested_scales")
+_FLAGS = ("packs_projections", "packed", "fill", "rotary_table", "load_overlapped", "nested_scales", "notes_only")
 _NUMBERS = {
     "extra_vocab_rows": ("", 0.0, 1e6), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),
     "load_tensor_s": ("s", 0.0, 10.0), "disk_s": ("s", 0.0, 100.0), "disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13),

@@ -57,8 +57,8 @@ class Engine:
 
     @property
     def padded_rank(self) -> Num:
-        """The rank of the engine's buffers."""
-        return np.maximum(self.lora.max_lora_rank, self.lora.largest_rank)
+        """The rank of the engine's buffers: one that it offers, the smallest where the adapter names none."""
+        return self.profile.limits.reserved(np.maximum(self.lora.max_lora_rank, self.lora.largest_rank))
 
 
 def terms(graph: nx.DiGraph, joined: str) -> tuple[int, int]:

@@ -98,7 +98,7 @@ def test_cautions_say_what_stands_in_the_way() -> None:
     assert "stored in nf4" in rounded.cautions[0]
     large = gs.lora_advice("llama-3.1-70b", "l4", lora=gs.LoraConfig())
     assert any("does not fit" in caution for caution in large.cautions) and "but it does not fit" in str(large)
-    wide = gs.lora_advice(*ASKED, lora=gs.LoraConfig(rank=1000, active_adapters=2), engine="vllm")
+    wide = gs.lora_advice(*ASKED, lora=gs.LoraConfig(rank=1000, active_adapters=2))
     assert "above what vLLM takes" in wide.cautions[0] and wide.flags == ()
 
 

@@ -21,7 +21,7 @@ LORA = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"], max_loras=4)
 ENGINES = list_engines()
 FUSED = [name for name in ENGINES if load_profile(name).kernels == "fused"]
 PROMISED = {"peft", "reference", "sglang", "slora", "vllm", "vllm-0.5", "vllm-2025-05"}
-LABELS = {"name", "title", "sources"}
+LABELS = {"name", "title", "sources", "limits"}
 
 
 def kernels(graph: nx.DiGraph) -> list[tuple[str, Any, float]]:

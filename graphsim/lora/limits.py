@@ -1,0 +1,179 @@
+"""What an engine refuses to run, as data of its profile: one rule each, in the engine's own words, with its source.
+
+Which deployments break a rule is worked out in `graphsim.deployment.refusals`. The words are a template; the names in
+braces stand for what the rule found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphsim.errors import choices_text
+from graphsim.files.reading import Fields
+from graphsim.units import Num
+
+RULES: Mapping[str, tuple[str, str]] = {
+    "rank": (
+        "an adapter's rank above max_lora_rank",
+        "rank {rank} is above the reserved max_lora_rank {max_lora_rank}",
+    ),
+    "max_lora_rank": (
+        "a max_lora_rank that the engine does not offer",
+        "max_lora_rank {max_lora_rank} is none of {offered}",
+    ),
+    "slots": (
+        "more adapters in one step than slots",
+        "{adapters} adapters do not fit into {slots} slots",
+    ),
+    "sequences": (
+        "more adapters in one step than sequences",
+        "each sequence has one adapter, and there are {sequences}",
+    ),
+    "modules_to_save": (
+        "modules trained in full",
+        "modules trained in full have no place in a slot",
+    ),
+    "bias": (
+        "a bias in the second factor",
+        "slots hold no biases",
+    ),
+    "left_out": (
+        "layers replicated, rows of the embedding or biases trained",
+        "slots hold nothing of {parts}",
+    ),
+    "variant": (
+        "a variant that is not the plain adapter's two products",
+        "its kernels run the two products of a plain adapter only",
+    ),
+    "fully_sharded": (
+        "factors cut over ranks that do not divide",
+        "{rank} is not divisible by {tp}",
+    ),
+    "fully_sharded_experts": (
+        "factors of experts cut over ranks and experts dealt out",
+        "experts' factors are cut over ranks or dealt out, not both",
+    ),
+    "kernels": (
+        "adapter kernels on a device that has none",
+        "its adapter kernels do not run on {architecture}",
+    ),
+    "device": (
+        "a device that the engine does not start on",
+        "it does not start on {architecture}",
+    ),
+    "bf16": (
+        "bf16 on a device without it",
+        "{architecture} has no bf16",
+    ),
+    "blocks": (
+        "a shard that cuts through quantised blocks",
+        "{size} is not divisible by the quantisation's block of {block}",
+    ),
+    "heads": (
+        "attention heads that do not divide over the group",
+        "{heads} is not divisible by {tp}",
+    ),
+    "width": (
+        "an MLP or expert whose width does not divide over the group",
+        "{width} is not divisible by {ways}",
+    ),
+    "positions": (
+        "more tokens than the model has positions",
+        "{tokens} tokens are more than the {positions} positions of the model",
+    ),
+}  # fmt: skip
+"""Every rule that an engine may have: what it forbids, and how it is said where an engine has no words for it."""
+
+POSITIONS = ("all", "learned")
+"""Models that a `positions` rule counts for: all, or those with learned positions, which have no row for a further
+token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One rule that an engine has.
+
+    rule: a name of RULES; says: the engine's own words, a template, "" where it has none
+    offered: numbers that it takes; but: names that it lets pass; architectures: of devices that it refuses
+    words: its words for one kind of what the rule forbids, by its name, where these differ
+    base_counts: whether requests without an adapter take a slot; models: whose positions count, one of POSITIONS
+    """
+
+    rule: str
+    says: str = ""
+    source: str = field(default="", compare=False)
+    offered: tuple[float, ...] = ()
+    but: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
+    base_counts: bool = False
+    models: str = "all"
+
+    def told(self, kind: str = "") -> str:
+        """The template for a kind of what it forbids: the engine's own words, or the rule's."""
+        return dict(self.words).get(kind) or self.says or RULES[self.rule][1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The rules that an engine has, by name."""
+
+    rules: tuple[Limit, ...] = ()
+
+    def get(self, rule: str) -> Limit | None:
+        """The rule of that name; None where the engine has no such."""
+        return next((limit for limit in self.rules if limit.rule == rule), None)
+
+    def reserved(self, rank: Num) -> Num:
+        """The rank that buffers for adapters of `rank` have: the smallest one offered, 0 for none.
+
+        Above the largest one offered the rank itself, which `max_lora_rank` refuses.
+        """
+        limit = self.get("max_lora_rank")
+        found = rank
+        for offered in reversed(limit.offered if limit else ()):
+            found = np.where(np.less_equal(rank, offered), offered, found)[()]
+        return np.where(np.greater(rank, 0.0), found, 0.0)[()]
+
+
+def read_limits(fields: Fields, kept: Limits) -> Limits:
+    """The limits that a profile states, on top of those of its base; a rule set to null is taken away.
+
+    Problems are noted in `fields`.
+    """
+    rules = {limit.rule: limit for limit in kept.rules}
+    for rule in fields.keys():  # noqa: SIM118 - Fields is no mapping
+        if rule not in RULES:
+            fields.problem(rule, f"is no rule; {choices_text(rule, RULES)}")
+        if fields.raw(rule) is None:
+            rules.pop(rule, None)
+        elif rule in RULES:
+            rules[rule] = _limit(rule, fields.mapping(rule))
+    return Limits(rules=tuple(sorted(rules.values(), key=lambda limit: list(RULES).index(limit.rule))))
+
+
+def _limit(rule: str, fields: Fields) -> Limit:
+    words = fields.mapping("words")
+    return Limit(
+        rule=rule,
+        says=fields.text("says", ""),
+        source=fields.text("source"),
+        offered=tuple(sorted(_listed(fields, "offered", int))),
+        but=tuple(_listed(fields, "but", str)),
+        architectures=tuple(_listed(fields, "architectures", str)),
+        words=tuple((kind, str(words.text(kind))) for kind in words.keys()),  # noqa: SIM118
+        base_counts=fields.flag("base_counts", False),
+        models=fields.text("models", "all", POSITIONS),
+    )
+
+
+def _listed(fields: Fields, key: str, kind: type) -> list[Any]:
+    entries = list(fields.sequence(key, most=1000))
+    if not all(isinstance(entry, kind) and not isinstance(entry, bool) for entry in entries):
+        fields.problem(key, f"is not allowed; expected a list of {'names' if kind is str else 'whole numbers'}")
+        return []
+    return entries
