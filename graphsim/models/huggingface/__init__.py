@@ -19,6 +19,7 @@ from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed
 from graphsim.models.huggingface.encoders import encoder_of
+from graphsim.models.huggingface.positions import stretched
 from graphsim.models.huggingface.quantisation import read_precision
 
 
@@ -49,9 +50,13 @@ def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
         config = reader(fields, str(name).rsplit("/", 1)[-1])
         precision = read_precision(fields, data.get("quantization_config", text.get("quantization_config")))
         encoder = encoder_of(data.get("model_type"), data, fields, config.hidden_size)
+        positions = stretched(config.max_positions, fields)
     finally:
         fields.finish()
-    return replace(config, source=where, encoder=encoder, precision=precision, notes=(*config.notes, *notes, *assumed))
+    return replace(
+        config, source=where, encoder=encoder, precision=precision, max_positions=positions,
+        notes=(*config.notes, *notes, *assumed),
+    )  # fmt: skip
 
 
 def text_part(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
