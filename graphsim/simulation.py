@@ -21,6 +21,7 @@ from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.notes import notes_of
 from graphsim.deployment.order import check_own
 from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.refusals import refusals_noted, require_runs
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, GraphError
 from graphsim.graph import Pass, unroll
@@ -55,7 +56,7 @@ def build_graph(
     expand: spell every layer out instead of repeating a body
     engine: whose kernels the adapter's nodes become, a profile's name or YAML; `reference` keeps the document's own
     batch, input_tokens, context_tokens, degrees and ranks may be arrays of one length: one scenario each.
-    Raises ConfigError for an argument that is not allowed, InfeasibleError where the model cannot be cut as asked,
+    Raises ConfigError for an argument that is not allowed, InfeasibleError for what the engine or the model cannot run,
     GraphError behind a pass of your own whose graph is not valid.
     """
     deployment = deployed(model, parallelism=parallelism, lora=lora, precision=precision, engine=engine, passes=passes)
@@ -92,9 +93,15 @@ def simulate(inference: Inference) -> Estimate:
 
 
 def estimate_of(inference: Inference) -> Estimate:
-    """The estimate of a batch of requests on a deployment."""
-    deployment, requests = inference.deployment, inference.requests
+    """The estimate of a batch of requests on a deployment. Raises InfeasibleError for what cannot be run."""
     _ = inference.scenarios  # arrays that differ in length are told before anything is made of them
+    require_runs(inference.deployment, inference.requests)
+    return priced(inference)
+
+
+def priced(inference: Inference) -> Estimate:
+    """The estimate of a batch of requests on a deployment, whether or not an engine would run it."""
+    deployment, requests = inference.deployment, inference.requests
     formulas = formulas_of(inference)
     if formulas is None:
         ttft_s, generation_s, one_time_s = inference.ttft_s(), inference.generation_s(), inference.one_time_s()
@@ -117,7 +124,7 @@ def estimate_of(inference: Inference) -> Estimate:
         prefill=PhaseEstimate(name="prefill", build=inference.prefill_graph),
         decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
-        notes=notes_of(deployment),
+        notes=(*notes_of(deployment), *refusals_noted(deployment, requests)),
         caution=deployment.caution,
         inference=inference,
     )

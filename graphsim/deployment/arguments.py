@@ -13,6 +13,8 @@ from graphsim.cost.base import CostModel
 from graphsim.deployment.deployment import REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.refusals import require_runs
+from graphsim.deployment.scenarios import scenarios_in
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.lora.config import LoraConfig
@@ -34,8 +36,21 @@ def deployed(
 
     default_engine: of the verb, where neither names an engine
     described: the further arguments of `Deployment`, None where they were not given
-    Raises ConfigError where a deployment and arguments that it holds already are both given.
+    Raises ConfigError where a deployment and arguments that it holds already are both given, InfeasibleError for what
+    the engine or the model cannot run.
     """
+    deployment = _described(model, hardware, default_engine, passes, described)
+    require_runs(deployment)
+    return deployment
+
+
+def _described(
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None,
+    default_engine: EngineRef,
+    passes: Sequence[Pass],
+    described: dict[str, Any],
+) -> Deployment:
     if not isinstance(model, Deployment):
         described["engine"] = default_engine if described.get("engine") is None else described["engine"]
         return Deployment(model, hardware, passes=passes, **described)
@@ -94,6 +109,8 @@ def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
             passes=passes,
         )  # fmt: skip
         requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
+        scenarios_in(requests, deployment)  # arrays that differ in length are told before they meet
+        require_runs(deployment, requests)
         return answer(Inference(deployment=deployment, requests=requests))
 
     del verb.__wrapped__  # so that help() shows the verb's arguments

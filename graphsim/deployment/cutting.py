@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphsim.deployment.parallelism import Parallelism
-from graphsim.errors import ConfigError
+from graphsim.errors import InfeasibleError
 from graphsim.graph import walk
+from graphsim.lora.limits import Limits
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
@@ -37,10 +38,18 @@ def _units_of(model: ModelConfig) -> _Units:
     )
 
 
-def check_cut(model: ModelConfig, parallelism: Parallelism) -> None:
-    """Raise ConfigError unless the model can be cut as asked, naming the degrees that would do."""
+def has_experts(model: ModelConfig) -> bool:
+    """Whether some layer of the model is a mixture of experts."""
+    return bool(_units.get((model.layers,), lambda: _units_of(model)).experts)
+
+
+def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> None:
+    """Raise InfeasibleError unless the model can be cut as asked, naming the degrees that would do.
+
+    limits: of the engine, which may have words of its own for it
+    """
     if parallelism.pp > model.num_layers:
-        raise ConfigError(
+        raise InfeasibleError(
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}'; "
             f"it has {model.num_layers} layers, allowed: 1 to {model.num_layers}"
         )
@@ -50,11 +59,20 @@ def check_cut(model: ModelConfig, parallelism: Parallelism) -> None:
     for heads, kv_heads in units.heads:
         if not _deals_out(tp, heads, kv_heads):
             allowed = [n for n in range(1, 129) if _deals_out(np.asarray(float(n)), heads, kv_heads)]
-            raise ConfigError(
+            raise InfeasibleError(
                 f"parallelism.tp = {parallelism.tp} does not divide the {heads:g} attention heads "
-                f"({kv_heads:g} for keys and values) of model '{model.name}'; "
+                f"({kv_heads:g} for keys and values) of model '{model.name}'{_words(limits, heads, tp)}; "
                 f"allowed: {', '.join(map(str, allowed))}"
             )
+
+
+def _words(limits: Limits, heads: Num, tp: np.ndarray) -> str:
+    """What the engine says of heads that the group does not divide."""
+    limit = limits.get("heads")
+    uneven = tp[np.not_equal(np.mod(heads, tp), 0.0)]
+    if limit is None or not uneven.size:
+        return ""
+    return f": {limit.told().format(heads=f'{heads:g}', tp=f'{uneven.flat[0]:g}').rstrip('.')}"
 
 
 def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozenset[int]) -> None:
@@ -62,11 +80,11 @@ def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozens
     if not np.any(ep > 1):
         return
     if not counts:
-        raise ConfigError(f"parallelism.ep = {parallelism.ep} is not allowed: model '{model.name}' has no experts")
+        raise InfeasibleError(f"parallelism.ep = {parallelism.ep} is not allowed: model '{model.name}' has no experts")
     for experts in counts:
         if np.any(experts % ep):
             allowed = [str(n) for n in range(1, experts + 1) if experts % n == 0]
-            raise ConfigError(
+            raise InfeasibleError(
                 f"parallelism.ep = {parallelism.ep} does not divide the {experts} experts of model '{model.name}'; "
                 f"allowed: {', '.join(allowed)}"
             )

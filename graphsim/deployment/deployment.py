@@ -19,7 +19,8 @@ from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import inject, require_layers, require_shares
+from graphsim.lora.injection import inject, require_layers
+from graphsim.lora.limits import Limits
 from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
@@ -55,7 +56,8 @@ class Deployment:
     cost: `calibrated`, `roofline` or a function of an operation and a device; the device's best by default
     passes: rewritings of your own (`gs.Pass`), each at its stage behind the built-in ones
     Degrees, ranks and device rates may be arrays of one length: one scenario each.
-    Raises ConfigError for what is not allowed, InfeasibleError where the model cannot be cut as asked.
+    Raises ConfigError for what is not allowed, InfeasibleError where the model cannot be cut as asked. What an engine
+    refuses to run, the verbs say (`graphsim.deployment.refusals`).
     """
 
     model: ModelConfig
@@ -105,11 +107,9 @@ class Deployment:
     def _check(self) -> None:
         if self.adapter is not None:
             require_layers(self.adapter, self.model.num_layers)
-            scheme = self.engine.tensor_parallel if self.engine else "vllm"
-            require_shares(self.adapter, scheme, self.parallelism.tp)
         if self.hardware is not None and self.cost not in (None, "calibrated"):  # a calibration is read when asked for
             choose_cost(self.cost, self.hardware)
-        check_cut(self.model, self.parallelism)
+        check_cut(self.model, self.parallelism, self.engine.limits if self.engine else Limits())
 
     def __repr__(self) -> str:
         parts = [self.model.name, self.hardware.name if self.hardware else "no device", self.precision.name]
@@ -165,10 +165,7 @@ class Deployment:
         return [run(passes, build(self.model, phase, self.precision, stage), after) for stage in layers]
 
     def pass_order(self, phase: Phase) -> tuple[Pass, ...]:
-        """The passes from the logical graph of a phase to what a device runs, in order.
-
-        Raises ConfigError for an adapter that the engine does not run.
-        """
+        """The passes from the logical graph of a phase to what a device runs, in order."""
         return passes_of(
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
             adapter=_invoked(self.adapter, phase) if self.adapter else None, own=self.passes,

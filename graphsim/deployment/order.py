@@ -14,7 +14,6 @@ from graphsim.graph import STAGES, Pass, validate, walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import Buffers, Inject
 from graphsim.lora.profile import EngineProfile
-from graphsim.lora.variants import require_engine
 from graphsim.ops.precision import Precision
 from graphsim.passes import bitsandbytes
 from graphsim.passes.engine import Engine
@@ -45,7 +44,7 @@ def passes_of(
 
     model: its name, by which engines keep slots for embeddings; adapter: what runs; engine: None for logical nodes
     present: 0 for a step without tokens, else 1
-    Raises ConfigError for an adapter that the engine does not run, and for what is no pass.
+    Raises ConfigError for what is no pass.
     """
     lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine)
     passes: list[Pass] = []
@@ -72,8 +71,6 @@ def passes_of(
 
 def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile) -> Engine:
     """The engine's way with the adapter."""
-    if lora.strategy == "dynamic":
-        require_engine(lora.kind, profile.kernels, profile.name)
     return Engine(profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model))
 
 

@@ -45,7 +45,7 @@ class LoraConfig:
     adapter_share: part of the tokens that have an adapter at all
     max_loras, max_lora_rank: slots and rank an engine reserves (0: as many as active, the largest rank used)
     lora_dtype: format of the factors
-    notes: what a reader left out
+    notes: what a reader left out; left_out: fields of PEFT's file that say so, which engines may refuse
     fully_sharded_loras: cut both factors over the tensor-parallel group, at the price of collectives
     mixed_ranks: ranks of the adapters in a batch, in the place of `rank`, where they differ; tokens spread evenly
     shared_outer_factors: experts share the factor at the residual stream, A of gate and up and B of down
@@ -82,6 +82,7 @@ class LoraConfig:
     mixed_ranks: tuple[int, ...] | list[int] = ()
     shared_outer_factors: bool = False
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def from_peft(cls, ref: str | Path | Mapping[str, Any]) -> LoraConfig:
@@ -94,7 +95,7 @@ class LoraConfig:
     @classmethod
     def from_yaml(cls, path: str | Path) -> LoraConfig:
         """The adapter of a YAML file with these fields. Raises ConfigError naming the file, the field and the value."""
-        names = {name for name in cls.__dataclass_fields__ if name not in ("matching", "notes")}
+        names = {name for name in cls.__dataclass_fields__ if name not in ("matching", "notes", "left_out")}
         try:
             return cls(**read_file(path, names))
         except ConfigError as error:

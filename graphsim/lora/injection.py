@@ -26,7 +26,7 @@ from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.precision import FORMATS
 from graphsim.ops.structure import last_node
-from graphsim.units import Num, short
+from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,26 +295,6 @@ class _Injector:
             routing=op,
         )
         return a, b, joined
-
-
-def require_shares(lora: LoraConfig, tp_scheme: str, tp: Num) -> None:
-    """Raise ConfigError unless `tp` devices get equal shares of what they cut: ranks, or what the variant says.
-
-    tp_scheme: the engine's own, which counts unless the adapter names another
-    """
-    if lora.strategy == "merge":
-        return
-    scheme = lora.chosen_scheme or tp_scheme
-    cut = dict(lora.kind.dealt(lora))
-    why = f"variant '{lora.variant}'" if cut else f"tp_scheme '{scheme}'"
-    if not cut and SCHEMES[scheme].column_a is Sharding.COLUMN:
-        cut = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
-    for name, value in cut.items():
-        if np.any(np.asarray(value) % np.asarray(tp)):
-            raise ConfigError(
-                f"lora.{name} = {short(value)} is not allowed with {why} and tp = {short(tp)}; "
-                f"allowed: a multiple of {short(tp)}"
-            )
 
 
 def require_layers(lora: LoraConfig, layers: int) -> None:

@@ -79,7 +79,7 @@ def _read(fields: Fields) -> dict[str, Any]:
     if layers is not None and isinstance(targets, str):
         fields.problem("layers_to_transform", "is not allowed with a regular expression for target_modules")
     where = _names(fields, "layers_pattern")
-    notes = _notes(fields)
+    notes, left_out = _notes(fields)
     alpha = fields.number("lora_alpha", 8.0)
     saved = _list(fields, "modules_to_save")
     variant = _variant(fields)
@@ -96,6 +96,7 @@ def _read(fields: Fields) -> dict[str, Any]:
         "rank_pattern": ranks,
         "matching": Matching.PEFT,
         "notes": notes,
+        "left_out": left_out,
         **variant,
     }
 
@@ -160,14 +161,18 @@ def _layers(fields: Fields) -> tuple[int, ...] | None:
     return None
 
 
-def _notes(fields: Fields) -> tuple[str, ...]:
-    notes = [f"not simulated: {what} ({key})" for key, what in _NOT_SIMULATED.items() if fields.raw(key)]
+def _notes(fields: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is not simulated or not known, in sentences; and the fields that say what is not simulated."""
+    left_out = [key for key in _NOT_SIMULATED if fields.raw(key)]
+    notes = [f"not simulated: {_NOT_SIMULATED[key]} ({key})" for key in left_out]
     if fields.text("bias", "none", ("none", "all", "lora_only")) != "none":
         notes.append("not simulated: trained biases (bias)")
+        left_out.append("bias")
     for key in _NO_COST:
         fields.raw(key)
     unknown = sorted(text.split(" ", 1)[0] for text in Fields.unknown_keys(_strict(fields)))
-    return (*notes, *(f"unknown field of the adapter's config: {key}" for key in unknown))
+    notes += [f"unknown field of the adapter's config: {key}" for key in unknown]
+    return tuple(notes), tuple(key for key in left_out if key != "modules_to_save")
 
 
 def _strict(fields: Fields) -> Fields:

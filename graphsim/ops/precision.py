@@ -23,6 +23,8 @@ class Format:
     compute: the format whose matrix rate applies ("" where values are widened to the activations' first)
     gemm, moe, attention: the `dtype` by which the kernels of that cost family know weights (in attention, keys and
         values) in this format, or in the nearest one that they run; "" where they run nothing like it
+    block_n, block_k: outputs and inputs of a weight that share a scale and lie on one device; 0 where shards may end
+        anywhere (engines pad mxfp4's)
     """
 
     name: str
@@ -31,6 +33,8 @@ class Format:
     gemm: str = ""
     moe: str = ""
     attention: str = ""
+    block_n: int = 0
+    block_k: int = 0
 
 
 def weight_only(bits: int, group: int, *, zeros: bool = True) -> Format:
@@ -41,7 +45,8 @@ def weight_only(bits: int, group: int, *, zeros: bool = True) -> Format:
     """
     extra = (2.0 + (bits / 8 if zeros else 0.0)) / group if group > 0 else 0.0
     kernel = "int4_wo" if bits <= 4 else "int8_wo"
-    return Format(name=f"int{bits}", bytes=bits / 8 + extra, gemm=kernel, moe="int4_wo", attention="fp8")
+    return Format(name=f"int{bits}", bytes=bits / 8 + extra, gemm=kernel, moe="int4_wo", attention="fp8",
+                  block_k=max(group, 0))  # fmt: skip
 
 
 FORMATS: dict[str, Format] = {
@@ -55,14 +60,16 @@ FORMATS: dict[str, Format] = {
         # one fp32 scale per 128x128 block of the weight (DeepSeek-V3 report, arXiv 2412.19437, section 3.3.2)
         Format(
             name="fp8_block", bytes=1.0 + 4.0 / 128**2, compute="fp8", gemm="fp8_block", moe="fp8_block",
-            attention="fp8",
+            attention="fp8", block_n=128, block_k=128,
         ),
         # one fp32 scale per output channel is below 0.1 % of any real layer
         Format(name="int8", bytes=1.0, compute="int8", gemm="int8", moe="int8", attention="fp8"),
         # bitsandbytes: rows and columns have a scale each, outliers multiply in 16 bits (arXiv 2208.07339)
         Format(name="llm_int8", bytes=1.0, compute="int8", gemm="int8", moe="int8", attention="fp8"),
         # 16 e2m1 values share an e4m3 scale (NVIDIA, "Introducing NVFP4", 2025)
-        Format(name="nvfp4", bytes=0.5 + 1.0 / 16, compute="fp4", gemm="nvfp4", moe="nvfp4", attention="fp8"),
+        Format(
+            name="nvfp4", bytes=0.5 + 1.0 / 16, compute="fp4", gemm="nvfp4", moe="nvfp4", attention="fp8", block_k=16
+        ),
         # 32 e2m1 values share an e8m0 scale (OCP Microscaling Formats specification 1.0, section 5)
         Format(name="mxfp4", bytes=0.5 + 1.0 / 32, gemm="w4a16_mxfp4", moe="w4a16_mxfp4", attention="fp8"),
         weight_only(4, 128),

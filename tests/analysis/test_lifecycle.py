@@ -68,5 +68,7 @@ def test_merging_under_tensor_parallel_takes_each_device_its_share() -> None:
 
 
 def test_what_an_engine_only_merges_has_a_lifecycle_on_it() -> None:
-    dora = gs.LoraConfig(rank=16, variant="dora")
-    assert lifecycle("llama-3.1-8b", "h100-sxm", dora, engine="vllm").merge_s > 0.0
+    merged = gs.LoraConfig(rank=16, variant="dora", strategy="merge")
+    assert lifecycle("llama-3.1-8b", "h100-sxm", merged, engine="vllm").merge_s > 0.0
+    with pytest.raises(gs.InfeasibleError, match="does not yet support DoRA"):
+        lifecycle("llama-3.1-8b", "h100-sxm", gs.LoraConfig(rank=16, variant="dora"), engine="vllm")

@@ -81,7 +81,9 @@ def test_it_is_held_to_the_laws_of_all_variants(law: Law) -> None:
 
 
 def test_engines_with_fused_kernels_refuse_it_and_errors_name_it() -> None:
-    with pytest.raises(gs.ConfigError, match="engine 'vllm' runs no adapter of variant 'lora-xs'; .*, or merge it"):
+    with pytest.raises(
+        gs.ConfigError, match="variant = lora-xs .* engine 'vllm' .*: its kernels run .*, or strategy merge"
+    ):
         gs.simulate("llama-3.1-8b", "h100-sxm", lora=adapter(), engine="vllm")
     with pytest.raises(gs.ConfigError, match="did you mean 'lora-xs'"):
         gs.LoraConfig(variant="lora-xd")

@@ -158,10 +158,10 @@ def test_a_merge_that_cannot_be_says_why(variant: str) -> None:
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_engines_refuse_what_their_kernels_do_not_know(engine: str) -> None:
-    for variant, instead in (("dora", "peft, reference, or merge it"), ("alora", "peft, reference")):
-        with pytest.raises(gs.ConfigError) as error:
+    for variant, instead in (("dora", "peft or reference, or strategy merge"), ("alora", "peft or reference")):
+        with pytest.raises(gs.InfeasibleError) as error:
             gs.simulate("gpt-2", "l4", lora=gs.LoraConfig(variant=variant), engine=engine)
-        assert f"engine '{engine}' runs no adapter of variant '{variant}'" in str(error.value)
+        assert str(error.value).startswith(f"lora.variant = {variant} is not allowed with engine '{engine}'")
         assert str(error.value).endswith(instead)
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from importlib import import_module
 from types import MappingProxyType
 
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError
 from graphsim.lora.variant import Variant
 
 
@@ -26,10 +26,3 @@ def _found(folders: tuple[str, ...]) -> Mapping[str, Variant]:
             raise ConfigError(f"graphsim/lora/variants: '{entry.name}' gives no variant; expected VARIANT = Variant(…)")
         found[variant.name] = variant
     return MappingProxyType(found)
-
-
-def require_engine(kind: Variant, kernels: str, engine: str) -> None:
-    """Raise ConfigError where an engine's kernels know plain adapters only."""
-    if kernels == "fused" and not kind.fused:
-        others = choices_text(engine, ["peft", "reference"]) + ("" if kind.unmerged else ", or merge it")
-        raise ConfigError(f"engine '{engine}' runs no adapter of variant '{kind.name}'; {others}")

@@ -1,0 +1,89 @@
+"""What an engine or a model cannot run, asked here and nowhere else, by every verb.
+
+Under an engine, a broken rule is an InfeasibleError, and the reason of a row. Under one whose profile says `notes_only`
+(`reference`) it is a note, and the reason of a row that has its numbers all the same. What no graph can stand for is
+refused under each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphsim.deployment.cutting import has_experts
+from graphsim.deployment.refusals.adapters import of_adapters
+from graphsim.deployment.refusals.broken import Broken
+from graphsim.deployment.refusals.devices import of_devices
+from graphsim.deployment.refusals.requests import of_requests
+from graphsim.deployment.refusals.shards import of_shards
+from graphsim.errors import InfeasibleError
+from graphsim.lora.profile import EngineProfile, load_profile
+
+if TYPE_CHECKING:
+    from graphsim.deployment.deployment import Deployment
+    from graphsim.deployment.inference import Requests
+
+REFERENCE = "reference"
+"""The engine of a deployment that names none."""
+
+
+def require_runs(deployment: Deployment, requests: Requests | None = None) -> None:
+    """Raise InfeasibleError, in the engine's own words, for what cannot be run in some scenario.
+
+    requests: a batch of them, where the question is about one
+    """
+    profile = _profile(deployment)
+    for one in _broken(deployment, profile, requests):
+        if one.always or not profile.notes_only:
+            raise InfeasibleError(one.sentence(profile, int(np.flatnonzero(np.ravel(one.where))[0])))
+
+
+def refusals_noted(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
+    """What serving engines refuse, where the deployment's engine only notes it; once for each rule."""
+    profile = _profile(deployment)
+    if not profile.notes_only:
+        return ()
+    found: dict[str, str] = {}
+    for one in _broken(deployment, profile, requests):
+        found.setdefault(one.rule, one.sentence(profile, int(np.flatnonzero(np.ravel(one.where))[0])))
+    return tuple(found.values())
+
+
+def reasons_of(
+    deployment: Deployment, requests: Requests, shape: tuple[int, ...]
+) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+    """For each scenario of a grid, why it cannot be run ("" where it can), and whether it is simulated all the same.
+
+    shape: of the grid, to which all numbers of deployment and requests broadcast
+    """
+    profile = _profile(deployment)
+    reasons, simulated = np.full(shape, "", dtype=object), np.ones(shape, dtype=bool)
+    for one in _broken(deployment, profile, requests):
+        first = (reasons == "") & np.broadcast_to(np.asarray(one.where), shape)
+        reasons = np.where(first, one.sentences(profile, shape), reasons)
+        if one.always or not profile.notes_only:
+            simulated &= ~np.broadcast_to(np.asarray(one.where), shape)
+    return reasons, simulated
+
+
+def _profile(deployment: Deployment) -> EngineProfile:
+    return deployment.engine if deployment.engine is not None else load_profile(REFERENCE)
+
+
+def _broken(deployment: Deployment, profile: EngineProfile, requests: Requests | None) -> Iterator[Broken]:
+    """What is broken, what is refused always first."""
+    every = list(_asked(deployment, profile, requests))
+    yield from (one for one in every if one.always and one.any)
+    yield from (one for one in every if not one.always and one.any)
+
+
+def _asked(deployment: Deployment, profile: EngineProfile, requests: Requests | None) -> Iterator[Broken]:
+    yield from of_devices(deployment, profile)
+    yield from of_adapters(deployment, profile, has_experts=has_experts(deployment.model))
+    if profile.limits.get("blocks") or profile.limits.get("width"):
+        yield from of_shards(deployment, profile.limits)
+    if requests is not None:
+        yield from of_requests(deployment, profile, requests)

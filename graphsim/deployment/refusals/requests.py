@@ -1,0 +1,47 @@
+"""What engines refuse of requests: more tokens than positions, more adapters than sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphsim.deployment.refusals.adapters import ROUNDING
+from graphsim.deployment.refusals.broken import Broken
+from graphsim.lora.profile import EngineProfile
+
+if TYPE_CHECKING:
+    from graphsim.deployment.deployment import Deployment
+    from graphsim.deployment.inference import Requests
+
+
+def of_requests(deployment: Deployment, profile: EngineProfile, requests: Requests) -> Iterator[Broken]:
+    """Every rule of requests that a batch of them may break."""
+    yield from _positions(deployment, profile, requests)
+    lora = deployment.adapter
+    if lora is not None and lora.strategy == "dynamic" and profile.limits.get("sequences"):
+        sequences = deployment.sequences(requests.batch)
+        yield Broken(
+            rule="sequences",
+            where=np.greater(lora.active_adapters, sequences * ROUNDING) & np.greater(lora.largest_rank, 0.0),
+            asked="lora.active_adapters", value=lora.active_adapters, told={"sequences": sequences},
+            allowed="up to {sequences}, a replica's share of the batch",
+        )  # fmt: skip
+
+
+def _positions(deployment: Deployment, profile: EngineProfile, requests: Requests) -> Iterator[Broken]:
+    """Servers count the prompt and all tokens to be generated; the last of these takes no position of its own."""
+    limit, positions = profile.limits.get("positions"), deployment.model.max_positions
+    if limit is None or not positions:
+        return
+    learned = bool(getattr(deployment.model.stem, "positions", 0))
+    if limit.models == "learned" and not learned:
+        return
+    tokens = requests.input_tokens + requests.output_tokens - (1.0 if limit.models == "learned" else 0.0)
+    yield Broken(
+        rule="positions", where=np.greater(tokens, positions), asked="input_tokens + output_tokens",
+        value=requests.input_tokens + requests.output_tokens,
+        told={"tokens": tokens, "positions": float(positions), "model": deployment.model.name},
+        allowed="up to {positions} tokens of model '{model}'",
+    )  # fmt: skip
