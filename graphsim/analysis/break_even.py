@@ -49,12 +49,12 @@ NEVER = BreakEven(
     tokens=np.inf, requests=np.inf, seconds=np.inf, switch_tokens=np.inf, merge_s=np.inf, switch_s=np.inf,
     saved_s_per_token=0.0,
 )  # fmt: skip
-"""Of an adapter that cannot be merged."""
+"""Of an adapter that cannot be merged, and of several."""
 
 
 @request_verb
 def break_even(inference: Inference) -> BreakEven:
-    """The crossing points for batches of such requests, one after another; NEVER where the adapter cannot be merged.
+    """The crossing points for batches of such requests, one after another; NEVER where there is no merged one.
 
     Arguments are those of `simulate`; without an adapter, a common one (rank 16 on attention and MLP).
     Raises ConfigError as `simulate` does, and for arrays of scenarios.
@@ -97,9 +97,8 @@ def break_even_curve(
     estimates = strategies(inference)
     if "merge" not in estimates:
         lora = inference.deployment.lora or LoraConfig()
-        raise ConfigError(
-            f"break_even_curve: an adapter of variant '{lora.variant}' cannot be merged; {lora.kind.unmerged}"
-        )
+        why = lora.kind.unmerged or "merged weights serve one adapter, and here there are several"
+        raise ConfigError(f"break_even_curve: adapters of variant '{lora.variant}' cannot be merged here: {why}")
     found, made = crossing(inference, estimates), float(inference.requests.batch * inference.requests.output_tokens)
     if tokens is None:
         middle = found.tokens if np.isfinite(found.tokens) else made

@@ -74,13 +74,16 @@ def batches_to_pay(once_s: float, dynamic: Estimate, merge: Estimate) -> float:
 
 
 def strategies(inference: Inference) -> dict[str, Estimate]:
-    """The same requests without an adapter, with a dynamic and with a merged one; no `merge` where it cannot be.
+    """The same requests without an adapter, with a dynamic and with a merged one.
+
+    No `merge` where the variant cannot be merged, nor of several adapters, of which merged weights hold one.
 
     The adapter is the deployment's, or a common one (rank 16 on attention and MLP) where it has none.
     """
     deployment = inference.deployment
     lora = replace(deployment.lora or LoraConfig(), enabled=True)
-    names = ("dynamic",) if lora.kind.unmerged else ("dynamic", "merge")
+    several = bool(np.any(np.greater(lora.active_adapters, 1.0 + 1e-9)))
+    names = ("dynamic",) if lora.kind.unmerged or several else ("dynamic", "merge")
     adapters = {"base": None, **{name: replace(lora, strategy=name) for name in names}}
     asked = {name: replace(deployment, lora=adapter) for name, adapter in adapters.items()}
     return {name: estimate_of(replace(inference, deployment=one)) for name, one in asked.items()}

@@ -87,7 +87,7 @@ def lifecycle_of(deployment: Deployment) -> Lifecycle:
     """What its adapter's comings and goings take, whichever strategy the deployment serves it with."""
     lora, device = replace(deployment.lora or LoraConfig(), enabled=True), deployment.device
     profile, price = deployment.engine or load_profile(REFERENCE), deployment.price
-    merged = replace(deployment, lora=replace(lora, strategy="merge"))
+    merged = replace(deployment, lora=replace(lora, strategy="merge", active_adapters=1))
     dynamic = replace(lora, strategy="dynamic", max_lora_rank=0)
     loaded = replace(deployment, lora=dynamic, engine=load_profile(REFERENCE))
     each = [_merges(merged, stage, device, price) for stage in range(merged.parallelism.pp)]

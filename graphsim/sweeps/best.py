@@ -17,6 +17,7 @@ from graphsim.deployment.parallelism import device_count
 from graphsim.errors import ConfigError, InfeasibleError, choices_text
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.sweeps.grid import BASE
+from graphsim.sweeps.job import DOES_NOT_FIT
 from graphsim.sweeps.sweep import sweep
 from graphsim.units import as_number, short
 
@@ -95,7 +96,7 @@ def best(
     ttft_s, tpot_s, latency_s, devices, cost_per_token: at most so much; tokens_per_s: at least
     price_per_hour: of one device, in any currency: one number, or one for each device by name
     models, hardware, choices, executor, progress: as in `sweep`; adapters, their strategy and rank are choices like any
-        other, but several active adapters are never merged: merged weights serve one
+        other, but nothing that an engine refuses is ranked, under `reference` nothing that all serving engines refuse
     Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token. Ties go to fewer
     devices, then to the lower latency.
     Raises InfeasibleError if nothing meets the limits: which limit excludes most, and what comes nearest.
@@ -107,7 +108,7 @@ def best(
     check_goal(goal, limits, price_per_hour)
     devices_known = _devices(models, hardware)
     prices = _prices(price_per_hour, devices_known)
-    frame = servable(sweep(models, hardware, executor=executor, progress=progress, **choices))
+    frame = sweep(models, hardware, executor=executor, progress=progress, **choices)
     capacity = {name: float(device.memory_bytes) for name, device in devices_known.items()}
     return ranked(with_devices(frame, prices), goal, limits, capacity)
 
@@ -131,17 +132,6 @@ def with_devices(frame: pd.DataFrame, prices: Mapping[str, float] | None = None)
     return frame.assign(**more)
 
 
-def servable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a sweep whose adapters can be served as asked: merged weights hold one adapter and no other.
-
-    Raises InfeasibleError if there is no such row.
-    """
-    kept: pd.DataFrame = frame[~((frame["strategy"] == "merge") & (frame["active_adapters"] > 1))]
-    if not len(kept):
-        raise InfeasibleError("merged weights serve one adapter, found more active ones in every scenario; add dynamic")
-    return kept
-
-
 def ranked(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str, float]) -> pd.DataFrame:
     """The rows of a sweep with devices that meet the limits, the best one first.
 
@@ -149,7 +139,7 @@ def ranked(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str
     Raises InfeasibleError if no row meets them.
     """
     excess = _excess(frame, limits, capacity)
-    kept = frame["latency_s"].notna().to_numpy() & np.all([over <= 1.0 for over in excess.values()], axis=0)
+    kept = _runs(frame) & np.all([over <= 1.0 for over in excess.values()], axis=0)
     if not kept.any():
         raise InfeasibleError(_why_none(frame, excess, limits))
     column, more = GOALS[goal]
@@ -248,7 +238,7 @@ def _distinct(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _why_none(frame: pd.DataFrame, excess: Mapping[str, np.ndarray], limits: Limits) -> str:
     """One sentence: what excludes how many, and which row comes nearest to all limits."""
-    runs = frame["latency_s"].notna().to_numpy()
+    runs = _runs(frame)
     if not runs.any():
         reason = frame["reason"].astype(str).value_counts()
         return f"none of {len(frame):,} scenarios can be run; most often: {reason.index[0]} ({reason.iloc[0]:,})"
@@ -269,6 +259,12 @@ def _why_none(frame: pd.DataFrame, excess: Mapping[str, np.ndarray], limits: Lim
     return (
         f"none of {len(frame):,} scenarios meets the limits: {', '.join(told)}; nearest is {row}: {', '.join(broken)}"
     )
+
+
+def _runs(frame: pd.DataFrame) -> np.ndarray:
+    """Which rows break no rule, whether or not they fit."""
+    whole: np.ndarray = frame["latency_s"].notna().to_numpy() & frame["reason"].isin(("", DOES_NOT_FIT)).to_numpy()
+    return whole
 
 
 def _limit_text(name: str, given: Mapping[str, float]) -> str:

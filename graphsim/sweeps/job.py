@@ -17,10 +17,12 @@ from graphsim.deployment.inference import Inference, Latencies, Requests
 from graphsim.deployment.memory import Memory
 from graphsim.deployment.order import NeedsNumbers
 from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.refusals import reasons_of
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.lora.config import LoraConfig
-from graphsim.simulation import estimate_of
+from graphsim.simulation import priced
 from graphsim.sweeps.grid import ADAPTER, BASE, REQUESTS, Grid, Place
+from graphsim.symbolic.substitute import with_fields
 
 EXACT, CURVED = 1e-9, 1e-4
 """Tolerance of the sum over the generated tokens: of piecewise linear costs, and of fitted curves."""
@@ -73,18 +75,36 @@ def _kept(chosen: dict[str, Any]) -> bytes | dict[str, Any]:
 def evaluate(job: Job) -> dict[str, Any]:
     """The results of a job's scenarios, arrays that broadcast to its shape; or the reason why there are none.
 
-    reason and caution are one text for all of them.
+    reason: of all that do not fit, or of every scenario; caution: of all; rules: of those that break a rule, else ""
     """
     _structure(job.structure)  # raises for what this process does not find
     try:
         inference = _inference(
             job.structure, tuple((name, float(values.flat[0])) for name, values in job.numbers.items())
         )
-        formulas = formulas_of(inference)
-        if formulas is None:
-            return _through_the_passes(job)
+        rules, simulated = _rules(inference, job)
+        if not simulated.any():
+            return {"reason": "", "rules": rules}
+        return _numbers(inference, job) | ({"rules": rules, "simulated": simulated} if (rules != "").any() else {})
     except GraphsimError as error:
         return {"reason": str(error)}
+
+
+def _rules(inference: Inference, job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """For each scenario the rule that it breaks, and whether it is simulated all the same."""
+    deployment, lora, numbers = inference.deployment, inference.deployment.adapter, job.numbers
+    if lora is not None:
+        lora = with_fields(lora, {name: numbers[name] for name in ADAPTER if name in numbers})
+    degrees = with_fields(deployment.parallelism, {name: numbers[name] for name in ("dp",) if name in numbers})
+    requests = with_fields(inference.requests, {name: numbers[name] for name in REQUESTS if name in numbers})
+    return reasons_of(with_fields(deployment, {"lora": lora, "parallelism": degrees}), requests, job.shape)
+
+
+def _numbers(inference: Inference, job: Job) -> dict[str, Any]:
+    """The results of a job's scenarios, whether or not an engine would run them."""
+    formulas = formulas_of(inference)
+    if formulas is None:
+        return _through_the_passes(job)
     inputs = numbers_of(inference)
     inputs |= {name: values for name, values in job.numbers.items() if name in inputs}
     (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs, inference.tolerance), formulas.memory(inputs)
@@ -151,6 +171,6 @@ def _through_the_passes(job: Job) -> dict[str, Any]:
 
 
 def _estimated(job: Job, numbers: Mapping[str, Any]) -> dict[str, Any]:
-    estimate = estimate_of(_inference(job.structure, tuple(numbers.items())))
+    estimate = priced(_inference(job.structure, tuple(numbers.items())))
     found = {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)
     return found | {"caution": estimate.caution}

@@ -52,8 +52,9 @@ def sweep(
         is done here
     Generation times are exact with roofline costs, and within one in ten thousand with calibrated ones.
     Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, memory_bytes, fits, reason, caution.
-    A scenario that cannot be run has no numbers but a reason; one that does not fit has both. A caution says of what to
-    beware in a row's times, as of a device that nobody measured.
+    A scenario that cannot be run has no numbers but a reason; one that does not fit has both, and so has one under
+    `reference` that serving engines refuse. A caution says of what to beware in a row's times, as of a device that
+    nobody measured.
     Raises ConfigError for an unknown choice, a value that no scenario could have, or what cannot go to an executor.
     """
     if executor is not None and not isinstance(executor, Executor):
@@ -74,12 +75,14 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
     texts: dict[str, dict[str, int]] = {name: {"": 0} for name in TEXTS}
     done = 0
     for where, found in _evaluated(grid, executor):
-        reason, caution = found.pop("reason"), found.pop("caution", "")
+        reason, rules, simulated = found.pop("reason"), found.pop("rules", None), found.pop("simulated", True)
+        caution = found.pop("caution", "")
         for name, values in found.items():
-            results[name][where] = values
+            results[name][where] = np.where(simulated, values, False if name == "fits" else np.nan)
         code = texts["reason"].setdefault(reason, len(texts["reason"]))
+        codes = np.where(results["fits"][where], 0, code) if reason == DOES_NOT_FIT else code
+        results["reason"][where] = codes if rules is None else _coded(rules, codes, texts["reason"])
         results["caution"][where] = texts["caution"].setdefault(caution, len(texts["caution"]))
-        results["reason"][where] = np.where(results["fits"][where], 0, code) if reason == DOES_NOT_FIT else code
         done += results["fits"][where].size
         if progress:
             progress(done, grid.rows)
@@ -87,6 +90,13 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
         results[name] = pd.Categorical.from_codes(results[name].ravel(), pd.Index(list(codes)))
     columns = {name: values if name in TEXTS else values.ravel() for name, values in results.items()}
     return Table(table.assign(**columns))
+
+
+def _coded(rules: np.ndarray, codes: Any, reasons: dict[str, int]) -> np.ndarray:
+    """The codes of reasons, the rules that scenarios break put before the others."""
+    texts, at = np.unique(rules, return_inverse=True)
+    own = np.array([reasons.setdefault(text, len(reasons)) for text in texts.tolist()])[at.reshape(rules.shape)]
+    return np.where(rules != "", own, codes)
 
 
 def _evaluated(grid: Grid, executor: Executor | None) -> Iterator[tuple[Place, dict[str, Any]]]:

@@ -93,13 +93,13 @@ def test_devices_count_every_degree_and_experts_beyond_the_tensor_parallel_group
 
 
 def test_a_base_model_is_listed_once_however_many_adapters_are_asked() -> None:
-    found = gs.best("gpt-2", "l4", strategy=["base", "dynamic"], rank=[8, 64], active_adapters=[1, 4])
+    found = gs.best("gpt-2", "l4", strategy=["base", "dynamic"], rank=[8, 64], active_adapters=[1, 4], batch=4)
     assert (found["strategy"] == "base").sum() == 1 and len(found) == 5
     assert found.iloc[0]["strategy"] == "base"
 
 
 def test_several_adapters_are_never_merged() -> None:
-    found = gs.best("gpt-2", "l4", strategy=["dynamic", "merge"], active_adapters=[1, 4])
+    found = gs.best("gpt-2", "l4", strategy=["dynamic", "merge"], active_adapters=[1, 4], batch=4)
     assert set(zip(found["strategy"], found["active_adapters"], strict=True)) == {
         ("dynamic", 1), ("dynamic", 4), ("merge", 1),
     }  # fmt: skip
