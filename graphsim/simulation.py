@@ -89,12 +89,11 @@ def simulate(inference: Inference) -> Estimate:
     batch, input_tokens, output_tokens, tp, dp, rank and the like may be arrays of one length: one scenario each.
     Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
     """
-    return estimate_of(inference)
+    return priced(inference)
 
 
 def estimate_of(inference: Inference) -> Estimate:
     """The estimate of a batch of requests on a deployment. Raises InfeasibleError for what cannot be run."""
-    _ = inference.scenarios  # arrays that differ in length are told before anything is made of them
     require_runs(inference.deployment, inference.requests)
     return priced(inference)
 
@@ -102,6 +101,7 @@ def estimate_of(inference: Inference) -> Estimate:
 def priced(inference: Inference) -> Estimate:
     """The estimate of a batch of requests on a deployment, whether or not an engine would run it."""
     deployment, requests = inference.deployment, inference.requests
+    _ = inference.scenarios  # arrays that differ in length are told before anything is made of them
     formulas = formulas_of(inference)
     if formulas is None:
         ttft_s, generation_s, one_time_s = inference.ttft_s(), inference.generation_s(), inference.one_time_s()

@@ -104,10 +104,8 @@ def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
         engine: EngineRef | None = None,
         passes: Sequence[Pass] = (),
     ) -> T_co:
-        deployment = deployed(
-            model, hardware, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,
-            passes=passes,
-        )  # fmt: skip
+        described = {"parallelism": parallelism, "lora": lora, "precision": precision, "cost": cost, "engine": engine}
+        deployment = _described(model, hardware, REFERENCE, passes, described)
         requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
         scenarios_in(requests, deployment)  # arrays that differ in length are told before they meet
         require_runs(deployment, requests)

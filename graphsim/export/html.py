@@ -185,10 +185,12 @@ def _differ(estimate: Estimate) -> bool:
 
 def _verdict(compared: pd.DataFrame, *, several: bool) -> str:
     overhead = 100 * number(compared.overhead["dynamic"])
-    once, tokens = number(compared.one_time_s["merge"]), number(compared.break_even_tokens["dynamic"])
     text = f"Applying the adapter in every step changes the latency by {overhead:+.2f} %. "
     if several:
         return text + "A merged model serves one adapter only, and here requests differ in theirs."
+    if "merge" not in compared.index:
+        return text + "It cannot be merged."
+    once, tokens = number(compared.one_time_s["merge"]), number(compared.break_even_tokens["dynamic"])
     if tokens == float("inf"):
         return text + f"Merging takes {seconds_text(once)} once and never pays off here."
     least = max(1, math.ceil(tokens))

@@ -49,6 +49,10 @@ RULES: Mapping[str, tuple[str, str]] = {
         "a variant that is not the plain adapter's two products",
         "its kernels run the two products of a plain adapter only",
     ),
+    "experts": (
+        "adapters on experts",
+        "it has no adapters on experts, such as {module}",
+    ),
     "fully_sharded": (
         "factors cut over ranks that do not divide",
         "{rank} is not divisible by {tp}",

@@ -333,6 +333,20 @@ def test_devices_that_an_engine_does_not_know_are_refused_and_fallbacks_are_not(
     require_runs(gs.Deployment(MODEL, "a100-sxm-80gb", precision="fp8", engine="vllm"))
 
 
+def test_adapters_on_experts_are_refused_by_engines_that_have_no_layer_for_them() -> None:
+    """vLLM has one since 0.11.1; before, whatever module it did not know was refused at load."""
+    for engine in ("vllm-2025-05", "vllm-0.5"):
+        for targets in (["ffn"], ["attn", "ffn"], ["up+gate"]):
+            with pytest.raises(gs.InfeasibleError, match=r"expected target modules in .* \['model.layers.0.*experts"):
+                require_runs(refused(model="mixtral-8x7b", engine=engine, lora=gs.LoraConfig(target_modules=targets)))
+        for targets in (["attn"], ["q_proj", "v_proj"]):
+            require_runs(refused(model="mixtral-8x7b", engine=engine, lora=gs.LoraConfig(target_modules=targets)))
+        require_runs(refused(model="mixtral-8x7b", engine=engine, lora=gs.LoraConfig(rank=0)))
+        require_runs(refused(model="mixtral-8x7b", engine=engine, lora=gs.LoraConfig(strategy="merge")))
+    for engine in ("vllm", "sglang", "peft", "reference"):
+        require_runs(refused(model="mixtral-8x7b", engine=engine, lora=gs.LoraConfig(target_modules=["ffn"])))
+
+
 def test_what_peft_trains_beside_its_factors_is_refused_in_the_engines_words() -> None:
     base = {"peft_type": "LORA", "r": 8, "target_modules": ["q_proj"]}
     for more, words in (

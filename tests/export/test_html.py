@@ -190,6 +190,11 @@ def test_requests_that_differ_in_their_adapters_are_not_told_to_merge(estimates,
     )
 
 
+def test_what_cannot_be_merged_is_compared_without_a_merge():
+    page = to_html(gs.simulate("gpt-2", "l4", lora=gs.LoraConfig(rank=8, variant="vera"), engine="peft"))
+    assert "It cannot be merged." in page and 'id="row-dynamic"' in page and 'id="row-merge"' not in page
+
+
 def test_no_two_nodes_of_a_layout_overlap_and_edges_lead_down(estimates):
     body = estimates["tp2"].prefill.graph.nodes["layers_0_31"]["op"].body
     placed = place(dict.fromkeys(body, 150.0), list(body.edges))

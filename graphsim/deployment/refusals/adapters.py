@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.deployment.refusals.broken import Broken
+from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.limits import Limits
 from graphsim.lora.profile import EngineProfile
 from graphsim.lora.schemes import SCHEMES
-from graphsim.ops import Sharding
+from graphsim.lora.targets import Targets
+from graphsim.models.build import build
+from graphsim.models.phase import prefill
+from graphsim.ops import ExpertGemm, Sharding
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -38,6 +42,12 @@ def of_adapters(deployment: Deployment, profile: EngineProfile, *, has_experts: 
     yield from _slots(lora, profile.limits)
     yield from _trained(lora, profile)
     yield from _cuts(deployment, lora, profile, has_experts=has_experts)
+    reached = _expert_reached(deployment, lora) if has_experts and profile.limits.get("experts") else ""
+    if reached:
+        yield Broken(
+            rule="experts", where=_there(lora), asked="lora.target_modules", value=_listed(lora),
+            told={"module": reached}, allowed="targets without experts, such as attn",
+        )  # fmt: skip
     limit = profile.limits.get("kernels")
     device = deployment.hardware
     if limit and device is not None and device.architecture in limit.architectures:
@@ -45,6 +55,19 @@ def of_adapters(deployment: Deployment, profile: EngineProfile, *, has_experts: 
             rule="kernels", where=_there(lora), asked="hardware", value=device.name,
             told={"architecture": device.architecture}, allowed="no adapter, a merged one, or another device",
         )  # fmt: skip
+
+
+def _expert_reached(deployment: Deployment, lora: LoraConfig) -> str:
+    """The first expert module that the adapter goes on; "" for none."""
+    model, targets = deployment.model, Targets(lora)
+    ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), deployment.precision)) if isinstance(op, ExpertGemm)]
+    paths = ((op, op.module.replace("{}", str(layer))) for layer in range(model.num_layers) for op in ops)
+    return next((path for op, path in paths if targets.key(op, path) is not None), "")
+
+
+def _listed(lora: LoraConfig) -> str:
+    targets = lora.target_modules or lora.target_parameters
+    return targets if isinstance(targets, str) else ", ".join(targets)
 
 
 def _there(lora: LoraConfig) -> Any:

@@ -20,7 +20,8 @@ from graphsim.lora.limits import Limits
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
 from graphsim.ops import ExpertGemm, Gemm, Sharding
-from graphsim.symbolic.memo import Memo
+from graphsim.ops.precision import Format
+from graphsim.symbolic.memo import UNKEPT, Memo
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -59,11 +60,22 @@ _dimensions: Memo[tuple[_Dimension, ...]] = Memo(most=64)
 
 
 def of_shards(deployment: Deployment, limits: Limits) -> Iterator[Broken]:
-    """Every dimension of a weight whose shards may cut through what has to be whole."""
+    """Every dimension of a weight whose shards cut through what has to be whole."""
+    degrees = deployment.parallelism
+    alone = isinstance(degrees.tp, float | int) and isinstance(degrees.ep, float | int)
+    parts = (deployment.model.layers, *_formats(deployment), *((degrees.tp, degrees.ep) if alone else (UNKEPT,)))
+    for broken in _cuts.get(parts, lambda: tuple(one for one in _cut_through(deployment) if one.any)):
+        if limits.get(broken.rule):
+            yield broken
+
+
+_cuts: Memo[tuple[Broken, ...]] = Memo(most=256)
+
+
+def _cut_through(deployment: Deployment) -> Iterator[Broken]:
+    """Every dimension of a weight that the devices share, and whether it comes out whole."""
     tp, ep = (np.asarray(getattr(deployment.parallelism, name), dtype=float) for name in ("tp", "ep"))
     for one in _dimensions_of(deployment):
-        if limits.get(one.rule) is None:
-            continue
         devices = np.maximum(tp / ep, 1.0) if one.experts else tp
         ways = np.minimum(devices, one.units) if one.units else devices
         shard = one.size / ways if one.cut else np.full_like(tp, one.size)
@@ -76,16 +88,20 @@ def of_shards(deployment: Deployment, limits: Limits) -> Iterator[Broken]:
         )  # fmt: skip
 
 
+def _formats(deployment: Deployment) -> tuple[Format | None, ...]:
+    precision = deployment.precision
+    return precision.weights, precision.experts, precision.attention
+
+
 def _dimensions_of(deployment: Deployment) -> tuple[_Dimension, ...]:
     model, precision = deployment.model, deployment.precision
-    parts = (precision.weights, precision.experts, precision.attention)
 
     def make() -> tuple[_Dimension, ...]:
         ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), precision))]
         found = [one for op in ops if isinstance(op, Gemm) for one in _of(op)]
         return tuple(dict.fromkeys(found))
 
-    return _dimensions.get((model.layers, *parts), make)
+    return _dimensions.get((model.layers, *_formats(deployment)), make)
 
 
 def _of(op: Gemm) -> Iterator[_Dimension]:
