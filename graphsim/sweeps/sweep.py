@@ -82,7 +82,7 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
         code = texts["reason"].setdefault(reason, len(texts["reason"]))
         codes = np.where(results["fits"][where], 0, code) if reason == DOES_NOT_FIT else code
         results["reason"][where] = codes if rules is None else _coded(rules, codes, texts["reason"])
-        results["caution"][where] = texts["caution"].setdefault(caution, len(texts["caution"]))
+        results["caution"][where] = np.where(simulated, texts["caution"].setdefault(caution, len(texts["caution"])), 0)
         done += results["fits"][where].size
         if progress:
             progress(done, grid.rows)

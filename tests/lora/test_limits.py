@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
+from graphsim.hardware import ARCHITECTURES
 from graphsim.lora.limits import RULES, Limit
 from graphsim.lora.profile import list_engines, load_profile
 
@@ -34,6 +35,11 @@ def test_words_name_no_more_than_the_rule_finds(engine: str) -> None:
     for limit in load_profile(engine).limits.rules:
         for kind in ("", *dict(limit.words)):
             assert fields_of(limit.told(kind)) <= fields_of(RULES[limit.rule][1]) | more, f"{engine}: {limit.rule}"
+
+
+def test_architectures_that_engines_refuse_are_those_of_devices() -> None:
+    named = {name for engine in ENGINES for limit in load_profile(engine).limits.rules for name in limit.architectures}
+    assert named <= set(ARCHITECTURES) - {"other", "ampere", "ada", "hopper", "blackwell", "blackwell-workstation"}
 
 
 def test_a_profile_inherits_its_bases_rules_and_changes_them_one_by_one(tmp_path: Path) -> None:
