@@ -80,8 +80,8 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
         for name, values in found.items():
             results[name][where] = np.where(simulated, values, False if name == "fits" else np.nan)
         code = texts["reason"].setdefault(reason, len(texts["reason"]))
-        codes = np.where(results["fits"][where], 0, code) if reason == DOES_NOT_FIT else code
-        results["reason"][where] = codes if rules is None else _coded(rules, codes, texts["reason"])
+        own: Any = np.where(results["fits"][where], 0, code) if reason == DOES_NOT_FIT else code
+        results["reason"][where] = own if rules is None else _coded(rules, own, texts["reason"])
         results["caution"][where] = np.where(simulated, texts["caution"].setdefault(caution, len(texts["caution"])), 0)
         done += results["fits"][where].size
         if progress:
