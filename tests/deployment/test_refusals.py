@@ -320,8 +320,9 @@ def test_devices_that_an_engine_does_not_know_are_refused_and_fallbacks_are_not(
     turing, volta = "t4", "v100-sxm2-32gb"
     for device in (turing, volta):
         with pytest.raises(gs.InfeasibleError, match="Bfloat16 is only supported on GPUs with compute capability"):
-            require_runs(gs.Deployment(MODEL, device, engine="vllm"))
-        require_runs(gs.Deployment(MODEL, device, engine="vllm", precision="fp16"))
+            require_runs(gs.Deployment(MODEL, device, engine="vllm-0.5"))
+        require_runs(gs.Deployment(MODEL, device, engine="vllm-0.5", precision="fp16"))
+        require_runs(gs.Deployment(MODEL, device, engine="vllm", lora=gs.LoraConfig()))  # falls back to fp16
         require_runs(gs.Deployment(MODEL, device, engine="reference", lora=gs.LoraConfig()))
     require_runs(gs.Deployment(MODEL, turing, engine="sglang"))
     with pytest.raises(gs.InfeasibleError, match="SGLang only supports sm75 and above"):

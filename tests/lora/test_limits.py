@@ -50,7 +50,7 @@ def test_a_profile_inherits_its_bases_rules_and_changes_them_one_by_one(tmp_path
     )
     mine, base = load_profile(path).limits, load_profile("vllm").limits
     assert mine.get("slots") is None and base.get("slots") is not None
-    assert mine.get("rank") == Limit(rule="rank", says="never") and mine.get("bf16") == base.get("bf16")
+    assert mine.get("rank") == Limit(rule="rank", says="never") and mine.get("blocks") == base.get("blocks")
     assert mine.reserved(2.0) == 4.0 and base.reserved(2.0) == 8.0
 
 
