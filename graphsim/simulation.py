@@ -124,7 +124,7 @@ def priced(inference: Inference) -> Estimate:
         prefill=PhaseEstimate(name="prefill", build=inference.prefill_graph),
         decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
-        notes=(*refusals_noted(deployment, requests), *notes_of(deployment)),
+        notes=(*refusals_noted(deployment, requests), *notes_of(deployment, requests.batch)),
         caution=deployment.caution,
         inference=inference,
     )

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from graphsim.cost.families.formats import runs_widened
 from graphsim.deployment.deployment import Deployment
+from graphsim.units import Num
 
 
-def notes_of(deployment: Deployment) -> tuple[str, ...]:
-    """What the readers of model and adapter left out or assumed, which weights the device widens, and its caution."""
+def notes_of(deployment: Deployment, batch: Num) -> tuple[str, ...]:
+    """What the readers of model and adapter left out or assumed, what runs otherwise than asked, and its caution.
+
+    batch: sequences on all replicas
+    """
     adapter, cautions = deployment.adapter, (deployment.caution,) if deployment.caution else ()
     return (
         *deployment.model.notes,
         *(adapter.notes if adapter else ()),
+        *_spare_adapters(deployment, batch),
         *_widened(deployment),
         *_narrowed(deployment),
         *cautions,
     )
+
+
+def _spare_adapters(deployment: Deployment, batch: Num) -> Iterator[str]:
+    """A sentence where there are more adapters than sequences, each of which has one at most."""
+    adapter = deployment.adapter
+    if adapter is None or adapter.strategy != "dynamic":
+        return
+    sequences = deployment.sequences(batch)
+    if np.any(np.greater(adapter.active_adapters, sequences)):
+        active, most = float(np.max(adapter.active_adapters)), float(np.min(sequences))
+        yield f"{active:g} active adapters for {most:g} sequences of a replica; each has one adapter at most"
 
 
 def _narrowed(deployment: Deployment) -> Iterator[str]:

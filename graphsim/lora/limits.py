@@ -29,10 +29,6 @@ RULES: Mapping[str, tuple[str, str]] = {
         "more adapters in one step than slots",
         "{adapters} adapters do not fit into {slots} slots",
     ),
-    "sequences": (
-        "more adapters in one step than sequences",
-        "each sequence has one adapter, and there are {sequences}",
-    ),
     "modules_to_save": (
         "modules trained in full",
         "modules trained in full have no place in a slot",

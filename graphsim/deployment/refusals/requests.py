@@ -1,4 +1,4 @@
-"""What engines refuse of requests: more tokens than positions, more adapters than sequences."""
+"""What engines refuse of requests: more tokens than the model has positions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphsim.deployment.refusals.adapters import ROUNDING
 from graphsim.deployment.refusals.broken import Broken
 from graphsim.lora.profile import EngineProfile
 
@@ -19,15 +18,6 @@ if TYPE_CHECKING:
 def of_requests(deployment: Deployment, profile: EngineProfile, requests: Requests) -> Iterator[Broken]:
     """Every rule of requests that a batch of them may break."""
     yield from _positions(deployment, profile, requests)
-    lora = deployment.adapter
-    if lora is not None and lora.strategy == "dynamic" and profile.limits.get("sequences"):
-        sequences = deployment.sequences(requests.batch)
-        yield Broken(
-            rule="sequences",
-            where=np.greater(lora.active_adapters, sequences * ROUNDING) & np.greater(lora.largest_rank, 0.0),
-            asked="lora.active_adapters", value=lora.active_adapters, told={"sequences": sequences},
-            allowed="up to {sequences}, a replica's share of the batch",
-        )  # fmt: skip
 
 
 def _positions(deployment: Deployment, profile: EngineProfile, requests: Requests) -> Iterator[Broken]:
