@@ -72,6 +72,7 @@ class Hardware:
     flops_per_s: matrix peak per number format; a multiply-add is 2 flops
     vector_flops_per_s: peak of the ordinary (non-matrix) units
     cores: streaming multiprocessors, compute units or CPU cores
+    usable_share: part of the memory that the driver leaves to programs
     cache_bytes: last-level cache on the device
     links: levels of the interconnect, nearest first
     host_link: between the device's memory and the host's
@@ -94,8 +95,14 @@ class Hardware:
     launch_s: Num
     eager_launch_s: Num
     power_w: Num = 0.0
+    usable_share: Num = 1.0
     path: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def usable_bytes(self) -> Num:
+        """Memory that the driver offers to programs."""
+        return self.memory_bytes * self.usable_share
 
     def peak(self, number_format: str) -> Num:
         """Dense matrix peak in flop/s for a number format. Raises HardwareError if none is stated."""
@@ -180,11 +187,23 @@ def _read(fields: Fields, name: str, path: Path | None) -> Hardware:
         launch_s=_number(launch, "graph", "s", sources, default=2e-6, most=MOST_LATENCY_S),
         eager_launch_s=_number(launch, "eager", "s", sources, default=5e-6, most=MOST_LATENCY_S),
         power_w=_number(fields, "power", "W", sources, default=0.0),
+        usable_share=_usable_share(memory, sources),
         path=path,
         sources=_full_sources(sources, _references(fields)),
     )
     fields.finish()
     return hardware
+
+
+def _usable_share(memory: Fields, sources: dict[str, str]) -> float:
+    """`usable` over `capacity`; all of it where the file does not say."""
+    if "usable" not in memory:
+        memory.raw("usable")
+        return 1.0
+    usable, capacity = (_number(memory, key, "bytes", sources, least=LEAST_RATE) for key in ("usable", "capacity"))
+    if usable > capacity:
+        memory.problem("usable", "is not allowed; expected no more than the capacity")
+    return usable / capacity
 
 
 def _peaks(fields: Fields, sources: dict[str, str]) -> dict[str, Num]:

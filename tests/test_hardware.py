@@ -436,3 +436,13 @@ def test_a_device_older_than_bf16_runs_a_model_in_fp16_and_says_so(name, older):
     assert any("runs in fp16" in note for note in asked.notes) == older
     assert not any("runs in fp16" in note for note in fp16.notes)
     assert not older or asked.latency_s == fp16.latency_s
+
+
+def test_a_device_may_say_what_its_driver_leaves_of_the_memory() -> None:
+    device = load_hardware("h100-sxm")
+    assert device.usable_bytes == pytest.approx(79.18 * 2**30, rel=1e-12) and device.memory_bytes == 80 * 2**30
+    given = yaml.safe_load((ROOT / "hardware" / "l4.yaml").read_text(encoding="utf-8"))
+    assert "usable" not in given["memory"] and load_hardware(given).usable_bytes == 22.5 * 2**30
+    given["memory"]["usable"] = "23 GiB"
+    with pytest.raises(ConfigError, match="memory.usable = '23 GiB' is not allowed; expected no more than the cap"):
+        load_hardware(given)
