@@ -7,7 +7,8 @@ and head where they have slots). They come out of the KV cache one for one (vLLM
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -15,15 +16,16 @@ import numpy as np
 
 from graphsim.deployment.allocator import allocated_bytes
 from graphsim.deployment.arguments import deployed
+from graphsim.deployment.cache import RequestCache
 from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
-from graphsim.deployment.memory import adapter_bytes, weight_bytes
+from graphsim.deployment.memory import Stage, adapter_bytes, stages_of, weight_bytes
 from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.workspace import rotary_bytes, taken_bytes
 from graphsim.errors import ConfigError, InfeasibleError
 from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.profile import load_profile
 from graphsim.models.phase import decode
-from graphsim.ops import Repeat, Rope
+from graphsim.ops import Repeat
 from graphsim.ops.precision import Precision
 from graphsim.units import Num, checked_number
 
@@ -34,12 +36,40 @@ DEFAULT_ENGINE = "vllm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a pipeline stage leaves for the requests, and what each of them takes of it, in bytes per device."""
+
+    slot_bytes: Num
+    kv_bytes: Num
+    cache: RequestCache
+
+    @property
+    def kv_tokens(self) -> Num:
+        """Tokens of whole blocks; without end where nothing grows with the context."""
+        block, each = self.cache.block_tokens, self.cache.token_bytes
+        blocks = np.floor(np.maximum(self.kv_bytes, 0.0) / (block * np.maximum(each, LEAST_BYTES)))
+        return np.where(np.greater(each, 0.0), blocks * block, np.inf)[()]
+
+    def requests(self, tokens: Num) -> Num:
+        """Whole requests of so many tokens each; without end where they keep nothing."""
+        each = self.cache.bytes(tokens)
+        fitting = np.floor(np.maximum(self.kv_bytes, 0.0) / np.maximum(each, LEAST_BYTES) * (1.0 + 1e-12))
+        return np.where(np.greater(each, 0.0), fitting, np.inf)[()]
+
+
+LEAST_BYTES = 1e-9
+"""In place of nothing where something is divided by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
     """Bytes per device, of the fullest pipeline stage.
 
     loading_bytes: weights, the rotary table and all slots: what an engine reports as loaded
-    slot_bytes: of one slot; kv_token_bytes: of one token in the KV cache
-    kv_tokens: tokens that the rest of the engine's share of memory holds
+    slot_bytes: of one slot
+    workspace_bytes: what the engine keeps free of these and of the KV cache (see `graphsim.deployment.workspace`)
+    kv_bytes: the rest of the engine's share of memory: the KV cache, and recurrent state
+    rooms: what each stage leaves, and what a request takes of it
     host_bytes: of the adapters that wait in the host's memory for this device, each whole and at its own rank
     """
 
@@ -47,28 +77,44 @@ class Footprint:
     slot_bytes: Num
     slots: Num
     loading_bytes: Num
-    kv_token_bytes: Num
+    workspace_bytes: Num
     kv_bytes: Num
+    rooms: tuple[Room, ...]
     host_bytes: Num = 0.0
 
     @property
+    def kv_token_bytes(self) -> Num:
+        """Of one token in the caches of all layers, also of those that keep a window of tokens only.
+
+        It is what "GPU KV cache size" counts tokens by (vLLM up to 0.18, `v1/core/kv_cache_utils.py`): layers of all
+        kinds take their blocks out of one pool. Requests longer than a window take less (`request_bytes`), and a
+        recurrent state comes on top of it. Of the stage where it is largest.
+        """
+        return reduce(np.maximum, [room.cache.token_bytes for room in self.rooms])
+
+    @property
     def kv_tokens(self) -> Num:
-        """Whole tokens of the KV cache; none where weights and slots leave no room."""
-        return np.floor(np.maximum(self.kv_bytes, 0.0) / self.kv_token_bytes)
+        """Tokens of whole blocks of the KV cache; none where weights and slots leave no room."""
+        return reduce(np.minimum, [room.kv_tokens for room in self.rooms])
 
     @property
     def kv_tokens_per_slot(self) -> Num:
         """Tokens of the KV cache that each slot costs."""
         return self.slot_bytes / self.kv_token_bytes
 
+    def request_bytes(self, tokens: Num) -> Num:
+        """What a request of so many tokens, prompt and generated, keeps: whole blocks, windows at most, and state."""
+        tokens = checked_number("tokens", tokens, 1, whole=False)
+        return reduce(np.maximum, [room.cache.bytes(tokens) for room in self.rooms])
+
     def concurrency(self, tokens: Num) -> Num:
-        """Whole requests of so many tokens each, prompt and generated, whose cache has room at a time."""
-        requests: Num = np.floor(self.kv_tokens / checked_number("tokens", tokens, 1, whole=False))
-        return requests
+        """Whole requests of so many tokens each, prompt and generated, whose cache and state have room at a time."""
+        tokens = checked_number("tokens", tokens, 1, whole=False)
+        return reduce(np.minimum, [room.requests(tokens) for room in self.rooms])
 
     def concurrency_per_slot(self, tokens: Num) -> Num:
         """Requests of so many tokens each that every slot costs."""
-        requests: Num = self.kv_tokens_per_slot / checked_number("tokens", tokens, 1, whole=False)
+        requests: Num = self.slot_bytes / self.request_bytes(tokens)
         return requests
 
 
@@ -97,22 +143,33 @@ def footprint(
 
 def footprint_of(deployment: Deployment, host_adapters: Num = 0) -> Footprint:
     """Weights, slots and what is left for the KV cache of a deployment."""
-    profile = deployment.engine or load_profile(DEFAULT_ENGINE)
+    deployment = deployment.under(DEFAULT_ENGINE)
     slots = 0.0 if deployment.adapter is None else _slots(deployment.adapter)
-    stages = [_stage(deployment, i, slots) for i in range(deployment.parallelism.pp)]
-    tables = _rotary_bytes(deployment) if profile.rotary_table else 0.0
-    workspace = profile.workspace_bytes if deployment.adapter is None else profile.lora_workspace_bytes
-    room = profile.memory_share * deployment.device.memory_bytes - workspace
-    weights, slot, token, all_slots = stages[0]
-    for other in stages[1:]:
-        fuller = other[0] + other[3] > weights + all_slots
-        pairs = zip(other, (weights, slot, token, all_slots), strict=True)
-        weights, slot, token, all_slots = (np.where(fuller, a, b)[()] for a, b in pairs)
-    loading = weights + tables + all_slots
+    found = [_of_stage(stage, deployment, slots) for stage in stages_of(deployment.stored)]
+    fullest = reduce(_fuller, found)
+    rooms = tuple(room for stage in found for room in stage.rooms)
+    return replace(fullest, rooms=rooms, host_bytes=_host_bytes(deployment, host_adapters))
+
+
+def _of_stage(stage: Stage, deployment: Deployment, slots: Num) -> Footprint:
+    """The footprint of one stage."""
+    weights = sum((weight_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
+    slot = sum((adapter_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
+    reserved = _reserved(stage.graph, slots) if np.ndim(slots) == np.ndim(slot) == 0 else slots * slot
+    tables = rotary_bytes(deployment, stage.graph) if deployment.engine_memory.rotary_table else 0.0
+    loading, workspace = weights + tables + reserved, stage.workspace.total_bytes - tables
+    kv_bytes = taken_bytes(deployment) - loading - workspace
     return Footprint(
-        weights_bytes=weights, slot_bytes=slot, slots=slots, loading_bytes=loading, kv_token_bytes=token,
-        kv_bytes=room - loading, host_bytes=_host_bytes(deployment, host_adapters),
+        weights_bytes=weights, slot_bytes=slot, slots=slots, loading_bytes=loading, workspace_bytes=workspace,
+        kv_bytes=kv_bytes, rooms=(Room(slot_bytes=slot, kv_bytes=kv_bytes, cache=stage.cache),),
     )  # fmt: skip
+
+
+def _fuller(one: Footprint, other: Footprint) -> Footprint:
+    """The stage that leaves less room, scenario by scenario."""
+    fuller = np.less(other.kv_bytes, one.kv_bytes)
+    names = [field.name for field in fields(Footprint) if field.name not in ("rooms", "host_bytes")]
+    return replace(one, **{name: np.where(fuller, getattr(other, name), getattr(one, name))[()] for name in names})
 
 
 def _host_bytes(deployment: Deployment, adapters: Num) -> Num:
@@ -127,18 +184,6 @@ def _host_bytes(deployment: Deployment, adapters: Num) -> Num:
 
 def _slots(lora: LoraConfig) -> Num:
     return np.maximum(lora.max_loras, np.ceil(lora.active_adapters)) if lora.strategy == "dynamic" else 0.0
-
-
-def _stage(deployment: Deployment, number: int, slots: Num) -> tuple[Num, Num, Num, Num]:
-    """Bytes of one stage's weights, of a slot, of a token in the cache, and of all slots."""
-    here, further = (deployment.stored.stages(decode(1.0, context))[number] for context in (1024.0, 2048.0))
-    weights = sum((weight_bytes(op) * n for _, op, n in walk(here)), start=0.0)
-    slot = sum((adapter_bytes(op) * n for _, op, n in walk(here)), start=0.0)
-    state = [sum((op.state_bytes * n for _, op, n in walk(graph)), start=0.0) for graph in (here, further)]
-    token = (state[1] - state[0]) / 1024.0
-    if not np.all(token > 0):
-        raise InfeasibleError(f"model '{deployment.model.name}' keeps no KV cache that grows with the context")
-    return weights, slot, token, _reserved(here, slots) if np.ndim(slots) == np.ndim(slot) == 0 else slots * slot
 
 
 def _reserved(graph: nx.DiGraph, slots: Num) -> float:
@@ -157,21 +202,13 @@ def _buffers(graph: nx.DiGraph, slots: float) -> Iterator[float]:
             yield from (slots * float(elems) * element for elems in op.buffers)
 
 
-def _rotary_bytes(deployment: Deployment) -> Num:
-    """cos and sin of all positions, half a head's width each, in the activations' format; one table for all layers."""
-    ropes = [op for _, op, _ in walk(deployment.stages(decode(1.0, 1.0))[0]) if isinstance(op, Rope)]
-    if not ropes or not deployment.model.max_positions:
-        return 0.0
-    width = max(float(op.head_dim) for op in ropes)
-    return deployment.model.max_positions * width * deployment.precision.activations.bytes
-
-
 def adapters_that_fit(
     model: ModelRef | Deployment,
     hardware: HardwareRef | None = None,
     kv_tokens: Num | None = None,
     lora: LoraConfig | None = None,
     *,
+    requests: Num | None = None,
     engine: EngineRef | None = None,
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
@@ -179,6 +216,8 @@ def adapters_that_fit(
     """The most slots that still leave room for `kv_tokens` tokens of KV cache; 0 where there is room for none.
 
     lora: rank and targets (max_lora_rank, where the engine pads); by default rank 16 on attention and MLP
+    requests: how many hold these tokens, in equal parts: then their windows, whole blocks and recurrent state count;
+        without it, every layer keeps every token
     Raises InfeasibleError where the model alone leaves less than that.
     """
     kv_tokens = checked_number("kv_tokens", kv_tokens, 0.0, 1e12, whole=False)
@@ -190,14 +229,31 @@ def adapters_that_fit(
     one = footprint_of(replace(deployment, lora=adapter))
     if np.any(one.slot_bytes <= 0):
         raise ConfigError("adapters_that_fit: an adapter of rank 0 takes no memory; give a rank of at least 1")
-    room = one.kv_bytes + one.slot_bytes - kv_tokens * one.kv_token_bytes
-    if not np.any(room >= 0):
-        most = np.max(np.floor((one.kv_bytes + one.slot_bytes) / one.kv_token_bytes))
+    if requests is not None:
+        requests = checked_number("requests", requests, 1)
+    left = [_left_for_slots(room, kv_tokens, requests) for room in one.rooms]
+    if not np.any(reduce(np.minimum, left) >= 0):
+        without = [replace(room, kv_bytes=room.kv_bytes + room.slot_bytes) for room in one.rooms]
+        most = np.max(reduce(np.minimum, [room.kv_tokens for room in without]))
+        holding = "" if requests is None else f" in {np.min(requests):,.0f} requests"
         raise InfeasibleError(
-            f"kv_tokens = {np.min(kv_tokens):,.0f} do not fit beside '{deployment.model.name}' on "
-            f"'{deployment.device.name}' even without adapters; at most {max(most, 0):,.0f} do"
+            f"kv_tokens = {np.min(kv_tokens):,.0f}{holding} do not fit beside '{deployment.model.name}' on "
+            f"'{deployment.device.name}' even without adapters; at most {most:,.0f} do"
         )
-    return np.floor(np.maximum(room, 0.0) / one.slot_bytes * (1.0 + 1e-12))[()]
+    fitting = [
+        np.floor(np.maximum(rest, 0.0) / np.maximum(room.slot_bytes, LEAST_BYTES) * (1.0 + 1e-12))
+        for room, rest in zip(one.rooms, left, strict=True)
+    ]
+    return reduce(np.minimum, fitting)[()]
+
+
+def _left_for_slots(room: Room, kv_tokens: Num, requests: Num | None) -> Num:
+    """What a stage without slots leaves beside tokens, held by so many requests or, at None, by all layers alike."""
+    if requests is None:
+        held: Num = kv_tokens * room.cache.token_bytes
+    else:
+        held = requests * room.cache.bytes(kv_tokens / requests)
+    return room.kv_bytes + room.slot_bytes - held
 
 
 def kv_tokens_left(

@@ -85,7 +85,7 @@ def _slot(deployment: Deployment, tokens: float) -> dict[str, float]:
         found = footprint(deployment)
     except InfeasibleError:
         return {}
-    if not found.slots:
+    if not found.slots or not found.kv_token_bytes:
         return {}
     requests = float(found.concurrency_per_slot(tokens))
     return {"bytes": float(found.slot_bytes), "kv_tokens": float(found.kv_tokens_per_slot), "requests": requests}

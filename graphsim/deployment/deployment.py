@@ -21,6 +21,7 @@ from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, require_layers
 from graphsim.lora.limits import Limits
+from graphsim.lora.memory import EngineMemory
 from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
@@ -153,6 +154,11 @@ class Deployment:
     def engine_name(self) -> str:
         """Of the engine whose kernels run."""
         return self.engine.name if self.engine else REFERENCE
+
+    @property
+    def engine_memory(self) -> EngineMemory:
+        """What the engine does with a device's memory."""
+        return self.engine.memory if self.engine else EngineMemory()
 
     def stages(self, phase: Phase, after: Watch | None = None) -> list[nx.DiGraph]:
         """The sharded and lowered graph of each pipeline stage, for one micro-batch.

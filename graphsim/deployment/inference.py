@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from graphsim.cost.base import CostModel, annotate
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.generation import sum_steps, sum_steps_many
-from graphsim.deployment.memory import Memory, Sequences, memory_of
+from graphsim.deployment.memory import Memory, Sequences, memory_of, stages_of
 from graphsim.deployment.order import NeedsNumbers, check_own
 from graphsim.deployment.scenarios import count, scenarios_in, take
+from graphsim.deployment.workspace import taken_bytes
 from graphsim.graph.schedule import latest, makespan_s
 from graphsim.hardware import Hardware
 from graphsim.models.phase import decode, prefill
@@ -192,18 +193,18 @@ class Inference:
         """Memory per device at the end of the generation."""
         deployment, requests = self.deployment.stored, self.requests
         share = deployment.shares(requests.batch)[0]
-        last = requests.input_tokens + requests.output_tokens - 1.0
+        tokens = requests.input_tokens + requests.output_tokens
         lora = deployment.adapter
         slots = 0.0 if lora is None else np.maximum(lora.max_loras, lora.active_adapters)
         return memory_of(
-            deployment.stages(prefill(share, requests.input_tokens)),
-            deployment.stages(decode(share, last)),
+            stages_of(deployment, [prefill(share, requests.input_tokens), decode(share, tokens - 1.0)]),
             sequences=Sequences(
                 replica=deployment.sequences(requests.batch),
                 micro_batch=share,
                 micro_batches=deployment.most_micro_batches,
                 replicas=deployment.parallelism.dp * deployment.parallelism.attention_replicas,
             ),
+            tokens=tokens,
             slots=slots,
-            capacity=self.hardware.memory_bytes,
+            capacity=taken_bytes(deployment),
         )

@@ -10,19 +10,24 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from graphsim.deployment.activations import peak_activation_bytes
+from graphsim.deployment.cache import FIRST_TOKEN, WHOLE_CACHE, RequestCache, cache_of, keeps_more
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.workspace import Workspace, profiled_step, profiles, workspace_of
 from graphsim.graph import walk
-from graphsim.ops import Input, Op, Repeat
-from graphsim.symbolic.questions import may_be_nonzero
+from graphsim.models.phase import Phase
+from graphsim.ops import Op
 from graphsim.units import Num
-
-RUNTIME_BYTES = 2.0**30
-"""Context, libraries and workspaces of a GPU runtime: 0.5 to 1.5 GB are reported for CUDA with cuBLAS; the middle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Memory:
     """Bytes per device; of the fullest stage where there are several.
 
+    activations_bytes: of a step whose prompts are whole; of the step that the engine profiles, where it cuts prompts
+        into chunks, whatever is asked of it
+    overhead_bytes: libraries, and what else the engine keeps free (see `graphsim.lora.memory.EngineMemory`)
+    capacity_bytes: of the device, as much as the engine takes
     max_batch: the largest batch that fits on all devices together
     """
 
@@ -71,40 +76,70 @@ class Sequences:
     replicas: Num
 
 
-def memory_of(
-    prefill: Sequence[nx.DiGraph], decode: Sequence[nx.DiGraph], *, sequences: Sequences, slots: Num, capacity: Num
-) -> Memory:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stage:
+    """What a stage of the pipeline holds, apart from the caches of its requests.
+
+    graph: of a step; its weights and adapters are what counts
+    cache: of one request; live_bytes: activations of the largest micro-batch, where these are not in the workspace
+    """
+
+    graph: nx.DiGraph
+    cache: RequestCache
+    workspace: Workspace
+    live_bytes: Num
+
+
+def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]:
+    """The stages of a deployment. step: phases of the largest micro-batch, which take memory where nothing is profiled.
+
+    An engine that cuts prompts into chunks keeps what its profiled step takes; without one, whole prompts count.
+    """
+    graphs, pp = deployment.stages(WHOLE_CACHE), deployment.parallelism.pp
+    near = deployment.stages(FIRST_TOKEN) if any(map(keeps_more, graphs)) else graphs
+    profiled = deployment.stages(profiled_step(deployment)) if profiles(deployment) else [None] * pp
+    phases = [] if profiles(deployment) else [deployment.stages(phase) for phase in step]
+    return [
+        Stage(
+            graph=graphs[i],
+            cache=cache_of(graphs[i], near[i], deployment.engine_memory.block_tokens),
+            workspace=workspace_of(deployment, graphs[i], profiled[i], last=i == pp - 1),
+            live_bytes=reduce(np.maximum, [0.0, *(peak_activation_bytes(stages[i]) for stages in phases)]),
+        )
+        for i in range(pp)
+    ]
+
+
+def memory_of(stages: Sequence[Stage], *, sequences: Sequences, tokens: Num, slots: Num, capacity: Num) -> Memory:
     """Memory of the fullest stage.
 
-    prefill, decode: graphs of the stages for the largest micro-batch, decode at the final context
-    slots: adapters kept on the device
+    tokens: of each request at the end of its generation; slots: adapters kept on the device
     """
-    stages = [_stage(p, d, sequences, slots, capacity) for p, d in zip(prefill, decode, strict=True)]
-    fullest = reduce(np.maximum, [stage.total_bytes for stage in stages])
+    found = [_stage(stage, sequences, tokens, slots, capacity) for stage in stages]
+    fullest = reduce(np.maximum, [stage.total_bytes for stage in found])
 
     def of(name: str) -> Num:
-        chosen: Num = getattr(stages[-1], name)
-        for stage in stages:
+        chosen: Num = getattr(found[-1], name)
+        for stage in found:
             chosen = np.where(stage.total_bytes >= fullest, getattr(stage, name), chosen)
         return chosen[()] if isinstance(chosen, np.ndarray) else chosen
 
-    most = reduce(np.minimum, [stage.max_batch for stage in stages])
+    most = reduce(np.minimum, [stage.max_batch for stage in found])
     return Memory(**{field.name: of(field.name) for field in fields(Memory)} | {"max_batch": most})
 
 
-def _stage(prefill: nx.DiGraph, decode: nx.DiGraph, sequences: Sequences, slots: Num, capacity: Num) -> Memory:
-    weights = sum((weight_bytes(op) * n for _, op, n in walk(decode)), start=0.0)
-    adapters = slots * sum((adapter_bytes(op) * n for _, op, n in walk(decode)), start=0.0)
-    live = np.maximum(peak_activation_bytes(prefill), peak_activation_bytes(decode))
-    state = sum((op.state_bytes * n for _, op, n in walk(decode)), start=0.0) / sequences.micro_batch
-    room = np.maximum(capacity - weights - adapters - RUNTIME_BYTES, 0.0) * (1.0 + 1e-12)
-    most = _most_sequences(room, state, live / sequences.micro_batch, sequences.micro_batches)
+def _stage(stage: Stage, sequences: Sequences, tokens: Num, slots: Num, capacity: Num) -> Memory:
+    weights = sum((weight_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
+    adapters = slots * sum((adapter_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
+    request = stage.cache.bytes(tokens)
+    room = np.maximum(capacity - weights - adapters - stage.workspace.total_bytes, 0.0) * (1.0 + 1e-12)
+    most = _most_sequences(room, request, stage.live_bytes / sequences.micro_batch, sequences.micro_batches)
     return Memory(
         weights_bytes=weights,
-        kv_cache_bytes=state * sequences.replica,
-        activations_bytes=live,
+        kv_cache_bytes=request * sequences.replica,
+        activations_bytes=stage.workspace.activations_bytes + stage.live_bytes,
         adapters_bytes=adapters,
-        overhead_bytes=RUNTIME_BYTES,
+        overhead_bytes=stage.workspace.overhead_bytes,
         capacity_bytes=capacity,
         max_batch=most * sequences.replicas,
     )
@@ -127,53 +162,3 @@ def weight_bytes(op: Op) -> Num:
 def adapter_bytes(op: Op) -> Num:
     """Memory of one adapter's weights in an operation."""
     return op.weight_storage_bytes if op.adapter else 0.0
-
-
-def peak_activation_bytes(graph: nx.DiGraph) -> Num:
-    """The most that values alive at the same time take, in launch order; a value lives until its last use.
-
-    A view takes no memory; the value behind it lives until the last use of the view.
-    Keys and values that attention reads from the cache are not activations and do not count.
-    """
-    ends = _ends_of_life(graph)
-    alive: Num = 0.0
-    peak: Num = 0.0
-    dying: dict[int, list[tuple[Num, Num]]] = {}
-    for place, (name, op) in enumerate(graph.nodes(data="op")):
-        inner = peak_activation_bytes(op.body) - _entry_bytes(op) if isinstance(op, Repeat) else 0.0
-        size, end = _result_bytes(op), ends[name]
-        alive = alive + size
-        peak = np.maximum(peak, alive + np.maximum(inner, 0.0))
-        for at in {end} if isinstance(end, int) else set(np.ravel(end).tolist()):
-            dying.setdefault(at, []).append((size, end))
-        for dead, when in dying.pop(place, []):
-            alive = alive - (dead if isinstance(when, int) else np.where(np.equal(when, place), dead, 0.0))
-    return peak
-
-
-def _ends_of_life(graph: nx.DiGraph) -> dict[str, Any]:
-    """The place in launch order of the last use of each value, through views of it; per scenario where these differ."""
-    places = {name: place for place, name in enumerate(graph)}
-
-    def end_of(name: str) -> Any:
-        ends: list[Any] = [places[name]] if graph.out_degree(name) == 0 else []
-        for user in graph.successors(name):
-            view: Any = graph.nodes[user]["op"].is_view
-            ends.append(np.where(view, end_of(user), places[user]) if may_be_nonzero(view) else places[user])
-        end = reduce(np.maximum, ends)
-        return end if np.ndim(end) else int(end)
-
-    return {name: end_of(name) for name in graph}
-
-
-def _result_bytes(op: Op) -> Num:
-    """New memory that the result takes."""
-    if may_be_nonzero(op.state_bytes):
-        return 0.0
-    taken = op.out_elems * op.activations.bytes
-    return np.where(op.is_view, 0.0, taken)[()] if may_be_nonzero(op.is_view) else taken
-
-
-def _entry_bytes(op: Repeat) -> Num:
-    entry = next((inner for _, inner in op.body.nodes(data="op") if isinstance(inner, Input)), None)
-    return 0.0 if entry is None else entry.elems * entry.activations.bytes

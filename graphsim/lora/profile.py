@@ -16,6 +16,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.calls import ModuleCall, read_calls
 from graphsim.lora.limits import Limits, read_limits
+from graphsim.lora.memory import EngineMemory, read_memory
 from graphsim.lora.schemes import SCHEMES
 
 MODULES = ("targets", "every_linear")
@@ -55,9 +56,7 @@ class EngineProfile:
     shrink, expand: tiles, the last one whose `tokens` are reached; expand_one: where there is a single slice
     tile_clocks, empty_tile_clocks: cores' clocks that a tile with tokens takes, and one without
     intermediate: format of what goes from shrink to expand
-    memory_share: part of the device's memory that the engine takes for itself
-    workspace_bytes: what it keeps free of weights, slots and KV cache, and lora_workspace_bytes with adapters enabled
-    rotary_table: whether the rotary embedding's table of all positions lies in memory
+    memory: what it does with the device's memory, with sources of its own
     fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
     nested_scales: whether doubly quantised scales are widened in every product, not once at load
     launch: kernels from a captured `graph`, or `eager` from the host
@@ -92,10 +91,7 @@ class EngineProfile:
     tile_clocks: float = 0.0
     empty_tile_clocks: float = 0.0
     intermediate: str = "model"
-    memory_share: float = 1.0
-    workspace_bytes: float = 2.0**30
-    lora_workspace_bytes: float = 2.0**30
-    rotary_table: bool = False
+    memory: EngineMemory = EngineMemory()
     fused_4bit_tokens: float = 1.0
     nested_scales: bool = True
     launch: str = "graph"
@@ -197,6 +193,7 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
     for key in ("shrink", "expand", "expand_one"):
         found[key] = _tilings(fields, key, kept)
     found["sources"] = {**(_inherited_sources(base, fields) if base else {}), **_sources(fields)}
+    found["memory"] = _memory(fields, base)
     if found["kernels"] == "fused" and found["grid"] != "tokens" and not (found["shrink"] and found["expand"]):
         fields.problems.append("kernels = 'fused' needs the tiles of shrink and expand")
     fields.finish()
@@ -210,14 +207,12 @@ _CHOICES = {
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
 
-_FLAGS = ("packs_projections", "packed", "fill", "rotary_table", "load_overlapped", "nested_scales", "notes_only")
+_FLAGS = ("packs_projections", "packed", "fill", "load_overlapped", "nested_scales", "notes_only")
 _NUMBERS = {
     "extra_vocab_rows": ("", 0.0, 1e6), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),
     "load_tensor_s": ("s", 0.0, 10.0), "disk_s": ("s", 0.0, 100.0), "disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13),
     "cold_disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13), "merge_passes": ("", 0.0, 100.0),
-    "fused_4bit_tokens": ("", 0.0, 1e9), "memory_share": ("", 0.0, 1.0),
-    "call_s": ("s", 0.0, 1.0),
-    "workspace_bytes": ("bytes", 0.0, 1e13), "lora_workspace_bytes": ("bytes", 0.0, 1e13),
+    "fused_4bit_tokens": ("", 0.0, 1e9), "call_s": ("s", 0.0, 1.0),
 }  # fmt: skip
 _DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}
 
@@ -255,11 +250,26 @@ def _tilings(fields: Fields, key: str, kept: Mapping[str, Any]) -> tuple[Tiling,
     return tuple(sorted(found, key=lambda tiling: tiling.tokens))
 
 
+def _memory(fields: Fields, base: EngineProfile | None) -> EngineMemory:
+    """The group `memory` of a profile's file, over that of its base."""
+    kept = base.memory if base else EngineMemory()
+    inherited = _inherited(kept.sources, base.name) if base else {}
+    memory = read_memory(fields.mapping("memory"), kept, inherited)
+    references = _references(fields)
+    own = {
+        key: text if text.startswith(_INHERITED) else _full(text, references) for key, text in memory.sources.items()
+    }
+    return replace(memory, sources=own)
+
+
 def _inherited_sources(base: EngineProfile, fields: Fields) -> dict[str, str]:
     """The sources of the fields that a profile keeps from its base; one that it changes has its own source or none."""
-    kept = {key: text for key, text in base.sources.items() if key not in fields}
+    return _inherited({key: text for key, text in base.sources.items() if key not in fields}, base.name)
+
+
+def _inherited(sources: Mapping[str, str], base: str) -> dict[str, str]:
     return {
-        key: text if text.startswith(_INHERITED) else f"{_INHERITED}{base.name}: {text}" for key, text in kept.items()
+        key: text if text.startswith(_INHERITED) else f"{_INHERITED}{base}: {text}" for key, text in sources.items()
     }
 
 
@@ -267,13 +277,21 @@ _INHERITED = "inherited from "
 
 
 def _sources(fields: Fields) -> dict[str, str]:
-    references, sources = fields.mapping("references"), fields.mapping("sources")
-    known = {key: references.text(key, "") for key in references.keys()}  # noqa: SIM118 - Fields is no mapping
+    sources, references = fields.mapping("sources"), _references(fields)
     found = {}
     for key in sources.keys():  # noqa: SIM118
         if key not in EngineProfile.__dataclass_fields__:
             sources.problem(key, f"is the source of no field; {choices_text(key, EngineProfile.__dataclass_fields__)}")
-        text = sources.text(key, "") or ""
-        name, separator, rest = text.partition(",")
-        found[key] = f"{known.get(name.strip(), name.strip())}{separator}{rest}"
+        found[key] = _full(sources.text(key, "") or "", references)
     return found
+
+
+def _references(fields: Fields) -> dict[str, str]:
+    references = fields.mapping("references")
+    return {key: references.text(key, "") or "" for key in references.keys()}  # noqa: SIM118 - Fields is no mapping
+
+
+def _full(text: str, references: Mapping[str, str]) -> str:
+    """A source with the document that its first words stand for."""
+    name, separator, rest = text.partition(",")
+    return f"{references.get(name.strip(), name.strip())}{separator}{rest}"

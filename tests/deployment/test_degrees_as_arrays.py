@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.deployment.memory import peak_activation_bytes
+from graphsim.deployment.activations import peak_activation_bytes
 from graphsim.lora.variants import known
 from graphsim.ops import AllGather, Input, Norm, Slice
 

@@ -13,6 +13,7 @@ import yaml
 import graphsim as gs
 from graphsim.graph import walk
 from graphsim.lora import profile as profiles
+from graphsim.lora.memory import EngineMemory
 from graphsim.lora.profile import EngineProfile, list_engines, load_profile
 from graphsim.ops import Gemm, LoraAdd
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraKernel, LoraShrink
@@ -42,9 +43,14 @@ def test_all_promised_engines_are_there() -> None:
 def unsourced(ref: str | Path) -> list[str]:
     """Fields without a source that the file states, also where they equal a default, or that are not a default."""
     profile, own = load_profile(ref), stated(ref)
-    fields = {key: field.default for key, field in EngineProfile.__dataclass_fields__.items() if key not in LABELS}
-    said = [key for key, default in fields.items() if key in own or getattr(profile, key) != default]
-    return [key for key in said if not profile.sources.get(key, "").strip()]
+    bare = unsourced_in(profile, own, LABELS | {"memory"})
+    return bare + [f"memory.{key}" for key in unsourced_in(profile.memory, own.get("memory", {}), {"sources"})]
+
+
+def unsourced_in(group: EngineProfile | EngineMemory, own: dict[str, Any], labels: set[str]) -> list[str]:
+    fields = {key: field.default for key, field in group.__dataclass_fields__.items() if key not in labels}
+    said = [key for key, default in fields.items() if key in own or getattr(group, key) != default]
+    return [key for key in said if not group.sources.get(key, "").strip()]
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -62,9 +68,10 @@ def test_a_field_set_back_to_its_default_needs_a_source_as_any_other(tmp_path: P
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_source_says_which_profile_it_is_inherited_from(name: str) -> None:
-    for key, text in load_profile(name).sources.items():
-        own = key in stated(name).get("sources", {})
-        assert text.startswith("inherited from ") != own, f"{name}.{key}: {text}"
+    profile, said = load_profile(name), stated(name)
+    for group, own in ((profile, said.get("sources", {})), (profile.memory, said.get("memory", {}))):
+        for key, text in group.sources.items():
+            assert text.startswith("inherited from ") != (key in own), f"{name}.{key}: {text}"
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -1,0 +1,87 @@
+"""What a request keeps in memory between steps: keys and values block by block, windows, recurrent state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import networkx as nx
+import numpy as np
+
+from graphsim.graph import walk
+from graphsim.models.phase import Phase, decode
+from graphsim.ops import KvCache
+from graphsim.symbolic.questions import may_be_nonzero
+from graphsim.units import Num
+
+FAR = 2.0**40
+"""A context longer than every window: what a layer keeps then is its window, or everything."""
+
+WHOLE_CACHE: Phase = decode(1.0, FAR - 1.0)
+FIRST_TOKEN: Phase = decode(1.0, 0.0)
+"""The steps whose graphs tell what a request keeps: at the end of a very long one, and at its start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedLayers:
+    """Layers that keep rows of keys and values alike: at most `window` tokens, of `token_bytes` in all of them."""
+
+    token_bytes: Num
+    window: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCache:
+    """What one request keeps in memory on a device.
+
+    layers: those with a cache of keys and values, by window
+    state_bytes: what does not grow with the context: recurrent and convolution state
+    block_tokens: tokens of a block; a block is taken as a whole (PagedAttention, arXiv 2309.06180, section 4.1)
+    """
+
+    layers: tuple[CachedLayers, ...]
+    state_bytes: Num
+    block_tokens: float = 1.0
+
+    @property
+    def token_bytes(self) -> Num:
+        """Of one token in the caches of all layers, windowed ones included."""
+        return sum((layers.token_bytes for layers in self.layers), start=0.0)
+
+    def bytes(self, tokens: Num) -> Num:
+        """Of a request of so many tokens, prompt and generated.
+
+        Σ over layers of token_bytes · ⌈min(tokens, window) / block⌉ · block, and the state.
+        """
+        block = self.block_tokens
+        held: Num = self.state_bytes
+        for layers in self.layers:
+            held = held + layers.token_bytes * np.ceil(np.minimum(tokens, layers.window) / block) * block
+        return held
+
+
+def cache_of(far: nx.DiGraph, near: nx.DiGraph, block_tokens: float) -> RequestCache:
+    """What the layers of a stage keep of a request.
+
+    far, near: of the steps `WHOLE_CACHE` and `FIRST_TOKEN`; what grows between them in an operation that keeps no keys
+    and values grows with every token
+    """
+    by_window: dict[float, Num] = {}
+    for _, op, times in walk(far):
+        if isinstance(op, KvCache):
+            window = float(op.kept_tokens)
+            row = replace(op, kept_tokens=1.0).state_bytes * times
+            by_window[window] = by_window.get(window, 0.0) + row
+    first, whole = _other_state_bytes(near), _other_state_bytes(far)
+    if may_be_nonzero(whole):
+        by_window[FAR] = by_window.get(FAR, 0.0) + (whole - first) / (FAR - 1.0)
+    layers = tuple(CachedLayers(token_bytes=row, window=window) for window, row in sorted(by_window.items()))
+    return RequestCache(layers=layers, state_bytes=first, block_tokens=block_tokens)
+
+
+def keeps_more(graph: nx.DiGraph) -> bool:
+    """Whether a stage keeps anything between steps beside keys and values."""
+    return may_be_nonzero(_other_state_bytes(graph))
+
+
+def _other_state_bytes(graph: nx.DiGraph) -> Num:
+    return sum((op.state_bytes * times for _, op, times in walk(graph) if not isinstance(op, KvCache)), start=0.0)

@@ -1,0 +1,99 @@
+"""What an engine keeps free of weights, slots and KV cache: what its profiled step takes, and its libraries.
+
+vLLM runs a step of as many tokens and sequences as it will ever run, samples from all sequences, and keeps the peak of
+that (vLLM 0.33, `vllm/v1/worker/gpu_worker.py`, determine_available_memory). The peak is mostly the sampler's: it works
+on logits of every sequence over the whole vocabulary, in several formats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from graphsim.deployment.activations import peak_activation_bytes
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.parallelism import device_count
+from graphsim.graph import walk
+from graphsim.models.phase import Phase, prefill
+from graphsim.ops import Rope
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Workspace:
+    """Bytes of a device that an engine keeps free of weights, slots and KV cache.
+
+    activations_bytes: peak of the profiled step, with its sampler; 0 where the engine profiles none
+    overhead_bytes: libraries, groups, captured graphs, adapters enabled, the rotary table
+    """
+
+    activations_bytes: Num
+    overhead_bytes: Num
+
+    @property
+    def total_bytes(self) -> Num:
+        """Both."""
+        return self.activations_bytes + self.overhead_bytes
+
+
+def profiles(deployment: Deployment) -> bool:
+    """Whether the engine cuts prompts into chunks, and profiles a step of the largest."""
+    return deployment.engine_memory.chunk_tokens > 0
+
+
+def taken_bytes(deployment: Deployment) -> Num:
+    """What the engine takes of a device: a share of what the driver offers; of the datasheet's, unless it profiles."""
+    device = deployment.device
+    return deployment.engine_memory.share * (device.usable_bytes if profiles(deployment) else device.memory_bytes)
+
+
+def step_limits(deployment: Deployment) -> tuple[Num, Num]:
+    """The most tokens, and the most sequences, of a step; zeros where prompts are not cut into chunks."""
+    memory, device = deployment.engine_memory, deployment.device
+    if not memory.large_device_bytes or (memory.small_device and memory.small_device in device.name.lower()):
+        return memory.chunk_tokens, memory.sequences
+    large = np.greater_equal(device.memory_bytes, memory.large_device_bytes)
+    tokens = np.where(large, memory.large_chunk_tokens, memory.chunk_tokens)[()]
+    return tokens, np.where(large, memory.large_sequences, memory.sequences)[()]
+
+
+def profiled_step(deployment: Deployment) -> Phase:
+    """The step that an engine profiles: all its tokens, dealt out to all its sequences."""
+    tokens, sequences = step_limits(deployment)
+    return prefill(sequences, tokens / sequences)
+
+
+def workspace_of(deployment: Deployment, graph: nx.DiGraph, step: nx.DiGraph | None, *, last: bool) -> Workspace:
+    """The workspace on a stage.
+
+    graph: the stage's, of any step
+    step: of `profiled_step`, None where the engine profiles none; last: whether the stage samples
+    """
+    memory, degrees = deployment.engine_memory, deployment.parallelism
+    forward: Num = 0.0 if step is None else peak_activation_bytes(step)
+    peak = np.maximum(forward, _sampler_bytes(deployment)) if step is not None and last else forward
+    replica = device_count(tp=degrees.tp, pp=degrees.pp, ep=degrees.ep, dp=1.0)
+    several = np.where(np.greater(replica, 1.0), 1.0, 0.0)[()]
+    overhead = memory.runtime_bytes + several * memory.group_bytes + memory.graph_bytes + memory.graph_steps * forward
+    adapters = memory.lora_bytes if deployment.adapter is not None else 0.0
+    tables = rotary_bytes(deployment, graph) if memory.rotary_table else 0.0
+    return Workspace(activations_bytes=peak, overhead_bytes=overhead + adapters + tables)
+
+
+def _sampler_bytes(deployment: Deployment) -> Num:
+    """Peak while tokens are sampled: hidden states of all rows, those that are sampled from, and the sampler's own."""
+    tokens, sequences = step_limits(deployment)
+    hidden = deployment.model.hidden_size * deployment.precision.activations.bytes
+    entries = sequences * deployment.model.vocab_size
+    return (tokens + sequences) * hidden + entries * deployment.engine_memory.sampler_bytes
+
+
+def rotary_bytes(deployment: Deployment, graph: nx.DiGraph) -> Num:
+    """cos and sin of all positions, half a head's width each, in the activations' format; one table for all layers."""
+    ropes = [op for _, op, _ in walk(graph) if isinstance(op, Rope)]
+    if not ropes or not deployment.model.max_positions:
+        return 0.0
+    width = max(float(op.head_dim) for op in ropes)
+    return deployment.model.max_positions * width * deployment.precision.activations.bytes

@@ -1,0 +1,90 @@
+"""What an engine does with a device's memory: the `memory` group of its profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from graphsim.files.reading import Fields
+
+RUNTIME_BYTES = 2.0**30
+"""Context, libraries and workspaces of a GPU runtime: 0.5 to 1.5 GB are reported for CUDA with cuBLAS; the middle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineMemory:
+    """How much of a device an engine takes, and what of that it keeps free of weights, slots and KV cache.
+
+    An engine with a `chunk_tokens` runs a step of so many tokens once, ahead of all requests, and keeps what that took.
+
+    share: part of the memory that programs get, which the engine takes for itself
+    chunk_tokens: most tokens of a step; 0 where prompts are not cut into chunks
+    sequences: most sequences of a step
+    large_device_bytes: devices that state so much memory have `large_chunk_tokens` and `large_sequences` in their
+        place, but for those whose names hold `small_device`; 0 where there is no such rule
+    sampler_bytes: the most that sampling takes for each sequence and entry of the vocabulary, the logits included
+    runtime_bytes: libraries, and the context where the engine counts it; group_bytes: more, with several devices
+    graph_bytes: reserved for captured graphs; graph_steps: and as often the activations of a step without its sampler
+    lora_bytes: more, with adapters enabled
+    block_tokens: tokens of a block of the KV cache
+    rotary_table: whether the rotary embedding's table of all positions lies in memory
+    sources: where each number comes from; of one kept from another profile, "inherited from NAME: …"
+    """
+
+    share: float = 1.0
+    chunk_tokens: float = 0.0
+    sequences: float = 0.0
+    large_device_bytes: float = 0.0
+    large_chunk_tokens: float = 0.0
+    large_sequences: float = 0.0
+    small_device: str = ""
+    sampler_bytes: float = 0.0
+    runtime_bytes: float = RUNTIME_BYTES
+    group_bytes: float = 0.0
+    graph_bytes: float = 0.0
+    graph_steps: float = 0.0
+    lora_bytes: float = 0.0
+    block_tokens: float = 1.0
+    rotary_table: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+_NUMBERS = {
+    "share": ("", 0.0, 1.0), "chunk_tokens": ("", 0.0, 1e9), "sequences": ("", 0.0, 1e9),
+    "large_device_bytes": ("bytes", 0.0, 1e15), "large_chunk_tokens": ("", 0.0, 1e9),
+    "large_sequences": ("", 0.0, 1e9), "sampler_bytes": ("bytes", 0.0, 1e3), "runtime_bytes": ("bytes", 0.0, 1e13),
+    "group_bytes": ("bytes", 0.0, 1e13), "graph_bytes": ("bytes", 0.0, 1e13), "graph_steps": ("", 0.0, 100.0),
+    "lora_bytes": ("bytes", 0.0, 1e13), "block_tokens": ("", 1.0, 1e6),
+}  # fmt: skip
+
+
+def read_memory(fields: Fields, base: EngineMemory, inherited: Mapping[str, str]) -> EngineMemory:
+    """The group of a profile's file over that of its base; a number may be `{value: …, source: …}`.
+
+    inherited: sources of what is kept from the base
+    Problems are noted in `fields`: a number out of its bounds, a limit of steps without the other.
+    """
+    found: dict[str, Any] = {}
+    sources = {key: text for key, text in inherited.items() if key not in fields}
+    for key, (unit, least, most) in _NUMBERS.items():
+        at, name = _place(fields, key, sources)
+        found[key] = at.number(name, getattr(base, key), kind=unit, least=least, most=most)
+    at, name = _place(fields, "small_device", sources)
+    found["small_device"] = at.text(name, base.small_device)
+    at, name = _place(fields, "rotary_table", sources)
+    found["rotary_table"] = at.flag(name, base.rotary_table)
+    memory = replace(base, **found, sources=sources)
+    for tokens, sequences in (("chunk_tokens", "sequences"), ("large_chunk_tokens", "large_sequences")):
+        if (found[tokens] > 0) != (found[sequences] > 0):
+            fields.problems.append(f"memory.{tokens} and memory.{sequences} go together; give both or none")
+    return memory
+
+
+def _place(fields: Fields, key: str, sources: dict[str, str]) -> tuple[Fields, str]:
+    """Where a value stands: below `key` as `value`, with its source noted, or at `key` itself."""
+    if not isinstance(fields.data.get(key), Mapping):
+        return fields, key
+    pair = fields.mapping(key)
+    sources[key] = pair.text("source", "")
+    return pair, "value"
