@@ -33,6 +33,7 @@ WHAT = (
     "e2e",
     "lora",
     "slots",
+    "capacity",
     "lifecycle",
     "published",
     "traces",
@@ -46,6 +47,7 @@ _SHOWN = {
         "model", "max_loras", "max_lora_rank", "model_loading_gib", "loading_predicted_gib", "loading_error",
         "kv_cache_tokens", "kv_predicted_tokens", "kv_error", "problem",
     ),
+    "capacity": ("source", "model", "device", "tp", "engine", "unit", "logged", "predicted", "error"),
     "published": (
         "model", "engine", "rank", "input", "batch", "distinct", "published_ms", "predicted_ms", "error",
         "published_added_ms", "predicted_added_ms",
@@ -135,10 +137,12 @@ def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataF
 
 FILES = {
     "structure": "structure.csv", "kernels": "kernels/*", "e2e": "e2e_serving.csv", "lora": "lora_serving.csv",
-    "slots": "lora_memory.csv", "lifecycle": "lora_published.csv", "published": "lora_published.csv",
+    "slots": "lora_memory.csv",
+    "capacity": "measured_public.csv serving/blis_*_runs.csv serving/llmservingsim_runs.csv lora_memory.csv",
+    "lifecycle": "lora_published.csv", "published": "lora_published.csv",
     "traces": "lora_published.csv",
 }  # fmt: skip
-"""Where a folder of facts holds each kind."""
+"""Where a folder of facts holds each kind: patterns of names."""
 
 
 def _print_all(options: argparse.Namespace) -> None:
@@ -155,10 +159,12 @@ def _print_all(options: argparse.Namespace) -> None:
 def _tables(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame]]:
     from graphsim.validation.validate import validate_files
 
-    if not any(path for pattern in FILES.values() for path in folder.glob(pattern)):
-        raise ConfigError(f"{folder}: holds none of {', '.join(sorted(set(FILES.values())))}")
-    for what, pattern in FILES.items():
-        paths = sorted(str(path) for path in folder.glob(pattern))
+    patterns = {what: names.split() for what, names in FILES.items()}
+    known = {pattern for names in patterns.values() for pattern in names}
+    if not any(path for pattern in known for path in folder.glob(pattern)):
+        raise ConfigError(f"{folder}: holds none of {', '.join(sorted(known))}")
+    for what, names in patterns.items():
+        paths = sorted(str(path) for pattern in names for path in folder.glob(pattern))
         if not paths:
             continue
         _say(f"{what}: {', '.join(Path(path).name for path in paths)}")
@@ -182,6 +188,14 @@ def _print_table(what: str, frame: pd.DataFrame) -> None:
         if what in _SHOWN and name in frame.columns:
             sizes = frame[name].abs()
             print_line(f"{name}: median {sizes.median():.2%}, largest {sizes.max():.2%} of {sizes.count()} rows")
+    if what == "capacity":
+        from graphsim.validation.capacity import once_each
+
+        sizes = once_each(frame)["error"]
+        print_line(
+            f"each source, model and device once: median {sizes.median():.2%}, "
+            f"largest {sizes.max():.2%} of {len(sizes)}"
+        )
 
 
 def _joined(what: str, paths: list[str]) -> pd.DataFrame:
@@ -195,6 +209,7 @@ _CHECKS = {
     "e2e": ("graphsim.validation.serving", "validate_serving_file"),
     "lora": ("graphsim.validation.adapters", "validate_adapter_serving"),
     "slots": ("graphsim.validation.adapters", "validate_slots"),
+    "capacity": ("graphsim.validation.capacity", "validate_capacity"),
     "lifecycle": ("graphsim.validation.lifecycles", "validate_lifecycles"),
     "published": ("graphsim.validation.published", "validate_published"),
     "traces": ("graphsim.validation.traces", "validate_traces"),
