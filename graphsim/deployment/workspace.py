@@ -26,7 +26,7 @@ class Workspace:
     """Bytes of a device that an engine keeps free of weights, slots and KV cache.
 
     activations_bytes: peak of the profiled step, with its sampler; 0 where the engine profiles none
-    overhead_bytes: libraries, groups, captured graphs, adapters enabled, the rotary table
+    overhead_bytes: libraries, groups, captured graphs, the rotary table
     """
 
     activations_bytes: Num
@@ -77,17 +77,18 @@ def workspace_of(deployment: Deployment, graph: nx.DiGraph, step: nx.DiGraph | N
     replica = device_count(tp=degrees.tp, pp=degrees.pp, ep=degrees.ep, dp=1.0)
     several = np.where(np.greater(replica, 1.0), 1.0, 0.0)[()]
     overhead = memory.runtime_bytes + several * memory.group_bytes + memory.graph_bytes + memory.graph_steps * forward
-    adapters = memory.lora_bytes if deployment.adapter is not None else 0.0
     tables = rotary_bytes(deployment, graph) if memory.rotary_table else 0.0
-    return Workspace(activations_bytes=peak, overhead_bytes=overhead + adapters + tables)
+    return Workspace(activations_bytes=peak, overhead_bytes=overhead + tables)
 
 
 def _sampler_bytes(deployment: Deployment) -> Num:
     """Peak while tokens are sampled: hidden states of all rows, those that are sampled from, and the sampler's own."""
     tokens, sequences = step_limits(deployment)
     hidden = deployment.model.hidden_size * deployment.precision.activations.bytes
-    entries = sequences * deployment.model.vocab_size
-    return (tokens + sequences) * hidden + entries * deployment.engine_memory.sampler_bytes
+    memory, lora = deployment.engine_memory, deployment.adapter
+    enabled = lora is not None and lora.strategy == "dynamic"
+    each = memory.sampler_bytes + (memory.lora_sampler_bytes if enabled else 0.0)
+    return (tokens + sequences) * hidden + sequences * deployment.model.vocab_size * each
 
 
 def rotary_bytes(deployment: Deployment, graph: nx.DiGraph) -> Num:

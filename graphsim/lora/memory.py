@@ -24,9 +24,9 @@ class EngineMemory:
     large_device_bytes: devices that state so much memory have `large_chunk_tokens` and `large_sequences` in their
         place, but for those whose names hold `small_device`; 0 where there is no such rule
     sampler_bytes: the most that sampling takes for each sequence and entry of the vocabulary, the logits included
+    lora_sampler_bytes: and more, with adapters enabled
     runtime_bytes: libraries, and the context where the engine counts it; group_bytes: more, with several devices
     graph_bytes: reserved for captured graphs; graph_steps: and as often the activations of a step without its sampler
-    lora_bytes: more, with adapters enabled
     block_tokens: tokens of a block of the KV cache
     rotary_table: whether the rotary embedding's table of all positions lies in memory
     sources: where each number comes from; of one kept from another profile, "inherited from NAME: …"
@@ -40,11 +40,11 @@ class EngineMemory:
     large_sequences: float = 0.0
     small_device: str = ""
     sampler_bytes: float = 0.0
+    lora_sampler_bytes: float = 0.0
     runtime_bytes: float = RUNTIME_BYTES
     group_bytes: float = 0.0
     graph_bytes: float = 0.0
     graph_steps: float = 0.0
-    lora_bytes: float = 0.0
     block_tokens: float = 1.0
     rotary_table: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -55,7 +55,7 @@ _NUMBERS = {
     "large_device_bytes": ("bytes", 0.0, 1e15), "large_chunk_tokens": ("", 0.0, 1e9),
     "large_sequences": ("", 0.0, 1e9), "sampler_bytes": ("bytes", 0.0, 1e3), "runtime_bytes": ("bytes", 0.0, 1e13),
     "group_bytes": ("bytes", 0.0, 1e13), "graph_bytes": ("bytes", 0.0, 1e13), "graph_steps": ("", 0.0, 100.0),
-    "lora_bytes": ("bytes", 0.0, 1e13), "block_tokens": ("", 1.0, 1e6),
+    "lora_sampler_bytes": ("bytes", 0.0, 1e3), "block_tokens": ("", 1.0, 1e6),
 }  # fmt: skip
 
 

@@ -102,6 +102,19 @@ def test_the_workspace_grows_with_vocabulary_chunk_sequences_and_devices() -> No
     assert workspace(tp=2) - workspace() == pytest.approx(0.42 * GIB, rel=0.01)  # the sampler works on all of them
 
 
+def test_a_server_without_adapters_leaves_the_tokens_that_it_logged() -> None:
+    """334,816 for Llama-3.1-8B on an H100 64 GB (vLLM 0.8.5, runs behind arXiv 2508.08343); nothing was fitted on it.
+
+    Merged adapters are the base model, and enabled ones take room before the first slot.
+    """
+    merged, enabled = gs.LoraConfig(strategy="merge"), gs.LoraConfig(max_loras=1)
+    tokens = [
+        gs.footprint("llama-3.1-8b", "h100-64gb", lora, engine="vllm-2025-05").kv_tokens
+        for lora in (None, merged, enabled)
+    ]
+    assert tokens[0] == tokens[1] == pytest.approx(334_816, rel=0.002) and tokens[2] < 0.95 * tokens[0]
+
+
 def test_limits_of_a_step_are_those_of_the_device() -> None:
     """8,192 tokens and 1,024 sequences from 70 GiB on, 2,048 and 256 below and on A100s (vLLM, get_batch_defaults)."""
 
