@@ -228,7 +228,7 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
         need, have = (
             bytes_text(float(np.max(size))) for size in (chosen.memory.total_bytes, chosen.memory.capacity_bytes)
         )
-        yield f"it does not fit: {need} are needed on a device of {have}"
+        yield f"it does not fit: {need} are needed, and the engine takes {have} of a device"
     inference = chosen.inference
     weights = inference.deployment.precision.weights if inference else None
     if choice == "merge" and weights is not None and weights.bytes < 2 and not lora.kind.exact_merge:

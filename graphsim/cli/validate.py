@@ -138,7 +138,7 @@ def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataF
 FILES = {
     "structure": "structure.csv", "kernels": "kernels/*", "e2e": "e2e_serving.csv", "lora": "lora_serving.csv",
     "slots": "lora_memory.csv",
-    "capacity": "measured_public.csv serving/blis_*_runs.csv serving/llmservingsim_runs.csv lora_memory.csv",
+    "capacity": "measured_public.csv serving/blis_*_runs.csv serving/llmservingsim_runs.csv",
     "lifecycle": "lora_published.csv", "published": "lora_published.csv",
     "traces": "lora_published.csv",
 }  # fmt: skip
