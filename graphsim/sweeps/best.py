@@ -44,7 +44,7 @@ NAMED = (
 """What a message says of a scenario, where it is not the same for all."""
 
 ADAPTER = ("engine", "targets", "rank", "active_adapters", "max_loras", "max_lora_rank")
-"""What says nothing of a deployment without an adapter."""
+"""What says nothing of a deployment without an adapter, unless its results differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,10 +107,18 @@ def test_several_adapters_are_never_merged() -> None:
         gs.best("gpt-2", "l4", strategy="merge", active_adapters=4)
 
 
-def test_engines_are_choices_and_change_nothing_without_an_adapter() -> None:
+def test_engines_are_choices_and_change_no_more_than_the_memory_without_an_adapter() -> None:
     found = gs.best("llama-3.2-1b", "h100-sxm", strategy=["base", "dynamic"], engine=["reference", "vllm"])
-    assert sorted(found["strategy"]) == ["base", "dynamic", "dynamic"]
+    assert sorted(found["strategy"]) == ["base", "base", "dynamic", "dynamic"]
     assert set(found["engine"][found["strategy"] == "dynamic"]) == {"reference", "vllm"}
+    base = found[found["strategy"] == "base"]
+    assert base["latency_s"].nunique() == 1 and base["memory_bytes"].nunique() == 2
+
+
+def test_engines_that_differ_in_nothing_but_adapters_list_a_base_model_once() -> None:
+    mine = gs.load_profile({"base": "reference", "title": "mine", "merge_passes": 4})
+    found = gs.best("llama-3.2-1b", "h100-sxm", strategy=["base", "merge"], engine=["reference", mine])
+    assert sorted(found["strategy"]) == ["base", "merge", "merge"]
 
 
 def test_one_price_holds_for_every_device() -> None:
