@@ -19,6 +19,7 @@ LORA_KEYS = {
     "variant": "variant",
     "adapters": "active_adapters",
     "share": "adapter_share",
+    "shares": "shares",
     "max_loras": "max_loras",
     "max_rank": "max_lora_rank",
     "dtype": "lora_dtype",
@@ -95,8 +96,8 @@ def _value(key: str, value: str) -> Any:
         raise ConfigError(f"--lora: '{key}' has no value")
     if key in ("targets", "exclude"):
         return value if value == "all-linear" else tuple(value.split("+"))
-    if key == "mixed_ranks":
-        return tuple(_value("rank", rank) for rank in value.split("+"))
+    if key in ("mixed_ranks", "shares"):
+        return tuple(_value(key.rstrip("s"), one) for one in value.split("+"))
     if key in _TEXTS:
         return value
     if key in _FLAGS:

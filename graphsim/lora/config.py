@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.adapter_file import read_file
 from graphsim.lora.matching import MAX_RANK, Matching, matched
 from graphsim.lora.peft import read_adapter
-from graphsim.lora.popularity import Shares, expected_distinct
+from graphsim.lora.popularity import Shares, expected_distinct, grouped
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.variant import Variant
 from graphsim.lora.variants import known
@@ -41,7 +41,9 @@ class LoraConfig:
     invocation_tokens: prompt tokens of each sequence behind aLoRA's invocation, on which alone it works
     bias: whether the second factor has one
     alpha: scaling is alpha / rank; it changes no cost
-    active_adapters: distinct adapters among the requests of one step
+    active_adapters: distinct adapters among the requests of one step; by default as many as `shares` names, or one
+    shares: how the tokens that have an adapter are spread over adapters: of each one, its part of them, or counts or
+        rates in any unit; evenly where it is empty. What is read of experts' adapters follows from it
     adapter_share: part of the tokens that have an adapter at all
     max_loras, max_lora_rank: slots and rank an engine reserves (0: as many as active, the largest rank used)
     lora_dtype: format of the factors
@@ -72,7 +74,8 @@ class LoraConfig:
     layers_to_transform: tuple[int, ...] | list[int] | int | None = None
     layers_pattern: tuple[str, ...] | list[str] | str | None = None
     matching: Matching = Matching.NAMES
-    active_adapters: Num = 1
+    active_adapters: Num = cast("Num", None)
+    shares: tuple[float, ...] | list[float] = ()
     adapter_share: Num = 1.0
     max_loras: Num = 0
     max_lora_rank: Num = 0
@@ -106,7 +109,8 @@ class LoraConfig:
 
         shares: how popular each is, from `graphsim.lora.popularity`; requests: of one step, such as the batch
         """
-        return replace(self, active_adapters=expected_distinct(shares, requests, 1.0 - np.asarray(self.adapter_share)))
+        distinct = expected_distinct(shares, requests, 1.0 - np.asarray(self.adapter_share))
+        return replace(self, active_adapters=distinct, shares=tuple(map(float, shares)))
 
     def __post_init__(self) -> None:
         """Raise ConfigError naming the field, the value and what is allowed."""
@@ -135,6 +139,7 @@ class LoraConfig:
         if self.alpha is not None:
             object.__setattr__(self, "alpha", checked_number("lora.alpha", self.alpha, 0, 1e9, whole=False))
         self._mix()
+        self._share_out()
         whole = {"rank": MAX_RANK} if not self.mixed_ranks else {}  # the mean of several need not be
         for name, most in (whole | {"max_lora_rank": MAX_RANK, "max_loras": 10**6}).items():
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most))
@@ -169,6 +174,25 @@ class LoraConfig:
         if ranks:
             object.__setattr__(self, "rank", sum(ranks) / len(ranks))
 
+    def _share_out(self) -> None:
+        """Shares add up to 1; without them and without a count, one adapter is active."""
+        if not isinstance(self.shares, list | tuple):
+            raise ConfigError(f"lora.shares = {short(self.shares)} is not allowed; expected a list of numbers")
+        values = [checked_number("lora.shares", share, 0, 1e12, whole=False, one=True) for share in self.shares]
+        total = float(sum(values))
+        if values and not total:
+            raise ConfigError(f"lora.shares = {short(self.shares)} are not allowed; expected one above 0")
+        object.__setattr__(self, "shares", tuple(float(value) / total for value in values))
+        named = sum(value > 0 for value in values)
+        if self.active_adapters is None:
+            object.__setattr__(self, "active_adapters", max(named, 1))
+        active = checked_number("lora.active_adapters", self.active_adapters, 0, 10**6, whole=False)
+        if named and np.any(np.asarray(active) > named * (1.0 + 1e-9)):
+            raise ConfigError(
+                f"lora.active_adapters = {short(self.active_adapters)} is not allowed with lora.shares of {named} "
+                f"adapters; allowed: at most {named}"
+            )
+
     def _check_scheme(self) -> None:
         if self.tp_scheme not in ("", *SCHEMES):
             raise ConfigError(
@@ -178,6 +202,11 @@ class LoraConfig:
             raise ConfigError(
                 f"lora.tp_scheme = '{self.tp_scheme}' is not allowed with fully_sharded_loras; choose one of them"
             )
+
+    @property
+    def spread(self) -> tuple[tuple[float, float], ...]:
+        """The shares as numbers of adapters alike and what each of these has."""
+        return grouped(self.shares)
 
     @property
     def kind(self) -> Variant:

@@ -135,7 +135,7 @@ class _Injector:
         dynamic = lora.strategy == "dynamic"
         self.lora, self.targets = lora, Targets(lora)
         self.buffers = inject.buffers if dynamic else Buffers(merge_passes=inject.buffers.merge_passes)
-        self.format = FORMATS[lora.lora_dtype]
+        self.format, self.spread = FORMATS[lora.lora_dtype], lora.spread
         self.scheme = SCHEMES[lora.chosen_scheme or self.buffers.tp_scheme]
         self.reached = False
 
@@ -279,6 +279,8 @@ class _Injector:
             adapters=self.lora.active_adapters,
             layer=op.layer,
             routing=op,
+            adapted=self.lora.adapter_share,
+            spread=self.spread,
         )
         shared = {f.name: getattr(a, f.name) for f in fields(a)}
         b = replace(ExpertLoraB(**shared), role=f"{op.role}.lora_b", n=op.n, k=rank)

@@ -18,6 +18,8 @@ from graphsim.units import Num, short
 Shares = NDArray[np.float64]
 MOST = 1_000_000
 """Adapters of a pool that are counted one by one."""
+APART = 32
+"""Different shares up to which each is a term of its own in a formula."""
 
 
 def uniform(adapters: int) -> Shares:
@@ -87,6 +89,15 @@ def expected_rank(shares: Shares, ranks: Sequence[float]) -> float:
     if len(ranks) != len(shares):
         raise ConfigError(f"popularity: {len(ranks)} ranks for {len(shares)} adapters; expected one each")
     return float(np.dot(shares, np.asarray(ranks, dtype=float)))
+
+
+def grouped(shares: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Shares above 0 as (adapters, mean share): up to `APART` different ones, else means of those within a quarter."""
+    values = np.asarray(shares, dtype=float)
+    values = values[values > 0]
+    keys = values if len(np.unique(values)) <= APART else np.floor(np.log(values) / np.log(1.25))
+    groups = (values[keys == key] for key in np.unique(keys)[::-1])
+    return tuple((float(len(group)), float(group.mean())) for group in groups)
 
 
 def _count(adapters: int) -> int:

@@ -66,7 +66,11 @@ class ExpertGemm(Gemm):
     @property
     def hit(self) -> Num:
         """Expected number of this device's experts that at least one token reaches."""
-        return expected_experts(self.tokens, self.of, self.chosen, self.skew) * self.experts / self.of
+        return self.reached(self.tokens)
+
+    def reached(self, tokens: Num) -> Num:
+        """Expected number of this device's experts that some of the tokens reach."""
+        return expected_experts(tokens, self.of, self.chosen, self.skew) * self.experts / self.of
 
     def work(self) -> Work:
         """flops = 2mnk; reads the weights of the experts hit, the rows once, writes the results."""

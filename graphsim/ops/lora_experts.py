@@ -1,6 +1,7 @@
 """An adapter's factors on the weights of experts: one pair for each expert, applied to the rows routed to it.
 
-PEFT 0.21 keeps them as one pair of matrices of rank experts * rank (`target_parameters`).
+PEFT 0.21 keeps them as one pair of matrices of rank experts * rank (`target_parameters`). A token has one adapter, so
+of several adapters each is read for the experts of its own tokens only.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from graphsim.units import Num
 class ExpertLoraGemm(LoraGemm):
     """A factor of an adapter for each expert.
 
-    routing: the experts' own operation, whose rows, experts and placement these factors share.
-
+    routing: the experts' own operation, whose rows, experts and placement these factors share
+    adapted: part of the routed tokens that have an adapter
+    spread: how these are spread over the adapters: (adapters alike, share of each), evenly where it is empty
     common: one factor serves all experts
     """
 
     routing: ExpertGemm
+    adapted: Num = 1.0
+    spread: tuple[tuple[float, float], ...] = ()
     common: bool = False
 
     @property
@@ -44,9 +48,27 @@ class ExpertLoraGemm(LoraGemm):
         """In the adapter's format."""
         return self.parameters * self.weights.bytes
 
+    @property
+    def pairs(self) -> Num:
+        """Distinct pairs of an adapter and one of this device's experts that rows reach; as expected, never above m.
+
+        The sum over adapters of the experts that the adapter's own tokens reach. An even spread reaches most of them.
+        """
+        tokens, adapters = self.routing.tokens * self.adapted, np.maximum(self.adapters, 1e-9)
+        pairs = self.adapters * self._reached(tokens / adapters)
+        if not self.spread:
+            return pairs
+        return np.minimum(
+            pairs, sum((alike * self._reached(tokens * share) for alike, share in self.spread), start=0.0)
+        )
+
+    def _reached(self, tokens: Num) -> Num:
+        """Experts that one adapter's tokens reach; less than one token is one that is not always there."""
+        return np.minimum(tokens, 1.0) * self.routing.reached(np.maximum(tokens, 1.0))
+
     def work(self) -> Work:
-        """flops = 2mnk; reads the factors of the experts hit, for every adapter present."""
-        present = np.minimum(self.adapters, self.m) * (1.0 if self.common else self.routing.hit)
+        """flops = 2mnk; reads one factor for each pair of an adapter and an expert that rows reach."""
+        present = np.minimum(self.adapters, self.m) if self.common else self.pairs
         moved = self.activations.bytes * np.minimum(self.n * self.k, 1.0) * self.m
         return Work(
             flops=2.0 * self.m * self.n * self.k,
