@@ -71,7 +71,10 @@ def passes_of(
 
 def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile) -> Engine:
     """The engine's way with the adapter."""
-    return Engine(profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model))
+    return Engine(
+        profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model),
+        expert_layout=profile.expert_layout_of(model),
+    )  # fmt: skip
 
 
 def in_order(built_in: Iterable[Pass], own: Iterable[Pass]) -> tuple[Pass, ...]:

@@ -18,11 +18,11 @@ import numpy as np
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite, walk
 from graphsim.lora.config import LoraConfig
+from graphsim.lora.expert_factors import ExpertFactors
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.targets import Module, Targets, fail_if_unmatched, rank_factor
 from graphsim.lora.variant import Site
 from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
-from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.precision import FORMATS
 from graphsim.ops.structure import last_node
@@ -35,12 +35,14 @@ class Buffers:
 
     rank: what factors are padded to, None for each adapter's own
     every_linear: whether linears that no adapter reaches have buffers too, and run kernels on zeros
+    expert_layout: what it holds of fused gate and up: `parameter`, `projections` or `fused`, as in a profile
     merge_passes: 16-bit temporaries that its merge reads and writes
     tp_scheme: how it cuts factors over a tensor-parallel group, unless the adapter says otherwise
     """
 
     rank: Num | None = None
     every_linear: bool = False
+    expert_layout: str = "parameter"
     merge_passes: float = 0.0
     tp_scheme: str = "vllm"
 
@@ -135,8 +137,9 @@ class _Injector:
         dynamic = lora.strategy == "dynamic"
         self.lora, self.targets = lora, Targets(lora)
         self.buffers = inject.buffers if dynamic else Buffers(merge_passes=inject.buffers.merge_passes)
-        self.format, self.spread = FORMATS[lora.lora_dtype], lora.spread
+        self.format = FORMATS[lora.lora_dtype]
         self.scheme = SCHEMES[lora.chosen_scheme or self.buffers.tp_scheme]
+        self.experts = ExpertFactors(lora, self.scheme, self.buffers.expert_layout)
         self.reached = False
 
     def steps(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
@@ -170,15 +173,25 @@ class _Injector:
             yield name, op, inputs
             return
         rank = self._rank(key, op)
-        yield from (self._merge if self.lora.strategy == "merge" else self._dynamic)(name, op, inputs, rank)
+        if self.lora.strategy == "merge":
+            yield from self._merge(name, op, inputs, rank)
+        else:
+            yield from self._dynamic(name, op, inputs, rank, key is not None)
 
     def _has_buffers(self, op: Module) -> bool:
-        return self.buffers.every_linear and op.linear and bool(op.module) and not isinstance(op, ExpertGemm)
+        """Experts have them where the engine knows their pairs, whether or not an adapter may reach them."""
+        if isinstance(op, ExpertGemm):
+            return self.buffers.every_linear and self.buffers.expert_layout != "parameter"
+        return self.buffers.every_linear and op.linear and bool(op.module)
 
     def _rank(self, key: int | None, op: Module) -> Num:
+        """Of one slice."""
+        parameter = self.buffers.expert_layout == "parameter"
         if self.buffers.rank is not None:
-            return self.buffers.rank * rank_factor(op)
-        return self.targets.rank(key, op) if key is not None else self.lora.largest_rank
+            return self.buffers.rank * (rank_factor(op) if parameter else 1)
+        if key is None:
+            return self.lora.largest_rank
+        return self.targets.rank(key, op) if parameter else self.targets.slice_rank(key)
 
     def _merge(self, name: str, op: Module, inputs: list[Value], rank: Num) -> Iterator[Step]:
         shape: dict[str, Any]
@@ -198,11 +211,12 @@ class _Injector:
         yield f"{name}.lora_merge", merge, []
         yield name, op, [*inputs, Value(f"{name}.lora_merge")]
 
-    def _dynamic(self, name: str, op: Module, inputs: list[Value], rank: Num) -> Iterator[Step]:
+    def _dynamic(self, name: str, op: Module, inputs: list[Value], rank: Num, reached: bool) -> Iterator[Step]:
         if isinstance(op, Embedding):
             yield from self._table(name, op, inputs, rank)
             return
-        a, b, joined = self._expert_factors(op, rank) if isinstance(op, ExpertGemm) else self._factors(op, rank)
+        made = self.experts.of(op, rank, reached) if isinstance(op, ExpertGemm) else self._factors(op, rank)
+        a, b, joined = made
         site = Site(name=name, op=op, inputs=inputs, a=a, b=b, joined=joined, lora=self.lora)
         yield from self.lora.kind.steps(site)
 
@@ -263,38 +277,6 @@ class _Injector:
             in_place=scheme.row_in_place,
             activations=op.activations,
             layer=op.layer,
-        )
-        return a, b, joined
-
-    def _expert_factors(self, op: ExpertGemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
-        """A pair for each expert."""
-        rows = op.m * self.lora.adapter_share
-        a = ExpertLoraA(
-            role=f"{op.role}.lora_a",
-            m=rows,
-            n=rank,
-            k=op.k,
-            weights=self.format,
-            activations=op.activations,
-            adapters=self.lora.active_adapters,
-            layer=op.layer,
-            routing=op,
-            adapted=self.lora.adapter_share,
-            spread=self.spread,
-        )
-        shared = {f.name: getattr(a, f.name) for f in fields(a)}
-        b = replace(ExpertLoraB(**shared), role=f"{op.role}.lora_b", n=op.n, k=rank)
-        if self.lora.shared_outer_factors:
-            inner = op.split is Sharding.ROW  # the product that leads back to the residual stream
-            a, b = replace(a, common=not inner), replace(b, common=inner)
-        joined = ExpertLoraAdd(
-            role=f"{op.role}.lora_add",
-            m=op.m,
-            n=op.n,
-            rows=rows * np.minimum(rank, 1.0),
-            activations=op.activations,
-            layer=op.layer,
-            routing=op,
         )
         return a, b, joined
 

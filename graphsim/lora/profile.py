@@ -26,6 +26,7 @@ GRIDS = ("slots", "active", "chunks", "tokens")
 INTERMEDIATES = ("fp32", "model")
 LAUNCHES = ("graph", "eager")
 FACTORS = ("given", "fp32")
+EXPERT_LAYOUTS = ("parameter", "projections", "fused")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -46,6 +47,10 @@ class EngineProfile:
     modules: which linears have adapter buffers and run its kernels: the adapter's `targets`, or `every_linear`
     rank: kernels at the adapter's `true` rank, or `padded` to max_lora_rank; storage: the same of the buffers
     embedding_families: models whose embedding and output head have slots too, by the first word of their names
+    expert_layout: what adapters hold of experts' fused gate and up: as PEFT of one `parameter` both factors twice as
+        wide as the rank; of the two `projections` a pair each; one `fused` pair, whose B has both outputs. With slots
+        for `every_linear`, experts have slots too unless it is `parameter`
+    fused_expert_families: models with one fused pair, whatever the layout of others, by the first word of their names
     extra_vocab_rows: rows of full width that a slot reserves for added tokens in embedding and head
     kernels: `separate` GEMM_LORA_A, GEMM_LORA_B, ADD per projection; `eager_modules` the same and a scaling, once per
         adapter; `fused` a shrink and an expand per packed linear, the expand adding in place
@@ -77,6 +82,8 @@ class EngineProfile:
     modules: str = "targets"
     rank: str = "true"
     embedding_families: tuple[str, ...] = ()
+    expert_layout: str = "parameter"
+    fused_expert_families: tuple[str, ...] = ()
     extra_vocab_rows: float = 0.0
     storage: str = "true"
     kernels: str = "separate"
@@ -113,12 +120,26 @@ class EngineProfile:
 
         Engines decide by the class that they run a model with; of it, a model's description has only the name.
         """
-        return any(model.startswith((f"{family}-", f"{family}.")) for family in self.embedding_families)
+        return _is_one_of(model, self.embedding_families)
+
+    def expert_layout_of(self, model: str) -> str:
+        """What adapters hold of the experts of a model, by its name."""
+        return "fused" if _is_one_of(model, self.fused_expert_families) else self.expert_layout
 
     @property
     def stored(self) -> EngineProfile:
         """The same engine as its buffers are: kernels at the rank that is stored."""
         return self if self.storage == self.rank else replace(self, rank=self.storage)
+
+
+def _is_one_of(model: str, families: tuple[str, ...]) -> bool:
+    """Whether a model's name starts with the word of a family, in any spelling: `gpt-oss-20b`, `gpt_oss`."""
+    named = f"{_plain(model)}-"
+    return any(named.startswith(f"{_plain(family)}-") for family in families)
+
+
+def _plain(name: str) -> str:
+    return name.rsplit("/", 1)[-1].lower().replace("_", "-").replace(".", "-")
 
 
 def list_engines() -> list[str]:
@@ -189,7 +210,8 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
         found[key] = fields.flag(key, kept.get(key, EngineProfile.__dataclass_fields__[key].default))
     found["module_calls"] = read_calls(fields, "module_calls", kept.get("module_calls", ()))
     found["limits"] = read_limits(fields.mapping("limits"), kept.get("limits", Limits()))
-    found["embedding_families"] = _names(fields, "embedding_families", kept)
+    for key in ("embedding_families", "fused_expert_families"):
+        found[key] = _names(fields, key, kept)
     for key in ("shrink", "expand", "expand_one"):
         found[key] = _tilings(fields, key, kept)
     found["sources"] = {**(_inherited_sources(base, fields) if base else {}), **_sources(fields)}
@@ -203,6 +225,7 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
 _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
     "intermediate": INTERMEDIATES, "factors": FACTORS, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
+    "expert_layout": EXPERT_LAYOUTS,
 }  # fmt: skip
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""

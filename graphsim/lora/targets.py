@@ -63,6 +63,10 @@ class Targets:
             return list(self.lora.rank_pattern.values())[key]
         return self.lora.rank * rank_factor(op) if key == _COMMON else self.lora.rank
 
+    def slice_rank(self, key: int) -> Num:
+        """The rank behind a key for each of the slices of a fused weight, where each has a pair of its own."""
+        return list(self.lora.rank_pattern.values())[key] if key >= 0 else self.lora.rank
+
     def _is_parameter(self, op: Module, path: str) -> bool:
         name = path if isinstance(op, ExpertGemm) else f"{path}.weight"
         return any(name == entry or name.endswith(f".{entry}") for entry in self.lora.target_parameters)

@@ -26,12 +26,18 @@ class ExpertLoraGemm(LoraGemm):
     adapted: part of the routed tokens that have an adapter
     spread: how these are spread over the adapters: (adapters alike, share of each), evenly where it is empty
     common: one factor serves all experts
+    slices: pairs side by side, such as those of gate and up; A's n counts the ranks of all, B's k that of one
+    sharded: whether the factor that stays whole beside cut weights is cut too, A over ranks and B over outputs
+    further: how many ways that is
     """
 
     routing: ExpertGemm
     adapted: Num = 1.0
     spread: tuple[tuple[float, float], ...] = ()
     common: bool = False
+    slices: int = 1
+    sharded: bool = False
+    further: Num = 1.0
 
     @property
     def placement(self) -> Sharding:
@@ -41,12 +47,17 @@ class ExpertLoraGemm(LoraGemm):
     @property
     def parameters(self) -> Num:
         """One factor for each expert on the device, or one for all."""
-        return (1.0 if self.common else self.routing.experts) * self.n * self.k
+        return (1.0 if self.common else self.routing.experts) * self.n * self.k / self.further
 
     @property
     def weight_storage_bytes(self) -> Num:
         """In the adapter's format."""
         return self.parameters * self.weights.bytes
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """One tensor of all experts for each slice."""
+        return (self.parameters / self.slices,) * self.slices
 
     @property
     def pairs(self) -> Num:
@@ -79,13 +90,24 @@ class ExpertLoraGemm(LoraGemm):
 
     def cut(self, ways: Num) -> ExpertLoraGemm:
         """Rows go with the experts."""
-        groups, _ = self.routing.ways(ways)
-        return replace(self, m=self.m / groups, routing=self.routing.cut(ways))
+        groups, inner = self.routing.ways(ways)
+        share = replace(self, m=self.m / groups, routing=self.routing.cut(ways))
+        return replace(share, further=self.further * inner) if self.sharded and self._stays_whole else share
+
+    @property
+    def _stays_whole(self) -> bool:
+        """Whether no cut of the experts' weights cuts this factor."""
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertLoraA(ExpertLoraGemm, LoraA):
     """The down projections of all experts."""
+
+    @property
+    def _stays_whole(self) -> bool:
+        """Beside weights cut over their outputs."""
+        return self.routing.split is not Sharding.ROW
 
     def cut(self, ways: Num) -> ExpertLoraA:
         """k is cut where the experts' weights are cut over k."""
@@ -97,6 +119,16 @@ class ExpertLoraA(ExpertLoraGemm, LoraA):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertLoraB(ExpertLoraGemm, LoraB):
     """The up projections of all experts."""
+
+    @property
+    def in_elems(self) -> Num | None:
+        """mk of each slice."""
+        return self.m * self.k * self.slices
+
+    @property
+    def _stays_whole(self) -> bool:
+        """Beside weights cut over their inputs."""
+        return self.routing.split is Sharding.ROW
 
     def cut(self, ways: Num) -> ExpertLoraB:
         """n is cut where the experts' weights are cut over n."""

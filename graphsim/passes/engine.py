@@ -25,6 +25,7 @@ class Engine:
     profile: EngineProfile
     lora: LoraConfig
     embedding_slots: bool
+    expert_layout: str = "parameter"
 
     @property
     def buffers(self) -> Buffers:
@@ -32,6 +33,7 @@ class Engine:
         return Buffers(
             rank=self.padded_rank if self.profile.rank == "padded" else None,
             every_linear=self.profile.modules == "every_linear",
+            expert_layout=self.expert_layout,
             merge_passes=self.profile.merge_passes,
             tp_scheme=self.profile.tensor_parallel,
         )
