@@ -26,7 +26,8 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
 
     busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / links + hops * latency)
     A message is on all levels of the interconnect that its group spans at once; the slowest one holds it up.
-    Kernels for adapters run over tiles: max(that, tiles * clocks / core clocks) + empty tiles * clocks / core clocks.
+    Kernels for adapters run over tiles: max(that, tiles * clocks / core clocks, one tile's own clocks) + empty tiles *
+    clocks / core clocks.
     No work, no time: where nothing is to do, nothing is launched.
     A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
     """
@@ -43,7 +44,8 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     busy_s = reduce(np.maximum, (computing_s, memory_s, network_s))
     if isinstance(op, LoraKernel):
         per_clock_s = 1.0 / (hardware.cores * hardware.clock_hz)
-        busy_s = np.maximum(busy_s, op.tile_core_clocks * per_clock_s) + op.empty_core_clocks * per_clock_s
+        tiles_s = np.maximum(op.tile_core_clocks * per_clock_s, op.chain_clocks / hardware.clock_hz)
+        busy_s = np.maximum(busy_s, tiles_s) + op.empty_core_clocks * per_clock_s
     return Cost(
         busy_s=busy_s,
         compute_s=computing_s,

@@ -23,6 +23,8 @@ MODULES = ("targets", "every_linear")
 RANKS = ("true", "padded")
 KERNELS = ("separate", "eager_modules", "fused")
 GRIDS = ("slots", "active", "chunks", "tokens")
+EXPERT_KERNELS = ("separate", "blocks")
+EXPERT_GRIDS = ("slots", "active", "pairs")
 INTERMEDIATES = ("fp32", "model")
 LAUNCHES = ("graph", "eager")
 FACTORS = ("given", "fp32")
@@ -32,12 +34,16 @@ SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiling:
-    """The tiles of a kernel from a number of tokens on: rows of tokens, columns of results, ways to split k."""
+    """The tiles of a kernel from a number of tokens on: rows of tokens, columns of results, ways to split k.
+
+    depth: of k that a tile takes in one step; 0 where tiles count as a whole
+    """
 
     tokens: float = 0.0
     rows: float
     columns: float
     split_k: float = 1.0
+    depth: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,17 @@ class EngineProfile:
     grid: what kernels are launched over: all `slots`, `active` adapters, `chunks` of tokens alike, or `tokens`
     shrink, expand: tiles, the last one whose `tokens` are reached; expand_one: where there is a single slice
     tile_clocks, empty_tile_clocks: cores' clocks that a tile with tokens takes, and one without
+    expert_kernels: `separate` nodes for experts, or kernels over `blocks` of rows of one adapter and expert
+    expert_grid: what their blocks are launched for: each of the `slots`, each `active` adapter, or `pairs` of an
+        adapter and an expert, up to the most that the routed rows may need
+    expert_shrink, expert_expand: their tiles; expert_sorts: kernels that sort rows into blocks, once for all products
+    expert_fills: kernels that clear the intermediate and the result, per product
+    expert_one_shot_rank: reserved rank up to which one kernel does both products, unless adapters are fully sharded
+    expert_row_blocks: each row is a block where rows times this do not exceed slots times experts; 0 for never
+    block_start_clocks, block_step_clocks: clocks until a block of experts' kernels works, and of each step of k
+    blocks_per_core: of these kernels, at a time
+    side_stream: whether shrinks, and what experts' pairs before the activation give, run beside the base's kernels
+    side_waits: starts of kernels that it takes the base's kernels to wait for what ran beside them
     intermediate: format of what goes from shrink to expand
     memory: what it does with the device's memory, with sources of its own
     fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
@@ -97,6 +114,19 @@ class EngineProfile:
     expand_one: tuple[Tiling, ...] = ()
     tile_clocks: float = 0.0
     empty_tile_clocks: float = 0.0
+    expert_kernels: str = "separate"
+    expert_grid: str = "slots"
+    expert_shrink: tuple[Tiling, ...] = ()
+    expert_expand: tuple[Tiling, ...] = ()
+    expert_sorts: float = 1.0
+    expert_fills: float = 0.0
+    expert_one_shot_rank: float = 0.0
+    expert_row_blocks: float = 0.0
+    block_start_clocks: float = 0.0
+    block_step_clocks: float = 0.0
+    blocks_per_core: float = 1.0
+    side_stream: bool = False
+    side_waits: float = 0.0
     intermediate: str = "model"
     memory: EngineMemory = EngineMemory()
     fused_4bit_tokens: float = 1.0
@@ -212,12 +242,14 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
     found["limits"] = read_limits(fields.mapping("limits"), kept.get("limits", Limits()))
     for key in ("embedding_families", "fused_expert_families"):
         found[key] = _names(fields, key, kept)
-    for key in ("shrink", "expand", "expand_one"):
+    for key in ("shrink", "expand", "expand_one", "expert_shrink", "expert_expand"):
         found[key] = _tilings(fields, key, kept)
     found["sources"] = {**(_inherited_sources(base, fields) if base else {}), **_sources(fields)}
     found["memory"] = _memory(fields, base)
     if found["kernels"] == "fused" and found["grid"] != "tokens" and not (found["shrink"] and found["expand"]):
         fields.problems.append("kernels = 'fused' needs the tiles of shrink and expand")
+    if found["expert_kernels"] == "blocks" and not (found["expert_shrink"] and found["expert_expand"]):
+        fields.problems.append("expert_kernels = 'blocks' needs the tiles of expert_shrink and expert_expand")
     fields.finish()
     return EngineProfile(**found)
 
@@ -225,17 +257,20 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
 _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
     "intermediate": INTERMEDIATES, "factors": FACTORS, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
-    "expert_layout": EXPERT_LAYOUTS,
+    "expert_layout": EXPERT_LAYOUTS, "expert_kernels": EXPERT_KERNELS, "expert_grid": EXPERT_GRIDS,
 }  # fmt: skip
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
 
-_FLAGS = ("packs_projections", "packed", "fill", "load_overlapped", "nested_scales", "notes_only")
+_FLAGS = ("packs_projections", "packed", "fill", "load_overlapped", "nested_scales", "notes_only", "side_stream")
 _NUMBERS = {
     "extra_vocab_rows": ("", 0.0, 1e6), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),
     "load_tensor_s": ("s", 0.0, 10.0), "disk_s": ("s", 0.0, 100.0), "disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13),
     "cold_disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13), "merge_passes": ("", 0.0, 100.0),
     "fused_4bit_tokens": ("", 0.0, 1e9), "call_s": ("s", 0.0, 1.0),
+    "expert_sorts": ("", 0.0, 100.0), "expert_fills": ("", 0.0, 100.0), "expert_one_shot_rank": ("", 0.0, 1e6),
+    "expert_row_blocks": ("", 0.0, 1e6), "block_start_clocks": ("", 0.0, 1e9), "block_step_clocks": ("", 0.0, 1e9),
+    "blocks_per_core": ("", 1.0, 1e3), "side_waits": ("", 0.0, 100.0),
 }  # fmt: skip
 _DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}
 
@@ -263,6 +298,7 @@ def _tilings(fields: Fields, key: str, kept: Mapping[str, Any]) -> tuple[Tiling,
                 rows=float(tile.integer("rows", most=65536)),
                 columns=float(tile.integer("columns", most=65536)),
                 split_k=float(tile.integer("split_k", 1, most=65536)),
+                depth=float(tile.integer("depth", 0, least=0, most=65536)),
             )
         )
     starts = sorted(tiling.tokens for tiling in found)

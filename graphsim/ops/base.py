@@ -14,8 +14,8 @@ from graphsim.ops.precision import FORMATS, Format
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
-COMPUTE, NETWORK, COPY, HOST = "compute", "network", "copy", "host"
-"""Streams: operations on the same stream never run at the same time."""
+COMPUTE, NETWORK, COPY, HOST, SIDE = "compute", "network", "copy", "host", "side"
+"""Streams: operations on the same stream never run at the same time. SIDE is a second one for kernels."""
 
 BF16 = FORMATS["bf16"]
 

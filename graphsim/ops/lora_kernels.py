@@ -27,6 +27,7 @@ class LoraKernel(Op):
     launches: 0 where no adapter is there, else 1
     tiles, empty_tiles: thread blocks that have tokens to work on, and those that find they have none
     tile_clocks, empty_tile_clocks: clocks of one core that each takes
+    chain_clocks: from start to end of one tile, whose steps wait for one another: no kernel takes less
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
@@ -36,8 +37,9 @@ class LoraKernel(Op):
     launches: Num = 1.0
     tiles: Num = 0.0
     empty_tiles: Num = 0.0
-    tile_clocks: float = 0.0
+    tile_clocks: Num = 0.0
     empty_tile_clocks: float = 0.0
+    chain_clocks: Num = 0.0
 
     @property
     def buffers(self) -> tuple[Num, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Collective, Gemm, LoraAdd, Op
+from graphsim.ops.base import COMPUTE, SIDE
 from graphsim.ops.lora import LoraA, LoraB
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraShrink
 from graphsim.ops.precision import FORMATS, Format
@@ -112,18 +113,19 @@ class _Kernels:
         first: LoraA = self.graph.nodes[self.group[0].a]["op"]
         hidden = FORMATS["fp32"] if self.engine.profile.intermediate == "fp32" else base.activations
         grid = Grid(self.engine, rows=first.m, adapters=first.adapters)
+        stream = SIDE if self.engine.profile.side_stream else COMPUTE
         rank = sum((self.graph.nodes[s.a]["op"].n for s in self.group), start=0.0)
         if self.engine.profile.fill:
             fill = LoraFill(
                 role=f"{base.role}.lora_fill", elems=grid.rows * rank, launches=grid.live,
-                activations=hidden, layer=base.layer,
+                activations=hidden, layer=base.layer, stream=stream,
             )  # fmt: skip
             yield f"{self.stem}.lora_fill", fill, []
             inputs = [*inputs, Value(f"{self.stem}.lora_fill")]
         shrink = LoraShrink(
             role=f"{base.role}.lora_shrink", m=grid.rows, n=rank, k=first.k, adapters=grid.adapters,
             slices=len(self.group), inputs=base.activations, weights=first.weights, activations=hidden,
-            layer=base.layer, **grid.tiles(self.engine.profile.shrink, first.n, len(self.group)),
+            layer=base.layer, stream=stream, **grid.tiles(self.engine.profile.shrink, first.n, len(self.group)),
         )  # fmt: skip
         shrunk = f"{self.stem}.lora_shrink"
         yield shrunk, shrink, inputs
@@ -152,11 +154,13 @@ class _Kernels:
         profile = self.engine.profile
         one = profile.expand_one if len(self.group) == 1 else ()
         rows = base.m if self.result == self.base else self.graph.nodes[self.result]["op"].out_elems / base.n
+        tiles = grid.tiles(one or profile.expand, widest, len(self.group))
+        tiles["launches"] = tiles["launches"] * (1.0 + profile.side_waits * float(profile.side_stream))
         return LoraExpand(
             role=f"{base.role}.lora_expand", m=rows, width=base.n, rows=joined.rows * grid.live,
             n=sum((up.n for up in ups), start=0.0), k=ups[0].k, adapters=grid.adapters, slices=len(self.group),
             hidden=hidden, weights=first.weights, activations=base.activations, parts=base.parts, layer=base.layer,
-            **grid.tiles(one or profile.expand, widest, len(self.group)),
+            **tiles,
         )  # fmt: skip
 
 

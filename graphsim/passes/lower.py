@@ -12,6 +12,7 @@ from graphsim.ops import Sharding
 from graphsim.passes.ends import EndSlots
 from graphsim.passes.engine import Engine
 from graphsim.passes.fused import Fuse
+from graphsim.passes.fused_experts import FuseExperts
 from graphsim.passes.modules import CallModules, WriteExperts
 
 
@@ -21,7 +22,9 @@ def lowering(engine: Engine) -> tuple[Pass, ...]:
         return ()
     if engine.profile.kernels == "fused":
         _require_in_place(engine)
-        return (Fuse(engine=engine), EndSlots(engine=engine)) if engine.embedding_slots else (Fuse(engine=engine),)
+        ends = (EndSlots(engine=engine),) if engine.embedding_slots else ()
+        experts = (FuseExperts(engine=engine),) if engine.profile.expert_kernels == "blocks" else ()
+        return (Fuse(engine=engine), *experts, *ends)
     if engine.profile.kernels == "eager_modules":
         return WriteExperts(engine=engine), CallModules(engine=engine)
     return ()

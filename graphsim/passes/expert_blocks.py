@@ -1,0 +1,88 @@
+"""Thread blocks of an engine's kernels for adapters on experts: rows of one adapter and expert, padded to a height."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from graphsim.lora.profile import Tiling
+from graphsim.ops.lora_experts import ExpertLoraA
+from graphsim.passes.engine import Engine
+from graphsim.units import Num
+
+
+class ExpertBlocks:
+    """Blocks of a step's kernels on one stack of experts.
+
+    rows: that have an adapter; pairs: of an adapter and an expert that these reach; live: whether an adapter is there
+    """
+
+    def __init__(self, engine: Engine, a: ExpertLoraA) -> None:
+        self.profile, self.base = engine.profile, a.routing
+        self.live = np.minimum(engine.lora.active_adapters, 1.0)
+        self.rows, self.pairs = a.m * self.live, a.pairs * self.live
+        self.slots, self.adapters = engine.slots, engine.lora.active_adapters
+
+    def chosen(self, tilings: tuple[Tiling, ...], of: Callable[[Tiling], float]) -> Num:
+        """A number of the last tiling whose tokens the step has."""
+        first, *others = tilings
+
+        def later(value: Num, tiling: Tiling) -> Num:
+            return np.where(np.greater_equal(self.base.tokens, tiling.tokens), of(tiling), value)
+
+        return reduce(later, others, of(first))
+
+    @property
+    def height(self) -> Num:
+        """Rows of a block, as they are sorted for all kernels."""
+        return self.chosen(self.profile.expert_shrink, lambda tiling: tiling.rows)
+
+    @property
+    def padded(self) -> Num:
+        """The most rows that the routed ones are padded to, for one adapter, or for pairs of all."""
+        routed, held = self.base.m, self.base.experts
+        groups = held * self.slots if self.profile.expert_grid == "pairs" else held
+        return routed + np.minimum(routed, groups) * (self.height - 1.0)
+
+    @property
+    def of_rows(self) -> Num:
+        """1 where each row is a block of its own."""
+        most = self.base.experts * self.slots / np.maximum(self.profile.expert_row_blocks, 1.0)
+        return np.less_equal(self.base.m, most) * float(self.profile.expert_row_blocks > 0)
+
+    @property
+    def occupied(self) -> Num:
+        """Blocks with rows: one for each pair at least, and half a block of padding where a pair has several."""
+        sorted_ = np.maximum(self.pairs, self.rows / self.height + 0.5 * self.pairs)
+        return np.where(self.of_rows, self.rows, sorted_)
+
+    @property
+    def launched(self) -> Num:
+        """Blocks that the grid has, with rows or without."""
+        covered = {"slots": self.slots, "active": self.adapters, "pairs": 1.0}[self.profile.expert_grid]
+        return np.where(self.of_rows, self.base.m, covered * np.ceil(self.padded / self.height)) * self.live
+
+    def tiles(
+        self, tilings: tuple[Tiling, ...], columns: Num, k: Num, slices: float, *, launches: Num, start: Num
+    ) -> dict[str, Any]:
+        """The tiles of a kernel and what each takes: a start, and steps along k that wait for their operands.
+
+        columns, k: of one slice; launches: kernels; start: what of `block_start_clocks` falls to this one
+        """
+        profile = self.profile
+        width, split, depth = (
+            self.chosen(tilings, of) for of in (lambda t: t.columns, lambda t: t.split_k, lambda t: max(t.depth, 1.0))
+        )
+        across = np.ceil(columns / width) * split * slices
+        steps = np.ceil(k / (depth * split))
+        chain = profile.block_start_clocks * start + profile.block_step_clocks * steps
+        occupied = self.occupied * across
+        return {
+            "launches": launches * self.live, "tiles": occupied,
+            "empty_tiles": np.maximum(self.launched * across - occupied, 0.0) * start,
+            "tile_clocks": chain / profile.blocks_per_core, "empty_tile_clocks": profile.empty_tile_clocks,
+            "chain_clocks": chain * np.minimum(occupied, 1.0),
+        }  # fmt: skip
