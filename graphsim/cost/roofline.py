@@ -44,7 +44,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     busy_s = reduce(np.maximum, (computing_s, memory_s, network_s))
     if isinstance(op, LoraKernel):
         per_clock_s = 1.0 / (hardware.cores * hardware.clock_hz)
-        tiles_s = np.maximum(op.tile_core_clocks * per_clock_s, op.chain_clocks / hardware.clock_hz)
+        tiles_s = np.maximum(op.tile_core_clocks * per_clock_s, op.longest_clocks / hardware.clock_hz)
         busy_s = np.maximum(busy_s, tiles_s) + op.empty_core_clocks * per_clock_s
     return Cost(
         busy_s=busy_s,

@@ -27,7 +27,7 @@ class ExpertLoraSort(LoraKernel):
 
     def work(self) -> Work:
         """Reads the experts chosen and writes sorted row numbers, of 4 bytes each."""
-        return Work(input_bytes=4.0 * self.rows, write_bytes=4.0 * self.padded)
+        return Work(input_bytes=4.0 * self.rows, write_bytes=4.0 * self.padded * np.minimum(self.rows, 1.0))
 
     @property
     def saved(self) -> Saved:

@@ -66,12 +66,11 @@ class ExpertLoraGemm(LoraGemm):
         The sum over adapters of the experts that the adapter's own tokens reach. An even spread reaches most of them.
         """
         tokens, adapters = self.routing.tokens * self.adapted, np.maximum(self.adapters, 1e-9)
-        pairs = self.adapters * self._reached(tokens / adapters)
+        pairs = np.minimum(self.adapters * self._reached(tokens / adapters), self.m)
         if not self.spread:
             return pairs
-        return np.minimum(
-            pairs, sum((alike * self._reached(tokens * share) for alike, share in self.spread), start=0.0)
-        )
+        uneven = sum((alike * self._reached(tokens * share) for alike, share in self.spread), start=0.0)
+        return np.minimum(pairs, uneven)
 
     def _reached(self, tokens: Num) -> Num:
         """Experts that one adapter's tokens reach; less than one token is one that is not always there."""

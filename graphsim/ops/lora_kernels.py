@@ -52,6 +52,11 @@ class LoraKernel(Op):
         return self.tiles * self.tile_clocks
 
     @property
+    def longest_clocks(self) -> Num:
+        """Clocks that the kernel takes at least, however many cores there are; none without tiles."""
+        return self.chain_clocks * np.minimum(self.tiles, 1.0)
+
+    @property
     def empty_core_clocks(self) -> Num:
         """The same of the tiles that have nothing to do."""
         return self.empty_tiles * self.empty_tile_clocks

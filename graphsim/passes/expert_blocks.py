@@ -84,5 +84,5 @@ class ExpertBlocks:
             "launches": launches * self.live, "tiles": occupied,
             "empty_tiles": np.maximum(self.launched * across - occupied, 0.0) * start,
             "tile_clocks": chain / profile.blocks_per_core, "empty_tile_clocks": profile.empty_tile_clocks,
-            "chain_clocks": chain * np.minimum(occupied, 1.0),
+            "chain_clocks": chain,
         }  # fmt: skip
