@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -29,11 +28,10 @@ class ExpertBlocks:
     def chosen(self, tilings: tuple[Tiling, ...], of: Callable[[Tiling], float]) -> Num:
         """A number of the last tiling whose tokens the step has."""
         first, *others = tilings
-
-        def later(value: Num, tiling: Tiling) -> Num:
-            return np.where(np.greater_equal(self.base.tokens, tiling.tokens), of(tiling), value)
-
-        return reduce(later, others, of(first))
+        value: Num = of(first)
+        for tiling in others:
+            value = np.where(np.greater_equal(self.base.tokens, tiling.tokens), of(tiling), value)
+        return value
 
     @property
     def height(self) -> Num:
@@ -51,7 +49,8 @@ class ExpertBlocks:
     def of_rows(self) -> Num:
         """1 where each row is a block of its own."""
         most = self.base.experts * self.slots / np.maximum(self.profile.expert_row_blocks, 1.0)
-        return np.less_equal(self.base.m, most) * float(self.profile.expert_row_blocks > 0)
+        few: Num = np.less_equal(self.base.m, most) * float(self.profile.expert_row_blocks > 0)
+        return few
 
     @property
     def occupied(self) -> Num:
