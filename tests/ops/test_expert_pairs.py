@@ -14,7 +14,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.lora_experts import ExpertLoraA
 
-DRAWS = 60
+DRAWS = 30
 
 
 def drawn_pairs(random: Any, experts: int, chosen: int, counts: list[int], skew: float) -> Any:
