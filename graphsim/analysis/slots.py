@@ -183,7 +183,7 @@ def _host_bytes(deployment: Deployment, adapters: Num) -> Num:
 
 
 def _slots(lora: LoraConfig) -> Num:
-    return np.maximum(lora.max_loras, np.ceil(lora.active_adapters)) if lora.strategy == "dynamic" else 0.0
+    return np.ceil(lora.slots) if lora.strategy == "dynamic" else 0.0
 
 
 def _reserved(graph: nx.DiGraph, slots: Num) -> float:

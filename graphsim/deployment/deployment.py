@@ -29,7 +29,7 @@ from graphsim.models.loading import load_model
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.passes.pipeline import layer_ranges, pipeline
-from graphsim.symbolic.questions import alike, most
+from graphsim.symbolic.questions import alike, may_be_nonzero, most
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num, short
 
@@ -174,7 +174,7 @@ class Deployment:
         """The passes from the logical graph of a phase to what a device runs, in order."""
         return passes_of(
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
-            adapter=_invoked(self.adapter, phase) if self.adapter else None, own=self.passes,
+            adapter=_present(_invoked(self.adapter, phase)) if self.adapter else None, own=self.passes,
             present=np.minimum(phase.tokens, 1.0),
         )  # fmt: skip
 
@@ -220,6 +220,15 @@ class Deployment:
     def most_micro_batches(self) -> int:
         """How many micro-batches a large batch is dealt out to."""
         return self.parallelism.micro_batches or self.parallelism.pp
+
+
+def _present(lora: LoraConfig) -> LoraConfig:
+    """The adapter as a step's kernels meet it; less than one active adapter, as may be expected, is part of a step."""
+    active = lora.adapted
+    if alike(active, lora.active_adapters) and not may_be_nonzero(np.less(active, 1.0)):
+        return lora
+    share = lora.adapter_share * np.minimum(active, 1.0)
+    return with_fields(lora, {"active_adapters": active, "adapter_share": share})
 
 
 def _invoked(lora: LoraConfig, phase: Phase) -> LoraConfig:

@@ -20,7 +20,8 @@ from graphsim.graph.schedule import latest, makespan_s
 from graphsim.hardware import Hardware
 from graphsim.models.phase import decode, prefill
 from graphsim.ops import Repeat
-from graphsim.symbolic.questions import alike
+from graphsim.symbolic.questions import alike, may_be_zero
+from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
 
 
@@ -194,10 +195,14 @@ class Inference:
         deployment, requests = self.deployment.stored, self.requests
         share = deployment.shares(requests.batch)[0]
         tokens = requests.input_tokens + requests.output_tokens
+        steps = [prefill(share, requests.input_tokens), decode(share, tokens - 1.0)]
         lora = deployment.adapter
-        slots = 0.0 if lora is None else np.maximum(lora.max_loras, lora.active_adapters)
+        stages = stages_of(deployment, steps)
+        if lora is not None and may_be_zero(lora.adapted):
+            idle = stages_of(with_fields(deployment, {"lora": None}), steps)
+            stages = [one.where_adapted(lora.adapted, base) for one, base in zip(stages, idle, strict=True)]
         return memory_of(
-            stages_of(deployment, [prefill(share, requests.input_tokens), decode(share, tokens - 1.0)]),
+            stages,
             sequences=Sequences(
                 replica=deployment.sequences(requests.batch),
                 micro_batch=share,
@@ -205,6 +210,6 @@ class Inference:
                 replicas=deployment.parallelism.dp * deployment.parallelism.attention_replicas,
             ),
             tokens=tokens,
-            slots=slots,
+            slots=0.0 if lora is None else lora.slots,
             capacity=taken_bytes(deployment),
         )

@@ -62,10 +62,11 @@ def passes_of(
         passes.append(bitsandbytes.BesideProducts(fused_tokens=rows, nested=nested))
     if lowered is not None:
         passes += lowering(lowered)
+    adapted = 1.0 if adapter is None else np.greater(adapter.active_adapters, 0.0) * 1.0
     if engine is not None and engine.launch == "eager":
-        passes.append(LaunchEagerly(present=present, call_s=engine.call_s, calls=engine.module_calls))
+        passes.append(LaunchEagerly(present=present, adapted=adapted, call_s=engine.call_s, calls=engine.module_calls))
     elif bitsandbytes.runs_eagerly(precision):
-        passes.append(LaunchEagerly(present=present, call_s=bitsandbytes.CALL_S))
+        passes.append(LaunchEagerly(present=present, adapted=adapted, call_s=bitsandbytes.CALL_S))
     return in_order(passes, own)
 
 

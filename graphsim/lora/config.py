@@ -226,6 +226,20 @@ class LoraConfig:
             largest = np.maximum(largest, rank)
         return largest
 
+    @property
+    def adapted(self) -> Num:
+        """How many adapters kernels meet: none where none is active, none has a rank, or no token has one.
+
+        Engines give a request without an adapter, and one whose adapter changes nothing, to the base model alone.
+        """
+        return self.active_adapters * np.minimum(self.largest_rank, 1.0) * np.greater(self.adapter_share, 0.0)
+
+    @property
+    def slots(self) -> Num:
+        """Adapters that an engine keeps room for; none where no rank is used or reserved, as that takes no room."""
+        ranked = np.minimum(np.maximum(self.max_lora_rank, self.largest_rank), 1.0)
+        return np.maximum(self.max_loras, self.active_adapters) * ranked
+
 
 def _check_names(name: str, value: Any) -> None:
     good = isinstance(value, str) or (

@@ -6,7 +6,7 @@ of several adapters each is read for the experts of its own tokens only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, cast
 
 import numpy as np
@@ -157,11 +157,20 @@ class ExpertLoraAdd(LoraAdd):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraDelta(LoraMerge):
-    """W + (alpha / r) B A of all experts, written anew in every forward pass: as a merge, but charged each time."""
+    """W + (alpha / r) B A of all experts, written anew in every forward pass: as a merge, but charged each time.
+
+    present: 0 where no row has an adapter: then nothing is written
+    """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
 
     once: bool = False
+    present: Num = 1.0
+
+    def work(self) -> Work:
+        """A merge's, where there is anything to write."""
+        found = LoraMerge.work(self)
+        return Work(**{f.name: getattr(found, f.name) * self.present for f in fields(Work)})
 
     @property
     def parameters(self) -> Num:

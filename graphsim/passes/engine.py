@@ -41,7 +41,7 @@ class Engine:
     @property
     def slots(self) -> Num:
         """Adapters that the engine keeps room for."""
-        return np.maximum(self.lora.max_loras, self.lora.active_adapters)
+        return self.lora.slots
 
     @property
     def format(self) -> Format:

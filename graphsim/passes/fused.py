@@ -157,7 +157,7 @@ class _Kernels:
         tiles = grid.tiles(one or profile.expand, widest, len(self.group))
         tiles["launches"] = tiles["launches"] * (1.0 + profile.side_waits * float(profile.side_stream))
         return LoraExpand(
-            role=f"{base.role}.lora_expand", m=rows, width=base.n, rows=joined.rows * grid.live,
+            role=f"{base.role}.lora_expand", m=rows, width=base.n, rows=joined.rows,
             n=sum((up.n for up in ups), start=0.0), k=ups[0].k, adapters=grid.adapters, slices=len(self.group),
             hidden=hidden, weights=first.weights, activations=base.activations, parts=base.parts, layer=base.layer,
             **tiles,

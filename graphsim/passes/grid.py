@@ -17,7 +17,7 @@ class Grid:
     def __init__(self, engine: Engine, rows: Num, adapters: Num) -> None:
         self.profile = engine.profile
         self.live = np.minimum(adapters, 1.0)
-        self.rows = rows * self.live
+        self.rows = rows
         self.adapters = adapters
         self.covered = engine.slots if engine.profile.grid == "slots" else adapters
 

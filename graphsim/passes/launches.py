@@ -20,6 +20,7 @@ class LaunchEagerly(Pass):
     """Every kernel waits for the host to start it; the host starts them one after another.
 
     present: 0 where the step has no tokens, as a micro-batch that no sequence is left for: then nothing is started
+    adapted: 0 where none of its tokens has an adapter: then no kernel of adapters is started
     call_s: host time of each call from Python, of a kernel's operation or of a module
     calls: how many kernels and modules an operation is, by its kind, where modules run one by one
 
@@ -30,6 +31,7 @@ class LaunchEagerly(Pass):
     stage: ClassVar[Stage] = "launched"
 
     present: Num = 1.0
+    adapted: Num = 1.0
     call_s: float = 0.0
     calls: tuple[ModuleCall, ...] = ()
 
@@ -53,7 +55,7 @@ class LaunchEagerly(Pass):
         self, name: str, op: Op, inputs: list[Value], calls: Mapping[str, ModuleCall], awaited: list[Value]
     ) -> Iterator[Step]:
         """A kernel behind its launch, ahead of which the host waits for some results."""
-        times = op.launches * self.present
+        times = op.launches * self.present * (self.adapted if op.adapter else 1.0)
         call = calls.get(kind_of(op), PLAIN)
         modules = call.modules * (times / call.kernels if op.adapter else turns(op) * self.present)
         called_s = self.call_s * (times + modules)

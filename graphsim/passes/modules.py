@@ -54,7 +54,7 @@ class WriteExperts(Pass):
 
     def _delta(self, op: ExpertGemm, a: LoraA) -> LoraDelta:
         return LoraDelta(
-            role=f"{op.role}.lora_delta", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), copies=op.experts,
+            role=f"{op.role}.lora_delta", n=op.n, k=op.k, rank=a.n, present=np.minimum(a.m, 1.0), copies=op.experts,
             weights=op.weights, factors=self.engine.kept(a.weights), scratch_passes=self.engine.profile.merge_passes,
             activations=op.activations, layer=op.layer,
         )  # fmt: skip

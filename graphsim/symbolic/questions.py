@@ -21,6 +21,14 @@ def may_be_nonzero(value: Any) -> bool:
     return True if isinstance(value, Expr) else bool(np.any(value))
 
 
+def may_be_zero(value: Any) -> bool:
+    """Whether a number, or any of an array, is zero. Of a symbol: True.
+
+    Sound where the answer only saves work: what follows has to be right at other numbers too.
+    """
+    return True if isinstance(value, Expr) else not np.all(value)
+
+
 def is_known(value: Any) -> bool:
     """Whether a number is there, not a symbol.
 

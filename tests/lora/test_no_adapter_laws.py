@@ -1,0 +1,99 @@
+"""Law: where no token has an adapter, a step is the base model's, whatever engine, degree, model and variant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphsim as gs
+from graphsim.lora.profile import list_engines, load_profile
+from graphsim.lora.variants import known
+
+DENSE, EXPERTS, SLOTS = "gpt-2", "mixtral-8x7b", "llama-3.2-1b"
+"""A dense model, one with experts, and one whose embedding has slots under vLLM."""
+
+NOBODY = {
+    "rank": np.array([0.0, 0.0, 16.0, 16.0]), "active_adapters": np.array([1.0, 3.0, 0.0, 2.0]),
+    "adapter_share": np.array([1.0, 0.5, 1.0, 0.0]),
+}  # fmt: skip
+"""Rank 0, of one adapter and of three; no adapter active; and no token that has one."""
+
+SLOW = [(DENSE, 4), (EXPERTS, 1), (EXPERTS, 4), (SLOTS, 1)]
+QUICK = ("vllm", "sglang", "peft")
+"""Engines whose cases are cheap enough to run every time: one of each kind of kernels."""
+
+
+def each_engine() -> list[Any]:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in list_engines()]
+
+
+def simulated(model: str, engine: str, tp: int, **lora: Any) -> gs.Estimate:
+    config = gs.LoraConfig(**lora) if lora else None
+    return gs.simulate(model, "h100-sxm", 4, 64, 4, gs.Parallelism(tp=tp), config, engine=engine)
+
+
+def runs(engine: str, variant: str) -> bool:
+    return load_profile(engine).kernels != "fused" or known()[variant].fused
+
+
+@pytest.mark.parametrize(
+    ("model", "tp"), [(SLOTS, 4), (DENSE, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+)
+@pytest.mark.parametrize("engine", list_engines())
+def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str, model: str, tp: int) -> None:
+    base = simulated(model, engine, tp)
+    found = simulated(model, engine, tp, target_modules="all-linear", **NOBODY)
+    for name in ("ttft_s", "tpot_s", "latency_s"):
+        np.testing.assert_allclose(getattr(found, name), getattr(base, name), rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize(
+    ("engine", "variant"), [(engine, v) for engine in ("peft", "reference") for v in known() if runs(engine, v)]
+)
+def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant: str, tp: int) -> None:
+    base = simulated(SLOTS, engine, tp)
+    blocks = {"blocks": tp} if variant == "bd-lora" else {}
+    found = simulated(SLOTS, engine, tp, variant=variant, **NOBODY, **blocks)
+    np.testing.assert_allclose(found.latency_s, base.latency_s, rtol=1e-9)
+    assert simulated(SLOTS, engine, tp, variant=variant, rank=0).latency_s == pytest.approx(base.latency_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("strategy", ["dynamic", pytest.param("merge", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", [SLOTS, *(pytest.param(name, marks=pytest.mark.slow) for name in (DENSE, EXPERTS))])
+@pytest.mark.parametrize("engine", list_engines())
+def test_rank_0_takes_the_memory_and_the_time_of_the_base(engine: str, model: str, strategy: str) -> None:
+    base = simulated(model, engine, 2)
+    found = simulated(model, engine, 2, rank=0, max_loras=4, strategy=strategy)
+    assert found.memory.to_dict() == pytest.approx(base.memory.to_dict(), rel=1e-12)
+    assert found.latency_s == pytest.approx(base.latency_s, rel=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "vllm-0.5", "vllm-2025-05", "sglang"])
+def test_slots_of_a_reserved_rank_take_their_memory_though_nobody_uses_them(engine: str) -> None:
+    """Buffers are allocated for the reserved rank when the engine starts, whatever is loaded later."""
+    used, idle, bare = (
+        simulated(SLOTS, engine, 1, rank=rank, active_adapters=active, max_loras=4, max_lora_rank=16).memory
+        for rank, active in ((16, 4), (16, 0), (0, 1))
+    )
+    assert used.adapters_bytes == idle.adapters_bytes == bare.adapters_bytes > 0
+
+
+@pytest.mark.parametrize("engine", ["vllm", "vllm-2025-05", "sglang"])
+def test_without_any_rank_an_engine_has_its_memory_for_the_cache(engine: str) -> None:
+    base = gs.footprint(SLOTS, "h100-sxm", engine=engine)
+    found = gs.footprint(SLOTS, "h100-sxm", gs.LoraConfig(rank=0, max_loras=8), engine=engine)
+    assert (found.kv_bytes, found.loading_bytes) == (base.kv_bytes, base.loading_bytes)
+
+
+@pytest.mark.parametrize("engine", each_engine())
+def test_a_compiled_step_without_adapted_requests_takes_the_time_of_the_base(engine: str) -> None:
+    lora = gs.LoraConfig(rank=16, active_adapters=4, max_loras=8)
+    base = gs.compile_step(SLOTS, "h100-sxm", engine=engine)
+    step = gs.compile_step(SLOTS, "h100-sxm", engine=engine, lora=lora)
+    held: dict[str, Any] = {"prompt_tokens": np.array([0.0, 96.0]), "generating": 8.0, "cache_rows": 800.0}
+    for nobody in ({"distinct_adapters": 0.0}, {"adapted_tokens": 0.0}, {"rank_rows": 0.0}):
+        np.testing.assert_allclose(step(**held, **nobody), base(**held), rtol=1e-9)
+    assert np.all(step(**held) > base(**held))
