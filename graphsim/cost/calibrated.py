@@ -33,7 +33,7 @@ from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.kernels import FAMILIES
 from graphsim.cost.parameters.store import basis
 from graphsim.cost.products import constants, product_of, product_s
-from graphsim.cost.roofline import compute_s, matrix_peak, roofline
+from graphsim.cost.roofline import compute_s, matrix_peak, roofline, uncaptured_s
 from graphsim.errors import GraphError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.ops import Attention, Collective, ExpertActivation, ExpertGemm, Gemm, Op, Permute, Route
@@ -88,7 +88,7 @@ def _price(op: Op, hardware: Hardware, parameters: Parameters) -> Cost:
     base, total = roofline(op, hardware), _latency_s(op, hardware, parameters, partial(_kernel_s, hardware, parameters))
     if _within_measured_block(op, parameters):
         return Cost(busy_s=total)
-    starts = np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * op.launches
+    starts = _starts_s(op, base, parameters, hardware)
     launch_s = np.minimum(starts, total)
     return Cost(
         busy_s=total - launch_s,
@@ -177,4 +177,10 @@ def _stretched_s(op: Op, hardware: Hardware, parameters: Parameters) -> Num:
     base, c = roofline(op, hardware), constants(parameters["gemm"])
     busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
     busy = np.maximum(busy, base.busy_s)
-    return busy + np.where(base.launch_s > 0, _launch_s(parameters, hardware), 0.0)[()] * op.launches
+    return busy + _starts_s(op, base, parameters, hardware)
+
+
+def _starts_s(op: Op, base: Cost, parameters: Parameters, hardware: Hardware) -> Num:
+    """Starts of all kernels of an operation, where there is anything to do."""
+    each = _launch_s(parameters, hardware)
+    return np.where(base.launch_s > 0, each * op.launches + uncaptured_s(op), 0.0)[()]

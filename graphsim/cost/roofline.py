@@ -26,8 +26,8 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
 
     busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / links + hops * latency)
     A message is on all levels of the interconnect that its group spans at once; the slowest one holds it up.
-    Kernels for adapters run over tiles: max(that, tiles * clocks / core clocks, one tile's own clocks) + empty tiles *
-    clocks / core clocks.
+    Kernels for adapters run over tiles: max(that, clocks of all tiles, the empty ones too / core clocks, the clocks of
+    the longest tile).
     No work, no time: where nothing is to do, nothing is launched.
     A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
     """
@@ -43,16 +43,20 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
         network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
     busy_s = reduce(np.maximum, (computing_s, memory_s, network_s))
     if isinstance(op, LoraKernel):
-        per_clock_s = 1.0 / (hardware.cores * hardware.clock_hz)
-        tiles_s = np.maximum(op.tile_core_clocks * per_clock_s, op.longest_clocks / hardware.clock_hz)
-        busy_s = np.maximum(busy_s, tiles_s) + op.empty_core_clocks * per_clock_s
+        tiles_s = (op.tile_core_clocks + op.empty_core_clocks) / (hardware.cores * hardware.clock_hz)
+        busy_s = np.maximum(busy_s, np.maximum(tiles_s, op.longest_clocks / hardware.clock_hz))
     return Cost(
         busy_s=busy_s,
         compute_s=computing_s,
         memory_s=memory_s,
         network_s=network_s,
-        launch_s=hardware.launch_s * op.launches * np.greater(busy_s, 0.0)[()],
+        launch_s=(hardware.launch_s * op.launches + uncaptured_s(op)) * np.greater(busy_s, 0.0)[()],
     )
+
+
+def uncaptured_s(op: Op) -> Num:
+    """What the host takes to start an adapters' kernel in a step that is not a captured graph."""
+    return op.uncaptured_s if isinstance(op, LoraKernel) else 0.0
 
 
 def compute_s(op: Op, work: Work, hardware: Hardware) -> Num:

@@ -175,7 +175,7 @@ class Deployment:
         return passes_of(
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
             adapter=_present(_invoked(self.adapter, phase)) if self.adapter else None, own=self.passes,
-            present=np.minimum(phase.tokens, 1.0),
+            present=np.minimum(phase.tokens, 1.0), tokens=phase.tokens,
         )  # fmt: skip
 
     @property

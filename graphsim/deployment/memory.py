@@ -76,7 +76,6 @@ class Sequences:
     replicas: Num
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stage:
     """What a stage of the pipeline holds, apart from the caches of its requests.
@@ -123,30 +122,6 @@ def memory_of(stages: Sequence[Stage], *, sequences: Sequences, tokens: Num, slo
     """
     found = [_stage(stage, sequences, tokens, slots, capacity) for stage in stages]
     fullest = reduce(np.maximum, [stage.total_bytes for stage in found])
-=======
-def memory_of(
-    prefill: Sequence[nx.DiGraph],
-    decode: Sequence[nx.DiGraph],
-    *,
-    sequences: Sequences,
-    slots: Num,
-    capacity: Num,
-    adapted: Num = 1.0,
-    base: Sequence[Sequence[nx.DiGraph]] = (),
-) -> Memory:
-    """Memory of the fullest stage.
-
-    prefill, decode: graphs of the stages for the largest micro-batch, decode at the final context
-    slots: adapters kept on the device
-    adapted: 0 where no token has an adapter; base: the same two lists without it, whose activations count then
-    """
-    lives = [_live(pair) for pair in zip(prefill, decode, strict=True)]
-    if base:
-        idle = [_live(pair) for pair in zip(*base, strict=True)]
-        lives = [np.where(np.greater(adapted, 0.0), a, b)[()] for a, b in zip(lives, idle, strict=True)]
-    stages = [_stage(graph, live, sequences, slots, capacity) for graph, live in zip(decode, lives, strict=True)]
-    fullest = reduce(np.maximum, [stage.total_bytes for stage in stages])
->>>>>>> dbedcff (lora: rank 0 and a step without adapted tokens are the base model)
 
     def of(name: str) -> Num:
         chosen: Num = getattr(found[-1], name)
@@ -158,26 +133,12 @@ def memory_of(
     return Memory(**{field.name: of(field.name) for field in fields(Memory)} | {"max_batch": most})
 
 
-<<<<<<< HEAD
 def _stage(stage: Stage, sequences: Sequences, tokens: Num, slots: Num, capacity: Num) -> Memory:
     weights = sum((weight_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
     adapters = slots * sum((adapter_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
     request = stage.cache.bytes(tokens)
     room = np.maximum(capacity - weights - adapters - stage.workspace.total_bytes, 0.0) * (1.0 + 1e-12)
     most = _most_sequences(room, request, stage.live_bytes / sequences.micro_batch, sequences.micro_batches)
-=======
-def _live(steps: Sequence[nx.DiGraph]) -> Num:
-    """The activations of the step that has most of them."""
-    return reduce(np.maximum, [peak_activation_bytes(graph) for graph in steps])
-
-
-def _stage(decode: nx.DiGraph, live: Num, sequences: Sequences, slots: Num, capacity: Num) -> Memory:
-    weights = sum((weight_bytes(op) * n for _, op, n in walk(decode)), start=0.0)
-    adapters = slots * sum((adapter_bytes(op) * n for _, op, n in walk(decode)), start=0.0)
-    state = sum((op.state_bytes * n for _, op, n in walk(decode)), start=0.0) / sequences.micro_batch
-    room = np.maximum(capacity - weights - adapters - RUNTIME_BYTES, 0.0) * (1.0 + 1e-12)
-    most = _most_sequences(room, state, live / sequences.micro_batch, sequences.micro_batches)
->>>>>>> dbedcff (lora: rank 0 and a step without adapted tokens are the base model)
     return Memory(
         weights_bytes=weights,
         kv_cache_bytes=request * sequences.replica,

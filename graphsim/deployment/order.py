@@ -39,14 +39,15 @@ def passes_of(
     engine: EngineProfile | None = None,
     own: Iterable[Pass] = (),
     present: Num = 1.0,
+    tokens: Num = 1.0,
 ) -> tuple[Pass, ...]:
     """The passes from the logical graph to what a device runs, a user's own behind the others of their stage.
 
     model: its name, by which engines keep slots for embeddings; adapter: what runs; engine: None for logical nodes
-    present: 0 for a step without tokens, else 1
+    present: 0 for a step without tokens, else 1; tokens: of the step
     Raises ConfigError for what is no pass.
     """
-    lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine)
+    lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine, tokens)
     passes: list[Pass] = []
     if np.any(np.asarray(parallelism.ep) > 1):
         passes.append(DealExperts(ep=parallelism.ep, tp=parallelism.tp))
@@ -70,11 +71,11 @@ def passes_of(
     return in_order(passes, own)
 
 
-def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile) -> Engine:
+def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile, tokens: Num) -> Engine:
     """The engine's way with the adapter."""
     return Engine(
         profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model),
-        expert_layout=profile.expert_layout_of(model),
+        expert_layout=profile.expert_layout_of(model), tokens=tokens,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ passes turn the three logical nodes of an adapter into these kernels; `reference
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -37,6 +38,8 @@ class Tiling:
     """The tiles of a kernel from a number of tokens on: rows of tokens, columns of results, ways to split k.
 
     depth: of k that a tile takes in one step; 0 where tiles count as a whole
+    clocks: of one core that a tile with tokens takes; the profile's `tile_clocks` by default
+    held: tokens from which on its price grows no further, up to those of the next tiling
     """
 
     tokens: float = 0.0
@@ -44,6 +47,8 @@ class Tiling:
     columns: float
     split_k: float = 1.0
     depth: float = 0.0
+    clocks: float | None = None
+    held: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,7 @@ class EngineProfile:
     packs_projections: whether q, k, v and gate, up that lie apart in a checkpoint are run as one product each
     packed: whether the slices of a packed linear share kernels; fill: whether one clears the intermediate first
     grid: what kernels are launched over: all `slots`, `active` adapters, `chunks` of tokens alike, or `tokens`
+    extra_slots: places of a grid over slots beside those of adapters, such as the one for tokens without any
     shrink, expand: tiles, the last one whose `tokens` are reached; expand_one: where there is a single slice
     tile_clocks, empty_tile_clocks: cores' clocks that a tile with tokens takes, and one without
     expert_kernels: `separate` nodes for experts, or kernels over `blocks` of rows of one adapter and expert
@@ -84,6 +90,8 @@ class EngineProfile:
     launch: kernels from a captured `graph`, or `eager` from the host
     module_calls: kernels and calls of an operation by its kind, where modules run one by one; one kernel for all others
     call_s: host time of a call from Python, of a module or of an operation, beside the start of its kernel
+    captured_tokens: the largest step that is a captured graph; eager_lora_launch_s: what starting a kernel of adapters
+        takes the host in larger ones, beyond what runs on the device meanwhile
     tensor_parallel: how factors are cut over a tensor-parallel group: a name of `graphsim.lora.schemes`
     merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
     load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
@@ -109,6 +117,7 @@ class EngineProfile:
     packed: bool = True
     fill: bool = False
     grid: str = "active"
+    extra_slots: float = 0.0
     shrink: tuple[Tiling, ...] = ()
     expand: tuple[Tiling, ...] = ()
     expand_one: tuple[Tiling, ...] = ()
@@ -134,6 +143,8 @@ class EngineProfile:
     launch: str = "graph"
     module_calls: tuple[ModuleCall, ...] = ()
     call_s: float = 0.0
+    captured_tokens: float = 1e9
+    eager_lora_launch_s: float = 0.0
     tensor_parallel: str = "vllm"
     merge_passes: float = 0.0
     load_tensor_s: float = 0.0
@@ -264,7 +275,8 @@ LEAST_RATE = 1e6
 
 _FLAGS = ("packs_projections", "packed", "fill", "load_overlapped", "nested_scales", "notes_only", "side_stream")
 _NUMBERS = {
-    "extra_vocab_rows": ("", 0.0, 1e6), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),
+    "extra_vocab_rows": ("", 0.0, 1e6), "extra_slots": ("", 0.0, 1e3), "captured_tokens": ("", 0.0, 1e9),
+    "eager_lora_launch_s": ("s", 0.0, 1.0), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),
     "load_tensor_s": ("s", 0.0, 10.0), "disk_s": ("s", 0.0, 100.0), "disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13),
     "cold_disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13), "merge_passes": ("", 0.0, 100.0),
     "fused_4bit_tokens": ("", 0.0, 1e9), "call_s": ("s", 0.0, 1.0),
@@ -299,6 +311,8 @@ def _tilings(fields: Fields, key: str, kept: Mapping[str, Any]) -> tuple[Tiling,
                 columns=float(tile.integer("columns", most=65536)),
                 split_k=float(tile.integer("split_k", 1, most=65536)),
                 depth=float(tile.integer("depth", 0, least=0, most=65536)),
+                clocks=tile.number("clocks", None, most=1e9),
+                held=tile.number("held", math.inf, least=1.0),
             )
         )
     starts = sorted(tiling.tokens for tiling in found)

@@ -28,6 +28,7 @@ class LoraKernel(Op):
     tiles, empty_tiles: thread blocks that have tokens to work on, and those that find they have none
     tile_clocks, empty_tile_clocks: clocks of one core that each takes
     chain_clocks: from start to end of one tile, whose steps wait for one another: no kernel takes less
+    uncaptured_s: what its start takes the host where the step is not a captured graph
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
@@ -40,6 +41,7 @@ class LoraKernel(Op):
     tile_clocks: Num = 0.0
     empty_tile_clocks: float = 0.0
     chain_clocks: Num = 0.0
+    uncaptured_s: Num = 0.0
 
     @property
     def buffers(self) -> tuple[Num, ...]:

@@ -44,11 +44,13 @@ class EndSlots(Pass):
 
 
 def _embedding_kernels(name: str, op: Embedding, engine: Engine) -> Iterator[Step]:
-    grid = Grid(engine, rows=op.tokens * engine.lora.adapter_share, adapters=engine.lora.active_adapters)
+    rows, adapters = op.tokens * engine.lora.adapter_share, engine.lora.active_adapters
+    grid = Grid(engine, rows=rows, adapters=adapters, step_rows=op.tokens)
     rank = engine.padded_rank
     # one table of added rows for the embedding and two for the head's buffers
     look_up = LoraLookup(
         role=f"{op.role}.lora_lookup", rows=grid.rows, n=rank, weights=engine.format, launches=grid.live,
+        uncaptured_s=grid.uncaptured_s,
         vocabulary=op.entries + engine.profile.extra_vocab_rows,
         extra_elems=3.0 * engine.profile.extra_vocab_rows * op.width, activations=op.activations,
     )  # fmt: skip
@@ -62,7 +64,7 @@ def _embedding_kernels(name: str, op: Embedding, engine: Engine) -> Iterator[Ste
 
 
 def _head_kernels(name: str, op: Gemm, engine: Engine, inputs: list[Value]) -> Iterator[Step]:
-    grid = Grid(engine, rows=op.m * engine.lora.adapter_share, adapters=engine.lora.active_adapters)
+    grid = Grid(engine, rows=op.m * engine.lora.adapter_share, adapters=engine.lora.active_adapters, step_rows=op.m)
     rank, profile = engine.padded_rank, engine.profile
     hidden = FORMATS["fp32"] if profile.intermediate == "fp32" else op.activations
     shrink = LoraShrink(

@@ -20,12 +20,16 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A profile at work for one adapter configuration and one model."""
+    """A profile at work for one adapter configuration and one model.
+
+    tokens: of the step, on this device's replica
+    """
 
     profile: EngineProfile
     lora: LoraConfig
     embedding_slots: bool
     expert_layout: str = "parameter"
+    tokens: Num = 1.0
 
     @property
     def buffers(self) -> Buffers:
@@ -42,6 +46,12 @@ class Engine:
     def slots(self) -> Num:
         """Adapters that the engine keeps room for."""
         return self.lora.slots
+
+    @property
+    def uncaptured_s(self) -> Num:
+        """What starting one of the adapters' kernels takes the host: nothing within a captured graph."""
+        profile = self.profile
+        return profile.eager_lora_launch_s * np.greater(self.tokens, profile.captured_tokens)[()]
 
     @property
     def format(self) -> Format:

@@ -21,9 +21,9 @@ class ExpertBlocks:
 
     def __init__(self, engine: Engine, a: ExpertLoraA) -> None:
         self.profile, self.base = engine.profile, a.routing
-        self.live = np.minimum(engine.lora.active_adapters, 1.0)
+        self.live = np.minimum(engine.lora.adapted, 1.0)
         self.rows, self.pairs = a.m * self.live, a.pairs * self.live
-        self.slots, self.adapters = engine.slots, engine.lora.active_adapters
+        self.slots, self.adapters = engine.slots, engine.lora.adapted
 
     def chosen(self, tilings: tuple[Tiling, ...], of: Callable[[Tiling], float]) -> Num:
         """A number of the last tiling whose tokens the step has."""

@@ -112,13 +112,13 @@ class _Kernels:
         base: Gemm = self.graph.nodes[self.base]["op"]
         first: LoraA = self.graph.nodes[self.group[0].a]["op"]
         hidden = FORMATS["fp32"] if self.engine.profile.intermediate == "fp32" else base.activations
-        grid = Grid(self.engine, rows=first.m, adapters=first.adapters)
+        grid = Grid(self.engine, rows=first.m, adapters=first.adapters, step_rows=base.m)
         stream = SIDE if self.engine.profile.side_stream else COMPUTE
         rank = sum((self.graph.nodes[s.a]["op"].n for s in self.group), start=0.0)
         if self.engine.profile.fill:
             fill = LoraFill(
                 role=f"{base.role}.lora_fill", elems=grid.rows * rank, launches=grid.live,
-                activations=hidden, layer=base.layer, stream=stream,
+                uncaptured_s=grid.uncaptured_s, activations=hidden, layer=base.layer, stream=stream,
             )  # fmt: skip
             yield f"{self.stem}.lora_fill", fill, []
             inputs = [*inputs, Value(f"{self.stem}.lora_fill")]
@@ -154,7 +154,7 @@ class _Kernels:
         profile = self.engine.profile
         one = profile.expand_one if len(self.group) == 1 else ()
         rows = base.m if self.result == self.base else self.graph.nodes[self.result]["op"].out_elems / base.n
-        tiles = grid.tiles(one or profile.expand, widest, len(self.group))
+        tiles = grid.tiles(one or profile.expand, widest, len(self.group), [up.n for up in ups])
         tiles["launches"] = tiles["launches"] * (1.0 + profile.side_waits * float(profile.side_stream))
         return LoraExpand(
             role=f"{base.role}.lora_expand", m=rows, width=base.n, rows=joined.rows,

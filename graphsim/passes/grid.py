@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,36 +13,65 @@ from graphsim.units import Num
 
 
 class Grid:
-    """Thread blocks of a step's kernels: tiles of one adapter's tokens, for every adapter that the grid covers."""
+    """Thread blocks of a step's kernels: tiles of one adapter's tokens, for every adapter that the grid covers.
 
-    def __init__(self, engine: Engine, rows: Num, adapters: Num) -> None:
+    rows: those that have an adapter; step_rows: all of the step, over which slots are covered; the same by default
+    """
+
+    def __init__(self, engine: Engine, rows: Num, adapters: Num, step_rows: Num | None = None) -> None:
         self.profile = engine.profile
         self.live = np.minimum(adapters, 1.0)
         self.rows = rows
+        self.step_rows = rows if step_rows is None else step_rows
         self.adapters = adapters
-        self.covered = engine.slots if engine.profile.grid == "slots" else adapters
+        self.covered = engine.slots + engine.profile.extra_slots if engine.profile.grid == "slots" else adapters
+        self.uncaptured_s = engine.uncaptured_s * self.live
 
-    def tiles(self, tilings: tuple[Tiling, ...], columns: Num, slices: int) -> dict[str, Any]:
-        """Whether the kernel is launched, its tiles with and without tokens, and what each takes."""
-        profile = self.profile
-        if not tilings:
-            return {"launches": self.live}
-        first = tilings[0]
-        rows: Num = first.rows
-        width: Num = first.columns
-        split: Num = first.split_k
-        for tiling in tilings[1:]:
-            reached = np.greater_equal(self.rows, tiling.tokens)
-            rows = np.where(reached, tiling.rows, rows)
-            width = np.where(reached, tiling.columns, width)
-            split = np.where(reached, tiling.split_k, split)
-        present = np.minimum(self.adapters, self.rows)
-        each = np.ceil(self.rows / np.maximum(present, 1.0) / rows)
-        across = np.ceil(columns / width) * split * slices
-        occupied = present * each * across
-        launched = self.covered * np.ceil(self.rows / rows) * across * self.live
-        empty = np.maximum(launched - occupied, 0.0) if profile.grid == "slots" else 0.0
-        return {
-            "launches": self.live, "tiles": occupied, "empty_tiles": empty,
-            "tile_clocks": profile.tile_clocks, "empty_tile_clocks": profile.empty_tile_clocks,
-        }  # fmt: skip
+    def tiles(
+        self, tilings: tuple[Tiling, ...], columns: Num, slices: int, widths: Sequence[Num] = ()
+    ) -> dict[str, Any]:
+        """Whether the kernel is launched, its tiles with and without tokens, and what each takes.
+
+        columns: of a slice, of the widest where they differ; widths: then those of each
+        A step is priced by the tiling that takes longest among those that its tokens reach, each at the tokens that it
+        is `held` at: an engine that goes over to another tiling never makes a larger step cheaper.
+        """
+        found: dict[str, Any] = {"launches": self.live, "uncaptured_s": self.uncaptured_s}
+        most: Num = 0.0
+        for tiling, tokens in _held(tilings):
+            tile_clocks = self.profile.tile_clocks if tiling.clocks is None else tiling.clocks
+            tiles, empty = self._tiles(tiling, tokens, columns, slices, widths)
+            clocks = tiles * tile_clocks + empty * self.profile.empty_tile_clocks
+            one = {"tiles": tiles, "empty_tiles": empty, "tile_clocks": tile_clocks}
+            if tiling.tokens:
+                chosen = np.greater_equal(self.step_rows, tiling.tokens) & np.greater_equal(clocks, most)
+                one = {key: np.where(chosen, value, found[key]) for key, value in one.items()}
+                clocks = np.where(chosen, clocks, most)
+            found |= one
+            most = clocks
+        return found | {"empty_tile_clocks": self.profile.empty_tile_clocks} if tilings else found
+
+    def _tiles(
+        self, tiling: Tiling, tokens: float, columns: Num, slices: int, widths: Sequence[Num]
+    ) -> tuple[Num, Num]:
+        """Tiles with tokens and without, of a step of at most so many tokens.
+
+        How tokens spread over adapters is not known: each adapter has one tile, and there are as many more as if one
+        adapter had all the others, as a prompt's tokens are; no more than tokens.
+        """
+        rows, step_rows = np.minimum(self.rows, tokens), np.minimum(self.step_rows, tokens)
+        present = np.maximum(np.minimum(self.adapters, rows), 1.0)
+        high = np.minimum(rows, self.live * (present + np.ceil(rows / tiling.rows) - 1.0))
+        launched = np.ceil(columns / tiling.columns) * slices
+        used = sum((np.ceil(width / tiling.columns) for width in widths), start=0.0) if widths else launched
+        occupied = high * used * tiling.split_k
+        if self.profile.grid != "slots":
+            return occupied, 0.0
+        covered = self.live * self.covered * np.ceil(step_rows / tiling.rows) * launched * tiling.split_k
+        return occupied, np.maximum(covered - occupied, 0.0)
+
+
+def _held(tilings: tuple[Tiling, ...]) -> Iterator[tuple[Tiling, float]]:
+    """Tilings and the tokens from which on each is priced as with so many: at most the last before the next one."""
+    for tiling, after in zip(tilings, (*tilings[1:], None), strict=True):
+        yield tiling, min(tiling.held, after.tokens - 1.0) if after else np.inf
