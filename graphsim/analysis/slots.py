@@ -27,6 +27,8 @@ from graphsim.lora.config import LoraConfig
 from graphsim.models.phase import decode
 from graphsim.ops import Repeat
 from graphsim.ops.precision import Precision
+from graphsim.symbolic.questions import may_be_nonzero
+from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num, checked_number
 
 if TYPE_CHECKING:
@@ -145,6 +147,8 @@ def footprint_of(deployment: Deployment, host_adapters: Num = 0) -> Footprint:
     """Weights, slots and what is left for the KV cache of a deployment."""
     deployment = deployment.under(DEFAULT_ENGINE)
     slots = 0.0 if deployment.adapter is None else _slots(deployment.adapter)
+    if not may_be_nonzero(slots):
+        deployment = with_fields(deployment, {"lora": None})
     found = [_of_stage(stage, deployment, slots) for stage in stages_of(deployment.stored)]
     fullest = reduce(_fuller, found)
     rooms = tuple(room for stage in found for room in stage.rooms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import networkx as nx
 import numpy as np
@@ -20,7 +20,7 @@ from graphsim.graph.schedule import latest, makespan_s
 from graphsim.hardware import Hardware
 from graphsim.models.phase import decode, prefill
 from graphsim.ops import Repeat
-from graphsim.symbolic.questions import alike, may_be_zero
+from graphsim.symbolic.questions import alike, may_be_nonzero, may_be_zero
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
 
@@ -191,18 +191,25 @@ class Inference:
         return total
 
     def memory(self) -> Memory:
-        """Memory per device at the end of the generation."""
-        deployment, requests = self.deployment.stored, self.requests
+        """Memory per device at the end of the generation; the base model's where no slot is kept for an adapter."""
+        lora = self.deployment.adapter
+        slots = 0.0 if lora is None else lora.slots
+        base = with_fields(self.deployment, {"lora": None})
+        if not may_be_nonzero(slots):
+            return self._memory_of(base.stored, 0.0)
+        found = self._memory_of(self.deployment.stored, slots)
+        if not may_be_zero(slots):
+            return found
+        without = self._memory_of(base.stored, 0.0)
+        pairs = {field.name: (getattr(found, field.name), getattr(without, field.name)) for field in fields(Memory)}
+        return Memory(**{name: np.where(np.greater(slots, 0.0), *pair) for name, pair in pairs.items()})
+
+    def _memory_of(self, deployment: Deployment, slots: Num) -> Memory:
+        requests = self.requests
         share = deployment.shares(requests.batch)[0]
         tokens = requests.input_tokens + requests.output_tokens
-        steps = [prefill(share, requests.input_tokens), decode(share, tokens - 1.0)]
-        lora = deployment.adapter
-        stages = stages_of(deployment, steps)
-        if lora is not None and may_be_zero(lora.adapted):
-            idle = stages_of(with_fields(deployment, {"lora": None}), steps)
-            stages = [one.where_adapted(lora.adapted, base) for one, base in zip(stages, idle, strict=True)]
         return memory_of(
-            stages,
+            stages_of(deployment, [prefill(share, requests.input_tokens), decode(share, tokens - 1.0)]),
             sequences=Sequences(
                 replica=deployment.sequences(requests.batch),
                 micro_batch=share,
@@ -210,6 +217,6 @@ class Inference:
                 replicas=deployment.parallelism.dp * deployment.parallelism.attention_replicas,
             ),
             tokens=tokens,
-            slots=0.0 if lora is None else lora.slots,
+            slots=slots,
             capacity=taken_bytes(deployment),
         )

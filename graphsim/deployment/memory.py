@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import reduce
 from typing import Any
 
@@ -88,11 +88,6 @@ class Stage:
     cache: RequestCache
     workspace: Workspace
     live_bytes: Num
-
-    def where_adapted(self, adapted: Num, base: Stage) -> Stage:
-        """The same with the activations of the model alone where `adapted` is 0: no token has an adapter there."""
-        live_bytes = np.where(np.greater(adapted, 0.0), self.live_bytes, base.live_bytes)[()]
-        return replace(self, live_bytes=live_bytes)
 
 
 def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]:

@@ -90,6 +90,7 @@ class EngineProfile:
     launch: kernels from a captured `graph`, or `eager` from the host
     module_calls: kernels and calls of an operation by its kind, where modules run one by one; one kernel for all others
     call_s: host time of a call from Python, of a module or of an operation, beside the start of its kernel
+    idle_kernels: whether a captured step without any adapted token runs the kernels of adapters all the same
     captured_tokens: the largest step that is a captured graph; eager_lora_launch_s: what starting a kernel of adapters
         takes the host in larger ones, beyond what runs on the device meanwhile
     tensor_parallel: how factors are cut over a tensor-parallel group: a name of `graphsim.lora.schemes`
@@ -143,6 +144,7 @@ class EngineProfile:
     launch: str = "graph"
     module_calls: tuple[ModuleCall, ...] = ()
     call_s: float = 0.0
+    idle_kernels: bool = False
     captured_tokens: float = 1e9
     eager_lora_launch_s: float = 0.0
     tensor_parallel: str = "vllm"
@@ -273,7 +275,10 @@ _CHOICES = {
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
 
-_FLAGS = ("packs_projections", "packed", "fill", "load_overlapped", "nested_scales", "notes_only", "side_stream")
+_FLAGS = (
+    "packs_projections", "packed", "fill", "load_overlapped", "nested_scales", "notes_only", "idle_kernels",
+    "side_stream",
+)  # fmt: skip
 _NUMBERS = {
     "extra_vocab_rows": ("", 0.0, 1e6), "extra_slots": ("", 0.0, 1e3), "captured_tokens": ("", 0.0, 1e9),
     "eager_lora_launch_s": ("s", 0.0, 1.0), "tile_clocks": ("", 0.0, 1e9), "empty_tile_clocks": ("", 0.0, 1e9),

@@ -54,6 +54,12 @@ class Engine:
         return profile.eager_lora_launch_s * np.greater(self.tokens, profile.captured_tokens)[()]
 
     @property
+    def idle(self) -> Num:
+        """1 where kernels of adapters run although no token has one, as slots are there and the graph has them."""
+        captured = np.less_equal(self.tokens, self.profile.captured_tokens)[()]
+        return np.greater(self.slots, 0.0) * captured * 1.0 if self.profile.idle_kernels else 0.0
+
+    @property
     def format(self) -> Format:
         """Of the factors."""
         return self.kept(FORMATS[self.lora.lora_dtype])

@@ -117,7 +117,7 @@ class _Kernels:
         rank = sum((self.graph.nodes[s.a]["op"].n for s in self.group), start=0.0)
         if self.engine.profile.fill:
             fill = LoraFill(
-                role=f"{base.role}.lora_fill", elems=grid.rows * rank, launches=grid.live,
+                role=f"{base.role}.lora_fill", elems=grid.step_rows * grid.live * rank, launches=grid.live,
                 uncaptured_s=grid.uncaptured_s, activations=hidden, layer=base.layer, stream=stream,
             )  # fmt: skip
             yield f"{self.stem}.lora_fill", fill, []

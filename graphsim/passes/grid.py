@@ -20,7 +20,7 @@ class Grid:
 
     def __init__(self, engine: Engine, rows: Num, adapters: Num, step_rows: Num | None = None) -> None:
         self.profile = engine.profile
-        self.live = np.minimum(adapters, 1.0)
+        self.live = np.maximum(np.minimum(adapters, 1.0), engine.idle)
         self.rows = rows
         self.step_rows = rows if step_rows is None else step_rows
         self.adapters = adapters
