@@ -119,10 +119,7 @@ def test_kernels_for_nobody_take_less_than_for_one_adapter_and_none_without_a_gr
     step = gs.compile_step(SLOTS, "h100-sxm", engine="vllm-2025-05", lora=lora)
     base = gs.compile_step(SLOTS, "h100-sxm", engine="vllm-2025-05")
     tokens = np.array([1.0, 64.0, 512.0, 513.0])
-    nobody, one, alone = (
-        step(generating=tokens, distinct_adapters=0.0),
-        step(generating=tokens),
-        base(generating=tokens),
-    )
+    steps = (step(generating=tokens, distinct_adapters=0.0), step(generating=tokens), base(generating=tokens))
+    nobody, one, alone = map(np.asarray, steps)
     assert np.all(nobody[:3] > 1.02 * alone[:3]) and np.all(nobody < one)
     assert nobody[3] == pytest.approx(alone[3], rel=1e-9)
