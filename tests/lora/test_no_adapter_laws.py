@@ -20,7 +20,7 @@ NOBODY = {
 }  # fmt: skip
 """Rank 0, of one adapter and of three; no adapter active; and no token that has one."""
 
-SLOW = [(DENSE, 4), (EXPERTS, 1), (EXPERTS, 4), (SLOTS, 1)]
+SLOW = [(DENSE, 1), (DENSE, 4), (EXPERTS, 1), (EXPERTS, 4), (SLOTS, 1)]
 QUICK = ("vllm", "sglang", "peft")
 """Engines whose cases are cheap enough to run every time: one of each kind of kernels."""
 
@@ -38,9 +38,7 @@ def runs(engine: str, variant: str) -> bool:
     return load_profile(engine).kernels != "fused" or known()[variant].fused
 
 
-@pytest.mark.parametrize(
-    ("model", "tp"), [(SLOTS, 4), (DENSE, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
-)
+@pytest.mark.parametrize(("model", "tp"), [(SLOTS, 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
 @pytest.mark.parametrize("engine", list_engines())
 def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str, model: str, tp: int) -> None:
     base = simulated(model, engine, tp)
@@ -51,7 +49,11 @@ def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str,
 
 @pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize(
-    ("engine", "variant"), [(engine, v) for engine in ("peft", "reference") for v in known() if runs(engine, v)]
+    ("engine", "variant"),
+    [
+        *(("reference", v) for v in known() if runs("reference", v)),
+        *(pytest.param("peft", v, marks=pytest.mark.slow) for v in known() if runs("peft", v)),
+    ],
 )
 def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant: str, tp: int) -> None:
     base = simulated(SLOTS, engine, tp)
@@ -63,7 +65,7 @@ def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant:
 
 @pytest.mark.parametrize("strategy", ["dynamic", pytest.param("merge", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", [SLOTS, *(pytest.param(name, marks=pytest.mark.slow) for name in (DENSE, EXPERTS))])
-@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize("engine", each_engine())
 def test_rank_0_takes_the_memory_and_the_time_of_the_base(engine: str, model: str, strategy: str) -> None:
     base = simulated(model, engine, 2)
     found = simulated(model, engine, 2, rank=0, max_loras=4, strategy=strategy)
@@ -123,3 +125,14 @@ def test_kernels_for_nobody_take_less_than_for_one_adapter_and_none_without_a_gr
     nobody, one, alone = map(np.asarray, steps)
     assert np.all(nobody[:3] > 1.02 * alone[:3]) and np.all(nobody < one)
     assert nobody[3] == pytest.approx(alone[3], rel=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [SLOTS, EXPERTS])
+@pytest.mark.parametrize("variant", known())
+@pytest.mark.parametrize("engine", list_engines())
+def test_rank_0_of_any_variant_is_never_refused(engine: str, variant: str, model: str) -> None:
+    """An engine that runs no adapter of a variant has nothing to run here."""
+    base, found = simulated(model, engine, 2), simulated(model, engine, 2, variant=variant, rank=0)
+    assert found.latency_s == pytest.approx(base.latency_s, rel=1e-9)
+    assert found.memory.total_bytes == pytest.approx(base.memory.total_bytes, rel=1e-12)
