@@ -24,6 +24,7 @@ class ExpertBlocks:
         self.live = np.minimum(engine.lora.adapted, 1.0)
         self.rows, self.pairs = a.m * self.live, a.pairs * self.live
         self.slots, self.adapters = engine.slots, engine.lora.adapted
+        self.uncaptured_s = engine.uncaptured_s
 
     def chosen(self, tilings: tuple[Tiling, ...], of: Callable[[Tiling], float]) -> Num:
         """A number of the last tiling whose tokens the step has."""
@@ -81,6 +82,7 @@ class ExpertBlocks:
         occupied = self.occupied * across
         return {
             "launches": launches * self.live, "tiles": occupied,
+            "uncaptured_s": self.uncaptured_s * launches * self.live,
             "empty_tiles": np.maximum(self.launched * across - occupied, 0.0) * start,
             "tile_clocks": chain / profile.blocks_per_core, "empty_tile_clocks": profile.empty_tile_clocks,
             "chain_clocks": chain,
