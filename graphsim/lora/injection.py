@@ -36,6 +36,7 @@ class Buffers:
     rank: what factors are padded to, None for each adapter's own
     every_linear: whether linears that no adapter reaches have buffers too, and run kernels on zeros
     expert_layout: what it holds of fused gate and up: `parameter`, `projections` or `fused`, as in a profile
+    ends: the same of the token embedding and the output head
     merge_passes: 16-bit temporaries that its merge reads and writes
     tp_scheme: how it cuts factors over a tensor-parallel group, unless the adapter says otherwise
     """
@@ -43,6 +44,7 @@ class Buffers:
     rank: Num | None = None
     every_linear: bool = False
     expert_layout: str = "parameter"
+    ends: bool = False
     merge_passes: float = 0.0
     tp_scheme: str = "vllm"
 
@@ -79,7 +81,7 @@ class Inject(Pass):
 
     def rule(self, graph: nx.DiGraph) -> Rule:
         """Raises ConfigError behind the last node, where the adapter or a target matched nothing."""
-        injector = _Injector(self)
+        injector = _Injector(self, graph)
         last = last_node(graph)
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -132,7 +134,7 @@ def _trained(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[str, Num]]:
 class _Injector:
     """The rule for one graph and all bodies in it: remembers whether it has reached any module."""
 
-    def __init__(self, inject: Inject) -> None:
+    def __init__(self, inject: Inject, graph: nx.DiGraph) -> None:
         lora = inject.lora
         dynamic = lora.strategy == "dynamic"
         self.lora, self.targets = lora, Targets(lora)
@@ -141,6 +143,8 @@ class _Injector:
         self.scheme = SCHEMES[lora.chosen_scheme or self.buffers.tp_scheme]
         self.experts = ExpertFactors(lora, self.scheme, self.buffers.expert_layout)
         self.reached = False
+        tables = (op for _, op in graph.nodes(data="op") if isinstance(op, Embedding) and not op.whole)
+        self.table = next(tables, None)
 
     def steps(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
         """What becomes of a node whose layer offset counts from layer `first`."""
@@ -180,6 +184,8 @@ class _Injector:
 
     def _has_buffers(self, op: Module) -> bool:
         """Experts have them where the engine knows their pairs, whether or not an adapter may reach them."""
+        if op is self.table or (isinstance(op, Gemm) and op.head):
+            return self.buffers.ends
         if isinstance(op, ExpertGemm):
             return self.buffers.every_linear and self.buffers.expert_layout != "parameter"
         return self.buffers.every_linear and op.linear and bool(op.module)
@@ -226,8 +232,8 @@ class _Injector:
         live = np.minimum(self.lora.active_adapters, 1.0) * np.minimum(rank, 1.0)
         yield name, op, inputs
         look_up = LoraLookup(
-            role=f"{op.role}.lora_a", rows=rows, n=rank, vocabulary=op.entries, weights=self.format, launches=live,
-            activations=op.activations,
+            role=f"{op.role}.lora_a", rows=rows * live, n=rank, vocabulary=op.entries, weights=self.format,
+            launches=live, activations=op.activations,
         )  # fmt: skip
         yield f"{name}.lora_a", look_up, inputs
         b = LoraB(
@@ -242,14 +248,15 @@ class _Injector:
 
     def _factors(self, op: Gemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
         lora, scheme = self.lora, self.scheme
-        row, column = op.split is Sharding.ROW, op.split is Sharding.COLUMN
+        whole = op.head and scheme.whole_head
+        row, column = op.split is Sharding.ROW, op.split is Sharding.COLUMN and not whole
         rows = op.m * lora.adapter_share
         a = LoraA(
             role=f"{op.role}.lora_a",
             m=rows,
             n=rank,
             k=op.k,
-            split=Sharding.ROW if row else scheme.column_a,
+            split=Sharding.ROW if row else Sharding.REPLICATED if whole else scheme.column_a,
             units=op.units if row else 0.0,
             weights=self.format,
             activations=op.activations,
@@ -274,7 +281,7 @@ class _Injector:
             rows=rows * live,
             units=op.units,
             parts=op.parts,
-            in_place=scheme.row_in_place,
+            in_place=scheme.row_in_place and not whole,
             activations=op.activations,
             layer=op.layer,
         )

@@ -9,14 +9,19 @@ pass reads the collectives off these cuts. T tokens, rank r, N devices, h output
     sglang, peft-megatron                  column A whole; row A all-reduced [T, r], B whole, behind the base's own
     megatron                               column A gathered [T, r]; row A all-reduced [T, r], B gathered [T, h]
 
-Sources: vLLM 0.33, `vllm/lora/layers` (default and --fully-sharded-loras); S-LoRA, arXiv 2311.03285, section 6;
-SGLang 0.5.23, `lora/layers.py`, `lora/backend`; Megatron-Bridge, `peft/utils.py`; PEFT 0.21, `tuners/lora/tp_layer.py`
-and `tuners/lora/layer.py`.
+The output head is one more column-parallel base, but for vLLM, under both of its schemes: it keeps the head's pair
+whole and adds its result to the gathered logits. The embedding's pair is whole everywhere, and added behind the
+all-reduce.
+
+Sources: vLLM 0.33, `vllm/lora/layers` (default and --fully-sharded-loras), of the head `logits_processor.py`:
+LogitsProcessorWithLoRA._get_logits; S-LoRA, arXiv 2311.03285, section 6, whose adapters reach no head; SGLang 0.5.23,
+`lora/layers.py` (ParallelLMHeadWithLoRA cuts B over the vocabulary, VocabParallelEmbeddingWithLoRA nothing),
+`lora/backend`; Megatron-Bridge, `peft/utils.py`; PEFT 0.21, `tuners/lora/tp_layer.py` and `tuners/lora/layer.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsim.ops import Sharding
 
@@ -28,11 +33,13 @@ class Scheme:
     column_a: of A at a column-parallel base; REPLICATED, or COLUMN: over ranks
     row_b: of B at a row-parallel base; REPLICATED works on partial sums, WHOLE needs A's result complete, COLUMN cuts
     row_in_place: whether a row-parallel pair adds to the base's partial sums, or behind their all-reduce
+    whole_head: whether every device has the output head's whole pair, added behind the gather of logits
     """
 
     column_a: Sharding = Sharding.REPLICATED
     row_b: Sharding = Sharding.REPLICATED
     row_in_place: bool = True
+    whole_head: bool = False
 
 
 _PARTIAL = Scheme()
@@ -41,8 +48,8 @@ _REDUCED = Scheme(row_b=Sharding.WHOLE, row_in_place=False)
 _GATHERED = Scheme(column_a=Sharding.COLUMN, row_b=Sharding.COLUMN, row_in_place=False)
 
 SCHEMES = {
-    "vllm": _PARTIAL,
-    "fully-sharded": _SHARDED,
+    "vllm": replace(_PARTIAL, whole_head=True),
+    "fully-sharded": replace(_SHARDED, whole_head=True),
     "s-lora": _SHARDED,
     "sglang": _REDUCED,
     "sglang-triton-v2": _PARTIAL,

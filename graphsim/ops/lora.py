@@ -121,7 +121,8 @@ class LoraAdd(Op):
     """Adds the adapter's result, `rows` rows of n, to the base's m rows; linear, so partial sums stay partial.
 
     share: part of each row that this device adds to partial sums
-    in_place: whether slices may be added to partial sums; both are made whole otherwise
+    in_place: whether values that lie differently are added where they lie, such as slices to partial sums; both are
+        made whole otherwise
     """
 
     op_type: ClassVar[OpType] = OpType.ADD

@@ -23,6 +23,7 @@ class Engine:
     """A profile at work for one adapter configuration and one model.
 
     tokens: of the step, on this device's replica
+    embedding_slots: whether the model's embedding and output head have slots
     """
 
     profile: EngineProfile
@@ -38,6 +39,7 @@ class Engine:
             rank=self.padded_rank if self.profile.rank == "padded" else None,
             every_linear=self.profile.modules == "every_linear",
             expert_layout=self.expert_layout,
+            ends=self.embedding_slots,
             merge_passes=self.profile.merge_passes,
             tp_scheme=self.profile.tensor_parallel,
         )

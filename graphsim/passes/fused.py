@@ -153,11 +153,13 @@ class _Kernels:
             widest = np.maximum(widest, up.n)
         profile = self.engine.profile
         one = profile.expand_one if len(self.group) == 1 else ()
-        rows = base.m if self.result == self.base else self.graph.nodes[self.result]["op"].out_elems / base.n
+        whole = base.head and self.result != self.base  # a gather of logits, else a reduction of partial sums
+        width = joined.n if whole else base.n
+        rows = base.m if self.result == self.base else self.graph.nodes[self.result]["op"].out_elems / width
         tiles = grid.tiles(one or profile.expand, widest, len(self.group), [up.n for up in ups])
         tiles["launches"] = tiles["launches"] * (1.0 + profile.side_waits * float(profile.side_stream))
         return LoraExpand(
-            role=f"{base.role}.lora_expand", m=rows, width=base.n, rows=joined.rows,
+            role=f"{base.role}.lora_expand", m=rows, width=width, rows=joined.rows,
             n=sum((up.n for up in ups), start=0.0), k=ups[0].k, adapters=grid.adapters, slices=len(self.group),
             hidden=hidden, weights=first.weights, activations=base.activations, parts=base.parts, layer=base.layer,
             **tiles,

@@ -9,7 +9,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.graph import Pass
 from graphsim.lora.schemes import SCHEMES
 from graphsim.ops import Sharding
-from graphsim.passes.ends import EndSlots
+from graphsim.passes.ends import FuseTable
 from graphsim.passes.engine import Engine
 from graphsim.passes.fused import Fuse
 from graphsim.passes.fused_experts import FuseExperts
@@ -22,9 +22,8 @@ def lowering(engine: Engine) -> tuple[Pass, ...]:
         return ()
     if engine.profile.kernels == "fused":
         _require_in_place(engine)
-        ends = (EndSlots(engine=engine),) if engine.embedding_slots else ()
         experts = (FuseExperts(engine=engine),) if engine.profile.expert_kernels == "blocks" else ()
-        return (Fuse(engine=engine), *experts, *ends)
+        return (Fuse(engine=engine), *experts, FuseTable(engine=engine))
     if engine.profile.kernels == "eager_modules":
         return WriteExperts(engine=engine), CallModules(engine=engine)
     return ()

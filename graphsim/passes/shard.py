@@ -164,9 +164,10 @@ class _Sharder:
     def _linear(self, op: Op, arriving: set[Layout]) -> tuple[Layout | None, Layout]:
         if len(arriving) == 1:
             return None, arriving.pop()
+        in_place = not isinstance(op, LoraAdd) or op.in_place
         if arriving == {R, S}:
-            return S, S
-        if arriving == {P, S} and isinstance(op, LoraAdd) and op.in_place:  # a slice goes into its place of the sum
+            return (S, S) if in_place else (R, R)
+        if arriving == {P, S} and isinstance(op, LoraAdd) and in_place:  # a slice goes into its place of the sum
             return None, P
         return self.residual, self.residual
 

@@ -88,7 +88,7 @@ def test_the_order_follows_from_the_description() -> None:
 
     assert names("llama-3.1-8b", "reference", None, gs.Parallelism()) == ["Pack"]
     assert names("llama-3.1-8b", "vllm", PLAIN, gs.Parallelism(tp=2)) == [
-        "Inject", "Shard", "Pack", "BesideProducts", "Fuse", "FuseExperts", "EndSlots"
+        "Inject", "Shard", "Pack", "BesideProducts", "Fuse", "FuseExperts", "FuseTable"
     ]  # fmt: skip
     assert names("mixtral-8x7b", "peft", PLAIN, gs.Parallelism(ep=2)) == [
         "DealExperts", "Inject", "BesideProducts", "WriteExperts", "CallModules", "LaunchEagerly"
