@@ -5,11 +5,12 @@ from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Pipeline
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.custom import Compute
-from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Norm, Rope, Sample, TakeRows
+from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExchangeTokens, ExpertActivation, ExpertGemm, Permute, Route, expected_experts
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
 from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
+from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
 from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
@@ -64,6 +65,7 @@ __all__ = [
     "SendReceive",
     "Sharding",
     "Slice",
+    "SquareSum",
     "PipelineStage",
     "TakeRows",
     "Together",

@@ -274,6 +274,10 @@ class Op:
         """The share of one of `ways` devices when the op works on a cut value."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it is cut")
 
+    def cut_tokens(self, ways: Num) -> Op:
+        """The share of one of `ways` devices when the op works on a value that is cut over tokens."""
+        return self.cut(ways)
+
     @property
     def serves(self) -> tuple[str, str]:
         """The role of the base operation that an adapter's operation is for, and which part of the adapter it is."""

@@ -1,4 +1,4 @@
-"""Operations bound by bytes: norms, activations, rotary embedding, residual adds, sampling."""
+"""Operations bound by bytes: activations, rotary embedding, residual adds, sampling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
-from graphsim.ops.linear import limited
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
@@ -90,65 +89,6 @@ class Add(Elementwise):
     def saved(self) -> Saved:
         """Nothing: each input's gradient is the result's."""
         return Saved()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Norm(Op):
-    """Normalises `rows` rows of `width`; `vectors` learned vectors (RMSNorm 1, LayerNorm with bias 2, none 0).
-
-    local: each row lies on one device when the value is cut (per-head norms of queries and keys)
-    units: the value is cut at most so many ways (heads); 0 = no limit
-    """
-
-    op_type: ClassVar[OpType] = OpType.NORM
-    family: ClassVar[str] = "elementwise"
-
-    rows: Num
-    width: Num
-    vectors: Num = 1.0
-    local: bool = False
-    units: Num = 0.0
-    module: str = ""
-
-    def work(self) -> Work:
-        """Reads the rows and the learned vectors, writes the rows; about four steps per element."""
-        moved = self.rows * self.width * self.activations.bytes
-        return Work(
-            vector_flops=4.0 * self.rows * self.width,
-            weight_bytes=self.parameters * self.activations.bytes * np.minimum(np.ceil(self.rows), 1.0),
-            input_bytes=moved,
-            write_bytes=moved,
-        )
-
-    @property
-    def parameters(self) -> Num:
-        """The learned vectors."""
-        return self.vectors * self.width
-
-    @property
-    def out_elems(self) -> Num:
-        """rows times width."""
-        return self.rows * self.width
-
-    @property
-    def in_elems(self) -> Num | None:
-        """rows times width."""
-        return self.rows * self.width
-
-    @property
-    def saved(self) -> Saved:
-        """x and the reciprocal of each row's deviation in 4 bytes, as an RMSNorm that computes in fp32 keeps them."""
-        return Saved(own=4.0 * self.rows * (self.width + 1.0))
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """The normalised x, narrowed to the activations' format."""
-        learned = np.minimum(self.vectors, 1.0)
-        return Saved(own=learned * self.rows * self.width * self.activations.bytes)
-
-    def cut(self, ways: Num) -> Norm:
-        """A share of the rows; every device keeps the learned vectors."""
-        return replace(self, rows=self.rows / limited(ways, self.units))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -136,13 +136,29 @@ class _Sharder:
             placed.append(self._brought(value, target))
         self.layouts[name], self.whole[name] = layout, op
         mine = self._cut(op, layout)
+        if isinstance(op, Norm) and layout is S and op.groups and np.any(np.greater(self.tp, op.groups)):
+            sums = list(self._square_sums(name, op, placed[0]))
+            yield from sums
+            mine, placed = replace(mine, sums=sums[-1][1].out_elems), [*placed, Value(sums[-1][0])]
         if isinstance(mine, LoraAdd) and layout is P and S in {self.layouts[value.node] for value in placed}:
             mine = replace(mine, share=1.0 / self.tp)
         yield name, mine, placed
 
     def _cut(self, op: Op, layout: Layout) -> Op:
         always = isinstance(op, Gemm) or op.placement in (Sharding.VOCAB, Sharding.COLLECT)
-        return op.cut(self.tp) if always or layout in (S, SEQ) else op
+        if layout is SEQ:
+            return op.cut_tokens(self.tp)
+        return op.cut(self.tp) if always or layout is S else op
+
+    def _square_sums(self, name: str, op: Norm, rows: Value) -> Iterator[Step]:
+        """What a norm of slices takes beside them where devices share its groups: the sums of all their squares."""
+        summed, sharing = op.squares(self.tp)
+        yield f"{name}.square_sum", summed, [rows]
+        gathered = AllReduce(
+            role=f"{op.role}.all_reduce", elems=summed.rows, group=sharing, activations=summed.activations,
+            layer=op.layer,
+        )  # fmt: skip
+        yield f"{name}.all_reduce", gathered, [Value(f"{name}.square_sum")]
 
     def _decide(self, op: Op, arriving: list[Layout]) -> tuple[Layout | None, Layout]:
         """The layout that all inputs must have (None: as they come) and the result's."""

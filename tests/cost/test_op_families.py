@@ -73,7 +73,7 @@ MEASURED: dict[str, tuple[type[Op], ...]] = {
     "collectives": (AllReduce, AllGather, ReduceScatter, AllToAll),
     "elementwise": (
         Elementwise, Activation, Add, Concatenate, VectorScale, Norm, Rope, TakeRows, Sample, Embedding, KvCache,
-        LoraAdd, ExpertLoraAdd,
+        LoraAdd, ExpertLoraAdd, SquareSum,
     ),
     "": (
         ExchangeTokens, SendReceive, CausalConv, Scan, Compute, Input, Join, Launch, Repeat, Together, LoraMerge,

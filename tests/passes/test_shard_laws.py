@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields
+
 import networkx as nx
 import pytest
 
 import graphsim as gs
 from graphsim.graph import add, validate, walk
 from graphsim.models.build import build
-from graphsim.models.phase import prefill
+from graphsim.models.phase import decode, prefill
 from graphsim.models.yaml import read_model
 from graphsim.ops import (
     AllGather,
@@ -18,6 +21,7 @@ from graphsim.ops import (
     Gemm,
     Input,
     KvCache,
+    Op,
     OpType,
     ReduceScatter,
     Repeat,
@@ -25,6 +29,7 @@ from graphsim.ops import (
 from graphsim.ops.precision import load_precision
 from graphsim.passes.pack import pack
 from graphsim.passes.shard import shard
+from tests.paths import hf_configs
 
 MODELS = ("llama-3.1-8b", "qwen3-8b", "gemma-2-9b", "mistral-7b", "phi-3-mini")
 TOKENS = 128.0
@@ -152,6 +157,78 @@ def test_a_projection_without_bias_is_not_packed_with_those_that_have_one() -> N
     assert set(packed) == {"x", "qkv", "k"}
 
 
+ROWS = ("m", "rows", "tokens", "sequences", "new_tokens", "query_tokens")
+"""What says over how many tokens, or tokens and heads, an operation runs."""
+
+FAMILIES = {**{name: name for name in gs.list_models()}, **hf_configs()}
+
+
+def every(graph: nx.DiGraph, ahead: str = "") -> Iterator[tuple[str, Op]]:
+    """Every operation with its path; bodies of repeats once."""
+    for name, op in graph.nodes(data="op"):
+        yield ahead + name, op
+        if isinstance(op, Repeat):
+            yield from every(op.body, f"{ahead}{name}/")
+
+
+def fewer_rows(before: nx.DiGraph, after: nx.DiGraph, tokens: float) -> list[str]:
+    """Operations over `tokens` rows that have fewer on one device, and those over more that are left a part of one."""
+    cut, found = dict(every(after)), []
+    for name, op in every(before):
+        for field in {f.name for f in fields(op)}.intersection(ROWS) if name in cut else ():
+            had, has = getattr(op, field), getattr(cut[name], field)
+            if has < min(had, tokens):
+                found.append(f"{name}.{field}: {had:g} -> {has:g}")
+    return found
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_devices_that_all_see_every_token_have_whole_rows_of_each(name: str) -> None:
+    """What tensor parallelism cuts are weights, heads and slices of rows; tokens it leaves to sequence parallelism."""
+    graph = build(gs.load_model(FAMILIES[name]), decode(1.0, 64.0), load_precision("bf16"))
+    for tp in (2.0, 8.0):
+        assert not fewer_rows(graph, shard(graph, tp), 1.0)
+
+
+@pytest.mark.parametrize("engine", ["reference", "peft", "vllm", "sglang", "slora"])
+def test_kernels_of_adapters_have_whole_rows_of_each_token(engine: str) -> None:
+    lora = gs.LoraConfig(rank=16, target_modules=["attn"])
+    one, eight = (
+        gs.build_graph("llama-3.1-8b", "decode", lora=lora, engine=engine, parallelism=gs.Parallelism(tp=tp))
+        for tp in (1, 8)
+    )
+    assert not fewer_rows(one, eight, 1.0)
+
+
+def test_a_gated_norm_of_eight_groups_is_cut_over_its_width() -> None:
+    """Nemotron-H-56B, 16,384 wide in 8 groups: each of 8 devices has one group of every token, nothing to exchange."""
+    big = {"hidden_size": 8192, "mamba_num_heads": 256, "mamba_head_dim": 64, "n_groups": 8}
+    graph = build(
+        gs.load_model({**hf_configs()["default:nemotron_h"], **big}), decode(1.0, 64.0), load_precision("bf16")
+    )
+    norms = [(name, op) for name, op in every(shard(graph, 8.0)) if "gated_norm" in name]
+    assert norms and {type(op).__name__ for _, op in norms} == {"Norm"}
+    assert {(op.rows, op.width, op.parameters) for _, op in norms} == {(1.0, 2048.0, 2048.0)}
+
+
+@pytest.mark.parametrize("tp, exchanged", [(1.0, False), (2.0, True), (8.0, True)])
+def test_devices_that_share_a_groups_mean_sum_their_squares(tp: float, exchanged: bool) -> None:
+    """One group: vLLM's Mixer2RMSNormGated all-reduces one fp32 sum a token."""
+    tokens = 3.0
+    graph = shard(build(gs.load_model(hf_configs()["default:bamba"]), decode(tokens, 64.0), load_precision("bf16")), tp)
+    validate(graph)
+    found = [op for name, op in every(graph) if name.endswith("gated_norm.all_reduce")]
+    assert bool(found) == exchanged
+    assert all((op.payload_bytes, op.group) == (4 * tokens, tp) for op in found)  # type: ignore[attr-defined]
+
+
+def test_a_head_with_vectors_of_its_own_takes_them_to_its_device() -> None:
+    config = {**hf_configs()["default:cohere"], "use_qk_norm": True}
+    graph = build(gs.load_model(config), decode(1.0, 64.0), load_precision("bf16"))
+    sizes = [{op.parameters for name, op in every(g) if name.endswith("q_norm")} for g in (graph, shard(graph, 8.0))]
+    assert sizes == [{64 * 128.0}, {8 * 128.0}]
+
+
 def test_a_value_that_is_cut_over_features_and_over_tokens_has_a_node_for_each() -> None:
     row = {"op": "gemm", "k": 64, "n": 64, "split": "row"}
     nodes = [
@@ -169,3 +246,22 @@ def test_a_value_that_is_cut_over_features_and_over_tokens_has_a_node_for_each()
     [body] = [op.body for _, op in cut.nodes(data="op") if isinstance(op, Repeat)]
     scatters = {name for name, op in body.nodes(data="op") if isinstance(op, ReduceScatter)}
     assert scatters == {"first.reduce_scatter", "first.reduce_scatter_sharded", "second.reduce_scatter"}
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_norm_of_a_users_block_is_sliced_as_its_groups_say(groups: int) -> None:
+    nodes = [
+        {"name": "up", "op": "gemm", "k": 64, "n": 256, "split": "column"},
+        {"name": "inner", "op": "norm", "width": 256, "groups": groups},
+        {"name": "down", "op": "gemm", "k": 256, "n": 64, "split": "row"},
+    ]
+    model = read_model(
+        {"hidden_size": 64, "vocab_size": 128, "blocks": {"own": nodes}, "layers": [{"repeat": 2, "block": "own"}]},
+        "own.yaml",
+    )
+    cut = shard(build(model, prefill(2.0, 8.0), load_precision("bf16")), 4.0)
+    validate(cut)
+    found = dict(every(cut))
+    (norm,) = [op for name, op in found.items() if name.endswith("/inner")]
+    assert (norm.rows, norm.width) == (16.0, 64.0)
+    assert any(name.endswith("/inner.all_reduce") for name in found) == (groups == 1)

@@ -163,6 +163,7 @@ class SelfAttention(Layer):
             vectors=self.norm_vectors * copies,
             local=per_head,
             units=heads if per_head else 0,
+            own=copies > 1,
             module=f"{scope.prefix}{module}",
         )
         name = scope.add(module.rsplit(".", 1)[-1], norm, [value])

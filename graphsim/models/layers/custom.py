@@ -75,12 +75,13 @@ class GemmNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NormNode(Node):
-    """Normalisation of `rows` rows of `width`; `local` where a row lies on one device (per-head norms)."""
+    """Normalisation of `rows` rows of `width`; `local` and `groups` as the operation's."""
 
     kind: str
     width: float
     rows: Expression | None = None
     local: bool = False
+    groups: int = 0
     units: int = 0
     module: str = ""
 
@@ -91,7 +92,8 @@ class NormNode(Node):
             rows=rows,
             width=self.width,
             vectors=VECTORS[self.kind],
-            local=self.local,
+            local=self.local or self.groups > 0,
+            groups=self.groups,
             units=self.units,
             module=f"{scope.prefix}{self.module}",
         )

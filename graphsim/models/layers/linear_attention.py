@@ -91,7 +91,8 @@ class LightningAttention(Layer):
             matrix=True,
         )
         out = scope.add("lightning_attention", scan, [qkv])
-        norm = Norm(rows=scope.tokens, width=width, local=True, module=f"{scope.prefix}{self.module}.norm")
+        module = f"{scope.prefix}{self.module}.norm"
+        norm = Norm(rows=scope.tokens, width=width, local=True, groups=1, module=module)
         out = scope.add("norm", norm, [out])
         gate = scope.linear(_column(f"{self.module}.output_gate", width, scope.hidden), x)
         out = scope.add("gate", Activation(elems=scope.tokens * width, reads=2.0, steps=4.0), [out, gate])

@@ -82,7 +82,7 @@ class Mamba(Layer):
 class Mamba2(Layer):
     """in_proj -> convolution -> chunked scan -> gated norm -> out_proj.
 
-    heads of head_dim channels share `groups` sets of B and C with `state` values
+    heads of head_dim channels share `groups` sets of B and C with `state` values, and as many means in the gated norm
     """
 
     heads: int
@@ -128,7 +128,8 @@ class Mamba2(Layer):
         gate = Activation(elems=tokens * self.width, reads=2.0, steps=4.0)
         out = scope.add("gate", gate, [out, Value(inner, ("z",))])
         if self.norm:
-            norm = Norm(rows=tokens, width=self.width, local=True, module=f"{scope.prefix}{self.module}.norm")
+            module = f"{scope.prefix}{self.module}.norm"
+            norm = Norm(rows=tokens, width=self.width, local=True, groups=self.groups, module=module)
             out = scope.add("gated_norm", norm, [out])
         down = Projection(
             name=f"{self.module}.out_proj",

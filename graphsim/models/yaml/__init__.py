@@ -69,7 +69,8 @@ pairs (query-key pairs attended) and logit_rows of the step.
                     pack (gemms of one pack and input are one launch), module (name), targets (words of the adapter
                     targeting table: attn, ffn, query, …), all_linear (true), quantised (true)
     norm            kind (rms), width (hidden_size), rows* (as many as come in), local (false; true for norms per
-                    head, whose rows lie on one device each), units (as a gemm's), module (name)
+                    head, whose rows lie on one device each), groups (of columns with a mean of their own, where each
+                    device has a slice of every row; 0), units (as a gemm's), module (name)
     add, activation, elementwise
                     elems* (as many as the first input has), steps per element (1, 4, 1)
     rope            heads, kv_heads (heads, or 0 with one input), head_dim; inputs queries, keys; parts q and k

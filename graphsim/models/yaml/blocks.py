@@ -158,6 +158,7 @@ def _norm(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
         width=whole(fields, "width", setting.known, default=setting.hidden),
         rows=size(fields, "rows", setting.known),
         local=fields.flag("local", False),
+        groups=whole(fields, "groups", setting.known, default=0, least=0),
         units=whole(fields, "units", setting.known, default=0, least=0),
         module=fields.text("module", entry.name),
     )
