@@ -278,6 +278,10 @@ class Op:
         """The share of one of `ways` devices when the op works on a value that is cut over tokens."""
         return self.cut(ways)
 
+    def exchanges(self, ways: Num) -> tuple[Op | None, Op | None]:
+        """Collectives ahead of and behind an operation on weights alone, where `ways` devices cut it; None for none."""
+        return None, None
+
     @property
     def serves(self) -> tuple[str, str]:
         """The role of the base operation that an adapter's operation is for, and which part of the adapter it is."""

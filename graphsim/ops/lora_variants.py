@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.collectives import AllGather, AllReduce
 from graphsim.ops.elementwise import Elementwise
 from graphsim.ops.linear import Part, limited
 from graphsim.ops.precision import Format
 from graphsim.ops.saved import Saved
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
@@ -21,7 +23,11 @@ class DoraNorm(Op):
 
     As PEFT 0.21 does it (`tuners/lora/dora.py`): the product B A comes from running the factors on the identity, then
     W + s B A is written, and its norm taken. The temporary of the weight's shape lives until then.
+    Devices that cut the base over its inputs sum their squares, in every forward. One factor that is cut over ranks or
+    outputs is gathered first (Megatron-Bridge, `peft/dora.py`, DoRALinear._get_weight_norm, which leaves out that sum).
     weights, factors: formats of the base and of A and B
+    cut_elems: elements of the factor that is gathered; 0 where each device has what its slice of W takes
+    whole: whether every device scales all outputs, though the base is cut over them
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
@@ -37,6 +43,8 @@ class DoraNorm(Op):
     units: Num = 0.0
     weights: Format = BF16
     factors: Format = BF16
+    cut_elems: Num = 0.0
+    whole: bool = False
     launches: Num = 6.0
 
     def work(self) -> Work:
@@ -90,6 +98,21 @@ class DoraNorm(Op):
     def out_elems(self) -> Num:
         """W + s B A, of which the norm is taken."""
         return self.n * self.k
+
+    def exchanges(self, ways: Num) -> tuple[Op | None, Op | None]:
+        """A factor's gather, and the sum of n squares; or the gather of n norms."""
+        live = np.minimum(self.rank, 1.0)
+        further: dict[str, Any] = {
+            "group": ways, "activations": self.factors, "layer": self.layer, "adapter": True, "role": f"{self.role}.sum"
+        }  # fmt: skip
+        behind: Op | None = None
+        if self.split is Sharding.ROW:
+            behind = AllReduce(elems=self.n * live, **further)
+        elif self.split is Sharding.COLUMN and self.whole:
+            behind = AllGather(elems=self.n * live, **further)
+        if not may_be_nonzero(self.cut_elems):
+            return None, behind
+        return AllGather(elems=self.cut_elems * live, **(further | {"role": f"{self.role}.factor"})), behind
 
     def cut(self, ways: Num) -> DoraNorm:
         """Cut where its base is."""

@@ -136,6 +136,9 @@ class _Sharder:
             placed.append(self._brought(value, target))
         self.layouts[name], self.whole[name] = layout, op
         mine = self._cut(op, layout)
+        if op.constant:
+            yield from self._constant(name, op, mine, placed)
+            return
         if isinstance(op, Norm) and layout is S and op.groups and np.any(np.greater(self.tp, op.groups)):
             sums = list(self._square_sums(name, op, placed[0]))
             yield from sums
@@ -143,6 +146,19 @@ class _Sharder:
         if isinstance(mine, LoraAdd) and layout is P and S in {self.layouts[value.node] for value in placed}:
             mine = replace(mine, share=1.0 / self.tp)
         yield name, mine, placed
+
+    def _constant(self, name: str, whole: Op, mine: Op, placed: list[Value]) -> Iterator[Step]:
+        """What takes weights alone, between the collectives that it needs; users take what the last of them yields."""
+        ahead, behind = whole.exchanges(self.tp)
+        if ahead is not None:
+            brought = f"{name}.{_SUFFIX[type(ahead)]}_ahead"  # type: ignore[index]
+            yield brought, ahead, []
+            placed = [*placed, Value(brought)]
+        yield name, mine, placed
+        if behind is not None:
+            last = f"{name}.{_SUFFIX[type(behind)]}"  # type: ignore[index]
+            yield last, behind, [Value(name)]
+            self.layouts[last], self.whole[last] = self.layouts[name], whole
 
     def _cut(self, op: Op, layout: Layout) -> Op:
         always = isinstance(op, Gemm) or op.placement in (Sharding.VOCAB, Sharding.COLLECT)

@@ -55,6 +55,7 @@ from graphsim.ops import (
     Scan,
     SendReceive,
     Sharding,
+    SquareSum,
     TakeRows,
     Together,
     Work,

@@ -91,6 +91,54 @@ def test_megatron_gathers_the_full_width_of_row_layers() -> None:
     assert sizes == sorted(each * LAYERS)
 
 
+def beyond_plain(scheme: str, engine: str, target: str) -> list[tuple[str, float, float]]:
+    """Collectives of one layer that DoRA has and the plain adapter has not: kind, elements, bytes of an element."""
+
+    def found(variant: str) -> list[tuple[str, float, float]]:
+        graph = graph_of(engine, tp_scheme=scheme, variant=variant, target_modules=[target], lora_dtype="fp32")
+        body = graph.nodes["layers_0_31"]["op"].body
+        ops = [op for _, op in body.nodes(data="op") if isinstance(op, Collective)]
+        return [(type(op).__name__, float(op.elems), op.activations.bytes) for op in ops]
+
+    left = found("dora")
+    for one in found("lora"):
+        left.remove(one)
+    return sorted(left)
+
+
+@pytest.mark.parametrize("engine", ["reference", "peft"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_doras_norm_sums_squares_where_the_base_is_cut_over_its_inputs(scheme: str, engine: str) -> None:
+    """In every forward: one sum of n squares in the factors' format; cut factors are gathered for B A first."""
+    cut = scheme in ("fully-sharded", "s-lora", "megatron")
+    factor = [("AllGather", float(RANK * HIDDEN), 4.0)] if cut else []
+    assert beyond_plain(scheme, engine, "q_proj") == factor
+    assert beyond_plain(scheme, engine, "o_proj") == [*factor, ("AllReduce", float(HIDDEN), 4.0)]
+
+
+def test_the_sum_stands_between_the_norm_and_the_scaling_and_takes_time() -> None:
+    graph = graph_of("peft", variant="dora", target_modules=["o_proj"])
+    body = graph.nodes["layers_0_31"]["op"].body
+    assert "o_proj.dora_norm" in body.pred["o_proj.dora_norm.all_reduce"]
+    assert "o_proj.dora_norm.all_reduce" in body.pred["o_proj.dora_scale"]
+    assert "o_proj.dora_norm" not in body.pred["o_proj.dora_scale"]
+    lora = gs.LoraConfig(rank=RANK, variant="dora", target_modules=["o_proj"])
+    where = gs.Parallelism(tp=TP)
+    frame = gs.simulate(
+        MODEL, "a100-sxm-80gb", BATCH, 64, 2, lora=lora, engine="peft", parallelism=where
+    ).decode.to_frame()
+    assert frame[frame.name.str.endswith("o_proj.dora_norm.all_reduce")].latency_s.gt(0).all()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_head_that_every_device_adds_to_whole_is_scaled_by_all_norms(scheme: str) -> None:
+    graph = graph_of(tp_scheme=scheme, variant="dora", target_modules=["lm_head"])
+    scale = graph.nodes["lm_head.dora_scale"]["op"]
+    whole = SCHEMES[scheme].whole_head
+    assert scale.n == (32000 if whole else 32000 / TP)
+    assert ("lm_head.dora_norm.all_gather" in graph) == whole
+
+
 def test_block_diagonal_factors_exchange_nothing_and_divide_every_flop() -> None:
     """BD-LoRA, arXiv 2510.23346: a device holds the blocks of its slice; the other factor is cut over ranks."""
     graph = graph_of(variant="bd-lora", blocks=TP)

@@ -8,7 +8,9 @@ import numpy as np
 
 from graphsim.graph import Step, Value
 from graphsim.lora.variant import Site, Variant
+from graphsim.ops import Sharding
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
+from graphsim.units import Num
 
 
 class _WeightDecomposed(Variant):
@@ -19,7 +21,9 @@ class _WeightDecomposed(Variant):
         name, op, a, joined = site.name, site.op, site.a, site.joined
         norm = DoraNorm(
             role=f"{op.role}.dora_norm", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), split=op.split,
-            units=op.units, weights=op.weights, factors=a.weights, activations=op.activations, layer=op.layer,
+            units=op.units, weights=op.weights, factors=a.weights, cut_elems=_cut_elems(site),
+            whole=op.split is Sharding.COLUMN and site.b.split is not Sharding.COLUMN,
+            activations=op.activations, layer=op.layer,
         )  # fmt: skip
         yield f"{name}.dora_norm", norm, []
         scale = DoraScale(
@@ -27,6 +31,14 @@ class _WeightDecomposed(Variant):
             parts=joined.parts, factors=a.weights, activations=op.activations, layer=op.layer,
         )  # fmt: skip
         yield f"{name}.dora_scale", scale, [Value(f"{name}.lora_add"), Value(f"{name}.dora_norm")]
+
+
+def _cut_elems(site: Site) -> Num:
+    """Elements of the factor that is cut otherwise than the base: A over ranks, or B over a row base's outputs."""
+    if site.a.split is Sharding.COLUMN:
+        return site.a.n * site.a.k
+    row_b = site.op.split is Sharding.ROW and site.b.split is Sharding.COLUMN
+    return site.b.n * site.b.k if row_b else 0.0
 
 
 VARIANT = _WeightDecomposed(
