@@ -36,8 +36,11 @@ class GraphError(GraphsimError, ValueError):
 
 
 def choices_text(found: object, allowed: Iterable[str]) -> str:
-    """The end of an error sentence: the nearest valid choice, then all of them (at most thirty)."""
-    names = sorted(set(allowed))
+    """The end of an error sentence: the nearest valid choice, then all of them (at most thirty).
+
+    What was found is none of them, whatever `allowed` holds.
+    """
+    names = sorted({*allowed} - {str(found)})
     near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     listed = ", ".join(names[:30]) + (f", … ({len(names)} in all)" if len(names) > 30 else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -154,11 +154,12 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
     names = lora.target_modules
     if reached and (isinstance(names, str) or lora.matching is Matching.PEFT):
         return
+    modules = modules_of(graph)
     if not reached:
         raise ConfigError(
-            f"lora.target_modules = {names!r} matches no module of the model{_left(lora)}; {_could_match(graph, names)}"
+            f"lora.target_modules = {names!r} matches no module of the model{_left(lora)}{_why(lora, modules, names)}; "
+            f"{_could_match(lora, modules, names if isinstance(names, str) else names[0])}"
         )
-    modules = modules_of(graph)
     for entry in names:
         if entry.lower() == "all-linear" or entry in USUAL:
             continue
@@ -170,7 +171,8 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
         )
         if not hit:
             raise ConfigError(
-                f"lora.target_modules: '{entry}' matches no module of the model; {_could_match(graph, entry)}"
+                f"lora.target_modules: '{entry}' matches no module of the model{_why(lora, modules, entry)}; "
+                f"{_could_match(lora, modules, entry)}"
             )
 
 
@@ -193,8 +195,37 @@ def _modules(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[Module, str]]:
             yield from ((op, op.module.replace("{}", str(first + op.layer))) for first in firsts)
 
 
-def _could_match(graph: nx.DiGraph, found: object) -> str:
-    modules = modules_of(graph)
+def _could_match(lora: LoraConfig, modules: list[tuple[Module, str]], found: str) -> str:
+    """Names that do match, by the adapter's own rules and in the layers that it leaves in."""
     names = {path.rsplit(".", 1)[-1] for _, path in modules}
+    longer = {name for _, path in modules if (name := _longer(path)).rsplit(".", 1)[-1] in WORDS}
     words = {tag for op, _ in modules for tag in op.tags}
-    return choices_text(found, names | words | {"all-linear"})
+    usable = [name for name in names | longer | words | {"all-linear"} if _matches(lora, modules, name)]
+    return choices_text(found, usable)
+
+
+def _matches(lora: LoraConfig, modules: list[tuple[Module, str]], name: str) -> bool:
+    """Whether a target by itself reaches a module."""
+    alone = name if name == "all-linear" else (name,)
+    try:
+        targets = Targets(replace(lora, target_modules=alone, target_parameters=()))
+        return any(targets.key(op, path) is not None for op, path in modules)
+    except ConfigError:
+        return False
+
+
+def _why(lora: LoraConfig, modules: list[tuple[Module, str]], names: Iterable[str] | str) -> str:
+    """Why names that graphsim knows match nothing."""
+    if lora.matching is Matching.PEFT:
+        return ""
+    for name in (names,) if isinstance(names, str) else names:
+        if name in WORDS and not any(name in op.tags for op, _ in modules):
+            path = next((path for _, path in modules if path.endswith(f".{name}")), None)
+            module = f"; the module of that name is reached as '{_longer(path)}'" if path else ""
+            return f" ('{name}' is a word for an operation that the model does not have by itself{module})"
+    return ""
+
+
+def _longer(path: str) -> str:
+    """The last two parts of a path, which no word of the targeting table can be taken for."""
+    return ".".join(path.rsplit(".", 2)[-2:])
