@@ -21,7 +21,11 @@ BF16 = FORMATS["bf16"]
 
 
 class OpType(IntEnum):
-    """Kinds of operations; 18 to 21 carry the numbers of the LoRA document."""
+    """Kinds of operations; 18 to 21 carry the numbers of the LoRA document.
+
+    An engine's kernel has the type of what it computes: a shrink is a GEMM_LORA_A, an expand a GEMM_LORA_B with its ADD
+    inside. LORA_KERNEL is what the document has no type for.
+    """
 
     INPUT = 0
     EMBEDDING = 1

@@ -96,6 +96,8 @@ class LoraShrink(LoraKernel):
     adapters: distinct ones among the rows; slices: how many of them read x
     """
 
+    op_type: ClassVar[OpType] = OpType.GEMM_LORA_A
+
     m: Num
     n: Num
     k: Num
@@ -168,6 +170,7 @@ class LoraExpand(LoraKernel):
     k: rank of one slice; slices: how many there are, each with h of its own
     """
 
+    op_type: ClassVar[OpType] = OpType.GEMM_LORA_B
     sharding: ClassVar[Sharding] = Sharding.LINEAR
     joins_base: ClassVar[bool] = True
 

@@ -15,7 +15,7 @@ from graphsim.graph import walk
 from graphsim.lora import profile as profiles
 from graphsim.lora.memory import EngineMemory
 from graphsim.lora.profile import EngineProfile, list_engines, load_profile
-from graphsim.ops import Gemm, LoraAdd
+from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraKernel, LoraShrink
 
 LORA = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"], max_loras=4)
@@ -130,8 +130,25 @@ def test_lowered_graphs_are_valid_and_leave_no_logical_node_behind(engine: str, 
     graph = gs.build_graph("llama-3.1-8b", "prefill", 2, 64, lora=LORA, engine=engine, parallelism=parallelism)
     gs.validate(graph)
     assert nx.is_directed_acyclic_graph(graph)
-    logical = {op.op_type for _, op, _ in walk(graph)} & {gs.OpType.GEMM_LORA_A, gs.OpType.GEMM_LORA_B}
+    logical = [op for _, op, _ in walk(graph) if isinstance(op, LoraA | LoraB | LoraAdd)]
     assert bool(logical) == (engine not in FUSED)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("targets", [["attn", "ffn"], ["attn", "lm_head"]])
+def test_every_factor_of_every_engine_has_the_documents_type(engine: str, targets: list[str]) -> None:
+    """GEMM_LORA_A takes the base's inputs and gives the rank, GEMM_LORA_B the rank and gives the base's outputs."""
+    lora = gs.LoraConfig(rank=8, max_lora_rank=8, target_modules=targets)
+    graph = gs.build_graph("llama-3.1-8b", "decode", lora=lora, engine=engine)
+    found = {kind: [op for _, op, _ in walk(graph) if op.op_type is kind] for kind in gs.OpType}
+    downs, ups = found[gs.OpType.GEMM_LORA_A], found[gs.OpType.GEMM_LORA_B]
+    assert downs and len(ups) - len(downs) == (engine.startswith("vllm"))  # its embedding looks A up
+    assert all(op.role.endswith((".lora_a", ".lora_shrink")) and op.n in (8, 16, 24) for op in downs)
+    assert all(op.role.endswith((".lora_b", ".lora_expand")) and op.k == 8 for op in ups)
+    adds = [op for op in found[gs.OpType.ADD] if op.adapter]
+    assert len(adds) == (0 if engine in FUSED else len(ups))
+    rest = {type(op).__name__ for op in found[gs.OpType.LORA_KERNEL]}
+    assert rest <= {"LoraFill", "LoraLookup"}
 
 
 @pytest.mark.parametrize("engine", ENGINES)
