@@ -21,6 +21,7 @@ The start of a kernel is known from three places, each for what was measured wit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +37,7 @@ from graphsim.cost.products import constants, product_of, product_s
 from graphsim.cost.roofline import compute_s, matrix_peak, roofline, uncaptured_s
 from graphsim.errors import GraphError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.ops import Attention, Collective, ExpertActivation, ExpertGemm, Gemm, Op, Permute, Route
+from graphsim.ops import Attention, Collective, ExpertActivation, ExpertGemm, Gemm, Op, Permute, Residency, Route
 from graphsim.symbolic.expr import Expr
 from graphsim.units import Num
 
@@ -45,6 +46,9 @@ Parameters = Mapping[str, Mapping[str, Any]]
 
 KernelTime = Callable[[Any], Num]
 """Seconds of a measured kernel from its shape, whose `family` prices it."""
+
+TINY_S = 1e-30
+"""Below any time: what a time that may be 0 is divided by instead."""
 
 _LATENCY: dict[str, Callable[..., Num]] = {
     "attention": attention.latency_s, "collectives": collectives.latency_s, "elementwise": elementwise.latency_s,
@@ -107,8 +111,16 @@ def _kernel_s(hardware: Hardware, parameters: Parameters, shape: Any) -> Num:
 def _latency_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num:
     """Seconds by the family that the operation names, else by the stretched roofline.
 
+    Kernels were measured with their operands in memory: of operands on the chip, the time is that of the kernel in the
+    proportion in which the stretched roofline falls; an assumption, since nobody measured it.
     Raises GraphError for an operation that names no family of FAMILIES.
     """
+    if op.residency is not Residency.All_offchip:
+        off_chip = replace(op, residency=Residency.All_offchip)
+        share = _stretched_s(op, hardware, parameters) / np.maximum(
+            _stretched_s(off_chip, hardware, parameters), TINY_S
+        )
+        return share * _latency_s(off_chip, hardware, parameters, kernel_s)
     if not op.family:
         return _stretched_s(op, hardware, parameters)
     if op.family not in FAMILIES:

@@ -13,7 +13,7 @@ from graphsim.cost.base import Cost
 from graphsim.cost.families.formats import runs_widened
 from graphsim.cost.interconnect import legs, require_reach
 from graphsim.hardware import Hardware
-from graphsim.ops import AllToAll, Collective, Launch, Op, SendReceive
+from graphsim.ops import AllToAll, Collective, Launch, Op, Residency, SendReceive
 from graphsim.ops.base import Work
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.ops.precision import RATES, SAME_WIDTH
@@ -29,13 +29,15 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     Kernels for adapters run over tiles: max(that, clocks of all tiles, the empty ones too / core clocks, the clocks of
     the longest tile).
     No work, no time: where nothing is to do, nothing is launched.
+    Operands on the chip (`Op.residency`) leave the memory alone as far as the last-level cache holds them; tiles,
+    whose clocks include moving their operands, are faster by that traffic (an assumption: nobody measured it).
     A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
     """
     if isinstance(op, Launch):
         return Cost(busy_s=hardware.eager_launch_s * op.times + op.called_s, launch_s=0.0)
     work = op.work()
     computing_s = compute_s(op, work, hardware)
-    memory_s = work.memory_bytes / hardware.memory_bytes_per_s
+    memory_s = _off_chip_bytes(op, work, hardware) / hardware.memory_bytes_per_s
     network_s: Num = 0.0
     if isinstance(op, Collective):
         network_s = collective_s(op, hardware)
@@ -43,8 +45,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
         network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
     busy_s = reduce(np.maximum, (computing_s, memory_s, network_s))
     if isinstance(op, LoraKernel):
-        tiles_s = (op.tile_core_clocks + op.empty_core_clocks) / (hardware.cores * hardware.clock_hz)
-        busy_s = np.maximum(busy_s, np.maximum(tiles_s, op.longest_clocks / hardware.clock_hz))
+        busy_s = np.maximum(busy_s, _tiles_s(op, hardware, work.memory_bytes / hardware.memory_bytes_per_s - memory_s))
     return Cost(
         busy_s=busy_s,
         compute_s=computing_s,
@@ -54,9 +55,25 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     )
 
 
+def _tiles_s(op: LoraKernel, hardware: Hardware, spared_s: Num) -> Num:
+    """Seconds of a kernel's tiles. spared_s: traffic of memory that operands on the chip do without."""
+    tiles_s = (op.tile_core_clocks + op.empty_core_clocks) / (hardware.cores * hardware.clock_hz)
+    return np.maximum(np.maximum(tiles_s - spared_s, 0.0), op.longest_clocks / hardware.clock_hz)
+
+
 def uncaptured_s(op: Op) -> Num:
     """What the host takes to start an adapters' kernel in a step that is not a captured graph."""
     return op.uncaptured_s if isinstance(op, LoraKernel) else 0.0
+
+
+def _off_chip_bytes(op: Op, work: Work, hardware: Hardware) -> Num:
+    """Traffic of device memory: of operands on the chip, only what its last-level cache does not hold.
+
+    What the cache itself takes is left out, so that time on the chip is a lower bound.
+    """
+    if op.residency is Residency.All_offchip:
+        return work.memory_bytes
+    return np.maximum(work.memory_bytes - hardware.cache_bytes, 0.0)
 
 
 def compute_s(op: Op, work: Work, hardware: Hardware) -> Num:

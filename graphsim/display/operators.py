@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BEFORE = ("name", "op", "op_type", "times", "role", "dims")
 WORK = ("flops", "vector_flops", "weight_bytes", "read_bytes", "write_bytes", "message_bytes")
 TIMES = ("latency_s", "start_s", "finish_s", "slack_s")
-AFTER = (*WORK, *TIMES, "bound", "critical", "once", "stream")
+AFTER = (*WORK, *TIMES, "bound", "critical", "once", "stream", "residency")
 
 
 def frame_of(graph: nx.DiGraph, scenario: int = 0) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def frame_of(graph: nx.DiGraph, scenario: int = 0) -> pd.DataFrame:
     Columns: name (`repeat.node` inside a repeat), op, op_type, times, role, dims as text and one column for each,
     flops (of matrix units), vector_flops, weight_bytes, read_bytes (weights included), write_bytes, message_bytes;
     latency_s and bound if the graph is annotated; start_s, finish_s, slack_s, critical if it is scheduled;
-    once, stream. Inside a repeat, times count from its middle turn's start.
+    once, stream, residency (where the operands lie). Inside a repeat, times count from its middle turn's start.
     scenario: which one, where numbers are arrays. Raises ConfigError if there is no such scenario.
     """
     import pandas as pd
@@ -50,6 +50,7 @@ def _row(entry: Entry, scenario: int) -> dict[str, Any]:
         "dims": dims_text(op, scenario),
         "once": op.once,
         "stream": op.stream,
+        "residency": op.residency.name,
     }
     row |= {name: number(getattr(work, name), scenario) for name in WORK}
     row |= {name: number(data[name], scenario) for name in TIMES if name in data}

@@ -159,6 +159,7 @@ class _Devices:
             attributes["tensor_size"] = np.uint64(round(number(work.memory_bytes, self.scenario)))
             node.type = NODE_TYPES.index("COMP_NODE")
         attributes |= {"op": type(op).__name__, "role": op.role, "stream": op.stream, "latency_s": run.latency_s}
+        attributes["residency"] = op.residency.name
         node.attr.extend(_attribute(name, value) for name, value in attributes.items())
 
     def _collective(self, op: Collective, size: int, stage: int, rank: int) -> dict[str, Any]:

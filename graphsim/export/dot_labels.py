@@ -139,7 +139,7 @@ def tooltip(entry: Entry, scenario: int) -> str:
     read, written, sent = (
         bytes_text(number(size, scenario)) for size in (work.read_bytes, work.write_bytes, work.message_bytes)
     )
-    lines.append(f"reads {read}, writes {written}, sends {sent}")
+    lines.append(f"reads {read}, writes {written}, sends {sent}; operands {op.residency.name}")
     if "latency_s" in entry.data:
         latency = seconds_text(number(entry.data["latency_s"], scenario))
         lines.append(f"{latency}, bound by {bound_of(entry.data, scenario)}")

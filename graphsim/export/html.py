@@ -209,7 +209,10 @@ def _layers(estimate: Estimate, scenario: int) -> str:
     return "".join(tabs)
 
 
-_SHOWN = ("name", "op_type", "times", "dims", "flops", "read_bytes", "write_bytes", "latency_s", "bound", "critical")
+_SHOWN = (
+    "name", "op_type", "times", "dims", "flops", "read_bytes", "write_bytes", "residency", "latency_s", "bound",
+    "critical",
+)  # fmt: skip
 
 
 def _operations(estimate: Estimate, scenario: int) -> str:

@@ -83,7 +83,7 @@ def hover_lines(entry: Entry, scenario: int) -> list[str]:
     lines = [f"{type(op).__name__} ({op.op_type.name}), {runs if entry.times > 1 else 'runs once'}"]
     lines.append(dims_text(op, scenario))
     moved = bytes_text(number(work.memory_bytes, scenario))
-    lines.append(f"{count_text(number(work.flops, scenario))} flops, {moved} moved")
+    lines.append(f"{count_text(number(work.flops, scenario))} flops, {moved} moved, operands {op.residency.name}")
     if number(work.message_bytes, scenario) > 0:
         lines.append(f"{bytes_text(number(work.message_bytes, scenario))} sent")
     if "latency_s" in data:

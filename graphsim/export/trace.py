@@ -148,6 +148,7 @@ class _Trace:
         args |= {name: self._count(value) for name, value in op.dims().items()}
         for name in ("flops", "read_bytes", "write_bytes", "message_bytes"):
             args[name] = self._count(getattr(work, name))
+        args["residency"] = op.residency.name
         args["bound"] = bound_of(item.data, self.scenario)
         if isinstance(item, Turn):
             args["critical"] = item.critical

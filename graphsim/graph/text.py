@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.graph.building import inputs_of
-from graphsim.ops import Op, Repeat
+from graphsim.ops import Op, Repeat, Residency
 
 
 def to_text(graph: nx.DiGraph, indent: str = "") -> str:
@@ -36,7 +36,8 @@ def _is_unset(op: Op, key: str) -> bool:
 def _notes(op: Op) -> str:
     split = getattr(op, "split", None)
     weights = getattr(op, "weights", None)
-    return (f" {split.value}" if split else "") + (f" {weights.name}" if weights else "")
+    where = "" if op.residency is Residency.All_offchip else f" {op.residency.name}"
+    return (f" {split.value}" if split else "") + (f" {weights.name}" if weights else "") + where
 
 
 def number_text(value: Any) -> str:

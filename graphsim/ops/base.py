@@ -64,7 +64,11 @@ class AdapterPart(Enum):
 
 
 class Residency(Enum):
-    """Where an op's operands live; the names are the LoRA document's."""
+    """Where an operation's weights, inputs and results lie; the names are the LoRA document's.
+
+    All_offchip: in the device's memory, which they are read from and written to. All_onchip: in its last-level cache,
+    as far as they fit.
+    """
 
     All_offchip = "All_offchip"
     All_onchip = "All_onchip"
@@ -161,11 +165,11 @@ class Op:
     activations: format of what flows in and out
     layer: which layer of a repeat's body it belongs to
     adapter: whether it is there for an adapter only; without one, the graph has no such node
+    residency: where its operands lie; a pass that changes it changes the price
     stage: of a pipeline with several; None without a pipeline
     """
 
     op_type: ClassVar[OpType] = OpType.INPUT
-    residency: ClassVar[Residency] = Residency.All_offchip
     sharding: ClassVar[Sharding] = Sharding.LOCAL
     family: ClassVar[str] = ""
     """The cost family that prices it on measured devices; "" for what nobody measured. `moe` is the experts' products,
@@ -187,6 +191,7 @@ class Op:
     activations: Format = BF16
     layer: int = 0
     adapter: bool = False
+    residency: Residency = Residency.All_offchip
     stage: PipelineStage | None = None
 
     def work(self) -> Work:

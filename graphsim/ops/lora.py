@@ -12,7 +12,7 @@ from typing import ClassVar, cast
 
 import numpy as np
 
-from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Sharding, Work
 from graphsim.ops.linear import Gemm, Part, limited
 from graphsim.ops.precision import Format
 from graphsim.ops.saved import Saved
@@ -28,8 +28,6 @@ class LoraGemm(Gemm):
     blocks: of a block-diagonal factor, which holds and multiplies one in `blocks` of its entries (BD-LoRA); split
         DEALT gives each device the blocks that its inputs meet
     """
-
-    residency: ClassVar[Residency] = Residency.All_offchip
 
     adapter: bool = True
     adapters: Num = 1.0
@@ -194,7 +192,6 @@ class LoraMerge(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_MERGE
-    residency: ClassVar[Residency] = Residency.All_offchip
     constant: ClassVar[bool] = True
 
     adapter: bool = True

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.errors import GraphError
-from graphsim.ops.base import BF16, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
 from graphsim.ops.linear import Part
 from graphsim.ops.precision import Format
 from graphsim.ops.saved import Saved
@@ -32,7 +32,6 @@ class LoraKernel(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
-    residency: ClassVar[Residency] = Residency.All_offchip
 
     adapter: bool = True
     launches: Num = 1.0

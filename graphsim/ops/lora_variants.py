@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Residency, Sharding, Work
+from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Sharding, Work
 from graphsim.ops.collectives import AllGather, AllReduce
 from graphsim.ops.elementwise import Elementwise
 from graphsim.ops.linear import Part, limited
@@ -31,7 +31,6 @@ class DoraNorm(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
-    residency: ClassVar[Residency] = Residency.All_offchip
     constant: ClassVar[bool] = True
     adapter_part: ClassVar[AdapterPart] = AdapterPart.NORM
 
@@ -182,7 +181,6 @@ class VectorScale(Elementwise):
     """Multiplies each column by a trained number: VeRA's d and b (arXiv 2310.11454, section 3.1); `width` of them."""
 
     sharding: ClassVar[Sharding] = Sharding.LINEAR
-    residency: ClassVar[Residency] = Residency.All_offchip
 
     adapter: bool = True
     width: Num = 0.0

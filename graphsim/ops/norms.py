@@ -96,6 +96,10 @@ class Norm(Op):
         """A share of the rows; every device keeps the learned vectors."""
         return replace(self, rows=self.rows / ways)
 
+    def shared(self, ways: Num) -> bool:
+        """Whether some of `ways` devices share a group of columns."""
+        return bool(self.groups and np.any(np.greater(ways, self.groups)))
+
     def squares(self, ways: Num) -> tuple[SquareSum, Num]:
         """What each of `ways` devices sums of its slices, and how many devices share a group; nothing where none do."""
         sharing = ways / np.minimum(ways, self.groups)

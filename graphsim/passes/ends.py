@@ -74,5 +74,6 @@ class FuseTable(Pass):
         return LoraExpand(
             role=f"{base}.lora_expand", m=rows, width=b.n, rows=grid.rows, n=b.n, k=b.k, adapters=grid.adapters,
             slices=1, hidden=b.activations, weights=b.weights, activations=b.activations, layer=b.layer,
+            residency=b.residency,
             **grid.tiles(profile.expand_one or profile.expand, b.n, 1),
         )  # fmt: skip

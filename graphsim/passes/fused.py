@@ -125,7 +125,8 @@ class _Kernels:
         shrink = LoraShrink(
             role=f"{base.role}.lora_shrink", m=grid.rows, n=rank, k=first.k, adapters=grid.adapters,
             slices=len(self.group), inputs=base.activations, weights=first.weights, activations=hidden,
-            layer=base.layer, stream=stream, **grid.tiles(self.engine.profile.shrink, first.n, len(self.group)),
+            layer=base.layer, stream=stream, residency=first.residency,
+            **grid.tiles(self.engine.profile.shrink, first.n, len(self.group)),
         )  # fmt: skip
         shrunk = f"{self.stem}.lora_shrink"
         yield shrunk, shrink, inputs
@@ -162,7 +163,7 @@ class _Kernels:
             role=f"{base.role}.lora_expand", m=rows, width=width, rows=joined.rows,
             n=sum((up.n for up in ups), start=0.0), k=ups[0].k, adapters=grid.adapters, slices=len(self.group),
             hidden=hidden, weights=first.weights, activations=base.activations, parts=base.parts, layer=base.layer,
-            **tiles,
+            residency=ups[0].residency, **tiles,
         )  # fmt: skip
 
 

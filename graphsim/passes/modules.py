@@ -56,7 +56,7 @@ class WriteExperts(Pass):
         return LoraDelta(
             role=f"{op.role}.lora_delta", n=op.n, k=op.k, rank=a.n, present=np.minimum(a.m, 1.0), copies=op.experts,
             weights=op.weights, factors=self.engine.kept(a.weights), scratch_passes=self.engine.profile.merge_passes,
-            activations=op.activations, layer=op.layer,
+            activations=op.activations, layer=op.layer, residency=a.residency,
         )  # fmt: skip
 
 

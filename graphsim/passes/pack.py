@@ -55,12 +55,12 @@ def _merges(graph: nx.DiGraph, members: list[str]) -> Iterator[Step]:
 
 
 def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
-    """Members of each packed kernel: alike in input, split, format and bias, with slices that can be told apart."""
+    """Members of each packed kernel: alike in input, cut, format, bias and residency, with slices of own names."""
     found: dict[tuple[object, ...], list[str]] = {}
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Gemm) and op.pack and not isinstance(op, LoraGemm):
             data = tuple(value for value in inputs_of(graph, name) if not graph.nodes[value.node]["op"].once)
-            found.setdefault((op.pack, op.layer, op.split, op.weights, op.bias, data), []).append(name)
+            found.setdefault((op.pack, op.layer, op.split, op.weights, op.bias, op.residency, data), []).append(name)
     groups: dict[str, list[str]] = {}
     for key, members in found.items():
         label = str(key[0])

@@ -139,7 +139,7 @@ class _Sharder:
         if op.constant:
             yield from self._constant(name, op, mine, placed)
             return
-        if isinstance(op, Norm) and layout is S and op.groups and np.any(np.greater(self.tp, op.groups)):
+        if isinstance(op, Norm) and isinstance(mine, Norm) and layout is S and op.shared(self.tp):
             sums = list(self._square_sums(name, op, placed[0]))
             yield from sums
             mine, placed = replace(mine, sums=sums[-1][1].out_elems), [*placed, Value(sums[-1][0])]

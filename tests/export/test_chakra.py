@@ -80,6 +80,7 @@ def test_a_trace_holds_every_run_with_its_work_and_time(estimates, traces):
         found, work = attributes(node), run.op.work()
         assert found["num_ops"] == round(float(work.flops + work.vector_flops))
         assert found["tensor_size"] == round(float(work.memory_bytes))
+        assert found["residency"] == "All_offchip"
         assert found["latency_s"] == run.latency_s and found["is_cpu_op"] is False
         assert abs(node.duration_micros - run.latency_s * 1e6) <= 1
 
