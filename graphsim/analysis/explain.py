@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from graphsim.analysis.switches import Switch, switches_of
 from graphsim.display.nodes import Entry, entries, kind_of, number, require
 from graphsim.errors import ConfigError, choices_text
 from graphsim.graph.critical import critical_path
@@ -77,6 +78,7 @@ class Explanation:
     """The parts of an estimate, of a difference or of a measured time; `totals` are what they add up to.
 
     title: what is explained; findings: the most telling numbers in words; notes: what an estimate itself says
+    switches: nodes that would be faster with more to do, and what takes over there; of a single estimate
     """
 
     title: str
@@ -84,6 +86,7 @@ class Explanation:
     parts: tuple[TimePart, ...]
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    switches: tuple[Switch, ...] = ()
 
     def causes(self, quantity: str = "ttft_s") -> dict[str, float]:
         """Seconds by cause. Raises ConfigError for a quantity that is not explained."""
@@ -107,6 +110,7 @@ class Explanation:
             "parts": [_row(part) for part in self.parts],
             "findings": list(self.findings),
             "notes": list(self.notes),
+            "switches": [asdict(switch) for switch in self.switches],
         }
         return plain(values)  # type: ignore[no-any-return]
 
@@ -132,6 +136,7 @@ def explain(
 ) -> Explanation:
     """Why an estimate is what it is, why `other` differs from it, or what a measured time tells about it.
 
+    Of one estimate, findings name the nodes that fall as work grows by the next step, and the kernel that takes over.
     measured: `ttft_s`, `tpot_s` or both, in seconds; what the estimate does not explain is a part of its own
     scenario: which one, where numbers are arrays
     Raises ConfigError for anything else than estimates, both at once, or unknown or non-positive measured times.
@@ -143,7 +148,10 @@ def explain(
     if other is not None:
         require("explain", other, Estimate)
         return _difference(one, _explained(other, scenario))
-    return one if measured is None else _against(one, _times(measured))
+    if measured is not None:
+        return _against(one, _times(measured))
+    switches = switches_of(estimate, scenario)
+    return replace(one, switches=switches, findings=(*one.findings, *map(str, switches)))
 
 
 def _explained(estimate: Estimate, scenario: int) -> Explanation:

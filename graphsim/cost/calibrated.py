@@ -71,6 +71,11 @@ class Prices(Trusted):
     def __init__(self, hardware: Hardware, parameters: Parameters) -> None:
         self._hardware, self._parameters = hardware, parameters
 
+    @property
+    def parameters(self) -> Parameters:
+        """The constants."""
+        return self._parameters
+
     def __call__(self, op: Op, device: Hardware) -> Cost:
         """The price of an operation on the device that the constants are for, or on one like it."""
         return _price(op, device, self._parameters)

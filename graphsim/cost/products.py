@@ -55,6 +55,14 @@ def product_of(op: Gemm) -> Product:
     )  # fmt: skip
 
 
+def kernel_shape(product: Product) -> GemmShape:
+    """One call of a product."""
+    return GemmShape(
+        m=product.rows, n=product.n, k=product.k, dtype=product.dtype, weight_bytes=product.weight_bytes,
+        activation_bytes=product.activation_bytes,
+    )  # fmt: skip
+
+
 def product_s(
     parameters: Mapping[str, Any], hardware: Hardware, product: Product, kernel_s: Callable[[GemmShape], Num]
 ) -> Num:
@@ -62,12 +70,7 @@ def product_s(
 
     parameters: of the GEMM family
     """
-    each_s = kernel_s(
-        GemmShape(
-            m=product.rows, n=product.n, k=product.k, dtype=product.dtype, weight_bytes=product.weight_bytes,
-            activation_bytes=product.activation_bytes,
-        )
-    )  # fmt: skip
+    each_s = kernel_s(kernel_shape(product))
     further_s = constants(parameters)["dram"] * product.further_bytes / hardware.memory_bytes_per_s
     return each_s * product.launches + further_s * np.greater(each_s, 0.0)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.analysis.compare import comparison, strategies_of
+from graphsim.analysis.switches import switches_of
 from graphsim.deployment.deployment import REFERENCE
 from graphsim.deployment.scenarios import scenarios_in, take
 from graphsim.display.files import needs, write_text
@@ -54,7 +55,7 @@ def to_html(estimate: Estimate, path: str | Path | None = None, *, scenario: int
         "compare": "" if compared is None else _comparison_section(estimate, compared),
         "layers": _layers(estimate, scenario),
         "operations": _operations(estimate, scenario),
-        "notes": _notes(estimate),
+        "notes": _notes(estimate, scenario),
         "style": _asset("page.css"),
         "plotly": script,
         "figures": _json(figures_of(estimate, compared, scenario)),
@@ -239,7 +240,11 @@ def _cell(name: str, value: Any) -> str:
     return ("yes" if value else "no") if name == "critical" else str(value)
 
 
-def _notes(estimate: Estimate) -> str:
-    if not estimate.notes:
-        return ""
-    return "<h2>Notes</h2><ul>" + "".join(f"<li>{_text(note)}</li>" for note in estimate.notes) + "</ul>"
+def _notes(estimate: Estimate, scenario: int) -> str:
+    """The estimate's own notes, and where it falls as work grows."""
+    return _list("Notes", estimate.notes) + _list("Kernel switches", map(str, switches_of(estimate, scenario)))
+
+
+def _list(title: str, lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""

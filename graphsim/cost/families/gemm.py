@@ -25,7 +25,7 @@ from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import GEMM, Dtype, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import overlapped
-from graphsim.cost.families.tiles import Operands, fastest_s
+from graphsim.cost.families.tiles import Operands, fastest_s, fastest_tile
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.hardware import Hardware
@@ -181,14 +181,33 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
     surface, of the nearest one that has it; formats that the matrix units lack and nobody measured run
     with 16-bit activations, as vLLM's Marlin kernels do.
     """
+    entry, safe = _fitted(parameters, hardware, shape)
+    time = fitted_s(entry, lambda c: _skeleton(c, hardware, safe), lambda: _coordinates(hardware, safe))
+    work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
+    return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
+
+
+def tile_of(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> tuple[float, float, float] | None:
+    """Rows and columns of the output tile and the split of k that a price of one product takes for the fastest.
+
+    None for a blend of several devices' fits, which has several. Raises ConfigError as `latency_s` does.
+    """
+    entry, safe = _fitted(parameters, hardware, shape)
+    each = entry["each"] if "each" in entry else (entry["constants"],)
+    if len(each) > 1:
+        return None
+    operands = Operands(x_bytes=safe.x_bytes, w_bytes=safe.w_bytes, rates=safe.formats.rates)
+    return fastest_tile(each[0], hardware, operands, safe.m, safe.n, safe.k)
+
+
+def _fitted(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> tuple[KernelFit, GemmShape]:
+    """The fit that prices a shape, and the shape as it is priced, of one row, column and input at least."""
     name, formats = dtype_of("gemm", shape.dtype), shape.formats
     if formats.weight_only and name not in parameters and formats.lacking(hardware):
         name, shape = formats.weight_only, replace(shape, dtype=formats.weight_only, weight_bytes=shape.w_bytes)
     entry = entry_of(parameters, (name,), lambda one: _entry(one, name))
     safe = replace(shape, m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0))
-    time = fitted_s(entry, lambda c: _skeleton(c, hardware, safe), lambda: _coordinates(hardware, safe))
-    work = np.minimum(np.minimum(shape.m, shape.n), shape.k)
-    return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
+    return entry, safe
 
 
 def _entry(parameters: Mapping[str, Any], dtype: str) -> KernelFit:

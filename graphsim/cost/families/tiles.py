@@ -86,13 +86,24 @@ def fastest_s(c: Mapping[str, float], hardware: Hardware, operands: Operands, m:
     wave: 0 for perfectly balanced waves, infinite for whole ones
     split_clocks, split_bytes: extra start and float32 traffic of the partial sums
     """
-    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, operands.rates)
-    make = _Choices if any(isinstance(rate, np.ndarray) for rate in rates) else _choices
-    choices = make(tuple([c[name] for name in _CONSTANTS]), c["wave"], c["step_clocks"], rates, operands)
+    choices = _all_choices(c, hardware, operands)
     if any(isinstance(size, Expr) for size in (m, n, k)):
         found: Num = look_up(choices, (m, n, k))
         return found
     return choices(m, n, k)
+
+
+def fastest_tile(
+    c: Mapping[str, float], hardware: Hardware, operands: Operands, m: Num, n: Num, k: Num
+) -> tuple[float, float, float]:
+    """Rows and columns of the tile, and the split of k, that `fastest_s` takes for one product, of single numbers."""
+    return _CHOICES[int(np.argmin(_all_choices(c, hardware, operands).times_s(m, n, k)))]
+
+
+def _all_choices(c: Mapping[str, float], hardware: Hardware, operands: Operands) -> _Choices:
+    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, operands.rates)
+    make = _Choices if any(isinstance(rate, np.ndarray) for rate in rates) else _choices
+    return make(tuple([c[name] for name in _CONSTANTS]), c["wave"], c["step_clocks"], rates, operands)
 
 
 class _Choices:
@@ -126,11 +137,14 @@ class _Choices:
         return Rows(near.tolist(), choices, self._whole)
 
     def _at_once(self, m: Num, n: Num, k: Num) -> Num:
-        """All choices along an axis of their own."""
+        best: Num = np.minimum.reduce(self.times_s(m, n, k))
+        return best
+
+    def times_s(self, m: Num, n: Num, k: Num) -> Any:
+        """Seconds of each choice, along an axis of their own."""
         tile = self._tile(*_COLUMNS.reshape(3, -1, *[1] * np.broadcast(m, n, k).ndim))
         tiled = _tiled(tile, self._step_s, np.ceil(n / tile.columns), np.ceil(k / tile.step))
-        best: Num = np.minimum.reduce(_time_s(tiled, self._whole, np.ceil(m / tile.rows)))
-        return best
+        return _time_s(tiled, self._whole, np.ceil(m / tile.rows))
 
     def _one_by_one(self, m: Num, n: Num, k: Num) -> Num:
         """One choice after the other, so that the arrays in between stay small."""
