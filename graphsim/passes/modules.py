@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of
-from graphsim.ops import ExpertGemm, LoraAdd, ModuleNorm, ModuleScale, ModuleSteps, Op
+from graphsim.ops import Collective, ExpertGemm, LoraAdd, ModuleNorm, ModuleScale, ModuleSteps, Op
 from graphsim.ops.lora import LoraA, LoraGemm
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
@@ -121,6 +121,8 @@ class CallModules(Pass):
                 inputs = [*inputs, Value(f"{base}.lora_result")]
             elif isinstance(op, DoraNorm):
                 op = self._norm(op, calls)
+            elif isinstance(op, Collective) and ".dora_norm." in op.role:
+                op = self._norm_exchange(op, self.engine.lora.active_adapters)
             elif isinstance(op, DoraScale):
                 rows = op.rows * np.minimum(calls, 1.0)
                 op = replace(op, launches=op.launches * calls, rows=rows, factors=self.engine.kept(op.factors))
@@ -151,6 +153,10 @@ class CallModules(Pass):
         elems, moved = op.added * np.minimum(calls, 1.0), CAST_BACK_BYTES * casts + TAKE_BACK_BYTES * several
         steps = steps_of(op, calls * (casts + TAKE_BACK * several), elems, moved)
         return replace(steps, role=f"{op.serves[0]}.lora_result")
+
+    def _norm_exchange(self, op: Collective, calls: Num) -> Collective:
+        """What devices exchange for one norm, for each adapter's."""
+        return replace(op, elems=op.elems * calls, activations=self.engine.kept(op.activations))
 
     def _norm(self, op: DoraNorm, calls: Num) -> ModuleNorm:
         norm = ModuleNorm(**{f.name: getattr(op, f.name) for f in fields(op)})

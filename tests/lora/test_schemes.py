@@ -130,6 +130,13 @@ def test_the_sum_stands_between_the_norm_and_the_scaling_and_takes_time() -> Non
     assert frame[frame.name.str.endswith("o_proj.dora_norm.all_reduce")].latency_s.gt(0).all()
 
 
+def test_peft_sums_the_squares_of_every_adapter_in_the_format_it_keeps() -> None:
+    """PEFT 0.21 takes the norm of each adapter of the batch by itself, its factors in fp32."""
+    graph = graph_of("peft", variant="dora", target_modules=["o_proj"], active_adapters=3)
+    reduce = graph.nodes["layers_0_31"]["op"].body.nodes["o_proj.dora_norm.all_reduce"]["op"]
+    assert (reduce.elems, reduce.activations.bytes) == (3 * HIDDEN, 4.0)
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_head_that_every_device_adds_to_whole_is_scaled_by_all_norms(scheme: str) -> None:
     graph = graph_of(tp_scheme=scheme, variant="dora", target_modules=["lm_head"])
