@@ -64,10 +64,9 @@ class Switch:
             text += f"its kernel switches from {self.kernel_before} to {self.kernel_after}"
         else:
             text += "the fit of the measured kernels falls there"
-        if self.step_after_s < self.step_before_s:
-            whole = f"{seconds_text(self.step_before_s)} to {seconds_text(self.step_after_s)}"
-            text += f"; the whole step falls from {whole}"
-        return text
+        before, after = seconds_text(self.step_before_s), seconds_text(self.step_after_s)
+        falls = self.step_after_s < self.step_before_s and before != after
+        return f"{text}; the whole step falls from {before} to {after}" if falls else text
 
 
 def switches_of(estimate: Estimate, scenario: int = 0) -> tuple[Switch, ...]:

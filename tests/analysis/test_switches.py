@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.analysis.switches import MOST, switches_of
+from graphsim.analysis.switches import MOST, Switch, switches_of
 from graphsim.cost.base import Cost
 from graphsim.cost.calibrated import calibrated
 from graphsim.cost.families import gemm, tiles
@@ -44,6 +45,14 @@ def test_a_kernel_that_is_faster_from_ten_rows_on_is_told_below_ten(batch: int, 
     for switch in found:
         assert switch.step == told and switch.after_s < 0.6 * switch.before_s and switch.times == 16
         assert switch.step_after_s < switch.step_before_s and "the whole step falls" in str(switch)
+
+
+def test_a_step_is_said_to_fall_only_where_its_figures_do() -> None:
+    told = Switch(
+        quantity="tpot_s", node="attention", step="batch 2 instead of 1", times=1, before_s=2e-6, after_s=1e-6,
+        step_before_s=0.0210900002, step_after_s=0.0210900001,
+    )  # fmt: skip
+    assert "whole step" not in str(told) and "whole step falls" in str(replace(told, step_after_s=0.02))
 
 
 def brute_force(asked: dict, batch: int, prompt: int) -> dict[str, set[str]]:
