@@ -102,11 +102,12 @@ def expert_shape(op: ExpertGemm) -> MoeShape:
     """
     width = op.n / (2.0 if op.gated else 1.0) if op.split is Sharding.COLUMN else op.k
     hidden = op.k if op.split is Sharding.COLUMN else op.n
+    held, mine = float(op.of + op.copies), np.maximum(op.experts, 1e-9)
     return MoeShape(
         m=op.tokens, hidden=hidden, inter=width if op.gated else width * (2.0 / 3.0), topk=float(op.chosen),
-        experts=float(op.of), ep=op.of / np.maximum(op.experts, 1e-9), dtype=op.weights.moe,
+        experts=held, ep=held / mine, dtype=op.weights.moe, busiest=op.hottest,
         weight_bytes=op.weights.bytes, activation_bytes=op.activations.bytes, distribution="uniform",
-        hit=op.hit * op.of / np.maximum(op.experts, 1e-9) if op.skew else None,
+        hit=op.hit * held / mine if op.skew or op.copies else None,
     )  # fmt: skip
 
 

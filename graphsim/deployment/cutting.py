@@ -88,6 +88,12 @@ def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozens
                 f"parallelism.ep = {parallelism.ep} does not divide the {experts} experts of model '{model.name}'; "
                 f"allowed: {', '.join(allowed)}"
             )
+        held = experts + parallelism.redundant_experts
+        if np.any(held % ep):
+            raise ConfigError(
+                f"parallelism.redundant_experts = {parallelism.redundant_experts} is not allowed with "
+                f"ep = {parallelism.ep}: {held} experts and copies do not come to as many on each rank"
+            )
 
 
 def _deals_out(tp: np.ndarray, heads: Num, kv_heads: Num) -> bool:

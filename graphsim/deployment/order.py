@@ -50,7 +50,7 @@ def passes_of(
     lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine, tokens)
     passes: list[Pass] = []
     if np.any(np.asarray(parallelism.ep) > 1):
-        passes.append(DealExperts(ep=parallelism.ep, tp=parallelism.tp))
+        passes.append(_dealing(parallelism, engine))
     if adapter is not None:
         buffers = lowered.buffers if lowered else Buffers()
         passes.append(Inject(lora=adapter, buffers=buffers, everywhere=bool(parallelism.pp == 1)))
@@ -69,6 +69,15 @@ def passes_of(
     elif bitsandbytes.runs_eagerly(precision):
         passes.append(LaunchEagerly(present=present, adapted=adapted, call_s=bitsandbytes.CALL_S))
     return in_order(passes, own)
+
+
+def _dealing(parallelism: Parallelism, engine: EngineProfile | None) -> DealExperts:
+    """How experts are dealt out, and how tokens get to them: without an engine a copy for each expert, as in GShard."""
+    return DealExperts(
+        ep=parallelism.ep, tp=parallelism.tp, placement=parallelism.expert_placement,
+        redundant=parallelism.redundant_experts, dispatch=engine.dispatch if engine else "experts",
+        fp8=engine is not None and engine.dispatch_format == "fp8",
+    )  # fmt: skip
 
 
 def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile, tokens: Num) -> Engine:

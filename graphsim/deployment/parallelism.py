@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, choices_text
+from graphsim.ops.expert_ranks import PLACEMENTS
 from graphsim.units import Num, checked_number, short
 
 MOST_DEVICES = 10**6
@@ -22,6 +23,10 @@ class Parallelism:
         runs in ep / tp replicas that share the batch and exchange tokens with the experts' devices
     sp: sequence parallel along the tensor-parallel group (arXiv 2205.05198): 1 or tp
     micro_batches: the pipeline's; 0 = as many as stages, but no more than sequences
+    expert_placement: how experts lie on their ranks, which counts where some are more popular than others: `random`,
+        by numbers that have nothing to do with it (the engines' default), `contiguous`, the most popular ones
+        together, or `balanced`, as a load balancer (EPLB) does
+    redundant_experts: copies of popular experts in all, which only a balanced placement has
     """
 
     tp: Num = 1
@@ -30,14 +35,20 @@ class Parallelism:
     sp: Num = 1
     dp: Num = 1
     micro_batches: int = 0
+    expert_placement: str = "random"
+    redundant_experts: int = 0
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless every degree is a whole number of at least 1.
 
-        pp, micro_batches and whether there is sequence parallelism shape the graph: the same for all scenarios.
+        pp, micro_batches, redundant_experts and whether there is sequence parallelism shape the graph: the same for
+        all scenarios.
         """
         for field in fields(self):
-            least, one = 0 if field.name == "micro_batches" else 1, field.name in ("pp", "micro_batches")
+            if field.name == "expert_placement":
+                continue
+            counts = ("micro_batches", "redundant_experts")
+            least, one = 0 if field.name in counts else 1, field.name in ("pp", *counts)
             value = checked_number(f"parallelism.{field.name}", getattr(self, field.name), least, MOST_DEVICES, one=one)
             object.__setattr__(self, field.name, value)
         alike = np.ndim(self.sp) == 0 or np.ndim(self.tp) == 0 or np.shape(self.sp) == np.shape(self.tp)
@@ -47,10 +58,28 @@ class Parallelism:
                 "expected 1, or tp in every scenario"
             )
 
+        self._check_placement()
         smaller = np.minimum(np.asarray(self.tp), np.asarray(self.ep))
         if np.any(np.maximum(np.asarray(self.tp), np.asarray(self.ep)) % smaller):
             raise ConfigError(
                 f"parallelism.ep = {self.ep} is not allowed with tp = {self.tp}; one must be a multiple of the other"
+            )
+
+    def _check_placement(self) -> None:
+        if self.expert_placement not in PLACEMENTS:
+            raise ConfigError(
+                f"parallelism.expert_placement = {self.expert_placement!r} is not known; "
+                f"{choices_text(str(self.expert_placement), PLACEMENTS)}"
+            )
+        if self.redundant_experts and self.expert_placement != "balanced":
+            raise ConfigError(
+                f"parallelism.redundant_experts = {self.redundant_experts} is not allowed with expert_placement = "
+                f"'{self.expert_placement}'; expected 0, or 'balanced'"
+            )
+        if np.any((np.asarray(self.ep) == 1) & (self.redundant_experts > 0)):
+            raise ConfigError(
+                f"parallelism.redundant_experts = {self.redundant_experts} is not allowed with ep = {short(self.ep)}; "
+                "expected several ranks for copies to lie on"
             )
 
     @property

@@ -94,7 +94,7 @@ def _asked(estimate: Estimate, scenario: int) -> str:
     asked = estimate.settings
     batch, prompt, output = (number(asked[key], scenario) for key in ("batch", "input_tokens", "output_tokens"))
     parts = [f"batch {batch:g}", f"{prompt:g} tokens in", f"{output:g} out", str(asked["precision"])]
-    degrees = {key: number(value, scenario) for key, value in asked["parallelism"].items() if key != "micro_batches"}
+    degrees = {key: number(asked["parallelism"][key], scenario) for key in ("tp", "pp", "ep", "sp", "dp")}
     parts += [f"{key} {value:g}" for key, value in degrees.items() if value > 1]
     parts += [] if asked["engine"] == REFERENCE else [f"engine {asked['engine']}"]
     lora = asked["lora"]

@@ -12,7 +12,18 @@ import numpy as np
 from graphsim.errors import GraphError, choices_text
 from graphsim.graph.text import number_text
 from graphsim.graph.walking import edge_elems
-from graphsim.ops import Collective, ExchangeTokens, Input, Launch, Op, Repeat, Sample, SendReceive
+from graphsim.ops import (
+    Collective,
+    ExchangeTokens,
+    GatherTokens,
+    Input,
+    Launch,
+    Op,
+    Repeat,
+    Sample,
+    ScatterTokens,
+    SendReceive,
+)
 from graphsim.ops.lora_experts import LoraDelta
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraShrink
 from graphsim.units import Num, short
@@ -127,6 +138,8 @@ def _is_taken(graph: nx.DiGraph) -> Broken:
 
 FROM: tuple[tuple[type[Op], Stage], ...] = (
     (ExchangeTokens, "logical"),
+    (GatherTokens, "logical"),
+    (ScatterTokens, "logical"),
     (Collective, "sharded"),
     (LoraFill, "lowered"),
     (LoraShrink, "lowered"),

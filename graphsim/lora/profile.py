@@ -30,6 +30,8 @@ INTERMEDIATES = ("fp32", "model")
 LAUNCHES = ("graph", "eager")
 FACTORS = ("given", "fp32")
 EXPERT_LAYOUTS = ("parameter", "projections", "fused")
+DISPATCHES = ("experts", "ranks", "all")
+DISPATCH_FORMATS = ("model", "fp8")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -93,6 +95,9 @@ class EngineProfile:
     idle_kernels: whether a captured step without any adapted token runs the kernels of adapters all the same
     captured_tokens: the largest step that is a captured graph; eager_lora_launch_s: what starting a kernel of adapters
         takes the host in larger ones, beyond what runs on the device meanwhile
+    dispatch: what tokens are sent to experts on other ranks as: a copy for each of a token's `experts`, one for each
+        of the `ranks` that hold some of them, or `all` tokens to all ranks
+    dispatch_format: in which they travel there: the `model`'s activations, or `fp8` to experts that compute in it
     tensor_parallel: how factors are cut over a tensor-parallel group: a name of `graphsim.lora.schemes`
     merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
     load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
@@ -147,6 +152,8 @@ class EngineProfile:
     idle_kernels: bool = False
     captured_tokens: float = 1e9
     eager_lora_launch_s: float = 0.0
+    dispatch: str = "experts"
+    dispatch_format: str = "model"
     tensor_parallel: str = "vllm"
     merge_passes: float = 0.0
     load_tensor_s: float = 0.0
@@ -271,6 +278,7 @@ _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
     "intermediate": INTERMEDIATES, "factors": FACTORS, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
     "expert_layout": EXPERT_LAYOUTS, "expert_kernels": EXPERT_KERNELS, "expert_grid": EXPERT_GRIDS,
+    "dispatch": DISPATCHES, "dispatch_format": DISPATCH_FORMATS,
 }  # fmt: skip
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""

@@ -5,8 +5,9 @@ from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Pipeline
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.custom import Compute
+from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
-from graphsim.ops.experts import ExchangeTokens, ExpertActivation, ExpertGemm, Permute, Route, expected_experts
+from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
 from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
@@ -53,6 +54,7 @@ __all__ = [
     "Op",
     "OpType",
     "Part",
+    "GatherTokens",
     "Permute",
     "ReduceScatter",
     "Repeat",
@@ -70,6 +72,7 @@ __all__ = [
     "TakeRows",
     "Together",
     "Work",
+    "ScatterTokens",
     "expected_experts",
     "op_classes",
 ]

@@ -1,4 +1,4 @@
-"""Mixture of experts: routing, the experts' matrix products, and the movement of tokens to experts and back."""
+"""Mixture of experts: routing, the experts' matrix products, and the copies of tokens that they work on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
-from graphsim.ops.collectives import AllToAll
+from graphsim.ops.expert_ranks import reach
 from graphsim.ops.linear import Gemm, limited
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
@@ -36,6 +36,9 @@ class ExpertGemm(Gemm):
     experts: whose weights this device holds, of `of` in all; tokens choose `chosen` of these
     skew: Zipf exponent of the experts' popularity
     ranks: groups that the experts are dealt out to; within a group, weights are cut as any GEMM's
+    placed: how experts lie on them, a name of `graphsim.ops.expert_ranks.PLACEMENTS`
+    copies: of popular experts, beside the `of`
+    hottest: rows of the busiest rank, which `m` counts, over the mean of all
     by_tokens: rows come from all replicas and go back to them
     rank_factor: of an adapter's rank on this weight; fused gate and up count twice
     fuses: what adapters call the weights that this one holds; none where no target reaches it
@@ -51,6 +54,9 @@ class ExpertGemm(Gemm):
     tokens: Num
     skew: float = 0.0
     ranks: Num = 1.0
+    placed: str = "random"
+    copies: int = 0
+    hottest: Num = 1.0
     by_tokens: bool = False
     rank_factor: int = 1
     fuses: tuple[str, ...] = ()
@@ -69,8 +75,26 @@ class ExpertGemm(Gemm):
         return self.reached(self.tokens)
 
     def reached(self, tokens: Num) -> Num:
-        """Expected number of this device's experts that some of the tokens reach."""
-        return expected_experts(tokens, self.of, self.chosen, self.skew) * self.experts / self.of
+        """Expected number of this device's experts that some of the tokens reach.
+
+        On one rank, popular experts are fewer experts. Of several, the one that a layer waits for is taken to have no
+        fewer than with experts that are all alike: which ones are popular changes from layer to layer.
+        """
+        held, alone = self.of + self.copies, np.less_equal(self.ranks, 1.0)
+        found = expected_experts(tokens, held, self.chosen) * self.experts / held
+        if self.skew and self.placed == "contiguous":
+            found = np.maximum(found, self._reached_together(tokens))
+        if self.skew and np.any(alone):
+            popular = expected_experts(tokens, self.of, self.chosen, self.skew) * self.experts / self.of
+            found = popular if np.all(alone) else np.where(alone, popular, found)
+        return found
+
+    def _reached_together(self, tokens: Num) -> Num:
+        """Of the most popular experts, as many as a device holds."""
+        missed = np.power(1.0 - reach(self.of, self.chosen, self.skew), np.asarray(tokens, dtype=float)[..., None])
+        mine = np.less(np.arange(self.of), np.asarray(self.experts)[..., None])
+        found: Num = ((1.0 - missed) * mine).sum(axis=-1)
+        return found
 
     def work(self) -> Work:
         """flops = 2mnk; reads the weights of the experts hit, the rows once, writes the results."""
@@ -240,15 +264,3 @@ class Permute(Op):
         if self.by_tokens:
             return replace(self, tokens=self.tokens / ways)
         return replace(self, chosen=self.chosen / np.minimum(self.ranks, ways))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExchangeTokens(AllToAll):
-    """Routed rows go to the devices that hold their experts, or come back."""
-
-    sharding: ClassVar[Sharding] = Sharding.TOKENS
-    family: ClassVar[str] = ""
-
-    def cut(self, ways: Num) -> ExchangeTokens:
-        """Each device of a tensor-parallel group exchanges the rows of its own tokens."""
-        return replace(self, elems=self.elems / ways)

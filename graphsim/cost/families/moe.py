@@ -48,6 +48,7 @@ class MoeShape:
 
     m: tokens; distribution: how the router spreads them; kernel: the engine's name for it, if known
     hit: expected number of experts with a token, over all devices, where it does not follow from the distribution
+    busiest: rows of the busiest device over the mean of all, where they do not follow from it
     weight_bytes: per weight, scales included; None for the layout that the dtype names
     activation_bytes: per number of the tokens and of what flows between the products; None for what the dtype's
         kernels take
@@ -66,6 +67,7 @@ class MoeShape:
     distribution: str = "balanced"
     kernel: str = ""
     hit: Num | None = None
+    busiest: Num = 1.0
     weight_bytes: float | None = None
     activation_bytes: float | None = None
 
@@ -132,7 +134,7 @@ def busiest_rows(shape: MoeShape) -> Num:
     """Rows of the products on the busiest of the `ep` devices."""
     rows, skew = shape.m * shape.topk, skew_of(shape.distribution)
     if not skew:
-        return np.maximum(rows / shape.ep, 1.0)
+        return np.maximum(rows / shape.ep * shape.busiest, 1.0)
     top, mean = _power_law(shape, skew)
     first = np.maximum(np.minimum(top / (shape.experts * mean), 1.0 / shape.topk), 1.0 / shape.experts)
     others = (shape.experts / shape.ep - 1.0) / np.maximum(shape.experts - 1.0, 1.0)
@@ -158,7 +160,7 @@ def _least(hardware: Hardware, shape: MoeShape) -> tuple[Num, Num, Num]:
     """Weight bytes on an average device, tokens in and out in bytes, and the time of the products at peak."""
     held = np.maximum(experts_hit(shape) / shape.ep, np.minimum(1.0, shape.experts / shape.ep))
     weights = held * _expert_weights(shape) * shape.w_bytes
-    flops = 2.0 * shape.m * shape.topk / shape.ep * _expert_weights(shape)
+    flops = 2.0 * shape.m * shape.topk / shape.ep * shape.busiest * _expert_weights(shape)
     return weights, 2.0 * shape.x_bytes * shape.m * shape.hidden, flops / peak_of(hardware, shape.formats.rates)
 
 
@@ -194,7 +196,10 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: MoeShape) -> Nu
 
 
 def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:
-    """log2 of sizes and of microseconds; the skew as it is."""
+    """log2 of sizes and of microseconds; the skew as it is; a device no busier than the mean, as they were measured."""
+    if shape.hit is not None:
+        shape = replace(shape, hit=np.minimum(shape.hit, experts_hit(replace(shape, hit=None))))
+    shape = replace(shape, busiest=1.0)
     weights, _, _ = _least(hardware, shape)
     products_s = busiest_rows(shape) * 2.0 * _expert_weights(shape) / peak_of(hardware, shape.formats.rates)
     return {
