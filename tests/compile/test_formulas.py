@@ -15,6 +15,11 @@ from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.memory import Memory
 
 LORA = gs.LoraConfig(rank=16)
+SKEWED = {
+    "name": "skewed", "hidden_size": 512, "vocab_size": 1000, "layers": 4, "attention": {"heads": 8},
+    "moe": {"experts": 16, "experts_per_token": 2, "intermediate_size": 512, "skew": 1.0},
+}  # fmt: skip
+
 CASES: dict[str, dict[str, Any]] = {
     "base": {},
     "adapter": {"lora": LORA},
@@ -27,6 +32,12 @@ CASES: dict[str, dict[str, Any]] = {
     "pipeline": {"lora": LORA, "parallelism": gs.Parallelism(pp=4)},
     "replicas": {"lora": LORA, "parallelism": gs.Parallelism(dp=2)},
     "experts": {"model": "mixtral-8x7b", "parallelism": gs.Parallelism(tp=2, ep=8)},
+    "popular experts": {
+        "model": SKEWED,
+        "engine": "vllm-deepep",
+        "lora": LORA,
+        "parallelism": gs.Parallelism(ep=4, expert_placement="contiguous"),
+    },
     "window": {"model": "gemma-2-9b"},
     "8 bits": {"precision": "fp8,kv=fp8", "hardware": "h100-sxm"},
 }
