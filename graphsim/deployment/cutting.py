@@ -90,7 +90,7 @@ def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozens
             )
         held = experts + parallelism.redundant_experts
         if np.any(held % ep):
-            raise ConfigError(
+            raise InfeasibleError(
                 f"parallelism.redundant_experts = {parallelism.redundant_experts} is not allowed with "
                 f"ep = {parallelism.ep}: {held} experts and copies do not come to as many on each rank"
             )
