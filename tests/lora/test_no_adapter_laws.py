@@ -42,7 +42,8 @@ def runs(engine: str, variant: str) -> bool:
 @pytest.mark.parametrize("engine", list_engines())
 def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str, model: str, tp: int) -> None:
     base = simulated(model, engine, tp)
-    found = simulated(model, engine, tp, target_modules="all-linear", **NOBODY)
+    refused = model == EXPERTS and engine not in QUICK  # older versions have no layer for adapters on experts
+    found = simulated(model, engine, tp, target_modules=["attn"] if refused else "all-linear", **NOBODY)
     for name in ("ttft_s", "tpot_s", "latency_s"):
         np.testing.assert_allclose(getattr(found, name), getattr(base, name), rtol=1e-9, err_msg=name)
 
