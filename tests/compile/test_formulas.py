@@ -35,7 +35,6 @@ CASES: dict[str, dict[str, Any]] = {
     "popular experts": {
         "model": SKEWED,
         "engine": "vllm-deepep",
-        "lora": LORA,
         "parallelism": gs.Parallelism(ep=4, expert_placement="contiguous"),
     },
     "window": {"model": "gemma-2-9b"},
