@@ -80,8 +80,17 @@ def compute_s(op: Op, work: Work, hardware: Hardware) -> Num:
     """Seconds at the peaks of the vector and the matrix units, or of the clocks stated, whichever takes longest."""
     vector_s = work.vector_flops / hardware.vector_flops_per_s
     if may_be_nonzero(op.core_clocks):
-        vector_s = np.maximum(vector_s, op.core_clocks / (hardware.cores * hardware.clock_hz))
+        vector_s = np.maximum(vector_s, op.core_clocks * _clock_s(hardware))
     return np.maximum(vector_s, work.flops / matrix_peak(op, hardware)) if may_be_nonzero(work.flops) else vector_s
+
+
+CORE_FLOPS = 277.0
+"""Flops of the ordinary units in a clock of the core whose clocks `Op.core_clocks` counts: an H100's SM."""
+
+
+def _clock_s(hardware: Hardware) -> Num:
+    """Seconds in which all cores together do what one does in a clock; a core as wide as a TPU's counts as many."""
+    return np.minimum(1.0 / (hardware.cores * hardware.clock_hz), CORE_FLOPS / hardware.vector_flops_per_s)
 
 
 def matrix_peak(op: Op, hardware: Hardware) -> Num:

@@ -85,3 +85,9 @@ def test_scales_widened_at_load_cost_nothing_in_a_step() -> None:
 def test_a_checkpoint_in_eight_bits_of_bitsandbytes_is_read_as_such() -> None:
     config = QWEN_32B | {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
     assert gs.load_model(config).precision.weights.name == "llm_int8"
+
+
+@pytest.mark.parametrize("device", ["tpu-v5e", "gaudi-3", "epyc-9965"])
+def test_few_wide_cores_do_not_widen_weights_one_by_one(device: str) -> None:
+    wide, narrow = (gs.simulate("llama-3.1-8b", device, 8, 2048, 1, precision=name).ttft_s for name in ("bf16", "nf4"))
+    assert narrow < 1.3 * wide
