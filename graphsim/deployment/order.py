@@ -84,7 +84,7 @@ def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile, tokens: Num
     """The engine's way with the adapter."""
     return Engine(
         profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model),
-        expert_layout=profile.expert_layout_of(model), tokens=tokens,
+        expert_layout=profile.experts.layout_of(model), tokens=tokens,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphsim.files.reading import Fields
+from graphsim.lora.sources import place
 
 RUNTIME_BYTES = 2.0**30
 """Context, libraries and workspaces of a GPU runtime: 0.5 to 1.5 GB are reported for CUDA with cuBLAS; the middle."""
@@ -66,25 +67,16 @@ def read_memory(fields: Fields, base: EngineMemory, inherited: Mapping[str, str]
     Problems are noted in `fields`: a number out of its bounds, a limit of steps without the other.
     """
     found: dict[str, Any] = {}
-    sources = {key: text for key, text in inherited.items() if key not in fields}
+    sources = dict(inherited)
     for key, (unit, least, most) in _NUMBERS.items():
-        at, name = _place(fields, key, sources)
+        at, name = place(fields, key, sources)
         found[key] = at.number(name, getattr(base, key), kind=unit, least=least, most=most)
-    at, name = _place(fields, "small_device", sources)
+    at, name = place(fields, "small_device", sources)
     found["small_device"] = at.text(name, base.small_device)
-    at, name = _place(fields, "rotary_table", sources)
+    at, name = place(fields, "rotary_table", sources)
     found["rotary_table"] = at.flag(name, base.rotary_table)
     memory = replace(base, **found, sources=sources)
     for tokens, sequences in (("chunk_tokens", "sequences"), ("large_chunk_tokens", "large_sequences")):
         if (found[tokens] > 0) != (found[sequences] > 0):
             fields.problems.append(f"memory.{tokens} and memory.{sequences} go together; give both or none")
     return memory
-
-
-def _place(fields: Fields, key: str, sources: dict[str, str]) -> tuple[Fields, str]:
-    """Where a value stands: below `key` as `value`, with its source noted, or at `key` itself."""
-    if not isinstance(fields.data.get(key), Mapping):
-        return fields, key
-    pair = fields.mapping(key)
-    sources[key] = pair.text("source", "")
-    return pair, "value"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.lora.profile import Tiling
+from graphsim.lora.tiling import Tiling
 from graphsim.ops.lora_experts import ExpertLoraA
 from graphsim.passes.engine import Engine
 from graphsim.units import Num
@@ -20,11 +20,11 @@ class ExpertBlocks:
     """
 
     def __init__(self, engine: Engine, a: ExpertLoraA) -> None:
-        self.profile, self.base = engine.profile, a.routing
+        self.experts, self.base = engine.profile.experts, a.routing
         self.live = np.minimum(engine.lora.adapted, 1.0)
         self.rows, self.pairs = a.m * self.live, a.pairs * self.live
         self.slots, self.adapters = engine.slots, engine.lora.adapted
-        self.uncaptured_s = engine.uncaptured_s
+        self.uncaptured_s, self.empty_tile_clocks = engine.uncaptured_s, engine.profile.empty_tile_clocks
 
     def chosen(self, tilings: tuple[Tiling, ...], of: Callable[[Tiling], float]) -> Num:
         """A number of the last tiling whose tokens the step has."""
@@ -37,20 +37,20 @@ class ExpertBlocks:
     @property
     def height(self) -> Num:
         """Rows of a block, as they are sorted for all kernels."""
-        return self.chosen(self.profile.expert_shrink, lambda tiling: tiling.rows)
+        return self.chosen(self.experts.shrink, lambda tiling: tiling.rows)
 
     @property
     def padded(self) -> Num:
         """The most rows that the routed ones are padded to, for one adapter, or for pairs of all."""
         routed, held = self.base.m, self.base.experts
-        groups = held * self.slots if self.profile.expert_grid == "pairs" else held
+        groups = held * self.slots if self.experts.grid == "pairs" else held
         return routed + np.minimum(routed, groups) * (self.height - 1.0)
 
     @property
     def of_rows(self) -> Num:
         """1 where each row is a block of its own."""
-        most = self.base.experts * self.slots / np.maximum(self.profile.expert_row_blocks, 1.0)
-        few: Num = np.less_equal(self.base.m, most) * float(self.profile.expert_row_blocks > 0)
+        most = self.base.experts * self.slots / np.maximum(self.experts.row_blocks, 1.0)
+        few: Num = np.less_equal(self.base.m, most) * float(self.experts.row_blocks > 0)
         return few
 
     @property
@@ -62,7 +62,7 @@ class ExpertBlocks:
     @property
     def launched(self) -> Num:
         """Blocks that the grid has, with rows or without."""
-        covered = {"slots": self.slots, "active": self.adapters, "pairs": 1.0}[self.profile.expert_grid]
+        covered = {"slots": self.slots, "active": self.adapters, "pairs": 1.0}[self.experts.grid]
         return np.where(self.of_rows, self.base.m, covered * np.ceil(self.padded / self.height)) * self.live
 
     def tiles(
@@ -72,18 +72,17 @@ class ExpertBlocks:
 
         columns, k: of one slice; launches: kernels; start: what of `block_start_clocks` falls to this one
         """
-        profile = self.profile
         width, split, depth = (
             self.chosen(tilings, of) for of in (lambda t: t.columns, lambda t: t.split_k, lambda t: max(t.depth, 1.0))
         )
         across = np.ceil(columns / width) * split * slices
         steps = np.ceil(k / (depth * split))
-        chain = profile.block_start_clocks * start + profile.block_step_clocks * steps
+        chain = self.experts.block_start_clocks * start + self.experts.block_step_clocks * steps
         occupied = self.occupied * across
         return {
             "launches": launches * self.live, "tiles": occupied,
             "uncaptured_s": self.uncaptured_s * launches * self.live,
             "empty_tiles": np.maximum(self.launched * across - occupied, 0.0) * start,
-            "tile_clocks": chain / profile.blocks_per_core, "empty_tile_clocks": profile.empty_tile_clocks,
+            "tile_clocks": chain / self.experts.blocks_per_core, "empty_tile_clocks": self.empty_tile_clocks,
             "chain_clocks": chain,
         }  # fmt: skip

@@ -65,8 +65,8 @@ class _Kernels:
 
     def __init__(self, engine: Engine, name: str, base: ExpertGemm, a: ExpertLoraA, b: ExpertLoraB) -> None:
         self.profile, self.name, self.base, self.a, self.b = engine.profile, name, base, a, b
-        self.blocks = ExpertBlocks(engine, a)
-        least = self.profile.expert_one_shot_rank * float(not a.sharded)
+        self.blocks, self.experts = ExpertBlocks(engine, a), engine.profile.experts
+        least = self.experts.one_shot_rank * float(not a.sharded)
         self.apart = np.greater(b.k, least) * 1.0 if least else 1.0
         self.beside = self.profile.side_stream
         self.delta = self.beside and base.split is not Sharding.ROW
@@ -78,7 +78,7 @@ class _Kernels:
         """Rows into blocks."""
         sort = ExpertLoraSort(
             role=f"{self.base.role}.lora_sort", rows=self.base.m * self.blocks.live, padded=self.blocks.padded,
-            launches=self.profile.expert_sorts * self.blocks.live, stream=self._stream(self.beside),
+            launches=self.experts.sorts * self.blocks.live, stream=self._stream(self.beside),
             activations=self.base.activations, layer=self.base.layer,
         )  # fmt: skip
         yield f"{self.name}.lora_sort", sort, inputs[:1]
@@ -86,7 +86,7 @@ class _Kernels:
     def steps(self, inputs: list[Value], order: Value) -> Iterator[Step]:
         """Fill, shrink, what collectives complete it, and expand. inputs: the base's; order: of the rows."""
         behind = [*inputs[:1], order]
-        if self.profile.expert_fills:
+        if self.experts.fills:
             yield f"{self.name}.lora_fill", self._fill(), []
             behind.append(Value(f"{self.name}.lora_fill"))
         shrunk = f"{self.name}.lora_shrink"
@@ -108,7 +108,7 @@ class _Kernels:
     def _fill(self) -> LoraFill:
         return LoraFill(
             role=f"{self.base.role}.lora_fill", elems=self.blocks.rows * self.a.n,
-            launches=self.profile.expert_fills * self.blocks.live * self.apart, stream=self._stream(self.beside),
+            launches=self.experts.fills * self.blocks.live * self.apart, stream=self._stream(self.beside),
             activations=self.base.activations, layer=self.base.layer,
         )  # fmt: skip
 
@@ -125,7 +125,7 @@ class _Kernels:
             weights=a.weights, activations=self.base.activations, layer=self.base.layer,
             stream=self._stream(self.beside),
             **self.blocks.tiles(
-                self.profile.expert_shrink, self._rank / a.slices, a.k, float(a.slices), launches=1.0, start=1.0
+                self.experts.shrink, self._rank / a.slices, a.k, float(a.slices), launches=1.0, start=1.0
             ),
         )  # fmt: skip
 
@@ -149,6 +149,6 @@ class _Kernels:
             hidden=self.base.activations, weights=b.weights, activations=self.base.activations, parts=self.base.parts,
             layer=self.base.layer, in_place=not self.delta, stream=self._stream(self.delta),
             **self.blocks.tiles(
-                self.profile.expert_expand, touched / slices, b.k, slices, launches=self.apart + waits, start=self.apart
+                self.experts.expand, touched / slices, b.k, slices, launches=self.apart + waits, start=self.apart
             ),
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.lora.profile import Tiling
+from graphsim.lora.tiling import Tiling
 from graphsim.passes.engine import Engine
 from graphsim.units import Num
 

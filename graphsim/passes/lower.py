@@ -22,7 +22,7 @@ def lowering(engine: Engine) -> tuple[Pass, ...]:
         return ()
     if engine.profile.kernels == "fused":
         _require_in_place(engine)
-        experts = (FuseExperts(engine=engine),) if engine.profile.expert_kernels == "blocks" else ()
+        experts = (FuseExperts(engine=engine),) if engine.profile.experts.kernels == "blocks" else ()
         return (Fuse(engine=engine), *experts, FuseTable(engine=engine))
     if engine.profile.kernels == "eager_modules":
         return WriteExperts(engine=engine), CallModules(engine=engine)

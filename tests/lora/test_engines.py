@@ -13,6 +13,7 @@ import yaml
 import graphsim as gs
 from graphsim.graph import walk
 from graphsim.lora import profile as profiles
+from graphsim.lora.experts import EngineExperts
 from graphsim.lora.memory import EngineMemory
 from graphsim.lora.profile import EngineProfile, list_engines, load_profile
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB
@@ -23,6 +24,8 @@ ENGINES = list_engines()
 FUSED = [name for name in ENGINES if load_profile(name).kernels == "fused"]
 PROMISED = {"peft", "reference", "sglang", "slora", "vllm", "vllm-0.5", "vllm-2025-05"}
 LABELS = {"name", "title", "sources", "limits"}
+GROUPS = ("experts", "memory")
+"""Fields of a profile that have fields and sources of their own."""
 
 
 def kernels(graph: nx.DiGraph) -> list[tuple[str, Any, float]]:
@@ -43,11 +46,15 @@ def test_all_promised_engines_are_there() -> None:
 def unsourced(ref: str | Path) -> list[str]:
     """Fields without a source that the file states, also where they equal a default, or that are not a default."""
     profile, own = load_profile(ref), stated(ref)
-    bare = unsourced_in(profile, own, LABELS | {"memory"})
-    return bare + [f"memory.{key}" for key in unsourced_in(profile.memory, own.get("memory", {}), {"sources"})]
+    bare = unsourced_in(profile, own, LABELS | set(GROUPS))
+    for name in GROUPS:
+        bare += [f"{name}.{key}" for key in unsourced_in(getattr(profile, name), own.get(name, {}), {"sources"})]
+    return bare
 
 
-def unsourced_in(group: EngineProfile | EngineMemory, own: dict[str, Any], labels: set[str]) -> list[str]:
+def unsourced_in(
+    group: EngineProfile | EngineExperts | EngineMemory, own: dict[str, Any], labels: set[str]
+) -> list[str]:
     fields = {key: field.default for key, field in group.__dataclass_fields__.items() if key not in labels}
     said = [key for key, default in fields.items() if key in own or getattr(group, key) != default]
     return [key for key in said if not group.sources.get(key, "").strip()]
@@ -62,15 +69,19 @@ def test_every_field_that_is_stated_has_a_source(name: str) -> None:
 
 def test_a_field_set_back_to_its_default_needs_a_source_as_any_other(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("base: vllm\ntitle: mine\nfill: false\ngrid: active\nsources: {grid: a wish}\n")
-    assert unsourced(path) == ["fill"], "fill: false is the default, and yet not what vllm says"
+    path.write_text(
+        "base: vllm\ntitle: mine\nfill: false\ngrid: active\nexperts: {fills: 0}\nmemory: {block_tokens: 1}\n"
+        "sources: {grid: a wish}\n"
+    )
+    assert unsourced(path) == ["fill", "experts.fills", "memory.block_tokens"], "all defaults, and not what vllm says"
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_source_says_which_profile_it_is_inherited_from(name: str) -> None:
     profile, said = load_profile(name), stated(name)
-    for group, own in ((profile, said.get("sources", {})), (profile.memory, said.get("memory", {}))):
-        for key, text in group.sources.items():
+    groups = ((getattr(profile, group), said.get(group, {})) for group in GROUPS)
+    for part, own in ((profile, said.get("sources", {})), *groups):
+        for key, text in part.sources.items():
             assert text.startswith("inherited from ") != (key in own), f"{name}.{key}: {text}"
 
 
@@ -221,12 +232,22 @@ def test_a_profile_of_ones_own_changes_what_it_says(tmp_path: Path) -> None:
 
 def test_a_derived_profile_does_not_claim_the_sources_of_its_base(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("base: vllm-0.5\ntitle: mine\ntile_clocks: 100\ngrid: active\nsources: {grid: a wish}\n")
+    path.write_text(
+        "base: vllm-0.5\ntitle: mine\ntile_clocks: 100\ngrid: active\nsources: {grid: wish}\n"
+        "experts: {grid: pairs, sorts: {value: 2, source: 'wish, number two'}}\nreferences: {wish: a wish}\n"
+    )
     mine, base, root = load_profile(path), load_profile("vllm-0.5"), load_profile("vllm")
+    layout = load_profile("vllm-2025-05").experts.sources["layout"]
     assert mine.sources["grid"] == "a wish"
     assert "tile_clocks" not in mine.sources  # changed without saying why
     assert mine.sources["packed"] == f"inherited from vllm-0.5: {base.sources['packed']}"
     assert mine.sources["fill"] == f"inherited from vllm: {root.sources['fill']}"  # where it was first stated
+    experts = mine.experts
+    assert (experts.grid, experts.sorts, experts.fills) == ("pairs", 2.0, root.experts.fills)
+    assert experts.sources["sorts"] == "a wish, number two"
+    assert "grid" not in experts.sources
+    assert experts.sources["layout"] == f"inherited from vllm-2025-05: {layout}"
+    assert experts.sources["fills"] == f"inherited from vllm: {root.experts.sources['fills']}"
 
 
 @pytest.mark.parametrize(
@@ -238,6 +259,12 @@ def test_a_derived_profile_does_not_claim_the_sources_of_its_base(tmp_path: Path
         ({"base": "vllm", "grids": "slots"}, "grids is not a known key"),
         ({"base": "vllm", "tile_clocks": -1}, "tile_clocks = -1"),
         ({"kernels": "fused"}, "needs the tiles of shrink and expand"),
+        ({"experts": {"kernels": "blocks"}}, "experts.kernels = 'blocks' needs the tiles of experts.shrink"),
+        ({"experts": {"grid": {"value": "chunks"}}}, "experts.grid.value = 'chunks' is not allowed"),
+        ({"experts": {"sorts": -1}}, "experts.sorts = -1 is not allowed"),
+        ({"experts": {"tile_clocks": 1}}, "experts.tile_clocks is not a known key"),
+        ({"experts": {"expand": [{"rows": 0, "columns": 1}]}}, "experts.expand[0].rows = 0"),
+        ({"experts": {"fused_families": [7]}}, "experts.fused_families = [7] is not allowed; expected a list of names"),
         ({"base": "vllm", "expand": [{"rows": 0, "columns": 1}]}, "rows = 0"),
         (
             {"base": "vllm", "expand": [{"rows": 32.5, "columns": 1}]},

@@ -113,7 +113,7 @@ def test_an_engine_without_slots_for_experts_leaves_them_alone() -> None:
 
 
 def test_which_pairs_a_model_has_is_the_engines_word() -> None:
-    profile = load_profile("vllm")
-    assert profile.expert_layout_of("gpt-oss-20b") == profile.expert_layout_of("gpt_oss") == "fused"
-    assert profile.expert_layout_of("Qwen/Qwen3.5-35B-A3B") == profile.expert_layout_of("qwen3_5_moe_text") == "fused"
-    assert profile.expert_layout_of("qwen3-30b-a3b") == profile.expert_layout_of("mixtral-8x7b") == "projections"
+    experts = load_profile("vllm").experts
+    assert experts.layout_of("gpt-oss-20b") == experts.layout_of("gpt_oss") == "fused"
+    assert experts.layout_of("Qwen/Qwen3.5-35B-A3B") == experts.layout_of("qwen3_5_moe_text") == "fused"
+    assert experts.layout_of("qwen3-30b-a3b") == experts.layout_of("mixtral-8x7b") == "projections"

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.lora.profile import Tiling, list_engines, load_profile
+from graphsim.lora.profile import list_engines, load_profile
+from graphsim.lora.tiling import Tiling
 
 MODEL, DEVICE = "llama-3.2-1b", "h100-sxm"
 FUSED = [name for name in list_engines() if load_profile(name).kernels == "fused"]

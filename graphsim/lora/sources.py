@@ -1,0 +1,58 @@
+"""Where the fields of an engine's profile come from: its own sources, and those of the profile that it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from graphsim.errors import choices_text
+from graphsim.files.reading import Fields
+
+_INHERITED = "inherited from "
+
+
+def inherited(sources: Mapping[str, str], base: str, own: Fields) -> dict[str, str]:
+    """The sources of what a profile keeps from its base, as those of the profile in which they were first stated.
+
+    own: what the profile states; a field that it changes has its own source or none
+    """
+    return {
+        key: text if text.startswith(_INHERITED) else f"{_INHERITED}{base}: {text}"
+        for key, text in sources.items()
+        if key not in own
+    }
+
+
+def read_sources(fields: Fields, known: Collection[str]) -> dict[str, str]:
+    """The sources that a profile states, by field. The source of a field that is not known is noted as a problem."""
+    sources = fields.mapping("sources")
+    for key in sources.keys():  # noqa: SIM118 - Fields is no mapping
+        if key not in known:
+            sources.problem(key, f"is the source of no field; {choices_text(key, known)}")
+    return {key: sources.text(key, "") or "" for key in sources.keys()}  # noqa: SIM118
+
+
+def read_references(fields: Fields) -> dict[str, str]:
+    """Documents by the short name with which a profile's sources begin."""
+    references = fields.mapping("references")
+    return {key: references.text(key, "") or "" for key in references.keys()}  # noqa: SIM118
+
+
+def with_documents(sources: Mapping[str, str], references: Mapping[str, str]) -> dict[str, str]:
+    """Sources with the documents that their first words stand for; inherited ones have them already."""
+    return {
+        key: text if text.startswith(_INHERITED) else _with_document(text, references) for key, text in sources.items()
+    }
+
+
+def _with_document(text: str, references: Mapping[str, str]) -> str:
+    name, separator, rest = text.partition(",")
+    return f"{references.get(name.strip(), name.strip())}{separator}{rest}"
+
+
+def place(fields: Fields, key: str, sources: dict[str, str]) -> tuple[Fields, str]:
+    """Where a value of a group stands: below `key` as `value`, with its source put into `sources`, or at `key`."""
+    if not isinstance(fields.data.get(key), Mapping):
+        return fields, key
+    pair = fields.mapping(key)
+    sources[key] = pair.text("source", "")
+    return pair, "value"

@@ -1,0 +1,57 @@
+"""Tiles of an engine's kernels for adapters, by the tokens of a step: an entry of its profile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graphsim.files.reading import Fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    """The tiles of a kernel from a number of tokens on: rows of tokens, columns of results, ways to split k.
+
+    depth: of k that a tile takes in one step; 0 where tiles count as a whole
+    clocks: of one core that a tile with tokens takes; the profile's `tile_clocks` by default
+    held: tokens from which on its price grows no further, up to those of the next tiling
+    """
+
+    tokens: float = 0.0
+    rows: float
+    columns: float
+    split_k: float = 1.0
+    depth: float = 0.0
+    clocks: float | None = None
+    held: float = math.inf
+
+
+def read_tilings(fields: Fields, key: str, kept: Iterable[Tiling]) -> tuple[Tiling, ...]:
+    """The tilings below `key` by their tokens, or those kept from a base where the profile states none.
+
+    Problems are noted in `fields`: a number out of its bounds, no entry for the fewest tokens, two for as many.
+    """
+    if key not in fields:
+        fields.raw(key)
+        return tuple(kept)
+    found = []
+    for i, entry in enumerate(fields.sequence(key, most=32)):
+        tile = fields.child(entry, f"{fields.name(key)}[{i}]")
+        found.append(
+            Tiling(
+                tokens=float(tile.integer("tokens", 0, least=0)),
+                rows=float(tile.integer("rows", most=65536)),
+                columns=float(tile.integer("columns", most=65536)),
+                split_k=float(tile.integer("split_k", 1, most=65536)),
+                depth=float(tile.integer("depth", 0, least=0, most=65536)),
+                clocks=tile.number("clocks", None, most=1e9),
+                held=tile.number("held", math.inf, least=1.0),
+            )
+        )
+    starts = sorted(tiling.tokens for tiling in found)
+    if starts and starts[0] > 0:
+        fields.problem(key, f"starts at tokens {starts[0]:g}; expected a first entry at tokens 0")
+    if len(set(starts)) < len(starts):
+        fields.problem(key, "has two entries with the same tokens; expected one for each number of tokens")
+    return tuple(sorted(found, key=lambda tiling: tiling.tokens))
