@@ -128,8 +128,16 @@ MIXED = [
 
 
 @pytest.mark.parametrize("parallelism", MIXED, ids=str)
-@pytest.mark.parametrize("strategy", ["dynamic", "merge"])
-@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize(
+    ("strategy", "sharded"),
+    [
+        ("dynamic", False),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (("dynamic", True), ("merge", False), ("merge", True))
+        ),
+    ],
+)
 def test_passes_on_arrays_are_passes_on_each_scenario(
     parallelism: gs.Parallelism, strategy: str, sharded: bool
 ) -> None:

@@ -26,7 +26,7 @@ def cases() -> Iterator[object]:
     """Every model with every variant, sequence parallel or not, experts dealt out or not."""
     for model in gs.list_models():
         for variant in ("none", *known()):
-            quick = model in SOME or (variant == "lora" and model in PLAIN)
+            quick = (model in SOME and variant in ("none", "lora", "dora")) or (variant == "lora" and model in PLAIN)
             marks = () if quick else pytest.mark.slow
             yield pytest.param(model, variant, marks=marks, id=f"{model}-{variant}")
 

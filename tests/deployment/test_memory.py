@@ -107,7 +107,7 @@ deployments = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=10, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(
     degrees=deployments,
     batch=st.integers(1, 40),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import ClassVar
 
 import networkx as nx
@@ -56,8 +57,16 @@ def watched(deployment: gs.Deployment, phase: Phase) -> list[str]:
     return seen if deployment.stages(phase, after) else []
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("engine", ENGINES)
+SOME = 9
+"""Of so many pairs of an engine and an adapter, one is looked at in a plain run of the tests."""
+
+PAIRS = [
+    pytest.param(engine, adapter, marks=() if number % SOME == 0 else pytest.mark.slow)
+    for number, (engine, adapter) in enumerate(product(ENGINES, ADAPTERS))
+]
+
+
+@pytest.mark.parametrize(("engine", "adapter"), PAIRS)
 def test_every_graph_between_two_passes_is_valid(engine: str, adapter: str) -> None:
     plain = adapter in ("none", "plain", "rank 0", "fully sharded", "merged", "some layers")
     if not plain and engine not in ("peft", "reference"):
