@@ -16,11 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from graphsim.errors import HardwareError, choices_text
+from graphsim.errors import ConfigError, HardwareError, choices_text
 from graphsim.files.catalog import find_file, held, is_path, list_names, named
-from graphsim.files.device_names import Described, described_device, typed_device
+from graphsim.files.device_names import Described, described_device, nearest_devices, typed_device
 from graphsim.files.reading import REQUIRED, Fields, load_mapping
-from graphsim.units import Num
+from graphsim.units import Num, short
 
 COMPUTE_FORMATS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4", "int8", "int4")
 """Number formats for which a device may state a dense matrix peak."""
@@ -148,6 +148,11 @@ def _find(ref: str | Path) -> Path:
     if path is None and not is_path(ref):
         name = typed_device(text, _has_memory)
         path = held("hardware", name) if name else None
+        if path is None and (near := nearest_devices(text)):
+            raise ConfigError(
+                f"hardware {short(text)} is not known: the catalog has no file of such a device; nearest: "
+                f"{', '.join(near)} (or give the path of a copy of such a file, with what differs changed)"
+            )
     return path or find_file("hardware", ref)
 
 

@@ -28,6 +28,19 @@ TYPED = {
     "Intel(R) Gaudi(R) 2 AI Accelerator": "gaudi-2", "gaudi3": "gaudi-3", "Intel Arc Pro B50": "arc-pro-b50",
     "v5e": "tpu-v5e", "Cloud TPU v6e": "tpu-v6e", "Trillium": "tpu-v6e", "Ironwood": "tpu-v7", "trn2": "trainium-2",
     "Apple M2 Ultra": "m2-ultra", "M3 Ultra 512GB": "m3-ultra", "AMD EPYC 9965": "epyc-9965", "8xH100": "h100-sxm",
+    "A100 80GB": "a100-sxm-80gb", "a100-80g": "a100-sxm-80gb", "A100 80 GB SXM": "a100-sxm-80gb",
+    "a100 80gb pcie": "a100-pcie-80gb", "Nvidia tesla a100": "a100-sxm-80gb", "h100-80gb": "h100-sxm",
+    "hgx h100": "h100-sxm", "h100 sxm5": "h100-sxm", "h100sxm": "h100-sxm", "H100 64GB": "h100-64gb",
+    "h200 141gb": "h200-sxm", "gh200 96gb": "gh200", "RTX 4090 24GB": "rtx-4090", "rtx_4090": "rtx-4090",
+    "4080 16gb": "rtx-4080", "RTX 5090 32GB": "rtx-5090", "a5000": "rtx-a5000", "rtx6000 ada": "rtx-6000-ada",
+    "a40 48gb": "a40", "l40s 48gb": "l40s", "l4 24gb": "l4", "NVIDIA L20": "l20", "Tesla V100": "v100-sxm2-32gb",
+    "V100 16GB": "v100-sxm2-16gb", "b200 180gb": "b200-sxm", "HGX B300": "b300-sxm", "GB300 NVL72": "gb300",
+    "GB200 NVL72": "gb200", "NVIDIA GB10": "gb10", "MI300": "mi300x", "MI325": "mi325x", "mi350": "mi350x",
+    "MI250": "mi250x", "Gaudi2": "gaudi-2", "gaudi 2": "gaudi-2", "HL-225H": "gaudi-2", "HL-325L": "gaudi-3",
+    "b60": "arc-pro-b60", "v5litepod-8": "tpu-v5e", "TPU v5 lite": "tpu-v5e", "tpu v5p-8": "tpu-v5p",
+    "v6e-8": "tpu-v6e", "TPU v6 lite": "tpu-v6e", "TPU7x": "tpu-v7", "tpu v7": "tpu-v7", "Trainium2": "trainium-2",
+    "m2 ultra": "m2-ultra", "Xeon 6980P": "xeon-6980p", "2x4090": "rtx-4090", "8*H100": "h100-sxm",
+    "8 × MI300X": "mi300x", "H100 x8": "h100-sxm", "8 x 5090": "rtx-5090",
 }  # fmt: skip
 
 NO_DEVICE = {
@@ -36,6 +49,17 @@ NO_DEVICE = {
     "RTX PRO 6000 Blackwell Workstation Edition": "another card than the server's", "2x 24GB GPU": "a size is no name",
     "x" * (LONGEST + 1): "too long for a name",
 }  # fmt: skip
+
+NEAREST = {
+    "h100 nvl": "h100-pcie", "H100 NVL 94GB": "h100-pcie", "h100 94gb": "h100-pcie", "A100 PCIe 40GB": "a100-pcie-80gb",
+    "A100 48GB": "a100-sxm-80gb", "GH200 144GB": "gh200", "H20 141GB": "h20", "MI300A": "mi300x", "B100": "b200-sxm",
+    "L40": "l40s", "NVIDIA GeForce RTX 3090 Ti": "rtx-3090", "3090ti": "rtx-3090", "RTX 5080": "rtx-5090",
+    "RTX 4090 48GB": "rtx-4090", "RTX A4000": "rtx-a5000", "Quadro RTX 6000": "rtx-6000-ada", "V100S": "v100-pcie-32gb",
+    "RTX PRO 6000 Blackwell Workstation Edition": "rtx-pro-6000", "T4G": "t4", "Gaudi": "gaudi-2, gaudi-3",
+    "tpu": "tpu-v5e, tpu-v5p, tpu-v6e, tpu-v7", "TPU v4": "tpu-v5p", "trn1": "trainium-2", "M1 Ultra": "m2-ultra",
+    "Arc B580": "arc-pro-b60", "Jetson AGX Thor": "gb10", "2x 3090 Ti": "rtx-3090", "CPU": "epyc-9965, xeon-6980p",
+}  # fmt: skip
+"""Devices that people have and the catalog has not, and the files that an error names instead."""
 
 UNTOLD = {
     "the device is not told": [
@@ -72,6 +96,19 @@ def test_a_name_with_a_word_or_a_size_too_many_is_none(text: str) -> None:
         load_hardware(text)
 
 
+@pytest.mark.parametrize(("text", "near"), NEAREST.items())
+def test_a_device_without_a_file_is_said_to_have_none_and_the_nearest_are_named(text: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"is not known: the catalog has no file of such a device; nearest: {near}"):
+        load_hardware(text)
+    assert device_described(text) is None
+
+
+@pytest.mark.parametrize("text", ["h100 banana", "banana 4090", "xyz"])
+def test_a_name_with_a_word_that_explains_nothing_has_no_nearest_device(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not known; .*allowed: "):
+        load_hardware(text)
+
+
 @pytest.mark.parametrize(
     ("text", "name", "count"),
     [
@@ -79,6 +116,8 @@ def test_a_name_with_a_word_or_a_size_too_many_is_none(text: str) -> None:
         ("72x NVIDIA Blackwell Ultra GPU (GB300)", "gb300", 72), ("8xMi300x  2FP8-amd", "mi300x", 8),
         ("AMD Instinct MI355X 288GB HBM3e (x87)", "mi355x", 87), ("H200 SXM (8 in one node)", "h200-sxm", None),
         ("NVIDIA Blackwell GPU (B200-SXM-180GB)", "b200-sxm", None),
+        ("2x4090", "rtx-4090", 2), ("8 × MI300X", "mi300x", 8), ("H100 x8", "h100-sxm", 8), ("8*H100", "h100-sxm", 8),
+        ("v5litepod-8", "tpu-v5e", None), ("TPU v5p-8", "tpu-v5p", None),
     ],
 )  # fmt: skip
 def test_a_tables_text_names_a_device_and_how_many(text: str, name: str, count: int | None) -> None:
@@ -93,8 +132,11 @@ def test_a_text_that_names_two_devices_names_none() -> None:
 
 def test_what_a_name_usually_means_is_shipped_and_every_file_is_found_by_its_words() -> None:
     table = json.loads((ROOT / "hardware" / "names.json").read_text(encoding="utf-8"))
-    lost = {name for names in table["usual"].values() for name in names} - set(list_hardware())
+    listed = [*table["usual"].values(), *table["absent"].values()]
+    lost = {name for names in listed for name in names} - set(list_hardware())
     assert not lost, f"hardware/names.json names {', '.join(sorted(lost))}, of which there is no file"
+    both = set(table["usual"]) & set(table["absent"])
+    assert not both, f"hardware/names.json says of {', '.join(sorted(both))} that it is a device, and that it is none"
     for name in list_hardware():
         for spelled in (name, name.upper().replace("-", " "), name.replace("-", "", 1), f"NVIDIA {name} GPU"):
             assert load_hardware(spelled).name == name, f"{spelled} is read as {load_hardware(spelled).name}"
