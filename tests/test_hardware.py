@@ -238,6 +238,14 @@ def test_memory_bandwidth_is_bus_width_times_data_rate(name):
     )
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if shipped(n).architecture == "hopper" and n != "h100-64gb"])
+def test_a_stack_of_memory_on_hopper_comes_with_10_mib_of_cache(name):
+    """GH100 in full has six stacks and 60 MB, the H100 five and 50 (whitepaper, table 2); of the H100 64 GB nothing
+    is published, and CUDA reports 60 MB of an H200."""
+    stacks = SHEETS[name].bits / 1024
+    assert shipped(name).cache_bytes == stacks * 10 * 2**20, f"{name}: {stacks:g} stacks of memory"
+
+
 @pytest.mark.parametrize("name", SHIPPED_SHEETS)
 def test_a_memory_bus_is_one_that_is_built(name):
     bits, rate = SHEETS[name].bits, SHEETS[name].gbit_per_s
@@ -320,6 +328,31 @@ def test_a_bridge_joins_two_cards_and_a_topology_is_one_of_a_list():
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_cards_of_geforce_reach_each_other_only_over_a_bridge(name):
+    """NVIDIA/nccl-tests issue 287: GeForce cards do not support P2P; bridged RTX 3090 do (accelerate issue 2328)."""
+    geforce = re.fullmatch(r"rtx-\d+", name) is not None
+    for link in shipped(name).links:
+        denied = geforce and link.topology == "host"
+        assert link.peer_access != denied, f"{name}: '{link.name}' has peer_access: {link.peer_access}"
+
+
+NVLINK = {"2": (6, 25.0), "3": (12, 25.0), "4": (18, 25.0), "5": (18, 50.0)}
+"""Most links of a GPU, and GB/s of a link in one direction (V100, A100, H100 and Blackwell whitepapers)."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nvlink_rates_are_a_whole_number_of_links(name):
+    for link in shipped(name).links:
+        if found := re.match(r"NVLink (\d)", link.name):
+            most, rate = NVLINK[found[1]]
+            ga102 = SHEETS[name].lanes == 128 and found[1] == "3"  # four links of 14.0625 GB/s, by its whitepaper
+            links = link.bytes_per_s / 1e9 / (14.0625 if ga102 else rate)
+            assert links == int(links) and 1 <= links <= (4 if ga102 else most), (
+                f"{name}: '{link.name}' has {link.bytes_per_s / 1e9:g} GB/s in one direction, or {links:.2f} links"
+            )
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_pcie_rates_follow_from_lanes_and_generation(name):
     rates = {"3.0": 8 * 128 / 130, "4.0": 16 * 128 / 130, "5.0": 32 * 128 / 130, "6.0": 64 * 242 / 256}
     hardware = shipped(name)
@@ -340,6 +373,7 @@ def test_orders_of_magnitude_are_those_of_a_machine(name):
         ("launch.graph", device.launch_s, "s", 1e-6, device.eager_launch_s),
         ("launch.eager", device.eager_launch_s, "s", 1e-6, 20e-6),
         ("memory.capacity", device.memory_bytes / 2**30, "GiB", 15, 1024),
+        ("memory.usable", device.usable_share * 100, "% of the capacity", 97, 100),
         ("memory.bandwidth", device.memory_bytes_per_s / 1e9, "GB/s", 200, 10_000),
         ("memory.cache", device.cache_bytes / 2**20, "MiB", 4, 1024),
         ("power", device.power_w, "W", 50, 1500),
