@@ -241,7 +241,7 @@ def test_memory_bandwidth_is_bus_width_times_data_rate(name):
 @pytest.mark.parametrize("name", [n for n in NAMES if shipped(n).architecture == "hopper" and n != "h100-64gb"])
 def test_a_stack_of_memory_on_hopper_comes_with_10_mib_of_cache(name):
     """GH100 in full has six stacks and 60 MB, the H100 five and 50 (whitepaper, table 2); of the H100 64 GB nothing
-    is published, and CUDA reports 60 MB of an H200."""
+    is published, and CUDA reports 60 MB of an H200 and a GH200."""
     stacks = SHEETS[name].bits / 1024
     assert shipped(name).cache_bytes == stacks * 10 * 2**20, f"{name}: {stacks:g} stacks of memory"
 
