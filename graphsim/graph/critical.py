@@ -164,7 +164,10 @@ def _backward(matrix: Transfer, after: State) -> State:
 
 
 def _trace(graph: nx.DiGraph, scenario: int, prefix: str) -> list[str]:
-    """Walk back from the operation that ends last, each time to the one that was waited for."""
+    """Walk back from the operation that ends last, each time to the one that was waited for.
+
+    Where all of these were done before, a repeat's streams were still busy, which its result does not wait for.
+    """
     at = {name: _times_at(node, scenario) for name, node in graph.nodes(data=True) if "start_s" in node}
     previous = _previous_on_stream(graph)
     critical = [name for name in at if bool(np.ravel(_at(graph.nodes[name]["critical"], scenario))[0])]
@@ -178,7 +181,7 @@ def _trace(graph: nx.DiGraph, scenario: int, prefix: str) -> list[str]:
         waited = [p for p in [*graph.predecessors(current), *previous.get(current, [])] if p in at]
         current = max((p for p in waited), key=lambda p: at[p][1], default=None)
         if current is not None and at[current][1] < begin - TOLERANCE * max(abs(begin), 1e-12):
-            current = None
+            current = next((p for p in waited if isinstance(graph.nodes[p]["op"], Repeat)), None)
     return names[::-1]
 
 

@@ -16,6 +16,7 @@ from graphsim.ops import (
     Collective,
     ExchangeTokens,
     GatherTokens,
+    Handed,
     Input,
     Launch,
     Op,
@@ -129,10 +130,10 @@ def _alike(one: Num, other: Num) -> Any:
 
 
 def _is_taken(graph: nx.DiGraph) -> Broken:
-    """A result that no node takes is the last node's, or a token."""
+    """A result that no node takes is the last node's, a token, or there for the next block."""
     *_, last = graph
     for name, op in graph.nodes(data="op"):
-        if not graph.succ[name] and name != last and not isinstance(op, Sample):
+        if not graph.succ[name] and name != last and not isinstance(op, Sample | Handed):
             yield name, "is there for nothing: no node takes its result"
 
 

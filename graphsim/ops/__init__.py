@@ -8,6 +8,7 @@ from graphsim.ops.custom import Compute
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
+from graphsim.ops.handed import Handed
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
 from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
@@ -36,6 +37,7 @@ __all__ = [
     "ExpertGemm",
     "Gemm",
     "HOST",
+    "Handed",
     "HeadGemm",
     "Input",
     "Join",

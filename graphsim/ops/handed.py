@@ -1,0 +1,36 @@
+"""Values that the blocks of a repeat hand on to each other beside their result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from graphsim.ops.linear import Part
+from graphsim.ops.structure import Join
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Handed(Join):
+    """Values that one block hands on to the next beside its result; nothing moves.
+
+    They have a stream of their own, which is free when they are there: in the next block a node without inputs, on
+    that stream, stands for them. So a block may hand on several values that are ready at different times.
+
+    parts: the values, each `width` elements
+    """
+
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Of what users take in part, all may come."""
+        return None
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """Elements of each value."""
+        return {part.name: part.width for part in self.parts}
+
+    def cut(self, ways: Num) -> Handed:
+        """A share of the elements of each."""
+        return replace(self, elems=self.elems / ways, parts=tuple(part.cut(ways) for part in self.parts))
