@@ -16,6 +16,7 @@ from graphsim.lora.injection import Buffers, Inject
 from graphsim.lora.profile import EngineProfile
 from graphsim.ops.precision import Precision
 from graphsim.passes import bitsandbytes
+from graphsim.passes.beside import LaunchBeside
 from graphsim.passes.engine import Engine
 from graphsim.passes.experts import DealExperts
 from graphsim.passes.launches import LaunchEagerly
@@ -63,6 +64,8 @@ def passes_of(
         passes.append(bitsandbytes.BesideProducts(fused_tokens=rows, nested=nested))
     if lowered is not None:
         passes += lowering(lowered)
+    if engine is not None and engine.shared_experts != "behind":
+        passes.append(LaunchBeside(exchange=engine.shared_experts))
     adapted = 1.0 if adapter is None else np.greater(adapter.active_adapters, 0.0) * 1.0
     if engine is not None and engine.launch == "eager":
         passes.append(LaunchEagerly(present=present, adapted=adapted, call_s=engine.call_s, calls=engine.module_calls))

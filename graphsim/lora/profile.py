@@ -32,6 +32,7 @@ LAUNCHES = ("graph", "eager")
 FACTORS = ("given", "fp32")
 DISPATCHES = ("experts", "ranks", "all")
 DISPATCH_FORMATS = ("model", "fp8")
+SHARED_EXPERTS = ("behind", "dispatch", "combine")
 SUFFIXES = (".yaml", ".yml")
 
 _Group = TypeVar("_Group", EngineExperts, EngineMemory)
@@ -70,6 +71,8 @@ class EngineProfile:
     dispatch: what tokens are sent to experts on other ranks as: a copy for each of a token's `experts`, one for each
         of the `ranks` that hold some of them, or `all` tokens to all ranks
     dispatch_format: in which they travel there: the `model`'s activations, or `fp8` to experts that compute in it
+    shared_experts: which exchange of tokens they are computed beside: the `dispatch` to experts on other ranks, the
+        `combine` of what these give, or none, `behind` both
     tensor_parallel: how factors are cut over a tensor-parallel group: a name of `graphsim.lora.schemes`
     merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
     load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
@@ -114,6 +117,7 @@ class EngineProfile:
     eager_lora_launch_s: float = 0.0
     dispatch: str = "experts"
     dispatch_format: str = "model"
+    shared_experts: str = "behind"
     tensor_parallel: str = "vllm"
     merge_passes: float = 0.0
     load_tensor_s: float = 0.0
@@ -232,7 +236,7 @@ def _group(
 _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
     "intermediate": INTERMEDIATES, "factors": FACTORS, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
-    "dispatch": DISPATCHES, "dispatch_format": DISPATCH_FORMATS,
+    "dispatch": DISPATCHES, "dispatch_format": DISPATCH_FORMATS, "shared_experts": SHARED_EXPERTS,
 }  # fmt: skip
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
