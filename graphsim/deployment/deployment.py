@@ -13,6 +13,7 @@ import numpy as np
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import caution, choose_cost
 from graphsim.deployment.cutting import check_cut
+from graphsim.deployment.halves import halves_of
 from graphsim.deployment.order import Watch, in_order, passes_of, run
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
@@ -29,6 +30,7 @@ from graphsim.models.loading import load_model
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.passes.pipeline import layer_ranges, pipeline
+from graphsim.passes.two_batches import exchanges, two_batches
 from graphsim.symbolic.questions import alike, may_be_nonzero, most
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num, short
@@ -196,8 +198,17 @@ class Deployment:
         staged: list[list[nx.DiGraph]] = []
         for i, phase in enumerate(micro_batches):
             same = i > 0 and alike(phase.tokens, micro_batches[i - 1].tokens)
-            staged.append(staged[-1] if same else self.stages(phase, after))
+            staged.append(staged[-1] if same else self._launched(phase, after))
         return pipeline(staged, self.parallelism.tp * self.parallelism.pp)
+
+    def _launched(self, phase: Phase, after: Watch | None) -> list[nx.DiGraph]:
+        """The stages of a micro-batch; where the engine splits it and tokens are exchanged, of its halves in turns."""
+        whole, halves = self.stages(phase, after), halves_of(phase, self.engine, self.parallelism)
+        if halves is None or not any(exchanges(op) for _, op in whole[0].nodes(data="op")):
+            return whole
+        first = self.stages(halves[0], after)
+        second = first if alike(halves[0].tokens, halves[1].tokens) else self.stages(halves[1], after)
+        return [two_batches(*graphs) for graphs in zip(first, second, whole, strict=True)]
 
     def sequences(self, batch: Num) -> Num:
         """Sequences on the replica that has most of them."""

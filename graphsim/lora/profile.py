@@ -73,6 +73,8 @@ class EngineProfile:
     dispatch_format: in which they travel there: the `model`'s activations, or `fp8` to experts that compute in it
     shared_experts: which exchange of tokens they are computed beside: the `dispatch` to experts on other ranks, the
         `combine` of what these give, or none, `behind` both
+    split_prompt_tokens, split_decode_tokens: from how many tokens on a step with prompts, or one without, runs in two
+        halves that take turns at each exchange, where there is no pipeline; 0 for never
     tensor_parallel: how factors are cut over a tensor-parallel group: a name of `graphsim.lora.schemes`
     merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
     load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
@@ -118,6 +120,8 @@ class EngineProfile:
     dispatch: str = "experts"
     dispatch_format: str = "model"
     shared_experts: str = "behind"
+    split_prompt_tokens: float = 0.0
+    split_decode_tokens: float = 0.0
     tensor_parallel: str = "vllm"
     merge_passes: float = 0.0
     load_tensor_s: float = 0.0
@@ -251,5 +255,6 @@ _NUMBERS = {
     "load_tensor_s": ("s", 0.0, 10.0), "disk_s": ("s", 0.0, 100.0), "disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13),
     "cold_disk_bytes_per_s": ("bytes/s", LEAST_RATE, 1e13), "merge_passes": ("", 0.0, 100.0),
     "fused_4bit_tokens": ("", 0.0, 1e9), "call_s": ("s", 0.0, 1.0), "side_waits": ("", 0.0, 100.0),
+    "split_prompt_tokens": ("", 0.0, 1e9), "split_decode_tokens": ("", 0.0, 1e9),
 }  # fmt: skip
 _DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}

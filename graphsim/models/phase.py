@@ -6,7 +6,7 @@ prefill, decode, chunked and mixed batches; a ragged batch is a list of segments
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,16 @@ class Segment:
         context = self.past_tokens + self.new_tokens
         return self.sequences * (np.minimum(context, window) if window else context)
 
+    def part(self, sequences: Num) -> Segment:
+        """As many of the sequences; of one that is cut, a share of its tokens, its pairs and its cache rows."""
+        return replace(self, sequences=sequences)
+
+    def halves(self, split: Num) -> tuple[Segment, Segment]:
+        """Two halves where split is 1, the larger one first; where it is 0, all and nothing. Prompts may be cut."""
+        half = self.sequences / 2.0
+        second = (np.floor(half) if self.decode else half) * split
+        return self.part(self.sequences - second), self.part(second)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sums(Segment):
@@ -96,6 +106,14 @@ class Sums(Segment):
         """Cache rows in memory once the step is done."""
         return np.minimum(self.all_rows, self.sequences * window) if window else self.all_rows
 
+    def part(self, sequences: Num) -> Sums:
+        """As many of the sequences, with their share of all sums; the means stay."""
+        share = sequences / np.maximum(self.sequences, _NEARLY_NONE)
+        return replace(
+            self, sequences=sequences, all_tokens=sequences if self.decode else self.all_tokens * share,
+            all_pairs=self.all_pairs * share, all_rows=self.all_rows * share,
+        )  # fmt: skip
+
 
 _NEARLY_NONE = 1e-9
 """In place of no sequences or tokens where something is divided among them."""
@@ -124,6 +142,12 @@ class Phase:
     def sequences(self) -> Num:
         """Sequences in the batch."""
         return sum((s.sequences for s in self.segments), start=0.0)
+
+    def halves(self, split: Num) -> tuple[Phase, Phase]:
+        """Two halves of every segment where split is 1; where it is 0, all and nothing. The head is no half's."""
+        pairs = [segment.halves(split) for segment in self.segments]
+        first, second = zip(*pairs, strict=True)
+        return replace(self, segments=first, logit_rows=0.0), replace(self, segments=second, logit_rows=0.0)
 
 
 def prefill(

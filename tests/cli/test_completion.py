@@ -47,7 +47,10 @@ def completed(script: Path, *words: str) -> set[str]:
             {name for name in gs.list_hardware() if name[:4] == "h100"},
         ),
         (("graphsim", "run", "gpt-2", "--preci"), {"--precision"}),
-        (("graphsim", "lora", "gpt-2", "--engine", "sg"), {"sglang", "sglang-deepep", "sglang-fast"}),
+        (
+            ("graphsim", "lora", "gpt-2", "--engine", "sg"),
+            {"sglang", "sglang-deepep", "sglang-deepep-tbo", "sglang-fast"},
+        ),
     ],
 )
 def test_bash_completes(script: Path, words: tuple[str, ...], offered: set[str]) -> None:

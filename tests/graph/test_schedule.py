@@ -221,6 +221,12 @@ MODELS = {
     },
     "windows in alternation": {"model": "gemma-2-9b"},
     "pipeline": {"model": "llama-3.2-1b", "batch": 4, "parallelism": gs.Parallelism(pp=3, tp=2)},
+    "halves that take turns": {
+        "model": "mixtral-8x7b",
+        "batch": 8,
+        "parallelism": gs.Parallelism(ep=4),
+        "engine": "sglang-deepep-tbo",
+    },
     "ranks by layer": {
         "model": "llama-3.2-1b",
         "lora": gs.LoraConfig(rank=8, rank_pattern={"layers.3.self_attn.q_proj": 64}),

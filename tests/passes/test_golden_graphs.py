@@ -25,6 +25,7 @@ DEPLOYMENTS = {
     },
     "mixtral-8x7b.peft-tp2-ep2": {"engine": "peft", "lora": PLAIN, "parallelism": gs.Parallelism(tp=2, ep=2)},
     "mixtral-8x7b.vllm-ep4": {"engine": "vllm", "lora": PLAIN, "parallelism": gs.Parallelism(ep=4)},
+    "qwen3-30b-a3b.sglang-tbo-ep2": {"engine": "sglang-deepep-tbo", "parallelism": gs.Parallelism(ep=2)},
     "gpt-2.merge-pp2": {
         "lora": gs.LoraConfig(strategy="merge"), "parallelism": gs.Parallelism(pp=2), "input_tokens": 64,
     },

@@ -14,12 +14,14 @@ import pytest
 import graphsim as gs
 from graphsim.deployment.order import check, in_order
 from graphsim.graph import STAGES, Pass, Rule, Stage, Step, Value, validate
+from graphsim.lora.profile import load_profile
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.ops import Launch, Op
 from graphsim.ops.lora_kernels import LoraFill
 
 PHASES = (prefill(2.0, 48.0), decode(3.0, 100.0))
-ENGINES = gs.list_engines()
+ENGINES = [name for name in gs.list_engines() if not load_profile(name).split_prompt_tokens]
+"""Those that split steps have the passes of their bases; tests/passes/test_two_batches.py looks at the halves."""
 PLAIN = gs.LoraConfig(rank=8, active_adapters=2)
 MODELS = ("llama-3.1-8b", "gemma-2-9b", "gpt-2", "mixtral-8x7b", "gpt-oss-20b", "minimax-m2.5", "phi-3-mini")
 ADAPTERS = {
