@@ -25,6 +25,7 @@ LACKING = [
     ("a100-sxm-80gb", "nvfp4"),
     ("h100-sxm", "nvfp4"),
     ("l4", "nvfp4"),
+    ("rtx-4090", "nvfp4"),
 ]
 BYTES = {"fp8": 1.0, "fp8_block": 1.0 + 4 / 128**2, "nvfp4": 0.5625}
 
@@ -40,6 +41,22 @@ def test_a_step_bound_by_memory_gains_and_one_bound_by_compute_does_not(device: 
     assert narrow.tpot_s < wide.tpot_s - 0.5 * spared_s
     flops_s = 2 * 2048 * linears / gs.load_hardware(device).peak("bf16")
     assert narrow.ttft_s > flops_s
+
+
+@pytest.mark.parametrize("precision", ["fp8", "nvfp4"])
+@pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b"])
+def test_no_device_multiplies_faster_than_the_unit_that_it_has(model: str, precision: str) -> None:
+    """Whoever lends a device its kernels' constants may have a unit for formats that the device lacks."""
+    tokens, unit = 16384, {"fp8": "fp8", "nvfp4": "fp4"}[precision]
+    experts = 2 if model == "mixtral-8x7b" else 1
+    active = 32 * (2 * 4096**2 + 2 * 4096 * 1024 + experts * 3 * 4096 * 14336)
+    devices = [gs.load_hardware(name) for name in gs.list_hardware()]
+    widening = [device for device in devices if device.architecture in ("turing", "ampere", "ada", "hopper")]
+    lacking = [d for d in widening if unit not in d.flops_per_s]
+    assert len(lacking) > 5
+    for device in lacking:
+        peak = max(device.flops_per_s.get(name, 0.0) for name in ("bf16", "fp16"))
+        assert gs.simulate(model, device, 8, tokens // 8, 1, precision=precision).ttft_s > 2 * tokens * active / peak
 
 
 @pytest.mark.parametrize(("device", "precision"), LACKING)

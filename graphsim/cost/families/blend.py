@@ -59,6 +59,14 @@ class Blend(dict[str, Any]):
         return self._entries[which]
 
 
+def measured_here(parameters: Mapping[str, Any], name: str) -> bool:
+    """Whether a kernel was measured on the device or its generation; a blend's lenders are of other generations.
+
+    They may have a matrix unit that the device lacks.
+    """
+    return name in parameters and not isinstance(parameters, Blend)
+
+
 def entry_of(parameters: Mapping[str, Any], key: Key, pick: Callable[[Mapping[str, Any]], KernelFit]) -> KernelFit:
     """The fit of a kernel in a family's parameters, those of one device or a blend.
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
+from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s, measured_here
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import GEMM, Dtype, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import overlapped
@@ -203,7 +203,7 @@ def tile_of(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape)
 def _fitted(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> tuple[KernelFit, GemmShape]:
     """The fit that prices a shape, and the shape as it is priced, of one row, column and input at least."""
     name, formats = dtype_of("gemm", shape.dtype), shape.formats
-    if formats.weight_only and name not in parameters and formats.lacking(hardware):
+    if formats.weight_only and formats.lacking(hardware) and not measured_here(parameters, name):
         name, shape = formats.weight_only, replace(shape, dtype=formats.weight_only, weight_bytes=shape.w_bytes)
     entry = entry_of(parameters, (name,), lambda one: _entry(one, name))
     safe = replace(shape, m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0))

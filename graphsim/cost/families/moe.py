@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
+from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s, measured_here
 from graphsim.cost.families.formats import MOE, Dtype, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import loosely_overlapped
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
@@ -234,7 +234,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape
     run with 16-bit activations, as in products. Raises ConfigError for unknown names.
     """
     name, formats = dtype_of("moe", shape.dtype), shape.formats
-    if formats.weight_only and name not in parameters and formats.lacking(hardware):
+    if formats.weight_only and formats.lacking(hardware) and not measured_here(parameters, name):
         shape = replace(shape, dtype=formats.weight_only, weight_bytes=shape.w_bytes)
     entry = entry_of(parameters, (dtype_of("moe", shape.dtype),), lambda one: _entry(one, shape))
     least = ("m", "hidden", "inter", "topk", "experts", "tp", "ep")
