@@ -34,6 +34,8 @@ _SHOWN = (
     "pp",
     "ep",
     "dp",
+    "expert_placement",
+    "redundant_experts",
     "rank",
     "active_adapters",
 )

@@ -21,7 +21,8 @@ EXAMPLES = """examples:
   graphsim explain llama-3.1-8b --hardware h100-sxm --lora rank=16 --against lora=off
 """
 
-AGAINST = ("hardware", "cost", "precision", "engine", "batch", "input", "output", "tp", "pp", "ep", "sp", "dp", "lora")
+NAMES = ("hardware", "cost", "precision", "engine", "expert_placement")
+AGAINST = (*NAMES, "batch", "input", "output", "tp", "pp", "ep", "sp", "dp", "redundant_experts", "lora")
 """What the other estimate may have different."""
 
 
@@ -79,7 +80,7 @@ def _changed(options: argparse.Namespace) -> argparse.Namespace:
             if value != "off":
                 raise ConfigError(f"--against: lora = '{value}' is not allowed; expected off")
             changed.lora = None
-        elif name in ("hardware", "cost", "precision", "engine"):
+        elif name in NAMES:
             setattr(changed, name, value)
         else:
             setattr(changed, name, _whole(name, value))

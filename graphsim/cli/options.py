@@ -18,6 +18,7 @@ DEGREES = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
     "sp": "sequence parallel degree, 1 or tp", "dp": "replicas that share the batch",
 }  # fmt: skip
+_EXPERTS = ("expert_placement", "redundant_experts")
 
 
 def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
@@ -47,6 +48,14 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
     """Parallel degrees, precision, adapter, cost model."""
     for name, text in DEGREES.items():
         parser.add_argument(f"--{name}", type=_number, default=1, metavar="N", help=f"{text} (1)")
+    parser.add_argument(
+        "--expert-placement", default="random", metavar="P",
+        help="how experts lie on their ranks: random, contiguous or balanced (random)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--redundant-experts", type=_number, default=0, metavar="N",
+        help="copies of popular experts, of a balanced placement (0)",
+    )  # fmt: skip
     parser.add_argument("--precision", metavar="P", help="bf16, fp8, nvfp4, int4, …; `fp8,kv=fp8` for the cache too")
     further = ", ".join(key for key in LORA_KEYS if key not in ("rank", "targets", "strategy"))
     parser.add_argument(
@@ -93,7 +102,7 @@ def deployment(options: argparse.Namespace) -> Deployment:
 
     return Deployment(
         options.model, options.hardware, precision=options.precision, cost=options.cost, engine=options.engine,
-        parallelism=Parallelism(**{name: getattr(options, name) for name in DEGREES}),
+        parallelism=Parallelism(**{name: getattr(options, name) for name in (*DEGREES, *_EXPERTS)}),
         lora=lora_config(options.lora, getattr(options, "batch", 1)), passes=passes(options),
     )  # fmt: skip
 

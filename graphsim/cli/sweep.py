@@ -21,13 +21,17 @@ EXAMPLES = """examples:
 NUMBERS = {
     "batch": "requests served together", "input": "prompt tokens", "output": "generated tokens",
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree", "dp": "replicas",
+    "redundant-experts": "copies of popular experts",
     "rank": "of the adapter", "adapters": "distinct adapters in a step",
 }  # fmt: skip
 _NAMED = {
     "precision": "bf16, fp8, …", "strategy": "base, dynamic, merge", "cost": "cost models",
-    "engine": "whose kernels run: vllm, sglang, …",
+    "engine": "whose kernels run: vllm, sglang, …", "expert-placement": "random, contiguous, balanced",
 }  # fmt: skip
-_NAMES = {"input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters"}
+_NAMES = {
+    "input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters",
+    "expert-placement": "expert_placement", "redundant-experts": "redundant_experts",
+}  # fmt: skip
 _SHOWN = ("model", "hardware", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
 
 
@@ -59,11 +63,11 @@ def choices_of(options: argparse.Namespace) -> dict[str, Any]:
     """The choices that were given, as `sweep` takes them."""
     choices: dict[str, Any] = {"passes": shared.passes(options)}
     for name in NUMBERS:
-        if (text := getattr(options, name)) is not None:
+        if (text := getattr(options, name.replace("-", "_"))) is not None:
             choices[_NAMES.get(name, name)] = [_number(name, part) for part in text.split(",")]
     for name in _NAMED:
-        if (text := getattr(options, name)) is not None:
-            choices[name] = text.split(",")
+        if (text := getattr(options, name.replace("-", "_"))) is not None:
+            choices[_NAMES.get(name, name)] = text.split(",")
     if options.targets:
         choices["targets"] = "all-linear" if options.targets == "all-linear" else [options.targets.split("+")]
     return choices

@@ -39,7 +39,7 @@ MORE_IS_BETTER = ("tokens_per_s", "tokens_per_s_per_gpu", "batch", "active_adapt
 
 NAMED = (
     "model", "hardware", "precision", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "pp", "ep",
-    "dp", "rank", "active_adapters",
+    "dp", "expert_placement", "redundant_experts", "rank", "active_adapters",
 )  # fmt: skip
 """What a message says of a scenario, where it is not the same for all."""
 

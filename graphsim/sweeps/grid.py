@@ -16,6 +16,7 @@ import numpy as np
 from graphsim.cost.choose import choose_cost
 from graphsim.deployment.deployment import REFERENCE, Deployment
 from graphsim.deployment.own import checked
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, choices_text
 from graphsim.graph import Pass
@@ -35,11 +36,13 @@ BASE = "base"
 
 DEFAULTS: Mapping[str, Any] = {
     "model": None, "hardware": None, "precision": None, "cost": None, "engine": REFERENCE, "pp": 1, "ep": 1,
-    "strategy": None, "targets": None, "batch": 1, "input_tokens": 512, "output_tokens": 128, "tp": 1, "dp": 1,
-    "rank": 16, "active_adapters": 1, "max_loras": 0, "max_lora_rank": 0,
+    "expert_placement": "random", "redundant_experts": 0, "strategy": None, "targets": None, "batch": 1,
+    "input_tokens": 512, "output_tokens": 128, "tp": 1, "dp": 1, "rank": 16, "active_adapters": 1,
+    "max_loras": 0, "max_lora_rank": 0,
 }  # fmt: skip
 """Every choice of a sweep, in the order of the table's rows: the last varies fastest."""
 
+DEGREES = ("tp", "pp", "ep", "dp", "redundant_experts")
 REQUESTS = ("batch", "input_tokens", "output_tokens")
 ADAPTER = ("rank", "active_adapters", "max_loras", "max_lora_rank")
 
@@ -116,8 +119,9 @@ class Grid:
             for name, column in zip(names, zip(*values, strict=True), strict=True):
                 if name not in DEFAULTS:
                     continue
-                if name in NUMBERS or name in ("tp", "pp", "ep"):
-                    columns[name] = np.array(column, dtype=float if name not in ("pp", "ep") else int)[row]
+                if name in (*NUMBERS, *DEGREES):
+                    kind = int if name in ("pp", "ep", "redundant_experts") else float
+                    columns[name] = np.array(column, dtype=kind)[row]
                 else:
                     codes, labels = pd.factorize(np.array([_label(name, value) for value in column], dtype=object))
                     columns[name] = pd.Categorical.from_codes(codes[row], pd.Index(labels))
@@ -214,7 +218,8 @@ def _choices_of(deployment: Any) -> dict[str, Any]:
     return {
         "deployment": deployment, "model": deployment.model, "hardware": deployment.device,
         "precision": deployment.precision, "cost": deployment.cost, "engine": deployment.engine or REFERENCE,
-        "pp": degrees.pp, "ep": degrees.ep, "strategy": lora.strategy if lora else BASE,
+        "pp": degrees.pp, "ep": degrees.ep, "expert_placement": degrees.expert_placement,
+        "redundant_experts": degrees.redundant_experts, "strategy": lora.strategy if lora else BASE,
         "targets": lora.target_modules if lora else ("attn", "ffn"), "tp": degrees.tp, "dp": degrees.dp,
     } | adapter  # fmt: skip
 
@@ -258,7 +263,9 @@ def _many(value: Any) -> list[Any]:
 
 
 def _check_names(listed: Mapping[str, list[Any]]) -> None:
-    """Formats and cost models that exist, by name: a function could not be sent to another process."""
+    """Placements, formats and cost models that exist, by name: a function could not be sent to another process."""
+    for placement in listed["expert_placement"]:
+        Parallelism(expert_placement=placement)
     for precision in listed["precision"]:
         if precision is not None:
             load_precision(precision)
@@ -270,7 +277,7 @@ def _check_names(listed: Mapping[str, list[Any]]) -> None:
 
 def _check_numbers(listed: Mapping[str, list[Any]]) -> None:
     """Every number by itself, as a single simulation would check it."""
-    numeric = {*NUMBERS, "tp", "pp", "ep"}
+    numeric = {*NUMBERS, *DEGREES}
     try:
         arrays = {name: np.asarray(listed[name], dtype=float) for name in numeric}
     except (TypeError, ValueError):

@@ -21,7 +21,7 @@ from graphsim.deployment.refusals import reasons_of
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.lora.config import LoraConfig
 from graphsim.simulation import priced
-from graphsim.sweeps.grid import ADAPTER, BASE, REQUESTS, Grid, Place
+from graphsim.sweeps.grid import ADAPTER, BASE, DEGREES, REQUESTS, Grid, Place
 from graphsim.symbolic.substitute import with_fields
 
 EXACT, CURVED = 1e-9, 1e-4
@@ -146,7 +146,7 @@ def _deployment(chosen: Mapping[str, Any]) -> Deployment:
     if chosen["strategy"] != BASE:
         fields: dict[str, Any] = {name: chosen[name] for name in ("strategy", *ADAPTER)}
         lora = LoraConfig(target_modules=chosen["targets"], **fields)
-    degrees = {name: chosen[name] for name in ("tp", "pp", "ep", "dp")}
+    degrees = {name: chosen[name] for name in (*DEGREES, "expert_placement")}
     kept = {name: chosen[name] for name in ("precision", "cost", "engine", "passes")}
     return Deployment(chosen["model"], chosen["hardware"], parallelism=Parallelism(**degrees), lora=lora, **kept)
 

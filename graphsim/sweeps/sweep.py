@@ -42,10 +42,10 @@ def sweep(
 
     models, hardware: names, paths, mappings; or deployments (`gs.Deployment`) as models and no hardware: then batch,
         input_tokens and output_tokens are the only choices left
-    choices: precision, cost, engine (names); pp, ep (whole numbers); strategy (`base`, `dynamic`, `merge`); targets
-        (one list of names, or several); batch, input_tokens, output_tokens, tp, dp, rank, active_adapters, max_loras,
-        max_lora_rank (numbers). Each is one value or a list; strategy is `dynamic` where ranks or targets are given,
-        else `base`.
+    choices: precision, cost, engine (names); pp, ep, redundant_experts (whole numbers); expert_placement (names);
+        strategy (`base`, `dynamic`, `merge`); targets (one list of names, or several); batch, input_tokens,
+        output_tokens, tp, dp, rank, active_adapters, max_loras, max_lora_rank (numbers). Each is one value or a
+        list; strategy is `dynamic` where ranks or targets are given, else `base`.
     zipped: choices that go together instead of being multiplied, such as [("input_tokens", "output_tokens")]
     passes: rewritings of your own that every graph goes through, see `Deployment`
     executor: any `concurrent.futures.Executor`; results are the same as without, and what a broken one leaves undone

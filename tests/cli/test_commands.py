@@ -43,6 +43,39 @@ def test_run_prints_what_simulate_returns(capsys: pytest.CaptureFixture[str]) ->
     assert found["settings"]["batch"] == 4 and found["settings"]["parallelism"]["tp"] == 2
 
 
+@pytest.fixture
+def skewed(tmp_path: Path) -> str:
+    """Eight experts, some of them more popular than others."""
+    path = tmp_path / "skewed.yaml"
+    path.write_text(
+        "name: skewed\nhidden_size: 512\nvocab_size: 1000\nlayers: 2\n"
+        "attention: {heads: 8, kv_heads: 8, head_dim: 64}\n"
+        "moe: {experts: 8, experts_per_token: 2, intermediate_size: 512, skew: 1.0}\n",
+        encoding="utf-8",
+    )
+    return str(path)
+
+
+def test_where_experts_lie_is_said_as_their_degree_is(capsys: pytest.CaptureFixture[str], skewed: str) -> None:
+    asked = ["--hardware", "h100-sxm", "--engine", "vllm", "--ep", "4", "--input", "4096", "--output", "4"]
+    placed = ["--expert-placement", "balanced", "--redundant-experts", "4"]
+    run = document(capsys, "run", skewed, *asked, *placed)
+    degrees = gs.Parallelism(ep=4, expert_placement="balanced", redundant_experts=4)
+    expected = gs.simulate(skewed, "h100-sxm", 1, 4096, 4, degrees, engine="vllm")
+    assert isinstance(run, dict) and run["ttft_s"] == expected.ttft_s
+    against = document(capsys, "explain", skewed, *asked, "--against", "expert_placement=contiguous")
+    assert isinstance(against, dict) and against["totals"]["ttft_s"] < 0.0
+    rows = document(
+        capsys, "sweep", skewed, *asked, "--expert-placement", "random,balanced", "--redundant-experts", "0,4"
+    )
+    assert isinstance(rows, list) and len(rows) == 4
+    assert rows[3]["ttft_s"] == pytest.approx(expected.ttft_s) and "'random'" in rows[1]["reason"]
+    found = document(capsys, "best", skewed, *asked, "--expert-placement", "contiguous,random,balanced")
+    assert isinstance(found, dict)
+    placements = [row["expert_placement"] for row in found["best"]]
+    assert placements == ["balanced", "random", "contiguous"]
+
+
 def test_run_shows_latency_memory_and_where_the_time_goes(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, *RUN, "--lora", "strategy=merge", "--top", "3")
     for expected in (
@@ -139,6 +172,9 @@ MISTAKES = {
     "half a stage": ([*RUN, "--pp", "1.5"], "parallelism.pp = 1.5"),
     "too many stages": ([*RUN, "--pp", "13"], "it has 12 layers"),
     "sp unlike tp": ([*RUN, "--tp", "4", "--sp", "2"], "expected 1, or tp"),
+    "a placement": ([*RUN, "--expert-placement", "sorted"], "allowed: balanced, contiguous, random"),
+    "copies without balance": ([*RUN, "--redundant-experts", "2"], "expected 0, or 'balanced'"),
+    "swept copies": (["sweep", *RUN[1:], "--redundant-experts", "some"], "is not a whole number"),
     "experts of a dense model": ([*RUN, "--ep", "2"], "has no experts"),
     "unknown precision": ([*RUN, "--precision", "int5"], "precision = 'int5'"),
     "precision without peak": (["run", "gpt-2", "--hardware", "tpu-v5e", "--precision", "fp8"], "no peak for 'fp8'"),
