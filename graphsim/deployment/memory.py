@@ -146,12 +146,19 @@ def _stage(stage: Stage, sequences: Sequences, tokens: Num, slots: Num, capacity
 
 
 def _most_sequences(room: Num, state: Num, live: Num, micro_batches: int) -> Num:
-    """The most sequences that `room` holds: all keep their state, those of the largest micro-batch are live."""
-    state, live = np.maximum(state, 1e-300), np.maximum(live, 1e-300)
+    """The most sequences that `room` holds: all keep their state, those of the largest micro-batch are live.
+
+    Beyond any batch where they keep nothing, as on a stage whose layers read the caches of another.
+    """
+    state, live = np.maximum(state, LEAST_BYTES), np.maximum(live, LEAST_BYTES)
     whole = np.floor(room / (micro_batches * state + live))  # sequences in each micro-batch
     further = np.floor((room - (whole + 1.0) * live) / state)  # when some micro-batches hold one more
     most: Num = np.maximum(whole * micro_batches, np.minimum((whole + 1.0) * micro_batches, further))
     return most
+
+
+LEAST_BYTES = 1e-200
+"""In place of nothing where something is divided by it, and the quotient has to be a finite number."""
 
 
 def weight_bytes(op: Op) -> Num:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import graphsim as gs
+from tests.paths import hf_configs
 
 GIB = 2.0**30
 
@@ -100,6 +103,17 @@ def test_the_parts_add_up() -> None:
     parts = ("weights", "kv_cache", "activations", "adapters", "overhead")
     assert found.total_bytes == sum(getattr(found, f"{part}_bytes") for part in parts)
     assert found.capacity_bytes == 80 * GIB
+
+
+@pytest.mark.parametrize("engine", ["vllm", "reference"])
+def test_a_stage_that_keeps_nothing_bounds_no_batch(engine: str) -> None:
+    """The last 20 of Gemma-4-E2B's 35 layers read the caches of earlier ones: of three stages the third has none."""
+    asked: dict[str, object] = {"parallelism": gs.Parallelism(pp=3), "engine": engine}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = memory(hf_configs()["gemma4_e2b"], "h100-sxm", input_tokens=500, output_tokens=5, **asked)
+    room = gs.footprint(hf_configs()["gemma4_e2b"], "h100-sxm", **asked).concurrency(505)
+    assert 0 < found.max_batch <= room and (engine == "reference" or found.max_batch == room)
 
 
 deployments = st.fixed_dictionaries(
