@@ -87,6 +87,7 @@ def break_even_curve(
 ) -> pd.DataFrame:
     """Seconds to generate so many tokens, one row each: with a dynamic adapter, a merged one, and merged ones in turn.
 
+    The last column, caution, says what to beware of in the times, as of a device that nobody measured.
     tokens: generated tokens, by default 25 from a hundredth of the break-even to a hundredfold
     tokens_per_turn: what each adapter generates before the next one is switched in; by default one batch of requests
     asked: the other arguments of `break_even`
@@ -117,5 +118,6 @@ def break_even_curve(
             "dynamic_s": amount * each["dynamic"],
             "merge_s": merged_s,
             "switching_s": merged_s + np.maximum(turns - 1.0, 0.0) * found.switch_s,
+            "caution": found.caution,
         }
     )

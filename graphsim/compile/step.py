@@ -112,6 +112,15 @@ class CompiledStep:
         if lora is not None:  # buffers are padded for the largest rank of all adapters, not for a step's mean
             self._inputs["max_lora_rank"] = float(np.maximum(lora.max_lora_rank, lora.largest_rank))
 
+    @property
+    def caution(self) -> str:
+        """What to beware of in its times, as of a device that nobody measured; "" where there is nothing."""
+        return self._inference.deployment.caution
+
+    def __repr__(self) -> str:
+        told = f"; {self.caution}" if self.caution else ""
+        return f"<step of {self._inference.deployment!r}{told}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (packed(self._inference, "compile_step"),)
 

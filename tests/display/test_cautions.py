@@ -102,6 +102,14 @@ def test_the_strategies_of_an_adapter_say_it() -> None:
     assert set(gs.compare_lora(MODEL, FAR, 2, 64, 4, lora=ADAPTER)["caution"]) == {TOLD}
 
 
+def test_whatever_else_gives_times_says_it() -> None:
+    assert set(gs.break_even_curve(MODEL, FAR, [10.0], lora=ADAPTER)["caution"]) == {TOLD}
+    assert gs.sensitivity(MODEL, FAR, 2, 64, 4).attrs["caution"] == TOLD
+    step = gs.compile_step(MODEL, FAR)
+    assert step.caution == TOLD and TOLD in repr(step)
+    assert gs.compile_step(MODEL, "h100-sxm").caution == ""
+
+
 def test_graphs_and_what_is_drawn_of_them_say_it(far: gs.Estimate, tmp_path: Path) -> None:
     graph = far.decode.graph
     again = gs.annotate(gs.build_graph(MODEL, "decode", 2, 64), FAR)
