@@ -26,7 +26,7 @@ class Workspace:
     """Bytes of a device that an engine keeps free of weights, slots and KV cache.
 
     activations_bytes: peak of the profiled step, with its sampler; 0 where the engine profiles none
-    overhead_bytes: libraries, groups, captured graphs, the rotary table
+    overhead_bytes: libraries, groups, captured graphs, the rotary table, and what of a reserve the peak does not take
     """
 
     activations_bytes: Num
@@ -51,12 +51,17 @@ def taken_bytes(deployment: Deployment) -> Num:
 
 def step_limits(deployment: Deployment) -> tuple[Num, Num]:
     """The most tokens, and the most sequences, of a step; zeros where prompts are not cut into chunks."""
+    memory, large = deployment.engine_memory, _is_large(deployment)
+    tokens = np.where(large > 0, memory.large_chunk_tokens, memory.chunk_tokens)[()]
+    return tokens, np.where(large > 0, memory.large_sequences, memory.sequences)[()]
+
+
+def _is_large(deployment: Deployment) -> Num:
+    """Whether the engine has its limits of large devices for this one: 1 or 0."""
     memory, device = deployment.engine_memory, deployment.device
     if not memory.large_device_bytes or (memory.small_device and memory.small_device in device.name.lower()):
-        return memory.chunk_tokens, memory.sequences
-    large = np.greater_equal(device.memory_bytes, memory.large_device_bytes)
-    tokens = np.where(large, memory.large_chunk_tokens, memory.chunk_tokens)[()]
-    return tokens, np.where(large, memory.large_sequences, memory.sequences)[()]
+        return 0.0
+    return np.greater_equal(device.memory_bytes, memory.large_device_bytes) * 1.0
 
 
 def profiled_step(deployment: Deployment) -> Phase:
@@ -78,7 +83,18 @@ def workspace_of(deployment: Deployment, graph: nx.DiGraph, step: nx.DiGraph | N
     several = np.where(np.greater(replica, 1.0), 1.0, 0.0)[()]
     overhead = memory.runtime_bytes + several * memory.group_bytes + memory.graph_bytes + memory.graph_steps * forward
     tables = rotary_bytes(deployment, graph) if memory.rotary_table else 0.0
-    return Workspace(activations_bytes=peak, overhead_bytes=overhead + tables)
+    unused = np.maximum(_reserve_bytes(deployment) - peak, 0.0)
+    return Workspace(activations_bytes=peak, overhead_bytes=overhead + tables + unused)
+
+
+def _reserve_bytes(deployment: Deployment) -> Num:
+    """What the engine keeps free by its rule of thumb; 0 where it has none."""
+    memory, degrees = deployment.engine_memory, deployment.parallelism
+    tokens, sequences = step_limits(deployment)
+    least = _is_large(deployment) * memory.least_reserve_bytes
+    by_limits = tokens * memory.reserve_token_bytes + sequences * memory.reserve_sequence_bytes
+    devices = degrees.tp * degrees.pp * memory.reserve_device_bytes
+    return np.maximum(memory.reserve_bytes + by_limits + devices, least)
 
 
 def _sampler_bytes(deployment: Deployment) -> Num:

@@ -28,6 +28,9 @@ class EngineMemory:
     lora_sampler_bytes: and more, with adapters enabled
     runtime_bytes: libraries, and the context where the engine counts it; group_bytes: more, with several devices
     graph_bytes: reserved for captured graphs; graph_steps: and as often the activations of a step without its sampler
+    reserve_bytes: kept free of weights, slots and KV cache by a rule of thumb, whatever a step takes; more for each of
+        `chunk_tokens` (reserve_token_bytes), of `sequences` (reserve_sequence_bytes) and of a replica's devices
+        (reserve_device_bytes), and least_reserve_bytes at least on devices that have the large limits
     block_tokens: tokens of a block of the KV cache
     rotary_table: whether the rotary embedding's table of all positions lies in memory
     sources: where each number comes from; of one kept from another profile, "inherited from NAME: …"
@@ -46,6 +49,11 @@ class EngineMemory:
     group_bytes: float = 0.0
     graph_bytes: float = 0.0
     graph_steps: float = 0.0
+    reserve_bytes: float = 0.0
+    reserve_token_bytes: float = 0.0
+    reserve_sequence_bytes: float = 0.0
+    reserve_device_bytes: float = 0.0
+    least_reserve_bytes: float = 0.0
     block_tokens: float = 1.0
     rotary_table: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -56,7 +64,10 @@ _NUMBERS = {
     "large_device_bytes": ("bytes", 0.0, 1e15), "large_chunk_tokens": ("", 0.0, 1e9),
     "large_sequences": ("", 0.0, 1e9), "sampler_bytes": ("bytes", 0.0, 1e3), "runtime_bytes": ("bytes", 0.0, 1e13),
     "group_bytes": ("bytes", 0.0, 1e13), "graph_bytes": ("bytes", 0.0, 1e13), "graph_steps": ("", 0.0, 100.0),
-    "lora_sampler_bytes": ("bytes", 0.0, 1e3), "block_tokens": ("", 1.0, 1e6),
+    "reserve_bytes": ("bytes", 0.0, 1e13), "reserve_token_bytes": ("bytes", 0.0, 1e9),
+    "reserve_sequence_bytes": ("bytes", 0.0, 1e10), "reserve_device_bytes": ("bytes", 0.0, 1e12),
+    "least_reserve_bytes": ("bytes", 0.0, 1e13), "lora_sampler_bytes": ("bytes", 0.0, 1e3),
+    "block_tokens": ("", 1.0, 1e6),
 }  # fmt: skip
 
 

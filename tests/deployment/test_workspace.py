@@ -144,3 +144,38 @@ def test_a_limit_of_steps_needs_both_its_numbers() -> None:
         gs.footprint("llama-3.2-1b", "l4", engine={"base": "vllm", "memory": {"share": 1.5}})
     with pytest.raises(gs.ConfigError, match="memory.blocks is not a known key"):
         gs.footprint("llama-3.2-1b", "l4", engine={"base": "vllm", "memory": {"blocks": 16}})
+
+
+MIB = 2.0**20
+
+
+@pytest.mark.parametrize(
+    ("device", "tp", "changed", "reserve_mib"),
+    [
+        ("h100-sxm", 1, {}, 512 + 1.5 * 8192 + 2 * 256 + 128),
+        ("h100-sxm", 4, {}, 512 + 1.5 * 8192 + 2 * 256 + 4 * 128),
+        ("rtx-4090", 1, {}, 512 + 1.5 * 2048 + 2 * 32 + 128),
+        ("h100-sxm", 1, {"large_chunk_tokens": 2048}, 10 * 1024),
+    ],
+)
+def test_sglang_keeps_free_what_its_rule_of_thumb_says(
+    device: str, tp: int, changed: dict[str, float], reserve_mib: float
+) -> None:
+    """512 MB, 1.5 for each token of a chunk, 2 for each sequence of the largest graph, 1 GB for every eight devices,
+    and 10 GB at least on large devices (SGLang 0.5, `server_args.py`, mem_fraction_static), beside 1 GiB of runtime."""
+    engine = {"base": "sglang", "memory": changed}
+    found = gs.footprint("llama-3.1-8b", device, engine=engine, parallelism=gs.Parallelism(tp=tp))
+    assert found.workspace_bytes / MIB == pytest.approx(1024 + reserve_mib)
+
+
+def test_sglangs_rule_of_thumb_leaves_the_tokens_of_a_log() -> None:
+    """38,141 for Llama-3.1-8B on some card of 24 GB (MaxUhl98/Thesis, inference_server/readme.md, July 2025), when the
+    rule was 2.9 GB on such cards: `server_args.py` of 0.4.9, (2.8 + tp / 10) * 1024 MB."""
+    rule = {
+        "reserve_bytes": 2.9 * GIB,
+        "reserve_token_bytes": 0,
+        "reserve_sequence_bytes": 0,
+        "reserve_device_bytes": 0,
+    }
+    found = gs.footprint("llama-3.1-8b", "rtx-4090", engine={"base": "sglang", "memory": rule})
+    assert found.kv_tokens == pytest.approx(38_141, rel=0.03)
