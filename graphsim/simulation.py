@@ -64,10 +64,12 @@ def build_graph(
     scenarios_in(deployment, (batch, input_tokens))
     after = check_own(deployment.passes)
     if phase == "prefill":
+        require_runs(deployment, Requests(batch=batch, input_tokens=input_tokens, output_tokens=1))
         graph = deployment.prefill(batch, input_tokens, after)
     elif phase == "decode":
         context = input_tokens if context_tokens is None else count("context_tokens", context_tokens, least=0)
         scenarios_in(deployment, (batch, context))
+        require_runs(deployment, Requests(batch=batch, input_tokens=np.maximum(context, 1), output_tokens=1))
         graph = deployment.decode(batch, context, after)
     else:
         raise ConfigError(f"phase = {short(phase)} is not known; allowed: prefill, decode")

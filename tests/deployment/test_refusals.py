@@ -281,6 +281,18 @@ def test_a_rotary_model_is_bounded_by_servers_only() -> None:
     assert "(positions)" in gs.simulate("llama-2-7b", "h100-sxm", 1, 100_000, 10).notes[0]
 
 
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_graph_is_of_a_step_that_the_engine_would_run(phase: str) -> None:
+    """A prompt, or a cache, of all positions but one leaves room for one token."""
+    assert gs.build_graph("llama-2-7b", phase, 1, 4095, engine="vllm")
+    assert gs.build_graph("gpt-2", phase, 1, 1024, engine="peft")
+    with pytest.raises(gs.InfeasibleError, match=r"max_model_len \(4097\) is greater"):
+        gs.build_graph("llama-2-7b", phase, 1, 4096, engine="vllm")
+    with pytest.raises(gs.InfeasibleError, match="1025 tokens are more than the 1024 positions"):
+        gs.build_graph("gpt-2", phase, 1, 1025, engine="peft")
+    assert gs.build_graph("llama-2-7b", phase, 1, 100_000)
+
+
 @pytest.mark.parametrize(
     ("model", "precision", "degrees", "words"),
     [
