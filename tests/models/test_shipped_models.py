@@ -14,6 +14,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from graphsim.errors import ConfigError
 from graphsim.files.catalog import shipped_root
 from graphsim.graph import to_text, total_work, validate, walk
 from graphsim.lora.config import LoraConfig
@@ -29,6 +30,7 @@ from graphsim.ops import Attention, ExpertGemm, Gemm, LoraGemm, Sharding
 from graphsim.ops.precision import load_precision
 from graphsim.passes.pack import pack
 from graphsim.passes.shard import shard
+from graphsim.simulation import lora_parameters
 from tests.paths import DATA, GOLDEN, REFERENCE
 
 HYBRID = DATA / "conv-hybrid.yaml"
@@ -68,6 +70,7 @@ SAME_STRUCTURE = {
     "mixtral-8x7b": "mistralai/Mixtral-8x7B-v0.1",
     "qwen3-30b-a3b": "Qwen/Qwen3-30B-A3B",
     "gpt-oss-20b": "openai/gpt-oss-20b",
+    "minimax-m2.5": "MiniMaxAI/MiniMax-M2.7",
 }
 """Shipped models whose structure the reference counts hold as well."""
 
@@ -91,6 +94,35 @@ ADAPTERS = {
     "lora_qv_r16": LoraConfig(rank=16, target_modules=["q_proj", "v_proj"]),
     "lora_all_linear_r8": ALL_LINEAR,
 }
+
+
+TARGETS = (
+    "all-linear",
+    ["attn"],
+    ["ffn"],
+    ["gate"],
+    ["gate_proj", "up_proj", "down_proj"],
+    ["w1", "w2", "w3"],
+    ["lm_head"],
+)
+
+
+@pytest.mark.parametrize(("name", "theirs"), SAME_STRUCTURE.items())
+def test_adapters_reach_the_same_modules_as_on_the_published_config(name, theirs):
+    path = REFERENCE / "hf_configs" / f"{theirs.replace('/', '--').replace(':', '--')}_config.json"
+    if not path.is_file():
+        pytest.skip("no reference data")
+    for targets in TARGETS:
+        ours, published = (_trained(model, targets) for model in (name, path))
+        assert ours == published, targets
+
+
+def _trained(model, targets):
+    """Trainable parameters, or that nothing matches."""
+    try:
+        return lora_parameters(model, LoraConfig(rank=8, target_modules=targets))
+    except ConfigError as error:
+        return type(error)
 
 
 @pytest.mark.parametrize(("name", "theirs"), SAME_STRUCTURE.items())
