@@ -24,7 +24,6 @@ from graphsim.graph.schedule import latest
 from graphsim.hardware import Hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import EngineProfile, load_profile
-from graphsim.models.phase import decode
 from graphsim.ops import LoraMerge
 from graphsim.ops.precision import Precision
 from graphsim.result import plain
@@ -111,7 +110,7 @@ def lifecycle_of(deployment: Deployment) -> Lifecycle:
 
 def _merges(merged: Deployment, stage: int, device: Hardware, price: CostModel) -> dict[str, Num]:
     found: dict[str, Num] = dict.fromkeys(("merge_s", "switch_s", "restore_s", "copy_bytes", "temporary_bytes"), 0.0)
-    for _, op, times in walk(merged.stages(decode(1.0, 1.0))[stage]):
+    for _, op, times in walk(merged.held()[stage]):
         if isinstance(op, LoraMerge):
             weight = op.n * op.k * op.weights.bytes * op.copies
             found["merge_s"] += times * price(op, device).latency_s
@@ -127,7 +126,7 @@ def _adapter(loaded: Deployment) -> tuple[Num, Num]:
     """Bytes and tensors of one adapter, on the device that holds most."""
     size: Num = 0.0
     tensors: Num = 0.0
-    for graph in loaded.stages(decode(1.0, 1.0)):
+    for graph in loaded.held():
         parts = [(adapter_bytes(op), times) for _, op, times in walk(graph) if op.buffers]
         size = np.maximum(size, sum((part * times for part, times in parts), start=0.0))
         tensors = np.maximum(tensors, sum(times for _, times in parts))

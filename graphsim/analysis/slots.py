@@ -24,7 +24,6 @@ from graphsim.deployment.workspace import rotary_bytes, taken_bytes
 from graphsim.errors import ConfigError, InfeasibleError
 from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
-from graphsim.models.phase import decode
 from graphsim.ops import Repeat
 from graphsim.ops.precision import Precision
 from graphsim.symbolic.questions import may_be_nonzero
@@ -182,7 +181,7 @@ def _host_bytes(deployment: Deployment, adapters: Num) -> Num:
     if deployment.adapter is None:
         return 0.0
     whole = replace(deployment, engine=None, parallelism=Parallelism())
-    graphs = whole.stages(decode(1.0, 1.0))
+    graphs = whole.held()
     return adapters * sum((adapter_bytes(op) * n for graph in graphs for _, op, n in walk(graph)), start=0.0)
 
 
@@ -291,7 +290,7 @@ def adapter_footprint(
     adapter = replace(deployment.lora or LoraConfig(), strategy="dynamic")
     deployment = replace(deployment, lora=adapter)
     rows: dict[tuple[str, str, float], dict[str, float]] = {}
-    for graph in deployment.stored.stages(decode(1.0, 1.0)):
+    for graph in deployment.stored.held():
         for _, op, times in walk(graph):
             if adapter_bytes(op):
                 module, part = op.serves

@@ -17,7 +17,7 @@ from graphsim.deployment.halves import halves_of
 from graphsim.deployment.order import Watch, in_order, passes_of, run
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
-from graphsim.graph import Pass
+from graphsim.graph import Pass, walk
 from graphsim.hardware import Hardware, load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, require_layers
@@ -28,6 +28,7 @@ from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
 from graphsim.models.phase import Phase, decode, prefill
+from graphsim.ops import HeadGemm
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.passes.two_batches import exchanges, two_batches
@@ -39,6 +40,7 @@ ModelRef = str | Path | Mapping[str, Any] | ModelConfig
 HardwareRef = str | Path | Mapping[str, Any] | Hardware
 EngineRef = str | Path | Mapping[str, Any] | EngineProfile
 
+FIRST: Phase = decode(1.0, 1.0)
 REFERENCE = "reference"
 """The engine that runs an adapter as the LoRA document's three separate nodes."""
 
@@ -184,6 +186,16 @@ class Deployment:
     def stored(self) -> Deployment:
         """The same with adapters as they lie in memory."""
         return self if self.engine is None else with_fields(self, {"engine": self.engine.stored})
+
+    def held(self, phase: Phase = FIRST) -> list[nx.DiGraph]:
+        """The graph of each stage in which all that adapters go on is a module of its own.
+
+        phase: of a step that generates; latent attention absorbs a product into two others there, so that where it
+        does, a prompt's graph says what a stage holds
+        """
+        graphs = self.stages(phase)
+        absorbed = any(isinstance(op, HeadGemm) for graph in graphs for _, op, _ in walk(graph))
+        return self.stages(prefill(1.0, 1.0)) if absorbed and self.adapter is not None else graphs
 
     def prefill(self, batch: Num, input_tokens: Num, after: Watch | None = None) -> nx.DiGraph:
         """The graph of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches."""

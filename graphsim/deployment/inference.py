@@ -176,8 +176,7 @@ class Inference:
     def one_time_s(self) -> Num:
         """Time of the one-time nodes, one after another; stages work side by side."""
         total: Num = 0.0
-        phase = decode(1.0, 1.0)
-        for stage in self.deployment.stages(phase):
+        for stage in self.deployment.held():
             total = np.maximum(total, self._once_s(stage))
         return total
 

@@ -80,7 +80,7 @@ class Sequences:
 class Stage:
     """What a stage of the pipeline holds, apart from the caches of its requests.
 
-    graph: of a step; its weights and adapters are what counts
+    graph: of a step in which all that adapters go on is a module; its weights and adapters are what counts
     cache: of one request; live_bytes: activations of the largest micro-batch, where these are not in the workspace
     """
 
@@ -96,12 +96,13 @@ def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]
     An engine that cuts prompts into chunks keeps what its profiled step takes; without one, whole prompts count.
     """
     graphs, pp = deployment.stages(WHOLE_CACHE), deployment.parallelism.pp
+    held = deployment.held(WHOLE_CACHE)
     near = deployment.stages(FIRST_TOKEN) if any(map(keeps_more, graphs)) else graphs
     profiled = deployment.stages(profiled_step(deployment)) if profiles(deployment) else [None] * pp
     phases = [] if profiles(deployment) else [deployment.stages(phase) for phase in step]
     return [
         Stage(
-            graph=graphs[i],
+            graph=held[i],
             cache=cache_of(graphs[i], near[i], deployment.engine_memory.block_tokens),
             workspace=workspace_of(deployment, graphs[i], profiled[i], last=i == pp - 1),
             live_bytes=reduce(np.maximum, [0.0, *(peak_activation_bytes(stages[i]) for stages in phases)]),

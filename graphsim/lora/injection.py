@@ -183,12 +183,15 @@ class _Injector:
             yield from self._dynamic(name, op, inputs, rank, key is not None)
 
     def _has_buffers(self, op: Module) -> bool:
-        """Experts have them where the engine knows their pairs, whether or not an adapter may reach them."""
+        """Experts have them where the engine knows their pairs, whether or not an adapter may reach them.
+
+        So do an attention's and an MLP's linears that PEFT's all-linear passes over, such as a shared expert's.
+        """
         if op is self.table or (isinstance(op, Gemm) and op.head):
             return self.buffers.ends
         if isinstance(op, ExpertGemm):
             return self.buffers.every_linear and self.buffers.expert_layout != "parameter"
-        return self.buffers.every_linear and op.linear and bool(op.module)
+        return self.buffers.every_linear and bool(op.module) and (op.linear or bool(op.tags))
 
     def _rank(self, key: int | None, op: Module) -> Num:
         """Of one slice."""

@@ -88,6 +88,53 @@ def test_devices_hold_their_experts_and_their_share_of_cut_factors(model: str, t
     assert found == pytest.approx(right)
 
 
+DEEPSEEK = {
+    "model_type": "deepseek_v3", "num_hidden_layers": 4, "first_k_dense_replace": 1, "hidden_size": 256,
+    "num_attention_heads": 8, "num_key_value_heads": 8, "q_lora_rank": 96, "kv_lora_rank": 64, "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 16, "v_head_dim": 24, "intermediate_size": 512, "moe_intermediate_size": 128,
+    "n_routed_experts": 16, "num_experts_per_tok": 4, "n_shared_experts": 2, "vocab_size": 1000,
+}  # fmt: skip
+"""DeepSeek-V3's layout, small: a dense layer, then three with experts and two shared ones; latent attention."""
+
+
+def latent_attention() -> int:
+    """Elements per rank of one layer: q_a, q_b, kv_a, kv_b and o."""
+    q_a, q_b = 256 + 96, 96 + 8 * (32 + 16)
+    kv_a, kv_b = 256 + 64 + 16, 64 + 8 * (32 + 24)
+    return q_a + q_b + kv_a + kv_b + 8 * 24 + 256
+
+
+def gated_mlp(width: int) -> int:
+    """Of gate and up, a pair each, and of down."""
+    return 2 * (256 + width) + width + 256
+
+
+@pytest.mark.parametrize("targets", [["attn"], ["attn", "ffn"], "all-linear"])
+def test_vllm_has_slots_for_dense_and_shared_mlps_beside_experts(targets: list[str] | str) -> None:
+    """Every LinearBase has, also where PEFT's all-linear passes it over: of a dense layer, of shared experts."""
+    experts = 16 * gated_mlp(128) + gated_mlp(2 * 128) + 256 + 16
+    elements = 4 * latent_attention() + gated_mlp(512) + 3 * experts
+    lora = gs.LoraConfig(rank=16, target_modules=targets, max_loras=1, max_lora_rank=16)
+    found = gs.footprint(DEEPSEEK, "h200-sxm", lora, engine="vllm").slot_bytes
+    assert found == pytest.approx(16 * BYTES * elements)
+
+
+@pytest.mark.parametrize("engine", ["reference", "peft", "sglang"])
+def test_what_latent_attention_absorbs_when_it_generates_lies_in_memory_too(engine: str) -> None:
+    """kv_b_proj is no product of a step that generates, but its factors were trained, are loaded and merged."""
+    lora = gs.LoraConfig(rank=16, target_modules=["attn"])
+    size = (4 if engine == "peft" else BYTES) * 16 * 4 * latent_attention()
+    assert gs.lora_parameters(DEEPSEEK, lora) == 16 * 4 * latent_attention()
+    whole = gs.simulate(DEEPSEEK, "h200-sxm", 2, 64, 2, lora=lora, engine=engine)
+    assert whole.memory.adapters_bytes == pytest.approx(size)
+    assert gs.footprint(DEEPSEEK, "h200-sxm", lora, engine=engine).slot_bytes == pytest.approx(size)
+    table = gs.adapter_footprint(DEEPSEEK, lora, engine=engine)
+    assert set(table.module) == {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"}
+    assert table.bytes.sum() == pytest.approx(size)
+    tensors = gs.lifecycle(DEEPSEEK, "h200-sxm", lora, engine=engine).tensors
+    assert tensors == 4 * 2 * 5
+
+
 def test_simulate_and_footprint_reserve_the_same() -> None:
     lora = gs.LoraConfig(rank=16, target_modules=["attn"], max_loras=3, max_lora_rank=32)
     for model in ("mixtral-8x7b", "gpt-oss-20b"):
