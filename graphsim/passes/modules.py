@@ -12,6 +12,7 @@ from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Collective, ExpertGemm, LoraAdd, ModuleNorm, ModuleScale, ModuleSteps, Op
 from graphsim.ops.lora import LoraA, LoraGemm
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
+from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.ops.precision import Format
 from graphsim.passes.eager import steps_of
@@ -103,12 +104,15 @@ class CallModules(Pass):
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             base = name.rpartition(".")[0]
-            if isinstance(op, LoraA):
-                lives[base] = np.greater(op.n * op.m, 0.0)[()]
+            if isinstance(op, LoraA | LoraLookup):
+                rows = op.rows if isinstance(op, LoraLookup) else op.m
+                lives[base] = np.greater(op.n * rows, 0.0)[()]
             calls = self.engine.lora.active_adapters * lives.get(base, 1.0)
             if isinstance(op, LoraGemm):
                 op = self._factor(op, calls)
-            if isinstance(op, LoraA):
+            if isinstance(op, LoraLookup):
+                op = replace(op, launches=calls, weights=self.engine.kept(op.weights))
+            elif isinstance(op, LoraA):
                 yield f"{base}.lora_input", self._input(op, calls), inputs
                 inputs = [*inputs, Value(f"{base}.lora_input")]
             elif type(op) is LoraAdd:

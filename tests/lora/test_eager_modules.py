@@ -116,6 +116,16 @@ def test_an_adapter_of_rank_0_is_no_kernel_and_no_call(lora: dict[str, Any]) -> 
     assert found.tpot_s == pytest.approx(base.tpot_s, rel=1e-9)
 
 
+def test_an_embeddings_pair_is_kept_in_fp32_too_and_looked_up_for_each_adapter() -> None:
+    """PEFT 0.21: `_cast_adapter_dtype` widens lora_embedding_A and _B; Embedding._mixed_batch_forward calls `_embed`
+    for every adapter. Llama-3.1-8B: A of 16 x 128,256 and B of 4,096 x 16, four bytes each."""
+    lora = gs.LoraConfig(rank=16, target_modules=["embed_tokens"], active_adapters=3)
+    found = gs.simulate("llama-3.1-8b", "a100-sxm-80gb", 4, 64, 2, lora=lora, engine="peft")
+    assert found.memory.adapters_bytes == 3 * 4 * 16 * (128_256 + 4_096)
+    graph = gs.build_graph("llama-3.1-8b", "decode", 4, 64, lora=lora, engine="peft")
+    assert [graph.nodes[f"embed_tokens.{part}"]["op"].launches for part in ("lora_a", "lora_b", "lora_add")] == [3] * 3
+
+
 def test_every_step_writes_the_whole_cache_anew() -> None:
     """DynamicCache's cat and repeat_kv: 4 bytes for each element of the cache, 4 for each of all heads' copies."""
 
