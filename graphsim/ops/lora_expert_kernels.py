@@ -44,7 +44,8 @@ class ExpertLoraSort(LoraKernel):
 class ExpertLoraShrink(LoraShrink):
     """x[m, k] @ A[k, n] of the adapter and expert of each row.
 
-    pairs: of an adapter and an expert that rows reach; held: elements of A that the device holds of one adapter
+    pairs: of an adapter and an expert that rows reach, adapters alone where their experts share A
+    held: elements of A that the device holds of one adapter
     """
 
     pairs: Num

@@ -72,17 +72,21 @@ class ExpertLoraGemm(LoraGemm):
         uneven = sum((alike * self._reached(tokens * share) for alike, share in self.spread), start=0.0)
         return np.minimum(pairs, uneven)
 
+    @property
+    def factors_read(self) -> Num:
+        """One for each pair; one for each adapter where all experts have it in common."""
+        return np.minimum(self.adapters, self.m) if self.common else self.pairs
+
     def _reached(self, tokens: Num) -> Num:
         """Experts that one adapter's tokens reach; less than one token is one that is not always there."""
         return np.minimum(tokens, 1.0) * self.routing.reached(np.maximum(tokens, 1.0))
 
     def work(self) -> Work:
-        """flops = 2mnk; reads one factor for each pair of an adapter and an expert that rows reach."""
-        present = np.minimum(self.adapters, self.m) if self.common else self.pairs
+        """flops = 2mnk; reads each factor that rows reach once."""
         moved = self.activations.bytes * np.minimum(self.n * self.k, 1.0) * self.m
         return Work(
             flops=2.0 * self.m * self.n * self.k,
-            weight_bytes=present * self.n * self.k * self.weights.bytes,
+            weight_bytes=self.factors_read * self.n * self.k * self.weights.bytes,
             input_bytes=moved * self.k,
             write_bytes=moved * self.n,
         )

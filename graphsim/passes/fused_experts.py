@@ -121,9 +121,9 @@ class _Kernels:
         a = self.a
         return ExpertLoraShrink(
             role=f"{self.base.role}.lora_shrink", m=self.blocks.rows, n=self._rank, k=a.k, adapters=a.adapters,
-            slices=float(a.slices), pairs=self.blocks.pairs, held=a.parameters, inputs=self.base.activations,
-            weights=a.weights, activations=self.base.activations, layer=self.base.layer,
-            stream=self._stream(self.beside),
+            slices=float(a.slices), pairs=a.factors_read * self.blocks.live, held=a.parameters,
+            inputs=self.base.activations, weights=a.weights, activations=self.base.activations, layer=self.base.layer,
+            stream=self._stream(self.beside), residency=a.residency,
             **self.blocks.tiles(
                 self.experts.shrink, self._rank / a.slices, a.k, float(a.slices), launches=1.0, start=1.0
             ),
@@ -145,9 +145,9 @@ class _Kernels:
         touched = b.n / (b.further if self.base.split is Sharding.ROW else 1.0)
         return ExpertLoraExpand(
             role=f"{self.base.role}.lora_expand", m=self.base.m, width=self.base.n, rows=self.blocks.rows, n=touched,
-            k=b.k, adapters=b.adapters, slices=slices, pairs=self.blocks.pairs, held=b.parameters,
+            k=b.k, adapters=b.adapters, slices=slices, pairs=b.factors_read * self.blocks.live, held=b.parameters,
             hidden=self.base.activations, weights=b.weights, activations=self.base.activations, parts=self.base.parts,
-            layer=self.base.layer, in_place=not self.delta, stream=self._stream(self.delta),
+            layer=self.base.layer, in_place=not self.delta, stream=self._stream(self.delta), residency=b.residency,
             **self.blocks.tiles(
                 self.experts.expand, touched / slices, b.k, slices, launches=self.apart + waits, start=self.apart
             ),

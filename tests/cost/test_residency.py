@@ -19,10 +19,12 @@ from graphsim.hardware import load_hardware
 from graphsim.lora.profile import load_profile
 from graphsim.lora.variants import known
 from graphsim.ops import Gemm, LoraA, LoraB, Norm, Op, Residency
+from graphsim.ops.lora_expert_kernels import ExpertLoraExpand, ExpertLoraShrink
 from graphsim.ops.lora_kernels import LoraExpand, LoraShrink
 
 H100 = load_hardware("h100-sxm")
 PRICES = {"roofline": roofline, "calibrated": calibrated(H100)[0]}
+EXPERT_KERNELS = ExpertLoraShrink, ExpertLoraExpand
 TILES = {"tiles": 512.0, "tile_clocks": 3410.0}
 OPS: dict[str, Op] = {
     "a": LoraA(m=8.0, n=16.0, k=8192.0),
@@ -94,6 +96,19 @@ def test_a_pass_that_moves_factors_onto_the_chip_makes_a_step_faster(engine: str
     assert kept == {"All_onchip"}
     busy = [sum(frame.latency_s * frame.times) for frame in (off.to_frame(), on.to_frame())]
     assert busy[1] < busy[0] and (engine == "peft" or on.latency_s < off.latency_s)  # eager: the host hides it
+
+
+@pytest.mark.parametrize("own", [OnChip(), OnChipEarly()], ids=["lowered", "logical"])
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_so_does_one_that_moves_the_factors_of_experts(engine: str, own: gs.Pass) -> None:
+    lora = gs.LoraConfig(rank=64, max_lora_rank=64, target_modules=["ffn"])
+    plain = gs.Deployment("mixtral-8x7b", "h100-sxm", lora=lora, engine=engine)
+    off, on = (gs.build_graph(d, "decode", 8, 256) for d in (plain, replace(plain, passes=(own,))))
+    factors = [[op for _, op, _ in walk(graph) if isinstance(op, EXPERT_KERNELS)] for graph in (off, on)]
+    assert factors[0] and {op.residency.name for op in factors[1]} == {"All_onchip"}
+    assert sum(roofline(op, H100).latency_s for op in factors[1]) < sum(
+        roofline(op, H100).latency_s for op in factors[0]
+    )
 
 
 def engines_and_variants() -> list[tuple[str, str]]:

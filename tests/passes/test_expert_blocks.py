@@ -156,3 +156,18 @@ def test_a_compiled_step_is_the_simulated_one(engine: str) -> None:
     fewer = replace(adapter, active_adapters=2)
     again = gs.simulate("mixtral-8x7b", DEVICE, 16, 256, 1, lora=fewer, engine=engine)
     assert step(generating=16, cache_rows=16 * 257, distinct_adapters=2) == pytest.approx(again.tpot_s)
+
+
+@pytest.mark.parametrize("engine", WITH_BLOCKS)
+def test_a_factor_that_experts_share_is_read_once_for_each_adapter(engine: str) -> None:
+    """Of four adapters, gate's and up's A (2 x 16, 2048) and down's B (2048, 16) in two bytes; the others by pairs."""
+    found = graph(engine, 64, shared_outer_factors=True)
+    shrinks, expands = kernels(found, ExpertLoraShrink), kernels(found, ExpertLoraExpand)
+    assert shrinks[0].work().weight_bytes == 4 * 2 * 2 * 16 * 2048
+    assert expands[1].work().weight_bytes == 4 * 2 * 16 * 2048
+    apart = graph(engine, 64)
+    inner = expands[0], shrinks[1]
+    own = kernels(apart, ExpertLoraExpand)[0], kernels(apart, ExpertLoraShrink)[1]
+    assert [op.work().weight_bytes for op in inner] == [op.work().weight_bytes for op in own]
+    nobody = graph(engine, 64, shared_outer_factors=True, adapter_share=0.0)
+    assert not [op for op in kernels(nobody, ExpertLoraShrink) if op.work().weight_bytes]
