@@ -6,7 +6,7 @@ and head where they have slots). They come out of the KV cache one for one (vLLM
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -247,13 +247,37 @@ def adapters_that_fit(
         np.floor(np.maximum(rest, 0.0) / np.maximum(room.slot_bytes, LEAST_BYTES) * (1.0 + 1e-12))
         for room, rest in zip(one.rooms, left, strict=True)
     ]
-    return reduce(np.minimum, fitting)[()]
+    most_slots: Num = reduce(np.minimum, fitting)[()]
+    single = np.ndim(most_slots) == 0 and not any(np.ndim(rest) for rest in left)
+    return _in_whole_blocks(replace(deployment, lora=adapter), float(most_slots), left) if single else most_slots
+
+
+def _in_whole_blocks(deployment: Deployment, most: float, left: Sequence[Num]) -> float:
+    """The most slots, up to `most`, that the stages have room for as the allocator rounds their tensors.
+
+    left: bytes for slots, of each stage, beside the one whose rounding is in them
+    """
+    graphs = [stage.graph for stage in stages_of(deployment.stored)]
+    slot = [sum((adapter_bytes(op) * n for _, op, n in walk(graph)), start=0.0) for graph in graphs]
+    room = [rest + _reserved(graph, 1.0) - each for rest, graph, each in zip(left, graphs, slot, strict=True)]
+
+    def fits(slots: float) -> bool:
+        return all(_reserved(graph, slots) <= rest for graph, rest in zip(graphs, room, strict=True))
+
+    low, high, step = most, most + 1.0, 1.0
+    while low > 0.0 and not fits(low):
+        low, high, step = max(low - step, 0.0), low, 2.0 * step
+    while high - low > 1.0:
+        middle = (low + high) // 2.0
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def _left_for_slots(room: Room, kv_tokens: Num, requests: Num | None) -> Num:
     """What a stage without slots leaves beside tokens, held by so many requests or, at None, by all layers alike."""
     if requests is None:
-        held: Num = kv_tokens * room.cache.token_bytes
+        block = room.cache.block_tokens
+        held: Num = np.ceil(kv_tokens / block) * block * room.cache.token_bytes
     else:
         held = requests * room.cache.bytes(kv_tokens / requests)
     return room.kv_bytes + room.slot_bytes - held

@@ -66,7 +66,21 @@ def test_adapters_that_fit_is_the_inverse_of_kv_tokens_left(engine: str, paralle
         many = gs.LoraConfig(rank=16, max_loras=slots)
         return float(kv_tokens_left("llama-3.1-8b", "h100-sxm", many, engine=engine, parallelism=parallelism))
 
-    assert left(int(most * 0.97)) >= 200_000 > left(int(most) + 1)
+    assert left(int(most)) >= 200_000 > left(int(most) + 1)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "peft"])
+@pytest.mark.parametrize(("model", "tp"), [("llama-3.1-8b", 8), ("qwen3-30b-a3b", 4), ("gpt-oss-20b", 2)])
+def test_so_it_is_where_thousands_of_slots_are_rounded_to_blocks(engine: str, model: str, tp: int) -> None:
+    """5,001 tokens take whole blocks of the cache, and each slot's tensors whole blocks of the allocator."""
+    asked = {"rank": 16, "target_modules": ["attn"], "max_lora_rank": 32}
+    deployed = {"engine": engine, "parallelism": gs.Parallelism(tp=tp)}
+    most = adapters_that_fit(model, "h200-sxm", 5_001, gs.LoraConfig(**asked), **deployed)
+    left = [
+        float(kv_tokens_left(model, "h200-sxm", gs.LoraConfig(**asked, max_loras=int(most) + more), **deployed))
+        for more in (0, 1)
+    ]
+    assert left[0] >= 5_001 > left[1]
 
 
 def test_more_kv_tokens_leave_fewer_slots_and_too_many_are_refused() -> None:
