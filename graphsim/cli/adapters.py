@@ -33,6 +33,9 @@ LORA_KEYS = {
     "registered": "registered",
     "popularity": "popularity",
 }
+LONG_NAMES = {field: key for key, field in LORA_KEYS.items()}
+"""The same by the names of LoraConfig's fields, which are understood as well."""
+
 _TEXTS = ("strategy", "variant", "dtype", "tp_scheme", "popularity")
 _FLAGS = ("fully_sharded", "shared_outer")
 
@@ -70,11 +73,12 @@ def _from_path(text: str) -> LoraConfig:
 def _fields(text: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for entry in text.split(",") if text else ():
-        key, _, value = entry.partition("=")
+        given, _, value = entry.partition("=")
+        key = LONG_NAMES.get(given, given)
         if key not in LORA_KEYS:
             raise ConfigError(f"--lora: '{key}' is not a known key; {choices_text(key, LORA_KEYS)}")
         if LORA_KEYS[key] in fields:
-            raise ConfigError(f"--lora: '{key}' is given twice")
+            raise ConfigError(f"--lora: '{given}' is given twice")
         fields[LORA_KEYS[key]] = _value(key, value)
     return fields
 

@@ -76,6 +76,18 @@ def test_where_experts_lie_is_said_as_their_degree_is(capsys: pytest.CaptureFixt
     assert placements == ["balanced", "random", "contiguous"]
 
 
+def test_an_adapter_may_be_written_with_the_names_of_the_configs_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    fields = "rank=8,target_modules=attn,max_loras=4,active_adapters=2,max_lora_rank=16,adapter_share=0.5"
+    short = "rank=8,targets=attn,max_loras=4,adapters=2,max_rank=16,share=0.5"
+    engine = ["--batch", "4", "--engine", "vllm"]
+    assert document(capsys, *RUN, *engine, "--lora", fields) == document(capsys, *RUN, *engine, "--lora", short)
+    assert main([*RUN, *engine, "--lora", "rank=17,max_lora_rank=16"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "LoRA rank 17 is greater than max_lora_rank 16" in err
+    assert main([*RUN, "--lora", "max_rank=16,max_lora_rank=16"]) == 2
+    assert "'max_lora_rank' is given twice" in capsys.readouterr().err
+
+
 def test_run_shows_latency_memory_and_where_the_time_goes(capsys: pytest.CaptureFixture[str]) -> None:
     text = told(capsys, *RUN, "--lora", "strategy=merge", "--top", "3")
     for expected in (
