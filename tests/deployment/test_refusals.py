@@ -58,7 +58,7 @@ def broken(engine: str, case: Mapping[str, Any]) -> set[str]:
     if case["precision"] == "fp8_block" and case["tp"] in (8, 16):
         found.add("blocks")  # keys: 8 heads of 64 over 8 devices, and no further, are 64 wide; a block is 128
     if lora["strategy"] == "merge":
-        return found | ({"merged"} if lora["active_adapters"] > 1 else set())
+        return found | ({"merged"} if lora["active_adapters"] > 1 and lora["rank"] else set())
     rank, reserved, active = lora["rank"], lora["max_lora_rank"], lora["active_adapters"]
     if lora["modules_to_save"] and rules["saved"] is not None and set(lora["modules_to_save"]) - set(rules["saved"]):
         found.add("modules_to_save")
@@ -378,6 +378,10 @@ def test_a_rank_of_zero_is_the_base_model_and_never_refused() -> None:
     for engine in ORACLE:
         lora = gs.LoraConfig(rank=0, max_lora_rank=24, active_adapters=16, max_loras=4, fully_sharded_loras=False)
         inference_of(MODEL, "tpu-v5e", 1, 100, 10, lora=lora, engine=engine)
+        inference_of(MODEL, "h100-sxm", 1, 100, 10, lora=replace(lora, strategy="merge"), engine=engine)
+    merged = {"rank": [0, 8], "strategy": ["merge"], "active_adapters": [2]}
+    reasons = gs.sweep("gpt-2", "l4", engine=["vllm", "reference"], batch=[1], **merged).set_index("rank").reason
+    assert set(reasons.loc[0.0]) == {""} and all("merged weights serve one" in reason for reason in reasons.loc[8.0])
 
 
 def test_several_adapters_are_compared_without_a_merge() -> None:

@@ -33,9 +33,9 @@ def of_adapters(deployment: Deployment, profile: EngineProfile, *, has_experts: 
         return
     if lora.strategy == "merge":
         yield Broken(
-            rule="merged", where=np.greater(lora.active_adapters, ROUNDING), asked="lora.active_adapters",
-            value=lora.active_adapters, words="merged weights serve one adapter", always=True,
-            allowed="1, or strategy dynamic",
+            rule="merged", where=np.greater(lora.active_adapters, ROUNDING) & _there(lora),
+            asked="lora.active_adapters", value=lora.active_adapters, words="merged weights serve one adapter",
+            always=True, allowed="1, or strategy dynamic",
         )  # fmt: skip
         return
     yield from _ranks(lora, profile.limits)
