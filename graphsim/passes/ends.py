@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import networkx as nx
+import numpy as np
 
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Embedding, LoraAdd, LoraB, Op, Repeat
@@ -70,7 +71,8 @@ class FuseTable(Pass):
         base, _ = joined.serves
         profile = self.engine.profile
         rows = completed.out_elems / b.n
-        grid = Grid(self.engine, rows=b.m * (rows / joined.m), adapters=b.adapters, step_rows=rows)
+        share = rows / np.maximum(joined.m, 1e-9)
+        grid = Grid(self.engine, rows=b.m * share, adapters=b.adapters, step_rows=rows)
         return LoraExpand(
             role=f"{base}.lora_expand", m=rows, width=b.n, rows=grid.rows, n=b.n, k=b.k, adapters=grid.adapters,
             slices=1, hidden=b.activations, weights=b.weights, activations=b.activations, layer=b.layer,

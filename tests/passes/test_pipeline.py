@@ -120,3 +120,13 @@ def test_micro_batches_without_stages_run_one_after_another() -> None:
     halves = gs.simulate("gpt-2", "l4", batch=8, output_tokens=9, parallelism=gs.Parallelism(micro_batches=2))
     half = gs.simulate("gpt-2", "l4", batch=4, output_tokens=9)
     assert halves.ttft_s == pytest.approx(2 * half.ttft_s) and halves.tpot_s == pytest.approx(2 * half.tpot_s)
+
+
+@pytest.mark.parametrize("engine", gs.list_engines())
+@pytest.mark.parametrize("model", ["llama-3.2-1b", pytest.param("mixtral-8x7b", marks=pytest.mark.slow)])
+def test_a_micro_batch_that_no_sequence_is_left_for_takes_no_time(engine: str, model: str) -> None:
+    """One sequence through two stages leaves the second micro-batch empty: its step recurs after its way through."""
+    lora = gs.LoraConfig(rank=8, target_modules=["q_proj"] if model == "mixtral-8x7b" else ["attn", "ffn"])
+    estimate = gs.simulate(model, "h100-sxm", 1, 64, 4, gs.Parallelism(pp=2), lora, engine=engine)
+    several = gs.simulate(model, "h100-sxm", 2, 64, 4, gs.Parallelism(pp=2), lora, engine=engine)
+    assert 0 < estimate.tpot_s <= several.tpot_s and np.isfinite(estimate.latency_s)
