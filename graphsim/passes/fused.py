@@ -115,13 +115,14 @@ class _Kernels:
         grid = Grid(self.engine, rows=first.m, adapters=first.adapters, step_rows=base.m)
         stream = SIDE if self.engine.profile.side_stream else COMPUTE
         rank = sum((self.graph.nodes[s.a]["op"].n for s in self.group), start=0.0)
+        ordered = [Value(behind)] if self._gathered(base) else []
         if self.engine.profile.fill:
             fill = LoraFill(
                 role=f"{base.role}.lora_fill", elems=grid.step_rows * grid.live * rank, launches=grid.live,
                 uncaptured_s=grid.uncaptured_s, activations=hidden, layer=base.layer, stream=stream,
             )  # fmt: skip
-            yield f"{self.stem}.lora_fill", fill, []
-            inputs = [*inputs, Value(f"{self.stem}.lora_fill")]
+            yield f"{self.stem}.lora_fill", fill, ordered
+            ordered = [Value(f"{self.stem}.lora_fill")]
         shrink = LoraShrink(
             role=f"{base.role}.lora_shrink", m=grid.rows, n=rank, k=first.k, adapters=grid.adapters,
             slices=len(self.group), inputs=base.activations, weights=first.weights, activations=hidden,
@@ -129,11 +130,15 @@ class _Kernels:
             **grid.tiles(self.engine.profile.shrink, first.n, len(self.group)),
         )  # fmt: skip
         shrunk = f"{self.stem}.lora_shrink"
-        yield shrunk, shrink, inputs
+        yield shrunk, shrink, [*inputs, *ordered]
         for name, collective in self._together(hidden, grid.live):
             yield name, collective, [Value(shrunk)]
             shrunk = name
         yield self.last, self._expand(base, first, hidden, grid), [Value(behind), Value(shrunk)]
+
+    def _gathered(self, base: Gemm) -> bool:
+        """Whether they stand behind a gather of logits, which an engine waits for ahead of the shrink."""
+        return base.head and self.result != self.base
 
     def _together(self, hidden: Format, live: Num) -> Iterator[tuple[str, Collective]]:
         """The collectives between A and B, one for all slices.
@@ -154,8 +159,7 @@ class _Kernels:
             widest = np.maximum(widest, up.n)
         profile = self.engine.profile
         one = profile.expand_one if len(self.group) == 1 else ()
-        whole = base.head and self.result != self.base  # a gather of logits, else a reduction of partial sums
-        width = joined.n if whole else base.n
+        width = joined.n if self._gathered(base) else base.n
         rows = base.m if self.result == self.base else self.graph.nodes[self.result]["op"].out_elems / width
         tiles = grid.tiles(one or profile.expand, widest, len(self.group), [up.n for up in ups])
         tiles["launches"] = tiles["launches"] * (1.0 + profile.side_waits * float(profile.side_stream))

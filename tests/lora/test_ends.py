@@ -53,7 +53,7 @@ def test_vllm_adds_to_the_gathered_logits_and_the_completed_rows(engine: str, sp
     head, table = graph.nodes["lm_head.lora_expand"]["op"], graph.nodes["embed_tokens.lora_expand"]["op"]
     assert (head.n, head.width, head.m, head.k) == (VOCAB, VOCAB, BATCH, RANK)
     assert set(graph.predecessors("lm_head.lora_expand")) == {"lm_head.all_gather", "lm_head.lora_shrink"}
-    assert set(graph.successors("lm_head.all_gather")) == {"lm_head.lora_expand"}
+    assert set(graph.successors("lm_head.all_gather")) == {"lm_head.lora_expand", "lm_head.lora_fill"}
     assert graph.nodes["lm_head.lora_shrink"]["op"].k == HIDDEN
     brought = "reduce_scatter" if sp > 1 else "all_reduce"
     assert set(graph.predecessors("embed_tokens.lora_expand")) == {

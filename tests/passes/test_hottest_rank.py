@@ -143,7 +143,7 @@ def test_deepep_sends_a_copy_for_each_rank_in_fp8_and_gets_it_back_in_bf16():
     assert exchanged("vllm-deepep", "bf16", ep=8)["there"] == found["back"], "experts in bf16 take bf16"
     every = exchanged("reference", "fp8", ep=8)
     assert every["there"] == every["back"] == TOKENS * 8 * 2048 * 2
-    assert 2.0 < every["there"] / found["there"] < 4.0, "AUDIT: two to four times less"
+    assert 2.0 < every["there"] / found["there"] < 4.0, "two to four times less"
 
 
 def test_a_tensor_parallel_group_shares_what_its_tokens_send():
