@@ -109,7 +109,9 @@ def step_s(cost: Callable[..., Cost], phase: str, batch: float, tokens: float, l
     return float(gs.critical_path(gs.annotate(graph, DEVICE, cost)).latency_s)
 
 
-@pytest.mark.parametrize("lora", [None, gs.LoraConfig(rank=8)], ids=["base", "adapter"])
+@pytest.mark.parametrize(
+    "lora", [pytest.param(None, marks=pytest.mark.slow), gs.LoraConfig(rank=8)], ids=["base", "adapter"]
+)
 @pytest.mark.parametrize("cost", COSTS)
 def test_every_verb_gives_what_the_passes_give(cost: Callable[..., Cost], lora: gs.LoraConfig | None) -> None:
     batches, tokens, outputs = [1, 3, 50], 320, 20

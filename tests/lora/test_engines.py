@@ -18,6 +18,7 @@ from graphsim.lora.memory import EngineMemory
 from graphsim.lora.profile import EngineProfile, list_engines, load_profile
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraKernel, LoraShrink
+from tests.engines import each_engine
 
 LORA = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"], max_loras=4)
 ENGINES = list_engines()
@@ -135,7 +136,7 @@ def test_engines_pad_to_the_reserved_rank_or_do_not() -> None:
         assert [op.n for op in shrinks] == [rank]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_engine())
 @pytest.mark.parametrize("parallelism", [gs.Parallelism(), gs.Parallelism(tp=2), gs.Parallelism(tp=2, sp=2)])
 def test_lowered_graphs_are_valid_and_leave_no_logical_node_behind(engine: str, parallelism: gs.Parallelism) -> None:
     graph = gs.build_graph("llama-3.1-8b", "prefill", 2, 64, lora=LORA, engine=engine, parallelism=parallelism)
@@ -145,7 +146,7 @@ def test_lowered_graphs_are_valid_and_leave_no_logical_node_behind(engine: str, 
     assert bool(logical) == (engine not in FUSED)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_engine())
 @pytest.mark.parametrize("targets", [["attn", "ffn"], ["attn", "lm_head"]])
 def test_every_factor_of_every_engine_has_the_documents_type(engine: str, targets: list[str]) -> None:
     """GEMM_LORA_A takes the base's inputs and gives the rank, GEMM_LORA_B the rank and gives the base's outputs."""
@@ -162,7 +163,7 @@ def test_every_factor_of_every_engine_has_the_documents_type(engine: str, target
     assert rest <= {"LoraFill", "LoraLookup"}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", each_engine())
 @pytest.mark.parametrize("parallelism", [gs.Parallelism(tp=4, sp=4), gs.Parallelism(pp=2), gs.Parallelism(tp=2, dp=2)])
 def test_every_linear_of_every_engine_runs_on_every_kind_of_group(engine: str, parallelism: gs.Parallelism) -> None:
     lora = gs.LoraConfig(rank=8, target_modules="all-linear")

@@ -10,6 +10,7 @@ import pytest
 import graphsim as gs
 from graphsim.lora.profile import list_engines, load_profile
 from graphsim.lora.variants import known
+from tests.engines import QUICK, each_engine
 
 DENSE, EXPERTS, SLOTS = "gpt-2", "mixtral-8x7b", "llama-3.2-1b"
 """A dense model, one with experts, and one whose embedding has slots under vLLM."""
@@ -21,12 +22,6 @@ NOBODY = {
 """Rank 0, of one adapter and of three; no adapter active; and no token that has one."""
 
 SLOW = [(DENSE, 1), (DENSE, 4), (EXPERTS, 1), (EXPERTS, 4), (SLOTS, 1)]
-QUICK = ("vllm", "sglang", "peft")
-"""Engines whose cases are cheap enough to run every time: one of each kind of kernels."""
-
-
-def each_engine() -> list[Any]:
-    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in list_engines()]
 
 
 def simulated(model: str, engine: str, tp: int, **lora: Any) -> gs.Estimate:

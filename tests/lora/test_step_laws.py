@@ -15,6 +15,7 @@ import pytest
 import graphsim as gs
 from graphsim.lora.profile import list_engines, load_profile
 from graphsim.lora.tiling import Tiling
+from tests.engines import each_engine
 
 MODEL, DEVICE = "llama-3.2-1b", "h100-sxm"
 FUSED = [name for name in list_engines() if load_profile(name).kernels == "fused"]
@@ -66,7 +67,7 @@ def gained(before: Any, after: Any) -> float:
     return float(np.min(after / before - 1.0))
 
 
-@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize("engine", each_engine())
 def test_another_prompt_sequence_or_adapter_never_makes_a_step_cheaper(engine: str) -> None:
     never_cheaper(engine, MODEL, tp=1, slots=192, rank=16, seed=FUSED.index(engine) if engine in FUSED else 99)
 
@@ -78,7 +79,7 @@ def test_nor_on_other_models_degrees_and_slots(engine: str, case: tuple[str, int
     never_cheaper(engine, *case, seed=7)
 
 
-@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize("engine", each_engine())
 def test_nor_does_a_larger_batch_or_another_adapter_in_a_simulation(engine: str) -> None:
     """Batches across the sizes at which vLLM's kernels change, 64 to 65, 127 to 129 and 512 to 513; any adapters."""
     batch = np.array([1.0, 2.0, 31.0, 33.0, 63.0, 65.0, 100.0, 127.0, 128.0, 129.0, 224.0, 511.0, 513.0, 700.0])

@@ -14,6 +14,7 @@ from graphsim.graph.schedule import makespan_s
 from graphsim.ops import Input, Op, Repeat, SendReceive
 from graphsim.passes.pipeline import layer_ranges, pipeline
 from graphsim.units import Num
+from tests.engines import each_engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,7 +123,7 @@ def test_micro_batches_without_stages_run_one_after_another() -> None:
     assert halves.ttft_s == pytest.approx(2 * half.ttft_s) and halves.tpot_s == pytest.approx(2 * half.tpot_s)
 
 
-@pytest.mark.parametrize("engine", gs.list_engines())
+@pytest.mark.parametrize("engine", each_engine())
 @pytest.mark.parametrize("model", ["llama-3.2-1b", pytest.param("mixtral-8x7b", marks=pytest.mark.slow)])
 def test_a_micro_batch_that_no_sequence_is_left_for_takes_no_time(engine: str, model: str) -> None:
     """One sequence through two stages leaves the second micro-batch empty: its step recurs after its way through."""
