@@ -7,7 +7,7 @@ however few rows it has. vLLM 0.33, `vllm/lora/ops/triton_ops/fused_moe_lora_op.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -51,30 +51,15 @@ class ExpertLoraShrink(LoraShrink):
     pairs: Num
     held: Num
 
-    def work(self) -> Work:
-        """flops = 2mnk; reads x once per slice and A once per pair."""
-        live = np.minimum(self.n * self.k, 1.0)
-        return Work(
-            flops=2.0 * self.m * self.n * self.k,
-            weight_bytes=self.pairs * self.n * self.k * self.weights.bytes,
-            input_bytes=self.slices * self.m * self.k * self.inputs.bytes * live,
-            write_bytes=self.m * self.n * self.activations.bytes,
-        )
+    @property
+    def reached(self) -> Num:
+        """The pairs."""
+        return self.pairs
 
     @property
     def parameters(self) -> Num:
         """A of all experts, of one adapter."""
         return self.held
-
-    @property
-    def buffers(self) -> tuple[Num, ...]:
-        """A of each slice."""
-        return (self.held / self.slices,) * int(self.slices)
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """Memory of one adapter's A."""
-        return self.held * self.weights.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,16 +74,14 @@ class ExpertLoraExpand(LoraExpand):
     in_place: bool = True
 
     def work(self) -> Work:
-        """flops = 2 rows n k and one addition each; reads h, B once per pair, and y in place; writes y."""
-        live = np.minimum(self.n * self.k, 1.0)
-        moved = self.rows * self.n * self.activations.bytes * live
-        return Work(
-            flops=2.0 * self.rows * self.n * self.k,
-            vector_flops=self.rows * self.n * live,
-            weight_bytes=self.pairs * self.n * self.k * self.weights.bytes,
-            input_bytes=self.rows * self.slices * self.k * self.hidden.bytes + moved * float(self.in_place),
-            write_bytes=moved,
-        )
+        """In place, as a dense expand's; else the base's result is not read."""
+        work = LoraExpand.work(self)
+        return work if self.in_place else replace(work, input_bytes=work.input_bytes - work.write_bytes)
+
+    @property
+    def reached(self) -> Num:
+        """The pairs."""
+        return self.pairs
 
     @property
     def parameters(self) -> Num:
@@ -109,11 +92,6 @@ class ExpertLoraExpand(LoraExpand):
     def buffers(self) -> tuple[Num, ...]:
         """B of each slice."""
         return (self.held / self.slices,) * int(self.slices)
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """Memory of one adapter's B."""
-        return self.held * self.weights.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -105,12 +105,17 @@ class LoraShrink(LoraKernel):
     inputs: Format = BF16
     weights: Format = BF16
 
+    @property
+    def reached(self) -> Num:
+        """Factors that its rows reach, each read once."""
+        return np.minimum(self.adapters, self.m)
+
     def work(self) -> Work:
         """flops = 2mnk; reads x once per slice and every present adapter's A once."""
         live = np.minimum(self.n * self.k, 1.0)
         return Work(
             flops=2.0 * self.m * self.n * self.k,
-            weight_bytes=np.minimum(self.adapters, self.m) * self.n * self.k * self.weights.bytes,
+            weight_bytes=self.reached * self.n * self.k * self.weights.bytes,
             input_bytes=self.slices * self.m * self.k * self.inputs.bytes * live,
             write_bytes=self.m * self.n * self.activations.bytes,
         )
@@ -143,12 +148,12 @@ class LoraShrink(LoraKernel):
     @property
     def buffers(self) -> tuple[Num, ...]:
         """A of each slice."""
-        return (self.n / self.slices * self.k,) * int(self.slices)
+        return (self.parameters / self.slices,) * int(self.slices)
 
     @property
     def weight_storage_bytes(self) -> Num:
         """Memory of one adapter's A."""
-        return self.n * self.k * self.weights.bytes
+        return self.parameters * self.weights.bytes
 
     @property
     def out_rows(self) -> Num | None:
@@ -184,6 +189,11 @@ class LoraExpand(LoraKernel):
     weights: Format = BF16
     parts: tuple[Part, ...] = ()
 
+    @property
+    def reached(self) -> Num:
+        """Factors that its rows reach, each read once."""
+        return np.minimum(self.adapters, self.rows)
+
     def work(self) -> Work:
         """flops = 2 rows n k and one addition each; reads h, every present B, and y; writes y."""
         live = np.minimum(self.n * self.k, 1.0)
@@ -191,7 +201,7 @@ class LoraExpand(LoraKernel):
         return Work(
             flops=2.0 * self.rows * self.n * self.k,
             vector_flops=self.rows * self.n * live,
-            weight_bytes=np.minimum(self.adapters, self.rows) * self.n * self.k * self.weights.bytes,
+            weight_bytes=self.reached * self.n * self.k * self.weights.bytes,
             input_bytes=self.rows * self.slices * self.k * self.hidden.bytes + moved,
             write_bytes=moved,
         )
@@ -231,7 +241,7 @@ class LoraExpand(LoraKernel):
     @property
     def weight_storage_bytes(self) -> Num:
         """Memory of one adapter's B."""
-        return self.n * self.k * self.weights.bytes
+        return self.parameters * self.weights.bytes
 
     @property
     def out_rows(self) -> Num | None:
