@@ -161,7 +161,7 @@ class ExpertLoraAdd(LoraAdd):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraDelta(LoraMerge):
-    """W + (alpha / r) B A of all experts, written anew in every forward pass: as a merge, but charged each time.
+    """W + (alpha / r) B A of all experts, computed again in every forward pass: a merge that every step pays for.
 
     present: 0 where no row has an adapter: then nothing is written
     """

@@ -60,9 +60,9 @@ class Blend(dict[str, Any]):
 
 
 def measured_here(parameters: Mapping[str, Any], name: str) -> bool:
-    """Whether a kernel was measured on the device or its generation; a blend's lenders are of other generations.
+    """Whether a kernel was measured on the device or on one of its generation.
 
-    They may have a matrix unit that the device lacks.
+    A blend is made of other generations, which may have a matrix unit that the device lacks.
     """
     return name in parameters and not isinstance(parameters, Blend)
 

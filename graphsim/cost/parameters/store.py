@@ -163,8 +163,8 @@ def _wired_alike(hardware: Hardware, family: str) -> str:
     """
     if family != "collectives" or not hardware.links:
         return ""
-    lenders = _lenders_by_topology().get(node_link(hardware).topology, ())
-    return next((name for name in lenders if name != hardware.name and _family_of(name, family)), "")
+    alike = _alike_by_topology().get(node_link(hardware).topology, ())
+    return next((name for name in alike if name != hardware.name and _family_of(name, family)), "")
 
 
 def _from_others(hardware: Hardware, family: str) -> Basis:
@@ -219,8 +219,8 @@ def _generations() -> Generations:
     return _read_generations(found) if found else {}
 
 
-def _lenders_by_topology() -> dict[str, tuple[str, ...]]:
-    """Whose collectives serve devices whose node is wired in a way."""
+def _alike_by_topology() -> dict[str, tuple[str, ...]]:
+    """For each topology of a node, the measured devices whose collectives stand for others that are wired so."""
     found = _generations_path()
     return _read_wiring(found) if found else {}
 
