@@ -392,3 +392,11 @@ def test_several_adapters_are_compared_without_a_merge() -> None:
         gs.break_even_curve("gpt-2", "l4", batch=8, lora=lora)
     assert "a switch would cost" in gs.lora_advice("gpt-2", "l4", 8, lora=lora).reason
     assert float(gs.lifecycle("gpt-2", "l4", lora).merge_s) > 0, "one of them may be merged at a time"
+
+
+@pytest.mark.parametrize("says", ["x {rnk} {", "{rank.__class__} of {}", "{rank!r:>{max_lora_rank}}"])
+def test_a_profiles_own_words_may_hold_any_braces(says: str) -> None:
+    own = {"base": "vllm", "limits": {"rank": {"says": says, "source": "mine"}}}
+    with pytest.raises(gs.InfeasibleError) as refused:
+        gs.simulate("gpt-2", "h100-sxm", lora=gs.LoraConfig(rank=64, max_lora_rank=16), engine=own)
+    assert "(rank): " in str(refused.value) and "__class__" not in str(refused.value).replace(says, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,7 @@ class Broken:
         told = {name: _text(_at(value, self.where, row)) for name, value in self.told.items()}
         limit = profile.limits.get(self.rule)
         template = self.words or (limit.told(self.kind) if limit else RULES[self.rule][1])
-        words, allowed = template.format(**told).rstrip("."), self.allowed.format(**told)
+        words, allowed = _filled(template, told).rstrip("."), _filled(self.allowed, told)
         found = f"{self.asked} = {_text(_at(self.value, self.where, row))}"
         if self.always:
             return f"{found} is not allowed: {words}; allowed: {allowed}"
@@ -84,6 +85,11 @@ def _at(value: Any, where: Any, row: int) -> Any:
     if not isinstance(value, np.ndarray) or not value.ndim:
         return value
     return np.broadcast_to(value, np.broadcast_shapes(np.shape(where), value.shape)).flat[row]
+
+
+def _filled(template: str, told: Mapping[str, str]) -> str:
+    """A sentence with the names in braces replaced; a profile's own words may hold other braces, which stay."""
+    return re.sub(r"\{(\w+)\}", lambda name: told.get(name[1], name[0]), template)
 
 
 def _text(value: Any) -> str:
