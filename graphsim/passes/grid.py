@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -73,5 +74,5 @@ class Grid:
 
 def _held(tilings: tuple[Tiling, ...]) -> Iterator[tuple[Tiling, float]]:
     """Tilings and the tokens from which on each is priced as with so many: at most the last before the next one."""
-    for tiling, after in zip(tilings, (*tilings[1:], None), strict=True):
+    for tiling, after in zip_longest(tilings, tilings[1:]):
         yield tiling, min(tiling.held, after.tokens - 1.0) if after else np.inf

@@ -294,3 +294,10 @@ def test_a_profile_that_is_its_own_base_is_told_the_circle(tmp_path: Path) -> No
     tuned.write_text(f"base: {other}\ntitle: tuned\n")
     with pytest.raises(gs.ConfigError, match="tuned -> other -> tuned is a circle"):
         load_profile(tuned)
+
+
+def test_a_grid_over_tokens_needs_no_tiles() -> None:
+    own = {"base": "vllm-0.5", "shrink": [], "expand": [], "expand_one": []}
+    lora = gs.LoraConfig(rank=8, active_adapters=2)
+    found, tiled = (gs.simulate("gpt-2", "h100-sxm", 4, lora=lora, engine=name) for name in (own, "vllm-0.5"))
+    assert 0 < found.tpot_s <= tiled.tpot_s
