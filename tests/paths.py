@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -18,6 +19,12 @@ REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", ROOT / ".." / "shared" / "
 
 
 def hf_configs() -> dict[str, dict[str, Any]]:
-    """A `config.json` of every family that can be read, by name."""
-    found: dict[str, dict[str, Any]] = json.loads((DATA / "hf_configs.json").read_text(encoding="utf-8"))
-    return found
+    """A `config.json` of every family that can be read, by name; each folder of tests/data/hf holds those of a kind."""
+    files = sorted((DATA / "hf").glob("*/configs.json"))
+    return {name: data for file in files for name, data in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
+def hf_facts() -> list[dict[str, str]]:
+    """What is known of these configs: see tests/data/make_hf_structure.py."""
+    files = sorted((DATA / "hf").glob("*/facts.csv"))
+    return [row for file in files for row in csv.DictReader(file.open(encoding="utf-8"))]

@@ -1,11 +1,14 @@
-"""Makes hf_structure.csv: exact counts of every config in hf_configs.json by transformers and PEFT themselves.
+"""Makes the facts.csv of a folder in tests/data/hf: exact counts of its configs by transformers and PEFT themselves.
 
 Models are instantiated on torch's meta device, so no weights are needed. Run it in an environment with
-torch, transformers 5.23 and peft 0.21: `python tests/data/make_hf_structure.py`.
+torch, transformers 5.24 and peft 0.21: `python tests/data/make_hf_structure.py decoders [NAME ...]`. Rows that are
+there stay as they are unless they are named; a row with a `source` is of a model that transformers does not have,
+written by hand from what is said there.
 """
 
 import csv
 import json
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,11 +16,14 @@ import peft
 import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-HERE = Path(__file__).parent
-COLUMNS = ["name", "params", "prefill_flops_b2_s256", "lora_qv_r16", "lora_all_linear_r8", "transformers", "peft"]
+HERE = Path(__file__).parent / "hf"
+COLUMNS = [
+    "name", "params", "prefill_flops_b2_s256", "lora_qv_r16", "lora_all_linear_r8", "transformers", "peft", "source",
+]  # fmt: skip
+AUTO = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq")
+"""Where a config names no class of its own, the first of these that knows it."""
 
 UNCOUNTED = (
     *("moe", "mixtral", "minimax", "deepseek", "kimi", "llama4", "dbrx", "gpt_oss", "dots", "dsa", "next", "qwen3_5"),
@@ -28,10 +34,18 @@ element by element, and torch counts the padding of convolutions as work."""
 
 
 def model_of(data: dict) -> torch.nn.Module:
+    """The class that `architectures` names, or the generating one of the `model_type`."""
     fields = dict(data)
     config = CONFIG_MAPPING[fields.pop("model_type")](**fields)
+    named = getattr(transformers, (data.get("architectures") or [""])[0], None)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        if named is not None:
+            return named._from_config(config, attn_implementation="eager")
+        for name in AUTO:
+            auto = getattr(transformers, name)
+            if type(config) in auto._model_mapping:
+                return auto.from_config(config, attn_implementation="eager")
+    raise SystemExit(f"{data['model_type']}: transformers has no model that generates")
 
 
 def adapter_parameters(data: dict, targets: object, rank: int) -> object:
@@ -46,7 +60,7 @@ def adapter_parameters(data: dict, targets: object, rank: int) -> object:
 
 def prefill_flops(data: dict) -> object:
     """Of matrix products as torch counts them: 2 sequences of 256 tokens, the whole square of scores, all logits."""
-    if any(part in data["model_type"] for part in UNCOUNTED):
+    if any(part in data["model_type"] for part in UNCOUNTED) or "text_config" in data:
         return ""
     model = model_of(data).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -54,20 +68,32 @@ def prefill_flops(data: dict) -> object:
     return counter.get_total_flops()
 
 
-def main() -> None:
+def facts_of(name: str, data: dict) -> dict[str, object]:
+    params = sum(p.numel() for p in {id(p): p for p in model_of(data).parameters()}.values())
+    try:
+        flops = prefill_flops(data)
+    except Exception:  # some models need more than token ids
+        flops = ""
+    counted = (name, params, flops, adapter_parameters(data, ["q_proj", "v_proj"], 16))
+    every = adapter_parameters(data, "all-linear", 8)
+    return dict(zip(COLUMNS, (*counted, every, transformers.__version__, peft.__version__, ""), strict=True))
+
+
+def main(group: str, *names: str) -> None:
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    configs = json.loads((HERE / "hf_configs.json").read_text())
-    with (HERE / "hf_structure.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for name, data in configs.items():
-            params = sum(p.numel() for p in {id(p): p for p in model_of(data).parameters()}.values())
-            qv = adapter_parameters(data, ["q_proj", "v_proj"], 16)
-            every = adapter_parameters(data, "all-linear", 8)
-            writer.writerow([name, params, prefill_flops(data), qv, every, transformers.__version__, peft.__version__])
-            file.flush()
+    configs = json.loads((HERE / group / "configs.json").read_text())
+    file = HERE / group / "facts.csv"
+    rows = {row["name"]: row for row in csv.DictReader(file.open())} if file.exists() else {}
+    for name, data in configs.items():
+        if name in names or name not in rows:
+            rows[name] = facts_of(name, data)
+            print(*rows[name].values(), flush=True)
+    with file.open("w", newline="") as out:
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows(rows[name] for name in configs)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

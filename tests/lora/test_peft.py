@@ -16,9 +16,9 @@ from graphsim.models.phase import prefill
 from graphsim.ops import LoraA
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.precision import load_precision
-from tests.paths import DATA
+from tests.paths import DATA, hf_configs
 
-MODELS = json.loads((DATA / "hf_configs.json").read_text())
+MODELS = hf_configs()
 ADAPTERS = json.loads((DATA / "peft_configs.json").read_text())["adapters"]
 DIFFERENT = (("default:mixtral", "regex"), ("default:mixtral", "saved_block"))
 """What PEFT does by accident: see test_peft_itself.py."""

@@ -11,12 +11,12 @@ import pytest
 
 import graphsim as gs
 from graphsim.models.huggingface import from_config
-from tests.paths import DATA
+from tests.paths import DATA, hf_configs
 
 peft = pytest.importorskip("peft")
 pytest.importorskip("transformers")
 
-MODELS = json.loads((DATA / "hf_configs.json").read_text())
+MODELS = hf_configs()
 CHOSEN = ["default:llama", "default:gpt2", "default:mixtral", "default:qwen3"]
 ADAPTERS: dict[str, dict[str, Any]] = json.loads((DATA / "peft_configs.json").read_text())["adapters"]
 

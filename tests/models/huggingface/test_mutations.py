@@ -71,7 +71,7 @@ def test_every_family_is_read_at_least_once_by_these_tests(kind: str) -> None:
     read = {str(config.get("text_config", config)["model_type"]) for config in CONFIGS.values()}
     same = any(FAMILIES[other] is FAMILIES[kind] for other in read & set(FAMILIES))
     assert kind in read or (kind in OTHER_NAMES and same), (
-        f"tests/data/hf_configs.json has no config of '{kind}': add one, then run tests/data/make_hf_structure.py"
+        f"tests/data/hf has no config of '{kind}': add one, then run tests/data/make_hf_structure.py"
     )
 
 

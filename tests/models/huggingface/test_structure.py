@@ -10,10 +10,10 @@ from graphsim.models.build import build
 from graphsim.models.huggingface import from_config
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import load_precision
-from tests.paths import DATA, REFERENCE, hf_configs
+from tests.paths import REFERENCE, hf_configs, hf_facts
 
 CONFIGS = hf_configs()
-FACTS = list(csv.DictReader((DATA / "hf_structure.csv").open()))
+FACTS = hf_facts()
 
 QV = gs.LoraConfig(rank=16, target_modules=["q_proj", "v_proj"])
 ALL = gs.LoraConfig(rank=8, target_modules="all-linear")
@@ -26,24 +26,25 @@ def reference_rows() -> list[dict[str, str]]:
 
 def test_every_config_has_facts_and_every_fact_a_config() -> None:
     names = [fact["name"] for fact in FACTS]
-    make = "run `python tests/data/make_hf_structure.py` where transformers and peft are installed"
+    make = "run `python tests/data/make_hf_structure.py FOLDER` where transformers and peft are installed"
     bare = sorted(set(CONFIGS) - set(names))
-    assert not bare, f"tests/data/hf_structure.csv has no parameters to hold {', '.join(bare)} to: {make}"
+    assert not bare, f"tests/data/hf has no parameters to hold {', '.join(bare)} to: {make}"
     lost = sorted(set(names) - set(CONFIGS))
-    assert not lost, f"tests/data/hf_configs.json has no config of {', '.join(lost)}: add it, or {make}"
-    assert len(names) == len(set(names)), f"tests/data/hf_structure.csv has rows of one name: {make}"
+    assert not lost, f"tests/data/hf has no config of {', '.join(lost)}: add it, or {make}"
+    assert len(names) == len(set(names)), f"tests/data/hf has rows of one name: {make}"
 
 
 def test_every_fact_states_parameters() -> None:
     blank = [fact["name"] for fact in FACTS if not fact["params"].isdigit()]
-    assert not blank, f"tests/data/hf_structure.csv: params of {', '.join(blank)} is no whole number"
+    assert not blank, f"tests/data/hf: params of {', '.join(blank)} is no whole number"
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact["name"])
 def test_counts_equal_transformers_and_peft(fact: dict[str, str]) -> None:
     config = from_config(CONFIGS[fact["name"]], fact["name"])
     assert config.num_parameters == int(fact["params"]), (
-        f"{fact['name']}: {config.num_parameters} parameters, {fact['params']} in transformers {fact['transformers']}"
+        f"{fact['name']}: {config.num_parameters} parameters, {fact['params']} in "
+        f"{fact['source'] or 'transformers ' + fact['transformers']}"
     )
     if fact["prefill_flops_b2_s256"]:
         graph = build(config, prefill(2.0, 256.0, all_logits=True, causal=False), load_precision("bf16"))
