@@ -33,6 +33,12 @@ UNCOUNTED = (
 element by element, and torch counts the padding of convolutions as work."""
 
 
+def configs_of_all() -> dict[str, dict]:
+    """The configs of every folder."""
+    files = sorted(HERE.glob("*/configs.json"))
+    return {name: data for file in files for name, data in json.loads(file.read_text()).items()}
+
+
 def model_of(data: dict) -> torch.nn.Module:
     """The class that `architectures` names, or the generating one of the `model_type`."""
     fields = dict(data)

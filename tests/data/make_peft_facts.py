@@ -12,7 +12,7 @@ from pathlib import Path
 
 import peft
 import transformers
-from make_hf_structure import model_of
+from make_hf_structure import configs_of_all, model_of
 
 HERE = Path(__file__).parent
 COLUMNS = ["model", "adapter", "params", "modules", "transformers", "peft"]
@@ -21,7 +21,7 @@ COLUMNS = ["model", "adapter", "params", "modules", "transformers", "peft"]
 def main() -> None:
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    models = json.loads((HERE / "hf_configs.json").read_text())
+    models = configs_of_all()
     data = json.loads((HERE / "peft_configs.json").read_text())
     with (HERE / "peft_facts.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -48,6 +48,12 @@ def size(fields: Fields, *names: str, default: int | None = None, least: int = 1
     return value
 
 
+def unused(fields: Fields, *names: str) -> None:
+    """Mark keys as read that a family's class carries in its config and never looks at (found by changing them)."""
+    for name in names:
+        fields.raw(name)
+
+
 def read_dims(
     fields: Fields, *, tied: bool = False, kv_heads: int | None = None, mlp_factor: int = 0, floor: bool = False
 ) -> Dims:
