@@ -13,7 +13,7 @@ import networkx as nx
 from graphsim.graph import add
 from graphsim.ops import Gemm, LoraB, LoraMerge, Norm, Op, Part, Repeat, Sharding, Together, op_classes
 from graphsim.ops.experts import ExpertGemm
-from graphsim.ops.precision import FORMATS
+from graphsim.ops.formats import FORMATS
 
 CLASSES = {name: kind for name, kind in sorted(op_classes().items()) if kind.__module__.startswith("graphsim.")}
 """Every class by name, base classes too."""

@@ -15,8 +15,8 @@ from graphsim.cost.interconnect import legs, require_reach
 from graphsim.hardware import Hardware
 from graphsim.ops import AllToAll, Collective, Launch, Op, Residency, SendReceive
 from graphsim.ops.base import Work
+from graphsim.ops.formats import RATES, SAME_WIDTH
 from graphsim.ops.lora_kernels import LoraKernel
-from graphsim.ops.precision import RATES, SAME_WIDTH
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 

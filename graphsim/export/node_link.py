@@ -23,7 +23,7 @@ from graphsim.display.files import read_text, write_text
 from graphsim.display.nodes import require
 from graphsim.errors import GraphError, choices_text
 from graphsim.ops import Op, OpType, Part, PipelineStage, Residency, Sharding, Work, op_classes
-from graphsim.ops.precision import FORMATS, Format
+from graphsim.ops.formats import FORMATS, Format
 from graphsim.units import short
 
 VERSION = 1

@@ -17,7 +17,7 @@ from graphsim.lora.popularity import Shares, expected_distinct, grouped
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.variant import Variant
 from graphsim.lora.variants import known
-from graphsim.ops.precision import FORMATS
+from graphsim.ops.formats import FORMATS
 from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")

@@ -10,8 +10,8 @@ from graphsim.lora.config import LoraConfig
 from graphsim.lora.schemes import Scheme
 from graphsim.lora.targets import rank_factor
 from graphsim.ops import ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, Sharding
+from graphsim.ops.formats import FORMATS
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
-from graphsim.ops.precision import FORMATS
 from graphsim.units import Num
 
 

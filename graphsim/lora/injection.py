@@ -23,8 +23,8 @@ from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.targets import Module, Targets, fail_if_unmatched, rank_factor
 from graphsim.lora.variant import Site
 from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
+from graphsim.ops.formats import FORMATS
 from graphsim.ops.lora_kernels import LoraLookup
-from graphsim.ops.precision import FORMATS
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
 

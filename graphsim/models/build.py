@@ -27,13 +27,17 @@ class Stretch:
     first: int
 
 
-def stretches(layers: Sequence[Layer], first: int = 0) -> Iterator[Stretch]:
-    """The layers as few repetitions of short patterns: greedy, the longest stretch first, then the shortest pattern."""
+def stretches(layers: Sequence[Layer], first: int = 0, alike: Sequence[object] | None = None) -> Iterator[Stretch]:
+    """The layers as few repetitions of short patterns: greedy, the longest stretch first, then the shortest pattern.
+
+    alike: what is equal for layers that may share a body, where equal descriptions are not enough
+    """
     start = 0
+    alike = layers if alike is None else alike
     while start < len(layers):
         best = (1, 1)
         for period in range(1, min(LONGEST_PATTERN, len(layers) - start) + 1):
-            times = _times(layers, start, period)
+            times = _times(alike, start, period)
             if period * times > best[0] * best[1] and (times > 1 or period == 1):
                 best = (period, times)
         period, times = best
@@ -41,9 +45,9 @@ def stretches(layers: Sequence[Layer], first: int = 0) -> Iterator[Stretch]:
         start += period * times
 
 
-def _times(layers: Sequence[Layer], start: int, period: int) -> int:
+def _times(alike: Sequence[object], start: int, period: int) -> int:
     times = 1
-    while layers[start + times * period : start + (times + 1) * period] == layers[start : start + period]:
+    while alike[start + times * period : start + (times + 1) * period] == alike[start : start + period]:
         times += 1
     return times
 
@@ -62,12 +66,13 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
         x = config.stem.build(scope)
     else:
         x = scope.add("input", Input(elems=phase.tokens * config.hidden_size), [])
-    for stretch in stretches(config.layers[stage.start : stage.stop], stage.start):
+    layers = config.layers[stage.start : stage.stop]
+    for stretch in stretches(layers, stage.start, kinds(layers, stage.start, config.layer_prefix, precision)):
         last = stretch.first + stretch.times * len(stretch.pattern) - 1
         name = f"layers_{stretch.first}_{last}" if last > stretch.first else f"layer_{stretch.first}"
         op = Repeat(
             role="layers",
-            body=_body(config, phase, precision, stretch.pattern),
+            body=_body(config, phase, precision, stretch),
             times=stretch.times,
             first_layer=stretch.first,
             layers=len(stretch.pattern),
@@ -79,18 +84,30 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
     return graph
 
 
-def _body(config: ModelConfig, phase: Phase, precision: Precision, pattern: tuple[Layer, ...]) -> nx.DiGraph:
+def kinds(layers: Sequence[Layer], first: int, prefix: str, precision: Precision) -> Sequence[object]:
+    """What is equal for layers that may share a body: the layer, and the formats that its modules have of their own."""
+    if not precision.modules:
+        return layers
+    seen: dict[int, int] = {}  # most layers are one object
+    numbers: dict[object, int] = {}
+    for layer in layers:
+        seen.setdefault(id(layer), numbers.setdefault(layer, len(numbers)))
+    return [(seen[id(layer)], precision.modules.of_layer(prefix, i)) for i, layer in enumerate(layers, first)]
+
+
+def _body(config: ModelConfig, phase: Phase, precision: Precision, stretch: Stretch) -> nx.DiGraph:
     graph = nx.DiGraph()
     x = add(graph, "input", Input(role="input", elems=phase.tokens * config.hidden_size))
-    for i, layer in enumerate(pattern):
+    for i, layer in enumerate(stretch.pattern):
         scope = Scope(
             graph=graph,
             phase=phase,
             precision=precision,
             hidden=config.hidden_size,
             prefix=config.layer_prefix,
-            label=f"{i}." if len(pattern) > 1 else "",
+            label=f"{i}." if len(stretch.pattern) > 1 else "",
             layer=i,
+            index=stretch.first + i,
         )
         x = layer.build(scope, x)
     return graph

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphsim.ops.base import BF16, Op, OpType, Work
 from graphsim.ops.elementwise import cut_kv_heads
-from graphsim.ops.precision import Format
+from graphsim.ops.formats import Format
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from enum import Enum, IntEnum
 from typing import Any, ClassVar
 
-from graphsim.ops.precision import FORMATS, Format
+from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 

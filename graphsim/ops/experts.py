@@ -9,7 +9,7 @@ import numpy as np
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.expert_ranks import reach
-from graphsim.ops.linear import Gemm, limited
+from graphsim.ops.linear import Gemm, limited, stored_bytes
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
@@ -115,7 +115,7 @@ class ExpertGemm(Gemm):
     def weight_storage_bytes(self) -> Num:
         """Weights in their format, biases in the activations'."""
         bias = self.n * self.activations.bytes if self.bias else 0.0
-        return self.experts * (self.n * self.k * self.weights.bytes + bias)
+        return self.experts * (stored_bytes(self.weights, self.n, self.k) + bias)
 
     def ways(self, devices: Num) -> tuple[Num, Num]:
         """Into how many groups devices deal the experts out, and how many ways each group cuts their weights."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
-from graphsim.ops.precision import Format
+from graphsim.ops.formats import Format
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
@@ -32,6 +32,12 @@ def limited(ways: Num, units: Num) -> Num:
     units: 0 = no limit
     """
     return np.where(np.greater(units, 0.0), np.minimum(ways, units), ways)[()]
+
+
+def stored_bytes(weights: Format, n: Num, k: Num) -> Num:
+    """Bytes of n x k weights in a format, with what it keeps for each output and each input."""
+    further = n * weights.per_output if weights.per_output else 0.0
+    return n * k * weights.bytes + further + (k * weights.per_input if weights.per_input else 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,7 +105,7 @@ class Gemm(Op):
         """Weights in their format, bias in the activations'."""
         if self.shared:
             return 0.0
-        return self.n * self.k * self.weights.bytes + (self.n * self.activations.bytes if self.bias else 0.0)
+        return stored_bytes(self.weights, self.n, self.k) + (self.n * self.activations.bytes if self.bias else 0.0)
 
     @property
     def saved(self) -> Saved:
@@ -172,7 +178,7 @@ class HeadGemm(Gemm):
     @property
     def weight_storage_bytes(self) -> Num:
         """In the weights' format."""
-        return self.parameters * self.weights.bytes
+        return self.heads * stored_bytes(self.weights, self.n, self.k)
 
     @property
     def out_elems(self) -> Num:
@@ -199,6 +205,7 @@ class Embedding(Op):
     """A table look-up of `tokens` rows of `width` in a table of `entries`.
 
     Tensor parallelism cuts the entries (Megatron-LM, arXiv 1909.08053, section 3); each rank's result is partial.
+    weights: the format of a table that is not stored in the activations'
     """
 
     op_type: ClassVar[OpType] = OpType.EMBEDDING
@@ -212,11 +219,13 @@ class Embedding(Op):
     width: Num
     whole: bool = False
     module: str = ""
+    weights: Format | None = None
 
     def work(self) -> Work:
         """Reads and writes the looked-up rows only."""
         moved = self.tokens * self.width * self.activations.bytes
-        return Work(input_bytes=moved, write_bytes=moved)
+        read = moved if self.weights is None else self.tokens * self.width * self.weights.bytes
+        return Work(input_bytes=read, write_bytes=moved)
 
     @property
     def placement(self) -> Sharding:
@@ -227,6 +236,13 @@ class Embedding(Op):
     def parameters(self) -> Num:
         """The whole table."""
         return self.entries * self.width
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """The table in its format."""
+        if self.weights is None:
+            return self.parameters * self.activations.bytes
+        return stored_bytes(self.weights, self.entries, self.width)
 
     @property
     def saved(self) -> Saved:

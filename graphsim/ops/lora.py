@@ -13,8 +13,8 @@ from typing import ClassVar, cast
 import numpy as np
 
 from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Sharding, Work
+from graphsim.ops.formats import Format
 from graphsim.ops.linear import Gemm, Part, limited
-from graphsim.ops.precision import Format
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from graphsim.errors import GraphError
 from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
+from graphsim.ops.formats import Format
 from graphsim.ops.linear import Part
-from graphsim.ops.precision import Format
 from graphsim.ops.saved import Saved
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num

@@ -10,8 +10,8 @@ import numpy as np
 from graphsim.ops.base import BF16, AdapterPart, Op, OpType, Sharding, Work
 from graphsim.ops.collectives import AllGather, AllReduce
 from graphsim.ops.elementwise import Elementwise
+from graphsim.ops.formats import Format
 from graphsim.ops.linear import Part, limited
-from graphsim.ops.precision import Format
 from graphsim.ops.saved import Saved
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num

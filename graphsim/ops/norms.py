@@ -14,8 +14,8 @@ import numpy as np
 
 from graphsim.errors import GraphError
 from graphsim.ops.base import BF16, Op, OpType, Work
+from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.linear import limited
-from graphsim.ops.precision import FORMATS, Format
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 

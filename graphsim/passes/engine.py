@@ -13,8 +13,8 @@ from graphsim.lora.injection import Buffers
 from graphsim.lora.profile import EngineProfile
 from graphsim.ops import Collective, Op, Slice
 from graphsim.ops.base import BF16
+from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.lora import LoraB
-from graphsim.ops.precision import FORMATS, Format
 from graphsim.units import Num
 
 

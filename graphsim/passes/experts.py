@@ -21,7 +21,7 @@ from graphsim.errors import ConfigError
 from graphsim.graph import Pass, Rule, Stage, Step, Value
 from graphsim.ops import ExchangeTokens, ExpertActivation, ExpertGemm, GatherTokens, Op, Permute, ScatterTokens
 from graphsim.ops.expert_ranks import hottest_ratio, ranks_reached
-from graphsim.ops.precision import Format
+from graphsim.ops.formats import Format
 from graphsim.units import Num
 
 FP8_ROWS = Format(name="fp8", bytes=1.0 + 4.0 / 128.0, compute="fp8")

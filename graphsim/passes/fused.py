@@ -15,9 +15,9 @@ import numpy as np
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Collective, Gemm, LoraAdd, Op
 from graphsim.ops.base import COMPUTE, SIDE
+from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.lora import LoraA, LoraB
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraShrink
-from graphsim.ops.precision import FORMATS, Format
 from graphsim.passes.engine import Engine, back_to, source, terms
 from graphsim.passes.grid import Grid
 from graphsim.units import Num

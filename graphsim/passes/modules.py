@@ -10,11 +10,11 @@ import numpy as np
 
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Collective, ExpertGemm, LoraAdd, ModuleNorm, ModuleScale, ModuleSteps, Op
+from graphsim.ops.formats import Format
 from graphsim.ops.lora import LoraA, LoraGemm
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
-from graphsim.ops.precision import Format
 from graphsim.passes.eager import steps_of
 from graphsim.passes.engine import Engine, back_to, source, terms
 from graphsim.units import Num

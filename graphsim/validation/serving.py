@@ -35,7 +35,8 @@ from graphsim.files.measured import measured, number, read_facts
 from graphsim.hardware import load_hardware
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
-from graphsim.ops.precision import FORMATS, Precision, load_precision
+from graphsim.ops.formats import FORMATS
+from graphsim.ops.precision import Precision, load_precision
 from graphsim.simulation import simulate
 from graphsim.validation.servers import Server, server_of
 from graphsim.validation.validate import hardware_name

@@ -19,7 +19,8 @@ from graphsim.cost.roofline import roofline
 from graphsim.errors import ConfigError, HardwareError
 from graphsim.hardware import COMPUTE_FORMATS, Hardware, list_hardware, load_hardware
 from graphsim.ops import Add, AllGather, AllReduce, Attention, ExpertGemm, Gemm, HeadGemm, KvCache, Norm, Op, Sharding
-from graphsim.ops.precision import FORMATS, RATES, SPELLINGS, Format, load_precision, weight_only
+from graphsim.ops.formats import FORMATS, RATES, SPELLINGS, Format, weight_only
+from graphsim.ops.precision import load_precision
 
 GROUPED = [weight_only(4, 32), weight_only(3, 128), weight_only(8, 128), Format(name="own", bytes=0.8)]
 """Formats that no table holds: of checkpoints, and of a user."""

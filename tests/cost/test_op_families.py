@@ -61,10 +61,10 @@ from graphsim.ops import (
     Work,
 )
 from graphsim.ops.bitsandbytes import Dequantise
+from graphsim.ops.formats import FORMATS
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB, LoraDelta
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraLookup, LoraShrink
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, GroupPool, VectorScale
-from graphsim.ops.precision import FORMATS
 from graphsim.units import Num
 
 MEASURED: dict[str, tuple[type[Op], ...]] = {

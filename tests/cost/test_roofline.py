@@ -11,7 +11,7 @@ import graphsim as gs
 from graphsim.cost.roofline import matrix_peak, roofline
 from graphsim.hardware import load_hardware
 from graphsim.ops import AllReduce, Collective, Gemm, Launch, LoraGemm, Norm, Op, SendReceive
-from graphsim.ops.precision import FORMATS
+from graphsim.ops.formats import FORMATS
 
 H100 = load_hardware("h100-sxm")
 PEAK, BANDWIDTH, LINK, NIC = 989.4e12, 3.35e12, 450e9, 50e9

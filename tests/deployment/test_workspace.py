@@ -10,7 +10,7 @@ import pytest
 import graphsim as gs
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.memory import stages_of
-from graphsim.ops.precision import FORMATS
+from graphsim.ops.formats import FORMATS
 
 GIB = 2**30
 

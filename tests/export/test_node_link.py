@@ -17,7 +17,7 @@ import graphsim as gs
 from graphsim.export.node_link import from_json, to_json
 from graphsim.graph import add, inputs_of, to_text, total_work
 from graphsim.ops import Gemm, Op, Part, Together
-from graphsim.ops.precision import FORMATS, Format
+from graphsim.ops.formats import FORMATS, Format
 from tests.operations import CLASSES, example
 
 

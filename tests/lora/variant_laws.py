@@ -15,7 +15,8 @@ from graphsim.lora.variants import known
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
 from graphsim.ops import Gemm, LoraAdd, LoraGemm, Op, Repeat
-from graphsim.ops.precision import FORMATS, load_precision
+from graphsim.ops.formats import FORMATS
+from graphsim.ops.precision import load_precision
 
 MODELS = ("llama-3.1-8b", "gpt-2", "gemma-2-9b", "mixtral-8x7b")
 """Separate and fused projections, two layers in one body, and experts."""

@@ -38,9 +38,10 @@ from graphsim.ops import (
     Scan,
 )
 from graphsim.ops.experts import ExpertActivation
+from graphsim.ops.formats import FORMATS
 from graphsim.ops.lora_experts import LoraDelta
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, VectorScale
-from graphsim.ops.precision import FORMATS, load_precision
+from graphsim.ops.precision import load_precision
 
 REFERENCE = Path(os.environ.get("GRAPHSIM_REFERENCE", Path(__file__).parents[3] / "shared" / "reference"))
 TABLE = REFERENCE / "training" / "saved_activations.csv"

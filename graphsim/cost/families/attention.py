@@ -42,7 +42,7 @@ from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fi
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.ops.precision import RATES
+from graphsim.ops.formats import RATES
 from graphsim.units import Num
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The number formats of measured kernels: what a `dtype` of the reference schema says of operands and matrix rate.
 
-Bytes and rates are those of the table of formats (`ops/precision.py`); here stands which of them a kernel combines,
+Bytes and rates are those of the table of formats (`ops/formats.py`); here stands which of them a kernel combines,
 and whose fit stands in where nobody measured it.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.ops.precision import FORMATS, RATES, SPELLINGS, Format, format_of, weight_only
+from graphsim.ops.formats import FORMATS, RATES, SPELLINGS, Format, format_of, weight_only
 from graphsim.units import Num
 
 

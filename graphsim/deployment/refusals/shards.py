@@ -20,7 +20,8 @@ from graphsim.lora.limits import Limits
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
 from graphsim.ops import ExpertGemm, Gemm, Sharding
-from graphsim.ops.precision import Format
+from graphsim.ops.formats import Format
+from graphsim.ops.precision import ModuleFormats
 from graphsim.symbolic.memo import UNKEPT, Memo
 from graphsim.units import Num
 
@@ -88,9 +89,9 @@ def _cut_through(deployment: Deployment) -> Iterator[Broken]:
         )  # fmt: skip
 
 
-def _formats(deployment: Deployment) -> tuple[Format | None, ...]:
+def _formats(deployment: Deployment) -> tuple[Format | ModuleFormats | None, ...]:
     precision = deployment.precision
-    return precision.weights, precision.experts, precision.attention
+    return precision.weights, precision.experts, precision.attention, precision.modules
 
 
 def _dimensions_of(deployment: Deployment) -> tuple[_Dimension, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from graphsim.errors import choices_text
 from graphsim.files.reading import Fields
-from graphsim.ops.precision import FORMATS, Format, Precision, load_precision, weight_only
+from graphsim.ops.formats import FORMATS, Format, weight_only
+from graphsim.ops.precision import Precision, load_precision
 
 _METHODS = ("fp8", "fbgemm_fp8", "mxfp4", "gptq", "awq", "bitsandbytes", "compressed-tensors", "modelopt")
 _ALGORITHMS = {

@@ -15,7 +15,8 @@ import networkx as nx
 from graphsim.graph import Value, add, walk
 from graphsim.models.phase import Phase, prefill
 from graphsim.ops import Gemm, Op, Part, Sharding
-from graphsim.ops.precision import Format, Precision, load_precision
+from graphsim.ops.formats import Format
+from graphsim.ops.precision import ALIKE, Precision, load_precision
 from graphsim.units import Num
 
 
@@ -27,6 +28,7 @@ class Scope:
     prefix: module path of the layer, `{}` standing for its index
     label: put before node names, where one graph holds several layers
     layer: the layer's place in the repeat's body
+    index: the layer's place in the model, of a repeat's first one
     """
 
     graph: nx.DiGraph
@@ -36,6 +38,7 @@ class Scope:
     prefix: str = ""
     label: str = ""
     layer: int = 0
+    index: int = 0
 
     @property
     def tokens(self) -> Num:
@@ -63,7 +66,7 @@ class Scope:
             split=projection.split,
             units=projection.units,
             bias=projection.bias,
-            weights=self._weights(projection),
+            weights=self.weights_of(projection),
             module=f"{self.prefix}{projection.name}",
             linear=projection.linear,
             shared=projection.shared,
@@ -73,12 +76,20 @@ class Scope:
         )
         return self.add(name, op, [source])
 
-    def _weights(self, projection: Projection) -> Format:
+    def weights_of(self, projection: Projection) -> Format:
         """The format of a projection's weights: attention's may differ from the rest."""
-        if not projection.quantised:
-            return self.activations
-        own = self.precision.attention if "attn" in projection.tags else None
-        return own or self.precision.weights
+        attention = self.precision.attention if "attn" in projection.tags else None
+        usual = (attention or self.precision.weights) if projection.quantised else self.activations
+        return self.format_of(projection.name, usual)
+
+    def table_format(self, module: str) -> Format | None:
+        """The format of an embedding's table; None where it is the activations'."""
+        return self.precision.modules.of(module, self.index)
+
+    def format_of(self, name: str, usual: Format) -> Format:
+        """The format of the weights of a module, by its name below the layer: its own, or that usual for its kind."""
+        own = self.precision.modules
+        return usual if own is ALIKE else own.of(f"{self.prefix}{name}", self.index) or usual
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

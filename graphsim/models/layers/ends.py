@@ -29,7 +29,13 @@ class Stem(Layer):
         width = self.width or scope.hidden
         out = scope.add(
             self.module.rsplit(".", 1)[-1],
-            Embedding(tokens=scope.tokens, entries=self.vocab_size, width=width, module=self.module),
+            Embedding(
+                tokens=scope.tokens,
+                entries=self.vocab_size,
+                width=width,
+                module=self.module,
+                weights=scope.table_format(self.module),
+            ),
             [],
         )
         if self.projection:
@@ -41,6 +47,7 @@ class Stem(Layer):
                 width=scope.hidden,
                 whole=True,
                 module=self.position_module,
+                weights=scope.table_format(self.position_module),
             )
             positions = scope.add(self.position_module.rsplit(".", 1)[-1], table, [])
             out = scope.add("embed_add", Add(elems=scope.tokens * scope.hidden), [out, positions])
@@ -84,7 +91,7 @@ class Head(Layer):
             split=Sharding.COLUMN,
             bias=self.bias,
             shared=self.tied,
-            weights=scope.activations,
+            weights=scope.format_of(self.module, scope.activations),
             module=self.module,
             linear=False,
             head=True,

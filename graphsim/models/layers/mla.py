@@ -114,7 +114,13 @@ class LatentAttention(Layer):
         cached = scope.add(f"kv_cache{suffix}", cache, [normed, Value(turned, ("k",))])
         if segment.decode:
             return self._absorbed(scope, segment, suffix, q, turned, cached)
-        up = Projection(
+        keys = scope.linear(self._up(), normed, m=segment.kv_tokens())
+        attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
+        inputs = [Value(q, ("q_nope",)), Value(turned, ("q",)), Value(keys), Value(turned, ("k",))]
+        return scope.add(f"attention{suffix}", attention, inputs)
+
+    def _up(self) -> Projection:
+        return Projection(
             name=f"{_ATTN}.kv_b_proj",
             n=self.heads * (self.nope + self.value_dim),
             k=self.kv_rank,
@@ -122,14 +128,9 @@ class LatentAttention(Layer):
             units=self.heads,
             tags=("attn", "qkv", "key", "value"),
         )
-        rows = segment.kv_tokens()
-        keys = scope.linear(up, normed, m=rows)
-        attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
-        inputs = [Value(q, ("q_nope",)), Value(turned, ("q",)), Value(keys), Value(turned, ("k",))]
-        return scope.add(f"attention{suffix}", attention, inputs)
 
     def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, turned: str, cached: str) -> str:
-        tokens, weights = segment.tokens, scope.precision.weights
+        tokens, weights = segment.tokens, scope.weights_of(self._up())
         to_latent = HeadGemm(m=tokens, n=self.kv_rank, k=self.nope, heads=self.heads, weights=weights)
         query = scope.add(f"kv_b_proj.absorb_k{suffix}", to_latent, [Value(q, ("q_nope",))])
         width = self.kv_rank + self.rope

@@ -110,7 +110,7 @@ class Moe(Layer):
             k=k,
             split=split,
             bias=self.bias,
-            weights=scope.precision.experts or scope.precision.weights,
+            weights=scope.format_of(name, scope.precision.of_experts),
             module=f"{scope.prefix}{name}",
             linear=self.adapt_experts,
             fuses=self._fused(split) if self.adapt_experts else (),

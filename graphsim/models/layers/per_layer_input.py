@@ -33,7 +33,9 @@ class PerLayerStem(Layer):
         out = self.base.build(scope)
         wide = self.layers * self.width
         module = "model.embed_tokens_per_layer"
-        table = Embedding(tokens=scope.tokens, entries=self.entries, width=wide, module=module)
+        table = Embedding(
+            tokens=scope.tokens, entries=self.entries, width=wide, module=module, weights=scope.table_format(module)
+        )
         own = scope.add("embed_tokens_per_layer", table, [])
         projection = Projection(name="model.per_layer_model_projection", n=wide, k=scope.hidden, quantised=False)
         mixed = scope.linear(projection, out)

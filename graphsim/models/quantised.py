@@ -1,0 +1,187 @@
+"""From the format of each module of a checkpoint to the precision of its model.
+
+`modules_of` lists what a checkpoint may quantise, each under the names that checkpoints have for it; `settled` takes
+what somebody decided of each and says it in as few words as possible: formats of whole kinds, then single modules.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import networkx as nx
+
+from graphsim.models.build import build
+from graphsim.models.config import ModelConfig
+from graphsim.models.phase import prefill
+from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraGemm, Repeat, Sharding
+from graphsim.ops.formats import FORMATS, Format
+from graphsim.ops.precision import ALIKE, ModuleFormat, ModuleFormats, Precision, load_precision
+
+
+class Kind(Enum):
+    """What a module is to a quantiser.
+
+    LINEAR: an nn.Linear of a block; BARE: a product with weights that no nn.Linear holds, such as transformers' routers
+    """
+
+    LINEAR = "linear"
+    EXPERTS = "experts"
+    HEAD = "head"
+    TABLE = "table"
+    BARE = "bare"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """Weights that have one format.
+
+    path: `{}` standing for the layer's index; layer: the index, -1 outside of layers
+    names: for each module of a checkpoint that it holds, all spellings of its name
+    usual: what it is stored in where a precision says nothing but a format (a router is not quantised)
+    attention: whether it is one of attention's projections; tied: its weights are another module's
+    size: number of weights
+    """
+
+    path: str
+    layer: int
+    kind: Kind
+    names: tuple[tuple[str, ...], ...]
+    usual: bool
+    attention: bool
+    tied: bool
+    size: float
+
+    @property
+    def name(self) -> str:
+        """Its path with its layer's index."""
+        return self.path.replace("{}", str(self.layer))
+
+
+Decide = Callable[[Module], Format]
+"""Says in which format a checkpoint stores a module."""
+
+_MARK = replace(load_precision("bf16"), weights=FORMATS["fp8"])
+"""Tells modules that are quantised by default from those that are not."""
+
+
+def modules_of(config: ModelConfig) -> list[Module]:
+    """All modules of a model whose weights a checkpoint may quantise."""
+    graph = build(config, prefill(1.0, 1.0), _MARK)
+    found = dict.fromkeys(_found(graph))
+    return [_module(op, layer) for op, layer in found]
+
+
+def settled(config: ModelConfig, decide: Decide, cache: Format | None = None) -> Precision:
+    """The precision of a checkpoint that stores each module as `decide` says; cache: the format of its KV cache."""
+    modules = modules_of(config)
+    formats = [decide(module) for module in modules]
+    plain = load_precision("bf16", None if cache is None else cache.name)
+    usual = [(module, own) for module, own in zip(modules, formats, strict=True) if module.usual]
+    of_experts = _most([(m, own) for m, own in usual if m.kind is Kind.EXPERTS])
+    of_attention = _most([(m, own) for m, own in usual if m.attention])
+    rest = [(m, own) for m, own in usual if m.kind is not Kind.EXPERTS and not m.attention]
+    weights = _most(rest) or of_attention or of_experts or plain.activations
+    precision = replace(
+        plain, weights=weights, experts=None if of_experts == weights else of_experts,
+        attention=None if of_attention == weights else of_attention,
+    )  # fmt: skip
+    return replace(precision, modules=_own(precision, modules, formats))
+
+
+def _own(precision: Precision, modules: Iterable[Module], formats: Iterable[Format]) -> ModuleFormats:
+    """The modules that are not in the format of their kind."""
+    layers: dict[str, set[int]] = defaultdict(set)
+    apart: dict[tuple[str, Format], set[int]] = defaultdict(set)
+    for module, own in zip(modules, formats, strict=True):
+        layers[module.path].add(module.layer)
+        if own != _usual(precision, module):
+            apart[module.path, own].add(module.layer)
+    entries = [
+        ModuleFormat(path=path, format=own, layers=() if some == layers[path] else tuple(sorted(some)))
+        for (path, own), some in apart.items()
+    ]
+    return ModuleFormats(tuple(entries)) if entries else ALIKE
+
+
+def _usual(precision: Precision, module: Module) -> Format:
+    if not module.usual:
+        return precision.activations
+    if module.kind is Kind.EXPERTS:
+        return precision.of_experts
+    return (precision.attention if module.attention else None) or precision.weights
+
+
+def _most(found: Iterable[tuple[Module, Format]]) -> Format | None:
+    """The format of most of the weights; None where there are none."""
+    sizes: dict[Format, float] = defaultdict(float)
+    for module, own in found:
+        sizes[own] += module.size
+    return max(sizes, key=lambda own: sizes[own]) if sizes else None
+
+
+def _found(graph: nx.DiGraph, layers: range | None = None) -> Iterator[tuple[Gemm | Embedding, int]]:
+    """Operations with weights and a path, once for each layer."""
+    for _, op in graph.nodes(data="op"):
+        if isinstance(op, Repeat):
+            stands_for = range(op.first_layer, op.first_layer + op.layers * op.times, op.layers)
+            yield from _found(op.body, stands_for if layers is None else layers)
+        elif isinstance(op, Gemm | Embedding) and op.module and not isinstance(op, LoraGemm):
+            indices = (-1,) if layers is None or "{}" not in op.module else (first + op.layer for first in layers)
+            for index in indices:
+                yield op, index
+
+
+def _module(op: Gemm | Embedding, layer: int) -> Module:
+    gemm = isinstance(op, Gemm)
+    return Module(
+        path=op.module, layer=layer, kind=_kind(op), names=_names(op, layer), attention="attn" in op.tags,
+        usual=gemm and op.weights == _MARK.weights, tied=isinstance(op, Gemm) and op.shared,
+        size=float(op.parameters) or float(getattr(op, "n", 0.0) * getattr(op, "k", 0.0)),
+    )  # fmt: skip
+
+
+def _kind(op: Gemm | Embedding) -> Kind:
+    if isinstance(op, Embedding):
+        return Kind.TABLE
+    if isinstance(op, ExpertGemm):
+        return Kind.EXPERTS
+    return Kind.HEAD if op.head else Kind.LINEAR if op.linear else Kind.BARE
+
+
+def _names(op: Gemm | Embedding, layer: int) -> tuple[tuple[str, ...], ...]:
+    path = op.module.replace("{}", str(layer))
+    if not isinstance(op, ExpertGemm):
+        return (spellings(path),)
+    within, _, leaf = path.rpartition(".")
+    parts = (_DOWN,) if op.split is Sharding.ROW else (_GATE, _UP) if op.gated else (_UP,)
+    return tuple(
+        tuple(dict.fromkeys([*(s for each in part for s in spellings(f"{within}.0.{each}")), *spellings(path)]))
+        for part in parts
+    )
+
+
+_GATE, _UP, _DOWN = ("gate_proj", "w1"), ("up_proj", "w3"), ("down_proj", "w2")
+"""What checkpoints call the weights of an expert."""
+
+_RENAMED = ((".mlp.", ".block_sparse_moe."), (".block_sparse_moe.", ".mlp."))
+"""transformers 5 calls by one name what checkpoints of Mixtral and its kin call by another."""
+
+
+def spellings(path: str) -> tuple[str, ...]:
+    """A module's path as classes of other ages write it: with the language model or the towers inside, or outside."""
+    found = [path]
+    bare = path.replace("language_model.", "", 1)
+    if bare.startswith("model.layers.") or not bare.startswith("model."):
+        found += [
+            bare,
+            *(f"{front}{bare.removeprefix('model.')}" for front in ("model.language_model.", "language_model.model.")),
+        ]
+        found.append(f"language_model.{bare}")
+    else:
+        found.append(bare.removeprefix("model."))
+    if ".experts." in path or path.endswith((".mlp.gate", ".block_sparse_moe.gate")):
+        found += [name.replace(old, new) for name in found for old, new in _RENAMED if old in name]
+    return tuple(dict.fromkeys(found))
