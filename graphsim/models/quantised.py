@@ -42,7 +42,7 @@ class Module:
     names: for each module of a checkpoint that it holds, all spellings of its name
     usual: what it is stored in where a precision says nothing but a format (a router is not quantised)
     attention: whether it is one of attention's projections; tied: its weights are another module's
-    size: number of weights
+    size: number of weights; experts: how many experts share the path, each with weights of its own, 0 for none
     """
 
     path: str
@@ -53,11 +53,7 @@ class Module:
     attention: bool
     tied: bool
     size: float
-
-    @property
-    def name(self) -> str:
-        """Its path with its layer's index."""
-        return self.path.replace("{}", str(self.layer))
+    experts: int = 0
 
 
 Decide = Callable[[Module], Format]
@@ -67,16 +63,32 @@ _MARK = replace(load_precision("bf16"), weights=FORMATS["fp8"])
 """Tells modules that are quantised by default from those that are not."""
 
 
-def modules_of(config: ModelConfig) -> list[Module]:
-    """All modules of a model whose weights a checkpoint may quantise."""
+def modules_of(config: ModelConfig, words: str | None = None) -> list[Module]:
+    """All modules of a model whose weights a checkpoint may quantise.
+
+    words: text that has every word of the names that matter; spellings with other words are left out
+    """
     graph = build(config, prefill(1.0, 1.0), _MARK)
-    found = dict.fromkeys(_found(graph))
-    return [_module(op, layer) for op, layer in found]
+    found: dict[Module, list[int]] = {}
+    for op, layers in _found(graph):
+        found.setdefault(_module(op, words), []).extend(layers)
+    return [_in_layer(module, layer) for module, layers in found.items() for layer in dict.fromkeys(layers)]
 
 
-def settled(config: ModelConfig, decide: Decide, cache: Format | None = None) -> Precision:
-    """The precision of a checkpoint that stores each module as `decide` says; cache: the format of its KV cache."""
-    modules = modules_of(config)
+def _in_layer(module: Module, layer: int) -> Module:
+    if layer < 0:
+        return module
+    index = str(layer)
+    names = tuple(tuple(name.replace("{}", index) for name in part) for part in module.names)
+    return replace(module, layer=layer, names=names)
+
+
+def settled(config: ModelConfig, decide: Decide, cache: Format | None = None, words: str | None = None) -> Precision:
+    """The precision of a checkpoint that stores each module as `decide` says.
+
+    cache: the format of its KV cache; words: as of `modules_of`
+    """
+    modules = modules_of(config, words)
     formats = [decide(module) for module in modules]
     plain = load_precision("bf16", None if cache is None else cache.name)
     usual = [(module, own) for module, own in zip(modules, formats, strict=True) if module.usual]
@@ -122,24 +134,24 @@ def _most(found: Iterable[tuple[Module, Format]]) -> Format | None:
     return max(sizes, key=lambda own: sizes[own]) if sizes else None
 
 
-def _found(graph: nx.DiGraph, layers: range | None = None) -> Iterator[tuple[Gemm | Embedding, int]]:
-    """Operations with weights and a path, once for each layer."""
+def _found(graph: nx.DiGraph, layers: range | None = None) -> Iterator[tuple[Gemm | Embedding, Iterable[int]]]:
+    """Operations with weights and a path, each with the layers that it stands for, -1 outside of them."""
     for _, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             stands_for = range(op.first_layer, op.first_layer + op.layers * op.times, op.layers)
             yield from _found(op.body, stands_for if layers is None else layers)
         elif isinstance(op, Gemm | Embedding) and op.module and not isinstance(op, LoraGemm):
-            indices = (-1,) if layers is None or "{}" not in op.module else (first + op.layer for first in layers)
-            for index in indices:
-                yield op, index
+            outside = layers is None or "{}" not in op.module
+            yield op, (-1,) if outside else (first + op.layer for first in layers or ())
 
 
-def _module(op: Gemm | Embedding, layer: int) -> Module:
+def _module(op: Gemm | Embedding, words: str | None) -> Module:
     gemm = isinstance(op, Gemm)
     return Module(
-        path=op.module, layer=layer, kind=_kind(op), names=_names(op, layer), attention="attn" in op.tags,
+        path=op.module, layer=-1, kind=_kind(op), names=_names(op, words), attention="attn" in op.tags,
         usual=gemm and op.weights == _MARK.weights, tied=isinstance(op, Gemm) and op.shared,
         size=float(op.parameters) or float(getattr(op, "n", 0.0) * getattr(op, "k", 0.0)),
+        experts=op.of if isinstance(op, ExpertGemm) else 0,
     )  # fmt: skip
 
 
@@ -151,16 +163,24 @@ def _kind(op: Gemm | Embedding) -> Kind:
     return Kind.HEAD if op.head else Kind.LINEAR if op.linear else Kind.BARE
 
 
-def _names(op: Gemm | Embedding, layer: int) -> tuple[tuple[str, ...], ...]:
-    path = op.module.replace("{}", str(layer))
+def _names(op: Gemm | Embedding, words: str | None) -> tuple[tuple[str, ...], ...]:
     if not isinstance(op, ExpertGemm):
-        return (spellings(path),)
-    within, _, leaf = path.rpartition(".")
+        return (_known(spellings(op.module), op.module, words),)
+    within, _, _ = op.module.rpartition(".")
     parts = (_DOWN,) if op.split is Sharding.ROW else (_GATE, _UP) if op.gated else (_UP,)
     return tuple(
-        tuple(dict.fromkeys([*(s for each in part for s in spellings(f"{within}.0.{each}")), *spellings(path)]))
+        _known([*(s for each in part for s in spellings(f"{within}.0.{each}")), *spellings(op.module)], within, words)
         for part in parts
     )
+
+
+def _known(names: Iterable[str], path: str, words: str | None) -> tuple[str, ...]:
+    """The spellings that differ from the first one by words that the text has."""
+    first, *others = dict.fromkeys(names)
+    if words is None:
+        return (first, *others)
+    usual = {*first.split("."), *path.split(".")}
+    return (first, *(name for name in others if all(word in usual or word in words for word in name.split("."))))
 
 
 _GATE, _UP, _DOWN = ("gate_proj", "w1"), ("up_proj", "w3"), ("down_proj", "w2")

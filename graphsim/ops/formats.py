@@ -49,11 +49,12 @@ def weight_only(
     ordered: groups are of inputs in the order of their activations' size (GPTQ's `desc_act`): 4 bytes for each input
     GPTQ: arXiv 2210.17323; AWQ: arXiv 2306.00978; HQQ: github.com/dropbox/hqq, `hqq/core/quantize.py`.
     """
+    packed = 3.2 if bits == 3 and wide_zeros else bits  # HQQ: ten values of 3 bits in 32
     scale = 2.0 + ((2.0 if wide_zeros else bits / 8) if zeros else 0.0)
     name = f"int{bits}" + ("" if (bits, group) == (4, 128) else f"_g{group}" if group > 0 else "_channel")
     name += ("_z16" if wide_zeros else "") if zeros else "_sym"
     return Format(
-        name=name + ("_act" if ordered else ""), bytes=bits / 8 + (scale / group if group > 0 else 0.0),
+        name=name + ("_act" if ordered else ""), bytes=packed / 8 + (scale / group if group > 0 else 0.0),
         per_output=0.0 if group > 0 else scale, per_input=4.0 if ordered else 0.0,
         gemm="int4_wo" if bits <= 4 else "int8_wo", moe="int4_wo", attention="fp8", block_k=max(group, 0),
     )  # fmt: skip
@@ -79,6 +80,8 @@ FORMATS: dict[str, Format] = {
         Format(name="fp8", bytes=1.0, compute="fp8", gemm="fp8", moe="fp8", attention="fp8"),
         # one 16-bit scale per output channel (compressed-tensors' FP8_DYNAMIC, whose checkpoints hold it in bf16)
         Format(name="fp8_channel", bytes=1.0, per_output=2.0, compute="fp8", gemm="fp8", moe="fp8", attention="fp8"),
+        # one fp32 scale per output channel (FBGEMM, ModelOpt)
+        Format(name="fp8_row", bytes=1.0, per_output=4.0, compute="fp8", gemm="fp8", moe="fp8", attention="fp8"),
         # the same weights, widened to the activations ahead of the product
         Format(name="fp8_wo", bytes=1.0, per_output=2.0, gemm="int8_wo", moe="fp8_wo", attention="fp8"),
         fp8_blocks(128, 128),

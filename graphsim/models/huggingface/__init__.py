@@ -20,7 +20,7 @@ from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed
 from graphsim.models.huggingface.encoders import encoder_of
 from graphsim.models.huggingface.positions import stretched
-from graphsim.models.huggingface.quantisation import read_precision
+from graphsim.models.huggingface.quantisation import quantised, stored_of
 
 
 def _readers() -> dict[str, Reader]:
@@ -43,20 +43,21 @@ def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
     reader = FAMILIES.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
-    whole, assumed = completed(str(kind), text)
-    fields = Fields(whole, where, lenient=True)
+    merged, assumed = completed(str(kind), text)
+    fields = Fields(merged, where, lenient=True)
     name = fields.text("_name_or_path", "") or data.get("_name_or_path") or kind
     try:
         config = reader(fields, str(name).rsplit("/", 1)[-1])
-        precision = read_precision(fields, data.get("quantization_config", text.get("quantization_config")))
+        said = data.get("quantization_config", text.get("quantization_config"))
+        stored = stored_of(fields, said)
         encoder = encoder_of(data.get("model_type"), data, fields, config.hidden_size)
         positions = stretched(config.max_positions, fields)
     finally:
         fields.finish()
-    return replace(
-        config, source=where, encoder=encoder, precision=precision, max_positions=positions,
-        notes=(*config.notes, *notes, *assumed),
-    )  # fmt: skip
+    whole = replace(
+        config, source=where, encoder=encoder, max_positions=positions, notes=(*config.notes, *notes, *assumed)
+    )
+    return whole if stored is None else quantised(whole, stored, said, where)
 
 
 def text_part(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:

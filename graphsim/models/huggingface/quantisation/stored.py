@@ -1,0 +1,71 @@
+"""What a method's reader finds: how a checkpoint stores each module, and its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from graphsim.files.reading import Fields
+from graphsim.models.huggingface.quantisation.names import Test, any_name, is_linear, is_output
+from graphsim.models.quantised import Module
+from graphsim.ops.formats import FORMATS, Format
+
+Choose = Callable[[Module], Format | None]
+"""The format of a module; None where it is not quantised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """How a checkpoint stores its modules: `choose` one by one, `cache` for keys and values; what else is to say."""
+
+    choose: Choose
+    cache: Format | None = None
+    notes: tuple[str, ...] = ()
+
+
+def linears(own: Format, skipped: Test | None, experts: Format | None = None) -> Choose:
+    """Every nn.Linear but those of a list; without a list, every one but the output head.
+
+    transformers 5.24, `HfQuantizer.get_modules_to_not_convert`: a list that is given replaces the default one, which
+    holds the output head and what is tied.
+    """
+
+    def choose(module: Module) -> Format | None:
+        if not is_linear(module) and not (skipped is not None and is_output(module)):
+            return None
+        if skipped is not None and any_name(module, skipped):
+            return None
+        return experts if experts is not None and module.kind.value == "experts" else own
+
+    return choose
+
+
+def strings(quant: Fields, *keys: str) -> list[str] | None:
+    """The entries of the lists under some keys, None where the config has none of them."""
+    found: list[str] | None = None
+    for key in keys:
+        if key in quant:
+            entries = quant.sequence(key)
+            if not all(isinstance(entry, str) for entry in entries):
+                quant.problem(key, "is not allowed; expected a list of names")
+                entries = []
+            found = (found or []) + [entry for entry in entries if entry]
+    return found
+
+
+def refused(quant: Fields, what: str) -> None:
+    """Note what a checkpoint asks for that is not simulated."""
+    quant.problems.append(f"quantization_config: {what} is not simulated; give precision= a format that comes close")
+
+
+def cache_format(bits: int, floating: bool) -> Format | None:
+    """The format of cached keys and values; None for those that are not quantised."""
+    return FORMATS["fp8" if floating else "int8"] if bits == 8 else FORMATS["nvfp4"] if bits == 4 else None
+
+
+def first_of(tests: Iterable[tuple[Test, Format | None]], module: Module) -> tuple[bool, Format | None]:
+    """Whether a test of an ordered list means the module, and the format that comes with it."""
+    for test, own in tests:
+        if any_name(module, test):
+            return True, own
+    return False, None
