@@ -73,7 +73,7 @@ def _estimate(options: argparse.Namespace) -> Estimate:
 def _changed(options: argparse.Namespace) -> argparse.Namespace:
     """The same question with the changes of `--against`."""
     changed = argparse.Namespace(**vars(options))
-    for name, value in _pairs("--against", options.against):
+    for name, value in _with_formats(_pairs("--against", options.against)):
         if name not in AGAINST:
             raise ConfigError(f"--against: '{name}' is not a known key; {choices_text(name, AGAINST)}")
         if name == "lora":
@@ -85,6 +85,17 @@ def _changed(options: argparse.Namespace) -> argparse.Namespace:
         else:
             setattr(changed, name, _whole(name, value))
     return changed
+
+
+def _with_formats(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`precision=bf16,experts=mxfp4` as one pair: what follows a precision and is no key of its own is part of it."""
+    found: list[tuple[str, str]] = []
+    for name, value in pairs:
+        if found and found[-1][0] == "precision" and name not in AGAINST:
+            found[-1] = ("precision", f"{found[-1][1]},{name}={value}")
+        else:
+            found.append((name, value))
+    return found
 
 
 def _pairs(option: str, text: str) -> list[tuple[str, str]]:

@@ -67,10 +67,21 @@ def choices_of(options: argparse.Namespace) -> dict[str, Any]:
             choices[_NAMES.get(name, name)] = [_number(name, part) for part in text.split(",")]
     for name in _NAMED:
         if (text := getattr(options, name.replace("-", "_"))) is not None:
-            choices[_NAMES.get(name, name)] = text.split(",")
+            choices[_NAMES.get(name, name)] = _listed(text)
     if options.targets:
         choices["targets"] = "all-linear" if options.targets == "all-linear" else [options.targets.split("+")]
     return choices
+
+
+def _listed(text: str) -> list[str]:
+    """Names between commas; `kv=fp8` and the like are part of the precision ahead of them."""
+    found: list[str] = []
+    for part in text.split(","):
+        if "=" in part and found:
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return found
 
 
 def sweep(options: argparse.Namespace) -> None:

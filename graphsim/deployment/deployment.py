@@ -28,6 +28,7 @@ from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
 from graphsim.models.phase import Phase, decode, prefill
+from graphsim.models.quantised import require_modules
 from graphsim.ops import HeadGemm
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.passes.pipeline import layer_ranges, pipeline
@@ -110,6 +111,8 @@ class Deployment:
         self._check()
 
     def _check(self) -> None:
+        if self.precision is not self.model.precision:
+            require_modules(self.model, self.precision)
         if self.adapter is not None:
             require_layers(self.adapter, self.model.num_layers)
         if self.hardware is not None and self.cost not in (None, "calibrated"):  # a calibration is read when asked for

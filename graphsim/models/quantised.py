@@ -13,6 +13,7 @@ from enum import Enum
 
 import networkx as nx
 
+from graphsim.errors import ConfigError, choices_text
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
@@ -101,6 +102,22 @@ def settled(config: ModelConfig, decide: Decide, cache: Format | None = None, wo
         attention=None if of_attention == weights else of_attention,
     )  # fmt: skip
     return replace(precision, modules=_own(precision, modules, formats))
+
+
+def require_modules(config: ModelConfig, precision: Precision) -> None:
+    """Raise ConfigError for a precision that names a module, or a layer of one, that the model does not have."""
+    if not precision.modules:
+        return
+    layers: dict[str, set[int]] = defaultdict(set)
+    for module in modules_of(config, ""):
+        layers[module.path].add(module.layer)
+    for entry in precision.modules:
+        if entry.path not in layers:
+            raise ConfigError(
+                f"precision: '{entry.path}' is no module of {config.name}; {choices_text(entry.path, layers)}"
+            )
+        if beyond := set(entry.layers) - layers[entry.path]:
+            raise ConfigError(f"precision: layer {min(beyond)} of {config.name} has no module '{entry.path}'")
 
 
 def _own(precision: Precision, modules: Iterable[Module], formats: Iterable[Format]) -> ModuleFormats:

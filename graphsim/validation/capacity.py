@@ -103,7 +103,7 @@ def _public(row: Row) -> dict[str, Any] | None:
     found = _footprint(row, str(row["source"]), memory, str(row["precision"]), setting)
     if metric.startswith("kv_tokens"):
         return found | _judged(number(row, "measured"), "tokens", float(found.pop("footprint").kv_tokens))
-    # the format that these were published in cannot be described yet; the weights are those of the log
+    # gpt-oss's experts take more in vLLM's memory than in its files (60.8 GiB): the weights are those of the log
     logged = re.search(r"weights ([\d.]+) ", str(row["note"]))
     left = found.pop("footprint")
     weights = 0.0 if logged is None else float(left.weights_bytes) / GIB - float(logged.group(1))

@@ -134,9 +134,10 @@ def _predict(row: dict[Any, Any], cost: str | None) -> dict[str, Any]:
 
 def _precision(name: str, model: ModelConfig, server: Server) -> Precision:
     """The format of that width; of a checkpoint published in such a format, its own (as fp8 scaled by blocks)."""
-    own = model.precision
-    if own is None or not own.weights.name.startswith(name):
-        own = load_precision(PRECISIONS.get(name, name))
+    own, format_name = model.precision, PRECISIONS.get(name, name)
+    narrow = () if own is None else tuple(form.name for form in own.of_weights if form.bytes < 2.0)
+    if own is None or not any(form.startswith(format_name) for form in narrow):
+        own = load_precision(format_name)
     return replace(
         own, kv=FORMATS[server.kv] if server.kv else own.kv,
         experts=FORMATS[server.experts] if server.experts else own.experts,
