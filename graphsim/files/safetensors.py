@@ -40,11 +40,13 @@ def read_header(path: Path) -> Mapping[str, Any]:
         with path.open("rb") as file:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if not 2 <= length <= MAX_HEADER_BYTES:
-                raise ConfigError(f"{path}: has a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}")
-            header = json.loads(file.read(length))
+            text = file.read(length) if 2 <= length <= MAX_HEADER_BYTES else b""
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if not text:
+        raise ConfigError(f"{path}: has a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}")
+    try:
+        header = json.loads(text)
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: its header is not JSON, expected a safetensors file") from None
     if not isinstance(header, dict):
@@ -57,7 +59,7 @@ def read_shape(path: Path, key: str, entry: Any) -> tuple[list[int], Any]:
     """The shape and the `dtype` that a header gives a tensor. Raises ConfigError if the shape is none."""
     shape, dtype = (entry.get(name) if isinstance(entry, Mapping) else None for name in ("shape", "dtype"))
     if not (isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)):
-        raise ConfigError(f"{path}: tensor '{short(key)}' has shape {short(shape)}, expected whole numbers")
+        raise ConfigError(f"{path}: tensor {short(key)} has shape {short(shape)}, expected whole numbers")
     return shape, dtype
 
 
@@ -82,15 +84,15 @@ def _tensor(path: Path, key: str, entry: Any) -> StoredTensor:
     shape, dtype = read_shape(path, key, entry)
     bits = BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
-        raise ConfigError(f"{path}: tensor '{short(key)}' has dtype {short(dtype)}, allowed: {', '.join(BITS)}")
+        raise ConfigError(f"{path}: tensor {short(key)} has dtype {short(dtype)}, allowed: {', '.join(BITS)}")
     place = entry.get("data_offsets")
     if not (isinstance(place, list) and len(place) == 2 and all(type(n) is int and n >= 0 for n in place)):
         raise ConfigError(
-            f"{path}: tensor '{short(key)}' has data_offsets {short(place)}, expected two numbers from 0 up"
+            f"{path}: tensor {short(key)} has data_offsets {short(place)}, expected two numbers from 0 up"
         )
     size, found = math.prod(shape) * bits, place[1] - place[0]
     if found * 8 != size:
-        raise ConfigError(f"{path}: tensor '{short(key)}' has {found} bytes, its shape and dtype need {size // 8}")
+        raise ConfigError(f"{path}: tensor {short(key)} has {found} bytes, its shape and dtype need {size // 8}")
     return StoredTensor(dtype, tuple(shape), found)
 
 
@@ -131,7 +133,7 @@ def _read(folder: Path, files: Iterable[Path]) -> StoredTensors:
         own = read_file(file)
         twice = next((name for name in own if name in tensors), None)
         if twice is not None:
-            raise ConfigError(f"{file}: tensor '{short(twice)}' is in another file of the folder as well")
+            raise ConfigError(f"{file}: tensor {short(twice)} is in another file of the folder as well")
         tensors |= own
     total = sum(tensor.bytes for tensor in tensors.values())
     return StoredTensors(source=str(folder), tensors=tensors, total_bytes=total)
@@ -140,11 +142,16 @@ def _read(folder: Path, files: Iterable[Path]) -> StoredTensors:
 def _index(path: Path) -> tuple[dict[str, str], int]:
     """The file of each tensor, and the bytes of all; 0 where the index does not say."""
     try:
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise ConfigError(f"{path}: has {path.stat().st_size} bytes, allowed: at most {MAX_HEADER_BYTES}")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        size = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size <= MAX_HEADER_BYTES else ""
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError:
+        raise ConfigError(f"{path}: is not text, expected the index of a checkpoint") from None
+    if size > MAX_HEADER_BYTES:
+        raise ConfigError(f"{path}: has {size} bytes, allowed: at most {MAX_HEADER_BYTES}")
+    try:
+        data = json.loads(text)
     except (ValueError, RecursionError):
         raise ConfigError(f"{path}: is not JSON, expected the index of a checkpoint") from None
     names = data.get("weight_map") if isinstance(data, dict) else None
@@ -166,4 +173,4 @@ def _fail_if_unlike(index: Path, names: Mapping[str, str], found: StoredTensors)
         lost = [name for name in ours if name not in theirs]
         if lost:
             more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-            raise ConfigError(f"{index}: {text} tensor '{short(lost[0])}'{more}")
+            raise ConfigError(f"{index}: {text} tensor {short(lost[0])}{more}")

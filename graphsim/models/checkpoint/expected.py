@@ -11,8 +11,9 @@ from graphsim.models.build import build
 from graphsim.models.checkpoint.names import plain, scope_of
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
-from graphsim.ops import Embedding, ExpertGemm, Gemm, HeadGemm, Norm, Op, Repeat, Sharding
-from graphsim.ops.precision import Format, Precision
+from graphsim.ops import Embedding, ExpertGemm, Gemm, HeadGemm, Op, Repeat, Sharding
+from graphsim.ops.formats import Format
+from graphsim.ops.precision import Precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,9 +170,8 @@ def _weight(op: Op) -> Weight | None:
         bias = round(float(op.n)) if op.bias else 0
         return Weight(module=module, matrix=_matrix(op), bias=bias, format=op.weights, **common)  # type: ignore[arg-type]
     if isinstance(op, Embedding):
-        return Weight(module=module, matrix=(round(float(op.entries)), round(float(op.width))), **common)  # type: ignore[arg-type]
-    if isinstance(op, Norm):
-        return Weight(module=module, **common)  # type: ignore[arg-type]
+        table = (round(float(op.entries)), round(float(op.width)))
+        return Weight(module=module, matrix=table, format=op.weights, **common)  # type: ignore[arg-type]
     return Weight(module=module, **common)  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ from graphsim.units import short
 SHOWN = 4
 """Sentences that an error holds."""
 
-GO_ON = "load_model(path, check=False), or --no-check on the command line, goes by the config alone"
+GO_ON = "load_model(path, check=False), or --no-check on the command line of one model, goes by the config alone"
 
 
 def sentences(differences: Iterable[Difference]) -> list[str]:

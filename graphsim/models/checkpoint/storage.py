@@ -15,7 +15,8 @@ from functools import cache
 
 from graphsim.files.tensors import StoredTensor
 from graphsim.models.checkpoint.expected import Weight
-from graphsim.ops.precision import Format
+from graphsim.ops.formats import Format
+from graphsim.ops.linear import stored_bytes
 
 MAIN = ("weight", "qweight", "weight_packed", "W_q", "blocks", "")
 """Parts that hold the matrix itself; "" is a parameter without a module of its own."""
@@ -115,7 +116,7 @@ def _asked(matrix: tuple[int, int], elements: int) -> str:
 
 def _is_matrix(shape: tuple[int, ...], matrix: tuple[int, int], elements: int) -> bool:
     """Whether a shape is that of outputs x inputs, or the other way round, of a convolution, or of a stack of them."""
-    if shape[0] == matrix[0] and math.prod(shape[1:]) == matrix[1]:
+    if shape and shape[0] == matrix[0] and math.prod(shape[1:]) == matrix[1]:
         return True
     own = tuple(n for n in shape if n != 1) or (1,)
     if math.prod(matrix) != elements:  # a stack: one more dimension, or experts one below the other
@@ -128,7 +129,7 @@ def _is_packed(dtype: str, bits: float) -> bool:
     if dtype in ("I32", "U32", "I64"):
         return 1.5 <= bits <= 8.5
     if dtype in ("U8", "I8", "BOOL", "F4"):
-        return bits in (1.0, 2.0, 4.0, 8.0) or (dtype == "U8" and abs(bits - 3.2) < 0.2)
+        return bits in (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
     return dtype not in ("I16", "U16") and (bits == 8.0 or (dtype.startswith("F6") and bits == 6.0))
 
 
@@ -139,8 +140,8 @@ def _size_problem(
     if form is None:
         return ""
     stored = sum(tensor.bytes for part, tensor in parts.items() if part_kind(part) != "bias")
-    expected = elements * form.bytes
     stacked = elements // max(math.prod(matrix), 1)
+    expected = max(stacked, 1) * float(stored_bytes(form, *matrix))
     slack = 4.0 * sum(matrix) * max(stacked, 1) + 512.0  # scales of rows, orders of columns, code books
     if abs(stored - expected) <= TOLERANCE * expected + slack:
         return ""
