@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from graphsim.lora.profile import EngineProfile as EngineProfile
     from graphsim.lora.profile import list_engines as list_engines
     from graphsim.lora.profile import load_profile as load_profile
+    from graphsim.models.checking import check_checkpoint as check_checkpoint
+    from graphsim.models.checkpoint.report import CheckpointReport as CheckpointReport
     from graphsim.models.config import ModelConfig as ModelConfig
     from graphsim.models.loading import get_configs as get_configs
     from graphsim.models.loading import list_models as list_models
@@ -111,6 +113,8 @@ _HOME = {
     "lora.config": ("LoraConfig",),
     "lora.injection": ("inject",),
     "lora.profile": ("EngineProfile", "list_engines", "load_profile"),
+    "models.checking": ("check_checkpoint",),
+    "models.checkpoint.report": ("CheckpointReport",),
     "models.config": ("ModelConfig",),
     "models.loading": ("get_configs", "list_models", "load_model"),
     "ops.base": ("OpType", "Work"),

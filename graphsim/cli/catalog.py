@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.checkpoint import checkpoint_facts, print_checkpoint
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.cost.choose import caution
 from graphsim.hardware import Hardware, list_hardware, load_hardware
@@ -31,7 +32,7 @@ def models(options: argparse.Namespace) -> None:
     from graphsim.models.loading import list_models, load_model
 
     if options.name:
-        _show_model(load_model(options.name), options.json)
+        _show_model(options.name, options.json)
         return
     found = [load_model(name) for name in list_models()]
     if options.json:
@@ -57,21 +58,27 @@ def _model_facts(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _show_model(config: ModelConfig, as_json: bool) -> None:
+def _show_model(ref: str, as_json: bool) -> None:
     from graphsim.graph import to_text
     from graphsim.models.build import build
+    from graphsim.models.loading import checkpoint_report, load_model
     from graphsim.models.phase import prefill
     from graphsim.ops.precision import load_precision
 
-    facts = _model_facts(config)
+    config = load_model(ref, check=False)
+    facts, report = _model_facts(config), checkpoint_report(config, ref)
+    precision = config.precision or load_precision("bf16")
+    facts["precision"] = precision.name
     if as_json:
-        print_json(facts)
+        print_json(facts | ({} if report is None else {"checkpoint": checkpoint_facts(report)}))
         return
     print_table(
         ["", ""], [[key.replace("_", " "), str(value)] for key, value in facts.items() if value not in ("", [])]
     )
+    if report is not None:
+        print_checkpoint(report)
     print_line("\noperations for one token:")
-    print_line(to_text(build(config, prefill(1.0, 1.0), config.precision or load_precision("bf16"))))
+    print_line(to_text(build(config, prefill(1.0, 1.0), precision)))
 
 
 def hardware(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from graphsim.cli.adapters import lora_config as lora_config
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
     from graphsim.graph import Pass
+    from graphsim.models.config import ModelConfig
 
 DEGREES = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
@@ -31,10 +32,21 @@ def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """MODEL and --hardware."""
-    parser.add_argument("model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file or a config.json")
+    parser.add_argument("model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file, a model folder or a GGUF file")
     parser.add_argument(
         "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
     )
+    parser.add_argument(
+        "--no-check", action="store_true", help="go by a folder's config.json alone, whatever its safetensors files hold"
+    )
+
+
+def model(options: argparse.Namespace) -> str | ModelConfig:
+    """What MODEL names; loaded here where its checkpoint is not to be looked at."""
+    from graphsim.models.loading import load_model
+
+    named: str = options.model
+    return load_model(named, check=False) if options.no_check else named
 
 
 def add_requests(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +113,7 @@ def deployment(options: argparse.Namespace) -> Deployment:
     from graphsim.deployment.parallelism import Parallelism
 
     return Deployment(
-        options.model, options.hardware, precision=options.precision, cost=options.cost, engine=options.engine,
+        model(options), options.hardware, precision=options.precision, cost=options.cost, engine=options.engine,
         parallelism=Parallelism(**{name: getattr(options, name) for name in (*DEGREES, *_EXPERTS)}),
         lora=lora_config(options.lora, getattr(options, "batch", 1)), passes=passes(options),
     )  # fmt: skip

@@ -6,18 +6,15 @@ Names of tensors as PEFT 0.21 saves them: `base_model.model.<module>.lora_A.weig
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError
+from graphsim.files.safetensors import read_header, read_shape
 from graphsim.lora.matching import matched
 from graphsim.units import short
-
-MAX_HEADER_BYTES = 64 * 2**20
 
 _DTYPES = ("BF16", "F16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 """What safetensors calls the formats that a factor may be stored in."""
@@ -31,7 +28,7 @@ def check_weights(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     Raises ConfigError for a header that is none, and for a factor of no such module, rank or format as the config says.
     """
     dtypes: set[str] = set()
-    for key, entry in _header(path).items():
+    for key, entry in read_header(path).items():
         found = _FACTOR.fullmatch(key)
         if not found:
             continue
@@ -54,9 +51,7 @@ def _check_factor(config: Mapping[str, Any], path: Path, key: str, found: re.Mat
 
 
 def _tensor(path: Path, key: str, entry: Any) -> tuple[list[int], str]:
-    shape, dtype = (entry.get(name) if isinstance(entry, Mapping) else None for name in ("shape", "dtype"))
-    if not (isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)):
-        raise ConfigError(f"{path}: tensor '{key}' has shape {short(shape)}, expected whole numbers")
+    shape, dtype = read_shape(path, key, entry)
     if dtype not in _DTYPES:
         raise ConfigError(f"{path}: tensor '{key}' has dtype {short(dtype)}, allowed: {', '.join(_DTYPES)}")
     return shape, str(dtype)
@@ -81,21 +76,3 @@ def _rank_of(config: Mapping[str, Any], module: str) -> Any:
         if matched(rf"(.*\.)?({pattern})$", module, "rank_pattern"):
             return rank
     return config["rank"]
-
-
-def _header(path: Path) -> Mapping[str, Any]:
-    """A safetensors header: its length in 8 bytes, then JSON (https://github.com/huggingface/safetensors)."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if not 2 <= length <= MAX_HEADER_BYTES:
-                raise ConfigError(f"{path}: has a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}")
-            header = json.loads(file.read(length))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise ConfigError(f"{path}: its header is not JSON, expected a safetensors file") from None
-    if not isinstance(header, dict):
-        raise ConfigError(f"{path}: its header is a {type(header).__name__}, expected a mapping of tensors")
-    return header

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files import catalog
 from graphsim.files.reading import Fields, load_mapping
+from graphsim.files.safetensors import read_folder
+from graphsim.models.checkpoint.compare import compare
+from graphsim.models.checkpoint.refusal import checked
+from graphsim.models.checkpoint.report import CheckpointReport
 from graphsim.models.config import ModelConfig
 from graphsim.models.yaml import aliases_of, read_model
 from graphsim.units import short
@@ -29,11 +33,13 @@ def list_models() -> list[str]:
     return catalog.list_names(_KIND)
 
 
-def load_model(ref: ModelRef) -> ModelConfig:
+def load_model(ref: ModelRef, *, check: bool = True) -> ModelConfig:
     """A model from its catalog name, a YAML or Hugging Face config.json path, a model folder, or such data.
 
     The result is the caller's own: assigning its `lora_config` changes no other.
-    Raises ConfigError naming the file, the key, what was found and what is allowed.
+    check: hold the structure to the headers or the index of the safetensors files beside a config.json
+    Raises ConfigError naming the file, the key, what was found and what is allowed; where a checkpoint is not what its
+    config describes, the modules that differ.
     """
     if isinstance(ref, ModelConfig):
         return copy.copy(ref)
@@ -42,7 +48,30 @@ def load_model(ref: ModelRef) -> ModelConfig:
     if not isinstance(ref, str | Path) or not str(ref).strip():
         raise ConfigError(f"model = {short(ref)} is not allowed; expected a name, a path or a mapping")
     path = _find(ref)
-    return copy.copy(_from_file(path, path.stat().st_mtime_ns))
+    stamp = _stamp(path)
+    config = copy.copy(_from_file(path, stamp))
+    report = _report(path, stamp) if check else None
+    return config if report is None else checked(config, report)
+
+
+def checkpoint_report(config: ModelConfig, ref: str | Path) -> CheckpointReport | None:
+    """The model's structure beside the tensors of its folder; None where the folder has none of these."""
+    path = _find(ref)
+    return _report(path, _stamp(path))
+
+
+def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a model's files do: its description's, and where there are some, its checkpoint's."""
+    files = [path]
+    if path.name == "config.json":
+        files += sorted([*path.parent.glob("*.safetensors*"), *path.parent.glob("hf_quant_config.json")])
+    return tuple((file.name, (found := file.stat()).st_mtime_ns, found.st_size) for file in files)
+
+
+@lru_cache(maxsize=256)
+def _report(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> CheckpointReport | None:
+    stored = read_folder(path.parent) if path.name == "config.json" else None
+    return None if stored is None else compare(_from_file(path, stamp), stored)
 
 
 def get_configs(ref: ModelRef) -> ModelConfig:
@@ -67,7 +96,7 @@ def _from_data(data: Mapping[str, Any], where: str, name: str) -> ModelConfig:
 
 
 @cache
-def _from_file(path: Path, _modified: int) -> ModelConfig:
+def _from_file(path: Path, _stamp: tuple[tuple[str, int, int], ...]) -> ModelConfig:
     return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem)
 
 

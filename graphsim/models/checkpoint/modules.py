@@ -1,0 +1,83 @@
+"""Named modules of a structure against their tensors: sizes, shapes, formats, and what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from graphsim.models.checkpoint.division import Held, Parts
+from graphsim.models.checkpoint.expected import Weight
+from graphsim.models.checkpoint.report import Difference
+from graphsim.models.checkpoint.storage import is_turned, matrix_problem, part_kind, vector_problem
+
+TOGETHER = 2
+"""Layers from which on a way to store a module counts as the checkpoint's own."""
+
+
+def module_problems(held: Sequence[Held]) -> Iterator[tuple[Held, str, Difference]]:
+    """Every module that the checkpoint has and that is not as the structure says, with where it lies."""
+    turned = _turned_everywhere(held)
+    usual = _usual_shapes(held)
+    for own in held:
+        for below, parts in own.modules.items():
+            weights = own.place.weights[below]
+            text = _problem(weights, parts, below in turned)
+            if not text and own.place.path and _shapes(parts) != usual[own.place.kind, below]:
+                text = f"has {_shapes_text(parts)}, unlike the same module of other layers"
+            if text:
+                yield own, below, Difference(module=weights[0].module, text=f"{weights[0].module} {text}")
+
+
+def _problem(weights: Sequence[Weight], parts: Parts, turned: bool) -> str:
+    """What is wrong with a module, as the end of a sentence."""
+    if any(tensor.shape is None for tensor in parts.values()):
+        return ""
+    strange = [part for part in parts if not part_kind(part)]
+    if strange:
+        return f"holds '{strange[0]}', which the structure does not have there"
+    matrix = next((weight for weight in weights if weight.matrix), None)
+    narrow = vector_problem(parts, matrix is not None)
+    if narrow:
+        return narrow
+    if matrix is None:
+        wanted = sum(weight.elements for weight in weights)
+        found = sum(tensor.elements for part, tensor in parts.items() if part_kind(part) != "beside")
+        return "" if found == wanted else f"has {found} weights, the structure {wanted}"
+    bias = sum(tensor.elements for part, tensor in parts.items() if part_kind(part) == "bias")
+    if bias != matrix.bias and not (bias and "qweight" in parts):  # GPTQ writes biases of zeros
+        return f"has a bias of {bias} weights, the structure one of {matrix.bias}"
+    if not turned and is_turned(parts, matrix.matrix or (0, 0)):
+        return f"has {_shapes_text(parts)}, the structure asks for {list(matrix.matrix or ())}"
+    elements = (matrix.matrix or (0, 0))[0] * (matrix.matrix or (0, 0))[1]
+    return matrix_problem(matrix, parts, matrix.matrix or (0, 0), elements)
+
+
+def _turned_everywhere(held: Sequence[Held]) -> set[str]:
+    """Modules that lie inputs first in every layer that has them, as those of GPT-2 do."""
+    seen: Counter[str] = Counter()
+    turned: Counter[str] = Counter()
+    for own in held:
+        if not own.place.path:
+            continue
+        for below, parts in own.modules.items():
+            matrix = next((weight.matrix for weight in own.place.weights[below] if weight.matrix), None)
+            seen[below] += 1
+            turned[below] += matrix is not None and is_turned(parts, matrix)
+    return {below for below, times in turned.items() if times == seen[below] >= TOGETHER}
+
+
+def _shapes(parts: Parts) -> tuple[object, ...]:
+    return tuple(sorted((part, tensor.shape) for part, tensor in parts.items()))
+
+
+def _usual_shapes(held: Sequence[Held]) -> dict[tuple[int, str], tuple[object, ...]]:
+    """For each kind of layer and module, the parts that most of these layers hold."""
+    counts: dict[tuple[int, str], Counter[tuple[object, ...]]] = {}
+    for own in held:
+        for below, parts in own.modules.items():
+            counts.setdefault((own.place.kind, below), Counter())[_shapes(parts)] += 1
+    return {key: found.most_common(1)[0][0] for key, found in counts.items()}
+
+
+def _shapes_text(parts: Parts) -> str:
+    return ", ".join(f"{part or 'weight'} {list(tensor.shape or ())}" for part, tensor in sorted(parts.items()))

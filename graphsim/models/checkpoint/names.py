@@ -1,0 +1,90 @@
+"""Names of checkpoints' tensors: one spelling for a path, whatever a checkpoint puts in front of it.
+
+The same weight is `model.layers.0.…` in a language model's checkpoint, `language_model.model.layers.0.…` or
+`model.language_model.layers.0.…` in a multimodal one's, `layers.0.…` in a headless one's, and a mixture's experts lie
+under `mlp` or `block_sparse_moe` (transformers 5.24, `conversion_mapping.py`).
+"""
+
+from __future__ import annotations
+
+import re
+
+_WRAPPERS = {
+    "model", "language_model", "text_model", "transformer", "backbone", "base_model", "gpt_neox", "thinker", "llm",
+}  # fmt: skip
+"""Components that only say in which class a language model lies; those in front of a path are passed over."""
+
+_SAME = {".block_sparse_moe.": ".mlp.", ".vision_model.": "."}
+"""Components that mean the same, or nothing, below the first."""
+
+_BUFFER = re.compile(
+    r"(.*\.)?(inv_freq|rotary_emb\..*|rope_freqs\.weight|rope_factors_(long|short)\.weight|position_ids|masked_bias"
+    r"|attn\.bias|attention\.bias|self_attention\.bias|num_batches_tracked|slope_rate|(query|key|diagonal)_decay"
+    r"|layer_scalar|act_fn\.(beta|eps)|tokenizer\..*)"
+)
+"""Tensors that are computed and not learned, which some checkpoints keep all the same."""
+
+_CORRECTION = re.compile(r"(.*\.)?(e_score_correction_bias|expert_bias|gate\.bias_correction|exp_probs_b(\.bias)?)")
+"""What balances experts: a buffer in some classes of transformers, a parameter in others."""
+
+_TOWERS = re.compile(
+    r"(visual|vision\w*|vit|vpm|resampler|image\w*|audio\w*|speech\w*|sound\w*|embed_(vision|audio)|multi_modal\w*"
+    r"|mm_\w+|mlp1|aligner|projector|connector|talker|token2wav|code2wav|apm|tts|acoustic\w*|v|mm|a)"
+)
+"""First components of what stands beside a language model."""
+
+ENDS = (
+    {"embed_tokens", "wte", "word_embeddings", "tok_embeddings", "embed_in", "embeddings", "embedding.word_embeddings"},
+    {"norm", "ln_f", "final_layernorm", "final_layer_norm", "final_norm", "norm_f", "encoder.final_layernorm"},
+    {"lm_head", "output", "embed_out", "output_layer"},
+)
+"""Plain paths of the token embedding, of the last norm and of the head, in checkpoints of all kinds."""
+
+_DRAFT = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp_block", "nextn")
+"""Modules of a layer that predicts further tokens (DeepSeek-V3, arXiv 2412.19437, section 2.2)."""
+
+
+def plain(path: str) -> str:
+    """A path without what checkpoints of one model differ in.
+
+    >>> plain("model.language_model.layers.3.self_attn.q_proj")
+    'layers.3.self_attn.q_proj'
+    """
+    first, dot, rest = path.partition(".")
+    while dot and first in _WRAPPERS:
+        path = rest
+        first, dot, rest = path.partition(".")
+    for part, same in _SAME.items():
+        path = path.replace(part, same)
+    return path
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a tensor is no weight."""
+    return _BUFFER.fullmatch(name) is not None
+
+
+def is_correction(path: str) -> bool:
+    """Whether a tensor corrects a router's scores."""
+    return _CORRECTION.fullmatch(path) is not None
+
+
+def tower_of(path: str) -> str:
+    """The tower or projector that a plain path belongs to; "" for none."""
+    first = path.split(".", 1)[0]
+    return first if _TOWERS.fullmatch(first) else ""
+
+
+def is_draft(path: str) -> bool:
+    """Whether a plain path is of a layer that drafts further tokens."""
+    parts = path.split(".")
+    return parts[0].startswith("mtp") or any(part in _DRAFT for part in parts)
+
+
+def scope_of(path: str) -> str:
+    """The layer that a plain path lies in, as the path up to its first index: `layers.3`; "" outside layers."""
+    parts = path.split(".")
+    for i, part in enumerate(parts):
+        if part.isdecimal():
+            return ".".join(parts[: i + 1])
+    return ""

@@ -1,0 +1,44 @@
+"""Differences between a structure and its checkpoint as sentences, those of many layers as one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from graphsim.errors import ConfigError
+from graphsim.models.checkpoint.report import CheckpointReport, Difference
+from graphsim.models.config import ModelConfig
+from graphsim.units import short
+
+SHOWN = 4
+"""Sentences that an error holds."""
+
+GO_ON = "load_model(path, check=False), or --no-check on the command line of one model, goes by the config alone"
+
+
+def sentences(differences: Iterable[Difference]) -> list[str]:
+    """One sentence for each kind of difference: `model.layers.0.mlp.gate is missing … (and 31 more like it)`."""
+    kinds: dict[str, list[Difference]] = {}
+    for difference in differences:
+        kinds.setdefault(re.sub(r"\d+", "#", difference.text), []).append(difference)
+    return [
+        found[0].text + (f" (and {len(found) - 1} more like it)" if len(found) > 1 else "") for found in kinds.values()
+    ]
+
+
+def checked(config: ModelConfig, report: CheckpointReport) -> ModelConfig:
+    """The model, with what its checkpoint adds to its notes. Raises ConfigError if the checkpoint is another model's."""
+    if report.differences:
+        found = sentences(report.differences)
+        more = f"; and {len(found) - SHOWN} more differences" if len(found) > SHOWN else ""
+        raise ConfigError(
+            f"{report.source}: the checkpoint is not what its config describes: "
+            f"{'; '.join(short_sentence(text) for text in found[:SHOWN])}{more}. {GO_ON}"
+        )
+    return replace(config, notes=(*config.notes, *report.notes))
+
+
+def short_sentence(text: str) -> str:
+    """A sentence that names of a broken file cannot make long."""
+    return text if len(text) <= 300 else short(text[:300])

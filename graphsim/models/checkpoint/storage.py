@@ -1,0 +1,156 @@
+"""How one weight is stored: its matrix, packed or not, its bias, and what a quantised format keeps beside it.
+
+Names of the parts: GPTQ and AWQ (`qweight`, `qzeros`, `scales`, `g_idx`), compressed-tensors 0.13 (`weight_packed`,
+`weight_scale`, `weight_zero_point`, `weight_shape`), FP8 (`weight_scale_inv`, `input_scale`), bitsandbytes 0.48
+(`weight.absmax`, `weight.quant_state.…`, `SCB`), MXFP4 of gpt-oss (`…_blocks`, `…_scales`), ModelOpt (`weight_scale_2`),
+HQQ (`W_q`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import cache
+
+from graphsim.files.tensors import StoredTensor
+from graphsim.models.checkpoint.expected import Weight
+from graphsim.ops.formats import Format
+from graphsim.ops.linear import stored_bytes
+
+MAIN = ("weight", "qweight", "weight_packed", "W_q", "blocks", "")
+"""Parts that hold the matrix itself; "" is a parameter without a module of its own."""
+
+_BESIDE = re.compile(
+    r"qzeros|scales?|g_idx|perm|SCB|weight_format|(.*\.)?\w*_scale(_\w+)?|\w*zero_point|weight_shape|weight_g_idx"
+    r"|weight\.(absmax|quant_map|nested_\w+|quant_state\..*|SCB|\w*scale\w*|\w*zero\w*)|\w*amax|zeros?|meta|\w*quantizer\..*"
+)
+"""Parts that a quantised format keeps beside the matrix."""
+
+_FLOATS = ("BF16", "F16", "F32", "F64")
+_CACHE_SCALES = re.compile(r"(.*\.)?(k|v|q|kv|kv_cache|prob_output|k_proj\.output|v_proj\.output)_scale")
+
+TOLERANCE = 0.03
+"""Share of a weight's bytes by which a quantised one may be larger or smaller than its format says."""
+
+
+def is_cache_scale(path: str) -> bool:
+    """Whether a tensor is a scale of the KV cache."""
+    return _CACHE_SCALES.fullmatch(path) is not None
+
+
+@cache
+def part_kind(part: str) -> str:
+    """`main`, `bias`, `beside`, or "" for what is none of these."""
+    last = part.rpartition(".")[2]
+    if part in MAIN or last in MAIN[:-1]:
+        return "main"
+    if last == "bias":
+        return "bias"
+    return "beside" if _BESIDE.fullmatch(part) else ""
+
+
+@cache
+def _bits(form: Format) -> tuple[str, int]:
+    """The family of a format, and the bits of its numbers without their scales."""
+    name = form.name
+    if name in ("fp32", "bf16", "fp16"):
+        return "float", 0
+    if digits := re.match(r"(?:llm_)?int(\d+)", name):
+        return "int", int(digits[1])
+    if found := re.search(r"fp(\d+)|nf(\d+)", name):
+        return "fp", int(found[1] or found[2])
+    return "other", 0
+
+
+def matrix_problem(weight: Weight, parts: Mapping[str, StoredTensor], matrix: tuple[int, int], elements: int) -> str:
+    """What is wrong with the stored parts of a weight, as the end of a sentence; "" where nothing is.
+
+    matrix: outputs and inputs; elements: of the matrix, of all experts where it is a stack
+    """
+    mains = [tensor for part, tensor in parts.items() if part_kind(part) == "main"]
+    if not mains:
+        return f"holds {', '.join(parts) or 'nothing'}, but no weight"
+    main = mains[0]
+    if main.shape is None:
+        return ""
+    form = weight.format
+    family, bits = _bits(form) if form is not None else ("float", 0)
+    if main.dtype in _FLOATS:
+        if main.elements != elements or not _is_matrix(main.shape, matrix, elements):
+            return f"has shape {list(main.shape)}, the structure asks for {_asked(matrix, elements)}"
+        return "" if family == "float" else f"is stored in {main.dtype}, the config says {form.name if form else ''}"
+    stored = 8.0 * main.bytes / elements if elements else 0.0
+    if not _is_packed(main.dtype, stored):
+        return f"has shape {list(main.shape)} in {main.dtype}, the structure asks for {_asked(matrix, elements)}"
+    if family == "float":
+        return f"is stored in {main.dtype} ({stored:g} bits), the config says {form.name if form else '16 bits'}"
+    named = "fp" if main.dtype.startswith("F") else "int" if main.dtype in ("I32", "I8") and stored != 4 else family
+    if family in ("fp", "int") and (abs(stored - bits) > 0.5 or named != family):
+        return f"is stored in {main.dtype} ({stored:g} bits), the config says {form.name if form else ''}"
+    return _size_problem(form, parts, matrix, elements)
+
+
+def vector_problem(parts: Mapping[str, StoredTensor], beside_matrix: bool) -> str:
+    """What is wrong with biases and learned vectors, which no format narrows below 16 bits; "" where nothing is.
+
+    beside_matrix: the main part is a matrix, which may be narrower
+    """
+    for part, tensor in parts.items():
+        kind = part_kind(part)
+        if kind == "beside" or (beside_matrix and kind == "main") or is_wide(tensor):
+            continue
+        return f"has its {part.rpartition('.')[2] or 'weight'} in {tensor.dtype}, the structure in 16 bits or more"
+    return ""
+
+
+def is_wide(tensor: StoredTensor) -> bool:
+    """Whether numbers are floats of 16 bits or more, as far as is known."""
+    return tensor.dtype in _FLOATS or not tensor.dtype
+
+
+def _asked(matrix: tuple[int, int], elements: int) -> str:
+    stacked = elements // max(math.prod(matrix), 1)
+    return str([stacked, *matrix] if stacked > 1 else list(matrix))
+
+
+def _is_matrix(shape: tuple[int, ...], matrix: tuple[int, int], elements: int) -> bool:
+    """Whether a shape is that of outputs x inputs, or the other way round, of a convolution, or of a stack of them."""
+    if shape and shape[0] == matrix[0] and math.prod(shape[1:]) == matrix[1]:
+        return True
+    own = tuple(n for n in shape if n != 1) or (1,)
+    if math.prod(matrix) != elements:  # a stack: one more dimension, or experts one below the other
+        return bool({*matrix} & {*own[-2:]})
+    return sorted(own) == sorted(n for n in matrix if n != 1) or own == (elements,)
+
+
+def _is_packed(dtype: str, bits: float) -> bool:
+    """Whether an element may take so many bits in numbers of that format."""
+    if dtype in ("I32", "U32", "I64"):
+        return 1.5 <= bits <= 8.5
+    if dtype in ("U8", "I8", "BOOL", "F4"):
+        return bits in (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
+    return dtype not in ("I16", "U16") and (bits == 8.0 or (dtype.startswith("F6") and bits == 6.0))
+
+
+def _size_problem(
+    form: Format | None, parts: Mapping[str, StoredTensor], matrix: tuple[int, int], elements: int
+) -> str:
+    """Scales, zero points and the like make a format's bytes per weight; a group of another size shows here."""
+    if form is None:
+        return ""
+    stored = sum(tensor.bytes for part, tensor in parts.items() if part_kind(part) != "bias")
+    stacked = elements // max(math.prod(matrix), 1)
+    expected = max(stacked, 1) * float(stored_bytes(form, *matrix))
+    slack = 4.0 * sum(matrix) * max(stacked, 1) + 512.0  # scales of rows, orders of columns, code books
+    if abs(stored - expected) <= TOLERANCE * expected + slack:
+        return ""
+    return f"takes {stored} bytes with its scales, {form.name} as the config says it takes {expected:.0f}"
+
+
+def is_turned(parts: Mapping[str, StoredTensor], matrix: tuple[int, int]) -> bool:
+    """Whether a float matrix lies inputs first, as GPT-2's Conv1D has it."""
+    for part, tensor in parts.items():
+        if part_kind(part) == "main" and tensor.dtype in _FLOATS and tensor.shape is not None:
+            return matrix[0] != matrix[1] and tensor.shape[-2:] == (matrix[1], matrix[0])
+    return False
