@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from graphsim.models.loading import get_configs as get_configs
     from graphsim.models.loading import list_models as list_models
     from graphsim.models.loading import load_model as load_model
+    from graphsim.models.media import Media as Media
     from graphsim.ops.base import OpType as OpType
     from graphsim.ops.base import Work as Work
     from graphsim.ops.precision import Precision as Precision
@@ -117,6 +118,7 @@ _HOME = {
     "models.checkpoint.report": ("CheckpointReport",),
     "models.config": ("ModelConfig",),
     "models.loading": ("get_configs", "list_models", "load_model"),
+    "models.media": ("Media",),
     "ops.base": ("OpType", "Work"),
     "ops.precision": ("Precision", "load_precision"),
     "passes.shard": ("shard",),

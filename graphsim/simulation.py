@@ -15,7 +15,7 @@ from graphsim.compile.symbols import numbers_of
 from graphsim.cost.base import CostModel
 from graphsim.cost.base import annotate as annotate_with
 from graphsim.cost.choose import caution, choose_cost
-from graphsim.deployment.arguments import deployed, request_verb
+from graphsim.deployment.arguments import check_media, deployed, request_verb
 from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.notes import notes_of
@@ -30,6 +30,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of, require_layers
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
+from graphsim.models.media import NO_MEDIA, Media
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.result import Estimate, PhaseEstimate
@@ -48,6 +49,7 @@ def build_graph(
     expand: bool = False,
     engine: EngineRef | None = None,
     passes: Sequence[Pass] = (),
+    media: Media | None = None,
 ) -> nx.DiGraph:
     """The sharded and lowered graph of one step, not yet annotated.
 
@@ -55,6 +57,7 @@ def build_graph(
     phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens)
     expand: spell every layer out instead of repeating a body
     engine: whose kernels the adapter's nodes become, a profile's name or YAML; `reference` keeps the document's own
+    media: images and sound of each request; input_tokens are all tokens of the prompt, theirs included
     batch, input_tokens, context_tokens, degrees and ranks may be arrays of one length: one scenario each.
     Raises ConfigError for an argument that is not allowed, InfeasibleError for what the engine or the model cannot run,
     GraphError behind a pass of your own whose graph is not valid.
@@ -64,8 +67,10 @@ def build_graph(
     scenarios_in(deployment, (batch, input_tokens))
     after = check_own(deployment.passes)
     if phase == "prefill":
-        require_runs(deployment, Requests(batch=batch, input_tokens=input_tokens, output_tokens=1))
-        graph = deployment.prefill(batch, input_tokens, after)
+        requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=1, media=media)
+        check_media(deployment.model, requests.media)
+        require_runs(deployment, requests)
+        graph = deployment.prefill(batch, input_tokens, after, requests.media)
     elif phase == "decode":
         context = input_tokens if context_tokens is None else count("context_tokens", context_tokens, least=0)
         scenarios_in(deployment, (batch, context))
@@ -84,6 +89,8 @@ def simulate(inference: Inference) -> Estimate:
         requests: batch, input_tokens and output_tokens
     hardware: a catalog name, YAML or mapping
     batch: requests served together; input_tokens: prompt of each; output_tokens: tokens generated for each
+    media: images and sound of each, `gs.Media(images=1, image_size=(1080, 1920))`, which the model's towers encode in
+        the prompt step; input_tokens are all tokens of the prompt, those that media stand for included
     lora: the adapter, by default the model's own `lora_config`; None without either
     engine: whose kernels the adapter's nodes become (`list_engines()`), or a profile of your own as YAML or mapping
     precision: `bf16` by default, or the checkpoint's own; cost: `calibrated`, `roofline` or a function
@@ -126,7 +133,7 @@ def priced(inference: Inference) -> Estimate:
         prefill=PhaseEstimate(name="prefill", build=inference.prefill_graph),
         decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
-        notes=(*refusals_noted(deployment, requests), *notes_of(deployment, requests.batch)),
+        notes=(*refusals_noted(deployment, requests), *notes_of(deployment, requests)),
         caution=deployment.caution,
         inference=inference,
     )
@@ -136,6 +143,8 @@ def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
     """What was asked for, by name."""
     degrees = {field.name: getattr(deployment.parallelism, field.name) for field in fields(Parallelism)}
     asked = {field.name: getattr(requests, field.name) for field in fields(Requests)}
+    if requests.media is None:
+        del asked["media"]
     lora = deployment.adapter
     adapter = (
         None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
@@ -182,8 +191,10 @@ def adapter_graph(model: ModelConfig, lora: LoraConfig) -> nx.DiGraph:
     A merge has no nodes for what a variant trains beside A and B.
     Raises ConfigError for targets that match nothing and for ranks that are arrays.
     """
-    require_layers(lora, model.num_layers)
-    graph = inject(build(model, prefill(1.0, 1.0), load_precision("bf16")), replace(lora, strategy="dynamic"))
+    require_layers(lora, model.most_layers)
+    graph = inject(
+        build(model, prefill(1.0, 1.0, media=NO_MEDIA), load_precision("bf16")), replace(lora, strategy="dynamic")
+    )
     if np.ndim(lora_parameters_of(graph)):
         raise ConfigError("lora.rank holds several ranks; lora_parameters counts the parameters of one adapter")
     return graph

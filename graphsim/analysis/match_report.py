@@ -35,7 +35,7 @@ def match_report(model: ModelRef | Deployment, lora: LoraConfig | None = None) -
     trained = trained_by_module(adapter_graph(config, lora))
     targets = Targets(lora)
     rows = []
-    for op, path in modules_of(build(config, prefill(1.0, 1.0), load_precision("bf16"))):
+    for op, path in modules_of(build(config, prefill(1.0, 1.0).with_towers, load_precision("bf16"))):
         key = targets.key(op, path) if lora.enabled else None
         pairs = op.of if isinstance(op, ExpertGemm) else 1
         rank = 0.0 if key is None else float(targets.rank(key, op))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.deployment.arguments import request_verb
-from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.inference import Inference
 from graphsim.deployment.scenarios import MOST
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware
@@ -121,8 +121,8 @@ def _moved(inference: Inference, moves: Mapping[str, _Move]) -> Inference:
         )
     price = _Price(price=inference.price, launches=by["launch"])
     deployment = replace(deployment, hardware=_device(inference.hardware, by), cost=price)
-    requests = Requests(**{name: np.round(getattr(inference.requests, name) * by[name]) for name in REQUESTS})
-    return replace(inference, deployment=deployment, requests=requests, tolerance=TOLERANCE)
+    moved = {name: np.round(getattr(inference.requests, name) * by[name]) for name in REQUESTS}
+    return replace(inference, deployment=deployment, requests=replace(inference.requests, **moved), tolerance=TOLERANCE)
 
 
 def _device(device: Hardware, by: Mapping[str, Array]) -> Hardware:

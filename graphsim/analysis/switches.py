@@ -127,9 +127,10 @@ class _Priced:
 
 def _priced(here: Inference, quantity: str, asked: Sequence[Requests]) -> list[_Priced | None]:
     """The steps of some requests, priced at once, or one by one where that cannot be; None for one that cannot run."""
-    arrays = {f.name: np.array([getattr(one, f.name) for one in asked], dtype=float) for f in fields(Requests)}
+    numeric = [field.name for field in fields(Requests) if field.type == "Num"]
+    arrays = {name: np.array([getattr(one, name) for one in asked], dtype=float) for name in numeric}
     try:
-        graph = _graph(replace(here, requests=Requests(**arrays)), quantity)
+        graph = _graph(replace(here, requests=replace(here.requests, **arrays)), quantity)
         return [_read(graph, i) for i in range(len(asked))]
     except (GraphsimError, *CONFUSED):
         return [_alone(replace(here, requests=one), quantity) for one in asked]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
     from graphsim.graph import Pass
     from graphsim.models.config import ModelConfig
+    from graphsim.models.media import Media
 
 DEGREES = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
@@ -54,6 +55,30 @@ def add_requests(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=_number, default=1, metavar="N", help="requests served together (1)")
     parser.add_argument("--input", type=_number, default=512, metavar="N", help="prompt tokens of each (512)")
     parser.add_argument("--output", type=_number, default=128, metavar="N", help="tokens generated for each (128)")
+
+
+def add_media(parser: argparse.ArgumentParser) -> None:
+    """--images, --image-size, --audio-s."""
+    parser.add_argument("--images", type=whole(0), default=0, metavar="N", help="images in each prompt (0)")
+    parser.add_argument(
+        "--image-size", type=_sides, default=(1024, 1024), metavar="HxW", help="pixels of each image (1024x1024)"
+    )
+    parser.add_argument("--audio-s", type=_number, default=0, metavar="S", help="seconds of sound in each prompt (0)")
+
+
+def media(options: argparse.Namespace) -> Media | None:
+    """What the options of `add_media` say; None for prompts of text alone."""
+    from graphsim.models.media import Media
+
+    found = Media(images=options.images, image_size=options.image_size, audio_s=options.audio_s)
+    return found if found.is_any else None
+
+
+def _sides(text: str) -> tuple[int, int]:
+    high, _, wide = text.lower().partition("x")
+    if high.isdecimal() and wide.isdecimal():
+        return int(high), int(wide)
+    raise argparse.ArgumentTypeError(f"'{text}' is not height x width in pixels, such as 1080x1920")
 
 
 def add_deployment(parser: argparse.ArgumentParser) -> None:

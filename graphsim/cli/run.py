@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   graphsim run llama-3.1-8b --hardware h100-sxm --batch 8
   graphsim run llama-3.1-70b --hardware h100-sxm --tp 4 --lora rank=16,targets=attn+ffn,strategy=dynamic
   graphsim run llama-2-7b --hardware l4 --precision fp8 --json
+  graphsim run qwen2.5-vl/config.json --hardware l4 --input 2000 --images 1 --image-size 1080x1920
   graphsim run llama-3.1-8b --hardware l4 --engine vllm --lora rank=16,adapters=4,max_loras=8 --html report.html
 """
 
@@ -23,6 +24,7 @@ def add_commands(commands: Any) -> None:
     parser = shared.add_command(commands, "run", "latency, throughput and memory of a model on a device", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
+    shared.add_media(parser)
     shared.add_deployment(parser)
     parser.add_argument("--top", type=shared.whole(0), default=8, metavar="N", help="operations to list per phase (8)")
     parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
@@ -34,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     """Estimate and print."""
     from graphsim.simulation import simulate
 
-    estimate = simulate(shared.deployment(options), **shared.requests(options))
+    estimate = simulate(shared.deployment(options), **shared.requests(options), media=shared.media(options))
     if options.html:
         from graphsim.export.html import to_html
 

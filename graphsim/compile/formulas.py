@@ -168,7 +168,11 @@ def structure_of(inference: Inference) -> list[Any]:
     """All that shapes an inference's graph and prices, its variables left out."""
     deployment = inference.deployment
     price = deployment.price
-    parts: list[Any] = [deployment.device, *(price.rests_on() if isinstance(price, UsersCost) else [price])]
+    parts: list[Any] = [
+        repr(inference.requests.media),
+        deployment.device,
+        *(price.rests_on() if isinstance(price, UsersCost) else [price]),
+    ]
     for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.adapter):
         if thing is not None:
             adapter = thing is deployment.adapter

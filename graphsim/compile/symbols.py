@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from graphsim.compile.prices import price_formulas
-from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.inference import Inference
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.substitute import numeric_fields, with_fields
 
@@ -74,7 +74,7 @@ def with_symbols(inference: Inference, tape: Tape) -> Inference:
         lora = with_fields(deployment.adapter, changes)
     parallelism = with_fields(deployment.parallelism, {"dp": tape.variable("dp")})
     price = price_formulas(inference.price, tape, points_of(inference))
-    requests = with_fields(inference.requests, {f.name: tape.variable(f.name) for f in fields(Requests)})
+    requests = with_fields(inference.requests, {name: tape.variable(name) for name in ("batch", INPUT, OUTPUT)})
     return replace(
         inference,
         deployment=with_fields(deployment, {"parallelism": parallelism, "lora": lora, "cost": price}),

@@ -18,6 +18,8 @@ from graphsim.deployment.scenarios import scenarios_in
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.lora.config import LoraConfig
+from graphsim.models.config import ModelConfig
+from graphsim.models.media import Media
 from graphsim.ops.precision import Precision
 from graphsim.units import Num
 
@@ -64,6 +66,19 @@ def _described(
     return model.under(default_engine)
 
 
+def check_media(model: ModelConfig, media: Media | None) -> None:
+    """Raise ConfigError where requests bring images or sound and the model has no tower that takes any of it."""
+    if media is None:
+        return
+    if not any(encoder.cut.pieces(media).count for encoder in model.encoders):
+        taken = "no tower, and takes text alone" if not model.encoders else "no tower for it"
+        what = "images" if media.images else "sound"
+        raise ConfigError(
+            f"media = {media.images} images and {media.audio_s:g} s of sound is not allowed: model "
+            f"'{model.name}' has {taken}; expected a model that takes {what}"
+        )
+
+
 class RequestVerb(Protocol[T_co]):
     """A question about one batch of requests on one deployment, as users ask it."""
 
@@ -80,6 +95,7 @@ class RequestVerb(Protocol[T_co]):
         cost: str | CostModel | None = None,
         engine: EngineRef | None = None,
         passes: Sequence[Pass] = (),
+        media: Media | None = None,
     ) -> T_co:
         """The answer."""
 
@@ -103,10 +119,12 @@ def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
         cost: str | CostModel | None = None,
         engine: EngineRef | None = None,
         passes: Sequence[Pass] = (),
+        media: Media | None = None,
     ) -> T_co:
         described = {"parallelism": parallelism, "lora": lora, "precision": precision, "cost": cost, "engine": engine}
         deployment = _described(model, hardware, REFERENCE, passes, described)
-        requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
+        requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens, media=media)
+        check_media(deployment.model, requests.media)
         scenarios_in(requests, deployment)  # arrays that differ in length are told before they meet
         require_runs(deployment, requests)
         return answer(Inference(deployment=deployment, requests=requests))

@@ -31,7 +31,7 @@ _units: Memo[_Units] = Memo(most=64)
 
 
 def _units_of(model: ModelConfig) -> _Units:
-    ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), load_precision("bf16")))]
+    ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0).with_towers, load_precision("bf16")))]
     return _Units(
         heads=frozenset((op.heads, op.kv_heads) for op in ops if isinstance(op, Attention)),
         experts=frozenset(op.of for op in ops if isinstance(op, ExpertGemm)),
@@ -40,7 +40,7 @@ def _units_of(model: ModelConfig) -> _Units:
 
 def has_experts(model: ModelConfig) -> bool:
     """Whether some layer of the model is a mixture of experts."""
-    return bool(_units.get((model.layers,), lambda: _units_of(model)).experts)
+    return bool(_units.get((model.layers, model.encoders), lambda: _units_of(model)).experts)
 
 
 def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> None:
@@ -53,7 +53,7 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> N
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}'; "
             f"it has {model.num_layers} layers, allowed: 1 to {model.num_layers}"
         )
-    units = _units.get((model.layers,), lambda: _units_of(model))
+    units = _units.get((model.layers, model.encoders), lambda: _units_of(model))
     _check_experts(model, parallelism, units.experts)
     tp = np.asarray(parallelism.tp, dtype=float)
     for heads, kv_heads in units.heads:

@@ -27,6 +27,7 @@ from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
+from graphsim.models.media import Media
 from graphsim.models.phase import Phase, decode, prefill
 from graphsim.models.quantised import require_modules
 from graphsim.ops import HeadGemm
@@ -114,7 +115,7 @@ class Deployment:
         if self.precision is not self.model.precision:
             require_modules(self.model, self.precision)
         if self.adapter is not None:
-            require_layers(self.adapter, self.model.num_layers)
+            require_layers(self.adapter, self.model.most_layers)
         if self.hardware is not None and self.cost not in (None, "calibrated"):  # a calibration is read when asked for
             choose_cost(self.cost, self.hardware)
         check_cut(self.model, self.parallelism, self.engine.limits if self.engine else Limits())
@@ -173,8 +174,8 @@ class Deployment:
         after: called behind each pass with the pass and the graph that it yielded
         """
         layers, passes = layer_ranges(self.model.num_layers, self.parallelism.pp), self.pass_order(phase)
-        if self.adapter is not None and len(layers) > 1:
-            inject(build(self.model, phase, self.precision), self.adapter)  # raises if no stage has what it is for
+        if self.adapter is not None and not self._is_whole(phase):
+            inject(build(self.model, phase.with_towers, self.precision), self.adapter)  # raises if it is for nothing
         return [run(passes, build(self.model, phase, self.precision, stage), after) for stage in layers]
 
     def pass_order(self, phase: Phase) -> tuple[Pass, ...]:
@@ -182,8 +183,12 @@ class Deployment:
         return passes_of(
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
             adapter=_present(_invoked(self.adapter, phase)) if self.adapter else None, own=self.passes,
-            present=np.minimum(phase.tokens, 1.0), tokens=phase.tokens,
+            present=np.minimum(phase.tokens, 1.0), tokens=phase.tokens, whole=self._is_whole(phase),
         )  # fmt: skip
+
+    def _is_whole(self, phase: Phase) -> bool:
+        """Whether the graph of a stage is the whole model: there is no other stage, and no tower is left out."""
+        return bool(self.parallelism.pp == 1) and (phase.has_towers or not self.model.encoders)
 
     @property
     def stored(self) -> Deployment:
@@ -191,18 +196,23 @@ class Deployment:
         return self if self.engine is None else with_fields(self, {"engine": self.engine.stored})
 
     def held(self, phase: Phase = FIRST) -> list[nx.DiGraph]:
-        """The graph of each stage in which all that adapters go on is a module of its own.
+        """The graph of each stage in which all that adapters go on is a module of its own, towers included.
 
         phase: of a step that generates; latent attention absorbs a product into two others there, so that where it
         does, a prompt's graph says what a stage holds
         """
-        graphs = self.stages(phase)
+        graphs = self.stages(phase.with_towers)
         absorbed = any(isinstance(op, HeadGemm) for graph in graphs for _, op, _ in walk(graph))
-        return self.stages(prefill(1.0, 1.0)) if absorbed and self.adapter is not None else graphs
+        return self.stages(prefill(1.0, 1.0).with_towers) if absorbed and self.adapter is not None else graphs
 
-    def prefill(self, batch: Num, input_tokens: Num, after: Watch | None = None) -> nx.DiGraph:
-        """The graph of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches."""
-        return self.step([prefill(share, input_tokens) for share in self.shares(batch)], after)
+    def prefill(
+        self, batch: Num, input_tokens: Num, after: Watch | None = None, media: Media | None = None
+    ) -> nx.DiGraph:
+        """The graph of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches.
+
+        media: images and sound of each sequence
+        """
+        return self.step([prefill(share, input_tokens, media=media) for share in self.shares(batch)], after)
 
     def decode(self, batch: Num, context_tokens: Num, after: Watch | None = None) -> nx.DiGraph:
         """The graph of one decode step behind `context_tokens`."""

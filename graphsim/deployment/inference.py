@@ -16,27 +16,37 @@ from graphsim.deployment.memory import Memory, Sequences, memory_of, stages_of
 from graphsim.deployment.order import NeedsNumbers, check_own
 from graphsim.deployment.scenarios import count, scenarios_in, take
 from graphsim.deployment.workspace import taken_bytes
+from graphsim.errors import ConfigError
 from graphsim.graph.schedule import latest, makespan_s
 from graphsim.hardware import Hardware
+from graphsim.models.media import Media
 from graphsim.models.phase import decode, prefill
 from graphsim.ops import Repeat
 from graphsim.symbolic.questions import alike, may_be_nonzero, may_be_zero
 from graphsim.symbolic.substitute import with_fields
-from graphsim.units import Num
+from graphsim.units import Num, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Requests:
-    """A batch of requests alike; numbers may be arrays over scenarios."""
+    """A batch of requests alike; numbers may be arrays over scenarios.
+
+    input_tokens: all tokens of each prompt, those that its media stand for included; media: of each, None for none
+    """
 
     batch: Num
     input_tokens: Num
     output_tokens: Num
+    media: Media | None = None
 
     def __post_init__(self) -> None:
         """Raise ConfigError for anything but whole numbers of at least 1."""
         for name in ("batch", "input_tokens", "output_tokens"):
             object.__setattr__(self, name, count(name, getattr(self, name)))
+        if self.media is not None and not isinstance(self.media, Media):
+            raise ConfigError(f"media = {short(self.media)} is not allowed; expected gs.Media(images=…, audio_s=…)")
+        if self.media is not None and not self.media.is_any:
+            object.__setattr__(self, "media", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,12 +118,15 @@ class Inference:
         if after is None:
             return
         share = deployment.shares(requests.batch)[0]
-        for phase in (prefill(share, requests.input_tokens), decode(share, requests.input_tokens)):
+        for phase in (
+            prefill(share, requests.input_tokens, media=requests.media),
+            decode(share, requests.input_tokens),
+        ):
             deployment.stages(phase, after)
 
     def prefill_graph(self) -> nx.DiGraph:
         """The annotated prompt step."""
-        graph = self.deployment.prefill(self.requests.batch, self.requests.input_tokens)
+        graph = self.deployment.prefill(self.requests.batch, self.requests.input_tokens, media=self.requests.media)
         return annotate(graph, self.hardware, self.price, self.deployment.caution)
 
     def decode_graph(self) -> nx.DiGraph:
@@ -208,7 +221,9 @@ class Inference:
         share = deployment.shares(requests.batch)[0]
         tokens = requests.input_tokens + requests.output_tokens
         return memory_of(
-            stages_of(deployment, [prefill(share, requests.input_tokens), decode(share, tokens - 1.0)]),
+            stages_of(
+                deployment, [prefill(share, requests.input_tokens, media=requests.media), decode(share, tokens - 1.0)]
+            ),
             sequences=Sequences(
                 replica=deployment.sequences(requests.batch),
                 micro_batch=share,

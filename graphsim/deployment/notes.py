@@ -8,19 +8,21 @@ import numpy as np
 
 from graphsim.cost.families.formats import runs_widened
 from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.inference import Requests
 from graphsim.units import Num
 
 
-def notes_of(deployment: Deployment, batch: Num) -> tuple[str, ...]:
+def notes_of(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
     """What the readers of model and adapter left out or assumed, what runs otherwise than asked, and its caution.
 
-    batch: sequences on all replicas
+    requests: of which the batch counts, and what prompts bring beside text
     """
     adapter, cautions = deployment.adapter, (deployment.caution,) if deployment.caution else ()
     return (
         *deployment.model.notes,
         *(adapter.notes if adapter else ()),
-        *_spare_adapters(deployment, batch),
+        *_spare_adapters(deployment, requests.batch),
+        *_short_prompts(deployment, requests),
         *_widened(deployment),
         *_narrowed(deployment),
         *cautions,
@@ -36,6 +38,19 @@ def _spare_adapters(deployment: Deployment, batch: Num) -> Iterator[str]:
     if np.any(np.greater(adapter.active_adapters, sequences)):
         active, most = float(np.max(adapter.active_adapters)), float(np.min(sequences))
         yield f"{active:g} active adapters for {most:g} sequences of a replica; each has one adapter at most"
+
+
+def _short_prompts(deployment: Deployment, requests: Requests) -> Iterator[str]:
+    """A sentence where prompts have fewer tokens than their images and sound stand for."""
+    if requests.media is None:
+        return
+    media = requests.media
+    tokens = sum(encoder.prompt_tokens(media) for encoder in deployment.model.encoders)
+    if np.any(np.less(requests.input_tokens, tokens)):
+        yield (
+            f"input_tokens counts all tokens of a prompt, of which its images and sound alone stand for {tokens:g}; "
+            "no request can be as short as this"
+        )
 
 
 def _narrowed(deployment: Deployment) -> Iterator[str]:

@@ -41,11 +41,12 @@ def passes_of(
     own: Iterable[Pass] = (),
     present: Num = 1.0,
     tokens: Num = 1.0,
+    whole: bool = True,
 ) -> tuple[Pass, ...]:
     """The passes from the logical graph to what a device runs, a user's own behind the others of their stage.
 
     model: its name, by which engines keep slots for embeddings; adapter: what runs; engine: None for logical nodes
-    present: 0 for a step without tokens, else 1; tokens: of the step
+    present: 0 for a step without tokens, else 1; tokens: of the step; whole: whether its graph is the whole model
     Raises ConfigError for what is no pass.
     """
     lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine, tokens)
@@ -54,7 +55,7 @@ def passes_of(
         passes.append(_dealing(parallelism, engine))
     if adapter is not None:
         buffers = lowered.buffers if lowered else Buffers()
-        passes.append(Inject(lora=adapter, buffers=buffers, everywhere=bool(parallelism.pp == 1)))
+        passes.append(Inject(lora=adapter, buffers=buffers, everywhere=whole))
     if not np.all(np.less_equal(parallelism.tp, 1)):
         passes.append(Shard(tp=parallelism.tp, sequence_parallel=bool(np.any(np.asarray(parallelism.sp) > 1))))
     if engine is None or engine.packs_projections:

@@ -165,7 +165,8 @@ class _Injector:
             first = op.first_layer + turns[0] * op.layers
             last = first + len(turns) * op.layers - 1
             whole = len(turns) == op.times
-            step = name if whole else f"layers_{first}_{last}" if last > first else f"layer_{first}"
+            tower = name[: name.rfind(".") + 1]
+            step = name if whole else f"{tower}layers_{first}_{last}" if last > first else f"{tower}layer_{first}"
             body = rewrite(op.body, _Layers(injector=self, first=first))
             yield step, replace(op, body=body, times=len(turns), first_layer=first), inputs
             inputs = [Value(step)]

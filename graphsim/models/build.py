@@ -1,113 +1,49 @@
-"""From a model's description to the logical graph of one step: stem, repeated blocks, head."""
+"""From a model's description to the logical graph of one step: towers, stem, repeated blocks, head."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import networkx as nx
 
-from graphsim.graph import add
 from graphsim.models.config import ModelConfig
-from graphsim.models.layers.base import Layer, Scope
+from graphsim.models.layers.base import Scope
+from graphsim.models.layers.stack import LONGEST_PATTERN as LONGEST_PATTERN
+from graphsim.models.layers.stack import stack
+from graphsim.models.layers.stack import stretches as stretches
 from graphsim.models.phase import Phase
-from graphsim.ops import Input, Repeat
+from graphsim.ops import Input, PlaceRows
 from graphsim.ops.precision import Precision
-
-LONGEST_PATTERN = 12
-"""Layers that one repeated body may hold (Gemma-3 alternates every 6, Jamba every 8)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
-    """`times` repetitions of a pattern of layers, the first of which is layer `first`."""
-
-    pattern: tuple[Layer, ...]
-    times: int
-    first: int
-
-
-def stretches(layers: Sequence[Layer], first: int = 0, alike: Sequence[object] | None = None) -> Iterator[Stretch]:
-    """The layers as few repetitions of short patterns: greedy, the longest stretch first, then the shortest pattern.
-
-    alike: what is equal for layers that may share a body, where equal descriptions are not enough
-    """
-    start = 0
-    alike = layers if alike is None else alike
-    while start < len(layers):
-        best = (1, 1)
-        for period in range(1, min(LONGEST_PATTERN, len(layers) - start) + 1):
-            times = _times(alike, start, period)
-            if period * times > best[0] * best[1] and (times > 1 or period == 1):
-                best = (period, times)
-        period, times = best
-        yield Stretch(pattern=tuple(layers[start : start + period]), times=times, first=first + start)
-        start += period * times
-
-
-def _times(alike: Sequence[object], start: int, period: int) -> int:
-    times = 1
-    while alike[start + times * period : start + (times + 1) * period] == alike[start : start + period]:
-        times += 1
-    return times
 
 
 def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range | None = None) -> nx.DiGraph:
     """The logical graph of one step: projections under their Hugging Face names, no adapter, one device.
 
-    stage: indices of the layers to build, all by default; the stem comes with the first layer, the head with the last.
+    phase: the towers are part of it where it says what images or sound it brings, be it none
+    stage: indices of the layers to build, all by default; towers and stem come with the first layer, the head with the
+    last.
     """
     graph = nx.DiGraph()
     scope = Scope(graph=graph, phase=phase, precision=precision, hidden=config.hidden_size)
     stage = range(config.num_layers) if stage is None else stage
     if stage.start == 0:
-        if config.encoder is not None:
-            config.encoder.build(scope)
-        x = config.stem.build(scope)
+        x = _start(config, scope)
     else:
         x = scope.add("input", Input(elems=phase.tokens * config.hidden_size), [])
-    layers = config.layers[stage.start : stage.stop]
-    for stretch in stretches(layers, stage.start, kinds(layers, stage.start, config.layer_prefix, precision)):
-        last = stretch.first + stretch.times * len(stretch.pattern) - 1
-        name = f"layers_{stretch.first}_{last}" if last > stretch.first else f"layer_{stretch.first}"
-        op = Repeat(
-            role="layers",
-            body=_body(config, phase, precision, stretch),
-            times=stretch.times,
-            first_layer=stretch.first,
-            layers=len(stretch.pattern),
-        )
-        x = add(graph, name, op, [x])
+    x = stack(replace(scope, prefix=config.layer_prefix), config.layers[stage.start : stage.stop], x, stage.start)
     if stage.stop == config.num_layers:
         tied = config.head.tied and stage.start == 0  # another stage has the table, so this one needs its own
         replace(config.head, tied=tied).build(scope, x)
     return graph
 
 
-def kinds(layers: Sequence[Layer], first: int, prefix: str, precision: Precision) -> Sequence[object]:
-    """What is equal for layers that may share a body: the layer, and the formats that its modules have of their own."""
-    if not precision.modules:
-        return layers
-    seen: dict[int, int] = {}  # most layers are one object
-    numbers: dict[object, int] = {}
-    for layer in layers:
-        seen.setdefault(id(layer), numbers.setdefault(layer, len(numbers)))
-    return [(seen[id(layer)], precision.modules.of_layer(prefix, i)) for i, layer in enumerate(layers, first)]
-
-
-def _body(config: ModelConfig, phase: Phase, precision: Precision, stretch: Stretch) -> nx.DiGraph:
-    graph = nx.DiGraph()
-    x = add(graph, "input", Input(role="input", elems=phase.tokens * config.hidden_size))
-    for i, layer in enumerate(stretch.pattern):
-        scope = Scope(
-            graph=graph,
-            phase=phase,
-            precision=precision,
-            hidden=config.hidden_size,
-            prefix=config.layer_prefix,
-            label=f"{i}." if len(stretch.pattern) > 1 else "",
-            layer=i,
-            index=stretch.first + i,
-        )
-        x = layer.build(scope, x)
-    return graph
+def _start(config: ModelConfig, scope: Scope) -> str:
+    """The prompt's values: of its tokens, and in the places that images and sound stand at, of the towers."""
+    values = [value for encoder in config.encoders for value in encoder.build(scope)]
+    x = config.stem.build(scope)
+    if not values:
+        return x
+    rows = sum((encoder.prompt_rows(scope.phase) for encoder in config.encoders), start=0.0)
+    adds = sum(encoder.deeper for encoder in config.encoders)
+    place = PlaceRows(tokens=scope.tokens, rows=rows, width=config.hidden_size, adds=float(adds))
+    return scope.add("place_media", place, [x, *values])

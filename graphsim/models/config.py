@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphsim.models.layers.base import Layer, parameters_of
-from graphsim.models.layers.encoder import IdleEncoder
+from graphsim.models.layers.encoder import Encoder
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.per_layer_input import PerLayerStem
 from graphsim.ops.precision import Precision
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ModelConfig:
     """A model's structure. Only `lora_config` is meant to be assigned.
 
-    encoder: of images, in memory but not part of a step
+    encoders: towers of images and sound, which a step runs where it brings some
     layers: one description per layer; equal ones are simulated once and repeated
     layer_prefix: module path of a layer, `{}` standing for its index
     max_positions: longest context the model was made for, 0 if unknown
@@ -34,7 +34,7 @@ class ModelConfig:
     stem: Stem | PerLayerStem
     layers: tuple[Layer, ...]
     head: Head
-    encoder: IdleEncoder | None = None
+    encoders: tuple[Encoder, ...] = ()
     layer_prefix: str = "model.layers.{}."
     max_positions: int = 0
     precision: Precision | None = None
@@ -47,6 +47,11 @@ class ModelConfig:
     def num_layers(self) -> int:
         """Number of layers."""
         return len(self.layers)
+
+    @property
+    def most_layers(self) -> int:
+        """Number of layers of the deepest stack: the language model's or a tower's."""
+        return max(len(self.layers), *(len(section.layers) for tower in self.encoders for section in tower.sections), 0)
 
     @property
     def vocab_size(self) -> int:
@@ -62,8 +67,7 @@ class ModelConfig:
     def num_parameters(self) -> int:
         """Exact number of weights, tied embeddings once."""
         ends = parameters_of(lambda scope: self.stem.build(scope), self.hidden_size)
-        if self.encoder is not None:
-            ends += parameters_of(self.encoder.build, self.hidden_size)
+        ends += sum(parameters_of(encoder.build, self.hidden_size) for encoder in self.encoders)
         ends += parameters_of(lambda scope: self.head.build(scope, _input(scope)), self.hidden_size)
         layers = Counter(self.layers)
         return ends + sum(

@@ -10,17 +10,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from graphsim.models.media import NO_MEDIA, Media
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Segment:
-    """Sequences alike: each brings `new_tokens` behind `past_tokens` that the cache already holds."""
+    """Sequences alike: each brings `new_tokens` behind `past_tokens` that the cache already holds.
+
+    media: what each brings beside tokens, for the model's towers; None where a step does without the towers
+    """
 
     sequences: Num
     new_tokens: Num
     past_tokens: Num = 0.0
     decode: bool = False
+    media: Media | None = None
 
     @property
     def tokens(self) -> Num:
@@ -143,6 +148,18 @@ class Phase:
         """Sequences in the batch."""
         return sum((s.sequences for s in self.segments), start=0.0)
 
+    @property
+    def has_towers(self) -> bool:
+        """Whether the towers' operations are part of the step, be it on no rows."""
+        return any(segment.media is not None for segment in self.segments)
+
+    @property
+    def with_towers(self) -> Phase:
+        """The same with the towers' weights, which no image or sound passes unless the step brings some."""
+        if self.has_towers:
+            return self
+        return replace(self, segments=tuple(replace(segment, media=NO_MEDIA) for segment in self.segments))
+
     def halves(self, split: Num) -> tuple[Phase, Phase]:
         """Two halves of every segment where split is 1; where it is 0, all and nothing. The head is no half's."""
         pairs = [segment.halves(split) for segment in self.segments]
@@ -151,10 +168,19 @@ class Phase:
 
 
 def prefill(
-    batch: Num, input_tokens: Num, past_tokens: Num = 0.0, *, all_logits: bool = False, causal: bool = True
+    batch: Num,
+    input_tokens: Num,
+    past_tokens: Num = 0.0,
+    *,
+    all_logits: bool = False,
+    causal: bool = True,
+    media: Media | None = None,
 ) -> Phase:
-    """The prompt of `batch` sequences; the head runs on the last position only, unless `all_logits`."""
-    segment = Segment(sequences=batch, new_tokens=input_tokens, past_tokens=past_tokens)
+    """The prompt of `batch` sequences; the head runs on the last position only, unless `all_logits`.
+
+    media: images and sound of each, which tokens of the prompt stand for
+    """
+    segment = Segment(sequences=batch, new_tokens=input_tokens, past_tokens=past_tokens, media=media)
     return Phase(
         name="prefill",
         segments=(segment,),

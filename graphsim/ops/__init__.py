@@ -11,6 +11,7 @@ from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, e
 from graphsim.ops.handed import Handed
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
+from graphsim.ops.media import Patches, PlaceRows, Pool
 from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
@@ -56,6 +57,7 @@ __all__ = [
     "Op",
     "OpType",
     "Part",
+    "Patches",
     "GatherTokens",
     "Permute",
     "ReduceScatter",
@@ -71,6 +73,8 @@ __all__ = [
     "Slice",
     "SquareSum",
     "PipelineStage",
+    "PlaceRows",
+    "Pool",
     "TakeRows",
     "Together",
     "Work",

@@ -17,10 +17,11 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
-from graphsim.models.huggingface.defaults import completed
-from graphsim.models.huggingface.encoders import encoder_of
+from graphsim.models.huggingface.defaults import completed, tied_by_default
 from graphsim.models.huggingface.positions import stretched
 from graphsim.models.huggingface.quantisation import quantised, stored_of
+from graphsim.models.huggingface.towers import WHOLES
+from graphsim.models.huggingface.towers.whole import Parts, Whole, placed
 
 
 def _readers() -> dict[str, Reader]:
@@ -33,40 +34,65 @@ FAMILIES = _readers()
 
 
 def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
-    """The model that a Hugging Face config describes; of a multimodal one, its text part.
+    """The model that a Hugging Face config describes, with the towers of a multimodal one.
 
     Raises ConfigError naming the field, what was found and what is allowed; for an unknown `model_type`,
-    the nearest known ones.
+    the nearest known ones; for towers that are not known, how to go on without them.
     """
-    text, notes = text_part(data)
+    whole = _whole_of(data, where)
+    text = text_part(data)
     kind = text.get("model_type", data.get("model_type"))
     reader = FAMILIES.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
-    merged, assumed = completed(str(kind), text)
-    fields = Fields(merged, where, lenient=True)
+    complete, assumed = completed(str(kind), text, nested=text is not data)
+    fields = Fields(complete, where, lenient=True)
     name = fields.text("_name_or_path", "") or data.get("_name_or_path") or kind
     try:
         config = reader(fields, str(name).rsplit("/", 1)[-1])
         said = data.get("quantization_config", text.get("quantization_config"))
         stored = stored_of(fields, said)
-        encoder = encoder_of(data.get("model_type"), data, fields, config.hidden_size)
         positions = stretched(config.max_positions, fields)
+        config = replace(config, source=where, max_positions=positions)
+        if whole is not None:
+            config = _with_towers(config, whole, fields.child(data, "", lenient=True))
     finally:
         fields.finish()
-    whole = replace(
-        config, source=where, encoder=encoder, max_positions=positions, notes=(*config.notes, *notes, *assumed)
-    )
-    return whole if stored is None else quantised(whole, stored, said, where)
+    config = replace(config, notes=(*config.notes, *assumed))
+    return config if stored is None else quantised(config, stored, said, where)
 
 
-def text_part(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The language model's own config, and a note of what surrounds it."""
+def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
+    """How the towers of a multimodal config are read; None where it has none."""
+    kind = data.get("model_type")
+    towers = sorted(key for key in data if key.endswith("_config") and key not in _NO_TOWERS)
+    whole = WHOLES.get(kind) if isinstance(kind, str) else None
+    if whole is None and towers and isinstance(data.get("text_config"), Mapping):
+        raise ConfigError(
+            f"{where}: model_type = {kind!r} has towers that are not known ({', '.join(towers)}); "
+            "to simulate the language model alone, give its text_config as the config"
+        )
+    return whole
+
+
+_NO_TOWERS = ("text_config", "quantization_config", "generation_config")
+"""Nested configs that describe no tower."""
+
+
+def _with_towers(config: ModelConfig, whole: Whole, fields: Fields) -> ModelConfig:
+    """The whole model: its language model in its place, beside its towers."""
+    parts = Parts(fields=fields, language=config)
+    encoders = whole.encoders(parts)
+    return replace(placed(config, whole), encoders=encoders, notes=(*config.notes, *parts.notes))
+
+
+def text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The language model's own config. Whether it ties its embeddings, transformers asks the whole config."""
     nested = data.get("text_config")
     if not isinstance(nested, Mapping):
-        return data, ()
-    others = sorted(key.removesuffix("_config") for key in data if key.endswith("_config") and key != "text_config")
-    left_out = [name for name in others if name not in ("quantization", "generation")]
-    merged = {key: value for key, value in data.items() if key in ("tie_word_embeddings", "quantization_config")}
-    note = (f"only the language model is simulated; left out: {', '.join(left_out)}",) if left_out else ()
-    return {**merged, **nested}, note
+        return data
+    kind = data.get("model_type")
+    outer = {key: data[key] for key in ("quantization_config",) if data.get(key) is not None}
+    tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if kind in WHOLES else None)
+    own = {"tie_word_embeddings": tied} if tied is not None else {}
+    return {**outer, **nested, **own}

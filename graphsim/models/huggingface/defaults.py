@@ -1,7 +1,8 @@
 """What transformers assumes where a config.json leaves a field out, as published configs often do.
 
-The values in `defaults.json` are those of the configuration classes of transformers 5.23.0 (read on
-2026-11-23); `tests/data/make_hf_defaults.py` makes the file. Hidden size and number of layers are never assumed.
+The values in `defaults.json` are those of the configuration classes of transformers 5.24.0 (read on
+2026-11-29); `tests/data/make_hf_defaults.py` makes the file. Hidden size and number of layers are assumed in nested
+configs only.
 """
 
 from __future__ import annotations
@@ -21,23 +22,59 @@ _SPELLINGS = (
     ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
     ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k", "moe_topk"),
     ("tie_word_embeddings", "tie_embedding"),
+    ("hidden_size", "n_embd", "d_model"),
+    ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
 )
 """Names of the same thing: where a config uses one of them, none of the others is assumed."""
 
 _SIZES = ("vocab_size", *(name for group in _SPELLINGS[:4] + _SPELLINGS[5:7] for name in group))
 
 
-def completed(kind: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The config with the left-out fields of its `model_type`, and a note that names the sizes among them."""
+def completed(kind: str, config: Mapping[str, Any], *, nested: bool = False) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The config with the left-out fields of its `model_type`, and a note that names the sizes among them.
+
+    nested: within a multimodal config, which often leaves out even hidden size and number of layers
+    """
     table = _table()
-    known = table.get(kind) or table.get(f"{kind}_text", {})
-    if config.get("hidden_size", config.get("n_embd", config.get("d_model"))) is None:
-        return dict(config), ()
+    known = {**table.get(f"{kind}_text", {}), **table.get(kind, {})}
+    if not nested:
+        known = {name: value for name, value in known.items() if name not in _NEVER}
+        if config.get("hidden_size", config.get("n_embd", config.get("d_model"))) is None:
+            return dict(config), ()
     given = set(config) | {name for group in _SPELLINGS if any(other in config for other in group) for name in group}
     assumed = {name: value for name, value in known.items() if name not in given}
-    sizes = [f"{name} = {value}" for name, value in assumed.items() if name in _SIZES and value is not None]
+    stated = (*_SIZES, *_NEVER)
+    sizes = [f"{name} = {value}" for name, value in assumed.items() if name in stated and value is not None]
     note = (f"left out of the config, so assumed as transformers does: {', '.join(sizes)}",) if sizes else ()
     return {**assumed, **config}, note
+
+
+_NEVER = ("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+"""What is never assumed of a model that stands by itself."""
+
+
+def tied_by_default(kind: str) -> bool | None:
+    """Whether a multimodal `model_type` ties its embeddings unless it says otherwise; None where nobody knows."""
+    found: bool | None = _table().get(kind, {}).get("tie_word_embeddings")
+    return found
+
+
+def nested_defaults(kind: str, family: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A nested config of a tower with all that it leaves out, and the sizes among that as a text.
+
+    family: the kind that counts where transformers has none of the config's own
+    """
+    known = _table().get(kind) or _table().get(family, {})
+    given = {name for name, value in config.items() if value is not None}
+    assumed = {name: value for name, value in known.items() if name not in given}
+    sizes = [f"{name} = {value}" for name, value in assumed.items() if name in _TOWER_SIZES]
+    return {**assumed, **{name: config[name] for name in given}}, ", ".join(sizes)
+
+
+_TOWER_SIZES = (
+    "hidden_size", "embed_dim", "intermediate_size", "num_hidden_layers", "depth", "num_attention_heads", "num_heads",
+    "patch_size", "image_size",
+)  # fmt: skip
 
 
 @cache

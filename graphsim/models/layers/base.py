@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from graphsim.graph import Value, add, walk
+from graphsim.models.media import NO_MEDIA
 from graphsim.models.phase import Phase, prefill
 from graphsim.ops import Gemm, Op, Part, Sharding
 from graphsim.ops.formats import Format
@@ -67,7 +68,7 @@ class Scope:
             units=projection.units,
             bias=projection.bias,
             weights=self.weights_of(projection),
-            module=f"{self.prefix}{projection.name}",
+            module="" if projection.bare else f"{self.prefix}{projection.name}",
             linear=projection.linear,
             shared=projection.shared,
             tags=projection.tags,
@@ -94,7 +95,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
-    """A linear layer: `name` below the layer's module path, `n` outputs, `k` inputs; see `Gemm` for the rest."""
+    """A linear layer: `name` below the layer's module path, `n` outputs, `k` inputs; see `Gemm` for the rest.
+
+    bare: a weight without a module of its own, which no adapter reaches
+    """
 
     name: str
     n: Num
@@ -107,6 +111,7 @@ class Projection:
     linear: bool = True
     quantised: bool = True
     shared: bool = False
+    bare: bool = False
     parts: tuple[Part, ...] = ()
 
 
@@ -132,6 +137,7 @@ def unique(graph: nx.DiGraph, name: str) -> str:
 
 def parameters_of(build: Callable[[Scope], object], hidden: Num) -> int:
     """Exact number of weights among the operations that `build` adds for one token."""
-    scope = Scope(graph=nx.DiGraph(), phase=prefill(1.0, 1.0), precision=load_precision("bf16"), hidden=hidden)
+    phase = prefill(1.0, 1.0, media=NO_MEDIA)
+    scope = Scope(graph=nx.DiGraph(), phase=phase, precision=load_precision("bf16"), hidden=hidden)
     build(scope)
     return sum(round(float(op.parameters)) * times for _, op, times in walk(scope.graph))

@@ -15,7 +15,7 @@ class Branch:
 
     layer: Layer
     norm: NormLayer | None = None
-    post_norm: NormLayer | None = None
+    post_norm: Layer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
         """norm -> layer -> norm."""
@@ -31,7 +31,7 @@ class Residual:
     name: str
     branches: tuple[Branch, ...]
     norm: NormLayer | None = None
-    post_norm: NormLayer | None = None
+    post_norm: Layer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
         """norm -> branches -> sum -> norm -> add to the residual."""

@@ -1,55 +1,168 @@
-"""Encoders of images that a language-model step does not run: their weights lie in memory, no rows pass them.
+"""Towers: encoders of images and sound beside a language model, built of layers like any other part.
 
-They are built like any layers but on zero rows, so they cost memory and adapters reach them, and no time.
+A request's media are cut to pieces (an image, a tile of it, a clip of sound), each a sequence of the tower: every
+layer's rows are those of a piece, merged, pooled or answered by learned queries on the way to the language model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import networkx as nx
-
-from graphsim.graph import add
-from graphsim.models.layers.base import Layer, Projection, Scope
-from graphsim.models.layers.norm import VECTORS
-from graphsim.ops import Embedding, Input, Norm, Repeat
+from graphsim.models.layers.base import Layer, Scope
+from graphsim.models.layers.stack import stack
+from graphsim.models.media import Media
+from graphsim.models.phase import Phase, Segment
+from graphsim.ops import Join
+from graphsim.ops.precision import Precision
+from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IdleEncoder(Layer):
-    """A vision transformer and its projection into the language model.
+class Pieces:
+    """What a tower gets of one request: `count` pieces of `height` x `width` rows each (patches; frames, height 1)."""
 
-    linears: (name, outputs, inputs) below a layer's module; norms: their widths
-    ends: (name, outputs, inputs) of the projections before and behind the layers; tables: sizes of bare weights
+    count: float
+    height: float
+    width: float
+
+    @property
+    def rows(self) -> float:
+        """Of each piece."""
+        return self.height * self.width
+
+
+class Cut(ABC):
+    """How a request's media become pieces, by the rule of the model's own processor. Subclasses are frozen."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def pieces(self, media: Media) -> Pieces:
+        """The pieces of one request; a count of 0 where it brings nothing for this tower."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of a piece that a section of a tower works on.
+
+    shared: patches that one of them is made of
+    further: learned rows beside them (class and register tokens)
+    fixed: of a piece whatever its size (learned queries), 0: as many as the patches say
     """
 
-    layers: int
-    module: str
-    linears: tuple[tuple[str, int, int], ...]
-    norms: tuple[int, ...]
-    norm: str = "rms"
-    bias: bool = False
-    ends: tuple[tuple[str, int, int], ...] = ()
-    tables: tuple[int, ...] = ()
+    shared: int = 1
+    further: int = 0
+    fixed: int = 0
 
-    def build(self, scope: Scope, x: str = "") -> str:
-        """The encoder's weights as operations on no rows."""
-        body = nx.DiGraph()
-        add(body, "input", Input(role="input", elems=0.0))
-        inner = Scope(
-            graph=body,
-            phase=scope.phase,
-            precision=scope.precision,
-            hidden=scope.hidden,
-            prefix=f"{self.module}.{{}}.",
-        )
-        for i, width in enumerate(self.norms):
-            inner.add(f"norm_{i}", Norm(rows=0.0, width=width, vectors=VECTORS[self.norm]), [])
-        for name, n, k in self.linears:
-            inner.linear(Projection(name=name, n=n, k=k, bias=self.bias, quantised=False), "input", m=0.0)
-        out = scope.add("vision_tower", Repeat(role="vision_tower", body=body, times=self.layers), [])
-        for name, n, k in self.ends:
-            out = scope.linear(Projection(name=name, n=n, k=k, quantised=False), out, m=0.0)
-        for i, size in enumerate(self.tables):
-            out = scope.add(f"vision_table_{i}", Embedding(tokens=0.0, entries=size, width=1, whole=True), [])
-        return out
+    def of(self, patches: float) -> float:
+        """Rows of a piece of so many patches."""
+        return float(self.fixed or math.ceil(patches / self.shared)) + self.further
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grid(Segment):
+    """Pieces alike, seen as sequences; `height` x `width` is the grid of patches that their rows lie on."""
+
+    height: float = 1.0
+    width: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """Layers of a tower that work on rows alike.
+
+    hidden: width of these rows; prefix: as of a model's layers, with `{}` where there is an index
+    beside: fed from the section before it, its result is taken by the language model itself
+    idle: weights that transformers has and no image passes on its way to the language model
+    """
+
+    layers: tuple[Layer, ...]
+    hidden: int
+    rows: Rows = Rows()
+    prefix: str = ""
+    beside: bool = False
+    idle: bool = False
+
+    def build(self, scope: Scope, x: str) -> str:
+        """One layer behind another, repeated where they have an index."""
+        if "{}" in self.prefix:
+            return stack(scope, self.layers, x)
+        for layer in self.layers:
+            x = layer.build(scope, x)
+        return x
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """A tower from a request's media to rows among the language model's tokens.
+
+    name: put before its nodes' names; cut: media to pieces
+    deeper: sections `beside` whose results are added to hidden states of the language model's first layers
+    fed: whether its rows stand among the prompt's tokens; cross-attention reads them from elsewhere
+    """
+
+    name: str
+    cut: Cut
+    sections: tuple[Section, ...]
+    fed: bool = True
+
+    @property
+    def deeper(self) -> int:
+        """How many sections hand their rows to layers of the language model."""
+        return sum(section.beside for section in self.sections)
+
+    def build(self, scope: Scope) -> list[str]:
+        """The tower of a step of the language model; the values that the model takes.
+
+        Nothing where the step leaves towers out, or brings media and none for this one.
+        """
+        found = self._pieces(scope.phase)
+        running = any(segment.media.is_any for segment, _ in found if segment.media)
+        if not found or (running and not any(pieces.count for _, pieces in found)):
+            return []
+        scope = replace(scope, precision=_unquantised(scope.precision), label=f"{self.name}.")
+        x, values = "", list[str]()
+        for section in self.sections:
+            if section.idle and running:
+                continue
+            inner = self._scope(scope, section, found)
+            y = section.build(inner, x)
+            if section.beside:
+                values.append(y)
+            else:
+                x = inner.add("idle", Join(elems=0.0), [x, y]) if section.idle and x else y
+        return [x, *values]
+
+    def prompt_rows(self, phase: Phase) -> Num:
+        """Rows that the tower hands to the language model, of all sequences of a step."""
+        return sum((segment.sequences * self._of_pieces(pieces) for segment, pieces in self._pieces(phase)), start=0.0)
+
+    def prompt_tokens(self, media: Media) -> float:
+        """Tokens of a prompt that a request's media stand for, but for separators."""
+        return self._of_pieces(self.cut.pieces(media))
+
+    def _of_pieces(self, pieces: Pieces) -> float:
+        last = [section for section in self.sections if not section.beside and not section.idle][-1]
+        return pieces.count * last.rows.of(pieces.rows) if self.fed else 0.0
+
+    def _pieces(self, phase: Phase) -> list[tuple[Segment, Pieces]]:
+        return [(segment, self.cut.pieces(segment.media)) for segment in phase.segments if segment.media is not None]
+
+    def _scope(self, scope: Scope, section: Section, found: Sequence[tuple[Segment, Pieces]]) -> Scope:
+        segments = tuple(
+            Grid(
+                sequences=segment.sequences * pieces.count, new_tokens=section.rows.of(pieces.rows),
+                height=pieces.height, width=pieces.width,
+            )
+            for segment, pieces in found
+        )  # fmt: skip
+        phase = Phase(name=self.name, segments=segments, logit_rows=0.0, causal=False)
+        return replace(scope, phase=phase, hidden=section.hidden, prefix=section.prefix)
+
+
+def _unquantised(precision: Precision) -> Precision:
+    """Towers in the activations' format, whatever the language model's weights are in."""
+    return replace(precision, weights=precision.activations, attention=None, experts=None, kv=precision.activations)

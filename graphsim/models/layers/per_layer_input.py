@@ -16,12 +16,14 @@ class PerLayerStem(Layer):
 
     The second is mixed with a projection of the first;
     `entries` rows of the second table; the table is read one row per token and never multiplied.
+    prefix: of its modules' paths
     """
 
     base: Stem
     entries: int
     layers: int
     width: int
+    prefix: str = "model."
 
     @property
     def vocab_size(self) -> int:
@@ -32,14 +34,16 @@ class PerLayerStem(Layer):
         """Token ids -> values of the residual stream; the layers' own inputs are made beside it."""
         out = self.base.build(scope)
         wide = self.layers * self.width
-        module = "model.embed_tokens_per_layer"
+        module = f"{self.prefix}embed_tokens_per_layer"
         table = Embedding(
             tokens=scope.tokens, entries=self.entries, width=wide, module=module, weights=scope.table_format(module)
         )
         own = scope.add("embed_tokens_per_layer", table, [])
-        projection = Projection(name="model.per_layer_model_projection", n=wide, k=scope.hidden, quantised=False)
+        projection = Projection(
+            name=f"{self.prefix}per_layer_model_projection", n=wide, k=scope.hidden, quantised=False
+        )
         mixed = scope.linear(projection, out)
-        norm = Norm(rows=scope.tokens * self.layers, width=self.width, module="model.per_layer_projection_norm")
+        norm = Norm(rows=scope.tokens * self.layers, width=self.width, module=f"{self.prefix}per_layer_projection_norm")
         mixed = scope.add("per_layer_projection_norm", norm, [mixed])
         scope.add("per_layer_inputs", Add(elems=scope.tokens * wide), [mixed, own])
         return scope.add("embed_scale", Activation(elems=scope.tokens * scope.hidden, reads=1.0, steps=1.0), [out])

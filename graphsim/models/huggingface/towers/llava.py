@@ -1,0 +1,165 @@
+"""LLaVA and its relatives: a vision transformer of a known kind, and an MLP into the language model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.towers.cuts import Longest, Nothing, Resized
+from graphsim.models.huggingface.towers.trunks import Trunk, trunk_of
+from graphsim.models.huggingface.towers.whole import Parts, Whole
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.encoder import Cut, Encoder, Rows, Section
+from graphsim.models.layers.norm import NormLayer
+from graphsim.models.layers.patches import Pooling, Take, Weights
+from graphsim.models.layers.projector import Linear, Projector
+
+
+def llava(parts: Parts) -> tuple[Encoder, ...]:
+    """The last but one layer's patches, without the class token, through two linear layers (arXiv 2304.08485)."""
+    return (_tower(parts, "vision_config", "vision_tower"),)
+
+
+def _tower(parts: Parts, key: str, module: str, further: tuple[Layer, ...] = ()) -> Encoder:
+    trunk = trunk_of(parts.nested(key, "clip_vision_model"), f"model.{module}")
+    features = parts.fields.raw("vision_feature_layer", -2)
+    several = len(features) if isinstance(features, list | tuple) else 1
+    cut: Cut = Resized(image=trunk.image, patch=trunk.patch)
+    if parts.fields.raw("vision_config", {}).get("model_type") == "pixtral":
+        cut = Longest(patch=trunk.patch, longest=trunk.image[0])
+    bias = parts.fields.flag("multimodal_projector_bias", True)
+    width = trunk.width * several
+    whole = parts.fields.text("vision_feature_select_strategy", "default") == "full"
+    rows = trunk.rows if whole else Rows()
+    taken = (Take(),) if several > 1 or rows != trunk.rows else ()
+    linears = (
+        Linear(module="linear_1", n=parts.hidden, bias=bias),
+        Linear(module="linear_2", n=parts.hidden, bias=bias),
+    )
+    return Encoder(
+        name="vision",
+        cut=cut,
+        sections=(
+            *trunk.sections,
+            Section(
+                layers=(*taken, Projector(linears=linears), *further), hidden=width, rows=rows,
+                prefix="model.multi_modal_projector.",
+            ),
+        ),
+    )  # fmt: skip
+
+
+def llava_next(parts: Parts) -> tuple[Encoder, ...]:
+    """LLaVA with a learned separator of the rows of an image."""
+    found = _tower(parts, "vision_config", "vision_tower")
+    return (with_weights(found, parts.hidden),)
+
+
+def with_weights(encoder: Encoder, weights: int) -> Encoder:
+    """A tower with a learned row of separators beside."""
+    row = Section(
+        layers=(Weights(name="image_newline", width=weights),), hidden=weights, rows=encoder.sections[-1].rows
+    )
+    return replace(encoder, sections=(*encoder.sections, row))
+
+
+def video_llava(parts: Parts) -> tuple[Encoder, ...]:
+    """A tower for images and one of the same kind for videos; they share the projector."""
+    images = _tower(parts, "vision_config", "image_tower")
+    trunk = trunk_of(parts.nested("vision_config", "clip_vision_model"), "model.video_tower")
+    return images, Encoder(name="video", cut=Nothing(), sections=trunk.sections)
+
+
+def vipllava(parts: Parts) -> tuple[Encoder, ...]:
+    """Several layers' rows side by side, behind a norm."""
+    trunk = trunk_of(parts.nested("vision_config", "clip_vision_model"), "model.vision_tower")
+    taken = parts.fields.sequence("vision_feature_layers") or (-2, -5, -8, -11, 6)
+    width = trunk.width * len(taken)
+    project = Projector(
+        norm=NormLayer(name="projector_layernorm", kind="layer"),
+        linears=(Linear(module="linear_1", n=parts.hidden), Linear(module="linear_2", n=parts.hidden)),
+    )
+    last = Section(layers=(Take(), project), hidden=width, prefix="model.multi_modal_projector.")
+    return (Encoder(name="vision", cut=_fixed(trunk), sections=(*trunk.sections, last)),)
+
+
+def gemma3(parts: Parts) -> tuple[Encoder, ...]:
+    """SigLIP, its rows averaged to `mm_tokens_per_image`, a norm and a bare matrix (arXiv 2503.19786, section 2)."""
+    trunk = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_tower")
+    patches = (trunk.image[0] // trunk.patch) * (trunk.image[1] // trunk.patch)
+    tokens = size(parts.fields, "mm_tokens_per_image", default=256)
+    project = Projector(
+        norm=NormLayer(name="mm_soft_emb_norm"),
+        linears=(Linear(module="mm_input_projection_weight", n=parts.hidden, bias=False, matrix=True),),
+    )
+    pooled = Section(
+        layers=(Pooling(shared=max(patches // tokens, 1)), project), hidden=trunk.width,
+        rows=Rows(fixed=tokens), prefix="model.multi_modal_projector.",
+    )  # fmt: skip
+    return (Encoder(name="vision", cut=_fixed(trunk), sections=(*trunk.sections, pooled)),)
+
+
+def paligemma(parts: Parts) -> tuple[Encoder, ...]:
+    """SigLIP and one linear layer (arXiv 2407.07726)."""
+    trunk = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_tower")
+    wide = parts.fields.mapping("vision_config", lenient=True)
+    n = size(wide, "projection_dim", default=size(parts.fields, "projection_dim", default=parts.hidden))
+    last = Section(
+        layers=(Projector(linears=(Linear(module="linear", n=n),)),), hidden=trunk.width,
+        prefix="model.multi_modal_projector.",
+    )  # fmt: skip
+    return (Encoder(name="vision", cut=_fixed(trunk), sections=(*trunk.sections, last)),)
+
+
+def mistral3(parts: Parts) -> tuple[Encoder, ...]:
+    """Pixtral; a norm, neighbouring patches merged by a linear layer, two more (transformers 5.24, `mistral3`)."""
+    return (_merged(parts, "model.vision_tower", "model.multi_modal_projector."),)
+
+
+def lighton_ocr(parts: Parts) -> tuple[Encoder, ...]:
+    """Mistral 3's tower under other names."""
+    return (_merged(parts, "model.vision_encoder", "model.vision_projection."),)
+
+
+def _merged(parts: Parts, module: str, projector: str) -> Encoder:
+    trunk = trunk_of(parts.nested("vision_config", "pixtral"), module)
+    merge = size(parts.fields, "spatial_merge_size", default=2)
+    bias = parts.fields.flag("multimodal_projector_bias", False)
+    linears = (
+        Linear(module="patch_merger.merging_layer", n=trunk.width, bias=False),
+        Linear(module="linear_1", n=parts.hidden, bias=bias),
+        Linear(module="linear_2", n=parts.hidden, bias=bias),
+    )
+    rows = Rows(shared=merge**2)
+    return Encoder(
+        name="vision",
+        cut=Longest(patch=trunk.patch, longest=trunk.image[0], merge=merge),
+        sections=(
+            *trunk.sections,
+            Section(layers=(NormLayer(name="norm"),), hidden=trunk.width, prefix=projector),
+            Section(
+                layers=(Projector(linears=linears[:1]),), hidden=trunk.width * merge**2, rows=rows, prefix=projector
+            ),
+            Section(layers=(Projector(linears=linears[1:]),), hidden=trunk.width, rows=rows, prefix=projector),
+        ),
+    )
+
+
+def _fixed(trunk: Trunk) -> Resized:
+    return Resized(image=trunk.image, patch=trunk.patch)
+
+
+WHOLES: dict[str, Whole] = {
+    "llava": Whole(encoders=llava),
+    "llava_next": Whole(encoders=llava_next),
+    "llava_next_video": Whole(encoders=llava_next),
+    "llava_onevision": Whole(encoders=llava_next),
+    "video_llava": Whole(encoders=video_llava),
+    "vipllava": Whole(encoders=vipllava),
+    "gemma3": Whole(encoders=gemma3),
+    "shieldgemma2": Whole(encoders=gemma3),
+    "paligemma": Whole(encoders=paligemma),
+    "mistral3": Whole(encoders=mistral3),
+    "lighton_ocr": Whole(encoders=lighton_ocr),
+}
+"""Readers by `model_type` of the whole model."""

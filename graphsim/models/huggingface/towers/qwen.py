@@ -1,0 +1,191 @@
+"""Vision transformers of Qwen2-VL and what came of them: native resolution, patches merged by an MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from graphsim.files.reading import Fields
+from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.towers.cuts import Native
+from graphsim.models.huggingface.towers.trunks import attention_of, depth, layer_of, patch_side
+from graphsim.models.huggingface.towers.whole import Parts, Whole
+from graphsim.models.layers.attention import AttentionNames
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.encoder import Encoder, Rows, Section
+from graphsim.models.layers.mlp import Mlp, MlpNames
+from graphsim.models.layers.norm import NormLayer
+from graphsim.models.layers.patches import PatchEmbedding
+from graphsim.models.layers.projector import Linear, Projector
+
+FUSED = AttentionNames(fused="attn.qkv", o="attn.proj", q_norm="attn.q_norm", k_norm="attn.k_norm")
+NORMS = ("norm1", "norm2")
+
+QWEN2_PIXELS, QWEN3_PIXELS = (3_136, 12_845_056), (65_536, 16_777_216)
+"""Fewest and most pixels of an image: `preprocessor_config.json` of Qwen2-VL-7B-Instruct and Qwen3-VL-8B-Instruct."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What all of them read: widths, the patch, how many patches along a side become one row."""
+
+    width: int
+    patch: int
+    merge: int
+    inputs: int
+    out: int
+
+    @classmethod
+    def read(cls, vision: Fields, width: str = "hidden_size", out: str = "out_hidden_size") -> Frame:
+        """From a vision config. width, out: the keys of the two widths."""
+        patch, frames = patch_side(vision), size(vision, "temporal_patch_size", default=2)
+        channels = size(vision, "in_channels", "in_chans", "num_channels", default=3)
+        return cls(
+            width=size(vision, width), patch=patch, merge=size(vision, "spatial_merge_size", default=2),
+            inputs=channels * frames * patch**2, out=size(vision, out),
+        )  # fmt: skip
+
+    @property
+    def rows(self) -> Rows:
+        """Behind the merger."""
+        return Rows(shared=self.merge**2)
+
+    @property
+    def merged(self) -> int:
+        """Width of the patches that become one row, side by side."""
+        return self.width * self.merge**2
+
+    def cut(self, pixels: tuple[int, int]) -> Native:
+        """At native resolution within bounds."""
+        return Native(patch=self.patch, merge=self.merge, least=pixels[0], most=pixels[1])
+
+    def merger(self, module: str, norm: NormLayer, names: tuple[str, str]) -> tuple[Section, Section]:
+        """A norm of each patch, and two linear layers on patches side by side."""
+        linears = (Linear(module=names[0], n=self.merged), Linear(module=names[1], n=self.out))
+        return (
+            Section(layers=(norm,), hidden=self.width, prefix=module),
+            Section(layers=(Projector(linears=linears),), hidden=self.merged, rows=self.rows, prefix=module),
+        )
+
+
+def qwen2_vl(parts: Parts) -> tuple[Encoder, ...]:
+    """LayerNorm, plain MLPs (arXiv 2409.12191, section 2.1). The config's `hidden_size` is the language model's."""
+    vision = parts.nested("vision_config", "qwen2_vl_vision")
+    frame = Frame.read(vision, width="embed_dim", out="hidden_size")
+    attention = replace(attention_of(_as(vision, frame.width)), rope=True, names=FUSED)
+    mlp = Mlp(
+        intermediate=int(frame.width * vision.number("mlp_ratio", 4.0)), gated=False, bias=True,
+        names=MlpNames(up="mlp.fc1", down="mlp.fc2"),
+    )  # fmt: skip
+    layers = (layer_of(attention, mlp, NORMS),) * depth(vision)
+    merger = frame.merger("model.visual.merger.", NormLayer(name="ln_q", kind="layer"), ("mlp.0", "mlp.2"))
+    return (_encoder(frame, QWEN2_PIXELS, PatchEmbedding(module="proj", inputs=frame.inputs), layers, merger),)
+
+
+def _as(vision: Fields, width: int) -> Fields:
+    """The same config, whose rows are `width` wide."""
+    return vision.child({**vision.data, "hidden_size": width}, vision.path, lenient=True)
+
+
+def qwen2_5_vl(parts: Parts) -> tuple[Encoder, ...]:
+    """RMSNorm, gated MLPs, windows in most layers (arXiv 2502.13923, section 2.1)."""
+    vision = parts.nested("vision_config", "qwen2_5_vl_vision")
+    return (windowed(vision, "model.visual."),)
+
+
+def windowed(vision: Fields, module: str) -> Encoder:
+    """Qwen2.5-VL's tower; key heads may be fewer (EXAONE 4.5)."""
+    frame = Frame.read(vision)
+    heads = size(vision, "num_heads")
+    whole = set(vision.sequence("fullatt_block_indexes"))
+    # windows hold whole merged rows (transformers 5.24, `vision_utils.py`, get_vision_window_index)
+    side = size(vision, "window_size") // frame.merge // frame.patch * frame.merge
+    kv_heads = size(vision, "num_key_value_heads", default=heads)
+    attention = replace(attention_of(vision), rope=True, names=FUSED, kv_heads=kv_heads)
+    names = MlpNames(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
+    mlp = Mlp(intermediate=size(vision, "intermediate_size"), bias=True, names=names)
+    layers = tuple(
+        layer_of(attention if i in whole else replace(attention, side=side), mlp, NORMS, "rms")
+        for i in range(depth(vision))
+    )
+    merger = frame.merger(f"{module}merger.", NormLayer(name="ln_q"), ("mlp.0", "mlp.2"))
+    embed = PatchEmbedding(module="proj", inputs=frame.inputs)
+    return _encoder(frame, QWEN2_PIXELS, embed, layers, merger, module)
+
+
+def qwen3_vl(parts: Parts) -> tuple[Encoder, ...]:
+    """Learned positions beside rotary ones; rows of some layers go to the language model's first layers (DeepStack).
+
+    arXiv 2511.21631, section 2.
+    """
+    vision = parts.nested("vision_config", "qwen3_vl_vision")
+    return (_positioned(vision, len(vision.sequence("deepstack_visual_indexes"))),)
+
+
+def qwen3_5(parts: Parts) -> tuple[Encoder, ...]:
+    """Qwen3-VL's tower without DeepStack."""
+    return (_positioned(parts.nested("vision_config", "qwen3_5_vision"), 0),)
+
+
+def _positioned(vision: Fields, deeper: int) -> Encoder:
+    frame = Frame.read(vision)
+    attention = replace(attention_of(vision), rope=True, names=FUSED)
+    names = MlpNames(up="mlp.linear_fc1", down="mlp.linear_fc2")
+    mlp = Mlp(intermediate=size(vision, "intermediate_size"), gated=False, bias=True, names=names)
+    layers = (layer_of(attention, mlp, NORMS),) * depth(vision)
+    positions = size(vision, "num_position_embeddings")
+    embed = PatchEmbedding(
+        module="patch_embed.proj", inputs=frame.inputs, bias=True, positions=positions, position_module="pos_embed"
+    )
+    linears = ("linear_fc1", "linear_fc2")
+    merger = frame.merger("model.visual.merger.", NormLayer(name="norm", kind="layer"), linears)
+    beside = tuple(_deeper(frame, f"model.visual.deepstack_merger_list.{i}.") for i in range(deeper))
+    found = _encoder(frame, QWEN3_PIXELS, embed, layers, merger, start="")
+    return replace(found, sections=(*found.sections[:2], *beside, *found.sections[2:]))
+
+
+def _deeper(frame: Frame, module: str) -> Section:
+    """A merger whose norm is of the patches side by side."""
+    linears = (Linear(module="linear_fc1", n=frame.merged), Linear(module="linear_fc2", n=frame.out))
+    layer = Projector(norm=NormLayer(name="norm", kind="layer"), linears=linears)
+    return Section(layers=(layer,), hidden=frame.merged, rows=frame.rows, prefix=module, beside=True)
+
+
+def _encoder(
+    frame: Frame,
+    pixels: tuple[int, int],
+    embed: Layer,
+    layers: tuple[Layer, ...],
+    end: tuple[Section, ...],
+    module: str = "model.visual.",
+    *,
+    start: str = "patch_embed.",
+) -> Encoder:
+    return Encoder(
+        name="vision",
+        cut=frame.cut(pixels),
+        sections=(
+            Section(layers=(embed,), hidden=frame.width, prefix=f"{module}{start}"),
+            Section(layers=layers, hidden=frame.width, prefix=f"{module}blocks.{{}}."),
+            *end,
+        ),
+    )
+
+
+def exaone4_5(parts: Parts) -> tuple[Encoder, ...]:
+    """Qwen2.5-VL's tower with grouped key heads."""
+    return (windowed(parts.nested("vision_config", "exaone4_5_vision"), "model.visual."),)
+
+
+_READERS: dict[str, Callable[[Parts], tuple[Encoder, ...]]] = {
+    "qwen2_vl": qwen2_vl,
+    "qwen2_5_vl": qwen2_5_vl,
+    "qwen3_vl": qwen3_vl,
+    "qwen3_vl_moe": qwen3_vl,
+    "qwen3_5": qwen3_5,
+    "qwen3_5_moe": qwen3_5,
+    "exaone4_5": exaone4_5,
+}
+
+WHOLES: dict[str, Whole] = {kind: Whole(encoders=reader) for kind, reader in _READERS.items()}
+"""Readers by `model_type` of the whole model."""

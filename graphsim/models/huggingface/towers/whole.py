@@ -1,0 +1,90 @@
+"""What a reader of towers is given: the whole config, its nested ones with transformers' defaults, the text part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from graphsim.files.reading import Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.defaults import nested_defaults
+from graphsim.models.layers.encoder import Encoder
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """One multimodal config.
+
+    fields: of the whole config; language: the model read from its text part
+    notes: grows by what was assumed
+    """
+
+    fields: Fields
+    language: ModelConfig
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def hidden(self) -> int:
+        """Width of the language model."""
+        return self.language.hidden_size
+
+    def nested(self, key: str, kind: str, path: str = "") -> Fields:
+        """The fields of a nested config, with what transformers assumes where it leaves them out.
+
+        kind: its `model_type`, where it names none
+        """
+        data = self.fields.raw(key)
+        if not isinstance(data, Mapping):
+            self.fields.problems.append(f"{self.fields.name(key)} is missing, expected a mapping")
+            data = {}
+        return self.completed(data, path or self.fields.name(key), kind)
+
+    def completed(self, data: Mapping[str, Any], path: str, kind: str) -> Fields:
+        """The fields of any mapping, completed likewise."""
+        named = data.get("model_type")
+        whole, note = nested_defaults(named if isinstance(named, str) else kind, kind, data)
+        if note:
+            self.notes.append(f"{path} leaves out, so assumed as transformers does: {note}")
+        return self.fields.child({"model_type": kind, **whole}, path, lenient=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """How a multimodal `model_type` is read.
+
+    encoders: its towers from its parts
+    prefix: module path of the language model; bare: without its output head, as transformers' AutoModel makes it
+    """
+
+    encoders: Callable[[Parts], tuple[Encoder, ...]]
+    prefix: str = "model.language_model."
+    bare: bool = True
+
+
+def placed(config: ModelConfig, whole: Whole) -> ModelConfig:
+    """The language model with the module paths that it has within the whole."""
+    base = config.layer_prefix.split(".", 1)[0] + "."
+    if not whole.prefix:
+        return config
+
+    def moved(path: str) -> str:
+        if whole.bare:
+            return whole.prefix + path.removeprefix(base) if path.startswith(base) else path
+        return whole.prefix + path
+
+    def within(part: Any) -> Any:
+        changes = {}
+        for name in getattr(part, "__dataclass_fields__", ()):
+            value = getattr(part, name)
+            path = isinstance(value, str) and name in _PATHS and value
+            new = moved(value) if path else within(value) if hasattr(value, "__dataclass_fields__") else value
+            if new is not value:
+                changes[name] = new
+        return replace(part, **changes) if changes else part
+
+    return replace(config, layer_prefix=moved(config.layer_prefix), stem=within(config.stem), head=within(config.head))
+
+
+_PATHS = ("module", "position_module", "projection", "name", "prefix")
+"""Fields of stem and head that hold module paths."""

@@ -1,0 +1,95 @@
+"""Where a tower starts, and what changes the number of its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.layers.norm import NormLayer
+from graphsim.ops import Add, Concatenate, Embedding, Patches, Pool, TakeRows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchEmbedding(Layer):
+    """Patches of `inputs` values, each projected by a convolution without overlap or a linear layer.
+
+    linear: PEFT's all-linear reaches it; hidden: of the projection, the section's if 0
+    further: learned rows put beside the patches (class and register tokens)
+    positions: entries of a table that is added; position_module: "" for a bare weight
+    """
+
+    module: str
+    inputs: int
+    bias: bool = False
+    linear: bool = False
+    further: int = 0
+    positions: int = 0
+    position_module: str = ""
+    norm: NormLayer | None = None
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Pixels -> rows of the tower."""
+        own = self.further * scope.phase.sequences
+        rows = scope.tokens - own
+        x = scope.add("patches", Patches(rows=rows, width=self.inputs), [])
+        embed = Projection(
+            name=self.module, n=scope.hidden, k=self.inputs, bias=self.bias, linear=self.linear, quantised=False
+        )
+        x = scope.linear(embed, x, m=rows)
+        elems = scope.tokens * scope.hidden
+        if self.further:
+            learned = Embedding(tokens=own, entries=self.further, width=scope.hidden, whole=True)
+            x = scope.add("with_class", Concatenate(elems=elems), [x, scope.add("class_embedding", learned, [])])
+        if self.positions:
+            module = f"{scope.prefix}{self.position_module}" if self.position_module else ""
+            table = Embedding(
+                tokens=scope.tokens, entries=self.positions, width=scope.hidden, whole=True, module=module
+            )
+            x = scope.add("embed_add", Add(elems=elems), [x, scope.add("position_embedding", table, [])])
+        return self.norm.build(scope, x) if self.norm else x
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take(Layer):
+    """Copies as many rows as the section has out of those that come, of its width."""
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Rows -> fewer rows."""
+        return scope.add("take", TakeRows(rows=scope.tokens, width=scope.hidden), [x])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooling(Layer):
+    """Each row of the section is the mean of `shared` that come."""
+
+    shared: int
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Rows -> their means."""
+        pool = Pool(rows=scope.tokens, width=scope.hidden, shared=float(self.shared))
+        return scope.add("pool", pool, [x])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights(Layer):
+    """Learned values that are used in place, `entries` of `width` (the section's if 0): tables, scales, separators.
+
+    added: whether they are added to the rows, or multiply them
+    """
+
+    name: str
+    entries: int = 1
+    width: int = 0
+    added: bool = False
+    module: bool = False
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Rows -> rows."""
+        table = Embedding(
+            tokens=scope.tokens if self.added else 0.0, entries=self.entries, width=self.width or scope.hidden,
+            whole=True, module=f"{scope.prefix}{self.name}" if self.module else "",
+        )  # fmt: skip
+        learned = scope.add(self.name.rsplit(".", 1)[-1], table, [])
+        if self.added:
+            return scope.add("weights_add", Add(elems=scope.tokens * scope.hidden), [x, learned])
+        return scope.add("with_weights", Concatenate(elems=scope.tokens * scope.hidden), [x, learned])

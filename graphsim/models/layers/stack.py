@@ -1,0 +1,90 @@
+"""Layers one behind another: equal ones are built once and repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import networkx as nx
+
+from graphsim.graph import add
+from graphsim.models.layers.base import Layer, Scope
+from graphsim.ops import Input, Repeat
+from graphsim.ops.precision import Precision
+
+LONGEST_PATTERN = 12
+"""Layers that one repeated body may hold (Gemma-3 alternates every 6, Jamba every 8)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """`times` repetitions of a pattern of layers, the first of which is layer `first`."""
+
+    pattern: tuple[Layer, ...]
+    times: int
+    first: int
+
+
+def stretches(layers: Sequence[Layer], first: int = 0, alike: Sequence[object] | None = None) -> Iterator[Stretch]:
+    """The layers as few repetitions of short patterns: greedy, the longest stretch first, then the shortest pattern.
+
+    alike: what is equal for layers that may share a body, where equal descriptions are not enough
+    """
+    start = 0
+    alike = layers if alike is None else alike
+    while start < len(layers):
+        best = (1, 1)
+        for period in range(1, min(LONGEST_PATTERN, len(layers) - start) + 1):
+            times = _times(alike, start, period)
+            if period * times > best[0] * best[1] and (times > 1 or period == 1):
+                best = (period, times)
+        period, times = best
+        yield Stretch(pattern=tuple(layers[start : start + period]), times=times, first=first + start)
+        start += period * times
+
+
+def _times(alike: Sequence[object], start: int, period: int) -> int:
+    times = 1
+    while alike[start + times * period : start + (times + 1) * period] == alike[start : start + period]:
+        times += 1
+    return times
+
+
+def stack(scope: Scope, layers: Sequence[Layer], x: str, first: int = 0) -> str:
+    """Add layers behind the value `x`, as repeats of bodies; the first of them is layer `first`.
+
+    scope: of the graph around them; its prefix is the module path of a layer, `{}` standing for the index
+    """
+    for stretch in stretches(layers, first, kinds(layers, first, scope.prefix, scope.precision)):
+        last = stretch.first + stretch.times * len(stretch.pattern) - 1
+        name = f"layers_{stretch.first}_{last}" if last > stretch.first else f"layer_{stretch.first}"
+        op = Repeat(
+            role="layers",
+            body=_body(scope, stretch),
+            times=stretch.times,
+            first_layer=stretch.first,
+            layers=len(stretch.pattern),
+        )
+        x = add(scope.graph, f"{scope.label}{name}", op, [x])
+    return x
+
+
+def kinds(layers: Sequence[Layer], first: int, prefix: str, precision: Precision) -> Sequence[object]:
+    """What is equal for layers that may share a body: the layer, and the formats that its modules have of their own."""
+    if not precision.modules:
+        return layers
+    seen: dict[int, int] = {}  # most layers are one object
+    numbers: dict[object, int] = {}
+    for layer in layers:
+        seen.setdefault(id(layer), numbers.setdefault(layer, len(numbers)))
+    return [(seen[id(layer)], precision.modules.of_layer(prefix, i)) for i, layer in enumerate(layers, first)]
+
+
+def _body(scope: Scope, stretch: Stretch) -> nx.DiGraph:
+    graph = nx.DiGraph()
+    x = add(graph, "input", Input(role="input", elems=scope.tokens * scope.hidden))
+    for i, layer in enumerate(stretch.pattern):
+        label = f"{i}." if len(stretch.pattern) > 1 else ""
+        inner = replace(scope, graph=graph, label=label, layer=i, index=stretch.first + i)
+        x = layer.build(inner, x)
+    return graph

@@ -1,0 +1,64 @@
+"""What a request brings beside its text: images and sound."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from graphsim.errors import ConfigError
+from graphsim.units import short
+
+MOST_IMAGES, MOST_PIXELS, MOST_SECONDS = 10_000, 100_000, 10**6
+"""Beyond these a request's images, a side of one, or its seconds of sound are a mistake."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """Images and sound of each request, as they are sent: the model's own processor resizes, tiles and cuts them.
+
+    images: how many; image_size: height and width of each in pixels
+    audio_s: seconds of sound
+    Raises ConfigError for anything else than sizes.
+    """
+
+    images: int = 0
+    image_size: tuple[int, int] = (1024, 1024)
+    audio_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what cannot be counted."""
+        if not _whole(self.images, 0, MOST_IMAGES):
+            raise ConfigError(f"images = {short(self.images)} is not allowed; expected 0 to {MOST_IMAGES}")
+        size = self.image_size
+        if not (isinstance(size, tuple | list) and len(size) == 2 and all(_whole(n, 1, MOST_PIXELS) for n in size)):
+            expected = f"height and width, whole numbers of pixels from 1 to {MOST_PIXELS}"
+            raise ConfigError(f"image_size = {short(size)} is not allowed; expected {expected}")
+        object.__setattr__(self, "image_size", (int(size[0]), int(size[1])))
+        sound: Any = self.audio_s
+        real = isinstance(sound, int | float) and not isinstance(sound, bool)
+        if not real or not math.isfinite(sound) or not 0 <= sound <= MOST_SECONDS:
+            raise ConfigError(f"audio_s = {short(sound)} is not allowed; expected seconds from 0 to {MOST_SECONDS}")
+
+    @property
+    def height(self) -> int:
+        """Of an image, in pixels."""
+        return self.image_size[0]
+
+    @property
+    def width(self) -> int:
+        """Of an image, in pixels."""
+        return self.image_size[1]
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is an image or a sound."""
+        return self.images > 0 or self.audio_s > 0
+
+
+def _whole(value: Any, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+NO_MEDIA = Media()
+"""No image and no sound, to a step that holds the towers' weights all the same."""

@@ -1,0 +1,106 @@
+"""Between a tower and the language model: patches come in, rows are pooled, and go to their places in the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from graphsim.ops.base import Op, OpType, Sharding, Work
+from graphsim.ops.elementwise import TakeRows
+from graphsim.ops.saved import Saved
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Patches(Op):
+    """`rows` patches (or frames of sound) of `width` values, as the processor leaves them on the device."""
+
+    launched: ClassVar[bool] = False
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+
+    rows: Num
+    width: Num
+
+    @property
+    def out_rows(self) -> Num | None:
+        """rows."""
+        return self.rows
+
+    @property
+    def out_elems(self) -> Num:
+        """rows times width."""
+        return self.rows * self.width
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: whoever takes the value keeps it."""
+        return Saved()
+
+    def cut(self, ways: Num) -> Patches:
+        """Not cut: every device has the whole picture."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pool(TakeRows):
+    """`rows` rows of `width`, each the mean or a weighted sum of `shared` rows."""
+
+    op_type: ClassVar[OpType] = OpType.ELEMENTWISE
+
+    shared: Num
+
+    def work(self) -> Work:
+        """Reads the rows that are shared, writes those that are left; one step per element read."""
+        left = self.rows * self.width
+        return Work(
+            vector_flops=left * self.shared, input_bytes=left * self.shared * self.activations.bytes,
+            write_bytes=left * self.activations.bytes,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlaceRows(Op):
+    """`rows` rows of `width` written over their places among a prompt's `tokens` (transformers' masked_scatter).
+
+    adds: further values of as many rows that are added to hidden states deeper in the model
+    """
+
+    op_type: ClassVar[OpType] = OpType.COPY
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+    family: ClassVar[str] = "elementwise"
+
+    tokens: Num
+    rows: Num
+    width: Num
+    adds: Num = 0.0
+
+    def work(self) -> Work:
+        """Rows are read and written; each further value is read, added to what is there and written."""
+        moved = self.rows * self.width * self.activations.bytes
+        return Work(
+            vector_flops=self.adds * self.rows * self.width, input_bytes=moved * (1.0 + 2.0 * self.adds),
+            write_bytes=moved * (1.0 + self.adds),
+        )  # fmt: skip
+
+    @property
+    def out_rows(self) -> Num | None:
+        """tokens."""
+        return self.tokens
+
+    @property
+    def out_elems(self) -> Num:
+        """The prompt's values."""
+        return self.tokens * self.width
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: gradients go back to where the rows came from."""
+        return Saved()
+
+    def cut(self, ways: Num) -> PlaceRows:
+        """Not cut: it works on whole rows."""
+        return self
+
+    def cut_tokens(self, ways: Num) -> PlaceRows:
+        """A share of the tokens and of the rows among them."""
+        return replace(self, tokens=self.tokens / ways, rows=self.rows / ways)
