@@ -199,6 +199,7 @@ class Embedding(Op):
     """A table look-up of `tokens` rows of `width` in a table of `entries`.
 
     Tensor parallelism cuts the entries (Megatron-LM, arXiv 1909.08053, section 3); each rank's result is partial.
+    shared: the table belongs to another op and is not counted again
     """
 
     op_type: ClassVar[OpType] = OpType.EMBEDDING
@@ -211,6 +212,7 @@ class Embedding(Op):
     entries: Num
     width: Num
     whole: bool = False
+    shared: bool = False
     module: str = ""
 
     def work(self) -> Work:
@@ -225,8 +227,8 @@ class Embedding(Op):
 
     @property
     def parameters(self) -> Num:
-        """The whole table."""
-        return self.entries * self.width
+        """The whole table; none where it is shared."""
+        return 0.0 if self.shared else self.entries * self.width
 
     @property
     def saved(self) -> Saved:

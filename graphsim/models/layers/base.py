@@ -21,6 +21,14 @@ from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The node of an encoder's output, and how many elements that has in a step."""
+
+    node: str
+    elems: Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """Where a layer is being built.
 
@@ -28,6 +36,7 @@ class Scope:
     prefix: module path of the layer, `{}` standing for its index
     label: put before node names, where one graph holds several layers
     layer: the layer's place in the repeat's body
+    source: an encoder's output, for layers that attend to it
     """
 
     graph: nx.DiGraph
@@ -37,6 +46,7 @@ class Scope:
     prefix: str = ""
     label: str = ""
     layer: int = 0
+    source: Source | None = None
 
     @property
     def tokens(self) -> Num:

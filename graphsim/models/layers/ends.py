@@ -14,6 +14,7 @@ class Stem(Layer):
     """Token embedding, learned positions if `positions` > 0, a norm, a projection from `width` to hidden.
 
     width: of the embedding, the hidden size if 0
+    shared: the table belongs to another stem
     """
 
     vocab_size: int
@@ -23,13 +24,16 @@ class Stem(Layer):
     module: str = "model.embed_tokens"
     position_module: str = "model.embed_positions"
     projection: str = ""
+    shared: bool = False
 
     def build(self, scope: Scope, x: str = "") -> str:
         """Token ids -> values of the residual stream."""
         width = self.width or scope.hidden
         out = scope.add(
             self.module.rsplit(".", 1)[-1],
-            Embedding(tokens=scope.tokens, entries=self.vocab_size, width=width, module=self.module),
+            Embedding(
+                tokens=scope.tokens, entries=self.vocab_size, width=width, shared=self.shared, module=self.module
+            ),
             [],
         )
         if self.projection:

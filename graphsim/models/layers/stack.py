@@ -9,7 +9,7 @@ import networkx as nx
 
 from graphsim.graph import add
 from graphsim.models.layers.base import Layer, Scope
-from graphsim.ops import Input, Repeat
+from graphsim.ops import EncoderOutput, Input, Repeat
 
 LONGEST_PATTERN = 12
 """Layers that one repeated body may hold (Gemma-3 alternates every 6, Jamba every 8)."""
@@ -60,13 +60,16 @@ def stack(scope: Scope, layers: Sequence[Layer], x: str, first: int = 0) -> str:
             first_layer=stretch.first,
             layers=len(stretch.pattern),
         )
-        x = add(scope.graph, f"{scope.label}{name}", op, [x])
+        x = add(scope.graph, f"{scope.label}{name}", op, [x, scope.source.node] if scope.source else [x])
     return x
 
 
 def _body(scope: Scope, pattern: tuple[Layer, ...]) -> nx.DiGraph:
     graph = nx.DiGraph()
     x = add(graph, "input", Input(role="input", elems=scope.tokens * scope.hidden))
+    if scope.source is not None:
+        entry = EncoderOutput(role="encoder_output", elems=scope.source.elems)
+        scope = replace(scope, source=replace(scope.source, node=add(graph, "encoder_output", entry)))
     for i, layer in enumerate(pattern):
         inner = replace(scope, graph=graph, label=f"{i}." if len(pattern) > 1 else "", layer=i)
         x = layer.build(inner, x)
