@@ -18,12 +18,14 @@ from graphsim.units import Num
 class SourceEncoder:
     """An encoder whose output a decoder attends to.
 
+    kind: the family's name, by which engines know it
     stem: from tokens, or features of sound, to values; layers: one description per layer; tail: behind the last
     rows: positions that it always has, whatever the request says (Whisper pads sound to 30 s); 0: one for each token
     start_tokens: with which the decoder starts
     max_positions: the longest input, 0 if unknown
     """
 
+    kind: str
     hidden_size: int
     stem: Layer
     layers: tuple[Layer, ...]

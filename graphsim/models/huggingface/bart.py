@@ -19,10 +19,12 @@ _ENCODER = ("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim")
 class _Make:
     """What these families differ in.
 
+    kind: its `model_type`
     embedding_norm: a norm behind the embeddings; final_norm: one behind the last layer
     tables: positions are weights, learned ones or made once; offset: rows of the table beyond them
     """
 
+    kind: str
     style: Style
     embedding_norm: bool = False
     final_norm: bool = False
@@ -48,6 +50,7 @@ class _Make:
     def encoder(self, side: Side, entries: int, positions: int, shared: bool) -> SourceEncoder:
         """The encoder of the input."""
         return SourceEncoder(
+            kind=self.kind,
             hidden_size=side.hidden,
             stem=self.stem("encoder", entries, positions, shared),
             layers=side.encoder_layers(self.style),
@@ -56,22 +59,24 @@ class _Make:
         )
 
 
-_MAKES = {
-    "bart": _Make(style=Style(pre_norm=False), embedding_norm=True, offset=2),
-    "plbart": _Make(style=Style(pre_norm=False), embedding_norm=True, offset=2),
-    "mvp": _Make(style=Style(pre_norm=False), embedding_norm=True, offset=2),
-    "mbart": _Make(style=Style(), embedding_norm=True, final_norm=True, offset=2),
-    "marian": _Make(style=Style(pre_norm=False)),
-    "pegasus": _Make(style=Style(), final_norm=True),
-    "blenderbot": _Make(style=Style(), final_norm=True),
-    "blenderbot-small": _Make(style=Style(pre_norm=False), embedding_norm=True),
-    "m2m_100": _Make(style=Style(), final_norm=True, tables=False),
-}
+_MAKES = (
+    _Make(kind="bart", style=Style(pre_norm=False), embedding_norm=True, offset=2),
+    _Make(kind="plbart", style=Style(pre_norm=False), embedding_norm=True, offset=2),
+    _Make(kind="mvp", style=Style(pre_norm=False), embedding_norm=True, offset=2),
+    _Make(kind="mbart", style=Style(), embedding_norm=True, final_norm=True, offset=2),
+    _Make(kind="marian", style=Style(pre_norm=False)),
+    _Make(kind="pegasus", style=Style(), final_norm=True),
+    _Make(kind="blenderbot", style=Style(), final_norm=True),
+    _Make(kind="blenderbot-small", style=Style(pre_norm=False), embedding_norm=True),
+    _Make(kind="m2m_100", style=Style(), final_norm=True, tables=False),
+)
+"""All of them."""
 
 
 def bart(fields: Fields, name: str) -> ModelConfig:
     """An encoder and a decoder, or the decoder alone."""
-    make, alone = _MAKES[str(fields.data["model_type"])], is_alone(fields)
+    kind = fields.data.get("model_type")
+    make, alone = next(make for make in _MAKES if make.kind == kind), is_alone(fields)
     decoder, positions = side_of(fields, "decoder"), size(fields, "max_position_embeddings")
     apart = not fields.flag("share_encoder_decoder_embeddings", True)
     vocab = size(fields, "vocab_size")
@@ -97,5 +102,5 @@ def bart(fields: Fields, name: str) -> ModelConfig:
     )
 
 
-FAMILIES: dict[str, Reader] = dict.fromkeys(_MAKES, bart)
+FAMILIES: dict[str, Reader] = {make.kind: bart for make in _MAKES}
 """Readers by `model_type`."""

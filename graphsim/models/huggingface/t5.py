@@ -87,6 +87,7 @@ def t5(fields: Fields, name: str) -> ModelConfig:
         head=Head(vocab_size=vocab, tied=True, norm=NormLayer(name="decoder.final_layer_norm")),
         layer_prefix="decoder.block.{}.",
         source_encoder=SourceEncoder(
+            kind=str(kind),
             hidden_size=hidden,
             stem=Stem(vocab_size=vocab, module="encoder.embed_tokens", shared=True),
             layers=style.layers(depth, [_mlp(fields, 1)] * depth),

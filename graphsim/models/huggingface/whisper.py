@@ -56,6 +56,7 @@ def _encoder(fields: Fields, rows: int, vocab: int) -> SourceEncoder:
     """Two frames of 10 ms to a row; the decoder starts from its marks: of the transcript, language, task, no times."""
     side = side_of(fields, "encoder")
     return SourceEncoder(
+        kind="whisper",
         hidden_size=side.hidden,
         stem=SoundStem(bands=size(fields, "num_mel_bins"), positions=rows),
         layers=side.encoder_layers(_STYLE),
