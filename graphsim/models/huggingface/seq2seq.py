@@ -86,6 +86,7 @@ class Side:
             head_dim=self.hidden // self.heads,
             width=style.source_width,
             bias=style.bias,
+            out_bias=style.bias,
             key_bias=style.key_bias,
         )
         parts = tuple(self._parts(style, self.attention(style, cached=True), cross, alone=alone))

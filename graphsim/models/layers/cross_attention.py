@@ -26,7 +26,7 @@ class CrossAttention(Layer):
     """Queries of the decoder, keys and values of the encoder, output projection.
 
     width: of the encoder's rows, the decoder's own if 0
-    key_bias: keys have a bias where queries and values have one
+    bias, out_bias: of queries, keys and values, and of the result; key_bias: keys have one where the others do
     """
 
     heads: int
@@ -34,6 +34,7 @@ class CrossAttention(Layer):
     head_dim: int
     width: int = 0
     bias: bool = False
+    out_bias: bool = False
     key_bias: bool = True
     names: AttentionNames = CROSS_NAMES
 
@@ -50,7 +51,7 @@ class CrossAttention(Layer):
             k=inner,
             split=Sharding.ROW,
             units=self.heads,
-            bias=self.bias,
+            bias=self.out_bias,
             tags=("attn", "out proj"),
         )
         return scope.linear(back, out, name=f"cross_{self.names.o.rsplit('.', 1)[-1]}")

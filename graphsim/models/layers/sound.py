@@ -1,4 +1,4 @@
-"""Sound as a transformer's encoder takes it in: a mel spectrogram behind convolutions (arXiv 2212.04356, section 2.2)."""
+"""Sound as an encoder takes it in: a mel spectrogram behind convolutions (arXiv 2212.04356, section 2.2)."""
 
 from __future__ import annotations
 
