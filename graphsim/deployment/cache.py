@@ -68,7 +68,7 @@ class RequestCache:
     def bytes(self, tokens: Num, source_tokens: Num = 0.0) -> Num:
         """Of a request of so many tokens, prompt and generated, and rows of an encoder.
 
-        Σ over layers of token_bytes · ⌈min(tokens, window) / block⌉ · block, the encoder's rows likewise, and the state.
+        Σ over layers of token_bytes · ⌈min(tokens, window) / block⌉ · block, as many for its rows, and the state.
         """
         block = self.block_tokens
         held: Num = self.state_bytes
