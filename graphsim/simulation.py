@@ -54,7 +54,8 @@ def build_graph(
     """The sharded and lowered graph of one step, not yet annotated.
 
     model: of a deployment, or a deployment itself, which then says parallelism, lora, precision, engine and passes
-    phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens)
+    phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens); of an
+        encoder-decoder, `input_tokens` of the context are what its encoder read
     expand: spell every layer out instead of repeating a body
     engine: whose kernels the adapter's nodes become, a profile's name or YAML; `reference` keeps the document's own
     media: images and sound of each request; input_tokens are all tokens of the prompt, theirs included
@@ -75,10 +76,22 @@ def build_graph(
         context = input_tokens if context_tokens is None else count("context_tokens", context_tokens, least=0)
         scenarios_in(deployment, (batch, context))
         require_runs(deployment, Requests(batch=batch, input_tokens=np.maximum(context, 1), output_tokens=1))
-        graph = deployment.decode(batch, context, after)
+        graph = deployment.decode(batch, context, after, _read_of(deployment, input_tokens, context))
     else:
         raise ConfigError(f"phase = {short(phase)} is not known; allowed: prefill, decode")
     return unroll(graph) if expand else graph
+
+
+def _read_of(deployment: Deployment, input_tokens: Num, context: Num) -> Num | None:
+    """How much of the context an encoder has read. Raises ConfigError where that is more than there is."""
+    if deployment.model.source_encoder is None:
+        return None
+    if np.any(np.less(context, input_tokens)):
+        raise ConfigError(
+            f"context_tokens = {short(context)} is not allowed with input_tokens = {short(input_tokens)}: of the "
+            f"encoder-decoder '{deployment.model.name}' it counts the input too"
+        )
+    return input_tokens
 
 
 @request_verb

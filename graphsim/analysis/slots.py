@@ -144,6 +144,11 @@ def footprint(
 
 def footprint_of(deployment: Deployment, host_adapters: Num = 0) -> Footprint:
     """Weights, slots and what is left for the KV cache of a deployment."""
+    if deployment.model.source_encoder is not None:
+        raise ConfigError(
+            f"model '{deployment.model.name}' is an encoder-decoder, whose caches hold tokens of two kinds, so that no "
+            "number of tokens says what is left; ask simulate for the memory of a batch"
+        )
     deployment = deployment.under(DEFAULT_ENGINE)
     slots = 0.0 if deployment.adapter is None else _slots(deployment.adapter)
     if not may_be_nonzero(slots):

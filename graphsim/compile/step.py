@@ -57,6 +57,11 @@ def compile_step(
 
 def step_of(inference: Inference) -> CompiledStep:
     """The time of one step of an inference, whose requests do not count. Raises ConfigError as `compile_step` does."""
+    if inference.deployment.model.source_encoder is not None:
+        raise ConfigError(
+            f"compile_step cannot say the steps of an encoder-decoder such as '{inference.deployment.model.name}': its "
+            "sums do not tell rows of the encoder from tokens; use simulate or sweep"
+        )
     if inference.scenarios is not None:
         raise ConfigError("compile_step takes one deployment, found arrays of scenarios; use sweep for these")
     try:

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphsim.graph import walk
 from graphsim.models.phase import Phase, decode
+from graphsim.models.source import SourceEncoder
 from graphsim.ops import KvCache
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
@@ -16,9 +17,24 @@ from graphsim.units import Num
 FAR = 2.0**40
 """A context longer than every window: what a layer keeps then is its window, or everything."""
 
-WHOLE_CACHE: Phase = decode(1.0, FAR - 1.0)
+WHOLE_CACHE: Phase = decode(1.0, FAR - 1.0, source_tokens=1.0)
 FIRST_TOKEN: Phase = decode(1.0, 0.0)
 """The steps whose graphs tell what a request keeps: at the end of a very long one, and at its start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Tokens that a request has in the caches: of its own, and rows of an encoder."""
+
+    tokens: Num
+    source_tokens: Num = 0.0
+
+
+def kept_of(source: SourceEncoder | None, input_tokens: Num, tokens: Num) -> Kept:
+    """What the caches hold of a request of `tokens`, input and generated; an encoder-decoder keeps the two apart."""
+    if source is None:
+        return Kept(tokens=tokens)
+    return Kept(tokens=source.own_tokens(input_tokens, tokens), source_tokens=source.rows_of(input_tokens))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +51,13 @@ class RequestCache:
 
     layers: those with a cache of keys and values, by window
     state_bytes: what does not grow with the context: recurrent and convolution state
+    source_token_bytes: of one row of an encoder in the caches of all layers that attend to it
     block_tokens: tokens of a block; a block is taken as a whole (PagedAttention, arXiv 2309.06180, section 4.1)
     """
 
     layers: tuple[CachedLayers, ...]
     state_bytes: Num
+    source_token_bytes: Num = 0.0
     block_tokens: float = 1.0
 
     @property
@@ -47,13 +65,15 @@ class RequestCache:
         """Of one token in the caches of all layers, windowed ones included."""
         return sum((layers.token_bytes for layers in self.layers), start=0.0)
 
-    def bytes(self, tokens: Num) -> Num:
-        """Of a request of so many tokens, prompt and generated.
+    def bytes(self, tokens: Num, source_tokens: Num = 0.0) -> Num:
+        """Of a request of so many tokens, prompt and generated, and rows of an encoder.
 
-        Σ over layers of token_bytes · ⌈min(tokens, window) / block⌉ · block, and the state.
+        Σ over layers of token_bytes · ⌈min(tokens, window) / block⌉ · block, as many for its rows, and the state.
         """
         block = self.block_tokens
         held: Num = self.state_bytes
+        if may_be_nonzero(self.source_token_bytes):
+            held = held + self.source_token_bytes * np.ceil(source_tokens / block) * block
         for layers in self.layers:
             held = held + layers.token_bytes * np.ceil(np.minimum(tokens, layers.window) / block) * block
         return held
@@ -66,8 +86,11 @@ def cache_of(far: nx.DiGraph, near: nx.DiGraph, block_tokens: float) -> RequestC
     and values grows with every token
     """
     by_window: dict[float, Num] = {}
+    of_source: Num = 0.0
     for _, op, times in walk(far):
-        if isinstance(op, KvCache):
+        if isinstance(op, KvCache) and op.source:  # of one row
+            of_source = of_source + op.state_bytes * times
+        elif isinstance(op, KvCache) and may_be_nonzero(op.kept_tokens):
             window = float(op.kept_tokens)
             row = replace(op, kept_tokens=1.0).state_bytes * times
             by_window[window] = by_window.get(window, 0.0) + row
@@ -75,7 +98,7 @@ def cache_of(far: nx.DiGraph, near: nx.DiGraph, block_tokens: float) -> RequestC
     if may_be_nonzero(whole):
         by_window[FAR] = by_window.get(FAR, 0.0) + (whole - first) / (FAR - 1.0)
     layers = tuple(CachedLayers(token_bytes=row, window=window) for window, row in sorted(by_window.items()))
-    return RequestCache(layers=layers, state_bytes=first, block_tokens=block_tokens)
+    return RequestCache(layers=layers, state_bytes=first, source_token_bytes=of_source, block_tokens=block_tokens)
 
 
 def keeps_more(graph: nx.DiGraph) -> bool:

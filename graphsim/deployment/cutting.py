@@ -40,7 +40,7 @@ def _units_of(model: ModelConfig) -> _Units:
 
 def has_experts(model: ModelConfig) -> bool:
     """Whether some layer of the model is a mixture of experts."""
-    return bool(_units.get((model.layers, model.encoders), lambda: _units_of(model)).experts)
+    return bool(_units.get((model.layers, model.encoders, model.source_encoder), lambda: _units_of(model)).experts)
 
 
 def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> None:
@@ -53,7 +53,12 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> N
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}'; "
             f"it has {model.num_layers} layers, allowed: 1 to {model.num_layers}"
         )
-    units = _units.get((model.layers, model.encoders), lambda: _units_of(model))
+    if parallelism.pp > 1 and model.source_encoder is not None:
+        raise InfeasibleError(
+            f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}': its decoder's layers all read "
+            "the encoder's output, which is not handed from stage to stage; allowed: 1"
+        )
+    units = _units.get((model.layers, model.encoders, model.source_encoder), lambda: _units_of(model))
     _check_experts(model, parallelism, units.experts)
     tp = np.asarray(parallelism.tp, dtype=float)
     for heads, kv_heads in units.heads:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphsim.cost.base import CostModel, annotate
+from graphsim.deployment.cache import kept_of
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.memory import Memory, Sequences, memory_of, stages_of
@@ -20,7 +21,7 @@ from graphsim.errors import ConfigError
 from graphsim.graph.schedule import latest, makespan_s
 from graphsim.hardware import Hardware
 from graphsim.models.media import Media
-from graphsim.models.phase import decode, prefill
+from graphsim.models.phase import Phase
 from graphsim.ops import Repeat
 from graphsim.symbolic.questions import alike, may_be_nonzero, may_be_zero
 from graphsim.symbolic.substitute import with_fields
@@ -118,10 +119,9 @@ class Inference:
         if after is None:
             return
         share = deployment.shares(requests.batch)[0]
-        for phase in (
-            prefill(share, requests.input_tokens, media=requests.media),
-            decode(share, requests.input_tokens),
-        ):
+        given = requests.input_tokens
+        prompt = deployment.prompt_step(share, given, requests.media)
+        for phase in (prompt, deployment.next_step(share, given, given)):
             deployment.stages(phase, after)
 
     def prefill_graph(self) -> nx.DiGraph:
@@ -132,7 +132,7 @@ class Inference:
     def decode_graph(self) -> nx.DiGraph:
         """The annotated decode step at the mean context of the generation."""
         mean = self.requests.input_tokens + np.maximum(self.requests.output_tokens - 2.0, 0.0) / 2.0
-        graph = self.deployment.decode(self.requests.batch, mean)
+        graph = self.deployment.decode(self.requests.batch, mean, input_tokens=self.requests.input_tokens)
         return annotate(graph, self.hardware, self.price, self.deployment.caution)
 
     def ttft_s(self) -> Num:
@@ -167,7 +167,7 @@ class Inference:
         and the slowest stage's work on all micro-batches.
         """
         shares = self.deployment.shares(self.requests.batch)
-        way_s = self.time_s(self.deployment.step([decode(shares[0], context)]))
+        way_s = self.time_s(self.deployment.step([self._next(shares[0], context)]))
         if len(shares) == 1:
             return way_s
         return np.maximum(way_s, self._slowest_stage_s(shares, context))
@@ -175,12 +175,16 @@ class Inference:
     def _slowest_stage_s(self, shares: Sequence[Num], context: Num) -> Num:
         """The longest that any stage works on all micro-batches; these come in two sizes at most."""
         large, small = shares[0], shares[-1]
-        first = [self.time_s(stage) for stage in self.deployment.stages(decode(large, context))]
+        first = [self.time_s(stage) for stage in self.deployment.stages(self._next(large, context))]
         if alike(large, small):
             return latest(first) * len(shares)
-        second = [self.time_s(stage) for stage in self.deployment.stages(decode(small, context))]
+        second = [self.time_s(stage) for stage in self.deployment.stages(self._next(small, context))]
         larger = sum((np.minimum(share - small, 1.0) for share in shares), start=0.0)
         return latest(larger * a + (len(shares) - larger) * b for a, b in zip(first, second, strict=True))
+
+    def _next(self, share: Num, context: Num) -> Phase:
+        """The step of one more token of a micro-batch behind `context` tokens."""
+        return self.deployment.next_step(share, self.requests.input_tokens, context)
 
     def time_s(self, graph: nx.DiGraph) -> Num:
         """Time of a graph on the deployment's device."""
@@ -219,18 +223,17 @@ class Inference:
     def _memory_of(self, deployment: Deployment, slots: Num) -> Memory:
         requests = self.requests
         share = deployment.shares(requests.batch)[0]
-        tokens = requests.input_tokens + requests.output_tokens
+        given, tokens = requests.input_tokens, requests.input_tokens + requests.output_tokens
+        last = deployment.next_step(share, given, tokens - 1.0)
         return memory_of(
-            stages_of(
-                deployment, [prefill(share, requests.input_tokens, media=requests.media), decode(share, tokens - 1.0)]
-            ),
+            stages_of(deployment, [deployment.prompt_step(share, given, requests.media), last]),
             sequences=Sequences(
                 replica=deployment.sequences(requests.batch),
                 micro_batch=share,
                 micro_batches=deployment.most_micro_batches,
                 replicas=deployment.parallelism.dp * deployment.parallelism.attention_replicas,
             ),
-            tokens=tokens,
+            kept=kept_of(deployment.model.source_encoder, given, tokens),
             slots=slots,
             capacity=taken_bytes(deployment),
         )

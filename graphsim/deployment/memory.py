@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.deployment.activations import peak_activation_bytes
-from graphsim.deployment.cache import FIRST_TOKEN, WHOLE_CACHE, RequestCache, cache_of, keeps_more
+from graphsim.deployment.cache import FIRST_TOKEN, WHOLE_CACHE, Kept, RequestCache, cache_of, keeps_more
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.workspace import Workspace, profiled_step, profiles, workspace_of
 from graphsim.graph import walk
@@ -111,12 +111,12 @@ def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]
     ]
 
 
-def memory_of(stages: Sequence[Stage], *, sequences: Sequences, tokens: Num, slots: Num, capacity: Num) -> Memory:
+def memory_of(stages: Sequence[Stage], *, sequences: Sequences, kept: Kept, slots: Num, capacity: Num) -> Memory:
     """Memory of the fullest stage.
 
-    tokens: of each request at the end of its generation; slots: adapters kept on the device
+    kept: tokens of each request at the end of its generation; slots: adapters kept on the device
     """
-    found = [_stage(stage, sequences, tokens, slots, capacity) for stage in stages]
+    found = [_stage(stage, sequences, kept, slots, capacity) for stage in stages]
     fullest = reduce(np.maximum, [stage.total_bytes for stage in found])
 
     def of(name: str) -> Num:
@@ -129,10 +129,10 @@ def memory_of(stages: Sequence[Stage], *, sequences: Sequences, tokens: Num, slo
     return Memory(**{field.name: of(field.name) for field in fields(Memory)} | {"max_batch": most})
 
 
-def _stage(stage: Stage, sequences: Sequences, tokens: Num, slots: Num, capacity: Num) -> Memory:
+def _stage(stage: Stage, sequences: Sequences, kept: Kept, slots: Num, capacity: Num) -> Memory:
     weights = sum((weight_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
     adapters = slots * sum((adapter_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
-    request = stage.cache.bytes(tokens)
+    request = stage.cache.bytes(kept.tokens, kept.source_tokens)
     room = np.maximum(capacity - weights - adapters - stage.workspace.total_bytes, 0.0) * (1.0 + 1e-12)
     most = _most_sequences(room, request, stage.live_bytes / sequences.micro_batch, sequences.micro_batches)
     return Memory(

@@ -16,7 +16,7 @@ import networkx as nx
 from graphsim.errors import GraphError
 from graphsim.graph.building import Value, add, inputs_of, parts_along
 from graphsim.graph.validation import Stage
-from graphsim.ops import Handed, Input, Op, Repeat
+from graphsim.ops import EncoderOutput, Handed, Input, Op, Repeat
 from graphsim.units import short
 
 Step = tuple[str, Op, list[Value]]
@@ -134,16 +134,22 @@ def _spelled_out(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
     handed = {node_op.stream: node for node, node_op, values in nodes if isinstance(node_op, Handed) and values}
     taken = [node for node, node_op, values in nodes if isinstance(node_op, Handed) and not values]
     apart = dict(zip(taken, inputs, strict=False))
+    beside = inputs[1:]
     for i in range(op.times):
         step = name
         for node, node_op, values in nodes:
             own = [Value(f"{name}.{i}.{v.node}", v.parts) for v in values]
             if not own:
-                own = inputs if isinstance(node_op, Input) else [apart[node]] if node in apart else []
+                own = [apart[node]] if node in apart else _entering(node_op, inputs, beside)
             step = f"{name}.{i}.{node}"
             yield step, node_op, own
         inputs = [Value(step)]
         apart = {node: Value(f"{name}.{i}.{handed[inner.nodes[node]['op'].stream]}") for node in taken}
+
+
+def _entering(op: Op, inputs: list[Value], beside: list[Value]) -> list[Value]:
+    """What a node of a block takes from outside: the value that goes on from block to block, or that of an encoder."""
+    return inputs if isinstance(op, Input) else beside if isinstance(op, EncoderOutput) else []
 
 
 def unroll(graph: nx.DiGraph) -> nx.DiGraph:

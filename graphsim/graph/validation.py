@@ -130,10 +130,10 @@ def _alike(one: Num, other: Num) -> Any:
 
 
 def _is_taken(graph: nx.DiGraph) -> Broken:
-    """A result that no node takes is the last node's, a token, or there for the next block."""
+    """A result that no node takes is the last node's, a token, there for the next block, or empty."""
     *_, last = graph
     for name, op in graph.nodes(data="op"):
-        if not graph.succ[name] and name != last and not isinstance(op, Sample | Handed):
+        if not graph.succ[name] and name != last and not isinstance(op, Sample | Handed) and np.any(op.out_elems):
             yield name, "is there for nothing: no node takes its result"
 
 
@@ -167,7 +167,7 @@ def _has_its_launch(graph: nx.DiGraph) -> Broken:
     """But for what hands values on between pipeline stages, which is added behind launches."""
     for name, op in graph.nodes(data="op"):
         launches = [source for source in graph.pred[name] if isinstance(graph.nodes[source]["op"], Launch)]
-        wanted = 1 if op.launched and not op.once and not isinstance(op, SendReceive) else 0
+        wanted = 1 if op.launched and not op.once and not op.idle and not isinstance(op, SendReceive) else 0
         if len(launches) != wanted:
             yield name, f"waits for {len(launches)} launches; expected {wanted}"
 

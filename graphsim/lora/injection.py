@@ -169,7 +169,7 @@ class _Injector:
             step = name if whole else f"{tower}layers_{first}_{last}" if last > first else f"{tower}layer_{first}"
             body = rewrite(op.body, _Layers(injector=self, first=first))
             yield step, replace(op, body=body, times=len(turns), first_layer=first), inputs
-            inputs = [Value(step)]
+            inputs = [Value(step), *inputs[1:]]
 
     def _op(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
         key = self._key(op, first)

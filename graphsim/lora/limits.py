@@ -81,6 +81,10 @@ RULES: Mapping[str, tuple[str, str]] = {
         "an MLP or expert whose width does not divide over the group",
         "{width} is not divisible by {ways}",
     ),
+    "encoder_decoders": (
+        "models with an encoder that the decoder attends to",
+        "it runs no encoder-decoder of the kind {kind}",
+    ),
     "positions": (
         "more tokens than the model has positions",
         "{tokens} tokens are more than the {positions} positions of the model",

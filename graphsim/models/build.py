@@ -7,11 +7,12 @@ from dataclasses import replace
 import networkx as nx
 
 from graphsim.models.config import ModelConfig
-from graphsim.models.layers.base import Scope
+from graphsim.models.layers.base import Scope, Source
 from graphsim.models.layers.stack import LONGEST_PATTERN as LONGEST_PATTERN
 from graphsim.models.layers.stack import stack
 from graphsim.models.layers.stack import stretches as stretches
 from graphsim.models.phase import Phase
+from graphsim.models.source import SourceEncoder
 from graphsim.ops import Input, PlaceRows
 from graphsim.ops.precision import Precision
 
@@ -26,11 +27,17 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
     graph = nx.DiGraph()
     scope = Scope(graph=graph, phase=phase, precision=precision, hidden=config.hidden_size)
     stage = range(config.num_layers) if stage is None else stage
+    source = None if config.source_encoder is None else _encoded(config.source_encoder, scope)
     if stage.start == 0:
         x = _start(config, scope)
     else:
         x = scope.add("input", Input(elems=phase.tokens * config.hidden_size), [])
-    x = stack(replace(scope, prefix=config.layer_prefix), config.layers[stage.start : stage.stop], x, stage.start)
+    x = stack(
+        replace(scope, prefix=config.layer_prefix, source=source),
+        config.layers[stage.start : stage.stop],
+        x,
+        stage.start,
+    )
     if stage.stop == config.num_layers:
         tied = config.head.tied and stage.start == 0  # another stage has the table, so this one needs its own
         replace(config.head, tied=tied).build(scope, x)
@@ -47,3 +54,12 @@ def _start(config: ModelConfig, scope: Scope) -> str:
     adds = sum(encoder.deeper for encoder in config.encoders)
     place = PlaceRows(tokens=scope.tokens, rows=rows, width=config.hidden_size, adds=float(adds))
     return scope.add("place_media", place, [x, *values])
+
+
+def _encoded(encoder: SourceEncoder, outer: Scope) -> Source:
+    """The encoder's output; in a step that encodes nothing, its weights on no rows."""
+    phase = outer.phase.encoding()
+    scope = replace(outer, phase=phase, hidden=encoder.hidden_size, label="encoder.")
+    x = stack(replace(scope, prefix=encoder.layer_prefix), encoder.layers, encoder.stem.build(scope, ""))
+    x = x if encoder.tail is None else encoder.tail.build(scope, x)
+    return Source(node=x, elems=phase.tokens * encoder.hidden_size)

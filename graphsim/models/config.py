@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from graphsim.models.layers.base import Layer, parameters_of
 from graphsim.models.layers.encoder import Encoder
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.per_layer_input import PerLayerStem
+from graphsim.models.source import SourceEncoder
 from graphsim.ops.precision import Precision
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ class ModelConfig:
     """A model's structure. Only `lora_config` is meant to be assigned.
 
     encoders: towers of images and sound, which a step runs where it brings some
+    source_encoder: what reads the input of an encoder-decoder
     layers: one description per layer; equal ones are simulated once and repeated
     layer_prefix: module path of a layer, `{}` standing for its index
     max_positions: longest context the model was made for, 0 if unknown
@@ -35,6 +38,7 @@ class ModelConfig:
     layers: tuple[Layer, ...]
     head: Head
     encoders: tuple[Encoder, ...] = ()
+    source_encoder: SourceEncoder | None = None
     layer_prefix: str = "model.layers.{}."
     max_positions: int = 0
     precision: Precision | None = None
@@ -50,8 +54,10 @@ class ModelConfig:
 
     @property
     def most_layers(self) -> int:
-        """Number of layers of the deepest stack: the language model's or a tower's."""
-        return max(len(self.layers), *(len(section.layers) for tower in self.encoders for section in tower.sections), 0)
+        """Number of layers of the deepest stack: the language model's, its encoder's or a tower's."""
+        towers = [len(section.layers) for tower in self.encoders for section in tower.sections]
+        read = len(self.source_encoder.layers) if self.source_encoder else 0
+        return max(len(self.layers), read, *towers)
 
     @property
     def vocab_size(self) -> int:
@@ -69,11 +75,18 @@ class ModelConfig:
         ends = parameters_of(lambda scope: self.stem.build(scope), self.hidden_size)
         ends += sum(parameters_of(encoder.build, self.hidden_size) for encoder in self.encoders)
         ends += parameters_of(lambda scope: self.head.build(scope, _input(scope)), self.hidden_size)
-        layers = Counter(self.layers)
-        return ends + sum(
-            times * parameters_of(lambda scope, layer=layer: layer.build(scope, _input(scope)), self.hidden_size)  # type: ignore[misc]
-            for layer, times in layers.items()
-        )
+        if self.source_encoder is not None:
+            parts = (self.source_encoder.stem, *self.source_encoder.layers, self.source_encoder.tail)
+            ends += _parameters([part for part in parts if part is not None], self.source_encoder.hidden_size)
+        return ends + _parameters(self.layers, self.hidden_size)
+
+
+def _parameters(layers: Iterable[Layer], hidden: int) -> int:
+    """Of all layers; equal ones are looked at once."""
+    return sum(
+        times * parameters_of(lambda scope, layer=layer: layer.build(scope, _input(scope)), hidden)  # type: ignore[misc]
+        for layer, times in Counter(layers).items()
+    )
 
 
 def _input(scope: Any) -> str:

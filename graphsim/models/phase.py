@@ -19,6 +19,7 @@ class Segment:
     """Sequences alike: each brings `new_tokens` behind `past_tokens` that the cache already holds.
 
     media: what each brings beside tokens, for the model's towers; None where a step does without the towers
+    source_tokens: rows of an encoder that each sequence reads beside its own tokens; a prompt has them encoded first
     """
 
     sequences: Num
@@ -26,6 +27,22 @@ class Segment:
     past_tokens: Num = 0.0
     decode: bool = False
     media: Media | None = None
+    source_tokens: Num = 0.0
+
+    @property
+    def source_rows(self) -> Num:
+        """Rows of the encoder that the sequences read, each once per sequence."""
+        return self.sequences * self.source_tokens
+
+    @property
+    def encoded_rows(self) -> Num:
+        """Those of them that this step makes."""
+        return 0.0 if self.decode else self.source_rows
+
+    @property
+    def source_pairs(self) -> Num:
+        """Pairs of a query and a row of the encoder: every query sees every row."""
+        return self.tokens * self.source_tokens
 
     @property
     def tokens(self) -> Num:
@@ -160,11 +177,23 @@ class Phase:
             return self
         return replace(self, segments=tuple(replace(segment, media=NO_MEDIA) for segment in self.segments))
 
+    def encoding(self) -> Phase:
+        """The step of an encoder that reads the sources of the prompts: every position sees every other."""
+        segments = [Segment(sequences=s.sequences, new_tokens=s.source_tokens) for s in self.segments if not s.decode]
+        return Phase(name=self.name, segments=tuple(segments) or (NOTHING,), logit_rows=0.0, causal=False)
+
     def halves(self, split: Num) -> tuple[Phase, Phase]:
         """Two halves of every segment where split is 1; where it is 0, all and nothing. The head is no half's."""
         pairs = [segment.halves(split) for segment in self.segments]
         first, second = zip(*pairs, strict=True)
         return replace(self, segments=first, logit_rows=0.0), replace(self, segments=second, logit_rows=0.0)
+
+
+NOTHING = Segment(sequences=0.0, new_tokens=0.0)
+"""No sequences: what is built for it holds weights and does no work."""
+
+IDLE: Phase = Phase(name="idle", segments=(NOTHING,), logit_rows=0.0)
+"""A step of nothing."""
 
 
 def prefill(
@@ -175,12 +204,16 @@ def prefill(
     all_logits: bool = False,
     causal: bool = True,
     media: Media | None = None,
+    source_tokens: Num = 0.0,
 ) -> Phase:
     """The prompt of `batch` sequences; the head runs on the last position only, unless `all_logits`.
 
     media: images and sound of each, which tokens of the prompt stand for
+    source_tokens: rows that an encoder makes of each sequence's source in the same step
     """
-    segment = Segment(sequences=batch, new_tokens=input_tokens, past_tokens=past_tokens, media=media)
+    segment = Segment(
+        sequences=batch, new_tokens=input_tokens, past_tokens=past_tokens, media=media, source_tokens=source_tokens
+    )
     return Phase(
         name="prefill",
         segments=(segment,),
@@ -190,9 +223,11 @@ def prefill(
     )
 
 
-def decode(batch: Num, context_tokens: Num) -> Phase:
-    """One new token for each of `batch` sequences that hold `context_tokens` already."""
-    segment = Segment(sequences=batch, new_tokens=1.0, past_tokens=context_tokens, decode=True)
+def decode(batch: Num, context_tokens: Num, *, source_tokens: Num = 0.0) -> Phase:
+    """One new token for each of `batch` sequences that hold `context_tokens`, and rows of an encoder, already."""
+    segment = Segment(
+        sequences=batch, new_tokens=1.0, past_tokens=context_tokens, decode=True, source_tokens=source_tokens
+    )
     return Phase(name="decode", segments=(segment,), logit_rows=batch, all_logits=True)
 
 

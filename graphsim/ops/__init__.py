@@ -4,6 +4,7 @@ from graphsim.ops.attention import Attention, KvCache
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, PipelineStage, Residency, Sharding, Work
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
+from graphsim.ops.convolution import Conv1d
 from graphsim.ops.custom import Compute
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
@@ -16,7 +17,7 @@ from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
-from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
+from graphsim.ops.structure import EncoderOutput, Input, Join, Launch, Repeat, Slice, Together
 
 __all__ = [
     "Activation",
@@ -32,7 +33,9 @@ __all__ = [
     "Compute",
     "Elementwise",
     "Concatenate",
+    "Conv1d",
     "Embedding",
+    "EncoderOutput",
     "ExchangeTokens",
     "ExpertActivation",
     "ExpertGemm",

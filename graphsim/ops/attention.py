@@ -14,6 +14,7 @@ from graphsim.ops.base import BF16, Op, OpType, Work
 from graphsim.ops.elementwise import cut_kv_heads
 from graphsim.ops.formats import Format
 from graphsim.ops.saved import Saved
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
@@ -24,6 +25,7 @@ class KvCache(Op):
     new_tokens: rows appended; kv_tokens: rows that the step's attention reads
     kept_tokens: rows that stay in memory, a window's worth at most for windowed layers
     width: elements per token and head: keys plus values
+    source: of an encoder's output rather than of the model's own tokens, made once in the prompt step
     """
 
     op_type: ClassVar[OpType] = OpType.KV_CACHE
@@ -34,12 +36,18 @@ class KvCache(Op):
     kept_tokens: Num
     kv_heads: Num
     width: Num
+    source: bool = False
     kv: Format = BF16
 
     def work(self) -> Work:
         """Reads the new rows as activations, writes them in the cache's format."""
         elems = self.new_tokens * self.kv_heads * self.width
         return Work(input_bytes=elems * self.activations.bytes, write_bytes=elems * self.kv.bytes)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it appends nothing."""
+        return not may_be_nonzero(self.new_tokens)
 
     @property
     def state_bytes(self) -> Num:
@@ -82,6 +90,7 @@ class Attention(Op):
     unchecked: keys and values come from elsewhere (a compressed vector, another layer's cache), so that the inputs'
         sizes say nothing; `cache_width` elements are read per token and key head, 0 = keys and values
     sinks: learned logits that join each softmax, one per head (StreamingLLM, arXiv 2309.17453)
+    biases: elements of a table that is added to the scores, of one sequence and all heads (T5, arXiv 1910.10683)
     """
 
     op_type: ClassVar[OpType] = OpType.ATTENTION
@@ -101,6 +110,7 @@ class Attention(Op):
     soft_cap: bool = False
     unchecked: bool = False
     cache_width: Num = 0.0
+    biases: Num = 0.0
     kv: Format = BF16
 
     @property
@@ -115,7 +125,7 @@ class Attention(Op):
         return Work(
             flops=2.0 * self.heads * (self.head_dim + self.value_dim) * self.pairs,
             vector_flops=(11.0 if self.soft_cap else 5.0) * self.heads * self.pairs,
-            input_bytes=self.query_tokens * self.heads * self.head_dim * act + cache * self.kv.bytes,
+            input_bytes=(self.query_tokens * self.heads * self.head_dim + self.biases) * act + cache * self.kv.bytes,
             write_bytes=self.out_elems * act,
         )
 
@@ -163,5 +173,6 @@ class Attention(Op):
     def cut(self, ways: Num) -> Attention:
         """Heads are dealt out over the devices."""
         return replace(
-            self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways), sinks=self.sinks / ways
-        )
+            self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways), sinks=self.sinks / ways,
+            biases=self.biases / ways,
+        )  # fmt: skip

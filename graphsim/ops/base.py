@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.saved import Saved
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 COMPUTE, NETWORK, COPY, HOST, SIDE = "compute", "network", "copy", "host", "side"
@@ -227,6 +228,12 @@ class Op:
     def buffers(self) -> tuple[Num, ...]:
         """Elements of each tensor that holds one adapter's weights; none where it holds no adapter's weights."""
         return ()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no row passes it in any scenario: weights that lie in memory, and no kernel."""
+        rows = self.out_elems if self.out_rows is None else self.out_rows
+        return not may_be_nonzero(rows)
 
     @property
     def launches(self) -> Num:

@@ -47,7 +47,7 @@ class Gemm(Op):
     split: how tensor parallelism cuts the weights: COLUMN cuts n, ROW cuts k, REPLICATED keeps a copy
     units: at most this many ways (heads, for attention projections); 0 = no limit
     bias: of n elements; it stays whole under a ROW split
-    shared: the weights belong to another op (tied embeddings) and are not counted again
+    shared: the weights, but not the bias, belong to another op (tied embeddings) and are not counted again
     module: path as PEFT sees it, `{}` standing for the layer's index; "" where no adapter can go
     linear: PEFT's all-linear reaches it (nn.Linear and Conv1D but the output head)
     tags: names of the LoRA document's targeting table that mean this op
@@ -97,15 +97,14 @@ class Gemm(Op):
 
     @property
     def parameters(self) -> Num:
-        """nk, and n for a bias; none where the weights are shared."""
-        return 0.0 if self.shared else self.n * self.k + (self.n if self.bias else 0.0)
+        """nk unless the weights are shared, and n for a bias, which never is."""
+        return (0.0 if self.shared else self.n * self.k) + (self.n if self.bias else 0.0)
 
     @property
     def weight_storage_bytes(self) -> Num:
         """Weights in their format, bias in the activations'."""
-        if self.shared:
-            return 0.0
-        return stored_bytes(self.weights, self.n, self.k) + (self.n * self.activations.bytes if self.bias else 0.0)
+        weights = 0.0 if self.shared else stored_bytes(self.weights, self.n, self.k)
+        return weights + (self.n * self.activations.bytes if self.bias else 0.0)
 
     @property
     def saved(self) -> Saved:
@@ -206,6 +205,7 @@ class Embedding(Op):
 
     Tensor parallelism cuts the entries (Megatron-LM, arXiv 1909.08053, section 3); each rank's result is partial.
     weights: the format of a table that is not stored in the activations'
+    shared: the table belongs to another op and is not counted again
     """
 
     op_type: ClassVar[OpType] = OpType.EMBEDDING
@@ -218,6 +218,7 @@ class Embedding(Op):
     entries: Num
     width: Num
     whole: bool = False
+    shared: bool = False
     module: str = ""
     weights: Format | None = None
 
@@ -234,8 +235,8 @@ class Embedding(Op):
 
     @property
     def parameters(self) -> Num:
-        """The whole table."""
-        return self.entries * self.width
+        """The whole table; none where it is shared."""
+        return 0.0 if self.shared else self.entries * self.width
 
     @property
     def weight_storage_bytes(self) -> Num:

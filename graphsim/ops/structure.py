@@ -46,6 +46,38 @@ class Input(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncoderOutput(Op):
+    """What an encoder leaves, as the layers of a decoder read it: one value for all turns of a repeat; nothing moves.
+
+    It stands in the repeat's body without inputs; the repeat takes the encoder's result beside its own value.
+    """
+
+    launched: ClassVar[bool] = False
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+
+    elems: Num
+
+    @property
+    def out_elems(self) -> Num:
+        """All rows of the encoder."""
+        return self.elems
+
+    @property
+    def is_view(self) -> Any:
+        """It is the memory of the encoder's result."""
+        return True
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: whoever takes the value keeps it."""
+        return Saved()
+
+    def cut(self, ways: Num) -> EncoderOutput:
+        """A share of the elements."""
+        return replace(self, elems=self.elems / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Join(Op):
     """Several values seen as one; nothing moves."""
 

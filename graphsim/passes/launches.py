@@ -36,11 +36,11 @@ class LaunchEagerly(Pass):
     calls: tuple[ModuleCall, ...] = ()
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A LAUNCH ahead of each kernel; one-time work is not part of the step."""
+        """A LAUNCH ahead of each kernel; one-time work is not part of the step, and no rows need no kernel."""
         calls = by_kind(self.calls)
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-            if op.launched and not op.once:
+            if op.launched and not op.once and not op.idle:
                 for part, steps in () if op.adapter else further(op, calls):
                     yield from self._started(f"{name}.{part}", steps, inputs, calls, [])
                     inputs = [*inputs, Value(f"{name}.{part}")]

@@ -23,6 +23,7 @@ from graphsim.ops import (
     Collective,
     Compute,
     Elementwise,
+    EncoderOutput,
     Gemm,
     Input,
     Join,
@@ -183,7 +184,7 @@ class _Sharder:
             return None, S
         if isinstance(op, Repeat):
             return self.residual, self.residual
-        if isinstance(op, Input):
+        if isinstance(op, Input | EncoderOutput):
             return None, self.residual
         if sharding in _FIXED:
             return _FIXED[sharding]

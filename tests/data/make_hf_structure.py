@@ -65,13 +65,28 @@ def adapter_parameters(data: dict, targets: object, rank: int) -> object:
 
 
 def prefill_flops(data: dict) -> object:
-    """Of matrix products as torch counts them: 2 sequences of 256 tokens, the whole square of scores, all logits."""
+    """Of matrix products as torch counts them: 2 sequences of 256 tokens, the whole square of scores, all logits.
+
+    An encoder-decoder has as many on both sides; where it hears sound, as many frames as its encoder always has.
+    """
     if any(part in data["model_type"] for part in UNCOUNTED) or "text_config" in data:
         return ""
     model = model_of(data).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(2, 256, dtype=torch.long, device="meta"))
+        model(**inputs_of(model))
     return counter.get_total_flops()
+
+
+def inputs_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What the model takes in a step of 2 sequences of 256 tokens."""
+    config, tokens = model.config, torch.zeros(2, 256, dtype=torch.long, device="meta")
+    if not config.is_encoder_decoder:
+        return {"input_ids": tokens}
+    if model.main_input_name != "input_features":
+        return {"input_ids": tokens, "decoder_input_ids": tokens}
+    frames = 2 * config.max_source_positions
+    features = torch.zeros(2, config.num_mel_bins, frames, device="meta")
+    return {"input_features": features, "decoder_input_ids": tokens}
 
 
 def facts_of(name: str, data: dict) -> dict[str, object]:

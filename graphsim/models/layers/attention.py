@@ -11,7 +11,8 @@ from enum import Enum
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.phase import Segment
-from graphsim.ops import Activation, Attention, Join, KvCache, Norm, Part, Rope, Sharding, Slice
+from graphsim.ops import Activation, Attention, Embedding, Join, KvCache, Norm, Part, Rope, Sharding, Slice
+from graphsim.units import Num
 
 
 class QkNorm(Enum):
@@ -34,6 +35,7 @@ class AttentionNames:
     fused: str = ""
     q_norm: str = "self_attn.q_norm"
     k_norm: str = "self_attn.k_norm"
+    biases: str = "self_attn.relative_attention_bias"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,10 @@ class SelfAttention(Layer):
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
     keys_are_values: one projection serves as both
+    key_bias: keys have a bias where queries and values have one
+    cached: keys and values stay for later steps; an encoder's do not
+    biased: a table of biases by distance is added to the scores; buckets: its entries for each head, where it is this
+        layer's own and not an earlier one's (T5, arXiv 1910.10683, section 2.1)
     """
 
     heads: int
@@ -64,6 +70,10 @@ class SelfAttention(Layer):
     soft_cap: bool = False
     shares_kv: bool = False
     keys_are_values: bool = False
+    key_bias: bool = True
+    cached: bool = True
+    biased: bool = False
+    buckets: int = 0
     names: AttentionNames = AttentionNames()
 
     @property
@@ -133,7 +143,7 @@ class SelfAttention(Layer):
             k=scope.hidden,
             split=Sharding.COLUMN,
             units=units,
-            bias=self.qkv_bias,
+            bias=self.qkv_bias and (tag != "key" or self.key_bias),
             tags=("attn", "qkv", tag),
             pack="qkv_proj",
         )
@@ -174,7 +184,9 @@ class SelfAttention(Layer):
     def _attend(self, scope: Scope, segment: Segment, q: Value, k: Value | None, v: Value | None) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
         inputs = [q]
-        if k is not None and v is not None:
+        if k is not None and v is not None and not self.cached:
+            inputs += [k, v]
+        elif k is not None and v is not None:
             cache = KvCache(
                 new_tokens=segment.tokens,
                 kv_tokens=segment.kv_tokens(self.window),
@@ -184,6 +196,9 @@ class SelfAttention(Layer):
                 kv=scope.precision.kv,
             )
             inputs.append(Value(scope.add(f"kv_cache{suffix}", cache, [k, v])))
+        pairs = segment.new_tokens * (segment.past_tokens + segment.new_tokens) if self.biased else 0.0
+        if self.buckets:
+            inputs.append(Value(self._position_biases(scope, pairs, suffix)))
         attention = Attention(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
@@ -197,10 +212,17 @@ class SelfAttention(Layer):
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
             soft_cap=self.soft_cap,
-            unchecked=self.shares_kv,
-            kv=scope.precision.kv,
+            unchecked=self.shares_kv or self.buckets > 0,
+            biases=pairs * self.heads,
+            kv=scope.precision.kv if self.cached else scope.activations,
         )
         return scope.add(f"attention{suffix}", attention, inputs)
+
+    def _position_biases(self, scope: Scope, pairs: Num, suffix: str) -> str:
+        """One bias for each head and pair of positions, looked up once for all sequences."""
+        module = f"{scope.prefix}{self.names.biases}"
+        table = Embedding(tokens=pairs, entries=self.buckets, width=self.heads, whole=True, module=module)
+        return scope.add(f"position_biases{suffix}", table, [])
 
     def _join(self, scope: Scope, outs: list[str]) -> str:
         return scope.add("attention.join", Join(elems=scope.tokens * self.heads * self.values), outs)

@@ -22,6 +22,14 @@ from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The node of an encoder's output, and how many elements that has in a step."""
+
+    node: str
+    elems: Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """Where a layer is being built.
 
@@ -30,6 +38,7 @@ class Scope:
     label: put before node names, where one graph holds several layers
     layer: the layer's place in the repeat's body
     index: the layer's place in the model, of a repeat's first one
+    source: an encoder's output, for layers that attend to it
     """
 
     graph: nx.DiGraph
@@ -40,6 +49,7 @@ class Scope:
     label: str = ""
     layer: int = 0
     index: int = 0
+    source: Source | None = None
 
     @property
     def tokens(self) -> Num:

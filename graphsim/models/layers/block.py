@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsim.models.layers.base import Layer, Scope
 from graphsim.models.layers.norm import NormLayer
+from graphsim.models.phase import IDLE
 from graphsim.ops import Add
 
 
@@ -46,13 +47,29 @@ class Residual:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block(Layer):
-    """One layer of the model: residual parts in order."""
+class Unused:
+    """A part that the class instantiates and never runs: its weights lie in memory, no row passes them."""
 
-    parts: tuple[Residual, ...]
+    part: Residual | NormLayer
 
     def build(self, scope: Scope, x: str) -> str:
-        """Each part reads the sum that the one before it leaves."""
+        """The part on no rows; the value goes on as it came."""
+        self.part.build(replace(scope, phase=IDLE), x)
+        return x
+
+
+Part = Residual | NormLayer | Unused
+"""What a layer consists of: sums on the residual stream, norms of the stream itself, weights that do nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block(Layer):
+    """One layer of the model: its parts in order."""
+
+    parts: tuple[Part, ...]
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Each part reads what the one before it leaves."""
         for part in self.parts:
             x = part.build(scope, x)
         return x

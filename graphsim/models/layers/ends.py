@@ -14,6 +14,7 @@ class Stem(Layer):
     """Token embedding, learned positions if `positions` > 0, a norm, a projection from `width` to hidden.
 
     width: of the embedding, the hidden size if 0
+    shared: the table belongs to another stem
     """
 
     vocab_size: int
@@ -23,6 +24,7 @@ class Stem(Layer):
     module: str = "model.embed_tokens"
     position_module: str = "model.embed_positions"
     projection: str = ""
+    shared: bool = False
 
     def build(self, scope: Scope, x: str = "") -> str:
         """Token ids -> values of the residual stream."""
@@ -33,6 +35,7 @@ class Stem(Layer):
                 tokens=scope.tokens,
                 entries=self.vocab_size,
                 width=width,
+                shared=self.shared,
                 module=self.module,
                 weights=scope.table_format(self.module),
             ),

@@ -9,7 +9,7 @@ import networkx as nx
 
 from graphsim.graph import add
 from graphsim.models.layers.base import Layer, Scope
-from graphsim.ops import Input, Repeat
+from graphsim.ops import EncoderOutput, Input, Repeat
 from graphsim.ops.precision import Precision
 
 LONGEST_PATTERN = 12
@@ -65,7 +65,7 @@ def stack(scope: Scope, layers: Sequence[Layer], x: str, first: int = 0) -> str:
             first_layer=stretch.first,
             layers=len(stretch.pattern),
         )
-        x = add(scope.graph, f"{scope.label}{name}", op, [x])
+        x = add(scope.graph, f"{scope.label}{name}", op, [x, scope.source.node] if scope.source else [x])
     return x
 
 
@@ -83,6 +83,9 @@ def kinds(layers: Sequence[Layer], first: int, prefix: str, precision: Precision
 def _body(scope: Scope, stretch: Stretch) -> nx.DiGraph:
     graph = nx.DiGraph()
     x = add(graph, "input", Input(role="input", elems=scope.tokens * scope.hidden))
+    if scope.source is not None:
+        entry = EncoderOutput(role="encoder_output", elems=scope.source.elems)
+        scope = replace(scope, source=replace(scope.source, node=add(graph, "encoder_output", entry)))
     for i, layer in enumerate(stretch.pattern):
         label = f"{i}." if len(stretch.pattern) > 1 else ""
         inner = replace(scope, graph=graph, label=label, layer=i, index=stretch.first + i)

@@ -47,7 +47,9 @@ def test_counts_equal_transformers_and_peft(fact: dict[str, str]) -> None:
         f"{fact['source'] or 'transformers ' + fact['transformers']}"
     )
     if fact["prefill_flops_b2_s256"]:
-        graph = build(config, prefill(2.0, 256.0, all_logits=True, causal=False), load_precision("bf16"))
+        read = config.source_encoder.rows_of(256.0) if config.source_encoder else 0.0
+        phase = prefill(2.0, 256.0, all_logits=True, causal=False, source_tokens=read)
+        graph = build(config, phase, load_precision("bf16"))
         assert total_work(graph).flops == int(fact["prefill_flops_b2_s256"])
     if fact["lora_qv_r16"]:
         assert gs.lora_parameters(config, QV) == int(fact["lora_qv_r16"])

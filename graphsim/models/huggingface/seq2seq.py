@@ -1,0 +1,121 @@
+"""What encoder-decoders with biases and LayerNorm share: the dimensions of a side, its layers, the whole model.
+
+`...ForCausalLM` of these families is the decoder alone. Its class keeps the attention to an encoder that is not there,
+so these weights are counted and lie in memory, and no row passes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphsim.files.reading import Fields
+from graphsim.models.huggingface.common import MOST_LAYERS, size
+from graphsim.models.layers.attention import AttentionNames, SelfAttention
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.block import Block, Branch, Part, Residual, Unused
+from graphsim.models.layers.cross_attention import CrossAttention
+from graphsim.models.layers.mlp import Mlp, MlpNames
+from graphsim.models.layers.norm import NormLayer
+
+NAMES = AttentionNames(o="self_attn.out_proj")
+MLP_NAMES = MlpNames(up="fc1", down="fc2")
+
+_GENERATES = ("ForConditionalGeneration", "ForCausalLM", "MTModel", "LMHeadModel")
+
+
+def is_alone(fields: Fields) -> bool:
+    """Whether the config is of a decoder alone, by its class; by `is_encoder_decoder` where it names none."""
+    given, both = fields.sequence("architectures"), fields.flag("is_encoder_decoder", True)
+    if not given:
+        return not both
+    named = str(given[0])
+    if not named.endswith(_GENERATES):
+        fields.problem("architectures", "is not simulated; expected a class for causal or conditional generation")
+    return named.endswith("ForCausalLM")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How a make places its norms and biases.
+
+    pre_norm: norms ahead of each part, else behind the sum that it joins
+    key_bias: keys have a bias as queries and values do
+    source_width: of the encoder's rows, where that is not the decoder's
+    """
+
+    pre_norm: bool = True
+    bias: bool = True
+    key_bias: bool = True
+    source_width: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """The dimensions of an encoder or a decoder."""
+
+    hidden: int
+    depth: int
+    heads: int
+    intermediate: int
+
+    def attention(self, style: Style, cached: bool) -> SelfAttention:
+        """Attention to the side's own positions."""
+        return SelfAttention(
+            heads=self.heads,
+            kv_heads=self.heads,
+            head_dim=self.hidden // self.heads,
+            qkv_bias=style.bias,
+            out_bias=style.bias,
+            key_bias=style.key_bias,
+            rope=False,
+            cached=cached,
+            names=NAMES,
+        )
+
+    def encoder_layers(self, style: Style) -> tuple[Layer, ...]:
+        """Layers that see all positions at once."""
+        parts = tuple(self._parts(style, self.attention(style, cached=False), None, alone=False))
+        return (Block(parts=parts),) * self.depth
+
+    def decoder_layers(self, style: Style, alone: bool = False) -> tuple[Layer, ...]:
+        """Layers that attend to their past and to an encoder. alone: there is no encoder."""
+        cross = CrossAttention(
+            heads=self.heads,
+            kv_heads=self.heads,
+            head_dim=self.hidden // self.heads,
+            width=style.source_width,
+            bias=style.bias,
+            out_bias=style.bias,
+            key_bias=style.key_bias,
+        )
+        parts = tuple(self._parts(style, self.attention(style, cached=True), cross, alone=alone))
+        return (Block(parts=parts),) * self.depth
+
+    def _parts(self, style: Style, attention: Layer, cross: CrossAttention | None, alone: bool) -> Iterator[Part]:
+        mlp = Mlp(intermediate=self.intermediate, gated=False, bias=True, names=MLP_NAMES)
+        yield from _part(style, "attn_residual", attention, "self_attn_layer_norm")
+        for part in () if cross is None else _part(style, "cross_residual", cross, "encoder_attn_layer_norm"):
+            yield Unused(part=part) if alone else part
+        yield from _part(style, "mlp_residual", mlp, "final_layer_norm")
+
+
+def _part(style: Style, name: str, layer: Layer, norm: str) -> Iterator[Residual | NormLayer]:
+    normed = NormLayer(name=norm, kind="layer")
+    yield Residual(name=name, norm=normed if style.pre_norm else None, branches=(Branch(layer=layer),))
+    if not style.pre_norm:
+        yield normed
+
+
+def side_of(fields: Fields, kind: str) -> Side:
+    """The dimensions of the `encoder` or the `decoder`."""
+    hidden, heads = size(fields, "d_model", "hidden_size"), size(fields, f"{kind}_attention_heads")
+    if hidden % heads:
+        fields.problem(f"{kind}_attention_heads", f"does not divide d_model = {hidden}")
+        heads = 1
+    return Side(
+        hidden=hidden,
+        depth=size(fields, f"{kind}_layers", most=MOST_LAYERS),
+        heads=heads,
+        intermediate=size(fields, f"{kind}_ffn_dim"),
+    )

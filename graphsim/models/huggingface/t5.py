@@ -1,0 +1,123 @@
+"""T5 and its kin: pre-norm without biases, a table of relative positions added to the scores (arXiv 1910.10683)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.files.reading import Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.common import MOST_LAYERS, Reader, size, unused
+from graphsim.models.layers.attention import AttentionNames, SelfAttention
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.block import Block, Branch, Part, Residual
+from graphsim.models.layers.cross_attention import CrossAttention
+from graphsim.models.layers.ends import Head, Stem
+from graphsim.models.layers.mlp import Mlp, MlpNames
+from graphsim.models.layers.norm import NormLayer
+from graphsim.models.source import SourceEncoder
+
+_PARTS = {"q": "q", "k": "k", "v": "v", "o": "o"}
+
+
+def _names(module: str) -> AttentionNames:
+    return AttentionNames(
+        **{name: f"{module}.{part}" for name, part in _PARTS.items()}, biases=f"{module}.relative_attention_bias"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Style:
+    """The dimensions of a stack, and which of its layers have a table of positions of their own.
+
+    everywhere: all of them, not the first alone (UMT5, arXiv 2304.09151)
+    """
+
+    heads: int
+    head_dim: int
+    buckets: int
+    everywhere: bool
+    attention: str = "SelfAttention"
+
+    def layers(self, count: int, mlps: list[Layer], cross: CrossAttention | None = None) -> tuple[Layer, ...]:
+        """The layers of an encoder, or of a decoder that attends to one."""
+        return tuple(self._layer(i == 0 or self.everywhere, mlps[i], cross) for i in range(count))
+
+    def _layer(self, own: bool, mlp: Layer, cross: CrossAttention | None) -> Layer:
+        attention = SelfAttention(
+            heads=self.heads,
+            kv_heads=self.heads,
+            head_dim=self.head_dim,
+            rope=False,
+            cached=cross is not None,
+            biased=True,
+            buckets=self.buckets if own else 0,
+            names=_names(f"layer.0.{self.attention}"),
+        )
+        inner = [("attn_residual", attention), *([("cross_residual", cross)] if cross else []), ("mlp_residual", mlp)]
+        return Block(parts=tuple(_part(i, name, layer) for i, (name, layer) in enumerate(inner)))
+
+
+def _part(place: int, name: str, layer: Layer) -> Part:
+    norm = NormLayer(name=f"layer.{place}.layer_norm")
+    return Residual(name=name, norm=norm, branches=(Branch(layer=layer),))
+
+
+def t5(fields: Fields, name: str) -> ModelConfig:
+    """T5, mT5 and UMT5: an encoder and a decoder with one embedding, which is the output head too."""
+    kind = fields.data.get("model_type")
+    hidden, vocab = size(fields, "d_model", "hidden_size"), size(fields, "vocab_size")
+    depth = size(fields, "num_layers", "num_hidden_layers", most=MOST_LAYERS)
+    style = _Style(
+        heads=size(fields, "num_heads", "num_attention_heads"),
+        head_dim=size(fields, "d_kv", "head_dim"),
+        buckets=size(fields, "relative_attention_num_buckets"),
+        everywhere=kind == "umt5",
+    )
+    unused(fields, "relative_attention_max_distance", "dense_act_fn")
+    decoder_depth = size(fields, "num_decoder_layers", default=depth, most=MOST_LAYERS)
+    cross = CrossAttention(
+        heads=style.heads, kv_heads=style.heads, head_dim=style.head_dim, names=_names("layer.1.EncDecAttention")
+    )
+    notes = _notes(fields, hidden * vocab)
+    return ModelConfig(
+        name=name,
+        hidden_size=hidden,
+        stem=Stem(vocab_size=vocab, module="shared"),
+        layers=style.layers(decoder_depth, [_mlp(fields, 2)] * decoder_depth, cross),
+        head=Head(vocab_size=vocab, tied=True, norm=NormLayer(name="decoder.final_layer_norm")),
+        layer_prefix="decoder.block.{}.",
+        source_encoder=SourceEncoder(
+            kind=str(kind),
+            hidden_size=hidden,
+            stem=Stem(vocab_size=vocab, module="encoder.embed_tokens", shared=True),
+            layers=style.layers(depth, [_mlp(fields, 1)] * depth),
+            tail=NormLayer(name="encoder.final_layer_norm"),
+            layer_prefix="encoder.block.{}.",
+        ),
+        notes=notes,
+    )
+
+
+def _mlp(fields: Fields, place: int) -> Mlp:
+    """The feed-forward part of layer place `place`: gated where `is_gated_act` says so, else `feed_forward_proj`."""
+    kind = fields.text("feed_forward_proj", "relu")
+    gated = fields.flag("is_gated_act", kind.split("-")[0] == "gated")
+    if "-" in kind.removeprefix("gated-"):
+        fields.problem("feed_forward_proj", "is not allowed; expected a function's name, or gated- and that name")
+    prefix = f"layer.{place}.DenseReluDense"
+    names = MlpNames(gate=f"{prefix}.wi_0", up=f"{prefix}.{'wi_1' if gated else 'wi'}", down=f"{prefix}.wo")
+    return Mlp(intermediate=size(fields, "d_ff", "intermediate_size"), gated=gated, names=names)
+
+
+def _notes(fields: Fields, table: int) -> tuple[str, ...]:
+    """What is said of the output head: transformers 5.24 instantiates it tied, whatever the config says."""
+    if fields.flag("tie_word_embeddings", True):
+        return ()
+    return (
+        "the output head is the embedding, as transformers instantiates it whatever tie_word_embeddings says; "
+        f"checkpoints that hold one of their own have {table:,} parameters more",
+    )
+
+
+FAMILIES: dict[str, Reader] = {"t5": t5, "mt5": t5, "umt5": t5}
+"""Readers by `model_type`."""

@@ -1,0 +1,119 @@
+"""The ends of BERT and its kin: a sum of tables in front, a dense layer and a norm ahead of the vocabulary behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from graphsim.models.layers.base import Projection, Scope
+from graphsim.models.layers.ends import Head, Stem
+from graphsim.models.layers.norm import VECTORS
+from graphsim.ops import Activation, Add, Concatenate, Embedding, Gemm, Norm, Sample, Sharding, TakeRows
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table beside that of the tokens: `entries` rows, as wide as theirs if `width` is 0.
+
+    idle: it is there and nobody looks anything up
+    """
+
+    module: str
+    entries: int
+    width: int = 0
+    idle: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumStem(Stem):
+    """Tokens, positions and further tables are summed and normed; a projection leads from their width to the model's.
+
+    beside: tables that are laid beside the tokens' and mapped by the linear `mapped` before the sum (RoCBert)
+    """
+
+    tables: tuple[Table, ...] = ()
+    beside: tuple[Table, ...] = ()
+    mapped: str = ""
+
+    def build(self, scope: Scope, x: str = "") -> str:
+        """Token ids -> values of the residual stream."""
+        width: Num = self.width or scope.hidden
+        out = self._look_up(scope, Table(module=self.module, entries=self.vocab_size), width, whole=False)
+        others = [self._look_up(scope, table, width) for table in self.beside]
+        if self.mapped:
+            flowing = [table.width for table in self.beside if not table.idle]
+            wide = width + sum(flowing)
+            both = scope.add("laid_beside", Concatenate(elems=scope.tokens * wide), [out, *others])
+            out = scope.linear(Projection(name=self.mapped, n=width, k=wide, bias=True, quantised=False), both)
+        positions = (Table(module=self.position_module, entries=self.positions),) if self.positions else ()
+        summed = [self._look_up(scope, table, width) for table in (*positions, *self.tables)]
+        flowing_in = [name for name, table in zip(summed, (*positions, *self.tables), strict=True) if not table.idle]
+        if flowing_in:
+            add = Add(elems=scope.tokens * width, reads=1.0 + len(flowing_in))
+            out = scope.add("embed_add", add, [out, *flowing_in])
+        out = replace(self.norm, width=width).build(scope, out) if self.norm else out
+        if not self.projection:
+            return out
+        return scope.linear(Projection(name=self.projection, n=scope.hidden, k=width, bias=True, quantised=False), out)
+
+    def _look_up(self, scope: Scope, table: Table, width: Num, whole: bool = True) -> str:
+        op = Embedding(
+            tokens=0.0 if table.idle else scope.tokens,
+            entries=table.entries,
+            width=table.width or width,
+            whole=whole,
+            module=table.module,
+        )
+        return scope.add(table.module.rsplit(".", 1)[-1], op, [])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformHead(Head):
+    """A dense layer, a nonlinearity and a norm on the positions that need logits, then the vocabulary with a bias.
+
+    transform, transform_norm: modules of the dense layer and the norm, "" where there are none
+    spare: modules of weights for each entry that the class keeps beside these, and does not use
+    pooler: module of a linear of the first position that it does not use either
+    """
+
+    transform: str
+    transform_norm: str
+    spare: tuple[str, ...] = ()
+    pooler: str = ""
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Residual stream -> logits -> token ids."""
+        rows = scope.phase.logit_rows
+        out = self.norm.build(scope, x) if self.norm else x
+        if not scope.phase.all_logits:
+            out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])
+        width = self.width or scope.hidden
+        if self.transform:
+            out = self._transformed(scope, out, rows, width)
+        if self.pooler:
+            pool = Projection(name=self.pooler, n=scope.hidden, k=scope.hidden, bias=True, quantised=False)
+            scope.linear(pool, x, m=0.0)
+        for module in self.spare:
+            idle = Embedding(tokens=0.0, entries=self.vocab_size, width=1, whole=True, module=module)
+            scope.add(f"spare_{module.rsplit('.', 1)[-1]}", idle, [])
+        logits = Gemm(
+            m=rows,
+            n=self.vocab_size,
+            k=width,
+            split=Sharding.COLUMN,
+            bias=self.bias,
+            shared=self.tied,
+            weights=scope.activations,
+            module=self.module,
+            linear=False,
+            head=True,
+        )
+        out = scope.add(self.module.rsplit(".", 1)[-1], logits, [out])
+        return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])
+
+    def _transformed(self, scope: Scope, x: str, rows: Num, width: Num) -> str:
+        dense = Projection(name=self.transform, n=width, k=scope.hidden, bias=True, quantised=False)
+        out = scope.linear(dense, x, m=rows, name="transform")
+        out = scope.add("transform_act", Activation(elems=rows * width, steps=4.0), [out])
+        norm = Norm(rows=rows, width=width, vectors=VECTORS["layer"], module=self.transform_norm)
+        return scope.add("transform_norm", norm, [out])

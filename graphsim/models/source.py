@@ -1,0 +1,59 @@
+"""The encoder of an encoder-decoder, and what a request means for such a model.
+
+A request's input is read by the encoder, once and in both directions; the decoder starts from a token or a few, and
+all that it generates attends to the encoder's output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.models.layers.base import Layer
+from graphsim.models.media import Media
+from graphsim.models.phase import Phase, decode, prefill
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceEncoder:
+    """An encoder whose output a decoder attends to.
+
+    kind: the family's name, by which engines know it
+    stem: from tokens, or features of sound, to values; layers: one description per layer; tail: behind the last
+    rows: positions that it always has, whatever the request says (Whisper pads sound to 30 s); 0: one for each token
+    start_tokens: with which the decoder starts
+    max_positions: the longest input, 0 if unknown
+    """
+
+    kind: str
+    hidden_size: int
+    stem: Layer
+    layers: tuple[Layer, ...]
+    tail: Layer | None = None
+    layer_prefix: str = "model.encoder.layers.{}."
+    rows: int = 0
+    start_tokens: int = 1
+    max_positions: int = 0
+
+    def rows_of(self, input_tokens: Num) -> Num:
+        """Rows that the decoder's layers read of a request."""
+        return float(self.rows) if self.rows else input_tokens
+
+    def own_tokens(self, input_tokens: Num, tokens: Num) -> Num:
+        """Of so many tokens of a request, input and generated, those that the decoder's own cache holds."""
+        return tokens - input_tokens + self.start_tokens
+
+
+def prompt_phase(source: SourceEncoder | None, batch: Num, input_tokens: Num, media: Media | None = None) -> Phase:
+    """The prompt step of a batch: the whole input; of an encoder-decoder, its encoding and the decoder's start."""
+    if source is None:
+        return prefill(batch, input_tokens, media=media)
+    return prefill(batch, float(source.start_tokens), source_tokens=source.rows_of(input_tokens))
+
+
+def token_phase(source: SourceEncoder | None, batch: Num, input_tokens: Num, context_tokens: Num) -> Phase:
+    """The step of one more token behind `context_tokens`, input and generated together."""
+    if source is None:
+        return decode(batch, context_tokens)
+    own = source.own_tokens(input_tokens, context_tokens)
+    return decode(batch, own, source_tokens=source.rows_of(input_tokens))
