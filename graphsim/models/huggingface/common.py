@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsim.files.reading import REQUIRED, Fields
 from graphsim.models.config import ModelConfig
@@ -52,6 +52,18 @@ def unused(fields: Fields, *names: str) -> None:
     """Mark keys as read that a family's class carries in its config and never looks at (found by changing them)."""
     for name in names:
         fields.raw(name)
+
+
+def with_drafts(config: ModelConfig, fields: Fields, key: str = "num_nextn_predict_layers") -> ModelConfig:
+    """The model, with a note where its checkpoint has layers that draft further tokens beside it.
+
+    transformers does not load them (`_keys_to_ignore_on_load_unexpected`), and engines run them for speculation only.
+    """
+    drafts = size(fields, key, default=0, least=0, most=MOST_LAYERS)
+    if not drafts:
+        return config
+    text = f"{key} = {drafts}: the checkpoint's layers for multi-token prediction are left out"
+    return replace(config, notes=(*config.notes, text))
 
 
 def read_dims(

@@ -21,6 +21,10 @@ _SPELLINGS = (
     ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
     ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k", "moe_topk"),
     ("tie_word_embeddings", "tie_embedding"),
+    ("layers_block_type", "layer_types", "hybrid_override_pattern"),
+    ("n_groups", "mamba_n_groups"),
+    ("conv_kernel", "mamba_d_conv"),
+    ("use_conv_bias", "mamba_conv_bias"),
 )
 """Names of the same thing: where a config uses one of them, none of the others is assumed."""
 
