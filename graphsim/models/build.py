@@ -61,7 +61,7 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
             config.encoder.build(scope)
         x = config.stem.build(scope)
     else:
-        x = scope.add("input", Input(elems=phase.tokens * config.hidden_size), [])
+        x = scope.add("input", Input(elems=phase.tokens * config.hidden_size * config.streams), [])
     for stretch in stretches(config.layers[stage.start : stage.stop], stage.start):
         last = stretch.first + stretch.times * len(stretch.pattern) - 1
         name = f"layers_{stretch.first}_{last}" if last > stretch.first else f"layer_{stretch.first}"
@@ -81,7 +81,7 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
 
 def _body(config: ModelConfig, phase: Phase, precision: Precision, pattern: tuple[Layer, ...]) -> nx.DiGraph:
     graph = nx.DiGraph()
-    x = add(graph, "input", Input(role="input", elems=phase.tokens * config.hidden_size))
+    x = add(graph, "input", Input(role="input", elems=phase.tokens * config.hidden_size * config.streams))
     for i, layer in enumerate(pattern):
         scope = Scope(
             graph=graph,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from graphsim.models.layers.base import Layer, parameters_of
+from graphsim.models.layers.base import Layer, Scope, parameters_of
 from graphsim.models.layers.encoder import IdleEncoder
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.per_layer_input import PerLayerStem
+from graphsim.ops import Input
 from graphsim.ops.precision import Precision
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class ModelConfig:
     """A model's structure. Only `lora_config` is meant to be assigned.
 
+    streams: of the residual, each as wide as the hidden size (hyper-connections); 1 in most models
     encoder: of images, in memory but not part of a step
     layers: one description per layer; equal ones are simulated once and repeated
     layer_prefix: module path of a layer, `{}` standing for its index
@@ -31,6 +33,7 @@ class ModelConfig:
 
     name: str
     hidden_size: int
+    streams: int = 1
     stem: Stem | PerLayerStem
     layers: tuple[Layer, ...]
     head: Head
@@ -64,15 +67,12 @@ class ModelConfig:
         ends = parameters_of(lambda scope: self.stem.build(scope), self.hidden_size)
         if self.encoder is not None:
             ends += parameters_of(self.encoder.build, self.hidden_size)
-        ends += parameters_of(lambda scope: self.head.build(scope, _input(scope)), self.hidden_size)
+        ends += parameters_of(lambda scope: self.head.build(scope, self._input(scope)), self.hidden_size)
         layers = Counter(self.layers)
         return ends + sum(
-            times * parameters_of(lambda scope, layer=layer: layer.build(scope, _input(scope)), self.hidden_size)  # type: ignore[misc]
+            times * parameters_of(lambda scope, layer=layer: layer.build(scope, self._input(scope)), self.hidden_size)  # type: ignore[misc]
             for layer, times in layers.items()
         )
 
-
-def _input(scope: Any) -> str:
-    from graphsim.ops import Input
-
-    return str(scope.add("input", Input(elems=scope.tokens * scope.hidden), []))
+    def _input(self, scope: Scope) -> str:
+        return scope.add("input", Input(elems=scope.tokens * scope.hidden * self.streams), [])

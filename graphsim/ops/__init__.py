@@ -4,10 +4,12 @@ from graphsim.ops.attention import Attention, KvCache
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, PipelineStage, Residency, Sharding, Work
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
+from graphsim.ops.compression import PoolWindows
 from graphsim.ops.custom import Compute
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
+from graphsim.ops.grouped import GroupedGemm
 from graphsim.ops.handed import Handed
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
@@ -15,6 +17,7 @@ from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
+from graphsim.ops.streams import CollapseStreams, ExpandStreams
 from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
 
 __all__ = [
@@ -27,15 +30,18 @@ __all__ = [
     "COMPUTE",
     "COPY",
     "CausalConv",
+    "CollapseStreams",
     "Collective",
     "Compute",
     "Elementwise",
     "Concatenate",
     "Embedding",
     "ExchangeTokens",
+    "ExpandStreams",
     "ExpertActivation",
     "ExpertGemm",
     "Gemm",
+    "GroupedGemm",
     "HOST",
     "Handed",
     "HeadGemm",
@@ -71,6 +77,7 @@ __all__ = [
     "Slice",
     "SquareSum",
     "PipelineStage",
+    "PoolWindows",
     "TakeRows",
     "Together",
     "Work",

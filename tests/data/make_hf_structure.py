@@ -25,12 +25,21 @@ COLUMNS = [
 AUTO = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq")
 """Where a config names no class of its own, the first of these that knows it."""
 
-UNCOUNTED = (
+SMALL = 10**7
+"""Models of so few parameters are counted with weights, so that tokens choose experts."""
+
+UNROUTED = (
     *("moe", "mixtral", "minimax", "deepseek", "kimi", "llama4", "dbrx", "gpt_oss", "dots", "dsa", "next", "qwen3_5"),
+    *("nemotron_h", "longcat", "mimo", "axk", "laguna", "inkling", "muse", "hy_v", "mistral4", "step3p5", "afmoe"),
+)
+"""Parts of a `model_type` whose flops are left blank but for small models: on the meta device no token chooses an
+expert."""
+
+UNCOUNTED = (
     *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm2", "recurrent_gemma", "gemma4_text"),
 )
-"""Parts of a `model_type` whose flops are left blank: on the meta device no token chooses an expert and scans run
-element by element, and torch counts the padding of convolutions as work."""
+"""Parts of a `model_type` whose flops are left blank: scans run element by element, and torch counts the padding of
+convolutions as work."""
 
 
 def configs_of_all() -> dict[str, dict]:
@@ -39,12 +48,13 @@ def configs_of_all() -> dict[str, dict]:
     return {name: data for file in files for name, data in json.loads(file.read_text()).items()}
 
 
-def model_of(data: dict) -> torch.nn.Module:
-    """The class that `architectures` names, or the generating one of the `model_type`."""
+def model_of(data: dict, device: str = "meta") -> torch.nn.Module:
+    """The class that `architectures` names, or the generating one of the `model_type`; experts one by one."""
     fields = dict(data)
     config = CONFIG_MAPPING[fields.pop("model_type")](**fields)
+    config._experts_implementation = "eager"
     named = getattr(transformers, (data.get("architectures") or [""])[0], None)
-    with torch.device("meta"):
+    with torch.device(device):
         if named is not None:
             return named._from_config(config, attn_implementation="eager")
         for name in AUTO:
@@ -64,20 +74,23 @@ def adapter_parameters(data: dict, targets: object, rank: int) -> object:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def prefill_flops(data: dict) -> object:
+def prefill_flops(data: dict, params: int) -> object:
     """Of matrix products as torch counts them: 2 sequences of 256 tokens, the whole square of scores, all logits."""
-    if any(part in data["model_type"] for part in UNCOUNTED) or "text_config" in data:
+    small = params < SMALL
+    left_out = UNCOUNTED if small else UNCOUNTED + UNROUTED
+    if any(part in data["model_type"] for part in left_out) or "text_config" in data:
         return ""
-    model = model_of(data).eval()
+    device = "cpu" if small else "meta"
+    model = model_of(data, device).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(2, 256, dtype=torch.long, device="meta"))
+        model(torch.zeros(2, 256, dtype=torch.long, device=device))
     return counter.get_total_flops()
 
 
 def facts_of(name: str, data: dict) -> dict[str, object]:
     params = sum(p.numel() for p in {id(p): p for p in model_of(data).parameters()}.values())
     try:
-        flops = prefill_flops(data)
+        flops = prefill_flops(data, params)
     except Exception:  # some models need more than token ids
         flops = ""
     counted = (name, params, flops, adapter_parameters(data, ["q_proj", "v_proj"], 16))

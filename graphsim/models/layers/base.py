@@ -9,12 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import networkx as nx
 
 from graphsim.graph import Value, add, walk
 from graphsim.models.phase import Phase, prefill
-from graphsim.ops import Gemm, Op, Part, Sharding
+from graphsim.ops import Gemm, GroupedGemm, Op, Part, Sharding
 from graphsim.ops.precision import Format, Precision, load_precision
 from graphsim.units import Num
 
@@ -56,7 +57,8 @@ class Scope:
     def linear(self, projection: Projection, source: str | Value, *, m: Num | None = None, name: str = "") -> str:
         """Add a projection as a GEMM on `m` rows (all tokens by default), named as its module unless told otherwise."""
         name = name or projection.name.rsplit(".", 1)[-1]
-        op = Gemm(
+        kind = partial(GroupedGemm, groups=projection.groups) if projection.groups else Gemm
+        op = kind(
             m=self.tokens if m is None else m,
             n=projection.n,
             k=projection.k,
@@ -83,13 +85,17 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Projection:
-    """A linear layer: `name` below the layer's module path, `n` outputs, `k` inputs; see `Gemm` for the rest."""
+    """A linear layer: `name` below the layer's module path, `n` outputs, `k` inputs; see `Gemm` for the rest.
+
+    groups: of outputs, each with k inputs of its own; 0 = all outputs read the same
+    """
 
     name: str
     n: Num
     k: Num
     split: Sharding = Sharding.REPLICATED
     units: Num = 0
+    groups: Num = 0
     bias: bool = False
     tags: tuple[str, ...] = ()
     pack: str = ""

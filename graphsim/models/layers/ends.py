@@ -14,6 +14,7 @@ class Stem(Layer):
     """Token embedding, learned positions if `positions` > 0, a norm, a projection from `width` to hidden.
 
     width: of the embedding, the hidden size if 0
+    spread: behind all of it, to the streams of the residual where there are several
     """
 
     vocab_size: int
@@ -23,6 +24,7 @@ class Stem(Layer):
     module: str = "model.embed_tokens"
     position_module: str = "model.embed_positions"
     projection: str = ""
+    spread: Layer | None = None
 
     def build(self, scope: Scope, x: str = "") -> str:
         """Token ids -> values of the residual stream."""
@@ -44,7 +46,8 @@ class Stem(Layer):
             )
             positions = scope.add(self.position_module.rsplit(".", 1)[-1], table, [])
             out = scope.add("embed_add", Add(elems=scope.tokens * scope.hidden), [out, positions])
-        return self.norm.build(scope, out) if self.norm else out
+        out = self.norm.build(scope, out) if self.norm else out
+        return self.spread.build(scope, out) if self.spread else out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class Head(Layer):
     soft_cap: logits pass a scaled tanh (Gemma 2, arXiv 2408.00118, section 2)
     penalties: the makers' generation settings punish repetition, which engines apply to all logits
     width: the values are projected to it first (the embedding's width, where that is not the hidden size)
+    join: ahead of all of it, from the streams of the residual where there are several
     """
 
     vocab_size: int
@@ -66,10 +70,12 @@ class Head(Layer):
     norm: NormLayer | None = None
     module: str = "lm_head"
     projection: str = ""
+    join: Layer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
         """Residual stream -> logits -> token ids."""
         rows = scope.phase.logit_rows
+        x = self.join.build(scope, x) if self.join else x
         out = self.norm.build(scope, x) if self.norm else x
         if not scope.phase.all_logits:
             out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])

@@ -49,9 +49,11 @@ class LatentAttention(Layer):
         normed = self._norm(scope, "kv_a_layernorm", self.kv_rank, Value(latent, ("latent",)))
         rope = Rope(tokens=scope.tokens, heads=self.heads, kv_heads=1, head_dim=self.rope)
         turned = scope.add("rope", rope, [Value(q, ("q_rope",)), Value(latent, ("rope",))])
-        if self.indexer:
-            self._index(scope, self.indexer, x, compressed or x)
-        outs = [self._attend(scope, s, q, turned, normed) for s in scope.phase.segments]
+        scores = self._index(scope, self.indexer, x, compressed or x) if self.indexer else []
+        outs = [
+            self._attend(scope, segment, q, turned, normed, scores[i : i + 1])
+            for i, segment in enumerate(scope.phase.segments)
+        ]
         out = outs[0]
         if len(outs) > 1:
             out = scope.add("attention.join", Join(elems=scope.tokens * self.heads * self.value_dim), outs)
@@ -101,7 +103,7 @@ class LatentAttention(Layer):
         norm = Norm(rows=scope.tokens, width=width, vectors=vectors, module=f"{scope.prefix}{_ATTN}.{name}")
         return scope.add(name.rsplit(".", 1)[-1], norm, [value])
 
-    def _attend(self, scope: Scope, segment: Segment, q: str, turned: str, normed: str) -> str:
+    def _attend(self, scope: Scope, segment: Segment, q: str, turned: str, normed: str, scores: list[str]) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
         cache = KvCache(
             new_tokens=segment.tokens,
@@ -113,7 +115,7 @@ class LatentAttention(Layer):
         )
         cached = scope.add(f"kv_cache{suffix}", cache, [normed, Value(turned, ("k",))])
         if segment.decode:
-            return self._absorbed(scope, segment, suffix, q, turned, cached)
+            return self._absorbed(scope, segment, suffix, q, turned, [cached, *scores])
         up = Projection(
             name=f"{_ATTN}.kv_b_proj",
             n=self.heads * (self.nope + self.value_dim),
@@ -126,15 +128,15 @@ class LatentAttention(Layer):
         keys = scope.linear(up, normed, m=rows)
         attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
         inputs = [Value(q, ("q_nope",)), Value(turned, ("q",)), Value(keys), Value(turned, ("k",))]
-        return scope.add(f"attention{suffix}", attention, inputs)
+        return scope.add(f"attention{suffix}", attention, [*inputs, *scores])
 
-    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, turned: str, cached: str) -> str:
+    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, turned: str, seen: list[str]) -> str:
         tokens, weights = segment.tokens, scope.precision.weights
         to_latent = HeadGemm(m=tokens, n=self.kv_rank, k=self.nope, heads=self.heads, weights=weights)
         query = scope.add(f"kv_b_proj.absorb_k{suffix}", to_latent, [Value(q, ("q_nope",))])
         width = self.kv_rank + self.rope
         attention = self._attention(scope, segment, 1, width, self.kv_rank, width)
-        out = scope.add(f"attention{suffix}", attention, [Value(query), Value(turned, ("q",)), Value(cached)])
+        out = scope.add(f"attention{suffix}", attention, [Value(query), Value(turned, ("q",)), *seen])
         from_latent = HeadGemm(m=tokens, n=self.value_dim, k=self.kv_rank, heads=self.heads, weights=weights)
         return scope.add(f"kv_b_proj.absorb_v{suffix}", from_latent, [out])
 
@@ -157,7 +159,8 @@ class LatentAttention(Layer):
             kv=scope.precision.kv,
         )
 
-    def _index(self, scope: Scope, indexer: Indexer, x: str, compressed: str) -> None:
+    def _index(self, scope: Scope, indexer: Indexer, x: str, compressed: str) -> list[str]:
+        """The scores of each kind of sequence in the step."""
         width, k = indexer.heads * indexer.head_dim, self.q_rank or scope.hidden
         query = scope.linear(Projection(name=f"{_ATTN}.indexer.wq_b", n=width, k=k, tags=("attn",)), compressed)
         key = scope.linear(
@@ -165,7 +168,7 @@ class LatentAttention(Layer):
         )
         normed = self._norm(scope, "indexer.k_norm", indexer.head_dim, Value(key), vectors=2)
         weights = Projection(name=f"{_ATTN}.indexer.weights_proj", n=indexer.heads, k=scope.hidden, tags=("attn",))
-        scores = scope.linear(weights, x)
+        by_head, scores = scope.linear(weights, x), []
         for segment in scope.phase.segments:
             cache = KvCache(
                 new_tokens=segment.tokens,
@@ -190,4 +193,5 @@ class LatentAttention(Layer):
                 cache_width=indexer.head_dim,
                 kv=scope.precision.kv,
             )
-            scope.add("index_scores", score, [query, scores, kept])
+            scores.append(scope.add("index_scores", score, [query, by_head, kept]))
+        return scores
