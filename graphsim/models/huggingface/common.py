@@ -67,12 +67,19 @@ def with_drafts(config: ModelConfig, fields: Fields, key: str = "num_nextn_predi
 
 
 def read_dims(
-    fields: Fields, *, tied: bool = False, kv_heads: int | None = None, mlp_factor: int = 0, floor: bool = False
+    fields: Fields,
+    *,
+    tied: bool = False,
+    ties: bool = True,
+    kv_heads: int | None = None,
+    mlp_factor: int = 0,
+    floor: bool = False,
 ) -> Dims:
     """Dimensions in any of the usual spellings.
 
-    tied: the family's default; kv_heads: where the config cannot say; mlp_factor: of the hidden size, where the
-    width of the MLP may be left out; floor: heads need not divide the hidden size
+    tied: the family's default; ties: whether its class ties embeddings at all; kv_heads: where the config cannot say;
+    mlp_factor: of the hidden size, where the width of the MLP may be left out; floor: heads need not divide the hidden
+    size
     """
     hidden = size(fields, "hidden_size", "n_embd", "n_embed", "d_model")
     heads = size(fields, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
@@ -94,7 +101,7 @@ def read_dims(
         ),
         vocab=size(fields, "vocab_size"),
         positions=size(fields, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", default=0, least=0),
-        tied=fields.flag("tie_word_embeddings", tied),
+        tied=fields.flag("tie_word_embeddings", tied) and ties,
         soft_cap=bool(fields.number("final_logit_softcapping", fields.number("logits_soft_cap", 0.0))),
     )
 

@@ -22,6 +22,7 @@ _SPELLINGS = (
     ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k", "moe_topk"),
     ("tie_word_embeddings", "tie_embedding"),
     ("layers_block_type", "layer_types", "hybrid_override_pattern"),
+    ("n_shared_experts", "num_shared_experts"),
     ("n_groups", "mamba_n_groups"),
     ("conv_kernel", "mamba_d_conv"),
     ("use_conv_bias", "mamba_conv_bias"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import MOST_LAYERS, Dims, Reader, read_dims, size, unused, with_drafts
@@ -24,7 +22,7 @@ def nemotron_h(fields: Fields, name: str) -> ModelConfig:
     listed = _listed(fields)
     fields.raw("num_hidden_layers")
     fields.data = {**fields.data, "num_hidden_layers": len(listed)}
-    dims = replace(read_dims(fields), tied=False)  # whatever the config says (transformers' class ties nothing)
+    dims = read_dims(fields, ties=False)
     kinds: dict[str, Layer] = {
         "mamba": _mamba(fields),
         "attention": _attention(fields, dims),

@@ -31,6 +31,7 @@ class LatentAttention(Layer):
     """MLA with `nope` position-free and `rope` rotary dimensions per head.
 
     q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
+    turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
     """
 
     heads: int
@@ -40,6 +41,7 @@ class LatentAttention(Layer):
     rope: int
     value_dim: int
     bias: bool = False
+    turns: bool = True
     indexer: Indexer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
@@ -47,8 +49,7 @@ class LatentAttention(Layer):
         q, compressed = self._queries(scope, x)
         latent = self._linear(scope, "kv_a_proj_with_mqa", self.kv_rank + self.rope, scope.hidden, x, self._latent())
         normed = self._norm(scope, "kv_a_layernorm", self.kv_rank, Value(latent, ("latent",)))
-        rope = Rope(tokens=scope.tokens, heads=self.heads, kv_heads=1, head_dim=self.rope)
-        turned = scope.add("rope", rope, [Value(q, ("q_rope",)), Value(latent, ("rope",))])
+        turned = self._turned(scope, q, latent)
         scores = self._index(scope, self.indexer, x, compressed or x) if self.indexer else []
         outs = [
             self._attend(scope, segment, q, turned, normed, scores[i : i + 1])
@@ -70,11 +71,23 @@ class LatentAttention(Layer):
             out,
         )
 
+    def _turned(self, scope: Scope, q: str, latent: str) -> list[Value]:
+        """The parts of queries and of the key that carry positions; none where they have no such part."""
+        parts = [Value(q, ("q_rope",)), Value(latent, ("rope",))]
+        if not self.rope:
+            return []
+        if not self.turns:
+            return parts
+        rope = Rope(tokens=scope.tokens, heads=self.heads, kv_heads=1, head_dim=self.rope)
+        name = scope.add("rope", rope, parts)
+        return [Value(name, ("q",)), Value(name, ("k",))]
+
     def _queries(self, scope: Scope, x: str) -> tuple[str, str]:
         parts = (
             Part(name="q_nope", width=self.heads * self.nope, units=self.heads),
             Part(name="q_rope", width=self.heads * self.rope, units=self.heads),
         )
+        parts = parts if self.rope else parts[:1]
         width, name, source, k = self.heads * (self.nope + self.rope), "q_proj", x, scope.hidden
         compressed = ""
         if self.q_rank:
@@ -93,7 +106,8 @@ class LatentAttention(Layer):
         return scope.linear(query, source), compressed
 
     def _latent(self) -> tuple[Part, ...]:
-        return (Part(name="latent", width=self.kv_rank), Part(name="rope", width=self.rope))
+        parts = (Part(name="latent", width=self.kv_rank), Part(name="rope", width=self.rope))
+        return parts if self.rope else parts[:1]
 
     def _linear(self, scope: Scope, name: str, n: Num, k: Num, x: str, parts: tuple[Part, ...] = ()) -> str:
         tags = ("attn", "qkv", "query" if name == "q_a_proj" else "key")
@@ -103,7 +117,9 @@ class LatentAttention(Layer):
         norm = Norm(rows=scope.tokens, width=width, vectors=vectors, module=f"{scope.prefix}{_ATTN}.{name}")
         return scope.add(name.rsplit(".", 1)[-1], norm, [value])
 
-    def _attend(self, scope: Scope, segment: Segment, q: str, turned: str, normed: str, scores: list[str]) -> str:
+    def _attend(
+        self, scope: Scope, segment: Segment, q: str, turned: list[Value], normed: str, scores: list[str]
+    ) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
         cache = KvCache(
             new_tokens=segment.tokens,
@@ -113,9 +129,9 @@ class LatentAttention(Layer):
             width=self.kv_rank + self.rope,
             kv=scope.precision.kv,
         )
-        cached = scope.add(f"kv_cache{suffix}", cache, [normed, Value(turned, ("k",))])
+        cached = scope.add(f"kv_cache{suffix}", cache, [normed, *turned[1:]])
         if segment.decode:
-            return self._absorbed(scope, segment, suffix, q, turned, [cached, *scores])
+            return self._absorbed(scope, segment, suffix, q, [*turned[:1], Value(cached), *map(Value, scores)])
         up = Projection(
             name=f"{_ATTN}.kv_b_proj",
             n=self.heads * (self.nope + self.value_dim),
@@ -127,16 +143,16 @@ class LatentAttention(Layer):
         rows = segment.kv_tokens()
         keys = scope.linear(up, normed, m=rows)
         attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
-        inputs = [Value(q, ("q_nope",)), Value(turned, ("q",)), Value(keys), Value(turned, ("k",))]
-        return scope.add(f"attention{suffix}", attention, [*inputs, *scores])
+        inputs = [Value(q, ("q_nope",)), *turned[:1], Value(keys), *turned[1:]]
+        return scope.add(f"attention{suffix}", attention, [*inputs, Value(cached), *map(Value, scores)])
 
-    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, turned: str, seen: list[str]) -> str:
+    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, seen: list[Value]) -> str:
         tokens, weights = segment.tokens, scope.precision.weights
         to_latent = HeadGemm(m=tokens, n=self.kv_rank, k=self.nope, heads=self.heads, weights=weights)
         query = scope.add(f"kv_b_proj.absorb_k{suffix}", to_latent, [Value(q, ("q_nope",))])
         width = self.kv_rank + self.rope
         attention = self._attention(scope, segment, 1, width, self.kv_rank, width)
-        out = scope.add(f"attention{suffix}", attention, [Value(query), Value(turned, ("q",)), *seen])
+        out = scope.add(f"attention{suffix}", attention, [Value(query), *seen])
         from_latent = HeadGemm(m=tokens, n=self.value_dim, k=self.kv_rank, heads=self.heads, weights=weights)
         return scope.add(f"kv_b_proj.absorb_v{suffix}", from_latent, [out])
 
