@@ -5,11 +5,15 @@ GQA: arXiv 2305.13245; MQA: arXiv 1911.02150; sliding window: arXiv 2004.05150; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import numpy as np
+
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.layers.block_selection import BlockSelection
 from graphsim.models.phase import Segment
 from graphsim.ops import Activation, Attention, Join, KvCache, Norm, Part, Rope, Sharding, Slice
 
@@ -47,6 +51,7 @@ class SelfAttention(Layer):
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
     keys_are_values: one projection serves as both
+    selection: an indexer that chooses the blocks of keys which a query sees
     """
 
     heads: int
@@ -64,6 +69,7 @@ class SelfAttention(Layer):
     soft_cap: bool = False
     shares_kv: bool = False
     keys_are_values: bool = False
+    selection: BlockSelection | None = None
     names: AttentionNames = AttentionNames()
 
     @property
@@ -86,7 +92,7 @@ class SelfAttention(Layer):
             )
             name = scope.add("rope", rope, [q, k] if k else [q])
             q, k = Value(name, ("q",)), k and Value(name, ("k",))
-        out = self.attend(scope, q, k, v)
+        out = self.attend(scope, q, k, v, self.selection.scores(scope, x) if self.selection else [])
         if gate is not None:
             elems = scope.tokens * self.heads * self.values
             out = scope.add("attention_gate", Activation(elems=elems, reads=2.0, steps=4.0), [out, gate])
@@ -103,9 +109,15 @@ class SelfAttention(Layer):
             out,
         )
 
-    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None) -> str:
-        """Cache and attention for every kind of sequence in the step, ahead of the output projection."""
-        outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
+    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None, scores: Sequence[str] = ()) -> str:
+        """Cache and attention for every kind of sequence in the step, ahead of the output projection.
+
+        scores: an indexer's for each of them, where there is one
+        """
+        outs = [
+            self._attend(scope, segment, [value for value in (q, k, v) if value], scores[i : i + 1])
+            for i, segment in enumerate(scope.phase.segments)
+        ]
         return outs[0] if len(outs) == 1 else self._join(scope, outs)
 
     def _project(self, scope: Scope, x: str) -> tuple[Value, Value | None, Value | None, Value | None]:
@@ -171,10 +183,14 @@ class SelfAttention(Layer):
             return name
         return scope.add("own_heads", Slice(elems=norm.out_elems), [name])
 
-    def _attend(self, scope: Scope, segment: Segment, q: Value, k: Value | None, v: Value | None) -> str:
+    def _attend(self, scope: Scope, segment: Segment, values: list[Value], scores: Sequence[str]) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
-        inputs = [q]
-        if k is not None and v is not None:
+        inputs, kept = values[:1], values[1:]
+        seen = self.selection.chosen if self.selection else self.window
+        rows = segment.kv_tokens(self.window)
+        if self.selection:
+            rows = np.minimum(rows, segment.tokens * seen)
+        if kept:
             cache = KvCache(
                 new_tokens=segment.tokens,
                 kv_tokens=segment.kv_tokens(self.window),
@@ -183,12 +199,12 @@ class SelfAttention(Layer):
                 width=self.head_dim + self.values,
                 kv=scope.precision.kv,
             )
-            inputs.append(Value(scope.add(f"kv_cache{suffix}", cache, [k, v])))
+            inputs.append(Value(scope.add(f"kv_cache{suffix}", cache, kept)))
         attention = Attention(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
-            kv_tokens=segment.kv_tokens(self.window),
-            pairs=segment.pairs(self.window, scope.phase.causal),
+            kv_tokens=rows,
+            pairs=segment.pairs(seen, scope.phase.causal),
             heads=self.heads,
             kv_heads=self.kv_heads,
             head_dim=self.head_dim,
@@ -197,10 +213,10 @@ class SelfAttention(Layer):
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
             soft_cap=self.soft_cap,
-            unchecked=self.shares_kv,
+            unchecked=self.shares_kv or self.selection is not None,
             kv=scope.precision.kv,
         )
-        return scope.add(f"attention{suffix}", attention, inputs)
+        return scope.add(f"attention{suffix}", attention, [*inputs, *map(Value, scores)])
 
     def _join(self, scope: Scope, outs: list[str]) -> str:
         return scope.add("attention.join", Join(elems=scope.tokens * self.heads * self.values), outs)

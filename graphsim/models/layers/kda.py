@@ -10,10 +10,10 @@ from graphsim.ops import Activation, CausalConv, Norm, Scan, Sharding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KdaNames:
-    """Module names below the layer: both projections of the decay, of the output's gate, and where the norm is."""
+    """Module names below the layer: projections of the decay and of the output's gate, two where a rank is between."""
 
-    decay: tuple[str, str] = ("self_attn.forget_gate.f_a_proj", "self_attn.forget_gate.f_b_proj")
-    gate: tuple[str, str] = ("self_attn.g_a_proj", "self_attn.g_b_proj")
+    decay: tuple[str, ...] = ("self_attn.forget_gate.f_a_proj", "self_attn.forget_gate.f_b_proj")
+    gate: tuple[str, ...] = ("self_attn.g_a_proj", "self_attn.g_b_proj")
     module: str = "self_attn"
 
 
@@ -21,14 +21,13 @@ class KdaNames:
 class KimiDeltaAttention(Layer):
     """`heads` heads with a state of head_dim x head_dim; short convolutions of `taps` over q, k and v.
 
-    rank: of the decay's and the gate's projections; wide_gate: the gate has one projection, the second of `gate`
+    rank: of the decay's and the gate's projections where `names` has two of them
     """
 
     heads: int
     head_dim: int
     taps: int
     rank: int
-    wide_gate: bool = False
     names: KdaNames = KdaNames()
 
     def build(self, scope: Scope, x: str) -> str:
@@ -41,7 +40,7 @@ class KimiDeltaAttention(Layer):
         ]
         conv = CausalConv(sequences=sequences, tokens=tokens, channels=3 * width, taps=self.taps)
         mixed = scope.add("conv1d", conv, qkv)
-        decay = self._narrow(scope, self.names.decay, x)
+        decay = self._channels(scope, self.names.decay, x)
         beta = self._column(scope, f"{module}.b_proj", self.heads, x)
         rule = Scan(
             sequences=sequences,
@@ -53,11 +52,7 @@ class KimiDeltaAttention(Layer):
             matrix=True,
         )
         out = scope.add("kimi_delta_rule", rule, [mixed, decay, beta])
-        gate = (
-            self._column(scope, self.names.gate[1], width, x)
-            if self.wide_gate
-            else self._narrow(scope, self.names.gate, x)
-        )
+        gate = self._channels(scope, self.names.gate, x)
         norm = Norm(rows=tokens * self.heads, width=self.head_dim, local=True, module=f"{scope.prefix}{module}.o_norm")
         out = scope.add("o_norm", norm, [out])
         out = scope.add("gate", Activation(elems=tokens * width, reads=2.0, steps=4.0), [out, gate])
@@ -71,10 +66,13 @@ class KimiDeltaAttention(Layer):
         )
         return scope.linear(last, out)
 
-    def _narrow(self, scope: Scope, names: tuple[str, str], x: str) -> str:
-        """Through a rank to all channels."""
-        down = scope.linear(Projection(name=names[0], n=self.rank, k=scope.hidden, tags=("attn",)), x)
-        return self._column(scope, names[1], self.heads * self.head_dim, down, k=self.rank)
+    def _channels(self, scope: Scope, names: tuple[str, ...], x: str) -> str:
+        """To all channels, through a rank where there are two projections."""
+        *narrow, last = names
+        for name in narrow:
+            x = scope.linear(Projection(name=name, n=self.rank, k=scope.hidden, tags=("attn",)), x)
+        k = self.rank if narrow else 0
+        return self._column(scope, last, self.heads * self.head_dim, x, k=k)
 
     def _column(self, scope: Scope, name: str, n: int, x: str, tags: tuple[str, ...] = (), k: int = 0) -> str:
         projection = Projection(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.phase import Segment
-from graphsim.ops import Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding
+from graphsim.ops import Activation, Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding
 from graphsim.units import Num
 
 _ATTN = "self_attn"
@@ -31,6 +31,7 @@ class LatentAttention(Layer):
     """MLA with `nope` position-free and `rope` rotary dimensions per head.
 
     q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
+    gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none
     turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
     """
 
@@ -42,6 +43,7 @@ class LatentAttention(Layer):
     value_dim: int
     bias: bool = False
     turns: bool = True
+    gate: int = 0
     indexer: Indexer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
@@ -58,6 +60,7 @@ class LatentAttention(Layer):
         out = outs[0]
         if len(outs) > 1:
             out = scope.add("attention.join", Join(elems=scope.tokens * self.heads * self.value_dim), outs)
+        out = self._gated(scope, x, out) if self.gate else out
         return scope.linear(
             Projection(
                 name=f"{_ATTN}.o_proj",
@@ -70,6 +73,19 @@ class LatentAttention(Layer):
             ),
             out,
         )
+
+    def _gated(self, scope: Scope, x: str, out: str) -> str:
+        projection = Projection(
+            name=f"{_ATTN}.g_proj",
+            n=self.heads * self.gate,
+            k=scope.hidden,
+            split=Sharding.COLUMN,
+            units=self.heads,
+            tags=("attn",),
+        )
+        gate = scope.linear(projection, x)
+        elems, reads = scope.tokens * self.heads * self.value_dim, 1.0 + self.gate / self.value_dim
+        return scope.add("attention_gate", Activation(elems=elems, reads=reads, steps=4.0), [out, gate])
 
     def _turned(self, scope: Scope, q: str, latent: str) -> list[Value]:
         """The parts of queries and of the key that carry positions; none where they have no such part."""
