@@ -7,6 +7,7 @@ written by hand from what is said there.
 """
 
 import csv
+import importlib
 import json
 import sys
 import warnings
@@ -62,7 +63,23 @@ def model_of(data: dict, device: str = "meta") -> torch.nn.Module:
             auto = getattr(transformers, name)
             if type(config) in auto._model_mapping:
                 return auto.from_config(config, attn_implementation="eager")
-    raise SystemExit(f"{data['model_type']}: transformers has no model that generates")
+        return Headed(config)
+
+
+class Headed(torch.nn.Module):
+    """A language model of which transformers has only the body, as a part of multimodal models, and a head for it."""
+
+    def __init__(self, config: transformers.PreTrainedConfig) -> None:
+        super().__init__()
+        package = type(config).__module__.replace(".configuration_", ".modeling_")
+        body = getattr(importlib.import_module(package), type(config).__name__.replace("Config", "Model"))
+        self.model = body._from_config(config, attn_implementation="eager")
+        self.lm_head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.get_input_embeddings().weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.lm_head(self.model(input_ids=ids, use_cache=False)[0])
 
 
 def adapter_parameters(data: dict, targets: object, rank: int) -> object:
