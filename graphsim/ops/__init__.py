@@ -17,12 +17,20 @@ from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
-from graphsim.ops.streams import CollapseStreams, ExpandStreams
+from graphsim.ops.streams import (
+    AddToStreams,
+    CollapseStreams,
+    CorrectStreams,
+    ExpandStreams,
+    PredictStreams,
+    SplitStreams,
+)
 from graphsim.ops.structure import Input, Join, Launch, Repeat, Slice, Together
 
 __all__ = [
     "Activation",
     "Add",
+    "AddToStreams",
     "AllGather",
     "AllReduce",
     "AllToAll",
@@ -33,6 +41,7 @@ __all__ = [
     "CollapseStreams",
     "Collective",
     "Compute",
+    "CorrectStreams",
     "Elementwise",
     "Concatenate",
     "Embedding",
@@ -75,9 +84,11 @@ __all__ = [
     "SendReceive",
     "Sharding",
     "Slice",
+    "SplitStreams",
     "SquareSum",
     "PipelineStage",
     "PoolWindows",
+    "PredictStreams",
     "TakeRows",
     "Together",
     "Work",

@@ -1,13 +1,14 @@
-"""Hyper-connections: a residual of several streams, mixed ahead of and behind each part (arXiv 2409.19606, 2512.24880).
+"""A residual of several streams: hyper-connections (arXiv 2409.19606, 2512.24880) and AltUp (arXiv 2301.13310).
 
-Formulas as transformers 5.24 computes them, `DeepseekV4HyperConnection`; engines fuse each side into one kernel
+Formulas as transformers 5.24 computes them, `DeepseekV4HyperConnection` and `Gemma3nTextAltUp`; engines fuse each side
+of a hyper-connection into one kernel
 (vLLM and SGLang: `mhc_pre`, `mhc_post`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -135,3 +136,149 @@ class ExpandStreams(MixStreams):
     def saved(self) -> Saved:
         """Its inputs."""
         return Saved(inputs=self.in_elems * self.activations.bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SplitStreams(MixStreams):
+    """The streams one by one, parts `0`, `1`, ...; nothing moves."""
+
+    launched: ClassVar[bool] = False
+    op_type: ClassVar[OpType] = OpType.INPUT
+
+    names: tuple[str, ...] = ()
+
+    @property
+    def out_elems(self) -> Num:
+        """All streams."""
+        return self.wide
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """Each stream."""
+        return {name: self.tokens * self.width for name in self.names}
+
+    @property
+    def in_elems(self) -> Num | None:
+        """All streams."""
+        return self.wide
+
+    @property
+    def is_view(self) -> Any:
+        """Always: the streams lie side by side."""
+        return True
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: whoever takes a stream keeps it."""
+        return Saved()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PredictStreams(MixStreams):
+    """Every stream as a sum of all of them by n x n weights of the token, added to itself (AltUp, arXiv 2301.13310).
+
+    Part `active`: the stream that the layer works on.
+    """
+
+    def work(self) -> Work:
+        """2 T n n h, and one addition for each element."""
+        act = self.activations.bytes
+        return Work(
+            flops=2.0 * self.streams * self.wide,
+            vector_flops=self.wide,
+            input_bytes=self.in_elems * act,
+            write_bytes=self.wide * act,
+        )
+
+    @property
+    def out_elems(self) -> Num:
+        """All streams."""
+        return self.wide
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """`active`."""
+        return {"active": self.tokens * self.width}
+
+    @property
+    def in_elems(self) -> Num:
+        """All streams, and the weights."""
+        return self.wide + self.tokens * self.streams * self.streams
+
+    @property
+    def saved(self) -> Saved:
+        """Its inputs."""
+        return Saved(inputs=self.in_elems * self.activations.bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CorrectStreams(MixStreams):
+    """All streams moved by what the layer changed of the active one, each by a weight of its own (AltUp).
+
+    learned: a factor for each element of the active one, which part `active` is multiplied by
+    """
+
+    learned: Num = 0.0
+
+    def work(self) -> Work:
+        """A difference, a product and a sum for each element."""
+        act = self.activations.bytes
+        return Work(
+            vector_flops=3.0 * self.wide,
+            weight_bytes=self.learned * act * np.minimum(self.tokens, 1.0),
+            input_bytes=self.in_elems * act,
+            write_bytes=self.wide * act,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """The factors."""
+        return self.learned
+
+    @property
+    def out_elems(self) -> Num:
+        """All streams."""
+        return self.wide
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """`active`."""
+        return {"active": self.tokens * self.width}
+
+    @property
+    def in_elems(self) -> Num:
+        """All streams, the layer's result, the weights."""
+        return self.wide + self.tokens * (self.width + self.streams)
+
+    @property
+    def saved(self) -> Saved:
+        """Its inputs."""
+        return Saved(inputs=self.in_elems * self.activations.bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AddToStreams(MixStreams):
+    """One value added to all streams but the first, in place."""
+
+    def work(self) -> Work:
+        """Reads and writes those that change, reads the value."""
+        act = self.activations.bytes
+        changed = np.maximum(self.streams - 1.0, 0.0) * self.tokens * self.width
+        return Work(
+            vector_flops=changed, input_bytes=(changed + self.tokens * self.width) * act, write_bytes=changed * act
+        )
+
+    @property
+    def out_elems(self) -> Num:
+        """All streams."""
+        return self.wide
+
+    @property
+    def in_elems(self) -> Num:
+        """All streams and the value."""
+        return self.wide + self.tokens * self.width
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: a sum's gradient is its inputs'."""
+        return Saved()
