@@ -11,7 +11,7 @@ import numpy as np
 from graphsim.cost.families import gemm
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.hardware import Hardware
-from graphsim.ops import Gemm, HeadGemm, LoraGemm
+from graphsim.ops import Gemm, GroupedGemm, HeadGemm, LoraGemm
 from graphsim.units import Num
 
 
@@ -38,7 +38,7 @@ def product_of(op: Gemm) -> Product:
 
     Every adapter beyond a call's first brings its own factor; in a block-diagonal one an output meets the inputs of its
     block only. Products of many heads, one weight for each, run as one
-    kernel over the outputs of all; every head beyond the first brings its own input.
+    kernel over the outputs of all; every head beyond the first brings its own input, as every group does.
     """
     launches, n, k = op.launches, op.n, op.k
     further: Num = 0.0
@@ -48,6 +48,8 @@ def product_of(op: Gemm) -> Product:
     elif isinstance(op, HeadGemm):
         n = op.heads * n
         further = np.maximum(op.heads - 1.0, 0.0) * op.m * op.k * op.activations.bytes
+    elif isinstance(op, GroupedGemm):
+        further = np.maximum(op.groups - 1.0, 0.0) * op.m * op.k * op.activations.bytes
     rows = op.m / np.maximum(launches, 1.0)
     return Product(
         rows=rows, n=n, k=k, launches=launches, further_bytes=further, dtype=op.weights.gemm,

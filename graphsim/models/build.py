@@ -31,9 +31,9 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
     if stage.start == 0:
         x = _start(config, scope)
     else:
-        x = scope.add("input", Input(elems=phase.tokens * config.hidden_size), [])
+        x = scope.add("input", Input(elems=phase.tokens * config.hidden_size * config.streams), [])
     x = stack(
-        replace(scope, prefix=config.layer_prefix, source=source),
+        replace(scope, prefix=config.layer_prefix, source=source, streams=config.streams),
         config.layers[stage.start : stage.stop],
         x,
         stage.start,

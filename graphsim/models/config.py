@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from graphsim.models.layers.base import Layer, parameters_of
+from graphsim.models.layers.base import Layer, Scope, parameters_of
 from graphsim.models.layers.encoder import Encoder
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.per_layer_input import PerLayerStem
 from graphsim.models.source import SourceEncoder
+from graphsim.ops import Input
 from graphsim.ops.precision import Precision
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 class ModelConfig:
     """A model's structure. Only `lora_config` is meant to be assigned.
 
+    streams: of the residual, each as wide as the hidden size (hyper-connections); 1 in most models
     encoders: towers of images and sound, which a step runs where it brings some
     source_encoder: what reads the input of an encoder-decoder
     layers: one description per layer; equal ones are simulated once and repeated
@@ -34,6 +37,7 @@ class ModelConfig:
 
     name: str
     hidden_size: int
+    streams: int = 1
     stem: Stem | PerLayerStem
     layers: tuple[Layer, ...]
     head: Head
@@ -74,22 +78,17 @@ class ModelConfig:
         """Exact number of weights, tied embeddings once."""
         ends = parameters_of(lambda scope: self.stem.build(scope), self.hidden_size)
         ends += sum(parameters_of(encoder.build, self.hidden_size) for encoder in self.encoders)
-        ends += parameters_of(lambda scope: self.head.build(scope, _input(scope)), self.hidden_size)
+        ends += _parameters([self.head], self.hidden_size)
         if self.source_encoder is not None:
             parts = (self.source_encoder.stem, *self.source_encoder.layers, self.source_encoder.tail)
             ends += _parameters([part for part in parts if part is not None], self.source_encoder.hidden_size)
-        return ends + _parameters(self.layers, self.hidden_size)
+        return ends + _parameters(self.layers, self.hidden_size, self.streams)
 
 
-def _parameters(layers: Iterable[Layer], hidden: int) -> int:
+def _parameters(layers: Iterable[Layer], hidden: int, streams: int = 1) -> int:
     """Of all layers; equal ones are looked at once."""
-    return sum(
-        times * parameters_of(lambda scope, layer=layer: layer.build(scope, _input(scope)), hidden)  # type: ignore[misc]
-        for layer, times in Counter(layers).items()
-    )
 
+    def built(layer: Layer, scope: Scope) -> str:
+        return layer.build(scope, scope.add("input", Input(elems=scope.tokens * hidden * streams), []))
 
-def _input(scope: Any) -> str:
-    from graphsim.ops import Input
-
-    return str(scope.add("input", Input(elems=scope.tokens * scope.hidden), []))
+    return sum(times * parameters_of(partial(built, layer), hidden) for layer, times in Counter(layers).items())

@@ -75,6 +75,21 @@ class Segment:
         context = self.past_tokens + self.new_tokens
         return self.sequences * (np.minimum(context, window) if window else context)
 
+    def entries(self, ratio: Num) -> Num:
+        """Rows of a cache with one entry for every `ratio` tokens, once the step is done; no entry for what is left."""
+        return self.sequences * np.floor((self.past_tokens + self.new_tokens) / ratio)
+
+    def entry_pairs(self, ratio: Num, most: Num = 0, causal: bool = True) -> Num:
+        """Pairs of a query and an entry that it may see: those of whole windows behind it, at most `most` (0 = all).
+
+        Query t of a sequence, counted from 1, sees floor(t / ratio) entries; not causal: all entries.
+        """
+        q, past = self.new_tokens, self.past_tokens
+        if not causal:
+            return q * self.entries(ratio)
+        seen = _entries_seen(past + q, ratio, most) - _entries_seen(past, ratio, most)
+        return self.sequences * seen
+
     def part(self, sequences: Num) -> Segment:
         """As many of the sequences; of one that is cut, a share of its tokens, its pairs and its cache rows."""
         return replace(self, sequences=sequences)
@@ -84,6 +99,13 @@ class Segment:
         half = self.sequences / 2.0
         second = (np.floor(half) if self.decode else half) * split
         return self.part(self.sequences - second), self.part(second)
+
+
+def _entries_seen(tokens: Num, ratio: Num, most: Num) -> Num:
+    """The sum over t = 1 ... tokens of floor(t / ratio), or of `most` where that is less."""
+    whole = np.minimum(tokens, ratio * most) if most else tokens
+    full = np.floor(whole / ratio)
+    return ratio * full * (full - 1.0) / 2.0 + full * (whole - full * ratio + 1.0) + (tokens - whole) * most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,9 +135,7 @@ class Sums(Segment):
             return self.all_pairs
         if self.decode:
             return self.kv_tokens(window)
-        q = self.new_tokens
-        past = np.maximum(self.all_pairs / np.maximum(self.all_tokens, _NEARLY_NONE) - (q + 1.0) / 2.0, 0.0)
-        equal = Segment(sequences=self.sequences, new_tokens=q, past_tokens=past)
+        equal = Segment(sequences=self.sequences, new_tokens=self.new_tokens, past_tokens=self._mean_past)
         return np.minimum(equal.pairs(window), self.all_pairs)
 
     def kv_tokens(self, window: Num = 0) -> Num:
@@ -127,6 +147,25 @@ class Sums(Segment):
     def kept_tokens(self, window: Num = 0) -> Num:
         """Cache rows in memory once the step is done."""
         return np.minimum(self.all_rows, self.sequences * window) if window else self.all_rows
+
+    def entries(self, ratio: Num) -> Num:
+        """As of lengths that end anywhere in a window: on the average half a window is left over."""
+        return np.maximum(self.all_rows - self.sequences * (ratio - 1.0) / 2.0, 0.0) / ratio
+
+    def entry_pairs(self, ratio: Num, most: Num = 0, causal: bool = True) -> Num:
+        """Of equal sequences; those of one token see all entries, or `most` each."""
+        if not causal:
+            return self.all_tokens * self.entries(ratio) / np.maximum(self.sequences, _NEARLY_NONE)
+        if self.decode:
+            return np.minimum(self.entries(ratio), self.sequences * most) if most else self.entries(ratio)
+        equal = Segment(sequences=self.sequences, new_tokens=self.new_tokens, past_tokens=self._mean_past)
+        return equal.entry_pairs(ratio, most)
+
+    @property
+    def _mean_past(self) -> Num:
+        """Of equal sequences with as many pairs."""
+        queries = np.maximum(self.all_tokens, _NEARLY_NONE)
+        return np.maximum(self.all_pairs / queries - (self.new_tokens + 1.0) / 2.0, 0.0)
 
     def part(self, sequences: Num) -> Sums:
         """As many of the sequences, with their share of all sums; the means stay."""

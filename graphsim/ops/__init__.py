@@ -5,10 +5,12 @@ from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Pipeline
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.convolution import Conv1d
+from graphsim.ops.compression import PoolWindows
 from graphsim.ops.custom import Compute
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
+from graphsim.ops.grouped import GroupedGemm
 from graphsim.ops.handed import Handed
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
@@ -17,11 +19,20 @@ from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
+from graphsim.ops.streams import (
+    AddToStreams,
+    CollapseStreams,
+    CorrectStreams,
+    ExpandStreams,
+    PredictStreams,
+    SplitStreams,
+)
 from graphsim.ops.structure import EncoderOutput, Input, Join, Launch, Repeat, Slice, Together
 
 __all__ = [
     "Activation",
     "Add",
+    "AddToStreams",
     "AllGather",
     "AllReduce",
     "AllToAll",
@@ -29,17 +40,21 @@ __all__ = [
     "COMPUTE",
     "COPY",
     "CausalConv",
+    "CollapseStreams",
     "Collective",
     "Compute",
+    "CorrectStreams",
     "Elementwise",
     "Concatenate",
     "Conv1d",
     "Embedding",
     "EncoderOutput",
     "ExchangeTokens",
+    "ExpandStreams",
     "ExpertActivation",
     "ExpertGemm",
     "Gemm",
+    "GroupedGemm",
     "HOST",
     "Handed",
     "HeadGemm",
@@ -74,10 +89,13 @@ __all__ = [
     "SendReceive",
     "Sharding",
     "Slice",
+    "SplitStreams",
     "SquareSum",
     "PipelineStage",
     "PlaceRows",
     "Pool",
+    "PoolWindows",
+    "PredictStreams",
     "TakeRows",
     "Together",
     "Work",

@@ -223,6 +223,8 @@ class _Sharder:
         source = self.whole[value.node]
         sizes = source.out_parts
         elems = sum((sizes[part] for part in value.parts), start=0.0) if value.parts else source.out_elems
+        if isinstance(source, Repeat) and have is SEQ:  # its body is cut already, and leaves a part
+            elems = elems * self.tp
         kind = _COLLECTIVES.get((have, target))
         suffix = _SUFFIX[kind] if kind else "slice"
         name = ".".join([value.node, *value.parts, suffix])

@@ -7,6 +7,7 @@ written by hand from what is said there.
 """
 
 import csv
+import importlib
 import json
 import sys
 import warnings
@@ -25,12 +26,22 @@ COLUMNS = [
 AUTO = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq")
 """Where a config names no class of its own, the first of these that knows it."""
 
+SMALL = 10**7
+"""Models of so few parameters are counted with weights, so that tokens choose experts."""
+
+UNROUTED = (
+    *("moe", "mixtral", "minimax", "deepseek", "kimi", "llama4", "dbrx", "gpt_oss", "dots", "dsa"),
+    *("nemotron_h", "longcat", "mimo", "axk", "laguna", "inkling", "muse", "hy_v", "mistral4", "step3p5", "afmoe"),
+)
+"""Parts of a `model_type` whose flops are left blank but for small models: on the meta device no token chooses an
+expert."""
+
 UNCOUNTED = (
-    *("moe", "mixtral", "minimax", "deepseek", "kimi", "llama4", "dbrx", "gpt_oss", "dots", "dsa", "next", "qwen3_5"),
+    *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "next", "qwen3_5", "zaya"),
     *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm2", "recurrent_gemma", "gemma4_text"),
 )
-"""Parts of a `model_type` whose flops are left blank: on the meta device no token chooses an expert and scans run
-element by element, and torch counts the padding of convolutions as work."""
+"""Parts of a `model_type` whose flops are left blank: scans run element by element, and torch counts the padding of
+convolutions as work."""
 
 
 def configs_of_all() -> dict[str, dict]:
@@ -39,19 +50,37 @@ def configs_of_all() -> dict[str, dict]:
     return {name: data for file in files for name, data in json.loads(file.read_text()).items()}
 
 
-def model_of(data: dict) -> torch.nn.Module:
-    """The class that `architectures` names, or the generating one of the `model_type`."""
+def model_of(data: dict, device: str = "meta") -> torch.nn.Module:
+    """The class that `architectures` names, or the generating one of the `model_type`; experts one by one."""
     fields = dict(data)
     config = CONFIG_MAPPING[fields.pop("model_type")](**fields)
+    config._experts_implementation = "eager"
     named = getattr(transformers, (data.get("architectures") or [""])[0], None)
-    with torch.device("meta"):
+    with torch.device(device):
         if named is not None:
             return named._from_config(config, attn_implementation="eager")
         for name in AUTO:
             auto = getattr(transformers, name)
             if type(config) in auto._model_mapping:
                 return auto.from_config(config, attn_implementation="eager")
-    raise SystemExit(f"{data['model_type']}: transformers has no model that generates")
+        return Headed(config)
+
+
+class Headed(torch.nn.Module):
+    """A language model of which transformers has only the body, as a part of multimodal models, and a head for it."""
+
+    def __init__(self, config: transformers.PreTrainedConfig) -> None:
+        super().__init__()
+        self.config = config
+        package = type(config).__module__.replace(".configuration_", ".modeling_")
+        body = getattr(importlib.import_module(package), type(config).__name__.replace("Config", "Model"))
+        self.model = body._from_config(config, attn_implementation="eager")
+        self.lm_head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.get_input_embeddings().weight
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.lm_head(self.model(input_ids=input_ids, use_cache=False)[0])
 
 
 def adapter_parameters(data: dict, targets: object, rank: int) -> object:
@@ -64,35 +93,38 @@ def adapter_parameters(data: dict, targets: object, rank: int) -> object:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def prefill_flops(data: dict) -> object:
+def prefill_flops(data: dict, params: int) -> object:
     """Of matrix products as torch counts them: 2 sequences of 256 tokens, the whole square of scores, all logits.
 
     An encoder-decoder has as many on both sides; where it hears sound, as many frames as its encoder always has.
     """
-    if any(part in data["model_type"] for part in UNCOUNTED) or "text_config" in data:
+    small = params < SMALL
+    left_out = UNCOUNTED if small else UNCOUNTED + UNROUTED
+    if any(part in data["model_type"] for part in left_out) or "text_config" in data:
         return ""
-    model = model_of(data).eval()
+    device = "cpu" if small else "meta"
+    model = model_of(data, device).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(**inputs_of(model))
+        model(**inputs_of(model, device))
     return counter.get_total_flops()
 
 
-def inputs_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def inputs_of(model: torch.nn.Module, device: str) -> dict[str, torch.Tensor]:
     """What the model takes in a step of 2 sequences of 256 tokens."""
-    config, tokens = model.config, torch.zeros(2, 256, dtype=torch.long, device="meta")
+    config, tokens = model.config, torch.zeros(2, 256, dtype=torch.long, device=device)
     if not config.is_encoder_decoder:
         return {"input_ids": tokens}
     if model.main_input_name != "input_features":
         return {"input_ids": tokens, "decoder_input_ids": tokens}
     frames = 2 * config.max_source_positions
-    features = torch.zeros(2, config.num_mel_bins, frames, device="meta")
+    features = torch.zeros(2, config.num_mel_bins, frames, device=device)
     return {"input_features": features, "decoder_input_ids": tokens}
 
 
 def facts_of(name: str, data: dict) -> dict[str, object]:
     params = sum(p.numel() for p in {id(p): p for p in model_of(data).parameters()}.values())
     try:
-        flops = prefill_flops(data)
+        flops = prefill_flops(data, params)
     except Exception:  # some models need more than token ids
         flops = ""
     counted = (name, params, flops, adapter_parameters(data, ["q_proj", "v_proj"], 16))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsim.files.reading import REQUIRED, Fields
 from graphsim.models.config import ModelConfig
@@ -54,13 +54,32 @@ def unused(fields: Fields, *names: str) -> None:
         fields.raw(name)
 
 
+def with_drafts(config: ModelConfig, fields: Fields, key: str = "num_nextn_predict_layers") -> ModelConfig:
+    """The model, with a note where its checkpoint has layers that draft further tokens beside it.
+
+    transformers does not load them (`_keys_to_ignore_on_load_unexpected`), and engines run them for speculation only.
+    """
+    drafts = size(fields, key, default=0, least=0, most=MOST_LAYERS)
+    if not drafts:
+        return config
+    text = f"{key} = {drafts}: the checkpoint's layers for multi-token prediction are left out"
+    return replace(config, notes=(*config.notes, text))
+
+
 def read_dims(
-    fields: Fields, *, tied: bool = False, kv_heads: int | None = None, mlp_factor: int = 0, floor: bool = False
+    fields: Fields,
+    *,
+    tied: bool = False,
+    ties: bool = True,
+    kv_heads: int | None = None,
+    mlp_factor: int = 0,
+    floor: bool = False,
 ) -> Dims:
     """Dimensions in any of the usual spellings.
 
-    tied: the family's default; kv_heads: where the config cannot say; mlp_factor: of the hidden size, where the
-    width of the MLP may be left out; floor: heads need not divide the hidden size
+    tied: the family's default; ties: whether its class ties embeddings at all; kv_heads: where the config cannot say;
+    mlp_factor: of the hidden size, where the width of the MLP may be left out; floor: heads need not divide the hidden
+    size
     """
     hidden = size(fields, "hidden_size", "n_embd", "n_embed", "d_model")
     heads = size(fields, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
@@ -82,7 +101,7 @@ def read_dims(
         ),
         vocab=size(fields, "vocab_size"),
         positions=size(fields, "max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", default=0, least=0),
-        tied=fields.flag("tie_word_embeddings", tied),
+        tied=fields.flag("tie_word_embeddings", tied) and ties,
         soft_cap=bool(fields.number("final_logit_softcapping", fields.number("logits_soft_cap", 0.0))),
     )
 

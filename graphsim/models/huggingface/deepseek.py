@@ -1,17 +1,23 @@
-"""DeepSeek V2 and V3 and their kin (Kimi K2, GLM-5): latent attention, dense layers first, then experts."""
+"""DeepSeek V2 and V3 and their kin (Kimi K2, GLM-5, Mistral 4): latent attention, dense layers, then experts."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Reader, assemble, read_dims, size
+from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, unused
 from graphsim.models.huggingface.moe import dense_then_sparse
+from graphsim.models.layers.base import Layer
+from graphsim.models.layers.block import Block
 from graphsim.models.layers.mla import Indexer, LatentAttention
+from graphsim.models.layers.mlp import Mlp
+from graphsim.models.layers.moe import Moe
+from graphsim.models.layers.norm import NormLayer
 
 
-def deepseek(fields: Fields, name: str) -> ModelConfig:
-    """Latent attention, with an indexer where the config describes one."""
-    dims = read_dims(fields, floor=True)
+def latent_attention(fields: Fields, dims: Dims) -> LatentAttention:
+    """With an indexer where the config describes one."""
     indexer = None
     if "index_topk" in fields:
         indexer = Indexer(
@@ -19,17 +25,54 @@ def deepseek(fields: Fields, name: str) -> ModelConfig:
             head_dim=size(fields, "index_head_dim"),
             chosen=size(fields, "index_topk"),
         )
-    attention = LatentAttention(
+    return LatentAttention(
         heads=dims.heads,
         q_rank=size(fields, "q_lora_rank", default=0, least=0),
         kv_rank=size(fields, "kv_lora_rank"),
         nope=size(fields, "qk_nope_head_dim"),
         rope=size(fields, "qk_rope_head_dim"),
-        value_dim=size(fields, "v_head_dim"),
+        value_dim=size(fields, "v_head_dim", default=max(dims.hidden // dims.heads, 1)),
         bias=fields.flag("attention_bias", False),
         indexer=indexer,
     )
-    return assemble(name, dims, dense_then_sparse(fields, dims, attention))
+
+
+def deepseek(fields: Fields, name: str) -> ModelConfig:
+    """Dense layers first, then experts, all behind latent attention."""
+    dims = read_dims(fields, floor=True)
+    return assemble(name, dims, dense_then_sparse(fields, dims, latent_attention(fields, dims)))
+
+
+def mistral4(fields: Fields, name: str) -> ModelConfig:
+    """The same with experts that PEFT's all-linear passes over."""
+    dims = read_dims(fields, floor=True)
+    return assemble(name, dims, dense_then_sparse(fields, dims, latent_attention(fields, dims), adapt=False))
+
+
+def axk1(fields: Fields, name: str) -> ModelConfig:
+    """A.X K1: one dense layer where the config names none, and a norm behind every layer's experts."""
+    fields.data = {"first_k_dense_replace": 1, **fields.data}
+    dims = read_dims(fields, floor=True)
+    blocks = dense_then_sparse(fields, dims, latent_attention(fields, dims), adapt=False)
+    if size(fields, "moe_layer_freq", default=1) != 1:
+        fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")
+    return assemble(name, dims, [_normed(block) for block in blocks])
+
+
+def _normed(block: Layer) -> Layer:
+    """A norm of the experts' result."""
+    if not isinstance(block, Block) or not isinstance(block.parts[1].branches[0].layer, Moe):
+        return block
+    first, second = block.parts
+    return Block(parts=(first, replace(second, post_norm=NormLayer(name="mlp.post_mlp_layernorm"))))
+
+
+def latent_dense(fields: Fields, name: str) -> ModelConfig:
+    """Youtu and MiniCPM3: latent attention in front of plain gated MLPs."""
+    dims = read_dims(fields, tied=True, floor=True)
+    mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
+    unused(fields, "scale_emb", "scale_depth", "dim_model_base")
+    return assemble(name, dims, [pre_norm(latent_attention(fields, dims), mlp)] * dims.layers)
 
 
 FAMILIES: dict[str, Reader] = {
@@ -39,5 +82,9 @@ FAMILIES: dict[str, Reader] = {
     "kimi_k2": deepseek,
     "glm_moe_dsa": deepseek,
     "glm4_moe_lite": deepseek,
+    "mistral4": mistral4,
+    "axk1": axk1,
+    "youtu": latent_dense,
+    "minicpm3": latent_dense,
 }
 """Readers by `model_type`."""

@@ -106,5 +106,5 @@ def _block(attention: Layer, mlp: Layer, experts: Moe | None, own: int) -> Block
     return Block(parts=tuple(parts))
 
 
-FAMILIES: dict[str, Reader] = {"gemma4_text": gemma4, "gemma4": gemma4}
+FAMILIES: dict[str, Reader] = {"gemma4_text": gemma4, "gemma4": gemma4, "gemma4_unified_text": gemma4}
 """Readers by `model_type`."""

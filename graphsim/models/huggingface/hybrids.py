@@ -1,4 +1,4 @@
-"""Hybrids of state-space layers and attention: Jamba, Bamba, Falcon-H1, Nemotron-H, Granite 4, Zamba2."""
+"""Hybrids of state-space layers and attention: Jamba, Bamba, Falcon-H1, Granite 4, Zamba2."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import MOST_LAYERS, Dims, Reader, assemble, read_dims, size, wrapped
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.huggingface.moe import experts_of
-from graphsim.models.huggingface.state_space import backbone, single
-from graphsim.models.layers.attention import AttentionNames, SelfAttention
+from graphsim.models.huggingface.state_space import single
+from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.mlp import Mlp, MlpNames
@@ -115,75 +115,6 @@ def falcon_h1(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, [block] * dims.layers, norm=NormLayer(name="model.final_layernorm"))
 
 
-_NEMOTRON = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
-_NEMOTRON_NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
-
-
-def nemotron_h(fields: Fields, name: str) -> ModelConfig:
-    """One part per layer, as a pattern says: Mamba-2, attention, plain MLP or experts."""
-    pattern = fields.text("hybrid_override_pattern", "")
-    listed = [_NEMOTRON.get(letter, letter) for letter in pattern if letter != "|"] or [
-        _NEMOTRON_NAMES.get(str(kind), str(kind)) for kind in fields.sequence("layers_block_type", most=MOST_LAYERS)
-    ]
-    if len(listed) > MOST_LAYERS or not listed:
-        fields.problems.append(f"hybrid_override_pattern names {len(listed)} layers, expected 1 to {MOST_LAYERS}")
-        listed = ["mlp"]
-    fields.data = {"num_hidden_layers": len(listed), **fields.data}
-    dims = read_dims(fields)
-    kinds = {"mamba": _nemotron_mamba(fields), "attention": _nemotron_attention(fields, dims)}
-    kinds["mlp"] = _nemotron_mlp(fields, dims.intermediate, "mixer")
-    if "moe" in listed:
-        kinds["moe"] = _nemotron_moe(fields)
-    unknown = sorted(set(listed) - set(kinds))
-    if unknown:
-        fields.problems.append(f"layer kind '{unknown[0]}' is not known; allowed: {', '.join(sorted(kinds))}")
-    blocks: list[Layer] = [single(kinds.get(kind, kinds["mlp"])) for kind in listed]
-    return backbone(name, dims, blocks, "model", "embeddings", "norm_f")
-
-
-def _nemotron_mamba(fields: Fields) -> Layer:
-    return Mamba2(
-        heads=size(fields, "mamba_num_heads", default=128),
-        head_dim=size(fields, "mamba_head_dim", default=64),
-        groups=size(fields, "n_groups", default=8),
-        state=size(fields, "ssm_state_size", default=128),
-        taps=size(fields, "conv_kernel", default=4),
-        bias=fields.flag("use_bias", False),
-        conv_bias=fields.flag("use_conv_bias", True),
-    )
-
-
-def _nemotron_attention(fields: Fields, dims: Dims) -> Layer:
-    bias = fields.flag("attention_bias", False)
-    return SelfAttention(
-        heads=dims.heads,
-        kv_heads=dims.kv_heads,
-        head_dim=size(fields, "head_dim", "attention_head_dim", default=128),
-        qkv_bias=bias,
-        out_bias=bias,
-        rope=False,
-        names=AttentionNames(q="mixer.q_proj", k="mixer.k_proj", v="mixer.v_proj", o="mixer.o_proj"),
-    )
-
-
-def _nemotron_mlp(fields: Fields, width: int, module: str) -> Mlp:
-    names = MlpNames(up=f"{module}.up_proj", down=f"{module}.down_proj")
-    return Mlp(intermediate=width, gated=False, bias=fields.flag("mlp_bias", False), names=names)
-
-
-def _nemotron_moe(fields: Fields) -> Layer:
-    experts, chosen = experts_of(fields)
-    shared = size(fields, "moe_shared_expert_intermediate_size", default=0, least=0)
-    return Moe(
-        experts=experts,
-        chosen=chosen,
-        intermediate=size(fields, "moe_intermediate_size"),
-        gated=False,
-        shared=_nemotron_mlp(fields, shared, "mixer.shared_experts") if shared else None,
-        names=MoeNames(router="mixer.gate", gate_up="mixer.experts.up_proj", down="mixer.experts.down_proj"),
-    )
-
-
 def granite_hybrid(fields: Fields, name: str) -> ModelConfig:
     """Granite 4: Mamba-2 or attention, then experts (where there are any) beside a shared MLP."""
     dims = read_dims(fields)
@@ -261,7 +192,6 @@ FAMILIES: dict[str, Reader] = {
     "jamba": jamba,
     "bamba": bamba,
     "falcon_h1": falcon_h1,
-    "nemotron_h": nemotron_h,
     "granitemoehybrid": granite_hybrid,
     "zamba2": zamba2,
 }

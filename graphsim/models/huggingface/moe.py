@@ -193,20 +193,24 @@ def glm4_moe(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, dense_then_sparse(fields, dims, attention))
 
 
-def dense_then_sparse(fields: Fields, dims: Dims, attention: Layer | Sequence[Layer]) -> list[Layer]:
+def dense_then_sparse(
+    fields: Fields, dims: Dims, attention: Layer | Sequence[Layer], *, adapt: bool = True
+) -> list[Layer]:
     """`first_k_dense_replace` dense layers, then experts with shared ones beside them (DeepSeek's layout).
 
-    attention: of all layers, or of each
+    attention: of all layers, or of each; adapt: PEFT's all-linear reaches the experts' stacks, as it finds them in
+        older checkpoints, and then none of the MLPs that bear the same names
     """
     experts, chosen = experts_of(fields)
     width = size(fields, "moe_intermediate_size")
+    beside = size(fields, "n_shared_experts", "num_shared_experts", default=0, least=0, most=1000)
     moe = Moe(
         experts=experts,
         chosen=chosen,
         intermediate=width,
-        shared=shared_mlp(width * size(fields, "n_shared_experts", default=0, least=0, most=1000)),
-        adapt_experts=True,
-        adapt_router=True,
+        shared=shared_mlp(width * beside, linear=not adapt),
+        adapt_experts=adapt,
+        adapt_router=adapt,
     )
     first = size(fields, "first_k_dense_replace", default=0, least=0)
     kinds = fields.sequence("mlp_layer_types", most=2_000) or [
@@ -214,7 +218,7 @@ def dense_then_sparse(fields: Fields, dims: Dims, attention: Layer | Sequence[La
     ]
     if len(kinds) != dims.layers:
         fields.problems.append(f"mlp_layer_types has {len(kinds)} entries, expected {dims.layers}")
-    dense = Mlp(intermediate=dims.intermediate, linear=False)
+    dense = Mlp(intermediate=dims.intermediate, linear=not adapt)
     attentions = [attention] * dims.layers if isinstance(attention, Layer) else attention
     return [pre_norm(each, dense if kind == "dense" else moe) for each, kind in zip(attentions, kinds, strict=False)]
 

@@ -5,11 +5,15 @@ GQA: arXiv 2305.13245; MQA: arXiv 1911.02150; sliding window: arXiv 2004.05150; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import numpy as np
+
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.layers.block_selection import BlockSelection
 from graphsim.models.phase import Segment
 from graphsim.ops import Activation, Attention, Embedding, Join, KvCache, Norm, Part, Rope, Sharding, Slice
 from graphsim.units import Num
@@ -53,6 +57,7 @@ class SelfAttention(Layer):
     cached: keys and values stay for later steps; an encoder's do not
     biased: a table of biases by distance is added to the scores; buckets: its entries for each head, where it is this
         layer's own and not an earlier one's (T5, arXiv 1910.10683, section 2.1)
+    selection: an indexer that chooses the blocks of keys which a query sees
     """
 
     heads: int
@@ -74,6 +79,7 @@ class SelfAttention(Layer):
     cached: bool = True
     biased: bool = False
     buckets: int = 0
+    selection: BlockSelection | None = None
     names: AttentionNames = AttentionNames()
 
     @property
@@ -96,7 +102,7 @@ class SelfAttention(Layer):
             )
             name = scope.add("rope", rope, [q, k] if k else [q])
             q, k = Value(name, ("q",)), k and Value(name, ("k",))
-        out = self.attend(scope, q, k, v)
+        out = self.attend(scope, q, k, v, self.selection.scores(scope, x) if self.selection else [])
         if gate is not None:
             elems = scope.tokens * self.heads * self.values
             out = scope.add("attention_gate", Activation(elems=elems, reads=2.0, steps=4.0), [out, gate])
@@ -113,9 +119,15 @@ class SelfAttention(Layer):
             out,
         )
 
-    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None) -> str:
-        """Cache and attention for every kind of sequence in the step, ahead of the output projection."""
-        outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
+    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None, scores: Sequence[str] = ()) -> str:
+        """Cache and attention for every kind of sequence in the step, ahead of the output projection.
+
+        scores: an indexer's for each of them, where there is one
+        """
+        outs = [
+            self._attend(scope, segment, [value for value in (q, k, v) if value], scores[i : i + 1])
+            for i, segment in enumerate(scope.phase.segments)
+        ]
         return outs[0] if len(outs) == 1 else self._join(scope, outs)
 
     def _project(self, scope: Scope, x: str) -> tuple[Value, Value | None, Value | None, Value | None]:
@@ -181,12 +193,16 @@ class SelfAttention(Layer):
             return name
         return scope.add("own_heads", Slice(elems=norm.out_elems), [name])
 
-    def _attend(self, scope: Scope, segment: Segment, q: Value, k: Value | None, v: Value | None) -> str:
+    def _attend(self, scope: Scope, segment: Segment, values: list[Value], scores: Sequence[str]) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
-        inputs = [q]
-        if k is not None and v is not None and not self.cached:
-            inputs += [k, v]
-        elif k is not None and v is not None:
+        inputs, kept = values[:1], values[1:]
+        seen = self.selection.chosen if self.selection else self.window
+        rows = segment.kv_tokens(self.window)
+        if self.selection:
+            rows = np.minimum(rows, segment.tokens * seen)
+        if kept and not self.cached:
+            inputs = [*inputs, *kept]
+        elif kept:
             cache = KvCache(
                 new_tokens=segment.tokens,
                 kv_tokens=segment.kv_tokens(self.window),
@@ -195,15 +211,15 @@ class SelfAttention(Layer):
                 width=self.head_dim + self.values,
                 kv=scope.precision.kv,
             )
-            inputs.append(Value(scope.add(f"kv_cache{suffix}", cache, [k, v])))
+            inputs = [*inputs, Value(scope.add(f"kv_cache{suffix}", cache, kept))]
         pairs = segment.new_tokens * (segment.past_tokens + segment.new_tokens) if self.biased else 0.0
         if self.buckets:
-            inputs.append(Value(self._position_biases(scope, pairs, suffix)))
+            inputs = [*inputs, Value(self._position_biases(scope, pairs, suffix))]
         attention = Attention(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
-            kv_tokens=segment.kv_tokens(self.window),
-            pairs=segment.pairs(self.window, scope.phase.causal),
+            kv_tokens=rows,
+            pairs=segment.pairs(seen, scope.phase.causal),
             heads=self.heads,
             kv_heads=self.kv_heads,
             head_dim=self.head_dim,
@@ -212,11 +228,11 @@ class SelfAttention(Layer):
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
             soft_cap=self.soft_cap,
-            unchecked=self.shares_kv or self.buckets > 0,
+            unchecked=self.shares_kv or self.buckets > 0 or self.selection is not None,
             biases=pairs * self.heads,
             kv=scope.precision.kv if self.cached else scope.activations,
         )
-        return scope.add(f"attention{suffix}", attention, inputs)
+        return scope.add(f"attention{suffix}", attention, [*inputs, *map(Value, scores)])
 
     def _position_biases(self, scope: Scope, pairs: Num, suffix: str) -> str:
         """One bias for each head and pair of positions, looked up once for all sequences."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import networkx as nx
 
 from graphsim.graph import Value, add, walk
 from graphsim.models.media import NO_MEDIA
 from graphsim.models.phase import Phase, prefill
-from graphsim.ops import Gemm, Op, Part, Sharding
+from graphsim.ops import Gemm, GroupedGemm, Op, Part, Sharding
 from graphsim.ops.formats import Format
 from graphsim.ops.precision import ALIKE, Precision, load_precision
 from graphsim.units import Num
@@ -39,6 +40,7 @@ class Scope:
     layer: the layer's place in the repeat's body
     index: the layer's place in the model, of a repeat's first one
     source: an encoder's output, for layers that attend to it
+    streams: of the residual, each of `hidden` elements
     """
 
     graph: nx.DiGraph
@@ -50,6 +52,7 @@ class Scope:
     layer: int = 0
     index: int = 0
     source: Source | None = None
+    streams: Num = 1
 
     @property
     def tokens(self) -> Num:
@@ -70,7 +73,8 @@ class Scope:
     def linear(self, projection: Projection, source: str | Value, *, m: Num | None = None, name: str = "") -> str:
         """Add a projection as a GEMM on `m` rows (all tokens by default), named as its module unless told otherwise."""
         name = name or projection.name.rsplit(".", 1)[-1]
-        op = Gemm(
+        kind = partial(GroupedGemm, groups=projection.groups) if projection.groups else Gemm
+        op = kind(
             m=self.tokens if m is None else m,
             n=projection.n,
             k=projection.k,
@@ -108,6 +112,7 @@ class Projection:
     """A linear layer: `name` below the layer's module path, `n` outputs, `k` inputs; see `Gemm` for the rest.
 
     bare: a weight without a module of its own, which no adapter reaches
+    groups: of outputs, each with k inputs of its own; 0 = all outputs read the same
     """
 
     name: str
@@ -115,6 +120,7 @@ class Projection:
     k: Num
     split: Sharding = Sharding.REPLICATED
     units: Num = 0
+    groups: Num = 0
     bias: bool = False
     tags: tuple[str, ...] = ()
     pack: str = ""

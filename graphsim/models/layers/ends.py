@@ -15,6 +15,7 @@ class Stem(Layer):
 
     width: of the embedding, the hidden size if 0
     shared: the table belongs to another stem
+    spread: behind all of it, to the streams of the residual where there are several
     """
 
     vocab_size: int
@@ -25,6 +26,7 @@ class Stem(Layer):
     position_module: str = "model.embed_positions"
     projection: str = ""
     shared: bool = False
+    spread: Layer | None = None
 
     def build(self, scope: Scope, x: str = "") -> str:
         """Token ids -> values of the residual stream."""
@@ -54,7 +56,8 @@ class Stem(Layer):
             )
             positions = scope.add(self.position_module.rsplit(".", 1)[-1], table, [])
             out = scope.add("embed_add", Add(elems=scope.tokens * scope.hidden), [out, positions])
-        return self.norm.build(scope, out) if self.norm else out
+        out = self.norm.build(scope, out) if self.norm else out
+        return self.spread.build(scope, out) if self.spread else out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ class Head(Layer):
     soft_cap: logits pass a scaled tanh (Gemma 2, arXiv 2408.00118, section 2)
     penalties: the makers' generation settings punish repetition, which engines apply to all logits
     width: the values are projected to it first (the embedding's width, where that is not the hidden size)
+    join: ahead of all of it, from the streams of the residual where there are several
     """
 
     vocab_size: int
@@ -76,10 +80,12 @@ class Head(Layer):
     norm: NormLayer | None = None
     module: str = "lm_head"
     projection: str = ""
+    join: Layer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
         """Residual stream -> logits -> token ids."""
         rows = scope.phase.logit_rows
+        x = self.join.build(scope, x) if self.join else x
         out = self.norm.build(scope, x) if self.norm else x
         if not scope.phase.all_logits:
             out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])

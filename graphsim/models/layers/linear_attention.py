@@ -23,6 +23,7 @@ class GatedDeltaNet(Layer):
     """Gated delta rule (arXiv 2412.06464): convolution of q, k, v, then a matrix-valued state per value head.
 
     separate: the projections are four weights (Qwen3.5), else two fused ones (Qwen3-Next)
+    norm, out: names of the norm and of the last projection below the module
     """
 
     key_heads: int
@@ -32,6 +33,8 @@ class GatedDeltaNet(Layer):
     taps: int
     separate: bool = False
     module: str = "linear_attn"
+    norm: str = "norm"
+    out: str = "out_proj"
 
     def build(self, scope: Scope, x: str) -> str:
         """Projections -> convolution -> delta rule -> gated norm -> out_proj."""
@@ -39,7 +42,7 @@ class GatedDeltaNet(Layer):
         qkv, z, decay = self._project(scope, x, keys, values)
         sequences, tokens = scope.phase.sequences, scope.tokens
         conv = CausalConv(sequences=sequences, tokens=tokens, channels=2 * keys + values, taps=self.taps)
-        mixed = scope.add("conv1d", conv, [qkv])
+        mixed = scope.add("conv1d", conv, qkv)
         rule = Scan(
             sequences=sequences,
             tokens=tokens,
@@ -51,23 +54,44 @@ class GatedDeltaNet(Layer):
         )
         out = scope.add("gated_delta_rule", rule, [mixed, *decay])
         norm = Norm(
-            rows=tokens * self.value_heads, width=self.value_dim, local=True, module=f"{scope.prefix}{self.module}.norm"
+            rows=tokens * self.value_heads,
+            width=self.value_dim,
+            local=True,
+            module=f"{scope.prefix}{self.module}.{self.norm}",
         )
         out = scope.add("gated_norm", norm, [out])
         out = scope.add("gate", Activation(elems=tokens * values, reads=2.0, steps=4.0), [out, z])
-        return scope.linear(_row(f"{self.module}.out_proj", scope.hidden, values), out)
+        return scope.linear(_row(f"{self.module}.{self.out}", scope.hidden, values), out)
 
-    def _project(self, scope: Scope, x: str, keys: int, values: int) -> tuple[Value, Value, list[Value]]:
+    def _project(self, scope: Scope, x: str, keys: int, values: int) -> tuple[list[Value], Value, list[Value]]:
+        """What is convolved, the gate, and what decay and learning rate are made of."""
         name, wide = self.module, 2 * keys + values
         if self.separate:
             qkv = scope.linear(_column(f"{name}.in_proj_qkv", wide, scope.hidden), x)
             z = scope.linear(_column(f"{name}.in_proj_z", values, scope.hidden), x)
             decay = [scope.linear(_column(f"{name}.in_proj_{s}", self.value_heads, scope.hidden), x) for s in "ba"]
-            return Value(qkv), Value(z), [Value(node) for node in decay]
+            return [Value(qkv)], Value(z), [Value(node) for node in decay]
         parts = (Part(name="qkv", width=wide), Part(name="z", width=values))
         fused = scope.linear(_column(f"{name}.in_proj_qkvz", wide + values, scope.hidden, parts), x)
         decay_node = scope.linear(_column(f"{name}.in_proj_ba", 2 * self.value_heads, scope.hidden), x)
-        return Value(fused, ("qkv",)), Value(fused, ("z",)), [Value(decay_node)]
+        return [Value(fused, ("qkv",))], Value(fused, ("z",)), [Value(decay_node)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitDeltaNet(GatedDeltaNet):
+    """The same with a projection of its own for each of q, k, v, both decays and the gate (Olmo Hybrid)."""
+
+    norm: str = "o_norm"
+    out: str = "o_proj"
+
+    def _project(self, scope: Scope, x: str, keys: int, values: int) -> tuple[list[Value], Value, list[Value]]:
+        """Six projections."""
+        widths = {"q": keys, "k": keys, "v": values, "a": self.value_heads, "b": self.value_heads, "g": values}
+        made = {
+            part: Value(scope.linear(_column(f"{self.module}.{part}_proj", width, scope.hidden), x))
+            for part, width in widths.items()
+        }
+        return [made[part] for part in "qkv"], made["g"], [made[part] for part in "ab"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

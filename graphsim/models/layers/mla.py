@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.phase import Segment
-from graphsim.ops import Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding
+from graphsim.ops import Activation, Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding
 from graphsim.units import Num
 
 _ATTN = "self_attn"
@@ -31,6 +31,8 @@ class LatentAttention(Layer):
     """MLA with `nope` position-free and `rope` rotary dimensions per head.
 
     q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
+    gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none
+    turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
     """
 
     heads: int
@@ -40,6 +42,8 @@ class LatentAttention(Layer):
     rope: int
     value_dim: int
     bias: bool = False
+    turns: bool = True
+    gate: int = 0
     indexer: Indexer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
@@ -47,14 +51,16 @@ class LatentAttention(Layer):
         q, compressed = self._queries(scope, x)
         latent = self._linear(scope, "kv_a_proj_with_mqa", self.kv_rank + self.rope, scope.hidden, x, self._latent())
         normed = self._norm(scope, "kv_a_layernorm", self.kv_rank, Value(latent, ("latent",)))
-        rope = Rope(tokens=scope.tokens, heads=self.heads, kv_heads=1, head_dim=self.rope)
-        turned = scope.add("rope", rope, [Value(q, ("q_rope",)), Value(latent, ("rope",))])
-        if self.indexer:
-            self._index(scope, self.indexer, x, compressed or x)
-        outs = [self._attend(scope, s, q, turned, normed) for s in scope.phase.segments]
+        turned = self._turned(scope, q, latent)
+        scores = self._index(scope, self.indexer, x, compressed or x) if self.indexer else []
+        outs = [
+            self._attend(scope, segment, q, turned, normed, scores[i : i + 1])
+            for i, segment in enumerate(scope.phase.segments)
+        ]
         out = outs[0]
         if len(outs) > 1:
             out = scope.add("attention.join", Join(elems=scope.tokens * self.heads * self.value_dim), outs)
+        out = self._gated(scope, x, out) if self.gate else out
         return scope.linear(
             Projection(
                 name=f"{_ATTN}.o_proj",
@@ -68,11 +74,36 @@ class LatentAttention(Layer):
             out,
         )
 
+    def _gated(self, scope: Scope, x: str, out: str) -> str:
+        projection = Projection(
+            name=f"{_ATTN}.g_proj",
+            n=self.heads * self.gate,
+            k=scope.hidden,
+            split=Sharding.COLUMN,
+            units=self.heads,
+            tags=("attn",),
+        )
+        gate = scope.linear(projection, x)
+        elems, reads = scope.tokens * self.heads * self.value_dim, 1.0 + self.gate / self.value_dim
+        return scope.add("attention_gate", Activation(elems=elems, reads=reads, steps=4.0), [out, gate])
+
+    def _turned(self, scope: Scope, q: str, latent: str) -> list[Value]:
+        """The parts of queries and of the key that carry positions; none where they have no such part."""
+        parts = [Value(q, ("q_rope",)), Value(latent, ("rope",))]
+        if not self.rope:
+            return []
+        if not self.turns:
+            return parts
+        rope = Rope(tokens=scope.tokens, heads=self.heads, kv_heads=1, head_dim=self.rope)
+        name = scope.add("rope", rope, parts)
+        return [Value(name, ("q",)), Value(name, ("k",))]
+
     def _queries(self, scope: Scope, x: str) -> tuple[str, str]:
         parts = (
             Part(name="q_nope", width=self.heads * self.nope, units=self.heads),
             Part(name="q_rope", width=self.heads * self.rope, units=self.heads),
         )
+        parts = parts if self.rope else parts[:1]
         width, name, source, k = self.heads * (self.nope + self.rope), "q_proj", x, scope.hidden
         compressed = ""
         if self.q_rank:
@@ -91,7 +122,8 @@ class LatentAttention(Layer):
         return scope.linear(query, source), compressed
 
     def _latent(self) -> tuple[Part, ...]:
-        return (Part(name="latent", width=self.kv_rank), Part(name="rope", width=self.rope))
+        parts = (Part(name="latent", width=self.kv_rank), Part(name="rope", width=self.rope))
+        return parts if self.rope else parts[:1]
 
     def _linear(self, scope: Scope, name: str, n: Num, k: Num, x: str, parts: tuple[Part, ...] = ()) -> str:
         tags = ("attn", "qkv", "query" if name == "q_a_proj" else "key")
@@ -101,7 +133,9 @@ class LatentAttention(Layer):
         norm = Norm(rows=scope.tokens, width=width, vectors=vectors, module=f"{scope.prefix}{_ATTN}.{name}")
         return scope.add(name.rsplit(".", 1)[-1], norm, [value])
 
-    def _attend(self, scope: Scope, segment: Segment, q: str, turned: str, normed: str) -> str:
+    def _attend(
+        self, scope: Scope, segment: Segment, q: str, turned: list[Value], normed: str, scores: list[str]
+    ) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
         cache = KvCache(
             new_tokens=segment.tokens,
@@ -111,13 +145,13 @@ class LatentAttention(Layer):
             width=self.kv_rank + self.rope,
             kv=scope.precision.kv,
         )
-        cached = scope.add(f"kv_cache{suffix}", cache, [normed, Value(turned, ("k",))])
+        cached = scope.add(f"kv_cache{suffix}", cache, [normed, *turned[1:]])
         if segment.decode:
-            return self._absorbed(scope, segment, suffix, q, turned, cached)
+            return self._absorbed(scope, segment, suffix, q, [*turned[:1], Value(cached), *map(Value, scores)])
         keys = scope.linear(self._up(), normed, m=segment.kv_tokens())
         attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
-        inputs = [Value(q, ("q_nope",)), Value(turned, ("q",)), Value(keys), Value(turned, ("k",))]
-        return scope.add(f"attention{suffix}", attention, inputs)
+        inputs = [Value(q, ("q_nope",)), *turned[:1], Value(keys), *turned[1:]]
+        return scope.add(f"attention{suffix}", attention, [*inputs, Value(cached), *map(Value, scores)])
 
     def _up(self) -> Projection:
         return Projection(
@@ -129,13 +163,13 @@ class LatentAttention(Layer):
             tags=("attn", "qkv", "key", "value"),
         )
 
-    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, turned: str, cached: str) -> str:
+    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, seen: list[Value]) -> str:
         tokens, weights = segment.tokens, scope.weights_of(self._up())
         to_latent = HeadGemm(m=tokens, n=self.kv_rank, k=self.nope, heads=self.heads, weights=weights)
         query = scope.add(f"kv_b_proj.absorb_k{suffix}", to_latent, [Value(q, ("q_nope",))])
         width = self.kv_rank + self.rope
         attention = self._attention(scope, segment, 1, width, self.kv_rank, width)
-        out = scope.add(f"attention{suffix}", attention, [Value(query), Value(turned, ("q",)), Value(cached)])
+        out = scope.add(f"attention{suffix}", attention, [Value(query), *seen])
         from_latent = HeadGemm(m=tokens, n=self.value_dim, k=self.kv_rank, heads=self.heads, weights=weights)
         return scope.add(f"kv_b_proj.absorb_v{suffix}", from_latent, [out])
 
@@ -158,7 +192,8 @@ class LatentAttention(Layer):
             kv=scope.precision.kv,
         )
 
-    def _index(self, scope: Scope, indexer: Indexer, x: str, compressed: str) -> None:
+    def _index(self, scope: Scope, indexer: Indexer, x: str, compressed: str) -> list[str]:
+        """The scores of each kind of sequence in the step."""
         width, k = indexer.heads * indexer.head_dim, self.q_rank or scope.hidden
         query = scope.linear(Projection(name=f"{_ATTN}.indexer.wq_b", n=width, k=k, tags=("attn",)), compressed)
         key = scope.linear(
@@ -166,7 +201,7 @@ class LatentAttention(Layer):
         )
         normed = self._norm(scope, "indexer.k_norm", indexer.head_dim, Value(key), vectors=2)
         weights = Projection(name=f"{_ATTN}.indexer.weights_proj", n=indexer.heads, k=scope.hidden, tags=("attn",))
-        scores = scope.linear(weights, x)
+        by_head, scores = scope.linear(weights, x), []
         for segment in scope.phase.segments:
             cache = KvCache(
                 new_tokens=segment.tokens,
@@ -191,4 +226,5 @@ class LatentAttention(Layer):
                 cache_width=indexer.head_dim,
                 kv=scope.precision.kv,
             )
-            scope.add("index_scores", score, [query, scores, kept])
+            scores.append(scope.add("index_scores", score, [query, by_head, kept]))
+        return scores

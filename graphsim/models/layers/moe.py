@@ -20,12 +20,14 @@ class MoeNames:
     """Module names below the layer.
 
     experts: what adapters call the weights of an expert that the stacks hold: gate, up, down
+    latent: the projections ahead of and behind experts that work in a latent
     """
 
     router: str = "mlp.gate"
     gate_up: str = "mlp.experts.gate_up_proj"
     down: str = "mlp.experts.down_proj"
     shared_gate: str = "mlp.shared_expert_gate"
+    latent: tuple[str, str] = ("mlp.fc1_latent_proj", "mlp.fc2_latent_proj")
     experts: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -33,6 +35,9 @@ class MoeNames:
 class Moe(Layer):
     """`chosen` of `experts` gated (or plain) MLPs of width `intermediate` for each token.
 
+    latent: width that the experts work in, between two projections that all of them share (LatentMoE, arXiv
+        2601.18089); 0 = the hidden size
+    latent_bias: of these projections
     shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
     correction: a learned score per expert; router_bias, bias: of the router and of the experts
     router_norm: name of a norm in front of the router
@@ -44,6 +49,8 @@ class Moe(Layer):
     chosen: int
     intermediate: int
     gated: bool = True
+    latent: int = 0
+    latent_bias: bool = False
     shared: Mlp | None = None
     shared_gate: bool = False
     correction: bool = False
@@ -58,7 +65,8 @@ class Moe(Layer):
     def build(self, scope: Scope, x: str) -> str:
         """Router, gather, experts, sum; shared experts beside them."""
         routing = self._route(scope, x)
-        out = self._experts(scope, x, routing)
+        out = self._experts(scope, self._project(scope, 0, x), routing)
+        out = self._project(scope, 1, out)
         if self.shared is None:
             return out
         beside = self.shared.build(scope, x)
@@ -89,18 +97,26 @@ class Moe(Layer):
         )
         return scope.add("route", route, [logits])
 
+    def _project(self, scope: Scope, way: int, x: str) -> str:
+        """Into the experts' latent (0), or out of it (1)."""
+        if not self.latent:
+            return x
+        n, k = (self.latent, scope.hidden) if way == 0 else (scope.hidden, self.latent)
+        return scope.linear(Projection(name=self.names.latent[way], n=n, k=k, bias=self.latent_bias, tags=("ffn",)), x)
+
     def _experts(self, scope: Scope, x: str, routing: str) -> str:
         tokens, width = scope.tokens, self.intermediate
-        gather = Permute(tokens=tokens, width=scope.hidden, chosen=self.chosen, gather=True)
+        outer = self.latent or scope.hidden
+        gather = Permute(tokens=tokens, width=outer, chosen=self.chosen, gather=True)
         rows = scope.add("gather_tokens", gather, [x, routing])
         halves = 2 if self.gated else 1
-        up = self._gemm(scope, self.names.gate_up, width * halves, scope.hidden, Sharding.COLUMN, halves)
+        up = self._gemm(scope, self.names.gate_up, width * halves, outer, Sharding.COLUMN, halves)
         inner = scope.add(_leaf(self.names.gate_up), up, [rows])
         act = ExpertActivation(elems=tokens * self.chosen * width, reads=float(halves))
         inner = scope.add("expert_act", act, [inner])
-        down = self._gemm(scope, self.names.down, scope.hidden, width, Sharding.ROW, 1)
+        down = self._gemm(scope, self.names.down, outer, width, Sharding.ROW, 1)
         out = scope.add(_leaf(self.names.down), down, [inner])
-        combine = Permute(tokens=tokens, width=scope.hidden, chosen=self.chosen, gather=False)
+        combine = Permute(tokens=tokens, width=outer, chosen=self.chosen, gather=False)
         return scope.add("combine_tokens", combine, [Value(out)])
 
     def _gemm(self, scope: Scope, name: str, n: Num, k: Num, split: Sharding, rank_factor: int) -> ExpertGemm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Scope
 from graphsim.ops import Norm
 from graphsim.units import Num
@@ -20,7 +21,7 @@ class NormLayer(Layer):
     kind: str = "rms"
     width: Num = 0
 
-    def build(self, scope: Scope, x: str) -> str:
+    def build(self, scope: Scope, x: str | Value) -> str:
         """One norm of every token."""
         norm = Norm(
             rows=scope.tokens,

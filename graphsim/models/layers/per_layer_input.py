@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.ends import Stem
 from graphsim.models.layers.norm import NormLayer
@@ -17,6 +18,7 @@ class PerLayerStem(Layer):
     The second is mixed with a projection of the first;
     `entries` rows of the second table; the table is read one row per token and never multiplied.
     prefix: of its modules' paths
+    spread: behind all of it, to the streams of the residual where there are several
     """
 
     base: Stem
@@ -24,6 +26,7 @@ class PerLayerStem(Layer):
     layers: int
     width: int
     prefix: str = "model."
+    spread: Layer | None = None
 
     @property
     def vocab_size(self) -> int:
@@ -46,7 +49,8 @@ class PerLayerStem(Layer):
         norm = Norm(rows=scope.tokens * self.layers, width=self.width, module=f"{self.prefix}per_layer_projection_norm")
         mixed = scope.add("per_layer_projection_norm", norm, [mixed])
         scope.add("per_layer_inputs", Add(elems=scope.tokens * wide), [mixed, own])
-        return scope.add("embed_scale", Activation(elems=scope.tokens * scope.hidden, reads=1.0, steps=1.0), [out])
+        out = scope.add("embed_scale", Activation(elems=scope.tokens * scope.hidden, reads=1.0, steps=1.0), [out])
+        return self.spread.build(scope, out) if self.spread else out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,7 @@ class PerLayerInput(Layer):
 
     width: int
 
-    def build(self, scope: Scope, x: str) -> str:
+    def build(self, scope: Scope, x: str | Value) -> str:
         """x -> gate -> times own input -> projection -> norm."""
         gate = scope.linear(Projection(name="per_layer_input_gate", n=self.width, k=scope.hidden), x)
         act = Activation(elems=scope.tokens * self.width, reads=1.0, steps=5.0)

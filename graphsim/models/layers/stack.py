@@ -82,7 +82,7 @@ def kinds(layers: Sequence[Layer], first: int, prefix: str, precision: Precision
 
 def _body(scope: Scope, stretch: Stretch) -> nx.DiGraph:
     graph = nx.DiGraph()
-    x = add(graph, "input", Input(role="input", elems=scope.tokens * scope.hidden))
+    x = add(graph, "input", Input(role="input", elems=scope.tokens * scope.hidden * scope.streams))
     if scope.source is not None:
         entry = EncoderOutput(role="encoder_output", elems=scope.source.elems)
         scope = replace(scope, source=replace(scope.source, node=add(graph, "encoder_output", entry)))
