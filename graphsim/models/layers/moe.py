@@ -36,6 +36,7 @@ class Moe(Layer):
     shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
     correction: a learned score per expert; router_bias, bias: of the router and of the experts
     router_norm: name of a norm in front of the router
+    sum_bias: a learned vector is added to the sum of the experts' results
     skew: Zipf exponent of the experts' popularity, 0 = uniform
     adapt_experts, adapt_router: PEFT's all-linear reaches them
     """
@@ -50,6 +51,7 @@ class Moe(Layer):
     router_bias: bool = False
     router_norm: str = ""
     bias: bool = False
+    sum_bias: bool = False
     skew: float = 0.0
     adapt_experts: bool = False
     adapt_router: bool = False
@@ -59,6 +61,8 @@ class Moe(Layer):
         """Router, gather, experts, sum; shared experts beside them."""
         routing = self._route(scope, x)
         out = self._experts(scope, x, routing)
+        if self.sum_bias:
+            out = learned_sum(scope, out)
         if self.shared is None:
             return out
         beside = self.shared.build(scope, x)
@@ -127,6 +131,14 @@ class Moe(Layer):
     def _fused(self, split: Sharding) -> tuple[str, ...]:
         gate, up, down = self.names.experts
         return (down,) if split is Sharding.ROW else (gate, up) if self.gated else (up,)
+
+
+def learned_sum(scope: Scope, x: str, reads: int = 1) -> str:
+    """The sum of `reads` results of each token and of one learned vector."""
+    elems = scope.tokens * scope.hidden
+    if reads > 1:
+        x = scope.add("sum_experts", Add(elems=elems, reads=float(reads)), [x])
+    return scope.add("sum_bias", Activation(elems=elems, learned=scope.hidden), [x])
 
 
 def _leaf(name: str) -> str:
