@@ -27,7 +27,7 @@ AUTO = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2
 
 UNCOUNTED = (
     *("moe", "mixtral", "minimax", "deepseek", "kimi", "llama4", "dbrx", "gpt_oss", "dots", "dsa", "next", "qwen3_5"),
-    *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm2", "recurrent_gemma", "gemma4_text"),
+    *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm", "recurrent_gemma", "gemma4_text"),
 )
 """Parts of a `model_type` whose flops are left blank: on the meta device no token chooses an expert and scans run
 element by element, and torch counts the padding of convolutions as work."""

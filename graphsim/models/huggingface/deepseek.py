@@ -21,7 +21,7 @@ def deepseek(fields: Fields, name: str) -> ModelConfig:
         )
     attention = LatentAttention(
         heads=dims.heads,
-        q_rank=size(fields, "q_lora_rank", default=0, least=0),
+        q_rank=size(fields, "q_lora_rank", default=0),
         kv_rank=size(fields, "kv_lora_rank"),
         nope=size(fields, "qk_nope_head_dim"),
         rope=size(fields, "qk_rope_head_dim"),
@@ -29,7 +29,10 @@ def deepseek(fields: Fields, name: str) -> ModelConfig:
         bias=fields.flag("attention_bias", False),
         indexer=indexer,
     )
-    return assemble(name, dims, dense_then_sparse(fields, dims, attention))
+    kind = fields.data.get("model_type")
+    bias = kind == "deepseek_v2" and fields.flag("mlp_bias", False)
+    first = 1 if kind in ("glm4_moe_lite", "sarvam_mla") else 0
+    return assemble(name, dims, dense_then_sparse(fields, dims, attention, first=first, bias=bias))
 
 
 FAMILIES: dict[str, Reader] = {
@@ -39,5 +42,6 @@ FAMILIES: dict[str, Reader] = {
     "kimi_k2": deepseek,
     "glm_moe_dsa": deepseek,
     "glm4_moe_lite": deepseek,
+    "sarvam_mla": deepseek,
 }
 """Readers by `model_type`."""

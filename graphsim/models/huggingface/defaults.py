@@ -21,6 +21,8 @@ _SPELLINGS = (
     ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"),
     ("num_experts_per_tok", "experts_per_token", "num_experts_per_token", "moe_k", "moe_top_k", "moe_topk"),
     ("tie_word_embeddings", "tie_embedding"),
+    ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"),
+    ("attention_bias", "use_qkv_bias"),
 )
 """Names of the same thing: where a config uses one of them, none of the others is assumed."""
 
