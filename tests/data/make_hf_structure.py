@@ -38,7 +38,7 @@ expert."""
 
 UNCOUNTED = (
     *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "next", "qwen3_5", "zaya"),
-    *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm2", "recurrent_gemma", "gemma4_text"),
+    *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm", "recurrent_gemma", "gemma4_text"),
 )
 """Parts of a `model_type` whose flops are left blank: scans run element by element, and torch counts the padding of
 convolutions as work."""

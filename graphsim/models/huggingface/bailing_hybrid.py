@@ -41,7 +41,7 @@ def bailing_hybrid(fields: Fields, name: str) -> ModelConfig:
         fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {dims.layers} layers")
     attentions: list[Layer] = [latent if kind == "full_attention" else delta for kind in types]
     unused(fields, "num_mtp_layers")
-    model = assemble(name, dims, dense_then_sparse(fields, dims, attentions, adapt=False))
+    model = assemble(name, dims, dense_then_sparse(fields, dims, attentions, adapted=False))
     return with_drafts(model, fields)
 
 

@@ -12,6 +12,7 @@ from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.norm import NormLayer
+from graphsim.units import short
 
 Reader = Callable[[Fields, str], ModelConfig]
 """A family: from the fields of a config and the model's name to the model."""
@@ -83,7 +84,7 @@ def read_dims(
     """
     hidden = size(fields, "hidden_size", "n_embd", "n_embed", "d_model")
     heads = size(fields, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
-    given = size(fields, "head_dim", "kv_channels", default=0, least=0)
+    given = size(fields, "head_dim", "kv_channels", default=0)
     if not given and not fields.problems and (hidden % heads and not floor or hidden < heads):
         found = f"hidden_size = {hidden} is not a multiple of the {heads} attention heads"
         fields.problems.append(f"{found}, and head_dim is missing")
@@ -143,6 +144,25 @@ def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambd
         types = []
     slides = [entry == "sliding_attention" for entry in types] if types else [fallback(i) for i in range(layers)]
     return [window if slide else 0 for slide in slides]
+
+
+def per_layer(
+    fields: Fields, key: str, layers: int, allowed: Sequence[str], fallback: Callable[[int], str]
+) -> list[str]:
+    """What the config's list says of each layer, one of `allowed`; the family's rule for layer i without a list."""
+    listed = [str(entry) for entry in fields.sequence(key, most=MOST_LAYERS)]
+    strange = next((entry for entry in listed if entry not in allowed), None)
+    if listed and len(listed) != layers:
+        fields.problems.append(f"{key} has {len(listed)} entries, expected one for each of {layers} layers")
+    elif strange is not None:
+        fields.problems.append(f"{key} has an entry '{short(strange)}'; allowed: {', '.join(allowed)}")
+    elif listed:
+        return listed
+    return [fallback(i) for i in range(layers)]
+
+
+SLIDES, SEES_ALL = "sliding_attention", "full_attention"
+"""How `layer_types` calls the two kinds of softmax attention."""
 
 
 def assemble(

@@ -27,7 +27,7 @@ def latent_attention(fields: Fields, dims: Dims) -> LatentAttention:
         )
     return LatentAttention(
         heads=dims.heads,
-        q_rank=size(fields, "q_lora_rank", default=0, least=0),
+        q_rank=size(fields, "q_lora_rank", default=0),
         kv_rank=size(fields, "kv_lora_rank"),
         nope=size(fields, "qk_nope_head_dim"),
         rope=size(fields, "qk_rope_head_dim"),
@@ -40,20 +40,23 @@ def latent_attention(fields: Fields, dims: Dims) -> LatentAttention:
 def deepseek(fields: Fields, name: str) -> ModelConfig:
     """Dense layers first, then experts, all behind latent attention."""
     dims = read_dims(fields, floor=True)
-    return assemble(name, dims, dense_then_sparse(fields, dims, latent_attention(fields, dims)))
+    kind = fields.data.get("model_type")
+    bias = kind == "deepseek_v2" and fields.flag("mlp_bias", False)
+    first = 1 if kind in ("glm4_moe_lite", "sarvam_mla") else 0
+    blocks = dense_then_sparse(fields, dims, latent_attention(fields, dims), first=first, bias=bias)
+    return assemble(name, dims, blocks)
 
 
 def mistral4(fields: Fields, name: str) -> ModelConfig:
     """The same with experts that PEFT's all-linear passes over."""
     dims = read_dims(fields, floor=True)
-    return assemble(name, dims, dense_then_sparse(fields, dims, latent_attention(fields, dims), adapt=False))
+    return assemble(name, dims, dense_then_sparse(fields, dims, latent_attention(fields, dims), adapted=False))
 
 
 def axk1(fields: Fields, name: str) -> ModelConfig:
     """A.X K1: one dense layer where the config names none, and a norm behind every layer's experts."""
-    fields.data = {"first_k_dense_replace": 1, **fields.data}
     dims = read_dims(fields, floor=True)
-    blocks = dense_then_sparse(fields, dims, latent_attention(fields, dims), adapt=False)
+    blocks = dense_then_sparse(fields, dims, latent_attention(fields, dims), first=1, adapted=False)
     if size(fields, "moe_layer_freq", default=1) != 1:
         fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")
     return assemble(name, dims, [_normed(block) for block in blocks])
@@ -86,5 +89,6 @@ FAMILIES: dict[str, Reader] = {
     "axk1": axk1,
     "youtu": latent_dense,
     "minicpm3": latent_dense,
+    "sarvam_mla": deepseek,
 }
 """Readers by `model_type`."""

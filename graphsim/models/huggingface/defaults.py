@@ -25,10 +25,11 @@ _SPELLINGS = (
     ("hidden_size", "n_embd", "d_model"),
     ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     ("layers_block_type", "layer_types", "hybrid_override_pattern"),
-    ("n_shared_experts", "num_shared_experts"),
     ("n_groups", "mamba_n_groups"),
     ("conv_kernel", "mamba_d_conv"),
     ("use_conv_bias", "mamba_conv_bias"),
+    ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"),
+    ("attention_bias", "use_qkv_bias"),
 )
 """Names of the same thing: where a config uses one of them, none of the others is assumed."""
 

@@ -26,7 +26,11 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields, tied=True)
     own = size(fields, "hidden_size_per_layer_input", default=0, least=0)
     shared = size(fields, "num_kv_shared_layers", default=0, least=0)
+    if shared >= dims.layers:
+        fields.problem("num_kv_shared_layers", f"is not allowed; expected fewer than the {dims.layers} layers")
     slides = windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)
+    if fields.raw("sliding_window") == 0:
+        fields.problem("sliding_window", "is not allowed; expected a whole number from 1 up")
     blocks: list[Layer] = []
     for i, window in enumerate(slides):
         reuses = i >= dims.layers - shared > 0

@@ -18,7 +18,7 @@ def hy_v3(fields: Fields, name: str) -> ModelConfig:
     if fields.flag("mlp_bias", False):
         fields.problem("mlp_bias", "is not supported; expected false")
     unused(fields, "qk_norm")
-    return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, attention, adapt=False)), fields)
+    return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, attention, adapted=False)), fields)
 
 
 FAMILIES: dict[str, Reader] = {"hy_v3": hy_v3}

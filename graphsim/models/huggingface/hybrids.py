@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import MOST_LAYERS, Dims, Reader, assemble, read_dims, size, wrapped
+from graphsim.models.huggingface.common import MOST_LAYERS, Dims, Reader, assemble, read_dims, size, unused, wrapped
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.huggingface.moe import experts_of
 from graphsim.models.huggingface.state_space import single
@@ -98,7 +100,10 @@ def falcon_h1(fields: Fields, name: str) -> ModelConfig:
     """Attention and Mamba-2 side by side in every layer."""
     dims = read_dims(fields)
     width = size(fields, "mamba_d_ssm", default=dims.hidden * size(fields, "mamba_expand", default=2))
-    mixer = _mamba2_of(fields, width, "mamba", norm=fields.flag("mamba_rms_norm", False))
+    mixer = replace(
+        _mamba2_of(fields, width, "mamba", norm=fields.flag("mamba_rms_norm", False)),
+        out_bias=fields.flag("projectors_bias", False),
+    )
     names = {part: f"feed_forward.{part}_proj" for part in ("gate", "up", "down")}
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False), names=MlpNames(**names))
     first, second = (NormLayer(name=norm) for norm in _JAMBA_NORMS)
@@ -135,7 +140,8 @@ def granite_hybrid(fields: Fields, name: str) -> ModelConfig:
     attends = [str(kind) in ("attention", "full_attention") for kind in types] or [False] * dims.layers
     if len(attends) != dims.layers:
         fields.problems.append(f"layer_types has {len(attends)} entries, expected {dims.layers}")
-    attention = attention_of(fields, dims)
+    rotary = fields.text("position_embedding_type", "") == "rope"
+    attention = attention_of(fields, dims, rope=rotary)
     both = ("input_layernorm", "post_attention_layernorm")
     blocks: list[Layer] = [wrapped(attention if has else mixer, feed, before=both) for has in attends]
     return assemble(name, dims, blocks)
@@ -146,7 +152,11 @@ def zamba2(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields, tied=True, mlp_factor=4)
     types = [str(kind) for kind in fields.sequence("layers_block_type", most=MOST_LAYERS)]
     listed = fields.sequence("hybrid_layer_ids", most=MOST_LAYERS)
-    hybrid = [i in listed for i in range(dims.layers)] if listed else [kind == "hybrid" for kind in types]
+    hybrid = [kind == "hybrid" for kind in types] if types else [i in listed for i in range(dims.layers)]
+    if types and "hybrid_layer_ids" in fields and [i for i, has in enumerate(hybrid) if has] != list(listed):
+        fields.problem("hybrid_layer_ids", "does not name the layers that layers_block_type calls 'hybrid'")
+    if size(fields, "attention_hidden_size", default=2 * dims.hidden) != 2 * dims.hidden:
+        fields.problem("attention_hidden_size", f"is not allowed; expected twice the hidden size, {2 * dims.hidden}")
     if len(hybrid) != dims.layers:
         fields.problems.append(f"layers_block_type has {len(hybrid)} entries, expected {dims.layers}")
     plain, inner = _zamba_mamba(fields, dims, "mamba"), _zamba_mamba(fields, dims, "mamba_decoder.mamba")
@@ -162,6 +172,7 @@ def zamba2(fields: Fields, name: str) -> ModelConfig:
         shared = SharedTransformerLayer(
             attention=attention,
             intermediate=dims.intermediate,
+            bias=fields.flag("add_bias_linear", False),
             adapter_rank=rank,
             mamba=inner,
             owns=used < sets,
@@ -176,14 +187,18 @@ def zamba2(fields: Fields, name: str) -> ModelConfig:
 def _zamba_mamba(fields: Fields, dims: Dims, module: str) -> Mamba2:
     width = dims.hidden * size(fields, "mamba_expand", default=2)
     heads = size(fields, "n_mamba_heads", default=8)
+    head_dim = size(fields, "mamba_headdim", default=max(width // heads, 1))
+    if heads * head_dim != width:
+        found = f"n_mamba_heads x mamba_headdim = {heads} x {head_dim}"
+        fields.problems.append(f"{found} is not mamba_expand x hidden_size = {width}")
+    unused(fields, "use_conv_bias")
     return Mamba2(
         heads=heads,
-        head_dim=size(fields, "mamba_headdim", default=max(width // heads, 1)),
+        head_dim=head_dim,
         groups=size(fields, "mamba_ngroups", default=1),
         state=size(fields, "mamba_d_state", default=64),
         taps=size(fields, "mamba_d_conv", default=4),
         bias=fields.flag("add_bias_linear", False),
-        conv_bias=fields.flag("use_conv_bias", True),
         module=module,
     )
 

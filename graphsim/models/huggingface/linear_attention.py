@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
+    MOST_LAYERS,
+    SEES_ALL,
+    SLIDES,
     Dims,
     Reader,
     assemble,
+    per_layer,
     pre_norm,
     read_dims,
     self_attention,
@@ -26,13 +31,13 @@ from graphsim.models.layers.moe import Moe, MoeNames
 from graphsim.models.layers.norm import NormLayer
 
 
-def _layer_types(fields: Fields, layers: int, every: int) -> list[bool]:
-    """Which layers have softmax attention: as `layer_types` says, else every so many."""
-    types = fields.sequence("layer_types", most=2_000)
-    if types and len(types) != layers:
-        fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {layers} layers")
-        types = []
-    return [kind == "full_attention" for kind in types] if types else [(i + 1) % every == 0 for i in range(layers)]
+def _layer_types(fields: Fields, layers: int, other: str, fallback: Callable[[int], bool]) -> list[bool]:
+    """Which layers have softmax attention: as `layer_types` says, else the family's rule for layer i."""
+    kinds = per_layer(fields, "layer_types", layers, (SEES_ALL, other), lambda i: SEES_ALL if fallback(i) else other)
+    return [kind == SEES_ALL for kind in kinds]
+
+
+_LINEAR = "linear_attention"
 
 
 def qwen3_next(fields: Fields, name: str) -> ModelConfig:
@@ -58,7 +63,8 @@ def qwen3_next(fields: Fields, name: str) -> ModelConfig:
         gated=True,
     )
     feeds = _qwen_feeds(fields, dims, kind)
-    attends = _layer_types(fields, dims.layers, size(fields, "full_attention_interval", default=4))
+    every = size(fields, "full_attention_interval", default=4)
+    attends = _layer_types(fields, dims.layers, _LINEAR, lambda i: (i + 1) % every == 0)
     blocks: list[Layer] = [
         pre_norm(attention if has else delta, feed) for has, feed in zip(attends, feeds, strict=False)
     ]
@@ -94,9 +100,19 @@ def minimax(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields)
     moe = mixtral_experts(fields, dims)
     lightning = LightningAttention(heads=dims.heads, head_dim=dims.head_dim)
-    attention = attention_of(fields, dims)
-    attends = _layer_types(fields, dims.layers, 2)
+    attention = attention_of(fields, dims, size(fields, "sliding_window", default=0, least=0))
+    attends = _minimax_types(fields, dims.layers)
     return assemble(name, dims, [pre_norm(attention if has else lightning, moe) for has in attends])
+
+
+def _minimax_types(fields: Fields, layers: int) -> list[bool]:
+    """Which layers have softmax attention: as a list says (1 in MiniMax's own configs), else every other one."""
+    own = fields.sequence("attn_type_list", most=MOST_LAYERS)
+    if own and "layer_types" not in fields:
+        if len(own) != layers or set(map(str, own)) - {"0", "1"}:
+            fields.problem("attn_type_list", f"is not allowed; expected 0 or 1 for each of {layers} layers")
+        return [(list(own[i : i + 1]) or [0])[0] == 1 for i in range(layers)]
+    return _layer_types(fields, layers, _LINEAR, lambda i: i % 2 == 0)
 
 
 def lfm2(fields: Fields, name: str) -> ModelConfig:
@@ -136,12 +152,38 @@ def _lfm2(fields: Fields, name: str, dims: Dims, feeds: Sequence[Layer]) -> Mode
     )
     conv = ShortConvolution(taps=size(fields, "conv_L_cache", default=3), bias=fields.flag("conv_bias", False))
     listed = fields.sequence("full_attn_idxs")
-    attends = [i in listed for i in range(dims.layers)] if listed else _layer_types(fields, dims.layers, 1)
+    attends = _layer_types(fields, dims.layers, "conv", lambda i: i in listed or not listed)
     norms = ("operator_norm", "ffn_norm")
     blocks: list[Layer] = [
         wrapped(attention if has else conv, feed, before=norms) for has, feed in zip(attends, feeds, strict=True)
     ]
     return assemble(name, dims, blocks, norm=NormLayer(name="model.embedding_norm"))
+
+
+def lfm3(fields: Fields, name: str) -> ModelConfig:
+    """LFM2 with norms behind the parts, a gate for each head, some layers sliding (transformers, `Lfm3Config`)."""
+    dims = read_dims(fields, tied=True)
+    gated = fields.flag("use_attention_gate", True)
+    full = replace(
+        attention_of(fields, dims, qk=QkNorm.HEAD),
+        gated=gated,
+        gates_heads=gated,
+        names=AttentionNames(gate="self_attn.g_proj" if gated else ""),
+    )
+    kinds = per_layer(fields, "layer_types", dims.layers, ("conv", SLIDES, SEES_ALL), _lfm3_kind)
+    mixers: dict[str, Layer] = {
+        "conv": ShortConvolution(taps=size(fields, "conv_L_cache", default=7), bias=fields.flag("conv_bias", False)),
+        SLIDES: replace(full, window=size(fields, "sliding_window", default=0, least=0)),
+        SEES_ALL: full,
+    }
+    mlp = Mlp(intermediate=dims.intermediate, names=_LFM2_MLP)
+    after = ("post_operator_norm", "post_ffn_norm") if fields.flag("use_sandwich_norm", True) else None
+    blocks = [wrapped(mixers[kind], mlp, before=("operator_norm", "ffn_norm"), after=after) for kind in kinds]
+    return assemble(name, dims, blocks, norm=NormLayer(name="model.embedding_norm"))
+
+
+def _lfm3_kind(i: int) -> str:
+    return SEES_ALL if i % 4 == 2 else SLIDES if i % 4 == 0 and i else "conv"
 
 
 def _lfm2_width(fields: Fields, given: int) -> int:
@@ -196,6 +238,7 @@ FAMILIES: dict[str, Reader] = {
     "minimax": minimax,
     "lfm2": lfm2,
     "lfm2_moe": lfm2_moe,
+    "lfm3": lfm3,
     "recurrent_gemma": recurrent_gemma,
 }
 """Readers by `model_type`."""

@@ -20,7 +20,14 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def attention_of(
-    fields: Fields, dims: Dims, window: int = 0, *, out_bias: bool | None = None, qk: QkNorm = QkNorm.NONE
+    fields: Fields,
+    dims: Dims,
+    window: int = 0,
+    *,
+    out_bias: bool | None = None,
+    qk: QkNorm = QkNorm.NONE,
+    rope: bool = True,
+    sinks: bool = False,
 ) -> SelfAttention:
     """Attention whose projections have the biases that `attention_bias` says."""
     bias = fields.flag("attention_bias", False)
@@ -31,7 +38,9 @@ def attention_of(
         window=window,
         qkv_bias=bias,
         out_bias=bias if out_bias is None else out_bias,
+        rope=rope,
         qk_norm=qk,
+        sinks=sinks,
         soft_cap=bool(fields.number("attn_logit_softcapping", 0.0)),
     )
 

@@ -49,7 +49,7 @@ def mimo_v2(fields: Fields, name: str) -> ModelConfig:
         fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {dims.layers} layers")
     attentions: list[Layer] = [windowed if kind == "sliding_attention" else full for kind in types]
     unused(fields, "partial_rotary_factor", "hybrid_block_size", "attention_chunk_size")
-    return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, attentions, adapt=False)), fields)
+    return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, attentions, adapted=False)), fields)
 
 
 def _published(fields: Fields) -> dict[str, list[str]]:

@@ -1,8 +1,9 @@
-"""Families with mixtures of experts and ordinary attention."""
+"""Mixtures behind ordinary attention: Mixtral, Qwen, GLM-4.5, Granite; and what other mixtures share with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
@@ -10,19 +11,17 @@ from graphsim.models.huggingface.common import (
     Dims,
     Reader,
     assemble,
+    per_layer,
     pre_norm,
     read_dims,
-    self_attention,
     size,
     windows,
 )
 from graphsim.models.huggingface.llama import attention_of
-from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
+from graphsim.models.layers.attention import QkNorm, SelfAttention
 from graphsim.models.layers.base import Layer
-from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.moe import Moe, MoeNames
-from graphsim.models.layers.norm import NormLayer
 
 
 def experts_of(fields: Fields) -> tuple[int, int]:
@@ -43,12 +42,12 @@ def experts_of(fields: Fields) -> tuple[int, int]:
     return experts, min(chosen, experts)
 
 
-def shared_mlp(width: int, name: str = "mlp.shared_experts", linear: bool = False) -> Mlp | None:
+def shared_mlp(width: int, name: str = "mlp.shared_experts", linear: bool = False, bias: bool = False) -> Mlp | None:
     """The experts that all tokens pass, as one MLP; None where there are none."""
     if not width:
         return None
     names = MlpNames(gate=f"{name}.gate_proj", up=f"{name}.up_proj", down=f"{name}.down_proj")
-    return Mlp(intermediate=width, names=names, linear=linear)
+    return Mlp(intermediate=width, names=names, linear=linear, bias=bias)
 
 
 MIXTRAL_NAMES = MoeNames(experts=("w1", "w3", "w2"))
@@ -109,8 +108,16 @@ def qwen_moe(fields: Fields, name: str) -> ModelConfig:
         out_bias=not second and fields.flag("attention_bias", False),
         qk_norm=QkNorm.NONE if second else QkNorm.HEAD,
     )
-    sparse = sparse_layers(fields, dims.layers)
-    return assemble(name, dims, [pre_norm(attention, moe if has else dense) for has in sparse])
+    feeds = [moe if has else dense for has in sparse_layers(fields, dims.layers)]
+    mixers = [replace(attention, window=window) for window in _qwen_windows(fields, dims.layers, second)]
+    return assemble(name, dims, [pre_norm(mixer, feed) for mixer, feed in zip(mixers, feeds, strict=True)])
+
+
+def _qwen_windows(fields: Fields, layers: int, second: bool) -> list[int]:
+    """Where windows are used at all: of Qwen 3 all layers, of Qwen 2 every other one of the first few."""
+    first = size(fields, "max_window_layers", default=layers, least=0)
+    slides = windows(fields, layers, lambda i: not second or (i % 2 == 0 and i < first))
+    return slides if fields.flag("use_sliding_window", False) else [0] * layers
 
 
 def sparse_layers(fields: Fields, layers: int) -> list[bool]:
@@ -120,56 +127,15 @@ def sparse_layers(fields: Fields, layers: int) -> list[bool]:
     return [(i + 1) % step == 0 and i not in dense for i in range(layers)]
 
 
-def gpt_oss(fields: Fields, name: str) -> ModelConfig:
-    """Biases everywhere, sinks in the softmax, every other layer slides."""
-    dims = read_dims(fields)
-    experts, chosen = experts_of(fields)
-    names = MoeNames(router="mlp.router")
-    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, router_bias=True, bias=True, names=names)
-    bias = fields.flag("attention_bias", True)
-    blocks: list[Layer] = []
-    for window in windows(fields, dims.layers, lambda i: i % 2 == 0):
-        attention = SelfAttention(
-            heads=dims.heads,
-            kv_heads=dims.kv_heads,
-            head_dim=dims.head_dim,
-            window=window,
-            qkv_bias=bias,
-            out_bias=bias,
-            sinks=True,
-        )
-        blocks.append(pre_norm(attention, moe))
-    return assemble(name, dims, blocks)
-
-
-def olmoe(fields: Fields, name: str) -> ModelConfig:
-    """Norms over all queries and keys, experts in every layer."""
-    dims = read_dims(fields)
-    experts, chosen = experts_of(fields)
-    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_experts=True, adapt_router=True)
-    return assemble(name, dims, [pre_norm(attention_of(fields, dims, qk=QkNorm.FULL), moe)] * dims.layers)
-
-
-def phimoe(fields: Fields, name: str) -> ModelConfig:
-    """LayerNorm, biases in the attention, a bias on the head on request."""
-    dims = read_dims(fields)
-    experts, chosen = experts_of(fields)
-    names = MoeNames(router="mlp.router")
-    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_router=True, names=names)
-    head = Head(
-        vocab_size=dims.vocab,
-        tied=dims.tied,
-        bias=fields.flag("lm_head_bias", False),
-        norm=NormLayer(name="model.norm", kind="layer"),
-    )
-    slides = windows(fields, dims.layers, lambda i: True)
-    blocks = [pre_norm(attention_of(fields, dims, w), moe, "layer") for w in slides]
-    return assemble(name, dims, blocks, head=head)
-
-
 def granitemoe(fields: Fields, name: str) -> ModelConfig:
     """Granite with experts, and a shared MLP beside them where the config has one."""
     dims = read_dims(fields)
+    block = pre_norm(attention_of(fields, dims), granite_experts(fields, dims))
+    return assemble(name, dims, [block] * dims.layers)
+
+
+def granite_experts(fields: Fields, dims: Dims) -> Moe:
+    """Experts as Granite names them, and the shared MLP."""
     experts, chosen = experts_of(fields)
     width = size(fields, "shared_intermediate_size", default=0, least=0)
     shared = None
@@ -181,8 +147,7 @@ def granitemoe(fields: Fields, name: str) -> ModelConfig:
         gate_up="block_sparse_moe.experts.gate_up_proj",
         down="block_sparse_moe.experts.down_proj",
     )
-    moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, shared=shared, names=names_)
-    return assemble(name, dims, [pre_norm(attention_of(fields, dims), moe)] * dims.layers)
+    return Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, shared=shared, names=names_)
 
 
 def glm4_moe(fields: Fields, name: str) -> ModelConfig:
@@ -194,118 +159,50 @@ def glm4_moe(fields: Fields, name: str) -> ModelConfig:
 
 
 def dense_then_sparse(
-    fields: Fields, dims: Dims, attention: Layer | Sequence[Layer], *, adapt: bool = True
+    fields: Fields,
+    dims: Dims,
+    attention: Layer | Sequence[Layer],
+    *,
+    first: int = 0,
+    adapted: bool = True,
+    bias: bool = False,
+    correction: bool = False,
 ) -> list[Layer]:
     """`first_k_dense_replace` dense layers, then experts with shared ones beside them (DeepSeek's layout).
 
-    attention: of all layers, or of each; adapt: PEFT's all-linear reaches the experts' stacks, as it finds them in
-        older checkpoints, and then none of the MLPs that bear the same names
+    attention: of all layers, or of each
+    first: dense layers where the config says nothing of them
+    adapted: PEFT's all-linear reaches the experts and the router, and no dense or shared MLP
+    bias: of these MLPs
     """
-    experts, chosen = experts_of(fields)
-    width = size(fields, "moe_intermediate_size")
-    beside = size(fields, "n_shared_experts", "num_shared_experts", default=0, least=0, most=1000)
-    moe = Moe(
-        experts=experts,
-        chosen=chosen,
-        intermediate=width,
-        shared=shared_mlp(width * beside, linear=not adapt),
-        adapt_experts=adapt,
-        adapt_router=adapt,
-    )
-    first = size(fields, "first_k_dense_replace", default=0, least=0)
-    kinds = fields.sequence("mlp_layer_types", most=2_000) or [
-        "dense" if i < first else "sparse" for i in range(dims.layers)
-    ]
-    if len(kinds) != dims.layers:
-        fields.problems.append(f"mlp_layer_types has {len(kinds)} entries, expected {dims.layers}")
-    dense = Mlp(intermediate=dims.intermediate, linear=not adapt)
+    moe = routed_and_shared(fields, adapted=adapted, bias=bias, correction=correction)
+    dense = Mlp(intermediate=dims.intermediate, bias=bias, linear=not adapted)
+    start = size(fields, "first_k_dense_replace", default=first, least=0)
+    kinds = mlp_kinds(fields, dims.layers, start)
     attentions = [attention] * dims.layers if isinstance(attention, Layer) else attention
     return [pre_norm(each, dense if kind == "dense" else moe) for each, kind in zip(attentions, kinds, strict=False)]
 
 
-def ernie_moe(fields: Fields, name: str) -> ModelConfig:
-    """Ernie 4.5: a dense start, then routed and shared experts with learned corrections."""
-    dims = read_dims(fields, tied=True)
+def mlp_kinds(fields: Fields, layers: int, first: int) -> list[str]:
+    """Whether each layer is dense or sparse: as `mlp_layer_types` says, else the first few are dense."""
+    return per_layer(
+        fields, "mlp_layer_types", layers, ("dense", "sparse"), lambda i: "dense" if i < first else "sparse"
+    )
+
+
+def routed_and_shared(fields: Fields, *, adapted: bool, bias: bool = False, correction: bool = False) -> Moe:
+    """Experts of `moe_intermediate_size`, and one MLP as wide as all shared ones; see `dense_then_sparse`."""
     experts, chosen = experts_of(fields)
-    width, bias = size(fields, "moe_intermediate_size"), fields.flag("use_bias", False)
-    moe = Moe(
+    width = size(fields, "moe_intermediate_size")
+    shared = size(fields, "n_shared_experts", "num_shared_experts", default=0, least=0, most=1000)
+    return Moe(
         experts=experts,
         chosen=chosen,
         intermediate=width,
-        shared=shared_mlp(width * size(fields, "moe_num_shared_experts", default=0, least=0, most=1000)),
-        correction=True,
-        adapt_experts=True,
-        adapt_router=True,
-    )
-    attention = self_attention(dims, bias=bias)
-    start = size(fields, "moe_layer_start_index", default=1, least=0)
-    end = size(fields, "moe_layer_end_index", default=dims.layers - 1, least=0)
-    step = size(fields, "moe_layer_interval", default=1)
-    dense = Mlp(intermediate=dims.intermediate, bias=bias, linear=False)
-    sparse = [(i + 1) % step == 0 and start <= i <= end for i in range(dims.layers)]
-    return assemble(name, dims, [pre_norm(attention, moe if has else dense) for has in sparse])
-
-
-def llama4(fields: Fields, name: str) -> ModelConfig:
-    """Experts with a shared one, chunked attention in most layers, dense layers between where the step says."""
-    dims = read_dims(fields)
-    experts, chosen = experts_of(fields)
-    shared = MlpNames(**{part: f"feed_forward.shared_expert.{part}_proj" for part in ("gate", "up", "down")})
-    moe = Moe(
-        experts=experts,
-        chosen=chosen,
-        intermediate=dims.intermediate,
-        shared=Mlp(intermediate=dims.intermediate, names=shared),
-        adapt_router=True,
-        names=MoeNames(
-            router="feed_forward.router",
-            gate_up="feed_forward.experts.gate_up_proj",
-            down="feed_forward.experts.down_proj",
-        ),
-    )
-    own = MlpNames(**{part: f"feed_forward.{part}_proj" for part in ("gate", "up", "down")})
-    dense = Mlp(intermediate=size(fields, "intermediate_size_mlp", default=dims.intermediate), names=own)
-    step = size(fields, "interleave_moe_layer_step", default=1)
-    sparse = [i for i in fields.sequence("moe_layers") if isinstance(i, int)] or list(
-        range(step - 1, dims.layers, step)
-    )
-    chunk = size(fields, "attention_chunk_size", default=8192)
-    rotary = [bool(flag) for flag in fields.sequence("no_rope_layers")]
-    if len(rotary) != dims.layers:
-        rotary = [(i + 1) % size(fields, "no_rope_layer_interval", default=4) != 0 for i in range(dims.layers)]
-    blocks: list[Layer] = [
-        pre_norm(attention_of(fields, dims, chunk if turns else 0), moe if i in sparse else dense)
-        for i, turns in enumerate(rotary)
-    ]
-    return assemble(name, dims, blocks)
-
-
-def dbrx(fields: Fields, name: str) -> ModelConfig:
-    """Fused qkv, LayerNorm without bias, experts in every layer."""
-    attn, ffn = fields.mapping("attn_config", lenient=True), fields.mapping("ffn_config", lenient=True)
-    width = size(ffn, "ffn_hidden_size", default=3584)
-    fields.data = {"num_key_value_heads": None, **fields.data, "intermediate_size": width}
-    dims = read_dims(fields, kv_heads=size(attn, "kv_n_heads", default=1))
-    experts = size(ffn, "moe_num_experts", default=4)
-    attention = self_attention(
-        dims, names=AttentionNames(fused="norm_attn_norm.attn.Wqkv", o="norm_attn_norm.attn.out_proj")
-    )
-    moe = Moe(
-        experts=experts,
-        chosen=min(size(ffn, "moe_top_k", default=1), experts),
-        intermediate=width,
-        adapt_router=True,
-        names=MoeNames(router="ffn.router.layer", gate_up="ffn.experts.mlp.w1_v1", down="ffn.experts.mlp.w2"),
-    )
-    kind = "layer_no_bias"
-    norms = ("norm_attn_norm.norm_1", "norm_attn_norm.norm_2")
-    return assemble(
-        name,
-        dims,
-        [pre_norm(attention, moe, kind, norms)] * dims.layers,
-        stem=Stem(vocab_size=dims.vocab, module="transformer.wte"),
-        head=Head(vocab_size=dims.vocab, tied=dims.tied, norm=NormLayer(name="transformer.norm_f", kind=kind)),
-        prefix="transformer.blocks.{}.",
+        shared=shared_mlp(width * shared, linear=not adapted, bias=bias),
+        correction=correction,
+        adapt_experts=adapted,
+        adapt_router=adapted,
     )
 
 
@@ -314,15 +211,8 @@ FAMILIES: dict[str, Reader] = {
     "minimax_m2": minimax_m2,
     "qwen2_moe": qwen_moe,
     "qwen3_moe": qwen_moe,
-    "gpt_oss": gpt_oss,
-    "olmoe": olmoe,
-    "phimoe": phimoe,
     "granitemoe": granitemoe,
     "granitemoeshared": granitemoe,
     "glm4_moe": glm4_moe,
-    "ernie4_5_moe": ernie_moe,
-    "llama4_text": llama4,
-    "llama4": llama4,
-    "dbrx": dbrx,
 }
 """Readers by `model_type`."""

@@ -1,12 +1,14 @@
-"""Mixtures with shared experts beside attention that norms its heads: Hunyuan A13B, dots.llm1."""
+"""Mixtures with shared experts: Hunyuan A13B and 3, dots.llm1, Aria, Solar Open, Sarvam."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader, assemble, pre_norm, read_dims, self_attention, size, windows
 from graphsim.models.huggingface.llama import attention_of
-from graphsim.models.huggingface.moe import dense_then_sparse, experts_of, shared_mlp
+from graphsim.models.huggingface.moe import dense_then_sparse, experts_of, routed_and_shared, shared_mlp
 from graphsim.models.layers.attention import AttentionNames, QkNorm
 from graphsim.models.layers.moe import Moe, MoeNames
 
@@ -49,5 +51,54 @@ def hunyuan_moe(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, [pre_norm(attention, moe)] * dims.layers)
 
 
-FAMILIES: dict[str, Reader] = {"hunyuan_v1_moe": hunyuan_moe, "dots1": dots1}
+def hunyuan3(fields: Fields, name: str) -> ModelConfig:
+    """Hunyuan 3: DeepSeek's layout of experts behind norms on heads (transformers, `HYV3Config`)."""
+    dims = read_dims(fields)
+    attention = attention_of(fields, dims, qk=QkNorm.HEAD)
+    if fields.raw("num_shared_experts", 1) == 0:
+        fields.problem("num_shared_experts", "is not allowed; expected a whole number from 1 up")
+    bias = fields.flag("mlp_bias", False)
+    return assemble(name, dims, dense_then_sparse(fields, dims, attention, first=1, adapted=False, bias=bias))
+
+
+def aria(fields: Fields, name: str) -> ModelConfig:
+    """Aria's text model: Llama's attention, shared experts as wide as the routed ones (`AriaTextConfig`)."""
+    dims = read_dims(fields)
+    experts, chosen = experts_of(fields)
+    shared = size(fields, "moe_num_shared_experts", default=2, least=0, most=1000)
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=dims.intermediate,
+        shared=shared_mlp(dims.intermediate * shared, linear=True, bias=fields.flag("mlp_bias", False)),
+        names=MoeNames(router="mlp.router"),
+    )
+    return assemble(name, dims, [pre_norm(attention_of(fields, dims), moe)] * dims.layers)
+
+
+def solar_open(fields: Fields, name: str) -> ModelConfig:
+    """GLM-4.5 without dense layers (transformers, `SolarOpenConfig`)."""
+    fields.data = {**fields.data, "intermediate_size": fields.data.get("moe_intermediate_size")}
+    dims = read_dims(fields)
+    block = pre_norm(attention_of(fields, dims, out_bias=False), routed_and_shared(fields, adapted=True))
+    return assemble(name, dims, [block] * dims.layers)
+
+
+def sarvam_moe(fields: Fields, name: str) -> ModelConfig:
+    """GLM-4.5 under its makers' own names (transformers, `SarvamMoEConfig`)."""
+    dims = read_dims(fields)
+    bias = fields.flag("attention_bias", fields.flag("use_qkv_bias", False))
+    qk = QkNorm.HEAD if fields.flag("use_qk_norm", True) else QkNorm.NONE
+    attention = replace(attention_of(fields, dims, out_bias=False, qk=qk), qkv_bias=bias)
+    return assemble(name, dims, dense_then_sparse(fields, dims, attention, first=1, adapted=False))
+
+
+FAMILIES: dict[str, Reader] = {
+    "hunyuan_v1_moe": hunyuan_moe,
+    "dots1": dots1,
+    "hy_v3": hunyuan3,
+    "aria_text": aria,
+    "solar_open": solar_open,
+    "sarvam_moe": sarvam_moe,
+}
 """Readers by `model_type`."""

@@ -30,7 +30,10 @@ class QkNorm(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionNames:
-    """Module names below the layer. A `fused` name replaces q, k and v by one weight."""
+    """Module names below the layer. A `fused` name replaces q, k and v by one weight.
+
+    gate: of the output gate's own weight; empty where the gate, if any, is projected with the queries
+    """
 
     q: str = "self_attn.q_proj"
     k: str = "self_attn.k_proj"
@@ -40,6 +43,7 @@ class AttentionNames:
     q_norm: str = "self_attn.q_norm"
     k_norm: str = "self_attn.k_norm"
     biases: str = "self_attn.relative_attention_bias"
+    gate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,8 @@ class SelfAttention(Layer):
 
     value_dim: of value heads, head_dim if 0
     window: keys that a query sees, 0 = all
-    gated: a sigmoid gate as wide as the queries is projected with them and multiplies the result
+    gated: a learned gate multiplies the result, element by element, or head by head where `gates_heads`
+    adapt_gate: PEFT's all-linear reaches the gate's own weight
     soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
@@ -71,6 +76,8 @@ class SelfAttention(Layer):
     qk_norm: QkNorm = QkNorm.NONE
     norm_vectors: int = 1
     gated: bool = False
+    gates_heads: bool = False
+    adapt_gate: bool = True
     sinks: bool = False
     soft_cap: bool = False
     shares_kv: bool = False
@@ -104,8 +111,10 @@ class SelfAttention(Layer):
             q, k = Value(name, ("q",)), k and Value(name, ("k",))
         out = self.attend(scope, q, k, v, self.selection.scores(scope, x) if self.selection else [])
         if gate is not None:
+            share = 1.0 / self.values if self.gates_heads else 1.0
             elems = scope.tokens * self.heads * self.values
-            out = scope.add("attention_gate", Activation(elems=elems, reads=2.0, steps=4.0), [out, gate])
+            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share)
+            out = scope.add("attention_gate", product, [out, gate])
         return scope.linear(
             Projection(
                 name=self.names.o,
@@ -133,12 +142,14 @@ class SelfAttention(Layer):
     def _project(self, scope: Scope, x: str) -> tuple[Value, Value | None, Value | None, Value | None]:
         if self.names.fused:
             node = scope.linear(self._fused_projection(scope), x)
-            return Value(node, ("q",)), Value(node, ("k",)), Value(node, ("v",)), None
-        width = self.heads * self.head_dim
-        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if self.gated else ()
-        query = self._projection(scope, "query", self.names.q, width * (2 if self.gated else 1), self.heads)
+            return Value(node, ("q",)), Value(node, ("k",)), Value(node, ("v",)), self._own_gate(scope, x)
+        width, both = self.heads * self.head_dim, self.gated and not self.names.gate
+        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if both else ()
+        query = self._projection(scope, "query", self.names.q, width * (2 if both else 1), self.heads)
         node = scope.linear(replace(query, parts=gate), x)
-        q, gate_value = (Value(node, ("q",)), Value(node, ("gate",))) if self.gated else (Value(node), None)
+        q, gate_value = (
+            (Value(node, ("q",)), Value(node, ("gate",))) if both else (Value(node), self._own_gate(scope, x))
+        )
         if self.shares_kv:
             return q, None, None, gate_value
         key = self._projection(scope, "key", self.names.k, self.kv_heads * self.head_dim, self.kv_heads)
@@ -147,6 +158,21 @@ class SelfAttention(Layer):
             return q, both, both, gate_value
         value = self._projection(scope, "value", self.names.v, self.kv_heads * self.values, self.kv_heads)
         return q, Value(scope.linear(key, x)), Value(scope.linear(value, x)), gate_value
+
+    def _own_gate(self, scope: Scope, x: str) -> Value | None:
+        """The gate that has a weight of its own."""
+        if not (self.gated and self.names.gate):
+            return None
+        gate = Projection(
+            name=self.names.gate,
+            n=self.heads * (1 if self.gates_heads else self.values),
+            k=scope.hidden,
+            split=Sharding.COLUMN,
+            units=self.heads,
+            tags=("attn",),
+            linear=self.adapt_gate,
+        )
+        return Value(scope.linear(gate, x))
 
     def _projection(self, scope: Scope, tag: str, name: str, width: int, units: int) -> Projection:
         return Projection(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from graphsim.graph import Value
 from graphsim.models.layers.attention import SelfAttention
-from graphsim.models.layers.base import Projection, Scope
+from graphsim.models.layers.base import Scope
 from graphsim.models.layers.encoder import Grid
 from graphsim.models.phase import Segment
 from graphsim.ops import Attention
@@ -20,19 +21,13 @@ class EncoderAttention(SelfAttention):
 
     side: of a square window on the grid of patches, 0: all rows of a piece (Qwen2.5-VL, arXiv 2502.13923, section 2.1)
     padded: whether windows at the border are filled up, so that all are as large (SAM, arXiv 2304.02643)
-    key_bias: whether keys have a bias where queries do
     """
 
     rope: bool = False
     side: int = 0
     padded: bool = False
-    key_bias: bool = True
 
-    def _projection(self, scope: Scope, tag: str, name: str, width: int, units: int) -> Projection:
-        found = SelfAttention._projection(self, scope, tag, name, width, units)
-        return replace(found, bias=found.bias and (self.key_bias or tag != "key"))
-
-    def _attend(self, scope: Scope, segment: Segment, q: Value, k: Value | None, v: Value | None) -> str:
+    def _attend(self, scope: Scope, segment: Segment, values: list[Value], scores: Sequence[str]) -> str:
         count, pairs = self._windows(segment)
         attention = Attention(
             sequences=segment.sequences * count,
@@ -45,7 +40,7 @@ class EncoderAttention(SelfAttention):
             value_dim=self.values,
             kv=scope.activations,
         )
-        return scope.add("attention", attention, [value for value in (q, k, v) if value is not None])
+        return scope.add("attention", attention, [*values, *map(Value, scores)])
 
     def _windows(self, segment: Segment) -> tuple[Num, Num]:
         """Windows of a piece, and the query-key pairs in all of them."""

@@ -163,7 +163,7 @@ class GatedRecurrence(Layer):
         conv = CausalConv(sequences=sequences, tokens=tokens, channels=self.width, taps=self.taps, bias=True)
         mixed = scope.add("conv_1d", conv, [inner])
         block = self.width // self.heads
-        gates = 2 * (self.heads * block * block + self.width)
+        gates = 2 * self.heads * block * (block + 1)
         scan = Scan(
             sequences=sequences,
             tokens=tokens,

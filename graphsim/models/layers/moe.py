@@ -41,6 +41,7 @@ class Moe(Layer):
     shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
     correction: a learned score per expert; router_bias, bias: of the router and of the experts
     router_norm: name of a norm in front of the router
+    sum_bias: a learned vector is added to the sum of the experts' results
     skew: Zipf exponent of the experts' popularity, 0 = uniform
     adapt_experts, adapt_router: PEFT's all-linear reaches them
     """
@@ -57,6 +58,7 @@ class Moe(Layer):
     router_bias: bool = False
     router_norm: str = ""
     bias: bool = False
+    sum_bias: bool = False
     skew: float = 0.0
     adapt_experts: bool = False
     adapt_router: bool = False
@@ -67,6 +69,8 @@ class Moe(Layer):
         routing = self._route(scope, x)
         out = self._experts(scope, self._project(scope, 0, x), routing)
         out = self._project(scope, 1, out)
+        if self.sum_bias:
+            out = learned_sum(scope, out)
         if self.shared is None:
             return out
         beside = self.shared.build(scope, x)
@@ -143,6 +147,14 @@ class Moe(Layer):
     def _fused(self, split: Sharding) -> tuple[str, ...]:
         gate, up, down = self.names.experts
         return (down,) if split is Sharding.ROW else (gate, up) if self.gated else (up,)
+
+
+def learned_sum(scope: Scope, x: str, reads: int = 1) -> str:
+    """The sum of `reads` results of each token and of one learned vector."""
+    elems = scope.tokens * scope.hidden
+    if reads > 1:
+        x = scope.add("sum_experts", Add(elems=elems, reads=float(reads)), [x])
+    return scope.add("sum_bias", Activation(elems=elems, learned=scope.hidden), [x])
 
 
 def _leaf(name: str) -> str:

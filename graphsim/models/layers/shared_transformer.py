@@ -54,6 +54,7 @@ class SharedTransformerLayer(Layer):
     owns: this use holds the weights; all others have only their adapter pair of rank `adapter_rank`
     idle_pairs: pairs of the other uses, which the checkpoint's module lists here as well; no row passes them
     attention_pairs: q, k and v have pairs of their own too
+    bias: of the MLP
     """
 
     attention: SelfAttention
@@ -63,6 +64,7 @@ class SharedTransformerLayer(Layer):
     owns: bool
     idle_pairs: int = 0
     attention_pairs: bool = False
+    bias: bool = False
 
     def build(self, scope: Scope, x: str) -> str:
         """x, embedding -> attention -> MLP -> linear -> + x -> Mamba-2 -> + x."""
@@ -79,9 +81,26 @@ class SharedTransformerLayer(Layer):
         norm = Norm(rows=scope.tokens, width=width, vectors=1.0 if self.owns else 0.0)
         return scope.add(f"shared_{name}", norm, [x])
 
-    def _linear(self, scope: Scope, name: str, n: Num, k: Num, x: str | Value, split: Sharding, units: int = 0) -> str:
+    def _linear(
+        self,
+        scope: Scope,
+        name: str,
+        n: Num,
+        k: Num,
+        x: str | Value,
+        split: Sharding,
+        units: int = 0,
+        bias: bool = False,
+    ) -> str:
         projection = Projection(
-            name=f"{_ROOT}.{name}", n=n, k=k, split=split, units=units, tags=("attn",), shared=not self.owns
+            name=f"{_ROOT}.{name}",
+            n=n,
+            k=k,
+            split=split,
+            units=units,
+            bias=bias and self.owns,
+            tags=("attn",),
+            shared=not self.owns,
         )
         return scope.linear(projection, x)
 
@@ -124,6 +143,7 @@ class SharedTransformerLayer(Layer):
             tags=("ffn", "up+gate"),
             parts=halves,
             shared=not self.owns,
+            bias=self.bias and self.owns,
         )
         out = scope.linear(up, x)
         low_rank = _Pair(name="feed_forward.gate_up_proj_adapter_list", n=wide, k=scope.hidden, parts=halves)
@@ -131,4 +151,5 @@ class SharedTransformerLayer(Layer):
         out = scope.add("adapter_add", Add(elems=scope.tokens * wide), [out, pair])
         act = Activation(elems=scope.tokens * self.intermediate, reads=2.0, steps=4.0)
         out = scope.add("act_mul", act, [out])
-        return self._linear(scope, "feed_forward.down_proj", scope.hidden, self.intermediate, out, Sharding.ROW)
+        down = "feed_forward.down_proj"
+        return self._linear(scope, down, scope.hidden, self.intermediate, out, Sharding.ROW, bias=self.bias)

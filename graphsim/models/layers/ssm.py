@@ -82,6 +82,7 @@ class Mamba(Layer):
 class Mamba2(Layer):
     """in_proj -> convolution -> chunked scan -> gated norm -> out_proj.
 
+    bias, out_bias: of in_proj and of out_proj, which has in_proj's where None
     heads of head_dim channels share `groups` sets of B and C with `state` values, and as many means in the gated norm
     """
 
@@ -91,6 +92,7 @@ class Mamba2(Layer):
     state: int
     taps: int
     bias: bool = False
+    out_bias: bool | None = None
     conv_bias: bool = True
     norm: bool = True
     linear: bool = True
@@ -137,7 +139,7 @@ class Mamba2(Layer):
             k=self.width,
             split=Sharding.ROW,
             units=self.heads,
-            bias=self.bias,
+            bias=self.bias if self.out_bias is None else self.out_bias,
             tags=("attn", "out proj"),
             linear=self.linear,
         )
