@@ -41,7 +41,7 @@ class Gemm(Op):
     split: how tensor parallelism cuts the weights: COLUMN cuts n, ROW cuts k, REPLICATED keeps a copy
     units: at most this many ways (heads, for attention projections); 0 = no limit
     bias: of n elements; it stays whole under a ROW split
-    shared: the weights belong to another op (tied embeddings) and are not counted again
+    shared: the weights belong to another op (tied embeddings) and are not counted again; a bias is its own
     module: path as PEFT sees it, `{}` standing for the layer's index; "" where no adapter can go
     linear: PEFT's all-linear reaches it (nn.Linear and Conv1D but the output head)
     tags: names of the LoRA document's targeting table that mean this op
@@ -91,15 +91,14 @@ class Gemm(Op):
 
     @property
     def parameters(self) -> Num:
-        """nk, and n for a bias; none where the weights are shared."""
-        return 0.0 if self.shared else self.n * self.k + (self.n if self.bias else 0.0)
+        """nk unless the weights are shared, and n for a bias."""
+        return (0.0 if self.shared else self.n * self.k) + (self.n if self.bias else 0.0)
 
     @property
     def weight_storage_bytes(self) -> Num:
         """Weights in their format, bias in the activations'."""
-        if self.shared:
-            return 0.0
-        return self.n * self.k * self.weights.bytes + (self.n * self.activations.bytes if self.bias else 0.0)
+        weights = 0.0 if self.shared else self.n * self.k * self.weights.bytes
+        return weights + (self.n * self.activations.bytes if self.bias else 0.0)
 
     @property
     def saved(self) -> Saved:
