@@ -54,6 +54,13 @@ def unused(fields: Fields, *names: str) -> None:
         fields.raw(name)
 
 
+def padded(fields: Fields) -> None:
+    """Let `padded_vocab_size`, the rows that the tables really have, stand for the vocabulary where it is given."""
+    rows = fields.raw("padded_vocab_size")
+    if rows is not None:
+        fields.data = {**fields.data, "vocab_size": rows}
+
+
 def read_dims(
     fields: Fields, *, tied: bool = False, kv_heads: int | None = None, mlp_factor: int = 0, floor: bool = False
 ) -> Dims:

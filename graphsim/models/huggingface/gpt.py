@@ -222,6 +222,7 @@ def _transformer(name: str, dims: Dims, blocks: list[Layer], positions: int) -> 
 
 FAMILIES: dict[str, Reader] = {
     "gpt2": gpt2,
+    "gpt-sw3": gpt2,
     "gpt_bigcode": gpt2,
     "gpt_neo": gpt_neo,
     "bloom": bloom,

@@ -47,12 +47,12 @@ class Residual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block(Layer):
-    """One layer of the model: residual parts in order."""
+    """One layer of the model: residual parts in order, and norms of the sum between them where it has such."""
 
-    parts: tuple[Residual, ...]
+    parts: tuple[Residual | NormLayer, ...]
 
     def build(self, scope: Scope, x: str) -> str:
-        """Each part reads the sum that the one before it leaves."""
+        """Each part reads what the one before it leaves."""
         for part in self.parts:
             x = part.build(scope, x)
         return x
