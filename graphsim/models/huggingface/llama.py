@@ -110,6 +110,9 @@ def ernie(fields: Fields, name: str) -> ModelConfig:
 def helium(fields: Fields, name: str) -> ModelConfig:
     """Llama without a bias on the output projection."""
     dims = read_dims(fields)
+    if dims.heads * dims.head_dim != dims.hidden:
+        found = f"{dims.heads} attention heads of {dims.head_dim}"
+        fields.problems.append(f"{found} do not make up hidden_size = {dims.hidden}, the output projection's width")
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, out_bias=False), mlp)] * dims.layers)
 
