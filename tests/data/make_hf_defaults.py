@@ -1,6 +1,6 @@
 """Makes graphsim/models/huggingface/defaults.json: what transformers assumes where a config.json leaves a field out.
 
-Run it in an environment with transformers 5.23: `python tests/data/make_hf_defaults.py`. Only numbers and
+Run it in an environment with transformers 5.24: `python tests/data/make_hf_defaults.py`. Only numbers and
 switches that a reader asks for are kept; hidden size and number of layers are never assumed.
 """
 

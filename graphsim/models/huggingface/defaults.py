@@ -1,7 +1,7 @@
 """What transformers assumes where a config.json leaves a field out, as published configs often do.
 
-The values in `defaults.json` are those of the configuration classes of transformers 5.23.0 (read on
-2026-11-23); `tests/data/make_hf_defaults.py` makes the file. Hidden size and number of layers are never assumed.
+The values in `defaults.json` are those of the configuration classes of transformers 5.24.0 (read on
+2026-11-29); `tests/data/make_hf_defaults.py` makes the file. Hidden size and number of layers are never assumed.
 """
 
 from __future__ import annotations

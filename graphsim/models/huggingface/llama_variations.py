@@ -29,7 +29,7 @@ _BOTH = ("input_layernorm", "post_attention_layernorm")
 def internlm3(fields: Fields, name: str) -> ModelConfig:
     """Llama, its two switches of biases under names of their own."""
     spelled = {"attention_bias": fields.raw("qkv_bias"), "mlp_bias": fields.raw("bias")}
-    fields.data = {**{key: value for key, value in spelled.items() if value is not None}, **fields.data}
+    fields.data = {**fields.data, **{key: value for key, value in spelled.items() if value is not None}}
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
     return assemble(name, dims, [pre_norm(attention_of(fields, dims), mlp)] * dims.layers)
