@@ -55,6 +55,13 @@ def unused(fields: Fields, *names: str) -> None:
         fields.raw(name)
 
 
+def padded(fields: Fields) -> None:
+    """Let `padded_vocab_size`, the rows that the tables really have, stand for the vocabulary where it is given."""
+    rows = fields.raw("padded_vocab_size")
+    if rows is not None:
+        fields.data = {**fields.data, "vocab_size": rows}
+
+
 def with_drafts(config: ModelConfig, fields: Fields, key: str = "num_nextn_predict_layers") -> ModelConfig:
     """The model, with a note where its checkpoint has layers that draft further tokens beside it.
 

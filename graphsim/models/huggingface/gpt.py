@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, windows
+from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, unused, windows
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.ends import Head, Stem
@@ -46,10 +46,19 @@ class _Style:
         return pre_norm(attention, mlp, self.norm, self.norms)
 
 
+def refuse_cross_attention(fields: Fields) -> None:
+    """Note a problem where the decoder is to attend to an encoder's results."""
+    if fields.flag("add_cross_attention", False):
+        fields.problem("add_cross_attention", "is not simulated with this model_type; expected false")
+
+
 def gpt2(fields: Fields, name: str) -> ModelConfig:
     """GPT-2, and GPT-BigCode with a single key head."""
+    refuse_cross_attention(fields)
     one_head = fields.data.get("model_type") == "gpt_bigcode" and fields.flag("multi_query", True)
-    dims = read_dims(fields, tied=True, kv_heads=1 if one_head else None, mlp_factor=4)
+    unused(fields, "num_key_value_heads")
+    dims = read_dims(fields, tied=True, kv_heads=1, mlp_factor=4)
+    dims = dims if one_head else replace(dims, kv_heads=dims.heads)
     style = _Style(names=AttentionNames(fused="attn.c_attn", o="attn.c_proj"), mlp=_C_NAMES)
     return _transformer(name, dims, [style.block(dims)] * dims.layers, positions=dims.positions)
 
@@ -103,7 +112,10 @@ def bloom(fields: Fields, name: str) -> ModelConfig:
 
 def mpt(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv, no biases at all, no position weights (ALiBi)."""
-    dims = read_dims(fields, tied=True, mlp_factor=size(fields, "expansion_ratio", default=4))
+    factor = size(fields, "expansion_ratio", default=4)
+    if factor != 4:
+        fields.problem("expansion_ratio", "is not allowed; expected 4, the width that the class has whatever it says")
+    dims = read_dims(fields, tied=True, mlp_factor=factor)
     style = _Style(
         names=AttentionNames(fused="attn.Wqkv", o="attn.out_proj"),
         mlp=MlpNames(up="ffn.up_proj", down="ffn.down_proj"),
@@ -164,6 +176,7 @@ def opt(fields: Fields, name: str) -> ModelConfig:
 
 def xglm(fields: Fields, name: str) -> ModelConfig:
     """OPT with positions that are computed, not learned."""
+    refuse_cross_attention(fields)
     dims = read_dims(fields, tied=True)
     style = _Style(
         names=AttentionNames(o="self_attn.out_proj"),
@@ -222,6 +235,7 @@ def _transformer(name: str, dims: Dims, blocks: list[Layer], positions: int) -> 
 
 FAMILIES: dict[str, Reader] = {
     "gpt2": gpt2,
+    "gpt-sw3": gpt2,
     "gpt_bigcode": gpt2,
     "gpt_neo": gpt_neo,
     "bloom": bloom,

@@ -117,14 +117,16 @@ def _minimax_types(fields: Fields, layers: int) -> list[bool]:
 
 def lfm2(fields: Fields, name: str) -> ModelConfig:
     """Short convolutions with attention in some layers."""
-    dims = read_dims(fields, tied=fields.flag("tie_embedding", True))
+    _older_spellings(fields, block_ff_dim="intermediate_size", tie_embedding="tie_word_embeddings")
+    dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=_lfm2_width(fields, dims.intermediate), names=_LFM2_MLP)
     return _lfm2(fields, name, dims, [mlp] * dims.layers)
 
 
 def lfm2_moe(fields: Fields, name: str) -> ModelConfig:
     """LFM2 with experts in all but the first layers."""
-    dims = read_dims(fields, tied=fields.flag("tie_embedding", True))
+    _older_spellings(fields, tie_embedding="tie_word_embeddings")
+    dims = read_dims(fields, tied=True)
     experts, chosen = experts_of(fields)
     dense = Mlp(intermediate=dims.intermediate, names=_LFM2_MLP)
     moe = Moe(
@@ -141,6 +143,12 @@ def lfm2_moe(fields: Fields, name: str) -> ModelConfig:
     return _lfm2(fields, name, dims, [dense if i < first else moe for i in range(dims.layers)])
 
 
+def _older_spellings(fields: Fields, **spellings: str) -> None:
+    """Let each older key stand for the newer one, whose value it overrules where a config gives both."""
+    given = {new: fields.raw(old) for old, new in spellings.items()}
+    fields.data = {**fields.data, **{key: value for key, value in given.items() if value is not None}}
+
+
 _LFM2_MLP = MlpNames(gate="feed_forward.w1", up="feed_forward.w3", down="feed_forward.w2")
 
 
@@ -151,7 +159,7 @@ def _lfm2(fields: Fields, name: str, dims: Dims, feeds: Sequence[Layer]) -> Mode
         names=AttentionNames(o="self_attn.out_proj", q_norm="self_attn.q_layernorm", k_norm="self_attn.k_layernorm"),
     )
     conv = ShortConvolution(taps=size(fields, "conv_L_cache", default=3), bias=fields.flag("conv_bias", False))
-    listed = fields.sequence("full_attn_idxs")
+    listed = fields.sequence("full_attn_idxs", most=MOST_LAYERS)
     attends = _layer_types(fields, dims.layers, "conv", lambda i: i in listed or not listed)
     norms = ("operator_norm", "ffn_norm")
     blocks: list[Layer] = [
@@ -213,8 +221,11 @@ def recurrent_gemma(fields: Fields, name: str) -> ModelConfig:
         out_bias=True,
         names=AttentionNames(**{part: f"temporal_block.{part}_proj" for part in "qkvo"}),
     )
+    width = size(fields, "lru_width", default=dims.hidden)
+    if width % dims.heads:
+        fields.problem("lru_width", f"is not a multiple of the {dims.heads} attention heads, which have a gate each")
     recurrence = GatedRecurrence(
-        width=size(fields, "lru_width", default=dims.hidden),
+        width=width,
         heads=dims.heads,
         taps=size(fields, "conv1d_width", default=4),
     )

@@ -15,6 +15,7 @@ from graphsim.models.huggingface.common import (
     windows,
 )
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
+from graphsim.models.layers.ends import Head
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 
@@ -118,6 +119,9 @@ def ernie(fields: Fields, name: str) -> ModelConfig:
 def helium(fields: Fields, name: str) -> ModelConfig:
     """Llama without a bias on the output projection."""
     dims = read_dims(fields)
+    if dims.heads * dims.head_dim != dims.hidden:
+        found = f"{dims.heads} attention heads of {dims.head_dim}"
+        fields.problems.append(f"{found} do not make up hidden_size = {dims.hidden}, the output projection's width")
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, out_bias=False), mlp)] * dims.layers)
 
@@ -157,12 +161,14 @@ def arcee(fields: Fields, name: str) -> ModelConfig:
 
 
 def apertus(fields: Fields, name: str) -> ModelConfig:
-    """Plain MLP with xIELU, two learned weights a layer; norms on heads; its own names of the block's norms."""
+    """Plain MLP with xIELU, two learned weights a layer; norms on heads; in 1.5 a head for some of the tokens only."""
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=fields.flag("mlp_bias", False), learned=2)
     names = ("attention_layernorm", "feedforward_layernorm")
     block = pre_norm(attention_of(fields, dims, qk=QkNorm.HEAD), mlp, names=names)
-    return assemble(name, dims, [block] * dims.layers)
+    rows = size(fields, "output_vocab_size", default=dims.vocab)
+    head = Head(vocab_size=rows, tied=dims.tied, norm=NormLayer(name="model.norm"))
+    return assemble(name, dims, [block] * dims.layers, head=head)
 
 
 def olmo(fields: Fields, name: str) -> ModelConfig:
@@ -178,6 +184,7 @@ FAMILIES: dict[str, Reader] = {
     "mistral": llama,
     "ministral": llama,
     "granite": llama,
+    "iquestcoder": llama,
     "smollm3": smollm3,
     "qwen2": qwen2,
     "qwen3": qwen3,
@@ -190,6 +197,7 @@ FAMILIES: dict[str, Reader] = {
     "glm": glm,
     "arcee": arcee,
     "apertus": apertus,
+    "apertus1p5_text": apertus,
     "olmo": olmo,
 }
 """Readers by `model_type`."""

@@ -25,9 +25,10 @@ from graphsim.models.layers.norm import NormLayer
 def falcon(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv with one, some or all key heads; one norm, or one for each branch in the new architecture."""
     new = fields.flag("new_decoder_architecture", False)
-    multi_query = fields.flag("multi_query", True)
-    groups = size(fields, "num_kv_heads", default=1) if new else 1
-    dims = read_dims(fields, tied=True, kv_heads=groups if new or multi_query else None, mlp_factor=4)
+    multi_query = _switch(fields, "multi_query")
+    heads = size(fields, "num_attention_heads", "n_head")
+    groups = size(fields, "num_kv_heads", default=heads) if new else 1
+    dims = read_dims(fields, tied=True, kv_heads=groups if new or multi_query else heads, mlp_factor=4)
     bias = fields.flag("bias", False)
     attention = SelfAttention(
         heads=dims.heads,
@@ -45,7 +46,12 @@ def falcon(fields: Fields, name: str) -> ModelConfig:
         names=MlpNames(up="mlp.dense_h_to_4h", down="mlp.dense_4h_to_h"),
     )
     norms = size(fields, "num_ln_in_parallel_attn", default=2 if new else 1)
-    if not fields.flag("parallel_attn", True):
+    side_by_side = _switch(fields, "parallel_attn")
+    if norms == 2 and not new:
+        fields.problem("num_ln_in_parallel_attn", "is not allowed; expected 1 or null without new_decoder_architecture")
+    if new and not side_by_side:
+        fields.problem("parallel_attn", "is not allowed; expected true with new_decoder_architecture")
+    if not side_by_side:
         block = pre_norm(attention, mlp, "layer")
     elif new and norms == 2:
         block = parallel(attention, mlp, norms=(_layer_norm("ln_attn"), _layer_norm("ln_mlp")))
@@ -59,6 +65,11 @@ def falcon(fields: Fields, name: str) -> ModelConfig:
         head=Head(vocab_size=dims.vocab, tied=dims.tied, norm=_layer_norm("transformer.ln_f")),
         prefix="transformer.h.{}.",
     )
+
+
+def _switch(fields: Fields, key: str) -> bool:
+    """A switch that is on where the config says nothing, and off where it says null."""
+    return bool(fields.flag(key, key not in fields.data))
 
 
 def gpt_neox(fields: Fields, name: str) -> ModelConfig:

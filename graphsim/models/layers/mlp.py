@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
-from graphsim.ops import Activation, Part, Sharding
+from graphsim.ops import Activation, Norm, Part, Sharding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Mlp(Layer):
 
     learned: weights of the activation itself (xIELU has two)
     linear: PEFT's all-linear reaches its projections
+    norm: module of a norm behind the activation, if there is one
     """
 
     intermediate: int
@@ -32,6 +33,7 @@ class Mlp(Layer):
     bias: bool = False
     learned: int = 0
     linear: bool = True
+    norm: str = ""
     names: MlpNames = MlpNames()
 
     def build(self, scope: Scope, x: str) -> str:
@@ -44,6 +46,10 @@ class Mlp(Layer):
             learned=self.learned,
         )
         name = scope.add("act_mul" if self.gated else "act", act, inner)
+        if self.norm:
+            module = f"{scope.prefix}{self.norm}"
+            norm = Norm(rows=scope.tokens, width=self.intermediate, local=True, groups=1, module=module)
+            name = scope.add("act_norm", norm, [name])
         down = Projection(
             name=self.names.down,
             n=scope.hidden,

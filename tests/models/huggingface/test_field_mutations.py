@@ -1,0 +1,71 @@
+"""Whatever one key of a config is changed to, parameters and adapters are transformers' own, or the key is refused.
+
+What transformers counts is recorded in tests/data/hf_mutations.csv; see tests/data/make_mutations.py.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import graphsim as gs
+from graphsim.models.huggingface import from_config
+from tests.paths import DATA
+
+QV = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"])
+EVERY = 40
+"""One row of so many is tried in the quick test."""
+
+
+def recorded() -> dict[str, list[dict[str, str]]]:
+    """Rows by config, the config itself first."""
+    found: dict[str, list[dict[str, str]]] = {}
+    with (DATA / "hf_mutations.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["config"], []).append(row)
+    return found
+
+
+ROWS = recorded()
+
+
+def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """The config with one key changed; `text_config/num_layers` is a key of a part."""
+    key, _, rest = path.partition("/")
+    return {**base, key: changed(base[key], rest, value) if rest else value}
+
+
+def faults(rows: list[dict[str, str]]) -> Iterator[str]:
+    """Each change for which graphsim gives a number that is not transformers'."""
+    base = json.loads(rows[0]["value"])
+    for row in rows:
+        data = changed(base, row["key"], json.loads(row["value"])) if row["key"] else base
+        if row["params"] == "refused":
+            continue
+        try:
+            model = from_config(data, "config.json")
+        except gs.ConfigError as error:
+            if not row["key"]:
+                yield f"{row['config']}: {error}"
+            continue
+        change = f"{row['config']}: {row['key']} = {row['value'] if row['key'] else 'as it is'}"
+        if model.num_parameters != int(row["params"]):
+            yield f"{change} gives {model.num_parameters} parameters, {row['params']} in transformers"
+        elif row["lora_qv_r8"] and gs.lora_parameters(model, QV) != int(row["lora_qv_r8"]):
+            yield f"{change} gives {gs.lora_parameters(model, QV)} in adapters, {row['lora_qv_r8']} in PEFT"
+
+
+def test_a_changed_key_of_some_configs_is_counted_as_transformers_does_or_refused() -> None:
+    names = list(ROWS)
+    sample = [[ROWS[name][0], *ROWS[name][1 + i % 7 :: EVERY]] for i, name in enumerate(names[::5])]
+    found = [fault for rows in sample for fault in faults(rows)]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_every_changed_key_is_counted_as_transformers_does_or_refused(name: str) -> None:
+    found = list(faults(ROWS[name]))
+    assert not found, "\n".join(found)
