@@ -4,8 +4,8 @@ from graphsim.ops.attention import Attention, KvCache
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, PipelineStage, Residency, Sharding, Work
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
-from graphsim.ops.convolution import Conv1d
 from graphsim.ops.compression import PoolWindows
+from graphsim.ops.convolution import Conv1d
 from graphsim.ops.custom import Compute
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows

@@ -155,7 +155,7 @@ class SplitStreams(MixStreams):
     @property
     def out_parts(self) -> dict[str, Num]:
         """Each stream."""
-        return {name: self.tokens * self.width for name in self.names}
+        return dict.fromkeys(self.names, self.tokens * self.width)
 
     @property
     def in_elems(self) -> Num | None:

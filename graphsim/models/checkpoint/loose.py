@@ -20,7 +20,6 @@ from graphsim.models.checkpoint.names import is_correction
 from graphsim.models.checkpoint.report import Difference
 from graphsim.models.checkpoint.storage import is_wide, part_kind
 
-
 _PACKED = ("I32", "U8", "I8", "F8_E4M3", "F8_E5M2", "F4")
 
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, unused
+from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size
 from graphsim.models.huggingface.moe import dense_then_sparse
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block
 from graphsim.models.layers.mla import Indexer, LatentAttention
-from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.moe import Moe
 from graphsim.models.layers.norm import NormLayer
 
@@ -70,14 +69,6 @@ def _normed(block: Layer) -> Layer:
     return Block(parts=(first, replace(second, post_norm=NormLayer(name="mlp.post_mlp_layernorm"))))
 
 
-def latent_dense(fields: Fields, name: str) -> ModelConfig:
-    """Youtu and MiniCPM3: latent attention in front of plain gated MLPs."""
-    dims = read_dims(fields, tied=True, floor=True)
-    mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
-    unused(fields, "scale_emb", "scale_depth", "dim_model_base")
-    return assemble(name, dims, [pre_norm(latent_attention(fields, dims), mlp)] * dims.layers)
-
-
 FAMILIES: dict[str, Reader] = {
     "deepseek_v2": deepseek,
     "deepseek_v3": deepseek,
@@ -87,8 +78,6 @@ FAMILIES: dict[str, Reader] = {
     "glm4_moe_lite": deepseek,
     "mistral4": mistral4,
     "axk1": axk1,
-    "youtu": latent_dense,
-    "minicpm3": latent_dense,
     "sarvam_mla": deepseek,
 }
 """Readers by `model_type`."""

@@ -115,7 +115,7 @@ def diffllama(fields: Fields, name: str) -> ModelConfig:
 
 def latent(fields: Fields, name: str) -> ModelConfig:
     """MiniCPM3 and Youtu: multi-head latent attention with a dense MLP in every layer."""
-    unused(fields, "num_key_value_heads", "head_dim", "qk_head_dim")
+    unused(fields, "num_key_value_heads", "head_dim", "qk_head_dim", "scale_emb", "scale_depth", "dim_model_base")
     fields.data = {key: value for key, value in fields.data.items() if key not in ("num_key_value_heads", "head_dim")}
     dims = read_dims(fields, tied=True, floor=True)
     attention = LatentAttention(

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Reader, assemble, pre_norm, read_dims, self_attention, size, windows
+from graphsim.models.huggingface.common import (
+    Reader,
+    assemble,
+    pre_norm,
+    read_dims,
+    self_attention,
+    size,
+    unused,
+    windows,
+    with_drafts,
+)
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.huggingface.moe import dense_then_sparse, experts_of, routed_and_shared, shared_mlp
 from graphsim.models.layers.attention import AttentionNames, QkNorm
@@ -58,7 +68,9 @@ def hunyuan3(fields: Fields, name: str) -> ModelConfig:
     if fields.raw("num_shared_experts", 1) == 0:
         fields.problem("num_shared_experts", "is not allowed; expected a whole number from 1 up")
     bias = fields.flag("mlp_bias", False)
-    return assemble(name, dims, dense_then_sparse(fields, dims, attention, first=1, adapted=False, bias=bias))
+    unused(fields, "qk_norm")
+    blocks = dense_then_sparse(fields, dims, attention, first=1, adapted=False, bias=bias)
+    return with_drafts(assemble(name, dims, blocks), fields)
 
 
 def aria(fields: Fields, name: str) -> ModelConfig:

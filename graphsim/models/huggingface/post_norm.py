@@ -69,15 +69,6 @@ def glm4(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, [block] * dims.layers)
 
 
-def hyperclovax(fields: Fields, name: str) -> ModelConfig:
-    """Granite, with norms behind each part too on request (transformers, `HyperCLOVAXConfig`)."""
-    dims = read_dims(fields)
-    mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
-    after = ("post_norm1", "post_norm2") if fields.flag("use_post_norm", True) else None
-    before = ("input_layernorm", "post_attention_layernorm")
-    return assemble(name, dims, [wrapped(attention_of(fields, dims), mlp, before=before, after=after)] * dims.layers)
-
-
 FAMILIES: dict[str, Reader] = {
     "gemma2": gemma2,
     "gemma3_text": gemma3,
@@ -86,6 +77,5 @@ FAMILIES: dict[str, Reader] = {
     "olmo3": olmo2,
     "exaone4": exaone4,
     "glm4": glm4,
-    "hyperclovax": hyperclovax,
 }
 """Readers by `model_type`."""

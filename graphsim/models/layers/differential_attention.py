@@ -6,6 +6,7 @@ value heads; the second half of the heads is then taken from the first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphsim.graph import Value
@@ -19,7 +20,7 @@ from graphsim.ops import Activation, Attention, Join, KvCache, Norm
 class DifferentialAttention(SelfAttention):
     """Two attentions over one cache, their difference, and a norm without weights over each pair of heads."""
 
-    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None) -> str:
+    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None, scores: Sequence[str] = ()) -> str:
         """Cache, both attentions, difference, norm."""
         rows = [part for part in (k, v) if part is not None]
         halves = [self._twice(scope, segment, q, rows) for segment in scope.phase.segments]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphsim.graph import Value
@@ -16,9 +17,9 @@ class NormedAttention(SelfAttention):
 
     norm: str
 
-    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None) -> str:
+    def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None, scores: Sequence[str] = ()) -> str:
         """Cache, attention, norm."""
-        out = SelfAttention.attend(self, scope, q, k, v)
+        out = SelfAttention.attend(self, scope, q, k, v, scores)
         width = self.heads * self.values
         norm = Norm(rows=scope.tokens, width=width, local=True, groups=1, module=f"{scope.prefix}{self.norm}")
         return scope.add("attention_norm", norm, [out])
