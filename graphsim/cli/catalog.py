@@ -22,6 +22,8 @@ def add_commands(commands: Any) -> None:
         examples = f"examples:\n  graphsim {name}\n  graphsim {name} {one}\n  graphsim {name} my.yaml --json\n"
         parser = shared.add_command(commands, name, f"list {text}, or show one", examples)
         parser.add_argument("name", nargs="?", metavar="NAME", help="show this one")
+        if function is models:
+            shared.add_ignore(parser)
         shared.add_json(parser)
         parser.set_defaults(command_function=function)
 
@@ -31,7 +33,7 @@ def models(options: argparse.Namespace) -> None:
     from graphsim.models.loading import list_models, load_model
 
     if options.name:
-        _show_model(load_model(options.name), options.json)
+        _show_model(load_model(options.name, ignore=options.ignore), options.json)
         return
     found = [load_model(name) for name in list_models()]
     if options.json:

@@ -47,7 +47,7 @@ def lora(options: argparse.Namespace) -> None:
         return
     deployment, requests = replace(shared.deployment(options), lora=config), shared.requests(options)
     frame = compare_lora(deployment, **requests)
-    parameters = lora_parameters(options.model, config)
+    parameters = lora_parameters(shared.model_of(options), config)
     slot = _slot(deployment, options.input + options.output)
     advice = lora_advice(deployment, **requests)
     if options.json:
@@ -95,7 +95,7 @@ def _print_modules(options: argparse.Namespace, config: LoraConfig) -> None:
     """Modules alike as one line, with how many layers have them."""
     from graphsim.analysis.match_report import match_report
 
-    report = match_report(options.model, config)
+    report = match_report(shared.model_of(options), config)
     if options.json:
         print_json(report.to_dict("records"))
         return

@@ -13,6 +13,7 @@ from graphsim.cli.adapters import lora_config as lora_config
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
     from graphsim.graph import Pass
+    from graphsim.models.loading import ModelRef
 
 DEGREES = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
@@ -32,9 +33,25 @@ def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.
 def add_model(parser: argparse.ArgumentParser) -> None:
     """MODEL and --hardware."""
     parser.add_argument("model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file or a config.json")
+    add_ignore(parser)
     parser.add_argument(
         "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
     )
+
+
+def add_ignore(parser: argparse.ArgumentParser) -> None:
+    """--ignore."""
+    parser.add_argument(
+        "--ignore", default="", metavar="KEYS",
+        help="keys of the config.json that graphsim does not know, to go on without: a,b,… or all",
+    )  # fmt: skip
+
+
+def model_of(options: argparse.Namespace) -> ModelRef:
+    """MODEL, without the keys that --ignore names."""
+    from graphsim.models.loading import load_model
+
+    return load_model(options.model, ignore=options.ignore) if options.ignore else options.model
 
 
 def add_requests(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +118,7 @@ def deployment(options: argparse.Namespace) -> Deployment:
     from graphsim.deployment.parallelism import Parallelism
 
     return Deployment(
-        options.model, options.hardware, precision=options.precision, cost=options.cost, engine=options.engine,
+        model_of(options), options.hardware, precision=options.precision, cost=options.cost, engine=options.engine,
         parallelism=Parallelism(**{name: getattr(options, name) for name in (*DEGREES, *_EXPERTS)}),
         lora=lora_config(options.lora, getattr(options, "batch", 1)), passes=passes(options),
     )  # fmt: skip

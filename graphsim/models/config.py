@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from graphsim.models.layers.answers import Answer
 from graphsim.models.layers.base import Layer, parameters_of
 from graphsim.models.layers.encoder import IdleEncoder
 from graphsim.models.layers.ends import Head, Stem
@@ -33,7 +34,7 @@ class ModelConfig:
     hidden_size: int
     stem: Stem | PerLayerStem
     layers: tuple[Layer, ...]
-    head: Head
+    head: Head | Answer
     encoder: IdleEncoder | None = None
     layer_prefix: str = "model.layers.{}."
     max_positions: int = 0
@@ -57,6 +58,11 @@ class ModelConfig:
     def tied_embeddings(self) -> bool:
         """Whether the output head uses the embedding's weights."""
         return self.head.tied
+
+    @property
+    def generates(self) -> bool:
+        """Whether there is an output head that chooses tokens."""
+        return isinstance(self.head, Head)
 
     @property
     def num_parameters(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,20 +29,23 @@ def list_models() -> list[str]:
     return catalog.list_names(_KIND)
 
 
-def load_model(ref: ModelRef) -> ModelConfig:
+def load_model(ref: ModelRef, ignore: Iterable[str] | str = ()) -> ModelConfig:
     """A model from its catalog name, a YAML or Hugging Face config.json path, a model folder, or such data.
 
+    ignore: keys of a Hugging Face config that no reader knows, to go on without though their names say that they shape
+        the model; `all` for whatever they are
     The result is the caller's own: assigning its `lora_config` changes no other.
     Raises ConfigError naming the file, the key, what was found and what is allowed.
     """
     if isinstance(ref, ModelConfig):
         return copy.copy(ref)
+    without = check_ignore(ignore)
     if isinstance(ref, Mapping):
-        return _from_data(ref, "the model given as a mapping", "custom")
+        return _from_data(ref, "the model given as a mapping", "custom", without)
     if not isinstance(ref, str | Path) or not str(ref).strip():
         raise ConfigError(f"model = {short(ref)} is not allowed; expected a name, a path or a mapping")
     path = _find(ref)
-    return copy.copy(_from_file(path, path.stat().st_mtime_ns))
+    return copy.copy(_from_file(path, path.stat().st_mtime_ns, without))
 
 
 def get_configs(ref: ModelRef) -> ModelConfig:
@@ -58,17 +61,25 @@ def is_hugging_face(data: Mapping[str, Any]) -> bool:
     return "model_type" in data or "architectures" in data
 
 
-def _from_data(data: Mapping[str, Any], where: str, name: str) -> ModelConfig:
+def check_ignore(ignore: Iterable[str] | str) -> tuple[str, ...]:
+    """The keys to go on without, as a tuple. Raises ConfigError for anything but names."""
+    listed = [part.strip() for part in ignore.split(",") if part.strip()] if isinstance(ignore, str) else list(ignore)
+    if not all(isinstance(key, str) for key in listed):
+        raise ConfigError(f"ignore = {short(ignore)} is not allowed; expected keys of the config, or all")
+    return tuple(listed)
+
+
+def _from_data(data: Mapping[str, Any], where: str, name: str, ignore: tuple[str, ...]) -> ModelConfig:
     if is_hugging_face(data):
         from graphsim.models.huggingface import from_config
 
-        return from_config(data, where)
+        return from_config(data, where, ignore)
     return read_model(data, where, name)
 
 
 @cache
-def _from_file(path: Path, _modified: int) -> ModelConfig:
-    return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem)
+def _from_file(path: Path, _modified: int, ignore: tuple[str, ...]) -> ModelConfig:
+    return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem, ignore)
 
 
 def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ never a Llama.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -19,6 +19,8 @@ from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed
 from graphsim.models.huggingface.encoders import encoder_of
+from graphsim.models.huggingface.heads import headed
+from graphsim.models.huggingface.keys import account
 from graphsim.models.huggingface.positions import stretched
 from graphsim.models.huggingface.quantisation import read_precision
 
@@ -32,9 +34,10 @@ FAMILIES = _readers()
 """How each `model_type` is read."""
 
 
-def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
+def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = ()) -> ModelConfig:
     """The model that a Hugging Face config describes; of a multimodal one, its text part.
 
+    ignore: keys that shape layers and that no reader knows, to go on without; `all` for whatever they are
     Raises ConfigError naming the field, what was found and what is allowed; for an unknown `model_type`,
     the nearest known ones.
     """
@@ -51,11 +54,13 @@ def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
         precision = read_precision(fields, data.get("quantization_config", text.get("quantization_config")))
         encoder = encoder_of(data.get("model_type"), data, fields, config.hidden_size)
         positions = stretched(config.max_positions, fields)
+        config = headed(config, fields, data)
+        unread = account(fields, text, ignore)
     finally:
         fields.finish()
     return replace(
         config, source=where, encoder=encoder, precision=precision, max_positions=positions,
-        notes=(*config.notes, *notes, *assumed),
+        notes=(*config.notes, *notes, *assumed, *unread),
     )  # fmt: skip
 
 
