@@ -23,6 +23,8 @@ def add_commands(commands: Any) -> None:
         examples = f"examples:\n  graphsim {name}\n  graphsim {name} {one}\n  graphsim {name} my.yaml --json\n"
         parser = shared.add_command(commands, name, f"list {text}, or show one", examples)
         parser.add_argument("name", nargs="?", metavar="NAME", help="show this one")
+        if function is models:
+            shared.add_ignore(parser)
         shared.add_json(parser)
         parser.set_defaults(command_function=function)
 
@@ -32,7 +34,7 @@ def models(options: argparse.Namespace) -> None:
     from graphsim.models.loading import list_models, load_model
 
     if options.name:
-        _show_model(options.name, options.json)
+        _show_model(options.name, options.json, options.ignore)
         return
     found = [load_model(name) for name in list_models()]
     if options.json:
@@ -58,15 +60,15 @@ def _model_facts(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _show_model(ref: str, as_json: bool) -> None:
+def _show_model(ref: str, as_json: bool, ignore: str) -> None:
     from graphsim.graph import to_text
     from graphsim.models.build import build
     from graphsim.models.loading import checkpoint_report, load_model
     from graphsim.models.phase import prefill
     from graphsim.ops.precision import load_precision
 
-    config = load_model(ref, check=False)
-    facts, report = _model_facts(config), checkpoint_report(config, ref)
+    config = load_model(ref, check=False, ignore=ignore)
+    facts, report = _model_facts(config), checkpoint_report(config, ref, ignore)
     precision = config.precision or load_precision("bf16")
     facts["precision"] = precision.name
     if as_json:

@@ -33,21 +33,34 @@ def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """MODEL and --hardware."""
-    parser.add_argument("model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file, a model folder or a GGUF file")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file, a model folder or a GGUF file"
+    )
+    add_ignore(parser)
     parser.add_argument(
         "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
     )
     parser.add_argument(
-        "--no-check", action="store_true", help="go by a folder's config.json alone, whatever its safetensors files hold"
+        "--no-check", action="store_true", help="go by a folder's config.json, whatever its safetensors files hold"
     )
 
 
 def model(options: argparse.Namespace) -> str | ModelConfig:
-    """What MODEL names; loaded here where its checkpoint is not to be looked at."""
+    """What MODEL names; loaded here where its checkpoint is not to be looked at, or keys are to be ignored."""
     from graphsim.models.loading import load_model
 
     named: str = options.model
-    return load_model(named, check=False) if options.no_check else named
+    if not options.no_check and not options.ignore:
+        return named
+    return load_model(named, check=not options.no_check, ignore=options.ignore)
+
+
+def add_ignore(parser: argparse.ArgumentParser) -> None:
+    """--ignore."""
+    parser.add_argument(
+        "--ignore", default="", metavar="KEYS",
+        help="keys of the config.json that graphsim does not know, to go on without: a,b,… or all",
+    )  # fmt: skip
 
 
 def add_requests(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import networkx as nx
 import numpy as np
@@ -89,6 +89,12 @@ class Inference:
     deployment: Deployment
     requests: Requests
     tolerance: float = 1e-9
+
+    def __post_init__(self) -> None:
+        """A model without an output head answers with its prompt step, so nothing is generated behind it."""
+        if not self.deployment.model.generates:
+            one = np.ones_like(self.requests.output_tokens, dtype=np.float64)[()]
+            object.__setattr__(self, "requests", replace(self.requests, output_tokens=one))
 
     @property
     def hardware(self) -> Hardware:

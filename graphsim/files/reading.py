@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,12 @@ class Fields:
         nested = Fields(data, self.where, parent=self, path=path, lenient=self.lenient if lenient is None else lenient)
         self._children.append(nested)
         return nested
+
+    def below(self) -> Iterator[Fields]:
+        """The mappings that were read below this one, and below these."""
+        for nested in self._children:
+            yield nested
+            yield from nested.below()
 
     def unknown_keys(self) -> list[str]:
         """Keys of the file that nobody has read, here and below, as problems."""

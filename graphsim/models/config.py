@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from graphsim.models.layers.answers import Answer
 from graphsim.models.layers.base import Layer, Scope, parameters_of
 from graphsim.models.layers.encoder import Encoder
 from graphsim.models.layers.ends import Head, Stem
@@ -40,7 +41,7 @@ class ModelConfig:
     streams: int = 1
     stem: Stem | PerLayerStem
     layers: tuple[Layer, ...]
-    head: Head
+    head: Head | Answer
     encoders: tuple[Encoder, ...] = ()
     source_encoder: SourceEncoder | None = None
     layer_prefix: str = "model.layers.{}."
@@ -72,6 +73,11 @@ class ModelConfig:
     def tied_embeddings(self) -> bool:
         """Whether the output head uses the embedding's weights."""
         return self.head.tied
+
+    @property
+    def generates(self) -> bool:
+        """Whether there is an output head that chooses tokens."""
+        return isinstance(self.head, Head)
 
     @property
     def num_parameters(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ def list_models() -> list[str]:
     return catalog.list_names(_KIND)
 
 
-def load_model(ref: ModelRef, *, check: bool = True) -> ModelConfig:
+def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str = ()) -> ModelConfig:
     """A model from its catalog name, a YAML or Hugging Face config.json path, a model folder, or such data.
 
+    ignore: keys of a Hugging Face config that no reader knows, to go on without though their names say that they shape
+        the model; `all` for whatever they are
     The result is the caller's own: assigning its `lora_config` changes no other.
     check: hold the structure to the headers or the index of the safetensors files beside a config.json
     Raises ConfigError naming the file, the key, what was found and what is allowed; where a checkpoint is not what its
@@ -43,21 +45,24 @@ def load_model(ref: ModelRef, *, check: bool = True) -> ModelConfig:
     """
     if isinstance(ref, ModelConfig):
         return copy.copy(ref)
+    without = check_ignore(ignore)
     if isinstance(ref, Mapping):
-        return _from_data(ref, "the model given as a mapping", "custom")
+        return _from_data(ref, "the model given as a mapping", "custom", without)
     if not isinstance(ref, str | Path) or not str(ref).strip():
         raise ConfigError(f"model = {short(ref)} is not allowed; expected a name, a path or a mapping")
     path = _find(ref)
     stamp = _stamp(path)
-    config = copy.copy(_from_file(path, stamp))
-    report = _report(path, stamp) if check else None
+    config = copy.copy(_from_file(path, stamp, without))
+    report = _report(path, stamp, without) if check else None
     return config if report is None else checked(config, report)
 
 
-def checkpoint_report(config: ModelConfig, ref: str | Path) -> CheckpointReport | None:
+def checkpoint_report(
+    config: ModelConfig, ref: str | Path, ignore: Iterable[str] | str = ()
+) -> CheckpointReport | None:
     """The model's structure beside the tensors of its folder; None where the folder has none of these."""
     path = _find(ref)
-    return _report(path, _stamp(path))
+    return _report(path, _stamp(path), check_ignore(ignore))
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -69,9 +74,9 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @lru_cache(maxsize=256)
-def _report(path: Path, stamp: tuple[tuple[str, int, int], ...]) -> CheckpointReport | None:
+def _report(path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> CheckpointReport | None:
     stored = read_folder(path.parent) if path.name == "config.json" else None
-    return None if stored is None else compare(_from_file(path, stamp), stored)
+    return None if stored is None else compare(_from_file(path, stamp, ignore), stored)
 
 
 def get_configs(ref: ModelRef) -> ModelConfig:
@@ -87,17 +92,25 @@ def is_hugging_face(data: Mapping[str, Any]) -> bool:
     return "model_type" in data or "architectures" in data
 
 
-def _from_data(data: Mapping[str, Any], where: str, name: str) -> ModelConfig:
+def check_ignore(ignore: Iterable[str] | str) -> tuple[str, ...]:
+    """The keys to go on without, as a tuple. Raises ConfigError for anything but names."""
+    listed = [part.strip() for part in ignore.split(",") if part.strip()] if isinstance(ignore, str) else list(ignore)
+    if not all(isinstance(key, str) for key in listed):
+        raise ConfigError(f"ignore = {short(ignore)} is not allowed; expected keys of the config, or all")
+    return tuple(listed)
+
+
+def _from_data(data: Mapping[str, Any], where: str, name: str, ignore: tuple[str, ...]) -> ModelConfig:
     if is_hugging_face(data):
         from graphsim.models.huggingface import from_config
 
-        return from_config(data, where)
+        return from_config(data, where, ignore)
     return read_model(data, where, name)
 
 
 @cache
-def _from_file(path: Path, _stamp: tuple[tuple[str, int, int], ...]) -> ModelConfig:
-    return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem)
+def _from_file(path: Path, _stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> ModelConfig:
+    return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem, ignore)
 
 
 def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ never a Llama.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -18,6 +18,8 @@ from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed, tied_by_default
+from graphsim.models.huggingface.heads import headed
+from graphsim.models.huggingface.keys import account
 from graphsim.models.huggingface.positions import stretched
 from graphsim.models.huggingface.quantisation import quantised, stored_of
 from graphsim.models.huggingface.towers import WHOLES
@@ -33,9 +35,10 @@ FAMILIES = _readers()
 """How each `model_type` is read."""
 
 
-def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
+def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = ()) -> ModelConfig:
     """The model that a Hugging Face config describes, with the towers of a multimodal one.
 
+    ignore: keys that shape layers and that no reader knows, to go on without; `all` for whatever they are
     Raises ConfigError naming the field, what was found and what is allowed; for an unknown `model_type`,
     the nearest known ones; for towers that are not known, how to go on without them.
     """
@@ -56,9 +59,11 @@ def from_config(data: Mapping[str, Any], where: str) -> ModelConfig:
         config = replace(config, source=where, max_positions=positions)
         if whole is not None:
             config = _with_towers(config, whole, fields.child(data, "", lenient=True))
+        config = headed(config, fields, data)
+        unread = account(fields, text, ignore)
     finally:
         fields.finish()
-    config = replace(config, notes=(*config.notes, *assumed))
+    config = replace(config, notes=(*config.notes, *assumed, *unread))
     return config if stored is None else quantised(config, stored, said, where)
 
 

@@ -163,7 +163,8 @@ def arcee(fields: Fields, name: str) -> ModelConfig:
 def apertus(fields: Fields, name: str) -> ModelConfig:
     """Plain MLP with xIELU, two learned weights a layer; norms on heads; in 1.5 a head for some of the tokens only."""
     dims = read_dims(fields)
-    mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=fields.flag("mlp_bias", False), learned=2)
+    learned = 2 if fields.text("hidden_act", "xielu") == "xielu" else 0
+    mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=fields.flag("mlp_bias", False), learned=learned)
     names = ("attention_layernorm", "feedforward_layernorm")
     block = pre_norm(attention_of(fields, dims, qk=QkNorm.HEAD), mlp, names=names)
     rows = size(fields, "output_vocab_size", default=dims.vocab)

@@ -1,0 +1,118 @@
+"""What `architectures` says: which head stands behind the layers, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from graphsim.files.reading import Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.common import size
+from graphsim.models.layers.answers import Answer, Score
+from graphsim.models.layers.norm import NormLayer
+from graphsim.units import short
+
+GENERATING = (
+    "ForCausalLM", "LMHeadModel", "LMHead", "ForConditionalGeneration", "ForImageTextToText", "ForVision2Seq",
+    "ForVisionText2Text", "ForTextToText", "ForSpeechSeq2Seq", "ForProteinText2Text",
+)  # fmt: skip
+"""Endings of classes that have the family's own output head."""
+
+_CLASSIFIER = {"gpt2", "gpt_neo", "gpt_neox", "bloom", "falcon", "mpt", "gpt-sw3"}
+"""Families whose heads of token classification are called `classifier` (transformers 5.24)."""
+
+
+def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> ModelConfig:
+    """The model with the head that the class in `architectures` has; the family's own where it names none.
+
+    A class that is not known is a problem of `fields`: never the family's own head without a word.
+    """
+    listed = data.get("architectures")
+    if listed is None or listed == []:
+        return config
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        fields.problems.append(f"architectures = {short(listed)} is not allowed; expected a list of class names")
+        return config
+    for ending, head in HEADS.items():
+        if listed[0].endswith(ending):
+            return head(config, fields)
+    if not listed[0].endswith(GENERATING):
+        known = ", ".join((*GENERATING[:4], *HEADS))
+        fields.problems.append(f"architectures = {short(listed)} is not known; allowed: a class that ends with {known}")
+    return config
+
+
+def _labels(fields: Fields) -> int:
+    """How many classes there are: `num_labels`, or as many as have a name; transformers assumes two."""
+    names = fields.raw("id2label")
+    return size(fields, "num_labels", default=len(names) if isinstance(names, Mapping) and names else 2)
+
+
+def _norm_of(config: ModelConfig) -> NormLayer | None:
+    return config.head.norm
+
+
+def _answering(config: ModelConfig, kind: str, *scores: Score, per_token: bool = False) -> ModelConfig:
+    head = Answer(scores=scores, per_token=per_token, norm=_norm_of(config))
+    note = f"{kind}: its answer comes with the prompt step, and nothing is generated"
+    return replace(config, head=head, notes=(*config.notes, note))
+
+
+def _sequence(config: ModelConfig, fields: Fields) -> ModelConfig:
+    """A classifier or reward model: a score of the last token for each label, without a bias."""
+    return _answering(config, "a classifier", Score(module="score", outputs=_labels(fields)))
+
+
+def _token(config: ModelConfig, fields: Fields) -> ModelConfig:
+    module = "classifier" if fields.data.get("model_type") in _CLASSIFIER else "score"
+    score = Score(module=module, outputs=_labels(fields), bias=True)
+    return _answering(config, "a classifier of tokens", score, per_token=True)
+
+
+def _answers(config: ModelConfig, fields: Fields) -> ModelConfig:
+    """Start and end of a span in the prompt."""
+    score = Score(module="qa_outputs", outputs=2, bias=True)
+    return _answering(config, "extractive question answering", score, per_token=True)
+
+
+def _reward(config: ModelConfig, fields: Fields) -> ModelConfig:
+    """A value of the last token behind a hidden layer (Qwen2.5-Math-RM; vLLM 0.33, `models/qwen2_rm.py`)."""
+    hidden = Score(module="score.0", outputs=int(config.hidden_size), bias=True)
+    return _answering(config, "a reward model", hidden, Score(module="score.2", outputs=1, bias=True))
+
+
+def _process_reward(config: ModelConfig, fields: Fields) -> ModelConfig:
+    """Two values a token behind a hidden layer (Qwen2.5-Math-PRM; vLLM 0.33, `models/qwen2_rm.py`)."""
+    hidden = Score(module="score.0", outputs=int(config.hidden_size), bias=True)
+    value = Score(module="score.2", outputs=2, bias=True)
+    return _answering(config, "a process reward model", hidden, value, per_token=True)
+
+
+def _headless(config: ModelConfig, fields: Fields) -> ModelConfig:
+    """The bare decoder, as embedding models are published; its modules lie one level higher."""
+    bare = _answering(config, "without an output head, as for embeddings")
+    first, _, rest = config.layer_prefix.partition(".")
+    if not rest or "{}" in first:
+        return bare
+    norm = bare.head.norm and replace(bare.head.norm, name=bare.head.norm.name.removeprefix(f"{first}."))
+    return replace(bare, layer_prefix=rest, stem=_raised(bare.stem, f"{first}."), head=replace(bare.head, norm=norm))
+
+
+def _raised(stem: Any, prefix: str) -> Any:
+    """A stem whose modules lie one level higher."""
+    if hasattr(stem, "base"):
+        return replace(stem, base=_raised(stem.base, prefix))
+    names = ("module", "position_module", "projection")
+    return replace(stem, **{name: getattr(stem, name).removeprefix(prefix) for name in names})
+
+
+HEADS: dict[str, Callable[[ModelConfig, Fields], ModelConfig]] = {
+    "ForSequenceClassification": _sequence,
+    "ForTokenClassification": _token,
+    "ForQuestionAnswering": _answers,
+    "ForProcessRewardModel": _process_reward,
+    "ForRewardModel": _reward,
+    "Model": _headless,
+}
+"""Heads by the ending of a class."""

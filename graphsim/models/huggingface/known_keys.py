@@ -1,0 +1,123 @@
+"""Keys of a config.json that change nothing in the structure of any model that transformers has.
+
+`tests/models/huggingface/test_neutral_keys.py` holds the list: where a default config has one of them, transformers
+builds the same modules with the same shapes whatever it says.
+"""
+
+from __future__ import annotations
+
+_BOOKKEEPING = """
+    architectures auto_map auto_mapping custom_pipelines dtype torch_dtype transformers_version transformers.js_config
+    model_type model_name is_composition return_dict return_dict_in_generate output_attentions output_hidden_states
+    output_scores output_router_logits torchscript problem_type id2label label2id num_labels task
+    task_specific_params finetuning_task language languages_to_load revision commit_hash license tags use_cache
+    use_bfloat16 use_fp16 fp16 fp32 bf16 tf_legacy_loss library_name unsloth_fixed unsloth_version lang tokenizer_class
+    processor_class model_max_length model_parallel torch_compile onnx seed trust_remote_code generation_config
+    base_model pretraining_tp use_pretrained_backbone has_no_defaults_at_init
+"""
+"""What names, dates and files a checkpoint, and what is returned beside the result."""
+
+_TOKENS = """
+    bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id cls_token_id mask_token_id decoder_start_token_id
+    forced_bos_token_id forced_eos_token_id begin_suppress_tokens suppress_tokens bad_words_ids pad_token bos_token
+    eos_token image_token_id image_token_index image_token video_token_id video_token_index audio_token_id
+    audio_token_index boi_token_id boi_token_index eoi_token_id eoi_token_index boa_token_id eoa_token_id
+    eoa_token_index vision_start_token_id vision_end_token_id vision_token_id image_start_token_id image_end_token_id
+    video_start_token_id video_end_token_id audio_start_token_id audio_end_token_id audio_bos_token_id
+    audio_eos_token_id image_break_token_id image_newline_token_id start_token_id end_token_id user_token_id
+    newline_token_id tokenizer_id
+"""
+
+_GENERATION = """
+    max_length min_length max_new_tokens min_new_tokens do_sample early_stopping num_beams num_beam_groups
+    diversity_penalty temperature top_k top_p typical_p min_p epsilon_cutoff eta_cutoff repetition_penalty
+    length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size num_return_sequences remove_invalid_values
+    exponential_decay_length_penalty renormalize_logits guidance_scale cache_implementation num_logits_to_keep prefix
+"""
+
+_TRAINING = """
+    attention_dropout attn_dropout attn_pdrop attention_probs_dropout_prob attn_dropout_prob activation_dropout dropout
+    dropout_rate drop_path_rate drop_rate embd_pdrop emb_pdrop embed_dropout embedding_dropout embd_dropout_prob
+    hidden_dropout hidden_dropout_prob hidden_dropout_rate ffn_dropout projection_dropout resid_dropout resid_pdrop
+    residual_dropout mlp_dropout token_dropout classifier_dropout classifier_dropout_prob summary_first_dropout
+    summary_last_dropout layerdrop encoder_layerdrop decoder_layerdrop dropout_p moe_token_dropout
+    initializer_range initializer_factor initializer_cutoff_factor init_std init_method embed_init_std
+    embedding_initializer_range rescale_prenorm_residual time_step_min time_step_max time_step_floor time_step_limit
+    time_step_init_scheme router_aux_loss_coef router_z_loss_coef aux_loss_alpha aux_loss_coef z_loss_coefficient
+    seq_aux router_jitter_noise input_jitter_noise label_smoothing output_router_logits gradient_checkpointing
+    moe_router_bias_update_speed mtp_loss_scaling_factor mtp_loss_weight bias_update_factor load_balance_coeff
+    use_recompute train_size time_step_scale
+"""
+
+_ARITHMETIC = """
+    rms_norm_eps layer_norm_eps layer_norm_epsilon layernorm_epsilon layernorm_eps norm_eps norm_epsilon eps rms_eps
+    hc_eps mixer_rms_eps attn_logit_softcap hidden_act hidden_activation activation_function activation act_fn
+    dense_act_fn mlp_hidden_act mamba_hidden_act ssm_act_fn embedding_multiplier residual_multiplier logits_scaling
+    attention_multiplier lm_head_multiplier key_multiplier attention_in_multiplier attention_out_multiplier
+    ssm_in_multiplier ssm_out_multiplier mlp_multipliers ssm_multipliers logit_scale query_pre_attn_scalar
+    scale_embedding scale_emb scale_depth dim_model_base normalize_embedding emb_scale scale_attn_weights
+    scale_attn_by_inverse_layer_idx reorder_and_upcast_attn attention_softmax_in_fp32 scale_attention_softmax_in_fp32
+    residual_in_fp32 routed_scaling_factor router_scaling_factor norm_topk_prob norm_min moe_norm_min topk_method
+    topk_group n_group num_expert_group topk_groups scoring_func score_function score_func swiglu_limit swiglu_alpha
+    softmax_scale clip_qkv route_norm route_scale router_dtype attn_temperature_tuning floor_scale attn_scale
+    temperature_tuning use_mrope hidden_act_alpha fused_softmax apply_residual_connection_post_layernorm_scale
+    residual_scale moe_renormalize router_logit_softcapping moe_router_logit_softcapping mamba_ssm_cache_dtype
+    mamba_ssm_dtype use_mamba_kernels use_mambapy use_associative_scan mamba_chunk_size
+"""
+"""Constants in formulas, whose kernels cost the same whatever they say."""
+
+_POSITIONS = """
+    rope_theta rope_scaling rope_parameters rope_ratio rope_type rope_local_base_freq rope_interleave rotary_emb_base
+    rotary_pct rotary_dim partial_rotary_factor rotary_base rope_pct rope_partial_factor global_rope_theta
+    local_rope_theta default_theta compress_rope_theta layer_rope_theta original_max_position_embeddings rope_percent
+    use_dynamic_ntk alibi_bias_max rotary_embedding_base mrope_section rope_style rotary_emb_fraction
+    rotary_emb_interleaved rotary_emb_scale_base use_long_context
+"""
+"""Which angles a rotary embedding takes: it turns all of them at the same cost."""
+
+_KERNELS = """
+    attn_implementation use_flash_attn use_flash_attention use_flash_attention_2 use_flash_rotary use_flash_rmsnorm
+    use_kernel use_fused_rmsnorm use_fused_swiglu fused_dropout_add_ln flash_attn use_cache_kernel
+    use_cache_quantization softmax_in_fp32 use_mem_eff_path use_parallel_embedding use_rmsnorm_kernel
+    chunk_size_feed_forward use_liger_kernel ep_size
+"""
+"""Which implementation of the same operations runs."""
+
+
+def _words(*texts: str) -> frozenset[str]:
+    return frozenset(word for text in texts for word in text.split())
+
+
+NEUTRAL = _words(_BOOKKEEPING, _TOKENS, _GENERATION, _TRAINING, _ARITHMETIC, _POSITIONS, _KERNELS)
+"""All of them."""
+
+SILENT_OFF = _words(
+    """
+    is_encoder_decoder is_decoder add_cross_attention tie_encoder_decoder
+    """
+)
+"""What every config of transformers used to carry; off, it says nothing."""
+
+DRAFTS = _words(
+    """
+    num_nextn_predict_layers mtp_num_hidden_layers num_mtp_modules mtp_transformer_layers mtp_layers_block_type
+    use_mtp mtp_use_dedicated_embeddings num_mtp_layers mtp_num_layers mtp_layer_types mtp_mlp_layer_types
+    mtp_hidden_states_first mtp_local_layer_ids mtp_hybrid_override_pattern
+    """
+)
+"""Keys of layers that predict further tokens: in checkpoints, but no part of a step without speculation."""
+
+SHAPING_WORDS = _words(
+    """
+    adapter altup attention attn bias block blocks branch bottleneck channels channel conv compress count cross d
+    decoder depth dim dims dense depths dilation downsample embd embed embedding embeddings encoder every expand
+    expansion expert experts factor factors feedforward ff ffn freq frequency fused gate gated gates global group
+    groups head heads hidden hybrid hyper indexer inner intermediate interval k kernel key keys kv latent latents
+    layer layers layout length linear local lora mamba memory merge mixer mlp moe mtp mult multiple multiplier n
+    nextn norm normalization norms num pad parallel parallelism patch pattern period pool pooling positions position
+    proj projection q qk qkv query rank ranks ratio recurrent repeat residual rnn route routed router sandwich
+    sequence share shared sinks size sizes skip sliding sparse ssm stack stage stages state step stride sub tie tied
+    top topk type types unit units use v value values vocab vocabulary width window with
+    """
+)
+"""Words of which a key's name is made where it shapes layers."""

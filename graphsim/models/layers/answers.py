@@ -1,0 +1,48 @@
+"""What stands behind the last layer of a model that generates nothing: a classifier's scores, or the states alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.layers.norm import NormLayer
+from graphsim.ops import Activation, TakeRows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One linear layer of a head: its module, its outputs, whether it has a bias."""
+
+    module: str
+    outputs: int
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(Layer):
+    """Final norm, the rows that are asked for, and linear layers with an activation between them.
+
+    scores: none of an embedding model, whose answer is the state of the last token
+    per_token: every token has its answer (token classification, extractive question answering)
+    """
+
+    scores: tuple[Score, ...] = ()
+    per_token: bool = False
+    norm: NormLayer | None = None
+    tied: bool = False
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Residual stream -> one answer a sequence, or a token."""
+        out = self.norm.build(scope, x) if self.norm else x
+        rows = scope.tokens if self.per_token else scope.phase.logit_rows
+        if not self.per_token and not scope.phase.all_logits:
+            out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])
+        width = scope.hidden
+        for i, score in enumerate(self.scores):
+            if i:
+                out = scope.add("score_act", Activation(elems=rows * width), [out])
+            layer = Projection(
+                name=score.module, n=score.outputs, k=width, bias=score.bias, linear=False, quantised=False
+            )
+            out, width = scope.linear(layer, out, m=rows), float(score.outputs)
+        return out
