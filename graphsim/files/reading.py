@@ -105,6 +105,10 @@ class Fields:
         """Whether the file gives the key and nobody has asked for it yet."""
         return key in self and key not in self._known
 
+    def asked(self, key: str) -> bool:
+        """Whether anybody has asked for the key."""
+        return key in self._known
+
     def name(self, key: str) -> str:
         """The path of a key within the file: `attention.heads`."""
         return f"{self.path}.{key}" if self.path else key

@@ -26,6 +26,11 @@ COLUMNS = [
 AUTO = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq")
 """Where a config names no class of its own, the first of these that knows it."""
 
+TASKS = {
+    "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS",
+}  # fmt: skip
+"""What PEFT is told of models with other heads, so that it trains these in full and puts no adapter on them."""
+
 SMALL = 10**7
 """Models of so few parameters are counted with weights, so that tokens choose experts."""
 
@@ -85,12 +90,14 @@ class Headed(torch.nn.Module):
 
 def adapter_parameters(data: dict, targets: object, rank: int) -> object:
     """Trainable parameters, or nothing where PEFT finds no module of that name (or refuses the model)."""
-    config = peft.LoraConfig(r=rank, target_modules=targets)
+    named = (data.get("architectures") or [""])[0]
+    task = next((task for ending, task in TASKS.items() if named.endswith(ending)), None)
+    config = peft.LoraConfig(r=rank, target_modules=targets, task_type=task)
     try:
         model = peft.get_peft_model(model_of(data), config, autocast_adapter_dtype=False)
     except Exception:  # whatever PEFT says, there is no number
         return ""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return sum(p.numel() for name, p in model.named_parameters() if p.requires_grad and "lora_" in name)
 
 
 def prefill_flops(data: dict, params: int) -> object:

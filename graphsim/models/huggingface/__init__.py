@@ -18,7 +18,7 @@ from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed, tied_by_default
-from graphsim.models.huggingface.heads import headed
+from graphsim.models.huggingface.heads import decodes_alone, headed
 from graphsim.models.huggingface.keys import account
 from graphsim.models.huggingface.positions import stretched
 from graphsim.models.huggingface.quantisation import quantised, stored_of
@@ -53,6 +53,8 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     name = fields.text("_name_or_path", "") or data.get("_name_or_path") or kind
     try:
         config = reader(fields, str(name).rsplit("/", 1)[-1])
+        if fields.flag("is_encoder_decoder", False) and config.source_encoder is None and not decodes_alone(data):
+            fields.problem("is_encoder_decoder", f"is not allowed; {kind} is read as a decoder alone")
         said = data.get("quantization_config", text.get("quantization_config"))
         stored = stored_of(fields, said)
         positions = stretched(config.max_positions, fields)
@@ -60,7 +62,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         if whole is not None:
             config = _with_towers(config, whole, fields.child(data, "", lenient=True))
         config = headed(config, fields, data)
-        unread = account(fields, text, ignore)
+        unread = account(fields, {**data, **text}, ignore)
     finally:
         fields.finish()
     config = replace(config, notes=(*config.notes, *assumed, *unread))

@@ -40,7 +40,7 @@ def bailing_hybrid(fields: Fields, name: str) -> ModelConfig:
     if len(types) != dims.layers:
         fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {dims.layers} layers")
     attentions: list[Layer] = [latent if kind == "full_attention" else delta for kind in types]
-    unused(fields, "num_mtp_layers")
+    unused(fields, "num_mtp_layers", "qk_head_dim")
     model = assemble(name, dims, dense_then_sparse(fields, dims, attentions, adapted=False))
     return with_drafts(model, fields)
 

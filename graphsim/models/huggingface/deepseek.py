@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size
+from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size, unused
 from graphsim.models.huggingface.moe import dense_then_sparse
 from graphsim.models.layers.base import Layer
-from graphsim.models.layers.block import Block
+from graphsim.models.layers.block import Block, Residual
 from graphsim.models.layers.mla import Indexer, LatentAttention
 from graphsim.models.layers.moe import Moe
 from graphsim.models.layers.norm import NormLayer
@@ -17,6 +17,9 @@ from graphsim.models.layers.norm import NormLayer
 
 def latent_attention(fields: Fields, dims: Dims) -> LatentAttention:
     """With an indexer where the config describes one."""
+    unused(fields, "qk_head_dim")
+    if size(fields, "moe_layer_freq", default=1) != 1:
+        fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")
     indexer = None
     if "index_topk" in fields:
         indexer = Indexer(
@@ -56,16 +59,14 @@ def axk1(fields: Fields, name: str) -> ModelConfig:
     """A.X K1: one dense layer where the config names none, and a norm behind every layer's experts."""
     dims = read_dims(fields, floor=True)
     blocks = dense_then_sparse(fields, dims, latent_attention(fields, dims), first=1, adapted=False)
-    if size(fields, "moe_layer_freq", default=1) != 1:
-        fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")
     return assemble(name, dims, [_normed(block) for block in blocks])
 
 
 def _normed(block: Layer) -> Layer:
     """A norm of the experts' result."""
-    if not isinstance(block, Block) or not isinstance(block.parts[1].branches[0].layer, Moe):
+    first, second = block.parts if isinstance(block, Block) else (None, None)
+    if not isinstance(second, Residual) or first is None or not isinstance(second.branches[0].layer, Moe):
         return block
-    first, second = block.parts
     return Block(parts=(first, replace(second, post_norm=NormLayer(name="mlp.post_mlp_layernorm"))))
 
 

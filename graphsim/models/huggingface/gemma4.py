@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size, windows
+from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size, unused, windows
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
@@ -24,6 +24,9 @@ _AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
 def gemma4(fields: Fields, name: str) -> ModelConfig:
     """Gemma 4's text model."""
     dims = read_dims(fields, tied=True)
+    unused(fields, "vocab_size_per_layer_input", "use_double_wide_mlp")
+    if fields.raw("use_bidirectional_attention") not in (None, False, "vision"):
+        fields.problem("use_bidirectional_attention", "is not simulated; expected false or vision")
     own = size(fields, "hidden_size_per_layer_input", default=0, least=0)
     shared = size(fields, "num_kv_shared_layers", default=0, least=0)
     if shared >= dims.layers:

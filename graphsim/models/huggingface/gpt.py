@@ -74,6 +74,7 @@ def gpt_neo(fields: Fields, name: str) -> ModelConfig:
     )
     local = size(fields, "window_size", default=256)
     kinds = _attention_kinds(fields, dims.layers)
+    unused(fields, "attention_layers")
     blocks = [style.block(dims, local if kind == "local" else 0) for kind in kinds]
     return _transformer(name, dims, blocks, positions=dims.positions)
 
@@ -113,6 +114,13 @@ def bloom(fields: Fields, name: str) -> ModelConfig:
 def mpt(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv, no biases at all, no position weights (ALiBi)."""
     factor = size(fields, "expansion_ratio", default=4)
+    unused(fields, "no_bias", "embedding_fraction", "norm_type", "learned_pos_emb")
+    attn = fields.mapping("attn_config", lenient=True)
+    attn.text("attn_type", "multihead_attention", ["multihead_attention"])
+    for switch in ("qk_ln", "prefix_lm"):
+        if attn.flag(switch, False):
+            attn.problem(switch, "is not allowed; expected false, as the class has no such attention")
+    unused(attn, "alibi", "attn_impl", "attn_uses_sequence_id", "attn_pdrop")
     if factor != 4:
         fields.problem("expansion_ratio", "is not allowed; expected 4, the width that the class has whatever it says")
     dims = read_dims(fields, tied=True, mlp_factor=factor)

@@ -19,8 +19,17 @@ GENERATING = (
 )  # fmt: skip
 """Endings of classes that have the family's own output head."""
 
+_OWN_HEAD = ("BertGenerationDecoder", "EncoderDecoderModel", "VisionEncoderDecoderModel", "SpeechEncoderDecoderModel")
+"""Classes with the family's own head whose names do not say so."""
+
 _CLASSIFIER = {"gpt2", "gpt_neo", "gpt_neox", "bloom", "falcon", "mpt", "gpt-sw3"}
 """Families whose heads of token classification are called `classifier` (transformers 5.24)."""
+
+
+def decodes_alone(data: Mapping[str, Any]) -> bool:
+    """Whether `architectures` names the decoder of an encoder-decoder by itself, as transformers has for some."""
+    listed = data.get("architectures")
+    return isinstance(listed, list) and bool(listed) and str(listed[0]).endswith("ForCausalLM")
 
 
 def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> ModelConfig:
@@ -34,8 +43,10 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         fields.problems.append(f"architectures = {short(listed)} is not allowed; expected a list of class names")
         return config
+    if listed[0] in _OWN_HEAD:
+        return config
     for ending, head in HEADS.items():
-        if listed[0].endswith(ending):
+        if listed[0].endswith(ending) and not listed[0].endswith("EncoderModel"):
             return head(config, fields)
     if not listed[0].endswith(GENERATING):
         known = ", ".join((*GENERATING[:4], *HEADS))

@@ -99,6 +99,7 @@ def bamba(fields: Fields, name: str) -> ModelConfig:
 def falcon_h1(fields: Fields, name: str) -> ModelConfig:
     """Attention and Mamba-2 side by side in every layer."""
     dims = read_dims(fields)
+    unused(fields, "chunk_size", "mamba_chunk_size")
     width = size(fields, "mamba_d_ssm", default=dims.hidden * size(fields, "mamba_expand", default=2))
     mixer = replace(
         _mamba2_of(fields, width, "mamba", norm=fields.flag("mamba_rms_norm", False)),
@@ -150,6 +151,7 @@ def granite_hybrid(fields: Fields, name: str) -> ModelConfig:
 def zamba2(fields: Fields, name: str) -> ModelConfig:
     """Mamba-2 layers; in front of some, one of a few transformers that they share."""
     dims = read_dims(fields, tied=True, mlp_factor=4)
+    unused(fields, "chunk_size", "num_query_groups")
     types = [str(kind) for kind in fields.sequence("layers_block_type", most=MOST_LAYERS)]
     listed = fields.sequence("hybrid_layer_ids", most=MOST_LAYERS)
     hybrid = [kind == "hybrid" for kind in types] if types else [i in listed for i in range(dims.layers)]

@@ -7,6 +7,7 @@ config: a count that is wrong by it would look like any other.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -21,15 +22,16 @@ EVERYTHING = "all"
 def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[str, ...]:
     """Notes on the keys that a config holds and nobody has asked for; those that shape layers are problems of `fields`.
 
-    given: the keys of the config itself, without what was assumed; mappings that were read below it are looked into
+    given: the config itself, without what was assumed; mappings in it that were read are looked into
     ignore: keys to go on without, or `all`
     """
-    found = [(key, key, value) for key, value in _unread(fields, given)]
+    if fields.problems:
+        return ()
+    readers = defaultdict(list, {fields.path: [fields]})
     for nested in fields.below():
-        if not nested.path.startswith("quantization_config"):
-            found += [(key, f"{nested.path}.{key}".lstrip("."), value) for key, value in _unread(nested, nested.data)]
+        readers[nested.path].append(nested)
     notes, drafts = [], []
-    for key, path, value in found:
+    for path, key, value in _unread(given, fields.path, readers):
         if key in DRAFTS:
             drafts.extend([path] if value else [])
         elif ignore and not {key, path, EVERYTHING}.isdisjoint(ignore) or not shapes_layers(key, value):
@@ -40,8 +42,29 @@ def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = 
                 f"load_model(…, ignore=['{key}']) or --ignore {key} goes on without it"
             )
     unread = (f"not read: {', '.join(notes)}",) if notes else ()
-    beside = f"left out: layers that predict further tokens ({', '.join(drafts)}), which no step without speculation runs"
+    beside = f"layers that predict further tokens are left out, as no step without speculation runs them: {', '.join(drafts)}"
     return (*unread, beside) if drafts else unread
+
+
+def _unread(
+    given: Mapping[str, Any], path: str, readers: Mapping[str, list[Fields]]
+) -> Iterator[tuple[str, str, Any]]:
+    """Path, name and value of each key that none of the readers of its mapping has asked for."""
+    for key, value in given.items():
+        inside = f"{path}.{key}" if path else str(key)
+        if key in NESTED:
+            continue
+        if isinstance(value, Mapping) and inside in readers:
+            yield from _unread(value, inside, readers)
+        elif not _silent(str(key), value) and not any(reader.asked(key) for reader in readers[path]):
+            yield inside, str(key), value
+
+
+def _silent(key: str, value: Any) -> bool:
+    """Whether a key says nothing about the structure."""
+    if key in NEUTRAL:
+        return not (isinstance(value, str) and value in _LEARNED)
+    return value is None or key.startswith("_") or (key in SILENT_OFF and not value)
 
 
 NESTED = ("text_config", "quantization_config", "generation_config")
@@ -49,16 +72,6 @@ NESTED = ("text_config", "quantization_config", "generation_config")
 
 _LEARNED = ("xielu", "prelu")
 """Activations that have weights (transformers 5.24): a family that does not ask which it is would leave them out."""
-
-
-def _unread(fields: Fields, given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in given.items():
-        if str(key).endswith(NESTED) and isinstance(value, Mapping):
-            continue  # what is below it is looked into, where it is read at all
-        neutral = key in NEUTRAL and not (isinstance(value, str) and value in _LEARNED)
-        silent = value is None or str(key).startswith("_") or neutral or (key in SILENT_OFF and not value)
-        if not silent and fields.is_idle(key):
-            yield str(key), value
 
 
 def shapes_layers(key: str, value: Any) -> bool:

@@ -22,7 +22,7 @@ def kimi_linear(fields: Fields, name: str) -> ModelConfig:
     attentions: list[Layer] = [latent if full else delta for full in _full(fields, dims.layers)]
     if size(fields, "moe_layer_freq", default=1) != 1:
         fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")
-    unused(fields, "head_dim", "num_nextn_predict_layers", "mla_use_nope")
+    unused(fields, "head_dim", "qk_head_dim", "num_nextn_predict_layers", "mla_use_nope")
     return assemble(name, dims, dense_then_sparse(fields, dims, attentions, adapted=False))
 
 

@@ -13,7 +13,7 @@ _BOOKKEEPING = """
     task_specific_params finetuning_task language languages_to_load revision commit_hash license tags use_cache
     use_bfloat16 use_fp16 fp16 fp32 bf16 tf_legacy_loss library_name unsloth_fixed unsloth_version lang tokenizer_class
     processor_class model_max_length model_parallel torch_compile onnx seed trust_remote_code generation_config
-    base_model pretraining_tp use_pretrained_backbone has_no_defaults_at_init
+    base_model is_decoder summary_type summary_use_proj summary_proj_to_labels summary_activation pretraining_tp use_pretrained_backbone has_no_defaults_at_init
 """
 """What names, dates and files a checkpoint, and what is returned beside the result."""
 
@@ -46,7 +46,9 @@ _TRAINING = """
     time_step_init_scheme router_aux_loss_coef router_z_loss_coef aux_loss_alpha aux_loss_coef z_loss_coefficient
     seq_aux router_jitter_noise input_jitter_noise label_smoothing output_router_logits gradient_checkpointing
     moe_router_bias_update_speed mtp_loss_scaling_factor mtp_loss_weight bias_update_factor load_balance_coeff
-    use_recompute train_size time_step_scale
+    apply_spec_augment mask_time_prob mask_time_length mask_time_min_masks mask_feature_prob mask_feature_length
+    mask_feature_min_masks w_init_variance_scale final_w_init_variance_scale init_device linear_a_log_min
+    linear_a_log_max linear_dt_min linear_dt_max linear_dt_init_floor use_recompute train_size time_step_scale
 """
 
 _ARITHMETIC = """
@@ -61,6 +63,11 @@ _ARITHMETIC = """
     topk_group n_group num_expert_group topk_groups scoring_func score_function score_func swiglu_limit swiglu_alpha
     softmax_scale clip_qkv route_norm route_scale router_dtype attn_temperature_tuning floor_scale attn_scale
     temperature_tuning use_mrope hidden_act_alpha fused_softmax apply_residual_connection_post_layernorm_scale
+    full_attn_alpha_factor full_attn_beta_factor linear_attn_alpha_factor linear_attn_beta_factor mlp_alpha_factor
+    mlp_beta_factor scale_decoder_outputs projector_hidden_act shared_expert_combination_strategy expert_selection_fn
+    enable_moe_fp32_combine moe_routed_scaling_factor kda_safe_gate kda_lower_bound linear_allow_neg_eigval
+    altup_coef_clip attention_value_scale slow_but_exact apply_residual_connection_post_layernorm
+    mamba_norm_before_gate moe_shared_expert_overlap
     residual_scale moe_renormalize router_logit_softcapping moe_router_logit_softcapping mamba_ssm_cache_dtype
     mamba_ssm_dtype use_mamba_kernels use_mambapy use_associative_scan mamba_chunk_size
 """
@@ -71,6 +78,7 @@ _POSITIONS = """
     rotary_pct rotary_dim partial_rotary_factor rotary_base rope_pct rope_partial_factor global_rope_theta
     local_rope_theta default_theta compress_rope_theta layer_rope_theta original_max_position_embeddings rope_percent
     use_dynamic_ntk alibi_bias_max rotary_embedding_base mrope_section rope_style rotary_emb_fraction
+    initial_context_length
     rotary_emb_interleaved rotary_emb_scale_base use_long_context
 """
 """Which angles a rotary embedding takes: it turns all of them at the same cost."""
@@ -93,7 +101,7 @@ NEUTRAL = _words(_BOOKKEEPING, _TOKENS, _GENERATION, _TRAINING, _ARITHMETIC, _PO
 
 SILENT_OFF = _words(
     """
-    is_encoder_decoder is_decoder add_cross_attention tie_encoder_decoder
+    is_encoder_decoder add_cross_attention tie_encoder_decoder
     """
 )
 """What every config of transformers used to carry; off, it says nothing."""

@@ -19,6 +19,7 @@ from graphsim.models.huggingface.common import (
     read_dims,
     self_attention,
     size,
+    unused,
     wrapped,
 )
 from graphsim.models.huggingface.llama import attention_of
@@ -44,6 +45,8 @@ def qwen3_next(fields: Fields, name: str) -> ModelConfig:
     """Gated delta rule in three layers of four, gated attention in the fourth; Qwen3-Next and Qwen3.5."""
     kind = str(fields.data.get("model_type"))
     dims = read_dims(fields)
+    if not fields.flag("attn_output_gate", True):
+        fields.problem("attn_output_gate", "is not allowed; expected true, as the class gates attention in any case")
     delta = GatedDeltaNet(
         key_heads=size(fields, "linear_num_key_heads", default=16),
         value_heads=size(fields, "linear_num_value_heads", default=32),
@@ -98,6 +101,7 @@ def qwen3_5_moe(fields: Fields, name: str) -> ModelConfig:
 def minimax(fields: Fields, name: str) -> ModelConfig:
     """Lightning attention in most layers, experts in all."""
     dims = read_dims(fields)
+    unused(fields, "block_size")
     moe = mixtral_experts(fields, dims)
     lightning = LightningAttention(heads=dims.heads, head_dim=dims.head_dim)
     attention = attention_of(fields, dims, size(fields, "sliding_window", default=0, least=0))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
+    MOST_LAYERS,
     Dims,
     Reader,
     assemble,
@@ -58,7 +61,13 @@ def smollm3(fields: Fields, name: str) -> ModelConfig:
     """Llama with tied embeddings, and rotary positions left out in some layers."""
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
-    return assemble(name, dims, [pre_norm(attention_of(fields, dims), mlp)] * dims.layers)
+    every = size(fields, "no_rope_layer_interval", default=4)
+    listed = fields.sequence("no_rope_layers", most=MOST_LAYERS)
+    turns = listed if len(listed) == dims.layers else [(i + 1) % every for i in range(dims.layers)]
+    uses = fields.flag("use_sliding_window", False)
+    slides = windows(fields, dims.layers, lambda i: uses and not turns[i])
+    kinds = [replace(attention_of(fields, dims, w), rope=bool(turn)) for w, turn in zip(slides, turns, strict=True)]
+    return assemble(name, dims, [pre_norm(kind, mlp) for kind in kinds])
 
 
 def qwen2(fields: Fields, name: str) -> ModelConfig:

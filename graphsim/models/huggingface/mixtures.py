@@ -8,12 +8,15 @@ from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
     MOST_LAYERS,
+    SEES_ALL,
     Reader,
     assemble,
+    per_layer,
     pre_norm,
     read_dims,
     self_attention,
     size,
+    unused,
     windows,
     wrapped,
 )
@@ -108,6 +111,10 @@ def ernie_moe(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, [pre_norm(attention, moe if has else dense) for has in sparse], head=head)
 
 
+CHUNKED = "chunked_attention"
+"""How Llama 4's `layer_types` calls attention within chunks of the prompt."""
+
+
 def llama4(fields: Fields, name: str) -> ModelConfig:
     """Experts with a shared one, chunked attention in most layers, dense layers between where the step says."""
     dims = read_dims(fields)
@@ -132,14 +139,19 @@ def llama4(fields: Fields, name: str) -> ModelConfig:
     sparse = listed if "moe_layers" in fields else list(range(step - 1, dims.layers, step))
     chunk = size(fields, "attention_chunk_size", default=8192)
     rotary = [bool(flag) for flag in fields.sequence("no_rope_layers")]
+    every = size(fields, "no_rope_layer_interval", default=4)
     if len(rotary) != dims.layers:
-        rotary = [(i + 1) % size(fields, "no_rope_layer_interval", default=4) != 0 for i in range(dims.layers)]
+        rotary = [(i + 1) % every != 0 for i in range(dims.layers)]
+    chunked = per_layer(
+        fields, "layer_types", dims.layers, (CHUNKED, SEES_ALL), lambda i: CHUNKED if rotary[i] else SEES_ALL
+    )
     full = attention_of(fields, dims, rope=False)
     qk = QkNorm.HEAD if fields.flag("use_qk_norm", True) else QkNorm.NONE
-    turned = replace(full, window=chunk, rope=True, qk_norm=qk, norm_vectors=0)
-    blocks: list[Layer] = [
-        pre_norm(turned if turns else full, moe if i in sparse else dense) for i, turns in enumerate(rotary)
-    ]
+    turned = replace(full, rope=True, qk_norm=qk, norm_vectors=0)
+    blocks: list[Layer] = []
+    for i, kind in enumerate(chunked):
+        attention = replace(turned if rotary[i] else full, window=chunk if kind == CHUNKED else 0)
+        blocks.append(pre_norm(attention, moe if i in sparse else dense))
     return assemble(name, dims, blocks)
 
 
@@ -147,6 +159,7 @@ def dbrx(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv, LayerNorm without bias, experts in every layer."""
     attn, ffn = fields.mapping("attn_config", lenient=True), fields.mapping("ffn_config", lenient=True)
     width = size(ffn, "ffn_hidden_size", default=3584)
+    unused(ffn, "hidden_size")
     fields.data = {"num_key_value_heads": None, **fields.data, "intermediate_size": width}
     dims = read_dims(fields, kv_heads=size(attn, "kv_n_heads", default=1))
     experts = size(ffn, "moe_num_experts", default=4)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
+    MOST_LAYERS,
     Dims,
     Reader,
     assemble,
@@ -80,6 +81,11 @@ def minimax_m2(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields)
     moe = mixtral_experts(fields, dims)
     qk = QkNorm.FULL if fields.flag("use_qk_norm", True) else QkNorm.NONE
+    if set(fields.sequence("attn_type_list", most=MOST_LAYERS)) - {1}:
+        fields.problem("attn_type_list", "is not allowed; expected 1, softmax attention, for each layer")
+    fields.text("qk_norm_type", "per_layer", ["per_layer"])
+    if not fields.flag("use_routing_bias", True):
+        fields.problem("use_routing_bias", "is not allowed; expected true, as the class has the correction in any case")
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, qk=qk), moe)] * dims.layers)
 
 

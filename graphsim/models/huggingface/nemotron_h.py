@@ -23,6 +23,7 @@ def nemotron_h(fields: Fields, name: str) -> ModelConfig:
     fields.raw("num_hidden_layers")
     fields.data = {**fields.data, "num_hidden_layers": len(listed)}
     dims = read_dims(fields, ties=False)
+    unused(fields, "chunk_size", "time_step_rank", "expand")
     kinds: dict[str, Layer] = {
         "mamba": _mamba(fields),
         "attention": _attention(fields, dims),

@@ -12,6 +12,7 @@ from graphsim.models.huggingface.common import (
     read_dims,
     self_attention,
     size,
+    unused,
     windows,
 )
 from graphsim.models.huggingface.llama import attention_of
@@ -26,6 +27,7 @@ def falcon(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv with one, some or all key heads; one norm, or one for each branch in the new architecture."""
     new = fields.flag("new_decoder_architecture", False)
     multi_query = _switch(fields, "multi_query")
+    unused(fields, "num_kv_heads")
     heads = size(fields, "num_attention_heads", "n_head")
     groups = size(fields, "num_kv_heads", default=heads) if new else 1
     dims = read_dims(fields, tied=True, kv_heads=groups if new or multi_query else heads, mlp_factor=4)

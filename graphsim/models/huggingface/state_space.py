@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import MOST_LAYERS, Dims, Reader, assemble, size
+from graphsim.models.huggingface.common import MOST_LAYERS, Dims, Reader, assemble, size, unused
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.ends import Head, Stem
@@ -64,6 +64,7 @@ def mamba(fields: Fields, name: str) -> ModelConfig:
 def mamba2(fields: Fields, name: str) -> ModelConfig:
     """Mamba-2."""
     dims = _headless(fields, tied=False)
+    unused(fields, "chunk_size", "time_step_rank")
     mixer = Mamba2(
         heads=size(fields, "num_heads"),
         head_dim=size(fields, "head_dim"),
