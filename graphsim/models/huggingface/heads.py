@@ -15,7 +15,7 @@ from graphsim.units import short
 
 GENERATING = (
     "ForCausalLM", "LMHeadModel", "LMHead", "ForConditionalGeneration", "ForImageTextToText", "ForVision2Seq",
-    "ForVisionText2Text", "ForTextToText", "ForSpeechSeq2Seq", "ForProteinText2Text",
+    "ForVisionText2Text", "ForTextToText", "ForSpeechSeq2Seq", "ForProteinText2Text", "MTModel",
 )  # fmt: skip
 """Endings of classes that have the family's own output head."""
 
@@ -43,14 +43,13 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         fields.problems.append(f"architectures = {short(listed)} is not allowed; expected a list of class names")
         return config
-    if listed[0] in _OWN_HEAD:
+    if listed[0] in _OWN_HEAD or listed[0].endswith(GENERATING):
         return config
-    for ending, head in HEADS.items():
-        if listed[0].endswith(ending) and not listed[0].endswith("EncoderModel"):
-            return head(config, fields)
-    if not listed[0].endswith(GENERATING):
-        known = ", ".join((*GENERATING[:4], *HEADS))
-        fields.problems.append(f"architectures = {short(listed)} is not known; allowed: a class that ends with {known}")
+    found = [head for ending, head in HEADS.items() if listed[0].endswith(ending)]
+    if found and not listed[0].endswith("EncoderModel"):
+        return found[0](config, fields)
+    known = ", ".join((*GENERATING[:4], *HEADS))
+    fields.problems.append(f"architectures = {short(listed)} is not known; allowed: a class that ends with {known}")
     return config
 
 
