@@ -19,8 +19,14 @@ GENERATING = (
 )  # fmt: skip
 """Endings of classes that have the family's own output head."""
 
-_OWN_HEAD = ("BertGenerationDecoder", "EncoderDecoderModel", "VisionEncoderDecoderModel", "SpeechEncoderDecoderModel")
-"""Classes with the family's own head whose names do not say so."""
+_OWN_HEAD = (
+    *("BertGenerationDecoder", "EncoderDecoderModel", "VisionEncoderDecoderModel", "SpeechEncoderDecoderModel"),
+    "ChatGLMModel",
+)
+"""Classes with the family's own head whose names do not say so.
+
+Every ChatGLM checkpoint names its bare class and holds the output head too (vLLM 0.33, `models/registry.py`).
+"""
 
 _CLASSIFIER = {"gpt2", "gpt_neo", "gpt_neox", "bloom", "falcon", "mpt", "gpt-sw3"}
 """Families whose heads of token classification are called `classifier` (transformers 5.24)."""
