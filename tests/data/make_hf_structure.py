@@ -42,7 +42,7 @@ UNROUTED = (
 expert."""
 
 UNCOUNTED = (
-    *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "next", "qwen3_5", "zaya"),
+    *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "next", "qwen3_5", "zaya", "xlstm"),
     *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm", "recurrent_gemma", "gemma4_text"),
 )
 """Parts of a `model_type` whose flops are left blank: scans run element by element, and torch counts the padding of

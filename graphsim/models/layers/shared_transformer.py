@@ -13,7 +13,6 @@ from graphsim.graph import Value, add
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import NormLayer
-from graphsim.models.layers.ssm import Mamba2
 from graphsim.ops import Activation, Add, Concatenate, Input, Norm, Part, Repeat, Rope, Sharding
 from graphsim.units import Num
 
@@ -60,7 +59,7 @@ class SharedTransformerLayer(Layer):
     attention: SelfAttention
     intermediate: int
     adapter_rank: int
-    mamba: Mamba2
+    mamba: Layer
     owns: bool
     idle_pairs: int = 0
     attention_pairs: bool = False

@@ -65,10 +65,13 @@ def cache_bytes(model: gs.ModelConfig, context: float) -> float:
         ("nvidia/Llama-3_3-Nemotron-Super-49B-v1", 2 * 2 * 49 * 8 * 128),
         # key heads 4, 4, 2, 1, 1, 1
         ("deci-variable-heads", 2 * 2 * 13 * 64),
-        # one latent of 256 and a rotary key of 32
-        ("openbmb/MiniCPM3-4B", 2 * 62 * (256 + 32)),
         ("default:diffllama", 2 * 2 * 16 * 32 * 64),
         ("RWKV/rwkv-4-169m-pile", 0),
+        ("default:xlstm", 0),
+        # every use of the shared transformer has a cache of its own: layers 2, 7, 13 and so on
+        ("default:zamba", 2 * 2 * 13 * 16 * 464),
+        # 64 of 162 layers attend
+        ("nvidia/Llama-3_1-Nemotron-Ultra-253B-v1", 2 * 2 * 64 * 8 * 128),
     ],
 )
 def test_the_cache_grows_per_token_by_the_key_heads_of_the_layers_that_attend(name: str, per_token: int) -> None:
@@ -79,6 +82,11 @@ def test_the_cache_grows_per_token_by_the_key_heads_of_the_layers_that_attend(na
 def test_a_recurrent_state_is_two_tokens_and_three_sums_a_channel() -> None:
     # transformers' RwkvModel: two states in the activations' format, three in fp32
     assert cache_bytes(load("RWKV/rwkv-4-169m-pile"), 100.0) == 12 * 768 * (2 * 2 + 3 * 4)
+
+
+def test_a_matrix_memory_is_keys_times_values_a_head_with_a_normaliser_and_a_gate() -> None:
+    # arXiv 2405.04517, section 2.3, in fp32 as the config's inference_state_dtype says
+    assert cache_bytes(load("default:xlstm"), 100.0) == pytest.approx(32 * 8 * (256 * 512 + 256 + 1) * 4)
 
 
 def test_gpt2_said_by_megatrons_arguments_is_gpt2() -> None:
@@ -109,6 +117,10 @@ MINI = CONFIGS["nemotron-nas-mini"]["block_configs"]
         ("megatron-22b", {"position_embedding_type": "relative"}, "position_embedding_type"),
         ("megatron-22b", {"tie_word_embeddings": True, "untie_embeddings_and_output_weights": True}, "contradicts"),
         ("diffllama-bias", {"num_key_value_heads": 3}, "num_key_value_heads"),
+        ("moshi-small", {"architectures": ["MoshiForConditionalGeneration"]}, "MoshiForCausalLM"),
+        ("xlstm-fused", {"num_blocks": 3}, "num_blocks"),
+        ("zamba-small", {"attention_hidden_size": 96}, "attention_hidden_size"),
+        ("zamba-small", {"layers_block_type": ["hybrid"] * 7}, "layers_block_type"),
         ("nemotron-nas-mini", {"block_configs": MINI[:5]}, "block_configs has 5 entries"),
         ("nemotron-nas-mini", {"block_configs": [{"attention": {"n_heads_in_group": 5}, "ffn": MINI[0]["ffn"]}] * 14},
          r"block_configs\[0\]\.attention\.n_heads_in_group = 5"),
