@@ -39,6 +39,7 @@ _SIZES = ("vocab_size", *(name for group in _SPELLINGS[:4] + _SPELLINGS[5:7] for
 def completed(kind: str, config: Mapping[str, Any], *, nested: bool = False) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The config with the left-out fields of its `model_type`, and a note that names the sizes among them.
 
+    A switch that is on by default and given as null is off, as transformers takes it.
     nested: within a multimodal config, which often leaves out even hidden size and number of layers
     """
     table = _table()
@@ -52,7 +53,8 @@ def completed(kind: str, config: Mapping[str, Any], *, nested: bool = False) -> 
     stated = (*_SIZES, *_NEVER)
     sizes = [f"{name} = {value}" for name, value in assumed.items() if name in stated and value is not None]
     note = (f"left out of the config, so assumed as transformers does: {', '.join(sizes)}",) if sizes else ()
-    return {**assumed, **config}, note
+    off = {name: False for name, value in known.items() if value is True and name in config and config[name] is None}
+    return {**assumed, **config, **off}, note
 
 
 _NEVER = ("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "n_layers", "num_layers")

@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, unused, windows
+from graphsim.models.huggingface.common import (
+    MOST_LAYERS,
+    Dims,
+    Reader,
+    assemble,
+    pre_norm,
+    read_dims,
+    size,
+    unused,
+    windows,
+)
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.ends import Head, Stem
@@ -80,16 +90,28 @@ def gpt_neo(fields: Fields, name: str) -> ModelConfig:
 
 
 def _attention_kinds(fields: Fields, layers: int) -> list[str]:
-    """`attention_types` is a list of [[kinds], times]; alternating global and local by default."""
+    """Each layer's, as `attention_layers` lists them, else `attention_types`; else global and local by turns."""
+    listed = [str(kind) for kind in fields.sequence("attention_layers", most=MOST_LAYERS)]
+    unused(fields, "attention_types")
+    key = "attention_layers" if listed else "attention_types"
+    listed = listed or _repeated(fields, layers) or ["global", "local"] * layers
+    given = key in fields
+    if given and len(listed) != layers or set(listed) - {"global", "local"}:
+        fields.problem(key, f"is not allowed; expected 'global' or 'local' for each of {layers} layers")
+    return (listed + ["global"] * layers)[:layers]
+
+
+def _repeated(fields: Fields, layers: int) -> list[str]:
+    """`attention_types` is a list of [[kinds], times]."""
     listed: list[str] = []
     for entry in fields.sequence("attention_types"):
         if not (
             isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], list) and isinstance(entry[1], int)
         ):
             fields.problem("attention_types", "is not allowed; expected entries such as [['global', 'local'], 12]")
-            return ["global"] * layers
-        listed += [str(kind) for kind in entry[0]] * min(max(entry[1], 0), layers)
-    return (listed or ["global", "local"] * layers)[:layers]
+            return []
+        listed += [str(kind) for kind in entry[0]] * min(max(entry[1], 0), layers + 1)
+    return listed
 
 
 def bloom(fields: Fields, name: str) -> ModelConfig:

@@ -192,7 +192,6 @@ def olmo(fields: Fields, name: str) -> ModelConfig:
 FAMILIES: dict[str, Reader] = {
     "llama": llama,
     "mistral": llama,
-    "ministral": llama,
     "granite": llama,
     "iquestcoder": llama,
     "smollm3": smollm3,

@@ -1,4 +1,4 @@
-"""Later models with Llama's operations whose layers slide by `layer_types` or all at once: Ministral 3, CWM."""
+"""Later models with Llama's operations whose layers slide by `layer_types` or all at once: Ministral, CWM."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def cwm(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, window), mlp) for window in slides])
 
 
-FAMILIES: dict[str, Reader] = {"ministral3": ministral3, "cwm": cwm}
+FAMILIES: dict[str, Reader] = {"ministral": ministral3, "ministral3": ministral3, "cwm": cwm}
 """Readers by `model_type`."""

@@ -26,7 +26,7 @@ from graphsim.models.layers.norm import NormLayer
 def falcon(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv with one, some or all key heads; one norm, or one for each branch in the new architecture."""
     new = fields.flag("new_decoder_architecture", False)
-    multi_query = _switch(fields, "multi_query")
+    multi_query = fields.flag("multi_query", True)
     unused(fields, "num_kv_heads")
     heads = size(fields, "num_attention_heads", "n_head")
     groups = size(fields, "num_kv_heads", default=heads) if new else 1
@@ -48,7 +48,7 @@ def falcon(fields: Fields, name: str) -> ModelConfig:
         names=MlpNames(up="mlp.dense_h_to_4h", down="mlp.dense_4h_to_h"),
     )
     norms = size(fields, "num_ln_in_parallel_attn", default=2 if new else 1)
-    side_by_side = _switch(fields, "parallel_attn")
+    side_by_side = fields.flag("parallel_attn", True)
     if norms == 2 and not new:
         fields.problem("num_ln_in_parallel_attn", "is not allowed; expected 1 or null without new_decoder_architecture")
     if new and not side_by_side:
@@ -67,11 +67,6 @@ def falcon(fields: Fields, name: str) -> ModelConfig:
         head=Head(vocab_size=dims.vocab, tied=dims.tied, norm=_layer_norm("transformer.ln_f")),
         prefix="transformer.h.{}.",
     )
-
-
-def _switch(fields: Fields, key: str) -> bool:
-    """A switch that is on where the config says nothing, and off where it says null."""
-    return bool(fields.flag(key, key not in fields.data))
 
 
 def gpt_neox(fields: Fields, name: str) -> ModelConfig:

@@ -24,6 +24,8 @@ def gemma2(fields: Fields, name: str) -> ModelConfig:
 
 def gemma3(fields: Fields, name: str) -> ModelConfig:
     """Gemma 2 with norms on heads; five layers of six slide."""
+    if fields.flag("use_bidirectional_attention", False):
+        fields.problem("use_bidirectional_attention", "is not simulated; expected false, which means causal attention")
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=dims.intermediate)
     every = size(fields, "sliding_window_pattern", default=6)
