@@ -15,6 +15,7 @@ import signal
 import sys
 import typing
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,18 @@ from make_hf_structure import HERE, model_of
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 FILE = Path(__file__).parent / "hf_mutations.csv"
-COLUMNS = ["config", "key", "value", "params", "lora_qv_r8"]
-"""A row without a key is the config itself, as JSON; `params` is "refused" where transformers raises an error."""
+COLUMNS = ["config", "key", "value", "params", "lora_qv_r8", "windows"]
+"""A row without a key is the config itself, as JSON; `params` is "refused" where transformers raises an error.
 
-LAYERS = re.compile(r"(num_hidden_layers|n_layers?|num_layers|encoder_layers|decoder_layers|num_decoder_layers|depth)")
-KEPT_LAYERS, LEAST_LAYERS = 6, 4
+`windows` are those of the cache, each with the number of layers that keep no more; "full" where all keep everything.
+"""
+
+LAYERS = re.compile(
+    r"(num_hidden_layers|n_layers?|num_layers|encoder_layers|decoder_layers|num_decoder_layers|num_blocks|depth)"
+)
+KEPT_LAYERS = (4, 6, 12, 24)
+"""How many layers are tried first, and how many where transformers refuses the model that is left."""
+
 SECONDS = 20
 
 UNTRIED = re.compile(
@@ -41,6 +49,9 @@ UNTRIED = re.compile(
 )
 """Keys that are not changed: names, token ids, dropout, constants of norms, losses and initialisation."""
 
+MASKED = ("gpt_neo",)
+"""Models whose windows are masks in transformers; the cache keeps rows that no query sees again."""
+
 
 def nodes(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """The config and every config within it, with the path of its keys."""
@@ -50,17 +61,19 @@ def nodes(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, dict[st
             yield from nodes(value, f"{prefix}{key}/")
 
 
-def shrunk(data: dict[str, Any]) -> dict[str, Any]:
+def shrunk(data: dict[str, Any], least: int) -> dict[str, Any]:
     """The config with few layers, and what lists one entry for each layer cut alike."""
     for _, node in nodes(data):
         counts = {key: node[key] for key in node if LAYERS.fullmatch(key) and type(node[key]) is int}
         whole = max(counts.values(), default=0)
-        listed = [key for key, value in node.items() if isinstance(value, list) and len(value) == whole > LEAST_LAYERS]
-        kept = next((n for n in range(LEAST_LAYERS, whole) if all(_is_full(node[key], n) for key in listed)), whole)
+        listed = [key for key, value in node.items() if isinstance(value, list) and len(value) == whole > least]
+        kept = next((n for n in range(least, whole) if all(_is_full(node[key], n, least) for key in listed)), whole)
         for key in counts:
             node[key] = min(node[key], kept)
         for key in listed:
             node[key] = node[key][:kept]
+        if isinstance(node.get("per_layer_config"), dict):
+            node["per_layer_config"] = {i: entry for i, entry in node["per_layer_config"].items() if int(i) < kept}
         for key, value in node.items():
             if re.search(r"layer_ids|layer_indices|layer_idxs|attn_idxs|indices", key) and isinstance(value, list):
                 node[key] = [i for i in value if not isinstance(i, int) or i < kept]
@@ -69,10 +82,10 @@ def shrunk(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _is_full(values: list[Any], kept: int) -> bool:
-    """Whether the first entries hold every kind of entry that the list has, as far as that takes few layers."""
+def _is_full(values: list[Any], kept: int, least: int) -> bool:
+    """Whether the first entries hold every kind of entry that the list has, as far as that takes few more layers."""
     kinds = {json.dumps(value) for value in values}
-    return {json.dumps(value) for value in values[:kept]} == kinds or kept >= KEPT_LAYERS
+    return {json.dumps(value) for value in values[:kept]} == kinds or kept >= least + 2
 
 
 def changes(value: object, allowed: object) -> list[object]:
@@ -121,13 +134,13 @@ def _nothing(value: object, allowed: object) -> list[None]:
     return [None] if value is not None and type(None) in typing.get_args(allowed) else []
 
 
-def counted(data: dict[str, Any]) -> tuple[object, object]:
-    """Parameters, tied ones once, and those of adapters of rank 8 on q_proj and v_proj; "refused" for an error."""
+def counted(data: dict[str, Any]) -> tuple[object, object, str]:
+    """Parameters, tied ones once, those of adapters of rank 8 on q_proj and v_proj, windows; "refused" for an error."""
     signal.alarm(SECONDS)
     try:
         model = model_of(data)
     except (Exception, SystemExit):
-        return "refused", ""
+        return "refused", "", ""
     finally:
         signal.alarm(0)
     params = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
@@ -136,24 +149,46 @@ def counted(data: dict[str, Any]) -> tuple[object, object]:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and name.rsplit(".", 1)[-1] in ("q_proj", "v_proj")
     ]
-    return params, sum(8 * (module.in_features + module.out_features) for module in linears) or ""
+    adapters = sum(8 * (module.in_features + module.out_features) for module in linears)
+    return params, adapters or "", windows(model.config)
+
+
+def windows(config: Any) -> str:
+    """What transformers' own cache keeps of long sequences."""
+    if config.model_type in MASKED:
+        return ""
+    try:
+        layers = transformers.DynamicCache(config=config).layers
+    except Exception:  # a model without such a cache
+        return ""
+    found = Counter(layer.sliding_window for layer in layers if getattr(layer, "sliding_window", None))
+    return " ".join(f"{window}x{times}" for window, times in sorted(found.items())) or "full"
+
+
+def whole(given: dict[str, Any]) -> dict[str, Any]:
+    """The config with every default of its class, without the keys that are not tried."""
+    fields = dict(given)
+    config = CONFIG_MAPPING[fields.pop("model_type")](**fields)
+    data: dict[str, Any] = json.loads(json.dumps(config.to_dict()))
+    for _, node in nodes(data):
+        for key in [key for key in node if UNTRIED.fullmatch(key) and key != "model_type"]:
+            del node[key]
+    return data | {key: given[key] for key in ("model_type", "architectures") if key in given}
 
 
 def rows_of(name: str, given: dict[str, Any]) -> list[dict[str, object]]:
     """The config itself and every change of it; nothing where transformers cannot make it."""
-    fields = dict(given)
     try:
-        config = CONFIG_MAPPING[fields.pop("model_type")](**fields)
-        data = shrunk(json.loads(json.dumps(config.to_dict())))
+        text = json.dumps(whole(given))
     except Exception as error:  # transformers has no such config
         print(f"{name}: skipped, {type(error).__name__}: {str(error)[:80]}", flush=True)
         return []
-    for _, node in nodes(data):
-        for key in [key for key in node if UNTRIED.fullmatch(key) and key != "model_type"]:
-            del node[key]
-    data |= {key: given[key] for key in ("model_type", "architectures") if key in given}
-    base = counted(data)
-    if base[0] == "refused":
+    for least in KEPT_LAYERS:
+        data = shrunk(json.loads(text), least)
+        base = counted(data)
+        if base[0] != "refused":
+            break
+    else:
         print(f"{name}: skipped, cannot be cut to few layers", flush=True)
         return []
     rows = [dict(zip(COLUMNS, (name, "", json.dumps(data), *base), strict=True))]

@@ -1,21 +1,28 @@
-"""Whatever one key of a config is changed to, parameters and adapters are transformers' own, or the key is refused.
+"""Whatever a key of a config is changed to, parameters, adapters and windows are transformers' own, or it is refused.
 
 What transformers counts is recorded in tests/data/hf_mutations.csv; see tests/data/make_mutations.py.
 """
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import graphsim as gs
+from graphsim.graph import walk
+from graphsim.models.build import build
 from graphsim.models.huggingface import from_config
+from graphsim.models.phase import decode
+from graphsim.ops import KvCache
+from graphsim.ops.precision import load_precision
 from tests.paths import DATA
 
 QV = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"])
-EVERY = 40
+LONG = 1e9
+EVERY = 80
 """One row of so many is tried in the quick test."""
 
 
@@ -29,6 +36,16 @@ def recorded() -> dict[str, list[dict[str, str]]]:
 
 
 ROWS = recorded()
+
+
+def windows(model: gs.ModelConfig) -> str:
+    """How many layers keep how many rows at most of a context longer than any window."""
+    graph = build(model, decode(1.0, LONG - 1.0), load_precision("bf16"))
+    caches = [(float(op.kept_tokens), times) for _, op, times in walk(graph) if isinstance(op, KvCache)]
+    found = Counter[int]()
+    for kept, times in caches:
+        found[int(kept)] += times if kept < LONG else 0
+    return " ".join(f"{window}x{times}" for window, times in sorted(found.items()) if times) or "full"
 
 
 def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -55,6 +72,8 @@ def faults(rows: list[dict[str, str]]) -> Iterator[str]:
             yield f"{change} gives {model.num_parameters} parameters, {row['params']} in transformers"
         elif row["lora_qv_r8"] and gs.lora_parameters(model, QV) != int(row["lora_qv_r8"]):
             yield f"{change} gives {gs.lora_parameters(model, QV)} in adapters, {row['lora_qv_r8']} in PEFT"
+        elif row["windows"] and windows(model) != row["windows"]:
+            yield f"{change} gives windows {windows(model)}, {row['windows']} in transformers"
 
 
 def test_a_changed_key_of_some_configs_is_counted_as_transformers_does_or_refused() -> None:
