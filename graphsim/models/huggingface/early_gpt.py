@@ -9,6 +9,7 @@ from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.ends import Head, Stem
+from graphsim.models.layers.linear import BiasedLayer
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 
@@ -116,7 +117,7 @@ def biogpt(fields: Fields, name: str) -> ModelConfig:
 
 
 def gpt_neox_japanese(fields: Fields, name: str) -> ModelConfig:
-    """GPT-NeoX in sequence without biases; only the last layer's attention has one, on its output."""
+    """GPT-NeoX in sequence without biases; only the last layer adds one to attention's result."""
     factor = fields.number("intermediate_multiple_size", 4.0)
     hidden = fields.data.get("hidden_size")
     whole = isinstance(hidden, int) and 1.0 <= factor * hidden < MOST
@@ -131,7 +132,7 @@ def gpt_neox_japanese(fields: Fields, name: str) -> ModelConfig:
         names=MlpNames(up="mlp.dense_h_to_4h", down="mlp.dense_4h_to_h"),
     )
     plain = self_attention(dims, kv_heads=dims.heads, names=names)
-    last = SelfAttention(heads=dims.heads, kv_heads=dims.heads, head_dim=dims.head_dim, out_bias=True, names=names)
+    last = BiasedLayer(layer=plain, name="dense_bias")
     layers: list[Layer] = [pre_norm(plain if i + 1 < dims.layers else last, mlp, "layer") for i in range(dims.layers)]
     return assemble(
         name,

@@ -1,10 +1,11 @@
-"""A single linear layer in the place of a whole part of a block."""
+"""A single linear layer in the place of a whole part of a block, and a bias of a part as a whole."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.ops import Activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,3 +20,16 @@ class LinearLayer(Layer):
         """One GEMM."""
         projection = Projection(name=self.name, n=scope.hidden, k=scope.hidden, bias=self.bias, tags=self.tags)
         return scope.linear(projection, x)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BiasedLayer(Layer):
+    """A layer whose result a learned vector is added to, which is no linear's own bias; `name` is for its node."""
+
+    layer: Layer
+    name: str
+
+    def build(self, scope: Scope, x: str) -> str:
+        """The layer, then the sum."""
+        added = Activation(elems=scope.tokens * scope.hidden, steps=1.0, learned=scope.hidden)
+        return scope.add(self.name, added, [self.layer.build(scope, x)])
