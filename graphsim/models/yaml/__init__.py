@@ -10,6 +10,7 @@ Every key, with its default; keys without one are required.
 
     name            the file's stem           source, notes     free text, list of texts
     parameters      0: the published count    aliases           other spellings of the name
+    ids             Hugging Face ids that the model is published under: [Qwen/Qwen3-32B]
     max_positions   0: longest context        learned_positions false: a table of max_positions is added
     tied_embeddings false                     head_bias         false: bias of the output head
     norm            rms, layer, layer_no_bias, rms_no_weight, layer_no_weight
@@ -104,16 +105,9 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
     fields = Fields(data, where)
     hidden = fields.integer("hidden_size", most=MOST_WIDTH)
     positions = fields.integer("max_positions", 0, least=0, most=MOST_TOKENS)
-    aliases_of(fields)
     stem, head, prefix = _ends(fields, positions)
     layers = read_layers(fields, hidden)
-    details = {
-        "name": fields.text("name", name),
-        "source": fields.text("source", ""),
-        "published_parameters": fields.integer("parameters", 0, least=0, most=10**15),
-        "notes": tuple(_texts(fields, "notes")),
-        "precision": _precision(fields),
-    }
+    details = origin_of(fields, name) | {"precision": _precision(fields)}
     fields.finish()
     return ModelConfig(
         hidden_size=hidden,
@@ -126,9 +120,16 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
     )
 
 
-def aliases_of(fields: Fields) -> list[str]:
-    """Other spellings under which the model is known."""
-    return _texts(fields, "aliases")
+def origin_of(fields: Fields, name: str) -> dict[str, Any]:
+    """What a model file says beside the structure; `aliases` and `ids` are there for whoever looks the model up."""
+    for key in ("aliases", "ids"):
+        _texts(fields, key)
+    return {
+        "name": fields.text("name", name),
+        "source": fields.text("source", ""),
+        "published_parameters": fields.integer("parameters", 0, least=0, most=10**15),
+        "notes": tuple(_texts(fields, "notes")),
+    }
 
 
 def _texts(fields: Fields, key: str) -> list[str]:
