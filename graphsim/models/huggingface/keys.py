@@ -46,7 +46,9 @@ def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = 
     return (*unread, beside) if drafts else unread
 
 
-def _unread(given: Mapping[str, Any], path: str, readers: Mapping[str, list[Fields]]) -> Iterator[tuple[str, str, Any]]:
+def _unread(
+    given: Mapping[str, Any], path: str, readers: Mapping[str, list[Fields]]
+) -> Iterator[tuple[str, str, Any]]:
     """Path, name and value of each key that none of the readers of its mapping has asked for."""
     for key, value in given.items():
         inside = f"{path}.{key}" if path else str(key)
