@@ -52,10 +52,13 @@ def list_names(kind: str) -> list[str]:
     return sorted({stem for folder in folders(kind) for stem in _stems(folder)})
 
 
-def list_files(kind: str) -> dict[str, Path]:
-    """The first file of each name of a kind, sorted."""
-    found = {stem: Path(folder, file) for folder in reversed([*folders(kind)]) for stem, file in _stems(folder).items()}
-    return dict(sorted(found.items()))
+def list_files(kind: str) -> dict[str, str]:
+    """The path of the first file of each name of a kind."""
+    found: dict[str, str] = {}
+    for folder in reversed([*folders(kind)]):
+        root = str(folder)
+        found |= {stem: f"{root}{os.sep}{file}" for stem, file in _stems(folder).items()}
+    return found
 
 
 def _stems(folder: Path) -> Mapping[str, str]:

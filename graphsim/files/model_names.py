@@ -125,6 +125,8 @@ def _plainly_named(text: str) -> NamedModel | None:
         return NamedModel(name=known[0], precision=known[1])
     if name := _file_of(text, names):
         return NamedModel(name=name)
+    if absent_reason(text):
+        return None
     for ending, precision in names.formats.items():
         base = re.sub(rf"[-_ ]{ending}$", "", text, flags=re.IGNORECASE)
         if base != text and (name := _file_of(base, names)):
@@ -170,7 +172,7 @@ def _table() -> _Table:
 
 
 @lru_cache(maxsize=4)
-def _indexed(files: tuple[tuple[str, Path, int], ...]) -> _Table:
+def _indexed(files: tuple[tuple[str, str, int], ...]) -> _Table:
     table = _Table()
     for name, path, modified in files:
         others = _other_names(path, modified)
@@ -184,8 +186,9 @@ def _indexed(files: tuple[tuple[str, Path, int], ...]) -> _Table:
 
 
 @lru_cache(maxsize=1024)
-def _other_names(path: Path, _modified: int) -> tuple[str, ...]:
+def _other_names(file: str, _modified: int) -> tuple[str, ...]:
     """A file's `aliases` and `ids`; none of a broken one, which is reported to whoever asks for it by name."""
+    path = Path(file)
     try:
         text = path.read_text(encoding="utf-8-sig")
         lists = _LISTS.findall(text)

@@ -16,7 +16,7 @@ POSITIONS = 2048
 """Learned positions where a name gives none: the sequence length of the GPT-3 paper and of Megatron-LM's papers."""
 
 _SIZES = re.compile(r"\s*([\w .+-]*?)\s*\(([^()]*)\)\s*")
-_ENTRY = re.compile(r"([a-z][a-z_-]*?)\s*[= ]\s*(\d+(?:\.\d+)?)\s*([hk]?)")
+_ENTRY = re.compile(r"([a-z][a-z_-]*)\s*[= ]\s*(\d+(?:\.\d+)?)([hk]?)(?=[\s,]|$)")
 _KEYS = {
     "num_layers": ("l", "layers", "num-layers", "num_layers"),
     "hidden_size": ("h", "hidden", "d", "d_model", "hidden-size", "hidden_size"),
@@ -39,14 +39,14 @@ def sized_model(text: str) -> dict[str, Any] | None:
     if not found or "=" not in found[2]:
         return None
     sizes: dict[str, Any] = {}
-    for part in re.split(r"\s*,\s*|\s+(?=[a-z_-]+\s*=)", found[2].strip().lower()):
-        entry = _ENTRY.fullmatch(part)
-        key = _KEY_OF.get(entry[1]) if entry else None
-        if not entry or key is None or key in sizes:
-            known = ", ".join(words[0] for words in _KEYS.values())
-            raise ConfigError(f"model {short(text)}: {short(part)} is not understood; write {known} as in L=48")
-        number = float(entry[2]) * (1024 if entry[3] == "k" else 1)
-        sizes[key] = (number, entry[3] == "h")
+    given = found[2].lower()
+    for entry in _ENTRY.finditer(given):
+        key = _KEY_OF.get(entry[1])
+        if key is None or key in sizes:
+            raise ConfigError(_strange(text, entry[0]))
+        sizes[key] = (float(entry[2]) * (1024 if entry[3] == "k" else 1), entry[3] == "h")
+    if left := _ENTRY.sub("", given).strip(", "):
+        raise ConfigError(_strange(text, left))
     missing = [_KEYS[key][0] for key in _NEEDED if key not in sizes]
     if missing:
         listed = ", ".join(missing)
@@ -59,3 +59,8 @@ def sized_model(text: str) -> dict[str, Any] | None:
     if "num_query_groups" in config:
         config["group_query_attention"] = True
     return {"model_type": "megatron-gpt2", "max_position_embeddings": POSITIONS, **config, "_name_or_path": found[1]}
+
+
+def _strange(text: str, part: str) -> str:
+    known = ", ".join(words[0] for words in _KEYS.values())
+    return f"model {short(text)}: {short(part)} is not understood; write {known} as in L=48, each once"
