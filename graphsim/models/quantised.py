@@ -145,11 +145,11 @@ def _usual(precision: Precision, module: Module) -> Format:
 
 
 def _most(found: Iterable[tuple[Module, Format]]) -> Format | None:
-    """The format of most of the weights; None where there are none."""
+    """The format of most of the weights, the narrower of two; None where there are none."""
     sizes: dict[Format, float] = defaultdict(float)
     for module, own in found:
         sizes[own] += module.size
-    return max(sizes, key=lambda own: sizes[own]) if sizes else None
+    return max(sizes, key=lambda own: (sizes[own], -own.bytes)) if sizes else None
 
 
 def _found(graph: nx.DiGraph, layers: range | None = None) -> Iterator[tuple[Gemm | Embedding, Iterable[int]]]:

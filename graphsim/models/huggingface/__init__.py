@@ -31,6 +31,9 @@ def _readers() -> dict[str, Reader]:
     return {kind: reader for file in files for kind, reader in getattr(file, "FAMILIES", {}).items()}
 
 
+QUANTISED = ("quantization_config", "compression_config")
+"""Where a config describes the quantisation (the second: older versions of compressed-tensors)."""
+
 FAMILIES = _readers()
 """How each `model_type` is read."""
 
@@ -55,7 +58,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         config = reader(fields, str(name).rsplit("/", 1)[-1])
         if fields.flag("is_encoder_decoder", False) and config.source_encoder is None and not decodes_alone(data):
             fields.problem("is_encoder_decoder", f"is not allowed; {kind} is read as a decoder alone")
-        said = data.get("quantization_config", text.get("quantization_config"))
+        said = next((part[key] for part in (data, text) for key in QUANTISED if part.get(key) is not None), None)
         stored = stored_of(fields, said)
         positions = stretched(config.max_positions, fields)
         config = replace(config, source=where, max_positions=positions)
@@ -82,7 +85,7 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     return whole
 
 
-_NO_TOWERS = ("text_config", "quantization_config", "generation_config")
+_NO_TOWERS = ("text_config", *QUANTISED, "generation_config")
 """Nested configs that describe no tower."""
 
 
