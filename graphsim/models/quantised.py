@@ -70,7 +70,7 @@ def modules_of(config: ModelConfig, words: str | None = None) -> list[Module]:
 
     words: text that has every word of the names that matter; spellings with other words are left out
     """
-    graph = build(config, prefill(1.0, 1.0), _MARK)
+    graph = build(config, prefill(1.0, 1.0).with_towers, _MARK)
     found: dict[Module, list[int]] = {}
     for op, layers in _found(graph):
         found.setdefault(_module(op, words, config.layer_prefix), []).extend(layers)
