@@ -58,7 +58,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         config = reader(fields, str(name).rsplit("/", 1)[-1])
         if fields.flag("is_encoder_decoder", False) and config.source_encoder is None and not decodes_alone(data):
             fields.problem("is_encoder_decoder", f"is not allowed; {kind} is read as a decoder alone")
-        said = next((part[key] for part in (data, text) for key in QUANTISED if part.get(key) is not None), None)
+        said = _quantised(data, text, fields)
         stored = stored_of(fields, said)
         positions = stretched(config.max_positions, fields)
         config = replace(config, source=where, max_positions=positions)
@@ -70,6 +70,16 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         fields.finish()
     config = replace(config, notes=(*config.notes, *assumed, *unread))
     return config if stored is None else quantised(config, stored, said, where)
+
+
+def _quantised(data: Mapping[str, Any], text: Mapping[str, Any], fields: Fields) -> Any:
+    """The description of the quantisation, None where there is none.
+
+    DeepSeek-V4 says beside it what its experts are in; transformers 5.24 moves that in (`DeepseekV4Config`).
+    """
+    said = next((part[key] for part in (data, text) for key in QUANTISED if part.get(key) is not None), None)
+    experts = fields.raw("expert_dtype")
+    return {"expert_dtype": experts, **said} if experts is not None and isinstance(said, Mapping) else said
 
 
 def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:

@@ -253,6 +253,15 @@ def test_a_published_hybrid_in_4_bits_weighs_what_its_file_weighs() -> None:
     assert 0 < 18_698_467_264 - bytes_of(model, model.precision.name) < 400_000
 
 
+def test_experts_have_a_format_of_their_own_where_the_config_says_so_in_or_beside_the_quantisation() -> None:
+    """DeepSeek-V4: FP8 in blocks, experts in e2m1 with an e8m0 scale for each 32."""
+    moe, fp8 = hf_configs()["default:deepseek_v3"], {"quant_method": "fp8", "weight_block_size": [128, 128]}
+    for config in ({"quantization_config": fp8 | {"expert_dtype": "fp4"}},
+                   {"quantization_config": fp8, "expert_dtype": "fp4"}):  # fmt: skip
+        precision = gs.load_model(moe | config).precision
+        assert precision is not None and precision.name == "fp8_block,experts=mxfp4"
+
+
 def test_experts_of_one_layer_in_different_formats_are_refused() -> None:
     """One kernel multiplies by all of them (vLLM, `get_moe_method`: one scheme for all projections)."""
     moe = hf_configs()["default:qwen3_moe"]
