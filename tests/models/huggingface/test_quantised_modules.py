@@ -320,8 +320,7 @@ def judge(method: str, model: str, seed: int) -> None:
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_are_the_sum_over_modules_by_the_methods_own_rule(method: str, model: str) -> None:
-    for seed in range(2):
-        judge(method, model, seed)
+    judge(method, model, seed=0)
 
 
 @pytest.mark.slow
