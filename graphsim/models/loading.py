@@ -114,9 +114,12 @@ def _from_file(path: Path, _stamp: tuple[tuple[str, int, int], ...], ignore: tup
 
 
 def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """ModelOpt keeps the quantisation in a file of its own beside config.json."""
-    beside = path.with_name("hf_quant_config.json")
-    if path.name != "config.json" or "quantization_config" in data or not beside.is_file():
+    """ModelOpt keeps the quantisation, or the layers of a mixed one, in a file of its own beside config.json."""
+    beside, said = path.with_name("hf_quant_config.json"), data.get("quantization_config")
+    enough = said is not None
+    if isinstance(said, Mapping) and said.get("quant_algo") == "MIXED_PRECISION":
+        enough = "quantized_layers" in said
+    if path.name != "config.json" or enough or not beside.is_file():
         return data
     return data | {"quantization_config": load_mapping(beside)}
 

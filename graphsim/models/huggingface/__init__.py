@@ -31,6 +31,9 @@ def _readers() -> dict[str, Reader]:
     return {kind: reader for file in files for kind, reader in getattr(file, "FAMILIES", {}).items()}
 
 
+QUANTISED = ("quantization_config", "compression_config")
+"""Where a config describes the quantisation (the second: older versions of compressed-tensors)."""
+
 FAMILIES = _readers()
 """How each `model_type` is read."""
 
@@ -55,7 +58,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         config = reader(fields, str(name).rsplit("/", 1)[-1])
         if fields.flag("is_encoder_decoder", False) and config.source_encoder is None and not decodes_alone(data):
             fields.problem("is_encoder_decoder", f"is not allowed; {kind} is read as a decoder alone")
-        said = data.get("quantization_config", text.get("quantization_config"))
+        said = _quantised(data, text, fields)
         stored = stored_of(fields, said)
         positions = stretched(config.max_positions, fields)
         config = replace(config, source=where, max_positions=positions)
@@ -67,6 +70,16 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         fields.finish()
     config = replace(config, notes=(*config.notes, *assumed, *unread))
     return config if stored is None else quantised(config, stored, said, where)
+
+
+def _quantised(data: Mapping[str, Any], text: Mapping[str, Any], fields: Fields) -> Any:
+    """The description of the quantisation, None where there is none.
+
+    DeepSeek-V4 says beside it what its experts are in; transformers 5.24 moves that in (`DeepseekV4Config`).
+    """
+    said = next((part[key] for part in (data, text) for key in QUANTISED if part.get(key) is not None), None)
+    experts = fields.raw("expert_dtype")
+    return {"expert_dtype": experts, **said} if experts is not None and isinstance(said, Mapping) else said
 
 
 def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
@@ -82,7 +95,7 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     return whole
 
 
-_NO_TOWERS = ("text_config", "quantization_config", "generation_config")
+_NO_TOWERS = ("text_config", *QUANTISED, "generation_config")
 """Nested configs that describe no tower."""
 
 
