@@ -47,6 +47,8 @@ def gemma4(parts: Parts) -> tuple[Encoder, ...]:
         return ()
     vision = parts.nested("vision_config", "gemma4_vision")
     unused(vision, "use_clipped_linears", "standardize", "global_head_dim", "default_output_length")
+    unused(vision, "max_position_embeddings", "image_seq_length", "video_seq_length")
+    tokens = size(parts.fields, "vision_soft_tokens_per_image", default=SOFT_TOKENS)
     width, patch, pool = size(vision, "hidden_size"), size(vision, "patch_size"), size(vision, "pooling_kernel_size")
     heads = size(vision, "num_attention_heads")
     attention = EncoderAttention(
@@ -73,7 +75,7 @@ def gemma4(parts: Parts) -> tuple[Encoder, ...]:
         Section(layers=(layer,) * depth(vision), hidden=width, prefix=f"{tower}encoder.layers.{{}}."),
         Section(layers=(Pooling(shared=pool**2), project), hidden=width, rows=pooled, prefix="model.embed_vision."),
     )
-    return (Encoder(name="vision", cut=Budget(patch=patch, merge=pool), sections=sections),)
+    return (Encoder(name="vision", cut=Budget(patch=patch, merge=pool, rows=tokens), sections=sections),)
 
 
 WHOLES: dict[str, Whole] = {"gemma4": Whole(encoders=gemma4)}

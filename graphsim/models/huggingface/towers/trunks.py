@@ -210,5 +210,6 @@ TRUNKS: dict[str, Callable[[Fields, str], Trunk]] = {
 def trunk_of(vision: Fields, module: str) -> Trunk:
     """The trunk of a vision config, whose `model_type` may be any of those known here."""
     kind = vision.text("model_type", choices=TRUNKS)
-    unused(vision, "projection_dim", "vocab_size")  # of the contrastive model that the trunk was trained in
+    # of the contrastive model that the trunk was trained in, of processors, and what follows from the sizes
+    unused(vision, "projection_dim", "vocab_size", "num_image_tokens", "num_positions", "max_image_size", "size")
     return TRUNKS.get(kind, clip)(vision, module)
