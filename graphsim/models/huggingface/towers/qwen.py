@@ -125,7 +125,9 @@ def qwen3_vl(parts: Parts) -> tuple[Encoder, ...]:
 
 def qwen3_5(parts: Parts) -> tuple[Encoder, ...]:
     """Qwen3-VL's tower without DeepStack."""
-    return (_positioned(parts.nested("vision_config", "qwen3_5_vision"), 0),)
+    vision = parts.nested("vision_config", "qwen3_5_vision")
+    unused(vision, "deepstack_visual_indexes")
+    return (_positioned(vision, 0),)
 
 
 def _positioned(vision: Fields, deeper: int) -> Encoder:
