@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from graphsim.models.huggingface.common import size
 from graphsim.models.huggingface.towers.cuts import Longest, Nothing, Resized
+from graphsim.models.huggingface.towers.tiles import Canvas
 from graphsim.models.huggingface.towers.trunks import Trunk, trunk_of
 from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.base import Layer
@@ -52,7 +53,23 @@ def _tower(parts: Parts, key: str, module: str, further: tuple[Layer, ...] = ())
 def llava_next(parts: Parts) -> tuple[Encoder, ...]:
     """LLaVA with a learned separator of the rows of an image."""
     found = _tower(parts, "vision_config", "vision_tower")
+    if isinstance(found.cut, Resized):
+        canvases = tuple(_pair(entry) for entry in parts.fields.sequence("image_grid_pinpoints"))
+        if not all(canvases):
+            parts.fields.problem("image_grid_pinpoints", "is not allowed; expected a list of heights and widths")
+        cut = Canvas(tile=found.cut.image, patch=found.cut.patch, canvases=canvases or _CANVASES)
+        found = replace(found, cut=cut)
     return (with_weights(found, parts.hidden),)
+
+
+def _pair(entry: object) -> tuple[int, int]:
+    if isinstance(entry, list | tuple) and len(entry) == 2 and all(isinstance(n, int) and n > 0 for n in entry):
+        return int(entry[0]), int(entry[1])
+    return ()  # type: ignore[return-value]
+
+
+_CANVASES = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+"""Heights and widths (transformers 5.24, `configuration_llava_next.py`)."""
 
 
 def with_weights(encoder: Encoder, weights: int) -> Encoder:

@@ -133,11 +133,11 @@ def siglip(vision: Fields, module: str) -> Trunk:
     )
 
 
-def siglip_layers(vision: Fields, module: str) -> tuple[Section, Section]:
-    """Layers and the norm behind them."""
+def siglip_layers(vision: Fields, module: str, *, rope: bool = False) -> tuple[Section, Section]:
+    """Layers and the norm behind them. rope: rotary positions"""
     width = size(vision, "hidden_size")
     mlp = Mlp(intermediate=size(vision, "intermediate_size"), gated=False, bias=True, names=MLP)
-    layer = layer_of(attention_of(vision), mlp, ("layer_norm1", "layer_norm2"))
+    layer = layer_of(attention_of(vision, rope=rope), mlp, ("layer_norm1", "layer_norm2"))
     norm = NormLayer(name="post_layernorm", kind="layer")
     return (
         Section(layers=(layer,) * depth(vision), hidden=width, prefix=f"{module}.encoder.layers.{{}}."),
@@ -188,10 +188,18 @@ def _head_dim(vision: Fields, width: int) -> int:
     return max(width // size(vision, "num_attention_heads"), 1)
 
 
+def idefics(vision: Fields, module: str) -> Trunk:
+    """SigLIP without its pooling head, as Idefics 2 and 3 have it."""
+    return siglip(vision.child({**vision.data, "vision_use_head": False}, vision.path, lenient=True), module)
+
+
 TRUNKS: dict[str, Callable[[Fields, str], Trunk]] = {
     "clip_vision_model": clip,
     "siglip_vision_model": siglip,
     "pixtral": pixtral,
+    "idefics2_vision": idefics,
+    "idefics3_vision": idefics,
+    "smolvlm_vision": idefics,
 }
 """Readers by the `model_type` of the vision config."""
 
