@@ -17,12 +17,13 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
-from graphsim.models.huggingface.defaults import completed, tied_by_default
+from graphsim.models.huggingface.defaults import completed, tied_by_default, whole_defaults
 from graphsim.models.huggingface.heads import decodes_alone, headed
 from graphsim.models.huggingface.keys import account
 from graphsim.models.huggingface.positions import stretched
 from graphsim.models.huggingface.quantisation import quantised, stored_of
 from graphsim.models.huggingface.towers import WHOLES
+from graphsim.models.huggingface.towers.conversion import converted
 from graphsim.models.huggingface.towers.whole import Parts, Whole, placed
 
 
@@ -60,7 +61,9 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         positions = stretched(config.max_positions, fields)
         config = replace(config, source=where, max_positions=positions)
         if whole is not None:
-            config = _with_towers(config, whole, fields.child(data, "", lenient=True))
+            given = {name: value for name, value in data.items() if value is not None}
+            outer = fields.child({**whole_defaults(str(data["model_type"])), **given}, "", lenient=True)
+            config = _with_towers(config, whole, outer)
         config = headed(config, fields, data)
         unread = account(fields, {**data, **text}, ignore)
     finally:
@@ -74,6 +77,9 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     kind = data.get("model_type")
     towers = sorted(key for key in data if key.endswith("_config") and key not in _NO_TOWERS)
     whole = WHOLES.get(kind) if isinstance(kind, str) else None
+    named = data.get("architectures")
+    if whole is not None and isinstance(named, list) and named and named[0] in whole.alone:
+        return None
     if whole is None and towers and isinstance(data.get("text_config"), Mapping):
         raise ConfigError(
             f"{where}: model_type = {kind!r} has towers that are not known ({', '.join(towers)}); "
@@ -88,6 +94,7 @@ _NO_TOWERS = ("text_config", "quantization_config", "generation_config")
 
 def _with_towers(config: ModelConfig, whole: Whole, fields: Fields) -> ModelConfig:
     """The whole model: its language model in its place, beside its towers."""
+    config = converted(config, str(fields.raw("model_type")))
     parts = Parts(fields=fields, language=config)
     encoders = whole.encoders(parts)
     return replace(placed(config, whole), encoders=encoders, notes=(*config.notes, *parts.notes))
@@ -100,6 +107,10 @@ def text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
         return data
     kind = data.get("model_type")
     outer = {key: data[key] for key in ("quantization_config",) if data.get(key) is not None}
-    tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if kind in WHOLES else None)
-    own = {"tie_word_embeddings": tied} if tied is not None else {}
+    whole = WHOLES.get(kind) if isinstance(kind, str) else None
+    tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if whole else None)
+    if whole is not None and whole.either_ties:
+        tied = tied or nested.get("tie_word_embeddings", tied_by_default(str(nested.get("model_type"))))
+    within = whole is not None and not whole.bare  # a model of its own, with a head, asks its own config
+    own = {"tie_word_embeddings": tied} if tied is not None and not within else {}
     return {**outer, **nested, **own}

@@ -34,8 +34,8 @@ def aria(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields)
     moe = Moe(
         experts=size(fields, "moe_num_experts"), chosen=size(fields, "moe_topk"), intermediate=dims.intermediate,
-        shared=shared_mlp(dims.intermediate * size(fields, "moe_num_shared_experts", least=0, most=1000)),
-        names=MoeNames(router="mlp.router"), adapt_router=True,
+        shared=shared_mlp(dims.intermediate * size(fields, "moe_num_shared_experts", least=0, most=1000), linear=True),
+        names=MoeNames(router="mlp.router"),
     )  # fmt: skip
     return assemble(name, dims, [pre_norm(attention_of(fields, dims), moe)] * dims.layers)
 

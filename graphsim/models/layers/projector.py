@@ -52,7 +52,7 @@ class Projector(Layer):
 class GatedProjector(Layer):
     """down(act(gate) * up) with gate and up in one weight, `inner` wide each, from the section's width to `out`.
 
-    gate: a weight of its own in place of half of `up`
+    gate: a weight of its own in place of half of `up`; linear: PEFT's all-linear reaches its projections
     """
 
     up: str
@@ -61,6 +61,7 @@ class GatedProjector(Layer):
     out: int
     gate: str = ""
     bias: bool = True
+    linear: bool = True
 
     def build(self, scope: Scope, x: str) -> str:
         """Rows of the tower -> rows of the language model."""
@@ -71,8 +72,18 @@ class GatedProjector(Layer):
             halves = tuple(Part(name=part, width=self.inner) for part in ("up", "gate"))
             inner = [scope.linear(replace(self._column(scope, self.up, 2 * self.inner), parts=halves), x)]
         act = scope.add("act_mul", Activation(elems=elems, reads=2.0, steps=4.0), inner)
-        down = Projection(name=self.down, n=self.out, k=self.inner, bias=self.bias, split=Sharding.ROW, quantised=False)
+        down = Projection(
+            name=self.down,
+            n=self.out,
+            k=self.inner,
+            bias=self.bias,
+            split=Sharding.ROW,
+            quantised=False,
+            linear=self.linear,
+        )
         return scope.linear(down, act)
 
     def _column(self, scope: Scope, name: str, n: int) -> Projection:
-        return Projection(name=name, n=n, k=scope.hidden, bias=self.bias, split=Sharding.COLUMN, quantised=False)
+        return Projection(
+            name=name, n=n, k=scope.hidden, bias=self.bias, split=Sharding.COLUMN, quantised=False, linear=self.linear
+        )

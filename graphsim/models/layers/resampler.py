@@ -1,4 +1,4 @@
-"""A few learned queries that attend to all rows of a piece (Perceiver, arXiv 2103.03206; Flamingo, arXiv 2204.14198)."""
+"""Learned queries that attend to all rows of a piece (Perceiver, arXiv 2103.03206; Flamingo, arXiv 2204.14198)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphsim.units import Num
 class QueryAttention(Layer):
     """Queries from the section's rows, keys and values from the rows of the piece; output projection.
 
-    width: of the piece's rows, the section's if 0; joined: the queries' own rows are attended to as well
+    width: of the piece's rows, the section's if 0; beside: such rows beside its patches (a class token); joined: the queries' own rows are attended to as well
     inner: keys, queries and values each pass a second, bare weight (torch's MultiheadAttention behind projections)
     further: names of linear layers behind the first output projection
     """
@@ -26,6 +26,7 @@ class QueryAttention(Layer):
     kv_heads: int
     head_dim: int
     width: int = 0
+    beside: int = 0
     joined: bool = False
     qkv_bias: bool = False
     out_bias: bool = False
@@ -39,7 +40,7 @@ class QueryAttention(Layer):
 
     def attend(self, scope: Scope, x: str, context: str) -> str:
         """x -> q; context -> k, v; attention -> o."""
-        seen, width = context_rows(scope), self.width or scope.hidden
+        seen, width = context_rows(scope, self.beside), self.width or scope.hidden
         if self.joined:
             seen = seen + scope.tokens
             context = scope.add("with_queries", Concatenate(elems=seen * width), [context, x])
@@ -47,7 +48,7 @@ class QueryAttention(Layer):
         k = self._project(scope, "key", self.names.k, (self.kv_heads, width), context, seen)
         v = self._project(scope, "value", self.names.v, (self.kv_heads, width), context, seen)
         attention = Attention(
-            sequences=scope.phase.sequences, query_tokens=scope.tokens, kv_tokens=seen, pairs=_pairs(scope, self.joined),
+            sequences=scope.phase.sequences, query_tokens=scope.tokens, kv_tokens=seen, pairs=self._pairs(scope),
             heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim, value_dim=self.head_dim,
             kv=scope.activations,
         )  # fmt: skip
@@ -59,6 +60,15 @@ class QueryAttention(Layer):
             )  # fmt: skip
             out = scope.linear(back, out)
         return out
+
+    def _pairs(self, scope: Scope) -> Num:
+        """Pairs of a query and a row that it sees."""
+        found: Num = 0.0
+        for grid in scope.phase.segments:
+            if isinstance(grid, Grid):
+                seen = grid.height * grid.width + self.beside + (grid.new_tokens if self.joined else 0.0)
+                found = found + grid.sequences * grid.new_tokens * seen
+        return found
 
     def _project(self, scope: Scope, tag: str, name: str, shape: tuple[int, int], x: str, m: Num) -> str:
         heads, k = shape
@@ -73,19 +83,10 @@ class QueryAttention(Layer):
         return scope.linear(second, out, m=m)
 
 
-def context_rows(scope: Scope) -> Num:
-    """Rows of all pieces."""
-    return sum((s.sequences * s.height * s.width for s in scope.phase.segments if isinstance(s, Grid)), start=0.0)
-
-
-def _pairs(scope: Scope, joined: bool) -> Num:
-    """Pairs of a query and a row that it sees."""
-    found: Num = 0.0
-    for segment in scope.phase.segments:
-        if isinstance(segment, Grid):
-            seen = segment.height * segment.width + (segment.new_tokens if joined else 0.0)
-            found = found + segment.sequences * segment.new_tokens * seen
-    return found
+def context_rows(scope: Scope, beside: int = 0) -> Num:
+    """Rows of all pieces, with as many beside the patches of each."""
+    grids = [segment for segment in scope.phase.segments if isinstance(segment, Grid)]
+    return sum((grid.sequences * (grid.height * grid.width + beside) for grid in grids), start=0.0)
 
 
 def context_norm(scope: Scope, name: str, kind: str, context: str, width: int) -> str:

@@ -29,12 +29,13 @@ def glm4v(parts: Parts, kind: str) -> tuple[Encoder, ...]:
     vision = parts.nested("vision_config", kind)
     frame, bias, (high, wide) = Frame.read(vision), vision.flag("attention_bias", False), sides(vision)
     attention = replace(attention_of(vision, bias=bias, out_bias=False), rope=True, names=FUSED)
-    layer = layer_of(attention, Mlp(intermediate=frame.out, names=_MLP), NORMS, "rms")
+    linear = kind != "glm4v_moe_vision"  # whose names PEFT takes for the experts' alone, see `conversion.py`
+    layer = layer_of(attention, Mlp(intermediate=frame.out, linear=linear, names=_MLP), NORMS, "rms")
     positions = Positions(
         entries=(high // frame.patch) * (wide // frame.patch), module="embeddings.position_embedding",
         norm=NormLayer(name="post_conv_layernorm"),
     )  # fmt: skip
-    return (_encoder(frame, (positions,), (layer,) * depth(vision), size(vision, "intermediate_size")),)
+    return (_encoder(frame, (positions,), (layer,) * depth(vision), size(vision, "intermediate_size"), linear),)
 
 
 def glm_ocr(parts: Parts) -> tuple[Encoder, ...]:
@@ -47,16 +48,25 @@ def glm_ocr(parts: Parts) -> tuple[Encoder, ...]:
     return (_encoder(frame, (), (layer_of(attention, mlp, NORMS, "rms"),) * depth(vision), frame.out * channels),)
 
 
-def _encoder(frame: Frame, start: tuple[Layer, ...], layers: tuple[Layer, ...], inner: int) -> Encoder:
+def _encoder(
+    frame: Frame, start: tuple[Layer, ...], layers: tuple[Layer, ...], inner: int, linear: bool = True
+) -> Encoder:
     module, rows = "model.visual.", frame.rows
-    embed = PatchEmbedding(module="patch_embed.proj", inputs=frame.inputs, bias=True)
+    # where PEFT goes by names alone, the convolution's is that of a linear layer
+    embed = PatchEmbedding(module="patch_embed.proj", inputs=frame.inputs, bias=True, linear=not linear)
     down = Convolution(name="downsample", inputs=frame.width, side=frame.merge, stride=frame.merge**2, bias=True)
     project = Projector(
         linears=(Linear(module="merger.proj", n=frame.out, bias=False),),
         behind=NormLayer(name="merger.post_projection_norm", kind="layer"),
     )
     gated = GatedProjector(
-        gate="merger.gate_proj", up="merger.up_proj", down="merger.down_proj", inner=inner, out=frame.out, bias=False
+        gate="merger.gate_proj",
+        up="merger.up_proj",
+        down="merger.down_proj",
+        inner=inner,
+        out=frame.out,
+        bias=False,
+        linear=linear,
     )
     pixels = (PIXELS[0] // 2, PIXELS[1] // 2)  # an image counts as two frames
     return Encoder(

@@ -167,14 +167,14 @@ def _fixed(trunk: Trunk) -> Resized:
 
 
 WHOLES: dict[str, Whole] = {
-    "llava": Whole(encoders=llava),
+    "llava": Whole(encoders=llava, either_ties=True),
     "llava_next": Whole(encoders=llava_next),
-    "llava_next_video": Whole(encoders=llava_next),
-    "llava_onevision": Whole(encoders=llava_next),
+    "llava_next_video": Whole(encoders=llava_next, either_ties=True),
+    "llava_onevision": Whole(encoders=llava_next, either_ties=True),
     "video_llava": Whole(encoders=video_llava),
     "vipllava": Whole(encoders=vipllava),
     "gemma3": Whole(encoders=gemma3),
-    "shieldgemma2": Whole(encoders=gemma3),
+    "shieldgemma2": Whole(encoders=gemma3, either_ties=True),
     "paligemma": Whole(encoders=paligemma),
     "mistral3": Whole(encoders=mistral3),
     "lighton_ocr": Whole(encoders=lighton_ocr),

@@ -18,7 +18,7 @@ from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.encoder import Cut, Encoder, Pieces, Rows, Section
 from graphsim.models.layers.norm import NormLayer
-from graphsim.models.layers.patches import PatchEmbedding
+from graphsim.models.layers.patches import PatchEmbedding, Take
 from graphsim.models.layers.projector import GatedProjector, Linear, Projector
 from graphsim.models.media import Media
 
@@ -31,9 +31,11 @@ def idefics3(parts: Parts) -> tuple[Encoder, ...]:
     trunk = trunk_of(parts.nested("vision_config", "idefics3_vision"), "model.vision_model")
     side = size(parts.fields, "scale_factor", default=2)
     project = Projector(linears=(Linear(module="modality_projection.proj", n=parts.hidden, bias=False),))
+    whole = all(length // trunk.patch % side == 0 for length in trunk.image)
     last = Section(
-        layers=(project,), hidden=trunk.width * side**2, rows=Rows(shared=side**2), prefix="model.connector."
-    )
+        layers=(project,) if whole else (Take(), project), hidden=trunk.width * side**2, rows=Rows(shared=side**2),
+        prefix="model.connector.",
+    )  # fmt: skip
     cut = Split(side=trunk.image[0], patch=trunk.patch, longest=SPLIT_TIMES * trunk.image[0])
     return (Encoder(name="vision", cut=cut, sections=(*trunk.sections, last)),)
 

@@ -117,7 +117,7 @@ def ovis2(parts: Parts) -> tuple[Encoder, ...]:
 
 WHOLES: dict[str, Whole] = {
     "kimi_k25": Whole(encoders=kimi_k25),
-    "video_llama_3": Whole(encoders=video_llama_3),
+    "video_llama_3": Whole(encoders=video_llama_3, either_ties=True),
     "fuyu": Whole(encoders=fuyu),
     "ovis2": Whole(encoders=ovis2),
 }
