@@ -51,9 +51,12 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)
     fields = Fields(complete, where, lenient=True)
-    name = fields.text("_name_or_path", "") or data.get("_name_or_path") or kind
+    own = fields.text("_name_or_path", "")
+    name = (
+        data.get("_name_or_path") or data.get("model_type") if whole is not None else own or data.get("_name_or_path")
+    )
     try:
-        config = reader(fields, str(name).rsplit("/", 1)[-1])
+        config = reader(fields, str(name or kind).rsplit("/", 1)[-1])
         if fields.flag("is_encoder_decoder", False) and config.source_encoder is None and not decodes_alone(data):
             fields.problem("is_encoder_decoder", f"is not allowed; {kind} is read as a decoder alone")
         said = data.get("quantization_config", text.get("quantization_config"))

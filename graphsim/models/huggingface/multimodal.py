@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graphsim.models.huggingface.common import Reader
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader, assemble, pre_norm, read_dims, size, wrapped

@@ -116,9 +116,9 @@ class Weights(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convolution(Layer):
-    """A convolution of `side` x `side` taps over the grid that the rows lie on, from `inputs` channels (the section's if 0) to the section's.
+    """A convolution of `side` x `side` taps over the grid that the rows lie on, to the section's channels.
 
-    stride: rows that come for each row of the section
+    inputs: channels that come, the section's if 0; stride: rows that come for each row of the section
     """
 
     name: str
@@ -131,7 +131,7 @@ class Convolution(Layer):
         """Rows -> rows of the section."""
         taps = self.side**2
         conv = Conv2d(
-            m=scope.tokens, n=scope.hidden, k=taps * (self.inputs or scope.hidden), taps=float(taps), stride=float(self.stride),
-            bias=self.bias, linear=False, weights=scope.activations, module=f"{scope.prefix}{self.name}",
+            m=scope.tokens, n=scope.hidden, k=taps * (self.inputs or scope.hidden), taps=float(taps),
+            stride=float(self.stride), bias=self.bias, linear=False, weights=scope.activations, module=f"{scope.prefix}{self.name}",
         )  # fmt: skip
         return scope.add(self.name.rsplit(".", 1)[-1], conv, [x])

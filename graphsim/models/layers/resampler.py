@@ -17,7 +17,8 @@ from graphsim.units import Num
 class QueryAttention(Layer):
     """Queries from the section's rows, keys and values from the rows of the piece; output projection.
 
-    width: of the piece's rows, the section's if 0; beside: such rows beside its patches (a class token); joined: the queries' own rows are attended to as well
+    width: of the piece's rows, the section's if 0; beside: such rows beside its patches (a class token)
+    joined: the queries' own rows are attended to as well
     inner: keys, queries and values each pass a second, bare weight (torch's MultiheadAttention behind projections)
     further: names of linear layers behind the first output projection
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.huggingface.common import size
-from graphsim.models.huggingface.towers.trunks import attention_of, siglip, sides
+from graphsim.models.huggingface.towers.trunks import attention_of, sides, siglip
 from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.encoder import Cut, Encoder, Pieces, Rows, Section

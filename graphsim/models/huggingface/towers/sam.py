@@ -20,7 +20,10 @@ from graphsim.models.layers.projector import Linear, Projector
 
 
 def sam(vision: Fields, module: str) -> Trunk:
-    """Windows filled up at the border in most layers, relative positions by row and column, a neck of convolutions."""
+    """Windows filled up at the border in most layers, relative positions by row and column, a neck of convolutions.
+
+    Products of queries with the relative positions, a twentieth of its flops, are left out.
+    """
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     grid = image[0] // patch
     out = size(vision, "output_channels", default=256)
@@ -56,8 +59,8 @@ def neck(width: int) -> tuple[Layer, ...]:
 
 def _layer(vision: Fields, grid: int, window: int) -> Block:
     attention = attention_of(
-        vision, bias=vision.flag("qkv_bias", True), out_bias=True, names=AttentionNames(fused="attn.qkv", o="attn.proj"),
-        side=window, padded=window > 0,
+        vision, bias=vision.flag("qkv_bias", True), out_bias=True, side=window, padded=window > 0,
+        names=AttentionNames(fused="attn.qkv", o="attn.proj"),
     )  # fmt: skip
     inner = size(vision, "mlp_dim", default=int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0)))
     mlp = Mlp(intermediate=inner, gated=False, bias=True, names=MlpNames(up="mlp.lin1", down="mlp.lin2"))

@@ -11,8 +11,8 @@ from graphsim.models.huggingface.towers.trunks import (
     depth,
     layer_of,
     patch_side,
-    siglip_layers,
     sides,
+    siglip_layers,
 )
 from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.attention import AttentionNames
