@@ -132,6 +132,7 @@ class Convolution(Layer):
         taps = self.side**2
         conv = Conv2d(
             m=scope.tokens, n=scope.hidden, k=taps * (self.inputs or scope.hidden), taps=float(taps),
-            stride=float(self.stride), bias=self.bias, linear=False, weights=scope.activations, module=f"{scope.prefix}{self.name}",
+            stride=float(self.stride), bias=self.bias, linear=False, weights=scope.activations,
+            module=f"{scope.prefix}{self.name}",
         )  # fmt: skip
         return scope.add(self.name.rsplit(".", 1)[-1], conv, [x])

@@ -33,11 +33,14 @@ class QFormer(Layer):
         hidden = int(scope.hidden)
         table = Embedding(tokens=scope.tokens, entries=self.queries, width=scope.hidden, whole=True)
         rows = NormLayer(name=self.norm, kind="layer").build(scope, scope.add("query_tokens", table, []))
-        sizes = {"heads": self.heads, "kv_heads": self.heads, "head_dim": hidden // self.heads}
-        own = EncoderAttention(**sizes, qkv_bias=True, out_bias=True, names=_names("attention"))  # type: ignore[arg-type]
-        cross = QueryAttention(
-            **sizes, width=self.width, beside=1, qkv_bias=True, out_bias=True, names=_names("crossattention")
+        heads, head_dim = self.heads, hidden // self.heads
+        own = EncoderAttention(
+            heads=heads, kv_heads=heads, head_dim=head_dim, qkv_bias=True, out_bias=True, names=_names("attention")
         )
+        cross = QueryAttention(
+            heads=heads, kv_heads=heads, head_dim=head_dim, width=self.width, beside=1, qkv_bias=True, out_bias=True,
+            names=_names("crossattention"),
+        )  # fmt: skip
         names = MlpNames(up="intermediate_query.dense", down="output_query.dense")
         mlp = Mlp(intermediate=self.intermediate, gated=False, bias=True, names=names)
         for i in range(self.depth):

@@ -71,7 +71,7 @@ class QueryAttention(Layer):
                 found = found + grid.sequences * grid.new_tokens * seen
         return found
 
-    def _project(self, scope: Scope, tag: str, name: str, shape: tuple[int, int], x: str, m: Num) -> str:
+    def _project(self, scope: Scope, tag: str, name: str, shape: tuple[int, Num], x: str, m: Num) -> str:
         heads, k = shape
         first = Projection(
             name=name, n=heads * self.head_dim, k=k, bias=self.qkv_bias, units=heads, tags=("attn", "qkv", tag),

@@ -75,7 +75,9 @@ def _layer(vision: Fields) -> Layer:
 def _norm(vision: Fields, width: int, rows: Rows) -> tuple[Section, ...]:
     """A norm behind the layers, unless their mean is asked for; and a row for masked patches, which training uses."""
     norm = NormLayer(name="layernorm", kind="layer")
-    further = () if vision.flag("use_mean_pooling", True) else (Section(layers=(norm,), hidden=width, rows=rows),)
+    further: tuple[Section, ...] = (
+        () if vision.flag("use_mean_pooling", True) else (Section(layers=(norm,), hidden=width, rows=rows),)
+    )
     if vision.flag("use_mask_token", False):
         further += (Section(layers=(Idle(weights=width),), hidden=width, rows=rows, idle=True),)
     return further

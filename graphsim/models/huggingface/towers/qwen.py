@@ -187,5 +187,9 @@ _READERS: dict[str, Callable[[Parts], tuple[Encoder, ...]]] = {
     "exaone4_5": exaone4_5,
 }
 
-WHOLES: dict[str, Whole] = {kind: Whole(encoders=reader) for kind, reader in _READERS.items()}
+_ALONE = {"qwen3_5": ("Qwen3_5ForCausalLM",), "qwen3_5_moe": ("Qwen3_5MoeForCausalLM",)}
+
+WHOLES: dict[str, Whole] = {
+    kind: Whole(encoders=reader, alone=_ALONE.get(kind, ())) for kind, reader in _READERS.items()
+}
 """Readers by `model_type` of the whole model."""
