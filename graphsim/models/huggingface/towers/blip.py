@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Nothing, Resized
 from graphsim.models.huggingface.towers.trunks import MLP, attention_of, depth, layer_of, patch_side, sides
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -25,6 +25,8 @@ def blip2(parts: Parts) -> tuple[Encoder, ...]:
     if not parts.fields.flag("use_decoder_only_language_model", True):
         parts.fields.problem("use_decoder_only_language_model", "is not allowed; expected true")
     form = parts.nested("qformer_config", "blip_2_qformer")
+    unused(form, "vocab_size", "max_position_embeddings")
+    unused(parts.fields, "image_text_hidden_size")
     if form.flag("use_qformer_text_input", False):
         form.problem("use_qformer_text_input", "is not allowed; expected false")
     return (_encoder(parts, form, "blip_2_vision_model", "qformer.layernorm", ()),)
@@ -34,6 +36,8 @@ def instructblip(parts: Parts) -> tuple[Encoder, ...]:
     """The instruction goes into the Q-Former too; its embedding and MLPs lie beside."""
     parts.notes.append("not priced: the instruction's own rows in the Q-Former")
     form = parts.nested("qformer_config", "instructblip_qformer")
+    if not parts.fields.flag("use_decoder_only_language_model", True):
+        parts.fields.problem("use_decoder_only_language_model", "is not allowed; expected true")
     width, inner = size(form, "hidden_size"), size(form, "intermediate_size")
     vocab, positions = size(form, "vocab_size"), size(form, "max_position_embeddings")
     linears = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Resized
 from graphsim.models.huggingface.towers.sam import neck, sam
 from graphsim.models.huggingface.towers.trunks import MLP, attention_of, depth, layer_of, patch_side, sides, trunk_of
@@ -67,6 +67,7 @@ def hybrid(parts: Parts) -> tuple[Encoder, ...]:
 def janus(parts: Parts) -> tuple[Encoder, ...]:
     """A vision transformer like SigLIP for what it sees; a VQ model and a head for what it draws lie beside."""
     vision = parts.nested("vision_config", "janus_vision_model")
+    unused(vision, "num_image_tokens")
     width, patch, image, module = size(vision, "hidden_size"), patch_side(vision), sides(vision), "model.vision_model."
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
@@ -106,6 +107,7 @@ def _janus_layer(vision: Fields) -> Block:
 def _drawing(parts: Parts) -> Idle:
     """The VQ model, the embedding of its codes, their way in and the head that chooses them."""
     vq = parts.nested("vq_config", "janus_vqgan")
+    unused(vq, "num_patches")
     codes, embed = size(vq, "num_embeddings"), size(vq, "embed_dim")
     out, own = size(vq, "projection_dim"), size(vq, "image_token_embed_dim")
     hidden = size(vq, "num_hidden_layers", default=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.qwen import FUSED, NORMS, Frame
 from graphsim.models.huggingface.towers.trunks import attention_of, depth, layer_of, sides
@@ -41,6 +41,7 @@ def glm4v(parts: Parts, kind: str) -> tuple[Encoder, ...]:
 def glm_ocr(parts: Parts) -> tuple[Encoder, ...]:
     """No learned positions; norms on heads; biases where attention has them."""
     vision = parts.nested("vision_config", "glm_ocr_vision")
+    unused(vision, "image_size")
     frame, bias = Frame.read(vision), vision.flag("attention_bias", True)
     attention = replace(attention_of(vision, bias=bias), rope=True, qk_norm=QkNorm.HEAD, names=FUSED)
     mlp = Mlp(intermediate=size(vision, "intermediate_size"), bias=bias, names=_MLP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.tiles import Tiles
 from graphsim.models.huggingface.towers.trunks import MLP, attention_of, depth, layer_of, patch_side, sides
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -28,6 +28,8 @@ _NAMES = AttentionNames(
 def internvl(parts: Parts, kind: str, layers: str) -> tuple[Encoder, ...]:
     """InternViT and a norm and two linear layers on neighbouring patches side by side (arXiv 2404.16821)."""
     vision = parts.nested("vision_config", kind)
+    unused(vision, "layer_scale_init_value")
+    unused(parts.fields, "image_seq_length", "vision_feature_layer")
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     ratio = parts.fields.number("downsample_ratio", 0.5)
     side = max(int(1 / ratio), 1) if ratio else 1

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.trunks import attention_of, sides, siglip
 from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.block import Block, Branch, Residual
@@ -35,6 +35,7 @@ class Slices(Cut):
 def minicpmv(parts: Parts) -> tuple[Encoder, ...]:
     """SigLIP; behind one of its layers, and behind all of them, 2 x 2 rows become one."""
     vision, module = parts.nested("vision_config", f"{parts.fields.raw('model_type')}_vision"), "model.vision_tower"
+    unused(parts.fields, "insert_layer_id", "image_size", "patch_size", "drop_vision_last_layer")
     for owner, key in ((vision, "window_kernel_size"), (parts.fields, "merge_kernel_size")):
         if key in owner and sides(owner, key) != (2, 2):
             owner.problem(key, "is not allowed; expected [2, 2]")

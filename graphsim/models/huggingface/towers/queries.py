@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Longest, Resized
 from graphsim.models.huggingface.towers.trunks import trunk_of
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -45,6 +45,7 @@ def idefics2(parts: Parts) -> tuple[Encoder, ...]:
 def aria(parts: Parts) -> tuple[Encoder, ...]:
     """As many queries as the number of patches says; a plain MLP."""
     trunk = trunk_of(parts.nested("vision_config", "idefics3_vision"), "model.vision_tower")
+    unused(parts.fields, "vision_feature_layer")  # all layers' weights are there, whichever is taken
     table = parts.fields.raw("projector_patch_to_query_dict", {"1225": 128, "4900": 256})
     listed = [int(n) for n in table.values()] if isinstance(table, dict) else []
     most = size(parts.fields, "max_value_projector_patch_to_query_dict", default=max(listed, default=256))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.trunks import attention_of, depth, layer_of, patch_side
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -38,6 +38,7 @@ class Frame:
     @classmethod
     def read(cls, vision: Fields, width: str = "hidden_size", out: str = "out_hidden_size") -> Frame:
         """From a vision config. width, out: the keys of the two widths."""
+        unused(vision, "spatial_patch_size")
         patch, frames = patch_side(vision), size(vision, "temporal_patch_size", default=2)
         channels = size(vision, "in_channels", "in_chans", "num_channels", default=3)
         return cls(

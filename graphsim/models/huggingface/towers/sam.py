@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Resized
 from graphsim.models.huggingface.towers.trunks import Trunk, attention_of, depth, layer_of, patch_side, sides
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -25,6 +25,7 @@ def sam(vision: Fields, module: str) -> Trunk:
     Products of queries with the relative positions, a twentieth of its flops, are left out.
     """
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
+    unused(vision, "num_pos_feats", "scale")  # of SAM's decoder
     grid = image[0] // patch
     out = size(vision, "output_channels", default=256)
     absolute = vision.flag("use_abs_pos", True)
@@ -76,6 +77,7 @@ def _layer(vision: Fields, grid: int, window: int) -> Block:
 
 def got_ocr2(parts: Parts) -> tuple[Encoder, ...]:
     """SAM, two convolutions that leave a sixteenth of the rows, a linear layer (arXiv 2409.01704)."""
+    unused(parts.fields, "image_seq_length")
     trunk = sam(parts.nested("vision_config", "got_ocr2_vision"), "model.vision_tower")
     module = "model.multi_modal_projector."
     fourth, sixteenth = Rows(shared=4), Rows(shared=16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.tiles import Tiles
 from graphsim.models.huggingface.towers.trunks import (
@@ -26,6 +26,8 @@ from graphsim.models.layers.projector import Linear, Projector
 def kimi_k25(parts: Parts) -> tuple[Encoder, ...]:
     """MoonViT: learned positions beside rotary ones, neighbouring patches side by side (arXiv 2602.02276)."""
     vision = parts.nested("vision_config", "kimi_k25_vision")
+    unused(vision, "pos_emb_time")  # a fixed table of sines (transformers 5.24, Kimi_K25VisionPositionEmbeddings)
+    unused(parts.fields, "projection_layer_norm_eps")
     width, patch, merge = size(vision, "hidden_size"), patch_side(vision), sides(vision, "merge_kernel_size")
     embed = PatchEmbedding(
         module="patch_embed.proj", inputs=3 * patch**2, bias=True,
@@ -71,6 +73,7 @@ def video_llama_3(parts: Parts) -> tuple[Encoder, ...]:
 
 def fuyu(parts: Parts) -> tuple[Encoder, ...]:
     """No tower: patches go through one linear layer into the language model."""
+    unused(parts.fields, "image_size")
     patch = size(parts.fields, "patch_size", default=30)
     embed = PatchEmbedding(
         module="vision_embed_tokens", inputs=size(parts.fields, "num_channels", default=3) * patch**2, bias=True,
@@ -85,6 +88,8 @@ def fuyu(parts: Parts) -> tuple[Encoder, ...]:
 def ovis2(parts: Parts) -> tuple[Encoder, ...]:
     """A vision transformer whose rows become weights of the entries of a visual vocabulary (arXiv 2405.20797)."""
     vision, module = parts.nested("vision_config", "ovis2_vision"), "model.vision_tower."
+    unused(vision, "tokenize_function")
+    unused(parts.fields, "vocab_size")
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import MOST_LAYERS, size
+from graphsim.models.huggingface.common import MOST_LAYERS, size, unused
 from graphsim.models.layers.attention import AttentionNames
 from graphsim.models.layers.base import Layer, Projection
 from graphsim.models.layers.block import Block, Branch, Residual
@@ -207,4 +207,5 @@ TRUNKS: dict[str, Callable[[Fields, str], Trunk]] = {
 def trunk_of(vision: Fields, module: str) -> Trunk:
     """The trunk of a vision config, whose `model_type` may be any of those known here."""
     kind = vision.text("model_type", choices=TRUNKS)
+    unused(vision, "projection_dim", "vocab_size")  # of the contrastive model that the trunk was trained in
     return TRUNKS.get(kind, clip)(vision, module)
