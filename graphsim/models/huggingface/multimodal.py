@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Reader, assemble, pre_norm, read_dims, size, wrapped
-from graphsim.models.huggingface.llama import attention_of, qwen2, qwen3
-from graphsim.models.huggingface.moe import glm4_moe, qwen_moe, shared_mlp
+from graphsim.models.huggingface.common import Reader, assemble, read_dims, wrapped
+from graphsim.models.huggingface.llama import qwen2, qwen3
+from graphsim.models.huggingface.moe import glm4_moe, qwen_moe
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.mlp import Mlp, MlpNames
-from graphsim.models.layers.moe import Moe, MoeNames
 
 
 def glm4v(fields: Fields, name: str) -> ModelConfig:
@@ -28,17 +27,6 @@ def glm4v(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, [block] * dims.layers)
 
 
-def aria(fields: Fields, name: str) -> ModelConfig:
-    """Llama with routed experts and shared ones as one MLP beside them (arXiv 2410.05993, section 2.1)."""
-    dims = read_dims(fields)
-    moe = Moe(
-        experts=size(fields, "moe_num_experts"), chosen=size(fields, "moe_topk"), intermediate=dims.intermediate,
-        shared=shared_mlp(dims.intermediate * size(fields, "moe_num_shared_experts", least=0, most=1000), linear=True),
-        names=MoeNames(router="mlp.router"),
-    )  # fmt: skip
-    return assemble(name, dims, [pre_norm(attention_of(fields, dims), moe)] * dims.layers)
-
-
 FAMILIES: dict[str, Reader] = {
     "qwen2_vl": qwen2,
     "qwen2_vl_text": qwen2,
@@ -49,6 +37,5 @@ FAMILIES: dict[str, Reader] = {
     "glm4v_text": glm4v,
     "glm_ocr_text": glm4v,
     "glm4v_moe_text": glm4_moe,
-    "aria_text": aria,
 }
 """Readers by `model_type`; the first of each pair are flat configs, whose text part has no config of its own."""
