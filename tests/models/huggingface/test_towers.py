@@ -122,6 +122,15 @@ def test_an_adapter_of_the_tower_alone_leaves_the_steps_that_generate_as_they_ar
         gs.simulate(config, "h100-sxm", lora=gs.LoraConfig(rank=8, target_modules=["attn.qvk"]))
 
 
+def test_vllm_is_noted_to_leave_the_towers_part_of_an_adapter_out() -> None:
+    config = model("llava_next_clip")
+    for target, noted in ((["q_proj"], True), (["gate_proj"], False)):
+        lora = gs.LoraConfig(rank=8, target_modules=target)
+        notes = gs.simulate(config, "h100-sxm", engine="vllm", lora=lora).notes
+        assert any("enable_tower_connector_lora" in note for note in notes) == noted
+        assert not any("tower" in note for note in gs.simulate(config, "h100-sxm", lora=lora).notes)
+
+
 def test_what_no_tower_takes_is_refused() -> None:
     with pytest.raises(gs.ConfigError, match="has no tower, and takes text alone"):
         gs.simulate("llama-3.1-8b", "h100-sxm", media=ONE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from graphsim.files.reading import Fields
 from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Resized
@@ -65,14 +63,10 @@ def _layer(vision: Fields, grid: int, window: int) -> Block:
     )  # fmt: skip
     inner = size(vision, "mlp_dim", default=int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0)))
     mlp = Mlp(intermediate=inner, gated=False, bias=True, names=MlpNames(up="mlp.lin1", down="mlp.lin2"))
-    block = layer_of(attention, mlp, ("layer_norm1", "layer_norm2"))
-    if not vision.flag("use_rel_pos", True):
-        return block
     # of rows and of columns, one vector for each distance
     table = Weights(name="rel_pos", entries=2 * (2 * (window or grid) - 1), width=attention.head_dim)
-    first = block.parts[0]
-    branch = replace(first.branches[0], post_norm=table)
-    return replace(block, parts=(replace(first, branches=(branch,)), *block.parts[1:]))
+    relative = vision.flag("use_rel_pos", True)
+    return layer_of(attention, mlp, ("layer_norm1", "layer_norm2"), scales=(table if relative else None, None))
 
 
 def got_ocr2(parts: Parts) -> tuple[Encoder, ...]:

@@ -38,15 +38,18 @@ MLP = MlpNames(up="mlp.fc1", down="mlp.fc2")
 
 
 def layer_of(
-    attention: Layer, mlp: Layer, norms: tuple[str, str], kind: str = "layer", scales: tuple[Layer, Layer] | None = None
+    attention: Layer,
+    mlp: Layer,
+    norms: tuple[str, str],
+    kind: str = "layer",
+    scales: tuple[Layer | None, Layer | None] = (None, None),
 ) -> Block:
-    """Attention, then MLP, each behind a norm and ahead of a learned scale where there is one."""
-    own = scales or (None, None)
+    """Attention, then MLP, each behind a norm and ahead of a learned scale, or what else there is."""
     return Block(
         parts=tuple(
             Residual(name=label, norm=NormLayer(name=norm, kind=kind), post_norm=scale, branches=(Branch(layer=part),))
             for label, part, norm, scale in zip(
-                ("attn_residual", "mlp_residual"), (attention, mlp), norms, own, strict=True
+                ("attn_residual", "mlp_residual"), (attention, mlp), norms, scales, strict=True
             )
         )
     )
