@@ -72,12 +72,15 @@ class TransformHead(Head):
     """A dense layer, a nonlinearity and a norm on the positions that need logits, then the vocabulary with a bias.
 
     transform, transform_norm: modules of the dense layer and the norm, "" where there are none
+    transform_bias: whether the dense layer has one; transform_kind: of the norm
     spare: modules of weights for each entry that the class keeps beside these, and does not use
     pooler: module of a linear of the first position that it does not use either
     """
 
     transform: str
     transform_norm: str
+    transform_bias: bool = True
+    transform_kind: str = "layer"
     spare: tuple[str, ...] = ()
     pooler: str = ""
 
@@ -112,8 +115,10 @@ class TransformHead(Head):
         return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])
 
     def _transformed(self, scope: Scope, x: str, rows: Num, width: Num) -> str:
-        dense = Projection(name=self.transform, n=width, k=scope.hidden, bias=True, quantised=False)
+        dense = Projection(
+            name=self.transform, n=width, k=scope.hidden, bias=self.transform_bias, quantised=False
+        )
         out = scope.linear(dense, x, m=rows, name="transform")
         out = scope.add("transform_act", Activation(elems=rows * width, steps=4.0), [out])
-        norm = Norm(rows=rows, width=width, vectors=VECTORS["layer"], module=self.transform_norm)
+        norm = Norm(rows=rows, width=width, vectors=VECTORS[self.transform_kind], module=self.transform_norm)
         return scope.add("transform_norm", norm, [out])
