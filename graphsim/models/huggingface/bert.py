@@ -72,8 +72,13 @@ def part(name: str, layer: Layer, norms: tuple[str, str]) -> Iterator[Residual |
         yield after
 
 
-def layer_of(make: Make, dims: Dims, fields: Fields, bias: bool = True) -> tuple[Part, ...]:
-    """The parts of a layer; attention to an encoder that is not there does nothing."""
+def layer_of(
+    make: Make, dims: Dims, fields: Fields, bias: bool = True, *, encodes: bool = False, reads: bool = False
+) -> tuple[Part, ...]:
+    """The parts of a layer; attention to an encoder that is not there does nothing.
+
+    encodes: it is an encoder's, which looks both ways and keeps nothing; reads: there is an encoder to attend to
+    """
     attention = SelfAttention(
         heads=dims.heads,
         kv_heads=dims.heads,
@@ -81,18 +86,20 @@ def layer_of(make: Make, dims: Dims, fields: Fields, bias: bool = True) -> tuple
         qkv_bias=bias,
         out_bias=True,
         rope=make.rotary,
+        cached=not encodes,
         names=attention_names("attention"),
     )
     first, second = ((name, "") for name in make.before) if make.before else (("", name) for name in make.after)
     cross = tuple(name.replace("attention.", "crossattention.", 1) for name in first)
     parts: list[Part] = list(part("attn_residual", attention, first))
-    if fields.flag("add_cross_attention", False):
-        width = size(fields, "cross_attention_hidden_size", default=dims.hidden)
+    unused(fields, "cross_attention_hidden_size")
+    if fields.flag("add_cross_attention", False) or reads:
         layer = CrossAttention(
-            heads=dims.heads, kv_heads=dims.heads, head_dim=dims.hidden // dims.heads, width=width, bias=bias,
+            heads=dims.heads, kv_heads=dims.heads, head_dim=dims.hidden // dims.heads, bias=bias,
             out_bias=True, names=attention_names("crossattention"),
         )  # fmt: skip
-        parts += [Unused(part=each) for each in part("cross_residual", layer, (cross[0], cross[1]))]
+        crossing = part("cross_residual", layer, (cross[0], cross[1]))
+        parts += crossing if reads else [Unused(part=each) for each in crossing]
     mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=True, names=MLP)
     return (*parts, *part("mlp_residual", mlp, second))
 

@@ -14,14 +14,14 @@ from graphsim.models.huggingface.common import MOST_LAYERS, size
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Part, Residual, Unused
-from graphsim.models.layers.cross_attention import CrossAttention
+from graphsim.models.layers.cross_attention import CROSS_NAMES, CrossAttention
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 
 NAMES = AttentionNames(o="self_attn.out_proj")
 MLP_NAMES = MlpNames(up="fc1", down="fc2")
 
-_GENERATES = ("ForConditionalGeneration", "ForCausalLM", "MTModel", "LMHeadModel")
+_GENERATES = ("ForConditionalGeneration", "ForCausalLM", "MTModel", "ForTextToText")
 
 
 def is_alone(fields: Fields) -> bool:
@@ -42,12 +42,16 @@ class Style:
     pre_norm: norms ahead of each part, else behind the sum that it joins
     key_bias: keys have a bias as queries and values do
     source_width: of the encoder's rows, where that is not the decoder's
+    norms: of attention, of attention to the encoder, and of the MLP
     """
 
     pre_norm: bool = True
     bias: bool = True
     key_bias: bool = True
     source_width: int = 0
+    cross: AttentionNames = CROSS_NAMES
+    mlp: MlpNames = MLP_NAMES
+    norms: tuple[str, str, str] = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +92,18 @@ class Side:
             bias=style.bias,
             out_bias=style.bias,
             key_bias=style.key_bias,
+            names=style.cross,
         )
         parts = tuple(self._parts(style, self.attention(style, cached=True), cross, alone=alone))
         return (Block(parts=parts),) * self.depth
 
     def _parts(self, style: Style, attention: Layer, cross: CrossAttention | None, alone: bool) -> Iterator[Part]:
-        mlp = Mlp(intermediate=self.intermediate, gated=False, bias=True, names=MLP_NAMES)
-        yield from _part(style, "attn_residual", attention, "self_attn_layer_norm")
-        for part in () if cross is None else _part(style, "cross_residual", cross, "encoder_attn_layer_norm"):
+        mlp = Mlp(intermediate=self.intermediate, gated=False, bias=True, names=style.mlp)
+        own, crossed, last = style.norms
+        yield from _part(style, "attn_residual", attention, own)
+        for part in () if cross is None else _part(style, "cross_residual", cross, crossed):
             yield Unused(part=part) if alone else part
-        yield from _part(style, "mlp_residual", mlp, "final_layer_norm")
+        yield from _part(style, "mlp_residual", mlp, last)
 
 
 def _part(style: Style, name: str, layer: Layer, norm: str) -> Iterator[Residual | NormLayer]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphsim.models.layers.base import Projection, Scope
+from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.ends import Head, Stem
-from graphsim.models.layers.norm import VECTORS
+from graphsim.models.layers.norm import VECTORS, NormLayer
 from graphsim.ops import Activation, Add, Concatenate, Embedding, Gemm, Norm, Sample, Sharding, TakeRows
 from graphsim.units import Num
 
@@ -122,3 +122,26 @@ class TransformHead(Head):
         out = scope.add("transform_act", Activation(elems=rows * width, steps=4.0), [out])
         norm = Norm(rows=rows, width=width, vectors=VECTORS[self.transform_kind], module=self.transform_norm)
         return scope.add("transform_norm", norm, [out])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderEnd(Layer):
+    """Behind an encoder's last layer: a norm, a linear for the first position that is not used, one to the decoder.
+
+    pooler, projection: modules of the linears, "" where there are none; width: of what the projection yields
+    """
+
+    norm: NormLayer | None = None
+    pooler: str = ""
+    projection: str = ""
+    width: int = 0
+
+    def build(self, scope: Scope, x: str) -> str:
+        """The encoder's rows as the decoder reads them."""
+        x = self.norm.build(scope, x) if self.norm else x
+        if self.pooler:
+            pool = Projection(name=self.pooler, n=scope.hidden, k=scope.hidden, bias=True, quantised=False)
+            scope.linear(pool, x, m=0.0, name="pooler")
+        if not self.projection:
+            return x
+        return scope.linear(Projection(name=self.projection, n=self.width, k=scope.hidden, bias=True), x)
