@@ -6,7 +6,7 @@ so these weights are counted and lie in memory, and no row passes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphsim.files.reading import Fields
@@ -77,13 +77,13 @@ class Side:
             names=NAMES,
         )
 
-    def encoder_layers(self, style: Style) -> tuple[Layer, ...]:
-        """Layers that see all positions at once."""
-        parts = tuple(self._parts(style, self.attention(style, cached=False), None, alone=False))
-        return (Block(parts=parts),) * self.depth
+    def encoder_layers(self, style: Style, feeds: Sequence[Layer] = ()) -> tuple[Layer, ...]:
+        """Layers that see all positions at once. feeds: their feed-forward parts, where these are no plain MLPs."""
+        attention, usual = self.attention(style, cached=False), [self.mlp(style)] * self.depth
+        return tuple(Block(parts=tuple(self._parts(style, attention, None, feed))) for feed in feeds or usual)
 
-    def decoder_layers(self, style: Style, alone: bool = False) -> tuple[Layer, ...]:
-        """Layers that attend to their past and to an encoder. alone: there is no encoder."""
+    def decoder_layers(self, style: Style, alone: bool = False, feeds: Sequence[Layer] = ()) -> tuple[Layer, ...]:
+        """Layers that attend to their past and to an encoder. alone: there is no encoder; feeds: as of the encoder"""
         cross = CrossAttention(
             heads=self.heads,
             kv_heads=self.heads,
@@ -94,16 +94,21 @@ class Side:
             key_bias=style.key_bias,
             names=style.cross,
         )
-        parts = tuple(self._parts(style, self.attention(style, cached=True), cross, alone=alone))
-        return (Block(parts=parts),) * self.depth
+        attention, usual = self.attention(style, cached=True), [self.mlp(style)] * self.depth
+        return tuple(Block(parts=tuple(self._parts(style, attention, cross, feed, alone))) for feed in feeds or usual)
 
-    def _parts(self, style: Style, attention: Layer, cross: CrossAttention | None, alone: bool) -> Iterator[Part]:
-        mlp = Mlp(intermediate=self.intermediate, gated=False, bias=True, names=style.mlp)
+    def mlp(self, style: Style) -> Mlp:
+        """The plain feed-forward part."""
+        return Mlp(intermediate=self.intermediate, gated=False, bias=True, names=style.mlp)
+
+    def _parts(
+        self, style: Style, attention: Layer, cross: CrossAttention | None, feed: Layer, alone: bool = False
+    ) -> Iterator[Part]:
         own, crossed, last = style.norms
         yield from _part(style, "attn_residual", attention, own)
         for part in () if cross is None else _part(style, "cross_residual", cross, crossed):
             yield Unused(part=part) if alone else part
-        yield from _part(style, "mlp_residual", mlp, last)
+        yield from _part(style, "mlp_residual", feed, last)
 
 
 def _part(style: Style, name: str, layer: Layer, norm: str) -> Iterator[Residual | NormLayer]:

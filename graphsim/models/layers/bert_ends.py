@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.norm import VECTORS, NormLayer
-from graphsim.ops import Activation, Add, Concatenate, Embedding, Gemm, Norm, Sample, Sharding, TakeRows
+from graphsim.ops import Activation, Add, Concatenate, Embedding, Gemm, Join, Norm, Sample, Sharding, TakeRows
 from graphsim.units import Num
 
 
@@ -126,7 +126,7 @@ class TransformHead(Head):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderEnd(Layer):
-    """Behind an encoder's last layer: a norm, a linear for the first position that is not used, one to the decoder.
+    """Behind an encoder's last layer: a norm, a linear of the first position that nobody reads, one to the decoder.
 
     pooler, projection: modules of the linears, "" where there are none; width: of what the projection yields
     """
@@ -137,11 +137,17 @@ class EncoderEnd(Layer):
     width: int = 0
 
     def build(self, scope: Scope, x: str) -> str:
-        """The encoder's rows as the decoder reads them."""
-        x = self.norm.build(scope, x) if self.norm else x
-        if self.pooler:
-            pool = Projection(name=self.pooler, n=scope.hidden, k=scope.hidden, bias=True, quantised=False)
-            scope.linear(pool, x, m=0.0, name="pooler")
-        if not self.projection:
-            return x
-        return scope.linear(Projection(name=self.projection, n=self.width, k=scope.hidden, bias=True), x)
+        """The encoder's rows as the decoder reads them, and what its class computes beside them."""
+        rows = self.norm.build(scope, x) if self.norm else x
+        out, width = rows, scope.hidden
+        if self.projection:
+            width = self.width
+            out = scope.linear(Projection(name=self.projection, n=width, k=scope.hidden, bias=True), rows)
+        if not self.pooler:
+            return out
+        first = scope.phase.sequences
+        taken = scope.add("first_tokens", TakeRows(rows=first, width=scope.hidden), [rows])
+        pool = Projection(name=self.pooler, n=scope.hidden, k=scope.hidden, bias=True, quantised=False)
+        pooled = scope.linear(pool, taken, m=first, name="pooler")
+        pooled = scope.add("pooler_act", Activation(elems=first * scope.hidden, steps=4.0), [pooled])
+        return scope.add("encoded", Join(elems=scope.tokens * width + first * scope.hidden), [out, pooled])
