@@ -248,7 +248,8 @@ MAKES = (
 )  # fmt: skip
 """Families that `bert` reads."""
 
-FAMILIES: dict[str, Reader] = {make.kind: bert for make in MAKES} | {
+FAMILIES: dict[str, Reader] = {
+    **dict.fromkeys((make.kind for make in MAKES), bert),
     "big_bird": big_bird,
     "bert-generation": bert_generation,
     "roc_bert": roc_bert,
