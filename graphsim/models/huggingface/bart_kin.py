@@ -139,7 +139,7 @@ _SPEECH = (
     "speech_encoder", "t2u_", "unit_", "vocoder_", "upsample_", "resblock_", "num_adapter_layers", "adaptor_",
     "add_adapter", "num_conv_pos", "position_embeddings_type", "rotary_embedding_base", "max_source_positions",
     "conv_depthwise", "lang_embed", "spkr_embed", "variance_", "var_pred", "feature_projection", "left_chunk",
-    "speech_", "char_", "max_position_embeddings", "scale_embedding", "sampling_rate",
+    "speech_", "char_", "left_", "right_", "max_position_embeddings", "scale_embedding", "sampling_rate",
 )  # fmt: skip
 """What keys of its speech encoder, unit decoder and vocoder begin with; positions of text are made, not kept."""
 

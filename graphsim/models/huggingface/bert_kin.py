@@ -78,7 +78,7 @@ def xlm(fields: Fields, name: str) -> ModelConfig:
     parts = (*part("attn_residual", attention, norms[0]), *part("mlp_residual", mlp, norms[1]))
     told = fields.flag("use_lang_emb", True) and languages > 1
     tables = (Table(module="transformer.lang_embeddings", entries=languages),) if told else ()
-    unused(fields, "sinusoidal_embeddings", "causal", "gelu_activation")
+    unused(fields, "sinusoidal_embeddings", "causal", "gelu_activation", "start_n_top", "end_n_top")
     return ModelConfig(
         name=name,
         hidden_size=hidden,

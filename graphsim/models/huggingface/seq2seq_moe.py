@@ -37,6 +37,8 @@ def _experts(fields: Fields, module: str, up: str, down: str, chosen: int, width
 def switch(fields: Fields, name: str) -> ModelConfig:
     """T5 with one expert for each token in every few layers (arXiv 2101.03961)."""
     unused(fields, "add_router_probs", "router_jitter_noise", "encoder_sparse_step", "decoder_sparse_step")
+    if not fields.flag("tie_word_embeddings", True):
+        fields.problem("tie_word_embeddings", "is not simulated; expected true")
     return t5.assembled(fields, name, _switch_feeds)
 
 
