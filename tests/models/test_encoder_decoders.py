@@ -10,6 +10,7 @@ import graphsim as gs
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.graph import total_work, walk
+from graphsim.models.phase import Segment
 from graphsim.ops import KvCache, Launch
 
 DEVICE = "h100"
@@ -174,3 +175,10 @@ def test_positions_of_encoder_and_decoder_are_counted_apart() -> None:
         gs.simulate(BART, batch=1, input_tokens=10, output_tokens=301, **asked)
     with pytest.raises(gs.InfeasibleError, match="input_tokens = 301 .*300 positions"):
         gs.simulate(BART, batch=1, input_tokens=301, output_tokens=10, **asked)
+
+
+@pytest.mark.parametrize(("tokens", "window"), [(1, 3), (4, 3), (10, 3), (10, 9), (10, 12)])
+def test_a_window_of_an_encoder_reaches_to_both_sides(tokens: int, window: int) -> None:
+    """transformers 5.24, `masking_utils.py`, sliding_window_bidirectional_overlay: |i - j| <= window."""
+    near = sum(abs(i - j) <= window for i in range(tokens) for j in range(tokens))
+    assert Segment(sequences=2.0, new_tokens=float(tokens)).near_pairs(float(window)) == 2 * near
