@@ -71,9 +71,7 @@ def xlm(fields: Fields, name: str) -> ModelConfig:
     attention = SelfAttention(
         heads=heads, kv_heads=heads, head_dim=hidden // heads, qkv_bias=True, out_bias=True, rope=False, names=named
     )
-    mlp = Mlp(
-        intermediate=4 * hidden, gated=False, bias=True, names=MlpNames(up="ffns.{}.lin1", down="ffns.{}.lin2")
-    )
+    mlp = Mlp(intermediate=4 * hidden, gated=False, bias=True, names=MlpNames(up="ffns.{}.lin1", down="ffns.{}.lin2"))
     norms = (("", "layer_norm1.{}"), ("", "layer_norm2.{}"))
     parts = (*part("attn_residual", attention, norms[0]), *part("mlp_residual", mlp, norms[1]))
     told = fields.flag("use_lang_emb", True) and languages > 1

@@ -115,9 +115,7 @@ class TransformHead(Head):
         return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])
 
     def _transformed(self, scope: Scope, x: str, rows: Num, width: Num) -> str:
-        dense = Projection(
-            name=self.transform, n=width, k=scope.hidden, bias=self.transform_bias, quantised=False
-        )
+        dense = Projection(name=self.transform, n=width, k=scope.hidden, bias=self.transform_bias, quantised=False)
         out = scope.linear(dense, x, m=rows, name="transform")
         out = scope.add("transform_act", Activation(elems=rows * width, steps=4.0), [out])
         norm = Norm(rows=rows, width=width, vectors=VECTORS[self.transform_kind], module=self.transform_norm)
