@@ -101,7 +101,7 @@ def whisper(audio: Fields, names: Names = WHISPER, *, rope: bool = False) -> tup
     table = 0 if rope else size(audio, "max_source_positions", default=1500)
     if table and table != rows.fixed:
         audio.problem("max_source_positions", f"is not simulated; expected {rows.fixed}, a window of {WINDOW_S:g} s")
-    unused(audio, "scale_embedding", "max_position_embeddings")
+    unused(audio, "scale_embedding", "max_position_embeddings", "vocab_size")
     stem = SoundStem(bands=size(audio, "num_mel_bins"), positions=table)
     layers = layers_of(audio, names, rope=rope)
     return (
@@ -141,6 +141,7 @@ def audio_flamingo(parts: Parts) -> tuple[Encoder, ...]:
 
 def music_flamingo(parts: Parts) -> tuple[Encoder, ...]:
     """Two linear layers; 20 minutes (transformers 5.24, `processing_musicflamingo.py`)."""
+    unused(parts.fields, "audio_frame_step")
     return _two_linears(parts, 1200.0)
 
 
