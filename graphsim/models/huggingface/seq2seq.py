@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import MOST_LAYERS, size
+from graphsim.models.huggingface.common import MOST_LAYERS, size, unused
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Part, Residual, Unused
@@ -118,8 +118,22 @@ def _part(style: Style, name: str, layer: Layer, norm: str) -> Iterator[Residual
         yield normed
 
 
+_FAIRSEQ = (
+    "extra_pos_embeddings", "static_position_embeddings", "normalize_before", "normalize_embedding",
+    "add_final_layer_norm", "add_bias_logits",
+)  # fmt: skip
+"""Keys of the models' first training code, which their classes do not read (transformers 5.24)."""
+
+_OF_ENCODER = {"num_hidden_layers": "encoder_layers", "num_attention_heads": "encoder_attention_heads"}
+"""What a config's common names stand for (transformers 5.24, attribute_map of `configuration_bart.py`)."""
+
+
 def side_of(fields: Fields, kind: str) -> Side:
     """The dimensions of the `encoder` or the `decoder`."""
+    unused(fields, *_FAIRSEQ)
+    for common, own in _OF_ENCODER.items():
+        if fields.raw(common) not in (None, fields.data.get(own)):
+            fields.problem(common, f"is not {own}, for which it stands; expected {fields.data.get(own)}")
     hidden, heads = size(fields, "d_model", "hidden_size"), size(fields, f"{kind}_attention_heads")
     if hidden % heads:
         fields.problem(f"{kind}_attention_heads", f"does not divide d_model = {hidden}")

@@ -85,7 +85,7 @@ def assembled(fields: Fields, name: str, feeds: Feeds, notes: tuple[str, ...] = 
         buckets=size(fields, "relative_attention_num_buckets"),
         everywhere=kind == "umt5",
     )
-    unused(fields, "relative_attention_max_distance", "dense_act_fn")
+    unused(fields, "relative_attention_max_distance", "dense_act_fn", "n_positions")
     decoder_depth = size(fields, "num_decoder_layers", default=depth, most=MOST_LAYERS)
     cross = CrossAttention(
         heads=style.heads, kv_heads=style.heads, head_dim=style.head_dim, names=_names("layer.1.EncDecAttention")
