@@ -15,10 +15,7 @@ from graphsim.models.layers.block import Block
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.source import SourceEncoder
 
-_MAKES = {make.kind: make for make in (*MAKES, Make(kind="bert-generation", types=False, head="plain"))}
-_POOLED = ("bert", "roberta", "camembert", "xlm-roberta", "data2vec-text", "ernie", "megatron-bert")
-"""Encoders whose class has a linear for the first position, which a decoder does not use."""
-
+_MAKES = {make.kind: make for make in (*MAKES, Make(kind="bert-generation", types=False, head="plain", pooled=False))}
 
 def encoder_decoder(fields: Fields, name: str) -> ModelConfig:
     """Any two of the makes; where their widths differ, a linear leads from one to the other."""
@@ -31,7 +28,7 @@ def encoder_decoder(fields: Fields, name: str) -> ModelConfig:
     make = replace(reads, root="encoder")
     end = EncoderEnd(
         norm=NormLayer(name=f"encoder.{make.last}", kind="layer") if make.last else None,
-        pooler="encoder.pooler.dense" if reads.kind in _POOLED else "",
+        pooler="encoder.pooler.dense" if reads.pooled else "",
         projection="enc_to_dec_proj" if mapped else "",
         width=dims.hidden,
     )

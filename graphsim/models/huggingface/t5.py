@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import MOST_LAYERS, Reader, size, unused
+from graphsim.models.huggingface.seq2seq import is_alone
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Part, Residual
@@ -77,6 +78,8 @@ def t5(fields: Fields, name: str) -> ModelConfig:
 def assembled(fields: Fields, name: str, feeds: Feeds, notes: tuple[str, ...] = ()) -> ModelConfig:
     """An encoder and a decoder with one embedding, which is the output head too."""
     kind = fields.data.get("model_type")
+    if is_alone(fields):
+        fields.problem("architectures", "is not simulated; expected an encoder-decoder that generates")
     hidden, vocab = size(fields, "d_model", "hidden_size"), size(fields, "vocab_size")
     depth = size(fields, "num_layers", "num_hidden_layers", most=MOST_LAYERS)
     style = _Style(

@@ -75,6 +75,7 @@ class TransformHead(Head):
     transform_bias: whether the dense layer has one; transform_kind: of the norm
     spare: modules of weights for each entry that the class keeps beside these, and does not use
     pooler: module of a linear of the first position that it does not use either
+    body_pooler: of that linear in the class without a head, which uses it
     """
 
     transform: str
@@ -83,6 +84,7 @@ class TransformHead(Head):
     transform_kind: str = "layer"
     spare: tuple[str, ...] = ()
     pooler: str = ""
+    body_pooler: str = ""
 
     def build(self, scope: Scope, x: str) -> str:
         """Residual stream -> logits -> token ids."""
