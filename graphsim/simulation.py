@@ -88,7 +88,7 @@ def _read_of(deployment: Deployment, input_tokens: Num, context: Num) -> Num | N
         return None
     if np.any(np.less(context, input_tokens)):
         raise ConfigError(
-            f"context_tokens = {short(context)} is not allowed with input_tokens = {short(input_tokens)}: of the "
+            f"context_tokens = {np.min(context):g} is not allowed with input_tokens = {np.max(input_tokens):g}: of the "
             f"encoder-decoder '{deployment.model.name}' it counts the input too"
         )
     return input_tokens

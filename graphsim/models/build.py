@@ -62,4 +62,4 @@ def _encoded(encoder: SourceEncoder, outer: Scope) -> Source:
     scope = replace(outer, phase=phase, hidden=encoder.hidden_size, label="encoder.")
     x = stack(replace(scope, prefix=encoder.layer_prefix), encoder.layers, encoder.stem.build(scope, ""))
     x = x if encoder.tail is None else encoder.tail.build(scope, x)
-    return Source(node=x, elems=phase.tokens * encoder.hidden_size)
+    return Source(node=x, elems=phase.tokens * (encoder.output_size or encoder.hidden_size))

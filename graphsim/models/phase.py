@@ -63,6 +63,14 @@ class Segment:
         growing = np.minimum(np.maximum(window - past, 0.0), q)
         return self.sequences * (growing * past + growing * (growing + 1.0) / 2.0 + (q - growing) * window)
 
+    def near_pairs(self, window: Num = 0) -> Num:
+        """Query-key pairs of new positions at most `window` apart, on either side; 0: all of them."""
+        n = self.new_tokens
+        if not window:
+            return self.sequences * n * n
+        reach = np.minimum(window, np.maximum(n - 1.0, 0.0))
+        return self.sequences * (n + reach * (2.0 * n - reach - 1.0))
+
     def kv_tokens(self, window: Num = 0) -> Num:
         """Cache rows that the queries can see, each counted once per sequence."""
         context = self.past_tokens + self.new_tokens

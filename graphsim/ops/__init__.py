@@ -5,7 +5,6 @@ from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Pipeline
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.compression import PoolWindows
-from graphsim.ops.convolution import Conv1d
 from graphsim.ops.custom import Compute
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
@@ -47,7 +46,6 @@ __all__ = [
     "Conv2d",
     "Elementwise",
     "Concatenate",
-    "Conv1d",
     "Embedding",
     "EncoderOutput",
     "ExchangeTokens",

@@ -256,6 +256,11 @@ class Embedding(Op):
         return Saved(own=8.0 * self.tokens)
 
     @property
+    def out_rows(self) -> Num | None:
+        """One per token."""
+        return self.tokens
+
+    @property
     def out_elems(self) -> Num:
         """One row per token."""
         return self.tokens * self.width

@@ -59,7 +59,7 @@ class SelfAttention(Layer):
     shares_kv: keys and values are another layer's, so none are projected or kept
     keys_are_values: one projection serves as both
     key_bias: keys have a bias where queries and values have one
-    cached: keys and values stay for later steps; an encoder's do not
+    cached: keys and values stay for later steps; an encoder's do not: its rows see each other, in both directions
     biased: a table of biases by distance is added to the scores; buckets: its entries for each head, where it is this
         layer's own and not an earlier one's (T5, arXiv 1910.10683, section 2.1)
     selection: an indexer that chooses the blocks of keys which a query sees
@@ -223,7 +223,7 @@ class SelfAttention(Layer):
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
         inputs, kept = values[:1], values[1:]
         seen = self.selection.chosen if self.selection else self.window
-        rows = segment.kv_tokens(self.window)
+        rows = segment.kv_tokens(self.window) if self.cached else segment.tokens
         if self.selection:
             rows = np.minimum(rows, segment.tokens * seen)
         if kept and not self.cached:
@@ -245,12 +245,12 @@ class SelfAttention(Layer):
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=rows,
-            pairs=segment.pairs(seen, scope.phase.causal),
+            pairs=segment.pairs(seen, scope.phase.causal) if self.cached else segment.near_pairs(self.window),
             heads=self.heads,
             kv_heads=self.kv_heads,
             head_dim=self.head_dim,
             value_dim=self.values,
-            window=self.window,
+            window=self.window if self.cached else 0,
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
             soft_cap=self.soft_cap,
