@@ -100,6 +100,6 @@ def text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
         return data
     kind = data.get("model_type")
     outer = {key: data[key] for key in ("quantization_config",) if data.get(key) is not None}
-    tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if kind in WHOLES else None)
+    tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if str(kind) in WHOLES else None)
     own = {"tie_word_embeddings": tied} if tied is not None else {}
     return {**outer, **nested, **own}
