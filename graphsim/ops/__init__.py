@@ -6,6 +6,7 @@ from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.compression import PoolWindows
 from graphsim.ops.custom import Compute
+from graphsim.ops.depth import AddToSum, MixSums, StartSums
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
@@ -32,6 +33,7 @@ __all__ = [
     "Activation",
     "Add",
     "AddToStreams",
+    "AddToSum",
     "AllGather",
     "AllReduce",
     "AllToAll",
@@ -66,6 +68,7 @@ __all__ = [
     "LoraB",
     "LoraGemm",
     "LoraMerge",
+    "MixSums",
     "ModuleNorm",
     "ModuleScale",
     "ModuleSteps",
@@ -95,6 +98,7 @@ __all__ = [
     "Pool",
     "PoolWindows",
     "PredictStreams",
+    "StartSums",
     "TakeRows",
     "Together",
     "Work",

@@ -54,6 +54,7 @@ class SelfAttention(Layer):
     window: keys that a query sees, 0 = all
     gated: a learned gate multiplies the result, element by element, or head by head where `gates_heads`
     adapt_gate: PEFT's all-linear reaches the gate's own weight
+    gate_offset: a learned number per head is added to the gate
     soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
@@ -78,6 +79,7 @@ class SelfAttention(Layer):
     gated: bool = False
     gates_heads: bool = False
     adapt_gate: bool = True
+    gate_offset: bool = False
     sinks: bool = False
     soft_cap: bool = False
     shares_kv: bool = False
@@ -93,6 +95,11 @@ class SelfAttention(Layer):
     def values(self) -> int:
         """Width of a value head."""
         return self.value_dim or self.head_dim
+
+    @property
+    def loose(self) -> bool:
+        """Whether what attention takes is not queries and the cache alone."""
+        return self.shares_kv or self.buckets > 0 or self.selection is not None
 
     def build(self, scope: Scope, x: str) -> str:
         """x -> q, k, v -> (norms) -> RoPE -> cache -> attention -> o."""
@@ -113,7 +120,8 @@ class SelfAttention(Layer):
         if gate is not None:
             share = 1.0 / self.values if self.gates_heads else 1.0
             elems = scope.tokens * self.heads * self.values
-            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share)
+            offsets = self.heads if self.gate_offset else 0
+            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share, learned=offsets)
             out = scope.add("attention_gate", product, [out, gate])
         return scope.linear(
             Projection(
@@ -154,8 +162,8 @@ class SelfAttention(Layer):
             return q, None, None, gate_value
         key = self._projection(scope, "key", self.names.k, self.kv_heads * self.head_dim, self.kv_heads)
         if self.keys_are_values:
-            both = Value(scope.linear(key, x))
-            return q, both, both, gate_value
+            shared = Value(scope.linear(key, x))
+            return q, shared, shared, gate_value
         value = self._projection(scope, "value", self.names.v, self.kv_heads * self.values, self.kv_heads)
         return q, Value(scope.linear(key, x)), Value(scope.linear(value, x)), gate_value
 
@@ -254,7 +262,7 @@ class SelfAttention(Layer):
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
             soft_cap=self.soft_cap,
-            unchecked=self.shares_kv or self.buckets > 0 or self.selection is not None,
+            unchecked=self.loose,
             biases=pairs * self.heads,
             kv=scope.precision.kv if self.cached else scope.activations,
         )

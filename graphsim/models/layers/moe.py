@@ -20,7 +20,8 @@ class MoeNames:
     """Module names below the layer.
 
     experts: what adapters call the weights of an expert that the stacks hold: gate, up, down
-    latent: the projections ahead of and behind experts that work in a latent
+    latent: the projections ahead of and behind experts that work in a latent; latent_norm: of a norm ahead of the
+        second one, "" for none
     """
 
     router: str = "mlp.gate"
@@ -28,6 +29,7 @@ class MoeNames:
     down: str = "mlp.experts.down_proj"
     shared_gate: str = "mlp.shared_expert_gate"
     latent: tuple[str, str] = ("mlp.fc1_latent_proj", "mlp.fc2_latent_proj")
+    latent_norm: str = ""
     experts: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -41,6 +43,7 @@ class Moe(Layer):
     shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
     correction: a learned score per expert; router_bias, bias: of the router and of the experts
     router_norm: name of a norm in front of the router
+    router_extra: scores beside the experts', such as of shared ones; router_scale: one learned factor of all weights
     sum_bias: a learned vector is added to the sum of the experts' results
     skew: Zipf exponent of the experts' popularity, 0 = uniform
     adapt_experts, adapt_router: PEFT's all-linear reaches them
@@ -57,6 +60,8 @@ class Moe(Layer):
     correction: bool = False
     router_bias: bool = False
     router_norm: str = ""
+    router_extra: int = 0
+    router_scale: bool = False
     bias: bool = False
     sum_bias: bool = False
     skew: float = 0.0
@@ -84,7 +89,7 @@ class Moe(Layer):
     def _route(self, scope: Scope, x: str) -> str:
         router = Projection(
             name=self.names.router,
-            n=self.experts,
+            n=self.experts + self.router_extra,
             k=scope.hidden,
             bias=self.router_bias,
             linear=self.adapt_router,
@@ -95,9 +100,9 @@ class Moe(Layer):
         logits = scope.linear(router, x)
         route = Route(
             tokens=scope.tokens,
-            experts=self.experts,
+            experts=self.experts + self.router_extra,
             chosen=self.chosen,
-            learned=self.experts if self.correction else 0,
+            learned=(self.experts if self.correction else 0) + self.router_scale,
         )
         return scope.add("route", route, [logits])
 
@@ -106,6 +111,8 @@ class Moe(Layer):
         if not self.latent:
             return x
         n, k = (self.latent, scope.hidden) if way == 0 else (scope.hidden, self.latent)
+        if way == 1 and self.names.latent_norm:
+            x = NormLayer(name=self.names.latent_norm, width=self.latent).build(scope, x)
         return scope.linear(Projection(name=self.names.latent[way], n=n, k=k, bias=self.latent_bias, tags=("ffn",)), x)
 
     def _experts(self, scope: Scope, x: str, routing: str) -> str:
