@@ -53,8 +53,8 @@ class SelfAttention(Layer):
     value_dim: of value heads, head_dim if 0
     window: keys that a query sees, 0 = all
     gated: a learned gate multiplies the result, element by element, or head by head where `gates_heads`
+    gate_bias: a learned number for each head joins the gate
     adapt_gate: PEFT's all-linear reaches the gate's own weight
-    gate_offset: a learned number per head is added to the gate
     soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
@@ -78,8 +78,8 @@ class SelfAttention(Layer):
     norm_vectors: int = 1
     gated: bool = False
     gates_heads: bool = False
+    gate_bias: bool = False
     adapt_gate: bool = True
-    gate_offset: bool = False
     sinks: bool = False
     soft_cap: bool = False
     shares_kv: bool = False
@@ -120,8 +120,8 @@ class SelfAttention(Layer):
         if gate is not None:
             share = 1.0 / self.values if self.gates_heads else 1.0
             elems = scope.tokens * self.heads * self.values
-            offsets = self.heads if self.gate_offset else 0
-            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share, learned=offsets)
+            learned = self.heads if self.gate_bias else 0
+            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share, learned=learned)
             out = scope.add("attention_gate", product, [out, gate])
         return scope.linear(
             Projection(
@@ -151,13 +151,13 @@ class SelfAttention(Layer):
         if self.names.fused:
             node = scope.linear(self._fused_projection(scope), x)
             return Value(node, ("q",)), Value(node, ("k",)), Value(node, ("v",)), self._own_gate(scope, x)
-        width, both = self.heads * self.head_dim, self.gated and not self.names.gate
-        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if both else ()
-        query = self._projection(scope, "query", self.names.q, width * (2 if both else 1), self.heads)
+        width, joint = self.heads * self.head_dim, self.gated and not self.names.gate
+        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if joint else ()
+        query = self._projection(scope, "query", self.names.q, width * (2 if joint else 1), self.heads)
         node = scope.linear(replace(query, parts=gate), x)
-        q, gate_value = (
-            (Value(node, ("q",)), Value(node, ("gate",))) if both else (Value(node), self._own_gate(scope, x))
-        )
+        q, gate_value = Value(node), self._own_gate(scope, x)
+        if joint:
+            q, gate_value = Value(node, ("q",)), Value(node, ("gate",))
         if self.shares_kv:
             return q, None, None, gate_value
         key = self._projection(scope, "key", self.names.k, self.kv_heads * self.head_dim, self.kv_heads)
