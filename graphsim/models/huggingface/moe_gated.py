@@ -18,6 +18,7 @@ from graphsim.models.huggingface.common import (
     pre_norm,
     read_dims,
     size,
+    unused,
     wrapped,
 )
 from graphsim.models.huggingface.llama import attention_of
@@ -109,6 +110,7 @@ def beam(fields: Fields, name: str) -> ModelConfig:
         (SLIDES, SEES_ALL),
         lambda i: SLIDES if (i + 1) % 6 and i < last else SEES_ALL,
     )
+    unused(fields, "mlp_only_layers", "decoder_sparse_step", "use_sliding_window", "max_window_layers")
     turns = fields.raw("rope_parameters", {})
     rotary = isinstance(turns, Mapping) and turns.get(SEES_ALL) is not None
     names = AttentionNames(gate="self_attn.gate_proj")
