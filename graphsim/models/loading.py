@@ -13,6 +13,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.files import catalog
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.files.safetensors import read_folder
+from graphsim.files.tensors import StoredTensors
 from graphsim.models.checkpoint.compare import compare
 from graphsim.models.checkpoint.refusal import checked
 from graphsim.models.checkpoint.report import CheckpointReport
@@ -21,7 +22,7 @@ from graphsim.models.yaml import aliases_of, read_model
 from graphsim.units import short
 
 _KIND = "models"
-_SUFFIXES = (".yaml", ".yml", ".json")
+_SUFFIXES = (".yaml", ".yml", ".json", ".gguf")
 _ENDINGS = re.compile(r"-(hf|instruct|chat|it)$")
 
 ModelRef = str | Path | Mapping[str, Any] | ModelConfig
@@ -34,7 +35,7 @@ def list_models() -> list[str]:
 
 
 def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str = ()) -> ModelConfig:
-    """A model from its catalog name, a YAML or Hugging Face config.json path, a model folder, or such data.
+    """A model from its catalog name, the path of a YAML, config.json or GGUF file, a model folder, or such data.
 
     ignore: keys of a Hugging Face config that no reader knows, to go on without though their names say that they shape
         the model; `all` for whatever they are
@@ -75,6 +76,8 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 @lru_cache(maxsize=256)
 def _report(path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> CheckpointReport | None:
+    if path.suffix == ".gguf":
+        return compare(*_from_gguf(path, stamp))
     stored = read_folder(path.parent) if path.name == "config.json" else None
     return None if stored is None else compare(_from_file(path, stamp, ignore), stored)
 
@@ -108,8 +111,17 @@ def _from_data(data: Mapping[str, Any], where: str, name: str, ignore: tuple[str
     return read_model(data, where, name)
 
 
+@lru_cache(maxsize=16)
+def _from_gguf(path: Path, _stamp: tuple[tuple[str, int, int], ...]) -> tuple[ModelConfig, StoredTensors]:
+    from graphsim.models.gguf.reading import read_model as read_gguf_model
+
+    return read_gguf_model(path)
+
+
 @cache
-def _from_file(path: Path, _stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> ModelConfig:
+def _from_file(path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> ModelConfig:
+    if path.suffix == ".gguf":
+        return _from_gguf(path, stamp)[0]
     return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem, ignore)
 
 
@@ -145,9 +157,19 @@ def _find(ref: str | Path) -> Path:
 
 def _config_of(folder: Path) -> Path:
     path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"{folder}: holds no config.json; expected a Hugging Face model folder")
-    return path.absolute()
+    if path.is_file():
+        return path.absolute()
+    files = sorted(folder.glob("*.gguf"))
+    models = [
+        file for file in files if not re.search(r"-0000[2-9]-of-|-000[1-9]\d-of-|-00[1-9]\d\d-of-|mmproj", file.name)
+    ]
+    if len(models) > 1:
+        raise ConfigError(
+            f"{folder}: holds several GGUF files; name one: {', '.join(file.name for file in models[:10])}"
+        )
+    if not models:
+        raise ConfigError(f"{folder}: holds no config.json and no GGUF file; expected a model folder")
+    return models[0].absolute()
 
 
 def _named(ref: str) -> Path | None:

@@ -62,11 +62,6 @@ def whole_defaults(kind: str) -> dict[str, Any]:
     return _table().get(kind, {})
 
 
-def whole_defaults(kind: str) -> dict[str, Any]:
-    """What a multimodal config leaves out beside its nested ones."""
-    return _table().get(kind, {})
-
-
 _NEVER = ("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """What is never assumed of a model that stands by itself."""
 
