@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size, unused
+from graphsim.models.huggingface.common import (
+    MOST_LAYERS,
+    Dims,
+    Reader,
+    assemble,
+    read_dims,
+    size,
+    unused,
+    with_drafts,
+)
 from graphsim.models.huggingface.moe import dense_then_sparse
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Residual
@@ -49,6 +58,31 @@ def deepseek(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, blocks)
 
 
+def glm_dsa(fields: Fields, name: str) -> ModelConfig:
+    """GLM-5: the same, and layers may share the choice of an earlier one's indexer."""
+    dims = read_dims(fields, floor=True)
+    full = latent_attention(fields, dims)
+    shares = [replace(full, reuses=shared) for shared in shared_indexers(fields, dims.layers)]
+    return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, shares)), fields)
+
+
+def shared_indexers(fields: Fields, layers: int) -> list[bool]:
+    """Which layers take an earlier one's choice: by name, by a pattern of letters, or every so many from an offset."""
+    types = fields.sequence("indexer_types", most=MOST_LAYERS)
+    pattern = fields.raw("index_topk_pattern", [])
+    every = size(fields, "index_topk_freq", default=1)
+    offset = size(fields, "index_skip_topk_offset", default=2, least=0)
+    if not types and isinstance(pattern, str | list | tuple):
+        types = [{"F": "full", "S": "shared"}.get(entry, entry) for entry in pattern]
+    types = types or ["shared" if max(i - offset + 1, 0) % every else "full" for i in range(layers)]
+    if len(types) != layers or not set(types) <= {"full", "shared"}:
+        fields.problems.append(f"indexer_types does not say 'full' or 'shared' for each of {layers} layers")
+        return [False] * layers
+    if types[0] == "shared":
+        fields.problems.append("indexer_types lets the first layer share an indexer, but there is none before it")
+    return [kind == "shared" for kind in types]
+
+
 def mistral4(fields: Fields, name: str) -> ModelConfig:
     """The same with experts that PEFT's all-linear passes over."""
     dims = read_dims(fields, floor=True)
@@ -75,7 +109,7 @@ FAMILIES: dict[str, Reader] = {
     "deepseek_v3": deepseek,
     "deepseek_v32": deepseek,
     "kimi_k2": deepseek,
-    "glm_moe_dsa": deepseek,
+    "glm_moe_dsa": glm_dsa,
     "glm4_moe_lite": deepseek,
     "mistral4": mistral4,
     "axk1": axk1,

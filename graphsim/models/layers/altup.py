@@ -17,7 +17,7 @@ from graphsim.ops import Activation, Add, AddToStreams, CorrectStreams, Gemm, Jo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AltUpBlock(Layer):
-    """`streams` streams of which the layer works on one; rank: of the low-rank residual; own: width of its own input."""
+    """The layer works on one of `streams` streams; rank: of the low-rank residual; own: width of its own input."""
 
     attention: Layer
     mlp: Layer

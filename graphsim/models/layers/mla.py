@@ -32,7 +32,7 @@ class LatentAttention(Layer):
 
     q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
     gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none
-    turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
+    reuses: whether the indexer is an earlier layer's, whose choice counts here too; turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
     """
 
     heads: int
@@ -45,6 +45,7 @@ class LatentAttention(Layer):
     turns: bool = True
     gate: int = 0
     indexer: Indexer | None = None
+    reuses: bool = False
 
     def build(self, scope: Scope, x: str) -> str:
         """x -> queries, latent -> cache -> attention -> o."""
@@ -52,7 +53,8 @@ class LatentAttention(Layer):
         latent = self._linear(scope, "kv_a_proj_with_mqa", self.kv_rank + self.rope, scope.hidden, x, self._latent())
         normed = self._norm(scope, "kv_a_layernorm", self.kv_rank, Value(latent, ("latent",)))
         turned = self._turned(scope, q, latent)
-        scores = self._index(scope, self.indexer, x, compressed or x) if self.indexer else []
+        own = self.indexer if not self.reuses else None
+        scores = self._index(scope, own, x, compressed or x) if own else []
         outs = [
             self._attend(scope, segment, q, turned, normed, scores[i : i + 1])
             for i, segment in enumerate(scope.phase.segments)
@@ -220,7 +222,7 @@ class LatentAttention(Layer):
                 heads=indexer.heads,
                 kv_heads=1,
                 head_dim=indexer.head_dim,
-                value_dim=0,
+                value_dim=1,  # the heads' scores are summed by their weights
                 decode=segment.decode,
                 unchecked=True,
                 cache_width=indexer.head_dim,
