@@ -71,18 +71,20 @@ def model_of(data: dict, device: str = "meta") -> torch.nn.Module:
         return Headed(config)
 
 
-class Headed(torch.nn.Module):
+class Headed(transformers.PreTrainedModel):
     """A language model of which transformers has only the body, as a part of multimodal models, and a head for it."""
 
     def __init__(self, config: transformers.PreTrainedConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         package = type(config).__module__.replace(".configuration_", ".modeling_")
         body = getattr(importlib.import_module(package), type(config).__name__.replace("Config", "Model"))
         self.model = body._from_config(config, attn_implementation="eager")
         self.lm_head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.get_input_embeddings().weight
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.lm_head
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         return self.lm_head(self.model(input_ids=input_ids, use_cache=False)[0])

@@ -19,18 +19,20 @@ from graphsim.models.huggingface.common import (
 from graphsim.models.huggingface.moe import dense_then_sparse
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Residual
-from graphsim.models.layers.mla import Indexer, LatentAttention
+from graphsim.models.layers.indexer import Indexer
+from graphsim.models.layers.mla import LatentAttention
 from graphsim.models.layers.moe import Moe
 from graphsim.models.layers.norm import NormLayer
 
 
-def latent_attention(fields: Fields, dims: Dims) -> LatentAttention:
-    """With an indexer where the config describes one."""
+def latent_attention(fields: Fields, dims: Dims, rope: int | None = None) -> LatentAttention:
+    """With an indexer where the config describes one. rope: rotary dimensions, where the config need not say."""
     unused(fields, "qk_head_dim")
     if size(fields, "moe_layer_freq", default=1) != 1:
         fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")
     indexer = None
     if "index_topk" in fields:
+        unused(fields, "layer_types")
         indexer = Indexer(
             heads=size(fields, "index_n_heads"),
             head_dim=size(fields, "index_head_dim"),
@@ -41,7 +43,7 @@ def latent_attention(fields: Fields, dims: Dims) -> LatentAttention:
         q_rank=size(fields, "q_lora_rank", default=0),
         kv_rank=size(fields, "kv_lora_rank"),
         nope=size(fields, "qk_nope_head_dim"),
-        rope=size(fields, "qk_rope_head_dim"),
+        rope=size(fields, "qk_rope_head_dim") if rope is None else rope,
         value_dim=size(fields, "v_head_dim", default=max(dims.hidden // dims.heads, 1)),
         bias=fields.flag("attention_bias", False),
         indexer=indexer,

@@ -58,6 +58,9 @@ def minimax_m3(fields: Fields, name: str) -> ModelConfig:
 
 def _selection(fields: Fields, sparse: Fields) -> BlockSelection:
     """By the names of transformers 5.24, or by those of published configs, which come first."""
+    unused(sparse, "sparse_local_block", "sparse_init_block", "sparse_score_type")
+    if not sparse.flag("use_sparse_attention", True):
+        sparse.problem("use_sparse_attention", "is not allowed; expected true")
     return BlockSelection(
         heads=size(sparse, "sparse_num_index_heads", default=size(fields, "index_n_heads", default=4)),
         head_dim=size(sparse, "sparse_index_dim", default=size(fields, "index_head_dim", default=128)),

@@ -181,12 +181,25 @@ def dense_then_sparse(
     adapted: PEFT's all-linear reaches the experts and the router, and no dense or shared MLP
     bias: of these MLPs
     """
+    feeds = dense_or_sparse(fields, dims, first=first, adapted=adapted, bias=bias, correction=correction)
+    attentions = [attention] * dims.layers if isinstance(attention, Layer) else attention
+    return [pre_norm(each, feed) for each, feed in zip(attentions, feeds, strict=False)]
+
+
+def dense_or_sparse(
+    fields: Fields,
+    dims: Dims,
+    *,
+    first: int = 0,
+    adapted: bool = True,
+    bias: bool = False,
+    correction: bool = False,
+) -> list[Layer]:
+    """The feed-forward part of each layer; see `dense_then_sparse`."""
     moe = routed_and_shared(fields, adapted=adapted, bias=bias, correction=correction)
     dense = Mlp(intermediate=dims.intermediate, bias=bias, linear=not adapted)
     start = size(fields, "first_k_dense_replace", default=first, least=0)
-    kinds = mlp_kinds(fields, dims.layers, start)
-    attentions = [attention] * dims.layers if isinstance(attention, Layer) else attention
-    return [pre_norm(each, dense if kind == "dense" else moe) for each, kind in zip(attentions, kinds, strict=False)]
+    return [dense if kind == "dense" else moe for kind in mlp_kinds(fields, dims.layers, start)]
 
 
 def mlp_kinds(fields: Fields, layers: int, first: int) -> list[str]:

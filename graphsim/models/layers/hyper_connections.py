@@ -62,6 +62,18 @@ class SpreadStreams(Layer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeanStreams(Layer):
+    """The mean of the streams, ahead of the model's last norm."""
+
+    streams: int
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Every stream is read once."""
+        mean = Elementwise(elems=scope.tokens * scope.hidden, reads=float(self.streams), steps=float(self.streams))
+        return scope.add("mean_streams", mean, [x])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinStreams(Layer):
     """The streams summed into one by weights of their own, ahead of the model's last norm."""
 
