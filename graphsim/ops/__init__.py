@@ -7,6 +7,7 @@ from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective,
 from graphsim.ops.compression import PoolWindows
 from graphsim.ops.convolution import Conv1d
 from graphsim.ops.custom import Compute
+from graphsim.ops.depth import AddToSum, MixSums, StartSums
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
@@ -33,6 +34,7 @@ __all__ = [
     "Activation",
     "Add",
     "AddToStreams",
+    "AddToSum",
     "AllGather",
     "AllReduce",
     "AllToAll",
@@ -68,6 +70,7 @@ __all__ = [
     "LoraB",
     "LoraGemm",
     "LoraMerge",
+    "MixSums",
     "ModuleNorm",
     "ModuleScale",
     "ModuleSteps",
@@ -97,6 +100,7 @@ __all__ = [
     "Pool",
     "PoolWindows",
     "PredictStreams",
+    "StartSums",
     "TakeRows",
     "Together",
     "Work",

@@ -20,7 +20,8 @@ class MoeNames:
     """Module names below the layer.
 
     experts: what adapters call the weights of an expert that the stacks hold: gate, up, down
-    latent: the projections ahead of and behind experts that work in a latent
+    latent: the projections ahead of and behind experts that work in a latent; latent_norm: of a norm ahead of the
+        second one, "" for none
     """
 
     router: str = "mlp.gate"
@@ -28,6 +29,7 @@ class MoeNames:
     down: str = "mlp.experts.down_proj"
     shared_gate: str = "mlp.shared_expert_gate"
     latent: tuple[str, str] = ("mlp.fc1_latent_proj", "mlp.fc2_latent_proj")
+    latent_norm: str = ""
     experts: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -106,6 +108,8 @@ class Moe(Layer):
         if not self.latent:
             return x
         n, k = (self.latent, scope.hidden) if way == 0 else (scope.hidden, self.latent)
+        if way == 1 and self.names.latent_norm:
+            x = NormLayer(name=self.names.latent_norm, width=self.latent).build(scope, x)
         return scope.linear(Projection(name=self.names.latent[way], n=n, k=k, bias=self.latent_bias, tags=("ffn",)), x)
 
     def _experts(self, scope: Scope, x: str, routing: str) -> str:
