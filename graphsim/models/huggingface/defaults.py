@@ -15,7 +15,7 @@ from typing import Any
 
 _SPELLINGS = (
     ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"),
-    ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query"),
+    ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query", "num_attention_groups"),
     ("head_dim", "kv_channels", "attention_head_dim"),
     ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "block_ff_dim"),
     ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"),

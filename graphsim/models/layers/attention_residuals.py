@@ -27,13 +27,18 @@ class DepthBlock(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """For each part: mix -> norm -> layer -> add to the running sum."""
-        size = {"tokens": scope.tokens, "slots": self.slots, "width": scope.hidden}
-        mixed = scope.add("self_attention_res", MixSums(**size, blocks=self.blocks), [x])
+        mixed = scope.add("self_attention_res", self._mix(scope, self.blocks), [x])
         out = self.attention.build(scope, NormLayer(name="input_layernorm").build(scope, mixed))
-        x = scope.add("attn_residual", AddToSum(**size, closes=self.opens), [out, x])
-        mixed = scope.add("mlp_res", MixSums(**size, blocks=self.blocks + self.opens), [x])
+        x = scope.add("attn_residual", self._add(scope, self.opens), [out, x])
+        mixed = scope.add("mlp_res", self._mix(scope, self.blocks + self.opens), [x])
         out = self.mlp.build(scope, NormLayer(name="post_attention_layernorm").build(scope, mixed))
-        return scope.add("mlp_residual", AddToSum(**size), [out, x])
+        return scope.add("mlp_residual", self._add(scope), [out, x])
+
+    def _mix(self, scope: Scope, blocks: int) -> MixSums:
+        return MixSums(tokens=scope.tokens, slots=self.slots, width=scope.hidden, blocks=blocks)
+
+    def _add(self, scope: Scope, closes: bool = False) -> AddToSum:
+        return AddToSum(tokens=scope.tokens, slots=self.slots, width=scope.hidden, closes=closes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,6 @@ class LatentAttention(Layer):
             Part(name="q_nope", width=self.heads * self.nope, units=self.heads),
             Part(name="q_rope", width=self.heads * self.rope, units=self.heads),
         )
-        parts = parts if self.rope else parts[:1]
         width, name, source, k = self.heads * (self.nope + self.rope), "q_proj", x, scope.hidden
         compressed = ""
         if self.q_rank:
@@ -112,13 +111,13 @@ class LatentAttention(Layer):
             split=Sharding.COLUMN,
             units=self.heads,
             tags=("attn", "qkv", "query"),
-            parts=parts,
+            parts=parts[: 2 if self.rope else 1],
         )
         return scope.linear(query, source), compressed
 
     def _latent(self) -> tuple[Part, ...]:
         parts = (Part(name="latent", width=self.kv_rank), Part(name="rope", width=self.rope))
-        return parts if self.rope else parts[:1]
+        return parts[: 2 if self.rope else 1]
 
     def _linear(self, scope: Scope, name: str, n: Num, k: Num, x: str, parts: tuple[Part, ...] = ()) -> str:
         tags = ("attn", "qkv", "query" if name == "q_a_proj" else "key")
