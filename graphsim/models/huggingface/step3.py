@@ -30,7 +30,7 @@ _SHARED = MlpNames(**{part: f"mlp.shared_experts.{part}_proj" for part in ("gate
 
 
 def step3(fields: Fields, name: str) -> ModelConfig:
-    """Lists that also name the layers that draft are cut to the model's own (transformers 5.24, `Step3p7TextConfig`)."""
+    """Lists that name drafting layers too are cut to the model's own (transformers 5.24, `Step3p7TextConfig`)."""
     groups = fields.raw("num_attention_groups", fields.raw("num_key_value_heads"))
     fields.data = {**fields.data, "num_key_value_heads": groups, "num_local_experts": None}
     dims = read_dims(fields)
