@@ -131,8 +131,9 @@ def flint(fields: Fields, name: str) -> ModelConfig:
 
 
 def kolibri(fields: Fields, name: str) -> ModelConfig:
-    """Norms ahead of and behind each part, experts in every layer (transformers, `Kolibri1Config`)."""
-    fields.data = {**fields.data, "intermediate_size": fields.data.get("moe_intermediate_size")}
+    """Norms ahead of and behind each part, experts in every layer (transformers, `Kolibri1Config`), no biases ever."""
+    width = fields.data.get("moe_intermediate_size")
+    fields.data = {**fields.data, "intermediate_size": width, "attention_bias": False}
     dims = read_dims(fields)
     moe = _with_shared(fields, "mlp.shared_experts")
     before = ("input_layernorm", "post_attention_layernorm")

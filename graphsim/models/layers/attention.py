@@ -54,6 +54,7 @@ class SelfAttention(Layer):
     window: keys that a query sees, 0 = all
     gated: a learned gate multiplies the result, element by element, or head by head where `gates_heads`
     adapt_gate: PEFT's all-linear reaches the gate's own weight
+    gate_offset: a learned number per head is added to the gate
     soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
@@ -78,6 +79,7 @@ class SelfAttention(Layer):
     gated: bool = False
     gates_heads: bool = False
     adapt_gate: bool = True
+    gate_offset: bool = False
     sinks: bool = False
     soft_cap: bool = False
     shares_kv: bool = False
@@ -113,7 +115,8 @@ class SelfAttention(Layer):
         if gate is not None:
             share = 1.0 / self.values if self.gates_heads else 1.0
             elems = scope.tokens * self.heads * self.values
-            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share)
+            offsets = self.heads if self.gate_offset else 0
+            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share, learned=offsets)
             out = scope.add("attention_gate", product, [out, gate])
         return scope.linear(
             Projection(

@@ -21,7 +21,8 @@ class LatentAttention(Layer):
     """MLA with `nope` position-free and `rope` rotary dimensions per head.
 
     q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
-    gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none
+    gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none; gate_name: its projection
+    sinks: one learned logit per head joins each softmax
     reuses: whether the indexer is an earlier layer's, whose choice counts here too
     turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
     module: of the projections and norms, below the layer
@@ -36,6 +37,8 @@ class LatentAttention(Layer):
     bias: bool = False
     turns: bool = True
     gate: int = 0
+    gate_name: str = "g_proj"
+    sinks: bool = False
     indexer: Indexer | None = None
     reuses: bool = False
     module: str = "self_attn"
@@ -71,7 +74,7 @@ class LatentAttention(Layer):
 
     def _gated(self, scope: Scope, x: str, out: str) -> str:
         projection = Projection(
-            name=f"{self.module}.g_proj",
+            name=f"{self.module}.{self.gate_name}",
             n=self.heads * self.gate,
             k=scope.hidden,
             split=Sharding.COLUMN,
@@ -183,6 +186,7 @@ class LatentAttention(Layer):
             head_dim=head_dim,
             value_dim=value_dim,
             decode=segment.decode,
+            sinks=self.heads if self.sinks else 0,
             unchecked=True,
             cache_width=cache_width,
             kv=scope.precision.kv,
