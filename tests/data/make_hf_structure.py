@@ -36,13 +36,13 @@ SMALL = 10**7
 
 UNROUTED = (
     *("moe", "mixtral", "minimax", "deepseek", "kimi", "llama4", "dbrx", "gpt_oss", "dots", "dsa"),
-    *("nemotron_h", "longcat", "mimo", "axk", "laguna", "inkling", "muse", "hy_v", "mistral4", "step3p5", "afmoe"),
+    *("nemotron_h", "longcat", "mimo", "axk", "laguna", "muse", "hy_v", "mistral4", "step3p5", "afmoe"),
 )
 """Parts of a `model_type` whose flops are left blank but for small models: on the meta device no token chooses an
 expert."""
 
 UNCOUNTED = (
-    *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "next", "qwen3_5", "zaya", "xlstm"),
+    *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "inkling", "next", "qwen3_5", "zaya", "xlstm"),
     *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm", "recurrent_gemma", "gemma4_text"),
 )
 """Parts of a `model_type` whose flops are left blank: scans run element by element, and torch counts the padding of

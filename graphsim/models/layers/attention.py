@@ -96,6 +96,11 @@ class SelfAttention(Layer):
         """Width of a value head."""
         return self.value_dim or self.head_dim
 
+    @property
+    def loose(self) -> bool:
+        """Whether what attention takes is not queries and the cache alone."""
+        return self.shares_kv or self.buckets > 0 or self.selection is not None
+
     def build(self, scope: Scope, x: str) -> str:
         """x -> q, k, v -> (norms) -> RoPE -> cache -> attention -> o."""
         q, k, v, gate = self._project(scope, x)
@@ -257,7 +262,7 @@ class SelfAttention(Layer):
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
             soft_cap=self.soft_cap,
-            unchecked=self.shares_kv or self.buckets > 0 or self.selection is not None,
+            unchecked=self.loose,
             biases=pairs * self.heads,
             kv=scope.precision.kv if self.cached else scope.activations,
         )

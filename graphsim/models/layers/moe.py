@@ -43,6 +43,7 @@ class Moe(Layer):
     shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
     correction: a learned score per expert; router_bias, bias: of the router and of the experts
     router_norm: name of a norm in front of the router
+    router_extra: scores beside the experts', such as of shared ones; router_scale: one learned factor of all weights
     sum_bias: a learned vector is added to the sum of the experts' results
     skew: Zipf exponent of the experts' popularity, 0 = uniform
     adapt_experts, adapt_router: PEFT's all-linear reaches them
@@ -59,6 +60,8 @@ class Moe(Layer):
     correction: bool = False
     router_bias: bool = False
     router_norm: str = ""
+    router_extra: int = 0
+    router_scale: bool = False
     bias: bool = False
     sum_bias: bool = False
     skew: float = 0.0
@@ -86,7 +89,7 @@ class Moe(Layer):
     def _route(self, scope: Scope, x: str) -> str:
         router = Projection(
             name=self.names.router,
-            n=self.experts,
+            n=self.experts + self.router_extra,
             k=scope.hidden,
             bias=self.router_bias,
             linear=self.adapt_router,
@@ -97,9 +100,9 @@ class Moe(Layer):
         logits = scope.linear(router, x)
         route = Route(
             tokens=scope.tokens,
-            experts=self.experts,
+            experts=self.experts + self.router_extra,
             chosen=self.chosen,
-            learned=self.experts if self.correction else 0,
+            learned=(self.experts if self.correction else 0) + self.router_scale,
         )
         return scope.add("route", route, [logits])
 
