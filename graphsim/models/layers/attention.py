@@ -162,8 +162,8 @@ class SelfAttention(Layer):
             return q, None, None, gate_value
         key = self._projection(scope, "key", self.names.k, self.kv_heads * self.head_dim, self.kv_heads)
         if self.keys_are_values:
-            both = Value(scope.linear(key, x))
-            return q, both, both, gate_value
+            shared = Value(scope.linear(key, x))
+            return q, shared, shared, gate_value
         value = self._projection(scope, "value", self.names.v, self.kv_heads * self.values, self.kv_heads)
         return q, Value(scope.linear(key, x)), Value(scope.linear(value, x)), gate_value
 

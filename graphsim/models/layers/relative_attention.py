@@ -11,6 +11,7 @@ from graphsim.graph import Value
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.ops import CausalConv, Compute, Sharding
+from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class Convolved(Layer):
         return convolved(scope, self.name, scope.hidden, self.taps, self.layer.build(scope, x))
 
 
-def convolved(scope: Scope, name: str, channels: float, taps: int, x: str) -> str:
+def convolved(scope: Scope, name: str, channels: Num, taps: int, x: str) -> str:
     """A value plus a short convolution of it, in one kernel."""
     conv = CausalConv(sequences=scope.phase.sequences, tokens=scope.tokens, channels=channels, taps=taps)
     return scope.add(name, conv, [x])
