@@ -70,12 +70,12 @@ def glm_dsa(fields: Fields, name: str) -> ModelConfig:
 
 def shared_indexers(fields: Fields, layers: int) -> list[bool]:
     """Which layers take an earlier one's choice: by name, by a pattern of letters, or every so many from an offset."""
-    types = fields.sequence("indexer_types", most=MOST_LAYERS)
+    types = [str(kind) for kind in fields.sequence("indexer_types", most=MOST_LAYERS)]
     pattern = fields.raw("index_topk_pattern", [])
     every = size(fields, "index_topk_freq", default=1)
     offset = size(fields, "index_skip_topk_offset", default=2, least=0)
     if not types and isinstance(pattern, str | list | tuple):
-        types = [{"F": "full", "S": "shared"}.get(entry, entry) for entry in pattern]
+        types = [{"F": "full", "S": "shared"}.get(str(entry), str(entry)) for entry in pattern]
     types = types or ["shared" if max(i - offset + 1, 0) % every else "full" for i in range(layers)]
     if len(types) != layers or not set(types) <= {"full", "shared"}:
         fields.problems.append(f"indexer_types does not say 'full' or 'shared' for each of {layers} layers")

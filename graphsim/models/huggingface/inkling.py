@@ -43,7 +43,15 @@ def inkling(fields: Fields, name: str) -> ModelConfig:
         )
         for slide, has in zip(slides, sparse, strict=False)
     ]
-    unused(fields, "unpadded_vocab_size", "shared_expert_sink", "log_scaling_n_floor", "number_of_conv_states")
+    unused(
+        fields,
+        "rms_norm_eps_moe_gate",
+        "logits_mup_width_multiplier",
+        "unpadded_vocab_size",
+        "shared_expert_sink",
+        "log_scaling_n_floor",
+        "number_of_conv_states",
+    )
     unused(fields, "mtp_local_layer_ids", "mtp_hidden_states_first", "chain_hidden_post_norm")
     stem = Stem(vocab_size=dims.vocab, norm=NormLayer(name="model.embed_tokens.embed_norm"))
     return with_drafts(assemble(name, dims, blocks, stem=stem), fields, "num_mtp_layers")
