@@ -79,10 +79,17 @@ def nested_defaults(kind: str, family: str, config: Mapping[str, Any]) -> tuple[
     """
     known = _table().get(kind) or _table().get(family, {})
     given = {name for name, value in config.items() if value is not None}
-    assumed = {name: value for name, value in known.items() if name not in given}
+    spelt = {name for group in (*_SPELLINGS, *_TOWER_SPELLINGS) if given.intersection(group) for name in group}
+    assumed = {name: value for name, value in known.items() if name not in given | spelt}
     sizes = [f"{name} = {value}" for name, value in assumed.items() if name in _TOWER_SIZES]
     return {**assumed, **{name: config[name] for name in given}}, ", ".join(sizes)
 
+
+_TOWER_SPELLINGS = (
+    ("encoder_layers", "num_hidden_layers"), ("encoder_attention_heads", "num_attention_heads"),
+    ("encoder_ffn_dim", "intermediate_size"),
+)  # fmt: skip
+"""Further names of the same thing in towers of sound."""
 
 _TOWER_SIZES = (
     "hidden_size", "embed_dim", "intermediate_size", "num_hidden_layers", "depth", "num_attention_heads", "num_heads",
