@@ -36,7 +36,7 @@ Module = Gemm | Embedding
 
 def rank_factor(op: Module) -> int:
     """How many times an adapter's rank a weight gets that fuses several targets."""
-    return op.rank_factor if isinstance(op, ExpertGemm) else 1
+    return op.rank_factor if isinstance(op, ExpertGemm) and not op.separate else 1
 
 
 @dataclass(frozen=True, slots=True)

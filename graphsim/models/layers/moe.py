@@ -44,6 +44,7 @@ class Moe(Layer):
     sum_bias: a learned vector is added to the sum of the experts' results
     skew: Zipf exponent of the experts' popularity, 0 = uniform
     adapt_experts, adapt_router: PEFT's all-linear reaches them
+    separate: each expert's weights are modules of their own, as in code that comes with a model
     """
 
     experts: int
@@ -62,6 +63,7 @@ class Moe(Layer):
     skew: float = 0.0
     adapt_experts: bool = False
     adapt_router: bool = False
+    separate: bool = False
     names: MoeNames = MoeNames()
 
     def build(self, scope: Scope, x: str) -> str:
@@ -141,6 +143,7 @@ class Moe(Layer):
             tokens=scope.tokens,
             skew=self.skew,
             rank_factor=rank_factor,
+            separate=self.separate,
             gated=self.gated,
         )
 
