@@ -39,9 +39,15 @@ def latent_attention(fields: Fields, dims: Dims) -> LatentAttention:
     )
 
 
+def _dims(fields: Fields) -> Dims:
+    """The number of key heads says nothing where all share one latent."""
+    unused(fields, "num_key_value_heads")
+    return read_dims(fields, floor=True, kv_heads=1)
+
+
 def deepseek(fields: Fields, name: str) -> ModelConfig:
     """Dense layers first, then experts, all behind latent attention."""
-    dims = read_dims(fields, floor=True)
+    dims = _dims(fields)
     kind = fields.data.get("model_type")
     bias = kind == "deepseek_v2" and fields.flag("mlp_bias", False)
     first = 1 if kind in ("glm4_moe_lite", "sarvam_mla") else 0
@@ -51,13 +57,13 @@ def deepseek(fields: Fields, name: str) -> ModelConfig:
 
 def mistral4(fields: Fields, name: str) -> ModelConfig:
     """The same with experts that PEFT's all-linear passes over."""
-    dims = read_dims(fields, floor=True)
+    dims = _dims(fields)
     return assemble(name, dims, dense_then_sparse(fields, dims, latent_attention(fields, dims), adapted=False))
 
 
 def axk1(fields: Fields, name: str) -> ModelConfig:
     """A.X K1: one dense layer where the config names none, and a norm behind every layer's experts."""
-    dims = read_dims(fields, floor=True)
+    dims = _dims(fields)
     blocks = dense_then_sparse(fields, dims, latent_attention(fields, dims), first=1, adapted=False)
     return assemble(name, dims, [_normed(block) for block in blocks])
 

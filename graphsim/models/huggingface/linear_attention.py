@@ -102,7 +102,10 @@ def minimax(fields: Fields, name: str) -> ModelConfig:
     """Lightning attention in most layers, experts in all."""
     dims = read_dims(fields)
     unused(fields, "block_size")
-    moe = mixtral_experts(fields, dims)
+    wide = fields.raw("shared_intermediate_size", 0)
+    if any(wide if isinstance(wide, list) else [wide]):
+        fields.problem("shared_intermediate_size", "is not supported; expected 0")
+    moe = replace(mixtral_experts(fields, dims), separate=fields.data.get("model_type") != "minimax")
     lightning = LightningAttention(heads=dims.heads, head_dim=dims.head_dim)
     attention = attention_of(fields, dims, size(fields, "sliding_window", default=0, least=0))
     attends = _minimax_types(fields, dims.layers)
@@ -251,6 +254,8 @@ FAMILIES: dict[str, Reader] = {
     "qwen3_5_moe_text": qwen3_5_moe,
     "qwen3_5_moe": qwen3_5_moe,
     "minimax": minimax,
+    "minimax_text_01": minimax,
+    "minimax_m1": minimax,
     "lfm2": lfm2,
     "lfm2_moe": lfm2_moe,
     "lfm3": lfm3,

@@ -1,4 +1,4 @@
-"""Families with norms behind their parts: Gemma 2 and 3, OLMo 2 and 3, EXAONE 4, GLM-4, HyperCLOVA X."""
+"""Families with norms behind their parts: Gemma 2 and 3, OLMo 2 and 3, EXAONE 4, GLM-4."""
 
 from __future__ import annotations
 
