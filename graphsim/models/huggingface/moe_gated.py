@@ -82,7 +82,7 @@ def _gates_heads(fields: Fields) -> bool:
     gating = fields.raw("gating", True)
     if gating not in (True, "per-head", "per-element"):
         fields.problem("gating", "is not allowed; expected true, 'per-head' or 'per-element'")
-    return gating != "per-element"
+    return bool(gating != "per-element")
 
 
 def _heads(fields: Fields, dims: Dims) -> list[int]:

@@ -143,13 +143,13 @@ class SelfAttention(Layer):
         if self.names.fused:
             node = scope.linear(self._fused_projection(scope), x)
             return Value(node, ("q",)), Value(node, ("k",)), Value(node, ("v",)), self._own_gate(scope, x)
-        width, both = self.heads * self.head_dim, self.gated and not self.names.gate
-        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if both else ()
-        query = self._projection(scope, "query", self.names.q, width * (2 if both else 1), self.heads)
+        width, joint = self.heads * self.head_dim, self.gated and not self.names.gate
+        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if joint else ()
+        query = self._projection(scope, "query", self.names.q, width * (2 if joint else 1), self.heads)
         node = scope.linear(replace(query, parts=gate), x)
-        q, gate_value = (
-            (Value(node, ("q",)), Value(node, ("gate",))) if both else (Value(node), self._own_gate(scope, x))
-        )
+        q, gate_value = Value(node), self._own_gate(scope, x)
+        if joint:
+            q, gate_value = Value(node, ("q",)), Value(node, ("gate",))
         if self.shares_kv:
             return q, None, None, gate_value
         key = self._projection(scope, "key", self.names.k, self.kv_heads * self.head_dim, self.kv_heads)
