@@ -53,6 +53,7 @@ class SelfAttention(Layer):
     value_dim: of value heads, head_dim if 0
     window: keys that a query sees, 0 = all
     gated: a learned gate multiplies the result, element by element, or head by head where `gates_heads`
+    gate_bias: a learned number for each head joins the gate
     adapt_gate: PEFT's all-linear reaches the gate's own weight
     soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
     sinks: one learned logit per head joins each softmax
@@ -77,6 +78,7 @@ class SelfAttention(Layer):
     norm_vectors: int = 1
     gated: bool = False
     gates_heads: bool = False
+    gate_bias: bool = False
     adapt_gate: bool = True
     sinks: bool = False
     soft_cap: bool = False
@@ -113,7 +115,8 @@ class SelfAttention(Layer):
         if gate is not None:
             share = 1.0 / self.values if self.gates_heads else 1.0
             elems = scope.tokens * self.heads * self.values
-            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share)
+            learned = self.heads if self.gate_bias else 0
+            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share, learned=learned)
             out = scope.add("attention_gate", product, [out, gate])
         return scope.linear(
             Projection(
