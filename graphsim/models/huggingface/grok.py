@@ -6,11 +6,18 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, self_attention, size, wrapped
+from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, self_attention, size, unused, wrapped
 from graphsim.models.huggingface.moe import experts_of
 from graphsim.models.layers.attention import AttentionNames
 from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.moe import Moe, MoeNames
+
+_FACTORS = (
+    *("embedding_multiplier_scale", "output_multiplier_scale", "attn_output_multiplier", "router_logit_softcapping"),
+    *("attn_temperature_len", "original_max_position_embeddings", "scaling_factor", "extrapolation_factor"),
+    *("attn_factor", "beta_fast", "beta_slow", "rope_type"),
+)
+"""Keys that scale or cap values that are there in any case."""
 
 _BEFORE = ("pre_attn_norm", "pre_moe_norm")
 _AFTER = ("post_attn_norm", "post_moe_norm")
@@ -45,12 +52,15 @@ def grok2(fields: Fields, name: str) -> ModelConfig:
     )
     moe = _experts(fields, size(fields, "moe_intermediate_size", default=dims.intermediate))
     beside = Mlp(intermediate=dims.intermediate) if fields.flag("residual_moe", False) else None
+    if fields.raw("sliding_window_size", -1) != -1:
+        fields.problem("sliding_window_size", "is not supported; expected -1, no window")
     if size(fields, "global_attn_every_n", default=1) != 1:
         fields.problem("global_attn_every_n", "is not supported; expected 1")
     return _grok(fields, name, dims, AttentionNames(), replace(moe, shared=beside, names=names))
 
 
 def _grok(fields: Fields, name: str, dims: Dims, names: AttentionNames, moe: Moe) -> ModelConfig:
+    unused(fields, *_FACTORS)
     capped = fields.number("attn_logit_softcapping", fields.number("max_attn_value", 30.0)) > 0
     attention = replace(self_attention(dims, names=names), soft_cap=capped)
     return assemble(name, dims, [wrapped(attention, moe, before=_BEFORE, after=_AFTER)] * dims.layers)

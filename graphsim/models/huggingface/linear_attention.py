@@ -126,10 +126,17 @@ def lara_mini(fields: Fields, name: str) -> ModelConfig:
     return assemble(name, dims, [pre_norm(mixers[kind], moe) for kind in kinds])
 
 
+_MINIMAX_FACTORS = tuple(
+    f"layernorm_{part}_{name}" for part in ("linear_attention", "full_attention", "mlp") for name in ("alpha", "beta")
+)
+"""By which the code that comes with MiniMax-Text-01 multiplies the parts of its residuals."""
+
+
 def minimax(fields: Fields, name: str) -> ModelConfig:
     """Lightning attention in most layers, experts in all."""
     dims = read_dims(fields)
     unused(fields, "block_size")
+    unused(fields, "shared_moe_mode", "postnorm", "rotary_dim", *_MINIMAX_FACTORS)
     wide = fields.raw("shared_intermediate_size", 0)
     if any(wide if isinstance(wide, list) else [wide]):
         fields.problem("shared_intermediate_size", "is not supported; expected 0")

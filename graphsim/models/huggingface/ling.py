@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, with_drafts
+from graphsim.models.huggingface.common import Dims, Reader, assemble, pre_norm, read_dims, size, unused, with_drafts
 from graphsim.models.huggingface.moe import experts_of, mlp_kinds, shared_mlp
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.ends import Stem
@@ -18,10 +18,19 @@ _NAMES = AttentionNames(
     k_norm="attention.key_layernorm",
 )
 
+_UNUSED = (
+    *("moe_router_enable_expert_bias", "moe_router_enable_routed_scaling", "score_function", "router_dtype"),
+    *("norm_head", "norm_softmax", "embedding_dropout", "output_dropout"),
+)
+
 
 def ling(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv, DeepSeek's layout of experts (inclusionAI/Ling-V2, `modeling_bailing_moe_v2.py`)."""
     dims = read_dims(fields)
+    unused(
+        fields, "moe_router_enable_expert_bias", "moe_router_enable_routed_scaling", "score_function", "router_dtype"
+    )
+    unused(fields, "norm_head", "norm_softmax", "embedding_dropout", "output_dropout")
     bias = fields.flag("use_bias", False)
     attention = SelfAttention(
         heads=dims.heads,
@@ -43,6 +52,8 @@ def _experts(fields: Fields, bias: bool) -> Moe:
     width = size(fields, "moe_intermediate_size")
     shared = size(fields, "moe_shared_expert_intermediate_size", default=width)
     count = size(fields, "num_shared_experts", default=0, least=0, most=1000)
+    if count and not fields.flag("moe_router_enable_shared_expert", True):
+        fields.problem("moe_router_enable_shared_expert", "is not supported; expected true")
     return Moe(
         experts=experts,
         chosen=chosen,

@@ -138,6 +138,8 @@ def _modality(kind: str) -> MoeNames:
     return MoeNames(
         router=f"{module}.gate", gate_up=f"{module}.experts.gate_up_proj", down=f"{module}.experts.down_proj"
     )
+
+
 CHUNKED = "chunked_attention"
 """How Llama 4's `layer_types` calls attention within chunks of the prompt."""
 
