@@ -104,7 +104,8 @@ def ernie_moe(fields: Fields, name: str) -> ModelConfig:
     )
     attention = self_attention(dims, bias=bias)
     start = size(fields, "moe_layer_start_index", default=1, least=0)
-    end = size(fields, "moe_layer_end_index", default=-1, least=-1) % dims.layers
+    last = size(fields, "moe_layer_end_index", default=-1, least=-1)
+    end = dims.layers - 1 if last < 0 else last
     step = size(fields, "moe_layer_interval", default=1)
     dense = Mlp(intermediate=dims.intermediate, bias=bias, linear=False)
     sparse = [(i + 1) % step == 0 and start <= i <= end for i in range(dims.layers)]

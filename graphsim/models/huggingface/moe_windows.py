@@ -129,7 +129,8 @@ def flint(fields: Fields, name: str) -> ModelConfig:
     )
     moe = _with_shared(fields, "mlp.shared_expert")
     dense = Mlp(intermediate=dims.intermediate)
-    fields.data = {"mlp_only_layers": [0, 1], **fields.data}
+    if "mlp_only_layers" not in fields:
+        fields.data = {**fields.data, "mlp_only_layers": [0, 1]}
     return assemble(name, dims, _pairs(mixers, [moe if has else dense for has in sparse_layers(fields, dims.layers)]))
 
 
