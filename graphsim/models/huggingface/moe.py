@@ -223,6 +223,5 @@ FAMILIES: dict[str, Reader] = {
     "granitemoe": granitemoe,
     "granitemoeshared": granitemoe,
     "glm4_moe": glm4_moe,
-    "glm4v_moe_text": glm4_moe,
 }
 """Readers by `model_type`."""
