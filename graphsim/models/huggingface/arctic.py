@@ -18,8 +18,12 @@ def arctic(fields: Fields, name: str) -> ModelConfig:
     """Every so many layers have experts, with an MLP as wide as the residual stream beside them (vLLM, `arctic.py`)."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
-    router = "block_sparse_moe.gate"
-    stacks = {"gate_up": "block_sparse_moe.experts.gate_up_proj", "down": "block_sparse_moe.experts.down_proj"}
+    names = MoeNames(
+        router="block_sparse_moe.gate",
+        gate_up="block_sparse_moe.experts.gate_up_proj",
+        down="block_sparse_moe.experts.down_proj",
+        experts=MIXTRAL_NAMES.experts,
+    )
     moe = Moe(
         experts=experts,
         chosen=chosen,
@@ -27,7 +31,7 @@ def arctic(fields: Fields, name: str) -> ModelConfig:
         adapt_experts=True,
         adapt_router=True,
         separate=True,
-        names=MoeNames(router=router, experts=MIXTRAL_NAMES.experts, **stacks),
+        names=names,
     )
     attention = self_attention(dims)
     dense = Mlp(intermediate=dims.intermediate, names=_w_names("block_sparse_moe.mlp"))
