@@ -14,7 +14,7 @@ _WRAPPERS = {
 }  # fmt: skip
 """Components that only say in which class a language model lies; those in front of a path are passed over."""
 
-_SAME = {".block_sparse_moe.": ".mlp.", ".vision_model.": ".", ".attention.dense_bias": ".attention.dense.bias"}
+_SAME = {".block_sparse_moe.": ".mlp.", ".vision_model.": "."}
 """Components that mean the same, or nothing, below the first."""
 
 _BUFFER = re.compile(
