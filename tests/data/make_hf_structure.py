@@ -27,7 +27,9 @@ AUTO = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2
 """Where a config names no class of its own, the first of these that knows it."""
 
 TASKS = {
-    "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS",
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
 }  # fmt: skip
 """What PEFT is told of models with other heads, so that it trains these in full and puts no adapter on them."""
 
