@@ -12,9 +12,9 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
+from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.linear import Part, limited
 from graphsim.ops.lora import LoraB
-from graphsim.ops.precision import FORMATS, Format
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 

@@ -11,9 +11,9 @@ from typing import ClassVar, cast
 import numpy as np
 
 from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
+from graphsim.ops.formats import Format
 from graphsim.ops.linear import limited
 from graphsim.ops.lora import LoraMerge
-from graphsim.ops.precision import Format
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
