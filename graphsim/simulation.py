@@ -160,7 +160,9 @@ def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
         del asked["media"]
     lora = deployment.adapter
     adapter = (
-        None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
+        None
+        if lora is None
+        else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name not in ("matching", "tensors")}
     )
     return {
         **asked, "precision": deployment.precision.name, "parallelism": degrees, "engine": deployment.engine_name,

@@ -32,6 +32,7 @@ class ModelConfig:
     layer_prefix: module path of a layer, `{}` standing for its index
     max_positions: longest context the model was made for, 0 if unknown
     precision: of a quantised checkpoint, None where the user chooses
+    model_type: of a Hugging Face config.json, of the whole model where it has several; "" for a model from elsewhere
     published_parameters: the count its makers state, checked against the structure
     notes: what the reader left out or assumed
     """
@@ -47,6 +48,7 @@ class ModelConfig:
     layer_prefix: str = "model.layers.{}."
     max_positions: int = 0
     precision: Precision | None = None
+    model_type: str = ""
     published_parameters: int = 0
     source: str = ""
     notes: tuple[str, ...] = ()

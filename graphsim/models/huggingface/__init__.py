@@ -74,7 +74,8 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
         unread = account(fields, {**data, **text}, ignore)
     finally:
         fields.finish()
-    config = replace(config, notes=(*config.notes, *assumed, *unread))
+    kind_of_all = str(data.get("model_type", kind))
+    config = replace(config, model_type=kind_of_all, notes=(*config.notes, *assumed, *unread))
     return config if stored is None else quantised(config, stored, said, where)
 
 
