@@ -1,8 +1,8 @@
 """Drafts: own weights only, a step of their own, and no class that is read as a family it is not."""
 
-import json
-from dataclasses import replace
+import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from graphsim.models.huggingface.drafts import DRAFTS
 from graphsim.models.phase import Sums, decode, generation_of, mixed, prefill
 from graphsim.ops import Attention, Embedding, Gemm, KvCache, Sample
 from graphsim.ops.precision import load_precision
+from tests.models.checkpoint.folders import write_folder
 from tests.paths import hf_configs
 
 SMALL = {
@@ -150,7 +151,7 @@ def test_adapters_reach_a_drafts_own_projections_by_their_names() -> None:
 def test_stages_of_a_pipeline_hold_no_copy_of_the_targets_table_or_head() -> None:
     config = from_config(BLOCKS | {"block_size": 4}, "config.json")
     stages = [build(config, decode(1.0, 8.0), load_precision("bf16"), range(i, i + 1)) for i in range(2)]
-    names = [op.module for stage in stages for _, op, _ in walk(stage) if float(op.parameters) and not op.linear]
+    names = [op.module for stage in stages for _, op, _ in walk(stage) if float(op.parameters) and hasattr(op, "module")]
     assert not {"embed_tokens", "lm_head"} & set(names)
 
 
@@ -163,22 +164,23 @@ def test_arrays_of_scenarios_equal_scenarios_one_by_one() -> None:
         assert whole.flops[i] == one.flops
 
 
-def test_a_drafts_checkpoint_folder_is_compared_with_its_structure(tmp_path) -> None:
-    from tests.safetensors_files import write_headers
+EAGLE3 = {
+    "fc.weight": (48, 144), "lm_head.weight": (64, 48), "norm.weight": (48,),
+    "midlayer.hidden_norm.weight": (48,), "midlayer.input_layernorm.weight": (48,),
+    "midlayer.post_attention_layernorm.weight": (48,), "midlayer.self_attn.q_proj.weight": (48, 96),
+    "midlayer.self_attn.k_proj.weight": (16, 96), "midlayer.self_attn.v_proj.weight": (16, 96),
+    "midlayer.self_attn.o_proj.weight": (48, 48), "midlayer.mlp.gate_proj.weight": (80, 48),
+    "midlayer.mlp.up_proj.weight": (80, 48), "midlayer.mlp.down_proj.weight": (48, 80),
+}  # fmt: skip
+"""Tensors of an EAGLE-3 checkpoint as SpecForge writes it."""
 
+
+def test_a_drafts_checkpoint_is_compared_with_its_structure(tmp_path: Path) -> None:
     data = SMALL | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 64}
-    (tmp_path / "config.json").write_text(json.dumps(data))
-    shapes = {
-        "fc.weight": [48, 144], "lm_head.weight": [64, 48], "norm.weight": [48],
-        "midlayer.hidden_norm.weight": [48], "midlayer.input_layernorm.weight": [48],
-        "midlayer.post_attention_layernorm.weight": [48], "midlayer.self_attn.q_proj.weight": [48, 96],
-        "midlayer.self_attn.k_proj.weight": [16, 96], "midlayer.self_attn.v_proj.weight": [16, 96],
-        "midlayer.self_attn.o_proj.weight": [48, 48], "midlayer.mlp.gate_proj.weight": [80, 48],
-        "midlayer.mlp.up_proj.weight": [80, 48], "midlayer.mlp.down_proj.weight": [48, 80],
-    }  # fmt: skip
-    write_headers(tmp_path, shapes)
-    report = gs.check_checkpoint(tmp_path)
-    assert not report.differences and report.checkpoint_parameters == report.parameters
-
-
-_ = replace
+    held = {name: ("BF16", shape) for name, shape in EAGLE3.items()}
+    mapped = {"d2t": ("I64", (64,)), "t2d": ("BOOL", (200,)), "embed_tokens.weight": ("BF16", (200, 48))}
+    report = gs.check_checkpoint(write_folder(tmp_path / "right", data, held | mapped))
+    assert not report.differences and report.parameters == sum(math.prod(shape) for shape in EAGLE3.values())
+    wrong = held | {"midlayer.self_attn.q_proj.weight": ("BF16", (48, 48))}
+    with pytest.raises(gs.ConfigError, match="q_proj"):
+        gs.load_model(write_folder(tmp_path / "wrong", data, wrong))
