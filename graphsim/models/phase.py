@@ -246,7 +246,7 @@ class Phase:
         return Phase(name=self.name, segments=tuple(segments) or (NOTHING,), logit_rows=0.0, causal=False)
 
     def drafting(self, rows: Num) -> Phase:
-        """The step in which a block of `rows` tokens is drafted at once for each sequence; the first of them is known."""
+        """The step that drafts a block of `rows` tokens at once for each sequence; the first of them is known."""
         segments = tuple(segment.block(rows) for segment in self.segments)
         return Phase(name=self.name, segments=segments, logit_rows=self.sequences * (rows - 1.0), causal=False)
 

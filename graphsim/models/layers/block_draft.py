@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from graphsim.models.layers.attention import SelfAttention
-from graphsim.models.layers.base import Layer, Projection, Scope, Source
+from graphsim.models.layers.base import Projection, Scope, Source
 from graphsim.models.layers.drafts import FusedFeatures, target_embedding
+from graphsim.models.layers.ends import Stem
 from graphsim.models.phase import Segment
 from graphsim.ops import Attention, Concatenate, Join, KvCache, Norm, Rope, Sharding
 from graphsim.units import Num
@@ -29,15 +30,14 @@ class Drafting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaskedStem(Layer):
+class MaskedStem(Stem):
     """The block's tokens, all but the first a mask, in the target's table."""
 
-    vocab_size: int
-    table: str = "embed_tokens"
+    module: str = "embed_tokens"
 
     def build(self, scope: Scope, x: str = "") -> str:
         """Token ids -> values of the residual stream."""
-        return target_embedding(scope, self.vocab_size, self.table)
+        return target_embedding(scope, self.vocab_size, self.module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,5 +120,3 @@ class BlockAttention(SelfAttention):
             sinks=self.heads if self.sinks else 0,
             kv=scope.precision.kv,
         )
-
-

@@ -11,13 +11,14 @@ from dataclasses import dataclass, fields
 
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer, Projection, Scope
-from graphsim.models.layers.ends import Head
+from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.norm import NormLayer
 from graphsim.ops import Add, Concatenate, Embedding, Input, Norm
+from graphsim.units import Num
 
 
-def target_states(scope: Scope, width: int) -> str:
+def target_states(scope: Scope, width: Num) -> str:
     """The values that the target leaves of each token; they lie in memory already."""
     return scope.add("target_states", Input(elems=scope.tokens * width), [])
 
@@ -71,11 +72,11 @@ def _normed_apart(scope: Scope, x: str, path: str, count: int, width: int) -> st
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureStem(Layer):
+class FeatureStem(Stem):
     """EAGLE-3 ahead of its first layer, which looks the tokens up itself: the target's states alone."""
 
-    vocab_size: int
     features: FusedFeatures
+    module: str = "embed_tokens"
 
     def build(self, scope: Scope, x: str = "") -> str:
         """States of the target -> values of the residual stream."""
@@ -108,22 +109,21 @@ class FirstDraftLayer(Layer):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JoiningStem(Layer):
+class JoiningStem(Stem):
     """A token and the target's last state of the one before it, side by side, projected to the hidden size.
 
-    token_norm, state_norm: modules of norms ahead of the projection, where there are some
+    bias: of the projection; token_norm, state_norm: modules of norms ahead of it, where there are some
     """
 
-    vocab_size: int
     projection: str = "fc"
     bias: bool = False
     token_norm: str = ""
     state_norm: str = ""
-    table: str = "embed_tokens"
+    module: str = "embed_tokens"
 
     def build(self, scope: Scope, x: str = "") -> str:
         """Token ids and states of the target -> values of the residual stream."""
-        token = target_embedding(scope, self.vocab_size, self.table)
+        token = target_embedding(scope, self.vocab_size, self.module)
         state = target_states(scope, scope.hidden)
         token = NormLayer(name=self.token_norm).build(scope, token) if self.token_norm else token
         state = NormLayer(name=self.state_norm).build(scope, state) if self.state_norm else state

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.layers.base import Projection, Scope
 from graphsim.models.layers.drafts import target_states
-from graphsim.models.layers.ends import Head
+from graphsim.models.layers.ends import Head, Stem
 from graphsim.ops import Activation, Add, Embedding, Gemm, Norm, Sample, Sharding, TakeRows
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StateStem(Layer):
+class StateStem(Stem):
     """The target's states, as they are."""
-
-    vocab_size: int
 
     def build(self, scope: Scope, x: str = "") -> str:
         """They lie in memory already."""
@@ -102,9 +100,7 @@ class SpeculatorHeads(Head):
         return scope.add(f"act.{i}", Activation(elems=elems, steps=4.0), [out])
 
 
-def output_head(
-    scope: Scope, x: str, module: str, vocab: int, rows: Num, width: Num, *, shared: bool = False
-) -> str:
+def output_head(scope: Scope, x: str, module: str, vocab: int, rows: Num, width: Num, *, shared: bool = False) -> str:
     """Logits and a token of each row."""
     logits = Gemm(
         m=rows,

@@ -46,8 +46,8 @@ def test_what_is_the_targets_is_used_and_not_counted_and_a_note_says_so(name: st
 
 @pytest.mark.parametrize(
     "named",
-    ["GptOssForCausalLMEagle3", "Step3p5MTP", "EagleMiniCPMForCausalLM", "MiniMaxM2ForCausalLMNextN", "PEagleDraftModel",
-     "DSparkDraftModel", "DFlash2DraftModel", "MedusaLlamaForCausalLM", "MistralForCausalLMEagle"],
+    ["GptOssForCausalLMEagle3", "Step3p5MTP", "EagleMiniCPMForCausalLM", "MiniMaxM2ForCausalLMNextN",
+     "PEagleDraftModel", "DSparkDraftModel", "DFlash2DraftModel", "MedusaLlamaForCausalLM", "MistralForCausalLMEagle"],
 )  # fmt: skip
 def test_a_draft_that_is_not_known_is_never_the_family_it_is_made_of(named: str) -> None:
     with pytest.raises(gs.ConfigError, match="is a draft that is not known"):
@@ -151,7 +151,9 @@ def test_adapters_reach_a_drafts_own_projections_by_their_names() -> None:
 def test_stages_of_a_pipeline_hold_no_copy_of_the_targets_table_or_head() -> None:
     config = from_config(BLOCKS | {"block_size": 4}, "config.json")
     stages = [build(config, decode(1.0, 8.0), load_precision("bf16"), range(i, i + 1)) for i in range(2)]
-    names = [op.module for stage in stages for _, op, _ in walk(stage) if float(op.parameters) and hasattr(op, "module")]
+    names = [
+        op.module for stage in stages for _, op, _ in walk(stage) if float(op.parameters) and hasattr(op, "module")
+    ]
     assert not {"embed_tokens", "lm_head"} & set(names)
 
 

@@ -59,8 +59,8 @@ def dflash(fields: Fields, name: str) -> ModelConfig:
     config = assemble(name, dims, layers, stem=stem, head=head, prefix="layers.{}.")
     config = replace(config, drafting=Drafting(block=block, features=features))
     step = (
-        f"takes in the target's states of the tokens that are new and drafts a block of {block} at once, {block - 1} of "
-        "them further tokens; each token generated stands for one such step, which the target's own is not part of"
+        f"takes in the target's states of the tokens that are new and drafts a block of {block} at once, {block - 1} "
+        "of them further tokens; each token generated stands for one such step, which the target's own is not part of"
     )
     borrowed = "the embedding is the target's" if own else "embedding and head are the target's"
     return noted(config, fields, "DFlash", borrowed, step)

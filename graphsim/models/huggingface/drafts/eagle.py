@@ -58,14 +58,15 @@ def _drafted(
         vocab_size=base.vocab_size, projection=joined, bias=bias, token_norm=norms[0], state_norm=norms[1]
     )
     last = None if skips[1] else NormLayer(name="norm")
+    head = _head(fields, base.vocab_size, last)
     config = replace(
         base,
         stem=stem,
         layers=(_without_norm(first) if skips[0] else first, *others),
-        head=_head(fields, base.vocab_size, last),
+        head=head,
         layer_prefix="layers.{}.",
     )
-    own = config.head.vocab_size < base.vocab_size
+    own = head.vocab_size < base.vocab_size
     borrowed = "the embedding is the target's, the head a part of the target's," if own else _BORROWED
     return noted(config, fields, "EAGLE", borrowed, ONE_TOKEN)
 
@@ -78,10 +79,8 @@ def _head(fields: Fields, vocab: int, norm: NormLayer | None) -> Head:
 
 def _without_norm(layer: Layer) -> Layer:
     """A layer whose attention reads the values as they are."""
-    if not isinstance(layer, Block) or not isinstance(layer.parts[0], Residual):
-        return layer
-    first, *others = layer.parts
-    return Block(parts=(replace(first, norm=None), *others))
+    first, *others = layer.parts if isinstance(layer, Block) else (None,)
+    return Block(parts=(replace(first, norm=None), *others)) if isinstance(first, Residual) else layer
 
 
 DRAFTS = {

@@ -127,7 +127,7 @@ def _ernie(fields: Fields, name: str) -> ModelConfig:
     """One dense layer, whatever experts the whole model has (vLLM 0.11, `models/ernie_mtp.py`)."""
     if fields.flag("use_bias", False):
         fields.problem("use_bias", "is not allowed; expected false, as the draft's layer has no biases")
-    unused(fields, *(key for key in fields.keys() if key.startswith("moe_")))
+    unused(fields, *(key for key in fields.data if key.startswith("moe_")))
     return ernie(fields, name)
 
 
