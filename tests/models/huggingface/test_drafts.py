@@ -186,3 +186,13 @@ def test_a_drafts_checkpoint_is_compared_with_its_structure(tmp_path: Path) -> N
     wrong = held | {"midlayer.self_attn.q_proj.weight": ("BF16", (48, 48))}
     with pytest.raises(gs.ConfigError, match="q_proj"):
         gs.load_model(write_folder(tmp_path / "wrong", data, wrong))
+
+
+def test_the_keys_of_speculators_may_come_without_a_model_type() -> None:
+    layer = {"architectures": ["Eagle3DraftModel"], "speculators_model_type": "eagle3", "draft_vocab_size": 64}
+    nested = from_config(layer | {"transformer_layer_config": SMALL, "norm_before_fc": True}, "config.json")
+    plain = from_config(SMALL | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 64}, "config.json")
+    assert nested.num_parameters == plain.num_parameters + 3 * 48
+    assert nested.layer_prefix == "layers.{}." and plain.layer_prefix == "midlayer."
+    with pytest.raises(gs.ConfigError, match="draft that is not known"):
+        from_config(layer | {"speculators_model_type": "peagle", "transformer_layer_config": SMALL}, "config.json")

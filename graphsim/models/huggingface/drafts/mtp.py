@@ -194,6 +194,15 @@ _FAMILIES = {
     "Qwen3_5MoeMTP": Family(reader=qwen3_5_moe, kind="qwen3_5_moe_text", names=_QWEN, forced=_ATTENDS),
 }
 
+_SAME = {
+    "Qwen3NextForCausalLMMTP": "Qwen3NextMTP",
+    "LongcatFlashForCausalLMNextN": "LongCatFlashMTPModel",
+    "MiMoMTP": "MiMoMTPModel",
+    "Ernie4_5_MoeForCausalLMMTP": "ErnieMTPModel",
+}
+"""SGLang's classes of the same modules (0.5, `models/qwen3_next_mtp.py`, `longcat_flash_nextn.py`, `mimo_mtp.py`,
+`ernie4_eagle.py`)."""
+
 
 def _text(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The language model's part of a multimodal config."""
@@ -204,7 +213,7 @@ def _text(data: Mapping[str, Any]) -> Mapping[str, Any]:
 DRAFTS = {
     **{
         named: Draft(reader=partial(_predictor, family), kind=family.kind, part=_text)
-        for named, family in _FAMILIES.items()
+        for named, family in (_FAMILIES | {same: _FAMILIES[other] for same, other in _SAME.items()}).items()
     },
     "NemotronHMTPModel": Draft(reader=_nemotron_draft, kind="nemotron_h", part=_text),
 }
