@@ -194,5 +194,7 @@ def test_the_keys_of_speculators_may_come_without_a_model_type() -> None:
     plain = from_config(SMALL | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 64}, "config.json")
     assert nested.num_parameters == plain.num_parameters + 3 * 48
     assert nested.layer_prefix == "layers.{}." and plain.layer_prefix == "midlayer."
-    with pytest.raises(gs.ConfigError, match="draft that is not known"):
+    with pytest.raises(gs.ConfigError, match="speculators_model_type = 'peagle' is not known"):
         from_config(layer | {"speculators_model_type": "peagle", "transformer_layer_config": SMALL}, "config.json")
+    with pytest.raises(gs.ConfigError, match="model_type = 'qwen3' is not allowed"):
+        from_config(layer | {"transformer_layer_config": SMALL | {"model_type": "qwen3"}}, "config.json")

@@ -38,6 +38,12 @@ def draft_of(data: Mapping[str, Any], where: str) -> Draft | None:
 
     Raises ConfigError for a class that reads like a draft's and is not known.
     """
+    kind = data.get("speculators_model_type")
+    if kind is not None:
+        if not isinstance(kind, str) or kind not in _SPECULATORS:
+            found = f"{where}: speculators_model_type = {short(kind)} is not known"
+            raise ConfigError(f"{found}; {choices_text(kind, _SPECULATORS)}")
+        return DRAFTS[_SPECULATORS[kind]]
     named = _class_of(data)
     if named in DRAFTS:
         return DRAFTS[named]
@@ -52,9 +58,6 @@ def draft_of(data: Mapping[str, Any], where: str) -> Draft | None:
 
 def _class_of(data: Mapping[str, Any]) -> str:
     """The class that a config names, be it by its type alone."""
-    kind = data.get("speculators_model_type")
-    if isinstance(kind, str):
-        return _SPECULATORS.get(kind, f"Speculator {kind}")
     listed = data.get("architectures")
     named = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], str) else ""
     kind = data.get("model_type")

@@ -48,6 +48,14 @@ def nested(key: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
     return part
 
 
+def from_speculators(fields: Fields) -> bool:
+    """Whether the config is of the speculators library, where another family's layers than Llama's are a problem."""
+    if "speculators_model_type" not in fields:
+        return False
+    fields.text("model_type", "llama", choices=("llama",))
+    return True
+
+
 def noted(config: ModelConfig, fields: Fields, kind: str, borrowed: str, step: str) -> ModelConfig:
     """The draft with notes on what is its target's, and on what one step is."""
     unused(fields, *SPECULATORS)

@@ -12,7 +12,7 @@ from functools import partial
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader, size
-from graphsim.models.huggingface.drafts.draft import ONE_TOKEN, Draft, nested, noted
+from graphsim.models.huggingface.drafts.draft import ONE_TOKEN, Draft, nested, noted, from_speculators
 from graphsim.models.huggingface.llama import llama, qwen2
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Residual
@@ -31,7 +31,7 @@ def eagle(fields: Fields, name: str, *, family: Reader = llama, bias: bool = Fal
     fused = fields.flag("fusion_bias", fields.flag("bias", bias))
     if fields.flag("layernorms", False):
         fields.problem("layernorms", "is not allowed; expected false, as such norms are not known")
-    joined = "fusion_fc" if "speculators_model_type" in fields else "fc"
+    joined = "fusion_fc" if from_speculators(fields) else "fc"
     norms = ("embedding_layernorm", "hidden_states_layernorm") if fields.flag("add_para_norm", False) else ("", "")
     return _drafted(family(fields, name), fields, joined, fused, norms, skips=(True, True))
 

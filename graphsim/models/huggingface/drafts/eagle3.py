@@ -11,7 +11,7 @@ from dataclasses import replace
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import assemble, pre_norm, read_dims, size, unused, windows
-from graphsim.models.huggingface.drafts.draft import ONE_TOKEN, Draft, nested, noted
+from graphsim.models.huggingface.drafts.draft import ONE_TOKEN, Draft, nested, noted, from_speculators
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.layers.drafts import FeatureStem, FirstDraftLayer, FusedFeatures, TargetHead
 from graphsim.models.layers.ends import Head
@@ -30,7 +30,7 @@ def eagle3(fields: Fields, name: str) -> ModelConfig:
     kinds = [attention_of(fields, dims, window) for window in windows(fields, dims.layers)]
     first = FirstDraftLayer(vocab_size=dims.vocab, attention=replace(kinds[0], width=2 * dims.hidden), mlp=mlp)
     layers = [first, *(pre_norm(kind, mlp) for kind in kinds[1:])]
-    prefix = "midlayer." if dims.layers == 1 and "speculators_model_type" not in fields else "layers.{}."
+    prefix = "layers.{}." if from_speculators(fields) or dims.layers > 1 else "midlayer."
     unused(fields, "norm_before_residual", "norm_output", "use_sliding_window", "max_window_layers")
     head = _head(fields, dims.vocab, dims.tied)
     stem = FeatureStem(vocab_size=dims.vocab, features=features)
