@@ -12,7 +12,7 @@ from functools import partial
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader, size
-from graphsim.models.huggingface.drafts.draft import ONE_TOKEN, Draft, nested, noted, from_speculators
+from graphsim.models.huggingface.drafts.draft import ONE_TOKEN, Draft, from_speculators, nested, noted
 from graphsim.models.huggingface.llama import llama, qwen2
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Residual

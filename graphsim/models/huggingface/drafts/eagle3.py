@@ -11,7 +11,7 @@ from dataclasses import replace
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import assemble, pre_norm, read_dims, size, unused, windows
-from graphsim.models.huggingface.drafts.draft import ONE_TOKEN, Draft, nested, noted, from_speculators
+from graphsim.models.huggingface.drafts.draft import ONE_TOKEN, Draft, from_speculators, nested, noted
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.layers.drafts import FeatureStem, FirstDraftLayer, FusedFeatures, TargetHead
 from graphsim.models.layers.ends import Head
