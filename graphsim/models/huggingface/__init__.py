@@ -18,6 +18,7 @@ from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed, tied_by_default, whole_defaults
+from graphsim.models.huggingface.drafts import draft_of
 from graphsim.models.huggingface.heads import decodes_alone, headed
 from graphsim.models.huggingface.keys import account
 from graphsim.models.huggingface.positions import stretched
@@ -46,10 +47,11 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     Raises ConfigError naming the field, what was found and what is allowed; for an unknown `model_type`,
     the nearest known ones; for towers that are not known, how to go on without them.
     """
-    whole = _whole_of(data, where)
-    text = text_part(data)
-    kind = text.get("model_type", data.get("model_type"))
-    reader = FAMILIES.get(kind) if isinstance(kind, str) else None
+    draft = draft_of(data, where)
+    whole = None if draft else _whole_of(data, where)
+    text = draft.part(data) if draft else text_part(data)
+    kind = (draft and draft.kind) or text.get("model_type", data.get("model_type"))
+    reader = draft.reader if draft else FAMILIES.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)
@@ -70,7 +72,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
             given = {name: value for name, value in data.items() if value is not None}
             outer = fields.child({**whole_defaults(str(data["model_type"])), **given}, "", lenient=True)
             config = _with_towers(config, whole, outer)
-        config = headed(config, fields, data)
+        config = config if draft else headed(config, fields, data)
         unread = account(fields, {**data, **text}, ignore)
     finally:
         fields.finish()
