@@ -88,7 +88,7 @@ def _read_of(deployment: Deployment, input_tokens: Num, context: Num) -> Num | N
         return None
     if np.any(np.less(context, input_tokens)):
         raise ConfigError(
-            f"context_tokens = {short(context)} is not allowed with input_tokens = {short(input_tokens)}: of the "
+            f"context_tokens = {np.min(context):g} is not allowed with input_tokens = {np.max(input_tokens):g}: of the "
             f"encoder-decoder '{deployment.model.name}' it counts the input too"
         )
     return input_tokens
@@ -160,7 +160,9 @@ def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
         del asked["media"]
     lora = deployment.adapter
     adapter = (
-        None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
+        None
+        if lora is None
+        else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name not in ("matching", "tensors")}
     )
     return {
         **asked, "precision": deployment.precision.name, "parallelism": degrees, "engine": deployment.engine_name,

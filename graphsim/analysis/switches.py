@@ -21,6 +21,7 @@ from graphsim.ops import Op
 from graphsim.ops.base import Work
 from graphsim.result import Estimate
 from graphsim.symbolic.refusal import CONFUSED
+from graphsim.symbolic.substitute import with_fields
 from graphsim.units import seconds_text
 
 LEAST_FALL = 0.01
@@ -94,7 +95,7 @@ def _further(requests: Requests) -> dict[str, Requests]:
         now = float(getattr(requests, name))
         for more in (now + 1.0, 2.0 * now):
             words = f"{more:.0f} {what}" if name == "input_tokens" else f"{what} {more:.0f}"
-            found[f"{words} instead of {now:.0f}"] = replace(requests, **{name: more})
+            found[f"{words} instead of {now:.0f}"] = with_fields(requests, {name: more})
     return found
 
 
@@ -130,7 +131,7 @@ def _priced(here: Inference, quantity: str, asked: Sequence[Requests]) -> list[_
     numeric = [field.name for field in fields(Requests) if field.type == "Num"]
     arrays = {name: np.array([getattr(one, name) for one in asked], dtype=float) for name in numeric}
     try:
-        graph = _graph(replace(here, requests=replace(here.requests, **arrays)), quantity)
+        graph = _graph(replace(here, requests=with_fields(here.requests, arrays)), quantity)
         return [_read(graph, i) for i in range(len(asked))]
     except (GraphsimError, *CONFUSED):
         return [_alone(replace(here, requests=one), quantity) for one in asked]

@@ -41,7 +41,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
     )
     parser.add_argument(
-        "--no-check", action="store_true", help="go by a folder's config.json, whatever its safetensors files hold"
+        "--no-check", action="store_true", help="go by a model's config alone, whatever its checkpoint holds"
     )
 
 

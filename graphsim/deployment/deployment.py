@@ -12,6 +12,7 @@ import numpy as np
 
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import caution, choose_cost
+from graphsim.deployment.adapters import met
 from graphsim.deployment.cutting import check_cut
 from graphsim.deployment.halves import halves_of
 from graphsim.deployment.order import Watch, in_order, passes_of, run
@@ -96,6 +97,9 @@ class Deployment:
             raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
         if parallelism is not None and not isinstance(parallelism, Parallelism):
             raise ConfigError(f"parallelism = {short(parallelism)} is not a Parallelism")
+        if lora is not None and lora.enabled:
+            _refuse_pipeline(lora, parallelism)
+            config, lora = met(config, lora)
         fields: dict[str, Any] = {
             "model": config,
             "hardware": None if hardware is None else load_hardware(hardware),
@@ -271,6 +275,15 @@ class Deployment:
     def most_micro_batches(self) -> int:
         """How many micro-batches a large batch is dealt out to."""
         return self.parallelism.micro_batches or self.parallelism.pp
+
+
+def _refuse_pipeline(lora: LoraConfig, parallelism: Parallelism | None) -> None:
+    """Raise ConfigError where layers would share weights that lie on another stage."""
+    if lora.layer_replication and parallelism is not None and parallelism.pp > 1:
+        raise ConfigError(
+            f"parallelism.pp = {parallelism.pp} is not allowed with lora.layer_replication, whose layers share "
+            "weights; allowed: 1"
+        )
 
 
 def _present(lora: LoraConfig) -> LoraConfig:

@@ -9,6 +9,9 @@ import numpy as np
 from graphsim.cost.families.formats import runs_widened
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Requests
+from graphsim.lora.targets import Targets, modules_of
+from graphsim.models.build import build
+from graphsim.models.phase import prefill
 from graphsim.units import Num
 
 
@@ -23,6 +26,7 @@ def notes_of(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
         *(adapter.notes if adapter else ()),
         *_spare_adapters(deployment, requests.batch),
         *_short_prompts(deployment, requests),
+        *_tower_adapters(deployment),
         *_widened(deployment),
         *_narrowed(deployment),
         *cautions,
@@ -50,6 +54,27 @@ def _short_prompts(deployment: Deployment, requests: Requests) -> Iterator[str]:
         yield (
             f"input_tokens counts all tokens of a prompt, of which its images and sound alone stand for {tokens:g}; "
             "no request can be as short as this"
+        )
+
+
+def _tower_adapters(deployment: Deployment) -> Iterator[str]:
+    """A sentence where vLLM leaves out what an adapter holds of the towers.
+
+    vLLM 0.11, `lora/models.py`, _filter_unsupported_mm_module; later `enable_tower_connector_lora` switches it.
+    """
+    adapter, engine, model = deployment.adapter, deployment.engine, deployment.model
+    if adapter is None or adapter.strategy != "dynamic" or engine is None or not engine.name.startswith("vllm"):
+        return
+    if not model.encoders:
+        return
+    targets, precision = Targets(adapter), deployment.precision
+    text = {path for _, path in modules_of(build(model, prefill(1.0, 1.0), precision))}
+    every = modules_of(build(model, prefill(1.0, 1.0).with_towers, precision))
+    reached = next((path for op, path in every if path not in text and targets.key(op, path) is not None), None)
+    if reached is not None:
+        yield (
+            f"the adapter reaches the towers ({reached}), where {engine.name} runs it with "
+            "enable_tower_connector_lora only, as is counted here; by default it runs the language model's part"
         )
 
 

@@ -117,11 +117,15 @@ def read_folder(folder: Path) -> StoredTensors | None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder without an index: `model.safetensors` where there is one, else all but adapters'."""
+    """The safetensors files of a folder without an index: `model.safetensors` where it is, else those of a model.
+
+    Adapters are none, nor is `consolidated.safetensors` beside others, which holds the same weights once more.
+    """
     single = folder / "model.safetensors"
     if single.is_file():
         return [single]
-    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    files = sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    return [path for path in files if not path.name.startswith("consolidated")] or files
 
 
 def _read(folder: Path, files: Iterable[Path]) -> StoredTensors:

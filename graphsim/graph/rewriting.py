@@ -134,7 +134,8 @@ def _spelled_out(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
     handed = {node_op.stream: node for node, node_op, values in nodes if isinstance(node_op, Handed) and values}
     taken = [node for node, node_op, values in nodes if isinstance(node_op, Handed) and not values]
     apart = dict(zip(taken, inputs, strict=False))
-    beside = inputs[1:]
+    encoded = any(isinstance(node_op, EncoderOutput) for _, node_op, _ in nodes)
+    inputs, beside = (inputs[:1], inputs[1:]) if encoded else (inputs, [])
     for i in range(op.times):
         step = name
         for node, node_op, values in nodes:

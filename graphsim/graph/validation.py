@@ -133,7 +133,7 @@ def _is_taken(graph: nx.DiGraph) -> Broken:
     """A result that no node takes is the last node's, a token, there for the next block, or empty."""
     *_, last = graph
     for name, op in graph.nodes(data="op"):
-        if not graph.succ[name] and name != last and not isinstance(op, Sample | Handed) and np.any(op.out_elems):
+        if not graph.succ[name] and name != last and not isinstance(op, Sample | Handed) and not op.idle:
             yield name, "is there for nothing: no node takes its result"
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.schemes import Scheme
-from graphsim.lora.targets import rank_factor
 from graphsim.ops import ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, Sharding
 from graphsim.ops.formats import FORMATS
 from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
@@ -29,7 +28,7 @@ class ExpertFactors:
         """A pair of a rank for each expert and slice; without rows where no adapter reaches them."""
         adapted = self.lora.adapter_share * float(reached)
         rows = op.m * adapted
-        slices = rank_factor(op) if self.layout == "projections" else 1
+        slices = op.rank_factor if op.separate or self.layout == "projections" else 1
         a = ExpertLoraA(
             role=f"{op.role}.lora_a", m=rows, n=rank * slices, k=op.k, weights=self.format, activations=op.activations,
             adapters=self.lora.active_adapters, layer=op.layer, routing=op, adapted=adapted, spread=self.spread,

@@ -73,6 +73,10 @@ RULES: Mapping[str, tuple[str, str]] = {
         "a shard that cuts through quantised blocks",
         "{size} is not divisible by the quantisation's block of {block}",
     ),
+    "packed": (
+        "projections of one kernel in several formats",
+        "{modules} are one weight, so that their formats must be one",
+    ),
     "heads": (
         "attention heads that do not divide over the group",
         "{heads} is not divisible by {tp}",

@@ -5,15 +5,19 @@ A variant is a file of `graphsim/lora/variants`, whose `VARIANT` is one of these
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from graphsim.errors import ConfigError
 from graphsim.graph import Step, Value
-from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, LoraGemm, Op, Sharding
+from graphsim.lora.matching import MAX_RANK
+from graphsim.lora.options import Option
+from graphsim.ops import Embedding, Gemm, LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge, Op, Sharding
 from graphsim.ops.lora_experts import ExpertLoraGemm
 from graphsim.units import Num
+
+Shapes = dict[str, tuple[Num, ...]]
 
 FUSED = ("lora_a", "lora_b")
 """The parts of a chain that fused kernels run, as a shrink and an expand."""
@@ -33,6 +37,18 @@ class Described(Protocol):
     @property
     def rank_pattern(self) -> Mapping[str, Num]:
         """Other ranks for some modules."""
+
+    @property
+    def active_adapters(self) -> Num:
+        """Distinct adapters of a step."""
+
+    @property
+    def adapter_share(self) -> Num:
+        """Part of the tokens that have one."""
+
+    @property
+    def lora_dtype(self) -> str:
+        """Format of the factors."""
 
     @property
     def group_size(self) -> Num:
@@ -57,6 +73,10 @@ class Described(Protocol):
     @property
     def invocation_tokens(self) -> Num:
         """Prompt tokens behind aLoRA's invocation."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the variant has beyond these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,7 +114,14 @@ class Variant:
     partial: whether it works on a part of a step's tokens, by `adapted_tokens`
     scaled: whether alpha / r multiplies what the chain gives; engines that run module by module have a kernel for it
     bias: whether PEFT lets the second factor have a bias
-    peft_flag: the flag of PEFT's `adapter_config.json` that stands for it
+    peft_flag: the flag of PEFT's `adapter_config.json` that stands for it; peft_type: the method that it is of there
+    rank_field, rank_default: what its rank is called there, "" where it has none, and what it is by default
+    pattern_field: what its ranks per module are called there, "" where it has none; most: the largest rank
+    options: what else it has, by PEFT's names
+    experts: whether it goes on a stack of experts; conv1d: on GPT-2's transposed linears
+    table: on the token embedding, as `factors` or as a `rotation` of what it gives; "" for never
+    parts: of the names of its tensors in a file, those that only it has
+    copies: whether it trains whole modules of any kind, norms among them, in the place of the model's own
     simpler: the lever that advice names for going back to the plain adapter; "" for none
     """
 
@@ -107,6 +134,17 @@ class Variant:
     scaled: bool = True
     bias: bool = True
     peft_flag: str = ""
+    peft_type: str = "LORA"
+    rank_field: str = "r"
+    rank_default: int = 8
+    pattern_field: str = ""
+    most: int = MAX_RANK
+    options: tuple[Option, ...] = ()
+    experts: bool = True
+    conv1d: bool = True
+    table: str = ""
+    parts: tuple[str, ...] = ("lora_A", "lora_B")
+    copies: bool = False
     simpler: str = ""
 
     def check(self, lora: Described) -> None:
@@ -131,10 +169,18 @@ class Variant:
         """
         return new_tokens
 
+    def ahead(self, site: Site) -> Iterator[tuple[str, Op]]:
+        """The operations from the linear's input to what it takes, each on the one before it; named as in `chain`.
+
+        One on weights alone is taken by the one behind it, the last by the linear itself.
+        """
+        yield from ()
+
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """The operations from the linear's input to what is added to its result, each on the one before it.
 
-        Each comes with the last part of its node's name.
+        Each comes with the last part of its node's name; one on weights alone is taken by the one behind it. A variant
+        that works ahead of the linear or behind it needs none, and then there is no addition.
         """
         yield "lora_a", site.a
         yield "lora_b", site.b
@@ -143,20 +189,49 @@ class Variant:
         """The steps behind the ADD, the last of which then stands for the linear."""
         yield from ()
 
+    def shared(self, sizes: Sequence[tuple[Num, Num]], lora: Described) -> Iterator[tuple[str, Op]]:
+        """What all modules of the adapter have in common, with the last part of its node's name.
+
+        sizes: inputs and outputs of each module that it is on
+        """
+        yield from ()
+
+    def on_table(self, name: str, op: Embedding, inputs: list[Value], lora: Described) -> Iterator[Step]:
+        """The steps around the token embedding, of a variant whose `table` is none of factors.
+
+        Raises ConfigError for one that does not go there.
+        """
+        raise ConfigError(
+            f"lora.target_modules reaches the embedding '{op.module}', but variant '{self.name}' goes on linear layers "
+            "only (PEFT 0.21); leave it out, or exclude_modules it"
+        )
+        yield
+
+    def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:
+        """What PEFT saves of it for a linear: shapes by name, less `.weight`."""
+        return {"lora_A": (rank, op.k), "lora_B": (op.n, rank)}
+
+    def table_tensors(self, op: Embedding, rank: Num, lora: Described) -> Shapes | None:
+        """The same for the token embedding; None where that is as for a linear."""
+        return {"lora_embedding_A": (rank, op.entries), "lora_embedding_B": (op.width, rank)}
+
+    def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
+        """What folds it into a linear's weights; a plain merge of two factors unless said otherwise."""
+        return merge
+
     def steps(self, site: Site) -> Iterator[Step]:
-        """The linear, the chain beside it, the ADD, and what is behind that.
+        """What is ahead of the linear, the linear, the chain beside it, the ADD, and what is behind that.
 
         Raises ConfigError for a chain of which a part would be lost.
         """
-        chain = list(self.chain(site))
-        self._keep_all([part for part, _ in chain])
-        yield site.name, site.op, site.inputs
-        inputs = site.inputs
-        for part, op in chain:
-            yield f"{site.name}.{part}", op, inputs
-            inputs = [Value(f"{site.name}.{part}")]
-        yield f"{site.name}.lora_add", site.joined, [Value(site.name), *inputs]
-        yield from self.behind(site)
+        ahead, chain, behind = list(self.ahead(site)), list(self.chain(site)), list(self.behind(site))
+        self._keep_all([part for part, _ in (*ahead, *chain)])
+        inputs = yield from _in_a_row(site.name, ahead, site.inputs)
+        yield site.name, site.op, inputs
+        if chain or not (ahead or behind):
+            inputs = yield from _in_a_row(site.name, chain, site.inputs)
+            yield f"{site.name}.lora_add", site.joined, [Value(site.name), *inputs]
+        yield from behind
 
     def _keep_all(self, parts: Sequence[str]) -> None:
         """Raise ConfigError where two nodes would have one name, or fused kernels leave a part out."""
@@ -172,3 +247,16 @@ class Variant:
                 f"graphsim/lora/variants: '{self.name}' has fused=True and a chain of {', '.join(parts) or 'nothing'}; "
                 f"fused kernels run {', '.join(FUSED)} only, so expected fused=False"
             )
+
+
+def _in_a_row(name: str, parts: Sequence[tuple[str, Op]], inputs: list[Value]) -> Generator[Step, None, list[Value]]:
+    """The steps of these operations, each on what the one before it gives; returns what the next one takes."""
+    made: list[Value] = []
+    for part, op in parts:
+        given = Value(f"{name}.{part}")
+        yield given.node, op, [] if op.constant else [*inputs, *made]
+        if op.constant:
+            made.append(given)
+        else:
+            inputs, made = [given], []
+    return [*inputs, *made]

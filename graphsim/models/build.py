@@ -28,6 +28,9 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
     scope = Scope(graph=graph, phase=phase, precision=precision, hidden=config.hidden_size)
     stage = range(config.num_layers) if stage is None else stage
     source = None if config.source_encoder is None else _encoded(config.source_encoder, scope)
+    if config.drafting is not None:
+        source, phase = config.drafting.read(scope), phase.drafting(config.drafting.block)
+        scope = replace(scope, phase=phase)
     if stage.start == 0:
         x = _start(config, scope)
     else:
@@ -62,4 +65,4 @@ def _encoded(encoder: SourceEncoder, outer: Scope) -> Source:
     scope = replace(outer, phase=phase, hidden=encoder.hidden_size, label="encoder.")
     x = stack(replace(scope, prefix=encoder.layer_prefix), encoder.layers, encoder.stem.build(scope, ""))
     x = x if encoder.tail is None else encoder.tail.build(scope, x)
-    return Source(node=x, elems=phase.tokens * encoder.hidden_size)
+    return Source(node=x, elems=phase.tokens * (encoder.output_size or encoder.hidden_size))

@@ -11,9 +11,9 @@ from graphsim.units import short
 
 
 def check_checkpoint(ref: str | Path) -> CheckpointReport:
-    """The structure of a model folder or GGUF file beside the tensors that it holds, module by module.
+    """The structure of a model folder or GGUF file beside its tensors, module by module.
 
-    Where `load_model` raises, this says what differs. Raises ConfigError if there is neither a safetensors header nor an
+    Where `load_model` raises, this says what differs. Raises ConfigError if there is neither a safetensors file nor an
     index nor a GGUF file, or if one of them cannot be read.
     """
     if not isinstance(ref, str | Path):

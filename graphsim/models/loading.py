@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from graphsim.files.model_names import KIND, NamedModel, absent_reason, is_id, n
 from graphsim.files.model_sizes import sized_model
 from graphsim.files.reading import load_mapping
 from graphsim.files.safetensors import read_folder
+from graphsim.files.tensors import StoredTensors
 from graphsim.models.checkpoint.compare import compare
 from graphsim.models.checkpoint.refusal import checked
 from graphsim.models.checkpoint.report import CheckpointReport
@@ -23,7 +25,9 @@ from graphsim.models.published import KEY, read_published
 from graphsim.models.yaml import read_model
 from graphsim.units import short
 
-_SUFFIXES = (".yaml", ".yml", ".json")
+_SUFFIXES = (".yaml", ".yml", ".json", ".gguf")
+_NO_MODEL = re.compile(r"-0000[2-9]-of-|-000[1-9]\d-of-|-00[1-9]\d\d-of-|mmproj")
+"""Names of GGUF files that go on from another one, or that hold a tower."""
 
 ModelRef = str | Path | Mapping[str, Any] | ModelConfig
 """What names a model: a catalog name, a path, the data of a file, or the model itself."""
@@ -35,7 +39,7 @@ def list_models() -> list[str]:
 
 
 def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str = ()) -> ModelConfig:
-    """A model from its catalog name, a YAML or Hugging Face config.json path, a model folder, or such data.
+    """A model from its catalog name, the path of a YAML, config.json or GGUF file, a model folder, or such data.
 
     ignore: keys of a Hugging Face config that no reader knows, to go on without though their names say that they shape
         the model; `all` for whatever they are
@@ -83,6 +87,8 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 @lru_cache(maxsize=256)
 def _report(path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> CheckpointReport | None:
+    if path.suffix == ".gguf":
+        return compare(*_from_gguf(path, stamp))
     stored = read_folder(path.parent) if path.name == "config.json" else None
     return None if stored is None else compare(_from_file(path, stamp, ignore), stored)
 
@@ -118,15 +124,27 @@ def _from_data(data: Mapping[str, Any], where: str, name: str, ignore: tuple[str
     return read_model(data, where, name)
 
 
+@lru_cache(maxsize=16)
+def _from_gguf(path: Path, _stamp: tuple[tuple[str, int, int], ...]) -> tuple[ModelConfig, StoredTensors]:
+    from graphsim.models.gguf.reading import read_model as read_gguf_model
+
+    return read_gguf_model(path)
+
+
 @cache
-def _from_file(path: Path, _stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> ModelConfig:
+def _from_file(path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> ModelConfig:
+    if path.suffix == ".gguf":
+        return _from_gguf(path, stamp)[0]
     return _from_data(_with_quantisation(load_mapping(path), path), str(path), path.stem, ignore)
 
 
 def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """ModelOpt keeps the quantisation in a file of its own beside config.json."""
-    beside = path.with_name("hf_quant_config.json")
-    if path.name != "config.json" or "quantization_config" in data or not beside.is_file():
+    """ModelOpt keeps the quantisation, or the layers of a mixed one, in a file of its own beside config.json."""
+    beside, said = path.with_name("hf_quant_config.json"), data.get("quantization_config")
+    enough = said is not None
+    if isinstance(said, Mapping) and said.get("quant_algo") == "MIXED_PRECISION":
+        enough = "quantized_layers" in said
+    if path.name != "config.json" or enough or not beside.is_file():
         return data
     return data | {"quantization_config": load_mapping(beside)}
 
@@ -166,7 +184,7 @@ def _unknown(ref: str, looks_like_path: bool) -> str:
         nearest = f"; nearest there: {', '.join(near)}" if near else ""
         return (
             f"{ref}: no such model file, and no id of the catalog{nearest}; for a model on Hugging Face run "
-            f"`hf download {ref} config.json --local-dir {folder}` and give {folder} as the model"
+            f"`hf download {ref} config.json --local-dir {folder}` and give ./{folder} as the model"
         )
     if looks_like_path:
         return f"{short(ref)}: no such model file; or write a name; {choices_text(ref, list_models())}"
@@ -175,6 +193,13 @@ def _unknown(ref: str, looks_like_path: bool) -> str:
 
 def _config_of(folder: Path) -> Path:
     path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigError(f"{folder}: holds no config.json; expected a Hugging Face model folder")
-    return path.absolute()
+    if path.is_file():
+        return path.absolute()
+    models = [file for file in sorted(folder.glob("*.gguf")) if not _NO_MODEL.search(file.name)]
+    if len(models) > 1:
+        raise ConfigError(
+            f"{folder}: holds several GGUF files; name one: {', '.join(file.name for file in models[:10])}"
+        )
+    if not models:
+        raise ConfigError(f"{folder}: holds no config.json and no GGUF file; expected a model folder")
+    return models[0].absolute()

@@ -25,7 +25,8 @@ from graphsim.ops.precision import ALIKE, ModuleFormat, ModuleFormats, Precision
 class Kind(Enum):
     """What a module is to a quantiser.
 
-    LINEAR: an nn.Linear of a block; BARE: a product with weights that no nn.Linear holds, such as transformers' routers
+    LINEAR: an nn.Linear of a block, a tower, or in front of the blocks
+    BARE: a router, or another product with weights that no nn.Linear holds
     """
 
     LINEAR = "linear"
@@ -69,10 +70,10 @@ def modules_of(config: ModelConfig, words: str | None = None) -> list[Module]:
 
     words: text that has every word of the names that matter; spellings with other words are left out
     """
-    graph = build(config, prefill(1.0, 1.0), _MARK)
+    graph = build(config, prefill(1.0, 1.0).with_towers, _MARK)
     found: dict[Module, list[int]] = {}
     for op, layers in _found(graph):
-        found.setdefault(_module(op, words), []).extend(layers)
+        found.setdefault(_module(op, words, config.layer_prefix), []).extend(layers)
     return [_in_layer(module, layer) for module, layers in found.items() for layer in dict.fromkeys(layers)]
 
 
@@ -144,11 +145,11 @@ def _usual(precision: Precision, module: Module) -> Format:
 
 
 def _most(found: Iterable[tuple[Module, Format]]) -> Format | None:
-    """The format of most of the weights; None where there are none."""
+    """The format of most of the weights, the narrower of two; None where there are none."""
     sizes: dict[Format, float] = defaultdict(float)
     for module, own in found:
         sizes[own] += module.size
-    return max(sizes, key=lambda own: sizes[own]) if sizes else None
+    return max(sizes, key=lambda own: (sizes[own], -own.bytes)) if sizes else None
 
 
 def _found(graph: nx.DiGraph, layers: range | None = None) -> Iterator[tuple[Gemm | Embedding, Iterable[int]]]:
@@ -162,41 +163,41 @@ def _found(graph: nx.DiGraph, layers: range | None = None) -> Iterator[tuple[Gem
             yield op, (-1,) if outside else (first + op.layer for first in layers or ())
 
 
-def _module(op: Gemm | Embedding, words: str | None) -> Module:
-    gemm = isinstance(op, Gemm)
+def _module(op: Gemm | Embedding, words: str | None, blocks: str) -> Module:
+    usual = isinstance(op, Gemm) and op.weights == _MARK.weights
+    bare = not op.linear or (not usual and op.module.startswith(blocks))
     return Module(
-        path=op.module, layer=-1, kind=_kind(op), names=_names(op, words), attention="attn" in op.tags,
-        usual=gemm and op.weights == _MARK.weights, tied=isinstance(op, Gemm) and op.shared,
+        path=op.module, layer=-1, kind=_special(op) or (Kind.BARE if bare else Kind.LINEAR), names=_names(op, words),
+        attention="attn" in op.tags, usual=usual, tied=isinstance(op, Gemm) and op.shared,
         size=float(op.parameters) or float(getattr(op, "n", 0.0) * getattr(op, "k", 0.0)),
         experts=op.of if isinstance(op, ExpertGemm) else 0,
     )  # fmt: skip
 
 
-def _kind(op: Gemm | Embedding) -> Kind:
+def _special(op: Gemm | Embedding) -> Kind | None:
     if isinstance(op, Embedding):
         return Kind.TABLE
     if isinstance(op, ExpertGemm):
         return Kind.EXPERTS
-    return Kind.HEAD if op.head else Kind.LINEAR if op.linear else Kind.BARE
+    return Kind.HEAD if op.head else None
 
 
 def _names(op: Gemm | Embedding, words: str | None) -> tuple[tuple[str, ...], ...]:
+    """By module of the checkpoint; of an expert's, those of one expert, then of all, then transformers 5's own."""
     if not isinstance(op, ExpertGemm):
-        return (_known(spellings(op.module), op.module, words),)
+        return (_known(spellings(op.module), words),)
     within, _, _ = op.module.rpartition(".")
     parts = (_DOWN,) if op.split is Sharding.ROW else (_GATE, _UP) if op.gated else (_UP,)
-    return tuple(
-        _known([*(s for each in part for s in spellings(f"{within}.0.{each}")), *spellings(op.module)], within, words)
-        for part in parts
-    )
+    listed = [(*(f"{within}.0.{each}" for each in part), within, op.module) for part in parts]
+    return tuple(_known([spelled for name in names for spelled in spellings(name)], words) for names in listed)
 
 
-def _known(names: Iterable[str], path: str, words: str | None) -> tuple[str, ...]:
+def _known(names: Iterable[str], words: str | None) -> tuple[str, ...]:
     """The spellings that differ from the first one by words that the text has."""
     first, *others = dict.fromkeys(names)
     if words is None:
         return (first, *others)
-    usual = {*first.split("."), *path.split(".")}
+    usual = set(first.split("."))
     return (first, *(name for name in others if all(word in usual or word in words for word in name.split("."))))
 
 
@@ -211,7 +212,7 @@ def spellings(path: str) -> tuple[str, ...]:
     """A module's path as classes of other ages write it: with the language model or the towers inside, or outside."""
     found = [path]
     bare = path.replace("language_model.", "", 1)
-    if bare.startswith("model.layers.") or not bare.startswith("model."):
+    if bare.startswith(("model.layers.", "model.embed_tokens")) or not bare.startswith("model."):
         found += [
             bare,
             *(f"{front}{bare.removeprefix('model.')}" for front in ("model.language_model.", "language_model.model.")),

@@ -20,6 +20,7 @@ class SourceEncoder:
 
     kind: the family's name, by which engines know it
     stem: from tokens, or features of sound, to values; layers: one description per layer; tail: behind the last
+    output_size: width of what the tail leaves, the hidden size if 0
     rows: positions that it always has, whatever the request says (Whisper pads sound to 30 s); 0: one for each token
     start_tokens: with which the decoder starts
     max_positions: the longest input, 0 if unknown
@@ -31,6 +32,7 @@ class SourceEncoder:
     layers: tuple[Layer, ...]
     tail: Layer | None = None
     layer_prefix: str = "model.encoder.layers.{}."
+    output_size: int = 0
     rows: int = 0
     start_tokens: int = 1
     max_positions: int = 0

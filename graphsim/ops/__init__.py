@@ -5,8 +5,8 @@ from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, Pipeline
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.ops.compression import PoolWindows
-from graphsim.ops.convolution import Conv1d
 from graphsim.ops.custom import Compute
+from graphsim.ops.depth import AddToSum, MixSums, StartSums
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
@@ -14,7 +14,7 @@ from graphsim.ops.grouped import GroupedGemm
 from graphsim.ops.handed import Handed
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
-from graphsim.ops.media import Patches, PlaceRows, Pool
+from graphsim.ops.media import Conv2d, Patches, PlaceRows, Pool
 from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
@@ -33,6 +33,7 @@ __all__ = [
     "Activation",
     "Add",
     "AddToStreams",
+    "AddToSum",
     "AllGather",
     "AllReduce",
     "AllToAll",
@@ -44,9 +45,9 @@ __all__ = [
     "Collective",
     "Compute",
     "CorrectStreams",
+    "Conv2d",
     "Elementwise",
     "Concatenate",
-    "Conv1d",
     "Embedding",
     "EncoderOutput",
     "ExchangeTokens",
@@ -67,6 +68,7 @@ __all__ = [
     "LoraB",
     "LoraGemm",
     "LoraMerge",
+    "MixSums",
     "ModuleNorm",
     "ModuleScale",
     "ModuleSteps",
@@ -96,6 +98,7 @@ __all__ = [
     "Pool",
     "PoolWindows",
     "PredictStreams",
+    "StartSums",
     "TakeRows",
     "Together",
     "Work",

@@ -122,10 +122,11 @@ class Attention(Op):
         """flops = 2 pairs heads (head_dim + value_dim); reads queries and cache rows once, writes the result."""
         act = self.activations.bytes
         cache = self.kv_tokens * self.kv_heads * self.read_width
+        biases = self.biases * np.minimum(self.query_tokens, 1.0)
         return Work(
             flops=2.0 * self.heads * (self.head_dim + self.value_dim) * self.pairs,
             vector_flops=(11.0 if self.soft_cap else 5.0) * self.heads * self.pairs,
-            input_bytes=(self.query_tokens * self.heads * self.head_dim + self.biases) * act + cache * self.kv.bytes,
+            input_bytes=(self.query_tokens * self.heads * self.head_dim + biases) * act + cache * self.kv.bytes,
             write_bytes=self.out_elems * act,
         )
 

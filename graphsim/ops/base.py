@@ -231,9 +231,12 @@ class Op:
 
     @property
     def idle(self) -> bool:
-        """Whether no row passes it in any scenario: weights that lie in memory, and no kernel."""
-        rows = self.out_elems if self.out_rows is None else self.out_rows
-        return not may_be_nonzero(rows)
+        """Whether no row passes it in any scenario: weights that lie in memory, and no kernel.
+
+        What says neither its rows nor what it takes is never idle.
+        """
+        rows = self.in_elems if self.out_rows is None else self.out_rows
+        return rows is not None and not may_be_nonzero(rows)
 
     @property
     def launches(self) -> Num:

@@ -41,6 +41,7 @@ class ExpertGemm(Gemm):
     hottest: rows of the busiest rank, which `m` counts, over the mean of all
     by_tokens: rows come from all replicas and go back to them
     rank_factor: of an adapter's rank on this weight; fused gate and up count twice
+    separate: each expert's gate, up and down are modules of their own to PEFT, with a pair each
     fuses: what adapters call the weights that this one holds; none where no target reaches it
     gated: whether an expert multiplies by three matrices, gate, up and down, or by two
     """
@@ -59,6 +60,7 @@ class ExpertGemm(Gemm):
     hottest: Num = 1.0
     by_tokens: bool = False
     rank_factor: int = 1
+    separate: bool = False
     fuses: tuple[str, ...] = ()
     gated: bool = True
 

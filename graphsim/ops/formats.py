@@ -8,8 +8,10 @@ is described with the formats of this table.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+
+from graphsim.files.ggml import BLOCKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,20 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 """All storage formats that have a name of their own."""
 
+_IN_TABLE = ("MXFP4", "NVFP4")
+"""llama.cpp's types that the table has already, under these names but for case."""
+
+GGML = {
+    name.lower(): Format(
+        name=name.lower(), bytes=kind.bytes / kind.weights, moe="int4_wo", attention="fp8", block_k=kind.weights,
+        gemm="int4_wo" if 8 * kind.bytes < 6 * kind.weights else "int8_wo",
+    )
+    for name, kind in BLOCKS.items()
+    if name not in _IN_TABLE
+}  # fmt: skip
+"""llama.cpp's types, `q4_k`, `iq2_xs` and others, whose blocks run along the inputs. Its kernels widen them, or
+multiply 8-bit integers in blocks; the nearest that anybody measured are those of weight-only integers."""
+
 SPELLINGS = {
     "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float8": "fp8", "fp8_e4m3": "fp8",
     "fp8_e5m2": "fp8", "int8_sq": "int8", "llm.int8": "llm_int8", "bnb_int8": "llm_int8",
@@ -138,16 +154,30 @@ _INTEGERS = re.compile(r"int([1-8])(?:_g([1-9]\d{0,5})|(_channel))?(_sym|_z16)?(
 _BLOCKS = re.compile(r"fp8_block_([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 
+@lru_cache(maxsize=256)
+def _mixed(name: str) -> Format | None:
+    """Equal slices in several formats, as one."""
+    slices = [format_of(part) for part in name.split("+", 8)]
+    known = [form for form in slices if form is not None]
+    if len(known) < len(slices):
+        return None
+    widest = max(known, key=lambda form: form.bytes)
+    each = sum(form.bytes for form in known) / len(known)
+    return replace(widest, name=name, bytes=each, compute="", block_k=max(form.block_k for form in known))
+
+
 def format_of(name: str) -> Format | None:
     """The format that a name or another spelling of it stands for; None where there is none.
 
     Beside the table's: `int4_g64` for integers with a scale and a zero point for each 64, `int8_channel` for each
-    output; `_sym` without zero points, `_z16` with wide ones, `_act` for groups in the order of activations; and
-    `fp8_block_64x128`.
+    output; `_sym` without zero points, `_z16` with wide ones, `_act` for groups in the order of activations;
+    `fp8_block_64x128`; and `q4_k+q6_k` for a weight whose slices, of one size, are in several formats.
     """
-    known = FORMATS.get(SPELLINGS.get(name, name))
+    known = FORMATS.get(SPELLINGS.get(name, name)) or GGML.get(name)
     if known is not None:
         return known
+    if "+" in name:
+        return _mixed(name)
     if blocks := _BLOCKS.fullmatch(name):
         return fp8_blocks(int(blocks[1]), int(blocks[2]))
     found = _INTEGERS.fullmatch(name)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.elementwise import TakeRows
+from graphsim.ops.linear import Gemm
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
@@ -56,6 +59,34 @@ class Pool(TakeRows):
             vector_flops=left * self.shared, input_bytes=left * self.shared * self.activations.bytes,
             write_bytes=left * self.activations.bytes,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conv2d(Gemm):
+    """A dense convolution over a grid of rows: m rows out of n channels each, k = taps times the channels that come.
+
+    An implicit product: rows are read once, not once for each tap. stride: rows that come for each that leaves
+    """
+
+    op_type: ClassVar[OpType] = OpType.CONVOLUTION
+
+    taps: Num
+    stride: Num = 1.0
+
+    def work(self) -> Work:
+        """flops = 2mnk; reads every row that comes, and the filters, once."""
+        item = self.activations.bytes
+        return Work(
+            flops=2.0 * self.m * self.n * self.k,
+            weight_bytes=self.n * self.k * self.weights.bytes * np.minimum(self.m, 1.0),
+            input_bytes=self.m * self.stride * self.k / self.taps * item,
+            write_bytes=self.m * self.n * item,
+        )
+
+    @property
+    def in_elems(self) -> Num | None:
+        """All rows that come."""
+        return self.m * self.stride * self.k / self.taps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

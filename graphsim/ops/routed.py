@@ -13,7 +13,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RoutedGemm(Gemm):
-    """`m` rows, `chosen` for each of `tokens` tokens, through the weights [n, k] of `experts`, in the tokens' order.
+    """`m` rows, `chosen` for each of `tokens` tokens, through the weights [n, k] of `of` experts, in the tokens' order.
 
     Experts are not dealt out: every device holds a slice of each, as heads or inputs are cut.
     """
@@ -22,13 +22,13 @@ class RoutedGemm(Gemm):
     family: ClassVar[str] = ""
 
     tokens: Num
-    experts: int
+    of: int
     chosen: int
 
     def work(self) -> Work:
         """flops = 2mnk; reads the weights of the experts that some token reaches, and the rows; writes the results."""
         act = self.activations.bytes
-        hit = expected_experts(self.tokens, self.experts, self.chosen)
+        hit = expected_experts(self.tokens, self.of, self.chosen)
         return Work(
             flops=2.0 * self.m * self.n * self.k,
             weight_bytes=hit * self.n * self.k * self.weights.bytes,
@@ -39,7 +39,7 @@ class RoutedGemm(Gemm):
     @property
     def parameters(self) -> Num:
         """nk for each expert."""
-        return self.experts * self.n * self.k
+        return self.of * self.n * self.k
 
     @property
     def weight_storage_bytes(self) -> Num:

@@ -32,11 +32,6 @@ class MixStreams(Op):
     width: Num
 
     @property
-    def mixing(self) -> Num:
-        """Mixing weights of a token: ahead of the part, behind it, and between the streams."""
-        return self.streams * (2.0 + self.streams)
-
-    @property
     def wide(self) -> Num:
         """Elements of all streams of all tokens."""
         return self.tokens * self.streams * self.width
@@ -110,13 +105,18 @@ class CollapseStreams(MixStreams):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpandStreams(MixStreams):
-    """A part's result spread over the streams, and the streams mixed among each other: the next residual."""
+    """A part's result spread over the streams, and the streams mixed among each other: the next residual.
+
+    mixed: whether they are, by n x n weights of the token; else the result is added to them as they are
+    """
+
+    mixed: bool = True
 
     def work(self) -> Work:
         """2 T n n h of the mixing; a product and a sum for each element of the result."""
         act = self.activations.bytes
         return Work(
-            flops=2.0 * self.streams * self.wide,
+            flops=2.0 * self.streams * self.wide * float(self.mixed),
             vector_flops=2.0 * self.wide,
             input_bytes=self.in_elems * act,
             write_bytes=self.wide * act,
@@ -130,7 +130,8 @@ class ExpandStreams(MixStreams):
     @property
     def in_elems(self) -> Num:
         """The part's result, all streams, and the mixing weights."""
-        return self.tokens * (self.width + self.mixing - self.streams) + self.wide
+        square = self.streams * self.streams * float(self.mixed)
+        return self.tokens * (self.width + self.streams + square) + self.wide
 
     @property
     def saved(self) -> Saved:

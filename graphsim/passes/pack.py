@@ -55,17 +55,22 @@ def _merges(graph: nx.DiGraph, members: list[str]) -> Iterator[Step]:
 
 
 def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
-    """Members of each packed kernel: alike in input, cut, format, bias and residency, with slices of own names."""
+    """Members of each packed kernel: alike in input, cut, bias and residency, with slices of own names.
+
+    Where their formats differ none are packed: engines hold them as one weight, so refuse it (vLLM 0.33,
+    `quantization/utils/quant_utils.py`, `is_layer_skipped`); transformers and llama.cpp multiply by each alone.
+    """
     found: dict[tuple[object, ...], list[str]] = {}
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Gemm) and op.pack and not isinstance(op, LoraGemm):
             data = tuple(value for value in inputs_of(graph, name) if not graph.nodes[value.node]["op"].once)
-            found.setdefault((op.pack, op.layer, op.split, op.weights, op.bias, op.residency, data), []).append(name)
+            found.setdefault((op.pack, op.layer, op.split, op.bias, op.residency, data), []).append(name)
     groups: dict[str, list[str]] = {}
     for key, members in found.items():
         label = str(key[0])
         slices = [part.name for member in members for part in _parts(member, graph.nodes[member]["op"])]
-        if len(members) > 1 and len(set(slices)) == len(slices):
+        alike = len({graph.nodes[member]["op"].weights for member in members}) == 1
+        if len(members) > 1 and alike and len(set(slices)) == len(slices):
             prefix = members[0].rpartition(".")[0]
             name = f"{prefix}.{label}" if prefix else label
             while name in groups or name in graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from graphsim.simulation import lora_parameters
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TEXT_ALONE = ("llama4", "mllama", "qwen3_5", "qwen3_5_moe")
+"""Multimodal kinds of which transformers' AutoModelForCausalLM, by which facts are counted, makes the text part."""
 
 COLUMNS = ("name", "params", "prefill_flops_b2_s256", "lora_qv_r16", "lora_all_linear_r8")
 
@@ -36,6 +40,8 @@ def validate_structure(path: str | Path) -> pd.DataFrame:
     for _, fact in facts.iterrows():
         stem = str(fact["name"]).replace("/", "--").replace(":", "--")
         config = load_model(file.parent / "hf_configs" / f"{stem}_config.json")
+        if fact.get("model_type") in TEXT_ALONE:
+            config = replace(config, encoders=())
         for column in COLUMNS[1:]:
             if fact[column]:
                 found = _simulated(config, column)

@@ -1,9 +1,9 @@
 """Makes tests/data/checkpoints/tensors.json: names and shapes of the tensors that transformers saves for a model.
 
-One config for each `model_type` in tests/data/hf, the one with the fewest parameters. Models are instantiated on torch's
-meta device; what `save_pretrained` would write is their state without tied weights, under the checkpoint's own names
-(transformers 5.24, `revert_weight_conversion`). Run it where torch and transformers are installed, from tests/data:
-`python make_checkpoint_names.py [MODEL_TYPE ...]`; types that are there stay as they are unless they are named.
+One config for each `model_type` in tests/data/hf, the one with the fewest parameters. Models are instantiated on
+torch's meta device; what `save_pretrained` would write is their state without tied weights, under the names of the
+checkpoint (transformers 5.24, `revert_weight_conversion`). Run it where torch and transformers are installed, from
+tests/data: `python make_checkpoint_names.py [MODEL_TYPE ...]`; types that are there stay unless they are named.
 
 Names that differ by indices only share an entry: `model.layers.{0-3,5}.self_attn.q_proj.weight`.
 """

@@ -52,8 +52,8 @@ def main() -> None:
     for kind, found in {**nested_of(wholes, nested | asked), **trunks}.items():
         table.setdefault(kind, found)
     for kind in wholes:
-        tied = fields_of(CONFIG_MAPPING[kind], {"tie_word_embeddings"})
-        table[kind] = {**table.get(kind, {}), **tied}
+        own = fields_of(CONFIG_MAPPING[kind], {"tie_word_embeddings", *nested})
+        table[kind] = {**own, **table.get(kind, {})}
     rows = [f"{json.dumps(kind)}: {json.dumps(found)}" for kind, found in sorted(table.items()) if found]
     (READERS / "defaults.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
 

@@ -27,7 +27,9 @@ AUTO = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2
 """Where a config names no class of its own, the first of these that knows it."""
 
 TASKS = {
-    "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS",
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
 }  # fmt: skip
 """What PEFT is told of models with other heads, so that it trains these in full and puts no adapter on them."""
 
@@ -36,13 +38,13 @@ SMALL = 10**7
 
 UNROUTED = (
     *("moe", "mixtral", "minimax", "deepseek", "kimi", "llama4", "dbrx", "gpt_oss", "dots", "dsa"),
-    *("nemotron_h", "longcat", "mimo", "axk", "laguna", "inkling", "muse", "hy_v", "mistral4", "step3p5", "afmoe"),
+    *("nemotron_h", "longcat", "mimo", "axk", "laguna", "muse", "hy_v", "mistral4", "step3p5", "afmoe"),
 )
 """Parts of a `model_type` whose flops are left blank but for small models: on the meta device no token chooses an
 expert."""
 
 UNCOUNTED = (
-    *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "next", "qwen3_5", "zaya", "xlstm"),
+    *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "inkling", "next", "qwen3_5", "zaya", "xlstm"),
     *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm", "recurrent_gemma", "gemma4_text"),
 )
 """Parts of a `model_type` whose flops are left blank: scans run element by element, and torch counts the padding of
@@ -71,18 +73,20 @@ def model_of(data: dict, device: str = "meta") -> torch.nn.Module:
         return Headed(config)
 
 
-class Headed(torch.nn.Module):
+class Headed(transformers.PreTrainedModel):
     """A language model of which transformers has only the body, as a part of multimodal models, and a head for it."""
 
     def __init__(self, config: transformers.PreTrainedConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         package = type(config).__module__.replace(".configuration_", ".modeling_")
         body = getattr(importlib.import_module(package), type(config).__name__.replace("Config", "Model"))
         self.model = body._from_config(config, attn_implementation="eager")
         self.lm_head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.get_input_embeddings().weight
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.lm_head
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         return self.lm_head(self.model(input_ids=input_ids, use_cache=False)[0])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
+import pytest
 
 import graphsim as gs
 from graphsim.graph import Stage, inputs_of
@@ -26,6 +27,19 @@ DEVICES = {
     "tp = 2": gs.Parallelism(tp=2),
     "tp = 4, ep = 2": gs.Parallelism(tp=4, ep=2),
 }
+
+UNPACKED = {"base": "reference", "name": "unpacked", "packs_projections": False}
+"""Where no projections are packed: a variant that changes a linear's input or weights keeps it apart from its siblings,
+also where it changes nothing."""
+
+QUICK = ("adalora", "alora", "bd-lora", "dora", "ia3", "loha", "lora", "miss", "oft", "qa-lora", "rslora", "vera")
+"""Those whose laws are checked every time: each kind of step that a variant may take is among them."""
+
+
+def each_variant(names: Iterable[str] = ()) -> list[Any]:
+    """The names of all variants as a test's parameters, most of them slow. names: by default those there are"""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names or known()]
+
 
 ADAPTERS = 3.0
 STAGE: dict[str, Stage] = {"reference": "lowered", "peft": "launched", "vllm": "lowered"}

@@ -58,9 +58,14 @@ def test_routed_experts_of_kimi_are_in_four_bits_and_the_rest_is_not() -> None:
 
 @pytest.mark.parametrize(
     ("name", "theirs"),
-    [("qwen3-1.7b", "Qwen--Qwen3-1.7B"), ("qwen3.5-27b", "Qwen--Qwen3.5-27B"), ("deepseek-v3", "deepseek-ai--DeepSeek-V3"),
-     ("minimax-m2.7", "MiniMaxAI--MiniMax-M2.7"), ("nemotron-h-56b", "nvidia--Nemotron-H-56B-Base-8K")],
-)  # fmt: skip
+    [
+        ("qwen3-1.7b", "Qwen--Qwen3-1.7B"),
+        ("qwen3.5-27b", "Qwen--Qwen3.5-27B"),
+        ("deepseek-v3", "deepseek-ai--DeepSeek-V3"),
+        ("minimax-m2.7", "MiniMaxAI--MiniMax-M2.7"),
+        ("nemotron-h-56b", "nvidia--Nemotron-H-56B-Base-8K"),
+    ],
+)
 def test_a_file_says_what_the_published_config_says(name: str, theirs: str) -> None:
     path = REFERENCE / "hf_configs" / f"{theirs}_config.json"
     if not path.is_file():

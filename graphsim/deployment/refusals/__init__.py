@@ -17,6 +17,7 @@ from graphsim.deployment.cutting import has_experts
 from graphsim.deployment.refusals.adapters import of_adapters
 from graphsim.deployment.refusals.broken import Broken
 from graphsim.deployment.refusals.devices import of_devices
+from graphsim.deployment.refusals.packing import of_packing
 from graphsim.deployment.refusals.requests import of_encoder_decoders, of_requests
 from graphsim.deployment.refusals.shards import of_shards
 from graphsim.errors import InfeasibleError
@@ -86,5 +87,7 @@ def _asked(deployment: Deployment, profile: EngineProfile, requests: Requests | 
     yield from of_adapters(deployment, profile, has_experts=has_experts(deployment.model))
     if profile.limits.get("blocks") or profile.limits.get("width"):
         yield from of_shards(deployment, profile.limits)
+    if profile.limits.get("packed"):
+        yield from of_packing(deployment)
     if requests is not None:
         yield from of_requests(deployment, profile, requests)

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 
 from graphsim.files.tensors import StoredTensor
 from graphsim.models.checkpoint.expected import Place
-from graphsim.models.checkpoint.names import ENDS, is_buffer, is_correction, is_draft, plain, scope_of, tower_of
+from graphsim.models.checkpoint.names import (
+    ENDS,
+    deepseek_spelled,
+    is_buffer,
+    is_correction,
+    is_draft,
+    plain,
+    scope_of,
+    tower_of,
+)
 from graphsim.models.checkpoint.storage import is_cache_scale
 
 Parts = dict[str, StoredTensor]
@@ -37,11 +46,14 @@ class Held:
             if start in self.place.weights:
                 self.modules.setdefault(start, {})[rest[end + 1 :]] = tensor
                 return
-            if start in self.place.stacks:
+            if start in self.place.stacks and rest[end + 1 :] != "bias":  # of the experts' sum, not of one
                 self.stacks.setdefault(start, {})[rest[end + 1 :]] = tensor
                 return
             end = rest.rfind(".", 0, end)
-        self.loose[rest] = tensor
+        if "" in self.place.weights:
+            self.modules.setdefault("", {})[rest] = tensor
+        else:
+            self.loose[rest] = tensor
 
 
 @dataclass(slots=True)
@@ -64,17 +76,18 @@ def divide(tensors: Mapping[str, StoredTensor], places: Iterable[Place]) -> Divi
     held = {place.path: Held(place) for place in places}
     out = Division(list(held.values()), {}, {}, {}, {})
     beyond: dict[str, Parts] = {}
+    native = any(".attn.wkv." in name for name in tensors)  # DeepSeek's own names
     lists: dict[str, Parts | None] = {}  # of experts, by what stands in front of their numbers
     for name, tensor in tensors.items():
         front, cut, rest = name.partition(".experts.")
-        if cut:
+        if cut and not is_correction(rest):
             if front not in lists:
-                lists[front] = _list_of_experts(held, plain(f"{front}.experts"))
+                lists[front] = _list_of_experts(held, _plain(f"{front}.experts", native))
             parts = lists[front]
             if parts is not None:
                 parts[rest] = tensor
                 continue
-        path = plain(name)
+        path = _plain(name, native)
         own = held.get(scope_of(path))
         if is_buffer(name):
             out.buffers[name] = tensor
@@ -96,6 +109,10 @@ def divide(tensors: Mapping[str, StoredTensor], places: Iterable[Place]) -> Divi
     return out
 
 
+def _plain(name: str, native: bool) -> str:
+    return plain(deepseek_spelled(name) if native else name)
+
+
 def _list_of_experts(held: Mapping[str, Held], path: str) -> Parts | None:
     """Where the tensors of a list of experts go; None where the structure has no such list."""
     own = held.get(scope_of(path))
@@ -115,9 +132,17 @@ def _set_aside_outside(out: Division, outside: Held, known: set[str]) -> None:
 
 
 def _use_other_ends(outside: Held) -> None:
-    """The embedding, the last norm and the head go by several names."""
+    """The embedding, the last norm and the head go by several names; a tied head's bias may lie beside it."""
+    for path in [path for path in outside.loose if path.endswith(".bias")]:
+        head = f"{path.removesuffix('.bias')}.decoder"
+        if head in outside.place.weights and "bias" not in outside.modules.get(head, {}):
+            outside.modules.setdefault(head, {})["bias"] = outside.loose.pop(path)
     for names in ENDS:
-        ours = [name for name in outside.place.weights if name in names and name not in outside.modules]
+        ours = [
+            name
+            for name, weights in outside.place.weights.items()
+            if name in names and name not in outside.modules and not all(weight.optional for weight in weights)
+        ]
         theirs = {path.rpartition(".")[0] for path in outside.loose} & names
         if len(ours) == 1 and len(theirs) == 1:
             other = theirs.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
@@ -11,9 +11,11 @@ from graphsim.models.build import build
 from graphsim.models.checkpoint.names import plain, scope_of
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
-from graphsim.ops import Embedding, ExpertGemm, Gemm, HeadGemm, Op, Repeat, Sharding
+from graphsim.ops import Embedding, ExpertGemm, Gemm, Op, Repeat, Sharding
 from graphsim.ops.formats import Format
 from graphsim.ops.precision import Precision
+
+_SHARED, _PAIRS = "shared_transformer.", "_adapter_list."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +23,11 @@ class Weight:
     """The weights of one operation.
 
     module: path as transformers has it; "" where the structure does not say
+    template, layer: the same with `{}` for the layer's index, and that index
     matrix: outputs and inputs of a product or a table, None for other weights
     bias: elements beside the matrix
     format: that the weights are in, None where it is the activations'
-    experts: of a stack, 0 otherwise
+    experts: of a stack, 0 otherwise; down: its second product
     optional: another operation's weights, which a checkpoint may hold once more
     """
 
@@ -38,9 +41,8 @@ class Weight:
     experts: int = 0
     down: bool = False
     optional: bool = False
-
-
-_SHARED = "shared_transformer."
+    template: str = ""
+    layer: int = 0
 
 
 @dataclass(slots=True)
@@ -49,20 +51,21 @@ class Place:
 
     path: of the layer (`layers.3`), "" outside; label: how the model itself writes it
     kind: layers of one kind are built of the same operations
-    weights: by their paths below the layer; unnamed: those that have no module
-    stacks: of experts, by the paths of their lists
+    weights: by their paths below the layer; stacks: of experts, by the paths of their lists
+    unnamed: those that have no module
     """
 
     path: str
     label: str
-    kind: int
+    kind: int = 0
     weights: dict[str, list[Weight]] = field(default_factory=dict)
-    unnamed: list[Weight] = field(default_factory=list)
     stacks: dict[str, list[Weight]] = field(default_factory=dict)
+    unnamed: list[Weight] = field(default_factory=list)
 
     def add(self, weight: Weight) -> None:
         """Take a weight in, below its path."""
-        below = plain(weight.module).removeprefix(f"{self.path}." if self.path else "")
+        path = plain(weight.module)
+        below = "" if path == self.path else path.removeprefix(f"{self.path}." if self.path else "")
         if weight.experts:
             self.stacks.setdefault(below.rpartition(".")[0], []).append(weight)
         elif weight.module:
@@ -70,62 +73,31 @@ class Place:
         else:
             self.unnamed.append(weight)
 
+    def __iter__(self) -> Iterator[Weight]:
+        for weights in (*self.weights.values(), *self.stacks.values()):
+            yield from weights
+        yield from self.unnamed
+
 
 def places_of(config: ModelConfig, precision: Precision) -> list[Place]:
     """Every layer of the model, and what lies outside; the latter comes first."""
-    places = {"": Place("", "", 0)}
-    graph = build(config, prefill(1.0, 1.0), precision)
-    for kind, (op, firsts, prefix) in enumerate(_ops(graph, range(1), "", config.layer_prefix)):
+    places = {"": Place("", "")}
+    graph = build(config, prefill(1.0, 1.0).with_towers, precision)
+    for op, firsts, prefix in _ops(graph, range(1), "", config.layer_prefix):
         weight = _weight(op)
         if weight is None:
             continue
         for first in firsts:
-            index = str(first + op.layer)
-            module = weight.module.replace("{}", index)
-            path = scope_of(plain(module)) if module else plain(prefix.replace("{}", index)).rstrip(".")
-            label = prefix.replace("{}", index).rstrip(".") or module
-            place = places.setdefault(path, Place(path, label, kind))
-            place.add(Weight(**{**_values(weight), "module": module}))
-    _gather_shared(list(places.values()))
-    _number_kinds(list(places.values()))
-    return list(places.values())
-
-
-def _gather_shared(places: list[Place]) -> None:
-    """What layers add to a transformer that they share lies in a checkpoint where its weights do.
-
-    Of several such transformers, layers use one after the other (Zamba2, arXiv 2411.15242, section 2).
-    """
-    users = [place for place in places if any(below.startswith(_SHARED) for below in place.weights)]
-    owners = [place for place in users if not all(w.optional for w in _of_shared(place))]
-    owners = [
-        place for place in owners if any(w.elements and "_adapter_list" not in w.module for w in _of_shared(place))
-    ]
-    for i, place in enumerate(users):
-        owner = owners[i % len(owners)]
-        for below in [below for below in place.weights if "_adapter_list." in below]:
-            pairs = below.rpartition(".")[0]
-            plain_pairs = {"matrix": None, "optional": False, "module": f"{owner.label}.{pairs}"}
-            own = [Weight(**{**_values(w), **plain_pairs}) for w in place.weights.pop(below) if w.elements]
-            owner.weights.setdefault(pairs, []).extend(own)
-
-
-def _of_shared(place: Place) -> list[Weight]:
-    return [weight for below, ws in place.weights.items() if below.startswith(_SHARED) for weight in ws]
-
-
-def _values(weight: Weight) -> dict[str, object]:
-    return {name: getattr(weight, name) for name in Weight.__slots__}
-
-
-def _number_kinds(places: list[Place]) -> None:
-    """Layers with the same weights are of one kind."""
-    kinds: dict[object, int] = {}
-    for place in places:
-        named = [*place.weights.items(), *place.stacks.items()]
-        own = tuple((below, tuple((w.role, w.elements, w.matrix) for w in ws)) for below, ws in named)
-        loose = tuple((w.role, w.elements) for w in place.unnamed)
-        place.kind = kinds.setdefault((own, loose), len(kinds))
+            layer = first + op.layer
+            label = prefix.replace("{}", str(layer)).rstrip(".")
+            module = weight.module.replace("{}", str(layer))
+            path = scope_of(plain(module)) if module else plain(label)
+            place = places.setdefault(path, Place(path, label or path))
+            place.add(replace(weight, module=module, template=weight.module, layer=layer))
+    found = list(places.values())
+    _gather_shared(found)
+    _number_kinds(found)
+    return found
 
 
 def _ops(graph: nx.DiGraph, firsts: range, prefix: str, layers: str) -> Iterator[tuple[Op, range, str]]:
@@ -135,8 +107,7 @@ def _ops(graph: nx.DiGraph, firsts: range, prefix: str, layers: str) -> Iterator
             yield op, firsts, prefix
         elif prefix:  # repeated within a layer: counted where it lies
             for inner, _, _ in _ops(op.body, firsts, prefix, layers):
-                for _ in range(op.times):
-                    yield inner, firsts, prefix
+                yield from ((inner, firsts, prefix) for _ in range(op.times))
         else:
             own = range(op.first_layer, op.first_layer + op.times * op.layers, op.layers)
             yield from _ops(op.body, own, _template(op.body) or layers, layers)
@@ -144,36 +115,72 @@ def _ops(graph: nx.DiGraph, firsts: range, prefix: str, layers: str) -> Iterator
 
 def _template(body: nx.DiGraph) -> str:
     for _, op in body.nodes(data="op"):
-        module = getattr(op, "module", "")
-        if "{}" in module:
-            return str(module[: module.index("{}") + 2]) + "."
+        front, found, _ = getattr(op, "module", "").partition("{}")
+        if found:
+            return f"{front}{{}}."
     return ""
 
 
 def _weight(op: Op) -> Weight | None:
-    if isinstance(op, Gemm) and op.shared:
-        return Weight(role=op.role, module=op.module, elements=0, bytes=0.0, matrix=_matrix(op), optional=True)
+    """What an operation owns, its path a template; None where it owns nothing and shares nothing."""
+    module = str(getattr(op, "module", ""))
     elements = round(float(op.parameters))
+    weight = Weight(role=op.role, module=module, elements=elements, bytes=float(op.weight_storage_bytes))
+    if isinstance(op, ExpertGemm):
+        experts, down = round(float(op.experts)), op.split is Sharding.ROW
+        bias = round(float(op.n)) * experts if op.bias else 0
+        return replace(weight, matrix=_matrix(op), bias=bias, format=op.weights, experts=experts, down=down)
+    if isinstance(op, Gemm) and op.shared:
+        bias = round(float(op.n)) if op.bias else 0
+        return replace(weight, matrix=_matrix(op), bias=bias, format=op.weights, optional=True)
+    if isinstance(op, Embedding) and op.shared:
+        return replace(weight, matrix=_table(op), optional=True)
     if not elements:
         return None
-    common = {"role": op.role, "elements": elements, "bytes": float(op.weight_storage_bytes)}
-    module = str(getattr(op, "module", ""))
-    if isinstance(op, HeadGemm):
-        return Weight(module=module, format=op.weights, **common)  # type: ignore[arg-type]
-    if isinstance(op, ExpertGemm):
-        down, experts = op.split is Sharding.ROW, int(op.experts)
-        bias = round(float(op.n)) * experts if op.bias else 0
-        return Weight(
-            module=module, matrix=_matrix(op), bias=bias, format=op.weights, experts=experts, down=down, **common
-        )  # type: ignore[arg-type]
     if isinstance(op, Gemm):
         bias = round(float(op.n)) if op.bias else 0
-        return Weight(module=module, matrix=_matrix(op), bias=bias, format=op.weights, **common)  # type: ignore[arg-type]
+        return replace(weight, matrix=_matrix(op), bias=bias, format=op.weights)
     if isinstance(op, Embedding):
-        table = (round(float(op.entries)), round(float(op.width)))
-        return Weight(module=module, matrix=table, format=op.weights, **common)  # type: ignore[arg-type]
-    return Weight(module=module, **common)  # type: ignore[arg-type]
+        return replace(weight, matrix=_table(op), format=op.weights)
+    return weight
 
 
 def _matrix(op: Gemm) -> tuple[int, int]:
     return round(float(op.n)), round(float(op.k))
+
+
+def _table(op: Embedding) -> tuple[int, int]:
+    return round(float(op.entries)), round(float(op.width))
+
+
+def _gather_shared(places: list[Place]) -> None:
+    """What layers add to a transformer that they share lies in a checkpoint where its weights do.
+
+    Of several such transformers, layers use one after the other (Zamba2, arXiv 2411.15242, section 2).
+    """
+    users = [place for place in places if any(below.startswith(_SHARED) for below in place.weights)]
+    owners = [place for place in users if any(w.elements and _PAIRS not in w.module for w in _of_shared(place))]
+    for i, place in enumerate(users):
+        owner = owners[i % len(owners)]
+        for below in [below for below in place.weights if _PAIRS in below]:
+            pairs = below.rpartition(".")[0]
+            own = [
+                replace(weight, matrix=None, optional=False, module=f"{owner.label}.{pairs}")
+                for weight in place.weights.pop(below)
+                if weight.elements
+            ]
+            owner.weights.setdefault(pairs, []).extend(own)
+
+
+def _of_shared(place: Place) -> list[Weight]:
+    return [weight for below, ws in place.weights.items() if below.startswith(_SHARED) for weight in ws]
+
+
+def _number_kinds(places: list[Place]) -> None:
+    """Layers with the same weights are of one kind."""
+    kinds: dict[object, int] = {}
+    for place in places:
+        named = [*place.weights.items(), *place.stacks.items()]
+        own = tuple((below, tuple((w.role, w.elements, w.matrix) for w in weights)) for below, weights in named)
+        loose = tuple((weight.role, weight.elements) for weight in place.unnamed)
+        place.kind = kinds.setdefault((place.path == "", own, loose), len(kinds))

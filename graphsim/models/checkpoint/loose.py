@@ -2,8 +2,8 @@
 
 A structure does not name every weight (a scan's, sinks, corrections of a router), and a checkpoint may name modules
 otherwise than transformers does. Both are settled layer by layer: layers of one kind must hold the same tensors, and
-what they hold beyond the named modules must be as many weights as the structure has without a name. A module that is
-missing in all layers, where a tensor of other name stands for it in all of them, goes by another name in the checkpoint.
+what they hold beyond the named modules must be as many weights as the structure has without names. A module that is
+missing in all layers, where tensors of other names stand for it in all of them, goes by another name in the checkpoint.
 """
 
 from __future__ import annotations
@@ -18,17 +18,23 @@ from graphsim.models.checkpoint.expected import Weight
 from graphsim.models.checkpoint.modules import TOGETHER
 from graphsim.models.checkpoint.names import is_correction
 from graphsim.models.checkpoint.report import Difference
-from graphsim.models.checkpoint.storage import is_wide, part_kind
+from graphsim.models.checkpoint.storage import TOLERANCE, is_wide, part_kind
 
 _PACKED = ("I32", "U8", "I8", "F8_E4M3", "F8_E5M2", "F4")
 
 
+Shape = tuple[int, ...] | None
+
+
 @dataclass(slots=True)
 class Settled:
-    """explained: loose tensors that stand for weights of the structure, by the place that holds them."""
+    """explained: places whose loose tensors stand for weights of the structure
+
+    renamed: modules that go by other names, with these
+    """
 
     differences: list[Difference] = field(default_factory=list)
-    explained: dict[str, list[StoredTensor]] = field(default_factory=dict)
+    explained: set[str] = field(default_factory=set)
     renamed: dict[str, str] = field(default_factory=dict)
 
 
@@ -37,11 +43,22 @@ def settle(held: Sequence[Held]) -> Settled:
     out = Settled()
     absent = _absent_everywhere(held)
     seen = Counter(path for own in held for path in own.loose)
+    wide = {path for own in held for path, tensor in own.loose.items() if is_wide(tensor)}
+    often = {(path, tensor.shape) for own in held for path, tensor in own.loose.items() if seen[path] >= TOGETHER}
     kinds: dict[int, list[Held]] = {}
     for own in held:
-        kinds.setdefault(own.place.kind if own.place.path else -1, []).append(own)
+        kinds.setdefault(own.place.kind, []).append(own)
     for layers in kinds.values():
-        _settle_kind(layers, absent, seen, out)
+        first, *others = Counter(_names(own) for own in layers).most_common(2)
+        usual = dict(first[0])
+        if others and others[0][1] == first[1]:  # nobody knows which of them is right
+            usual |= dict(others[0][0])
+        for own in layers:
+            if dict(_names(own)) == usual:
+                out.differences += [*_lonely(own, seen, often), *_narrow(own, wide)]
+                _settle_place(own, absent, seen, out)
+            else:
+                out.differences += [*_odd(own, usual), *map(_gone, _missing(own).values())]
     return out
 
 
@@ -49,7 +66,7 @@ def _missing(own: Held) -> dict[str, list[Weight]]:
     """Modules of the structure that have no tensor."""
     plain = {below: ws for below, ws in own.place.weights.items() if below not in own.modules}
     stacks = {below: ws for below, ws in own.place.stacks.items() if below not in own.stacks}
-    return {below: ws for below, ws in (plain | stacks).items() if not all(weight.optional for weight in ws)}
+    return {below: ws for below, ws in (plain | stacks).items() if not all(w.optional and not w.bias for w in ws)}
 
 
 def _absent_everywhere(held: Sequence[Held]) -> set[str]:
@@ -63,47 +80,32 @@ def _absent_everywhere(held: Sequence[Held]) -> set[str]:
     return {below for below, times in lost.items() if times == wanted[below] >= TOGETHER}
 
 
-def _settle_kind(layers: Sequence[Held], absent: set[str], seen: Mapping[str, int], out: Settled) -> None:
-    names = Counter(_names(own) for own in layers)
-    usual = max(names, key=lambda found: (names[found], len(found)))
-    for own in layers:
-        missing = _missing(own)
-        if _names(own) != usual:
-            out.differences += _odd(own, dict(usual), missing)
-            continue
-        named = {below: ws for below, ws in missing.items() if below in absent}
-        wanted = sum(weight.elements for weight in own.place.unnamed)
-        counts = {path: _elements(path, tensor, own) for path, tensor in own.loose.items()}
-        found, sure = sum(counts.values()), sum(n for path, n in counts.items() if not is_correction(path))
-        blind = any(tensor.shape is None for tensor in own.loose.values())
-        often = all(seen[path] >= TOGETHER for path in own.loose)
-        if (
-            named
-            and often
-            and (blind or wanted + sum(w.elements for ws in named.values() for w in ws) in (found, sure))
-        ):
-            out.renamed |= {below: ", ".join(sorted({_module(path) for path in own.loose})) for below in named}
-            missing = {below: ws for below, ws in missing.items() if below not in named}
-        elif not (wanted in (found, sure) or (blind and wanted) or (wanted and _all_names_only(own))):
-            out.differences += _unlike(own, wanted, found)
-            out.differences += [_gone(ws) for ws in missing.values()]
-            continue
-        narrow = [path for path, tensor in own.loose.items() if not is_wide(tensor) and len(tensor.shape or ()) < 2]
-        out.differences += [_narrow(own, path) for path in narrow if part_kind(path.rpartition(".")[2]) != "beside"]
-        out.explained[own.place.path] = list(own.loose.values())
-        out.differences += [_gone(ws) for ws in missing.values()]
+def _settle_place(own: Held, absent: set[str], seen: Mapping[str, int], out: Settled) -> None:
+    """One layer whose loose tensors are those of the others of its kind."""
+    missing = _missing(own)
+    named = {below: ws for below, ws in missing.items() if below in absent}
+    unnamed = sum(weight.elements for weight in own.place.unnamed)
+    often = all(seen[path] >= TOGETHER for path in own.loose)
+    renamed = bool(named) and often and _stands_for(own, named, unnamed)
+    if renamed:
+        out.renamed |= {below: ", ".join(sorted({_module(path) for path in own.loose})) for below in named}
+        missing = {below: ws for below, ws in missing.items() if below not in named}
+        out.differences += _other_bytes(own, named)
+    elif not _stands_for(own, {}, unnamed):
+        out.differences += [*_unlike(own, unnamed), *map(_gone, missing.values())]
+        return
+    out.explained.add(own.place.path)
+    out.differences += map(_gone, missing.values())
 
 
-def _all_names_only(own: Held) -> bool:
-    return any(tensor.shape is None for parts in own.modules.values() for tensor in parts.values())
-
-
-def _names(own: Held) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
-    return tuple(sorted((path, tensor.shape) for path, tensor in own.loose.items()))
-
-
-def _module(path: str) -> str:
-    return path.removesuffix(".weight").removesuffix(".bias")
+def _stands_for(own: Held, named: Mapping[str, list[Weight]], unnamed: int) -> bool:
+    """Whether the loose tensors are as many weights as modules of other names, and those without any, have."""
+    known = (*own.loose.values(), *(tensor for parts in own.modules.values() for tensor in parts.values()))
+    if any(tensor.shape is None for tensor in known):
+        return bool(own.loose) == bool(named or unnamed)
+    wanted = unnamed + sum(weight.elements for ws in named.values() for weight in ws)
+    counts = {path: _elements(path, tensor, own) for path, tensor in own.loose.items()}
+    return wanted in (sum(counts.values()), sum(n for path, n in counts.items() if not is_correction(path)))
 
 
 def _elements(path: str, tensor: StoredTensor, own: Held) -> int:
@@ -118,44 +120,75 @@ def _elements(path: str, tensor: StoredTensor, own: Held) -> int:
     return tensor.elements
 
 
+def _names(own: Held) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
+    return tuple(sorted((path, tensor.shape) for path, tensor in own.loose.items() if not is_correction(path)))
+
+
+def _module(path: str) -> str:
+    return path.removesuffix(".weight").removesuffix(".bias")
+
+
+def _full(own: Held, path: str) -> str:
+    return f"{own.place.label}.{path}" if own.place.label else path
+
+
 def _gone(weights: Sequence[Weight]) -> Difference:
     module = weights[0].module if not weights[0].experts else weights[0].module.rpartition(".")[0]
     return Difference(module=module, text=f"{module} is missing in the checkpoint")
 
 
-def _narrow(own: Held, path: str) -> Difference:
-    name = f"{own.place.label}.{path}" if own.place.label else path
-    text = f"{name} is stored in {own.loose[path].dtype}, the structure in 16 bits or more"
-    return Difference(module=name, text=text)
+def _other_bytes(own: Held, named: Mapping[str, list[Weight]]) -> Iterator[Difference]:
+    """Modules of other names whose tensors are not in the format that the config says."""
+    stored = sum(tensor.bytes for tensor in own.loose.values())
+    expected = sum(w.bytes for ws in named.values() for w in ws) + sum(w.bytes for w in own.place.unnamed)
+    if stored and abs(stored - expected) > 2 * TOLERANCE * max(stored, expected) + 4096.0:
+        modules = ", ".join(dict.fromkeys(_full(own, _module(path)) for path in own.loose))
+        text = f"{modules} take {stored} bytes, {expected:.0f} in the format that the config says"
+        yield Difference(module=_full(own, _module(next(iter(own.loose)))), text=text)
 
 
-def _odd(own: Held, usual: dict[str, tuple[int, ...] | None], missing: dict[str, list[Weight]]) -> Iterator[Difference]:
+def _narrow(own: Held, wide: set[str]) -> Iterator[Difference]:
+    """Weights that no format narrows, vectors among them, and those that other layers hold in 16 bits or more."""
+    for path, tensor in own.loose.items():
+        vector = len(tensor.shape or ()) < 2 and part_kind(path.rpartition(".")[2]) != "beside"
+        if not is_wide(tensor) and (vector or path in wide or not _missing(own)):
+            name = _full(own, path)
+            yield Difference(module=name, text=f"{name} is stored in {tensor.dtype}, the structure in 16 bits or more")
+
+
+def _lonely(own: Held, seen: Mapping[str, int], often: set[tuple[str, Shape]]) -> Iterator[Difference]:
+    """Tensors that only one layer has, which lacks one of the same shape that several others have."""
+    for path, tensor in own.loose.items():
+        if seen[path] == 1 and len(own.loose) > 1:
+            other = next((name for name, shape in often if shape == tensor.shape and name not in own.loose), None)
+            if other is not None and own.place.path and other.rpartition(".")[0] == path.rpartition(".")[0]:
+                name = _full(own, path)
+                text = f"{name} is missing in the structure; other layers have {other.rpartition('.')[2]}"
+                yield Difference(module=name, text=text)
+
+
+def _odd(own: Held, usual: Mapping[str, tuple[int, ...] | None]) -> Iterator[Difference]:
     """A layer whose loose tensors are not those of the other layers of its kind."""
-    label = f"{own.place.label}." if own.place.label else ""
-    for path, shape in usual.items():
+    for path in {**usual, **{path: None for path in own.loose if not is_correction(path)}}:
+        name = _full(own, path)
         if path not in own.loose:
-            name = label + path
             yield Difference(module=name, text=f"{name} is missing in the checkpoint, other layers have it")
-        elif own.loose[path].shape != shape:
-            name = label + path
-            text = f"{name} has shape {list(own.loose[path].shape or ())}, in other layers it is {list(shape or ())}"
-            yield Difference(module=name, text=text)
-    for path in own.loose:
-        if path not in usual:
-            name = label + path
+        elif path not in usual:
             yield Difference(module=name, text=f"{name} is missing in the structure")
-    yield from (_gone(weights) for weights in missing.values())
+        elif own.loose[path].shape != usual[path]:
+            shapes = f"{list(own.loose[path].shape or ())}, in other layers it is {list(usual[path] or ())}"
+            yield Difference(module=name, text=f"{name} has shape {shapes}")
 
 
-def _unlike(own: Held, wanted: int, found: int) -> list[Difference]:
+def _unlike(own: Held, unnamed: int) -> Iterator[Difference]:
     """A layer that holds other weights without names than the structure has."""
-    label = own.place.label
-    if wanted:
+    if unnamed:
         roles = ", ".join(dict.fromkeys(weight.role for weight in own.place.unnamed))
+        found = sum(_elements(path, tensor, own) for path, tensor in own.loose.items())
         listed = ", ".join(sorted(own.loose)[:4]) or "no tensor"
-        where = label or "outside of the layers"
-        text = f"{where}: {roles} have {wanted} weights in the structure, {found} in the checkpoint ({listed})"
-        return [Difference(module=f"{label}.{roles}" if label else roles, text=text)]
-    modules = dict.fromkeys(_module(path) for path in own.loose)
-    names = [f"{label}.{module}" if label else module for module in modules]
-    return [Difference(module=name, text=f"{name} is missing in the structure") for name in names]
+        where = own.place.label or "outside of the layers"
+        text = f"{where}: {roles} have {unnamed} weights in the structure, {found} in the checkpoint ({listed})"
+        yield Difference(module=_full(own, roles), text=text)
+        return
+    for name in dict.fromkeys(_full(own, _module(path)) for path in own.loose):
+        yield Difference(module=name, text=f"{name} is missing in the structure")

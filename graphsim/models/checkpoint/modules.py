@@ -22,7 +22,7 @@ def module_problems(held: Sequence[Held]) -> Iterator[tuple[Held, str, Differenc
         for below, parts in own.modules.items():
             weights = own.place.weights[below]
             text = _problem(weights, parts, below in turned)
-            if not text and own.place.path and _shapes(parts) != usual[own.place.kind, below]:
+            if not text and own.place.path and usual[own.place.kind, below] != _shapes(parts):
                 text = f"has {_shapes_text(parts)}, unlike the same module of other layers"
             if text:
                 yield own, below, Difference(module=weights[0].module, text=f"{weights[0].module} {text}")
@@ -42,14 +42,25 @@ def _problem(weights: Sequence[Weight], parts: Parts, turned: bool) -> str:
     if matrix is None:
         wanted = sum(weight.elements for weight in weights)
         found = sum(tensor.elements for part, tensor in parts.items() if part_kind(part) != "beside")
-        return "" if found == wanted else f"has {found} weights, the structure {wanted}"
+        if found != wanted:
+            return f"has {found} weights, the structure {wanted}"
+        return "" if _are_alike(parts) else f"has {_shapes_text(parts)}, entries of unlike shapes"
     bias = sum(tensor.elements for part, tensor in parts.items() if part_kind(part) == "bias")
     if bias != matrix.bias and not (bias and "qweight" in parts):  # GPTQ writes biases of zeros
         return f"has a bias of {bias} weights, the structure one of {matrix.bias}"
     if not turned and is_turned(parts, matrix.matrix or (0, 0)):
         return f"has {_shapes_text(parts)}, the structure asks for {list(matrix.matrix or ())}"
-    elements = (matrix.matrix or (0, 0))[0] * (matrix.matrix or (0, 0))[1]
-    return matrix_problem(matrix, parts, matrix.matrix or (0, 0), elements)
+    n, k = matrix.matrix or (0, 0)
+    if matrix.optional and all(part_kind(part) == "bias" for part in parts):
+        return ""
+    return matrix_problem(matrix, parts, (n, k), max(n * k, matrix.elements - matrix.bias))
+
+
+def _are_alike(parts: Parts) -> bool:
+    """Whether the entries of a list of modules have the same shapes."""
+    shapes: dict[str, tuple[int, ...] | None] = {}
+    numbered = ((path.partition("."), tensor.shape) for path, tensor in parts.items())
+    return all(not first.isdecimal() or shapes.setdefault(rest, shape) == shape for (first, _, rest), shape in numbered)
 
 
 def _turned_everywhere(held: Sequence[Held]) -> set[str]:
@@ -70,13 +81,17 @@ def _shapes(parts: Parts) -> tuple[object, ...]:
     return tuple(sorted((part, tensor.shape) for part, tensor in parts.items()))
 
 
-def _usual_shapes(held: Sequence[Held]) -> dict[tuple[int, str], tuple[object, ...]]:
-    """For each kind of layer and module, the parts that most of these layers hold."""
+def _usual_shapes(held: Sequence[Held]) -> dict[tuple[int, str], tuple[object, ...] | None]:
+    """For each kind of layer and module, the parts that most of these layers hold; None if no parts are most's."""
     counts: dict[tuple[int, str], Counter[tuple[object, ...]]] = {}
     for own in held:
         for below, parts in own.modules.items():
             counts.setdefault((own.place.kind, below), Counter())[_shapes(parts)] += 1
-    return {key: found.most_common(1)[0][0] for key, found in counts.items()}
+    usual: dict[tuple[int, str], tuple[object, ...] | None] = {}
+    for key, found in counts.items():
+        first, *others = found.most_common(2)
+        usual[key] = None if others and others[0][1] == first[1] else first[0]
+    return usual
 
 
 def _shapes_text(parts: Parts) -> str:

@@ -28,7 +28,7 @@ def sentences(differences: Iterable[Difference]) -> list[str]:
 
 
 def checked(config: ModelConfig, report: CheckpointReport) -> ModelConfig:
-    """The model, with what its checkpoint adds to its notes. Raises ConfigError if the checkpoint is another model's."""
+    """The model, with what its checkpoint adds to its notes. Raises ConfigError naming the modules that differ."""
     if report.differences:
         found = sentences(report.differences)
         more = f"; and {len(found) - SHOWN} more differences" if len(found) > SHOWN else ""

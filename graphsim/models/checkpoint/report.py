@@ -20,7 +20,7 @@ class CheckpointReport:
     source: the folder, index or file that was read
     parameters, bytes: of the structure, in the formats that its config says
     checkpoint_parameters, checkpoint_bytes: of the files; parameters are None where only names are known
-    explained_bytes: of the checkpoint's, those of tensors that are modules of the structure, of the same shape and format
+    explained_bytes: of the checkpoint's, those of modules of the structure, of the same shape and format
     differences: modules that are not the same in both
     notes: what the checkpoint holds beside the structure, and what else is worth knowing
     """

@@ -6,12 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from graphsim.files.tensors import StoredTensor
 from graphsim.models.checkpoint.division import Held, Parts
 from graphsim.models.checkpoint.expected import Weight
 from graphsim.models.checkpoint.modules import TOGETHER
 from graphsim.models.checkpoint.report import Difference
-from graphsim.models.checkpoint.storage import matrix_problem, part_kind, vector_problem
+from graphsim.models.checkpoint.storage import is_wide, matrix_problem, part_kind, vector_problem
 
 _UP = (
     "gate_up_proj", "gate_proj", "up_proj", "w1", "w3", "w13", "v1", "fc1", "linear_1", "linear_v", "linear_fc1",
@@ -89,7 +88,8 @@ def _problems(weights: Sequence[Weight], experts: Experts, seen: Mapping[str, in
         if name.rpartition(".")[2] not in (*_UP, *_DOWN) and seen[name] < TOGETHER:
             yield name, "is missing in the structure"
     for weight in weights:
-        names = [name for name in experts if (name in _DOWN or name.rpartition(".")[2] in _DOWN) == weight.down]
+        own = [name for name in experts if (name.rpartition(".")[2] in _DOWN) == weight.down]
+        names = [name for name in own if name.rpartition(".")[2] in (*_UP, *_DOWN)] or own
         if not names:
             yield "", f"holds no weight for {weight.module.rpartition('.')[2]}, which the structure has"
         for name in names:
@@ -120,8 +120,9 @@ def _weight_problems(weight: Weight, name: str, found: Mapping[int, Parts], name
             yield f"{i}.{name}", text
 
 
-def _signature(parts: Parts) -> tuple[tuple[str, StoredTensor], ...]:
-    return tuple(sorted(parts.items()))
+def _signature(parts: Parts) -> tuple[object, ...]:
+    """What experts must have in common; floats of any width are one."""
+    return tuple(sorted((part, t.shape, "float" if is_wide(t) else t.dtype) for part, t in parts.items()))
 
 
 def _problem(weight: Weight, parts: Parts, matrix: tuple[int, int], experts: int, bias: int) -> str:

@@ -2,17 +2,18 @@
 
 Names of the parts: GPTQ and AWQ (`qweight`, `qzeros`, `scales`, `g_idx`), compressed-tensors 0.13 (`weight_packed`,
 `weight_scale`, `weight_zero_point`, `weight_shape`), FP8 (`weight_scale_inv`, `input_scale`), bitsandbytes 0.48
-(`weight.absmax`, `weight.quant_state.…`, `SCB`), MXFP4 of gpt-oss (`…_blocks`, `…_scales`), ModelOpt (`weight_scale_2`),
-HQQ (`W_q`).
+(`weight.absmax`, `weight.quant_state.…`, `SCB`), MXFP4 as gpt-oss has it (`…_blocks`, `…_scales`), HQQ (`W_q`), and
+ModelOpt (`weight_scale_2`).
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
+from graphsim.files.ggml import BLOCKS
 from graphsim.files.tensors import StoredTensor
 from graphsim.models.checkpoint.expected import Weight
 from graphsim.ops.formats import Format
@@ -22,7 +23,7 @@ MAIN = ("weight", "qweight", "weight_packed", "W_q", "blocks", "")
 """Parts that hold the matrix itself; "" is a parameter without a module of its own."""
 
 _BESIDE = re.compile(
-    r"qzeros|scales?|g_idx|perm|SCB|weight_format|(.*\.)?\w*_scale(_\w+)?|\w*zero_point|weight_shape|weight_g_idx"
+    r"qzeros|scales?|biases|g_idx|perm|SCB|weight_format|(.*\.)?\w*_scale(_\w+)?|\w*zero_point|weight_shape|weight_g_idx"
     r"|weight\.(absmax|quant_map|nested_\w+|quant_state\..*|SCB|\w*scale\w*|\w*zero\w*)|\w*amax|zeros?|meta|\w*quantizer\..*"
 )
 """Parts that a quantised format keeps beside the matrix."""
@@ -71,24 +72,44 @@ def matrix_problem(weight: Weight, parts: Mapping[str, StoredTensor], matrix: tu
     mains = [tensor for part, tensor in parts.items() if part_kind(part) == "main"]
     if not mains:
         return f"holds {', '.join(parts) or 'nothing'}, but no weight"
-    main = mains[0]
-    if main.shape is None:
+    if any(tensor.shape is None for tensor in mains):
         return ""
-    form = weight.format
+    main, form = _together(mains), weight.format
+    said = form.name if form else "16 bits or more"
     family, bits = _bits(form) if form is not None else ("float", 0)
-    if main.dtype in _FLOATS:
-        if main.elements != elements or not _is_matrix(main.shape, matrix, elements):
-            return f"has shape {list(main.shape)}, the structure asks for {_asked(matrix, elements)}"
-        return "" if family == "float" else f"is stored in {main.dtype}, the config says {form.name if form else ''}"
+    unpacked = main.dtype in _FLOATS or main.dtype in BLOCKS  # shapes of GGUF files count weights
     stored = 8.0 * main.bytes / elements if elements else 0.0
-    if not _is_packed(main.dtype, stored):
-        return f"has shape {list(main.shape)} in {main.dtype}, the structure asks for {_asked(matrix, elements)}"
-    if family == "float":
-        return f"is stored in {main.dtype} ({stored:g} bits), the config says {form.name if form else '16 bits'}"
-    named = "fp" if main.dtype.startswith("F") else "int" if main.dtype in ("I32", "I8") and stored != 4 else family
-    if family in ("fp", "int") and (abs(stored - bits) > 0.5 or named != family):
-        return f"is stored in {main.dtype} ({stored:g} bits), the config says {form.name if form else ''}"
-    return _size_problem(form, parts, matrix, elements)
+    fits = main.elements == elements and _is_matrix(main.shape or (), matrix, elements)
+    if not (fits if unpacked else _is_packed(main.dtype, stored)):
+        return f"has shape {list(main.shape or ())} in {main.dtype}, the structure asks for {_asked(matrix, elements)}"
+    if main.dtype in BLOCKS:
+        slices = form.name.split("+") if form is not None else []
+        right = form is not None and (
+            main.dtype.lower() in slices[1:] + slices[:-1] or abs(main.bytes - elements * form.bytes) < 1.0
+        )
+    elif main.dtype in _FLOATS or family == "float":
+        right = main.dtype in _FLOATS and family == "float"
+    else:
+        right = _family(main.dtype, stored, family) == family and (family == "other" or abs(stored - bits) <= 0.5)
+    if not right:
+        return f"is stored in {main.dtype} ({stored:g} bits), the config says {said}"
+    return "" if unpacked else _size_problem(form, parts, matrix, elements)
+
+
+def _family(dtype: str, bits: float, said: str) -> str:
+    """The family that packed numbers are of; what the config says where their type leaves it open."""
+    if dtype.startswith("F"):
+        return "fp"
+    return "int" if dtype in ("I32", "I8") and bits != 4 else said
+
+
+def _together(mains: Sequence[StoredTensor]) -> StoredTensor:
+    """Slices of a matrix one below the other, as one."""
+    first, *others = mains
+    if not others or any(not t.shape or t.shape[1:] != (first.shape or ())[1:] for t in mains):
+        return first
+    rows = sum(tensor.shape[0] for tensor in mains if tensor.shape)
+    return StoredTensor(first.dtype, (rows, *(first.shape or ())[1:]), sum(tensor.bytes for tensor in mains))
 
 
 def vector_problem(parts: Mapping[str, StoredTensor], beside_matrix: bool) -> str:

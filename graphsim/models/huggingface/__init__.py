@@ -17,12 +17,14 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
-from graphsim.models.huggingface.defaults import completed, tied_by_default
+from graphsim.models.huggingface.defaults import completed, tied_by_default, whole_defaults
+from graphsim.models.huggingface.drafts import draft_of
 from graphsim.models.huggingface.heads import decodes_alone, headed
 from graphsim.models.huggingface.keys import account
 from graphsim.models.huggingface.positions import stretched
 from graphsim.models.huggingface.quantisation import quantised, stored_of
 from graphsim.models.huggingface.towers import WHOLES
+from graphsim.models.huggingface.towers.conversion import converted
 from graphsim.models.huggingface.towers.whole import Parts, Whole, placed
 
 
@@ -30,6 +32,9 @@ def _readers() -> dict[str, Reader]:
     files = [import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
     return {kind: reader for file in files for kind, reader in getattr(file, "FAMILIES", {}).items()}
 
+
+QUANTISED = ("quantization_config", "compression_config")
+"""Where a config describes the quantisation (the second: older versions of compressed-tensors)."""
 
 FAMILIES = _readers()
 """How each `model_type` is read."""
@@ -42,31 +47,48 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     Raises ConfigError naming the field, what was found and what is allowed; for an unknown `model_type`,
     the nearest known ones; for towers that are not known, how to go on without them.
     """
-    whole = _whole_of(data, where)
-    text = text_part(data)
-    kind = text.get("model_type", data.get("model_type"))
-    reader = FAMILIES.get(kind) if isinstance(kind, str) else None
+    draft = draft_of(data, where)
+    whole = None if draft else _whole_of(data, where)
+    text = draft.part(data) if draft else text_part(data)
+    kind = (draft and draft.kind) or text.get("model_type", data.get("model_type"))
+    reader = draft.reader if draft else FAMILIES.get(kind) if isinstance(kind, str) else None
     if reader is None:
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)
     fields = Fields(complete, where, lenient=True)
-    name = fields.text("_name_or_path", "") or data.get("_name_or_path") or kind
+    own = fields.text("_name_or_path", "")
+    name = (
+        data.get("_name_or_path") or data.get("model_type") if whole is not None else own or data.get("_name_or_path")
+    )
     try:
-        config = reader(fields, str(name).rsplit("/", 1)[-1])
+        config = reader(fields, str(name or kind).rsplit("/", 1)[-1])
         if fields.flag("is_encoder_decoder", False) and config.source_encoder is None and not decodes_alone(data):
             fields.problem("is_encoder_decoder", f"is not allowed; {kind} is read as a decoder alone")
-        said = data.get("quantization_config", text.get("quantization_config"))
+        said = _quantised(data, text, fields)
         stored = stored_of(fields, said)
         positions = stretched(config.max_positions, fields)
         config = replace(config, source=where, max_positions=positions)
         if whole is not None:
-            config = _with_towers(config, whole, fields.child(data, "", lenient=True))
-        config = headed(config, fields, data)
+            given = {name: value for name, value in data.items() if value is not None}
+            outer = fields.child({**whole_defaults(str(data["model_type"])), **given}, "", lenient=True)
+            config = _with_towers(config, whole, outer)
+        config = config if draft else headed(config, fields, data)
         unread = account(fields, {**data, **text}, ignore)
     finally:
         fields.finish()
-    config = replace(config, notes=(*config.notes, *assumed, *unread))
+    kind_of_all = str(data.get("model_type", kind))
+    config = replace(config, model_type=kind_of_all, notes=(*config.notes, *assumed, *unread))
     return config if stored is None else quantised(config, stored, said, where)
+
+
+def _quantised(data: Mapping[str, Any], text: Mapping[str, Any], fields: Fields) -> Any:
+    """The description of the quantisation, None where there is none.
+
+    DeepSeek-V4 says beside it what its experts are in; transformers 5.24 moves that in (`DeepseekV4Config`).
+    """
+    said = next((part[key] for part in (data, text) for key in QUANTISED if part.get(key) is not None), None)
+    experts = fields.raw("expert_dtype")
+    return {"expert_dtype": experts, **said} if experts is not None and isinstance(said, Mapping) else said
 
 
 def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
@@ -74,6 +96,9 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     kind = data.get("model_type")
     towers = sorted(key for key in data if key.endswith("_config") and key not in _NO_TOWERS)
     whole = WHOLES.get(kind) if isinstance(kind, str) else None
+    named = data.get("architectures")
+    if whole is not None and isinstance(named, list) and named and named[0] in whole.alone:
+        return None
     if whole is None and towers and isinstance(data.get("text_config"), Mapping):
         raise ConfigError(
             f"{where}: model_type = {kind!r} has towers that are not known ({', '.join(towers)}); "
@@ -82,12 +107,13 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     return whole
 
 
-_NO_TOWERS = ("text_config", "quantization_config", "generation_config")
+_NO_TOWERS = ("text_config", *QUANTISED, "generation_config")
 """Nested configs that describe no tower."""
 
 
 def _with_towers(config: ModelConfig, whole: Whole, fields: Fields) -> ModelConfig:
     """The whole model: its language model in its place, beside its towers."""
+    config = converted(config, str(fields.raw("model_type")))
     parts = Parts(fields=fields, language=config)
     encoders = whole.encoders(parts)
     return replace(placed(config, whole), encoders=encoders, notes=(*config.notes, *parts.notes))
@@ -100,6 +126,10 @@ def text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
         return data
     kind = data.get("model_type")
     outer = {key: data[key] for key in ("quantization_config",) if data.get(key) is not None}
-    tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if kind in WHOLES else None)
-    own = {"tie_word_embeddings": tied} if tied is not None else {}
+    whole = WHOLES.get(kind) if isinstance(kind, str) else None
+    tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if whole else None)
+    if whole is not None and whole.either_ties:
+        tied = tied or nested.get("tie_word_embeddings", tied_by_default(str(nested.get("model_type"))))
+    within = whole is not None and not whole.bare  # a model of its own, with a head, asks its own config
+    own = {"tie_word_embeddings": tied} if tied is not None and not within else {}
     return {**outer, **nested, **own}

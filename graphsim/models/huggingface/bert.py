@@ -38,6 +38,7 @@ class Make:
     root: module of the model without its head; head: a key of the heads
     before: norms ahead of attention and MLP, "" for norms behind the sums; last: of the norm behind all layers
     embedding_norm: a norm behind the sum of the tables
+    pooled: the class without a head has a linear for the first position
     offset: positions that the first rows of their table are not for
     """
 
@@ -49,6 +50,7 @@ class Make:
     embedding_norm: bool = True
     types: bool = True
     rotary: bool = False
+    pooled: bool = True
     offset: bool = False
 
     @property
@@ -72,8 +74,13 @@ def part(name: str, layer: Layer, norms: tuple[str, str]) -> Iterator[Residual |
         yield after
 
 
-def layer_of(make: Make, dims: Dims, fields: Fields, bias: bool = True) -> tuple[Part, ...]:
-    """The parts of a layer; attention to an encoder that is not there does nothing."""
+def layer_of(
+    make: Make, dims: Dims, fields: Fields, bias: bool = True, *, encodes: bool = False, reads: bool = False
+) -> tuple[Part, ...]:
+    """The parts of a layer; attention to an encoder that is not there does nothing.
+
+    encodes: it is an encoder's, which looks both ways and keeps nothing; reads: there is an encoder to attend to
+    """
     attention = SelfAttention(
         heads=dims.heads,
         kv_heads=dims.heads,
@@ -81,18 +88,20 @@ def layer_of(make: Make, dims: Dims, fields: Fields, bias: bool = True) -> tuple
         qkv_bias=bias,
         out_bias=True,
         rope=make.rotary,
+        cached=not encodes,
         names=attention_names("attention"),
     )
     first, second = ((name, "") for name in make.before) if make.before else (("", name) for name in make.after)
     cross = tuple(name.replace("attention.", "crossattention.", 1) for name in first)
     parts: list[Part] = list(part("attn_residual", attention, first))
-    if fields.flag("add_cross_attention", False):
-        width = size(fields, "cross_attention_hidden_size", default=dims.hidden)
+    unused(fields, "cross_attention_hidden_size")
+    if fields.flag("add_cross_attention", False) or reads:
         layer = CrossAttention(
-            heads=dims.heads, kv_heads=dims.heads, head_dim=dims.hidden // dims.heads, width=width, bias=bias,
+            heads=dims.heads, kv_heads=dims.heads, head_dim=dims.hidden // dims.heads, bias=bias,
             out_bias=True, names=attention_names("crossattention"),
         )  # fmt: skip
-        parts += [Unused(part=each) for each in part("cross_residual", layer, (cross[0], cross[1]))]
+        crossing = part("cross_residual", layer, (cross[0], cross[1]))
+        parts += crossing if reads else [Unused(part=each) for each in crossing]
     mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=True, names=MLP)
     return (*parts, *part("mlp_residual", mlp, second))
 
@@ -145,6 +154,7 @@ def head_of(make: Make, dims: Dims, fields: Fields, tied: bool) -> TransformHead
         transform=dense,
         transform_norm=norm,
         spare=(f"{vocabulary.rpartition('.')[0]}.bias",) if double else (),
+        body_pooler="pooler.dense" if make.pooled else "",
     )
 
 
@@ -152,14 +162,22 @@ def generating(fields: Fields, named: tuple[str, ...] = ("ForCausalLM", "LMHeadM
     """A note where the config is not of a decoder; a problem where its class does not generate."""
     given = fields.sequence("architectures")
     if given and not str(given[0]).endswith(named):
-        fields.problem("architectures", "is not simulated; expected a class that generates, such as BertLMHeadModel")
-    if fields.text("position_embedding_type", "absolute") != "absolute":
-        fields.problem("position_embedding_type", "is not simulated; expected 'absolute'")
+        expected = "a class that generates, such as BertLMHeadModel, or one without a head, such as BertModel"
+        fields.problem("architectures", f"is not simulated; expected {expected}")
     if fields.flag("is_decoder", False):
         return ()
     return (
         "simulated as a decoder, as its class generates; without is_decoder, it keeps no cache and looks both ways",
     )
+
+
+def is_body(fields: Fields) -> bool:
+    """Whether the config is of a class without a head, which looks both ways unless it is a decoder's."""
+    given = fields.sequence("architectures")
+    bare = bool(given) and str(given[0]).endswith("Model") and not str(given[0]).endswith("LMHeadModel")
+    if bare and (fields.flag("is_decoder", False) or fields.flag("add_cross_attention", False)):
+        fields.problem("is_decoder", "is not simulated of a class without a head; expected false")
+    return bare
 
 
 def bert(fields: Fields, name: str) -> ModelConfig:
@@ -170,8 +188,11 @@ def bert(fields: Fields, name: str) -> ModelConfig:
 
 def assembled(fields: Fields, name: str, make: Make, dims: Dims, layer: tuple[Part, ...] | None = None) -> ModelConfig:
     """The model of a make. layer: its parts, where they are not the make's usual ones."""
-    notes = generating(fields)
-    used = layer_of(make, dims, fields) if layer is None else layer
+    if fields.text("position_embedding_type", "absolute") != "absolute":
+        fields.problem("position_embedding_type", "is not simulated; expected 'absolute'")
+    body = layer is None and is_body(fields)
+    notes = () if body else generating(fields)
+    used = layer_of(make, dims, fields, encodes=body) if layer is None else layer
     dead = fields.integer("pad_token_id", 0, least=0) + 1 if make.offset else 0
     return ModelConfig(
         name=name,
@@ -222,9 +243,9 @@ def roc_bert(fields: Fields, name: str) -> ModelConfig:
 MAKES = (
     Make(kind="bert"),
     Make(kind="ernie", root="ernie"),
-    Make(kind="electra", root="electra", head="electra"),
+    Make(kind="electra", root="electra", head="electra", pooled=False),
     Make(kind="rembert", root="rembert", head="rembert"),
-    Make(kind="roformer", root="roformer", rotary=True),
+    Make(kind="roformer", root="roformer", rotary=True, pooled=False),
     Make(kind="megatron-bert", before=("attention.ln", "ln"), last="encoder.ln", embedding_norm=False),
     Make(kind="roberta", root="roberta", head="lm_head", offset=True),
     Make(kind="camembert", root="roberta", head="lm_head", offset=True),
@@ -241,7 +262,8 @@ MAKES = (
 )  # fmt: skip
 """Families that `bert` reads."""
 
-FAMILIES: dict[str, Reader] = {make.kind: bert for make in MAKES} | {
+FAMILIES: dict[str, Reader] = {
+    **dict.fromkeys((make.kind for make in MAKES), bert),
     "big_bird": big_bird,
     "bert-generation": bert_generation,
     "roc_bert": roc_bert,

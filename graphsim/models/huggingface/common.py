@@ -139,18 +139,8 @@ def self_attention(
     )
 
 
-def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambda i: False) -> list[int]:
-    """Each layer's sliding window, 0 for full attention.
-
-    `layer_types` decides where the config has it, else the family's rule for layer i.
-    """
-    window = size(fields, "sliding_window", default=0, least=0)
-    types = fields.sequence("layer_types", most=MOST_LAYERS)
-    if types and len(types) != layers:
-        fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {layers} layers")
-        types = []
-    slides = [entry == "sliding_attention" for entry in types] if types else [fallback(i) for i in range(layers)]
-    return [window if slide else 0 for slide in slides]
+SLIDES, SEES_ALL = "sliding_attention", "full_attention"
+"""How `layer_types` calls the two kinds of softmax attention."""
 
 
 def per_layer(
@@ -162,14 +152,20 @@ def per_layer(
     if listed and len(listed) != layers:
         fields.problems.append(f"{key} has {len(listed)} entries, expected one for each of {layers} layers")
     elif strange is not None:
-        fields.problems.append(f"{key} has an entry '{short(strange)}'; allowed: {', '.join(allowed)}")
+        fields.problems.append(f"{key} has an entry {short(strange)}; allowed: {', '.join(allowed)}")
     elif listed:
         return listed
     return [fallback(i) for i in range(layers)]
 
 
-SLIDES, SEES_ALL = "sliding_attention", "full_attention"
-"""How `layer_types` calls the two kinds of softmax attention."""
+def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambda i: False) -> list[int]:
+    """Each layer's sliding window, 0 for full attention.
+
+    `layer_types` decides where the config has it, else the family's rule for layer i.
+    """
+    window = size(fields, "sliding_window", default=0, least=0)
+    kinds = per_layer(fields, "layer_types", layers, (SLIDES, SEES_ALL), lambda i: SLIDES if fallback(i) else SEES_ALL)
+    return [window if kind == SLIDES else 0 for kind in kinds]
 
 
 def assemble(

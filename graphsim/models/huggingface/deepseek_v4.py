@@ -14,7 +14,7 @@ from graphsim.models.layers.compressed_attention import CompressedAttention
 from graphsim.models.layers.compression import Compression
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.hyper_connections import HyperBlock, HyperConnection, JoinStreams, SpreadStreams
-from graphsim.models.layers.mla import Indexer
+from graphsim.models.layers.indexer import Indexer
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.moe import Moe
 from graphsim.models.layers.norm import NormLayer

@@ -15,7 +15,7 @@ from typing import Any
 
 _SPELLINGS = (
     ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"),
-    ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query"),
+    ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query", "num_attention_groups"),
     ("head_dim", "kv_channels", "attention_head_dim"),
     ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "block_ff_dim"),
     ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"),
@@ -57,6 +57,11 @@ def completed(kind: str, config: Mapping[str, Any], *, nested: bool = False) -> 
     return {**assumed, **config, **off}, note
 
 
+def whole_defaults(kind: str) -> dict[str, Any]:
+    """What a multimodal config leaves out beside its nested ones."""
+    return _table().get(kind, {})
+
+
 _NEVER = ("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """What is never assumed of a model that stands by itself."""
 
@@ -74,10 +79,17 @@ def nested_defaults(kind: str, family: str, config: Mapping[str, Any]) -> tuple[
     """
     known = _table().get(kind) or _table().get(family, {})
     given = {name for name, value in config.items() if value is not None}
-    assumed = {name: value for name, value in known.items() if name not in given}
+    spelt = {name for group in (*_SPELLINGS, *_TOWER_SPELLINGS) if given.intersection(group) for name in group}
+    assumed = {name: value for name, value in known.items() if name not in given | spelt}
     sizes = [f"{name} = {value}" for name, value in assumed.items() if name in _TOWER_SIZES]
     return {**assumed, **{name: config[name] for name in given}}, ", ".join(sizes)
 
+
+_TOWER_SPELLINGS = (
+    ("encoder_layers", "num_hidden_layers"), ("encoder_attention_heads", "num_attention_heads"),
+    ("encoder_ffn_dim", "intermediate_size"),
+)  # fmt: skip
+"""Further names of the same thing in towers of sound."""
 
 _TOWER_SIZES = (
     "hidden_size", "embed_dim", "intermediate_size", "num_hidden_layers", "depth", "num_attention_heads", "num_heads",

@@ -57,5 +57,5 @@ def gemma3n(fields: Fields, name: str) -> ModelConfig:
     return replace(assemble(name, dims, blocks, head=head), stem=stem, streams=streams)
 
 
-FAMILIES: dict[str, Reader] = {"gemma3n_text": gemma3n, "gemma3n": gemma3n}
+FAMILIES: dict[str, Reader] = {"gemma3n_text": gemma3n}
 """Readers by `model_type`."""

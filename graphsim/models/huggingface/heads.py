@@ -69,8 +69,10 @@ def _norm_of(config: ModelConfig) -> NormLayer | None:
     return config.head.norm
 
 
-def _answering(config: ModelConfig, kind: str, *scores: Score, per_token: bool = False) -> ModelConfig:
-    head = Answer(scores=scores, per_token=per_token, norm=_norm_of(config))
+def _answering(
+    config: ModelConfig, kind: str, *scores: Score, per_token: bool = False, pooler: str = ""
+) -> ModelConfig:
+    head = Answer(scores=scores, per_token=per_token, pooler=pooler, norm=_norm_of(config))
     note = f"{kind}: its answer comes with the prompt step, and nothing is generated"
     return replace(config, head=head, notes=(*config.notes, note))
 
@@ -106,8 +108,9 @@ def _process_reward(config: ModelConfig, fields: Fields) -> ModelConfig:
 
 
 def _headless(config: ModelConfig, fields: Fields) -> ModelConfig:
-    """The bare decoder, as embedding models are published; its modules lie one level higher."""
-    bare = _answering(config, "without an output head, as for embeddings")
+    """The bare model, as embedding models are published; its modules lie one level higher."""
+    pooler: str = getattr(config.head, "body_pooler", "")
+    bare = _answering(config, "without an output head, as for embeddings", pooler=pooler)
     first, _, rest = config.layer_prefix.partition(".")
     if not rest or "{}" in first:
         return bare
@@ -120,7 +123,13 @@ def _raised(stem: Any, prefix: str) -> Any:
     if hasattr(stem, "base"):
         return replace(stem, base=_raised(stem.base, prefix))
     names = ("module", "position_module", "projection")
-    return replace(stem, **{name: getattr(stem, name).removeprefix(prefix) for name in names})
+    raised = replace(stem, **{name: getattr(stem, name).removeprefix(prefix) for name in names})
+    if raised.norm is not None:
+        raised = replace(raised, norm=replace(raised.norm, name=raised.norm.name.removeprefix(prefix)))
+    tables = getattr(raised, "tables", ())
+    if not tables:
+        return raised
+    return replace(raised, tables=tuple(replace(one, module=one.module.removeprefix(prefix)) for one in tables))
 
 
 HEADS: dict[str, Callable[[ModelConfig, Fields], ModelConfig]] = {

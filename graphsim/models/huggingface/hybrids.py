@@ -152,6 +152,8 @@ def zamba2(fields: Fields, name: str) -> ModelConfig:
     """Mamba-2 layers; in front of some, one of a few transformers that they share."""
     dims = read_dims(fields, tied=True, mlp_factor=4)
     unused(fields, "chunk_size", "num_query_groups")
+    if not dims.tied:
+        fields.problem("tie_word_embeddings", "is not supported; the layers' common weights are tied with it")
     types = [str(kind) for kind in fields.sequence("layers_block_type", most=MOST_LAYERS)]
     listed = fields.sequence("hybrid_layer_ids", most=MOST_LAYERS)
     hybrid = [kind == "hybrid" for kind in types] if types else [i in listed for i in range(dims.layers)]

@@ -42,13 +42,11 @@ def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = 
                 f"load_model(…, ignore=['{key}']) or --ignore {key} goes on without it"
             )
     unread = (f"not read: {', '.join(notes)}",) if notes else ()
-    beside = f"layers that predict further tokens are left out, as no step without speculation runs them: {', '.join(drafts)}"
+    beside = f"layers that predict further tokens are left out; only speculation runs them: {', '.join(drafts)}"
     return (*unread, beside) if drafts else unread
 
 
-def _unread(
-    given: Mapping[str, Any], path: str, readers: Mapping[str, list[Fields]]
-) -> Iterator[tuple[str, str, Any]]:
+def _unread(given: Mapping[str, Any], path: str, readers: Mapping[str, list[Fields]]) -> Iterator[tuple[str, str, Any]]:
     """Path, name and value of each key that none of the readers of its mapping has asked for."""
     for key, value in given.items():
         inside = f"{path}.{key}" if path else str(key)
@@ -67,7 +65,7 @@ def _silent(key: str, value: Any) -> bool:
     return value is None or key.startswith("_") or (key in SILENT_OFF and not value)
 
 
-NESTED = ("text_config", "quantization_config", "generation_config")
+NESTED = ("text_config", "quantization_config", "compression_config", "generation_config")
 """Mappings that are read by rules of their own."""
 
 _LEARNED = ("xielu", "prelu")

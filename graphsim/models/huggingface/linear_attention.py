@@ -47,14 +47,7 @@ def qwen3_next(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields)
     if not fields.flag("attn_output_gate", True):
         fields.problem("attn_output_gate", "is not allowed; expected true, as the class gates attention in any case")
-    delta = GatedDeltaNet(
-        key_heads=size(fields, "linear_num_key_heads", default=16),
-        value_heads=size(fields, "linear_num_value_heads", default=32),
-        key_dim=size(fields, "linear_key_head_dim", default=128),
-        value_dim=size(fields, "linear_value_head_dim", default=128),
-        taps=size(fields, "linear_conv_kernel_dim", default=4),
-        separate=kind != "qwen3_next",
-    )
+    delta = _delta(fields, separate=kind != "qwen3_next")
     bias = fields.flag("attention_bias", False)
     attention = SelfAttention(
         heads=dims.heads,
@@ -72,6 +65,18 @@ def qwen3_next(fields: Fields, name: str) -> ModelConfig:
         pre_norm(attention if has else delta, feed) for has, feed in zip(attends, feeds, strict=False)
     ]
     return assemble(name, dims, blocks)
+
+
+def _delta(fields: Fields, separate: bool, keys: int = 16, values: int = 32) -> GatedDeltaNet:
+    """keys, values: heads that the family has where the config says nothing"""
+    return GatedDeltaNet(
+        key_heads=size(fields, "linear_num_key_heads", default=keys),
+        value_heads=size(fields, "linear_num_value_heads", default=values),
+        key_dim=size(fields, "linear_key_head_dim", default=128),
+        value_dim=size(fields, "linear_value_head_dim", default=128),
+        taps=size(fields, "linear_conv_kernel_dim", default=4),
+        separate=separate,
+    )
 
 
 def _qwen_feeds(fields: Fields, dims: Dims, kind: str) -> list[Layer]:
@@ -98,11 +103,44 @@ def qwen3_5_moe(fields: Fields, name: str) -> ModelConfig:
     return qwen3_next(fields, name)
 
 
+def lara_mini(fields: Fields, name: str) -> ModelConfig:
+    """Qwen3.5's delta rule, and attention of which only sliding layers are rotary (transformers, `LaraMiniConfig`)."""
+    fields.data = {**fields.data, "intermediate_size": fields.data.get("moe_intermediate_size")}
+    dims = read_dims(fields, tied=True)
+    full = attention_of(fields, dims, qk=QkNorm.HEAD, rope=False)
+    mixers: dict[str, Layer] = {
+        _LINEAR: _delta(fields, separate=True, keys=8, values=16),
+        SLIDES: replace(full, window=size(fields, "sliding_window", default=512), rope=True),
+        SEES_ALL: full,
+    }
+    experts, chosen = experts_of(fields)
+    width = size(fields, "shared_expert_intermediate_size")
+    moe = Moe(
+        experts=experts,
+        chosen=chosen,
+        intermediate=size(fields, "moe_intermediate_size"),
+        shared=shared_mlp(width, "mlp.shared_expert", linear=True),
+    )
+    pattern = (_LINEAR, SLIDES, _LINEAR, SEES_ALL, SLIDES)
+    kinds = per_layer(fields, "layer_types", dims.layers, tuple(mixers), lambda i: pattern[i % 5])
+    return assemble(name, dims, [pre_norm(mixers[kind], moe) for kind in kinds])
+
+
+_MINIMAX_FACTORS = tuple(
+    f"layernorm_{part}_{name}" for part in ("linear_attention", "full_attention", "mlp") for name in ("alpha", "beta")
+)
+"""By which the code that comes with MiniMax-Text-01 multiplies the parts of its residuals."""
+
+
 def minimax(fields: Fields, name: str) -> ModelConfig:
     """Lightning attention in most layers, experts in all."""
     dims = read_dims(fields)
     unused(fields, "block_size")
-    moe = mixtral_experts(fields, dims)
+    unused(fields, "shared_moe_mode", "postnorm", "rotary_dim", *_MINIMAX_FACTORS)
+    wide = fields.raw("shared_intermediate_size", 0)
+    if any(wide if isinstance(wide, list) else [wide]):
+        fields.problem("shared_intermediate_size", "is not supported; expected 0")
+    moe = replace(mixtral_experts(fields, dims), separate=fields.data.get("model_type") != "minimax")
     lightning = LightningAttention(heads=dims.heads, head_dim=dims.head_dim)
     attention = attention_of(fields, dims, size(fields, "sliding_window", default=0, least=0))
     attends = _minimax_types(fields, dims.layers)
@@ -250,7 +288,10 @@ FAMILIES: dict[str, Reader] = {
     "qwen3_5_text": qwen3_next,
     "qwen3_5_moe_text": qwen3_5_moe,
     "qwen3_5_moe": qwen3_5_moe,
+    "lara_mini": lara_mini,
     "minimax": minimax,
+    "minimax_text_01": minimax,
+    "minimax_m1": minimax,
     "lfm2": lfm2,
     "lfm2_moe": lfm2_moe,
     "lfm3": lfm3,

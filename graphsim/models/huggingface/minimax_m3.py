@@ -52,18 +52,34 @@ def minimax_m3(fields: Fields, name: str) -> ModelConfig:
             attends or ["full_attention"] * dims.layers, feeds or ["sparse"] * dims.layers, strict=False
         )
     ]
+    _refuse_values(sparse, attends)
     unused(fields, "rotary_dim", "attention_bias", "index_local_blocks", "num_mtp_modules")
     return with_drafts(assemble(name, dims, blocks), fields)
 
 
 def _selection(fields: Fields, sparse: Fields) -> BlockSelection:
     """By the names of transformers 5.24, or by those of published configs, which come first."""
+    unused(sparse, "sparse_local_block", "sparse_init_block", "sparse_score_type")
+    if not sparse.flag("use_sparse_attention", True):
+        sparse.problem("use_sparse_attention", "is not allowed; expected true")
     return BlockSelection(
         heads=size(sparse, "sparse_num_index_heads", default=size(fields, "index_n_heads", default=4)),
         head_dim=size(sparse, "sparse_index_dim", default=size(fields, "index_head_dim", default=128)),
         block=size(sparse, "sparse_block_size", default=size(fields, "index_block_size", default=128)),
         blocks=size(sparse, "sparse_topk_blocks", default=size(fields, "index_topk_blocks", default=16)),
     )
+
+
+def _refuse_values(sparse: Fields, attends: list[str]) -> None:
+    """An indexer that also adds values of its own is not modelled; published configs switch that off in every layer."""
+    off = [bool(flag) for flag in sparse.sequence("sparse_disable_index_value", most=MOST_LAYERS)]
+    adds = [kind == "minimax_m3_sparse" and not flag for kind, flag in zip(attends, off, strict=False)]
+    if any(adds) or not sparse.flag("use_sparse_attention", True):
+        sparse.problem(
+            "sparse_disable_index_value" if any(adds) else "use_sparse_attention",
+            "is not supported; expected sparse layers whose indexers add no values",
+        )
+    unused(sparse, "sparse_score_type", "sparse_local_block", "sparse_init_block")
 
 
 def _listed(fields: Fields, key: str, section: Fields, flags: str, names: tuple[str, str]) -> list[str]:

@@ -21,11 +21,12 @@ from graphsim.models.huggingface.common import (
     wrapped,
 )
 from graphsim.models.huggingface.llama import attention_of
-from graphsim.models.huggingface.moe import experts_of, shared_mlp
+from graphsim.models.huggingface.moe import experts_of, mlp_kinds, shared_mlp
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.mlp import Mlp, MlpNames
+from graphsim.models.layers.modality_experts import ModalityExperts
 from graphsim.models.layers.moe import Moe, MoeNames
 from graphsim.models.layers.norm import NormLayer
 
@@ -103,12 +104,41 @@ def ernie_moe(fields: Fields, name: str) -> ModelConfig:
     )
     attention = self_attention(dims, bias=bias)
     start = size(fields, "moe_layer_start_index", default=1, least=0)
-    end = size(fields, "moe_layer_end_index", default=dims.layers - 1, least=0)
+    last = size(fields, "moe_layer_end_index", default=-1, least=-1)
+    end = dims.layers - 1 if last < 0 else last
     step = size(fields, "moe_layer_interval", default=1)
     dense = Mlp(intermediate=dims.intermediate, bias=bias, linear=False)
     sparse = [(i + 1) % step == 0 and start <= i <= end for i in range(dims.layers)]
     head = Head(vocab_size=dims.vocab, tied=dims.tied, bias=bias, norm=NormLayer(name="model.norm"))
     return assemble(name, dims, [pre_norm(attention, moe if has else dense) for has in sparse], head=head)
+
+
+def ernie_vl(fields: Fields, name: str) -> ModelConfig:
+    """Ernie 4.5 with experts of their own for images (transformers, `Ernie4_5_VLMoeTextConfig`)."""
+    dims = read_dims(fields, tied=True)
+    experts, chosen = experts_of(fields)
+    widths = [width for width in fields.sequence("moe_intermediate_size") if isinstance(width, int) and width > 0]
+    if len(widths) != 2:
+        fields.problem("moe_intermediate_size", "is not allowed; expected two widths, for text and for images")
+        widths = [1, 1]
+    bias = fields.flag("use_bias", False)
+    text, idle = (
+        Moe(experts=experts, chosen=chosen, intermediate=width, correction=True, names=_modality(kind))
+        for kind, width in zip(("text", "vision"), widths, strict=True)
+    )
+    count = size(fields, "moe_num_shared_experts", default=0, least=0, most=1000)
+    sparse = ModalityExperts(text=text, idle=idle, shared=shared_mlp(widths[0] * count, linear=True, bias=bias))
+    dense = Mlp(intermediate=dims.intermediate, bias=bias)
+    kinds = mlp_kinds(fields, dims.layers, 1)
+    attention = self_attention(dims, bias=bias)
+    return assemble(name, dims, [pre_norm(attention, sparse if kind == "sparse" else dense) for kind in kinds])
+
+
+def _modality(kind: str) -> MoeNames:
+    module = f"mlp.{kind}_moe"
+    return MoeNames(
+        router=f"{module}.gate", gate_up=f"{module}.experts.gate_up_proj", down=f"{module}.experts.down_proj"
+    )
 
 
 CHUNKED = "chunked_attention"
@@ -191,6 +221,7 @@ FAMILIES: dict[str, Reader] = {
     "flex_olmo": flex_olmo,
     "phimoe": phimoe,
     "ernie4_5_moe": ernie_moe,
+    "ernie4_5_vl_moe_text": ernie_vl,
     "llama4_text": llama4,
     "llama4": llama4,
     "dbrx": dbrx,

@@ -17,6 +17,7 @@ from graphsim.models.huggingface.common import (
     read_dims,
     size,
     windows,
+    with_drafts,
 )
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.layers.attention import QkNorm, SelfAttention
@@ -91,8 +92,9 @@ def minimax_m2(fields: Fields, name: str) -> ModelConfig:
 
 def qwen_moe(fields: Fields, name: str) -> ModelConfig:
     """Qwen 2 and 3: experts in most layers, Qwen 2 with a shared one behind a gate."""
-    dims = read_dims(fields)
-    second = fields.data.get("model_type") == "qwen2_moe"
+    kind = str(fields.data.get("model_type"))
+    dims = read_dims(fields, floor=kind.startswith("qwen3_omni"))
+    second, adapted = kind == "qwen2_moe", kind in ("qwen3_moe", "qwen3_omni_moe_text")
     experts, chosen = experts_of(fields)
     moe = Moe(
         experts=experts,
@@ -102,10 +104,10 @@ def qwen_moe(fields: Fields, name: str) -> ModelConfig:
         if second
         else None,
         shared_gate=second,
-        adapt_experts=not second,
-        adapt_router=not second,
+        adapt_experts=adapted,
+        adapt_router=adapted,
     )
-    dense = Mlp(intermediate=dims.intermediate, linear=second)
+    dense = Mlp(intermediate=dims.intermediate, linear=not adapted)
     attention = SelfAttention(
         heads=dims.heads,
         kv_heads=dims.kv_heads,
@@ -161,7 +163,7 @@ def glm4_moe(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields, floor=True)
     qk = QkNorm.HEAD if fields.flag("use_qk_norm", False) else QkNorm.NONE
     attention = attention_of(fields, dims, out_bias=False, qk=qk)
-    return assemble(name, dims, dense_then_sparse(fields, dims, attention))
+    return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, attention)), fields)
 
 
 def dense_then_sparse(
@@ -181,12 +183,25 @@ def dense_then_sparse(
     adapted: PEFT's all-linear reaches the experts and the router, and no dense or shared MLP
     bias: of these MLPs
     """
+    feeds = dense_or_sparse(fields, dims, first=first, adapted=adapted, bias=bias, correction=correction)
+    attentions = [attention] * dims.layers if isinstance(attention, Layer) else attention
+    return [pre_norm(each, feed) for each, feed in zip(attentions, feeds, strict=False)]
+
+
+def dense_or_sparse(
+    fields: Fields,
+    dims: Dims,
+    *,
+    first: int = 0,
+    adapted: bool = True,
+    bias: bool = False,
+    correction: bool = False,
+) -> list[Layer]:
+    """The feed-forward part of each layer; see `dense_then_sparse`."""
     moe = routed_and_shared(fields, adapted=adapted, bias=bias, correction=correction)
     dense = Mlp(intermediate=dims.intermediate, bias=bias, linear=not adapted)
     start = size(fields, "first_k_dense_replace", default=first, least=0)
-    kinds = mlp_kinds(fields, dims.layers, start)
-    attentions = [attention] * dims.layers if isinstance(attention, Layer) else attention
-    return [pre_norm(each, dense if kind == "dense" else moe) for each, kind in zip(attentions, kinds, strict=False)]
+    return [dense if kind == "dense" else moe for kind in mlp_kinds(fields, dims.layers, start)]
 
 
 def mlp_kinds(fields: Fields, layers: int, first: int) -> list[str]:
@@ -217,6 +232,7 @@ FAMILIES: dict[str, Reader] = {
     "minimax_m2": minimax_m2,
     "qwen2_moe": qwen_moe,
     "qwen3_moe": qwen_moe,
+    "qwen3_omni_moe_text": qwen_moe,
     "granitemoe": granitemoe,
     "granitemoeshared": granitemoe,
     "glm4_moe": glm4_moe,

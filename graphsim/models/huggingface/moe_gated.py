@@ -1,7 +1,8 @@
-"""Mixtures whose attention multiplies its result by a gate with a weight of its own: AFMoE (Trinity), Laguna."""
+"""Mixtures whose attention multiplies its result by a gate with a weight of its own: AFMoE (Trinity), Laguna, Beam."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from graphsim.files.reading import Fields
@@ -17,6 +18,7 @@ from graphsim.models.huggingface.common import (
     pre_norm,
     read_dims,
     size,
+    unused,
     wrapped,
 )
 from graphsim.models.huggingface.llama import attention_of
@@ -82,7 +84,7 @@ def _gates_heads(fields: Fields) -> bool:
     gating = fields.raw("gating", True)
     if gating not in (True, "per-head", "per-element"):
         fields.problem("gating", "is not allowed; expected true, 'per-head' or 'per-element'")
-    return gating != "per-element"
+    return bool(gating != "per-element")
 
 
 def _heads(fields: Fields, dims: Dims) -> list[int]:
@@ -97,5 +99,36 @@ def _heads(fields: Fields, dims: Dims) -> list[int]:
     return listed
 
 
-FAMILIES: dict[str, Reader] = {"afmoe": afmoe, "laguna": laguna}
+def beam(fields: Fields, name: str) -> ModelConfig:
+    """Every sixth layer sees all keys, without rotary positions; dense layers first (transformers, `BeamConfig`)."""
+    dims = read_dims(fields)
+    last, window = dims.layers - 1, size(fields, "sliding_window", default=0, least=0)
+    kinds = per_layer(
+        fields,
+        "layer_types",
+        dims.layers,
+        (SLIDES, SEES_ALL),
+        lambda i: SLIDES if (i + 1) % 6 and i < last else SEES_ALL,
+    )
+    unused(fields, "mlp_only_layers", "decoder_sparse_step", "use_sliding_window", "max_window_layers")
+    turns = fields.raw("rope_parameters", {})
+    rotary = isinstance(turns, Mapping) and turns.get(SEES_ALL) is not None
+    names = AttentionNames(gate="self_attn.gate_proj")
+    usual = attention_of(fields, dims, qk=QkNorm.HEAD)
+    slides = replace(usual, window=window, gated=True, gate_bias=True, adapt_gate=False, names=names)
+    full = replace(slides, window=0, rope=rotary)
+    experts, chosen = experts_of(fields)
+    width = size(fields, "moe_intermediate_size")
+    moe = Moe(experts=experts, chosen=chosen, intermediate=width, adapt_experts=True, adapt_router=True)
+    dense = Mlp(intermediate=dims.intermediate, linear=False)
+    before = ("input_layernorm", "pre_feedforward_layernorm")
+    after = ("post_attention_layernorm", "post_feedforward_layernorm")
+    blocks = [
+        wrapped(slides if kind == SLIDES else full, dense if feed == "dense" else moe, before=before, after=after)
+        for kind, feed in zip(kinds, mlp_kinds(fields, dims.layers, 3), strict=True)
+    ]
+    return assemble(name, dims, blocks)
+
+
+FAMILIES: dict[str, Reader] = {"afmoe": afmoe, "laguna": laguna, "beam": beam}
 """Readers by `model_type`."""

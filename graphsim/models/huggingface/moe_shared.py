@@ -1,4 +1,4 @@
-"""Mixtures with shared experts: Hunyuan A13B and 3, dots.llm1, Aria, Solar Open, Sarvam."""
+"""Mixtures with shared experts: Hunyuan A13B, dots.llm1, DeepSeekMoE, Aria, Solar Open, Sarvam."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from graphsim.models.huggingface.common import (
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.huggingface.moe import dense_then_sparse, experts_of, routed_and_shared, shared_mlp
 from graphsim.models.layers.attention import AttentionNames, QkNorm
+from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.moe import Moe, MoeNames
 
 
@@ -34,12 +35,7 @@ def dots1(fields: Fields, name: str) -> ModelConfig:
 
 def hunyuan_moe(fields: Fields, name: str) -> ModelConfig:
     """Hunyuan A13B: norms on heads behind the rotary embedding, one shared MLP as wide as an expert."""
-    for key in ("num_experts", "moe_topk"):
-        listed = fields.sequence(key) if isinstance(fields.data.get(key), list) else []
-        if listed:
-            fields.data = {**fields.data, key: listed[0]}
-            if any(entry != listed[0] for entry in listed):
-                fields.problem(key, "differs between layers, which is not supported")
+    one_of_all(fields, "num_experts", "moe_topk")
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     moe = Moe(
@@ -73,6 +69,30 @@ def hunyuan3(fields: Fields, name: str) -> ModelConfig:
     return with_drafts(assemble(name, dims, blocks), fields)
 
 
+def one_of_all(fields: Fields, *keys: str) -> None:
+    """Let one number stand where a config lists the same one for every layer."""
+    for key in keys:
+        listed = fields.sequence(key) if isinstance(fields.data.get(key), list) else []
+        if listed:
+            fields.data = {**fields.data, key: listed[0]}
+            if any(entry != listed[0] for entry in listed):
+                fields.problem(key, "differs between layers, which is not supported")
+
+
+def deepseek_moe(fields: Fields, name: str) -> ModelConfig:
+    """DeepSeekMoE (arXiv 2401.06066), ahead of latent attention: Llama's, with the code that comes with the model."""
+    dims = read_dims(fields)
+    if size(fields, "moe_layer_freq", default=1) != 1:
+        fields.problem("moe_layer_freq", "is not supported; expected 1")
+    attention = attention_of(fields, dims)
+    moe = replace(routed_and_shared(fields, adapted=True), separate=True, adapt_router=False)
+    shared = replace(moe.shared, linear=True) if moe.shared else None
+    dense = Mlp(intermediate=dims.intermediate)
+    first = size(fields, "first_k_dense_replace", default=0, least=0)
+    feeds = [dense if i < first else replace(moe, shared=shared) for i in range(dims.layers)]
+    return assemble(name, dims, [pre_norm(attention, feed) for feed in feeds])
+
+
 def aria(fields: Fields, name: str) -> ModelConfig:
     """Aria's text model: Llama's attention, shared experts as wide as the routed ones (`AriaTextConfig`)."""
     dims = read_dims(fields)
@@ -102,12 +122,13 @@ def sarvam_moe(fields: Fields, name: str) -> ModelConfig:
     bias = fields.flag("attention_bias", fields.flag("use_qkv_bias", False))
     qk = QkNorm.HEAD if fields.flag("use_qk_norm", True) else QkNorm.NONE
     attention = replace(attention_of(fields, dims, out_bias=False, qk=qk), qkv_bias=bias)
-    return assemble(name, dims, dense_then_sparse(fields, dims, attention, first=1, adapted=False))
+    return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, attention, first=1, adapted=False)), fields)
 
 
 FAMILIES: dict[str, Reader] = {
     "hunyuan_v1_moe": hunyuan_moe,
     "dots1": dots1,
+    "deepseek": deepseek_moe,
     "hy_v3": hunyuan3,
     "aria_text": aria,
     "solar_open": solar_open,

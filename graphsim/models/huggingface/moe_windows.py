@@ -19,6 +19,8 @@ from graphsim.models.huggingface.common import (
     pre_norm,
     read_dims,
     size,
+    unused,
+    with_drafts,
     wrapped,
 )
 from graphsim.models.huggingface.llama import attention_of
@@ -90,7 +92,7 @@ def exaone_moe(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields)
     slides = _pattern(fields, dims.layers)
     mixers = attentions(fields, dims, slides, nope="sliding_window" in fields, qk=QkNorm.HEAD)
-    return assemble(name, dims, dense_then_sparse(fields, dims, mixers, first=1))
+    return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, mixers, first=1)), fields)
 
 
 def _pattern(fields: Fields, layers: int) -> Callable[[int], bool]:
@@ -114,7 +116,8 @@ def mellum(fields: Fields, name: str) -> ModelConfig:
     dense = Mlp(intermediate=dims.intermediate, linear=False)
     feeds = [dense if kind == "dense" else moe for kind in mlp_kinds(fields, dims.layers, 0)]
     mixers = attentions(fields, dims, lambda i: False, nope=False, qk=QkNorm.HEAD)
-    return assemble(name, dims, _pairs(mixers, feeds))
+    unused(fields, "mtp_layer_types", "mtp_mlp_layer_types")
+    return with_drafts(assemble(name, dims, _pairs(mixers, feeds)), fields)
 
 
 def flint(fields: Fields, name: str) -> ModelConfig:
@@ -126,13 +129,15 @@ def flint(fields: Fields, name: str) -> ModelConfig:
     )
     moe = _with_shared(fields, "mlp.shared_expert")
     dense = Mlp(intermediate=dims.intermediate)
-    fields.data = {"mlp_only_layers": [0, 1], **fields.data}
+    if "mlp_only_layers" not in fields:
+        fields.data = {**fields.data, "mlp_only_layers": [0, 1]}
     return assemble(name, dims, _pairs(mixers, [moe if has else dense for has in sparse_layers(fields, dims.layers)]))
 
 
 def kolibri(fields: Fields, name: str) -> ModelConfig:
-    """Norms ahead of and behind each part, experts in every layer (transformers, `Kolibri1Config`)."""
-    fields.data = {**fields.data, "intermediate_size": fields.data.get("moe_intermediate_size")}
+    """Norms ahead of and behind each part, experts in every layer (transformers, `Kolibri1Config`), no biases ever."""
+    width = fields.data.get("moe_intermediate_size")
+    fields.data = {**fields.data, "intermediate_size": width, "attention_bias": False}
     dims = read_dims(fields)
     moe = _with_shared(fields, "mlp.shared_experts")
     before = ("input_layernorm", "post_attention_layernorm")

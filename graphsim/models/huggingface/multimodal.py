@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from graphsim.models.huggingface.common import Reader
+from graphsim.files.reading import Fields
+from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.common import Reader, assemble, read_dims, wrapped
 from graphsim.models.huggingface.llama import qwen2, qwen3
-from graphsim.models.huggingface.moe import qwen_moe
+from graphsim.models.huggingface.moe import glm4_moe, qwen_moe
+from graphsim.models.layers.attention import SelfAttention
+from graphsim.models.layers.mlp import Mlp, MlpNames
+
+
+def glm4v(fields: Fields, name: str) -> ModelConfig:
+    """GLM-4 with biases on q, k and v whatever the config says; GLM-OCR has none."""
+    dims = read_dims(fields)
+    attention = SelfAttention(
+        heads=dims.heads, kv_heads=dims.kv_heads, head_dim=dims.head_dim,
+        qkv_bias=fields.data.get("model_type") != "glm_ocr_text",
+    )  # fmt: skip
+    block = wrapped(
+        attention,
+        Mlp(intermediate=dims.intermediate, names=MlpNames(fused="mlp.gate_up_proj")),
+        before=("input_layernorm", "post_attention_layernorm"),
+        after=("post_self_attn_layernorm", "post_mlp_layernorm"),
+    )
+    return assemble(name, dims, [block] * dims.layers)
+
 
 FAMILIES: dict[str, Reader] = {
     "qwen2_vl": qwen2,
@@ -13,5 +34,8 @@ FAMILIES: dict[str, Reader] = {
     "qwen2_5_vl_text": qwen2,
     "qwen3_vl_text": qwen3,
     "qwen3_vl_moe_text": qwen_moe,
+    "glm4v_text": glm4v,
+    "glm_ocr_text": glm4v,
+    "glm4v_moe_text": glm4_moe,
 }
 """Readers by `model_type`; the first of each pair are flat configs, whose text part has no config of its own."""

@@ -171,7 +171,10 @@ def persimmon(fields: Fields, name: str) -> ModelConfig:
 
 
 def cohere(fields: Fields, name: str) -> ModelConfig:
-    """One norm without bias for both branches, embeddings tied; Cohere 2 slides in three layers of four."""
+    """One norm without bias for both branches, embeddings tied.
+
+    Cohere 2 slides in three layers of four, and only these have rotary positions.
+    """
     dims = read_dims(fields, tied=True)
     second = fields.data.get("model_type") == "cohere2"
     own_heads = QkNorm.OWN_HEAD if fields.flag("use_qk_norm", False) else QkNorm.NONE
@@ -179,7 +182,7 @@ def cohere(fields: Fields, name: str) -> ModelConfig:
     norm = NormLayer(name="input_layernorm", kind="layer_no_bias")
     mlp = Mlp(intermediate=dims.intermediate)
     blocks: list[Layer] = [
-        parallel(attention_of(fields, dims, window, qk=own_heads), mlp, norm=norm)
+        parallel(attention_of(fields, dims, window, qk=own_heads, rope=bool(window) or not second), mlp, norm=norm)
         for window in windows(fields, dims.layers, lambda i: second and (i + 1) % every != 0)
     ]
     return assemble(name, dims, blocks, norm=NormLayer(name="model.norm", kind="layer_no_bias"))

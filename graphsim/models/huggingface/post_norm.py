@@ -1,4 +1,4 @@
-"""Families with norms behind their parts: Gemma 2 and 3, OLMo 2 and 3, EXAONE 4, GLM-4, HyperCLOVA X."""
+"""Families with norms behind their parts: Gemma 2 and 3, OLMo 2 and 3, EXAONE 4, GLM-4."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def olmo2(fields: Fields, name: str) -> ModelConfig:
 
 
 def exaone4(fields: Fields, name: str) -> ModelConfig:
-    """Norms behind each part only, and on heads; three layers of four slide where a window is given."""
+    """Norms behind each part only, and on heads; three layers of four slide where a window is given.
+
+    Where some slide, the others have no rotary positions.
+    """
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate)
     every = (
@@ -54,7 +57,13 @@ def exaone4(fields: Fields, name: str) -> ModelConfig:
         else 4
     )
     slides = windows(fields, dims.layers, lambda i: (i + 1) % every != 0)
-    blocks = [wrapped(attention_of(fields, dims, w, out_bias=False, qk=QkNorm.HEAD), mlp, after=_AFTER) for w in slides]
+    nope = "sliding_window" in fields
+    blocks = [
+        wrapped(
+            attention_of(fields, dims, w, out_bias=False, qk=QkNorm.HEAD, rope=bool(w) or not nope), mlp, after=_AFTER
+        )
+        for w in slides
+    ]
     return assemble(name, dims, blocks)
 
 

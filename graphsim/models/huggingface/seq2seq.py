@@ -6,22 +6,22 @@ so these weights are counted and lie in memory, and no row passes them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import MOST_LAYERS, size
+from graphsim.models.huggingface.common import MOST_LAYERS, size, unused
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Part, Residual, Unused
-from graphsim.models.layers.cross_attention import CrossAttention
+from graphsim.models.layers.cross_attention import CROSS_NAMES, CrossAttention
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 
 NAMES = AttentionNames(o="self_attn.out_proj")
 MLP_NAMES = MlpNames(up="fc1", down="fc2")
 
-_GENERATES = ("ForConditionalGeneration", "ForCausalLM", "MTModel", "LMHeadModel")
+_GENERATES = ("ForConditionalGeneration", "ForCausalLM", "MTModel", "ForTextToText")
 
 
 def is_alone(fields: Fields) -> bool:
@@ -42,12 +42,16 @@ class Style:
     pre_norm: norms ahead of each part, else behind the sum that it joins
     key_bias: keys have a bias as queries and values do
     source_width: of the encoder's rows, where that is not the decoder's
+    norms: of attention, of attention to the encoder, and of the MLP
     """
 
     pre_norm: bool = True
     bias: bool = True
     key_bias: bool = True
     source_width: int = 0
+    cross: AttentionNames = CROSS_NAMES
+    mlp: MlpNames = MLP_NAMES
+    norms: tuple[str, str, str] = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +77,13 @@ class Side:
             names=NAMES,
         )
 
-    def encoder_layers(self, style: Style) -> tuple[Layer, ...]:
-        """Layers that see all positions at once."""
-        parts = tuple(self._parts(style, self.attention(style, cached=False), None, alone=False))
-        return (Block(parts=parts),) * self.depth
+    def encoder_layers(self, style: Style, feeds: Sequence[Layer] = ()) -> tuple[Layer, ...]:
+        """Layers that see all positions at once. feeds: their feed-forward parts, where these are no plain MLPs."""
+        attention, usual = self.attention(style, cached=False), [self.mlp(style)] * self.depth
+        return tuple(Block(parts=tuple(self._parts(style, attention, None, feed))) for feed in feeds or usual)
 
-    def decoder_layers(self, style: Style, alone: bool = False) -> tuple[Layer, ...]:
-        """Layers that attend to their past and to an encoder. alone: there is no encoder."""
+    def decoder_layers(self, style: Style, alone: bool = False, feeds: Sequence[Layer] = ()) -> tuple[Layer, ...]:
+        """Layers that attend to their past and to an encoder. alone: there is no encoder; feeds: as of the encoder"""
         cross = CrossAttention(
             heads=self.heads,
             kv_heads=self.heads,
@@ -88,16 +92,23 @@ class Side:
             bias=style.bias,
             out_bias=style.bias,
             key_bias=style.key_bias,
+            names=style.cross,
         )
-        parts = tuple(self._parts(style, self.attention(style, cached=True), cross, alone=alone))
-        return (Block(parts=parts),) * self.depth
+        attention, usual = self.attention(style, cached=True), [self.mlp(style)] * self.depth
+        return tuple(Block(parts=tuple(self._parts(style, attention, cross, feed, alone))) for feed in feeds or usual)
 
-    def _parts(self, style: Style, attention: Layer, cross: CrossAttention | None, alone: bool) -> Iterator[Part]:
-        mlp = Mlp(intermediate=self.intermediate, gated=False, bias=True, names=MLP_NAMES)
-        yield from _part(style, "attn_residual", attention, "self_attn_layer_norm")
-        for part in () if cross is None else _part(style, "cross_residual", cross, "encoder_attn_layer_norm"):
+    def mlp(self, style: Style) -> Mlp:
+        """The plain feed-forward part."""
+        return Mlp(intermediate=self.intermediate, gated=False, bias=True, names=style.mlp)
+
+    def _parts(
+        self, style: Style, attention: Layer, cross: CrossAttention | None, feed: Layer, alone: bool = False
+    ) -> Iterator[Part]:
+        own, crossed, last = style.norms
+        yield from _part(style, "attn_residual", attention, own)
+        for part in () if cross is None else _part(style, "cross_residual", cross, crossed):
             yield Unused(part=part) if alone else part
-        yield from _part(style, "mlp_residual", mlp, "final_layer_norm")
+        yield from _part(style, "mlp_residual", feed, last)
 
 
 def _part(style: Style, name: str, layer: Layer, norm: str) -> Iterator[Residual | NormLayer]:
@@ -107,8 +118,22 @@ def _part(style: Style, name: str, layer: Layer, norm: str) -> Iterator[Residual
         yield normed
 
 
+_FAIRSEQ = (
+    "extra_pos_embeddings", "static_position_embeddings", "normalize_before", "normalize_embedding",
+    "add_final_layer_norm", "add_bias_logits",
+)  # fmt: skip
+"""Keys of the models' first training code, which their classes do not read (transformers 5.24)."""
+
+_OF_ENCODER = {"num_hidden_layers": "encoder_layers", "num_attention_heads": "encoder_attention_heads"}
+"""What a config's common names stand for (transformers 5.24, attribute_map of `configuration_bart.py`)."""
+
+
 def side_of(fields: Fields, kind: str) -> Side:
     """The dimensions of the `encoder` or the `decoder`."""
+    unused(fields, *_FAIRSEQ)
+    for common, own in _OF_ENCODER.items():
+        if fields.raw(common) not in (None, fields.data.get(own)):
+            fields.problem(common, f"is not {own}, for which it stands; expected {fields.data.get(own)}")
     hidden, heads = size(fields, "d_model", "hidden_size"), size(fields, f"{kind}_attention_heads")
     if hidden % heads:
         fields.problem(f"{kind}_attention_heads", f"does not divide d_model = {hidden}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import MOST_LAYERS, Reader, size, unused
+from graphsim.models.huggingface.seq2seq import is_alone
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Part, Residual
@@ -62,9 +64,22 @@ def _part(place: int, name: str, layer: Layer) -> Part:
     return Residual(name=name, norm=norm, branches=(Branch(layer=layer),))
 
 
+Feeds = Callable[[Fields, int, int, str], list[Layer]]
+"""The feed-forward parts of a side: of so many layers, each at a place in its layer; `encoder` or `decoder`."""
+
+
 def t5(fields: Fields, name: str) -> ModelConfig:
-    """T5, mT5 and UMT5: an encoder and a decoder with one embedding, which is the output head too."""
+    """T5, mT5 and UMT5."""
+    tied = fields.flag("tie_word_embeddings", True)
+    table = size(fields, "d_model", "hidden_size") * size(fields, "vocab_size")
+    return assembled(fields, name, _dense, () if tied else _notes(table))
+
+
+def assembled(fields: Fields, name: str, feeds: Feeds, notes: tuple[str, ...] = ()) -> ModelConfig:
+    """An encoder and a decoder with one embedding, which is the output head too."""
     kind = fields.data.get("model_type")
+    if is_alone(fields):
+        fields.problem("architectures", "is not simulated; expected an encoder-decoder that generates")
     hidden, vocab = size(fields, "d_model", "hidden_size"), size(fields, "vocab_size")
     depth = size(fields, "num_layers", "num_hidden_layers", most=MOST_LAYERS)
     style = _Style(
@@ -73,29 +88,32 @@ def t5(fields: Fields, name: str) -> ModelConfig:
         buckets=size(fields, "relative_attention_num_buckets"),
         everywhere=kind == "umt5",
     )
-    unused(fields, "relative_attention_max_distance", "dense_act_fn")
+    unused(fields, "relative_attention_max_distance", "dense_act_fn", "n_positions")
     decoder_depth = size(fields, "num_decoder_layers", default=depth, most=MOST_LAYERS)
     cross = CrossAttention(
         heads=style.heads, kv_heads=style.heads, head_dim=style.head_dim, names=_names("layer.1.EncDecAttention")
     )
-    notes = _notes(fields, hidden * vocab)
     return ModelConfig(
         name=name,
         hidden_size=hidden,
         stem=Stem(vocab_size=vocab, module="shared"),
-        layers=style.layers(decoder_depth, [_mlp(fields, 2)] * decoder_depth, cross),
+        layers=style.layers(decoder_depth, feeds(fields, decoder_depth, 2, "decoder"), cross),
         head=Head(vocab_size=vocab, tied=True, norm=NormLayer(name="decoder.final_layer_norm")),
         layer_prefix="decoder.block.{}.",
         source_encoder=SourceEncoder(
             kind=str(kind),
             hidden_size=hidden,
             stem=Stem(vocab_size=vocab, module="encoder.embed_tokens", shared=True),
-            layers=style.layers(depth, [_mlp(fields, 1)] * depth),
+            layers=style.layers(depth, feeds(fields, depth, 1, "encoder")),
             tail=NormLayer(name="encoder.final_layer_norm"),
             layer_prefix="encoder.block.{}.",
         ),
         notes=notes,
     )
+
+
+def _dense(fields: Fields, depth: int, place: int, side: str) -> list[Layer]:
+    return [_mlp(fields, place)] * depth
 
 
 def _mlp(fields: Fields, place: int) -> Mlp:
@@ -109,10 +127,8 @@ def _mlp(fields: Fields, place: int) -> Mlp:
     return Mlp(intermediate=size(fields, "d_ff", "intermediate_size"), gated=gated, names=names)
 
 
-def _notes(fields: Fields, table: int) -> tuple[str, ...]:
+def _notes(table: int) -> tuple[str, ...]:
     """What is said of the output head: transformers 5.24 instantiates it tied, whatever the config says."""
-    if fields.flag("tie_word_embeddings", True):
-        return ()
     return (
         "the output head is the embedding, as transformers instantiates it whatever tie_word_embeddings says; "
         f"checkpoints that hold one of their own have {table:,} parameters more",

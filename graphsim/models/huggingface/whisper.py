@@ -58,7 +58,7 @@ def _encoder(fields: Fields, rows: int, vocab: int) -> SourceEncoder:
     return SourceEncoder(
         kind="whisper",
         hidden_size=side.hidden,
-        stem=SoundStem(bands=size(fields, "num_mel_bins"), positions=rows),
+        stem=SoundStem(bands=size(fields, "num_mel_bins"), positions=rows, module="model.encoder."),
         layers=side.encoder_layers(_STYLE),
         tail=NormLayer(name="model.encoder.layer_norm", kind="layer"),
         rows=rows,

@@ -13,11 +13,12 @@ from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.per_layer_input import PerLayerInput
 from graphsim.ops import Activation, Add, AddToStreams, CorrectStreams, Gemm, Join, PredictStreams, SplitStreams
+from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AltUpBlock(Layer):
-    """`streams` streams of which the layer works on one; rank: of the low-rank residual; own: width of its own input."""
+    """The layer works on one of `streams` streams; rank: of the low-rank residual; own: width of its own input."""
 
     attention: Layer
     mlp: Layer
@@ -73,7 +74,7 @@ class AltUpBlock(Layer):
         return scope.add("laurel_residual", Add(elems=scope.tokens * scope.hidden), [out, x])
 
 
-def _altup(name: str, n: int, k: float) -> Projection:
+def _altup(name: str, n: int, k: Num) -> Projection:
     return Projection(name=f"altup.{name}", n=n, k=k)
 
 

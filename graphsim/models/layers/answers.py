@@ -23,17 +23,21 @@ class Answer(Layer):
     """Final norm, the rows that are asked for, and linear layers with an activation between them.
 
     scores: none of an embedding model, whose answer is the state of the last token
+    pooler: module of a linear of the first token alone, as BERT and its kin have, which PEFT's all-linear reaches
     per_token: every token has its answer (token classification, extractive question answering)
     """
 
     scores: tuple[Score, ...] = ()
     per_token: bool = False
+    pooler: str = ""
     norm: NormLayer | None = None
     tied: bool = False
 
     def build(self, scope: Scope, x: str) -> str:
         """Residual stream -> one answer a sequence, or a token."""
         out = self.norm.build(scope, x) if self.norm else x
+        if self.pooler:
+            return self._pooled(scope, out)
         rows = scope.tokens if self.per_token else scope.phase.logit_rows
         if not self.per_token and not scope.phase.all_logits:
             out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])
@@ -46,3 +50,10 @@ class Answer(Layer):
             )
             out, width = scope.linear(layer, out, m=rows), float(score.outputs)
         return out
+
+    def _pooled(self, scope: Scope, x: str) -> str:
+        first = scope.phase.sequences
+        out = scope.add("first_tokens", TakeRows(rows=first, width=scope.hidden), [x])
+        linear = Projection(name=self.pooler, n=scope.hidden, k=scope.hidden, bias=True, quantised=False)
+        out = scope.linear(linear, out, m=first, name="pooler")
+        return scope.add("pooler_act", Activation(elems=first * scope.hidden, steps=4.0), [out])

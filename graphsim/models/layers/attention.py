@@ -51,15 +51,17 @@ class SelfAttention(Layer):
     """Projections, rotary embedding, cache, attention, output projection.
 
     value_dim: of value heads, head_dim if 0
+    width: of the rows that queries, keys and values are projected from, the hidden size if 0
     window: keys that a query sees, 0 = all
     gated: a learned gate multiplies the result, element by element, or head by head where `gates_heads`
+    gate_bias: a learned number for each head joins the gate
     adapt_gate: PEFT's all-linear reaches the gate's own weight
     soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
     keys_are_values: one projection serves as both
     key_bias: keys have a bias where queries and values have one
-    cached: keys and values stay for later steps; an encoder's do not
+    cached: keys and values stay for later steps; an encoder's do not: its rows see each other, in both directions
     biased: a table of biases by distance is added to the scores; buckets: its entries for each head, where it is this
         layer's own and not an earlier one's (T5, arXiv 1910.10683, section 2.1)
     selection: an indexer that chooses the blocks of keys which a query sees
@@ -69,6 +71,7 @@ class SelfAttention(Layer):
     kv_heads: int
     head_dim: int
     value_dim: int = 0
+    width: int = 0
     window: int = 0
     qkv_bias: bool = False
     out_bias: bool = False
@@ -77,6 +80,7 @@ class SelfAttention(Layer):
     norm_vectors: int = 1
     gated: bool = False
     gates_heads: bool = False
+    gate_bias: bool = False
     adapt_gate: bool = True
     sinks: bool = False
     soft_cap: bool = False
@@ -93,6 +97,11 @@ class SelfAttention(Layer):
     def values(self) -> int:
         """Width of a value head."""
         return self.value_dim or self.head_dim
+
+    @property
+    def loose(self) -> bool:
+        """Whether what attention takes is not queries and the cache alone."""
+        return self.shares_kv or self.buckets > 0 or self.selection is not None
 
     def build(self, scope: Scope, x: str) -> str:
         """x -> q, k, v -> (norms) -> RoPE -> cache -> attention -> o."""
@@ -113,7 +122,8 @@ class SelfAttention(Layer):
         if gate is not None:
             share = 1.0 / self.values if self.gates_heads else 1.0
             elems = scope.tokens * self.heads * self.values
-            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share)
+            learned = self.heads if self.gate_bias else 0
+            product = Activation(elems=elems, reads=1.0 + share, steps=1.0 + 3.0 * share, learned=learned)
             out = scope.add("attention_gate", product, [out, gate])
         return scope.linear(
             Projection(
@@ -143,19 +153,19 @@ class SelfAttention(Layer):
         if self.names.fused:
             node = scope.linear(self._fused_projection(scope), x)
             return Value(node, ("q",)), Value(node, ("k",)), Value(node, ("v",)), self._own_gate(scope, x)
-        width, both = self.heads * self.head_dim, self.gated and not self.names.gate
-        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if both else ()
-        query = self._projection(scope, "query", self.names.q, width * (2 if both else 1), self.heads)
+        width, joint = self.heads * self.head_dim, self.gated and not self.names.gate
+        gate = tuple(Part(name=part, width=width, units=self.heads) for part in ("q", "gate")) if joint else ()
+        query = self._projection(scope, "query", self.names.q, width * (2 if joint else 1), self.heads)
         node = scope.linear(replace(query, parts=gate), x)
-        q, gate_value = (
-            (Value(node, ("q",)), Value(node, ("gate",))) if both else (Value(node), self._own_gate(scope, x))
-        )
+        q, gate_value = Value(node), self._own_gate(scope, x)
+        if joint:
+            q, gate_value = Value(node, ("q",)), Value(node, ("gate",))
         if self.shares_kv:
             return q, None, None, gate_value
         key = self._projection(scope, "key", self.names.k, self.kv_heads * self.head_dim, self.kv_heads)
         if self.keys_are_values:
-            both = Value(scope.linear(key, x))
-            return q, both, both, gate_value
+            shared = Value(scope.linear(key, x))
+            return q, shared, shared, gate_value
         value = self._projection(scope, "value", self.names.v, self.kv_heads * self.values, self.kv_heads)
         return q, Value(scope.linear(key, x)), Value(scope.linear(value, x)), gate_value
 
@@ -166,7 +176,7 @@ class SelfAttention(Layer):
         gate = Projection(
             name=self.names.gate,
             n=self.heads * (1 if self.gates_heads else self.values),
-            k=scope.hidden,
+            k=self.width or scope.hidden,
             split=Sharding.COLUMN,
             units=self.heads,
             tags=("attn",),
@@ -178,7 +188,7 @@ class SelfAttention(Layer):
         return Projection(
             name=name,
             n=width,
-            k=scope.hidden,
+            k=self.width or scope.hidden,
             split=Sharding.COLUMN,
             units=units,
             bias=self.qkv_bias and (tag != "key" or self.key_bias),
@@ -195,7 +205,7 @@ class SelfAttention(Layer):
         return Projection(
             name=self.names.fused,
             n=sum(part.width for part in parts),
-            k=scope.hidden,
+            k=self.width or scope.hidden,
             split=Sharding.COLUMN,
             bias=self.qkv_bias,
             tags=("attn", "qkv"),
@@ -223,7 +233,7 @@ class SelfAttention(Layer):
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
         inputs, kept = values[:1], values[1:]
         seen = self.selection.chosen if self.selection else self.window
-        rows = segment.kv_tokens(self.window)
+        rows = segment.kv_tokens(self.window) if self.cached else segment.tokens
         if self.selection:
             rows = np.minimum(rows, segment.tokens * seen)
         if kept and not self.cached:
@@ -245,16 +255,16 @@ class SelfAttention(Layer):
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=rows,
-            pairs=segment.pairs(seen, scope.phase.causal),
+            pairs=segment.pairs(seen, scope.phase.causal) if self.cached else segment.near_pairs(self.window),
             heads=self.heads,
             kv_heads=self.kv_heads,
             head_dim=self.head_dim,
             value_dim=self.values,
-            window=self.window,
+            window=self.window if self.cached else 0,
             decode=segment.decode,
             sinks=self.heads if self.sinks else 0,
             soft_cap=self.soft_cap,
-            unchecked=self.shares_kv or self.buckets > 0 or self.selection is not None,
+            unchecked=self.loose,
             biases=pairs * self.heads,
             kv=scope.precision.kv if self.cached else scope.activations,
         )

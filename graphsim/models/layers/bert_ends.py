@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphsim.models.layers.base import Projection, Scope
+from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.ends import Head, Stem
-from graphsim.models.layers.norm import VECTORS
-from graphsim.ops import Activation, Add, Concatenate, Embedding, Gemm, Norm, Sample, Sharding, TakeRows
+from graphsim.models.layers.norm import VECTORS, NormLayer
+from graphsim.ops import Activation, Add, Concatenate, Embedding, Gemm, Join, Norm, Sample, Sharding, TakeRows
 from graphsim.units import Num
 
 
@@ -72,14 +72,19 @@ class TransformHead(Head):
     """A dense layer, a nonlinearity and a norm on the positions that need logits, then the vocabulary with a bias.
 
     transform, transform_norm: modules of the dense layer and the norm, "" where there are none
+    transform_bias: whether the dense layer has one; transform_kind: of the norm
     spare: modules of weights for each entry that the class keeps beside these, and does not use
     pooler: module of a linear of the first position that it does not use either
+    body_pooler: of that linear in the class without a head, which uses it
     """
 
     transform: str
     transform_norm: str
+    transform_bias: bool = True
+    transform_kind: str = "layer"
     spare: tuple[str, ...] = ()
     pooler: str = ""
+    body_pooler: str = ""
 
     def build(self, scope: Scope, x: str) -> str:
         """Residual stream -> logits -> token ids."""
@@ -112,8 +117,37 @@ class TransformHead(Head):
         return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])
 
     def _transformed(self, scope: Scope, x: str, rows: Num, width: Num) -> str:
-        dense = Projection(name=self.transform, n=width, k=scope.hidden, bias=True, quantised=False)
+        dense = Projection(name=self.transform, n=width, k=scope.hidden, bias=self.transform_bias, quantised=False)
         out = scope.linear(dense, x, m=rows, name="transform")
         out = scope.add("transform_act", Activation(elems=rows * width, steps=4.0), [out])
-        norm = Norm(rows=rows, width=width, vectors=VECTORS["layer"], module=self.transform_norm)
+        norm = Norm(rows=rows, width=width, vectors=VECTORS[self.transform_kind], module=self.transform_norm)
         return scope.add("transform_norm", norm, [out])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderEnd(Layer):
+    """Behind an encoder's last layer: a norm, a linear of the first position that nobody reads, one to the decoder.
+
+    pooler, projection: modules of the linears, "" where there are none; width: of what the projection yields
+    """
+
+    norm: NormLayer | None = None
+    pooler: str = ""
+    projection: str = ""
+    width: int = 0
+
+    def build(self, scope: Scope, x: str) -> str:
+        """The encoder's rows as the decoder reads them, and what its class computes beside them."""
+        rows = self.norm.build(scope, x) if self.norm else x
+        out, width = rows, scope.hidden
+        if self.projection:
+            width = self.width
+            out = scope.linear(Projection(name=self.projection, n=width, k=scope.hidden, bias=True), rows)
+        if not self.pooler:
+            return out
+        first = scope.phase.sequences
+        taken = scope.add("first_tokens", TakeRows(rows=first, width=scope.hidden), [rows])
+        pool = Projection(name=self.pooler, n=scope.hidden, k=scope.hidden, bias=True, quantised=False)
+        pooled = scope.linear(pool, taken, m=first, name="pooler")
+        pooled = scope.add("pooler_act", Activation(elems=first * scope.hidden, steps=4.0), [pooled])
+        return scope.add("encoded", Join(elems=scope.tokens * width + first * scope.hidden), [out, pooled])

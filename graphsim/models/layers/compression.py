@@ -12,7 +12,7 @@ import numpy as np
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Projection, Scope
-from graphsim.models.layers.mla import Indexer
+from graphsim.models.layers.indexer import Indexer
 from graphsim.models.phase import Segment
 from graphsim.ops import Attention, KvCache, Norm, PoolWindows, Rope
 from graphsim.units import Num

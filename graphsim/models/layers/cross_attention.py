@@ -27,6 +27,7 @@ class CrossAttention(Layer):
 
     width: of the encoder's rows, the decoder's own if 0
     bias, out_bias: of queries, keys and values, and of the result; key_bias: keys have one where the others do
+    soft_cap: scores pass a scaled tanh ahead of the softmax
     """
 
     heads: int
@@ -36,6 +37,7 @@ class CrossAttention(Layer):
     bias: bool = False
     out_bias: bool = False
     key_bias: bool = True
+    soft_cap: bool = False
     names: AttentionNames = CROSS_NAMES
 
     def build(self, scope: Scope, x: str) -> str:
@@ -95,6 +97,7 @@ class CrossAttention(Layer):
             head_dim=self.head_dim,
             value_dim=self.head_dim,
             decode=segment.decode,
+            soft_cap=self.soft_cap,
             kv=scope.precision.kv,
         )
         return scope.add(f"cross_attention{suffix}", attention, [q, kept])

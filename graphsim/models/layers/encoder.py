@@ -74,7 +74,7 @@ class Grid(Segment):
 class Section:
     """Layers of a tower that work on rows alike.
 
-    hidden: width of these rows; prefix: as of a model's layers, with `{}` where there is an index
+    hidden: width of these rows; prefix: as of a model's layers, with `{}` where there is an index; first: of the layers
     beside: fed from the section before it, its result is taken by the language model itself
     idle: weights that transformers has and no image passes on its way to the language model
     """
@@ -83,13 +83,14 @@ class Section:
     hidden: int
     rows: Rows = Rows()
     prefix: str = ""
+    first: int = 0
     beside: bool = False
     idle: bool = False
 
     def build(self, scope: Scope, x: str) -> str:
         """One layer behind another, repeated where they have an index."""
         if "{}" in self.prefix:
-            return stack(scope, self.layers, x)
+            return stack(scope, self.layers, x, self.first)
         for layer in self.layers:
             x = layer.build(scope, x)
         return x

@@ -68,6 +68,7 @@ class Head(Layer):
     soft_cap: logits pass a scaled tanh (Gemma 2, arXiv 2408.00118, section 2)
     penalties: the makers' generation settings punish repetition, which engines apply to all logits
     width: the values are projected to it first (the embedding's width, where that is not the hidden size)
+    linear: PEFT's all-linear reaches it, as where a class does not name it as its output embedding
     join: ahead of all of it, from the streams of the residual where there are several
     """
 
@@ -77,6 +78,7 @@ class Head(Layer):
     soft_cap: bool = False
     penalties: bool = False
     width: int = 0
+    linear: bool = False
     norm: NormLayer | None = None
     module: str = "lm_head"
     projection: str = ""
@@ -102,7 +104,7 @@ class Head(Layer):
             shared=self.tied,
             weights=scope.format_of(self.module, scope.activations),
             module=self.module,
-            linear=False,
+            linear=self.linear,
             head=True,
         )
         out = scope.add(self.module.rsplit(".", 1)[-1], logits, [out])

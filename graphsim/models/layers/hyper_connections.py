@@ -24,11 +24,15 @@ class HyperConnection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HyperBlock(Layer):
-    """Parts in order on a residual of `streams` streams; iterations: of Sinkhorn's normalisation."""
+    """Parts in order on a residual of `streams` streams; iterations: of Sinkhorn's normalisation.
+
+    mixed: whether the streams are mixed among each other behind each part
+    """
 
     parts: tuple[HyperConnection, ...]
     streams: int
-    iterations: int
+    iterations: int = 0
+    mixed: bool = True
 
     def build(self, scope: Scope, x: str) -> str:
         """For each part: collapse -> norm -> layer -> expand."""
@@ -38,13 +42,13 @@ class HyperBlock(Layer):
                 tokens=tokens,
                 streams=n,
                 width=scope.hidden,
-                projected=n * (2 + n),
+                projected=n * (2 + n if self.mixed else 2),
                 iterations=self.iterations,
-                scales=3,
+                scales=3 if self.mixed else 2,
             )
             mixed = scope.add(part.name, collapse, [x])
             out = part.layer.build(scope, part.norm.build(scope, Value(mixed, ("collapsed",))))
-            expand = ExpandStreams(tokens=tokens, streams=n, width=scope.hidden)
+            expand = ExpandStreams(tokens=tokens, streams=n, width=scope.hidden, mixed=self.mixed)
             x = scope.add(f"{part.name}.expand", expand, [out, x, Value(mixed, ("mixing",))])
         return x
 
@@ -59,6 +63,18 @@ class SpreadStreams(Layer):
         """Read once, written once for each stream."""
         copies = Elementwise(elems=scope.tokens * scope.hidden * self.streams, reads=1.0 / self.streams, steps=0.0)
         return scope.add("spread_streams", copies, [x])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeanStreams(Layer):
+    """The mean of the streams, ahead of the model's last norm."""
+
+    streams: int
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Every stream is read once."""
+        mean = Elementwise(elems=scope.tokens * scope.hidden, reads=float(self.streams), steps=float(self.streams))
+        return scope.add("mean_streams", mean, [x])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

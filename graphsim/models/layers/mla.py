@@ -10,20 +10,10 @@ from dataclasses import dataclass
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
+from graphsim.models.layers.indexer import Indexer
 from graphsim.models.phase import Segment
 from graphsim.ops import Activation, Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding
 from graphsim.units import Num
-
-_ATTN = "self_attn"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Indexer:
-    """Scores all cached tokens with a few narrow heads; attention then sees the `chosen` best (DeepSeek-V3.2-Exp)."""
-
-    heads: int
-    head_dim: int
-    chosen: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +21,11 @@ class LatentAttention(Layer):
     """MLA with `nope` position-free and `rope` rotary dimensions per head.
 
     q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
-    gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none
+    gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none; gate_name: its projection
+    sinks: one learned logit per head joins each softmax
+    reuses: whether the indexer is an earlier layer's, whose choice counts here too
     turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
+    module: of the projections and norms, below the layer
     """
 
     heads: int
@@ -44,7 +37,11 @@ class LatentAttention(Layer):
     bias: bool = False
     turns: bool = True
     gate: int = 0
+    gate_name: str = "g_proj"
+    sinks: bool = False
     indexer: Indexer | None = None
+    reuses: bool = False
+    module: str = "self_attn"
 
     def build(self, scope: Scope, x: str) -> str:
         """x -> queries, latent -> cache -> attention -> o."""
@@ -52,7 +49,8 @@ class LatentAttention(Layer):
         latent = self._linear(scope, "kv_a_proj_with_mqa", self.kv_rank + self.rope, scope.hidden, x, self._latent())
         normed = self._norm(scope, "kv_a_layernorm", self.kv_rank, Value(latent, ("latent",)))
         turned = self._turned(scope, q, latent)
-        scores = self._index(scope, self.indexer, x, compressed or x) if self.indexer else []
+        own = self.indexer if not self.reuses else None
+        scores = own.scores(scope, x, compressed or x, self.q_rank or scope.hidden) if own else []
         outs = [
             self._attend(scope, segment, q, turned, normed, scores[i : i + 1])
             for i, segment in enumerate(scope.phase.segments)
@@ -63,7 +61,7 @@ class LatentAttention(Layer):
         out = self._gated(scope, x, out) if self.gate else out
         return scope.linear(
             Projection(
-                name=f"{_ATTN}.o_proj",
+                name=f"{self.module}.o_proj",
                 n=scope.hidden,
                 k=self.heads * self.value_dim,
                 split=Sharding.ROW,
@@ -76,7 +74,7 @@ class LatentAttention(Layer):
 
     def _gated(self, scope: Scope, x: str, out: str) -> str:
         projection = Projection(
-            name=f"{_ATTN}.g_proj",
+            name=f"{self.module}.{self.gate_name}",
             n=self.heads * self.gate,
             k=scope.hidden,
             split=Sharding.COLUMN,
@@ -103,7 +101,6 @@ class LatentAttention(Layer):
             Part(name="q_nope", width=self.heads * self.nope, units=self.heads),
             Part(name="q_rope", width=self.heads * self.rope, units=self.heads),
         )
-        parts = parts if self.rope else parts[:1]
         width, name, source, k = self.heads * (self.nope + self.rope), "q_proj", x, scope.hidden
         compressed = ""
         if self.q_rank:
@@ -111,26 +108,28 @@ class LatentAttention(Layer):
             compressed = self._norm(scope, "q_a_layernorm", self.q_rank, Value(down))
             name, source, k = "q_b_proj", compressed, self.q_rank
         query = Projection(
-            name=f"{_ATTN}.{name}",
+            name=f"{self.module}.{name}",
             n=width,
             k=k,
             split=Sharding.COLUMN,
             units=self.heads,
             tags=("attn", "qkv", "query"),
-            parts=parts,
+            parts=parts[: 2 if self.rope else 1],
         )
         return scope.linear(query, source), compressed
 
     def _latent(self) -> tuple[Part, ...]:
         parts = (Part(name="latent", width=self.kv_rank), Part(name="rope", width=self.rope))
-        return parts if self.rope else parts[:1]
+        return parts[: 2 if self.rope else 1]
 
     def _linear(self, scope: Scope, name: str, n: Num, k: Num, x: str, parts: tuple[Part, ...] = ()) -> str:
         tags = ("attn", "qkv", "query" if name == "q_a_proj" else "key")
-        return scope.linear(Projection(name=f"{_ATTN}.{name}", n=n, k=k, bias=self.bias, tags=tags, parts=parts), x)
+        return scope.linear(
+            Projection(name=f"{self.module}.{name}", n=n, k=k, bias=self.bias, tags=tags, parts=parts), x
+        )
 
     def _norm(self, scope: Scope, name: str, width: int, value: Value, vectors: int = 1) -> str:
-        norm = Norm(rows=scope.tokens, width=width, vectors=vectors, module=f"{scope.prefix}{_ATTN}.{name}")
+        norm = Norm(rows=scope.tokens, width=width, vectors=vectors, module=f"{scope.prefix}{self.module}.{name}")
         return scope.add(name.rsplit(".", 1)[-1], norm, [value])
 
     def _attend(
@@ -155,7 +154,7 @@ class LatentAttention(Layer):
 
     def _up(self) -> Projection:
         return Projection(
-            name=f"{_ATTN}.kv_b_proj",
+            name=f"{self.module}.kv_b_proj",
             n=self.heads * (self.nope + self.value_dim),
             k=self.kv_rank,
             split=Sharding.COLUMN,
@@ -187,44 +186,8 @@ class LatentAttention(Layer):
             head_dim=head_dim,
             value_dim=value_dim,
             decode=segment.decode,
+            sinks=self.heads if self.sinks else 0,
             unchecked=True,
             cache_width=cache_width,
             kv=scope.precision.kv,
         )
-
-    def _index(self, scope: Scope, indexer: Indexer, x: str, compressed: str) -> list[str]:
-        """The scores of each kind of sequence in the step."""
-        width, k = indexer.heads * indexer.head_dim, self.q_rank or scope.hidden
-        query = scope.linear(Projection(name=f"{_ATTN}.indexer.wq_b", n=width, k=k, tags=("attn",)), compressed)
-        key = scope.linear(
-            Projection(name=f"{_ATTN}.indexer.wk", n=indexer.head_dim, k=scope.hidden, tags=("attn",)), x
-        )
-        normed = self._norm(scope, "indexer.k_norm", indexer.head_dim, Value(key), vectors=2)
-        weights = Projection(name=f"{_ATTN}.indexer.weights_proj", n=indexer.heads, k=scope.hidden, tags=("attn",))
-        by_head, scores = scope.linear(weights, x), []
-        for segment in scope.phase.segments:
-            cache = KvCache(
-                new_tokens=segment.tokens,
-                kv_tokens=segment.kv_tokens(),
-                kept_tokens=segment.kept_tokens(),
-                kv_heads=1,
-                width=indexer.head_dim,
-                kv=scope.precision.kv,
-            )
-            kept = scope.add("index_cache", cache, [normed])
-            score = Attention(
-                sequences=segment.sequences,
-                query_tokens=segment.tokens,
-                kv_tokens=segment.kv_tokens(),
-                pairs=segment.pairs(0, scope.phase.causal),
-                heads=indexer.heads,
-                kv_heads=1,
-                head_dim=indexer.head_dim,
-                value_dim=0,
-                decode=segment.decode,
-                unchecked=True,
-                cache_width=indexer.head_dim,
-                kv=scope.precision.kv,
-            )
-            scores.append(scope.add("index_scores", score, [query, by_head, kept]))
-        return scores

@@ -5,7 +5,7 @@ Routing: arXiv 1701.06538; shared and fine-grained experts: arXiv 2401.06066.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
@@ -20,7 +20,8 @@ class MoeNames:
     """Module names below the layer.
 
     experts: what adapters call the weights of an expert that the stacks hold: gate, up, down
-    latent: the projections ahead of and behind experts that work in a latent
+    latent: the projections ahead of and behind experts that work in a latent; latent_norm: of a norm ahead of the
+        second one, "" for none
     """
 
     router: str = "mlp.gate"
@@ -28,6 +29,7 @@ class MoeNames:
     down: str = "mlp.experts.down_proj"
     shared_gate: str = "mlp.shared_expert_gate"
     latent: tuple[str, str] = ("mlp.fc1_latent_proj", "mlp.fc2_latent_proj")
+    latent_norm: str = ""
     experts: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -41,9 +43,11 @@ class Moe(Layer):
     shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
     correction: a learned score per expert; router_bias, bias: of the router and of the experts
     router_norm: name of a norm in front of the router
+    router_extra: scores beside the experts', such as of shared ones; router_scale: one learned factor of all weights
     sum_bias: a learned vector is added to the sum of the experts' results
     skew: Zipf exponent of the experts' popularity, 0 = uniform
     adapt_experts, adapt_router: PEFT's all-linear reaches them
+    separate: each expert's weights are modules of their own, as in code that comes with a model
     """
 
     experts: int
@@ -57,11 +61,14 @@ class Moe(Layer):
     correction: bool = False
     router_bias: bool = False
     router_norm: str = ""
+    router_extra: int = 0
+    router_scale: bool = False
     bias: bool = False
     sum_bias: bool = False
     skew: float = 0.0
     adapt_experts: bool = False
     adapt_router: bool = False
+    separate: bool = False
     names: MoeNames = MoeNames()
 
     def build(self, scope: Scope, x: str) -> str:
@@ -84,7 +91,7 @@ class Moe(Layer):
     def _route(self, scope: Scope, x: str) -> str:
         router = Projection(
             name=self.names.router,
-            n=self.experts,
+            n=self.experts + self.router_extra,
             k=scope.hidden,
             bias=self.router_bias,
             linear=self.adapt_router,
@@ -93,11 +100,13 @@ class Moe(Layer):
         if self.router_norm:
             x = NormLayer(name=self.router_norm).build(scope, x)
         logits = scope.linear(router, x)
+        bare = self.adapt_router and self.adapt_experts  # as transformers 5 holds both, and PEFT reaches them
+        scope.graph.nodes[logits]["op"] = replace(scope.graph.nodes[logits]["op"], bare=bare)
         route = Route(
             tokens=scope.tokens,
-            experts=self.experts,
+            experts=self.experts + self.router_extra,
             chosen=self.chosen,
-            learned=self.experts if self.correction else 0,
+            learned=(self.experts if self.correction else 0) + self.router_scale,
         )
         return scope.add("route", route, [logits])
 
@@ -106,6 +115,8 @@ class Moe(Layer):
         if not self.latent:
             return x
         n, k = (self.latent, scope.hidden) if way == 0 else (scope.hidden, self.latent)
+        if way == 1 and self.names.latent_norm:
+            x = NormLayer(name=self.names.latent_norm, width=self.latent).build(scope, x)
         return scope.linear(Projection(name=self.names.latent[way], n=n, k=k, bias=self.latent_bias, tags=("ffn",)), x)
 
     def _experts(self, scope: Scope, x: str, routing: str) -> str:
@@ -141,6 +152,7 @@ class Moe(Layer):
             tokens=scope.tokens,
             skew=self.skew,
             rank_factor=rank_factor,
+            separate=self.separate,
             gated=self.gated,
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import NormLayer
-from graphsim.ops import Add, Concatenate, Embedding, Patches, Pool, TakeRows
+from graphsim.ops import Add, Concatenate, Conv2d, Embedding, Patches, Pool, TakeRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,25 @@ class PatchEmbedding(Layer):
             )
             x = scope.add("embed_add", Add(elems=elems), [x, scope.add("position_embedding", table, [])])
         return self.norm.build(scope, x) if self.norm else x
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions(Layer):
+    """A norm, then a learned position of each row, by `entries` of a table."""
+
+    entries: int
+    module: str
+    norm: NormLayer
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Rows -> rows that know where they are."""
+        x = self.norm.build(scope, x)
+        table = Embedding(
+            tokens=scope.tokens, entries=self.entries, width=scope.hidden, whole=True,
+            module=f"{scope.prefix}{self.module}",
+        )  # fmt: skip
+        learned = scope.add("position_embedding", table, [])
+        return scope.add("embed_add", Add(elems=scope.tokens * scope.hidden), [x, learned])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +112,27 @@ class Weights(Layer):
         if self.added:
             return scope.add("weights_add", Add(elems=scope.tokens * scope.hidden), [x, learned])
         return scope.add("with_weights", Concatenate(elems=scope.tokens * scope.hidden), [x, learned])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convolution(Layer):
+    """A convolution of `side` x `side` taps over the grid that the rows lie on, to the section's channels.
+
+    inputs: channels that come, the section's if 0; stride: rows that come for each row of the section
+    """
+
+    name: str
+    inputs: int
+    side: int = 3
+    stride: int = 1
+    bias: bool = False
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Rows -> rows of the section."""
+        taps = self.side**2
+        conv = Conv2d(
+            m=scope.tokens, n=scope.hidden, k=taps * (self.inputs or scope.hidden), taps=float(taps),
+            stride=float(self.stride), bias=self.bias, linear=False, weights=scope.activations,
+            module=f"{scope.prefix}{self.name}",
+        )  # fmt: skip
+        return scope.add(self.name.rsplit(".", 1)[-1], conv, [x])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import NormLayer
-from graphsim.ops import Activation, Sharding
+from graphsim.ops import Activation, Part, Sharding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +46,44 @@ class Projector(Layer):
             x = scope.linear(projection, x)
             width = linear.n
         return self.behind.build(scope, x) if self.behind else x
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatedProjector(Layer):
+    """down(act(gate) * up) with gate and up in one weight, `inner` wide each, from the section's width to `out`.
+
+    gate: a weight of its own in place of half of `up`; linear: PEFT's all-linear reaches its projections
+    """
+
+    up: str
+    down: str
+    inner: int
+    out: int
+    gate: str = ""
+    bias: bool = True
+    linear: bool = True
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Rows of the tower -> rows of the language model."""
+        elems = scope.tokens * self.inner
+        if self.gate:
+            inner = [scope.linear(self._column(scope, name, self.inner), x) for name in (self.gate, self.up)]
+        else:
+            halves = tuple(Part(name=part, width=self.inner) for part in ("up", "gate"))
+            inner = [scope.linear(replace(self._column(scope, self.up, 2 * self.inner), parts=halves), x)]
+        act = scope.add("act_mul", Activation(elems=elems, reads=2.0, steps=4.0), inner)
+        down = Projection(
+            name=self.down,
+            n=self.out,
+            k=self.inner,
+            bias=self.bias,
+            split=Sharding.ROW,
+            quantised=False,
+            linear=self.linear,
+        )
+        return scope.linear(down, act)
+
+    def _column(self, scope: Scope, name: str, n: int) -> Projection:
+        return Projection(
+            name=name, n=n, k=scope.hidden, bias=self.bias, split=Sharding.COLUMN, quantised=False, linear=self.linear
+        )

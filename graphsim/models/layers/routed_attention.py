@@ -57,7 +57,7 @@ class RoutedAttention(Layer):
             module=f"{scope.prefix}{_MODULE}.experts.{name}",
             linear=False,
             tokens=scope.tokens,
-            experts=self.experts,
+            of=self.experts,
             chosen=self.chosen,
         )
 

@@ -40,11 +40,11 @@ def test_a_folder_loads_by_its_path_and_by_that_of_its_config(folder: Path) -> N
         ),
         (
             {"intermediate_size": 3000},
-            r"model\.layers\.0\.mlp\.gate_proj has shape \[3072, 1024\], .* \(and 3 more like",
+            r"model\.layers\.0\.mlp\.gate_proj has shape \[3072, 1024\] in BF16, .* \(and 3 more like",
         ),
         ({"num_key_value_heads": 4}, r"model\.layers\.0\.self_attn\.k_proj has shape"),
         ({"head_dim": 64}, r"model\.layers\.0\.self_attn\.q_proj has shape"),
-        ({"vocab_size": 151000}, r"model\.embed_tokens has shape \[151936, 1024\], .*\[151000, 1024\]"),
+        ({"vocab_size": 151000}, r"model\.embed_tokens has shape \[151936, 1024\] in BF16, .*\[151000, 1024\]"),
         ({"tie_word_embeddings": False}, r"lm_head is missing in the checkpoint"),
         ({"attention_bias": True}, r"model\.layers\.0\.self_attn\.q_proj has a bias of 0 weights"),
         ({"model_type": "qwen2"}, r"q_norm is missing in the structure"),

@@ -62,7 +62,7 @@ def test_no_architecture_at_all_is_an_error() -> None:
         from_config({"hidden_size": 64}, "config.json")
 
 
-OTHER_NAMES = {"ministral", "kimi_k2", "gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe"}
+OTHER_NAMES = {"ministral", "kimi_k2", "gemma3", "gemma4", "llama4", "qwen3_5", "qwen3_5_moe", "glm5_next"}
 """Architectures that are read as another one whose config is among the tests'."""
 
 

@@ -45,6 +45,19 @@ def load(name: str) -> gs.ModelConfig:
         ("default:mamba2", 0),
         # one layer of four attends, two key heads of 256 (Qwen3-Next model card)
         ("default:qwen3_next", 2 * 12 * 2 * 256 * 2),
+        # eight of the pattern's layers attend, two key heads of 128 (Nemotron 3 Super's config)
+        ("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B", 2 * 8 * 2 * 128 * 2),
+        # a latent of 512 and 64 beside it in seven layers of 27, and in 24 of 93 (arXiv 2510.26692; Kimi K3's config)
+        ("moonshotai/Kimi-Linear-48B-A3B-Instruct", 7 * (512 + 64) * 2),
+        ("moonshotai/Kimi-K3:text", 24 * (512 + 64) * 2),
+        # GLM-5.2: of 78 layers, the first three and every fourth from the seventh have an indexer's key of 128
+        ("zai-org/GLM-5.2", (78 * (512 + 64) + 21 * 128) * 2),
+        # Ling 3: latent attention in the last of each group of six layers
+        ("default:bailing_hybrid", 7 * (512 + 64) * 2),
+        # nine layers attend to everything; keys of 192, values of 128 (MiMo-V2-Flash's config)
+        ("XiaomiMiMo/MiMo-V2-Flash", 9 * 4 * (192 + 128) * 2),
+        # keys and values of 10 in two heads, and in three of five layers an indexer's key of 6
+        ("small:minimax_m3_vl_text", (5 * 2 * 2 * 10 + 3 * 6) * 2),
     ],
 )
 def test_cache_grows_per_token_as_the_papers_say(name: str, expected: int) -> None:
@@ -56,6 +69,48 @@ def test_windowed_layers_stop_growing() -> None:
     full_layers = 26 // 2
     assert per_token(gemma, at=100_000.0) == 2 * full_layers * 4 * 256 * 2
     assert per_token(gemma, at=1_000.0) == 2 * 26 * 4 * 256 * 2
+
+
+def test_gemma3n_keeps_keys_of_its_first_twenty_layers_only() -> None:
+    """Of 35 layers the last 15 take an earlier one's keys; four of the first twenty see more than a window."""
+    gemma = load("default:gemma3n_text")
+    assert per_token(gemma, at=100.0) == 20 * 2 * 2 * 256 * 2
+    assert per_token(gemma, at=10_000.0) == 4 * 2 * 2 * 256 * 2
+
+
+SPARSE, HEAVY, V4_LAYERS = 20, 23, 43
+"""DeepSeek-V4-Flash: two heavily compressed layers, then these and compressed sparse ones in turn."""
+
+
+def test_deepseek_v4_grows_by_an_entry_for_every_4_or_128_tokens() -> None:
+    """One row of 512 that serves as key and value, in sparse layers with an indexer's key of 128 (V4 report, 2.3)."""
+    model = load("default:deepseek_v4")
+    grown = state_bytes(model, 128.0 * 9) - state_bytes(model, 128.0 * 8)
+    assert grown == (SPARSE * 32 * (512 + 128) + HEAVY * 512) * 2
+    assert state_bytes(model, 1027.0) == state_bytes(model, 1024.0)
+
+
+def test_deepseek_v4_keeps_windows_of_rows_beside_the_entries() -> None:
+    """128 recent rows in each layer; values and weights of the tokens that wait to be pooled in fp32, windows of 8
+    with two rows each in sparse layers, of 128 in heavy ones (vLLM 0.33, `models/deepseek_v4/compressor.py`).
+    """
+    rows = V4_LAYERS * 128 * 512 * 2
+    waiting = SPARSE * 8 * 2 * 2 * (512 + 128) * 4 + HEAVY * 128 * 2 * 512 * 4
+    entries = (SPARSE * 250 * (512 + 128) + HEAVY * 7 * 512) * 2
+    assert state_bytes(load("default:deepseek_v4"), 1000.0) == rows + waiting + entries
+
+
+def test_glm5_next_keeps_an_index_key_for_every_sixteen_tokens() -> None:
+    """Eleven of 45 layers have a latent of 512 without positions (transformers 5.24, `Glm5NextTextConfig`)."""
+    model = load("default:glm5_next_text")
+    assert state_bytes(model, 1024.0) - state_bytes(model, 1008.0) == 11 * (16 * 512 + 128) * 2
+
+
+def test_kimi_delta_attention_keeps_a_square_state_per_head_and_the_last_taps() -> None:
+    """Heads of 128 x 128 in fp32, four taps of q, k and v in bf16; 20 of 27 layers (arXiv 2510.26692)."""
+    kept = 20 * (32 * 128 * 128 * 4 + 3 * 32 * 128 * 4 * 2)
+    latents = 7 * 1000 * (512 + 64) * 2
+    assert state_bytes(load("moonshotai/Kimi-Linear-48B-A3B-Instruct"), 1000.0) == kept + latents
 
 
 def test_mamba_keeps_a_state_and_the_last_taps_of_every_channel() -> None:

@@ -25,15 +25,14 @@ from graphsim.models.huggingface.quantisation import (
     torchao,
 )
 from graphsim.models.huggingface.quantisation.names import texts_in
+from graphsim.models.huggingface.quantisation.neutral import NEUTRAL
 from graphsim.models.huggingface.quantisation.stored import Choose, Stored
 from graphsim.models.quantised import Kind, Module, settled
 from graphsim.ops.formats import FORMATS, Format
 
 _FILES = (bitsandbytes, compressed_tensors, floats, integers, modelopt, others, quark, torchao)
 METHODS: dict[str, Callable[[Fields], Stored | None]] = {
-    name: reader
-    for file in _FILES
-    for name, reader in file.METHODS.items()  # type: ignore[attr-defined]
+    name: reader for file in _FILES for name, reader in file.METHODS.items()
 }
 """How each `quant_method` is read."""
 
@@ -48,7 +47,8 @@ def stored_of(fields: Fields, quantised: Any) -> Stored | None:
     method = quant.text("quant_method", "modelopt" if algorithm else "")
     reader = METHODS.get(method)
     if reader is not None:
-        return reader(quant)
+        found = reader(quant)
+        return None if found is None else replace(found, notes=(*found.notes, *_unread(quant)))
     if method in others.NOT_SIMULATED:
         quant.problems.append(
             f"quantization_config.quant_method = '{method}' is not simulated; give a config without it, and precision="
@@ -58,6 +58,12 @@ def stored_of(fields: Fields, quantised: Any) -> Stored | None:
             f"quantization_config.quant_method = '{method}' is not known; {choices_text(method, METHODS)}"
         )
     return None
+
+
+def _unread(quant: Fields) -> list[str]:
+    """A sentence where the config says what nobody looks at."""
+    idle = [key for key in quant.data if quant.is_idle(str(key)) and key not in NEUTRAL and quant.data[key]]
+    return [f"quantization_config: {', '.join(map(str, idle))} not looked at"] if idle else []
 
 
 def quantised(config: ModelConfig, stored: Stored, said: Any, where: str) -> ModelConfig:

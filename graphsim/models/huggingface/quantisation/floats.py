@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.quantisation.names import any_name, transformers_list
-from graphsim.models.huggingface.quantisation.stored import Stored, linears, refused, strings
+from graphsim.models.huggingface.quantisation.names import any_name
+from graphsim.models.huggingface.quantisation.stored import Stored, kept_out, linears, refused, strings
 from graphsim.models.quantised import Kind, Module
 from graphsim.ops.formats import FORMATS, Format, fp8_blocks, weight_only
 
@@ -20,8 +20,7 @@ def fp8(quant: Fields) -> Stored:
     experts = FORMATS["mxfp4"] if quant.text("expert_dtype", "fp8") == "fp4" else None
     if strings(quant, "modules_to_convert"):
         refused(quant, "modules_to_convert")
-    skipped = strings(quant, *_LISTS)
-    return Stored(choose=linears(own, None if skipped is None else transformers_list(skipped), experts))
+    return Stored(choose=linears(own, kept_out(quant, *_LISTS), experts))
 
 
 def _blocks(quant: Fields) -> Format | None:
@@ -37,30 +36,27 @@ def _blocks(quant: Fields) -> Format | None:
 
 def rowwise(quant: Fields) -> Stored:
     """FBGEMM's FP8: an fp32 scale for each output (transformers 5.24, `integrations/fbgemm_fp8.py`)."""
-    skipped = strings(quant, *_LISTS)
-    return Stored(choose=linears(FORMATS["fp8_row"], None if skipped is None else transformers_list(skipped)))
+    return Stored(choose=linears(FORMATS["fp8_row"], kept_out(quant, *_LISTS)))
 
 
 def mxfp4(quant: Fields) -> Stored:
     """gpt-oss: the experts only, but those of a list (transformers 5.24, `replace_with_mxfp4_linear`)."""
-    skipped = transformers_list(strings(quant, *_LISTS) or ())
+    skipped = kept_out(quant, *_LISTS)
 
     def choose(module: Module) -> Format | None:
-        return FORMATS["mxfp4"] if module.kind is Kind.EXPERTS and not any_name(module, skipped) else None
+        return FORMATS["mxfp4"] if module.kind is Kind.EXPERTS and not (skipped and any_name(module, skipped)) else None
 
     return Stored(choose=choose)
 
 
 def mxfp8(quant: Fields) -> Stored:
     """e4m3 with an e8m0 scale for each 32 inputs (transformers 5.24, `quantizers/auto.py`)."""
-    skipped = strings(quant, *_LISTS)
-    return Stored(choose=linears(FORMATS["mxfp8"], None if skipped is None else transformers_list(skipped)))
+    return Stored(choose=linears(FORMATS["mxfp8"], kept_out(quant, *_LISTS)))
 
 
 def nvfp4(quant: Fields) -> Stored:
     """NVFP4 by transformers' own quantiser (5.24, `quantizers/quantizer_nvfp4.py`)."""
-    skipped = strings(quant, *_LISTS)
-    return Stored(choose=linears(FORMATS["nvfp4"], None if skipped is None else transformers_list(skipped)))
+    return Stored(choose=linears(FORMATS["nvfp4"], kept_out(quant, *_LISTS)))
 
 
 def w4afp8(quant: Fields) -> Stored:

@@ -72,6 +72,7 @@ def gptq(quant: Fields) -> Stored:
     (`get_dynamic_override`, `is_layer_gptq_quantized`). Symmetric weights have no zero points in an engine's memory,
     although files keep them.
     """
+    quant.raw("format")  # the order of values within a file
     base = replace(_integers(quant, zeros=not quant.flag("sym", True)), ordered=quant.flag("desc_act", False))
     rules = _dynamic(quant, base)
     listed = list(texts_in(quant.raw("modules_in_block_to_quantize")))

@@ -34,9 +34,9 @@ def modelopt(quant: Fields) -> Stored | None:
     source = quant.mapping("quantization", lenient=True) if "quantization" in quant else quant
     algorithm = source.text("quant_algo", "").upper()
     listed = strings(source, "exclude_modules", "ignore")
-    skipped = wildcards(_BY_DEFAULT if listed is None else listed)
     if algorithm == MIXED:
-        return _mixed(quant, source, skipped)
+        return _mixed(quant, source, wildcards(listed or ()))
+    skipped = wildcards(_BY_DEFAULT if listed is None else listed)
     own = _format(quant, algorithm, source.raw("group_size"))
     if own is None:
         return None

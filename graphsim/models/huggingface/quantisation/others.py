@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.quantisation.names import is_linear, transformers_list
-from graphsim.models.huggingface.quantisation.stored import Stored, linears, refused, strings
+from graphsim.models.huggingface.quantisation.names import is_linear
+from graphsim.models.huggingface.quantisation.stored import Stored, kept_out, linears, refused, strings
 from graphsim.models.quantised import Kind, Module
 from graphsim.ops.formats import FORMATS, Format, weight_only
 
@@ -66,8 +66,7 @@ def quanto(quant: Fields) -> Stored:
 
 
 def _listed(quant: Fields, own: Format) -> Stored:
-    skipped = strings(quant, "modules_to_not_convert")
-    return Stored(choose=linears(own, None if skipped is None else transformers_list(skipped)))
+    return Stored(choose=linears(own, kept_out(quant, "modules_to_not_convert")))
 
 
 def higgs(quant: Fields) -> Stored:

@@ -102,8 +102,8 @@ def _cache(quant: Fields) -> Format | None:
     group = export.get("kv_cache_group") if isinstance(export, Mapping) else None
     direct = quant.raw("kv_cache_quant_config")
     schemes: list[Any] = list(direct.values()) if isinstance(direct, Mapping) else []
-    if group and isinstance(layers, Mapping):
-        schemes += [layers[name] for name in group if name in layers]
+    if isinstance(group, list) and isinstance(layers, Mapping):
+        schemes += [layers[name] for name in group if isinstance(name, str) and name in layers]
     for scheme in schemes:
         output = scheme.get("output_tensors") if isinstance(scheme, Mapping) else None
         if isinstance(output, Mapping):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.quantisation.names import Test, any_name, is_linear, is_output
+from graphsim.models.huggingface.quantisation.names import Test, any_name, is_linear, is_output, transformers_list
 from graphsim.models.quantised import Module
 from graphsim.ops.formats import FORMATS, Format
 
@@ -51,6 +52,18 @@ def strings(quant: Fields, *keys: str) -> list[str] | None:
                 entries = []
             found = (found or []) + [entry for entry in entries if entry]
     return found
+
+
+def kept_out(quant: Fields, *keys: str) -> Test | None:
+    """What transformers keeps out by the lists under some keys, None where the config has none of them."""
+    entries = strings(quant, *keys)
+    if entries is None:
+        return None
+    try:
+        return transformers_list(entries)
+    except re.error as error:
+        quant.problems.append(f"quantization_config.{keys[0]} has an entry that is no regular expression ({error})")
+        return None
 
 
 def refused(quant: Fields, what: str) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.quantisation.names import Test, any_name, is_linear, is_output, transformers_list
-from graphsim.models.huggingface.quantisation.stored import Stored, first_of, refused, strings
+from graphsim.models.huggingface.quantisation.names import Test, any_name, is_linear, is_output
+from graphsim.models.huggingface.quantisation.stored import Stored, first_of, kept_out, refused
 from graphsim.models.quantised import Kind, Module
 from graphsim.ops.formats import FORMATS, Format, weight_only
 
@@ -29,8 +29,7 @@ def torchao(quant: Fields) -> Stored | None:
     """The first name or pattern that means a module, else the configuration of the rest."""
     kind, data = _configuration(quant)
     ends = quant.flag("include_input_output_embeddings", False)
-    skipped = strings(quant, "modules_to_not_convert")
-    kept_out = None if skipped is None else transformers_list(skipped)
+    skipped = kept_out(quant, "modules_to_not_convert")
     rules: list[tuple[Test, Format | None]] = []
     listed = data.get("fqn_to_config", data.get("module_fqn_to_config"))
     if isinstance(listed, Mapping):
@@ -42,10 +41,10 @@ def torchao(quant: Fields) -> Stored | None:
         usual = _format(quant, kind, data)
 
     def choose(module: Module) -> Format | None:
-        if kept_out is not None and any_name(module, kept_out):
+        if skipped is not None and any_name(module, skipped):
             return None
         if module.kind is Kind.TABLE or is_output(module):
-            if not ends and (module.kind is Kind.TABLE or kept_out is None):
+            if not ends and (module.kind is Kind.TABLE or skipped is None):
                 return None
         elif module.kind is Kind.HEAD:
             return None

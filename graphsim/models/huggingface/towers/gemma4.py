@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from graphsim.models.huggingface.common import size, wrapped
+from graphsim.models.huggingface.common import size, unused, wrapped
 from graphsim.models.huggingface.towers.trunks import depth
 from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.attention import AttentionNames, QkNorm
@@ -46,6 +46,9 @@ def gemma4(parts: Parts) -> tuple[Encoder, ...]:
     if not isinstance(parts.fields.raw("vision_config"), Mapping):
         return ()
     vision = parts.nested("vision_config", "gemma4_vision")
+    unused(vision, "use_clipped_linears", "standardize", "global_head_dim", "default_output_length")
+    unused(vision, "max_position_embeddings", "image_seq_length", "video_seq_length")
+    tokens = size(parts.fields, "vision_soft_tokens_per_image", default=SOFT_TOKENS)
     width, patch, pool = size(vision, "hidden_size"), size(vision, "patch_size"), size(vision, "pooling_kernel_size")
     heads = size(vision, "num_attention_heads")
     attention = EncoderAttention(
@@ -72,7 +75,7 @@ def gemma4(parts: Parts) -> tuple[Encoder, ...]:
         Section(layers=(layer,) * depth(vision), hidden=width, prefix=f"{tower}encoder.layers.{{}}."),
         Section(layers=(Pooling(shared=pool**2), project), hidden=width, rows=pooled, prefix="model.embed_vision."),
     )
-    return (Encoder(name="vision", cut=Budget(patch=patch, merge=pool), sections=sections),)
+    return (Encoder(name="vision", cut=Budget(patch=patch, merge=pool, rows=tokens), sections=sections),)
 
 
 WHOLES: dict[str, Whole] = {"gemma4": Whole(encoders=gemma4)}

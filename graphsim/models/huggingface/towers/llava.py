@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Longest, Nothing, Resized
+from graphsim.models.huggingface.towers.tiles import Canvas
 from graphsim.models.huggingface.towers.trunks import Trunk, trunk_of
 from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.base import Layer
@@ -22,6 +23,7 @@ def llava(parts: Parts) -> tuple[Encoder, ...]:
 
 def _tower(parts: Parts, key: str, module: str, further: tuple[Layer, ...] = ()) -> Encoder:
     trunk = trunk_of(parts.nested(key, "clip_vision_model"), f"model.{module}")
+    unused(parts.fields, "image_seq_length", "video_seq_length")
     features = parts.fields.raw("vision_feature_layer", -2)
     several = len(features) if isinstance(features, list | tuple) else 1
     cut: Cut = Resized(image=trunk.image, patch=trunk.patch)
@@ -52,7 +54,24 @@ def _tower(parts: Parts, key: str, module: str, further: tuple[Layer, ...] = ())
 def llava_next(parts: Parts) -> tuple[Encoder, ...]:
     """LLaVA with a learned separator of the rows of an image."""
     found = _tower(parts, "vision_config", "vision_tower")
+    unused(parts.fields, "vision_aspect_ratio", "image_seq_length", "spatial_pool_mode", "spatial_pool_stride")
+    if isinstance(found.cut, Resized):
+        canvases = tuple(_pair(entry) for entry in parts.fields.sequence("image_grid_pinpoints"))
+        if not all(canvases):
+            parts.fields.problem("image_grid_pinpoints", "is not allowed; expected a list of heights and widths")
+        cut = Canvas(tile=found.cut.image, patch=found.cut.patch, canvases=canvases or _CANVASES)
+        found = replace(found, cut=cut)
     return (with_weights(found, parts.hidden),)
+
+
+def _pair(entry: object) -> tuple[int, int]:
+    if isinstance(entry, list | tuple) and len(entry) == 2 and all(isinstance(n, int) and n > 0 for n in entry):
+        return int(entry[0]), int(entry[1])
+    return ()  # type: ignore[return-value]
+
+
+_CANVASES = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+"""Heights and widths (transformers 5.24, `configuration_llava_next.py`)."""
 
 
 def with_weights(encoder: Encoder, weights: int) -> Encoder:
@@ -75,6 +94,7 @@ def vipllava(parts: Parts) -> tuple[Encoder, ...]:
     trunk = trunk_of(parts.nested("vision_config", "clip_vision_model"), "model.vision_tower")
     taken = parts.fields.sequence("vision_feature_layers") or (-2, -5, -8, -11, 6)
     width = trunk.width * len(taken)
+    unused(parts.fields, "image_seq_length", "vision_feature_layer")
     project = Projector(
         norm=NormLayer(name="projector_layernorm", kind="layer"),
         linears=(Linear(module="linear_1", n=parts.hidden), Linear(module="linear_2", n=parts.hidden)),
@@ -102,6 +122,7 @@ def gemma3(parts: Parts) -> tuple[Encoder, ...]:
 def paligemma(parts: Parts) -> tuple[Encoder, ...]:
     """SigLIP and one linear layer (arXiv 2407.07726)."""
     trunk = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_tower")
+    unused(parts.fields, "use_bidirectional_attention", "hidden_size", "vocab_size", "num_image_tokens")
     wide = parts.fields.mapping("vision_config", lenient=True)
     n = size(wide, "projection_dim", default=size(parts.fields, "projection_dim", default=parts.hidden))
     last = Section(
@@ -123,6 +144,7 @@ def lighton_ocr(parts: Parts) -> tuple[Encoder, ...]:
 
 def _merged(parts: Parts, module: str, projector: str) -> Encoder:
     trunk = trunk_of(parts.nested("vision_config", "pixtral"), module)
+    unused(parts.fields, "vision_feature_layer")
     merge = size(parts.fields, "spatial_merge_size", default=2)
     bias = parts.fields.flag("multimodal_projector_bias", False)
     linears = (
@@ -150,14 +172,14 @@ def _fixed(trunk: Trunk) -> Resized:
 
 
 WHOLES: dict[str, Whole] = {
-    "llava": Whole(encoders=llava),
+    "llava": Whole(encoders=llava, either_ties=True),
     "llava_next": Whole(encoders=llava_next),
-    "llava_next_video": Whole(encoders=llava_next),
-    "llava_onevision": Whole(encoders=llava_next),
+    "llava_next_video": Whole(encoders=llava_next, either_ties=True),
+    "llava_onevision": Whole(encoders=llava_next, either_ties=True),
     "video_llava": Whole(encoders=video_llava),
     "vipllava": Whole(encoders=vipllava),
     "gemma3": Whole(encoders=gemma3),
-    "shieldgemma2": Whole(encoders=gemma3),
+    "shieldgemma2": Whole(encoders=gemma3, either_ties=True),
     "paligemma": Whole(encoders=paligemma),
     "mistral3": Whole(encoders=mistral3),
     "lighton_ocr": Whole(encoders=lighton_ocr),

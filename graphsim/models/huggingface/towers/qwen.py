@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.trunks import attention_of, depth, layer_of, patch_side
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -38,6 +38,7 @@ class Frame:
     @classmethod
     def read(cls, vision: Fields, width: str = "hidden_size", out: str = "out_hidden_size") -> Frame:
         """From a vision config. width, out: the keys of the two widths."""
+        unused(vision, "spatial_patch_size")
         patch, frames = patch_side(vision), size(vision, "temporal_patch_size", default=2)
         channels = size(vision, "in_channels", "in_chans", "num_channels", default=3)
         return cls(
@@ -124,7 +125,9 @@ def qwen3_vl(parts: Parts) -> tuple[Encoder, ...]:
 
 def qwen3_5(parts: Parts) -> tuple[Encoder, ...]:
     """Qwen3-VL's tower without DeepStack."""
-    return (_positioned(parts.nested("vision_config", "qwen3_5_vision"), 0),)
+    vision = parts.nested("vision_config", "qwen3_5_vision")
+    unused(vision, "deepstack_visual_indexes")
+    return (_positioned(vision, 0),)
 
 
 def _positioned(vision: Fields, deeper: int) -> Encoder:
@@ -187,5 +190,9 @@ _READERS: dict[str, Callable[[Parts], tuple[Encoder, ...]]] = {
     "exaone4_5": exaone4_5,
 }
 
-WHOLES: dict[str, Whole] = {kind: Whole(encoders=reader) for kind, reader in _READERS.items()}
+_ALONE = {"qwen3_5": ("Qwen3_5ForCausalLM",), "qwen3_5_moe": ("Qwen3_5MoeForCausalLM",)}
+
+WHOLES: dict[str, Whole] = {
+    kind: Whole(encoders=reader, alone=_ALONE.get(kind, ())) for kind, reader in _READERS.items()
+}
 """Readers by `model_type` of the whole model."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import MOST_LAYERS, size
+from graphsim.models.huggingface.common import MOST_LAYERS, size, unused
 from graphsim.models.layers.attention import AttentionNames
 from graphsim.models.layers.base import Layer, Projection
 from graphsim.models.layers.block import Block, Branch, Residual
@@ -38,15 +38,18 @@ MLP = MlpNames(up="mlp.fc1", down="mlp.fc2")
 
 
 def layer_of(
-    attention: Layer, mlp: Layer, norms: tuple[str, str], kind: str = "layer", scales: tuple[Layer, Layer] | None = None
+    attention: Layer,
+    mlp: Layer,
+    norms: tuple[str, str],
+    kind: str = "layer",
+    scales: tuple[Layer | None, Layer | None] = (None, None),
 ) -> Block:
-    """Attention, then MLP, each behind a norm and ahead of a learned scale where there is one."""
-    own = scales or (None, None)
+    """Attention, then MLP, each behind a norm and ahead of a learned scale, or what else there is."""
     return Block(
         parts=tuple(
             Residual(name=label, norm=NormLayer(name=norm, kind=kind), post_norm=scale, branches=(Branch(layer=part),))
             for label, part, norm, scale in zip(
-                ("attn_residual", "mlp_residual"), (attention, mlp), norms, own, strict=True
+                ("attn_residual", "mlp_residual"), (attention, mlp), norms, scales, strict=True
             )
         )
     )
@@ -133,11 +136,11 @@ def siglip(vision: Fields, module: str) -> Trunk:
     )
 
 
-def siglip_layers(vision: Fields, module: str) -> tuple[Section, Section]:
-    """Layers and the norm behind them."""
+def siglip_layers(vision: Fields, module: str, *, rope: bool = False) -> tuple[Section, Section]:
+    """Layers and the norm behind them. rope: rotary positions"""
     width = size(vision, "hidden_size")
     mlp = Mlp(intermediate=size(vision, "intermediate_size"), gated=False, bias=True, names=MLP)
-    layer = layer_of(attention_of(vision), mlp, ("layer_norm1", "layer_norm2"))
+    layer = layer_of(attention_of(vision, rope=rope), mlp, ("layer_norm1", "layer_norm2"))
     norm = NormLayer(name="post_layernorm", kind="layer")
     return (
         Section(layers=(layer,) * depth(vision), hidden=width, prefix=f"{module}.encoder.layers.{{}}."),
@@ -188,10 +191,18 @@ def _head_dim(vision: Fields, width: int) -> int:
     return max(width // size(vision, "num_attention_heads"), 1)
 
 
+def idefics(vision: Fields, module: str) -> Trunk:
+    """SigLIP without its pooling head, as Idefics 2 and 3 have it."""
+    return siglip(vision.child({**vision.data, "vision_use_head": False}, vision.path, lenient=True), module)
+
+
 TRUNKS: dict[str, Callable[[Fields, str], Trunk]] = {
     "clip_vision_model": clip,
     "siglip_vision_model": siglip,
     "pixtral": pixtral,
+    "idefics2_vision": idefics,
+    "idefics3_vision": idefics,
+    "smolvlm_vision": idefics,
 }
 """Readers by the `model_type` of the vision config."""
 
@@ -199,4 +210,6 @@ TRUNKS: dict[str, Callable[[Fields, str], Trunk]] = {
 def trunk_of(vision: Fields, module: str) -> Trunk:
     """The trunk of a vision config, whose `model_type` may be any of those known here."""
     kind = vision.text("model_type", choices=TRUNKS)
+    # of the contrastive model that the trunk was trained in, of processors, and what follows from the sizes
+    unused(vision, "projection_dim", "vocab_size", "num_image_tokens", "num_positions", "max_image_size", "size")
     return TRUNKS.get(kind, clip)(vision, module)

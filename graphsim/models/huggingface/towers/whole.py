@@ -55,11 +55,15 @@ class Whole:
 
     encoders: its towers from its parts
     prefix: module path of the language model; bare: without its output head, as transformers' AutoModel makes it
+    either_ties: embeddings are tied where the text config says so too, not only where the whole config does
+    alone: classes of `architectures` that are the language model without its towers
     """
 
     encoders: Callable[[Parts], tuple[Encoder, ...]]
     prefix: str = "model.language_model."
     bare: bool = True
+    either_ties: bool = False
+    alone: tuple[str, ...] = ()
 
 
 def placed(config: ModelConfig, whole: Whole) -> ModelConfig:
