@@ -16,6 +16,10 @@ QUICK = (
 )  # fmt: skip
 
 
+NO_MLP = ("codestral-mamba-7b", "falcon-mamba-7b", "mamba-2.8b")
+"""Models without the part that adapters call `ffn`."""
+
+
 def models(but: tuple[str, ...] = ()) -> list[object]:
     """Every model as a parameter of a test, slow where another of its kind is checked in every run."""
     names = [name for name in gs.list_models() if name not in but]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from graphsim.models.layers.base import Layer
-from graphsim.models.layers.mla import Indexer, LatentAttention
+from graphsim.models.layers.indexer import Indexer
+from graphsim.models.layers.mla import LatentAttention
 from graphsim.models.layers.ssm import Mamba, Mamba2
 from graphsim.models.yaml.overrides import Overrides
 from graphsim.models.yaml.sections import MOST_HEADS, MOST_TOKENS, MOST_WIDTH, attention
