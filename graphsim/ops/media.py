@@ -79,14 +79,14 @@ class Conv2d(Gemm):
         return Work(
             flops=2.0 * self.m * self.n * self.k,
             weight_bytes=self.n * self.k * self.weights.bytes * np.minimum(self.m, 1.0),
-            input_bytes=self.m * self.stride * self.k / self.taps * item,
+            input_bytes=self.in_elems * item,
             write_bytes=self.m * self.n * item,
         )
 
     @property
-    def in_elems(self) -> Num | None:
+    def in_elems(self) -> Num:
         """All rows that come."""
-        return self.m * self.stride * self.k / self.taps
+        return self.m * self.stride * self.k / np.maximum(self.taps, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
