@@ -37,7 +37,7 @@ def split_of(site: Site) -> Sharding:
 
 def built(site: Site, part: str, *, held: Num, elems: Num, launches: Num, **further: Any) -> BuiltWeights:
     """Weights that the adapter makes in every forward pass, of `held` parameters; see `BuiltWeights`."""
-    fields_of = {"made": site.a.weights, "split": split_of(site)} | further
+    fields_of: dict[str, Any] = {"made": site.a.weights, "split": split_of(site)} | further
     copies = np.minimum(site.lora.active_adapters, site.a.m)
     return BuiltWeights(
         role=f"{site.op.role}.{part}", held=held, elems=elems, rank=site.a.n, copies=copies,

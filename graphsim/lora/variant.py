@@ -5,7 +5,7 @@ A variant is a file of `graphsim/lora/variants`, whose `VARIANT` is one of these
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ from graphsim.graph import Step, Value
 from graphsim.lora.matching import MAX_RANK
 from graphsim.lora.options import Option
 from graphsim.ops import Embedding, Gemm, LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge, Op, Part, Sharding
+from graphsim.ops.base import BF16
+from graphsim.ops.formats import Format
 from graphsim.ops.lora_experts import ExpertLoraGemm
 from graphsim.ops.overrides import OverriddenGemm, OverrideResult, OverridingGemm, Remade
 from graphsim.units import Num
@@ -124,6 +126,7 @@ class Variant:
     fused: whether the fused kernels of serving engines run it; engines refuse the others when they load them
         (vLLM, `vllm/lora/peft_helper.py`)
     unmerged: why it is applied dynamically only, as errors and advice say it; "" where it can be merged
+    few_bits: whether it goes on weights of fewer than 16 bits; merges_few_bits: whether it can be merged into them
     merge_passes: times that a merge reads or writes a 16-bit temporary of the weight's shape beyond a plain one's
     exact_merge: whether a base of few bits takes the merge without being rounded again
     partial: whether it works on a part of a step's tokens, by `adapted_tokens`
@@ -143,6 +146,8 @@ class Variant:
     name: str
     fused: bool = False
     unmerged: str = ""
+    few_bits: bool = True
+    merges_few_bits: bool = True
     merge_passes: float = 0.0
     exact_merge: bool = False
     partial: bool = False
@@ -168,6 +173,26 @@ class Variant:
             raise ConfigError(
                 f"lora.strategy = 'merge' is not allowed with variant '{self.name}', since {self.unmerged}; "
                 "allowed: dynamic"
+            )
+
+    def unmergeable(self, formats: Iterable[Format]) -> str:
+        """Why it cannot be merged into weights of these formats; "" where it can."""
+        narrow = sorted({f.name for f in formats if f.bytes < BF16.bytes})
+        if self.unmerged or self.merges_few_bits or not narrow:
+            return self.unmerged
+        return f"PEFT 0.21 merges it into no weights of fewer than 16 bits, such as {', '.join(narrow)}"
+
+    def require_format(self, op: Gemm, strategy: str) -> None:
+        """Raise ConfigError, naming module and format, for a linear whose weights it cannot go on or be merged into."""
+        if strategy == "merge" and (why := self.unmergeable([op.weights])):
+            raise ConfigError(
+                f"lora.strategy = 'merge' is not allowed with variant '{self.name}' on '{op.role}', since {why}; "
+                "allowed: dynamic"
+            )
+        if not self.few_bits and op.weights.bytes < BF16.bytes:
+            raise ConfigError(
+                f"lora.variant = '{self.name}' is not allowed on '{op.role}' in {op.weights.name}: PEFT 0.21 "
+                "multiplies the stored weights, so expected a base of 16 or 32 bits"
             )
 
     def dealt(self, lora: Described) -> Mapping[str, Num]:

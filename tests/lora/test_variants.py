@@ -110,8 +110,11 @@ def test_double_quantisation_saves_what_was_measured() -> None:
         assert plain - double == pytest.approx(measured, rel=0.05)
 
 
+GROUPS = [gs.Parallelism(), gs.Parallelism(tp=4), pytest.param(gs.Parallelism(pp=2), marks=pytest.mark.slow)]
+
+
 @pytest.mark.parametrize("variant", each_variant())
-@pytest.mark.parametrize("parallelism", [gs.Parallelism(), gs.Parallelism(tp=4), gs.Parallelism(pp=2)])
+@pytest.mark.parametrize("parallelism", GROUPS)
 def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, parallelism: gs.Parallelism) -> None:
     def config(rank: int) -> gs.LoraConfig:
         return gs.LoraConfig(rank=rank, target_modules="all-linear", variant=variant, blocks=4, invocation_tokens=8)

@@ -42,6 +42,7 @@ class _Spectral(Variant):
 
 
 VARIANT = _Spectral(
+    merges_few_bits=False,
     name="fourierft", peft_type="FOURIERFT", rank_field="n_frequency", rank_default=1000, most=10**12,
     parts=("fourierft_spectrum",),
     pattern_field="n_frequency_pattern", scaled=False, bias=False, experts=False,

@@ -50,6 +50,7 @@ class _Reflected(Variant):
 
 
 VARIANT = _Reflected(
+    merges_few_bits=False, few_bits=False,
     name="hra", peft_type="HRA", scaled=False, bias=False, experts=False, conv1d=False,
     parts=("hra_u",),
     options=(Option(name="apply_GS", default=False),),
