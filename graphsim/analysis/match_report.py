@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.deployment.deployment import Deployment, ModelRef
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import trained_by_module
+from graphsim.lora.injection import trained_by_all, trained_by_module
 from graphsim.lora.targets import Targets, modules_of
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
@@ -27,13 +27,15 @@ def match_report(model: ModelRef | Deployment, lora: LoraConfig | None = None) -
     module: the path as PEFT sees it; matched: whether the adapter is put there
     rank: of its two factors, 1 of a method that has none; parameters: what training changes there; both 0 where it is
         not there
+    What all modules share and train, as VB-LoRA's bank of vectors, has a last row of its own, without sizes or a rank.
     experts: pairs of factors that the module gets, 1 where it is no block of experts
     Raises ConfigError as `simulate` does for targets that match nothing.
     """
     import pandas as pd
 
     config, lora = model_and_adapter(model, lora)
-    trained = trained_by_module(adapter_graph(config, lora))
+    adapted = adapter_graph(config, lora)
+    trained = trained_by_module(adapted)
     targets = Targets(lora, config.tied_embeddings)
     rows = []
     graph = build(config, prefill(1.0, 1.0).with_towers, load_precision("bf16"))
@@ -44,6 +46,7 @@ def match_report(model: ModelRef | Deployment, lora: LoraConfig | None = None) -
         inputs, outputs = map(int, _sizes(op))
         parameters = round(float(trained.get(path, 0.0)))
         rows.append((path, key is not None, int(rank), inputs, outputs, pairs, parameters))
+    rows += [(name, True, 0, 0, 0, 1, round(float(found))) for name, found in trained_by_all(adapted).items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

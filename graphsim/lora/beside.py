@@ -107,7 +107,7 @@ class Beside:
         return BuiltWeights(
             role=f"{op.role}.lora_tokens", elems=table, held=rows * width * self._live, rank=self._live,
             copies=present, read_elems=table, write_elems=table, made=op.activations,
-            factors=FORMATS[self.lora.lora_dtype], activations=op.activations, layer=op.layer,
+            as_factors=False, factors=FORMATS[self.lora.lora_dtype], activations=op.activations, layer=op.layer,
         )  # fmt: skip
 
 

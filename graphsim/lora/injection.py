@@ -26,6 +26,7 @@ from graphsim.lora.variant import Site
 from graphsim.ops import Embedding, ExpertGemm, Gemm, Input, LoraMerge, Op, Repeat, Sharding
 from graphsim.ops.formats import FORMATS
 from graphsim.ops.structure import last_node
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
@@ -120,6 +121,12 @@ def lora_parameters_of(graph: nx.DiGraph) -> Num:
 def trained_by_module(graph: nx.DiGraph) -> dict[str, Num]:
     """The same of each module that an adapter is on, by its path as PEFT sees it."""
     return dict(_trained(graph, range(1)))
+
+
+def trained_by_all(graph: nx.DiGraph) -> dict[str, Num]:
+    """The same of what all modules share, such as VB-LoRA's bank of vectors, by the name of its node."""
+    shared = {name: op for name, op in graph.nodes(data="op") if op.adapter and "." not in name}
+    return {name: op.trainable_parameters for name, op in shared.items() if may_be_nonzero(op.trainable_parameters)}
 
 
 def _trained(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[str, Num]]:
@@ -261,6 +268,8 @@ class _Injector:
             yield from self.lora.kind.on_table(name, op, inputs, self.lora)
 
     def _site(self, name: str, op: Gemm, inputs: list[Value], rank: Num, reached: bool) -> Site:
+        if may_be_nonzero(rank):
+            self.lora.kind.require_format(op, self.lora.strategy)
         if isinstance(op, ExpertGemm):
             a, b, joined = self.experts.of(op, rank, reached)
         else:

@@ -37,14 +37,23 @@ def split_of(site: Site) -> Sharding:
 
 def built(site: Site, part: str, *, held: Num, elems: Num, launches: Num, **further: Any) -> BuiltWeights:
     """Weights that the adapter makes in every forward pass, of `held` parameters; see `BuiltWeights`."""
-    fields_of = {"made": site.a.weights} | further
+    fields_of: dict[str, Any] = {"made": site.a.weights, "split": split_of(site)} | further
     copies = np.minimum(site.lora.active_adapters, site.a.m)
     return BuiltWeights(
-        role=f"{site.op.role}.{part}", held=held, elems=elems, rank=site.a.n, copies=copies, split=split_of(site),
+        role=f"{site.op.role}.{part}", held=held, elems=elems, rank=site.a.n, copies=copies,
         units=site.op.units, weights=site.op.weights, factors=site.a.weights,
         launches=launches * live(site) * np.minimum(copies, 1.0), activations=site.op.activations,
         layer=site.op.layer, **fields_of,
     )  # fmt: skip
+
+
+def rewritten(site: Site, **made: Any) -> BuiltWeights:
+    """The linear's weights anew, in every forward pass; weights of few bits are widened to activations' first."""
+    op = site.op
+    weight = op.n * op.k
+    widened = weight if op.weights.bytes < op.activations.bytes else 0.0
+    moved = {name: made.pop(name, 0.0) + widened for name in ("read_elems", "write_elems")}
+    return built(site, "lora_weights", elems=weight, base_elems=weight, split=op.split, **made, **moved)
 
 
 def product(site: Site, part: str, kind: type[WideGemm] = WideGemm, **further: Any) -> WideGemm:
@@ -71,7 +80,7 @@ def scaled_input(site: Site, part: str, **further: Any) -> ColumnScale:
     op = site.op
     given: dict[str, Any] = {"whole": op.split is not Sharding.ROW} | further
     return ColumnScale(
-        role=f"{op.role}.{part}", m=op.m, n=op.k, rows=adapted_rows(site), weights=site.a.weights,
+        role=f"{op.role}.{part}", m=op.m * site.present, n=op.k, rows=adapted_rows(site), weights=site.a.weights,
         units=op.units if op.split is Sharding.ROW else 0.0, activations=op.activations, layer=op.layer, **given,
     )  # fmt: skip
 
@@ -90,8 +99,9 @@ def rotation(site: Site, part: str, block: Num, *, dense: bool = False) -> Rotat
     """A product of the linear's input with blocks of `block` values."""
     op = site.op
     return RotateInput(
-        role=f"{op.role}.{part}", m=op.m, inputs=op.k, width=op.k, block=block, rows=adapted_rows(site), dense=dense,
-        split=op.split, units=op.units if op.split is Sharding.ROW else 0.0, weights=site.a.weights,
+        role=f"{op.role}.{part}", m=op.m * site.present, inputs=op.k, width=op.k, block=block,
+        rows=adapted_rows(site), dense=dense, split=op.split,
+        units=op.units if op.split is Sharding.ROW else 0.0, weights=site.a.weights,
         copies=site.lora.active_adapters, launches=live(site), activations=op.activations, layer=op.layer,
     )  # fmt: skip
 

@@ -82,6 +82,7 @@ class BuiltWeights(Op):
     flops, vector_flops: of matrix units, and elementary steps; read_elems, write_elems: moved on the way, in `made`
     base_elems: of the model's own weights that are read, in `weights`
     factors: format of the parameters; launches: kernels for one adapter
+    as_factors: whether `made` is the factors' format, which engines may widen
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
@@ -102,6 +103,7 @@ class BuiltWeights(Op):
     weights: Format = BF16
     factors: Format = BF16
     made: Format = BF16
+    as_factors: bool = True
     launches: Num = 1.0
 
     def work(self) -> Work:

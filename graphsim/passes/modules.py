@@ -17,6 +17,7 @@ from graphsim.ops.lora import LoraA, LoraGemm
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
+from graphsim.ops.overrides import OverridingGemm
 from graphsim.passes.eager import steps_of
 from graphsim.passes.engine import Engine, back_to, source, terms
 from graphsim.units import Num
@@ -134,6 +135,8 @@ class CallModules(Pass):
                 op = self._norm(op, calls)
             elif isinstance(op, BuiltWeights | HeldWeights):
                 op = self._weights(op)
+            elif isinstance(op, OverridingGemm) and op.remade == "factors":
+                op = replace(op, weights=self.engine.kept(op.weights))
             elif isinstance(op, ColumnScale | RotateInput):
                 op, casts = self._values(op)
                 yield f"{name}_casts", casts, inputs
@@ -159,7 +162,7 @@ class CallModules(Pass):
             wider = self.engine.format.bytes / FORMATS[self.engine.lora.lora_dtype].bytes
             return replace(op, stored_bytes=op.stored_bytes * wider) if op.factors else op
         calls, kept = self.engine.lora.active_adapters * np.minimum(op.rank, 1.0), self.engine.kept(op.factors)
-        made = self.engine.kept(op.made) if op.made is op.factors else op.made
+        made = self.engine.kept(op.made) if op.as_factors else op.made
         return replace(op, factors=kept, made=made, launches=op.launches * calls)
 
     def _values(self, op: ColumnScale | RotateInput) -> tuple[ColumnScale | RotateInput, ModuleSteps]:

@@ -12,7 +12,6 @@ from graphsim.lora.profile import list_engines, load_profile
 from graphsim.lora.variants import known
 from tests.engines import QUICK, each_engine
 from tests.lora.variant_laws import QUICK as QUICK_VARIANTS
-from tests.lora.variant_laws import UNPACKED
 
 DENSE, EXPERTS, SLOTS = "gpt-2", "mixtral-8x7b", "llama-3.2-1b"
 """A dense model, one with experts, and one whose embedding has slots under vLLM."""
@@ -24,10 +23,6 @@ NOBODY = {
 """Rank 0, of one adapter and of three; no adapter active; and no token that has one."""
 
 SLOW = [(DENSE, 1), (DENSE, 4), (EXPERTS, 1), (EXPERTS, 4), (SLOTS, 1)]
-
-
-CUT = [name for name in known() if name != "boft"]
-"""Variants that devices of a group exchange nothing for: a rotation of whole rows takes the parts of all of them."""
 
 
 def simulated(model: str, engine: str | dict[str, Any], tp: int, **lora: Any) -> gs.Estimate:
@@ -49,17 +44,16 @@ def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str,
 @pytest.mark.parametrize(
     ("engine", "variant"),
     [
-        *(pytest.param("reference", v, marks=() if v in QUICK_VARIANTS else pytest.mark.slow) for v in CUT),
-        *(pytest.param("peft", v, marks=pytest.mark.slow) for v in CUT),
+        *(pytest.param("reference", v, marks=() if v in QUICK_VARIANTS else pytest.mark.slow) for v in known()),
+        *(pytest.param("peft", v, marks=pytest.mark.slow) for v in known()),
     ],
 )
 def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant: str, tp: int) -> None:
-    run = UNPACKED if engine == "reference" else engine
-    base = simulated(SLOTS, run, tp)
+    base = simulated(SLOTS, engine, tp)
     blocks = {"blocks": tp} if variant == "bd-lora" else {}
-    found = simulated(SLOTS, run, tp, variant=variant, **NOBODY, **blocks)
+    found = simulated(SLOTS, engine, tp, variant=variant, **NOBODY, **blocks)
     np.testing.assert_allclose(found.latency_s, base.latency_s, rtol=1e-9)
-    assert simulated(SLOTS, run, tp, variant=variant, rank=0).latency_s == pytest.approx(base.latency_s, rel=1e-9)
+    assert simulated(SLOTS, engine, tp, variant=variant, rank=0).latency_s == pytest.approx(base.latency_s, rel=1e-9)
 
 
 @pytest.mark.parametrize("strategy", ["dynamic", pytest.param("merge", marks=pytest.mark.slow)])

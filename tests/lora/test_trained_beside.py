@@ -78,6 +78,7 @@ def test_trained_biases_take_no_memory_of_their_own() -> None:
     assert weights(model, lora) == weights(model, adapter())
 
 
+@pytest.mark.slow
 def test_replicated_layers_share_weights_and_have_adapters_of_their_own() -> None:
     """PEFT 0.21, layer_replication: layers 0, 1, 2, 1, 2, 3."""
     lora = adapter(layer_replication=[[0, 3], [1, 4]])

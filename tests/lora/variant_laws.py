@@ -28,12 +28,9 @@ DEVICES = {
     "tp = 4, ep = 2": gs.Parallelism(tp=4, ep=2),
 }
 
-UNPACKED = {"base": "reference", "name": "unpacked", "packs_projections": False}
-"""Where no projections are packed: a variant that changes a linear's input or weights keeps it apart from its siblings,
-also where it changes nothing."""
-
-QUICK = ("adalora", "alora", "bd-lora", "dora", "ia3", "loha", "lora", "miss", "oft", "qa-lora", "rslora", "vera")
-"""Those whose laws are checked every time: each kind of step that a variant may take is among them."""
+QUICK = ("alora", "bd-lora", "dora", "ia3", "loha", "lora", "oft", "shira", "vera")
+"""Those whose laws are checked every time: a plain pair, a part of the tokens, a block-diagonal one, a norm and a scale
+behind, a scaled result, a wide product, a changed input, weights made anew, and factors that modules share."""
 
 
 def each_variant(names: Iterable[str] = ()) -> list[Any]:

@@ -36,7 +36,7 @@ def test_what_an_adapter_brings_is_what_its_document_and_kernels_name() -> None:
     """The op types of the LoRA document, and what only variants and engines' kernels have."""
     named = {kind.__name__ for kind in KINDS if kind.op_type.name.startswith(("LORA_", "GEMM_LORA_"))}
     others = {"LoraGemm", "LoraAdd", "DoraScale", "VectorScale", "GroupPool", "ModuleScale"}
-    others |= {"ColumnScale", "ResultScale", "HeldWeights"}
+    others |= {"ColumnScale", "ResultScale", "HeldWeights", "OverridingGemm", "OverrideResult"}
     others |= {"ExpertLoraGemm", "ExpertLoraAdd", "ExpertVectorScale", "ExpertGroupPool"}
     assert {kind.__name__ for kind in ADAPTERS} == named | others
 

@@ -14,7 +14,7 @@ from graphsim.errors import ConfigError
 from graphsim.graph import Step
 from graphsim.lora.made import built, folded, live, require_divisor, rotation, scaled_result
 from graphsim.lora.options import Option
-from graphsim.lora.variant import Described, Shapes, Site, Variant
+from graphsim.lora.variant import OVERRIDDEN, Described, Shapes, Site, Variant
 from graphsim.lora.variants.oft import SOLVE
 from graphsim.ops import Gemm, LoraMerge, Op
 from graphsim.units import Num
@@ -73,7 +73,13 @@ class _Butterfly(Variant):
         """The scaling, from which the linear's bias is taken first, and given back."""
         turns = 1.0 + 2.0 * float(site.op.bias)
         yield from scaled_result(
-            site, "lora_scaled", vectors=0.0, steps=turns, passes=turns, launches=turns * np.minimum(live(site), 1.0)
+            site,
+            "lora_scaled",
+            OVERRIDDEN,
+            vectors=0.0,
+            steps=turns,
+            passes=turns,
+            launches=turns * np.minimum(live(site), 1.0),
         )
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:

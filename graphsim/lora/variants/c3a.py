@@ -44,6 +44,7 @@ class _Circulant(Variant):
 
 
 VARIANT = _Circulant(
+    merges_few_bits=False,
     name="c3a", peft_type="C3A", rank_field="block_size", rank_default=256, pattern_field="block_size_pattern",
     parts=("c3a_kernel",),
     scaled=False, bias=False, experts=False, conv1d=False,

@@ -53,6 +53,7 @@ class _Decoupled(Variant):
 
 
 VARIANT = _Decoupled(
+    merges_few_bits=False,
     name="delora", peft_type="DELORA", pattern_field="rank_pattern", scaled=False, bias=False, experts=False,
     parts=("delora_A", "delora_B", "delora_lambda", "delora_w_norm"),
     conv1d=False, simpler="plain LoRA in the place of DeLoRA",

@@ -26,7 +26,7 @@ class _Spectral(Variant):
         weight = op.n * op.k
         require_at_most(site, "rank", site.a.n, weight, "entries of its weights")
         yield "lora_delta", built(
-            site, "lora_delta", held=site.a.n, elems=weight, launches=7.0, made=FORMATS["fp32"],
+            site, "lora_delta", held=site.a.n, elems=weight, launches=7.0, made=FORMATS["fp32"], as_factors=False,
             vector_flops=weight * (5.0 * np.log2(np.maximum(weight, 1.0)) + 1.0), read_elems=7.0 * weight,
             write_elems=8.0 * weight,
         )  # fmt: skip
@@ -42,6 +42,7 @@ class _Spectral(Variant):
 
 
 VARIANT = _Spectral(
+    merges_few_bits=False,
     name="fourierft", peft_type="FOURIERFT", rank_field="n_frequency", rank_default=1000, most=10**12,
     parts=("fourierft_spectrum",),
     pattern_field="n_frequency_pattern", scaled=False, bias=False, experts=False,

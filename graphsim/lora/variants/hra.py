@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphsim.lora.made import built, folded
+from graphsim.lora.made import folded, rewritten
 from graphsim.lora.options import Option
 from graphsim.lora.variant import Described, Shapes, Site, Variant
 from graphsim.ops import Gemm, LoraMerge, Op
+from graphsim.ops.overrides import Remade
 from graphsim.units import Num
 
 
@@ -24,12 +25,16 @@ class _Reflected(Variant):
         square, weight = op.k * op.k, op.n * op.k
         turns = 1.0 if site.lora.options["apply_GS"] else rank
         steps = 4.0 * rank * rank * op.k if site.lora.options["apply_GS"] else 0.0
-        yield "lora_weights", built(
-            site, "lora_weights", held=op.k * rank, elems=weight, launches=6.0 + 5.0 * rank,
+        yield "lora_weights", rewritten(
+            site, held=op.k * rank, launches=6.0 + 5.0 * rank,
             flops=4.0 * square * rank + steps + 2.0 * square * op.k + 2.0 * weight * op.k,
-            vector_flops=3.0 * turns * square, base_elems=weight, read_elems=3.0 * turns * square + 3.0 * square,
+            vector_flops=3.0 * turns * square, read_elems=3.0 * turns * square + 3.0 * square,
             write_elems=3.0 * turns * square + 3.0 * square + weight,
         )  # fmt: skip
+
+    def remade(self, site: Site) -> Remade:
+        """The reflections are made in the vectors' format, and W is cast to it."""
+        return "factors"
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """Nothing is added."""
@@ -45,6 +50,7 @@ class _Reflected(Variant):
 
 
 VARIANT = _Reflected(
+    merges_few_bits=False, few_bits=False,
     name="hra", peft_type="HRA", scaled=False, bias=False, experts=False, conv1d=False,
     parts=("hra_u",),
     options=(Option(name="apply_GS", default=False),),

@@ -61,6 +61,7 @@ def _feeds_forward(op: Gemm, lora: Described) -> bool:
 
 
 VARIANT = _Rescaled(
+    merges_few_bits=False,
     name="ia3", peft_type="IA3", rank_field="", scaled=False, bias=False, experts=False,
     parts=("ia3_l",),
     options=(Option(name="feedforward_modules", names=True),),

@@ -38,6 +38,7 @@ class _Hadamard(Variant):
 
 
 VARIANT = _Hadamard(
+    merges_few_bits=False,
     name="loha", peft_type="LOHA", pattern_field="rank_pattern", scaled=False, bias=False, experts=False, conv1d=False,
     parts=("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
 )  # fmt: skip

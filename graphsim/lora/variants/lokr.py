@@ -75,6 +75,7 @@ def factorised(size: int, factor: int) -> tuple[int, int]:
 
 
 VARIANT = _Kronecker(
+    merges_few_bits=False,
     name="lokr", peft_type="LOKR", pattern_field="rank_pattern", scaled=False, bias=False, experts=False, conv1d=False,
     parts=("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"),
     options=(Option(name="decompose_both", default=False), Option(name="decompose_factor", default=-1, least=-1)),

@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphsim.lora.made import adapted_rows, built, folded, live, require_at_most, require_divisor
+from graphsim.lora.made import adapted_rows, built, folded, live, require_at_most, require_divisor, rewritten
 from graphsim.lora.options import Option
 from graphsim.lora.variant import Described, Shapes, Site, Variant
 from graphsim.ops import Gemm, LoraMerge, Op, Sharding
 from graphsim.ops.lora_variants import GroupPool
+from graphsim.ops.overrides import Remade
 from graphsim.units import Num
 
 
@@ -29,10 +30,14 @@ class _Shared(Variant):
         op, rank = site.op, site.a.n
         require_divisor(site, "rank", rank)
         weight = op.n * op.k
-        yield "lora_weights", built(
-            site, "lora_weights", held=op.n * rank, elems=weight, launches=6.0, flops=2.0 * weight * rank,
-            vector_flops=2.0 * weight, base_elems=weight, read_elems=6.0 * weight, write_elems=6.0 * weight,
+        yield "lora_weights", rewritten(
+            site, held=op.n * rank, launches=6.0, flops=2.0 * weight * rank,
+            vector_flops=2.0 * weight, read_elems=6.0 * weight, write_elems=6.0 * weight,
         )  # fmt: skip
+
+    def remade(self, site: Site) -> Remade:
+        """Of `bat` the sum of W and the block's products, in the wider format of the two."""
+        return "factors" if self._kind(site) == "bat" else ""
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """The sum over blocks, and the product."""

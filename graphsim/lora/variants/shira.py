@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphsim.lora.made import built, folded, require_at_most
+from graphsim.lora.made import folded, require_at_most, rewritten
 from graphsim.lora.variant import Described, Shapes, Site, Variant
 from graphsim.ops import Gemm, LoraMerge, Op
 from graphsim.ops.adapter_weights import HeldWeights
+from graphsim.ops.overrides import Remade
 from graphsim.units import Num
 
 
@@ -27,10 +28,14 @@ class _Sparse(Variant):
             role=f"{op.role}.lora_indices", elems=2.0 * held, stored_bytes=8.0 * held, frozen=True, layer=op.layer,
             activations=op.activations,
         )  # fmt: skip
-        yield "lora_weights", built(
-            site, "lora_weights", held=held, elems=weight, launches=3.0, vector_flops=2.0 * held, base_elems=weight,
-            read_elems=held, write_elems=weight + 2.0 * held,
+        yield "lora_weights", rewritten(
+            site, held=held, launches=3.0, vector_flops=2.0 * held, read_elems=held, write_elems=weight + 2.0 * held,
+            made=op.activations, as_factors=False,
         )  # fmt: skip
+
+    def remade(self, site: Site) -> Remade:
+        """The copy is W's own format, widened where that has few bits."""
+        return "activations"
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """Nothing is added."""

@@ -62,6 +62,7 @@ class _VectorBank(Variant):
 
 
 VARIANT = _VectorBank(
+    merges_few_bits=False,
     name="vblora", peft_type="VBLORA", rank_default=4, scaled=False, bias=False, experts=False,
     parts=("vblora_logits_A", "vblora_logits_B", "vblora_logits_A_topk_weights", "vblora_logits_A_topk_indices"),
     options=(
