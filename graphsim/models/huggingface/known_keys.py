@@ -116,7 +116,7 @@ DRAFTS = _words(
     """
     num_nextn_predict_layers mtp_num_hidden_layers num_mtp_modules mtp_transformer_layers mtp_layers_block_type
     use_mtp mtp_use_dedicated_embeddings num_mtp_layers mtp_num_layers mtp_layer_types mtp_mlp_layer_types
-    mtp_hidden_states_first mtp_local_layer_ids mtp_hybrid_override_pattern
+    mtp_hidden_states_first mtp_local_layer_ids mtp_hybrid_override_pattern mtp_share_layers
     """
 )
 """Keys of layers that predict further tokens: in checkpoints, but no part of a step without speculation."""
