@@ -27,7 +27,7 @@ from graphsim.ops.streams import (
     PredictStreams,
     SplitStreams,
 )
-from graphsim.ops.structure import EncoderOutput, Input, Join, Launch, Repeat, Slice, Together
+from graphsim.ops.structure import EncoderOutput, Input, Join, Launch, Repeat, Slice, SomeRows, Together
 
 __all__ = [
     "Activation",
@@ -91,6 +91,7 @@ __all__ = [
     "SendReceive",
     "Sharding",
     "Slice",
+    "SomeRows",
     "SplitStreams",
     "SquareSum",
     "PipelineStage",
