@@ -1,4 +1,4 @@
-"""Llama 3.2 Vision's language model: layers among Llama's that attend to an image's rows (arXiv 2407.21783, section 7)."""
+"""Llama 3.2 Vision's language model: layers among Llama's look at an image (arXiv 2407.21783, section 7)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMES = AttentionNames(**{part: f"cross_attn.{part}" for part in ("q_norm", "k_
 
 
 def mllama(fields: Fields, name: str) -> ModelConfig:
-    """Heads are as wide as the hidden size says; layers that look at images have gates and no attention of their own."""
+    """Heads are as wide as the hidden size says; layers that look at images have gates."""
     dims = read_dims(fields)
     if dims.tied:
         fields.problem(

@@ -62,7 +62,8 @@ def mllama(parts: Parts) -> tuple[Encoder, ...]:
     sections = (
         Section(layers=start, hidden=width, rows=alone, prefix=_MODULE),
         Section(layers=own, hidden=width, rows=held, prefix=_MODULE),
-        Section(layers=(_layer(vision),) * layers, hidden=width, rows=filled, prefix=f"{_MODULE}transformer.layers.{{}}."),
+        Section(layers=(_layer(vision),) * layers, hidden=width, rows=filled,
+                prefix=f"{_MODULE}transformer.layers.{{}}."),
         Section(layers=behind, hidden=width, rows=filled, prefix=_MODULE),
         Section(layers=(_layer(vision, gated=True),) * gated, hidden=width, rows=filled,
                 prefix=f"{_MODULE}global_transformer.layers.{{}}."),
