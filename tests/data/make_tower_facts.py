@@ -26,13 +26,13 @@ GRIDS = {
     "qwen2_vl_small": (8, 12), "qwen2_5_vl_small": (8, 12), "qwen3_vl_small": (8, 12), "glm4v_small": (4, 6),
     "glm_ocr_small": (4, 6), "exaone4_5_small": (4, 8), "minimax_m3_small": (6, 9), "paddleocr_bias": (6, 9),
     "ernie_vl_small": (6, 9), "qwen2_5_omni_small": (8, 12), "qwen3_omni_small": (8, 12),
-    "hyperclovax_v2_small": (8, 12), "glm5_next_small": (4, 6),
+    "hyperclovax_v2_small": (8, 12), "glm5_next_small": (4, 6), "muse_glimmer_small": (6, 9), "hy_v4_vl_small": (6, 9),
 }  # fmt: skip
 """Towers of native resolution: the grid of patches."""
 
 
-FRAMES = {"paddleocr_bias": 1, "ernie_vl_small": 1}
-"""Frames of a patch, where the config cannot say."""
+FRAMES = {"paddleocr_bias": 1, "ernie_vl_small": 1, "muse_glimmer_small": 1}
+"""Frames of a patch, where the config does not call them `temporal_patch_size`."""
 
 
 def image_flops(name: str, data: dict) -> tuple[int, int, int]:

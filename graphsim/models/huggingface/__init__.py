@@ -99,11 +99,12 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     named = data.get("architectures")
     if whole is not None and isinstance(named, list) and named and named[0] in whole.alone:
         return None
-    if whole is None and towers and isinstance(data.get("text_config"), Mapping):
-        raise ConfigError(
-            f"{where}: model_type = {kind!r} has towers that are not known ({', '.join(towers)}); "
-            "to simulate the language model alone, give its text_config as the config"
-        )
+    text = data.get("text_config")
+    if whole is None and isinstance(text, Mapping) and (towers or kind not in FAMILIES):
+        what = f"has towers that are not known ({', '.join(towers)})" if towers else "is not known"
+        alone = "; to simulate the language model alone, give its text_config as the config"
+        read = text.get("model_type") in FAMILIES
+        raise ConfigError(f"{where}: model_type = {kind!r} {what}{alone if read else ', nor is its language model'}")
     return whole
 
 
