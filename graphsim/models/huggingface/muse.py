@@ -1,4 +1,4 @@
-"""Muse-Glimmer's language model: gated attention, no rotary positions where all keys are seen, norms around each part."""
+"""Muse-Glimmer's language model: gated attention, no rotary positions where all keys are seen, sandwiched norms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Towers at native resolution, each with a processor and a merger of its own: Muse-Glimmer, Hy4-VL, Nemotron Omni."""
+"""Towers at native resolution, each with a merger of its own: Muse-Glimmer, Hy4-VL, LFM3-VL, Nemotron 3 Omni."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from graphsim.models.huggingface.common import MOST_LAYERS, size, unused
+from graphsim.models.huggingface.common import MOST_LAYERS, per_layer, size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.trunks import MLP, attention_of, depth, layer_of, patch_side
 from graphsim.models.huggingface.towers.whole import Parts, Whole
-from graphsim.models.layers.attention import AttentionNames
+from graphsim.models.layers.attention import AttentionNames, QkNorm
 from graphsim.models.layers.base import Projection
 from graphsim.models.layers.encoder import Cut, Encoder, Pieces, Rows, Section
+from graphsim.models.layers.gated_convolution import GatedConvolution
 from graphsim.models.layers.idle import Idle
-from graphsim.models.layers.mlp import Mlp
+from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import Convolution, PatchEmbedding, Take
 from graphsim.models.layers.projector import Linear, Projector
@@ -211,9 +212,48 @@ def nemotron_omni(parts: Parts) -> tuple[Encoder, ...]:
     return (Encoder(name="vision", cut=Budget(patch=patch, merge=merge), sections=sections),)
 
 
+def lfm3(parts: Parts) -> tuple[Encoder, ...]:
+    """Gated convolutions among layers of attention; a norm of each patch, two linear layers on patches side by side."""
+    vision, module = parts.nested("vision_config", "lfm3_vl_vision"), "model.vision_tower."
+    width, patch, merge = size(vision, "hidden_size"), patch_side(vision), size(vision, "spatial_merge_size", default=2)
+    frames, layers = size(vision, "temporal_patch_size", default=2), depth(vision)
+    embed = PatchEmbedding(
+        module="patch_embed", inputs=size(vision, "in_channels", default=3) * frames * patch**2, linear=True,
+        norm=NormLayer(name="embedding_norm"),
+    )  # fmt: skip
+    attention = attention_of(
+        vision, bias=False, rope=True, qk_norm=QkNorm.HEAD, kv_heads=size(vision, "num_key_value_heads", default=8)
+    )
+    side = size(vision, "conv_kernel_size", default=3)
+    if side % 2 == 0:
+        vision.problem("conv_kernel_size", "is not allowed; expected an odd number, which keeps the grid as large")
+    names = MlpNames(gate="feed_forward.w1", up="feed_forward.w3", down="feed_forward.w2")
+    mlp, kinds = Mlp(intermediate=size(vision, "intermediate_size"), names=names), ("conv", "full_attention")
+    listed = per_layer(vision, "layer_types", layers, kinds, lambda i: kinds[i >= 2 and i % 2 == 0])
+    blocks = tuple(
+        layer_of(
+            GatedConvolution(side=side) if kind == "conv" else attention, mlp, ("operator_norm", "ffn_norm"), "rms"
+        )
+        for kind in listed
+    )
+    inner, bias = size(parts.fields, "projector_hidden_size", default=4096), parts.fields.flag("projector_bias", True)
+    linears = (Linear(module="linear_1", n=inner, bias=bias), Linear(module="linear_2", n=parts.hidden, bias=bias))
+    end = "model.multi_modal_projector."
+    sections = (
+        Section(layers=(embed,), hidden=width, prefix=module),
+        Section(layers=blocks, hidden=width, prefix=f"{module}layers.{{}}."),
+        Section(layers=(NormLayer(name="layer_norm", kind="layer"),), hidden=width, prefix=end),
+        Section(layers=(Projector(linears=linears),), hidden=width * merge**2, rows=Rows(shared=merge**2), prefix=end),
+    )
+    # transformers 5.24 takes Qwen2-VL's processor (`image_processing_auto.py`) with its own bounds
+    cut = Native(patch=patch, merge=merge)
+    return (Encoder(name="vision", cut=cut, sections=sections),)
+
+
 WHOLES: dict[str, Whole] = {
     "muse_glimmer": Whole(encoders=muse_glimmer),
     "hy_v4_vl": Whole(encoders=hy_v4),
+    "lfm3_vl": Whole(encoders=lfm3),
     "nemotron_h_omni": Whole(encoders=nemotron_omni, prefix="language_model.", bare=False, adapts_head=True),
 }
 """Readers by `model_type` of the whole model."""
