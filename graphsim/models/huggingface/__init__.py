@@ -52,6 +52,9 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     text = draft.part(data) if draft else text_part(data)
     kind = (draft and draft.kind) or text.get("model_type", data.get("model_type"))
     reader = draft.reader if draft else FAMILIES.get(kind) if isinstance(kind, str) else None
+    if reader is None and isinstance(data.get("thinker_config"), Mapping):
+        alone = "to simulate the part that answers in text, give its thinker_config as the config"
+        raise ConfigError(f"{where}: model_type = {kind!r} speaks as well, which is not known; {alone}")
     if reader is None:
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)
