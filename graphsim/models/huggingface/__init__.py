@@ -103,12 +103,16 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     if whole is not None and isinstance(named, list) and named and named[0] in whole.alone:
         return None
     text = data.get("text_config")
-    if whole is None and isinstance(text, Mapping) and (towers or kind not in FAMILIES):
+    if whole is None and isinstance(text, Mapping) and (towers or not _is_known(kind)):
         what = f"has towers that are not known ({', '.join(towers)})" if towers else "is not known"
         alone = "; to simulate the language model alone, give its text_config as the config"
-        read = text.get("model_type") in FAMILIES
+        read = _is_known(text.get("model_type"))
         raise ConfigError(f"{where}: model_type = {kind!r} {what}{alone if read else ', nor is its language model'}")
     return whole
+
+
+def _is_known(kind: object) -> bool:
+    return isinstance(kind, str) and kind in FAMILIES
 
 
 _NO_TOWERS = ("text_config", *QUANTISED, "generation_config")
