@@ -21,9 +21,8 @@ FILLED = LAYERS * (TAPS - 1) * 2 * CHANNELS * (TAPS + WIDTH)
 
 def test_a_conformer_tower_computes_what_torch_counts() -> None:
     model = from_config(hf_configs()["phi4_multimodal_small"], "phi4_multimodal_small")
-    graphs = [
-        build(model, prefill(1.0, 64.0, media=media), load_precision("bf16")) for media in (gs.Media(audio_s=0.32), None)
-    ]
+    bf16, sound = load_precision("bf16"), gs.Media(audio_s=0.32)
+    graphs = [build(model, prefill(1.0, 64.0, media=media), bf16) for media in (sound, None)]
     heard, text = (total_work(graph).flops for graph in graphs)
     taps = sum(op.work().vector_flops * times for _, op, times in walk(graphs[0]) if isinstance(op, DepthwiseConv))
     assert heard - text + taps == CONVOLUTIONS + PRODUCTS + ATTENTION - FILLED
