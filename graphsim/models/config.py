@@ -14,6 +14,7 @@ from graphsim.models.layers.block_draft import Drafting
 from graphsim.models.layers.encoder import Encoder
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.per_layer_input import PerLayerStem
+from graphsim.models.media import Media
 from graphsim.models.source import SourceEncoder
 from graphsim.ops import Input
 from graphsim.ops.precision import Precision
@@ -78,6 +79,10 @@ class ModelConfig:
     def tied_embeddings(self) -> bool:
         """Whether the output head uses the embedding's weights."""
         return self.head.tied
+
+    def rows_seen(self, media: Media | None) -> float:
+        """Rows of a request's images or sound that layers attend to beside its tokens."""
+        return 0.0 if media is None else sum((tower.seen_rows(media) for tower in self.encoders), start=0.0)
 
     @property
     def generates(self) -> bool:

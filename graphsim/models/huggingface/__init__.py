@@ -52,6 +52,9 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     text = draft.part(data) if draft else text_part(data)
     kind = (draft and draft.kind) or text.get("model_type", data.get("model_type"))
     reader = draft.reader if draft else FAMILIES.get(kind) if isinstance(kind, str) else None
+    if reader is None and isinstance(data.get("thinker_config"), Mapping):
+        alone = "to simulate the part that answers in text, give its thinker_config as the config"
+        raise ConfigError(f"{where}: model_type = {kind!r} speaks as well, which is not known; {alone}")
     if reader is None:
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)
@@ -99,12 +102,17 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     named = data.get("architectures")
     if whole is not None and isinstance(named, list) and named and named[0] in whole.alone:
         return None
-    if whole is None and towers and isinstance(data.get("text_config"), Mapping):
-        raise ConfigError(
-            f"{where}: model_type = {kind!r} has towers that are not known ({', '.join(towers)}); "
-            "to simulate the language model alone, give its text_config as the config"
-        )
+    text = data.get("text_config")
+    if whole is None and isinstance(text, Mapping) and (towers or not _is_known(kind)):
+        what = f"has towers that are not known ({', '.join(towers)})" if towers else "is not known"
+        alone = "; to simulate the language model alone, give its text_config as the config"
+        read = _is_known(text.get("model_type"))
+        raise ConfigError(f"{where}: model_type = {kind!r} {what}{alone if read else ', nor is its language model'}")
     return whole
+
+
+def _is_known(kind: object) -> bool:
+    return isinstance(kind, str) and kind in FAMILIES
 
 
 _NO_TOWERS = ("text_config", *QUANTISED, "generation_config")

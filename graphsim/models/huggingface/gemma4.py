@@ -31,7 +31,7 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
     shared = size(fields, "num_kv_shared_layers", default=0, least=0)
     if shared >= dims.layers:
         fields.problem("num_kv_shared_layers", f"is not allowed; expected fewer than the {dims.layers} layers")
-    slides = windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)
+    slides = [*windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)[:-1], 0]  # the last layer sees all keys
     if fields.raw("sliding_window") == 0:
         fields.problem("sliding_window", "is not allowed; expected a whole number from 1 up")
     blocks: list[Layer] = []
@@ -50,10 +50,11 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
 def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) -> SelfAttention:
     """Full-attention layers may have wider and fewer key heads, given for all of them or layer by layer."""
     head_dim, kv_heads = dims.head_dim, dims.kv_heads
-    if not window:
-        head_dim = size(fields, "global_head_dim", default=head_dim)
-        kv_heads = size(fields, "num_global_key_value_heads", default=kv_heads)
-    listed = fields.raw("per_layer_config", {})
+    listed, same = fields.raw("per_layer_config", {}), fields.flag("attention_k_eq_v", False)
+    wide = size(fields, "global_head_dim", default=512)
+    few = size(fields, "num_global_key_value_heads", default=kv_heads)
+    if not window and "per_layer_config" not in fields:  # a list of layers takes the place of both (`Gemma4TextConfig`)
+        head_dim, kv_heads = wide, few if same else kv_heads
     entry = listed.get(f"{i:02d}", listed.get(str(i))) if isinstance(listed, Mapping) else None
     if isinstance(entry, Mapping):
         layer = fields.child(entry, f"per_layer_config.{i:02d}", lenient=True)
@@ -69,7 +70,7 @@ def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) ->
         out_bias=bias,
         qk_norm=QkNorm.HEAD,
         shares_kv=reuses,
-        keys_are_values=not window and fields.flag("attention_k_eq_v", False),
+        keys_are_values=not window and same,
         names=AttentionNames(),
     )
 

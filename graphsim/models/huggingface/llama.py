@@ -205,6 +205,7 @@ FAMILIES: dict[str, Reader] = {
     "helium": helium,
     "gemma": gemma,
     "phi3": phi3,
+    "phi4_multimodal": phi3,
     "glm": glm,
     "arcee": arcee,
     "apertus": apertus,
