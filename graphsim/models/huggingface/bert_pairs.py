@@ -17,6 +17,7 @@ from graphsim.models.source import SourceEncoder
 
 _MAKES = {make.kind: make for make in (*MAKES, Make(kind="bert-generation", types=False, head="plain", pooled=False))}
 
+
 def encoder_decoder(fields: Fields, name: str) -> ModelConfig:
     """Any two of the makes; where their widths differ, a linear leads from one to the other."""
     unused(fields, "is_encoder_decoder", "architectures", "tie_word_embeddings")

@@ -15,7 +15,10 @@ from tests.paths import DATA, hf_configs
 CONFIGS = hf_configs()
 FACTS = list(csv.DictReader((DATA / "neutral_keys.csv").open()))
 NOT_TRIED = {"architectures", "model_type", "dtype", "torch_dtype", "attn_implementation"}
-READ_WHERE_IT_MATTERS = {"hidden_act": ("default:apertus", "default:apertus1p5_text"), "pad_token_id": ("default:fsmt",)}
+READ_WHERE_IT_MATTERS = {
+    "hidden_act": ("default:apertus", "default:apertus1p5_text"),
+    "pad_token_id": ("default:fsmt",),
+}
 """Keys that change a family or two, whose readers ask for them."""
 
 
