@@ -14,22 +14,13 @@ from graphsim.models.checkpoint.storage import is_wide, matrix_problem, part_kin
 
 _UP = (
     "gate_up_proj", "gate_proj", "up_proj", "w1", "w3", "w13", "v1", "fc1", "linear_1", "linear_v", "linear_fc1",
-    "dense_h_to_4h", "input_linear", "gate_up", "gate", "up", "wi", "wi_0", "wi_1",
+    "dense_h_to_4h", "input_linear", "gate_up", "gate", "up", "wi", "wi_0", "wi_1", "linear",
 )  # fmt: skip
 """What checkpoints call an expert's first weight, or the halves of it."""
 
 _DOWN = (
-    "down_proj",
-    "w2",
-    "w2_weight",
-    "fc2",
-    "linear_2",
-    "linear_fc2",
-    "dense_4h_to_h",
-    "output_linear",
-    "down",
-    "wo",
-)
+    "down_proj", "w2", "w2_weight", "fc2", "linear_2", "linear_fc2", "dense_4h_to_h", "output_linear", "down", "wo",
+)  # fmt: skip
 """What checkpoints call an expert's second weight."""
 
 _STACKED = re.compile(r"(?P<name>.+?)(?:_(?P<part>blocks|scales|bias|weight_\w+|weight|scale_inv|scale\w*|qweight))?")
@@ -102,8 +93,9 @@ def _problems(weights: Sequence[Weight], experts: Experts, seen: Mapping[str, in
     for name in experts:
         if name.rpartition(".")[2] not in (*_UP, *_DOWN) and seen[name] < TOGETHER:
             yield name, "is missing in the structure"
+    downs = (*_DOWN, "linear_1") if "linear_v" in experts else _DOWN  # of Grok-1
     for weight in weights:
-        own = [name for name in experts if (name.rpartition(".")[2] in _DOWN) == weight.down]
+        own = [name for name in experts if (name.rpartition(".")[2] in downs) == weight.down]
         names = [name for name in own if name.rpartition(".")[2] in (*_UP, *_DOWN)] or own
         if not names:
             yield "", f"holds no weight for {weight.module.rpartition('.')[2]}, which the structure has"
