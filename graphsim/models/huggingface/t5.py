@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
@@ -13,7 +13,7 @@ from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Part, Residual
 from graphsim.models.layers.cross_attention import CrossAttention
-from graphsim.models.layers.ends import Head, Stem
+from graphsim.models.layers.ends import TIED, Head, Stem
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.source import SourceEncoder
@@ -71,11 +71,11 @@ Feeds = Callable[[Fields, int, int, str], list[Layer]]
 def t5(fields: Fields, name: str) -> ModelConfig:
     """T5, mT5 and UMT5."""
     tied = fields.flag("tie_word_embeddings", True)
-    table = size(fields, "d_model", "hidden_size") * size(fields, "vocab_size")
-    return assembled(fields, name, _dense, () if tied else _notes(table))
+    model = assembled(fields, name, _dense)
+    return model if tied else replace(model, head=replace(model.head, own_if_stored=True), notes=(_note(fields),))
 
 
-def assembled(fields: Fields, name: str, feeds: Feeds, notes: tuple[str, ...] = ()) -> ModelConfig:
+def assembled(fields: Fields, name: str, feeds: Feeds) -> ModelConfig:
     """An encoder and a decoder with one embedding, which is the output head too."""
     kind = fields.data.get("model_type")
     if is_alone(fields):
@@ -108,7 +108,6 @@ def assembled(fields: Fields, name: str, feeds: Feeds, notes: tuple[str, ...] = 
             tail=NormLayer(name="encoder.final_layer_norm"),
             layer_prefix="encoder.block.{}.",
         ),
-        notes=notes,
     )
 
 
@@ -127,11 +126,16 @@ def _mlp(fields: Fields, place: int) -> Mlp:
     return Mlp(intermediate=size(fields, "d_ff", "intermediate_size"), gated=gated, names=names)
 
 
-def _notes(table: int) -> tuple[str, ...]:
-    """What is said of the output head: transformers 5.24 instantiates it tied, whatever the config says."""
+def _note(fields: Fields) -> str:
+    """What is said of the output head.
+
+    transformers 5.24 instantiates it tied, whatever the config says (`configuration_t5.py`), and unties it when a
+    checkpoint holds a head that differs (`modeling_utils.py`, `tie_weights`).
+    """
+    table = size(fields, "d_model", "hidden_size") * size(fields, "vocab_size")
     return (
-        "the output head is the embedding, as transformers instantiates it whatever tie_word_embeddings says; "
-        f"checkpoints that hold one of their own have {table:,} parameters more",
+        f"{TIED}, as transformers instantiates it whatever tie_word_embeddings says; "
+        f"checkpoints that hold one of their own have {table:,} parameters more"
     )
 
 
