@@ -211,6 +211,11 @@ def _config_of(folder: Path) -> Path:
         raise ConfigError(
             f"{folder}: holds several GGUF files; name one: {', '.join(file.name for file in models[:10])}"
         )
+    if not models and (folder / "params.json").is_file():
+        raise ConfigError(
+            f"{folder}: holds params.json, a config in Mistral's own form, and no config.json; "
+            "expected the config.json of the model's files for transformers"
+        )
     if not models:
         raise ConfigError(f"{folder}: holds no config.json and no GGUF file; expected a model folder")
     return models[0].absolute()

@@ -7,14 +7,17 @@ shapes follow from each config by hand.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import graphsim as gs
 from graphsim.models.checkpoint.compare import compare
 from graphsim.models.checkpoint.names import is_buffer
 from graphsim.models.huggingface import from_config
-from tests.models.checkpoint.folders import Header, names_of, saved, size, stored
+from tests.models.checkpoint.folders import Header, names_of, saved, size, stored, write_folder
+from tests.models.checkpoint.stores import STORES, quantise
 from tests.paths import hf_configs
 
 Shapes = dict[str, tuple[int, ...]]
@@ -218,11 +221,56 @@ REMOTE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(REMOTE))
 def test_checkpoints_of_code_that_comes_with_a_model_are_explained(name: str) -> None:
+    explained_whole(hf_configs()[name], published(name))
+
+
+def published(name: str) -> Header:
     config = hf_configs()[name]
     layers = config.get("num_hidden_layers", config.get("num_layers"))
-    header: Header = {
+    return {
         full: ("BF16", shape)
         for entry, shape in REMOTE[name](config).items()
         for full in names_of(entry.replace("{}", f"{{0-{layers - 1}}}"))
     }
-    explained_whole(config, header)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["awq", "fp8_blocks", "gptq"])
+@pytest.mark.parametrize("name", sorted(REMOTE)[3:])
+def test_their_quantised_checkpoints_are_explained(name: str, store: str) -> None:
+    layout, quantisation = STORES[store]
+    config = hf_configs()[name] | {"quantization_config": quantisation}
+    explained_whole(config, quantise(published(name), layout))
+
+
+def original(header: Header) -> Header:
+    """Under the names of Mistral's and Meta's own code, which `consolidated.safetensors` has."""
+    names = (
+        (r"^model\.embed_tokens", "tok_embeddings"), (r"^lm_head", "output"), (r"^model\.", ""),
+        (r"self_attn\.([qkvo])_proj", r"attention.w\1"), (r"mlp\.gate_proj", "feed_forward.w1"),
+        (r"mlp\.down_proj", "feed_forward.w2"), (r"mlp\.up_proj", "feed_forward.w3"),
+        (r"input_layernorm", "attention_norm"), (r"post_attention_layernorm", "ffn_norm"),
+    )  # fmt: skip
+    renamed: Header = {}
+    for name, entry in header.items():
+        for pattern, text in names:
+            name = re.sub(pattern, text, name)
+        renamed[name] = entry
+    return renamed
+
+
+@pytest.mark.slow
+def test_a_consolidated_file_beside_a_config_is_the_same_model(tmp_path: Path) -> None:
+    config, header = saved("mistral")
+    folder = write_folder(tmp_path / "m", config, original(header))
+    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+    report = gs.check_checkpoint(folder)
+    assert report.differences == ()
+    assert report.explained == 1.0
+
+
+def test_a_folder_with_mistrals_own_config_alone_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "consolidated.safetensors").write_bytes(b"")
+    with pytest.raises(gs.ConfigError, match=r"holds params\.json, .* own form, and no config\.json"):
+        gs.load_model(tmp_path)
