@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
@@ -70,13 +70,11 @@ Feeds = Callable[[Fields, int, int, str], list[Layer]]
 
 def t5(fields: Fields, name: str) -> ModelConfig:
     """T5, mT5 and UMT5."""
-    tied = fields.flag("tie_word_embeddings", True)
-    model = assembled(fields, name, _dense)
-    return model if tied else replace(model, head=replace(model.head, own_if_stored=True), notes=(_note(fields),))
+    return assembled(fields, name, _dense, own_head=not fields.flag("tie_word_embeddings", True))
 
 
-def assembled(fields: Fields, name: str, feeds: Feeds) -> ModelConfig:
-    """An encoder and a decoder with one embedding, which is the output head too."""
+def assembled(fields: Fields, name: str, feeds: Feeds, own_head: bool = False) -> ModelConfig:
+    """An encoder and a decoder with one embedding, which is the output head too, unless a checkpoint has another."""
     kind = fields.data.get("model_type")
     if is_alone(fields):
         fields.problem("architectures", "is not simulated; expected an encoder-decoder that generates")
@@ -98,7 +96,7 @@ def assembled(fields: Fields, name: str, feeds: Feeds) -> ModelConfig:
         hidden_size=hidden,
         stem=Stem(vocab_size=vocab, module="shared"),
         layers=style.layers(decoder_depth, feeds(fields, decoder_depth, 2, "decoder"), cross),
-        head=Head(vocab_size=vocab, tied=True, norm=NormLayer(name="decoder.final_layer_norm")),
+        head=Head(vocab_size=vocab, tied=True, own_if_stored=own_head, norm=NormLayer(name="decoder.final_layer_norm")),
         layer_prefix="decoder.block.{}.",
         source_encoder=SourceEncoder(
             kind=str(kind),
@@ -108,6 +106,7 @@ def assembled(fields: Fields, name: str, feeds: Feeds) -> ModelConfig:
             tail=NormLayer(name="encoder.final_layer_norm"),
             layer_prefix="encoder.block.{}.",
         ),
+        notes=(_note(fields),) if own_head else (),
     )
 
 
