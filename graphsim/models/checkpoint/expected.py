@@ -128,7 +128,7 @@ def _template(body: nx.DiGraph) -> str:
 
 def _weight(op: Op) -> Weight | None:
     """What an operation owns, its path a template; None where it owns nothing and shares nothing."""
-    module = str(getattr(op, "module", ""))
+    module = str(getattr(op, "module", "") or getattr(op, "parameter", ""))
     elements = round(float(op.parameters))
     weight = Weight(role=op.role, module=module, elements=elements, bytes=float(op.weight_storage_bytes))
     if isinstance(op, ExpertGemm):

@@ -10,9 +10,9 @@ from graphsim.ops import Embedding, Join
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A table of `entries`, or a module (or parameter) of as many values of any shape where `width` is 1."""
+    """A table of `entries`, or as many values of any shape where `width` is 1. name: of the module or parameter"""
 
-    module: str
+    name: str
     entries: int
     width: int = 1
 
@@ -28,7 +28,7 @@ class Idle(Layer):
         """The weights, beside the value `x`."""
         held = [scope.linear(linear, x, m=0.0) for linear in self.linears]
         for kept in self.kept:
-            module = f"{scope.prefix}{kept.module}"
-            table = Embedding(tokens=0.0, entries=kept.entries, width=kept.width, whole=True, module=module)
+            path = f"{scope.prefix}{kept.name}"
+            table = Embedding(tokens=0.0, entries=kept.entries, width=kept.width, whole=True, parameter=path)
             held.append(scope.add("idle_weights", table, []))
         return scope.add("idle", Join(elems=0.0), held)

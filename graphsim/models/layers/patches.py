@@ -14,8 +14,8 @@ class PatchEmbedding(Layer):
     """Patches of `inputs` values, each projected by a convolution without overlap or a linear layer.
 
     linear: PEFT's all-linear reaches it; hidden: of the projection, the section's if 0
-    further: learned rows put beside the patches (class and register tokens), the parameter `further_module`
-    positions: entries of a table that is added; position_module: "" where nothing says its name
+    further: learned rows put beside the patches (class and register tokens), the parameter `further_name`
+    positions: entries of a table that is added; position_name: where it is a parameter, not a module
     """
 
     module: str
@@ -23,9 +23,10 @@ class PatchEmbedding(Layer):
     bias: bool = False
     linear: bool = False
     further: int = 0
-    further_module: str = ""
+    further_name: str = ""
     positions: int = 0
     position_module: str = ""
+    position_name: str = ""
     norm: NormLayer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
@@ -39,14 +40,16 @@ class PatchEmbedding(Layer):
         x = scope.linear(embed, x, m=rows)
         elems = scope.tokens * scope.hidden
         if self.further:
-            module = f"{scope.prefix}{self.further_module}" if self.further_module else ""
-            learned = Embedding(tokens=own, entries=self.further, width=scope.hidden, whole=True, module=module)
+            path = f"{scope.prefix}{self.further_name}" if self.further_name else ""
+            learned = Embedding(tokens=own, entries=self.further, width=scope.hidden, whole=True, parameter=path)
             x = scope.add("with_class", Concatenate(elems=elems), [x, scope.add("class_embedding", learned, [])])
         if self.positions:
             module = f"{scope.prefix}{self.position_module}" if self.position_module else ""
+            path = f"{scope.prefix}{self.position_name}" if self.position_name else ""
             table = Embedding(
-                tokens=scope.tokens, entries=self.positions, width=scope.hidden, whole=True, module=module
-            )
+                tokens=scope.tokens, entries=self.positions, width=scope.hidden, whole=True, module=module,
+                parameter=path,
+            )  # fmt: skip
             x = scope.add("embed_add", Add(elems=elems), [x, scope.add("position_embedding", table, [])])
         return self.norm.build(scope, x) if self.norm else x
 
@@ -113,7 +116,7 @@ class Weights(Layer):
     def _table(self, scope: Scope, name: str) -> Embedding:
         return Embedding(
             tokens=scope.tokens if self.added else 0.0, entries=self.entries, width=self.width or scope.hidden,
-            whole=True, module=f"{scope.prefix}{name}",
+            whole=True, parameter=f"{scope.prefix}{name}",
         )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ class QFormer(Layer):
             entries=self.queries,
             width=scope.hidden,
             whole=True,
-            module=f"{scope.prefix}query_tokens",
+            parameter=f"{scope.prefix}query_tokens",
         )
         rows = NormLayer(name=self.norm, kind="layer").build(scope, scope.add("query_tokens", table, []))
         heads, head_dim = self.heads, hidden // self.heads

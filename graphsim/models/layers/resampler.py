@@ -97,8 +97,8 @@ def context_norm(scope: Scope, name: str, kind: str, context: str, width: int) -
 
 
 def _queries(scope: Scope, count: int, name: str) -> Embedding:
-    module = f"{scope.prefix}{name}"
-    return Embedding(tokens=scope.tokens, entries=count, width=scope.hidden, whole=True, module=module)
+    path = f"{scope.prefix}{name}"
+    return Embedding(tokens=scope.tokens, entries=count, width=scope.hidden, whole=True, parameter=path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

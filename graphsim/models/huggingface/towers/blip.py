@@ -50,8 +50,8 @@ def instructblip(parts: Parts) -> tuple[Encoder, ...]:
     )
     tables = {"word_embeddings": vocab, "position_embeddings": positions}
     kept = (
-        *(Kept(module=f"qformer.embeddings.{name}", entries=n, width=width) for name, n in tables.items()),
-        *(Kept(module=f"qformer.encoder.layer.{i}.output.LayerNorm", entries=2 * width) for i in range(depth(form))),
+        *(Kept(name=f"qformer.embeddings.{name}", entries=n, width=width) for name, n in tables.items()),
+        *(Kept(name=f"qformer.encoder.layer.{i}.output.LayerNorm", entries=2 * width) for i in range(depth(form))),
     )
     own = Idle(linears=linears, kept=kept)
     beside = (Section(layers=(own,), hidden=width, idle=True),)
@@ -63,7 +63,7 @@ def _encoder(parts: Parts, form: Fields, kind: str, norm: str, beside: tuple[Sec
     width, patch, image, rows = size(vision, "hidden_size"), patch_side(vision), sides(vision), Rows(further=1)
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=3 * patch**2, bias=True, further=1,
-        further_module="embeddings.class_embedding", position_module="embeddings.position_embedding",
+        further_name="embeddings.class_embedding", position_name="embeddings.position_embedding",
         positions=(image[0] // patch) ** 2 + 1,
     )  # fmt: skip
     attention = attention_of(

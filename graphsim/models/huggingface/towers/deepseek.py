@@ -42,7 +42,7 @@ def hybrid(parts: Parts) -> tuple[Encoder, ...]:
     width = high.width
     resized = Rows(fixed=(4 * SIDE) ** 2)
     fine = Projector(linears=(Linear(module="high_res_vision_proj", n=half),))
-    own = Idle(kept=(Kept(module="high_res_vision_alpha", entries=1),))  # of the sum with the second neck's rows
+    own = Idle(kept=(Kept(name="high_res_vision_alpha", entries=1),))  # of the sum with the second neck's rows
     sections = (
         *high.sections,
         Section(layers=neck(high.sections[0].hidden), hidden=width, prefix="model.high_res_vision_neck.", idle=True),
@@ -121,8 +121,8 @@ def _drawing(parts: Parts) -> Idle:
         Projection(name="generation_head.vision_head", n=codes, k=out, bias=True, quantised=False),
     )
     kept = (
-        Kept(module="generation_embeddings", entries=codes, width=embed),
-        Kept(module="vqmodel", entries=vq_model(vq)),
+        Kept(name="generation_embeddings", entries=codes, width=embed),
+        Kept(name="vqmodel", entries=vq_model(vq)),
     )
     return Idle(linears=(*linears,), kept=kept)
 

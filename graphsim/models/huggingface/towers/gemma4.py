@@ -67,7 +67,7 @@ def gemma4(parts: Parts) -> tuple[Encoder, ...]:
         inputs=3 * patch**2,
         linear=True,
         positions=2 * size(vision, "position_embedding_size"),
-        position_module="position_embedding_table",
+        position_name="position_embedding_table",
     )
     project = Projector(
         norm=NormLayer(name="embedding_pre_projection_norm", kind="rms_no_weight"),

@@ -35,8 +35,8 @@ def internvl(parts: Parts, kind: str, layers: str) -> tuple[Encoder, ...]:
     side = max(int(1 / ratio), 1) if ratio else 1
     embed = PatchEmbedding(
         module="patch_embeddings.projection", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
-        further=1, further_module="cls_token",
-        positions=_positions(vision, patch, image), position_module="position_embeddings",
+        further=1, further_name="cls_token",
+        positions=_positions(vision, patch, image), position_name="position_embeddings",
     )  # fmt: skip
     if parts.fields.text("vision_feature_select_strategy", "default") != "default":
         parts.fields.problem("vision_feature_select_strategy", "is not allowed; expected default")
@@ -84,7 +84,7 @@ def _norm(vision: Fields, width: int, rows: Rows) -> tuple[Section, ...]:
     if vision.flag("use_mask_token", False):
         further += (
             Section(
-                layers=(Idle(kept=(Kept(module="mask_token", entries=width),)),),
+                layers=(Idle(kept=(Kept(name="mask_token", entries=width),)),),
                 hidden=width,
                 rows=rows,
                 prefix="model.vision_tower.embeddings.",

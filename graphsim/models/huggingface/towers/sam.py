@@ -29,7 +29,7 @@ def sam(vision: Fields, module: str) -> Trunk:
     absolute = vision.flag("use_abs_pos", True)
     embed = PatchEmbedding(
         module="patch_embed.projection", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
-        positions=grid**2 if absolute else 0, position_module="pos_embed",
+        positions=grid**2 if absolute else 0, position_name="pos_embed",
     )  # fmt: skip
     whole = set(vision.sequence("global_attn_indexes"))
     window = size(vision, "window_size", default=14)

@@ -32,7 +32,7 @@ def kimi_k25(parts: Parts) -> tuple[Encoder, ...]:
     embed = PatchEmbedding(
         module="patch_embed.proj", inputs=3 * patch**2, bias=True,
         positions=size(vision, "pos_emb_height") * size(vision, "pos_emb_width"),
-        position_module="patch_embed.pos_emb.position_embeddings",
+        position_name="patch_embed.pos_emb.position_embeddings",
     )  # fmt: skip
     names = {part: f"attn.{part}_proj" for part in "qkv"}
     attention = attention_of(vision, rope=True, names=AttentionNames(**names, o="attn.proj"))

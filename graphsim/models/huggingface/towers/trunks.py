@@ -101,7 +101,7 @@ def clip(vision: Fields, module: str) -> Trunk:
     rows = Rows(further=1)
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=size(vision, "num_channels", default=3) * patch**2, further=1,
-        further_module="embeddings.class_embedding",
+        further_name="embeddings.class_embedding",
         positions=patches + 1, position_module="embeddings.position_embedding",
         norm=NormLayer(name="pre_layrnorm", kind="layer"),
     )  # fmt: skip
@@ -112,7 +112,7 @@ def clip(vision: Fields, module: str) -> Trunk:
             Section(layers=(embed,), hidden=width, rows=rows, prefix=f"{module}."),
             Section(layers=(layer,) * depth(vision), hidden=width, rows=rows, prefix=f"{module}.encoder.layers.{{}}."),
             Section(
-                layers=(Idle(kept=(Kept(module="post_layernorm", entries=2 * width),)),),
+                layers=(Idle(kept=(Kept(name="post_layernorm", entries=2 * width),)),),
                 hidden=width,
                 rows=rows,
                 prefix=f"{module}.",
@@ -164,7 +164,7 @@ def pooling_head(vision: Fields, width: int, module: str) -> Section:
         Projection(name="head.mlp.fc1", n=inner, k=width, bias=True),
         Projection(name="head.mlp.fc2", n=width, k=inner, bias=True),
     )
-    kept = (Kept(module="head.probe", entries=width), Kept(module="head.layernorm", entries=2 * width))
+    kept = (Kept(name="head.probe", entries=width), Kept(name="head.layernorm", entries=2 * width))
     idle = Idle(linears=tuple(replace(one, quantised=False) for one in linears), kept=kept)
     return Section(layers=(idle,), hidden=width, prefix=f"{module}.", idle=True)
 
