@@ -17,6 +17,7 @@ from graphsim.files.reading import load_mapping
 from graphsim.files.safetensors import read_folder
 from graphsim.files.tensors import StoredTensors
 from graphsim.models.checkpoint.compare import compare
+from graphsim.models.checkpoint.own_head import with_own_head
 from graphsim.models.checkpoint.refusal import checked
 from graphsim.models.checkpoint.report import CheckpointReport
 from graphsim.models.config import ModelConfig
@@ -61,8 +62,8 @@ def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str
     if isinstance(found, NamedModel):
         return altered(_from_path(catalog.find_file(KIND, found.name), without), found)
     config = copy.copy(_from_path(found, without))
-    report = _report(found, _stamp(found), without) if check else None
-    return config if report is None else checked(config, report)
+    compared = _compared(found, _stamp(found), without) if check else None
+    return config if compared is None else checked(*compared)
 
 
 def checkpoint_report(
@@ -70,7 +71,10 @@ def checkpoint_report(
 ) -> CheckpointReport | None:
     """The model's structure beside the tensors of its folder; None where the folder has none of these."""
     path = _find(ref)
-    return _report(path, _stamp(path), check_ignore(ignore)) if isinstance(path, Path) else None
+    if not isinstance(path, Path):
+        return None
+    compared = _compared(path, _stamp(path), check_ignore(ignore))
+    return None if compared is None else compared[1]
 
 
 def _from_path(path: Path, ignore: tuple[str, ...]) -> ModelConfig:
@@ -86,11 +90,18 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 @lru_cache(maxsize=256)
-def _report(path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]) -> CheckpointReport | None:
+def _compared(
+    path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]
+) -> tuple[ModelConfig, CheckpointReport] | None:
+    """A model as its checkpoint has it, and how both differ."""
     if path.suffix == ".gguf":
-        return compare(*_from_gguf(path, stamp))
-    stored = read_folder(path.parent) if path.name == "config.json" else None
-    return None if stored is None else compare(_from_file(path, stamp, ignore), stored)
+        model, stored = _from_gguf(path, stamp)
+        return model, compare(model, stored)
+    found = read_folder(path.parent) if path.name == "config.json" else None
+    if found is None:
+        return None
+    model = with_own_head(_from_file(path, stamp, ignore), found)
+    return model, compare(model, found)
 
 
 def get_configs(ref: ModelRef) -> ModelConfig:
@@ -199,6 +210,11 @@ def _config_of(folder: Path) -> Path:
     if len(models) > 1:
         raise ConfigError(
             f"{folder}: holds several GGUF files; name one: {', '.join(file.name for file in models[:10])}"
+        )
+    if not models and (folder / "params.json").is_file():
+        raise ConfigError(
+            f"{folder}: holds params.json, a config in Mistral's own form, and no config.json; "
+            "expected the config.json of the model's files for transformers"
         )
     if not models:
         raise ConfigError(f"{folder}: holds no config.json and no GGUF file; expected a model folder")

@@ -208,6 +208,7 @@ class Embedding(Op):
     Tensor parallelism cuts the entries (Megatron-LM, arXiv 1909.08053, section 3); each rank's result is partial.
     weights: the format of a table that is not stored in the activations'
     shared: the table belongs to another op and is not counted again
+    parameter: the path of a table that is no module, by which checkpoints name it and adapters do not
     """
 
     op_type: ClassVar[OpType] = OpType.EMBEDDING
@@ -223,6 +224,7 @@ class Embedding(Op):
     shared: bool = False
     module: str = ""
     weights: Format | None = None
+    parameter: str = ""
 
     def work(self) -> Work:
         """Reads and writes the looked-up rows only."""

@@ -27,7 +27,9 @@ HERE = Path(__file__).parent / "checkpoints"
 TYPES = {
     "arcee": "arcee", "bloom": "bloom", "cohere2": "cohere2", "command-r": "cohere",
     "deepseek2": "deepseek_v3", "dots1": "dots1", "ernie4_5": "ernie4_5", "ernie4_5-moe": "ernie4_5_moe",
-    "exaone4": "exaone4", "falcon": "falcon", "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text",
+    "exaone4": "exaone4", "falcon": "falcon",
+    "falcon-h1": "falcon_h1", "jamba": "jamba", "nemotron_h": "nemotron_h",
+    "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text",
     "glm4": "glm4", "glm4moe": "glm4_moe", "gpt-oss": "gpt_oss", "gpt2": "gpt2", "gptneox": "gpt_neox",
     "granite": "granite", "granitehybrid": "granitemoehybrid", "granitemoe": "granitemoe",
     "hunyuan-dense": "hunyuan_v1_dense", "hunyuan-moe": "hunyuan_v1_moe", "lfm2": "lfm2", "lfm2moe": "lfm2_moe",
@@ -43,10 +45,18 @@ AGAIN = {
     "llama+experts": ("llama", "mixtral"),
     "deepseek2+v2": ("deepseek2", "deepseek_v2"),
     "falcon+7b": ("falcon", ""),
+    "jamba+experts": ("jamba", ""),
 }
 """Further models of an architecture."""
 
-CONFIGS = {"falcon": "falcon-40b", "falcon+7b": "default:falcon", "phi2": "phi-2", "starcoder": "default:gpt_bigcode"}
+CONFIGS = {
+    "falcon": "falcon-40b",
+    "falcon+7b": "default:falcon",
+    "phi2": "phi-2",
+    "starcoder": "default:gpt_bigcode",
+    "jamba+experts": "default:jamba",
+    "nemotron_h": "small:nemotron_h-dense",
+}
 """Where the smallest config of a type is of a kind that llama.cpp does not run."""
 
 
@@ -256,6 +266,29 @@ OWN = {
         "expert_feed_forward_length": c["intermediate_size"], "expert_used_count": c["moe_topk"],
         "expert_shared_feed_forward_length": c["intermediate_size"],
     },
+    "jamba": lambda c: {
+        "attention.head_count_kv": [
+            c["num_key_value_heads"] if i % c["attn_layer_period"] == c["attn_layer_offset"] else 0
+            for i in range(c["num_hidden_layers"])
+        ],
+        "ssm.conv_kernel": c["mamba_d_conv"], "ssm.inner_size": c["mamba_expand"] * c["hidden_size"],
+        "ssm.state_size": c["mamba_d_state"], "ssm.time_step_rank": c["mamba_dt_rank"],
+        "attention.key_length": None, "attention.value_length": None, "vocab_size": None,
+    },
+    "falcon-h1": lambda c: {
+        "ssm.conv_kernel": c["mamba_d_conv"], "ssm.inner_size": c["mamba_d_ssm"], "ssm.state_size": c["mamba_d_state"],
+        "ssm.time_step_rank": c["mamba_n_heads"], "ssm.group_count": c["mamba_n_groups"],
+    },
+    "nemotron_h": lambda c: {
+        "ssm.conv_kernel": c["conv_kernel"], "ssm.inner_size": c["mamba_num_heads"] * c["mamba_head_dim"],
+        "ssm.state_size": c["ssm_state_size"], "ssm.time_step_rank": c["mamba_num_heads"],
+        "ssm.group_count": c["n_groups"],
+        "attention.head_count_kv": [
+            c["num_key_value_heads"] if "full" in kind else 0 for kind in c["layers_block_type"]
+        ],
+        "feed_forward_length": [c["intermediate_size"] if kind == "mlp" else 0 for kind in c["layers_block_type"]],
+        "expert_count": None, "expert_used_count": None,
+    },
     "mamba": lambda c: {
         "feed_forward_length": 0, "attention.head_count": 0, "ssm.conv_kernel": c["conv_kernel"],
         "ssm.inner_size": c["intermediate_size"], "ssm.state_size": c["state_size"],
@@ -268,6 +301,32 @@ OWN = {
         "attention.value_length": None,
     },
 }  # fmt: skip
+
+
+def by_hand(name: str, c: dict) -> dict:
+    """Models of code that comes with them: the converter cuts fused qkv in three, but for ChatGLM."""
+    arch, h, heads = c["model_type"], c["hidden_size"], c["num_attention_heads"]
+    layers, inner = c.get("num_hidden_layers") or c["num_layers"], c.get("ffn_hidden_size") or c["intermediate_size"]
+    kv, vocab = c.get("num_key_value_heads") or c.get("multi_query_group_num") or heads, c.get("padded_vocab_size")
+    wide, vocab = kv * (h // heads), vocab or c["vocab_size"]
+    own = {"attn_norm.weight": [h], "ffn_norm.weight": [h], "attn_output.weight": [h, h], "ffn_down.weight": [h, inner]}
+    if arch == "chatglm":
+        own |= {"attn_qkv.weight": [h + 2 * wide, h], "attn_qkv.bias": [h + 2 * wide], "ffn_up.weight": [2 * inner, h]}
+    else:
+        own |= {"attn_q.weight": [h, h], "attn_k.weight": [wide, h], "attn_v.weight": [wide, h],
+                "ffn_gate.weight": [inner, h], "ffn_up.weight": [inner, h]}  # fmt: skip
+    tensors = {"token_embd.weight": [vocab, h], "output_norm.weight": [h], "output.weight": [vocab, h]}
+    tensors |= {f"blk.{{0-{layers - 1}}}.{key}": shape for key, shape in own.items()}
+    found = {
+        "context_length": c.get("seq_length") or c.get("max_position_embeddings") or c["model_max_length"],
+        "embedding_length": h, "block_count": layers, "feed_forward_length": inner, "attention.head_count": heads,
+        "attention.head_count_kv": kv, "rope.dimension_count": h // heads // (2 if arch == "chatglm" else 1),
+    }  # fmt: skip
+    known = {"general.architecture": arch} | {f"{arch}.{key}": value for key, value in found.items()}
+    return {"config": name, "metadata": known, "tensors": tensors}
+
+
+BY_HAND = ("internlm/internlm2-7b", "baichuan-inc/Baichuan-13B-Base", "zai-org/chatglm3-6b")
 
 
 def write_types() -> None:
@@ -321,6 +380,7 @@ def main() -> None:
         data = dict(configs[name])
         saved_as = full(saved[kind]["tensors"]) if key not in CONFIGS else saved_tensors(data)
         whole = CONFIG_MAPPING[data.pop("model_type")](**data).to_dict()
+        whole |= {"num_hidden_layers": len(whole["layers_block_type"])} if kind == "nemotron_h" else {}
         known = metadata(arch, whole)
         turned = kind in ("gpt_oss", "llama4_text", "gpt2")
         tensors = converted(saved_as, turned)
@@ -328,6 +388,7 @@ def main() -> None:
         rows[key] = {"config": name, "metadata": known, "tensors": shortened(tensors)}
         if lost:
             print(key, "left out:", *sorted({re.sub(r"\.\d+\.", ".#.", name) for name in lost}))
+    rows |= {configs[name]["model_type"]: by_hand(name, configs[name]) for name in BY_HAND}
     lines = ",\n".join(f'"{key}": {json.dumps(rows[key], separators=(",", ":"))}' for key in sorted(rows))
     (HERE / "gguf.json").write_text("{\n" + lines + "\n}\n")
 

@@ -33,7 +33,7 @@ def compare(config: ModelConfig, stored: StoredTensors) -> CheckpointReport:
     precision = config.precision or load_precision(_FLOATS[usual])
     places = places_of(config, precision)
     structure_bytes = sum(weight.bytes for place in places for weight in place)
-    division = divide(stored.tensors, places)
+    division = divide(stored.tensors, places, config.model_type)
     wrong: Wrong = {}
     for own, below, difference in (*module_problems(division.held), *stack_problems(division.held)):
         wrong.setdefault((own.place.path, below), []).append(difference)

@@ -9,7 +9,7 @@ from graphsim.files.tensors import StoredTensor
 from graphsim.models.checkpoint.expected import Place
 from graphsim.models.checkpoint.names import (
     ENDS,
-    deepseek_spelled,
+    is_apart,
     is_buffer,
     is_correction,
     is_draft,
@@ -17,6 +17,7 @@ from graphsim.models.checkpoint.names import (
     scope_of,
     tower_of,
 )
+from graphsim.models.checkpoint.spellings import Speller
 from graphsim.models.checkpoint.storage import is_cache_scale
 
 Parts = dict[str, StoredTensor]
@@ -40,7 +41,7 @@ class Held:
     def take(self, path: str, tensor: StoredTensor) -> None:
         """Give a tensor to the module with the longest path that it lies in."""
         rest = path[len(self.place.path) + 1 :] if self.place.path else path
-        end = 0 if is_correction(rest) else len(rest)
+        end = 0 if is_apart(rest) else len(rest)
         while end > 0:
             start = rest[:end]
             if start in self.place.weights:
@@ -71,24 +72,24 @@ class Division:
     cache_scales: Parts
 
 
-def divide(tensors: Mapping[str, StoredTensor], places: Iterable[Place]) -> Division:
+def divide(tensors: Mapping[str, StoredTensor], places: Iterable[Place], model_type: str = "") -> Division:
     """Deal every tensor out."""
     held = {place.path: Held(place) for place in places}
     out = Division(list(held.values()), {}, {}, {}, {})
     beyond: dict[str, Parts] = {}
-    native = any(".attn.wkv." in name for name in tensors)  # DeepSeek's own names
+    spell = Speller(model_type)
     lists: dict[str, Parts | None] = {}  # of experts, by what stands in front of their numbers
     for name, tensor in tensors.items():
         front, cut, rest = name.partition(".experts.")
         if cut and not is_correction(rest):
             if front not in lists:
-                lists[front] = _list_of_experts(held, _plain(f"{front}.experts", native))
+                lists[front] = _list_of_experts(held, plain(spell(f"{front}.experts")))
             parts = lists[front]
             if parts is not None:
                 parts[rest] = tensor
                 continue
-        path = _plain(name, native)
-        own = held.get(scope_of(path))
+        path = plain(spell(name))
+        own = held.get(scope_of(path)) or _within(held[""], path)
         if is_buffer(name):
             out.buffers[name] = tensor
         elif is_cache_scale(path):
@@ -109,8 +110,11 @@ def divide(tensors: Mapping[str, StoredTensor], places: Iterable[Place]) -> Divi
     return out
 
 
-def _plain(name: str, native: bool) -> str:
-    return plain(deepseek_spelled(name) if native else name)
+def _within(outside: Held, path: str) -> Held | None:
+    """What lies outside of all layers, where the path is of a part of one of its modules."""
+    parts = path.split(".")
+    fronts = (".".join(parts[:i]) for i in range(len(parts) - 1, 0, -1))
+    return outside if any(front in outside.place.weights for front in fronts) else None
 
 
 def _list_of_experts(held: Mapping[str, Held], path: str) -> Parts | None:

@@ -92,12 +92,17 @@ def places_of(config: ModelConfig, precision: Precision) -> list[Place]:
             label = prefix.replace("{}", str(layer)).rstrip(".")
             module = weight.module.replace("{}", str(layer))
             path = scope_of(plain(module)) if module else plain(label)
-            place = places.setdefault(path, Place(path, label or path))
+            place = places.setdefault(path, Place(path, _label(label, module, path)))
             place.add(replace(weight, module=module, template=weight.module, layer=layer))
     found = list(places.values())
     _gather_shared(found)
     _number_kinds(found)
     return found
+
+
+def _label(label: str, module: str, path: str) -> str:
+    """How the model writes a layer: as its repeat does, or as the module, which may lie in a list of its own (XLM)."""
+    return label if plain(label) == path or not module else module[: module.index(path) + len(path)]
 
 
 def _ops(graph: nx.DiGraph, firsts: range, prefix: str, layers: str) -> Iterator[tuple[Op, range, str]]:
@@ -123,7 +128,7 @@ def _template(body: nx.DiGraph) -> str:
 
 def _weight(op: Op) -> Weight | None:
     """What an operation owns, its path a template; None where it owns nothing and shares nothing."""
-    module = str(getattr(op, "module", ""))
+    module = str(getattr(op, "module", "") or getattr(op, "parameter", ""))
     elements = round(float(op.parameters))
     weight = Weight(role=op.role, module=module, elements=elements, bytes=float(op.weight_storage_bytes))
     if isinstance(op, ExpertGemm):
@@ -140,6 +145,8 @@ def _weight(op: Op) -> Weight | None:
     if isinstance(op, Gemm):
         bias = round(float(op.n)) if op.bias else 0
         return replace(weight, matrix=_matrix(op), bias=bias, format=op.weights)
+    if isinstance(op, Embedding) and op.width == 1 and module:  # values of any shape
+        return weight
     if isinstance(op, Embedding):
         return replace(weight, matrix=_table(op), format=op.weights)
     return weight

@@ -25,6 +25,9 @@ _PACKED = ("I32", "U8", "I8", "F8_E4M3", "F8_E5M2", "F4")
 
 Shape = tuple[int, ...] | None
 
+_OPEN = (-1,)
+"""The usual shape where as many layers have one as have another."""
+
 
 @dataclass(slots=True)
 class Settled:
@@ -44,6 +47,7 @@ def settle(held: Sequence[Held]) -> Settled:
     absent = _absent_everywhere(held)
     seen = Counter(path for own in held for path in own.loose)
     wide = {path for own in held for path, tensor in own.loose.items() if is_wide(tensor)}
+    shapes = Counter((path, tensor.shape) for own in held for path, tensor in own.loose.items())
     often = {(path, tensor.shape) for own in held for path, tensor in own.loose.items() if seen[path] >= TOGETHER}
     kinds: dict[int, list[Held]] = {}
     for own in held:
@@ -52,10 +56,12 @@ def settle(held: Sequence[Held]) -> Settled:
         first, *others = Counter(_names(own) for own in layers).most_common(2)
         usual = dict(first[0])
         if others and others[0][1] == first[1]:  # nobody knows which of them is right
-            usual |= dict(others[0][0])
+            usual = {path: shape if usual.get(path, shape) == shape else _OPEN for path, shape in others[0][0]} | {
+                path: shape for path, shape in usual.items() if path not in dict(others[0][0])
+            }
         for own in layers:
             if dict(_names(own)) == usual:
-                out.differences += [*_lonely(own, seen, often), *_narrow(own, wide)]
+                out.differences += [*_lonely(own, seen, often), *_turned(own, shapes), *_narrow(own, wide)]
                 _settle_place(own, absent, seen, out)
             else:
                 out.differences += [*_odd(own, usual), *map(_gone, _missing(own).values())]
@@ -69,21 +75,23 @@ def _missing(own: Held) -> dict[str, list[Weight]]:
     return {below: ws for below, ws in (plain | stacks).items() if not all(w.optional and not w.bias for w in ws)}
 
 
-def _absent_everywhere(held: Sequence[Held]) -> set[str]:
-    """Modules that several layers of the structure have and no layer of the checkpoint."""
-    wanted: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
+def _absent_everywhere(held: Sequence[Held]) -> set[tuple[str, str]]:
+    """Modules, with the lists of layers they lie in, that several of these have and none in the checkpoint."""
+    wanted: Counter[tuple[str, str]] = Counter()
+    lost: Counter[tuple[str, str]] = Counter()
     for own in held:
         if own.place.path:
-            wanted.update([*own.place.weights, *own.place.stacks])
-            lost.update(list(_missing(own)))
-    return {below for below, times in lost.items() if times == wanted[below] >= TOGETHER}
+            layers = own.place.path.rpartition(".")[0]
+            wanted.update((layers, below) for below in (*own.place.weights, *own.place.stacks))
+            lost.update((layers, below) for below in _missing(own))
+    return {each for each, times in lost.items() if times == wanted[each] >= TOGETHER}
 
 
-def _settle_place(own: Held, absent: set[str], seen: Mapping[str, int], out: Settled) -> None:
+def _settle_place(own: Held, absent: set[tuple[str, str]], seen: Mapping[str, int], out: Settled) -> None:
     """One layer whose loose tensors are those of the others of its kind."""
     missing = _missing(own)
-    named = {below: ws for below, ws in missing.items() if below in absent}
+    layers = own.place.path.rpartition(".")[0]
+    named = {below: ws for below, ws in missing.items() if (layers, below) in absent}
     unnamed = sum(weight.elements for weight in own.place.unnamed)
     often = all(seen[path] >= TOGETHER for path in own.loose)
     renamed = bool(named) and often and _stands_for(own, named, unnamed)
@@ -167,6 +175,16 @@ def _lonely(own: Held, seen: Mapping[str, int], often: set[tuple[str, Shape]]) -
                 yield Difference(module=name, text=text)
 
 
+def _turned(own: Held, shapes: Mapping[tuple[str, Shape], int]) -> Iterator[Difference]:
+    """Matrices that lie the other way round than those of the same name in all other layers."""
+    for path, tensor in own.loose.items():
+        shape = tensor.shape or ()
+        if len(shape) == 2 and shapes[path, shape] == 1 and shapes.get((path, shape[::-1]), 0) >= TOGETHER:
+            name = _full(own, path)
+            text = f"{name} has shape {list(shape)}, in other layers it is {list(shape[::-1])}"
+            yield Difference(module=name, text=text)
+
+
 def _odd(own: Held, usual: Mapping[str, tuple[int, ...] | None]) -> Iterator[Difference]:
     """A layer whose loose tensors are not those of the other layers of its kind."""
     for path in {**usual, **{path: None for path in own.loose if not is_correction(path)}}:
@@ -176,7 +194,10 @@ def _odd(own: Held, usual: Mapping[str, tuple[int, ...] | None]) -> Iterator[Dif
         elif path not in usual:
             yield Difference(module=name, text=f"{name} is missing in the structure")
         elif own.loose[path].shape != usual[path]:
-            shapes = f"{list(own.loose[path].shape or ())}, in other layers it is {list(usual[path] or ())}"
+            others = (
+                "unlike other layers" if usual[path] == _OPEN else f"in other layers it is {list(usual[path] or ())}"
+            )
+            shapes = f"{list(own.loose[path].shape or ())}, {others}"
             yield Difference(module=name, text=f"{name} has shape {shapes}")
 
 

@@ -41,7 +41,8 @@ def _problem(weights: Sequence[Weight], parts: Parts, turned: bool) -> str:
         return narrow
     if matrix is None:
         wanted = sum(weight.elements for weight in weights)
-        found = sum(tensor.elements for part, tensor in parts.items() if part_kind(part) != "beside")
+        counted = {part: tensor for part, tensor in parts.items() if part_kind(part) != "beside"}
+        found = sum(tensor.elements for tensor in (counted or parts).values())  # Grok's norms call their weights scales
         if found != wanted:
             return f"has {found} weights, the structure {wanted}"
         return "" if _are_alike(parts) else f"has {_shapes_text(parts)}, entries of unlike shapes"

@@ -20,7 +20,8 @@ _SAME = {".block_sparse_moe.": ".mlp.", ".vision_model.": "."}
 _BUFFER = re.compile(
     r"(.*\.)?(inv_freq|rotary_emb\..*|rope_freqs\.weight|rope_factors_(long|short)\.weight|position_ids|masked_bias"
     r"|attn\.bias|attention\.bias|self_attention\.bias|num_batches_tracked|slope_rate|(query|key|diagonal)_decay"
-    r"|layer_scalar|final_logits_bias|.*gate\.tid2eid|act_fn\.(beta|eps)|tokenizer\..*|d2t|t2d|token_map)"
+    r"|layer_scalar|final_logits_bias|.*gate\.tid2eid|act_fn\.(beta|eps)|(input|output)_(min|max)|std_(bias|scale)"
+    r"|tokenizer\..*|d2t|t2d|token_map)"
 )
 """Tensors that are computed and not learned, which some checkpoints keep all the same; a draft's maps of tokens."""
 
@@ -50,26 +51,6 @@ ENDS = (
 )
 """Plain paths of the token embedding, of the last norm and of the head, in checkpoints of all kinds."""
 
-_DEEPSEEK = tuple(
-    (re.compile(pattern), text)
-    for pattern, text in (
-        (r"^embed\.", "embed_tokens."), (r"^head\.", "lm_head."), (r"^hc_head_(fn|base|scale)", r"hc_head.hc_\1"),
-        (r"\.attn\.", ".self_attn."), (r"\.ffn\.", ".mlp."), (r"\.indexer\.compressor\.", ".compressor.indexer."),
-        (r"\.attn_norm\.", ".input_layernorm."), (r"\.ffn_norm\.", ".post_attention_layernorm."),
-        (r"\.hc_(attn|ffn)_(fn|base|scale)", r".\1_hc.\2"), (r"\.attn_sink", ".sinks"),
-        (r"\.indexer\.weights_proj\.", ".compressor.indexer.scorer.weights_proj."),
-        (r"\.indexer\.wq_b\.", ".compressor.indexer.q_b_proj."),
-        (r"(indexer|compressor|self_attn)\.norm\.", r"\1.kv_norm."),
-        (r"\.ape$", ".position_bias"), (r"\.wq_a\.", ".q_a_proj."), (r"\.self_attn\.wq_b\.", ".self_attn.q_b_proj."),
-        (r"\.wkv\.", ".kv_proj."), (r"\.wgate\.", ".gate_proj."), (r"\.wo_(a|b)\.", r".o_\1_proj."),
-        (r"\.q_norm\.", ".q_a_norm."), (r"\.gate\.bias$", ".gate.e_score_correction_bias"),
-        (r"\.shared_experts\.w1\.", ".shared_experts.gate_proj."),
-        (r"\.shared_experts\.w2\.", ".shared_experts.down_proj."),
-        (r"\.shared_experts\.w3\.", ".shared_experts.up_proj."),
-    )
-)  # fmt: skip
-"""DeepSeek's own names since V4, and those of transformers (5.24, `conversion_mapping.py`)."""
-
 _DRAFT = ("eh_proj", "enorm", "hnorm", "shared_head", "mtp_block", "nextn")
 """Modules of a layer that predicts further tokens (DeepSeek-V3, arXiv 2412.19437, section 2.2)."""
 
@@ -89,13 +70,6 @@ def plain(path: str) -> str:
     return path
 
 
-def deepseek_spelled(path: str) -> str:
-    """A path of DeepSeek's own as transformers has it."""
-    for pattern, text in _DEEPSEEK:
-        path = pattern.sub(text, path)
-    return path
-
-
 def is_buffer(name: str) -> bool:
     """Whether a tensor is no weight."""
     return _BUFFER.fullmatch(name) is not None
@@ -104,6 +78,11 @@ def is_buffer(name: str) -> bool:
 def is_correction(path: str) -> bool:
     """Whether a tensor corrects a router's scores."""
     return _CORRECTION.fullmatch(path) is not None
+
+
+def is_apart(path: str) -> bool:
+    """Whether a tensor below a module is not of that module: a correction, or one factor of all its results."""
+    return is_correction(path) or path.endswith(".global_scale")
 
 
 def tower_of(path: str) -> str:

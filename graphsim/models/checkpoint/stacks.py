@@ -14,11 +14,13 @@ from graphsim.models.checkpoint.storage import is_wide, matrix_problem, part_kin
 
 _UP = (
     "gate_up_proj", "gate_proj", "up_proj", "w1", "w3", "w13", "v1", "fc1", "linear_1", "linear_v", "linear_fc1",
-    "dense_h_to_4h", "input_linear", "gate_up", "gate", "up",
+    "dense_h_to_4h", "input_linear", "gate_up", "gate", "up", "wi", "wi_0", "wi_1", "linear",
 )  # fmt: skip
 """What checkpoints call an expert's first weight, or the halves of it."""
 
-_DOWN = ("down_proj", "w2", "w2_weight", "fc2", "linear_2", "linear_fc2", "dense_4h_to_h", "output_linear", "down")
+_DOWN = (
+    "down_proj", "w2", "w2_weight", "fc2", "linear_2", "linear_fc2", "dense_4h_to_h", "output_linear", "down", "wo",
+)  # fmt: skip
 """What checkpoints call an expert's second weight."""
 
 _STACKED = re.compile(r"(?P<name>.+?)(?:_(?P<part>blocks|scales|bias|weight_\w+|weight|scale_inv|scale\w*|qweight))?")
@@ -29,10 +31,11 @@ Experts = dict[str, dict[int, Parts]]
 
 def stack_problems(held: Sequence[Held]) -> Iterator[tuple[Held, str, Difference]]:
     """Every list of experts, or single expert, that is not as the structure says, with where it lies."""
+    lists = [parts for own in held for parts in own.stacks.values()]
     found = [(own, path, _experts(parts)) for own in held for path, parts in own.stacks.items()]
     seen = Counter(name for _, _, experts in found for name in experts)
     usual = _usual_stacks(found)
-    for own, path, experts in found:
+    for (own, path, experts), parts in zip(found, lists, strict=True):
         weights = own.place.stacks[path]
         label = weights[0].module.rpartition(".")[0]
         problems = list(_problems(weights, experts, seen))
@@ -43,7 +46,9 @@ def stack_problems(held: Sequence[Held]) -> Iterator[tuple[Held, str, Difference
                 for name in stack
                 if stack[name] != usual[own.place.kind, path].get(name)
             ]
+        named = "expert_" if any(name.startswith("expert_") for name in parts) else ""  # Switch Transformers, NLLB
         for module, text in problems:
+            module = f"{named}{module}" if module[:1].isdecimal() else module
             name = f"{label}.{module}" if module else label
             yield own, path, Difference(module=name, text=f"{name} {text}")
 
@@ -52,6 +57,7 @@ def _experts(parts: Parts) -> Experts:
     found: Experts = {}
     for path, tensor in parts.items():
         first, _, rest = path.partition(".")
+        first = first.removeprefix("expert_")
         if first.isdecimal():
             name, _, part = rest.partition(".")
             found.setdefault(name, {}).setdefault(int(first), {})[part] = tensor
@@ -87,8 +93,9 @@ def _problems(weights: Sequence[Weight], experts: Experts, seen: Mapping[str, in
     for name in experts:
         if name.rpartition(".")[2] not in (*_UP, *_DOWN) and seen[name] < TOGETHER:
             yield name, "is missing in the structure"
+    downs = (*_DOWN, "linear_1") if "linear_v" in experts else _DOWN  # of Grok-1
     for weight in weights:
-        own = [name for name in experts if (name.rpartition(".")[2] in _DOWN) == weight.down]
+        own = [name for name in experts if (name.rpartition(".")[2] in downs) == weight.down]
         names = [name for name in own if name.rpartition(".")[2] in (*_UP, *_DOWN)] or own
         if not names:
             yield "", f"holds no weight for {weight.module.rpartition('.')[2]}, which the structure has"

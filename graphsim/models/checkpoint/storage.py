@@ -23,7 +23,7 @@ MAIN = ("weight", "qweight", "weight_packed", "W_q", "blocks", "")
 """Parts that hold the matrix itself; "" is a parameter without a module of its own."""
 
 _BESIDE = re.compile(
-    r"qzeros|scales?|biases|g_idx|perm|SCB|weight_format|(.*\.)?\w*_scale(_\w+)?|\w*zero_point|weight_shape|weight_g_idx"
+    r"qzeros|scales?|biases|g_idx|perm|SCB|weight_format|(.*\.)?(?!global_scale)\w*_scale(_\w+)?|\w*zero_point|weight_shape|weight_g_idx"
     r"|weight\.(absmax|quant_map|nested_\w+|quant_state\..*|SCB|\w*scale\w*|\w*zero\w*)|\w*amax|zeros?|meta|\w*quantizer\..*"
 )
 """Parts that a quantised format keeps beside the matrix."""
@@ -139,6 +139,10 @@ def _is_matrix(shape: tuple[int, ...], matrix: tuple[int, int], elements: int) -
     """Whether a shape is that of outputs x inputs, or the other way round, of a convolution, or of a stack of them."""
     if shape and shape[0] == matrix[0] and math.prod(shape[1:]) == matrix[1]:
         return True
+    if shape and shape[-1] == matrix[1] and math.prod(shape[:-1]) == matrix[0]:  # a table over a grid
+        return True
+    if len(shape) == 3 and math.prod(shape) == math.prod(matrix):  # slices along outputs, or along inputs
+        return shape[2] == matrix[1] or shape[1] == matrix[0]
     own = tuple(n for n in shape if n != 1) or (1,)
     if math.prod(matrix) != elements:  # a stack: one more dimension, or experts one below the other
         return bool({*matrix} & {*own[-2:]})

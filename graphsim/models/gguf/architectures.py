@@ -117,17 +117,33 @@ def _cohere(facts: Facts) -> Config:
     return {"model_type": "cohere", "use_qk_norm": facts.has("attn_q_norm.weight")}
 
 
+def _chatglm(facts: Facts) -> Config:
+    """ChatGLM 2 and 3, GLM-4: fused qkv of few kv heads, fused gate and up."""
+    return {
+        "model_type": "chatglm", "num_layers": facts.layers, "ffn_hidden_size": facts.get("feed_forward_length"),
+        "padded_vocab_size": facts.width("token_embd.weight"), "multi_query_attention": True,
+        "multi_query_group_num": facts.get("attention.head_count_kv"),
+        "kv_channels": facts.need("embedding_length") // max(facts.need("attention.head_count"), 1),
+        "add_qkv_bias": facts.has("attn_qkv.bias"), "add_bias_linear": facts.has("ffn_up.bias"),
+        "num_hidden_layers": None, "num_key_value_heads": None, "head_dim": None, "vocab_size": None,
+        "intermediate_size": None, "attention_bias": None, "mlp_bias": None, "max_position_embeddings": None,
+        "seq_length": facts.get("context_length"),
+    }  # fmt: skip
+
+
 def _seed_oss(facts: Facts) -> Config:
     return {"model_type": "seed_oss", "attention_out_bias": facts.has("attn_output.bias")}
 
 
 _DENSE: dict[str, Reader] = {
     "arcee": _plain("arcee"),
+    "baichuan": _plain("baichuan", attention_bias=None, mlp_bias=None, num_key_value_heads=None, head_dim=None),
     "bloom": lambda facts: {
         "model_type": "bloom",
         "n_layer": facts.layers,
         "n_head": facts.get("attention.head_count"),
     },
+    "chatglm": _chatglm,
     "cohere2": _plain("cohere2"),
     "command-r": _cohere,
     "ernie4_5": lambda facts: {"model_type": "ernie4_5", "use_bias": facts.has("attn_q.bias")},
@@ -141,6 +157,7 @@ _DENSE: dict[str, Reader] = {
     "gptneox": lambda facts: {"model_type": "gpt_neox", "use_parallel_residual": facts.get("use_parallel_residual")},
     "granite": _plain("granite"),
     "hunyuan-dense": _plain("hunyuan_v1_dense"),
+    "internlm2": lambda facts: {"model_type": "internlm2", "bias": facts.has("attn_q.bias"), "attention_bias": None},
     "mistral3": _plain("mistral"),
     "nemotron": _plain("nemotron"),
     "olmo": _plain("olmo"),

@@ -37,6 +37,14 @@ class Facts:
         """What each layer is, by whether it has a tensor."""
         return [having if f"blk.{i}.{tensor}" in self.tensors else lacking for i in range(min(self.layers, 2_000))]
 
+    def places(self, tensor: str) -> tuple[int, int]:
+        """The first layer that has a tensor, and the layers from one of them to the next; beyond all where none has."""
+        having = [i for i in range(min(self.layers, 2_000)) if f"blk.{i}.{tensor}" in self.tensors]
+        if len(having) > 1:
+            return having[0], having[1] - having[0]
+        first = having[0] if having else self.layers
+        return first, max(self.layers, first + 1)
+
     def windows(self) -> list[str] | None:
         """Which layers see a window only, where the file says it layer by layer."""
         pattern = self.file.metadata.get(f"{self.architecture}.attention.sliding_window_pattern")

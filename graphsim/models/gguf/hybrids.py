@@ -74,12 +74,54 @@ def _lfm2(facts: Facts) -> Config:
     return found | own | {"model_type": "lfm2_moe", "use_expert_bias": facts.has("exp_probs_b.bias")}
 
 
+def _jamba(facts: Facts) -> Config:
+    """Mamba with attention, and MLPs with experts, in every so many layers."""
+    expert, attention = facts.places("ffn_gate_inp.weight"), facts.places("attn_output.weight")
+    return {
+        "model_type": "jamba", "head_dim": None, "num_experts": facts.get("expert_count"),
+        "num_experts_per_tok": facts.get("expert_used_count"), "mamba_d_conv": facts.get("ssm.conv_kernel"),
+        "mamba_expand": facts.need("ssm.inner_size") // facts.need("embedding_length"),
+        "mamba_d_state": facts.get("ssm.state_size"), "mamba_dt_rank": facts.get("ssm.time_step_rank"),
+        "attn_layer_offset": attention[0], "attn_layer_period": attention[1],
+        "expert_layer_offset": expert[0], "expert_layer_period": expert[1],
+        "mamba_proj_bias": facts.has("ssm_in.bias"), "mamba_conv_bias": facts.has("ssm_conv1d.bias"),
+    }  # fmt: skip
+
+
+def _falcon_h1(facts: Facts) -> Config:
+    """Mamba-2 beside attention in every layer."""
+    heads, inner = facts.need("ssm.time_step_rank"), facts.need("ssm.inner_size")
+    return {
+        "model_type": "falcon_h1", "mamba_n_heads": heads, "mamba_d_head": inner // max(heads, 1), "mamba_d_ssm": inner,
+        "mamba_d_state": facts.get("ssm.state_size"), "mamba_n_groups": facts.get("ssm.group_count"),
+        "mamba_d_conv": facts.get("ssm.conv_kernel"), "mamba_rms_norm": facts.has("ssm_norm.weight"),
+        "mamba_proj_bias": facts.has("ssm_in.bias"), "mamba_conv_bias": facts.has("ssm_conv1d.bias"),
+        "projectors_bias": facts.has("ssm_out.bias"),
+    }  # fmt: skip
+
+
+def _nemotron_h(facts: Facts) -> Config:
+    """Each layer is one of Mamba-2, attention and MLP."""
+    heads, inner = facts.need("ssm.time_step_rank"), facts.width("ssm_out.weight", 1) or facts.need("ssm.inner_size")
+    scans, attends = facts.kinds("ssm_out.weight", "M", "-"), facts.kinds("attn_output.weight", "*", "-")
+    return {
+        "model_type": "nemotron_h", "mamba_num_heads": heads, "mamba_head_dim": inner // max(heads, 1),
+        "hybrid_override_pattern": "".join(a if a == "*" else s for a, s in zip(attends, scans, strict=True)),
+        "ssm_state_size": facts.get("ssm.state_size"), "n_groups": facts.get("ssm.group_count"),
+        "conv_kernel": facts.get("ssm.conv_kernel"), "use_conv_bias": facts.has("ssm_conv1d.bias"),
+        "use_bias": facts.has("ssm_in.bias"),
+    }  # fmt: skip
+
+
 HYBRIDS: dict[str, Reader] = {
+    "falcon-h1": _falcon_h1,
     "granitehybrid": _granite_hybrid,
+    "jamba": _jamba,
     "lfm2": _lfm2,
     "lfm2moe": _lfm2,
     "mamba": _mamba,
     "mamba2": _mamba2,
+    "nemotron_h": _nemotron_h,
     "qwen35": qwen_hybrid("qwen3_5_text"),
     "qwen35moe": qwen_hybrid("qwen3_5_moe_text"),
     "qwen3next": qwen_hybrid("qwen3_next"),

@@ -9,27 +9,27 @@ from graphsim.files.tensors import StoredTensor
 from graphsim.models.checkpoint.expected import Place
 
 _OUTSIDE = {
-    "token_embd": ("embed_tokens", "wte", "word_embeddings", "embeddings", "embed_in"),
+    "token_embd": ("embed_tokens", "wte", "word_embeddings", "embeddings", "embed_in", "tok_embeddings"),
     "token_embd_norm": ("word_embeddings_layernorm", "embedding_norm"),
     "position_embd": ("wpe", "embed_positions"),
     "output_norm": ("norm", "ln_f", "norm_f", "final_layernorm", "final_layer_norm", "final_norm", "embedding_norm"),
-    "output": ("lm_head", "embed_out"),
+    "output": ("lm_head", "embed_out", "output_layer", "output"),
 }
 
 _INSIDE = {
     "attn_norm": (
         "input_layernorm", "ln_1", "norm_1", "ln_mlp", "temporal_pre_norm", "operator_norm", "attention_layernorm",
-        "norm",
+        "attention_norm", "norm",
     ),
     "attn_norm_2": ("ln_attn",),
     "attn_qkv": ("qkv_proj", "query_key_value", "attn.c_attn", "Wqkv", "in_proj_qkv"),
     "attn_gate": ("in_proj_z",),
-    "attn_q": ("q_proj",),
-    "attn_k": ("k_proj",),
-    "attn_v": ("v_proj",),
+    "attn_q": ("q_proj", "wqkv", "W_pack"),
+    "attn_k": ("k_proj", "wqkv", "W_pack"),
+    "attn_v": ("v_proj", "wqkv", "W_pack"),
     "attn_output": (
         "o_proj", "attn.c_proj", "self_attn.dense", "attention.dense", "self_attention.dense", "attn.out_proj",
-        "self_attn.out_proj",
+        "self_attn.out_proj", "attention.wo",
     ),
     "attn_q_norm": ("q_norm", "q_layernorm", "query_layernorm"),
     "attn_k_norm": ("k_norm", "k_layernorm", "key_layernorm"),
@@ -52,6 +52,9 @@ _INSIDE = {
     "ssm_in": ("in_proj", "in_proj_qkvz"),
     "ssm_x": ("x_proj",),
     "ssm_dt": ("dt_proj",),
+    "ssm_dt_norm": ("dt_layernorm",),
+    "ssm_b_norm": ("b_layernorm",),
+    "ssm_c_norm": ("c_layernorm",),
     "ssm_out": ("mixer.out_proj", "mamba.out_proj", "linear_attn.out_proj"),
     "ssm_norm": ("mixer.norm", "mamba.norm", "linear_attn.norm"),
     "ssm_ba": ("in_proj_ba",),
@@ -62,7 +65,7 @@ _INSIDE = {
 }  # fmt: skip
 """For each of llama.cpp's names, ends of the paths that the module may have; the first that a layer has counts."""
 
-_FUSED = ("input_linear",)
+_FUSED = ("input_linear", "wqkv", "W_pack")
 """Modules that llama.cpp's files hold in slices."""
 
 _EXPERT = re.compile(r"ffn_(?P<part>gate_up|gate|up|down)(?:_exps|\.(?P<number>\d+))")

@@ -13,7 +13,7 @@ from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Part, Residual
 from graphsim.models.layers.cross_attention import CrossAttention
-from graphsim.models.layers.ends import Head, Stem
+from graphsim.models.layers.ends import TIED, Head, Stem
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.source import SourceEncoder
@@ -70,13 +70,11 @@ Feeds = Callable[[Fields, int, int, str], list[Layer]]
 
 def t5(fields: Fields, name: str) -> ModelConfig:
     """T5, mT5 and UMT5."""
-    tied = fields.flag("tie_word_embeddings", True)
-    table = size(fields, "d_model", "hidden_size") * size(fields, "vocab_size")
-    return assembled(fields, name, _dense, () if tied else _notes(table))
+    return assembled(fields, name, _dense, own_head=not fields.flag("tie_word_embeddings", True))
 
 
-def assembled(fields: Fields, name: str, feeds: Feeds, notes: tuple[str, ...] = ()) -> ModelConfig:
-    """An encoder and a decoder with one embedding, which is the output head too."""
+def assembled(fields: Fields, name: str, feeds: Feeds, own_head: bool = False) -> ModelConfig:
+    """An encoder and a decoder with one embedding, which is the output head too, unless a checkpoint has another."""
     kind = fields.data.get("model_type")
     if is_alone(fields):
         fields.problem("architectures", "is not simulated; expected an encoder-decoder that generates")
@@ -98,7 +96,7 @@ def assembled(fields: Fields, name: str, feeds: Feeds, notes: tuple[str, ...] = 
         hidden_size=hidden,
         stem=Stem(vocab_size=vocab, module="shared"),
         layers=style.layers(decoder_depth, feeds(fields, decoder_depth, 2, "decoder"), cross),
-        head=Head(vocab_size=vocab, tied=True, norm=NormLayer(name="decoder.final_layer_norm")),
+        head=Head(vocab_size=vocab, tied=True, own_if_stored=own_head, norm=NormLayer(name="decoder.final_layer_norm")),
         layer_prefix="decoder.block.{}.",
         source_encoder=SourceEncoder(
             kind=str(kind),
@@ -108,7 +106,7 @@ def assembled(fields: Fields, name: str, feeds: Feeds, notes: tuple[str, ...] = 
             tail=NormLayer(name="encoder.final_layer_norm"),
             layer_prefix="encoder.block.{}.",
         ),
-        notes=notes,
+        notes=(_note(fields),) if own_head else (),
     )
 
 
@@ -127,11 +125,16 @@ def _mlp(fields: Fields, place: int) -> Mlp:
     return Mlp(intermediate=size(fields, "d_ff", "intermediate_size"), gated=gated, names=names)
 
 
-def _notes(table: int) -> tuple[str, ...]:
-    """What is said of the output head: transformers 5.24 instantiates it tied, whatever the config says."""
+def _note(fields: Fields) -> str:
+    """What is said of the output head.
+
+    transformers 5.24 instantiates it tied, whatever the config says (`configuration_t5.py`), and unties it when a
+    checkpoint holds a head that differs (`modeling_utils.py`, `tie_weights`).
+    """
+    table = size(fields, "d_model", "hidden_size") * size(fields, "vocab_size")
     return (
-        "the output head is the embedding, as transformers instantiates it whatever tie_word_embeddings says; "
-        f"checkpoints that hold one of their own have {table:,} parameters more",
+        f"{TIED}, as transformers instantiates it whatever tie_word_embeddings says; "
+        f"checkpoints that hold one of their own have {table:,} parameters more"
     )
 
 

@@ -8,6 +8,9 @@ from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import NormLayer
 from graphsim.ops import Activation, Add, Embedding, Gemm, Sample, Sharding, TakeRows
 
+TIED = "the output head is the embedding"
+"""How a note on a head begins that a checkpoint may hold weights for all the same."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stem(Layer):
@@ -64,7 +67,7 @@ class Stem(Layer):
 class Head(Layer):
     """Final norm, projection to the vocabulary on the positions that need logits, sampling.
 
-    tied: the weights are the token embedding's
+    tied: the weights are the token embedding's; own_if_stored: unless a checkpoint holds others
     soft_cap: logits pass a scaled tanh (Gemma 2, arXiv 2408.00118, section 2)
     penalties: the makers' generation settings punish repetition, which engines apply to all logits
     width: the values are projected to it first (the embedding's width, where that is not the hidden size)
@@ -74,6 +77,7 @@ class Head(Layer):
 
     vocab_size: int
     tied: bool = False
+    own_if_stored: bool = False
     bias: bool = False
     soft_cap: bool = False
     penalties: bool = False

@@ -14,8 +14,8 @@ class PatchEmbedding(Layer):
     """Patches of `inputs` values, each projected by a convolution without overlap or a linear layer.
 
     linear: PEFT's all-linear reaches it; hidden: of the projection, the section's if 0
-    further: learned rows put beside the patches (class and register tokens)
-    positions: entries of a table that is added; position_module: "" for a bare weight
+    further: learned rows put beside the patches (class and register tokens), the parameter `further_name`
+    positions: entries of a table that is added; position_name: where it is a parameter, not a module
     """
 
     module: str
@@ -23,8 +23,10 @@ class PatchEmbedding(Layer):
     bias: bool = False
     linear: bool = False
     further: int = 0
+    further_name: str = ""
     positions: int = 0
     position_module: str = ""
+    position_name: str = ""
     norm: NormLayer | None = None
 
     def build(self, scope: Scope, x: str) -> str:
@@ -38,13 +40,16 @@ class PatchEmbedding(Layer):
         x = scope.linear(embed, x, m=rows)
         elems = scope.tokens * scope.hidden
         if self.further:
-            learned = Embedding(tokens=own, entries=self.further, width=scope.hidden, whole=True)
+            path = f"{scope.prefix}{self.further_name}" if self.further_name else ""
+            learned = Embedding(tokens=own, entries=self.further, width=scope.hidden, whole=True, parameter=path)
             x = scope.add("with_class", Concatenate(elems=elems), [x, scope.add("class_embedding", learned, [])])
         if self.positions:
             module = f"{scope.prefix}{self.position_module}" if self.position_module else ""
+            path = f"{scope.prefix}{self.position_name}" if self.position_name else ""
             table = Embedding(
-                tokens=scope.tokens, entries=self.positions, width=scope.hidden, whole=True, module=module
-            )
+                tokens=scope.tokens, entries=self.positions, width=scope.hidden, whole=True, module=module,
+                parameter=path,
+            )  # fmt: skip
             x = scope.add("embed_add", Add(elems=elems), [x, scope.add("position_embedding", table, [])])
         return self.norm.build(scope, x) if self.norm else x
 
@@ -93,25 +98,26 @@ class Pooling(Layer):
 class Weights(Layer):
     """Learned values that are used in place, `entries` of `width` (the section's if 0): tables, scales, separators.
 
-    added: whether they are added to the rows, or multiply them
+    names: of as many such tables; added: whether they are added to the rows, or multiply them
     """
 
-    name: str
+    names: tuple[str, ...]
     entries: int = 1
     width: int = 0
     added: bool = False
-    module: bool = False
 
     def build(self, scope: Scope, x: str) -> str:
         """Rows -> rows."""
-        table = Embedding(
-            tokens=scope.tokens if self.added else 0.0, entries=self.entries, width=self.width or scope.hidden,
-            whole=True, module=f"{scope.prefix}{self.name}" if self.module else "",
-        )  # fmt: skip
-        learned = scope.add(self.name.rsplit(".", 1)[-1], table, [])
+        learned = [scope.add(name.rsplit(".", 1)[-1], self._table(scope, name), []) for name in self.names]
         if self.added:
-            return scope.add("weights_add", Add(elems=scope.tokens * scope.hidden), [x, learned])
-        return scope.add("with_weights", Concatenate(elems=scope.tokens * scope.hidden), [x, learned])
+            return scope.add("weights_add", Add(elems=scope.tokens * scope.hidden), [x, *learned])
+        return scope.add("with_weights", Concatenate(elems=scope.tokens * scope.hidden), [x, *learned])
+
+    def _table(self, scope: Scope, name: str) -> Embedding:
+        return Embedding(
+            tokens=scope.tokens if self.added else 0.0, entries=self.entries, width=self.width or scope.hidden,
+            whole=True, parameter=f"{scope.prefix}{name}",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

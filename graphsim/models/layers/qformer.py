@@ -31,7 +31,13 @@ class QFormer(Layer):
     def build(self, scope: Scope, x: str) -> str:
         """Rows of the image -> answers to the queries."""
         hidden = int(scope.hidden)
-        table = Embedding(tokens=scope.tokens, entries=self.queries, width=scope.hidden, whole=True)
+        table = Embedding(
+            tokens=scope.tokens,
+            entries=self.queries,
+            width=scope.hidden,
+            whole=True,
+            parameter=f"{scope.prefix}query_tokens",
+        )
         rows = NormLayer(name=self.norm, kind="layer").build(scope, scope.add("query_tokens", table, []))
         heads, head_dim = self.heads, hidden // self.heads
         own = EncoderAttention(

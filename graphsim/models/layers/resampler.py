@@ -96,6 +96,11 @@ def context_norm(scope: Scope, name: str, kind: str, context: str, width: int) -
     return scope.add(name.rsplit(".", 1)[-1], norm, [context])
 
 
+def _queries(scope: Scope, count: int, name: str) -> Embedding:
+    path = f"{scope.prefix}{name}"
+    return Embedding(tokens=scope.tokens, entries=count, width=scope.hidden, whole=True, parameter=path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Perceiver(Layer):
     """`depth` layers of learned queries that attend to the piece's rows and to each other, then a gated MLP.
@@ -110,7 +115,7 @@ class Perceiver(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """Rows of the piece -> answers to the queries."""
-        table = Embedding(tokens=scope.tokens, entries=self.queries, width=scope.hidden, whole=True)
+        table = _queries(scope, self.queries, "latents")
         rows, elems = scope.add("latents", table, []), scope.tokens * scope.hidden
         for i in range(self.depth):
             layer = replace(scope, prefix=f"{scope.prefix}layers.{i}.")
@@ -131,7 +136,7 @@ class QueryProjector(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """Rows of the piece -> answers to the queries."""
-        table = Embedding(tokens=scope.tokens, entries=self.queries, width=scope.hidden, whole=True)
+        table = _queries(scope, self.queries, "query")
         inner = replace(scope, prefix=f"{scope.prefix}cross_attn.")
         rows = NormLayer(name="layer_norm", kind="layer").build(inner, scope.add("query", table, []))
         context = context_norm(inner, "layer_norm_kv", "layer", x, int(scope.hidden))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,7 @@ def quantise(header: Header, store: Store, reached: Callable[[str], bool] = lamb
     out: Header = {}
     for name, (dtype, shape) in header.items():
         module = name.removesuffix(".weight")
-        linear = len(shape) == 2 and "layers." in name and not module.endswith(("mlp.gate", "shared_expert_gate"))
+        inside = re.search(r"(layers|\.h)\.\d", name) is not None
+        linear = len(shape) == 2 and inside and not module.endswith((".gate", "shared_expert_gate"))
         out |= store(module, *shape) if linear and reached(module) else {name: (dtype, shape)}
     return out

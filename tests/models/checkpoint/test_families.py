@@ -9,8 +9,9 @@ from collections import Counter
 import pytest
 
 from graphsim.models.checkpoint.compare import compare
-from graphsim.models.checkpoint.names import ENDS, deepseek_spelled, is_buffer, is_correction, plain, scope_of
+from graphsim.models.checkpoint.names import ENDS, is_buffer, is_correction, plain, scope_of
 from graphsim.models.checkpoint.report import CheckpointReport, Difference
+from graphsim.models.checkpoint.spellings import Speller
 from graphsim.models.huggingface import from_config
 from tests.models.checkpoint.folders import Header, saved, saved_models, size, stored
 
@@ -41,9 +42,9 @@ no other to be compared with."""
 WAYS = ("drop", "rename", "turn", "narrow", "widen", "grow")
 
 
-def mutated(header: Header, way: str, rng: random.Random) -> tuple[str, Header]:
+def mutated(header: Header, way: str, rng: random.Random, spell: Speller) -> tuple[str, Header]:
     """One tensor dropped, renamed, turned, in fewer bits, in more bits, or larger; and which it is."""
-    names = [name for name in header if not is_buffer(name) and not is_correction(deepseek_spelled(name))]
+    names = [name for name in header if not is_buffer(name) and not is_correction(spell(name))]
     if way == "rename":
         alike = Counter(re.sub(r"\d+", "#", name) for name in names)
         names = [name for name in names if alike[re.sub(r"\d+", "#", name)] > 1 or not name.endswith(NAMELESS)]
@@ -86,13 +87,12 @@ def _is_of(tensor: str, difference: Difference) -> bool:
 
 def check(kind: str, rounds: int) -> None:
     config, header = saved(kind)
-    model = from_config(config, kind, ("all",))
+    model, spell = from_config(config, kind, ("all",)), Speller(kind)
     for i in range(rounds):
         for way in WAYS:
-            name, changed = mutated(header, way, random.Random(f"{kind} {way} {i}"))
+            name, changed = mutated(header, way, random.Random(f"{kind} {way} {i}"), spell)
             report = compare(model, stored(changed))
-            name = deepseek_spelled(name) if kind == "deepseek_v4" else name
-            assert names_it(report, plain(name), way), (way, name, report.differences[:3], report.notes)
+            assert names_it(report, plain(spell(name)), way), (way, name, report.differences[:3], report.notes)
 
 
 @pytest.mark.parametrize("kind", QUICK)

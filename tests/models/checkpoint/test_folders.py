@@ -162,3 +162,18 @@ def test_a_config_alone_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     assert gs.load_model(tmp_path).num_layers == 4
     with pytest.raises(gs.ConfigError, match="holds no safetensors file and no index"):
         gs.check_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(("said", "own"), [(False, True), (True, False)])
+def test_a_head_that_t5_ties_is_its_own_where_config_and_checkpoint_say_so(
+    tmp_path: Path, said: bool, own: bool
+) -> None:
+    config, header = saved("t5")
+    config, table = config | {"tie_word_embeddings": said}, config["vocab_size"] * config["d_model"]
+    alone = gs.load_model(config).num_parameters
+    assert gs.load_model(write_folder(tmp_path / "tied", config, header)).num_parameters == alone
+    header |= {"lm_head.weight": ("BF16", (config["vocab_size"], config["d_model"]))}
+    model = gs.load_model(write_folder(tmp_path / "own", config, header))
+    assert model.num_parameters == alone + own * table
+    assert any("tied to another weight" in note for note in model.notes) is not own
+    assert gs.load_model(tmp_path / "own", check=False).num_parameters == alone

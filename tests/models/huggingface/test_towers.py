@@ -19,6 +19,7 @@ from graphsim.models.huggingface.towers.cuts import Longest, Native, Resized
 from graphsim.models.huggingface.towers.tiles import Canvas, Split, Tiles
 from graphsim.models.phase import decode, prefill
 from graphsim.ops.precision import load_precision
+from tests.models.checkpoint.folders import saved
 from tests.paths import DATA, hf_configs
 
 CONFIGS = hf_configs()
@@ -192,3 +193,13 @@ def test_images_are_cut_as_processors_cut_them(
     found = cut.pieces(gs.Media(images=1, image_size=size))
     assert (found.count, found.height, found.width) == pieces
     assert cut.pieces(gs.Media(images=3, image_size=size)).count == 3 * pieces[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "name"), [("idefics2", "latents"), ("llava", "class_embedding"), ("got_ocr2", "pos_embed")]
+)
+def test_no_adapter_reaches_a_parameter_that_is_no_module(kind: str, name: str) -> None:
+    model = gs.load_model(saved(kind)[0], ignore="all")
+    with pytest.raises(gs.ConfigError, match=f"'{name}'. matches no module"):
+        gs.match_report(model, gs.LoraConfig(rank=8, target_modules=[name]))

@@ -12,7 +12,7 @@ from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.attention import AttentionNames
 from graphsim.models.layers.base import Projection
 from graphsim.models.layers.encoder import Cut, Encoder, Rows, Section
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import PatchEmbedding
@@ -48,7 +48,12 @@ def instructblip(parts: Parts) -> tuple[Encoder, ...]:
             Projection(name="output.dense", n=width, k=inner),
         )
     )
-    own = Idle(linears=linears, weights=(vocab + positions) * width + depth(form) * 2 * width)
+    tables = {"word_embeddings": vocab, "position_embeddings": positions}
+    kept = (
+        *(Kept(name=f"qformer.embeddings.{name}", entries=n, width=width) for name, n in tables.items()),
+        *(Kept(name=f"qformer.encoder.layer.{i}.output.LayerNorm", entries=2 * width) for i in range(depth(form))),
+    )
+    own = Idle(linears=linears, kept=kept)
     beside = (Section(layers=(own,), hidden=width, idle=True),)
     return (_encoder(parts, form, "instructblip_vision_model", "qformer.embeddings.layernorm", beside),)
 
@@ -58,6 +63,7 @@ def _encoder(parts: Parts, form: Fields, kind: str, norm: str, beside: tuple[Sec
     width, patch, image, rows = size(vision, "hidden_size"), patch_side(vision), sides(vision), Rows(further=1)
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=3 * patch**2, bias=True, further=1,
+        further_name="embeddings.class_embedding", position_name="embeddings.position_embedding",
         positions=(image[0] // patch) ** 2 + 1,
     )  # fmt: skip
     attention = attention_of(

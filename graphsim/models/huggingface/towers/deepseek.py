@@ -13,7 +13,7 @@ from graphsim.models.layers.attention import AttentionNames, QkNorm
 from graphsim.models.layers.base import Projection
 from graphsim.models.layers.block import Block
 from graphsim.models.layers.encoder import Encoder, Rows, Section
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import Convolution, PatchEmbedding, Take
@@ -42,11 +42,11 @@ def hybrid(parts: Parts) -> tuple[Encoder, ...]:
     width = high.width
     resized = Rows(fixed=(4 * SIDE) ** 2)
     fine = Projector(linears=(Linear(module="high_res_vision_proj", n=half),))
-    own = Idle(weights=1)  # weight of the sum with the second neck's rows
+    own = Idle(kept=(Kept(name="high_res_vision_alpha", entries=1),))  # of the sum with the second neck's rows
     sections = (
         *high.sections,
         Section(layers=neck(high.sections[0].hidden), hidden=width, prefix="model.high_res_vision_neck.", idle=True),
-        Section(layers=(own,), hidden=width, idle=True),
+        Section(layers=(own,), hidden=width, prefix="model.", idle=True),
         Section(layers=(Take(),), hidden=width, rows=resized),
         Section(layers=(Convolution(name="conv1", inputs=width, stride=4),), hidden=2 * width,
                 rows=Rows(fixed=4 * SIDE**2), prefix=module),
@@ -120,7 +120,11 @@ def _drawing(parts: Parts) -> Idle:
         Projection(name="generation_head.proj_out", n=out, k=own, bias=True, quantised=False),
         Projection(name="generation_head.vision_head", n=codes, k=out, bias=True, quantised=False),
     )
-    return Idle(linears=(*linears,), weights=codes * embed + vq_model(vq))
+    kept = (
+        Kept(name="generation_embeddings", entries=codes, width=embed),
+        Kept(name="vqmodel", entries=vq_model(vq)),
+    )
+    return Idle(linears=(*linears,), kept=kept)
 
 
 WHOLES: dict[str, Whole] = {

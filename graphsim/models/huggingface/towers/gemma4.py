@@ -63,7 +63,11 @@ def gemma4(parts: Parts) -> tuple[Encoder, ...]:
         after=("post_attention_layernorm", "post_feedforward_layernorm"),
     )  # fmt: skip
     embed = PatchEmbedding(
-        module="input_proj", inputs=3 * patch**2, linear=True, positions=2 * size(vision, "position_embedding_size")
+        module="input_proj",
+        inputs=3 * patch**2,
+        linear=True,
+        positions=2 * size(vision, "position_embedding_size"),
+        position_name="position_embedding_table",
     )
     project = Projector(
         norm=NormLayer(name="embedding_pre_projection_norm", kind="rms_no_weight"),

@@ -12,7 +12,7 @@ from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.attention import AttentionNames, QkNorm
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.encoder import Encoder, Rows, Section
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import PatchEmbedding, Take
@@ -35,7 +35,8 @@ def internvl(parts: Parts, kind: str, layers: str) -> tuple[Encoder, ...]:
     side = max(int(1 / ratio), 1) if ratio else 1
     embed = PatchEmbedding(
         module="patch_embeddings.projection", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
-        further=1, positions=_positions(vision, patch, image),
+        further=1, further_name="cls_token",
+        positions=_positions(vision, patch, image), position_name="position_embeddings",
     )  # fmt: skip
     if parts.fields.text("vision_feature_select_strategy", "default") != "default":
         parts.fields.problem("vision_feature_select_strategy", "is not allowed; expected default")
@@ -81,7 +82,15 @@ def _norm(vision: Fields, width: int, rows: Rows) -> tuple[Section, ...]:
         () if vision.flag("use_mean_pooling", True) else (Section(layers=(norm,), hidden=width, rows=rows),)
     )
     if vision.flag("use_mask_token", False):
-        further += (Section(layers=(Idle(weights=width),), hidden=width, rows=rows, idle=True),)
+        further += (
+            Section(
+                layers=(Idle(kept=(Kept(name="mask_token", entries=width),)),),
+                hidden=width,
+                rows=rows,
+                prefix="model.vision_tower.embeddings.",
+                idle=True,
+            ),
+        )
     return further
 
 

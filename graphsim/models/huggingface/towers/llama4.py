@@ -23,7 +23,9 @@ def llama4(parts: Parts) -> tuple[Encoder, ...]:
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     embed = PatchEmbedding(
         module="patch_embedding.linear", inputs=size(vision, "num_channels", default=3) * patch**2, linear=True,
-        further=1, positions=(image[0] // patch) ** 2 + 1, norm=NormLayer(name="layernorm_pre", kind="layer"),
+        further=1, further_name="class_embedding",
+        positions=(image[0] // patch) ** 2 + 1, position_name="positional_embedding_vlm",
+        norm=NormLayer(name="layernorm_pre", kind="layer"),
     )  # fmt: skip
     attention = attention_of(
         vision, rope=True, names=AttentionNames(**{part: f"self_attn.{part}_proj" for part in "qkvo"})

@@ -77,7 +77,10 @@ _CANVASES = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 def with_weights(encoder: Encoder, weights: int) -> Encoder:
     """A tower with a learned row of separators beside."""
     row = Section(
-        layers=(Weights(name="image_newline", width=weights),), hidden=weights, rows=encoder.sections[-1].rows
+        layers=(Weights(names=("image_newline",), width=weights),),
+        hidden=weights,
+        rows=encoder.sections[-1].rows,
+        prefix="model.",
     )
     return replace(encoder, sections=(*encoder.sections, row))
 

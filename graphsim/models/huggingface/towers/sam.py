@@ -29,7 +29,7 @@ def sam(vision: Fields, module: str) -> Trunk:
     absolute = vision.flag("use_abs_pos", True)
     embed = PatchEmbedding(
         module="patch_embed.projection", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
-        positions=grid**2 if absolute else 0,
+        positions=grid**2 if absolute else 0, position_name="pos_embed",
     )  # fmt: skip
     whole = set(vision.sequence("global_attn_indexes"))
     window = size(vision, "window_size", default=14)
@@ -64,7 +64,8 @@ def _layer(vision: Fields, grid: int, window: int) -> Block:
     inner = size(vision, "mlp_dim", default=int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0)))
     mlp = Mlp(intermediate=inner, gated=False, bias=True, names=MlpNames(up="mlp.lin1", down="mlp.lin2"))
     # of rows and of columns, one vector for each distance
-    table = Weights(name="rel_pos", entries=2 * (2 * (window or grid) - 1), width=attention.head_dim)
+    names = ("attn.rel_pos_h", "attn.rel_pos_w")
+    table = Weights(names=names, entries=2 * (window or grid) - 1, width=attention.head_dim)
     relative = vision.flag("use_rel_pos", True)
     return layer_of(attention, mlp, ("layer_norm1", "layer_norm2"), scales=(table if relative else None, None))
 

@@ -32,6 +32,7 @@ def kimi_k25(parts: Parts) -> tuple[Encoder, ...]:
     embed = PatchEmbedding(
         module="patch_embed.proj", inputs=3 * patch**2, bias=True,
         positions=size(vision, "pos_emb_height") * size(vision, "pos_emb_width"),
+        position_name="patch_embed.pos_emb.position_embeddings",
     )  # fmt: skip
     names = {part: f"attn.{part}_proj" for part in "qkv"}
     attention = attention_of(vision, rope=True, names=AttentionNames(**names, o="attn.proj"))
@@ -107,7 +108,7 @@ def ovis2(parts: Parts) -> tuple[Encoder, ...]:
         behind=NormLayer(name="head_norm", kind="layer", width=words),
     )
     table = Weights(
-        name="visual_embeddings_table", entries=entries, width=size(parts.fields, "hidden_size", default=1536)
+        names=("visual_embeddings_table",), entries=entries, width=size(parts.fields, "hidden_size", default=1536)
     )
     own, rows = f"{module}transformer.", Rows(shared=side**2)
     sections = (

@@ -12,7 +12,7 @@ from graphsim.models.layers.base import Layer, Projection
 from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.encoder import Rows, Section
 from graphsim.models.layers.encoder_attention import EncoderAttention
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import PatchEmbedding
@@ -101,6 +101,7 @@ def clip(vision: Fields, module: str) -> Trunk:
     rows = Rows(further=1)
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=size(vision, "num_channels", default=3) * patch**2, further=1,
+        further_name="embeddings.class_embedding",
         positions=patches + 1, position_module="embeddings.position_embedding",
         norm=NormLayer(name="pre_layrnorm", kind="layer"),
     )  # fmt: skip
@@ -110,7 +111,13 @@ def clip(vision: Fields, module: str) -> Trunk:
         sections=(
             Section(layers=(embed,), hidden=width, rows=rows, prefix=f"{module}."),
             Section(layers=(layer,) * depth(vision), hidden=width, rows=rows, prefix=f"{module}.encoder.layers.{{}}."),
-            Section(layers=(Idle(weights=2 * width),), hidden=width, rows=rows, idle=True),  # norm of the class token
+            Section(
+                layers=(Idle(kept=(Kept(name="post_layernorm", entries=2 * width),)),),
+                hidden=width,
+                rows=rows,
+                prefix=f"{module}.",
+                idle=True,
+            ),
         ),
         width=width,
         patch=patch,
@@ -157,7 +164,8 @@ def pooling_head(vision: Fields, width: int, module: str) -> Section:
         Projection(name="head.mlp.fc1", n=inner, k=width, bias=True),
         Projection(name="head.mlp.fc2", n=width, k=inner, bias=True),
     )
-    idle = Idle(linears=tuple(replace(one, quantised=False) for one in linears), weights=3 * width)
+    kept = (Kept(name="head.probe", entries=width), Kept(name="head.layernorm", entries=2 * width))
+    idle = Idle(linears=tuple(replace(one, quantised=False) for one in linears), kept=kept)
     return Section(layers=(idle,), hidden=width, prefix=f"{module}.", idle=True)
 
 
