@@ -187,9 +187,22 @@ class Deployment:
         """The passes from the logical graph of a phase to what a device runs, in order."""
         return passes_of(
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
-            adapter=_present(_invoked(self.adapter, phase)) if self.adapter else None, own=self.passes,
+            adapter=self._as_run(phase), own=self.passes,
             present=np.minimum(phase.tokens, 1.0), tokens=phase.tokens, whole=self._is_whole(phase),
         )  # fmt: skip
+
+    def _as_run(self, phase: Phase) -> LoraConfig | None:
+        """The adapter as the kernels of a step meet it.
+
+        An engine whose kernels know no such variant refuses whoever has one; what is left, where nobody has, is its
+        own adapters' part of the step.
+        """
+        if self.adapter is None:
+            return None
+        unknown = self.engine is not None and self.engine.kernels == "fused" and not self.adapter.kind.fused
+        plain = unknown and self.adapter.strategy == "dynamic"
+        adapter = with_fields(self.adapter, {"variant": "lora", "options": {}}) if plain else self.adapter
+        return _present(_invoked(adapter, phase))
 
     def _is_whole(self, phase: Phase) -> bool:
         """Whether the graph of a stage is the whole model: there is no other stage, and no tower is left out."""
