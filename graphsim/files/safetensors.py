@@ -34,6 +34,10 @@ BITS = {
 """Bits of an element by the format's name (safetensors 0.8, `Dtype`)."""
 
 
+_POINTER = b"version "
+"""How a pointer of Git LFS begins (its specification, version 1)."""
+
+
 def read_header(path: Path) -> Mapping[str, Any]:
     """The header of one file, `__metadata__` left out. Raises ConfigError if it is not one."""
     try:
@@ -43,6 +47,8 @@ def read_header(path: Path) -> Mapping[str, Any]:
             text = file.read(length) if 2 <= length <= MAX_HEADER_BYTES else b""
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if start == _POINTER:
+        raise ConfigError(f"{path}: is a pointer of Git LFS in place of its file; 'git lfs pull' brings the file")
     if not text:
         raise ConfigError(f"{path}: has a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}")
     try:

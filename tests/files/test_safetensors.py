@@ -118,6 +118,13 @@ def test_one_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4665\nsize 988097824\n")
+    with pytest.raises(gs.ConfigError, match="model.safetensors: is a pointer of Git LFS in place of its file"):
+        read_folder(tmp_path)
+
+
 def test_broken_headers_are_never_a_traceback_and_take_no_time(tmp_path: Path) -> None:
     whole = header_bytes(SOME)
     rng = random.Random(3)
