@@ -31,6 +31,11 @@ Every ChatGLM checkpoint names its bare class and holds the output head too (vLL
 _CLASSIFIER = {"gpt2", "gpt_neo", "gpt_neox", "bloom", "falcon", "mpt", "gpt-sw3"}
 """Families whose heads of token classification are called `classifier` (transformers 5.24)."""
 
+_SCORE = {"t5gemma": "score.out_proj", "t5gemma2": "score.out_proj"}
+"""Families whose classifiers' linear lies within a module of its own, with a bias (transformers 5.24)."""
+
+_BIASED = frozenset(_SCORE.values())
+
 
 def decodes_alone(data: Mapping[str, Any]) -> bool:
     """Whether `architectures` names the decoder of an encoder-decoder by itself, as transformers has for some."""
@@ -53,14 +58,17 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
         return config
     found = [head for ending, head in HEADS.items() if listed[0].endswith(ending)]
     if found and not listed[0].endswith("EncoderModel"):
-        return found[0](config, fields)
+        return found[0](config, fields.child(data, "", lenient=True))
     known = ", ".join((*GENERATING[:4], *HEADS))
     fields.problems.append(f"architectures = {short(listed)} is not known; allowed: a class that ends with {known}")
     return config
 
 
 def _labels(fields: Fields) -> int:
-    """How many classes there are: `num_labels`, or as many as have a name; transformers assumes two."""
+    """How many classes there are: `num_labels`, or as many as have a name; transformers assumes two.
+
+    fields: of the whole config, which a multimodal model's classes are read from, not its text_config
+    """
     names = fields.raw("id2label")
     return size(fields, "num_labels", default=len(names) if isinstance(names, Mapping) and names else 2)
 
@@ -72,18 +80,24 @@ def _norm_of(config: ModelConfig) -> NormLayer | None:
 def _answering(
     config: ModelConfig, kind: str, *scores: Score, per_token: bool = False, pooler: str = ""
 ) -> ModelConfig:
-    head = Answer(scores=scores, per_token=per_token, pooler=pooler, norm=_norm_of(config))
+    projection: str = getattr(config.head, "projection", "")
+    width: int = getattr(config.head, "width", 0) if projection else 0
+    head = Answer(
+        scores=scores, per_token=per_token, pooler=pooler, norm=_norm_of(config), projection=projection, width=width
+    )
     note = f"{kind}: its answer comes with the prompt step, and nothing is generated"
     return replace(config, head=head, notes=(*config.notes, note))
 
 
 def _sequence(config: ModelConfig, fields: Fields) -> ModelConfig:
-    """A classifier or reward model: a score of the last token for each label, without a bias."""
-    return _answering(config, "a classifier", Score(module="score", outputs=_labels(fields)))
+    """A classifier or reward model: a score of the last token for each label, without a bias but in T5Gemma."""
+    module = _SCORE.get(fields.data.get("model_type"), "score")
+    return _answering(config, "a classifier", Score(module=module, outputs=_labels(fields), bias=module in _BIASED))
 
 
 def _token(config: ModelConfig, fields: Fields) -> ModelConfig:
-    module = "classifier" if fields.data.get("model_type") in _CLASSIFIER else "score"
+    kind = fields.data.get("model_type")
+    module = "classifier" if kind in _CLASSIFIER else _SCORE.get(kind, "score")
     score = Score(module=module, outputs=_labels(fields), bias=True)
     return _answering(config, "a classifier of tokens", score, per_token=True)
 
@@ -115,7 +129,8 @@ def _headless(config: ModelConfig, fields: Fields) -> ModelConfig:
     if not rest or "{}" in first:
         return bare
     norm = bare.head.norm and replace(bare.head.norm, name=bare.head.norm.name.removeprefix(f"{first}."))
-    return replace(bare, layer_prefix=rest, stem=_raised(bare.stem, f"{first}."), head=replace(bare.head, norm=norm))
+    head = replace(bare.head, norm=norm, projection=getattr(bare.head, "projection", "").removeprefix(f"{first}."))
+    return replace(bare, layer_prefix=rest, stem=_raised(bare.stem, f"{first}."), head=head)
 
 
 def _raised(stem: Any, prefix: str) -> Any:

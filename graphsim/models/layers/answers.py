@@ -25,11 +25,14 @@ class Answer(Layer):
     scores: none of an embedding model, whose answer is the state of the last token
     pooler: module of a linear of the first token alone, as BERT and its kin have, which PEFT's all-linear reaches
     per_token: every token has its answer (token classification, extractive question answering)
+    projection: of every state to `width` ahead of all of it (OPT-350M's, part of its class without a head)
     """
 
     scores: tuple[Score, ...] = ()
     per_token: bool = False
     pooler: str = ""
+    projection: str = ""
+    width: int = 0
     norm: NormLayer | None = None
     tied: bool = False
 
@@ -38,10 +41,14 @@ class Answer(Layer):
         out = self.norm.build(scope, x) if self.norm else x
         if self.pooler:
             return self._pooled(scope, out)
+        width = scope.hidden
+        if self.projection:
+            width = float(self.width)
+            down = Projection(name=self.projection, n=width, k=scope.hidden, quantised=False)
+            out = scope.linear(down, out, m=scope.tokens)
         rows = scope.tokens if self.per_token else scope.phase.logit_rows
         if not self.per_token and not scope.phase.all_logits:
-            out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])
-        width = scope.hidden
+            out = scope.add("last_tokens", TakeRows(rows=rows, width=width), [out])
         for i, score in enumerate(self.scores):
             if i:
                 out = scope.add("score_act", Activation(elems=rows * width), [out])
