@@ -78,5 +78,12 @@ def shapes_layers(key: str, value: Any) -> bool:
         return True
     if value is False or value in (0, "", None) or value == [] or value == {}:
         return False
+    if isinstance(value, Mapping) and any(_shapes_inside(str(inner), held) for inner, held in value.items()):
+        return True
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key).lower().split("_")
     return not SHAPING_WORDS.isdisjoint(re.sub(r"\d+$", "", word) for word in words)
+
+
+def _shapes_inside(key: str, value: Any) -> bool:
+    """Whether a key of a mapping that no reader knows, as a tower's config, says so."""
+    return key not in NEUTRAL and not _silent(key, value) and shapes_layers(key, value)

@@ -75,7 +75,7 @@ _ARITHMETIC = """
     moe_shared_expert_overlap residual_scale moe_renormalize router_logit_softcapping moe_router_logit_softcapping
     mamba_ssm_cache_dtype mamba_ssm_dtype use_mamba_kernels use_mambapy use_associative_scan mamba_chunk_size
     mup_enabled moe_router_scaling_factor moe_router_activation_func use_grouped_topk rms_norm_eps_moe_gate
-    hc_magnitude logits_mup_width_multiplier swiglu_limits projection_layer_norm_eps
+    hc_magnitude logits_mup_width_multiplier swiglu_limits projection_layer_norm_eps projector_layernorm_eps
 """
 """Constants in formulas, whose kernels cost the same whatever they say."""
 
@@ -85,7 +85,7 @@ _POSITIONS = """
     global_rope_theta local_rope_theta default_theta compress_rope_theta layer_rope_theta
     original_max_position_embeddings rope_percent use_dynamic_ntk alibi_bias_max rotary_embedding_base mrope_section
     rope_style rotary_emb_fraction initial_context_length rotary_emb_interleaved rotary_emb_scale_base
-    use_long_context log_scaling_n_floor log_scaling_alpha
+    use_long_context log_scaling_n_floor log_scaling_alpha max_sequence_length
 """
 """Which angles a rotary embedding takes: it turns all of them at the same cost."""
 
@@ -123,15 +123,16 @@ DRAFTS = _words(
 
 SHAPING_WORDS = _words(
     """
-    adapter altup attention attn bias block blocks branch bottleneck channels channel conv compress count cross d
-    decoder depth dim dims dense depths dilation downsample embd embed embedding embeddings encoder every expand
-    expansion expert experts factor factors feedforward ff ffn freq frequency fused gate gated gates global group
-    groups head heads hidden hybrid hyper indexer inner intermediate interval k kernel key keys kv latent latents
-    layer layers layout length linear local lora mamba memory merge mixer mlp moe mtp mult multiple multiplier n
-    nextn norm normalization norms num pad parallel parallelism patch pattern period pool pooling positions position
-    proj projection q qk qkv query rank ranks ratio recurrent repeat residual rnn route routed router sandwich
-    sequence share shared sinks size sizes skip sliding sparse ssm stack stage stages state step stride sub tie tied
-    top topk type types unit units use v value values vocab vocabulary width window with
+    adapter altup attention attn bias block blocks bottleneck branch capacity channel channels compress conv count
+    cross crossattention d decoder deepnorm dense depth depths dilation dim dims downsample embd embed embedding
+    embeddings encoder every expand expansion expert experts factor factors feedforward ff ffn freq frequency fused
+    gate gated gates global gqa group groups head heads hidden highway hybrid hyper indexer inner intermediate
+    interval k kernel key keys kv latent latents layer layers layout length linear local lora mamba memory merge
+    meta mixer mla mlp moe mtp mult multiple multiplier n nextn norm normalization norms nsa num pad parallel
+    parallelism patch pattern period pool pooler pooling position positions proj projection projector q qk qkv query
+    rank ranks ratio recurrence recurrent repeat residual rnn route routed router rwkv sandwich sequence share
+    shared sink sinks size sizes skip sliding slot slots sparse ssm stack stage stages state step stride sub tie
+    tied top topk type types unit units use v value values vocab vocabulary width window with
     """
 )
 """Words of which a key's name is made where it shapes layers."""

@@ -61,6 +61,8 @@ SHAPING: list[tuple[str, Any]] = [
     ("moe_bottleneck_size", 1024), ("num_memory_layers", 4), ("ffn_ratio", 3.5), ("layer_pattern", "MEME*"),
     ("use_output_gate", True), ("kv_sharing_interval", 2), ("expertLatentDim", 512), ("block_configs", [{"ffn": 1}]),
     ("attention_kinds_by_layer", ["a", "b"]), ("conv_width", 4), ("second_norm", True), ("adapter_ranks", {"q": 8}),
+    ("sink_slots", 8), ("meta_tokens", 128), ("mean_recurrence", 4), ("mod_capacity", 0.125), ("projector", "mlp"),
+    ("vision_config", {"hidden_size": 32}), ("visual", {"layers": {"first": {"width": 32}}}),
 ]  # fmt: skip
 
 
@@ -75,7 +77,13 @@ def test_an_unread_key_that_shapes_layers_refuses_and_says_how_to_go_on(key: str
         assert any(key in note for note in model.notes)
 
 
-@pytest.mark.parametrize(("key", "value"), [("curriculum", "wikipedia"), ("checkpointing", True), ("ramp_steps", 0)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("curriculum", "wikipedia"), ("checkpointing", True), ("ramp_steps", 0),
+        ("trained_by", {"name": "someone", "dtype": "bfloat16", "temperature": 0.5}),
+    ],
+)  # fmt: skip
 def test_an_unread_key_that_shapes_nothing_is_named_in_a_note(key: str, value: Any) -> None:
     notes = gs.load_model({**CONFIGS["default:llama"], key: value}).notes
     assert any(f"{key} = " in note for note in notes) or value in (0, None)
