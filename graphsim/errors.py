@@ -41,7 +41,7 @@ def choices_text(found: object, allowed: Iterable[str]) -> str:
     What was found is none of them, whatever `allowed` holds.
     """
     names = sorted({*allowed} - {str(found)})
-    near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.5) if found is not None else []
     hint = f"did you mean '{near[0]}'? " if near else ""
     listed = ", ".join(names[:30]) + (f", … ({len(names)} in all)" if len(names) > 30 else "")
     return f"{hint}allowed: {listed}" if names else "nothing is allowed here"

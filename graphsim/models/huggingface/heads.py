@@ -70,6 +70,8 @@ def _labels(fields: Fields) -> int:
     fields: of the whole config, which a multimodal model's classes are read from, not its text_config
     """
     names = fields.raw("id2label")
+    if names is not None and not isinstance(names, Mapping):
+        fields.problem("id2label", "is not allowed; expected a mapping of numbers to names")
     return size(fields, "num_labels", default=len(names) if isinstance(names, Mapping) and names else 2)
 
 

@@ -139,6 +139,9 @@ QUARK = {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, "input_tensor
          "nvfp4,kv=fp8"),
         ({"quant_method": "modelopt", "quantization": {"quant_algo": "W4A16_AWQ", "kv_cache_quant_algo": None}},
          "int4_sym"),
+        ({"quantization": {"quant_algo": None, "kv_cache_quant_algo": "FP8"}}, "bf16,kv=fp8"),
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, "nf4"),
+        ({"load_in_8bit": True}, "llm_int8"),
         ({"quant_method": "quark", "exclude": ["lm_head"], "export": {"kv_cache_group": ["*k_proj"]},
           "global_quant_config": QUARK,
           "layer_quant_config": {"*k_proj": QUARK | {"output_tensors": {"dtype": "fp8_e4m3"}}}},
@@ -159,6 +162,11 @@ QUARK = {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}, "input_tensor
 def test_a_checkpoint_is_named_in_as_few_words_as_say_it(config: dict[str, Any], name: str) -> None:
     precision = quantised(num_hidden_layers=4, **config).precision
     assert precision is not None and precision.name == name
+
+
+def test_a_cache_in_an_unknown_format_is_never_read_as_16_bits() -> None:
+    with pytest.raises(gs.ConfigError, match="kv_cache_quant_algo = 'FP3' is not known; did you mean 'FP8'"):
+        quantised(num_hidden_layers=1, quant_method="modelopt", quant_algo="FP8", kv_cache_quant_algo="FP3")
 
 
 @pytest.mark.parametrize("front", ["model.language_model.", "language_model.model."])

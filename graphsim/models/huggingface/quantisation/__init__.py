@@ -42,9 +42,7 @@ def stored_of(fields: Fields, quantised: Any) -> Stored | None:
     if quantised is None:
         return None
     quant = fields.child(quantised, "quantization_config", lenient=True)
-    nested = quant.data.get("quantization")
-    algorithm = (nested if isinstance(nested, Mapping) else quant.data).get("quant_algo")
-    method = quant.text("quant_method", "modelopt" if algorithm else "")
+    method = quant.text("quant_method", _unnamed_method(quant))
     reader = METHODS.get(method)
     if reader is not None:
         found = reader(quant)
@@ -58,6 +56,15 @@ def stored_of(fields: Fields, quantised: Any) -> Stored | None:
             f"quantization_config.quant_method = '{method}' is not known; {choices_text(method, METHODS)}"
         )
     return None
+
+
+def _unnamed_method(quant: Fields) -> str:
+    """Whose config it is where it does not say so: ModelOpt's file, or bitsandbytes' of 2023 (transformers 4.30)."""
+    nested = quant.data.get("quantization")
+    said = nested if isinstance(nested, Mapping) else quant.data
+    if said.get("quant_algo") or said.get("kv_cache_quant_algo"):
+        return "modelopt"
+    return "bitsandbytes" if quant.data.get("load_in_4bit") or quant.data.get("load_in_8bit") else ""
 
 
 def _unread(quant: Fields) -> list[str]:

@@ -37,6 +37,8 @@ def modelopt(quant: Fields) -> Stored | None:
     if algorithm == MIXED:
         return _mixed(quant, source, wildcards(listed or ()))
     skipped = wildcards(_BY_DEFAULT if listed is None else listed)
+    if not algorithm and source.raw("kv_cache_quant_algo") is not None:
+        return Stored(choose=lambda module: None, cache=_cache(source))
     own = _format(quant, algorithm, source.raw("group_size"))
     if own is None:
         return None
@@ -87,10 +89,16 @@ def _format(quant: Fields, algorithm: str, size: Any) -> Format | None:
     return weight_only(bits, size if isinstance(size, int) and size > 0 else 128 if bits == 4 else 0, zeros=False)
 
 
+_CACHES = {"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"}
+"""Formats of the cache by ModelOpt's names."""
+
+
 def _cache(source: Fields) -> Format | None:
     algorithm = source.text("kv_cache_quant_algo", "").upper()
+    if algorithm in _CACHES:
+        return FORMATS[_CACHES[algorithm]]
     if algorithm:
-        return {"FP8": FORMATS["fp8"], "INT8": FORMATS["int8"], "NVFP4": FORMATS["nvfp4"]}.get(algorithm)
+        source.problem("kv_cache_quant_algo", f"is not known; {choices_text(algorithm, _CACHES)}")
     if source.raw("kv_cache_scheme") is None:
         return None
     cache = source.mapping("kv_cache_scheme", lenient=True)
