@@ -55,6 +55,8 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     if reader is None and isinstance(data.get("thinker_config"), Mapping):
         alone = "to simulate the part that answers in text, give its thinker_config as the config"
         raise ConfigError(f"{where}: model_type = {kind!r} speaks as well, which is not known; {alone}")
+    if reader is None and whole is not None and text is data:
+        raise ConfigError(f"{where}: text_config is missing, expected the config of the language model in {kind!r}")
     if reader is None:
         raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)

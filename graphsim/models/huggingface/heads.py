@@ -93,12 +93,12 @@ def _answering(
 
 def _sequence(config: ModelConfig, fields: Fields) -> ModelConfig:
     """A classifier or reward model: a score of the last token for each label, without a bias but in T5Gemma."""
-    module = _SCORE.get(fields.data.get("model_type"), "score")
+    module = _SCORE.get(str(fields.data.get("model_type")), "score")
     return _answering(config, "a classifier", Score(module=module, outputs=_labels(fields), bias=module in _BIASED))
 
 
 def _token(config: ModelConfig, fields: Fields) -> ModelConfig:
-    kind = fields.data.get("model_type")
+    kind = str(fields.data.get("model_type"))
     module = "classifier" if kind in _CLASSIFIER else _SCORE.get(kind, "score")
     score = Score(module=module, outputs=_labels(fields), bias=True)
     return _answering(config, "a classifier of tokens", score, per_token=True)

@@ -27,3 +27,9 @@ def test_names_of_labels_that_are_no_mapping_are_never_two_labels(wrong: Any) ->
 def test_a_config_without_a_model_type_is_likened_to_none() -> None:
     with pytest.raises(gs.ConfigError, match="model_type = None is not known; allowed"):
         gs.load_model({"architectures": ["LlamaForCausalLM"]})
+
+
+def test_a_multimodal_config_without_its_language_model_says_what_is_missing() -> None:
+    flat = {"model_type": "llava", "hidden_size": 4096, "mm_hidden_size": 1024, "mm_projector_type": "mlp2x_gelu"}
+    with pytest.raises(gs.ConfigError, match="text_config is missing, expected the config of the language model"):
+        gs.load_model(flat)
