@@ -78,7 +78,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
             outer = fields.child({**whole_defaults(str(data["model_type"])), **given}, "", lenient=True)
             config = _with_towers(config, whole, outer)
         config = config if draft else headed(config, fields, data)
-        unread = account(fields, {**data, **text}, ignore)
+        unread = account(fields, {**data, **text}, (*ignore, *(_towers_of(data) if _alone(data) else ())))
     finally:
         fields.finish()
     kind_of_all = str(data.get("model_type", kind))
@@ -96,13 +96,24 @@ def _quantised(data: Mapping[str, Any], text: Mapping[str, Any], fields: Fields)
     return {"expert_dtype": experts, **said} if experts is not None and isinstance(said, Mapping) else said
 
 
+def _alone(data: Mapping[str, Any]) -> bool:
+    """Whether the class in `architectures` is the language model of a multimodal config without the towers."""
+    kind, named = data.get("model_type"), data.get("architectures")
+    whole = WHOLES.get(kind) if isinstance(kind, str) else None
+    return whole is not None and isinstance(named, list) and bool(named) and named[0] in whole.alone
+
+
+def _towers_of(data: Mapping[str, Any]) -> list[str]:
+    """Keys of nested configs that may be towers'."""
+    return sorted(key for key in data if key.endswith("_config") and key not in _NO_TOWERS)
+
+
 def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     """How the towers of a multimodal config are read; None where it has none."""
     kind = data.get("model_type")
-    towers = sorted(key for key in data if key.endswith("_config") and key not in _NO_TOWERS)
+    towers = _towers_of(data)
     whole = WHOLES.get(kind) if isinstance(kind, str) else None
-    named = data.get("architectures")
-    if whole is not None and isinstance(named, list) and named and named[0] in whole.alone:
+    if _alone(data):
         return None
     text = data.get("text_config")
     if whole is None and isinstance(text, Mapping) and (towers or not _is_known(kind)):
