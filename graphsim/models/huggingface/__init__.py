@@ -25,6 +25,7 @@ from graphsim.models.huggingface.quantisation import quantised, stored_of
 from graphsim.models.huggingface.towers import WHOLES
 from graphsim.models.huggingface.towers.conversion import converted
 from graphsim.models.huggingface.towers.whole import Parts, Whole, placed
+from graphsim.units import short
 
 
 def _readers() -> dict[str, Reader]:
@@ -51,7 +52,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     kind = text.get("model_type", data.get("model_type"))
     reader = FAMILIES.get(kind) if isinstance(kind, str) else None
     if reader is None:
-        raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
+        raise ConfigError(f"{where}: model_type = {short(kind)} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)
     fields = Fields(complete, where, lenient=True)
     own = fields.text("_name_or_path", "")
@@ -98,7 +99,7 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
         return None
     if whole is None and towers and isinstance(data.get("text_config"), Mapping):
         raise ConfigError(
-            f"{where}: model_type = {kind!r} has towers that are not known ({', '.join(towers)}); "
+            f"{where}: model_type = {short(kind)} has towers that are not known ({', '.join(towers)}); "
             "to simulate the language model alone, give its text_config as the config"
         )
     return whole
@@ -125,6 +126,7 @@ def text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
     outer = {key: data[key] for key in ("quantization_config",) if data.get(key) is not None}
     whole = WHOLES.get(kind) if isinstance(kind, str) else None
     tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if whole else None)
+    tied = tied or False if whole is not None else tied
     if whole is not None and whole.either_ties:
         tied = tied or nested.get("tie_word_embeddings", tied_by_default(str(nested.get("model_type"))))
     within = whole is not None and not whole.bare  # a model of its own, with a head, asks its own config

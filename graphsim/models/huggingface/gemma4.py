@@ -32,6 +32,7 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
     if shared >= dims.layers:
         fields.problem("num_kv_shared_layers", f"is not allowed; expected fewer than the {dims.layers} layers")
     slides = windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)
+    slides[-1] = 0  # as transformers has it, whatever `layer_types` says (`Gemma4TextConfig`)
     if fields.raw("sliding_window") == 0:
         fields.problem("sliding_window", "is not allowed; expected a whole number from 1 up")
     blocks: list[Layer] = []
@@ -48,17 +49,22 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
 
 
 def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) -> SelfAttention:
-    """Full-attention layers may have wider and fewer key heads, given for all of them or layer by layer."""
+    """Full-attention layers may have wider and fewer key heads, given for all of them or layer by layer.
+
+    What is given layer by layer stands alone; fewer key heads need values that are keys (`Gemma4TextConfig`).
+    """
     head_dim, kv_heads = dims.head_dim, dims.kv_heads
-    if not window:
-        head_dim = size(fields, "global_head_dim", default=head_dim)
-        kv_heads = size(fields, "num_global_key_value_heads", default=kv_heads)
-    listed = fields.raw("per_layer_config", {})
-    entry = listed.get(f"{i:02d}", listed.get(str(i))) if isinstance(listed, Mapping) else None
-    if isinstance(entry, Mapping):
-        layer = fields.child(entry, f"per_layer_config.{i:02d}", lenient=True)
+    equal, listed = fields.flag("attention_k_eq_v", False), fields.raw("per_layer_config")
+    wider, fewer = (
+        size(fields, "global_head_dim", default=512),
+        size(fields, "num_global_key_value_heads", default=kv_heads),
+    )
+    if listed is not None:
+        layer = _layer_config(fields, listed, i)
         head_dim = size(layer, "head_dim", default=head_dim)
         kv_heads = size(layer, "num_key_value_heads", default=kv_heads)
+    elif not window:
+        head_dim, kv_heads = wider, fewer if equal else kv_heads
     bias = fields.flag("attention_bias", False)
     return SelfAttention(
         heads=dims.heads,
@@ -69,9 +75,21 @@ def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) ->
         out_bias=bias,
         qk_norm=QkNorm.HEAD,
         shares_kv=reuses,
-        keys_are_values=not window and fields.flag("attention_k_eq_v", False),
+        keys_are_values=not window and equal,
         names=AttentionNames(),
     )
+
+
+def _layer_config(fields: Fields, listed: object, i: int) -> Fields:
+    """What `per_layer_config` says of layer i; nothing but heads may differ."""
+    if not isinstance(listed, Mapping):
+        fields.problem("per_layer_config", "is not allowed; expected a mapping from layers to what differs in them")
+        return fields.child({}, "per_layer_config", lenient=True)
+    entry = listed.get(f"{i:02d}", listed.get(str(i), {}))
+    layer = fields.child(entry, f"per_layer_config.{i:02d}", lenient=True)
+    for key in sorted(set(layer.keys()) - {"head_dim", "num_key_value_heads"}):
+        layer.problem(key, "is not simulated; expected head_dim and num_key_value_heads alone to differ by layer")
+    return layer
 
 
 def _experts(fields: Fields) -> Moe | None:

@@ -53,6 +53,9 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
         return config
     found = [head for ending, head in HEADS.items() if listed[0].endswith(ending)]
     if found and not listed[0].endswith("EncoderModel"):
+        if getattr(config.head, "projection", "") or getattr(config.head, "join", None):
+            told = "is not simulated of a model with a layer between its last block and its output head"
+            fields.problems.append(f"architectures = {short(listed)} {told}")
         return found[0](config, fields)
     known = ", ".join((*GENERATING[:4], *HEADS))
     fields.problems.append(f"architectures = {short(listed)} is not known; allowed: a class that ends with {known}")

@@ -168,6 +168,7 @@ def lfm2(fields: Fields, name: str) -> ModelConfig:
 def lfm2_moe(fields: Fields, name: str) -> ModelConfig:
     """LFM2 with experts in all but the first layers."""
     _older_spellings(fields, tie_embedding="tie_word_embeddings")
+    unused(fields, "use_expert_bias")  # a buffer in transformers
     dims = read_dims(fields, tied=True)
     experts, chosen = experts_of(fields)
     dense = Mlp(intermediate=dims.intermediate, names=_LFM2_MLP)

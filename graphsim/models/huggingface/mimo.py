@@ -26,8 +26,10 @@ def mimo_v2(fields: Fields, name: str) -> ModelConfig:
         head_dim=dims.head_dim,
         value_dim=size(fields, "v_head_dim"),
         qkv_bias=bias,
-        sinks=fields.flag("add_full_attention_sink_bias", False),
     )
+    for key, expected in (("add_full_attention_sink_bias", False), ("add_swa_attention_sink_bias", True)):
+        if fields.flag(key, expected) is not expected:
+            fields.problem(key, f"is not simulated; expected {str(expected).lower()}: sinks where there are windows")
     before = size(fields, "sliding_window_size", default=0, least=0)
     window = size(fields, "sliding_window", default=129)
     windowed = replace(
@@ -37,7 +39,7 @@ def mimo_v2(fields: Fields, name: str) -> ModelConfig:
         head_dim=size(fields, "swa_head_dim", default=dims.head_dim),
         value_dim=size(fields, "swa_v_head_dim", default=full.value_dim),
         window=before + 1 if before else window,
-        sinks=fields.flag("add_swa_attention_sink_bias", True),
+        sinks=True,
     )
     if windowed.heads % windowed.kv_heads:
         text = f"swa_num_key_value_heads = {windowed.kv_heads} does not divide the {windowed.heads} attention heads"

@@ -98,7 +98,7 @@ def _sparse(fields: Fields, layers: int) -> list[bool]:
     entries = listed.split(",") if isinstance(listed, str) else listed
     if entries is None:
         return [i >= 3 for i in range(layers)]
-    if not isinstance(entries, list) or not all(str(entry).strip().isdigit() for entry in entries):
+    if not isinstance(entries, list) or not all(str(entry).strip().isdecimal() for entry in entries):
         fields.problem(
             "moe_layers_enum", "is not allowed; expected indices of layers, as a list or with commas between"
         )

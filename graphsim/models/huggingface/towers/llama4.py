@@ -34,6 +34,8 @@ def llama4(parts: Parts) -> tuple[Encoder, ...]:
     ratio = vision.number("pixel_shuffle_ratio", 0.5)
     shared = max(round(1.0 / ratio**2), 1) if ratio else 1
     out = size(vision, "projector_output_dim")
+    if size(vision, "projector_input_dim") != out:
+        vision.problem("projector_input_dim", f"is not allowed; expected projector_output_dim, {out}")
     adapter = Projector(
         linears=(
             Linear(module="fc1", n=size(vision, "projector_input_dim"), bias=False),

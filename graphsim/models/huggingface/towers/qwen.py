@@ -193,6 +193,7 @@ _READERS: dict[str, Callable[[Parts], tuple[Encoder, ...]]] = {
 _ALONE = {"qwen3_5": ("Qwen3_5ForCausalLM",), "qwen3_5_moe": ("Qwen3_5MoeForCausalLM",)}
 
 WHOLES: dict[str, Whole] = {
-    kind: Whole(encoders=reader, alone=_ALONE.get(kind, ())) for kind, reader in _READERS.items()
+    kind: Whole(encoders=reader, alone=_ALONE.get(kind, ()), either_ties=kind in ("qwen2_vl", "qwen2_5_vl"))
+    for kind, reader in _READERS.items()
 }
 """Readers by `model_type` of the whole model."""

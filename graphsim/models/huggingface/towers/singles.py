@@ -89,7 +89,10 @@ def ovis2(parts: Parts) -> tuple[Encoder, ...]:
     """A vision transformer whose rows become weights of the entries of a visual vocabulary (arXiv 2405.20797)."""
     vision, module = parts.nested("vision_config", "ovis2_vision"), "model.vision_tower."
     unused(vision, "tokenize_function")
-    unused(parts.fields, "vocab_size")
+    head = (size(parts.fields, "vocab_size", default=0, least=0), size(parts.fields, "hidden_size", default=0, least=0))
+    if not parts.language.head.tied and head != (parts.language.head.vocab_size, parts.hidden):
+        told = "is not allowed beside a vocab_size and hidden_size that are not text_config's; expected true"
+        parts.fields.problem("tie_word_embeddings", told)
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
