@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import REQUIRED, Fields
@@ -137,6 +137,28 @@ def self_attention(
         qk_norm=qk,
         names=names,
     )
+
+
+def layer_config(fields: Fields, i: int, *keys: str) -> Fields:
+    """What `per_layer_config` says of layer i, in which only `keys` may differ."""
+    listed = fields.raw("per_layer_config", {})
+    if not isinstance(listed, Mapping):
+        fields.problem("per_layer_config", "is not allowed; expected a mapping from layers to what differs in them")
+        listed = {}
+    entry = listed.get(f"{i:02d}", listed.get(str(i), listed.get(i, {})))
+    layer = fields.child(entry, f"per_layer_config.{i:02d}", lenient=True)
+    for key in sorted(set(layer.keys()) - set(keys)):
+        layer.problem(key, f"is not simulated; only {' and '.join(keys)} may differ by layer")
+    return layer
+
+
+def indices(fields: Fields, key: str) -> frozenset[int]:
+    """The layers that a list names by number."""
+    listed = fields.sequence(key)
+    if all(type(entry) is int for entry in listed):
+        return frozenset(listed)
+    fields.problem(key, "is not allowed; expected a list of whole numbers")
+    return frozenset()
 
 
 SLIDES, SEES_ALL = "sliding_attention", "full_attention"

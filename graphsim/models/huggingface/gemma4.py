@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size, unused, windows
+from graphsim.models.huggingface.common import Dims, Reader, assemble, layer_config, read_dims, size, unused, windows
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
@@ -28,6 +27,8 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
     if fields.raw("use_bidirectional_attention") not in (None, False, "vision"):
         fields.problem("use_bidirectional_attention", "is not simulated; expected false or vision")
     own = size(fields, "hidden_size_per_layer_input", default=0, least=0)
+    if own and fields.data.get("model_type") == "gemma4_unified_text":
+        fields.problem("hidden_size_per_layer_input", "is not allowed; expected 0, as the class has no such inputs")
     shared = size(fields, "num_kv_shared_layers", default=0, least=0)
     if shared >= dims.layers:
         fields.problem("num_kv_shared_layers", f"is not allowed; expected fewer than the {dims.layers} layers")
@@ -60,7 +61,7 @@ def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) ->
         size(fields, "num_global_key_value_heads", default=kv_heads),
     )
     if listed is not None:
-        layer = _layer_config(fields, listed, i)
+        layer = layer_config(fields, i, "head_dim", "num_key_value_heads")
         head_dim = size(layer, "head_dim", default=head_dim)
         kv_heads = size(layer, "num_key_value_heads", default=kv_heads)
     elif not window:
@@ -78,18 +79,6 @@ def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) ->
         keys_are_values=not window and equal,
         names=AttentionNames(),
     )
-
-
-def _layer_config(fields: Fields, listed: object, i: int) -> Fields:
-    """What `per_layer_config` says of layer i; nothing but heads may differ."""
-    if not isinstance(listed, Mapping):
-        fields.problem("per_layer_config", "is not allowed; expected a mapping from layers to what differs in them")
-        return fields.child({}, "per_layer_config", lenient=True)
-    entry = listed.get(f"{i:02d}", listed.get(str(i), {}))
-    layer = fields.child(entry, f"per_layer_config.{i:02d}", lenient=True)
-    for key in sorted(set(layer.keys()) - {"head_dim", "num_key_value_heads"}):
-        layer.problem(key, "is not simulated; expected head_dim and num_key_value_heads alone to differ by layer")
-    return layer
 
 
 def _experts(fields: Fields) -> Moe | None:

@@ -34,13 +34,15 @@ def mimo_v2(fields: Fields, name: str) -> ModelConfig:
     window = size(fields, "sliding_window", default=129)
     windowed = replace(
         full,
-        heads=size(fields, "swa_num_attention_heads", default=dims.heads),
-        kv_heads=size(fields, "swa_num_key_value_heads", default=2 * dims.kv_heads),
-        head_dim=size(fields, "swa_head_dim", default=dims.head_dim),
-        value_dim=size(fields, "swa_v_head_dim", default=full.value_dim),
+        kv_heads=2 * dims.kv_heads,
         window=before + 1 if before else window,
         sinks=True,
     )
+    ours = (windowed.heads, windowed.kv_heads, windowed.head_dim, windowed.value_dim)
+    keys = ("swa_num_attention_heads", "swa_num_key_value_heads", "swa_head_dim", "swa_v_head_dim")
+    for key, expected in zip(keys, ours, strict=True):
+        if size(fields, key, default=expected) != expected:
+            fields.problem(key, f"is not simulated; expected {expected}: transformers doubles the key heads alone")
     if windowed.heads % windowed.kv_heads:
         text = f"swa_num_key_value_heads = {windowed.kv_heads} does not divide the {windowed.heads} attention heads"
         fields.problems.append(text)

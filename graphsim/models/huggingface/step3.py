@@ -13,6 +13,7 @@ from graphsim.models.huggingface.common import (
     Dims,
     Reader,
     assemble,
+    layer_config,
     pre_norm,
     read_dims,
     self_attention,
@@ -72,13 +73,12 @@ def _attentions(fields: Fields, dims: Dims) -> list[SelfAttention]:
     types = [str(kind) for kind in fields.sequence("layer_types", most=MOST_LAYERS)] or ["full_attention"] * dims.layers
     if len(types) < dims.layers:
         fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {dims.layers} layers")
-    listed: Any = fields.raw("per_layer_config", {})
+    alone = "per_layer_config" in fields  # what it says, and does not say, stands above all else (`Step3p7TextConfig`)
     made = []
     for i, kind in enumerate(types[: dims.layers]):
         slides = kind == "sliding_attention"
-        entry = listed.get(str(i), listed.get(i)) if isinstance(listed, Mapping) else None
-        layer = fields.child(entry if isinstance(entry, Mapping) else {}, f"per_layer_config.{i}", lenient=True)
-        own = size(layer, "num_attention_heads", default=heads if slides else dims.heads)
+        layer = layer_config(fields, i, "num_attention_heads")
+        own = size(layer, "num_attention_heads", default=heads if slides and not alone else dims.heads)
         if own % dims.kv_heads:
             fields.problems.append(f"layer {i} has {own} attention heads, no multiple of the {dims.kv_heads} key heads")
         made.append(replace(full, heads=own, window=window if slides else 0))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, read_dims, size, unused, windows
+from graphsim.models.huggingface.common import Dims, Reader, read_dims, unused, windows
 from graphsim.models.huggingface.defaults import nested_defaults
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer

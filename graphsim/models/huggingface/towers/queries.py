@@ -49,9 +49,8 @@ def aria(parts: Parts) -> tuple[Encoder, ...]:
     unused(parts.fields, "vision_feature_layer")  # all layers' weights are there, whichever is taken
     given = parts.fields.raw("projector_patch_to_query_dict", {"1225": 128, "4900": 256})
     table = parts.fields.child(given, "projector_patch_to_query_dict", lenient=True)
-    listed = [size(table, key) for key in table.keys()]
-    most = max(listed, default=256)
-    unused(parts.fields, "max_value_projector_patch_to_query_dict")  # it is the most of these whatever is said
+    listed = [size(table, key) for key in table.data]
+    most = size(parts.fields, "max_value_projector_patch_to_query_dict", default=max(listed, default=256))
     patches = (trunk.image[0] // trunk.patch) * (trunk.image[1] // trunk.patch)
     used = size(table, str(patches), default=most)
     heads = size(parts.nested("vision_config", "idefics3_vision"), "num_attention_heads")

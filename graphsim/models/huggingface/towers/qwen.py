@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size, unused
+from graphsim.models.huggingface.common import indices, size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.trunks import attention_of, depth, layer_of, patch_side
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -98,7 +98,7 @@ def windowed(vision: Fields, module: str) -> Encoder:
     """Qwen2.5-VL's tower; key heads may be fewer (EXAONE 4.5)."""
     frame = Frame.read(vision)
     heads = size(vision, "num_heads")
-    whole = set(vision.sequence("fullatt_block_indexes"))
+    whole = indices(vision, "fullatt_block_indexes")
     # windows hold whole merged rows (transformers 5.24, `vision_utils.py`, get_vision_window_index)
     side = size(vision, "window_size") // frame.merge // frame.patch * frame.merge
     kv_heads = size(vision, "num_key_value_heads", default=heads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size, unused
+from graphsim.models.huggingface.common import indices, size, unused
 from graphsim.models.huggingface.towers.cuts import Resized
 from graphsim.models.huggingface.towers.trunks import Trunk, attention_of, depth, layer_of, patch_side, sides
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -31,7 +31,7 @@ def sam(vision: Fields, module: str) -> Trunk:
         module="patch_embed.projection", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
         positions=grid**2 if absolute else 0,
     )  # fmt: skip
-    whole = set(vision.sequence("global_attn_indexes"))
+    whole = indices(vision, "global_attn_indexes")
     window = size(vision, "window_size", default=14)
     layers = tuple(_layer(vision, grid, 0 if i in whole else window) for i in range(depth(vision)))
     return Trunk(
