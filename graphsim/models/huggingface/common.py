@@ -169,15 +169,21 @@ def per_layer(
     fields: Fields, key: str, layers: int, allowed: Sequence[str], fallback: Callable[[int], str]
 ) -> list[str]:
     """What the config's list says of each layer, one of `allowed`; the family's rule for layer i without a list."""
-    listed = [str(entry) for entry in fields.sequence(key, most=MOST_LAYERS)]
-    strange = next((entry for entry in listed if entry not in allowed), None)
+    listed = kinds(fields, key, *allowed)
     if listed and len(listed) != layers:
         fields.problems.append(f"{key} has {len(listed)} entries, expected one for each of {layers} layers")
-    elif strange is not None:
-        fields.problems.append(f"{key} has an entry {short(strange)}; allowed: {', '.join(allowed)}")
-    elif listed:
+        listed = []
+    return listed or [fallback(i) for i in range(layers)]
+
+
+def kinds(fields: Fields, key: str, *allowed: str) -> list[str]:
+    """What the config's list says of layers, nothing where it says anything but `allowed`, which is a problem."""
+    listed = [str(entry) for entry in fields.sequence(key, most=MOST_LAYERS)]
+    strange = next((entry for entry in listed if entry not in allowed), None)
+    if strange is None:
         return listed
-    return [fallback(i) for i in range(layers)]
+    fields.problems.append(f"{fields.name(key)} has an entry {short(strange)}; allowed: {', '.join(allowed)}")
+    return []
 
 
 def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambda i: False) -> list[int]:

@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import MOST_LAYERS, Reader, assemble, read_dims, size, unused, with_drafts
+from graphsim.models.huggingface.common import (
+    MOST_LAYERS,
+    Reader,
+    assemble,
+    kinds,
+    read_dims,
+    size,
+    unused,
+    with_drafts,
+)
 from graphsim.models.huggingface.moe import dense_then_sparse
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer
@@ -46,7 +55,7 @@ def mimo_v2(fields: Fields, name: str) -> ModelConfig:
     if windowed.heads % windowed.kv_heads:
         text = f"swa_num_key_value_heads = {windowed.kv_heads} does not divide the {windowed.heads} attention heads"
         fields.problems.append(text)
-    types = fields.sequence("layer_types", most=MOST_LAYERS) or [
+    types = kinds(fields, "layer_types", "full_attention", "sliding_attention") or [
         "full_attention" if i == 0 or (i + 1) % 6 == 0 else "sliding_attention" for i in range(dims.layers)
     ]
     if len(types) != dims.layers:
@@ -65,6 +74,8 @@ def _published(fields: Fields) -> dict[str, list[str]]:
     ):
         listed = fields.sequence(numbers, most=MOST_LAYERS) if isinstance(fields.data.get(numbers), list) else []
         if listed and key not in fields:
+            if any(entry not in (0, 1) for entry in listed):
+                fields.problem(numbers, "is not allowed; expected 0 or 1 for each layer")
             found[key] = [names[entry == 1] for entry in listed]
     return found
 

@@ -131,7 +131,7 @@ def _qwen_windows(fields: Fields, layers: int, second: bool) -> list[int]:
 def sparse_layers(fields: Fields, layers: int) -> list[bool]:
     """Which layers have experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`."""
     step = size(fields, "decoder_sparse_step", default=1)
-    dense = [i for i in fields.sequence("mlp_only_layers") if isinstance(i, int)]
+    dense = indices(fields, "mlp_only_layers")
     return [(i + 1) % step == 0 and i not in dense for i in range(layers)]
 
 

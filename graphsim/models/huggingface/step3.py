@@ -9,10 +9,10 @@ from typing import Any
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
-    MOST_LAYERS,
     Dims,
     Reader,
     assemble,
+    kinds,
     layer_config,
     pre_norm,
     read_dims,
@@ -70,7 +70,7 @@ def _attentions(fields: Fields, dims: Dims) -> list[SelfAttention]:
         fields, "num_sliding_attention_heads", default=size(section, "num_attention_heads", default=dims.heads)
     )
     window = size(fields, "sliding_window", default=0, least=0)
-    types = [str(kind) for kind in fields.sequence("layer_types", most=MOST_LAYERS)] or ["full_attention"] * dims.layers
+    types = kinds(fields, "layer_types", "full_attention", "sliding_attention") or ["full_attention"] * dims.layers
     if len(types) < dims.layers:
         fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {dims.layers} layers")
     alone = "per_layer_config" in fields  # what it says, and does not say, stands above all else (`Step3p7TextConfig`)
@@ -87,14 +87,14 @@ def _attentions(fields: Fields, dims: Dims) -> list[SelfAttention]:
 
 def _sparse(fields: Fields, layers: int) -> list[bool]:
     """Which layers have experts: by name, by a list of indices that may be text, or all from the fourth on."""
-    kinds = fields.sequence("mlp_layer_types", most=MOST_LAYERS)
+    named = kinds(fields, "mlp_layer_types", "dense", "sparse")
     listed = fields.raw("moe_layers_enum")
-    if kinds:
-        if len(kinds) < layers:
+    if named:
+        if len(named) < layers:
             fields.problems.append(
-                f"mlp_layer_types has {len(kinds)} entries, expected one for each of {layers} layers"
+                f"mlp_layer_types has {len(named)} entries, expected one for each of {layers} layers"
             )
-        return [kind == "sparse" for kind in kinds[:layers]]
+        return [kind == "sparse" for kind in named[:layers]]
     entries = listed.split(",") if isinstance(listed, str) else listed
     if entries is None:
         return [i >= 3 for i in range(layers)]

@@ -27,7 +27,7 @@ def _tower(parts: Parts, key: str, module: str, further: tuple[Layer, ...] = ())
     trunk = trunk_of(parts.nested(key, "clip_vision_model"), f"model.{module}")
     unused(parts.fields, "image_seq_length", "video_seq_length")
     features = parts.fields.raw("vision_feature_layer", -2)
-    several = len(features) if isinstance(features, list | tuple) else 1
+    several = 1 if type(features) is int else len(_listed(parts.fields, ("vision_feature_layer",), features))
     cut: Cut = Resized(image=trunk.image, patch=trunk.patch)
     if parts.nested(key, "clip_vision_model").data["model_type"] == "pixtral":
         cut = Longest(patch=trunk.patch, longest=trunk.image[0])

@@ -74,8 +74,9 @@ def qwen2_vl(parts: Parts) -> tuple[Encoder, ...]:
     vision = parts.nested("vision_config", "qwen2_vl_vision")
     frame = Frame.read(vision, width="embed_dim", out="hidden_size")
     attention = replace(attention_of(_as(vision, frame.width)), rope=True, names=FUSED)
+    ratio = vision.number("mlp_ratio", 4.0, least=0.01, most=1000.0)
     mlp = Mlp(
-        intermediate=int(frame.width * vision.number("mlp_ratio", 4.0)), gated=False, bias=True,
+        intermediate=int(frame.width * ratio), gated=False, bias=True,
         names=MlpNames(up="mlp.fc1", down="mlp.fc2"),
     )  # fmt: skip
     layers = (layer_of(attention, mlp, NORMS),) * depth(vision)

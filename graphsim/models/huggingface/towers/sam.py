@@ -61,7 +61,11 @@ def _layer(vision: Fields, grid: int, window: int) -> Block:
         vision, bias=vision.flag("qkv_bias", True), out_bias=True, side=window, padded=window > 0,
         names=AttentionNames(fused="attn.qkv", o="attn.proj"),
     )  # fmt: skip
-    inner = size(vision, "mlp_dim", default=int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0)))
+    inner = size(
+        vision,
+        "mlp_dim",
+        default=int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0, least=0.01, most=1000.0)),
+    )
     mlp = Mlp(intermediate=inner, gated=False, bias=True, names=MlpNames(up="mlp.lin1", down="mlp.lin2"))
     # of rows and of columns, one vector for each distance
     table = Weights(name="rel_pos", entries=2 * (2 * (window or grid) - 1), width=attention.head_dim)
