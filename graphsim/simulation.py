@@ -75,8 +75,10 @@ def build_graph(
     elif phase == "decode":
         context = input_tokens if context_tokens is None else count("context_tokens", context_tokens, least=0)
         scenarios_in(deployment, (batch, context))
-        require_runs(deployment, Requests(batch=batch, input_tokens=np.maximum(context, 1), output_tokens=1))
-        graph = deployment.decode(batch, context, after, _read_of(deployment, input_tokens, context))
+        requests = Requests(batch=batch, input_tokens=np.maximum(context, 1), output_tokens=1, media=media)
+        require_runs(deployment, requests)
+        read = _read_of(deployment, input_tokens, context)
+        graph = deployment.decode(batch, context, after, read, requests.media)
     else:
         raise ConfigError(f"phase = {short(phase)} is not known; allowed: prefill, decode")
     return unroll(graph) if expand else graph
@@ -160,7 +162,9 @@ def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
         del asked["media"]
     lora = deployment.adapter
     adapter = (
-        None if lora is None else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name != "matching"}
+        None
+        if lora is None
+        else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name not in ("matching", "tensors")}
     )
     return {
         **asked, "precision": deployment.precision.name, "parallelism": degrees, "engine": deployment.engine_name,

@@ -54,7 +54,7 @@ def _value(kind: type[Op], wanted: Field[Any]) -> Any:
     if wanted.name in _BY_NAME:
         return _BY_NAME[wanted.name]
     if named in CLASSES:
-        return made(CLASSES[named], dict.fromkeys(dims_of(CLASSES[named]), 8.0) | {"ranks": 2.0})
+        return made(CLASSES[named], {dim: 2.0 if dim == "ranks" else 8.0 for dim in dims_of(CLASSES[named])})
     assert named in _BY_TYPE, f"{kind.__name__}.{wanted.name} is a {named}: give it a default, or tests a value for it"
     return _BY_TYPE[named]
 

@@ -33,6 +33,7 @@ from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.refusal import CONFUSED, reason
+from tests.catalog import NO_MLP, models
 
 DEVICES = ("a100-sxm-80gb", "h100-sxm", "b200-sxm", "l4", "tpu-v5e")
 
@@ -178,7 +179,7 @@ def test_every_pass_is_recorded(case: str, cost: str) -> None:
     assert why_not_recorded(inference(cost, gs.load_hardware("b200-sxm"), DEPLOYMENTS[case])) == []
 
 
-@pytest.mark.parametrize("model", gs.list_models())
+@pytest.mark.parametrize("model", models(but=NO_MLP))
 def test_every_model_is_recorded(model: str) -> None:
     for device in ("a100-sxm-80gb", "b200-sxm"):
         chosen = {"model": model, "lora": LORA, "precision": "bf16"}

@@ -106,9 +106,9 @@ def lora_advice(inference: Inference) -> Advice:
 def _choice(deployment: Deployment, lora: LoraConfig, found: BreakEven, overhead: float) -> tuple[str, str]:
     if not float(np.max(lora.active_adapters)) * float(np.max(lora.adapter_share)):
         return "dynamic", "no request has an adapter, so there is nothing to merge, and its kernels are skipped"
-    if lora.kind.unmerged:
+    if why := lora.kind.unmergeable(deployment.precision.of_weights):
         return "dynamic", (
-            f"an adapter of variant '{lora.variant}' cannot be merged here: {lora.kind.unmerged}; "
+            f"an adapter of variant '{lora.variant}' cannot be merged here: {why}; "
             f"applying it dynamically costs {overhead:+.1%}"
         )
     several = float(np.max(lora.active_adapters)) > 1 or float(np.min(lora.adapter_share)) < 1

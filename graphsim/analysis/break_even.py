@@ -98,7 +98,8 @@ def break_even_curve(
     estimates = strategies(inference)
     if "merge" not in estimates:
         lora = inference.deployment.lora or LoraConfig()
-        why = lora.kind.unmerged or "merged weights serve one adapter, and here there are several"
+        formats = inference.deployment.precision.of_weights
+        why = lora.kind.unmergeable(formats) or "merged weights serve one adapter, and here there are several"
         raise ConfigError(f"break_even_curve: adapters of variant '{lora.variant}' cannot be merged here: {why}")
     found, made = crossing(inference, estimates), float(inference.requests.batch * inference.requests.output_tokens)
     if tokens is None:

@@ -83,7 +83,8 @@ def strategies(inference: Inference) -> dict[str, Estimate]:
     deployment = inference.deployment
     lora = replace(deployment.lora or LoraConfig(), enabled=True)
     several = bool(np.any(np.greater(lora.active_adapters, 1.0 + 1e-9)))
-    names = ("dynamic",) if lora.kind.unmerged or several else ("dynamic", "merge")
+    apart = lora.kind.unmergeable(deployment.precision.of_weights)
+    names = ("dynamic",) if apart or several else ("dynamic", "merge")
     adapters = {"base": None, **{name: replace(lora, strategy=name) for name in names}}
     asked = {name: replace(deployment, lora=adapter) for name, adapter in adapters.items()}
     return {name: estimate_of(replace(inference, deployment=one)) for name, one in asked.items()}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphsim.deployment.deployment import Deployment, ModelRef
 from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import trained_by_module
+from graphsim.lora.injection import trained_by_all, trained_by_module
 from graphsim.lora.targets import Targets, modules_of
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
-from graphsim.ops import Embedding, ExpertGemm
+from graphsim.ops import Embedding, ExpertGemm, Norm
 from graphsim.ops.precision import load_precision
 from graphsim.simulation import adapter_graph, model_and_adapter
 
@@ -25,23 +25,33 @@ def match_report(model: ModelRef | Deployment, lora: LoraConfig | None = None) -
 
     lora: by default the deployment's, or the model's own
     module: the path as PEFT sees it; matched: whether the adapter is put there
-    rank: of its two factors; parameters: what training changes there; both 0 where it is not there
+    rank: of its two factors, 1 of a method that has none; parameters: what training changes there; both 0 where it is
+        not there
+    What all modules share and train, as VB-LoRA's bank of vectors, has a last row of its own, without sizes or a rank.
     experts: pairs of factors that the module gets, 1 where it is no block of experts
     Raises ConfigError as `simulate` does for targets that match nothing.
     """
     import pandas as pd
 
     config, lora = model_and_adapter(model, lora)
-    trained = trained_by_module(adapter_graph(config, lora))
-    targets = Targets(lora)
+    adapted = adapter_graph(config, lora)
+    trained = trained_by_module(adapted)
+    targets = Targets(lora, config.tied_embeddings)
     rows = []
-    for op, path in modules_of(build(config, prefill(1.0, 1.0).with_towers, load_precision("bf16"))):
+    graph = build(config, prefill(1.0, 1.0).with_towers, load_precision("bf16"))
+    for op, path in modules_of(graph, every=lora.kind.copies):
         key = targets.key(op, path) if lora.enabled else None
         pairs = op.of if isinstance(op, ExpertGemm) else 1
         rank = 0.0 if key is None else float(targets.rank(key, op))
-        inputs, outputs = (
-            int(size) for size in ((op.entries, op.width) if isinstance(op, Embedding) else (op.k, op.n))
-        )
+        inputs, outputs = map(int, _sizes(op))
         parameters = round(float(trained.get(path, 0.0)))
         rows.append((path, key is not None, int(rank), inputs, outputs, pairs, parameters))
+    rows += [(name, True, 0, 0, 0, 1, round(float(found))) for name, found in trained_by_all(adapted).items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _sizes(op: Any) -> tuple[Any, Any]:
+    """Inputs and outputs of a module."""
+    if isinstance(op, Embedding):
+        return op.entries, op.width
+    return (op.width, op.width) if isinstance(op, Norm) else (op.k, op.n)

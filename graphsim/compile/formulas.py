@@ -198,4 +198,6 @@ def _shape(value: Any, kind: Any, adapter: bool) -> Any:
     """What a field says of the shape of a graph: an adapter's numbers nothing, mappings of such the names alone."""
     if kind == "Num":
         return None if adapter else float(value)
-    return tuple(value) if isinstance(value, list) or kind == "Mapping[str, Num]" else value
+    if isinstance(value, Mapping) and kind != "Mapping[str, Num]":
+        return tuple(sorted(value.items()))
+    return tuple(value) if isinstance(value, list | Mapping) else value

@@ -8,8 +8,9 @@ import networkx as nx
 import numpy as np
 
 from graphsim.graph import walk
+from graphsim.models.config import ModelConfig
+from graphsim.models.media import Media
 from graphsim.models.phase import Phase, decode
-from graphsim.models.source import SourceEncoder
 from graphsim.ops import KvCache
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
@@ -30,10 +31,11 @@ class Kept:
     source_tokens: Num = 0.0
 
 
-def kept_of(source: SourceEncoder | None, input_tokens: Num, tokens: Num) -> Kept:
+def kept_of(model: ModelConfig, input_tokens: Num, tokens: Num, media: Media | None = None) -> Kept:
     """What the caches hold of a request of `tokens`, input and generated; an encoder-decoder keeps the two apart."""
+    source = model.source_encoder
     if source is None:
-        return Kept(tokens=tokens)
+        return Kept(tokens=tokens, source_tokens=model.rows_seen(media))
     return Kept(tokens=source.own_tokens(input_tokens, tokens), source_tokens=source.rows_of(input_tokens))
 
 

@@ -48,12 +48,12 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> N
 
     limits: of the engine, which may have words of its own for it
     """
-    if parallelism.pp > model.num_layers:
+    if parallelism.pp > max(model.num_layers, 1):
         raise InfeasibleError(
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}'; "
-            f"it has {model.num_layers} layers, allowed: 1 to {model.num_layers}"
+            f"it has {model.num_layers} layers, allowed: 1 to {max(model.num_layers, 1)}"
         )
-    if parallelism.pp > 1 and model.source_encoder is not None:
+    if parallelism.pp > 1 and (model.source_encoder is not None or any(tower.seen for tower in model.encoders)):
         raise InfeasibleError(
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}': its decoder's layers all read "
             "the encoder's output, which is not handed from stage to stage; allowed: 1"

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import caution, choose_cost
+from graphsim.deployment.adapters import met
 from graphsim.deployment.cutting import check_cut
 from graphsim.deployment.halves import halves_of
 from graphsim.deployment.order import Watch, in_order, passes_of, run
@@ -96,6 +97,9 @@ class Deployment:
             raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
         if parallelism is not None and not isinstance(parallelism, Parallelism):
             raise ConfigError(f"parallelism = {short(parallelism)} is not a Parallelism")
+        if lora is not None and lora.enabled:
+            _refuse_pipeline(lora, parallelism)
+            config, lora = met(config, lora)
         fields: dict[str, Any] = {
             "model": config,
             "hardware": None if hardware is None else load_hardware(hardware),
@@ -216,22 +220,29 @@ class Deployment:
         return self.step([self.prompt_step(share, input_tokens, media) for share in self.shares(batch)], after)
 
     def decode(
-        self, batch: Num, context_tokens: Num, after: Watch | None = None, input_tokens: Num | None = None
+        self,
+        batch: Num,
+        context_tokens: Num,
+        after: Watch | None = None,
+        input_tokens: Num | None = None,
+        media: Media | None = None,
     ) -> nx.DiGraph:
         """The graph of one decode step behind `context_tokens`.
 
         input_tokens: as many of them are the request's input, which an encoder-decoder keeps apart; all by default
+        media: images and sound of each sequence, which cross-attention goes on reading
         """
         read = context_tokens if input_tokens is None else input_tokens
-        return self.step([self.next_step(share, read, context_tokens) for share in self.shares(batch)], after)
+        return self.step([self.next_step(share, read, context_tokens, media) for share in self.shares(batch)], after)
 
     def prompt_step(self, batch: Num, input_tokens: Num, media: Media | None = None) -> Phase:
         """The step that reads the input of `batch` sequences of one micro-batch, images and sound included."""
-        return prompt_phase(self.model.source_encoder, batch, input_tokens, media)
+        return prompt_phase(self.model.source_encoder, batch, input_tokens, media, self.model.rows_seen(media))
 
-    def next_step(self, batch: Num, input_tokens: Num, context_tokens: Num) -> Phase:
+    def next_step(self, batch: Num, input_tokens: Num, context_tokens: Num, media: Media | None = None) -> Phase:
         """The step of one more token of each of them, behind `context_tokens`, input and generated."""
-        return token_phase(self.model.source_encoder, batch, input_tokens, context_tokens)
+        seen = self.model.rows_seen(media)
+        return token_phase(self.model.source_encoder, batch, input_tokens, context_tokens, seen)
 
     def step(self, micro_batches: Sequence[Phase], after: Watch | None = None) -> nx.DiGraph:
         """The stages of each micro-batch, one after another through the pipeline. after: as of `stages`."""
@@ -271,6 +282,15 @@ class Deployment:
     def most_micro_batches(self) -> int:
         """How many micro-batches a large batch is dealt out to."""
         return self.parallelism.micro_batches or self.parallelism.pp
+
+
+def _refuse_pipeline(lora: LoraConfig, parallelism: Parallelism | None) -> None:
+    """Raise ConfigError where layers would share weights that lie on another stage."""
+    if lora.layer_replication and parallelism is not None and parallelism.pp > 1:
+        raise ConfigError(
+            f"parallelism.pp = {parallelism.pp} is not allowed with lora.layer_replication, whose layers share "
+            "weights; allowed: 1"
+        )
 
 
 def _present(lora: LoraConfig) -> LoraConfig:

@@ -127,7 +127,7 @@ class Inference:
         share = deployment.shares(requests.batch)[0]
         given = requests.input_tokens
         prompt = deployment.prompt_step(share, given, requests.media)
-        for phase in (prompt, deployment.next_step(share, given, given)):
+        for phase in (prompt, deployment.next_step(share, given, given, requests.media)):
             deployment.stages(phase, after)
 
     def prefill_graph(self) -> nx.DiGraph:
@@ -138,7 +138,9 @@ class Inference:
     def decode_graph(self) -> nx.DiGraph:
         """The annotated decode step at the mean context of the generation."""
         mean = self.requests.input_tokens + np.maximum(self.requests.output_tokens - 2.0, 0.0) / 2.0
-        graph = self.deployment.decode(self.requests.batch, mean, input_tokens=self.requests.input_tokens)
+        graph = self.deployment.decode(
+            self.requests.batch, mean, input_tokens=self.requests.input_tokens, media=self.requests.media
+        )
         return annotate(graph, self.hardware, self.price, self.deployment.caution)
 
     def ttft_s(self) -> Num:
@@ -190,7 +192,7 @@ class Inference:
 
     def _next(self, share: Num, context: Num) -> Phase:
         """The step of one more token of a micro-batch behind `context` tokens."""
-        return self.deployment.next_step(share, self.requests.input_tokens, context)
+        return self.deployment.next_step(share, self.requests.input_tokens, context, self.requests.media)
 
     def time_s(self, graph: nx.DiGraph) -> Num:
         """Time of a graph on the deployment's device."""
@@ -230,7 +232,7 @@ class Inference:
         requests = self.requests
         share = deployment.shares(requests.batch)[0]
         given, tokens = requests.input_tokens, requests.input_tokens + requests.output_tokens
-        last = deployment.next_step(share, given, tokens - 1.0)
+        last = deployment.next_step(share, given, tokens - 1.0, requests.media)
         return memory_of(
             stages_of(deployment, [deployment.prompt_step(share, given, requests.media), last]),
             sequences=Sequences(
@@ -239,7 +241,7 @@ class Inference:
                 micro_batches=deployment.most_micro_batches,
                 replicas=deployment.parallelism.dp * deployment.parallelism.attention_replicas,
             ),
-            kept=kept_of(deployment.model.source_encoder, given, tokens),
+            kept=kept_of(deployment.model, given, tokens, requests.media),
             slots=slots,
             capacity=taken_bytes(deployment),
         )

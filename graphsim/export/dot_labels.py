@@ -97,7 +97,8 @@ def _what(op: Op, scenario: int) -> str:
     elif op.adapter and {"n", "k", "rank"} <= sizes.keys():
         text = f"W {number_text(sizes['n'])} × {number_text(sizes['k'])}, rank {number_text(sizes['rank'])}"
     elif op.joins_base:
-        text = f"{number_text(sizes['rows'])} × {number_text(sizes['n'] * sizes.get('share', 1.0))}"
+        rows = sizes["rows"] if "rows" in sizes else sizes["m"]
+        text = f"{number_text(rows)} × {number_text(sizes['n'] * sizes.get('share', 1.0))}"
     elif isinstance(op, Attention):
         heads, kv_heads = number_text(sizes["heads"]), number_text(sizes["kv_heads"])
         text = f"{heads} heads, {kv_heads} kv, {number_text(sizes['pairs'])} pairs"

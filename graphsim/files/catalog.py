@@ -52,6 +52,15 @@ def list_names(kind: str) -> list[str]:
     return sorted({stem for folder in folders(kind) for stem in _stems(folder)})
 
 
+def list_files(kind: str) -> dict[str, str]:
+    """The path of the first file of each name of a kind."""
+    found: dict[str, str] = {}
+    for folder in reversed([*folders(kind)]):
+        root = str(folder)
+        found |= {stem: f"{root}{os.sep}{file}" for stem, file in _stems(folder).items()}
+    return found
+
+
 def _stems(folder: Path) -> Mapping[str, str]:
     """File names in a folder by their stems, sorted."""
     try:

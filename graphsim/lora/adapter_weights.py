@@ -1,13 +1,14 @@
-"""The header of an adapter's `adapter_model.safetensors` against its config: modules, ranks, formats.
+"""The header of an adapter's `adapter_model.safetensors`: names, shapes, formats, and LoRA's ranks against its config.
 
-Names of tensors as PEFT 0.21 saves them: `base_model.model.<module>.lora_A.weight` of [r, in], `lora_B.weight` of
-[out, r], `lora_embedding_A` of [r, entries], `lora_embedding_B` of [width, r].
+Names of LoRA's tensors as PEFT 0.21 saves them: `base_model.model.<module>.lora_A.weight` of [r, in], `lora_B.weight`
+of [out, r], `lora_embedding_A` of [r, entries], `lora_embedding_B` of [width, r].
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,57 @@ from graphsim.units import short
 _DTYPES = ("BF16", "F16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 """What safetensors calls the formats that a factor may be stored in."""
 
+_INDICES = ("I8", "U8", "I16", "I32", "I64", "BOOL")
+"""And those of indices and masks, which some methods keep beside what they train."""
+
 _FACTOR = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.weight)?")
 
 
-def check_weights(config: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    """Notes on the factors' format, where it is not the 16 bits that engines keep them in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterTensors:
+    """Shapes of a file's tensors by their names there. notes: on the format of the factors"""
 
-    Raises ConfigError for a header that is none, and for a factor of no such module, rank or format as the config says.
+    path: Path
+    shapes: Mapping[str, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def read_tensors(folder: Path) -> AdapterTensors | None:
+    """What a PEFT folder's header says; None where there are no weights beside the config.
+
+    Raises ConfigError for a header that is none, and for weights in `adapter_model.bin`, which is never unpickled.
     """
-    dtypes: set[str] = set()
-    for key, entry in read_header(path).items():
+    path, pickled = folder / "adapter_model.safetensors", folder / "adapter_model.bin"
+    if not path.is_file():
+        if pickled.is_file():
+            raise ConfigError(
+                f"{pickled}: is a pickle, whose tensors are not read since that may run code; expected "
+                "adapter_model.safetensors, as PEFT saves it with safe_serialization=True, or no weights at all"
+            )
+        return None
+    found = {key: _tensor(path, key, entry) for key, entry in read_header(path).items()}
+    wide = ", ".join(sorted({dtype for _, dtype in found.values()} - {"BF16", "F16", *_INDICES}))
+    note = f"the adapter's file holds {wide}; lora_dtype says what the engine keeps in memory"
+    return AdapterTensors(
+        path=path, shapes={key: tuple(shape) for key, (shape, _) in found.items()}, notes=(note,) if wide else ()
+    )
+
+
+def check_factors(config: Mapping[str, Any], tensors: AdapterTensors) -> None:
+    """Raise ConfigError for a factor of no such module or rank as the config of a LoRA says."""
+    for key, shape in tensors.shapes.items():
         found = _FACTOR.fullmatch(key)
-        if not found:
-            continue
-        shape, dtype = _tensor(path, key, entry)
-        dtypes.add(dtype)
-        if not _is_parameter(config, found["module"]):
-            _check_factor(config, path, key, found, shape)
-    wide = ", ".join(sorted(dtypes - {"BF16", "F16"}))
-    return (f"the adapter's file holds {wide}; lora_dtype says what the engine keeps in memory",) if wide else ()
+        if found and not _is_parameter(config, found["module"]):
+            _check_factor(config, tensors.path, key, found, shape)
 
 
-def _check_factor(config: Mapping[str, Any], path: Path, key: str, found: re.Match[str], shape: list[int]) -> None:
-    if not _is_target(config["target_modules"], found["module"]):
+def _check_factor(
+    config: Mapping[str, Any], path: Path, key: str, found: re.Match[str], shape: tuple[int, ...]
+) -> None:
+    if not _is_target(config, found["module"]):
         raise ConfigError(f"{path}: tensor '{key}' is of a module that the config's target_modules do not name")
     if len(shape) not in (2, 4):  # 4 of a convolution
-        raise ConfigError(f"{path}: tensor '{key}' has shape {shape}, expected two dimensions")
+        raise ConfigError(f"{path}: tensor '{key}' has shape {list(shape)}, expected two dimensions")
     rank, expected = shape[0 if found["factor"] == "A" else 1], _rank_of(config, found["module"])
     if rank != expected:
         raise ConfigError(f"{path}: tensor '{key}' has rank {rank}, the config says {expected}")
@@ -52,13 +78,18 @@ def _check_factor(config: Mapping[str, Any], path: Path, key: str, found: re.Mat
 
 def _tensor(path: Path, key: str, entry: Any) -> tuple[list[int], str]:
     shape, dtype = read_shape(path, key, entry)
-    if dtype not in _DTYPES:
-        raise ConfigError(f"{path}: tensor '{key}' has dtype {short(dtype)}, allowed: {', '.join(_DTYPES)}")
+    factor = _FACTOR.fullmatch(key) is not None
+    if dtype not in _DTYPES and (factor or dtype not in _INDICES):
+        allowed = _DTYPES if factor else (*_DTYPES, *_INDICES)
+        raise ConfigError(f"{path}: tensor '{key}' has dtype {short(dtype)}, allowed: {', '.join(allowed)}")
     return shape, str(dtype)
 
 
-def _is_target(targets: str | tuple[str, ...], module: str) -> bool:
-    """PEFT's rules, but for the layers; what `all-linear` reaches only the model can say."""
+def _is_target(config: Mapping[str, Any], module: str) -> bool:
+    """PEFT's rules, but for the layers; what the model decides, only the model can say."""
+    targets = config["target_modules"]
+    if targets is None or config["ensure_weight_tying"]:
+        return True
     if isinstance(targets, str):
         return targets.lower() == "all-linear" or matched(targets, module, "target_modules", re.fullmatch) is not None
     return any(module == entry or module.endswith(f".{entry}") for entry in targets)
@@ -68,7 +99,8 @@ def _is_parameter(config: Mapping[str, Any], module: str) -> bool:
     """Whether a module's factors are those of a stack of experts, which hold all experts' ranks in one."""
     parents = (entry.rpartition(".")[0] for entry in config["target_parameters"])
     name = re.sub(r"(\.base_layer)+$", "", module)
-    return any(parent and (name == parent or name.endswith(f".{parent}")) for parent in parents)
+    stacked = "experts" in name.split(".")
+    return stacked or any(parent and (name == parent or name.endswith(f".{parent}")) for parent in parents)
 
 
 def _rank_of(config: Mapping[str, Any], module: str) -> Any:

@@ -11,7 +11,10 @@ import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.adapter_file import read_file
+from graphsim.lora.adapter_weights import AdapterTensors
+from graphsim.lora.checks import check_names, checked_layers, checked_rows, checked_stretches
 from graphsim.lora.matching import MAX_RANK, Matching, matched
+from graphsim.lora.options import checked
 from graphsim.lora.peft import read_adapter
 from graphsim.lora.popularity import Shares, expected_distinct, grouped
 from graphsim.lora.schemes import SCHEMES
@@ -21,6 +24,7 @@ from graphsim.ops.formats import FORMATS
 from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")
+BIASES = ("none", "all", "targets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,18 +32,25 @@ class LoraConfig:
     """An adapter (or many alike) and how it is served.
 
     target_modules: module types (`attn`, `ffn`), operation names (`qkv`, `out proj`, `query`, …), names and
-        suffixes as in PEFT, or one string: `all-linear` or a regular expression for the whole module path
+        suffixes as in PEFT, or one string: `all-linear` or a regular expression for the whole module path; None for
+        what PEFT takes by default, by the `model_type` of a config.json
     strategy: `dynamic` applies the factors to every token, `merge` folds them into the weights once
     target_parameters: bare parameters that have adapters too, by name or suffix, such as a stack of experts
     modules_to_save: modules trained in full, which therefore have no adapter
     rank_pattern: other ranks for modules whose path matches, first match first, PEFT's rule
     layers_to_transform: only these layers; layers_pattern: name of the list they are counted in
-    variant: `lora`, `rslora`, `dora`, `vera`, `alora`, `qa-lora` or `bd-lora`: a file of `graphsim/lora/variants`
+    variant: `lora`, `rslora`, `dora`, `vera`, `alora`, `qa-lora`, `bd-lora`, or another of PEFT's methods, such as
+        `ia3` or `oft`: a file of `graphsim/lora/variants`
+    options: what a variant has beyond rank and targets, by PEFT's names: `{"oft_block_size": 64}`
     group_size: inputs that QA-LoRA pools
     blocks: of BD-LoRA's block-diagonal factor; blocks_a, blocks_b: parts of the names of modules whose A or B that is,
         by default as a tensor-parallel group cuts their bases; blocks_strict: whether it has to be one of them
     invocation_tokens: prompt tokens of each sequence behind aLoRA's invocation, on which alone it works
-    bias: whether the second factor has one
+    bias: whether the second factor has one; trained_biases: `none` of the model's own, `all`, or those of the `targets`
+    trainable_token_indices: rows of the embedding that are trained, or of each table by name
+    ensure_weight_tying: what is on an embedding or on a head that shares its weights is put on both
+    layer_replication: the model's layers from one to before another, stretch by stretch, in the place of its own; their
+        weights are shared, adapters are not
     alpha: scaling is alpha / rank; it changes no cost
     active_adapters: distinct adapters among the requests of one step; by default as many as `shares` names, or one
     shares: how the tokens that have an adapter are spread over adapters: of each one, its part of them, or counts or
@@ -47,6 +58,7 @@ class LoraConfig:
     adapter_share: part of the tokens that have an adapter at all
     max_loras, max_lora_rank: slots and rank an engine reserves (0: as many as active, the largest rank used)
     lora_dtype: format of the factors
+    tensors: of the adapter's file, which are compared with the model that it meets
     notes: what a reader left out; left_out: fields of PEFT's file that say so, which engines may refuse
     fully_sharded_loras: cut both factors over the tensor-parallel group, at the price of collectives
     mixed_ranks: ranks of the adapters in a batch, in the place of `rank`, where they differ; tokens spread evenly
@@ -56,9 +68,10 @@ class LoraConfig:
 
     enabled: bool = True
     rank: Num = 16
-    target_modules: tuple[str, ...] | list[str] | str = ("attn", "ffn")
+    target_modules: tuple[str, ...] | list[str] | str | None = ("attn", "ffn")
     strategy: str = "dynamic"
     variant: str = "lora"
+    options: Mapping[str, Any] = field(default_factory=dict)
     group_size: Num = 16
     blocks: Num = 1
     blocks_a: tuple[str, ...] | list[str] | None = None
@@ -66,6 +79,10 @@ class LoraConfig:
     blocks_strict: bool = True
     invocation_tokens: Num = 0
     bias: bool = False
+    trained_biases: str = "none"
+    trainable_token_indices: tuple[int, ...] | list[int] | Mapping[str, Any] = ()
+    ensure_weight_tying: bool = False
+    layer_replication: tuple[tuple[int, int], ...] | list[Any] = ()
     alpha: float | None = None
     rank_pattern: Mapping[str, Num] = field(default_factory=dict)
     exclude_modules: tuple[str, ...] | list[str] | str = ()
@@ -84,6 +101,7 @@ class LoraConfig:
     tp_scheme: str = ""
     mixed_ranks: tuple[int, ...] | list[int] = ()
     shared_outer_factors: bool = False
+    tensors: AdapterTensors | None = None
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
@@ -98,7 +116,7 @@ class LoraConfig:
     @classmethod
     def from_yaml(cls, path: str | Path) -> LoraConfig:
         """The adapter of a YAML file with these fields. Raises ConfigError naming the file, the field and the value."""
-        names = {name for name in cls.__dataclass_fields__ if name not in ("matching", "notes", "left_out")}
+        names = {name for name in cls.__dataclass_fields__ if name not in ("matching", "tensors", "notes", "left_out")}
         try:
             return cls(**read_file(path, names))
         except ConfigError as error:
@@ -117,22 +135,25 @@ class LoraConfig:
         self._check_flags()
         self._check_scheme()
         for name in ("target_modules", "exclude_modules", "target_parameters", "modules_to_save"):
-            _check_names(name, getattr(self, name))
+            check_names(name, getattr(self, name) if getattr(self, name) is not None else ())
         for name in ("blocks_a", "blocks_b"):
-            _check_names(name, getattr(self, name) or ())
-        if not self.target_modules and not self.target_parameters:
+            check_names(name, getattr(self, name) or ())
+        self._check_beside()
+        if self.target_modules is not None and not (
+            self.target_modules or self.target_parameters or self.trainable_token_indices
+        ):
             raise ConfigError("lora.target_modules is empty; name at least one module, or use 'all-linear'")
         if not isinstance(self.rank_pattern, Mapping):
             found = short(self.rank_pattern)
             raise ConfigError(f"lora.rank_pattern = {found} is not a mapping of module names to ranks")
-        _check_names("rank_pattern", list(self.rank_pattern))
+        check_names("rank_pattern", list(self.rank_pattern))
         for name in ("rank_pattern", "modules_to_save"):
             for pattern in getattr(self, name):
                 matched(pattern, "", name)
         if self.layers_pattern is not None:
-            _check_names("layers_pattern", self.layers_pattern)
+            check_names("layers_pattern", self.layers_pattern)
         ranks = {
-            name: checked_number(f"lora.rank_pattern.{name}", rank, 0, MAX_RANK)
+            name: checked_number(f"lora.rank_pattern.{name}", rank, 0, self.kind.most)
             for name, rank in self.rank_pattern.items()
         }
         object.__setattr__(self, "rank_pattern", ranks)
@@ -140,21 +161,29 @@ class LoraConfig:
             object.__setattr__(self, "alpha", checked_number("lora.alpha", self.alpha, 0, 1e9, whole=False))
         self._mix()
         self._share_out()
-        whole = {"rank": MAX_RANK} if not self.mixed_ranks else {}  # the mean of several need not be
+        whole = {"rank": self.kind.most} if not self.mixed_ranks else {}  # the mean of several need not be
         for name, most in (whole | {"max_lora_rank": MAX_RANK, "max_loras": 10**6}).items():
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most))
         for name, least in (("group_size", 1), ("blocks", 1), ("invocation_tokens", 0)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), least, 10**9))
         for name, most in (("active_adapters", 10**6), ("adapter_share", 1)):
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most, whole=False))
-        object.__setattr__(self, "layers_to_transform", _layers(self.layers_to_transform))
+        object.__setattr__(self, "layers_to_transform", checked_layers(self.layers_to_transform))
 
     def _check_flags(self) -> None:
-        for name in ("enabled", "fully_sharded_loras", "bias", "shared_outer_factors", "blocks_strict"):
+        for name in (
+            "enabled",
+            "fully_sharded_loras",
+            "bias",
+            "shared_outer_factors",
+            "blocks_strict",
+            "ensure_weight_tying",
+        ):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
         if self.variant not in list(known()):
             raise ConfigError(f"lora.variant = {self.variant!r} is not known; {choices_text(self.variant, known())}")
+        object.__setattr__(self, "options", checked(self.kind.options, self.options, self.variant))
         self.kind.check(self)
         if self.strategy not in STRATEGIES:
             raise ConfigError(
@@ -164,6 +193,14 @@ class LoraConfig:
             raise ConfigError(
                 f"lora.lora_dtype = {self.lora_dtype!r} is not known; {choices_text(self.lora_dtype, FORMATS)}"
             )
+
+    def _check_beside(self) -> None:
+        """What is trained beside the factors, and the layers that these are for."""
+        if self.trained_biases not in BIASES:
+            found = self.trained_biases
+            raise ConfigError(f"lora.trained_biases = {found!r} is not known; {choices_text(found, BIASES)}")
+        object.__setattr__(self, "trainable_token_indices", checked_rows(self.trainable_token_indices))
+        object.__setattr__(self, "layer_replication", checked_stretches(self.layer_replication))
 
     def _mix(self) -> None:
         """The mean of mixed ranks counts for work and traffic; what pads, pads to the largest."""
@@ -239,20 +276,3 @@ class LoraConfig:
         """Adapters that an engine keeps room for; none where no rank is used or reserved, as that takes no room."""
         ranked = np.minimum(np.maximum(self.max_lora_rank, self.largest_rank), 1.0)
         return np.maximum(self.max_loras, self.active_adapters) * ranked
-
-
-def _check_names(name: str, value: Any) -> None:
-    good = isinstance(value, str) or (
-        isinstance(value, list | tuple) and all(isinstance(entry, str) and entry for entry in value)
-    )
-    if not good:
-        raise ConfigError(f"lora.{name} = {short(value)} is not allowed; expected a string or a list of names")
-
-
-def _layers(value: Any) -> tuple[int, ...] | None:
-    entries = () if value is None else (value,) if isinstance(value, int) else value
-    if not isinstance(entries, list | tuple) or not all(
-        isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in entries
-    ):
-        raise ConfigError(f"lora.layers_to_transform = {short(value)} is not allowed; expected layer indices from 0 up")
-    return None if value is None else tuple(entries)

@@ -1,31 +1,32 @@
 """Adapters enter the graph: three nodes around each matched GEMM (dynamic), or one in front of it (merge).
 
-A factor is cut where its base is cut: a column-parallel base cuts B over n, a row-parallel one cuts A over k and
-its partial result rides on the base's all-reduce. Sharding itself needs no knowledge of adapters.
+What a variant puts around a module, it says itself (`graphsim.lora.variants`); what is trained beside the factors
+stands in `graphsim.lora.beside`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Any, ClassVar
 
 import networkx as nx
-import numpy as np
 
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite, walk
+from graphsim.lora.beside import Beside
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.expert_factors import ExpertFactors
+from graphsim.lora.factors import factors_of, table_factors
 from graphsim.lora.schemes import SCHEMES
-from graphsim.lora.targets import Module, Targets, fail_if_unmatched, rank_factor
+from graphsim.lora.targets import Module, Targets, fail_if_unmatched, modules_of, rank_factor
 from graphsim.lora.variant import Site
-from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraA, LoraAdd, LoraB, LoraMerge, Op, Repeat, Sharding
+from graphsim.ops import Embedding, ExpertGemm, Gemm, Input, LoraMerge, Op, Repeat, Sharding
 from graphsim.ops.formats import FORMATS
-from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.structure import last_node
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
@@ -82,9 +83,13 @@ class Inject(Pass):
     def rule(self, graph: nx.DiGraph) -> Rule:
         """Raises ConfigError behind the last node, where the adapter or a target matched nothing."""
         injector = _Injector(self, graph)
-        last = last_node(graph)
+        first, last = next(name for name, op in graph.nodes(data="op") if not isinstance(op, Input)), last_node(graph)
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            if name == first:
+                for part, held in injector.shared(graph):
+                    yield part, held, []
+                    inputs = [*inputs, Value(part)]
             yield from injector.steps(name, op, inputs, 0)
             if name == last and self.everywhere:
                 fail_if_unmatched(self.lora, graph, injector.reached)
@@ -118,6 +123,12 @@ def trained_by_module(graph: nx.DiGraph) -> dict[str, Num]:
     return dict(_trained(graph, range(1)))
 
 
+def trained_by_all(graph: nx.DiGraph) -> dict[str, Num]:
+    """The same of what all modules share, such as VB-LoRA's bank of vectors, by the name of its node."""
+    shared = {name: op for name, op in graph.nodes(data="op") if op.adapter and "." not in name}
+    return {name: op.trainable_parameters for name, op in shared.items() if may_be_nonzero(op.trainable_parameters)}
+
+
 def _trained(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[str, Num]]:
     own: dict[str, Num] = {}
     for name, op in graph.nodes(data="op"):
@@ -136,27 +147,48 @@ class _Injector:
 
     def __init__(self, inject: Inject, graph: nx.DiGraph) -> None:
         lora = inject.lora
-        dynamic = lora.strategy == "dynamic"
-        self.lora, self.targets = lora, Targets(lora)
-        self.buffers = inject.buffers if dynamic else Buffers(merge_passes=inject.buffers.merge_passes)
+        self.lora, self.dynamic = lora, lora.strategy == "dynamic"
+        self.buffers = inject.buffers if self.dynamic else Buffers(merge_passes=inject.buffers.merge_passes)
         self.format = FORMATS[lora.lora_dtype]
         self.scheme = SCHEMES[lora.chosen_scheme or self.buffers.tp_scheme]
         self.experts = ExpertFactors(lora, self.scheme, self.buffers.expert_layout)
         self.reached = False
         tables = (op for _, op in graph.nodes(data="op") if isinstance(op, Embedding) and not op.whole)
         self.table = next(tables, None)
+        tied = any(isinstance(op, Gemm) and op.head and op.shared for _, op in graph.nodes(data="op"))
+        self.targets = Targets(lora, tied)
+        self.beside = Beside(lora=lora, tied=tied)
+
+    def shared(self, graph: nx.DiGraph) -> Iterator[tuple[str, Op]]:
+        """What all modules that the adapter is on have in common."""
+        if not self.dynamic:
+            return
+        found = {
+            (op.k, op.n)
+            for op, path in modules_of(graph)
+            if isinstance(op, Gemm) and self.targets.key(op, path) is not None
+        }
+        if found:
+            yield from self.lora.kind.shared(sorted(found), self.lora)
 
     def steps(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
         """What becomes of a node whose layer offset counts from layer `first`."""
         return self._repeat(name, op, inputs) if isinstance(op, Repeat) else self._op(name, op, inputs, first)
 
-    def _key(self, op: Op, first: int) -> int | None:
-        if not isinstance(op, Module) or not op.module:
-            return None
-        return self.targets.key(op, op.module.replace("{}", str(first + op.layer)))
+    def _path(self, op: Op, first: int) -> str:
+        return str(getattr(op, "module", "")).replace("{}", str(first + op.layer))
+
+    def _key(self, op: Op, first: int) -> tuple[int | None, bool, int]:
+        """What of a node differs from layer to layer."""
+        path = self._path(op, first)
+        key = self.targets.key(op, path) if path and self._takes(op) else None
+        return key, self.beside.is_copied(op, path), self.beside.rows(op, path)
+
+    def _takes(self, op: Op) -> bool:
+        return isinstance(op, Module) or self.lora.kind.copies
 
     def _repeat(self, name: str, op: Repeat, inputs: list[Value]) -> Iterator[Step]:
-        def keys(i: int) -> tuple[int | None, ...]:
+        def keys(i: int) -> tuple[tuple[int | None, bool, int], ...]:
             first = op.first_layer + i * op.layers
             return tuple(self._key(inner, first) for _, inner in op.body.nodes(data="op"))
 
@@ -172,16 +204,20 @@ class _Injector:
             inputs = [Value(step), *inputs[1:]]
 
     def _op(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
-        key = self._key(op, first)
-        self.reached = self.reached or key is not None
-        if not isinstance(op, Module) or (key is None and not self._has_buffers(op)):
+        key, copied, rows = self._key(op, first)
+        self.reached = self.reached or key is not None or rows > 0
+        if self.dynamic:
+            beside = list(self.beside.ahead(name, op, self._path(op, first), key is not None))
+            yield from beside
+            inputs = [*inputs, *(Value(step) for step, *_ in beside)]
+        if not isinstance(op, Module) or self.lora.kind.copies or (key is None and not self._has_buffers(op)):
             yield name, op, inputs
             return
         rank = self._rank(key, op)
-        if self.lora.strategy == "merge":
-            yield from self._merge(name, op, inputs, rank)
-        else:
+        if self.dynamic:
             yield from self._dynamic(name, op, inputs, rank, key is not None)
+        else:
+            yield from self._merge(name, op, inputs, rank)
 
     def _has_buffers(self, op: Module) -> bool:
         """Experts have them where the engine knows their pairs, whether or not an adapter may reach them.
@@ -218,78 +254,27 @@ class _Injector:
             scratch_passes=self.buffers.merge_passes + self.lora.kind.merge_passes,
             layer=op.layer,
         )
+        if not isinstance(op, Embedding):
+            merge = self.lora.kind.merged(self._site(name, op, inputs, rank, reached=True), merge)
         yield f"{name}.lora_merge", merge, []
         yield name, op, [*inputs, Value(f"{name}.lora_merge")]
 
     def _dynamic(self, name: str, op: Module, inputs: list[Value], rank: Num, reached: bool) -> Iterator[Step]:
-        if isinstance(op, Embedding):
-            yield from self._table(name, op, inputs, rank)
-            return
-        made = self.experts.of(op, rank, reached) if isinstance(op, ExpertGemm) else self._factors(op, rank)
-        a, b, joined = made
-        site = Site(name=name, op=op, inputs=inputs, a=a, b=b, joined=joined, lora=self.lora)
-        yield from self.lora.kind.steps(site)
+        if not isinstance(op, Embedding):
+            yield from self.lora.kind.steps(self._site(name, op, inputs, rank, reached))
+        elif self.lora.kind.table == "factors":
+            yield from table_factors(name, op, inputs, self.lora, rank)
+        else:
+            yield from self.lora.kind.on_table(name, op, inputs, self.lora)
 
-    def _table(self, name: str, op: Embedding, inputs: list[Value], rank: Num) -> Iterator[Step]:
-        """Rows of a table of its own, widened by B; whole on every device (PEFT 0.21, `tuners/lora/layer.py`)."""
-        rows = op.tokens * self.lora.adapter_share
-        live = np.minimum(self.lora.active_adapters, 1.0) * np.minimum(rank, 1.0)
-        yield name, op, inputs
-        look_up = LoraLookup(
-            role=f"{op.role}.lora_a", rows=rows * live, n=rank, vocabulary=op.entries, weights=self.format,
-            launches=live, activations=op.activations,
-        )  # fmt: skip
-        yield f"{name}.lora_a", look_up, inputs
-        b = LoraB(
-            role=f"{op.role}.lora_b", m=rows, n=op.width, k=rank, split=Sharding.REPLICATED, weights=self.format,
-            activations=op.activations, adapters=self.lora.active_adapters,
-        )  # fmt: skip
-        yield f"{name}.lora_b", b, [Value(f"{name}.lora_a")]
-        joined = LoraAdd(
-            role=f"{op.role}.lora_add", m=op.tokens, n=op.width, rows=rows * live, activations=op.activations
-        )
-        yield f"{name}.lora_add", joined, [Value(name), Value(f"{name}.lora_b")]
-
-    def _factors(self, op: Gemm, rank: Num) -> tuple[LoraA, LoraB, LoraAdd]:
-        lora, scheme = self.lora, self.scheme
-        whole = op.head and scheme.whole_head
-        row, column = op.split is Sharding.ROW, op.split is Sharding.COLUMN and not whole
-        rows = op.m * lora.adapter_share
-        a = LoraA(
-            role=f"{op.role}.lora_a",
-            m=rows,
-            n=rank,
-            k=op.k,
-            split=Sharding.ROW if row else Sharding.REPLICATED if whole else scheme.column_a,
-            units=op.units if row else 0.0,
-            weights=self.format,
-            activations=op.activations,
-            adapters=lora.active_adapters,
-            layer=op.layer,
-        )
-        b = replace(
-            LoraB(**{f.name: getattr(a, f.name) for f in fields(a)}),
-            role=f"{op.role}.lora_b",
-            n=op.n,
-            k=rank,
-            split=Sharding.COLUMN if column else scheme.row_b if row else Sharding.REPLICATED,
-            units=0.0 if row else op.units,
-            parts=() if row else op.parts,
-            bias=lora.bias,
-        )
-        live = np.minimum(rank, 1.0)
-        joined = LoraAdd(
-            role=f"{op.role}.lora_add",
-            m=op.m,
-            n=op.n,
-            rows=rows * live,
-            units=op.units,
-            parts=op.parts,
-            in_place=scheme.row_in_place and not whole,
-            activations=op.activations,
-            layer=op.layer,
-        )
-        return a, b, joined
+    def _site(self, name: str, op: Gemm, inputs: list[Value], rank: Num, reached: bool) -> Site:
+        if may_be_nonzero(rank):
+            self.lora.kind.require_format(op, self.lora.strategy)
+        if isinstance(op, ExpertGemm):
+            a, b, joined = self.experts.of(op, rank, reached)
+        else:
+            a, b, joined = factors_of(op, self.lora, self.scheme, rank)
+        return Site(name=name, op=op, inputs=inputs, a=a, b=b, joined=joined, lora=self.lora)
 
 
 def require_layers(lora: LoraConfig, layers: int) -> None:

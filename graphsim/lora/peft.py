@@ -1,7 +1,6 @@
 """PEFT's `adapter_config.json` -> the fields of a LoraConfig, checked against the weights' header beside it.
 
-Fields as of PEFT 0.21 (`LoraConfig` in `peft/tuners/lora/config.py`). What changes cost and is not simulated becomes
-a note; what changes none is accepted; what PEFT does not know becomes a note as well.
+Fields as of PEFT 0.21 (`tuners/*/config.py`). What changes no cost is accepted; what PEFT does not know becomes a note.
 """
 
 from __future__ import annotations
@@ -10,44 +9,40 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields, load_mapping
-from graphsim.lora.adapter_weights import check_weights
-from graphsim.lora.matching import MAX_RANK, Matching
+from graphsim.lora.adapter_weights import check_factors, read_tensors
+from graphsim.lora.matching import Matching
+from graphsim.lora.methods import NOT_SIMULATED, TOKENS, methods, simulated
+from graphsim.lora.peft_lora import lora_variant
+from graphsim.lora.ranks import read_ranks
+from graphsim.lora.variant import Variant
 from graphsim.lora.variants import known
 from graphsim.units import short
 
 _NO_COST = (
-    "alpha_pattern", "arrow_config", "auto_mapping", "base_model_name_or_path",
-    "corda_config", "ensure_weight_tying", "eva_config", "fan_in_fan_out", "inference_mode", "init_lora_weights",
-    "kasa_config", "loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core",
-    "monteclora_config", "peft_type", "peft_version", "revision", "runtime_config", "task_type",
-    "velora_config",
+    "alpha", "alpha_pattern", "arrow_config", "auto_mapping", "base_model_name_or_path", "beta1", "beta2",
+    "boft_dropout", "coft", "corda_config", "d_initial", "delora_lambda", "deltaT", "eps", "eva_config",
+    "fan_in_fan_out", "ia3_dropout", "inference_mode", "init_ia3_weights", "init_logits_std", "init_lora_weights",
+    "init_vector_bank_bound", "init_weights", "kasa_config", "lambda_pattern", "loftq_config", "lora_alpha",
+    "lora_dropout", "lora_ga_config", "mask_type", "megatron_config", "megatron_core", "miss_dropout", "module_dropout",
+    "monteclora_config", "orth_reg_weight", "peft_type", "peft_version", "projection_prng_key", "random_loc_seed",
+    "random_seed", "randlora_alpha", "randlora_dropout", "rank_dropout", "rank_dropout_scale", "revision",
+    "runtime_config", "save_only_topk_weights", "save_projection", "scaling", "sparse", "target_r", "task_type",
+    "tfinal", "tinit", "total_step", "use_effective_conv2d", "velora_config", "vera_dropout", "very_sparse",
+    "vblora_dropout",
 )  # fmt: skip
-"""Fields that leave the graph of an inference step as it is."""
+"""Fields that leave the graph of an inference step as it is; sizes of convolutions, which no model here has, too."""
 
-_NOT_SIMULATED = {
-    "layer_replication": "replicated layers",
-    "modules_to_save": "modules trained in full",
-    "trainable_token_indices": "trained rows of the embedding",
-}
-"""Fields that change cost in a way that graphsim leaves out, with what they stand for."""
-
-
-_VARIANTS = (
-    "use_bdlora",
-    "alora_invocation_tokens",
-    "qalora_group_size",
-    "lora_bias",
-)
-"""Fields that say more of a variant than a flag."""
+_REFUSED = ("layer_replication", "trainable_token_indices")
+"""Fields that engines may refuse by their names in the file."""
 
 
 def read_adapter(ref: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """LoraConfig's fields for the adapter of a PEFT folder, its `adapter_config.json`, or the data of one.
 
-    Raises ConfigError naming the field, what was found and what is allowed, and where the weights in
-    `adapter_model.safetensors` are not those of the adapter that the config describes.
+    Raises ConfigError naming the field, what was found and what is allowed, and where the tensors in
+    `adapter_model.safetensors` are none, or the weights are in a file that is not read.
     """
     if isinstance(ref, Mapping):
         return _read(Fields(ref, "adapter config", lenient=True))
@@ -56,82 +51,106 @@ def read_adapter(ref: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     path = Path(ref).expanduser()
     file = path / "adapter_config.json" if path.is_dir() else path
     config = _read(Fields(load_mapping(file), str(file), lenient=True))
-    weights = file.with_name("adapter_model.safetensors")
-    if weights.is_file():
-        config["notes"] = (*config["notes"], *check_weights(config, weights))
+    tensors = read_tensors(file.parent)
+    if tensors is not None:
+        if known()[config.get("variant", "lora")].peft_type in ("LORA", "ADALORA") and config["target_modules"] != ():
+            check_factors(config, tensors)
+        config["tensors"] = tensors
+        config["notes"] = (*config["notes"], *tensors.notes)
     return config
 
 
 def _read(fields: Fields) -> dict[str, Any]:
-    kind = fields.text("peft_type", "LORA")
-    if kind != "LORA":
-        fields.problem("peft_type", "is not allowed; expected LORA")
-    targets, parameters = _names(fields, "target_modules"), _list(fields, "target_parameters")
-    if targets is None and not parameters:
-        fields.problems.append(
-            "target_modules is missing, expected a list of names, a regular expression or all-linear"
+    method = _method(fields)
+    if method == TOKENS:
+        config = _tokens(fields)
+    else:
+        kind = methods().get(method)
+        chosen = lora_variant(fields) if kind is None else {"variant": kind.name, "options": _options(fields, kind)}
+        ranks = read_ranks(fields, known()[str(chosen["variant"])])
+        config = {**chosen, **ranks, **_targets(fields), **_beside(fields)}
+    if method in ("LORA", "ADALORA"):
+        config["alpha"] = fields.number("lora_alpha", 8.0)
+    biases = _biases(fields)
+    notes = _unknown(fields)
+    fields.finish()
+    return {
+        **config, "trained_biases": biases, "matching": Matching.PEFT, "notes": notes, "left_out": _left_out(fields),
+    }  # fmt: skip
+
+
+def _method(fields: Fields) -> str:
+    """The `peft_type`. Raises ConfigError for one that is not simulated, or that there is not."""
+    method = fields.text("peft_type", "LORA")
+    if not isinstance(method, str) or method in simulated():
+        return str(method)
+    listed = ", ".join(simulated())
+    if method in NOT_SIMULATED:
+        why = f", since {NOT_SIMULATED[method]}" if NOT_SIMULATED[method] else ""
+        fields.problem("peft_type", f"is not simulated{why}; simulated are {listed}")
+    else:
+        fields.problem(
+            "peft_type", f"is no method of PEFT 0.21; {choices_text(method, [*simulated(), *NOT_SIMULATED])}"
         )
-    pattern = fields.mapping("rank_pattern", lenient=True)
-    ranks = {key: pattern.integer(key, most=MAX_RANK) for key in list(pattern.keys())}
-    rank = fields.integer("r", 8, most=MAX_RANK)
-    excluded = _names(fields, "exclude_modules")
+    fields.finish()
+    return "LORA"
+
+
+def _options(fields: Fields, kind: Variant) -> dict[str, Any]:
+    """The variant's own fields, as they are; they are checked with the whole adapter."""
+    given = {option.name: fields.raw(option.name) for option in kind.options}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
+    }
+
+
+def _targets(fields: Fields) -> dict[str, Any]:
+    targets, parameters = names(fields, "target_modules"), name_list(fields, "target_parameters")
     layers = _layers(fields)
     if layers is not None and isinstance(targets, str):
         fields.problem("layers_to_transform", "is not allowed with a regular expression for target_modules")
-    where = _names(fields, "layers_pattern")
-    notes, left_out = _notes(fields)
-    alpha = fields.number("lora_alpha", 8.0)
-    saved = _list(fields, "modules_to_save")
-    variant = _variant(fields)
-    fields.finish()
     return {
-        "rank": rank,
-        "alpha": alpha,
-        "target_modules": targets or (),
+        "target_modules": () if targets is None and parameters else targets,
         "target_parameters": parameters,
-        "modules_to_save": saved,
-        "exclude_modules": excluded or (),
+        "exclude_modules": names(fields, "exclude_modules") or (),
         "layers_to_transform": layers,
-        "layers_pattern": where,
-        "rank_pattern": ranks,
-        "matching": Matching.PEFT,
-        "notes": notes,
-        "left_out": left_out,
-        **variant,
+        "layers_pattern": names(fields, "layers_pattern"),
     }
 
 
-def _variant(fields: Fields) -> dict[str, Any]:
-    """Which variant it is, and what it needs to know; PEFT allows one at a time beside rsLoRA's scaling."""
-    flagged = [variant for variant in known().values() if variant.peft_flag and fields.flag(variant.peft_flag, False)]
-    found = [variant.name for variant in sorted(flagged, key=lambda variant: variant.fused)]
-    blocks = _blocks(fields)
-    if blocks:
-        found.insert(0, "bd-lora")
-    if fields.raw("alora_invocation_tokens"):
-        found.insert(0, "alora")
-    group = fields.integer("qalora_group_size", 16, most=10**6)
-    bias = fields.flag("lora_bias", False)
-    kind = known()[found[0] if found else "lora"]
-    if bias and not kind.bias:
-        fields.problem("lora_bias", f"is not allowed with {kind.peft_flag}; expected False")
-    return {"variant": kind.name, "bias": bias, "group_size": group, **blocks}
-
-
-def _blocks(fields: Fields) -> dict[str, Any]:
-    """BD-LoRA's fields, under the names of a LoraConfig's; none where the adapter has no blocks."""
-    if not fields.raw("use_bdlora"):
-        return {}
-    inner = fields.mapping("use_bdlora")
-    sides = {key: _list(inner, f"target_modules_bd_{key[-1]}") for key in ("blocks_a", "blocks_b")}
+def _beside(fields: Fields) -> dict[str, Any]:
+    """What is trained beside the factors, and the layers that the model has for it."""
+    rows, stretches = fields.raw("trainable_token_indices"), fields.raw("layer_replication")
     return {
-        **(sides if any(sides.values()) else {}),
-        "blocks": inner.integer("nblocks", 1, most=10**6),
-        "blocks_strict": inner.flag("match_strict", True),
+        "modules_to_save": name_list(fields, "modules_to_save"),
+        "trainable_token_indices": () if rows is None else rows,
+        "layer_replication": () if stretches is None else stretches,
+        "ensure_weight_tying": fields.flag("ensure_weight_tying", False),
     }
 
 
-def _list(fields: Fields, key: str) -> tuple[str, ...]:
+def _tokens(fields: Fields) -> dict[str, Any]:
+    """Rows of the embedding, or of the tables that are named."""
+    rows, targets = fields.raw("token_indices"), names(fields, "target_modules")
+    if not isinstance(rows, list) or not rows:
+        fields.problem("token_indices", "is not allowed; expected a list of row numbers")
+    if isinstance(targets, str):
+        fields.problem("target_modules", "is not allowed; expected a list of names")
+        targets = None
+    given = rows if targets is None else dict.fromkeys(targets, rows)
+    return {"target_modules": (), "trainable_token_indices": given or (), "rank": 1}
+
+
+def _biases(fields: Fields) -> str:
+    value = fields.text("bias", "none")
+    if value in ("none", "all"):
+        return str(value)
+    if not str(value).endswith("_only"):
+        fields.problem("bias", "is not allowed; expected none, all or lora_only")
+    return "targets"
+
+
+def name_list(fields: Fields, key: str) -> tuple[str, ...]:
     """A list of names, by default empty."""
     value = fields.raw(key)
     if value is None or (isinstance(value, list) and all(isinstance(entry, str) and entry for entry in value)):
@@ -140,7 +159,8 @@ def _list(fields: Fields, key: str) -> tuple[str, ...]:
     return ()
 
 
-def _names(fields: Fields, key: str) -> tuple[str, ...] | str | None:
+def names(fields: Fields, key: str) -> tuple[str, ...] | str | None:
+    """A list of names or an expression; None where there is neither."""
     value = fields.raw(key)
     if value is None or (isinstance(value, str) and value):
         return value
@@ -161,25 +181,27 @@ def _layers(fields: Fields) -> tuple[int, ...] | None:
     return None
 
 
-def _notes(fields: Fields) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is not simulated or not known, in sentences; and the fields that say what is not simulated."""
-    left_out = [key for key in _NOT_SIMULATED if fields.raw(key)]
-    notes = [f"not simulated: {_NOT_SIMULATED[key]} ({key})" for key in left_out]
-    if fields.text("bias", "none", ("none", "all", "lora_only")) != "none":
-        notes.append("not simulated: trained biases (bias)")
-        left_out.append("bias")
-    for key in _NO_COST:
-        fields.raw(key)
-    unknown = sorted(text.split(" ", 1)[0] for text in Fields.unknown_keys(_strict(fields)))
-    notes += [f"unknown field of the adapter's config: {key}" for key in unknown]
-    return tuple(notes), tuple(key for key in left_out if key != "modules_to_save")
+def _left_out(fields: Fields) -> tuple[str, ...]:
+    """Fields that say what some engines have no place for."""
+    biases = fields.raw("bias", "none")
+    return (*(key for key in _REFUSED if fields.raw(key)), *(["bias"] if biases not in (None, "none") else []))
 
 
-def _strict(fields: Fields) -> Fields:
-    """The same fields, saying which keys nobody asked for."""
+def _unknown(fields: Fields) -> tuple[str, ...]:
+    """Notes on fields that nobody asked for."""
     strict = Fields(fields.data, fields.where)
-    keys = {*_NO_COST, *_NOT_SIMULATED, *_VARIANTS, "r", "target_modules", "exclude_modules", "rank_pattern", "bias"}
-    keys |= {variant.peft_flag for variant in known().values() if variant.peft_flag}
-    for key in keys | {"target_parameters", "layers_to_transform", "layers_pattern"}:
+    kinds = known().values()
+    asked = {*_NO_COST, *_ASKED, *(kind.peft_flag for kind in kinds), *(kind.pattern_field for kind in kinds)}
+    asked |= {kind.rank_field for kind in kinds} | {option.name for kind in kinds for option in kind.options}
+    for key in asked - {""}:
         strict.raw(key)
-    return strict
+    unknown = sorted(text.split(" ", 1)[0] for text in Fields.unknown_keys(strict))
+    return tuple(f"unknown field of the adapter's config: {key}" for key in unknown)
+
+
+_ASKED = (
+    "alora_invocation_tokens", "bias", "ensure_weight_tying", "exclude_modules", "layer_replication",
+    "layers_pattern", "layers_to_transform", "lora_bias", "modules_to_save", "qalora_group_size", "r",
+    "target_modules", "target_parameters", "token_indices", "trainable_token_indices", "use_bdlora",
+)  # fmt: skip
+"""Fields that are read, beside those that variants name."""

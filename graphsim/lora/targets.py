@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import networkx as nx
 
@@ -27,6 +28,9 @@ USUAL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_p
 
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(\d+)\.")
 
+TIED = ("embed_tokens", "lm_head")
+"""Names by which PEFT knows an embedding and a head (`utils/constants.py`, EMBEDDING_LAYER_NAMES)."""
+
 _COMMON, _PARAMETER = -1, -2
 """Keys of modules, and of bare parameters, that no pattern gives a rank of their own."""
 
@@ -41,21 +45,50 @@ def rank_factor(op: Module) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The matching rules of one LoraConfig, compiled."""
+    """The matching rules of one LoraConfig, compiled. tied: whether the model's head shares the embedding's weights."""
 
     lora: LoraConfig
+    tied: bool = False
 
-    def key(self, op: Module, path: str) -> int | None:
+    def key(self, op: Any, path: str) -> int | None:
         """None where the module is not reached; else whose rank applies: the i-th pattern's, or below 0 the common."""
-        if not op.module:
+        if not op.module or not (self._on_experts or not self._is_stack(op)):
             return None
         parameter = self._is_parameter(op, path)
-        if not parameter and not self._reached(op, path):
+        if not parameter and not self._ties(op) and not self._reached(op, path):
             return None
         for i, pattern in enumerate(self.lora.rank_pattern):
             if matched(rf"(.*\.)?({pattern})$", path, "rank_pattern"):
                 return i
         return _PARAMETER if parameter else _COMMON
+
+    def _is_stack(self, op: Any) -> bool:
+        """Whether the weights are a parameter of a block of experts; in PEFT's eyes its router's are one as well."""
+        both = self.lora.matching is Matching.PEFT or not self.lora.kind.experts
+        return isinstance(op, ExpertGemm) or (both and getattr(op, "bare", False))
+
+    @property
+    def _on_experts(self) -> bool:
+        """PEFT turns names of experts' weights into parameters for LoRA itself only."""
+        kind = self.lora.kind
+        return kind.experts and (self.lora.matching is not Matching.PEFT or kind.peft_type == "LORA")
+
+    def _ties(self, op: Any) -> bool:
+        """Whether an adapter on the embedding or on a head that shares its weights is put on both.
+
+        PEFT 0.21, `tuners/tuners_utils.py`, _check_tied_modules: names count, whether or not they match a module.
+        """
+        lora = self.lora
+        head = isinstance(op, Gemm) and op.head
+        table = isinstance(op, Embedding) and not op.whole
+        if not (lora.ensure_weight_tying and self.tied and (head or table)) or lora.target_modules is None:
+            return False
+        names = lora.target_modules
+        if any(name.rpartition(".")[2] in TIED for name in lora.modules_to_save):
+            return False
+        if isinstance(names, str):
+            return any(matched(names, name, "target_modules", re.fullmatch) for name in TIED)
+        return any(name.rpartition(".")[2] in TIED for name in names)
 
     def rank(self, key: int, op: Module) -> Num:
         """The rank behind a key; a weight that fuses two targets gets the common one twice, as PEFT gives it."""
@@ -67,26 +100,36 @@ class Targets:
         """The rank behind a key for each of the slices of a fused weight, where each has a pair of its own."""
         return list(self.lora.rank_pattern.values())[key] if key >= 0 else self.lora.rank
 
-    def _is_parameter(self, op: Module, path: str) -> bool:
+    def _is_parameter(self, op: Any, path: str) -> bool:
         name = path if isinstance(op, ExpertGemm) else f"{path}.weight"
         return any(name == entry or name.endswith(f".{entry}") for entry in self.lora.target_parameters)
 
-    def _reached(self, op: Module, path: str) -> bool:
+    def _reached(self, op: Any, path: str) -> bool:
         lora = self.lora
         if lora.matching is Matching.PEFT and isinstance(op, ExpertGemm):
             return self._stack(op, path)
         if self._left_out(path):
             return False
-        names = lora.target_modules
+        names = self._named
         if isinstance(names, str):
             if names.lower() == "all-linear":
-                return op.linear and self._in_layers(path)
+                return getattr(op, "linear", False) and self._in_layers(path)
             if lora.matching is Matching.PEFT or names not in WORDS:
                 return matched(names, path, "target_modules", re.fullmatch) is not None
             names = (names,)
         if isinstance(op, ExpertGemm) and self._names_all(names, op):
             return self._in_layers(path)
         return any(self._entry_matches(entry, op, path) for entry in names)
+
+    @property
+    def _named(self) -> tuple[str, ...] | list[str] | str:
+        """The targets. Raises ConfigError where they are the model's own, which nobody has looked up yet."""
+        if self.lora.target_modules is None:
+            raise ConfigError(
+                "lora.target_modules = None stands for what PEFT takes by default for a model; expected names here, "
+                "or a deployment, which looks them up by the model_type of a config.json"
+            )
+        return self.lora.target_modules
 
     def _left_out(self, path: str) -> bool:
         saved = self.lora.modules_to_save
@@ -99,7 +142,7 @@ class Targets:
 
         PEFT 0.21, `utils/transformers_weight_conversion.py`.
         """
-        names = self.lora.target_modules
+        names = self._named
         if not isinstance(names, str):
             return self._names_all(names, op)
         if names.lower() == "all-linear":
@@ -119,11 +162,11 @@ class Targets:
             )
         return bool(hit)
 
-    def _entry_matches(self, entry: str, op: Module, path: str) -> bool:
+    def _entry_matches(self, entry: str, op: Any, path: str) -> bool:
         if self.lora.matching is Matching.NAMES and entry in WORDS:
-            return entry in op.tags and self._in_layers(path)
+            return entry in getattr(op, "tags", ()) and self._in_layers(path)
         if self.lora.matching is Matching.NAMES and entry.lower() == "all-linear":
-            return op.linear and self._in_layers(path)
+            return getattr(op, "linear", False) and self._in_layers(path)
         return path == entry or (path.endswith(f".{entry}") and self._in_layers(path))
 
     def _in_layers(self, path: str) -> bool:
@@ -151,22 +194,22 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
 
     Under PEFT's own rules one match is enough, as it is for names that adapters list for any family.
     """
-    names = lora.target_modules
+    names = lora.target_modules or ()
     if reached and (isinstance(names, str) or lora.matching is Matching.PEFT):
         return
-    modules = modules_of(graph)
+    modules = modules_of(graph, every=lora.kind.copies)
     if not reached:
         raise ConfigError(
             f"lora.target_modules = {names!r} matches no module of the model{_left(lora)}{_why(lora, modules, names)}; "
-            f"{_could_match(lora, modules, names if isinstance(names, str) else names[0])}"
+            f"{_could_match(lora, modules, names if isinstance(names, str) else (*names, '')[0])}"
         )
     for entry in names:
         if entry.lower() == "all-linear" or entry in USUAL:
             continue
         word = entry in WORDS
         hit = any(
-            (entry in op.tags if word else path == entry or path.endswith(f".{entry}"))
-            or (isinstance(op, ExpertGemm) and entry in op.fuses)
+            (entry in getattr(op, "tags", ()) if word else path == entry or path.endswith(f".{entry}"))
+            or (isinstance(op, ExpertGemm) and lora.kind.experts and entry in op.fuses)
             for op, path in modules
         )
         if not hit:
@@ -182,29 +225,34 @@ def _left(lora: LoraConfig) -> str:
     return f" that {' and '.join(reasons)} left in" if reasons else ""
 
 
-def modules_of(graph: nx.DiGraph) -> list[tuple[Module, str]]:
-    """Every module that an adapter could go on, with its path; layer by layer."""
-    return list(_modules(graph, range(1)))
+def modules_of(graph: nx.DiGraph, *, every: bool = False) -> list[tuple[Any, str]]:
+    """Every module that an adapter could go on, with its path; layer by layer.
+
+    every: those too that only a variant of whole copies goes on, such as norms
+    """
+    return list(_modules(graph, range(1), every))
 
 
-def _modules(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[Module, str]]:
+def _modules(graph: nx.DiGraph, firsts: range, every: bool) -> Iterator[tuple[Any, str]]:
     for _, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
-            yield from _modules(op.body, range(op.first_layer, op.first_layer + op.times * op.layers, op.layers))
-        elif isinstance(op, Module) and op.module:
-            yield from ((op, op.module.replace("{}", str(first + op.layer))) for first in firsts)
+            yield from _modules(op.body, range(op.first_layer, op.first_layer + op.times * op.layers, op.layers), every)
+            continue
+        path = str(getattr(op, "module", ""))
+        if path and (every or isinstance(op, Module)):
+            yield from ((op, path.replace("{}", str(first + op.layer))) for first in firsts)
 
 
-def _could_match(lora: LoraConfig, modules: list[tuple[Module, str]], found: str) -> str:
+def _could_match(lora: LoraConfig, modules: list[tuple[Any, str]], found: str) -> str:
     """Names that do match, by the adapter's own rules and in the layers that it leaves in."""
     names = {path.rsplit(".", 1)[-1] for _, path in modules}
     longer = {name for _, path in modules if (name := _longer(path)).rsplit(".", 1)[-1] in WORDS}
-    words = {tag for op, _ in modules for tag in op.tags}
+    words = {tag for op, _ in modules for tag in getattr(op, "tags", ())}
     usable = [name for name in names | longer | words | {"all-linear"} if _matches(lora, modules, name)]
     return choices_text(found, usable)
 
 
-def _matches(lora: LoraConfig, modules: list[tuple[Module, str]], name: str) -> bool:
+def _matches(lora: LoraConfig, modules: list[tuple[Any, str]], name: str) -> bool:
     """Whether a target by itself reaches a module."""
     alone = name if name == "all-linear" else (name,)
     try:
@@ -214,12 +262,12 @@ def _matches(lora: LoraConfig, modules: list[tuple[Module, str]], name: str) -> 
         return False
 
 
-def _why(lora: LoraConfig, modules: list[tuple[Module, str]], names: Iterable[str] | str) -> str:
+def _why(lora: LoraConfig, modules: list[tuple[Any, str]], names: Iterable[str] | str) -> str:
     """Why names that graphsim knows match nothing."""
     if lora.matching is Matching.PEFT:
         return ""
     for name in (names,) if isinstance(names, str) else names:
-        if name in WORDS and not any(name in op.tags for op, _ in modules):
+        if name in WORDS and not any(name in getattr(op, "tags", ()) for op, _ in modules):
             path = next((path for _, path in modules if path.endswith(f".{name}")), None)
             module = f"; the module of that name is reached as '{_longer(path)}'" if path else ""
             return f" ('{name}' is a word for an operation that the model does not have by itself{module})"

@@ -5,15 +5,27 @@ A variant is a file of `graphsim/lora/variants`, whose `VARIANT` is one of these
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from graphsim.errors import ConfigError
 from graphsim.graph import Step, Value
-from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB, LoraGemm, Op, Sharding
+from graphsim.lora.matching import MAX_RANK
+from graphsim.lora.options import Option
+from graphsim.ops import Embedding, Gemm, LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge, Op, Part, Sharding
+from graphsim.ops.base import BF16
+from graphsim.ops.formats import Format
 from graphsim.ops.lora_experts import ExpertLoraGemm
+from graphsim.ops.overrides import OverriddenGemm, OverrideResult, OverridingGemm, Remade
 from graphsim.units import Num
+
+Shapes = dict[str, tuple[Num, ...]]
+
+OVERRIDE, OVERRIDDEN = "lora_override", "lora_overridden"
+"""The product in a linear's place, and what stands for both."""
 
 FUSED = ("lora_a", "lora_b")
 """The parts of a chain that fused kernels run, as a shrink and an expand."""
@@ -27,12 +39,28 @@ class Described(Protocol):
         """`dynamic` or `merge`."""
 
     @property
+    def variant(self) -> str:
+        """Its name."""
+
+    @property
     def rank(self) -> Num:
         """Of the factors."""
 
     @property
     def rank_pattern(self) -> Mapping[str, Num]:
         """Other ranks for some modules."""
+
+    @property
+    def active_adapters(self) -> Num:
+        """Distinct adapters of a step."""
+
+    @property
+    def adapter_share(self) -> Num:
+        """Part of the tokens that have one."""
+
+    @property
+    def lora_dtype(self) -> str:
+        """Format of the factors."""
 
     @property
     def group_size(self) -> Num:
@@ -58,6 +86,10 @@ class Described(Protocol):
     def invocation_tokens(self) -> Num:
         """Prompt tokens behind aLoRA's invocation."""
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the variant has beyond these."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Site:
@@ -74,6 +106,11 @@ class Site:
     joined: LoraAdd
     lora: Described
 
+    @property
+    def present(self) -> Num:
+        """1 where any row has an adapter, else 0."""
+        return np.greater(self.a.m * self.a.n * self.lora.active_adapters, 0.0)[()] * 1.0
+
     def between(self, part: str) -> LoraGemm:
         """An r x r matrix that takes what A gives, of each adapter; on experts, of each expert."""
         kind = ExpertLoraGemm if isinstance(self.a, ExpertLoraGemm) else LoraGemm
@@ -89,24 +126,45 @@ class Variant:
     fused: whether the fused kernels of serving engines run it; engines refuse the others when they load them
         (vLLM, `vllm/lora/peft_helper.py`)
     unmerged: why it is applied dynamically only, as errors and advice say it; "" where it can be merged
+    few_bits: whether it goes on weights of fewer than 16 bits; merges_few_bits: whether it can be merged into them
     merge_passes: times that a merge reads or writes a 16-bit temporary of the weight's shape beyond a plain one's
     exact_merge: whether a base of few bits takes the merge without being rounded again
     partial: whether it works on a part of a step's tokens, by `adapted_tokens`
     scaled: whether alpha / r multiplies what the chain gives; engines that run module by module have a kernel for it
     bias: whether PEFT lets the second factor have a bias
-    peft_flag: the flag of PEFT's `adapter_config.json` that stands for it
+    peft_flag: the flag of PEFT's `adapter_config.json` that stands for it; peft_type: the method that it is of there
+    rank_field, rank_default: what its rank is called there, "" where it has none, and what it is by default
+    pattern_field: what its ranks per module are called there, "" where it has none; most: the largest rank
+    options: what else it has, by PEFT's names
+    experts: whether it goes on a stack of experts; conv1d: on GPT-2's transposed linears
+    table: on the token embedding, as `factors` or as a `rotation` of what it gives; "" for never
+    parts: of the names of its tensors in a file, those that only it has
+    copies: whether it trains whole modules of any kind, norms among them, in the place of the model's own
     simpler: the lever that advice names for going back to the plain adapter; "" for none
     """
 
     name: str
     fused: bool = False
     unmerged: str = ""
+    few_bits: bool = True
+    merges_few_bits: bool = True
     merge_passes: float = 0.0
     exact_merge: bool = False
     partial: bool = False
     scaled: bool = True
     bias: bool = True
     peft_flag: str = ""
+    peft_type: str = "LORA"
+    rank_field: str = "r"
+    rank_default: int = 8
+    pattern_field: str = ""
+    most: int = MAX_RANK
+    options: tuple[Option, ...] = ()
+    experts: bool = True
+    conv1d: bool = True
+    table: str = ""
+    parts: tuple[str, ...] = ("lora_A", "lora_B")
+    copies: bool = False
     simpler: str = ""
 
     def check(self, lora: Described) -> None:
@@ -115,6 +173,26 @@ class Variant:
             raise ConfigError(
                 f"lora.strategy = 'merge' is not allowed with variant '{self.name}', since {self.unmerged}; "
                 "allowed: dynamic"
+            )
+
+    def unmergeable(self, formats: Iterable[Format]) -> str:
+        """Why it cannot be merged into weights of these formats; "" where it can."""
+        narrow = sorted({f.name for f in formats if f.bytes < BF16.bytes})
+        if self.unmerged or self.merges_few_bits or not narrow:
+            return self.unmerged
+        return f"PEFT 0.21 merges it into no weights of fewer than 16 bits, such as {', '.join(narrow)}"
+
+    def require_format(self, op: Gemm, strategy: str) -> None:
+        """Raise ConfigError, naming module and format, for a linear whose weights it cannot go on or be merged into."""
+        if strategy == "merge" and (why := self.unmergeable([op.weights])):
+            raise ConfigError(
+                f"lora.strategy = 'merge' is not allowed with variant '{self.name}' on '{op.role}', since {why}; "
+                "allowed: dynamic"
+            )
+        if not self.few_bits and op.weights.bytes < BF16.bytes:
+            raise ConfigError(
+                f"lora.variant = '{self.name}' is not allowed on '{op.role}' in {op.weights.name}: PEFT 0.21 "
+                "multiplies the stored weights, so expected a base of 16 or 32 bits"
             )
 
     def dealt(self, lora: Described) -> Mapping[str, Num]:
@@ -131,10 +209,24 @@ class Variant:
         """
         return new_tokens
 
+    def ahead(self, site: Site) -> Iterator[tuple[str, Op]]:
+        """The operations from the linear's input to what is multiplied in its place; named as in `chain`.
+
+        Where there are any, the linear itself runs only in steps in which no row has an adapter. Each is on the one
+        before it; one on weights alone is taken by the one behind it, the last by the product. Their rows are those of
+        the linear where any has an adapter, and none where not (`Site.present`).
+        """
+        yield from ()
+
+    def remade(self, site: Site) -> Remade:
+        """In whose format `ahead` makes weights in the place of the linear's; "" where it makes none."""
+        return ""
+
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """The operations from the linear's input to what is added to its result, each on the one before it.
 
-        Each comes with the last part of its node's name.
+        Each comes with the last part of its node's name; one on weights alone is taken by the one behind it. A variant
+        that works ahead of the linear or behind it needs none, and then there is no addition.
         """
         yield "lora_a", site.a
         yield "lora_b", site.b
@@ -143,32 +235,114 @@ class Variant:
         """The steps behind the ADD, the last of which then stands for the linear."""
         yield from ()
 
+    def shared(self, sizes: Sequence[tuple[Num, Num]], lora: Described) -> Iterator[tuple[str, Op]]:
+        """What all modules of the adapter have in common, with the last part of its node's name.
+
+        sizes: inputs and outputs of each module that it is on
+        """
+        yield from ()
+
+    def on_table(self, name: str, op: Embedding, inputs: list[Value], lora: Described) -> Iterator[Step]:
+        """The steps around the token embedding, of a variant whose `table` is none of factors.
+
+        Raises ConfigError for one that does not go there.
+        """
+        raise ConfigError(
+            f"lora.target_modules reaches the embedding '{op.module}', but variant '{self.name}' goes on linear layers "
+            "only (PEFT 0.21); leave it out, or exclude_modules it"
+        )
+        yield
+
+    def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:
+        """What PEFT saves of it for a linear: shapes by name, less `.weight`."""
+        return {"lora_A": (rank, op.k), "lora_B": (op.n, rank)}
+
+    def table_tensors(self, op: Embedding, rank: Num, lora: Described) -> Shapes | None:
+        """The same for the token embedding; None where that is as for a linear."""
+        return {"lora_embedding_A": (rank, op.entries), "lora_embedding_B": (op.width, rank)}
+
+    def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
+        """What folds it into a linear's weights; a plain merge of two factors unless said otherwise."""
+        return merge
+
     def steps(self, site: Site) -> Iterator[Step]:
-        """The linear, the chain beside it, the ADD, and what is behind that.
+        """What is ahead of the linear, the linear, the chain beside it, the ADD, and what is behind that.
 
         Raises ConfigError for a chain of which a part would be lost.
         """
-        chain = list(self.chain(site))
-        self._keep_all([part for part, _ in chain])
-        yield site.name, site.op, site.inputs
-        inputs = site.inputs
-        for part, op in chain:
-            yield f"{site.name}.{part}", op, inputs
-            inputs = [Value(f"{site.name}.{part}")]
-        yield f"{site.name}.lora_add", site.joined, [Value(site.name), *inputs]
-        yield from self.behind(site)
+        ahead, chain, behind = list(self.ahead(site)), list(self.chain(site)), list(self.behind(site))
+        self._keep_all([part for part, _ in (*ahead, *chain)])
+        if ahead:
+            base = yield from self._overridden(site, ahead)
+        else:
+            yield site.name, site.op, site.inputs
+            base = Value(site.name)
+        if chain or not (ahead or behind):
+            inputs = yield from _in_a_row(site.name, chain, site.inputs)
+            yield f"{site.name}.lora_add", site.joined, [base, *inputs]
+        yield from behind
+
+    def _overridden(self, site: Site, ahead: Sequence[tuple[str, Op]]) -> Generator[Step, None, Value]:
+        """The linear, the product in its place, and what they give together, which is returned."""
+        own, product, result = _overrides(site, self.remade(site))
+        yield site.name, own, site.inputs
+        inputs = yield from _in_a_row(site.name, ahead, site.inputs)
+        yield f"{site.name}.{OVERRIDE}", product, inputs
+        yield f"{site.name}.{OVERRIDDEN}", result, [Value(site.name), Value(f"{site.name}.{OVERRIDE}")]
+        return Value(f"{site.name}.{OVERRIDDEN}")
 
     def _keep_all(self, parts: Sequence[str]) -> None:
         """Raise ConfigError where two nodes would have one name, or fused kernels leave a part out."""
-        taken = ("lora_add", "lora_scale") if self.scaled else ("lora_add",)
+        taken = ("lora_add", *(["lora_scale"] if self.scaled else []), OVERRIDE, OVERRIDDEN)
         for i, part in enumerate(parts):
             if part in parts[:i] or part in taken:
                 raise ConfigError(
                     f"graphsim/lora/variants: the chain of '{self.name}' names a part '{part}', which is taken; "
-                    f"expected a name for each part, other than {' and '.join(taken)}"
+                    f"expected a name for each part, other than {', '.join(taken[:-1])} and {taken[-1]}"
                 )
         if self.fused and tuple(parts) != FUSED:
             raise ConfigError(
                 f"graphsim/lora/variants: '{self.name}' has fused=True and a chain of {', '.join(parts) or 'nothing'}; "
                 f"fused kernels run {', '.join(FUSED)} only, so expected fused=False"
             )
+
+
+def _in_a_row(name: str, parts: Sequence[tuple[str, Op]], inputs: list[Value]) -> Generator[Step, None, list[Value]]:
+    """The steps of these operations, each on what the one before it gives; returns what the next one takes."""
+    made: list[Value] = []
+    for part, op in parts:
+        given = Value(f"{name}.{part}")
+        yield given.node, op, [] if op.constant else [*inputs, *made]
+        if op.constant:
+            made.append(given)
+        else:
+            inputs, made = [given], []
+    return [*inputs, *made]
+
+
+def _overrides(site: Site, remade: Remade) -> tuple[OverriddenGemm, OverridingGemm, OverrideResult]:
+    """The linear, what runs in its place, and the result of both.
+
+    Raises ConfigError for one that is no plain linear.
+    """
+    op, there = site.op, site.present
+    if type(op) is not Gemm:
+        raise ConfigError(
+            f"lora.target_modules reaches '{op.module}', which is no plain linear layer; variant "
+            f"'{site.lora.variant}' takes the place of those only: leave it out, or exclude_modules it"
+        )
+    given = {f.name: getattr(op, f.name) for f in fields(Gemm)}
+    formats = {"": op.weights, "factors": site.a.weights, "activations": op.activations}
+    idle = 1.0 - there
+    parts = tuple(replace(part, width=part.width * idle) for part in op.parts)
+    held = op.parts or (Part(name=op.role, width=op.n, units=op.units),)
+    own = OverriddenGemm(**given | {"n": op.n * idle, "parts": parts}, held=held)
+    product = given | {
+        "role": f"{op.role}.{OVERRIDE}", "m": op.m * there, "adapter": True, "shared": True, "bias": False,
+        "weights": formats[remade], "module": "", "tags": (), "pack": "",
+    }  # fmt: skip
+    result = OverrideResult(
+        role=f"{op.role}.{OVERRIDDEN}", m=op.m, n=op.n, units=op.units, parts=op.parts, activations=op.activations,
+        layer=op.layer,
+    )  # fmt: skip
+    return own, OverridingGemm(**product, remade=remade), result

@@ -28,7 +28,11 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
     scope = Scope(graph=graph, phase=phase, precision=precision, hidden=config.hidden_size)
     stage = range(config.num_layers) if stage is None else stage
     source = None if config.source_encoder is None else _encoded(config.source_encoder, scope)
+    if config.drafting is not None:
+        source, phase = config.drafting.read(scope), phase.drafting(config.drafting.block)
+        scope = replace(scope, phase=phase)
     if stage.start == 0:
+        source = source or _seen(config, scope)
         x = _start(config, scope)
     else:
         x = scope.add("input", Input(elems=phase.tokens * config.hidden_size * config.streams), [])
@@ -46,7 +50,7 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
 
 def _start(config: ModelConfig, scope: Scope) -> str:
     """The prompt's values: of its tokens, and in the places that images and sound stand at, of the towers."""
-    values = [value for encoder in config.encoders for value in encoder.build(scope)]
+    values = [value for encoder in config.encoders if not encoder.seen for value in encoder.build(scope)]
     x = config.stem.build(scope)
     if not values:
         return x
@@ -54,6 +58,15 @@ def _start(config: ModelConfig, scope: Scope) -> str:
     adds = sum(encoder.deeper for encoder in config.encoders)
     place = PlaceRows(tokens=scope.tokens, rows=rows, width=config.hidden_size, adds=float(adds))
     return scope.add("place_media", place, [x, *values])
+
+
+def _seen(config: ModelConfig, scope: Scope) -> Source | None:
+    """Rows of a tower that cross-attention reads; None in a step that makes none."""
+    for encoder in config.encoders:
+        values = encoder.build(scope) if encoder.seen else []
+        if values:
+            return Source(node=values[0], elems=encoder.seen_of(scope.phase) * config.hidden_size)
+    return None
 
 
 def _encoded(encoder: SourceEncoder, outer: Scope) -> Source:

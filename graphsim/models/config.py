@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from graphsim.models.layers.answers import Answer
 from graphsim.models.layers.base import Layer, Scope, parameters_of
+from graphsim.models.layers.block_draft import Drafting
 from graphsim.models.layers.encoder import Encoder
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.per_layer_input import PerLayerStem
+from graphsim.models.media import Media
 from graphsim.models.source import SourceEncoder
 from graphsim.ops import Input
 from graphsim.ops.precision import Precision
@@ -28,10 +30,12 @@ class ModelConfig:
     streams: of the residual, each as wide as the hidden size (hyper-connections); 1 in most models
     encoders: towers of images and sound, which a step runs where it brings some
     source_encoder: what reads the input of an encoder-decoder
+    drafting: of a draft that fills a block in each step, what it reads of its target
     layers: one description per layer; equal ones are simulated once and repeated
     layer_prefix: module path of a layer, `{}` standing for its index
     max_positions: longest context the model was made for, 0 if unknown
     precision: of a quantised checkpoint, None where the user chooses
+    model_type: of a Hugging Face config.json, of the whole model where it has several; "" for a model from elsewhere
     published_parameters: the count its makers state, checked against the structure
     notes: what the reader left out or assumed
     """
@@ -44,9 +48,11 @@ class ModelConfig:
     head: Head | Answer
     encoders: tuple[Encoder, ...] = ()
     source_encoder: SourceEncoder | None = None
+    drafting: Drafting | None = None
     layer_prefix: str = "model.layers.{}."
     max_positions: int = 0
     precision: Precision | None = None
+    model_type: str = ""
     published_parameters: int = 0
     source: str = ""
     notes: tuple[str, ...] = ()
@@ -74,6 +80,10 @@ class ModelConfig:
         """Whether the output head uses the embedding's weights."""
         return self.head.tied
 
+    def rows_seen(self, media: Media | None) -> float:
+        """Rows of a request's images or sound that layers attend to beside its tokens."""
+        return 0.0 if media is None else sum((tower.seen_rows(media) for tower in self.encoders), start=0.0)
+
     @property
     def generates(self) -> bool:
         """Whether there is an output head that chooses tokens."""
@@ -85,6 +95,8 @@ class ModelConfig:
         ends = parameters_of(lambda scope: self.stem.build(scope), self.hidden_size)
         ends += sum(parameters_of(encoder.build, self.hidden_size) for encoder in self.encoders)
         ends += _parameters([self.head], self.hidden_size)
+        if self.drafting is not None:
+            ends += parameters_of(self.drafting.read, self.hidden_size)
         if self.source_encoder is not None:
             parts = (self.source_encoder.stem, *self.source_encoder.layers, self.source_encoder.tail)
             ends += _parameters([part for part in parts if part is not None], self.source_encoder.hidden_size)

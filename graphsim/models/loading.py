@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files import catalog
-from graphsim.files.reading import Fields, load_mapping
+from graphsim.files.model_names import KIND, NamedModel, absent_reason, is_id, named_model, near_names
+from graphsim.files.model_sizes import sized_model
+from graphsim.files.reading import load_mapping
 from graphsim.files.safetensors import read_folder
 from graphsim.files.tensors import StoredTensors
 from graphsim.models.checkpoint.compare import compare
 from graphsim.models.checkpoint.refusal import checked
 from graphsim.models.checkpoint.report import CheckpointReport
 from graphsim.models.config import ModelConfig
-from graphsim.models.yaml import aliases_of, read_model
+from graphsim.models.derived import altered
+from graphsim.models.published import KEY, read_published
+from graphsim.models.yaml import read_model
 from graphsim.units import short
 
-_KIND = "models"
 _SUFFIXES = (".yaml", ".yml", ".json", ".gguf")
-_ENDINGS = re.compile(r"-(hf|instruct|chat|it)$")
+_NO_MODEL = re.compile(r"-0000[2-9]-of-|-000[1-9]\d-of-|-00[1-9]\d\d-of-|mmproj")
+"""Names of GGUF files that go on from another one, or that hold a tower."""
 
 ModelRef = str | Path | Mapping[str, Any] | ModelConfig
 """What names a model: a catalog name, a path, the data of a file, or the model itself."""
@@ -31,7 +35,7 @@ ModelRef = str | Path | Mapping[str, Any] | ModelConfig
 
 def list_models() -> list[str]:
     """Names of the models in `models/` and the user's own folders, sorted."""
-    return catalog.list_names(_KIND)
+    return catalog.list_names(KIND)
 
 
 def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str = ()) -> ModelConfig:
@@ -51,10 +55,13 @@ def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str
         return _from_data(ref, "the model given as a mapping", "custom", without)
     if not isinstance(ref, str | Path) or not str(ref).strip():
         raise ConfigError(f"model = {short(ref)} is not allowed; expected a name, a path or a mapping")
-    path = _find(ref)
-    stamp = _stamp(path)
-    config = copy.copy(_from_file(path, stamp, without))
-    report = _report(path, stamp, without) if check else None
+    found = _find(ref)
+    if isinstance(found, dict):
+        return _from_data(found, f"model '{ref}'", str(found["_name_or_path"]) or "custom", without)
+    if isinstance(found, NamedModel):
+        return altered(_from_path(catalog.find_file(KIND, found.name), without), found)
+    config = copy.copy(_from_path(found, without))
+    report = _report(found, _stamp(found), without) if check else None
     return config if report is None else checked(config, report)
 
 
@@ -63,7 +70,11 @@ def checkpoint_report(
 ) -> CheckpointReport | None:
     """The model's structure beside the tensors of its folder; None where the folder has none of these."""
     path = _find(ref)
-    return _report(path, _stamp(path), check_ignore(ignore))
+    return _report(path, _stamp(path), check_ignore(ignore)) if isinstance(path, Path) else None
+
+
+def _from_path(path: Path, ignore: tuple[str, ...]) -> ModelConfig:
+    return _from_file(path, _stamp(path), ignore)
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
@@ -108,6 +119,8 @@ def _from_data(data: Mapping[str, Any], where: str, name: str, ignore: tuple[str
         from graphsim.models.huggingface import from_config
 
         return from_config(data, where, ignore)
+    if KEY in data:
+        return read_published(data, where, name, ignore)
     return read_model(data, where, name)
 
 
@@ -136,8 +149,11 @@ def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:
     return data | {"quantization_config": load_mapping(beside)}
 
 
-def _find(ref: str | Path) -> Path:
-    """The file behind a reference. Raises ConfigError with the nearest known name."""
+def _find(ref: str | Path) -> Path | NamedModel | dict[str, Any]:
+    """The file behind a reference, the model that it names, or the config that its sizes make.
+
+    Raises ConfigError with the nearest known name.
+    """
     try:
         path = Path(ref).expanduser()
         exists = path.exists()
@@ -146,23 +162,40 @@ def _find(ref: str | Path) -> Path:
     looks_like_path = isinstance(ref, Path) or "/" in str(ref) or path.suffix in _SUFFIXES
     if exists and looks_like_path:
         return _config_of(path) if path.is_dir() else path.absolute()
-    if isinstance(ref, str) and path.suffix not in _SUFFIXES and (named := _named(ref)):
+    if isinstance(ref, str) and (named := _named(ref)):
         return named
-    if looks_like_path:
-        raise ConfigError(f"{path}: no such model file; or write a name; {choices_text(ref, list_models())}")
     if path.is_dir():
         return _config_of(path)
-    return catalog.find_file(_KIND, ref)
+    raise ConfigError(_unknown(str(ref), looks_like_path))
+
+
+def _named(ref: str) -> Path | NamedModel | dict[str, Any] | None:
+    """What a text that is no path names: a file of the catalog by its name first."""
+    exact = catalog.held(KIND, ref)
+    return exact or named_model(ref) or sized_model(ref)
+
+
+def _unknown(ref: str, looks_like_path: bool) -> str:
+    """The sentence on a reference that leads nowhere: why, if anyone knows, or how to get what it needs."""
+    if reason := absent_reason(ref):
+        return f"model {short(ref)} is not in the catalog: {reason}"
+    if is_id(ref) and Path(ref).suffix not in _SUFFIXES:
+        near, folder = near_names(ref), ref.rsplit("/", 1)[-1]
+        nearest = f"; nearest there: {', '.join(near)}" if near else ""
+        return (
+            f"{ref}: no such model file, and no id of the catalog{nearest}; for a model on Hugging Face run "
+            f"`hf download {ref} config.json --local-dir {folder}` and give ./{folder} as the model"
+        )
+    if looks_like_path:
+        return f"{short(ref)}: no such model file; or write a name; {choices_text(ref, list_models())}"
+    return f"model {short(ref)} is not known; {choices_text(ref.lower(), list_models())}"
 
 
 def _config_of(folder: Path) -> Path:
     path = folder / "config.json"
     if path.is_file():
         return path.absolute()
-    files = sorted(folder.glob("*.gguf"))
-    models = [
-        file for file in files if not re.search(r"-0000[2-9]-of-|-000[1-9]\d-of-|-00[1-9]\d\d-of-|mmproj", file.name)
-    ]
+    models = [file for file in sorted(folder.glob("*.gguf")) if not _NO_MODEL.search(file.name)]
     if len(models) > 1:
         raise ConfigError(
             f"{folder}: holds several GGUF files; name one: {', '.join(file.name for file in models[:10])}"
@@ -170,41 +203,3 @@ def _config_of(folder: Path) -> Path:
     if not models:
         raise ConfigError(f"{folder}: holds no config.json and no GGUF file; expected a model folder")
     return models[0].absolute()
-
-
-def _named(ref: str) -> Path | None:
-    """The catalog's file of that name, or the only one whose name or alias is the same in another spelling."""
-    exact = catalog.held(_KIND, ref)
-    if exact is not None:
-        return exact
-    wanted = spelling(ref)
-    homes = sorted({name for name in list_models() if wanted in _spellings(name)})
-    if len(homes) > 1:
-        raise ConfigError(f"model '{short(ref)}' is the alias of several models; allowed: {', '.join(homes)}")
-    return catalog.find_file(_KIND, homes[0]) if homes else None
-
-
-def spelling(name: str) -> str:
-    """A name without what spellings differ in: organisation, case, `_`, `meta-`, `-hf`, `-instruct`, `-chat`, `-it`."""
-    text = name.rsplit("/", 1)[-1].lower().replace("_", "-").removeprefix("meta-")
-    while (cut := _ENDINGS.sub("", text)) != text:
-        text = cut
-    return text
-
-
-def _spellings(name: str) -> set[str]:
-    path = catalog.find_file(_KIND, name)
-    return {spelling(name), *_aliases(path, path.stat().st_mtime_ns)}
-
-
-@cache
-def _aliases(path: Path, _modified: int) -> frozenset[str]:
-    try:
-        data = load_mapping(path)
-    except ConfigError:  # a broken file is reported to whoever asks for it by name
-        return frozenset()
-    return frozenset(spelling(alias) for alias in _usable_aliases(data, path))
-
-
-def _usable_aliases(data: Mapping[str, Any], path: Path) -> Iterator[str]:
-    yield from aliases_of(Fields(data, str(path), lenient=True))

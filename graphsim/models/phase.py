@@ -98,6 +98,10 @@ class Segment:
         seen = _entries_seen(past + q, ratio, most) - _entries_seen(past, ratio, most)
         return self.sequences * seen
 
+    def block(self, rows: Num) -> Segment:
+        """`rows` further tokens of each sequence, drafted behind all that this step takes in."""
+        return Segment(sequences=self.sequences, new_tokens=rows, past_tokens=self.past_tokens + self.new_tokens)
+
     def part(self, sequences: Num) -> Segment:
         """As many of the sequences; of one that is cut, a share of its tokens, its pairs and its cache rows."""
         return replace(self, sequences=sequences)
@@ -169,6 +173,18 @@ class Sums(Segment):
         equal = Segment(sequences=self.sequences, new_tokens=self.new_tokens, past_tokens=self._mean_past)
         return equal.entry_pairs(ratio, most)
 
+    def block(self, rows: Num) -> Sums:
+        """`rows` further tokens of each sequence, drafted behind all that this step takes in."""
+        drafted = self.sequences * rows
+        return Sums(
+            sequences=self.sequences,
+            new_tokens=rows,
+            past_tokens=self.past_tokens + self.new_tokens,
+            all_tokens=drafted,
+            all_pairs=rows * self.all_rows + drafted * (rows + 1.0) / 2.0,
+            all_rows=self.all_rows + drafted,
+        )
+
     @property
     def _mean_past(self) -> Num:
         """Of equal sequences with as many pairs."""
@@ -228,6 +244,11 @@ class Phase:
         """The step of an encoder that reads the sources of the prompts: every position sees every other."""
         segments = [Segment(sequences=s.sequences, new_tokens=s.source_tokens) for s in self.segments if not s.decode]
         return Phase(name=self.name, segments=tuple(segments) or (NOTHING,), logit_rows=0.0, causal=False)
+
+    def drafting(self, rows: Num) -> Phase:
+        """The step that drafts a block of `rows` tokens at once for each sequence; the first of them is known."""
+        segments = tuple(segment.block(rows) for segment in self.segments)
+        return Phase(name=self.name, segments=segments, logit_rows=self.sequences * (rows - 1.0), causal=False)
 
     def halves(self, split: Num) -> tuple[Phase, Phase]:
         """Two halves of every segment where split is 1; where it is 0, all and nothing. The head is no half's."""

@@ -46,16 +46,23 @@ class SourceEncoder:
         return tokens - input_tokens + self.start_tokens
 
 
-def prompt_phase(source: SourceEncoder | None, batch: Num, input_tokens: Num, media: Media | None = None) -> Phase:
-    """The prompt step of a batch: the whole input; of an encoder-decoder, its encoding and the decoder's start."""
+def prompt_phase(
+    source: SourceEncoder | None, batch: Num, input_tokens: Num, media: Media | None = None, seen: Num = 0.0
+) -> Phase:
+    """The prompt step of a batch: the whole input; of an encoder-decoder, its encoding and the decoder's start.
+
+    seen: rows of towers that cross-attention reads of each request
+    """
     if source is None:
-        return prefill(batch, input_tokens, media=media)
+        return prefill(batch, input_tokens, media=media, source_tokens=seen)
     return prefill(batch, float(source.start_tokens), source_tokens=source.rows_of(input_tokens))
 
 
-def token_phase(source: SourceEncoder | None, batch: Num, input_tokens: Num, context_tokens: Num) -> Phase:
-    """The step of one more token behind `context_tokens`, input and generated together."""
+def token_phase(
+    source: SourceEncoder | None, batch: Num, input_tokens: Num, context_tokens: Num, seen: Num = 0.0
+) -> Phase:
+    """The step of one more token behind `context_tokens`, input and generated together. seen: as of the prompt"""
     if source is None:
-        return decode(batch, context_tokens)
+        return decode(batch, context_tokens, source_tokens=seen)
     own = source.own_tokens(input_tokens, context_tokens)
     return decode(batch, own, source_tokens=source.rows_of(input_tokens))

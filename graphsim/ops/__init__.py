@@ -14,7 +14,7 @@ from graphsim.ops.grouped import GroupedGemm
 from graphsim.ops.handed import Handed
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
-from graphsim.ops.media import Conv2d, Patches, PlaceRows, Pool
+from graphsim.ops.media import Conv2d, DepthwiseConv, Patches, PlaceRows, Pool
 from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
@@ -27,7 +27,7 @@ from graphsim.ops.streams import (
     PredictStreams,
     SplitStreams,
 )
-from graphsim.ops.structure import EncoderOutput, Input, Join, Launch, Repeat, Slice, Together
+from graphsim.ops.structure import EncoderOutput, Input, Join, Launch, Repeat, Slice, SomeRows, Together
 
 __all__ = [
     "Activation",
@@ -46,6 +46,7 @@ __all__ = [
     "Compute",
     "CorrectStreams",
     "Conv2d",
+    "DepthwiseConv",
     "Elementwise",
     "Concatenate",
     "Embedding",
@@ -91,6 +92,7 @@ __all__ = [
     "SendReceive",
     "Sharding",
     "Slice",
+    "SomeRows",
     "SplitStreams",
     "SquareSum",
     "PipelineStage",

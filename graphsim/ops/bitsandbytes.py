@@ -100,7 +100,7 @@ class Dequantise(BesideProduct):
     @property
     def launches(self) -> Num:
         """The widening, and the kernels for nested scales."""
-        return (self.widened + (NESTED_KERNELS if self.nested else 0.0)) * np.minimum(self.m, 1.0)
+        return (self.widened + (NESTED_KERNELS if self.nested else 0.0)) * np.minimum(self.m * self.n, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,16 +119,16 @@ class Outliers(BesideProduct):
         Inputs pass 12 bytes each through cast, comparison and quantisation; the int32 result is written, read, written
         in 16 bits and added to, 12 bytes beyond what the product counts; outliers' weights are widened.
         """
-        live = np.minimum(self.m, 1.0)
-        gathered = OUTLIERS * self.n * live
+        live = np.minimum(self.m * self.n, 1.0)
+        gathered, passed = OUTLIERS * self.n * live, self.m * self.k * live
         return Work(
             flops=2.0 * self.m * self.n * OUTLIERS,
-            vector_flops=4.0 * self.m * self.k + 2.0 * self.m * self.n,
-            input_bytes=6.0 * self.m * self.k + 6.0 * self.m * self.n + 5.0 * gathered,
-            write_bytes=6.0 * self.m * self.k + 6.0 * self.m * self.n + 4.0 * gathered,
+            vector_flops=4.0 * passed + 2.0 * self.m * self.n,
+            input_bytes=6.0 * passed + 6.0 * self.m * self.n + 5.0 * gathered,
+            write_bytes=6.0 * passed + 6.0 * self.m * self.n + 4.0 * gathered,
         )
 
     @property
     def launches(self) -> Num:
-        """All of them wherever there are rows."""
-        return OUTLIER_KERNELS * np.minimum(self.m, 1.0)
+        """All of them wherever there are rows and results."""
+        return OUTLIER_KERNELS * np.minimum(self.m * self.n, 1.0)

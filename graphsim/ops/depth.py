@@ -32,6 +32,11 @@ class DepthOp(Op):
         return self.tokens * self.width
 
     @property
+    def out_elems(self) -> Num:
+        """One value of all tokens."""
+        return self.row
+
+    @property
     def out_rows(self) -> Num | None:
         """One per token."""
         return self.tokens

@@ -52,6 +52,7 @@ class Gemm(Op):
     linear: PEFT's all-linear reaches it (nn.Linear and Conv1D but the output head)
     tags: names of the LoRA document's targeting table that mean this op
     head: whether its results are the model's logits
+    bare: whether the weights are a parameter of their block and no module, which of PEFT's methods only LoRA reaches
     pack: engines launch the Gemms of one pack as one kernel of this name
     parts: named slices of the outputs (natively fused or packed projections); their widths add up to n
     """
@@ -70,6 +71,7 @@ class Gemm(Op):
     module: str = ""
     linear: bool = True
     head: bool = False
+    bare: bool = False
     tags: tuple[str, ...] = ()
     pack: str = ""
     parts: tuple[Part, ...] = ()

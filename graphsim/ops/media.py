@@ -79,14 +79,76 @@ class Conv2d(Gemm):
         return Work(
             flops=2.0 * self.m * self.n * self.k,
             weight_bytes=self.n * self.k * self.weights.bytes * np.minimum(self.m, 1.0),
-            input_bytes=self.m * self.stride * self.k / self.taps * item,
+            input_bytes=self.in_elems * item,
             write_bytes=self.m * self.n * item,
         )
 
     @property
+    def in_elems(self) -> Num:
+        """All rows that come."""
+        return self.m * self.stride * self.k / np.maximum(self.taps, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DepthwiseConv(Op):
+    """A convolution of each of `channels` channels by itself, `taps` taps over a sequence or a grid of rows.
+
+    rows: that leave; stride: values that come for each that leaves
+    """
+
+    op_type: ClassVar[OpType] = OpType.CONVOLUTION
+    sharding: ClassVar[Sharding] = Sharding.WHOLE
+    family: ClassVar[str] = "elementwise"
+
+    rows: Num
+    channels: Num
+    taps: Num
+    stride: Num = 1.0
+    bias: bool = True
+
+    def work(self) -> Work:
+        """Reads and writes every value once."""
+        item = self.activations.bytes
+        return Work(
+            vector_flops=2.0 * self.out_elems * self.taps,
+            weight_bytes=self.parameters * item * np.minimum(self.rows, 1.0),
+            input_bytes=self.out_elems * self.stride * item,
+            write_bytes=self.out_elems * item,
+        )
+
+    @property
+    def parameters(self) -> Num:
+        """One filter per channel, and a bias."""
+        return self.channels * (self.taps + (1.0 if self.bias else 0.0))
+
+    @property
+    def out_rows(self) -> Num | None:
+        """rows."""
+        return self.rows
+
+    @property
+    def out_elems(self) -> Num:
+        """One value per row and channel."""
+        return self.rows * self.channels
+
+    @property
     def in_elems(self) -> Num | None:
         """All rows that come."""
-        return self.m * self.stride * self.k / self.taps
+        return self.out_elems * self.stride
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: the gradient of a convolution's input asks for the filters only."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """Its input."""
+        return Saved(inputs=self.out_elems * self.stride * self.activations.bytes)
+
+    def cut(self, ways: Num) -> DepthwiseConv:
+        """Not cut: every device has all rows."""
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -40,6 +40,11 @@ class ModuleSteps(Op):
         return 0.0
 
     @property
+    def idle(self) -> bool:
+        """No: whether rows pass is asked of the operation whose steps these are; `launches` says how many there are."""
+        return False
+
+    @property
     def saved(self) -> Saved:
         """Nothing beyond what the operation itself keeps."""
         return Saved()

@@ -32,6 +32,7 @@ class Norm(Op):
     groups: of slices of a row, each with a mean of its own; 0: rows are not sliced. With fewer groups than devices,
         these sum their squares first
     units: the value is cut at most so many ways (heads); 0 = no limit
+    reused: the learned vectors are another norm's and are not counted again
     own: whether each head has learned vectors of its own, which lie where it does
     sums: sums of squares that come in beside the rows, complete
     """
@@ -48,13 +49,14 @@ class Norm(Op):
     sums: Num = 0.0
     units: Num = 0.0
     module: str = ""
+    reused: bool = False
 
     def work(self) -> Work:
         """Reads the rows and the learned vectors, writes the rows; about four steps per element."""
         moved = self.rows * self.width * self.activations.bytes
         return Work(
             vector_flops=4.0 * self.rows * self.width,
-            weight_bytes=self.parameters * self.activations.bytes * np.minimum(np.ceil(self.rows), 1.0),
+            weight_bytes=self.vectors * self.width * self.activations.bytes * np.minimum(np.ceil(self.rows), 1.0),
             input_bytes=moved + SUMS.bytes * np.minimum(self.sums, self.rows),
             write_bytes=moved,
         )
@@ -62,7 +64,7 @@ class Norm(Op):
     @property
     def parameters(self) -> Num:
         """The learned vectors."""
-        return self.vectors * self.width
+        return 0.0 if self.reused else self.vectors * self.width
 
     @property
     def out_elems(self) -> Num:

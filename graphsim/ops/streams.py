@@ -37,6 +37,11 @@ class MixStreams(Op):
         return self.tokens * self.streams * self.width
 
     @property
+    def out_elems(self) -> Num:
+        """All streams of all tokens."""
+        return self.wide
+
+    @property
     def out_rows(self) -> Num | None:
         """One per token."""
         return self.tokens

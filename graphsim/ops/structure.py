@@ -128,6 +128,16 @@ class Slice(Join):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SomeRows(Join):
+    """Some rows of a value, on each device that holds it; nothing moves."""
+
+    @property
+    def in_elems(self) -> Num | None:
+        """Whatever they are rows of."""
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Repeat(Op):
     """`times` identical blocks in a chain; the body's last node is its result.
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from graphsim.lora.calls import PLAIN, REPEATED, ModuleCall
 from graphsim.ops import Activation, Attention, ExpertGemm, KvCache, ModuleSteps, Norm, Op, Route, Sample
+from graphsim.ops.bitsandbytes import BesideProduct
+from graphsim.ops.overrides import OverriddenGemm, OverridingGemm
 from graphsim.units import Num
 
 BYTES = 2.0
@@ -18,8 +20,16 @@ def kind_of(op: Op) -> str:
     """The entry of an operation: its class; norms by whether they learn a shift, activations by whether they gate."""
     if isinstance(op, Norm):
         return "RMSNorm" if op.vectors < 2 else "LayerNorm"
+    if isinstance(op, OverriddenGemm | OverridingGemm):
+        return "Gemm"
     gated = isinstance(op, Activation) and op.reads > 1
     return "GatedActivation" if gated else type(op).__name__
+
+
+def calls_base(op: Op) -> bool:
+    """Whether the framework runs it as the base model's: a linear with weights or an input that an adapter changed is
+    one still."""
+    return not op.adapter or isinstance(op, OverridingGemm)
 
 
 def by_kind(calls: Iterable[ModuleCall]) -> dict[str, ModuleCall]:
@@ -40,7 +50,12 @@ def further(op: Op, calls: Mapping[str, ModuleCall]) -> Iterator[tuple[str, Modu
 
 
 def turns(op: Op) -> Num:
-    """How often the module runs for one operation: once for each expert that tokens reach, or that is looked at."""
+    """How often the module runs for one operation: once for each expert that tokens reach, or that is looked at.
+
+    Of a linear and the product in its place one runs.
+    """
+    if isinstance(op, OverriddenGemm | OverridingGemm | BesideProduct):
+        return np.minimum(op.m * op.n, 1.0)
     if isinstance(op, ExpertGemm):
         return op.hit
     return op.experts if isinstance(op, Route) else 1.0

@@ -11,7 +11,7 @@ import networkx as nx
 from graphsim.graph import Pass, Rule, Stage, Step, Value
 from graphsim.lora.calls import PLAIN, ModuleCall
 from graphsim.ops import Launch, Op
-from graphsim.passes.eager import by_kind, further, kind_of, turns
+from graphsim.passes.eager import by_kind, calls_base, further, kind_of, turns
 from graphsim.units import Num
 
 
@@ -41,7 +41,7 @@ class LaunchEagerly(Pass):
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if op.launched and not op.once and not op.idle:
-                for part, steps in () if op.adapter else further(op, calls):
+                for part, steps in further(op, calls) if calls_base(op) else ():
                     yield from self._started(f"{name}.{part}", steps, inputs, calls, [])
                     inputs = [*inputs, Value(f"{name}.{part}")]
                 awaited = [Value(value.node) for value in inputs if _host_waits(graph, value)]
@@ -57,7 +57,7 @@ class LaunchEagerly(Pass):
         """A kernel behind its launch, ahead of which the host waits for some results."""
         times = op.launches * self.present * (self.adapted if op.adapter else 1.0)
         call = calls.get(kind_of(op), PLAIN)
-        modules = call.modules * (times / call.kernels if op.adapter else turns(op) * self.present)
+        modules = call.modules * (turns(op) * self.present if calls_base(op) else times / call.kernels)
         called_s = self.call_s * (times + modules)
         launch = Launch(role="launch", times=times, called_s=called_s, layer=op.layer, adapter=op.adapter)
         yield f"{name}.launch", launch, awaited

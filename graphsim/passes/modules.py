@@ -10,11 +10,14 @@ import numpy as np
 
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of
 from graphsim.ops import Collective, ExpertGemm, LoraAdd, ModuleNorm, ModuleScale, ModuleSteps, Op
-from graphsim.ops.formats import Format
+from graphsim.ops.adapter_values import ColumnScale, RotateInput
+from graphsim.ops.adapter_weights import BuiltWeights, HeldWeights
+from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.lora import LoraA, LoraGemm
 from graphsim.ops.lora_experts import ExpertLoraAdd, LoraDelta
 from graphsim.ops.lora_kernels import LoraLookup
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
+from graphsim.ops.overrides import OverridingGemm
 from graphsim.passes.eager import steps_of
 from graphsim.passes.engine import Engine, back_to, source, terms
 from graphsim.units import Num
@@ -82,6 +85,10 @@ CAST_BYTES, CAST_BACK_BYTES = 8.0, 16.0
 """With fp32 factors on 16-bit activations, beyond what two bytes everywhere take: the cast of an input (2 + 4), which
 A then reads (2 more); of a result, B's writes (2), the scaling (4) and the sum (4) in four bytes, the cast back (6)."""
 
+SCALED_CASTS, ROTATED_CASTS = 8.0, 16.0
+"""The same of values that are scaled or rotated in fp32: a product with fp32 numbers writes four bytes (2 more), which
+are read and cast back (6); ahead of a rotation they are cast first (6), and read (2) and written (2) in four bytes."""
+
 DORA_NORM = 8.0
 """Kernels of PEFT 0.21's DoraLinearLayer.forward up to its factor: the identity's zeros and diagonal, A and B on it,
 the scaling, the sum with W, its norm, and the magnitude over that; with fp32 factors on a 16-bit W a cast of W too."""
@@ -104,7 +111,8 @@ class CallModules(Pass):
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             base = name.rpartition(".")[0]
-            if isinstance(op, LoraA | LoraLookup):
+            first = isinstance(op, LoraA | LoraLookup) or (isinstance(op, LoraGemm) and base not in lives)
+            if isinstance(op, LoraGemm | LoraLookup) and first:
                 rows = op.rows if isinstance(op, LoraLookup) else op.m
                 lives[base] = np.greater(op.n * rows, 0.0)[()]
             calls = self.engine.lora.active_adapters * lives.get(base, 1.0)
@@ -112,7 +120,7 @@ class CallModules(Pass):
                 op = self._factor(op, calls)
             if isinstance(op, LoraLookup):
                 op = replace(op, launches=calls, weights=self.engine.kept(op.weights))
-            elif isinstance(op, LoraA):
+            elif isinstance(op, LoraGemm) and first:
                 yield f"{base}.lora_input", self._input(op, calls), inputs
                 inputs = [*inputs, Value(f"{base}.lora_input")]
             elif type(op) is LoraAdd:
@@ -125,6 +133,14 @@ class CallModules(Pass):
                 inputs = [*inputs, Value(f"{base}.lora_result")]
             elif isinstance(op, DoraNorm):
                 op = self._norm(op, calls)
+            elif isinstance(op, BuiltWeights | HeldWeights):
+                op = self._weights(op)
+            elif isinstance(op, OverridingGemm) and op.remade == "factors":
+                op = replace(op, weights=self.engine.kept(op.weights))
+            elif isinstance(op, ColumnScale | RotateInput):
+                op, casts = self._values(op)
+                yield f"{name}_casts", casts, inputs
+                inputs = [*inputs, Value(f"{name}_casts")]
             elif isinstance(op, Collective) and ".dora_norm." in op.role:
                 op = self._norm_exchange(op, self.engine.lora.active_adapters)
             elif isinstance(op, DoraScale):
@@ -140,7 +156,27 @@ class CallModules(Pass):
     def _factor(self, op: LoraGemm, calls: Num) -> LoraGemm:
         return replace(op, launches=calls, weights=self.engine.kept(op.weights))
 
-    def _input(self, op: LoraA, calls: Num) -> ModuleSteps:
+    def _weights(self, op: BuiltWeights | HeldWeights) -> BuiltWeights | HeldWeights:
+        """Parameters, and what is made of them, in the format that they are kept in."""
+        if isinstance(op, HeldWeights):
+            wider = self.engine.format.bytes / FORMATS[self.engine.lora.lora_dtype].bytes
+            return replace(op, stored_bytes=op.stored_bytes * wider) if op.factors else op
+        calls, kept = self.engine.lora.active_adapters * np.minimum(op.rank, 1.0), self.engine.kept(op.factors)
+        made = self.engine.kept(op.made) if op.as_factors else op.made
+        return replace(op, factors=kept, made=made, launches=op.launches * calls)
+
+    def _values(self, op: ColumnScale | RotateInput) -> tuple[ColumnScale | RotateInput, ModuleSteps]:
+        """A step on values, and the casts to the parameters' format and back around it."""
+        rotates, casts = isinstance(op, RotateInput), self._casts(op.activations)
+        calls = self.engine.lora.active_adapters * np.minimum(op.launches, 1.0)
+        width = op.width if isinstance(op, RotateInput) else op.n
+        moved = casts * (ROTATED_CASTS if rotates else SCALED_CASTS)
+        steps = steps_of(op, calls * casts * (2.0 if rotates else 1.0), op.rows * width, moved)
+        launches = op.launches * self.engine.lora.active_adapters
+        changed = replace(op, weights=self.engine.kept(op.weights), launches=launches)
+        return changed, replace(steps, role=f"{op.role}_casts")
+
+    def _input(self, op: LoraGemm, calls: Num) -> ModuleSteps:
         casts, several = self._casts(op.activations), np.greater(calls, 1.0)[()]
         elems, moved = op.m * op.k * np.minimum(calls, 1.0), CAST_BYTES * casts + INDEX_BYTES * several
         steps = steps_of(op, calls * (casts + INDEX * several), elems, moved)

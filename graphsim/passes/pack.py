@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
 import networkx as nx
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value, inputs_of
 from graphsim.ops import Gemm, LoraGemm, Op, Part
+from graphsim.ops.overrides import OverriddenGemm
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,16 @@ def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
 def _packed(graph: nx.DiGraph, members: list[str]) -> Gemm:
     ops: list[Gemm] = [graph.nodes[member]["op"] for member in members]
     parts = tuple(part for member, op in zip(members, ops, strict=True) for part in _parts(member, op))
-    return replace(ops[0], role=ops[0].pack, n=sum((op.n for op in ops), start=0.0), parts=parts)
+    shape = {f.name: getattr(ops[0], f.name) for f in fields(Gemm)}
+    shape |= {"role": ops[0].pack, "n": sum((op.n for op in ops), start=0.0), "parts": parts}
+    if not any(isinstance(op, OverriddenGemm) for op in ops):
+        return replace(ops[0], **{name: shape[name] for name in ("role", "n", "parts")})
+    held = tuple(part for member, op in zip(members, ops, strict=True) for part in _held(member, op))
+    return OverriddenGemm(**shape, held=held)
+
+
+def _held(member: str, op: Gemm) -> tuple[Part, ...]:
+    return op.held if isinstance(op, OverriddenGemm) else _parts(member, op)
 
 
 def _parts(member: str, op: Gemm) -> tuple[Part, ...]:

@@ -162,7 +162,7 @@ class _Sharder:
             self.layouts[last], self.whole[last] = self.layouts[name], whole
 
     def _cut(self, op: Op, layout: Layout) -> Op:
-        always = isinstance(op, Gemm) or op.placement in (Sharding.VOCAB, Sharding.COLLECT)
+        always = isinstance(op, Gemm) or op.placement in (Sharding.VOCAB, Sharding.COLLECT, Sharding.ROW)
         if layout is SEQ:
             return op.cut_tokens(self.tp)
         return op.cut(self.tp) if always or layout is S else op

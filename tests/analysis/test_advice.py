@@ -83,7 +83,7 @@ def test_what_merging_saves_is_a_part_of_the_dynamic_time() -> None:
     assert advice.levers[0].name == "plain LoRA in the place of DoRA"
 
 
-@pytest.mark.parametrize("variant", ["alora", "vera"])
+@pytest.mark.parametrize("variant", ["alora"])
 def test_what_cannot_be_merged_is_applied_dynamically(variant: str) -> None:
     lora = gs.LoraConfig(variant=variant, rank=16)
     advice = gs.lora_advice(*ASKED, lora=lora)

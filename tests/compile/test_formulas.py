@@ -13,6 +13,7 @@ from graphsim.compile.formulas import Formulas, formulas_of
 from graphsim.compile.symbols import numbers_of
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.memory import Memory
+from tests.catalog import NO_MLP, models
 
 LORA = gs.LoraConfig(rank=16)
 SKEWED = {
@@ -96,7 +97,7 @@ def test_a_structure_is_recorded_once_whatever_its_numbers() -> None:
     assert first is not formulas_of(run_of("calibrated", lora=LORA))
 
 
-@pytest.mark.parametrize("model", gs.list_models())
+@pytest.mark.parametrize("model", models(but=NO_MLP))
 def test_every_model_of_the_catalog_is_recorded(model: str) -> None:
     for cost in ("roofline", "calibrated"):
         for lora in (None, LORA):

@@ -2,8 +2,8 @@
 
 Models are instantiated on torch's meta device, so no weights are needed. Run it in an environment with
 torch, transformers 5.24 and peft 0.21: `python tests/data/make_hf_structure.py decoders [NAME ...]`. Rows that are
-there stay as they are unless they are named; a row with a `source` is of a model that transformers does not have,
-written by hand from what is said there.
+there stay as they are unless they are named. `source` says where the text of a published config was read; a row that
+names no version of transformers is of a model that it does not have, written by hand from what the source says.
 """
 
 import csv
@@ -27,7 +27,9 @@ AUTO = ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForSeq2
 """Where a config names no class of its own, the first of these that knows it."""
 
 TASKS = {
-    "ForSequenceClassification": "SEQ_CLS", "ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS",
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
 }  # fmt: skip
 """What PEFT is told of models with other heads, so that it trains these in full and puts no adapter on them."""
 
@@ -58,9 +60,12 @@ def configs_of_all() -> dict[str, dict]:
 def model_of(data: dict, device: str = "meta") -> torch.nn.Module:
     """The class that `architectures` names, or the generating one of the `model_type`; experts one by one."""
     fields = dict(data)
-    config = CONFIG_MAPPING[fields.pop("model_type")](**fields)
+    kind, named = fields.pop("model_type"), getattr(transformers, (data.get("architectures") or [""])[0], None)
+    known = kind in CONFIG_MAPPING or named is None
+    config = (CONFIG_MAPPING[kind] if known else named.config_class)(
+        **fields
+    )  # another's class: Kimi K2 is DeepSeek V3
     config._experts_implementation = "eager"
-    named = getattr(transformers, (data.get("architectures") or [""])[0], None)
     with torch.device(device):
         if named is not None:
             return named._from_config(config, attn_implementation="eager")
@@ -149,7 +154,7 @@ def main(group: str, *names: str) -> None:
     rows = {row["name"]: row for row in csv.DictReader(file.open())} if file.exists() else {}
     for name, data in configs.items():
         if name in names or name not in rows:
-            rows[name] = facts_of(name, data)
+            rows[name] = facts_of(name, data) | {"source": rows.get(name, {}).get("source", "")}
             print(*rows[name].values(), flush=True)
     with file.open("w", newline="") as out:
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", restval="")

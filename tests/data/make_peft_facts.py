@@ -34,7 +34,7 @@ def main() -> None:
                 except ValueError:  # nothing matches
                     writer.writerow([model, adapter, "", "", transformers.__version__, peft.__version__])
                     continue
-                params = sum(p.numel() for n, p in wrapped.named_parameters() if p.requires_grad and "lora_" in n)
+                params = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
                 modules = len({*wrapped.targeted_module_names, *wrapped.targeted_parameter_names})
                 writer.writerow([model, adapter, params, modules, transformers.__version__, peft.__version__])
                 file.flush()

@@ -13,6 +13,7 @@ import graphsim as gs
 from graphsim.deployment.activations import peak_activation_bytes
 from graphsim.lora.variants import known
 from graphsim.ops import AllGather, Input, Norm, Slice
+from tests.catalog import QUICK
 
 DEGREES = (1.0, 2.0, 4.0)
 SOME = ("gpt-2", "gpt-oss-20b")
@@ -24,7 +25,7 @@ PLAIN = ("gemma-2-9b", "llama-3.1-8b", "mixtral-8x7b", "qwen3-8b")
 
 def cases() -> Iterator[object]:
     """Every model with every variant, sequence parallel or not, experts dealt out or not."""
-    for model in gs.list_models():
+    for model in QUICK:
         for variant in ("none", *known()):
             quick = (model in SOME and variant in ("none", "lora", "dora")) or (variant == "lora" and model in PLAIN)
             marks = () if quick else pytest.mark.slow

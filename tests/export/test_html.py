@@ -191,7 +191,7 @@ def test_requests_that_differ_in_their_adapters_are_not_told_to_merge(estimates,
 
 
 def test_what_cannot_be_merged_is_compared_without_a_merge():
-    page = to_html(gs.simulate("gpt-2", "l4", lora=gs.LoraConfig(rank=8, variant="vera"), engine="peft"))
+    page = to_html(gs.simulate("gpt-2", "l4", lora=gs.LoraConfig(rank=8, variant="alora"), engine="peft"))
     assert "It cannot be merged." in page and 'id="row-dynamic"' in page and 'id="row-merge"' not in page
 
 

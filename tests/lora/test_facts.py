@@ -14,6 +14,7 @@ from graphsim.graph import walk
 from graphsim.lora.injection import lora_parameters_of
 from graphsim.lora.variants import known
 from graphsim.ops import Collective
+from tests.lora.variant_laws import QUICK
 
 MODEL, RANK = "llama-3.1-8b", 8
 STRATEGIES = [
@@ -25,6 +26,7 @@ ENGINES = [
     (name, strategy, engine)
     for name, strategy in STRATEGIES
     for engine in ("reference", "peft", "vllm", "vllm-0.5", "sglang")
+    if known()[name].peft_type == "LORA" or engine in ("reference", "peft")
     if engine in ("reference", "peft") or strategy == "merge" or known()[name].fused
 ]
 GROUPS = {
@@ -35,12 +37,17 @@ GROUPS = {
 }
 
 
+def quick(cases: list[Any]) -> list[Any]:
+    """Those of variants that are checked every time as they are, the others slow."""
+    return [case if case[0] in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in cases]
+
+
 def adapter(variant: str, strategy: str, **fields: Any) -> gs.LoraConfig:
     asked = {"rank": RANK, "blocks": 2, "invocation_tokens": 8} | fields
     return gs.LoraConfig(variant=variant, strategy=strategy, **asked)
 
 
-SUM = re.compile(r"\.(lora_add|dora_scale)\.")
+SUM = re.compile(r"\.(lora_add|dora_scale|lora_scaled|lora_overridden)\.")
 """In the names of collectives behind a base's sum with its adapter: without the adapter, they are behind the base."""
 
 
@@ -52,7 +59,7 @@ def assert_adapters_vanish(with_adapter: nx.DiGraph, base: nx.DiGraph) -> None:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize(("variant", "strategy", "engine"), ENGINES)
+@pytest.mark.parametrize(("variant", "strategy", "engine"), quick(ENGINES))
 def test_an_adapters_nodes_are_those_that_vanish_without_one(
     variant: str, strategy: str, engine: str, group: str
 ) -> None:
@@ -73,7 +80,7 @@ def test_collectives_between_the_factors_are_the_adapters_however_they_are_cut(m
     assert bool(between) == (scheme not in ("vllm", "peft-dtensor"))
 
 
-@pytest.mark.parametrize(("variant", "strategy"), STRATEGIES)
+@pytest.mark.parametrize(("variant", "strategy"), quick(STRATEGIES))
 def test_what_is_trained_does_not_depend_on_strategy_or_engine(variant: str, strategy: str) -> None:
     lora = adapter(variant, strategy)
     dynamic = adapter(variant, "dynamic")
@@ -83,7 +90,7 @@ def test_what_is_trained_does_not_depend_on_strategy_or_engine(variant: str, str
         assert lora_parameters_of(gs.build_graph(MODEL, "decode", lora=dynamic, engine=engine)) == expected
 
 
-@pytest.mark.parametrize(("variant", "strategy"), STRATEGIES)
+@pytest.mark.parametrize(("variant", "strategy"), quick(STRATEGIES))
 def test_without_an_adapter_nothing_is_trained_and_weights_are_the_models(variant: str, strategy: str) -> None:
     base = gs.build_graph(MODEL, "decode")
     assert lora_parameters_of(base) == 0

@@ -11,6 +11,7 @@ import graphsim as gs
 from graphsim.lora.profile import list_engines, load_profile
 from graphsim.lora.variants import known
 from tests.engines import QUICK, each_engine
+from tests.lora.variant_laws import QUICK as QUICK_VARIANTS
 
 DENSE, EXPERTS, SLOTS = "gpt-2", "mixtral-8x7b", "llama-3.2-1b"
 """A dense model, one with experts, and one whose embedding has slots under vLLM."""
@@ -24,13 +25,9 @@ NOBODY = {
 SLOW = [(DENSE, 1), (DENSE, 4), (EXPERTS, 1), (EXPERTS, 4), (SLOTS, 1)]
 
 
-def simulated(model: str, engine: str, tp: int, **lora: Any) -> gs.Estimate:
+def simulated(model: str, engine: str | dict[str, Any], tp: int, **lora: Any) -> gs.Estimate:
     config = gs.LoraConfig(**lora) if lora else None
     return gs.simulate(model, "h100-sxm", 4, 64, 4, gs.Parallelism(tp=tp), config, engine=engine)
-
-
-def runs(engine: str, variant: str) -> bool:
-    return load_profile(engine).kernels != "fused" or known()[variant].fused
 
 
 @pytest.mark.parametrize(("model", "tp"), [(SLOTS, 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
@@ -47,8 +44,8 @@ def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str,
 @pytest.mark.parametrize(
     ("engine", "variant"),
     [
-        *(("reference", v) for v in known() if runs("reference", v)),
-        *(pytest.param("peft", v, marks=pytest.mark.slow) for v in known() if runs("peft", v)),
+        *(pytest.param("reference", v, marks=() if v in QUICK_VARIANTS else pytest.mark.slow) for v in known()),
+        *(pytest.param("peft", v, marks=pytest.mark.slow) for v in known()),
     ],
 )
 def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant: str, tp: int) -> None:

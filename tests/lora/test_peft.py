@@ -118,11 +118,10 @@ def test_a_broken_weights_file_is_one_sentence(tmp_path: Path, content: bytes) -
         gs.LoraConfig.from_peft(folder)
 
 
-def test_what_is_not_simulated_or_not_known_is_noted() -> None:
+def test_what_is_not_known_is_noted() -> None:
     lora = gs.LoraConfig.from_peft(QV | {"modules_to_save": ["score"], "bias": "all", "brand_new_field": 3})
-    assert any("trained in full" in note for note in lora.notes) and lora.modules_to_save == ("score",)
-    assert any("biases" in note for note in lora.notes)
-    assert any("brand_new_field" in note for note in lora.notes)
+    assert lora.modules_to_save == ("score",) and lora.trained_biases == "all"
+    assert lora.notes == ("unknown field of the adapter's config: brand_new_field",)
     assert gs.LoraConfig.from_peft(QV | {"use_rslora": True, "lora_dropout": 0.1}).notes == ()
     assert "brand_new_field" in " ".join(gs.simulate("llama-3.2-1b", "l4", lora=lora).notes)
 
@@ -133,8 +132,10 @@ def test_what_is_not_simulated_or_not_known_is_noted() -> None:
         ({"r": -1}, "r = -1"),
         ({"r": "eight"}, "r = 'eight'"),
         ({"r": float("nan")}, "r = nan"),
-        ({"peft_type": "IA3"}, "peft_type"),
-        ({"target_modules": None}, "target_modules is missing"),
+        ({"peft_type": "XLORA"}, "peft_type = 'XLORA' is not simulated, since it mixes several adapters"),
+        ({"peft_type": "WAVEFT"}, "peft_type = 'WAVEFT' is not simulated; simulated are ADALORA, BOFT, C3A"),
+        ({"peft_type": "LORRA"}, "peft_type = 'LORRA' is no method of PEFT 0.21; did you mean 'LORA'"),
+        ({"target_modules": None}, "target_modules = None is not allowed, since the model has no model_type"),
         ({"target_modules": [1, 2]}, "target_modules"),
         ({"target_modules": "("}, "regular expression"),
         ({"rank_pattern": [8]}, "rank_pattern"),

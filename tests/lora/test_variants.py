@@ -12,6 +12,7 @@ from graphsim.graph import walk
 from graphsim.lora.variants import known
 from graphsim.ops.bitsandbytes import Dequantise
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, GroupPool, VectorScale
+from tests.lora.variant_laws import each_variant
 
 TARGETS = ["q_proj", "down_proj"]
 HIDDEN, WIDE = 4096, 11008
@@ -109,8 +110,11 @@ def test_double_quantisation_saves_what_was_measured() -> None:
         assert plain - double == pytest.approx(measured, rel=0.05)
 
 
-@pytest.mark.parametrize("variant", known())
-@pytest.mark.parametrize("parallelism", [gs.Parallelism(), gs.Parallelism(tp=4), gs.Parallelism(pp=2)])
+GROUPS = [gs.Parallelism(), gs.Parallelism(tp=4), pytest.param(gs.Parallelism(pp=2), marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("variant", each_variant())
+@pytest.mark.parametrize("parallelism", GROUPS)
 def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, parallelism: gs.Parallelism) -> None:
     def config(rank: int) -> gs.LoraConfig:
         return gs.LoraConfig(rank=rank, target_modules="all-linear", variant=variant, blocks=4, invocation_tokens=8)
@@ -118,18 +122,19 @@ def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, para
     gs.validate(gs.build_graph("llama-3.1-8b", "prefill", 2, 64, parallelism=parallelism, lora=config(16)))
     found = gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, parallelism, config(16))
     base = gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, parallelism)
-    assert found.latency_s > base.latency_s
+    assert found.latency_s >= base.latency_s
+    assert found.latency_s > base.latency_s or known()[variant].copies  # which run in the place of the model's own
     ranks = gs.simulate("llama-3.1-8b", "h100-sxm", np.array([4, 4]), 64, 8, parallelism, config(16))
     assert ranks.latency_s[0] == pytest.approx(found.latency_s, rel=1e-4)
 
 
-@pytest.mark.parametrize("variant", known())
+@pytest.mark.parametrize("variant", each_variant())
 @pytest.mark.parametrize("tp", [1, 2])
 def test_an_adapter_of_rank_zero_is_no_work(variant: str, tp: int) -> None:
     asked: dict[str, Any] = {"batch": 2, "input_tokens": 64, "parallelism": gs.Parallelism(tp=tp)}
     lora = gs.LoraConfig(rank=0, target_modules="all-linear", variant=variant, blocks=2)
     found, base = (gs.total_work(gs.build_graph("llama-3.1-8b", lora=x, **asked)) for x in (lora, None))
-    for name in ("flops", "vector_flops", "memory_bytes", "message_bytes"):
+    for name in ("flops", "vector_flops", "memory_bytes", "message_bytes", "message_hops"):
         assert getattr(found, name) == pytest.approx(getattr(base, name), rel=1e-12), name
 
 
@@ -265,4 +270,5 @@ def test_peft_keeps_veras_vectors_and_scales_by_nothing_else() -> None:
     vectors = {op.role: op for _, op, _ in walk(graph) if op.role.startswith("q_proj.lora_") and op.parameters}
     assert set(vectors) == {"q_proj.lora_d", "q_proj.lora_scale"}
     memory = gs.simulate("llama-2-7b", "h100-sxm", lora=lora, engine="peft").memory
-    assert memory.adapters_bytes == 2 * 32 * (16 + HIDDEN)
+    shared = 4 * 16 * (HIDDEN + HIDDEN)  # in fp32, once for all modules
+    assert memory.adapters_bytes == 2 * 32 * (16 + HIDDEN) + shared

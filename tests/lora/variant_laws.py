@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
+import pytest
 
 import graphsim as gs
 from graphsim.graph import Stage, inputs_of
@@ -26,6 +27,16 @@ DEVICES = {
     "tp = 2": gs.Parallelism(tp=2),
     "tp = 4, ep = 2": gs.Parallelism(tp=4, ep=2),
 }
+
+QUICK = ("alora", "bd-lora", "dora", "ia3", "loha", "lora", "oft", "shira", "vera")
+"""Those whose laws are checked every time: a plain pair, a part of the tokens, a block-diagonal one, a norm and a scale
+behind, a scaled result, a wide product, a changed input, weights made anew, and factors that modules share."""
+
+
+def each_variant(names: Iterable[str] = ()) -> list[Any]:
+    """The names of all variants as a test's parameters, most of them slow. names: by default those there are"""
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names or known()]
+
 
 ADAPTERS = 3.0
 STAGE: dict[str, Stage] = {"reference": "lowered", "peft": "launched", "vllm": "lowered"}

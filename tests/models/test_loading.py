@@ -56,6 +56,20 @@ def test_the_structure_has_exactly_the_published_parameters(name):
         ("microsoft/Phi-3-mini-4k-instruct", "phi-3-mini"),
         ("openai-community/gpt2", "gpt-2"),
         ("GPT2", "gpt-2"),
+        ("LLAMA3_70B", "llama-3-70b"),
+        ("llama-3-70b", "llama-3-70b"),
+        ("llama3.1:8b", "llama-3.1-8b"),
+        ("Meta-Llama-3-70B-Instruct-hf", "llama-3-70b"),
+        ("Llama 2 7 B", "llama-2-7b"),
+        ("qwen3_32b", "qwen3-32b"),
+        ("QWEN/qwen3-32b", "qwen3-32b"),
+        ("Qwen3_235B_a22B", "qwen3-235b-a22b"),
+        ("DeepSeekV3", "deepseek-v3"),
+        ("deepseek-r1", "deepseek-v3"),
+        ("deepseek-ai/DeepSeek-R1", "deepseek-v3"),
+        ("openai/gpt-oss-120b", "gpt-oss-120b"),
+        ("NousResearch/Meta-Llama-3-8B-Instruct", "llama-3-8b"),
+        ("Qwen--Qwen3-1.7B_config.json", "qwen3-1.7b"),
     ],
 )
 def test_usual_spellings_name_the_same_model(ref, name):
@@ -63,9 +77,11 @@ def test_usual_spellings_name_the_same_model(ref, name):
     assert load_model(ref).name == name
 
 
-@pytest.mark.parametrize("ref", ["llama-3.1-9b", "llama", "mistralai/Mistral-7B-v0.3", "lama-2-7b", "llama-2-7b-x"])
+@pytest.mark.parametrize(
+    "ref", ["llama-3.1-9b", "llama", "llama-2", "lama-2-7b", "llama-2-7b-x", "qwen2-57b", "llama-2-7b!"]
+)
 def test_a_spelling_is_never_guessed(ref):
-    with pytest.raises(ConfigError, match="did you mean|allowed"):
+    with pytest.raises(ConfigError, match="did you mean|allowed|is not told"):
         load_model(ref)
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from graphsim.errors import ConfigError
-from graphsim.files.catalog import shipped_root
 from graphsim.graph import to_text, total_work, validate, walk
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of
@@ -31,11 +30,12 @@ from graphsim.ops.precision import load_precision
 from graphsim.passes.pack import pack
 from graphsim.passes.shard import shard
 from graphsim.simulation import lora_parameters
+from tests.catalog import QUICK
 from tests.paths import DATA, GOLDEN, REFERENCE
 
 HYBRID = DATA / "conv-hybrid.yaml"
 
-MODELS = sorted(path.stem for path in (shipped_root() / "models").glob("*.yaml"))
+MODELS = QUICK
 PHASES = {"prefill": prefill(2.0, 96.0), "decode": decode(4.0, 1000.0)}
 BF16 = load_precision("bf16")
 ALL_LINEAR = LoraConfig(rank=8, target_modules="all-linear")

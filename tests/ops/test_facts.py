@@ -19,10 +19,15 @@ from graphsim.ops import (
     SendReceive,
     Together,
 )
+from graphsim.ops.adapter_values import ColumnScale
+from graphsim.ops.adapter_weights import HeldWeights
 from graphsim.ops.base import AdapterPart
 from graphsim.ops.bitsandbytes import Dequantise, Outliers
 from graphsim.ops.lora_variants import VectorScale
 from tests.operations import KINDS, example
+
+RANKLESS = (VectorScale, ColumnScale, HeldWeights)
+"""What an adapter trains beside matrices of a rank."""
 
 ADAPTERS = [kind for kind in KINDS if example(kind).adapter]
 
@@ -31,6 +36,7 @@ def test_what_an_adapter_brings_is_what_its_document_and_kernels_name() -> None:
     """The op types of the LoRA document, and what only variants and engines' kernels have."""
     named = {kind.__name__ for kind in KINDS if kind.op_type.name.startswith(("LORA_", "GEMM_LORA_"))}
     others = {"LoraGemm", "LoraAdd", "DoraScale", "VectorScale", "GroupPool", "ModuleScale"}
+    others |= {"ColumnScale", "ResultScale", "HeldWeights", "OverridingGemm", "OverrideResult"}
     others |= {"ExpertLoraGemm", "ExpertLoraAdd", "ExpertVectorScale", "ExpertGroupPool"}
     assert {kind.__name__ for kind in ADAPTERS} == named | others
 
@@ -44,7 +50,7 @@ def test_only_an_adapters_own_weights_are_trained_and_reserved(kind: type[Op]) -
     if not isinstance(op, LoraMerge):  # its factors lie nowhere once they are merged
         assert op.trainable_parameters == op.parameters
     assert sum(op.buffers) == pytest.approx(op.parameters)
-    assert (op.adapter_rank > 0) == (op.trainable_parameters > 0) or issubclass(kind, VectorScale)
+    assert (op.adapter_rank > 0) == (op.trainable_parameters > 0) or issubclass(kind, RANKLESS)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if issubclass(kind, LoraGemm)])

@@ -16,4 +16,10 @@ class _Activated(Variant):
         return new_tokens if decode else np.minimum(lora.invocation_tokens, new_tokens)
 
 
-VARIANT = _Activated(name="alora", partial=True, unmerged="it works on the tokens behind its invocation only")
+VARIANT = _Activated(
+    name="alora",
+    partial=True,
+    pattern_field="rank_pattern",
+    table="factors",
+    unmerged="it works on the tokens behind its invocation only",
+)

@@ -75,4 +75,4 @@ def _side(op: Gemm, lora: Described) -> str:
     )
 
 
-VARIANT = _BlockDiagonal(name="bd-lora")
+VARIANT = _BlockDiagonal(name="bd-lora", pattern_field="rank_pattern", table="factors")

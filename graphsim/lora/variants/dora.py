@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphsim.graph import Step, Value
-from graphsim.lora.variant import Site, Variant
-from graphsim.ops import Sharding
+from graphsim.lora.variant import Described, Shapes, Site, Variant
+from graphsim.ops import Embedding, Gemm, Sharding
 from graphsim.ops.lora_variants import DoraNorm, DoraScale
 from graphsim.units import Num
 
@@ -32,6 +32,15 @@ class _WeightDecomposed(Variant):
         )  # fmt: skip
         yield f"{name}.dora_scale", scale, [Value(f"{name}.lora_add"), Value(f"{name}.dora_norm")]
 
+    def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:
+        """The factors and the magnitudes."""
+        return {"lora_A": (rank, op.k), "lora_B": (op.n, rank), "lora_magnitude_vector": (op.n,)}
+
+    def table_tensors(self, op: Embedding, rank: Num, lora: Described) -> Shapes | None:
+        """The same for rows."""
+        plain = {"lora_embedding_A": (rank, op.entries), "lora_embedding_B": (op.width, rank)}
+        return plain | {"lora_magnitude_vector": (op.width,)}
+
 
 def _cut_elems(site: Site) -> Num:
     """Elements of the factor that is cut otherwise than the base: A over ranks, or B over a row base's outputs."""
@@ -42,5 +51,11 @@ def _cut_elems(site: Site) -> Num:
 
 
 VARIANT = _WeightDecomposed(
-    name="dora", merge_passes=4.0, bias=False, peft_flag="use_dora", simpler="plain LoRA in the place of DoRA"
+    name="dora",
+    merge_passes=4.0,
+    bias=False,
+    peft_flag="use_dora",
+    pattern_field="rank_pattern",
+    table="factors",
+    simpler="plain LoRA in the place of DoRA",
 )

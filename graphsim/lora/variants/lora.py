@@ -2,4 +2,4 @@
 
 from graphsim.lora.variant import Variant
 
-VARIANT = Variant(name="lora", fused=True)
+VARIANT = Variant(name="lora", fused=True, pattern_field="rank_pattern", table="factors")

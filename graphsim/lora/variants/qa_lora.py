@@ -10,10 +10,11 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from graphsim.lora.variant import Site, Variant
-from graphsim.ops import ExpertGemm, Op
+from graphsim.lora.variant import Described, Shapes, Site, Variant
+from graphsim.ops import ExpertGemm, Gemm, Op
 from graphsim.ops.lora_expert_variants import ExpertGroupPool
 from graphsim.ops.lora_variants import GroupPool
+from graphsim.units import Num
 
 
 class _QuantisationAware(Variant):
@@ -32,5 +33,11 @@ class _QuantisationAware(Variant):
         yield "lora_a", replace(a, k=a.k / groups)
         yield "lora_b", site.b
 
+    def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:
+        """A of as many inputs as there are groups."""
+        return {"lora_A": (rank, op.k / lora.group_size), "lora_B": (op.n, rank)}
 
-VARIANT = _QuantisationAware(name="qa-lora", exact_merge=True, peft_flag="use_qalora")
+
+VARIANT = _QuantisationAware(
+    name="qa-lora", exact_merge=True, peft_flag="use_qalora", pattern_field="rank_pattern", table="factors"
+)

@@ -2,4 +2,4 @@
 
 from graphsim.lora.variant import Variant
 
-VARIANT = Variant(name="rslora", fused=True, peft_flag="use_rslora")
+VARIANT = Variant(name="rslora", fused=True, peft_flag="use_rslora", pattern_field="rank_pattern", table="factors")

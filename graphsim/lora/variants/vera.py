@@ -5,13 +5,15 @@ arXiv 2310.11454, section 3.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
 
-from graphsim.lora.variant import Site, Variant
+from graphsim.lora.variant import Described, Shapes, Site, Variant
 from graphsim.ops import ExpertGemm, Gemm, LoraA, LoraB, Op
+from graphsim.ops.adapter_weights import HeldWeights
+from graphsim.ops.formats import FORMATS
 from graphsim.ops.lora_expert_variants import ExpertVectorScale
 from graphsim.ops.lora_variants import VectorScale
 from graphsim.units import Num
@@ -29,6 +31,20 @@ class _VectorBased(Variant):
         yield "lora_b", b
         yield "lora_scale", _vector(site.op, "scale", b, live)
 
+    def shared(self, sizes: Sequence[tuple[Num, Num]], lora: Described) -> Iterator[tuple[str, Op]]:
+        """Both factors, of the largest inputs and outputs among the modules; training leaves them alone."""
+        largest = sum(np.max([float(size[i]) for size in sizes]) for i in range(2))
+        elems = lora.rank * largest
+        stored = elems * FORMATS[lora.lora_dtype].bytes
+        yield (
+            "lora_projections",
+            HeldWeights(role="lora_projections", elems=elems, stored_bytes=stored, frozen=True, factors=True),
+        )
+
+    def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:
+        """The two vectors."""
+        return {"vera_lambda_b": (op.n,), "vera_lambda_d": (rank,)}
+
 
 def _vector(op: Gemm, part: str, factor: LoraA | LoraB, live: Num) -> VectorScale:
     vector = VectorScale(
@@ -43,6 +59,8 @@ def _vector(op: Gemm, part: str, factor: LoraA | LoraB, live: Num) -> VectorScal
 
 VARIANT = _VectorBased(
     name="vera",
-    unmerged="merging its shared factors is not simulated",
+    parts=("vera_lambda_b", "vera_lambda_d"),
+    peft_type="VERA",
+    rank_default=256,
     scaled=False,  # PEFT 0.21, tuners/vera/layer.py: the trained vectors scale, there is no alpha
 )

@@ -133,18 +133,24 @@ def _weight(op: Op) -> Weight | None:
     if isinstance(op, Gemm) and op.shared:
         bias = round(float(op.n)) if op.bias else 0
         return replace(weight, matrix=_matrix(op), bias=bias, format=op.weights, optional=True)
+    if isinstance(op, Embedding) and op.shared:
+        return replace(weight, matrix=_table(op), optional=True)
     if not elements:
         return None
     if isinstance(op, Gemm):
         bias = round(float(op.n)) if op.bias else 0
         return replace(weight, matrix=_matrix(op), bias=bias, format=op.weights)
     if isinstance(op, Embedding):
-        return replace(weight, matrix=(round(float(op.entries)), round(float(op.width))), format=op.weights)
+        return replace(weight, matrix=_table(op), format=op.weights)
     return weight
 
 
 def _matrix(op: Gemm) -> tuple[int, int]:
     return round(float(op.n)), round(float(op.k))
+
+
+def _table(op: Embedding) -> tuple[int, int]:
+    return round(float(op.entries)), round(float(op.width))
 
 
 def _gather_shared(places: list[Place]) -> None:

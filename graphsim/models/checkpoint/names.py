@@ -14,15 +14,15 @@ _WRAPPERS = {
 }  # fmt: skip
 """Components that only say in which class a language model lies; those in front of a path are passed over."""
 
-_SAME = {".block_sparse_moe.": ".mlp.", ".vision_model.": ".", ".attention.dense_bias": ".attention.dense.bias"}
+_SAME = {".block_sparse_moe.": ".mlp.", ".vision_model.": "."}
 """Components that mean the same, or nothing, below the first."""
 
 _BUFFER = re.compile(
     r"(.*\.)?(inv_freq|rotary_emb\..*|rope_freqs\.weight|rope_factors_(long|short)\.weight|position_ids|masked_bias"
     r"|attn\.bias|attention\.bias|self_attention\.bias|num_batches_tracked|slope_rate|(query|key|diagonal)_decay"
-    r"|layer_scalar|final_logits_bias|.*gate\.tid2eid|act_fn\.(beta|eps)|tokenizer\..*)"
+    r"|layer_scalar|final_logits_bias|.*gate\.tid2eid|act_fn\.(beta|eps)|tokenizer\..*|d2t|t2d|token_map)"
 )
-"""Tensors that are computed and not learned, which some checkpoints keep all the same."""
+"""Tensors that are computed and not learned, which some checkpoints keep all the same; a draft's maps of tokens."""
 
 _CORRECTION = re.compile(r"(.*\.)?(e_score_correction_bias|expert_bias|gate\.bias_correction|exp_probs_b(\.bias)?)")
 """What balances experts: a buffer in some classes of transformers, a parameter in others."""

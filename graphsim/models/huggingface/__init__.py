@@ -18,6 +18,7 @@ from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed, tied_by_default, whole_defaults
+from graphsim.models.huggingface.drafts import draft_of
 from graphsim.models.huggingface.heads import decodes_alone, headed
 from graphsim.models.huggingface.keys import account
 from graphsim.models.huggingface.positions import stretched
@@ -47,10 +48,14 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     Raises ConfigError naming the field, what was found and what is allowed; for an unknown `model_type`,
     the nearest known ones; for towers that are not known, how to go on without them.
     """
-    whole = _whole_of(data, where)
-    text = text_part(data)
-    kind = text.get("model_type", data.get("model_type"))
-    reader = FAMILIES.get(kind) if isinstance(kind, str) else None
+    draft = draft_of(data, where)
+    whole = None if draft else _whole_of(data, where)
+    text = draft.part(data) if draft else text_part(data)
+    kind = (draft and draft.kind) or text.get("model_type", data.get("model_type"))
+    reader = draft.reader if draft else FAMILIES.get(kind) if isinstance(kind, str) else None
+    if reader is None and isinstance(data.get("thinker_config"), Mapping):
+        alone = "to simulate the part that answers in text, give its thinker_config as the config"
+        raise ConfigError(f"{where}: model_type = {kind!r} speaks as well, which is not known; {alone}")
     if reader is None:
         raise ConfigError(f"{where}: model_type = {short(kind)} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)
@@ -71,11 +76,12 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
             given = {name: value for name, value in data.items() if value is not None}
             outer = fields.child({**whole_defaults(str(data["model_type"])), **given}, "", lenient=True)
             config = _with_towers(config, whole, outer)
-        config = headed(config, fields, data)
+        config = config if draft else headed(config, fields, data)
         unread = account(fields, {**data, **text}, ignore)
     finally:
         fields.finish()
-    config = replace(config, notes=(*config.notes, *assumed, *unread))
+    kind_of_all = str(data.get("model_type", kind))
+    config = replace(config, model_type=kind_of_all, notes=(*config.notes, *assumed, *unread))
     return config if stored is None else quantised(config, stored, said, where)
 
 
@@ -97,12 +103,19 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
     named = data.get("architectures")
     if whole is not None and isinstance(named, list) and named and named[0] in whole.alone:
         return None
-    if whole is None and towers and isinstance(data.get("text_config"), Mapping):
+    text = data.get("text_config")
+    if whole is None and isinstance(text, Mapping) and (towers or not _is_known(kind)):
+        what = f"has towers that are not known ({', '.join(towers)})" if towers else "is not known"
+        alone = "; to simulate the language model alone, give its text_config as the config"
+        read = _is_known(text.get("model_type"))
         raise ConfigError(
-            f"{where}: model_type = {short(kind)} has towers that are not known ({', '.join(towers)}); "
-            "to simulate the language model alone, give its text_config as the config"
+            f"{where}: model_type = {short(kind)} {what}{alone if read else ', nor is its language model'}"
         )
     return whole
+
+
+def _is_known(kind: object) -> bool:
+    return isinstance(kind, str) and kind in FAMILIES
 
 
 _NO_TOWERS = ("text_config", *QUANTISED, "generation_config")

@@ -196,6 +196,18 @@ def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambd
     return [window if kind == SLIDES else 0 for kind in kinds]
 
 
+def sliding_pattern(fields: Fields, layers: int) -> Callable[[int], bool]:
+    """Which layers slide: all but every n-th, or as the letters L and G say again and again, the last one never."""
+    given = fields.raw("sliding_window_pattern", 4)
+    if isinstance(given, str):
+        if not given or set(given) - set("LG"):
+            fields.problem("sliding_window_pattern", "is not allowed; expected a number or letters L and G")
+            given = "G"
+        return lambda i: given[i % len(given)] == "L" and i < layers - 1
+    every = size(fields, "sliding_window_pattern", default=4)
+    return lambda i: (i + 1) % every != 0
+
+
 def assemble(
     name: str,
     dims: Dims,

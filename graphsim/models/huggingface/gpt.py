@@ -220,6 +220,8 @@ def xglm(fields: Fields, name: str) -> ModelConfig:
 def starcoder2(fields: Fields, name: str) -> ModelConfig:
     """Rotary positions, biases on one switch, a sliding window."""
     dims = read_dims(fields, tied=True)
+    fields.text("mlp_type", "default", ["default"])
+    fields.text("norm_type", "layer_norm", ["layer_norm"])
     bias = fields.flag("use_bias", True)
     style = _Style(
         names=AttentionNames(),

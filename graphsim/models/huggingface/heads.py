@@ -21,7 +21,7 @@ GENERATING = (
 
 _OWN_HEAD = (
     *("BertGenerationDecoder", "EncoderDecoderModel", "VisionEncoderDecoderModel", "SpeechEncoderDecoderModel"),
-    "ChatGLMModel",
+    *("ChatGLMModel", "NemotronH_Omni_Reasoning_V3"),
 )
 """Classes with the family's own head whose names do not say so.
 

@@ -52,5 +52,5 @@ def hy_v4(fields: Fields, name: str) -> ModelConfig:
     return with_drafts(replace(model, streams=streams), fields)
 
 
-FAMILIES: dict[str, Reader] = {"hy_v4": hy_v4}
+FAMILIES: dict[str, Reader] = {"hy_v4": hy_v4, "hy_v4_vl_text": hy_v4}
 """Readers by `model_type`."""

@@ -42,7 +42,7 @@ def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = 
                 f"load_model(…, ignore=['{key}']) or --ignore {key} goes on without it"
             )
     unread = (f"not read: {', '.join(notes)}",) if notes else ()
-    beside = f"layers that predict further tokens are left out, as no step without speculation runs them: {', '.join(drafts)}"
+    beside = f"layers that predict further tokens are left out; only speculation runs them: {', '.join(drafts)}"
     return (*unread, beside) if drafts else unread
 
 

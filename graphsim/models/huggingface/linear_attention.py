@@ -160,6 +160,10 @@ def _minimax_types(fields: Fields, layers: int) -> list[bool]:
 
 def lfm2(fields: Fields, name: str) -> ModelConfig:
     """Short convolutions with attention in some layers."""
+    unused(fields, "block_dim", "block_norm_eps", "block_use_swiglu", "block_use_xavier_init", "block_mlp_init_scale")
+    unused(
+        fields, "block_out_init_scale", "conv_dim", "conv_dim_out", "conv_use_xavier_init", "num_heads", "use_pos_enc"
+    )
     _older_spellings(fields, block_ff_dim="intermediate_size", tie_embedding="tie_word_embeddings")
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=_lfm2_width(fields, dims.intermediate), names=_LFM2_MLP)

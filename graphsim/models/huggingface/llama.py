@@ -15,6 +15,7 @@ from graphsim.models.huggingface.common import (
     read_dims,
     self_attention,
     size,
+    unused,
     windows,
 )
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
@@ -145,6 +146,7 @@ def gemma(fields: Fields, name: str) -> ModelConfig:
 
 def phi3(fields: Fields, name: str) -> ModelConfig:
     """Llama with natively fused qkv and gate/up weights."""
+    unused(fields, "full_attn_mod", "interpolate_factor")
     dims = read_dims(fields)
     names = AttentionNames(fused="self_attn.qkv_proj")
     mlp = Mlp(intermediate=dims.intermediate, names=MlpNames(fused="mlp.gate_up_proj"))
@@ -203,6 +205,7 @@ FAMILIES: dict[str, Reader] = {
     "helium": helium,
     "gemma": gemma,
     "phi3": phi3,
+    "phi4_multimodal": phi3,
     "glm": glm,
     "arcee": arcee,
     "apertus": apertus,

@@ -95,6 +95,8 @@ def qwen_moe(fields: Fields, name: str) -> ModelConfig:
     kind = str(fields.data.get("model_type"))
     dims = read_dims(fields, floor=kind.startswith("qwen3_omni"))
     second, adapted = kind == "qwen2_moe", kind in ("qwen3_moe", "qwen3_omni_moe_text")
+    if not second and not fields.flag("use_qk_norm", True):
+        fields.problem("use_qk_norm", "is not allowed; expected true, as the class has the norms in any case")
     experts, chosen = experts_of(fields)
     moe = Moe(
         experts=experts,

@@ -35,9 +35,12 @@ def dots1(fields: Fields, name: str) -> ModelConfig:
 
 def hunyuan_moe(fields: Fields, name: str) -> ModelConfig:
     """Hunyuan A13B: norms on heads behind the rotary embedding, one shared MLP as wide as an expert."""
-    one_of_all(fields, "num_experts", "moe_topk")
+    one_of_all(fields, "num_experts", "moe_topk", "moe_intermediate_size", "num_shared_expert")
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
+    for key, only in (("moe_intermediate_size", dims.intermediate), ("num_shared_expert", 1)):
+        if size(fields, key, default=only, least=0) != only:
+            fields.problem(key, f"is not allowed; expected {only}, as the class has it whatever the config says")
     moe = Moe(
         experts=experts,
         chosen=chosen,

@@ -19,6 +19,7 @@ from graphsim.models.huggingface.common import (
     pre_norm,
     read_dims,
     size,
+    sliding_pattern,
     unused,
     with_drafts,
     wrapped,
@@ -90,21 +91,9 @@ _COHERE = (("prefix_dense_", 1), ("", 4))
 def exaone_moe(fields: Fields, name: str) -> ModelConfig:
     """DeepSeek's layout of experts behind EXAONE 4's attention, with norms ahead of the parts (`ExaoneMoeConfig`)."""
     dims = read_dims(fields)
-    slides = _pattern(fields, dims.layers)
+    slides = sliding_pattern(fields, dims.layers)
     mixers = attentions(fields, dims, slides, nope="sliding_window" in fields, qk=QkNorm.HEAD)
     return with_drafts(assemble(name, dims, dense_then_sparse(fields, dims, mixers, first=1)), fields)
-
-
-def _pattern(fields: Fields, layers: int) -> Callable[[int], bool]:
-    """Which layers slide: all but every n-th, or as the letters L and G say again and again, the last one never."""
-    given = fields.raw("sliding_window_pattern", 4)
-    if isinstance(given, str):
-        if not given or set(given) - set("LG"):
-            fields.problem("sliding_window_pattern", "is not allowed; expected a number or letters L and G")
-            given = "G"
-        return lambda i: given[i % len(given)] == "L" and i < layers - 1
-    every = size(fields, "sliding_window_pattern", default=4)
-    return lambda i: (i + 1) % every != 0
 
 
 def mellum(fields: Fields, name: str) -> ModelConfig:

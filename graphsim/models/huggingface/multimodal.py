@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import Reader, assemble, read_dims, wrapped
-from graphsim.models.huggingface.llama import qwen2, qwen3
+from graphsim.models.huggingface.llama import ernie, llama, qwen2, qwen3
 from graphsim.models.huggingface.moe import glm4_moe, qwen_moe
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.mlp import Mlp, MlpNames
@@ -32,10 +32,13 @@ FAMILIES: dict[str, Reader] = {
     "qwen2_vl_text": qwen2,
     "qwen2_5_vl": qwen2,
     "qwen2_5_vl_text": qwen2,
+    "qwen2_5_omni_text": qwen2,
     "qwen3_vl_text": qwen3,
     "qwen3_vl_moe_text": qwen_moe,
     "glm4v_text": glm4v,
     "glm_ocr_text": glm4v,
     "glm4v_moe_text": glm4_moe,
+    "paddleocr_vl_text": ernie,
+    "granite_docling_text": llama,
 }
 """Readers by `model_type`; the first of each pair are flat configs, whose text part has no config of its own."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Reader, assemble, read_dims, size, windows, wrapped
+from graphsim.models.huggingface.common import (
+    Reader,
+    assemble,
+    read_dims,
+    size,
+    sliding_pattern,
+    unused,
+    windows,
+    wrapped,
+)
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.layers.attention import QkNorm
 from graphsim.models.layers.mlp import Mlp, MlpNames
@@ -15,6 +24,7 @@ _AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 def gemma2(fields: Fields, name: str) -> ModelConfig:
     """Norms before and behind each part, every other layer slides."""
+    unused(fields, "sliding_window_size")
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=dims.intermediate)
     slides = windows(fields, dims.layers, lambda i: i % 2 == 0)
@@ -51,12 +61,7 @@ def exaone4(fields: Fields, name: str) -> ModelConfig:
     """
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate)
-    every = (
-        size(fields, "sliding_window_pattern", default=4)
-        if isinstance(fields.data.get("sliding_window_pattern"), int)
-        else 4
-    )
-    slides = windows(fields, dims.layers, lambda i: (i + 1) % every != 0)
+    slides = windows(fields, dims.layers, sliding_pattern(fields, dims.layers))
     nope = "sliding_window" in fields
     blocks = [
         wrapped(
@@ -87,6 +92,7 @@ FAMILIES: dict[str, Reader] = {
     "olmo2": olmo2,
     "olmo3": olmo2,
     "exaone4": exaone4,
+    "exaone4_5_text": exaone4,
     "glm4": glm4,
 }
 """Readers by `model_type`."""

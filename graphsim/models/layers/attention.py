@@ -51,6 +51,7 @@ class SelfAttention(Layer):
     """Projections, rotary embedding, cache, attention, output projection.
 
     value_dim: of value heads, head_dim if 0
+    width: of the rows that queries, keys and values are projected from, the hidden size if 0
     window: keys that a query sees, 0 = all
     gated: a learned gate multiplies the result, element by element, or head by head where `gates_heads`
     gate_bias: a learned number for each head joins the gate
@@ -70,6 +71,7 @@ class SelfAttention(Layer):
     kv_heads: int
     head_dim: int
     value_dim: int = 0
+    width: int = 0
     window: int = 0
     qkv_bias: bool = False
     out_bias: bool = False
@@ -174,7 +176,7 @@ class SelfAttention(Layer):
         gate = Projection(
             name=self.names.gate,
             n=self.heads * (1 if self.gates_heads else self.values),
-            k=scope.hidden,
+            k=self.width or scope.hidden,
             split=Sharding.COLUMN,
             units=self.heads,
             tags=("attn",),
@@ -186,7 +188,7 @@ class SelfAttention(Layer):
         return Projection(
             name=name,
             n=width,
-            k=scope.hidden,
+            k=self.width or scope.hidden,
             split=Sharding.COLUMN,
             units=units,
             bias=self.qkv_bias and (tag != "key" or self.key_bias),
@@ -203,7 +205,7 @@ class SelfAttention(Layer):
         return Projection(
             name=self.names.fused,
             n=sum(part.width for part in parts),
-            k=scope.hidden,
+            k=self.width or scope.hidden,
             split=Sharding.COLUMN,
             bias=self.qkv_bias,
             tags=("attn", "qkv"),

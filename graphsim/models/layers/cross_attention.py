@@ -12,7 +12,7 @@ from graphsim.graph import Value
 from graphsim.models.layers.attention import AttentionNames
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.phase import Segment
-from graphsim.ops import Attention, Join, KvCache, Sharding
+from graphsim.ops import Attention, Join, KvCache, Norm, Sharding
 from graphsim.units import Num
 
 CROSS_NAMES = AttentionNames(
@@ -28,6 +28,7 @@ class CrossAttention(Layer):
     width: of the encoder's rows, the decoder's own if 0
     bias, out_bias: of queries, keys and values, and of the result; key_bias: keys have one where the others do
     soft_cap: scores pass a scaled tanh ahead of the softmax
+    head_norms: queries and keys pass a norm of each head
     """
 
     heads: int
@@ -38,12 +39,16 @@ class CrossAttention(Layer):
     out_bias: bool = False
     key_bias: bool = True
     soft_cap: bool = False
+    head_norms: bool = False
     names: AttentionNames = CROSS_NAMES
 
     def build(self, scope: Scope, x: str) -> str:
         """x -> q; the encoder's rows -> k, v -> cache; attention -> o."""
         q = self._projection(scope, "query", self.names.q, self.heads, x)
         k, v = (self._of_source(scope, tag, name, x) for tag, name in (("key", self.names.k), ("value", self.names.v)))
+        if self.head_norms:
+            q = self._norm(scope, q, self.names.q_norm, self.heads, scope.tokens)
+            k = self._norm(scope, k, self.names.k_norm, self.kv_heads, _encoded_rows(scope))
         outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
         inner = self.heads * self.head_dim
         out = outs[0] if len(outs) == 1 else scope.add("cross_join", Join(elems=scope.tokens * inner), outs)
@@ -60,8 +65,12 @@ class CrossAttention(Layer):
 
     def _of_source(self, scope: Scope, tag: str, name: str, x: str) -> Value:
         """A projection of the rows that the encoder makes in this step; of none in steps that only read the cache."""
-        rows = sum((segment.encoded_rows for segment in scope.phase.segments), start=0.0)
-        return self._projection(scope, tag, name, self.kv_heads, scope.source.node if scope.source else x, rows)
+        source = scope.source.node if scope.source else x
+        return self._projection(scope, tag, name, self.kv_heads, source, _encoded_rows(scope))
+
+    def _norm(self, scope: Scope, value: Value, module: str, heads: int, rows: Num) -> Value:
+        norm = Norm(rows=rows * heads, width=self.head_dim, local=True, units=heads, module=f"{scope.prefix}{module}")
+        return Value(scope.add(f"cross_{module.rsplit('.', 1)[-1]}", norm, [value]))
 
     def _projection(self, scope: Scope, tag: str, name: str, heads: int, source: str, rows: Num | None = None) -> Value:
         projection = Projection(
@@ -101,3 +110,8 @@ class CrossAttention(Layer):
             kv=scope.precision.kv,
         )
         return scope.add(f"cross_attention{suffix}", attention, [q, kept])
+
+
+def _encoded_rows(scope: Scope) -> Num:
+    """Rows that the encoder makes in this step."""
+    return sum((segment.encoded_rows for segment in scope.phase.segments), start=0.0)

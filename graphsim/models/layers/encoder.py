@@ -102,13 +102,15 @@ class Encoder:
 
     name: put before its nodes' names; cut: media to pieces
     deeper: sections `beside` whose results are added to hidden states of the language model's first layers
-    fed: whether its rows stand among the prompt's tokens; cross-attention reads them from elsewhere
+    fed: whether its rows stand among the prompt's tokens
+    seen: whether cross-attention reads its rows instead, in every later step too
     """
 
     name: str
     cut: Cut
     sections: tuple[Section, ...]
     fed: bool = True
+    seen: bool = False
 
     @property
     def deeper(self) -> int:
@@ -145,9 +147,23 @@ class Encoder:
         """Tokens of a prompt that a request's media stand for, but for separators."""
         return self._of_pieces(self.cut.pieces(media))
 
+    def seen_rows(self, media: Media) -> float:
+        """Rows of a request's media that cross-attention reads."""
+        return self._rows(self.cut.pieces(media)) if self.seen else 0.0
+
+    def seen_of(self, phase: Phase) -> Num:
+        """These rows of all sequences of a step that makes them."""
+        return sum((segment.sequences * self._rows(pieces) for segment, pieces in self._pieces(phase)), start=0.0)
+
     def _of_pieces(self, pieces: Pieces) -> float:
-        last = [section for section in self.sections if not section.beside and not section.idle][-1]
-        return pieces.count * last.rows.of(pieces.rows) if self.fed else 0.0
+        return self._rows(pieces) if self.fed and not self.seen else 0.0
+
+    def _rows(self, pieces: Pieces) -> float:
+        return pieces.count * self._last.rows.of(pieces.rows)
+
+    @property
+    def _last(self) -> Section:
+        return [section for section in self.sections if not section.beside and not section.idle][-1]
 
     def _pieces(self, phase: Phase) -> list[tuple[Segment, Pieces]]:
         return [(segment, self.cut.pieces(segment.media)) for segment in phase.segments if segment.media is not None]

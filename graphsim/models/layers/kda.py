@@ -53,7 +53,13 @@ class KimiDeltaAttention(Layer):
         )
         out = scope.add("kimi_delta_rule", rule, [mixed, decay, beta])
         gate = self._channels(scope, self.names.gate, x)
-        norm = Norm(rows=tokens * self.heads, width=self.head_dim, local=True, module=f"{scope.prefix}{module}.o_norm")
+        norm = Norm(
+            rows=tokens * self.heads,
+            width=self.head_dim,
+            local=True,
+            units=self.heads,
+            module=f"{scope.prefix}{module}.o_norm",
+        )
         out = scope.add("o_norm", norm, [out])
         out = scope.add("gate", Activation(elems=tokens * width, reads=2.0, steps=4.0), [out, gate])
         last = Projection(

@@ -57,6 +57,7 @@ class GatedDeltaNet(Layer):
             rows=tokens * self.value_heads,
             width=self.value_dim,
             local=True,
+            units=self.value_heads,
             module=f"{scope.prefix}{self.module}.{self.norm}",
         )
         out = scope.add("gated_norm", norm, [out])

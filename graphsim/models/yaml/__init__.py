@@ -10,16 +10,28 @@ Every key, with its default; keys without one are required.
 
     name            the file's stem           source, notes     free text, list of texts
     parameters      0: the published count    aliases           other spellings of the name
+    ids             Hugging Face ids that the model is published under: [Qwen/Qwen3-32B]
     max_positions   0: longest context        learned_positions false: a table of max_positions is added
     tied_embeddings false                     head_bias         false: bias of the output head
+    logit_soft_cap  0: none; 30.0 in Gemma 2
     norm            rms, layer, layer_no_bias, rms_no_weight, layer_no_weight
     norm_placement  pre, post, both           residual          sequential, parallel, parallel_two_norms
     final_norm      true                      embedding_norm    none: kind of a norm behind the embedding
     precision       of a quantised checkpoint: fp8, nvfp4, int4, …
     attention       heads, kv_heads (heads), head_dim (hidden_size / heads), value_dim (head_dim), window (0: all),
                     bias (false: qkv_bias, out_bias), rope (true), qk_norm (none, head,
-                    own_head, full), gated, sinks (false),
+                    own_head, full), gated, sinks (false), soft_cap (0: none; 50.0 in Gemma 2),
                     names: q, k, v, o, q_norm, k_norm, or qkv for one fused weight
+    latent_attention
+                    heads, kv_rank (width of the cached latent), nope and rope (a head's dimensions without and with
+                    positions; rope 0), value_dim, q_rank (0: queries are not compressed), bias (false),
+                    indexer: heads, head_dim, chosen (keys that a query sees)
+    mamba           width (2 * hidden_size), state (16), dt_rank (hidden_size / 16), conv_kernel (4), bias (false),
+                    conv_bias (true), norms (false: of step, B and C), module ("mixer")
+    mamba2          heads, head_dim (64), groups (1), state (128), conv_kernel (4), bias (false), conv_bias (true),
+                    norm (true: gated, ahead of the output), module ("mixer")
+    mixer           attention, latent_attention, mamba, mamba2 or none: attention where it is given, else the section
+                    that is; the other layers of a hybrid say `mixer: mamba2`
     mlp             intermediate_size, gated (true), bias (false), names: gate, up, down, or gate_up for a fused weight
     moe             experts, experts_per_token, intermediate_size, shared_experts (0; each as wide as the others) or
                     shared_intermediate_size, gated (true), bias, router_bias, shared_gate (a learned weight of the
@@ -27,7 +39,8 @@ Every key, with its default; keys without one are required.
                     popularity), adapt_experts, adapt_router (all-linear reaches them), all false,
                     names: router, gate_up, down, shared, shared_gate, experts (gate_proj+up_proj+down_proj: what
                     adapters call an expert's weights)
-    feed_forward    moe where moe is given, else mlp; a dense first layer says `feed_forward: mlp`
+    feed_forward    moe where moe is given, else mlp; a dense first layer says `feed_forward: mlp`, a layer of a mixer
+                    alone `feed_forward: none`, as state-space layers are where the file gives neither
     names           module paths: layer ("model.layers.{}."), embedding, positions, embedding_norm, final_norm, head
     norm_names      module names in a layer: attention, attention_post, mlp, mlp_post
     generation      repetition_penalty (1), frequency_penalty, presence_penalty (0): the makers' defaults, which engines
@@ -77,7 +90,7 @@ pairs (query-key pairs attended) and logit_rows of the step.
     attention       heads, kv_heads (heads), head_dim, value_dim (head_dim), window (0: all); inputs queries, keys,
                     values; keeps a KV cache
     compute         elems*, flops*, vector_flops*, weights, state* (elements kept from step to step): anything else
-    self_attention, mlp, moe
+    self_attention, latent_attention, mamba, mamba2, mlp, moe
                     graphsim's own layers; keys as in the sections, which they override
 """
 
@@ -104,16 +117,9 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
     fields = Fields(data, where)
     hidden = fields.integer("hidden_size", most=MOST_WIDTH)
     positions = fields.integer("max_positions", 0, least=0, most=MOST_TOKENS)
-    aliases_of(fields)
     stem, head, prefix = _ends(fields, positions)
     layers = read_layers(fields, hidden)
-    details = {
-        "name": fields.text("name", name),
-        "source": fields.text("source", ""),
-        "published_parameters": fields.integer("parameters", 0, least=0, most=10**15),
-        "notes": tuple(_texts(fields, "notes")),
-        "precision": _precision(fields),
-    }
+    details = origin_of(fields, name) | {"precision": _precision(fields)}
     fields.finish()
     return ModelConfig(
         hidden_size=hidden,
@@ -126,9 +132,16 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
     )
 
 
-def aliases_of(fields: Fields) -> list[str]:
-    """Other spellings under which the model is known."""
-    return _texts(fields, "aliases")
+def origin_of(fields: Fields, name: str) -> dict[str, Any]:
+    """What a model file says beside the structure; `aliases` and `ids` are there for whoever looks the model up."""
+    for key in ("aliases", "ids"):
+        _texts(fields, key)
+    return {
+        "name": fields.text("name", name),
+        "source": fields.text("source", ""),
+        "published_parameters": fields.integer("parameters", 0, least=0, most=10**15),
+        "notes": tuple(_texts(fields, "notes")),
+    }
 
 
 def _texts(fields: Fields, key: str) -> list[str]:
@@ -182,6 +195,7 @@ def _ends(fields: Fields, positions: int) -> tuple[Stem, Head, str]:
         vocab_size=vocabulary,
         tied=fields.flag("tied_embeddings", False),
         bias=fields.flag("head_bias", False),
+        soft_cap=fields.number("logit_soft_cap", 0.0, least=0.0, most=1e6) > 0.0,
         norm=NormLayer(name=final, kind=kind) if fields.flag("final_norm", True) else None,
         module=names.text("head", "lm_head"),
         penalties=_penalties(fields.mapping("generation")),

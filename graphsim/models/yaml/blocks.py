@@ -15,7 +15,7 @@ from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import VECTORS
 from graphsim.models.phase import prefill
-from graphsim.models.yaml import sections
+from graphsim.models.yaml import mixers, sections
 from graphsim.models.yaml.names import constants, size, whole
 from graphsim.models.yaml.overrides import Overrides
 from graphsim.ops import Part, Sharding
@@ -224,6 +224,21 @@ def _self_attention(fields: Fields, entry: NodeEntry, setting: Setting) -> custo
     return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
 
 
+def _latent_attention(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
+    layer = mixers.latent_attention(_section(fields, setting, "latent_attention"))
+    return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
+
+
+def _mamba(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
+    layer = mixers.mamba(_section(fields, setting, "mamba"), setting.hidden)
+    return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
+
+
+def _mamba2(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
+    layer = mixers.mamba2(_section(fields, setting, "mamba2"))
+    return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
+
+
 def _mlp(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     layer = sections.mlp(_section(fields, setting, "mlp"))
     return custom.LayerNode(name=entry.name, inputs=entry.inputs, layer=layer)
@@ -249,6 +264,9 @@ _READERS: dict[str, Callable[[Fields, NodeEntry, Setting], custom.Node]] = {
     "rope": _rope,
     "attention": _attention,
     "self_attention": _self_attention,
+    "latent_attention": _latent_attention,
+    "mamba": _mamba,
+    "mamba2": _mamba2,
     "mlp": _mlp,
     "moe": _moe,
 }

@@ -8,13 +8,16 @@ from typing import Any
 
 from graphsim.files.reading import Fields
 from graphsim.models.layers.base import Layer
-from graphsim.models.yaml import sections
+from graphsim.models.yaml import mixers, sections
 from graphsim.models.yaml.blocks import read_block
 from graphsim.models.yaml.names import constants
 from graphsim.models.yaml.overrides import Overrides
 
 MOST_LAYERS = 10_000
-_HINTS = {"mlp": " (feed_forward: mlp)", "moe": " (feed_forward: moe)"}
+_HINTS = {
+    **{name: f" (mixer: {name})" for name in mixers.SECTIONS[1:]},
+    **{name: f" (feed_forward: {name})" for name in ("mlp", "moe")},
+}
 
 Levels = tuple[Fields, ...]
 
@@ -76,8 +79,9 @@ class _Reader:
             self.used.add(name)
             block = read_block(name, layer, self.model, self.blocks, self.hidden)
             return block or _Nothing()
-        mixer = sections.attention(layer.below("attention"), self.hidden)
-        return sections.block(layer, mixer, sections.feed_forward(layer))
+        mixer = mixers.mixer(layer, self.hidden)
+        alone = mixers.kind_of(layer) in mixers.STATE_SPACE
+        return sections.block(layer, mixer, sections.feed_forward(layer, alone))
 
     def finish(self) -> None:
         """Note blocks that no layer uses, and wrong fields even where no block needs them."""
@@ -85,7 +89,7 @@ class _Reader:
             self.blocks.raw(name)
             if name not in self.used:
                 self.blocks.problems.append(f"blocks.{name} is used by no layer; name it in one or drop it")
-        for key in (key for key in ("attention", "mlp", "moe") if self.model.is_idle(key)):
+        for key in (key for key in (*mixers.SECTIONS, "mlp", "moe") if self.model.is_idle(key)):
             self.model.raw(key)
             self.model.problems.append(f"{key} is used by no layer; drop it, or use it{_HINTS.get(key, '')}")
         if self.used:

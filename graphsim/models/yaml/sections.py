@@ -16,7 +16,7 @@ MOST_HEADS = 65_536
 MOST_WIDTH = 10_000_000
 MOST_TOKENS = 10**9
 MOST_VOCABULARY = 100_000_000
-FEED_FORWARDS = ("mlp", "moe")
+FEED_FORWARDS = ("mlp", "moe", "none")
 PLACEMENTS = ("pre", "post", "both")
 RESIDUALS = ("sequential", "parallel", "parallel_two_norms")
 
@@ -52,6 +52,7 @@ def attention(section: Overrides, hidden: int) -> SelfAttention:
         qk_norm=QkNorm(section.text("qk_norm", "none", [kind.value for kind in QkNorm])),
         gated=section.flag("gated", False),
         sinks=section.flag("sinks", False),
+        soft_cap=section.number("soft_cap", 0.0, 0.0, 1e6) > 0.0,
         names=_attention_names(section.below("names")),
     )
 
@@ -92,10 +93,15 @@ def mlp(section: Overrides) -> Mlp:
     )
 
 
-def feed_forward(layer: Overrides) -> Layer:
-    """The mixture of experts where the layer or the model gives one, the MLP otherwise or where it is asked for."""
-    usual = "moe" if "moe" in layer else "mlp"
+def feed_forward(layer: Overrides, alone: bool) -> Layer | None:
+    """The mixture of experts where the layer or the model gives one, the MLP otherwise or where it is asked for.
+
+    alone: whether the layer's mixer goes without either where the file gives neither
+    """
+    usual = "moe" if "moe" in layer else "none" if alone and "mlp" not in layer else "mlp"
     kind = layer.text("feed_forward", usual, FEED_FORWARDS)
+    if kind == "none":
+        return None
     return moe(layer.below("moe")) if kind == "moe" else mlp(layer.below("mlp"))
 
 
@@ -172,10 +178,18 @@ def norms(layer: Overrides) -> Norms:
     return Norms(before=found[0], behind=found[1], before_mlp=found[2], behind_mlp=found[3])
 
 
-def block(layer: Overrides, mixer: Layer, feed_forward: Layer) -> Block:
-    """Attention and feed-forward part on the residual stream."""
+def block(layer: Overrides, mixer: Layer | None, feed_forward: Layer | None) -> Block:
+    """Mixer and feed-forward part on the residual stream, or one of them alone."""
     around = norms(layer)
     residual = layer.text("residual", "sequential", RESIDUALS)
+    if mixer is None or feed_forward is None:
+        if residual != "sequential":
+            layer.problem("residual", "needs a mixer and a feed_forward part; expected sequential for a layer of one")
+        if (only := mixer or feed_forward) is None:
+            layer.problem("mixer", "leaves a layer without any part; give it a mixer or a feed_forward part")
+            return Block(parts=())
+        before, behind = (around.before, around.behind) if mixer else (around.before_mlp, around.behind_mlp)
+        return Block(parts=(Residual(name="residual", norm=before, branches=(Branch(layer=only),), post_norm=behind),))
     if residual == "parallel_two_norms":
         first = Branch(layer=mixer, norm=around.before, post_norm=around.behind)
         second = Branch(layer=feed_forward, norm=around.before_mlp, post_norm=around.behind_mlp)

@@ -18,7 +18,7 @@ from tests.paths import DATA, hf_configs
 Header = dict[str, tuple[str, tuple[int, ...]]]
 """The format and shape of each tensor."""
 
-BITS = {"F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "I8": 8, "U8": 8, "I32": 32, "I64": 64, "F4": 4}
+BITS = {"F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "I8": 8, "U8": 8, "I32": 32, "I64": 64, "BOOL": 8, "F4": 4}
 
 
 @functools.cache

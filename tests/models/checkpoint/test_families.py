@@ -43,7 +43,7 @@ WAYS = ("drop", "rename", "turn", "narrow", "widen", "grow")
 
 def mutated(header: Header, way: str, rng: random.Random) -> tuple[str, Header]:
     """One tensor dropped, renamed, turned, in fewer bits, in more bits, or larger; and which it is."""
-    names = [name for name in header if not is_buffer(name) and not is_correction(name)]
+    names = [name for name in header if not is_buffer(name) and not is_correction(deepseek_spelled(name))]
     if way == "rename":
         alike = Counter(re.sub(r"\d+", "#", name) for name in names)
         names = [name for name in names if alike[re.sub(r"\d+", "#", name)] > 1 or not name.endswith(NAMELESS)]

@@ -15,15 +15,19 @@ from tests.paths import DATA, hf_configs
 CONFIGS = hf_configs()
 FACTS = list(csv.DictReader((DATA / "neutral_keys.csv").open()))
 NOT_TRIED = {"architectures", "model_type", "dtype", "torch_dtype", "attn_implementation"}
-READ_WHERE_IT_MATTERS = {"hidden_act": "default:apertus"}
-"""Keys that change one family, whose reader asks for them."""
+READ_WHERE_IT_MATTERS = {
+    "hidden_act": ("default:apertus", "default:apertus1p5_text"),
+    "pad_token_id": ("default:fsmt",),
+}
+"""Keys that change a family or two, whose readers ask for them."""
 
 
 def test_every_passed_over_key_was_changed_in_transformers_and_left_its_models_as_they_are() -> None:
     assert {fact["key"] for fact in FACTS} == NEUTRAL - NOT_TRIED
     for fact in FACTS:
         assert int(fact["same"]) >= 40, f"{fact['key']} left only {fact['same']} models as they are"
-        assert int(fact["changed"]) == (fact["key"] in READ_WHERE_IT_MATTERS), f"{fact['key']} changes a model"
+        known = READ_WHERE_IT_MATTERS.get(fact["key"], ())
+        assert int(fact["changed"]) == len(known), f"{fact['key']} changes a model"
 
 
 @pytest.mark.parametrize("name", ["default:llama", "default:mixtral", "default:gpt2", "default:nemotron_h"])
@@ -38,12 +42,19 @@ def test_torch_itself_finds_the_model_unchanged(name: str) -> None:
     assert sorted_out(data, values, shapes_of(data)).get("changed", []) == []
 
 
-@pytest.mark.parametrize(("key", "family"), READ_WHERE_IT_MATTERS.items())
-def test_a_family_that_such_a_key_changes_asks_for_it(key: str, family: str) -> None:
-    plain = from_config({**CONFIGS[family], key: "silu"}, "config.json")
+@pytest.mark.parametrize("family", READ_WHERE_IT_MATTERS["hidden_act"])
+def test_an_activation_with_weights_is_asked_for(family: str) -> None:
+    plain = from_config({**CONFIGS[family], "hidden_act": "silu"}, "config.json")
     assert from_config(CONFIGS[family], "config.json").num_parameters - plain.num_parameters == 2 * plain.num_layers
-    with pytest.raises(gs.ConfigError, match=key):
-        from_config({**CONFIGS["default:llama"], key: "xielu"}, "config.json")
+    with pytest.raises(gs.ConfigError, match="hidden_act"):
+        from_config({**CONFIGS["default:llama"], "hidden_act": "xielu"}, "config.json")
+
+
+def test_positions_of_fsmt_start_behind_its_padding() -> None:
+    """The tables of positions of its encoder and its decoder have an entry more for each index below the padding's."""
+    config = CONFIGS["default:fsmt"]
+    later = from_config({**config, "pad_token_id": config["pad_token_id"] + 1}, "config.json")
+    assert later.num_parameters - from_config(config, "config.json").num_parameters == 2 * config["d_model"]
 
 
 SHAPING: list[tuple[str, Any]] = [

@@ -1,6 +1,7 @@
 """Parameters and adapters of Hugging Face configs equal what transformers and PEFT instantiate, to the last one."""
 
 import csv
+import json
 from dataclasses import replace
 
 import pytest
@@ -12,10 +13,15 @@ from graphsim.models.huggingface import from_config
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import load_precision
 from graphsim.validation.structure import TEXT_ALONE
-from tests.paths import REFERENCE, hf_configs, hf_facts
+from tests.paths import DATA, REFERENCE, hf_configs, hf_facts
 
 CONFIGS = hf_configs()
 FACTS = hf_facts()
+
+READ = json.loads((DATA / "hf" / "published" / "configs.json").read_text(encoding="utf-8"))
+"""Published configs of families whose defaults and small variants are tried as well."""
+
+SLOW = pytest.mark.slow
 
 QV = gs.LoraConfig(rank=16, target_modules=["q_proj", "v_proj"])
 ALL = gs.LoraConfig(rank=8, target_modules="all-linear")
@@ -59,7 +65,7 @@ def test_counts_equal_transformers_and_peft(fact: dict[str, str]) -> None:
         assert gs.lora_parameters(config, ALL) == int(fact["lora_all_linear_r8"])
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW if name in READ else ()) for name in CONFIGS])
 def test_graphs_of_both_phases_are_valid_programs_whole_and_cut(name: str) -> None:
     config = from_config(CONFIGS[name], name)
     for phase in ("prefill", "decode"):

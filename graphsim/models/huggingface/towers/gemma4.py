@@ -78,5 +78,13 @@ def gemma4(parts: Parts) -> tuple[Encoder, ...]:
     return (Encoder(name="vision", cut=Budget(patch=patch, merge=pool, rows=tokens), sections=sections),)
 
 
-WHOLES: dict[str, Whole] = {"gemma4": Whole(encoders=gemma4)}
+def unified(parts: Parts) -> tuple[Encoder, ...]:
+    """Gemma 4 whose language model takes patches as they are: known without images and sound alone."""
+    for key in ("vision_config", "audio_config"):
+        if isinstance(parts.fields.raw(key), Mapping):
+            parts.fields.problem(key, "describes an embedder that is not known; expected null")
+    return ()
+
+
+WHOLES: dict[str, Whole] = {"gemma4": Whole(encoders=gemma4), "gemma4_unified": Whole(encoders=unified)}
 """Readers by `model_type` of the whole model."""

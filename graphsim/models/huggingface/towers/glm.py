@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from graphsim.files.reading import Fields
 from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.qwen import FUSED, NORMS, Frame
@@ -39,14 +40,27 @@ def glm4v(parts: Parts, kind: str) -> tuple[Encoder, ...]:
 
 
 def glm_ocr(parts: Parts) -> tuple[Encoder, ...]:
-    """No learned positions; norms on heads; biases where attention has them."""
+    """The merger is as wide as all channels of its result."""
     vision = parts.nested("vision_config", "glm_ocr_vision")
+    return (_plain(vision, size(vision, "out_hidden_size") * size(vision, "in_channels", default=3)),)
+
+
+def glm5_next(parts: Parts) -> tuple[Encoder, ...]:
+    """GLM-OCR's tower with a merger as wide as it says (transformers 5.24, `glm5_next`)."""
+    vision = parts.nested("vision_config", "glm5_next_vision")
+    found = _plain(vision, size(vision, "projection_intermediate_size"))
+    # 16 to 8000 rows of the language model (`image_processing_glm5_next.py`)
+    frame = Frame.read(vision)
+    return (replace(found, cut=frame.cut((16 * 28**2, 8_000 * 28**2))),)
+
+
+def _plain(vision: Fields, inner: int) -> Encoder:
+    """No learned positions; norms on heads; biases where attention has them."""
     unused(vision, "image_size")
     frame, bias = Frame.read(vision), vision.flag("attention_bias", True)
     attention = replace(attention_of(vision, bias=bias), rope=True, qk_norm=QkNorm.HEAD, names=FUSED)
     mlp = Mlp(intermediate=size(vision, "intermediate_size"), bias=bias, names=_MLP)
-    channels = size(vision, "in_channels", default=3)
-    return (_encoder(frame, (), (layer_of(attention, mlp, NORMS, "rms"),) * depth(vision), frame.out * channels),)
+    return _encoder(frame, (), (layer_of(attention, mlp, NORMS, "rms"),) * depth(vision), inner)
 
 
 def _encoder(
@@ -88,5 +102,6 @@ WHOLES: dict[str, Whole] = {
     "glmga": Whole(encoders=partial(glm4v, kind="glm4v_vision")),
     "glm4v_moe": Whole(encoders=partial(glm4v, kind="glm4v_moe_vision"), either_ties=True),
     "glm_ocr": Whole(encoders=glm_ocr, either_ties=True),
+    "glm5_next": Whole(encoders=glm5_next),
 }
 """Readers by `model_type` of the whole model."""

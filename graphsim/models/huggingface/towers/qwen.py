@@ -38,7 +38,7 @@ class Frame:
     @classmethod
     def read(cls, vision: Fields, width: str = "hidden_size", out: str = "out_hidden_size") -> Frame:
         """From a vision config. width, out: the keys of the two widths."""
-        unused(vision, "spatial_patch_size")
+        unused(vision, "spatial_patch_size", "tokens_per_second")
         patch, frames = patch_side(vision), size(vision, "temporal_patch_size", default=2)
         channels = size(vision, "in_channels", "in_chans", "num_channels", default=3)
         return cls(
@@ -95,24 +95,24 @@ def qwen2_5_vl(parts: Parts) -> tuple[Encoder, ...]:
     return (windowed(vision, "model.visual."),)
 
 
-def windowed(vision: Fields, module: str) -> Encoder:
-    """Qwen2.5-VL's tower; key heads may be fewer (EXAONE 4.5)."""
+def windowed(vision: Fields, module: str, names: AttentionNames = FUSED, end: tuple[Section, ...] = ()) -> Encoder:
+    """Qwen2.5-VL's tower; key heads may be fewer (EXAONE 4.5). end: what follows its merger"""
     frame = Frame.read(vision)
     heads = size(vision, "num_heads")
     whole = indices(vision, "fullatt_block_indexes")
     # windows hold whole merged rows (transformers 5.24, `vision_utils.py`, get_vision_window_index)
     side = size(vision, "window_size") // frame.merge // frame.patch * frame.merge
     kv_heads = size(vision, "num_key_value_heads", default=heads)
-    attention = replace(attention_of(vision), rope=True, names=FUSED, kv_heads=kv_heads)
-    names = MlpNames(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
-    mlp = Mlp(intermediate=size(vision, "intermediate_size"), bias=True, names=names)
+    attention = replace(attention_of(vision), rope=True, names=names, kv_heads=kv_heads)
+    gates = MlpNames(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
+    mlp = Mlp(intermediate=size(vision, "intermediate_size"), bias=True, names=gates)
     layers = tuple(
         layer_of(attention if i in whole else replace(attention, side=side), mlp, NORMS, "rms")
         for i in range(depth(vision))
     )
     merger = frame.merger(f"{module}merger.", NormLayer(name="ln_q"), ("mlp.0", "mlp.2"))
     embed = PatchEmbedding(module="proj", inputs=frame.inputs)
-    return _encoder(frame, QWEN2_PIXELS, embed, layers, merger, module)
+    return _encoder(frame, QWEN2_PIXELS, embed, layers, (*merger, *end), module)
 
 
 def qwen3_vl(parts: Parts) -> tuple[Encoder, ...]:
@@ -121,17 +121,27 @@ def qwen3_vl(parts: Parts) -> tuple[Encoder, ...]:
     arXiv 2511.21631, section 2.
     """
     vision = parts.nested("vision_config", "qwen3_vl_vision")
-    return (_positioned(vision, len(vision.sequence("deepstack_visual_indexes"))),)
+    return (positioned(vision, len(vision.sequence("deepstack_visual_indexes"))),)
 
 
 def qwen3_5(parts: Parts) -> tuple[Encoder, ...]:
     """Qwen3-VL's tower without DeepStack."""
     vision = parts.nested("vision_config", "qwen3_5_vision")
     unused(vision, "deepstack_visual_indexes")
-    return (_positioned(vision, 0),)
+    return (positioned(vision, 0),)
 
 
-def _positioned(vision: Fields, deeper: int) -> Encoder:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merger:
+    """Modules of Qwen3-VL's mergers. beside: of those whose rows go to the language model's first layers"""
+
+    norm: str = "norm"
+    linears: tuple[str, str] = ("linear_fc1", "linear_fc2")
+    beside: str = "deepstack_merger_list"
+
+
+def positioned(vision: Fields, deeper: int, merges: Merger = Merger(), module: str = "model.visual.") -> Encoder:
+    """Qwen3-VL's tower. deeper: how many layers' rows go to the language model's first layers"""
     frame = Frame.read(vision)
     attention = replace(attention_of(vision), rope=True, names=FUSED)
     names = MlpNames(up="mlp.linear_fc1", down="mlp.linear_fc2")
@@ -141,17 +151,16 @@ def _positioned(vision: Fields, deeper: int) -> Encoder:
     embed = PatchEmbedding(
         module="patch_embed.proj", inputs=frame.inputs, bias=True, positions=positions, position_module="pos_embed"
     )
-    linears = ("linear_fc1", "linear_fc2")
-    merger = frame.merger("model.visual.merger.", NormLayer(name="norm", kind="layer"), linears)
-    beside = tuple(_deeper(frame, f"model.visual.deepstack_merger_list.{i}.") for i in range(deeper))
-    found = _encoder(frame, QWEN3_PIXELS, embed, layers, merger, start="")
+    merger = frame.merger(f"{module}merger.", NormLayer(name=merges.norm, kind="layer"), merges.linears)
+    beside = tuple(_deeper(frame, merges, f"{module}{merges.beside}.{i}.") for i in range(deeper))
+    found = _encoder(frame, QWEN3_PIXELS, embed, layers, merger, module, start="")
     return replace(found, sections=(*found.sections[:2], *beside, *found.sections[2:]))
 
 
-def _deeper(frame: Frame, module: str) -> Section:
+def _deeper(frame: Frame, merges: Merger, module: str) -> Section:
     """A merger whose norm is of the patches side by side."""
-    linears = (Linear(module="linear_fc1", n=frame.merged), Linear(module="linear_fc2", n=frame.out))
-    layer = Projector(norm=NormLayer(name="norm", kind="layer"), linears=linears)
+    linears = (Linear(module=merges.linears[0], n=frame.merged), Linear(module=merges.linears[1], n=frame.out))
+    layer = Projector(norm=NormLayer(name=merges.norm, kind="layer"), linears=linears)
     return Section(layers=(layer,), hidden=frame.merged, rows=frame.rows, prefix=module, beside=True)
 
 
@@ -181,6 +190,15 @@ def exaone4_5(parts: Parts) -> tuple[Encoder, ...]:
     return (windowed(parts.nested("vision_config", "exaone4_5_vision"), "model.visual."),)
 
 
+def hyperclovax(parts: Parts) -> tuple[Encoder, ...]:
+    """Qwen2.5-VL's tower and one linear layer (transformers 5.24, `hyperclovax_vision_v2`)."""
+    vision = parts.nested("vision_config", "qwen2_5_vl_vision")
+    frame = Frame.read(vision)
+    project = Projector(linears=(Linear(module="projector", n=parts.hidden),))
+    end = Section(layers=(project,), hidden=frame.out, rows=frame.rows, prefix="model.")
+    return (windowed(vision, "model.vision_model.", end=(end,)),)
+
+
 _READERS: dict[str, Callable[[Parts], tuple[Encoder, ...]]] = {
     "qwen2_vl": qwen2_vl,
     "qwen2_5_vl": qwen2_5_vl,
@@ -189,6 +207,7 @@ _READERS: dict[str, Callable[[Parts], tuple[Encoder, ...]]] = {
     "qwen3_5": qwen3_5,
     "qwen3_5_moe": qwen3_5,
     "exaone4_5": exaone4_5,
+    "hyperclovax_vision_v2": hyperclovax,
 }
 
 _ALONE = {"qwen3_5": ("Qwen3_5ForCausalLM",), "qwen3_5_moe": ("Qwen3_5MoeForCausalLM",)}

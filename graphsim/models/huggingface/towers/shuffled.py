@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from graphsim.models.huggingface.common import size
+from graphsim.files.reading import Fields
+from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.tiles import Split, Tiles
 from graphsim.models.huggingface.towers.trunks import (
@@ -57,20 +58,22 @@ def cohere2(parts: Parts) -> tuple[Encoder, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeOrTiles(Cut):
-    """Images up to twice the native bound as they are, larger ones in tiles (`image_processing_lfm2_vl.py`)."""
+    """Images up to `tolerance` native bounds as they are, larger ones in tiles (`image_processing_lfm2_vl.py`)."""
 
     native: Native
     tiles: Tiles
+    tolerance: float
 
     def pieces(self, media: Media) -> Pieces:
         """Of all images."""
-        large = math.prod(media.image_size) > 2.0 * self.native.most
+        large = math.prod(media.image_size) > self.tolerance * self.native.most
         return self.tiles.pieces(media) if large else self.native.pieces(media)
 
 
 def lfm2(parts: Parts) -> tuple[Encoder, ...]:
     """SigLIP 2 at native resolution, a norm and two linear layers on patches side by side (arXiv 2511.23404)."""
     vision = parts.nested("vision_config", "siglip2_vision_model")
+    unused(parts.fields, "encoder_patch_size", "use_image_special_tokens")
     width, patch, module = size(vision, "hidden_size"), patch_side(vision), "model.vision_tower"
     side = size(parts.fields, "downsample_factor", default=2)
     embed = PatchEmbedding(
@@ -84,11 +87,8 @@ def lfm2(parts: Parts) -> tuple[Encoder, ...]:
         norm=NormLayer(name="layer_norm", kind="layer") if normed else None,
         linears=(Linear(module="linear_1", n=inner, bias=bias), Linear(module="linear_2", n=parts.hidden, bias=bias)),
     )
-    rows, edge = Rows(shared=side**2), (patch * side) ** 2
-    cut = NativeOrTiles(
-        native=Native(patch=patch, merge=side, least=64 * edge, most=256 * edge),
-        tiles=Tiles(tile=(16 * patch * side,) * 2, patch=patch, least=2, most=10),
-    )
+    rows = Rows(shared=side**2)
+    cut = _lfm2_cut(parts.fields, patch, side)
     sections = (
         Section(layers=(embed,), hidden=width, prefix=f"{module}."),
         *siglip_layers(vision, module),
@@ -96,6 +96,19 @@ def lfm2(parts: Parts) -> tuple[Encoder, ...]:
         Section(layers=(project,), hidden=width * side**2, rows=rows, prefix="model.multi_modal_projector."),
     )
     return (Encoder(name="vision", cut=cut, sections=sections),)
+
+
+def _lfm2_cut(fields: Fields, patch: int, side: int) -> Cut:
+    edge, tile = (patch * side) ** 2, size(fields, "tile_size", default=16 * patch * side)
+    least, most = size(fields, "min_image_tokens", default=64), size(fields, "max_image_tokens", default=256)
+    tiles = Tiles(
+        tile=(tile, tile), patch=patch, least=size(fields, "min_tiles", default=2),
+        most=size(fields, "max_tiles", default=10), whole=fields.flag("use_thumbnail", True),
+    )  # fmt: skip
+    tolerance = fields.number("max_pixels_tolerance", 2.0)
+    native = Native(patch=patch, merge=side, least=least * edge, most=most * edge)
+    split = fields.flag("do_image_splitting", True)
+    return NativeOrTiles(native=native, tiles=tiles, tolerance=tolerance) if split else native
 
 
 WHOLES: dict[str, Whole] = {

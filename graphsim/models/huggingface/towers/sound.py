@@ -162,6 +162,7 @@ def _merged(audio: Fields) -> int:
 def voxtral(parts: Parts) -> tuple[Encoder, ...]:
     """Rows side by side, two linear layers; whole windows reach the language model (arXiv 2507.13264)."""
     audio = parts.nested("audio_config", "voxtral_encoder")
+    unused(audio, "head_dim", "num_key_value_heads")
     width, rows, merge = width_of(audio), Rows(fixed=int(WINDOW_S * ROWS_PER_S)), _merged(audio)
     linears = tuple(Linear(module=f"linear_{i}", n=parts.hidden, bias=False) for i in (1, 2))
     sections = (

@@ -15,6 +15,7 @@ class Tiles(Cut):
 
     InternVL (arXiv 2404.16821, section 3.2; transformers 5.24, `image_processing_got_ocr2.py`,
     get_optimal_tiled_canvas). tile: its height and width in pixels; whole: whether the view is there
+    across: most tiles along a side, no bound if 0
     """
 
     tile: tuple[int, int]
@@ -22,6 +23,7 @@ class Tiles(Cut):
     least: int = 1
     most: int = 12
     whole: bool = True
+    across: int = 0
 
     def pieces(self, media: Media) -> Pieces:
         """The tiles of all images."""
@@ -30,7 +32,7 @@ class Tiles(Cut):
         return _of(self.tile, self.patch, media.images * (tiles + (self.whole and tiles > 1)))
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
-        sides = range(1, self.most + 1)
+        sides = range(1, min(self.most, self.across or self.most) + 1)
         grids = sorted(
             ((c, r) for c in sides for r in sides if self.least <= c * r <= self.most),
             key=lambda grid: grid[0] * grid[1],

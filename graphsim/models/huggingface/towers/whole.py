@@ -10,6 +10,7 @@ from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.defaults import nested_defaults
 from graphsim.models.layers.encoder import Encoder
+from graphsim.models.layers.ends import Head
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Whole:
     encoders: its towers from its parts
     prefix: module path of the language model; bare: without its output head, as transformers' AutoModel makes it
     either_ties: embeddings are tied where the text config says so too, not only where the whole config does
+    adapts_head: PEFT's all-linear reaches the output head, which the whole does not name as its own
     alone: classes of `architectures` that are the language model without its towers
     """
 
@@ -63,12 +65,15 @@ class Whole:
     prefix: str = "model.language_model."
     bare: bool = True
     either_ties: bool = False
+    adapts_head: bool = False
     alone: tuple[str, ...] = ()
 
 
 def placed(config: ModelConfig, whole: Whole) -> ModelConfig:
     """The language model with the module paths that it has within the whole."""
     base = config.layer_prefix.split(".", 1)[0] + "."
+    if whole.adapts_head and isinstance(config.head, Head):
+        config = replace(config, head=replace(config.head, linear=True))
     if not whole.prefix:
         return config
 

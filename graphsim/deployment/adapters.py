@@ -1,0 +1,86 @@
+"""An adapter meets a model: targets that its file leaves to the model, layers that it replicates, tensors that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from graphsim.errors import ConfigError
+from graphsim.graph import walk
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.default_targets import CONV1D, with_defaults
+from graphsim.lora.matching import Matching
+from graphsim.lora.targets import Targets, modules_of
+from graphsim.lora.tensors import check_tensors
+from graphsim.models.build import build
+from graphsim.models.config import ModelConfig
+from graphsim.models.layers.replicated import Replicated
+from graphsim.models.phase import prefill
+from graphsim.ops import ExpertGemm, Gemm
+from graphsim.ops.precision import load_precision
+
+
+def met(model: ModelConfig, lora: LoraConfig) -> tuple[ModelConfig, LoraConfig]:
+    """The model and the adapter as they go together; both stay as they are where nothing is left open.
+
+    Raises ConfigError for targets that PEFT has no default for, layers that the model does not have, modules that a
+    method does not go on, and for tensors of the adapter's file that do not fit the model.
+    """
+    if lora.layer_replication:
+        model, lora = _replicated(model, lora), replace(lora, layer_replication=())
+    if lora.matching is not Matching.PEFT and lora.target_modules is not None and lora.tensors is None:
+        return model, lora
+    lora = with_defaults(lora, model.model_type, has_stacks=lora.target_modules is None and _has_stacks(model))
+    if not lora.kind.conv1d and model.model_type in CONV1D:
+        _refuse_conv1d(model, lora)
+    if lora.tensors is not None:
+        check_tensors(_graph(model), replace(lora, strategy="dynamic"), lora.tensors)
+        lora = replace(lora, tensors=None)
+    return model, lora
+
+
+def _graph(model: ModelConfig) -> Any:
+    return build(model, prefill(1.0, 1.0).with_towers, load_precision("bf16"))
+
+
+def _has_stacks(model: ModelConfig) -> bool:
+    return any(isinstance(op, ExpertGemm) and op.fuses for _, op, _ in walk(_graph(model)))
+
+
+def _refuse_conv1d(model: ModelConfig, lora: LoraConfig) -> None:
+    """Raise ConfigError where a method would go on GPT-2's transposed linears, which it cannot."""
+    targets = Targets(lora)
+    for op, path in modules_of(_graph(model)):
+        if isinstance(op, Gemm) and not op.head and targets.key(op, path) is not None:
+            raise ConfigError(
+                f"lora.variant = '{lora.variant}' is not allowed on '{path}': PEFT 0.21 has no {lora.kind.peft_type} "
+                f"for the Conv1D layers of model_type '{model.model_type}'"
+            )
+
+
+def _replicated(model: ModelConfig, lora: LoraConfig) -> ModelConfig:
+    """The model with its layers from one to before another, stretch by stretch; a second use shares the weights.
+
+    PEFT 0.21, `utils/other.py` and `tuners/lora/model.py`, replicate_layers: models with `model.layers`.
+    """
+    most = max(end for _, end in lora.layer_replication)
+    if not model.layer_prefix.endswith("model.layers.{}."):
+        raise ConfigError(
+            f"lora.layer_replication = {list(lora.layer_replication)} is not allowed for layers at "
+            f"'{model.layer_prefix.rstrip('.')}'; PEFT 0.21 replicates 'model.layers.{{}}'"
+        )
+    if most > model.num_layers:
+        raise ConfigError(
+            f"lora.layer_replication = {list(lora.layer_replication)} is not allowed; the model has layers 0 to "
+            f"{model.num_layers - 1}"
+        )
+    return replace(model, layers=tuple(_layers(model, lora)))
+
+
+def _layers(model: ModelConfig, lora: LoraConfig) -> Iterator[Any]:
+    used: set[int] = set()
+    for start, end in lora.layer_replication:
+        for i in range(start, end):
+            yield Replicated(layer=model.layers[i]) if i in used else model.layers[i]
+            used.add(i)

@@ -1,0 +1,204 @@
+"""Weights that PEFT's methods beside LoRA hold, and what they make of them anew in every forward pass.
+
+What is made and how often follows PEFT 0.21 (`tuners/*/layer.py`), method by method in `graphsim/lora/variants`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, cast
+
+import numpy as np
+
+from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
+from graphsim.ops.formats import Format
+from graphsim.ops.linear import limited
+from graphsim.ops.lora import LoraMerge
+from graphsim.ops.saved import Saved
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldWeights(Op):
+    """Weights that lie on the device for an adapter and are used in place: a bank, a copy of a module, frozen factors.
+
+    elems: how many; frozen: whether training leaves them as they are
+    stored_bytes: memory that they take beside the model's own, which is none for its own biases
+    factors: whether they are in the factors' format, which engines may widen
+    """
+
+    launched: ClassVar[bool] = False
+    constant: ClassVar[bool] = True
+
+    adapter: bool = True
+    once: bool = True
+    elems: Num
+    stored_bytes: Num
+    frozen: bool = False
+    factors: bool = False
+
+    @property
+    def parameters(self) -> Num:
+        """All of them."""
+        return self.elems
+
+    @property
+    def trainable_parameters(self) -> Num:
+        """All of them, or none."""
+        return 0.0 if self.frozen else self.elems
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """What they take."""
+        return self.stored_bytes
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """One tensor."""
+        return (self.elems,)
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: no value flows."""
+        return Saved()
+
+    @property
+    def out_elems(self) -> Num:
+        """Nothing flows along the edge."""
+        return 0.0
+
+    def cut(self, ways: Num) -> HeldWeights:
+        """Every device holds them whole."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BuiltWeights(Op):
+    """Weights made of an adapter's parameters in every forward pass, whatever the tokens.
+
+    elems: of what is made, which lives until it is used; held: parameters that are trained for it
+    rank: of the adapter; 0 for no adapter
+    copies: distinct adapters that are present, each of which makes its own
+    flops, vector_flops: of matrix units, and elementary steps; read_elems, write_elems: moved on the way, in `made`
+    base_elems: of the model's own weights that are read, in `weights`
+    factors: format of the parameters; launches: kernels for one adapter
+    as_factors: whether `made` is the factors' format, which engines may widen
+    """
+
+    op_type: ClassVar[OpType] = OpType.LORA_KERNEL
+    constant: ClassVar[bool] = True
+
+    adapter: bool = True
+    elems: Num
+    held: Num
+    rank: Num
+    copies: Num = 1.0
+    flops: Num = 0.0
+    vector_flops: Num = 0.0
+    read_elems: Num = 0.0
+    write_elems: Num = 0.0
+    base_elems: Num = 0.0
+    split: Sharding = Sharding.REPLICATED
+    units: Num = 0.0
+    weights: Format = BF16
+    factors: Format = BF16
+    made: Format = BF16
+    as_factors: bool = True
+    launches: Num = 1.0
+
+    def work(self) -> Work:
+        """As said, once for each adapter; the parameters are read too."""
+        live = np.minimum(self.rank, 1.0) * self.copies
+        return Work(
+            flops=self.flops * live,
+            vector_flops=self.vector_flops * live,
+            weight_bytes=(self.held * self.factors.bytes + self.base_elems * self.weights.bytes) * live,
+            input_bytes=self.read_elems * self.made.bytes * live,
+            write_bytes=self.write_elems * self.made.bytes * live,
+        )
+
+    @property
+    def matrix_format(self) -> str:
+        """Products of parameters run in their format."""
+        return self.factors.compute
+
+    @property
+    def parameters(self) -> Num:
+        """What is trained."""
+        return self.held
+
+    @property
+    def weight_storage_bytes(self) -> Num:
+        """In the parameters' format."""
+        return self.held * self.factors.bytes
+
+    @property
+    def adapter_rank(self) -> Num:
+        """Of the adapter."""
+        return self.rank
+
+    @property
+    def buffers(self) -> tuple[Num, ...]:
+        """Seen as one tensor."""
+        return (self.held,)
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: it takes parameters only."""
+        return Saved()
+
+    @property
+    def saved_for_weights(self) -> Saved:
+        """What is made, which the gradients of the parameters ask for."""
+        return Saved(own=self.elems * self.made.bytes)
+
+    @property
+    def out_elems(self) -> Num:
+        """What is made."""
+        return self.elems
+
+    def cut(self, ways: Num) -> BuiltWeights:
+        """Each device makes its own slice, of parameters that every device holds whole."""
+        if self.split not in (Sharding.COLUMN, Sharding.ROW):
+            return self
+        ways = limited(ways, self.units)
+        names = ("elems", "flops", "vector_flops", "read_elems", "write_elems", "base_elems")
+        return replace(self, **{name: getattr(self, name) / ways for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MethodMerge(LoraMerge):
+    """W' of W and what a method makes of its parameters, once: W is read, and written.
+
+    held: parameters; flops, vector_flops: of what is made of them, and of multiplying W by it where it is not added
+    read_elems, write_elems: moved on the way, in the factors' format
+    """
+
+    held: Num
+    flops: Num = 0.0
+    vector_flops: Num = 0.0
+    read_elems: Num = 0.0
+    write_elems: Num = 0.0
+
+    def work(self) -> Work:
+        """A merge's without its two factors, and what is made."""
+        live, plain, each = np.minimum(self.rank, 1.0) * self.copies, LoraMerge.work(self), self.factors.bytes
+        return Work(
+            flops=self.flops * live,
+            vector_flops=self.vector_flops * live,
+            weight_bytes=(self.n * self.k * self.weights.bytes + self.held * each) * live,
+            input_bytes=plain.input_bytes + self.read_elems * each * live,
+            write_bytes=plain.write_bytes + self.write_elems * each * live,
+        )
+
+    @property
+    def trainable_parameters(self) -> Num:
+        """The parameters, which are merged here and lie nowhere else."""
+        return self.copies * self.held
+
+    def cut(self, ways: Num) -> MethodMerge:
+        """Cut where its base is; parameters are not."""
+        part = limited(ways, self.units) if self.split in (Sharding.COLUMN, Sharding.ROW) else 1.0
+        names = ("flops", "vector_flops", "read_elems", "write_elems")
+        share = {name: getattr(self, name) / part for name in names}
+        return cast("MethodMerge", replace(LoraMerge.cut(self, ways), **share))
