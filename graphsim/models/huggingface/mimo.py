@@ -36,9 +36,9 @@ def mimo_v2(fields: Fields, name: str) -> ModelConfig:
         value_dim=size(fields, "v_head_dim"),
         qkv_bias=bias,
     )
-    for key, expected in (("add_full_attention_sink_bias", False), ("add_swa_attention_sink_bias", True)):
-        if fields.flag(key, expected) is not expected:
-            fields.problem(key, f"is not simulated; expected {str(expected).lower()}: sinks where there are windows")
+    for key, has in (("add_full_attention_sink_bias", False), ("add_swa_attention_sink_bias", True)):
+        if fields.flag(key, has) is not has:
+            fields.problem(key, f"is not simulated; expected {str(has).lower()}: sinks where there are windows")
     before = size(fields, "sliding_window_size", default=0, least=0)
     window = size(fields, "sliding_window", default=129)
     windowed = replace(
