@@ -217,12 +217,9 @@ class Fields:
 
     def unknown_keys(self) -> list[str]:
         """Keys of the file that nobody has read, here and below, as problems."""
-        own = [
-            f"{self.name(str(key))} is not a known key; {choices_text(key, self._known)}"
-            for key in self.data
-            if key not in self._known
-        ]
-        return ([] if self.lenient else own) + [text for nested in self._children for text in nested.unknown_keys()]
+        unknown = [] if self.lenient else [key for key in self.data if key not in self._known]
+        own = [f"{self.name(str(key))} is not a known key; {choices_text(key, self._known)}" for key in unknown]
+        return own + [text for nested in self._children for text in nested.unknown_keys()]
 
     def finish(self) -> None:
         """Raise one ConfigError with every problem found, unknown keys included."""

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import graphsim as gs
+from graphsim.models.huggingface import from_config
 from tests.benchmarks import measure
+from tests.paths import hf_configs
 
 pytest.importorskip("pytest_benchmark")
 
@@ -20,6 +22,25 @@ SMALL: dict[str, Any] = measure.GRID | {"batch": list(range(1, 33)), "rank": [8,
 def test_sweep(benchmark: Benchmark, cost: str) -> None:
     table = benchmark(gs.sweep, measure.MODEL, measure.DEVICE, cost=cost, **SMALL)
     assert len(table) == 32 * 255 * 4 * 2 and table["latency_s"].notna().all()
+
+
+def test_reading_a_config(benchmark: Benchmark) -> None:
+    configs = list(hf_configs().items())[::30]
+    read = benchmark(lambda: [from_config(data, name) for name, data in configs])
+    slowest = {name: measure.seconds(lambda data=data: from_config(data, "config.json")) for name, data in configs}
+    benchmark.extra_info["slowest"] = max(slowest, key=slowest.__getitem__)
+    benchmark.extra_info["slowest_s"] = max(slowest.values())
+    assert len(read) == len(configs)
+
+
+def test_keys_that_shape_nothing_cost_a_reader_next_to_nothing() -> None:
+    data = hf_configs()["default:llama"]
+    more = {f"note_{i}": i for i in range(100)}
+
+    def read(config: dict[str, Any]) -> Callable[[], object]:
+        return lambda: from_config(config, "config.json")
+
+    assert measure.calls(read({**data, **more})) < measure.calls(read(data)) + 50 * len(more)
 
 
 def test_simulate_warm(benchmark: Benchmark) -> None:

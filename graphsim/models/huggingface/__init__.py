@@ -26,6 +26,7 @@ from graphsim.models.huggingface.quantisation import quantised, stored_of
 from graphsim.models.huggingface.towers import WHOLES
 from graphsim.models.huggingface.towers.conversion import converted
 from graphsim.models.huggingface.towers.whole import Parts, Whole, placed
+from graphsim.units import short
 
 
 def _readers() -> dict[str, Reader]:
@@ -58,7 +59,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     if reader is None and whole is not None and text is data:
         raise ConfigError(f"{where}: text_config is missing, expected the config of the language model in {kind!r}")
     if reader is None:
-        raise ConfigError(f"{where}: model_type = {kind!r} is not known; {choices_text(kind, FAMILIES)}")
+        raise ConfigError(f"{where}: model_type = {short(kind)} is not known; {choices_text(kind, FAMILIES)}")
     complete, assumed = completed(str(kind), text, nested=text is not data)
     fields = Fields(complete, where, lenient=True)
     own = fields.text("_name_or_path", "")
@@ -120,7 +121,9 @@ def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
         what = f"has towers that are not known ({', '.join(towers)})" if towers else "is not known"
         alone = "; to simulate the language model alone, give its text_config as the config"
         read = _is_known(text.get("model_type"))
-        raise ConfigError(f"{where}: model_type = {kind!r} {what}{alone if read else ', nor is its language model'}")
+        raise ConfigError(
+            f"{where}: model_type = {short(kind)} {what}{alone if read else ', nor is its language model'}"
+        )
     return whole
 
 
@@ -149,6 +152,7 @@ def text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
     outer = {key: data[key] for key in ("quantization_config",) if data.get(key) is not None}
     whole = WHOLES.get(kind) if isinstance(kind, str) else None
     tied = data.get("tie_word_embeddings", tied_by_default(str(kind)) if whole else None)
+    tied = tied or False if whole is not None else tied
     if whole is not None and whole.either_ties:
         tied = tied or nested.get("tie_word_embeddings", tied_by_default(str(nested.get("model_type"))))
     within = whole is not None and not whole.bare  # a model of its own, with a head, asks its own config

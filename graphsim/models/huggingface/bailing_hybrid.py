@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import MOST_LAYERS, Reader, assemble, read_dims, size, unused, with_drafts
+from graphsim.models.huggingface.common import (
+    Reader,
+    assemble,
+    kinds,
+    read_dims,
+    size,
+    unused,
+    with_drafts,
+)
 from graphsim.models.huggingface.moe import dense_then_sparse
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.kda import KdaNames, KimiDeltaAttention
@@ -34,7 +42,7 @@ def bailing_hybrid(fields: Fields, name: str) -> ModelConfig:
         gate=1,
     )
     group = size(fields, "layer_group_size", default=6)
-    types = fields.sequence("layer_types", most=MOST_LAYERS) or [
+    types = kinds(fields, "layer_types", "full_attention", "linear_attention") or [
         "full_attention" if (i + 1) % group == 0 else "linear_attention" for i in range(dims.layers)
     ]
     if len(types) != dims.layers:

@@ -139,6 +139,8 @@ def head_of(make: Make, dims: Dims, fields: Fields, tied: bool) -> TransformHead
     dense, norm, vocabulary = _HEADS[make.head]
     last = NormLayer(name=f"{make.root}.{make.last}", kind="layer") if make.last else None
     own = "output_embedding_size" if make.head == "rembert" else "embedding_size"
+    if tied and make.head == "rembert" and fields.raw(own) != fields.raw("input_embedding_size"):
+        fields.problem("tie_word_embeddings", f"is not allowed; expected false, as {own} is not input_embedding_size")
     double = not tied and make.head in (
         "cls",
         "lm_head",

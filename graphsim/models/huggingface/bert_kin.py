@@ -23,7 +23,7 @@ def xmod(fields: Fields, name: str) -> ModelConfig:
         kind="xmod", root="roberta", head="lm_head", offset=True,
         before=_XMOD_NORMS if early else None, last="encoder.LayerNorm" if early else "",
     )  # fmt: skip
-    languages = [str(language) for language in fields.sequence("languages")]
+    languages = list(dict.fromkeys(str(language) for language in fields.sequence("languages")))
     unused(fields, "default_language")
     if not languages:
         fields.problem("languages", "is empty; expected the names of one language or more")

@@ -22,6 +22,8 @@ def encoder_decoder(fields: Fields, name: str) -> ModelConfig:
     """Any two of the makes; where their widths differ, a linear leads from one to the other."""
     unused(fields, "is_encoder_decoder", "architectures", "tie_word_embeddings")
     (reads, source), (writes, target) = (_part(fields, key) for key in ("encoder", "decoder"))
+    if not target.flag("add_cross_attention", True):
+        target.problem("add_cross_attention", "is not simulated; expected true")
     read, dims = read_dims(source, tied=True), read_dims(target, tied=True)
     mapped = read.hidden != dims.hidden and target.raw("cross_attention_hidden_size") is None
     if read.hidden != dims.hidden and not mapped:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import REQUIRED, Fields
@@ -139,6 +139,28 @@ def self_attention(
     )
 
 
+def layer_config(fields: Fields, i: int, *keys: str) -> Fields:
+    """What `per_layer_config` says of layer i, in which only `keys` may differ."""
+    listed = fields.raw("per_layer_config", {})
+    if not isinstance(listed, Mapping):
+        fields.problem("per_layer_config", "is not allowed; expected a mapping from layers to what differs in them")
+        listed = {}
+    entry = listed.get(f"{i:02d}", listed.get(str(i), listed.get(i, {})))
+    layer = fields.child(entry, f"per_layer_config.{i:02d}", lenient=True)
+    for key in sorted(set(layer.keys()) - set(keys)):
+        layer.problem(key, f"is not simulated; only {' and '.join(keys)} may differ by layer")
+    return layer
+
+
+def indices(fields: Fields, key: str) -> frozenset[int]:
+    """The layers that a list names by number."""
+    listed = fields.sequence(key)
+    if all(type(entry) is int for entry in listed):
+        return frozenset(listed)
+    fields.problem(key, "is not allowed; expected a list of whole numbers")
+    return frozenset()
+
+
 SLIDES, SEES_ALL = "sliding_attention", "full_attention"
 """How `layer_types` calls the two kinds of softmax attention."""
 
@@ -147,15 +169,21 @@ def per_layer(
     fields: Fields, key: str, layers: int, allowed: Sequence[str], fallback: Callable[[int], str]
 ) -> list[str]:
     """What the config's list says of each layer, one of `allowed`; the family's rule for layer i without a list."""
-    listed = [str(entry) for entry in fields.sequence(key, most=MOST_LAYERS)]
-    strange = next((entry for entry in listed if entry not in allowed), None)
+    listed = kinds(fields, key, *allowed)
     if listed and len(listed) != layers:
         fields.problems.append(f"{key} has {len(listed)} entries, expected one for each of {layers} layers")
-    elif strange is not None:
-        fields.problems.append(f"{key} has an entry {short(strange)}; allowed: {', '.join(allowed)}")
-    elif listed:
+        listed = []
+    return listed or [fallback(i) for i in range(layers)]
+
+
+def kinds(fields: Fields, key: str, *allowed: str) -> list[str]:
+    """What the config's list says of layers, nothing where it says anything but `allowed`, which is a problem."""
+    listed = [str(entry) for entry in fields.sequence(key, most=MOST_LAYERS)]
+    strange = next((entry for entry in listed if entry not in allowed), None)
+    if strange is None:
         return listed
-    return [fallback(i) for i in range(layers)]
+    fields.problems.append(f"{fields.name(key)} has an entry {short(strange)}; allowed: {', '.join(allowed)}")
+    return []
 
 
 def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambda i: False) -> list[int]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, assemble, read_dims, size, unused, windows
+from graphsim.models.huggingface.common import Dims, Reader, assemble, layer_config, read_dims, size, unused, windows
 from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
@@ -28,10 +27,13 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
     if fields.raw("use_bidirectional_attention") not in (None, False, "vision"):
         fields.problem("use_bidirectional_attention", "is not simulated; expected false or vision")
     own = size(fields, "hidden_size_per_layer_input", default=0, least=0)
+    if own and fields.data.get("model_type") == "gemma4_unified_text":
+        fields.problem("hidden_size_per_layer_input", "is not allowed; expected 0, as the class has no such inputs")
     shared = size(fields, "num_kv_shared_layers", default=0, least=0)
     if shared >= dims.layers:
         fields.problem("num_kv_shared_layers", f"is not allowed; expected fewer than the {dims.layers} layers")
-    slides = [*windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)[:-1], 0]  # the last layer sees all keys
+    slides = windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)
+    slides[-1] = 0  # as transformers has it, whatever `layer_types` says (`Gemma4TextConfig`)
     if fields.raw("sliding_window") == 0:
         fields.problem("sliding_window", "is not allowed; expected a whole number from 1 up")
     blocks: list[Layer] = []
@@ -48,18 +50,22 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
 
 
 def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) -> SelfAttention:
-    """Full-attention layers may have wider and fewer key heads, given for all of them or layer by layer."""
+    """Full-attention layers may have wider and fewer key heads, given for all of them or layer by layer.
+
+    What is given layer by layer stands alone; fewer key heads need values that are keys (`Gemma4TextConfig`).
+    """
     head_dim, kv_heads = dims.head_dim, dims.kv_heads
-    listed, same = fields.raw("per_layer_config", {}), fields.flag("attention_k_eq_v", False)
-    wide = size(fields, "global_head_dim", default=512)
-    few = size(fields, "num_global_key_value_heads", default=kv_heads)
-    if not window and "per_layer_config" not in fields:  # a list of layers takes the place of both (`Gemma4TextConfig`)
-        head_dim, kv_heads = wide, few if same else kv_heads
-    entry = listed.get(f"{i:02d}", listed.get(str(i))) if isinstance(listed, Mapping) else None
-    if isinstance(entry, Mapping):
-        layer = fields.child(entry, f"per_layer_config.{i:02d}", lenient=True)
+    equal, listed = fields.flag("attention_k_eq_v", False), fields.raw("per_layer_config")
+    wider, fewer = (
+        size(fields, "global_head_dim", default=512),
+        size(fields, "num_global_key_value_heads", default=kv_heads),
+    )
+    if listed is not None:
+        layer = layer_config(fields, i, "head_dim", "num_key_value_heads")
         head_dim = size(layer, "head_dim", default=head_dim)
         kv_heads = size(layer, "num_key_value_heads", default=kv_heads)
+    elif not window:
+        head_dim, kv_heads = wider, fewer if equal else kv_heads
     bias = fields.flag("attention_bias", False)
     return SelfAttention(
         heads=dims.heads,
@@ -70,7 +76,7 @@ def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) ->
         out_bias=bias,
         qk_norm=QkNorm.HEAD,
         shares_kv=reuses,
-        keys_are_values=not window and same,
+        keys_are_values=not window and equal,
         names=AttentionNames(),
     )
 

@@ -7,7 +7,16 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import MOST_LAYERS, Dims, Reader, assemble, read_dims, size, unused, with_drafts
+from graphsim.models.huggingface.common import (
+    Dims,
+    Reader,
+    assemble,
+    kinds,
+    read_dims,
+    size,
+    unused,
+    with_drafts,
+)
 from graphsim.models.huggingface.deepseek import latent_attention, shared_indexers
 from graphsim.models.huggingface.moe import dense_or_sparse
 from graphsim.models.layers.base import Layer
@@ -69,7 +78,7 @@ def _attentions(fields: Fields, dims: Dims) -> list[Layer]:
         heads=size(fields, "index_n_heads"), head_dim=size(fields, "index_head_dim"), chosen=chosen + tail, pool=pool
     )
     latent = replace(latent_attention(fields, dims, rope=0), indexer=indexer)
-    types = [str(kind) for kind in fields.sequence("layer_types", most=MOST_LAYERS)] or [
+    types = kinds(fields, "layer_types", "indexed_attention", "full_attention", "linear_attention") or [
         "indexed_attention" if i % 4 == 3 else "linear_attention" for i in range(layers)
     ]
     if len(types) != layers:

@@ -58,6 +58,9 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
         return config
     found = [head for ending, head in HEADS.items() if listed[0].endswith(ending)]
     if found and not listed[0].endswith("EncoderModel"):
+        if getattr(config.head, "join", None):
+            told = "is not simulated of a model that joins its streams behind its last block"
+            fields.problems.append(f"architectures = {short(listed)} {told}")
         return found[0](config, fields.child(data, "", lenient=True))
     known = ", ".join((*GENERATING[:4], *HEADS))
     fields.problems.append(f"architectures = {short(listed)} is not known; allowed: a class that ends with {known}")

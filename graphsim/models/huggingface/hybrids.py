@@ -6,7 +6,18 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import MOST_LAYERS, Dims, Reader, assemble, read_dims, size, unused, wrapped
+from graphsim.models.huggingface.common import (
+    MOST_LAYERS,
+    Dims,
+    Reader,
+    assemble,
+    indices,
+    kinds,
+    read_dims,
+    size,
+    unused,
+    wrapped,
+)
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.huggingface.moe import experts_of
 from graphsim.models.huggingface.state_space import single
@@ -84,8 +95,10 @@ def bamba(fields: Fields, name: str) -> ModelConfig:
     """Mamba-2 with attention in the layers of `attn_layer_indices`."""
     dims = read_dims(fields)
     mixer = _mamba2_of(fields, dims.hidden * size(fields, "mamba_expand", default=2), "mamba")
-    listed = fields.sequence("attn_layer_indices") or [
-        i for i, kind in enumerate(fields.sequence("layer_types")) if kind == "full_attention"
+    listed = sorted(indices(fields, "attn_layer_indices")) or [
+        i
+        for i, kind in enumerate(kinds(fields, "layer_types", "mamba", "linear_attention", "full_attention"))
+        if kind == "full_attention"
     ]
     names = {part: f"feed_forward.{part}_proj" for part in ("gate", "up", "down")}
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False), names=MlpNames(**names))
@@ -137,8 +150,9 @@ def granite_hybrid(fields: Fields, name: str) -> ModelConfig:
         )
         experts, chosen = experts_of(fields)
         feed = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, shared=shared, names=names)
-    types = fields.sequence("layer_types", most=MOST_LAYERS) or fields.sequence("layers_block_type", most=MOST_LAYERS)
-    attends = [str(kind) in ("attention", "full_attention") for kind in types] or [False] * dims.layers
+    allowed = ("mamba", "linear_attention", "attention", "full_attention")
+    types = kinds(fields, "layer_types", *allowed) or kinds(fields, "layers_block_type", *allowed)
+    attends = [kind in ("attention", "full_attention") for kind in types] or [False] * dims.layers
     if len(attends) != dims.layers:
         fields.problems.append(f"layer_types has {len(attends)} entries, expected {dims.layers}")
     rotary = fields.text("position_embedding_type", "") == "rope"
@@ -154,7 +168,7 @@ def zamba2(fields: Fields, name: str) -> ModelConfig:
     unused(fields, "chunk_size", "num_query_groups")
     if not dims.tied:
         fields.problem("tie_word_embeddings", "is not supported; the layers' common weights are tied with it")
-    types = [str(kind) for kind in fields.sequence("layers_block_type", most=MOST_LAYERS)]
+    types = kinds(fields, "layers_block_type", "mamba", "linear_attention", "hybrid")
     listed = fields.sequence("hybrid_layer_ids", most=MOST_LAYERS)
     hybrid = [kind == "hybrid" for kind in types] if types else [i in listed for i in range(dims.layers)]
     if types and "hybrid_layer_ids" in fields and [i for i, has in enumerate(hybrid) if has] != list(listed):

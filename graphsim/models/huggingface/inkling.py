@@ -5,10 +5,12 @@ from __future__ import annotations
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
-    MOST_LAYERS,
     Dims,
     Reader,
     assemble,
+    indices,
+    kinds,
+    per_layer,
     pre_norm,
     read_dims,
     size,
@@ -102,8 +104,8 @@ def _moe(fields: Fields) -> Moe:
 
 
 def _slides(fields: Fields, layers: int) -> list[bool]:
-    types = fields.sequence("layer_types", most=MOST_LAYERS)
-    local = fields.sequence("local_layer_ids", most=MOST_LAYERS)
+    types = kinds(fields, "layer_types", "hybrid", "hybrid_sliding")
+    local = indices(fields, "local_layer_ids")
     if types and len(types) != layers:
         fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {layers} layers")
     if types:
@@ -112,13 +114,10 @@ def _slides(fields: Fields, layers: int) -> list[bool]:
 
 
 def _sparse(fields: Fields, layers: int) -> list[bool]:
-    kinds, dense = (
-        fields.sequence("mlp_layer_types", most=MOST_LAYERS),
-        size(fields, "dense_mlp_idx", default=0, least=0),
-    )
-    if kinds and len(kinds) != layers:
-        fields.problems.append(f"mlp_layer_types has {len(kinds)} entries, expected one for each of {layers} layers")
-    return [kind == "sparse" for kind in kinds] if kinds else [i >= dense for i in range(layers)]
+    dense = size(fields, "dense_mlp_idx", default=0, least=0)
+    allowed = ("dense", "sparse")
+    listed = per_layer(fields, "mlp_layer_types", layers, allowed, lambda i: "sparse" if i >= dense else "dense")
+    return [kind == "sparse" for kind in listed]
 
 
 FAMILIES: dict[str, Reader] = {"inkling_text": inkling}

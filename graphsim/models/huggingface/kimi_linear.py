@@ -17,6 +17,7 @@ from graphsim.models.huggingface.common import (
     Dims,
     Reader,
     assemble,
+    kinds,
     pre_norm,
     read_dims,
     size,
@@ -131,7 +132,7 @@ def _latent(fields: Fields, dims: Dims) -> LatentAttention:
 
 def _full(fields: Fields, layers: int) -> list[bool]:
     """Which layers have latent attention: by name, by lists that count from 1, or every fourth behind the first."""
-    types = fields.sequence("layer_types", most=MOST_LAYERS)
+    types = kinds(fields, "layer_types", "full_attention", "linear_attention")
     section = _linear_section(fields)
     listed = {key: section.sequence(key, most=MOST_LAYERS) for key in ("full_attn_layers", "kda_layers")}
     if types:

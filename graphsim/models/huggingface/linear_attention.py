@@ -14,6 +14,7 @@ from graphsim.models.huggingface.common import (
     Dims,
     Reader,
     assemble,
+    kinds,
     per_layer,
     pre_norm,
     read_dims,
@@ -172,6 +173,7 @@ def lfm2(fields: Fields, name: str) -> ModelConfig:
 def lfm2_moe(fields: Fields, name: str) -> ModelConfig:
     """LFM2 with experts in all but the first layers."""
     _older_spellings(fields, tie_embedding="tie_word_embeddings")
+    unused(fields, "use_expert_bias")  # a buffer in transformers
     dims = read_dims(fields, tied=True)
     experts, chosen = experts_of(fields)
     dense = Mlp(intermediate=dims.intermediate, names=_LFM2_MLP)
@@ -277,10 +279,10 @@ def recurrent_gemma(fields: Fields, name: str) -> ModelConfig:
     )
     names = {part: f"mlp_block.{part}_proj" for part in ("gate", "up", "down")}
     mlp = Mlp(intermediate=max(dims.intermediate // 2, 1), bias=True, names=MlpNames(**names))
-    kinds = [str(kind) for kind in fields.sequence("block_types")] or ["recurrent", "recurrent", "attention"]
+    pattern = kinds(fields, "block_types", "recurrent", "attention") or ["recurrent", "recurrent", "attention"]
     norms = ("temporal_pre_norm", "channel_pre_norm")
     blocks: list[Layer] = [
-        wrapped(attention if kinds[i % len(kinds)] == "attention" else recurrence, mlp, before=norms)
+        wrapped(attention if pattern[i % len(pattern)] == "attention" else recurrence, mlp, before=norms)
         for i in range(dims.layers)
     ]
     return assemble(name, dims, blocks, norm=NormLayer(name="model.final_norm"))

@@ -6,7 +6,16 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import MOST_LAYERS, Reader, assemble, read_dims, size, unused, with_drafts
+from graphsim.models.huggingface.common import (
+    MOST_LAYERS,
+    Reader,
+    assemble,
+    kinds,
+    read_dims,
+    size,
+    unused,
+    with_drafts,
+)
 from graphsim.models.huggingface.moe import dense_then_sparse
 from graphsim.models.layers.attention import SelfAttention
 from graphsim.models.layers.base import Layer
@@ -26,23 +35,27 @@ def mimo_v2(fields: Fields, name: str) -> ModelConfig:
         head_dim=dims.head_dim,
         value_dim=size(fields, "v_head_dim"),
         qkv_bias=bias,
-        sinks=fields.flag("add_full_attention_sink_bias", False),
     )
+    for key, has in (("add_full_attention_sink_bias", False), ("add_swa_attention_sink_bias", True)):
+        if fields.flag(key, has) is not has:
+            fields.problem(key, f"is not simulated; expected {str(has).lower()}: sinks where there are windows")
     before = size(fields, "sliding_window_size", default=0, least=0)
     window = size(fields, "sliding_window", default=129)
     windowed = replace(
         full,
-        heads=size(fields, "swa_num_attention_heads", default=dims.heads),
-        kv_heads=size(fields, "swa_num_key_value_heads", default=2 * dims.kv_heads),
-        head_dim=size(fields, "swa_head_dim", default=dims.head_dim),
-        value_dim=size(fields, "swa_v_head_dim", default=full.value_dim),
+        kv_heads=2 * dims.kv_heads,
         window=before + 1 if before else window,
-        sinks=fields.flag("add_swa_attention_sink_bias", True),
+        sinks=True,
     )
+    ours = (windowed.heads, windowed.kv_heads, windowed.head_dim, windowed.value_dim)
+    keys = ("swa_num_attention_heads", "swa_num_key_value_heads", "swa_head_dim", "swa_v_head_dim")
+    for key, expected in zip(keys, ours, strict=True):
+        if size(fields, key, default=expected) != expected:
+            fields.problem(key, f"is not simulated; expected {expected}: transformers doubles the key heads alone")
     if windowed.heads % windowed.kv_heads:
         text = f"swa_num_key_value_heads = {windowed.kv_heads} does not divide the {windowed.heads} attention heads"
         fields.problems.append(text)
-    types = fields.sequence("layer_types", most=MOST_LAYERS) or [
+    types = kinds(fields, "layer_types", "full_attention", "sliding_attention") or [
         "full_attention" if i == 0 or (i + 1) % 6 == 0 else "sliding_attention" for i in range(dims.layers)
     ]
     if len(types) != dims.layers:
@@ -61,6 +74,8 @@ def _published(fields: Fields) -> dict[str, list[str]]:
     ):
         listed = fields.sequence(numbers, most=MOST_LAYERS) if isinstance(fields.data.get(numbers), list) else []
         if listed and key not in fields:
+            if any(entry not in (0, 1) for entry in listed):
+                fields.problem(numbers, "is not allowed; expected 0 or 1 for each layer")
             found[key] = [names[entry == 1] for entry in listed]
     return found
 

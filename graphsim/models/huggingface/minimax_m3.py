@@ -11,6 +11,7 @@ from graphsim.models.huggingface.common import (
     MOST_LAYERS,
     Reader,
     assemble,
+    kinds,
     pre_norm,
     read_dims,
     self_attention,
@@ -84,8 +85,10 @@ def _refuse_values(sparse: Fields, attends: list[str]) -> None:
 
 def _listed(fields: Fields, key: str, section: Fields, flags: str, names: tuple[str, str]) -> list[str]:
     """Kinds of layers by name, or by a list of flags."""
-    named = [str(kind) for kind in fields.sequence(key, most=MOST_LAYERS)]
-    return named or [names[bool(flag)] for flag in section.sequence(flags, most=MOST_LAYERS)]
+    named, listed = kinds(fields, key, *names), section.sequence(flags, most=MOST_LAYERS)
+    if not all(flag in (0, 1) for flag in listed):
+        section.problem(flags, "is not allowed; expected 0 or 1 for each layer")
+    return named or [names[bool(flag)] for flag in listed]
 
 
 def _mlp(width: int, module: str) -> Mlp:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
-    MOST_LAYERS,
     SEES_ALL,
     Reader,
     assemble,
+    indices,
     per_layer,
     pre_norm,
     read_dims,
@@ -165,7 +165,7 @@ def llama4(fields: Fields, name: str) -> ModelConfig:
     own = MlpNames(**{part: f"feed_forward.{part}_proj" for part in ("gate", "up", "down")})
     dense = Mlp(intermediate=size(fields, "intermediate_size_mlp", default=dims.intermediate), names=own)
     step = size(fields, "interleave_moe_layer_step", default=1)
-    listed = [i for i in fields.sequence("moe_layers", most=MOST_LAYERS) if isinstance(i, int)]
+    listed = indices(fields, "moe_layers")
     sparse = listed if "moe_layers" in fields else list(range(step - 1, dims.layers, step))
     chunk = size(fields, "attention_chunk_size", default=8192)
     rotary = [bool(flag) for flag in fields.sequence("no_rope_layers")]

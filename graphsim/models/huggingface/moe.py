@@ -8,10 +8,10 @@ from dataclasses import replace
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
-    MOST_LAYERS,
     Dims,
     Reader,
     assemble,
+    indices,
     per_layer,
     pre_norm,
     read_dims,
@@ -82,7 +82,7 @@ def minimax_m2(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields)
     moe = mixtral_experts(fields, dims)
     qk = QkNorm.FULL if fields.flag("use_qk_norm", True) else QkNorm.NONE
-    if set(fields.sequence("attn_type_list", most=MOST_LAYERS)) - {1}:
+    if indices(fields, "attn_type_list") - {1}:
         fields.problem("attn_type_list", "is not allowed; expected 1, softmax attention, for each layer")
     fields.text("qk_norm_type", "per_layer", ["per_layer"])
     if not fields.flag("use_routing_bias", True):
@@ -133,7 +133,7 @@ def _qwen_windows(fields: Fields, layers: int, second: bool) -> list[int]:
 def sparse_layers(fields: Fields, layers: int) -> list[bool]:
     """Which layers have experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`."""
     step = size(fields, "decoder_sparse_step", default=1)
-    dense = [i for i in fields.sequence("mlp_only_layers") if isinstance(i, int)]
+    dense = indices(fields, "mlp_only_layers")
     return [(i + 1) % step == 0 and i not in dense for i in range(layers)]
 
 

@@ -12,6 +12,7 @@ from graphsim.models.layers.base import Layer
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.moe import Moe, MoeNames
 from graphsim.models.layers.ssm import Mamba2
+from graphsim.units import short
 
 _LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 _NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
@@ -32,7 +33,9 @@ def nemotron_h(fields: Fields, name: str) -> ModelConfig:
     }
     unknown = sorted(set(listed) - set(kinds))
     if unknown:
-        fields.problems.append(f"layer kind '{unknown[0]}' is not known; allowed: {', '.join(sorted(kinds))}")
+        named = ("layers_block_type", "layer_types", "hybrid_override_pattern")
+        key = next((key for key in named if key in fields), named[0])
+        fields.problems.append(f"{key} has an entry {short(unknown[0])}; allowed: {', '.join(sorted(kinds))}")
     blocks: list[Layer] = [single(kinds.get(kind, kinds["mlp"])) for kind in listed]
     unused(fields, "attention_bias", "mamba_proj_bias", "expand", "mamba_expand", "n_shared_experts", "sliding_window")
     unused(fields, "mtp_layers_block_type", "mtp_hybrid_override_pattern", "residual_in_fp32")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import MOST_LAYERS, Reader, assemble, pre_norm, read_dims, size, wrapped
+from graphsim.models.huggingface.common import Reader, assemble, kinds, pre_norm, read_dims, size, wrapped
 from graphsim.models.huggingface.llama import attention_of
 from graphsim.models.layers.attention import QkNorm
 from graphsim.models.layers.base import Layer
@@ -29,7 +29,7 @@ def olmo_hybrid(fields: Fields, name: str) -> ModelConfig:
         value_dim=size(fields, "linear_value_head_dim", default=2 * key_dim),
         taps=size(fields, "linear_conv_kernel_dim", default=4),
     )
-    types = [str(kind) for kind in fields.sequence("layer_types", most=MOST_LAYERS)] or [
+    types = kinds(fields, "layer_types", "full_attention", "linear_attention") or [
         "full_attention" if i % 4 == 3 or dims.layers < 4 and i == dims.layers - 1 else "linear_attention"
         for i in range(dims.layers)
     ]

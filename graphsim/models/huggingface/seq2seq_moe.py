@@ -36,7 +36,7 @@ def _experts(fields: Fields, module: str, up: str, down: str, chosen: int, width
 
 def switch(fields: Fields, name: str) -> ModelConfig:
     """T5 with one expert for each token in every few layers (arXiv 2101.03961)."""
-    unused(fields, "add_router_probs", "router_jitter_noise", "encoder_sparse_step", "decoder_sparse_step")
+    unused(fields, "add_router_probs", "router_jitter_noise")
     if not fields.flag("tie_word_embeddings", True):
         fields.problem("tie_word_embeddings", "is not simulated; expected true")
     return t5.assembled(fields, name, _switch_feeds)
@@ -47,7 +47,7 @@ def _switch_feeds(fields: Fields, depth: int, place: int, side: str) -> list[Lay
     dense = Mlp(intermediate=width, gated=False, names=MlpNames(up=f"{module}.wi", down=f"{module}.wo"))
     sparse = _experts(fields, module, "wi", "wo", 1, width, bias=False)
     count = size(fields, f"num_sparse_{side}_layers", default=3, least=0)
-    step = depth // count if count else depth
+    step = size(fields, f"{side}_sparse_step", default=depth // count if count else depth, least=0)
     return [sparse if step == 1 or (step > 0 and i % step == 1) else dense for i in range(depth)]
 
 

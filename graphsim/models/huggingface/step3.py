@@ -9,10 +9,11 @@ from typing import Any
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
-    MOST_LAYERS,
     Dims,
     Reader,
     assemble,
+    kinds,
+    layer_config,
     pre_norm,
     read_dims,
     self_attention,
@@ -69,16 +70,15 @@ def _attentions(fields: Fields, dims: Dims) -> list[SelfAttention]:
         fields, "num_sliding_attention_heads", default=size(section, "num_attention_heads", default=dims.heads)
     )
     window = size(fields, "sliding_window", default=0, least=0)
-    types = [str(kind) for kind in fields.sequence("layer_types", most=MOST_LAYERS)] or ["full_attention"] * dims.layers
+    types = kinds(fields, "layer_types", "full_attention", "sliding_attention") or ["full_attention"] * dims.layers
     if len(types) < dims.layers:
         fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {dims.layers} layers")
-    listed: Any = fields.raw("per_layer_config", {})
+    alone = "per_layer_config" in fields  # what it says, and does not say, stands above all else (`Step3p7TextConfig`)
     made = []
     for i, kind in enumerate(types[: dims.layers]):
         slides = kind == "sliding_attention"
-        entry = listed.get(str(i), listed.get(i)) if isinstance(listed, Mapping) else None
-        layer = fields.child(entry if isinstance(entry, Mapping) else {}, f"per_layer_config.{i}", lenient=True)
-        own = size(layer, "num_attention_heads", default=heads if slides else dims.heads)
+        layer = layer_config(fields, i, "num_attention_heads")
+        own = size(layer, "num_attention_heads", default=heads if slides and not alone else dims.heads)
         if own % dims.kv_heads:
             fields.problems.append(f"layer {i} has {own} attention heads, no multiple of the {dims.kv_heads} key heads")
         made.append(replace(full, heads=own, window=window if slides else 0))
@@ -87,18 +87,18 @@ def _attentions(fields: Fields, dims: Dims) -> list[SelfAttention]:
 
 def _sparse(fields: Fields, layers: int) -> list[bool]:
     """Which layers have experts: by name, by a list of indices that may be text, or all from the fourth on."""
-    kinds = fields.sequence("mlp_layer_types", most=MOST_LAYERS)
+    named = kinds(fields, "mlp_layer_types", "dense", "sparse")
     listed = fields.raw("moe_layers_enum")
-    if kinds:
-        if len(kinds) < layers:
+    if named:
+        if len(named) < layers:
             fields.problems.append(
-                f"mlp_layer_types has {len(kinds)} entries, expected one for each of {layers} layers"
+                f"mlp_layer_types has {len(named)} entries, expected one for each of {layers} layers"
             )
-        return [kind == "sparse" for kind in kinds[:layers]]
+        return [kind == "sparse" for kind in named[:layers]]
     entries = listed.split(",") if isinstance(listed, str) else listed
     if entries is None:
         return [i >= 3 for i in range(layers)]
-    if not isinstance(entries, list) or not all(str(entry).strip().isdigit() for entry in entries):
+    if not isinstance(entries, list) or not all(str(entry).strip().isdecimal() for entry in entries):
         fields.problem(
             "moe_layers_enum", "is not allowed; expected indices of layers, as a list or with commas between"
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.common import Dims, Reader, read_dims, size, unused, windows
+from graphsim.models.huggingface.common import Dims, Reader, read_dims, unused, windows
 from graphsim.models.huggingface.defaults import nested_defaults
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
@@ -26,6 +26,7 @@ def t5gemma(fields: Fields, name: str) -> ModelConfig:
     unused(fields, "is_encoder_decoder", "architectures", "vocab_size")
     encoder, read_notes = _side(fields, "encoder")
     decoder, own_notes = _side(fields, "decoder")
+    unused(decoder, "cross_attention_hidden_size")  # it is the encoder's width whatever is said
     dims, read = read_dims(decoder, tied=True), read_dims(encoder, tied=True)
     tied = fields.flag("tie_word_embeddings", True)
     head = Head(
@@ -39,7 +40,7 @@ def t5gemma(fields: Fields, name: str) -> ModelConfig:
         name=name,
         hidden_size=dims.hidden,
         stem=Stem(vocab_size=dims.vocab, module="model.decoder.embed_tokens"),
-        layers=_layers(decoder, dims, size(decoder, "cross_attention_hidden_size", default=read.hidden)),
+        layers=_layers(decoder, dims, read.hidden),
         head=head,
         layer_prefix="model.decoder.layers.{}.",
         max_positions=dims.positions,

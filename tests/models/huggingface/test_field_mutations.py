@@ -21,7 +21,8 @@ from graphsim.ops.precision import load_precision
 from tests.paths import DATA
 
 QV = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"])
-LONG = 1e9
+LONG, BOUNDED = 1e13, 1e9
+"""Tokens of a context in which even what compresses it keeps more rows than any window."""
 EVERY = 80
 """One row of so many is tried in the quick test."""
 
@@ -44,7 +45,7 @@ def windows(model: gs.ModelConfig) -> str:
     caches = [(float(op.kept_tokens), times) for _, op, times in walk(graph) if isinstance(op, KvCache)]
     found = Counter[int]()
     for kept, times in caches:
-        found[int(kept)] += times if kept < LONG else 0
+        found[int(kept)] += times if 0 < kept < BOUNDED else 0  # a source of no tokens has nothing
     return " ".join(f"{window}x{times}" for window, times in sorted(found.items()) if times) or "full"
 
 
@@ -78,7 +79,7 @@ def faults(rows: list[dict[str, str]]) -> Iterator[str]:
 
 def test_a_changed_key_of_some_configs_is_counted_as_transformers_does_or_refused() -> None:
     names = list(ROWS)
-    sample = [[ROWS[name][0], *ROWS[name][1 + i % 7 :: EVERY]] for i, name in enumerate(names[::5])]
+    sample = [[ROWS[name][0], *ROWS[name][1 + i % 7 :: EVERY]] for i, name in enumerate(names[::40])]
     found = [fault for rows in sample for fault in faults(rows)]
     assert not found, "\n".join(found)
 

@@ -20,18 +20,36 @@ JUNK: list[Any] = [
     None, -1, 0, 1.5, 10**30, -(10**18), "", "x", "auto", True, [], {}, [[]], {"a": {"b": [1]}}, float("nan"),
     float("inf"), "4096", [1, 2, 3], 2**31, {"rope_type": 3}, ["sliding_attention"], 1e308,
 ]  # fmt: skip
-MUTATIONS, HANG_S = 2_000, 5.0
+MUTATIONS, HANG_S = 2_000, 1.0
 
 
 def mutated(rng: random.Random) -> dict[str, Any]:
     config = copy.deepcopy(CONFIGS[rng.choice(list(CONFIGS))])
     for _ in range(rng.randint(1, 3)):
-        key = rng.choice(list(config) or ["model_type"])
+        part = rng.choice([config, *parts(config)])
+        key = rng.choice(list(part) or ["model_type"])
         if rng.random() < 0.3:
-            config.pop(key, None)
+            part.pop(key, None)
+        elif isinstance(part.get(key), list) and part[key] and rng.random() < 0.5:
+            part[key][rng.randrange(len(part[key]))] = copy.deepcopy(rng.choice(JUNK))
         else:
-            config[key] = copy.deepcopy(rng.choice(JUNK))
+            part[key] = copy.deepcopy(rng.choice(JUNK))
     return config
+
+
+def parts(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Mappings within the config, at any depth."""
+    own = [value for value in config.values() if isinstance(value, dict)]
+    return [*own, *(deeper for part in own for deeper in parts(part))]
+
+
+@pytest.mark.parametrize("value", [value for value in JUNK if not isinstance(value, str)], ids=repr)
+@pytest.mark.parametrize("part", [{}, {"text_config": {"hidden_size": 64}}, {"vision_config": {}, "text_config": {}}])
+def test_a_model_type_that_is_no_text_is_one_readable_error(value: Any, part: dict[str, Any]) -> None:
+    for data in ({"model_type": value, "hidden_size": 64, **part}, {**part, "text_config": {"model_type": value}}):
+        with pytest.raises(gs.ConfigError, match=r"config\.json: [^\n]*model_type") as caught:
+            from_config(data, "config.json")
+        assert len(str(caught.value)) < 1_000
 
 
 def test_mutated_configs_give_a_model_or_a_readable_error() -> None:

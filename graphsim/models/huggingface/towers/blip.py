@@ -72,11 +72,12 @@ def _encoder(parts: Parts, form: Fields, kind: str, norm: str, beside: tuple[Sec
     )  # fmt: skip
     mlp = Mlp(intermediate=size(vision, "intermediate_size"), gated=False, bias=True, names=MLP)
     layer = layer_of(attention, mlp, ("layer_norm1", "layer_norm2"))
+    unused(form, "encoder_hidden_size")  # it is the tower's width whatever is said
     queries, hidden = size(parts.fields, "num_query_tokens", default=32), size(form, "hidden_size")
     former = QFormer(
         queries=queries, depth=depth(form), heads=size(form, "num_attention_heads"),
         intermediate=size(form, "intermediate_size"), frequency=size(form, "cross_attention_frequency", default=2),
-        width=size(form, "encoder_hidden_size", default=width), norm=norm,
+        width=width, norm=norm,
     )  # fmt: skip
     project, module = Projector(linears=(Linear(module="language_projection", n=parts.hidden),)), "vision_model."
     sections = (

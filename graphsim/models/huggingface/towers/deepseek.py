@@ -99,7 +99,7 @@ def _janus_layer(vision: Fields) -> Block:
         names=AttentionNames(**names, o="self_attn.projection_layer"),
         qk_norm=QkNorm.FULL if vision.flag("use_qk_norm", False) else QkNorm.NONE, norm_vectors=2,
     )  # fmt: skip
-    inner = int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0))
+    inner = int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0, least=0.01, most=1000.0))
     mlp = Mlp(intermediate=inner, gated=False, bias=True, names=MLP)
     return layer_of(attention, mlp, ("layer_norm1", "layer_norm2"))
 

@@ -97,11 +97,11 @@ def _encoder(
 
 
 WHOLES: dict[str, Whole] = {
-    "glm4v": Whole(encoders=partial(glm4v, kind="glm4v_vision")),
+    "glm4v": Whole(encoders=partial(glm4v, kind="glm4v_vision"), either_ties=True),
     "glm46v": Whole(encoders=partial(glm4v, kind="glm4v_vision")),
     "glmga": Whole(encoders=partial(glm4v, kind="glm4v_vision")),
-    "glm4v_moe": Whole(encoders=partial(glm4v, kind="glm4v_moe_vision")),
-    "glm_ocr": Whole(encoders=glm_ocr),
+    "glm4v_moe": Whole(encoders=partial(glm4v, kind="glm4v_moe_vision"), either_ties=True),
+    "glm_ocr": Whole(encoders=glm_ocr, either_ties=True),
     "glm5_next": Whole(encoders=glm5_next),
 }
 """Readers by `model_type` of the whole model."""

@@ -31,8 +31,7 @@ def internvl(parts: Parts, kind: str, layers: str) -> tuple[Encoder, ...]:
     unused(vision, "layer_scale_init_value")
     unused(parts.fields, "image_seq_length", "vision_feature_layer")
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
-    ratio = parts.fields.number("downsample_ratio", 0.5)
-    side = max(int(1 / ratio), 1) if ratio else 1
+    side = int(1 / parts.fields.number("downsample_ratio", 0.5, least=0.01, most=1.0))
     embed = PatchEmbedding(
         module="patch_embeddings.projection", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
         further=1, further_name="cls_token",

@@ -33,9 +33,11 @@ def llama4(parts: Parts) -> tuple[Encoder, ...]:
     inner = size(vision, "intermediate_size")
     mlp = Mlp(intermediate=inner, gated=False, bias=True, names=MLP)
     layer = layer_of(attention, mlp, ("input_layernorm", "post_attention_layernorm"))
-    ratio = vision.number("pixel_shuffle_ratio", 0.5)
-    shared = max(round(1.0 / ratio**2), 1) if ratio else 1
+    ratio = vision.number("pixel_shuffle_ratio", 0.5, least=0.01, most=1.0)
+    shared = round(1.0 / ratio**2)
     out = size(vision, "projector_output_dim")
+    if size(vision, "projector_input_dim") != out:
+        vision.problem("projector_input_dim", f"is not allowed; expected projector_output_dim, {out}")
     adapter = Projector(
         linears=(
             Linear(module="fc1", n=size(vision, "projector_input_dim"), bias=False),

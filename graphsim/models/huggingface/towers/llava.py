@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from graphsim.files.reading import Fields
 from graphsim.models.huggingface.common import size, unused
 from graphsim.models.huggingface.towers.cuts import Longest, Nothing, Resized
 from graphsim.models.huggingface.towers.tiles import Canvas
@@ -25,9 +27,9 @@ def _tower(parts: Parts, key: str, module: str, further: tuple[Layer, ...] = ())
     trunk = trunk_of(parts.nested(key, "clip_vision_model"), f"model.{module}")
     unused(parts.fields, "image_seq_length", "video_seq_length")
     features = parts.fields.raw("vision_feature_layer", -2)
-    several = len(features) if isinstance(features, list | tuple) else 1
+    several = 1 if type(features) is int else len(_listed(parts.fields, ("vision_feature_layer",), features))
     cut: Cut = Resized(image=trunk.image, patch=trunk.patch)
-    if parts.fields.raw("vision_config", {}).get("model_type") == "pixtral":
+    if parts.nested(key, "clip_vision_model").data["model_type"] == "pixtral":
         cut = Longest(patch=trunk.patch, longest=trunk.image[0])
     bias = parts.fields.flag("multimodal_projector_bias", True)
     width = trunk.width * several
@@ -95,15 +97,25 @@ def video_llava(parts: Parts) -> tuple[Encoder, ...]:
 def vipllava(parts: Parts) -> tuple[Encoder, ...]:
     """Several layers' rows side by side, behind a norm."""
     trunk = trunk_of(parts.nested("vision_config", "clip_vision_model"), "model.vision_tower")
-    taken = parts.fields.sequence("vision_feature_layers") or (-2, -5, -8, -11, 6)
-    width = trunk.width * len(taken)
-    unused(parts.fields, "image_seq_length", "vision_feature_layer")
+    keys = ("vision_feature_layers", "vision_feature_layer")
+    taken = next((parts.fields.raw(key) for key in keys if key in parts.fields), (-2, -5, -8, -11, 6))
+    width = trunk.width * (1 if isinstance(taken, int) else len(_listed(parts.fields, keys, taken)))
+    unused(parts.fields, "image_seq_length", *keys)
     project = Projector(
         norm=NormLayer(name="projector_layernorm", kind="layer"),
         linears=(Linear(module="linear_1", n=parts.hidden), Linear(module="linear_2", n=parts.hidden)),
     )
     last = Section(layers=(Take(), project), hidden=width, prefix="model.multi_modal_projector.")
     return (Encoder(name="vision", cut=_fixed(trunk), sections=(*trunk.sections, last)),)
+
+
+def _listed(fields: Fields, keys: tuple[str, ...], taken: object) -> Sequence[object]:
+    """Layers whose rows are taken, as a list."""
+    if isinstance(taken, list | tuple) and taken and all(type(entry) is int for entry in taken):
+        return taken
+    key = next(key for key in keys if key in fields)
+    fields.problem(key, "is not allowed; expected a number of a layer, or a list of these")
+    return (-1,)
 
 
 def gemma3(parts: Parts) -> tuple[Encoder, ...]:
@@ -126,8 +138,8 @@ def paligemma(parts: Parts) -> tuple[Encoder, ...]:
     """SigLIP and one linear layer (arXiv 2407.07726)."""
     trunk = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_tower")
     unused(parts.fields, "use_bidirectional_attention", "hidden_size", "vocab_size", "num_image_tokens")
-    wide = parts.fields.mapping("vision_config", lenient=True)
-    n = size(wide, "projection_dim", default=size(parts.fields, "projection_dim", default=parts.hidden))
+    unused(parts.fields.mapping("vision_config", lenient=True), "projection_dim")  # it is the whole's whatever is said
+    n = size(parts.fields, "projection_dim", default=2048)
     last = Section(
         layers=(Projector(linears=(Linear(module="linear", n=n),)),), hidden=trunk.width,
         prefix="model.multi_modal_projector.",
@@ -147,7 +159,8 @@ def lighton_ocr(parts: Parts) -> tuple[Encoder, ...]:
 
 def _merged(parts: Parts, module: str, projector: str) -> Encoder:
     trunk = trunk_of(parts.nested("vision_config", "pixtral"), module)
-    unused(parts.fields, "vision_feature_layer")
+    if not isinstance(parts.fields.raw("vision_feature_layer", -1), int):
+        parts.fields.problem("vision_feature_layer", "is not simulated; expected a number of a layer")
     merge = size(parts.fields, "spatial_merge_size", default=2)
     bias = parts.fields.flag("multimodal_projector_bias", False)
     linears = (

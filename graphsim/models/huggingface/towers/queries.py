@@ -17,7 +17,8 @@ def idefics2(parts: Parts) -> tuple[Encoder, ...]:
     """Native resolution up to the tower's; a gated MLP and a Perceiver (arXiv 2405.02246)."""
     trunk = trunk_of(parts.nested("vision_config", "idefics2_vision"), "model.vision_model")
     perceiver = parts.nested("perceiver_config", "idefics2_perceiver")
-    hidden, queries = size(perceiver, "hidden_size"), size(perceiver, "resampler_n_latents")
+    hidden, queries = parts.hidden, size(perceiver, "resampler_n_latents")
+    unused(perceiver, "hidden_size")  # it is the language model's whatever is said
     attention = QueryAttention(
         heads=size(perceiver, "resampler_n_heads"), kv_heads=size(perceiver, "num_key_value_heads"),
         head_dim=size(perceiver, "resampler_head_dim"), joined=True,
@@ -46,11 +47,12 @@ def aria(parts: Parts) -> tuple[Encoder, ...]:
     """As many queries as the number of patches says; a plain MLP."""
     trunk = trunk_of(parts.nested("vision_config", "idefics3_vision"), "model.vision_tower")
     unused(parts.fields, "vision_feature_layer")  # all layers' weights are there, whichever is taken
-    table = parts.fields.raw("projector_patch_to_query_dict", {"1225": 128, "4900": 256})
-    listed = [int(n) for n in table.values()] if isinstance(table, dict) else []
+    given = parts.fields.raw("projector_patch_to_query_dict", {"1225": 128, "4900": 256})
+    table = parts.fields.child(given, "projector_patch_to_query_dict", lenient=True)
+    listed = [size(table, key) for key in table.data]
     most = size(parts.fields, "max_value_projector_patch_to_query_dict", default=max(listed, default=256))
     patches = (trunk.image[0] // trunk.patch) * (trunk.image[1] // trunk.patch)
-    used = table.get(str(patches), most) if isinstance(table, dict) else most
+    used = size(table, str(patches), default=most)
     heads = size(parts.nested("vision_config", "idefics3_vision"), "num_attention_heads")
     attention = QueryAttention(
         heads=heads, kv_heads=heads, head_dim=trunk.width // heads, inner=True, out_bias=True, further=("linear",),
@@ -60,7 +62,7 @@ def aria(parts: Parts) -> tuple[Encoder, ...]:
     feed = Projector(linears=tuple(Linear(module=name, n=parts.hidden, bias=False) for name in linears))
     last = Section(
         layers=(QueryProjector(queries=most, attention=attention), feed), hidden=trunk.width,
-        rows=Rows(fixed=int(used)), prefix="model.multi_modal_projector.",
+        rows=Rows(fixed=used), prefix="model.multi_modal_projector.",
     )  # fmt: skip
     cut = Resized(image=trunk.image, patch=trunk.patch)
     return (Encoder(name="vision", cut=cut, sections=(*trunk.sections, last)),)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size, unused
+from graphsim.models.huggingface.common import indices, size, unused
 from graphsim.models.huggingface.towers.cuts import Native
 from graphsim.models.huggingface.towers.trunks import attention_of, depth, layer_of, patch_side
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -74,8 +74,9 @@ def qwen2_vl(parts: Parts) -> tuple[Encoder, ...]:
     vision = parts.nested("vision_config", "qwen2_vl_vision")
     frame = Frame.read(vision, width="embed_dim", out="hidden_size")
     attention = replace(attention_of(_as(vision, frame.width)), rope=True, names=FUSED)
+    ratio = vision.number("mlp_ratio", 4.0, least=0.01, most=1000.0)
     mlp = Mlp(
-        intermediate=int(frame.width * vision.number("mlp_ratio", 4.0)), gated=False, bias=True,
+        intermediate=int(frame.width * ratio), gated=False, bias=True,
         names=MlpNames(up="mlp.fc1", down="mlp.fc2"),
     )  # fmt: skip
     layers = (layer_of(attention, mlp, NORMS),) * depth(vision)
@@ -98,7 +99,7 @@ def windowed(vision: Fields, module: str, names: AttentionNames = FUSED, end: tu
     """Qwen2.5-VL's tower; key heads may be fewer (EXAONE 4.5). end: what follows its merger"""
     frame = Frame.read(vision)
     heads = size(vision, "num_heads")
-    whole = set(vision.sequence("fullatt_block_indexes"))
+    whole = indices(vision, "fullatt_block_indexes")
     # windows hold whole merged rows (transformers 5.24, `vision_utils.py`, get_vision_window_index)
     side = size(vision, "window_size") // frame.merge // frame.patch * frame.merge
     kv_heads = size(vision, "num_key_value_heads", default=heads)
@@ -212,6 +213,7 @@ _READERS: dict[str, Callable[[Parts], tuple[Encoder, ...]]] = {
 _ALONE = {"qwen3_5": ("Qwen3_5ForCausalLM",), "qwen3_5_moe": ("Qwen3_5MoeForCausalLM",)}
 
 WHOLES: dict[str, Whole] = {
-    kind: Whole(encoders=reader, alone=_ALONE.get(kind, ())) for kind, reader in _READERS.items()
+    kind: Whole(encoders=reader, alone=_ALONE.get(kind, ()), either_ties=kind in ("qwen2_vl", "qwen2_5_vl"))
+    for kind, reader in _READERS.items()
 }
 """Readers by `model_type` of the whole model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size, unused
+from graphsim.models.huggingface.common import indices, size, unused
 from graphsim.models.huggingface.towers.cuts import Resized
 from graphsim.models.huggingface.towers.trunks import Trunk, attention_of, depth, layer_of, patch_side, sides
 from graphsim.models.huggingface.towers.whole import Parts, Whole
@@ -31,7 +31,7 @@ def sam(vision: Fields, module: str) -> Trunk:
         module="patch_embed.projection", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
         positions=grid**2 if absolute else 0, position_name="pos_embed",
     )  # fmt: skip
-    whole = set(vision.sequence("global_attn_indexes"))
+    whole = indices(vision, "global_attn_indexes")
     window = size(vision, "window_size", default=14)
     layers = tuple(_layer(vision, grid, 0 if i in whole else window) for i in range(depth(vision)))
     return Trunk(
@@ -61,7 +61,11 @@ def _layer(vision: Fields, grid: int, window: int) -> Block:
         vision, bias=vision.flag("qkv_bias", True), out_bias=True, side=window, padded=window > 0,
         names=AttentionNames(fused="attn.qkv", o="attn.proj"),
     )  # fmt: skip
-    inner = size(vision, "mlp_dim", default=int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0)))
+    inner = size(
+        vision,
+        "mlp_dim",
+        default=int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0, least=0.01, most=1000.0)),
+    )
     mlp = Mlp(intermediate=inner, gated=False, bias=True, names=MlpNames(up="mlp.lin1", down="mlp.lin2"))
     # of rows and of columns, one vector for each distance
     names = ("attn.rel_pos_h", "attn.rel_pos_w")

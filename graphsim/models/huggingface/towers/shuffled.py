@@ -45,6 +45,8 @@ def cohere2(parts: Parts) -> tuple[Encoder, ...]:
     """A gated MLP on patches side by side (transformers 5.24, `cohere2_vision`)."""
     trunk = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_tower")
     side, inner = size(parts.fields, "downsample_factor", default=2), size(parts.fields, "alignment_intermediate_size")
+    if inner % 2:
+        parts.fields.problem("alignment_intermediate_size", "is not allowed; expected an even number: half of it gates")
     project = GatedProjector(up="linear_1", down="linear_2", inner=inner // 2, out=parts.hidden)
     last = Section(
         layers=(project,), hidden=trunk.width * side**2, rows=Rows(shared=side**2),

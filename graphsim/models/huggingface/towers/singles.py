@@ -90,7 +90,10 @@ def ovis2(parts: Parts) -> tuple[Encoder, ...]:
     """A vision transformer whose rows become weights of the entries of a visual vocabulary (arXiv 2405.20797)."""
     vision, module = parts.nested("vision_config", "ovis2_vision"), "model.vision_tower."
     unused(vision, "tokenize_function")
-    unused(parts.fields, "vocab_size")
+    said = (size(parts.fields, "vocab_size", default=0, least=0), size(parts.fields, "hidden_size", default=0, least=0))
+    if not parts.language.head.tied and said != (parts.language.stem.vocab_size, parts.hidden):
+        told = "is not allowed beside a vocab_size and hidden_size that are not text_config's; expected true"
+        parts.fields.problem("tie_word_embeddings", told)
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
@@ -102,7 +105,7 @@ def ovis2(parts: Parts) -> tuple[Encoder, ...]:
     attention = attention_of(vision, bias=vision.flag("qkv_bias", False), names=names)
     layer = layer_of(attention, mlp, ("rms_norm1", "rms_norm2"), "rms")
     entries, side = size(vision, "vocab_size"), size(vision, "hidden_stride", default=1)
-    words = entries - size(vision, "num_visual_indicator_tokens", default=5, least=0)
+    words = entries - size(vision, "num_visual_indicator_tokens", default=5, least=0, most=max(entries - 1, 0))
     head = Projector(
         linears=(Linear(module="head_linear", n=words, bias=False),),
         behind=NormLayer(name="head_norm", kind="layer", width=words),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from graphsim.files.reading import Fields
-from graphsim.models.huggingface.common import size
+from graphsim.models.huggingface.common import MOST, size
 
 
 def vq_model(vq: Fields) -> int:
     """Encoder, codes and decoder (transformers 5.24, `modeling_janus.py`, JanusVQVAE)."""
     base, latent, embed = size(vq, "base_channels"), size(vq, "latent_channels"), size(vq, "embed_dim")
-    times = [int(n) for n in vq.sequence("channel_multiplier") or (1, 1, 2, 2, 4)]
+    times = vq.sequence("channel_multiplier") or (1, 1, 2, 2, 4)
+    if not all(type(n) is int and 0 < n < MOST for n in times):
+        vq.problem("channel_multiplier", "is not allowed; expected a list of whole numbers from 1 up")
+        times = (1,)
     blocks = size(vq, "num_res_blocks")
     widths = [base * n for n in times]
     given = latent * (2 if vq.flag("double_latent", False) else 1)
