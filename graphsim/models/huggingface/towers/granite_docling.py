@@ -8,7 +8,7 @@ from graphsim.models.huggingface.towers.trunks import siglip
 from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.base import Projection
 from graphsim.models.layers.encoder import Encoder, Rows, Section
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.projector import Linear, Projector
 
@@ -72,7 +72,8 @@ def _fine(wide: int, out: int, deeper: int) -> Idle:
         for name, k in (("linear_1", wide), ("linear_2", out)):
             module = f"{path}deepstack_mergers.{i}.{name}"
             linears.append(Projection(name=module, n=out, k=k, bias=True, quantised=False))
-    return Idle(linears=tuple(linears), weights=2 * wide * deeper)
+    norms = (Kept(name=f"{path}deepstack_mergers.{i}.layer_norm", entries=2 * wide) for i in range(deeper))
+    return Idle(linears=tuple(linears), kept=tuple(norms))
 
 
 WHOLES: dict[str, Whole] = {"granite_docling": Whole(encoders=granite_docling, prefix="model.text_model.")}

@@ -11,7 +11,7 @@ from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.attention import AttentionNames
 from graphsim.models.layers.block import Block
 from graphsim.models.layers.encoder import Cut, Encoder, Pieces, Rows, Section
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import PatchEmbedding, Take, Weights
@@ -51,8 +51,8 @@ def mllama(parts: Parts) -> tuple[Encoder, ...]:
     inputs = size(vision, "num_channels", default=3) * patch**2
     start = (PatchEmbedding(module="patch_embedding", inputs=inputs), _table("pre_tile_positional_embedding", shapes))
     own = (
-        Weights(name="class_embedding"),
-        Weights(name="gated_positional_embedding", entries=patches, added=True),
+        Weights(names=("class_embedding",)),
+        Weights(names=("gated_positional_embedding.embedding",), entries=patches, added=True),
         _table("gated_positional_embedding", shapes * patches, "tile_embedding"),
         NormLayer(name="layernorm_pre", kind="layer"),
     )
@@ -67,15 +67,21 @@ def mllama(parts: Parts) -> tuple[Encoder, ...]:
         Section(layers=behind, hidden=width, rows=filled, prefix=_MODULE),
         Section(layers=(_layer(vision, gated=True),) * gated, hidden=width, rows=filled,
                 prefix=f"{_MODULE}global_transformer.layers.{{}}."),
-        Section(layers=(Idle(weights=3),), hidden=width, rows=filled, idle=True),  # gates of the three tables
+        Section(layers=(Idle(kept=_GATES),), hidden=width, rows=filled, prefix=_MODULE, idle=True),
         Section(layers=(Take(), project), hidden=out, rows=held, prefix="model."),
     )  # fmt: skip
     cut = Canvas(tiles=tiles, side=side)
     return (Encoder(name="vision", cut=cut, sections=sections, seen=True),)
 
 
+_GATES = tuple(
+    Kept(name=f"{table}_positional_embedding.gate", entries=1) for table in ("gated", "pre_tile", "post_tile")
+)
+"""Of the three tables."""
+
+
 def _table(name: str, entries: int, own: str = "embedding") -> Weights:
-    return Weights(name=f"{name}.{own}", entries=entries, added=True, module=True)
+    return Weights(names=(f"{name}.{own}",), entries=entries, added=True)
 
 
 def _layer(vision: Fields, *, gated: bool = False) -> Block:

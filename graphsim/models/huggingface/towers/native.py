@@ -14,7 +14,7 @@ from graphsim.models.layers.attention import AttentionNames, QkNorm
 from graphsim.models.layers.base import Projection
 from graphsim.models.layers.encoder import Cut, Encoder, Pieces, Rows, Section
 from graphsim.models.layers.gated_convolution import GatedConvolution
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import Convolution, PatchEmbedding, Take
@@ -113,13 +113,16 @@ def hy_v4(parts: Parts) -> tuple[Encoder, ...]:
     end = f"{module}patch_merger."
     down = Convolution(name="proj_conv", inputs=width, side=merge, stride=merge**2, bias=True)
     project = Convolution(name="proj_out", inputs=wide, side=1, bias=True)
+    newline = Kept(name="image_newline", entries=out)
     sections = (
         Section(layers=(embed,), hidden=width, prefix=module),
         Section(layers=(layer,) * depth(vision), hidden=width, prefix=f"{module}layers.{{}}."),
         Section(layers=(NormLayer(name="before_rms"),), hidden=width, prefix=end),
         Section(layers=(down,), hidden=wide, rows=rows, prefix=end),
         Section(layers=(project,), hidden=out, rows=rows, prefix=end),
-        Section(layers=(Idle(weights=out),), hidden=out, rows=rows, idle=True),  # the mark, beside the image's rows
+        Section(
+            layers=(Idle(kept=(newline,)),), hidden=out, rows=rows, prefix=end, idle=True
+        ),  # beside the image's rows
     )
     # transformers 5.24, `image_processing_hy_v4_vl.py`
     cut = Native(patch=patch, merge=merge, least=512 * 512, most=2048 * 2048)

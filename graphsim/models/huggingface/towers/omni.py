@@ -8,7 +8,7 @@ from graphsim.models.huggingface.towers.sound import WHISPER, Windows, layers_of
 from graphsim.models.huggingface.towers.whole import Parts, Whole
 from graphsim.models.layers.attention import AttentionNames
 from graphsim.models.layers.encoder import Encoder, Rows, Section
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import Pooling
 from graphsim.models.layers.projector import Linear, Projector
@@ -26,6 +26,7 @@ def qwen2_5(parts: Parts) -> tuple[Encoder, ...]:
     unused(audio, "scale_embedding", "max_source_positions")  # positions are a fixed table of sines
     width, out, halved = width_of(audio), size(audio, "output_dim"), Rows(shared=2)
     project = Projector(linears=(Linear(module="proj", n=out),))
+    marks = Kept(name="audio_bos_eos_token", entries=2, width=out)  # of start and end
     sections = (
         Section(layers=(SoundStem(bands=size(audio, "num_mel_bins"), positions=0),), hidden=width, prefix=_TOWER),
         Section(layers=layers_of(audio, WHISPER, key_bias=False), hidden=width, prefix=f"{_TOWER}layers.{{}}."),
@@ -33,7 +34,7 @@ def qwen2_5(parts: Parts) -> tuple[Encoder, ...]:
             layers=(Pooling(shared=2), NormLayer(name="ln_post", kind="layer"), project), hidden=width, rows=halved,
             prefix=_TOWER,
         ),
-        Section(layers=(Idle(weights=2 * out),), hidden=out, rows=halved, idle=True),  # marks of start and end
+        Section(layers=(Idle(kept=(marks,)),), hidden=out, rows=halved, prefix=_TOWER, idle=True),
     )  # fmt: skip
     cut = Windows(window_s=2 * size(audio, "n_window") / 100.0, shared=2, whole=False)
     return images, Encoder(name="audio", cut=cut, sections=sections)

@@ -17,7 +17,7 @@ from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.conformer import ConvNames, ConvolutionModule, SubsamplingStem
 from graphsim.models.layers.encoder import Cut, Encoder, Pieces, Rows, Section
 from graphsim.models.layers.encoder_attention import EncoderAttention
-from graphsim.models.layers.idle import Idle
+from graphsim.models.layers.idle import Idle, Kept
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.layers.patches import Pooling
@@ -60,10 +60,11 @@ def _images(parts: Parts) -> Encoder:
         Linear(module="img_projection_down", n=parts.hidden),
     )
     rows, width = Rows(shared=4), trunk.width
+    separators = tuple(Kept(name=f"{of}_img_feature_extensor", entries=width) for of in ("global", "sub"))
     sections = (
         *trunk.sections,
         Section(layers=(Pooling(shared=4), Projector(linears=linears)), hidden=width, rows=rows, prefix=module),
-        Section(layers=(Idle(weights=2 * width),), hidden=width, rows=rows, idle=True),  # separators of crops and lines
+        Section(layers=(Idle(kept=separators),), hidden=width, rows=rows, prefix=module, idle=True),
     )
     cut = Crops(grid=Tiles(tile=trunk.image, patch=trunk.patch, most=CROPS, whole=False))
     return Encoder(name="vision", cut=cut, sections=sections)
@@ -84,7 +85,8 @@ def _sound(parts: Parts) -> Encoder:
         out="embed.out",
     )  # fmt: skip
     heads, buckets = size(audio, "num_attention_heads"), size(audio, "bias_max_distance", default=1000)
-    table = heads * buckets * (1 if audio.flag("bias_symmetric", False) else 2)
+    distances = buckets * (1 if audio.flag("bias_symmetric", False) else 2)
+    biases = Kept(name="relative_attention_bias_layer.bias_values", entries=distances, width=heads)
     encoder = f"{module}encoder."
     speech, with_images = (
         tuple((f"{part}_proj_for_{name}", k) for part, k in (("up", width), ("down", parts.hidden)))
@@ -98,7 +100,7 @@ def _sound(parts: Parts) -> Encoder:
         Section(layers=(stem,), hidden=width, prefix=encoder),
         Section(layers=(_layer(audio, heads),) * size(audio, "num_blocks", most=MOST_LAYERS), hidden=width,
                 prefix=f"{encoder}encoders.{{}}."),
-        Section(layers=(Idle(weights=table),), hidden=width, idle=True),  # biases by distance, added to the mask
+        Section(layers=(Idle(kept=(biases,)),), hidden=width, prefix=encoder, idle=True),  # added to the mask
         Section(layers=(beside,), hidden=width, prefix=module, idle=True),
         Section(layers=(project,), hidden=width, prefix=module),
     )  # fmt: skip
