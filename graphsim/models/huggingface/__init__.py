@@ -16,6 +16,7 @@ from typing import Any
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.bidirectional import seen_both_ways
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed, tied_by_default, whole_defaults
 from graphsim.models.huggingface.drafts import draft_of
@@ -77,7 +78,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
             given = {name: value for name, value in data.items() if value is not None}
             outer = fields.child({**whole_defaults(str(data["model_type"])), **given}, "", lenient=True)
             config = _with_towers(config, whole, outer)
-        config = config if draft else headed(config, fields, data)
+        config = config if draft else seen_both_ways(headed(config, fields, data), fields, data)
         unread = account(fields, {**data, **text}, (*ignore, *(_towers_of(data) if _alone(data) else ())))
     finally:
         fields.finish()
