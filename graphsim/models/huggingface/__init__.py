@@ -68,7 +68,8 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     )
     try:
         config = reader(fields, str(name or kind).rsplit("/", 1)[-1])
-        if fields.flag("is_encoder_decoder", False) and config.source_encoder is None and not decodes_alone(data):
+        both = fields.flag("is_encoder_decoder", False) and config.generates
+        if both and config.source_encoder is None and not decodes_alone(data):
             fields.problem("is_encoder_decoder", f"is not allowed; {kind} is read as a decoder alone")
         said = _quantised(data, text, fields)
         stored = stored_of(fields, said)

@@ -30,7 +30,7 @@ def pairs(data: dict[str, Any], tokens: int) -> set[float]:
 
 
 @pytest.mark.parametrize(
-    "name", ["BertForMaskedLM", "RobertaForSequenceClassification", "ElectraForTokenClassification"]
+    "name", ["BertForMaskedLM", "RobertaForSequenceClassification", "ElectraForTokenClassification", "T5EncoderModel"]
 )
 def test_what_generates_nothing_sees_every_key_and_keeps_none(name: str) -> None:
     attention = ops(CONFIGS[name], Attention, 3.0, 10.0)
@@ -91,6 +91,10 @@ def test_a_class_named_bidirectional_looks_both_ways_without_the_key() -> None:
         ({**GEMMA, "sliding_window": 1}, "sliding_window = 1 is not simulated where attention looks both ways"),
         ({**CONFIGS["BertForMaskedLM"], "is_decoder": True}, "is_decoder = True is not simulated of a class that gen"),
         ({**CONFIGS["BertForMaskedLM"], "architectures": ["BertForPreTraining"]}, "or one that ends with ForSequence"),
+        (
+            {**CONFIGS["T5EncoderModel"], "architectures": ["T5ForTokenClassification"]},
+            "or EncoderModel for the encoder",
+        ),
         (
             {**CONFIGS["default:big_bird"], "architectures": ["BigBirdForMaskedLM"]},
             "is not simulated; expected a class",
