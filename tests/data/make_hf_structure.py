@@ -45,10 +45,10 @@ expert."""
 
 UNCOUNTED = (
     *("kimi_linear", "glm5_next", "bailing_hybrid", "olmo_hybrid", "inkling", "next", "qwen3_5", "zaya", "xlstm"),
-    *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm", "recurrent_gemma", "gemma4_text"),
+    *("jamba", "mamba", "bamba", "zamba", "falcon_h1", "nemotron_h", "lfm", "recurrent_gemma", "gemma4_text", "switch"),
 )
-"""Parts of a `model_type` whose flops are left blank: scans run element by element, and torch counts the padding of
-convolutions as work."""
+"""Parts of a `model_type` whose flops are left blank: scans run element by element, torch counts the padding of
+convolutions as work, and Switch drops the tokens that an expert has no room for."""
 
 
 def configs_of_all() -> dict[str, dict]:

@@ -16,6 +16,7 @@ from typing import Any
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.bidirectional import seen_both_ways
 from graphsim.models.huggingface.common import Reader
 from graphsim.models.huggingface.defaults import completed, tied_by_default, whole_defaults
 from graphsim.models.huggingface.drafts import draft_of
@@ -68,7 +69,8 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     )
     try:
         config = reader(fields, str(name or kind).rsplit("/", 1)[-1])
-        if fields.flag("is_encoder_decoder", False) and config.source_encoder is None and not decodes_alone(data):
+        both = fields.flag("is_encoder_decoder", False) and config.generates
+        if both and config.source_encoder is None and not decodes_alone(data):
             fields.problem("is_encoder_decoder", f"is not allowed; {kind} is read as a decoder alone")
         said = _quantised(data, text, fields)
         stored = stored_of(fields, said)
@@ -78,7 +80,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
             given = {name: value for name, value in data.items() if value is not None}
             outer = fields.child({**whole_defaults(str(data["model_type"])), **given}, "", lenient=True)
             config = _with_towers(config, whole, outer)
-        config = config if draft else headed(config, fields, data)
+        config = config if draft else seen_both_ways(headed(config, fields, data), fields, data)
         unread = account(fields, {**data, **text}, (*ignore, *(_towers_of(data) if _alone(data) else ())))
     finally:
         fields.finish()

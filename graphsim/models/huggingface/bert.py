@@ -1,6 +1,7 @@
-"""BERT and its kin as language models: LayerNorm, biases, tables of positions and of kinds of tokens (1810.04805).
+"""BERT and its kin: LayerNorm, biases, tables of positions and of kinds of tokens (1810.04805).
 
 Their class for language models generates as a decoder does, whatever `is_decoder` says: what is simulated is that.
+The other classes look both ways and keep nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from dataclasses import dataclass, replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
+from graphsim.models.huggingface.bert_heads import ANSWERING, answering
 from graphsim.models.huggingface.common import Dims, Reader, read_dims, size, unused
+from graphsim.models.huggingface.heads import note_of
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.bert_ends import SumStem, Table, TransformHead
@@ -57,6 +60,11 @@ class Make:
     def after(self) -> tuple[str, str]:
         """Norms behind the sums."""
         return "attention.output.LayerNorm", "output.LayerNorm"
+
+    @property
+    def classifier_pooler(self) -> str:
+        """Module of the pooler that classifiers read, "" where they have a dense layer of their own."""
+        return f"{self.root}.pooler.dense" if self.pooled and self.head in ("cls", "rembert") else ""
 
 
 def attention_names(module: str) -> AttentionNames:
@@ -164,7 +172,8 @@ def generating(fields: Fields, named: tuple[str, ...] = ("ForCausalLM", "LMHeadM
     """A note where the config is not of a decoder; a problem where its class does not generate."""
     given = fields.sequence("architectures")
     if given and not str(given[0]).endswith(named):
-        expected = "a class that generates, such as BertLMHeadModel, or one without a head, such as BertModel"
+        others = f"one without a head, such as BertModel, or one that ends with {', '.join(ANSWERING)}"
+        expected = f"a class that generates, such as BertLMHeadModel, {others}"
         fields.problem("architectures", f"is not simulated; expected {expected}")
     if fields.flag("is_decoder", False):
         return ()
@@ -173,13 +182,15 @@ def generating(fields: Fields, named: tuple[str, ...] = ("ForCausalLM", "LMHeadM
     )
 
 
-def is_body(fields: Fields) -> bool:
-    """Whether the config is of a class without a head, which looks both ways unless it is a decoder's."""
+def encodes(make: Make, fields: Fields) -> bool:
+    """Whether the config is of a class that generates nothing, which looks both ways unless it is a decoder's."""
     given = fields.sequence("architectures")
     bare = bool(given) and str(given[0]).endswith("Model") and not str(given[0]).endswith("LMHeadModel")
-    if bare and (fields.flag("is_decoder", False) or fields.flag("add_cross_attention", False)):
-        fields.problem("is_decoder", "is not simulated of a class without a head; expected false")
-    return bare
+    answers = bool(given) and make.head != "plain" and str(given[0]).endswith(ANSWERING)
+    silent = bare or answers
+    if silent and (fields.flag("is_decoder", False) or fields.flag("add_cross_attention", False)):
+        fields.problem("is_decoder", "is not simulated of a class that generates nothing; expected false")
+    return silent
 
 
 def bert(fields: Fields, name: str) -> ModelConfig:
@@ -192,16 +203,20 @@ def assembled(fields: Fields, name: str, make: Make, dims: Dims, layer: tuple[Pa
     """The model of a make. layer: its parts, where they are not the make's usual ones."""
     if fields.text("position_embedding_type", "absolute") != "absolute":
         fields.problem("position_embedding_type", "is not simulated; expected 'absolute'")
-    body = layer is None and is_body(fields)
-    notes = () if body else generating(fields)
-    used = layer_of(make, dims, fields, encodes=body) if layer is None else layer
+    silent = layer is None and encodes(make, fields)
+    notes = () if silent else generating(fields)
+    used = layer_of(make, dims, fields, encodes=silent) if layer is None else layer
+    lm_head = head_of(make, dims, fields, dims.tied)
+    answer = answering(fields, dims.hidden, lm_head, make.classifier_pooler) if silent else None
+    if answer is not None:
+        notes = (note_of(answer[0]),)
     dead = fields.integer("pad_token_id", 0, least=0) + 1 if make.offset else 0
     return ModelConfig(
         name=name,
         hidden_size=dims.hidden,
         stem=stem_of(make, dims, fields),
         layers=(Block(parts=used),) * dims.layers,
-        head=head_of(make, dims, fields, dims.tied),
+        head=lm_head if answer is None else answer[1],
         layer_prefix=f"{make.root}.encoder.layer.{{}}.",
         max_positions=max(dims.positions - dead, 0),
         notes=notes,

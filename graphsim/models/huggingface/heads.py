@@ -54,6 +54,9 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         fields.problems.append(f"architectures = {short(listed)} is not allowed; expected a list of class names")
         return config
+    refused = any(problem.startswith("architectures ") for problem in fields.problems)
+    if refused or isinstance(config.head, Answer):  # the family has read it
+        return config
     if listed[0] in _OWN_HEAD or listed[0].endswith(GENERATING):
         return config
     found = [head for ending, head in HEADS.items() if listed[0].endswith(ending)]
@@ -67,7 +70,7 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
     return config
 
 
-def _labels(fields: Fields) -> int:
+def labels(fields: Fields) -> int:
     """How many classes there are: `num_labels`, or as many as have a name; transformers assumes two.
 
     fields: of the whole config, which a multimodal model's classes are read from, not its text_config
@@ -90,20 +93,24 @@ def _answering(
     head = Answer(
         scores=scores, per_token=per_token, pooler=pooler, norm=_norm_of(config), projection=projection, width=width
     )
-    note = f"{kind}: its answer comes with the prompt step, and nothing is generated"
-    return replace(config, head=head, notes=(*config.notes, note))
+    return replace(config, head=head, notes=(*config.notes, note_of(kind)))
+
+
+def note_of(kind: str) -> str:
+    """What is said of a model that generates nothing."""
+    return f"{kind}: its answer comes with the prompt step, and nothing is generated"
 
 
 def _sequence(config: ModelConfig, fields: Fields) -> ModelConfig:
     """A classifier or reward model: a score of the last token for each label, without a bias but in T5Gemma."""
     module = _SCORE.get(str(fields.data.get("model_type")), "score")
-    return _answering(config, "a classifier", Score(module=module, outputs=_labels(fields), bias=module in _BIASED))
+    return _answering(config, "a classifier", Score(module=module, outputs=labels(fields), bias=module in _BIASED))
 
 
 def _token(config: ModelConfig, fields: Fields) -> ModelConfig:
     kind = str(fields.data.get("model_type"))
     module = "classifier" if kind in _CLASSIFIER else _SCORE.get(kind, "score")
-    score = Score(module=module, outputs=_labels(fields), bias=True)
+    score = Score(module=module, outputs=labels(fields), bias=True)
     return _answering(config, "a classifier of tokens", score, per_token=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import (
@@ -19,6 +21,7 @@ from graphsim.models.layers.attention import QkNorm
 from graphsim.models.layers.mlp import Mlp, MlpNames
 
 _BEFORE = ("input_layernorm", "pre_feedforward_layernorm")
+_BOTH_WAYS = ("Gemma3TextModel", "Gemma3TextForSequenceClassification")
 _AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
@@ -33,15 +36,33 @@ def gemma2(fields: Fields, name: str) -> ModelConfig:
 
 
 def gemma3(fields: Fields, name: str) -> ModelConfig:
-    """Gemma 2 with norms on heads; five layers of six slide."""
-    if fields.flag("use_bidirectional_attention", False):
-        fields.problem("use_bidirectional_attention", "is not simulated; expected false, which means causal attention")
+    """Gemma 2 with norms on heads; five layers of six slide.
+
+    EmbeddingGemma looks both ways, half a window to either side (arXiv 2509.20354; transformers 5.24,
+    `configuration_gemma3.py` and `modeling_gemma3.py`).
+    """
+    both = fields.flag("use_bidirectional_attention", False)
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=dims.intermediate)
     every = size(fields, "sliding_window_pattern", default=6)
     slides = windows(fields, dims.layers, lambda i: (i + 1) % every != 0)
-    blocks = [wrapped(attention_of(fields, dims, w, qk=QkNorm.HEAD), mlp, before=_BEFORE, after=_AFTER) for w in slides]
-    return assemble(name, dims, blocks)
+    if both:
+        _check_both_ways(fields, slides)
+        slides = [window // 2 for window in slides]
+    kinds = [replace(attention_of(fields, dims, window, qk=QkNorm.HEAD), cached=not both) for window in slides]
+    return assemble(name, dims, [wrapped(kind, mlp, before=_BEFORE, after=_AFTER) for kind in kinds])
+
+
+def _check_both_ways(fields: Fields, slides: list[int]) -> None:
+    """Only classes that generate nothing look both ways, and a window that slides has a neighbour on either side."""
+    given = fields.sequence("architectures")
+    if not given or str(given[0]) not in _BOTH_WAYS:
+        expected = f"false, or {' or '.join(_BOTH_WAYS)} in architectures"
+        fields.problem(
+            "use_bidirectional_attention", f"is not simulated of a class that generates; expected {expected}"
+        )
+    if 1 in slides:
+        fields.problem("sliding_window", "is not simulated where attention looks both ways; expected 2 or more")
 
 
 def olmo2(fields: Fields, name: str) -> ModelConfig:

@@ -24,14 +24,18 @@ MLP_NAMES = MlpNames(up="fc1", down="fc2")
 _GENERATES = ("ForConditionalGeneration", "ForCausalLM", "MTModel", "ForTextToText")
 
 
-def is_alone(fields: Fields) -> bool:
-    """Whether the config is of a decoder alone, by its class; by `is_encoder_decoder` where it names none."""
+def is_alone(fields: Fields, also: str = "") -> bool:
+    """Whether the config is of a decoder alone, by its class; by `is_encoder_decoder` where it names none.
+
+    also: what a class may be beside those that generate, for the message
+    """
     given, both = fields.sequence("architectures"), fields.flag("is_encoder_decoder", True)
     if not given:
         return not both
     named = str(given[0])
     if not named.endswith(_GENERATES):
-        fields.problem("architectures", "is not simulated; expected a class for causal or conditional generation")
+        expected = f"a class for causal or conditional generation{also}"
+        fields.problem("architectures", f"is not simulated; expected {expected}")
     return named.endswith("ForCausalLM")
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.huggingface.common import MOST_LAYERS, Reader, size, unused
+from graphsim.models.huggingface.heads import note_of
 from graphsim.models.huggingface.seq2seq import is_alone
+from graphsim.models.layers.answers import Answer
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Part, Residual
@@ -75,8 +77,8 @@ def t5(fields: Fields, name: str) -> ModelConfig:
 
 def assembled(fields: Fields, name: str, feeds: Feeds, own_head: bool = False) -> ModelConfig:
     """An encoder and a decoder with one embedding, which is the output head too, unless a checkpoint has another."""
-    kind = fields.data.get("model_type")
-    if is_alone(fields):
+    kind, encodes = fields.data.get("model_type"), _encodes(fields)
+    if not encodes and is_alone(fields, ", or EncoderModel for the encoder alone"):
         fields.problem("architectures", "is not simulated; expected an encoder-decoder that generates")
     hidden, vocab = size(fields, "d_model", "hidden_size"), size(fields, "vocab_size")
     depth = size(fields, "num_layers", "num_hidden_layers", most=MOST_LAYERS)
@@ -87,6 +89,9 @@ def assembled(fields: Fields, name: str, feeds: Feeds, own_head: bool = False) -
         everywhere=kind == "umt5",
     )
     unused(fields, "relative_attention_max_distance", "dense_act_fn", "n_positions")
+    if encodes:
+        unused(fields, "num_decoder_layers", "num_sparse_decoder_layers")
+        return _encoder(name, hidden, vocab, style.layers(depth, feeds(fields, depth, 1, "encoder")))
     decoder_depth = size(fields, "num_decoder_layers", default=depth, most=MOST_LAYERS)
     cross = CrossAttention(
         heads=style.heads, kv_heads=style.heads, head_dim=style.head_dim, names=_names("layer.1.EncDecAttention")
@@ -107,6 +112,25 @@ def assembled(fields: Fields, name: str, feeds: Feeds, own_head: bool = False) -
             layer_prefix="encoder.block.{}.",
         ),
         notes=(_note(fields),) if own_head else (),
+    )
+
+
+def _encodes(fields: Fields) -> bool:
+    """Whether the class is the encoder alone, as T5EncoderModel is."""
+    given = fields.sequence("architectures")
+    return bool(given) and str(given[0]).endswith("EncoderModel")
+
+
+def _encoder(name: str, hidden: int, vocab: int, layers: tuple[Layer, ...]) -> ModelConfig:
+    """The encoder alone, which embeds a text or conditions an image model (transformers 5.24, `modeling_t5.py`)."""
+    return ModelConfig(
+        name=name,
+        hidden_size=hidden,
+        stem=Stem(vocab_size=vocab, module="shared"),
+        layers=layers,
+        head=Answer(norm=NormLayer(name="encoder.final_layer_norm"), per_token=True),
+        layer_prefix="encoder.block.{}.",
+        notes=(note_of("the encoder alone"),),
     )
 
 

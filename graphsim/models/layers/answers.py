@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import NormLayer
 from graphsim.ops import Activation, TakeRows
+from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Answer(Layer):
 
     scores: none of an embedding model, whose answer is the state of the last token
     pooler: module of a linear of the first token alone, as BERT and its kin have, which PEFT's all-linear reaches
+    first: the answer is of the first token, as behind a pooler, instead of the last
     per_token: every token has its answer (token classification, extractive question answering)
     projection: of every state to `width` ahead of all of it (OPT-350M's, part of its class without a head)
     """
@@ -31,6 +33,7 @@ class Answer(Layer):
     scores: tuple[Score, ...] = ()
     per_token: bool = False
     pooler: str = ""
+    first: bool = False
     projection: str = ""
     width: int = 0
     norm: NormLayer | None = None
@@ -39,8 +42,9 @@ class Answer(Layer):
     def build(self, scope: Scope, x: str) -> str:
         """Residual stream -> one answer a sequence, or a token."""
         out = self.norm.build(scope, x) if self.norm else x
-        if self.pooler:
-            return self._pooled(scope, out)
+        if self.pooler or self.first:
+            out = scope.add("first_tokens", TakeRows(rows=scope.phase.sequences, width=scope.hidden), [out])
+            return self._scored(scope, self._pooled(scope, out), scope.phase.sequences, scope.hidden)
         width = scope.hidden
         if self.projection:
             width = float(self.width)
@@ -49,6 +53,9 @@ class Answer(Layer):
         rows = scope.tokens if self.per_token else scope.phase.logit_rows
         if not self.per_token and not scope.phase.all_logits:
             out = scope.add("last_tokens", TakeRows(rows=rows, width=width), [out])
+        return self._scored(scope, out, rows, width)
+
+    def _scored(self, scope: Scope, out: str, rows: Num, width: Num) -> str:
         for i, score in enumerate(self.scores):
             if i:
                 out = scope.add("score_act", Activation(elems=rows * width), [out])
@@ -59,8 +66,9 @@ class Answer(Layer):
         return out
 
     def _pooled(self, scope: Scope, x: str) -> str:
+        if not self.pooler:
+            return x
         first = scope.phase.sequences
-        out = scope.add("first_tokens", TakeRows(rows=first, width=scope.hidden), [x])
         linear = Projection(name=self.pooler, n=scope.hidden, k=scope.hidden, bias=True, quantised=False)
-        out = scope.linear(linear, out, m=first, name="pooler")
+        out = scope.linear(linear, x, m=first, name="pooler")
         return scope.add("pooler_act", Activation(elems=first * scope.hidden, steps=4.0), [out])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from graphsim.models.layers.answers import Answer
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.norm import VECTORS, NormLayer
@@ -92,7 +93,12 @@ class TransformHead(Head):
         out = self.norm.build(scope, x) if self.norm else x
         if not scope.phase.all_logits:
             out = scope.add("last_tokens", TakeRows(rows=rows, width=scope.hidden), [out])
-        width = self.width or scope.hidden
+        out = self.logits(scope, out, rows)
+        return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])
+
+    def logits(self, scope: Scope, x: str, rows: Num) -> str:
+        """As many normed rows -> logits."""
+        out, width = x, self.width or scope.hidden
         if self.transform:
             out = self._transformed(scope, out, rows, width)
         if self.pooler:
@@ -113,8 +119,7 @@ class TransformHead(Head):
             linear=False,
             head=True,
         )
-        out = scope.add(self.module.rsplit(".", 1)[-1], logits, [out])
-        return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])
+        return scope.add(self.module.rsplit(".", 1)[-1], logits, [out])
 
     def _transformed(self, scope: Scope, x: str, rows: Num, width: Num) -> str:
         dense = Projection(name=self.transform, n=width, k=scope.hidden, bias=self.transform_bias, quantised=False)
@@ -122,6 +127,21 @@ class TransformHead(Head):
         out = scope.add("transform_act", Activation(elems=rows * width, steps=4.0), [out])
         norm = Norm(rows=rows, width=width, vectors=VECTORS[self.transform_kind], module=self.transform_norm)
         return scope.add("transform_norm", norm, [out])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskedHead(Answer):
+    """Logits of every token, and nothing is chosen from them: what masked tokens were (arXiv 1810.04805).
+
+    head: its layers; whether it is tied says `tied` here, the answer's own
+    """
+
+    head: TransformHead
+
+    def build(self, scope: Scope, x: str) -> str:
+        """Residual stream -> logits of every token."""
+        out = self.norm.build(scope, x) if self.norm else x
+        return replace(self.head, tied=self.tied).logits(scope, out, scope.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
