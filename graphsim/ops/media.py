@@ -94,6 +94,7 @@ class DepthwiseConv(Op):
     """A convolution of each of `channels` channels by itself, `taps` taps over a sequence or a grid of rows.
 
     rows: that leave; stride: values that come for each that leaves
+    parameter: path of the weights, which no adapter reaches
     """
 
     op_type: ClassVar[OpType] = OpType.CONVOLUTION
@@ -105,6 +106,7 @@ class DepthwiseConv(Op):
     taps: Num
     stride: Num = 1.0
     bias: bool = True
+    parameter: str = ""
 
     def work(self) -> Work:
         """Reads and writes every value once."""

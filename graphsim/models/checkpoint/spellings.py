@@ -64,11 +64,72 @@ _INTERN_VIT = _rules(
     (r"^mlp1\.3\.", "multi_modal_projector.linear_2."),
 )  # fmt: skip
 
+_ERNIE_VL = _rules(
+    (r"\bvision_model\.", "vision_tower."), (r"(spatial|temporal)_linear\.0\.", r"\1_linear.fc1."),
+    (r"(spatial|temporal)_linear\.2\.", r"\1_linear.fc2."), (r"(spatial|temporal)_linear\.3\.", r"\1_linear.ln."),
+    (r"\.mlp\.gate\.weight_1$", ".mlp.vision_moe.gate.weight"),
+    (r"\.mlp\.gate\.weight$", ".mlp.text_moe.gate.weight"),
+)  # fmt: skip
+
+_GLM5_NEXT = _rules(
+    (r"\.self_attn\.(f_a_proj\.|f_b_proj\.|dt_bias$|A_log$)", r".self_attn.forget_gate.\1"),
+    (r"\.hc_(attn|ffn)_(fn|base|scale)$", r".\1_hc.\2"),
+)
+
+_STEP_VL = _rules(
+    (r"^vit_large_projector\.", "multi_modal_projector."),
+    (r"\.moe\.gate\.", ".mlp.gate."), (r"\.moe\.router_bias$", ".mlp.gate.e_score_correction_bias"),
+    (r"\.moe\.(gate|up|down)_proj\.", r".mlp.experts.\1_proj."), (r"\.share_expert\.", ".mlp.shared_experts."),
+    (r"^vision_model\.conv1\.", "vision_model.embeddings.patch_embedding."),
+    (r"^vision_model\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
+    (r"^vision_model\.ln_pre\.", "vision_model.pre_layernorm."),
+    (r"^vision_model\.vit_downsampler", "vision_model.downsampler"),
+    (r"^vision_model\.transformer\.resblocks\.", "vision_model.layers."),
+    (r"^(vision_model\.layers\.\d+)\.ls_(1|2)\.gamma$", r"\1.lambda_\2"),
+    (r"^(vision_model\.layers\.\d+)\.mlp\.c_fc\.", r"\1.mlp.fc1."),
+    (r"^(vision_model\.layers\.\d+)\.mlp\.c_proj\.", r"\1.mlp.fc2."),
+    (r"^(vision_model\.layers\.\d+)\.attn\.", r"\1.self_attn."),
+    (r"^(vision_model\.layers\.\d+)\.ln_1\.", r"\1.layernorm_before."),
+    (r"^(vision_model\.layers\.\d+)\.ln_2\.", r"\1.layernorm_after."),
+)  # fmt: skip
+
+_HY_V4_VL = _HY_V4 + _rules(
+    (r"^(vit\.layers\.\d+)\.input_layernorm\.", r"\1.layer_norm1."),
+    (r"^(vit\.layers\.\d+)\.post_attention_layernorm\.", r"\1.layer_norm2."),
+    (r"^(vit\.layers\.\d+)\.mlp\.dense_h_to_4h\.", r"\1.mlp.fc1."),
+    (r"^(vit\.layers\.\d+)\.mlp\.dense_4h_to_h\.", r"\1.mlp.fc2."),
+    (r"^vit\.perceive\.norm\.", "vit.patch_merger.before_rms."),
+    (r"^vit\.perceive\.proj\.0\.", "vit.patch_merger.proj_conv."),
+    (r"^vit\.perceive\.proj\.2\.", "vit.patch_merger.proj_out."),
+    (r"^vit\.perceive\.", "vit.patch_merger."), (r"^vit\.", "vision_tower."),
+)  # fmt: skip
+
+_RADIO = _rules(
+    (r"^vision_model\.radio_model\.model\.blocks\.", "vision_model.encoder.layer."),
+    (r"^vision_model\.radio_model\.model\.patch_generator\.", "vision_model.embeddings."),
+    (r"^vision_model\.radio_model\.", "vision_model."),
+    (r"^(vision_model\.embeddings)\.video_embedder\.", r"\1.video_patch_projection."),
+    (r"^(vision_model\.embeddings)\.embedder\.", r"\1.patch_projection."),
+    (r"^(vision_model\.embeddings)\.pos_embed$", r"\1.position_embedding"),
+    (r"^(vision_model\.embeddings)\.cls_token\.token$", r"\1.cls_register_token"),
+    (r"^(vision_model\.encoder\.layer\.\d+)\.attn\.proj\.", r"\1.attention.o_proj."),
+    (r"^(vision_model\.encoder\.layer\.\d+)\.attn\.", r"\1.attention."),
+    (r"^mlp1\.0\.", "multi_modal_projector.layer_norm."), (r"^mlp1\.1\.", "multi_modal_projector.linear_1."),
+    (r"^mlp1\.3\.", "multi_modal_projector.linear_2."),
+    (r"^vision_projector\.vision_final_layernorm\.", "vision_final_layernorm."),
+)  # fmt: skip
+
 _SPELLINGS: dict[str, Rules] = {
     "deepseek_v4": _DEEPSEEK_V4,
+    "ernie4_5_vl_moe": _ERNIE_VL,
+    "glm5_next": _GLM5_NEXT,
     "hy_v4": _HY_V4,
+    "hy_v4_vl": _HY_V4_VL,
+    "hyperclovax_vision_v2": _rules((r"\bvision_projector\.", "projector.")),
     "kimi_k25": _KIMI_K25,
+    "nemotron_h_omni": _RADIO,
     "qianfan_ocr": _INTERN_VIT,
+    "step3p7": _STEP_VL,
 }
 """Rules by `model_type`, each applied after the one before it."""
 

@@ -85,7 +85,8 @@ class SubsamplingStem(Layer):
                 )  # fmt: skip
                 x = scope.add("conv", first, [x])
             else:
-                own = DepthwiseConv(rows=cells, channels=channels, taps=9.0, stride=stride)
+                path = f"{scope.prefix}{self.conv}.{3 * i - 1}"
+                own = DepthwiseConv(rows=cells, channels=channels, taps=9.0, stride=stride, parameter=path)
                 x = scope.add("depthwise", own, [x])
                 x = scope.linear(_point(f"{self.conv}.{3 * i}", channels, channels), x, m=cells, name="pointwise")
             x = scope.add("conv_act", Activation(elems=cells * channels, steps=1.0), [x])

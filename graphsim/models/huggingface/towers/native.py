@@ -174,6 +174,7 @@ def nemotron_omni(parts: Parts) -> tuple[Encoder, ...]:
     further = size(vision, "num_cls_tokens", default=3) + size(vision, "num_registers", default=7, least=0)
     embed = PatchEmbedding(
         module="embeddings.patch_projection", inputs=channels * patch**2, linear=True, further=further,
+        further_name="embeddings.cls_register_token", position_name="embeddings.position_embedding",
         positions=(size(vision, "max_img_size", default=2048) // patch) ** 2,
     )  # fmt: skip
     frames = size(vision, "video_temporal_patch_size", default=0, least=0)
