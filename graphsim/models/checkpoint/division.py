@@ -17,7 +17,7 @@ from graphsim.models.checkpoint.names import (
     scope_of,
     tower_of,
 )
-from graphsim.models.checkpoint.spellings import Speller
+from graphsim.models.checkpoint.spellings import IN_TURN, Speller
 from graphsim.models.checkpoint.storage import is_cache_scale
 
 Parts = dict[str, StoredTensor]
@@ -77,11 +77,12 @@ def divide(tensors: Mapping[str, StoredTensor], places: Iterable[Place], model_t
     held = {place.path: Held(place) for place in places}
     out = Division(list(held.values()), {}, {}, {}, {})
     beyond: dict[str, Parts] = {}
-    spell = Speller(model_type)
+    spell = Speller(model_type, _experts_in_turn(held, model_type))
     lists: dict[str, Parts | None] = {}  # of experts, by what stands in front of their numbers
     for name, tensor in tensors.items():
         front, cut, rest = name.partition(".experts.")
         if cut and not is_correction(rest):
+            front, rest = spell.expert(front, rest)
             if front not in lists:
                 lists[front] = _list_of_experts(held, plain(spell(f"{front}.experts")))
             parts = lists[front]
@@ -115,6 +116,14 @@ def _within(outside: Held, path: str) -> Held | None:
     parts = path.split(".")
     fronts = (".".join(parts[:i]) for i in range(len(parts) - 1, 0, -1))
     return outside if any(front in outside.place.weights for front in fronts) else None
+
+
+def _experts_in_turn(held: Mapping[str, Held], model_type: str) -> int:
+    """Experts in each of the lists that a checkpoint numbers one after the other; 0 where it has none."""
+    if model_type not in IN_TURN:
+        return 0
+    stacks = (weights for own in held.values() for weights in own.place.stacks.values())
+    return next((weights[0].experts for weights in stacks), 0)
 
 
 def _list_of_experts(held: Mapping[str, Held], path: str) -> Parts | None:

@@ -34,7 +34,7 @@ _DEEPSEEK_V4 = _rules(
 
 _HY_V4 = _rules(
     (r"\.hc_pre\.", "."), (r"\.learnable_sink_param$", ".sinks"), (r"\.linear_gate\b", ".gate_proj"),
-    (r"\.hc_(attn|mlp)_layer\.hc_(fn|base|scale)$", r".hc_\1_\2"),
+    (r"\.hc_(attn|mlp)_layer\.hc_(fn|base|scale)", r".hc_\1_\2"),
 )  # fmt: skip
 
 _KIMI_K25 = _rules(
@@ -73,7 +73,7 @@ _ERNIE_VL = _rules(
 
 _GLM5_NEXT = _rules(
     (r"\.self_attn\.(f_a_proj\.|f_b_proj\.|dt_bias$|A_log$)", r".self_attn.forget_gate.\1"),
-    (r"\.hc_(attn|ffn)_(fn|base|scale)$", r".\1_hc.\2"),
+    (r"\.hc_(attn|ffn)_(fn|base|scale)", r".\1_hc.\2"),
 )
 
 _STEP_VL = _rules(
@@ -134,16 +134,36 @@ _SPELLINGS: dict[str, Rules] = {
 """Rules by `model_type`, each applied after the one before it."""
 
 
+IN_TURN = {"ernie4_5_vl_moe": ("text_moe", "vision_moe")}
+"""By `model_type`, the lists whose experts, as many in each, a checkpoint numbers one list after the other."""
+
+
 class Speller:
-    """Renames the tensors of one `model_type`; names of the class itself stay as they are."""
+    """Renames the tensors of one `model_type`; names of the class itself stay as they are.
 
-    __slots__ = ("_rules",)
+    experts: in each of the lists of `IN_TURN`
+    """
 
-    def __init__(self, model_type: str) -> None:
+    __slots__ = ("_experts", "_lists", "_rules")
+
+    def __init__(self, model_type: str, experts: int = 0) -> None:
         self._rules: Iterable[tuple[re.Pattern[str], str]] = _SPELLINGS.get(model_type, ())
+        self._lists = IN_TURN.get(model_type, ()) if experts else ()
+        self._experts = experts
 
     def __call__(self, path: str) -> str:
         """The path, as transformers has it."""
+        front, cut, rest = path.partition(".experts.")
+        if cut and self._lists:
+            path = cut.join(self.expert(front, rest))
         for pattern, text in self._rules:
             path = pattern.sub(text, path)
         return path
+
+    def expert(self, front: str, rest: str) -> tuple[str, str]:
+        """What stands before `experts` and after it, with the list that the expert is of and its number there."""
+        number, _, part = rest.partition(".")
+        if not self._lists or not number.isdecimal():
+            return front, rest
+        which = min(int(number) // self._experts, len(self._lists) - 1)
+        return f"{front}.{self._lists[which]}", f"{int(number) - which * self._experts}.{part}"

@@ -87,7 +87,8 @@ def _is_of(tensor: str, difference: Difference) -> bool:
 
 def check(kind: str, rounds: int) -> None:
     config, header = saved(kind)
-    model, spell = from_config(config, kind, ("all",)), Speller(kind)
+    experts = config.get("text_config", config).get("moe_num_experts", 0)
+    model, spell = from_config(config, kind, ("all",)), Speller(kind, experts)
     for i in range(rounds):
         for way in WAYS:
             name, changed = mutated(header, way, random.Random(f"{kind} {way} {i}"), spell)

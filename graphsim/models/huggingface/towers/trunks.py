@@ -159,12 +159,16 @@ def pooling_head(vision: Fields, width: int, module: str) -> Section:
     """SigLIP's attention of one learned query over all rows, which retrieval uses and no language model."""
     inner = size(vision, "intermediate_size")
     linears = (
-        Projection(name="head.attention.in_proj", n=3 * width, k=width, bias=True, bare=True, linear=False),
         Projection(name="head.attention.out_proj", n=width, k=width, bias=True),
         Projection(name="head.mlp.fc1", n=inner, k=width, bias=True),
         Projection(name="head.mlp.fc2", n=width, k=inner, bias=True),
     )
-    kept = (Kept(name="head.probe", entries=width), Kept(name="head.layernorm", entries=2 * width))
+    kept = (
+        Kept(name="head.probe", entries=width),
+        Kept(name="head.attention.in_proj_weight", entries=3 * width, width=width),
+        Kept(name="head.attention.in_proj_bias", entries=3 * width),
+        Kept(name="head.layernorm", entries=2 * width),
+    )
     idle = Idle(linears=tuple(replace(one, quantised=False) for one in linears), kept=kept)
     return Section(layers=(idle,), hidden=width, prefix=f"{module}.", idle=True)
 
