@@ -57,12 +57,14 @@ class CollapseStreams(MixStreams):
 
     Parts: `collapsed`, and `mixing` for what expands the result again. projected: how many weights the product
     gives, (2 + n) n ahead of a part, n at the model's end; iterations: of Sinkhorn's normalisation of the n x n of
-    them; scales: learned factors beside a bias for each weight
+    them; scales: learned factors beside a bias for each weight; parameter: what the weights' paths begin with, ahead of
+    `fn`, `base` and `scale`
     """
 
     projected: Num
     iterations: Num = 0.0
     scales: Num = 1.0
+    parameter: str = ""
 
     def work(self) -> Work:
         """2 T p n h of the product; a norm, a sum of the streams, and two sums and quotients per iteration."""

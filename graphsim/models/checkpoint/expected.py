@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -11,9 +12,10 @@ from graphsim.models.build import build
 from graphsim.models.checkpoint.names import plain, scope_of
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
-from graphsim.ops import Embedding, ExpertGemm, Gemm, Op, Repeat, Sharding
+from graphsim.ops import CollapseStreams, Embedding, ExpertGemm, Gemm, Op, Repeat, Sharding
 from graphsim.ops.formats import Format
 from graphsim.ops.precision import Precision
+from graphsim.ops.streams import WEIGHT_BYTES
 
 _SHARED, _PAIRS = "shared_transformer.", "_adapter_list."
 
@@ -84,10 +86,7 @@ def places_of(config: ModelConfig, precision: Precision) -> list[Place]:
     places = {"": Place("", "")}
     graph = build(config, prefill(1.0, 1.0).with_towers, precision)
     for op, firsts, prefix in _ops(graph, range(1), "", config.layer_prefix):
-        weight = _weight(op)
-        if weight is None:
-            continue
-        for first in firsts:
+        for weight, first in itertools.product(_weights(op), firsts):
             layer = first + op.layer
             label = prefix.replace("{}", str(layer)).rstrip(".")
             module = weight.module.replace("{}", str(layer))
@@ -124,6 +123,20 @@ def _template(body: nx.DiGraph) -> str:
         if found:
             return f"{front}{{}}."
     return ""
+
+
+def _weights(op: Op) -> Iterator[Weight]:
+    """What an operation owns or shares, in one or several tensors."""
+    if isinstance(op, CollapseStreams) and op.parameter:
+        n, k = round(float(op.projected)), round(float(op.streams * op.width))
+        for name, shape in (("fn", (n, k)), ("base", (n, 1)), ("scale", (round(float(op.scales)), 1))):
+            elements = shape[0] * shape[1]
+            yield Weight(
+                role=op.role, module=f"{op.parameter}{name}", elements=elements, bytes=elements * WEIGHT_BYTES,
+                matrix=shape if name == "fn" else None,
+            )  # fmt: skip
+    elif (weight := _weight(op)) is not None:
+        yield weight
 
 
 def _weight(op: Op) -> Weight | None:

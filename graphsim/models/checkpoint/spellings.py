@@ -34,7 +34,8 @@ _DEEPSEEK_V4 = _rules(
 
 _HY_V4 = _rules(
     (r"\.hc_pre\.", "."), (r"\.learnable_sink_param$", ".sinks"), (r"\.linear_gate\b", ".gate_proj"),
-    (r"\.hc_(attn|mlp)_layer\.hc_(fn|base|scale)", r".hc_\1_\2"),
+    (r"\.hc_attn_layer\.hc_(fn|base|scale)", r".attn_hc.\1"),
+    (r"\.hc_mlp_layer\.hc_(fn|base|scale)", r".ffn_hc.\1"), (r"\.hc_head_(fn|base|scale)", r".hc_\1"),
 )  # fmt: skip
 
 _KIMI_K25 = _rules(

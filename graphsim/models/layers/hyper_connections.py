@@ -45,6 +45,7 @@ class HyperBlock(Layer):
                 projected=n * (2 + n if self.mixed else 2),
                 iterations=self.iterations,
                 scales=3 if self.mixed else 2,
+                parameter=f"{scope.prefix}{part.name}.",
             )
             mixed = scope.add(part.name, collapse, [x])
             out = part.layer.build(scope, part.norm.build(scope, Value(mixed, ("collapsed",))))
@@ -86,5 +87,8 @@ class JoinStreams(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """One collapse without an expansion."""
-        join = CollapseStreams(tokens=scope.tokens, streams=self.streams, width=scope.hidden, projected=self.streams)
+        join = CollapseStreams(
+            tokens=scope.tokens, streams=self.streams, width=scope.hidden, projected=self.streams,
+            parameter=f"model.{self.module}.hc_",
+        )  # fmt: skip
         return scope.add(self.module, join, [x])
