@@ -120,6 +120,21 @@ _RADIO = _rules(
     (r"^vision_projector\.vision_final_layernorm\.", "vision_final_layernorm."),
 )  # fmt: skip
 
+_MINIMAX_M3_VL = _rules(
+    (r"^vision_tower\.vision_model\.embeddings\.patch_embedding\.", "vision_tower.embeddings.proj."),
+    (r"^vision_tower\.vision_model\.encoder\.layers\.", "vision_tower.layers."),
+    (r"^vision_tower\.vision_model\.", "vision_tower."),
+    (r"^patch_merge_mlp\.linear_(1|2)\.", r"multi_modal_projector.merge_linear_\1."),
+    (r"\.block_sparse_moe\.e_score_correction_bias", ".mlp.gate.e_score_correction_bias"),
+    (r"\.self_attn\.index_(q|k)_(proj|norm)\.", r".self_attn.indexer.\1_\2."),
+    (r"\.(mlp|shared_experts)\.(gate|up)_proj\.", r".\1.gate_up_proj.\2."),
+)
+
+_LFM3_VL = _rules(
+    (r"^(model\.)?vision_tower\.patchifier\.", "vision_tower.patch_embed."),
+    (r"\.self_attn\.(q|k)_layernorm\.", r".self_attn.\1_norm."),
+)
+
 _SPELLINGS: dict[str, Rules] = {
     "deepseek_v4": _DEEPSEEK_V4,
     "ernie4_5_vl_moe": _ERNIE_VL,
@@ -128,7 +143,10 @@ _SPELLINGS: dict[str, Rules] = {
     "hy_v4_vl": _HY_V4_VL,
     "hyperclovax_vision_v2": _rules((r"\bvision_projector\.", "projector.")),
     "kimi_k25": _KIMI_K25,
+    "lfm3_vl": _LFM3_VL,
+    "minimax_m3_vl": _MINIMAX_M3_VL,
     "nemotron_h_omni": _RADIO,
+    "paddleocr_vl": _rules((r"^mlp_AR\.", "projector.")),
     "qianfan_ocr": _INTERN_VIT,
     "step3p7": _STEP_VL,
 }

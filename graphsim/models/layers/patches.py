@@ -114,8 +114,9 @@ class Weights(Layer):
         return scope.add("with_weights", Concatenate(elems=scope.tokens * scope.hidden), [x, *learned])
 
     def _table(self, scope: Scope, name: str) -> Embedding:
+        width = self.width or scope.hidden
         return Embedding(
-            tokens=scope.tokens if self.added else 0.0, entries=self.entries, width=self.width or scope.hidden,
+            tokens=scope.tokens * scope.hidden / width if self.added else 0.0, entries=self.entries, width=width,
             whole=True, parameter=f"{scope.prefix}{name}",
         )  # fmt: skip
 

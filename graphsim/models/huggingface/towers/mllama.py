@@ -46,17 +46,21 @@ def mllama(parts: Parts) -> tuple[Encoder, ...]:
     out = size(vision, "vision_output_dim", default=7680)
     if out != width * (1 + len(taken)):
         vision.problem("vision_output_dim", f"is not hidden_size times 1 and the {len(taken)} layers that are taken")
-    shapes = tiles * (1 + len(vision.sequence("supported_aspect_ratios") or range(8)))
+    ratios = 1 + len(vision.sequence("supported_aspect_ratios") or range(8))
     alone, held, filled = Rows(), Rows(fixed=tiles * patches), Rows(fixed=tiles * (patches + -patches % _FILLED_TO))
     inputs = size(vision, "num_channels", default=3) * patch**2
-    start = (PatchEmbedding(module="patch_embedding", inputs=inputs), _table("pre_tile_positional_embedding", shapes))
+    start = (
+        PatchEmbedding(module="patch_embedding", inputs=inputs),
+        _table("pre_tile_positional_embedding", ratios, tiles * width),
+    )
     own = (
         Weights(names=("class_embedding",)),
         Weights(names=("gated_positional_embedding.embedding",), entries=patches, added=True),
-        _table("gated_positional_embedding", shapes * patches, "tile_embedding"),
+        _table("gated_positional_embedding", ratios, tiles * patches * width, "tile_embedding"),
         NormLayer(name="layernorm_pre", kind="layer"),
     )
-    behind = (NormLayer(name="layernorm_post", kind="layer"), _table("post_tile_positional_embedding", shapes))
+    post = _table("post_tile_positional_embedding", ratios, tiles * width)
+    behind = (NormLayer(name="layernorm_post", kind="layer"), post)
     layers, gated = size(vision, "num_hidden_layers", most=MOST_LAYERS), size(vision, "num_global_layers", default=8)
     project = Projector(linears=(Linear(module="multi_modal_projector", n=parts.hidden),))
     sections = (
@@ -80,8 +84,9 @@ _GATES = tuple(
 """Of the three tables."""
 
 
-def _table(name: str, entries: int, own: str = "embedding") -> Weights:
-    return Weights(names=(f"{name}.{own}",), entries=entries, added=True)
+def _table(name: str, ratios: int, width: int, own: str = "embedding") -> Weights:
+    """Of each shape of an image, the positions of all its tiles in one row."""
+    return Weights(names=(f"{name}.{own}",), entries=ratios, width=width, added=True)
 
 
 def _layer(vision: Fields, *, gated: bool = False) -> Block:
