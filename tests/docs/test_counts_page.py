@@ -31,7 +31,7 @@ NOTHING = "–"
 QV = gs.LoraConfig(rank=16, target_modules=["q_proj", "v_proj"])
 ALL = gs.LoraConfig(rank=8, target_modules="all-linear")
 
-PARTLY_FP32 = ("deepseek_v4", "glm5_next_text", "hy_v4")
+PARTLY_FP32 = ("deepseek_v4", "glm5_next", "glm5_next_text", "hy_v4", "hy_v4_vl")
 """Families that keep the weights of hyper-connections and of pooling in fp32, whatever the others are kept in."""
 
 CONFIGS = hf_configs()
