@@ -21,7 +21,8 @@ _BUFFER = re.compile(
     r"(.*\.)?(inv_freq|rotary_emb\..*|rope_freqs\.weight|rope_factors_(long|short)\.weight|position_ids|masked_bias"
     r"|attn\.bias|attention\.bias|self_attention\.bias|num_batches_tracked|slope_rate|(query|key|diagonal)_decay"
     r"|layer_scalar|final_logits_bias|.*gate\.tid2eid|act_fn\.(beta|eps)|(input|output)_(min|max)|std_(bias|scale)"
-    r"|tokenizer\..*|d2t|t2d|token_map|encoder_embedding\.global_(mean|invstd)|summary_idxs|.*input_conditioner\.norm_(mean|std))"
+    r"|tokenizer\..*|d2t|t2d|token_map|encoder_embedding\.global_(mean|invstd)"
+    r"|summary_idxs|.*input_conditioner\.norm_(mean|std))"
 )
 """Tensors that are computed and not learned, which some checkpoints keep all the same; a draft's maps of tokens."""
 
