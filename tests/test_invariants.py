@@ -124,6 +124,7 @@ SLOWER = {
 @pytest.mark.parametrize("part", SLOWER)
 @QUICK
 @given(asked=requests, parallelism=deployments, lora=adapters, factor=st.floats(0.05, 0.95))
+@pytest.mark.slow
 def test_slower_hardware_is_never_faster(
     part: str, asked: dict, parallelism: gs.Parallelism, lora: gs.LoraConfig, factor: float
 ) -> None:

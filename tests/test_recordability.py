@@ -175,6 +175,7 @@ def inference(cost: str, device: Hardware, case: dict[str, Any]) -> Inference:
 
 @pytest.mark.parametrize("cost", ["roofline", "calibrated"])
 @pytest.mark.parametrize("case", DEPLOYMENTS)
+@pytest.mark.slow
 def test_every_pass_is_recorded(case: str, cost: str) -> None:
     assert why_not_recorded(inference(cost, gs.load_hardware("b200-sxm"), DEPLOYMENTS[case])) == []
 

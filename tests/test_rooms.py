@@ -54,6 +54,7 @@ def test_floors_stand_on_what_they_import(package: Path) -> None:
     assert (rooms, files) == ("circles of rooms: side <-> top", "circles of modules: side <-> top")
 
 
+@pytest.mark.slow
 def test_the_command_draws_this_checkout_and_any_other(package: Path) -> None:
     for arguments, known in (([], "simulation"), ([str(package.parent)], "side")):
         command = [sys.executable, "-m", "tests.rooms", *arguments]

@@ -53,6 +53,7 @@ def test_a_users_type_checker_sees_the_types(installed: Path, tmp_path: Path) ->
     assert "Incompatible types in assignment" in found.stdout and "import-untyped" not in found.stdout, found.stdout
 
 
+@pytest.mark.slow
 def test_models_and_devices_are_found_from_any_folder(installed: Path, tmp_path: Path) -> None:
     found = run(installed, tmp_path, "-m", "graphsim", "models", "--json")
     assert found.returncode == 0, found.stderr

@@ -47,12 +47,14 @@ def calibrated(folder, measured):
     return calibrate_files([folder / "rows.csv"], folder / "mine.yaml", date="2026-01-01")
 
 
+@pytest.mark.slow
 def test_a_calibration_predicts_whole_shapes_it_has_not_seen(calibrated, measured):
     record = load_calibration(calibrated).provenance["families"]["gemm"]
     assert record["points"] == len(measured) and record["data"] == ["rows.csv"] and record["date"] == "2026-01-01"
     assert record["median_error"] < 0.04 and record["held_out_median_error"]["bfloat16"] < 0.08
 
 
+@pytest.mark.slow
 def test_the_same_measurements_give_the_same_fit(calibrated, folder, measured):
     again = FAMILIES["gemm"].module.fit(measured, load_hardware(folder / "mine.yaml"))
     kept = json.loads(calibrated.read_text(encoding="utf-8"))["families"]["gemm"]

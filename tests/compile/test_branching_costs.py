@@ -113,6 +113,7 @@ def step_s(cost: Callable[..., Cost], phase: str, batch: float, tokens: float, l
     "lora", [pytest.param(None, marks=pytest.mark.slow), gs.LoraConfig(rank=8)], ids=["base", "adapter"]
 )
 @pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.slow
 def test_every_verb_gives_what_the_passes_give(cost: Callable[..., Cost], lora: gs.LoraConfig | None) -> None:
     batches, tokens, outputs = [1, 3, 50], 320, 20
     many = gs.simulate(MODEL, DEVICE, np.array(batches, float), tokens, outputs, lora=lora, cost=cost)

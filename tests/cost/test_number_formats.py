@@ -109,6 +109,7 @@ def test_matrix_rates_are_those_of_the_hardware_files() -> None:
 
 
 @pytest.mark.parametrize("form", [*FORMATS.values(), *GROUPED], ids=lambda form: f"{form.name}-{form.bytes:.3f}")
+@pytest.mark.slow
 def test_no_price_is_below_the_memory_floor_of_its_true_bytes(form: Format) -> None:
     for device in map(load_hardware, DEVICES):
         price = calibrated(device)[0]

@@ -203,6 +203,7 @@ def test_every_verb_gives_the_same_refusal(name: str) -> None:
         gs.best([deployment], batch=300)
 
 
+@pytest.mark.slow
 def test_a_sweep_refuses_row_by_row_what_simulate_refuses_one_by_one() -> None:
     choices: dict[str, Any] = {
         "rank": [8, 64],

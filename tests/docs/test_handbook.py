@@ -60,6 +60,7 @@ def test_the_reference_lists_every_public_name() -> None:
     assert set(graphsim.__all__) <= listed, sorted(set(graphsim.__all__) - listed)
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for module in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(module)

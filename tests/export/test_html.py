@@ -229,6 +229,7 @@ def show(browser, tmp_path):
 @pytest.mark.parametrize(
     ("label", "width", "dark"), [("dynamic", 1400, False), ("tp2", 400, True)], ids=["wide, light", "narrow, dark"]
 )
+@pytest.mark.slow
 def test_the_page_shows_its_numbers_and_charts_in_a_browser(estimates, pages, show, label, width, dark):
     with show(pages[label], width=width, dark=dark) as page:
         assert page.console == [] and page.requests == []

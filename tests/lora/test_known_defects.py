@@ -100,6 +100,7 @@ def test_8_an_adapter_has_a_fixed_cost_that_no_rank_takes_away() -> None:
 
 @pytest.mark.parametrize("engine", ["reference", "vllm", "sglang"])
 @pytest.mark.parametrize("device", gs.list_hardware())
+@pytest.mark.slow
 def test_9_no_operation_achieves_more_than_the_hardware_has(device: str, engine: str) -> None:
     hardware = gs.load_hardware(device)
     fastest = max(max(hardware.flops_per_s.values()), hardware.vector_flops_per_s)

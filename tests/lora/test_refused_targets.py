@@ -43,6 +43,7 @@ def offered(message: str) -> set[str]:
 
 
 @pytest.mark.parametrize("model", [*QUICK, *ROUTERS])
+@pytest.mark.slow
 def test_what_is_offered_matches_and_is_not_what_was_refused(model: str) -> None:
     for name in NAMES:
         message = refusal(model, name)

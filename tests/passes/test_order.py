@@ -69,6 +69,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("engine", "adapter"), PAIRS)
+@pytest.mark.slow
 def test_every_graph_between_two_passes_is_valid(engine: str, adapter: str) -> None:
     plain = adapter in ("none", "plain", "rank 0", "fully sharded", "merged", "some layers")
     if not plain and engine not in ("peft", "reference"):

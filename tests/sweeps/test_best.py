@@ -51,6 +51,7 @@ GOALS = {
 
 
 @pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.slow
 def test_the_ranking_is_that_of_every_scenario_simulated_alone(goal: str, every: pd.DataFrame) -> None:
     found = gs.best(MODELS, DEVICES, goal, price_per_hour=PRICES, cost="roofline", **CHOICES)
     column, sign = GOALS[goal]

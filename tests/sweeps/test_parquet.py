@@ -75,6 +75,7 @@ def test_the_parts_are_the_rows_of_sweep_in_order(chunk_rows: int, tmp_path: Pat
 
 
 @pytest.mark.parametrize("chunk_rows", [7, 150])
+@pytest.mark.slow
 def test_fitted_prices_do_not_depend_on_the_size_of_the_parts(chunk_rows: int, tmp_path: Path) -> None:
     many = CHOICES | {"batch": list(range(1, 31)), "precision": None, "cost": "calibrated", "output_tokens": [1, 40]}
     folder = gs.sweep_to_parquet(tmp_path / "x.parquet", "gpt-2", DEVICES, chunk_rows=chunk_rows, **many)
@@ -146,6 +147,7 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the kernel's high-water mark of memory")
+@pytest.mark.slow
 def test_ten_times_the_rows_take_no_more_memory(tmp_path: Path) -> None:
     """A table of as many rows would take 24 MB in numbers alone."""
     peak = {}

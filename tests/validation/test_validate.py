@@ -37,6 +37,7 @@ SLOW = [pytest.param(gpu, marks=pytest.mark.slow) for gpu in ("h100_sxm", "rtx_p
 
 
 @pytest.mark.parametrize("gpu", ["a100_sxm", *SLOW])
+@pytest.mark.slow
 def test_a_fit_predicts_held_out_weight_shapes_of_bf16_products(kernel_folder, gpu):
     frame, device = products(kernel_folder, gpu, "bfloat16"), load_hardware(hardware_name(gpu))
     out = held_out(frame, ("n", "k"))

@@ -45,7 +45,13 @@ def test_every_fact_states_parameters() -> None:
     assert not blank, f"tests/data/hf: params of {', '.join(blank)} is no whole number"
 
 
-@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact["name"])
+FEW = sorted(CONFIGS)[::9]
+"""Configs that a plain run counts and whose graphs it builds; the others' take long, as they are many."""
+
+
+@pytest.mark.parametrize(
+    "fact", [pytest.param(fact, id=fact["name"], marks=() if fact["name"] in FEW else SLOW) for fact in FACTS]
+)
 def test_counts_equal_transformers_and_peft(fact: dict[str, str]) -> None:
     config = from_config(CONFIGS[fact["name"]], fact["name"])
     assert config.num_parameters == int(fact["params"]), (
@@ -61,10 +67,6 @@ def test_counts_equal_transformers_and_peft(fact: dict[str, str]) -> None:
         assert gs.lora_parameters(config, QV) == int(fact["lora_qv_r16"])
     if fact["lora_all_linear_r8"]:
         assert gs.lora_parameters(config, ALL) == int(fact["lora_all_linear_r8"])
-
-
-FEW = sorted(CONFIGS)[::9]
-"""Configs whose graphs a plain run builds; the others' are as slow to build as they are many."""
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FEW else SLOW) for name in CONFIGS])
