@@ -1,7 +1,7 @@
 """What an adapter trains beside its factors, and what that takes: modules in full, rows of the embedding, biases.
 
 As PEFT 0.21 does it (`utils/other.py`, `tuners/trainable_tokens/layer.py`, `tuners/tuners_utils.py`): a module that is
-saved, or tuned whole, is a copy that runs in the place of the model's own; a table with trained rows is written anew in
+saved, or tuned whole, is a copy that runs in the place of the model's own; a table with trained rows is rewritten in
 every forward pass, and once more for the output head where that shares it; biases are trained where they are.
 """
 

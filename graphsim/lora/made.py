@@ -48,7 +48,7 @@ def built(site: Site, part: str, *, held: Num, elems: Num, launches: Num, **furt
 
 
 def rewritten(site: Site, **made: Any) -> BuiltWeights:
-    """The linear's weights anew, in every forward pass; weights of few bits are widened to activations' first."""
+    """The linear's weights, rebuilt in every forward pass; weights of few bits are widened to activations' first."""
     op = site.op
     weight = op.n * op.k
     widened = weight if op.weights.bytes < op.activations.bytes else 0.0

@@ -1,4 +1,4 @@
-"""Weights that PEFT's methods beside LoRA hold, and what they make of them anew in every forward pass.
+"""Weights that PEFT's methods beside LoRA hold, and what they make of them in every forward pass.
 
 What is made and how often follows PEFT 0.21 (`tuners/*/layer.py`), method by method in `graphsim/lora/variants`.
 """

@@ -56,7 +56,7 @@ class OverriddenGemm(Gemm):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OverridingGemm(Gemm):
-    """The product that runs in a linear's place: of its weights with a changed input, or of weights made anew.
+    """The product that runs in a linear's place: of its weights with a changed input, or of weights that were rebuilt.
 
     m is 0 where it does not run. remade: in whose format its weights are made; engines may widen that of factors
     """

@@ -1,7 +1,7 @@
 """MiSS: one matrix of rank rows, which all blocks of the linear's inputs share. arXiv 2409.15371.
 
 PEFT 0.21 (`tuners/miss/layer.py`) sums the blocks of the input and multiplies them once. `mini` repeats a narrow matrix
-first; `bat` writes W anew in every forward pass, block by block.
+first; `bat` rebuilds W in every forward pass, block by block.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Shared(Variant):
     __slots__ = ()
 
     def ahead(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Of `bat` the linear's weights anew."""
+        """The linear's rebuilt weights, for `bat` only."""
         if self._kind(site) != "bat":
             return
         op, rank = site.op, site.a.n
@@ -73,7 +73,7 @@ class _Shared(Variant):
         return str(site.lora.options["init_weights"])
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
-        """One matrix is added to every block of W, or W is written anew."""
+        """One matrix is added to every block of W, or W is rebuilt."""
         if self._kind(site) == "bat":
             return folded(merge, self.ahead(site))
         narrow = site.lora.options["mini_r"] if self._kind(site) == "mini" else site.op.n

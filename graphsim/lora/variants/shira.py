@@ -20,7 +20,7 @@ class _Sparse(Variant):
     __slots__ = ()
 
     def ahead(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Where the entries are, and the linear's weights anew."""
+        """Where the entries are, and the linear's weights rebuilt with them."""
         op = site.op
         weight, held = op.n * op.k, site.a.n * (op.n + op.k)
         require_at_most(site, "rank", site.a.n, weight / (op.n + op.k), "ranks at which LoRA has as many entries")

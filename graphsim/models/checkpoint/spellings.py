@@ -39,7 +39,7 @@ _HY_V4 = _rules(
 )  # fmt: skip
 
 _KIMI_K25 = _rules(
-    (r"^language_model\.model\.blocks\.", "language_model.model.layers."),  # as transformers saves it anew
+    (r"^language_model\.model\.blocks\.", "language_model.model.layers."),  # as transformers saves it
     (r"^(vision_tower\.encoder\.blocks\.\d+)\.norm1\.", r"\1.norm2."),
     (r"^(vision_tower\.encoder\.blocks\.\d+)\.norm0\.", r"\1.norm1."),
     (r"^(vision_tower\.encoder\.blocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.fc2."),
@@ -51,7 +51,7 @@ _KIMI_K25 = _rules(
 )  # fmt: skip
 
 _INTERN_VIT = _rules(
-    (r"^language_model\.model\.encoder\.layers\.", "language_model.model.layers."),  # as transformers saves it anew
+    (r"^language_model\.model\.encoder\.layers\.", "language_model.model.layers."),  # as transformers saves it
     (r"^vision_model\.encoder\.layers\.", "vision_tower.layers."), (r"^vision_model\.", "vision_tower."),
     (r"^(vision_tower\.embeddings)\.class_embedding$", r"\1.cls_token"),
     (r"^(vision_tower\.embeddings)\.patch_embedding\.", r"\1.patch_embeddings.projection."),

@@ -19,7 +19,7 @@ from graphsim.models.layers.moe import Moe, MoeNames
 def hunyuan(fields: Fields, name: str) -> ModelConfig:
     """Cross-layer attention (arXiv 2411.02265, section 2.2): of each group of layers only the first has keys.
 
-    The others norm the shared keys anew, with weights of their own (vLLM, `models/hunyuan_v1.py`).
+    The others norm the shared keys once more, with weights of their own (vLLM, `models/hunyuan_v1.py`).
     """
     one_of_all(fields, "num_experts", "moe_topk", "num_shared_expert")
     dims = read_dims(fields, tied=True)
