@@ -45,3 +45,8 @@ def choices_text(found: object, allowed: Iterable[str]) -> str:
     hint = f"did you mean '{near[0]}'? " if near else ""
     listed = ", ".join(names[:30]) + (f", … ({len(names)} in all)" if len(names) > 30 else "")
     return f"{hint}allowed: {listed}" if names else "nothing is allowed here"
+
+
+def needs(package: str, extra: str) -> ConfigError:
+    """The error for an optional package that is not installed."""
+    return ConfigError(f"this needs the package '{package}'; install it with: pip install 'graphsim[{extra}]'")

@@ -67,10 +67,10 @@ def _write_estimate(options: argparse.Namespace, path: Path) -> list[Path]:
 
 
 def _write_graph(options: argparse.Namespace, path: Path) -> None:
-    from graphsim.display.files import write_text
     from graphsim.display.operators import frame_of
     from graphsim.export.dot import render, to_dot
     from graphsim.export.node_link import to_json
+    from graphsim.files.written import write_text
     from graphsim.graph import to_text
     from graphsim.graph.critical import schedule
     from graphsim.simulation import annotate, build_graph

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphsim.display.files import needs
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.display.files import read_bytes, write_bytes, write_text
 from graphsim.display.nodes import number, require
 from graphsim.errors import ConfigError, choices_text
 from graphsim.export.chakra_schema import COLLECTIVES, NODE_TYPES, message
 from graphsim.export.spread import Turn, runs_of
+from graphsim.files.written import read_bytes, write_bytes, write_text
 from graphsim.ops import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.result import Estimate
 

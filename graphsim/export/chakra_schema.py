@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from graphsim.display.files import needs
+from graphsim.errors import needs
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import DescriptorProto

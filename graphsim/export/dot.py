@@ -11,12 +11,12 @@ from pathlib import Path
 
 import networkx as nx
 
-from graphsim.display.files import write_text
 from graphsim.display.nodes import Entry, Kind, is_critical, kind_of, number, require, shape_text
 from graphsim.display.palette import CRITICAL, FAINT, INK, MUTED, TINTS
 from graphsim.errors import ConfigError
 from graphsim.export.dot_labels import group_label, header, identifiers, node_label, part_text, tooltip
 from graphsim.export.flat import Edge, Flat, Group, flatten
+from graphsim.files.written import write_text
 from graphsim.ops import Collective, Input, KvCache
 
 FONT = "Helvetica,Arial,sans-serif"

@@ -21,13 +21,13 @@ from graphsim.analysis.compare import comparison, strategies_of
 from graphsim.analysis.switches import switches_of
 from graphsim.deployment.deployment import REFERENCE
 from graphsim.deployment.scenarios import scenarios_in, take
-from graphsim.display.files import needs, write_text
 from graphsim.display.nodes import number, require
 from graphsim.display.operators import frame_of
-from graphsim.errors import GraphsimError
+from graphsim.errors import GraphsimError, needs
 from graphsim.export.dot_labels import clean
 from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
+from graphsim.files.written import write_text
 from graphsim.result import Estimate, plain
 from graphsim.units import bytes_text, scaled, seconds_text
 

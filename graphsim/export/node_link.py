@@ -19,9 +19,9 @@ import networkx as nx
 import numpy as np
 
 from graphsim.cost.base import Cost
-from graphsim.display.files import read_text, write_text
 from graphsim.display.nodes import require
 from graphsim.errors import GraphError, choices_text
+from graphsim.files.written import read_text, write_text
 from graphsim.ops import Op, OpType, Part, PipelineStage, Residency, Sharding, Work, op_classes
 from graphsim.ops.formats import FORMATS, Format
 from graphsim.units import short

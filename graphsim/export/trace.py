@@ -15,9 +15,9 @@ from typing import Any
 
 import networkx as nx
 
-from graphsim.display.files import write_text
 from graphsim.display.nodes import Entry, Kind, bound_of, entries, kind_of, number, require
 from graphsim.export.spread import Turn, runs_of
+from graphsim.files.written import write_text
 from graphsim.ops import Op
 from graphsim.result import Estimate, PhaseEstimate, plain
 from graphsim.units import Num

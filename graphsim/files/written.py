@@ -1,7 +1,9 @@
-"""Writing what an exporter made, and reading it back."""
+"""Files that graphsim writes, whole or not at all, and reads back."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 from graphsim.errors import ConfigError
@@ -13,13 +15,31 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
-    """Write a file. Raises ConfigError saying why it cannot be written."""
+    """Write a file; what was there stays until the new one is whole. Raises ConfigError saying why it cannot be."""
     target = Path(path)
     try:
-        target.write_bytes(content)
+        if target.exists() and not target.is_file():  # a directory, or a pipe, which is written as it is
+            target.write_bytes(content)
+            return target
+        kept = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as new:
+            new.write(content)
+        made = Path(new.name)
+        try:
+            made.chmod(kept)
+            made.replace(target)
+        except OSError:
+            made.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise ConfigError(f"path = '{target}' cannot be written to ({error.strerror})") from None
     return target
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def read_text(path: str | Path) -> str:
@@ -38,8 +58,3 @@ def read_bytes(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"path = '{path}' cannot be read ({error.strerror})") from None
-
-
-def needs(package: str, extra: str) -> ConfigError:
-    """The error for an optional package that is not installed."""
-    return ConfigError(f"this needs the package '{package}'; install it with: pip install 'graphsim[{extra}]'")
