@@ -85,6 +85,11 @@ class Expression:
         """Names that it needs."""
         return frozenset(_names(self.root))
 
+    @property
+    def is_size(self) -> bool:
+        """Whether it is finite and at least 0 for whatever names of 0 or more, as far as its form tells."""
+        return _is_finite(self.root) and _is_positive(self.root)
+
     def bind(self, values: Mapping[str, float]) -> Expression:
         """The expression with the names that `values` holds replaced by their numbers; others stay."""
         root = _bind(self.root, values)
@@ -173,6 +178,34 @@ def _names(node: Node) -> Iterator[str]:
     elif isinstance(node, Operation):
         for argument in node.arguments:
             yield from _names(argument)
+
+
+def _is_finite(node: Node) -> bool:
+    """Whether nothing is divided by what may be 0, and no root is taken of what may be negative."""
+    if not isinstance(node, Operation):
+        return True
+    if node.function in ("/", "//", "%") and not _is_above(node.arguments[1], 0.0):
+        return False
+    if node.function == "**" and not (_is_positive(node.arguments[0]) and _is_above(node.arguments[1], -1e-300)):
+        return False
+    return all(map(_is_finite, node.arguments))
+
+
+def _is_positive(node: Node) -> bool:
+    """Whether it is never less than 0."""
+    if isinstance(node, Name):
+        return True
+    if isinstance(node, Number):
+        return node.value >= 0.0
+    if node.function == "max":
+        return any(map(_is_positive, node.arguments))
+    if node.function == "%":
+        return _is_above(node.arguments[1], 0.0)
+    return node.function != "-" and all(map(_is_positive, node.arguments))
+
+
+def _is_above(node: Node, least: float) -> bool:
+    return isinstance(node, Number) and node.value > least
 
 
 def _bind(node: Node, values: Mapping[str, float]) -> Node:

@@ -27,7 +27,17 @@ from graphsim.ops.streams import (
     PredictStreams,
     SplitStreams,
 )
-from graphsim.ops.structure import EncoderOutput, Input, Join, Launch, Repeat, Slice, SomeRows, Together
+from graphsim.ops.structure import (
+    EncoderOutput,
+    Input,
+    Join,
+    Launch,
+    OutsideValue,
+    Repeat,
+    Slice,
+    SomeRows,
+    Together,
+)
 
 __all__ = [
     "Activation",
@@ -77,6 +87,7 @@ __all__ = [
     "Norm",
     "Op",
     "OpType",
+    "OutsideValue",
     "Part",
     "Patches",
     "GatherTokens",

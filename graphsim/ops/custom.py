@@ -18,6 +18,9 @@ class Compute(Op):
     flops: of matrix units; vector_flops: of the ordinary ones
     weights: elements of its own, in the activations' format
     state: elements that outlive the step (a recurrent state), read and written once
+    launches: kernels that it starts
+    unchecked: what comes in need not be what is read
+    note: what it is, in its author's words
     """
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
@@ -28,6 +31,9 @@ class Compute(Op):
     vector_flops: Num = 0.0
     weights_elems: Num = 0.0
     state_elems: Num = 0.0
+    launches: Num = 1.0
+    unchecked: bool = False
+    note: str = ""
 
     def work(self) -> Work:
         """The stated work; every input, weight and state is read once, result and state are written once."""
@@ -58,8 +64,8 @@ class Compute(Op):
 
     @property
     def in_elems(self) -> Num | None:
-        """All inputs together."""
-        return self.reads
+        """All inputs together, unless unchecked."""
+        return None if self.unchecked else self.reads
 
     def cut(self, ways: Num) -> Compute:
         """An equal share of everything: channels are dealt out with their weights and state."""

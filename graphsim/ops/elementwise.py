@@ -14,7 +14,10 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Elementwise(Op):
-    """`reads` values of `elems` elements in, one out, `steps` elementary operations each."""
+    """`reads` values of `elems` elements in, one out, `steps` elementary operations each.
+
+    unchecked: what comes in need not be what is read, as with one number for each row or column
+    """
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
     family: ClassVar[str] = "elementwise"
@@ -22,6 +25,7 @@ class Elementwise(Op):
     elems: Num
     reads: Num = 1.0
     steps: Num = 1.0
+    unchecked: bool = False
 
     def work(self) -> Work:
         """Each input is read once, the result written once."""
@@ -35,8 +39,8 @@ class Elementwise(Op):
 
     @property
     def in_elems(self) -> Num | None:
-        """`reads` times the elements."""
-        return self.reads * self.elems
+        """`reads` times the elements, unless unchecked."""
+        return None if self.unchecked else self.reads * self.elems
 
     @property
     def saved(self) -> Saved:

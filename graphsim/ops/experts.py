@@ -11,6 +11,7 @@ from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.expert_ranks import reach
 from graphsim.ops.linear import Gemm, limited, stored_bytes
 from graphsim.ops.saved import Saved
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
@@ -188,6 +189,11 @@ class Route(Op):
         logits = self.tokens * self.experts
         written = 8.0 * self.tokens * self.chosen
         return Work(vector_flops=5.0 * logits, input_bytes=logits * self.activations.bytes, write_bytes=written)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no token passes it."""
+        return not may_be_nonzero(self.tokens)
 
     @property
     def parameters(self) -> Num:

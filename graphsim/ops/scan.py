@@ -9,6 +9,7 @@ import numpy as np
 
 from graphsim.ops.base import Op, OpType, Work
 from graphsim.ops.saved import Saved
+from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 STATE_BYTES = 4.0
@@ -37,6 +38,11 @@ class CausalConv(Op):
             input_bytes=self.out_elems * act + state,
             write_bytes=self.out_elems * act + state,
         )
+
+    @property
+    def idle(self) -> bool:
+        """Whether no token passes it."""
+        return not may_be_nonzero(self.tokens)
 
     @property
     def parameters(self) -> Num:
@@ -101,6 +107,11 @@ class Scan(Op):
             input_bytes=self.tokens * self.inputs * act + self.state_bytes,
             write_bytes=self.out_elems * act + self.state_bytes,
         )
+
+    @property
+    def idle(self) -> bool:
+        """Whether no token passes it."""
+        return not may_be_nonzero(self.tokens)
 
     @property
     def parameters(self) -> Num:

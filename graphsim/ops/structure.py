@@ -46,11 +46,8 @@ class Input(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EncoderOutput(Op):
-    """What an encoder leaves, as the layers of a decoder read it: one value for all turns of a repeat; nothing moves.
-
-    It stands in the repeat's body without inputs; the repeat takes the encoder's result beside its own value.
-    """
+class OutsideValue(Op):
+    """A value made outside the block that takes it (rotary angles, an earlier layer's result); nothing moves."""
 
     launched: ClassVar[bool] = False
     sharding: ClassVar[Sharding] = Sharding.WHOLE
@@ -59,12 +56,12 @@ class EncoderOutput(Op):
 
     @property
     def out_elems(self) -> Num:
-        """All rows of the encoder."""
+        """All of it."""
         return self.elems
 
     @property
     def is_view(self) -> Any:
-        """It is the memory of the encoder's result."""
+        """It is memory that somebody else holds."""
         return True
 
     @property
@@ -72,9 +69,17 @@ class EncoderOutput(Op):
         """Nothing: whoever takes the value keeps it."""
         return Saved()
 
-    def cut(self, ways: Num) -> EncoderOutput:
+    def cut(self, ways: Num) -> OutsideValue:
         """A share of the elements."""
         return replace(self, elems=self.elems / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncoderOutput(OutsideValue):
+    """What an encoder leaves, as the layers of a decoder read it: one value for all turns of a repeat; nothing moves.
+
+    It stands in the repeat's body without inputs; the repeat takes the encoder's result beside its own value.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

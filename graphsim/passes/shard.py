@@ -67,7 +67,7 @@ _FIXED: dict[Sharding, tuple[Layout | None, Layout]] = {
     Sharding.VOCAB: (None, P),
     Sharding.WHOLE: (R, R),
     Sharding.DEAL_OUT: (R, S),
-    Sharding.DEALT: (None, S),
+    Sharding.DEALT: (S, S),
     Sharding.COLLECT: (None, P),
     Sharding.TOKENS: (SEQ, SEQ),
 }

@@ -123,3 +123,25 @@ def test_division_by_zero_is_not_finite_and_raises_nothing():
 def test_anything_but_small_arithmetic_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         parse(text, VALUES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3", "a", "2 * a + b", "a / 4", "a // 64 * 64", "ceil(a / 3)", "a % 16", "a ** 2", "max(a - b, 0)", "min(a, b)",
+     "a * max(b - 3, c)", "a ** 0.5"],
+)  # fmt: skip
+def test_a_form_that_is_always_a_size_is_known_for_one(text):
+    expression = parse(text)
+    assert expression.is_size
+    values = np.array([0.0, 0.3, 1.0, 7.0, 1e6])
+    grid = dict(zip("abc", (axis.ravel() for axis in np.meshgrid(values, values, values)), strict=True))
+    found = np.asarray(expression.evaluate(grid))
+    assert np.all(np.isfinite(found) & (found >= 0))
+
+
+@pytest.mark.parametrize(
+    "text", ["-1", "a - 1", "2 * (a - b)", "1 / a", "a // b", "a % b", "(a - b) ** 0.5", "a ** (-1)", "min(a, b - 1)",
+             "max(a - 1, b - 1)", "max(1 / a, 1)", "a % (-2)", "a / 0"],
+)  # fmt: skip
+def test_a_form_that_may_be_negative_or_without_value_is_not(text):
+    assert not parse(text).is_size
