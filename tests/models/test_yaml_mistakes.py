@@ -164,7 +164,7 @@ IN_BLOCKS: dict[str, dict[str, str]] = {
         "n: inner, targets: [att]": "names 'att', which is not known; did you mean 'attn'",
         "n: inner, parts: {a: 3}": "n = 'inner' differs from the sum of its parts, 3",
         "n: inner, parts: {a: {wide: 3}}": r"parts\.a\.wide is not a known key",
-        "n: inner, heads: 3": r"blocks\.own\[0\]\.heads is not a known key",
+        "n: inner, head_dim: 3": r"blocks\.own\[0\]\.head_dim is not a known key",
     },
     "n: hidden_size, k: inner": {
         "n: hidden_size, k: hidden_size": "node 'down' expects 960 elements",

@@ -82,7 +82,8 @@ def labels(fields: Fields) -> int:
 
 
 def _norm_of(config: ModelConfig) -> NormLayer | None:
-    return config.head.norm
+    norm: NormLayer | None = getattr(config.head, "norm", None)
+    return norm
 
 
 def _answering(
@@ -140,8 +141,9 @@ def _headless(config: ModelConfig, fields: Fields) -> ModelConfig:
     first, _, rest = config.layer_prefix.partition(".")
     if not rest or "{}" in first:
         return bare
-    norm = bare.head.norm and replace(bare.head.norm, name=bare.head.norm.name.removeprefix(f"{first}."))
-    head = replace(bare.head, norm=norm, projection=getattr(bare.head, "projection", "").removeprefix(f"{first}."))
+    head: Any = bare.head
+    norm = head.norm and replace(head.norm, name=head.norm.name.removeprefix(f"{first}."))
+    head = replace(head, norm=norm, projection=head.projection.removeprefix(f"{first}."))
     return replace(bare, layer_prefix=rest, stem=_raised(bare.stem, f"{first}."), head=head)
 
 

@@ -232,10 +232,6 @@ class SelfAttention(Layer):
     def _attend(self, scope: Scope, segment: Segment, values: list[Value], scores: Sequence[str]) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
         inputs, kept = values[:1], values[1:]
-        seen = self.selection.chosen if self.selection else self.window
-        rows = segment.kv_tokens(self.window) if self.cached else segment.tokens
-        if self.selection:
-            rows = np.minimum(rows, segment.tokens * seen)
         if kept and not self.cached:
             inputs = [*inputs, *kept]
         elif kept:
@@ -248,10 +244,18 @@ class SelfAttention(Layer):
                 kv=scope.precision.kv,
             )
             inputs = [*inputs, Value(scope.add(f"kv_cache{suffix}", cache, kept))]
-        pairs = segment.new_tokens * (segment.past_tokens + segment.new_tokens) if self.biased else 0.0
         if self.buckets:
-            inputs = [*inputs, Value(self._position_biases(scope, pairs, suffix))]
-        attention = Attention(
+            inputs = [*inputs, Value(self._position_biases(scope, segment, suffix))]
+        kernel = replace(self.kernel(scope, segment), unchecked=self.loose or bool(scores))
+        return scope.add(f"attention{suffix}", kernel, [*inputs, *map(Value, scores)])
+
+    def kernel(self, scope: Scope, segment: Segment) -> Attention:
+        """The attention of one kind of sequence to what it sees; learned sinks are the first kind's."""
+        seen = self.selection.chosen if self.selection else self.window
+        rows = segment.kv_tokens(self.window) if self.cached else segment.tokens
+        if self.selection:
+            rows = np.minimum(rows, segment.tokens * seen)
+        return Attention(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=rows,
@@ -262,18 +266,27 @@ class SelfAttention(Layer):
             value_dim=self.values,
             window=self.window if self.cached else 0,
             decode=segment.decode,
-            sinks=self.heads if self.sinks else 0,
+            sinks=self.heads if self.sinks and segment is scope.phase.segments[0] else 0,
             soft_cap=self.soft_cap,
             unchecked=self.loose,
-            biases=pairs * self.heads,
+            biases=self._biased_pairs(segment) * self.heads,
             kv=scope.precision.kv if self.cached else scope.activations,
         )
-        return scope.add(f"attention{suffix}", attention, [*inputs, *map(Value, scores)])
 
-    def _position_biases(self, scope: Scope, pairs: Num, suffix: str) -> str:
-        """One bias for each head and pair of positions, looked up once for all sequences."""
-        module = f"{scope.prefix}{self.names.biases}"
-        table = Embedding(tokens=pairs, entries=self.buckets, width=self.heads, whole=True, module=module)
+    def _biased_pairs(self, segment: Segment) -> Num:
+        """Pairs of positions of one sequence that a bias is added to."""
+        return segment.new_tokens * (segment.past_tokens + segment.new_tokens) if self.biased else 0.0
+
+    def _position_biases(self, scope: Scope, segment: Segment, suffix: str) -> str:
+        """One bias for each head and pair of positions, looked up once for all sequences of a kind."""
+        table = Embedding(
+            tokens=self._biased_pairs(segment),
+            entries=self.buckets,
+            width=self.heads,
+            whole=True,
+            shared=segment is not scope.phase.segments[0],
+            module=f"{scope.prefix}{self.names.biases}",
+        )
         return scope.add(f"position_biases{suffix}", table, [])
 
     def _join(self, scope: Scope, outs: list[str]) -> str:

@@ -16,7 +16,7 @@ import networkx as nx
 from graphsim.graph import Value, add, walk
 from graphsim.models.media import NO_MEDIA
 from graphsim.models.phase import Phase, prefill
-from graphsim.ops import Gemm, GroupedGemm, Op, Part, Sharding
+from graphsim.ops import Gemm, GroupedGemm, HeadGemm, Op, Part, Sharding
 from graphsim.ops.formats import Format
 from graphsim.ops.precision import ALIKE, Precision, load_precision
 from graphsim.units import Num
@@ -70,11 +70,15 @@ class Scope:
         op = replace(op, role=op.role or name, activations=self.activations, layer=self.layer)
         return add(self.graph, full, op, inputs)
 
-    def linear(self, projection: Projection, source: str | Value, *, m: Num | None = None, name: str = "") -> str:
-        """Add a projection as a GEMM on `m` rows (all tokens by default), named as its module unless told otherwise."""
+    def linear(
+        self, projection: Projection, source: str | Value | None, *, m: Num | None = None, name: str = ""
+    ) -> str:
+        """Add a projection as a GEMM on `m` rows (all tokens by default), named as its module unless told otherwise.
+
+        source: None of one that no row passes, where nothing is there to hang it on
+        """
         name = name or projection.name.rsplit(".", 1)[-1]
-        kind = partial(GroupedGemm, groups=projection.groups) if projection.groups else Gemm
-        op = kind(
+        op = projection.kind(
             m=self.tokens if m is None else m,
             n=projection.n,
             k=projection.k,
@@ -85,11 +89,13 @@ class Scope:
             module="" if projection.bare else f"{self.prefix}{projection.name}",
             linear=projection.linear,
             shared=projection.shared,
+            head=projection.head,
+            bare=projection.parameter,
             tags=projection.tags,
             pack=projection.pack,
             parts=projection.parts,
         )
-        return self.add(name, op, [source])
+        return self.add(name, op, [] if source is None else [source])
 
     def weights_of(self, projection: Projection) -> Format:
         """The format of a projection's weights: attention's may differ from the rest."""
@@ -112,7 +118,10 @@ class Projection:
     """A linear layer: `name` below the layer's module path, `n` outputs, `k` inputs; see `Gemm` for the rest.
 
     bare: a weight without a module of its own, which no adapter reaches
+    parameter: a weight that is a parameter of the layer's code, which of PEFT's methods only LoRA reaches
     groups: of outputs, each with k inputs of its own; 0 = all outputs read the same
+    heads: each with a product of its own, of n outputs and k inputs; 0 = one product
+    head: its results are the model's logits
     """
 
     name: str
@@ -121,6 +130,7 @@ class Projection:
     split: Sharding = Sharding.REPLICATED
     units: Num = 0
     groups: Num = 0
+    heads: Num = 0
     bias: bool = False
     tags: tuple[str, ...] = ()
     pack: str = ""
@@ -128,7 +138,16 @@ class Projection:
     quantised: bool = True
     shared: bool = False
     bare: bool = False
+    parameter: bool = False
+    head: bool = False
     parts: tuple[Part, ...] = ()
+
+    @property
+    def kind(self) -> Callable[..., Gemm]:
+        """What makes the operation."""
+        if self.heads:
+            return partial(HeadGemm, heads=self.heads)
+        return partial(GroupedGemm, groups=self.groups) if self.groups else Gemm
 
 
 class Layer(ABC):

@@ -49,9 +49,7 @@ class CrossAttention(Layer):
         if self.head_norms:
             q = self._norm(scope, q, self.names.q_norm, self.heads, scope.tokens)
             k = self._norm(scope, k, self.names.k_norm, self.kv_heads, _encoded_rows(scope))
-        outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
-        inner = self.heads * self.head_dim
-        out = outs[0] if len(outs) == 1 else scope.add("cross_join", Join(elems=scope.tokens * inner), outs)
+        out, inner = self.attend(scope, q, k, v), self.heads * self.head_dim
         back = Projection(
             name=self.names.o,
             n=scope.hidden,
@@ -62,6 +60,13 @@ class CrossAttention(Layer):
             tags=("attn", "out proj"),
         )
         return scope.linear(back, out, name=f"cross_{self.names.o.rsplit('.', 1)[-1]}")
+
+    def attend(self, scope: Scope, q: Value, k: Value, v: Value) -> str:
+        """Cache and attention for every kind of sequence in the step, ahead of the output projection."""
+        outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
+        if len(outs) == 1:
+            return outs[0]
+        return scope.add("cross_join", Join(elems=scope.tokens * self.heads * self.head_dim), outs)
 
     def _of_source(self, scope: Scope, tag: str, name: str, x: str) -> Value:
         """A projection of the rows that the encoder makes in this step; of none in steps that only read the cache."""

@@ -5,7 +5,7 @@ Routing: arXiv 1701.06538; shared and fine-grained experts: arXiv 2401.06066.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
@@ -96,12 +96,11 @@ class Moe(Layer):
             bias=self.router_bias,
             linear=self.adapt_router,
             quantised=False,
+            parameter=self.adapt_router and self.adapt_experts,  # as transformers 5 holds both, and PEFT reaches them
         )
         if self.router_norm:
             x = NormLayer(name=self.router_norm).build(scope, x)
         logits = scope.linear(router, x)
-        bare = self.adapt_router and self.adapt_experts  # as transformers 5 holds both, and PEFT reaches them
-        scope.graph.nodes[logits]["op"] = replace(scope.graph.nodes[logits]["op"], bare=bare)
         route = Route(
             tokens=scope.tokens,
             experts=self.experts + self.router_extra,

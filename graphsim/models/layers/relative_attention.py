@@ -23,11 +23,6 @@ class RelativeAttention(SelfAttention):
     taps: int
     rope: bool = False
 
-    @property
-    def loose(self) -> bool:
-        """The bias comes in beside queries and cache."""
-        return True
-
     def build(self, scope: Scope, x: str) -> str:
         """x -> q, k, v -> convolutions of k and v -> norms; bias by distance -> cache -> attention -> o."""
         query, key, value = (

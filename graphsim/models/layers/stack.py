@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from graphsim.graph import add
-from graphsim.models.layers.base import Layer, Scope
+from graphsim.models.layers.base import Layer, Scope, unique
 from graphsim.ops import EncoderOutput, Input, Repeat
 from graphsim.ops.precision import Precision
 
@@ -65,7 +65,8 @@ def stack(scope: Scope, layers: Sequence[Layer], x: str, first: int = 0) -> str:
             first_layer=stretch.first,
             layers=len(stretch.pattern),
         )
-        x = add(scope.graph, f"{scope.label}{name}", op, [x, scope.source.node] if scope.source else [x])
+        sources = [x, scope.source.node] if scope.source else [x]
+        x = add(scope.graph, unique(scope.graph, f"{scope.label}{name}"), op, sources)
     return x
 
 

@@ -10,6 +10,7 @@ Every key, with its default; keys without one are required.
 
     name            the file's stem           source, notes     free text, list of texts
     parameters      0: the published count    aliases           other spellings of the name
+    model_type      of the Hugging Face config that the model has elsewhere, by which engines know it
     ids             Hugging Face ids that the model is published under: [Qwen/Qwen3-32B]
     max_positions   0: longest context        learned_positions false: a table of max_positions is added
     tied_embeddings false                     head_bias         false: bias of the output head
@@ -47,6 +48,9 @@ Every key, with its default; keys without one are required.
                     apply to every logit
     fields          numbers of the user's own, or arithmetic on other fields
     blocks          the user's own blocks, node by node; block: the one that layers are made of
+    stem, head      blocks in place of the embedding, and of final norm and output head
+    streams         1: of the residual, each of hidden_size; more of them need blocks everywhere
+    source_encoder  what reads the input of an encoder-decoder (below); encoders: towers of images and sound (below)
 
 **Layers that differ.** A group repeats one layer, or a pattern of several; what it gives overrides the model's
 sections key by key, and a layer of a pattern overrides its group.
@@ -74,39 +78,113 @@ sections key by key, and a layer of a pattern overrides its group.
 `inputs` names earlier nodes, `input` (what enters the block) or parts of a result (`up.gate`); by default the node
 before. A quantity is a number or arithmetic (`2 * heads * head_dim`; + - * / // % ** min max ceil floor) on
 hidden_size, vocab_size, max_positions, the attention's heads, kv_heads, head_dim, value_dim, window, the MLP's
-intermediate_size and the user's fields; those marked * also on tokens, sequences, kv_tokens (cache rows seen),
-pairs (query-key pairs attended) and logit_rows of the step.
+intermediate_size and the user's fields; those marked * also on what the step brings: tokens, sequences, kv_tokens
+(cache rows seen), pairs (query-key pairs attended), logit_rows, encoded_rows (of an encoder, made in this step), and as
+means over its sequences new_tokens, context_tokens (cache rows) and source_tokens (rows of an encoder).
 
     gemm            n, k, m* (tokens), split (replicated, column, row: how tensor parallelism cuts the weights), units
                     (cut at most so many ways: heads), bias, parts (named slices, {x: width} or {x: {width:, units:}}),
-                    pack (gemms of one pack and input are one launch), module (name), targets (words of the adapter
-                    targeting table: attn, ffn, query, …), all_linear (true), quantised (true)
-    norm            kind (rms), width (hidden_size), rows* (as many as come in), local (false; true for norms per
-                    head, whose rows lie on one device each), groups (of columns with a mean of their own, where each
-                    device has a slice of every row; 0), units (as a gemm's), module (name)
+                    pack (gemms of one pack and input are one launch), module (name; "" for none, which no adapter
+                    reaches), targets (words of the adapter targeting table: attn, ffn, query, …), all_linear (true),
+                    quantised (true), shared (false; true for another's weights), bare (false; true for a parameter of
+                    the block and no module), groups (of outputs, with k inputs each; 0), heads (with a product each,
+                    and no other key but n, k, m, quantised; 0)
+    norm            kind (rms), width (hidden_size), rows* (as many as come in), weights (as the kind has), local
+                    (false; true for norms per head, whose rows lie on one device each), own (false; true for weights
+                    of each head), groups (of columns with a mean of their own, where each device has a slice of every
+                    row; 0), units (as a gemm's), shared (false), module (name)
+    embedding       entries, width (hidden_size), tokens* (tokens), whole (false; true for tables of positions, which
+                    are not cut), shared (false), module (name), or parameter (a table that is no module); no input
+    conv            channels, taps, bias (false): depthwise and causal, along each sequence
+    scan            channels, state (values per channel), reads (elements per token beside the state), learned (0),
+                    matrix (false; true where it is computed by matrix products)
     add, activation, elementwise
-                    elems* (as many as the first input has), steps per element (1, 4, 1)
+                    elems* (as many as the first input has), steps per element (1, 4, 1), reads* (elements, as the
+                    inputs bring), unchecked (false; true where the inputs bring another number, as with one number for
+                    each row), learned (0; not of add)
+    copy            elems* (as many as come in): moved once
+    value           elems*: made outside the block, and there: rotary angles, rows of an encoder; no input
+    hand_on         values that later blocks take beside the block's result
+    part            elems*: some of what comes in
+    join            several values seen as one
+    take_rows       rows* (the positions that need logits, nothing where all do), width (hidden_size)
     rope            heads, kv_heads (heads, or 0 with one input), head_dim; inputs queries, keys; parts q and k
-    attention       heads, kv_heads (heads), head_dim, value_dim (head_dim), window (0: all); inputs queries, keys,
-                    values; keeps a KV cache
-    compute         elems*, flops*, vector_flops*, weights, state* (elements kept from step to step): anything else
+    kv_cache        kv_heads, width (of keys and values, per head), window (0): a cache apart from attention
+    attention       heads, kv_heads (heads), head_dim, value_dim (head_dim), window (0: all), sinks, soft_cap, biased (a
+                    table by distance, which may come in last), all false; inputs queries, keys, values; keeps a KV
+                    cache. Or shares_kv: an earlier layer's cache; input queries. Or kept: what a kv_cache holds, or is
+                    expanded from it. Or cross: keys and values of an encoder, kept once made. Or cached: false:
+                    this step's rows, in both directions or causal: true; or queries*, rows* (of keys), pairs*
+    route           experts, chosen, learned (0); input the router's logits
+    gather_tokens, combine_tokens
+                    chosen, width (hidden_size): rows to their experts (inputs rows, route) and back
+    expert_gemm     n, k, experts, chosen, split, bias, module, targets, all_linear (false), rank_factor (1; 2 for fused
+                    gate and up), fuses (what adapters call the weights in it), separate (false; true for experts that
+                    are modules), gated (true), skew (0)
+    expert_activation
+                    width, chosen, reads (2: gate and up)
+    compute         elems*, reads*, flops*, vector_flops*, weights, state* (elements kept from step to step), launches
+                    (1), unchecked, note: anything else; of weights alone, `inputs: []`
     self_attention, latent_attention, mamba, mamba2, mlp, moe
                     graphsim's own layers; keys as in the sections, which they override
+
+**Encoders.** All of blocks, whose `tokens` are the rows that they work on; keys without a default are required.
+
+    source_encoder: {hidden_size: 512, stem: encoder_stem, layers: [{repeat: 6, block: encoder_layer}]}
+    encoders:
+      - name: image_tower
+        media: image
+        sections:
+          - {block: patches, hidden_size: 1024, rows: 577}
+          - {layers: [{repeat: 24, block: tower_layer}], names: {layer: "tower.{}."}, hidden_size: 1024, rows: 577}
+          - {block: projector, hidden_size: 4096, rows: 576}
+
+    source_encoder  hidden_size, stem, layers (groups that name blocks), tail (none: a block behind the layers),
+                    output_size (hidden_size: what the tail leaves), rows (0: one for each token of the input; else as
+                    many whatever the input), start_tokens (1: with which the decoder starts), max_positions (0),
+                    kind (captured), names: layer ("model.encoder.layers.{}.")
+    encoders        a list, each with name (put before its nodes' names), media (image, sound, or none: weights that
+                    nothing passes), sections; image_size ([1024, 1024]) of the image that the rows are of, native
+                    (false: every image counts as one of that size; true: as many as fit into it by their pixels);
+                    seconds (30) of a clip of sound; fed (true: its rows stand among the prompt's tokens), seen (false;
+                    true where layers attend to them instead)
+    sections        block, or layers and names; hidden_size and rows of what each of an image or clip leaves; beside
+                    (false; true where the language model takes the result too, and the next section does not), idle
+                    (false; true for weights that nothing passes). The first one is a block, which nothing enters
+
+A block of the decoder's layers takes the encoder's rows as `source` beside `input`; what it makes of them has
+`encoded_rows` rows, which are none in a step that encodes nothing. A tower's blocks have as many `sequences` as there
+are images or clips.
+
+A node that holds weights may be `idle: true`: they lie in memory and no row passes it; it takes no inputs.
+
+A stem is entered by nothing and yields hidden_size per token, as an embedding does. A head has one gemm with
+`head: true` (rows: logit_rows, not quantised, not of all-linear; `shared: true` where the embeddings are tied) and
+yields vocab_size per row of logits; the choice of a token follows by itself.
+
+A block may be two programs, `{prompt: [...], decode: [...]}`: a step in which every sequence generates runs the second,
+every other the first. Both hold the same weights.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from graphsim.errors import ConfigError
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.layers.ends import Head, Stem
-from graphsim.models.layers.norm import VECTORS, NormLayer
+from graphsim.models.layers.custom import Program
+from graphsim.models.yaml.blocks import Blocks
+from graphsim.models.yaml.encoders import read_encoders
+from graphsim.models.yaml.ends import check_usual_parts, read_ends
 from graphsim.models.yaml.layers import read_layers
-from graphsim.models.yaml.sections import MOST_TOKENS, MOST_VOCABULARY, MOST_WIDTH
+from graphsim.models.yaml.sections import MOST_TOKENS, MOST_WIDTH
 from graphsim.ops.precision import Precision, load_precision
+
+MOST_STREAMS = 64
 
 
 def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> ModelConfig:
@@ -117,17 +195,26 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
     fields = Fields(data, where)
     hidden = fields.integer("hidden_size", most=MOST_WIDTH)
     positions = fields.integer("max_positions", 0, least=0, most=MOST_TOKENS)
-    stem, head, prefix = _ends(fields, positions)
-    layers = read_layers(fields, hidden)
+    streams = fields.integer("streams", 1, most=MOST_STREAMS)
+    blocks = Blocks(model=fields, hidden=hidden, streams=streams, fields=fields.mapping("blocks"))
+    ends = read_ends(fields, positions, blocks)
+    encoders = read_encoders(fields, blocks)
+    layers = read_layers(fields, hidden, replace(blocks, source=encoders.width))
+    check_usual_parts(fields, all(isinstance(layer, Program) for layer in layers), streams)
+    blocks.finish()
     details = origin_of(fields, name) | {"precision": _precision(fields)}
     fields.finish()
     return ModelConfig(
         hidden_size=hidden,
-        stem=stem,
+        streams=streams,
+        stem=ends.stem,
         layers=layers,
-        head=head,
-        layer_prefix=prefix,
+        head=ends.head,
+        encoders=encoders.towers,
+        source_encoder=encoders.source,
+        layer_prefix=ends.prefix,
         max_positions=positions,
+        document=copy.deepcopy(dict(data)),
         **details,
     )
 
@@ -139,6 +226,7 @@ def origin_of(fields: Fields, name: str) -> dict[str, Any]:
     return {
         "name": fields.text("name", name),
         "source": fields.text("source", ""),
+        "model_type": fields.text("model_type", ""),
         "published_parameters": fields.integer("parameters", 0, least=0, most=10**15),
         "notes": tuple(_texts(fields, "notes")),
     }
@@ -161,43 +249,3 @@ def _precision(fields: Fields) -> Precision | None:
     except ConfigError as error:
         fields.problems.append(str(error))
         return None
-
-
-def _penalties(generation: Fields) -> bool:
-    """Whether the makers' generation settings punish repetition, however much."""
-    factor = generation.number("repetition_penalty", 1.0, least=0.01, most=100.0)
-    others = [generation.number(f"{name}_penalty", 0.0, least=-2.0, most=2.0) for name in ("frequency", "presence")]
-    return bool(factor != 1.0 or any(others))
-
-
-def _ends(fields: Fields, positions: int) -> tuple[Stem, Head, str]:
-    """Embeddings, output head and the module path of a layer."""
-    names = fields.mapping("names")
-    vocabulary = fields.integer("vocab_size", most=MOST_VOCABULARY)
-    kind = fields.text("norm", "rms", VECTORS)
-    learned = fields.flag("learned_positions", False)
-    if learned and not positions:
-        fields.problem("learned_positions", "needs max_positions; give the number of positions")
-    prefix = names.text("layer", "model.layers.{}.")
-    if prefix.count("{}") != 1 or not prefix.endswith("."):
-        names.problem("layer", "is not allowed; expected a path with one {} that ends with a dot: model.layers.{}.")
-    norm = fields.text("embedding_norm", None, VECTORS)
-    norm_name = names.text("embedding_norm", "embed_norm")
-    stem = Stem(
-        vocab_size=vocabulary,
-        positions=positions if learned else 0,
-        norm=NormLayer(name=norm_name, kind=norm) if norm else None,
-        module=names.text("embedding", "model.embed_tokens"),
-        position_module=names.text("positions", "model.embed_positions"),
-    )
-    final = names.text("final_norm", "model.norm")
-    head = Head(
-        vocab_size=vocabulary,
-        tied=fields.flag("tied_embeddings", False),
-        bias=fields.flag("head_bias", False),
-        soft_cap=fields.number("logit_soft_cap", 0.0, least=0.0, most=1e6) > 0.0,
-        norm=NormLayer(name=final, kind=kind) if fields.flag("final_norm", True) else None,
-        module=names.text("head", "lm_head"),
-        penalties=_penalties(fields.mapping("generation")),
-    )
-    return stem, head, prefix

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from graphsim.files.reading import Fields
 from graphsim.models.layers.base import Layer
 from graphsim.models.yaml import mixers, sections
-from graphsim.models.yaml.blocks import read_block
+from graphsim.models.yaml.blocks import Blocks
 from graphsim.models.yaml.names import constants
 from graphsim.models.yaml.overrides import Overrides
 
@@ -22,9 +22,9 @@ _HINTS = {
 Levels = tuple[Fields, ...]
 
 
-def read_layers(model: Fields, hidden: int) -> tuple[Layer, ...]:
+def read_layers(model: Fields, hidden: int, blocks: Blocks) -> tuple[Layer, ...]:
     """One description per layer."""
-    reader = _Reader(model=model, hidden=hidden, blocks=model.mapping("blocks"))
+    reader = _Reader(model=model, hidden=hidden, blocks=blocks)
     given = model.raw("layers")
     if isinstance(given, list):
         layers = reader.groups(given)
@@ -35,14 +35,20 @@ def read_layers(model: Fields, hidden: int) -> tuple[Layer, ...]:
     return layers
 
 
+def read_block_layers(section: Fields, blocks: Blocks) -> tuple[Layer, ...]:
+    """One description per layer of a section whose layers are all blocks: groups that name them."""
+    given = list(section.sequence("layers", required=True))
+    return _Reader(model=section, hidden=blocks.hidden, blocks=blocks, blocks_alone=True).groups(given)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Reader:
-    """Reads the layers of one model and remembers which blocks they use."""
+    """Reads the layers of one model, or of a section of it. blocks_alone: all of them are blocks"""
 
     model: Fields
     hidden: int
-    blocks: Fields
-    used: set[str] = field(default_factory=set)
+    blocks: Blocks
+    blocks_alone: bool = False
 
     def groups(self, given: list[Any]) -> tuple[Layer, ...]:
         """The layers of a list of groups."""
@@ -60,7 +66,7 @@ class _Reader:
     def _patterns(self, given: list[Any]) -> Iterator[tuple[list[Levels], int]]:
         """For each group its pattern (each layer as levels of overrides) and how often it repeats."""
         for i, entry in enumerate(given[:MOST_LAYERS]):
-            group = self.model.child(entry, f"layers[{i}]")
+            group = self.model.child(entry, self.model.name(f"layers[{i}]"))
             times: int = group.integer("repeat", 1, most=MOST_LAYERS)
             if "pattern" not in group:
                 yield [(group, self.model)], times
@@ -68,7 +74,7 @@ class _Reader:
             pattern = group.sequence("pattern", most=MOST_LAYERS)
             if not pattern and isinstance(group.raw("pattern"), list):
                 group.problem("pattern", "is empty; expected at least one layer")
-            path = f"layers[{i}].pattern"
+            path = group.name("pattern")
             yield [(group.child(item, f"{path}[{j}]"), group, self.model) for j, item in enumerate(pattern)], times
 
     def layer(self, levels: Levels) -> Layer:
@@ -76,30 +82,27 @@ class _Reader:
         layer = Overrides(*levels)
         name = layer.text("block", "")
         if name:
-            self.used.add(name)
-            block = read_block(name, layer, self.model, self.blocks, self.hidden)
-            return block or _Nothing()
+            return self.blocks.layer(name, layer) or Nothing()
+        if self.blocks_alone:
+            self.model.problems.append(f"{self.model.name('layers')}: every layer here names a block")
+            return Nothing()
         mixer = mixers.mixer(layer, self.hidden)
         alone = mixers.kind_of(layer) in mixers.STATE_SPACE
         return sections.block(layer, mixer, sections.feed_forward(layer, alone))
 
     def finish(self) -> None:
-        """Note blocks that no layer uses, and wrong fields even where no block needs them."""
-        for name in self.blocks.data:
-            self.blocks.raw(name)
-            if name not in self.used:
-                self.blocks.problems.append(f"blocks.{name} is used by no layer; name it in one or drop it")
+        """Note sections that no layer uses, and wrong fields even where no block needs them."""
         for key in (key for key in (*mixers.SECTIONS, "mlp", "moe") if self.model.is_idle(key)):
             self.model.raw(key)
             self.model.problems.append(f"{key} is used by no layer; drop it, or use it{_HINTS.get(key, '')}")
-        if self.used:
+        if self.blocks.used:
             sections.norms(Overrides(self.model))
             self.model.raw("residual")
         elif "fields" in self.model:
             constants(Overrides(self.model), self.model, self.hidden)
 
 
-class _Nothing(Layer):
+class Nothing(Layer):
     """Stands for a layer that could not be read; the file's problems are raised before anyone builds it."""
 
     def build(self, scope: Any, x: str) -> str:

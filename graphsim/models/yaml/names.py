@@ -20,8 +20,14 @@ MODEL_NAMES = (
 )  # fmt: skip
 """Names that stand for the model's own fields; those of attention and MLP where the file gives these sections."""
 
+LONGEST_NAME = 100
 RESERVED = {*MODEL_NAMES, *STEP_NAMES, INPUT, "min", "max", "ceil", "floor"}
 MOST_FIELDS = 200
+
+
+def usable(name: str) -> bool:
+    """Whether it may name a node or a part of its result."""
+    return name.isidentifier() and len(name) <= LONGEST_NAME and name != INPUT
 
 
 def constants(layer: Overrides, model: Fields, hidden: int) -> dict[str, float]:
@@ -50,7 +56,7 @@ def _given(layer: Overrides) -> dict[str, tuple[Fields, Any]]:
             continue
         for key in fields.data:
             value = fields.raw(key)
-            if not isinstance(key, str) or not key.isidentifier() or len(key) > 100 or key in RESERVED:
+            if not isinstance(key, str) or not key.isidentifier() or len(key) > LONGEST_NAME or key in RESERVED:
                 fields.problems.append(
                     f"{fields.name(str(key))} is not a usable name; expected letters, digits and _, "
                     f"and none of {', '.join(sorted(RESERVED))}"
@@ -119,10 +125,18 @@ def size(fields: Fields, key: str, known: Mapping[str, float]) -> Expression | N
     return expression and expression.bind(known)
 
 
-def whole(fields: Fields, key: str, known: Mapping[str, float], *, default: int | None = None, least: int = 1) -> int:
+def whole(
+    fields: Fields,
+    key: str,
+    known: Mapping[str, float],
+    *,
+    default: int | None = None,
+    least: int = 1,
+    most: int = sections.MOST_WIDTH,
+) -> int:
     """A whole number by arithmetic on the known names."""
     raw = fields.raw(key)
-    allowed = f"a whole number from {least} to {sections.MOST_WIDTH}, or arithmetic that yields one"
+    allowed = f"a whole number from {least} to {most}, or arithmetic that yields one"
     if raw is None:
         if default is None:
             fields.problems.append(f"{fields.name(key)} is missing, expected {allowed}")
@@ -134,7 +148,7 @@ def whole(fields: Fields, key: str, known: Mapping[str, float], *, default: int 
     if expression is None:
         return max(least, 1)
     number = float(expression.evaluate(known))
-    if not (np.isfinite(number) and number == np.floor(number) and least <= number <= sections.MOST_WIDTH):
+    if not (np.isfinite(number) and number == np.floor(number) and least <= number <= most):
         found = f" ({number:g})" if isinstance(raw, str) else ""
         fields.problem(key, f"is not allowed{found}; expected {allowed}")
         return max(least, 1)

@@ -13,6 +13,7 @@ from graphsim.models.layers.norm import VECTORS, NormLayer
 from graphsim.models.yaml.overrides import Overrides
 
 MOST_HEADS = 65_536
+MOST_WEIGHTS = 10**13
 MOST_WIDTH = 10_000_000
 MOST_TOKENS = 10**9
 MOST_VOCABULARY = 100_000_000

@@ -146,7 +146,7 @@ def test_a_share_of_stated_work_times_the_devices_is_the_whole():
     op = Compute(elems=64.0, reads=128.0, flops=1e6, vector_flops=3e3, weights_elems=32.0, state_elems=16.0)
     share = op.cut(4.0)
     for name, value in op.dims().items():
-        assert share.dims()[name] * 4 == value
+        assert share.dims()[name] * (1 if name == "launches" else 4) == value
     assert share.work().memory_bytes * 4 == op.work().memory_bytes
 
 
@@ -181,13 +181,30 @@ layers: [{repeat: 2, block: own}]
     assert next(op for name, op, _ in walk(graph) if name.endswith(".b") and isinstance(op, Gemm)).m == 6
 
 
+AT_DECODE = {"tokens": 3, "sequences": 3, "kv_tokens": 153, "pairs": 153, "logit_rows": 3, "new_tokens": 1,
+             "context_tokens": 51, "source_tokens": 20, "encoded_rows": 0}  # fmt: skip
+"""Of three sequences with 50 tokens in the cache and 20 rows of an encoder each."""
+
+
 @pytest.mark.parametrize("name", STEP_NAMES)
 def test_every_step_name_is_usable_in_sizes(name):
     compute = f"op: compute, elems: tokens * intermediate_size, flops: 7 * {name}"
     text = WRITTEN.replace("act_mul, op: activation", f"act_mul, {compute}")
-    phase = decode(3.0, 50.0)
+    phase = decode(3.0, 50.0, source_tokens=20.0)
     op = next(op for _, op, _ in walk(build(read(text), phase, BF16)) if isinstance(op, Compute))
-    assert op.flops == 7 * {"tokens": 3, "sequences": 3, "kv_tokens": 153, "pairs": 153, "logit_rows": 3}[name]
+    assert op.flops == 7 * AT_DECODE[name]
+
+
+def test_sizes_of_each_sequence_are_means_over_the_step():
+    text = WRITTEN.replace("act_mul, op: activation", "act_mul, op: compute, elems: 96 * tokens, flops: NAME")
+    phase = mixed(prefill(1.0, 8.0, source_tokens=12.0), decode(3.0, 50.0, source_tokens=20.0))
+    found = {}
+    for name in ("new_tokens", "context_tokens", "source_tokens", "encoded_rows"):
+        graph = build(read(text.replace("NAME", name)), phase, BF16)
+        found[name] = next(op.flops for _, op, _ in walk(graph) if isinstance(op, Compute))
+    assert found == {
+        "new_tokens": 11 / 4, "context_tokens": (8 + 153) / 4, "source_tokens": (12 + 60) / 4, "encoded_rows": 12
+    }  # fmt: skip
 
 
 def test_a_size_that_a_step_makes_impossible_is_an_error_of_that_step():

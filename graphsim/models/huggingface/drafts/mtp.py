@@ -107,7 +107,8 @@ def _nemotron_draft(fields: Fields, name: str) -> ModelConfig:
     """The last norm lies in the last of its layers."""
     config = _predictor(_NEMOTRON, fields, name)
     last = f"mtp.layers.{len(config.layers) - 1}.final_layernorm"
-    return replace(config, head=replace(config.head, norm=NormLayer(name=last)))
+    head: Any = config.head
+    return replace(config, head=replace(head, norm=NormLayer(name=last)))
 
 
 def _longcat(fields: Fields, name: str) -> ModelConfig:

@@ -1,0 +1,89 @@
+"""What the readers of a block's entries share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphsim.errors import choices_text
+from graphsim.files.arithmetic import Expression, parse
+from graphsim.files.reading import Fields
+from graphsim.graph import Value
+from graphsim.models.layers.custom import Node
+from graphsim.models.yaml.names import size
+from graphsim.models.yaml.overrides import Overrides
+from graphsim.ops import Sharding
+
+SPLITS = {"replicated": Sharding.REPLICATED, "column": Sharding.COLUMN, "row": Sharding.ROW}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Where a node is read: the layer's levels, the width of the residual stream, the known names.
+
+    is_head: whether the block is the output head; has_source: whether rows of an encoder enter it too
+    """
+
+    layer: Overrides
+    hidden: int
+    known: Mapping[str, float]
+    is_head: bool = False
+    has_source: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEntry:
+    """What every node has: its name and inputs, and whether no row passes it."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    idle: bool = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """As the fields of a node."""
+        return {"name": self.name, "inputs": self.inputs, "idle": self.idle}
+
+
+Reader = Callable[[Fields, NodeEntry, Setting], Node]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of node: what reads it, how many values it takes, whether it may hold weights (and so may be idle).
+
+    takes: what it takes, for the sentence on a wrong number of inputs
+    """
+
+    read: Reader
+    least: int = 1
+    most: int = 1_000
+    takes: str = ""
+    weights: bool = False
+
+
+def needed_size(fields: Fields, key: str, known: Mapping[str, float]) -> Expression:
+    """A size that has to be given; 1 after noting that it is missing."""
+    if key not in fields:
+        fields.raw(key)
+        fields.problems.append(f"{fields.name(key)} is missing, expected a number or arithmetic")
+    return size(fields, key, known) or parse(1)
+
+
+def targets(fields: Fields) -> tuple[str, ...]:
+    """Words of the adapter targeting table."""
+    from graphsim.lora.targets import WORDS
+
+    words = [str(word) for word in fields.sequence("targets", most=len(WORDS))]
+    for word in words:
+        if word not in WORDS:
+            fields.problem("targets", f"names '{word[:60]}', which is not known; {choices_text(word, WORDS)}")
+    return tuple(words)
+
+
+def says_nothing(fields: Fields, keys: tuple[str, ...], beside: str) -> None:
+    """Note the keys that another one leaves nothing to say."""
+    for key in keys:
+        if key in fields:
+            fields.problem(key, f"says nothing beside {beside}; drop it")
