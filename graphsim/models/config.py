@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from graphsim.models.layers.answers import Answer
 from graphsim.models.layers.base import Layer, Scope, parameters_of
 from graphsim.models.layers.block_draft import Drafting
+from graphsim.models.layers.custom import BlockHead, BlockStem
 from graphsim.models.layers.encoder import Encoder
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.per_layer_input import PerLayerStem
@@ -38,14 +40,15 @@ class ModelConfig:
     model_type: of a Hugging Face config.json, of the whole model where it has several; "" for a model from elsewhere
     published_parameters: the count its makers state, checked against the structure
     notes: what the reader left out or assumed
+    document: the model file that it was read from, as data; None where it was read from a config.json or a checkpoint
     """
 
     name: str
     hidden_size: int
     streams: int = 1
-    stem: Stem | PerLayerStem
+    stem: Stem | PerLayerStem | BlockStem
     layers: tuple[Layer, ...]
-    head: Head | Answer
+    head: Head | Answer | BlockHead
     encoders: tuple[Encoder, ...] = ()
     source_encoder: SourceEncoder | None = None
     drafting: Drafting | None = None
@@ -57,6 +60,17 @@ class ModelConfig:
     source: str = ""
     notes: tuple[str, ...] = ()
     lora_config: LoraConfig | None = None
+    document: Mapping[str, Any] | None = None
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model as a model file that `load_model` reads, YAML or JSON as the path's suffix says.
+
+        Raises ConfigError for another suffix, a path that cannot be written to, and a model that was read from a
+        config.json or a checkpoint, which are its files.
+        """
+        from graphsim.models.saving import save
+
+        return save(self.document, self.name, path)
 
     @property
     def num_layers(self) -> int:
@@ -87,7 +101,7 @@ class ModelConfig:
     @property
     def generates(self) -> bool:
         """Whether there is an output head that chooses tokens."""
-        return isinstance(self.head, Head)
+        return isinstance(self.head, Head | BlockHead)
 
     @property
     def num_parameters(self) -> int:

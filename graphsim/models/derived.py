@@ -30,6 +30,7 @@ def _cut(config: ModelConfig, layers: int) -> ModelConfig:
         name=f"{config.name}-{layers}-layers",
         layers=config.layers[:layers],
         published_parameters=0,
+        document=None,
         notes=(*config.notes, note),
     )
 
@@ -43,4 +44,4 @@ def _quantised(config: ModelConfig, named: NamedModel) -> ModelConfig:
             f"give the copy's own config.json, or write {config.name} and a precision"
         )
     note = f"precision {named.precision} is that which the checkpoint's name stands for"
-    return replace(config, precision=load_precision(named.precision), notes=(*config.notes, note))
+    return replace(config, precision=load_precision(named.precision), document=None, notes=(*config.notes, note))

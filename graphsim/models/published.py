@@ -31,7 +31,7 @@ def read_published(data: Mapping[str, Any], where: str, name: str, ignore: Colle
     from graphsim.models.huggingface import from_config
 
     fields = Fields(data, where)
-    origin = origin_of(fields, name)
+    origin = {key: value for key, value in origin_of(fields, name).items() if key != "model_type"}
     fields.mapping(KEY, required=True, lenient=True)
     fields.finish()
     config = from_config(data[KEY], f"{where}: {KEY}", ignore)
