@@ -1,0 +1,241 @@
+"""What a model's own Python needs while it runs on tensors that have sizes and no data.
+
+Everything is said with the transformers version in which it was seen. What is not listed here is left alone: a question
+to the data that has no answer stays an error of the capture.
+"""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import MethodType
+from typing import Any
+from unittest import mock
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map
+
+ANSWERS: dict[tuple[str, str], Any] = {
+    # 5.24: no token attends globally unless a global_attention_mask says so, and none is given
+    ("led", "is_global_attn = is_index_global_attn.flatten().any().item()"): False,
+    # 5.24: assertions that no sequence is longer than the longest one
+    ("xlm", "assert lengths.max().item() <= slen"): 0,
+    # 5.24: places of sound are told apart from one place for all of it
+    # 5.24: the few places that mark where an image begins and ends get an embedding each
+    ("ovis2", "if mask.any():"): False,
+    ("qwen2_audio", "if not is_torchdynamo_compiling() and legacy_processing:"): False,
+}
+"""(model type, source line that asks) -> the answer to a question about a tensor's data."""
+
+PLACEHOLDERS = ("image_token_id", "video_token_id", "audio_token_id")
+"""Ids that mark where features of a picture or of sound go."""
+
+KEPT = frozenset(
+    {
+        "pixel_values = pixel_values[real_images_inds].contiguous()",
+        "pixel_attention_mask = pixel_attention_mask[real_images_inds].contiguous()",
+    }
+)
+"""Source lines of 5.24 that leave out pictures of zeros, which only fill up a batch: none is left out."""
+
+MADE = frozenset({torch.tensor, torch.as_tensor, torch.arange, torch.linspace})
+"""Functions whose results are real where they are made of numbers alone: positions, grids and lengths."""
+
+QUESTIONS = frozenset({torch.Tensor.item, torch.Tensor.__bool__, torch.Tensor.tolist})
+
+
+@contextmanager
+def patched(model: Any) -> Iterator[None]:
+    """While it is open, `model` can run on fake tensors; on leaving, everything is as it was."""
+    with ExitStack() as stack:
+        # 5.24: checks of values, such as placeholders against image features, have this switch (torch_compilable_check)
+        stack.enter_context(mock.patch.dict(os.environ, {"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"}))
+        stack.enter_context(_Answers())
+        stack.enter_context(_placeholders(getattr(model, "config", None)))
+        stack.enter_context(_caches_without_attention())
+        for module in model.modules():
+            for name, replacement in METHODS.get(type(module).__name__, {}).items():
+                stack.enter_context(mock.patch.object(module, name, MethodType(replacement, module)))
+        yield
+
+
+@contextmanager
+def _placeholders(config: Any) -> Iterator[None]:
+    """5.24: default configs of the BLIP-2 family name no id of a picture's places; which it is changes no size."""
+    unnamed = [name for name in PLACEHOLDERS if getattr(config, name, 0) is None]
+    for name in unnamed:
+        setattr(config, name, 0)
+    try:
+        yield
+    finally:
+        for name in unnamed:
+            setattr(config, name, None)
+
+
+@contextmanager
+def _caches_without_attention() -> Iterator[None]:
+    """5.24: hybrids whose config places no attention layer (bamba's default) ask for a length that none has counted.
+
+    Position ids start from it and a mask that no layer reads is made of it.
+    """
+    from transformers.cache_utils import Cache
+
+    counted, sized = Cache.get_seq_length, Cache.get_mask_sizes
+
+    def length(self: Any, layer_idx: int = 0) -> Any:
+        return counted(self, layer_idx) if _counts(self) else 0
+
+    def mask_sizes(self: Any, query_length: Any, layer_idx: int) -> Any:
+        return sized(self, query_length, layer_idx) if _counts(self) else (query_length, 0)
+
+    with mock.patch.object(Cache, "get_seq_length", length), mock.patch.object(Cache, "get_mask_sizes", mask_sizes):
+        yield
+
+
+def _counts(cache: Any) -> bool:
+    from transformers.cache_utils import CacheLayerMixin
+
+    return not cache.layers or any(isinstance(layer, CacheLayerMixin) for layer in cache.layers)
+
+
+class _Answers(TorchFunctionMode):
+    """Answers what `ANSWERS` lists, divides sizes as sizes, and computes with real tensors for real.
+
+    Real tensors are small ones that say how large something is, such as the grid of an image. What comes of them and
+    of fake ones is fake.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+        real = [tensor for tensor in tensors if _is_real(tensor)]
+        if func is torch.Tensor.__getitem__ and _asking_line()[1] in KEPT:
+            return args[0]
+        made = func in MADE if not tensors else len(real) == len(tensors)
+        if made and not _has_sizes((args, kwargs)):
+            return _really(func, args, kwargs)
+        if func is torch.Tensor.__getitem__:
+            args = (args[0], _known_index(args[1]))
+        args, kwargs = tree_map(_without_data, (args, kwargs))
+        if func in QUESTIONS:
+            asked = _asking_line()
+            if asked in ANSWERS:
+                return ANSWERS[asked]
+        if func is torch.div and kwargs.get("rounding_mode") in ("trunc", "floor") and _are_sizes(args):
+            return args[0] // args[1]  # sizes are not negative: led 5.24 divides its length so
+        return func(*args, **kwargs)
+
+
+def _is_real(tensor: Any) -> bool:
+    return not isinstance(tensor, FakeTensor | torch.nn.Parameter) and tensor.device.type == "cpu"
+
+
+def _really(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """What a function of real tensors gives, on the CPU whatever device is asked for."""
+    args, kwargs = tree_map(_on_cpu, (args, kwargs))
+    with _disable_current_modes():
+        return func(*args, **kwargs)
+
+
+def _has_sizes(values: Any) -> bool:
+    """Whether a size that is a symbol is among values, ends of slices too."""
+    leaves = tree_leaves(values)
+    ends = [end for value in leaves if isinstance(value, slice) for end in (value.start, value.stop, value.step)]
+    return any(isinstance(value, torch.SymInt | torch.SymFloat) for value in (*leaves, *ends))
+
+
+def _without_data(value: Any) -> Any:
+    """What something fake can meet: a whole number stays one, other real tensors leave their values behind."""
+    if isinstance(value, torch.device) and value.type == "cpu":
+        return torch.device("meta")
+    if not isinstance(value, torch.Tensor) or not _is_real(value):
+        return value
+    with _disable_current_modes():
+        if value.dim() == 0 and not value.is_floating_point() and value.dtype is not torch.bool:
+            return int(value)
+        return torch.empty(value.shape, dtype=value.dtype, device="meta")
+
+
+def _known_index(index: Any) -> Any:
+    """An index whose slices end at numbers and whose real masks are the places that they mark."""
+    places: list[Any] = []
+    with _disable_current_modes():
+        for part in index if isinstance(index, tuple) else (index,):
+            if isinstance(part, slice):
+                ends = (part.start, part.stop, part.step)
+                places.append(slice(*(int(e) if isinstance(e, torch.Tensor) and _is_real(e) else e for e in ends)))
+            elif isinstance(part, torch.Tensor) and part.dtype is torch.bool and _is_real(part):
+                places.extend(part.nonzero(as_tuple=True))
+            else:
+                places.append(part)
+    return tuple(places) if isinstance(index, tuple) or len(places) > 1 else places[0]
+
+
+def _on_cpu(value: Any) -> Any:
+    return torch.device("cpu") if isinstance(value, torch.device) else value
+
+
+def _asking_line() -> tuple[str, str]:
+    frame = sys._getframe(1)
+    while frame.f_code.co_name == "__torch_function__" and frame.f_back:
+        frame = frame.f_back
+    model_type = frame.f_globals.get("__name__", "").rpartition("modeling_")[2]
+    return model_type, linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+
+
+def _are_sizes(args: tuple[Any, ...]) -> bool:
+    return len(args) == 2 and all(isinstance(size, int | torch.SymInt) for size in args)
+
+
+def _cpmant_attention_mask(self: Any, input_ids: Any, span: Any, context: Any, length: Any) -> Any:
+    """5.24 counts positions in a Python list, which makes a number of the length; `arange` counts alike."""
+    batch, tokens = input_ids.shape
+    prompt, device = self.prompt_length, input_ids.device
+    positions = torch.arange(tokens, device=device)
+    seen = context[:, None, :] | (context[:, :, None].logical_not() & (positions <= positions.view(-1, 1))[None])
+    seen = seen & (span[:, None, :] == span[:, :, None])
+    real = torch.arange(tokens - prompt, device=device).flip(0)[None].expand(batch, -1) < length[:, None]
+    real = torch.cat((torch.ones(batch, prompt, device=device, dtype=torch.bool), real), dim=1)
+    return real[:, :, None] & real[:, None, :] & seen
+
+
+def _prophetnet_positions(
+    self: Any, inputs_shape: Any, device: Any, attention_mask: Any = None, cache: Any = None, position_ids: Any = None
+) -> Any:
+    """5.24 casts the position of a new token to `int` for the sake of ONNX, which makes a number of the length."""
+    if position_ids is None and cache is not None and cache.get_seq_length() != 0:
+        position = self.padding_idx + inputs_shape[1] + cache.get_seq_length()
+        position_ids = torch.ones((1, 1), dtype=torch.long, device=device) * position
+        return self._forward(position_ids), position_ids
+    return type(self).forward(self, inputs_shape, device, attention_mask, cache, position_ids)
+
+
+def _router_in_its_own_dtype(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """5.24 casts the classifier's weight in place, which a weight without data does not let happen."""
+    kept = self.classifier
+    cast = copy.copy(kept)
+    cast._parameters = {
+        name: None if weight is None else weight.to(self.dtype) for name, weight in kept._parameters.items()
+    }
+    cast.to = lambda *dtype: cast
+    self.classifier = cast
+    try:
+        return type(self).forward(self, *args, **kwargs)
+    finally:
+        self.classifier = kept
+
+
+METHODS: dict[str, dict[str, Callable[..., Any]]] = {
+    "CpmAntModel": {"_prepare_attention_mask": _cpmant_attention_mask},
+    "ProphetNetPositionalEmbeddings": {"forward": _prophetnet_positions},
+    "NllbMoeTop2Router": {"forward": _router_in_its_own_dtype},
+    "SwitchTransformersTop1Router": {"forward": _router_in_its_own_dtype},
+}
+"""Class -> its methods that others stand for."""
