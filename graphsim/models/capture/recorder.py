@@ -1,0 +1,190 @@
+"""What a model does in one step: the operations that it dispatches, in order, each with the module that called it.
+
+The model's own Python runs on fake tensors whose sizes are symbols (`torch._subclasses.FakeTensorMode`), under a
+dispatch mode that sees every aten operation and a function mode that keeps some calls whole: a linear layer, a norm, an
+attention is one row, however PyTorch spells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, register_flop_formula
+
+from graphsim.models.capture.rows import Call, Row, Size, Taken, distinct, expression, shape_of, tensors_in
+
+
+def _grouped_flops(a_shape: Any, b_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> Any:
+    """Every row goes through one matrix of the group; PyTorch's counter has no formula for it."""
+    return 2 * a_shape[0] * a_shape[-1] * out_shape[-1]
+
+
+if torch.ops.aten._grouped_mm not in flop_registry:
+    register_flop_formula(torch.ops.aten._grouped_mm)(_grouped_flops)
+
+
+def _plain(args: Any) -> list[Any]:
+    """What an operator of graphsim's own is given beside tensors; of a list of tensors, how many."""
+    found: list[Any] = []
+    for arg in args:
+        if isinstance(arg, list | tuple) and all(isinstance(item, torch.Tensor) for item in arg):
+            found.append(len(arg))
+        elif arg is not None and not isinstance(arg, torch.Tensor):
+            found.append([expression(item) for item in arg] if isinstance(arg, list | tuple) else expression(arg))
+    return found
+
+
+_VIEWS = (
+    "view _unsafe_view t transpose permute expand unsqueeze squeeze slice select alias detach split "
+    "split_with_sizes as_strided reshape unbind chunk narrow lift_fresh lift_fresh_copy diagonal unfold "
+    "view_as_real view_as_complex real imag movedim expand_as view_as unflatten"
+)
+VIEWS = frozenset(_VIEWS.split())
+"""Operations that move nothing: what they yield stands for what they take."""
+
+
+class Recorder(TorchDispatchMode):
+    """Rows of all that runs while it is entered; `recording(model)` enters it with its function mode and hooks.
+
+    watched: paths of modules whose calls are noted in `calls`: the layers of stacks
+    passed: of tensors that stand for what a layer passed over would leave, the layer's stack and place, by id
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        watched: frozenset[str] = frozenset(),
+        passed: Mapping[int, tuple[str, int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.watched, self.passed = model, watched, {} if passed is None else passed
+        self.rows: list[Row] = []
+        self.calls: list[Call] = []
+        self.stack: list[str] = [""]
+        self.scopes: list[str] = []
+        self.origin: dict[int, str] = {}
+        self.base: dict[int, int] = {}
+        self.shapes: dict[int, tuple[Size, ...]] = {}
+        self.place: dict[int, int] = {}
+        self.inner_flops: Size = 0
+        self.quiet = 0
+        self._kept: list[Any] = []  # ids stay unique while tensors live
+        self._numbers = 0
+        weights = list(model.named_parameters(remove_duplicate=False)) + list(
+            model.named_buffers(remove_duplicate=False)
+        )
+        self.weights: dict[int, str] = {}
+        for name, tensor in weights:
+            self.weights.setdefault(id(tensor), name)
+
+    def source_of(self, tensor: torch.Tensor) -> str:
+        """Where a tensor came from: a row's name, `weight:NAME`, a name given to an input or a state, or `?`."""
+        known = self.origin.get(id(tensor))
+        if known is not None:
+            return known
+        if (place := self.passed.get(id(tensor))) is not None:
+            return f"passed:{place[0]}.{place[1]}"
+        weight = self.weights.get(id(tensor))
+        return f"weight:{weight}" if weight is not None else "?"
+
+    def taken(self, tensor: torch.Tensor) -> Taken:
+        """A tensor as a row's input."""
+        if tensor.is_sparse:
+            return Taken(self.source_of(tensor), shape_of(tensor))
+        offset, place = expression(tensor.storage_offset()), self.place.get(id(tensor), 0)
+        return Taken(self.source_of(tensor), distinct(tensor), (place, offset) if place else offset)
+
+    def name_values(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Give tensors from outside the step their names."""
+        for name, tensor in tensors.items():
+            self._kept.append(tensor)
+            self.origin[id(tensor)] = name
+
+    def alias(self, result: Any, source: Any) -> None:
+        """Let the tensors of a result stand for what another tensor comes from."""
+        for tensor in tensors_in(result):
+            self._kept.append(tensor)
+            self.origin[id(tensor)] = self.source_of(source)
+            self.base[id(tensor)] = base = self.base.get(id(source), id(source))
+            self.shapes.setdefault(base, shape_of(source))
+            self.place[id(tensor)] = self.place.get(id(source), 0)
+
+    def add(self, kind: str, op: str, taken: list[torch.Tensor], result: Any, **attributes: Any) -> Row:
+        """Note a row whose results are the tensors of `result`."""
+        flops = attributes.pop("flops", 0)
+        results = tensors_in(result)
+        row = Row(
+            name=f"{self.stack[-1]}|{op}|{len(self.rows)}",
+            kind=kind,
+            op=op,
+            module=self.stack[-1],
+            scopes=tuple(self.scopes),
+            inputs=tuple(self.taken(tensor) for tensor in taken),
+            outputs=tuple(shape_of(tensor) for tensor in results),
+            flops=flops,
+            attributes=attributes,
+        )
+        self.rows.append(row)
+        for place, tensor in enumerate(results):
+            self._kept.append(tensor)
+            self.origin[id(tensor)] = row.name
+            self.place[id(tensor)] = place
+        return row
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation on fake tensors and note it, unless a call that is kept whole does so."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func.namespace == "prim":
+            return result
+        packet, name = func._overloadpacket, func._schema.name.split("::")[-1]
+        flops: Size = 0
+        if packet in flop_registry:
+            flops = expression(flop_registry[packet](*args, **kwargs, out_val=result))
+        if self.quiet:
+            self.inner_flops = self.inner_flops + flops
+            return result
+        taken = tensors_in((args, kwargs))
+        if (name in VIEWS or name == "_to_copy" and self.source_of(taken[0]).startswith("weight:")) and taken:
+            self.alias(result, taken[0])
+            return result
+        kind = "kernel" if func.namespace == "graphsim" else "aten"
+        attributes = {"arguments": _plain(args)} if kind == "kernel" else {"mutates": func._schema.is_mutable}
+        if name in ("topk", "sum", "mean", "amax", "cumsum", "index_put_", "_softmax", "sort"):
+            attributes["arguments"] = [arg for arg in args[1:] if isinstance(arg, int | list | tuple)]
+        row = self.add(kind, name, taken, result, flops=flops, **attributes)
+        if func._schema.is_mutable and taken:
+            base = self.base.get(id(taken[0]), id(taken[0]))
+            self.origin[base] = row.name
+            row.outputs = (self.shapes.get(base, row.out), *row.outputs[1:])  # the whole value, of which a part is new
+        return result
+
+    def whole(self, kind: str, op: str, call: Any, taken: list[torch.Tensor], **attributes: Any) -> Any:
+        """Run a call whose operations are noted as one row."""
+        if self.quiet:
+            return call()
+        self.quiet, outer, self.inner_flops = 1, self.inner_flops, 0
+        try:
+            result = call()
+        finally:
+            self.quiet, flops, self.inner_flops = 0, self.inner_flops, outer
+        taken = [tensor for tensor in taken if isinstance(tensor, torch.Tensor)]
+        if kind == "alias":
+            self.alias(result, taken[0])
+        else:
+            self.add(kind, op, taken, result, flops=flops, **attributes)
+        return result
+
+    @contextmanager
+    def scope(self, kind: str) -> Iterator[None]:
+        """Rows noted meanwhile are part of one thing of a kind."""
+        self._numbers += 1
+        self.scopes.append(f"{kind}#{self._numbers}")
+        try:
+            yield
+        finally:
+            self.scopes.pop()

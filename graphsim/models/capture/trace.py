@@ -1,0 +1,230 @@
+"""A prompt step and the decode step behind it, recorded from one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+from torch._dispatch.python import enable_python_dispatcher
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+from graphsim.errors import ConfigError
+from graphsim.models.capture.attended import settle
+from graphsim.models.capture.inputs import decode_inputs, prompt_inputs
+from graphsim.models.capture.instantiate import one_line
+from graphsim.models.capture.kernels import kernels
+from graphsim.models.capture.kinds import Stack
+from graphsim.models.capture.names import visible
+from graphsim.models.capture.recorder import Recorder
+from graphsim.models.capture.recording import recording
+from graphsim.models.capture.rows import Call, Row, shape_of, tensors_in
+from graphsim.models.capture.skipping import KindsDiffer, PassedOver, run_one_of_each
+from graphsim.models.capture.specialised import fail_if_specialised
+from graphsim.models.capture.symbols import Symbols
+
+HINTS = {"batch": 3, "length": 53, "source": 37}
+"""Sizes that stand for the symbols while the model's Python runs: primes, and no size of any model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one step recorded.
+
+    given: names of its float inputs with their shapes; left: source of the result; kept: of what the next step gets
+    """
+
+    rows: list[Row]
+    calls: list[Call]
+    given: Mapping[str, tuple[Any, ...]]
+    left: str
+    kept: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A model's steps. decode: None where the model hands on no cache; why: what it said then.
+
+    kept: of each tensor that the prompt leaves in the cache, its shape; by name
+    stacks: lists of layers, with the kind of each; of a kind, only the first has run
+    """
+
+    model: torch.nn.Module
+    symbols: Symbols
+    prompt: Step
+    decode: Step | None
+    why: str
+    kept: Mapping[str, tuple[Any, ...]]
+    stacks: Sequence[Stack]
+
+
+def trace(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | None = None, media: bool = False) -> Trace:
+    """Run both steps of a model on the meta device, one layer of each kind.
+
+    inputs: example tensors of the prompt, [batch, length, …] each, where the model is not to be asked for what it takes
+    media: with images or sound also where the model runs on text alone
+    Raises ConfigError where the model's own code does not run on symbols, with what it said.
+    """
+    with kernels(model), _without_fast_paths():
+        return run_one_of_each(model, lambda passed: _traced(model, passed, inputs, media))
+
+
+@contextmanager
+def _without_fast_paths() -> Iterator[None]:
+    """torch.nn's transformer layers run one fused operator in inference, which says nothing of its parts."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _traced(
+    model: torch.nn.Module, passed: PassedOver, inputs: Mapping[str, torch.Tensor] | None, media: bool
+) -> Trace:
+    faker = _Faker()
+    with faker.weights(model), torch.no_grad(), enable_python_dispatcher(), faker.mode:
+        given = _given(model, faker, inputs, media)
+        prompt, result = _step(model, passed, given, {}, "prompt")
+        kept = _states(result)
+        symbols = faker.symbols()
+        decode, why = None, ""
+        try:
+            more = decode_inputs(model, faker.make, given, result, batch=HINTS["batch"])
+        except ConfigError as error:
+            why = str(error)
+        else:
+            decode, _ = _step(model, passed, more, kept, "decode step")
+        sizes = {"batch": symbols.batch, "length": symbols.length, "source": symbols.source}
+        fail_if_specialised(faker.environment, {k: v for k, v in sizes.items() if v is not None}, type(model).__name__)
+    return Trace(
+        model=model, symbols=symbols, prompt=prompt, decode=decode, why=why,
+        kept={name: shape_of(tensor) for name, tensor in kept.items()}, stacks=passed.stacks,
+    )  # fmt: skip
+
+
+def _given(
+    model: torch.nn.Module, faker: _Faker, inputs: Mapping[str, torch.Tensor] | None, media: bool
+) -> dict[str, Any]:
+    if inputs is None:
+        batch, length, source = HINTS["batch"], HINTS["length"], HINTS["source"]
+        return prompt_inputs(model, faker.make, batch=batch, length=length, source_length=source, media=media)
+    given: dict[str, Any] = {}
+    for name, tensor in inputs.items():
+        sizes = [HINTS["batch"], HINTS["length"], *tensor.shape[2:]][: tensor.dim()]
+        bare = torch.empty(sizes, dtype=tensor.dtype, device="meta")
+        given[name] = faker.make(bare, dict(list({0: "batch", 1: "length"}.items())[: tensor.dim()]))
+    return given
+
+
+def _step(
+    model: torch.nn.Module, passed: PassedOver, given: Mapping[str, Any], kept: Mapping[str, Any], what: str
+) -> tuple[Step, Any]:
+    watched = frozenset(name for stack in passed.given for name in stack.names)
+    recorder = Recorder(model, watched, passed.source)
+    floats = {f"float:{key}": value for key, value in given.items() if _is_float(value)}
+    recorder.name_values({**{f"state:{name}": tensor for name, tensor in kept.items()}, **floats})
+    try:
+        with visible(recorder), recording(recorder):
+            result = model(**given)
+    except (ConfigError, KindsDiffer):
+        raise
+    except Exception as error:
+        where = recorder.stack[-1] or type(model).__name__
+        raise ConfigError(
+            f"the {what} of {type(model).__name__} does not run on symbols, in {where}: {one_line(error)}"
+        ) from error
+    buffers = {name: tuple(tensor.shape) for name, tensor in model.named_buffers()}
+    settle(recorder.rows, frozenset(name for name, _ in model.named_parameters()), buffers)
+    logits = next((t for t in tensors_in(result) if t.is_floating_point()), None)
+    shapes = {key: shape_of(value) for key, value in floats.items()}
+    left = recorder.source_of(logits) if logits is not None else ""
+    kept_on = frozenset(recorder.source_of(tensor) for tensor in _states(result).values())
+    return Step(rows=recorder.rows, calls=recorder.calls, given=shapes, left=left, kept=kept_on), result
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+class _Faker:
+    """Fake tensors with named symbolic sizes."""
+
+    def __init__(self) -> None:
+        self.environment = ShapeEnv()
+        self.mode = FakeTensorMode(shape_env=self.environment, allow_non_fake_inputs=True)
+        self._made: dict[str, Any] = {}
+
+    def make(self, tensor: torch.Tensor, names: Mapping[int, str]) -> torch.Tensor:
+        """A fake of a meta tensor; `names` says which of its dimensions are symbols."""
+        for i, name in names.items():
+            if name not in self._made:
+                with unset_fake_temporarily():
+                    one = torch.empty(tensor.shape[i], device="meta")
+                context = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
+                self._made[name] = self.mode.from_tensor(one, symbolic_context=context).shape[0]
+        shape = [self._made[names[i]] if i in names else size for i, size in enumerate(tensor.shape)]
+        with self.mode:
+            return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+
+    @contextmanager
+    def weights(self, model: torch.nn.Module) -> Iterator[None]:
+        """Weights and buffers as fake tensors meanwhile; tied ones stay one."""
+        fakes: dict[int, torch.Tensor] = {}
+        with ExitStack() as stack:
+            for module in model.modules():
+                for store in (module._parameters, module._buffers):
+                    for key, tensor in store.items():
+                        if tensor is None or isinstance(tensor, FakeTensor):
+                            continue
+                        if id(tensor) not in fakes:
+                            fakes[id(tensor)] = self.mode.from_tensor(tensor, static_shapes=True)
+                        stack.callback(store.__setitem__, key, tensor)
+                        store[key] = fakes[id(tensor)]
+            yield
+
+    def symbols(self) -> Symbols:
+        """The symbols of batch, length and source."""
+        found = {name: size.node.expr for name, size in self._made.items() if isinstance(size, torch.SymInt)}
+        for name in ("batch", "length"):
+            if not isinstance(found.get(name), sympy.Symbol):
+                raise ConfigError(f"the {name} of the prompt is no symbol: {found.get(name)}")
+        return Symbols(batch=found["batch"], length=found["length"], source=found.get("source"))
+
+
+def _states(result: Any) -> dict[str, torch.Tensor]:
+    """Tensors of the caches that a step leaves, by a readable name."""
+    from graphsim.models.capture.inputs import CACHES
+
+    found: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+
+    def visit(value: Any, path: str, depth: int) -> None:
+        if id(value) in seen or depth > 6:
+            return
+        seen.add(id(value))
+        if isinstance(value, torch.Tensor):
+            found[path] = value
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                visit(item, f"{path}.{key}", depth + 1)
+        elif isinstance(value, list | tuple):
+            for i, item in enumerate(value):
+                visit(item, f"{path}.{i}", depth + 1)
+        elif hasattr(value, "__dict__"):
+            for key, item in vars(value).items():
+                visit(item, f"{path}.{key}", depth + 1)
+
+    for key in CACHES:
+        held = result.get(key) if isinstance(result, Mapping) else getattr(result, key, None)
+        if held is not None:
+            visit(held, key, 0)
+    encoded = getattr(result, "encoder_last_hidden_state", None)
+    if encoded is not None:
+        found["encoder"] = encoded
+    return found
