@@ -1,0 +1,56 @@
+"""Weights that lie in memory while no row passes them: modules that a step does not call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from graphsim.models.capture.adapters import all_linear
+from graphsim.models.capture.raising.node import Node
+from graphsim.models.capture.raising.products import is_linear
+from graphsim.models.capture.recording import is_norm
+
+
+def idle(
+    model: torch.nn.Module, parameters: Mapping[str, torch.nn.Parameter], names: Sequence[str], prefix: str
+) -> list[Node]:
+    """Nodes for parameters that no other node holds; linear layers apart, since adapters reach them.
+
+    prefix: of the modules of a layer, which its nodes' modules do without
+    """
+    nodes: list[Node] = []
+    rest, reached = 0, all_linear(model)
+    for name in names:
+        module, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(module)
+        if leaf == "weight" and is_linear(owner):
+            nodes.append(_linear(owner, module.removeprefix(prefix), len(nodes), reached.has_module(module)))
+        elif is_norm(owner) and leaf == "weight":
+            nodes.append(_norm(owner, module.removeprefix(prefix), len(nodes)))
+        elif not (leaf == "bias" and (is_linear(owner) or is_norm(owner))):
+            rest += parameters[name].numel()
+    if rest:
+        nodes.append(Node(name="unused", op="compute", inputs=(), elems=0, fields={"idle": True, "weights": rest}))
+    return nodes
+
+
+def _norm(owner: Any, module: str, number: int) -> Node:
+    width = int(owner.weight.numel())
+    weights = sum(int(parameter.numel()) for parameter in owner.parameters())
+    fields = {"width": width, "weights": weights, "module": module, "idle": True}
+    return Node(name=f"unused_{number}", op="norm", inputs=(), elems=0, fields=fields)
+
+
+def _linear(owner: Any, module: str, number: int, reached: bool) -> Node:
+    n, k = owner.weight.shape if isinstance(owner, torch.nn.Linear) else owner.weight.shape[::-1]
+    fields = {
+        "n": int(n),
+        "k": int(k),
+        "module": module,
+        "bias": owner.bias is not None,
+        "all_linear": reached,
+        "idle": True,
+    }
+    return Node(name=f"unused_{number}", op="gemm", inputs=(), elems=0, fields=fields)

@@ -1,0 +1,174 @@
+"""Matrix products, convolutions and look-ups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+import torch
+
+from graphsim.models.capture.adapters import all_linear
+from graphsim.models.capture.raising import scans
+from graphsim.models.capture.raising.block import Block
+from graphsim.models.capture.raising.node import Node, Sized, count
+from graphsim.models.capture.rows import Row, Taken
+
+_PRODUCTS = "mm addmm bmm baddbmm matmul addbmm _grouped_mm dot mv addmv"
+PRODUCTS = frozenset(_PRODUCTS.split())
+_CONVOLUTIONS = "convolution _convolution conv1d conv2d conv3d cudnn_convolution"
+CONVOLUTIONS = frozenset(_CONVOLUTIONS.split())
+
+
+def weight_of(taken: Taken) -> str:
+    """Name of the weight that an input is, "" for a value."""
+    kind, _, name = taken.source.partition(":")
+    return name if kind == "weight" else ""
+
+
+def linear(block: Block, row: Row) -> None:
+    """`torch.nn.functional.linear`, or a product of a value with a weight of two dimensions."""
+    weights = [taken for taken in row.inputs if weight_of(taken) in block.parameters]
+    matrix = next((taken for taken in weights if len(taken.shape) == 2), None)
+    values = [taken for taken in row.inputs if block.flows(taken)]
+    if matrix is None or len(values) != 1:
+        product(block, row)
+        return
+    n = row.out[-1]
+    k = values[0].shape[-1]
+    gemm(block, row, values[0], n=n, k=k, matrix=matrix, bias=len(weights) > 1)
+
+
+def gemm(block: Block, row: Row, value: Taken, *, n: Any, k: Any, matrix: Taken, bias: bool) -> None:
+    """A product with a weight that all rows share, or with some rows of a weight."""
+    weight = weight_of(matrix)
+    is_some = count(matrix.shape) < block.parameters[weight].numel()
+    held = f"{weight}@{matrix.offset}" if is_some else weight
+    calls, owner = _calls(block, row, weight), weight.removesuffix(".weight")
+    name = row.module if calls else owner
+    is_module = calls or (owner != weight and is_linear(block.model.get_submodule(owner)))
+    inputs, _ = block.take([value])
+    reached = all_linear(block.model)
+    fields: dict[str, Any] = {
+        "n": int(n), "k": int(k), "m": Sized(sympy.expand(count(row.out) / n)), "module": block.module_name(name),
+        "bias": bias, "all_linear": reached.has_module(name) if is_module else reached.has_parameter(weight),
+    }  # fmt: skip
+    if not is_module:
+        fields["bare"] = True
+    if held in block.spent or f"{name}.weight" != weight and is_module:
+        fields["shared"] = True
+    label = block.unique(name.rpartition(".")[2])
+    names = tuple(dict.fromkeys(weight_of(t) for t in row.inputs if weight_of(t) in block.parameters))
+    block.spent.update((*names, held))
+    block.add(
+        Node(name=label, op="gemm", inputs=inputs, elems=count(row.out), fields=fields, weights=names), [row.name]
+    )
+
+
+def _calls(block: Block, row: Row, weight: str) -> bool:
+    """Whether the product is the call of a linear layer whose weight it is."""
+    module = block.model.get_submodule(row.module) if row.module else block.model
+    if not is_linear(module):
+        return False
+    return module.weight.shape == block.parameters[weight].shape
+
+
+def is_linear(module: torch.nn.Module) -> bool:
+    """Whether PEFT takes a module for a linear layer."""
+    return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def product(block: Block, row: Row) -> None:
+    """A product of values, or with a weight that is no matrix: what PyTorch's formula counts."""
+    weights = [name for taken in row.inputs if (name := weight_of(taken)) in block.parameters]
+    values = [taken for taken in row.inputs if block.flows(taken)]
+    inputs, elems = block.take(values)
+    flops = row.flops if row.flops else 0
+    fields: dict[str, Any] = {
+        "elems": Sized(count(row.out)), "reads": Sized(elems), "flops": Sized(sympy.expand(flops)),
+        "weights": block.learned(weights),
+    }  # fmt: skip
+    node = Node(name=block.unique(row.op.strip("_")), op="compute", inputs=inputs, elems=count(row.out), fields=fields,
+                weights=tuple(weights))  # fmt: skip
+    block.add(node, [row.name])
+
+
+def embedding(block: Block, row: Row) -> None:
+    """A table look-up."""
+    table = next((name for taken in row.inputs if (name := weight_of(taken)) in block.parameters), None)
+    if table is None:
+        other(block, row)
+        return
+    entries, width = block.parameters[table].shape[0], row.out[-1]
+    module, _, leaf = table.rpartition(".")
+    rows = sympy.expand(count(row.out) / width)
+    fields: dict[str, Any] = {"entries": int(entries), "width": int(width), "tokens": Sized(rows)}
+    if table in block.spent:
+        fields["shared"] = True
+    block.spent.add(table)
+    if leaf == "weight":
+        fields["module"] = block.module_name(module)
+    else:
+        fields["parameter"] = block.module_name(table)
+    name = block.unique((module if leaf == "weight" else table).rpartition(".")[2])
+    block.add(
+        Node(name=name, op="embedding", inputs=(), elems=count(row.out), fields=fields, weights=(table,)), [row.name]
+    )
+
+
+def convolution(block: Block, row: Row) -> None:
+    """A convolution as a product of patches with filters; one filter for each channel as what it moves."""
+    names = [name for taken in row.inputs if (name := weight_of(taken)) in block.parameters]
+    values = [taken for taken in row.inputs if block.flows(taken)]
+    if not names or len(values) != 1:
+        product(block, row)
+        return
+    filters = block.parameters[names[0]]
+    inputs, elems = block.take(values)
+    results = count(row.out)
+    taps = filters[0].numel()
+    fields: dict[str, Any] = {
+        "elems": Sized(results), "reads": Sized(elems), "weights": block.learned(names),
+    }  # fmt: skip
+    depthwise = filters.shape[1] == 1
+    fields["vector_flops" if depthwise else "flops"] = Sized(sympy.expand(2 * results * taps))
+    name = block.unique(names[0].rpartition(".")[0].rpartition(".")[2])
+    block.add(
+        Node(name=name, op="compute", inputs=inputs, elems=results, fields=fields, weights=tuple(names)), [row.name]
+    )
+
+
+def other(block: Block, row: Row) -> None:
+    """An operation without a formula here: what it reads and writes, at the speed of memory."""
+    values = [taken for taken in row.inputs if block.flows(taken)]
+    names = [name for taken in row.inputs if (name := weight_of(taken)) in block.parameters]
+    inputs, elems = block.take(values)
+    fields: dict[str, Any] = {
+        "elems": Sized(count(row.out)), "reads": Sized(elems), "weights": block.learned(names),
+    }  # fmt: skip
+    if row.flops:
+        fields["flops"] = Sized(sympy.expand(row.flops))
+    name = block.unique(row.op.strip("_"))
+    block.add(
+        Node(name=name, op="compute", inputs=inputs, elems=count(row.out), fields=fields, weights=tuple(names)),
+        [row.name],
+    )
+
+
+KERNELS = {"scan": scans.scan, "causal_conv": scans.convolution}
+"""By the name of the operator."""
+
+
+def single(block: Block, row: Row) -> None:
+    """A row that nobody has claimed."""
+    if row.kind == "kernel":
+        KERNELS[row.op](block, row)
+    elif row.kind == "linear":
+        linear(block, row)
+    elif row.kind == "embedding" or row.op == "embedding":
+        embedding(block, row)
+    elif row.kind == "conv" or row.op in CONVOLUTIONS:
+        convolution(block, row)
+    elif row.op in PRODUCTS:
+        linear(block, row)
+    else:
+        other(block, row)

@@ -1,0 +1,121 @@
+"""The rotary embedding ahead of attention, however it is spelt: one kernel turns queries and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+from graphsim.models.capture.raising.block import Block, Claim
+from graphsim.models.capture.raising.node import Node, count
+from graphsim.models.capture.raising.paths import cone, leading_only, path, turns
+from graphsim.models.capture.rows import Row, Taken
+
+
+@dataclass(slots=True, kw_only=True)
+class Turned:
+    """What is turned of queries or of keys.
+
+    top: all of them, turned or not; rows: that turn; ends: those of them that leave; plain: rows between ends and top
+    source: of what is turned; whole: whether nothing but what is turned, and its own rest, makes up the top
+    """
+
+    top: Taken
+    rows: list[Row]
+    ends: list[Row]
+    plain: list[Row]
+    source: Taken
+    whole: bool
+
+
+def claim_rope(block: Block, query: Taken, keys: Sequence[Taken], *, readers: set[str], sizes: dict[str, Any]) -> None:
+    """Claim the rows that turn queries and keys.
+
+    keys: values of which one is turned; readers: rows that take the results
+    sizes: `head_dim` and `tokens` of the attention; `plain` where its cache holds its keys as they are
+    """
+    asked = turned(block, query, readers)
+    held = next((found for key in keys if (found := turned(block, key, readers)) is not None), None)
+    if asked is not None and held is not None and asked.rows[-1].name == held.rows[-1].name:
+        held = None
+    both = [found for found in (asked, held) if found is not None]
+    if not both:
+        return
+    whole = all(found.whole for found in both) and sizes["plain"]
+    parts = [_part(found, whole) for found in both]
+    heads = [_heads(part, sizes, whole) for part in parts]
+    if not all(getattr(number, "is_Integer", False) and number > 0 for number in heads):
+        return
+    rows = sorted({row.name: row for found in both for row in found.rows}.values(), key=block.place)
+    plain = [row for found in both for row in found.plain if row.name not in block.claimed] if whole else []
+    facts = {
+        "turned": both,
+        "parts": parts,
+        "whole": whole,
+        "heads": [int(number) for number in heads],
+        "head_dim": int(sizes["head_dim"] if whole else parts[0].shape[-1]),
+    }
+    block.claim([*rows, *plain], _rope, lazy=True, **facts)
+
+
+def turned(block: Block, top: Taken, readers: set[str]) -> Turned | None:
+    """What is turned of a value; None where nothing is, or where it is of several values."""
+    way = path(block, top)
+    inside = readers | {row.name for row in way.rows}
+    rows: dict[str, Row] = {}
+    ends: list[Row] = []
+    rest: list[Taken] = []
+    for leaf in way.leaves:
+        row = block.by_name.get(leaf.source)
+        if row is None or row.name in block.values or row.name in block.claimed:
+            rest.append(leaf)
+            continue
+        found = cone(block, row, inside)
+        if any(turns(block, inner) for inner in found):
+            rows |= {inner.name: inner for inner in found}
+            ends += [row] if row not in ends else []
+        else:
+            rest.append(leaf)
+    if not rows or block.weights_of(rows.values()):
+        return None
+    outside = block.outside(sorted(rows.values(), key=block.place))
+    sources = {taken.source for taken in outside}
+    if len(sources) != 1:
+        return None
+    whole = {taken.source for taken in rest} <= sources
+    ordered = sorted(rows.values(), key=block.place)
+    plain = leading_only(block, way.rows, readers)
+    return Turned(top=top, rows=ordered, ends=ends, plain=plain, source=outside[0], whole=whole)
+
+
+def _part(found: Turned, whole: bool) -> Taken:
+    """What of the source is turned, or turned with its rest."""
+    ends = [end.out for end in found.ends]
+    shape = found.top.shape if whole else (*ends[0][:-1], sum(end[-1] for end in ends))
+    return Taken(found.source.source, shape, found.source.offset)
+
+
+def _heads(part: Taken, sizes: dict[str, Any], whole: bool) -> Any:
+    width = sizes["head_dim"] if whole else part.shape[-1]
+    return sympy.simplify(count(part.shape) / (sizes["tokens"] * width))
+
+
+def _rope(block: Block, claim: Claim) -> None:
+    """One node; its parts `q` and `k` where it turns both."""
+    both, parts, heads = claim.facts["turned"], claim.facts["parts"], claim.facts["heads"]
+    inputs = tuple(block.take([part])[0][0] for part in parts)
+    elems = [count(part.shape) for part in parts]
+    name = block.unique("rope")
+    fields = {"heads": heads[0], "kv_heads": heads[1] if len(both) > 1 else 0, "head_dim": claim.facts["head_dim"]}
+    node = Node(name=name, op="rope", inputs=inputs, elems=sympy.expand(sum(elems)), fields=fields)
+    block.add(node, [])
+    if len(both) > 1:
+        node.fields["part_elems"] = dict(zip("qk", elems, strict=True))
+    for found, letter in zip(both, "qk", strict=False):
+        value = f"{name}.{letter}" if len(both) > 1 else name
+        for end in found.ends:
+            block.values[end.name] = value
+        if claim.facts["whole"]:
+            block.values[found.top.source] = value

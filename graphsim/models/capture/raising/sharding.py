@@ -1,0 +1,101 @@
+"""How tensor parallelism cuts captured products, what packs, and the words by which adapters aim at them.
+
+Read off the flow of values: a product whose result reaches another product through operations that work on any slice
+(attention, gates, norms of a head) is cut over its outputs, the other one over its inputs (Megatron-LM, arXiv
+1909.08053, section 3); products of one input that meet in one operation are one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from graphsim.models.capture.raising.node import Node
+
+_LOCAL = "activation elementwise copy rope attention kv_cache conv scan part join value"
+LOCAL = frozenset(_LOCAL.split())
+"""Operations that work on a slice of features as well as on all."""
+
+WORDS = {
+    "q_proj": ("attn", "qkv", "query"), "k_proj": ("attn", "qkv", "key"), "v_proj": ("attn", "qkv", "value"),
+    "query": ("attn", "qkv", "query"), "key": ("attn", "qkv", "key"), "value": ("attn", "qkv", "value"),
+    "o_proj": ("attn", "out proj"), "out_proj": ("attn", "out proj"), "gate_proj": ("ffn", "up+gate", "gate", "w1"),
+    "up_proj": ("ffn", "up+gate", "up", "w3"), "down_proj": ("ffn", "down", "w2"),
+}  # fmt: skip
+"""Words of the LoRA document's targeting table, by the usual names of modules."""
+
+
+def shard(nodes: Sequence[Node]) -> None:
+    """Say of each product of a block how it is cut, packed and aimed at."""
+    by_name = {node.name: node for node in nodes}
+    users: dict[str, list[Node]] = {}
+    for node in nodes:
+        for source in node.inputs:
+            users.setdefault(source.partition(".")[0], []).append(node)
+    for node in nodes:
+        if node.op != "gemm" or "split" in node.fields:
+            continue
+        ends = list(_ends(node, users))
+        if ends and all(end.op == "gemm" for end in ends) and any(_computes(by_name, users, node, end) for end in ends):
+            node.fields["split"] = "column"
+            for end in ends:
+                end.fields["split"] = "row"
+    for node in nodes:
+        if node.op == "gemm":
+            _aim(node, users)
+    _pack(nodes, users)
+
+
+def _ends(node: Node, users: dict[str, list[Node]]) -> Iterator[Node]:
+    """What takes a product's result behind operations that work on slices."""
+    waiting, seen = list(users.get(node.name, [])), set[str]()
+    while waiting:
+        user = waiting.pop()
+        if user.name in seen:
+            continue
+        seen.add(user.name)
+        if user.op in LOCAL or (user.op == "norm" and _is_local(user)):
+            more = users.get(user.name, [])
+            if not more:
+                yield user
+            waiting += more
+        else:
+            yield user
+
+
+def _is_local(norm: Node) -> bool:
+    return bool(norm.fields.get("local"))
+
+
+def _computes(by_name: dict[str, Node], users: dict[str, list[Node]], first: Node, last: Node) -> bool:
+    """Whether there is an operation between two products at all: factors of one matrix are not cut."""
+    return first.name not in {source.partition(".")[0] for source in last.inputs}
+
+
+def _aim(node: Node, users: dict[str, list[Node]]) -> None:
+    words = WORDS.get(node.fields["module"].rpartition(".")[2])
+    if words is not None:
+        node.fields["targets"] = list(words)
+
+
+def _pack(nodes: Sequence[Node], users: dict[str, list[Node]]) -> None:
+    """Sibling products of one input: those that meet in an attention, and those that meet in a gate."""
+    for kind, label in (("attention", "qkv_proj"), ("activation", "gate_up_proj")):
+        for meeting in (node for node in nodes if node.op == kind):
+            sources = [node for node in nodes if node.op == "gemm" and meeting in _meets(node, users)]
+            alike = {(node.inputs, node.fields.get("split"), node.fields["bias"]) for node in sources}
+            if len(sources) > 1 and len(alike) == 1 and sources[0].fields.get("split") == "column":
+                for node in sources:
+                    node.fields["pack"] = label
+
+
+def _meets(node: Node, users: dict[str, list[Node]]) -> list[Node]:
+    found, waiting, seen = [], list(users.get(node.name, [])), set[str]()
+    while waiting:
+        user = waiting.pop()
+        if user.name in seen:
+            continue
+        seen.add(user.name)
+        found.append(user)
+        if user.op in ("rope", "part", "join", "kv_cache") or (user.op == "norm" and _is_local(user)):
+            waiting += users.get(user.name, [])
+    return found
