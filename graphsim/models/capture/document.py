@@ -1,0 +1,97 @@
+"""A captured model as a model file: what `graphsim.models.yaml` reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import sympy
+import torch
+
+from graphsim.models.capture.blocks import Outer, Raiser, Section
+from graphsim.models.capture.layers import Layers, both, entries_of, groups, of_stack, prefix_of
+from graphsim.models.capture.sources import ENCODED, behind, source_encoder
+from graphsim.models.capture.stacks import roles
+from graphsim.models.capture.tower_sections import tower
+from graphsim.models.capture.towers import Recorded
+from graphsim.models.capture.trace import Step, Trace
+from graphsim.models.capture.unused import unused
+
+
+def document(found: Trace, name: str, media: Sequence[Recorded] = ()) -> dict[str, Any]:
+    """The model file of a trace. media: runs of the model's towers"""
+    parts = roles(found)
+    raiser, blocks = Raiser(found=found), dict[str, Any]()
+    steps = [of_stack(step, parts.main) for step in (found.prompt, found.decode) if step is not None]
+    encoder = None if parts.source is None else source_encoder(raiser, parts.source, steps[0], blocks)
+    begins = 0 if parts.source is None else behind(found.prompt, parts.source)
+    stem = raiser.program(
+        "", *both([_stem(step, begins) for step, begins in zip(steps, (begins, 0), strict=False)]), stem=True
+    )
+    encoded = (
+        [] if parts.source is None else [parts.source.outer, Outer(source=ENCODED, shape=parts.source.outer.shape)]
+    )
+    layers = Layers(raiser=raiser, stack=parts.main, steps=steps, blocks=blocks, encoded=encoded).names()
+    head = raiser.program("", *both([_head(step) for step in steps]), head=True)
+    towers = [tower(raiser, recorded, f"{recorded.tower.medium}_tower", blocks) for recorded in media]
+    rest, idle = unused(raiser, parts.main, blocks)
+    entry = steps[0].calls[0].taken_shape
+    hidden = int(entry[-1])
+    streams = sympy.simplify(sympy.prod(entry) / (found.symbols.batch * found.symbols.length * hidden))
+    vocabulary = next((entry["n"] for entry in entries_of(head) if entry.get("head")), 0)
+    data: dict[str, Any] = {
+        "name": name,
+        "source": _source(found),
+        "model_type": str(getattr(getattr(found.model, "config", None), "model_type", "")),
+        "hidden_size": hidden,
+        "vocab_size": vocabulary,
+        "streams": int(streams),
+        "stem": "stem",
+        "head": "head",
+        "names": {"layer": prefix_of(parts.main)},
+        "source_encoder": encoder,
+        "encoders": [*towers, *([{"name": "unused", "media": "none", "sections": idle}] if idle else [])],
+        "layers": groups(layers),
+        "blocks": {"stem": _with(stem, rest), **blocks, "head": head},
+        "notes": [*raiser.notes, *([KEEPS_NOTHING] if found.decode is None else [])],
+    }
+    positions = getattr(getattr(found.model, "config", None), "max_position_embeddings", None)
+    if isinstance(positions, int):
+        data["max_positions"] = positions
+    return {key: value for key, value in data.items() if (key, value) not in _SAY_NOTHING}
+
+
+_SAY_NOTHING: tuple[tuple[str, Any], ...] = (
+    ("streams", 1),
+    ("source_encoder", None),
+    ("encoders", []),
+    ("notes", []),
+    ("model_type", ""),
+)
+
+KEEPS_NOTHING = "the module hands on no cache: its causal attention is taken to keep keys and values, as engines do"
+
+
+def _source(found: Trace) -> str:
+    """Of the structure: the class whose code ran, and the versions of what it stands on."""
+    module = type(found.model).__module__.partition(".")[0]
+    version = f", {module} {sys.modules[module].__version__}" if module == "transformers" else ""
+    return f"captured from {type(found.model).__name__}: torch {torch.__version__.partition('+')[0]}{version}"
+
+
+def _stem(step: Step, begins: int) -> Section:
+    """What runs ahead of the layers, from a row on."""
+    first = step.calls[0]
+    return Section(rows=step.rows[begins : first.first], left=first.taken)
+
+
+def _head(step: Step) -> Section:
+    last = step.calls[-1]
+    return Section(rows=step.rows[last.last :], entry=last.left, entry_shape=last.left_shape, left=step.left)
+
+
+def _with(program: Any, more: list[dict[str, Any]]) -> Any:
+    if isinstance(program, dict):
+        return {step: [*more, *entries] for step, entries in program.items()}
+    return [*more, *program]

@@ -1,0 +1,134 @@
+"""The layers of a stack as blocks with names, each kind once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+from graphsim.models.capture.blocks import Outer, Raiser, Section
+from graphsim.models.capture.kinds import Stack
+from graphsim.models.capture.rows import Call, Row
+from graphsim.models.capture.symbols import Symbols
+from graphsim.models.capture.trace import Step
+
+
+@dataclass(slots=True, kw_only=True)
+class Layers:
+    """Turns the layers of stacks into blocks.
+
+    steps: the prompt, and the decode step where the stack runs in it, each with the calls of the stack's layers
+    alone: whether what runs behind a layer and ahead of the next one is left out
+    symbols: of these layers, the model's by default; label: how the blocks are called
+    encoded: what enters beside the layers' own rows, in each step
+    """
+
+    raiser: Raiser
+    stack: Stack
+    steps: Sequence[Step]
+    blocks: dict[str, Any]
+    label: str = "layer"
+    symbols: Symbols | None = None
+    encoded: Sequence[Outer] = ()
+    alone: bool = False
+    _leaders: dict[Any, str] = field(default_factory=dict)
+    _first: dict[int, int] = field(default_factory=dict)
+
+    def names(self) -> list[str]:
+        """The block of each layer, by name; new ones are added."""
+        names = [self._name(i, call) for i, call in enumerate(self.steps[0].calls)]
+        self.raiser.spend(self.stack.names)
+        return names
+
+    def _name(self, i: int, call: Call) -> str:
+        kind = self.stack.keys[self.stack.names.index(call.module)]
+        key = (kind, *(self._between(step, i) for step in self.steps))
+        leader = self._first.setdefault(kind, i)
+        if key not in self._leaders:
+            prefix = f"{self.steps[0].calls[leader].module}."
+            if i != leader:
+                self.raiser.forget(prefix)
+            sections = [
+                self._section(j, i) if i == leader else self._as_leader(j, i, leader) for j in range(len(self.steps))
+            ]
+            self._leaders[key] = self._block(prefix, sections)
+        return self._leaders[key]
+
+    def _between(self, step: Step, i: int) -> tuple[str, ...]:
+        """The operations behind a layer and ahead of the next one."""
+        if self.alone:
+            return ()
+        last = step.calls[i].last
+        end = step.calls[i + 1].first if i + 1 < len(step.calls) else last
+        return tuple(row.op for row in step.rows[last:end] if self.raiser.is_alive(step, row))
+
+    def _block(self, prefix: str, sections: Sequence[Section]) -> str:
+        """The name of a layer's block, which is added unless an equal one is there."""
+        program = self.raiser.program(prefix, *both(sections), symbols=self.symbols)
+        return named(self.blocks, self.label, program)
+
+    def _section(self, j: int, i: int) -> Section:
+        step, outer = self.steps[j], self.encoded[j] if j < len(self.encoded) else None
+        call = step.calls[i]
+        following = step.calls[i + 1] if i + 1 < len(step.calls) else None
+        end, left = (following.first, following.taken) if following is not None else (call.last, call.left)
+        if self.alone:
+            end, left = call.last, call.left
+        return Section(
+            rows=step.rows[call.first : end], entry=call.taken, entry_shape=call.taken_shape, left=left, outer=outer
+        )
+
+    def _as_leader(self, j: int, i: int, leader: int) -> Section:
+        """A layer that was passed over, with the rows of the one that ran in its place and what runs behind it."""
+        step, own, first = self.steps[j], self._section(j, i), self._section(j, leader)
+        call, ran = step.calls[i], step.calls[leader]
+        behind = [_renamed(row, call.left, ran.left) for row in step.rows[call.last : call.first + len(own.rows)]]
+        left = ran.left if own.left == call.left else own.left
+        return replace(first, rows=[*step.rows[ran.first : ran.last], *behind], left=left)
+
+
+def _renamed(row: Row, before: str, now: str) -> Row:
+    """A row that takes one value in the place of another."""
+    inputs = tuple(replace(taken, source=now) if taken.source == before else taken for taken in row.inputs)
+    return replace(row, inputs=inputs)
+
+
+def of_stack(step: Step, stack: Stack) -> Step:
+    """The step with the calls of the stack's layers alone."""
+    return replace(step, calls=[call for call in step.calls if call.module in stack.names])
+
+
+def prefix_of(stack: Stack) -> str:
+    """Module path of a layer, `{}` standing for its index: `model.layers.{}.`."""
+    head, _, tail = stack.names[0].partition(".0.") if ".0." in stack.names[0] else (stack.names[0][:-2], "", "")
+    return f"{head}.{{}}." + (f"{tail}." if tail else "")
+
+
+def both(sections: Sequence[Section]) -> tuple[Section, Section | None]:
+    """The section of the prompt and that of the decode step, if it has one."""
+    return sections[0], sections[1] if len(sections) > 1 else None
+
+
+def named(blocks: dict[str, Any], label: str, program: Any) -> str:
+    """The name of a block, which is added unless an equal one is there."""
+    known = next((name for name, other in blocks.items() if other == program), None)
+    if known is None:
+        number = sum(name == label or name.startswith(f"{label}_") for name in blocks) + 1
+        known = label if number == 1 else f"{label}_{number}"
+        blocks[known] = program
+    return known
+
+
+def groups(layers: Sequence[str]) -> list[dict[str, Any]]:
+    """Layers by name, as groups that repeat; a short pattern that repeats is one group."""
+    for period in range(2, 13):
+        times, rest = divmod(len(layers), period)
+        if times > 1 and not rest and list(layers[:period]) * times == list(layers) and len(set(layers)) > 1:
+            return [{"repeat": times, "pattern": [{"block": name} for name in layers[:period]]}]
+    return [{"repeat": len(list(group)), "block": name} for name, group in groupby(layers)]
+
+
+def entries_of(program: Any) -> list[Mapping[str, Any]]:
+    """The entries of a block, of its prompt's program where it has two."""
+    return list(program["prompt"] if isinstance(program, dict) else program)

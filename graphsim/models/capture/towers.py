@@ -1,0 +1,238 @@
+"""Towers of images and sound, recorded once for one image or one clip of a known size."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import torch
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from graphsim.errors import ConfigError
+from graphsim.models.capture.attended import settle
+from graphsim.models.capture.blocks import Outer
+from graphsim.models.capture.instantiate import one_line
+from graphsim.models.capture.kinds import Stack
+from graphsim.models.capture.media import Tower
+from graphsim.models.capture.media import towers as ways
+from graphsim.models.capture.names import visible
+from graphsim.models.capture.recorder import Recorder
+from graphsim.models.capture.recording import recording
+from graphsim.models.capture.rows import shape_of, tensors_in
+from graphsim.models.capture.skipping import KindsDiffer, PassedOver, run_one_of_each
+from graphsim.models.capture.trace import Step
+from graphsim.models.capture.windows import together as windows_together
+
+MOST_CONSTANT = 2**24
+"""Elements of a tensor whose values are computed while a tower runs: masks, grids and positions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A tower's run.
+
+    given: what it was called with
+    shape: of the rows that it hands to the language model; others: what it hands on beside them
+    """
+
+    tower: Tower
+    given: Mapping[str, torch.Tensor]
+    step: Step
+    stacks: Sequence[Stack]
+    shape: tuple[Any, ...]
+    others: tuple[Outer, ...]
+
+
+def recorded_towers(model: torch.nn.Module) -> tuple[list[Recorded], list[str]]:
+    """Runs of a model's towers, and a sentence on each that does not run: its weights stay unused."""
+    found, notes = list[Recorded](), list[str]()
+    for way in ways(model):
+        try:
+            found.append(run(model, way))
+        except ConfigError as error:
+            notes.append(idle_note(way, str(error)))
+    return found, notes
+
+
+def idle_note(tower: Tower, why: str) -> str:
+    """Of a tower that is left out."""
+    return f"{why}; its weights are held, and no {tower.medium} passes them"
+
+
+def run(model: torch.nn.Module, tower: Tower) -> Recorded:
+    """Run a tower on the first of its candidates that it takes, one layer of each kind.
+
+    Raises ConfigError where it takes none of them, with what it said of the one that went furthest.
+    """
+    furthest, said = -1, ConfigError("")
+    for given in tower.candidates:
+        reached = [0]
+        try:
+            return run_one_of_each(model, partial(_recorded, model, tower, given, reached))
+        except ConfigError as error:
+            if reached[0] > furthest:
+                furthest, said = reached[0], error
+    raise said
+
+
+def _recorded(
+    model: torch.nn.Module, tower: Tower, given: Mapping[str, torch.Tensor], reached: list[int], passed: PassedOver
+) -> Recorded:
+    watched = frozenset(name for stack in passed.given for name in stack.names)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.bfloat16)
+    with (
+        _weights(model, mode),
+        torch.no_grad(),
+        running(model),
+        mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", MOST_CONSTANT),
+        mode,
+    ):
+        values = {key: _constant(mode, tensor, dtype) for key, tensor in given.items()}
+        recorder = Recorder(model, watched, passed.source)
+        floats = {f"float:{key}": value for key, value in values.items() if value.is_floating_point()}
+        recorder.name_values(floats)
+        try:
+            with visible(recorder), _Constants(mode), recording(recorder), _Answers():
+                result = tower.call(**values)
+        except (ConfigError, KindsDiffer):
+            raise
+        except Exception as error:
+            reached[0] = len(recorder.rows)
+            where = recorder.stack[-1] or type(model).__name__
+            raise ConfigError(f"the {tower.medium}s' tower does not run in {where}: {one_line(error)}") from error
+    buffers = {name: tuple(buffer.shape) for name, buffer in model.named_buffers()}
+    settle(recorder.rows, frozenset(name for name, _ in model.named_parameters()), buffers)
+    rows = windows_together(recorder.rows)
+    first, others = _results(result)
+    left = [Outer(source=recorder.source_of(tensor), shape=shape_of(tensor)) for tensor in (first, *others)]
+    apart = {
+        place for place in passed.source.values() if f"passed:{place.stack}.{place.layer}" in {o.source for o in left}
+    }
+    if apart:
+        raise KindsDiffer(apart, "its result leaves the tower")
+    step = Step(
+        rows=rows, calls=recorder.calls, given={key: shape_of(value) for key, value in floats.items()},
+        left=left[0].source,
+    )  # fmt: skip
+    shape = (sum(_rows(tensor) for tensor in _parts_alike(result, first)), first.shape[-1])
+    return Recorded(tower=tower, given=given, step=step, stacks=passed.stacks, shape=shape, others=tuple(left[1:]))
+
+
+@contextmanager
+def running(model: torch.nn.Module) -> Iterator[None]:
+    """What a tower's own Python needs to run without data.
+
+    transformers 5.24 checks counts of placeholders unless TRANSFORMERS_DISABLE_TORCH_CHECK is set. What torch logs of
+    arguments that do not fit is the business of the next candidate.
+    """
+    before, log = torch.backends.mha.get_fastpath_enabled(), logging.getLogger(fake_tensor.__name__)
+    torch.backends.mha.set_fastpath_enabled(False)
+    quiet, log.disabled = log.disabled, True
+    try:
+        with mock.patch.dict(os.environ, {"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"}):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+        log.disabled = quiet
+
+
+def _constant(mode: FakeTensorMode, tensor: torch.Tensor, dtype: torch.dtype) -> Any:
+    with unset_fake_temporarily():
+        tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return mode.fake_tensor_converter.from_real_tensor(mode, tensor, make_constant=True)
+
+
+class _Constants(TorchDispatchMode):
+    """Positions that are counted out of nothing are constants too."""
+
+    def __init__(self, mode: FakeTensorMode) -> None:
+        super().__init__()
+        self.fakes = mode
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The values of what is made without any tensor."""
+        kwargs = kwargs or {}
+        if func._overloadpacket not in COUNTED or tensors_in((args, kwargs)):
+            return func(*args, **kwargs)
+        with _disable_current_modes():
+            made = func(*args, **{key: value for key, value in kwargs.items() if key != "pin_memory"})
+        if made.numel() > MOST_CONSTANT or made.device.type == "meta":
+            return func(*args, **kwargs)
+        return self.fakes.fake_tensor_converter.from_real_tensor(self.fakes, made, make_constant=True)
+
+
+class _Answers(TorchFunctionMode):
+    """Python's questions to a constant."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The answer, where the value is known."""
+        name, known = getattr(func, "__name__", ""), getattr(args[0], "constant", None) if args else None
+        if known is not None and name in ASKING and len(args) == 1:
+            with _disable_current_modes():
+                return getattr(known, name)()
+        return func(*args, **(kwargs or {}))
+
+
+ASKING = frozenset(("__index__", "__int__", "__float__", "__bool__", "item", "tolist", "numpy"))
+
+COUNTED = frozenset(
+    getattr(torch.ops.aten, name) for name in ("arange", "linspace", "zeros", "ones", "full", "tril_indices", "eye")
+)
+
+
+@contextmanager
+def _weights(model: torch.nn.Module, mode: FakeTensorMode) -> Iterator[None]:
+    """Weights as fake tensors that lie where data can be computed; tied ones stay one."""
+    fakes: dict[int, torch.Tensor] = {}
+    with ExitStack() as stack:
+        for module in model.modules():
+            for store in (module._parameters, module._buffers):
+                for key, tensor in store.items():
+                    if tensor is None or isinstance(tensor, FakeTensor):
+                        continue
+                    if id(tensor) not in fakes:
+                        fakes[id(tensor)] = _as_if_here(mode, tensor)
+                    stack.callback(store.__setitem__, key, tensor)
+                    store[key] = fakes[id(tensor)]
+        yield
+
+
+def _as_if_here(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
+    """A fake of a weight on the meta device that says to lie in memory."""
+    if tensor.device.type != "meta":
+        return _constant(mode, tensor, tensor.dtype)
+    return FakeTensor(mode, tensor.detach(), torch.device("cpu"))
+
+
+def _results(result: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The rows that a tower hands on, and those of its other results that lead to the language model too."""
+    deeper = tensors_in(getattr(result, "deepstack_features", None))
+    return _handed(result)[0], deeper
+
+
+def _handed(result: Any) -> list[torch.Tensor]:
+    pooled = getattr(result, "pooler_output", None)
+    found = tensors_in(pooled if pooled is not None else result)
+    floats = [tensor for tensor in found if tensor.is_floating_point()]
+    if not floats:
+        raise ConfigError("the tower yields nothing that a language model could take")
+    return floats
+
+
+def _parts_alike(result: Any, first: torch.Tensor) -> list[torch.Tensor]:
+    """The rows of an image come in one piece or in several of one width."""
+    return [tensor for tensor in _handed(result) if tensor.shape[-1] == first.shape[-1]]
+
+
+def _rows(tensor: torch.Tensor) -> int:
+    return tensor.numel() // tensor.shape[-1]
