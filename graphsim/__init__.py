@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from graphsim.lora.profile import EngineProfile as EngineProfile
     from graphsim.lora.profile import list_engines as list_engines
     from graphsim.lora.profile import load_profile as load_profile
+    from graphsim.models.capture import capture as capture
     from graphsim.models.checking import check_checkpoint as check_checkpoint
     from graphsim.models.checkpoint.report import CheckpointReport as CheckpointReport
     from graphsim.models.config import ModelConfig as ModelConfig
@@ -114,6 +115,7 @@ _HOME = {
     "lora.config": ("LoraConfig",),
     "lora.injection": ("inject",),
     "lora.profile": ("EngineProfile", "list_engines", "load_profile"),
+    "models.capture": ("capture",),
     "models.checking": ("check_checkpoint",),
     "models.checkpoint.report": ("CheckpointReport",),
     "models.config": ("ModelConfig",),

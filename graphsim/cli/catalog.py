@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.checkpoint import checkpoint_facts, print_checkpoint
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.cost.choose import caution
+from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, list_hardware, load_hardware
 from graphsim.models.config import ModelConfig
 from graphsim.units import bytes_text, count_text, scaled
+
+if TYPE_CHECKING:
+    from graphsim.models.checkpoint.report import CheckpointReport
 
 
 def add_commands(commands: Any) -> None:
@@ -25,6 +29,13 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("name", nargs="?", metavar="NAME", help="show this one")
         if function is models:
             shared.add_ignore(parser)
+            parser.add_argument(
+                "--capture", action="store_true",
+                help="NAME is a config.json: ask PyTorch and transformers what the model does (extra `torch`)",
+            )  # fmt: skip
+            parser.add_argument(
+                "--save", default="", metavar="FILE", help="write the model as a model file (.yaml, .json)"
+            )
         shared.add_json(parser)
         parser.set_defaults(command_function=function)
 
@@ -34,8 +45,10 @@ def models(options: argparse.Namespace) -> None:
     from graphsim.models.loading import list_models, load_model
 
     if options.name:
-        _show_model(options.name, options.json, options.ignore)
+        _show_model(options)
         return
+    if options.capture or options.save:
+        raise ConfigError("NAME is missing: which model is to be captured or saved")
     found = [load_model(name) for name in list_models()]
     if options.json:
         print_json([_model_facts(config) for config in found])
@@ -60,15 +73,17 @@ def _model_facts(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _show_model(ref: str, as_json: bool, ignore: str) -> None:
+def _show_model(options: argparse.Namespace) -> None:
     from graphsim.graph import to_text
     from graphsim.models.build import build
-    from graphsim.models.loading import checkpoint_report, load_model
     from graphsim.models.phase import prefill
     from graphsim.ops.precision import load_precision
 
-    config = load_model(ref, check=False, ignore=ignore)
-    facts, report = _model_facts(config), checkpoint_report(config, ref, ignore)
+    config, report = _loaded(options)
+    if options.save:
+        print_line(f"written to {config.save(options.save)}")
+        return
+    facts, as_json = _model_facts(config), options.json
     precision = config.precision or load_precision("bf16")
     facts["precision"] = precision.name
     if as_json:
@@ -81,6 +96,18 @@ def _show_model(ref: str, as_json: bool, ignore: str) -> None:
         print_checkpoint(report)
     print_line("\noperations for one token:")
     print_line(to_text(build(config, prefill(1.0, 1.0), precision)))
+
+
+def _loaded(options: argparse.Namespace) -> tuple[ModelConfig, CheckpointReport | None]:
+    """The model that the options name, and how its checkpoint differs from it where it has one."""
+    from graphsim.models.loading import checkpoint_report, load_model
+
+    if options.capture:
+        from graphsim.models.capture import capture
+
+        return capture(options.name), None
+    config = load_model(options.name, check=False, ignore=options.ignore)
+    return config, checkpoint_report(config, options.name, options.ignore)
 
 
 def hardware(options: argparse.Namespace) -> None:

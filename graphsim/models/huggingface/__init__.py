@@ -60,7 +60,10 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     if reader is None and whole is not None and text is data:
         raise ConfigError(f"{where}: text_config is missing, expected the config of the language model in {kind!r}")
     if reader is None:
-        raise ConfigError(f"{where}: model_type = {short(kind)} is not known; {choices_text(kind, FAMILIES)}")
+        raise ConfigError(
+            f"{where}: model_type = {short(kind)} is not known; {choices_text(kind, FAMILIES)}; "
+            "gs.capture or `graphsim models CONFIG --capture` asks transformers instead"
+        )
     complete, assumed = completed(str(kind), text, nested=text is not data)
     fields = Fields(complete, where, lenient=True)
     own = fields.text("_name_or_path", "")

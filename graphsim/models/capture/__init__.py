@@ -1,0 +1,26 @@
+"""Graphs captured from PyTorch models (extra `torch`): a model's own Python says what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from graphsim.errors import needs
+from graphsim.models.config import ModelConfig
+
+
+def capture(model: Any, *, inputs: Mapping[str, Any] | None = None, name: str = "") -> ModelConfig:
+    """A model whose graph is captured from PyTorch.
+
+    model: an `nn.Module`, a transformers config, a config.json as a path or a mapping, or a model folder
+    inputs: example tensors [batch, length, …] by the names of the forward's arguments, for a module that takes
+        something else than token ids; their values are never read
+    name: of the model, the class's by default
+    Raises ConfigError where torch or transformers is missing or the model's code cannot be captured, saying why.
+    """
+    if find_spec("torch") is None:
+        raise needs("torch", "torch")
+    from graphsim.models.capture.capturing import captured
+
+    return captured(model, inputs, name)
