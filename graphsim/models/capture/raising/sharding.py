@@ -53,7 +53,7 @@ def _ends(node: Node, users: dict[str, list[Node]]) -> Iterator[Node]:
         if user.name in seen:
             continue
         seen.add(user.name)
-        if user.op in LOCAL or (user.op == "norm" and _is_local(user)):
+        if user.op in LOCAL or (user.op == "norm" and _lets_pass(user, users)):
             more = users.get(user.name, [])
             if not more:
                 yield user
@@ -62,8 +62,10 @@ def _ends(node: Node, users: dict[str, list[Node]]) -> Iterator[Node]:
             yield user
 
 
-def _is_local(norm: Node) -> bool:
-    return bool(norm.fields.get("local"))
+def _lets_pass(norm: Node, users: dict[str, list[Node]]) -> bool:
+    """Whether a cut goes on behind a norm: of heads apart, or of all the queries or keys of an attention."""
+    behind = users.get(norm.name, [])
+    return bool(norm.fields.get("local")) or bool(behind and all(user.op in ("rope", "attention") for user in behind))
 
 
 def _computes(by_name: dict[str, Node], users: dict[str, list[Node]], first: Node, last: Node) -> bool:
@@ -96,6 +98,6 @@ def _meets(node: Node, users: dict[str, list[Node]]) -> list[Node]:
             continue
         seen.add(user.name)
         found.append(user)
-        if user.op in ("rope", "part", "join", "kv_cache") or (user.op == "norm" and _is_local(user)):
+        if user.op in ("rope", "part", "join", "kv_cache") or (user.op == "norm" and _lets_pass(user, users)):
             waiting += users.get(user.name, [])
     return found
