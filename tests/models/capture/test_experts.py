@@ -124,6 +124,23 @@ class Listed(nn.ModuleList):
         return out
 
 
+class Named(nn.ModuleDict):
+    """A loop over the experts that were hit, each looked up by its name, as Switch Transformers has it."""
+
+    def __init__(self) -> None:
+        super().__init__({f"expert_{e}": Expert() for e in range(EXPERTS)})
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x: Any, weights: Any, chosen: Any) -> Any:
+        out = torch.zeros_like(x)
+        mask = F.one_hot(chosen, num_classes=EXPERTS).permute(2, 1, 0)
+        for hit in torch.greater(mask.sum(dim=(-1, -2)), 0).nonzero():
+            place, token = torch.where(mask[hit].squeeze(0))
+            done = self.dropout(self[f"expert_{hit[0]}"](x[token]))
+            out.index_add_(0, token, done * weights[token, place, None])
+        return out
+
+
 class Counted(Listed):
     """Slices by counts in NumPy, as DeepSeek's own code has it."""
 
@@ -195,7 +212,7 @@ def ops(model: gs.ModelConfig, name: str = "prefill") -> list[tuple[Any, float]]
     return [(op, float(times)) for _, op, times in walk(graph)]
 
 
-SPELLINGS = [Hits, Grouped, Batched, Split, Listed, Counted]
+SPELLINGS = [Hits, Grouped, Batched, Split, Listed, Named, Counted]
 PARAMETERS = 2 * VOCAB * HIDDEN + LAYERS * (HIDDEN + EXPERTS * HIDDEN + 3 * EXPERTS * WIDTH * HIDDEN)
 
 

@@ -57,7 +57,7 @@ def _choice(rows: Sequence[Row]) -> int:
     last = next((row for row in reversed(rows) if row.op in ("topk", "argmax")), None)
     if last is None:
         return 0
-    return int(last.out[-1]) if last.op == "topk" else 1
+    return int(last.out[-1]) if last.op == "topk" else sum(row.op == "argmax" for row in rows)
 
 
 def gather(block: Block, claim: Claim) -> None:

@@ -168,7 +168,8 @@ def _alike(block: Block, name: str) -> tuple[str, ...]:
         holder = block.model.get_submodule(".".join(parts[:at]))
         if not isinstance(holder, torch.nn.ModuleList | torch.nn.ModuleDict):
             continue
-        names = [".".join([*parts[:at], key, *parts[at + 1 :]]) for key in holder._modules]
+        keys = [key for key, one in holder.named_children() if any(True for _ in one.parameters())]
+        names = [".".join([*parts[:at], key, *parts[at + 1 :]]) for key in keys]
         shape = block.parameters[name].shape
         same = [one for one in names if one in block.parameters and block.parameters[one].shape == shape]
         return tuple(same) if len(same) == len(names) else ()
