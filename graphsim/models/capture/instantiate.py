@@ -53,6 +53,7 @@ def meta_model(ref: Any) -> Any:
         raise ConfigError(f"{cls.__name__} needs a package that is not installed: {one_line(error)}") from error
     except Exception as error:  # a class refuses its config with whatever error its lines happen to raise
         raise ConfigError(f"{cls.__name__} refuses this config: {one_line(error)}") from error
+    _drop_data(model, dtype)
     return model.eval()
 
 
@@ -78,6 +79,23 @@ def _meta_copy(module: Any) -> Any:
         return copy.deepcopy(module, memo)
     except Exception as error:
         raise ConfigError(f"{type(module).__name__} cannot be copied without its weights: {one_line(error)}") from error
+
+
+def _drop_data(model: Any, dtype: Any) -> None:
+    """Tensors that a class made on the CPU whatever device it was told, as meta ones.
+
+    `torch.FloatTensor(…)` is such a way; loading a checkpoint gives these weights the model's dtype, so do they here.
+    """
+    torch = import_module("torch")
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and weight.device.type != "meta":
+                bare = torch.empty(weight.shape, dtype=dtype, device="meta")
+                module._parameters[name] = made.setdefault(id(weight), torch.nn.Parameter(bare))
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.device.type != "meta":
+                module._buffers[name] = made.setdefault(id(buffer), _meta_tensor(buffer))
 
 
 def _tensors(module: Any) -> Iterator[Any]:

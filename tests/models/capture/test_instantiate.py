@@ -60,6 +60,15 @@ def test_an_encoder_decoder_gets_its_encoder() -> None:
     assert type(meta_model(bart)).__name__ == "BartForConditionalGeneration"
 
 
+@pytest.mark.parametrize("model_type", ["xlnet", "diffllama"])
+def test_weights_that_a_class_makes_on_the_cpu_are_dropped_too(model_type: str) -> None:
+    layers = {"n_layer": 1, "num_hidden_layers": 1, "d_model": 32, "n_head": 2, "d_inner": 32, "vocab_size": 64}
+    model = meta_model({"model_type": model_type, "dtype": "bfloat16"} | layers)
+    tensors = [*model.parameters(), *model.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+
 class Tied(torch.nn.Module):
     """A module with a tied weight, a buffer, a plain tensor and a weight that does not train."""
 

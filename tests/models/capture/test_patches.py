@@ -107,6 +107,7 @@ DECODERS: dict[str, dict[str, Any]] = {
         "vocab_size": 64,
         "prompt_length": 4,
     },
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "vocab_size": 64},
     "xlm": {"emb_dim": 32, "n_layers": 1, "n_heads": 2, "n_words": 64, "architectures": ["XLMWithLMHeadModel"]},
 }
 """Small configs that know no image: one of every kind of question or loop that a patch answers."""
