@@ -15,11 +15,12 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 
 from graphsim.errors import ConfigError
 from graphsim.models.capture.attended import settle
-from graphsim.models.capture.inputs import decode_inputs, prompt_inputs
+from graphsim.models.capture.inputs import decode_inputs, decode_module, prompt_inputs
 from graphsim.models.capture.instantiate import one_line
 from graphsim.models.capture.kernels import kernels
 from graphsim.models.capture.kinds import Stack
 from graphsim.models.capture.names import visible
+from graphsim.models.capture.patches import patched
 from graphsim.models.capture.recorder import Recorder
 from graphsim.models.capture.recording import recording
 from graphsim.models.capture.rows import Call, Row, shape_of, tensors_in
@@ -69,7 +70,7 @@ def trace(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | None = No
     media: with images or sound also where the model runs on text alone
     Raises ConfigError where the model's own code does not run on symbols, with what it said.
     """
-    with kernels(model), _without_fast_paths():
+    with kernels(model), patched(model), _without_fast_paths():
         return run_one_of_each(model, lambda passed: _traced(model, passed, inputs, media))
 
 
@@ -90,7 +91,7 @@ def _traced(
     faker = _Faker()
     with faker.weights(model), torch.no_grad(), enable_python_dispatcher(), faker.mode:
         given = _given(model, faker, inputs, media)
-        prompt, result = _step(model, passed, given, {}, "prompt")
+        prompt, result = _step(model, model, passed, given, {}, "prompt")
         kept = _states(result)
         symbols = faker.symbols()
         decode, why = None, ""
@@ -99,7 +100,7 @@ def _traced(
         except ConfigError as error:
             why = str(error)
         else:
-            decode, _ = _step(model, passed, more, kept, "decode step")
+            decode, _ = _step(model, decode_module(model), passed, more, kept, "decode step")
         sizes = {"batch": symbols.batch, "length": symbols.length, "source": symbols.source}
         fail_if_specialised(faker.environment, {k: v for k, v in sizes.items() if v is not None}, type(model).__name__)
     return Trace(
@@ -123,15 +124,21 @@ def _given(
 
 
 def _step(
-    model: torch.nn.Module, passed: PassedOver, given: Mapping[str, Any], kept: Mapping[str, Any], what: str
+    model: torch.nn.Module,
+    part: torch.nn.Module,
+    passed: PassedOver,
+    given: Mapping[str, Any],
+    kept: Mapping[str, Any],
+    what: str,
 ) -> tuple[Step, Any]:
+    """One step of the part of a model that takes it, which is mostly all of it."""
     watched = frozenset(name for stack in passed.given for name in stack.names)
     recorder = Recorder(model, watched, passed.source)
     floats = {f"float:{key}": value for key, value in given.items() if _is_float(value)}
     recorder.name_values({**{f"state:{name}": tensor for name, tensor in kept.items()}, **floats})
     try:
         with visible(recorder), recording(recorder):
-            result = model(**given)
+            result = part(**given)
     except (ConfigError, KindsDiffer):
         raise
     except Exception as error:
