@@ -106,9 +106,9 @@ class Raiser:
         rest = [name for name in self.unspent() if name.startswith(prefix)] if prefix else []
         self.spent.update(rest)
         passed = [set[str]() if step is None else _held(step) for step in (nodes, other)]
-        one = self.idle([*rest, *_only(passed[1], passed[0])], prefix)
+        one = self.idle([*rest, *_only(passed[1], passed[0])], prefix, "idle")
         if other is not None:
-            other = [*self.idle([*rest, *_only(passed[0], passed[1])], prefix), *other]
+            other = [*self.idle([*rest, *_only(passed[0], passed[1])], prefix, "idle"), *other]
         return program(symbols or self.found.symbols, [*one, *nodes], other)
 
     def spend(self, modules: Sequence[str]) -> None:
@@ -128,10 +128,10 @@ class Raiser:
         """Names of the parameters that no node holds yet."""
         return [name for name in self.parameters if name not in self.spent]
 
-    def idle(self, names: Sequence[str], prefix: str = "") -> list[Node]:
+    def idle(self, names: Sequence[str], prefix: str = "", label: str = "unused") -> list[Node]:
         """Nodes of parameters that no step uses; they are held from then on. prefix: of the layer that they are in"""
         self.spent.update(names)
-        return idle(self.found.model, self.parameters, names, prefix)
+        return idle(self.found.model, self.parameters, names, prefix, label)
 
     def _handed_on(self, step: Step, section: Section) -> list[str]:
         """Results of a section's rows, beside the one that it leaves, that rows behind it take."""

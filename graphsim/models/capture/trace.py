@@ -99,7 +99,9 @@ def _traced(
             more = decode_inputs(model, faker.make, given, result, batch=HINTS["batch"])
         except ConfigError as error:
             why = str(error)
-        else:
+        if not why and _reads_all_again(more):
+            why = f"{type(model).__name__} reads the whole sequence again for every token"
+        if not why:
             decode, _ = _step(model, decode_module(model), passed, more, kept, "decode step")
         sizes = {"batch": symbols.batch, "length": symbols.length, "source": symbols.source}
         fail_if_specialised(faker.environment, {k: v for k, v in sizes.items() if v is not None}, type(model).__name__)
@@ -153,6 +155,12 @@ def _step(
     left = recorder.source_of(logits) if logits is not None else ""
     kept_on = frozenset(recorder.source_of(tensor) for tensor in _states(result).values())
     return Step(rows=recorder.rows, calls=recorder.calls, given=shapes, left=left, kept=kept_on), result
+
+
+def _reads_all_again(given: Mapping[str, Any]) -> bool:
+    """Whether a step of one more token takes all tokens: its code keeps no keys and values."""
+    ids = [value for value in given.values() if isinstance(value, torch.Tensor) and not value.is_floating_point()]
+    return any(value.dim() == 2 and isinstance(value.shape[1], torch.SymInt) for value in ids)
 
 
 def _is_float(value: Any) -> bool:

@@ -14,11 +14,15 @@ from graphsim.models.capture.recording import is_norm
 
 
 def idle(
-    model: torch.nn.Module, parameters: Mapping[str, torch.nn.Parameter], names: Sequence[str], prefix: str
+    model: torch.nn.Module,
+    parameters: Mapping[str, torch.nn.Parameter],
+    names: Sequence[str],
+    prefix: str,
+    label: str = "unused",
 ) -> list[Node]:
     """Nodes for parameters that no other node holds; linear layers apart, since adapters reach them.
 
-    prefix: of the modules of a layer, which its nodes' modules do without
+    prefix: of the modules of a layer, which its nodes' modules do without; label: how the nodes are called
     """
     nodes: list[Node] = []
     rest, reached = 0, all_linear(model)
@@ -26,24 +30,26 @@ def idle(
         module, _, leaf = name.rpartition(".")
         owner = model.get_submodule(module)
         if leaf == "weight" and is_linear(owner):
-            nodes.append(_linear(owner, module.removeprefix(prefix), len(nodes), reached.has_module(module)))
+            nodes.append(
+                _linear(owner, module.removeprefix(prefix), f"{label}_{len(nodes)}", reached.has_module(module))
+            )
         elif is_norm(owner) and leaf == "weight":
-            nodes.append(_norm(owner, module.removeprefix(prefix), len(nodes)))
+            nodes.append(_norm(owner, module.removeprefix(prefix), f"{label}_{len(nodes)}"))
         elif not (leaf == "bias" and (is_linear(owner) or is_norm(owner))):
             rest += parameters[name].numel()
     if rest:
-        nodes.append(Node(name="unused", op="compute", inputs=(), elems=0, fields={"idle": True, "weights": rest}))
+        nodes.append(Node(name=label, op="compute", inputs=(), elems=0, fields={"idle": True, "weights": rest}))
     return nodes
 
 
-def _norm(owner: Any, module: str, number: int) -> Node:
+def _norm(owner: Any, module: str, name: str) -> Node:
     width = int(owner.weight.numel())
     weights = sum(int(parameter.numel()) for parameter in owner.parameters())
     fields = {"width": width, "weights": weights, "module": module, "idle": True}
-    return Node(name=f"unused_{number}", op="norm", inputs=(), elems=0, fields=fields)
+    return Node(name=name, op="norm", inputs=(), elems=0, fields=fields)
 
 
-def _linear(owner: Any, module: str, number: int, reached: bool) -> Node:
+def _linear(owner: Any, module: str, name: str, reached: bool) -> Node:
     n, k = owner.weight.shape if isinstance(owner, torch.nn.Linear) else owner.weight.shape[::-1]
     fields = {
         "n": int(n),
@@ -53,4 +59,4 @@ def _linear(owner: Any, module: str, number: int, reached: bool) -> Node:
         "all_linear": reached,
         "idle": True,
     }
-    return Node(name=f"unused_{number}", op="gemm", inputs=(), elems=0, fields=fields)
+    return Node(name=name, op="gemm", inputs=(), elems=0, fields=fields)
