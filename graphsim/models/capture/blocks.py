@@ -111,6 +111,11 @@ class Raiser:
             other = [*self.idle([*rest, *_only(passed[0], passed[1])], prefix, "idle"), *other]
         return program(symbols or self.found.symbols, [*one, *nodes], other)
 
+    def note(self, text: str) -> None:
+        """Say something of the model, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def spend(self, modules: Sequence[str]) -> None:
         """Take the parameters of layers as held: by a layer of their kind where they were passed over."""
         prefixes = tuple(f"{module}." for module in modules)

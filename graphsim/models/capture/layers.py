@@ -33,7 +33,7 @@ class Layers:
     encoded: Sequence[Outer] = ()
     alone: bool = False
     _leaders: dict[Any, str] = field(default_factory=dict)
-    _first: dict[int, int] = field(default_factory=dict)
+    _first: dict[Any, int] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """The block of each layer, by name; new ones are added."""
@@ -42,17 +42,18 @@ class Layers:
         return names
 
     def _name(self, i: int, call: Call) -> str:
-        kind = self.stack.keys[self.stack.names.index(call.module)]
+        again = any(earlier.module == call.module for earlier in self.steps[0].calls[:i])
+        kind = (self.stack.keys[self.stack.names.index(call.module)], again)
         key = (kind, *(self._between(step, i) for step in self.steps))
         leader = self._first.setdefault(kind, i)
         if key not in self._leaders:
             prefix = f"{self.steps[0].calls[leader].module}."
-            if i != leader:
+            if i != leader and not again:
                 self.raiser.forget(prefix)
             sections = [
                 self._section(j, i) if i == leader else self._as_leader(j, i, leader) for j in range(len(self.steps))
             ]
-            self._leaders[key] = self._block(prefix, sections)
+            self._leaders[key] = self._block(prefix, sections, again)
         return self._leaders[key]
 
     def _between(self, step: Step, i: int) -> tuple[str, ...]:
@@ -63,9 +64,16 @@ class Layers:
         end = step.calls[i + 1].first if i + 1 < len(step.calls) else last
         return tuple(row.op for row in step.rows[last:end] if self.raiser.is_alive(step, row))
 
-    def _block(self, prefix: str, sections: Sequence[Section]) -> str:
-        """The name of a layer's block, which is added unless an equal one is there."""
+    def _block(self, prefix: str, sections: Sequence[Section], again: bool) -> str:
+        """The name of a layer's block, which is added unless an equal one is there.
+
+        again: the layer has run before, and so its weights have been counted
+        """
         program = self.raiser.program(prefix, *both(sections), symbols=self.symbols)
+        if again:
+            self.raiser.note(RUNS_AGAIN)
+            for entry in program["prompt"] + program["decode"] if isinstance(program, dict) else program:
+                _without_own_weights(entry)
         return named(self.blocks, self.label, program)
 
     def _section(self, j: int, i: int) -> Section:
@@ -86,6 +94,18 @@ class Layers:
         behind = [_renamed(row, call.left, ran.left) for row in step.rows[call.last : call.first + len(own.rows)]]
         left = ran.left if own.left == call.left else own.left
         return replace(first, rows=[*step.rows[ran.first : ran.last], *behind], left=left)
+
+
+RUNS_AGAIN = "layers run more than once with the same weights; adapters on them are counted, and priced, once"
+
+
+def _without_own_weights(entry: dict[str, Any]) -> None:
+    """A node of a layer's second turn: its weights are those of the first, and no adapter's module of its own."""
+    if entry["op"] == "gemm":
+        entry.update(shared=True, all_linear=False)
+        entry.pop("bias", None)
+    if "module" in entry:
+        entry["module"] = ""
 
 
 def _renamed(row: Row, before: str, now: str) -> Row:
