@@ -113,8 +113,8 @@ def get_configs(ref: ModelRef) -> ModelConfig:
 
 
 def is_hugging_face(data: Mapping[str, Any]) -> bool:
-    """Whether data is a Hugging Face config rather than a model file of graphsim's own."""
-    return "model_type" in data or "architectures" in data
+    """Whether data is a Hugging Face config rather than a model file of graphsim's own, which may name a type too."""
+    return ("model_type" in data or "architectures" in data) and not {"stem", "blocks"} <= data.keys()
 
 
 def check_ignore(ignore: Iterable[str] | str) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ def source_encoder(raiser: Raiser, encoded: Encoded, main: Step, blocks: dict[st
     first, last = step.calls[0], step.calls[-1]
     symbols, rows = _symbols(found.symbols, encoded)
     stem = Section(rows=step.rows[: first.first], left=first.taken)
-    section: dict[str, Any] = {"hidden_size": int(first.taken_shape[-1])}
+    kind = str(getattr(getattr(found.model, "config", None), "model_type", "") or "captured")
+    section: dict[str, Any] = {"hidden_size": int(first.taken_shape[-1]), "kind": kind}
     section["stem"] = named(blocks, "encoder_stem", raiser.program("", stem, symbols=symbols))
     layers = Layers(
         raiser=raiser, stack=encoded.stack, steps=[step], blocks=blocks, label="encoder_layer", symbols=symbols
