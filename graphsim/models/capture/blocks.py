@@ -121,9 +121,13 @@ class Raiser:
         prefixes = tuple(f"{module}." for module in modules)
         self.spent.update(name for name in self.parameters if name.startswith(prefixes))
 
-    def forget(self, prefix: str) -> None:
-        """Take parameters below a prefix as not held: another layer that the same one stands for holds its own."""
-        self.spent = {name for name in self.spent if not name.startswith(prefix)}
+    def forget(self, prefix: str, tied: frozenset[str] = frozenset()) -> None:
+        """Take parameters below a prefix as not held: another layer that the same one stands for holds its own.
+
+        tied: names below the prefix that are the same weights in both layers
+        """
+        kept = {f"{prefix}{name}" for name in tied}
+        self.spent = {name for name in self.spent if name in kept or not name.startswith(prefix)}
 
     def is_alive(self, step: Step, row: Row) -> bool:
         """Whether a row hangs on weights or on values of the request."""

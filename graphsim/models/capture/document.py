@@ -57,7 +57,7 @@ def document(found: Trace, name: str, media: Sequence[Recorded] = ()) -> dict[st
         "notes": [*raiser.notes, *([KEEPS_NOTHING] if found.decode is None else [])],
     }
     positions = getattr(getattr(found.model, "config", None), "max_position_embeddings", None)
-    if isinstance(positions, int):
+    if isinstance(positions, int) and positions > 0:
         data["max_positions"] = positions
     return {key: value for key, value in data.items() if (key, value) not in _SAY_NOTHING}
 

@@ -43,18 +43,25 @@ class Layers:
 
     def _name(self, i: int, call: Call) -> str:
         again = any(earlier.module == call.module for earlier in self.steps[0].calls[:i])
-        kind = (self.stack.keys[self.stack.names.index(call.module)], again)
-        key = (kind, *(self._between(step, i) for step in self.steps))
+        kind, tied = (self.stack.keys[self.stack.names.index(call.module)], again), self._tied(call.module)
+        key = (kind, tied, *(self._between(step, i) for step in self.steps))
         leader = self._first.setdefault(kind, i)
         if key not in self._leaders:
             prefix = f"{self.steps[0].calls[leader].module}."
             if i != leader and not again:
-                self.raiser.forget(prefix)
+                self.raiser.forget(prefix, tied)
             sections = [
                 self._section(j, i) if i == leader else self._as_leader(j, i, leader) for j in range(len(self.steps))
             ]
-            self._leaders[key] = self._block(prefix, sections, again)
+            self._leaders[key] = self._block(prefix, sections, again, tied)
         return self._leaders[key]
+
+    def _tied(self, module: str) -> frozenset[str]:
+        """Names, below a layer, of the parameters that an earlier layer holds too."""
+        earlier = self.stack.names[: self.stack.names.index(module)]
+        held = {id(one) for name in earlier for one in self.raiser.found.model.get_submodule(name).parameters()}
+        own = self.raiser.found.model.get_submodule(module).named_parameters(remove_duplicate=False)
+        return frozenset(name for name, one in own if id(one) in held)
 
     def _between(self, step: Step, i: int) -> tuple[str, ...]:
         """The operations behind a layer and ahead of the next one."""
@@ -64,16 +71,19 @@ class Layers:
         end = step.calls[i + 1].first if i + 1 < len(step.calls) else last
         return tuple(row.op for row in step.rows[last:end] if self.raiser.is_alive(step, row))
 
-    def _block(self, prefix: str, sections: Sequence[Section], again: bool) -> str:
+    def _block(self, prefix: str, sections: Sequence[Section], again: bool, tied: frozenset[str]) -> str:
         """The name of a layer's block, which is added unless an equal one is there.
 
-        again: the layer has run before, and so its weights have been counted
+        again: the layer has run before, and so its weights have been counted; tied: those of an earlier layer
         """
         program = self.raiser.program(prefix, *both(sections), symbols=self.symbols)
         if again:
             self.raiser.note(RUNS_AGAIN)
-            for entry in program["prompt"] + program["decode"] if isinstance(program, dict) else program:
+        for entry in program["prompt"] + program["decode"] if isinstance(program, dict) else program:
+            if again:
                 _without_own_weights(entry)
+            elif f"{entry.get('module')}.bias" in tied:
+                entry.pop("bias", None)
         return named(self.blocks, self.label, program)
 
     def _section(self, j: int, i: int) -> Section:
@@ -96,7 +106,7 @@ class Layers:
         return replace(first, rows=[*step.rows[ran.first : ran.last], *behind], left=left)
 
 
-RUNS_AGAIN = "layers run more than once with the same weights; adapters on them are counted, and priced, once"
+RUNS_AGAIN = "some layers run again with the same weights; adapters on them are counted, and priced, once"
 
 
 def _without_own_weights(entry: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ def scan(block: Block, row: Row) -> None:
     elems = sum((count(taken.shape) for taken in flowing), start=sympy.Integer(0))
     fields: dict[str, Any] = {
         "channels": int(channels),
-        "state": _number(math.prod(shape) / channels),
+        "state": math.ceil(math.prod(shape) / channels),  # of xLSTM's, a normaliser's few values count as a whole one
         "reads": _number(sympy.simplify(elems / tokens)),
         "learned": block.learned(weights),
         "matrix": bool(matrix),
