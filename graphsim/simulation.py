@@ -23,6 +23,7 @@ from graphsim.deployment.order import check_own
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.refusals import refusals_noted, require_runs
 from graphsim.deployment.scenarios import count, scenarios_in
+from graphsim.deployment.unknown import unknown_noted
 from graphsim.errors import ConfigError, GraphError
 from graphsim.graph import Pass, unroll
 from graphsim.hardware import load_hardware
@@ -148,7 +149,11 @@ def priced(inference: Inference) -> Estimate:
         prefill=PhaseEstimate(name="prefill", build=inference.prefill_graph),
         decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
-        notes=(*refusals_noted(deployment, requests), *notes_of(deployment, requests)),
+        notes=(
+            *refusals_noted(deployment, requests),
+            *notes_of(deployment, requests),
+            *unknown_noted(inference),
+        ),
         caution=deployment.caution,
         inference=inference,
     )

@@ -10,6 +10,9 @@ import numpy as np
 from graphsim.ops.base import Op, OpType, Work
 from graphsim.units import Num
 
+NO_FORMULA = "no formula"
+"""How the note of an operation begins that is priced by the bytes that it moves, for want of anything better."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compute(Op):

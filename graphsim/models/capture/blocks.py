@@ -24,6 +24,7 @@ from graphsim.models.capture.raising.steps import program
 from graphsim.models.capture.rows import Row
 from graphsim.models.capture.symbols import Symbols
 from graphsim.models.capture.trace import Step, Trace
+from graphsim.ops.custom import NO_FORMULA
 
 Program = Any
 """Entries of a block, or those of its two steps."""
@@ -66,6 +67,7 @@ class Raiser:
     alive: dict[int, frozenset[str]] = field(default_factory=dict)
     whole: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """What is asked of every section."""
@@ -170,6 +172,8 @@ class Raiser:
             hand_on(block, section.left, handed)
         nodes = handed_states(name_slices(used(list(block.nodes.values()))))
         self.notes += [note for note in dict.fromkeys(block.notes) if note not in self.notes]
+        notes = (str(node.fields.get("note", "")).partition(f"{NO_FORMULA}: ") for node in nodes)
+        self.unknown.update(name for _, found, name in notes if found)
         shard(nodes)
         limit_cuts(nodes)
         return logits(block, nodes) if head else nodes

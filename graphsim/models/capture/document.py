@@ -54,7 +54,7 @@ def document(found: Trace, name: str, media: Sequence[Recorded] = ()) -> dict[st
         "encoders": [*towers, *([{"name": "unused", "media": "none", "sections": idle}] if idle else [])],
         "layers": groups(layers),
         "blocks": {"stem": _with(stem, rest), **blocks, "head": head},
-        "notes": [*raiser.notes, *([KEEPS_NOTHING] if found.decode is None else [])],
+        "notes": [*raiser.notes, *_unknown(raiser), *([KEEPS_NOTHING] if found.decode is None else [])],
     }
     positions = getattr(getattr(found.model, "config", None), "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
@@ -71,6 +71,17 @@ _SAY_NOTHING: tuple[tuple[str, Any], ...] = (
 )
 
 KEEPS_NOTHING = "the module hands on no cache: its causal attention is taken to keep keys and values, as engines do"
+
+
+def _unknown(raiser: Raiser) -> list[str]:
+    """A note on the operations that nothing here has a formula for."""
+    if not raiser.unknown:
+        return []
+    names = ", ".join(sorted(raiser.unknown)[:MOST_NAMES])
+    return [f"operations without a formula, priced by the bytes that they move: {names}"]
+
+
+MOST_NAMES = 20
 
 
 def _source(found: Trace) -> str:

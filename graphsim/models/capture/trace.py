@@ -93,7 +93,7 @@ def _traced(
         given = _given(model, faker, inputs, media)
         prompt, result = _step(model, model, passed, given, {}, "prompt")
         kept = _states(result)
-        symbols = faker.symbols()
+        symbols = faker.symbols(type(model).__name__)
         decode, why = None, ""
         try:
             more = decode_inputs(model, faker.make, given, result, batch=HINTS["batch"])
@@ -103,8 +103,7 @@ def _traced(
             why = f"{type(model).__name__} reads the whole sequence again for every token"
         if not why:
             decode, _ = _step(model, decode_module(model), passed, more, kept, "decode step")
-        sizes = {"batch": symbols.batch, "length": symbols.length, "source": symbols.source}
-        fail_if_specialised(faker.environment, {k: v for k, v in sizes.items() if v is not None}, type(model).__name__)
+        faker.symbols(type(model).__name__)
     return Trace(
         model=model, symbols=symbols, prompt=prompt, decode=decode, why=why,
         kept={name: shape_of(tensor) for name, tensor in kept.items()}, stacks=passed.stacks,
@@ -203,12 +202,13 @@ class _Faker:
                         store[key] = fakes[id(tensor)]
             yield
 
-    def symbols(self) -> Symbols:
-        """The symbols of batch, length and source."""
-        found = {name: size.node.expr for name, size in self._made.items() if isinstance(size, torch.SymInt)}
+    def symbols(self, where: str) -> Symbols:
+        """The symbols of batch, length and source. Raises ConfigError where one has become a number or a formula."""
+        found = {name: size.node._expr for name, size in self._made.items() if isinstance(size, torch.SymInt)}
+        fail_if_specialised(self.environment, found, where)
         for name in ("batch", "length"):
             if not isinstance(found.get(name), sympy.Symbol):
-                raise ConfigError(f"the {name} of the prompt is no symbol: {found.get(name)}")
+                raise ConfigError(f"{where}: nothing that it takes has a {name}")
         return Symbols(batch=found["batch"], length=found["length"], source=found.get("source"))
 
 

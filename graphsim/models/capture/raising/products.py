@@ -12,6 +12,7 @@ from graphsim.models.capture.raising import scans
 from graphsim.models.capture.raising.block import Block
 from graphsim.models.capture.raising.node import Node, Sized, count
 from graphsim.models.capture.rows import Row, Taken
+from graphsim.ops.custom import NO_FORMULA
 
 _PRODUCTS = "mm addmm bmm baddbmm matmul addbmm _grouped_mm dot mv addmv"
 PRODUCTS = frozenset(_PRODUCTS.split())
@@ -147,6 +148,8 @@ def other(block: Block, row: Row) -> None:
     }  # fmt: skip
     if row.flops:
         fields["flops"] = Sized(sympy.expand(row.flops))
+    else:
+        fields["note"] = f"{NO_FORMULA}: {row.op}"
     name = block.unique(row.op.strip("_"))
     block.add(
         Node(name=name, op="compute", inputs=inputs, elems=count(row.out), fields=fields, weights=tuple(names)),
