@@ -190,7 +190,18 @@ def _shaping(kind: type) -> tuple[tuple[str, Any], ...]:
     return tuple([(field.name, field.type) for field in fields(kind) if field.name not in _NOT_SHAPING])
 
 
-_NOT_SHAPING = {"model", "hardware", "precision", "parallelism", "lora", "lora_config", "cost", "passes", "dp"}
+_NOT_SHAPING = {
+    "model",
+    "hardware",
+    "precision",
+    "parallelism",
+    "lora",
+    "lora_config",
+    "cost",
+    "passes",
+    "dp",
+    "document",
+}
 """Descriptions that are looked into, and the degree that only divides the batch."""
 
 
