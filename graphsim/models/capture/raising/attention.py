@@ -77,7 +77,7 @@ def _note_norm(block: Block, top: Taken, heads: Any, width: Any) -> None:
 def _sizes(block: Block, seen: Seen) -> dict[str, Any]:
     """Heads, their width and the queries of an attention."""
     row = seen.row
-    query, key = row.inputs[:2]
+    query = row.inputs[0]
     head_dim = query.shape[-1]
     sequences = 1 if block.symbols.each else block.symbols.batch
     heads = row.attributes.get("heads") or _whole_number(
@@ -88,9 +88,10 @@ def _sizes(block: Block, seen: Seen) -> dict[str, Any]:
     if stored is not None:
         kv_heads = _whole_number(count(stored.shape) / (tokens * head_dim)) or heads
     else:
-        distinct = sum((_distinct(block, leaf) for leaf in path(block, key).leaves), start=sympy.Integer(0))
+        value = row.inputs[2]  # keys may be complex numbers on their way, which are half as many
+        distinct = sum((_distinct(block, leaf) for leaf in path(block, value).leaves), start=sympy.Integer(0))
         own = row.attributes.get("kv_heads") or heads
-        kv_heads = own if seen.behind else min(own, _whole_number(distinct * own / count(key.shape)) or own)
+        kv_heads = own if seen.behind else min(own, _whole_number(distinct * own / count(value.shape)) or own)
     return {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "tokens": tokens, "plain": not seen.behind}
 
 
@@ -110,8 +111,9 @@ def _cache(block: Block, claim: Claim) -> None:
     row = claim.rows[0]
     if claim.facts["own"]:
         return
-    inputs = tuple(dict.fromkeys(name for taken in row.inputs for name in block.take(path(block, taken).leaves)[0]))
-    distinct = list({(one.source, one.offset, one.shape): one for one in row.inputs}.values())
+    nodes = [tuple(block.take(path(block, taken).leaves)[0]) for taken in row.inputs]
+    inputs = tuple(dict.fromkeys(name for names in nodes for name in names))
+    distinct = list(dict(zip(nodes, row.inputs, strict=True)).values())
     widths = [one.shape[-1] * (one.shape[1] if len(one.shape) == 4 else 1) for one in distinct]
     key = distinct[0].shape
     heads = int(key[1]) if len(key) == 4 and len({one.shape[1] for one in distinct}) == 1 else 1
