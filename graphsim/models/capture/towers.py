@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from graphsim.errors import ConfigError
 from graphsim.models.capture.attended import settle
 from graphsim.models.capture.blocks import Outer
+from graphsim.models.capture.fakes import fake_weights
 from graphsim.models.capture.instantiate import one_line
 from graphsim.models.capture.kinds import Stack
 from graphsim.models.capture.media import Tower
@@ -91,7 +92,7 @@ def _recorded(
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.bfloat16)
     with (
-        _weights(model, mode),
+        fake_weights(model, partial(_as_if_here, mode)),
         torch.no_grad(),
         running(model),
         mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", MOST_CONSTANT),
@@ -188,23 +189,6 @@ ASKING = frozenset(("__index__", "__int__", "__float__", "__bool__", "item", "to
 COUNTED = frozenset(
     getattr(torch.ops.aten, name) for name in ("arange", "linspace", "zeros", "ones", "full", "tril_indices", "eye")
 )
-
-
-@contextmanager
-def _weights(model: torch.nn.Module, mode: FakeTensorMode) -> Iterator[None]:
-    """Weights as fake tensors that lie where data can be computed; tied ones stay one."""
-    fakes: dict[int, torch.Tensor] = {}
-    with ExitStack() as stack:
-        for module in model.modules():
-            for store in (module._parameters, module._buffers):
-                for key, tensor in store.items():
-                    if tensor is None or isinstance(tensor, FakeTensor):
-                        continue
-                    if id(tensor) not in fakes:
-                        fakes[id(tensor)] = _as_if_here(mode, tensor)
-                    stack.callback(store.__setitem__, key, tensor)
-                    store[key] = fakes[id(tensor)]
-        yield
 
 
 def _as_if_here(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:

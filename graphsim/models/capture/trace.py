@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import sympy
 import torch
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from graphsim.errors import ConfigError
 from graphsim.models.capture.attended import settle
+from graphsim.models.capture.fakes import fake_weights
 from graphsim.models.capture.inputs import decode_inputs, decode_module, prompt_inputs
 from graphsim.models.capture.instantiate import one_line
 from graphsim.models.capture.kernels import kernels
@@ -89,7 +90,7 @@ def _traced(
     model: torch.nn.Module, passed: PassedOver, inputs: Mapping[str, torch.Tensor] | None, media: bool
 ) -> Trace:
     faker = _Faker()
-    with faker.weights(model), torch.no_grad(), enable_python_dispatcher(), faker.mode:
+    with fake_weights(model, faker.of), torch.no_grad(), enable_python_dispatcher(), faker.mode:
         given = _given(model, faker, inputs, media)
         prompt, result = _step(model, model, passed, given, {}, "prompt")
         kept = _states(result)
@@ -186,21 +187,9 @@ class _Faker:
         with self.mode:
             return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
 
-    @contextmanager
-    def weights(self, model: torch.nn.Module) -> Iterator[None]:
-        """Weights and buffers as fake tensors meanwhile; tied ones stay one."""
-        fakes: dict[int, torch.Tensor] = {}
-        with ExitStack() as stack:
-            for module in model.modules():
-                for store in (module._parameters, module._buffers):
-                    for key, tensor in store.items():
-                        if tensor is None or isinstance(tensor, FakeTensor):
-                            continue
-                        if id(tensor) not in fakes:
-                            fakes[id(tensor)] = self.mode.from_tensor(tensor, static_shapes=True)
-                        stack.callback(store.__setitem__, key, tensor)
-                        store[key] = fakes[id(tensor)]
-            yield
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A fake of a weight or a buffer, whose sizes are numbers."""
+        return self.mode.from_tensor(tensor, static_shapes=True)
 
     def symbols(self, where: str) -> Symbols:
         """The symbols of batch, length and source. Raises ConfigError where one has become a number or a formula."""
