@@ -152,6 +152,8 @@ class Recorder(TorchDispatchMode):
         if (name in VIEWS or name == "_to_copy" and self.source_of(taken[0]).startswith("weight:")) and taken:
             self.alias(result, taken[0])
             return result
+        if func._schema.is_mutable and taken and all(self.source_of(one).startswith("weight:") for one in taken):
+            return result  # weights made ready once, such as RWKV's that are scaled for 16 bits: no step does it again
         kind = "kernel" if func.namespace == "graphsim" else "aten"
         attributes = {"arguments": _plain(args)} if kind == "kernel" else {"mutates": func._schema.is_mutable}
         if name in ("topk", "sum", "mean", "amax", "cumsum", "index_put_", "_softmax", "sort"):
