@@ -8,11 +8,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 KINDS = ("weights", "products", "grouped", "convolution", "positions")
-"""By a weight; of two things that hang on the tokens, as attention and scans have; of chosen experts, grouped;
-convolutions; of two things that hang on no token, as the angles of rotary positions."""
+"""By a weight; of two things that depend on the tokens, as attention and scans have; of chosen experts, grouped;
+convolutions; of two things that depend on no token, as the angles of rotary positions."""
 
 CONSTANT, WEIGHT, TOKENS = range(3)
-"""What a tensor hangs on: on nothing that is learnt or given, on weights, on the tokens."""
+"""What a tensor depends on: on nothing that is learnt or given, on weights, on the tokens."""
 
 CHOOSING = {"index", "index_select", "gather"}
 """Operations that take rows of their first operand: of a weight they are a weight, whoever chose them."""

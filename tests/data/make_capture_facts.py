@@ -51,7 +51,7 @@ NOISE = re.compile(
     r"id2label|label2id|output_(attentions|hidden_states)|return_dict|chunk_size_feed_forward|problem_type|_name_or_path|"
     r"initializer_\w+|transformers_version|dtype|\w*dropout\w*|\w+_pdrop|summary_\w+|\w*_loss\w*|mask_(time|feature)_\w+"
 )
-"""Keys that no count hangs on."""
+"""Keys that no count depends on."""
 
 
 def adapters(data: dict[str, Any], targets: object) -> object:
@@ -155,7 +155,7 @@ def survey(name: str, default: dict[str, Any]) -> Attempt:
 
 
 def without_noise(data: dict[str, Any]) -> dict[str, Any]:
-    """Only what a count may hang on."""
+    """Only what a count may depend on."""
     kept_keys = {key: value for key, value in data.items() if not NOISE.fullmatch(key)}
     return {key: without_noise(value) if isinstance(value, dict) else value for key, value in kept_keys.items()}
 

@@ -132,7 +132,7 @@ class Raiser:
         self.spent = {name for name in self.spent if name in kept or not name.startswith(prefix)}
 
     def is_alive(self, step: Step, row: Row) -> bool:
-        """Whether a row hangs on weights or on values of the request."""
+        """Whether a row depends on weights or on values of the request."""
         return row.name in self.alive[id(step.rows)]
 
     def unspent(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Loops over experts: how many tokens an expert gets hangs on data, how many all of them get does not.
+"""Loops over experts: how many tokens one expert gets depends on data; how many all of them get does not.
 
 Where a model's own Python asks which experts were hit, which tokens go to one, or how many, the first expert is said to
 get every row that is routed and the others none: sizes and products over all experts are then as they are.

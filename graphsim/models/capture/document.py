@@ -54,7 +54,7 @@ def document(found: Trace, name: str, media: Sequence[Recorded] = ()) -> dict[st
         "encoders": [*towers, *([{"name": "unused", "media": "none", "sections": idle}] if idle else [])],
         "layers": groups(layers),
         "blocks": {"stem": _with(stem, rest), **blocks, "head": head},
-        "notes": [*raiser.notes, *_unknown(raiser), *([KEEPS_NOTHING] if found.decode is None else [])],
+        "notes": [*raiser.notes, *_unknown(raiser), *_without_cache(found)],
     }
     positions = getattr(getattr(found.model, "config", None), "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
@@ -70,7 +70,12 @@ _SAY_NOTHING: tuple[tuple[str, Any], ...] = (
     ("model_type", ""),
 )
 
-KEEPS_NOTHING = "the module hands on no cache: its causal attention is taken to keep keys and values, as engines do"
+
+def _without_cache(found: Trace) -> list[str]:
+    """A note where attention that is causal is taken to keep keys and values, though the model's code does not."""
+    if found.decode is not None or not any(row.kind == "attention" for row in found.prompt.rows):
+        return []
+    return [f"{found.why}; its causal attention is taken to keep keys and values, as engines do"]
 
 
 def _unknown(raiser: Raiser) -> list[str]:

@@ -63,7 +63,7 @@ def _is_index(name: str, column: list[tuple[int, Hashable]]) -> bool:
 def answers_about(module: nn.Module, attributes: set[str]) -> Iterator[tuple[str, Hashable]]:
     """What the comparisons and remainders in a module's methods that name `self.ATTRIBUTE` come to.
 
-    Where one hangs on more than the module's own attributes, the index itself is the answer: then no two layers are
+    Where one depends on more than the module's own attributes, the index itself is the answer: then no two layers are
     alike. An index that only looks something up there, as in a cache, asks nothing.
     """
     cls: Any = type(module)
@@ -89,7 +89,7 @@ def _named(node: ast.AST, into: bool) -> set[str]:
 
 
 class _Unknown(Exception):
-    """An expression hangs on more than a module's attributes and constants."""
+    """An expression depends on more than a module's attributes and constants."""
 
 
 def _value(node: ast.expr, module: nn.Module) -> Any:

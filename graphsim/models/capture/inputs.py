@@ -11,7 +11,6 @@ import torch
 from graphsim.errors import ConfigError
 from graphsim.models.capture import demanded
 from graphsim.models.capture.blanks import Blanks, Make
-from graphsim.models.capture.media_inputs import media_inputs
 
 CACHES = ("cache", "past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 """Fields of a result that the next step takes: keys and values, states, earlier hidden states. The first counts: a
@@ -21,16 +20,13 @@ TOKEN_NAMES = ("input_ids", "ids", "idx", "tokens", "token_ids", "inputs")
 """Names under which a module of unknown make may take its token numbers."""
 
 
-def prompt_inputs(
-    model: Any, make: Make, *, batch: int, length: int, source_length: int, media: bool = False
-) -> dict[str, Any]:
+def prompt_inputs(model: Any, make: Make, *, batch: int, length: int, source_length: int) -> dict[str, Any]:
     """The arguments of a prompt step.
 
     Token ids [batch, length]; of an encoder-decoder the encoder's ids [batch, source] and the decoder's
     [batch, length]; and what else the model's forward does not do without, at the sizes its config says.
 
     batch, length, source_length: the hints of the symbols
-    media: with images or sound also where the model runs on text alone
 
     Raises:
         ConfigError: what the model's forward demands is not known.
@@ -47,8 +43,6 @@ def prompt_inputs(
         given[_token_name(model, forward)] = blanks.ids("batch", "length")
     if model_type in demanded.PROMPTS:
         given |= demanded.PROMPTS[model_type](blanks, model)
-    if media:
-        given |= {name: value for name, value in media_inputs(blanks, model).items() if name not in given}
     given = {name: value for name, value in given.items() if value is not None} | _cached(model, forward)
     missing = [name for name, p in forward.items() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
     if missing := [name for name in missing if name not in given]:

@@ -32,7 +32,7 @@ class Row:
     kind: `linear`, `attention`, `norm`, … for calls that are kept whole, `aten` for the rest, `kernel` for graphsim's
         own custom operations
     op: name of the function or of the aten operation
-    module: path of the module that called it; call: how many calls of modules came before
+    module: path of the module that called it
     scopes: what it is part of, outermost first: `rope#3`
     flops: as PyTorch's counter has them
     attributes: of a call kept whole, what its raising needs

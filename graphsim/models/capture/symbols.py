@@ -46,7 +46,7 @@ class Symbols:
 
 
 class NoFormulaError(ValueError):
-    """A size that hangs on data, or that no formula gives in both steps."""
+    """A size that depends on data, or that no formula gives in both steps."""
 
 
 def formula(symbols: Symbols, prompt: Any, decode: Any = None) -> sympy.Expr:
@@ -67,12 +67,12 @@ def formula(symbols: Symbols, prompt: Any, decode: Any = None) -> sympy.Expr:
 def _of_each(size: Any) -> sympy.Expr:
     value = sympy.sympify(size)
     if not value.is_number:
-        raise NoFormulaError(f"{size} hangs on data")
+        raise NoFormulaError(f"{size} depends on data")
     return value * SEQUENCES
 
 
 def _unknown(size: sympy.Expr, symbols: Symbols) -> bool:
-    """Whether a size hangs on anything but the inputs' sizes."""
+    """Whether a size depends on anything but the inputs' sizes."""
     known = {symbols.batch, symbols.length, symbols.source}
     return any(symbol not in known and symbol.name not in GIVEN for symbol in size.free_symbols)
 
@@ -84,7 +84,7 @@ def _normal(expression: sympy.Expr) -> sympy.Expr:
 def _candidates(symbols: Symbols, prompt: sympy.Expr) -> Iterator[sympy.Expr]:
     """The prompt's size with every power of the length read as new tokens or as the context."""
     if _unknown(prompt, symbols):
-        raise NoFormulaError(f"{prompt} hangs on data")
+        raise NoFormulaError(f"{prompt} depends on data")
     known = symbols.known()
     expanded = sympy.expand(prompt)
     if not expanded.is_polynomial(symbols.length):
@@ -111,7 +111,7 @@ def _as_decode(candidate: sympy.Expr, symbols: Symbols) -> sympy.Expr:
 def _of_decode(symbols: Symbols, decode: Any) -> sympy.Expr:
     value = sympy.sympify(decode)
     if _unknown(value, symbols):
-        raise NoFormulaError(f"{decode} hangs on data")
+        raise NoFormulaError(f"{decode} depends on data")
     return sympy.expand(value.subs({**symbols.known(), symbols.length: CONTEXT - 1}, simultaneous=True))
 
 

@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from graphsim.errors import ConfigError
 from graphsim.models.capture.attended import settle
 from graphsim.models.capture.fakes import fake_weights
-from graphsim.models.capture.inputs import decode_inputs, decode_module, prompt_inputs
+from graphsim.models.capture.inputs import CACHES, decode_inputs, decode_module, prompt_inputs
 from graphsim.models.capture.instantiate import one_line
 from graphsim.models.capture.kernels import kernels
 from graphsim.models.capture.kinds import Stack
@@ -64,15 +64,14 @@ class Trace:
     stacks: Sequence[Stack]
 
 
-def trace(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | None = None, media: bool = False) -> Trace:
+def trace(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | None = None) -> Trace:
     """Run both steps of a model on the meta device, one layer of each kind.
 
     inputs: example tensors of the prompt, [batch, length, …] each, where the model is not to be asked for what it takes
-    media: with images or sound also where the model runs on text alone
     Raises ConfigError where the model's own code does not run on symbols, with what it said.
     """
     with kernels(model), patched(model), _without_fast_paths():
-        return run_one_of_each(model, lambda passed: _traced(model, passed, inputs, media))
+        return run_one_of_each(model, lambda passed: _traced(model, passed, inputs))
 
 
 @contextmanager
@@ -86,12 +85,10 @@ def _without_fast_paths() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def _traced(
-    model: torch.nn.Module, passed: PassedOver, inputs: Mapping[str, torch.Tensor] | None, media: bool
-) -> Trace:
+def _traced(model: torch.nn.Module, passed: PassedOver, inputs: Mapping[str, torch.Tensor] | None) -> Trace:
     faker = _Faker()
     with fake_weights(model, faker.of), torch.no_grad(), enable_python_dispatcher(), faker.mode:
-        given = _given(model, faker, inputs, media)
+        given = _given(model, faker, inputs)
         prompt, result = _step(model, model, passed, given, {}, "prompt")
         kept = _states(result)
         symbols = faker.symbols(type(model).__name__)
@@ -111,17 +108,15 @@ def _traced(
     )  # fmt: skip
 
 
-def _given(
-    model: torch.nn.Module, faker: _Faker, inputs: Mapping[str, torch.Tensor] | None, media: bool
-) -> dict[str, Any]:
+def _given(model: torch.nn.Module, faker: _Faker, inputs: Mapping[str, torch.Tensor] | None) -> dict[str, Any]:
     if inputs is None:
         batch, length, source = HINTS["batch"], HINTS["length"], HINTS["source"]
-        return prompt_inputs(model, faker.make, batch=batch, length=length, source_length=source, media=media)
+        return prompt_inputs(model, faker.make, batch=batch, length=length, source_length=source)
     given: dict[str, Any] = {}
     for name, tensor in inputs.items():
         sizes = [HINTS["batch"], HINTS["length"], *tensor.shape[2:]][: tensor.dim()]
         bare = torch.empty(sizes, dtype=tensor.dtype, device="meta")
-        given[name] = faker.make(bare, dict(list({0: "batch", 1: "length"}.items())[: tensor.dim()]))
+        given[name] = faker.make(bare, {i: name for i, name in enumerate(("batch", "length")) if i < tensor.dim()})
     return given
 
 
@@ -203,8 +198,6 @@ class _Faker:
 
 def _states(result: Any) -> dict[str, torch.Tensor]:
     """Tensors of the caches that a step leaves, by a readable name."""
-    from graphsim.models.capture.inputs import CACHES
-
     found: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
 

@@ -61,7 +61,7 @@ def test_an_index_that_looks_something_up_asks_nothing_but_for_the_entry() -> No
 
 def test_what_a_layer_asks_of_its_index_tells_it_apart() -> None:
     assert keys([Alternating(i) for i in range(5)]) == (0, 1, 0, 1, 0)
-    assert len(set(keys([Loose(i) for i in range(5)]))) == 5  # hangs on more than the layer: none stands for another
+    assert len(set(keys([Loose(i) for i in range(5)]))) == 5  # depends on more than the layer: none stands for another
 
 
 def test_config_entries_tell_layers_apart() -> None:

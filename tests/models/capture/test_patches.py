@@ -62,13 +62,13 @@ class Fakes:
         return all(size.node.expr.is_Symbol for size in self.symbols.values())
 
 
-def steps(config: dict[str, Any], media: bool = False) -> tuple[Any, Any, Fakes]:
+def steps(config: dict[str, Any]) -> tuple[Any, Any, Fakes]:
     """What a prompt and a decode step give."""
     model = meta_model(config)
     fakes = Fakes(model)
     hints = {"batch": BATCH, "length": LENGTH, "source_length": SOURCE}
     with fakes.open(model):
-        given = prompt_inputs(model, fakes, **hints, media=media)
+        given = prompt_inputs(model, fakes, **hints)
         first = model(**given)
         more = decode_inputs(model, fakes, given, first, batch=BATCH)
         return first, decode_module(model)(**more), fakes
@@ -165,39 +165,10 @@ def llava() -> dict[str, Any]:
     }
 
 
-def runs_of(name: str, field: str, config: dict[str, Any]) -> tuple[list[tuple[Any, ...]], Fakes]:
-    """Shapes of what a tower gives in both steps, images being asked for."""
-    model = meta_model(config)
-    seen: list[tuple[Any, ...]] = []
-    tower = next(module for path, module in model.named_modules() if path.endswith(name))
-    tower.register_forward_hook(lambda *call: seen.append(tuple(call[2][field].shape)))
-    fakes = Fakes(model)
-    with fakes.open(model):
-        given = prompt_inputs(model, fakes, batch=BATCH, length=LENGTH, source_length=SOURCE, media=True)
-        first = model(**given)
-        decode_module(model)(**decode_inputs(model, fakes, given, first, batch=BATCH))
-    return seen, fakes
-
-
-def test_an_image_is_seen_once_and_by_a_text_prompt_not_at_all() -> None:
-    seen, fakes = runs_of("vision_tower", "last_hidden_state", llava())
-    assert seen == [(1, (28 // 14) ** 2 + 1, 32)]
-    assert fakes.are_symbols()
+def test_a_text_prompt_brings_no_image() -> None:
     model = meta_model(llava())
     given = prompt_inputs(model, Fakes(model), batch=BATCH, length=LENGTH, source_length=SOURCE)
     assert set(given) == {"input_ids", "use_cache"}
-
-
-def test_a_grid_of_patches_is_computed_with_for_real() -> None:
-    vision = {"depth": 1, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14}
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
-    text = TEXT | {"model_type": "qwen2_vl_text", "rope_parameters": rope}
-    seen, fakes = runs_of(
-        "visual", "pooler_output", {"model_type": "qwen2_vl", "text_config": text, "vision_config": vision}
-    )
-    tokens = round(1024 / 28) ** 2  # an image of 1024 × 1024 in patches of 14 × 14, four of them a token
-    assert seen == [(tokens, 64)]
-    assert fakes.are_symbols()
 
 
 def test_all_is_as_it_was_after_a_failure() -> None:

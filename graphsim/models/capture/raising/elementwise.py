@@ -131,7 +131,7 @@ def _of_weights(block: Block, last: Row, names: list[str]) -> None:
 
 
 def _moves_nothing(block: Block, rows: list[Row], value: Any) -> bool:
-    """Layouts, formats and repetitions that the next kernel reads as they come, and factors that it multiplies by."""
+    """Whether rows only change layout or format, repeat elements or scale them, all of which the next kernel does."""
     plain = all(is_copy(row) and row.op not in ("cat", "stack") or _is_scaling(block, row) for row in rows)
     users = block.users.get(rows[-1].name, [])
     spread = bool(users) and all(user.op in PRODUCTS for user in users)

@@ -1,4 +1,4 @@
-"""A node of a captured block, and the sizes in it that hang on the step."""
+"""A node of a captured block; its sizes may depend on the step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sized:
 
 @dataclass(slots=True, kw_only=True)
 class Node:
-    """One entry of a block. fields: its keys in a model file; those that hang on the step are `Sized`.
+    """One entry of a block. fields: its keys in a model file; those that depend on the step are `Sized`.
 
     weights: names of the parameters that it holds; elems: of its result
     source: of a value from outside, where it comes from

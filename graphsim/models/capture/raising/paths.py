@@ -130,7 +130,7 @@ def is_rope(row: Row) -> bool:
 
 
 def turns(block: Block, row: Row) -> bool:
-    """Whether a row is of a rotary embedding's function, or multiplies by numbers that hang on positions."""
+    """Whether a row is of a rotary embedding's function, or multiplies by numbers that depend on positions."""
     if is_rope(row):
         return True
     factors = [

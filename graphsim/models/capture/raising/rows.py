@@ -59,7 +59,7 @@ def is_copy(row: Row) -> bool:
 
 
 def live(rows: Iterable[Row], parameters: frozenset[str]) -> set[str]:
-    """Names of the rows that hang on weights or on values of the request: all but arithmetic on positions and masks."""
+    """Names of the rows that depend on weights or on the request's values: all but positions and masks."""
     found: set[str] = set()
     for row in rows:
         if any(_is_live(taken.source, found, parameters) for taken in row.inputs):

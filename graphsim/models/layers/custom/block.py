@@ -19,9 +19,9 @@ class CustomBlock(Layer):
     nodes: tuple[Node, ...]
 
     def build(self, scope: Scope, x: str) -> str:
-        """Each node reads earlier ones; one that no row passes hangs on what enters, or else on the node before it.
+        """Each node reads earlier ones; an idle one takes the block's input, or else the node before it.
 
-        In a step without an encoder's rows, what takes them takes none of what enters.
+        In a step without an encoder's rows, nodes that take them take the block's input, and none of its elements.
         """
         idle = replace(scope, phase=IDLE)
         steps = {False: step_values(scope), True: step_values(idle)}
