@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, choices_text
 from graphsim.models.capture import demanded
 from graphsim.models.capture.blanks import Blanks, Make
+from graphsim.units import short
 
 CACHES = ("cache", "past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 """Fields of a result that the next step takes: keys and values, states, earlier hidden states. The first counts: a
@@ -18,6 +19,27 @@ later one is an older name for it."""
 
 TOKEN_NAMES = ("input_ids", "ids", "idx", "tokens", "token_ids", "inputs")
 """Names under which a module of unknown make may take its token numbers."""
+
+
+def given_inputs(model: Any, make: Make, inputs: Any, *, batch: int, length: int) -> dict[str, Any]:
+    """The arguments of a prompt step after a user's examples, whose first two dimensions are batch and length.
+
+    Raises:
+        ConfigError: the examples are no mapping of tensors of two dimensions or more, or the forward takes none of
+            that name.
+    """
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise ConfigError(f"inputs = {short(inputs)} is not allowed; expected a mapping of names to example tensors")
+    forward = inspect.signature(model.forward).parameters
+    given: dict[str, Any] = {}
+    for name, tensor in inputs.items():
+        if not isinstance(tensor, torch.Tensor) or tensor.dim() < 2:
+            raise ConfigError(f"inputs: {short(name)} is not allowed; expected an example tensor [batch, length, …]")
+        if not _takes(forward, name):
+            raise ConfigError(f"inputs: {short(name)} is not taken by the forward; {choices_text(name, forward)}")
+        bare = torch.empty((batch, length, *tensor.shape[2:]), dtype=tensor.dtype, device="meta")
+        given[name] = make(bare, {0: "batch", 1: "length"})
+    return given
 
 
 def prompt_inputs(model: Any, make: Make, *, batch: int, length: int, source_length: int) -> dict[str, Any]:
@@ -89,8 +111,10 @@ def decode_inputs(model: Any, make: Make, given: Mapping[str, Any], result: Any,
 
 def _cache_of(result: Any, forward: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """The cache in a result under the name by which the forward takes it; empty where there is none."""
-    found = {key: _field(result, key) for key in CACHES if _takes(forward, key)}
-    return next(({key: cache} for key, cache in found.items() if cache is not None), {})
+    for key in CACHES:  # one after the other: transformers warns of older names that a result has too
+        if _takes(forward, key) and (cache := _field(result, key)) is not None:
+            return {key: cache}
+    return {}
 
 
 def _blanks(model: Any, make: Make, **hints: int) -> Blanks:

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text, needs
+from graphsim.files import catalog
+from graphsim.files.model_names import KIND
+from graphsim.files.reading import load_mapping
 
 AUTO_CLASSES = (
     "AutoModelForCausalLM",
@@ -144,6 +147,8 @@ def _read(ref: Any) -> tuple[dict[str, Any], str]:
         )
     path = Path(ref)
     path = path / "config.json" if path.is_dir() else path
+    if not path.exists():
+        return _of_catalog(str(ref))
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -151,6 +156,17 @@ def _read(ref: Any) -> tuple[dict[str, Any], str]:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a config.json is a mapping, not {type(raw).__name__}")
     return raw, str(path)
+
+
+def _of_catalog(name: str) -> tuple[dict[str, Any], str]:
+    """The config that a model of the catalog is published with."""
+    path = catalog.held(KIND, name)
+    if path is None:
+        raise ConfigError(f"{name}: no config.json that can be read there, nor a model of the catalog")
+    config = load_mapping(path).get("config")
+    if not isinstance(config, dict):
+        raise ConfigError(f"model '{name}' of the catalog holds no config.json; capture it from its published one")
+    return config, name
 
 
 def _model_class(transformers: Any, config: Any) -> Any:

@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from graphsim.errors import ConfigError
 from graphsim.models.capture.attended import settle
 from graphsim.models.capture.fakes import fake_weights
-from graphsim.models.capture.inputs import CACHES, decode_inputs, decode_module, prompt_inputs
+from graphsim.models.capture.inputs import CACHES, decode_inputs, decode_module, given_inputs, prompt_inputs
 from graphsim.models.capture.instantiate import one_line
 from graphsim.models.capture.kernels import kernels
 from graphsim.models.capture.kinds import Stack
@@ -112,12 +112,7 @@ def _given(model: torch.nn.Module, faker: _Faker, inputs: Mapping[str, torch.Ten
     if inputs is None:
         batch, length, source = HINTS["batch"], HINTS["length"], HINTS["source"]
         return prompt_inputs(model, faker.make, batch=batch, length=length, source_length=source)
-    given: dict[str, Any] = {}
-    for name, tensor in inputs.items():
-        sizes = [HINTS["batch"], HINTS["length"], *tensor.shape[2:]][: tensor.dim()]
-        bare = torch.empty(sizes, dtype=tensor.dtype, device="meta")
-        given[name] = faker.make(bare, {i: name for i, name in enumerate(("batch", "length")) if i < tensor.dim()})
-    return given
+    return given_inputs(model, faker.make, inputs, batch=HINTS["batch"], length=HINTS["length"])
 
 
 def _step(
@@ -217,10 +212,11 @@ def _states(result: Any) -> dict[str, torch.Tensor]:
             for key, item in vars(value).items():
                 visit(item, f"{path}.{key}", depth + 1)
 
-    for key in CACHES:
+    for key in CACHES:  # the first: transformers warns of older names that a result has too
         held = result.get(key) if isinstance(result, Mapping) else getattr(result, key, None)
         if held is not None:
             visit(held, key, 0)
+            break
     encoded = getattr(result, "encoder_last_hidden_state", None)
     if encoded is not None:
         found["encoder"] = encoded

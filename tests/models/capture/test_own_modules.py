@@ -97,6 +97,27 @@ def test_what_takes_no_token_ids_is_told_to_bring_examples() -> None:
     assert flops == 2 * 32 * 3 * 2 * 64 * 256 + 2 * 2 * 64 * 100
 
 
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        (3, "expected a mapping of names to example tensors"),
+        ({"input_ids": [1, 2]}, "input_ids.* is not allowed; expected an example tensor"),
+        ({"input_ids": torch.zeros(2)}, "input_ids.* is not allowed; expected an example tensor"),
+        ({"input_id": torch.zeros(1, 2)}, "input_id.* is not taken by the forward; did you mean 'input_ids'"),
+    ],
+)
+def test_wrong_examples_are_refused_by_name(inputs: object, said: str) -> None:
+    with pytest.raises(gs.ConfigError, match=said):
+        gs.capture(Model(), inputs=inputs)
+
+
+def test_a_name_of_the_catalog_is_captured_from_its_published_config() -> None:
+    pytest.importorskip("transformers")
+    assert gs.capture("qwen3-0.6b").num_parameters == gs.load_model("qwen3-0.6b").num_parameters
+    with pytest.raises(gs.ConfigError, match="qwen4-9b: no config.json that can be read there, nor a model of the cat"):
+        gs.capture("qwen4-9b")
+
+
 def test_a_saved_capture_is_the_capture(tmp_path: object) -> None:
     model = gs.capture(Model(), name="mine")
     again = gs.load_model(model.save(f"{tmp_path}/mine.yaml"))
