@@ -13,7 +13,8 @@ from graphsim.models.config import ModelConfig
 def capture(model: Any, *, inputs: Mapping[str, Any] | None = None, name: str = "") -> ModelConfig:
     """A model whose graph is captured from PyTorch.
 
-    model: an `nn.Module`, a transformers config, a config.json as a path or a mapping, or a model folder
+    model: an `nn.Module`, a transformers config, a config.json as a path or a mapping, a model folder,
+        or a name of the catalog whose model was published with a config.json
     inputs: example tensors [batch, length, …] by the names of the forward's arguments, for a module that takes
         something else than token ids; their values are never read
     name: of the model, the class's by default

@@ -4,62 +4,102 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sympy
 import torch
 
-from graphsim.models.capture.blocks import Outer, Raiser, Section
+from graphsim.models.capture.blocks import Outer, Program, Raiser, Section
 from graphsim.models.capture.layers import Layers, both, entries_of, groups, of_stack, prefix_of
+from graphsim.models.capture.raising.steps import written
 from graphsim.models.capture.sources import ENCODED, behind, source_encoder
-from graphsim.models.capture.stacks import roles
+from graphsim.models.capture.stacks import roles as roles_of
 from graphsim.models.capture.tower_sections import tower
 from graphsim.models.capture.towers import Recorded
 from graphsim.models.capture.trace import Step, Trace
+from graphsim.models.capture.unlayered import LAYER, PREFIX, ends, has_layers
 from graphsim.models.capture.unused import unused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What a model file is made of. entry: shape of what enters the layers in a prompt"""
+
+    stem: Program
+    layers: list[str]
+    head: Program
+    prefix: str
+    entry: tuple[Any, ...]
+    source: dict[str, Any] | None = None
+    towers: Sequence[dict[str, Any]] = ()
 
 
 def document(found: Trace, name: str, media: Sequence[Recorded] = ()) -> dict[str, Any]:
     """The model file of a trace. media: runs of the model's towers"""
-    parts = roles(found)
     raiser, blocks = Raiser(found=found), dict[str, Any]()
-    steps = [of_stack(step, parts.main) for step in (found.prompt, found.decode) if step is not None]
-    encoder = None if parts.source is None else source_encoder(raiser, parts.source, steps[0], blocks)
-    begins = 0 if parts.source is None else behind(found.prompt, parts.source)
-    stem = raiser.program(
-        "", *both([_stem(step, begins) for step, begins in zip(steps, (begins, 0), strict=False)]), stem=True
-    )
-    encoded = (
-        [] if parts.source is None else [parts.source.outer, Outer(source=ENCODED, shape=parts.source.outer.shape)]
-    )
-    layers = Layers(raiser=raiser, stack=parts.main, steps=steps, blocks=blocks, encoded=encoded).names()
-    head = raiser.program("", *both([_head(step) for step in steps]), head=True)
-    towers = [tower(raiser, recorded, f"{recorded.tower.medium}_tower", blocks) for recorded in media]
-    rest, idle = unused(raiser, parts.main, blocks)
-    entry = steps[0].calls[0].taken_shape
-    hidden = int(entry[-1])
-    streams = sympy.simplify(sympy.prod(entry) / (found.symbols.batch * found.symbols.length * hidden))
-    vocabulary = next((entry["n"] for entry in entries_of(head) if entry.get("head")), 0)
+    parts = _layered(raiser, blocks, media) if has_layers(found) else _unlayered(raiser, blocks)
+    hidden = int(parts.entry[-1])
+    streams = sympy.simplify(sympy.prod(parts.entry) / (found.symbols.batch * found.symbols.length * hidden))
     data: dict[str, Any] = {
         "name": name,
         "source": _source(found),
         "model_type": str(getattr(getattr(found.model, "config", None), "model_type", "")),
         "hidden_size": hidden,
-        "vocab_size": vocabulary,
+        "vocab_size": next((entry["n"] for entry in entries_of(parts.head) if entry.get("head")), 0),
         "streams": int(streams),
         "stem": "stem",
         "head": "head",
-        "names": {"layer": prefix_of(parts.main)},
-        "source_encoder": encoder,
-        "encoders": [*towers, *([{"name": "unused", "media": "none", "sections": idle}] if idle else [])],
-        "layers": groups(layers),
-        "blocks": {"stem": _with(stem, rest), **blocks, "head": head},
+        "names": {"layer": parts.prefix},
+        "source_encoder": parts.source,
+        "encoders": list(parts.towers),
+        "layers": groups(parts.layers),
+        "blocks": {"stem": parts.stem, **blocks, "head": parts.head},
         "notes": [*raiser.notes, *_unknown(raiser), *_without_cache(found)],
     }
     positions = getattr(getattr(found.model, "config", None), "max_position_embeddings", None)
     if isinstance(positions, int) and positions > 0:
         data["max_positions"] = positions
     return {key: value for key, value in data.items() if (key, value) not in _SAY_NOTHING}
+
+
+def _layered(raiser: Raiser, blocks: dict[str, Any], media: Sequence[Recorded]) -> _Parts:
+    """The parts of a model with a list of layers; blocks of its layers, encoder and towers are added."""
+    found = raiser.found
+    roles = roles_of(found)
+    steps = [of_stack(step, roles.main) for step in _steps(found)]
+    encoder = None if roles.source is None else source_encoder(raiser, roles.source, steps[0], blocks)
+    begins = 0 if roles.source is None else behind(found.prompt, roles.source)
+    stems = [_stem(step, first) for step, first in zip(steps, (begins, 0), strict=False)]
+    stem = raiser.program("", *both(stems), stem=True)
+    outer = None if roles.source is None else roles.source.outer
+    encoded = [] if outer is None else [outer, Outer(source=ENCODED, shape=outer.shape)]
+    layers = Layers(raiser=raiser, stack=roles.main, steps=steps, blocks=blocks, encoded=encoded).names()
+    head = raiser.program("", *both([_head(step) for step in steps]), head=True)
+    towers = [tower(raiser, recorded, f"{recorded.tower.medium}_tower", blocks) for recorded in media]
+    rest, idle = unused(raiser, roles.main, blocks)
+    return _Parts(
+        stem=_with(stem, rest),
+        layers=layers,
+        head=head,
+        prefix=prefix_of(roles.main),
+        entry=steps[0].calls[0].taken_shape,
+        source=encoder,
+        towers=[*towers, *([{"name": "unused", "media": "none", "sections": idle}] if idle else [])],
+    )
+
+
+def _unlayered(raiser: Raiser, blocks: dict[str, Any]) -> _Parts:
+    """The parts of a model without a list of layers, beside a layer in which nothing runs."""
+    ahead, last = zip(*(ends(raiser.found, step) for step in _steps(raiser.found)), strict=True)
+    stem, head = raiser.program("", *both(ahead), stem=True), raiser.program("", *both(last), head=True)
+    rest = [written(node, {}) for node in raiser.idle(raiser.unspent())]
+    blocks["layer"] = LAYER
+    return _Parts(stem=_with(stem, rest), layers=["layer"], head=head, prefix=PREFIX, entry=last[0].entry_shape)
+
+
+def _steps(found: Trace) -> list[Step]:
+    return [step for step in (found.prompt, found.decode) if step is not None]
 
 
 _SAY_NOTHING: tuple[tuple[str, Any], ...] = (

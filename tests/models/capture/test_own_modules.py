@@ -97,6 +97,28 @@ def test_what_takes_no_token_ids_is_told_to_bring_examples() -> None:
     assert flops == 2 * 32 * 3 * 2 * 64 * 256 + 2 * 2 * 64 * 100
 
 
+class Unlayered(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen, self.narrow, self.out = nn.Linear(64, 256), nn.Linear(256, 64), nn.Linear(64, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(x + self.narrow(torch.relu(self.widen(x))))
+
+
+def test_a_module_without_a_list_of_layers_is_captured_too() -> None:
+    model = gs.capture(Unlayered(), inputs={"x": torch.empty(2, 16, 64)})
+    assert model.num_parameters == sum(parameter.numel() for parameter in Unlayered().parameters())
+    flops = float(gs.total_work(gs.build_graph(model, "prefill", batch=2, input_tokens=16)).flops)
+    assert flops == 2 * 32 * 2 * 64 * 256 + 2 * 2 * 64 * 8
+    assert gs.lora_parameters(model, gs.LoraConfig(rank=4, target_modules=["widen", "narrow"])) == 2 * 4 * (64 + 256)
+
+
+def test_what_ends_in_no_linear_layer_is_refused() -> None:
+    with pytest.raises(gs.ConfigError, match="neither a list of layers nor a linear layer at its end"):
+        gs.capture(nn.Embedding(4, 4), inputs={"input": torch.zeros(2, 3, dtype=torch.long)})
+
+
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [
