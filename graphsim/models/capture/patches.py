@@ -22,14 +22,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
+from graphsim.models.capture.replacing import loaded, replaced
+
 ANSWERS: dict[tuple[str, str], Any] = {
     # 5.24: no token attends globally unless a global_attention_mask says so, and none is given
     ("led", "is_global_attn = is_index_global_attn.flatten().any().item()"): False,
     # 5.24: assertions that no sequence is longer than the longest one
     ("xlm", "assert lengths.max().item() <= slen"): 0,
-    # 5.24: places of sound are told apart from one place for all of it
     # 5.24: the few places that mark where an image begins and ends get an embedding each
     ("ovis2", "if mask.any():"): False,
+    # 5.24: places of sound are told apart from one place for all of it
     ("qwen2_audio", "if not is_torchdynamo_compiling() and legacy_processing:"): False,
 }
 """(model type, source line that asks) -> the answer to a question about a tensor's data."""
@@ -85,24 +87,23 @@ def _caches_without_attention() -> Iterator[None]:
 
     Position ids start from it and a mask that no layer reads is made of it.
     """
-    from transformers.cache_utils import Cache
+    caches = loaded("transformers.cache_utils")
+    if caches is None:
+        yield
+        return
+    counted, sized = caches.Cache.get_seq_length, caches.Cache.get_mask_sizes
 
-    counted, sized = Cache.get_seq_length, Cache.get_mask_sizes
+    def counts(cache: Any) -> bool:
+        return not cache.layers or any(isinstance(layer, caches.CacheLayerMixin) for layer in cache.layers)
 
     def length(self: Any, layer_idx: int = 0) -> Any:
-        return counted(self, layer_idx) if _counts(self) else 0
+        return counted(self, layer_idx) if counts(self) else 0
 
     def mask_sizes(self: Any, query_length: Any, layer_idx: int) -> Any:
-        return sized(self, query_length, layer_idx) if _counts(self) else (query_length, 0)
+        return sized(self, query_length, layer_idx) if counts(self) else (query_length, 0)
 
-    with mock.patch.object(Cache, "get_seq_length", length), mock.patch.object(Cache, "get_mask_sizes", mask_sizes):
+    with replaced(caches.Cache, "get_seq_length", length), replaced(caches.Cache, "get_mask_sizes", mask_sizes):
         yield
-
-
-def _counts(cache: Any) -> bool:
-    from transformers.cache_utils import CacheLayerMixin
-
-    return not cache.layers or any(isinstance(layer, CacheLayerMixin) for layer in cache.layers)
 
 
 class _Answers(TorchFunctionMode):

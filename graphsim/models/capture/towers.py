@@ -94,7 +94,7 @@ def _recorded(
     with (
         fake_weights(model, partial(_as_if_here, mode)),
         torch.no_grad(),
-        running(model),
+        running(),
         mock.patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", MOST_CONSTANT),
         mode,
     ):
@@ -130,20 +130,18 @@ def _recorded(
 
 
 @contextmanager
-def running(model: torch.nn.Module) -> Iterator[None]:
+def running() -> Iterator[None]:
     """What a tower's own Python needs to run without data.
 
     transformers 5.24 checks counts of placeholders unless TRANSFORMERS_DISABLE_TORCH_CHECK is set. What torch logs of
     arguments that do not fit is the business of the next candidate.
     """
-    before, log = torch.backends.mha.get_fastpath_enabled(), logging.getLogger(fake_tensor.__name__)
-    torch.backends.mha.set_fastpath_enabled(False)
+    log = logging.getLogger(fake_tensor.__name__)
     quiet, log.disabled = log.disabled, True
     try:
         with mock.patch.dict(os.environ, {"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"}):
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
         log.disabled = quiet
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,19 +69,8 @@ def trace(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | None = No
     inputs: example tensors of the prompt, [batch, length, …] each, where the model is not to be asked for what it takes
     Raises ConfigError where the model's own code does not run on symbols, with what it said.
     """
-    with kernels(model), patched(model), _without_fast_paths():
+    with kernels(model), patched(model):
         return run_one_of_each(model, lambda passed: _traced(model, passed, inputs))
-
-
-@contextmanager
-def _without_fast_paths() -> Iterator[None]:
-    """torch.nn's transformer layers run one fused operator in inference, which says nothing of its parts."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _traced(model: torch.nn.Module, passed: PassedOver, inputs: Mapping[str, torch.Tensor] | None) -> Trace:

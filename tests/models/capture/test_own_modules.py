@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +14,7 @@ pytestmark = pytest.mark.slow
 from torch import nn  # noqa: E402
 
 import graphsim as gs  # noqa: E402
+from tests.paths import ROOT  # noqa: E402
 
 
 @torch.library.custom_op("graphsim_tests::smoothed", mutates_args=())
@@ -112,6 +115,23 @@ def test_a_module_without_a_list_of_layers_is_captured_too() -> None:
     flops = float(gs.total_work(gs.build_graph(model, "prefill", batch=2, input_tokens=16)).flops)
     assert flops == 2 * 32 * 2 * 64 * 256 + 2 * 2 * 64 * 8
     assert gs.lora_parameters(model, gs.LoraConfig(rank=4, target_modules=["widen", "narrow"])) == 2 * 4 * (64 + 256)
+
+
+def test_torch_alone_captures_a_module_of_ones_own() -> None:
+    code = """
+import sys
+sys.modules["transformers"] = None
+from tests.models.capture.test_own_modules import Model, gs
+print(gs.capture(Model()).num_parameters)
+try:
+    gs.capture({"model_type": "llama"})
+except gs.ConfigError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    count, refusal = ran.stdout.splitlines()
+    assert int(count) == sum(parameter.numel() for parameter in Model().parameters())
+    assert refusal == "this needs the package 'transformers'; install it with: pip install 'graphsim[torch]'"
 
 
 def test_what_ends_in_no_linear_layer_is_refused() -> None:
