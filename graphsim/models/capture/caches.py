@@ -8,7 +8,6 @@ from typing import Any
 
 from graphsim.models.capture.recorder import Recorder
 from graphsim.models.capture.replacing import loaded, replaced
-from graphsim.models.capture.rows import tensors_in
 
 
 def wrap_caches(recorder: Recorder, stack: ExitStack) -> None:
@@ -27,12 +26,9 @@ def wrap_caches(recorder: Recorder, stack: ExitStack) -> None:
 def _update(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
     def update(cache: Any, key: Any, value: Any, layer: int, *args: Any, **kwargs: Any) -> Any:
         held = cache.layers[layer] if layer < len(getattr(cache, "layers", ())) else None
-        before = [
-            recorder.source_of(t) for t in tensors_in((getattr(held, "keys", None), getattr(held, "values", None)))
-        ]
         return recorder.whole(
             "kv_cache", "update", lambda: function(cache, key, value, layer, *args, **kwargs), [key, value],
-            window=getattr(held, "sliding_window", 0) or 0, layer=layer, before=before,
+            window=getattr(held, "sliding_window", 0) or 0,
         )  # fmt: skip
 
     return update
@@ -46,7 +42,6 @@ def _update_indexer(recorder: Recorder, function: Callable[..., Any]) -> Callabl
             lambda: function(cache, key, layer, *args, **kwargs),
             [key],
             window=0,
-            layer=layer,
         )
 
     return update

@@ -79,22 +79,6 @@ def kinds(model: nn.Module) -> list[Stack]:
     return found
 
 
-def running(model: nn.Module, stacks: Sequence[Stack]) -> Iterator[tuple[str, nn.Module]]:
-    """The modules of a model, named, without the layers that are like an earlier one and what is inside them."""
-    alike = {name for stack in stacks for i, name in enumerate(stack.names) if i not in stack.first()}
-    seen: set[int] = set()
-
-    def visit(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-        if path in alike or id(module) in seen:
-            return
-        seen.add(id(module))
-        yield path, module
-        for name, child in _children(module):
-            yield from visit(child, f"{path}.{name}" if path else name)
-
-    yield from visit(model, "")
-
-
 def numbered(keys: Sequence[Hashable]) -> tuple[int, ...]:
     """Keys as numbers from 0, in the order in which they first appear."""
     numbers: dict[Hashable, int] = {}

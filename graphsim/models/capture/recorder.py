@@ -155,9 +155,7 @@ class Recorder(TorchDispatchMode):
         if func._schema.is_mutable and taken and all(self.source_of(one).startswith("weight:") for one in taken):
             return result  # weights made ready once, such as RWKV's that are scaled for 16 bits: no step does it again
         kind = "kernel" if func.namespace == "graphsim" else "aten"
-        attributes = {"arguments": _plain(args)} if kind == "kernel" else {"mutates": func._schema.is_mutable}
-        if name in ("topk", "sum", "mean", "amax", "cumsum", "index_put_", "_softmax", "sort"):
-            attributes["arguments"] = [arg for arg in args[1:] if isinstance(arg, int | list | tuple)]
+        attributes = {"arguments": _plain(args)} if kind == "kernel" else {}
         row = self.add(kind, name, taken, result, flops=flops, **attributes)
         if func._schema.is_mutable and taken:
             base = self.base.get(id(taken[0]), id(taken[0]))

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from graphsim.models.capture.choices import Choices
 from graphsim.models.capture.recorder import Recorder
-from graphsim.models.capture.rows import Call, expression, shape_of, tensors_in
+from graphsim.models.capture.rows import Call, shape_of, tensors_in
 
 WHOLE_FUNCTIONS = {
     "linear": "linear",
@@ -51,14 +51,7 @@ class Functions(TorchFunctionMode):
         kind = WHOLE_FUNCTIONS.get(name)
         if kind is None or self.recorder.quiet or (kind == "alias" and not args):
             return func(*args, **kwargs)
-        given: dict[str, Any] = {
-            key: value for key, value in kwargs.items() if isinstance(value, bool | int | float | str | tuple)
-        }
-        values = [tuple(map(expression, a)) if isinstance(a, tuple | list) and not tensors_in(a) else a for a in args]
-        given["arguments"] = [value for value in values if not isinstance(value, torch.Tensor)]
-        return self.recorder.whole(
-            kind, name, lambda: func(*args, **kwargs), tensors_in((args, kwargs)), **given
-        )  # fmt: skip
+        return self.recorder.whole(kind, name, lambda: func(*args, **kwargs), tensors_in((args, kwargs)))
 
 
 @contextmanager

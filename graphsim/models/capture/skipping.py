@@ -54,10 +54,6 @@ class PassedOver:
         self._passed: defaultdict[Place, int] = defaultdict(int)
         self._kept: list[torch.Tensor] = []
 
-    def is_passed_over(self, place: Place) -> bool:
-        """Whether another layer ran in the place of this one."""
-        return self._leaders.get(place, place) != place
-
     @property
     def stacks(self) -> list[Stack]:
         """The stacks with the kinds as they turned out; layers that were not called are a kind of their own."""

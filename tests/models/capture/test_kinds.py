@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from graphsim.models.capture.kinds import kinds, running  # noqa: E402
+from graphsim.models.capture.kinds import kinds  # noqa: E402
 from tests.models.capture.dispatched import Layer, Model  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -76,8 +76,3 @@ def test_lists_of_lists_are_stacks_of_their_parts() -> None:
     model.layers = nn.ModuleList(nn.ModuleList([Layer(i), Layer(i, width=4)]) for i in range(4))
     (stack,) = kinds(model)
     assert (stack.path, stack.names[3], stack.keys) == ("layers.*", "layers.1.1", (0, 1) * 4)
-
-
-def test_running_leaves_out_what_is_passed_over() -> None:
-    model = Model([Layer(i) for i in range(4)])
-    assert [name for name, _ in running(model, kinds(model))] == ["", "layers", "layers.0", "layers.0.inner"]

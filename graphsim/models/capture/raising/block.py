@@ -84,7 +84,7 @@ class Block:
         for row in reversed(self.rows):
             if row.name not in self.alive:
                 continue
-            if row.name in wanted or row.kind == "kv_cache" or row.attributes.get("keeps"):
+            if row.name in wanted or row.kind == "kv_cache":
                 found.append(row)
                 wanted.update(taken.source for taken in row.inputs)
         return found[::-1]
