@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import graphsim as gs
 from graphsim.models.checkpoint.compare import compare
 from graphsim.models.huggingface import from_config
+from tests.benchmarks import measure
 from tests.models.checkpoint.folders import Header, saved, stored, write_folder
 from tests.models.checkpoint.gguf_files import converted, file_bytes
 
@@ -75,7 +75,7 @@ def test_strange_metadata_are_one_sentence(tmp_path: Path, key: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_largest_checkpoints_are_compared_in_a_second(tmp_path: Path) -> None:
+def test_the_largest_checkpoints_are_compared_with_few_calls_a_tensor(tmp_path: Path) -> None:
     config, header = saved("deepseek_v3")
     whole: Header = {}
     for name, (_, shape) in header.items():
@@ -85,10 +85,8 @@ def test_the_largest_checkpoints_are_compared_in_a_second(tmp_path: Path) -> Non
             whole[f"{name}_scale_inv"] = ("F32", tuple(-(-n // 128) for n in shape))
     quantised = config | {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
     folder = write_folder(tmp_path / "m", quantised, whole, shards=61)
-    started = time.process_time()
     report = gs.check_checkpoint(folder)
-    taken = time.process_time() - started
     assert len(whole) > 90_000
     assert report.differences == ()
     assert report.explained == 1.0
-    assert taken < 1.0
+    assert measure.calls(lambda: gs.check_checkpoint(folder)) < 60 * len(whole)
