@@ -44,7 +44,7 @@ def logits(block: Block, nodes: Sequence[Node]) -> list[Node]:
     last = next((node for node in reversed(nodes) if node.op == "gemm" and not node.fields.get("idle")), None)
     if last is None:
         return list(nodes)
-    last.fields |= {"head": True, "all_linear": False, "split": "column"}
+    last.fields |= {"head": True, "all_linear": _is_adapted(block, last), "split": "column"}
     first = _first_by_rows(nodes, last)
     at, rows = nodes.index(first), first.fields["m"].value
     take = Node(name=block.unique("last_tokens"), op="take_rows", inputs=first.inputs, elems=first.elems)
@@ -53,6 +53,19 @@ def logits(block: Block, nodes: Sequence[Node]) -> list[Node]:
         node.fields = {k: _per_row(v, rows) if isinstance(v, Sized) else v for k, v in node.fields.items()}
     del last.fields["m"]
     return [*nodes[:at], take, *nodes[at:]]
+
+
+def _is_adapted(block: Block, last: Node) -> bool:
+    """Whether PEFT's all-linear reaches the product of the logits: where a class names another output embedding.
+
+    PEFT 0.21, `tuners/tuners_utils.py`, `_maybe_include_all_linear_layers`.
+    """
+    ask = getattr(block.model, "get_output_embeddings", None)
+    named = ask() if ask is not None else None
+    module = last.fields.get("module", "")
+    if ask is None or not last.fields["all_linear"] or not module:
+        return False
+    return block.model.get_submodule(module) is not named
 
 
 def _first_by_rows(nodes: Sequence[Node], last: Node) -> Node:
