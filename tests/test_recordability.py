@@ -21,7 +21,7 @@ from graphsim.cost.families.collectives import CollectiveShape
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.families.moe import MoeShape
-from graphsim.cost.kernels import FAMILIES
+from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.parameters.store import basis
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.errors import GraphsimError

@@ -15,8 +15,18 @@ import numpy as np
 
 from graphsim.calibration.held_out import ALL, Progress, lines_of, predicted_unseen
 from graphsim.cost.families import elementwise
-from graphsim.cost.kernels import FAMILY_OF, Family, family_of, predict_with
-from graphsim.cost.parameters.store import SUFFIX, Calibration, calibration_path, load_calibration, save_calibration
+from graphsim.cost.families.registry import FAMILY_OF, Family, family_of
+from graphsim.cost.kernels import predict_with
+from graphsim.cost.parameters.engines import engine_of
+from graphsim.cost.parameters.store import (
+    SUFFIX,
+    Calibration,
+    beside,
+    calibration_path,
+    load_calibration,
+    save_calibration,
+    suffix,
+)
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
 from graphsim.files.measured import read_facts
@@ -52,41 +62,71 @@ def calibrate(
     sources: Iterable[Source],
     hardware: str | Path | Mapping[str, Any] | Hardware,
     *,
+    engine: str = "",
     date: str | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Fit every family that the measurements hold; families of an existing calibration that they lack are kept.
+    """Fit every family that an engine's rows hold; families of an existing calibration that they lack are kept.
 
+    engine: whose rows, of `ENGINES`; "" for the base, vLLM's and NCCL's
     date: of the calibration, for its provenance (today by default)
     Raises ConfigError if there are no rows of a known op.
     """
     device, given, say = load_hardware(hardware), list(sources), progress or (lambda text: None)
     frame = _joined(given)
-    old = calibration_path(device)
+    frame = frame[_engines(frame) == engine]
+    old = calibration_path(device, engine)
     kept = load_calibration(old) if old else None
     families: dict[str, Any] = dict(kept.families) if kept else {}
     record: dict[str, Any] = dict(kept.provenance.get("families", {})) if kept else {}
-    day = date or datetime.date.today().isoformat()
+    facts = {"data": sorted({source.name for source in given}), "date": date or datetime.date.today().isoformat()}
     for family in dict.fromkeys(family_of(str(op)) for op in frame["op"].unique()):
         rows = frame[frame["op"].isin(family.ops)]
-        say(f"{family.name}: {len(rows)} points")
-        families[family.name] = family.module.fit(rows, device)
-        fitted = predict_with(rows, device, lent=families).to_numpy()
-        whole = _error(fitted, rows["latency_us"].to_numpy(dtype=float))
-        judged = _judge(rows, fitted, family, device)
-        record[family.name] = {
-            "data": sorted({source.name for source in given}), "points": len(rows), "date": day,
-            "median_error": whole, "held_out_median_error": judged,
-        }  # fmt: skip
-        say(f"{family.name}: median error {whole:.1%}, on held-out shapes {judged}")
-    if "elementwise" not in record and "gemm" in families:
+        parts = _by_kernel(rows) if engine else {"": rows}
+        found = {kernel: _fitted(part, family, device, kernel, say) for kernel, part in parts.items()}
+        fits = {kernel: fit for kernel, (fit, _) in found.items()}
+        errors = {kernel: facts | told for kernel, (_, told) in found.items()}
+        families[family.name] = fits if engine else fits[""]
+        record[family.name] = errors if engine else errors[""]
+    if not engine and "elementwise" not in record and "gemm" in families:
         families["elementwise"] = elementwise.borrow(families["gemm"])
     return Calibration(
         hardware=device.name,
         architecture=device.architecture,
+        engine=engine,
         families={name: families[name] for name in sorted(families)},
         provenance={"families": {name: record[name] for name in sorted(record)}},
     )
+
+
+def _fitted(
+    rows: pd.DataFrame, family: Family, device: Hardware, kernel: str, say: Progress
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters of some rows, and what they are worth."""
+    name = f"{family.name} {kernel}".rstrip()
+    say(f"{name}: {len(rows)} points")
+    parameters = family.module.fit(rows, device)
+    fitted = predict_with(rows, device, lent={family.name: parameters}).to_numpy()
+    whole = _error(fitted, rows["latency_us"].to_numpy(dtype=float))
+    judged = _judge(rows, fitted, family, device)
+    say(f"{name}: median error {whole:.1%}, on held-out shapes {judged}")
+    return parameters, {"points": len(rows), "median_error": whole, "held_out_median_error": judged}
+
+
+def _engines(frame: pd.DataFrame) -> pd.Series:
+    """Whose file each row belongs to."""
+    import pandas as pd
+
+    if "framework" not in frame.columns:
+        return pd.Series("", index=frame.index)
+    return frame["framework"].map(engine_of)
+
+
+def _by_kernel(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each kernel, those measured most first."""
+    names = rows["kernel"].fillna("default") if "kernel" in rows.columns else rows["op"].map(lambda op: "default")
+    counts = names.value_counts()
+    return {name: rows[names == name] for name in sorted(counts.index, key=lambda name: (-counts[name], name))}
 
 
 def calibrate_files(
@@ -96,18 +136,27 @@ def calibrate_files(
     *,
     date: str | None = None,
     progress: Progress | None = None,
-) -> Path:
-    """Calibrate from files and write `NAME.calibration.json` beside the device's file (or to `out`); returns its path.
+) -> list[Path]:
+    """Calibrate from files, one calibration for the base and each engine whose kernels they hold; returns their paths.
 
+    out: file to write (`NAME.calibration.json` beside the device's file by default); an engine's has its name within
     Raises ConfigError for unreadable files, HardwareError for an unknown device.
     """
     device = load_hardware(hardware)
     if out is None and device.path is None:
         raise ConfigError(f"hardware '{device.name}' comes from no file; give the path to write the calibration to")
     sources = [Source(name=Path(path).name, frame=read_measurements(Path(path))) for path in paths]
-    target = out or device.path.with_name(device.path.stem + SUFFIX)  # type: ignore[union-attr]
-    save_calibration(calibrate(sources, device, date=date, progress=progress), target)
-    return target
+    written = []
+    for engine in sorted(_engines(_joined(sources)).unique()):
+        target = beside(device.path, engine) if out is None else _named(out, engine)  # type: ignore[arg-type]
+        save_calibration(calibrate(sources, device, engine=engine, date=date, progress=progress), target)
+        written.append(target)
+    return written
+
+
+def _named(out: Path, engine: str) -> Path:
+    """The file of an engine's calibration, from that of the base."""
+    return out.with_name(out.name.removesuffix(SUFFIX) + suffix(engine)) if engine else out
 
 
 def _joined(sources: list[Source]) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.kernels import FAMILIES, Family, predict_with
+from graphsim.cost.families.registry import FAMILIES, Family
+from graphsim.cost.kernels import predict_with
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, load_hardware

@@ -23,7 +23,11 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="FILE", help="measurements, Parquet or CSV")
     parser.add_argument("--hardware", required=True, metavar="HW", help="a name or a YAML file")
-    parser.add_argument("--to", metavar="FILE", help="file to write (beside the device's own)")
+    parser.add_argument(
+        "--to",
+        metavar="FILE",
+        help="file to write (beside the device's own); an engine's has its name within",
+    )
     shared.add_json(parser)
     parser.set_defaults(command_function=calibrate)
 
@@ -38,11 +42,11 @@ def calibrate(options: argparse.Namespace) -> None:
     """Fit, save, say where."""
     from graphsim.calibration.fit import calibrate_files
 
-    path = calibrate_files(options.data, options.hardware, Path(options.to) if options.to else None, progress=_say)
+    paths = calibrate_files(options.data, options.hardware, Path(options.to) if options.to else None, progress=_say)
     if options.json:
-        print_json({"calibration": str(path)})
+        print_json({"calibrations": [str(path) for path in paths]})
     else:
-        print_line(str(path))
+        print_line("\n".join(map(str, paths)))
 
 
 def measure(options: argparse.Namespace) -> None:

@@ -31,7 +31,8 @@ from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.cost.blocks import attention_s, collective_s, expert_s, kinds_of
 from graphsim.cost.families import attention, collectives, elementwise, gemm, moe
 from graphsim.cost.families.elementwise import ElementwiseShape
-from graphsim.cost.kernels import FAMILIES
+from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.parameters.engines import BASE, KernelTable
 from graphsim.cost.parameters.store import basis
 from graphsim.cost.products import constants, product_of, product_s
 from graphsim.cost.roofline import compute_s, matrix_peak, roofline, uncaptured_s
@@ -56,9 +57,9 @@ _LATENCY: dict[str, Callable[..., Num]] = {
 }  # fmt: skip
 
 
-def calibrated(hardware: Hardware) -> tuple[CostModel, str]:
-    """A cost model for one device and what it rests on: `calibrated`, `scaled from …`, or `roofline`."""
-    found = {family: basis(hardware, family) for family in FAMILIES}
+def calibrated(hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel, str]:
+    """A cost model of an engine's kernels on a device, and its origin: `calibrated`, `scaled from …`, or `roofline`."""
+    found = {family: basis(hardware, family, table) for family in FAMILIES}
     if found["gemm"].parameters is None:
         return roofline, "roofline"
     parameters: Parameters = {name: entry.parameters or {} for name, entry in found.items()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 from graphsim.cost.base import CostModel, Trusted
 from graphsim.cost.calibrated import calibrated
+from graphsim.cost.parameters.engines import BASE, KernelTable
 from graphsim.cost.parameters.store import beside
 from graphsim.cost.roofline import roofline
 from graphsim.cost.users import UsersCost
@@ -16,8 +18,10 @@ from graphsim.symbolic.memo import Memo
 _calibrated: Memo[tuple[CostModel, str]] = Memo(most=32)
 
 
-def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostModel, str]:
+def choose_cost(cost: str | CostModel | None, hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel, str]:
     """The cost model and the name that an estimate states for it; a user's function is checked at each price.
+
+    table: whose measured kernels run
 
     Raises ConfigError for an unknown name.
     """
@@ -27,19 +31,20 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware) -> tuple[CostM
         users = UsersCost(cost)
         return users, users.name
     if cost in (None, "calibrated"):
-        return _calibrated.get((hardware, _written_ns(hardware)), lambda: calibrated(hardware))
+        key = hardware, table, _written_ns(hardware, table.engine)
+        return _calibrated.get(key, lambda: calibrated(hardware, table))
     if cost == "roofline":
         return roofline, "roofline"
     raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['calibrated', 'roofline'])}")
 
 
-def caution(cost: str | CostModel | None, hardware: Hardware) -> str:
+def caution(cost: str | CostModel | None, hardware: Hardware, table: KernelTable = BASE) -> str:
     """What to beware of in times that `choose_cost` prices so, in one sentence; "" where the device was measured.
 
     A user's own function answers for itself.
     """
     name, by_default = hardware.name, cost is None or cost == "calibrated"
-    model, origin = choose_cost(cost, hardware)
+    model, origin = choose_cost(cost, hardware, table)
     if model is roofline:
         told = f"{name} was not measured: its times are" if by_default else f"times of {name} are"
         return f"{told} the datasheet's roofline, and real kernels take longer"
@@ -49,12 +54,16 @@ def caution(cost: str | CostModel | None, hardware: Hardware) -> str:
     return f"{name} was not measured: its times are {origin} and may be {'off' if sibling else 'far off'}"
 
 
-def _written_ns(hardware: Hardware) -> int:
-    """When the calibration beside the device's own file was written: one that comes or changes later counts at once."""
+def _written_ns(hardware: Hardware, engine: str) -> tuple[int, ...]:
+    """When the calibrations beside the device's own file were written: what comes or changes later counts at once."""
     if hardware.path is None:
-        return 0
+        return ()
+    return tuple(_changed_ns(_beside(hardware.path, name)) for name in dict.fromkeys(("", engine)))
+
+
+def _changed_ns(path: Path) -> int:
     try:
-        return _beside(hardware.path).stat().st_mtime_ns
+        return path.stat().st_mtime_ns
     except OSError:
         return 0
 

@@ -1,22 +1,23 @@
 """Latency of measured or imagined kernels in the reference schema, one row each.
 
 `predict_kernels` sends each op to its family; every family is priced from the device's calibration,
-else from its generation's, else by the bare roofline, and `kernel_origins` says which.
+else from its generation's, else by the bare roofline, and `kernel_origins` says which. Columns `framework` and
+`kernel`, where a frame has them, say whose kernel a row is; without them it is vLLM's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.cost.families.registry import FAMILY_OF, Family, family_of
+from graphsim.cost.parameters.engines import KernelTable, engine_of
 from graphsim.cost.parameters.store import Basis, basis
 from graphsim.cost.surfaces.tables import Array
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, load_hardware
 
 if TYPE_CHECKING:
@@ -24,61 +25,6 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 16_384
 """Rows priced at a time, so that the arrays in between stay in the processor's cache."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """One operator family and how its rows look.
-
-    name: of its module in `cost/families`
-    numbers: columns that must hold positive numbers
-    groups: columns of which one shape has one value
-    layout: columns that make up a whole shape, held out together when a fit is judged
-    hints: like `groups`, but a frame may lack them
-    ops: values of column `op` that it prices
-    """
-
-    name: str
-    numbers: tuple[str, ...]
-    groups: tuple[str, ...]
-    layout: tuple[str, ...]
-    ops: tuple[str, ...]
-    hints: tuple[str, ...] = ()
-
-    @property
-    def module(self) -> Any:
-        """The module with `shape_of`, `latency_s`, `roofline_s` and `fit`."""
-        return import_module(f"graphsim.cost.families.{self.name}")
-
-
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        Family(name="gemm", numbers=("m", "n", "k"), groups=("dtype",), layout=("n", "k"), ops=("gemm",)),
-        Family(
-            name="elementwise", numbers=("message_size",), groups=("op", "dtype", "kernel"), layout=("message_size",),
-            ops=("elementwise", "copy", "host_to_device"),
-        ),
-        Family(
-            name="attention", numbers=("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim"),
-            groups=("op", "kv_dtype"), layout=("heads", "kv_heads", "head_dim", "window"),
-            ops=("context_attention", "generation_attention"),
-        ),
-        Family(
-            name="moe", numbers=("m", "hidden", "inter", "topk", "experts"), groups=("dtype", "distribution"),
-            layout=("hidden", "inter", "topk", "experts", "tp", "ep"), hints=("kernel",), ops=("moe",),
-        ),
-        Family(
-            name="collectives", numbers=("message_size", "num_devices"), groups=("op", "dtype"),
-            layout=("message_size", "num_devices"), hints=("kernel",),
-            ops=("all_reduce", "all_gather", "reduce_scatter", "alltoall", "custom_allreduce"),
-        ),
-    )
-}  # fmt: skip
-"""All cost families by name: the one list of them."""
-
-FAMILY_OF = {op: family for family in FAMILIES.values() for op in family.ops}
-"""The family of each `op` of the reference schema."""
 
 
 def predict_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any] | Hardware) -> pd.Series:
@@ -106,13 +52,14 @@ def predict_with(
     families = _by_family(frame)
     latency_us = np.zeros(len(frame))
     for family, rows in families:
-        found = (
-            Basis(origin="given", parameters=lent[family.name])
-            if lent
-            else basis(hardware, family.name, own=own, kin=kin)
-        )
-        for places, part in _groups(frame, family, rows):
-            latency_us[places] = 1e6 * _price(part, family, hardware, found)
+        for table, mine in _tables(frame, family, rows):
+            found = (
+                Basis(origin="given", parameters=lent[family.name])
+                if lent
+                else basis(hardware, family.name, table, own=own, kin=kin)
+            )
+            for places, part in _groups(frame, family, mine):
+                latency_us[places] = 1e6 * _price(part, family, hardware, found)
     return pd.Series(latency_us, index=frame.index, name="latency_us")
 
 
@@ -133,13 +80,6 @@ def kernel_origins(ops: Iterable[str], hardware: Hardware) -> dict[str, str]:
     return {op: basis(hardware, family_of(op).name).origin for op in ops}
 
 
-def family_of(op: str) -> Family:
-    """The family that prices an op. Raises ConfigError listing the known ops."""
-    if op not in FAMILY_OF:
-        raise ConfigError(f"op '{op}' is not known; {choices_text(op, FAMILY_OF)}")
-    return FAMILY_OF[op]
-
-
 def _by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
     if not hasattr(frame, "columns"):
         raise ConfigError(f"kernels are given as a {type(frame).__name__}; expected a pandas DataFrame, a row for each")
@@ -150,6 +90,19 @@ def _by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
     for op in frame["op"].unique():
         families.setdefault(family_of(str(op)).name, []).append(op)
     return [(FAMILY_OF[str(names[0])], np.isin(ops, names)) for names in families.values()]
+
+
+def _tables(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[KernelTable, Any]]:
+    """Whose kernels some rows are, and which rows those are: of other engines, kernel by kernel."""
+    if "framework" not in frame.columns:
+        yield KernelTable(), rows
+        return
+    engines = frame["framework"].map(engine_of).to_numpy()
+    kernels = frame["kernel"].fillna("").astype(str).to_numpy() if "kernel" in frame.columns else np.full(len(rows), "")
+    names = np.where(engines == "", "", kernels)
+    for engine, kernel in dict.fromkeys(zip(engines[rows], names[rows], strict=True)):
+        mine = rows & (engines == engine) & (names == kernel)
+        yield KernelTable(engine=engine, orders=((family.name, (kernel,)),)), mine
 
 
 def _groups(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[Any, pd.DataFrame]]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.compile.packing import packed, unpacked
-from graphsim.cost.kernels import FAMILIES
+from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.parameters.store import basis
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.errors import ConfigError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from graphsim.calibration.held_out import THIN_NAME, thin_products
-from graphsim.cost.kernels import FAMILIES, predict_with
+from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.kernels import predict_with
 from graphsim.hardware import Hardware
 
 if TYPE_CHECKING:

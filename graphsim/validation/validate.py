@@ -10,7 +10,8 @@ import numpy as np
 
 from graphsim.calibration.fit import read_measurements
 from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, held_out_errors, thin_products
-from graphsim.cost.kernels import FAMILY_OF, family_of, predict_with, roofline_kernels
+from graphsim.cost.families.registry import FAMILY_OF, family_of
+from graphsim.cost.kernels import predict_with, roofline_kernels
 from graphsim.cost.parameters.store import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, device_described, load_hardware

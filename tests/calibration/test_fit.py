@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from graphsim.calibration.fit import Source, calibrate, calibrate_files, read_measurements
-from graphsim.cost.kernels import FAMILIES, predict_kernels, predict_with
+from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.kernels import predict_kernels, predict_with
 from graphsim.cost.parameters.store import basis, calibration_path, load_calibration
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
@@ -44,7 +45,8 @@ def measured():
 @pytest.fixture(scope="module")
 def calibrated(folder, measured):
     measured.to_csv(folder / "rows.csv", index=False)
-    return calibrate_files([folder / "rows.csv"], folder / "mine.yaml", date="2026-01-01")
+    (path,) = calibrate_files([folder / "rows.csv"], folder / "mine.yaml", date="2026-01-01")
+    return path
 
 
 @pytest.mark.slow
@@ -63,7 +65,7 @@ def test_the_same_measurements_give_the_same_fit(calibrated, folder, measured):
 
 @pytest.mark.slow
 def test_the_same_measurements_give_the_same_file(calibrated, folder, tmp_path):
-    again = calibrate_files([folder / "rows.csv"], folder / "mine.yaml", tmp_path / "again", date="2026-01-01")
+    (again,) = calibrate_files([folder / "rows.csv"], folder / "mine.yaml", tmp_path / "again", date="2026-01-01")
     assert again.read_bytes() == calibrated.read_bytes() and calibrated.stat().st_size < 40_000
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from graphsim.calibration.held_out import ALL, FOLDS, THIN_NAME, held_out, held_out_errors, lines_of
 from graphsim.cli import main
-from graphsim.cost.kernels import family_of
+from graphsim.cost.families.registry import family_of
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 

@@ -14,8 +14,7 @@ import graphsim.ops
 from graphsim.cost import families
 from graphsim.cost.base import Cost
 from graphsim.cost.calibrated import calibrated
-from graphsim.cost.kernels import FAMILIES, FAMILY_OF
-from graphsim.cost.parameters.coding import LEVELS
+from graphsim.cost.families.registry import FAMILIES, FAMILY_OF
 from graphsim.cost.roofline import roofline
 from graphsim.errors import GraphError
 from graphsim.hardware import load_hardware
@@ -173,7 +172,7 @@ def test_every_shipped_op_is_priced_by_the_family_that_it_says() -> None:
 def test_all_lists_of_families_are_one() -> None:
     modules = [module.name for module in pkgutil.iter_modules(families.__path__)]
     priced = [name for name in modules if hasattr(import_module(f"{families.__name__}.{name}"), "fit")]
-    assert sorted(FAMILIES) == sorted(priced) == sorted(LEVELS)
+    assert sorted(FAMILIES) == sorted(priced)
     assert {name: family.name for name, family in FAMILIES.items()} == {name: name for name in FAMILIES}
     assert {op for family in FAMILIES.values() for op in family.ops} == set(FAMILY_OF)
 
@@ -186,8 +185,8 @@ def test_a_resumed_sweep_is_another_one_when_any_family_was_fitted_again(monkeyp
     digests = {parquet.request_hash(grid)}
     for family in FAMILIES:
 
-        def refitted(device, name, family=family):
-            found = plain(device, name)
+        def refitted(device, name, *table, family=family):
+            found = plain(device, name, *table)
             return replace(found, origin="another fit") if name == family else found
 
         monkeypatch.setattr(parquet, "basis", refitted)

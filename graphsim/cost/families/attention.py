@@ -20,7 +20,7 @@ the surface is `cost/surfaces/surface.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -163,6 +163,15 @@ _PREFILL = SurfaceSpec(
 LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE, "single": _DECODE}
 """Which coordinates meet in which correction table, and their knots (log2 units). Those that grow with the context come
 first, so that look-ups along it go through the others once."""
+
+
+LEVELS = (tuple(PHASES.values()), ATTENTION)
+SURFACES = tuple(LAYOUTS.values())
+
+
+def needed(phase: str, kv_dtype: str, part: str = "") -> Collection[str]:
+    """Names of the constants of a fit, or of its part `single`."""
+    return START[part or phase]
 
 
 def _apply(kind: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape) -> Num:

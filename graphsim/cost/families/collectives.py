@@ -16,7 +16,7 @@ bandwidth is the lesser of what the links within nodes and all NICs between them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -136,6 +136,15 @@ LAYOUT = SurfaceSpec(
 
 CUSTOM_LAYOUT = replace(LAYOUT, smooth=0.3)
 """vLLM's own all-reduce is measured at half as many points as the others, and more noisily."""
+
+
+LEVELS = (KINDS,)
+SURFACES = (LAYOUT, CUSTOM_LAYOUT)
+
+
+def needed(kind: str) -> Collection[str]:
+    """Names of the constants of a kind's fit."""
+    return start_of(kind)
 
 
 def _entry(parameters: Mapping[str, Any], kind: str) -> KernelFit:

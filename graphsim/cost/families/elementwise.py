@@ -8,7 +8,7 @@ Whoever has not measured them gets the traffic constants and the launch of the b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,6 +28,13 @@ STREAMS = {"add": 3.0, "activation": 3.0, "norm": 2.0, "rope": 2.0, "copy": 2.0}
 
 START = {"launch_clocks": 4500.0, "dram": 1.15, "cache": 0.7, "cache_fit": 0.7, "cache_edge": 4.0}
 HOST_START = {"start_s": 1e-5, "link": 1.15}
+LEVELS = (("device", "host"),)
+SURFACES = ()
+
+
+def needed(where: str) -> Collection[str]:
+    """Names of the constants of a fit."""
+    return HOST_START if where == "host" else START
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

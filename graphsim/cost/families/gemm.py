@@ -14,7 +14,7 @@ DU-09799; split-k as in CUTLASS, `media/docs/efficient_gemm.md`; the surface is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -174,6 +174,21 @@ LAYOUT = SurfaceSpec(
 over its filled part, and of bytes over cache size; knots lie at the sizes that models have."""
 
 
+CAPTURED = "fp8_block captured"
+"""The fit of block-scaled products inside a captured graph, by measurements of the same library's kernels there.
+
+vLLM's were measured as eager calls that wait for the host; SGLang's DeepGEMM without one.
+"""
+
+LEVELS = ((*GEMM, CAPTURED),)
+SURFACES = (LAYOUT,)
+
+
+def needed(dtype: str) -> Collection[str]:
+    """Names of the constants of a format's fit."""
+    return START | QUANTISE_START if dtype == CAPTURED else start_of(dtype)
+
+
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> Num:
     """Seconds of one product, from fitted `parameters` (of `fit`); no rows, no time.
 
@@ -205,7 +220,10 @@ def _fitted(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape)
     name, formats = dtype_of("gemm", shape.dtype), shape.formats
     if formats.weight_only and formats.lacking(hardware) and not measured_here(parameters, name):
         name, shape = formats.weight_only, replace(shape, dtype=formats.weight_only, weight_bytes=shape.w_bytes)
-    entry = entry_of(parameters, (name,), lambda one: _entry(one, name))
+    if name == "fp8_block" and not shape.eager and CAPTURED in parameters:
+        entry: KernelFit = parameters[CAPTURED]
+    else:
+        entry = entry_of(parameters, (name,), lambda one: _entry(one, name))
     safe = replace(shape, m=np.maximum(shape.m, 1.0), n=np.maximum(shape.n, 1.0), k=np.maximum(shape.k, 1.0))
     return entry, safe
 

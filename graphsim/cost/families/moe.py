@@ -18,7 +18,7 @@ corrects it. Never below the roofline of weights (less what the cache may hold) 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +27,7 @@ import numpy as np
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s, measured_here
 from graphsim.cost.families.formats import MOE, Dtype, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import loosely_overlapped
+from graphsim.cost.families.registry import ANY
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
@@ -224,6 +225,15 @@ LAYOUT = SurfaceSpec(
            ("products", "skew")],
     flat=0.1,
 )  # fmt: skip
+
+
+LEVELS = (MOE, ANY)
+SURFACES = (LAYOUT,)
+
+
+def needed(dtype: str, kernel: str) -> Collection[str]:
+    """Names of the constants of a fit."""
+    return START
 
 
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape) -> Num:

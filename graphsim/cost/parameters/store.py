@@ -1,6 +1,7 @@
 """Calibration files: `hardware/NAME.calibration.json` beside `NAME.yaml`, and which one serves a device.
 
-A file holds the fitted parameters per operator family and where they come from. A device without
+A file holds the fitted parameters per operator family and where they come from; `NAME.ENGINE.calibration.json` those
+of another engine's kernels (`engines.py`). A device without
 one borrows those of its architecture generation (`hardware/generations.json`): the constants are
 multiples of datasheet numbers, so they scale with the device. A generation without measurements takes
 the mean of several others, with half of their correction surfaces (`cost/families/blend.py`). Collectives are
@@ -20,8 +21,10 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.families.blend import Blend
+from graphsim.cost.families.gemm import CAPTURED
 from graphsim.cost.interconnect import node_link
-from graphsim.cost.parameters.coding import decoded
+from graphsim.cost.parameters.coding import decoded, decoded_kernels
+from graphsim.cost.parameters.engines import BASE, KernelTable, in_order, layered
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError
 from graphsim.files.catalog import folders
@@ -37,14 +40,16 @@ class Calibration:
     """Fitted parameters of one device.
 
     hardware, architecture: whose they are
-    families: parameters per operator family, as the family's `fit` returned them
+    families: parameters per operator family, as the family's `fit` returned them; of an engine, one by kernel
     provenance: data files, points, date and achieved error per family
+    engine: whose kernels they are; "" for the base
     """
 
     hardware: str
     architecture: str
     families: Mapping[str, Mapping[str, Any]]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,22 +63,27 @@ class Basis:
     parameters: Mapping[str, Any] | None = None
 
 
-def beside(path: Path) -> Path:
+def beside(path: Path, engine: str = "") -> Path:
     """Where the calibration of a device's file lies."""
-    return path.with_name(path.stem + SUFFIX)
+    return path.with_name(path.stem + suffix(engine))
 
 
-def calibration_path(hardware: Hardware) -> Path | None:
+def suffix(engine: str) -> str:
+    """What follows a device's name in the name of its calibration file."""
+    return f".{engine}{SUFFIX}" if engine else SUFFIX
+
+
+def calibration_path(hardware: Hardware, engine: str = "") -> Path | None:
     """The calibration file of a device: beside its own file, else in the catalog's folders; None if there is none."""
     if hardware.path is not None:
-        path = beside(hardware.path)
+        path = beside(hardware.path, engine)
         return path if path.is_file() else None
-    return _shipped_path(hardware.name)
+    return _shipped_path(hardware.name, engine)
 
 
-def _shipped_path(name: str) -> Path | None:
+def _shipped_path(name: str, engine: str = "") -> Path | None:
     for folder in folders("hardware"):
-        path = folder / (name + SUFFIX)
+        path = folder / (name + suffix(engine))
         if path.is_file():
             return path
     return None
@@ -90,11 +100,14 @@ def _load(path: Path, changed_ns: int) -> Calibration:
     version = fields.integer("version")
     if version != VERSION:
         fields.problem("version", f"is not supported; allowed: {VERSION} (run the calibration again)")
+    engine = fields.text("engine", "")
+    read = decoded_kernels if engine else decoded
     calibration = Calibration(
         hardware=fields.text("hardware"),
         architecture=fields.text("architecture"),
-        families=decoded(fields.raw("families") or {}, f"{path}: families"),
+        families=read(fields.raw("families") or {}, f"{path}: families"),
         provenance=fields.raw("provenance") or {},
+        engine=engine,
     )
     fields.finish()
     return calibration
@@ -106,6 +119,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "version": VERSION,
         "hardware": calibration.hardware,
         "architecture": calibration.architecture,
+        **({"engine": calibration.engine} if calibration.engine else {}),
         "provenance": calibration.provenance,
         "families": calibration.families,
     }
@@ -134,12 +148,47 @@ def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def basis(hardware: Hardware, family: str, *, own: bool = True, kin: bool = True) -> Basis:
-    """Which fitted parameters price a family on a device.
+def basis(hardware: Hardware, family: str, table: KernelTable = BASE, *, own: bool = True, kin: bool = True) -> Basis:
+    """Which fitted parameters price a family on a device under an engine.
 
     own: False ignores the device's own calibration, and so shows how it would fare unmeasured
     kin: False ignores those of its generation's other devices too
     """
+    base = _with_captured(hardware, family, _base(hardware, family, own=own, kin=kin), own=own, kin=kin)
+    name = _engine_lender(hardware, family, table.engine, own=own, kin=kin) if table.engine else ""
+    if not name:
+        return base
+    fits = in_order(_family_of(name, family, table.engine) or {}, table.order(family))
+    under = [base.parameters] if base.parameters and not isinstance(base.parameters, Blend) else []
+    origin = "calibrated" if name == hardware.name else f"scaled from {name} ({hardware.architecture})"
+    return Basis(origin=origin, parameters=layered([*fits, *under]))
+
+
+SHARED = {("gemm", CAPTURED): ("sglang", "sglang_deepgemm_gemm_nt_f8f8bf16", "fp8_block")}
+"""Fits of the base that another engine's measurements of the same library's kernel stand for: engine, kernel, name."""
+
+
+def _with_captured(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
+    """The base, with the fits that another engine's measurements stand for."""
+    further: dict[str, Any] = {}
+    for (of, name), (engine, kernel, theirs) in SHARED.items():
+        lender = _engine_lender(hardware, family, engine, own=own, kin=kin) if of == family else ""
+        fits = (_family_of(lender, family, engine) or {}).get(kernel, {}) if lender else {}
+        if theirs in fits:
+            further[name] = fits[theirs]
+    if not further or base.parameters is None or isinstance(base.parameters, Blend):
+        return base
+    return Basis(origin=base.origin, parameters={**base.parameters, **further})
+
+
+def _engine_lender(hardware: Hardware, family: str, engine: str, *, own: bool, kin: bool) -> str:
+    """The device whose measurements of an engine's kernels serve; "" where nothing of its generation was measured."""
+    if own and calibration_path(hardware, engine) is not None and _family_of(hardware.name, family, engine):
+        return hardware.name
+    return _nearest(hardware, hardware.architecture, family, engine) if kin else ""
+
+
+def _base(hardware: Hardware, family: str, *, own: bool, kin: bool) -> Basis:
     path = calibration_path(hardware)
     if own and path is not None:
         calibration = load_calibration(path)
@@ -188,9 +237,9 @@ def _lent(hardware: Hardware, family: str) -> dict[str, dict[str, Any]]:
     return {name: parameters for name, parameters in found.items() if parameters}
 
 
-def _nearest(hardware: Hardware, architecture: str, family: str) -> str:
+def _nearest(hardware: Hardware, architecture: str, family: str, engine: str = "") -> str:
     """The measured device of a generation that is most like another one; "" if there is none."""
-    found = [name for name in _devices(architecture) if name != hardware.name and _family_of(name, family)]
+    found = [name for name in _devices(architecture) if name != hardware.name and _family_of(name, family, engine)]
     return min(found, key=lambda name: _distance(hardware, load_hardware(name)), default="")
 
 
@@ -206,8 +255,8 @@ def _distance(one: Hardware, other: Hardware) -> float:
     return sum(abs(math.log(float(np.mean(a)) / float(np.mean(b)))) for a, b in pairs)
 
 
-def _family_of(name: str, family: str) -> Mapping[str, Any] | None:
-    path = _shipped_path(name)
+def _family_of(name: str, family: str, engine: str = "") -> Mapping[str, Any] | None:
+    path = _shipped_path(name, engine)
     return load_calibration(path).families.get(family) if path else None
 
 

@@ -1,0 +1,67 @@
+"""An engine as a column of the cost model: whose kernels run, and which of them where several do the same.
+
+Measured kernels name their framework. vLLM's and NCCL's make a device's base calibration; another engine's lie in a
+file of their own, kernel by kernel, and stand in front of the base: what an engine was not measured with, as NCCL's
+collectives, runs as the base has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+BASE_FRAMEWORKS = ("", "vllm", "nccl", "oneccl")
+"""Values of column `framework` whose kernels make the base calibration."""
+
+ENGINES = ("sglang", "trtllm")
+"""Frameworks with files of their own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelTable:
+    """Whose kernels run.
+
+    engine: one of ENGINES, or "" for the base
+    orders: for each family, the names of the kernels to prefer, best first; what is left out follows as it was fitted
+    """
+
+    engine: str = ""
+    orders: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def order(self, family: str) -> tuple[str, ...]:
+        """The preferred kernels of a family, best first."""
+        return dict(self.orders).get(family, ())
+
+
+BASE = KernelTable()
+
+
+def engine_of(framework: Any) -> str:
+    """Whose file holds a framework's kernels; "" for the base, as for rows that name none."""
+    name = framework.lower() if isinstance(framework, str) else ""
+    return name if name in ENGINES else ""
+
+
+def layered(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Parameters of which the first part that holds a fit counts, in the parts' order at every level."""
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = [part[name] for part in parts if name in part]
+        found[name] = values[0] if _is_fit(values[0]) else layered([value for value in values if not _is_fit(value)])
+    return found
+
+
+def _is_fit(value: Any) -> bool:
+    """Whether fits end here: at constants, or at numbers."""
+    return not isinstance(value, Mapping) or "constants" in value or not any(map(_is_mapping, value.values()))
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def in_order(kernels: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The fits of an engine's kernels, the preferred ones first."""
+    names = dict.fromkeys([*(name for name in order if name in kernels), *kernels])
+    return [kernels[name] for name in names]
