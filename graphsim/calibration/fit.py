@@ -16,7 +16,7 @@ import numpy as np
 from graphsim.calibration.held_out import ALL, Progress, lines_of, predicted_unseen
 from graphsim.cost.families import elementwise
 from graphsim.cost.families.registry import FAMILY_OF, Family, family_of
-from graphsim.cost.kernels import predict_with
+from graphsim.cost.kernels import by_engine, predict_with
 from graphsim.cost.parameters.engines import engine_of
 from graphsim.cost.parameters.store import (
     SUFFIX,
@@ -124,9 +124,8 @@ def _engines(frame: pd.DataFrame) -> pd.Series:
 
 def _by_kernel(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of each kernel, those measured most first."""
-    names = rows["kernel"].fillna("default") if "kernel" in rows.columns else rows["op"].map(lambda op: "default")
-    counts = names.value_counts()
-    return {name: rows[names == name] for name in sorted(counts.index, key=lambda name: (-counts[name], name))}
+    found = {kernel: rows[mask] for (_, kernel), mask in by_engine(rows, np.ones(len(rows), dtype=bool))}
+    return dict(sorted(found.items(), key=lambda entry: (-len(entry[1]), entry[0])))
 
 
 def calibrate_files(

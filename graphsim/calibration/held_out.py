@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.families.registry import FAMILIES, Family
-from graphsim.cost.kernels import predict_with
+from graphsim.cost.kernels import by_engine, predict_with
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware, load_hardware
@@ -64,8 +64,8 @@ def held_out_errors(
 ) -> pd.DataFrame:
     """Errors of one device's rows, one line per op, number format and size, in sample and on held-out shapes.
 
-    Columns: hardware, family, op, dtype (of the cache for attention), size (all rows, and of products those with n or
-    k up to THIN), rows; then the median of
+    Columns: hardware, engine and kernel ("" for the base), family, op, dtype (of the cache for attention), size (all
+    rows, and of products those with n or k up to THIN), rows; then the median of
     |predicted / measured - 1| of a fit on everything (`in_sample`) and of fits that have not seen the shape
     (`held_out`), its 90th percentile (`held_out_p90`) and the median of predicted / measured - 1 (`held_out_bias`).
     families: which ones (all that the rows hold). Raises ConfigError for an unknown family.
@@ -75,12 +75,12 @@ def held_out_errors(
     device, say = load_hardware(hardware), progress or (lambda text: None)
     lines: list[dict[str, Any]] = []
     for family in _chosen(families):
-        rows = frame[frame["op"].isin(family.ops)]
-        if rows.empty:
-            continue
-        say(f"{device.name} {family.name}: {len(rows)} points")
-        whole = predict_with(rows, device, lent={family.name: family.module.fit(rows, device)}).to_numpy()
-        lines += lines_of(rows, whole, predicted_unseen(rows, family, device), {"hardware": device.name}, family)
+        for (engine, kernel), mine in by_engine(frame, frame["op"].isin(family.ops).to_numpy()):
+            rows = frame[mine]
+            say(f"{device.name} {family.name} {kernel}: {len(rows)} points")
+            whole = predict_with(rows, device, lent={family.name: family.module.fit(rows, device)}).to_numpy()
+            head = {"hardware": device.name, "engine": engine, "kernel": kernel}
+            lines += lines_of(rows, whole, predicted_unseen(rows, family, device), head, family)
     return pd.DataFrame(lines)
 
 

@@ -27,6 +27,10 @@ CHUNK_ROWS = 16_384
 """Rows priced at a time, so that the arrays in between stay in the processor's cache."""
 
 
+UNNAMED = "default"
+"""What a kernel of an engine is called whose rows do not name it."""
+
+
 def predict_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any] | Hardware) -> pd.Series:
     """`latency_us` for each row of a frame in the reference schema, with the frame's index.
 
@@ -52,7 +56,8 @@ def predict_with(
     families = _by_family(frame)
     latency_us = np.zeros(len(frame))
     for family, rows in families:
-        for table, mine in _tables(frame, family, rows):
+        for (engine, kernel), mine in by_engine(frame, rows):
+            table = KernelTable(engine=engine, orders=((family.name, (kernel,)),))
             found = (
                 Basis(origin="given", parameters=lent[family.name])
                 if lent
@@ -92,17 +97,17 @@ def _by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
     return [(FAMILY_OF[str(names[0])], np.isin(ops, names)) for names in families.values()]
 
 
-def _tables(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[KernelTable, Any]]:
-    """Whose kernels some rows are, and which rows those are: of other engines, kernel by kernel."""
+def by_engine(frame: pd.DataFrame, rows: Any) -> Iterable[tuple[tuple[str, str], Any]]:
+    """Engine and kernel of the chosen rows, and a mask for each: "" and "" for those of the base."""
     if "framework" not in frame.columns:
-        yield KernelTable(), rows
+        if rows.any():
+            yield ("", ""), rows
         return
     engines = frame["framework"].map(engine_of).to_numpy()
-    kernels = frame["kernel"].fillna("").astype(str).to_numpy() if "kernel" in frame.columns else np.full(len(rows), "")
-    names = np.where(engines == "", "", kernels)
-    for engine, kernel in dict.fromkeys(zip(engines[rows], names[rows], strict=True)):
-        mine = rows & (engines == engine) & (names == kernel)
-        yield KernelTable(engine=engine, orders=((family.name, (kernel,)),)), mine
+    named = frame["kernel"].fillna(UNNAMED).astype(str).to_numpy() if "kernel" in frame.columns else UNNAMED
+    kernels = np.where(engines == "", "", named)
+    for engine, kernel in dict.fromkeys(zip(engines[rows], kernels[rows], strict=True)):
+        yield (str(engine), str(kernel)), rows & (engines == engine) & (kernels == kernel)
 
 
 def _groups(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[Any, pd.DataFrame]]:

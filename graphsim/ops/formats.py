@@ -135,7 +135,7 @@ multiply 8-bit integers in blocks; the nearest that anybody measured are those o
 
 SPELLINGS = {
     "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float8": "fp8", "fp8_e4m3": "fp8",
-    "fp8_e5m2": "fp8", "int8_sq": "int8", "llm.int8": "llm_int8", "bnb_int8": "llm_int8",
+    "fp8_e5m2": "fp8", "int8_sq": "int8", "sq": "int8", "llm.int8": "llm_int8", "bnb_int8": "llm_int8",
     "bnb_nf4": "nf4", "fp4": "nvfp4", "w4a16": "int4", "w4a16_awq": "int4",
 }  # fmt: skip
 """Other names of formats, as PyTorch, engines and files of measurements write them."""

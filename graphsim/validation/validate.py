@@ -11,7 +11,8 @@ import numpy as np
 from graphsim.calibration.fit import read_measurements
 from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, held_out_errors, thin_products
 from graphsim.cost.families.registry import FAMILY_OF, family_of
-from graphsim.cost.kernels import predict_with, roofline_kernels
+from graphsim.cost.kernels import by_engine, predict_with, roofline_kernels
+from graphsim.cost.parameters.engines import KernelTable
 from graphsim.cost.parameters.store import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, device_described, load_hardware
@@ -33,9 +34,9 @@ def validate_kernels(
 ) -> pd.DataFrame:
     """Errors of `predict_kernels` on measured rows of one device, one line per op, dtype and size class.
 
-    Columns: hardware, origin, op, dtype, size, rows, then as fractions the median, mean and 90th
-    percentile of |predicted / measured - 1|, the bias (median of predicted / measured - 1) and the
-    roofline's median error. `own` False leaves the device's own calibration aside; `lent` gives parameters.
+    Columns: hardware, engine and kernel ("" for the base), origin, op, dtype, size, rows, then as fractions the
+    median, mean and 90th percentile of |predicted / measured - 1|, the bias (median of predicted / measured - 1) and
+    the roofline's median error. `own` False leaves the device's own calibration aside; `lent` gives parameters.
     Raises ConfigError for missing columns or unknown ops.
     """
     import pandas as pd
@@ -47,14 +48,17 @@ def validate_kernels(
     off = predict_with(frame, device, own=own, lent=lent).to_numpy() / measured - 1.0
     bare = np.abs(roofline_kernels(frame, device).to_numpy() / measured - 1.0)
     lines = []
-    for (op, dtype), part in _numbered(frame).groupby(["op", "dtype"], sort=True, dropna=False):
-        places = part["place"].to_numpy()
-        origin = "given" if lent else basis(device, family_of(str(op)).name, own=own).origin
-        for size, inside in _sizes(part, measured[places]):
-            chosen = places[inside]
-            if len(chosen):
-                line = {"hardware": device.name, "origin": origin, "op": op, "dtype": dtype, "size": size}
-                lines.append(line | _errors(off[chosen], bare[chosen]))
+    for (engine, kernel), mine in by_engine(frame, np.ones(len(frame), dtype=bool)):
+        table = KernelTable(engine=engine)
+        for (op, dtype), part in _numbered(frame)[mine].groupby(["op", "dtype"], sort=True, dropna=False):
+            places = part["place"].to_numpy()
+            origin = "given" if lent else basis(device, family_of(str(op)).name, table, own=own).origin
+            head = {"hardware": device.name, "engine": engine, "kernel": kernel, "origin": origin}
+            for size, inside in _sizes(part, measured[places]):
+                chosen = places[inside]
+                if len(chosen):
+                    line = head | {"op": op, "dtype": dtype, "size": size}
+                    lines.append(line | _errors(off[chosen], bare[chosen]))
     return pd.DataFrame(lines)
 
 
