@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.cost.families.registry import FAMILY_OF, Family, family_of
+from graphsim.cost.families.registry import COMPOSED_OF, FAMILIES, FAMILY_OF, Family, family_of
 from graphsim.cost.parameters.engines import KernelTable, engine_of
 from graphsim.cost.parameters.store import Basis, basis
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
+from graphsim.files.frameworks import ANY
 from graphsim.hardware import Hardware, load_hardware
 
 if TYPE_CHECKING:
@@ -53,48 +54,52 @@ def predict_with(
     """
     import pandas as pd
 
-    families = _by_family(frame)
+    families = by_family(frame)
     latency_us = np.zeros(len(frame))
     for family, rows in families:
         for (engine, kernel), mine in by_engine(frame, rows):
-            table = KernelTable(engine=engine, orders=((family.name, (kernel,)),))
-            found = (
-                Basis(origin="given", parameters=lent[family.name])
-                if lent
-                else basis(hardware, family.name, table, own=own, kin=kin)
-            )
+            needed = FAMILIES if family.composed else (family.name,)
+            table = KernelTable(engine=engine, orders=tuple((name, ANY, (kernel,)) for name in needed))
+            found = {
+                name: Basis(origin="given", parameters=lent[name])
+                if lent and name in lent
+                else basis(hardware, name, table, own=own, kin=kin)
+                for name in needed
+            }
             for places, part in _groups(frame, family, mine):
                 latency_us[places] = 1e6 * _price(part, family, hardware, found)
     return pd.Series(latency_us, index=frame.index, name="latency_us")
 
 
 def roofline_kernels(frame: pd.DataFrame, hardware: Hardware) -> pd.Series:
-    """`latency_us` of the bare datasheet roofline for each row."""
+    """`latency_us` of the bare datasheet roofline for each row; nan for whole blocks."""
     import pandas as pd
 
-    families = _by_family(frame)
+    families = by_family(frame)
     latency_us = np.zeros(len(frame))
     for family, rows in families:
         for places, part in _groups(frame, family, rows):
-            latency_us[places] = 1e6 * _price(part, family, hardware, Basis(origin="roofline"))
+            latency_us[places] = np.nan if family.composed else 1e6 * _price(part, family, hardware, {})
     return pd.Series(latency_us, index=frame.index, name="latency_us")
 
 
 def kernel_origins(ops: Iterable[str], hardware: Hardware) -> dict[str, str]:
     """For each op, what its estimate rests on: `calibrated`, `scaled from …` or `roofline`."""
-    return {op: basis(hardware, family_of(op).name).origin for op in ops}
+    return {op: basis(hardware, "gemm" if op in COMPOSED_OF else family_of(op).name).origin for op in ops}
 
 
-def _by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
+def by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
+    """Which rows each family prices. Raises ConfigError for what is no frame, and for an unknown op."""
     if not hasattr(frame, "columns"):
         raise ConfigError(f"kernels are given as a {type(frame).__name__}; expected a pandas DataFrame, a row for each")
     if "op" not in frame.columns:
-        raise ConfigError(f"column 'op' is missing; it names the kernel of each row: {', '.join(sorted(FAMILY_OF))}")
+        known = ", ".join(sorted(FAMILY_OF | COMPOSED_OF))
+        raise ConfigError(f"column 'op' is missing; it names the kernel of each row: {known}")
     ops = frame["op"].to_numpy()
-    families: dict[str, list[str]] = {}
+    families: dict[Family, list[str]] = {}
     for op in frame["op"].unique():
-        families.setdefault(family_of(str(op)).name, []).append(op)
-    return [(FAMILY_OF[str(names[0])], np.isin(ops, names)) for names in families.values()]
+        families.setdefault(family_of(str(op)), []).append(op)
+    return [(family, np.isin(ops, names)) for family, names in families.items()]
 
 
 def by_engine(frame: pd.DataFrame, rows: Any) -> Iterable[tuple[tuple[str, str], Any]]:
@@ -142,9 +147,13 @@ def _check(frame: pd.DataFrame, family: Family, rows: Any) -> None:
             raise ConfigError(f"column {name} is {values[bad][0]} in row {place}; expected a finite number above 0")
 
 
-def _price(rows: pd.DataFrame, family: Family, hardware: Hardware, found: Basis) -> Array:
+def _price(rows: pd.DataFrame, family: Family, hardware: Hardware, found: Mapping[str, Basis]) -> Array:
     module = family.module
+    if family.composed:
+        parameters = {name: entry.parameters or {} for name, entry in found.items()}
+        return np.asarray(module.block_s(rows, hardware, parameters), dtype=float)
     shape = module.shape_of(rows)
-    if found.parameters is None:
+    fitted = found[family.name].parameters if found else None
+    if fitted is None:
         return np.asarray(module.roofline_s(hardware, shape), dtype=float)
-    return np.asarray(module.latency_s(found.parameters, hardware, shape), dtype=float)
+    return np.asarray(module.latency_s(fitted, hardware, shape), dtype=float)

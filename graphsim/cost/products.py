@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.families import gemm
+from graphsim.cost.families.batched_gemm import BatchedShape
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.hardware import Hardware
 from graphsim.ops import Gemm, GroupedGemm, HeadGemm, LoraGemm
@@ -21,6 +22,7 @@ class Product:
 
     further_bytes: traffic beyond that of one weight and one input per call
     weight_bytes, activation_bytes: per weight, scales included, and per number of inputs and results
+    quantised_ahead: whether inputs come quantised
     """
 
     rows: Num
@@ -31,6 +33,7 @@ class Product:
     dtype: str
     weight_bytes: float
     activation_bytes: float
+    quantised_ahead: bool = False
 
 
 def product_of(op: Gemm) -> Product:
@@ -53,7 +56,15 @@ def product_of(op: Gemm) -> Product:
     rows = op.m / np.maximum(launches, 1.0)
     return Product(
         rows=rows, n=n, k=k, launches=launches, further_bytes=further, dtype=op.weights.gemm,
-        weight_bytes=op.weights.bytes, activation_bytes=op.activations.bytes,
+        weight_bytes=op.weights.bytes, activation_bytes=op.activations.bytes, quantised_ahead=op.quantised,
+    )  # fmt: skip
+
+
+def batched_shape(op: HeadGemm) -> BatchedShape:
+    """The batched kernel of many heads."""
+    return BatchedShape(
+        m=op.m, n=op.n, k=op.k, heads=op.heads, dtype=op.weights.gemm, weight_bytes=op.weights.bytes,
+        activation_bytes=op.activations.bytes,
     )  # fmt: skip
 
 
@@ -61,7 +72,7 @@ def kernel_shape(product: Product) -> GemmShape:
     """One call of a product."""
     return GemmShape(
         m=product.rows, n=product.n, k=product.k, dtype=product.dtype, weight_bytes=product.weight_bytes,
-        activation_bytes=product.activation_bytes,
+        activation_bytes=product.activation_bytes, quantised_ahead=product.quantised_ahead,
     )  # fmt: skip
 
 

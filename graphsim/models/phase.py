@@ -229,6 +229,16 @@ class Phase:
         return sum((s.sequences for s in self.segments), start=0.0)
 
     @property
+    def decodes(self) -> bool:
+        """Whether every sequence brings one token to the engine's generation kernels."""
+        return all(segment.decode for segment in self.segments)
+
+    @property
+    def decoding(self) -> Num:
+        """Sequences that do."""
+        return sum((s.sequences for s in self.segments if s.decode), start=0.0)
+
+    @property
     def has_towers(self) -> bool:
         """Whether the towers' operations are part of the step, be it on no rows."""
         return any(segment.media is not None for segment in self.segments)

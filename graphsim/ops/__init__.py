@@ -1,6 +1,6 @@
 """The operations a graph is made of, one file per kind."""
 
-from graphsim.ops.attention import Attention, KvCache
+from graphsim.ops.attention import Attention, KvCache, MlaAttention
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, PipelineStage, Residency, Sharding, Work
 from graphsim.ops.classes import op_classes
 from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
@@ -10,6 +10,7 @@ from graphsim.ops.depth import AddToSum, MixSums, StartSums
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
+from graphsim.ops.fused_norms import AddNorm, AllReduceNorm
 from graphsim.ops.grouped import GroupedGemm
 from graphsim.ops.handed import Handed
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
@@ -19,6 +20,7 @@ from graphsim.ops.modules import ModuleNorm, ModuleScale, ModuleSteps
 from graphsim.ops.norms import Norm, SquareSum
 from graphsim.ops.saved import Saved
 from graphsim.ops.scan import CausalConv, Scan
+from graphsim.ops.sparse import IndexScores, SparseAttention
 from graphsim.ops.streams import (
     AddToStreams,
     CollapseStreams,
@@ -42,10 +44,12 @@ from graphsim.ops.structure import (
 __all__ = [
     "Activation",
     "Add",
+    "AddNorm",
     "AddToStreams",
     "AddToSum",
     "AllGather",
     "AllReduce",
+    "AllReduceNorm",
     "AllToAll",
     "Attention",
     "COMPUTE",
@@ -70,6 +74,7 @@ __all__ = [
     "HOST",
     "Handed",
     "HeadGemm",
+    "IndexScores",
     "Input",
     "Join",
     "KvCache",
@@ -80,6 +85,7 @@ __all__ = [
     "LoraGemm",
     "LoraMerge",
     "MixSums",
+    "MlaAttention",
     "ModuleNorm",
     "ModuleScale",
     "ModuleSteps",
@@ -104,6 +110,7 @@ __all__ = [
     "Sharding",
     "Slice",
     "SomeRows",
+    "SparseAttention",
     "SplitStreams",
     "SquareSum",
     "PipelineStage",

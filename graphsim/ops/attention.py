@@ -86,6 +86,7 @@ class Attention(Op):
     sequences, query_tokens (all), kv_tokens (all), pairs: sizes of the batch
     head_dim of queries and keys, value_dim of values; window 0 = full attention
     decode: one query per sequence, the engine's generation kernel
+    causal: whether a query sees the keys up to its own place alone, as in a decoder; all of its sequence where not
     soft_cap: scores pass a scaled tanh, about six steps each beside the softmax's five
     unchecked: keys and values come from elsewhere (a compressed vector, another layer's cache), so that the inputs'
         sizes say nothing; `cache_width` elements are read per token and key head, 0 = keys and values
@@ -106,6 +107,7 @@ class Attention(Op):
     value_dim: Num
     window: Num = 0.0
     decode: bool = False
+    causal: bool = True
     sinks: Num = 0.0
     soft_cap: bool = False
     unchecked: bool = False
@@ -177,3 +179,16 @@ class Attention(Op):
             self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways), sinks=self.sinks / ways,
             biases=self.biases / ways,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MlaAttention(Attention):
+    """Attention over a cache of one latent vector per token (MLA, arXiv 2405.04434, section 2.1.2).
+
+    absorbed: queries and results are as wide as the latent, which all heads share as keys and values; else keys and
+    values of every head have been made of it
+    """
+
+    family: ClassVar[str] = "mla"
+
+    absorbed: bool = False

@@ -9,17 +9,31 @@ from graphsim.ops.base import Sharding
 from graphsim.ops.collectives import AllGather, AllToAll, ReduceScatter
 from graphsim.units import Num
 
+EXCHANGES = ("low_latency", "normal", "elastic_decode", "elastic_prefill", "two_sided", "one_sided")
+"""Kernels made for it, as they were measured: DeepEP's of both versions, and TensorRT-LLM's over NVLink."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExchangeTokens(AllToAll):
-    """Rows go to the devices that hold their experts, or come back."""
+    """Rows go to the devices that hold their experts, or come back.
+
+    kernels: made for it that move them, a name of EXCHANGES; "" where a plain all-to-all does
+    tokens, width: of the device's own rows; chosen: how many of all `experts` each goes to; there: on its way to them
+    """
 
     sharding: ClassVar[Sharding] = Sharding.TOKENS
-    family: ClassVar[str] = ""
+    family: ClassVar[str] = "expert_exchange"
+
+    kernels: str = ""
+    tokens: Num = 0.0
+    width: Num = 0.0
+    chosen: Num = 0.0
+    experts: Num = 0.0
+    there: bool = True
 
     def cut(self, ways: Num) -> ExchangeTokens:
         """Each device of a tensor-parallel group exchanges the rows of its own tokens."""
-        return replace(self, elems=self.elems / ways)
+        return replace(self, elems=self.elems / ways, tokens=self.tokens / ways)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class ExpertGemm(Gemm):
     separate: each expert's gate, up and down are modules of their own to PEFT, with a pair each
     fuses: what adapters call the weights that this one holds; none where no target reaches it
     gated: whether an expert multiplies by three matrices, gate, up and down, or by two
+    always: how many of the experts every token chooses: shared ones that run with the others
     """
 
     op_type: ClassVar[OpType] = OpType.EXPERTS
@@ -64,6 +65,7 @@ class ExpertGemm(Gemm):
     separate: bool = False
     fuses: tuple[str, ...] = ()
     gated: bool = True
+    always: int = 0
 
     @property
     def placement(self) -> Sharding:
@@ -83,6 +85,9 @@ class ExpertGemm(Gemm):
         On one rank, popular experts are fewer experts. Of several, the one that a layer waits for is taken to have no
         fewer than with experts that are all alike: which ones are popular changes from layer to layer.
         """
+        if self.always:
+            fewer: dict[str, Any] = {name: getattr(self, name) - self.always for name in ("experts", "of", "chosen")}
+            return replace(self, always=0, **fewer).reached(tokens) + self.always * np.minimum(np.ceil(tokens), 1.0)
         held, alone = self.of + self.copies, np.less_equal(self.ranks, 1.0)
         found = expected_experts(tokens, held, self.chosen) * self.experts / held
         if self.skew and self.placed == "contiguous":

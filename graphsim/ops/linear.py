@@ -55,6 +55,7 @@ class Gemm(Op):
     bare: whether the weights are a parameter of their block and no module, which of PEFT's methods only LoRA reaches
     pack: engines launch the Gemms of one pack as one kernel of this name
     parts: named slices of the outputs (natively fused or packed projections); their widths add up to n
+    quantised: whether its input comes quantised from the kernel ahead, for weights that ask for it
     """
 
     op_type: ClassVar[OpType] = OpType.GEMM
@@ -75,6 +76,7 @@ class Gemm(Op):
     tags: tuple[str, ...] = ()
     pack: str = ""
     parts: tuple[Part, ...] = ()
+    quantised: bool = False
 
     def work(self) -> Work:
         """flops = 2mnk; reads w and x, writes y. Nothing at all where n or k is 0."""
@@ -153,6 +155,8 @@ class Gemm(Op):
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeadGemm(Gemm):
     """A product of its own for each of `heads` heads: m rows of k inputs, n outputs, in one batched kernel."""
+
+    family: ClassVar[str] = "batched_gemm"
 
     heads: Num
 

@@ -18,15 +18,23 @@ STATE_BYTES = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CausalConv(Op):
-    """A depthwise causal convolution of `taps` taps over `channels` channels; its state is the last taps."""
+    """A depthwise causal convolution of `taps` taps over `channels` channels; its state is the last taps.
+
+    mechanism: `kda` where queries, keys and values are convolved by a kernel each; `gdn` and `mamba2` have one for all
+    decode, decoding: as of `Scan`
+    """
 
     op_type: ClassVar[OpType] = OpType.CONVOLUTION
+    family: ClassVar[str] = "recurrent"
 
     sequences: Num
     tokens: Num
     channels: Num
     taps: Num
     bias: bool = False
+    mechanism: str = "gdn"
+    decode: bool = False
+    decoding: Num = 0.0
 
     def work(self) -> Work:
         """Reads and writes every value once, and the state of each sequence."""
@@ -80,9 +88,13 @@ class Scan(Op):
 
     inputs: elements read per token beside the state; learned: weights of the recurrence itself
     matrix: computed in chunks by matrix products (Mamba-2, gated delta rule), else step by step (Mamba)
+    mechanism: `gdn`, `kda` or `mamba2`, whose measured kernels its own is one of or nearest to; "" has its roofline
+    heads, key_heads: that share the channels, and that share their keys
+    decode: one token per sequence, the engine's generation kernel; decoding: sequences of which that is true
     """
 
     op_type: ClassVar[OpType] = OpType.SCAN
+    family: ClassVar[str] = "recurrent"
 
     sequences: Num
     tokens: Num
@@ -91,6 +103,11 @@ class Scan(Op):
     inputs: Num
     learned: Num = 0.0
     matrix: bool = False
+    mechanism: str = ""
+    heads: Num = 1.0
+    key_heads: Num = 1.0
+    decode: bool = False
+    decoding: Num = 0.0
 
     def work(self) -> Work:
         """Update and read-out of the state: about 6 operations per token, channel and state value.
@@ -134,5 +151,8 @@ class Scan(Op):
         return Saved(inputs=self.tokens * self.inputs * self.activations.bytes)
 
     def cut(self, ways: Num) -> Scan:
-        """Channels are dealt out, with their inputs and weights."""
-        return replace(self, channels=self.channels / ways, inputs=self.inputs / ways, learned=self.learned / ways)
+        """Channels are dealt out, with their heads, inputs and weights."""
+        return replace(
+            self, channels=self.channels / ways, inputs=self.inputs / ways, learned=self.learned / ways,
+            heads=self.heads / ways, key_heads=self.key_heads / ways,
+        )  # fmt: skip

@@ -61,6 +61,8 @@ class CollapseStreams(MixStreams):
     `fn`, `base` and `scale`
     """
 
+    family: ClassVar[str] = "hyper_connections"
+
     projected: Num
     iterations: Num = 0.0
     scales: Num = 1.0
@@ -116,6 +118,8 @@ class ExpandStreams(MixStreams):
 
     mixed: whether they are, by n x n weights of the token; else the result is added to them as they are
     """
+
+    family: ClassVar[str] = "hyper_connections"
 
     mixed: bool = True
 

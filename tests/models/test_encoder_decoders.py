@@ -68,7 +68,9 @@ def test_a_prompt_step_encodes_the_whole_input_and_decodes_one_token() -> None:
 @pytest.mark.parametrize(("tp", "share"), [(1, 1.0), (2, 0.5)])
 def test_the_cache_holds_the_decoders_own_tokens_and_the_encoders_rows(tp: int, share: float) -> None:
     row = LAYERS * 2 * HEADS * HEAD * 2
-    found = gs.simulate(T5, DEVICE, batch=3, input_tokens=50, output_tokens=20, parallelism=gs.Parallelism(tp=tp))
+    found = gs.simulate(
+        T5, DEVICE, batch=3, input_tokens=50, output_tokens=20, parallelism=gs.Parallelism(tp=tp), engine="reference"
+    )
     assert found.memory.kv_cache_bytes == 3 * row * (50 + 1 + 20) * share
 
 
@@ -76,7 +78,8 @@ def test_a_window_of_sound_has_its_rows_whatever_the_request_says() -> None:
     """Multilingual prompts are four marks: of the transcript, the language, the task, and that times are left out."""
     row = LAYERS * 2 * HIDDEN * 2
     short, long = (
-        gs.simulate(WHISPER, DEVICE, batch=2, input_tokens=n, output_tokens=30, cost="roofline") for n in (10, 400)
+        gs.simulate(WHISPER, DEVICE, batch=2, input_tokens=n, output_tokens=30, cost="roofline", engine="reference")
+        for n in (10, 400)
     )
     assert short.ttft_s == long.ttft_s and short.tpot_s == pytest.approx(long.tpot_s, rel=1e-12)
     assert short.memory.kv_cache_bytes == long.memory.kv_cache_bytes == 2 * row * (1500 + 4 + 30)
@@ -106,7 +109,7 @@ def test_no_kernel_of_the_encoder_is_started_where_nothing_is_encoded(config: di
 
 @pytest.mark.parametrize("config", ALL.values(), ids=ALL)
 def test_recorded_formulas_give_what_the_graphs_give(config: dict[str, Any]) -> None:
-    deployment = Deployment(config, DEVICE, cost="roofline")
+    deployment = Deployment(config, DEVICE, cost="roofline", engine="reference")
     slow = Inference(deployment=deployment, requests=Requests(batch=4, input_tokens=70, output_tokens=33))
     found = gs.simulate(deployment, batch=4, input_tokens=70, output_tokens=33)
     assert found.ttft_s == pytest.approx(slow.ttft_s(), rel=1e-12)
@@ -117,9 +120,9 @@ def test_recorded_formulas_give_what_the_graphs_give(config: dict[str, Any]) -> 
 @pytest.mark.slow
 def test_rows_of_a_sweep_are_what_simulate_says() -> None:
     sizes = {"batch": [4], "input_tokens": [30, 90], "output_tokens": [40]}
-    for row in gs.sweep(T5, hardware=DEVICE, cost="roofline", **sizes).to_dict("records"):
+    for row in gs.sweep(T5, hardware=DEVICE, cost="roofline", **{"engine": "reference", **sizes}).to_dict("records"):
         asked = {name: int(row[name]) for name in sizes}
-        found = gs.simulate(T5, DEVICE, cost="roofline", **asked)
+        found = gs.simulate(T5, DEVICE, cost="roofline", **{"engine": "reference", **asked})
         assert row["ttft_s"] == pytest.approx(found.ttft_s, rel=1e-9)
         assert row["tpot_s"] == pytest.approx(found.tpot_s, rel=1e-9)
 
@@ -143,13 +146,13 @@ def test_an_adapter_on_some_layers_reaches_encoder_and_decoder_alike() -> None:
 
 def test_what_cannot_be_said_of_two_kinds_of_tokens_is_refused_in_a_sentence() -> None:
     with pytest.raises(gs.ConfigError, match="compile_step cannot say the steps of an encoder-decoder such as 't5'"):
-        gs.compile_step(T5, DEVICE)
+        gs.compile_step(T5, DEVICE, engine="reference")
     with pytest.raises(gs.ConfigError, match="whose caches hold tokens of two kinds"):
         gs.footprint(WHISPER, DEVICE)
     with pytest.raises(
         gs.InfeasibleError, match="parallelism.pp = 2 .* decoder's layers all read the encoder's output"
     ):
-        gs.simulate(T5, DEVICE, parallelism=gs.Parallelism(pp=2))
+        gs.simulate(T5, DEVICE, parallelism=gs.Parallelism(pp=2), engine="reference")
     with pytest.raises(gs.ConfigError, match="context_tokens = 10 is not allowed with input_tokens = 50"):
         gs.build_graph(T5, "decode", input_tokens=50, context_tokens=10)
 
@@ -170,11 +173,11 @@ def test_an_engine_runs_the_encoder_decoders_that_it_knows(engine: str, runs: se
 def test_positions_of_encoder_and_decoder_are_counted_apart() -> None:
     """BART's 300 on each side: 299 generated tokens and the start, or 300 of the input, whose last needs a row too."""
     asked = {"hardware": DEVICE, "engine": "peft", "cost": "roofline"}
-    gs.simulate(BART, batch=1, input_tokens=300, output_tokens=300, **asked)
+    gs.simulate(BART, batch=1, input_tokens=300, output_tokens=300, **{"engine": "reference", **asked})
     with pytest.raises(gs.InfeasibleError, match="output_tokens = 301 .*300 positions"):
-        gs.simulate(BART, batch=1, input_tokens=10, output_tokens=301, **asked)
+        gs.simulate(BART, batch=1, input_tokens=10, output_tokens=301, **{"engine": "reference", **asked})
     with pytest.raises(gs.InfeasibleError, match="input_tokens = 301 .*300 positions"):
-        gs.simulate(BART, batch=1, input_tokens=301, output_tokens=10, **asked)
+        gs.simulate(BART, batch=1, input_tokens=301, output_tokens=10, **{"engine": "reference", **asked})
 
 
 @pytest.mark.parametrize(("tokens", "window"), [(1, 3), (4, 3), (10, 3), (10, 9), (10, 12)])

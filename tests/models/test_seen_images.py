@@ -26,7 +26,7 @@ def test_requests_without_images_pass_by_the_layers_that_see(tp: int) -> None:
     whole, asked = mllama(), {"batch": 4, "input_tokens": 64, "output_tokens": 8, "parallelism": gs.Parallelism(tp=tp)}
     blind = replace(whole, layers=tuple(layer for layer in whole.layers if not isinstance(layer, SeeingBlock)))
     assert len(whole.layers) - len(blind.layers) == SEEING
-    found, expected = (gs.simulate(model, "h100", **asked) for model in (whole, blind))
+    found, expected = (gs.simulate(model, "h100", **asked, engine="reference") for model in (whole, blind))
     assert (found.ttft_s, found.tpot_s) == (expected.ttft_s, expected.tpot_s)
     assert found.memory.kv_cache_bytes == expected.memory.kv_cache_bytes
 
@@ -35,7 +35,10 @@ def test_requests_without_images_pass_by_the_layers_that_see(tp: int) -> None:
 @pytest.mark.parametrize("images", [1, 3])
 def test_rows_of_images_are_kept_once_in_every_layer_that_sees(images: int) -> None:
     asked = {"batch": 4, "input_tokens": 64, "output_tokens": 8}
-    text, seen = (gs.simulate(mllama(), "h100", **asked, media=media) for media in (None, gs.Media(images=images)))
+    text, seen = (
+        gs.simulate(mllama(), "h100", **asked, media=media, engine="reference")
+        for media in (None, gs.Media(images=images))
+    )
     rows = images * TILES * PATCHES
     kept = 4 * SEEING * rows * 2 * KEY_HEADS * HEAD_DIM * 2  # sequences, layers, rows, keys and values, bf16
     assert seen.memory.kv_cache_bytes - text.memory.kv_cache_bytes == kept
@@ -54,4 +57,4 @@ def test_a_later_step_reads_the_rows_and_projects_none_of_them() -> None:
 
 def test_layers_that_see_are_not_cut_into_a_pipeline() -> None:
     with pytest.raises(gs.InfeasibleError, match="is not handed from stage to stage"):
-        gs.simulate(mllama(), "h100", parallelism=gs.Parallelism(pp=2))
+        gs.simulate(mllama(), "h100", parallelism=gs.Parallelism(pp=2), engine="reference")

@@ -100,7 +100,7 @@ def test_a_decode_step_reads_the_factors_of_the_experts_that_each_adapters_token
     model: str, batch: int, adapters: int
 ) -> None:
     lora = gs.LoraConfig(rank=16, target_modules=["ffn"], active_adapters=adapters)
-    graph = gs.Deployment(model, "h200-sxm", lora=lora).decode(batch, 1024)
+    graph = gs.Deployment(model, "h200-sxm", lora=lora, engine="reference").decode(batch, 1024)
     op = next(op for _, op, _ in walk(graph) if isinstance(op, ExpertLoraA))
     assert op.work().weight_bytes / (op.n * op.k * 2) == pytest.approx(TABLE[model, batch, adapters], abs=0.05)
 
@@ -109,7 +109,7 @@ def test_a_popular_adapter_saves_reads_of_the_others() -> None:
     """By hand, 32 tokens of which one adapter has 29 and three others one each, top 8 of 128 experts."""
     lora = gs.LoraConfig(rank=16, target_modules=["ffn"], shares=(29, 1, 1, 1))
     assert lora.active_adapters == 4
-    graph = gs.Deployment("qwen3-30b-a3b", "h200-sxm", lora=lora).decode(32, 1024)
+    graph = gs.Deployment("qwen3-30b-a3b", "h200-sxm", lora=lora, engine="reference").decode(32, 1024)
     op = next(op for _, op, _ in walk(graph) if isinstance(op, ExpertLoraA))
     assert op.pairs == pytest.approx(128 * (1 - (1 - 8 / 128) ** 29) + 3 * 8)
 
@@ -119,8 +119,8 @@ def test_a_pool_brings_its_popularity_along() -> None:
     assert pool.active_adapters == pytest.approx(popularity.expected_distinct(popularity.zipf(200, 1.5), 32))
     assert sum(alike * share for alike, share in pool.spread) == pytest.approx(1.0)
     assert len(pool.spread) < 60
-    step = gs.compile_step("mixtral-8x7b", "h100-sxm", lora=pool)
-    whole = gs.simulate("mixtral-8x7b", "h100-sxm", 32, 512, 1, lora=pool)
+    step = gs.compile_step("mixtral-8x7b", "h100-sxm", lora=pool, engine="reference")
+    whole = gs.simulate("mixtral-8x7b", "h100-sxm", 32, 512, 1, lora=pool, engine="reference")
     assert step(prompt_tokens=32 * 512, prompts=32, prompt_pairs=32 * 512 * 513 / 2) == pytest.approx(whole.ttft_s)
 
 

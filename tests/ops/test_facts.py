@@ -9,6 +9,7 @@ import pytest
 
 from graphsim.ops import (
     AllReduce,
+    AllReduceNorm,
     Collective,
     Launch,
     LoraA,
@@ -81,6 +82,8 @@ def test_kernels_are_started_for_what_is_launched_and_for_nothing_else(kind: typ
         assert replace(op, launches=7.0).launches == 7  # type: ignore[call-arg]
     elif kind in (Dequantise, Outliers):
         assert bool(op.launches) == bool(op.work().memory_bytes)
+    elif kind is AllReduceNorm:
+        assert [replace(op, apart=apart).launches for apart in (0.0, 1.0)] == [1, 2]  # type: ignore[call-arg]
     else:
         assert op.launches == (1.0 if kind.launched else 0.0)
     assert kind.launched or op.launches == 0

@@ -197,8 +197,9 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
 
 def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> KernelFit:
     known: Mapping[str, KernelFit] = parameters.get(phase, {})
-    others = iter(known.values())
-    return known.get(kv_dtype) or known.get(ATTENTION[kv_dtype].like) or next(others, {"constants": START[phase]})
+    wider = "fp8_queries" if kv_dtype == "fp8" else ATTENTION[kv_dtype].like
+    names = [name for name in (kv_dtype, wider, ATTENTION[kv_dtype].like, *known) if name in known]
+    return known[names[0]] if names else {"constants": START[phase]}
 
 
 def _measured_s(phase: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape) -> Num:
@@ -226,27 +227,33 @@ def _rows(shape: AttentionShape, chosen: Any) -> AttentionShape:
 
 
 def shape_of(frame: pd.DataFrame) -> AttentionShape:
-    """The shape of reference rows of one `op` and `kv_dtype`."""
+    """The shape of reference rows of one `op`, `kv_dtype` and, where stated, `dtype`."""
     names = ("batch", "seq_len", "kv_len", "heads", "kv_heads", "head_dim")
     numbers: dict[str, Any] = {name: frame[name].to_numpy(dtype=float) for name in names}
     window = frame["window"].fillna(0).to_numpy(dtype=float) if "window" in frame.columns else 0.0
     kv_dtype = str(frame["kv_dtype"].iloc[0])
     return AttentionShape(
-        **numbers, window=window, kv_dtype=dtype_of("attention", kv_dtype),
+        **numbers, window=window, kv_dtype=_key(str(frame["dtype"].iloc[0]) if "dtype" in frame else "", kv_dtype),
         cached_bytes=stored_bytes("attention", kv_dtype), phase=PHASES[str(frame["op"].iloc[0])],
     )  # fmt: skip
+
+
+def _key(dtype: str, kv_dtype: str) -> str:
+    """The name of a fit, from the formats of queries and cache."""
+    name = dtype_of("attention", kv_dtype)
+    return "fp8_queries" if name == "fp8" and dtype.startswith("fp8") else name
 
 
 def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
     """Constants and surface per phase and cache format from reference rows of the two attention ops."""
     found: dict[str, Any] = {}
-    for (op, kv_dtype), rows in frame.groupby(["op", "kv_dtype"], sort=True):
+    for (op, _, _), rows in frame.groupby(["op", "kv_dtype", "dtype"], sort=True):
         shape, measured_s = shape_of(rows), rows["latency_us"].to_numpy(dtype=float) * 1e-6
         phase = PHASES[str(op)]
         entry = _fit_one(phase, hardware, shape, measured_s)
         if phase == "decode":
             entry = _with_single(entry, hardware, shape, measured_s)
-        found.setdefault(phase, {})[dtype_of("attention", str(kv_dtype))] = entry
+        found.setdefault(phase, {})[shape.kv_dtype] = entry
     return found
 
 

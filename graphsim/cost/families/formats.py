@@ -86,9 +86,10 @@ MOE: dict[str, Dtype] = {
 ATTENTION: dict[str, Dtype] = {
     "bfloat16": _dtype("bf16", "bf16"),
     "fp8": _dtype("fp8", "bf16", compute="fp8", like="bfloat16"),
+    "fp8_queries": _dtype("fp8", "fp8", like="fp8"),
     "float32": _dtype("fp32", "fp32", like="bfloat16"),
 }
-"""Of attention: weights are the cached keys and values, inputs the queries."""
+"""Of attention: weights are the cached keys and values, inputs the queries; `fp8` quantises these within the kernel."""
 
 DTYPES: dict[str, dict[str, Dtype]] = {"gemm": GEMM, "moe": MOE, "attention": ATTENTION}
 """The kernels of each family whose operands have formats of their own, in the order in which they are fitted."""

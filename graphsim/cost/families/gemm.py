@@ -58,6 +58,7 @@ class GemmShape:
 
     weight_bytes: per weight, scales included; None for the layout that the dtype names
     activation_bytes: per number that comes in or goes out; None for what the dtype's kernels take
+    quantised_ahead: whether x comes quantised from the kernel that makes it
     """
 
     family: ClassVar[str] = "gemm"
@@ -69,6 +70,7 @@ class GemmShape:
     eager: bool = False
     weight_bytes: float | None = None
     activation_bytes: float | None = None
+    quantised_ahead: bool = False
 
     @property
     def formats(self) -> Dtype:
@@ -115,7 +117,7 @@ def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> N
     kernel = fastest_s(c, hardware, operands, shape.m, shape.n, shape.k)
     memory = traffic_s(c, hardware, shape.moved_bytes)
     time = overlapped(kernel, memory) + c["launch_clocks"] / hardware.clock_hz
-    if "quantise_clocks" in c:
+    if "quantise_clocks" in c and not shape.quantised_ahead:
         row_s = (
             c["quantise_bytes"] / hardware.memory_bytes_per_s * shape.k + c["quantise_row_clocks"] / hardware.clock_hz
         )

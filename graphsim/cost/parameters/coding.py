@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.residuals import RESIDUALS, check_record
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError, choices_text
 
@@ -36,6 +37,10 @@ def decoded_kernels(families: Any, where: str) -> dict[str, dict[str, dict[str, 
 
 def _below(data: Any, path: tuple[str, ...], here: str) -> dict[str, Any]:
     """The fits under a family's first names; a family may have none, as where its measurements are yet to come."""
+    if len(path) == 1 and isinstance(data, Mapping) and RESIDUALS in data:
+        record = check_record(data[RESIDUALS], f"{here}.{RESIDUALS}")
+        rest = {name: part for name, part in data.items() if name != RESIDUALS}
+        return _below(rest, path, here) | {RESIDUALS: record}
     levels = FAMILIES[path[0]].module.LEVELS[len(path) - 1 :]
     if not levels:
         return _fit(data, path, here) if FAMILIES[path[0]].module.SURFACES else _numbers(data, path, here)

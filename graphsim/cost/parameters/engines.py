@@ -11,11 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-BASE_FRAMEWORKS = ("", "vllm", "nccl", "oneccl")
-"""Values of column `framework` whose kernels make the base calibration."""
-
-ENGINES = ("sglang", "trtllm")
-"""Frameworks with files of their own."""
+from graphsim.files.frameworks import ANY, ENGINES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,16 +19,24 @@ class KernelTable:
     """Whose kernels run.
 
     engine: one of ENGINES, or "" for the base
-    orders: for each family, the names of the kernels to prefer, best first; what is left out follows as it was fitted
+    orders: family, number format (or ANY) and the names of the kernels to prefer, best first; what is left out follows
+        as it was fitted
     """
 
     engine: str = ""
-    orders: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    orders: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
-    def order(self, family: str) -> tuple[str, ...]:
+    def order(self, family: str, number_format: str = ANY) -> tuple[str, ...]:
         """The preferred kernels of a family, best first."""
-        return dict(self.orders).get(family, ())
+        return next((names for of, form, names in self.orders if (of, form) == (family, number_format)), ())
 
+    def formats(self, family: str) -> list[str]:
+        """The number formats of a family that have an order of their own."""
+        return [form for of, form, _ in self.orders if of == family and form != ANY]
+
+
+BASE_KERNELS = "base"
+"""The base's kernels of a family, in an order of an engine's."""
 
 BASE = KernelTable()
 
@@ -61,7 +65,27 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def in_order(kernels: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> list[Mapping[str, Any]]:
-    """The fits of an engine's kernels, the preferred ones first."""
+def in_order(kernels: Mapping[str, Mapping[str, Any]], table: KernelTable, family: str) -> list[Mapping[str, Any]]:
+    """The fits of an engine's kernels and, last unless a table says otherwise, of the base's, best first."""
+    special = [
+        _of_format(fits, number_format)
+        for number_format in table.formats(family)
+        for fits in _in_order(kernels, table.order(family, number_format))
+    ]
+    return [*special, *_in_order(kernels, table.order(family))]
+
+
+def _in_order(kernels: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> list[Mapping[str, Any]]:
     names = dict.fromkeys([*(name for name in order if name in kernels), *kernels])
     return [kernels[name] for name in names]
+
+
+def _of_format(fits: Mapping[str, Any], number_format: str) -> dict[str, Any]:
+    """What is fitted of one number format."""
+    found: dict[str, Any] = {}
+    for name, part in fits.items():
+        if name == number_format:
+            found[name] = part
+        elif not _is_fit(part) and (within := _of_format(part, number_format)):
+            found[name] = within
+    return found

@@ -22,9 +22,11 @@ import numpy as np
 
 from graphsim.cost.families.blend import Blend
 from graphsim.cost.families.gemm import CAPTURED
+from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.interconnect import node_link
 from graphsim.cost.parameters.coding import decoded, decoded_kernels
-from graphsim.cost.parameters.engines import BASE, KernelTable, in_order, layered
+from graphsim.cost.parameters.engines import BASE, BASE_KERNELS, KernelTable, in_order, layered
+from graphsim.cost.residuals import RESIDUALS, with_captured
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError
 from graphsim.files.catalog import folders
@@ -155,13 +157,15 @@ def basis(hardware: Hardware, family: str, table: KernelTable = BASE, *, own: bo
     kin: False ignores those of its generation's other devices too
     """
     base = _with_captured(hardware, family, _base(hardware, family, own=own, kin=kin), own=own, kin=kin)
+    base = _with_lent(hardware, family, base, own=own, kin=kin)
     name = _engine_lender(hardware, family, table.engine, own=own, kin=kin) if table.engine else ""
     if not name:
         return base
-    fits = in_order(_family_of(name, family, table.engine) or {}, table.order(family))
-    under = [base.parameters] if base.parameters and not isinstance(base.parameters, Blend) else []
+    kernels = dict(_family_of(name, family, table.engine) or {})
+    if base.parameters and not isinstance(base.parameters, Blend):
+        kernels[BASE_KERNELS] = base.parameters
     origin = "calibrated" if name == hardware.name else f"scaled from {name} ({hardware.architecture})"
-    return Basis(origin=origin, parameters=layered([*fits, *under]))
+    return Basis(origin=origin, parameters=layered(in_order(kernels, table, family)))
 
 
 SHARED = {("gemm", CAPTURED): ("sglang", "sglang_deepgemm_gemm_nt_f8f8bf16", "fp8_block")}
@@ -176,9 +180,34 @@ def _with_captured(hardware: Hardware, family: str, base: Basis, *, own: bool, k
         fits = (_family_of(lender, family, engine) or {}).get(kernel, {}) if lender else {}
         if theirs in fits:
             further[name] = fits[theirs]
+            if base.parameters and RESIDUALS in base.parameters and RESIDUALS in fits:
+                further[RESIDUALS] = with_captured(base.parameters[RESIDUALS], fits[RESIDUALS])
     if not further or base.parameters is None or isinstance(base.parameters, Blend):
         return base
     return Basis(origin=base.origin, parameters={**base.parameters, **further})
+
+
+LENDING = {"mla": ("sglang", "trtllm"), "batched_gemm": ("sglang", "trtllm")}
+"""Families of which the base has few rows or none, and the engines whose kernels stand in for its own, best first: vLLM
+runs the same libraries' kernels (FlashInfer's of TensorRT-LLM, FlashAttention 3, Triton's). A family's `lent` says
+which."""
+
+
+def _with_lent(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
+    """The base, and below it what other engines' measurements of the device or its generation say."""
+    fits: list[Mapping[str, Any]] = []
+    lenders: list[str] = []
+    for engine in LENDING.get(family, ()):
+        lender = _engine_lender(hardware, family, engine, own=own, kin=kin)
+        fits += (_family_of(lender, family, engine) or {}).values() if lender else []
+        lenders += [lender] if lender else []
+    if not fits:
+        return base
+    lent = FAMILIES[family].module.lent(fits)
+    if base.parameters and not isinstance(base.parameters, Blend):
+        return Basis(origin=base.origin, parameters=layered([base.parameters, *lent]))
+    origin = "calibrated" if hardware.name in lenders else f"scaled from {lenders[0]} ({hardware.architecture})"
+    return Basis(origin=origin, parameters=layered(lent))
 
 
 def _engine_lender(hardware: Hardware, family: str, engine: str, *, own: bool, kin: bool) -> str:
@@ -213,7 +242,8 @@ def _wired_alike(hardware: Hardware, family: str) -> str:
     if family != "collectives" or not hardware.links:
         return ""
     alike = _alike_by_topology().get(node_link(hardware).topology, ())
-    return next((name for name in alike if name != hardware.name and _family_of(name, family)), "")
+    found = [name for name in alike if name != hardware.name and _family_of(name, family)]
+    return min(found, key=lambda name: _distance(hardware, load_hardware(name)), default="")
 
 
 def _from_others(hardware: Hardware, family: str) -> Basis:

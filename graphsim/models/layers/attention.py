@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,19 @@ from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.block_selection import BlockSelection
 from graphsim.models.phase import Segment
-from graphsim.ops import Activation, Attention, Embedding, Join, KvCache, Norm, Part, Rope, Sharding, Slice
+from graphsim.ops import (
+    Activation,
+    Attention,
+    Embedding,
+    Join,
+    KvCache,
+    Norm,
+    Part,
+    Rope,
+    Sharding,
+    Slice,
+    SparseAttention,
+)
 from graphsim.units import Num
 
 
@@ -255,7 +268,8 @@ class SelfAttention(Layer):
         rows = segment.kv_tokens(self.window) if self.cached else segment.tokens
         if self.selection:
             rows = np.minimum(rows, segment.tokens * seen)
-        return Attention(
+        kind = partial(SparseAttention, method="msa", slots=seen) if self.selection else Attention
+        return kind(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=rows,
@@ -266,6 +280,7 @@ class SelfAttention(Layer):
             value_dim=self.values,
             window=self.window if self.cached else 0,
             decode=segment.decode,
+            causal=self.cached,
             sinks=self.heads if self.sinks and segment is scope.phase.segments[0] else 0,
             soft_cap=self.soft_cap,
             unchecked=self.loose,

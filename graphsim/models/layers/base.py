@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import networkx as nx
 
@@ -58,6 +59,14 @@ class Scope:
     def tokens(self) -> Num:
         """Rows of every GEMM."""
         return self.phase.tokens
+
+    @property
+    def along(self) -> dict[str, Any]:
+        """What operations that walk along sequences ask of the step."""
+        phase = self.phase
+        return {
+            "sequences": phase.sequences, "tokens": phase.tokens, "decode": phase.decodes, "decoding": phase.decoding,
+        }  # fmt: skip
 
     @property
     def activations(self) -> Format:

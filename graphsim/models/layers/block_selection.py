@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from graphsim.graph import Value
 from graphsim.models.layers.base import Projection, Scope
 from graphsim.models.phase import Segment
-from graphsim.ops import Attention, KvCache, Norm, Rope
+from graphsim.ops import IndexScores, KvCache, Norm, Rope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class BlockSelection:
             kv=scope.precision.kv,
         )
         kept = scope.add("index_cache", cache, [Value(turned, ("k",))])
-        score = Attention(
+        score = IndexScores(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=segment.kv_tokens(),
@@ -69,5 +69,6 @@ class BlockSelection:
             unchecked=True,
             cache_width=self.head_dim,
             kv=scope.precision.kv,
+            method="msa",
         )
         return scope.add("index_scores", score, [Value(turned, ("q",)), Value(kept)])

@@ -12,7 +12,7 @@ from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.compression import Compression, IndexInputs, index_inputs, scores
 from graphsim.models.phase import Segment
-from graphsim.ops import Attention, Join, KvCache, Norm, Rope, Sharding
+from graphsim.ops import Join, KvCache, Norm, Rope, Sharding, SparseAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +117,14 @@ class CompressedAttention(Layer):
                 found.append(scores(scope, pool, pool.indexer, segment, suffix, index))
         return [Value(node) for node in found]
 
-    def _attention(self, scope: Scope, segment: Segment) -> Attention:
+    def _attention(self, scope: Scope, segment: Segment) -> SparseAttention:
         """Every entry is read once and serves as key and as value."""
         rows, pairs = segment.kv_tokens(self.window), segment.pairs(self.window, scope.phase.causal)
         pool = self.compression
         if pool:
             rows = rows + pool.seen(segment)
             pairs = pairs + segment.entry_pairs(pool.ratio, pool.chosen, scope.phase.causal)
-        return Attention(
+        return SparseAttention(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=rows,
@@ -138,4 +138,6 @@ class CompressedAttention(Layer):
             unchecked=True,
             cache_width=self.head_dim,
             kv=scope.precision.kv,
+            slots=self.window + pool.chosen if pool and pool.chosen else 0,
+            method=("csa" if pool.indexer else "hca") if pool else "window",
         )

@@ -14,7 +14,7 @@ from graphsim.graph import Value
 from graphsim.models.layers.base import Projection, Scope
 from graphsim.models.layers.indexer import Indexer
 from graphsim.models.phase import Segment
-from graphsim.ops import Attention, KvCache, Norm, PoolWindows, Rope
+from graphsim.ops import IndexScores, KvCache, Norm, PoolWindows, Rope
 from graphsim.units import Num
 
 
@@ -95,7 +95,7 @@ def scores(
 ) -> str:
     """Every query with every entry behind it, by a few narrow heads."""
     kept = compression.kept(scope, segment, f"index_cache{suffix}", indexer.head_dim, inputs.entries)
-    score = Attention(
+    score = IndexScores(
         sequences=segment.sequences,
         query_tokens=segment.tokens,
         kv_tokens=segment.entries(compression.ratio),
@@ -108,6 +108,7 @@ def scores(
         unchecked=True,
         cache_width=indexer.head_dim,
         kv=scope.precision.kv,
+        method="csa",
     )
     return scope.add(f"index_scores{suffix}", score, [Value(inputs.query), Value(inputs.weights), Value(kept)])
 

@@ -111,6 +111,7 @@ class CrossAttention(Layer):
             head_dim=self.head_dim,
             value_dim=self.head_dim,
             decode=segment.decode,
+            causal=False,
             soft_cap=self.soft_cap,
             kv=scope.precision.kv,
         )

@@ -38,6 +38,7 @@ class EncoderAttention(SelfAttention):
             kv_heads=self.kv_heads,
             head_dim=self.head_dim,
             value_dim=self.values,
+            causal=False,
             kv=scope.activations,
         )
         return scope.add("attention", attention, [*values, *map(Value, scores)])

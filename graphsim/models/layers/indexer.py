@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from graphsim.models.layers.base import Projection, Scope
 from graphsim.models.phase import Segment
-from graphsim.ops import Attention, KvCache, Norm, PoolWindows
+from graphsim.ops import IndexScores, KvCache, Norm, PoolWindows
 from graphsim.units import Num
 
 
@@ -57,10 +57,10 @@ class Indexer:
         )
         return scope.add("index_cache", cache, [keys])
 
-    def _score(self, scope: Scope, segment: Segment) -> Attention:
+    def _score(self, scope: Scope, segment: Segment) -> IndexScores:
         """A product for each head and pair; the heads' scores are summed by their weights."""
         _, rows, pairs = self._sizes(scope, segment)
-        return Attention(
+        return IndexScores(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=rows,

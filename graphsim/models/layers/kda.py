@@ -32,24 +32,26 @@ class KimiDeltaAttention(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """q, k, v -> convolution; decay, beta -> delta rule -> norm, gate -> o."""
-        width, tokens, sequences = self.heads * self.head_dim, scope.tokens, scope.phase.sequences
+        width, tokens = self.heads * self.head_dim, scope.tokens
         module = self.names.module
         qkv = [
             self._column(scope, f"{module}.{part}_proj", width, x, ("qkv", tag))
             for part, tag in (("q", "query"), ("k", "key"), ("v", "value"))
         ]
-        conv = CausalConv(sequences=sequences, tokens=tokens, channels=3 * width, taps=self.taps)
+        conv = CausalConv(**scope.along, channels=3 * width, taps=self.taps, mechanism="kda")
         mixed = scope.add("conv1d", conv, qkv)
         decay = self._channels(scope, self.names.decay, x)
         beta = self._column(scope, f"{module}.b_proj", self.heads, x)
         rule = Scan(
-            sequences=sequences,
-            tokens=tokens,
+            **scope.along,
             channels=width,
             state=self.head_dim,
             inputs=4 * width + self.heads,
             learned=width + self.heads,
             matrix=True,
+            mechanism="kda",
+            heads=self.heads,
+            key_heads=self.heads,
         )
         out = scope.add("kimi_delta_rule", rule, [mixed, decay, beta])
         gate = self._channels(scope, self.names.gate, x)

@@ -40,17 +40,19 @@ class GatedDeltaNet(Layer):
         """Projections -> convolution -> delta rule -> gated norm -> out_proj."""
         keys, values = self.key_heads * self.key_dim, self.value_heads * self.value_dim
         qkv, z, decay = self._project(scope, x, keys, values)
-        sequences, tokens = scope.phase.sequences, scope.tokens
-        conv = CausalConv(sequences=sequences, tokens=tokens, channels=2 * keys + values, taps=self.taps)
+        tokens = scope.tokens
+        conv = CausalConv(**scope.along, channels=2 * keys + values, taps=self.taps)
         mixed = scope.add("conv1d", conv, qkv)
         rule = Scan(
-            sequences=sequences,
-            tokens=tokens,
+            **scope.along,
             channels=values,
             state=self.key_dim,
             inputs=2 * keys + values + 2 * self.value_heads,
             learned=2 * self.value_heads,
             matrix=True,
+            mechanism="gdn",
+            heads=self.value_heads,
+            key_heads=self.key_heads,
         )
         out = scope.add("gated_delta_rule", rule, [mixed, *decay])
         norm = Norm(
@@ -97,7 +99,11 @@ class SplitDeltaNet(GatedDeltaNet):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightningAttention(Layer):
-    """Linear attention with fixed decay (arXiv 2401.04658), as MiniMax-Text-01 has it."""
+    """Linear attention with fixed decay (arXiv 2401.04658), as MiniMax-Text-01 has it.
+
+    Nobody measured its kernels: they are priced as Mamba-2's, which hand a decaying state from chunk to chunk as well,
+    with nothing to invert.
+    """
 
     heads: int
     head_dim: int
@@ -108,12 +114,14 @@ class LightningAttention(Layer):
         width = self.heads * self.head_dim
         qkv = scope.linear(_column(f"{self.module}.qkv_proj", 3 * width, scope.hidden), x)
         scan = Scan(
-            sequences=scope.phase.sequences,
-            tokens=scope.tokens,
+            **scope.along,
             channels=width,
             state=self.head_dim,
             inputs=3 * width,
             matrix=True,
+            mechanism="mamba2",
+            heads=self.heads,
+            key_heads=self.heads,
         )
         out = scope.add("lightning_attention", scan, [qkv])
         module = f"{scope.prefix}{self.module}.norm"
@@ -139,9 +147,7 @@ class ShortConvolution(Layer):
         inner = scope.linear(_column(f"{self.module}.in_proj", 3 * width, width, parts, self.bias), x)
         elems = scope.tokens * width
         gated = scope.add("gate_in", Activation(elems=elems, reads=2.0, steps=1.0), [Value(inner, ("b", "x"))])
-        conv = CausalConv(
-            sequences=scope.phase.sequences, tokens=scope.tokens, channels=width, taps=self.taps, bias=self.bias
-        )
+        conv = CausalConv(**scope.along, channels=width, taps=self.taps, bias=self.bias)
         mixed = scope.add("conv", conv, [gated])
         out = scope.add("gate_out", Activation(elems=elems, reads=2.0, steps=1.0), [mixed, Value(inner, ("c",))])
         return scope.linear(_row(f"{self.module}.out_proj", width, width, self.bias), out)
@@ -158,16 +164,15 @@ class GatedRecurrence(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """linear_x -> convolution -> recurrence, times the gate of linear_y -> linear_out."""
-        tokens, sequences = scope.tokens, scope.phase.sequences
+        tokens = scope.tokens
         y = scope.linear(_column(f"{self.module}.linear_y", self.width, scope.hidden, bias=True), x)
         inner = scope.linear(_column(f"{self.module}.linear_x", self.width, scope.hidden, bias=True), x)
-        conv = CausalConv(sequences=sequences, tokens=tokens, channels=self.width, taps=self.taps, bias=True)
+        conv = CausalConv(**scope.along, channels=self.width, taps=self.taps, bias=True)
         mixed = scope.add("conv_1d", conv, [inner])
         block = self.width // self.heads
         gates = 2 * self.heads * block * (block + 1)
         scan = Scan(
-            sequences=sequences,
-            tokens=tokens,
+            **scope.along,
             channels=self.width,
             state=1,
             inputs=self.width,

@@ -2,17 +2,32 @@
 
 A prompt is attended in decompressed form: `kv_b_proj` makes keys and values of every head. A decode step is attended
 in absorbed form: `kv_b_proj` moves to the queries' and the results' side, and all heads share the cached latent.
+Behind an indexer engines attend prompts so too, whence `kv_b_proj` works on a prompt's new tokens alone; its flops on
+both sides of the attention are those of one product.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.indexer import Indexer
 from graphsim.models.phase import Segment
-from graphsim.ops import Activation, Attention, HeadGemm, Join, KvCache, Norm, Part, Rope, Sharding
+from graphsim.ops import (
+    Activation,
+    Attention,
+    HeadGemm,
+    Join,
+    KvCache,
+    MlaAttention,
+    Norm,
+    Part,
+    Rope,
+    Sharding,
+    SparseAttention,
+)
 from graphsim.units import Num
 
 
@@ -23,6 +38,7 @@ class LatentAttention(Layer):
     q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
     gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none; gate_name: its projection
     sinks: one learned logit per head joins each softmax
+    absorbs_prompts: whether prompts are attended in absorbed form too, as engines do with short ones
     reuses: whether the indexer is an earlier layer's, whose choice counts here too
     turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
     module: of the projections and norms, below the layer
@@ -40,6 +56,7 @@ class LatentAttention(Layer):
     gate_name: str = "g_proj"
     sinks: bool = False
     indexer: Indexer | None = None
+    absorbs_prompts: bool = False
     reuses: bool = False
     module: str = "self_attn"
 
@@ -145,9 +162,10 @@ class LatentAttention(Layer):
             kv=scope.precision.kv,
         )
         cached = scope.add(f"kv_cache{suffix}", cache, [normed, *turned[1:]])
-        if segment.decode:
+        if segment.decode or self.absorbs_prompts:
             return self._absorbed(scope, segment, suffix, q, [*turned[:1], Value(cached), *map(Value, scores)])
-        keys = scope.linear(self._up(), normed, m=segment.kv_tokens())
+        raised = segment.tokens if self.indexer else segment.kv_tokens()
+        keys = scope.linear(self._up(), normed, m=raised)
         attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
         inputs = [Value(q, ("q_nope",)), *turned[:1], Value(keys), *turned[1:]]
         return scope.add(f"attention{suffix}", attention, [*inputs, Value(cached), *map(Value, scores)])
@@ -175,8 +193,14 @@ class LatentAttention(Layer):
     def _attention(
         self, scope: Scope, segment: Segment, kv_heads: int, head_dim: int, value_dim: int, cache_width: int
     ) -> Attention:
+        """One kernel; where an indexer chooses the keys one that gathers their latents, in prompts too."""
         seen = self.indexer.chosen if self.indexer else 0
-        return Attention(
+        gathering = partial(
+            SparseAttention, method="dsa_shared" if self.reuses else "dsa", slots=seen,
+            latent_width=self.kv_rank + self.rope, latent_values=self.kv_rank,
+        )  # fmt: skip
+        kind = gathering if self.indexer else partial(MlaAttention, absorbed=cache_width > 0)
+        return kind(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=segment.kv_tokens(seen),

@@ -30,8 +30,7 @@ class MatrixMemory(Layer):
         keys, values = self.key_width, self.value_width
         per_key, per_value = keys / self.heads, values / self.heads
         memory = Scan(
-            sequences=scope.phase.sequences,
-            tokens=scope.tokens,
+            **scope.along,
             channels=values,
             state=per_key + (per_key + 1.0) / per_value,  # the memory, and its normaliser and largest gate of each head
             inputs=2 * keys + values + 2 * self.heads,

@@ -85,5 +85,5 @@ class Convolved(Layer):
 
 def convolved(scope: Scope, name: str, channels: Num, taps: int, x: str) -> str:
     """A value plus a short convolution of it, in one kernel."""
-    conv = CausalConv(sequences=scope.phase.sequences, tokens=scope.tokens, channels=channels, taps=taps)
+    conv = CausalConv(**scope.along, channels=channels, taps=taps)
     return scope.add(name, conv, [x])

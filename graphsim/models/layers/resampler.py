@@ -51,7 +51,7 @@ class QueryAttention(Layer):
         attention = Attention(
             sequences=scope.phase.sequences, query_tokens=scope.tokens, kv_tokens=seen, pairs=self._pairs(scope),
             heads=self.heads, kv_heads=self.kv_heads, head_dim=self.head_dim, value_dim=self.head_dim,
-            kv=scope.activations,
+            causal=False, kv=scope.activations,
         )  # fmt: skip
         out, k_width = scope.add("attention", attention, [q, k, v]), self.heads * self.head_dim
         for i, name in enumerate((self.names.o, *self.further)):

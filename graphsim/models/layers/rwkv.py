@@ -41,8 +41,7 @@ class RwkvAttention(Layer):
         shifted = _shifted(scope, x)
         key, value, receptance = [self._column(scope, part, x, shifted) for part in ("key", "value", "receptance")]
         scan = Scan(
-            sequences=scope.phase.sequences,
-            tokens=scope.tokens,
+            **scope.along,
             channels=self.width,
             state=_RUNNING,
             inputs=2 * self.width,

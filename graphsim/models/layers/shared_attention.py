@@ -68,7 +68,7 @@ class HeadedMamba(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """in_proj -> convolution -> selection of each head -> scan -> gate -> out_proj."""
-        sequences, tokens = scope.phase.sequences, scope.tokens
+        tokens = scope.tokens
         halves = tuple(Part(name=part, width=self.width, units=self.heads) for part in ("x", "z"))
         first = Projection(
             name=f"{self.module}.in_proj",
@@ -81,15 +81,14 @@ class HeadedMamba(Layer):
             parts=halves,
         )
         inner = scope.linear(first, x)
-        conv = CausalConv(sequences=sequences, tokens=tokens, channels=self.width, taps=self.taps, bias=self.conv_bias)
+        conv = CausalConv(**scope.along, channels=self.width, taps=self.taps, bias=self.conv_bias)
         mixed = scope.add("conv1d", conv, [Value(inner, ("x",))])
         head, weights = self.width / self.heads, scope.precision.weights
         step, shared = (HeadGemm(m=tokens, n=n, k=head, heads=self.heads, weights=weights) for n in self._selected)
         dt = HeadGemm(m=tokens, n=head, k=self.dt_rank, heads=self.heads, weights=weights)
         steps = scope.add("dt_proj", dt, [scope.add("x_proj.dt", step, [mixed])])
         scan = Scan(
-            sequences=sequences,
-            tokens=tokens,
+            **scope.along,
             channels=self.width,
             state=self.state,
             inputs=2 * self.width + 2 * self.state * self.heads,

@@ -29,10 +29,10 @@ class Mamba(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """One selective state-space layer."""
-        sequences, tokens = scope.phase.sequences, scope.tokens
+        tokens = scope.tokens
         halves = (Part(name="x", width=self.width), Part(name="z", width=self.width))
         inner = self._linear(scope, "in_proj", 2 * self.width, scope.hidden, x, Sharding.COLUMN, self.bias, halves)
-        conv = CausalConv(sequences=sequences, tokens=tokens, channels=self.width, taps=self.taps, bias=self.conv_bias)
+        conv = CausalConv(**scope.along, channels=self.width, taps=self.taps, bias=self.conv_bias)
         mixed = scope.add("conv1d", conv, [Value(inner, ("x",))])
         parts = tuple(
             Part(name=part, width=size) for part, size in (("dt", self.dt_rank), ("b", self.state), ("c", self.state))
@@ -44,8 +44,7 @@ class Mamba(Layer):
             step, *shared = [Value(self._norm(scope, part, Value(chosen, (part.name,)))) for part in parts]
         dt = self._linear(scope, "dt_proj", self.width, self.dt_rank, step, Sharding.COLUMN, True)
         scan = Scan(
-            sequences=sequences,
-            tokens=tokens,
+            **scope.along,
             channels=self.width,
             state=self.state,
             inputs=2 * self.width + 2 * self.state,
@@ -105,7 +104,7 @@ class Mamba2(Layer):
 
     def build(self, scope: Scope, x: str) -> str:
         """One state-space duality layer."""
-        sequences, tokens = scope.phase.sequences, scope.tokens
+        tokens = scope.tokens
         shared = 2 * self.groups * self.state
         parts = (
             Part(name="z", width=self.width, units=self.heads),
@@ -114,17 +113,19 @@ class Mamba2(Layer):
         )
         inner = self._linear(scope, "in_proj", 2 * self.width + shared + self.heads, scope.hidden, x, parts)
         conv = CausalConv(
-            sequences=sequences, tokens=tokens, channels=self.width + shared, taps=self.taps, bias=self.conv_bias
+            **scope.along, channels=self.width + shared, taps=self.taps, bias=self.conv_bias, mechanism="mamba2"
         )
         mixed = scope.add("conv1d", conv, [Value(inner, ("xbc",))])
         scan = Scan(
-            sequences=sequences,
-            tokens=tokens,
+            **scope.along,
             channels=self.width,
             state=self.state,
             inputs=self.width + shared + self.heads,
             learned=3 * self.heads,
             matrix=True,
+            mechanism="mamba2",
+            heads=self.heads,
+            key_heads=self.groups,
         )
         out = scope.add("chunk_scan", scan, [mixed, Value(inner, ("dt",))])
         gate = Activation(elems=tokens * self.width, reads=2.0, steps=4.0)

@@ -47,7 +47,7 @@ def test_only_lenders_with_the_kernel_serve_it_and_all_if_none_has():
 
 def test_a_product_on_a_card_nobody_measured_is_the_mean_of_its_lenders():
     device = load_hardware("l40s")
-    found = basis(device, "gemm")
+    found = basis(device, "gemm", own=False)
     assert isinstance(found.parameters, Blend) and "rtx-pro-6000" in found.origin and "a100" in found.origin
     shape = GemmShape(m=np.array([1.0, 100.0, 5000.0]), n=4096.0, k=4096.0)
     times = []
@@ -60,7 +60,7 @@ def test_a_product_on_a_card_nobody_measured_is_the_mean_of_its_lenders():
 
 def test_no_work_takes_no_time_in_a_blend():
     device = load_hardware("l40s")
-    parameters = basis(device, "gemm").parameters
+    parameters = basis(device, "gemm", own=False).parameters
     assert gemm.latency_s(parameters, device, GemmShape(m=0.0, n=64.0, k=64.0)) == 0
 
 
@@ -81,5 +81,5 @@ def test_a_kernel_may_have_lenders_of_its_own():
 
 
 def test_a_measured_device_of_the_same_generation_lends_alone_with_its_surfaces():
-    found = basis(load_hardware("h200-sxm"), "gemm")
+    found = basis(load_hardware("h200-sxm"), "gemm", own=False)
     assert found.origin == "scaled from h100-sxm (hopper)" and not isinstance(found.parameters, Blend)

@@ -77,7 +77,9 @@ def test_times_and_memory_are_those_of_the_family(name: str, engine: str) -> Non
     ids=["tp", "sp", "pp", "adapter", "merged"],
 )
 def test_cut_lowered_and_adapted_they_are_the_family(name: str, setting: dict) -> None:
-    captured, built = (gs.simulate(model, "h100-sxm", **REQUESTS, **setting) for model in both(name))
+    captured, built = (
+        gs.simulate(model, "h100-sxm", **REQUESTS, **{"engine": "reference", **setting}) for model in both(name)
+    )
     assert captured.ttft_s == pytest.approx(built.ttft_s, rel=1e-9)
     assert captured.tpot_s == pytest.approx(built.tpot_s, rel=1e-9)
     assert captured.memory.total_bytes == pytest.approx(built.memory.total_bytes, rel=1e-9)

@@ -77,10 +77,12 @@ def test_graphs_with_images_are_valid_whole_and_cut(kind: str) -> None:
 
 def test_memory_holds_the_towers_and_devices_share_them() -> None:
     config = model("llava_next_clip")
-    whole = gs.simulate(config, "h100-sxm").memory.weights_bytes
+    whole = gs.simulate(config, "h100-sxm", engine="reference").memory.weights_bytes
     assert whole == 2 * config.num_parameters
-    halves = gs.simulate(config, "h100-sxm", parallelism=gs.Parallelism(tp=2)).memory.weights_bytes
-    alone = gs.simulate(replace(config, encoders=()), "h100-sxm", parallelism=gs.Parallelism(tp=2)).memory.weights_bytes
+    halves = gs.simulate(config, "h100-sxm", parallelism=gs.Parallelism(tp=2), engine="reference").memory.weights_bytes
+    alone = gs.simulate(
+        replace(config, encoders=()), "h100-sxm", parallelism=gs.Parallelism(tp=2), engine="reference"
+    ).memory.weights_bytes
     tower = whole - 2 * replace(config, encoders=()).num_parameters
     assert tower / 2 <= halves - alone < tower
 
@@ -88,8 +90,8 @@ def test_memory_holds_the_towers_and_devices_share_them() -> None:
 def test_images_take_time_in_the_prompt_step_alone() -> None:
     config = model("qwen2_5_vl_small")
     asked = {"batch": 3, "input_tokens": 200, "output_tokens": 4}
-    plain, seen = (gs.simulate(config, "h100-sxm", media=media, **asked) for media in (None, ONE))
-    more = gs.simulate(config, "h100-sxm", media=gs.Media(images=5, image_size=(560, 560)), **asked)
+    plain, seen = (gs.simulate(config, "h100-sxm", media=media, **asked, engine="reference") for media in (None, ONE))
+    more = gs.simulate(config, "h100-sxm", media=gs.Media(images=5, image_size=(560, 560)), **asked, engine="reference")
     assert plain.ttft_s < seen.ttft_s < more.ttft_s
     assert plain.tpot_s == seen.tpot_s == more.tpot_s
     assert seen.settings["media"] == ONE and "media" not in plain.settings
@@ -102,7 +104,7 @@ def test_a_prompt_shorter_than_its_images_is_noted() -> None:
     media = gs.Media(images=2, image_size=(280, 560))  # 10 x 20 rows of 28 x 28 pixels each
     assert [encoder.prompt_tokens(media) for encoder in config.encoders] == [400.0]
     for tokens, noted in ((399, True), (400, False)):
-        notes = gs.simulate(config, "h100-sxm", input_tokens=tokens, media=media).notes
+        notes = gs.simulate(config, "h100-sxm", input_tokens=tokens, media=media, engine="reference").notes
         assert any("stand for 400" in note for note in notes) == noted
 
 
@@ -119,11 +121,13 @@ def test_a_regular_expression_on_the_path_within_the_whole_matches() -> None:
 def test_an_adapter_of_the_tower_alone_leaves_the_steps_that_generate_as_they_are() -> None:
     config = model("qwen2_vl_small")
     lora = gs.LoraConfig(rank=8, target_modules=["attn.qkv"])
-    plain, adapted = (gs.simulate(config, "h100-sxm", media=ONE, lora=each) for each in (None, lora))
+    plain, adapted = (
+        gs.simulate(config, "h100-sxm", media=ONE, lora=each, engine="reference") for each in (None, lora)
+    )
     assert adapted.tpot_s == plain.tpot_s and adapted.ttft_s > plain.ttft_s
     assert adapted.memory.adapters_bytes == 2 * 8 * 3 * (48 + 3 * 48)
     with pytest.raises(gs.ConfigError, match="matches no module"):
-        gs.simulate(config, "h100-sxm", lora=gs.LoraConfig(rank=8, target_modules=["attn.qvk"]))
+        gs.simulate(config, "h100-sxm", lora=gs.LoraConfig(rank=8, target_modules=["attn.qvk"]), engine="reference")
 
 
 def test_vllm_is_noted_to_leave_the_towers_part_of_an_adapter_out() -> None:
@@ -132,19 +136,19 @@ def test_vllm_is_noted_to_leave_the_towers_part_of_an_adapter_out() -> None:
         lora = gs.LoraConfig(rank=8, target_modules=target)
         notes = gs.simulate(config, "h100-sxm", engine="vllm", lora=lora).notes
         assert any("enable_tower_connector_lora" in note for note in notes) == noted
-        assert not any("tower" in note for note in gs.simulate(config, "h100-sxm", lora=lora).notes)
+        assert not any("tower" in note for note in gs.simulate(config, "h100-sxm", lora=lora, engine="reference").notes)
 
 
 def test_what_no_tower_takes_is_refused() -> None:
     with pytest.raises(gs.ConfigError, match="has no tower, and takes text alone"):
-        gs.simulate("llama-3.1-8b", "h100-sxm", media=ONE)
+        gs.simulate("llama-3.1-8b", "h100-sxm", media=ONE, engine="reference")
     with pytest.raises(gs.ConfigError, match="expected a model that takes sound"):
         gs.build_graph(model("llava_next_clip"), media=gs.Media(audio_s=3.0))
     for wrong in ({"images": -1}, {"images": 1.5}, {"image_size": 224}, {"image_size": (0, 3)}, {"audio_s": "long"}):
         with pytest.raises(gs.ConfigError, match=f"{next(iter(wrong))} = .* is not allowed"):
             gs.Media(**wrong)  # type: ignore[arg-type]
     with pytest.raises(gs.ConfigError, match="expected gs.Media"):
-        gs.simulate("llama-3.1-8b", "h100-sxm", media=3)  # type: ignore[arg-type]
+        gs.simulate("llama-3.1-8b", "h100-sxm", media=3, engine="reference")  # type: ignore[arg-type]
 
 
 def test_towers_that_are_not_known_say_how_to_go_on() -> None:

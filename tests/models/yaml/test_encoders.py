@@ -87,7 +87,9 @@ def test_a_source_is_read_in_the_prompt_and_kept_from_then_on() -> None:
 
 
 def test_a_model_with_an_encoder_of_blocks_is_simulated() -> None:
-    result = gs.simulate(read_model(CROSSING, "here"), "h100-sxm", batch=2, input_tokens=64, output_tokens=8)
+    result = gs.simulate(
+        read_model(CROSSING, "here"), "h100-sxm", batch=2, input_tokens=64, output_tokens=8, engine="reference"
+    )
     assert 0 < float(result.tpot_s) < float(result.ttft_s)
 
 

@@ -69,7 +69,9 @@ def test_every_figure_is_that_of_the_ready_made_model(name: str, adapter: str, d
     if DEGREES[degrees].ep > 1 and name not in ("mixtral-8x7b",):
         pytest.skip("a dense model has no experts to deal out")
     choice: dict[str, Any] = {"lora": ADAPTERS[adapter], "parallelism": DEGREES[degrees], "engine": engine}
-    found, expected = (gs.simulate(ref, "h100-sxm", 4, 300, 20, **choice) for ref in (WRITTEN[name], name))
+    found, expected = (
+        gs.simulate(ref, "h100-sxm", 4, 300, 20, **{"engine": "reference", **choice}) for ref in (WRITTEN[name], name)
+    )
     for figure in ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s"):
         assert getattr(found, figure) == pytest.approx(getattr(expected, figure), rel=1e-9), figure
     for part in fields(expected.memory):
@@ -80,12 +82,12 @@ def test_a_stem_with_learned_positions_is_limited_by_them() -> None:
     """PEFT's plain generation goes on beyond max_positions unless a table ends there."""
     data = {**LLAMA, "max_positions": 100, "blocks": dict(LLAMA["blocks"])}
     choice: dict[str, Any] = {"hardware": "h100-sxm", "input_tokens": 99, "output_tokens": 9, "engine": "peft"}
-    gs.simulate(data, **choice)
+    gs.simulate(data, **{"engine": "reference", **choice})
     places = {"name": "places", "op": "embedding", "entries": 100, "whole": True, "module": "model.places"}
     total = {"name": "sum", "op": "add", "inputs": ["embed_tokens", "places"]}
     data["blocks"]["embeddings"] = [*LLAMA["blocks"]["embeddings"], places, total]
     with pytest.raises(gs.ConfigError, match="107 tokens are more than the 100 positions"):
-        gs.simulate(data, **choice)
+        gs.simulate(data, **{"engine": "reference", **choice})
 
 
 def test_a_later_stage_of_a_pipeline_holds_its_own_copy_of_tied_weights() -> None:

@@ -144,6 +144,7 @@ class UncachedAttentionNode(Node):
             kv_heads=own.kv_heads,
             head_dim=own.head_dim,
             value_dim=own.values,
+            causal=self.causal,
             sinks=own.heads if own.sinks else 0,
             soft_cap=own.soft_cap,
             unchecked=own.biased,

@@ -103,9 +103,7 @@ class ConvNode(Node):
 
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
         """One kernel."""
-        conv = CausalConv(
-            sequences=scope.phase.sequences, tokens=scope.tokens, channels=self.channels, taps=self.taps, bias=self.bias
-        )
+        conv = CausalConv(**scope.along, channels=self.channels, taps=self.taps, bias=self.bias)
         return scope.add(self.name, conv, inputs)
 
 
@@ -122,8 +120,7 @@ class ScanNode(Node):
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
         """One kernel."""
         scan = Scan(
-            sequences=scope.phase.sequences,
-            tokens=scope.tokens,
+            **scope.along,
             channels=self.channels,
             state=self.state,
             inputs=self.reads,
