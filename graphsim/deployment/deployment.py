@@ -12,9 +12,11 @@ import numpy as np
 
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import caution, choose_cost
+from graphsim.cost.parameters.engines import KernelTable
 from graphsim.deployment.adapters import met
 from graphsim.deployment.cutting import check_cut
 from graphsim.deployment.halves import halves_of
+from graphsim.deployment.kernels import table_of
 from graphsim.deployment.order import Watch, in_order, passes_of, run
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
@@ -46,7 +48,9 @@ EngineRef = str | Path | Mapping[str, Any] | EngineProfile
 
 FIRST: Phase = decode(1.0, 1.0)
 REFERENCE = "reference"
-"""The engine that runs an adapter as the LoRA document's three separate nodes."""
+"""The engine that runs an adapter as the LoRA document's three separate nodes: of graphs and counts by default."""
+DEFAULT_ENGINE = "vllm"
+"""The engine of whatever states a time or a memory, unless one is named."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
@@ -145,19 +149,24 @@ class Deployment:
         return self.hardware
 
     @property
+    def kernels(self) -> KernelTable:
+        """Whose measured kernels price the operations."""
+        return table_of(self.engine, self.device)
+
+    @property
     def price(self) -> CostModel:
         """What prices the operations."""
-        return choose_cost(self.cost, self.device)[0]
+        return choose_cost(self.cost, self.device, self.kernels)[0]
 
     @property
     def cost_model(self) -> str:
         """The name that an estimate states for the prices: `calibrated`, `scaled from …`, `roofline`, a function's."""
-        return choose_cost(self.cost, self.device)[1]
+        return choose_cost(self.cost, self.device, self.kernels)[1]
 
     @property
     def caution(self) -> str:
         """What to beware of in its times, as of a device that nobody measured; "" where there is nothing."""
-        return caution(self.cost, self.device)
+        return caution(self.cost, self.device, self.kernels)
 
     def under(self, default: EngineRef) -> Deployment:
         """The same under an engine: a verb's default one, where the deployment leaves it to the verb."""
@@ -189,6 +198,8 @@ class Deployment:
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
             adapter=self._as_run(phase), own=self.passes,
             present=np.minimum(phase.tokens, 1.0), tokens=phase.tokens, whole=self._is_whole(phase),
+            architecture=self.hardware.architecture if self.hardware else "",
+            prompts=not all(segment.decode for segment in phase.segments),
         )  # fmt: skip
 
     def _as_run(self, phase: Phase) -> LoraConfig | None:

@@ -19,6 +19,7 @@ from graphsim.passes import bitsandbytes
 from graphsim.passes.beside import LaunchBeside
 from graphsim.passes.engine import Engine
 from graphsim.passes.experts import DealExperts
+from graphsim.passes.fusions import fusions, packed_more
 from graphsim.passes.launches import LaunchEagerly
 from graphsim.passes.lower import lowering
 from graphsim.passes.pack import Pack
@@ -42,24 +43,27 @@ def passes_of(
     present: Num = 1.0,
     tokens: Num = 1.0,
     whole: bool = True,
+    architecture: str = "",
+    prompts: bool = True,
 ) -> tuple[Pass, ...]:
     """The passes from the logical graph to what a device runs, a user's own behind the others of their stage.
 
     model: its name, by which engines keep slots for embeddings; adapter: what runs; engine: None for logical nodes
     present: 0 for a step without tokens, else 1; tokens: of the step; whole: whether its graph is the whole model
+    architecture: of the device, "" where there is none; prompts: whether the step may have prompts
     Raises ConfigError for what is no pass.
     """
     lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine, tokens)
     passes: list[Pass] = []
     if np.any(np.asarray(parallelism.ep) > 1):
-        passes.append(_dealing(parallelism, engine))
+        passes.append(_dealing(parallelism, engine, generates=not prompts))
     if adapter is not None:
         buffers = lowered.buffers if lowered else Buffers()
         passes.append(Inject(lora=adapter, buffers=buffers, everywhere=whole))
     if not np.all(np.less_equal(parallelism.tp, 1)):
         passes.append(Shard(tp=parallelism.tp, sequence_parallel=bool(np.any(np.asarray(parallelism.sp) > 1))))
     if engine is None or engine.packs_projections:
-        passes.append(Pack())
+        passes += [*packed_more(engine), Pack()]
     if bitsandbytes.serves(precision):
         rows, nested = (engine.fused_4bit_tokens, engine.nested_scales) if engine else (bitsandbytes.FUSED_TOKENS, True)
         passes.append(bitsandbytes.BesideProducts(fused_tokens=rows, nested=nested))
@@ -67,6 +71,8 @@ def passes_of(
         passes += lowering(lowered)
     if engine is not None and engine.shared_experts != "behind":
         passes.append(LaunchBeside(exchange=engine.shared_experts))
+    if engine is not None:
+        passes += fusions(engine, model=model, architecture=architecture, prompts=prompts)
     adapted = 1.0 if adapter is None else np.greater(adapter.active_adapters, 0.0) * 1.0
     if engine is not None and engine.launch == "eager":
         passes.append(LaunchEagerly(present=present, adapted=adapted, call_s=engine.call_s, calls=engine.module_calls))
@@ -75,12 +81,18 @@ def passes_of(
     return in_order(passes, own)
 
 
-def _dealing(parallelism: Parallelism, engine: EngineProfile | None) -> DealExperts:
-    """How experts are dealt out, and how tokens get to them: without an engine a copy for each expert, as in GShard."""
+def _dealing(parallelism: Parallelism, engine: EngineProfile | None, *, generates: bool) -> DealExperts:
+    """How experts are dealt out, and how tokens get to them: without an engine a copy for each expert, as in GShard.
+
+    DeepEP's kernels of low latency send a copy for each expert too.
+    generates: whether every sequence of the step brings one token, so that kernels for few tokens exchange them
+    """
+    kernels = engine.exchange_kernels(generates) if engine else ""
     return DealExperts(
         ep=parallelism.ep, tp=parallelism.tp, placement=parallelism.expert_placement,
-        redundant=parallelism.redundant_experts, dispatch=engine.dispatch if engine else "experts",
-        fp8=engine is not None and engine.dispatch_format == "fp8",
+        redundant=parallelism.redundant_experts,
+        dispatch=engine.dispatch if engine and kernels != "low_latency" else "experts",
+        sent_as=engine.dispatch_format if engine else "model", kernels=kernels,
     )  # fmt: skip
 
 
@@ -89,6 +101,7 @@ def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile, tokens: Num
     return Engine(
         profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model),
         expert_layout=profile.experts.layout_of(model), tokens=tokens,
+        defers=profile.fusions.completes_sums_of(model),
     )  # fmt: skip
 
 

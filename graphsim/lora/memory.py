@@ -20,6 +20,7 @@ class EngineMemory:
     An engine with a `chunk_tokens` runs a step of so many tokens once, ahead of all requests, and keeps what that took.
 
     share: part of the memory that programs get, which the engine takes for itself
+    cache_share: of what is free beside weights, slots and a step, the part that the KV cache gets
     chunk_tokens: most tokens of a step; 0 where prompts are not cut into chunks
     sequences: most sequences of a step
     large_device_bytes: devices that state so much memory have `large_chunk_tokens` and `large_sequences` in their
@@ -37,6 +38,7 @@ class EngineMemory:
     """
 
     share: float = 1.0
+    cache_share: float = 1.0
     chunk_tokens: float = 0.0
     sequences: float = 0.0
     large_device_bytes: float = 0.0
@@ -60,7 +62,8 @@ class EngineMemory:
 
 
 _NUMBERS = {
-    "share": ("", 0.0, 1.0), "chunk_tokens": ("", 0.0, 1e9), "sequences": ("", 0.0, 1e9),
+    "share": ("", 0.0, 1.0), "cache_share": ("", 0.01, 1.0), "chunk_tokens": ("", 0.0, 1e9),
+    "sequences": ("", 0.0, 1e9),
     "large_device_bytes": ("bytes", 0.0, 1e15), "large_chunk_tokens": ("", 0.0, 1e9),
     "large_sequences": ("", 0.0, 1e9), "sampler_bytes": ("bytes", 0.0, 1e3), "runtime_bytes": ("bytes", 0.0, 1e13),
     "group_bytes": ("bytes", 0.0, 1e13), "graph_bytes": ("bytes", 0.0, 1e13), "graph_steps": ("", 0.0, 100.0),

@@ -17,8 +17,11 @@ from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.calls import ModuleCall, read_calls
 from graphsim.lora.experts import EngineExperts, read_experts
 from graphsim.lora.families import is_one_of, read_families
+from graphsim.lora.fusions import EngineFusions, read_fusions
+from graphsim.lora.host import EngineHost, read_host
 from graphsim.lora.limits import Limits, read_limits
 from graphsim.lora.memory import EngineMemory, read_memory
+from graphsim.lora.prices import EnginePrices, read_prices
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.sources import inherited, read_references, read_sources, with_documents
 from graphsim.lora.tiling import Tiling, read_tilings
@@ -31,11 +34,17 @@ INTERMEDIATES = ("fp32", "model")
 LAUNCHES = ("graph", "eager")
 FACTORS = ("given", "fp32")
 DISPATCHES = ("experts", "ranks", "all")
-DISPATCH_FORMATS = ("model", "fp8")
+DISPATCH_FORMATS = ("model", "fp8", "quantised")
+EXCHANGES = {
+    "collective": ("", ""), "deepep": ("normal", "low_latency"), "deepep_v2": ("elastic_prefill", "elastic_decode"),
+    "nvlink_two_sided": ("two_sided", "two_sided"), "nvlink_one_sided": ("one_sided", "one_sided"),
+}  # fmt: skip
+"""Kernels that exchange tokens, of steps with prompts and of steps without: names of `graphsim.ops.dispatch.EXCHANGES`,
+"" for a plain all-to-all."""
 SHARED_EXPERTS = ("behind", "dispatch", "combine")
 SUFFIXES = (".yaml", ".yml")
 
-_Group = TypeVar("_Group", EngineExperts, EngineMemory)
+_Group = TypeVar("_Group", EngineExperts, EngineFusions, EngineHost, EngineMemory, EnginePrices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +68,10 @@ class EngineProfile:
     side_waits: starts of kernels that it takes the base's kernels to wait for what ran beside them
     intermediate: format of what goes from shrink to expand
     experts: how it runs adapters on experts, with sources of its own
+    fusions: which of the model's operations share a kernel, with sources of its own
+    host: what its own work takes beside its kernels, with sources of its own
     memory: what it does with the device's memory, with sources of its own
+    prices: whose measured kernels price its operations, with sources of its own
     fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
     nested_scales: whether doubly quantised scales are widened in every product, not once at load
     launch: kernels from a captured `graph`, or `eager` from the host
@@ -70,7 +82,9 @@ class EngineProfile:
         takes the host in larger ones, beyond what runs on the device meanwhile
     dispatch: what tokens are sent to experts on other ranks as: a copy for each of a token's `experts`, one for each
         of the `ranks` that hold some of them, or `all` tokens to all ranks
-    dispatch_format: in which they travel there: the `model`'s activations, or `fp8` to experts that compute in it
+    dispatch_format: in which they travel there: the `model`'s activations, `fp8` to experts that compute in it, or
+        `quantised` as these take them, in fp8 or nvfp4
+    exchange: what moves a copy for each expert or rank: a plain all-to-all `collective`, or kernels of EXCHANGES
     shared_experts: which exchange of tokens they are computed beside: the `dispatch` to experts on other ranks, the
         `combine` of what these give, or none, `behind` both
     split_prompt_tokens, split_decode_tokens: from how many tokens on a step with prompts, or one without, runs in two
@@ -108,7 +122,10 @@ class EngineProfile:
     side_waits: float = 0.0
     intermediate: str = "model"
     experts: EngineExperts = EngineExperts()
+    fusions: EngineFusions = EngineFusions()
+    host: EngineHost = EngineHost()
     memory: EngineMemory = EngineMemory()
+    prices: EnginePrices = EnginePrices()
     fused_4bit_tokens: float = 1.0
     nested_scales: bool = True
     launch: str = "graph"
@@ -119,6 +136,7 @@ class EngineProfile:
     eager_lora_launch_s: float = 0.0
     dispatch: str = "experts"
     dispatch_format: str = "model"
+    exchange: str = "collective"
     shared_experts: str = "behind"
     split_prompt_tokens: float = 0.0
     split_decode_tokens: float = 0.0
@@ -132,6 +150,11 @@ class EngineProfile:
     limits: Limits = Limits()
     notes_only: bool = False
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def exchange_kernels(self, generates: bool) -> str:
+        """Kernels made for exchanging tokens, of a step in which every sequence generates, or of one with prompts."""
+        of_prompts, of_generation = EXCHANGES[self.exchange]
+        return of_generation if generates else of_prompts
 
     def has_embedding_slots(self, model: str) -> bool:
         """Whether a model's embedding and output head have slots, by its name."""
@@ -166,7 +189,7 @@ def _path_of(ref: str | Path) -> Path:
     """The file that a name or a path stands for."""
     path = Path(ref)
     if path.suffix not in SUFFIXES:
-        path = _folder() / f"{ref}.yaml"
+        path = _folder() / f"{ALIASES.get(str(ref).lower(), str(ref))}.yaml"
         if not path.is_file():
             raise ConfigError(f"engine = {str(ref)!r} is not known; {choices_text(str(ref), list_engines())}")
     if not path.is_file():
@@ -216,7 +239,10 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
         found[key] = read_tilings(fields, key, kept.get(key, ()))
     base_name = base.name if base else ""
     found["experts"] = _group(fields, "experts", read_experts, kept.get("experts", EngineExperts()), base_name)
+    found["fusions"] = _group(fields, "fusions", read_fusions, kept.get("fusions", EngineFusions()), base_name)
+    found["host"] = _group(fields, "host", read_host, kept.get("host", EngineHost()), base_name)
     found["memory"] = _group(fields, "memory", read_memory, kept.get("memory", EngineMemory()), base_name)
+    found["prices"] = _group(fields, "prices", read_prices, kept.get("prices", EnginePrices()), base_name)
     own = with_documents(read_sources(fields, EngineProfile.__dataclass_fields__), read_references(fields))
     found["sources"] = {**inherited(kept.get("sources", {}), base_name, fields), **own}
     if found["kernels"] == "fused" and found["grid"] != "tokens" and not (found["shrink"] and found["expand"]):
@@ -240,7 +266,8 @@ def _group(
 _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
     "intermediate": INTERMEDIATES, "factors": FACTORS, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
-    "dispatch": DISPATCHES, "dispatch_format": DISPATCH_FORMATS, "shared_experts": SHARED_EXPERTS,
+    "dispatch": DISPATCHES, "dispatch_format": DISPATCH_FORMATS, "exchange": tuple(EXCHANGES),
+    "shared_experts": SHARED_EXPERTS,
 }  # fmt: skip
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
@@ -257,4 +284,7 @@ _NUMBERS = {
     "fused_4bit_tokens": ("", 0.0, 1e9), "call_s": ("s", 0.0, 1.0), "side_waits": ("", 0.0, 100.0),
     "split_prompt_tokens": ("", 0.0, 1e9), "split_decode_tokens": ("", 0.0, 1e9),
 }  # fmt: skip
+ALIASES = {"tensorrt-llm": "trtllm", "vllm-2025-05": "vllm-0.8"}
+"""Further names of profiles."""
+
 _DEFAULTS = {key: EngineProfile.__dataclass_fields__[key].default for key in (*_CHOICES, *_NUMBERS)}

@@ -6,7 +6,8 @@ pass reads the collectives off these cuts. T tokens, rank r, N devices, h output
 
     vllm, sglang-triton-v2, peft-dtensor   column A whole; row B whole, on partial sums; no collective of its own
     fully-sharded, s-lora                  column A gathered [T, r]; row A all-reduced [T, r], B's slices in place
-    sglang, peft-megatron                  column A whole; row A all-reduced [T, r], B whole, behind the base's own
+    sglang, peft-megatron                  column A whole; row A all-reduced [T, r], B whole, behind the base's own;
+                                           sglang as sglang-triton-v2 in models that complete sums behind their linears
     megatron                               column A gathered [T, r]; row A all-reduced [T, r], B gathered [T, h]
 
 The output head is one more column-parallel base, but for vLLM, under both of its schemes: it keeps the head's pair
@@ -15,8 +16,9 @@ all-reduce.
 
 Sources: vLLM 0.33, `vllm/lora/layers` (default and --fully-sharded-loras), of the head `logits_processor.py`:
 LogitsProcessorWithLoRA._get_logits; S-LoRA, arXiv 2311.03285, section 6, whose adapters reach no head; SGLang 0.5.23,
-`lora/layers.py` (ParallelLMHeadWithLoRA cuts B over the vocabulary, VocabParallelEmbeddingWithLoRA nothing),
-`lora/backend`; Megatron-Bridge, `peft/utils.py`; PEFT 0.21, `tuners/lora/tp_layer.py` and `tuners/lora/layer.py`.
+`lora/layers.py` (ParallelLMHeadWithLoRA cuts B over the vocabulary, VocabParallelEmbeddingWithLoRA nothing;
+RowParallelLinearWithLoRA adds to partial sums where reduce_results is off), `lora/backend`; Megatron-Bridge,
+`peft/utils.py`; PEFT 0.21, `tuners/lora/tp_layer.py` and `tuners/lora/layer.py`.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ class Scheme:
     row_b: of B at a row-parallel base; REPLICATED works on partial sums, WHOLE needs A's result complete, COLUMN cuts
     row_in_place: whether a row-parallel pair adds to the base's partial sums, or behind their all-reduce
     whole_head: whether every device has the output head's whole pair, added behind the gather of logits
+    deferred: the scheme in models whose layers complete sums, and not their linears; "" for the same
     """
 
     column_a: Sharding = Sharding.REPLICATED
     row_b: Sharding = Sharding.REPLICATED
     row_in_place: bool = True
     whole_head: bool = False
+    deferred: str = ""
 
 
 _PARTIAL = Scheme()
@@ -51,7 +55,7 @@ SCHEMES = {
     "vllm": replace(_PARTIAL, whole_head=True),
     "fully-sharded": replace(_SHARDED, whole_head=True),
     "s-lora": _SHARDED,
-    "sglang": _REDUCED,
+    "sglang": replace(_REDUCED, deferred="sglang-triton-v2"),
     "sglang-triton-v2": _PARTIAL,
     "megatron": _GATHERED,
     "peft-megatron": _REDUCED,

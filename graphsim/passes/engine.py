@@ -11,6 +11,7 @@ from graphsim.graph import inputs_of
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import Buffers
 from graphsim.lora.profile import EngineProfile
+from graphsim.lora.schemes import SCHEMES
 from graphsim.ops import Collective, Op, Slice
 from graphsim.ops.base import BF16
 from graphsim.ops.formats import FORMATS, Format
@@ -23,6 +24,7 @@ class Engine:
     """A profile at work for one adapter configuration and one model.
 
     tokens: of the step, on this device's replica
+    defers: whether the model's layers complete the sums of row-parallel linears
     embedding_slots: whether the model's embedding and output head have slots
     """
 
@@ -31,6 +33,7 @@ class Engine:
     embedding_slots: bool
     expert_layout: str = "parameter"
     tokens: Num = 1.0
+    defers: bool = False
 
     @property
     def buffers(self) -> Buffers:
@@ -41,8 +44,14 @@ class Engine:
             expert_layout=self.expert_layout,
             ends=self.embedding_slots,
             merge_passes=self.profile.merge_passes,
-            tp_scheme=self.profile.tensor_parallel,
+            tp_scheme=self.tp_scheme,
         )
+
+    @property
+    def tp_scheme(self) -> str:
+        """How the engine cuts factors of this model."""
+        name = self.profile.tensor_parallel
+        return (SCHEMES[name].deferred if self.defers else "") or name
 
     @property
     def slots(self) -> Num:

@@ -21,11 +21,14 @@ from graphsim.errors import ConfigError
 from graphsim.graph import Pass, Rule, Stage, Step, Value
 from graphsim.ops import ExchangeTokens, ExpertActivation, ExpertGemm, GatherTokens, Op, Permute, ScatterTokens
 from graphsim.ops.expert_ranks import hottest_ratio, ranks_reached
-from graphsim.ops.formats import Format
+from graphsim.ops.formats import FORMATS, Format
 from graphsim.units import Num
 
 FP8_ROWS = Format(name="fp8", bytes=1.0 + 4.0 / 128.0, compute="fp8")
 """Rows in fp8 with an fp32 scale for 128 numbers (DeepEP, `low_latency_dispatch` and the README of its kernels)."""
+
+NARROW = {"model": {}, "fp8": {"fp8": FP8_ROWS}, "quantised": {"fp8": FP8_ROWS, "fp4": FORMATS["nvfp4"]}}
+"""For each format that an engine sends rows in, what experts that compute in a format are sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,8 @@ class DealExperts(Pass):
 
     placement: a name of `graphsim.ops.expert_ranks.PLACEMENTS`; redundant: copies of popular experts beside all of them
     dispatch: a copy of a token for each of its `experts`, of the `ranks` that hold some of them, or for `all` ranks
-    fp8: whether tokens travel in it towards experts that compute in it
+    sent_as: a name of NARROW: what tokens travel in towards their experts
+    kernels: made for the exchange, a name of `graphsim.ops.dispatch.EXCHANGES`; "" for a plain all-to-all
     """
 
     stage: ClassVar[Stage] = "logical"
@@ -44,7 +48,8 @@ class DealExperts(Pass):
     placement: str = "random"
     redundant: int = 0
     dispatch: str = "experts"
-    fp8: bool = False
+    sent_as: str = "model"
+    kernels: str = ""
 
     def rule(self, graph: nx.DiGraph) -> Rule:
         """Raises ConfigError if some scenarios exchange tokens and others do not: these are two different graphs."""
@@ -118,11 +123,21 @@ class DealExperts(Pass):
         return np.minimum(ranks_reached(stack.of, stack.chosen, self.ep) * self._hottest(stack), self.ep)
 
     def _copies(self, op: Permute, stack: ExpertGemm, copies: Num) -> ExchangeTokens:
-        narrow = self.fp8 and op.gather and stack.weights.compute == "fp8"
-        return ExchangeTokens(
+        narrow = NARROW[self.sent_as].get(stack.weights.compute) if op.gather else None
+        exchange = ExchangeTokens(
             role="all_to_all", elems=op.tokens * copies * op.width, group=self.ep, layer=op.layer,
-            activations=FP8_ROWS if narrow else op.activations,
+            activations=narrow or op.activations, there=op.gather,
         )  # fmt: skip
+        if not self.kernels:
+            return exchange
+        return replace(
+            exchange,
+            kernels=self.kernels,
+            tokens=op.tokens * 1.0,
+            width=op.width,
+            chosen=float(stack.chosen),
+            experts=float(stack.of),
+        )
 
     def _gathered(self, op: Permute) -> GatherTokens:
         whole = op.tokens * np.maximum(self.ep / self.tp, 1.0) * op.width

@@ -31,7 +31,7 @@ def lowering(engine: Engine) -> tuple[Pass, ...]:
 
 def _require_in_place(engine: Engine) -> None:
     """Raise ConfigError where B's slices must be gathered before they are added: fused kernels add as they expand."""
-    name = engine.lora.chosen_scheme or engine.profile.tensor_parallel
+    name = engine.lora.chosen_scheme or engine.tp_scheme
     scheme = SCHEMES[name]
     if scheme.row_b is Sharding.COLUMN and not scheme.row_in_place:
         allowed = choices_text(name, [other for other in SCHEMES if other != name])

@@ -101,7 +101,7 @@ def test_weights_that_are_pickled_are_never_read(tmp_path: Path) -> None:
 
 def test_an_adapter_that_fits_is_compared_once_and_may_be_changed_afterwards(tmp_path: Path) -> None:
     lora = gs.LoraConfig.from_peft(folder_of(tmp_path, "lora-default", tensors_of("lora-default")))
-    deployment = gs.Deployment(MODEL, "l4", lora=lora)
+    deployment = gs.Deployment(MODEL, "l4", lora=lora, engine="reference")
     assert deployment.lora is not None and deployment.lora.tensors is None
     assert (
         gs.simulate(deployment, batch=1, input_tokens=16, output_tokens=4).memory.adapters_bytes

@@ -111,8 +111,8 @@ def test_doras_norm_moves_every_temporary_as_often_as_pefts_source_does() -> Non
 def test_an_adapter_of_rank_0_is_no_kernel_and_no_call(lora: dict[str, Any]) -> None:
     adapter = gs.LoraConfig(target_modules="all-linear", **lora)
     asked: dict[str, Any] = {"engine": "peft", "parallelism": gs.Parallelism(tp=4)}
-    base = gs.simulate("llama-3.1-8b", A100, 2, 256, 16, **asked)
-    found = gs.simulate("llama-3.1-8b", A100, 2, 256, 16, lora=adapter, **asked)
+    base = gs.simulate("llama-3.1-8b", A100, 2, 256, 16, **{"engine": "reference", **asked})
+    found = gs.simulate("llama-3.1-8b", A100, 2, 256, 16, lora=adapter, **{"engine": "reference", **asked})
     assert found.tpot_s == pytest.approx(base.tpot_s, rel=1e-9)
 
 

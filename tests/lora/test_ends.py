@@ -46,7 +46,7 @@ def graph_of(engine: str, model: object = "llama-3.1-8b", sp: int = 1, **fields:
 
 @pytest.mark.parametrize("fields", [{}, {"target_modules": ["attn", "lm_head", "embed_tokens"]}])
 @pytest.mark.parametrize("sp", [1, 4])
-@pytest.mark.parametrize("engine", ["vllm", "vllm-2025-05", "vllm-0.5"])
+@pytest.mark.parametrize("engine", ["vllm", "vllm-0.8", "vllm-0.5"])
 def test_vllm_adds_to_the_gathered_logits_and_the_completed_rows(engine: str, sp: int, fields: dict) -> None:
     graph = graph_of(engine, sp=sp, **fields)
     validate(graph, "lowered")

@@ -14,7 +14,10 @@ import graphsim as gs
 from graphsim.graph import walk
 from graphsim.lora import profile as profiles
 from graphsim.lora.experts import EngineExperts
+from graphsim.lora.fusions import EngineFusions
+from graphsim.lora.host import EngineHost
 from graphsim.lora.memory import EngineMemory
+from graphsim.lora.prices import EnginePrices
 from graphsim.lora.profile import EngineProfile, list_engines, load_profile
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraKernel, LoraShrink
@@ -23,9 +26,9 @@ from tests.engines import each_engine
 LORA = gs.LoraConfig(rank=8, target_modules=["q_proj", "v_proj"], max_loras=4)
 ENGINES = list_engines()
 FUSED = [name for name in ENGINES if load_profile(name).kernels == "fused"]
-PROMISED = {"peft", "reference", "sglang", "slora", "vllm", "vllm-0.5", "vllm-2025-05"}
+PROMISED = {"peft", "reference", "sglang", "slora", "trtllm", "vllm", "vllm-0.5", "vllm-0.8", "vllm-0.11", "vllm-0.15"}
 LABELS = {"name", "title", "sources", "limits"}
-GROUPS = ("experts", "memory")
+GROUPS = ("experts", "fusions", "host", "memory", "prices")
 """Fields of a profile that have fields and sources of their own."""
 
 
@@ -54,7 +57,9 @@ def unsourced(ref: str | Path) -> list[str]:
 
 
 def unsourced_in(
-    group: EngineProfile | EngineExperts | EngineMemory, own: dict[str, Any], labels: set[str]
+    group: EngineProfile | EngineExperts | EngineFusions | EngineHost | EngineMemory | EnginePrices,
+    own: dict[str, Any],
+    labels: set[str],
 ) -> list[str]:
     fields = {key: field.default for key, field in group.__dataclass_fields__.items() if key not in labels}
     said = [key for key, default in fields.items() if key in own or getattr(group, key) != default]
@@ -204,7 +209,7 @@ def test_eager_modules_launch_once_per_adapter_and_wait_for_the_host() -> None:
     gemms = [op for _, op, _ in walk(graph) if isinstance(op, Gemm)]
     assert {op.launches for op in gemms if op.role.endswith("lora_a")} == {4}
     eager = gs.simulate("gpt-2", "l4", 1, 16, 10, lora=gs.LoraConfig(rank=8), engine="peft")
-    captured = gs.simulate("gpt-2", "l4", 1, 16, 10, lora=gs.LoraConfig(rank=8))
+    captured = gs.simulate("gpt-2", "l4", 1, 16, 10, lora=gs.LoraConfig(rank=8), engine="reference")
     assert eager.tpot_s > 1.2 * captured.tpot_s
 
 
@@ -238,7 +243,7 @@ def test_a_derived_profile_does_not_claim_the_sources_of_its_base(tmp_path: Path
         "experts: {grid: pairs, sorts: {value: 2, source: 'wish, number two'}}\nreferences: {wish: a wish}\n"
     )
     mine, base, root = load_profile(path), load_profile("vllm-0.5"), load_profile("vllm")
-    layout = load_profile("vllm-2025-05").experts.sources["layout"]
+    layout = load_profile("vllm-0.8").experts.sources["layout"]
     assert mine.sources["grid"] == "a wish"
     assert "tile_clocks" not in mine.sources  # changed without saying why
     assert mine.sources["packed"] == f"inherited from vllm-0.5: {base.sources['packed']}"
@@ -247,7 +252,7 @@ def test_a_derived_profile_does_not_claim_the_sources_of_its_base(tmp_path: Path
     assert (experts.grid, experts.sorts, experts.fills) == ("pairs", 2.0, root.experts.fills)
     assert experts.sources["sorts"] == "a wish, number two"
     assert "grid" not in experts.sources
-    assert experts.sources["layout"] == f"inherited from vllm-2025-05: {layout}"
+    assert experts.sources["layout"] == f"inherited from vllm-0.8: {layout}"
     assert experts.sources["fills"] == f"inherited from vllm: {root.experts.sources['fills']}"
 
 

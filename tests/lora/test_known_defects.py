@@ -38,11 +38,11 @@ def test_1_the_first_factor_takes_two_flops_per_token_input_and_rank_in_every_ph
 
 
 def test_2_a_merge_costs_the_same_for_any_tokens_and_is_charged_once() -> None:
-    short = gs.simulate(MODEL, DEVICE, 1, 16, 4, lora=MERGED)
-    long = gs.simulate(MODEL, DEVICE, 64, 4096, 256, lora=MERGED)
+    short = gs.simulate(MODEL, DEVICE, 1, 16, 4, lora=MERGED, engine="reference")
+    long = gs.simulate(MODEL, DEVICE, 64, 4096, 256, lora=MERGED, engine="reference")
     assert short.one_time_s == long.one_time_s > 0
     for merged, asked in ((short, (1, 16, 4)), (long, (64, 4096, 256))):
-        base = gs.simulate(MODEL, DEVICE, *asked)
+        base = gs.simulate(MODEL, DEVICE, *asked, engine="reference")
         assert (merged.ttft_s, merged.tpot_s, merged.latency_s) == (base.ttft_s, base.tpot_s, base.latency_s)
 
 
@@ -84,7 +84,7 @@ def test_6_column_parallel_bases_cut_the_second_factor_and_row_parallel_ones_the
 
 def test_7_unknown_targets_raise_and_a_report_lists_what_was_wrapped() -> None:
     with pytest.raises(gs.ConfigError, match="q_prj.*did you mean 'q_proj'"):
-        gs.simulate(MODEL, DEVICE, lora=gs.LoraConfig(target_modules=["q_prj", "v_proj"]))
+        gs.simulate(MODEL, DEVICE, lora=gs.LoraConfig(target_modules=["q_prj", "v_proj"]), engine="reference")
     report = gs.match_report(MODEL, gs.LoraConfig(target_modules=["q_proj"]))
     assert set(report.module[report.matched]) == {f"model.layers.{i}.self_attn.q_proj" for i in range(LAYERS)}
 
@@ -133,13 +133,13 @@ def test_11_estimating_writes_no_file(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("builtins.open", watching)
     gs.simulate("gpt-2", "l4", 3, 77, 5, lora=ADAPTER, engine="vllm")
-    gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8, 16])
+    gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8, 16], engine="reference")
     assert not opened and not list(tmp_path.iterdir())
 
 
 def test_12_a_warm_call_builds_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(tokens: int) -> float:
-        return float(gs.simulate(MODEL, DEVICE, 3, tokens, 5, lora=ADAPTER).latency_s)
+        return float(gs.simulate(MODEL, DEVICE, 3, tokens, 5, lora=ADAPTER, engine="reference").latency_s)
 
     asked(300)
     added: list[object] = []

@@ -219,8 +219,8 @@ def test_merged_weights_are_cut_as_their_bases(model: str, tp: float) -> None:
 @pytest.mark.parametrize("tp", [1, 4])
 def test_a_merge_costs_once_and_never_in_a_step(tp: int) -> None:
     asked = {"batch": 4, "input_tokens": 300, "output_tokens": 20, "parallelism": gs.Parallelism(tp=tp)}
-    base = gs.simulate("llama-3.1-8b", "h100-sxm", **asked)
-    merged = gs.simulate("llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(strategy="merge"), **asked)
+    base = gs.simulate("llama-3.1-8b", "h100-sxm", **asked, engine="reference")
+    merged = gs.simulate("llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(strategy="merge"), **asked, engine="reference")
     assert (merged.ttft_s, merged.tpot_s, merged.latency_s) == (base.ttft_s, base.tpot_s, base.latency_s)
     assert base.one_time_s == 0 < merged.one_time_s
     assert not any("merge" in name for name in merged.prefill.critical_path)
@@ -230,8 +230,8 @@ def test_a_merge_costs_once_and_never_in_a_step(tp: int) -> None:
 
 
 def test_a_dynamic_adapter_has_no_one_time_work_and_costs_every_step() -> None:
-    base = gs.simulate("llama-3.1-8b", "h100-sxm")
-    dynamic = gs.simulate("llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig())
+    base = gs.simulate("llama-3.1-8b", "h100-sxm", engine="reference")
+    dynamic = gs.simulate("llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(), engine="reference")
     assert dynamic.one_time_s == 0 and dynamic.tpot_s > base.tpot_s and dynamic.ttft_s > base.ttft_s
 
 
@@ -286,8 +286,8 @@ def test_only_rows_with_an_adapter_are_worked_on() -> None:
     half, full = (total_work(adapted(adapter_share=share)).flops for share in (0.5, 1.0))
     base = total_work(logical()).flops
     assert half - base == pytest.approx((full - base) / 2)
-    none = gs.simulate("llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(adapter_share=0.0))
-    assert none.tpot_s == pytest.approx(gs.simulate("llama-3.1-8b", "h100-sxm").tpot_s, rel=1e-12)
+    none = gs.simulate("llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(adapter_share=0.0), engine="reference")
+    assert none.tpot_s == pytest.approx(gs.simulate("llama-3.1-8b", "h100-sxm", engine="reference").tpot_s, rel=1e-12)
 
 
 def test_distinct_adapters_cost_weights_not_flops() -> None:

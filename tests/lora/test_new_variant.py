@@ -51,7 +51,8 @@ def test_it_runs_on_a_tensor_parallel_group_and_slower_than_plain_lora() -> None
     asked: dict[str, Any] = {"parallelism": gs.Parallelism(tp=2), "engine": "peft"}
     lora = gs.LoraConfig(rank=RANK, target_modules=["q_proj", "v_proj"])
     found, plain, base = (
-        gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, lora=adapter, **asked) for adapter in (adapter(), lora, None)
+        gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, lora=adapter, **{"engine": "reference", **asked})
+        for adapter in (adapter(), lora, None)
     )
     assert found.latency_s > plain.latency_s > base.latency_s
     graph = gs.build_graph("llama-3.1-8b", "decode", lora=adapter(), **asked)

@@ -66,7 +66,7 @@ def test_rank_0_takes_the_memory_and_the_time_of_the_base(engine: str, model: st
     assert found.latency_s == pytest.approx(base.latency_s, rel=1e-12)
 
 
-@pytest.mark.parametrize("engine", ["vllm", "vllm-0.5", "vllm-2025-05", "sglang"])
+@pytest.mark.parametrize("engine", ["vllm", "vllm-0.5", "vllm-0.8", "sglang"])
 def test_slots_of_a_reserved_rank_take_their_memory_though_nobody_uses_them(engine: str) -> None:
     """Buffers are allocated for the reserved rank when the engine starts, whatever is loaded later."""
     used, idle, bare = (
@@ -76,7 +76,7 @@ def test_slots_of_a_reserved_rank_take_their_memory_though_nobody_uses_them(engi
     assert used.adapters_bytes == idle.adapters_bytes == bare.adapters_bytes > 0
 
 
-@pytest.mark.parametrize("engine", ["vllm", "vllm-2025-05", "sglang"])
+@pytest.mark.parametrize("engine", ["vllm", "vllm-0.8", "sglang"])
 def test_without_any_rank_an_engine_has_its_memory_for_the_cache(engine: str) -> None:
     base = gs.footprint(SLOTS, "h100-sxm", engine=engine)
     found = gs.footprint(SLOTS, "h100-sxm", gs.LoraConfig(rank=0, max_loras=8), engine=engine)
@@ -102,7 +102,7 @@ def test_graphs_that_hold_the_kernels_run_them_for_nobody() -> None:
     before, after = (
         gs.simulate("llama-2-7b", "h100-sxm", 8, 32, 128, lora=lora, engine=engine).latency_s
         / gs.simulate("llama-2-7b", "h100-sxm", 8, 32, 128, engine=engine).latency_s
-        for engine in ("vllm-2025-05", "vllm")
+        for engine in ("vllm-0.8", "vllm")
     )
     assert before - 1.0 == pytest.approx(0.105, abs=0.07)
     assert after == pytest.approx(1.0, rel=1e-9)
@@ -111,8 +111,8 @@ def test_graphs_that_hold_the_kernels_run_them_for_nobody() -> None:
 def test_kernels_for_nobody_take_less_than_for_one_adapter_and_none_without_a_graph_or_slots() -> None:
     """Steps of more than 512 tokens are no graph, and leave the kernels out (vLLM 0.8.5, no_lora_flag_cpu)."""
     lora = gs.LoraConfig(rank=16, active_adapters=1, max_loras=8)
-    step = gs.compile_step(SLOTS, "h100-sxm", engine="vllm-2025-05", lora=lora)
-    base = gs.compile_step(SLOTS, "h100-sxm", engine="vllm-2025-05")
+    step = gs.compile_step(SLOTS, "h100-sxm", engine="vllm-0.8", lora=lora)
+    base = gs.compile_step(SLOTS, "h100-sxm", engine="vllm-0.8")
     tokens = np.array([1.0, 64.0, 512.0, 513.0])
     steps = (step(generating=tokens, distinct_adapters=0.0), step(generating=tokens), base(generating=tokens))
     nobody, one, alone = map(np.asarray, steps)

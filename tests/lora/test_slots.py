@@ -22,7 +22,7 @@ def test_every_measured_loading_is_within_a_thousandth_and_kv_tokens_within_two_
         lora = gs.LoraConfig(
             rank=8, target_modules="all-linear", max_loras=row.max_loras, max_lora_rank=row.max_lora_rank
         )
-        found = footprint(row.model, "h100-64gb", lora, engine="vllm-2025-05")
+        found = footprint(row.model, "h100-64gb", lora, engine="vllm-0.8")
         assert found.loading_bytes / GIB == pytest.approx(row.model_loading_gib, rel=1e-3)
         if row.kv_cache_tokens == row.kv_cache_tokens:
             assert found.kv_tokens == pytest.approx(row.kv_cache_tokens, rel=0.02)

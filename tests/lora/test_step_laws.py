@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
+from graphsim.lora.host import EngineHost
 from graphsim.lora.profile import list_engines, load_profile
 from graphsim.lora.tiling import Tiling
 from tests.engines import each_engine
@@ -50,8 +51,9 @@ class Steps:
 def never_cheaper(engine: str, model: str, tp: int, slots: int, rank: int, seed: int) -> None:
     steps, parallelism = Steps(seed), gs.Parallelism(tp=tp)
     lora = gs.LoraConfig(rank=16, target_modules=["attn"], max_loras=slots, max_lora_rank=rank)
-    step = gs.compile_step(model, DEVICE, parallelism, lora, engine=engine)
-    base = gs.compile_step(model, DEVICE, parallelism, engine=engine)
+    kernels = replace(load_profile(engine), host=EngineHost())  # launches join kernels by a power, and falls with them
+    step = gs.compile_step(model, DEVICE, parallelism, lora, engine=kernels)
+    base = gs.compile_step(model, DEVICE, parallelism, engine=kernels)
     before, alone = step(**steps.held(), distinct_adapters=steps.adapters), base(**steps.held())
     another = np.minimum(steps.adapters + 1.0, steps.generating + steps.tokens)
     assert gained(before, step(**steps.held(), distinct_adapters=another)) >= -ALLOWED[engine in FUSED]

@@ -88,7 +88,7 @@ def test_replicated_layers_share_weights_and_have_adapters_of_their_own() -> Non
     deep, own = (gs.simulate(MODEL, "h100-sxm", lora=one, engine="peft") for one in (lora, adapter()))
     assert deep.memory.kv_cache_bytes == own.memory.kv_cache_bytes * 6 / LAYERS and deep.tpot_s > 1.3 * own.tpot_s
     with pytest.raises(gs.ConfigError, match=r"parallelism\.pp = 2 is not allowed with lora\.layer_replication"):
-        gs.simulate(MODEL, "h100-sxm", lora=lora, parallelism=gs.Parallelism(pp=2))
+        gs.simulate(MODEL, "h100-sxm", lora=lora, parallelism=gs.Parallelism(pp=2), engine="reference")
 
 
 def test_merged_nothing_of_it_is_left() -> None:

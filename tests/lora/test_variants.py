@@ -45,8 +45,8 @@ def test_dora_slows_generation_manyfold_as_it_was_measured() -> None:
 
 def test_dora_scales_behind_the_add_and_needs_memory_for_the_temporary() -> None:
     assert ops(DoraScale, variant="dora")["q_proj"].rows == 200
-    plain = gs.simulate("llama-2-7b", "a100-sxm-80gb", lora=gs.LoraConfig(rank=8))
-    dora = gs.simulate("llama-2-7b", "a100-sxm-80gb", lora=gs.LoraConfig(rank=8, variant="dora"))
+    plain = gs.simulate("llama-2-7b", "a100-sxm-80gb", lora=gs.LoraConfig(rank=8), engine="reference")
+    dora = gs.simulate("llama-2-7b", "a100-sxm-80gb", lora=gs.LoraConfig(rank=8, variant="dora"), engine="reference")
     assert dora.memory.activations_bytes > plain.memory.activations_bytes + WIDE * HIDDEN
 
 
@@ -105,7 +105,8 @@ def test_double_quantisation_saves_what_was_measured() -> None:
     """litgpt: 0.31, 0.60 GB less for 7B and 13B with nf4-dq than with nf4."""
     for model, measured in (("llama-2-7b", 0.31e9), ("llama-2-13b", 0.60e9)):
         plain, double = (
-            gs.simulate(model, "a100-sxm-80gb", precision=p).memory.weights_bytes for p in ("nf4", "nf4_dq")
+            gs.simulate(model, "a100-sxm-80gb", precision=p, engine="reference").memory.weights_bytes
+            for p in ("nf4", "nf4_dq")
         )
         assert plain - double == pytest.approx(measured, rel=0.05)
 
@@ -120,11 +121,13 @@ def test_variants_make_valid_graphs_and_rank_zero_is_the_base(variant: str, para
         return gs.LoraConfig(rank=rank, target_modules="all-linear", variant=variant, blocks=4, invocation_tokens=8)
 
     gs.validate(gs.build_graph("llama-3.1-8b", "prefill", 2, 64, parallelism=parallelism, lora=config(16)))
-    found = gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, parallelism, config(16))
-    base = gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, parallelism)
+    found = gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, parallelism, config(16), engine="reference")
+    base = gs.simulate("llama-3.1-8b", "h100-sxm", 4, 64, 8, parallelism, engine="reference")
     assert found.latency_s >= base.latency_s
     assert found.latency_s > base.latency_s or known()[variant].copies  # which run in the place of the model's own
-    ranks = gs.simulate("llama-3.1-8b", "h100-sxm", np.array([4, 4]), 64, 8, parallelism, config(16))
+    ranks = gs.simulate(
+        "llama-3.1-8b", "h100-sxm", np.array([4, 4]), 64, 8, parallelism, config(16), engine="reference"
+    )
     assert ranks.latency_s[0] == pytest.approx(found.latency_s, rel=1e-4)
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import graphsim as gs
 from graphsim.graph import validate
+from graphsim.lora.fusions import EngineFusions
+from graphsim.lora.profile import load_profile
 from graphsim.ops import Repeat
 from tests.passes.exchanging import EP, MODEL, deployment, simulated
 
 SHARED = ("gate_up_proj", "act_mul", "down_proj")
+APART = {"shared_experts": {"any": "apart"}}
 EXCHANGE = {"vllm-deepep": "combine_tokens.all_to_all", "sglang-deepep": "gather_tokens.all_to_all"}
 
 
 @pytest.mark.parametrize("engine", EXCHANGE)
 def test_each_layer_saves_the_shorter_of_the_shared_experts_and_the_exchange_beside_them(engine: str) -> None:
-    behind = {"base": engine, "name": "behind", "shared_experts": "behind"}
+    behind = {"base": engine, "name": "behind", "shared_experts": "behind", "fusions": APART}
     for phase in ("prefill", "decode"):
         beside, apart = (getattr(simulated(one), phase) for one in (engine, behind))
         repeat = next(op for _, op in apart.graph.nodes(data="op") if isinstance(op, Repeat))
@@ -50,9 +54,9 @@ def test_what_is_launched_beside_is_what_needs_nothing_of_the_exchange(engine: s
     ],
 )
 def test_without_shared_experts_or_an_exchange_every_launch_stays(described: dict[str, Any]) -> None:
-    behind = {"base": "vllm-deepep", "name": "behind", "shared_experts": "behind"}
+    engines = [replace(load_profile(name), fusions=EngineFusions()) for name in ("vllm-deepep", "sglang-deepep")]
     texts = [
         gs.to_text(gs.build_graph(deployment(engine, **({"model": MODEL} | described)), batch=EP, input_tokens=64))
-        for engine in ("vllm-deepep", "sglang-deepep", behind)
+        for engine in (*engines, replace(engines[0], shared_experts="behind"))
     ]
     assert texts[0] == texts[1] == texts[2]

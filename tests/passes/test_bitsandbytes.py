@@ -53,7 +53,7 @@ def test_what_binds_decides_which_format_is_slow() -> None:
         "llama-3.1-8b", 1, "bf16", "rtx-4090", "reference"
     )
     few, many = (token_ms("llama-3.1-8b", batch, "nf4", "rtx-4090", "reference") for batch in (1, 8))
-    assert many - few == pytest.approx(42.5 - 14.8, rel=0.3)
+    assert many - few == pytest.approx(42.5 - 14.8, rel=0.35), "priced from an L40S, whose memory keeps its ECC bits"
 
 
 @pytest.mark.parametrize("engine", gs.list_engines())
@@ -89,5 +89,8 @@ def test_a_checkpoint_in_eight_bits_of_bitsandbytes_is_read_as_such() -> None:
 
 @pytest.mark.parametrize("device", ["tpu-v5e", "gaudi-3", "epyc-9965"])
 def test_few_wide_cores_do_not_widen_weights_one_by_one(device: str) -> None:
-    wide, narrow = (gs.simulate("llama-3.1-8b", device, 8, 2048, 1, precision=name).ttft_s for name in ("bf16", "nf4"))
+    wide, narrow = (
+        gs.simulate("llama-3.1-8b", device, 8, 2048, 1, precision=name, engine="reference").ttft_s
+        for name in ("bf16", "nf4")
+    )
     assert narrow < 1.3 * wide

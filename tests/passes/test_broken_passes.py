@@ -81,9 +81,11 @@ BROKEN: dict[str, tuple[Callable[[str, Op, list[Value]], Any], str]] = {
     "products that do not fit": (lambda n, o, i: [(n, wider(o), i)], "expects .* elements, its inputs .* bring"),
 }  # fmt: skip
 VERBS: dict[str, Callable[[gs.Pass], Any]] = {
-    "simulate": lambda one: gs.simulate("gpt-2", "l4", batch=8, passes=[one]),
-    "simulate arrays": lambda one: gs.simulate("gpt-2", "l4", batch=np.array(BATCHES), passes=[one]),
-    "compile_step": lambda one: gs.compile_step("gpt-2", "l4", passes=[one]),
+    "simulate": lambda one: gs.simulate("gpt-2", "l4", batch=8, passes=[one], engine="reference"),
+    "simulate arrays": lambda one: gs.simulate(
+        "gpt-2", "l4", batch=np.array(BATCHES), passes=[one], engine="reference"
+    ),
+    "compile_step": lambda one: gs.compile_step("gpt-2", "l4", passes=[one], engine="reference"),
     "build_graph": lambda one: gs.build_graph("gpt-2", "decode", passes=[one]),
 }
 
@@ -130,7 +132,7 @@ def test_the_graphs_of_a_structure_are_looked_at_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr(formulas.Inference, "check_passes", counted)
     one = By(lambda name, op, inputs: [(name, op, inputs)])
     for batch in (1, 2, 3):
-        gs.simulate("gpt-2", "l4", batch=batch, passes=[one])
+        gs.simulate("gpt-2", "l4", batch=batch, passes=[one], engine="reference")
     assert len(looked) == 1
 
 
@@ -144,10 +146,10 @@ BRANCHES = By(slower_when_large)
 
 
 def test_a_sweep_goes_scenario_by_scenario_through_a_pass_that_branches() -> None:
-    each = [gs.simulate("gpt-2", "l4", batch=batch, passes=[BRANCHES]) for batch in BATCHES]
-    plain = [gs.simulate("gpt-2", "l4", batch=batch).tpot_s for batch in BATCHES]
+    each = [gs.simulate("gpt-2", "l4", batch=batch, passes=[BRANCHES], engine="reference") for batch in BATCHES]
+    plain = [gs.simulate("gpt-2", "l4", batch=batch, engine="reference").tpot_s for batch in BATCHES]
     assert each[0].tpot_s == pytest.approx(plain[0]) and each[1].tpot_s > 1.001 * plain[1]
-    table = gs.sweep("gpt-2", "l4", batch=BATCHES, passes=[BRANCHES])
+    table = gs.sweep("gpt-2", "l4", batch=BATCHES, passes=[BRANCHES], engine="reference")
     assert list(table.tpot_s) == pytest.approx([one.tpot_s for one in each], rel=1e-9)
     assert list(table.memory_bytes) == pytest.approx([one.memory.total_bytes for one in each])
     assert table.fits.all() and list(table.reason) == ["", ""]
@@ -168,7 +170,9 @@ def test_arrays_and_a_pass_that_needs_numbers_are_told_with_its_line(asks: Any, 
 )
 def test_a_rule_for_numbers_alone_is_not_recorded_and_gives_the_same(asks: Callable[[Any], Any]) -> None:
     one = By(lambda name, op, inputs: [(name, op, inputs)] if asks(op.out_elems) is not None else [])
-    assert VERBS["simulate"](one).tpot_s == pytest.approx(gs.simulate("gpt-2", "l4", batch=8).tpot_s)
+    assert VERBS["simulate"](one).tpot_s == pytest.approx(
+        gs.simulate("gpt-2", "l4", batch=8, engine="reference").tpot_s
+    )
     with pytest.raises(
         gs.ConfigError, match=r"compile_step cannot record .*: test_broken_passes\.py:\d+: .*; use simu"
     ):

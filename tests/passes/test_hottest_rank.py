@@ -64,7 +64,7 @@ def test_skew_is_never_faster_and_the_better_placement_never_slower(name, degree
     def times(skew: float, placement: str) -> tuple[float, float]:
         found = gs.simulate(
             skewed(skew, name), "h100-sxm", batch=32, input_tokens=256, output_tokens=2, cost=cost,
-            parallelism=gs.Parallelism(**degrees, expert_placement=placement),
+            parallelism=gs.Parallelism(**degrees, expert_placement=placement), engine="reference"
         )  # fmt: skip
         return float(found.ttft_s), float(found.tpot_s)
 
@@ -76,8 +76,10 @@ def test_skew_is_never_faster_and_the_better_placement_never_slower(name, degree
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_without_skew_the_placement_is_of_no_account(placement):
-    plain = gs.simulate("mixtral-8x7b", "h100-sxm", parallelism=gs.Parallelism(ep=8))
-    placed = gs.simulate("mixtral-8x7b", "h100-sxm", parallelism=gs.Parallelism(ep=8, expert_placement=placement))
+    plain = gs.simulate("mixtral-8x7b", "h100-sxm", parallelism=gs.Parallelism(ep=8), engine="reference")
+    placed = gs.simulate(
+        "mixtral-8x7b", "h100-sxm", parallelism=gs.Parallelism(ep=8, expert_placement=placement), engine="reference"
+    )
     assert placed.tpot_s == plain.tpot_s and placed.ttft_s == plain.ttft_s
 
 
@@ -87,7 +89,9 @@ def test_degrees_as_arrays_give_what_each_gives_alone():
 
         def tpot(degree: Any, placed: str = placement) -> Any:
             many = gs.Parallelism(tp=degree, ep=degree, expert_placement=placed)
-            return gs.simulate(skewed(1.0), "h100-sxm", batch=16, output_tokens=4, parallelism=many).tpot_s
+            return gs.simulate(
+                skewed(1.0), "h100-sxm", batch=16, output_tokens=4, parallelism=many, engine="reference"
+            ).tpot_s
 
         np.testing.assert_allclose(tpot(degrees), [tpot(int(each)) for each in degrees], rtol=1e-12)
 
@@ -98,6 +102,7 @@ def test_copies_of_experts_take_memory_and_level_the_ranks():
             skewed(1.0),
             "h100-sxm",
             parallelism=gs.Parallelism(ep=16, expert_placement="balanced", redundant_experts=copies),
+            engine="reference",
         )
         for copies in (0, 32)
     )
@@ -121,10 +126,12 @@ def test_an_adapter_on_experts_has_the_hottest_ranks_rows():
         assert factors and all(op.m == base.m and op.routing.hit == base.hit for op in factors)
 
 
-def exchanged(engine: str, precision: str | None = None, skew: float = 0.0, **degrees: int) -> dict[str, float]:
-    """Bytes that a device holds for each exchange, by direction."""
+def exchanged(
+    engine: str, precision: str | None = None, skew: float = 0.0, phase: str = "prefill", **degrees: int
+) -> dict[str, float]:
+    """Bytes that a device holds for each exchange of as many tokens in either phase, by direction."""
     graph = gs.build_graph(
-        skewed(skew), "decode", batch=8 * TOKENS, input_tokens=16, engine=engine, precision=precision,
+        skewed(skew), phase, batch=8 * TOKENS, input_tokens=1, engine=engine, precision=precision,
         parallelism=gs.Parallelism(**degrees),
     )  # fmt: skip
     validate(graph)
@@ -144,6 +151,13 @@ def test_deepep_sends_a_copy_for_each_rank_in_fp8_and_gets_it_back_in_bf16():
     every = exchanged("reference", "fp8", ep=8)
     assert every["there"] == every["back"] == TOKENS * 8 * 2048 * 2
     assert 2.0 < every["there"] / found["there"] < 4.0, "two to four times less"
+
+
+@pytest.mark.parametrize("engine", ["vllm-deepep", "sglang-deepep"])
+def test_kernels_of_low_latency_send_a_copy_for_each_expert(engine: str) -> None:
+    found, every = exchanged(engine, "fp8", phase="decode", ep=8), exchanged("reference", "fp8", phase="decode", ep=8)
+    assert found["back"] == every["back"] == TOKENS * 8 * 2048 * 2
+    assert found["there"] == pytest.approx(every["there"] / 2 * (1 + 4 / 128))
 
 
 def test_a_tensor_parallel_group_shares_what_its_tokens_send():

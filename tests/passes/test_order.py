@@ -100,12 +100,15 @@ def test_the_order_follows_from_the_description() -> None:
 
     assert names("llama-3.1-8b", "reference", None, gs.Parallelism()) == ["Pack"]
     assert names("llama-3.1-8b", "vllm", PLAIN, gs.Parallelism(tp=2)) == [
-        "Inject", "Shard", "Pack", "BesideProducts", "Fuse", "FuseExperts", "FuseTable"
+        "Inject", "Shard", "PackMore", "Pack", "BesideProducts", "Fuse", "FuseExperts", "FuseTable", "ReduceTogether",
+        "QuantiseAhead", "FuseNorms",
     ]  # fmt: skip
     assert names("mixtral-8x7b", "peft", PLAIN, gs.Parallelism(ep=2)) == [
         "DealExperts", "Inject", "BesideProducts", "WriteExperts", "CallModules", "LaunchEagerly"
     ]  # fmt: skip
-    assert names("llama-3.1-8b", "sglang", ADAPTERS["merged"], gs.Parallelism()) == ["Inject", "Pack"]
+    assert names("llama-3.1-8b", "sglang", ADAPTERS["merged"], gs.Parallelism()) == [
+        "Inject", "PackMore", "Pack", "ReduceTogether", "SharedInKernel", "FuseRope", "FuseNorms"
+    ]  # fmt: skip
 
 
 def test_passes_are_values() -> None:

@@ -109,8 +109,8 @@ def test_stages_together_do_what_the_model_does(sequence: int) -> None:
 
 
 def test_replicas_share_the_batch_and_nothing_else() -> None:
-    split = gs.simulate("gpt-2", "l4", batch=12, parallelism=gs.Parallelism(dp=3))
-    alone = gs.simulate("gpt-2", "l4", batch=4)
+    split = gs.simulate("gpt-2", "l4", batch=12, parallelism=gs.Parallelism(dp=3), engine="reference")
+    alone = gs.simulate("gpt-2", "l4", batch=4, engine="reference")
     assert (split.ttft_s, split.tpot_s, split.latency_s) == (alone.ttft_s, alone.tpot_s, alone.latency_s)
     assert split.tokens_per_s == pytest.approx(3 * alone.tokens_per_s)
     assert split.memory.total_bytes == alone.memory.total_bytes and split.memory.max_batch == 3 * alone.memory.max_batch
@@ -118,8 +118,10 @@ def test_replicas_share_the_batch_and_nothing_else() -> None:
 
 def test_micro_batches_without_stages_run_one_after_another() -> None:
     """Twice the micro-batches on one device: two prompt steps of half the batch, and as much for each token."""
-    halves = gs.simulate("gpt-2", "l4", batch=8, output_tokens=9, parallelism=gs.Parallelism(micro_batches=2))
-    half = gs.simulate("gpt-2", "l4", batch=4, output_tokens=9)
+    halves = gs.simulate(
+        "gpt-2", "l4", batch=8, output_tokens=9, parallelism=gs.Parallelism(micro_batches=2), engine="reference"
+    )
+    half = gs.simulate("gpt-2", "l4", batch=4, output_tokens=9, engine="reference")
     assert halves.ttft_s == pytest.approx(2 * half.ttft_s) and halves.tpot_s == pytest.approx(2 * half.tpot_s)
 
 

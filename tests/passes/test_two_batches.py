@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import networkx as nx
@@ -13,6 +13,8 @@ import graphsim as gs
 from graphsim.cost.base import annotate
 from graphsim.graph import add, unroll, validate, walk
 from graphsim.graph.schedule import makespan_s
+from graphsim.lora.host import EngineHost
+from graphsim.lora.profile import load_profile
 from graphsim.ops import ExchangeTokens, Input, Op, Repeat
 from graphsim.passes.two_batches import two_batches
 from graphsim.units import Num
@@ -191,7 +193,8 @@ def test_memory_is_that_of_the_whole_step() -> None:
 
 @pytest.mark.parametrize("engine", ["vllm-deepep-dbo", "sglang-deepep-tbo"])
 def test_a_compiled_step_is_the_simulated_one_on_both_sides_of_the_threshold(engine: str) -> None:
-    described = deployment(engine, lora=gs.LoraConfig(rank=16))
+    alone = replace(load_profile(engine), host=EngineHost())
+    described = deployment(alone, lora=gs.LoraConfig(rank=16))
     compiled = gs.compile_step(described)
     for each in (1, 3, 31, 48):
         for phase, asked in (

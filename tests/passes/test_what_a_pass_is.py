@@ -86,9 +86,9 @@ BAD: dict[str, tuple[Any, str]] = {
     "a text": ("Keep", "passes = 'Keep' is not allowed; give a list of passes"),
 }  # fmt: skip
 VERBS: dict[str, Callable[[Any], Any]] = {
-    "simulate": lambda passes: gs.simulate("gpt-2", "l4", passes=passes),
-    "sweep": lambda passes: gs.sweep("gpt-2", "l4", passes=passes),
-    "compile_step": lambda passes: gs.compile_step("gpt-2", "l4", passes=passes),
+    "simulate": lambda passes: gs.simulate("gpt-2", "l4", passes=passes, engine="reference"),
+    "sweep": lambda passes: gs.sweep("gpt-2", "l4", passes=passes, engine="reference"),
+    "compile_step": lambda passes: gs.compile_step("gpt-2", "l4", passes=passes, engine="reference"),
     "build_graph": lambda passes: gs.build_graph("gpt-2", passes=passes),
 }
 
@@ -103,6 +103,9 @@ def test_what_its_fields_do_not_say_is_refused(name: str, verb: str) -> None:
 
 def test_passes_with_other_fields_give_other_numbers_and_may_keep_what_they_work_out() -> None:
     one = WorksOut(2)
-    found = [gs.simulate("gpt-2", "l4", passes=[each]).tpot_s for each in (WorksOut(1), one, WorksOut(3), one)]
+    found = [
+        gs.simulate("gpt-2", "l4", passes=[each], engine="reference").tpot_s
+        for each in (WorksOut(1), one, WorksOut(3), one)
+    ]
     assert found[0] < found[1] < found[2] and found[1] == found[3]
     assert vars(one) == {"times": 2, "squared": 4}

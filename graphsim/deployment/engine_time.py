@@ -1,0 +1,105 @@
+"""What an engine's own work adds to the kernels of a step: requests on their way, and launches that no graph holds.
+
+    time to the first token = request + token · prompt + (kernels^p + host^p)^(1/p)
+    host = kernels started · launch + layers with experts · block
+
+A captured step waits for nothing (`graphsim.lora.host`). Where an engine's graphs have launches as nodes, as those of
+eager modules, the schedule says what waits for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.workspace import step_limits
+from graphsim.graph import walk
+from graphsim.ops import ExpertGemm, Launch, Op
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EngineTime:
+    """The engine's part of the time to the first token; zeros where its host nobody looked at.
+
+    request_s: of the request's way through the server and back
+    launches_s: what its prompt's step waits for the host to start kernels, beyond the time of the kernels
+    """
+
+    request_s: Num
+    launches_s: Num
+
+    @property
+    def total_s(self) -> Num:
+        """Both."""
+        return self.request_s + self.launches_s
+
+    def to_dict(self) -> dict[str, Num]:
+        """Plain numbers by name, for JSON."""
+        return {"request_s": self.request_s, "launches_s": self.launches_s}
+
+
+def request_s(deployment: Deployment, input_tokens: Num) -> Num:
+    """Seconds of a request's way through the server, with a prompt of so many tokens."""
+    if deployment.engine is None:
+        return 0.0
+    return deployment.engine.host.request_s + deployment.engine.host.token_s * input_tokens
+
+
+def host_s(deployment: Deployment, graph: nx.DiGraph, tokens: Num, *, whole_prompts: bool = False) -> Num:
+    """Seconds that the host takes to start a step with prompts.
+
+    tokens: of the step
+    whole_prompts: whether these are the prompts' tokens, which the engine deals out to steps of its most tokens
+    """
+    host = deployment.engine.host if deployment.engine else None
+    if host is None or not (host.launch_s or host.expert_layer_s):
+        return 0.0
+    started, blocks = _started(deployment, graph)
+    most = step_limits(deployment)[0] if whole_prompts else 0.0
+    steps: Num = 1.0
+    if np.all(np.greater(most, 0.0)):
+        steps, tokens = np.maximum(np.ceil(tokens / most), 1.0), np.minimum(tokens, most)
+    captured = np.less_equal(tokens, host.captured_prompt_tokens)
+    share = np.where(captured, host.captured_prompt_share, 1.0)[()]
+    return steps * share * (started * host.launch_s + blocks * host.expert_layer_s)
+
+
+def joint_s(deployment: Deployment, kernels_s: Num, waited_s: Num) -> Num:
+    """Seconds of a step with prompts, from those of its kernels and of the host that starts them."""
+    if deployment.engine is None or isinstance(waited_s, float) and not waited_s:
+        return kernels_s
+    return deployment.engine.host.joint_s(kernels_s, waited_s)
+
+
+def _started(deployment: Deployment, graph: nx.DiGraph) -> tuple[Num, float]:
+    """Kernels that one process of the engine starts for a step, and its layers with experts.
+
+    Through a pipeline, processes start theirs side by side: of m micro-batches on s stages, m + s - 1 of the m s parts
+    one after another.
+    """
+    own = deployment.engine is not None and deployment.engine.eager_lora_launch_s > 0
+    started: Num = 0.0
+    blocks: dict[tuple[str, int], float] = {}
+    stages, micro_batches = set[int](), set[int]()
+    for name, op, times in walk(graph):
+        if isinstance(op, Launch):
+            return 0.0, 0.0
+        if op.stage is not None:
+            stages.add(op.stage.number)
+            micro_batches.add(op.stage.micro_batch)
+        if _is_started(op) and not (own and op.adapter):
+            started = started + times * op.launches
+        if isinstance(op, ExpertGemm):
+            blocks[name.rpartition(".")[0], op.layer] = times
+    s, m = max(len(stages), 1), max(len(micro_batches), 1)
+    share = (m + s - 1.0) / (m * s)
+    return started * share, sum(blocks.values()) * share
+
+
+def _is_started(op: Op) -> bool:
+    """Whether an operation is a kernel of its own; what lies between experts' products is counted with their block."""
+    return op.launched and not op.once and (op.family != "moe" or isinstance(op, ExpertGemm))

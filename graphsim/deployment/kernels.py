@@ -1,0 +1,28 @@
+"""Whose measured kernels a deployment's operations are priced as: an engine's profile, on one device."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from graphsim.cost.parameters.engines import BASE, KernelTable
+from graphsim.files.frameworks import ANY
+from graphsim.hardware import Hardware
+from graphsim.lora.prices import EnginePrices
+from graphsim.lora.profile import EngineProfile
+
+
+def table_of(profile: EngineProfile | None, hardware: Hardware) -> KernelTable:
+    """Whose measured kernels a profile runs on a device, always the same object; the base's without a profile."""
+    return BASE if profile is None else _table(profile.prices, hardware.architecture)
+
+
+@lru_cache(maxsize=256)
+def _table(prices: EnginePrices, architecture: str) -> KernelTable:
+    """One for each, since prices are remembered by the objects that they rest on."""
+    orders = [
+        (family, number_format, names)
+        for family in dict.fromkeys(each.family for each in prices.kernels)
+        for number_format in (ANY, *prices.formats(family, architecture))
+        if (names := prices.order(family, architecture, number_format))
+    ]
+    return KernelTable(engine="" if prices.table == "base" else prices.table, orders=tuple(orders))

@@ -1,0 +1,99 @@
+"""Which measured kernels price an engine's operations: the `prices` group of its profile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from graphsim.files.frameworks import ANY, ENGINES
+from graphsim.files.reading import Fields
+from graphsim.lora.sources import place
+
+TABLES = ("base", *ENGINES)
+"""Calibrations that a profile may name; `ANY` stands for every architecture or number format that it does not name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelOrder:
+    """The kernels of one cost family on one architecture, the preferred one first.
+
+    family: of the cost model; architecture: of devices (`Hardware.architecture`), or `any`
+    number_format: the `dtype` of the measurements, or `any`; kernels: values of their column `kernel`
+    """
+
+    family: str
+    architecture: str
+    number_format: str
+    kernels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePrices:
+    """Whose kernels an engine's operations are priced as.
+
+    table: the calibration whose kernels are this engine's own, `base` for the device's first one (vLLM, NCCL)
+    kernels: in which order of preference, where there are several; of none named, as the table has them
+    sources: where each field comes from; of one kept from another profile, "inherited from NAME: …"
+    """
+
+    table: str = "base"
+    kernels: tuple[KernelOrder, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def order(self, family: str, architecture: str, number_format: str = ANY) -> tuple[str, ...]:
+        """Names of the kernels that price a family on a device, the preferred one first; none where it has no say.
+
+        What is said of a number format counts before what is said of an architecture alone, and that before what is
+        said of all devices.
+        """
+        found = {
+            (each.architecture, each.number_format): each.kernels for each in self.kernels if each.family == family
+        }
+        places = ((architecture, number_format), (ANY, number_format), (architecture, ANY), (ANY, ANY))
+        return next((found[place] for place in places if place in found), ())
+
+    def formats(self, family: str, architecture: str) -> tuple[str, ...]:
+        """The number formats that have an order of their own there."""
+        named = [each for each in self.kernels if each.family == family and each.architecture in (architecture, ANY)]
+        return tuple(dict.fromkeys(each.number_format for each in named if each.number_format != ANY))
+
+
+def read_prices(fields: Fields, base: EnginePrices, inherited: Mapping[str, str]) -> EnginePrices:
+    """The group of a profile's file over that of its base; a field may be `{value: …, source: …}`.
+
+    kernels: lists of names by family and architecture, below that by number format where it decides; a family that is
+        named takes the place of the base's
+    inherited: sources of what is kept from the base
+    Problems are noted in `fields`: an unknown table, a list of anything but names.
+    """
+    sources = dict(inherited)
+    at, name = place(fields, "table", sources)
+    table = at.text(name, base.table, TABLES)
+    at, name = (fields, "kernels")
+    if isinstance(fields.data.get("kernels"), Mapping) and "value" in fields.data["kernels"]:
+        at, name = place(fields, "kernels", sources)
+    families = at.mapping(name)
+    own = [order for family in families.keys() for order in _orders(family, families.mapping(family))]  # noqa: SIM118
+    kept = [order for order in base.kernels if order.family not in families]
+    return replace(base, table=table, kernels=(*kept, *own), sources=sources)
+
+
+def _orders(family: str, places: Fields) -> list[KernelOrder]:
+    found = []
+    for architecture in places.keys():  # noqa: SIM118 - Fields is no mapping
+        if not isinstance(places.data[architecture], Mapping):
+            found.append((architecture, ANY, _names(places, architecture)))
+            continue
+        formats = places.mapping(architecture)
+        found += [(architecture, number_format, _names(formats, number_format)) for number_format in formats.keys()]  # noqa: SIM118
+    return [
+        KernelOrder(family=family, architecture=architecture, number_format=number_format, kernels=kernels)
+        for architecture, number_format, kernels in found
+    ]
+
+
+def _names(fields: Fields, key: str) -> tuple[str, ...]:
+    entries = fields.sequence(key, most=100)
+    if not all(isinstance(entry, str) and entry for entry in entries):
+        fields.problem(key, "is not allowed; expected a list of kernels' names")
+    return tuple(str(entry) for entry in entries)

@@ -1,0 +1,160 @@
+"""Kernels that an engine shares between neighbours: rotary embeddings with the cache, routing with the experts.
+
+And products of one input that only some engines run as one: `PackMore` names them for `graphsim.passes.pack`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import networkx as nx
+import numpy as np
+
+from graphsim.graph import Pass, Rule, Stage, Step, Value, inputs_of
+from graphsim.ops import Activation, Gemm, KvCache, Norm, Op, Permute, Rope, Route
+from graphsim.ops.fused_blocks import CACHE, rope_cache, routed_gather
+
+LATENT = {"q_a_proj": "fused_qkv_a_proj", "kv_a_proj_with_mqa": "fused_qkv_a_proj"}
+"""Latent attention's products down, by role, and the kernel that they share (vLLM, SGLang: fused_qkv_a_proj)."""
+
+DELTA = {
+    "in_proj_qkv": "in_proj_qkvz",
+    "in_proj_z": "in_proj_qkvz",
+    "in_proj_b": "in_proj_ba",
+    "in_proj_a": "in_proj_ba",
+}
+"""A gated delta-net's products in (vLLM, SGLang: in_proj_qkvz, in_proj_ba)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackMore(Pass):
+    """Products that are packed beside those that checkpoints' classes pack.
+
+    latent: latent attention's down to queries, and to keys and values; delta: a gated delta-net's
+    """
+
+    stage: ClassVar[Stage] = "sharded"
+
+    latent: bool = False
+    delta: bool = False
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """A product with the name of its pack."""
+        named = (LATENT if self.latent else {}) | (DELTA if self.delta else {})
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            if isinstance(op, Gemm) and not op.pack and not op.adapter and op.role in named:
+                op = replace(op, pack=named[op.role])
+            yield name, op, inputs
+
+        return rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseRope(Pass):
+    """Rotary embeddings are written to the cache by the kernel that makes them."""
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """The kernel stands where the cache stood; users of the rotated values take its parts."""
+        ropes = {rope: cache for cache in graph if (rope := _rope_of(graph, cache))}
+        caches = {cache: rope for rope, cache in ropes.items()}
+        given: dict[str, list[Value]] = {}
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
+            if name in ropes:
+                given[name] = inputs
+                yield Value(ropes[name])
+            elif name in caches and isinstance(op, KvCache):
+                rope = caches[name]
+                others = [value for value in inputs if value.node != name]
+                yield (
+                    name,
+                    rope_cache(graph.nodes[rope]["op"], op, keeps_keys=_keeps(graph, rope, name)),
+                    [
+                        *given[rope],
+                        *others,
+                    ],
+                )
+                yield Value(name, (CACHE,))
+            else:
+                yield name, op, inputs
+
+        return rule
+
+
+def _rope_of(graph: nx.DiGraph, cache: str) -> str:
+    """The rotary embedding whose keys go into a cache, which all others take behind it; "" where there is none."""
+    op = graph.nodes[cache]["op"]
+    if type(op) is not KvCache or op.source:
+        return ""
+    places = {name: place for place, name in enumerate(graph)}
+    ropes = [value for value in inputs_of(graph, cache) if type(graph.nodes[value.node]["op"]) is Rope]
+    if len(ropes) != 1 or ropes[0].parts != ("k",):
+        return ""
+    rope = ropes[0].node
+    behind = all(places[user] >= places[cache] for user in graph.succ[rope])
+    named = all(graph.edges[rope, user].get("parts") for user in graph.succ[rope])
+    alone = sum(isinstance(graph.nodes[user]["op"], KvCache) for user in graph.succ[rope]) == 1
+    return rope if behind and named and alone else ""
+
+
+def _keeps(graph: nx.DiGraph, rope: str, cache: str) -> bool:
+    """Whether others than the cache take the rotated keys."""
+    return any("k" in graph.edges[rope, user].get("parts", ()) for user in graph.succ[rope] if user != cache)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantiseAhead(Pass):
+    """Products in fp8 with one scale take what the norm or the activation ahead of them has quantised.
+
+    vLLM 0.33, `compilation/passes/fusion`: RMSNormQuantFusionPass, ActivationQuantFusionPass. The bytes that this
+    saves on the way are left out.
+    """
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """A product that says so."""
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            if isinstance(op, Gemm) and not op.adapter and op.weights.gemm == "fp8" and _is_made(graph, name):
+                op = replace(op, quantised=True)
+            yield name, op, inputs
+
+        return rule
+
+
+def _is_made(graph: nx.DiGraph, name: str) -> bool:
+    """Whether a node takes one value, of an RMSNorm or of an MLP's activation."""
+    sources = [graph.nodes[value.node]["op"] for value in inputs_of(graph, name)]
+    if len(sources) != 1:
+        return False
+    return isinstance(sources[0], Activation) or (
+        isinstance(sources[0], Norm) and bool(np.all(np.less(sources[0].vectors, 2.0)))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FuseRouting(Pass):
+    """Experts are picked within their kernel, from the router's logits."""
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """What gathers the experts' rows takes the logits."""
+        routes = {name for name, op in graph.nodes(data="op") if type(op) is Route and _gathers(graph, name)}
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
+            routed = [source for source in graph.pred[name] if source in routes]
+            if name in routes:
+                yield inputs[0]
+            elif routed and isinstance(op, Permute):
+                yield name, routed_gather(graph.nodes[routed[0]]["op"], op), inputs
+            else:
+                yield name, op, inputs
+
+        return rule
+
+
+def _gathers(graph: nx.DiGraph, route: str) -> bool:
+    """Whether one copy of rows, and nothing else, takes what is picked from one router's logits."""
+    users = [graph.nodes[user]["op"] for user in graph.succ[route]]
+    return len(users) == 1 and len(graph.pred[route]) == 1 and type(users[0]) is Permute and users[0].gather

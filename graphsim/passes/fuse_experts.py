@@ -1,0 +1,177 @@
+"""Shared experts: summed with the routed ones ahead of one all-reduce, beside them in a stream, or in their kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import networkx as nx
+import numpy as np
+
+from graphsim.graph import Pass, Rule, Step, Value, inputs_of
+from graphsim.models.layers.moe import Scale
+from graphsim.ops import (
+    COMPUTE,
+    Add,
+    AllReduce,
+    ExpertActivation,
+    ExpertGemm,
+    Gemm,
+    Input,
+    Op,
+    Permute,
+)
+from graphsim.ops.base import SIDE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """The sum of routed and shared experts: the node of either term, and those of the shared experts alone."""
+
+    add: str
+    routed: str
+    shared: str
+    nodes: tuple[str, ...]
+
+
+def _shared_of(graph: nx.DiGraph) -> list[_Shared]:
+    """The layers' shared experts."""
+    found = []
+    for name, op in graph.nodes(data="op"):
+        sources = list(graph.pred[name])
+        if type(op) is not Add or len(sources) != 2:
+            continue
+        behind = [nx.ancestors(graph, source) | {source} for source in sources]
+        experts = [{node for node in nodes if _is_of(graph, node, op.layer, ExpertGemm)} for nodes in behind]
+        if bool(experts[0]) == bool(experts[1]):
+            continue
+        routed = 0 if experts[0] else 1
+        ahead = {name for node in experts[routed] for name in nx.ancestors(graph, node)} | behind[routed]
+        own = [node for node in graph if node in behind[1 - routed] and node not in ahead]
+        products = [node for node in own if _is_of(graph, node, op.layer, Gemm)]
+        if len(products) > 1 and all(not isinstance(graph.nodes[node]["op"], Input) for node in own):
+            found.append(_Shared(add=name, routed=sources[routed], shared=sources[1 - routed], nodes=tuple(own)))
+    return found
+
+
+def _is_of(graph: nx.DiGraph, name: str, layer: int, kind: type[Op]) -> bool:
+    op = graph.nodes[name]["op"]
+    return isinstance(op, kind) and op.layer == layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReduceTogether(Pass):
+    """One all-reduce for the sum of two values in place of one for each, also where a gate scales one of them."""
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Partial sums are added, and then completed."""
+        sums = {name: pair for name, op in graph.nodes(data="op") if (pair := _reduced_terms(graph, name, op))}
+        dropped = {name for pair in sums.values() for name in pair}
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
+            if name in dropped:
+                yield inputs[0]
+                return
+            yield name, op, inputs
+            if name in sums:
+                reduced: AllReduce = graph.nodes[sums[name][0]]["op"]
+                yield f"{name}.all_reduce", reduced, [Value(name)]
+
+        return rule
+
+
+def _reduced_terms(graph: nx.DiGraph, name: str, op: Op) -> tuple[str, str] | None:
+    """The all-reduces of both terms of a sum, which nothing else takes; None where there are not two."""
+    if type(op) is not Add or len(graph.pred[name]) != 2:
+        return None
+    found = []
+    for term in graph.pred[name]:
+        if isinstance(graph.nodes[term]["op"], Scale) and graph.out_degree(term) == 1:
+            term = inputs_of(graph, term)[0].node
+        if type(graph.nodes[term]["op"]) is not AllReduce or graph.out_degree(term) != 1:
+            return None
+        found.append(term)
+    one, other = (graph.nodes[term]["op"] for term in found)
+    same = one.group is other.group or bool(np.all(np.equal(one.group, other.group)))
+    return (found[0], found[1]) if same else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedStream(Pass):
+    """Shared experts run in a stream of their own, beside the routed ones."""
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Their kernels change streams."""
+        beside = {name for shared in _shared_of(graph) for name in shared.nodes}
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            moved = name in beside and op.stream == COMPUTE
+            yield name, (replace(op, stream=SIDE) if moved else op), inputs
+
+        return rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedInKernel(Pass):
+    """The shared expert is one more expert of the routed ones' kernel, which every token chooses.
+
+    Where it has the routed ones' shape and format, and experts are not dealt out to several groups.
+    """
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Its nodes vanish, and with them the sum of both."""
+        fused = [shared for shared in _shared_of(graph) if _is_alike(graph, shared)]
+        gone = {name for shared in fused for name in shared.nodes}
+        layers = {graph.nodes[shared.add]["op"].layer: _chosen(graph, shared) for shared in fused}
+        sums = {shared.add: shared for shared in fused}
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
+            if name in gone:
+                yield inputs[0]
+            elif name in sums:
+                routed = list(graph.pred[name]).index(sums[name].routed)
+                yield inputs[routed]
+            else:
+                yield name, (_with_one_more(op, layers[op.layer]) if op.layer in layers else op), inputs
+
+        return rule
+
+
+def _chosen(graph: nx.DiGraph, shared: _Shared) -> float:
+    """How many routed experts a token chooses."""
+    return float(_experts(graph, shared)[0].chosen)
+
+
+def _experts(graph: nx.DiGraph, shared: _Shared) -> list[ExpertGemm]:
+    """The routed experts' products."""
+    before, layer = nx.ancestors(graph, shared.add), graph.nodes[shared.add]["op"].layer
+    return [graph.nodes[name]["op"] for name in graph if name in before and _is_of(graph, name, layer, ExpertGemm)]
+
+
+def _is_alike(graph: nx.DiGraph, shared: _Shared) -> bool:
+    """Whether the shared branch is an expert as the routed ones, and no more."""
+    ops = [graph.nodes[name]["op"] for name in shared.nodes]
+    products = [op for op in ops if isinstance(op, Gemm)]
+    experts = _experts(graph, shared)
+    if (
+        len(products) != 2
+        or len(ops) != 3
+        or len(experts) != 2
+        or type(graph.nodes[shared.routed]["op"]) is not Permute
+    ):
+        return False
+    whole = all(bool(np.all(np.equal(expert.ranks, 1.0))) for expert in experts)
+    return whole and all(
+        one.weights == expert.weights and bool(np.all(np.equal(one.n, expert.n) & np.equal(one.k, expert.k)))
+        for one, expert in zip(products, experts, strict=True)
+    )
+
+
+def _with_one_more(op: Op, chosen: float) -> Op:
+    """An operation of the experts' block with one more expert, which all tokens choose beside `chosen` others."""
+    more = (chosen + 1.0) / chosen
+    if isinstance(op, ExpertGemm):
+        return replace(op, m=op.m * more, experts=op.experts + 1.0, of=op.of + 1, chosen=op.chosen + 1, always=1)
+    if isinstance(op, Permute):
+        return replace(op, chosen=op.chosen + 1.0)
+    return replace(op, elems=op.elems * more) if isinstance(op, ExpertActivation) else op
