@@ -1,0 +1,78 @@
+"""An operation's time as it might be: quantiles of the residuals of the kernel that prices it.
+
+An operation takes those of its own kernel: of its family, kind, class of time and distance from what was measured.
+Byte-moving operations have the constants of 16-bit products where nobody measured them (`elementwise.borrow`), and
+their residuals with them. What runs on the host has none, since no kernel does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphsim.cost.calibrated import Prices
+from graphsim.cost.residuals import Record, beyond, kind_of, log_residuals, sizes_of
+from graphsim.cost.surfaces.tables import Array
+from graphsim.ops import Op
+from graphsim.units import Num
+
+INSTEAD = {"elementwise": ("gemm", "bfloat16")}
+"""The family and the kind of kernel whose residuals a family takes where it has no record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Residual:
+    """How far an operation may lie from its price.
+
+    family: whose kernels err with it; key: which operations run the same kernel, and so have the same error
+    record, kind, seconds, far: what `log_residuals` takes
+    """
+
+    family: str
+    key: tuple[Any, ...]
+    record: Record
+    kind: str
+    seconds: Array
+    far: Array
+
+    @property
+    def common(self) -> float:
+        """The part of the variance that all kernels of the family share; the rest is each kernel's own."""
+        return float(self.record.get("common", {}).get(self.kind, 0.0))
+
+    def factors(self, scores: Array) -> Array:
+        """Measured over predicted at normal scores: scores along the first axis, scenarios or one along the second."""
+        return np.exp(log_residuals(self.record, self.kind, self.seconds, scores, self.far))
+
+
+def residual_of(prices: Prices, op: Op) -> Residual | None:
+    """How far an operation may lie from its price; None where nobody recorded anything of the like."""
+    kernels = kernels_of(prices, op)
+    if not kernels:
+        return None
+    shape, seconds = min(kernels, key=lambda kernel: float(np.max(kernel[1])))
+    seconds, record, kind, far = np.atleast_1d(seconds), prices.records.get(op.family), kind_of(shape), np.zeros(1)
+    if record is None:
+        lender, kind = INSTEAD.get(op.family, ("", ""))
+        record = prices.records.get(lender)
+        if record is None:
+            return None
+    else:
+        far = np.atleast_1d(beyond(record, shape))
+    sizes = [float(np.ravel(np.asarray(size))[0]) for size in sizes_of(shape).values()]
+    return Residual(family=op.family, key=(op.family, kind, *sizes), record=record, kind=kind, seconds=seconds, far=far)
+
+
+def kernels_of(prices: Prices, op: Op) -> list[tuple[Any, Num]]:
+    """The shapes of the measured kernels that an operation may run as, and their seconds; none where it has none."""
+    asked: list[tuple[Any, Num]] = []
+
+    def asking(shape: Any) -> Num:
+        seconds = prices.kernel_s(shape)
+        asked.append((shape, seconds))
+        return seconds
+
+    prices.latency_s(op, asking)
+    return asked

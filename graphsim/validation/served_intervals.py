@@ -1,0 +1,160 @@
+"""What served benchmarks say of intervals: residuals by engine, and how many rows lie between the ends they give.
+
+Tables are those of `graphsim validate served`: a row for each figure, with id, metric, measured, predicted, problem,
+judged, engine, model and concurrency. A model's rows err together, so that few models give wider intervals.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.calibration.held_out import covered
+from graphsim.calibration.uncertainty import groups_apart, quantiles_of
+from graphsim.cost.residuals import ALL, SCORES
+from graphsim.cost.served import CLIENTS
+from graphsim.cost.surfaces.tables import Array
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.inference import Inference, Requests
+from graphsim.simulation import priced
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUANTITIES = {"ttft_ms": "ttft_s", "mean_ttft_ms": "ttft_s", "tpot_ms": "tpot_s", "mean_tpot_ms": "tpot_s"}
+"""Figures that intervals are of, by their names in the tables."""
+
+CLEAN = "clean"
+"""Rows that are judged so count, and no others."""
+
+FEWEST = 20
+"""Rows from which on a figure has residuals."""
+
+FEWEST_APART = 30.0
+"""Of rows that err apart, how many tell of an engine by itself: three of them lie beyond each end of an interval of
+80 %. With fewer, the rows of all engines do better on models left out."""
+
+ABOUT = (
+    "Quantiles of log(measured / predicted) of served benchmarks by engine, less the spread of their kernels' "
+    "residuals. Made by graphsim validate served --record."
+)
+
+
+def counted(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that count, with `quantity` and `residual`; `kernel_width` is 0 where nobody stated it."""
+    known = table[table["metric"].isin(list(QUANTITIES)) & (table["problem"] == "")]
+    known = known[(known["measured"] > 0) & (known["predicted"] > 0)]
+    known = known[known["judged"] == CLEAN] if "judged" in known.columns else known
+    width = known["kernel_width"].fillna(0.0) if "kernel_width" in known.columns else 0.0
+    return known.assign(
+        quantity=known["metric"].map(QUANTITIES), residual=np.log(known["measured"] / known["predicted"]),
+        kernel_width=width,
+    )  # fmt: skip
+
+
+def kernel_widths(deployment: Deployment, requests: Requests) -> dict[str, float]:
+    """For `ttft_s` and `tpot_s`, how wide the intervals are that the kernels' residuals give: of log(high / low).
+
+    0 where nobody recorded any. Raises ConfigError for what cannot be simulated.
+    """
+    told = priced(Inference(deployment=deployment, requests=requests)).uncertainty
+    return {name: 0.0 if told.missing else told.kernel_width(name) for name in ("ttft_s", "tpot_s")}
+
+
+def served_record(table: pd.DataFrame) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """By engine, quantity and class of clients, what `cost/served_residuals.json` holds.
+
+    table: its column `kernel_width`, if it has one, is that of log(high / low) of the 80 % interval that the kernels'
+    residuals give; the server's part is what is left of the whole, as variances add up.
+    """
+    rows = counted(table)
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for engine in sorted(rows["engine"].unique()):
+        for quantity, part in rows.groupby("quantity", sort=True):
+            classes: dict[str, list[float]] = {}
+            for name, chosen in _classes(part).items():
+                some = part[chosen]
+                values = _quantiles(some[some["engine"] == engine], some)
+                classes |= {name: values} if values else {}
+            if ALL in classes:
+                found.setdefault(str(engine), {})[str(quantity)] = classes
+    return found
+
+
+def _classes(rows: pd.DataFrame) -> dict[str, Array]:
+    """Which rows belong to each class of clients, and to all."""
+    clients, lower = rows["concurrency"].to_numpy(dtype=float), 0.0
+    classes: dict[str, Any] = {ALL: np.ones(len(rows), dtype=bool)}
+    for name, upper in CLIENTS.items():
+        chosen = (clients > lower) & (clients <= upper)
+        classes |= {} if chosen.all() else {name: chosen}
+        lower = upper
+    return classes
+
+
+def _quantiles(own: pd.DataFrame, every: pd.DataFrame) -> list[float]:
+    """Of an engine's own rows, or of every engine's where these are too few to tell; [] where all of them are."""
+    apart = _apart(own)
+    rows, apart = (own, apart) if apart >= FEWEST_APART else (every, _apart(every))
+    if apart == 0.0:
+        return []
+    values = np.array(quantiles_of(rows["residual"].to_numpy(), apart))
+    middle = values[len(values) // 2]
+    whole = float(np.subtract(*np.interp([-SCORES[2], SCORES[2]], SCORES, values)))
+    kernels = float(np.median(rows["kernel_width"]))
+    share = np.sqrt(max(0.0, 1.0 - (kernels / whole) ** 2)) if whole > 0.0 else 0.0
+    return [round(float(value), 3) for value in middle + share * (values - middle)]
+
+
+def _apart(rows: pd.DataFrame) -> float:
+    """How many rows err apart, those of a model erring together; 0 of few rows or of a single model."""
+    if len(rows) < FEWEST or rows["model"].nunique() < 2:
+        return 0.0
+    return groups_apart(rows["residual"].to_numpy(), rows["model"].to_numpy(), len(rows))
+
+
+def served_coverage(table: pd.DataFrame) -> pd.DataFrame:
+    """How many rows lie in intervals by residuals of other models.
+
+    Columns: engine (`all` at last), quantity, models, rows, coverage and width (see `covered`).
+    """
+    import pandas as pd
+
+    rows = counted(table).assign(kernel_width=0.0).reset_index(drop=True)
+    ends = np.full((2, len(rows)), np.nan)
+    for (engine, model), held in rows.groupby(["engine", "model"], sort=True):
+        others = rows[rows["model"] != model]
+        mine = others if (others["engine"] == engine).any() else others.assign(engine=str(engine))
+        told = served_record(mine).get(str(engine), {})
+        for quantity, part in held.groupby("quantity"):
+            if str(quantity) in told:
+                ends[:, part.index] = _ends(part, told[str(quantity)])
+    lines = []
+    for quantity in sorted(rows["quantity"].unique()):
+        mine = (rows["quantity"] == quantity).to_numpy()
+        for engine in [*sorted(rows["engine"][mine].unique()), ALL]:
+            chosen = mine if engine == ALL else mine & (rows["engine"] == engine).to_numpy()
+            line: dict[str, Any] = {"engine": engine, "quantity": quantity, "models": rows["model"][chosen].nunique()}
+            measured, predicted = (rows[name].to_numpy(dtype=float)[chosen] for name in ("measured", "predicted"))
+            lines.append(line | {"rows": int(chosen.sum())} | covered(measured, predicted, ends[:, chosen]))
+    return pd.DataFrame(lines)
+
+
+def _ends(rows: pd.DataFrame, classes: dict[str, list[float]]) -> Array:
+    which = np.searchsorted(list(CLIENTS.values()), rows["concurrency"].to_numpy(dtype=float), side="left")
+    tables = [np.interp([SCORES[2], -SCORES[2]], SCORES, classes.get(name) or classes[ALL]) for name in CLIENTS]
+    return np.asarray(rows["predicted"].to_numpy(dtype=float) * np.exp(np.stack(tables, axis=-1)[:, which]))
+
+
+def save_served(table: pd.DataFrame, path: Path) -> None:
+    """Write the residuals of a table's engines as `cost/served_residuals.json` holds them."""
+    engines = served_record(table)
+    lines = []
+    for engine, quantities in engines.items():
+        parts = [f"   {json.dumps(name)}: {json.dumps(classes)}" for name, classes in quantities.items()]
+        lines.append(f"  {json.dumps(engine)}: {{\n" + ",\n".join(parts) + "\n  }")
+    about = json.dumps(ABOUT)
+    path.write_text(f'{{\n "about": {about},\n "engines": {{\n' + ",\n".join(lines) + "\n }\n}\n", encoding="utf-8")
