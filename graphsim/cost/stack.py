@@ -1,0 +1,127 @@
+"""Prices of a software stack whose kernels nobody measured one by one, but which served whole models.
+
+    t = kernels · start + max(compute / c, memory / m, network)
+
+The roofline's parts, each stretched to what the stack's kernels reach of the datasheet in the mean: m of the bandwidth,
+c of the matrix peak in 16 bits, and `start` for every kernel, inside a captured graph, which decides a decode step. The
+peak is that of 16 bits whatever the format, since prompts in fp8 and in fp4 took equally long. Links are taken
+as the datasheet states them. `hardware/served.json` holds the three constants for each device and engine that
+`graphsim.calibration.stacks` fitted to served rows. They say how fast a step is, not how fast any one kernel is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from pathlib import Path
+
+import numpy as np
+
+from graphsim.cost.base import Cost, Trusted
+from graphsim.cost.roofline import roofline, uncaptured_s
+from graphsim.errors import ConfigError
+from graphsim.files.catalog import folders
+from graphsim.files.reading import Fields, load_mapping
+from graphsim.hardware import Hardware, load_hardware
+from graphsim.ops import Attention, ExpertActivation, ExpertGemm, Gemm, Launch, Op, OpType, Permute, Route
+from graphsim.units import Num
+
+FILE = "served.json"
+BASE_ENGINE = "base"
+"""What stands for every engine that has no constants of its own on a device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack(Trusted):
+    """The cost model of one engine on one device.
+
+    memory: share of the bandwidth, compute: of the matrix peak in 16 bits that its kernels reach
+    kernel_s: start of each of them
+    """
+
+    memory: float
+    compute: float
+    kernel_s: float
+
+    def __call__(self, op: Op, device: Hardware) -> Cost:
+        """The price of an operation."""
+        base = roofline(op, device)
+        if isinstance(op, Launch):
+            return base
+        compute_s = np.maximum(base.compute_s, self._products_s(op, device, base.compute_s))
+        memory_s = base.memory_s / self.memory
+        busy_s = reduce(np.maximum, (compute_s, memory_s, base.network_s, base.busy_s))
+        starts_s = np.where(np.greater(base.launch_s, 0.0), self.kernel_s * starts(op) + uncaptured_s(op), 0.0)[()]
+        return Cost(busy_s=busy_s, compute_s=compute_s, memory_s=memory_s, network_s=base.network_s, launch_s=starts_s)
+
+    def _products_s(self, op: Op, device: Hardware, at_peak_s: Num) -> Num:
+        """Of narrow formats as of 16 bits, which prompts in fp8 and fp4 hardly beat; wider ones as much slower."""
+        wide = wide_s(op, device)
+        slowest_s = np.maximum(wide, at_peak_s) if isinstance(op, Gemm | Attention | ExpertGemm) else wide
+        return slowest_s / self.compute
+
+
+def wide_s(op: Op, device: Hardware) -> Num:
+    """Seconds of an operation's products at the peak of 16 bits; 0 where the device states none."""
+    peak = next((device.flops_per_s[name] for name in ("bf16", "fp16") if name in device.flops_per_s), np.inf)
+    return op.work().flops / peak
+
+
+def starts(op: Op) -> Num:
+    """Kernels that are started for an operation, which every serving engine fuses in part.
+
+    Residuals are added within the norm that follows; what gives rows to experts, gates them and sums them up again is
+    part of the experts' kernels.
+    """
+    fused = isinstance(op, _IN_EXPERTS) or (op.op_type is OpType.ADD and not op.adapter)
+    return 0.0 if fused else op.launches
+
+
+_IN_EXPERTS = (Route, Permute, ExpertActivation)
+
+
+def stack_of(hardware: Hardware, engine: str = "") -> tuple[Stack, str] | None:
+    """The prices of an engine on a device, and where they are from; None where nothing like it was served.
+
+    Of a device that was not served, those of the one of its generation with the nearest bandwidth.
+    Raises ConfigError for a file that cannot be read.
+    """
+    path = next((folder / FILE for folder in folders("hardware") if (folder / FILE).is_file()), None)
+    stacks = {} if path is None else read_stacks(path, path.stat().st_mtime_ns)
+    name = hardware.name if hardware.name in stacks else _nearest(hardware, stacks)
+    if not name:
+        return None
+    engines = stacks[name]
+    chosen = engine if engine in engines else BASE_ENGINE
+    whose = "" if chosen == BASE_ENGINE else f" under {chosen}"
+    return engines[chosen], f"fitted on served rows of {name}{whose} ({hardware.architecture})"
+
+
+def _nearest(hardware: Hardware, stacks: Mapping[str, object]) -> str:
+    kin = [load_hardware(name) for name in stacks]
+    kin = [device for device in kin if device.architecture == hardware.architecture]
+    rate = float(np.mean(hardware.memory_bytes_per_s))
+    return min(kin, key=lambda device: abs(np.log(device.memory_bytes_per_s / rate))).name if kin else ""
+
+
+@lru_cache(maxsize=8)
+def read_stacks(path: Path, _changed_ns: int = 0) -> dict[str, dict[str, Stack]]:
+    """The constants in a file, by device and engine. Raises ConfigError naming file, field and value."""
+    fields = Fields(load_mapping(path), str(path))
+    for name in ("about", "provenance"):
+        fields.raw(name)
+    devices = fields.mapping("devices", required=True)
+    found: dict[str, dict[str, Stack]] = {}
+    for device in devices.data:
+        engines = devices.mapping(device)
+        found[device] = {str(engine): _stack(engines.mapping(engine)) for engine in engines.data}
+        if BASE_ENGINE not in found[device]:
+            raise ConfigError(f"{path}: devices.{device} lacks '{BASE_ENGINE}', which stands for all other engines")
+    fields.finish()
+    return found
+
+
+def _stack(fields: Fields) -> Stack:
+    memory, compute = (fields.number(name, least=1e-3, most=2.0) for name in ("memory", "compute"))
+    return Stack(memory=memory, compute=compute, kernel_s=fields.number("kernel_s", least=0.0, most=1e-3))
