@@ -29,7 +29,7 @@ SERVING = (
 SLOTS = ("model", "framework", "max_loras", "max_lora_rank", "model_loading_gib", "kv_cache_tokens")
 
 DEVICES = {"H100 64 GB": "h100-64gb"}
-ENGINES = {"vllm 2025-05": "vllm-2025-05"}
+ENGINES = {"vllm 2025-05": "vllm-0.8"}
 SLOTS_DEVICE = "h100-64gb"
 """The device of the runs that reported slots."""
 

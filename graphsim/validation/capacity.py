@@ -27,20 +27,20 @@ BLOCK_TOKENS = 16
 """Tokens of a block where a log counts blocks (vLLM's default)."""
 
 COUNTING_CONTEXT = {"runtime_bytes": "0.74 GiB", "group_bytes": "1.35 GiB"}
-"""vLLM 0.8 and 0.9 count the context and what the group takes on starting, as the profile `vllm-2025-05` says."""
+"""vLLM 0.8 and 0.9 count the context and what the group takes on starting, as the profile `vllm-0.8` says."""
 
 VERSIONS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("issue 9802", "vllm-0.7", {"sequences": 512}),  # 0.6, --max-num-seqs 512
     ("issue 13061", "vllm-0.7", {}),  # 0.7.2
     # January 2025; of V0 and V1 only V1 leaves so little: 0.7.0 makes logits of all tokens of its profiled step
-    ("PR 12569", "vllm-2025-05", {"large_sequences": 8192}),
+    ("PR 12569", "vllm-0.8", {"large_sequences": 8192}),
     ("issue 21348", "vllm-0.11", COUNTING_CONTEXT),  # July 2025: 0.9, whose profiled step samples
     ("issue 23278", "vllm-0.11", {}),  # 0.10
     ("issue 27508", "vllm-0.11", {}),  # 0.11
     ("vLLM 0.30", "vllm", {}),
     ("vllm 0.15", "vllm-0.11", {}),
     ("vllm 0.19", "vllm-0.11", {}),
-    ("vllm 2025-05", "vllm-2025-05", {}),
+    ("vllm 2025-05", "vllm-0.8", {}),
 )
 """By words of a source or framework: the profile, and what the engine was told beside what the row says."""
 
@@ -76,7 +76,11 @@ def validate_capacity(path: str | Path) -> pd.DataFrame:
     Raises ConfigError for a file that cannot be read or holds none of these.
     """
     frame = read_facts(path, "logged capacity")
-    kinds = (("metric", PUBLIC, _public), *((name, RUNS, _run) for name in BLOCKS), ("kv_cache_tokens", SLOTS, _slots))
+    kinds = (
+        ("metric", PUBLIC, capacity_of),
+        *((name, RUNS, _run) for name in BLOCKS),
+        ("kv_cache_tokens", SLOTS, _slots),
+    )
     for column, needed, figures in kinds:
         if column in frame.columns:
             frame = read_facts(path, "logged capacity", needed)
@@ -90,7 +94,7 @@ def once_each(table: pd.DataFrame) -> pd.DataFrame:
     return sizes.groupby(list(COUNTED), sort=False)["error"].median().reset_index()
 
 
-def _public(row: Row) -> dict[str, Any] | None:
+def capacity_of(row: Row) -> dict[str, Any] | None:
     """A public figure: tokens, or GiB; `util=0.95` and the like stand in its metric."""
     metric = str(row["metric"])
     if not metric.startswith(("kv_tokens", "kv_avail_GiB")):

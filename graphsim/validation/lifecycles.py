@@ -24,7 +24,7 @@ METRICS = {
 }
 """Published metrics and the estimate's figure for each."""
 
-ENGINES = {"vLLM V1": "vllm-2025-05", "vLLM 0.5": "vllm-0.5", "dLoRA": "reference"}
+ENGINES = {"vLLM V1": "vllm-0.8", "vLLM 0.5": "vllm-0.5", "dLoRA": "reference"}
 DEVICES = {"1x H100 64GB": "h100-64gb", "A100": "a100-sxm-80gb"}
 TARGETS = "all-linear"
 """dLoRA's and the H100 runs' adapters lie on all linears of a layer as far as their sizes tell."""

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-from graphsim.cost.parameters.store import calibration_path, load_calibration
+from graphsim.cost.parameters.engines import ENGINES
+from graphsim.cost.parameters.store import Calibration, calibration_path, load_calibration
 from graphsim.hardware import list_hardware, load_hardware
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COLUMNS = ("device", "engine", "kernel", "family", "format", "points", "date", "held_out_error")
+
 
 def held_out_table() -> pd.DataFrame:
-    """One row per calibrated device, family and format, as the calibration files record them.
+    """One row per calibrated device, engine, kernel, family and format, as the calibration files record them.
 
-    points: measurements behind the family's fit, all formats together; date: of the fit
+    engine: whose kernels they are; "" for the base, whose kernels have no name: "" as well
+    points: measurements behind the fit of the family or of the engine's kernel, all formats together; date: of the fit
     held_out_error: median of |predicted / measured - 1| on whole shapes that the fit did not see, a fraction
     """
     import pandas as pd
 
     rows = []
     for name in list_hardware():
-        path = calibration_path(load_hardware(name))
-        if path is None:
-            continue
-        for family, facts in load_calibration(path).provenance["families"].items():
-            for kind, error in facts.get("held_out_median_error", {}).items():
-                rows.append(
-                    {
-                        "device": name, "family": family, "format": kind, "points": facts["points"],
-                        "date": facts["date"], "held_out_error": error,
-                    }
-                )  # fmt: skip
-    return pd.DataFrame(rows, columns=["device", "family", "format", "points", "date", "held_out_error"])
+        device = load_hardware(name)
+        for engine in ("", *ENGINES):
+            path = calibration_path(device, engine)
+            if path is not None:
+                rows += [{"device": name, "engine": engine} | row for row in _rows(load_calibration(path))]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(calibration: Calibration) -> Iterator[dict[str, Any]]:
+    for family, kernel, facts in _records(calibration):
+        for kind, error in facts.get("held_out_median_error", {}).items():
+            yield {
+                "kernel": kernel, "family": family, "format": kind, "points": facts["points"], "date": facts["date"],
+                "held_out_error": error,
+            }  # fmt: skip
+
+
+def _records(calibration: Calibration) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Family, kernel and what the file says of their fit; an engine's file has a record for each kernel."""
+    for family, found in calibration.provenance["families"].items():
+        for kernel, facts in found.items() if calibration.engine else [("", found)]:
+            yield family, kernel, facts

@@ -48,7 +48,8 @@ def residuals(rows: pd.DataFrame, device: Hardware, *, own: bool = True, kin: bo
 
 def kernel_classes(rows: pd.DataFrame) -> dict[str, Any]:
     """Which rows belong to each class of LIMITS."""
-    ops, dtypes = rows["op"], rows["dtype"]
+    ops = rows["op"]
+    dtypes = rows["dtype"] if "dtype" in rows else ops.map(lambda op: "")
     half = (ops == "gemm") & dtypes.isin(["bfloat16", "float16", "half"])
     classes = {
         "GEMM bf16": half,

@@ -1,78 +1,167 @@
-"""How the measured servers were run, and what their engine adds to the kernels' time.
+"""How the measured servers were run: what their start-up scripts say more than a row of measurements.
 
-A server's start-up script says more than a row of measurements: in which format the cache is, by which kernels the
-experts run, and which kernels are fused. Those of InferenceX's rows are in its repository
-(github.com/SemiAnalysisAI/InferenceX, `benchmarks/`). vLLM adds the residual within the kernel of the norm that follows
-(`fused_add_rms_norm`, `vllm/model_executor/layers/layernorm.py`), and with `enable_fi_allreduce_fusion` both within the
-all-reduce: a decode step, whose small kernels take a launch each, is shorter by theirs.
-
-The engine itself adds two things, both fitted as facts on `e2e_serving.csv`, Llama-3.1-70B at concurrency 8 and above:
-
-* A step with a prompt longer than the captured CUDA graphs (512 tokens by default in vLLM) is launched kernel by kernel
-  from Python. It takes no less than PREFILL_LAYER_S per layer, the floor under the H100's and the B200's times to first
-  token where eight devices share the kernels. About a dozen launches per layer make that 30 us each; the eager calls of
-  one quantised product that the kernel measurements hold take 60 to 90 us (`host_s` of the calibrations).
-* Kernels that are compiled, downloaded or loaded at their first use hold up the first requests of a run. vLLM's pull
-  request 23439 (2025-08-22) describes it for FlashInfer, which runs attention on data-centre Blackwell; on Hopper
-  attention is vLLM's own, and the data show no such delay.
+In which format the cache is, which of a checkpoint's modules are quantised, and which settings of the engine differ
+from those that it starts with. Of InferenceX's rows the scripts are in its repository
+(github.com/SemiAnalysisAI/InferenceX, `benchmarks/single_node/*.sh`, March 2026); what the engines do by themselves is
+in their profiles.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from graphsim.graph import walk
 from graphsim.hardware import Hardware
+from graphsim.models.build import build
+from graphsim.models.config import ModelConfig
+from graphsim.models.phase import decode
+from graphsim.ops import OpType
+from graphsim.ops.formats import FORMATS
+from graphsim.ops.precision import Precision, load_precision
+from graphsim.validation.served_rows import ServedRow
 
-PREFILL_LAYER_S = 0.35e-3
-"""Host time of one layer of an uncaptured step (fitted: 0.30 to 0.45 ms on halves of the rows)."""
+FP4_ATTENTION = {"deepseek": "bf16", "kimi-k2": "bf16", "qwen3.5": "fp8_block"}
+"""What copies in nvfp4 leave the projections of attention in (github.com/NVIDIA/Model-Optimizer, issue 150)."""
 
-FIRST_USE_S = 0.65
-"""Delay of a run's first requests where FlashInfer runs attention (fitted: 0.48 to 0.68 s on halves of the rows)."""
+DELTA_NET_PROJECTIONS = ("in_proj_a", "in_proj_b")
+"""Of gated delta-nets: too narrow for blocks of 128, Qwen publishes them in bf16."""
+
+OWN_CACHE = ("gpt-oss", "minimax", "kimi")
+"""Models whose scripts ask for no format of the cache."""
+
+FORMAT_NAMES = {"fp16": "bf16", "bfloat16": "bf16", "int4_wo": "int4"}
+"""Formats of weights whose name in the measurements is not the catalog's."""
+
+ENGINE_PROFILES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "trtllm-engine": "trtllm-engine",
+                   "atom": "vllm"}  # fmt: skip
+"""Profiles of engine families. AMD's ATOM schedules as vLLM does."""
+
+VERSIONS = {
+    "vllm": (((0, 0), "vllm-0.11"), ((0, 14), "vllm-0.15"), ((0, 21), "vllm")),
+    "sglang": (((0, 0), "sglang-0.5.9"), ((0, 5, 10), "sglang")),
+}
+"""The profile of versions from one on, up to the next; where none is stated, the first: rows of 2025 state none."""
+
+FUSED_BY_SCRIPT = "llama-3.1-70b", "blackwell"
+"""Where scripts ask vLLM for `enable_fi_allreduce_fusion` before it is the default: `70b_fp8_b200_docker.sh`."""
+
+CHUNK_TOKENS = {"vllm": 8192.0, "sglang": 32768.0, "trtllm": 8192.0, "trtllm-engine": 8192.0, "atom": 16384.0}
+"""Tokens of a step where nothing else is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """What a start-up script sets.
 
-    kv: format of the cache ("" for the activations'); experts: format whose kernels run the experts ("" for their own)
-    captured_tokens: longest step that runs as a captured graph; first_use_s: delay of the first requests of a run
-    data_parallel: whether the script passes replicas of attention on to the engine
-    norms_in_all_reduce: whether norms run within the all-reduce before them
+    precision: of the checkpoint and the cache; chunk_tokens: of a step at most
+    engine: name of the profile; settings: of its host that differ from those that it starts with
     """
 
-    kv: str = ""
-    experts: str = ""
-    captured_tokens: float = 512.0
-    first_use_s: float = 0.0
-    data_parallel: bool = True
-    norms_in_all_reduce: bool = False
-
-    def prefill_s(self, kernels_s: float, layers: float, tokens: float) -> float:
-        """Seconds of a prompt's step, from those of its kernels: the host's pace where it is not captured."""
-        host_s = PREFILL_LAYER_S * layers if tokens > self.captured_tokens else 0.0
-        return float((kernels_s**4 + host_s**4) ** 0.25)
-
-    def step_s(self, kernels_s: float, seconds: Mapping[str, float], devices: float) -> float:
-        """Seconds of a decode step, from those of its kernels one by one and their sums by operation type."""
-        fused = ("ADD", "NORM") if self.norms_in_all_reduce and devices > 1 else ("ADD",)
-        return kernels_s - sum(seconds.get(name, 0.0) for name in fused)
+    precision: Precision
+    engine: str
+    chunk_tokens: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def server_of(model: str, hardware: Hardware) -> Server:
-    """The server behind InferenceX's rows of a model (`llama-3.1-70b`) on a device.
+def server_of(row: ServedRow, model: ModelConfig, hardware: Hardware) -> Server:
+    """The server behind a row."""
+    return Server(
+        precision=_precision(row, model, hardware), engine=_profile(row, model, hardware),
+        chunk_tokens=_chunk(row), settings=_settings(row, model, hardware),
+    )  # fmt: skip
 
-    Llama: `70b_fp8_b200_docker.sh`, `70b_fp8_h100_slurm.sh`: `kv-cache-dtype: fp8`, on Blackwell
-    `cudagraph_mode: FULL_DECODE_ONLY` and `enable_fi_allreduce_fusion`. gpt-oss: `gptoss_fp4_h100.sh`:
-    `VLLM_MXFP4_USE_MARLIN=1` (the kernels that the measurements list under int4), graphs up to 2048 tokens. MiniMax:
-    `minimaxm2.5_fp8_h100.sh` knows `--tensor-parallel-size` and `--enable-expert-parallel` only; rows with replicas
-    measure the same as those without.
+
+def _profile(row: ServedRow, model: ModelConfig, hardware: Hardware) -> str:
+    numbers = tuple(int(digits) for digits in re.findall(r"\d+", row.version)[:3]) or (0, 0)
+    found = [name for least, name in VERSIONS.get(row.engine, ()) if numbers >= least]
+    name, architecture = FUSED_BY_SCRIPT
+    scripted = row.engine == "vllm" and not row.version
+    if scripted and model.name.startswith(name) and hardware.architecture == architecture:
+        return ENGINE_PROFILES[row.engine]
+    return found[-1] if found else ENGINE_PROFILES[row.engine]
+
+
+def _chunk(row: ServedRow) -> float:
+    """SGLang: `--chunked-prefill-size` 16384 with nvfp4, 32768 else; TensorRT-LLM: `max_num_tokens` by the lengths."""
+    if row.engine == "trtllm":
+        return max(CHUNK_TOKENS["trtllm"], (row.clients + row.input_tokens + 127) // 64 * 64)
+    if row.engine == "sglang" and row.precision == "fp4":
+        return 16384.0
+    return CHUNK_TOKENS[row.engine]
+
+
+def _settings(row: ServedRow, model: ModelConfig, hardware: Hardware) -> dict[str, Any]:
+    """SGLang on Blackwell: `--scheduler-recv-interval` 30 from 16 clients on, 10 below. TensorRT-LLM:
+    `batch_wait_timeout_iters` and `batch_wait_max_tokens_ratio` with two models at 1,024 tokens each way. vLLM:
+    gpt-oss with `max-cudagraph-capture-size` 2048, Llama on Blackwell with `cudagraph_mode: FULL_DECODE_ONLY`.
     """
-    flashinfer = hardware.architecture == "blackwell"
-    first_use_s = FIRST_USE_S if flashinfer else 0.0
-    if model.startswith("llama-3.1-70b"):
-        captured = 0.0 if flashinfer else 512.0
-        return Server(kv="fp8", captured_tokens=captured, first_use_s=first_use_s, norms_in_all_reduce=flashinfer)
-    if model.startswith("gpt-oss") and hardware.architecture == "hopper":
-        return Server(experts="int4", captured_tokens=2048.0)
-    return Server(first_use_s=first_use_s, data_parallel=not model.startswith("minimax-m2.5"))
+    if row.engine == "sglang" and hardware.architecture == "blackwell":
+        return {"receive_steps": 30 if row.clients >= 16 else 10}
+    if row.engine == "trtllm" and row.input_tokens == row.output_tokens == 1024:
+        if model.name.startswith("llama-3.1-70b") and row.pool.tp < 8:
+            return {"batch_wait_steps": 20, "batch_wait_share": 0.9}
+        if model.name.startswith("deepseek") and row.clients >= 64:
+            return {"batch_wait_steps": 40, "batch_wait_share": 0.8}
+    if row.engine == "vllm" and model.name.startswith("gpt-oss"):
+        return {"captured_prompt_tokens": 2048}
+    if row.engine == "vllm" and model.name.startswith("llama-3.1-70b") and hardware.architecture == "blackwell":
+        return {"captured_prompt_tokens": 0}
+    return {}
+
+
+def _precision(row: ServedRow, model: ModelConfig, hardware: Hardware) -> Precision:
+    """The formats of the checkpoint that a label stands for, with the cache's."""
+    if row.as_written:
+        own = model.precision or load_precision("bf16")
+        return own if row.precision == "checkpoint" else load_precision(row.precision)
+    found = _weights(row, model)
+    if model.name.startswith("gpt-oss") and hardware.architecture == "hopper" and row.engine == "vllm":
+        # gptoss_fp4_h100.sh: VLLM_MXFP4_USE_MARLIN=1, the kernels that the measurements list under int4
+        found = replace(found, experts=FORMATS["int4"])
+    cache = _cache(row, model, hardware)
+    return replace(found, kv=FORMATS[cache]) if cache else found
+
+
+def _weights(row: ServedRow, model: ModelConfig) -> Precision:
+    """A checkpoint published in a format of that width is itself; others are the usual copies of that format."""
+    own, label = model.precision, FORMAT_NAMES.get(row.precision, row.precision)
+    narrow = () if own is None else tuple(form.name for form in own.of_weights if form.bytes < 2.0)
+    width = label.removeprefix("nv").removeprefix("mx")[:3]
+    if own is not None and any(form.removeprefix("nv").removeprefix("mx").startswith(width) for form in narrow):
+        return own
+    if own is not None and "mxfp4" in narrow:  # labelled fp8 or nvfp4, published in mxfp4
+        return own
+    if label == "fp4":
+        kind = "mxfp4" if "mxfp4" in row.model.lower() else "nvfp4"
+        attention = next((form for start, form in FP4_ATTENTION.items() if model.name.startswith(start)), kind)
+        return load_precision(_with_narrow(f"{kind},attention={attention}", model))
+    if label == "fp8" and _has_experts(model):
+        return load_precision(_with_narrow("fp8_block", model))
+    return load_precision(label)
+
+
+def _has_experts(model: ModelConfig) -> bool:
+    graph = build(model, decode(1.0, 1.0), load_precision("bf16"))
+    return any(op.op_type is OpType.EXPERTS for _, op, _ in walk(graph))
+
+
+def _with_narrow(precision: str, model: ModelConfig) -> str:
+    """A precision in blocks with the modules that are too narrow for them in bf16."""
+    if not model.name.startswith("qwen3.5"):
+        return precision
+    path = "model.language_model.layers.{}.linear_attn"
+    return ",".join([precision, *(f"{path}.{name}=bf16" for name in DELTA_NET_PROJECTIONS)])
+
+
+def _cache(row: ServedRow, model: ModelConfig, hardware: Hardware) -> str:
+    """`--kv-cache-dtype`, or `kv_cache_config`: fp8 where the scripts ask for it, "" for the checkpoint's own."""
+    if model.name.startswith(OWN_CACHE) or row.judged == "other protocol" or row.precision == "bf16":
+        return ""
+    if row.engine == "sglang":
+        return "fp8" if hardware.architecture == "blackwell" else ""
+    if row.engine == "vllm":
+        return "fp8" if model.name.startswith("llama") else ""
+    return "fp8" if row.engine == "trtllm" else ""

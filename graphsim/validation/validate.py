@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.calibration.fit import read_measurements
-from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, held_out_errors, thin_products
-from graphsim.cost.families.registry import FAMILY_OF, family_of
-from graphsim.cost.kernels import by_engine, predict_with, roofline_kernels
+from graphsim.calibration.held_out import ALL, THIN, THIN_NAME, Progress, covered, held_out_errors, thin_products
+from graphsim.calibration.uncertainty import crossed_interval
+from graphsim.cost.families.registry import COMPOSED_OF, FAMILY_OF, family_of
+from graphsim.cost.kernel_intervals import kernel_intervals
+from graphsim.cost.kernels import by_engine, roofline_kernels
 from graphsim.cost.parameters.engines import KernelTable
 from graphsim.cost.parameters.store import basis
 from graphsim.errors import ConfigError
@@ -35,8 +37,9 @@ def validate_kernels(
     """Errors of `predict_kernels` on measured rows of one device, one line per op, dtype and size class.
 
     Columns: hardware, engine and kernel ("" for the base), origin, op, dtype, size, rows, then as fractions the
-    median, mean and 90th percentile of |predicted / measured - 1|, the bias (median of predicted / measured - 1) and
-    the roofline's median error. `own` False leaves the device's own calibration aside; `lent` gives parameters.
+    median, mean and 90th percentile of |predicted / measured - 1|, the bias (median of predicted / measured - 1), the
+    roofline's median error, and `coverage` and `width` of intervals of 80 % (`covered`; nan without residuals).
+    `own` False leaves the device's own calibration aside; `lent` gives parameters.
     Raises ConfigError for missing columns or unknown ops.
     """
     import pandas as pd
@@ -45,7 +48,9 @@ def validate_kernels(
     if "latency_us" not in frame.columns:
         raise ConfigError("column latency_us is missing; validation needs the measured latency")
     measured = frame["latency_us"].to_numpy(dtype=float)
-    off = predict_with(frame, device, own=own, lent=lent).to_numpy() / measured - 1.0
+    found = kernel_intervals(frame, device, own=own, lent=lent)
+    predicted, ends = found["latency_us"].to_numpy(), found[["low_us", "high_us"]].to_numpy().T
+    off = predicted / measured - 1.0
     bare = np.abs(roofline_kernels(frame, device).to_numpy() / measured - 1.0)
     lines = []
     for (engine, kernel), mine in by_engine(frame, np.ones(len(frame), dtype=bool)):
@@ -57,8 +62,8 @@ def validate_kernels(
             for size, inside in _sizes(part, measured[places]):
                 chosen = places[inside]
                 if len(chosen):
-                    line = head | {"op": op, "dtype": dtype, "size": size}
-                    lines.append(line | _errors(off[chosen], bare[chosen]))
+                    line = head | {"op": op, "dtype": dtype, "size": size} | _errors(off[chosen], bare[chosen])
+                    lines.append(line | covered(measured[chosen], predicted[chosen], ends[:, chosen]))
     return pd.DataFrame(lines)
 
 
@@ -89,12 +94,15 @@ def validate_held_out(
     families: Iterable[str] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """`held_out_errors` over files; the device is `hardware`, else the one that each row's `gpu` names."""
+    """`held_out_errors` over files, with intervals by records of the other folds.
+
+    The device is `hardware`, else the one that each row's `gpu` names.
+    """
     import pandas as pd
 
     chosen = None if families is None else list(families)
     tables = [
-        held_out_errors(rows, device, families=chosen, progress=progress)
+        held_out_errors(rows, device, families=chosen, progress=progress, interval=crossed_interval)
         for device, rows in rows_by_device(paths, hardware)
     ]
     return pd.concat(tables, ignore_index=True)
@@ -110,7 +118,7 @@ def rows_by_device(
             raise ConfigError(f"{path}: column gpu missing; say for which hardware the rows are")
         parts = [(hardware, frame)] if hardware is not None else list(frame.groupby("gpu", sort=True))
         for name, part in parts:
-            known = part[part["op"].isin(list(FAMILY_OF))]
+            known = part[part["op"].isin([*FAMILY_OF, *COMPOSED_OF])]
             if known.empty:
                 family_of(str(part["op"].iloc[0]))
             yield load_hardware(name if hardware is not None else hardware_name(str(name))), known  # type: ignore[arg-type]
@@ -124,7 +132,8 @@ def hardware_name(gpu: str) -> str:
 
 def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
     names = [name for name in ("op", "dtype", "n", "k") if name in frame.columns]
-    return frame[names].assign(place=np.arange(len(frame)))
+    dtypes = {} if "dtype" in frame.columns else {"dtype": ""}
+    return frame[names].assign(place=np.arange(len(frame)), **dtypes)
 
 
 def _sizes(part: pd.DataFrame, measured_us: Any) -> list[tuple[str, Any]]:

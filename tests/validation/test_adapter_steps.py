@@ -42,7 +42,7 @@ class Run:
         lora = gs.LoraConfig(
             target_modules="all-linear", max_loras=int(row.max_loras), max_lora_rank=int(row.max_lora_rank), rank=8
         )
-        self.step = gs.compile_step("llama-3.1-8b", "h100-64gb", lora=lora, engine="vllm-2025-05")
+        self.step = gs.compile_step("llama-3.1-8b", "h100-64gb", lora=lora, engine="vllm-0.8")
         self.cache = row.mean_running * (row.mean_input_tokens + row.mean_output_tokens / 2.0 + 1.0)
 
     def distinct(self, requests: Any) -> Any:

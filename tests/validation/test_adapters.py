@@ -32,11 +32,11 @@ def test_another_model_that_nothing_was_fitted_on_is_within_15_percent() -> None
     """Qwen2.5-7B, 250 sequences, the same server: published in the repository behind arXiv 2508.08343."""
     from graphsim.lora.popularity import expected_distinct, uniform
 
-    base = gs.simulate("qwen2.5-7b", "h100-64gb", 250, 1, 200, engine="vllm-2025-05").tpot_s
+    base = gs.simulate("qwen2.5-7b", "h100-64gb", 250, 1, 200, engine="vllm-0.8").tpot_s
     for adapters, measured_ms in ((1, 36.6), (32, 47.0), (64, 56.9), (128, 71.8), (300, 93.8)):
         distinct = expected_distinct(uniform(adapters), 250.0)
         lora = gs.LoraConfig(rank=8, target_modules="all-linear", active_adapters=distinct, max_loras=300)
-        found = gs.simulate("qwen2.5-7b", "h100-64gb", 250, 1, 200, lora=lora, engine="vllm-2025-05").tpot_s
+        found = gs.simulate("qwen2.5-7b", "h100-64gb", 250, 1, 200, lora=lora, engine="vllm-0.8").tpot_s
         assert found * 1e3 == pytest.approx(measured_ms, rel=0.15)
         assert found / base == pytest.approx(measured_ms / 19.6, rel=0.12)
 

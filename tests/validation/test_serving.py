@@ -1,85 +1,69 @@
+"""Serving over time: every measured value is a row, predicted or with the reason why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-import graphsim as gs
-from graphsim.display.breakdown import seconds_by_type
 from graphsim.errors import ConfigError
-from graphsim.validation.serving import COLUMNS, summary, validate_serving, validate_serving_file
+from graphsim.validation.serving import MEASURED, NOT_SIMULATED, validate_serving
+from tests.paths import REFERENCE
 
-ROW = {"hardware": "h100_sxm", "model": "meta-llama/Llama-3.1-8B", "precision": "fp8", "concurrency": 4, "tp": 2.0,
-       "input_tokens": 512, "output_tokens": 64, "ttft_ms": 20.0, "tpot_ms": 4.0}  # fmt: skip
-
-
-EXACT = {"range_ratio": 1.0, "requests_per_client": 5}
-
-
-def test_others_prefills_interrupt_and_a_running_step_and_the_first_burst_delay():
-    line = validate_serving(pd.DataFrame([ROW | EXACT])).iloc[0]
-    asked = {"hardware": "h100-sxm", "precision": "fp8", "input_tokens": 512, "output_tokens": 64,
-             "parallelism": gs.Parallelism(tp=2)}  # fmt: skip
-    step, prompt = (gs.simulate("llama-3.1-8b", batch=b, **asked) for b in (4, 1))
-    burst, step_s = 3 / 2 / 5, step.tpot_s - seconds_by_type(step.decode.graph)["ADD"]
-    assert line["tpot_predicted_ms"] == pytest.approx(1e3 * (step_s + 3 / 64 * prompt.ttft_s))
-    assert line["ttft_predicted_ms"] == pytest.approx(1e3 * (step_s + (1 + burst) * prompt.ttft_s))
-    assert line["tpot_error"] == pytest.approx(line["tpot_predicted_ms"] / 4.0 - 1) and line["problem"] == ""
+KEYS = ["id", "metric", "measured", "predicted", "error", "problem"]
+ENERGY = {
+    "id": "m-1", "hardware": "H100", "gpus": 1, "framework": "vllm 0.11.1 (V1)", "model": "meta-llama/Llama-3.2-1B",
+    "precision": "bfloat16", "tp": 1, "ep": 1, "dp": 1, "task": "gpqa", "requests": 64, "max_num_seqs": 8,
+    "avg_batch_size": 7.9, "avg_output_len": 40.0, "median_itl_ms": 3.0, "output_tok_s": 1500.0,
+    "energy_per_token_j": 0.1,
+}  # fmt: skip
 
 
-def test_random_lengths_count_with_their_mean():
-    stated = validate_serving(pd.DataFrame([ROW | EXACT | {"input_tokens": 461, "output_tokens": 58}])).iloc[0]
-    random = validate_serving(pd.DataFrame([ROW | EXACT | {"range_ratio": 0.8}])).iloc[0]
-    for name in ("ttft_predicted_ms", "tpot_predicted_ms"):
-        assert random[name] == stated[name]
+def written(tmp_path: Path, name: str, rows: list[dict[str, object]]) -> str:
+    path = tmp_path / name
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return str(path)
 
 
-def test_without_a_word_on_it_the_protocol_is_inferencexs():
-    plain = validate_serving(pd.DataFrame([ROW])).iloc[0]
-    spelt = validate_serving(pd.DataFrame([ROW | {"range_ratio": 0.8, "requests_per_client": 10}])).iloc[0]
-    assert plain["ttft_predicted_ms"] == spelt["ttft_predicted_ms"]
+def test_runs_find_their_metrics_beside_them_or_behind_them(tmp_path: Path) -> None:
+    runs = written(tmp_path, "a_runs.csv", [{"id": "x", "model": "m", "rate": 1}])
+    with pytest.raises(ConfigError, match="give the file of its metrics"):
+        validate_serving([runs])
+    metrics = written(
+        tmp_path, "a_metrics.csv", [{"id": "x", "metric": "mean_ttft_ms", "value": 3.0, "unit": "ms"}] * 2
+    )
+    alone, both = validate_serving([runs]), validate_serving([runs, metrics])
+    assert list(alone.columns) == KEYS and alone.equals(both)
+    assert (alone["problem"] == NOT_SIMULATED).all() and alone["error"].isna().all() and len(alone) == 2
 
 
-def test_a_row_that_cannot_be_simulated_says_why_and_the_others_go_on():
-    table = validate_serving(pd.DataFrame([ROW | {"model": "nobody/no-such-model"}, ROW]))
-    assert "no-such-model" in table["problem"].iloc[0] and table["problem"].iloc[1] == ""
-    assert len(summary(table)) == 1
+def test_a_column_for_each_quantity_gives_a_row_for_each(tmp_path: Path) -> None:
+    row = {"id": "x", "request_rate": 4, "mean_ttft_ms": 5.0, "p99_itl_ms": None, "request_throughput": 3.9}
+    found = validate_serving([written(tmp_path, "a.csv", [row])])
+    assert list(found["metric"]) == ["mean_ttft_ms", "request_throughput"]
 
 
-def test_missing_columns_are_named(tmp_path):
-    path = tmp_path / "serving.csv"
-    path.write_text("hardware,model\nh100_sxm,x\n")
-    with pytest.raises(ConfigError, match="precision, concurrency, input_tokens"):
-        validate_serving_file(path)
-    assert len(COLUMNS) == 8
+def test_saturated_servers_are_predicted_as_far_as_they_are_simulated(tmp_path: Path) -> None:
+    found = validate_serving([written(tmp_path, "e.csv", [ENERGY, ENERGY | {"model": "nobody/no-such-model"}])])
+    known, unknown = found[:3], found[3:]
+    assert list(known["metric"]) == ["median_itl_ms", "output_tok_s", "energy_per_token_j"]
+    assert (known["problem"] == "").all() and known["predicted"].gt(0).all()
+    assert unknown["problem"].str.contains("no-such-model").all() and len(unknown) == 3
 
 
-def test_a_checkpoint_in_blocks_of_fp8_is_simulated_as_such():
-    row = ROW | {"model": "MiniMaxAI/MiniMax-M2.5", "tp": 4.0, "moe_ep": 16.0}
-    found = validate_serving(pd.DataFrame([row, row | {"precision": "fp8_block", "moe_ep": 4.0}]))
-    assert found["tpot_predicted_ms"].nunique() == 1 and (found["problem"] == "").all()
+def test_settings_are_no_figures() -> None:
+    for name in ("request_rate", "max_concurrency", "input_tokens", "num_prompts", "tp", "total_input_tokens"):
+        assert not MEASURED.fullmatch(name)
 
 
-@pytest.fixture(scope="module")
-def serving(kernel_folder):
-    return pd.read_csv(kernel_folder.parent / "e2e_serving.csv")
-
-
-def errors(frame, model, hardware, concurrency):
-    chosen = frame["model"].str.endswith(model) & (frame["hardware"] == hardware)
-    table = validate_serving(frame[chosen & frame["concurrency"].isin(concurrency)])
-    assert (table["problem"] == "").all() and len(table) > 5
-    return table[["tpot_error", "ttft_error"]].abs().median()
-
-
-@pytest.mark.parametrize("concurrency", [4, 8, 16, 32])
-def test_llama_70b_on_h100_comes_within_a_tenth_per_token_and_a_fifth_to_the_first(serving, concurrency):
-    found = errors(serving, "Llama-3.1-70B", "h100_sxm", [concurrency])
-    assert found["tpot_error"] < 0.10 and found["ttft_error"] < 0.20
-
-
-def test_llama_70b_on_b200_comes_within_a_tenth_per_token_and_a_fifth_to_the_first(serving):
-    found = errors(serving, "Llama-3.1-70B", "b200_sxm", [4])
-    assert found["tpot_error"] < 0.10 and found["ttft_error"] < 0.20
-
-
-@pytest.mark.parametrize(("model", "concurrency"), [("gpt-oss-120b", [4, 8, 16]), ("MiniMax-M2.5", [4, 8, 16])])
-def test_tokens_of_mixtures_of_experts_come_within_a_tenth(serving, model, concurrency):
-    assert errors(serving, model, "h100_sxm", concurrency)["tpot_error"] < 0.10
+@pytest.mark.slow
+@pytest.mark.skipif(not (REFERENCE / "serving").is_dir(), reason="no reference data")
+@pytest.mark.parametrize(
+    "name", ["bsc_lora_serving_runs", "blis_vllm015_runs", "slora_runs", "dstack_qps_405b", "sglang_h200_open_loop",
+             "lora_routing_two_replicas", "mlperf60", "peers_predictions", "threads", "llmservingsim_timeseries",
+             "dstack_pd_h200"]
+)  # fmt: skip
+def test_every_table_is_taken(name: str) -> None:
+    found = validate_serving([str(REFERENCE / "serving" / f"{name}.csv")])
+    assert list(found.columns[:6]) == KEYS and len(found) > 10

@@ -1,0 +1,1 @@
+"""Servers under load: what requests wait for beside the kernels."""

@@ -1,0 +1,102 @@
+"""Served benchmarks against the estimate: `graphsim validate served`.
+
+Every configuration is run again in a closed loop (`graphsim.serving.closed_loop`): lengths as the benchmark draws them,
+steps at the prices of the deployment and its engine, the settings of its start-up script (`servers.py`). What is
+predicted are the file's own figures, each a row of its own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.errors import GraphsimError
+from graphsim.serving.closed_loop import Answers
+from graphsim.validation.figures import figure
+from graphsim.validation.judged import judged_line
+from graphsim.validation.loops import answers_of
+from graphsim.validation.served_rows import CLEAN, ServedRow, served_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEW_CLIENTS = 16
+"""Up to which a server is not crowded: it runs all clients at once, and prompts seldom wait for each other."""
+
+
+def validate_served(path: str | Path) -> pd.DataFrame:
+    """A row for each measured figure: id, metric, measured, predicted, error, problem, and how the row is judged.
+
+    error: predicted / measured - 1; nan where nothing was measured or predicted
+    judged: `clean`, or why the configuration is judged apart; doubt: what the file says of it
+    Raises ConfigError for a file that cannot be read or has no known layout.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([line for row in served_rows(path) for line in lines_of(row)])
+
+
+def lines_of(row: ServedRow) -> list[dict[str, Any]]:
+    """The figures of a row, each with its prediction."""
+    found, problem = None, row.problem
+    if not problem:
+        try:
+            found = answers_of(row)
+        except GraphsimError as error:
+            problem = str(error)
+    return [_line(row, name, measured, found, problem) for name, measured in row.measured.items()]
+
+
+def _line(row: ServedRow, name: str, measured: float, found: Answers | None, problem: str) -> dict[str, Any]:
+    devices = row.pool.devices + (row.prompts.devices if row.prompts else 0)
+    predicted = np.nan if found is None else figure(found, name, devices)
+    judged = CLEAN if row.judged == "cold" and "ttft" not in name else row.judged
+    return judged_line(row.id, name, measured, predicted, problem) | {
+        "judged": judged, "doubt": row.doubt, "engine": row.engine, "version": row.version, "model": row.model,
+        "hardware": row.gpu, "precision": row.precision, "concurrency": row.clients,
+        "input_tokens": row.input_tokens, "output_tokens": row.output_tokens, "tp": row.pool.tp, "ep": row.pool.ep,
+        "replicas": row.pool.replicas,
+    }  # fmt: skip
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Medians of TTFT's and TPOT's errors, by size and with their sign: clean rows by engine and model, others apart.
+
+    Columns: judged, concurrency (up to FEW_CLIENTS, or more), engine, model, rows, tpot, tpot_bias, ttft, ttft_bias.
+    """
+    import pandas as pd
+
+    known = table[(table["problem"] == "") & table["error"].notna()].copy()
+    known["figure"] = known["metric"].map(HEADLINES)
+    known = known[known["figure"].notna()]
+    known["load"] = np.where(known["concurrency"] <= FEW_CLIENTS, f"up to {FEW_CLIENTS}", "above")
+    parts = [_medians(known[known["judged"] == CLEAN], by) for by in ((), ("engine",), ("engine", "model"))]
+    parts.append(_medians(known[known["judged"] != CLEAN], ("engine",)))
+    return pd.concat(parts, ignore_index=True).fillna("")
+
+
+HEADLINES = {"ttft_ms": "ttft", "mean_ttft_ms": "ttft", "tpot_ms": "tpot", "mean_tpot_ms": "tpot"}
+"""Figures that a summary is of, by their names in the tables."""
+
+
+def _medians(known: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    keys = ["judged", "load", *by]
+    if known.empty:
+        return pd.DataFrame()
+    known = known.assign(size=known["error"].abs())
+    wide = known.groupby([*keys, "figure"]).agg(
+        error=("size", "median"), bias=("error", "median"), rows=("size", "size")
+    )
+    lines = []
+    for key in dict.fromkeys(name[:-1] for name in wide.index):
+        line: dict[str, Any] = dict(zip(keys, key, strict=True))
+        for what in ("tpot", "ttft"):
+            if (*key, what) in wide.index:
+                found = wide.loc[(*key, what)]
+                line |= {"rows": int(found["rows"]), what: found["error"], f"{what}_bias": found["bias"]}
+        lines.append(line)
+    return pd.DataFrame(lines).sort_values(["judged", "load", *by], ascending=[True, False, *(True for _ in by)])
