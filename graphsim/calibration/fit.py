@@ -1,6 +1,7 @@
 """From kernel measurements to a calibration: fit every family, hold whole shapes out to see what it is worth.
 
-The parameters kept are fitted on everything; beside their error stands that on shapes held out (`held_out.py`).
+The parameters kept are fitted on everything; beside them stand the residuals of fits that have not seen the shape
+(`uncertainty.py`), and beside their error that on shapes held out (`held_out.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.calibration.held_out import ALL, Progress, lines_of, predicted_unseen
+from graphsim.calibration.uncertainty import residual_record
 from graphsim.cost.families import elementwise
-from graphsim.cost.families.registry import FAMILY_OF, Family, family_of
+from graphsim.cost.families.registry import COMPOSED_OF, FAMILY_OF, Family, family_of
 from graphsim.cost.kernels import by_engine, predict_with
 from graphsim.cost.parameters.engines import engine_of
 from graphsim.cost.parameters.store import (
@@ -27,10 +29,11 @@ from graphsim.cost.parameters.store import (
     save_calibration,
     suffix,
 )
+from graphsim.cost.residuals import RESIDUALS
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
 from graphsim.files.measured import read_facts
-from graphsim.hardware import Hardware, load_hardware
+from graphsim.hardware import Hardware, device_described, load_hardware
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,9 +52,9 @@ def read_measurements(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     frame = read_facts(path, "measurements")
-    missing = [name for name in ("op", "dtype", "latency_us") if name not in frame.columns]
+    missing = [name for name in ("op", "latency_us") if name not in frame.columns]
     if missing:
-        raise ConfigError(f"{path}: column {', '.join(missing)} missing; expected op, dtype, latency_us and the shape")
+        raise ConfigError(f"{path}: column {', '.join(missing)} missing; expected op, latency_us and the shape")
     latency_us = pd.to_numeric(frame["latency_us"], errors="coerce")
     if not (np.isfinite(latency_us) & (latency_us > 0)).all():
         raise ConfigError(f"{path}: latency_us must be above 0, and finite, in every row")
@@ -63,12 +66,14 @@ def calibrate(
     hardware: str | Path | Mapping[str, Any] | Hardware,
     *,
     engine: str = "",
+    blocks: bool = False,
     date: str | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
     """Fit every family that an engine's rows hold; families of an existing calibration that they lack are kept.
 
     engine: whose rows, of `ENGINES`; "" for the base, vLLM's and NCCL's
+    blocks: fit what is fitted to whole blocks, less what serves the device for the other kernels in them; else kernels
     date: of the calibration, for its provenance (today by default)
     Raises ConfigError if there are no rows of a known op.
     """
@@ -80,14 +85,15 @@ def calibrate(
     families: dict[str, Any] = dict(kept.families) if kept else {}
     record: dict[str, Any] = dict(kept.provenance.get("families", {})) if kept else {}
     facts = {"data": sorted({source.name for source in given}), "date": date or datetime.date.today().isoformat()}
-    for family in dict.fromkeys(family_of(str(op)) for op in frame["op"].unique()):
+    for family in _families_of(frame, blocks=blocks):
         rows = frame[frame["op"].isin(family.ops)]
         parts = _by_kernel(rows) if engine else {"": rows}
         found = {kernel: _fitted(part, family, device, kernel, say) for kernel, part in parts.items()}
         fits = {kernel: fit for kernel, (fit, _) in found.items()}
         errors = {kernel: facts | told for kernel, (_, told) in found.items()}
-        families[family.name] = fits if engine else fits[""]
-        record[family.name] = errors if engine else errors[""]
+        name = family.fits or family.name
+        families[name] = fits if engine else fits[""]
+        record[name] = errors if engine else errors[""]
     if not engine and "elementwise" not in record and "gemm" in families:
         families["elementwise"] = elementwise.borrow(families["gemm"])
     return Calibration(
@@ -99,6 +105,12 @@ def calibrate(
     )
 
 
+def _families_of(frame: pd.DataFrame, *, blocks: bool) -> list[Family]:
+    """The families that are fitted to kernels of a frame, or to its whole blocks."""
+    found = dict.fromkeys(family_of(str(op)) for op in frame["op"].unique())
+    return [family for family in found if family.composed == blocks and (not blocks or family.fits)]
+
+
 def _fitted(
     rows: pd.DataFrame, family: Family, device: Hardware, kernel: str, say: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -106,11 +118,19 @@ def _fitted(
     name = f"{family.name} {kernel}".rstrip()
     say(f"{name}: {len(rows)} points")
     parameters = family.module.fit(rows, device)
-    fitted = predict_with(rows, device, lent={family.name: parameters}).to_numpy()
+    fitted = predict_with(rows, device, lent={family.fits or family.name: parameters}).to_numpy()
     whole = _error(fitted, rows["latency_us"].to_numpy(dtype=float))
-    judged = _judge(rows, fitted, family, device)
+    unseen = predicted_unseen(rows, family, device)
+    judged = _judge(rows, fitted, unseen, family)
     say(f"{name}: median error {whole:.1%}, on held-out shapes {judged}")
-    return parameters, {"points": len(rows), "median_error": whole, "held_out_median_error": judged}
+    record = residual_record(rows, unseen, family)
+    if record:
+        parameters = parameters | {RESIDUALS: record}
+    return parameters, {
+        "points": len(rows),
+        "median_error": whole,
+        "held_out_median_error": judged,
+    }
 
 
 def _engines(frame: pd.DataFrame) -> pd.Series:
@@ -144,13 +164,29 @@ def calibrate_files(
     device = load_hardware(hardware)
     if out is None and device.path is None:
         raise ConfigError(f"hardware '{device.name}' comes from no file; give the path to write the calibration to")
-    sources = [Source(name=Path(path).name, frame=read_measurements(Path(path))) for path in paths]
-    written = []
-    for engine in sorted(_engines(_joined(sources)).unique()):
-        target = beside(device.path, engine) if out is None else _named(out, engine)  # type: ignore[arg-type]
-        save_calibration(calibrate(sources, device, engine=engine, date=date, progress=progress), target)
-        written.append(target)
-    return written
+    sources = [Source(name=Path(path).name, frame=_of_device(read_measurements(Path(path)), device)) for path in paths]
+    frame = _joined(sources)
+    written = {engine: beside(device.path, engine) if out is None else _named(out, engine)  # type: ignore[arg-type]
+               for engine in sorted(_engines(frame).unique())}  # fmt: skip
+    for blocks in (False, True):
+        for engine, target in written.items():
+            if _families_of(frame[_engines(frame) == engine], blocks=blocks):
+                made = calibrate(sources, device, engine=engine, blocks=blocks, date=date, progress=progress)
+                save_calibration(made, target)
+    return list(written.values())
+
+
+def _of_device(frame: pd.DataFrame, device: Hardware) -> pd.DataFrame:
+    """The rows of one device, where a frame says whose they are and names this one among others."""
+    if "gpu" not in frame.columns:
+        return frame
+    mine = frame["gpu"].map({name: _is(device, str(name)) for name in frame["gpu"].unique()})
+    return frame[mine] if mine.any() else frame
+
+
+def _is(device: Hardware, name: str) -> bool:
+    found = device_described(name)
+    return found is not None and found.name == device.name
 
 
 def _named(out: Path, engine: str) -> Path:
@@ -164,21 +200,17 @@ def _joined(sources: list[Source]) -> pd.DataFrame:
     if not sources:
         raise ConfigError("no measurements are given; expected at least one file")
     frame = pd.concat([source.frame for source in sources], ignore_index=True)
-    known = frame["op"].isin(list(FAMILY_OF))
+    known = frame["op"].isin([*FAMILY_OF, *COMPOSED_OF])
     if not known.any():
         family_of(str(frame["op"].iloc[0]) if len(frame) else "")
     return frame[known].reset_index(drop=True)
 
 
-def _judge(rows: pd.DataFrame, whole: Array, family: Family, hardware: Hardware) -> dict[str, float]:
+def _judge(rows: pd.DataFrame, whole: Array, unseen: Array, family: Family) -> dict[str, float]:
     """Median error on held-out shapes, of fits that never saw them, per number format (and op, if several)."""
-    lines = [
-        line
-        for line in lines_of(rows, whole, predicted_unseen(rows, family, hardware), {}, family)
-        if line["size"] == ALL
-    ]
+    lines = [line for line in lines_of(rows, whole, unseen, {}, family) if line["size"] == ALL]
     several = len({line["op"] for line in lines}) > 1
-    names = [f"{line['op']} {line['dtype']}" if several else str(line["dtype"]) for line in lines]
+    names = [f"{line['op']} {line['dtype']}".rstrip() if several else str(line["dtype"]) for line in lines]
     return {
         name: round(line["held_out"], 4)
         for name, line in zip(names, lines, strict=True)

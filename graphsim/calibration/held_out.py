@@ -1,7 +1,8 @@
 """What a fit is worth on shapes it has not seen: four-fold cross-validation over whole shapes.
 
 A shape (all products with one n and k, one head layout, one expert layout on one cut, one message size among one
-number of devices) is in one fold with all its rows. Every row is predicted once by a fit on the other three folds.
+number of devices) is in one fold with all its rows. Every row is predicted once by a fit on the other three folds;
+where there are MANY, those of two folds are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 FOLDS = 4
 """Parts that the shapes are dealt out to."""
+
+MANY = 3_000
+"""Rows from which on two folds say enough, and two more fits would take as long again."""
 
 THIN = 128
 """Products with n or k up to here count as LoRA-shaped."""
@@ -47,10 +51,10 @@ def held_out(frame: pd.DataFrame, layout: Iterable[str], fold: int = 0, folds: i
 def predicted_unseen(rows: pd.DataFrame, family: Family, hardware: Hardware) -> Array:
     """`latency_us` of every row by a fit that has not seen its shape; nan where no fit is possible without it."""
     found: Array = np.full(len(rows), np.nan)
-    for fold in range(FOLDS):
+    for fold in range(FOLDS if len(rows) < MANY else FOLDS // 2):
         out = held_out(rows, family.layout, fold)
         if out.any() and not out.all():
-            lent = {family.name: family.module.fit(rows[~out], hardware)}
+            lent = {family.fits or family.name: family.module.fit(rows[~out], hardware)}
             found[out] = predict_with(rows[out], hardware, lent=lent).to_numpy()
     return found
 
@@ -61,6 +65,7 @@ def held_out_errors(
     *,
     families: Iterable[str] | None = None,
     progress: Progress | None = None,
+    interval: Callable[[pd.DataFrame, Array, Family], Array] | None = None,
 ) -> pd.DataFrame:
     """Errors of one device's rows, one line per op, number format and size, in sample and on held-out shapes.
 
@@ -68,7 +73,10 @@ def held_out_errors(
     rows, and of products those with n or k up to THIN), rows; then the median of
     |predicted / measured - 1| of a fit on everything (`in_sample`) and of fits that have not seen the shape
     (`held_out`), its 90th percentile (`held_out_p90`) and the median of predicted / measured - 1 (`held_out_bias`).
-    families: which ones (all that the rows hold). Raises ConfigError for an unknown family.
+    families: which ones (all that the rows hold)
+    interval: from rows, estimates and family the low and the high end of each row; `coverage` and `width` then say how
+        many rows lie between them, and how wide they are at the median, in parts of the rows' own 10 to 90 % range
+    Raises ConfigError for an unknown family.
     """
     import pandas as pd
 
@@ -78,14 +86,22 @@ def held_out_errors(
         for (engine, kernel), mine in by_engine(frame, frame["op"].isin(family.ops).to_numpy()):
             rows = frame[mine]
             say(f"{device.name} {family.name} {kernel}: {len(rows)} points")
-            whole = predict_with(rows, device, lent={family.name: family.module.fit(rows, device)}).to_numpy()
+            fitted = family.module.fit(rows, device)
+            whole = predict_with(rows, device, lent={family.fits or family.name: fitted}).to_numpy()
             head = {"hardware": device.name, "engine": engine, "kernel": kernel}
-            lines += lines_of(rows, whole, predicted_unseen(rows, family, device), head, family)
+            unseen = predicted_unseen(rows, family, device)
+            ends = interval(rows, unseen, family) if interval else None
+            lines += lines_of(rows, whole, unseen, head, family, ends)
     return pd.DataFrame(lines)
 
 
 def lines_of(
-    rows: pd.DataFrame, whole: Array, unseen: Array, head: Mapping[str, Any], family: Family
+    rows: pd.DataFrame,
+    whole: Array,
+    unseen: Array,
+    head: Mapping[str, Any],
+    family: Family,
+    ends: Array | None = None,
 ) -> list[dict[str, Any]]:
     """One line of errors per op and number format, and one of the LoRA-shaped products among them."""
     measured = rows["latency_us"].to_numpy(dtype=float)
@@ -97,8 +113,28 @@ def lines_of(
         for size, chosen in ((ALL, every), (THIN_NAME, every[thin[every]])):
             if len(chosen):
                 line = dict(head) | {"family": family.name, "op": op, "dtype": dtype, "size": size}
-                lines.append(line | _errors(inside[chosen], outside[chosen]))
+                line |= _errors(inside[chosen], outside[chosen])
+                lines.append(
+                    line | (covered(measured[chosen], unseen[chosen], ends[:, chosen]) if ends is not None else {})
+                )
     return lines
+
+
+def covered(measured: Array, predicted: Array, ends: Array) -> dict[str, float]:
+    """Which part of the measurements lies within the ends, and how wide these are at the median.
+
+    The width is that of the logarithms, in parts of the 10 to 90 % range of log(measured / predicted): an interval of
+    80 % that is no wider than it has to be has a width of 1.
+    """
+    known = np.isfinite(ends).all(axis=0) & np.isfinite(predicted)
+    if known.sum() < 2:
+        return {"coverage": np.nan, "width": np.nan}
+    low, high = ends[:, known]
+    residual = np.log(measured[known] / predicted[known])
+    own = float(np.subtract(*np.quantile(residual, [0.9, 0.1])))
+    width = float(np.median(np.log(high / low)))
+    inside = (measured[known] >= low) & (measured[known] <= high)
+    return {"coverage": float(inside.mean()), "width": width / own if own > 0.0 else np.inf}
 
 
 def thin_products(rows: pd.DataFrame) -> Any:
@@ -124,7 +160,8 @@ def _errors(inside: Array, outside: Array) -> dict[str, float]:
 def _numbered(rows: pd.DataFrame, family: Family) -> pd.DataFrame:
     """The op and number format of every row with its place; attention goes by its cache's format."""
     column = "kv_dtype" if family.name == "attention" else "dtype"
-    return rows[["op"]].assign(dtype=rows[column].astype(str), place=np.arange(len(rows)))
+    dtypes = rows[column].fillna("").astype(str) if column in rows else ""
+    return rows[["op"]].assign(dtype=dtypes, place=np.arange(len(rows)))
 
 
 def _chosen(families: Iterable[str] | None) -> list[Family]:

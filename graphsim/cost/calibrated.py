@@ -1,9 +1,9 @@
 """Pricing graph operations from fitted constants: the device's own, or its generation's scaled by datasheet.
 
 An operation says which cost family prices it (`Op.family`): products, adapters included, go to the GEMM family,
-attention, collectives and experts to theirs (`cost/products.py`, `cost/blocks.py`), byte-moving operations to the
-element-wise one. What no family has measured keeps its roofline, stretched by what the device's products fall short
-of it:
+attention, collectives, experts, and convolutions and scans along sequences to theirs (`cost/products.py`,
+`cost/blocks.py`, `cost/recurrences.py`), byte-moving operations to the element-wise one. What no family has measured
+keeps its roofline, stretched by what the device's products fall short of it:
 
     t = launch + max(compute · flops / peak, dram · bytes / bandwidth, message / link)
 
@@ -23,22 +23,56 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from graphsim.cost.base import Cost, CostModel, Trusted
-from graphsim.cost.blocks import attention_s, collective_s, expert_s, kinds_of
-from graphsim.cost.families import attention, collectives, elementwise, gemm, moe
+from graphsim.cost.blocks import (
+    attention_s,
+    collective_s,
+    encoder_s,
+    exchange_s,
+    expert_s,
+    hyper_connection_s,
+    kinds_of,
+    latent_shape,
+    sparse_s,
+)
+from graphsim.cost.families import mla
+from graphsim.cost.families.blend import Blend
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.parameters.engines import BASE, KernelTable
+from graphsim.cost.parameters.lent import record_of
 from graphsim.cost.parameters.store import basis
-from graphsim.cost.products import constants, product_of, product_s
+from graphsim.cost.products import batched_shape, constants, product_of, product_s
+from graphsim.cost.recurrences import recurrent_s
+from graphsim.cost.residuals import Record
 from graphsim.cost.roofline import compute_s, matrix_peak, roofline, uncaptured_s
+from graphsim.cost.stack import stack_of
 from graphsim.errors import GraphError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.ops import Attention, Collective, ExpertActivation, ExpertGemm, Gemm, Op, Permute, Residency, Route
+from graphsim.ops import (
+    AllReduceNorm,
+    Attention,
+    CausalConv,
+    Collective,
+    ExchangeTokens,
+    ExpertActivation,
+    ExpertGemm,
+    Gemm,
+    HeadGemm,
+    IndexScores,
+    MlaAttention,
+    Op,
+    Permute,
+    Residency,
+    Route,
+    Scan,
+    SparseAttention,
+)
 from graphsim.symbolic.expr import Expr
 from graphsim.units import Num
 
@@ -51,38 +85,53 @@ KernelTime = Callable[[Any], Num]
 TINY_S = 1e-30
 """Below any time: what a time that may be 0 is divided by instead."""
 
-_LATENCY: dict[str, Callable[..., Num]] = {
-    "attention": attention.latency_s, "collectives": collectives.latency_s, "elementwise": elementwise.latency_s,
-    "gemm": gemm.latency_s, "moe": moe.latency_s,
-}  # fmt: skip
+_LATENCY: dict[str, Callable[..., Num]] = {name: family.module.latency_s for name, family in FAMILIES.items()}
 
 
 def calibrated(hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel, str]:
-    """A cost model of an engine's kernels on a device, and its origin: `calibrated`, `scaled from …`, or `roofline`."""
+    """A cost model of an engine's kernels on a device, and its origin.
+
+    The origin is `calibrated`, `fitted on served rows of …` where kernels were not measured but whole models served,
+    `scaled from …`, or `roofline`.
+    """
     found = {family: basis(hardware, family, table) for family in FAMILIES}
+    served = None if found["gemm"].origin == "calibrated" else stack_of(hardware, table.engine)
+    if served is not None:
+        return served
     if found["gemm"].parameters is None:
         return roofline, "roofline"
-    parameters: Parameters = {name: entry.parameters or {} for name, entry in found.items()}
-    return Prices(hardware, parameters), found["gemm"].origin
+    parameters = {name: entry.parameters or {} for name, entry in found.items()}
+    if table.engine and parameters["mla"] and not isinstance(parameters["mla"], Blend):
+        parameters["mla"] = mla.served(parameters["mla"], basis(hardware, "mla").parameters or {})
+    records = {name: record_of(hardware, name, entry, table.engine) for name, entry in found.items()}
+    known = {name: record for name, record in records.items() if record is not None}
+    return Prices(hardware, parameters, known), found["gemm"].origin
 
 
 class Prices(Trusted):
     """The calibrated cost model of one device."""
 
-    def __init__(self, hardware: Hardware, parameters: Parameters) -> None:
-        self._hardware, self._parameters = hardware, parameters
+    def __init__(
+        self, hardware: Hardware, parameters: Parameters, records: Mapping[str, Record] = MappingProxyType({})
+    ) -> None:
+        self._hardware, self._parameters, self._records = hardware, parameters, records
 
     @property
     def parameters(self) -> Parameters:
         """The constants."""
         return self._parameters
 
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """By family, how far its kernels lie from their prices (`cost/residuals.py`), where anybody recorded it."""
+        return self._records
+
     def __call__(self, op: Op, device: Hardware) -> Cost:
         """The price of an operation on the device that the constants are for, or on one like it."""
         return _price(op, device, self._parameters)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Prices, (self._hardware, self._parameters)
+        return Prices, (self._hardware, self._parameters, dict(self._records))
 
     def latency_s(self, op: Op, kernel_s: KernelTime) -> Num:
         """Seconds of an operation whose numbers may be symbols, from a function that gives those of its kernels."""
@@ -143,9 +192,32 @@ def _product_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Ker
     return product_s(parameters["gemm"], hardware, product_of(op), kernel_s)
 
 
+def _batched_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
+    """As one product over the outputs of all heads where no batched one was measured.
+
+    Its weights come from memory in every layer, those of the measured calls from the cache.
+    """
+    if not isinstance(op, HeadGemm) or not op.weights.gemm or not parameters.get("batched_gemm"):
+        return _product_s(op, hardware, parameters, kernel_s)
+    return np.maximum(kernel_s(batched_shape(op)), roofline(op, hardware).busy_s)
+
+
+def _latent_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
+    """As attention of the same work where no latent kernel of the like was measured."""
+    fitted = parameters.get("mla")
+    if not isinstance(op, MlaAttention) or not op.kv.attention or not fitted:
+        return _attention_s(op, hardware, parameters, kernel_s)
+    shape = latent_shape(op)
+    if mla.measured_absorbed(fitted, shape):
+        return _attention_s(op, hardware, parameters, kernel_s)
+    return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(shape), 0.0)
+
+
 def _attention_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
     if not isinstance(op, Attention) or not op.kv.attention or not parameters["attention"]:
         return None
+    if not op.causal and not op.decode and parameters["encoder_attention"]:
+        return np.maximum(encoder_s(op, kernel_s), compute_s(op, op.work(), hardware))
     return np.maximum(attention_s(op, kernel_s), compute_s(op, op.work(), hardware))
 
 
@@ -165,7 +237,35 @@ def _within_measured_block(op: Op, parameters: Parameters) -> bool:
 def _collective_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
     if not isinstance(op, Collective) or not kinds_of(op) or not parameters["collectives"]:
         return None
-    return collective_s(op, parameters["collectives"], hardware, kernel_s)
+    seconds = collective_s(op, parameters["collectives"], hardware, kernel_s)
+    return seconds + _norm_behind_s(op, hardware, kernel_s) if isinstance(op, AllReduceNorm) else seconds
+
+
+def _norm_behind_s(op: AllReduceNorm, hardware: Hardware, kernel_s: KernelTime) -> Num:
+    """What a residual and its norm add to an all-reduce: their bytes within its kernel, or a kernel behind it."""
+    within_s = op.work().memory_bytes / hardware.memory_bytes_per_s
+    behind_s = kernel_s(ElementwiseShape(moved_bytes=op.behind.work().memory_bytes))
+    return op.apart * behind_s + (1.0 - op.apart) * within_s
+
+
+def _exchange_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
+    if not isinstance(op, ExchangeTokens) or not op.kernels or not parameters["expert_exchange"] or not hardware.links:
+        return None
+    return exchange_s(op, kernel_s)
+
+
+def _streams_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
+    if not parameters["hyper_connections"]:
+        return None
+    measured_s = hyper_connection_s(op, kernel_s)
+    return None if measured_s is None else np.maximum(measured_s, compute_s(op, op.work(), hardware))
+
+
+def _sparse_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
+    """As attention over as many pairs where nobody measured such kernels."""
+    if not isinstance(op, IndexScores | SparseAttention) or not parameters.get("sparse"):
+        return _attention_s(op, hardware, parameters, kernel_s)
+    return sparse_s(op, kernel_s)
 
 
 def _mover_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
@@ -175,9 +275,16 @@ def _mover_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Kerne
     return np.maximum(kernel_s(ElementwiseShape(moved_bytes=moved)), compute_s(op, work, hardware)) + others
 
 
+def _recurrent_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
+    if not isinstance(op, CausalConv | Scan) or not op.mechanism or not parameters["recurrent"]:
+        return None
+    return np.maximum(recurrent_s(op, kernel_s), compute_s(op, op.work(), hardware))
+
+
 _MEASURED: dict[str, Callable[[Op, Hardware, Parameters, KernelTime], Num | None]] = {
-    "attention": _attention_s, "collectives": _collective_s, "elementwise": _mover_s, "gemm": _product_s,
-    "moe": _expert_s,
+    "attention": _attention_s, "batched_gemm": _batched_s, "collectives": _collective_s, "elementwise": _mover_s,
+    "expert_exchange": _exchange_s, "gemm": _product_s, "hyper_connections": _streams_s, "mla": _latent_s,
+    "moe": _expert_s, "recurrent": _recurrent_s, "sparse": _sparse_s,
 }  # fmt: skip
 """How each family prices an operation from its kernels; None where nobody measured the like of it."""
 

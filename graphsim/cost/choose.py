@@ -31,7 +31,7 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware, table: KernelT
         users = UsersCost(cost)
         return users, users.name
     if cost in (None, "calibrated"):
-        key = hardware, table, _written_ns(hardware, table.engine)
+        key = hardware, _one_of_its_kind(table), _written_ns(hardware, table.engine)
         return _calibrated.get(key, lambda: calibrated(hardware, table))
     if cost == "roofline":
         return roofline, "roofline"
@@ -52,6 +52,12 @@ def caution(cost: str | CostModel | None, hardware: Hardware, table: KernelTable
         return ""
     sibling = origin.endswith(f"({hardware.architecture})") and "," not in origin
     return f"{name} was not measured: its times are {origin} and may be {'off' if sibling else 'far off'}"
+
+
+@lru_cache(maxsize=256)
+def _one_of_its_kind(table: KernelTable) -> KernelTable:
+    """The same object for equal tables: a Memo knows its parts by identity."""
+    return table
 
 
 def _written_ns(hardware: Hardware, engine: str) -> tuple[int, ...]:

@@ -76,10 +76,10 @@ def test_no_tokens_take_no_time_and_arrays_equal_scalars():
 
 def test_an_adapters_nodes_on_experts_keep_prices_of_their_own():
     lora = gs.LoraConfig(rank=16, target_modules="all-linear")
-    found = gs.simulate("qwen3-30b-a3b", "h100-sxm", lora=lora)
+    found = gs.simulate("qwen3-30b-a3b", "h100-sxm", lora=lora, engine="reference")
     own = [entry for entry in entries(found.decode.graph) if isinstance(entry.op, LoraGemm | LoraAdd)]
     assert own and all(entry.data["latency_s"] > 0 for entry in own)
 
 
 def test_a_device_without_expert_measurements_nearby_still_prices_them():
-    assert gs.simulate("qwen3-30b-a3b", "arc-pro-b60").tpot_s > 0
+    assert gs.simulate("qwen3-30b-a3b", "arc-pro-b60", engine="reference").tpot_s > 0

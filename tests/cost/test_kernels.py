@@ -60,10 +60,11 @@ def test_missing_columns_are_named_together():
     ("device", "origin"),
     [
         ("h100-sxm", "calibrated"),
-        ("h200-sxm", "scaled from h100-sxm (hopper)"),
+        ("gh200", "scaled from h100-sxm (hopper)"),
         ("gb300", "scaled from gb200 (blackwell)"),
         ("b300-sxm", "scaled from b200-sxm (blackwell)"),
-        ("l40s", "scaled from rtx-pro-6000 (blackwell-workstation), a100-sxm-80gb (ampere)"),
+        ("l4", "scaled from l40s (ada)"),
+        ("mi355x", "scaled from b200-sxm (blackwell), h200-sxm (hopper)"),
         ("tpu-v5e", "roofline"),
     ],
 )

@@ -146,9 +146,9 @@ def test_fp32_is_slower_than_bf16_in_every_family(device: str) -> None:
 
 
 def test_mixtral_in_fp32_takes_twice_what_it_takes_in_bf16_and_no_less_than_its_weights() -> None:
-    wide = gs.simulate("mixtral-8x7b", "h100-sxm", precision="fp32", cost="calibrated").tpot_s
-    narrow = gs.simulate("mixtral-8x7b", "h100-sxm", precision="bf16", cost="calibrated").tpot_s
-    bare = gs.simulate("mixtral-8x7b", "h100-sxm", precision="fp32", cost="roofline").tpot_s
+    wide = gs.simulate("mixtral-8x7b", "h100-sxm", precision="fp32", cost="calibrated", engine="reference").tpot_s
+    narrow = gs.simulate("mixtral-8x7b", "h100-sxm", precision="bf16", cost="calibrated", engine="reference").tpot_s
+    bare = gs.simulate("mixtral-8x7b", "h100-sxm", precision="fp32", cost="roofline", engine="reference").tpot_s
     assert wide > 1.8 * narrow and wide > 0.95 * bare
 
 
@@ -208,9 +208,9 @@ def test_attention_of_wide_caches_runs_at_the_rate_of_wide_numbers() -> None:
 @pytest.mark.parametrize("device", ["h100-sxm", "l40s"])
 def test_symbols_price_formats_as_numbers_do(device: str) -> None:
     for precision in ("fp32", "int4", "nf4_dq"):
-        estimate = gs.simulate("qwen3-30b-a3b", device, precision=precision, batch=4)
+        estimate = gs.simulate("qwen3-30b-a3b", device, precision=precision, batch=4, engine="reference")
         assert estimate.decode.latency_s > 0
-        step = gs.compile_step("qwen3-30b-a3b", device, precision=precision)
+        step = gs.compile_step("qwen3-30b-a3b", device, precision=precision, engine="reference")
         both = step(decode_batch=np.array([4.0, 8.0]), context=577.0)
         assert both[0] == pytest.approx(step(decode_batch=4.0, context=577.0), rel=1e-12)
 

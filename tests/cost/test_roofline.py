@@ -107,7 +107,7 @@ def test_a_cost_model_of_ones_own_is_a_function() -> None:
     def a_second_each(op: Op, hardware: gs.Hardware) -> Cost:
         return Cost(busy_s=float(not isinstance(op, Collective)))
 
-    estimate = gs.simulate("gpt-2", "l4", output_tokens=3, cost=a_second_each)
+    estimate = gs.simulate("gpt-2", "l4", output_tokens=3, cost=a_second_each, engine="reference")
     kernels = [op for _, op in gs.build_graph("gpt-2", expand=True).nodes(data="op") if not isinstance(op, Collective)]
     assert estimate.ttft_s == len(kernels) and estimate.tpot_s == len(kernels) - 1  # a decode step picks no rows
     assert estimate.cost_model == "a_second_each"

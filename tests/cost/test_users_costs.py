@@ -77,7 +77,7 @@ class Held(Factor):
 
 
 def tpot_s(cost: Any) -> float:
-    return float(gs.simulate("gpt-2", "l4", 8, 64, 8, cost=cost).tpot_s)
+    return float(gs.simulate("gpt-2", "l4", 8, 64, 8, cost=cost, engine="reference").tpot_s)
 
 
 ONCE, FOUR_TIMES = tpot_s(Frozen(1.0)), tpot_s(Frozen(4.0))
@@ -106,9 +106,9 @@ def test_an_impossible_price_is_refused_with_function_and_operation(price: Any, 
     graph = gs.build_graph("gpt-2", "decode")
     for ask in (
         lambda: tpot_s(cost),
-        lambda: gs.simulate("gpt-2", "l4", np.array([1.0, 2.0]), cost=cost),
+        lambda: gs.simulate("gpt-2", "l4", np.array([1.0, 2.0]), cost=cost, engine="reference"),
         lambda: gs.annotate(graph, "l4", cost),
-        lambda: gs.compile_step("gpt-2", "l4", cost=cost)(decode_batch=2.0, context=8.0),
+        lambda: gs.compile_step("gpt-2", "l4", cost=cost, engine="reference")(decode_batch=2.0, context=8.0),
     ):
         with pytest.raises(ConfigError) as error:
             ask()
@@ -120,7 +120,7 @@ def test_a_formula_that_falls_below_zero_later_is_refused() -> None:
         cost = roofline(op, hardware)
         return replace(cost, busy_s=cost.busy_s + (100.5 - op.m) if isinstance(op, Gemm) else cost.busy_s)
 
-    step = gs.compile_step("gpt-2", "l4", cost=shorter)
+    step = gs.compile_step("gpt-2", "l4", cost=shorter, engine="reference")
     assert step(decode_batch=2.0, context=8.0) > 0.0
     with pytest.raises(ConfigError, match=r"cost function 'shorter' gave (latency|busy)_s = -\d+\.\d+ for Gemm"):
         step(decode_batch=200.0, context=8.0)
@@ -185,6 +185,6 @@ def test_a_changed_global_or_closure_counts(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("cost", [by_global, Frozen(1.0), Factor(), Factor().price, partial(scaled, factor=2.0)])
 def test_what_stays_the_same_is_recorded_once(cost: Any) -> None:
     def recorded() -> Any:
-        return formulas_of(gs.simulate("gpt-2", "l4", 8, 64, 8, cost=cost).inference)
+        return formulas_of(gs.simulate("gpt-2", "l4", 8, 64, 8, cost=cost, engine="reference").inference)
 
     assert recorded() is recorded()

@@ -34,7 +34,8 @@ BYTES = {"fp8": 1.0, "fp8_block": 1.0 + 4 / 128**2, "nvfp4": 0.5625}
 @pytest.mark.parametrize("cost", ["calibrated", "roofline"])
 def test_a_step_bound_by_memory_gains_and_one_bound_by_compute_does_not(device: str, precision: str, cost: str) -> None:
     wide, narrow = (
-        gs.simulate("llama-3.1-8b", device, 1, 2048, 2, precision=name, cost=cost) for name in ("bf16", precision)
+        gs.simulate("llama-3.1-8b", device, 1, 2048, 2, precision=name, cost=cost, engine="reference")
+        for name in ("bf16", precision)
     )
     linears = 32 * (4096 * 4096 * 2 + 4096 * 1024 * 2 + 3 * 4096 * 14336)
     spared_s = linears * (2.0 - BYTES[precision]) / gs.load_hardware(device).memory_bytes_per_s
@@ -56,28 +57,31 @@ def test_no_device_multiplies_faster_than_the_unit_that_it_has(model: str, preci
     assert len(lacking) > 5
     for device in lacking:
         peak = max(device.flops_per_s.get(name, 0.0) for name in ("bf16", "fp16"))
-        assert gs.simulate(model, device, 8, tokens // 8, 1, precision=precision).ttft_s > 2 * tokens * active / peak
+        assert (
+            gs.simulate(model, device, 8, tokens // 8, 1, precision=precision, engine="reference").ttft_s
+            > 2 * tokens * active / peak
+        )
 
 
 @pytest.mark.parametrize(("device", "precision"), LACKING)
 def test_experts_are_widened_as_products_are(device: str, precision: str) -> None:
-    estimate = gs.simulate("mixtral-8x7b", device, 4, 4096, 2, precision=precision)
+    estimate = gs.simulate("mixtral-8x7b", device, 4, 4096, 2, precision=precision, engine="reference")
     experts = 2 * 32 * 3 * 4096 * 14336
     assert estimate.ttft_s > 2 * 4 * 4096 * experts / gs.load_hardware(device).peak("bf16")
     assert np.isfinite(estimate.tpot_s)
 
 
 def test_a_published_fp8_checkpoint_runs_on_ampere_and_says_how() -> None:
-    estimate = gs.simulate(FP8_CHECKPOINT, "a100-sxm-80gb")
+    estimate = gs.simulate(FP8_CHECKPOINT, "a100-sxm-80gb", engine="reference")
     assert estimate.memory.weights_bytes / 2**30 == pytest.approx(8.79, rel=0.01)  # logged by vLLM
     assert [note for note in estimate.notes if "no matrix unit for fp8_block" in note]
 
 
 def test_where_the_unit_is_there_nothing_is_said() -> None:
-    assert not gs.simulate(FP8_CHECKPOINT, "h100-sxm").notes
+    assert not gs.simulate(FP8_CHECKPOINT, "h100-sxm", engine="reference").notes
 
 
 @pytest.mark.parametrize(("device", "precision"), [("tpu-v5e", "fp8"), ("epyc-9965", "fp8"), ("mi300x", "nvfp4")])
 def test_a_device_without_unit_and_kernels_refuses(device: str, precision: str) -> None:
     with pytest.raises(gs.HardwareError, match="states no peak for"):
-        gs.simulate("llama-3.1-8b", device, precision=precision)
+        gs.simulate("llama-3.1-8b", device, precision=precision, engine="reference")
