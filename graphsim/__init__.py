@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from graphsim.analysis.slots import kv_tokens_left as kv_tokens_left
     from graphsim.compile.step import CompiledStep as CompiledStep
     from graphsim.compile.step import compile_step as compile_step
+    from graphsim.cost.kernel_intervals import kernel_intervals as kernel_intervals
     from graphsim.cost.kernels import predict_kernels as predict_kernels
     from graphsim.deployment.deployment import Deployment as Deployment
     from graphsim.deployment.parallelism import Parallelism as Parallelism
@@ -100,6 +101,7 @@ _HOME = {
     "analysis.sensitivity": ("sensitivity",),
     "analysis.slots": ("adapter_footprint", "adapters_that_fit", "footprint", "kv_tokens_left"),
     "compile.step": ("CompiledStep", "compile_step"),
+    "cost.kernel_intervals": ("kernel_intervals",),
     "cost.kernels": ("predict_kernels",),
     "deployment.deployment": ("Deployment",),
     "deployment.parallelism": ("Parallelism",),

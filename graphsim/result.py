@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
+from graphsim.deployment.energy import Energy
+from graphsim.deployment.engine_time import EngineTime
 from graphsim.deployment.memory import Memory
+from graphsim.errors import ConfigError
 from graphsim.graph.critical import CriticalPath, critical_path, schedule
 from graphsim.units import Num
 
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from graphsim.deployment.inference import Inference
+    from graphsim.deployment.intervals import Uncertainty
+
+
+COVERAGE = 0.8
+"""Of intervals, where nobody asks for another."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +78,8 @@ class PhaseEstimate:
 class Estimate:
     """Latency, throughput and memory of a batch of requests. Numbers are arrays where inputs were.
 
-    ttft_s: time to the first token; tpot_s: mean time of each further token (of the first one, if there is no other)
+    ttft_s: time to the first token, the engine's own work included
+    tpot_s: mean time of each further token (of the first one, if there is no other)
     latency_s: whole batch; tokens_per_s: generated tokens of the whole batch per second
     one_time_s: work done once before serving (merging adapters), never part of the other figures
     cost_model: which constants priced the operations
@@ -90,14 +99,72 @@ class Estimate:
     prefill: PhaseEstimate
     decode: PhaseEstimate
     measure_memory: Callable[[], Memory]
+    measure_engine: Callable[[nx.DiGraph], EngineTime]
+    measure_energy: Callable[[], Energy]
     notes: tuple[str, ...] = ()
     caution: str = ""
     inference: Inference | None = None
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine whose kernels, host and memory rules it is for."""
+        return str(self.settings["engine"])
 
     @cached_property
     def memory(self) -> Memory:
         """Bytes per device, and whether they fit."""
         return self.measure_memory()
+
+    @cached_property
+    def engine_time(self) -> EngineTime:
+        """The engine's own part of `ttft_s`, which is no part of `prefill`."""
+        return self.measure_engine(self.prefill.graph)
+
+    @cached_property
+    def energy(self) -> Energy:
+        """Joules and watts, where the device states its power."""
+        return self.measure_energy()
+
+    @property
+    def watts(self) -> Num:
+        """Mean power of one device over the whole batch; NaN where its power is not known."""
+        return self.energy.watts
+
+    @property
+    def energy_per_token_j(self) -> Num:
+        """Joules of all devices for each generated token, prompts included; NaN where the power is not known."""
+        return self.energy.per_token_j
+
+    def interval(self, name: str, coverage: float = COVERAGE) -> tuple[Num, Num]:
+        """Between which values a number is expected to be measured: low and high, arrays where the number is one.
+
+        name: `ttft_s`, `tpot_s`, `latency_s`, `tokens_per_s` or `one_time_s`
+        coverage: the share of cases that should lie between; 0.98 at most, which is what the residuals tell
+        From how far measured kernels lie from their estimates on shapes that no fit has seen, by family, kind, size
+        and distance from what was measured (on devices nobody measured: on measured ones treated as such), through
+        the schedule; and from served benchmarks, where the engine has any. It need not lie around the number evenly.
+        Raises ConfigError for an unknown name or coverage, and where nobody recorded how far times are off: of the
+        roofline, of cost functions of your own, and of steps of which more than a tenth was never measured.
+        """
+        return self.uncertainty.interval(name, coverage)
+
+    def intervals(self, coverage: float = COVERAGE) -> dict[str, tuple[Num, Num]]:
+        """The interval of every time and of the throughput, by name; none where `interval` would say why not."""
+        if self.inference is None or self.uncertainty.missing:
+            return {}
+        return {name: self.interval(name, coverage) for name in ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")}
+
+    @cached_property
+    def uncertainty(self) -> Uncertainty:
+        """What intervals are made from. Raises ConfigError for an estimate that holds no inference."""
+        from graphsim.deployment.intervals import Uncertainty
+
+        if self.inference is None:
+            raise ConfigError("interval: the estimate does not say what was simulated")
+        return Uncertainty(
+            inference=self.inference, prefill=lambda: self.prefill.graph, decode=lambda: self.decode.graph,
+            ttft_s=self.ttft_s, tpot_s=self.tpot_s, one_time_s=self.one_time_s,
+        )  # fmt: skip
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -123,6 +190,11 @@ class Estimate:
             "latency_s": self.latency_s,
             "tokens_per_s": self.tokens_per_s,
             "one_time_s": self.one_time_s,
+            "engine_time": self.engine_time.to_dict(),
+            "watts": self.watts,
+            "energy_per_token_j": self.energy_per_token_j,
+            "energy": self.energy.to_dict(),
+            "intervals": {"coverage": COVERAGE, **self.intervals(COVERAGE)},
             "memory": self.memory.to_dict(),
             "notes": list(self.notes),
         }

@@ -17,6 +17,7 @@ from graphsim.cost.base import annotate as annotate_with
 from graphsim.cost.choose import caution, choose_cost
 from graphsim.deployment.arguments import check_media, deployed, request_verb
 from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
+from graphsim.deployment.energy import Activities, activities_of, energy_of
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.notes import notes_of
 from graphsim.deployment.order import check_own
@@ -24,7 +25,7 @@ from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.refusals import refusals_noted, require_runs
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.deployment.unknown import unknown_noted
-from graphsim.errors import ConfigError, GraphError
+from graphsim.errors import ConfigError, GraphError, HardwareError
 from graphsim.graph import Pass, unroll
 from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
@@ -130,11 +131,11 @@ def priced(inference: Inference) -> Estimate:
     formulas = formulas_of(inference)
     if formulas is None:
         ttft_s, generation_s, one_time_s = inference.ttft_s(), inference.generation_s(), inference.one_time_s()
-        memory = inference.memory
+        memory, activities = inference.memory, partial(_activities, inference)
     else:
         numbers = numbers_of(inference)
         ttft_s, generation_s, one_time_s = formulas.times_s(numbers, inference.tolerance)
-        memory = partial(formulas.memory, numbers)
+        memory, activities = partial(formulas.memory, numbers), partial(formulas.activities, numbers)
     times = inference.latencies(ttft_s, generation_s)
     return Estimate(
         model=deployment.model.name,
@@ -149,6 +150,8 @@ def priced(inference: Inference) -> Estimate:
         prefill=PhaseEstimate(name="prefill", build=inference.prefill_graph),
         decode=PhaseEstimate(name="decode", build=inference.decode_graph),
         measure_memory=memory,
+        measure_engine=inference.engine_time,
+        measure_energy=lambda: energy_of(times, activities(), deployment.device, deployment.parallelism.devices),
         notes=(
             *refusals_noted(deployment, requests),
             *notes_of(deployment, requests),
@@ -157,6 +160,14 @@ def priced(inference: Inference) -> Estimate:
         caution=deployment.caution,
         inference=inference,
     )
+
+
+def _activities(inference: Inference) -> Activities | None:
+    """What the steps ask of a device; None where it states no peak for what it computes."""
+    try:
+        return activities_of(inference)
+    except HardwareError:
+        return None
 
 
 def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:

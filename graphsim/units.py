@@ -139,6 +139,16 @@ def seconds_text(value: float) -> str:
     return "0 s" if value == 0 else scaled(value, "s", {"n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0})
 
 
+def joules_text(value: float) -> str:
+    """An energy as a person reads it: `0.461 J`."""
+    return scaled(value, "J", {"µ": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6})
+
+
+def watts_text(value: float) -> str:
+    """A power in whole watts: `506 W`."""
+    return f"{value:.0f} W"
+
+
 def bytes_text(value: float) -> str:
     """A memory size in binary units: `14.5 GiB`."""
     return scaled(value, "B", {"": 1.0} | _BINARY)

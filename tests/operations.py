@@ -27,9 +27,12 @@ KINDS = [kind for kind in OPERATIONS.values() if kind not in (Repeat, Together)]
 DIVISORS = ("group", "units", "ranks", "groups", "blocks", "further")
 """Counts that something is divided among: one at least."""
 
+FLAGS = ("apart",)
+"""Numbers that say whether something is so: 0 or 1."""
+
 FLOWING = (
     "m", "elems", "rows", "tokens", "new_tokens", "query_tokens", "kv_tokens", "kept_tokens", "pairs", "rank",
-    "launches", "tiles", "empty_tiles", "sequences", "reads", "flops", "vector_flops", "state_elems",
+    "launches", "tiles", "empty_tiles", "sequences", "decoding", "reads", "flops", "vector_flops", "state_elems",
 )  # fmt: skip
 """Dimensions that say how much there is to do: where they are 0, nothing is."""
 

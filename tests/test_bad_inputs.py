@@ -18,7 +18,7 @@ LORA, PAR = gs.LoraConfig, gs.Parallelism
 
 
 def simulate(**asked: object) -> object:
-    return gs.simulate(**{"model": MODEL, "hardware": DEVICE} | asked)  # type: ignore[arg-type]
+    return gs.simulate(**{"engine": "reference", **({"model": MODEL, "hardware": DEVICE} | asked)})  # type: ignore[arg-type]
 
 
 def with_lora(**asked: object) -> object:
@@ -63,9 +63,9 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "model as number": (lambda: simulate(model=8), "model = 8 is not allowed"),
     "empty model name": (lambda: simulate(model=""), "model = ''"),
     "absent model file": (lambda: simulate(model="./absent/model.yaml"), "absent/model.yaml"),
-    "unknown device": (lambda: simulate(hardware="h100-smx"), "did you mean 'h100-sxm'"),
-    "device as nothing": (lambda: simulate(hardware=None), "hardware"),
-    "absent device file": (lambda: simulate(hardware="./absent/device.yaml"), "absent/device.yaml"),
+    "unknown device": (lambda: simulate(hardware="h100-smx", engine="reference"), "did you mean 'h100-sxm'"),
+    "device as nothing": (lambda: simulate(hardware=None, engine="reference"), "hardware"),
+    "absent device file": (lambda: simulate(hardware="./absent/device.yaml", engine="reference"), "absent/device.yaml"),
     "unknown precision": (lambda: simulate(precision="bf17"), "did you mean 'bf16'"),
     "unknown cache precision": (lambda: simulate(precision="fp8,kv=fp9"), "kv precision = 'fp9'"),
     "misspelt cache precision": (lambda: simulate(precision="fp8,cache=fp8"), "fp8,kv=fp8"),
@@ -77,7 +77,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "tp that does not divide": (lambda: simulate(parallelism=PAR(tp=7)), "allowed: 1, 2, 4, 8, 16, 32"),
     "more tp than heads": (lambda: simulate(parallelism=PAR(tp=64)), "does not divide the 32 attention heads"),
     "tp out of reach": (
-        lambda: simulate(model="llama-2-7b", hardware="rtx-4090", parallelism=PAR(tp=32, pp=4)),
+        lambda: simulate(model="llama-2-7b", hardware="rtx-4090", parallelism=PAR(tp=32, pp=4), engine="reference"),
         "'rtx-4090' connects at most 64 devices, asked for 128",
     ),
     "tp of zero": (lambda: PAR(tp=0), "parallelism.tp = 0 is not allowed; expected a whole number from 1"),

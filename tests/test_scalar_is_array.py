@@ -14,7 +14,7 @@ from graphsim.cost.base import BOUNDS
 from graphsim.cost.choose import choose_cost
 from graphsim.hardware import load_hardware
 from graphsim.ops import Gemm, Launch, Norm, Op, Together, Work
-from tests.operations import DIVISORS, FLOWING, KINDS, dims_of, variants
+from tests.operations import DIVISORS, FLAGS, FLOWING, KINDS, dims_of, variants
 
 SCENARIOS = 7
 QUICK = settings(deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
@@ -86,6 +86,7 @@ def test_prices_of_arrays_are_those_of_each_scenario(
     cost, _ = choose_cost(PRICES[price], hardware)
     drawn = {name: np.array(data.draw(numbers), dtype=float) for name in dims_of(kind)}
     drawn |= {name: np.clip(drawn[name], 1.0, 64.0) for name in DIVISORS if name in drawn}
+    drawn |= {name: drawn[name] % 2.0 for name in FLAGS if name in drawn}
     singles = [variants(kind, {name: float(value[i]) for name, value in drawn.items()}) for i in range(SCENARIOS)]
     for form, op in enumerate(variants(kind, drawn)):
         found = cost(op, hardware)
@@ -100,7 +101,7 @@ def test_prices_of_arrays_are_those_of_each_scenario(
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not Launch])
 def test_no_work_takes_no_time(kind: type[Op]) -> None:
     """Zero is a number: an operation on nothing is not even launched, whatever its weights and group."""
-    dims = {name: 0.0 if name in FLOWING else 8.0 for name in dims_of(kind)}
+    dims = {name: 0.0 if name in FLOWING else 1.0 if name in FLAGS else 8.0 for name in dims_of(kind)}
     assert 0.0 in dims.values(), f"{kind.__name__} does not say how much there is to do: {', '.join(FLOWING)}"
     hardware = load_hardware("h100-sxm")
     for op in variants(kind, dict(dims)):
@@ -156,9 +157,11 @@ def test_passes_on_arrays_are_passes_on_each_scenario(
         values = {f.name: getattr(parallelism, f.name) for f in fields(parallelism)}
         return gs.Parallelism(**{name: v if np.ndim(v) == 0 else float(v[i]) for name, v in values.items()})
 
-    many = gs.simulate("qwen3-8b", "h100-sxm", batch, length, out, parallelism, lora(rank))
+    many = gs.simulate("qwen3-8b", "h100-sxm", batch, length, out, parallelism, lora(rank), engine="reference")
     for i in range(4):
-        one = gs.simulate("qwen3-8b", "h100-sxm", batch[i], length[i], out[i], degrees(i), lora(float(rank[i])))
+        one = gs.simulate(
+            "qwen3-8b", "h100-sxm", batch[i], length[i], out[i], degrees(i), lora(float(rank[i])), engine="reference"
+        )
         for name in ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s"):
             found = np.broadcast_to(getattr(many, name), (4,))[i]
             assert found == pytest.approx(getattr(one, name), rel=1e-12), (i, name)

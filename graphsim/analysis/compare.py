@@ -27,8 +27,9 @@ def compare_lora(inference: Inference) -> pd.DataFrame:
     overhead: latency over the base model's, minus 1
     break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
     has cost less than applying the adapter dynamically; infinite where it never does
-    Further columns: ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, memory_bytes, adapters_bytes (per
-    device), fits and caution (what to beware of in the times, as of a device that nobody measured).
+    Further columns: ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, energy_per_token_j, memory_bytes,
+    adapters_bytes (per device), fits, engine (whose kernels run) and caution (what to beware of in the times, as of a
+    device that nobody measured).
     Arguments are those of `simulate`; without an adapter there, a common one (rank 16 on attention and MLP).
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
@@ -55,12 +56,14 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
                 "latency_s": estimate.latency_s,
                 "tokens_per_s": estimate.tokens_per_s,
                 "one_time_s": estimate.one_time_s,
+                "energy_per_token_j": estimate.energy_per_token_j,
                 "overhead": estimate.latency_s / base.latency_s - 1.0,
                 "memory_bytes": estimate.memory.total_bytes,
                 "adapters_bytes": estimate.memory.adapters_bytes,
                 "fits": estimate.memory.fits,
                 "break_even_tokens": batches * output_tokens * batch if dynamic else np.nan,
                 "break_even_requests": batches * batch if dynamic else np.nan,
+                "engine": estimate.engine,
                 "caution": estimate.caution,
             }
         )

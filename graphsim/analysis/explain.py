@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from graphsim.analysis.switches import Switch, switches_of
+from graphsim.deployment.intervals import SERVER
 from graphsim.display.nodes import Entry, entries, kind_of, number, require
 from graphsim.errors import ConfigError, choices_text
 from graphsim.graph.critical import critical_path
 from graphsim.ops.base import HOST, OpType
-from graphsim.result import Estimate, PhaseEstimate, plain
+from graphsim.result import COVERAGE, Estimate, PhaseEstimate, plain
 from graphsim.units import seconds_text
 
 if TYPE_CHECKING:
@@ -156,8 +157,10 @@ def explain(
 
 def _explained(estimate: Estimate, scenario: int) -> Explanation:
     totals = {name: number(getattr(estimate, name), scenario) for name in QUANTITIES}
+    engine = _engine(estimate, scenario)
     parts = (
-        *_parts("ttft_s", estimate.prefill, totals["ttft_s"], scenario),
+        *engine,
+        *_parts("ttft_s", estimate.prefill, totals["ttft_s"] - math.fsum(part.total_s for part in engine), scenario),
         *_parts("tpot_s", estimate.decode, totals["tpot_s"], scenario),
     )
     whole = Explanation(title=_title(estimate), totals=totals, parts=parts)
@@ -165,11 +168,38 @@ def _explained(estimate: Estimate, scenario: int) -> Explanation:
         f"{name}: {_datasheet_s(whole, name) / total:.0%} of it is the datasheet's time for the work"
         for name, total in totals.items()
     ]
+    findings += [text for name in totals for text in _certainty(estimate, name, scenario)]
     return Explanation(title=whole.title, totals=totals, parts=parts, findings=tuple(findings), notes=estimate.notes)
 
 
+def _engine(estimate: Estimate, scenario: int) -> list[TimePart]:
+    """What the engine's own work adds to the time to the first token, if its host was looked at."""
+    spent = estimate.engine_time
+    parts = (("REQUEST", spent.request_s), ("LAUNCH", spent.launches_s))
+    return [
+        TimePart(quantity="ttft_s", part="engine", op_type=name, engine_s=number(seconds, scenario))
+        for name, seconds in parts
+        if number(seconds, scenario)
+    ]
+
+
+def _certainty(estimate: Estimate, name: str, scenario: int) -> Iterable[str]:
+    """Between which times it is expected, and whose errors make that as wide as it is."""
+    intervals = estimate.intervals(COVERAGE)
+    if name not in intervals:
+        return
+    low, high = (number(end, scenario) for end in intervals[name])
+    widths = estimate.uncertainty.widths(name, COVERAGE, scenario)
+    which, width = next(iter(widths.items()))
+    least = "what the engine's server adds" if which == SERVER else f"the family '{which}'"
+    yield (
+        f"{name}: {seconds_text(low)} to {seconds_text(high)} in {COVERAGE:.0%} of cases; least certain is {least}, "
+        f"whose errors alone spread it over {width:.0%}"
+    )
+
+
 def _title(estimate: Estimate) -> str:
-    return f"{estimate.model} on {estimate.hardware} ({estimate.cost_model})"
+    return f"{estimate.model} on {estimate.hardware} under {estimate.engine} ({estimate.cost_model})"
 
 
 def _datasheet_s(explanation: Explanation, quantity: str) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
-from graphsim.deployment.deployment import REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
+from graphsim.deployment.deployment import DEFAULT_ENGINE, REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.memory import adapter_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
@@ -78,7 +78,16 @@ def lifecycle(
     lora: by default the model's own, or a common one (rank 16 on attention and MLP). Raises ConfigError as `simulate`.
     """
     return lifecycle_of(
-        deployed(model, hardware, lora=lora, engine=engine, parallelism=parallelism, precision=precision, cost=cost)
+        deployed(
+            model,
+            hardware,
+            lora=lora,
+            engine=engine,
+            parallelism=parallelism,
+            precision=precision,
+            cost=cost,
+            default_engine=DEFAULT_ENGINE,
+        )
     )
 
 

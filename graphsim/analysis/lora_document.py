@@ -11,7 +11,7 @@ from typing import Any
 
 import networkx as nx
 
-from graphsim.deployment.deployment import HardwareRef, ModelRef
+from graphsim.deployment.deployment import REFERENCE, HardwareRef, ModelRef
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.display.operators import frame_of
 from graphsim.errors import ConfigError
@@ -91,6 +91,7 @@ def estimate_end_to_end_performance(
         parallelism=Parallelism(tp=tensor_parallel),
         lora=lora,
         precision=bits,
+        engine=REFERENCE,
     )
     return {
         "ttft": estimate.ttft_s * 1e3,
@@ -100,5 +101,6 @@ def estimate_end_to_end_performance(
         "one_time": estimate.one_time_s * 1e3,
         "memory_bytes": estimate.memory.total_bytes,
         "fits": estimate.memory.fits,
+        "engine": estimate.engine,
         "notes": list(estimate.notes),
     }

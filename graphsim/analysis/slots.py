@@ -17,7 +17,7 @@ import numpy as np
 from graphsim.deployment.allocator import allocated_bytes
 from graphsim.deployment.arguments import deployed
 from graphsim.deployment.cache import RequestCache
-from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
+from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.memory import Stage, adapter_bytes, stages_of, weight_bytes
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.workspace import rotary_bytes, taken_bytes
@@ -32,8 +32,6 @@ from graphsim.units import Num, checked_number
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DEFAULT_ENGINE = "vllm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +69,7 @@ class Footprint:
     workspace_bytes: what the engine keeps free of these and of the KV cache (see `graphsim.deployment.workspace`)
     kv_bytes: the rest of the engine's share of memory: the KV cache, and recurrent state
     rooms: what each stage leaves, and what a request takes of it
+    engine: whose rules these are
     host_bytes: of the adapters that wait in the host's memory for this device, each whole and at its own rank
     """
 
@@ -82,6 +81,7 @@ class Footprint:
     kv_bytes: Num
     rooms: tuple[Room, ...]
     host_bytes: Num = 0.0
+    engine: str = ""
 
     @property
     def kv_token_bytes(self) -> Num:
@@ -156,7 +156,8 @@ def footprint_of(deployment: Deployment, host_adapters: Num = 0) -> Footprint:
     found = [_of_stage(stage, deployment, slots) for stage in stages_of(deployment.stored)]
     fullest = reduce(_fuller, found)
     rooms = tuple(room for stage in found for room in stage.rooms)
-    return replace(fullest, rooms=rooms, host_bytes=_host_bytes(deployment, host_adapters))
+    host_bytes = _host_bytes(deployment, host_adapters)
+    return replace(fullest, rooms=rooms, host_bytes=host_bytes, engine=deployment.engine_name)
 
 
 def _of_stage(stage: Stage, deployment: Deployment, slots: Num) -> Footprint:
@@ -166,7 +167,9 @@ def _of_stage(stage: Stage, deployment: Deployment, slots: Num) -> Footprint:
     reserved = _reserved(stage.graph, slots) if np.ndim(slots) == np.ndim(slot) == 0 else slots * slot
     tables = rotary_bytes(deployment, stage.graph) if deployment.engine_memory.rotary_table else 0.0
     loading, workspace = weights + tables + reserved, stage.workspace.total_bytes - tables
-    kv_bytes = taken_bytes(deployment) - loading - workspace
+    free = taken_bytes(deployment) - loading - workspace
+    unused = np.maximum(free, 0.0) * (1.0 - deployment.engine_memory.cache_share)
+    kv_bytes, workspace = free - unused, workspace + unused
     return Footprint(
         weights_bytes=weights, slot_bytes=slot, slots=slots, loading_bytes=loading, workspace_bytes=workspace,
         kv_bytes=kv_bytes, rooms=(Room(slot_bytes=slot, kv_bytes=kv_bytes, cache=stage.cache),),
@@ -176,7 +179,7 @@ def _of_stage(stage: Stage, deployment: Deployment, slots: Num) -> Footprint:
 def _fuller(one: Footprint, other: Footprint) -> Footprint:
     """The stage that leaves less room, scenario by scenario."""
     fuller = np.less(other.kv_bytes, one.kv_bytes)
-    names = [field.name for field in fields(Footprint) if field.name not in ("rooms", "host_bytes")]
+    names = [field.name for field in fields(Footprint) if field.name not in ("rooms", "host_bytes", "engine")]
     return replace(one, **{name: np.where(fuller, getattr(other, name), getattr(one, name))[()] for name in names})
 
 

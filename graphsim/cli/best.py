@@ -47,7 +47,7 @@ def add_commands(commands: Any) -> None:
     add_choices(parser)
     parser.add_argument(
         "--goal", default="latency", metavar="GOAL",
-        help="latency, ttft, tpot, tokens_per_s, tokens_per_s_per_gpu or cost_per_token (latency)",
+        help="latency, ttft, tpot, tokens_per_s, tokens_per_s_per_gpu, cost_per_token or energy_per_token (latency)",
     )  # fmt: skip
     for name, (_, unit, text) in LIMITS.items():
         parser.add_argument(f"--{name}", type=float, metavar=unit, help=text)
@@ -98,23 +98,31 @@ def _prices(text: str | None) -> Any:
 def _print(rows: Any, count: int, options: argparse.Namespace) -> None:
     what = "on the front, in the order of latency" if options.pareto else f"by {options.goal}"
     print_line(f"{count:,} scenarios meet the limits; {what}:")
-    prices = "cost_per_token" in rows
-    shown = [name for name in _SHOWN if name in _SHOWN[:2] or rows[name].nunique(dropna=False) > 1]
+    prices, joules = "cost_per_token" in rows, options.goal == "energy_per_token"
+    shown = [name for name in _SHOWN if name in (*_SHOWN[:2], "engine") or rows[name].nunique(dropna=False) > 1]
     header = [*(name.replace("active_adapters", "adapters") for name in shown), "devices", "TTFT ms", "TPOT ms"]
-    header += ["latency s", "tokens/s", "per device", *(["cost per M tokens"] if prices else []), "GiB"]
+    header += ["latency s", "tokens/s", "per device", *(["cost per M tokens"] if prices else [])]
+    header += [*(["J per token", "W"] if joules else []), "GiB"]
     cells = []
     for row in rows.to_dict("records"):
         numbers = [row["devices"], row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["latency_s"], row["tokens_per_s"]]
         numbers += [row["tokens_per_s_per_gpu"], *([row["cost_per_token"] * 1e6] if prices else [])]
+        numbers += [row["energy_per_token_j"], row["watts"]] if joules else []
         numbers += [row["memory_bytes"] / 2**30]
         cells.append([*(_cell(name, row) for name in shown), *(f"{value:.4g}" for value in numbers)])
+    several = sum(tied is True for tied in rows["tied"]) > 1
+    if several:
+        header.append("tied")
+        cells = [[*row, "=" if tied else ""] for row, tied in zip(cells, rows["tied"], strict=True)]
     print_table(header, cells, right=range(len(shown), len(header)))
+    if several:
+        print_line("=: estimates are not exact enough to tell these apart")
     print_cautions(rows)
 
 
 def _cell(name: str, row: dict[str, Any]) -> str:
     value = row[name]
-    if name in ("rank", "active_adapters", "engine") and row["strategy"] == "base":
+    if name in ("rank", "active_adapters") and row["strategy"] == "base":
         return "-"
     if value is None or value != value:
         return "own" if name == "precision" else "-"

@@ -55,7 +55,7 @@ def lora(options: argparse.Namespace) -> None:
         found = {"adapter_parameters": parameters, "slot": slot, "strategies": strategies, "advice": advice.to_dict()}
         print_json(found)
         return
-    print_line(f"adapter: {parameters:,} parameters, rank {config.rank}\n")
+    print_line(f"adapter: {parameters:,} parameters, rank {config.rank}; engine {frame['engine'].iloc[0]}\n")
     rows = [
         [
             str(name),

@@ -115,7 +115,7 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
         f"(further keys: {further})",
     )
     parser.add_argument(
-        "--engine", default="reference", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML (reference)"
+        "--engine", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML (vllm; of graphs, reference)"
     )
     parser.add_argument("--cost", metavar="MODEL", help="calibrated or roofline (the device's best)")
     add_passes(parser)

@@ -7,8 +7,9 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
-from graphsim.result import Estimate, PhaseEstimate
-from graphsim.units import bytes_text, seconds_text
+from graphsim.display.intervals import interval_text
+from graphsim.result import COVERAGE, Estimate, PhaseEstimate
+from graphsim.units import bytes_text, joules_text, seconds_text
 
 EXAMPLES = """examples:
   graphsim run llama-3.1-8b --hardware h100-sxm --batch 8
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> None:
         print_json(estimate.to_dict())
         return
     _print_headline(estimate, options)
+    _print_energy(estimate)
     _print_memory(estimate)
     for phase in (estimate.prefill, estimate.decode):
         _print_phase(phase, options.top)
@@ -53,20 +55,43 @@ def run(options: argparse.Namespace) -> None:
 def _print_headline(estimate: Estimate, options: argparse.Namespace) -> None:
     print_line(
         f"{estimate.model} on {estimate.hardware}, batch {options.batch}, {options.input} tokens in, "
-        f"{options.output} out ({estimate.cost_model})"
+        f"{options.output} out, engine {estimate.engine} ({estimate.cost_model})"
     )
     for note in estimate.notes:
         print_line(f"note: {note}")
     print_line()
+    ends = {name: (float(low), float(high)) for name, (low, high) in estimate.intervals(COVERAGE).items()}
     rows = [
-        ["time to first token", seconds_text(float(estimate.ttft_s))],
-        ["time per output token", seconds_text(float(estimate.tpot_s))],
-        ["whole batch", seconds_text(float(estimate.latency_s))],
-        ["throughput", f"{float(estimate.tokens_per_s):.1f} tokens/s"],
+        [label, interval_text(float(getattr(estimate, name)), ends.get(name), shown)]
+        for name, label, shown in (
+            ("ttft_s", "time to first token", seconds_text),
+            ("tpot_s", "time per output token", seconds_text),
+            ("latency_s", "whole batch", seconds_text),
+            ("tokens_per_s", "throughput", lambda value: f"{value:.1f} tokens/s"),
+        )
     ]
+    if estimate.engine_time.total_s:
+        rows.insert(1, ["  of it the engine", seconds_text(float(estimate.engine_time.total_s))])
     if estimate.one_time_s:
         rows.append(["once, before serving", seconds_text(float(estimate.one_time_s))])
-    print_table(["latency", ""], rows, right=[1])
+    print_table(["latency", ""], rows, right=[] if ends else [1])
+    if ends:
+        print_line(f"in brackets: expected in {COVERAGE:.0%} of cases")
+    print_line()
+
+
+def _print_energy(estimate: Estimate) -> None:
+    energy = estimate.energy
+    if not float(energy.limit_watts) > 0:
+        return
+    rows = [
+        ["power of a device", f"{float(energy.watts):.0f} W of {float(energy.limit_watts):.0f} W"],
+        ["prefill, decode", f"{float(energy.prefill_watts):.0f} W, {float(energy.decode_watts):.0f} W"],
+        ["energy per token", joules_text(float(energy.per_token_j))],
+        ["energy of the batch", joules_text(float(energy.total_j))],
+    ]
+    print_table(["energy", ""], rows, right=[1])
+    print_line(energy.origin)
     print_line()
 
 

@@ -32,7 +32,7 @@ _NAMES = {
     "input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters",
     "expert-placement": "expert_placement", "redundant-experts": "redundant_experts",
 }  # fmt: skip
-_SHOWN = ("model", "hardware", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
+_SHOWN = ("model", "hardware", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
 
 
 def add_commands(commands: Any) -> None:
@@ -155,11 +155,12 @@ def _write(frame: Any, path: Path) -> None:
 
 
 def _print(frame: Any) -> None:
-    header = [*_SHOWN, "TTFT ms", "TPOT ms", "tokens/s", "GiB", "reason"]
+    header = [*_SHOWN, "TTFT ms", "TPOT ms", "tokens/s", "J/token", "GiB", "reason"]
     rows = []
     for row in frame.to_dict("records"):
         cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in _SHOWN]
-        values = [row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["tokens_per_s"], row["memory_bytes"] / 2**30]
+        values = [row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["tokens_per_s"]]
+        values += [row["energy_per_token_j"], row["memory_bytes"] / 2**30]
         rows.append([*cells, *("-" if value != value else f"{value:.4g}" for value in values), row["reason"][:60]])
-    print_table(header, rows, right=range(3, 12))
+    print_table(header, rows, right=range(4, 14))
     print_cautions(frame)

@@ -20,9 +20,12 @@ EXAMPLES = """examples:
   graphsim validate all reference/
   graphsim validate kernels h100_sxm.parquet
   graphsim validate held-out h100_sxm.parquet --family gemm
-  graphsim validate unmeasured kernels/*.parquet --plot residuals.svg
+  graphsim validate unmeasured kernels/*.parquet --plot residuals.svg --record hardware/residuals.json
   graphsim validate structure structure.csv --json
   graphsim validate e2e e2e_serving.csv
+  graphsim validate served served.csv --refit
+  graphsim validate public measured_public.csv
+  graphsim validate serving runs.csv metrics.csv
 """
 WHAT = (
     "all",
@@ -31,6 +34,9 @@ WHAT = (
     "unmeasured",
     "structure",
     "e2e",
+    "served",
+    "public",
+    "serving",
     "lora",
     "slots",
     "capacity",
@@ -79,6 +85,16 @@ def add_commands(commands: Any) -> None:
         metavar="FILE",
         help="kernels, unmeasured: draw the residuals by size: .png, .svg or .pdf (extra plot)",
     )
+    parser.add_argument(
+        "--refit",
+        action="store_true",
+        help="served: fit the host's constants, each model judged by those of the others",
+    )
+    parser.add_argument(
+        "--record",
+        metavar="FILE",
+        help="unmeasured, served: write the residuals that intervals are made from, as JSON",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.set_defaults(command_function=validate)
 
@@ -92,16 +108,48 @@ def validate(options: argparse.Namespace) -> None:
     if options.what == "all":
         _print_all(options)
         return
+    if options.record and options.what not in ("unmeasured", "served"):
+        raise ConfigError(f"--record {options.record}: what is recorded are unmeasured and served, not {options.what}")
     frame, residuals = _scored(options, drawing)
+    more = _coverage(options, frame) if not options.refit else frame.iloc[:0]
     if drawing:
         from graphsim.display.axes import save
         from graphsim.export.residuals import plot_residuals
 
         save(plot_residuals(residuals), drawing, "--plot")
     if options.json:
-        print_json(frame.to_dict("records"))
-    else:
-        _print_table(options.what, frame)
+        rows = [] if options.what == "served" else more.to_dict("records")
+        print_json([*frame.to_dict("records"), *rows])
+        return
+    if options.refit:
+        _print(frame)
+        return
+    _print_table(options.what, frame)
+    if not more.empty:
+        print_line(
+            "\nintervals of 80 %, by residuals of what is left: rows within, and width in parts of their own range"
+        )
+        _print(more)
+
+
+def _coverage(options: argparse.Namespace, frame: pd.DataFrame) -> pd.DataFrame:
+    """How many rows lie in intervals, where that is a table of its own; residuals are written if they are asked for."""
+    import pandas as pd
+
+    if options.what == "unmeasured":
+        from graphsim.validation.lent import lent_coverage, lent_rows, save_lent
+
+        found = lent_rows(options.path, options.hardware)
+        if options.record:
+            save_lent(found, Path(options.record))
+        return lent_coverage(found)
+    if options.what == "served":
+        from graphsim.validation.served_intervals import save_served, served_coverage
+
+        if options.record:
+            save_served(frame, Path(options.record))
+        return served_coverage(frame)
+    return pd.DataFrame()
 
 
 def _drawing(options: argparse.Namespace) -> Path | None:
@@ -132,7 +180,23 @@ def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataF
 
         found = unmeasured_residuals(options.path, options.hardware)
         return unmeasured_errors(found), found
+    if options.what == "serving":
+        from graphsim.validation.serving import validate_serving
+
+        return validate_serving(options.path), None
+    if options.refit:
+        return _refitted(options), None
     return _joined(options.what, options.path), None
+
+
+def _refitted(options: argparse.Namespace) -> pd.DataFrame:
+    if options.what != "served":
+        raise ConfigError(f"--refit: what is fitted are constants of served rows, not of {options.what}")
+    import pandas as pd
+
+    from graphsim.validation.refit import left_out
+
+    return pd.concat([left_out(path) for path in options.path], ignore_index=True)
 
 
 FILES = {
@@ -176,13 +240,10 @@ def _tables(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, pd
 
 
 def _print_table(what: str, frame: pd.DataFrame) -> None:
-    if what == "e2e":
-        from graphsim.validation.serving import summary
-
-        problems = frame["problem"][frame["problem"] != ""]
-        for problem, count in problems.value_counts().items():
-            print_line(f"left out: {count} of {len(frame)} rows: {problem}")
-        frame = summary(frame)
+    if what in _SUMMARIES:
+        _print_problems(frame)
+        module, name = _SUMMARIES[what]
+        frame = getattr(import_module(module), name)(frame)
     _print(frame[[name for name in _SHOWN.get(what, frame.columns) if name in frame.columns]])
     for name in ("error", "ratio_error", "loading_error", "kv_error"):
         if what in _SHOWN and name in frame.columns:
@@ -198,6 +259,21 @@ def _print_table(what: str, frame: pd.DataFrame) -> None:
         )
 
 
+def _print_problems(frame: pd.DataFrame) -> None:
+    problems = frame["problem"][frame["problem"] != ""]
+    for problem, count in problems.value_counts().items():
+        print_line(f"left out: {count} of {len(frame)} rows: {problem}")
+
+
+_SUMMARIES = {
+    "e2e": ("graphsim.validation.e2e", "summary"),
+    "served": ("graphsim.validation.served", "summary"),
+    "public": ("graphsim.validation.public", "summary"),
+    "serving": ("graphsim.validation.serving", "summary"),
+}
+"""What tells of a long table in a short one."""
+
+
 def _joined(what: str, paths: list[str]) -> pd.DataFrame:
     import pandas as pd
 
@@ -206,7 +282,9 @@ def _joined(what: str, paths: list[str]) -> pd.DataFrame:
 
 _CHECKS = {
     "structure": ("graphsim.validation.structure", "validate_structure"),
-    "e2e": ("graphsim.validation.serving", "validate_serving_file"),
+    "e2e": ("graphsim.validation.e2e", "validate_serving_file"),
+    "served": ("graphsim.validation.served", "validate_served"),
+    "public": ("graphsim.validation.public", "validate_public"),
     "lora": ("graphsim.validation.adapters", "validate_adapter_serving"),
     "slots": ("graphsim.validation.adapters", "validate_slots"),
     "capacity": ("graphsim.validation.capacity", "validate_capacity"),

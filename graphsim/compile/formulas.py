@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.compile.activity import ActivityFormulas, activity_formulas
 from graphsim.compile.calls import Remembering
 from graphsim.compile.symbols import CONTEXT, INPUT, OUTPUT, SHAPING, with_symbols
 from graphsim.cost.users import UsersCost
+from graphsim.deployment.energy import Activities
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
 from graphsim.deployment.scenarios import take
 from graphsim.graph import walk
-from graphsim.graph.schedule import makespan_s
 from graphsim.hardware import Hardware
 from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
@@ -45,14 +46,15 @@ class Formulas:
         self._tape = Tape() if tape is None else tape
         self._inference = with_symbols(inference, self._tape)
         context: Any = self._tape.variable(CONTEXT)
-        level, growing = _by_context(self._inference.step_s(context))
-        prompt = self._inference.prefill_graph()
+        step, prompt = self._inference.step_graph(context), self._inference.prefill_graph()
+        level, growing = _by_context(self._inference.step_s(context, step))
         one_time_s = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
-        self._fixed = Program([makespan_s(prompt), one_time_s, level])
+        self._fixed = Program([self._inference.first_token_s(prompt), one_time_s, level])
         self._growing = [(sorted(names - {CONTEXT}), Program([part]), _jumps(part)) for names, part in growing.items()]
+        self._graphs = [(prompt, step)]
 
     def times_s(self, inputs: Inputs, tolerance: float) -> tuple[Num, Num, Num]:
-        """Time of the prompt step, of all decode steps behind the first token, and of the one-time work.
+        """Time to the first token, of all decode steps behind the first token, and of the one-time work.
 
         What does not grow with the context is computed in one go, whichever step it belongs to.
         """
@@ -74,6 +76,17 @@ class Formulas:
         memory = self._inference.memory()
         names = [field.name for field in fields(Memory)]
         return names, Program([getattr(memory, name) for name in names])
+
+    def activities(self, inputs: Inputs) -> Activities | None:
+        """What the steps ask of memory and matrix units; None where the device states no peak for a format."""
+        if self._activity is None:
+            return None
+        mean = inputs[INPUT] + np.maximum(inputs[OUTPUT] - 2.0, 0.0) / 2.0
+        return self._activity({**inputs, CONTEXT: mean})
+
+    @cached_property
+    def _activity(self) -> ActivityFormulas | None:
+        return activity_formulas(self._inference, self._tape, *self._graphs.pop())
 
 
 def _by_context(step: Any) -> tuple[Any, dict[frozenset[str], Any]]:

@@ -14,7 +14,7 @@ from graphsim.compile.packing import packed, unpacked
 from graphsim.compile.symbols import numbers_of, with_symbols
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
-from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
+from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
@@ -50,7 +50,7 @@ def compile_step(
     """
     deployment = deployed(
         model, hardware, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,
-        passes=passes,
+        passes=passes, default_engine=DEFAULT_ENGINE,
     )  # fmt: skip
     return step_of(Inference(deployment=deployment, requests=Requests(batch=1, input_tokens=1, output_tokens=1)))
 
@@ -93,7 +93,8 @@ class StepFormulas:
         prompt = prompts_of(count, tokens, pairs, rows, ending)  # type: ignore[arg-type]
         generation = generation_of(*map(tape.variable, GENERATION))  # type: ignore[arg-type]
         phase = mixed(prompt, generation) if prompts and generates else prompt if prompts else generation
-        return Program([recorded.time_s(recorded.deployment.step([phase]))])
+        seconds = recorded.mixed_s(phase) if prompts else recorded.time_s(recorded.deployment.step([phase]))
+        return Program([seconds])
 
 
 _formulas: Memo[StepFormulas] = Memo(most=64)

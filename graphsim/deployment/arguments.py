@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any, Protocol, TypeVar
 
 from graphsim.cost.base import CostModel
-from graphsim.deployment.deployment import REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
+from graphsim.deployment.deployment import DEFAULT_ENGINE, REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.refusals import require_runs
@@ -122,7 +122,7 @@ def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
         media: Media | None = None,
     ) -> T_co:
         described = {"parallelism": parallelism, "lora": lora, "precision": precision, "cost": cost, "engine": engine}
-        deployment = _described(model, hardware, REFERENCE, passes, described)
+        deployment = _described(model, hardware, DEFAULT_ENGINE, passes, described)
         requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens, media=media)
         check_media(deployment.model, requests.media)
         scenarios_in(requests, deployment)  # arrays that differ in length are told before they meet

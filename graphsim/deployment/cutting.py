@@ -13,7 +13,7 @@ from graphsim.lora.limits import Limits
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
-from graphsim.ops import Attention, ExpertGemm
+from graphsim.ops import Attention, ExpertGemm, IndexScores
 from graphsim.ops.precision import load_precision
 from graphsim.symbolic.memo import Memo
 from graphsim.units import Num
@@ -33,7 +33,9 @@ _units: Memo[_Units] = Memo(most=64)
 def _units_of(model: ModelConfig) -> _Units:
     ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0).with_towers, load_precision("bf16")))]
     return _Units(
-        heads=frozenset((op.heads, op.kv_heads) for op in ops if isinstance(op, Attention)),
+        heads=frozenset(
+            (op.heads, op.kv_heads) for op in ops if isinstance(op, Attention) and not isinstance(op, IndexScores)
+        ),
         experts=frozenset(op.of for op in ops if isinstance(op, ExpertGemm)),
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from graphsim.cost.base import CostModel, annotate
 from graphsim.deployment.cache import kept_of
 from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.engine_time import EngineTime, host_s, joint_s, request_s
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.memory import Memory, Sequences, memory_of, stages_of
 from graphsim.deployment.order import NeedsNumbers, check_own
@@ -54,7 +55,7 @@ class Requests:
 class Latencies:
     """The latencies of a batch of requests alike, from the times of its steps: defined here and nowhere else.
 
-    ttft_s: of the prompt step; generation_s: of all decode steps behind the first token, or of one step where there is
+    ttft_s: to the first token; generation_s: of all decode steps behind the first token, or of one step where there is
         no further token; batch, output_tokens: of the requests. Numbers, or arrays that broadcast.
     """
 
@@ -135,17 +136,40 @@ class Inference:
         graph = self.deployment.prefill(self.requests.batch, self.requests.input_tokens, media=self.requests.media)
         return annotate(graph, self.hardware, self.price, self.deployment.caution)
 
+    @property
+    def mean_context(self) -> Num:
+        """Tokens in the cache before a step of the generation, on average."""
+        return self.requests.input_tokens + np.maximum(self.requests.output_tokens - 2.0, 0.0) / 2.0
+
     def decode_graph(self) -> nx.DiGraph:
         """The annotated decode step at the mean context of the generation."""
-        mean = self.requests.input_tokens + np.maximum(self.requests.output_tokens - 2.0, 0.0) / 2.0
         graph = self.deployment.decode(
-            self.requests.batch, mean, input_tokens=self.requests.input_tokens, media=self.requests.media
+            self.requests.batch, self.mean_context, input_tokens=self.requests.input_tokens, media=self.requests.media
         )
         return annotate(graph, self.hardware, self.price, self.deployment.caution)
 
     def ttft_s(self) -> Num:
-        """Time of the prompt step."""
-        return makespan_s(self.prefill_graph())
+        """Time to the first token: of the prompt step, and of the engine's own work."""
+        return self.first_token_s(self.prefill_graph())
+
+    def first_token_s(self, prompt: nx.DiGraph) -> Num:
+        """Time to the first token, from the annotated prompt step."""
+        return self._way_s + joint_s(self.deployment, makespan_s(prompt), self._started_s(prompt))
+
+    def engine_time(self, prompt: nx.DiGraph) -> EngineTime:
+        """The engine's part of the time to the first token, from the annotated prompt step."""
+        kernels_s = makespan_s(prompt)
+        waited_s = joint_s(self.deployment, kernels_s, self._started_s(prompt)) - kernels_s
+        return EngineTime(request_s=self._way_s, launches_s=waited_s)
+
+    @property
+    def _way_s(self) -> Num:
+        return request_s(self.deployment, self.requests.input_tokens)
+
+    def _started_s(self, prompt: nx.DiGraph) -> Num:
+        """What the host takes to start the prompt step."""
+        tokens = self.deployment.shares(self.requests.batch)[0] * self.requests.input_tokens
+        return host_s(self.deployment, prompt, tokens, whole_prompts=True)
 
     def generation_s(self) -> Num:
         """Time of all decode steps behind the first token; of one step where there is no further token."""
@@ -168,14 +192,18 @@ class Inference:
         except NeedsNumbers:
             return np.array([self.step_s(float(context)) for context in contexts])
 
-    def step_s(self, context: Num) -> Num:
-        """Time per decode step at given contexts.
+    def step_graph(self, context: Num) -> nx.DiGraph:
+        """The decode step of the largest micro-batch at given contexts, not annotated."""
+        return self.deployment.step([self._next(self.deployment.shares(self.requests.batch)[0], context)])
+
+    def step_s(self, context: Num, graph: nx.DiGraph | None = None) -> Num:
+        """Time per decode step at given contexts. graph: its `step_graph`, where somebody has it already.
 
         Through a pipeline, a step recurs after the longer of one micro-batch's way through all stages
         and the slowest stage's work on all micro-batches.
         """
         shares = self.deployment.shares(self.requests.batch)
-        way_s = self.time_s(self.deployment.step([self._next(shares[0], context)]))
+        way_s = self.time_s(self.step_graph(context) if graph is None else graph)
         if len(shares) == 1:
             return way_s
         return np.maximum(way_s, self._slowest_stage_s(shares, context))
@@ -193,6 +221,11 @@ class Inference:
     def _next(self, share: Num, context: Num) -> Phase:
         """The step of one more token of a micro-batch behind `context` tokens."""
         return self.deployment.next_step(share, self.requests.input_tokens, context, self.requests.media)
+
+    def mixed_s(self, phase: Phase) -> Num:
+        """Time of a step with prompts, which no captured graph holds."""
+        graph = annotate(self.deployment.step([phase]), self.hardware, self.price)
+        return joint_s(self.deployment, makespan_s(graph), host_s(self.deployment, graph, phase.tokens))
 
     def time_s(self, graph: nx.DiGraph) -> Num:
         """Time of a graph on the deployment's device."""

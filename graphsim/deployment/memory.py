@@ -82,12 +82,14 @@ class Stage:
 
     graph: of a step in which all that adapters go on is a module; its weights and adapters are what counts
     cache: of one request; live_bytes: activations of the largest micro-batch, where these are not in the workspace
+    cache_share: of what is free beside all else, the part that caches get
     """
 
     graph: nx.DiGraph
     cache: RequestCache
     workspace: Workspace
     live_bytes: Num
+    cache_share: float = 1.0
 
 
 def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]:
@@ -106,6 +108,7 @@ def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]
             cache=cache_of(graphs[i], near[i], deployment.engine_memory.block_tokens),
             workspace=workspace_of(deployment, graphs[i], profiled[i], last=i == pp - 1),
             live_bytes=reduce(np.maximum, [0.0, *(peak_activation_bytes(stages[i]) for stages in phases)]),
+            cache_share=deployment.engine_memory.cache_share,
         )
         for i in range(pp)
     ]
@@ -133,14 +136,15 @@ def _stage(stage: Stage, sequences: Sequences, kept: Kept, slots: Num, capacity:
     weights = sum((weight_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
     adapters = slots * sum((adapter_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
     request = stage.cache.bytes(kept.tokens, kept.source_tokens)
-    room = np.maximum(capacity - weights - adapters - stage.workspace.total_bytes, 0.0) * (1.0 + 1e-12)
+    free = np.maximum(capacity - weights - adapters - stage.workspace.total_bytes, 0.0)
+    room = free * stage.cache_share * (1.0 + 1e-12)
     most = _most_sequences(room, request, stage.live_bytes / sequences.micro_batch, sequences.micro_batches)
     return Memory(
         weights_bytes=weights,
         kv_cache_bytes=request * sequences.replica,
         activations_bytes=stage.workspace.activations_bytes + stage.live_bytes,
         adapters_bytes=adapters,
-        overhead_bytes=stage.workspace.overhead_bytes,
+        overhead_bytes=stage.workspace.overhead_bytes + free * (1.0 - stage.cache_share),
         capacity_bytes=capacity,
         max_batch=most * sequences.replicas,
     )

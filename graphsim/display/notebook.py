@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphsim.display.breakdown import seconds_by_kind
+from graphsim.display.intervals import interval_text
+from graphsim.display.nodes import number
 from graphsim.display.palette import TINTS
 from graphsim.display.shown import ShownEstimate, ShownStep
-from graphsim.units import Num, bytes_text, scaled, seconds_text
+from graphsim.units import Num, bytes_text, joules_text, scaled, seconds_text, watts_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +28,12 @@ def estimate_html(estimate: ShownEstimate) -> str:
     """Body of `Estimate._repr_html_`: headline figures, ranges where there are many scenarios."""
     memory = estimate.memory
     used, capacity = (_range(size, bytes_text) for size in (memory.total_bytes, memory.capacity_bytes))
-    rows = [
-        ("time to first token", _range(estimate.ttft_s, seconds_text)),
-        ("time per token", _range(estimate.tpot_s, seconds_text)),
-        ("whole batch", _range(estimate.latency_s, seconds_text)),
-        ("throughput", _range(estimate.tokens_per_s, lambda value: scaled(value, "tok/s"))),
-        ("memory per device", f"{used} of {capacity}"),
-    ]
+    rows = [*_figures(estimate), ("memory per device", f"{used} of {capacity}")]
+    energy = estimate.energy
+    if np.all(np.asarray(energy.limit_watts) > 0):
+        limit = _range(energy.limit_watts, watts_text)
+        rows.append(("power of a device", f"{_range(energy.watts, watts_text)} of {limit}"))
+        rows.append(("energy per token", _range(energy.per_token_j, joules_text)))
     if np.any(np.asarray(estimate.one_time_s) > 0):
         rows.append(("once, before serving", _range(estimate.one_time_s, seconds_text)))
     scenarios = max(np.size(estimate.latency_s), 1)
@@ -40,6 +41,20 @@ def estimate_html(estimate: ShownEstimate) -> str:
     title = f"{estimate.model} on {estimate.hardware}{suffix}"
     notes = "".join(f"<div>note: {html.escape(_utf8(note))}</div>" for note in estimate.notes)
     return _framed(title, _table(["", ""], rows) + notes)
+
+
+def _figures(estimate: ShownEstimate) -> list[tuple[str, str]]:
+    """The figures with their intervals; ranges where there are many scenarios."""
+    named: list[tuple[str, str, Num, Callable[[float], str]]] = [
+        ("ttft_s", "time to first token", estimate.ttft_s, seconds_text),
+        ("tpot_s", "time per token", estimate.tpot_s, seconds_text),
+        ("latency_s", "whole batch", estimate.latency_s, seconds_text),
+        ("tokens_per_s", "throughput", estimate.tokens_per_s, lambda value: scaled(value, "tok/s")),
+    ]
+    if np.size(estimate.latency_s) > 1:
+        return [(label, _range(value, shown)) for _, label, value, shown in named]
+    ends = {name: (number(low), number(high)) for name, (low, high) in estimate.intervals().items()}
+    return [(label, interval_text(number(value), ends.get(name), shown)) for name, label, value, shown in named]
 
 
 def phase_html(phase: ShownStep) -> str:
@@ -103,6 +118,8 @@ _UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("tokens_per_s", lambda value: scaled(value, "tok/s")),
     ("tokens_per_s_per_gpu", lambda value: scaled(value, "tok/s")),
     ("_per_s", lambda value: scaled(value, "/s")),
+    ("watts", watts_text),
+    ("_j", joules_text),
     ("_s", seconds_text),
     ("overhead", lambda value: f"{100 * value:+.2f} %"),
 )

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import networkx as nx
 
+from graphsim.deployment.energy import Energy
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
 from graphsim.units import Num
@@ -73,6 +74,13 @@ class ShownEstimate(Protocol):
     @property
     def memory(self) -> Memory:
         """Bytes per device."""
+
+    def intervals(self, coverage: float = ...) -> dict[str, tuple[Num, Num]]:
+        """Between which values figures are expected, where anybody recorded how far they are off."""
+
+    @property
+    def energy(self) -> Energy:
+        """Joules and watts."""
 
     @property
     def inference(self) -> Inference | None:

@@ -46,7 +46,9 @@ def to_chakra(estimate: Estimate, prefix: str | Path, *, phase: str = "prefill",
     if phase not in phases:
         raise ConfigError(f"phase = {phase!r} is not known; {choices_text(phase, phases)}")
     devices = _Devices(runs_of(phases[phase].graph, scenario), scenario)
-    attributes = {name: getattr(estimate, name) for name in ("model", "hardware", "cost_model")} | {"phase": phase}
+    attributes = {name: getattr(estimate, name) for name in ("model", "hardware", "engine", "cost_model")} | {
+        "phase": phase
+    }
     attributes |= {"caution": estimate.caution} if estimate.caution else {}
     header = message("GlobalMetadata")(version=VERSION, attr=[_attribute(k, str(v)) for k, v in attributes.items()])
     paths = []

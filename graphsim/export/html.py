@@ -19,8 +19,8 @@ import numpy as np
 
 from graphsim.analysis.compare import comparison, strategies_of
 from graphsim.analysis.switches import switches_of
-from graphsim.deployment.deployment import REFERENCE
 from graphsim.deployment.scenarios import scenarios_in, take
+from graphsim.display.intervals import interval_svg
 from graphsim.display.nodes import number, require
 from graphsim.display.operators import frame_of
 from graphsim.errors import GraphsimError, needs
@@ -28,8 +28,8 @@ from graphsim.export.dot_labels import clean
 from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
 from graphsim.files.written import write_text
-from graphsim.result import Estimate, plain
-from graphsim.units import bytes_text, scaled, seconds_text
+from graphsim.result import COVERAGE, Estimate, plain
+from graphsim.units import bytes_text, joules_text, scaled, seconds_text, watts_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def _asked(estimate: Estimate, scenario: int) -> str:
     parts = [f"batch {batch:g}", f"{prompt:g} tokens in", f"{output:g} out", str(asked["precision"])]
     degrees = {key: number(asked["parallelism"][key], scenario) for key in ("tp", "pp", "ep", "sp", "dp")}
     parts += [f"{key} {value:g}" for key, value in degrees.items() if value > 1]
-    parts += [] if asked["engine"] == REFERENCE else [f"engine {asked['engine']}"]
+    parts.append(f"engine {asked['engine']}")
     lora = asked["lora"]
     if lora is not None:
         targets = lora["target_modules"]
@@ -119,19 +119,35 @@ def _cards(estimate: Estimate, scenario: int) -> Iterable[str]:
         ("latency_s", "Whole batch", seconds_text, "prompt and generation"),
         ("tokens_per_s", "Throughput", lambda v: scaled(v, "tok/s"), "generated tokens of the batch"),
     ]
+    intervals = estimate.intervals(COVERAGE)
     for name, label, shown, hint in figures:
         value = number(getattr(estimate, name), scenario)
-        yield _card(name, label, value, shown(value), hint)
+        drawn = ""
+        if name in intervals:
+            low, high = (number(end, scenario) for end in intervals[name])
+            told = f"{shown(float(f'{low:.3g}'))} to {shown(float(f'{high:.3g}'))} in {COVERAGE:.0%} of cases"
+            drawn = interval_svg(value, (low, high), _text(told)) + f'<span class="hint">{_text(told)}</span>'
+        yield _card(name, label, value, shown(value), hint, drawn=drawn)
     hint = f"{fits} in {bytes_text(capacity)}"
     yield _card("total_bytes", "Memory per device", used, bytes_text(used), hint, bad=used > capacity)
+    energy = estimate.energy
+    if number(energy.limit_watts, scenario) > 0:
+        power, limit = number(energy.watts, scenario), number(energy.limit_watts, scenario)
+        yield _card(
+            "watts", "Power of a device", power, watts_text(power), f"of {watts_text(limit)}, mean of the batch"
+        )
+        joules = number(energy.per_token_j, scenario)
+        yield _card(
+            "energy_per_token_j", "Energy per token", joules, joules_text(joules), "all devices, with the prompt"
+        )
     once = number(estimate.one_time_s, scenario)
     if once > 0:
         yield _card("one_time_s", "Merging, once", once, seconds_text(once), "before the first step")
 
 
-def _card(name: str, label: str, value: float, shown: str, hint: str, *, bad: bool = False) -> str:
+def _card(name: str, label: str, value: float, shown: str, hint: str, *, bad: bool = False, drawn: str = "") -> str:
     figure = f'<strong id="figure-{name}" data-value="{value!r}">{_text(shown)}</strong>'
-    words = f'<span class="label">{_text(label)}</span>{figure}<span class="hint">{_text(hint)}</span>'
+    words = f'<span class="label">{_text(label)}</span>{figure}{drawn}<span class="hint">{_text(hint)}</span>'
     return f'<div class="card{" bad" if bad else ""}">{words}</div>'
 
 
@@ -154,6 +170,7 @@ _COLUMNS = (
     ("tpot_s", "per token", seconds_text),
     ("latency_s", "whole batch", seconds_text),
     ("tokens_per_s", "throughput", lambda value: scaled(value, "tok/s")),
+    ("energy_per_token_j", "energy per token", lambda value: joules_text(value) if value == value else "–"),
     ("overhead", "over base", lambda value: f"{100 * value:+.2f} %"),
     ("one_time_s", "once", lambda value: seconds_text(value) if value else "–"),
     ("memory_bytes", "memory", bytes_text),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.deployment.deployment import REFERENCE, EngineRef, HardwareRef, ModelRef
+from graphsim.deployment.deployment import DEFAULT_ENGINE, EngineRef, HardwareRef, ModelRef
 from graphsim.display.axes import LINES, new_axes, tidy
 from graphsim.display.palette import CRITICAL, INK
 from graphsim.errors import ConfigError, choices_text
@@ -25,10 +25,12 @@ _SCALES = {
     "latency_s": (1.0, "latency of the batch, s"),
     "tokens_per_s": (1.0, "generated tokens per second"),
     "tokens_per_s_per_gpu": (1.0, "generated tokens per second and device"),
+    "energy_per_token_j": (1.0, "joules per generated token"),
+    "watts": (1.0, "watts of a device"),
 }
 
 
-_RESULTS = ("_s", "_bytes", "_per_gpu")
+_RESULTS = ("_s", "_j", "watts", "_bytes", "_per_gpu")
 """How the names of a sweep's figures end; what else there is was chosen."""
 
 
@@ -69,7 +71,7 @@ def overhead_frame(
     lora: LoraConfig | None = None,
     input_tokens: float = 512,
     output_tokens: float = 128,
-    engine: EngineRef = REFERENCE,
+    engine: EngineRef = DEFAULT_ENGINE,
 ) -> pd.DataFrame:
     """Overhead of a dynamic adapter over the base model for every rank and batch: columns rank, batch, overhead.
 

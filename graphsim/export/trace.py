@@ -69,7 +69,8 @@ def _summary(estimate: Estimate, scenario: int) -> dict[str, Any]:
     figures = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s")
     values = {name: number(getattr(estimate, name), scenario) for name in figures}
     return {
-        "model": estimate.model, "hardware": estimate.hardware, "cost_model": estimate.cost_model, **plain(values),
+        "model": estimate.model, "hardware": estimate.hardware, "engine": estimate.engine,
+        "cost_model": estimate.cost_model, **plain(values),
         "notes": list(estimate.notes),
     }  # fmt: skip
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.cost.power import power_of
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.parallelism import device_count
 from graphsim.errors import ConfigError, InfeasibleError, choices_text
 from graphsim.hardware import Hardware, load_hardware
-from graphsim.sweeps.grid import BASE
+from graphsim.sweeps.grid import BASE, grid_of
 from graphsim.sweeps.job import DOES_NOT_FIT
-from graphsim.sweeps.sweep import sweep
+from graphsim.sweeps.sweep import check_executor, frame_of
+from graphsim.sweeps.ties import ties
 from graphsim.units import as_number, short
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ GOALS: Mapping[str, tuple[str, bool]] = {
     "tokens_per_s": ("tokens_per_s", True),
     "tokens_per_s_per_gpu": ("tokens_per_s_per_gpu", True),
     "cost_per_token": ("cost_per_token", False),
+    "energy_per_token": ("energy_per_token_j", False),
 }
 """For each goal the column that decides, and whether more of it is better."""
 
@@ -92,13 +95,15 @@ def best(
 ) -> pd.DataFrame:
     """Every deployment that meets the limits, the best one first.
 
-    goal: `latency`, `ttft`, `tpot` (least), `tokens_per_s`, `tokens_per_s_per_gpu` (most), `cost_per_token` (least)
+    goal: `latency`, `ttft`, `tpot` (least), `tokens_per_s`, `tokens_per_s_per_gpu` (most), `cost_per_token`,
+        `energy_per_token` (least)
     ttft_s, tpot_s, latency_s, devices, cost_per_token: at most so much; tokens_per_s: at least
     price_per_hour: of one device, in any currency: one number, or one for each device by name
     models, hardware, choices, executor, progress: as in `sweep`; adapters, their strategy and rank are choices like any
         other, but nothing that an engine refuses is ranked, under `reference` nothing that all serving engines refuse
-    Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token. Ties go to fewer
-    devices, then to the lower latency.
+    Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token; `tied` says whether a row
+    can be told apart from the first at all, given how far estimates may be off (None where nobody knows how far).
+    Equal rows go by fewer devices, then by the lower latency.
     Raises InfeasibleError if nothing meets the limits: which limit excludes most, and what comes nearest.
     """
     limits = Limits(
@@ -108,9 +113,15 @@ def best(
     check_goal(goal, limits, price_per_hour)
     devices_known = _devices(models, hardware)
     prices = _prices(price_per_hour, devices_known)
-    frame = sweep(models, hardware, executor=executor, progress=progress, **choices)
+    if goal == "energy_per_token":
+        _require_power(devices_known)
+    check_executor(executor)
+    zipped, passes = choices.pop("zipped", ()), choices.pop("passes", ())
+    grid = grid_of(models, hardware, choices, zipped, passes)
+    frame = with_devices(frame_of(grid, executor, progress), prices)
     capacity = {name: float(device.memory_bytes) for name, device in devices_known.items()}
-    return ranked(with_devices(frame, prices), goal, limits, capacity)
+    found = _in_order(frame, goal, limits, capacity)
+    return _numbered(found.assign(tied=np.array(ties(grid, found, GOALS[goal][0]), dtype=object)))
 
 
 def check_goal(goal: str, limits: Limits, price_per_hour: Any) -> None:
@@ -119,6 +130,13 @@ def check_goal(goal: str, limits: Limits, price_per_hour: Any) -> None:
         raise ConfigError(f"goal = {short(goal)} is not known; {choices_text(goal, GOALS)}")
     if price_per_hour is None and (goal == "cost_per_token" or limits.cost_per_token is not None):
         raise ConfigError("best: cost_per_token needs price_per_hour: one number, or a mapping of devices to prices")
+
+
+def _require_power(devices: Mapping[str, Hardware]) -> None:
+    """Raise ConfigError where a device's power is not known."""
+    without = [name for name, device in devices.items() if power_of(device) is None]
+    if without:
+        raise ConfigError(f"best: goal = 'energy_per_token' needs power in the file of {', '.join(without)}")
 
 
 def with_devices(frame: pd.DataFrame, prices: Mapping[str, float] | None = None) -> pd.DataFrame:
@@ -138,6 +156,11 @@ def ranked(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str
     capacity: memory of each device by name, to say how far what does not fit is off
     Raises InfeasibleError if no row meets them.
     """
+    return _numbered(_in_order(frame, goal, limits, capacity))
+
+
+def _in_order(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str, float]) -> pd.DataFrame:
+    """What `ranked` gives, under the numbers that the rows have in the frame."""
     excess = _excess(frame, limits, capacity)
     kept = _runs(frame) & np.all([over <= 1.0 for over in excess.values()], axis=0)
     if not kept.any():
@@ -146,7 +169,12 @@ def ranked(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str
     found: pd.DataFrame = _distinct(frame[kept].drop(columns=["fits", "reason"]))
     wanted = found[column].to_numpy()
     order = np.lexsort((found["latency_s"], found["devices"], -wanted if more else wanted))
-    found = found.iloc[order].reset_index(drop=True)
+    return found.iloc[order]
+
+
+def _numbered(found: pd.DataFrame) -> pd.DataFrame:
+    """Under their places, from 1 on."""
+    found = found.reset_index(drop=True)
     found.index = found.index + 1
     return found
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.choose import choose_cost
-from graphsim.deployment.deployment import REFERENCE, Deployment
+from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment
 from graphsim.deployment.own import checked
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
@@ -35,7 +35,7 @@ BASE = "base"
 """The strategy that means no adapter."""
 
 DEFAULTS: Mapping[str, Any] = {
-    "model": None, "hardware": None, "precision": None, "cost": None, "engine": REFERENCE, "pp": 1, "ep": 1,
+    "model": None, "hardware": None, "precision": None, "cost": None, "engine": DEFAULT_ENGINE, "pp": 1, "ep": 1,
     "expert_placement": "random", "redundant_experts": 0, "strategy": None, "targets": None, "batch": 1,
     "input_tokens": 512, "output_tokens": 128, "tp": 1, "dp": 1, "rank": 16, "active_adapters": 1,
     "max_loras": 0, "max_lora_rank": 0,
@@ -95,6 +95,13 @@ class Grid:
                 place[i] = at
                 chosen |= dict(zip(self.axes[i][0], self.axes[i][1][at], strict=True))
             yield chosen, tuple(place)
+
+    def scenario(self, row: int) -> dict[str, Any]:
+        """All choices of one row."""
+        chosen: dict[str, Any] = {"passes": self.passes}
+        for (names, values), at in zip(self.axes, np.unravel_index(row, self.shape), strict=True):
+            chosen |= dict(zip(names, values[at], strict=True))
+        return chosen
 
     def numbers(self, place: Place) -> dict[str, np.ndarray]:
         """The values of the axes that `place` leaves open, each along a dimension of its own."""
@@ -213,11 +220,12 @@ def _choices_of(deployment: Any) -> dict[str, Any]:
         raise ConfigError(f"sweep: {short(deployment)} stands beside deployments; give a Deployment for it too")
     if scenarios_in(deployment) is not None:
         raise ConfigError("sweep: a deployment holds arrays of scenarios; give one deployment for each")
+    deployment = deployment.under(DEFAULT_ENGINE)
     lora, degrees = deployment.adapter, deployment.parallelism
     adapter = {name: getattr(lora, name) if lora else DEFAULTS[name] for name in ADAPTER}
     return {
         "deployment": deployment, "model": deployment.model, "hardware": deployment.device,
-        "precision": deployment.precision, "cost": deployment.cost, "engine": deployment.engine or REFERENCE,
+        "precision": deployment.precision, "cost": deployment.cost, "engine": deployment.engine,
         "pp": degrees.pp, "ep": degrees.ep, "expert_placement": degrees.expert_placement,
         "redundant_experts": degrees.redundant_experts, "strategy": lora.strategy if lora else BASE,
         "targets": lora.target_modules if lora else ("attn", "ffn"), "tp": degrees.tp, "dp": degrees.dp,

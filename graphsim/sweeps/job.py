@@ -13,6 +13,7 @@ from graphsim.compile.formulas import formulas_of
 from graphsim.compile.packing import packed, unpacked
 from graphsim.compile.symbols import numbers_of
 from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.energy import energy_of
 from graphsim.deployment.inference import Inference, Latencies, Requests
 from graphsim.deployment.memory import Memory
 from graphsim.deployment.order import NeedsNumbers
@@ -28,7 +29,9 @@ EXACT, CURVED = 1e-9, 1e-4
 """Tolerance of the sum over the generated tokens: of piecewise linear costs, and of fitted curves."""
 
 TIMES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
-RESULTS = (*TIMES, "one_time_s", "memory_bytes")
+ENERGIES = {"watts": "watts", "energy_per_token_j": "per_token_j"}
+"""Columns of a sweep, and what they are called in an `Energy`."""
+RESULTS = (*TIMES, "one_time_s", *ENERGIES, "memory_bytes")
 TEXTS = ("reason", "caution")
 DOES_NOT_FIT = "does not fit in the memory of one device"
 BLOCK = 2**16
@@ -112,6 +115,9 @@ def _numbers(inference: Inference, job: Job) -> dict[str, Any]:
         ttft_s=ttft_s, generation_s=generation_s, batch=inputs["batch"], output_tokens=inputs["output_tokens"]
     )
     found = {name: getattr(times, name) for name in TIMES} | {"one_time_s": one_time_s}
+    devices = with_fields(inference.deployment.parallelism, {"dp": inputs["dp"]}).devices
+    energy = energy_of(times, formulas.activities(inputs), inference.hardware, devices)
+    found |= {name: getattr(energy, field) for name, field in ENERGIES.items()}
     return found | _room(memory) | {"caution": inference.deployment.caution}
 
 
@@ -139,6 +145,11 @@ def _inference(structure: bytes | Mapping[str, Any], numbers: tuple[tuple[str, A
         requests=Requests(**{name: chosen[name] for name in REQUESTS}),
         tolerance=EXACT if deployment.cost_model == "roofline" else CURVED,
     )
+
+
+def inference_of(chosen: Mapping[str, Any]) -> Inference:
+    """What a scenario with all its choices simulates."""
+    return _inference(chosen, ())
 
 
 def _deployment(chosen: Mapping[str, Any]) -> Deployment:

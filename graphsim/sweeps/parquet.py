@@ -24,6 +24,7 @@ from graphsim.compile.packing import packed, unpacked
 from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.parameters.store import basis
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
+from graphsim.deployment.kernels import table_of
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.lora.profile import load_profile
@@ -231,12 +232,18 @@ def request_hash(grid: Grid) -> str:
     from graphsim import __version__
 
     digest = hashlib.sha256(__version__.encode())
+    engines = [load_profile(name) for names, values in grid.axes for name in _column("engine", names, values)]
     costs = {cost for names, values in grid.axes for cost in _column("cost", names, values)}
     fitted: list[Any] = []
     if costs - {"roofline"}:
         devices = [device for names, values in grid.axes for device in _column("hardware", names, values)]
-        fitted = [basis(device, family) for device in devices for family in FAMILIES]
-    engines = [load_profile(name) for names, values in grid.axes for name in _column("engine", names, values)]
+        tables = {table_of(engine, device) for engine in (None, *engines) for device in devices}
+        fitted = [
+            basis(device, family, table)
+            for device in devices
+            for table in sorted(tables, key=repr)
+            for family in FAMILIES
+        ]
     for text in _texts((grid, fitted, engines)):
         digest.update(text.encode("utf-8", "replace") + b"\0")
     return digest.hexdigest()

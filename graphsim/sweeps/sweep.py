@@ -51,15 +51,21 @@ def sweep(
     executor: any `concurrent.futures.Executor`; results are the same as without, and what a broken one leaves undone
         is done here
     Generation times are exact with roofline costs, and within one in ten thousand with calibrated ones.
-    Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, memory_bytes, fits, reason, caution.
+    Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, watts (of a device, mean of the
+        batch), energy_per_token_j (of all devices), memory_bytes, fits, reason, caution.
     A scenario that cannot be run has no numbers but a reason; one that does not fit has both, and so has one under
     `reference` that serving engines refuse. A caution says of what to beware in a row's times, as of a device that
     nobody measured.
     Raises ConfigError for an unknown choice, a value that no scenario could have, or what cannot go to an executor.
     """
+    check_executor(executor)
+    return frame_of(grid_of(models, hardware, choices, zipped, passes), executor, progress)
+
+
+def check_executor(executor: Executor | None) -> None:
+    """Raise ConfigError for what does no work."""
     if executor is not None and not isinstance(executor, Executor):
         raise ConfigError(f"executor = {short(executor)} is not a concurrent.futures.Executor")
-    return frame_of(grid_of(models, hardware, choices, zipped, passes), executor, progress)
 
 
 def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | None = None) -> pd.DataFrame:

@@ -18,7 +18,7 @@ CASE = ("llama-2-7b", "a100-sxm-80gb")
 
 @pytest.fixture(scope="module")
 def estimate() -> gs.Estimate:
-    return gs.simulate(*CASE, input_tokens=2048)
+    return gs.simulate(*CASE, input_tokens=2048, engine="reference")
 
 
 def sums(found: gs.Explanation) -> dict[str, float]:
@@ -42,7 +42,7 @@ def sums(found: gs.Explanation) -> dict[str, float]:
     ],
 )
 def test_parts_add_up_to_the_latency(asked: dict[str, object]) -> None:
-    found = gs.simulate(*CASE, **asked)  # type: ignore[arg-type]
+    found = gs.simulate(*CASE, **{"engine": "reference", **asked})  # type: ignore[arg-type]
     parts = sums(gs.explain(found))
     assert parts["ttft_s"] == pytest.approx(found.ttft_s, rel=1e-11)
     assert parts["tpot_s"] == pytest.approx(found.tpot_s, rel=1e-11)
@@ -50,7 +50,7 @@ def test_parts_add_up_to_the_latency(asked: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("model", ["mixtral-8x7b", "gemma-2-9b", "qwen3-30b-a3b"])
 def test_parts_add_up_for_other_families(model: str) -> None:
-    found = gs.simulate(model, "h100-sxm", parallelism=gs.Parallelism(tp=4), batch=3)
+    found = gs.simulate(model, "h100-sxm", parallelism=gs.Parallelism(tp=4), batch=3, engine="reference")
     parts = sums(gs.explain(found))
     assert parts["ttft_s"] == pytest.approx(found.ttft_s, rel=1e-11)
     assert parts["tpot_s"] == pytest.approx(found.tpot_s, rel=1e-11)
@@ -89,7 +89,7 @@ def test_one_measured_time_is_enough(estimate: gs.Estimate) -> None:
 
 
 def test_a_difference_adds_up_and_is_the_negative_of_its_reverse(estimate: gs.Estimate) -> None:
-    bare = gs.simulate(*CASE, input_tokens=2048, cost="roofline")
+    bare = gs.simulate(*CASE, input_tokens=2048, cost="roofline", engine="reference")
     there, back = gs.explain(bare, estimate), gs.explain(estimate, bare)
     for name in ("ttft_s", "tpot_s"):
         expected = getattr(estimate, name) - getattr(bare, name)
@@ -100,17 +100,20 @@ def test_a_difference_adds_up_and_is_the_negative_of_its_reverse(estimate: gs.Es
 
 
 def test_an_adapter_shows_as_parts_of_its_own() -> None:
-    base = gs.simulate(*CASE)
-    adapted = gs.simulate(*CASE, lora=gs.LoraConfig(rank=16))
+    base = gs.simulate(*CASE, engine="reference")
+    adapted = gs.simulate(*CASE, lora=gs.LoraConfig(rank=16), engine="reference")
     parts = {part.op_type: part for part in gs.explain(base, adapted).parts if part.part == "LoRA"}
     assert {"GEMM_LORA_A", "GEMM_LORA_B", "ADD"} <= set(parts)
     assert all(part.total_s > 0 for part in parts.values())
 
 
 def test_each_scenario_has_its_own_explanation() -> None:
-    many = gs.simulate(*CASE, batch=np.array([1.0, 8.0]))
+    many = gs.simulate(*CASE, batch=np.array([1.0, 8.0]), engine="reference")
     for scenario, batch in enumerate((1, 8)):
-        found, alone = gs.explain(many, scenario=scenario), gs.explain(gs.simulate(*CASE, batch=batch))
+        found, alone = (
+            gs.explain(many, scenario=scenario),
+            gs.explain(gs.simulate(*CASE, batch=batch, engine="reference")),
+        )
         assert found.totals["ttft_s"] == pytest.approx(alone.totals["ttft_s"], rel=1e-9)
         assert found.causes("tpot_s") == pytest.approx(alone.causes("tpot_s"), rel=1e-6, abs=1e-9)
 

@@ -14,7 +14,7 @@ BANDWIDTH = gs.load_hardware("a100-sxm-80gb").memory_bytes_per_s
 
 
 def test_a_fused_merge_moves_each_weight_twice_and_the_factors_once() -> None:
-    found = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline")
+    found = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", engine="reference")
     factors = 2.0 * gs.lora_parameters("llama-2-7b", ALL)
     launches = 7 * 32 * gs.load_hardware("a100-sxm-80gb").launch_s
     moved = 2 * 2 * LINEAR_PARAMETERS + factors
@@ -22,7 +22,7 @@ def test_a_fused_merge_moves_each_weight_twice_and_the_factors_once() -> None:
 
 
 def test_peft_moves_the_product_four_times_more_and_keeps_a_temporary() -> None:
-    fused = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline")
+    fused = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", engine="reference")
     peft = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", engine="peft")
     assert peft.merge_s - fused.merge_s == pytest.approx(4 * 2 * LINEAR_PARAMETERS / BANDWIDTH)
     assert peft.temporary_bytes == 2 * 4096 * 11008
@@ -30,14 +30,14 @@ def test_peft_moves_the_product_four_times_more_and_keeps_a_temporary() -> None:
 
 
 def test_a_switch_in_one_pass_costs_less_than_taking_out_and_putting_in() -> None:
-    found = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL)
+    found = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, engine="reference")
     assert found.merge_s < found.switch_s < 1.1 * found.merge_s
     assert found.copy_bytes == 2 * LINEAR_PARAMETERS
 
 
 def test_a_quantised_base_is_widened_and_narrowed_again() -> None:
-    wide = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline")
-    narrow = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", precision="nf4")
+    wide = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", engine="reference")
+    narrow = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", precision="nf4", engine="reference")
     assert narrow.merge_s > wide.merge_s
     moved = (2 * 0.5625 + 4 * 2.0) * LINEAR_PARAMETERS
     assert narrow.merge_s == pytest.approx(moved / BANDWIDTH, rel=0.05)
@@ -61,8 +61,10 @@ def test_requests_wait_for_loads_within_a_step_and_not_for_those_beside_it() -> 
 
 
 def test_merging_under_tensor_parallel_takes_each_device_its_share() -> None:
-    one = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline")
-    four = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", parallelism=gs.Parallelism(tp=4))
+    one = lifecycle("llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", engine="reference")
+    four = lifecycle(
+        "llama-2-7b", "a100-sxm-80gb", ALL, cost="roofline", parallelism=gs.Parallelism(tp=4), engine="reference"
+    )
     assert four.copy_bytes == one.copy_bytes / 4
     assert four.merge_s < 0.35 * one.merge_s
 

@@ -77,11 +77,14 @@ def test_variants_that_train_something_else_show_other_parameters() -> None:
 
 def test_a_deployment_brings_its_own_adapter() -> None:
     lora = gs.LoraConfig(rank=8, target_modules=["q_proj"])
-    for deployment in (gs.Deployment("llama-3.1-8b", lora=lora), gs.Deployment("llama-3.1-8b", "l4", lora=lora)):
+    for deployment in (
+        gs.Deployment("llama-3.1-8b", lora=lora, engine="reference"),
+        gs.Deployment("llama-3.1-8b", "l4", lora=lora, engine="reference"),
+    ):
         assert gs.lora_parameters(deployment) == gs.lora_parameters("llama-3.1-8b", lora)
         assert gs.match_report(deployment).equals(gs.match_report("llama-3.1-8b", lora))
     for verb in (gs.lora_parameters, gs.match_report):
         with pytest.raises(gs.ConfigError, match=r"lora given beside a Deployment, which says it already"):
             verb(deployment, lora)
         with pytest.raises(gs.ConfigError, match="lora = None is not a LoraConfig, and .* no adapter of its own"):
-            verb(gs.Deployment("llama-3.1-8b"))
+            verb(gs.Deployment("llama-3.1-8b", engine="reference"))

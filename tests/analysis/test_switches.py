@@ -39,7 +39,7 @@ def faster_from(rows: float):
 
 @pytest.mark.parametrize("batch, told", [(7, "batch 14 instead of 7"), (9, "batch 10 instead of 9"), (10, "")])
 def test_a_kernel_that_is_faster_from_ten_rows_on_is_told_below_ten(batch: int, told: str) -> None:
-    estimate = gs.simulate("llama-3.2-1b", "h100-sxm", batch, 64, 4, cost=faster_from(10.0))
+    estimate = gs.simulate("llama-3.2-1b", "h100-sxm", batch, 64, 4, cost=faster_from(10.0), engine="reference")
     found = [switch for switch in switches_of(estimate) if switch.quantity == "tpot_s"]
     assert [switch.node.rpartition(".")[2] for switch in found] == (["gate_up_proj", "qkv_proj"] if told else [])
     for switch in found:
@@ -58,9 +58,9 @@ def test_a_step_is_said_to_fall_only_where_its_figures_do() -> None:
 def brute_force(asked: dict, batch: int, prompt: int) -> dict[str, set[str]]:
     """Nodes that fall by a hundredth though no amount of work does, from frames of simulations of their own."""
     found: dict[str, set[str]] = {"ttft_s": set(), "tpot_s": set()}
-    one = gs.simulate(batch=batch, input_tokens=prompt, **asked)
+    one = gs.simulate(batch=batch, input_tokens=prompt, **{"engine": "reference", **asked})
     for more in ((batch + 1, prompt), (2 * batch, prompt), (batch, prompt + 1), (batch, 2 * prompt)):
-        other = gs.simulate(batch=more[0], input_tokens=more[1], **asked)
+        other = gs.simulate(batch=more[0], input_tokens=more[1], **{"engine": "reference", **asked})
         for quantity, phase in (("ttft_s", "prefill"), ("tpot_s", "decode")):
             before, after = (getattr(e, phase).to_frame().set_index("name") for e in (one, other))
             grown = (after[[*WORK]] >= before[[*WORK]]).all(axis=1) & (after[[*WORK]] > before[[*WORK]]).any(axis=1)
@@ -75,7 +75,7 @@ def brute_force(asked: dict, batch: int, prompt: int) -> dict[str, set[str]]:
 def test_the_nodes_are_those_that_simulating_the_next_steps_finds(batch: int, further: dict) -> None:
     asked = {"model": "llama-3.1-8b", "hardware": "h100-sxm", "output_tokens": 8, **further}
     expected = brute_force(asked, batch, 200)
-    found = switches_of(gs.simulate(batch=batch, input_tokens=200, **asked))
+    found = switches_of(gs.simulate(batch=batch, input_tokens=200, **{"engine": "reference", **asked}))
     for quantity, nodes in expected.items():
         named = {switch.node for switch in found if switch.quantity == quantity}
         assert named <= nodes and len(named) == min(len(nodes), MOST)
@@ -84,14 +84,14 @@ def test_the_nodes_are_those_that_simulating_the_next_steps_finds(batch: int, fu
 
 def test_each_of_many_scenarios_has_its_own() -> None:
     batches = np.array([9, 10, 63])
-    many = gs.simulate("llama-3.2-1b", "h100-sxm", batches, 64, 4, cost=faster_from(10.0))
+    many = gs.simulate("llama-3.2-1b", "h100-sxm", batches, 64, 4, cost=faster_from(10.0), engine="reference")
     for i, batch in enumerate(batches):
-        alone = gs.simulate("llama-3.2-1b", "h100-sxm", int(batch), 64, 4, cost=faster_from(10.0))
+        alone = gs.simulate("llama-3.2-1b", "h100-sxm", int(batch), 64, 4, cost=faster_from(10.0), engine="reference")
         assert list(map(str, switches_of(many, i))) == list(map(str, switches_of(alone)))
 
 
 def test_explain_and_the_page_tell_them(tmp_path: Path) -> None:
-    estimate = gs.simulate("llama-3.2-1b", "h100-sxm", 9, 64, 4, cost=faster_from(10.0))
+    estimate = gs.simulate("llama-3.2-1b", "h100-sxm", 9, 64, 4, cost=faster_from(10.0), engine="reference")
     found = gs.explain(estimate)
     assert (
         len(found.switches) == 2 and str(found.switches[0]) in found.findings and "batch 10 instead of 9" in str(found)
@@ -100,7 +100,7 @@ def test_explain_and_the_page_tell_them(tmp_path: Path) -> None:
     gs.to_html(estimate, tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Kernel switches" in page and "batch 10 instead of 9" in page
-    rising = gs.simulate("llama-3.2-1b", "h100-sxm", 9, 64, 4, cost="roofline")
+    rising = gs.simulate("llama-3.2-1b", "h100-sxm", 9, 64, 4, cost="roofline", engine="reference")
     assert not gs.explain(rising).switches
     gs.to_html(rising, tmp_path / "page.html")
     assert "Kernel switches" not in (tmp_path / "page.html").read_text(encoding="utf-8")

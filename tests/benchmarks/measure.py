@@ -66,8 +66,10 @@ def rows_per_s(cost: str, pool: str = "one core", grid: dict[str, Any] = GRID, t
     """Scenarios per second of one sweep into a table; graphs are known after the first turn, which counts too."""
     with POOLS[pool]() as executor:
         some: Executor | None = executor
-        rows = len(gs.sweep(MODEL, DEVICE, cost=cost, executor=some, **grid))
-        return rows / seconds(lambda: gs.sweep(MODEL, DEVICE, cost=cost, executor=some, **grid), turns)
+        rows = len(gs.sweep(MODEL, DEVICE, cost=cost, executor=some, **grid, engine="reference"))
+        return rows / seconds(
+            lambda: gs.sweep(MODEL, DEVICE, cost=cost, executor=some, **grid, engine="reference"), turns
+        )
 
 
 def rows_per_s_to_disk(cost: str, millions: int = 3) -> float:
@@ -77,7 +79,9 @@ def rows_per_s_to_disk(cost: str, millions: int = 3) -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.parquet"
         pool = partial(ProcessPoolExecutor, 2)
-        return rows / seconds(lambda: gs.sweep_to_parquet(path, MODEL, DEVICE, cost=cost, executor=pool, **grid), 1)
+        return rows / seconds(
+            lambda: gs.sweep_to_parquet(path, MODEL, DEVICE, cost=cost, executor=pool, **grid, engine="reference"), 1
+        )
 
 
 def interpreter() -> str:
@@ -179,11 +183,11 @@ def warm_simulate_s(cost: str | None = None) -> float:
     """One call with other numbers than any before, in a process that knows the graph; with an adapter."""
     adapter = gs.LoraConfig()
     calls = [(batch, 512 + batch) for batch in range(1, 60)]
-    gs.simulate(MODEL, DEVICE, 60, 700, lora=adapter, cost=cost)
+    gs.simulate(MODEL, DEVICE, 60, 700, lora=adapter, cost=cost, engine="reference")
     found = []
     for batch, tokens in calls:
         start = time.perf_counter()
-        gs.simulate(MODEL, DEVICE, batch, tokens, lora=adapter, cost=cost)
+        gs.simulate(MODEL, DEVICE, batch, tokens, lora=adapter, cost=cost, engine="reference")
         found.append(time.perf_counter() - start)
     return statistics.median(found)
 
@@ -216,7 +220,7 @@ def ratio(model: str, device: str, adapter: bool, *, new: bool, turns: int = 12)
     def call(cost: str) -> float:
         size = next(_SIZES) if new else 8
         start = time.perf_counter()
-        gs.simulate(known, device, 1 + size % 997, 512 + 7 * size % 8009, lora=lora, cost=cost)
+        gs.simulate(known, device, 1 + size % 997, 512 + 7 * size % 8009, lora=lora, cost=cost, engine="reference")
         return time.perf_counter() - start
 
     def block(cost: str, calls: int = 15) -> float:
@@ -271,7 +275,10 @@ def steps_s() -> list[float]:
 
     Priced by the roofline; then calibrated: known, with a context that is new, and with a prompt of a new length.
     """
-    bare, fitted = (gs.compile_step(MODEL, DEVICE, lora=gs.LoraConfig(), cost=c) for c in ("roofline", "calibrated"))
+    bare, fitted = (
+        gs.compile_step(MODEL, DEVICE, lora=gs.LoraConfig(), cost=c, engine="reference")
+        for c in ("roofline", "calibrated")
+    )
     sizes = iter(range(512, 10**9))
     kinds: list[Callable[[], object]] = [
         lambda: bare(decode_batch=8, context=next(sizes)),

@@ -45,7 +45,9 @@ def test_keys_that_shape_nothing_cost_a_reader_next_to_nothing() -> None:
 
 def test_simulate_warm(benchmark: Benchmark) -> None:
     sizes = iter(range(600, 10**9))
-    estimate = benchmark(lambda: gs.simulate(measure.MODEL, measure.DEVICE, 4, next(sizes), lora=gs.LoraConfig()))
+    estimate = benchmark(
+        lambda: gs.simulate(measure.MODEL, measure.DEVICE, 4, next(sizes), lora=gs.LoraConfig(), engine="reference")
+    )
     assert estimate.ttft_s > 0
 
 
@@ -59,7 +61,7 @@ def test_a_calibrated_call_takes_less_than_twice_a_roofline_call(
 
 
 def test_compiled_step(benchmark: Benchmark) -> None:
-    step = gs.compile_step(measure.MODEL, measure.DEVICE, lora=gs.LoraConfig())
+    step = gs.compile_step(measure.MODEL, measure.DEVICE, lora=gs.LoraConfig(), engine="reference")
     assert benchmark(step, decode_batch=8, context=512) > 0
 
 
@@ -77,7 +79,9 @@ def test_a_graph_of_400_layers(benchmark: Benchmark) -> None:
 def test_the_time_of_a_sweep_grows_no_faster_than_its_scenarios() -> None:
     large = SMALL | {"active_adapters": list(range(1, 11))}
     small_s, large_s = (
-        measure.seconds(lambda grid=grid: gs.sweep(measure.MODEL, measure.DEVICE, cost="roofline", **grid))
+        measure.seconds(
+            lambda grid=grid: gs.sweep(measure.MODEL, measure.DEVICE, cost="roofline", **grid, engine="reference")
+        )
         for grid in (SMALL, large)
     )
     assert large_s < 10 * 1.5 * small_s
@@ -86,8 +90,8 @@ def test_the_time_of_a_sweep_grows_no_faster_than_its_scenarios() -> None:
 def test_the_time_of_a_sweep_does_not_grow_with_layers_or_lengths() -> None:
     def swept_s(model: gs.ModelConfig, longer: int) -> float:
         grid = SMALL | {"output_tokens": 128 * longer, "input_tokens": [longer * n for n in SMALL["input_tokens"]]}
-        gs.sweep(model, measure.DEVICE, cost="roofline", **grid)
-        return measure.seconds(lambda: gs.sweep(model, measure.DEVICE, cost="roofline", **grid))
+        gs.sweep(model, measure.DEVICE, cost="roofline", **grid, engine="reference")
+        return measure.seconds(lambda: gs.sweep(model, measure.DEVICE, cost="roofline", **grid, engine="reference"))
 
     model = gs.load_model(measure.MODEL)
     plain_s = swept_s(model, 1)

@@ -116,12 +116,14 @@ def step_s(cost: Callable[..., Cost], phase: str, batch: float, tokens: float, l
 @pytest.mark.slow
 def test_every_verb_gives_what_the_passes_give(cost: Callable[..., Cost], lora: gs.LoraConfig | None) -> None:
     batches, tokens, outputs = [1, 3, 50], 320, 20
-    many = gs.simulate(MODEL, DEVICE, np.array(batches, float), tokens, outputs, lora=lora, cost=cost)
-    step = gs.compile_step(MODEL, DEVICE, lora=lora, cost=cost)
+    many = gs.simulate(
+        MODEL, DEVICE, np.array(batches, float), tokens, outputs, lora=lora, cost=cost, engine="reference"
+    )
+    step = gs.compile_step(MODEL, DEVICE, lora=lora, cost=cost, engine="reference")
     for i, batch in enumerate(batches):
         prompt = step_s(cost, "prefill", batch, tokens, lora)
         generated = [step_s(cost, "decode", batch, tokens + n, lora) for n in range(outputs - 1)]
-        one = gs.simulate(MODEL, DEVICE, batch, tokens, outputs, lora=lora, cost=cost)
+        one = gs.simulate(MODEL, DEVICE, batch, tokens, outputs, lora=lora, cost=cost, engine="reference")
         for ttft_s, tpot_s in (
             (one.ttft_s, one.tpot_s),
             (np.ravel(many.ttft_s)[i], np.ravel(many.tpot_s)[i]),
@@ -134,7 +136,7 @@ def test_every_verb_gives_what_the_passes_give(cost: Callable[..., Cost], lora: 
 
 
 def inference_of(cost: Any) -> Inference:
-    deployment = gs.Deployment(MODEL, DEVICE, lora=gs.LoraConfig(), cost=cost)
+    deployment = gs.Deployment(MODEL, DEVICE, lora=gs.LoraConfig(), cost=cost, engine="reference")
     return Inference(deployment=deployment, requests=Requests(batch=1, input_tokens=10, output_tokens=10))
 
 

@@ -55,7 +55,7 @@ def run_of(cost: str, **case: Any) -> Inference:
     described = {"model": "llama-2-7b", "hardware": "a100-sxm-80gb", "cost": cost} | case
     batch = described.pop("batch", 5)
     requests = Requests(batch=batch, input_tokens=300, output_tokens=40)
-    return Inference(deployment=gs.Deployment(**described), requests=requests)
+    return Inference(deployment=gs.Deployment(**{"engine": "reference", **described}), requests=requests)
 
 
 @pytest.mark.parametrize("cost", ["roofline", "calibrated"])
@@ -111,6 +111,6 @@ def test_a_cost_function_of_the_users_own_may_ask_for_actual_numbers() -> None:
         cost = roofline(op, hardware)
         return replace(cost, busy_s=cost.busy_s * (2.0 if cost.busy_s > 1e-5 else 1.0))
 
-    slow = gs.simulate("gpt-2", "l4", 2, 100, 1, cost=doubled_when_large)
-    fast = gs.simulate("gpt-2", "l4", 2, 100, 1, cost="roofline")
+    slow = gs.simulate("gpt-2", "l4", 2, 100, 1, cost=doubled_when_large, engine="reference")
+    fast = gs.simulate("gpt-2", "l4", 2, 100, 1, cost="roofline", engine="reference")
     assert fast.ttft_s < slow.ttft_s < 2.0 * fast.ttft_s

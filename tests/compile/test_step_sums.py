@@ -56,11 +56,11 @@ def summed(prompts: Sequence[tuple[int, int]], contexts: Sequence[int]) -> Phase
 
 
 def graph_of(model: str, phase: Phase, lora: gs.LoraConfig | None = LORA) -> nx.DiGraph:
-    return gs.Deployment(model, lora=lora).step([phase])
+    return gs.Deployment(model, lora=lora, engine="reference").step([phase])
 
 
 def test_two_prompts_beside_generating_sequences_with_three_adapters_are_one_call() -> None:
-    step = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=LORA, cost="roofline")
+    step = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=LORA, cost="roofline", engine="reference")
     given = sums(PROMPTS, CONTEXTS)
     assert given["prompt_pairs"] == 410_500
     asked = {"adapted_tokens": 640, "distinct_adapters": 3, "rank_rows": 640 * 8}
@@ -94,7 +94,7 @@ def test_the_price_of_sums_is_that_of_a_segment_for_each_sequence_where_it_is_li
     device = replace(gs.load_hardware("h100-sxm"), launch_s=0.0)
     phase = replace(phase_of([], CONTEXTS), all_logits=True)  # every row is one of the head's, none has to be picked
     alone = makespan_s(annotate(graph_of("llama-3.1-8b", phase), device, roofline))
-    step = gs.compile_step("llama-3.1-8b", device, lora=LORA, cost="roofline")
+    step = gs.compile_step("llama-3.1-8b", device, lora=LORA, cost="roofline", engine="reference")
     assert step(**{n: v for n, v in sums([], CONTEXTS).items() if not n.startswith("prompt")}) == pytest.approx(
         alone, rel=1e-9
     )
@@ -130,7 +130,7 @@ def test_sums_within_a_window_are_never_below_what_is_attended(
 @pytest.mark.parametrize("cost", ["roofline", "calibrated"])
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "gpt-oss-20b", "gemma-2-9b"])
 def test_sums_give_what_the_convenience_arguments_give(model: str, cost: str) -> None:
-    step = gs.compile_step(model, "h100-sxm", lora=LORA, cost=cost, precision="bf16")
+    step = gs.compile_step(model, "h100-sxm", lora=LORA, cost=cost, precision="bf16", engine="reference")
     for count, each, past, batch, context in ((1, 500, 0, 0, 0), (3, 512, 1000, 8, 777), (0, 1, 0, 64, 4096)):
         convenient = step(
             each if count else 0, prefill_sequences=count, past_tokens=past, decode_batch=batch, context=context
@@ -142,7 +142,9 @@ def test_sums_give_what_the_convenience_arguments_give(model: str, cost: str) ->
 
 
 def test_what_is_not_given_follows_from_what_is() -> None:
-    step = gs.compile_step("gemma-2-9b", "h100-sxm", lora=gs.LoraConfig(rank=8, active_adapters=2, adapter_share=0.5))
+    step = gs.compile_step(
+        "gemma-2-9b", "h100-sxm", lora=gs.LoraConfig(rank=8, active_adapters=2, adapter_share=0.5), engine="reference"
+    )
     assert step(prompt_tokens=500) == step(500) == step(prompt_tokens=500, prompts=1, prompts_ending=1)
     assert step(prompt_tokens=500, prompts=4) == step(125, prefill_sequences=4)
     assert step(generating=8) == step(decode_batch=8, context=0)
@@ -155,8 +157,8 @@ def test_what_is_not_given_follows_from_what_is() -> None:
 def test_an_adapters_sums_are_those_of_a_configuration_with_them() -> None:
     for share, rank, active in ((0.25, 4, 1), (1.0, 16, 3), (0.0, 16, 1)):
         configured = gs.LoraConfig(rank=rank, adapter_share=share, active_adapters=active)
-        one = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=configured)
-        other = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=LORA)
+        one = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=configured, engine="reference")
+        other = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=LORA, engine="reference")
         for asked in ({"generating": 64, "cache_rows": 6400}, {"prompt_tokens": 64, "generating": 0}):
             rows = 64 * share
             found = other(**asked, adapted_tokens=rows, distinct_adapters=min(active, rows), rank_rows=rows * rank)
@@ -175,7 +177,7 @@ def test_engines_that_pad_ranks_pad_to_the_configurations_largest(engine: str) -
 
 
 def test_arrays_over_steps_may_hold_steps_of_every_kind() -> None:
-    step = gs.compile_step("gemma-2-9b", "h100-sxm", lora=LORA)
+    step = gs.compile_step("gemma-2-9b", "h100-sxm", lora=LORA, engine="reference")
     new, batch = np.array([0.0, 0.0, 300.0, 512.0]), np.array([0.0, 4.0, 0.0, 32.0])
     found = step(prompt_tokens=new, generating=batch, cache_rows=batch * 1000, rank_rows=8.0 * (new + batch))
     for i in range(4):
@@ -236,17 +238,19 @@ ALONE = (
 )
 def test_what_no_step_can_hold_is_one_sentence(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(gs.ConfigError, match=said):
-        gs.compile_step("gpt-2", "l4", lora=LORA)(**arguments)
+        gs.compile_step("gpt-2", "l4", lora=LORA, engine="reference")(**arguments)
 
 
 @pytest.mark.parametrize("name", ["adapters", "distinct_adapters", "adapted_tokens", "rank_rows"])
 def test_adapters_need_a_lora_config(name: str) -> None:
     with pytest.raises(gs.ConfigError, match="without a dynamic LoraConfig"):
-        gs.compile_step("gpt-2", "l4")(generating=4, **{name: 1})
+        gs.compile_step("gpt-2", "l4", engine="reference")(generating=4, **{name: 1})
 
 
 def test_a_step_is_the_same_in_another_process() -> None:
-    step = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(rank=24, rank_pattern={"q_proj": 8}))
+    step = gs.compile_step(
+        "llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(rank=24, rank_pattern={"q_proj": 8}), engine="reference"
+    )
     pickled = pickle.dumps(step)
     assert pickle.loads(pickled) is pickle.loads(pickled)
     code = (
@@ -269,7 +273,12 @@ def test_a_structure_is_compiled_once_whatever_its_adapters_numbers(monkeypatch:
     monkeypatch.setattr(step_module, "StepFormulas", Counted)
     targets = ("q_proj", "down_proj")
     steps = [
-        gs.compile_step("llama-3.2-1b", "l4", lora=gs.LoraConfig(rank=rank, target_modules=targets, active_adapters=n))
+        gs.compile_step(
+            "llama-3.2-1b",
+            "l4",
+            lora=gs.LoraConfig(rank=rank, target_modules=targets, active_adapters=n),
+            engine="reference",
+        )
         for rank, n in ((4, 1), (64, 1), (4, 5), (4, 1))
     ]
     assert len(made) == 1
@@ -279,4 +288,4 @@ def test_a_structure_is_compiled_once_whatever_its_adapters_numbers(monkeypatch:
 def test_a_pass_that_cannot_be_recorded_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_module, "mixed", lambda *phases: mixed(*sorted(phases, key=lambda phase: phase.tokens)))
     with pytest.raises(gs.ConfigError, match=r"cannot record this deployment: test_step_sums.py:\d+: a branch depends"):
-        gs.compile_step("gpt-2", "a10g", gs.Parallelism(tp=2))
+        gs.compile_step("gpt-2", "a10g", gs.Parallelism(tp=2), engine="reference")

@@ -56,7 +56,11 @@ def test_each_degree_of_an_array_is_that_degree_alone(model: str, variant: str, 
             chosen |= {"precision": "bf16"}
 
             def asked(degrees: object, ep: bool = ep, chosen: dict = chosen) -> dict[str, object]:  # type: ignore[type-arg]
-                return figures(gs.simulate(model, "b200-sxm", parallelism=parallelism(degrees, sp, ep), **chosen))
+                return figures(
+                    gs.simulate(
+                        model, "b200-sxm", parallelism=parallelism(degrees, sp, ep), **{"engine": "reference", **chosen}
+                    )
+                )
 
             many = asked(np.array(DEGREES))
             for i, degree in enumerate(DEGREES):
@@ -66,8 +70,12 @@ def test_each_degree_of_an_array_is_that_degree_alone(model: str, variant: str, 
 
 
 def test_the_largest_batch_at_one_device_does_not_depend_on_the_other_scenarios() -> None:
-    alone = gs.simulate("llama-2-7b", "b200-sxm", 8, 1, 2, parallelism=gs.Parallelism(tp=1)).memory.max_batch
-    beside = gs.simulate("llama-2-7b", "b200-sxm", 8, 1, 2, parallelism=gs.Parallelism(tp=np.array([1.0, 8.0])))
+    alone = gs.simulate(
+        "llama-2-7b", "b200-sxm", 8, 1, 2, parallelism=gs.Parallelism(tp=1), engine="reference"
+    ).memory.max_batch
+    beside = gs.simulate(
+        "llama-2-7b", "b200-sxm", 8, 1, 2, parallelism=gs.Parallelism(tp=np.array([1.0, 8.0])), engine="reference"
+    )
     assert np.asarray(beside.memory.max_batch)[0] == alone
 
 

@@ -99,7 +99,7 @@ def test_the_old_order_of_arguments_is_the_verbs_still() -> None:
     other = gs.simulate(gs.Deployment("gpt-2", "l4", lora=LORA, cost="roofline", engine="vllm"), 
                         batch=2, input_tokens=100, output_tokens=10)  # fmt: skip
     assert one.to_dict() == other.to_dict()
-    assert gs.compile_step("gpt-2", "h100-sxm", degrees)(decode_batch=1) > 0
+    assert gs.compile_step("gpt-2", "h100-sxm", degrees, engine="reference")(decode_batch=1) > 0
 
 
 def test_help_shows_what_a_verb_takes() -> None:
@@ -127,10 +127,10 @@ def test_a_variation_is_checked_as_the_first_was() -> None:
 def test_a_models_own_adapter_runs_unless_another_is_given() -> None:
     model = gs.load_model("llama-3.2-1b")
     model.lora_config = LORA
-    own = gs.Deployment(model, "h100-sxm")
+    own = gs.Deployment(model, "h100-sxm", engine="reference")
     assert own.adapter is LORA and model.lora_config is LORA
     assert replace(own, lora=None).adapter is None
-    assert gs.Deployment(model, "h100-sxm", lora=replace(LORA, enabled=False)).adapter is None
+    assert gs.Deployment(model, "h100-sxm", lora=replace(LORA, enabled=False), engine="reference").adapter is None
 
 
 def test_a_deployment_goes_to_another_process_and_says_the_same_there() -> None:
@@ -140,7 +140,7 @@ def test_a_deployment_goes_to_another_process_and_says_the_same_there() -> None:
 
 def test_the_engine_is_the_verbs_own_where_the_deployment_names_none() -> None:
     silent = deployment(engine=None)
-    assert gs.simulate(silent).settings["engine"] == "reference"
+    assert gs.simulate(silent).settings["engine"] == "vllm"
     assert gs.footprint(silent) == gs.footprint(deployment(engine="vllm"))
     assert gs.footprint(silent) != gs.footprint(deployment(engine="reference"))
 
@@ -194,7 +194,7 @@ class DropNorms(gs.Pass):
 @pytest.mark.parametrize("name", ["simulate", "compile_step", "sweep", "compare_lora", "best", "build_graph"])
 def test_a_pass_of_ones_own_reaches_every_verb(name: str) -> None:
     def asked(passes: list[gs.Pass]) -> Any:
-        one = deployment(passes=passes, cost="roofline")
+        one = deployment(passes=passes, cost="roofline", engine="reference")
         answers: dict[str, Verb] = {
             "simulate": lambda: gs.simulate(one).tpot_s,
             "compile_step": lambda: gs.compile_step(one)(generating=1.0),
@@ -209,7 +209,9 @@ def test_a_pass_of_ones_own_reaches_every_verb(name: str) -> None:
 
 
 def test_a_pass_is_part_of_a_deployments_structure_by_its_fields_not_by_the_object() -> None:
-    plain, once, again = (deployment(passes=passes) for passes in ([], [DropNorms()], [DropNorms()]))
+    plain, once, again = (
+        deployment(passes=passes, engine="reference") for passes in ([], [DropNorms()], [DropNorms()])
+    )
     assert gs.simulate(once).tpot_s == gs.simulate(again).tpot_s < gs.simulate(plain).tpot_s
 
 

@@ -42,11 +42,13 @@ def test_generation_is_the_sum_of_its_steps(case: str, cost: str | None) -> None
     model, request, deployed = CASES[case]
     steps = max(request["output_tokens"] - 1, 1)
     expected = by_hand(model, request["batch"], request["input_tokens"], steps, cost=cost, **deployed)
-    one = gs.simulate(model, "h100-sxm", cost=cost, **request, **deployed)
+    one = gs.simulate(model, "h100-sxm", cost=cost, **request, **deployed, engine="reference")
     assert one.tpot_s * steps == pytest.approx(expected, rel=1e-9)
     extra = expected if request["output_tokens"] > 1 else 0.0
     assert one.latency_s == pytest.approx(one.ttft_s + extra, rel=1e-9)
-    many = gs.simulate(model, "h100-sxm", cost=cost, **{k: [v, v] for k, v in request.items()}, **deployed)
+    many = gs.simulate(
+        model, "h100-sxm", cost=cost, **{k: [v, v] for k, v in request.items()}, **deployed, engine="reference"
+    )
     assert many.tpot_s * steps == pytest.approx(expected, rel=1e-6)
 
 
@@ -54,7 +56,7 @@ def test_generation_is_the_sum_of_its_steps(case: str, cost: str | None) -> None
 def test_through_a_pipeline_each_token_takes_the_way_or_the_slowest_stage(batch: int) -> None:
     """Per step: the larger of one micro-batch's way through both stages and the slower stage's work on all."""
     pipelined = gs.Parallelism(pp=2)
-    found = gs.simulate("llama-3.2-1b", "h100-sxm", batch, 100, 9, pipelined, cost="roofline")
+    found = gs.simulate("llama-3.2-1b", "h100-sxm", batch, 100, 9, pipelined, cost="roofline", engine="reference")
     total = 0.0
     for context in range(100, 108):
         large, small = -(-batch // 2), batch // 2

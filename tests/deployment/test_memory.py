@@ -15,7 +15,7 @@ GIB = 2.0**30
 
 
 def memory(model: str = "llama-3.1-8b", hardware: object = "h100-sxm", **asked: object) -> object:
-    return gs.simulate(model, hardware, **asked).memory  # type: ignore[arg-type]
+    return gs.simulate(model, hardware, **{"engine": "reference", **asked}).memory  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,9 @@ def test_the_largest_batch_fits_and_one_more_does_not(
 
 
 def test_fits_flips_where_the_total_passes_the_capacity() -> None:
-    many = gs.simulate("llama-3.1-8b", "h100-sxm", batch=[1, 64, 512, 4096], input_tokens=1024).memory
+    many = gs.simulate(
+        "llama-3.1-8b", "h100-sxm", batch=[1, 64, 512, 4096], input_tokens=1024, engine="reference"
+    ).memory
     assert list(many.fits) == [True, True, False, False]
     assert list(many.total_bytes <= many.capacity_bytes) == list(many.fits)
     one = memory(batch=4096, input_tokens=1024)

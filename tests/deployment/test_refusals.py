@@ -16,7 +16,7 @@ from graphsim.deployment.refusals import require_runs
 MODEL, TOKENS = "llama-3.2-1b", 131072
 """32 heads and 8 for keys and values, of 64 each; 131,072 positions."""
 
-FUSED = ("vllm", "vllm-2025-05", "vllm-0.5", "sglang", "slora")
+FUSED = ("vllm", "vllm-0.8", "vllm-0.5", "sglang", "slora")
 NVIDIA = ("h100-sxm", "l4", "a100-sxm-80gb")
 
 ORACLE: Mapping[str, Mapping[str, Any]] = {
@@ -24,7 +24,7 @@ ORACLE: Mapping[str, Mapping[str, Any]] = {
         "offers": (1, 8, 16, 32, 64, 128, 256, 320, 512), "bounded": True, "slots": 0, "runs_on": (*NVIDIA, "mi300x"),
         "saved": ("classifier", "score"), "bias": False, "padded": True, "positions": True, "experts": True,
     },
-    "vllm-2025-05": {
+    "vllm-0.8": {
         "offers": (8, 16, 32, 64, 128, 256, 320, 512), "bounded": True, "slots": 0, "runs_on": (*NVIDIA, "mi300x"),
         "saved": (), "bias": False, "padded": True, "positions": True, "experts": True,
     },
@@ -152,7 +152,7 @@ FP8 = {
 
 def refused(**changes: Any) -> gs.Deployment:
     given = {"model": MODEL, "hardware": "h100-sxm", "engine": "vllm", **changes}
-    return gs.Deployment(**given)
+    return gs.Deployment(**{"engine": "reference", **given})
 
 
 REFUSED: dict[str, tuple[gs.Deployment, str]] = {
@@ -231,7 +231,7 @@ def test_best_ranks_nothing_that_serving_engines_refuse_also_under_reference() -
     )
     assert set(found["input_tokens"]) == {3000}
     with pytest.raises(gs.InfeasibleError, match="none of 1 scenarios can be run.*5100 tokens are more than the 4096"):
-        gs.best("llama-2-7b", "h100-sxm", input_tokens=5000, output_tokens=100)
+        gs.best("llama-2-7b", "h100-sxm", input_tokens=5000, output_tokens=100, engine="reference")
 
 
 def test_reference_simulates_what_peft_can_train_and_notes_what_engines_refuse() -> None:
@@ -242,14 +242,18 @@ def test_reference_simulates_what_peft_can_train_and_notes_what_engines_refuse()
         "modules_to_save": ["lm_head"],
         "use_dora": True,
     }
-    trained = gs.simulate(MODEL, "h100-sxm", lora=gs.LoraConfig.from_peft(file))
+    trained = gs.simulate(MODEL, "h100-sxm", lora=gs.LoraConfig.from_peft(file), engine="reference")
     assert not any("breaks a rule" in note for note in trained.notes) and trained.tpot_s > 0
     noted = gs.simulate(
-        MODEL, "h100-sxm", 2, lora=gs.LoraConfig(rank=64, max_lora_rank=16, active_adapters=5, max_loras=4)
+        MODEL,
+        "h100-sxm",
+        2,
+        lora=gs.LoraConfig(rank=64, max_lora_rank=16, active_adapters=5, max_loras=4),
+        engine="reference",
     )
     for rule in ("(rank)", "(slots)", "5 active adapters for 2 sequences"):
         assert sum(rule in note for note in noted.notes) == 1
-    assert not gs.simulate(MODEL, "h100-sxm", 2, lora=gs.LoraConfig(rank=64)).notes
+    assert not gs.simulate(MODEL, "h100-sxm", 2, lora=gs.LoraConfig(rank=64), engine="reference").notes
 
 
 @pytest.mark.parametrize(
@@ -279,7 +283,7 @@ def test_a_rotary_model_is_bounded_by_servers_only() -> None:
         with pytest.raises(gs.InfeasibleError, match="derived"):
             inference_of("llama-2-7b", "h100-sxm", 1, 100_000, 10, engine=engine)
     inference_of("llama-2-7b", "h100-sxm", 1, 100_000, 10, engine="peft")
-    assert "(positions)" in gs.simulate("llama-2-7b", "h100-sxm", 1, 100_000, 10).notes[0]
+    assert "(positions)" in gs.simulate("llama-2-7b", "h100-sxm", 1, 100_000, 10, engine="reference").notes[0]
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
@@ -347,7 +351,7 @@ def test_devices_that_an_engine_does_not_know_are_refused_and_fallbacks_are_not(
 
 def test_adapters_on_experts_are_refused_by_engines_that_have_no_layer_for_them() -> None:
     """vLLM has one since 0.11.1; before, whatever module it did not know was refused at load."""
-    for engine in ("vllm-2025-05", "vllm-0.5"):
+    for engine in ("vllm-0.8", "vllm-0.5"):
         for targets in (["ffn"], ["attn", "ffn"], ["up+gate"]):
             with pytest.raises(gs.InfeasibleError, match=r"expected target modules in .* \['model.layers.0.*experts"):
                 require_runs(refused(model="mixtral-8x7b", engine=engine, lora=gs.LoraConfig(target_modules=targets)))
@@ -387,12 +391,14 @@ def test_a_rank_of_zero_is_the_base_model_and_never_refused() -> None:
 
 def test_several_adapters_are_compared_without_a_merge() -> None:
     lora = gs.LoraConfig(active_adapters=4)
-    assert list(gs.compare_lora("gpt-2", "l4", 8, lora=lora).index) == ["base", "dynamic"]
-    assert gs.break_even("gpt-2", "l4", 8, lora=lora).tokens == np.inf
+    assert list(gs.compare_lora("gpt-2", "l4", 8, lora=lora, engine="reference").index) == ["base", "dynamic"]
+    assert gs.break_even("gpt-2", "l4", 8, lora=lora, engine="reference").tokens == np.inf
     with pytest.raises(gs.ConfigError, match="cannot be merged here: merged weights serve one adapter"):
         gs.break_even_curve("gpt-2", "l4", batch=8, lora=lora)
-    assert "a switch would cost" in gs.lora_advice("gpt-2", "l4", 8, lora=lora).reason
-    assert float(gs.lifecycle("gpt-2", "l4", lora).merge_s) > 0, "one of them may be merged at a time"
+    assert "a switch would cost" in gs.lora_advice("gpt-2", "l4", 8, lora=lora, engine="reference").reason
+    assert float(gs.lifecycle("gpt-2", "l4", lora, engine="reference").merge_s) > 0, (
+        "one of them may be merged at a time"
+    )
 
 
 @pytest.mark.parametrize("says", ["x {rnk} {", "{rank.__class__} of {}", "{rank!r:>{max_lora_rank}}"])
@@ -401,3 +407,8 @@ def test_a_profiles_own_words_may_hold_any_braces(says: str) -> None:
     with pytest.raises(gs.InfeasibleError) as refused:
         gs.simulate("gpt-2", "h100-sxm", lora=gs.LoraConfig(rank=64, max_lora_rank=16), engine=own)
     assert "(rank): " in str(refused.value) and "__class__" not in str(refused.value).replace(says, "")
+
+
+def test_an_indexers_heads_do_not_bound_how_attention_is_cut() -> None:
+    """MiniMax-M3's four are whole on every device, as engines keep them."""
+    assert gs.Deployment("minimax-m3", "h100-sxm", parallelism=gs.Parallelism(tp=8)).parallelism.tp == 8

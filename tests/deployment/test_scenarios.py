@@ -33,6 +33,7 @@ def asked(drawn: dict[str, np.ndarray], rows: object) -> gs.Estimate:
         parallelism=gs.Parallelism(tp=at["tp"]),
         lora=gs.LoraConfig(rank=at["rank"]),
         cost="roofline",
+        engine="reference",
     )
 
 
@@ -63,7 +64,9 @@ def test_hardware_may_lie_on_the_scenario_axis_as_well() -> None:
     device = gs.load_hardware("l4")
     factor = np.array([0.5, 1.0, 2.0])
     hardware = replace(device, memory_bytes_per_s=device.memory_bytes_per_s * factor)
-    found = gs.simulate("gpt-2", hardware, output_tokens=5, cost="roofline").tpot_s
+    found = gs.simulate("gpt-2", hardware, output_tokens=5, cost="roofline", engine="reference").tpot_s
     for i, f in enumerate(factor):
         alone = replace(device, memory_bytes_per_s=device.memory_bytes_per_s * f)
-        assert found[i] == pytest.approx(gs.simulate("gpt-2", alone, output_tokens=5, cost="roofline").tpot_s)
+        assert found[i] == pytest.approx(
+            gs.simulate("gpt-2", alone, output_tokens=5, cost="roofline", engine="reference").tpot_s
+        )

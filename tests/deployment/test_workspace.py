@@ -109,8 +109,7 @@ def test_a_server_without_adapters_leaves_the_tokens_that_it_logged() -> None:
     """
     merged, enabled = gs.LoraConfig(strategy="merge"), gs.LoraConfig(max_loras=1)
     tokens = [
-        gs.footprint("llama-3.1-8b", "h100-64gb", lora, engine="vllm-2025-05").kv_tokens
-        for lora in (None, merged, enabled)
+        gs.footprint("llama-3.1-8b", "h100-64gb", lora, engine="vllm-0.8").kv_tokens for lora in (None, merged, enabled)
     ]
     assert tokens[0] == tokens[1] == pytest.approx(334_816, rel=0.002) and tokens[2] < 0.95 * tokens[0]
 

@@ -31,14 +31,18 @@ def estimates() -> dict[str, gs.Estimate]:
     asked = {"batch": 2, "input_tokens": 512, "output_tokens": 64}
     two = gs.Parallelism(tp=2)
     return {
-        "base": gs.simulate("llama-3.1-8b", "h100-sxm", **asked),
-        "dynamic": gs.simulate("llama-3.1-8b", "h100-sxm", lora=QV, **asked),
-        "merge": gs.simulate("llama-3.1-8b", "h100-sxm", lora=MERGE, **asked),
-        "tp2": gs.simulate("llama-3.1-8b", "h100-sxm", lora=SHARDED, parallelism=two, **asked),
-        "experts": gs.simulate(EXPERTS, "h100-sxm", lora=SHARDED, parallelism=gs.Parallelism(tp=2, ep=2), **asked),
-        "exchange": gs.simulate(EXPERTS, "h100-sxm", parallelism=gs.Parallelism(ep=4), **asked),
-        "scan": gs.simulate(STATE_SPACE, "l4", **asked),
-        "pipeline": gs.simulate("llama-3.1-8b", "h100-sxm", lora=QV, parallelism=gs.Parallelism(pp=2), **asked),
+        "base": gs.simulate("llama-3.1-8b", "h100-sxm", **asked, engine="reference"),
+        "dynamic": gs.simulate("llama-3.1-8b", "h100-sxm", lora=QV, **asked, engine="reference"),
+        "merge": gs.simulate("llama-3.1-8b", "h100-sxm", lora=MERGE, **asked, engine="reference"),
+        "tp2": gs.simulate("llama-3.1-8b", "h100-sxm", lora=SHARDED, parallelism=two, **asked, engine="reference"),
+        "experts": gs.simulate(
+            EXPERTS, "h100-sxm", lora=SHARDED, parallelism=gs.Parallelism(tp=2, ep=2), **asked, engine="reference"
+        ),
+        "exchange": gs.simulate(EXPERTS, "h100-sxm", parallelism=gs.Parallelism(ep=4), **asked, engine="reference"),
+        "scan": gs.simulate(STATE_SPACE, "l4", **asked, engine="reference"),
+        "pipeline": gs.simulate(
+            "llama-3.1-8b", "h100-sxm", lora=QV, parallelism=gs.Parallelism(pp=2), **asked, engine="reference"
+        ),
     }
 
 

@@ -65,9 +65,9 @@ def test_estimates_of_every_variant_are_exported_and_explained(
     requests = {"batch": 2, "input_tokens": 16, "output_tokens": 4}
     if engine in ("vllm", "sglang") and strategy == "dynamic" and not kind.fused:
         with pytest.raises(gs.ConfigError, match="is not allowed with engine"):
-            gs.simulate(MODEL, "h100-sxm", **requests, **asked)
+            gs.simulate(MODEL, "h100-sxm", **requests, **{"engine": "reference", **asked})
         return
-    estimate = gs.simulate(MODEL, "h100-sxm", **requests, **asked)
+    estimate = gs.simulate(MODEL, "h100-sxm", **requests, **{"engine": "reference", **asked})
     drawn(**asked)
     for phase in ("prefill", "decode"):
         gs.to_chakra(estimate, tmp_path / phase, phase=phase)
@@ -80,7 +80,7 @@ def test_estimates_of_every_variant_are_exported_and_explained(
     if not kind.unmerged:
         gs.lifecycle(MODEL, "h100-sxm", lora, engine=engine)
     if engine in ("reference", "peft") or kind.fused:
-        compared = gs.compare_lora(MODEL, "h100-sxm", **requests, **asked)
+        compared = gs.compare_lora(MODEL, "h100-sxm", **requests, **{"engine": "reference", **asked})
         assert set(compared.index) >= {"base", "dynamic"}
-    step = gs.compile_step(MODEL, "h100-sxm", **asked)
+    step = gs.compile_step(MODEL, "h100-sxm", **{"engine": "reference", **asked})
     assert float(step(generating=2.0, cache_rows=64.0)) > 0

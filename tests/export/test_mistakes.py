@@ -52,7 +52,7 @@ def test_what_is_no_graph_and_no_document_is_said_to_be_none(wrong):
 
 
 def test_a_scenario_that_is_not_there_has_no_critical_path():
-    graph = gs.simulate("gpt-2", "l4", batch=[1, 2]).prefill.graph
+    graph = gs.simulate("gpt-2", "l4", batch=[1, 2], engine="reference").prefill.graph
     assert gs.critical_path(graph, 1)
     for scenario in (2, -1):
         with pytest.raises(gs.ConfigError, match=f"scenario = {scenario} is not allowed; .* 0 to 1"):
@@ -61,5 +61,5 @@ def test_a_scenario_that_is_not_there_has_no_critical_path():
 
 def test_a_message_about_a_table_of_numbers_is_one_line():
     with pytest.raises(gs.ConfigError) as found:
-        gs.simulate("gpt-2", "l4", batch=[[1, 2], [3, 4]])
+        gs.simulate("gpt-2", "l4", batch=[[1, 2], [3, 4]], engine="reference")
     assert "\n" not in str(found.value) and "batch = " in str(found.value)

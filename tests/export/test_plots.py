@@ -32,7 +32,7 @@ def sweep() -> pd.DataFrame:
     rows = []
     for hardware in ("l4", "h100-sxm"):
         batch = np.array([1.0, 4.0, 16.0])
-        e = gs.simulate("llama-3.2-1b", hardware, batch=batch, output_tokens=8)
+        e = gs.simulate("llama-3.2-1b", hardware, batch=batch, output_tokens=8, engine="reference")
         figures = {"tpot_s": e.tpot_s, "tokens_per_s": e.tokens_per_s}
         rows.append(pd.DataFrame({"hardware": hardware, "batch": batch, **figures}))
     return pd.concat(rows, ignore_index=True)
@@ -145,26 +145,28 @@ def test_notebooks_show_the_figures(estimates):
     text = estimate_html(estimates["merge"])
     assert "llama-3.1-8b on h100-sxm" in text and "16.2 GiB of 80 GiB" in text and "once, before serving" in text
     assert "feed-forward" in phase_html(estimates["merge"].prefill)
-    many = gs.simulate("gpt-2", "l4", batch=[1, 2], output_tokens=2)
+    many = gs.simulate("gpt-2", "l4", batch=[1, 2], output_tokens=2, engine="reference")
     assert "2 scenarios" in estimate_html(many) and " to " in estimate_html(many)
 
 
 def test_sweeps_and_comparisons_show_themselves_with_units():
-    table = gs.sweep("gpt-2", ["l4", "h100-sxm"], batch=[1, 8], tp=[1, 5], strategy=["base", "dynamic"])
+    table = gs.sweep(
+        "gpt-2", ["l4", "h100-sxm"], batch=[1, 8], tp=[1, 5], strategy=["base", "dynamic"], engine="reference"
+    )
     text = table._repr_html_()
     assert "16 rows<" in text and "in all rows model = gpt-2, engine = reference" in text
     assert "h100-sxm" in text and " ms<" in text and " GiB<" in text and " tok/s<" in text and "allowed: 1, 2" in text
     fitting = table[table.fits]
     assert "8 rows<" in fitting._repr_html_() and isinstance(fitting, pd.DataFrame)
-    compared = gs.compare_lora("gpt-2", "l4")
+    compared = gs.compare_lora("gpt-2", "l4", engine="reference")
     assert ">dynamic<" in compared._repr_html_() and "+0.00 %" in compared._repr_html_()
     assert " ms<" in compared.T._repr_html_() and ">ttft_s<" in compared.T._repr_html_()
-    assert ">memory_bandwidth<" in gs.sensitivity("gpt-2", "l4")._repr_html_()
+    assert ">memory_bandwidth<" in gs.sensitivity("gpt-2", "l4", engine="reference")._repr_html_()
     assert "0 rows" in table[:0]._repr_html_()
 
 
 def test_tables_of_sweeps_are_frames_in_every_other_way(tmp_path):
-    table = gs.sweep("gpt-2", "l4", batch=[1, 8])
+    table = gs.sweep("gpt-2", "l4", batch=[1, 8], engine="reference")
     plain = pd.DataFrame(table.to_dict("list")).astype({"reason": "category"})
     pd.testing.assert_frame_equal(pd.DataFrame(table), plain, check_dtype=False, check_categorical=False)
     assert not isinstance(plain, type(table)) and type(pd.DataFrame(table)) is pd.DataFrame

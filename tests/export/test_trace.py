@@ -191,7 +191,7 @@ def test_runs_of_a_stream_follow_one_another(estimates):
 
 
 def test_scenarios_are_shown_one_at_a_time():
-    estimate = gs.simulate("gpt-2", "l4", batch=[1, 8], input_tokens=[64, 128], output_tokens=4)
+    estimate = gs.simulate("gpt-2", "l4", batch=[1, 8], input_tokens=[64, 128], output_tokens=4, engine="reference")
     for scenario in (0, 1):
         document = to_trace(estimate, scenario=scenario)
         assert document["otherData"]["ttft_s"] == number(estimate.ttft_s, scenario)

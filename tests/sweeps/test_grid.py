@@ -31,19 +31,23 @@ def test_blocks_cover_the_grid_once_in_the_order_of_rows(lengths: list[int], mos
 def test_zipped_choices_go_side_by_side() -> None:
     frame = gs.sweep(
         "gpt-2", "l4", batch=[1, 2], input_tokens=[16, 64, 256], output_tokens=[4, 8, 16],
-        zipped=[("input_tokens", "output_tokens")],
+        zipped=[("input_tokens", "output_tokens")], engine="reference"
     )  # fmt: skip
     assert frame[["batch", "input_tokens", "output_tokens"]].to_numpy().tolist() == [
         [1, 16, 4], [1, 64, 8], [1, 256, 16], [2, 16, 4], [2, 64, 8], [2, 256, 16],
     ]  # fmt: skip
-    one = gs.simulate("gpt-2", "l4", 2, 64, 8)
+    one = gs.simulate("gpt-2", "l4", 2, 64, 8, engine="reference")
     assert frame.loc[4, "latency_s"] == pytest.approx(one.latency_s, rel=1e-4)
 
 
 def test_what_makes_a_graph_may_go_along_with_a_number() -> None:
-    frame = gs.sweep(["gpt-2", "llama-3.2-1b"], "l4", batch=[1, 8], cost="roofline", zipped=[("model", "batch")])
+    frame = gs.sweep(
+        ["gpt-2", "llama-3.2-1b"], "l4", batch=[1, 8], cost="roofline", zipped=[("model", "batch")], engine="reference"
+    )
     assert list(zip(frame["model"], frame["batch"], strict=True)) == [("gpt-2", 1), ("llama-3.2-1b", 8)]
-    assert frame.loc[1, "ttft_s"] == pytest.approx(gs.simulate("llama-3.2-1b", "l4", 8, cost="roofline").ttft_s)
+    assert frame.loc[1, "ttft_s"] == pytest.approx(
+        gs.simulate("llama-3.2-1b", "l4", 8, cost="roofline", engine="reference").ttft_s
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,11 @@ ROWS = 2 * 3 * 3 * 2 * 2 * 2 * 2 * 2
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return gs.sweep(MODELS, DEVICES, **CHOICES)
+    return gs.sweep(MODELS, DEVICES, **CHOICES, engine="reference")
 
 
 def to_disk(path: Path, **more: Any) -> Path:
-    return gs.sweep_to_parquet(path, MODELS, DEVICES, **({"chunk_rows": 50} | more), **CHOICES)
+    return gs.sweep_to_parquet(path, MODELS, DEVICES, **({"chunk_rows": 50} | more), **CHOICES, engine="reference")
 
 
 def same(folder: Path, table: pd.DataFrame) -> None:
@@ -68,8 +68,10 @@ def interrupt() -> None:
 @pytest.mark.parametrize("chunk_rows", [1, 7, 50, 10**6])
 def test_the_parts_are_the_rows_of_sweep_in_order(chunk_rows: int, tmp_path: Path) -> None:
     few = CHOICES | {"batch": [1, 2], "input_tokens": [64, 500], "tp": [1, 3], "rank": 8, "output_tokens": 3}
-    folder = gs.sweep_to_parquet(tmp_path / "x.parquet", MODELS, DEVICES, chunk_rows=chunk_rows, **few)
-    same(folder, gs.sweep(MODELS, DEVICES, **few))
+    folder = gs.sweep_to_parquet(
+        tmp_path / "x.parquet", MODELS, DEVICES, chunk_rows=chunk_rows, **few, engine="reference"
+    )
+    same(folder, gs.sweep(MODELS, DEVICES, **few, engine="reference"))
     sizes = [len(pd.read_parquet(folder / name)) for name in parts(folder)]
     assert max(sizes) <= chunk_rows and sum(sizes) == 2 * 2 * 2 * 2 * 2 * 2
 
@@ -78,15 +80,19 @@ def test_the_parts_are_the_rows_of_sweep_in_order(chunk_rows: int, tmp_path: Pat
 @pytest.mark.slow
 def test_fitted_prices_do_not_depend_on_the_size_of_the_parts(chunk_rows: int, tmp_path: Path) -> None:
     many = CHOICES | {"batch": list(range(1, 31)), "precision": None, "cost": "calibrated", "output_tokens": [1, 40]}
-    folder = gs.sweep_to_parquet(tmp_path / "x.parquet", "gpt-2", DEVICES, chunk_rows=chunk_rows, **many)
-    same(folder, gs.sweep("gpt-2", DEVICES, **many))
+    folder = gs.sweep_to_parquet(
+        tmp_path / "x.parquet", "gpt-2", DEVICES, chunk_rows=chunk_rows, **many, engine="reference"
+    )
+    same(folder, gs.sweep("gpt-2", DEVICES, **many, engine="reference"))
 
 
 def test_zipped_choices_go_to_disk_too(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"input_tokens": [10, 20, 30], "output_tokens": [3, 2, 1], "batch": [1, 2]}
     zipped = [("input_tokens", "output_tokens")]
-    folder = gs.sweep_to_parquet(tmp_path / "x", "gpt-2", "l4", chunk_rows=2, zipped=zipped, **asked)
-    same(folder, gs.sweep("gpt-2", "l4", zipped=zipped, **asked))
+    folder = gs.sweep_to_parquet(
+        tmp_path / "x", "gpt-2", "l4", chunk_rows=2, zipped=zipped, **asked, engine="reference"
+    )
+    same(folder, gs.sweep("gpt-2", "l4", zipped=zipped, **asked, engine="reference"))
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path, table: pd.DataFrame) -> None:
@@ -239,7 +245,7 @@ def test_another_sweep_in_the_same_folder_is_an_error(tmp_path: Path) -> None:
     before = parts(tmp_path / "x")
     for models, devices, choices in other:
         with pytest.raises(gs.ConfigError, match="holds another sweep"):
-            gs.sweep_to_parquet(tmp_path / "x", models, devices, **choices)
+            gs.sweep_to_parquet(tmp_path / "x", models, devices, **choices, engine="reference")
     assert parts(tmp_path / "x") == before
 
 
@@ -283,7 +289,7 @@ def test_folders_that_cannot_be_used_are_one_readable_sentence(tmp_path: Path) -
 )
 def test_a_mistake_is_found_before_anything_is_written(arguments: dict[str, Any], text: str, tmp_path: Path) -> None:
     with pytest.raises(gs.ConfigError, match=text):
-        gs.sweep_to_parquet(tmp_path / "x", "gpt-2", "l4", **arguments)
+        gs.sweep_to_parquet(tmp_path / "x", "gpt-2", "l4", **arguments, engine="reference")
     assert not (tmp_path / "x").exists()
 
 
@@ -293,14 +299,14 @@ def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypa
         to_disk(tmp_path / "x")
 
 
-COMMAND = ["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,2,3", "--tp", "1,3"]
+COMMAND = ["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,2,3", "--tp", "1,3", "--engine", "reference"]
 
 
 def test_the_command_writes_what_sweep_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "x.parquet")
     assert main([*COMMAND, "--out", out, "--workers", "2"]) == 0
     assert capsys.readouterr() == (out + "\n", ""), "no progress bar but on a terminal"
-    same(tmp_path / "x.parquet", gs.sweep("gpt-2", "l4", batch=[1, 2, 3], tp=[1, 3]))
+    same(tmp_path / "x.parquet", gs.sweep("gpt-2", "l4", batch=[1, 2, 3], tp=[1, 3], engine="reference"))
     assert main([*COMMAND, "--out", out, "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"folder": out}
 

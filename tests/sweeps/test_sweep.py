@@ -30,7 +30,7 @@ CHOICES = {
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return gs.sweep(["llama-3.2-1b", "gpt-2"], ["l4", "h100-sxm"], cost="roofline", **CHOICES)
+    return gs.sweep(["llama-3.2-1b", "gpt-2"], ["l4", "h100-sxm"], cost="roofline", **CHOICES, engine="reference")
 
 
 def test_there_is_one_row_per_scenario_of_the_product_in_order(table: pd.DataFrame) -> None:
@@ -51,6 +51,7 @@ def test_rows_equal_single_simulations(table: pd.DataFrame) -> None:
             parallelism=gs.Parallelism(tp=row["tp"]),
             lora=lora,
             cost="roofline",
+            engine="reference",
         )
         for name in ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s"):
             assert row[name] == pytest.approx(getattr(estimate, name), rel=1e-9)
@@ -58,9 +59,13 @@ def test_rows_equal_single_simulations(table: pd.DataFrame) -> None:
 
 
 def test_calibrated_rows_are_within_one_in_ten_thousand() -> None:
-    table = gs.sweep("llama-3.2-1b", "h100-sxm", batch=[1, 16], output_tokens=[200], input_tokens=[100, 3000])
+    table = gs.sweep(
+        "llama-3.2-1b", "h100-sxm", batch=[1, 16], output_tokens=[200], input_tokens=[100, 3000], engine="reference"
+    )
     for _, row in table.iterrows():
-        single = gs.simulate("llama-3.2-1b", "h100-sxm", row["batch"], row["input_tokens"], row["output_tokens"])
+        single = gs.simulate(
+            "llama-3.2-1b", "h100-sxm", row["batch"], row["input_tokens"], row["output_tokens"], engine="reference"
+        )
         assert row["latency_s"] == pytest.approx(single.latency_s, rel=1e-4)
 
 
@@ -71,20 +76,29 @@ def test_what_cannot_be_cut_is_a_row_with_a_reason(table: pd.DataFrame) -> None:
 
 
 def test_what_does_not_fit_keeps_its_numbers_and_says_so() -> None:
-    table = gs.sweep("llama-3.1-70b", "l4", batch=[1])
+    table = gs.sweep("llama-3.1-70b", "l4", batch=[1], engine="reference")
     assert not table["fits"].any() and table["latency_s"].notna().all()
     assert table["reason"].str.contains("does not fit").all()
 
 
 def test_an_executor_gives_the_same_table(table: pd.DataFrame) -> None:
     with ThreadPoolExecutor(2) as pool:
-        again = gs.sweep(["llama-3.2-1b", "gpt-2"], ["l4", "h100-sxm"], cost="roofline", executor=pool, **CHOICES)
+        again = gs.sweep(
+            ["llama-3.2-1b", "gpt-2"], ["l4", "h100-sxm"], cost="roofline", executor=pool, **CHOICES, engine="reference"
+        )
     pd.testing.assert_frame_equal(table, again)
 
 
 def test_progress_ends_at_the_number_of_rows() -> None:
     seen: list[tuple[int, int]] = []
-    table = gs.sweep("gpt-2", "l4", batch=[1, 2], tp=[1, 2], progress=lambda done, total: seen.append((done, total)))
+    table = gs.sweep(
+        "gpt-2",
+        "l4",
+        batch=[1, 2],
+        tp=[1, 2],
+        progress=lambda done, total: seen.append((done, total)),
+        engine="reference",
+    )
     assert seen[-1] == (len(table), len(table)) and np.all(np.diff([done for done, _ in seen]) > 0)
 
 
@@ -99,16 +113,16 @@ def test_progress_ends_at_the_number_of_rows() -> None:
 )
 def test_a_wrong_choice_is_one_sentence(choices: dict, said: str) -> None:
     with pytest.raises(gs.ConfigError, match=said):
-        gs.sweep("gpt-2", "l4", **choices)
+        gs.sweep("gpt-2", "l4", **choices, engine="reference")
 
 
-ASKED = ["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,2", "--rank", "8"]
+ASKED = ["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,2", "--rank", "8", "--engine", "reference"]
 
 
 def test_the_command_writes_the_table_that_the_call_returns(tmp_path: Path) -> None:
     path = tmp_path / "sweep.csv"
     assert main([*ASKED, "--to", str(path)]) == 0
-    table = gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8])
+    table = gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8], engine="reference")
     written = pd.read_csv(path, keep_default_na=False)
     assert list(written) == list(table) and len(written) == 2
     for name in ("batch", "rank", "ttft_s", "tpot_s", "memory_bytes"):
@@ -118,7 +132,7 @@ def test_the_command_writes_the_table_that_the_call_returns(tmp_path: Path) -> N
 def test_the_command_prints_every_row_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ASKED, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    table = gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8])
+    table = gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8], engine="reference")
     assert [list(row) for row in printed] == [list(table)] * 2
     assert [row["tpot_s"] for row in printed] == table["tpot_s"].tolist()
 
@@ -152,11 +166,13 @@ def test_the_command_says_what_it_cannot_take(more: list[str], said: str, capsys
 )
 def test_names_and_numbers_that_no_scenario_could_have_are_errors(choices: dict[str, object], text: str) -> None:
     with pytest.raises(gs.ConfigError, match=text):
-        gs.sweep("gpt-2", "l4", **choices)
+        gs.sweep("gpt-2", "l4", **choices, engine="reference")
 
 
 def test_a_precision_in_a_sweep_appears_by_its_name() -> None:
-    assert list(gs.sweep("gpt-2", "l4", precision=[gs.load_precision("fp8"), "fp8"])["precision"]) == ["fp8", "fp8"]
+    assert list(
+        gs.sweep("gpt-2", "l4", precision=[gs.load_precision("fp8"), "fp8"], engine="reference")["precision"]
+    ) == ["fp8", "fp8"]
 
 
 def of_no_module() -> gs.Deployment:
@@ -171,7 +187,7 @@ def of_no_module() -> gs.Deployment:
         def rule(self, graph: Any) -> Any:
             return lambda name, op, inputs: iter([(name, op, inputs)])
 
-    return gs.Deployment("gpt-2", "l4", cost=slower, passes=[Unchanged()])
+    return gs.Deployment("gpt-2", "l4", cost=slower, passes=[Unchanged()], engine="reference")
 
 
 def test_without_an_executor_a_cost_function_may_be_of_no_module(tmp_path: Path) -> None:
@@ -201,4 +217,4 @@ def test_what_goes_to_another_process_must_be_of_a_module(tmp_path: Path) -> Non
 @pytest.mark.parametrize("executor", [3, "threads", ThreadPoolExecutor])
 def test_what_is_no_executor_is_told(executor: Any) -> None:
     with pytest.raises(gs.ConfigError, match=r"executor = .* is not a concurrent\.futures\.Executor"):
-        gs.sweep("gpt-2", "l4", batch=[1, 8], executor=executor)
+        gs.sweep("gpt-2", "l4", batch=[1, 8], executor=executor, engine="reference")
