@@ -6,7 +6,8 @@ Every verb takes a `Deployment`, or the arguments that one is made of; it is all
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from dataclasses import replace
+from functools import lru_cache, wraps
 from typing import Any, Protocol, TypeVar
 
 from graphsim.cost.base import CostModel
@@ -18,6 +19,7 @@ from graphsim.deployment.scenarios import scenarios_in
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.lora.config import LoraConfig
+from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.config import ModelConfig
 from graphsim.models.media import Media
 from graphsim.ops.precision import Precision
@@ -30,7 +32,7 @@ def deployed(
     model: ModelRef | Deployment,
     hardware: HardwareRef | None = None,
     *,
-    default_engine: EngineRef = REFERENCE,
+    default_engine: str = REFERENCE,
     passes: Sequence[Pass] = (),
     **described: Any,
 ) -> Deployment:
@@ -49,12 +51,12 @@ def deployed(
 def _described(
     model: ModelRef | Deployment,
     hardware: HardwareRef | None,
-    default_engine: EngineRef,
+    default_engine: str,
     passes: Sequence[Pass],
     described: dict[str, Any],
 ) -> Deployment:
     if not isinstance(model, Deployment):
-        described["engine"] = default_engine if described.get("engine") is None else described["engine"]
+        described["engine"] = unnamed(default_engine) if described.get("engine") is None else described["engine"]
         return Deployment(model, hardware, passes=passes, **described)
     given = {"hardware": hardware, "passes": passes or None} | described
     twice = [name for name, value in given.items() if value is not None]
@@ -63,7 +65,13 @@ def _described(
             f"{', '.join(twice)} given beside a Deployment, which says {'it' if len(twice) == 1 else 'them'} already; "
             f"use dataclasses.replace(deployment, {twice[0]}=…) for another one"
         )
-    return model.under(default_engine)
+    return model.under(unnamed(default_engine))
+
+
+@lru_cache(maxsize=8)
+def unnamed(engine: str) -> EngineProfile:
+    """A verb's default engine where nobody names one: what it would refuse is a note, as of `reference`."""
+    return replace(load_profile(engine), notes_only=True)
 
 
 def check_media(model: ModelConfig, media: Media | None) -> None:

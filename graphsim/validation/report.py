@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from graphsim.cost.parameters.engines import ENGINES
 from graphsim.cost.parameters.store import Calibration, calibration_path, load_calibration
+from graphsim.files.frameworks import ENGINES
 from graphsim.hardware import list_hardware, load_hardware
 
 if TYPE_CHECKING:
