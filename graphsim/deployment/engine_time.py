@@ -92,12 +92,17 @@ def _started(deployment: Deployment, graph: nx.DiGraph) -> tuple[Num, float]:
             stages.add(op.stage.number)
             micro_batches.add(op.stage.micro_batch)
         if _is_started(op) and not (own and op.adapter):
-            started = started + times * op.launches
+            started = started + times * op.launches * (_has_work(op) if op.adapter else 1.0)
         if isinstance(op, ExpertGemm):
             blocks[name.rpartition(".")[0], op.layer] = times
     s, m = max(len(stages), 1), max(len(micro_batches), 1)
     share = (m + s - 1.0) / (m * s)
     return started * share, sum(blocks.values()) * share
+
+
+def _has_work(op: Op) -> Num:
+    """1 where an adapter's operation moves anything, as not at rank 0 or for no adapted token; else 0."""
+    return np.greater(op.work().memory_bytes, 0.0) * 1.0
 
 
 def _is_started(op: Op) -> bool:
