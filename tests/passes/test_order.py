@@ -80,7 +80,7 @@ def test_every_graph_between_two_passes_is_valid(engine: str, adapter: str) -> N
         degrees = DEGREES[(number + len(adapter)) % len(DEGREES)]
         deployment = deployed(model, engine, ADAPTERS[adapter], degrees)
         for phase in PHASES:
-            assert len(watched(deployment, phase)) == len(deployment.pass_order(PHASES[0])) * degrees.pp
+            assert len(watched(deployment, phase)) == len(deployment.pass_order(phase)) * degrees.pp
             validate(deployment.step([phase, phase]), "launched" if engine in ("peft", "slora") else "lowered")
 
 
