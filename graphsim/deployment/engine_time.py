@@ -101,8 +101,9 @@ def _started(deployment: Deployment, graph: nx.DiGraph) -> tuple[Num, float]:
 
 
 def _has_work(op: Op) -> Num:
-    """1 where an adapter's operation moves anything, as not at rank 0 or for no adapted token; else 0."""
-    return np.greater(op.work().memory_bytes, 0.0) * 1.0
+    """1 where an adapter's operation moves or sends anything, as not at rank 0 or for no adapted token; else 0."""
+    work = op.work()
+    return np.greater(work.memory_bytes + work.message_bytes, 0.0) * 1.0
 
 
 def _is_started(op: Op) -> bool:

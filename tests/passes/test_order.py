@@ -107,7 +107,7 @@ def test_the_order_follows_from_the_description() -> None:
         "DealExperts", "Inject", "BesideProducts", "WriteExperts", "CallModules", "LaunchEagerly"
     ]  # fmt: skip
     assert names("llama-3.1-8b", "sglang", ADAPTERS["merged"], gs.Parallelism()) == [
-        "Inject", "PackMore", "Pack", "ReduceTogether", "SharedInKernel", "FuseRope", "FuseNorms"
+        "Inject", "PackMore", "Pack", "ReduceTogether", "FuseRope", "FuseNorms"
     ]  # fmt: skip
 
 
