@@ -18,6 +18,7 @@ from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.workspace import step_limits
 from graphsim.graph import walk
 from graphsim.ops import ExpertGemm, Launch, Op
+from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.units import Num
 
 
@@ -92,12 +93,16 @@ def _started(deployment: Deployment, graph: nx.DiGraph) -> tuple[Num, float]:
             stages.add(op.stage.number)
             micro_batches.add(op.stage.micro_batch)
         if _is_started(op) and not (own and op.adapter):
-            started = started + times * op.launches * (_has_work(op) if op.adapter else 1.0)
+            started = started + times * op.launches * (_has_work(op) if isinstance(op, _OF_EXPERTS) else 1.0)
         if isinstance(op, ExpertGemm):
             blocks[name.rpartition(".")[0], op.layer] = times
     s, m = max(len(stages), 1), max(len(micro_batches), 1)
     share = (m + s - 1.0) / (m * s)
     return started * share, sum(blocks.values()) * share
+
+
+_OF_EXPERTS = (ExpertLoraA, ExpertLoraB, ExpertLoraAdd)
+"""Operations that say one kernel whatever their rank; others count their own."""
 
 
 def _has_work(op: Op) -> Num:
