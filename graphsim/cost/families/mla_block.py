@@ -1,6 +1,6 @@
 """What a whole latent-attention block takes beside the sum of its kernels, as engines run it.
 
-Kernels behind one another start sooner than one alone, since the next one's start overlaps the last one's end; and
+Kernels launched back to back start sooner than a single one, since each launch overlaps the end of the last; and
 engines move queries and results between layouts by kernels that the graph does not show (vLLM's concatenation of the
 two parts of a query, its transposed results of the batched products, FlashAttention's plan of splits):
 

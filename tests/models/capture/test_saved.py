@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,18 @@ def both(name: str) -> tuple[gs.ModelConfig, gs.ModelConfig]:
     return gs.load_model(DATA / "saved" / f"{name}.yaml"), gs.load_model(CONFIGS[name])
 
 
-SCANS = ("mamba2", "qwen3_next")
+APART = {
+    ("mamba2", "reference"): "a captured scan does not say which of the measured mechanisms it is",
+    ("mamba2", "vllm"): "a captured scan does not say which of the measured mechanisms it is",
+    ("qwen3_next", "vllm"): "engines merge the projections of a delta-net by their roles, which captured ones lack",
+}
+"""Captured models whose times are not yet those of the family, by engine, and why."""
+
+
+def measured(name: str, engine: str) -> Any:
+    """The case, which is expected to fail where it is known to be apart."""
+    why = APART.get((name, engine))
+    return pytest.param(name, engine, marks=[pytest.mark.xfail(strict=True, reason=why)] if why else [])
 
 
 def test_there_are_saved_captures() -> None:
@@ -56,18 +68,12 @@ def test_a_step_does_the_same_matrix_work(name: str, phase: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "engine"),
-    [(name, engine) for name in NAMES for engine in ("reference", "vllm") if (name, engine) != ("t5", "vllm")],
+    [measured(name, engine) for name in NAMES for engine in ("reference", "vllm") if (name, engine) != ("t5", "vllm")],
 )
 def test_times_and_memory_are_those_of_the_family(name: str, engine: str) -> None:
-    """Scans by their roofline: a captured one does not say which of the measured mechanisms it is.
-
-    Engines merge the projections of a delta-net by their roles, which captured ones lack: their times are apart.
-    """
-    cost = "roofline" if name in SCANS else None
-    captured, built = (gs.simulate(model, "h100-sxm", engine=engine, cost=cost, **REQUESTS) for model in both(name))
-    if (name, engine) != ("qwen3_next", "vllm"):
-        assert captured.ttft_s == pytest.approx(built.ttft_s, rel=0.05)
-        assert captured.tpot_s == pytest.approx(built.tpot_s, rel=0.05)
+    captured, built = (gs.simulate(model, "h100-sxm", engine=engine, **REQUESTS) for model in both(name))
+    assert captured.ttft_s == pytest.approx(built.ttft_s, rel=0.05)
+    assert captured.tpot_s == pytest.approx(built.tpot_s, rel=0.05)
     assert captured.memory.weights_bytes == pytest.approx(built.memory.weights_bytes, rel=1e-6)
     assert captured.memory.kv_cache_bytes == pytest.approx(built.memory.kv_cache_bytes, rel=1e-9)
 
