@@ -20,6 +20,7 @@ from graphsim.calibration.power_rows import COLUMNS, PowerRow, check_columns, po
 from graphsim.cost.power import EXPONENT, Shares
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.files.measured import above_zero, read_facts
+from graphsim.files.written import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str]) -> Iterator[str]:
     frame = read_facts(arguments[0], "measured power", COLUMNS)
     source = sorted({str(text).split(" ")[0] for text in frame["source"]}) if "source" in frame else []
     found = contents(power_table(frame), f"{Path(arguments[0]).name}: {', '.join(source)}")
-    Path(arguments[1]).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(arguments[1], json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     for name, own in found["generations"].items():
         yield f"{name}: {own} {found['provenance'][name]}"
 

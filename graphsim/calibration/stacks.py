@@ -34,6 +34,7 @@ from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.files.measured import Row, above_zero, read_facts, whole
+from graphsim.files.written import write_text
 from graphsim.graph import walk
 from graphsim.hardware import Hardware, device_described, load_hardware
 from graphsim.models.loading import load_model
@@ -294,7 +295,7 @@ def main(arguments: Sequence[str]) -> Iterator[str]:
     *paths, to = arguments
     rows = [row for path in paths for row in stack_rows(read_facts(path, "served rows"))]
     found: Mapping[str, Any] = contents(rows, ", ".join(Path(path).name for path in paths))
-    Path(to).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(to, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     for device, engines in found["devices"].items():
         for engine, constants in engines.items():
             yield f"{device} {engine}: {constants} {found['provenance'][f'{device} {engine}']}"

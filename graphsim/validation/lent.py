@@ -23,6 +23,7 @@ from graphsim.cost.kernels import by_engine, by_family, predict_with
 from graphsim.cost.parameters.engines import KernelTable
 from graphsim.cost.parameters.lent import BASE, RELATIONS, SIBLING, relation_of
 from graphsim.cost.parameters.store import basis
+from graphsim.files.written import write_text
 from graphsim.hardware import Hardware
 from graphsim.validation.unmeasured import ERRATIC
 from graphsim.validation.validate import rows_by_device
@@ -152,7 +153,7 @@ def save_lent(found: dict[Place, list[tuple[Family, pd.DataFrame]]], path: Path,
         if record := lent_record(parts):
             records.setdefault(relation, {}).setdefault(engine, {})[family] = record
     data = {"about": ABOUT, "date": date or datetime.date.today().isoformat(), **records}
-    path.write_text(_text(data) + "\n", encoding="utf-8")
+    write_text(path, _text(data) + "\n")
 
 
 def _text(value: Any, indent: str = "") -> str:

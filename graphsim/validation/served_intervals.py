@@ -19,6 +19,7 @@ from graphsim.cost.served import CLIENTS
 from graphsim.cost.surfaces.tables import Array
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Requests
+from graphsim.files.written import write_text
 from graphsim.simulation import priced
 
 if TYPE_CHECKING:
@@ -157,4 +158,4 @@ def save_served(table: pd.DataFrame, path: Path) -> None:
         parts = [f"   {json.dumps(name)}: {json.dumps(classes)}" for name, classes in quantities.items()]
         lines.append(f"  {json.dumps(engine)}: {{\n" + ",\n".join(parts) + "\n  }")
     about = json.dumps(ABOUT)
-    path.write_text(f'{{\n "about": {about},\n "engines": {{\n' + ",\n".join(lines) + "\n }\n}\n", encoding="utf-8")
+    write_text(path, f'{{\n "about": {about},\n "engines": {{\n' + ",\n".join(lines) + "\n }\n}\n")

@@ -22,7 +22,8 @@ from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import GEMM, Dtype, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import overlapped
-from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import Order, SurfaceSpec
+from graphsim.cost.surfaces.kernel_fit import fit_kernel
 from graphsim.cost.surfaces.tables import Array
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -202,12 +203,10 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
 
 
 def _fit_one(shape: BatchedShape, hardware: Hardware, measured_s: Array) -> dict[str, Any]:
-    constants = fit_constants(
-        lambda c: np.asarray(_skeleton(c, hardware, shape)), start_of(shape.dtype), np.log(measured_s), hold=1e-3
-    )
-    target = np.log(measured_s / _skeleton(constants, hardware, shape))
-    surface = fit_surface(LAYOUT, _arrays(hardware, shape), target, order=_order(constants, hardware, shape), rounds=10)
-    return {"constants": constants, "surface": surface.to_json()}
+    return fit_kernel(
+        lambda c: _skeleton(c, hardware, shape), _coordinates(hardware, shape), measured_s,
+        start=start_of(shape.dtype), layout=LAYOUT, order=lambda c: _order(c, hardware, shape), hold=1e-3, rounds=30,
+    )  # fmt: skip
 
 
 def _arrays(hardware: Hardware, shape: BatchedShape) -> dict[str, Array]:

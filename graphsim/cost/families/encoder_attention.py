@@ -23,7 +23,8 @@ import numpy as np
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.formats import ATTENTION, dtype_of, peak_of
 from graphsim.cost.families.overlap import loosely_overlapped
-from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import Order, SurfaceSpec
+from graphsim.cost.surfaces.kernel_fit import fit_kernel
 from graphsim.cost.surfaces.tables import Array
 from graphsim.hardware import Hardware
 from graphsim.units import Num
@@ -148,15 +149,10 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
 
 
 def _fit_one(shape: EncoderShape, latency_us: Array, hardware: Hardware) -> dict[str, Any]:
-    measured_s = latency_us * 1e-6
-    constants = fit_constants(
-        lambda c: np.asarray(_skeleton(c, hardware, shape)), START, np.log(measured_s), hold=3e-4, rounds=40
-    )
-    target = np.log(measured_s / _skeleton(constants, hardware, shape))
-    surface = fit_surface(
-        LAYOUT, _arrays(hardware, shape), target, order=_order(constants, hardware, shape.dtype), rounds=10
-    )
-    return {"constants": constants, "surface": surface.to_json()}
+    return fit_kernel(
+        lambda c: _skeleton(c, hardware, shape), _coordinates(hardware, shape), latency_us * 1e-6, start=START,
+        layout=LAYOUT, order=lambda c: _order(c, hardware, shape.dtype), hold=3e-4, rounds=40,
+    )  # fmt: skip
 
 
 def _arrays(hardware: Hardware, shape: EncoderShape) -> dict[str, Array]:

@@ -22,7 +22,8 @@ from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import peak_of
 from graphsim.cost.families.overlap import loosely_overlapped
 from graphsim.cost.families.registry import ANY
-from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import Order, SurfaceSpec
+from graphsim.cost.surfaces.kernel_fit import fit_kernel
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
@@ -193,13 +194,10 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
 
 
 def _fit_one(shape: HyperConnectionShape, site_s: Array, hardware: Hardware) -> dict[str, Any]:
-    constants = fit_constants(
-        lambda c: np.asarray(_skeleton(c, hardware, shape)), START, np.log(site_s), hold=1e-3, rounds=60
-    )
-    target = np.log(site_s / _skeleton(constants, hardware, shape))
-    order = _order(constants, hardware, shape.phase)
-    surface = fit_surface(LAYOUT, _arrays(hardware, shape), target, order=order, rounds=10)
-    return {"constants": constants, "surface": surface.to_json()}
+    return fit_kernel(
+        lambda c: _skeleton(c, hardware, shape), _coordinates(hardware, shape), site_s, start=START, layout=LAYOUT,
+        order=lambda c: _order(c, hardware, shape.phase), hold=1e-3, rounds=60,
+    )  # fmt: skip
 
 
 def _arrays(hardware: Hardware, shape: HyperConnectionShape) -> dict[str, Array]:

@@ -17,7 +17,8 @@ import numpy as np
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
 from graphsim.cost.families.elementwise import cached_floor_s, traffic_s
 from graphsim.cost.families.formats import element_bytes
-from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
+from graphsim.cost.surfaces.fitting import Order, SurfaceSpec
+from graphsim.cost.surfaces.kernel_fit import fit_kernel
 from graphsim.cost.surfaces.tables import Array
 from graphsim.hardware import Hardware
 from graphsim.ops.formats import FORMATS
@@ -129,13 +130,10 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
 
 
 def _fit_one(shape: QuantizeShape, measured_s: Array, hardware: Hardware) -> dict[str, Any]:
-    constants = fit_constants(
-        lambda c: np.asarray(_skeleton(c, hardware, shape)), START, np.log(measured_s), hold=3e-4, rounds=60
-    )
-    target = np.log(measured_s / _skeleton(constants, hardware, shape))
-    order = _order(constants, hardware, shape.dtype)
-    surface = fit_surface(LAYOUT, _arrays(hardware, shape), target, order=order, rounds=10)
-    return {"constants": constants, "surface": surface.to_json()}
+    return fit_kernel(
+        lambda c: _skeleton(c, hardware, shape), _coordinates(hardware, shape), measured_s, start=START, layout=LAYOUT,
+        order=lambda c: _order(c, hardware, shape.dtype), hold=3e-4, rounds=60,
+    )  # fmt: skip
 
 
 def _arrays(hardware: Hardware, shape: QuantizeShape) -> dict[str, Array]:

@@ -31,6 +31,7 @@ from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError
 from graphsim.files.catalog import folders
 from graphsim.files.reading import Fields, load_mapping
+from graphsim.files.written import write_text
 from graphsim.hardware import Hardware, load_hardware
 
 VERSION = 2
@@ -125,7 +126,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         "provenance": calibration.provenance,
         "families": calibration.families,
     }
-    path.write_text(_text(data) + "\n", encoding="utf-8")
+    write_text(path, _text(data) + "\n")
 
 
 def _text(value: Any, indent: str = "") -> str:
