@@ -30,7 +30,7 @@ from graphsim.cost.families.quantize import QuantizeShape
 from graphsim.cost.families.recurrent_work import RecurrentShape
 from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.families.sparse import SparseShape
-from graphsim.cost.parameters.store import basis
+from graphsim.cost.parameters.basis import basis
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.errors import GraphsimError
 from graphsim.graph import schedule

@@ -11,8 +11,8 @@ import numpy as np
 from graphsim.cost.base import annotate
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.engines import KernelTable, engine_of
-from graphsim.cost.parameters.store import basis
 from graphsim.cost.surfaces.tables import Array
 from graphsim.graph.schedule import makespan_s
 from graphsim.hardware import Hardware

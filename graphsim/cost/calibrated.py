@@ -44,9 +44,9 @@ from graphsim.cost.families import mla
 from graphsim.cost.families.blend import Blend
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.engines import BASE, KernelTable
 from graphsim.cost.parameters.lent import record_of
-from graphsim.cost.parameters.store import basis
 from graphsim.cost.products import batched_shape, constants, product_of, product_s
 from graphsim.cost.recurrences import recurrent_s
 from graphsim.cost.residuals import Record

@@ -10,9 +10,9 @@ import numpy as np
 
 from graphsim.cost.families.registry import Family
 from graphsim.cost.kernels import by_engine, by_family, predict_with
+from graphsim.cost.parameters.basis import Basis, basis
 from graphsim.cost.parameters.engines import KernelTable
 from graphsim.cost.parameters.lent import record_of
-from graphsim.cost.parameters.store import Basis, basis
 from graphsim.cost.residuals import ALL, Record, beyond, coverage_of, kind_of, log_residuals, score_of
 from graphsim.cost.surfaces.tables import Array
 from graphsim.files.frameworks import ANY

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.cost.families.registry import COMPOSED_OF, FAMILIES, FAMILY_OF, Family, family_of
+from graphsim.cost.parameters.basis import Basis, basis
 from graphsim.cost.parameters.engines import KernelTable, engine_of
-from graphsim.cost.parameters.store import Basis, basis
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
 from graphsim.files.frameworks import ANY

@@ -22,7 +22,7 @@ import numpy as np
 
 from graphsim.compile.packing import packed, unpacked
 from graphsim.cost.families.registry import FAMILIES
-from graphsim.cost.parameters.store import basis
+from graphsim.cost.parameters.basis import basis
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.kernels import table_of
 from graphsim.errors import ConfigError

@@ -20,9 +20,9 @@ from graphsim.calibration.uncertainty import common_part, described, groups_apar
 from graphsim.cost.families.registry import Family
 from graphsim.cost.kernel_intervals import interval_us
 from graphsim.cost.kernels import by_engine, by_family, predict_with
+from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.engines import KernelTable
 from graphsim.cost.parameters.lent import BASE, RELATIONS, SIBLING, relation_of
-from graphsim.cost.parameters.store import basis
 from graphsim.files.written import write_text
 from graphsim.hardware import Hardware
 from graphsim.validation.unmeasured import ERRATIC

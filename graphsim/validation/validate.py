@@ -14,8 +14,8 @@ from graphsim.calibration.uncertainty import crossed_interval
 from graphsim.cost.families.registry import COMPOSED_OF, FAMILY_OF, family_of
 from graphsim.cost.kernel_intervals import kernel_intervals
 from graphsim.cost.kernels import by_engine, roofline_kernels
+from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.engines import KernelTable
-from graphsim.cost.parameters.store import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware, device_described, load_hardware
 from graphsim.validation.residuals import residuals

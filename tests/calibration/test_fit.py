@@ -8,7 +8,8 @@ from graphsim.calibration.fit import Source, calibrate, calibrate_files, read_me
 from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.kernel_intervals import kernel_intervals
 from graphsim.cost.kernels import predict_kernels, predict_with
-from graphsim.cost.parameters.store import basis, calibration_path, load_calibration
+from graphsim.cost.parameters.basis import basis
+from graphsim.cost.parameters.store import calibration_path, load_calibration
 from graphsim.cost.residuals import RESIDUALS
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware

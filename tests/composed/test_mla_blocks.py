@@ -4,7 +4,7 @@ import pytest
 import graphsim as gs
 from graphsim.composed import mla
 from graphsim.cost.families.registry import FAMILIES
-from graphsim.cost.parameters.store import basis
+from graphsim.cost.parameters.basis import basis
 from graphsim.ops import HeadGemm, MlaAttention
 from tests.paths import REFERENCE
 

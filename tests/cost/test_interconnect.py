@@ -11,7 +11,7 @@ import graphsim as gs
 from graphsim.cost.calibrated import calibrated
 from graphsim.cost.families.collectives import CollectiveShape, latency_s
 from graphsim.cost.interconnect import legs, node_and_beyond, runs_own_all_reduce
-from graphsim.cost.parameters.store import basis
+from graphsim.cost.parameters.basis import basis
 from graphsim.cost.roofline import roofline
 from graphsim.hardware import Hardware, Link, list_hardware, load_hardware
 from graphsim.ops import AllGather, AllReduce, AllToAll, ReduceScatter, SendReceive

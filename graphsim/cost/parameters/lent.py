@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cost.families.gemm import CAPTURED
-from graphsim.cost.parameters.store import SHARED, Basis
+from graphsim.cost.parameters.basis import SHARED, Basis
 from graphsim.cost.residuals import RESIDUALS, Record, check_record, with_captured
 from graphsim.files.catalog import folders
 from graphsim.files.reading import load_mapping

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from graphsim.cost.families import attention
 from graphsim.cost.families.attention_work import AttentionShape, attended_pairs, flops, kv_bytes, query_bytes
-from graphsim.cost.parameters.store import basis
+from graphsim.cost.parameters.basis import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 

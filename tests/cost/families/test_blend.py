@@ -7,7 +7,8 @@ from graphsim.cost.families import attention, gemm
 from graphsim.cost.families.attention_work import AttentionShape
 from graphsim.cost.families.blend import LENT, Blend, blended, mean_constants
 from graphsim.cost.families.gemm import GemmShape
-from graphsim.cost.parameters.store import basis, calibration_path, load_calibration
+from graphsim.cost.parameters.basis import basis
+from graphsim.cost.parameters.store import calibration_path, load_calibration
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.cost.surfaces.tables import Term
 from graphsim.hardware import load_hardware

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from graphsim.cost.families import collectives
 from graphsim.cost.families.collectives import KINDS, CollectiveShape
-from graphsim.cost.parameters.store import basis
+from graphsim.cost.parameters.basis import basis
 from graphsim.errors import ConfigError, HardwareError
 from graphsim.hardware import load_hardware
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from graphsim.cost.families import formats, gemm
 from graphsim.cost.families.gemm import GemmShape
-from graphsim.cost.parameters.store import basis
+from graphsim.cost.parameters.basis import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from graphsim.cost.families import moe
 from graphsim.cost.families.moe import MoeShape, busiest_rows, experts_hit
-from graphsim.cost.parameters.store import basis
+from graphsim.cost.parameters.basis import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 

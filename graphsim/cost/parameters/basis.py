@@ -1,0 +1,227 @@
+"""Whose fitted parameters price a device: its own, its generation's, or several others' together.
+
+A device without a calibration borrows that of its architecture generation (`hardware/generations.json`): the constants
+are multiples of datasheet numbers, so they scale with the device. A generation without measurements takes the mean of
+several others, with half of their correction surfaces (`cost/families/blend.py`). Collectives are borrowed from a
+device that is wired alike. What an engine's own kernels say stands in front of the base (`engines.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphsim.cost.families.blend import Blend
+from graphsim.cost.families.gemm import CAPTURED
+from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.interconnect import node_link
+from graphsim.cost.parameters.engines import BASE, BASE_KERNELS, KernelTable, in_order, layered
+from graphsim.cost.parameters.store import calibration_path, load_calibration, shipped_path
+from graphsim.cost.residuals import RESIDUALS, with_captured
+from graphsim.errors import ConfigError
+from graphsim.files.catalog import folders
+from graphsim.files.reading import load_mapping
+from graphsim.hardware import Hardware, load_hardware
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What an estimate rests on: `calibrated`, `scaled from h100-sxm (hopper)` (or several) or `roofline`.
+
+    parameters: of the family, from whoever lends them; None for the bare roofline
+    """
+
+    origin: str
+    parameters: Mapping[str, Any] | None = None
+
+
+def basis(hardware: Hardware, family: str, table: KernelTable = BASE, *, own: bool = True, kin: bool = True) -> Basis:
+    """Which fitted parameters price a family on a device under an engine.
+
+    own: False ignores the device's own calibration, and so shows how it would fare unmeasured
+    kin: False ignores those of its generation's other devices too
+    """
+    base = _with_captured(hardware, family, _base(hardware, family, own=own, kin=kin), own=own, kin=kin)
+    base = _with_lent(hardware, family, base, own=own, kin=kin)
+    name = _engine_lender(hardware, family, table.engine, own=own, kin=kin) if table.engine else ""
+    if not name:
+        return base
+    kernels = dict(_family_of(name, family, table.engine) or {})
+    if base.parameters and not isinstance(base.parameters, Blend):
+        kernels[BASE_KERNELS] = base.parameters
+    origin = "calibrated" if name == hardware.name else f"scaled from {name} ({hardware.architecture})"
+    return Basis(origin=origin, parameters=layered(in_order(kernels, table, family)))
+
+
+SHARED = {("gemm", CAPTURED): ("sglang", "sglang_deepgemm_gemm_nt_f8f8bf16", "fp8_block")}
+"""Fits of the base that another engine's measurements of the same library's kernel stand for: engine, kernel, name."""
+
+
+def _with_captured(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
+    """The base, with the fits that another engine's measurements stand for."""
+    further: dict[str, Any] = {}
+    for (of, name), (engine, kernel, theirs) in SHARED.items():
+        lender = _engine_lender(hardware, family, engine, own=own, kin=kin) if of == family else ""
+        fits = (_family_of(lender, family, engine) or {}).get(kernel, {}) if lender else {}
+        if theirs in fits:
+            further[name] = fits[theirs]
+            if base.parameters and RESIDUALS in base.parameters and RESIDUALS in fits:
+                further[RESIDUALS] = with_captured(base.parameters[RESIDUALS], fits[RESIDUALS])
+    if not further or base.parameters is None or isinstance(base.parameters, Blend):
+        return base
+    return Basis(origin=base.origin, parameters={**base.parameters, **further})
+
+
+LENDING = {"mla": ("sglang", "trtllm"), "batched_gemm": ("sglang", "trtllm")}
+"""Families of which the base has few rows or none, and the engines whose kernels stand in for its own, best first: vLLM
+runs the same libraries' kernels (FlashInfer's of TensorRT-LLM, FlashAttention 3, Triton's). A family's `lent` says
+which."""
+
+
+def _with_lent(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
+    """The base, and below it what other engines' measurements of the device or its generation say."""
+    fits: list[Mapping[str, Any]] = []
+    lenders: list[str] = []
+    for engine in LENDING.get(family, ()):
+        lender = _engine_lender(hardware, family, engine, own=own, kin=kin)
+        fits += (_family_of(lender, family, engine) or {}).values() if lender else []
+        lenders += [lender] if lender else []
+    if not fits:
+        return base
+    lent = FAMILIES[family].module.lent(fits)
+    if base.parameters and not isinstance(base.parameters, Blend):
+        return Basis(origin=base.origin, parameters=layered([base.parameters, *lent]))
+    origin = "calibrated" if hardware.name in lenders else f"scaled from {lenders[0]} ({hardware.architecture})"
+    return Basis(origin=origin, parameters=layered(lent))
+
+
+def _engine_lender(hardware: Hardware, family: str, engine: str, *, own: bool, kin: bool) -> str:
+    """The device whose measurements of an engine's kernels serve; "" where nothing of its generation was measured."""
+    if own and calibration_path(hardware, engine) is not None and _family_of(hardware.name, family, engine):
+        return hardware.name
+    return _nearest(hardware, hardware.architecture, family, engine) if kin else ""
+
+
+def _base(hardware: Hardware, family: str, *, own: bool, kin: bool) -> Basis:
+    path = calibration_path(hardware)
+    if own and path is not None:
+        calibration = load_calibration(path)
+        if family in calibration.families:
+            return Basis(origin="calibrated", parameters=calibration.families[family])
+    wired = _wired_alike(hardware, family)
+    if wired:
+        return Basis(
+            origin=f"scaled from {wired} ({node_link(hardware).topology})", parameters=_family_of(wired, family)
+        )
+    name = _nearest(hardware, hardware.architecture, family) if kin else ""
+    if name:
+        return Basis(origin=f"scaled from {name} ({hardware.architecture})", parameters=_family_of(name, family))
+    return _from_others(hardware, family)
+
+
+def _wired_alike(hardware: Hardware, family: str) -> str:
+    """Who lends the collectives of a device whose links are of another kind than its generation's; "" for no one.
+
+    How fast they are says the wiring, not the chip: libraries choose algorithms and protocols by it.
+    """
+    if family != "collectives" or not hardware.links:
+        return ""
+    alike = _alike_by_topology().get(node_link(hardware).topology, ())
+    found = [name for name in alike if name != hardware.name and _family_of(name, family)]
+    return min(found, key=lambda name: _distance(hardware, load_hardware(name)), default="")
+
+
+def _from_others(hardware: Hardware, family: str) -> Basis:
+    """The nearest device of each generation that serves, blended."""
+    lenders = _lent(hardware, family)
+    if not lenders:
+        return Basis(origin="roofline")
+    return Basis(origin=f"scaled from {', '.join(lenders)}", parameters=Blend(list(lenders.values())))
+
+
+def _lent(hardware: Hardware, family: str) -> dict[str, dict[str, Any]]:
+    """What each generation that stands in for another one lends of a family, by whose it is."""
+    rules = _neighbours(hardware.architecture)
+    usual = rules.get(family, rules.get("", ()))
+    special = {key.partition(".")[2]: names for key, names in rules.items() if key.startswith(f"{family}.")}
+    found: dict[str, dict[str, Any]] = {}
+    for one in dict.fromkeys([*usual, *(name for names in special.values() for name in names)]):
+        name = _nearest(hardware, one, family)
+        parameters = _family_of(name, family) or {}
+        found[f"{name} ({one})"] = {key: part for key, part in parameters.items() if one in special.get(key, usual)}
+    return {name: parameters for name, parameters in found.items() if parameters}
+
+
+def _nearest(hardware: Hardware, architecture: str, family: str, engine: str = "") -> str:
+    """The measured device of a generation that is most like another one; "" if there is none."""
+    found = [name for name in _devices(architecture) if name != hardware.name and _family_of(name, family, engine)]
+    return min(found, key=lambda name: _distance(hardware, load_hardware(name)), default="")
+
+
+def _distance(one: Hardware, other: Hardware) -> float:
+    """How unlike two devices are: the sum of the logarithms of the ratios of what drives kernels and hosts."""
+    pairs = [
+        (one.memory_bytes_per_s, other.memory_bytes_per_s),
+        (one.cores, other.cores),
+        (one.clock_hz, other.clock_hz),
+        (one.host_link.bytes_per_s, other.host_link.bytes_per_s),
+        (max(one.flops_per_s.values()), max(other.flops_per_s.values())),
+    ]
+    return sum(abs(math.log(float(np.mean(a)) / float(np.mean(b)))) for a, b in pairs)
+
+
+def _family_of(name: str, family: str, engine: str = "") -> Mapping[str, Any] | None:
+    path = shipped_path(name, engine)
+    return load_calibration(path).families.get(family) if path else None
+
+
+Generations = dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]]
+
+
+def _generations() -> Generations:
+    found = _generations_path()
+    return _read_generations(found) if found else {}
+
+
+def _alike_by_topology() -> dict[str, tuple[str, ...]]:
+    """For each topology of a node, the measured devices whose collectives stand for others that are wired so."""
+    found = _generations_path()
+    return _read_wiring(found) if found else {}
+
+
+def _generations_path() -> Path | None:
+    paths = (folder / "generations.json" for folder in folders("hardware"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+@lru_cache(maxsize=8)
+def _read_wiring(path: Path) -> dict[str, tuple[str, ...]]:
+    try:
+        return {str(topology): tuple(names) for topology, names in load_mapping(path).get("wiring", {}).items()}
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: 'wiring' names devices for each topology ({error})") from None
+
+
+@lru_cache(maxsize=8)
+def _read_generations(path: Path) -> Generations:
+    try:
+        return {
+            str(name): (tuple(entry["devices"]), {key: tuple(names) for key, names in entry["lenders"].items()})
+            for name, entry in load_mapping(path)["generations"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: every generation needs 'devices' and 'lenders' ({error})") from None
+
+
+def _devices(architecture: str) -> tuple[str, ...]:
+    return _generations().get(architecture, ((), {}))[0]
+
+
+def _neighbours(architecture: str) -> dict[str, tuple[str, ...]]:
+    return _generations().get(architecture, ((), {}))[1]
