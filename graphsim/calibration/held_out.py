@@ -2,7 +2,7 @@
 
 A shape (all products with one n and k, one head layout, one expert layout on one cut, one message size among one
 number of devices) is in one fold with all its rows. Every row is predicted once by a fit on the other three folds;
-where there are MANY, those of two folds are.
+where they are many, those of two folds are.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 FOLDS = 4
 """Parts that the shapes are dealt out to."""
 
-MANY = 3_000
-"""Rows from which on two folds say enough, and two more fits would take as long again."""
+MANY, MANY_SHAPES = 10_000, 100
+"""Rows, or shapes of FEW rows and more, from which on two folds say enough, and two more fits would take as long again.
+Half of fewer does not tell the spread of others: of the A100's 39 layouts of attention it came out twice as wide."""
+
+FEW = 3_000
+"""Rows up to which all folds are judged on, however many shapes they have."""
 
 THIN = 128
 """Products with n or k up to here count as LoRA-shaped."""
@@ -51,12 +55,19 @@ def held_out(frame: pd.DataFrame, layout: Iterable[str], fold: int = 0, folds: i
 def predicted_unseen(rows: pd.DataFrame, family: Family, hardware: Hardware) -> Array:
     """`latency_us` of every row by a fit that has not seen its shape; nan where no fit is possible without it."""
     found: Array = np.full(len(rows), np.nan)
-    for fold in range(FOLDS if len(rows) < MANY else FOLDS // 2):
+    for fold in range(FOLDS // 2 if _is_many(rows, family) else FOLDS):
         out = held_out(rows, family.layout, fold)
         if out.any() and not out.all():
             lent = {family.fits or family.name: family.module.fit(rows[~out], hardware)}
             found[out] = predict_with(rows[out], hardware, lent=lent).to_numpy()
     return found
+
+
+def _is_many(rows: pd.DataFrame, family: Family) -> bool:
+    """Whether half of the folds has enough shapes to tell what a fit is worth."""
+    if FEW <= len(rows) < MANY:
+        return len(rows[list(family.layout)].drop_duplicates()) >= MANY_SHAPES
+    return len(rows) >= MANY
 
 
 def held_out_errors(
