@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,16 @@ def simulated(model: str, engine: str | dict[str, Any], tp: int, **lora: Any) ->
     return gs.simulate(model, "h100-sxm", 4, 64, 4, gs.Parallelism(tp=tp), config, engine=engine)
 
 
+@lru_cache(maxsize=8)
+def base_of(model: str, engine: str, tp: int) -> gs.Estimate:
+    """The base model's estimate, which many variants are compared with."""
+    return simulated(model, engine, tp)
+
+
 @pytest.mark.parametrize(("model", "tp"), [(SLOTS, 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
 @pytest.mark.parametrize("engine", list_engines())
 def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str, model: str, tp: int) -> None:
-    base = simulated(model, engine, tp)
+    base = base_of(model, engine, tp)
     refused = model == EXPERTS and engine not in QUICK  # older versions have no layer for adapters on experts
     found = simulated(model, engine, tp, target_modules=["attn"] if refused else "all-linear", **NOBODY)
     for name in ("ttft_s", "tpot_s", "latency_s"):
@@ -49,7 +56,7 @@ def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str,
     ],
 )
 def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant: str, tp: int) -> None:
-    base = simulated(SLOTS, engine, tp)
+    base = base_of(SLOTS, engine, tp)
     blocks = {"blocks": tp} if variant == "bd-lora" else {}
     found = simulated(SLOTS, engine, tp, variant=variant, **NOBODY, **blocks)
     np.testing.assert_allclose(found.latency_s, base.latency_s, rtol=1e-9)
@@ -60,7 +67,7 @@ def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant:
 @pytest.mark.parametrize("model", [SLOTS, *(pytest.param(name, marks=pytest.mark.slow) for name in (DENSE, EXPERTS))])
 @pytest.mark.parametrize("engine", each_engine())
 def test_rank_0_takes_the_memory_and_the_time_of_the_base(engine: str, model: str, strategy: str) -> None:
-    base = simulated(model, engine, 2)
+    base = base_of(model, engine, 2)
     found = simulated(model, engine, 2, rank=0, max_loras=4, strategy=strategy)
     assert found.memory.to_dict() == pytest.approx(base.memory.to_dict(), rel=1e-12)
     assert found.latency_s == pytest.approx(base.latency_s, rel=1e-12)
@@ -126,6 +133,6 @@ def test_kernels_for_nobody_take_less_than_for_one_adapter_and_none_without_a_gr
 @pytest.mark.parametrize("engine", list_engines())
 def test_rank_0_of_any_variant_is_never_refused(engine: str, variant: str, model: str) -> None:
     """An engine that runs no adapter of a variant has nothing to run here."""
-    base, found = simulated(model, engine, 2), simulated(model, engine, 2, variant=variant, rank=0)
+    base, found = base_of(model, engine, 2), simulated(model, engine, 2, variant=variant, rank=0)
     assert found.latency_s == pytest.approx(base.latency_s, rel=1e-9)
     assert found.memory.total_bytes == pytest.approx(base.memory.total_bytes, rel=1e-12)
