@@ -1,0 +1,102 @@
+"""Classes of requests: who they are for, who goes first, and the limits that each has of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphsim.errors import ConfigError
+from graphsim.traffic.draws import Draws
+from graphsim.traffic.lengths import Length, read_length
+from graphsim.traffic.table import Ints
+from graphsim.units import as_number, checked_number, short
+
+LIMITS = ("ttft_s", "tpot_s", "e2e_s")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClass:
+    """A part of the traffic with a service level of its own.
+
+    share: of the requests (of the conversations, where there are such), in proportion to the other classes' shares
+    priority: lower goes first, with engines that schedule by priority
+    ttft_s, tpot_s, e2e_s: limits that its requests should keep; None where there is none
+    input_tokens, output_tokens: lengths of its own, in any form that `Traffic` takes; None for the traffic's
+    """
+
+    name: str
+    share: float = 1.0
+    priority: int = 0
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    e2e_s: float | None = None
+    input_tokens: Any = None
+    output_tokens: Any = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a share, a limit or a length that cannot be."""
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError(f"RequestClass: name = {short(self.name)} is not allowed; expected a text")
+        where = f"RequestClass '{self.name}'"
+        checked_number(f"{where}: share", self.share, 0.0, whole=False, one=True)
+        checked_number(f"{where}: priority", self.priority, -(10**9), 10**9, one=True)
+        for limit in LIMITS:
+            value = getattr(self, limit)
+            number = as_number(value)
+            if value is not None and (not isinstance(number, float) or not 0.0 < number < np.inf):
+                raise ConfigError(f"{where}: {limit} = {short(value)} is not allowed; expected seconds above 0")
+        for length in ("input_tokens", "output_tokens"):
+            if getattr(self, length) is not None:
+                pairs = length == "input_tokens" and self.output_tokens is None
+                object.__setattr__(self, length, read_length(f"{where}: {length}", getattr(self, length), pairs=pairs))
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that there are, by name."""
+        return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
+
+    def length(self, name: str) -> Length | None:
+        """A length of its own."""
+        found: Length | None = getattr(self, name)
+        return found
+
+
+def read_classes(classes: Any, priorities: Any) -> tuple[RequestClass, ...]:
+    """Classes as a user gives them, or one for each of the priorities {priority: share}.
+
+    Raises ConfigError for both at once, for names that are there twice, and where no class has a share.
+    """
+    if priorities is not None:
+        if classes:
+            raise ConfigError("Traffic: classes have priorities of their own; give classes or priorities, not both")
+        if not isinstance(priorities, Mapping) or not priorities:
+            expected = "{priority: share of the requests, …}"
+            raise ConfigError(f"Traffic: priorities = {short(priorities)} is not allowed; expected {expected}")
+        classes = [RequestClass(f"priority {level}", share, level) for level, share in priorities.items()]
+    one = isinstance(classes, RequestClass)
+    if not one and (not isinstance(classes, Sequence) or not all(isinstance(each, RequestClass) for each in classes)):
+        raise ConfigError(f"Traffic: classes = {short(classes)} is not allowed; expected a list of RequestClass")
+    found = (classes,) if one else tuple(classes)
+    names = [each.name for each in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"Traffic: classes: the name '{twice}' is there twice; expected a name for each")
+    if found and not sum(each.share for each in found) > 0:
+        raise ConfigError("Traffic: classes: no class has a share above 0")
+    return found
+
+
+def draw_classes(classes: Sequence[RequestClass], count: int, draws: Draws) -> Ints:
+    """Which class each request is of, counted from 0; all of the first where there are none."""
+    if len(classes) < 2:
+        return np.zeros(count, dtype=np.int64)
+    return draws.choice(np.array([each.share for each in classes], dtype=float), count)
+
+
+def priority_of(classes: Sequence[RequestClass], group: Ints) -> Ints:
+    """The priority of each request."""
+    levels = np.array([each.priority for each in classes] or [0], dtype=np.int64)
+    return levels[group]

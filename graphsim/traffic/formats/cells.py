@@ -1,0 +1,135 @@
+"""Numbers of a trace file, checked one by one or by the column, with the line of what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.traffic.table import Floats, Ints
+from graphsim.units import short
+
+MOST_TOKENS = 10**9
+MOST_TIME = 1e19
+"""Of whatever unit: nanoseconds since 1970 lie below it."""
+
+Number = int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One JSON object of a file."""
+
+    path: Path
+    line: int
+    data: dict[str, Any]
+
+    def __contains__(self, key: str) -> bool:
+        return self.data.get(key) is not None
+
+    def wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
+        """The sentence about a value."""
+        return ConfigError(f"{self.path}: line {self.line}: {key} = {short(value)} is not allowed; expected {allowed}")
+
+    def number(self, key: str, most: float = MOST_TIME) -> Number:
+        """A finite number from 0 up. Raises ConfigError where there is none."""
+        if key not in self.data:
+            names = choices_text(key, [" ".join(str(name).split())[:40] for name in self.data])
+            raise ConfigError(f"{self.path}: line {self.line}: {key} is missing; {names}")
+        value = self.data[key]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise self.wrong(key, value, f"a number from 0 to {most:g}")
+        return value
+
+    def tokens(self, key: str) -> int:
+        """A whole number of tokens. Raises ConfigError where there is none."""
+        value = self.number(key, MOST_TOKENS)
+        if value != math.floor(value):
+            raise self.wrong(key, value, "a whole number of tokens")
+        return int(value)
+
+    def parts(self, key: str) -> list[Any]:
+        """A list; empty where the key is absent. Raises ConfigError for anything else."""
+        value = self.data.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(key, value, "a list")
+        return value
+
+    def inside(self, key: str) -> Record:
+        """The object under a key. Raises ConfigError where there is none."""
+        value = self.data.get(key)
+        if not isinstance(value, dict):
+            raise self.wrong(key, value, "a JSON object")
+        return Record(self.path, self.line, value)
+
+
+def column(
+    path: Path, name: str, values: Any, lines: Ints, *, most: float = MOST_TIME, whole: bool = False, unit: str = ""
+) -> Floats:
+    """A table's column as finite numbers from 0 up.
+
+    values: an array or a pandas Series; lines: of the file, for the message
+    Raises ConfigError naming the first line that holds anything else.
+    """
+    import pandas as pd
+
+    series = pd.Series(values)
+    if series.dtype.kind in "bmM":  # flags and dates are no numbers, though they can be made into some
+        series = series.astype(str)
+    found = pd.to_numeric(series, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    good = (found >= 0) & (found <= most)
+    if whole:
+        good &= found == np.floor(found)
+    if not good.all():
+        row = int(np.argmin(good))
+        shown = shown_cell(series.iloc[row])
+        kind = "a whole number" if whole else "a number"
+        raise ConfigError(
+            f"{path}: line {lines[row]}: {name} = {shown} is not allowed; expected {kind}{unit} from 0 to {most:g}"
+        )
+    return np.asarray(found, dtype=float)
+
+
+def shown_cell(value: Any) -> str:
+    """A table's cell as it appears in a message."""
+    if value is None or str(value) in ("<NA>", "NaT", "nan"):
+        return "nothing"
+    return short(value.item() if isinstance(value, np.generic) else value)
+
+
+def per_request(path: Path, line: int, name: str, values: Any, count: int | None = None) -> Floats:
+    """A list with a number for each request, of a benchmark's result file; None in it is nan.
+
+    count: how many there have to be
+    Raises ConfigError naming the list, and the first entry that is not a finite number from 0 up.
+    """
+    where = f"{path}: line {line}: {name}"
+    if not isinstance(values, list):
+        raise ConfigError(f"{where} = {short(values)} is not allowed; expected a list with a number for each request")
+    if count is not None and len(values) != count:
+        raise ConfigError(f"{where} has {len(values)} entries, expected one for each of {count} requests")
+    found = np.empty(len(values))
+    for index, value in enumerate(values):
+        if value is None:
+            found[index] = np.nan
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TIME:
+            raise ConfigError(
+                f"{where}[{index}] = {short(value)} is not allowed; expected a number from 0 to {MOST_TIME:g}"
+            )
+        else:
+            found[index] = value
+    return found
+
+
+def since_first(times: Sequence[Number], per_second: float) -> Floats:
+    """Times in seconds after the first of them, exact for large whole numbers; nan stays."""
+    known = [time for time in times if time == time]
+    first = min(known) if known else 0
+    return np.array([(time - first) / per_second if time == time else np.nan for time in times], dtype=float)

@@ -1,0 +1,78 @@
+"""Mooncake's traces and those that follow its layout: JSON lines with lengths and hashes of a prompt's blocks.
+
+kvcache-ai/Mooncake: `timestamp` in ms, a hash for each 512 tokens. AIPerf's form of it lets later turns of a
+`session_id` follow the one ahead of them by `delay` ms instead (ai-dynamo/aiperf, tests of multi-turn mooncake_trace).
+Qwen-Bailian traces have `chat_id`, times in seconds and a hash for each 16 tokens (its README).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from graphsim.traffic.formats.adapters import NamedRequests
+from graphsim.traffic.formats.cells import Number, Record, since_first
+from graphsim.traffic.formats.chains import of_blocks
+from graphsim.traffic.formats.found import Chain, Found
+from graphsim.traffic.formats.trace import Wanted
+from graphsim.traffic.table import NOBODY
+
+LAYOUT = "timestamp, input_length, output_length, hash_ids (Mooncake, Bailian)"
+
+BLOCK_TOKENS = 512
+BAILIAN_BLOCK_TOKENS = 16
+
+
+@dataclass(slots=True)
+class _Rows:
+    times: list[Number] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)
+    think_s: list[float] = field(default_factory=list)
+    chains: list[Chain] = field(default_factory=list)
+
+
+def matches(keys: Set[str]) -> bool:
+    """Whether JSON lines with these keys are one."""
+    return bool(keys & {"input_length", "hash_ids"})
+
+
+def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
+    """Its requests. Raises ConfigError for what is missing or wrong."""
+    rows, numbers, last = _Rows(), dict[Hashable, int](), dict[Hashable, int]()
+    adapters = NamedRequests(wanted.adapter, wanted.base)
+    per_second, block_tokens, odd = 1000.0, wanted.block_tokens or BLOCK_TOKENS, 0
+    for record in records:
+        if not rows.times and "chat_id" in record:
+            per_second, block_tokens = 1.0, wanted.block_tokens or BAILIAN_BLOCK_TOKENS
+        _add(rows, record, last)
+        hashes = [part if isinstance(part, int | str) else repr(part) for part in record.parts("hash_ids")]
+        odd += bool(hashes) and len(hashes) != -(-rows.inputs[-1] // block_tokens)
+        rows.chains.append(of_blocks(numbers, hashes, block_tokens, rows.inputs[-1]))
+        adapters.add(record.data)
+    note = f"prompts whose hash_ids are not one for each {block_tokens} tokens: {odd}; is block_tokens right?"
+    names, notes = adapters.column()
+    return Found(
+        seconds=since_first(rows.times, per_second), input_tokens=np.array(rows.inputs, dtype=float),
+        output_tokens=np.array(rows.outputs, dtype=float), after=np.array(rows.after, dtype=np.int64),
+        think_s=np.array(rows.think_s, dtype=float), chains=rows.chains, adapter=names,
+        notes=notes + ([note] if odd else []),
+    )  # fmt: skip
+
+
+def _add(rows: _Rows, record: Record, last: dict[Hashable, int]) -> None:
+    """Times, lengths and place in its conversation of one request; last: the row of each session so far."""
+    session = record.data.get("session_id")
+    leader = last.get(session, NOBODY) if isinstance(session, Hashable) and session is not None else NOBODY
+    follows = leader != NOBODY and "timestamp" not in record
+    rows.times.append(float("nan") if follows else record.number("timestamp"))
+    rows.after.append(leader if follows else NOBODY)
+    rows.think_s.append(record.number("delay") / 1000.0 if follows and "delay" in record else 0.0)
+    rows.inputs.append(record.tokens("input_length"))
+    rows.outputs.append(record.tokens("output_length"))
+    if isinstance(session, Hashable) and session is not None:
+        last[session] = len(rows.times) - 1

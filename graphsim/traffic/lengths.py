@@ -1,0 +1,243 @@
+"""How long prompts and answers are: numbers, ranges, samples and distributions, in tokens.
+
+Range ratios mean what the client that has them means: `vllm bench serve` draws from floor(L (1 - r)) to ceil(L (1 + r))
+(`vllm-project/vllm:vllm/benchmarks/datasets/random.py@237145e`), SGLang's bench_serving and InferenceMAX's client from
+max(int(r L), 1) to L (`compute_random_lens` there). All of them include both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, inf, log, sqrt
+from typing import Any
+
+import numpy as np
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.traffic.draws import Draws
+from graphsim.traffic.table import Floats, Ints
+from graphsim.units import as_number, checked_number, short
+
+CLIENTS = ("vllm", "sglang", "inferencemax")
+LONGEST = 10**7
+"""Tokens of a prompt or an answer at most."""
+EXPECTED = "a number, a range (low, high), a list, a RangeRatio, a distribution such as 'lognormal:mean=222,median=152'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeRatio:
+    """Lengths drawn evenly around or below one, as the client's `--random-range-ratio` says."""
+
+    tokens: int
+    ratio: float
+    client: str = "vllm"
+
+    def __post_init__(self) -> None:
+        if self.client not in CLIENTS:
+            raise ConfigError(f"RangeRatio: client = {short(self.client)} is not known; {choices_text(None, CLIENTS)}")
+        checked_number("RangeRatio: tokens", self.tokens, 1, LONGEST, one=True)
+        checked_number("RangeRatio: ratio", self.ratio, 0.0, 1.0, whole=False, one=True)
+        if self.client == "vllm" and self.ratio == 1.0:
+            raise ConfigError("RangeRatio: ratio = 1.0 is not allowed with vllm; expected a number from 0 to below 1")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The shortest and the longest."""
+        if self.client == "vllm":
+            return max(floor(self.tokens * (1.0 - self.ratio)), 1), max(ceil(self.tokens * (1.0 + self.ratio)), 1)
+        return max(int(self.tokens * self.ratio), 1), self.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A distribution by name; what falls outside of low to high is moved to its end."""
+
+    name: str
+    numbers: tuple[tuple[str, float], ...]
+    low: float = 1.0
+    high: float = LONGEST
+
+    def values(self, count: int, draws: Draws) -> Floats:
+        """Drawn, not yet rounded."""
+        return np.clip(SHAPES[self.name][0](dict(self.numbers), count, draws), self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Values to draw from, with replacement: lengths, or pairs of a prompt's and its answer's."""
+
+    values: tuple[Any, ...]
+
+    @property
+    def pairs(self) -> bool:
+        """Whether they are pairs."""
+        return isinstance(self.values[0], tuple)
+
+
+Length = int | tuple[int, int] | RangeRatio | Spread | Sample | Callable[..., Any]
+
+
+def read_length(name: str, given: Any, *, pairs: bool = False) -> Length:
+    """A length as a user gives it: what is allowed says `EXPECTED`; an object may also have `rvs(size, random_state)`,
+    as SciPy's distributions, or be a function of (generator, count).
+
+    pairs: whether a list of (input, output) will do. Raises ConfigError.
+    """
+    if isinstance(given, RangeRatio | Spread | Sample):
+        return given
+    if isinstance(given, str):
+        return read_spread(name, given)
+    if callable(getattr(given, "rvs", None)):
+        return _Rvs(given)
+    if callable(given):
+        found: Callable[..., Any] = given
+        return found
+    if isinstance(given, tuple) and len(given) == 2 and not isinstance(given[0], tuple):
+        low = checked_number(f"{name}: low", given[0], 1, LONGEST, one=True)
+        return low, checked_number(f"{name}: high", given[1], low, LONGEST, one=True)
+    if isinstance(as_number(given), float):
+        return int(checked_number(name, given, 1, LONGEST, one=True))
+    return _read_sample(name, given, pairs)
+
+
+def draw_lengths(name: str, length: Length, count: int, draws: Draws) -> Ints:
+    """So many lengths, whole numbers from 1. Raises ConfigError where a user's own distribution gives less."""
+    if isinstance(length, int):
+        return np.full(count, length, dtype=np.int64)
+    if isinstance(length, tuple):
+        return draws.integers(*length, count)
+    if isinstance(length, RangeRatio):
+        return draws.integers(*length.bounds, count)
+    if isinstance(length, Sample):
+        listed: Ints = np.array(length.values, dtype=np.int64)
+        chosen: Ints = listed[draws.integers(0, len(length.values) - 1, count)]
+        return chosen
+    if isinstance(length, Spread):
+        return np.maximum(np.rint(length.values(count, draws)), 1.0).astype(np.int64)
+    found: Any = np.asarray(length(draws.generator, count))
+    if found.shape != (count,) or found.dtype.kind not in "iuf" or not np.all(np.isfinite(found)):
+        raise ConfigError(f"{name}: the distribution gave {short(found)} for {count} requests; expected a number each")
+    if count and not 0.5 <= found.min() <= found.max() <= LONGEST:
+        raise ConfigError(f"{name}: the distribution gave {found.min():g} to {found.max():g}; expected 1 to {LONGEST}")
+    return np.asarray(np.maximum(np.rint(found), 1), dtype=np.int64)
+
+
+def read_spread(name: str, text: str, *, least: float = 1.0) -> Spread:
+    """A distribution from a text: its name and numbers, `gamma:mean=222,cv=0.8,high=1024`. Raises ConfigError."""
+    shape, _, listed = text.partition(":")
+    if shape not in SHAPES:
+        raise ConfigError(f"{name} = {short(text)}: '{shape}' is no distribution; {choices_text(shape, SHAPES)}")
+    numbers: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in listed.split(","))):
+        key, _, value = part.partition("=")
+        try:
+            numbers[key.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"{name} = {short(text)}: '{part}' is not allowed; expected a name=number") from None
+    needed = SHAPES[shape][1]
+    limits = {key: numbers.pop(key) for key in ("low", "high") if key in numbers and key not in needed}
+    if numbers.keys() != set(needed) or not all(0.0 <= value < inf for value in (*numbers.values(), *limits.values())):
+        wanted = ",".join(f"{key}=…" for key in needed)
+        raise ConfigError(f"{name} = {short(text)} is not allowed; expected '{shape}:{wanted}', numbers from 0")
+    found = Spread(name=shape, numbers=tuple(sorted(numbers.items())), **{"low": least, **limits})
+    _check(name, text, found)
+    return found
+
+
+def mean_of(length: Length) -> float | None:
+    """The mean where it is known without drawing; None elsewhere."""
+    if isinstance(length, int):
+        return float(length)
+    if isinstance(length, RangeRatio | tuple):
+        low, high = length.bounds if isinstance(length, RangeRatio) else length
+        return (low + high) / 2.0
+    return float(np.mean(length.values, axis=0).flat[0]) if isinstance(length, Sample) else None
+
+
+def length_text(length: Length) -> str:
+    """A length as a person reads it."""
+    if isinstance(length, int):
+        return f"{length}"
+    if isinstance(length, RangeRatio | tuple):
+        low, high = length.bounds if isinstance(length, RangeRatio) else length
+        return f"{low} to {high}"
+    if isinstance(length, Spread):
+        return f"{length.name}:" + ",".join(f"{key}={value:g}" for key, value in length.numbers)
+    return f"drawn from {len(length.values)} samples" if isinstance(length, Sample) else "of a distribution"
+
+
+def _read_sample(name: str, given: Any, pairs: bool) -> Sample:
+    kind = "numbers" if not pairs else "numbers, or of pairs (input, output)"
+    try:
+        values = np.asarray(given if not isinstance(given, Mapping) else None, dtype=float)
+    except (TypeError, ValueError):
+        values = np.array(np.nan)
+    shaped = values.ndim == 1 or (pairs and values.ndim == 2 and values.shape[1] == 2)
+    if not shaped or not values.size or isinstance(given, Mapping):
+        raise ConfigError(f"{name} = {short(given)} is not allowed; expected {EXPECTED}; lists are of {kind}")
+    if not np.all((values >= 1) & (values <= LONGEST) & (values == np.floor(values))):
+        raise ConfigError(f"{name}: the list has {_worst(values):g}; expected whole numbers from 1 to {LONGEST}")
+    whole = values.astype(np.int64).tolist()
+    return Sample(values=tuple(map(tuple, whole)) if values.ndim == 2 else tuple(whole))
+
+
+def _worst(values: Floats) -> float:
+    bad = values[~((values >= 1) & (values <= LONGEST) & (values == np.floor(values)))]
+    return float(bad.flat[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Rvs:
+    """An object with `rvs` as a function of (generator, count)."""
+
+    distribution: Any
+
+    def __call__(self, generator: np.random.Generator, count: int) -> Any:
+        return self.distribution.rvs(size=count, random_state=generator)
+
+
+def _check(name: str, text: str, spread: Spread) -> None:
+    numbers = dict(spread.numbers)
+    problem = ""
+    if spread.low > spread.high or numbers.get("low", 0.0) > numbers.get("high", inf):
+        problem = "low is above high"
+    elif spread.name == "lognormal" and not 0 < numbers["median"] <= numbers["mean"]:
+        problem = "the mean of a lognormal is not below its median, and both are above 0"
+    elif numbers.get("mean", 1.0) <= 0 or numbers.get("cv", 1.0) < 1e-3:
+        problem = "mean is above 0, and cv from 0.001"
+    elif spread.name == "zipf" and (numbers["low"] < 1 or numbers["high"] > 10**6):
+        problem = "low is from 1, and high up to 1000000"
+    if problem:
+        raise ConfigError(f"{name} = {short(text)} is not allowed: {problem}")
+
+
+def _lognormal(numbers: Mapping[str, float], count: int, draws: Draws) -> Floats:
+    """The mean of a lognormal is median * exp(sigma^2 / 2)."""
+    sigma = sqrt(2.0 * log(numbers["mean"] / numbers["median"]))
+    return np.asarray(numbers["median"] * np.exp(sigma * draws.normal(count)))
+
+
+def _zipf(numbers: Mapping[str, float], count: int, draws: Draws) -> Floats:
+    """From low to high, in proportion to value^-exponent."""
+    values = np.arange(ceil(numbers["low"]), floor(numbers["high"]) + 1, dtype=float)
+    return values[draws.choice(values ** -numbers["exponent"], count)]
+
+
+Shape = Callable[[Mapping[str, float], int, Draws], Floats]
+SHAPES: Mapping[str, tuple[Shape, Sequence[str]]] = {
+    "constant": (lambda numbers, count, draws: np.full(count, numbers["value"]), ("value",)),
+    "uniform": (
+        lambda numbers, count, draws: numbers["low"] + (numbers["high"] - numbers["low"]) * draws.uniform(count),
+        ("low", "high"),
+    ),
+    "exponential": (lambda numbers, count, draws: numbers["mean"] * draws.exponential(count), ("mean",)),
+    "normal": (
+        lambda numbers, count, draws: numbers["mean"] + numbers["std"] * draws.normal(count),
+        ("mean", "std"),
+    ),
+    "lognormal": (_lognormal, ("mean", "median")),
+    "gamma": (lambda numbers, count, draws: numbers["mean"] * draws.gamma(numbers["cv"] ** -2, count), ("mean", "cv")),
+    "zipf": (_zipf, ("exponent", "low", "high")),
+}
+"""For each distribution how it is drawn, and the numbers it needs. cv: standard deviation over mean."""

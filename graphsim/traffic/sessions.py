@@ -1,0 +1,185 @@
+"""Conversations and shared prefixes: prompts that grow by what was said, and prompts that begin alike.
+
+A conversation's prompt at a turn is the shared prefix, all earlier messages and answers, and the new message. Its own
+text is one segment that goes on further at each turn, so a chain has two entries however many turns there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphsim.errors import ConfigError
+from graphsim.traffic.draws import Draws
+from graphsim.traffic.lengths import LONGEST, Spread, draw_lengths, mean_of, read_length, read_spread
+from graphsim.traffic.popularity import ROUND_ROBIN, Drift, read_popularity, shares
+from graphsim.traffic.table import NOBODY, Floats, Ints, Prefixes
+from graphsim.units import checked_number, short
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sessions:
+    """Conversations of several turns, and prefixes that prompts have in common.
+
+    turns: of a conversation, in any form that lengths have; think_s: seconds from an answer to the next message, a
+        number or a distribution such as `exponential:mean=20`
+    shared_prefix_tokens: ahead of each prompt, one number or one for each group; prefix_groups: how many such texts
+    prompts_per_group: different prompts of each group, sent again and again with the same lengths; None where every
+        prompt is a text of its own (both are `shared_prefix` of inference-perf)
+    popularity: of the groups, or of the prompts where these are repeated, as that of adapters
+    The traffic's input_tokens are those of each new message, and come on top of the prefix.
+    """
+
+    turns: Any = 1
+    think_s: Any = 0.0
+    shared_prefix_tokens: Any = 0
+    prefix_groups: int = 1
+    prompts_per_group: int | None = None
+    popularity: Any = "uniform"
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for turns below 1, negative pauses and prefixes, and groups that do not fit."""
+        object.__setattr__(self, "turns", read_length("Sessions: turns", self.turns))
+        if isinstance(self.think_s, str):
+            object.__setattr__(self, "think_s", read_spread("Sessions: think_s", self.think_s, least=0.0))
+        elif not isinstance(self.think_s, Spread):
+            checked_number("Sessions: think_s", self.think_s, 0.0, whole=False, one=True)
+        checked_number("Sessions: prefix_groups", self.prefix_groups, 1, 10**6, one=True)
+        if self.prompts_per_group is not None:
+            checked_number("Sessions: prompts_per_group", self.prompts_per_group, 1, 10**6, one=True)
+            if self.turns != 1:
+                raise ConfigError("Sessions: prompts_per_group repeats prompts, so turns stays at 1; found both")
+        self._check_prefixes()
+        if isinstance(self.popularity, Drift):
+            raise ConfigError("Sessions: popularity does not drift; expected uniform, zipf:1.2, … or a share of each")
+        object.__setattr__(self, "popularity", read_popularity(self.popularity))
+        if self.popularity not in ROUND_ROBIN:
+            shares(self.popularity, self.texts, self.kind)
+
+    def _check_prefixes(self) -> None:
+        given = self.shared_prefix_tokens
+        listed = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
+        for each in given if listed else [given]:
+            checked_number("Sessions: shared_prefix_tokens", each, 0, LONGEST, one=True)
+        if listed and len(given) != self.prefix_groups:
+            found = f"{len(given)} shared_prefix_tokens for {self.prefix_groups} prefix_groups"
+            raise ConfigError(f"Sessions: {found}; expected one number, or one each")
+        if listed:
+            object.__setattr__(self, "shared_prefix_tokens", tuple(int(each) for each in given))
+
+    @property
+    def kind(self) -> str:
+        """What popularity is of."""
+        return "prefix_groups" if self.prompts_per_group is None else "prompts"
+
+    @property
+    def texts(self) -> int:
+        """Different beginnings: groups, or prompts where these are repeated."""
+        return self.prefix_groups * (self.prompts_per_group or 1)
+
+    @property
+    def prefix_tokens(self) -> Ints:
+        """Of each group."""
+        return np.broadcast_to(np.asarray(self.shared_prefix_tokens, dtype=np.int64), (self.prefix_groups,))
+
+    @property
+    def mean_turns(self) -> float | None:
+        """Where it is known without drawing."""
+        return mean_of(self.turns)
+
+    def turns_of(self, requests: int, draws: Draws) -> Ints:
+        """How many turns each conversation has, so that all have `requests` together; the last one may be cut short."""
+        found = np.zeros(0, dtype=np.int64)
+        while found.sum() < requests:
+            missing = int(requests - found.sum())
+            batch = max(int(missing / (self.mean_turns or 1.0) * 1.05) + 16, 16)
+            found = np.concatenate([found, draw_lengths("Sessions: turns", self.turns, min(batch, missing), draws)])
+        ends = np.cumsum(found)
+        count = int(np.searchsorted(ends, requests)) + 1
+        found = found[:count]
+        found[-1] -= ends[count - 1] - requests
+        return found
+
+    def texts_of(self, conversations: int, draws: Draws) -> Ints:
+        """Which beginning each conversation has."""
+        if self.popularity in ROUND_ROBIN:
+            return np.arange(conversations) % self.texts
+        return draws.choice(shares(self.popularity, self.texts, self.kind), conversations)
+
+    def pauses(self, count: int, draws: Draws) -> Floats:
+        """Seconds between answers and next messages."""
+        if isinstance(self.think_s, Spread):
+            return self.think_s.values(count, draws)
+        return np.full(count, float(self.think_s))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chats:
+    """Rows of conversations, one behind the other: which conversation and which turn each is, and its beginning."""
+
+    conversation: Ints
+    turn: Ints
+    text: Ints
+
+    @property
+    def after(self) -> Ints:
+        """The row of the turn before."""
+        return np.where(self.turn > 0, np.arange(len(self.turn)) - 1, NOBODY)
+
+
+def chats_of(sessions: Sessions, turns: Ints, draws: Draws) -> Chats:
+    """The rows of so many conversations."""
+    conversation = np.repeat(np.arange(len(turns)), turns)
+    turn = np.arange(len(conversation)) - np.repeat(np.cumsum(turns) - turns, turns)
+    return Chats(conversation=conversation, turn=turn, text=sessions.texts_of(len(turns), draws)[conversation])
+
+
+def grown(sessions: Sessions, chats: Chats, messages: Ints, answers: Ints) -> Ints:
+    """Tokens of each prompt: the prefix, what was said before, and the message."""
+    said = np.cumsum(messages + answers) - messages - answers
+    begins = said[np.flatnonzero(chats.turn == 0)]
+    group = chats.text // (sessions.prompts_per_group or 1)
+    prompts: Ints = sessions.prefix_tokens[group] + said - begins[chats.conversation] + messages
+    return prompts
+
+
+def prefixes_of(sessions: Sessions, chats: Chats, prompt_tokens: Ints) -> Prefixes | None:
+    """Which parts of prompts are alike; None where none are.
+
+    A repeated prompt is shared but for its last token, which no cache spares, so that its answer stays its own.
+    """
+    group = chats.text // (sessions.prompts_per_group or 1)
+    prefix = sessions.prefix_tokens[group]
+    repeated = sessions.prompts_per_group is not None
+    own = (np.bincount(chats.conversation) > 1)[chats.conversation] | repeated
+    shared = prefix > 0
+    if not shared.any() and not own.any():
+        return None
+    text = chats.text if repeated else chats.conversation
+    last = prompt_tokens - repeated
+    kept = np.stack([shared, own & (last > prefix)], axis=1)
+    start = np.concatenate([[0], np.cumsum(kept.sum(axis=1))])
+    segment, end = np.stack([group, sessions.prefix_groups + text], axis=1), np.stack([prefix, last], axis=1)
+    return Prefixes(start=start, segment=segment[kept], end=end[kept])
+
+
+def read_sessions(given: Any) -> Sessions | None:
+    """Sessions or None. Raises ConfigError for anything else."""
+    if given is None or isinstance(given, Sessions):
+        return given
+    raise ConfigError(f"Traffic: sessions = {short(given)} is not allowed; expected Sessions(turns=…, …)")
+
+
+def turns_text(sessions: Sessions) -> str:
+    """What a person reads of them."""
+    parts = []
+    if sessions.turns != 1:
+        parts.append("conversations of " + (f"{sessions.mean_turns:g} turns" if sessions.mean_turns else "some turns"))
+    if np.any(sessions.prefix_tokens):
+        parts.append(f"{sessions.prefix_groups} shared prefixes of {sessions.prefix_tokens.mean():g} tokens")
+    if sessions.prompts_per_group is not None:
+        parts.append(f"{sessions.texts} prompts repeated")
+    return ", ".join(parts)

@@ -1,0 +1,214 @@
+"""Traffic: what a server is asked, as one value that can be scaled, described and drawn into a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphsim.errors import ConfigError
+from graphsim.traffic.arguments import asked, open_source, read_client, read_concurrency, read_seed
+from graphsim.traffic.classes import read_classes
+from graphsim.traffic.client import Client
+from graphsim.traffic.drawn import drawn_table
+from graphsim.traffic.parts import Closed, Open, Parts, Recorded
+from graphsim.traffic.popularity import Drift, read_adapters
+from graphsim.traffic.rates import MOST, read_burstiness, read_rate
+from graphsim.traffic.sessions import Sessions, read_sessions
+from graphsim.traffic.shown import described, in_short
+from graphsim.traffic.table import RequestTable
+from graphsim.traffic.trace import recorded_table
+from graphsim.units import checked_number
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Traffic(Parts):
+    """Requests of many users over time; made by `poisson`, `closed` or `from_file`, not by hand."""
+
+    @classmethod
+    def poisson(
+        cls, *, rate: Any = None, requests: int | None = None, input_tokens: Any, output_tokens: Any = None,
+        seconds: float | None = None, burstiness: float = 1.0, adapters: Any = 0, popularity: Any = "uniform",
+        base_share: float = 0.0, ranks: Any = None, sessions: Sessions | None = None, priorities: Any = None,
+        classes: Any = (), client: Client | None = None, seed: int = 0,
+    ) -> Traffic:  # fmt: skip
+        """Open loop: requests come at a rate, whether or not the server keeps up.
+
+        rate: requests per second, inf for all at once; stages `[(rate, seconds), …]`, a `Ramp` or `Bursts`; None where
+            `popularity` gives a rate of each adapter: then their sum. Follow-up turns count: conversations begin at the
+            rate divided by their mean number of turns
+        requests: how many, or seconds: for how long; stages need neither
+        burstiness: shape of the gamma distributed gaps: 1 Poisson, less in clumps, more evenly, inf constant. Gaps are
+            stretched to sum to requests / rate, unless the client says otherwise (`Client(rescales=False)`)
+        input_tokens, output_tokens: a number, a range (low, high), a list to draw from, a `RangeRatio`, a distribution
+            (`lognormal:mean=222,median=152`, `gamma:mean=222,cv=0.8`, `normal:mean=…,std=…`, `exponential:mean=…`,
+            `uniform:low=…,high=…`, `zipf:exponent=…,low=…,high=…`, each with low and high as its ends), an object with
+            `rvs`, or a function of (generator, count); a list of pairs as input_tokens stands for both
+        adapters: registered, a number or names; popularity: `uniform`, `zipf:1.2`, `power:1`, `geometric:1.5`,
+            `round_robin`, `one`, a rate or share of each (a list, or a mapping of names), or a `Drift`
+        base_share: part of the requests that want no adapter
+        ranks: one for all adapters, a list, `8/16/32` to deal them out in turn, or {rank: share of the adapters}
+        sessions: conversations and shared prefixes; priorities: {priority: share}, or classes: a list of `RequestClass`
+        Raises ConfigError for what is not allowed or does not fit together.
+        """
+        pool = read_adapters(adapters, popularity, base_share, ranks, read_seed(seed))
+        if rate is None and pool.rates is not None:
+            rate = float(pool.rates.sum())
+        source = open_source(read_rate(rate), requests, seconds, read_burstiness(burstiness))
+        return cls(source=source, **asked(input_tokens, output_tokens), pool=pool, sessions=read_sessions(sessions),
+                   classes=read_classes(classes, priorities), client=read_client(client), seed=seed)  # fmt: skip
+
+    @classmethod
+    def closed(
+        cls, *, concurrency: int, requests: int, input_tokens: Any, output_tokens: Any = None, adapters: Any = 0,
+        popularity: Any = "uniform", base_share: float = 0.0, ranks: Any = None, sessions: Sessions | None = None,
+        priorities: Any = None, classes: Any = (), client: Client | None = None, seed: int = 0,
+    ) -> Traffic:  # fmt: skip
+        """Closed loop: so many clients, each of which sends its next request when its last one is answered.
+
+        What else there is means what it means in `poisson`. Raises ConfigError.
+        """
+        source = Closed(
+            concurrency=read_concurrency(concurrency),
+            requests=int(checked_number("Traffic: requests", requests, 1, MOST, one=True)),
+        )
+        pool = read_adapters(adapters, popularity, base_share, ranks, read_seed(seed))
+        if isinstance(pool.popularity, Drift):
+            raise ConfigError("Traffic: a closed loop has no times at which requests are sent; Drift needs an open one")
+        return cls(source=source, **asked(input_tokens, output_tokens), pool=pool, sessions=read_sessions(sessions),
+                   classes=read_classes(classes, priorities), client=read_client(client), seed=seed)  # fmt: skip
+
+    @classmethod
+    def from_file(
+        cls, path: str | PathLike[str], *, requests: int | None = None, start_s: float = 0.0,
+        seconds: float | None = None, rate: float | None = None, concurrency: int | None = None,
+        adapter: str | None = None, base: str | None = None, adapters: Any = None, popularity: Any = "uniform",
+        base_share: float = 0.0, ranks: Any = None, prefixes: bool = True, block_tokens: int | None = None,
+        run: int | None = None, priorities: Any = None, classes: Any = (), client: Client | None = None, seed: int = 0,
+    ) -> Traffic:  # fmt: skip
+        """The requests of a trace: Azure, BurstGPT, Mooncake, Vidur, LLMServingSim, results of benchmark clients.
+
+        requests: at most so many, the first ones; start_s, seconds: those sent in this part of the trace only
+        rate: requests per second in the mean, to which the trace's times are stretched; concurrency: a closed loop of
+            so many clients in place of its times
+        adapter: the column that says which adapter is wanted, where it is not called so; base: the name in it that
+            means none; adapters, popularity, base_share: laid over the trace, in place of its own
+        prefixes, block_tokens, run: as `graphsim.traffic.formats.read.read_trace` takes them
+        What else there is means what it means in `poisson`. Raises ConfigError naming what is wrong, and in which line.
+        """
+        from graphsim.traffic.formats.read import read_trace
+
+        trace = read_trace(
+            Path(path), requests=requests, start_s=start_s, seconds=seconds, adapter=adapter, base=base,
+            prefixes=prefixes, block_tokens=block_tokens, run=run, seed=read_seed(seed),
+        )  # fmt: skip
+        adapted = adapters is None and bool(trace.adapters)
+        pool = read_adapters(trace.adapters if adapted else adapters or 0, popularity, base_share, ranks, seed)
+        if adapted and (popularity != "uniform" or base_share):
+            raise ConfigError(
+                f"{path}: says which adapters are wanted; popularity needs adapters, how many, in place of these"
+            )
+        source = Recorded(
+            path=str(path), rows=trace.table, notes=trace.notes, adapted=adapted,
+            rate=None if rate is None else float(checked_number("Traffic: rate", rate, 1e-9, whole=False, one=True)),
+            concurrency=None if concurrency is None else read_concurrency(concurrency),
+        )  # fmt: skip
+        return cls(source=source, pool=pool, classes=read_classes(classes, priorities), client=read_client(client),
+                   seed=seed)  # fmt: skip
+
+    def table(self) -> RequestTable:
+        """The requests, drawn once: the same for the same traffic, on every machine."""
+        return self._table
+
+    @cached_property
+    def _table(self) -> RequestTable:
+        source = self.source
+        found = recorded_table(self, source) if isinstance(source, Recorded) else drawn_table(self, source)
+        if not len(found):
+            raise ConfigError("Traffic: by chance no request came within the seconds given; expected more of them")
+        return found if self.speed == 1.0 else replace(found, arrival_s=found.arrival_s / self.speed)
+
+    @property
+    def concurrency(self) -> int | None:
+        """Clients of a closed loop; None of an open one."""
+        return None if isinstance(self.source, Open) else self.source.concurrency
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the registered adapters, in the order in which requests number them."""
+        return self.pool.names
+
+    @property
+    def ranks(self) -> tuple[int, ...] | None:
+        """Rank of each adapter; None where nothing is said."""
+        return self.pool.ranks
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader of a trace left out or took for granted, a sentence each."""
+        return self.source.notes if isinstance(self.source, Recorded) else ()
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds in which requests, or conversations, begin; None for a closed loop."""
+        if self.concurrency is not None:
+            return None
+        return float(np.nanmax(self.table().arrival_s, initial=0.0))
+
+    @property
+    def request_rate(self) -> float | None:
+        """Requests offered per second, follow-up turns included; inf where all come at once, None for a closed loop."""
+        return self._per_second(len(self.table()))
+
+    @property
+    def input_tokens_per_s(self) -> float | None:
+        """Prompt tokens offered per second."""
+        return self._per_second(int(self.table().input_tokens.sum()))
+
+    @property
+    def output_tokens_per_s(self) -> float | None:
+        """Tokens of answers asked for per second."""
+        return self._per_second(int(self.table().output_tokens.sum()))
+
+    def scaled(self, factor: float) -> Traffic:
+        """The same requests so much faster: arrival times divided; of a closed loop, the concurrency multiplied.
+
+        Pauses between turns stay what they are, as users think no faster.
+        """
+        checked_number("Traffic.scaled: factor", factor, 1e-9, whole=False, one=True)
+        if isinstance(self.source, Open) or self.source.concurrency is None:
+            return replace(self, speed=self.speed * factor)
+        clients = max(round(self.source.concurrency * factor), 1)
+        return replace(self, source=replace(self.source, concurrency=clients))
+
+    def with_adapters(self, count: int) -> Traffic:
+        """The same requests over another number of adapters of the same popularity.
+
+        Raises ConfigError where each adapter has a rate, or a trace says which are wanted.
+        """
+        count = int(checked_number("Traffic.with_adapters", count, 1, 10**6, one=True))
+        if isinstance(self.source, Recorded) and self.source.adapted:
+            raise ConfigError(f"{self.source.path}: says which adapters are wanted; adapters= lays others over it")
+        return replace(self, pool=self.pool.resized(count))
+
+    def describe(self) -> str:
+        """What is asked, in lines that a person reads, with what was drawn."""
+        return described(self, self.table(), self.duration_s)
+
+    def __repr__(self) -> str:
+        return in_short(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the table, which is drawn again where it is needed."""
+        return {name: value for name, value in self.__dict__.items() if name != "_table"}
+
+    def _per_second(self, amount: int) -> float | None:
+        seconds = self.duration_s
+        if seconds is None:
+            return None
+        return amount / seconds if seconds else inf
