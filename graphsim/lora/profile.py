@@ -22,6 +22,7 @@ from graphsim.lora.host import EngineHost, read_host
 from graphsim.lora.limits import Limits, read_limits
 from graphsim.lora.memory import EngineMemory, read_memory
 from graphsim.lora.prices import EnginePrices, read_prices
+from graphsim.lora.scheduler import EngineScheduler, read_scheduler
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.sources import inherited, read_references, read_sources, with_documents
 from graphsim.lora.tiling import Tiling, read_tilings
@@ -44,7 +45,7 @@ EXCHANGES = {
 SHARED_EXPERTS = ("behind", "dispatch", "combine")
 SUFFIXES = (".yaml", ".yml")
 
-_Group = TypeVar("_Group", EngineExperts, EngineFusions, EngineHost, EngineMemory, EnginePrices)
+_Group = TypeVar("_Group", EngineExperts, EngineFusions, EngineHost, EngineMemory, EnginePrices, EngineScheduler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class EngineProfile:
     host: what its own work takes beside its kernels, with sources of its own
     memory: what it does with the device's memory, with sources of its own
     prices: whose measured kernels price its operations, with sources of its own
+    scheduler: by which rules it fills its steps, with sources of its own
     fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
     nested_scales: whether doubly quantised scales are widened in every product, not once at load
     launch: kernels from a captured `graph`, or `eager` from the host
@@ -126,6 +128,7 @@ class EngineProfile:
     host: EngineHost = EngineHost()
     memory: EngineMemory = EngineMemory()
     prices: EnginePrices = EnginePrices()
+    scheduler: EngineScheduler = EngineScheduler()
     fused_4bit_tokens: float = 1.0
     nested_scales: bool = True
     launch: str = "graph"
@@ -243,6 +246,8 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
     found["host"] = _group(fields, "host", read_host, kept.get("host", EngineHost()), base_name)
     found["memory"] = _group(fields, "memory", read_memory, kept.get("memory", EngineMemory()), base_name)
     found["prices"] = _group(fields, "prices", read_prices, kept.get("prices", EnginePrices()), base_name)
+    scheduler = kept.get("scheduler", EngineScheduler())
+    found["scheduler"] = _group(fields, "scheduler", read_scheduler, scheduler, base_name)
     own = with_documents(read_sources(fields, EngineProfile.__dataclass_fields__), read_references(fields))
     found["sources"] = {**inherited(kept.get("sources", {}), base_name, fields), **own}
     if found["kernels"] == "fused" and found["grid"] != "tokens" and not (found["shrink"] and found["expand"]):

@@ -54,10 +54,12 @@ def test_loading_is_bound_by_tensors_until_the_bytes_take_longer() -> None:
 
 
 def test_requests_wait_for_loads_within_a_step_and_not_for_those_beside_it() -> None:
-    within, beside = (lifecycle("llama-3.1-8b", "h100-sxm", ALL, engine=engine) for engine in ("vllm", "sglang"))
+    asked_for = {"base": "sglang", "load_overlapped": True}
+    within, beside = (lifecycle("llama-3.1-8b", "h100-sxm", ALL, engine=engine) for engine in ("vllm", asked_for))
     assert within.stall_s == within.load_s > 0
     assert within.disk_stall_s == within.load_s + within.warm_disk_s
     assert beside.load_s > 0 and beside.stall_s == beside.disk_stall_s == 0
+    assert lifecycle("llama-3.1-8b", "h100-sxm", ALL, engine="sglang").stall_s > 0, "as started without options"
 
 
 def test_merging_under_tensor_parallel_takes_each_device_its_share() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import runpy
 import shlex
@@ -81,3 +82,13 @@ def unknown_blocks(page: Path) -> list[str]:
     """First lines of code blocks that no test runs; a `text` block has to stand right behind what prints it."""
     rest = BLOCK.sub("", page.read_text(encoding="utf-8"))
     return re.findall(r"^```(?!\{)[^\n]+", rest, re.MULTILINE)
+
+
+def ends_with_table(page: Path, head: str, rows: str) -> bool:
+    """Whether a page ends with a table of this head and these rows; GRAPHSIM_UPDATE_DOCS=1 writes them anew."""
+    text = page.read_text(encoding="utf-8")
+    if os.environ.get("GRAPHSIM_UPDATE_DOCS"):
+        before, _, _ = text.partition(head)
+        text = before.rstrip("\n") + "\n\n" + head + rows
+        page.write_text(text, encoding="utf-8")
+    return text.endswith(head + rows)

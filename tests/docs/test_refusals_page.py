@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import yaml
@@ -10,7 +9,7 @@ import yaml
 from graphsim.lora import profile as profiles
 from graphsim.lora.limits import RULES, Limit
 from graphsim.lora.profile import list_engines, load_profile
-from tests.docs.pages import DOCS
+from tests.docs.pages import DOCS, ends_with_table
 
 PAGE = DOCS / "refusals.md"
 HEAD = "| engine | refuses | in its own words | source |\n|---|---|---|---|\n"
@@ -43,19 +42,14 @@ def table() -> str:
         for engine in list_engines()
         for limit in own_rules(engine)
     ]
-    return HEAD + "".join(rows)
+    return "".join(rows)
 
 
 def test_the_table_of_refusals_is_what_the_profiles_say() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, _ = text.partition(HEAD)
-    if os.environ.get("GRAPHSIM_UPDATE_DOCS"):
-        PAGE.write_text(before.rstrip("\n") + "\n\n" + table(), encoding="utf-8")
-        text = PAGE.read_text(encoding="utf-8")
-    assert text.endswith(HEAD + table().removeprefix(HEAD)), "GRAPHSIM_UPDATE_DOCS=1 renews it"
+    assert ends_with_table(PAGE, HEAD, table()), "GRAPHSIM_UPDATE_DOCS=1 renews it"
 
 
 def test_every_rule_stands_in_the_table_once_for_each_engine_that_states_it() -> None:
-    rows = table().removeprefix(HEAD).splitlines()
+    rows = table().splitlines()
     assert len(rows) == sum(len(own_rules(engine)) for engine in list_engines()) > 40
     assert {rule for rule in RULES if not any(RULES[rule][0] in row for row in rows)} == set()

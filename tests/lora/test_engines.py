@@ -19,6 +19,7 @@ from graphsim.lora.host import EngineHost
 from graphsim.lora.memory import EngineMemory
 from graphsim.lora.prices import EnginePrices
 from graphsim.lora.profile import EngineProfile, list_engines, load_profile
+from graphsim.lora.scheduler import EngineScheduler
 from graphsim.ops import Gemm, LoraA, LoraAdd, LoraB
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraKernel, LoraShrink
 from tests.engines import each_engine
@@ -28,7 +29,7 @@ ENGINES = list_engines()
 FUSED = [name for name in ENGINES if load_profile(name).kernels == "fused"]
 PROMISED = {"peft", "reference", "sglang", "slora", "trtllm", "vllm", "vllm-0.5", "vllm-0.8", "vllm-0.11", "vllm-0.15"}
 LABELS = {"name", "title", "sources", "limits"}
-GROUPS = ("experts", "fusions", "host", "memory", "prices")
+GROUPS = ("experts", "fusions", "host", "memory", "prices", "scheduler")
 """Fields of a profile that have fields and sources of their own."""
 
 
@@ -57,7 +58,7 @@ def unsourced(ref: str | Path) -> list[str]:
 
 
 def unsourced_in(
-    group: EngineProfile | EngineExperts | EngineFusions | EngineHost | EngineMemory | EnginePrices,
+    group: EngineProfile | EngineExperts | EngineFusions | EngineHost | EngineMemory | EnginePrices | EngineScheduler,
     own: dict[str, Any],
     labels: set[str],
 ) -> list[str]:

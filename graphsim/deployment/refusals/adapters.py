@@ -153,8 +153,9 @@ def _cuts(deployment: Deployment, lora: LoraConfig, profile: EngineProfile, *, h
     for name, value in cut.items():
         by = f"variant '{lora.variant}'" if dealt else f"tp_scheme '{scheme}'"
         yield Broken(
-            rule="fully_sharded", where=np.not_equal(np.mod(value, tp), 0.0) & _there(lora), asked=f"lora.{name}",
-            value=value,
+            rule="fully_sharded",
+            where=np.greater(tp, 1.0) & np.not_equal(np.mod(value, tp), 0.0) & _there(lora),  # ranks may be a mean
+            asked=f"lora.{name}", value=value,
             told={"rank": value, "tp": tp, "by": by}, allowed="a multiple of {tp}", always=not padded,
             words="" if padded else "{rank} is not divisible by {tp}, with {by} and tp = {tp}",
         )  # fmt: skip

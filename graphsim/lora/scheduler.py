@@ -1,0 +1,143 @@
+"""By which rules an engine fills its steps: the `scheduler` group of its profile.
+
+What a server as started without options does. How many tokens and sequences a step holds stands in `memory`, whose
+profiled step it is; whether prompts are cut, share steps with generation and are planned ahead, in `host`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from graphsim.files.reading import Fields
+from graphsim.lora.sources import place
+
+ADMISSIONS = ("blocks", "whole_prompt", "estimated", "no_evict", "peak")
+SHORTAGES = ("last", "retract", "pause")
+POLICIES = ("fcfs", "priority", "lpm", "lof", "sjf")
+EVICTIONS = ("lru", "lfu", "fifo", "size", "scored")
+FLAGS = ("", "vllm", "sglang", "trtllm")
+"""Whose names its settings go by; "" for none but graphsim's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineScheduler:
+    """How an engine admits, runs and preempts requests, and what it does with their adapters.
+
+    flags: by whose names its settings are known
+    admission: what has to be free for a waiting request: the `blocks` of its next piece, of its `whole_prompt`, an
+        `estimated` part of its answer, all that it and the running may need (`no_evict`), or the most that they will
+        need at a time (`peak`)
+    watermark: share of the cache's blocks that admissions leave free beside running requests
+    shortage: who gives up blocks: the `last` of the running (recomputed), by `retract` those with the fewest output
+        tokens and the longest prompts first, or by `pause` the last one
+    policy: order of the waiting; prefix_cache: whether blocks of earlier prompts are used again
+    new_token_ratio: share of the remaining tokens of running requests for which an estimating engine keeps room, at
+        first; ratio_steps: steps of generation in which it falls to least_ratio of itself
+    prefill_interval: steps between two admissions
+    step_fits_model: whether a step holds as many tokens as the longest request, whatever its limit says
+    step_cache_share: tokens of a step, as a share of the cache's, for engines that state none; step_sequences: most
+        sequences, for engines whose `memory` says those of a graph, or none
+    most_sequences, sequences_per_model: more of them where the cache holds more requests of the model's length: so
+        many for each of these, step_sequences at least and most_sequences at most; 0 for no such rule
+    captured_sizes: sequences of steps of generation that are captured graphs: numbers, and ranges `first-last/step`;
+        captured_per_sequence: the largest of them is at most so many times the most sequences of a step, 0 for any
+    pads: whether a step runs as the next captured size
+    max_loras: different adapters of a step, and slots; 0 for as many as there are
+    shares_pool: whether adapters take blocks of the KV cache in place of slots (unified paging)
+    max_cpu_loras: adapters kept in the host's memory; 0 for as many as slots, unless all are (keeps_all)
+    skips: whether a request whose adapter has no place is passed over; else all behind it wait
+    eviction: which adapter leaves first; prefetch: adapters of waiting requests that are brought in ahead of their turn
+    drain_after_s: wait from which an adapter is starving, so that another's requests are held back; 0 for never
+    sources: where each field comes from; of one kept from another profile, "inherited from NAME: …"
+    """
+
+    flags: str = ""
+    admission: str = "blocks"
+    watermark: float = 0.0
+    shortage: str = "last"
+    policy: str = "fcfs"
+    prefix_cache: bool = False
+    new_token_ratio: float = 0.7
+    least_ratio: float = 0.14
+    ratio_steps: float = 600.0
+    prefill_interval: float = 1.0
+    step_fits_model: bool = False
+    step_cache_share: float = 0.0
+    step_sequences: float = 0.0
+    most_sequences: float = 0.0
+    sequences_per_model: float = 0.0
+    captured_sizes: tuple[int, ...] = ()
+    captured_per_sequence: float = 0.0
+    pads: bool = True
+    max_loras: float = 1.0
+    max_cpu_loras: float = 0.0
+    keeps_all: bool = False
+    shares_pool: bool = False
+    skips: bool = True
+    eviction: str = "lru"
+    prefetch: float = 0.0
+    drain_after_s: float = 0.0
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+_NUMBERS = {
+    "watermark": ("", 0.0, 0.99), "new_token_ratio": ("", 0.0, 1.0), "least_ratio": ("", 0.0, 1.0),
+    "ratio_steps": ("", 1.0, 1e6), "prefill_interval": ("", 1.0, 1e4), "step_cache_share": ("", 0.0, 1.0),
+    "step_sequences": ("", 0.0, 1e6), "most_sequences": ("", 0.0, 1e6), "sequences_per_model": ("", 0.0, 1e6),
+    "captured_per_sequence": ("", 0.0, 100.0), "max_loras": ("", 0.0, 1e6), "max_cpu_loras": ("", 0.0, 1e9),
+    "prefetch": ("", 0.0, 1e6), "drain_after_s": ("s", 0.0, 1e6),
+}  # fmt: skip
+_FLAGS = ("prefix_cache", "step_fits_model", "pads", "keeps_all", "shares_pool", "skips")
+_CHOICES = {
+    "flags": FLAGS, "admission": ADMISSIONS, "shortage": SHORTAGES, "policy": POLICIES, "eviction": EVICTIONS
+}  # fmt: skip
+
+
+def read_scheduler(fields: Fields, base: EngineScheduler, inherited: Mapping[str, str]) -> EngineScheduler:
+    """The group of a profile's file over that of its base; a field may be `{value: …, source: …}`.
+
+    inherited: sources of what is kept from the base
+    Problems are noted in `fields`: a number out of its bounds, a word that is not known, a list that holds no sizes.
+    """
+    found: dict[str, Any] = {}
+    sources = dict(inherited)
+    for key, choices in _CHOICES.items():
+        at, name = place(fields, key, sources)
+        found[key] = at.text(name, getattr(base, key), choices)
+    for key, (unit, least, most) in _NUMBERS.items():
+        at, name = place(fields, key, sources)
+        found[key] = at.number(name, getattr(base, key), kind=unit, least=least, most=most)
+    for key in _FLAGS:
+        at, name = place(fields, key, sources)
+        found[key] = at.flag(name, getattr(base, key))
+    at, name = place(fields, "captured_sizes", sources)
+    found["captured_sizes"] = _sizes(at, name) if name in at else base.captured_sizes
+    return replace(base, **found, sources=sources)
+
+
+def _sizes(fields: Fields, key: str) -> tuple[int, ...]:
+    sizes = set[int]()
+    for entry in fields.sequence(key):
+        stretch = _stretch(str(entry))
+        if not stretch:
+            fields.problem(key, f"is not allowed: expected numbers and ranges such as '8-248/8', found {entry!r}")
+            return ()
+        sizes.update(stretch)
+    return tuple(sorted(sizes))
+
+
+def _stretch(text: str) -> range:
+    """The numbers of `4` or `first-last/step`; none where it is neither."""
+    match = _STRETCH.fullmatch(text)
+    if match is None:
+        return range(0)
+    first, last, step = (int(part) if part else None for part in match.groups())
+    if not first or step == 0:
+        return range(0)
+    return range(first, (first if last is None else last) + 1, step or 1)
+
+
+_STRETCH = re.compile(r"(\d{1,6})(?:-(\d{1,6})(?:/(\d{1,6}))?)?")

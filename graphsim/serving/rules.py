@@ -1,0 +1,85 @@
+"""How one engine fills its steps, as numbers and words that a scheduler goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from graphsim.lora.scheduler import ADMISSIONS as ADMISSIONS
+from graphsim.lora.scheduler import EVICTIONS as EVICTIONS
+from graphsim.lora.scheduler import POLICIES as POLICIES
+from graphsim.lora.scheduler import SHORTAGES as SHORTAGES
+
+ORDERS = ("mixed", "prefill_first")
+LOADS = ("stall", "overlapped")
+CHAMELEON_WEIGHTS = (0.45, 0.10, 0.45)
+"""Frequency, recency and size in Chameleon's score (Iliakopoulou et al., MICRO 2025; quoted from memory)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterRules:
+    """Slots and tiers of adapters.
+
+    max_loras: different adapters of one step, and slots; 0 where no adapters are served
+    max_cpu_loras: adapters in the host's memory, slots' own included; disk holds all
+    skips: whether a request whose adapter does not fit is passed over; else all behind it wait
+    loads: whether a load stalls the batch or overlaps with steps (the request waits, the others run)
+    eviction: which adapter leaves a slot or the host's memory; weights: of frequency, recency and size if scored,
+        Chameleon's by default
+    prefetch: adapters of waiting requests that are brought into free slots ahead of their turn
+    preloaded: whether the host's memory is filled before the first request comes, as by SGLang's --lora-paths
+    pinned: adapters that never leave; base_takes_place: whether base requests in a step count as one adapter (SGLang)
+    drain_after_s: wait from which an adapter is starving, so that another's requests are held back (SGLang's drainer)
+    """
+
+    max_loras: int = 0
+    max_cpu_loras: int = 0
+    skips: bool = True
+    loads: str = "stall"
+    eviction: str = "lru"
+    weights: tuple[float, float, float] = CHAMELEON_WEIGHTS
+    prefetch: int = 0
+    preloaded: bool = False
+    pinned: tuple[int, ...] = ()
+    base_takes_place: bool = False
+    drain_after_s: float = inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """A scheduler's rules, resolved for one deployment.
+
+    kv_blocks: of the cache, of block_tokens each; max_model_len: tokens of a request, prompt and answer
+    max_num_batched_tokens, max_num_seqs: of a step; long_prefill_token_threshold: of one prompt in a step, 0 for no end
+    order: `mixed` (running first, prompts beside them) or `prefill_first` (a step with prompts holds nothing else)
+    chunked: whether a prompt may be cut to fit; chunks: prompts in pieces at most
+    admission, watermark, shortage, policy, prefix_cache: as of `graphsim.lora.scheduler.EngineScheduler`
+    new_token_ratio, ratio_decay, least_ratio: share of remaining tokens that is reserved, its fall per step, its least
+    prefill_interval: steps between two admissions (1: every step); async_scheduling: whether a step is planned while
+        the one ahead of it runs
+    receive_steps: steps of generation between two looks for new requests
+    wait_steps, wait_share: steps for which prompts wait until they fill this share of a step
+    """
+
+    kv_blocks: int
+    block_tokens: int = 16
+    max_model_len: float = inf
+    max_num_batched_tokens: int = 8192
+    max_num_seqs: int = 256
+    long_prefill_token_threshold: int = 0
+    order: str = "mixed"
+    chunked: bool = True
+    admission: str = "blocks"
+    watermark: float = 0.0
+    shortage: str = "last"
+    policy: str = "fcfs"
+    prefix_cache: bool = True
+    new_token_ratio: float = 0.7
+    ratio_decay: float = 0.001
+    least_ratio: float = 0.1
+    prefill_interval: int = 1
+    async_scheduling: bool = False
+    receive_steps: int = 1
+    wait_steps: int = 0
+    wait_share: float = 0.0
+    adapters: AdapterRules = AdapterRules()
