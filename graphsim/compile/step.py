@@ -123,6 +123,11 @@ class CompiledStep:
         """What to beware of in its times, as of a device that nobody measured; "" where there is nothing."""
         return self._inference.deployment.caution
 
+    @property
+    def rests_on(self) -> tuple[Any, ...]:
+        """What its times hang on beside what a step holds, as the parts of a `Memo`'s description."""
+        return (self._formulas, *self._inputs, *self._inputs.values())
+
     def __repr__(self) -> str:
         told = f"; {self.caution}" if self.caution else ""
         return f"<step of {self._inference.deployment!r}{told}>"

@@ -1,0 +1,108 @@
+"""From a deployment and an engine's settings to what its steps and its adapters' loads cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import log2
+
+from graphsim.analysis.lifecycle import Lifecycle, lifecycle_of
+from graphsim.compile.step import compile_step
+from graphsim.deployment.deployment import Deployment
+from graphsim.errors import ConfigError
+from graphsim.lora.config import LoraConfig
+from graphsim.serving.engine_limits import EngineLimits
+from graphsim.serving.engine_rules import NO_LIMITS, captured_of, served
+from graphsim.serving.prices import Sizes, StepPrices
+from graphsim.symbolic.memo import Memo
+from graphsim.units import short
+
+DISKS = ("warm", "cold")
+"""Whether an adapter's file is in the page cache when it is read."""
+USUAL_PROMPT = 512.0
+
+
+def price_of(
+    deployment: Deployment,
+    limits: EngineLimits = NO_LIMITS,
+    *,
+    ranks: Sequence[int] = (),
+    shares: Sequence[float] = (),
+    adapter_share: float | None = None,
+    mean_prompt: float = USUAL_PROMPT,
+    samples: bool = False,
+    disk: str = "warm",
+) -> StepPrices:
+    """The prices of a server with these settings.
+
+    ranks: of each adapter of the traffic, where they differ from the LoraConfig's; kernels that pad go on padding to
+        its max_lora_rank, others meet the mean
+    shares: how popular each adapter is, in any unit, by which ranks are weighted; all alike without it
+    adapter_share: of the traffic's tokens, those that have an adapter; by default the LoraConfig's
+    mean_prompt: tokens of a prompt in the mean, by which a step with many is taken to hold several
+    samples: whether tokens are sampled from a cut distribution, which takes the engine's `sampling_s` each
+    disk: whether files of adapters are in the page cache: `warm` or `cold`
+    Raises ConfigError for a deployment that cannot be compiled, or ranks without adapters.
+    """
+    deployment = served(deployment, limits, ranks)
+    if adapter_share is not None and deployment.lora is not None:
+        deployment = replace(deployment, lora=replace(deployment.lora, adapter_share=adapter_share))
+    lora = deployment.adapter
+    slots = int(lora.max_loras) if lora is not None and lora.strategy == "dynamic" else 0
+    captured, pads = captured_of(deployment, limits)
+    host = deployment.engine.host if deployment.engine else None
+    sizes = Sizes(
+        captured=captured, pads=pads, mean_prompt=_rounded(mean_prompt), adapters=slots,
+        mean_rank=_mean_rank(ranks, shares) if slots else 0.0,
+        adapter_share=float(lora.adapter_share) if lora is not None else 1.0,
+        sampling_s=host.sampling_s if host is not None and samples else 0.0,
+    )  # fmt: skip
+    step, loads = compile_step(deployment), loads_of(deployment, ranks, disk)
+    tables = _tables.get((*step.rests_on, repr(sizes)), lambda: StepPrices(step, sizes, loads))
+    return tables.with_loads(loads)
+
+
+def _mean_rank(ranks: Sequence[int], shares: Sequence[float]) -> float:
+    """Of the tokens' adapters, where shares weight the ranks; 0 where the plain mean will do."""
+    if not ranks or not shares:
+        return 0.0
+    if len(shares) != len(ranks) or min(shares) < 0.0 or not sum(shares) > 0.0:
+        raise ConfigError(f"shares = {short(shares)} is not allowed; expected one for each of {len(ranks)} adapters")
+    return sum(rank * share for rank, share in zip(ranks, shares, strict=True)) / sum(shares)
+
+
+_tables: Memo[StepPrices] = Memo(most=8)
+"""Of the latest deployments: one run goes on with what another has filled."""
+
+
+def _rounded(tokens: float) -> float:
+    """Of a prompt in the mean, to the nearest quarter of a doubling: loads alike share their tables."""
+    return float(max(2.0 ** (round(4.0 * log2(max(tokens, 1.0))) / 4.0), 1.0))
+
+
+def loads_of(deployment: Deployment, ranks: Sequence[int] = (), disk: str = "warm") -> Callable[[int, bool], float]:
+    """Seconds of an adapter's way into a slot, by its number and whether it comes from disk.
+
+    ranks: of each adapter; without them all have the LoraConfig's
+    """
+    if disk not in DISKS:
+        raise ConfigError(f"disk = {short(disk)} is not allowed; allowed: {', '.join(DISKS)}")
+    lora = deployment.adapter
+    if lora is None:
+        return lambda _adapter, _from_disk: 0.0
+    by_rank: dict[float, Lifecycle] = {}
+
+    def load_s(adapter: int, from_disk: bool) -> float:
+        rank = float(ranks[adapter] if ranks else lora.rank)
+        life = by_rank.get(rank)
+        if life is None:
+            life = by_rank[rank] = lifecycle_of(_of_rank(deployment, lora, rank))
+        read_s = life.cold_disk_s if disk == "cold" else life.warm_disk_s
+        return float(life.load_s) + (float(read_s) if from_disk else 0.0)
+
+    return load_s
+
+
+def _of_rank(deployment: Deployment, lora: LoraConfig, rank: float) -> Deployment:
+    """The deployment with one adapter of a rank."""
+    return replace(deployment, lora=replace(lora, mixed_ranks=(), rank=round(rank), active_adapters=1))

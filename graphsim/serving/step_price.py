@@ -1,0 +1,28 @@
+"""What a loop asks of the cost of steps."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class StepPrice(Protocol):
+    """Seconds of a server's steps, its engine's own time included; of one deployment and strategy."""
+
+    def decode(self, batch: int, context: int, adapters: int) -> tuple[float, float, int]:
+        """A step in which each of `batch` sequences gets a token; all together they have `context` tokens in the cache.
+
+        adapters: different ones among them. Returns the step's seconds, by how much the next step alike is longer (as
+        each sequence has a token more), and for how many steps from this one on that holds.
+        """
+
+    def mixed(
+        self, prompt_tokens: int, pairs: float, prompts: int, ending: int, batch: int, context: int, adapters: int
+    ) -> float:
+        """A step with new tokens of prompts beside `batch` sequences that generate.
+
+        pairs: causal query-key pairs of the new tokens, past + (new + 1) / 2 for each of them, summed; ending: prompts
+        whose last token is among them
+        """
+
+    def load(self, adapter: int, from_disk: bool) -> float:
+        """An adapter's way into a slot, from the host's memory or from disk."""
