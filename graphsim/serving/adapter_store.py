@@ -1,0 +1,276 @@
+"""Where adapters are at a time: in a slot of the device, in the host's memory, or on disk.
+
+An adapter comes from disk to the host's memory and from there into a slot; what is in a slot stays in the host's
+memory, too (vLLM's LRU cache of `max_cpu_loras`, which must not be below `max_loras`). Loads follow each other over the
+link to the device. An adapter in the running batch, one on its way in and a pinned one never leave.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from math import inf
+from typing import Protocol
+
+from graphsim.errors import ConfigError
+from graphsim.serving.eviction import Usage, checked_eviction, victim
+from graphsim.serving.rules import AdapterRules
+from graphsim.traffic.table import BASE
+
+
+class BlockPool(Protocol):
+    """Blocks of the KV cache. available: those that neither a request nor an adapter of the batch holds.
+
+    lent: of the available ones, those that idle adapters lie in (`graphsim.serving.paging`)
+    """
+
+    available: int
+    lent: int
+
+
+class AdapterStore:
+    """Slots, the host's memory and disk, and the loads between them.
+
+    A loop that lets loads stall its batch calls `use` for each adapter that joins a step's batch, and adds up the
+    seconds. One that overlaps them (`rules.loads`) asks `ready_s`; where that is later than now it calls `fetch`,
+    leaves the request in the queue, and lets it in with `use` once it is ready; `next_ready_s` is when to look again.
+    Either calls `join` for every further request of an adapter in the batch and `touch` when its last one has left.
+
+    loads: (start_s, seconds, adapter, from_disk as 0 or 1), in order; stall_s: seconds that batches waited, by adapter
+    hits: requests that found their adapter in its slot, by adapter; misses: those that did not
+    """
+
+    def __init__(
+        self, rules: AdapterRules, load_s: Callable[[int, bool], float], sizes: Sequence[float] | None = None
+    ) -> None:
+        """A store as an engine starts: pinned adapters in their slots.
+
+        rules: slots and tiers; load_s: seconds from the host's memory, or from disk, into a slot (StepPrice.load)
+        sizes: of each registered adapter, its rank or bytes; all alike by default. Raises ConfigError for rules that no
+        engine can keep.
+        """
+        self.rules, self.sizes = rules, sizes
+        self.loads: list[tuple[float, float, int, int]] = []
+        self.hits: Counter[int] = Counter()
+        self.misses: Counter[int] = Counter()
+        self.stall_s: defaultdict[int, float] = defaultdict(float)
+        self._load_s, self._pinned = load_s, frozenset(rules.pinned)
+        self._uses: Counter[int] = Counter()
+        self._slots: dict[int, Usage] = {}
+        self._host: dict[int, Usage] = {}
+        self._ready: dict[int, float] = {}  # of those on their way in
+        self._fetched: set[int] = set()  # for a request that waits; it did not find them there
+        self._link_s = self._stalled_s = 0.0  # the link is free, and the batch goes on, from then on
+        _check(rules, sizes)
+        for adapter in sorted(self._pinned):
+            self._slots[adapter] = self._entry(adapter, 0.0)
+            self._host[adapter] = self._entry(adapter, 0.0)
+
+    def attach(self, pool: BlockPool) -> None:
+        """The blocks of the engine's KV cache, of which slots take none."""
+
+    def needed(self, adapter: int) -> int:
+        """Blocks of the KV cache that an adapter takes when it joins the batch."""
+        return 0
+
+    @property
+    def held_blocks(self) -> int:
+        """Blocks of the KV cache that adapters of the batch have."""
+        return 0
+
+    def settle(self, now: float) -> None:
+        """Blocks of the KV cache were taken."""
+
+    @property
+    def host_capacity(self) -> int:
+        """Adapters that the host's memory holds; at least as many as there are slots."""
+        return max(self.rules.max_cpu_loras, self.rules.max_loras)
+
+    @property
+    def slots(self) -> Collection[int]:
+        """Adapters that have a slot, those on their way in included."""
+        return self._slots.keys()
+
+    @property
+    def host(self) -> Collection[int]:
+        """Adapters in the host's memory."""
+        return self._host.keys()
+
+    def room_for(self, adapter: int, busy: Collection[int], now: float | None = None) -> bool:
+        """Whether an adapter has a slot or can get one while those of the batch, `busy`, stay in theirs.
+
+        now: where loads overlap; those that have ended by then hold no slot any more
+        """
+        if adapter in busy:
+            return True
+        if now is not None:
+            self._arrive(now)
+        held = len(busy) + sum(1 for a in self._pinned if a != adapter and a not in busy)
+        held += sum(1 for a in self._ready if a != adapter and a not in busy and a not in self._pinned)
+        return held < self.rules.max_loras
+
+    def use(self, adapter: int, now: float, busy: Collection[int]) -> float:
+        """An adapter joins the batch; loads it where it has no slot. Gives the seconds that the batch waits for it.
+
+        Of several adapters that join at the same time each gives the seconds on top of those before.
+        """
+        self._arrive(now)
+        if adapter in self._slots and adapter not in self._fetched:
+            self.hits[adapter] += 1
+        else:
+            self.misses[adapter] += 1
+            self._fetched.discard(adapter)
+        stall = self.wait_for(adapter, now, busy)
+        self._uses[adapter] += 1
+        self._note(adapter, now)
+        return stall
+
+    def wait_for(self, adapter: int, now: float, busy: Collection[int]) -> float:
+        """As `use`, but for the engine's own sake (to merge it): no request is counted as a hit or a miss."""
+        self._arrive(now)
+        ready = self._bring(adapter, now, busy)
+        begun = max(now, self._stalled_s)
+        stall = max(0.0, ready - begun)
+        if stall:
+            self._stalled_s = begun + stall
+            self.stall_s[adapter] += stall
+        return stall
+
+    def join(self, adapter: int) -> None:
+        """One more request of an adapter that is in the batch already."""
+        self.hits[adapter] += 1
+        self._uses[adapter] += 1
+        for tier in (self._slots, self._host):
+            if adapter in tier:
+                tier[adapter].uses = self._uses[adapter]
+
+    def touch(self, adapter: int, now: float) -> None:
+        """The last request of an adapter has left the batch."""
+        self._arrive(now)
+        self._note(adapter, now)
+
+    def fetch(self, adapter: int, now: float, busy: Collection[int]) -> float:
+        """Starts to load an adapter for a request that waits, if there is room; gives when it is ready."""
+        self._arrive(now)
+        if adapter not in self._slots:
+            if not self.room_for(adapter, busy):
+                return inf
+            self._bring(adapter, now, busy)
+            self._fetched.add(adapter)
+        return self.ready_s(adapter, now)
+
+    def prefetch(self, waiting: Iterable[int], now: float, busy: Collection[int] | None = None) -> None:
+        """Starts to load the adapters of the first waiting requests, as many as the rules say, ahead of their turn.
+
+        waiting: their adapters, in the queue's order; busy: those of the batch, so that idle adapters which none of the
+        waiting needs make room; without it only free slots are filled.
+        """
+        wanted = list(dict.fromkeys(adapter for adapter in waiting if adapter != BASE))[: self.rules.prefetch]
+        if not wanted:
+            return
+        self._arrive(now)
+        stays = {*(self._slots if busy is None else busy), *wanted}
+        for adapter in wanted:
+            if adapter not in self._slots:
+                if not self._can_enter(adapter, {*self._staying(stays), *self._ready}, now):
+                    return
+                self._bring(adapter, now, stays)
+
+    def _can_enter(self, adapter: int, stays: Collection[int], now: float) -> bool:
+        """Whether each tier that it is not in has a free place or one that somebody may leave."""
+        return all(
+            adapter in tier or not self._full(tier, adapter) or self._leaves(tier, stays, now) is not None
+            for tier in (self._slots, self._host)
+        )
+
+    def keep(self, adapters: Collection[int]) -> None:
+        """Pins these besides those of the rules, in place of those that were kept so far."""
+        self._pinned = frozenset({*self.rules.pinned, *adapters})
+
+    def ready_s(self, adapter: int, now: float) -> float:
+        """When a batch can use an adapter: now if it has a slot, at the end of its load, inf if none has begun."""
+        if adapter not in self._slots:
+            return inf
+        return max(now, self._ready.get(adapter, now))
+
+    def next_ready_s(self, now: float) -> float:
+        """When the next load under way ends; inf where there is none."""
+        return min((ready for ready in self._ready.values() if ready > now), default=inf)
+
+    def _bring(self, adapter: int, now: float, busy: Collection[int]) -> float:
+        """When an adapter is ready in a slot; loads it where it has none."""
+        if adapter in self._slots:
+            return self._ready.get(adapter, now)
+        stays = self._staying(busy)
+        from_disk = False
+        if adapter not in self._host and adapter != BASE:
+            from_disk = not self.rules.preloaded or len(self._host) >= self.host_capacity
+            self._make_room(self._host, adapter, stays, now)
+            self._host[adapter] = self._entry(adapter, now)
+        self._make_room(self._slots, adapter, stays, now)
+        self._slots[adapter] = self._entry(adapter, now)
+        if adapter == BASE:
+            return now
+        start, seconds = max(now, self._link_s), self._load_s(adapter, from_disk)
+        self.loads.append((start, seconds, adapter, int(from_disk)))
+        self._link_s = self._ready[adapter] = start + seconds
+        return self._link_s
+
+    def _full(self, tier: dict[int, Usage], adapter: int) -> bool:
+        """Whether somebody has to leave a tier ahead of an adapter."""
+        return len(tier) >= (self.rules.max_loras if tier is self._slots else self.host_capacity)
+
+    def _make_room(self, tier: dict[int, Usage], adapter: int, stays: Collection[int], now: float) -> None:
+        """Others leave a full tier: rather none whose load is under way, though that ends before the next begins."""
+        while self._full(tier, adapter):
+            leaving = self._leaves(tier, {*stays, *self._ready}, now) if self._ready else None
+            if leaving is None:
+                leaving = self._leaves(tier, stays, now)
+            if leaving is None:
+                raise ValueError(f"adapter {adapter} finds the places of {len(tier)} others in use: ask room_for first")
+            self._drop(leaving, tier)
+
+    def _leaves(self, tier: dict[int, Usage], stays: Collection[int], now: float) -> int | None:
+        return victim(self.rules.eviction, tier, stays, now, self.rules.weights)
+
+    def _drop(self, adapter: int, tier: dict[int, Usage]) -> None:
+        """Out of a tier; who leaves the host's memory leaves its slot as well."""
+        if tier is self._host and adapter in self._slots:
+            self._drop(adapter, self._slots)
+        del tier[adapter]
+        self._fetched.discard(adapter)
+        self._ready.pop(adapter, None)
+
+    def _staying(self, busy: Collection[int]) -> Collection[int]:
+        return {*busy, *self._pinned} if self._pinned else busy
+
+    def _arrive(self, now: float) -> None:
+        """Forgets the loads that have ended."""
+        if self._ready and min(self._ready.values()) <= now:
+            self._ready = {adapter: ready for adapter, ready in self._ready.items() if ready > now}
+
+    def _note(self, adapter: int, now: float) -> None:
+        """It is the one used last."""
+        for tier in (self._slots, self._host):
+            usage = tier.pop(adapter, None)
+            if usage is not None:
+                usage.last_s, usage.uses = now, self._uses[adapter]
+                tier[adapter] = usage
+
+    def _entry(self, adapter: int, now: float) -> Usage:
+        size = 1.0 if self.sizes is None or adapter == BASE else float(self.sizes[adapter])
+        return Usage(entered_s=now, last_s=now, uses=self._uses[adapter], size=size)
+
+
+def _check(rules: AdapterRules, sizes: Sequence[float] | None) -> None:
+    checked_eviction(rules.eviction)
+    pinned, slots = len(set(rules.pinned)), rules.max_loras
+    if pinned > slots or (pinned == slots and slots and (sizes is None or len(sizes) > pinned)):
+        raise ConfigError(
+            f"{pinned} adapters are pinned in {slots} slots (max_loras), which leaves none for the others; "
+            f"pin at most {max(slots - 1, 0)}"
+        )
+    unknown = [adapter for adapter in rules.pinned if adapter < 0 or (sizes is not None and adapter >= len(sizes))]
+    if unknown:
+        known = "adapters are counted from 0" if sizes is None else f"there are {len(sizes)}, counted from 0"
+        raise ConfigError(f"pinned adapter {unknown[0]} does not exist; {known}")

@@ -1,0 +1,69 @@
+"""Holding back requests of running adapters so that a starving one gets their place, as SGLang does.
+
+Source: SGLang, `srt/lora/lora_drainer.py` (pull request 17913). While all places of a batch are taken, an adapter whose
+longest wait exceeds a limit is starving. For each such one, longest wait first, the running adapter that will be done
+first (the one whose most remaining output tokens are fewest) is drained: it takes only requests that end about when it
+would anyway, until its last one has left the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+
+TOLERANCE = 1.2
+"""How much longer than a drained adapter's last request a new one of it may be (DRAIN_SCHEDULE_TOLERANCE there)."""
+
+
+class Drainer:
+    """Which running adapters are being drained, and for whom.
+
+    A loop calls `update` ahead of its admissions whenever a request has come or gone, and at `next_s`; then it asks
+    `admits` of each waiting request. Base requests count as an adapter (BASE), as they do in SGLang.
+    """
+
+    def __init__(self, places: int, after_s: float) -> None:
+        """places: adapters of a batch (max_loras_per_batch); after_s: wait from which on one starves."""
+        self.places, self.after_s = places, after_s
+        self._for: dict[int, int] = {}  # drained adapter -> the starving one
+        self._remaining: dict[int, int] = {}
+
+    @property
+    def drained(self) -> Mapping[int, int]:
+        """The adapters that are being drained, and for which one each is."""
+        return self._for
+
+    def update(self, now: float, waiting_since: Mapping[int, float], remaining: Mapping[int, int]) -> None:
+        """Looks at queue and batch.
+
+        waiting_since: of each adapter with requests in the queue, when the first of these came into it
+        remaining: of each adapter in the batch, the most output tokens that one of its requests still gets
+        """
+        self._remaining = dict(remaining)
+        if len(remaining) >= self.places:
+            self._drain(now, waiting_since)
+        self._for = {drained: starving for drained, starving in self._for.items() if drained in remaining}
+
+    def _drain(self, now: float, waiting_since: Mapping[int, float]) -> None:
+        helped = set(self._for.values())
+        starving = [adapter for adapter in self.starving(now, waiting_since) if adapter not in helped]
+        eligible = set(self._remaining) - set(self._for)
+        for adapter in sorted(starving, key=lambda a: (waiting_since[a], a)):
+            if not eligible:
+                break
+            drained = min(eligible, key=lambda a: (self._remaining[a], a))
+            self._for[drained] = adapter
+            eligible.remove(drained)
+
+    def starving(self, now: float, waiting_since: Mapping[int, float]) -> list[int]:
+        """Adapters whose first request has waited for longer than the limit."""
+        return [adapter for adapter, since in waiting_since.items() if now - since > self.after_s]
+
+    def admits(self, adapter: int, output_tokens: int) -> bool:
+        """Whether a request of an adapter, with so many output tokens at most, may join the batch."""
+        return adapter not in self._for or output_tokens <= TOLERANCE * self._remaining[adapter]
+
+    def next_s(self, now: float, waiting_since: Mapping[int, float]) -> float:
+        """When the next of the waiting adapters begins to starve; inf where none will."""
+        begins = (since + self.after_s for since in waiting_since.values())
+        return min((begin for begin in begins if begin > now), default=inf)

@@ -1,0 +1,18 @@
+"""The most tokens that requests will have in the cache at a time, if each goes on to its end and nobody else comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def peak_tokens(requests: Iterable[tuple[int, int]]) -> int:
+    """Of requests that have so many tokens and will get so many more.
+
+    The cache is fullest when one of them ends: those that have as many to get as it has, or more, are still there
+    (S-LoRA 18895fa8, `slora/server/router/req_queue.py`, _can_add_new_req; LightLLM's estimate).
+    """
+    have, most = 0, 0
+    for count, (tokens, left) in enumerate(sorted(requests, key=lambda request: -request[1]), 1):
+        have += tokens
+        most = max(most, have + count * left)
+    return most
