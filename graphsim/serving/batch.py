@@ -1,0 +1,192 @@
+"""The requests that run, and what they hold: blocks, adapters, promises of blocks to come."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Set
+from dataclasses import dataclass, field
+
+from graphsim.serving.adapter_store import AdapterStore
+from graphsim.serving.cache import KVCache
+from graphsim.serving.gaps import Gaps
+from graphsim.serving.queue import Queue
+from graphsim.serving.requests import Request
+from graphsim.serving.reservation import NewTokenRatio, TokensToCome
+from graphsim.serving.rows import plain
+from graphsim.serving.rules import Rules
+from graphsim.serving.run_log import RunLog
+from graphsim.serving.running import Running
+from graphsim.traffic.table import BASE
+
+NOBODY_OVER: Set[Request] = frozenset()
+
+
+@dataclass(slots=True)
+class Step:
+    """One step: pieces of prompts with their new tokens, and sequences that get a token beside them.
+
+    batch: of these sequences, and context: tokens that they have in the cache; over: those that it passes over
+    stall_s: seconds that it waits for adapters
+    """
+
+    chunks: list[tuple[Request, int]] = field(default_factory=list)
+    batch: int = 0
+    context: int = 0
+    over: Set[Request] = NOBODY_OVER
+    stall_s: float = 0.0
+
+
+class Batch:
+    """Who runs.
+
+    partials: prompts in pieces, by their admission
+    used: requests of each adapter; adapters: how many different ones, the base model aside
+    promised: blocks that those who run may still take, where admissions leave these to them
+    retry: whether somebody has come or gone since the waiting were looked at
+    is_full: whether nobody is admitted until somebody leaves (SGLang's batch_is_full)
+    """
+
+    def __init__(self, rules: Rules, store: AdapterStore | None, log: RunLog) -> None:
+        self.rules, self.store, self.log = rules, store, log
+        self.queue, self.running = Queue(rules.policy), Running(rules.block_tokens)
+        self.cache = KVCache(rules.kv_blocks, rules.block_tokens, keeps=rules.prefix_cache)
+        self.gaps = Gaps(log.gaps)
+        if store is not None:
+            store.attach(self.cache)
+        self.partials: list[Request] = []
+        self.used: Counter[int] = Counter()
+        self.retry = self.is_full = False
+        self.adapters = 0
+        self._admitted_s, self._cached_tokens = plain(log.admitted_s), plain(log.cached_tokens)
+        self.ratio = NewTokenRatio(rules.new_token_ratio, rules.ratio_decay, rules.least_ratio)
+        self.to_come = TokensToCome() if rules.admission == "estimated" else None
+        self.promised = 0
+        self.counts_base = rules.adapters.base_takes_place
+        self._promises = rules.admission == "no_evict"
+        self._admissions = 0
+        pages = store is not None and type(store).settle is not AdapterStore.settle
+        self.settles = store.settle if store is not None and pages else None
+
+    @property
+    def alive(self) -> int:
+        """Requests that run."""
+        return len(self.running.requests) + len(self.partials)
+
+    def enter(self, request: Request, now: float, found: int, new: int, step: Step, loads: dict[int, float]) -> None:
+        """A request runs from a step on, with its leading blocks that the cache has and blocks for its new tokens.
+
+        loads: seconds that the step waits for each adapter
+        """
+        cache, row, adapter, size = self.cache, request.row, request.adapter, self.rules.block_tokens
+        cache.take(request, found)
+        cache.give(request, -(-new // size))
+        if request.segments:
+            cache.share(request, found + new // size)
+        request.computed = found * size
+        if request.order < 0:
+            self._admitted_s[row] = now
+            self._cached_tokens[row] = request.computed
+        self._admissions += 1
+        request.order = self._admissions
+        if self._promises:
+            self.promised += -(-request.most_cached // size) - request.blocks
+        if adapter != BASE or self.counts_base:
+            if self.store is not None:
+                if self.used[adapter]:
+                    self.store.join(adapter)
+                else:
+                    loads[adapter] = self.store.use(adapter, now, self.used)
+                    step.stall_s += loads[adapter]
+                if loads.get(adapter):
+                    self.log.load_stall_s[row] += loads[adapter]
+            self.used[adapter] += 1
+            self.adapters = len(self.used) - (BASE in self.used)
+        step.chunks.append((request, new))
+
+    def give(self, request: Request, new: int, blocks: int) -> None:
+        """Blocks for the next tokens of a prompt in pieces."""
+        self.cache.give(request, blocks)
+        if self._promises:
+            self.promised -= blocks
+        self.cache.share(request, (request.computed + new) // self.rules.block_tokens)
+
+    def prompt_done(self, request: Request) -> None:
+        """A prompt is computed and has given a token, but not the last one."""
+        self.running.join(request)
+        if self.to_come is not None:
+            self.to_come.add(request, self.running.steps)
+
+    def pass_over(self, requests: Set[Request]) -> int:
+        """These get nothing in a step in which others generate; gives the tokens that they have in the cache."""
+        cached = 0
+        for request in requests:
+            cached += self.running.tokens(request) - 1
+            if self.to_come is not None:
+                self.to_come.remove(request)
+            self.running.delay(request)
+            if self.to_come is not None:
+                self.to_come.add(request, self.running.steps)
+        return cached
+
+    def advance(self, steps: int, now: float) -> None:
+        """Steps of generation take their blocks and give their tokens, until now."""
+        blocks = self.running.advance(steps)
+        self.cache.available -= blocks
+        if self._promises:
+            self.promised -= blocks
+        if self.settles is not None:
+            self.settles(now)
+
+    def release(self, request: Request, now: float, *, returns: bool = False, keeps: bool = True) -> None:
+        """A request that runs gives up its place, its blocks and its adapter.
+
+        returns, keeps: as of `KVCache.drop`
+        """
+        size = self.rules.block_tokens
+        if request.generates:
+            if self.to_come is not None:
+                self.to_come.remove(request)
+            cached = self.running.leave(request) - 1
+            request.blocks = -(-cached // size)
+        else:
+            cached = request.computed
+            if request in self.partials:
+                self.partials.remove(request)
+        if self._promises:
+            self.promised -= -(-request.most_cached // size) - request.blocks
+        self.cache.drop(request, cached // size, returns=returns, keeps=keeps)
+        adapter = request.adapter
+        if adapter in self.used:
+            self.used[adapter] -= 1
+            if not self.used[adapter]:
+                del self.used[adapter]
+                self.adapters = len(self.used) - (BASE in self.used)
+                if self.store is not None:
+                    self.store.touch(adapter, now)
+        self.retry, self.is_full = True, False
+
+    def preempt(self, request: Request, now: float) -> None:
+        """A request goes back to the queue; what it has computed is lost but for what stays in the cache.
+
+        SGLang puts those it retracts behind the others, and drops their own keys and values at once.
+        """
+        if request.generates:
+            self.gaps.leaves(now, request)
+        retracts = self.rules.shortage == "retract"
+        self.release(request, now, returns=not retracts, keeps=not retracts)
+        request.computed = 0
+        self.log.preemptions[request.row] += 1
+        self.log.evicted.append((now, request.row))
+        if retracts:
+            self.queue.append(request)
+        else:
+            self.queue.put_first(request)
+
+    def estimate_again(self) -> None:
+        """Some were preempted: what the others have generated so far says the share of tokens to set aside."""
+        if self.to_come is None:
+            return
+        running = self.running
+        generated = sum(running.tokens(request) - request.inputs for request in running.requests)
+        outputs = sum(request.outputs for request in running.requests)
+        self.ratio.retracted(running.steps, generated, outputs, len(running))

@@ -1,0 +1,227 @@
+"""When requests leave their clients, when the scheduler knows of them, and when a client gives one up."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from math import inf
+
+import numpy as np
+
+from graphsim.serving.front import Front
+from graphsim.serving.requests import Request, RequestMaker
+from graphsim.serving.rows import plain
+from graphsim.serving.run_log import REFUSED, STATUSES, RunLog
+from graphsim.traffic.client import Client
+from graphsim.traffic.table import NOBODY, RequestTable
+
+ROWS_AT_ONCE = 8192
+NEVER = (inf, -1)
+
+
+class Connections:
+    """So many requests in flight at most; one that finds no connection waits for the next to end, first come first."""
+
+    def __init__(self, count: float) -> None:
+        self._free = count
+        self._ends: list[float] = []
+        self._waiting: deque[int] = deque()
+
+    def take(self, row: int, now: float, *, waits: bool) -> float | None:
+        """When a request that comes now is sent; None where it has to wait for an end that is not known yet.
+
+        A request that does not wait and finds no connection is not sent, at inf.
+        """
+        while self._ends and self._ends[0] <= now:
+            heapq.heappop(self._ends)
+            self._free += 1
+        if self._free >= 1:
+            self._free -= 1
+            return now
+        if not waits:
+            return inf
+        if self._ends:
+            return heapq.heappop(self._ends)
+        self._waiting.append(row)
+        return None
+
+    def free(self, at: float) -> int | None:
+        """A connection ends then; gives the request that is sent over it at once."""
+        if self._waiting:
+            return self._waiting.popleft()
+        heapq.heappush(self._ends, at)
+        return None
+
+
+class Clients:
+    """All clients of a server. next_s: when the scheduler may next hear of a request, or a client of something.
+
+    expiring: requests with the times at which their clients give them up; expires: whether any client does
+    listen: whether the end of a request changes when another is sent
+    """
+
+    def __init__(
+        self,
+        table: RequestTable,
+        client: Client,
+        front: Front,
+        concurrency: int | None,
+        maker: RequestMaker,
+        log: RunLog,
+    ) -> None:
+        self._table, self._client, self._maker, self._log = table, client, maker, log
+        self._arrival_s = plain(table.arrival_s)
+        self._sent_s, self._received_s = plain(log.sent_s), plain(log.received_s)
+        self._fixed_s, self._token_s = client.send_s + front.request_s, front.token_s
+        self.expires = client.timeout_s < inf
+        self.reply_s = front.reply_s + client.reply_s
+        self._sessions = concurrency is not None
+        most = client.connections if concurrency is None else min(client.connections, concurrency)
+        self._refuses = client.refuses and concurrency is None
+        self._connections = Connections(most) if most < inf else None
+        self._followers = _followers(table)
+        self.listen = self._connections is not None or bool(self._followers)
+        self._open = np.ones(len(table), dtype=np.int64) if self._sessions else None
+        self._root = _roots(table) if self._sessions else None
+        self._planned = self._plan()
+        self._next_planned = next(self._planned, NEVER)
+        self._later: list[tuple[float, int]] = []  # to be sent then, where connections or answers decide
+        self._coming: list[tuple[float, int, float]] = []  # on their way to the scheduler, with when they were sent
+        self.expiring: list[tuple[float, int, Request]] = []
+        self.refused = 0
+        self.next_s = 0.0
+        self._look_ahead()
+
+    def _plan(self) -> Iterator[tuple[float, int]]:
+        """Rows that follow nobody, by the time of their sending or, where nothing can change it, of their receipt."""
+        table = self._table
+        at = np.where(np.isnan(table.arrival_s), 0.0, table.arrival_s)
+        if self._connections is None:
+            at = at + self._fixed_s + self._token_s * table.input_tokens
+        alone = np.flatnonzero(table.after == NOBODY)
+        rows = alone[np.argsort(at[alone], kind="stable")]
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[first : first + ROWS_AT_ONCE]
+            yield from zip(at[part].tolist(), part.tolist(), strict=True)
+
+    def _way_s(self, row: int) -> float:
+        return self._fixed_s + self._token_s * int(self._table.input_tokens[row])
+
+    def next_expiry(self) -> float:
+        """When the next client gives up its request."""
+        expiring = self.expiring
+        while expiring and expiring[0][2].over:
+            heapq.heappop(expiring)
+        return expiring[0][0] if expiring else inf
+
+    def pop_expiring(self) -> tuple[float, int, Request]:
+        """The request that is given up first, where there is one."""
+        self.next_expiry()
+        return heapq.heappop(self.expiring)
+
+    def _look_ahead(self) -> None:
+        found = self._next_planned[0]
+        if self._later and self._later[0][0] < found:
+            found = self._later[0][0]
+        if self._coming and self._coming[0][0] < found:
+            found = self._coming[0][0]
+        self.next_s = found
+
+    def receive(self, until: float) -> list[Request]:
+        """Requests that the scheduler hears of up to then, in order."""
+        found: list[Request] = []
+        while self.next_s <= until:
+            if self._coming and self._coming[0][0] == self.next_s:
+                received, row, sent = heapq.heappop(self._coming)
+                found.append(self._received(row, sent, received))
+            elif self._next_planned[0] == self.next_s:
+                at, row = self._next_planned
+                self._next_planned = next(self._planned, NEVER)
+                if self._connections is None:
+                    sent = self._arrival_s[row]
+                    found.append(self._received(row, sent if sent == sent else 0.0, at))
+                else:
+                    self._leaves(row, at)
+            else:
+                at, row = heapq.heappop(self._later)
+                self._leaves(row, at)
+            if self._coming or self._later:
+                self._look_ahead()
+            else:
+                self.next_s = self._next_planned[0]
+        return found
+
+    def _leaves(self, row: int, now: float) -> None:
+        """A client wants to send a request now."""
+        sent: float | None = now
+        if self._connections is not None and not (self._sessions and self._table.after[row] != NOBODY):
+            sent = self._connections.take(row, now, waits=not self._refuses)
+        if sent == inf:
+            self._log.status[row] = STATUSES.index(REFUSED)
+            self.refused += 1
+            self.ended(row, now, answered=False, holds=False)
+        elif sent is not None:
+            heapq.heappush(self._coming, (sent + self._way_s(row), row, sent))
+
+    def _received(self, row: int, sent: float, received: float) -> Request:
+        request = self._maker.one(row, sent)
+        self._sent_s[row] = sent
+        self._received_s[row] = received
+        if self.expires:
+            heapq.heappush(self.expiring, (sent + self._client.timeout_s, row, request))
+        return request
+
+    def ended(self, row: int, at: float, *, answered: bool, holds: bool = True) -> None:
+        """A request's answer is complete at its client, or the client has given it up.
+
+        holds: whether it had a connection
+        """
+        if not self.listen:
+            return
+        self._passed_on(row, at, answered, holds)
+        self._look_ahead()
+
+    def _passed_on(self, row: int, at: float, answered: bool, holds: bool) -> None:
+        followers = self._followers.get(row, ())
+        if answered:
+            for follower in followers:
+                heapq.heappush(self._later, (at + float(self._table.think_s[follower]), follower))
+        else:
+            self._give_up(followers)
+        if self._connections is None or not holds:
+            return
+        if self._open is not None and self._root is not None:
+            root = self._root[row]
+            self._open[root] += (len(followers) if answered else 0) - 1
+            if self._open[root]:
+                return
+        following = self._connections.free(at)
+        if following is not None:
+            heapq.heappush(self._coming, (at + self._way_s(following), following, at))
+
+    def _give_up(self, rows: tuple[int, ...]) -> None:
+        """What would have followed an answer that did not come is not sent."""
+        waiting = list(rows)
+        while waiting:
+            row = waiting.pop()
+            self._log.status[row] = STATUSES.index(REFUSED)
+            self.refused += 1
+            waiting.extend(self._followers.get(row, ()))
+
+
+def _followers(table: RequestTable) -> dict[int, tuple[int, ...]]:
+    """Rows that wait for the answer of each row."""
+    found: dict[int, tuple[int, ...]] = {}
+    for row in np.flatnonzero(table.after != NOBODY).tolist():
+        after = int(table.after[row])
+        found[after] = (*found.get(after, ()), row)
+    return found
+
+
+def _roots(table: RequestTable) -> list[int]:
+    """The first row of the session that each row belongs to."""
+    roots: list[int] = []
+    for row, after in enumerate(table.after.tolist()):
+        roots.append(row if after == NOBODY else roots[after])
+    return roots

@@ -1,0 +1,78 @@
+"""What happened in a run: a row a request, a row a run of steps alike, a row a load."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphsim.serving.rows import Rows
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+FINISHED, REFUSED, TIMED_OUT, TOO_LONG, UNFINISHED = "finished", "refused", "timed out", "too long", "unfinished"
+"""How a request ends: answered, never let in by its client, given up, larger than the engine allows, or cut off."""
+
+STATUSES = (UNFINISHED, FINISHED, REFUSED, TIMED_OUT, TOO_LONG)
+
+
+class StepRun:
+    """Columns of a run of steps alike, in the order in which a loop notes them.
+
+    start_s, seconds: of the whole run; steps: in it; batch: sequences that got a token in each; prompts: requests whose
+    prompts it had, prompt_tokens: new tokens of these; adapters: different ones in the batch; kv_blocks: in use at its
+    end; waiting: requests in the queue at its start; stall_s: seconds of it that loads took
+    """
+
+    COLUMNS = (
+        "start_s", "seconds", "steps", "batch", "prompts", "prompt_tokens", "adapters", "kv_blocks", "waiting",
+        "stall_s",
+    )  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class RunLog:
+    """A run of one server.
+
+    sent_s: when each request left its client (nan: never); received_s: when the scheduler knew of it; admitted_s: when
+        it first ran; first_token_s, finished_s: as the client sees them; nan where it did not come to that
+    status: index into STATUSES; preemptions, cached_tokens (of its first admission), load_stall_s: of each request
+    runs: rows of StepRun.COLUMNS; gaps: (seconds between two tokens of a sequence, how many such)
+    loads: (start_s, seconds, adapter, from_disk as 0 or 1); switches: (start_s, seconds, adapter) of merged weights
+    evicted: (second, request) of each preemption, for timelines; may be left empty
+    end_s: of the run; interrupted: whether it was stopped by its user
+    """
+
+    sent_s: Floats
+    received_s: Floats
+    admitted_s: Floats
+    first_token_s: Floats
+    finished_s: Floats
+    status: Ints
+    preemptions: Ints
+    cached_tokens: Ints
+    load_stall_s: Floats
+    runs: Rows | list[tuple[float, ...]] = field(default_factory=Rows)
+    gaps: Rows | list[tuple[float, int]] = field(default_factory=Rows)
+    loads: list[tuple[float, float, int, int]] = field(default_factory=list)
+    switches: list[tuple[float, float, int]] = field(default_factory=list)
+    evicted: list[tuple[float, int]] = field(default_factory=list)
+    end_s: float = 0.0
+    interrupted: bool = False
+
+
+def empty_log(requests: int) -> RunLog:
+    """A log in which nothing has happened to so many requests."""
+
+    def never() -> Floats:
+        return np.full(requests, np.nan)
+
+    def none() -> Ints:
+        return np.zeros(requests, dtype=np.int64)
+
+    return RunLog(
+        sent_s=never(), received_s=never(), admitted_s=never(), first_token_s=never(), finished_s=never(),
+        status=none(), preemptions=none(), cached_tokens=none(), load_stall_s=np.zeros(requests),
+    )  # fmt: skip
