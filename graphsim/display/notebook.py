@@ -40,7 +40,7 @@ def estimate_html(estimate: ShownEstimate) -> str:
     suffix = f", {scenarios} scenarios" if scenarios > 1 else ""
     title = f"{estimate.model} on {estimate.hardware}{suffix}"
     notes = "".join(f"<div>note: {html.escape(_utf8(note))}</div>" for note in estimate.notes)
-    return _framed(title, _table(["", ""], rows) + notes)
+    return framed(title, table(["", ""], rows) + notes)
 
 
 def _figures(estimate: ShownEstimate) -> list[tuple[str, str]]:
@@ -67,7 +67,7 @@ def phase_html(phase: ShownStep) -> str:
         bar = f'<span style="display:inline-block;height:.6em;width:{width}px;background:{TINTS[kind].line}"></span>'
         rows.append((kind.value, seconds_text(seconds), f"{100 * seconds / whole:.1f} %", _Raw(bar)))
     title = f"{phase.name} step: {_range(phase.latency_s, seconds_text)}"
-    return _framed(title, _table(["part", "busy", "share", ""], rows))
+    return framed(title, table(["part", "busy", "share", ""], rows))
 
 
 def frame_html(frame: pd.DataFrame, title: str = "") -> str:
@@ -83,7 +83,7 @@ def frame_html(frame: pd.DataFrame, title: str = "") -> str:
     head = f"{title}{': ' if title else ''}{len(frame)} row{'s' if len(frame) != 1 else ''}{cut}"
     same = ", ".join(f"{name} = {text}" for name, text in shared.items() if text not in ("", "–"))
     note = f"<div>in all rows {html.escape(_utf8(same))}</div>" if same else ""
-    return _framed(head, note + _table([*labels, *(str(name) for name in shown.columns)], rows))
+    return framed(head, note + table([*labels, *(str(name) for name in shown.columns)], rows))
 
 
 def _is_plain(frame: pd.DataFrame) -> bool:
@@ -133,7 +133,9 @@ def _range(value: Num, shown: object) -> str:
     return str(text) if low == high else f"{text} to {shown(high)}"  # type: ignore[operator]
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows under a head, as markup; texts are escaped."""
+
     def cell(tag: str, text: str, i: int) -> str:
         long = not isinstance(text, _Raw) and len(text) > _LONG
         style = _CELL + (";min-width:22em" if long else ";white-space:nowrap")
@@ -146,7 +148,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f"<table>{f'<thead><tr>{top}</tr></thead>' if any(head) else ''}<tbody>{''.join(lines)}</tbody></table>"
 
 
-def _framed(title: str, body: str) -> str:
+def framed(title: str, body: str) -> str:
+    """A title, which is escaped, above some markup."""
     return f"<div><strong>{html.escape(title)}</strong>{body}</div>"
 
 

@@ -5,13 +5,9 @@ Charts by Plotly (https://plotly.com/javascript), whose script is written into t
 
 from __future__ import annotations
 
-import html
-import json
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,71 +19,53 @@ from graphsim.deployment.scenarios import scenarios_in, take
 from graphsim.display.intervals import interval_svg
 from graphsim.display.nodes import number, require
 from graphsim.display.operators import frame_of
-from graphsim.errors import GraphsimError, needs
-from graphsim.export.dot_labels import clean
+from graphsim.errors import ConfigError, GraphsimError
 from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
+from graphsim.export.html_page import card, escaped, filled, json_text, listed
+from graphsim.export.serving_html import serving_html
 from graphsim.files.written import write_text
-from graphsim.result import COVERAGE, Estimate, plain
+from graphsim.result import COVERAGE, Estimate
+from graphsim.serving.served_run import ServedRun
 from graphsim.units import bytes_text, joules_text, scaled, seconds_text, watts_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def to_html(estimate: Estimate, path: str | Path | None = None, *, scenario: int = 0) -> str:
-    """The report of an estimate as one HTML page, also written to `path` if given.
+def to_html(
+    estimate: Estimate | ServedRun, path: str | Path | None = None, *, scenario: int = 0, **limits: float | None
+) -> str:
+    """The report of an estimate, or of a served run, as one HTML page, also written to `path` if given.
 
     Headline figures; base, dynamic and merged adapter side by side (the estimate's own adapter, or a common one where
     it has none); where time and memory go; roofline with every operation; timelines; one layer to explore; all
     operations in a table.
-    scenario: which one, where numbers are arrays.
+    scenario: which one, where numbers are arrays. limits: ttft_s, tpot_s, e2e_s of a served run's page, see
+    `graphsim.export.serving_html`
     Raises ConfigError if Plotly is not installed, there is no such scenario, or `path` is not writable.
     """
+    if isinstance(estimate, ServedRun):
+        return serving_html(estimate, path, **limits)
     require("to_html", estimate, Estimate)
+    if limits:
+        raise ConfigError(f"{next(iter(limits))} is of served runs; an estimate's page has no limits")
     number(estimate.latency_s, scenario)  # says at once if there is no such scenario
-    script = _plotly_script()
     compared = _compared(estimate, scenario)
     content = {
-        "title": _text(f"{estimate.model} on {estimate.hardware}"),
-        "subtitle": _text(_asked(estimate, scenario)),
+        "title": escaped(f"{estimate.model} on {estimate.hardware}"),
+        "subtitle": escaped(_asked(estimate, scenario)),
         "cards": "".join(_cards(estimate, scenario)),
         "compare": "" if compared is None else _comparison_section(estimate, compared),
         "layers": _layers(estimate, scenario),
         "operations": _operations(estimate, scenario),
         "notes": _notes(estimate, scenario),
-        "style": _asset("page.css"),
-        "plotly": script,
-        "figures": _json(figures_of(estimate, compared, scenario)),
-        "script": _asset("page.js"),
+        "figures": json_text(figures_of(estimate, compared, scenario)),
     }
-    pieces = re.split(r"\{\{(\w+)\}\}", _asset("page.html"))
-    page = "".join(content[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+    page = filled("page.html", content)
     if path is not None:
         write_text(path, page)
     return page
-
-
-def _plotly_script() -> str:
-    try:
-        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        raise needs("plotly", "html") from None
-    return str(get_plotlyjs())
-
-
-def _asset(name: str) -> str:
-    return resources.files("graphsim.export").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _json(value: Any) -> str:
-    """JSON that is safe inside a script element."""
-    text = json.dumps(plain(value), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _text(text: str) -> str:
-    return html.escape(clean(str(text)))
 
 
 def _asked(estimate: Estimate, scenario: int) -> str:
@@ -126,29 +104,21 @@ def _cards(estimate: Estimate, scenario: int) -> Iterable[str]:
         if name in intervals:
             low, high = (number(end, scenario) for end in intervals[name])
             told = f"{shown(float(f'{low:.3g}'))} to {shown(float(f'{high:.3g}'))} in {COVERAGE:.0%} of cases"
-            drawn = interval_svg(value, (low, high), _text(told)) + f'<span class="hint">{_text(told)}</span>'
-        yield _card(name, label, value, shown(value), hint, drawn=drawn)
+            drawn = interval_svg(value, (low, high), escaped(told)) + f'<span class="hint">{escaped(told)}</span>'
+        yield card(name, label, value, shown(value), hint, drawn=drawn)
     hint = f"{fits} in {bytes_text(capacity)}"
-    yield _card("total_bytes", "Memory per device", used, bytes_text(used), hint, bad=used > capacity)
+    yield card("total_bytes", "Memory per device", used, bytes_text(used), hint, bad=used > capacity)
     energy = estimate.energy
     if number(energy.limit_watts, scenario) > 0:
         power, limit = number(energy.watts, scenario), number(energy.limit_watts, scenario)
-        yield _card(
-            "watts", "Power of a device", power, watts_text(power), f"of {watts_text(limit)}, mean of the batch"
-        )
+        yield card("watts", "Power of a device", power, watts_text(power), f"of {watts_text(limit)}, mean of the batch")
         joules = number(energy.per_token_j, scenario)
-        yield _card(
+        yield card(
             "energy_per_token_j", "Energy per token", joules, joules_text(joules), "all devices, with the prompt"
         )
     once = number(estimate.one_time_s, scenario)
     if once > 0:
-        yield _card("one_time_s", "Merging, once", once, seconds_text(once), "before the first step")
-
-
-def _card(name: str, label: str, value: float, shown: str, hint: str, *, bad: bool = False, drawn: str = "") -> str:
-    figure = f'<strong id="figure-{name}" data-value="{value!r}">{_text(shown)}</strong>'
-    words = f'<span class="label">{_text(label)}</span>{figure}{drawn}<span class="hint">{_text(hint)}</span>'
-    return f'<div class="card{" bad" if bad else ""}">{words}</div>'
+        yield card("one_time_s", "Merging, once", once, seconds_text(once), "before the first step")
 
 
 def _compared(estimate: Estimate, scenario: int) -> pd.DataFrame | None:
@@ -178,19 +148,20 @@ _COLUMNS = (
 
 
 def _comparison_section(estimate: Estimate, compared: pd.DataFrame) -> str:
-    head = "".join(f"<th>{_text(label)}</th>" for _, label, _ in _COLUMNS)
+    head = "".join(f"<th>{escaped(label)}</th>" for _, label, _ in _COLUMNS)
     rows = []
     for name, row in compared.iterrows():
         cells = "".join(
-            f'<td data-value="{number(row[key])!r}">{_text(shown(number(row[key])))}</td>' for key, _, shown in _COLUMNS
+            f'<td data-value="{number(row[key])!r}">{escaped(shown(number(row[key])))}</td>'
+            for key, _, shown in _COLUMNS
         )
-        rows.append(f'<tr id="row-{_text(str(name))}"><th scope="row">{_text(str(name))}</th>{cells}</tr>')
+        rows.append(f'<tr id="row-{escaped(str(name))}"><th scope="row">{escaped(str(name))}</th>{cells}</tr>')
     verdict = _verdict(compared, several=_differ(estimate))
     if not estimate.settings["lora"]:
         verdict += " The estimate itself has no adapter: rank 16 on attention and MLP is an example."
     table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     return (
-        f'<section class="wide"><h2>Base, dynamic, merge</h2><p>{_text(verdict)}</p><div class="scroll">{table}</div>'
+        f'<section class="wide"><h2>Base, dynamic, merge</h2><p>{escaped(verdict)}</p><div class="scroll">{table}</div>'
         '<div class="chart" id="chart-compare"></div></section>'
     )
 
@@ -222,7 +193,7 @@ def _layers(estimate: Estimate, scenario: int) -> str:
     tabs = []
     for phase in (estimate.prefill, estimate.decode):
         caption, svg = layer_svg(phase.graph, scenario)
-        picture = f'<p class="hint">{_text(caption)}</p><div class="stage">{svg}</div>'
+        picture = f'<p class="hint">{escaped(caption)}</p><div class="stage">{svg}</div>'
         tabs.append(f'<div class="tab" data-tab="{phase.name}">{picture}</div>')
     return "".join(tabs)
 
@@ -237,9 +208,9 @@ def _operations(estimate: Estimate, scenario: int) -> str:
     tabs = []
     for phase in (estimate.prefill, estimate.decode):
         frame = frame_of(phase.graph, scenario)
-        head = "".join(f"<th>{_text(name)}</th>" for name in _SHOWN)
+        head = "".join(f"<th>{escaped(name)}</th>" for name in _SHOWN)
         body = "".join(
-            "<tr>" + "".join(f"<td>{_text(_cell(name, row[name]))}</td>" for name in _SHOWN) + "</tr>"
+            "<tr>" + "".join(f"<td>{escaped(_cell(name, row[name]))}</td>" for name in _SHOWN) + "</tr>"
             for _, row in frame.iterrows()
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
@@ -259,9 +230,4 @@ def _cell(name: str, value: Any) -> str:
 
 def _notes(estimate: Estimate, scenario: int) -> str:
     """The estimate's own notes, and where it falls as work grows."""
-    return _list("Notes", estimate.notes) + _list("Kernel switches", map(str, switches_of(estimate, scenario)))
-
-
-def _list(title: str, lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
-    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""
+    return listed("Notes", estimate.notes) + listed("Kernel switches", map(str, switches_of(estimate, scenario)))

@@ -16,10 +16,14 @@ from typing import Any
 import networkx as nx
 
 from graphsim.display.nodes import Entry, Kind, bound_of, entries, kind_of, number, require
+from graphsim.errors import ConfigError
+from graphsim.export.serving_trace import serving_trace
 from graphsim.export.spread import Turn, runs_of
+from graphsim.export.trace_events import Event, meta, order
 from graphsim.files.written import write_text
 from graphsim.ops import Op
 from graphsim.result import Estimate, PhaseEstimate, plain
+from graphsim.serving.served_run import ServedRun
 from graphsim.units import Num
 
 _COLOURS = {
@@ -36,19 +40,28 @@ _COLOURS = {
 }
 
 _ONE_TIME = "one-time work, before the first step"
-Event = dict[str, Any]
 
 
 def to_trace(
-    estimate: Estimate | PhaseEstimate, path: str | Path | None = None, *, expand: bool = False, scenario: int = 0
+    estimate: Estimate | PhaseEstimate | ServedRun,
+    path: str | Path | None = None,
+    *,
+    expand: bool = False,
+    scenario: int = 0,
+    **span: Any,
 ) -> dict[str, Any]:
-    """The timeline of an estimate as a trace document, also written to `path` if given.
+    """The timeline of an estimate, or of a served run, as a trace document, also written to `path` if given.
 
     The prompt's step comes first, then one decode step at the mean context. One process per pipeline stage (devices
     of a tensor-parallel group do the same at the same time), one track per stream, one-time work in a process of its
     own. Of each repeat the first turn is shown in full and the others as one slice, or every turn if `expand`.
+    span: start_s, end_s and requests of a served run, see `graphsim.export.serving_trace`
     Raises ConfigError if there is no such scenario or `path` is not writable.
     """
+    if isinstance(estimate, ServedRun):
+        return serving_trace(estimate, path, **span)
+    if span:
+        raise ConfigError(f"{next(iter(span))} is of served runs; an estimate's timeline is always whole")
     require("to_trace", estimate, Estimate, PhaseEstimate)
     phases = [estimate] if isinstance(estimate, PhaseEstimate) else [estimate.prefill, estimate.decode]
     trace = _Trace(expand, scenario)
@@ -56,7 +69,7 @@ def to_trace(
         trace.phase(phase.name, phase.graph)
     trace.one_time(phases[0].graph)
     document: dict[str, Any] = {
-        "traceEvents": [*trace.names(), *sorted(trace.events, key=_order)],
+        "traceEvents": [*trace.names(), *sorted(trace.events, key=order)],
         "displayTimeUnit": "ns",
         "otherData": {} if isinstance(estimate, PhaseEstimate) else _summary(estimate, scenario),
     }
@@ -123,10 +136,10 @@ class _Trace:
         """What processes and tracks are called and how they are ordered."""
         for (process, stream), (pid, tid) in self.tracks.items():
             if tid == 1:
-                yield _meta("process_name", pid, 0, {"name": process})
-                yield _meta("process_sort_index", pid, 0, {"sort_index": 999 if process == _ONE_TIME else pid})
-            yield _meta("thread_name", pid, tid, {"name": stream})
-            yield _meta("thread_sort_index", pid, tid, {"sort_index": tid})
+                yield meta("process_name", pid, 0, {"name": process})
+                yield meta("process_sort_index", pid, 0, {"sort_index": 999 if process == _ONE_TIME else pid})
+            yield meta("thread_name", pid, tid, {"name": stream})
+            yield meta("thread_sort_index", pid, tid, {"sort_index": tid})
 
     def _track(self, place: tuple[str, str]) -> tuple[int, int]:
         if place not in self.tracks:
@@ -180,15 +193,6 @@ class _Trace:
             pid, tid = self._track(_place(turn.op))
             event = common | {"ph": phase, "ts": (at + self.offset_ns) / 1e3, "pid": pid, "tid": tid}
             self.events.append(event | ({"bp": "e"} if phase == "f" else {}))
-
-
-def _order(event: Event) -> tuple[float, float]:
-    """By time; what holds others comes before them."""
-    return event["ts"], -event.get("dur", 0.0)
-
-
-def _meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> Event:
-    return {"name": name, "ph": "M", "pid": pid, "tid": tid, "args": args}
 
 
 def _place(op: Op) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from graphsim.errors import ConfigError
@@ -16,15 +17,29 @@ def write_text(path: str | Path, text: str) -> Path:
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
     """Write a file; what was there stays until the new one is whole. Raises ConfigError saying why it cannot be."""
+    return _write(path, [content])
+
+
+def write_lines(path: str | Path, lines: Iterable[str]) -> Path:
+    """Write lines as they come, in memory one at a time; whole or not at all, as `write_bytes`."""
+    return _write(path, (line.encode("utf-8", errors="replace") + b"\n" for line in lines))
+
+
+def _write(path: str | Path, parts: Iterable[bytes]) -> Path:
     target = Path(path)
     try:
         if target.exists() and not target.is_file():  # a directory, or a pipe, which is written as it is
-            target.write_bytes(content)
+            with target.open("wb") as there:
+                there.writelines(parts)
             return target
         kept = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as new:
-            new.write(content)
-        made = Path(new.name)
+            made = Path(new.name)
+            try:
+                new.writelines(parts)
+            except BaseException:
+                made.unlink(missing_ok=True)
+                raise
         try:
             made.chmod(kept)
             made.replace(target)

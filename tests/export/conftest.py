@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import networkx as nx
 import pytest
 
@@ -78,3 +80,11 @@ def hostile() -> nx.DiGraph:
     add(graph, "norm", Norm(rows=64.0, width=8.0), [last])
     add(graph, "sum", Add(elems=64.0 * 8), ["norm", "x"])
     return graph
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    """Drawn figures stay open until somebody closes them."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")

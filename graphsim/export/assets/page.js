@@ -30,11 +30,12 @@
       layout.width = widths[place.id] = place.clientWidth;
       layout.uirevision = "kept"; // what the reader zoomed and hid stays so
       layout.font = { color: ink, family: "system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif", size: 12 };
-      layout.xaxis = { ...axis, ...layout.xaxis };
-      layout.yaxis = { ...axis, ...layout.yaxis };
+      for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout)])) {
+        if (/^[xy]axis\d*$/.test(name)) layout[name] = { ...axis, ...layout[name] };
+      }
       layout.hoverlabel = { bgcolor: "#0f172a", bordercolor: "#475569", font: { color: "#f1f5f9" }, align: "left" };
       if (layout.width < 640) { // legends need a line per entry
-        layout.height += 15 * data.length;
+        if (layout.showlegend !== false) layout.height += 15 * data.length;
         layout.margin = { ...layout.margin, l: Math.min(layout.margin.l, 52) };
       }
       Plotly.react(place, data, layout, config(place.id));

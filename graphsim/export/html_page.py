@@ -1,0 +1,62 @@
+"""What all reports are made of: a template that is filled in, texts that stay texts, cards, and Plotly's script."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from graphsim.errors import needs
+from graphsim.export.dot_labels import clean
+from graphsim.result import plain
+
+
+def filled(template: str, content: Mapping[str, str]) -> str:
+    """An asset with each `{{name}}` replaced by its content; style, scripts and Plotly itself are known here.
+
+    Raises ConfigError if Plotly is not installed.
+    """
+    known = {"style": asset("page.css"), "plotly": plotly_script(), "script": asset("page.js"), **content}
+    pieces = re.split(r"\{\{(\w+)\}\}", asset(template))
+    return "".join(known[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def plotly_script() -> str:
+    """Plotly's own script. Raises ConfigError if it is not installed."""
+    try:
+        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        raise needs("plotly", "html") from None
+    return str(get_plotlyjs())
+
+
+def asset(name: str) -> str:
+    """The text of a file that belongs to the package."""
+    return resources.files("graphsim.export").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """JSON that is safe inside a script element."""
+    text = json.dumps(plain(value), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def escaped(text: str) -> str:
+    """A text inside an element."""
+    return html.escape(clean(str(text)))
+
+
+def card(name: str, label: str, value: float, shown: str, hint: str, *, bad: bool = False, drawn: str = "") -> str:
+    """A headline figure. drawn: markup below it."""
+    figure = f'<strong id="figure-{name}" data-value="{value!r}">{escaped(shown)}</strong>'
+    words = f'<span class="label">{escaped(label)}</span>{figure}{drawn}<span class="hint">{escaped(hint)}</span>'
+    return f'<div class="card{" bad" if bad else ""}">{words}</div>'
+
+
+def listed(title: str, lines: Any) -> str:
+    """A heading with a list below it; nothing where there are no lines."""
+    items = "".join(f"<li>{escaped(line)}</li>" for line in lines)
+    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""

@@ -1,0 +1,92 @@
+"""A served run in equal spans of time: what the page and the plots draw along the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphsim.serving.adapter_events import adapter_events
+from graphsim.serving.figures import grouped
+from graphsim.serving.over_time import bins, tokens_until
+from graphsim.serving.utilisation import running_of
+
+if TYPE_CHECKING:
+    from graphsim.serving.served_run import ServedRun
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Series:
+    """Values of each span; `_peak` is the largest of a step in it, the others are rates and means.
+
+    at_s: middles of the spans; sent, answered: requests per second; tokens_per_s: of answers; kv: percent of the
+    cache; loads: seconds of adapter loads and switches per second; ttft_median_s, ttft_p99_s: of requests sent in it
+    """
+
+    at_s: Floats
+    width_s: float
+    sent: Floats
+    answered: Floats
+    tokens_per_s: Floats
+    waiting: Floats
+    waiting_peak: Floats
+    running: Floats
+    running_peak: Floats
+    kv: Floats
+    kv_peak: Floats
+    adapters: Floats
+    adapters_peak: Floats
+    loads: Floats
+    ttft_median_s: Floats
+    ttft_p99_s: Floats
+
+
+def series_of(service: ServedRun, most: int | None = None) -> Series:
+    """The run in at most so many spans; by default in so many that each sees some requests."""
+    edges = bins(service.duration_s, int(np.clip(len(service.table) / 10, 40, 240)) if most is None else most)
+    width, log, over = float(edges[1] - edges[0]), service.log, service.over_time
+    columns, done = over.columns, service.latencies.done
+    running = running_of(columns, service.rules)
+    kv = 100.0 * columns["kv_blocks"] / max(service.rules.kv_blocks, 1)
+    loads = adapter_events(log)
+
+    def rate(times: Any) -> Floats:
+        return np.asarray(np.histogram(times[np.isfinite(times)], edges)[0] / width)
+
+    first, finished = log.first_token_s[done], log.finished_s[done]
+    tokens = tokens_until(edges, first, finished, service.table.output_tokens[done].astype(float))
+    span = np.full(len(log.sent_s), -1)
+    known = np.isfinite(log.sent_s)
+    span[known] = np.minimum((log.sent_s[known] / width).astype(np.int64), len(edges) - 2)
+    ttft = grouped(service.latencies.ttft_s, span, len(edges) - 1, (50.0, 99.0))
+    return Series(
+        at_s=(edges[1:] + edges[:-1]) / 2, width_s=width, sent=rate(log.sent_s), answered=rate(log.finished_s),
+        tokens_per_s=np.diff(tokens) / width, waiting=over.means(columns["waiting"], edges),
+        waiting_peak=over.peaks(columns["waiting"], edges), running=over.means(running, edges),
+        running_peak=over.peaks(running, edges), kv=over.means(kv, edges), kv_peak=over.peaks(kv, edges),
+        adapters=over.means(columns["adapters"], edges), adapters_peak=over.peaks(columns["adapters"], edges),
+        loads=np.histogram(loads[:, 0], edges, weights=loads[:, 1])[0] / width, ttft_median_s=ttft["p50"],
+        ttft_p99_s=ttft["p99"],
+    )  # fmt: skip
+
+
+def log_ticks(values: Iterable[float | None]) -> tuple[float, float, list[float]]:
+    """Ends in decades of a logarithmic axis on which all these lie, and ticks on it: 1, 2, 5, or decades of a long one.
+
+    What is not above 0 is left out; the ends are alike where nothing is left.
+    """
+    found = [value for value in values if value is not None and 0 < value < inf]
+    if not found:
+        return 0.0, 0.0, []
+    low, high = float(np.log10(min(found))), float(np.log10(max(found)))
+    pad = 0.06 * max(high - low, 0.3)
+    low, high = low - pad, high + pad
+    fine, usual = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0), (1.0, 2.0, 5.0)
+    steps = fine if high - low < 1.0 else usual if high - low < 3.2 else (1.0,)
+    ticks = [step * 10.0**decade for decade in range(int(np.floor(low)), int(np.ceil(high)) + 1) for step in steps]
+    return low, high, [tick for tick in ticks if low <= np.log10(tick) <= high]
