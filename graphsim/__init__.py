@@ -77,6 +77,12 @@ if TYPE_CHECKING:
     from graphsim.passes.shard import shard as shard
     from graphsim.result import Estimate as Estimate
     from graphsim.result import PhaseEstimate as PhaseEstimate
+    from graphsim.serving.capacity import Capacity as Capacity
+    from graphsim.serving.capacity import capacity as capacity
+    from graphsim.serving.comparison import compare_serving as compare_serving
+    from graphsim.serving.engine_limits import EngineLimits as EngineLimits
+    from graphsim.serving.serve import serve as serve
+    from graphsim.serving.service import Service as Service
     from graphsim.simulation import annotate as annotate
     from graphsim.simulation import build_graph as build_graph
     from graphsim.simulation import lora_parameters as lora_parameters
@@ -85,6 +91,14 @@ if TYPE_CHECKING:
     from graphsim.sweeps.best import pareto as pareto
     from graphsim.sweeps.parquet import sweep_to_parquet as sweep_to_parquet
     from graphsim.sweeps.sweep import sweep as sweep
+    from graphsim.traffic.classes import RequestClass as RequestClass
+    from graphsim.traffic.client import Client as Client
+    from graphsim.traffic.lengths import RangeRatio as RangeRatio
+    from graphsim.traffic.popularity import Drift as Drift
+    from graphsim.traffic.rates import Bursts as Bursts
+    from graphsim.traffic.rates import Ramp as Ramp
+    from graphsim.traffic.sessions import Sessions as Sessions
+    from graphsim.traffic.traffic import Traffic as Traffic
 
 _HOME = {
     "analysis.advice": ("lora_advice",),
@@ -127,10 +141,22 @@ _HOME = {
     "ops.precision": ("Precision", "load_precision"),
     "passes.shard": ("shard",),
     "result": ("Estimate", "PhaseEstimate"),
+    "serving.capacity": ("Capacity", "capacity"),
+    "serving.comparison": ("compare_serving",),
+    "serving.engine_limits": ("EngineLimits",),
+    "serving.serve": ("serve",),
+    "serving.service": ("Service",),
     "simulation": ("annotate", "build_graph", "lora_parameters", "simulate"),
     "sweeps.best": ("best", "pareto"),
     "sweeps.parquet": ("sweep_to_parquet",),
     "sweeps.sweep": ("sweep",),
+    "traffic.classes": ("RequestClass",),
+    "traffic.client": ("Client",),
+    "traffic.lengths": ("RangeRatio",),
+    "traffic.popularity": ("Drift",),
+    "traffic.rates": ("Bursts", "Ramp"),
+    "traffic.sessions": ("Sessions",),
+    "traffic.traffic": ("Traffic",),
 }
 """Which module each public name comes from."""
 

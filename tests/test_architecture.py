@@ -36,6 +36,7 @@ ROWS = (
     "analysis",
     "sweeps",
     "calibration",
+    "traffic",
     "serving",
     "validation",
     "export",

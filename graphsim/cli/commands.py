@@ -18,13 +18,16 @@ from graphsim.cli import (
     lora,
     run,
     sensitivity,
+    serve,
     sweep,
     validate,
 )
 from graphsim.cli.parsing import Parser, complain_of
 from graphsim.errors import GraphsimError
 
-COMMANDS = (run, lora, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor, completion)
+COMMANDS = (
+    run, lora, serve, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor, completion
+)  # fmt: skip
 """Modules that add their commands to the parser."""
 
 

@@ -11,6 +11,8 @@ from graphsim.cli.printing import print_json, print_line
 from graphsim.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "tcsh")
+FILES = ("path", "to", "html", "data", "plot", "lora", "trace", "timeline", "measured", "output_json", "rows")
+"""Options that are completed by the names of files."""
 EXAMPLES = """examples:
   graphsim completion bash > ~/.local/share/bash-completion/completions/graphsim
   graphsim completion zsh > ~/.zfunc/_graphsim
@@ -57,5 +59,5 @@ def _offer(action: argparse.Action) -> None:
     catalogs = {"model": list_models, "models": list_models, "hardware": list_hardware, "engine": list_engines}
     if action.choices is None and action.dest in catalogs:
         action.choices = catalogs[action.dest]()
-    elif action.dest in ("path", "to", "html", "data", "plot", "lora"):
+    elif action.dest in FILES:
         action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # type: ignore[attr-defined]

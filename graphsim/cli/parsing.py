@@ -10,14 +10,43 @@ from graphsim.errors import choices_text
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence; an option that was misspelt is named first."""
+    """Says what is wrong in one sentence; an option that was misspelt is named first.
+
+    hands_on: whether options that it does not know belong to somebody else: they end up in `handed_on` of the
+        namespace, by name without dashes, with the word behind them or None
+    """
 
     given: Sequence[str] = ()
+    hands_on: bool = False
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
         """As usual; what was given is kept for the sentence."""
         self.given = list(args or ())
-        return super().parse_known_args(args, namespace)
+        if not self.hands_on:
+            return super().parse_known_args(args, namespace)
+        own, others = self._apart(self.given)
+        found, extras = super().parse_known_args(own, namespace)
+        found.handed_on = others
+        return found, extras
+
+    def _apart(self, words: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
+        """The words of this parser, and the options of somebody else's among them."""
+        own: list[str] = []
+        others: dict[str, str | None] = {}
+        at = 0
+        while at < len(words):
+            word, value = words[at], None
+            name, joined, text = word.partition("=")
+            at += 1
+            if not name.startswith("--") or len(name) < 3 or name in self._option_string_actions:
+                own.append(word)
+                continue
+            if joined:
+                value = text
+            elif at < len(words) and _is_value(name, words[at]):
+                value, at = words[at], at + 1
+            others[name.removeprefix("--")] = value
+        return own, others
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
@@ -37,6 +66,13 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, f"'{value}' is not known; {choices_text(value, action.choices)}")
+
+
+def _is_value(option: str, word: str) -> bool:
+    """Whether a word belongs to the option of somebody else's ahead of it; switches take true or false only."""
+    if option.startswith(("--no-", "--enable-", "--disable-")):
+        return word.lower() in ("true", "false")
+    return not word.startswith("--")
 
 
 def complain_of(parser: Parser, command: str, extras: Sequence[str]) -> NoReturn:

@@ -73,3 +73,38 @@ class Progress:
         text = f"{done:,} of {total:,} scenarios ({done / total:.0%}{speed}{left})"
         sys.stderr.write(f"\r{text:<78}" + ("\n" if done == total else ""))
         sys.stderr.flush()
+
+
+class RunProgress:
+    """What is simulated, in one line of a terminal that is cleared at the end; silent elsewhere.
+
+    requests: that come in all
+    """
+
+    def __init__(self, requests: int) -> None:
+        self._requests, self._began_s, self._drawn = requests, time.monotonic(), False
+
+    def __enter__(self) -> RunProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave an empty line behind."""
+        if self._drawn:
+            sys.stderr.write(f"\r{'':<78}\r")
+            sys.stderr.flush()
+
+    def simulated(self, seconds: float, ended: int) -> None:
+        """Simulated seconds so far, and requests that have ended."""
+        passed = max(time.monotonic() - self._began_s, 1e-3)
+        share = f" of {self._requests:,} ({ended / max(self._requests, 1):.0%})"
+        self._draw(f"{seconds:,.0f} s simulated, {ended:,}{share} requests, {seconds / passed:,.0f} x real time")
+
+    def trying(self, done: int, what: str) -> None:
+        """Runs so far, and which one this is about."""
+        self._draw(f"{done} runs; {what}")
+
+    def _draw(self, text: str) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{text[:78]:<78}")
+            sys.stderr.flush()
+            self._drawn = True

@@ -17,8 +17,9 @@ import pytest
 import graphsim
 from tests.docs.pages import DOCS, EXAMPLES, PAGES, ROOT, run, unknown_blocks
 
-RUN = [pytest.param(page, marks=pytest.mark.slow if page.stem == "hardware" else (), id=page.stem) for page in PAGES]
-"""The page that fits a device to its measurements takes long."""
+LONG = ("hardware", "serving")
+RUN = [pytest.param(page, marks=pytest.mark.slow if page.stem in LONG else (), id=page.stem) for page in PAGES]
+"""The pages that fit a device to its measurements, and simulate servers, take long."""
 
 
 @pytest.mark.parametrize("page", RUN)

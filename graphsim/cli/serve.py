@@ -1,0 +1,248 @@
+"""`graphsim serve`: many requests over time, what users of the server feel, what limits it and what would help."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.cli import options as shared
+from graphsim.cli.engine_flags import as_flags, engine_limits, flag_value
+from graphsim.cli.printing import RunProgress, print_json
+from graphsim.cli.serve_tables import print_advice, print_capacity, print_comparison, print_measured, print_service
+from graphsim.cli.traffic import add_traffic, host_of, limits_of, traffic_of
+from graphsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from graphsim.serving.bench_files import BenchRun
+    from graphsim.serving.own_run import OwnRun
+    from graphsim.serving.scenario import Serving
+    from graphsim.serving.service import Service
+
+_FILES = ("html", "timeline", "output_json", "rows")
+EXAMPLES = """examples:
+  graphsim serve llama-3.1-8b --hardware h100-sxm --rate 4 --slo ttft=0.5,tpot=0.05
+  graphsim serve llama-3.1-8b --hardware l40s --rate 2 --adapters 100 --popularity zipf:1.2 --lora rank=16,max_loras=8
+  graphsim serve llama-3.1-8b --hardware h100-sxm --rate 4 --find-capacity --slo ttft=0.5 --max-num-seqs 64
+  graphsim serve llama-3.1-8b --hardware h100-sxm --trace requests.csv --html page.html --output-json bench.json
+  graphsim serve llama-3.1-8b --hardware h100-sxm --concurrency 16 --measured bench.json
+An engine's own flags (--max-num-batched-tokens 2048, --chunked-prefill-size 4096, …) are taken by their names.
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `serve`."""
+    parser = shared.add_command(commands, "serve", "many requests over time: latencies, goodput, capacity", EXAMPLES)
+    parser.hands_on = True  # type: ignore[attr-defined]
+    shared.add_model(parser)
+    add_traffic(parser)
+    shared.add_deployment(parser)
+    parser.add_argument(
+        "--strategy", metavar="S", help="dynamic, merged:POLICY, mixed or paged: how adapters are served (dynamic)"
+    )
+    parser.add_argument("--strategies", metavar="A,B,…", help="several of them side by side on the same requests")
+    parser.add_argument(
+        "--vary", metavar="FLAG=A,B,…", help="an engine's flag with several values side by side: max_loras=4,8,16"
+    )
+    parser.add_argument("--slo", metavar="SPEC", help="limits in seconds, all to be kept: ttft=0.5,tpot=0.05,e2e=10")
+    parser.add_argument(
+        "--find-capacity", action="store_true", help="the highest rate (or concurrency) that keeps the SLO"
+    )
+    parser.add_argument("--over", choices=("rate", "adapters"), default="rate", help="what --find-capacity raises")
+    parser.add_argument(
+        "--attainment", type=float, default=0.99, metavar="P", help="share of requests that must keep the SLO (0.99)"
+    )
+    parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="servers alike (1)")
+    parser.add_argument("--router", default="least-loaded", metavar="R", help="how requests go to replicas")
+    parser.add_argument("--measured", metavar="FILE", help="compare with the result file of a benchmark client")
+    parser.add_argument(
+        "--host", metavar="SPEC", help="constants fitted by --measured: request_s=0.004,step_factor=1.03,…"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
+    parser.add_argument("--timeline", metavar="FILE", help="write a timeline for Perfetto")
+    parser.add_argument("--output-json", metavar="FILE", help="write the result file of `vllm bench serve`")
+    parser.add_argument("--rows", metavar="FOLDER", help="write a row a request to Parquet")
+    parser.add_argument("--no-advice", action="store_true", help="leave out what limits, and what would help")
+    parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes of a search (1)")
+    shared.add_json(parser)
+    parser.set_defaults(command_function=serve, known=tuple(parser._option_string_actions), handed_on={})
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Simulate, compare or search, then print."""
+    _check_question(options)
+    _check_files(options)
+    try:
+        limits, serving = limits_of(options.slo), _serving(options)
+        if options.find_capacity:
+            _find_capacity(serving, limits, options)
+        elif options.strategies or options.vary:
+            _compare(serving, limits, options)
+        else:
+            _simulate(serving, limits, options)
+    except ConfigError as error:
+        raise type(error)(as_flags(error)) from None
+
+
+def _check_question(options: argparse.Namespace) -> None:
+    """Raise ConfigError for options of which one has no answer to give where the other stands."""
+    asked = [name for name in ("find_capacity", "strategies", "vary") if getattr(options, name)]
+    if len(asked) > 1:
+        raise ConfigError(f"{_named(asked[0])} and {_named(asked[1])} exclude each other: one question at a time")
+    if options.over != "rate" and not options.find_capacity:
+        raise ConfigError(f"--over {options.over} says what --find-capacity raises, which is missing")
+    without = ("measured",) if options.find_capacity else ("measured", *_FILES) if asked else ()
+    for name in without:
+        if getattr(options, name):
+            raise ConfigError(f"{_named(name)} and {_named(asked[0])} exclude each other: it is of a single run")
+    if options.strategy and options.strategies:
+        raise ConfigError("--strategy and --strategies exclude each other; leave one out")
+
+
+def _named(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise ConfigError for files that could not be written after a long run."""
+    for name in _FILES:
+        path = getattr(options, name)
+        if path is not None and not Path(path).expanduser().parent.is_dir():
+            raise ConfigError(f"{_named(name)} {path}: there is no folder {Path(path).parent}")
+
+
+def _serving(options: argparse.Namespace) -> Serving:
+    """The server and its traffic, by the options; `strategy` may stand in --lora, too."""
+    from graphsim.serving.serve import serving_of
+
+    strategy = options.strategy
+    if options.lora and (found := re.search(r"(?:^|,)strategy=([^,]*)", options.lora)):
+        if strategy and strategy != found[1]:
+            raise ConfigError(
+                f"--strategy {strategy} and --lora strategy={found[1]} say different things; leave one out"
+            )
+        strategy = found[1]
+        rest = (options.lora[: found.start()] + options.lora[found.end() :]).strip(",")
+        options = argparse.Namespace(**{**vars(options), "lora": rest or None})
+    if options.lora and re.search(r"(?:^|,)(?:registered|popularity)=", options.lora):
+        raise ConfigError("--lora: registered and popularity are said by --adapters N and --popularity P here")
+    return serving_of(
+        shared.deployment(options), traffic=traffic_of(options), strategy=strategy, replicas=options.replicas,
+        limits=engine_limits(options.handed_on, options.known), host=host_of(options.host), router=options.router,
+    )  # fmt: skip
+
+
+def _simulate(serving: Serving, limits: dict[str, float], options: argparse.Namespace) -> None:
+    bench = _bench(options)  # read first: what is wrong with it need not wait for the run
+    with RunProgress(len(serving.table)) as progress:
+        service = serving.run(progress.simulated)
+    if service.log.interrupted:
+        options.no_advice = True
+    advice = None
+    if not options.no_advice:
+        from graphsim.serving.advice import advice_of
+
+        with RunProgress(0) as progress:
+            advice = advice_of(serving, service, limits, progress.trying)
+    compared = _measured(serving, service, bench)
+    _write(service, limits, options)
+    if options.json:
+        found = service.to_dict()
+        found |= {"goodput": _goodput(service, limits), "advice": None if advice is None else advice.to_dict()}
+        print_json(found | ({} if compared is None else {"measured": compared.to_dict()}))
+        return
+    print_service(service, limits)
+    if compared is not None:
+        print_measured(compared)
+    if advice is not None:
+        print_advice(advice)
+
+
+def _find_capacity(serving: Serving, limits: dict[str, float], options: argparse.Namespace) -> None:
+    from graphsim.serving.capacity import capacity_of
+
+    pool = _pool(options.workers) if options.workers > 1 else nullcontext()
+    with pool as executor, RunProgress(0) as progress:
+        found = capacity_of(
+            serving, limits, attainment=options.attainment, over=options.over, executor=executor,
+            progress=progress.trying,
+        )  # fmt: skip
+    _write(found.service, limits, options)
+    if options.json:
+        print_json(found.to_dict() | {"service": found.service.to_dict()})
+        return
+    print_capacity(found, limits, options.attainment)
+
+
+def _compare(serving: Serving, limits: dict[str, float], options: argparse.Namespace) -> None:
+    from graphsim.serving.comparison import comparison_of
+
+    with RunProgress(0) as progress:
+        frame = comparison_of(serving, _varied(options), limits, progress.trying)
+    if options.json:
+        print_json(frame.reset_index().to_dict("records"))
+    else:
+        print_comparison(frame, serving)
+
+
+def _varied(options: argparse.Namespace) -> dict[str, list[Any]]:
+    """What is different in each row, and its values."""
+    if options.strategies:
+        return {"strategy": options.strategies.split(",")}
+    name, equals, values = options.vary.partition("=")
+    if not equals or not values:
+        raise ConfigError(f"--vary {options.vary}: expected FLAG=VALUE,VALUE,…, such as max_loras=4,8,16")
+    return {name.lstrip("-").replace("-", "_"): [flag_value(value) for value in values.split(",")]}
+
+
+def _pool(workers: int) -> Any:
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(workers)
+
+
+def _bench(options: argparse.Namespace) -> BenchRun | None:
+    """The measured run, where one was given."""
+    if options.measured is None:
+        return None
+    from graphsim.serving.bench_files import read_bench
+
+    return read_bench(options.measured)
+
+
+def _measured(serving: Serving, service: Service, bench: BenchRun | None) -> OwnRun | None:
+    """The run beside a measured one, where such was given."""
+    if bench is None:
+        return None
+    from graphsim.serving.own_run import own_run
+
+    with RunProgress(0) as progress, suppress(KeyboardInterrupt):
+        return own_run(serving, service, bench, progress.trying)
+    return None
+
+
+def _goodput(service: Service, limits: dict[str, float]) -> dict[str, float] | None:
+    from graphsim.serving.goodput import has_limits
+
+    if not limits and not has_limits(service.classes):
+        return None
+    found = service.goodput(**limits)
+    return {"requests_per_s": found.requests_per_s, "share": found.share}
+
+
+def _write(service: Service, limits: dict[str, float], options: argparse.Namespace) -> None:
+    """The files that were asked for."""
+    if options.html:
+        from graphsim.export.serving_html import serving_html
+
+        serving_html(service, options.html, **limits)
+    if options.timeline:
+        from graphsim.export.serving_trace import serving_trace
+
+        serving_trace(service, options.timeline)
+    if options.output_json:
+        service.to_json(options.output_json)
+    if options.rows:
+        service.to_parquet(options.rows)

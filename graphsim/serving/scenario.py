@@ -1,0 +1,315 @@
+"""A server and its traffic: one question, its variations, and the run that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import inf
+from typing import Any, cast
+
+import numpy as np
+
+from graphsim.analysis.lifecycle import lifecycle_of
+from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment
+from graphsim.errors import ConfigError
+from graphsim.lora.config import LoraConfig
+from graphsim.result import plain
+from graphsim.serving.adapter_store import AdapterStore
+from graphsim.serving.adjusted import AdjustedPrice, checked_constants
+from graphsim.serving.bottlenecks import Bottlenecks, bottlenecks
+from graphsim.serving.engine_limits import EngineLimits
+from graphsim.serving.engine_rules import rules_of, served
+from graphsim.serving.front import Front, front_of
+from graphsim.serving.goodput import NAMES, Limits
+from graphsim.serving.loop import run
+from graphsim.serving.paging import PagedStore
+from graphsim.serving.pricing import price_of
+from graphsim.serving.requirements import (
+    as_served,
+    cautions,
+    check_lengths,
+    check_ranks,
+    largest_rank,
+    strategy_of,
+    with_adapters_of,
+)
+from graphsim.serving.rules import Rules
+from graphsim.serving.service import Service
+from graphsim.serving.step_price import StepPrice
+from graphsim.serving.strategies import weights_for
+from graphsim.serving.unified import unified_rules, unified_terms
+from graphsim.serving.weights import MergedPrice, MergeTimes, Weights, WeightTimes
+from graphsim.simulation import simulate
+from graphsim.traffic.parts import Open
+from graphsim.traffic.table import BASE, RequestTable
+from graphsim.traffic.trace import first_rows
+from graphsim.traffic.traffic import Traffic
+
+Progress = Callable[[float, int], None]
+"""Called with simulated seconds and requests ended, some times a second."""
+
+UNPRICED = frozenset({"max_cpu_loras", "skips", "loads", "eviction", "weights", "prefetch", "pinned", "drain_after_s"})
+"""Settings that change no step's price."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Serving:
+    """What is served, and to whom.
+
+    deployment, limits: the engine, and its settings; traffic: which requests come; most: only the first so many
+    asked: how adapters are served, a strategy and its policy; None for dynamic, or merged as `lora.strategy` says
+    host: constants of the host, fitted to own runs, in place of the engine's (`graphsim.serving.adjusted.CONSTANTS`)
+    assumed: sentences on what was filled in
+    """
+
+    deployment: Deployment
+    traffic: Traffic
+    limits: EngineLimits = EngineLimits()
+    asked: str | None = None
+    most: int | None = None
+    host: Mapping[str, float] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
+
+    @cached_property
+    def table(self) -> RequestTable:
+        """The requests."""
+        whole = self.traffic.table()
+        return whole if self.most is None or self.most >= len(whole) else first_rows(whole, self.most)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """By which the engine goes."""
+        ranks = self.traffic.ranks or ()
+        if self.strategy == "unified" and self.adapters:
+            return unified_rules(self.deployment, self.adapters, self.limits, ranks)[0]
+        return rules_of(self.deployment, self.limits, ranks)
+
+    @property
+    def store(self) -> AdapterStore | None:
+        """Where adapters are, as the server starts; None where there are none."""
+        ranks = self.traffic.ranks
+        if not self.adapters:
+            return None
+        if self.strategy == "unified":
+            blocks = unified_rules(self.deployment, self.adapters, self.limits, ranks or ())[1]
+            return PagedStore(self.rules.adapters, self.price.load, blocks)
+        return AdapterStore(self.rules.adapters, self.price.load, ranks or (1,) * self.adapters)
+
+    @cached_property
+    def price(self) -> StepPrice:
+        """Of its steps and loads."""
+        mean_prompt = float(self.table.input_tokens.mean()) if len(self.table) else 1.0
+        adapter = self.table.adapter
+        adapted = adapter[adapter != BASE]
+        deployment, limits = self.deployment, self.limits
+        if self.strategy == "unified" and self.adapters:
+            deployment, limits = unified_terms(deployment, self.adapters, limits)
+        own: StepPrice = price_of(
+            deployment, limits, ranks=self.traffic.ranks or (), mean_prompt=mean_prompt,
+            shares=np.bincount(adapted, minlength=self.adapters).tolist() if len(adapted) else (),
+            adapter_share=len(adapted) / len(adapter) if len(adapted) else None,
+        )  # fmt: skip
+        if self.strategy not in ("mixed", "merged:credits"):
+            return own
+        base = price_of(replace(self.deployment, lora=None), self._base_limits, mean_prompt=mean_prompt)
+        return MergedPrice(base, own)
+
+    @property
+    def _base_limits(self) -> EngineLimits:
+        """Settings without those of adapters."""
+        return EngineLimits(**{name: value for name, value in self.limits.given.items() if "lora" not in name})
+
+    @property
+    def weights(self) -> Weights | None:
+        """What changes the weights during a run; None where nothing does."""
+        if self.strategy in ("dynamic", "unified") or not self.adapters:
+            return None
+        return weights_for(self.strategy, WeightTimes.of(cast("MergeTimes", lifecycle_of(self.deployment))))
+
+    def run(self, progress: Progress | None = None) -> Service:
+        """Simulate it."""
+        step = {name: value for name, value in self.host.items() if name.startswith("step")}
+        price = AdjustedPrice(self.price, **step) if step else self.price
+        rules, traffic = self.rules, self.traffic
+        log = run(
+            self.table, rules, price, client=traffic.client, concurrency=traffic.concurrency, front=self.front,
+            store=self.store, weights=self.weights, progress=progress,
+        )  # fmt: skip
+        deployment, source = self.deployment, traffic.source
+        limited = traffic.client.connections
+        return Service(
+            table=self.table, log=log, rules=rules, model=deployment.model.name, hardware=deployment.device.name,
+            engine=deployment.under(DEFAULT_ENGINE).engine_name, settings=self.settings, adapter_names=traffic.adapters,
+            classes=self.classes, request_rate=traffic.request_rate or inf,
+            burstiness=source.burstiness if isinstance(source, Open) else 1.0,
+            concurrency=traffic.concurrency or (None if limited == inf else int(limited)),
+            open_loop=traffic.concurrency is None, notes=self.notes, again=self._with_longer_steps,
+            step_factors=self.step_factors,
+        )  # fmt: skip
+
+    def _with_longer_steps(self, factor: float) -> Service:
+        return self.with_host(**{**self.host, "step_factor": factor * self.host.get("step_factor", 1.0)}).run()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked, as plain values."""
+        lora = self.deployment.lora
+        found: dict[str, Any] = {
+            "traffic": repr(self.traffic), "strategy": self.strategy if self.adapters else "base",
+            "precision": self.deployment.precision.name, "tp": plain(self.deployment.parallelism.tp),
+            "limits": dict(self.limits.given),
+        }  # fmt: skip
+        if lora is not None and self.adapters:
+            found |= {"rank": plain(lora.rank), "max_loras": self.rules.adapters.max_loras}
+        return found
+
+    def step_factors(self, coverage: float) -> tuple[float, float]:
+        """Between which factors the time of a step is expected to lie, in so many of all cases."""
+        table = self.table
+        estimate = simulate(
+            replace(self.deployment, lora=None), batch=8, input_tokens=round(float(table.input_tokens.mean())),
+            output_tokens=round(float(table.output_tokens.mean())),
+        )  # fmt: skip
+        low, high = estimate.interval("tpot_s", coverage)
+        return float(low) / float(estimate.tpot_s), float(high) / float(estimate.tpot_s)
+
+    @property
+    def front(self) -> Front:
+        """What lies between client and engine."""
+        found = front_of(self.deployment)
+        return Front(
+            request_s=self.host.get("request_s", found.request_s), token_s=self.host.get("token_s", found.token_s),
+            reply_s=found.reply_s,
+        )  # fmt: skip
+
+    @property
+    def strategy(self) -> str:
+        """How adapters are served, with its policy: `dynamic`, `merged:greedy`, `mixed`, `unified`."""
+        return strategy_of(self.asked, self.deployment)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed, and what to beware of."""
+        found = cautions(self.deployment, self.traffic, self.limits, self.rules, self.table)
+        return (*self.assumed, *found)
+
+    @property
+    def adapters(self) -> int:
+        """How many are registered."""
+        return len(self.traffic.adapters)
+
+    @property
+    def has_slots(self) -> bool:
+        """Whether adapters take turns in slots."""
+        return bool(self.adapters) and self.strategy in ("dynamic", "mixed", "merged:credits")
+
+    @property
+    def classes(self) -> tuple[Limits, ...]:
+        """Classes of requests, as a service judges them."""
+        return tuple(
+            Limits(name=each.name, **{name: value for name in NAMES if (value := getattr(each, name)) is not None})
+            for each in self.traffic.classes
+        )
+
+    @property
+    def rate(self) -> float:
+        """Requests per second that are offered. Raises ConfigError where all come at once."""
+        rate = self.traffic.request_rate
+        if rate is None or rate == inf:
+            raise ConfigError(
+                "a search for the highest rate needs requests that come one after another, not all at once"
+            )
+        return rate
+
+    @property
+    def largest_rank(self) -> int:
+        """Of the registered adapters."""
+        return largest_rank(self.deployment, self.traffic)
+
+    @property
+    def reserved_rank(self) -> int:
+        """Of a slot."""
+        lora = served(self.deployment, self.limits, self.traffic.ranks or ()).lora
+        return int(np.max(lora.max_lora_rank)) if lora is not None and self.strategy == "dynamic" else 0
+
+    @property
+    def alone_s(self) -> float:
+        """Seconds per token of a request that has the server for itself."""
+        tokens = self.table.input_tokens + self.table.output_tokens / 2.0
+        return self.price.decode(1, round(float(tokens.mean())) if len(tokens) else 1, min(self.adapters, 1))[0]
+
+    def seen(self, service: Service) -> Bottlenecks:
+        """What a run of this was limited by."""
+        in_turn = bool(self.adapters) and self.strategy.startswith("merged") and self.strategy != "merged:credits"
+        return bottlenecks(
+            service.table, service.rules, service.log, self.alone_s, in_turn=in_turn, names=self.traffic.adapters
+        )
+
+    def _but(self, *kept: str, **changes: Any) -> Serving:
+        """With other fields; what was worked out of the others, and stays as it is, is kept by name."""
+        found = replace(self, **changes)
+        found.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return found
+
+    def faster(self, factor: float) -> Serving:
+        """The same requests so many times faster."""
+        return self._but("rules", "price", traffic=self.traffic.scaled(factor))
+
+    def with_concurrency(self, clients: int) -> Serving:
+        """So many requests in flight."""
+        return self.faster(clients / (self.traffic.concurrency or 1))
+
+    def with_adapters(self, count: int) -> Serving:
+        """So many registered adapters."""
+        kept = ("price",) if self.traffic.ranks is None else ()
+        return self._but(*kept, traffic=self.traffic.with_adapters(count)).checked()
+
+    def first(self, requests: int) -> Serving:
+        """The first so many requests only."""
+        return self._but("rules", "price", most=requests)
+
+    def with_strategy(self, asked: str) -> Serving:
+        """Adapters served in another way. Raises ConfigError for a name that is none."""
+        return replace(self, asked=asked).checked()
+
+    def varied(self, name: str, value: Any) -> Serving:
+        """With another value of one thing: `strategy`, or a setting of the engine by any of its names."""
+        if name == "strategy":
+            return self.with_strategy(value)
+        return self.with_slots(value) if name == "max_loras" else self.with_limits(**{name: value})
+
+    def with_limits(self, **changes: Any) -> Serving:
+        """Other settings of the engine."""
+        kept = ("price",) if changes.keys() <= UNPRICED else ()
+        return self._but(*kept, limits=self.limits.but(**changes)).checked()
+
+    def with_lora(self, **changes: Any) -> Serving:
+        """Another LoraConfig; settings of the engine give way to it."""
+        lora = replace(self.deployment.lora or LoraConfig(), **changes)
+        limits = self.limits.but(**dict.fromkeys(changes)) if changes.keys() & {*self.limits} else self.limits
+        return replace(self, deployment=replace(self.deployment, lora=lora), limits=limits).checked()
+
+    def with_host(self, **constants: float) -> Serving:
+        """Other constants of the host; its prices are shared, where this has them already."""
+        return self._but("table", "rules", "price", host=checked_constants(constants))
+
+    def with_deployment(self, **changes: Any) -> Serving:
+        """Another deployment."""
+        return replace(self, deployment=replace(self.deployment, **changes)).checked()
+
+    def with_slots(self, slots: int) -> Serving:
+        """So many slots, and at least as many adapters in the host's memory."""
+        in_host = self.limits.given.get("max_cpu_loras")
+        limits = self.limits if in_host is None or in_host >= slots else self.limits.but(max_cpu_loras=slots)
+        return replace(self, limits=limits).with_lora(max_loras=slots)
+
+    def checked(self) -> Serving:
+        """The same, with what it takes to serve the traffic's adapters. Raises ConfigError where that cannot be."""
+        deployment, assumed = with_adapters_of(self.deployment, self.traffic)
+        strategy = strategy_of(self.asked, deployment)
+        deployment = as_served(deployment, strategy)
+        check_ranks(deployment, self.traffic, self.limits)
+        check_lengths(deployment, self.table)
+        kept = ("table", "price") if deployment is self.deployment else ("table",)
+        return self._but(*kept, deployment=deployment, asked=strategy, assumed=(*self.assumed, *assumed))
