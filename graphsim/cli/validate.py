@@ -25,7 +25,7 @@ EXAMPLES = """examples:
   graphsim validate e2e e2e_serving.csv
   graphsim validate served served.csv --refit
   graphsim validate public measured_public.csv
-  graphsim validate serving runs.csv metrics.csv
+  graphsim validate serving runs.csv metrics.csv --rows 40
 """
 WHAT = (
     "all",
@@ -95,6 +95,12 @@ def add_commands(commands: Any) -> None:
         metavar="FILE",
         help="unmeasured, served: write the residuals that intervals are made from, as JSON",
     )
+    parser.add_argument(
+        "--rows",
+        metavar="N",
+        type=int,
+        help="serving: simulate N runs of each table, at equal distances",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.set_defaults(command_function=validate)
 
@@ -110,6 +116,8 @@ def validate(options: argparse.Namespace) -> None:
         return
     if options.record and options.what not in ("unmeasured", "served"):
         raise ConfigError(f"--record {options.record}: what is recorded are unmeasured and served, not {options.what}")
+    if options.rows is not None and options.what != "serving":
+        raise ConfigError(f"--rows {options.rows}: a part of its runs is taken of serving, not of {options.what}")
     frame, residuals = _scored(options, drawing)
     more = _coverage(options, frame) if not options.refit else frame.iloc[:0]
     if drawing:
@@ -183,7 +191,7 @@ def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataF
     if options.what == "serving":
         from graphsim.validation.serving import validate_serving
 
-        return validate_serving(options.path), None
+        return validate_serving(options.path, options.rows, _say), None
     if options.refit:
         return _refitted(options), None
     return _joined(options.what, options.path), None
@@ -269,7 +277,7 @@ _SUMMARIES = {
     "e2e": ("graphsim.validation.e2e", "summary"),
     "served": ("graphsim.validation.served", "summary"),
     "public": ("graphsim.validation.public", "summary"),
-    "serving": ("graphsim.validation.serving", "summary"),
+    "serving": ("graphsim.validation.serving_summary", "summary"),
 }
 """What tells of a long table in a short one."""
 

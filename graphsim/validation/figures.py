@@ -4,14 +4,55 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from graphsim.serving.closed_loop import Answers
+Values = np.ndarray[Any, Any]
+
+
+class Answered(Protocol):
+    """Answered requests: seconds from the start, gaps between tokens with their counts, and the whole run's seconds."""
+
+    @property
+    def sent_s(self) -> Values:
+        """When each was sent."""
+
+    @property
+    def input_tokens(self) -> Values:
+        """Of its prompt."""
+
+    @property
+    def output_tokens(self) -> Values:
+        """Of its answer."""
+
+    @property
+    def gap_s(self) -> Values:
+        """Gaps between tokens."""
+
+    @property
+    def gap_tokens(self) -> Values:
+        """Tokens that came after each such gap."""
+
+    @property
+    def ttft_s(self) -> Values:
+        """Time to first token of each."""
+
+    @property
+    def e2e_s(self) -> Values:
+        """Time to the last token of each."""
+
+    @property
+    def tpot_s(self) -> Values:
+        """Mean time per token after the first, of each that has several."""
+
+    @property
+    def duration_s(self) -> float:
+        """From the first request to the last answer."""
+
 
 _TIME = re.compile(r"(?:(mean|median|std|p\d+(?:\.\d+)?)_)?(ttft|tpot|itl|e2el|e2e|e2e_latency)_ms")
-_RATES: dict[str, Callable[[Answers], float]] = {
+_RATES: dict[str, Callable[[Answered], float]] = {
     "output_tput": lambda found: float(found.output_tokens.sum()) / found.duration_s,
     "output_throughput": lambda found: float(found.output_tokens.sum()) / found.duration_s,
     "output_tok_s": lambda found: float(found.output_tokens.sum()) / found.duration_s,
@@ -27,7 +68,7 @@ def is_figure(name: str) -> bool:
     return bool(_TIME.fullmatch(name)) or name.removesuffix(PER_DEVICE) in _RATES
 
 
-def figure(found: Answers, name: str, devices: float) -> float:
+def figure(found: Answered, name: str, devices: float) -> float:
     """A figure by its name, in the unit that the name tells: milliseconds, or tokens or requests per second."""
     if time := _TIME.fullmatch(name):
         return 1e3 * _of_times(found, time[1] or "mean", time[2])
@@ -35,7 +76,7 @@ def figure(found: Answers, name: str, devices: float) -> float:
     return rate / devices if name.endswith(PER_DEVICE) else rate
 
 
-def _of_times(found: Answers, statistic: str, what: str) -> float:
+def _of_times(found: Answered, statistic: str, what: str) -> float:
     if what == "itl":
         return _weighted(found.gap_s, found.gap_tokens, statistic)
     seconds = found.ttft_s if what == "ttft" else found.tpot_s if what == "tpot" else found.e2e_s

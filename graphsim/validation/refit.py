@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.errors import GraphsimError
-from graphsim.serving.closed_loop import Answers
-from graphsim.validation.figures import figure
+from graphsim.validation.figures import Answered, figure
 from graphsim.validation.loops import prepared
 from graphsim.validation.served import FEW_CLIENTS, HEADLINES
 from graphsim.validation.served_rows import CLEAN, ServedRow, served_rows
@@ -76,7 +75,7 @@ def _tried(rows: list[ServedRow]) -> np.ndarray[Any, Any]:
     return found.reshape(-1, len(rows), 2)
 
 
-def _errors(row: ServedRow, answers: Answers) -> tuple[float, float]:
+def _errors(row: ServedRow, answers: Answered) -> tuple[float, float]:
     """Predicted over measured TPOT and TTFT, less 1."""
     found = {
         HEADLINES[name]: figure(answers, name, 1.0) / row.measured[name] - 1.0

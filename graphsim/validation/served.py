@@ -1,6 +1,6 @@
 """Served benchmarks against the estimate: `graphsim validate served`.
 
-Every configuration is run again in a closed loop (`graphsim.serving.closed_loop`): lengths as the benchmark draws them,
+Every configuration is run again in a closed loop (`graphsim.serving.loop`): lengths as the benchmark draws them,
 steps at the prices of the deployment and its engine, the settings of its start-up script (`servers.py`). What is
 predicted are the file's own figures, each a row of its own.
 """
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.errors import GraphsimError
-from graphsim.serving.closed_loop import Answers
-from graphsim.validation.figures import figure
+from graphsim.validation.figures import Answered, figure
 from graphsim.validation.judged import judged_line
 from graphsim.validation.loops import answers_of
 from graphsim.validation.served_rows import CLEAN, ServedRow, served_rows
@@ -49,7 +48,7 @@ def lines_of(row: ServedRow) -> list[dict[str, Any]]:
     return [_line(row, name, measured, found, problem) for name, measured in row.measured.items()]
 
 
-def _line(row: ServedRow, name: str, measured: float, found: Answers | None, problem: str) -> dict[str, Any]:
+def _line(row: ServedRow, name: str, measured: float, found: Answered | None, problem: str) -> dict[str, Any]:
     devices = row.pool.devices + (row.prompts.devices if row.prompts else 0)
     predicted = np.nan if found is None else figure(found, name, devices)
     judged = CLEAN if row.judged == "cold" and "ttft" not in name else row.judged
