@@ -127,10 +127,16 @@ def test_kernels_for_nobody_take_less_than_for_one_adapter_and_none_without_a_gr
     assert nobody[3] == pytest.approx(alone[3], rel=1e-9)
 
 
+EACH_WITH_ONE_MODEL = [
+    (engine, variant, (SLOTS, EXPERTS)[(place + number) % 2])
+    for place, engine in enumerate(list_engines())
+    for number, variant in enumerate(known())
+]
+"""Every engine with every variant, on the dense model or on the one with experts in turn."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("model", [SLOTS, EXPERTS])
-@pytest.mark.parametrize("variant", known())
-@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize(("engine", "variant", "model"), EACH_WITH_ONE_MODEL)
 def test_rank_0_of_any_variant_is_never_refused(engine: str, variant: str, model: str) -> None:
     """An engine that runs no adapter of a variant has nothing to run here."""
     base, found = base_of(model, engine, 2), simulated(model, engine, 2, variant=variant, rank=0)
