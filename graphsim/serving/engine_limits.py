@@ -15,10 +15,10 @@ from graphsim.units import short
 class EngineLimits:
     """Settings by the engine's own flags, or by graphsim's names for all engines; immutable.
 
-    `EngineLimits(max_num_seqs=64, max_loras=16, enable_prefix_caching=False)` under vLLM, `EngineLimits(
-    chunked_prefill_size=4096, max_loras_per_batch=16)` under SGLang. A flag may be written as on a command line
-    (`**{"--max-num-seqs": 64}`). For every engine: fields of `Rules` and `AdapterRules`, and `kv_tokens`,
-    `memory_share`, `max_lora_rank`, `captured_sizes` and `pads` (`graphsim.serving.engine_flags`).
+    `EngineLimits(max_num_seqs=64, enable_prefix_caching=False)` under vLLM,
+    `EngineLimits(chunked_prefill_size=4096, max_loras_per_batch=16)` under SGLang. A flag may be written as on a
+    command line (`{"--max-num-seqs": 64}` as keywords). For every engine: fields of `Rules` and `AdapterRules`, and
+    `kv_tokens`, `memory_share`, `max_lora_rank`, `captured_sizes` and `pads` (`graphsim.serving.engine_flags`).
     Raises ConfigError for a name that no engine knows, or a value that its flag does not take.
     """
 

@@ -22,8 +22,8 @@ MOST = 10**8
 class Ramp:
     """A rate that goes from one to another: requests per second.
 
-    With a number of requests, the rate depends on how many of them were sent, as with `vllm bench serve
-    --ramp-up-strategy`; in a stage, or with seconds, on the time. An exponential one cannot start or end at 0.
+    With a number of requests, the rate depends on how many of them were sent, as with `--ramp-up-strategy` of
+    `vllm bench serve`; in a stage, or with seconds, on the time. An exponential one cannot start or end at 0.
     """
 
     start: float
