@@ -125,7 +125,7 @@ class CompiledStep:
 
     @property
     def rests_on(self) -> tuple[Any, ...]:
-        """What its times hang on beside what a step holds, as the parts of a `Memo`'s description."""
+        """All that its times depend on besides the arguments of a call, in the form that a `Memo` takes as a key."""
         return (self._formulas, *self._inputs, *self._inputs.values())
 
     def __repr__(self) -> str:

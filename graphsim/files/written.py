@@ -21,7 +21,7 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
 
 
 def write_lines(path: str | Path, lines: Iterable[str]) -> Path:
-    """Write lines as they come, in memory one at a time; whole or not at all, as `write_bytes`."""
+    """Write lines one at a time, without holding them all in memory; the file is complete or not written at all."""
     return _write(path, (line.encode("utf-8", errors="replace") + b"\n" for line in lines))
 
 

@@ -77,7 +77,8 @@ def capacity(
 ) -> Capacity:
     """The highest rate (closed loop: concurrency) or number of adapters that keeps the limits, in about ten runs.
 
-    traffic: its gaps are scaled, those of traces too; with `over="adapters"`, its popularity is drawn anew
+    traffic: the gaps between its arrivals are scaled, those of traces too; with `over="adapters"`, requests are
+        assigned to adapters again for each number of them
     ttft_s, tpot_s, e2e_s: limits of a request; one at least, or classes of the traffic with limits of their own
     attainment: share of requests that must keep all of them
     executor: any `concurrent.futures.Executor`; then several runs go at a time, the answer is the same within 2 %

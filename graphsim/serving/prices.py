@@ -53,7 +53,7 @@ USUAL, CUT = 0, -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What tables hang on beside the step.
+    """What tables depend on besides the compiled step.
 
     captured: sizes of generating batches that are graphs; pads: whether a batch runs as the next of them
     mean_prompt: tokens of a prompt in the mean: where there are more in a step, they are taken to be several
@@ -216,7 +216,7 @@ ABOUT = 1.1
 """Times the mean length: what a single prompt may have to be taken for a usual one."""
 ENDLESS = 1 << 60
 MOST_TABLES, MOST_NODES = 4096, 1024
-"""Kept of each kind, some 3 and 40 kB each; when there are more, they are made anew."""
+"""Kept of each kind, some 3 and 40 kB each; beyond that, all are dropped and rebuilt as needed."""
 LEFT_OUT = 1e-4
 """Share of a step of generation by which a line past a node may miss the time there."""
 LEAST_SHARE = 0.5

@@ -96,7 +96,7 @@ class ServedRun:
 
     @property
     def requests(self) -> pd.DataFrame:
-        """A row a request, its times in seconds on the run's clock; made anew at each call."""
+        """A row a request, its times in seconds on the run's clock; rebuilt at each call."""
         return self.request_rows(slice(None))
 
     def request_rows(self, rows: slice) -> pd.DataFrame:

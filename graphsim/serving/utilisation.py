@@ -1,4 +1,4 @@
-"""How full a server was, and whether it was so full that its latencies hang on a few per cent of step time."""
+"""How full a server was, and whether it was so full that a few per cent of step time decide its latencies."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def of_blocks(numbers: dict[Hashable, int], hashes: Sequence[Hashable], block_to
 def of_conversations(after: Ints, input_tokens: Floats, output_tokens: Floats) -> tuple[list[Chain], int]:
     """Chains of prompts that repeat what was said before, and how many do.
 
-    A prompt does where it is as long as the one it follows together with its answer; else it starts anew.
+    A prompt does where it is as long as the one it follows together with its answer; else it starts a new conversation.
     """
     segment: list[int] = []
     repeats = 0
