@@ -12,7 +12,7 @@ from typing import Any
 
 from graphsim.files.reading import Fields
 from graphsim.lora.families import is_one_of, read_families
-from graphsim.lora.sources import place
+from graphsim.lora.sources import place, read_flags
 
 ANY = "any"
 SHARED_EXPERTS = ("apart", "stream", "kernel")
@@ -94,9 +94,7 @@ def read_fusions(fields: Fields, base: EngineFusions, inherited: Mapping[str, st
     """
     found: dict[str, Any] = {}
     sources = dict(inherited)
-    for key in _FLAGS:
-        at, name = place(fields, key, sources)
-        found[key] = at.flag(name, getattr(base, key))
+    found |= read_flags(fields, _FLAGS, base, sources)
     for key, (least, most) in _NUMBERS.items():
         at, name = place(fields, key, sources)
         found[key] = at.number(name, getattr(base, key), least=least, most=most)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphsim.files.reading import Fields
-from graphsim.lora.sources import place
+from graphsim.lora.sources import read_flags, read_numbers
 from graphsim.units import Num
 
 
@@ -80,10 +80,6 @@ def read_host(fields: Fields, base: EngineHost, inherited: Mapping[str, str]) ->
     """
     found: dict[str, Any] = {}
     sources = dict(inherited)
-    for key, (unit, least, most) in _NUMBERS.items():
-        at, name = place(fields, key, sources)
-        found[key] = at.number(name, getattr(base, key), kind=unit, least=least, most=most)
-    for key in _FLAGS:
-        at, name = place(fields, key, sources)
-        found[key] = at.flag(name, getattr(base, key))
+    found |= read_numbers(fields, _NUMBERS, base, sources)
+    found |= read_flags(fields, _FLAGS, base, sources)
     return replace(base, **found, sources=sources)

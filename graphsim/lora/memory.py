@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphsim.files.reading import Fields
-from graphsim.lora.sources import place
+from graphsim.lora.sources import place, read_flags, read_numbers
 
 RUNTIME_BYTES = 2.0**30
 """Context, libraries and workspaces of a GPU runtime: 0.5 to 1.5 GB are reported for CUDA with cuBLAS; the middle."""
@@ -82,13 +82,10 @@ def read_memory(fields: Fields, base: EngineMemory, inherited: Mapping[str, str]
     """
     found: dict[str, Any] = {}
     sources = dict(inherited)
-    for key, (unit, least, most) in _NUMBERS.items():
-        at, name = place(fields, key, sources)
-        found[key] = at.number(name, getattr(base, key), kind=unit, least=least, most=most)
+    found |= read_numbers(fields, _NUMBERS, base, sources)
     at, name = place(fields, "small_device", sources)
     found["small_device"] = at.text(name, base.small_device)
-    at, name = place(fields, "rotary_table", sources)
-    found["rotary_table"] = at.flag(name, base.rotary_table)
+    found |= read_flags(fields, ("rotary_table",), base, sources)
     memory = replace(base, **found, sources=sources)
     for tokens, sequences in (("chunk_tokens", "sequences"), ("large_chunk_tokens", "large_sequences")):
         if (found[tokens] > 0) != (found[sequences] > 0):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphsim.files.reading import Fields
-from graphsim.lora.sources import place
+from graphsim.lora.sources import place, read_flags, read_numbers
 
 ADMISSIONS = ("blocks", "whole_prompt", "estimated", "no_evict", "peak")
 SHORTAGES = ("last", "retract", "pause")
@@ -107,12 +107,8 @@ def read_scheduler(fields: Fields, base: EngineScheduler, inherited: Mapping[str
     for key, choices in _CHOICES.items():
         at, name = place(fields, key, sources)
         found[key] = at.text(name, getattr(base, key), choices)
-    for key, (unit, least, most) in _NUMBERS.items():
-        at, name = place(fields, key, sources)
-        found[key] = at.number(name, getattr(base, key), kind=unit, least=least, most=most)
-    for key in _FLAGS:
-        at, name = place(fields, key, sources)
-        found[key] = at.flag(name, getattr(base, key))
+    found |= read_numbers(fields, _NUMBERS, base, sources)
+    found |= read_flags(fields, _FLAGS, base, sources)
     at, name = place(fields, "captured_sizes", sources)
     found["captured_sizes"] = _sizes(at, name) if name in at else base.captured_sizes
     return replace(base, **found, sources=sources)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from graphsim.errors import choices_text
 from graphsim.files.reading import Fields
@@ -56,3 +57,23 @@ def place(fields: Fields, key: str, sources: dict[str, str]) -> tuple[Fields, st
     pair = fields.mapping(key)
     sources[key] = pair.text("source", "")
     return pair, "value"
+
+
+def read_numbers(
+    fields: Fields, known: Mapping[str, tuple[str, float, float]], base: Any, sources: dict[str, str]
+) -> dict[str, Any]:
+    """Numbers of a group over those of its base. known: the unit, least and most of each field."""
+    found = {}
+    for key, (unit, least, most) in known.items():
+        at, name = place(fields, key, sources)
+        found[key] = at.number(name, getattr(base, key), kind=unit, least=least, most=most)
+    return found
+
+
+def read_flags(fields: Fields, known: Iterable[str], base: Any, sources: dict[str, str]) -> dict[str, Any]:
+    """Fields of a group that are true or false, over those of its base."""
+    found = {}
+    for key in known:
+        at, name = place(fields, key, sources)
+        found[key] = at.flag(name, getattr(base, key))
+    return found
