@@ -11,6 +11,7 @@ import numpy as np
 
 from graphsim.errors import ConfigError
 from graphsim.traffic.formats.adapters import numbered
+from graphsim.traffic.formats.cells import Number, since_first
 from graphsim.traffic.formats.trace import Trace, Wanted
 from graphsim.traffic.table import NOBODY, Floats, Ints, Prefixes, request_table
 from graphsim.units import short
@@ -37,6 +38,25 @@ class Found:
     chains: list[Chain] | None = None
     notes: list[str] = field(default_factory=list)
     concurrency: int | None = None
+
+
+@dataclass(slots=True)
+class Columns:
+    """Requests as a reader of JSON lines collects them, a value for each; named as in `Found`."""
+
+    times: list[Number] = field(default_factory=list)
+    inputs: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)
+    think_s: list[float] = field(default_factory=list)
+
+    def found(self, per_second: float, adapter: Sequence[Any] | None, notes: list[str]) -> Found:
+        """What was collected. per_second: units of its times in a second."""
+        return Found(
+            seconds=since_first(self.times, per_second), input_tokens=np.array(self.inputs, dtype=float),
+            output_tokens=np.array(self.outputs, dtype=float), after=np.array(self.after, dtype=np.int64),
+            think_s=np.array(self.think_s, dtype=float), adapter=adapter, notes=notes,
+        )  # fmt: skip
 
 
 def trace_of(found: Found, path: Path, wanted: Wanted) -> Trace:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from graphsim.traffic.formats.adapters import NamedRequests
-from graphsim.traffic.formats.cells import Number, Record, since_first
+from graphsim.traffic.formats.cells import Number, Record
 from graphsim.traffic.formats.chains import TokenTree, of_conversations
-from graphsim.traffic.formats.found import Chain, Found
+from graphsim.traffic.formats.found import Chain, Columns, Found
 from graphsim.traffic.formats.trace import Wanted
 from graphsim.traffic.table import NOBODY, Ints
 
@@ -24,12 +24,7 @@ LAYOUT = "input_toks, output_toks, arrival_time_ns, or sessions with sub_request
 
 
 @dataclass(slots=True)
-class _Rows:
-    times: list[Number] = field(default_factory=list)
-    inputs: list[int] = field(default_factory=list)
-    outputs: list[int] = field(default_factory=list)
-    after: list[int] = field(default_factory=list)
-    think_s: list[float] = field(default_factory=list)
+class _Rows(Columns):
     tokens: list[Ints] = field(default_factory=list)
 
 
@@ -51,11 +46,7 @@ def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
             _request(rows, record, record.number(key), NOBODY, 0.0)
             adapters.add(record.data)
     names, notes = adapters.column()
-    found = Found(
-        seconds=since_first(rows.times, per_second), input_tokens=np.array(rows.inputs, dtype=float),
-        output_tokens=np.array(rows.outputs, dtype=float), after=np.array(rows.after, dtype=np.int64),
-        think_s=np.array(rows.think_s, dtype=float), adapter=names, notes=notes,
-    )  # fmt: skip
+    found = rows.found(per_second, names, notes)
     if wanted.prefixes:
         found.chains, shared = _shared(rows, found)
         found.notes += shared

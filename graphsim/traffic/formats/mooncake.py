@@ -11,12 +11,10 @@ from collections.abc import Hashable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from graphsim.traffic.formats.adapters import NamedRequests
-from graphsim.traffic.formats.cells import Number, Record, since_first
+from graphsim.traffic.formats.cells import Record
 from graphsim.traffic.formats.chains import of_blocks
-from graphsim.traffic.formats.found import Chain, Found
+from graphsim.traffic.formats.found import Chain, Columns, Found
 from graphsim.traffic.formats.trace import Wanted
 from graphsim.traffic.table import NOBODY
 
@@ -27,12 +25,7 @@ BAILIAN_BLOCK_TOKENS = 16
 
 
 @dataclass(slots=True)
-class _Rows:
-    times: list[Number] = field(default_factory=list)
-    inputs: list[int] = field(default_factory=list)
-    outputs: list[int] = field(default_factory=list)
-    after: list[int] = field(default_factory=list)
-    think_s: list[float] = field(default_factory=list)
+class _Rows(Columns):
     chains: list[Chain] = field(default_factory=list)
 
 
@@ -56,12 +49,9 @@ def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
         adapters.add(record.data)
     note = f"prompts whose hash_ids are not one for each {block_tokens} tokens: {odd}; is block_tokens right?"
     names, notes = adapters.column()
-    return Found(
-        seconds=since_first(rows.times, per_second), input_tokens=np.array(rows.inputs, dtype=float),
-        output_tokens=np.array(rows.outputs, dtype=float), after=np.array(rows.after, dtype=np.int64),
-        think_s=np.array(rows.think_s, dtype=float), chains=rows.chains, adapter=names,
-        notes=notes + ([note] if odd else []),
-    )  # fmt: skip
+    found = rows.found(per_second, names, notes + ([note] if odd else []))
+    found.chains = rows.chains
+    return found
 
 
 def _add(rows: _Rows, record: Record, last: dict[Hashable, int]) -> None:
