@@ -15,12 +15,15 @@ from graphsim.result import plain
 
 
 def filled(template: str, content: Mapping[str, str]) -> str:
-    """An asset with each `{{name}}` replaced by its content; style, scripts and Plotly itself are known here.
+    """A page whose main part is an asset, with each `{{name}}` replaced by its content.
+
+    The frame around it, style, scripts and Plotly itself are known here.
 
     Raises ConfigError if Plotly is not installed.
     """
     known = {"style": asset("page.css"), "plotly": plotly_script(), "script": asset("page.js"), **content}
-    pieces = re.split(r"\{\{(\w+)\}\}", asset(template))
+    page = asset("frame.html").replace("{{main}}\n", asset(template))
+    pieces = re.split(r"\{\{(\w+)\}\}", page)
     return "".join(known[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
