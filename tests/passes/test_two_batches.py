@@ -20,6 +20,8 @@ from graphsim.passes.two_batches import two_batches
 from graphsim.units import Num
 from tests.passes.exchanging import EP, deployment, simulated
 
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")  # halves without rows are priced without NaN
+
 LAYERS = 5
 
 

@@ -132,7 +132,10 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Exchange
     if not hardware.links and not np.any(np.greater(shape.ep, 1)):
         return 0.0
     whole = resolved(hardware, shape)
-    safe = replace(whole, tokens=np.maximum(whole.tokens, 1.0), ep=np.maximum(whole.ep, 2.0))
+    safe = replace(
+        whole, tokens=np.maximum(whole.tokens, 1.0), ep=np.maximum(whole.ep, 2.0),
+        busiest=np.maximum(whole.busiest, 1.0),
+    )  # fmt: skip
     time = _nodes_s(parameters, hardware, safe)
     something = np.greater(whole.tokens * whole.hidden, 0) & np.greater(whole.ep, 1)
     return np.where(something, shape.stated * np.maximum(time, floor_s(hardware, safe)), 0.0)
