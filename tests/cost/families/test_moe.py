@@ -97,3 +97,13 @@ def test_unknown_formats_and_routers_are_refused_by_name():
         latency("h100-sxm", m=1, dtype="fp9", **dims_of(LAYOUTS[0]))
     with pytest.raises(ConfigError, match="distribution 'random'.*uniform"):
         latency("h100-sxm", m=1, distribution="random", **dims_of(LAYOUTS[0]))
+
+
+@pytest.mark.parametrize(("device", "start_s"), [("h100-sxm", 15e-6), ("h200-sxm", 15e-6)])
+def test_no_surface_reads_weights_faster_than_any_measured_block_did(device, start_s):
+    """Mixtral 8x7B over two and over one device: its hidden size and width go together in no measured model."""
+    for tp in (1, 2):
+        weights = 8 * 3 * 4096 * 14336 / tp * 2.0
+        least = start_s + weights / (0.94 * load_hardware(device).memory_bytes_per_s)
+        dims = dims_of((4096, 14336, 2, 8), tp=tp) | {"m": np.array([32.0, 64.0, 128.0]), "dtype": "bfloat16"}
+        assert np.all(latency(device, **dims) >= least * (1 - 1e-9))
