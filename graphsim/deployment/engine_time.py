@@ -27,7 +27,7 @@ class EngineTime:
     """The engine's part of the time to the first token; zeros where its host nobody looked at.
 
     request_s: of the request's way through the server and back
-    launches_s: what its prompt's step waits for the host to start kernels, beyond the time of the kernels
+    launches_s: what its prompt's step waits for the host to prepare it and to start kernels, beyond the time of these
     """
 
     request_s: Num
@@ -74,6 +74,19 @@ def joint_s(deployment: Deployment, kernels_s: Num, waited_s: Num) -> Num:
     if deployment.engine is None or isinstance(waited_s, float) and not waited_s:
         return kernels_s
     return deployment.engine.host.joint_s(kernels_s, waited_s)
+
+
+def mapping_s(deployment: Deployment, tokens: Num) -> Num:
+    """Seconds in which the host tells the kernels of a step with prompts the slot of each token's adapter.
+
+    Ahead of the step, which waits. All slots are taken to be in use.
+    """
+    lora = deployment.adapter
+    slot_s = deployment.engine.host.mapping_slot_s if deployment.engine else 0.0
+    if lora is None or lora.strategy != "dynamic" or not slot_s:
+        return 0.0
+    there = np.greater(lora.rank * lora.active_adapters * lora.adapter_share, 0.0) * 1.0
+    return slot_s * there * lora.adapter_share * tokens * lora.slots / 2.0
 
 
 def _started(deployment: Deployment, graph: nx.DiGraph) -> tuple[Num, float]:

@@ -23,6 +23,10 @@ class EngineHost:
         longer of the two hides the other
     captured_prompt_tokens: the largest step with prompts whose kernels between attention are captured graphs
     captured_prompt_share: what of the host's time such a step keeps
+    step_s: of each step, which waits for it, and sequence_s: more of each sequence of it; in runs over time
+    mapping_slot_s: of each token with an adapter of a step with prompts, for each slot that is looked through for its
+        own: half of those in use
+    skip_s: of the scheduler in each step for each waiting request that it passes over, as its adapter has no slot
     sampling_s: of each sequence in a step that samples from a cut distribution; greedy steps take none
     first_use_s: that the first requests of a server wait, if nothing warmed it up
     receive_steps: decode steps after which new requests are looked at; chunk and batch settings of a server as started
@@ -42,6 +46,10 @@ class EngineHost:
     overlap_power: float = 1.0
     captured_prompt_tokens: float = 0.0
     captured_prompt_share: float = 1.0
+    step_s: float = 0.0
+    sequence_s: float = 0.0
+    mapping_slot_s: float = 0.0
+    skip_s: float = 0.0
     sampling_s: float = 0.0
     first_use_s: float = 0.0
     receive_steps: float = 1.0
@@ -66,7 +74,9 @@ class EngineHost:
 _NUMBERS = {
     "request_s": ("s", 0.0, 10.0), "token_s": ("s", 0.0, 0.01), "launch_s": ("s", 0.0, 0.01),
     "expert_layer_s": ("s", 0.0, 0.1), "overlap_power": ("", 1.0, 100.0), "captured_prompt_tokens": ("", 0.0, 1e9),
-    "captured_prompt_share": ("", 0.0, 1.0), "sampling_s": ("s", 0.0, 0.1), "first_use_s": ("s", 0.0, 1e4),
+    "captured_prompt_share": ("", 0.0, 1.0),
+    "step_s": ("s", 0.0, 0.1), "sequence_s": ("s", 0.0, 0.01), "mapping_slot_s": ("s", 0.0, 0.001),
+    "skip_s": ("s", 0.0, 0.001), "sampling_s": ("s", 0.0, 0.1), "first_use_s": ("s", 0.0, 1e4),
     "receive_steps": ("", 1.0, 1e4), "batch_wait_steps": ("", 0.0, 1e4), "batch_wait_share": ("", 0.0, 1.0),
 }  # fmt: skip
 _FLAGS = ("chunked_prompts", "mixed_steps", "planned_ahead")

@@ -14,7 +14,7 @@ from graphsim.traffic.table import BASE
 
 
 class Admission:
-    """The way from the queue into the batch."""
+    """The way from the queue into the batch. passes: whether it last went past all that wait, as no slot was free."""
 
     def __init__(self, batch: Batch, gate: AdapterGate) -> None:
         self.batch, self.gate, self.rules = batch, gate, batch.rules
@@ -22,11 +22,13 @@ class Admission:
         self._watermark = int(self.rules.watermark * self.rules.kv_blocks)
         self._looks_for_prefixes = self.rules.policy == "lpm"
         self._fills = self.rules.order == "prefill_first"
+        self.passes = False
 
     def admit(self, step: Step, now: float, budget: float) -> float:
         """Waiting requests join the step; gives the tokens that are left of it."""
         batch, rules, queue, size = self.batch, self.rules, self.batch.queue, self.rules.block_tokens
         loads: dict[int, float] = {}
+        self.passes = False
         if self.gate.looks:
             step.stall_s += self.gate.look(now, queue, batch.used, batch.running, batch.partials)
         alive = len(batch.running.requests) + len(batch.partials)
@@ -37,6 +39,7 @@ class Admission:
                 break
             request = self._candidate(now)
             if request is None:
+                self.passes = rules.adapters.skips
                 break
             tokens = request.inputs + request.generated
             found = idle = 0

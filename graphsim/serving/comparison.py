@@ -45,7 +45,7 @@ def compare_serving(
     Columns: completed, request_throughput, output_throughput, mean_ttft_s, p99_ttft_s, mean_tpot_s, mean_e2e_s,
         p99_e2e_s, loads, switches, stalled (part of the engine's time that these take), preemptions, kv_tokens, limit,
         and attainment where there are limits. What cannot be run has no numbers but a reason; `attrs["notes"]` says
-        what to beware of in all rows.
+        what to beware of in all rows, and which strategies have more of it.
     Raises ConfigError as `serve` does, but for what one strategy or value alone cannot do.
     """
     serving = serving_of(model, hardware, traffic, **served)
@@ -71,7 +71,7 @@ def comparison_of(
     if twice is not None:
         raise ConfigError(f"{name} = {short(twice)} is named twice; expected different values")
     rows: list[dict[str, Any]] = []
-    notes = dict[str, int]()
+    notes = dict[str, list[str]]()
     for number, value in enumerate(values):
         if progress is not None:
             progress(number, f"{name} {value}")
@@ -89,10 +89,15 @@ def comparison_of(
         if row["reason"] == "interrupted":
             break
         for note in changed.notes if not row["reason"] else ():
-            notes[note] = notes.get(note, 0) + 1
-    simulated = sum(not row["reason"] for row in rows)
+            notes.setdefault(note, []).append(str(value))
+    simulated = [str(row[name]) for row in rows if not row["reason"]]
     frame = pd.DataFrame(rows).set_index(name)
-    frame.attrs["notes"] = [note for note, count in notes.items() if count == simulated]
+    frame.attrs["notes"] = [
+        note if shown == simulated else f"{', '.join(shown)}: {note}"
+        for note, shown in notes.items() if shown == simulated or name == "strategy"
+    ]  # fmt: skip
+    if name == "strategy" and not serving.adapters:
+        frame.attrs["notes"].append("no request of this traffic has an adapter, so that all strategies are the same")
     return frame
 
 

@@ -106,6 +106,7 @@ OWN: Mapping[str, Flag] = MappingProxyType(
         prefill_interval=whole(most=10**4), async_scheduling=switch, receive_steps=whole(most=10**4),
         wait_steps=whole(0, 10**4), wait_share=number(0.0, 1.0), captured_sizes=wholes(1), pads=switch,
         max_loras=whole(1, 10**6), max_cpu_loras=whole(1, 10**9), max_lora_rank=whole(1, 4096), skips=switch,
+        skip_s=number(0.0, 0.001),
         loads=word(*LOADS), eviction=word(*EVICTIONS), weights=_weights, prefetch=whole(0, 10**6), pinned=wholes(0),
         preloaded=switch, base_takes_place=switch, drain_after_s=_seconds,
     )

@@ -207,7 +207,12 @@ def _step(
     tokens = float(settings.get("max_num_batched_tokens", tokens or scheduler.step_cache_share * cache_tokens)) or inf
     tokens = min(tokens, settings.get("most_prompt_tokens", inf))
     chunked = settings.get("chunked", engine.host.chunked_prompts)
-    if not chunked and scheduler.step_fits_model:
+    if not chunked and (scheduler.step_fits_model or scheduler.flags == "vllm"):
+        if scheduler.flags == "vllm" and settings.get("max_num_batched_tokens", inf) < length < inf:
+            raise ConfigError(
+                f"limits.max_num_batched_tokens = {tokens:g} is not allowed without chunked prefill: it is less than "
+                f"max_model_len ({length:,.0f}); raise it, or lower max_model_len"
+            )
         tokens = max(tokens, length)
     sequences = scheduler.step_sequences or sequences or inf
     if scheduler.sequences_per_model and length < inf:
@@ -240,7 +245,7 @@ def _adapters(lora: LoraConfig | None, engine: EngineProfile, settings: Settings
     if in_host < slots:
         raise ConfigError(f"limits.max_cpu_loras = {in_host} is not allowed; expected at least max_loras ({slots})")
     rules = AdapterRules(
-        max_loras=slots, max_cpu_loras=in_host, skips=scheduler.skips,
+        max_loras=slots, max_cpu_loras=in_host, skips=scheduler.skips, skip_s=engine.host.skip_s,
         loads="overlapped" if engine.load_overlapped else "stall", eviction=scheduler.eviction,
         prefetch=int(scheduler.prefetch), preloaded=scheduler.keeps_all, drain_after_s=scheduler.drain_after_s or inf,
         base_takes_place=any(limit.base_counts for limit in engine.limits.rules),

@@ -86,6 +86,7 @@ class _Engine:
     seen: the scheduler knows who came until then; since_look: steps since it last looked for them
     waiting: requests in the queue when the last step began
     limited: whether anything but what clients send ends a run of steps
+    passes: whether passing over requests takes time
     """
 
     def __init__(self, scheduler: Scheduler, endings: Endings, clients: Clients, price: StepPrice, log: RunLog) -> None:
@@ -94,7 +95,7 @@ class _Engine:
         self.running, self.queue = self.batch.running, self.batch.queue
         self.now = self.seen = self.cutoff_s = 0.0
         self.steps = self.waiting = 0
-        self.limited = True
+        self.limited, self.passes = True, self.rules.adapters.skip_s > 0.0
         self.since_look = self.rules.receive_steps
 
     def run(self, cutoff_s: float, progress: Progress | None) -> None:
@@ -159,6 +160,8 @@ class _Engine:
         most, limit_s = self._undisturbed()
         comes_s = self.clients.next_s - self.now
         begin, growth, valid = self.price.decode(size, context, computed)
+        passing_s = self.scheduler.passing_s if self.passes else 0.0
+        begin += passing_s
         first, longest, steps, seconds = begin, begin * (1.0 + ALIKE), 0, 0.0
         while True:
             if seconds >= comes_s:
@@ -176,6 +179,7 @@ class _Engine:
             if steps >= most or seconds >= limit_s or last + growth > longest:
                 break
             first, growth, valid = self.price.decode(size, context + size * steps, computed)
+            first += passing_s
         if self.queue.size:
             self.scheduler.held += steps
         start = self.now
@@ -223,6 +227,8 @@ class _Engine:
             if self.queue.size:
                 self.scheduler.held += 1
         seconds += step.stall_s
+        if self.passes:
+            seconds += self.scheduler.passing_s
         start, adapters = self.now, batch.adapters
         self._advance(1, seconds, seconds)
         if step.over:

@@ -59,7 +59,7 @@ class Sizes:
     mean_prompt: tokens of a prompt in the mean: where there are more in a step, they are taken to be several
     adapters: different ones of a step at most; mean_rank: of the tokens that have one, 0 for the LoraConfig's;
         adapter_share: of all tokens, those that have one
-    sampling_s: of each sequence that gets a token
+    step_s: of each step beside what is compiled; sequence_s: of each sequence that gets a token
     """
 
     captured: tuple[int, ...] = ()
@@ -68,7 +68,8 @@ class Sizes:
     adapters: int = 0
     mean_rank: float = 0.0
     adapter_share: float = 1.0
-    sampling_s: float = 0.0
+    step_s: float = 0.0
+    sequence_s: float = 0.0
 
 
 class StepPrices:
@@ -100,11 +101,12 @@ class StepPrices:
     def decode(self, batch: int, context: int, adapters: int) -> tuple[float, float, int]:
         """A step of generation (`StepPrice.decode`)."""
         size = self._padded[batch] if batch < len(self._padded) else batch
+        sizes = self._sizes
         contexts, values, slopes = self._decode.get((size, adapters)) or self._decode_line(size, adapters)
         mean, last = context / size, len(slopes) - 1
         at = bisect_right(contexts, mean, 0, last + 1) - 1
         slope = slopes[at]
-        seconds = values[at] + slope * (mean - contexts[at]) + self._sizes.sampling_s * batch
+        seconds = values[at] + slope * (mean - contexts[at]) + sizes.step_s + sizes.sequence_s * batch
         valid = int((contexts[at + 1] * size - context) // batch) + 1 if at < last else ENDLESS
         return seconds, slope * batch / size, valid
 
@@ -123,7 +125,7 @@ class StepPrices:
         seconds = _at(sooner, at, share, further)
         if along:
             seconds += along * (_at(later, at, share, further) - seconds)
-        return seconds + self._sizes.sampling_s * (batch + ending)
+        return seconds + self._sizes.step_s + self._sizes.sequence_s * (batch + ending)
 
     def load(self, adapter: int, from_disk: bool) -> float:
         """An adapter's way into a slot (`StepPrice.load`)."""

@@ -11,6 +11,7 @@ from graphsim.compile.step import compile_step
 from graphsim.deployment.deployment import Deployment
 from graphsim.errors import ConfigError
 from graphsim.lora.config import LoraConfig
+from graphsim.lora.profile import EngineProfile
 from graphsim.serving.engine_limits import EngineLimits
 from graphsim.serving.engine_rules import NO_LIMITS, captured_of, served
 from graphsim.serving.prices import Sizes, StepPrices
@@ -50,16 +51,31 @@ def price_of(
     lora = deployment.adapter
     slots = int(lora.max_loras) if lora is not None and lora.strategy == "dynamic" else 0
     captured, pads = captured_of(deployment, limits)
+    known = len(ranks) or len(shares)
+    if deployment.engine is not None and 0 < known < slots:
+        deployment = replace(deployment, engine=_with_free_slots(deployment.engine, known / slots))
     host = deployment.engine.host if deployment.engine else None
     sizes = Sizes(
         captured=captured, pads=pads, mean_prompt=_rounded(mean_prompt), adapters=slots,
         mean_rank=_mean_rank(ranks, shares) if slots else 0.0,
         adapter_share=float(lora.adapter_share) if lora is not None else 1.0,
-        sampling_s=host.sampling_s if host is not None and samples else 0.0,
+        step_s=host.step_s if host is not None else 0.0,
+        sequence_s=host.sequence_s + (host.sampling_s if samples else 0.0) if host is not None else 0.0,
     )  # fmt: skip
     step, loads = compile_step(deployment), loads_of(deployment, ranks, disk)
     tables = _tables.get((*step.rests_on, repr(sizes)), lambda: StepPrices(step, sizes, loads))
     return tables.with_loads(loads)
+
+
+def _with_free_slots(engine: EngineProfile, used: float) -> EngineProfile:
+    """The engine where no more than this share of its slots is ever in use; the same ones make the same object."""
+    if not engine.host.mapping_slot_s:
+        return engine
+    host = replace(engine.host, mapping_slot_s=engine.host.mapping_slot_s * used)
+    return _engines.get((engine, repr(used)), lambda: replace(engine, host=host))
+
+
+_engines: Memo[EngineProfile] = Memo(most=8)
 
 
 def _mean_rank(ranks: Sequence[int], shares: Sequence[float]) -> float:

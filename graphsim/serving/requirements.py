@@ -119,6 +119,19 @@ def cautions(
         yield deployment.caution
 
 
+def merging_notes(deployment: Deployment, strategy: str) -> Iterator[str]:
+    """What to beware of where a strategy merges adapters into the weights."""
+    if strategy.partition(":")[0] not in ("merged", "mixed"):
+        return
+    yield "before other weights are merged the batch drains: who needs these joins when all that run have ended"
+    few = [own.name for own in deployment.precision.of_weights if own.bytes < 1.0]
+    if few:
+        yield (
+            f"weights in {', '.join(few)} are widened, merged and rounded again at each switch: that adapters keep "
+            "their effect is not simulated, and engines may refuse it"
+        )
+
+
 def _of_slots(
     deployment: Deployment, lora: LoraConfig, limits: EngineLimits, slots: int, registered: int
 ) -> Iterator[str]:

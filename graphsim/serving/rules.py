@@ -23,6 +23,7 @@ class AdapterRules:
     max_loras: different adapters of one step, and slots; 0 where no adapters are served
     max_cpu_loras: adapters in the host's memory, slots' own included; disk holds all
     skips: whether a request whose adapter does not fit is passed over; else all behind it wait
+    skip_s: seconds that this takes in each step, for each request passed over
     loads: whether a load stalls the batch or overlaps with steps (the request waits, the others run)
     eviction: which adapter leaves a slot or the host's memory; weights: of frequency, recency and size if scored,
         Chameleon's by default
@@ -35,6 +36,7 @@ class AdapterRules:
     max_loras: int = 0
     max_cpu_loras: int = 0
     skips: bool = True
+    skip_s: float = 0.0
     loads: str = "stall"
     eviction: str = "lru"
     weights: tuple[float, float, float] = CHAMELEON_WEIGHTS

@@ -31,6 +31,7 @@ from graphsim.serving.requirements import (
     check_lengths,
     check_ranks,
     largest_rank,
+    merging_notes,
     strategy_of,
     with_adapters_of,
 )
@@ -192,7 +193,7 @@ class Serving:
     def notes(self) -> tuple[str, ...]:
         """What was assumed, and what to beware of."""
         found = cautions(self.deployment, self.traffic, self.limits, self.rules, self.table)
-        return (*self.assumed, *found)
+        return (*self.assumed, *(merging_notes(self.deployment, self.strategy) if self.adapters else ()), *found)
 
     @property
     def adapters(self) -> int:
@@ -262,7 +263,9 @@ class Serving:
 
     def with_adapters(self, count: int) -> Serving:
         """So many registered adapters."""
-        kept = ("price",) if self.traffic.ranks is None else ()
+        engine = self.deployment.under(DEFAULT_ENGINE).engine
+        alike = self.traffic.ranks is None and not (engine and engine.host.mapping_slot_s)
+        kept = ("price",) if alike else ()
         return self._but(*kept, traffic=self.traffic.with_adapters(count)).checked()
 
     def first(self, requests: int) -> Serving:

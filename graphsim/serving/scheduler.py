@@ -31,6 +31,7 @@ class Scheduler:
         self._mixes = rules.order == "mixed"
         self._drifts = rules.admission in ("estimated", "peak") or rules.policy == "lpm"  # who fits, as time goes by
         self._waits = rules.prefill_interval > 1 or rules.wait_steps > 0
+        self._skip_s = 0.0 if self._waits else rules.adapters.skip_s
 
     def waits(self, steps: int) -> int:
         """Steps, from the one after so many in all, for which no waiting request is admitted."""
@@ -51,9 +52,15 @@ class Scheduler:
             return True
         return batch.retry and batch.queue.size > 0 and not batch.is_full and not (self._waits and self.waits(steps))
 
+    @property
+    def passing_s(self) -> float:
+        """What the scheduler takes in each step for waiting requests that it passes over."""
+        return self.batch.queue.size * self._skip_s if self._admission.passes else 0.0
+
     def plan(self, now: float, steps: int) -> Step:
         """The next step, for which requests are admitted and preempted."""
         step = Step()
+        self._admission.passes = False
         waits = self.waits(steps) if self._waits else 0
         if self._mixes:
             self._mixed(step, now, waits)
@@ -104,7 +111,7 @@ class Scheduler:
                 budget -= new
         if not stuck and not waits and batch.queue.size and (batch.partials or not batch.is_full):
             self._admission.admit(step, now, budget)
-        batch.retry = waits > 0 or len(step.chunks) > 0
+        batch.retry = waits > 0 or len(step.chunks) > 0 or self.rules.policy == "lpm"
         if not step.chunks:
             self._going_on.make_room(now)
             step.batch, step.context = len(batch.running), batch.running.cached

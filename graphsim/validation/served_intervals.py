@@ -17,10 +17,7 @@ from graphsim.calibration.uncertainty import groups_apart, quantiles_of
 from graphsim.cost.residuals import ALL, SCORES
 from graphsim.cost.served import CLIENTS
 from graphsim.cost.surfaces.tables import Array
-from graphsim.deployment.deployment import Deployment
-from graphsim.deployment.inference import Inference, Requests
 from graphsim.files.written import write_text
-from graphsim.simulation import priced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,15 +51,6 @@ def counted(table: pd.DataFrame) -> pd.DataFrame:
         quantity=known["metric"].map(QUANTITIES), residual=np.log(known["measured"] / known["predicted"]),
         kernel_width=width,
     )  # fmt: skip
-
-
-def kernel_widths(deployment: Deployment, requests: Requests) -> dict[str, float]:
-    """For `ttft_s` and `tpot_s`, how wide the intervals are that the kernels' residuals give: of log(high / low).
-
-    0 where nobody recorded any. Raises ConfigError for what cannot be simulated.
-    """
-    told = priced(Inference(deployment=deployment, requests=requests)).uncertainty
-    return {name: 0.0 if told.missing else told.kernel_width(name) for name in ("ttft_s", "tpot_s")}
 
 
 def served_record(table: pd.DataFrame) -> dict[str, dict[str, dict[str, list[float]]]]:

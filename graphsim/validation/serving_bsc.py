@@ -32,6 +32,10 @@ FIRST_LOAD_S = 0.31
 """An adapter is made when it is first asked for (`--dummy-lora-modules`), and all wait. Where one request in 80 is its
 adapter's first, the 99th percentile of the times to the first token is 0.33 to 0.40 s, at rank 8 and 16 alike."""
 
+FORK_LOAD_S = 0.18
+"""The same of the earlier fork, whose adapters were files: chosen on seven runs, by requests per second; 0.15 to 0.25 s
+do about alike. Files of 80 MB took 0.04 to 0.08 s from the page cache and 0.26 s at first (profile `vllm-0.5`)."""
+
 SCRAPES = Scrapes(pause_s=2.0, line_s=12e-6, name_s=0.2e-6)
 """`benchmarks/lora/concurrent_metrics_checker.py` reads `/metrics` every two seconds. What a line takes is chosen on
 half of the runs, by their mean times to the first token: 8 to 14 us and 0.2 to 0.4 us for each name do about alike."""
@@ -70,7 +74,8 @@ def bsc_run(row: Row, measured: Measured) -> MeasuredRun:
             "model": str(row["model"]), "hardware": hardware_name(str(row["hardware"])), "lora": lora,
             "engine": "vllm-0.5" if fork else "vllm-0.8",
         },
-        table=table, limits=limits, first_load_s=FIRST_LOAD_S, scrapes=None if fork else SCRAPES,
+        table=table, limits=limits, first_load_s=FORK_LOAD_S if fork else FIRST_LOAD_S,
+        scrapes=None if fork else SCRAPES,
         client=Client(connections=PORTS, refuses=True, cutoff_s=seconds, rescales=False),
     )  # fmt: skip
     offered = float(rates.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -142,3 +143,21 @@ def test_rank_0_of_any_variant_is_never_refused(engine: str, variant: str, model
     base, found = base_of(model, engine, 2), simulated(model, engine, 2, variant=variant, rank=0)
     assert found.latency_s == pytest.approx(base.latency_s, rel=1e-9)
     assert found.memory.total_bytes == pytest.approx(base.memory.total_bytes, rel=1e-12)
+
+
+def test_the_slot_of_each_adapted_token_of_a_step_with_prompts_is_looked_up() -> None:
+    """vLLM 0.8.5, convert_mapping: half of the 8 slots for each of 96 + 8 tokens, before the step begins."""
+    engine = load_profile("vllm-0.8")
+    lora = gs.LoraConfig(rank=16, active_adapters=4, max_loras=8)
+    slower = replace(engine, host=replace(engine.host, mapping_slot_s=1e-3))
+    none = replace(engine, host=replace(engine.host, mapping_slot_s=0.0))
+    step, bare = (gs.compile_step(SLOTS, "h100-sxm", engine=profile, lora=lora) for profile in (slower, none))
+    held: dict[str, Any] = {"prompt_tokens": 96.0, "generating": 8.0, "cache_rows": 800.0}
+    assert step(**held) - bare(**held) == pytest.approx(104 * 8 / 2 * 1e-3)
+    assert step(**held, adapted_tokens=26.0) - bare(**held, adapted_tokens=26.0) == pytest.approx(26 * 8 / 2 * 1e-3)
+    alone = {"generating": 8.0, "cache_rows": 800.0}
+    assert step(**alone) == bare(**alone), "who goes on generating has been looked up"
+    ttft, without = (
+        gs.simulate(SLOTS, "h100-sxm", 2, 96, 2, lora=lora, engine=profile).ttft_s for profile in (slower, none)
+    )
+    assert ttft - without == pytest.approx(2 * 96 * 8 / 2 * 1e-3)

@@ -111,6 +111,7 @@ def cases(draw: st.DrawFn, preset: str, *, plain_client: bool = False) -> Case:
         max_model_len=draw(st.sampled_from([inf, inf, 60])),
         adapters=AdapterRules(
             max_loras=draw(st.integers(1, 4)) if adapters else 0, max_cpu_loras=4, skips=draw(st.booleans()),
+            skip_s=draw(st.sampled_from([0.0, 1e-3])),
             base_takes_place=bool(adapters) and draw(st.booleans()), eviction=draw(st.sampled_from(EVICTIONS)),
         ),
     )  # fmt: skip

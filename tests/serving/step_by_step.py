@@ -134,7 +134,7 @@ class Reference:
 
     def step(self) -> bool:
         """False where nothing can run."""
-        self.stall = 0.0
+        self.stall, self.passed = 0.0, 0
         chunks: Chunks = []
         if self.rules.order == "mixed":
             decodes, preempted = self.go_on(chunks)
@@ -159,6 +159,8 @@ class Reference:
             )  # fmt: skip
         else:
             seconds = self.price.decode(len(decodes), context, adapters)[0]
+        if self.rules.prefill_interval == 1 and not self.rules.wait_steps:
+            seconds += self.passed * self.rules.adapters.skip_s
         start, self.now = self.now, self.now + seconds + self.stall
         self.seen = start if self.rules.async_scheduling else self.now
         self.steps += 1
@@ -322,6 +324,7 @@ class Reference:
                 return
             asker = self.candidate()
             if asker is None:
+                self.passed = len(self.waiting) if rules.adapters.skips else 0
                 return
             found, idle = self.pool.hit(asker, (asker.tokens - 1) // size)
             missing = asker.tokens - len(found) * size

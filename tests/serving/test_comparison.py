@@ -8,6 +8,7 @@ import graphsim as gs
 
 LORA = gs.LoraConfig(rank=8, target_modules=["attn"], max_loras=2)
 ASKED = gs.Traffic.poisson(rate=20.0, requests=100, input_tokens=64, output_tokens=16, adapters=3, popularity="zipf:2")
+BASE = gs.Traffic.poisson(rate=20.0, requests=20, input_tokens=64, output_tokens=8)
 NAMES = ["dynamic", "merged", "merged:credits", "mixed", "paged"]
 
 
@@ -21,6 +22,16 @@ def test_every_strategy_is_a_row_of_figures() -> None:
     assert frame["attainment"].between(0.0, 1.0).all()
     alone = gs.serve("gpt-2", "l4", ASKED, lora=LORA, strategy="merged")
     assert frame.loc["merged", "p99_ttft_s"] == pytest.approx(alone.summary()["p99_ttft_ms"] / 1e3)
+
+
+@pytest.mark.slow
+def test_what_a_strategy_brings_with_it_is_noted() -> None:
+    few = gs.Traffic.poisson(rate=20.0, requests=20, input_tokens=64, output_tokens=8, adapters=2)
+    notes = gs.compare_serving("gpt-2", "l40s", few, ["dynamic", "merged"], lora=LORA, precision="int4").attrs["notes"]
+    assert any(note.startswith("merged: before other weights are merged the batch drains") for note in notes)
+    assert any(note.startswith("merged: weights in int4 are widened, merged and rounded again") for note in notes)
+    base = gs.compare_serving("gpt-2", "l40s", BASE, ["dynamic", "merged"]).attrs["notes"]
+    assert base == ["no request of this traffic has an adapter, so that all strategies are the same"]
 
 
 @pytest.mark.slow

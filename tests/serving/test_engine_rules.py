@@ -181,3 +181,17 @@ def test_a_served_deployment_is_compiled_with_its_slots() -> None:
     assert found is not None and (found.max_loras, found.max_lora_rank) == (48, 64)
     merged = replace(LORA, strategy="merge")
     assert served(deployment(lora=merged)).lora is merged
+
+
+def test_without_chunks_a_step_of_vllm_holds_any_prompt() -> None:
+    """vllm/config/scheduler.py: max_num_batched_tokens is at least max_model_len unless prompts are cut."""
+    whole = rules(device="l40s", enable_chunked_prefill=False, max_model_len=6000)
+    assert (whole.max_num_batched_tokens, whole.chunked) == (6000, False)
+    with pytest.raises(ConfigError, match=r"max_num_batched_tokens = 2048 .* less than max_model_len \(6,000\)"):
+        rules(enable_chunked_prefill=False, max_model_len=6000, max_num_batched_tokens=2048)
+
+
+def test_passing_over_requests_takes_the_time_of_the_engine_s_scheduler() -> None:
+    assert rules("vllm-0.8", LORA).adapters.skip_s == pytest.approx(0.64e-6)
+    assert rules("vllm", LORA).adapters.skip_s == rules("vllm-0.5", LORA).adapters.skip_s == 0.0
+    assert rules("vllm", LORA, skip_s=1e-6).adapters.skip_s == 1e-6

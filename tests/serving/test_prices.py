@@ -42,6 +42,7 @@ def errors(case: str, draws: int) -> tuple[Any, Any]:
     """Of mixed steps and of generation, against the compiled step itself, for steps as servers have them."""
     draw, price = np.random.default_rng(0), prices(case)
     step = gs.compile_step(served(deployment(case)))
+    host = served(deployment(case)).engine.host  # type: ignore[union-attr]
     mixed, decode = np.empty(draws), np.empty(draws)
     for i in range(draws):
         batch, mean, count = int(draw.integers(1, 160)), int(draw.integers(100, 2000)), int(draw.integers(1, 4))
@@ -55,9 +56,11 @@ def errors(case: str, draws: int) -> tuple[Any, Any]:
             prompt_tokens=float(tokens), prompts=float(count), prompt_pairs=pairs, prompts_ending=float(count),
             prompt_rows=float((new + pasts).sum()), **rows, **named,
         )  # fmt: skip
+        direct += host.step_s + host.sequence_s * (batch + count)
         mixed[i] = price.mixed(tokens, pairs, count, count, batch, context, adapters) / direct - 1
         size = price.padded(batch)
         direct = step(generating=float(size), cache_rows=float(context + size), **named)
+        direct += host.step_s + host.sequence_s * batch
         decode[i] = price.decode(batch, context, adapters)[0] / direct - 1
     return mixed, decode
 
@@ -196,3 +199,13 @@ def test_one_run_goes_on_with_the_tables_of_another() -> None:
         assert price_of(deployment("8B, vLLM"), different, mean_prompt=300)._mixed is not one._mixed
     assert price_of(deployment("8B, vLLM"), limits, mean_prompt=900)._mixed is not one._mixed
     assert price_of(deployment("8B, 32 slots, SGLang"), mean_prompt=300)._mixed is not one._mixed
+
+
+def test_slots_that_nobody_uses_are_not_looked_through() -> None:
+    """Two registered adapters in 32 slots: a sixteenth of what all slots in use take."""
+    where = deployment("8B, 32 slots, vLLM 0.8")
+    few, all_of_them, none = (
+        price_of(where, ranks=[16] * count).mixed(300, 300 * 301 / 2, 1, 1, 0, 0, 1) for count in (2, 32, 0)
+    )
+    assert all_of_them == pytest.approx(none)
+    assert all_of_them - few == pytest.approx(300 * 0.15e-6 * 16 * (1 - 2 / 32), rel=0.1)

@@ -179,9 +179,9 @@ def test_sglang_retracts_the_one_with_the_fewest_tokens_and_the_longest_prompt()
 ADAPTERS = request_table([0, 0, 0, 0], [4, 4, 2, 2], [3, 2, 2, 1], adapter=[0, 1, 0, BASE])
 
 
-def adapters(table: RequestTable, *, skips: bool) -> RunLog:
+def adapters(table: RequestTable, *, skips: bool, skip_s: float = 0.0) -> RunLog:
     """One slot, and the host's memory holds one adapter, too."""
-    rules = replace(RULES, adapters=AdapterRules(max_loras=1, max_cpu_loras=1, skips=skips))
+    rules = replace(RULES, adapters=AdapterRules(max_loras=1, max_cpu_loras=1, skips=skips, skip_s=skip_s))
     return run(table, rules, Ticks(), store=AdapterStore(rules.adapters, Ticks().load))
 
 
@@ -194,6 +194,15 @@ def test_an_adapter_without_a_slot_is_passed_over() -> None:
     assert_times(log, [43, 102, 43, 43], [63, 112, 53, 43])
     assert log.loads == [(0, 25, 0, 1), (63, 25, 1, 1)]
     assert log.load_stall_s.tolist() == [25, 25, 25, 0]
+
+
+def test_whom_the_scheduler_passes_over_takes_it_time_in_each_step() -> None:
+    """A quarter of a second in each of two steps, until 63.5; the first is full before the end of the queue is seen.
+
+    Then the load of adapter 1, and its own steps.
+    """
+    log = adapters(ADAPTERS, skips=True, skip_s=0.25)
+    assert_times(log, [43, 102.5, 43, 43], [63.5, 112.5, 53.25, 43])
 
 
 def test_where_none_is_passed_over_all_wait_behind_it() -> None:
