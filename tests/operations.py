@@ -24,7 +24,7 @@ OPERATIONS = {name: kind for name, kind in CLASSES.items() if kind.out_elems is 
 KINDS = [kind for kind in OPERATIONS.values() if kind not in (Repeat, Together)]
 """Those that hold numbers rather than other operations."""
 
-DIVISORS = ("group", "units", "ranks", "groups", "blocks", "further")
+DIVISORS = ("group", "stride", "units", "ranks", "groups", "blocks", "further")
 """Counts that something is divided among: one at least."""
 
 FLAGS = ("apart",)

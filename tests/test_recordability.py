@@ -45,7 +45,7 @@ from tests.catalog import NO_MLP, models
 
 DEVICES = ("a100-sxm-80gb", "h100-sxm", "b200-sxm", "l4", "tpu-v5e")
 
-KNOWN = {"group": 4.0, "devices": 4.0}
+KNOWN = {"group": 4.0, "stride": 2.0, "devices": 4.0}
 """Numbers that choose a link of the device, which a symbol cannot; degrees of parallelism are never symbols."""
 
 

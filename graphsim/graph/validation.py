@@ -14,6 +14,7 @@ from graphsim.graph.text import number_text
 from graphsim.graph.walking import edge_elems
 from graphsim.ops import (
     Collective,
+    Direction,
     ExchangeTokens,
     GatherTokens,
     Handed,
@@ -116,9 +117,9 @@ def _gets_what_it_expects(graph: nx.DiGraph) -> Broken:
 
 
 def _leaves_what_it_takes(graph: nx.DiGraph) -> Broken:
-    """A block's result is the next block's input."""
+    """A block's result is the next block's input, where one follows."""
     for name, op in graph.nodes(data="op"):
-        if isinstance(op, Repeat):
+        if isinstance(op, Repeat) and op.times > 1:
             for inner, entry in op.body.nodes(data="op"):
                 if isinstance(entry, Input) and not np.all(_alike(entry.elems, op.out_elems)):
                     taken, left = number_text(entry.elems), number_text(op.out_elems)
@@ -133,8 +134,13 @@ def _is_taken(graph: nx.DiGraph) -> Broken:
     """A result that no node takes is the last node's, a token, there for the next block, or empty."""
     *_, last = graph
     for name, op in graph.nodes(data="op"):
-        if not graph.succ[name] and name != last and not isinstance(op, Sample | Handed) and not op.idle:
+        if not (graph.succ[name] or name == last or op.idle or _stays(op)):
             yield name, "is there for nothing: no node takes its result"
+
+
+def _stays(op: Op) -> bool:
+    """Tokens, what the next block takes, weights' gradients and their sums, and turns that run again to their end."""
+    return op.ends or op.direction in (Direction.RECOMPUTE, Direction.UPDATE) or isinstance(op, Sample | Handed)
 
 
 FROM: tuple[tuple[type[Op], Stage], ...] = (

@@ -3,16 +3,41 @@
 from graphsim.ops.attention import Attention, KvCache, MlaAttention
 from graphsim.ops.base import COMPUTE, COPY, HOST, NETWORK, Op, OpType, PipelineStage, Residency, Sharding, Work
 from graphsim.ops.classes import op_classes
-from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
+from graphsim.ops.collectives import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, RingPass, SendReceive
 from graphsim.ops.compression import PoolWindows
 from graphsim.ops.custom import Compute
 from graphsim.ops.depth import AddToSum, MixSums, StartSums
+from graphsim.ops.direction import Direction
 from graphsim.ops.dispatch import ExchangeTokens, GatherTokens, ScatterTokens
 from graphsim.ops.elementwise import Activation, Add, Concatenate, Elementwise, Rope, Sample, TakeRows
 from graphsim.ops.experts import ExpertActivation, ExpertGemm, Permute, Route, expected_experts
 from graphsim.ops.fused_norms import AddNorm, AllReduceNorm
+from graphsim.ops.gradients import (
+    ActivationBackward,
+    AddGradients,
+    AttentionBackward,
+    BuiltWeightsBackward,
+    DoraScaleBackward,
+    ElementwiseBackward,
+    EmbeddingBackward,
+    HeadInputGradient,
+    HeadWeightGradient,
+    InputGradient,
+    LoraAddBackward,
+    LoraInput,
+    LoraInputBackward,
+    Loss,
+    LossBackward,
+    NormBackward,
+    RopeBackward,
+    RotationGradient,
+    RotationInputGradient,
+    VectorGradient,
+    WeightGradient,
+)
 from graphsim.ops.grouped import GroupedGemm
 from graphsim.ops.handed import Handed
+from graphsim.ops.kept import KeptValue, KeptWeights
 from graphsim.ops.linear import Embedding, Gemm, HeadGemm, Part
 from graphsim.ops.lora import LoraA, LoraAdd, LoraB, LoraGemm, LoraMerge
 from graphsim.ops.media import Conv2d, DepthwiseConv, Patches, PlaceRows, Pool
@@ -42,6 +67,30 @@ from graphsim.ops.structure import (
 )
 
 __all__ = [
+    "BuiltWeightsBackward",
+    "DoraScaleBackward",
+    "RotationGradient",
+    "RotationInputGradient",
+    "ActivationBackward",
+    "AddGradients",
+    "AttentionBackward",
+    "ElementwiseBackward",
+    "EmbeddingBackward",
+    "HeadInputGradient",
+    "HeadWeightGradient",
+    "InputGradient",
+    "LoraAddBackward",
+    "LoraInput",
+    "LoraInputBackward",
+    "Loss",
+    "LossBackward",
+    "NormBackward",
+    "RopeBackward",
+    "VectorGradient",
+    "WeightGradient",
+    "Direction",
+    "KeptValue",
+    "KeptWeights",
     "Activation",
     "Add",
     "AddNorm",
@@ -99,6 +148,7 @@ __all__ = [
     "GatherTokens",
     "Permute",
     "ReduceScatter",
+    "RingPass",
     "Repeat",
     "Residency",
     "Rope",

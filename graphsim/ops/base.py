@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from enum import Enum, IntEnum
 from typing import Any, ClassVar
 
+from graphsim.ops.direction import Direction
 from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.saved import Saved
 from graphsim.symbolic.questions import may_be_nonzero
@@ -168,6 +169,8 @@ class Op:
     adapter: whether it is there for an adapter only; without one, the graph has no such node
     residency: where its operands lie; a pass that changes it changes the price
     stage: of a pipeline with several; None without a pipeline
+    direction: of a training step, in which part it runs
+    trained: which share of its own weights training changes, 0 or 1
     """
 
     op_type: ClassVar[OpType] = OpType.INPUT
@@ -181,6 +184,10 @@ class Op:
     """Whether the host reads its result before it starts what uses it."""
     constant: ClassVar[bool] = False
     """Whether its result depends on weights alone and is used in place: no value that flows."""
+    ends: ClassVar[bool] = False
+    """Whether its result stays where it is made, as the gradient of weights does: no node need take it."""
+    follows: ClassVar[bool] = False
+    """Whether it is cut as its inputs are, in whatever way that is."""
     joins_base: ClassVar[bool] = False
     """Whether its result is the base's with an adapter's added in: what moves that result is no adapter's operation."""
     adapter_part: ClassVar[AdapterPart] = AdapterPart.FACTOR
@@ -194,6 +201,8 @@ class Op:
     adapter: bool = False
     residency: Residency = Residency.All_offchip
     stage: PipelineStage | None = None
+    direction: Direction = Direction.FORWARD
+    trained: Num = 0.0
 
     def work(self) -> Work:
         """What the operation demands of a machine."""
@@ -310,7 +319,11 @@ class Op:
     def dims(self) -> dict[str, Num]:
         """The numeric fields by name, for tables and pictures."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: value for name, value in values.items() if is_number(value) and name != "layer"}
+        return {name: value for name, value in values.items() if is_number(value) and name not in _NO_SIZES}
+
+
+_NO_SIZES = ("layer", "trained", "stride")
+"""Numeric fields that are no dimension of an operation."""
 
 
 def is_number(value: Any) -> bool:

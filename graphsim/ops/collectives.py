@@ -35,7 +35,10 @@ def direct_part(group: Num, below: Num, count: Num) -> Num:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Collective(Op):
-    """Communication over a `group` of devices."""
+    """Communication over a `group` of devices.
+
+    stride: devices from one member to the next; those between them are of other groups, which do the same meanwhile
+    """
 
     op_type: ClassVar[OpType] = OpType.COLLECTIVE
     sharding: ClassVar[Sharding] = Sharding.WHOLE
@@ -43,6 +46,7 @@ class Collective(Op):
 
     elems: Num
     group: Num
+    stride: Num = 1.0
     stream: str = NETWORK
 
     @property
@@ -171,3 +175,15 @@ class SendReceive(Collective):
     def work(self) -> Work:
         """The payload, in one step."""
         return Work(message_bytes=self.payload_bytes, message_hops=np.minimum(self.elems, 1.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RingPass(SendReceive):
+    """Every device's own value passes by all others, from neighbour to neighbour; `elems` is what one device holds.
+
+    Ring attention (arXiv 2310.01889): nobody ever holds all of it.
+    """
+
+    def work(self) -> Work:
+        """g - 1 times the payload, in as many steps."""
+        return Work(message_bytes=(self.group - 1.0) * self.payload_bytes, message_hops=self.steps)

@@ -25,6 +25,7 @@ from graphsim.ops.adapter_weights import HeldWeights
 from graphsim.ops.base import AdapterPart
 from graphsim.ops.bitsandbytes import Dequantise, Outliers
 from graphsim.ops.lora_variants import VectorScale
+from graphsim.ops.update import UpdateWeights
 from tests.operations import KINDS, example
 
 RANKLESS = (VectorScale, ColumnScale, HeldWeights)
@@ -38,6 +39,8 @@ def test_what_an_adapter_brings_is_what_its_document_and_kernels_name() -> None:
     named = {kind.__name__ for kind in KINDS if kind.op_type.name.startswith(("LORA_", "GEMM_LORA_"))}
     others = {"LoraGemm", "LoraAdd", "DoraScale", "VectorScale", "GroupPool", "ModuleScale"}
     others |= {"ColumnScale", "ResultScale", "HeldWeights", "OverridingGemm", "OverrideResult"}
+    others |= {"LoraInput", "LoraInputBackward", "LoraAddBackward", "DoraScaleBackward"}
+    others |= {"ExpertFactorInputGradient", "ExpertFactorGradient"}
     others |= {"ExpertLoraGemm", "ExpertLoraAdd", "ExpertVectorScale", "ExpertGroupPool"}
     assert {kind.__name__ for kind in ADAPTERS} == named | others
 
@@ -82,6 +85,9 @@ def test_kernels_are_started_for_what_is_launched_and_for_nothing_else(kind: typ
         assert replace(op, launches=7.0).launches == 7  # type: ignore[call-arg]
     elif kind in (Dequantise, Outliers):
         assert bool(op.launches) == bool(op.work().memory_bytes)
+    elif kind is UpdateWeights:
+        found = [UpdateWeights(elems=8.0, moved_bytes=8.0, tensors=tensors, kernels=3.0) for tensors in (1.0, 100.0)]
+        assert [update.launches for update in found] == [3, 9]
     elif kind is AllReduceNorm:
         assert [replace(op, apart=apart).launches for apart in (0.0, 1.0)] == [1, 2]  # type: ignore[call-arg]
     else:

@@ -1,0 +1,141 @@
+"""Gradients of operations that are bound by bytes, and the sums of gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from graphsim.ops.base import Op, OpType, Sharding, Work
+from graphsim.ops.elementwise import cut_kv_heads
+from graphsim.ops.saved import Saved
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ElementwiseBackward(Op):
+    """The gradients of the inputs of an operation on `elems` elements, from that of its result and `reads` kept values.
+
+    gives: elements of each input, whose gradient is a part: `0`, `1`, …
+    """
+
+    op_type: ClassVar[OpType] = OpType.ELEMENTWISE
+    family: ClassVar[str] = "elementwise"
+
+    elems: Num
+    reads: Num = 1.0
+    steps: Num = 1.0
+    gives: tuple[Num, ...] = ()
+
+    def work(self) -> Work:
+        """Reads the result's gradient and what was kept, writes the inputs' gradients."""
+        act = self.activations.bytes
+        return Work(
+            vector_flops=self.elems * self.steps,
+            input_bytes=(1.0 + self.reads) * self.elems * act,
+            write_bytes=self.out_elems * act,
+        )
+
+    @property
+    def out_elems(self) -> Num:
+        """Of all inputs together."""
+        return sum(self.gives, start=0.0) if self.gives else self.elems
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """Of each input."""
+        return {str(i): size for i, size in enumerate(self.gives)}
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: a gradient has none here."""
+        return Saved()
+
+    def cut(self, ways: Num) -> ElementwiseBackward:
+        """An equal share of the elements."""
+        return replace(self, elems=self.elems / ways, gives=tuple(size / ways for size in self.gives))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActivationBackward(ElementwiseBackward):
+    """The gradient of a nonlinearity, and of what it gates."""
+
+    op_type: ClassVar[OpType] = OpType.ACTIVATION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AddGradients(Op):
+    """The sum of `reads` gradients of one value that several operations used; linear, as additions are.
+
+    launches: kernels, one for each further gradient
+    """
+
+    op_type: ClassVar[OpType] = OpType.ADD
+    sharding: ClassVar[Sharding] = Sharding.LINEAR
+    family: ClassVar[str] = "elementwise"
+    follows: ClassVar[bool] = True
+
+    elems: Num
+    reads: Num = 2.0
+    launches: Num = 1.0
+
+    def work(self) -> Work:
+        """Autograd adds them one at a time: reads two, writes one."""
+        moved = (self.reads - 1.0) * self.elems * self.activations.bytes
+        return Work(vector_flops=(self.reads - 1.0) * self.elems, input_bytes=2.0 * moved, write_bytes=moved)
+
+    @property
+    def out_elems(self) -> Num:
+        """As many as of each."""
+        return self.elems
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: a gradient has none here."""
+        return Saved()
+
+    def cut(self, ways: Num) -> AddGradients:
+        """An equal share of the elements; of what it adds, as `follows` says."""
+        return replace(self, elems=self.elems / ways)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RopeBackward(Op):
+    """Gradients of queries and keys turned back; parts `q` and `k`."""
+
+    op_type: ClassVar[OpType] = OpType.ROPE
+    family: ClassVar[str] = "elementwise"
+
+    tokens: Num
+    heads: Num
+    kv_heads: Num
+    head_dim: Num
+
+    def work(self) -> Work:
+        """Reads and writes both; about three steps per element."""
+        moved = self.out_elems * self.activations.bytes
+        return Work(vector_flops=3.0 * self.out_elems, input_bytes=moved, write_bytes=moved)
+
+    @property
+    def out_rows(self) -> Num | None:
+        """One per token."""
+        return self.tokens
+
+    @property
+    def out_elems(self) -> Num:
+        """Queries and keys together."""
+        return self.tokens * (self.heads + self.kv_heads) * self.head_dim
+
+    @property
+    def out_parts(self) -> dict[str, Num]:
+        """`q` and `k`."""
+        row = self.tokens * self.head_dim
+        return {"q": row * self.heads, "k": row * self.kv_heads}
+
+    @property
+    def saved(self) -> Saved:
+        """Nothing: a gradient has none here."""
+        return Saved()
+
+    def cut(self, ways: Num) -> RopeBackward:
+        """Heads are dealt out; key heads are repeated when there are fewer than devices."""
+        return replace(self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways))
