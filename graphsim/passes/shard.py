@@ -8,8 +8,7 @@ on, all others say what they need, and a collective appears exactly where a layo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import networkx as nx
@@ -17,7 +16,6 @@ import numpy as np
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite
 from graphsim.ops import (
-    AllGather,
     AllReduce,
     AllToAll,
     Collective,
@@ -26,54 +24,30 @@ from graphsim.ops import (
     EncoderOutput,
     Gemm,
     Input,
+    InputGradient,
     Join,
+    KeptValue,
     LoraAdd,
+    Loss,
     Norm,
+    NormBackward,
     Op,
-    ReduceScatter,
     Repeat,
     Sharding,
     Slice,
 )
 from graphsim.ops.structure import last_node
+from graphsim.passes.layouts import COLLECTIVES, FIXED, SEQ, SUFFIX, Layout, P, R, S
+from graphsim.passes.shard_gradients import (
+    Known,
+    Made,
+    WeightsGradient,
+    kept_as,
+    summed_gradient,
+    summed_loss,
+    wanted_by,
+)
 from graphsim.units import Num
-
-
-class Layout(Enum):
-    """How a value lies on the devices of a tensor-parallel group."""
-
-    REPLICATED = "replicated"
-    SHARDED = "sharded"
-    PARTIAL = "partial"
-    SEQUENCE = "sequence"
-
-
-R, S, P, SEQ = Layout.REPLICATED, Layout.SHARDED, Layout.PARTIAL, Layout.SEQUENCE
-
-_COLLECTIVES: dict[tuple[Layout, Layout], type[Collective]] = {
-    (P, R): AllReduce,
-    (P, SEQ): ReduceScatter,
-    (S, R): AllGather,
-    (SEQ, R): AllGather,
-    (P, S): ReduceScatter,
-    (S, SEQ): AllToAll,
-    (SEQ, S): AllToAll,
-}
-"""What it takes to bring a value from one layout to another."""
-
-_FIXED: dict[Sharding, tuple[Layout | None, Layout]] = {
-    Sharding.COLUMN: (R, S),
-    Sharding.ROW: (S, P),
-    Sharding.VOCAB: (None, P),
-    Sharding.WHOLE: (R, R),
-    Sharding.DEAL_OUT: (R, S),
-    Sharding.DEALT: (S, S),
-    Sharding.COLLECT: (None, P),
-    Sharding.TOKENS: (SEQ, SEQ),
-}
-"""The layout that an op wants of its inputs (None: as they come) and the result's, where it is always the same."""
-
-_SUFFIX = {AllReduce: "all_reduce", ReduceScatter: "reduce_scatter", AllGather: "all_gather", AllToAll: "all_to_all"}
 
 
 def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiGraph:
@@ -92,6 +66,7 @@ class Shard(Pass):
     """Cuts a graph over `tp` devices; see `shard`.
 
     is_body: whether the graph is a repeat's body, whose result must have the layout of the value that it takes
+    known: of a training step, what the forward pass became; repeat: whose body the graph is
     """
 
     stage: ClassVar[Stage] = "sharded"
@@ -99,19 +74,22 @@ class Shard(Pass):
     tp: Num
     sequence_parallel: bool = False
     is_body: bool = False
+    known: Known = field(default_factory=Known, compare=False, repr=False)
+    repeat: str = ""
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
         """Sharded by itself."""
-        return rewrite(repeat.body, replace(self, is_body=True))
+        return rewrite(repeat.body, replace(self, is_body=True, repeat=self.known.names.get(id(repeat), "")))
 
     def rule(self, graph: nx.DiGraph) -> Rule:
         """Behind the last node, a partial or cut result is completed for whoever takes it."""
         residual = SEQ if self.sequence_parallel else R
-        sharder, last = _Sharder(self.tp, residual), last_node(graph)
+        sharder, last = _Sharder(self.tp, residual, self.known, self.repeat), last_node(graph)
+        self.known.names |= {id(op): name for name, op in graph.nodes(data="op") if isinstance(op, Repeat)}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             yield from sharder.steps(name, op, inputs)
-            if name == last and (self.is_body or sharder.layouts[name] is not R):
+            if name == last and not op.ends and (self.is_body or sharder.layouts[name] is not R):
                 yield from sharder.bring(Value(name), sharder.layouts[name], residual)
 
         return rule
@@ -120,14 +98,23 @@ class Shard(Pass):
 class _Sharder:
     """What is known of one graph (or body): each value's layout and the collectives already added."""
 
-    def __init__(self, tp: Num, residual: Layout) -> None:
-        self.tp, self.residual = tp, residual
+    def __init__(self, tp: Num, residual: Layout, known: Known, repeat: str) -> None:
+        self.tp, self.residual, self.known, self.repeat = tp, residual, known, repeat
         self.layouts: dict[str, Layout] = {}
+        self.mine: dict[str, Op] = {}
         self.whole: dict[str, Op] = {}
         self.brought: dict[tuple[Value, Layout], str] = {}
 
     def steps(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
         """Cut the op as its inputs' layouts say, behind the collectives that it needs."""
+        if isinstance(op, KeptValue):
+            self.layouts[name], kept = kept_as(op, self._made(op), self.tp)
+            self.whole[name], self.mine[name] = op, kept
+            yield name, kept, inputs
+            return
+        if isinstance(op, WeightsGradient):
+            yield from self._weights_gradient(name, op, inputs)
+            return
         flowing = [value for value in inputs if not self.whole[value.node].constant]
         wanted, layout = self._decide(op, [self.layouts[value.node] for value in flowing])
         placed = []
@@ -136,7 +123,9 @@ class _Sharder:
             yield from self.bring(value, self.layouts[value.node], target)
             placed.append(self._brought(value, target))
         self.layouts[name], self.whole[name] = layout, op
-        mine = self._cut(op, layout)
+        mine = self._followed(op, inputs, placed) if op.follows else self._cut(op, layout)
+        self.mine[name] = mine
+        self.known.made[f"{self.repeat}.{name}" if self.repeat else name] = Made(layout, op, mine)
         if op.constant:
             yield from self._constant(name, op, mine, placed)
             return
@@ -147,19 +136,57 @@ class _Sharder:
         if isinstance(mine, LoraAdd) and layout is P and S in {self.layouts[value.node] for value in placed}:
             mine = replace(mine, share=1.0 / self.tp)
         yield name, mine, placed
+        if isinstance(op, Loss) and layout is S:
+            summed = summed_loss(op, op.rows, self.tp)
+            last = f"{name}.all_reduce"
+            self.layouts[last], self.whole[last], self.mine[last] = R, summed, summed
+            yield last, summed, [Value(name)]
+
+    def _made(self, op: KeptValue) -> Made:
+        """What a kept value is a storage of: a node of the forward pass, or the one before it that runs again."""
+        if not op.again:
+            return self.known.made[op.of]
+        turn = self.repeat.removesuffix(".backward")
+        return self.known.made[f"{self.repeat}.recompute.{op.of.removeprefix(f'{turn}.')}"]
+
+    def _weights_gradient(self, name: str, op: WeightsGradient, inputs: list[Value]) -> Iterator[Step]:
+        """The gradient of weights, and its sum over devices where each has a part of that."""
+        arriving = [self.layouts[value.node] for value in inputs]
+        kept = [isinstance(self.whole[value.node], KeptValue) for value in inputs]
+        wanted, layout = wanted_by(op, arriving, kept)
+        placed = []
+        for value, target in zip(inputs, wanted, strict=True):
+            yield from self.bring(value, self.layouts[value.node], target)
+            placed.append(self._brought(value, target))
+        self.layouts[name], self.whole[name] = layout, op
+        rows = SEQ in wanted or (layout is P and S in wanted)
+        mine = op.cut_tokens(self.tp) if rows else op.cut(self.tp) if layout is S else op
+        self.mine[name] = mine
+        yield name, mine, placed
+        if layout is P:
+            summed = f"{name}.all_reduce"
+            self.layouts[summed], self.whole[summed], self.mine[summed] = R, op, mine
+            yield summed, summed_gradient(mine, self.tp), [Value(name)]
 
     def _constant(self, name: str, whole: Op, mine: Op, placed: list[Value]) -> Iterator[Step]:
         """What takes weights alone, between the collectives that it needs; users take what the last of them yields."""
         ahead, behind = whole.exchanges(self.tp)
         if ahead is not None:
-            brought = f"{name}.{_SUFFIX[type(ahead)]}_ahead"  # type: ignore[index]
+            brought = f"{name}.{SUFFIX[type(ahead)]}_ahead"  # type: ignore[index]
             yield brought, ahead, []
             placed = [*placed, Value(brought)]
         yield name, mine, placed
         if behind is not None:
-            last = f"{name}.{_SUFFIX[type(behind)]}"  # type: ignore[index]
+            last = f"{name}.{SUFFIX[type(behind)]}"  # type: ignore[index]
             yield last, behind, [Value(name)]
             self.layouts[last], self.whole[last] = self.layouts[name], whole
+
+    def _followed(self, op: Op, inputs: list[Value], placed: list[Value]) -> Op:
+        """Cut as its inputs are."""
+        held = sum((size_of(self.whole[value.node], value) for value in inputs), start=0.0)
+        mine = sum((size_of(self.mine[value.node], value) for value in placed), start=0.0)
+        ways = np.where(np.greater(mine, 0.0), held / np.maximum(mine, 1e-9), 1.0)[()]
+        return op.cut(ways)
 
     def _cut(self, op: Op, layout: Layout) -> Op:
         always = isinstance(op, Gemm) or op.placement in (Sharding.VOCAB, Sharding.COLLECT, Sharding.ROW)
@@ -173,7 +200,7 @@ class _Sharder:
         yield f"{name}.square_sum", summed, [rows]
         gathered = AllReduce(
             role=f"{op.role}.all_reduce", elems=summed.rows, group=sharing, activations=summed.activations,
-            layer=op.layer,
+            layer=op.layer, direction=op.direction,
         )  # fmt: skip
         yield f"{name}.all_reduce", gathered, [Value(f"{name}.square_sum")]
 
@@ -186,8 +213,10 @@ class _Sharder:
             return self.residual, self.residual
         if isinstance(op, Input | EncoderOutput):
             return None, self.residual
-        if sharding in _FIXED:
-            return _FIXED[sharding]
+        if sharding in FIXED:
+            return FIXED[sharding]
+        if isinstance(op, InputGradient) and sharding is Sharding.REPLICATED and set(arriving) == {SEQ}:
+            return None, SEQ
         if sharding is Sharding.REPLICATED:
             return (None, P) if set(arriving) == {P} else (R, R)
         if sharding is Sharding.LINEAR:
@@ -205,7 +234,7 @@ class _Sharder:
         return self.residual, self.residual
 
     def _local(self, op: Op, arriving: set[Layout]) -> tuple[Layout | None, Layout]:
-        if isinstance(op, Norm) and not op.local:
+        if isinstance(op, Norm | NormBackward) and not op.local:
             target = self.residual if arriving & {P, SEQ} else R
             return target, target
         if arriving == {R, S}:  # heads that all devices share stay whole; element by element, all are cut alike
@@ -221,30 +250,38 @@ class _Sharder:
         if have is target or (value, target) in self.brought:
             return
         source = self.whole[value.node]
-        sizes = source.out_parts
-        elems = sum((sizes[part] for part in value.parts), start=0.0) if value.parts else source.out_elems
+        elems = size_of(source, value)
         if isinstance(source, Repeat) and have is SEQ:  # its body is cut already, and leaves a part
             elems = elems * self.tp
-        kind = _COLLECTIVES.get((have, target))
-        suffix = _SUFFIX[kind] if kind else "slice"
+        kind = COLLECTIVES.get((have, target))
+        suffix = SUFFIX[kind] if kind else "slice"
         name = ".".join([value.node, *value.parts, suffix])
         if name in self.whole:  # one collective cuts over features, the other over tokens
             name += f"_{target.value}"
         adapter = source.adapter and not source.joins_base
-        whole = Join(role=suffix, elems=elems, activations=source.activations, layer=source.layer, adapter=adapter)
+        whole = Join(
+            role=suffix, elems=elems, activations=source.activations, layer=source.layer, adapter=adapter,
+            direction=source.direction,
+        )  # fmt: skip
         self.brought[value, target] = name
-        self.layouts[name], self.whole[name] = target, whole
-        yield name, self._bringer(kind, whole), [Value(value.node)]
+        bringer = self._bringer(kind, whole)
+        self.layouts[name], self.whole[name], self.mine[name] = target, whole, bringer
+        yield name, bringer, [Value(value.node)]
 
     def _bringer(self, kind: type[Collective] | None, whole: Join) -> Op:
         """The collective, or free slice, that moves a value of the given whole size."""
-        role, activations, layer, adapter = whole.role, whole.activations, whole.layer, whole.adapter
+        shared = {name: getattr(whole, name) for name in ("role", "activations", "layer", "adapter", "direction")}
         if kind is None:
-            part = whole.elems / self.tp
-            return Slice(role=role, elems=part, parts=self.tp, activations=activations, layer=layer, adapter=adapter)
+            return Slice(elems=whole.elems / self.tp, parts=self.tp, **shared)
         held = whole.elems / self.tp if kind is AllToAll else whole.elems
-        return kind(role=role, elems=held, group=self.tp, activations=activations, layer=layer, adapter=adapter)
+        return kind(elems=held, group=self.tp, **shared)
 
     def _brought(self, value: Value, target: Layout) -> Value:
         name = self.brought.get((value, target))
         return Value(name) if name else value
+
+
+def size_of(op: Op, value: Value) -> Num:
+    """Elements of a node's result, or of the parts of it that a value is."""
+    sizes = op.out_parts
+    return sum((sizes[part] for part in value.parts), start=0.0) if value.parts else op.out_elems

@@ -1,0 +1,72 @@
+"""What the backward pass needs to know of how a trainer runs a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.ops.formats import FORMATS, Format
+from graphsim.units import Num
+
+RECOMPUTED = (
+    "attention", "norm", "rope", "activation", "expert_activation", "elementwise", "linear", "second_linear", "experts",
+)  # fmt: skip
+"""Kinds of operations that selective recomputation may run again; `second_linear` is every second product, beginning
+with the second one (torchtitan, `distributed/activation_checkpoint.py`, save list of operations)."""
+
+_CHOICES = {"recompute": ("none", "full", "selective"), "attention": ("flash", "unfused")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackwardRules:
+    """Facts about a trainer's code; see `graphsim.training.recipe` for where they come from.
+
+    adapter_format: of LoRA's factors: a name of FORMATS, or `given` for what the graph says
+    autocast: whether matrix products run in 16 bits whatever their inputs' format
+    lora_dropout: whether an adapter's input is dropped, as a probability; hidden_dropout: whether each sublayer's
+        result is; attention_dropout: whether attention's scores are
+    mask_bytes: of a dropout mask, per element (1 on CUDA)
+    fused: which of `norm`, `rope`, `activation`, `lora`, `loss` are one kernel that keeps its inputs only
+    attention: `flash`, or `unfused` with scores in memory
+    input_requires_grad: whether the embeddings' output requires a gradient though nothing below it is trained
+    recompute: `none`, `full`, `selective`; recompute_every: every n-th layer only (1 = all)
+    recomputed: of RECOMPUTED, what selective recomputation runs again
+    reentrant: whether checkpoints make a layer's input require a gradient, and run a layer again to its end
+    residual_bytes: of an element of the residual stream (4 where it is kept in fp32)
+    logit_bytes: kept by the loss for each logit, until the head's backward
+    entry: whether what comes in from an earlier stage of a pipeline requires a gradient, 0 or 1
+    """
+
+    adapter_format: str = "given"
+    autocast: bool = False
+    lora_dropout: Num = 0.0
+    hidden_dropout: bool = False
+    attention_dropout: bool = False
+    mask_bytes: float = 1.0
+    fused: tuple[str, ...] = ()
+    attention: str = "flash"
+    input_requires_grad: bool = False
+    recompute: str = "none"
+    recompute_every: int = 1
+    recomputed: tuple[str, ...] = ("attention",)
+    reentrant: bool = False
+    residual_bytes: float = 2.0
+    logit_bytes: float = 6.0
+    entry: Num = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a field that is not allowed."""
+        for name, allowed in _CHOICES.items():
+            if (found := getattr(self, name)) not in allowed:
+                raise ConfigError(f"{name} = {found!r} is not known; {choices_text(found, allowed)}")
+        for kind in self.recomputed:
+            if kind not in RECOMPUTED:
+                raise ConfigError(f"recomputed holds {kind!r}, which is not known; {choices_text(kind, RECOMPUTED)}")
+
+    def factors(self, given: Format) -> Format:
+        """In which format LoRA's factors are."""
+        return given if self.adapter_format == "given" else FORMATS[self.adapter_format]
+
+    def products(self, factors: Format, base: Format) -> Format:
+        """In which format products with factors of a format run; fused kernels widen nothing."""
+        return base if self.autocast or "lora" in self.fused else factors

@@ -1,0 +1,146 @@
+"""One node of the forward pass while its gradient rule is asked: what came in, what gradient its result has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from graphsim.errors import GraphError
+from graphsim.graph import Value
+from graphsim.ops import IndexScores, Op
+from graphsim.ops.adapter_weights import BuiltWeights
+from graphsim.ops.formats import Format
+from graphsim.passes.backward_rules import BackwardRules
+from graphsim.passes.gradients.scope import Scope, Storage, Taken, greater
+from graphsim.symbolic.points import agree
+from graphsim.symbolic.questions import may_be_nonzero
+from graphsim.units import Num
+
+
+@dataclass(slots=True)
+class Here:
+    """One node of the forward pass, whose gradient rule is asked: what came in, what gradient its result has."""
+
+    name: str
+    op: Op
+    scope: Scope
+    dy: list[Value]
+    inputs: list[Taken]
+
+    @property
+    def rules(self) -> BackwardRules:
+        """How the trainer runs it."""
+        return self.scope.rules
+
+    @property
+    def flowing(self) -> list[Taken]:
+        """Inputs that are values, neither weights nor choices."""
+        return [taken for taken in self.inputs if not (taken.op.constant or isinstance(taken.op, IndexScores))]
+
+    @property
+    def need(self) -> Num:
+        """Whether any of its inputs requires a gradient."""
+        need: Num = 0.0
+        for taken in self.flowing:
+            need = greater(need, taken.need)
+        return need
+
+    @property
+    def trained(self) -> Num:
+        """Whether its weights are trained, itself or as a copy that an adapter brings."""
+        share = self.op.trained
+        for taken in self.inputs:
+            if taken.op.constant and taken.value.node.endswith(".lora_saved"):
+                share = greater(share, taken.need)
+        return share
+
+    @property
+    def trained_biases(self) -> Num:
+        """Whether an adapter trains its biases beside."""
+        share: Num = 0.0
+        for taken in self.inputs:
+            if taken.op.constant and taken.value.node.endswith(".lora_biases"):
+                share = greater(share, taken.need)
+        return share
+
+    def emit(self, part: str, op: Op, inputs: Iterable[Value]) -> Value:
+        """Add a step named after this node."""
+        op = replace(
+            op, role=f"{self.op.role or self.name}.{part}", layer=self.op.layer, stage=self.op.stage,
+            once=False,
+            adapter=op.adapter or (self.op.adapter and (op.ends or not self.op.joins_base)),
+        )  # fmt: skip
+        return self.scope.emit(f"{self.name}.{part}", op, inputs)
+
+    def keep_input(self, taken: Taken, live: Num) -> list[Value]:
+        """What a value that came in lies in."""
+        return self.scope.keep_value(taken.value, live)
+
+    def keep_inputs(self, live: Num) -> list[Value]:
+        """What all values that came in lie in."""
+        return [kept for taken in self.flowing for kept in self.keep_input(taken, live)]
+
+    def keep_own(
+        self,
+        what: str,
+        elems: Num,
+        live: Num,
+        form: Format | None = None,
+        each: Num | None = None,
+        takes_memory: bool = True,
+    ) -> Value:
+        """Something that this node made beside its result; its result, where `what` is ""."""
+        storage = Storage(self.name, what=what)
+        return self.scope.keep(storage, elems, live, form or self.op.activations, each, takes_memory)
+
+    @property
+    def made_of(self) -> list[Taken]:
+        """Weights that an adapter makes of trained parameters in every forward pass, which this node uses in place."""
+        return [taken for taken in self.inputs if _is_made(taken)]
+
+    def give(self, taken: Taken, gradient: list[Value]) -> None:
+        """Hand on the gradient of a value that came in, where it requires one."""
+        if may_be_nonzero(taken.need):
+            self.scope.give(taken.value, gradient)
+
+    def deal(self, pieces: list[tuple[Value, Num]]) -> None:
+        """Hand pieces of gradients that lie side by side to the inputs, in their order.
+
+        Raises GraphError where an input is no whole number of pieces.
+        """
+        left = list(pieces)
+        for taken in self.flowing:
+            mine: list[Value] = []
+            size: Any = 0.0
+            while left and not _fits(size, taken.elems):
+                value, elems = left.pop(0)
+                mine.append(value)
+                size = size + elems
+            if not _fits(size, taken.elems):
+                raise GraphError(
+                    f"node '{self.name}' ({type(self.op).__name__}): its gradients do not come in the parts that its "
+                    f"input '{taken.value.node}' takes; there is no gradient rule for such inputs"
+                )
+            if mine:
+                self.give(taken, joined(mine))
+
+
+def _is_made(taken: Taken) -> bool:
+    return isinstance(taken.op, BuiltWeights) and may_be_nonzero(taken.need)
+
+
+def joined(values: list[Value]) -> list[Value]:
+    """The same values, parts of one node as one."""
+    out: list[Value] = []
+    for value in values:
+        if out and value.parts and out[-1].node == value.node and out[-1].parts:
+            out[-1] = Value(value.node, (*out[-1].parts, *value.parts))
+        else:
+            out.append(value)
+    return out
+
+
+def _fits(size: Any, elems: Any) -> bool:
+    """Whether pieces make up an input; pieces of a gradient that a scenario has no need of are 0."""
+    return agree(size, elems)

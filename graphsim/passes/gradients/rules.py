@@ -1,0 +1,21 @@
+"""The one question that the backward pass asks of an operation: what yields the gradients of its inputs and weights."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from graphsim.errors import GraphError
+from graphsim.ops import Op
+from graphsim.passes.gradients.here import Here
+
+
+@singledispatch
+def gradients(op: Op, here: Here) -> None:
+    """Add the steps that yield the gradients of an operation's inputs and weights, and hand these on.
+
+    Raises GraphError for a kind of operation that has no rule.
+    """
+    raise GraphError(
+        f"node '{here.name}' is of kind {type(op).__name__}, for which there is no gradient rule; "
+        "training of this model cannot be simulated"
+    )

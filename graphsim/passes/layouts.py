@@ -1,0 +1,44 @@
+"""How a value lies on the devices of a tensor-parallel group, and what moves it from one layout to another."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from graphsim.ops import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, Sharding
+
+
+class Layout(Enum):
+    """How a value lies on the devices of a tensor-parallel group."""
+
+    REPLICATED = "replicated"
+    SHARDED = "sharded"
+    PARTIAL = "partial"
+    SEQUENCE = "sequence"
+
+
+R, S, P, SEQ = Layout.REPLICATED, Layout.SHARDED, Layout.PARTIAL, Layout.SEQUENCE
+
+COLLECTIVES: dict[tuple[Layout, Layout], type[Collective]] = {
+    (P, R): AllReduce,
+    (P, SEQ): ReduceScatter,
+    (S, R): AllGather,
+    (SEQ, R): AllGather,
+    (P, S): ReduceScatter,
+    (S, SEQ): AllToAll,
+    (SEQ, S): AllToAll,
+}
+"""What it takes to bring a value from one layout to another."""
+
+FIXED: dict[Sharding, tuple[Layout | None, Layout]] = {
+    Sharding.COLUMN: (R, S),
+    Sharding.ROW: (S, P),
+    Sharding.VOCAB: (None, P),
+    Sharding.WHOLE: (R, R),
+    Sharding.DEAL_OUT: (R, S),
+    Sharding.DEALT: (S, S),
+    Sharding.COLLECT: (None, P),
+    Sharding.TOKENS: (SEQ, SEQ),
+}
+"""The layout that an op wants of its inputs (None: as they come) and the result's, where it is always the same."""
+
+SUFFIX = {AllReduce: "all_reduce", ReduceScatter: "reduce_scatter", AllGather: "all_gather", AllToAll: "all_to_all"}

@@ -1,0 +1,87 @@
+"""Repeats cut so that all turns of one have the same backward: the first may need no gradient of what comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import networkx as nx
+
+from graphsim.graph import Pass, Rule, Stage, Step, Value
+from graphsim.ops import Op, Repeat
+from graphsim.passes.backward_rules import BackwardRules
+from graphsim.passes.gradients.requires import enters, leaves, requirements
+from graphsim.symbolic.questions import alike
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlikeTurns(Pass):
+    """Sets a first turn apart whose entry requires another gradient than those behind it do."""
+
+    stage: ClassVar[Stage] = "logical"
+
+    rules: BackwardRules
+
+    def body(self, repeat: Repeat) -> nx.DiGraph:
+        """As it is."""
+        return repeat.body
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Of repeats; a body's requirements reach their fixed point after one turn."""
+        needs = requirements(graph, self.rules, self.rules.entry)
+
+        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+            if not isinstance(op, Repeat) or op.times == 1:
+                yield name, op, inputs
+                return
+            entry, *encoder = (needs[source] for source in graph.pred[name])
+            differs = not alike(enters(op, self.rules, entry), leaves(op, self.rules, entry, *encoder))
+            yield from cut_turns(name, op, inputs, 1 if differs else 0)
+
+        return rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecomputedTurns(Pass):
+    """Sets the turns apart that are not run again, where only every n-th layer is: they come behind the others.
+
+    Their number is right, their order is Megatron-LM's for `--recompute-method block`.
+    """
+
+    stage: ClassVar[Stage] = "logical"
+
+    every: int
+
+    def body(self, repeat: Repeat) -> nx.DiGraph:
+        """As it is."""
+        return repeat.body
+
+    def rule(self, graph: nx.DiGraph) -> Rule:
+        """Of repeats."""
+        return self._steps
+
+    def _steps(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+        if isinstance(op, Repeat):
+            yield from cut_turns(name, op, inputs, recomputed_turns(op, self.every))
+        else:
+            yield name, op, inputs
+
+
+def recomputed_turns(op: Repeat, every: int) -> int:
+    """How many turns hold a layer whose number is a multiple of `every`; each counts once."""
+    firsts = range(op.first_layer, op.first_layer + op.times * op.layers, op.layers)
+    return sum(any(layer % every == 0 for layer in range(first, first + op.layers)) for first in firsts)
+
+
+def cut_turns(name: str, op: Repeat, inputs: list[Value], ahead: int) -> Iterator[Step]:
+    """The first `ahead` turns, and those behind; the repeat itself where one of them is none."""
+    if not 0 < ahead < op.times:
+        yield name, op, inputs
+        return
+    tower = name[: name.rfind(".") + 1]
+    for first, times in ((op.first_layer, ahead), (op.first_layer + ahead * op.layers, op.times - ahead)):
+        last = first + times * op.layers - 1
+        part = f"{tower}layers_{first}_{last}" if last > first else f"{tower}layer_{first}"
+        yield part, replace(op, times=times, first_layer=first), inputs
+        inputs = [Value(part), *inputs[1:]]
