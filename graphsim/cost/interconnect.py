@@ -1,7 +1,8 @@
 """The links that a group of devices has: how it spreads over the levels, and the bandwidth that it finds on each.
 
-A group fills a level before it goes beyond: its devices are dealt out to as few nodes as hold them, evenly. What a
-collective sends on each level, operations say (`Collective.leg`); here is how fast it goes there.
+A group fills a level before it goes beyond: its devices are dealt out to as few nodes as hold them, evenly. Where
+others lie between its members (`stride`), so that a node holds fewer of them, those do the same at the same time. What
+a collective sends on each level, operations say (`Collective.leg`); here is how fast it goes there.
 
 * switch, rails: each device's whole rate, whatever the group
 * host: its own lanes; what a root complex that many cards share leaves of them is known from measurements only
@@ -84,27 +85,32 @@ class Leg:
         return np.maximum(self.rings * side / 4.0 * count / (count - 1.0), 1.0)
 
 
-def legs(hardware: Hardware, group: Num) -> tuple[Leg, ...]:
-    """A group's part on each level, nearest first. Raises HardwareError if there is no level."""
+def legs(hardware: Hardware, group: Num, stride: Num = 1.0) -> tuple[Leg, ...]:
+    """A group's part on each level, nearest first.
+
+    stride: devices from one member to the next, as of data-parallel ranks, between which tensor-parallel ones lie
+    Raises HardwareError if there is no level.
+    """
     require_link(hardware)
     found, inside = [], group * 1.0
     for nearer, link in zip(hardware.links[-2::-1], hardware.links[:0:-1], strict=True):
-        parts = np.maximum(np.ceil(inside / nearer.devices - 1e-9), 1.0)
+        room = np.maximum(nearer.devices / stride, 1.0)
+        parts = np.maximum(np.ceil(inside / room - 1e-9), 1.0)
         if nearer.topology == "pairs":
-            parts = np.where(np.greater(inside, nearer.devices), inside, 1.0)
+            parts = np.where(np.greater(inside, room), inside, 1.0)
         found.append(Leg(link=link, below=inside / parts, count=parts))
         inside = inside / parts
     found.append(Leg(link=hardware.links[0], below=1.0, count=inside))
     return tuple(reversed(found))
 
 
-def node_and_beyond(hardware: Hardware, group: Num) -> tuple[Leg, tuple[Leg, ...]]:
+def node_and_beyond(hardware: Hardware, group: Num, stride: Num = 1.0) -> tuple[Leg, tuple[Leg, ...]]:
     """A group's part within one node, and its parts on the levels beyond.
 
     A node is the nearest level, behind bridges between pairs the next one, which takes all of a group that no bridge
     holds. Raises HardwareError if there is no level.
     """
-    near, *beyond = legs(hardware, group)
+    near, *beyond = legs(hardware, group, stride)
     if near.link.topology != "pairs" or not beyond:
         return near, tuple(beyond)
     node, *beyond = beyond
@@ -120,23 +126,23 @@ def node_link(hardware: Hardware) -> Link:
     return others[0] if near.topology == "pairs" and others else near
 
 
-def require_reach(hardware: Hardware, group: Num) -> None:
+def require_reach(hardware: Hardware, group: Num, stride: Num = 1.0) -> None:
     """Raise HardwareError if no level of the interconnect reaches that many devices, or there is none."""
     require_link(hardware)
-    reach = hardware.links[-1].devices
-    if np.any(np.asarray(group) > reach):
+    reach, spanned = hardware.links[-1].devices, np.asarray(group) * stride
+    if np.any(spanned > reach):
         raise HardwareError(
-            f"hardware '{hardware.name}' connects at most {reach:g} devices, asked for {np.max(group):g}; "
+            f"hardware '{hardware.name}' connects at most {reach:g} devices, asked for {np.max(spanned):g}; "
             "add a level to links in its file"
         )
 
 
-def slowest_s(hardware: Hardware, group: Num, leg_s: Callable[[Leg], Num]) -> Num:
+def slowest_s(hardware: Hardware, group: Num, leg_s: Callable[[Leg], Num], stride: Num = 1.0) -> Num:
     """The longest time that any level takes: chunks of a message are on all levels at once."""
-    return reduce(np.maximum, map(leg_s, legs(hardware, group)))
+    return reduce(np.maximum, map(leg_s, legs(hardware, group, stride)))
 
 
-def runs_own_all_reduce(hardware: Hardware, group: Num) -> Num:
+def runs_own_all_reduce(hardware: Hardware, group: Num, stride: Num = 1.0) -> Num:
     """Whether engines run their own all-reduce kernel in place of NCCL's: one node of 2, 4, 6 or 8 devices, any two
     of which are joined directly or by a switch; over PCIe only two, which reach each other's memory.
 
@@ -147,4 +153,4 @@ def runs_own_all_reduce(hardware: Hardware, group: Num) -> Num:
     for link in node:
         most = 8.0 if link.topology in ("switch", "full-mesh") else 2.0 if link.topology in ("host", "pairs") else 0.0
         own = own | np.less_equal(group, np.minimum(link.devices, most if link.peer_access else 0.0))
-    return own & np.equal(np.ceil(group / 2.0) * 2.0, group)
+    return own & np.equal(np.ceil(group / 2.0) * 2.0, group) & np.equal(stride, 1.0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from graphsim.cost.base import CostModel, annotate
 from graphsim.deployment.cache import kept_of
 from graphsim.deployment.deployment import Deployment
-from graphsim.deployment.engine_time import EngineTime, host_s, joint_s, request_s
+from graphsim.deployment.engine_time import EngineTime, host_s, joint_s, mapping_s, request_s
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.memory import Memory, Sequences, memory_of, stages_of
 from graphsim.deployment.order import NeedsNumbers, check_own
@@ -154,22 +154,22 @@ class Inference:
 
     def first_token_s(self, prompt: nx.DiGraph) -> Num:
         """Time to the first token, from the annotated prompt step."""
-        return self._way_s + joint_s(self.deployment, makespan_s(prompt), self._started_s(prompt))
+        return self._way_s + self._waited_s(prompt) + makespan_s(prompt)
 
     def engine_time(self, prompt: nx.DiGraph) -> EngineTime:
         """The engine's part of the time to the first token, from the annotated prompt step."""
-        kernels_s = makespan_s(prompt)
-        waited_s = joint_s(self.deployment, kernels_s, self._started_s(prompt)) - kernels_s
-        return EngineTime(request_s=self._way_s, launches_s=waited_s)
+        return EngineTime(request_s=self._way_s, launches_s=self._waited_s(prompt))
 
     @property
     def _way_s(self) -> Num:
         return request_s(self.deployment, self.requests.input_tokens)
 
-    def _started_s(self, prompt: nx.DiGraph) -> Num:
-        """What the host takes to start the prompt step."""
-        tokens = self.deployment.shares(self.requests.batch)[0] * self.requests.input_tokens
-        return host_s(self.deployment, prompt, tokens, whole_prompts=True)
+    def _waited_s(self, prompt: nx.DiGraph) -> Num:
+        """What the prompt step waits for the host."""
+        deployment, kernels_s = self.deployment, makespan_s(prompt)
+        tokens = deployment.shares(self.requests.batch)[0] * self.requests.input_tokens
+        started_s = host_s(deployment, prompt, tokens, whole_prompts=True)
+        return joint_s(deployment, kernels_s, started_s) - kernels_s + mapping_s(deployment, tokens)
 
     def generation_s(self) -> Num:
         """Time of all decode steps behind the first token; of one step where there is no further token."""
@@ -225,7 +225,8 @@ class Inference:
     def mixed_s(self, phase: Phase) -> Num:
         """Time of a step with prompts, which no captured graph holds."""
         graph = annotate(self.deployment.step([phase]), self.hardware, self.price)
-        return joint_s(self.deployment, makespan_s(graph), host_s(self.deployment, graph, phase.tokens))
+        started_s = host_s(self.deployment, graph, phase.tokens)
+        return joint_s(self.deployment, makespan_s(graph), started_s) + mapping_s(self.deployment, phase.tokens)
 
     def time_s(self, graph: nx.DiGraph) -> Num:
         """Time of a graph on the deployment's device."""

@@ -74,10 +74,19 @@ class Timed:
 
 
 class Step:
-    """An annotated step whose operations may take other times than were estimated."""
+    """An annotated step whose operations may take other times than were estimated.
 
-    def __init__(self, graph: nx.DiGraph, prices: Prices, hardware: Hardware) -> None:
-        self._graph, self._hardware = graph, hardware
+    residual: how far an operation's price may be off
+    """
+
+    def __init__(
+        self,
+        graph: nx.DiGraph,
+        prices: Prices,
+        hardware: Hardware,
+        residual: Callable[[Prices, Op], Residual | None] = residual_of,
+    ) -> None:
+        self._graph, self._hardware, self._residual = graph, hardware, residual
         self._timed: dict[int, Timed] = {}
         self._once: list[tuple[float, Timed]] = []
         self._collect(graph, prices, 1.0)
@@ -91,7 +100,7 @@ class Step:
                 continue
             if id(op) not in self._timed:
                 latency_s = np.atleast_1d(np.asarray(node["latency_s"], dtype=float))
-                residual = residual_of(prices, op) if latency_s.any() and op.stream != HOST else None
+                residual = self._residual(prices, op) if latency_s.any() and op.stream != HOST else None
                 self._timed[id(op)] = Timed(op=op, latency_s=latency_s, residual=residual)
             if op.once:
                 self._once.append((times, self._timed[id(op)]))
@@ -152,7 +161,7 @@ class Uncertainty:
         share = coverage_of(coverage)
         if self.missing:
             raise ConfigError(f"interval of {name}: {self.missing}")
-        low, high = np.quantile(self.drawn(name), _ends(share), axis=0)
+        low, high = np.quantile(self.drawn(name), ends_of(share), axis=0)
         return (low, high) if np.ndim(self.ttft_s) else (float(low[0]), float(high[0]))
 
     def widths(self, name: str, coverage: float = 0.8, scenario: int = 0) -> dict[str, float]:
@@ -169,12 +178,12 @@ class Uncertainty:
             alone[family] = step.relative({which: self._scores[which] for which in own})
         if self._engine is not None:
             alone[SERVER] = self._server(name, self._scores)
-        found = {which: _width(values, coverage_of(coverage), scenario) for which, values in alone.items()}
+        found = {which: width_of(values, coverage_of(coverage), scenario) for which, values in alone.items()}
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
     def kernel_width(self, name: str, coverage: float = 0.8) -> float:
         """Of log(high / low) of the interval that the kernels' errors alone give `ttft_s` or `tpot_s`."""
-        low, high = np.quantile(self._kernel_times[name][:, 0], _ends(coverage_of(coverage)))
+        low, high = np.quantile(self._kernel_times[name][:, 0], ends_of(coverage_of(coverage)))
         return float(np.log(high / low))
 
     @cached_property
@@ -269,7 +278,7 @@ def ratio_interval(one: Uncertainty, other: Uncertainty, name: str, coverage: fl
     relative = [
         which.relative(name, scores) for which, scores in zip((one, other), _shared_scores(one, other), strict=True)
     ]
-    low, high = np.quantile(relative[1][:, 0] / relative[0][:, 0], _ends(coverage))
+    low, high = np.quantile(relative[1][:, 0] / relative[0][:, 0], ends_of(coverage))
     return float(low), float(high)
 
 
@@ -280,7 +289,8 @@ def _shared_scores(*estimates: Uncertainty) -> list[dict[Any, Array]]:
     return [{name: scores[owner] for name, owner in estimate._names.items()} for estimate in estimates]
 
 
-def _ends(coverage: float) -> tuple[float, float]:
+def ends_of(coverage: float) -> tuple[float, float]:
+    """The quantiles between which such a share lies."""
     return (1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0
 
 
@@ -292,7 +302,8 @@ def latin_hypercube(directions: int) -> Array:
     return np.stack([generator.permutation(middles) for _ in range(directions)])
 
 
-def _width(values: Array, coverage: float, scenario: int) -> float:
+def width_of(values: Array, coverage: float, scenario: int) -> float:
+    """Of the interval that some draws, a row each, give one scenario."""
     column = values[:, min(scenario, values.shape[1] - 1)]
-    low, high = np.quantile(column, _ends(coverage))
+    low, high = np.quantile(column, ends_of(coverage))
     return float(high - low)

@@ -13,6 +13,16 @@ from graphsim.units import Num, checked_number, short
 MOST_DEVICES = 10**6
 """Largest degree of parallelism that is taken for a meaningful number."""
 
+CONTEXT_EXCHANGES = ("p2p", "a2a", "all_gather")
+"""How context-parallel ranks come by each other's keys and values, in Megatron's words (`cp_comm_type`)."""
+
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe")
+"""Orders in which the stages of a pipeline train their micro-batches (`graphsim.training.schedules`)."""
+
+_NAMES = ("expert_placement", "schedule", "cp_comm")
+_COUNTS = {"micro_batches": 0, "redundant_experts": 0, "zero": 0, "shard_group": 0}
+"""Fields that may be less than 1, and the least that they may be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallelism:
@@ -27,6 +37,17 @@ class Parallelism:
         by numbers that have nothing to do with it (the engines' default), `contiguous`, the most popular ones
         together, or `balanced`, as a load balancer (EPLB) does
     redundant_experts: copies of popular experts in all, which only a balanced placement has
+
+    The rest is for training alone; whatever runs inference refuses anything but the defaults.
+    cp: context parallel: ranks that share the tokens of each sequence, and their weights as replicas do
+    cp_comm: how they see each other's keys and values: `p2p`, which pass by in a ring (arXiv 2310.01889), `a2a`, heads
+        for tokens and back (arXiv 2309.14509), `all_gather`
+    zero: what data-parallel devices share of each other's (ZeRO, arXiv 1910.02054): 1 optimizer states, 2 gradients
+        too, 3 weights too; 0 leaves it to what trains the model
+    shard_group: data-parallel devices that share, beyond which there are replicas (hybrid sharding); 0 = all of them
+    schedule: in which order stages run forward and backward: `gpipe`, `1f1b`, `interleaved` (arXiv 2104.04473),
+        `zb-h1`, `zb-h2` (arXiv 2401.10241), `zb-v` (arXiv 2405.15362), `dualpipe` (arXiv 2412.19437)
+    virtual_stages: parts of the model on each stage of an interleaved pipeline
     """
 
     tp: Num = 1
@@ -37,19 +58,25 @@ class Parallelism:
     micro_batches: int = 0
     expert_placement: str = "random"
     redundant_experts: int = 0
+    cp: Num = 1
+    cp_comm: str = "p2p"
+    zero: Num = 0
+    shard_group: Num = 0
+    schedule: str = "1f1b"
+    virtual_stages: int = 1
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless every degree is a whole number of at least 1.
 
-        pp, micro_batches, redundant_experts and whether there is sequence parallelism shape the graph: the same for
-        all scenarios.
+        pp, virtual_stages, micro_batches, redundant_experts and whether there is sequence parallelism shape the graph:
+        the same for all scenarios.
         """
         for field in fields(self):
-            if field.name == "expert_placement":
+            if field.name in _NAMES:
                 continue
-            counts = ("micro_batches", "redundant_experts")
-            least, one = 0 if field.name in counts else 1, field.name in ("pp", *counts)
-            value = checked_number(f"parallelism.{field.name}", getattr(self, field.name), least, MOST_DEVICES, one=one)
+            least, one = _COUNTS.get(field.name, 1), field.type == "int"
+            most = 3 if field.name == "zero" else MOST_DEVICES
+            value = checked_number(f"parallelism.{field.name}", getattr(self, field.name), least, most, one=one)
             object.__setattr__(self, field.name, value)
         alike = np.ndim(self.sp) == 0 or np.ndim(self.tp) == 0 or np.shape(self.sp) == np.shape(self.tp)
         if not (np.all(np.equal(self.sp, 1)) or (alike and np.all(np.equal(self.sp, self.tp)))):
@@ -59,6 +86,7 @@ class Parallelism:
             )
 
         self._check_placement()
+        self._check_training()
         smaller = np.minimum(np.asarray(self.tp), np.asarray(self.ep))
         if np.any(np.maximum(np.asarray(self.tp), np.asarray(self.ep)) % smaller):
             raise ConfigError(
@@ -82,6 +110,44 @@ class Parallelism:
                 "expected several ranks for copies to lie on"
             )
 
+    def _check_training(self) -> None:
+        if self.cp_comm not in CONTEXT_EXCHANGES:
+            raise ConfigError(
+                f"parallelism.cp_comm = {self.cp_comm!r} is not known; "
+                f"{choices_text(str(self.cp_comm), CONTEXT_EXCHANGES)}"
+            )
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(
+                f"parallelism.schedule = {self.schedule!r} is not known; {choices_text(str(self.schedule), SCHEDULES)}"
+            )
+        if self.virtual_stages > 1 and self.schedule != "interleaved":
+            raise ConfigError(
+                f"parallelism.virtual_stages = {self.virtual_stages} is not allowed with schedule = '{self.schedule}'; "
+                "expected 1, or 'interleaved'"
+            )
+        if self.virtual_stages > 1 and self.pp == 1:
+            raise ConfigError(
+                f"parallelism.virtual_stages = {self.virtual_stages} is not allowed with pp = 1; expected 1, or more "
+                "stages"
+            )
+        if self.schedule == "dualpipe" and self.pp % 2 and self.pp > 1:
+            raise ConfigError(
+                f"parallelism.pp = {self.pp} is not allowed with schedule = 'dualpipe'; expected an even number"
+            )
+        group = np.maximum(np.asarray(self.shard_group), 1)
+        if np.any(np.asarray(self.dp) % group):
+            raise ConfigError(
+                f"parallelism.shard_group = {short(self.shard_group)} is not allowed with dp = {short(self.dp)}; "
+                "expected 0, or what divides dp"
+            )
+
+    @property
+    def training_only(self) -> dict[str, Num | str]:
+        """The fields that inference has no use for, where they are not the defaults."""
+        names = ("cp", "cp_comm", "zero", "shard_group", "schedule", "virtual_stages")
+        defaults = {field.name: field.default for field in fields(self)}
+        return {name: getattr(self, name) for name in names if np.any(getattr(self, name) != defaults[name])}
+
     @property
     def attention_replicas(self) -> Num:
         """Replicas of the attention that one set of experts serves."""
@@ -90,7 +156,7 @@ class Parallelism:
     @property
     def devices(self) -> Num:
         """Devices in all."""
-        return device_count(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp)
+        return device_count(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp) * self.cp
 
 
 def attention_replicas(tp: Num, ep: Num) -> Num:

@@ -46,6 +46,9 @@ KINDS = {
 NIC_SHARE = 0.94
 """Of a NIC's rate, what NCCL gets: 46 to 48 GB/s of 400 Gbit/s (AddyLaddy of NVIDIA, nccl-tests issue 290)."""
 
+SMALLEST_BYTES = 256.0
+"""A message that takes no longer for being longer: the start of a collective."""
+
 LIKE = {"custom_allreduce_eager": "custom_allreduce", "custom_allreduce": "all_reduce", "alltoall": "all_gather",
         "reduce_scatter": "all_gather", "all_gather": "reduce_scatter"}  # fmt: skip
 """Whose constants stand in for a collective that was not measured."""
@@ -68,13 +71,17 @@ def start_of(kind: str) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveShape:
-    """`message_bytes` is the whole tensor: what is reduced, or what the gathered or scattered parts make up."""
+    """`message_bytes` is the whole tensor: what is reduced, or what the gathered or scattered parts make up.
+
+    stride: devices from one of the group to the next
+    """
 
     family: ClassVar[str] = "collectives"
 
     kind: str
     message_bytes: Num
     devices: Num
+    stride: Num = 1.0
 
 
 def _checked(kind: str) -> str:
@@ -97,7 +104,7 @@ def leg_s(leg: Leg, shape: CollectiveShape) -> Num:
 
 def roofline_s(hardware: Hardware, shape: CollectiveShape) -> Num:
     """What a device sends at the datasheet's bandwidth, on the level that takes longest."""
-    return slowest_s(hardware, shape.devices, lambda leg: leg_s(leg, shape))
+    return slowest_s(hardware, shape.devices, lambda leg: leg_s(leg, shape), shape.stride)
 
 
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: CollectiveShape) -> Num:
@@ -169,18 +176,28 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Collecti
     if not hardware.links and not np.any(np.greater(shape.devices, 1)):
         return 0.0
     safe = CollectiveShape(
-        kind=kind, message_bytes=np.maximum(shape.message_bytes, 1.0), devices=np.maximum(shape.devices, 2.0)
-    )
+        kind=kind, message_bytes=np.maximum(shape.message_bytes, 1.0), devices=np.maximum(shape.devices, 2.0),
+        stride=shape.stride,
+    )  # fmt: skip
     time = _nodes_s(entry, hardware, safe)
     alone = np.less_equal(shape.devices, 1) | np.less_equal(shape.message_bytes, 0)
     return np.where(alone, 0.0, np.maximum(time, roofline_s(hardware, safe)))
 
 
 def _nodes_s(entry: KernelFit, hardware: Hardware, shape: CollectiveShape) -> Num:
-    """Seconds of a group of any number of nodes; of one node, those that were measured."""
-    node, beyond = node_and_beyond(hardware, shape.devices)
+    """Seconds of a group of any number of nodes; of one node, those that were measured.
+
+    Where each node holds one device of the group, what is left of them is how long the smallest message takes.
+    """
+    node, beyond = node_and_beyond(hardware, shape.devices, shape.stride)
     message = shape.message_bytes * (node.count / shape.devices if shape.kind == "alltoall" else 1.0)
-    inside = replace(shape, message_bytes=message, devices=node.count)
+    alone = np.less_equal(node.count, 1.0 + 1e-9)
+    inside = replace(
+        shape,
+        message_bytes=np.where(alone, SMALLEST_BYTES, message)[()],
+        devices=np.maximum(node.count, 2.0),
+        stride=1.0,
+    )
     time = fitted_s(entry, lambda c: _skeleton(c, hardware, inside), lambda: _coordinates(inside))
     for leg in beyond:
         hops = _hops(shape.kind, leg.count)

@@ -20,6 +20,7 @@ from graphsim.deployment.refusals.devices import of_devices
 from graphsim.deployment.refusals.packing import of_packing
 from graphsim.deployment.refusals.requests import of_encoder_decoders, of_requests
 from graphsim.deployment.refusals.shards import of_shards
+from graphsim.deployment.refusals.training import of_training
 from graphsim.errors import InfeasibleError
 from graphsim.lora.profile import EngineProfile, load_profile
 
@@ -83,6 +84,7 @@ def _broken(deployment: Deployment, profile: EngineProfile, requests: Requests |
 
 def _asked(deployment: Deployment, profile: EngineProfile, requests: Requests | None) -> Iterator[Broken]:
     yield from of_devices(deployment, profile)
+    yield from of_training(deployment)
     yield from of_encoder_decoders(deployment, profile)
     yield from of_adapters(deployment, profile, has_experts=has_experts(deployment.model))
     if profile.limits.get("blocks") or profile.limits.get("width"):

@@ -1,0 +1,25 @@
+"""Degrees that only training has, which no step of inference is run with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.refusals.broken import Broken
+
+if TYPE_CHECKING:
+    from graphsim.deployment.deployment import Deployment
+
+
+def of_training(deployment: Deployment) -> Iterator[Broken]:
+    """Context parallelism, ZeRO and the schedules of a backward pass."""
+    plain = Parallelism()
+    for name, value in deployment.parallelism.training_only.items():
+        usual = getattr(plain, name)
+        yield Broken(
+            rule="training", where=np.not_equal(value, usual), asked=f"parallelism.{name}", value=value,
+            words="it is for training, not for inference", allowed=str(usual), always=True,
+        )  # fmt: skip
