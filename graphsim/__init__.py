@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from graphsim.analysis.break_even import break_even as break_even
     from graphsim.analysis.break_even import break_even_curve as break_even_curve
     from graphsim.analysis.compare import compare_lora as compare_lora
-    from graphsim.analysis.explain import Explanation as Explanation
     from graphsim.analysis.explain import explain as explain
+    from graphsim.analysis.explanation import Explanation as Explanation
     from graphsim.analysis.lifecycle import lifecycle as lifecycle
     from graphsim.analysis.lora_document import create_full_decode_model as create_full_decode_model
     from graphsim.analysis.lora_document import create_full_prefill_model as create_full_prefill_model
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from graphsim.export.node_link import from_json as from_json
     from graphsim.export.node_link import to_json as to_json
     from graphsim.export.trace import to_trace as to_trace
+    from graphsim.export.training_dot import training_dot as training_dot
     from graphsim.graph import Pass as Pass
     from graphsim.graph import add as add
     from graphsim.graph import rewrite as rewrite
@@ -91,6 +92,8 @@ if TYPE_CHECKING:
     from graphsim.sweeps.best import pareto as pareto
     from graphsim.sweeps.parquet import sweep_to_parquet as sweep_to_parquet
     from graphsim.sweeps.sweep import sweep as sweep
+    from graphsim.sweeps.training import sweep_training as sweep_training
+    from graphsim.sweeps.training_best import best_training as best_training
     from graphsim.traffic.classes import RequestClass as RequestClass
     from graphsim.traffic.client import Client as Client
     from graphsim.traffic.lengths import RangeRatio as RangeRatio
@@ -99,12 +102,23 @@ if TYPE_CHECKING:
     from graphsim.traffic.rates import Ramp as Ramp
     from graphsim.traffic.sessions import Sessions as Sessions
     from graphsim.traffic.traffic import Traffic as Traffic
+    from graphsim.training.estimate import TrainEstimate as TrainEstimate
+    from graphsim.training.estimate import TrainMemory as TrainMemory
+    from graphsim.training.fits import largest_micro_batch as largest_micro_batch
+    from graphsim.training.fits import longest_sequence as longest_sequence
+    from graphsim.training.methods import list_methods as list_methods
+    from graphsim.training.optimizers import list_optimizers as list_optimizers
+    from graphsim.training.plan import Plan as Plan
+    from graphsim.training.plan import fine_tune_plan as fine_tune_plan
+    from graphsim.training.recipe import list_recipes as list_recipes
+    from graphsim.training.train import train as train
 
 _HOME = {
     "analysis.advice": ("lora_advice",),
     "analysis.break_even": ("break_even", "break_even_curve"),
     "analysis.compare": ("compare_lora",),
-    "analysis.explain": ("Explanation", "explain"),
+    "analysis.explain": ("explain",),
+    "analysis.explanation": ("Explanation",),
     "analysis.lifecycle": ("lifecycle",),
     "analysis.lora_document": (
         "create_full_decode_model",
@@ -125,6 +139,7 @@ _HOME = {
     "export.html": ("to_html",),
     "export.node_link": ("from_json", "to_json"),
     "export.trace": ("to_trace",),
+    "export.training_dot": ("training_dot",),
     "graph.critical": ("critical_path",),
     "graph": ("Pass", "add", "rewrite", "to_text", "total_work", "unroll", "validate"),
     "hardware": ("Hardware", "list_hardware", "load_hardware"),
@@ -150,6 +165,8 @@ _HOME = {
     "sweeps.best": ("best", "pareto"),
     "sweeps.parquet": ("sweep_to_parquet",),
     "sweeps.sweep": ("sweep",),
+    "sweeps.training": ("sweep_training",),
+    "sweeps.training_best": ("best_training",),
     "traffic.classes": ("RequestClass",),
     "traffic.client": ("Client",),
     "traffic.lengths": ("RangeRatio",),
@@ -157,6 +174,13 @@ _HOME = {
     "traffic.rates": ("Bursts", "Ramp"),
     "traffic.sessions": ("Sessions",),
     "traffic.traffic": ("Traffic",),
+    "training.estimate": ("TrainEstimate", "TrainMemory"),
+    "training.fits": ("largest_micro_batch", "longest_sequence"),
+    "training.methods": ("list_methods",),
+    "training.optimizers": ("list_optimizers",),
+    "training.plan": ("Plan", "fine_tune_plan"),
+    "training.recipe": ("list_recipes",),
+    "training.train": ("train",),
 }
 """Which module each public name comes from."""
 

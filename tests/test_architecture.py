@@ -33,6 +33,7 @@ ROWS = (
     "display",
     "result",
     "simulation",
+    "training",
     "analysis",
     "sweeps",
     "calibration",

@@ -62,6 +62,23 @@ def test_models_and_devices_are_found_from_any_folder(installed: Path, tmp_path:
     assert {entry["name"] for entry in json.loads(found.stdout)} >= set(gs.list_hardware())
 
 
+def test_recipes_optimizers_and_methods_come_along(installed: Path, tmp_path: Path) -> None:
+    from graphsim.training.methods import list_methods
+    from graphsim.training.optimizers import list_optimizers
+    from graphsim.training.recipe import list_recipes
+
+    code = (
+        "import json; from graphsim.training.recipe import list_recipes, load_recipe; "
+        "from graphsim.training.optimizers import list_optimizers; from graphsim.training.methods import list_methods; "
+        "from graphsim.training.config_files.known_keys import known_keys; known_keys('trainer'); "
+        "load_recipe('unsloth'); "
+        "print(json.dumps([list_recipes(), list_optimizers(), list_methods()]))"
+    )
+    found = run(installed, tmp_path, "-c", code)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == [list_recipes(), list_optimizers(), list_methods()]
+
+
 def test_an_estimate_is_the_checkouts(installed: Path, tmp_path: Path) -> None:
     code = "import graphsim as gs; print(gs.__file__); print(repr(float(gs.simulate('gpt-2', 'h100-sxm').latency_s)))"
     found = run(installed, tmp_path, "-c", code)

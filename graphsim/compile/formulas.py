@@ -19,6 +19,7 @@ from graphsim.compile.activity import ActivityFormulas, activity_formulas
 from graphsim.compile.calls import Remembering
 from graphsim.compile.symbols import CONTEXT, INPUT, OUTPUT, SHAPING, with_symbols
 from graphsim.cost.users import UsersCost
+from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.energy import Activities
 from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
@@ -179,10 +180,13 @@ def _has_arrays(hardware: Hardware) -> bool:
 
 def structure_of(inference: Inference) -> list[Any]:
     """All that shapes an inference's graph and prices, its variables left out."""
-    deployment = inference.deployment
+    return [repr(inference.requests.media), *shape_of(inference.deployment)]
+
+
+def shape_of(deployment: Deployment) -> list[Any]:
+    """All that a deployment says of the shape of graphs and of their prices."""
     price = deployment.price
     parts: list[Any] = [
-        repr(inference.requests.media),
         deployment.device,
         *(price.rests_on() if isinstance(price, UsersCost) else [price]),
     ]

@@ -193,12 +193,15 @@ def collective_s(
     """Seconds of a collective in a graph: the library's, or the engine's own of the `measured` where it may serve."""
     library, *own = kinds_of(op)
     serving = [library, *(kind for kind in own if kind in measured)]
-    shapes = [CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group) for kind in serving]
+    shapes = [
+        CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group, stride=op.stride)
+        for kind in serving
+    ]
     library_s, *others = map(kernel_s, shapes)
     if not others or not hardware.links:
         return library_s
     fastest_s = reduce(np.minimum, others, library_s)
-    return np.where(runs_own_all_reduce(hardware, op.group), fastest_s, library_s)[()]
+    return np.where(runs_own_all_reduce(hardware, op.group, op.stride), fastest_s, library_s)[()]
 
 
 def expert_shape(op: ExpertGemm) -> MoeShape:

@@ -44,10 +44,13 @@ def _collective(op: Collective, parameters: Mapping[str, Any], hardware: Hardwar
         return ""
     library, *own = kinds_of(op)
     barred = np.any(np.greater_equal(op.payload_bytes, CUSTOM_LIMIT_BYTES)) or not np.all(
-        runs_own_all_reduce(hardware, op.group)
+        runs_own_all_reduce(hardware, op.group, op.stride)
     )
     serving = [library, *(kind for kind in own if kind in parameters and not barred)]
-    shapes = {kind: CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group) for kind in serving}
+    shapes = {
+        kind: CollectiveShape(kind=kind, message_bytes=op.payload_bytes, devices=op.group, stride=op.stride)
+        for kind in serving
+    }
     return _COLLECTIVES[min(shapes, key=lambda kind: float(collectives.latency_s(parameters, hardware, shapes[kind])))]
 
 

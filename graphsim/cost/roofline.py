@@ -114,10 +114,10 @@ def collective_s(op: Collective, hardware: Hardware) -> Num:
     """
     if not hardware.links and not np.any(np.asarray(op.group) > 1):
         return 0.0
-    require_reach(hardware, op.group)
+    require_reach(hardware, op.group, op.stride)
     wire_s: Num = 0.0
     hops_s: Num = 0.0
-    for leg in legs(hardware, np.maximum(op.group, 1.0)):
+    for leg in legs(hardware, np.maximum(op.group, 1.0), op.stride):
         sent = op.leg(leg.below, leg.count)
         rate = leg.one_link_bytes_per_s if isinstance(op, SendReceive) else leg.bytes_per_s
         relayed = leg.relayed if isinstance(op, AllToAll) else 1.0

@@ -109,6 +109,11 @@ class Fields:
         """Whether anybody has asked for the key."""
         return key in self._known
 
+    @property
+    def asked_for(self) -> frozenset[str]:
+        """The keys that anybody has asked for, whether the file gives them or not."""
+        return frozenset(self._known)
+
     def name(self, key: str) -> str:
         """The path of a key within the file: `attention.heads`."""
         return f"{self.path}.{key}" if self.path else key

@@ -31,14 +31,19 @@ class Grouped:
         self.constant, self.weights, self.groups = constant, weights, groups
 
     def __call__(self, *operands: Any) -> Any:
-        """The sum."""
+        """The sum; weights of 1 and -1, of which most are, and a constant of 0 take no multiplication or addition."""
         value: Any = self.constant
         for first, *others in self.groups:
-            part = self.weights[first] * operands[first]
+            part = _weighted(self.weights[first], operands[first])
             for i in others:
-                part = part + self.weights[i] * operands[i]
-            value = part + value
+                weight = self.weights[i]
+                part = part - operands[i] if weight == -1.0 else part + _weighted(weight, operands[i])
+            value = part if type(value) is float and value == 0.0 else part + value
         return value
+
+
+def _weighted(weight: float, value: Any) -> Any:
+    return value if weight == 1.0 else weight * value
 
 
 def divide(x: float, y: float) -> float:

@@ -1,0 +1,1 @@
+"""Training: forward, backward and optimizer of one step as one graph, its time and its memory."""

@@ -1,0 +1,213 @@
+"""What a training estimate holds: numbers per optimizer step, and the graph behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import numpy as np
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.graph.critical import CriticalPath, critical_path, schedule
+from graphsim.result import COVERAGE, plain
+from graphsim.training.pipelined import Pipelined
+from graphsim.training.setup import TrainingSetup, settings_of
+from graphsim.training.slot_graph import slot_graph
+from graphsim.units import Num
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from graphsim.training.uncertain import StepUncertainty
+
+
+SURE = 0.5
+"""Of a device's memory: a step that allocates less fits, however its tensors lie."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainMemory:
+    """Bytes per device at the fullest moment of a step; the parts add up to `total_bytes`.
+
+    steady_bytes: allocated between steps; reserved: what the caching allocator holds at most, worked out when asked for
+    peak_moment: name of the moment (`head`, `backward of layers`, `optimizer`, …)
+    timeline: (moment, allocated bytes) in the order of the step
+    """
+
+    weights_bytes: Num
+    gradients_bytes: Num
+    optimizer_bytes: Num
+    activations_bytes: Num
+    adapters_bytes: Num
+    logits_bytes: Num
+    workspace_bytes: Num
+    overhead_bytes: Num
+    total_bytes: Num
+    steady_bytes: Num
+    reserved: Num | Callable[[], Num]
+    capacity_bytes: Num
+    peak_moment: Any
+    timeline: tuple[tuple[str, Num], ...] = ()
+
+    @cached_property
+    def reserved_bytes(self) -> Num:
+        """What PyTorch's caching allocator holds at most (`graphsim.training.reserved`)."""
+        return self.reserved() if callable(self.reserved) else self.reserved
+
+    @cached_property
+    def fits(self) -> Any:
+        """Whether what is reserved fits into the device, per scenario. What is allocated may settle it."""
+        allocated = self.total_bytes / self.capacity_bytes
+        if callable(self.reserved) and (np.all(allocated > 1.0) or np.all(allocated <= SURE)):
+            return allocated <= 1.0
+        return self.reserved_bytes <= self.capacity_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything by name, as plain JSON values."""
+        names = [own.name.replace("reserved", "reserved_bytes") for own in fields(self)]
+        values = {name: getattr(self, name) for name in names} | {"fits": self.fits}
+        values["timeline"] = [{"moment": name, "bytes": size} for name, size in self.timeline]
+        return plain(values)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainEstimate:
+    """Time and memory of one optimizer step. Numbers are arrays where inputs were.
+
+    step_s: of one optimizer step; parts_s: forward, recompute, backward, optimizer, exposed (collectives that nothing
+        hides), bubble (of a pipeline), which add up to it
+    tokens_per_s: of all devices; mfu, hfu: model and hardware flops over the device's dense peak of `peak_format`
+    flops: by direction (forward, backward, recompute), of one device and step, as the graph holds them
+    counted_flops: what conventions of utilisation count of them (`graphsim.training.flops`); `mfu` is that of `graph`
+    slots: when each micro-batch passes each stage of a pipeline; None without one
+    """
+
+    setup: TrainingSetup
+    step_s: Num
+    parts_s: dict[str, Num]
+    tokens_per_s: Num
+    tokens_per_s_per_gpu: Num
+    mfu: Num
+    hfu: Num
+    peak_format: str
+    flops: dict[str, Num]
+    counted_flops: dict[str, Num] = field(default_factory=dict)
+    trainable_parameters: Num
+    cost_model: str
+    build: Callable[[], nx.DiGraph]
+    measure_memory: Callable[[], TrainMemory]
+    slots: Pipelined | None = None
+    notes: tuple[str, ...] = ()
+    caution: str = ""
+
+    @cached_property
+    def pipeline(self) -> nx.DiGraph:
+        """Forward and backward of every micro-batch on every stage, and the sends between stages, scheduled.
+
+        Raises ConfigError where there is no pipeline.
+        """
+        if self.slots is None:
+            raise ConfigError("pipeline: the step has no pipeline; train with parallelism.pp > 1")
+        return schedule(slot_graph(self.slots))
+
+    @cached_property
+    def memory(self) -> TrainMemory:
+        """Bytes per device at the peak, and whether they fit."""
+        return self.measure_memory()
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """Forward, loss, backward and update as one annotated and scheduled graph; of a pipeline, its slowest stage."""
+        return schedule(self.build())
+
+    def utilisation(self, convention: str) -> Num:
+        """Model flops by a convention, `graph`, `palm`, `megatron` or `lora`, over the device's dense peak.
+
+        Raises ConfigError for an unknown convention.
+        """
+        if convention not in self.counted_flops:
+            known = choices_text(str(convention), self.counted_flops)
+            raise ConfigError(f"convention = {convention!r} is not known; {known}")
+        peak = self.setup.deployment.device.peak(self.peak_format)
+        return self.counted_flops[convention] / (self.step_s * peak)
+
+    @property
+    def critical_path(self) -> CriticalPath:
+        """Names of the nodes that decide the time, in order."""
+        return critical_path(self.graph)
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.setup.deployment.model.name
+
+    @property
+    def hardware(self) -> str:
+        """Name of the device."""
+        return self.setup.deployment.device.name
+
+    def interval(self, name: str = "step_s", coverage: float = COVERAGE) -> tuple[Num, Num]:
+        """Between which values a number is expected to be measured: low and high, arrays where the number is one.
+
+        name: `step_s`, `tokens_per_s`, `tokens_per_s_per_gpu`, `mfu` or `hfu`
+        coverage: the share of cases that should lie between; 0.98 at most
+        Raises ConfigError for an unknown name or coverage, and where nobody recorded how far times are off.
+        """
+        return self.uncertainty.interval(name, coverage)
+
+    def intervals(self, coverage: float = COVERAGE) -> dict[str, tuple[Num, Num]]:
+        """The interval of the time and of the throughput, by name; none where `interval` would say why not."""
+        if self.uncertainty.missing:
+            return {}
+        return {name: self.interval(name, coverage) for name in ("step_s", "tokens_per_s", "tokens_per_s_per_gpu")}
+
+    @cached_property
+    def uncertainty(self) -> StepUncertainty:
+        """What intervals are made from."""
+        from graphsim.training.uncertain import StepUncertainty
+
+        return StepUncertainty(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything a script wants, as plain JSON values."""
+        values = {
+            "model": self.model,
+            "hardware": self.hardware,
+            "settings": settings_of(self.setup),
+            "cost_model": self.cost_model,
+            "step_s": self.step_s,
+            "parts_s": self.parts_s,
+            "tokens_per_s": self.tokens_per_s,
+            "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,
+            "mfu": self.mfu,
+            "hfu": self.hfu,
+            "peak_format": self.peak_format,
+            "flops": self.flops,
+            "trainable_parameters": self.trainable_parameters,
+            "intervals": {"coverage": COVERAGE, **self.intervals(COVERAGE)},
+            "memory": self.memory.to_dict(),
+            "notes": list(self.notes),
+        }
+        return plain(values)  # type: ignore[no-any-return]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per node: name, op, dimensions, flops, bytes, latency_s, bound, critical."""
+        from graphsim.display.operators import frame_of
+
+        return frame_of(self.graph)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from graphsim.training.view import notebook
+
+        return notebook(self)
+
+    def plot(self, *, scenario: int = 0) -> Figure:
+        """Where the time goes, the memory of a device along the step, and at its fullest moment (extra `plot`)."""
+        from graphsim.training.plots import plot_step
+
+        return plot_step(self, scenario=scenario)

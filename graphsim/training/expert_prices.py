@@ -1,0 +1,55 @@
+"""Experts in training: products of many rows, each expert's by itself, and what sorts the rows before and after.
+
+Serving's measured blocks are kernels for few rows. Trainers multiply each expert's rows as an ordinary product, one
+behind another on a few streams or as one grouped kernel of the same speed (TransformerEngine,
+pytorch/module/grouped_linear.py on cuBLAS; Megatron-LM, core/transformer/moe/experts.py), and permute rows in kernels
+of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from graphsim.cost.base import Cost
+from graphsim.cost.roofline import roofline
+from graphsim.hardware import Hardware
+from graphsim.ops import Gemm, Op
+from graphsim.ops.experts import ExpertGemm
+from graphsim.ops.gradients.experts import ExpertWeightGradient
+from graphsim.units import Num
+
+
+def is_of_experts(op: Op) -> bool:
+    """Whether serving prices an operation as part of a measured block of experts."""
+    return op.family == "moe"
+
+
+def expert_cost(op: Op, hardware: Hardware, price: Callable[[Gemm], Cost]) -> Cost:
+    """Of an expert product that of all its experts' products, of what lies beside them that of its own work.
+
+    price: of one expert's product
+    """
+    if not isinstance(op, ExpertGemm):
+        return roofline(op, hardware)
+    one, count = one_product(op)
+    cost = price(one)
+    return Cost(
+        busy_s=cost.latency_s * count - cost.launch_s, compute_s=cost.compute_s * count,
+        memory_s=cost.memory_s * count, launch_s=cost.launch_s,
+    )  # fmt: skip
+
+
+def one_product(op: ExpertGemm) -> tuple[Gemm, Num]:
+    """The product of one of the experts that the rows are spread over evenly, and how many there are.
+
+    No more experts than rows are reached.
+    """
+    count = np.maximum(np.minimum(op.experts, op.m), 1e-9)
+    rows = op.m / count
+    m, n, k = (op.k, op.n, rows) if isinstance(op, ExpertWeightGradient) else (rows, op.n, op.k)
+    return Gemm(
+        role=op.role, m=m, n=n, k=k, weights=op.weights, activations=op.activations, layer=op.layer,
+        direction=op.direction,
+    ), count  # fmt: skip

@@ -1,0 +1,71 @@
+"""What one device would hold of a model without data parallelism, unit by unit, in bytes and seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Held:
+    """Bytes of some weights on one device once tensor, expert and pipeline parallelism have cut them, before data
+    parallelism does.
+
+    frozen_bytes: frozen weights as they are stored (a packed 4-bit base: 0.52 bytes for each)
+    trained_bytes: trained weights as they are stored (fp32 where the sharded copy is the master copy)
+    gathered_bytes: trained weights in the format in which they are gathered for a product; frozen ones travel as stored
+    gradient_bytes: gradients of the trained weights as they are kept
+    reduced_bytes: the same in the format in which they are summed over devices
+    state_bytes: optimizer states and master copies
+    tensors: how many tensors are trained, which counts for buckets and launches
+    """
+
+    frozen_bytes: Num = 0.0
+    trained_bytes: Num = 0.0
+    gathered_bytes: Num = 0.0
+    gradient_bytes: Num = 0.0
+    reduced_bytes: Num = 0.0
+    state_bytes: Num = 0.0
+    tensors: Num = 0.0
+
+    def __add__(self, other: Held) -> Held:
+        return Held(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    def __mul__(self, times: Num) -> Held:
+        return Held(**{f.name: getattr(self, f.name) * times for f in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldUnit:
+    """What a framework wraps as one, such as a decoder layer: its collectives are issued together.
+
+    name: as in the graph (`embed`, `layers`, `head`); times: identical ones that follow one another
+    shared: weights that every data-parallel device holds; experts: those of a rank's own experts, which only the
+        replicas of that rank share
+    forward_s, backward_s: compute of one micro-batch, of one of the identical units; backward_s with what is recomputed
+    """
+
+    name: str
+    times: int = 1
+    shared: Held = Held()
+    experts: Held = Held()
+    forward_s: Num = 0.0
+    backward_s: Num = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldBytes:
+    """The units of one pipeline stage in the order of the forward pass."""
+
+    units: tuple[HeldUnit, ...]
+
+    @property
+    def shared(self) -> Held:
+        """All that every data-parallel device holds."""
+        return sum((unit.shared * unit.times for unit in self.units), start=Held())
+
+    @property
+    def experts(self) -> Held:
+        """All that belongs to the rank's own experts."""
+        return sum((unit.experts * unit.times for unit in self.units), start=Held())

@@ -1,0 +1,77 @@
+"""The numbers of one pipeline stage that its step's time and memory are worked out from: all that its graphs say.
+
+They come from the passes, or from formulas recorded of them (`graphsim.training.formulas`); what is done with them is
+arithmetic on floats or arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphsim.graph.schedule import makespan_s
+from graphsim.graph.walking import walk
+from graphsim.ops import Direction
+from graphsim.training.flops import by_direction, counted
+from graphsim.training.held import HeldBytes, HeldUnit
+from graphsim.training.moments import Turn, logits_of, turns_of
+from graphsim.training.step import Stage, phase_of
+from graphsim.training.stored import trained_parameters
+from graphsim.training.times import MicroBatch, micro_batch_s
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageNumbers:
+    """turns: memory of each section; held: what each stores, with its seconds, before data parallelism
+    times: of a micro-batch; update_s: of the optimizer's step on the device's share of the weights
+    logits: of a micro-batch; adapter_bytes: of adapters' weights
+    updated: trained weights on the device; trainable: of the stage before it is cut
+    flops: of a micro-batch by direction; counted_flops: by convention (`graphsim.training.flops`)
+    """
+
+    turns: tuple[Turn, ...]
+    held: HeldBytes
+    times: MicroBatch
+    update_s: Num
+    logits: Num
+    adapter_bytes: Num
+    updated: Num
+    trainable: Num
+    flops: Mapping[str, Num]
+    counted_flops: Mapping[str, Num]
+
+
+def numbers_of(stage: Stage, share: Num) -> StageNumbers:
+    """What the passes say of a stage. share: part of the trained weights that the device updates."""
+    times, spans = micro_batch_s(stage.micro_batch)
+    units = tuple(_timed(unit, spans) for unit in stage.held.units)
+    return StageNumbers(
+        turns=tuple(turns_of(stage.sharded, stage.held, stage.setup)),
+        held=HeldBytes(units=units),
+        times=times,
+        update_s=makespan_s(stage.update(share)),
+        logits=logits_of(stage.sharded),
+        adapter_bytes=adapter_bytes(stage),
+        updated=trained_parameters(stage.sharded),
+        trainable=trained_parameters(stage.logical),
+        flops=by_direction(stage.sharded),
+        counted_flops=counted(stage.sharded, phase_of(stage.setup).tokens),
+    )
+
+
+def _timed(unit: HeldUnit, spans: Mapping[str, Num]) -> HeldUnit:
+    """A unit with the seconds of one of its turns."""
+    return HeldUnit(
+        name=unit.name, times=unit.times, shared=unit.shared, experts=unit.experts,
+        forward_s=spans.get(unit.name, 0.0), backward_s=spans.get(f"{unit.name}.backward", 0.0),
+    )  # fmt: skip
+
+
+def adapter_bytes(stage: Stage) -> Num:
+    """Weights of adapters on a device, before data parallelism."""
+    total: Num = 0.0
+    for _, op, times in walk(stage.sharded):
+        if op.adapter and op.direction is Direction.FORWARD:
+            total = total + times * op.weight_storage_bytes
+    return total

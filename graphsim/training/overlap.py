@@ -1,0 +1,101 @@
+"""Compute beside communication: how much longer it takes, and what of a collective nothing hides.
+
+Collectives run on a device's cores and memory, so that compute beside them is slower; a framework's own rules leave
+part of them without any compute beside. Both are facts of a recipe (`contention`, `overlap`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import networkx as nx
+import numpy as np
+
+from graphsim.ops import AllGather, AllReduce, Collective, Gemm, LoraGemm, Op, ReduceScatter, Repeat
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """overlap: part of a collective that may run beside compute; contention: how much longer compute takes there."""
+
+    overlap: Num = 1.0
+    contention: Num = 1.0
+
+
+SLOWDOWN = 1.189
+"""How much longer kernels take while collectives of data parallelism run beside them, on average over GPT and LLaMA
+models on A100, H100, MI210 and MI250; 1.4 at most (arXiv 2507.03114, abstract)."""
+
+PLAIN = Beside()
+"""All of a collective may be hidden, and costs nothing there."""
+
+
+def slowed_s(compute_s: Num, network_s: Num, beside: Beside) -> Num:
+    """Seconds of compute with so much communication at the same time, and the part of it that compute waits for.
+
+    compute + (contention - 1) min(compute, overlap · network) + (1 - overlap) network
+    """
+    hidden_s = beside.overlap * network_s
+    return compute_s + (beside.contention - 1.0) * np.minimum(compute_s, hidden_s) + (1.0 - beside.overlap) * network_s
+
+
+def chunked_s(compute_s: Num, network_s: Num, chunks: Num, contention: Num = 1.0) -> Num:
+    """Seconds of a product with its collective in so many chunks, each sent while the next is multiplied.
+
+    One chunk of the shorter of both is exposed: (c - 1)/c max(compute, network) + (compute + network)/c, which is what
+    TransformerEngine's userbuffers and PyTorch's asynchronous tensor parallelism do; no chunks are one.
+    """
+    parts = np.maximum(chunks, 1.0)
+    compute_s = compute_s + (contention - 1.0) * np.minimum(compute_s, network_s) * (parts - 1.0) / parts
+    return (parts - 1.0) / parts * np.maximum(compute_s, network_s) + (compute_s + network_s) / parts
+
+
+CHUNKED = (AllGather, ReduceScatter, AllReduce)
+NEAR = 3
+"""Steps from a product to its collective: an adapter's addition and the sum of gradients may lie between."""
+
+
+def hidden_behind_products(graph: nx.DiGraph, share: float) -> nx.DiGraph:
+    """The same priced graph, in which a tensor-parallel collective takes what its product does not hide.
+
+    It travels in chunks while the product that it feeds or comes from is multiplied chunk by chunk (TransformerEngine,
+    module/base.py, initialize_ub). Each product hides one collective; adapters' products are too small to hide any.
+    share: of a collective that is hidden at most: 3/4 in four chunks
+    """
+    chunks = 1.0 / max(1.0 - share, 1e-9)
+    out, hiding = nx.DiGraph(), set[str]()
+    out.graph.update(graph.graph)
+    for name, data in graph.nodes(data=True):
+        op: Op = data["op"]
+        if isinstance(op, Repeat):
+            data = {**data, "op": replace(op, body=hidden_behind_products(op.body, share))}
+        elif isinstance(op, CHUNKED):
+            product = _product_of(graph, name, hiding)
+            if product:
+                hiding.add(product)
+                beside_s = graph.nodes[product]["latency_s"]
+                data = {**data, "latency_s": chunked_s(beside_s, data["latency_s"], chunks) - beside_s}
+        out.add_node(name, **data)
+    out.add_edges_from(graph.edges(data=True))
+    return out
+
+
+def _product_of(graph: nx.DiGraph, name: str, taken: set[str]) -> str:
+    """The product that a collective feeds, or else comes from; "" where there is none."""
+    for onward in (graph.successors, graph.predecessors):
+        found = [node for node in _near(graph, onward(name), onward) if node not in taken]
+        if found:
+            return found[0]
+    return ""
+
+
+def _near(graph: nx.DiGraph, nodes: Iterable[str], onward: object, steps: int = NEAR) -> Iterator[str]:
+    """Products of the model's own weights within so many steps, through what is neither product nor collective."""
+    for node in nodes:
+        op: Op = graph.nodes[node]["op"]
+        if isinstance(op, Gemm) and not isinstance(op, LoraGemm) and not op.adapter:
+            yield node
+        elif steps > 1 and not isinstance(op, Gemm | Collective | Repeat):
+            yield from _near(graph, onward(node), onward, steps - 1)  # type: ignore[operator]

@@ -1,0 +1,122 @@
+"""What training's operations cost on a device: its own prices, at the rate that products sustain over a whole step."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from graphsim.cost.base import Cost, CostModel, Trusted
+from graphsim.cost.calibrated import Prices
+from graphsim.cost.roofline import roofline
+from graphsim.hardware import Hardware
+from graphsim.ops import (
+    AttentionBackward,
+    Direction,
+    Gemm,
+    HeadWeightGradient,
+    InputGradient,
+    Launch,
+    Op,
+    WeightGradient,
+)
+from graphsim.ops.attention import Attention
+from graphsim.training.expert_prices import expert_cost, is_of_experts
+from graphsim.training.rates import Rates, rates_of
+from graphsim.training.recipe import Recipe
+from graphsim.training.setup import TrainingSetup
+
+
+class TrainingPrices(Trusted):
+    """A cost model that prices training's operations by another one.
+
+    base: of the device; recipe: whose host starts the kernels
+    rates: what its kernels sustain; None where `base` is the roofline or a user's own, which prices all operations by
+        their own work
+    """
+
+    def __init__(self, base: CostModel, rates: Rates | None, recipe: Recipe) -> None:
+        self._base, self._rates, self._recipe = base, rates, recipe
+
+    def __call__(self, op: Op, hardware: Hardware) -> Cost:
+        """The price of an operation; a launch takes the recipe's time of its direction."""
+        if isinstance(op, Launch):
+            op = replace(op, times=0.0, called_s=op.times * self.launch_s(op.direction) + op.called_s)
+        if self._rates is None:
+            return self._base(op, hardware)
+        if is_of_experts(op):
+            return expert_cost(op, hardware, lambda one: self(one, hardware))
+        if self._rates.of_peak:
+            return self._of_peak(op, hardware, self._rates.of_peak)
+        older = self._recipe.attention_speed.get(hardware.architecture, 1.0)
+        cost, longer = self._base(measured(op), hardware), self.longer(op, self._rates, older)
+        return cost if longer == 1.0 else scaled(cost, longer)
+
+    def _of_peak(self, op: Op, hardware: Hardware, share: float) -> Cost:
+        """Products by the datasheet, of which they sustain a share; the rest by its own work."""
+        if not isinstance(op, Gemm) or op.adapter:
+            return self._base(op, hardware)
+        return scaled(roofline(op, hardware), 1.0 / share)
+
+    @property
+    def base(self) -> CostModel:
+        """The cost model behind it."""
+        return self._base
+
+    def by(self, base: CostModel) -> TrainingPrices:
+        """The same by another cost model."""
+        return TrainingPrices(base, self._rates, self._recipe)
+
+    def launch_s(self, direction: Direction) -> float:
+        """The host's time for each kernel."""
+        recipe = self._recipe
+        return recipe.backward_launch_s if direction is Direction.BACKWARD else recipe.launch_s
+
+    @staticmethod
+    def longer(op: Op, rates: Rates, older: float = 1.0) -> float:
+        """How many times longer an operation takes than its measured kernel; attention's gradient, the forward's.
+
+        older: speed of the recipe's attention kernels over the measured ones
+        """
+        if isinstance(op, AttentionBackward):
+            return rates.attention_backward / (rates.attention * older)
+        if isinstance(op, Attention):
+            return 1.0 / (rates.attention * older)
+        if not isinstance(op, Gemm) or op.adapter:
+            return 1.0
+        return 1.0 / rates.of_product(direction_of(op), op.matrix_format in ("fp8", "fp4", "int8"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TrainingPrices, (self._base, self._rates, self._recipe)
+
+
+def measured(op: Op) -> Op:
+    """The operation whose kernel was measured: of attention's gradient, the attention."""
+    if not isinstance(op, AttentionBackward):
+        return op
+    return Attention(**{field.name: getattr(op, field.name) for field in fields(Attention)})
+
+
+def direction_of(op: Gemm) -> str:
+    """`fprop`, `dgrad` or `wgrad`."""
+    if isinstance(op, WeightGradient | HeadWeightGradient):
+        return "wgrad"
+    return "dgrad" if isinstance(op, InputGradient) or op.direction is Direction.BACKWARD else "fprop"
+
+
+def scaled(cost: Cost, longer: float) -> Cost:
+    """A price that is so many times longer, of which starting the kernel takes what it did."""
+    return replace(cost, busy_s=cost.latency_s * longer - cost.launch_s, compute_s=cost.compute_s * longer)
+
+
+def prices_of(setup: TrainingSetup) -> TrainingPrices:
+    """What prices the operations: the device's calibration at training's rates, else what the deployment says."""
+    deployment = setup.deployment
+    base, device = deployment.price, deployment.device
+    if isinstance(base, TrainingPrices):
+        return base
+    rates = rates_of(device) if isinstance(base, Trusted) and base is not roofline else None
+    if rates is not None and not isinstance(base, Prices):
+        rates = rates if rates.of_peak else None
+    elif rates is not None:
+        rates = replace(rates, of_peak=0.0)
+    return TrainingPrices(base, rates, setup.recipe)

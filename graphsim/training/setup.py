@@ -1,0 +1,83 @@
+"""What is trained how: a deployment, a method, a recipe, and the size of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from graphsim.deployment.deployment import Deployment
+from graphsim.training.optimizers import Optimizer
+from graphsim.training.recipe import Recipe
+from graphsim.units import Num
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """What a method trains. name: `full`, `pretrain`, `lora`, `qlora`, `relora`, …
+
+    base: whether the model's own weights are trained; adapters: whether adapters are
+    embeddings: whether the embedding is, where the base is (LoRA's modules_to_save are the adapter's own business)
+    base_format: of the frozen linears: "" as published, or a name of `graphsim.ops.formats`: `nf4` (double quantised:
+        `nf4_dq`), `int4` of GPTQ, …
+    upcasts: whether what is not quantised is kept in fp32 (`prepare_model_for_kbit_training`)
+    others: whether what has no adapter is trained beside them: embeddings, head, norms, biases
+    merges: whether adapters are folded into the base from time to time and begun anew (ReLoRA)
+    variant: the `LoraConfig.variant` that the name implies; optimizer: the one that it implies; "" for none
+    course: what `fine_tune_plan` takes for it where nothing is said, by the names of its arguments
+    source: where that comes from
+    """
+
+    name: str
+    base: bool
+    adapters: bool
+    embeddings: bool = True
+    base_format: str = ""
+    upcasts: bool = False
+    others: bool = False
+    merges: bool = False
+    variant: str = ""
+    optimizer: str = ""
+    course: Mapping[str, float] = field(default_factory=dict, compare=False)
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingSetup:
+    """One optimizer step, said once.
+
+    batch: sequences of each micro-batch on one data-parallel rank; seq_len: tokens of each
+    squares: mean over micro-batches of the sum of squared lengths of the packed documents; None: batch * seq_len^2
+    accumulate: micro-batches of a step (of a pipeline: all that pass it)
+    recompute: `none`, `full`, `selective`; recompute_every: every n-th layer only (1 = all of them)
+    sharding: how data-parallel ranks share weights, gradients, states; offload: what lies in the host's memory
+        (`optimizer`, `parameters`, `activations`)
+    """
+
+    deployment: Deployment
+    method: Method
+    recipe: Recipe
+    optimizer: Optimizer
+    batch: Num = 1.0
+    seq_len: Num = 2048.0
+    squares: Num | None = None
+    accumulate: Num = 1.0
+    recompute: str = "none"
+    recompute_every: int = 1
+    sharding: str = "ddp"
+    offload: tuple[str, ...] = ()
+
+
+def settings_of(setup: TrainingSetup) -> dict[str, Any]:
+    """What was asked for, by name."""
+    deployment, lora = setup.deployment, setup.deployment.adapter
+    hidden = ("matching", "tensors")
+    named = ("batch", "seq_len", "squares", "accumulate", "recompute", "recompute_every", "sharding", "offload")
+    return {name: getattr(setup, name) for name in named} | {
+        "method": setup.method.name,
+        "recipe": setup.recipe.name,
+        "optimizer": setup.optimizer.name,
+        "precision": deployment.precision.name,
+        "parallelism": {f.name: getattr(deployment.parallelism, f.name) for f in fields(deployment.parallelism)},
+        "lora": None if lora is None else {f.name: getattr(lora, f.name) for f in fields(lora) if f.name not in hidden},
+    }

@@ -1,0 +1,208 @@
+"""How data-parallel devices share a model: which bytes each keeps, which are whole for a while, and over which groups.
+
+Facts about the frameworks' code and defaults, each with its source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.errors import ConfigError, choices_text
+from graphsim.training.held import Held, HeldBytes, HeldUnit
+from graphsim.units import Num
+
+MEBI = 2.0**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a kind of data parallelism shares and when it communicates.
+
+    weights, gradients, states: whether each device keeps its share of them only
+    regathers: whether a unit's weights are gathered again for the backward pass
+    every: whether gradients are summed in every micro-batch, else in the last one
+    bucket_bytes: gradients that travel together where several units' do; 0 = each unit by itself
+    copies: whether buckets are memory beside the gradients
+    gathers_updates: whether updated weights are gathered behind the optimizer; hides_updates: under the next forward
+    rooted: whether what stands apart from the layers is one unit, gathered first and kept to the end
+    leaves: whether trained weights of a unit that is frozen elsewhere are units of their own, tensor by tensor
+    """
+
+    weights: bool = False
+    gradients: bool = False
+    states: bool = False
+    regathers: bool = False
+    every: bool = False
+    bucket_bytes: float = 0.0
+    copies: bool = False
+    gathers_updates: bool = False
+    hides_updates: bool = False
+    rooted: bool = False
+    leaves: bool = False
+    source: str = ""
+
+
+DEEPSPEED_BUCKET = 5e8 * 2.0
+"""Elements in 16 bits."""
+
+RULES = {
+    "ddp": Rule(
+        bucket_bytes=25.0 * MEBI, copies=True,
+        source="torch DistributedDataParallel: bucket_cap_mb 25; gradient_as_bucket_view "
+        "False; Accelerate: no_sync in all micro-batches but the last",
+    ),
+    "zero1": Rule(
+        states=True, bucket_bytes=DEEPSPEED_BUCKET, gathers_updates=True,
+        source="arXiv 1910.02054; DeepSpeed config: reduce_bucket_size and allgather_bucket_size 5e8",
+    ),
+    "zero2": Rule(
+        states=True, gradients=True, every=True, bucket_bytes=DEEPSPEED_BUCKET, gathers_updates=True,
+        source="arXiv 1910.02054; DeepSpeed, runtime/zero/stage_1_and_2.py: gradients are reduced as they come",
+    ),
+    "zero3": Rule(
+        weights=True, gradients=True, states=True, regathers=True, every=True,
+        source="arXiv 1910.02054; DeepSpeed, runtime/zero/stage3.py",
+    ),
+    "fsdp1": Rule(
+        weights=True, gradients=True, states=True, regathers=True, every=True, rooted=True, leaves=True,
+        source="torch FullyShardedDataParallel, FULL_SHARD: a flat parameter for each unit, the root's kept for the "
+        "backward; PEFT, utils/other.py, fsdp_auto_wrap_policy: trained leaves are units",
+    ),
+    "fsdp2": Rule(
+        weights=True, gradients=True, states=True, regathers=True, every=True,
+        source="torch fully_shard: a parameter each, reshard_after_forward for all but the root",
+    ),
+    "shard_grad_op": Rule(
+        weights=True, gradients=True, states=True, every=True,
+        source="torch FullyShardedDataParallel, SHARD_GRAD_OP; fully_shard with reshard_after_forward=False",
+    ),
+    "distributed_optimizer": Rule(
+        states=True, bucket_bytes=40e6 * 4.0, gathers_updates=True, hides_updates=True,
+        source="Megatron-LM, core/distributed: bucket_size 40 million or a million for each rank; overlap_grad_reduce, "
+        "overlap_param_gather",
+    ),
+}  # fmt: skip
+
+
+def rule_of(sharding: str) -> Rule:
+    """The rule of that name. Raises ConfigError for an unknown one."""
+    if sharding not in RULES:
+        raise ConfigError(f"sharding = {sharding!r} is not known; {choices_text(str(sharding), RULES)}")
+    return RULES[sharding]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Groups:
+    """Devices that hold the same weights: `ways` share them, `replicas` such groups hold copies.
+
+    stride: devices from one of a sharing group to the next
+    """
+
+    ways: Num
+    replicas: Num
+    stride: Num
+
+    @property
+    def all(self) -> Num:
+        """Devices that hold the same weights."""
+        return self.ways * self.replicas
+
+
+def groups_of(parallelism: Parallelism, *, experts: bool = False) -> Groups:
+    """The devices that share what all data-parallel ranks hold, or the experts of a rank.
+
+    Context-parallel ranks hold the same weights. Devices are counted tensor parallel first, then expert, context and
+    data parallel (Megatron-LM, core/parallel_state.py, order tp-cp-ep-dp-pp).
+    """
+    replicas = parallelism.attention_replicas
+    copies = parallelism.cp * (1.0 if experts else replicas)
+    shared = np.where(np.greater(parallelism.shard_group, 0), parallelism.shard_group, parallelism.dp)
+    return Groups(
+        ways=shared * copies,
+        replicas=parallelism.dp / shared,
+        stride=parallelism.tp * (replicas if experts else 1.0),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Resident:
+    """Bytes on a device, data parallelism taken into account.
+
+    weights_bytes, gradients_bytes, states_bytes: of its shares
+    gathered_bytes: units that are whole at the same time, at most; bucket_bytes: gradients on their way
+    gradient_share, expert_gradient_share: part that stays of a gradient which a backward pass leaves
+    update_share: part of the trained weights that this device updates
+    """
+
+    weights_bytes: Num
+    gradients_bytes: Num
+    states_bytes: Num
+    gathered_bytes: Num
+    bucket_bytes: Num
+    gradient_share: Num
+    expert_gradient_share: Num
+    update_share: Num
+
+
+def resident(held: HeldBytes, sharding: str, parallelism: Parallelism, units_in_flight: float = 2.0) -> Resident:
+    """What a device keeps of a stage. units_in_flight: units whose weights are whole at once, where they are shared."""
+    rule = rule_of(sharding)
+    ways, expert_ways = (groups_of(parallelism, experts=experts).ways for experts in (False, True))
+    shares = [(held.shared, ways), (held.experts, expert_ways)]
+
+    def kept(name: str, shared: bool) -> Num:
+        return sum((getattr(part, name) / (each if shared else 1.0) for part, each in shares), start=0.0)
+
+    return Resident(
+        weights_bytes=kept("frozen_bytes", rule.weights) + kept("trained_bytes", rule.weights),
+        gradients_bytes=kept("gradient_bytes", rule.gradients),
+        states_bytes=kept("state_bytes", rule.states),
+        gathered_bytes=_gathered(held, rule, units_in_flight) * _several(ways) if rule.weights else 0.0,
+        bucket_bytes=_bucket(held, rule) * _several(ways),
+        gradient_share=1.0 / (ways if rule.gradients else 1.0),
+        expert_gradient_share=1.0 / (expert_ways if rule.gradients else 1.0),
+        update_share=1.0 / (ways if rule.states else 1.0),
+    )
+
+
+def _gathered(held: HeldBytes, rule: Rule, units_in_flight: float) -> Num:
+    """Weights that are whole at the same time: all of them where they are not gathered again for the backward pass."""
+    if rule.regathers:
+        return whole_units(held, units_in_flight)
+    return sum((unit_bytes(unit) * unit.times for unit in held.units), start=0.0)
+
+
+def _several(ways: Num) -> Num:
+    """1 where there is somebody to share with, else 0."""
+    return np.minimum(ways - 1.0, 1.0)
+
+
+def unit_bytes(unit: HeldUnit) -> Num:
+    """Of a unit's weights as they are gathered."""
+    return sum((part.frozen_bytes + part.gathered_bytes for part in (unit.shared, unit.experts)), start=0.0)
+
+
+def whole_units(held: HeldBytes, units_in_flight: float) -> Num:
+    """The largest units that are whole at once: so many of the layers, and what stands apart from them."""
+    layers = [unit_bytes(unit) * min(unit.times, units_in_flight) for unit in held.units if unit.times > 1]
+    apart = sum((unit_bytes(unit) for unit in held.units if unit.times == 1), start=0.0)
+    largest: Num = 0.0
+    for each in layers:
+        largest = np.maximum(largest, each)
+    return largest + apart
+
+
+def _bucket(held: HeldBytes, rule: Rule) -> Num:
+    """Gradients that are collected before they travel; where a framework scatters them, a whole unit's."""
+    total: Held = held.shared + held.experts
+    if rule.copies:
+        return total.reduced_bytes
+    if rule.bucket_bytes:
+        return np.minimum(total.reduced_bytes, rule.bucket_bytes) if rule.gradients else 0.0
+    largest: Num = 0.0
+    for unit in held.units:
+        largest = np.maximum(largest, unit.shared.reduced_bytes + unit.experts.reduced_bytes)
+    return largest

@@ -1,0 +1,226 @@
+"""The verb of training: a model, a device, a method, a recipe -> time and memory of one optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from graphsim.cost.base import CostModel
+from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.scenarios import count, scenarios_in
+from graphsim.errors import ConfigError, choices_text
+from graphsim.graph import Pass
+from graphsim.lora.config import LoraConfig
+from graphsim.lora.variants import known
+from graphsim.ops.base import BF16
+from graphsim.ops.precision import Precision, load_precision
+from graphsim.training.context_parallel import check_tokens
+from graphsim.training.estimate import TrainEstimate
+from graphsim.training.estimated import estimate_of
+from graphsim.training.methods import load_method
+from graphsim.training.optimizers import Optimizer, load_optimizer
+from graphsim.training.recipe import OFFLOADED, RECOMPUTE, SHARDING, Recipe, load_recipe
+from graphsim.training.setup import Method, TrainingSetup
+from graphsim.units import Num, checked_number, short
+
+ZERO = ("ddp", "zero1", "zero2", "zero3")
+"""How devices share by `Parallelism.zero`."""
+
+DEFAULT_LORA = LoraConfig(rank=16, target_modules=["attn", "ffn"])
+"""The adapter of a method that needs one, where nobody gives one."""
+
+
+def train(
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
+    batch: Num = 1,
+    seq_len: Num = 2048,
+    method: str | Method = "lora",
+    lora: LoraConfig | None = None,
+    parallelism: Parallelism | None = None,
+    precision: str | Precision | None = None,
+    recipe: Any = "peft",
+    accumulate: Num = 1,
+    recompute: str | None = None,
+    optimizer: str | Optimizer | None = None,
+    cost: str | CostModel | None = None,
+    *,
+    squares: Num | None = None,
+    recompute_every: int = 1,
+    sharding: str | None = None,
+    offload: Sequence[str] | None = None,
+    passes: Sequence[Pass] = (),
+) -> TrainEstimate:
+    """Time, throughput and memory of one optimizer step: forward, backward, update.
+
+    model: a catalog name, YAML, config.json, model folder or mapping; or a `Deployment`, which then says hardware,
+        parallelism, lora, precision, cost and passes
+    batch: sequences of each micro-batch on a device (a data-parallel rank); seq_len: tokens of each
+    method: `lora`, `qlora`, `full`, `pretrain`, … (`graphsim.training.methods`); variants of LoRA are `lora.variant`
+    lora: the adapter; by default the deployment's or the model's own, or rank 16 on all linears of attention and MLP
+    recipe: how a framework runs the step: a name of `list_recipes()`, a YAML or a mapping
+    accumulate: micro-batches of a step; recompute: `none`, `full` or `selective`, by default the recipe's own
+    optimizer: a name of `list_optimizers()`, by default the recipe's own
+    squares: mean sum over a micro-batch of the squared lengths of its documents, where sequences are packed
+    recompute_every: only every n-th layer is recomputed
+    sharding: `ddp`, `zero1` … `zero3`, `fsdp1`, `fsdp2`, `distributed_optimizer`; by default `parallelism.zero`'s, or
+        the recipe's own; offload: what lies in the host's memory: `optimizer`, `parameters`, `activations`, by default
+        what the recipe says
+    Numbers may be arrays of one length: one scenario each.
+    Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
+    """
+    setup = setup_of(
+        model, hardware, batch=batch, seq_len=seq_len, method=method, lora=lora, parallelism=parallelism,
+        precision=precision, recipe=recipe, accumulate=accumulate, recompute=recompute, optimizer=optimizer, cost=cost,
+        squares=squares, recompute_every=recompute_every, sharding=sharding, offload=offload, passes=passes,
+    )  # fmt: skip
+    return estimate_of(setup)
+
+
+def setup_of(
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
+    *,
+    batch: Num = 1,
+    seq_len: Num = 2048,
+    method: str | Method = "lora",
+    lora: LoraConfig | None = None,
+    parallelism: Parallelism | None = None,
+    precision: str | Precision | None = None,
+    recipe: Any = "peft",
+    accumulate: Num = 1,
+    recompute: str | None = None,
+    optimizer: str | Optimizer | None = None,
+    cost: str | CostModel | None = None,
+    squares: Num | None = None,
+    recompute_every: int = 1,
+    sharding: str | None = None,
+    offload: Sequence[str] | None = None,
+    passes: Sequence[Pass] = (),
+) -> TrainingSetup:
+    """What the arguments of `train` describe, read and checked. Raises ConfigError as `train` does."""
+    asked = {
+        "hardware": hardware, "parallelism": parallelism, "lora": lora, "precision": precision, "cost": cost,
+        "passes": tuple(passes) or None,
+    }  # fmt: skip
+    way = load_recipe(recipe)
+    chosen = load_method(method, None if isinstance(method, Method) else way.upcasts)
+    deployment = _deployment(model, {name: value for name, value in asked.items() if value is not None}, chosen, way)
+    setup = TrainingSetup(
+        deployment=deployment,
+        method=chosen,
+        recipe=way,
+        optimizer=load_optimizer(chosen.optimizer or way.optimizer if optimizer is None else optimizer, way.optimizer),
+        batch=count("batch", batch),
+        seq_len=count("seq_len", seq_len),
+        squares=None if squares is None else checked_number("squares", squares, 1.0, whole=False),
+        accumulate=count("accumulate", accumulate),
+        recompute=_chosen("recompute", way.recompute if recompute is None else recompute, RECOMPUTE),
+        recompute_every=checked_number("recompute_every", recompute_every, 1, 10**4, one=True),
+        sharding=_sharding(sharding, deployment.parallelism, way),
+        offload=tuple(
+            _chosen("offload", name, OFFLOADED) for name in _listed(way.offload if offload is None else offload)
+        ),
+    )
+    way = way.shared(setup.sharding, deployment.parallelism.dp)
+    upcasts = None if isinstance(method, Method) else way.upcasts
+    setup = replace(setup, recipe=way, method=load_method(chosen, upcasts))
+    scenarios_in(setup, deployment)
+    _check_lengths(setup)
+    return setup
+
+
+def _deployment(model: ModelRef | Deployment, given: dict[str, Any], method: Method, recipe: Recipe) -> Deployment:
+    """What is trained on what, with the adapter that the method trains and the format of its frozen weights."""
+    if isinstance(model, Deployment):
+        if given:
+            names = ", ".join(given)
+            raise ConfigError(
+                f"{names} given beside a Deployment, which says {'it' if len(given) == 1 else 'them'} already; use "
+                f"dataclasses.replace(deployment, {next(iter(given))}=…) for another one"
+            )
+        found = replace(model, engine=None)
+    else:
+        found = Deployment(model, **given)
+    _ = found.device
+    changed: dict[str, Any] = {"lora": _adapter(found.lora, method, recipe) if method.adapters else None}
+    if method.base_format and not _is_narrow(found.precision):
+        changed["precision"] = load_precision(method.base_format)
+    if method.base:
+        _check_writable(found.precision, method)
+    return replace(found, **changed)
+
+
+def _check_writable(precision: Precision, method: Method) -> None:
+    """Raise ConfigError where weights that are trained would be in a format that only stores them."""
+    for own in precision.of_weights:
+        if own.bytes < BF16.bytes and (not own.compute or own.compute.startswith("int")):
+            raise ConfigError(
+                f"method = '{method.name}' trains the model's weights, which precision '{precision.name}' keeps in "
+                f"{own.name}, where no step of an optimizer can change them; allowed: adapters on such a base, as "
+                "method 'qlora' trains, or precision 'bf16'"
+            )
+
+
+def _adapter(lora: LoraConfig | None, method: Method, recipe: Recipe) -> LoraConfig:
+    """The adapter as it is trained: its factors beside the base, in the recipe's format, of the method's variant.
+
+    Raises ConfigError where the adapter and the method name different variants.
+    """
+    lora = DEFAULT_LORA if lora is None or not lora.enabled else lora
+    changed: dict[str, Any] = {"strategy": "dynamic", "active_adapters": 1, "adapter_share": 1.0, "shares": ()}
+    if recipe.adapter_format != "given":
+        changed["lora_dtype"] = recipe.adapter_format
+    variant = method.variant if method.variant in known() else ""
+    if variant and lora.variant not in ("lora", variant):
+        raise ConfigError(
+            f"lora.variant = '{lora.variant}' is not allowed with method = '{method.name}'; expected '{variant}'"
+        )
+    return replace(lora, **changed, variant=variant or lora.variant)
+
+
+def _is_narrow(precision: Precision) -> bool:
+    """Whether weights are in fewer than 16 bits already."""
+    return any(own.bytes < 2.0 for own in precision.of_weights)
+
+
+def _sharding(asked: str | None, parallelism: Parallelism, recipe: Recipe) -> str:
+    if asked is not None:
+        return _chosen("sharding", asked, SHARDING)
+    if not np.any(np.asarray(parallelism.zero)):
+        return recipe.sharding
+    levels = np.unique(np.asarray(parallelism.zero))
+    if len(levels) > 1:
+        raise ConfigError(
+            f"parallelism.zero = {short(parallelism.zero)} is not allowed here; expected the same in every scenario"
+        )
+    level = ZERO[int(levels[0])]
+    return "fsdp2" if level == "zero3" and recipe.sharding.startswith("fsdp") else level
+
+
+def _check_lengths(setup: TrainingSetup) -> None:
+    """Raise ConfigError where packed documents would be longer in all than the sequences that they fill, and where
+    context-parallel ranks would have no tokens."""
+    check_tokens(setup.seq_len, setup.deployment.parallelism)
+    if setup.squares is None:
+        return
+    tokens = np.asarray(np.multiply(setup.batch, setup.seq_len))
+    if np.any(np.greater(setup.squares, tokens * tokens)) or np.any(np.less(setup.squares, tokens)):
+        raise ConfigError(
+            f"squares = {short(setup.squares)} is not allowed with batch * seq_len = {short(tokens.tolist())} tokens; "
+            "expected a number from there, one document for each token, to its square, one document in all"
+        )
+
+
+def _chosen(name: str, value: Any, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise ConfigError(f"{name} = {short(value)} is not known; {choices_text(str(value), allowed)}")
+    return str(value)
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)

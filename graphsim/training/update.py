@@ -1,0 +1,102 @@
+"""What ends a step: gradients are clipped, the optimizer updates what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import networkx as nx
+import numpy as np
+
+from graphsim.graph import Value, add, walk
+from graphsim.ops import AllReduce, Direction, Op
+from graphsim.ops.base import BF16
+from graphsim.ops.formats import FORMATS
+from graphsim.ops.update import UpdateWeights
+from graphsim.symbolic.questions import may_be_nonzero
+from graphsim.training.setup import TrainingSetup
+from graphsim.training.stored import Weights, gradient_bytes, is_wide, weights_of
+from graphsim.units import Num
+
+FP32 = FORMATS["fp32"]
+
+NORM_READS, SCALE_MOVES = 1.0, 2.0
+"""Passes over the gradients: their norm reads them, its factor is multiplied in whatever the norm is
+(`torch.nn.utils.clip_grad_norm_`, which avoids asking the device)."""
+
+
+def append_update(graph: nx.DiGraph, trained: nx.DiGraph, setup: TrainingSetup, share: Num, behind: list[str]) -> None:
+    """Add the clipping and the optimizer's step to a device's graph.
+
+    trained: the sharded graph of what is trained, weights in the formats they are stored in
+    share: part of the trained weights that this device updates; behind: nodes that it waits for
+    """
+    after = [Value(name) for name in behind]
+    for name, op in update_steps(trained, setup, share):
+        after = [Value(add(graph, name, op, after))]
+
+
+def update_steps(graph: nx.DiGraph, setup: TrainingSetup, share: Num) -> Iterator[tuple[str, Op]]:
+    """The steps in launch order. graph: sharded, of one stage, weights in the formats they are stored in."""
+    groups = dict(trained_groups(graph, setup))
+    if setup.recipe.clips:
+        for wide, sums in groups.items():
+            moved = gradient_bytes(setup, wide) * (NORM_READS + SCALE_MOVES)
+            yield (
+                f"clip_{_name(wide)}",
+                _pass("clip_gradients", sums, share, moved=moved, kernels=3.0),
+            )
+        reach = setup.deployment.parallelism.tp * setup.deployment.parallelism.pp
+        norm = AllReduce(role="gradient_norm.all_reduce", elems=1.0, group=reach, direction=Direction.UPDATE)
+        yield "gradient_norm.all_reduce", norm
+    for wide, sums in groups.items():
+        yield f"update_{_name(wide)}", _optimizer(setup, wide, sums, share)
+
+
+def trained_groups(graph: nx.DiGraph, setup: TrainingSetup) -> Iterator[tuple[bool, list[tuple[Weights, Num]]]]:
+    """Trained tensors with how many there are of each, those in 16 bits and those in fp32 apart."""
+    found: dict[bool, list[tuple[Weights, Num]]] = {}
+    for _, op, times in walk(graph):
+        if op.direction is Direction.FORWARD and may_be_nonzero(op.trained) and may_be_nonzero(op.parameters):
+            wide = is_wide(op, setup)
+            found.setdefault(wide, []).extend((weights, times * op.trained) for weights in weights_of(op))
+    yield from found.items()
+
+
+def _optimizer(setup: TrainingSetup, wide: bool, sums: list[tuple[Weights, Num]], share: Num) -> UpdateWeights:
+    """All passes of the optimizer over tensors of one format; a master copy is written to 16 bits behind it."""
+    optimizer, master = setup.optimizer, setup.recipe.master_weights and not wide
+    fp32 = wide or master
+    moved: Num = 0.0
+    flops: Num = 0.0
+    tensors = sum((weights.count * times for weights, times in sums), start=0.0)
+    for weights, times in sums:
+        count = weights.count * times
+        moved = moved + count * optimizer.traffic_bytes(weights.n, weights.k, fp32=fp32, table=weights.table)
+        products = sum(
+            (product.flops for product in optimizer.products(weights.n, weights.k, table=weights.table)), start=0.0
+        )
+        flops = flops + count * products
+    elems = sum((weights.elems * times for weights, times in sums), start=0.0)
+    each = moved / _least(elems) + (BF16.bytes if master else 0.0)
+    return UpdateWeights(
+        role="update", elems=elems * share, moved_bytes=each, tensors=tensors, kernels=optimizer.kernels,
+        tensor_kernels=optimizer.tensor_kernels,
+        matrix_flops=flops / _least(elems), direction=Direction.UPDATE,
+    )  # fmt: skip
+
+
+def _pass(role: str, sums: list[tuple[Weights, Num]], share: Num, *, moved: Num, kernels: Num) -> UpdateWeights:
+    elems = sum((weights.elems * times for weights, times in sums), start=0.0)
+    tensors = sum((weights.count * times for weights, times in sums), start=0.0)
+    return UpdateWeights(
+        role=role, elems=elems * share, moved_bytes=moved, tensors=tensors, kernels=kernels, direction=Direction.UPDATE
+    )
+
+
+def _least(elems: Num) -> Num:
+    """What an average over elements is divided by: 1 where there are none."""
+    return np.maximum(elems, 1.0)
+
+
+def _name(wide: bool) -> str:
+    return "fp32" if wide else "bf16"

@@ -1,0 +1,156 @@
+"""A training step in words and sums, as pages, tables and notebooks show it."""
+
+from __future__ import annotations
+
+import html
+from typing import Any, Protocol
+
+import networkx as nx
+import numpy as np
+
+from graphsim.display.nodes import number
+from graphsim.display.training import DIRECTIONS, busy_s, kind_text
+from graphsim.training.setup import TrainingSetup
+from graphsim.units import Num, bytes_text, count_text, scaled, seconds_text
+
+FIGURES = ("step_s", "tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu", "trainable_parameters")
+"""Numbers of an estimate, one for each scenario."""
+
+
+class ShownStep(Protocol):
+    """What is shown of a step; `graphsim.training.estimate.TrainEstimate` is one."""
+
+    @property
+    def setup(self) -> TrainingSetup:
+        """What was asked for."""
+
+    @property
+    def step_s(self) -> Num:
+        """Of one optimizer step."""
+
+    @property
+    def parts_s(self) -> dict[str, Num]:
+        """What it is made of."""
+
+    @property
+    def tokens_per_s(self) -> Num:
+        """Of all devices."""
+
+    @property
+    def tokens_per_s_per_gpu(self) -> Num:
+        """Of one."""
+
+    @property
+    def mfu(self) -> Num:
+        """Model flops over the peak."""
+
+    @property
+    def hfu(self) -> Num:
+        """All flops over the peak."""
+
+    @property
+    def peak_format(self) -> str:
+        """Whose peak."""
+
+    @property
+    def flops(self) -> dict[str, Num]:
+        """By direction."""
+
+    @property
+    def trainable_parameters(self) -> Num:
+        """Of the whole model."""
+
+    @property
+    def cost_model(self) -> str:
+        """Which constants priced it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know."""
+
+    @property
+    def caution(self) -> str:
+        """What to beware of in the times."""
+
+    @property
+    def memory(self) -> Any:
+        """A `TrainMemory`."""
+
+    @property
+    def graph(self) -> nx.DiGraph:
+        """Annotated and scheduled."""
+
+
+def title_of(estimate: ShownStep) -> str:
+    """`llama-3.1-8b on h100-sxm, lora rank 16, recipe peft`."""
+    setup = estimate.setup
+    lora = setup.deployment.adapter
+    method = setup.method.name + (f" rank {np.max(lora.rank):g}" if lora is not None else "")
+    if lora is not None and lora.variant not in ("lora", setup.method.name):
+        method += f" ({lora.variant})"
+    return f"{setup.deployment.model.name} on {setup.deployment.device.name}, {method}, recipe {setup.recipe.name}"
+
+
+def asked_of(estimate: ShownStep, scenario: int = 0) -> list[str]:
+    """What was asked for, in few words."""
+    setup = estimate.setup
+    degrees = setup.deployment.parallelism
+    parts = [f"{number(setup.batch, scenario):g} x {number(setup.seq_len, scenario):,.0f} tokens"]
+    accumulate = number(setup.accumulate, scenario)
+    parts += [f"{accumulate:g} micro-batches"] if accumulate > 1 else []
+    for name in ("tp", "pp", "cp", "ep", "sp", "dp"):
+        value = number(getattr(degrees, name, 1), scenario)
+        parts += [f"{name} {value:g}"] if value > 1 else []
+    parts += [setup.sharding] if number(degrees.dp, scenario) > 1 else []
+    parts += [f"recomputation {setup.recompute}"] if setup.recompute != "none" else []
+    parts += [f"{setup.optimizer.name}", setup.deployment.precision.name]
+    parts += [f"offloaded: {', '.join(setup.offload)}"] if setup.offload else []
+    return [*parts, f"cost model {estimate.cost_model}"]
+
+
+def headline(estimate: ShownStep, scenario: int = 0) -> list[tuple[str, str]]:
+    """Label and value of each figure that people ask for first."""
+    devices = number(estimate.setup.deployment.parallelism.devices, scenario)
+    tokens_per_s = number(estimate.tokens_per_s, scenario)
+    rows = [
+        ("time", seconds_text(number(estimate.step_s, scenario))),
+        ("tokens", f"{tokens_per_s * number(estimate.step_s, scenario):,.0f}"),
+        ("throughput", scaled(tokens_per_s, "tok/s")),
+    ]
+    if devices > 1:
+        rows.append(("per device", scaled(number(estimate.tokens_per_s_per_gpu, scenario), "tok/s")))
+    mfu, hfu = number(estimate.mfu, scenario), number(estimate.hfu, scenario)
+    rows.append(("MFU", f"{mfu:.1%} of {estimate.peak_format}'s dense peak"))
+    rows += [("HFU", f"{hfu:.1%}, with recomputation")] if hfu > 1.02 * mfu else []
+    trained = number(estimate.trainable_parameters, scenario)
+    whole = estimate.setup.deployment.model.num_parameters
+    rows.append(("trained", f"{count_text(trained)} parameters, {trained / whole:.2%} of {count_text(whole)}"))
+    return rows
+
+
+def kinds_of(estimate: ShownStep, scenario: int = 0) -> dict[tuple[str, str], float]:
+    """Busy seconds of the step's graph by direction and kind of operation, by their names."""
+    found = busy_s(estimate.graph, scenario)
+    return {(DIRECTIONS[direction], kind_text(kind)): seconds for (direction, kind), seconds in found.items()}
+
+
+def notebook(estimate: ShownStep) -> str:
+    """What a notebook shows: headline figures, memory and notes; of many scenarios, the first ones as a table."""
+    from graphsim.display.notebook import MOST_ROWS, frame_html, framed, table
+
+    notes = "".join(f"<div>note: {html.escape(note)}</div>" for note in dict.fromkeys(estimate.notes))
+    count = np.size(estimate.step_s)
+    if count > 1:
+        import pandas as pd
+
+        numbers = {name: np.broadcast_to(getattr(estimate, name), count)[:MOST_ROWS] for name in FIGURES}
+        numbers["reserved_bytes"] = np.broadcast_to(estimate.memory.reserved_bytes, count)[:MOST_ROWS]
+        return framed(f"{title_of(estimate)}, {count} scenarios", frame_html(pd.DataFrame(numbers)) + notes)
+    memory = estimate.memory
+    used, capacity = number(memory.reserved_bytes), number(memory.capacity_bytes)
+    verdict = "fits" if used <= capacity else "does not fit"
+    row = (
+        "memory per device",
+        f"{bytes_text(used)} of {bytes_text(capacity)}, {verdict}; fullest at {memory.peak_moment}",
+    )
+    return framed(title_of(estimate), table(["", ""], [*headline(estimate), row]) + notes)
