@@ -1,0 +1,141 @@
+"""What framework and note say against the recipe's defaults: fused kernels, losses, dropout, optimizer.
+
+Names of configurations are fms-hf-tuning's (foundation-model-stack/fms-acceleration,
+scripts/benchmarks/scenarios-*.yaml), arguments Megatron-LM's, steps those of torchtune's README.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphsim.errors import ConfigError
+from graphsim.files.measured import Row
+from graphsim.validation.training_cells import text_of
+from graphsim.validation.training_models import arguments_of
+
+WHOLE_LOSS = {"kept_bytes": 4.0, "peak_bytes": 12.0, "chunks": 1.0}
+"""Cross-entropy of logits that are whole, as transformers' (`graphsim/training/recipes/transformers.yaml`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class More:
+    """recipe: a variant in the place of the framework's own. optimizer: its name, None for the recipe's own.
+
+    changes: fields of the recipe; a mapping stands for some fields of one of its parts
+    offload: what lies in the host's memory, beyond what other columns say
+    """
+
+    recipe: str = ""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    offload: tuple[str, ...] = ()
+
+
+def changes_of(row: Row, recipe: str) -> More:
+    """What the row says beyond its columns."""
+    note, framework = text_of(row, "note"), text_of(row, "framework")
+    if recipe == "fms-hf-tuning":
+        return _fms(row, framework, note)
+    if recipe == "torchtune":
+        return _torchtune(row, note)
+    if "num-layers" in arguments_of(note):
+        local = arguments_of(note).get("transformer-impl") == "local"
+        return More(recipe="megatron-lm-local" if local else "", changes=_megatron(arguments_of(note), row))
+    changes: dict[str, Any] = {}
+    compiled = "torch.compile" in note and "no torch.compile" not in note
+    if dropout := re.search(r"dropout (0?\.\d+|0\b)", note):
+        changes["lora_dropout"] = float(dropout[1])
+    if recipe == "megatron-lm" and "2022" not in framework:
+        changes |= {"hidden_dropout": False, "attention_dropout": False}
+    if "2022" in framework:
+        changes |= {"attention": "unfused"}
+    if "fsdp_qlora" in framework:
+        changes["upcasts"] = False  # its train.py loads weights itself and calls no prepare_model_for_kbit_training
+    if "async TP" in note or "AsyncTP" in note:
+        changes["overlap"] = 0.9
+    if recipe == "nemo-automodel" and "no clipping" in note:
+        changes["clips"] = False
+    variant = "torchtitan-compile" if compiled and recipe == "torchtitan" else ""
+    return More(recipe=variant, changes=changes)
+
+
+def _fms(row: Row, framework: str, note: str) -> More:
+    """One of the recipe's variants, by the words of the configuration and by the Trainer's flags."""
+    config, precision = framework.rsplit("config ", 1)[-1], text_of(row, "precision").lower()
+    quantised = text_of(row, "method") in ("qlora", "gptq-lora")
+    under_autocast = "bf16=true" in precision or " fp16=true" in precision
+    changes: dict[str, Any] = {"autocast": under_autocast}
+    if "lora_dropout n/a" in note:
+        changes["lora_dropout"] = 0.0
+    recipe = "fms-hf-tuning" + ("-foak" if "foak" in config else "") + ("-amp" if under_autocast else "")
+    if "liger" in config:
+        recipe = "fms-hf-tuning-liger"
+    if quantised and "foak" in config:
+        recipe = "fms-hf-tuning-liger" if "liger" in config else "fms-hf-tuning-foak-quantised"
+        changes["fused"] = ("norm", "rope", "lora", "loss")
+    if quantised and "baseline" not in config:
+        changes["upcasts"] = False
+    return More(recipe=recipe, changes=changes)
+
+
+STEPS = (
+    "baseline", "packed", "compile", "chunked", "activation checkpointing", "fused into backward", "offloading",
+    "8-bit", "lora", "qlora",
+)  # fmt: skip
+"""Words of the steps of torchtune's README, each on top of those before it."""
+
+
+def _torchtune(row: Row, note: str) -> More:
+    told, method = note.lower(), text_of(row, "method")
+    if "cumulative step:" in told:
+        return _cumulative(max((place for place, word in enumerate(STEPS) if word in told), default=0))
+    recipe = "torchtune-compile" if "torch.compile on" in told else ""
+    if method == "full" and "70B full run uses CPU offload" in note and "70B" in text_of(row, "model"):
+        return More(recipe=recipe, offload=("parameters", "optimizer"))
+    alone = method == "full" and text_of(row, "num_devices") == "1"
+    return More(recipe="torchtune-single-device" if alone else recipe)
+
+
+def _cumulative(last: int) -> More:
+    """What the last of the steps has switched on. Raises ConfigError for the first, whose lengths nobody states."""
+    if last < STEPS.index("packed"):
+        raise ConfigError("the lengths of sequences that are not packed are not stated")
+    changes: dict[str, Any] = {"loss": WHOLE_LOSS} if last < STEPS.index("chunked") else {}
+    if STEPS.index("fused into backward") <= last <= STEPS.index("8-bit"):
+        changes["optimizer_in_backward"] = True
+    return More(
+        recipe="torchtune-compile" if last >= STEPS.index("compile") else "",
+        changes=changes,
+        optimizer="adamw_8bit" if last == STEPS.index("8-bit") else None,
+        offload=("activations",) if last >= STEPS.index("offloading") else (),
+    )
+
+
+def _allocated(local: bool, row: Row) -> float:
+    """What Megatron-LM allocates beside the model's tensors, by its implementation and the device.
+
+    Transformer Engine's workspace of cuBLAS is 4 MiB, on Hopper 32 (transformer_engine/pytorch/module/base.py,
+    get_cublas_workspace_size_bytes); all else by one figure for the CI's rows of one stage and one rank on the A100.
+    """
+    wider = "H100" in text_of(row, "hardware") and not local
+    return ((LOCAL_MIB if local else ENGINE_MIB) + (28.0 if wider else 0.0)) * 2.0**20
+
+
+ENGINE_MIB, LOCAL_MIB = 75.0, 125.0
+
+
+def _megatron(arguments: Mapping[str, str], row: Row) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for name, key in (("attention-dropout", "attention_dropout"), ("hidden-dropout", "hidden_dropout")):
+        if name in arguments:
+            changes[key] = float(arguments[name]) > 0.0
+    backend = arguments.get("attention-backend", "auto")
+    if backend in ("unfused", "local") or arguments.get("transformer-impl") == "local":
+        changes["attention"] = "unfused"
+    changes["framework_bytes"] = _allocated(local=arguments.get("transformer-impl") != "transformer_engine", row=row)
+    if arguments.get("overlap-grad-reduce") == "true":
+        changes["overlap"] = 0.9
+    return changes
