@@ -12,125 +12,26 @@ Each operation on the critical path takes its time for one of these reasons:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from graphsim.analysis.switches import Switch, switches_of
+from graphsim.analysis.explain_training import explained_step
+from graphsim.analysis.explanation import Explanation, TimePart, datasheet_s, part_of
+from graphsim.analysis.switches import switches_of
 from graphsim.deployment.intervals import SERVER
-from graphsim.display.nodes import Entry, entries, kind_of, number, require
+from graphsim.display.nodes import entries, number, require
 from graphsim.errors import ConfigError, choices_text
 from graphsim.graph.critical import critical_path
-from graphsim.ops.base import HOST, OpType
-from graphsim.result import COVERAGE, Estimate, PhaseEstimate, plain
+from graphsim.result import COVERAGE, Estimate, PhaseEstimate
+from graphsim.training.estimate import TrainEstimate
 from graphsim.units import seconds_text
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-CAUSES = ("compute_s", "memory_s", "network_s", "shortfall_s", "launch_s", "engine_s", "other_s")
-"""Columns that add up to a part's time."""
 
 QUANTITIES = ("ttft_s", "tpot_s")
 
-AMOUNTS = ("operations", "flops", "moved_bytes", "message_bytes")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimePart:
-    """One kind of operation in one part of the model: how much work, and the time by cause.
-
-    quantity: `ttft_s` or `tpot_s`; in a difference all numbers are signed
-    """
-
-    quantity: str
-    part: str
-    op_type: str
-    operations: float = 0.0
-    flops: float = 0.0
-    moved_bytes: float = 0.0
-    message_bytes: float = 0.0
-    compute_s: float = 0.0
-    memory_s: float = 0.0
-    network_s: float = 0.0
-    shortfall_s: float = 0.0
-    launch_s: float = 0.0
-    engine_s: float = 0.0
-    other_s: float = 0.0
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What it is a part of."""
-        return self.quantity, self.part, self.op_type
-
-    @property
-    def total_s(self) -> float:
-        """The sum of all causes."""
-        return math.fsum(getattr(self, name) for name in CAUSES)
-
-    def plus(self, other: TimePart, sign: float = 1.0) -> TimePart:
-        """Both together; `sign` -1 gives the difference."""
-        sums = {name: getattr(self, name) + sign * getattr(other, name) for name in (*AMOUNTS, *CAUSES)}
-        return TimePart(quantity=self.quantity, part=self.part, op_type=self.op_type, **sums)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
-    """The parts of an estimate, of a difference or of a measured time; `totals` are what they add up to.
-
-    title: what is explained; findings: the most telling numbers in words; notes: what an estimate itself says
-    switches: nodes that would be faster with more to do, and what takes over there; of a single estimate
-    """
-
-    title: str
-    totals: Mapping[str, float]
-    parts: tuple[TimePart, ...]
-    findings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    switches: tuple[Switch, ...] = ()
-
-    def causes(self, quantity: str = "ttft_s") -> dict[str, float]:
-        """Seconds by cause. Raises ConfigError for a quantity that is not explained."""
-        if quantity not in self.totals:
-            raise ConfigError(f"quantity '{quantity}' is not explained; {choices_text(quantity, self.totals)}")
-        chosen = [part for part in self.parts if part.quantity == quantity]
-        return {name: math.fsum(getattr(part, name) for part in chosen) for name in CAUSES}
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per quantity, part of the model and type of operation; the causes add up to `total_s`."""
-        import pandas as pd
-
-        return pd.DataFrame([_row(part) for part in self.parts])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values."""
-        values = {
-            "title": self.title,
-            "totals": dict(self.totals),
-            "causes": {quantity: self.causes(quantity) for quantity in self.totals},
-            "parts": [_row(part) for part in self.parts],
-            "findings": list(self.findings),
-            "notes": list(self.notes),
-            "switches": [asdict(switch) for switch in self.switches],
-        }
-        return plain(values)  # type: ignore[no-any-return]
-
-    def __str__(self) -> str:
-        lines = [self.title]
-        for quantity, total in self.totals.items():
-            causes = {name: value for name, value in self.causes(quantity).items() if value}
-            named = ", ".join(f"{name.removesuffix('_s')} {seconds_text(value)}" for name, value in causes.items())
-            lines.append(f"{quantity} {seconds_text(total)}: {named}")
-        return "\n".join([*lines, *self.findings, *(f"note: {note}" for note in self.notes)])
-
-
-def _row(part: TimePart) -> dict[str, Any]:
-    return {field.name: getattr(part, field.name) for field in fields(TimePart)} | {"total_s": part.total_s}
-
 
 def explain(
-    estimate: Estimate,
-    other: Estimate | None = None,
+    estimate: Estimate | TrainEstimate,
+    other: Estimate | TrainEstimate | None = None,
     *,
     measured: Mapping[str, float] | None = None,
     scenario: int = 0,
@@ -138,24 +39,29 @@ def explain(
     """Why an estimate is what it is, why `other` differs from it, or what a measured time tells about it.
 
     Of one estimate, findings name the nodes that fall as work grows by the next step, and the kernel that takes over.
-    measured: `ttft_s`, `tpot_s` or both, in seconds; what the estimate does not explain is a part of its own
+    measured: `ttft_s`, `tpot_s` or both (of a training step `step_s`), in seconds; what the estimate does not explain
+        is a part of its own
     scenario: which one, where numbers are arrays
     Raises ConfigError for anything else than estimates, both at once, or unknown or non-positive measured times.
     """
-    require("explain", estimate, Estimate)
+    require("explain", estimate, Estimate, TrainEstimate)
     if other is not None and measured is not None:
         raise ConfigError("explain takes a second estimate or measured times, not both")
     one = _explained(estimate, scenario)
     if other is not None:
-        require("explain", other, Estimate)
+        require("explain", other, type(estimate))
         return _difference(one, _explained(other, scenario))
     if measured is not None:
-        return _against(one, _times(measured))
+        return _against(one, _times(measured, tuple(one.totals)))
+    if isinstance(estimate, TrainEstimate):
+        return one
     switches = switches_of(estimate, scenario)
     return replace(one, switches=switches, findings=(*one.findings, *map(str, switches)))
 
 
-def _explained(estimate: Estimate, scenario: int) -> Explanation:
+def _explained(estimate: Estimate | TrainEstimate, scenario: int) -> Explanation:
+    if isinstance(estimate, TrainEstimate):
+        return explained_step(estimate, scenario)
     totals = {name: number(getattr(estimate, name), scenario) for name in QUANTITIES}
     engine = _engine(estimate, scenario)
     parts = (
@@ -165,7 +71,7 @@ def _explained(estimate: Estimate, scenario: int) -> Explanation:
     )
     whole = Explanation(title=_title(estimate), totals=totals, parts=parts)
     findings = [
-        f"{name}: {_datasheet_s(whole, name) / total:.0%} of it is the datasheet's time for the work"
+        f"{name}: {datasheet_s(whole, name) / total:.0%} of it is the datasheet's time for the work"
         for name, total in totals.items()
     ]
     findings += [text for name in totals for text in _certainty(estimate, name, scenario)]
@@ -202,18 +108,13 @@ def _title(estimate: Estimate) -> str:
     return f"{estimate.model} on {estimate.hardware} under {estimate.engine} ({estimate.cost_model})"
 
 
-def _datasheet_s(explanation: Explanation, quantity: str) -> float:
-    causes = explanation.causes(quantity)
-    return math.fsum(causes[name] for name in ("compute_s", "memory_s", "network_s"))
-
-
 def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -> list[TimePart]:
     """The critical path's operations by kind, and what remains to the total."""
     path = set(critical_path(phase.graph, scenario))
     found: dict[tuple[str, str, str], TimePart] = {}
     for entry in entries(phase.graph):
         if entry.name in path and not entry.op.once:
-            part = _part(quantity, entry, scenario)
+            part = part_of(quantity, entry, scenario)
             found[part.key] = found[part.key].plus(part) if part.key in found else part
     parts = sorted((part for part in found.values() if part.total_s), key=lambda part: -part.total_s)
     latency_s = number(phase.latency_s, scenario)
@@ -227,33 +128,6 @@ def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -
     return parts
 
 
-def _part(quantity: str, entry: Entry, scenario: int) -> TimePart:
-    work, times, latency_s = entry.op.work(), entry.times, number(entry.data["latency_s"], scenario)
-    causes = _causes(entry, latency_s, scenario)
-    return TimePart(
-        quantity=quantity,
-        part=kind_of(entry.op).value,
-        op_type=entry.op.op_type.name,
-        operations=float(times) if latency_s else 0.0,
-        flops=times * number(work.flops + work.vector_flops, scenario),
-        moved_bytes=times * number(work.memory_bytes, scenario),
-        message_bytes=times * number(work.message_bytes, scenario),
-        **{name: times * value for name, value in causes.items()},
-    )
-
-
-def _causes(entry: Entry, latency_s: float, scenario: int) -> dict[str, float]:
-    if entry.op.stream == HOST or entry.op.op_type is OpType.LAUNCH:
-        return {"engine_s": latency_s}
-    cost = entry.data.get("cost")
-    if cost is None:
-        return {"other_s": latency_s}
-    ideals = {name: number(getattr(cost, name), scenario) for name in ("compute_s", "memory_s", "network_s")}
-    name = max(ideals, key=lambda key: ideals[key])
-    launch_s = number(cost.launch_s, scenario)
-    return {name: ideals[name], "launch_s": launch_s, "shortfall_s": latency_s - launch_s - ideals[name]}
-
-
 def _difference(one: Explanation, other: Explanation) -> Explanation:
     """`other` minus `one`, part by part."""
     before, after = ({part.key: part for part in side.parts} for side in (one, other))
@@ -261,10 +135,11 @@ def _difference(one: Explanation, other: Explanation) -> Explanation:
     for key in dict.fromkeys([*before, *after]):
         nothing = TimePart(quantity=key[0], part=key[1], op_type=key[2])
         parts.append(after.get(key, nothing).plus(before.get(key, nothing), -1.0))
-    parts.sort(key=lambda part: (QUANTITIES.index(part.quantity), -abs(part.total_s)))
-    totals = {name: other.totals[name] - one.totals[name] for name in QUANTITIES}
+    names = list(one.totals)
+    parts.sort(key=lambda part: (names.index(part.quantity), -abs(part.total_s)))
+    totals = {name: other.totals[name] - one.totals[name] for name in names}
     findings = []
-    for name in QUANTITIES:
+    for name in names:
         largest = next((part for part in parts if part.quantity == name), None)
         text = f"{name}: {seconds_text(one.totals[name])} becomes {seconds_text(other.totals[name])}"
         if largest is not None and largest.total_s:
@@ -277,17 +152,17 @@ def _difference(one: Explanation, other: Explanation) -> Explanation:
     )  # fmt: skip
 
 
-def _times(measured: Mapping[str, float]) -> dict[str, float]:
+def _times(measured: Mapping[str, float], allowed: Sequence[str]) -> dict[str, float]:
     if not isinstance(measured, Mapping) or not measured:
-        raise ConfigError("measured is empty; give ttft_s, tpot_s or both, in seconds")
+        raise ConfigError(f"measured is empty; give {', '.join(allowed)} in seconds")
     found = {}
     for name, value in measured.items():
-        if name not in QUANTITIES:
-            raise ConfigError(f"measured: '{name}' is not known; {choices_text(str(name), QUANTITIES)}")
+        if name not in allowed:
+            raise ConfigError(f"measured: '{name}' is not known; {choices_text(str(name), allowed)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise ConfigError(f"measured: {name} = {value!r} is not allowed; expected seconds above 0")
         found[name] = float(value)
-    return {name: found[name] for name in QUANTITIES if name in found}
+    return {name: found[name] for name in allowed if name in found}
 
 
 def _against(one: Explanation, measured: Mapping[str, float]) -> Explanation:
@@ -307,7 +182,7 @@ def _against(one: Explanation, measured: Mapping[str, float]) -> Explanation:
 
 def _reading(one: Explanation, name: str, total_s: float) -> Iterable[str]:
     """What would have to be so for the measured time to come out."""
-    estimated_s, least_s = one.totals[name], _datasheet_s(one, name)
+    estimated_s, least_s = one.totals[name], datasheet_s(one, name)
     causes = one.causes(name)
     started_s = causes["launch_s"] + causes["engine_s"]
     off = f"{estimated_s / total_s - 1.0:+.0%}"

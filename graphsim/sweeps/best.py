@@ -112,7 +112,7 @@ def best(
     )  # fmt: skip
     check_goal(goal, limits, price_per_hour)
     devices_known = _devices(models, hardware)
-    prices = _prices(price_per_hour, devices_known)
+    prices = prices_of(price_per_hour, devices_known)
     if goal == "energy_per_token":
         _require_power(devices_known)
     check_executor(executor)
@@ -216,7 +216,7 @@ def _many(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _prices(price_per_hour: Any, known: Mapping[str, Any]) -> dict[str, float] | None:
+def prices_of(price_per_hour: Any, known: Mapping[str, Any]) -> dict[str, float] | None:
     """A price for each device. Raises ConfigError for one that is missing, unknown or no number above 0."""
     if price_per_hour is None:
         return None

@@ -76,7 +76,7 @@ class Grid:
 
     def blocks(self, most: int) -> Iterator[Place]:
         """The grid in pieces of at most `most` rows (one entry of the last axis at least), in the order of rows."""
-        yield from _blocks(self.shape, most)
+        yield from blocks_of(self.shape, most)
 
     def sub(self, place: Place) -> Grid:
         """A piece of the grid, as a grid."""
@@ -135,14 +135,15 @@ class Grid:
         return pd.DataFrame({name: columns[name] for name in DEFAULTS})
 
 
-def _blocks(shape: tuple[int, ...], most: int) -> Iterator[Place]:
+def blocks_of(shape: tuple[int, ...], most: int) -> Iterator[Place]:
+    """A grid of a shape in pieces of at most `most` rows (an entry of the last axis at least), in the order of rows."""
     if not shape:
         yield ()
         return
     inner = math.prod(shape[1:])
     if inner > most:
         for i in range(shape[0]):
-            yield from ((i, *rest) for rest in _blocks(shape[1:], most))
+            yield from ((i, *rest) for rest in blocks_of(shape[1:], most))
         return
     size = max(1, most // inner)
     for start in range(0, shape[0], size):

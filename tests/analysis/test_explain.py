@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.analysis.explain import CAUSES
+from graphsim.analysis.explanation import CAUSES
 from graphsim.cli import main
 
 CASE = ("llama-2-7b", "a100-sxm-80gb")

@@ -1,0 +1,150 @@
+"""What an explanation holds: a time in parts, by kind of operation and by cause, which add up to it exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from graphsim.analysis.switches import Switch
+from graphsim.display.nodes import Entry, kind_of, number
+from graphsim.errors import ConfigError, choices_text
+from graphsim.ops.base import HOST, OpType
+from graphsim.result import plain
+from graphsim.units import seconds_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CAUSES = ("compute_s", "memory_s", "network_s", "shortfall_s", "launch_s", "engine_s", "other_s")
+"""Columns that add up to a part's time."""
+
+AMOUNTS = ("operations", "flops", "moved_bytes", "message_bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePart:
+    """One kind of operation in one part of the model: how much work, and the time by cause.
+
+    quantity: `ttft_s` or `tpot_s`; in a difference all numbers are signed
+    """
+
+    quantity: str
+    part: str
+    op_type: str
+    operations: float = 0.0
+    flops: float = 0.0
+    moved_bytes: float = 0.0
+    message_bytes: float = 0.0
+    compute_s: float = 0.0
+    memory_s: float = 0.0
+    network_s: float = 0.0
+    shortfall_s: float = 0.0
+    launch_s: float = 0.0
+    engine_s: float = 0.0
+    other_s: float = 0.0
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What it is a part of."""
+        return self.quantity, self.part, self.op_type
+
+    @property
+    def total_s(self) -> float:
+        """The sum of all causes."""
+        return math.fsum(getattr(self, name) for name in CAUSES)
+
+    def plus(self, other: TimePart, sign: float = 1.0) -> TimePart:
+        """Both together; `sign` -1 gives the difference."""
+        sums = {name: getattr(self, name) + sign * getattr(other, name) for name in (*AMOUNTS, *CAUSES)}
+        return TimePart(quantity=self.quantity, part=self.part, op_type=self.op_type, **sums)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The parts of an estimate, of a difference or of a measured time; `totals` are what they add up to.
+
+    title: what is explained; findings: the most telling numbers in words; notes: what an estimate itself says
+    switches: nodes that would be faster with more to do, and what takes over there; of a single estimate
+    """
+
+    title: str
+    totals: Mapping[str, float]
+    parts: tuple[TimePart, ...]
+    findings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    switches: tuple[Switch, ...] = ()
+
+    def causes(self, quantity: str = "ttft_s") -> dict[str, float]:
+        """Seconds by cause. Raises ConfigError for a quantity that is not explained."""
+        if quantity not in self.totals:
+            raise ConfigError(f"quantity '{quantity}' is not explained; {choices_text(quantity, self.totals)}")
+        chosen = [part for part in self.parts if part.quantity == quantity]
+        return {name: math.fsum(getattr(part, name) for part in chosen) for name in CAUSES}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per quantity, part of the model and type of operation; the causes add up to `total_s`."""
+        import pandas as pd
+
+        return pd.DataFrame([_row(part) for part in self.parts])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        values = {
+            "title": self.title,
+            "totals": dict(self.totals),
+            "causes": {quantity: self.causes(quantity) for quantity in self.totals},
+            "parts": [_row(part) for part in self.parts],
+            "findings": list(self.findings),
+            "notes": list(self.notes),
+            "switches": [asdict(switch) for switch in self.switches],
+        }
+        return plain(values)  # type: ignore[no-any-return]
+
+    def __str__(self) -> str:
+        lines = [self.title]
+        for quantity, total in self.totals.items():
+            causes = {name: value for name, value in self.causes(quantity).items() if value}
+            named = ", ".join(f"{name.removesuffix('_s')} {seconds_text(value)}" for name, value in causes.items())
+            lines.append(f"{quantity} {seconds_text(total)}: {named}")
+        return "\n".join([*lines, *self.findings, *(f"note: {note}" for note in self.notes)])
+
+
+def _row(part: TimePart) -> dict[str, Any]:
+    return {field.name: getattr(part, field.name) for field in fields(TimePart)} | {"total_s": part.total_s}
+
+
+def part_of(quantity: str, entry: Entry, scenario: int, part: str | None = None, times: float = 1.0) -> TimePart:
+    """An operation of a priced graph. part: what it belongs to, by default its kind; times: how often its graph runs"""
+    work, times, latency_s = entry.op.work(), entry.times * times, number(entry.data["latency_s"], scenario)
+    causes = causes_of(entry, latency_s, scenario)
+    return TimePart(
+        quantity=quantity,
+        part=kind_of(entry.op).value if part is None else part,
+        op_type=entry.op.op_type.name,
+        operations=float(times) if latency_s else 0.0,
+        flops=times * number(work.flops + work.vector_flops, scenario),
+        moved_bytes=times * number(work.memory_bytes, scenario),
+        message_bytes=times * number(work.message_bytes, scenario),
+        **{name: times * value for name, value in causes.items()},
+    )
+
+
+def causes_of(entry: Entry, latency_s: float, scenario: int) -> dict[str, float]:
+    """Seconds of one run by cause."""
+    if entry.op.stream == HOST or entry.op.op_type is OpType.LAUNCH:
+        return {"engine_s": latency_s}
+    cost = entry.data.get("cost")
+    if cost is None:
+        return {"other_s": latency_s}
+    ideals = {name: number(getattr(cost, name), scenario) for name in ("compute_s", "memory_s", "network_s")}
+    name = max(ideals, key=lambda key: ideals[key])
+    launch_s = number(cost.launch_s, scenario)
+    return {name: ideals[name], "launch_s": launch_s, "shortfall_s": latency_s - launch_s - ideals[name]}
+
+
+def datasheet_s(explanation: Explanation, quantity: str) -> float:
+    """Seconds that the datasheet's rates need for the work."""
+    causes = explanation.causes(quantity)
+    return math.fsum(causes[name] for name in ("compute_s", "memory_s", "network_s"))
