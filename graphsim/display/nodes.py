@@ -25,6 +25,7 @@ from graphsim.ops import (
     Repeat,
     Rope,
 )
+from graphsim.ops.update import UpdateWeights
 from graphsim.units import Num
 
 
@@ -40,6 +41,7 @@ class Kind(Enum):
     LORA = "LoRA"
     MERGE = "LoRA merge, once"
     COLLECTIVE = "communication"
+    OPTIMIZER = "optimizer"
     OTHER = "other"
 
 
@@ -68,6 +70,8 @@ def kind_of(op: Op) -> Kind:
     """The group of an operation: an adapter's, but for what moves values or starts kernels; else by type and tags."""
     if op.adapter and op.op_type not in (OpType.COLLECTIVE, OpType.LAUNCH, OpType.INPUT):
         return Kind.MERGE if op.once else Kind.LORA
+    if isinstance(op, UpdateWeights):
+        return Kind.OPTIMIZER
     if isinstance(op, ExpertGemm | Permute):
         return Kind.FEED_FORWARD
     if isinstance(op, Gemm):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from graphsim.display.nodes import Entry, bound_of, dims_text, entries, is_critical, number, require
+from graphsim.ops import Direction
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BEFORE = ("name", "op", "op_type", "times", "role", "dims")
+BEFORE = ("name", "op", "op_type", "direction", "times", "role", "dims")
 WORK = ("flops", "vector_flops", "weight_bytes", "read_bytes", "write_bytes", "message_bytes")
 TIMES = ("latency_s", "start_s", "finish_s", "slack_s")
 AFTER = (*WORK, *TIMES, "bound", "critical", "once", "stream", "residency")
@@ -20,16 +21,20 @@ AFTER = (*WORK, *TIMES, "bound", "critical", "once", "stream", "residency")
 def frame_of(graph: nx.DiGraph, scenario: int = 0) -> pd.DataFrame:
     """One row per operation in launch order; figures are those of one run, `times` says how many runs there are.
 
-    Columns: name (`repeat.node` inside a repeat), op, op_type, times, role, dims as text and one column for each,
-    flops (of matrix units), vector_flops, weight_bytes, read_bytes (weights included), write_bytes, message_bytes;
-    latency_s and bound if the graph is annotated; start_s, finish_s, slack_s, critical if it is scheduled;
-    once, stream, residency (where the operands lie). Inside a repeat, times count from its middle turn's start.
+    Columns: name (`repeat.node` inside a repeat), op, op_type, direction (of a training step), times, role, dims as
+    text and one column for each, flops (of matrix units), vector_flops, weight_bytes, read_bytes (weights included),
+    write_bytes, message_bytes; latency_s and bound if the graph is annotated; start_s, finish_s, slack_s, critical if
+    it is scheduled; once, stream, residency (where the operands lie). Inside a repeat, times count from its middle
+    turn's start.
     scenario: which one, where numbers are arrays. Raises ConfigError if there is no such scenario.
     """
     import pandas as pd
 
     require("frame_of", graph, nx.DiGraph)
-    rows = [_row(entry, scenario) for entry in entries(graph)]
+    listed = list(entries(graph))
+    rows = [_row(entry, scenario) for entry in listed]
+    if any(entry.op.direction is not Direction.FORWARD for entry in listed):
+        rows = [row | {"direction": entry.op.direction.value} for row, entry in zip(rows, listed, strict=True)]
     found = dict.fromkeys(name for row in rows for name in row)
     known = [*BEFORE, *AFTER]
     dims = [name for name in found if name not in known]

@@ -25,6 +25,7 @@ TINTS: dict[Kind, Tint] = {
     Kind.LORA: Tint("#fed7aa", "#ea580c"),
     Kind.MERGE: Tint("#fde68a", "#b45309"),
     Kind.COLLECTIVE: Tint("#f3e8ff", "#9333ea"),
+    Kind.OPTIMIZER: Tint("#fce7f3", "#be185d"),
     Kind.OTHER: Tint("#ffffff", "#94a3b8"),
 }
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import networkx as nx
@@ -28,6 +30,30 @@ _DEFAULTS = f"""
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a node differs from what its operation alone would look like.
+
+    note: markup below its name; label: markup in place of all that it would say
+    """
+
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+    label: str = ""
+
+
+PLAIN = Look()
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """An edge of a picture that no value flows along. text: its DOT attributes"""
+
+    source: str
+    target: str
+    text: str
+
+
 def to_dot(graph: nx.DiGraph, path: str | Path | None = None, *, title: str = "", scenario: int = 0) -> str:
     """DOT text of a graph of any make, also written to `path` if given; `dot -Tsvg` or `render` draws it.
 
@@ -38,14 +64,25 @@ def to_dot(graph: nx.DiGraph, path: str | Path | None = None, *, title: str = ""
     """
     require("to_dot", graph, nx.DiGraph)
     flat = flatten(graph, scenario)
-    ids = identifiers(flat)
-    lines = ["digraph graphsim {", _DEFAULTS.strip("\n"), f"  label=<{header(flat, title)}>;", ""]
-    lines += _nodes(flat, ids, scenario)
-    lines += ["", *(f"  {_edge(edge, flat, ids)}" for edge in flat.edges), "}", ""]
-    text = "\n".join(lines)
+    text = document(flat, scenario, header(flat, title))
     if path is not None:
         write_text(path, text)
     return text
+
+
+def document(
+    flat: Flat, scenario: int, head: str, look: Callable[[Entry], Look] | None = None, more: Iterable[Wire] = ()
+) -> str:
+    """DOT text of opened nodes and edges. head: markup above the picture; look: what tells a node apart
+
+    more: edges beside those that values flow along
+    """
+    ids = identifiers(flat)
+    lines = ["digraph graphsim {", _DEFAULTS.strip("\n"), f"  label=<{head}>;", ""]
+    lines += _nodes(flat, ids, scenario, look or (lambda _: PLAIN))
+    lines += ["", *(f"  {_edge(edge, flat, ids)}" for edge in flat.edges)]
+    lines += [f"  {ids[wire.source]} -> {ids[wire.target]} [{wire.text}];" for wire in more]
+    return "\n".join([*lines, "}", ""])
 
 
 def render(dot: str, path: str | Path) -> Path:
@@ -73,7 +110,7 @@ def render(dot: str, path: str | Path) -> Path:
     return target
 
 
-def _nodes(flat: Flat, ids: dict[str, str], scenario: int) -> list[str]:
+def _nodes(flat: Flat, ids: dict[str, str], scenario: int, look: Callable[[Entry], Look]) -> list[str]:
     """Nodes inside the boxes around them, in launch order."""
     lines: list[str] = []
     tree: dict[tuple[Group, ...], list[str]] = {(): []}
@@ -88,7 +125,8 @@ def _nodes(flat: Flat, ids: dict[str, str], scenario: int) -> list[str]:
     def write(around: tuple[Group, ...]) -> None:
         indent = "  " * (len(around) + 1)
         for name in tree[around]:
-            lines.append(indent + _node(flat.nodes[name], ids[name], longest, scenario))
+            entry = flat.nodes[name]
+            lines.append(indent + _node(entry, ids[name], longest, scenario, look(entry)))
         for inner in [key for key in tree if len(key) == len(around) + 1 and key[:-1] == around]:
             lines.append(f"{indent}subgraph cluster_{numbers[inner]} {{")
             colour = "#f8fafc" if len(inner) % 2 else "#ffffff"
@@ -103,7 +141,7 @@ def _nodes(flat: Flat, ids: dict[str, str], scenario: int) -> list[str]:
     return lines
 
 
-def _node(entry: Entry, identifier: str, longest: float, scenario: int) -> str:
+def _node(entry: Entry, identifier: str, longest: float, scenario: int, look: Look) -> str:
     op, kind = entry.op, kind_of(entry.op)
     tint = TINTS[kind]
     critical = bool(is_critical(entry.data, scenario))
@@ -112,7 +150,7 @@ def _node(entry: Entry, identifier: str, longest: float, scenario: int) -> str:
         "color": f'"{CRITICAL if critical else tint.line}"',
         "penwidth": "2.2" if critical else "1.8" if kind in (Kind.LORA, Kind.MERGE) else "1",
         "tooltip": tooltip(entry, scenario),
-        "label": f"<{node_label(entry, longest, scenario)}>",
+        "label": f"<{look.label or node_label(entry, longest, scenario, look.note)}>",
     }
     if isinstance(op, Collective):
         attributes |= {"shape": "octagon", "style": "filled", "margin": '"0.02,0.02"'}
@@ -122,6 +160,7 @@ def _node(entry: Entry, identifier: str, longest: float, scenario: int) -> str:
         attributes |= {"shape": "ellipse", "style": "filled", "margin": '"0.02,0.0"'}
     if op.once:
         attributes["style"] = '"rounded,filled,dashed"'
+    attributes |= look.attributes
     return f"{identifier} [{', '.join(f'{key}={value}' for key, value in attributes.items())}];"
 
 
@@ -138,5 +177,8 @@ def _edge(edge: Edge, flat: Flat, ids: dict[str, str]) -> str:
         attributes |= {"color": f'"{CRITICAL}"', "penwidth": "2.2"}
     if edge.stream:
         attributes |= {"style": "dashed", "constraint": "false", "penwidth": "1.4"}
+    ends = ids[edge.source], ids[edge.target]
+    if edge.upwards:
+        ends, attributes = ends[::-1], attributes | {"dir": "back"}
     text = ", ".join(f"{key}={value}" for key, value in attributes.items())
-    return f"{ids[edge.source]} -> {ids[edge.target]} [{text}];"
+    return f"{ends[0]} -> {ends[1]} [{text}];"

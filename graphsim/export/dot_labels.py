@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 
 from graphsim.display.nodes import Entry, Kind, bound_of, kind_of, number, number_text
 from graphsim.display.palette import BOUND_COLOURS, CRITICAL, FAINT, MUTED, TINTS
@@ -58,13 +59,16 @@ def small(text: str, colour: str = MUTED, size: int = 9) -> str:
     return f'<FONT POINT-SIZE="{size}" COLOR="{colour}">{text}</FONT>'
 
 
-def node_label(entry: Entry, longest: float, scenario: int) -> str:
-    """Name; what it is and how large; time, bound and a bar as long as its share of the longest operation."""
+def node_label(entry: Entry, longest: float, scenario: int, note: str = "") -> str:
+    """Name; what it is and how large; time, bound and a bar as long as its share of the longest operation.
+
+    note: markup of a further line below the name
+    """
     op = entry.op
     name = entry.label
     if isinstance(op, Input):
         return small(f"<I>{markup(name)}</I>", size=10)
-    rows = [f"<B>{markup(name)}</B>", small(_what(op, scenario))]
+    rows = [f"<B>{markup(name)}</B>", note, small(_what(op, scenario))]
     if "latency_s" in entry.data:
         seconds = number(entry.data["latency_s"], scenario)
         bound = bound_of(entry.data, scenario)
@@ -160,15 +164,15 @@ def group_label(group: Group) -> str:
     return "".join(parts)
 
 
-def header(flat: Flat, title: str) -> str:
-    """Title, latency and legend, above the picture."""
+def header(flat: Flat, title: str, chips: Iterable[str] = ()) -> str:
+    """Title, latency and legend, above the picture. chips: cells ahead of the usual ones of the legend"""
     lines = [f'<FONT POINT-SIZE="18"><B>{markup(title)}</B></FONT>'] if title else []
     if flat.latency_s is not None:
         lines.append(f'<FONT POINT-SIZE="12">{seconds_text(flat.latency_s)} along the critical path</FONT>')
     if flat.caution:
         lines.append(small(markup(flat.caution, len(flat.caution))))
     kinds = {kind_of(entry.op) for entry in flat.nodes.values()} - {Kind.OTHER}
-    chips = [_chip(kind) for kind in Kind if kind in kinds]
+    chips = [*chips, *(chip(TINTS[kind].fill, TINTS[kind].line, kind.value) for kind in Kind if kind in kinds)]
     if flat.path:
         chips.append(f"<TD>{small('<B>━━</B>', CRITICAL, 11)} {small('critical path')}</TD>")
         if any(edge.stream for edge in flat.edges):
@@ -186,6 +190,6 @@ def header(flat: Flat, title: str) -> str:
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="3">{cells}</TABLE>'
 
 
-def _chip(kind: Kind) -> str:
-    tint = TINTS[kind]
-    return f'<TD BGCOLOR="{tint.fill}" BORDER="1" COLOR="{tint.line}" STYLE="ROUNDED">{small(markup(kind.value))}</TD>'
+def chip(fill: str, line: str, text: str, style: str = "ROUNDED") -> str:
+    """A cell of a legend."""
+    return f'<TD BGCOLOR="{fill}" BORDER="1" COLOR="{line}" STYLE="{style}">{small(markup(text))}</TD>'

@@ -17,6 +17,10 @@ _TURN = re.compile(r"(.+?\.(\d+))\.(?=.)", re.DOTALL)
 so that only names tell them apart."""
 
 
+BACKWARD = ".backward"
+"""How the backward pass of a repeat is called behind its name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A box around nodes. repeat: the repetition it stands for, if it is one."""
@@ -32,6 +36,7 @@ class Edge:
     """A value that flows, or `stream` where one operation only waits for the other's end on the critical path.
 
     shape: of the value; none where it has no elements, as where one operation only has to come before another
+    upwards: whether a picture that flows down draws it from below
     """
 
     source: str
@@ -40,6 +45,7 @@ class Edge:
     shape: Shape = ()
     critical: bool = False
     stream: bool = False
+    upwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +152,8 @@ def _repeat_group(key: str, label: str, op: Repeat, latency: object, scenario: i
     last = op.first_layer + op.times * op.layers - 1
     layers = f"layers {op.first_layer} to {last}" if last > op.first_layer else f"layer {op.first_layer}"
     seconds = None if latency is None else number(latency, scenario)  # type: ignore[arg-type]
+    if op.role.endswith(BACKWARD):
+        return Group(key, f"{layers}, backward", op, seconds)
     return Group(key, layers if op.role == "layers" else label, op, seconds)
 
 

@@ -24,9 +24,11 @@ from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
 from graphsim.export.html_page import card, escaped, filled, json_text, listed
 from graphsim.export.serving_html import serving_html
+from graphsim.export.training_html import training_html
 from graphsim.files.written import write_text
 from graphsim.result import COVERAGE, Estimate
 from graphsim.serving.served_run import ServedRun
+from graphsim.training.estimate import TrainEstimate
 from graphsim.units import bytes_text, joules_text, scaled, seconds_text, watts_text
 
 if TYPE_CHECKING:
@@ -34,9 +36,13 @@ if TYPE_CHECKING:
 
 
 def to_html(
-    estimate: Estimate | ServedRun, path: str | Path | None = None, *, scenario: int = 0, **limits: float | None
+    estimate: Estimate | TrainEstimate | ServedRun,
+    path: str | Path | None = None,
+    *,
+    scenario: int = 0,
+    **limits: float | None,
 ) -> str:
-    """The report of an estimate, or of a served run, as one HTML page, also written to `path` if given.
+    """The report of an estimate, a training step or a served run as one HTML page, also written to `path` if given.
 
     Headline figures; base, dynamic and merged adapter side by side (the estimate's own adapter, or a common one where
     it has none); where time and memory go; roofline with every operation; timelines; one layer to explore; all
@@ -47,9 +53,11 @@ def to_html(
     """
     if isinstance(estimate, ServedRun):
         return serving_html(estimate, path, **limits)
-    require("to_html", estimate, Estimate)
+    require("to_html", estimate, Estimate, TrainEstimate)
     if limits:
         raise ConfigError(f"{next(iter(limits))} is of served runs; an estimate's page has no limits")
+    if isinstance(estimate, TrainEstimate):
+        return training_html(estimate, path, scenario=scenario)
     number(estimate.latency_s, scenario)  # says at once if there is no such scenario
     compared = _compared(estimate, scenario)
     content = {

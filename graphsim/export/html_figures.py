@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from graphsim.display.breakdown import (
@@ -32,8 +33,8 @@ def figures_of(estimate: Estimate, compared: pd.DataFrame | None, scenario: int)
         "chart-kinds": kinds(estimate, scenario),
         "chart-types": types(estimate, scenario),
         "chart-roofline": roofline(estimate, scenario),
-        "chart-prefill": timeline(estimate.prefill, scenario),
-        "chart-decode": timeline(estimate.decode, scenario),
+        "chart-prefill": timeline(estimate.prefill.graph, "prefill step", scenario),
+        "chart-decode": timeline(estimate.decode.graph, "decode step", scenario),
         "chart-memory": memory(estimate, scenario),
     }
     return found if compared is None else {"chart-compare": comparison(compared)} | found
@@ -73,12 +74,13 @@ def kinds(estimate: Estimate, scenario: int) -> Figure:
         shares = [100 * found.get(kind, 0.0) / (sum(found.values()) or 1.0) for found in sums.values()]
         if any(shares):
             texts = [f"{kind.value}: {seconds_text(found.get(kind, 0.0))} per step" for found in sums.values()]
-            data.append(_bar(kind.value, list(sums), shares, TINTS[kind].line, texts))
+            data.append(bar(kind.value, list(sums), shares, TINTS[kind].line, texts))
     axes = {"xaxis": {"title": {"text": "% of busy time"}, "range": [0, 100]}, "yaxis": _DOWNWARDS}
     return {"data": data, "layout": layout_of(barmode="stack", height=260, **axes)}
 
 
-def _bar(name: str, y: list[str], x: list[float], colour: str, texts: list[str]) -> Figure:
+def bar(name: str, y: list[str], x: list[float], colour: str, texts: list[str]) -> Figure:
+    """Horizontal bars of one colour with texts to hover over."""
     return {
         "type": "bar",
         "orientation": "h",
@@ -101,7 +103,7 @@ def types(estimate: Estimate, scenario: int) -> Figure:
         order |= dict.fromkeys(found)
         total = sum(found.values()) or 1.0
         texts = [f"{label}, {name}: {seconds_text(v)} per step" for name, v in found.items()]
-        data.append(_bar(label, list(found), [100 * v / total for v in found.values()], colour, texts))
+        data.append(bar(label, list(found), [100 * v / total for v in found.values()], colour, texts))
     axes = {
         "xaxis": {"title": {"text": "% of busy time"}},
         "yaxis": {"autorange": "reversed", "categoryarray": list(order), "categoryorder": "array", "automargin": True},
@@ -118,10 +120,10 @@ def roofline(estimate: Estimate, scenario: int) -> Figure:
         for kind in Kind:
             members = [point for point in points if point.kind is kind]
             if members:
-                texts = [_point_text(point, whole, scenario) for point in members]
+                texts = [point_text(point, whole, scenario) for point in members]
                 sizes = [7 + 34 * (point.latency_s * point.times / whole) ** 0.5 for point in members]
                 marker = {"color": TINTS[kind].line, "symbol": symbol, "size": sizes, "opacity": 0.75}
-                data.append(_points(f"{label}: {kind.value}", members, marker, texts))
+                data.append(points_trace(f"{label}: {kind.value}", members, marker, texts))
     layout = layout_of(
         height=480,
         xaxis={"type": "log", "dtick": 1, "title": {"text": "flops per byte of memory traffic"}},
@@ -136,7 +138,8 @@ def roofline(estimate: Estimate, scenario: int) -> Figure:
     return {"data": _roofs(estimate, data, scenario) + data, "layout": layout}
 
 
-def _points(name: str, members: list[Point], marker: Figure, texts: list[str]) -> Figure:
+def points_trace(name: str, members: list[Point], marker: Figure, texts: list[str]) -> Figure:
+    """Operations of a roofline that share a legend's entry."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -149,7 +152,8 @@ def _points(name: str, members: list[Point], marker: Figure, texts: list[str]) -
     }
 
 
-def _point_text(point: Point, whole: float, scenario: int) -> str:
+def point_text(point: Point, whole: float, scenario: int) -> str:
+    """What is shown over an operation of a roofline. whole: seconds of the step"""
     share = 100 * point.latency_s * point.times / whole
     reached = (
         f"{point.intensity:.3g} flops per byte, {scaled(point.flops_per_s, 'flop/s')}"
@@ -167,14 +171,19 @@ def _roofs(estimate: Estimate, points: list[Figure], scenario: int) -> list[Figu
     if estimate.inference is None:
         return []
     hardware = estimate.inference.hardware
-    memory = number(hardware.memory_bytes_per_s, scenario)
+    peaks = peaks_of(estimate.prefill.graph, hardware, scenario)
+    return roofs(peaks, number(hardware.memory_bytes_per_s, scenario), points)
+
+
+def roofs(peaks: Mapping[str, float], memory: float, points: list[Figure]) -> list[Figure]:
+    """Roofs above some points, the highest peak's with the slope of the memory's bandwidth."""
     widest = max((x for trace in points for x in trace["x"]), default=1.0)
-    roofs = []
-    for i, (name, peak) in enumerate(peaks_of(estimate.prefill.graph, hardware, scenario).items()):
+    found = []
+    for i, (name, peak) in enumerate(peaks.items()):
         ridge = peak / memory
         line = {"color": "INK", "width": 2} if i == 0 else {"color": "MUTED", "width": 1, "dash": "dot"}
         xs = [LEAST_INTENSITY if i == 0 else ridge, ridge, max(widest, ridge) * 3]
-        roofs.append(
+        found.append(
             {
                 "type": "scatter",
                 "mode": "lines",
@@ -186,7 +195,7 @@ def _roofs(estimate: Estimate, points: list[Figure], scenario: int) -> list[Figu
                 "hoverinfo": "text",
             }
         )
-    return roofs
+    return found
 
 
 def memory(estimate: Estimate, scenario: int) -> Figure:
@@ -198,7 +207,7 @@ def memory(estimate: Estimate, scenario: int) -> Figure:
         if size <= 0:
             continue
         text = f"{part_text(name)}: {bytes_text(size)}"
-        data.append(_bar(text, ["device"], [size / 2**30], colour, [text]))
+        data.append(bar(text, ["device"], [size / 2**30], colour, [text]))
     capacity = number(usage.capacity_bytes, scenario) / 2**30
     used = number(usage.total_bytes, scenario) / 2**30
     dashed = {"color": "#dc2626", "width": 2, "dash": "dash"}

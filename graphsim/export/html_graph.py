@@ -8,10 +8,11 @@ import networkx as nx
 
 from graphsim.display.nodes import Entry, Kind, bound_of, dims_text, is_critical, kind_of, number, shape_text
 from graphsim.display.palette import BOUND_COLOURS, TINTS
+from graphsim.display.training import is_trained
 from graphsim.export.dot_labels import clean
 from graphsim.export.flat import Edge, Flat, Group, flatten
 from graphsim.export.layout import Placed, place
-from graphsim.ops import Collective, Gemm, Input
+from graphsim.ops import Collective, Gemm, Input, KeptValue
 from graphsim.units import bytes_text, count_text, seconds_text
 
 HEIGHT, ROW = 54.0, 104.0
@@ -19,10 +20,13 @@ EdgeLabel = tuple[str, tuple[str, ...], tuple[float, ...]]
 """Source, parts and shape of what flows along an edge; each is labelled once."""
 
 
-def layer_svg(graph: nx.DiGraph, scenario: int = 0) -> tuple[str, str]:
-    """A caption and the picture of the repeat that decides most, or of the whole graph where nothing repeats."""
+def layer_svg(graph: nx.DiGraph, scenario: int = 0, repeat: str | None = None) -> tuple[str, str]:
+    """A caption and the picture of a repeat: the one named, else that which decides most, or of the whole graph.
+
+    The whole graph is drawn where nothing repeats. repeat: the name of a node of the graph
+    """
     flat = flatten(graph, scenario)
-    group = _longest(flat)
+    group = _longest(flat) if repeat is None else _repeats(flat)[repeat]
     names = [name for name, around in flat.groups.items() if group is None or group in around]
     edges = [e for e in flat.edges if e.source in names and e.target in names]
     placed = place(
@@ -43,9 +47,13 @@ def layer_svg(graph: nx.DiGraph, scenario: int = 0) -> tuple[str, str]:
     return caption, f'{head}<g class="scene">{"".join(parts)}</g></svg>'
 
 
+def _repeats(flat: Flat) -> dict[str, Group]:
+    return {g.key: g for around in flat.groups.values() for g in around if g.repeat is not None}
+
+
 def _longest(flat: Flat) -> Group | None:
     """The repeat that takes longest of those on the critical path, or of all where none is."""
-    repeats = {g.key: g for around in flat.groups.values() for g in around if g.repeat is not None}
+    repeats = _repeats(flat)
     critical = {g.key for name in flat.path for g in flat.groups[name]}
     found = [group for key, group in repeats.items() if key in critical] or list(repeats.values())
     return max(found, key=lambda group: group.latency_s or 0.0, default=None)
@@ -61,6 +69,8 @@ def _caption(group: Group | None) -> str:
 
 def _what(entry: Entry, scenario: int) -> str:
     op = entry.op
+    if isinstance(op, KeptValue):
+        return f"{bytes_text(number(op.kept_bytes, scenario))} kept"
     if isinstance(op, Gemm):
         return f"{number(op.m, scenario):g} × {number(op.k, scenario):g} → {number(op.n, scenario):g}"
     return type(op).__name__ if isinstance(op, Collective) else op.op_type.name.lower().replace("_", " ")
@@ -101,6 +111,7 @@ def _node(entry: Entry, placed: Placed, longest: float, scenario: int) -> str:
     width, kind = _width(entry, scenario), kind_of(entry.op)
     tint = TINTS[kind]
     classes = ["node", "critical" if is_critical(entry.data, scenario) else "", "once" if entry.op.once else ""]
+    classes += ["trained" if is_trained(entry.op) else "", "kept" if isinstance(entry.op, KeptValue) else ""]
     title = html.escape("\n".join(clean(line) for line in [entry.label, *hover_lines(entry, scenario)]), quote=True)
     colours = f'style="--fill:{tint.fill};--line:{tint.line}"'
     head = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
@@ -57,6 +57,13 @@ def card(name: str, label: str, value: float, shown: str, hint: str, *, bad: boo
     figure = f'<strong id="figure-{name}" data-value="{value!r}">{escaped(shown)}</strong>'
     words = f'<span class="label">{escaped(label)}</span>{figure}{drawn}<span class="hint">{escaped(hint)}</span>'
     return f'<div class="card{" bad" if bad else ""}">{words}</div>'
+
+
+def table_html(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Rows of texts under a head, which are escaped."""
+    top = "".join(f"<th>{escaped(text)}</th>" for text in head)
+    body = "".join("<tr>" + "".join(f"<td>{escaped(text)}</td>" for text in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def listed(title: str, lines: Any) -> str:

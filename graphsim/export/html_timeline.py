@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import networkx as nx
+
 from graphsim.display.nodes import Kind, dims_text, kind_of
 from graphsim.display.palette import TINTS
 from graphsim.export.html_chart import Figure, layout_of, safe
 from graphsim.export.spread import Turn, runs_of
-from graphsim.result import PhaseEstimate
 from graphsim.units import seconds_text
 
 MOST_BARS = 4000
@@ -21,13 +22,13 @@ TURNS_IN_VIEW = 2
 """Turns of the first repeat that a timeline shows before anyone zooms out."""
 
 
-def timeline(phase: PhaseEstimate, scenario: int) -> Figure:
-    """The step as it runs: one lane per stream, one bar per run, pale off the critical path.
+def timeline(graph: nx.DiGraph, label: str, scenario: int) -> Figure:
+    """A step as it runs: one lane per stream, one bar per run, pale off the critical path. label: of the axis
 
     In view are the first turns, or all of a pipeline. Of very long steps, only the first turn of each repeat is shown
     run by run.
     """
-    runs = [turn for turn in runs_of(phase.graph, scenario) if turn.latency_s > 0]
+    runs = [turn for turn in runs_of(graph, scenario) if turn.latency_s > 0]
     many = len(runs) > MOST_BARS
     turns = [turn for turn in runs if all(i == 0 for _, i in turn.turns)] if many else runs
     data = [
@@ -40,7 +41,7 @@ def timeline(phase: PhaseEstimate, scenario: int) -> Figure:
     streams = list(dict.fromkeys(turn.op.stream for turn in runs))
     staged = any(turn.op.stage for turn in runs)  # a pipeline, whose stages only the whole step shows side by side
     axes = {
-        "xaxis": {"title": {"text": f"{phase.name} step, ms"}} | ({} if staged else _view(turns)),
+        "xaxis": {"title": {"text": f"{label}, ms"}} | ({} if staged else _view(turns)),
         "yaxis": {"categoryarray": streams[::-1], "categoryorder": "array", "automargin": True, "fixedrange": True},
     }
     height = 170 + (24 if staged else 46) * len(streams)

@@ -22,13 +22,13 @@ from graphsim.cost.base import Cost
 from graphsim.display.nodes import require
 from graphsim.errors import GraphError, choices_text
 from graphsim.files.written import read_text, write_text
-from graphsim.ops import Op, OpType, Part, PipelineStage, Residency, Sharding, Work, op_classes
+from graphsim.ops import Direction, Op, OpType, Part, PipelineStage, Residency, Sharding, Work, op_classes
 from graphsim.ops.formats import FORMATS, Format
 from graphsim.units import short
 
 VERSION = 1
 _RECORDS: dict[str, type] = {cls.__name__: cls for cls in (Cost, Format, Part, PipelineStage, Work)}
-_ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (OpType, Residency, Sharding)}
+_ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (Direction, OpType, Residency, Sharding)}
 
 
 def to_json(graph: nx.DiGraph, path: str | Path | None = None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.export.html_page import card, escaped, filled, json_text, listed
+from graphsim.export.html_page import card, escaped, filled, json_text, listed, table_html
 from graphsim.export.serving_figures import figures_of, worst_first
 from graphsim.export.serving_series import series_of
 from graphsim.files.written import write_text
@@ -156,19 +156,13 @@ def _parts(service: ServedRun) -> str:
     )
 
 
-def _table(head: Row, rows: Iterable[Row]) -> str:
-    top = "".join(f"<th>{escaped(text)}</th>" for text in head)
-    body = "".join("<tr>" + "".join(f"<td>{escaped(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-
-
 def _latencies(found: dict[str, Any]) -> str:
     names = (
         ("time to first token (TTFT)", "ttft"), ("time per token (TPOT), by request", "tpot"),
         ("between tokens (ITL), all gaps", "itl"), ("end to end (E2EL)", "e2el"),
     )  # fmt: skip
     rows = [(label, *(ms_text(found[f"{kind}_{name}_ms"]) for kind in KINDS)) for label, name in names]
-    return _table(("", *KINDS), rows)
+    return table_html(("", *KINDS), rows)
 
 
 def _seconds(value: Any) -> str:
@@ -196,7 +190,7 @@ def _classes(service: ServedRun) -> str:
         told = "–" if share != share or limits == "none" else f"{share:.1%}"
         cells = (str(row.group), f"{row.requests:,}", f"{row.completed:,}", told, limits, *map(_seconds, figures))
         rows.append(cells)
-    return f'<section class="wide"><h2>Classes</h2><div class="scroll">{_table(head, rows)}</div></section>'
+    return f'<section class="wide"><h2>Classes</h2><div class="scroll">{table_html(head, rows)}</div></section>'
 
 
 _ADAPTER_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
@@ -224,7 +218,7 @@ def _adapters(service: ServedRun) -> str:
     base = service.adapters[service.adapters.adapter == BASE_NAME]
     shown = [*frame.head(MOST_ROWS).to_dict("records"), *base.to_dict("records")]
     rows = [tuple(text(row[name]) for name, _, text in _ADAPTER_COLUMNS) for row in shown]
-    table = _table(tuple(label for _, label, _ in _ADAPTER_COLUMNS), rows)
+    body = table_html(tuple(label for _, label, _ in _ADAPTER_COLUMNS), rows)
     idle = len(service.adapter_names) - len(frame)
     count = f"{len(frame):,}"
     cut = f"the {MOST_ROWS} that suffered the most of {count}" if len(frame) > MOST_ROWS else f"all {count}"
@@ -235,7 +229,7 @@ def _adapters(service: ServedRun) -> str:
         f'<section class="wide"><details open><summary>Adapters: {escaped(cut)}, the worst first</summary>'
         f'<p class="hint">{escaped(asked)}Hits: requests let in without a load or switch; stalled: '
         f"seconds that its requests waited for loads, each for itself.</p>"
-        f'<div class="scroll">{table}</div></details></section>'
+        f'<div class="scroll">{body}</div></details></section>'
     )
 
 
@@ -262,7 +256,7 @@ def _slowest(service: ServedRun) -> str:
     if service.log.loads:
         known["stalled"] = lambda i: _seconds(log.load_stall_s[i])
     known["ended"] = lambda i: STATUSES[log.status[i]]
-    return _table(tuple(known), (tuple(shown(i) for shown in known.values()) for i in order.tolist()))
+    return table_html(tuple(known), (tuple(shown(i) for shown in known.values()) for i in order.tolist()))
 
 
 def _rules(service: ServedRun) -> str:

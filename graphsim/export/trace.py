@@ -24,6 +24,8 @@ from graphsim.files.written import write_text
 from graphsim.ops import Op
 from graphsim.result import Estimate, PhaseEstimate, plain
 from graphsim.serving.served_run import ServedRun
+from graphsim.training.estimate import TrainEstimate
+from graphsim.training.view import FIGURES
 from graphsim.units import Num
 
 _COLOURS = {
@@ -36,6 +38,7 @@ _COLOURS = {
     Kind.LORA: "bad",
     Kind.MERGE: "yellow",
     Kind.COLLECTIVE: "rail_animation",
+    Kind.OPTIMIZER: "terrible",
     Kind.OTHER: "white",
 }
 
@@ -43,18 +46,20 @@ _ONE_TIME = "one-time work, before the first step"
 
 
 def to_trace(
-    estimate: Estimate | PhaseEstimate | ServedRun,
+    estimate: Estimate | PhaseEstimate | TrainEstimate | ServedRun,
     path: str | Path | None = None,
     *,
     expand: bool = False,
     scenario: int = 0,
     **span: Any,
 ) -> dict[str, Any]:
-    """The timeline of an estimate, or of a served run, as a trace document, also written to `path` if given.
+    """The timeline of an estimate, of a training step or of a served run as a trace document, also written to `path`.
 
-    The prompt's step comes first, then one decode step at the mean context. One process per pipeline stage (devices
-    of a tensor-parallel group do the same at the same time), one track per stream, one-time work in a process of its
-    own. Of each repeat the first turn is shown in full and the others as one slice, or every turn if `expand`.
+    Of a training step it is one micro-batch, forward and backward, and the update behind it; of a pipeline, what each
+    stage does with every micro-batch comes first. Of an estimate the prompt's step comes first, then one decode step at
+    the mean context. One process per pipeline stage (devices of a tensor-parallel group do the same at the same time),
+    one track per stream, one-time work in a process of its own. Of each repeat the first turn is shown in full and the
+    others as one slice, or every turn if `expand`.
     span: start_s, end_s and requests of a served run, see `graphsim.export.serving_trace`
     Raises ConfigError if there is no such scenario or `path` is not writable.
     """
@@ -62,23 +67,38 @@ def to_trace(
         return serving_trace(estimate, path, **span)
     if span:
         raise ConfigError(f"{next(iter(span))} is of served runs; an estimate's timeline is always whole")
-    require("to_trace", estimate, Estimate, PhaseEstimate)
-    phases = [estimate] if isinstance(estimate, PhaseEstimate) else [estimate.prefill, estimate.decode]
+    require("to_trace", estimate, Estimate, PhaseEstimate, TrainEstimate)
+    graphs = _graphs(estimate)
     trace = _Trace(expand, scenario)
-    for phase in phases:
-        trace.phase(phase.name, phase.graph)
-    trace.one_time(phases[0].graph)
+    for name, graph in graphs:
+        trace.phase(name, graph)
+    trace.one_time(graphs[0][1])
     document: dict[str, Any] = {
         "traceEvents": [*trace.names(), *sorted(trace.events, key=order)],
         "displayTimeUnit": "ns",
-        "otherData": {} if isinstance(estimate, PhaseEstimate) else _summary(estimate, scenario),
+        "otherData": _summary(estimate, scenario),
     }
     if path is not None:
         write_text(path, json.dumps(document, ensure_ascii=True, allow_nan=False))
     return document
 
 
-def _summary(estimate: Estimate, scenario: int) -> dict[str, Any]:
+def _graphs(estimate: Estimate | PhaseEstimate | TrainEstimate) -> list[tuple[str, nx.DiGraph]]:
+    """The steps to be shown, one after another, by name."""
+    if isinstance(estimate, TrainEstimate):
+        whole = [] if estimate.slots is None else [("pipeline", estimate.pipeline)]
+        return [*whole, ("training", estimate.graph)]
+    phases = [estimate] if isinstance(estimate, PhaseEstimate) else [estimate.prefill, estimate.decode]
+    return [(phase.name, phase.graph) for phase in phases]
+
+
+def _summary(estimate: Estimate | PhaseEstimate | TrainEstimate, scenario: int) -> dict[str, Any]:
+    if isinstance(estimate, PhaseEstimate):
+        return {}
+    if isinstance(estimate, TrainEstimate):
+        own = {name: number(getattr(estimate, name), scenario) for name in FIGURES}
+        about = {"model": estimate.model, "hardware": estimate.hardware, "recipe": estimate.setup.recipe.name}
+        return {**about, "cost_model": estimate.cost_model, **plain(own), "notes": list(estimate.notes)}
     figures = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s")
     values = {name: number(getattr(estimate, name), scenario) for name in figures}
     return {

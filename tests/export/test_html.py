@@ -123,11 +123,11 @@ def test_a_timeline_shows_every_run_or_folds_what_is_too_much(estimates, monkeyp
     def bars(figure):
         return {trace["name"]: trace["x"] for trace in figure["data"]}
 
-    whole = bars(html_timeline.timeline(phase, 0))
+    whole = bars(html_timeline.timeline(phase.graph, "step", 0))
     assert sum(map(len, whole.values())) == busy.times.sum()
     assert sum(map(sum, whole.values())) == pytest.approx(float((busy.latency_s * busy.times).sum()) * 1e3)
     monkeypatch.setattr(html_timeline, "MOST_BARS", 100)
-    folded = bars(html_timeline.timeline(phase, 0))
+    folded = bars(html_timeline.timeline(phase.graph, "step", 0))
     assert len(folded.pop("further turns")) == 4
     assert sum(map(len, folded.values())) == len(busy)
 
@@ -170,8 +170,8 @@ def test_nothing_is_written_beside_an_edge_without_elements():
 def test_a_pipelines_timeline_shows_all_stages_and_others_the_first_turns(estimates):
     from graphsim.export.html_timeline import timeline
 
-    assert "range" not in timeline(estimates["pipeline"].prefill, 0)["layout"]["xaxis"]
-    start, end = timeline(estimates["base"].prefill, 0)["layout"]["xaxis"]["range"]
+    assert "range" not in timeline(estimates["pipeline"].prefill.graph, "step", 0)["layout"]["xaxis"]
+    start, end = timeline(estimates["base"].prefill.graph, "step", 0)["layout"]["xaxis"]["range"]
     assert start == 0.0 < end < 1e3 * float(estimates["base"].ttft_s) / 10
 
 

@@ -2,7 +2,7 @@
   "use strict";
   const root = document.documentElement;
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const timelines = ["chart-prefill", "chart-decode"];
+  const timelines = ["chart-prefill", "chart-decode", "chart-step"];
   const config = (id) => ({ displayModeBar: false, scrollZoom: timelines.includes(id) });
 
   // --- theme: the reader's system decides until the button is used
