@@ -20,13 +20,15 @@ from graphsim.cli import (
     sensitivity,
     serve,
     sweep,
+    train,
     validate,
 )
 from graphsim.cli.parsing import Parser, complain_of
 from graphsim.errors import GraphsimError
 
 COMMANDS = (
-    run, lora, serve, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor, completion
+    run, lora, serve, train, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor,
+    completion,
 )  # fmt: skip
 """Modules that add their commands to the parser."""
 

@@ -11,7 +11,10 @@ from graphsim.cli.printing import print_json, print_line
 from graphsim.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "tcsh")
-FILES = ("path", "to", "html", "data", "plot", "lora", "trace", "timeline", "measured", "output_json", "rows")
+FILES = (
+    "path", "to", "html", "data", "plot", "lora", "trace", "timeline", "measured", "output_json", "rows", "dot",
+    "config",
+)  # fmt: skip
 """Options that are completed by the names of files."""
 EXAMPLES = """examples:
   graphsim completion bash > ~/.local/share/bash-completion/completions/graphsim
@@ -55,8 +58,14 @@ def _offer(action: argparse.Action) -> None:
     from graphsim.hardware import list_hardware
     from graphsim.lora.profile import list_engines
     from graphsim.models.loading import list_models
+    from graphsim.training.methods import list_methods
+    from graphsim.training.optimizers import list_optimizers
+    from graphsim.training.recipe import list_recipes
 
-    catalogs = {"model": list_models, "models": list_models, "hardware": list_hardware, "engine": list_engines}
+    catalogs = {
+        "model": list_models, "models": list_models, "hardware": list_hardware, "engine": list_engines,
+        "method": list_methods, "recipe": list_recipes, "optimizer": list_optimizers,
+    }  # fmt: skip
     if action.choices is None and action.dest in catalogs:
         action.choices = catalogs[action.dest]()
     elif action.dest in FILES:

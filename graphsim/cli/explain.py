@@ -11,7 +11,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.units import parse_quantity, seconds_text
 
 if TYPE_CHECKING:
-    from graphsim.analysis.explain import Explanation, TimePart
+    from graphsim.analysis.explanation import Explanation, TimePart
     from graphsim.result import Estimate
 
 EXAMPLES = """examples:
@@ -61,7 +61,7 @@ def explain(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found.to_dict())
         return
-    _print(found, options.top)
+    print_explanation(found, options.top)
 
 
 def _estimate(options: argparse.Namespace) -> Estimate:
@@ -129,7 +129,8 @@ def _seconds(name: str, text: str) -> float:
         raise ConfigError(f"--measured: {name} = '{text}' is not a time; write 0.135, 135ms or 90us") from None
 
 
-def _print(found: Explanation, top: int) -> None:
+def print_explanation(found: Explanation, top: int) -> None:
+    """The parts of each time as a table, then what they tell."""
     print_line(found.title)
     for quantity, total_s in found.totals.items():
         print_line(f"\n{quantity.removesuffix('_s')}: {_time(total_s)}")
@@ -155,7 +156,7 @@ def _print(found: Explanation, top: int) -> None:
 
 
 def _cells(part: TimePart) -> list[str]:
-    from graphsim.analysis.explain import CAUSES
+    from graphsim.analysis.explanation import CAUSES
 
     times = [getattr(part, name) for name in (*CAUSES, "total_s")]
     amounts = [f"{part.operations:.0f}", f"{part.flops / 1e12:.3g}", f"{part.moved_bytes / 1e9:.3g}"]

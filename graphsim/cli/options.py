@@ -65,9 +65,9 @@ def add_ignore(parser: argparse.ArgumentParser) -> None:
 
 def add_requests(parser: argparse.ArgumentParser) -> None:
     """--batch, --input, --output."""
-    parser.add_argument("--batch", type=_number, default=1, metavar="N", help="requests served together (1)")
-    parser.add_argument("--input", type=_number, default=512, metavar="N", help="prompt tokens of each (512)")
-    parser.add_argument("--output", type=_number, default=128, metavar="N", help="tokens generated for each (128)")
+    parser.add_argument("--batch", type=number, default=1, metavar="N", help="requests served together (1)")
+    parser.add_argument("--input", type=number, default=512, metavar="N", help="prompt tokens of each (512)")
+    parser.add_argument("--output", type=number, default=128, metavar="N", help="tokens generated for each (128)")
 
 
 def add_media(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +76,7 @@ def add_media(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size", type=_sides, default=(1024, 1024), metavar="HxW", help="pixels of each image (1024x1024)"
     )
-    parser.add_argument("--audio-s", type=_number, default=0, metavar="S", help="seconds of sound in each prompt (0)")
+    parser.add_argument("--audio-s", type=number, default=0, metavar="S", help="seconds of sound in each prompt (0)")
 
 
 def media(options: argparse.Namespace) -> Media | None:
@@ -97,13 +97,13 @@ def _sides(text: str) -> tuple[int, int]:
 def add_deployment(parser: argparse.ArgumentParser) -> None:
     """Parallel degrees, precision, adapter, cost model."""
     for name, text in DEGREES.items():
-        parser.add_argument(f"--{name}", type=_number, default=1, metavar="N", help=f"{text} (1)")
+        parser.add_argument(f"--{name}", type=number, default=1, metavar="N", help=f"{text} (1)")
     parser.add_argument(
         "--expert-placement", default="random", metavar="P",
         help="how experts lie on their ranks: random, contiguous or balanced (random)",
     )  # fmt: skip
     parser.add_argument(
-        "--redundant-experts", type=_number, default=0, metavar="N",
+        "--redundant-experts", type=number, default=0, metavar="N",
         help="copies of popular experts, of a balanced placement (0)",
     )  # fmt: skip
     parser.add_argument("--precision", metavar="P", help="bf16, fp8, nvfp4, int4, …; `fp8,kv=fp8` for the cache too")
@@ -171,9 +171,10 @@ def requests(options: argparse.Namespace) -> dict[str, Any]:
     return {"batch": options.batch, "input_tokens": options.input, "output_tokens": options.output}
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
+    """What reads a number, whole where it is one."""
     try:
-        number = float(text)
+        found = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
-    return int(number) if number.is_integer() else number
+    return int(found) if found.is_integer() else found

@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   graphsim validate served served.csv --refit
   graphsim validate public measured_public.csv
   graphsim validate serving runs.csv metrics.csv --rows 40
+  graphsim validate training fms_hf_tuning_a100.csv --json
 """
 WHAT = (
     "all",
@@ -43,6 +44,7 @@ WHAT = (
     "lifecycle",
     "published",
     "traces",
+    "training",
 )
 _SHOWN = {
     "lora": (
@@ -278,6 +280,7 @@ _SUMMARIES = {
     "served": ("graphsim.validation.served", "summary"),
     "public": ("graphsim.validation.public", "summary"),
     "serving": ("graphsim.validation.serving_summary", "summary"),
+    "training": ("graphsim.validation.training", "summary"),
 }
 """What tells of a long table in a short one."""
 
@@ -299,6 +302,7 @@ _CHECKS = {
     "lifecycle": ("graphsim.validation.lifecycles", "validate_lifecycles"),
     "published": ("graphsim.validation.published", "validate_published"),
     "traces": ("graphsim.validation.traces", "validate_traces"),
+    "training": ("graphsim.validation.training", "validate_training"),
 }
 """What reads a file of facts of each kind and puts the estimate beside them; loaded when asked for."""
 

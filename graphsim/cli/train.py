@@ -1,0 +1,163 @@
+"""`graphsim train`: one optimizer step, whether it fits, where its time goes, and what the whole run costs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphsim.cli import options as shared
+from graphsim.cli import train_options
+from graphsim.cli.explain import print_explanation
+from graphsim.cli.printing import RunProgress, print_json, print_line
+from graphsim.cli.train_tables import print_advice, print_plan, print_step
+from graphsim.cli.train_varied import print_varied
+from graphsim.display.axes import picture, save
+from graphsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from graphsim.training.advice import TrainAdvice
+    from graphsim.training.estimate import TrainEstimate
+    from graphsim.training.plan import Plan
+
+_FILES = ("html", "dot", "trace", "plot")
+EXAMPLES = """examples:
+  graphsim train llama-3.1-8b --hardware h100-sxm --method lora --batch 2 --seq-len 4096
+  graphsim train llama-3.1-8b --hardware l4 --method qlora --recipe unsloth --lora rank=16,targets=all-linear
+  graphsim train llama-3.1-70b --hardware h100-sxm --method full --dp 16 --sharding fsdp2 --recompute full
+  graphsim train llama-3.1-8b --hardware h100-sxm --longest-sequence --recompute full
+  graphsim train llama-3.1-8b --hardware h100-sxm --tokens 1e9 --price 2.5 --checkpoint-every 500 --html page.html
+  graphsim train llama-3.1-8b --hardware h100-sxm --vary method=full,lora,qlora --vary recompute=none,full
+  graphsim train --config axolotl.yaml --hardware a100-sxm-80gb
+"""
+
+
+def add_commands(commands: Any) -> None:
+    """Add `train`."""
+    parser = shared.add_command(
+        commands, "train", "one step of fine-tuning or pre-training: time, memory, plan", EXAMPLES
+    )
+    train_options.add_options(parser)
+    parser.add_argument("--largest-batch", action="store_true", help="the largest micro-batch that fits")
+    parser.add_argument("--longest-sequence", action="store_true", help="the longest sequence that fits")
+    parser.add_argument(
+        "--vary", action="append", default=[], metavar="NAME=A,B,…",
+        help="several values side by side: method=full,lora,qlora; given again, every combination of them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--goal", metavar="GOAL",
+        help="rank what --vary tries and fits: step, tokens_per_s, tokens_per_s_per_gpu, mfu, memory, hours, cost (the "
+        "last two with --tokens)",
+    )  # fmt: skip
+    parser.add_argument("--top", type=shared.whole(0), default=10, metavar="N", help="rows of where the time goes (10)")
+    parser.add_argument("--explain", action="store_true", help="why the step takes what it takes, cause by cause")
+    parser.add_argument("--no-advice", action="store_true", help="leave out what would make it fit, or faster")
+    parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
+    parser.add_argument("--dot", metavar="FILE", help="write forward and backward of the step as a GraphViz graph")
+    parser.add_argument("--trace", metavar="FILE", help="write a timeline for Perfetto")
+    parser.add_argument("--plot", metavar="FILE", help="draw where time and memory go: .png, .svg or .pdf (extra plot)")
+    shared.add_json(parser)
+    parser.set_defaults(command_function=train)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Estimate one step, or search, then print."""
+    _check_files(options)
+    asked = train_options.asked(options)
+    if options.goal and not options.vary:
+        raise ConfigError(f"--goal {options.goal} ranks what --vary tries, which is missing")
+    if options.vary:
+        print_varied(asked.train, options)
+        return
+    if options.largest_batch or options.longest_sequence:
+        _search(dict(asked.train), options)
+        return
+    from graphsim.analysis.explain import explain
+    from graphsim.training.plan import course_of, plan_of
+    from graphsim.training.train import train as verb
+
+    estimate = verb(**asked.train)
+    price = train_options.price(options)
+    plan = plan_of(estimate, course_of(estimate, asked.course), price) if asked.course else None
+    advice = None if options.no_advice else _advice(estimate)
+    _write(estimate, plan, options)
+    if options.json:
+        found = estimate.to_dict() | ({} if plan is None else {"plan": plan.to_dict()})
+        found |= {"config_notes": list(asked.notes)} if options.config else {}
+        found |= {"explanation": explain(estimate).to_dict()} if options.explain else {}
+        print_json(found | ({} if advice is None else {"advice": advice.to_dict()}))
+        return
+    print_step(estimate, options.top)
+    for note in asked.notes:
+        print_line(f"note: {note}")
+    if options.explain:
+        print_line()
+        print_explanation(explain(estimate), options.top)
+    if plan is not None:
+        print_plan(plan)
+    if advice is not None:
+        print_advice(advice)
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Raise ConfigError for files that could not be written after all the work."""
+    for name in _FILES:
+        path = getattr(options, name)
+        if path is not None and not Path(path).expanduser().parent.is_dir():
+            raise ConfigError(f"--{name} {path}: there is no folder {Path(path).parent}")
+    if options.plot:
+        picture("--plot", options.plot)
+
+
+def _search(asked: dict[str, Any], options: argparse.Namespace) -> None:
+    """The largest number that fits, and the step with it."""
+    from graphsim.training.fits import largest_micro_batch, longest_sequence
+
+    if options.largest_batch and options.longest_sequence:
+        raise ConfigError("--largest-batch and --longest-sequence exclude each other: one question at a time")
+    name, search = ("batch", largest_micro_batch) if options.largest_batch else ("seq_len", longest_sequence)
+    if name in asked and getattr(options, name) is not None:
+        raise ConfigError(f"--{name.replace('_', '-')} is what is looked for; leave it out")
+    asked.pop(name, None)
+    found = search(**asked)
+    what = "largest micro-batch" if options.largest_batch else "longest sequence"
+    unit = "sequences" if options.largest_batch else "tokens"
+    if options.json:
+        step = None if not found else _estimated(asked, {name: found}).to_dict()
+        print_json({name: found, "step": step})
+        return
+    print_line(f"{what} that fits: {found:,} {unit}" if found else f"{what} that fits: none, not even 1 of {unit}")
+    estimate = _estimated(asked, {name: max(found, 1)})
+    print_line()
+    print_step(estimate, options.top)
+
+
+def _estimated(asked: dict[str, Any], further: dict[str, Any]) -> TrainEstimate:
+    from graphsim.training.train import train as verb
+
+    return verb(**asked | further)
+
+
+def _advice(estimate: TrainEstimate) -> TrainAdvice:
+    from graphsim.training.advice import advice_of
+
+    with RunProgress(0) as progress:
+        return advice_of(estimate, progress.trying)
+
+
+def _write(estimate: TrainEstimate, plan: Plan | None, options: argparse.Namespace) -> None:
+    """The files that were asked for."""
+    if options.html:
+        from graphsim.export.training_html import training_html
+
+        training_html(estimate, options.html, plan=plan)
+    if options.dot:
+        from graphsim.export.training_dot import training_dot
+
+        training_dot(estimate, options.dot)
+    if options.trace:
+        from graphsim.export.trace import to_trace
+
+        to_trace(estimate, options.trace)
+    if options.plot:
+        save(estimate.plot(), picture("--plot", options.plot), "--plot")

@@ -1,0 +1,185 @@
+"""Options of `graphsim train`, and how they become arguments of `gs.train` and of a run's plan."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from graphsim.cli import options as shared
+from graphsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from graphsim.training.config_files.finish import TrainingFile
+
+STEP = {
+    "method": ("M", "lora, qlora, full, pretrain, relora, dora, … (lora)"),
+    "recipe": ("R", "whose code runs the step: peft, unsloth, torchtune, megatron-bridge, … or a YAML (peft)"),
+    "recompute": ("R", "none, full or selective (as the recipe does)"),
+    "optimizer": ("O", "adamw, adamw_8bit, paged_adamw, adafactor, muon, sgd, … (as the recipe does)"),
+    "sharding": ("S", "ddp, zero1, zero2, zero3, fsdp1, fsdp2, shard_grad_op, distributed_optimizer (as the recipe)"),
+    "schedule": ("S", "of a pipeline: 1f1b, gpipe, interleaved, zb-h1, … (1f1b)"),
+    "cp-comm": ("C", "how context-parallel ranks exchange keys and values: p2p, a2a or all_gather (p2p)"),
+    "precision": ("P", "of the weights: bf16, fp8, nf4, … (as published)"),
+    "cost": ("MODEL", "calibrated or roofline (the device's best)"),
+}
+SIZES = {
+    "batch": "sequences of a micro-batch on each data-parallel rank (1)",
+    "seq-len": "tokens of each sequence (2048)",
+    "accumulate": "micro-batches of an optimizer step (1)",
+    "squares": "mean sum of squared document lengths of a micro-batch, where sequences are packed",
+    "recompute-every": "recompute every n-th layer only (1)",
+}
+DEGREES = {
+    "tp": "tensor parallel degree (1)", "pp": "pipeline stages (1)", "ep": "expert parallel degree (1)",
+    "sp": "sequence parallel degree, 1 or tp (1)", "cp": "context parallel degree (1)",
+    "dp": "data-parallel ranks (1)", "zero": "ZeRO stage, 0 to 3 (0)",
+    "virtual-stages": "of an interleaved pipeline (1)",
+    "shard-group": "data-parallel ranks that share, replicas beyond (all)",
+}  # fmt: skip
+WORDS = ("schedule", "cp-comm")
+"""Words of `Parallelism`."""
+
+COURSE = {
+    "tokens": ("N", "tokens of the whole run; prints its plan"),
+    "epochs": ("N", "or epochs of a dataset"),
+    "steps": ("N", "or optimizer steps"),
+    "dataset-tokens": ("N", "tokens of the dataset"),
+    "dataset-samples": ("N", "or its sequences"),
+    "evaluate-every": ("N", "steps between evaluations"),
+    "evaluation-tokens": ("N", "that an evaluation reads"),
+    "checkpoint-every": ("N", "steps between checkpoints (one at the end)"),
+    "failure-device-hours": ("H", "hours of one device between two failures of the run (no failures)"),
+    "relora-every": ("N", "steps between two merges of ReLoRA"),
+    "warm-start-steps": ("N", "of ReLoRA, trained in full ahead of the first merge"),
+    "rewarm-steps": ("N", "of ReLoRA, behind each merge"),
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """MODEL and all that says what is trained, how, and for how long."""
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a name (see `graphsim models`), a YAML, a model folder"
+    )
+    parser.add_argument(
+        "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
+    )
+    parser.add_argument(
+        "--no-check", action="store_true", help="go by a model's config alone, whatever its checkpoint holds"
+    )
+    shared.add_ignore(parser)
+    parser.add_argument(
+        "--config", nargs="+", default=[], metavar="FILE",
+        help="a trainer's own files: Axolotl, LLaMA-Factory, torchtune; TrainingArguments, adapter_config.json; "
+        "accelerate, DeepSpeed. Options given beside them come first",
+    )  # fmt: skip
+    parser.add_argument(
+        "--devices", type=shared.whole(1), metavar="N", help="devices in all, which the files of --config may not say"
+    )
+    for name, (metavar, text) in STEP.items():
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    for name, text in (SIZES | DEGREES).items():
+        parser.add_argument(f"--{name}", type=shared.number, metavar="N", help=text)
+    parser.add_argument(
+        "--offload", metavar="A,B", help="what lies in the host's memory: optimizer, parameters, activations"
+    )
+    parser.add_argument(
+        "--lora", metavar="SPEC", help="rank=16,targets=attn+ffn,variant=dora,… or a PEFT adapter's folder"
+    )
+    shared.add_passes(parser)
+    for name, (metavar, text) in COURSE.items():
+        parser.add_argument(f"--{name}", type=shared.number, metavar=metavar, help=text)
+    parser.add_argument(
+        "--disk", metavar="RATE", help="at which checkpoints are written, such as '2 GB/s' (1000 MiB/s)"
+    )
+    parser.add_argument("--price", metavar="X", help="of a device-hour, in any currency")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the options, and a trainer's files behind them, ask for.
+
+    train: arguments of `train`; course: those of the run; notes: what a reader of the files has to know
+    """
+
+    train: dict[str, Any]
+    course: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def asked(options: argparse.Namespace) -> Asked:
+    """What is asked for; options come ahead of what files say. Raises ConfigError without a model."""
+    file = _configured(options)
+    found = {} if file is None else dict(file.train)
+    found |= _given(options, (name for name in STEP if name not in WORDS))
+    found |= _given(options, SIZES)
+    if options.offload:
+        found["offload"] = options.offload.split(",")
+    found["parallelism"] = _parallelism(found.get("parallelism"), _given(options, (*DEGREES, *WORDS)))
+    if options.lora:
+        found["lora"] = shared.lora_config(options.lora)
+    if options.model is not None:
+        found["model"] = shared.model(options)
+    if "model" not in found:
+        raise ConfigError("MODEL is missing, and no --config names one; give a name, a YAML or a model folder")
+    train = found | {"hardware": options.hardware, "passes": shared.passes(options)}
+    course, missing = _course(options, {} if file is None else file.plan)
+    told = () if file is None else (*file.notes, *(f"{key} is not known" for key in file.unknown))
+    return Asked(train=train, course=course, notes=(*told, *missing))
+
+
+def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The options that were given, by the names of arguments."""
+    values = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _parallelism(given: Any, degrees: dict[str, Any]) -> Any:
+    from graphsim.deployment.parallelism import Parallelism
+
+    known = {field.name for field in fields(Parallelism)}
+    before = {} if given is None else {name: getattr(given, name) for name in known}
+    return Parallelism(**before | degrees)
+
+
+def _configured(options: argparse.Namespace) -> TrainingFile | None:
+    """What the trainer's own files say."""
+    if not options.config:
+        if options.devices is not None:
+            raise ConfigError(
+                f"--devices {options.devices} goes with --config; without one, give --dp, --tp and the like"
+            )
+        return None
+    from graphsim.training.config_files.reader import read_training_config
+
+    named = None if options.model is None else shared.model(options)
+    ignored = "all" if options.ignore == "all" else [key for key in options.ignore.split(",") if key]
+    return read_training_config(*options.config, devices=options.devices, model=named, ignore=ignored)
+
+
+def _course(options: argparse.Namespace, file: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The arguments of the run, none where nobody asks for one, and what is missing for what the files ask for."""
+    given = _given(options, COURSE) | ({"disk_bytes_per_s": options.disk} if options.disk else {})
+    lengths, sizes = {"tokens", "epochs", "steps"}, {"dataset_tokens", "dataset_samples"}
+    known = {name: value for name, value in file.items() if not (name in lengths and lengths & given.keys())}
+    whole = known | given
+    if not lengths & whole.keys():
+        for name in given:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is of a whole run; give --tokens, --epochs or --steps with it"
+            )
+        return {}, []
+    if "epochs" in file and "epochs" not in given and "epochs" in whole and not sizes & whole.keys():
+        return {}, ["the files say epochs and not how large the dataset is; --dataset-samples gives the whole run"]
+    return whole, []
+
+
+def price(options: argparse.Namespace) -> float | None:
+    """Of a device-hour."""
+    if options.price is None:
+        return None
+    try:
+        return float(options.price)
+    except ValueError:
+        raise ConfigError(f"--price {options.price}: expected a number") from None

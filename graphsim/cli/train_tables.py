@@ -1,0 +1,106 @@
+"""What `graphsim train` prints: the step, where its time goes, its memory, the run, and what would help."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphsim.cli.printing import print_line, print_table
+from graphsim.display.nodes import number
+from graphsim.units import bytes_text, seconds_text
+
+if TYPE_CHECKING:
+    from graphsim.training.advice import Outcome, TrainAdvice
+    from graphsim.training.estimate import TrainEstimate
+    from graphsim.training.plan import Plan
+
+
+SEEN = 1e-6
+"""Part of a step from which on something has a row."""
+
+
+def print_step(estimate: TrainEstimate, top: int) -> None:
+    """Headline, time by part and by kind, memory by part, and what to beware of."""
+    from graphsim.training.view import headline, title_of
+
+    print_line(f"{title_of(estimate)}\n")
+    print_table(["step", ""], [[label, text] for label, text in headline(estimate)], right=[1])
+    print_line()
+    _print_times(estimate, top)
+    print_line()
+    _print_memory(estimate)
+    for note in dict.fromkeys((*estimate.notes, *([estimate.caution] if estimate.caution else []))):
+        print_line(f"note: {note}")
+
+
+def _print_times(estimate: TrainEstimate, top: int) -> None:
+    from graphsim.display.training import TIME_LABELS
+    from graphsim.training.view import kinds_of
+
+    whole = number(estimate.step_s)
+    rows = [
+        [TIME_LABELS.get(name, name), seconds_text(value), f"{value / whole:.1%}"]
+        for name, part in estimate.parts_s.items()
+        if (value := number(part)) > SEEN * whole
+    ]
+    print_table(["where the time goes", "", "share"], rows, right=[1, 2])
+    kinds = sorted(kinds_of(estimate).items(), key=lambda item: -item[1])
+    if top and kinds:
+        busy = sum(seconds for _, seconds in kinds)
+        print_line()
+        shown = [[direction, kind, seconds_text(s), f"{s / busy:.1%}"] for (direction, kind), s in kinds[:top]]
+        if len(kinds) > top:
+            rest = sum(seconds for _, seconds in kinds[top:])
+            shown.append(["others", f"{len(kinds) - top} kinds", seconds_text(rest), f"{rest / busy:.1%}"])
+        print_table(["busy with", "", "", "share"], shown, right=[2, 3])
+
+
+def _print_memory(estimate: TrainEstimate) -> None:
+    from graphsim.display.training import MEMORY_PARTS
+
+    memory = estimate.memory
+    rows = [[name, bytes_text(size)] for name in MEMORY_PARTS if (size := number(getattr(memory, f"{name}_bytes"))) > 0]
+    totals = (("at the peak", memory.total_bytes), ("reserved by the allocator", memory.reserved_bytes),
+              ("between steps", memory.steady_bytes), ("capacity", memory.capacity_bytes))  # fmt: skip
+    rows += [[name, bytes_text(number(size))] for name, size in totals]
+    print_table(["memory per device", ""], rows, right=[1])
+    free = number(memory.capacity_bytes) - number(memory.reserved_bytes)
+    fits = f"fits, {bytes_text(free)} free" if memory.fits else f"does not fit, by {bytes_text(-free)}"
+    print_line(f"{fits}; fullest at: {memory.peak_moment}")
+
+
+def print_plan(plan: Plan) -> None:
+    """The headline of a run, and its parts."""
+    print_line()
+    print_table(["run", ""], [[label, text] for label, text in plan.lines()])
+    frame = plan.to_frame()
+    priced = "money" in frame
+    print_line()
+    rows = [
+        [
+            str(row["part"]), f"{row['count']:,.4g}", seconds_text(row["each_s"]), seconds_text(row["total_s"]),
+            f"{row['share']:.1%}", *([f"{row['money']:,.4g}"] if priced else []),
+        ]
+        for row in frame.to_dict("records")
+    ]  # fmt: skip
+    header = ["part", "times", "each", "together", "share", *(["money"] if priced else [])]
+    print_table(header, rows, right=range(1, len(header)))
+    for note in plan.notes[: len(plan.notes) - len(plan.estimate.notes)]:
+        print_line(f"note: {note}")
+
+
+def print_advice(advice: TrainAdvice) -> None:
+    """A row for each change that helps, each of them simulated."""
+    print_line()
+    if not advice.levers:
+        print_line("nothing tried would make it " + ("faster" if advice.now.fits else "fit"))
+        return
+    rows = [_cells(outcome) for outcome in (advice.now, *advice.levers)]
+    title = "what would be faster" if advice.now.fits else "what would fit"
+    print_table([title, "tokens/s per device", "step", "reserved", "fits"], rows, right=[1, 2, 3])
+
+
+def _cells(outcome: Outcome) -> list[str]:
+    return [
+        outcome.name, f"{outcome.tokens_per_s_per_gpu:,.0f}", seconds_text(outcome.step_s),
+        bytes_text(outcome.reserved_bytes), "yes" if outcome.fits else "no",
+    ]  # fmt: skip

@@ -1,0 +1,113 @@
+"""`graphsim train --vary`: several ways to train side by side, or ranked by a goal."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any
+
+from graphsim.cli import train_options
+from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
+from graphsim.display.axes import picture, save
+from graphsim.errors import ConfigError, choices_text
+from graphsim.units import bytes_text, seconds_text
+
+_ONE = ("html", "dot", "trace", "largest_batch", "longest_sequence")
+
+
+def print_varied(asked: dict[str, Any], options: argparse.Namespace) -> None:
+    """The table of every combination, ranked where there is a goal."""
+    for name in _ONE:
+        if getattr(options, name):
+            raise ConfigError(f"--{name.replace('_', '-')} is of a single step; leave it or --vary out")
+    varied = _varied(options.vary)
+    frame = _frame(asked, varied, options)
+    if options.plot:
+        from graphsim.training.plots import plot_ways
+
+        save(plot_ways(frame, list(varied)), picture("--plot", options.plot), "--plot")
+    if options.json:
+        print_json(frame.to_dict("records"))
+        return
+    _print(frame, list(varied), options)
+
+
+def _varied(texts: list[str]) -> dict[str, list[Any]]:
+    from graphsim.sweeps.training_grid import NUMBERS, STRUCTURE
+
+    known = [name for name in (*STRUCTURE, *NUMBERS) if name not in ("offload", "lora", "targets")]
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        name = name.strip().lstrip("-").replace("-", "_")
+        if not equals or not values:
+            raise ConfigError(f"--vary {text}: expected NAME=VALUE,VALUE,…, such as method=lora,qlora")
+        if name not in known:
+            raise ConfigError(f"--vary {text}: '{name}' is not known; {choices_text(name, known)}")
+        found[name] = [_value(part) for part in values.split(",")]
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        number = float(text)
+    except ValueError:
+        return text.strip()
+    return int(number) if number.is_integer() else number
+
+
+def _frame(asked: dict[str, Any], varied: dict[str, list[Any]], options: argparse.Namespace) -> Any:
+    from graphsim.sweeps.training import sweep_training
+    from graphsim.sweeps.training_best import best_training
+
+    choices = _choices(asked) | {name: values for name, values in varied.items() if name not in ("model", "hardware")}
+    models, hardware = varied.get("model", asked["model"]), varied.get("hardware", asked["hardware"])
+    if "global_batch" in varied:
+        choices.pop("accumulate", None)
+    if not options.goal:
+        return sweep_training(models, hardware, progress=Progress(), **choices)
+    return best_training(
+        models, hardware, options.goal, tokens=options.tokens, price_per_hour=train_options.price(options),
+        progress=Progress(), **choices,
+    )  # fmt: skip
+
+
+def _choices(asked: dict[str, Any]) -> dict[str, Any]:
+    """What was given once, as a sweep takes it."""
+    from graphsim.sweeps.training_grid import NUMBERS, STRUCTURE
+
+    known = {*STRUCTURE, *NUMBERS} - {"model", "hardware"}
+    choices = {name: value for name, value in asked.items() if name in known and value is not None}
+    degrees = asked["parallelism"]
+    choices |= {f.name: getattr(degrees, f.name) for f in fields(degrees) if f.name in known}
+    left = sorted(asked.keys() - known - {"model", "hardware", "parallelism", "passes"})
+    if left or asked["passes"]:
+        raise ConfigError(f"--vary does not go with --{(left or ['pass'])[0].replace('_', '-')}; leave one out")
+    return choices
+
+
+_COLUMNS = {
+    "step_s": ("step", seconds_text), "tokens_per_s_per_gpu": ("tokens/s per device", lambda v: f"{v:,.0f}"),
+    "mfu": ("MFU", lambda v: f"{v:.1%}"), "devices": ("devices", lambda v: f"{v:.0f}"),
+    "reserved_bytes": ("reserved", bytes_text), "hours": ("hours", lambda v: f"{v:,.4g}"),
+    "cost": ("cost", lambda v: f"{v:,.4g}"),
+}  # fmt: skip
+
+
+def _print(frame: Any, varied: list[str], options: argparse.Namespace) -> None:
+    model, device = frame["model"].iloc[0], frame["hardware"].iloc[0]
+    print_line(f"{model} on {device}" + (f", the best by {options.goal} first" if options.goal else "") + "\n")
+    shown = {name: column for name, column in _COLUMNS.items() if name in frame}
+    if frame["devices"].nunique() < 2:
+        shown.pop("devices")
+    header = [*varied, *(label for label, _ in shown.values()), *([] if options.goal else ["fits"])]
+    rows = []
+    for row in (frame.head(options.top) if options.goal else frame).to_dict("records"):
+        cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in varied]
+        if row["step_s"] != row["step_s"]:
+            rows.append([*cells, *["-"] * len(shown), str(row["reason"])])
+            continue
+        cells += [text(row[name]) for name, (_, text) in shown.items()]
+        rows.append(cells + ([] if options.goal else ["yes" if row["fits"] else "no"]))
+    print_table(header, rows, right=range(len(varied), len(varied) + len(shown)))
+    print_cautions(frame)
