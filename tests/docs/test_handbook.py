@@ -17,9 +17,9 @@ import pytest
 import graphsim
 from tests.docs.pages import DOCS, EXAMPLES, PAGES, ROOT, run, unknown_blocks
 
-LONG = ("hardware", "serving")
+LONG = ("hardware", "serving", "training")
 RUN = [pytest.param(page, marks=pytest.mark.slow if page.stem in LONG else (), id=page.stem) for page in PAGES]
-"""The pages that fit a device to its measurements, and simulate servers, take long."""
+"""The pages that fit a device to its measurements, and simulate servers and trainings, take long."""
 
 
 @pytest.mark.parametrize("page", RUN)
