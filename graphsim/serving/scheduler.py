@@ -104,8 +104,9 @@ class Scheduler:
         budget, stuck = self.rules.max_num_batched_tokens, False
         for request in batch.partials:
             new, blocks = self._going_on.wants(request, budget)
-            stuck = blocks > batch.cache.available
-            if not stuck:
+            if blocks > batch.cache.available:
+                stuck = True
+            else:
                 batch.give(request, new, blocks)
                 step.chunks.append((request, new))
                 budget -= new
@@ -113,5 +114,5 @@ class Scheduler:
             self._admission.admit(step, now, budget)
         batch.retry = waits > 0 or len(step.chunks) > 0 or self.rules.policy == "lpm"
         if not step.chunks:
-            self._going_on.make_room(now)
+            self._going_on.make_room(now, stuck=stuck)
             step.batch, step.context = len(batch.running), batch.running.cached

@@ -119,10 +119,17 @@ class GoingOn:
             batch.estimate_again()
         return preempted
 
-    def make_room(self, now: float) -> None:
-        """Requests give up their blocks until the others' next step of generation finds those that it takes."""
+    def make_room(self, now: float, *, stuck: bool) -> None:
+        """Requests give up their blocks until the others' next step of generation finds those that it takes.
+
+        stuck: whether prompts wait for blocks; where nobody generates, one of them gives its own to the others
+        """
         batch = self.batch
         running = batch.running
+        if stuck and not running.requests:
+            batch.preempt(self.victim(sorted(batch.partials, key=lambda request: request.order)), now)
+            batch.estimate_again()
+            return
         if running.blocks_next <= batch.cache.available:
             return
         while running.blocks_next > batch.cache.available:

@@ -288,6 +288,9 @@ class Reference:
                 break
             self.preempt(self.victim(decodes if len(decodes) > 1 else [a for a in self.running if not a.decoding]))
             short = True
+        if stuck and not decodes and not short:
+            self.preempt(self.victim(partial))
+            short = True
         if short:
             self.estimate_again()
         for asker in decodes:
