@@ -96,14 +96,15 @@ class Clients:
     def _plan(self) -> Iterator[tuple[float, int]]:
         """Rows that follow nobody, by the time of their sending or, where nothing can change it, of their receipt."""
         table = self._table
-        at = np.where(np.isnan(table.arrival_s), 0.0, table.arrival_s)
-        if self._connections is None:
-            at = at + self._fixed_s + self._token_s * table.input_tokens
+        sent = np.where(np.isnan(table.arrival_s), 0.0, table.arrival_s)
         alone = np.flatnonzero(table.after == NOBODY)
-        rows = alone[np.argsort(at[alone], kind="stable")]
+        rows = alone[np.argsort(sent[alone], kind="stable")]
+        at = sent[rows]
+        if self._connections is None:  # a front end keeps their order, however long the prompts are
+            at = np.maximum.accumulate(at + self._fixed_s + self._token_s * table.input_tokens[rows])
         for first in range(0, len(rows), ROWS_AT_ONCE):
-            part = rows[first : first + ROWS_AT_ONCE]
-            yield from zip(at[part].tolist(), part.tolist(), strict=True)
+            part = slice(first, first + ROWS_AT_ONCE)
+            yield from zip(at[part].tolist(), rows[part].tolist(), strict=True)
 
     def _way_s(self, row: int) -> float:
         return self._fixed_s + self._token_s * int(self._table.input_tokens[row])

@@ -8,6 +8,7 @@ are known: chats of the stand-in's shape that have them.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from math import inf, isinf
 
 import numpy as np
@@ -29,6 +30,8 @@ DSTACK_COLUMNS = {"gpu", "request_rate", "num_prompts", "max-num-seqs", "max-num
 CLIENT_SEED = 1
 OLD_CHUNK = 8192
 """SGLang 0.3 and 0.4: `--chunked-prefill-size` by default, 16384 from 2025 on with much memory."""
+OLD_SHARES_FROM, OLD_SHARES = (1, 2, 4, 8, 16), (0.88, 0.87, 0.85, 0.81, 0.79)
+"""SGLang 0.4.0, python/sglang/srt/server_args.py: `--mem-fraction-static` by default, from so many devices on."""
 
 _DEVICES = re.compile(r"(\d+)x(\w+)\s+(\d+)(FP8)-(\w+)")
 
@@ -57,10 +60,13 @@ def sglang_run(row: Row) -> MeasuredRun:
         return request_table(arrivals_at(rate, count, draw), prompts, answers)
 
     deployment = {
-        "model": str(row["model"]), "hardware": hardware_name(str(row["hardware"])), "engine": "sglang",
+        "model": str(row["model"]), "hardware": hardware_name(str(row["hardware"])), "engine": "sglang-0.4",
         "precision": str(row["precision"]), "parallelism": Parallelism(tp=whole(row, "tp")),
     }  # fmt: skip
-    limits = {"prefix_cache": "radix cache off" not in str(row["framework"]), "max_num_batched_tokens": OLD_CHUNK}
+    limits = {
+        "prefix_cache": "radix cache off" not in str(row["framework"]), "max_num_batched_tokens": OLD_CHUNK,
+        "mem_fraction_static": OLD_SHARES[bisect_right(OLD_SHARES_FROM, whole(row, "tp")) - 1],
+    }  # fmt: skip
     return MeasuredRun(
         id=name, key=name, measured=figures_of(row),
         served=Served(deployment=deployment, table=table, limits=limits, client=Client(rescales=False)),

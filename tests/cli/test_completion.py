@@ -49,7 +49,7 @@ def completed(script: Path, *words: str) -> set[str]:
         (("graphsim", "run", "gpt-2", "--preci"), {"--precision"}),
         (
             ("graphsim", "lora", "gpt-2", "--engine", "sg"),
-            {"sglang", "sglang-0.5.9", "sglang-deepep", "sglang-deepep-tbo", "sglang-fast"},
+            {"sglang", "sglang-0.4", "sglang-0.5.9", "sglang-deepep", "sglang-deepep-tbo", "sglang-fast"},
         ),
     ],
 )

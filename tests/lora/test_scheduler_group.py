@@ -9,7 +9,7 @@ import pytest
 import graphsim as gs
 from graphsim.lora.profile import load_profile
 
-SERVING = ("vllm-0.8", "vllm-0.11", "vllm-0.15", "vllm", "sglang", "sglang-0.5.9", "trtllm")
+SERVING = ("vllm-0.8", "vllm-0.11", "vllm-0.15", "vllm", "sglang", "sglang-0.5.9", "sglang-0.4", "trtllm")
 
 
 @pytest.mark.parametrize("name", SERVING)

@@ -33,6 +33,14 @@ def test_the_way_in_and_out_is_part_of_a_request() -> None:
     assert (log.first_token_s[0], log.finished_s[0]) == (22.5, 32.5)
 
 
+def test_a_front_end_keeps_the_order_of_requests() -> None:
+    """All sent at once, one a step: the first has the longest prompt, 0 + 2 + 8 * 0.5, and none overtakes it."""
+    front, rules = Front(request_s=2.0, token_s=0.5), Rules(kv_blocks=100, block_tokens=4, max_num_seqs=1)
+    log = run(request_table([0.0, 0.0, 9.0], [8, 2, 2], [1, 1, 1]), rules, Ticks(), front=front)
+    assert log.received_s.tolist() == [6.0, 6.0, 12.0]
+    assert log.admitted_s[0] == 6.0 < log.admitted_s[1] < log.admitted_s[2]
+
+
 def test_a_closed_loop_sends_the_next_when_one_is_answered() -> None:
     """Two at a time: 0 and 1 until 14 + 10 and 14 + 20; 2 is sent at 28, as its client has the answer of 0 then."""
     table = request_table([NAN] * 3, [2, 2, 2], [2, 3, 1])
