@@ -25,6 +25,7 @@ class UpdateWeights(Op):
     elems: trained weights; moved_bytes: read and written for each
     tensors: how many tensors they are; kernels: launches for each group of tensors that one kernel takes;
         tensor_kernels: launches for each tensor, of optimizers that take one after another
+    called_s: seconds of the host beyond launching, which waits for decompositions
     matrix_flops: of matrix products, for each weight (Muon's orthogonalisation, GaLore's projection)
     """
 
@@ -36,6 +37,7 @@ class UpdateWeights(Op):
     tensors: Num = 1.0
     kernels: Num = 1.0
     tensor_kernels: Num = 0.0
+    called_s: Num = 0.0
     matrix_flops: Num = 0.0
 
     def work(self) -> Work:

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value
-from graphsim.ops import Embedding, Gemm, LoraA, Op, Route
+from graphsim.ops import Embedding, Gemm, LoraA, LoraGemm, Op, Route
 from graphsim.ops.lora_variants import DoraNorm
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
@@ -64,10 +64,18 @@ class MarkTrained(Pass):
             present: Num = np.minimum(getattr(op, "adapters", 1.0), 1.0)
             if isinstance(op, DoraNorm):  # magnitudes, which are there without a rank
                 present = present * np.minimum(op.rank, 1.0)
+            if isinstance(op, LoraGemm) and may_be_nonzero(op.trainable_parameters):
+                return not_empty(op) * present
             return np.minimum(op.trainable_parameters, 1.0) * present
         if not (self.base or self.others) or isinstance(op, Route) or (not self.embeddings and _is_table(op)):
             return 0.0
         return 1.0 if _is_table(op) or may_be_nonzero(op.parameters) else 0.0
+
+
+def not_empty(factor: LoraGemm) -> Num:
+    """1 where a factor has weights, 0 where its rank is 0: as a formula, one for the factors of all products."""
+    there: Num = np.minimum(np.ceil(factor.n), 1.0) * np.minimum(np.ceil(factor.k), 1.0)
+    return there
 
 
 def _adapted(graph: nx.DiGraph) -> dict[str, Num]:

@@ -13,7 +13,7 @@ from graphsim.training.estimate import TrainEstimate, TrainMemory
 from graphsim.training.flops import CONVENTIONS
 from graphsim.training.formulas import stage_numbers
 from graphsim.training.memory import memory_of
-from graphsim.training.numbers import StageNumbers, numbers_of
+from graphsim.training.numbers import StageNumbers, numbers_of_all
 from graphsim.training.offload import update_share
 from graphsim.training.setup import TrainingSetup
 from graphsim.training.step import Stage, stages_of, tokens_of
@@ -63,7 +63,7 @@ class Computed:
     def numbers(self) -> list[StageNumbers]:
         """What they say, by formulas where these could be recorded."""
         found = stage_numbers(self.setup, self.share)
-        return [numbers_of(stage, self.share) for stage in self.stages] if found is None else found
+        return numbers_of_all(self.stages, self.share) if found is None else found
 
     @property
     def share(self) -> Num:

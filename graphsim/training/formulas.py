@@ -22,7 +22,8 @@ from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import names_of, numeric_fields, with_fields
-from graphsim.training.numbers import StageNumbers, numbers_of
+from graphsim.training.numbers import StageNumbers, numbers_of_all
+from graphsim.training.presence import SHARE, SIZES
 from graphsim.training.prices import prices_of
 from graphsim.training.setup import TrainingSetup
 from graphsim.training.sharing import rule_of
@@ -31,12 +32,8 @@ from graphsim.units import Num
 
 T = TypeVar("T")
 
-SIZES = ("batch", "seq_len", "squares")
 VARIED = ("rank", "rank_pattern", "group_size", "invocation_tokens")
 """Numbers of an adapter that its training depends on; it is alone, and every token has it."""
-
-SHARE = "share"
-"""The variable for the part of the trained weights that a device updates."""
 
 PLAIN = {"dp": 1, "zero": 0, "shard_group": 0, "micro_batches": 0, "schedule": "1f1b", "virtual_stages": 1}
 """Degrees that no stage's own graph depends on."""
@@ -49,7 +46,7 @@ class StageFormulas:
         tape = Tape()
         symbolic = with_symbols(setup, tape)
         share: Any = tape.variable(SHARE)
-        self._stages = [numbers_of(stage, share) for stage in stages_of(symbolic)]
+        self._stages = numbers_of_all(stages_of(symbolic), share)
         self._program = Program([leaf for stage in self._stages for leaf in leaves(stage)])
 
     def __call__(self, setup: TrainingSetup, share: Num) -> list[StageNumbers]:

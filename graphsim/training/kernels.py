@@ -36,13 +36,18 @@ from graphsim.ops import (
     RopeBackward,
     VectorGradient,
 )
+from graphsim.ops.adapter_values import ColumnScale
 from graphsim.ops.base import BF16
+from graphsim.ops.gradients.elementwise import ColumnScaleBackward
+from graphsim.ops.update import UpdateWeights
+from graphsim.training.presence import there
 from graphsim.training.recipe import Chain, Recipe
 from graphsim.units import Num
 
 NORMS, ROPES = (Norm, NormBackward), (Rope, RopeBackward)
 INPUTS, RESULTS = (LoraInput, LoraInputBackward), (LoraAdd, LoraAddBackward)
 ACTIVATIONS, LOSSES = (Activation, ActivationBackward), (Loss, LossBackward)
+SCALES = (ColumnScale, ColumnScaleBackward)
 
 
 def kind_of(op: Op) -> str:
@@ -52,6 +57,8 @@ def kind_of(op: Op) -> str:
     if isinstance(op, ACTIVATIONS):
         gates = op.reads > 1 if isinstance(op, Activation) else len(op.gives) > 1
         return "GatedActivation" if gates else "Activation"
+    if isinstance(op, SCALES):
+        return "ColumnScale" if op.steps == 1.0 else ""
     for kinds, name in ((ROPES, "Rope"), (INPUTS, "LoraInput"), (RESULTS, "LoraResult"), (LOSSES, "Loss")):
         if isinstance(op, kinds):
             return name
@@ -171,7 +178,7 @@ class WriteOut(Pass):
         own = op.work().memory_bytes / np.maximum(elems, 1.0)
         return ModuleSteps(
             role=f"{op.role}.steps", elems=elems, moved_bytes=np.maximum(moved - own, 0.0),
-            launches=np.maximum(kernels - 1.0, 0.0) * np.minimum(elems, 1.0), activations=op.activations,
+            launches=np.maximum(kernels - 1.0, 0.0) * there(elems), activations=op.activations,
             layer=op.layer, adapter=op.adapter, direction=op.direction, stream=op.stream,
         )  # fmt: skip
 
@@ -180,7 +187,7 @@ def _cast(op: Gemm) -> ModuleSteps:
     """Trained weights from fp32 to 16 bits: 6 bytes each."""
     elems = op.parameters * op.trained
     return ModuleSteps(
-        role=f"{op.role}.cast_weights", elems=elems, moved_bytes=6.0, launches=np.minimum(elems, 1.0),
+        role=f"{op.role}.cast_weights", elems=elems, moved_bytes=6.0, launches=there(elems),
         activations=op.activations, layer=op.layer,
     )  # fmt: skip
 
@@ -190,7 +197,7 @@ def widening(op: Gemm) -> ModuleSteps:
 
     bitsandbytes, `autograd/_functions.py`, MatMul4Bit: once in forward, once in backward.
     """
-    live = np.minimum(op.m, 1.0)
+    live = there(op.m)
     return ModuleSteps(
         role=f"{op.role}.dequantise", elems=op.n * op.k * live, moved_bytes=op.weights.bytes + BF16.bytes, launches=2.0,
         activations=op.activations, layer=op.layer, direction=op.direction, stream=op.stream,
@@ -235,13 +242,15 @@ def _live(op: Op) -> Num:
     if not op.adapter and op.direction is Direction.FORWARD:
         return 1.0
     work = op.work()
-    return np.minimum(work.memory_bytes + work.message_bytes, 1.0)
+    return there(work.memory_bytes + work.message_bytes)
 
 
 def _called_s(name: str, op: Op, wrapper_s: Mapping[str, float]) -> Num:
-    """Host time of the module that wraps an operation."""
+    """Host time of the module that wraps an operation, or of an optimizer beyond its launches."""
+    if isinstance(op, UpdateWeights):
+        return op.called_s * there(op.elems)
     if isinstance(op, LoraA) and op.direction is not Direction.BACKWARD:
-        return wrapper_s.get("lora", 0.0) * np.minimum(op.n * op.m, 1.0)
+        return wrapper_s.get("lora", 0.0) * there(op.n * op.m)
     if name.endswith(".dequantise"):
         return wrapper_s.get("bitsandbytes", 0.0)
     return 0.0

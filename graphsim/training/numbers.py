@@ -6,7 +6,7 @@ arithmetic on floats or arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphsim.graph.schedule import makespan_s
@@ -58,6 +58,13 @@ def numbers_of(stage: Stage, share: Num) -> StageNumbers:
         flops=by_direction(stage.sharded),
         counted_flops=counted(stage.sharded, phase_of(stage.setup).tokens),
     )
+
+
+def numbers_of_all(stages: Sequence[Stage], share: Num) -> list[StageNumbers]:
+    """The same of each stage, worked out once for those that are one object."""
+    distinct = {id(stage): stage for stage in stages}
+    found = {key: numbers_of(stage, share) for key, stage in distinct.items()}
+    return [found[id(stage)] for stage in stages]
 
 
 def _timed(unit: HeldUnit, spans: Mapping[str, Num]) -> HeldUnit:

@@ -46,6 +46,7 @@ class Optimizer:
         temporary_fp32_bytes: of fp32 ones; largest_temporary_bytes: the same of one tensor at a time, which counts
         once, for the largest
     kernels: launches for each group of tensors (a `foreach` list); tensor_kernels: for each tensor
+    matrix_s: seconds that the host waits for each matrix, whose decomposition it asks for in every step
     pageable: whether states may lie in the host's memory
     small_elems: tensors with fewer elements have states of `small_state_bytes`; tables (embeddings) have them too where
         `wide_tables`
@@ -67,6 +68,7 @@ class Optimizer:
     largest_temporary_bytes: float = 0.0
     kernels: float = 10.0
     tensor_kernels: float = 0.0
+    matrix_s: float = 0.0
     pageable: bool = False
     small_elems: float = 0.0
     small_state_bytes: float = 0.0
@@ -134,6 +136,11 @@ class Optimizer:
             return 0.0
         _, low, high = self._projected(n, k)
         return (6.0 * high * low**2 + 20.0 * low**3) / self.refresh_steps
+
+    def waited_s(self, k: Num = 1.0, *, table: bool = False) -> float:
+        """Seconds that the host waits for one tensor; none for a vector and for what another optimizer updates."""
+        vector = isinstance(k, int | float) and k <= 1.0
+        return 0.0 if vector or self._other(k, table) is not None else self.matrix_s
 
     def _projected(self, n: Num, k: Num) -> tuple[Num, Num, Num]:
         low, high = np.minimum(n, k), np.maximum(n, k)
@@ -231,6 +238,6 @@ def _read(fields: Fields, base: Optimizer) -> Optimizer:
 
 _NUMBERS = (
     "state_bytes", "state_bytes_16", "moved_bytes", "moved_fp32_bytes", "temporary_bytes", "temporary_fp32_bytes",
-    "largest_temporary_bytes", "kernels", "tensor_kernels", "small_elems", "small_state_bytes", "factor_bytes",
-    "rank", "refresh_steps", "iterations",
+    "largest_temporary_bytes", "kernels", "tensor_kernels", "matrix_s", "small_elems", "small_state_bytes",
+    "factor_bytes", "rank", "refresh_steps", "iterations",
 )  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
+
 from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.roofline import roofline
@@ -16,6 +18,7 @@ from graphsim.ops import (
     HeadWeightGradient,
     InputGradient,
     Launch,
+    ModuleSteps,
     Op,
     WeightGradient,
 )
@@ -24,6 +27,7 @@ from graphsim.training.expert_prices import expert_cost, is_of_experts
 from graphsim.training.rates import Rates, rates_of
 from graphsim.training.recipe import Recipe
 from graphsim.training.setup import TrainingSetup
+from graphsim.units import Num
 
 
 class TrainingPrices(Trusted):
@@ -47,9 +51,17 @@ class TrainingPrices(Trusted):
             return expert_cost(op, hardware, lambda one: self(one, hardware))
         if self._rates.of_peak:
             return self._of_peak(op, hardware, self._rates.of_peak)
+        if isinstance(op, ModuleSteps):
+            return self._step_by_step(op, hardware)
         older = self._recipe.attention_speed.get(hardware.architecture, 1.0)
         cost, longer = self._base(measured(op), hardware), self.longer(op, self._rates, older)
         return cost if longer == 1.0 else scaled(cost, longer)
+
+    def _step_by_step(self, op: ModuleSteps, hardware: Hardware) -> Cost:
+        """Kernels of equal traffic one after another, each by its own size, since a cache holds what is small."""
+        kernels = np.maximum(op.launches, 1.0)
+        one = replace(op.cut(kernels), launches=np.minimum(op.launches, 1.0))
+        return scaled(self._base(one, hardware), kernels)
 
     def _of_peak(self, op: Op, hardware: Hardware, share: float) -> Cost:
         """Products by the datasheet, of which they sustain a share; the rest by its own work."""
@@ -103,7 +115,7 @@ def direction_of(op: Gemm) -> str:
     return "dgrad" if isinstance(op, InputGradient) or op.direction is Direction.BACKWARD else "fprop"
 
 
-def scaled(cost: Cost, longer: float) -> Cost:
+def scaled(cost: Cost, longer: Num) -> Cost:
     """A price that is so many times longer, of which starting the kernel takes what it did."""
     return replace(cost, busy_s=cost.latency_s * longer - cost.launch_s, compute_s=cost.compute_s * longer)
 

@@ -33,7 +33,7 @@ OFFLOADED = ("optimizer", "parameters", "activations")
 WRAPPERS = ("lora", "fsdp_unit", "bitsandbytes")
 KINDS = (
     "RMSNorm", "LayerNorm", "Rope", "GatedActivation", "Activation", "Add", "Embedding", "LoraInput", "LoraDropout",
-    "LoraResult", "DoraNorm", "DoraScale", "VectorScale",
+    "LoraResult", "DoraNorm", "DoraScale", "VectorScale", "ColumnScale",
 )  # fmt: skip
 SUFFIXES = (".yaml", ".yml")
 ALIASES = {
@@ -50,7 +50,8 @@ class Chain:
 
     kind: class of the operation; norms by whether they learn a shift (`RMSNorm`, `LayerNorm`), activations by whether
         they gate (`GatedActivation`, `Activation`); `LoraInput` for casts of an adapter's input, `LoraDropout` for
-        dropping it where lora_dropout is above 0, `LoraResult` for scale, sum and casts behind an adapter
+        dropping it where lora_dropout is above 0, `LoraResult` for scale, sum and casts behind an adapter,
+        `ColumnScale` for a product of its columns by numbers, gradients of both in its backward
     forward_kernels, backward_kernels: launches of one call; forward_bytes, backward_bytes: moved by all of them for
         each element of the result (of the input for `LoraInput` and `LoraDropout`)
     trained_kernels, trained_bytes: more of them in the backward where the operation's own weight is trained
@@ -103,7 +104,8 @@ class Recipe:
         `backward_rules.RECOMPUTED`
     offload: which of OFFLOADED lie in the host's memory by default (`activations`: the layers' kept inputs)
     checkpoint: how (`reentrant` checkpoints make a layer's input require one)
-    upcasts: whether what is not quantised is put into fp32 where the base is (`prepare_model_for_kbit_training`)
+    upcasts: whether what is not quantised is put into fp32 where the base is (`prepare_model_for_kbit_training`), and
+        with it the residual stream; upcasts_tables: embeddings and head too
     residual_bytes: of an element of the residual stream (4 where it is kept in fp32)
     optimizer: default, a name of `graphsim.training.optimizers`
     optimizer_in_backward: whether each layer is updated in the backward pass and its gradients are freed at once
@@ -140,6 +142,7 @@ class Recipe:
     offload: tuple[str, ...] = ()
     checkpoint: str = "non_reentrant"
     upcasts: bool = False
+    upcasts_tables: bool = True
     residual_bytes: float = 2.0
     optimizer: str = "adamw_foreach"
     optimizer_in_backward: bool = False
@@ -273,7 +276,7 @@ _CHOICES = {
 _UNDER_FSDP = {"weight_format": WEIGHTS, "gradient_format": GRADIENTS, "upcasts": (), "keeps_gradients": ()}
 _FLAGS = (
     "autocast", "hidden_dropout", "attention_dropout", "packs_projections", "input_requires_grad", "master_weights",
-    "keeps_gradients", "clips", "upcasts", "optimizer_in_backward",
+    "keeps_gradients", "clips", "upcasts", "upcasts_tables", "optimizer_in_backward",
 )  # fmt: skip
 _LISTS = {"fused": FUSABLE, "offload": OFFLOADED, "recomputed": RECOMPUTED}
 _NUMBERS = {

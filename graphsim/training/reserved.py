@@ -59,6 +59,7 @@ def reserved_bytes(stage: Stage, persistent: Persistent, total_bytes: Num, in_fl
     """The most that a device of a stage reserves in its first steps, in bytes, per scenario.
 
     Where the device runs out of memory although unused segments went back: what would be reserved of a larger one.
+    Never less than what is allocated.
     total_bytes: allocated at the fullest moment; in_flight: micro-batches that the stage holds at once, at most
     capacity_bytes: of the device. Of more than MOST_REPLAYED scenarios, what is allocated, in whole pages.
     """
@@ -69,7 +70,8 @@ def reserved_bytes(stage: Stage, persistent: Persistent, total_bytes: Num, in_fl
         program = program_of(stage, persistent, in_flight, partial(_number, i))
         events, room = events_of(program), _number(i, capacity_bytes) - CONTEXT_BYTES
         found.append(_replayed(events, room) or _replayed(events, np.inf))
-    return np.reshape(found, np.shape(total_bytes))[()]
+    least: Num = np.maximum(np.reshape(found, np.shape(total_bytes)), in_pages(total_bytes))[()]
+    return least
 
 
 def in_pages(size: Num) -> Num:

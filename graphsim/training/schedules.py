@@ -22,8 +22,8 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.training.bidirectional import bidirectional_order
 from graphsim.training.slots import BOTH, FORWARD, INPUT, WEIGHT, Slot
 
-MOST_SLOTS = 2 * 10**6
-"""Of a schedule; beyond, no pipeline is meant."""
+MOST_SLOTS = 10**5
+"""Of a schedule: several times those of the largest published runs, and some seconds of work."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,8 +112,9 @@ def _check(name: str, stages: int, micro_batches: int, virtual: int) -> None:
         )
     if stages * micro_batches * virtual > MOST_SLOTS:
         raise ConfigError(
-            f"parallelism.micro_batches = {micro_batches} is not allowed with pp = {stages} and virtual_stages = "
-            f"{virtual}; expected no more than {MOST_SLOTS} slots in all"
+            f"accumulate = {micro_batches} is not allowed with parallelism.pp = {stages} and virtual_stages = "
+            f"{virtual}; expected at most {MOST_SLOTS // (stages * virtual)} micro-batches, {MOST_SLOTS} of all stages "
+            "together"
         )
 
 

@@ -90,10 +90,22 @@ def _ends(graph: nx.DiGraph) -> list[str]:
 
 
 def stages_of(setup: TrainingSetup) -> list[Stage]:
-    """Every pipeline stage of a step."""
-    deployment = setup.deployment
+    """Every pipeline stage of a step; those of equal layers between the ends are one object."""
+    deployment, found = setup.deployment, dict[object, Stage]()
     ranges = layer_ranges(deployment.model.num_layers, deployment.parallelism.pp)
-    return [stage_of(setup, layers) for layers in ranges]
+    for layers in ranges:
+        alike = _alike(setup, layers)
+        if alike not in found:
+            found[alike] = stage_of(setup, layers)
+    return [found[_alike(setup, layers)] for layers in ranges]
+
+
+def _alike(setup: TrainingSetup, layers: range) -> object:
+    """What is equal for stages with equal graphs: their layers, unless something may go by a layer's number."""
+    deployment = setup.deployment
+    numbered = deployment.adapter or deployment.passes or deployment.precision.modules or setup.recompute_every > 1
+    inner = layers.start > 0 and layers.stop < deployment.model.num_layers
+    return deployment.model.layers[layers.start : layers.stop] if inner and not numbered else layers
 
 
 def stage_of(setup: TrainingSetup, layers: range) -> Stage:

@@ -123,6 +123,8 @@ def gradient_bytes(setup: TrainingSetup, wide: bool) -> float:
 def stored_bytes(op: Op, setup: TrainingSetup) -> Num:
     """Of an operation's weights; what is not quantised may be kept in fp32."""
     upcast = setup.method.upcasts and not op.adapter and not (isinstance(op, Gemm) and op.weights.bytes < BF16.bytes)
+    if isinstance(op, Embedding) or (isinstance(op, Gemm) and op.head):
+        upcast = upcast and setup.recipe.upcasts_tables
     return op.parameters * FP32.bytes if upcast else op.weight_storage_bytes
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphsim.cost.base import CostModel
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
+from graphsim.deployment.own import checked
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.errors import ConfigError, choices_text
@@ -19,6 +20,7 @@ from graphsim.lora.variants import known
 from graphsim.ops.base import BF16
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.training.context_parallel import check_tokens
+from graphsim.training.default_adapter import default_adapter
 from graphsim.training.estimate import TrainEstimate
 from graphsim.training.estimated import estimate_of
 from graphsim.training.methods import load_method
@@ -29,9 +31,6 @@ from graphsim.units import Num, checked_number, short
 
 ZERO = ("ddp", "zero1", "zero2", "zero3")
 """How devices share by `Parallelism.zero`."""
-
-DEFAULT_LORA = LoraConfig(rank=16, target_modules=["attn", "ffn"])
-"""The adapter of a method that needs one, where nobody gives one."""
 
 
 def train(
@@ -105,7 +104,7 @@ def setup_of(
     """What the arguments of `train` describe, read and checked. Raises ConfigError as `train` does."""
     asked = {
         "hardware": hardware, "parallelism": parallelism, "lora": lora, "precision": precision, "cost": cost,
-        "passes": tuple(passes) or None,
+        "passes": checked(passes) or None,
     }  # fmt: skip
     way = load_recipe(recipe)
     chosen = load_method(method, None if isinstance(method, Method) else way.upcasts)
@@ -147,7 +146,7 @@ def _deployment(model: ModelRef | Deployment, given: dict[str, Any], method: Met
     else:
         found = Deployment(model, **given)
     _ = found.device
-    changed: dict[str, Any] = {"lora": _adapter(found.lora, method, recipe) if method.adapters else None}
+    changed: dict[str, Any] = {"lora": _adapter(found, method, recipe) if method.adapters else None}
     if method.base_format and not _is_narrow(found.precision):
         changed["precision"] = load_precision(method.base_format)
     if method.base:
@@ -166,12 +165,12 @@ def _check_writable(precision: Precision, method: Method) -> None:
             )
 
 
-def _adapter(lora: LoraConfig | None, method: Method, recipe: Recipe) -> LoraConfig:
+def _adapter(deployment: Deployment, method: Method, recipe: Recipe) -> LoraConfig:
     """The adapter as it is trained: its factors beside the base, in the recipe's format, of the method's variant.
 
     Raises ConfigError where the adapter and the method name different variants.
     """
-    lora = DEFAULT_LORA if lora is None or not lora.enabled else lora
+    lora = deployment.adapter or default_adapter(deployment.model)
     changed: dict[str, Any] = {"strategy": "dynamic", "active_adapters": 1, "adapter_share": 1.0, "shares": ()}
     if recipe.adapter_format != "given":
         changed["lora_dtype"] = recipe.adapter_format
@@ -217,7 +216,7 @@ def _check_lengths(setup: TrainingSetup) -> None:
 
 
 def _chosen(name: str, value: Any, allowed: Sequence[str]) -> str:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ConfigError(f"{name} = {short(value)} is not known; {choices_text(str(value), allowed)}")
     return str(value)
 

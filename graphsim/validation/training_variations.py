@@ -62,6 +62,16 @@ def changes_of(row: Row, recipe: str) -> More:
     return More(recipe=variant, changes=changes)
 
 
+BIGCODE_LOSS = {
+    (False, False): (2.0, 8.0), (False, True): (2.0, 6.0), (True, False): (4.0, 18.0), (True, True): (4.0, 14.0),
+}  # fmt: skip
+"""Bytes for each logit, kept and at the peak, of GPTBigCode by (autocast, fused cross-entropy).
+
+Its loss leaves logits in their format (transformers 4.4x, modeling_gpt_bigcode.py, from memory; refs' peaks agree):
+they are 2, a shifted copy 2, log-softmax 2, its gradient 2; fused, one of them fewer. Autocast adds a copy in fp32 (4),
+where log-softmax (4), its gradient (4) and that in 16 bits (2) follow; fused, one of 4 fewer."""
+
+
 def _fms(row: Row, framework: str, note: str) -> More:
     """One of the recipe's variants, by the words of the configuration and by the Trainer's flags."""
     config, precision = framework.rsplit("config ", 1)[-1], text_of(row, "precision").lower()
@@ -74,10 +84,15 @@ def _fms(row: Row, framework: str, note: str) -> More:
     if "liger" in config:
         recipe = "fms-hf-tuning-liger"
     if quantised and "foak" in config:
-        recipe = "fms-hf-tuning-liger" if "liger" in config else "fms-hf-tuning-foak-quantised"
+        early = re.search(r"(bf16|fp16)=TRUE", text_of(row, "precision"))
+        recipe = "fms-hf-tuning-foak-quantised" + ("-2024" if early else "")
+        recipe = "fms-hf-tuning-liger" if "liger" in config else recipe
         changes["fused"] = ("norm", "rope", "lora", "loss")
     if quantised and "baseline" not in config:
         changes["upcasts"] = False
+    if "bigcode" in text_of(row, "model"):
+        kept, peak = BIGCODE_LOSS[under_autocast, "foak" in config]
+        changes["loss"] = {"kept_bytes": kept, "peak_bytes": peak}
     return More(recipe=recipe, changes=changes)
 
 

@@ -171,12 +171,35 @@ def test_a_deployment_says_what_it_is_made_of() -> None:
         ({"recipe": "none such"}, "recipe = 'none such' is not known"),
         ({"optimizer": "sgdd"}, "optimizer = 'sgdd' is not known"),
         ({"squares": 3.0}, "squares = 3"),
+        ({"recompute": np.array([1, 2])}, "recompute = array.* is not known"),
+        ({"sharding": ["ddp"]}, r"sharding = \['ddp'\] is not known"),
+        ({"passes": 1}, "passes = 1 is not allowed"),
+        ({"cost": np.array([1, 2])}, "cost = array.* is not known"),
         ({"batch": np.array([1, 2]), "seq_len": np.array([1, 2, 3])}, "differ in length: 2, 3"),
     ],
 )
 def test_what_cannot_be_meant_is_told(described: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         tiny(**described)
+
+
+MIXERS = {
+    "model_type": "mamba", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "state_size": 16,
+    "conv_kernel": 4, "time_step_rank": 16, "vocab_size": 1024, "use_bias": False, "use_conv_bias": True,
+}  # fmt: skip
+
+
+def test_nobodys_adapter_goes_on_what_the_model_has() -> None:
+    usual, whole = gs.LoraConfig(rank=16, target_modules=["attn", "ffn"]), gs.load_model(MIXERS)
+    assert tiny().trainable_parameters == tiny(lora=usual).trainable_parameters
+    mixers = gs.LoraConfig(rank=16, target_modules=["attn"])
+    assert train(whole, DEVICE, seq_len=64).trainable_parameters == gs.lora_parameters(whole, mixers) > 0
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+def test_what_is_reserved_holds_what_is_allocated(rank: int) -> None:
+    memory = tiny(lora=gs.LoraConfig(rank=rank)).memory
+    assert memory.reserved_bytes >= memory.total_bytes
 
 
 def test_a_device_is_needed() -> None:

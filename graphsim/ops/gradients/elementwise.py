@@ -56,6 +56,11 @@ class ElementwiseBackward(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ColumnScaleBackward(ElementwiseBackward):
+    """The gradient of a value whose columns were multiplied by numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ActivationBackward(ElementwiseBackward):
     """The gradient of a nonlinearity, and of what it gates."""
 

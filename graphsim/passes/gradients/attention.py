@@ -36,6 +36,11 @@ def _attention(op: Attention, here: Here) -> None:
     if isinstance(op, SparseAttention) and op.method.startswith("dsa"):
         _latent_attention(op, here)
         return
+    if isinstance(op, SparseAttention) and op.method in ("csa", "hca", "window"):
+        raise GraphError(
+            f"node '{here.name}' attends to a window and to pooled entries of DeepSeek-V4's kind (`{op.method}`), for "
+            "which there is no gradient rule; training of this model cannot be simulated"
+        )
     kept = [*here.keep_inputs(need), *_kept(op, here, need)]
     if any(type(taken.op) is OutsideValue for taken in here.flowing):
         raise GraphError(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
-
 from graphsim.ops import ExchangeTokens, ExpertGemm, GatherTokens, LoraA, Permute, Route, ScatterTokens, Sharding
 from graphsim.ops.gradients.experts import (
     ExpertFactorGradient,
@@ -22,6 +20,7 @@ from graphsim.ops.lora_experts import ExpertLoraGemm
 from graphsim.passes.gradients.here import Here
 from graphsim.passes.gradients.rules import gradients
 from graphsim.passes.gradients.scope import FP32, scaled
+from graphsim.passes.trained import not_empty
 from graphsim.symbolic.questions import may_be_nonzero
 
 NUMBER_BYTES, CHOICE_BYTES = 8.0, 12.0
@@ -119,7 +118,7 @@ def _experts(op: ExpertGemm, here: Here) -> None:
 @gradients.register
 def _expert_factor(op: ExpertLoraGemm, here: Here) -> None:
     """The cheap association of each expert's pair."""
-    live, of_a = np.minimum(op.n * op.k, 1.0), isinstance(op, LoraA)
+    live, of_a = not_empty(op), isinstance(op, LoraA)
     need, trained = scaled(live, here.need), here.trained
     same: dict[str, Any] = {
         "of_a": of_a, "common": op.common, "further": op.further, "weights": op.weights, "activations": op.activations,

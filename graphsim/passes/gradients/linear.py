@@ -34,6 +34,7 @@ from graphsim.ops.routed import RoutedGemm
 from graphsim.passes.gradients.here import Here
 from graphsim.passes.gradients.rules import gradients
 from graphsim.passes.gradients.scope import WEIGHTS, greater, scaled
+from graphsim.passes.trained import not_empty
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
@@ -115,7 +116,7 @@ def _routed(op: RoutedGemm, here: Here) -> None:
 @gradients.register
 def _factor(op: LoraGemm, here: Here) -> None:
     """dA = x^T (dy B^T) and dB = (x A)^T dy: never x^T dy, which would be as large as the base's gradient."""
-    live = np.minimum(op.n * op.k, 1.0)
+    live = not_empty(op)
     need, trained = scaled(live, here.need), here.trained
     if may_be_nonzero(need):
         copied = here.rules.autocast and op.weights.bytes > op.activations.bytes

@@ -10,6 +10,7 @@ from graphsim.graph import Value
 from graphsim.ops import ElementwiseBackward, VectorGradient
 from graphsim.ops.adapter_values import ColumnScale, RotateInput
 from graphsim.ops.adapter_weights import BuiltWeights
+from graphsim.ops.gradients.elementwise import ColumnScaleBackward
 from graphsim.ops.gradients.variants import (
     BuiltWeightsBackward,
     DoraScaleBackward,
@@ -87,7 +88,7 @@ def _column_scale(op: ColumnScale, here: Here) -> None:
         here.emit("wgrad", sums, [*here.dy, *kept])
     if may_be_nonzero(need):
         scales = here.keep_own("scales", op.vectors * op.n, scaled(live, need), form=op.weights)
-        back = ElementwiseBackward(
+        back = ColumnScaleBackward(
             elems=scaled(op.m * op.n, need), reads=0.0, steps=op.steps, activations=op.activations
         )
         here.give(x, [here.emit("backward", back, [*here.dy, scales])])
