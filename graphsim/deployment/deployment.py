@@ -101,6 +101,8 @@ class Deployment:
             raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
         if parallelism is not None and not isinstance(parallelism, Parallelism):
             raise ConfigError(f"parallelism = {short(parallelism)} is not a Parallelism")
+        if not (cost is None or isinstance(cost, str) or callable(cost)):
+            raise ConfigError(f"cost = {short(cost)} is not known; allowed: calibrated, roofline, or a function")
         if lora is not None and lora.enabled:
             _refuse_pipeline(lora, parallelism)
             config, lora = met(config, lora)

@@ -94,9 +94,9 @@ class Parallelism:
             )
 
     def _check_placement(self) -> None:
-        if self.expert_placement not in PLACEMENTS:
+        if not isinstance(self.expert_placement, str) or self.expert_placement not in PLACEMENTS:
             raise ConfigError(
-                f"parallelism.expert_placement = {self.expert_placement!r} is not known; "
+                f"parallelism.expert_placement = {short(self.expert_placement)} is not known; "
                 f"{choices_text(str(self.expert_placement), PLACEMENTS)}"
             )
         if self.redundant_experts and self.expert_placement != "balanced":
@@ -111,14 +111,15 @@ class Parallelism:
             )
 
     def _check_training(self) -> None:
-        if self.cp_comm not in CONTEXT_EXCHANGES:
+        if not isinstance(self.cp_comm, str) or self.cp_comm not in CONTEXT_EXCHANGES:
             raise ConfigError(
-                f"parallelism.cp_comm = {self.cp_comm!r} is not known; "
+                f"parallelism.cp_comm = {short(self.cp_comm)} is not known; "
                 f"{choices_text(str(self.cp_comm), CONTEXT_EXCHANGES)}"
             )
-        if self.schedule not in SCHEDULES:
+        if not isinstance(self.schedule, str) or self.schedule not in SCHEDULES:
             raise ConfigError(
-                f"parallelism.schedule = {self.schedule!r} is not known; {choices_text(str(self.schedule), SCHEDULES)}"
+                f"parallelism.schedule = {short(self.schedule)} is not known; "
+                f"{choices_text(str(self.schedule), SCHEDULES)}"
             )
         if self.virtual_stages > 1 and self.schedule != "interleaved":
             raise ConfigError(

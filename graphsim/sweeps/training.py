@@ -19,11 +19,12 @@ from graphsim.sweeps.job import DOES_NOT_FIT
 from graphsim.sweeps.sweep import check_executor
 from graphsim.sweeps.training_grid import Structure, TrainingGrid, training_grid
 from graphsim.symbolic.substitute import with_fields
+from graphsim.training.default_adapter import default_adapter
 from graphsim.training.estimate import TrainEstimate
 from graphsim.training.estimated import estimate_of
 from graphsim.training.reserved import MOST_REPLAYED
 from graphsim.training.setup import TrainingSetup
-from graphsim.training.train import DEFAULT_LORA, setup_of
+from graphsim.training.train import setup_of
 from graphsim.training.view import FIGURES
 
 if TYPE_CHECKING:
@@ -178,12 +179,18 @@ def _setup(block: Structure) -> TrainingSetup:
 
 def _has_rank(block: Structure) -> bool:
     """Whether the ranks of the grid are those of the adapter."""
-    return "rank" in block.asked or block.chosen["lora"] is None
+    return "rank" in block.asked or _own_adapter(block) is None
+
+
+def _own_adapter(block: Structure) -> LoraConfig | None:
+    """The adapter given, or the model's own, as in `train`."""
+    given: LoraConfig | None = block.chosen["lora"] or block.chosen["model"].lora_config
+    return given
 
 
 def _adapter(block: Structure, rank: Any) -> LoraConfig:
     """The adapter given, or the usual one, with what the choices say of it in its place."""
-    lora = block.chosen["lora"] or DEFAULT_LORA
+    lora = _own_adapter(block) or default_adapter(block.chosen["model"])
     given = {"rank": rank if _has_rank(block) else None}
     given |= {"variant": block.chosen["variant"], "target_modules": block.chosen["targets"]}
     return replace(lora, **{name: value for name, value in given.items() if value is not None})

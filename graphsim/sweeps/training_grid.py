@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 STRUCTURE: Mapping[str, Any] = {
     "model": None, "hardware": None, "method": "lora", "recipe": "peft", "precision": None, "cost": None,
-    "recompute": None, "recompute_every": 1, "optimizer": None, "sharding": None, "offload": (), "lora": None,
+    "recompute": None, "recompute_every": 1, "optimizer": None, "sharding": None, "offload": None, "lora": None,
     "variant": None, "targets": None, "schedule": "1f1b", "pp": 1, "virtual_stages": 1, "tp": 1, "sp": 1, "cp": 1,
     "ep": 1, "zero": 0,
 }  # fmt: skip
@@ -158,14 +158,15 @@ def training_grid(models: Any, hardware: Any, choices: Mapping[str, Any]) -> Tra
     _check_names(structure)
     for name in COUNTS:
         count(name, structure[name])
-    usual = {**NUMBERS, "rank": _own_rank(structure["lora"])}
+    adapters = tuple(lora or model.lora_config for model in structure["model"] for lora in structure["lora"])
+    usual = {**NUMBERS, "rank": _own_rank(adapters)}
     numbers = {name: _numbers(name, choices.get(name, default)) for name, default in usual.items()}
     LoraConfig(rank=numbers["rank"])
     return TrainingGrid(structure=structure, numbers=numbers, asked=tuple(choices))
 
 
 def _own_rank(adapters: tuple[Any, ...]) -> Any:
-    """The rank that the table shows where none is chosen: that of the one adapter given."""
+    """The rank that the table shows where none is chosen: that of the one adapter given, or of a model."""
     ranks = {float(np.max(lora.rank)) for lora in adapters if isinstance(lora, LoraConfig)}
     return ranks.pop() if len(ranks) == 1 else 16
 

@@ -30,6 +30,23 @@ def test_each_row_is_the_step_that_it_names() -> None:
         assert (row["peak_moment"], row["fits"]) == (alone.memory.peak_moment, alone.memory.fits)
 
 
+@pytest.mark.parametrize("recipe", ["unsloth", "megatron-bridge"])
+def test_a_recipe_decides_in_a_row_what_it_decides_alone(recipe: str) -> None:
+    row = gs.sweep_training(MODEL, DEVICE, recipe=recipe, seq_len=256, lora=LORA).iloc[0]
+    alone = gs.train(MODEL, DEVICE, recipe=recipe, seq_len=256, lora=LORA)
+    assert row["total_bytes"] == pytest.approx(alone.memory.total_bytes)
+    assert row["step_s"] == pytest.approx(alone.step_s)
+
+
+def test_a_model_brings_its_own_adapter() -> None:
+    model = gs.load_model(MODEL)
+    model.lora_config = LORA
+    rows = gs.sweep_training(model, DEVICE, seq_len=[128, 256])
+    alone = gs.train(model, DEVICE, seq_len=256)
+    assert rows["trainable_parameters"].tolist() == [alone.trainable_parameters] * 2
+    assert set(rows["rank"]) == {LORA.rank}
+
+
 def test_rows_are_in_product_order_and_say_what_the_recipe_decided() -> None:
     frame = gs.sweep_training(MODEL, [DEVICE, "l4"], method=["full", "lora"], seq_len=[128, 256], lora=LORA)
     asked = [(d, m, s) for d in (DEVICE, "l4") for m in ("full", "lora") for s in (128, 256)]
