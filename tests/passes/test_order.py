@@ -65,7 +65,9 @@ SOME = 9
 PAIRS = [
     pytest.param(engine, adapter, marks=() if number % SOME == 0 else pytest.mark.slow)
     for number, (engine, adapter) in enumerate(product(ENGINES, ADAPTERS))
+    if number % SOME == 0 or (number + number // len(ADAPTERS)) % 2 == 0
 ]
+"""Every second one, so that each engine meets half of the adapters and each adapter half of the engines."""
 
 
 @pytest.mark.parametrize(("engine", "adapter"), PAIRS)
