@@ -65,5 +65,6 @@ def test_settings_are_no_figures() -> None:
              "dstack_pd_h200"]
 )  # fmt: skip
 def test_every_table_is_taken(name: str) -> None:
-    found = validate_serving([str(REFERENCE / "serving" / f"{name}.csv")])
-    assert list(found.columns[:6]) == KEYS and len(found) > 10
+    """Two of its runs: a table may hold hundreds of hours of a server."""
+    found = validate_serving([str(REFERENCE / "serving" / f"{name}.csv")], rows=2)
+    assert list(found.columns[:6]) == KEYS and len(found) > 1
