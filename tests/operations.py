@@ -33,6 +33,7 @@ FLAGS = ("apart",)
 FLOWING = (
     "m", "elems", "rows", "tokens", "new_tokens", "query_tokens", "kv_tokens", "kept_tokens", "pairs", "rank",
     "launches", "tiles", "empty_tiles", "sequences", "decoding", "reads", "flops", "vector_flops", "state_elems",
+    "moved_bytes",
 )  # fmt: skip
 """Dimensions that say how much there is to do: where they are 0, nothing is."""
 

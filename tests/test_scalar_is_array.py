@@ -86,6 +86,7 @@ def test_prices_of_arrays_are_those_of_each_scenario(
     cost, _ = choose_cost(PRICES[price], hardware)
     drawn = {name: np.array(data.draw(numbers), dtype=float) for name in dims_of(kind)}
     drawn |= {name: np.clip(drawn[name], 1.0, 64.0) for name in DIVISORS if name in drawn}
+    drawn |= {"stride": np.minimum(drawn["stride"], 2.0)} if "stride" in drawn else {}  # devices are group x stride
     drawn |= {name: drawn[name] % 2.0 for name in FLAGS if name in drawn}
     singles = [variants(kind, {name: float(value[i]) for name, value in drawn.items()}) for i in range(SCENARIOS)]
     for form, op in enumerate(variants(kind, drawn)):

@@ -175,7 +175,7 @@ class HeadWeightGradient(HeadGemm):
         act = self.activations.bytes * self.heads
         return Work(
             flops=2.0 * self.heads * self.m * self.n * self.k,
-            input_bytes=act * self.k * (self.m + self.n),
+            input_bytes=act * self.k * (self.m + self.n) * np.minimum(self.m * self.n, 1.0),
             write_bytes=act * self.m * self.n * np.minimum(self.k, 1.0),
         )
 
