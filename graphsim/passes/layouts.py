@@ -39,6 +39,6 @@ FIXED: dict[Sharding, tuple[Layout | None, Layout]] = {
     Sharding.COLLECT: (None, P),
     Sharding.TOKENS: (SEQ, SEQ),
 }
-"""The layout that an op wants of its inputs (None: as they come) and the result's, where it is always the same."""
+"""For operations whose layouts never vary: the one that they take their inputs in (None: any), and the result's."""
 
 SUFFIX = {AllReduce: "all_reduce", ReduceScatter: "reduce_scatter", AllGather: "all_gather", AllToAll: "all_to_all"}

@@ -108,7 +108,7 @@ def _evaluated(grid: TrainingGrid, executor: Executor | None) -> Iterator[tuple[
             for found in executor.map(evaluate, left.copy()):
                 yield found, left.pop(0).rows
         except BrokenExecutor:
-            pass  # what it leaves undone is done here
+            pass  # the blocks that it did not get to are evaluated here
     for block in left:
         yield evaluate(block), block.rows
 

@@ -1,7 +1,7 @@
 """What ReLoRA does between its cycles: folds the adapter into the base, begins a new one, and prunes the optimizer.
 
 Lialin et al., "ReLoRA: High-Rank Training Through Low-Rank Updates", arXiv 2307.05695, section 3: W += α/r B A for each
-target, A drawn anew and B zero, 90 to 99.9 % of the optimizer's states set to zero, the learning rate from 0 again.
+target, A drawn again and B zero, 90 to 99.9 % of the optimizer's states set to zero, the learning rate from 0 again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Merge:
     """Seconds of one merge. graphs: of each stage, with the LORA_MERGE nodes.
 
     merge_s: W += α/r B A of every target, a base in few bits widened, added to and quantised again
-    restart_s: A and B begun anew, the optimizer's states read, pruned and written
+    restart_s: A and B initialised again, the optimizer's states read, pruned and written
     """
 
     graphs: tuple[nx.DiGraph, ...]

@@ -51,8 +51,8 @@ class Optimizer:
     small_elems: tensors with fewer elements have states of `small_state_bytes`; tables (embeddings) have them too where
         `wide_tables`
     shape: of SHAPES, for matrices; factor_bytes: for each row and column of a `factored` one
-    rank: directions of a `projected` one; refresh_steps: steps after which its projection is made anew, by a singular
-        value decomposition if `decomposes`
+    rank: directions of a `projected` one; refresh_steps: steps after which its projection is computed again, by a
+        singular value decomposition if `decomposes`
     iterations: of Newton and Schulz on an `orthogonal` one
     others: the optimizer of what is no matrix, and of tables, where that is another one
     source: where the figures come from

@@ -22,7 +22,7 @@ class Method:
         `nf4_dq`), `int4` of GPTQ, …
     upcasts: whether what is not quantised is kept in fp32 (`prepare_model_for_kbit_training`)
     others: whether what has no adapter is trained beside them: embeddings, head, norms, biases
-    merges: whether adapters are folded into the base from time to time and begun anew (ReLoRA)
+    merges: whether adapters are merged into the base from time to time and initialised again (ReLoRA)
     variant: the `LoraConfig.variant` that the name implies; optimizer: the one that it implies; "" for none
     course: what `fine_tune_plan` takes for it where nothing is said, by the names of its arguments
     source: where that comes from

@@ -1,4 +1,4 @@
-"""The handbook's table of recipes is what their files say. GRAPHSIM_UPDATE_DOCS=1 writes it anew."""
+"""The handbook's table of recipes is what their files say. GRAPHSIM_UPDATE_DOCS=1 rewrites it."""
 
 from __future__ import annotations
 

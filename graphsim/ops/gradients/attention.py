@@ -9,7 +9,7 @@ import numpy as np
 
 from graphsim.ops.attention import Attention, KvCache
 from graphsim.ops.base import Work
-from graphsim.ops.saved import Saved
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.units import Num
 
 
@@ -30,7 +30,7 @@ class KeysAndValues(KvCache):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AttentionBackward(Attention):
+class AttentionBackward(Gradient, Attention):
     """dq, dk and dv in one kernel, as parts `q`, `k` and `v`; sizes as of the attention.
 
     recomputes: whether it computes the scores again (FlashAttention-2, arXiv 2307.08691, section 3.1.2: five products
@@ -52,11 +52,6 @@ class AttentionBackward(Attention):
             input_bytes=(queries * (self.head_dim + 2.0 * self.value_dim) + keys * width) * act + scores,
             write_bytes=(queries * self.head_dim + keys * width) * act,
         )
-
-    @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
 
     @property
     def out_rows(self) -> Num | None:
@@ -83,11 +78,6 @@ class AttentionBackward(Attention):
     def in_elems(self) -> Num | None:
         """Not checked: what it reads is kept in several storages."""
         return None
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.elementwise import Add
-from graphsim.ops.saved import Saved
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DoubledBackward(Op):
+class DoubledBackward(Gradient, Op):
     """The gradients of an operation's inputs: each product has two of its size, each step reads and writes two.
 
     flops, vector_flops, moved_bytes: of the operation, forward; times: how often that; launches: kernels, backward
@@ -46,11 +46,6 @@ class DoubledBackward(Op):
     def out_parts(self) -> dict[str, Num]:
         """Of each input."""
         return {str(i): size for i, size in enumerate(self.gives)}
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     def cut(self, ways: Num) -> DoubledBackward:
         """Not cut, as the operation is not."""

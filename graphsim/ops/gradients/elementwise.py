@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
-from graphsim.ops.elementwise import cut_kv_heads
-from graphsim.ops.saved import Saved
+from graphsim.ops.elementwise import Rope
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ElementwiseBackward(Op):
+class ElementwiseBackward(Gradient, Op):
     """The gradients of the inputs of an operation on `elems` elements, from that of its result and `reads` kept values.
 
     gives: elements of each input, whose gradient is a part: `0`, `1`, …
@@ -45,11 +45,6 @@ class ElementwiseBackward(Op):
         """Of each input."""
         return {str(i): size for i, size in enumerate(self.gives)}
 
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
     def cut(self, ways: Num) -> ElementwiseBackward:
         """An equal share of the elements."""
         return replace(self, elems=self.elems / ways, gives=tuple(size / ways for size in self.gives))
@@ -68,7 +63,7 @@ class ActivationBackward(ElementwiseBackward):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AddGradients(Op):
+class AddGradients(Gradient, Op):
     """The sum of `reads` gradients of one value that several operations used; linear, as additions are.
 
     launches: kernels, one for each further gradient
@@ -93,54 +88,16 @@ class AddGradients(Op):
         """As many as of each."""
         return self.elems
 
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
     def cut(self, ways: Num) -> AddGradients:
         """An equal share of the elements; of what it adds, as `follows` says."""
         return replace(self, elems=self.elems / ways)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RopeBackward(Op):
-    """Gradients of queries and keys turned back; parts `q` and `k`."""
-
-    op_type: ClassVar[OpType] = OpType.ROPE
-    family: ClassVar[str] = "elementwise"
-
-    tokens: Num
-    heads: Num
-    kv_heads: Num
-    head_dim: Num
-
-    def work(self) -> Work:
-        """Reads and writes both; about three steps per element."""
-        moved = self.out_elems * self.activations.bytes
-        return Work(vector_flops=3.0 * self.out_elems, input_bytes=moved, write_bytes=moved)
+class RopeBackward(Gradient, Rope):
+    """Gradients of queries and keys turned back, as much work as turning them; parts `q` and `k`."""
 
     @property
-    def out_rows(self) -> Num | None:
-        """One per token."""
-        return self.tokens
-
-    @property
-    def out_elems(self) -> Num:
-        """Queries and keys together."""
-        return self.tokens * (self.heads + self.kv_heads) * self.head_dim
-
-    @property
-    def out_parts(self) -> dict[str, Num]:
-        """`q` and `k`."""
-        row = self.tokens * self.head_dim
-        return {"q": row * self.heads, "k": row * self.kv_heads}
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
-    def cut(self, ways: Num) -> RopeBackward:
-        """Heads are dealt out; key heads are repeated when there are fewer than devices."""
-        return replace(self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways))
+    def in_elems(self) -> Num | None:
+        """Whatever attention's gradient holds beside those of queries and keys, such as that of values."""
+        return None

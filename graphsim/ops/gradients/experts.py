@@ -12,33 +12,18 @@ import numpy as np
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.experts import ExpertGemm
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.ops.linear import Gemm
-from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertInputGradient(ExpertGemm):
+class ExpertInputGradient(Gradient, ExpertGemm):
     """dx = dy w^T of each expert: n are the inputs of the product, k its outputs."""
-
-    @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertWeightGradient(ExpertGemm):
+class ExpertWeightGradient(Gradient, ExpertGemm):
     """dw = x^T dy of each expert, in one grouped kernel."""
 
     ends: ClassVar[bool] = True
@@ -58,21 +43,6 @@ class ExpertWeightGradient(ExpertGemm):
         return Sharding.TOKENS if self.by_tokens else Sharding.DEALT
 
     @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
-    @property
     def out_rows(self) -> Num | None:
         """None: weights."""
         return np.minimum(self.m, 1.0) * self.experts * self.k
@@ -89,7 +59,7 @@ class ExpertWeightGradient(ExpertGemm):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertFactorInputGradient(Gemm):
+class ExpertFactorInputGradient(Gradient, Gemm):
     """The gradient of what a factor takes; `routing` is that of the experts' own input gradient.
 
     common: one factor serves all experts; further: how many ways a factor that stays whole is cut
@@ -119,21 +89,6 @@ class ExpertFactorInputGradient(Gemm):
     def placement(self) -> Sharding:
         """Where the experts are."""
         return self.routing.placement
-
-    @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     @property
     def in_elems(self) -> Num | None:
@@ -185,7 +140,7 @@ class ExpertFactorGradient(ExpertFactorInputGradient):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RouteBackward(Op):
+class RouteBackward(Gradient, Op):
     """The gradient of a router's logits, from that of the weights of `chosen` of `experts`."""
 
     op_type: ClassVar[OpType] = OpType.ROUTER
@@ -210,18 +165,13 @@ class RouteBackward(Op):
         """One per logit."""
         return self.tokens * self.experts
 
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
     def cut(self, ways: Num) -> RouteBackward:
         """Every device routes all its tokens."""
         return replace(self, tokens=self.tokens / ways)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RowProducts(Op):
+class RowProducts(Gradient, Op):
     """The product of `rows` rows of `width` with as many others, a number each: the gradient of a row's weight.
 
     by_tokens: whether rows come from all replicas, each of which works on its own
@@ -249,11 +199,6 @@ class RowProducts(Op):
     def out_elems(self) -> Num:
         """One per row."""
         return self.rows
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     def cut(self, ways: Num) -> RowProducts:
         """A share of the rows, as `follows` says."""

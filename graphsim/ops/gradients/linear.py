@@ -9,8 +9,8 @@ import numpy as np
 
 from graphsim.ops.base import Sharding, Work
 from graphsim.ops.formats import FORMATS, Format
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.ops.linear import Gemm, HeadGemm, Part, limited
-from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 _TURNED = {Sharding.COLUMN: Sharding.ROW, Sharding.ROW: Sharding.COLUMN}
@@ -22,7 +22,7 @@ def turned(split: Sharding) -> Sharding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class InputGradient(Gemm):
+class InputGradient(Gradient, Gemm):
     """dx[m, n] = dy[m, k] @ w^T[k, n]: n are the inputs of the product, k its outputs; the weights are that product's.
 
     blocks: of block-diagonal weights; output_parts: parts of the product's outputs, which are cut by themselves
@@ -42,21 +42,6 @@ class InputGradient(Gemm):
             write_bytes=self.m * self.n * act * live,
         )
 
-    @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
     def cut(self, ways: Num) -> InputGradient:
         """As any product; blocks that are dealt out cut n and k at once."""
         if self.split is Sharding.ROW and self.output_parts:
@@ -73,7 +58,7 @@ class InputGradient(Gemm):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WeightGradient(Gemm):
+class WeightGradient(Gradient, Gemm):
     """dw[m, n] = x^T[m, k] @ dy[k, n]: m are the inputs of the product, n its outputs, k its rows.
 
     split: how the product's weights are cut, and so their gradient
@@ -96,21 +81,6 @@ class WeightGradient(Gemm):
             input_bytes=rows * (self.m * np.minimum(self.n, 1.0) + self.n * np.minimum(self.m, 1.0)),
             write_bytes=self.m * self.n / self.blocks * self.gradients.bytes * live,
         )
-
-    @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     @property
     def out_rows(self) -> Num | None:
@@ -145,27 +115,12 @@ class WeightGradient(Gemm):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeadInputGradient(HeadGemm):
+class HeadInputGradient(Gradient, HeadGemm):
     """dx = dy w^T of each head."""
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
-    @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """None of its own."""
-        return 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HeadWeightGradient(HeadGemm):
+class HeadWeightGradient(Gradient, HeadGemm):
     """dw = x^T dy of each head: m are the inputs of the product, n its outputs, k its rows."""
 
     ends: ClassVar[bool] = True
@@ -178,21 +133,6 @@ class HeadWeightGradient(HeadGemm):
             input_bytes=act * self.k * (self.m + self.n) * np.minimum(self.m * self.n, 1.0),
             write_bytes=act * self.m * self.n * np.minimum(self.k, 1.0),
         )
-
-    @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     @property
     def in_elems(self) -> Num | None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
 from graphsim.ops.formats import Format
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
@@ -54,7 +55,7 @@ class LoraInput(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LoraInputBackward(LoraInput):
+class LoraInputBackward(Gradient, LoraInput):
     """The gradient of the copy, back in the input's format: activations is that, source the copy's."""
 
     def work(self) -> Work:
@@ -66,14 +67,9 @@ class LoraInputBackward(LoraInput):
             write_bytes=self.elems * self.activations.bytes,
         )
 
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LoraAddBackward(Op):
+class LoraAddBackward(Gradient, Op):
     """The gradient of an adapter's result: the sum's, scaled, in the factors' format: m rows of n."""
 
     op_type: ClassVar[OpType] = OpType.ADD
@@ -102,11 +98,6 @@ class LoraAddBackward(Op):
     def out_rows(self) -> Num | None:
         """m."""
         return self.m
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     def cut(self, ways: Num) -> LoraAddBackward:
         """A share of the rows or outputs, as `follows` says: that of the gradient that comes in."""

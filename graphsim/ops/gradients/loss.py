@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from graphsim.ops.base import Op, OpType, Work
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
@@ -50,7 +51,7 @@ class Loss(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LossBackward(Op):
+class LossBackward(Gradient, Op):
     """Softmax less one at the target: the gradient of the logits."""
 
     op_type: ClassVar[OpType] = OpType.SAMPLE
@@ -74,11 +75,6 @@ class LossBackward(Op):
     def out_rows(self) -> Num | None:
         """rows."""
         return self.rows
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     def cut(self, ways: Num) -> LossBackward:
         """A share of the columns."""

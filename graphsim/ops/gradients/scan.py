@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import Op, OpType, Work
-from graphsim.ops.saved import Saved
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScanBackward(Op):
+class ScanBackward(Gradient, Op):
     """The gradients of a scan's inputs. gives: elements of each input.
 
     inputs, learned, matrix, mechanism: as of the scan
@@ -56,11 +56,6 @@ class ScanBackward(Op):
         """Of each input."""
         return {str(i): size for i, size in enumerate(self.gives)}
 
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
     def cut(self, ways: Num) -> ScanBackward:
         """Channels are dealt out, with their inputs and weights."""
         return replace(
@@ -70,7 +65,7 @@ class ScanBackward(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ConvBackward(Op):
+class ConvBackward(Gradient, Op):
     """The gradient of the inputs of a depthwise convolution: the same one, turned round. gives: elements of each."""
 
     op_type: ClassVar[OpType] = OpType.CONVOLUTION
@@ -100,11 +95,6 @@ class ConvBackward(Op):
     def out_parts(self) -> dict[str, Num]:
         """Of each input."""
         return {str(i): size for i, size in enumerate(self.gives)}
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     def cut(self, ways: Num) -> ConvBackward:
         """Channels are dealt out."""

@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import Op, OpType, Sharding, Work
-from graphsim.ops.saved import Saved
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EmbeddingBackward(Op):
+class EmbeddingBackward(Gradient, Op):
     """Adds `tokens` rows of `width` into the gradient of a table of `entries`, which is dense and cleared first.
 
     whole: whether the table is not cut, as of positions
@@ -40,11 +40,6 @@ class EmbeddingBackward(Op):
     def out_elems(self) -> Num:
         """The table."""
         return self.entries * self.width * np.minimum(self.tokens, 1.0)
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     def cut(self, ways: Num) -> EmbeddingBackward:
         """A share of the entries, unless the table is not cut."""

@@ -11,13 +11,13 @@ from graphsim.ops.adapter_values import RotateInput
 from graphsim.ops.adapter_weights import BuiltWeights
 from graphsim.ops.base import BF16, Op, OpType, Sharding, Work
 from graphsim.ops.formats import Format
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.ops.linear import limited
-from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DoraScaleBackward(Op):
+class DoraScaleBackward(Gradient, Op):
     """The gradient of a scaled sum y + (g - 1) y + g s y_lora, where g is held: dy g for both; and that of g.
 
     PEFT's element-wise kernels one by one: dy s g, dy (g - 1), its sum with dy, and the products dy y, dy y_lora whose
@@ -50,11 +50,6 @@ class DoraScaleBackward(Op):
         """Of the sum of y and y_lora."""
         return self.m * self.n
 
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
     def cut(self, ways: Num) -> DoraScaleBackward:
         """A share of the outputs."""
         return replace(self, n=self.n / limited(ways, self.units))
@@ -65,7 +60,7 @@ class DoraScaleBackward(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BuiltWeightsBackward(BuiltWeights):
+class BuiltWeightsBackward(Gradient, BuiltWeights):
     """The gradient of the parameters of which weights were made, from that of the weights.
 
     Each product on the way has two gradients of its size, each elementary step reads its operands and writes two
@@ -87,38 +82,13 @@ class BuiltWeightsBackward(BuiltWeights):
         )
 
     @property
-    def parameters(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def weight_storage_bytes(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def adapter_rank(self) -> Num:
-        """None of its own."""
-        return 0.0
-
-    @property
-    def buffers(self) -> tuple[Num, ...]:
-        """None of its own."""
-        return ()
-
-    @property
-    def saved_for_weights(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
-    @property
     def out_elems(self) -> Num:
         """Of the parameters."""
         return self.held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RotationInputGradient(RotateInput):
+class RotationInputGradient(Gradient, RotateInput):
     """dx = dy R^T of each block: inputs and width are those of dy and dx."""
 
     @property
@@ -126,11 +96,6 @@ class RotationInputGradient(RotateInput):
         """Where devices cut a dense block over its inputs, each has a part of dx and needs all of dy."""
         placed = RotateInput.placement.fget(self)  # type: ignore[attr-defined]
         return Sharding.COLUMN if placed is Sharding.ROW else placed
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     def cut(self, ways: Num) -> RotationInputGradient:
         """Of a dense one a part of what goes out."""
@@ -140,7 +105,7 @@ class RotationInputGradient(RotateInput):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RotationGradient(RotateInput):
+class RotationGradient(Gradient, RotateInput):
     """The gradient of the matrices that rotate blocks: x^T dy of each block."""
 
     ends: ClassVar[bool] = True
@@ -175,8 +140,3 @@ class RotationGradient(RotateInput):
     def in_elems(self) -> Num | None:
         """x and dy."""
         return self.rows * (self.inputs + self.width)
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()

@@ -8,13 +8,13 @@ from typing import ClassVar
 import numpy as np
 
 from graphsim.ops.base import Op, OpType, Work
+from graphsim.ops.gradients.gradient import Gradient
 from graphsim.ops.linear import limited
-from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NormBackward(Op):
+class NormBackward(Gradient, Op):
     """The gradient of the input of a norm over `rows` rows of `width`, with `vectors` learned vectors.
 
     local, groups, units: as of the norm
@@ -51,11 +51,6 @@ class NormBackward(Op):
         """rows."""
         return self.rows
 
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
-
     def cut(self, ways: Num) -> NormBackward:
         """A share of each row, where rows are sliced; else a share of the rows."""
         if self.groups:
@@ -68,7 +63,7 @@ class NormBackward(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class VectorGradient(Op):
+class VectorGradient(Gradient, Op):
     """The gradients of `vectors` learned vectors of `width`: sums over `rows` rows of `reads` values.
 
     across: whether rows lie side by side on a device that has a part of them, as heads do, each with the whole vector
@@ -98,11 +93,6 @@ class VectorGradient(Op):
     def out_elems(self) -> Num:
         """The vectors."""
         return self.vectors * self.width * np.minimum(np.ceil(self.rows), 1.0)
-
-    @property
-    def saved(self) -> Saved:
-        """Nothing: a gradient has none here."""
-        return Saved()
 
     def cut(self, ways: Num) -> VectorGradient:
         """A share of the vectors; of the rows, where these lie side by side."""
