@@ -26,7 +26,8 @@ class UpdateWeights(Op):
     tensors: how many tensors they are; kernels: launches for each group of tensors that one kernel takes;
         tensor_kernels: launches for each tensor, of optimizers that take one after another
     called_s: seconds of the host beyond launching, which waits for decompositions
-    matrix_flops: of matrix products, for each weight (Muon's orthogonalisation, GaLore's projection)
+    matrix_flops: of matrix products, for each weight (Muon's orthogonalisation, GaLore's projection); decomposed_flops:
+        of singular value decompositions, which ordinary units run; at their peak, which is a lower bound of the time
     """
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
@@ -39,13 +40,15 @@ class UpdateWeights(Op):
     tensor_kernels: Num = 0.0
     called_s: Num = 0.0
     matrix_flops: Num = 0.0
+    decomposed_flops: Num = 0.0
 
     def work(self) -> Work:
         """Half of the bytes are read, half written; about eight elementary operations for each weight."""
         half = self.elems * self.moved_bytes / 2.0
         return Work(
-            flops=self.elems * self.matrix_flops, vector_flops=8.0 * self.elems, input_bytes=half, write_bytes=half
-        )
+            flops=self.elems * self.matrix_flops, vector_flops=self.elems * (8.0 + self.decomposed_flops),
+            input_bytes=half, write_bytes=half,
+        )  # fmt: skip
 
     @property
     def launches(self) -> Num:

@@ -117,4 +117,14 @@ def notes_of(setup: TrainingSetup) -> list[str]:
     """What a reader has to know beside the numbers."""
     deployment, adapter = setup.deployment, setup.deployment.adapter
     notes = [*deployment.model.notes, *(adapter.notes if adapter else ())]
+    if setup.optimizer.decomposes:
+        notes.append(
+            f"singular value decompositions of {setup.optimizer.name} are counted at the peak of the device's ordinary "
+            "units, a lower bound of what they take"
+        )
+    if setup.optimizer.pageable and "optimizer" not in setup.offload:
+        notes.append(
+            f"states of {setup.optimizer.name} count as memory of the device; where they do not fit, they may be paged "
+            'out to the host, which takes time that is not simulated (offload="optimizer" counts them there)'
+        )
     return [*notes, deployment.caution] if deployment.caution else notes

@@ -66,11 +66,12 @@ def _largest_gradients(stage: StageNumbers) -> Num:
 
 
 def _update_bytes(stage: StageNumbers, setup: TrainingSetup) -> Num:
-    """What lives during the optimizer's step only, of all trained weights: a copy of each, for some optimizers."""
+    """What lives during the optimizer's step only: a copy of each trained weight, or of one tensor after another."""
     held, optimizer = stage.held.shared + stage.held.experts, setup.optimizer
     wide = np.greater_equal(held.trained_bytes, 0.75 * FP32.bytes * stage.updated)
     wide = wide | setup.recipe.master_weights
-    return stage.updated * np.where(wide, optimizer.temporary_fp32_bytes, optimizer.temporary_bytes)[()]
+    each = np.where(wide, optimizer.temporary_fp32_bytes, optimizer.temporary_bytes)[()]
+    return stage.updated * each + stage.largest * optimizer.largest_temporary_bytes
 
 
 def memory_of(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphsim.graph.schedule import makespan_s
 from graphsim.graph.walking import walk
 from graphsim.ops import Direction
@@ -18,6 +20,7 @@ from graphsim.training.moments import Turn, logits_of, turns_of
 from graphsim.training.step import Stage, phase_of
 from graphsim.training.stored import trained_parameters
 from graphsim.training.times import MicroBatch, micro_batch_s
+from graphsim.training.update import trained_groups
 from graphsim.units import Num
 
 
@@ -26,7 +29,7 @@ class StageNumbers:
     """turns: memory of each section; held: what each stores, with its seconds, before data parallelism
     times: of a micro-batch; update_s: of the optimizer's step on the device's share of the weights
     logits: of a micro-batch; adapter_bytes: of adapters' weights
-    updated: trained weights on the device; trainable: of the stage before it is cut
+    updated: trained weights on the device, largest: of one tensor at most; trainable: of the stage before it is cut
     flops: of a micro-batch by direction; counted_flops: by convention (`graphsim.training.flops`)
     """
 
@@ -37,6 +40,7 @@ class StageNumbers:
     logits: Num
     adapter_bytes: Num
     updated: Num
+    largest: Num
     trainable: Num
     flops: Mapping[str, Num]
     counted_flops: Mapping[str, Num]
@@ -54,6 +58,7 @@ def numbers_of(stage: Stage, share: Num) -> StageNumbers:
         logits=logits_of(stage.sharded),
         adapter_bytes=adapter_bytes(stage),
         updated=trained_parameters(stage.sharded),
+        largest=largest_tensor(stage),
         trainable=trained_parameters(stage.logical),
         flops=by_direction(stage.sharded),
         counted_flops=counted(stage.sharded, phase_of(stage.setup).tokens),
@@ -73,6 +78,15 @@ def _timed(unit: HeldUnit, spans: Mapping[str, Num]) -> HeldUnit:
         name=unit.name, times=unit.times, shared=unit.shared, experts=unit.experts,
         forward_s=spans.get(unit.name, 0.0), backward_s=spans.get(f"{unit.name}.backward", 0.0),
     )  # fmt: skip
+
+
+def largest_tensor(stage: Stage) -> Num:
+    """Elements of the largest trained tensor on a device."""
+    found: Num = 0.0
+    for _, tensors in trained_groups(stage.sharded, stage.setup):
+        for weights, times in tensors:
+            found = np.maximum(found, weights.n * weights.k * np.minimum(times, 1.0))
+    return found
 
 
 def adapter_bytes(stage: Stage) -> Num:

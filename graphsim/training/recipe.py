@@ -30,7 +30,7 @@ ADAPTER_FORMATS = ("fp32", "bf16", "given")
 WEIGHTS = ("given", "fp32")
 GRADIENTS = ("weights", "fp32", "bf16")
 OFFLOADED = ("optimizer", "parameters", "activations")
-WRAPPERS = ("lora", "fsdp_unit", "bitsandbytes")
+WRAPPERS = ("lora", "bitsandbytes")
 KINDS = (
     "RMSNorm", "LayerNorm", "Rope", "GatedActivation", "Activation", "Add", "Embedding", "LoraInput", "LoraDropout",
     "LoraResult", "DoraNorm", "DoraScale", "VectorScale", "ColumnScale",
@@ -120,7 +120,7 @@ class Recipe:
     attention_speed: of its attention kernels over today's, by the device's architecture, where they are older
     contention: how much longer compute takes while collectives run beside it (1 = not at all)
     launch_s: the host's time for each forward kernel; backward_launch_s: the same of autograd's
-    wrapper_s: of each wrapped module beyond it, by name (`lora`, `fsdp_unit`, `bitsandbytes`)
+    wrapper_s: of each wrapped module beyond it, by name (`lora`, `bitsandbytes`)
     framework_bytes: allocated by it beside the model's tensors, per device
     loss: cross-entropy; chains: kernels where it writes operations out
     sources: where each field comes from

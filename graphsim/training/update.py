@@ -68,6 +68,7 @@ def _optimizer(setup: TrainingSetup, wide: bool, sums: list[tuple[Weights, Num]]
     fp32 = wide or master
     moved: Num = 0.0
     flops: Num = 0.0
+    decomposed: Num = 0.0
     waited_s: Num = 0.0
     tensors = sum((weights.count * times for weights, times in sums), start=0.0)
     for weights, times in sums:
@@ -77,13 +78,14 @@ def _optimizer(setup: TrainingSetup, wide: bool, sums: list[tuple[Weights, Num]]
             (product.flops for product in optimizer.products(weights.n, weights.k, table=weights.table)), start=0.0
         )
         flops = flops + count * products
+        decomposed = decomposed + count * optimizer.decomposition_flops(weights.n, weights.k, table=weights.table)
         waited_s = waited_s + count * optimizer.waited_s(weights.k, table=weights.table)
     elems = sum((weights.elems * times for weights, times in sums), start=0.0)
     each = moved / _least(elems) + (BF16.bytes if master else 0.0)
     return UpdateWeights(
         role="update", elems=elems * share, moved_bytes=each, tensors=tensors, kernels=optimizer.kernels,
         tensor_kernels=optimizer.tensor_kernels, called_s=waited_s,
-        matrix_flops=flops / _least(elems), direction=Direction.UPDATE,
+        matrix_flops=flops / _least(elems), decomposed_flops=decomposed / _least(elems), direction=Direction.UPDATE,
     )  # fmt: skip
 
 

@@ -198,3 +198,30 @@ def test_conventions_of_utilisation_count_what_their_users_say() -> None:
     assert full.counted_flops["lora"] < 0.7 * full.counted_flops["megatron"]
     with pytest.raises(ConfigError, match="convention = 'mine' is not known"):
         full.utilisation("mine")
+
+
+def test_an_optimizer_that_takes_tensors_one_by_one_has_a_copy_of_the_largest_only() -> None:
+    """Muon's and Adafactor's temporaries: of the embedding (or head), and not of all weights together."""
+    model = gs.load_model("llama-3.2-1b")
+    adafactor = gs.train(model, "h100-sxm", seq_len=64, method="full", optimizer="adafactor")
+    moments = dict(adafactor.memory.timeline)
+    held = adafactor.memory.steady_bytes + 2.0 * model.num_parameters  # gradients, in 16 bits
+    assert moments["optimizer"] - held == pytest.approx(12.0 * 128_256 * 2048, rel=0.01)
+
+
+def test_decompositions_are_work_of_the_update_and_noted() -> None:
+    """GaLore's projections are singular vectors, worked out every 200 steps; APOLLO's are drawn."""
+    steps = [
+        gs.train("llama-3.2-1b", "h100-sxm", seq_len=64, method="full", optimizer=name) for name in ("galore", "apollo")
+    ]
+    frames = [step.to_frame().set_index("name") for step in steps]
+    galore, apollo = (frame[frame.direction == "update"].vector_flops.sum() for frame in frames)
+    each = {(2048, 2048): 2, (512, 2048): 2, (2048, 8192): 3}  # matrices of a layer
+    decomposed = 16 * sum(count * (6 * high * low**2 + 20 * low**3) for (low, high), count in each.items()) / 200
+    assert galore - apollo == pytest.approx(decomposed, rel=0.01)
+    assert any("lower bound" in note for note in steps[0].notes) and not any("lower" in n for n in steps[1].notes)
+
+
+def test_states_that_may_be_paged_out_are_noted() -> None:
+    noted = gs.train("llama-3.2-1b", "h100-sxm", seq_len=64, optimizer="paged_adamw_8bit").notes
+    assert any("paged out" in note for note in noted)
