@@ -12,7 +12,8 @@ from graphsim.ops import Direction
 if TYPE_CHECKING:
     import pandas as pd
 
-BEFORE = ("name", "op", "op_type", "direction", "times", "role", "dims")
+BEFORE = ("name", "op", "op_type", "times", "role", "dims")
+DIRECTION = "direction"
 WORK = ("flops", "vector_flops", "weight_bytes", "read_bytes", "write_bytes", "message_bytes")
 TIMES = ("latency_s", "start_s", "finish_s", "slack_s")
 AFTER = (*WORK, *TIMES, "bound", "critical", "once", "stream", "residency")
@@ -21,7 +22,7 @@ AFTER = (*WORK, *TIMES, "bound", "critical", "once", "stream", "residency")
 def frame_of(graph: nx.DiGraph, scenario: int = 0) -> pd.DataFrame:
     """One row per operation in launch order; figures are those of one run, `times` says how many runs there are.
 
-    Columns: name (`repeat.node` inside a repeat), op, op_type, direction (of a training step), times, role, dims as
+    Columns: name (`repeat.node` inside a repeat), op, op_type, direction (in a training step), times, role, dims as
     text and one column for each, flops (of matrix units), vector_flops, weight_bytes, read_bytes (weights included),
     write_bytes, message_bytes; latency_s and bound if the graph is annotated; start_s, finish_s, slack_s, critical if
     it is scheduled; once, stream, residency (where the operands lie). Inside a repeat, times count from its middle
@@ -34,11 +35,12 @@ def frame_of(graph: nx.DiGraph, scenario: int = 0) -> pd.DataFrame:
     listed = list(entries(graph))
     rows = [_row(entry, scenario) for entry in listed]
     if any(entry.op.direction is not Direction.FORWARD for entry in listed):
-        rows = [row | {"direction": entry.op.direction.value} for row, entry in zip(rows, listed, strict=True)]
+        rows = [row | {DIRECTION: entry.op.direction.value} for row, entry in zip(rows, listed, strict=True)]
     found = dict.fromkeys(name for row in rows for name in row)
-    known = [*BEFORE, *AFTER]
-    dims = [name for name in found if name not in known]
+    dims = [name for name in found if name not in {*BEFORE, *AFTER, DIRECTION}]
     columns = [name for name in (*BEFORE, *dims, *AFTER) if name in found or not rows]
+    if DIRECTION in found:
+        columns.insert(columns.index("times"), DIRECTION)
     return pd.DataFrame(rows, columns=columns)
 
 
