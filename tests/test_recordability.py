@@ -41,6 +41,7 @@ from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.refusal import CONFUSED, reason
+from tests.benchmarks import measure
 from tests.catalog import NO_MLP, models
 
 DEVICES = ("a100-sxm-80gb", "h100-sxm", "b200-sxm", "l4", "tpu-v5e")
@@ -242,13 +243,37 @@ def test_a_line_of_a_family_that_asks_is_named(monkeypatch: pytest.MonkeyPatch, 
     """In whichever way it is noticed: by the family, the operation's price or a whole deployment."""
     broken, line = changed(gemm._device_s, "overlapped(kernel, memory)", f"({new})")
     monkeypatch.setattr(gemm, "_device_s", broken)
-    hardware, sentence = gs.load_hardware("a100-sxm-80gb"), f"gemm.py:{line}: {said}"
+    hardware, sentence = replace(gs.load_hardware("a100-sxm-80gb")), f"gemm.py:{line}: {said}"  # with no kernel known
     parameters = basis(hardware, "gemm").parameters
     assert parameters
     assert why_not(lambda tape: gemm.latency_s(parameters, hardware, GemmShape(**numbers(GemmShape, tape)))) == sentence
     price = choose_cost("calibrated", hardware)[0]
     assert why_not(lambda tape: price(Gemm(m=tape.variable("m"), n=8.0, k=64.0), hardware)) == sentence
     assert why_not_recorded(inference("calibrated", hardware, {})) == [sentence]
+
+
+def test_a_line_of_numpys_interpolation_is_recorded_and_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of an engine with new prompts take about as many calls of Python's as before."""
+    sizes = iter(range(100, 10**6, 7))
+
+    def calls() -> int:
+        deployment = gs.Deployment("llama-3.1-8b", replace(gs.load_hardware("a100-sxm-80gb")), cost="calibrated")
+        assert why_not_recorded(Inference(deployment=deployment, requests=Requests(batch=1, input_tokens=1,
+                                                                                   output_tokens=1))) == []  # fmt: skip
+        step = gs.compile_step(deployment)
+
+        def steps() -> None:
+            for _ in range(40):
+                step(prompt_tokens=next(sizes), generating=8, cache_rows=8000)
+
+        steps()
+        return measure.calls(steps)
+
+    before = calls()
+    slower, _ = changed(gemm._device_s, "overlapped(kernel, memory)",
+                        "overlapped(kernel, memory) * np.interp(shape.m, [1.0, 9e9], [1.0, 2.0])")  # fmt: skip
+    monkeypatch.setattr(gemm, "_device_s", slower)
+    assert calls() < 1.5 * before
 
 
 def test_a_line_of_a_pass_that_asks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,15 @@ from typing import Any
 
 import networkx as nx
 
-from graphsim.compile.calls import Remembering
 from graphsim.deployment.energy import Activities, Activity, activity_of, decode_activity, op_activity
 from graphsim.deployment.inference import Inference
 from graphsim.errors import GraphsimError, HardwareError
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
-from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Tape
+from graphsim.symbolic.kernel import Opaque
 from graphsim.symbolic.program import Program
-from graphsim.symbolic.refusal import CONFUSED
+from graphsim.symbolic.refusal import CONFUSED, reason
 from graphsim.symbolic.substitute import filler, symbols_in
 from graphsim.units import Num
 
@@ -62,11 +61,10 @@ class _Recorded:
             return op_activity(op, hardware)
         except GraphsimError:
             raise
-        except CONFUSED:
-            symbols = symbols_in(op)
-            names = ("memory_s", "compute_s")
-            calls = (Remembering(_numbers(op, hardware, name), recordable=len(symbols), asks=True) for name in names)
-            parts: list[Any] = [self._tape.apply(Duration(call), *symbols) for call in calls]
+        except CONFUSED as error:
+            symbols, why = symbols_in(op), reason(error)
+            calls = (Opaque(_numbers(op, hardware, name), why) for name in ("memory_s", "compute_s"))
+            parts: list[Any] = [self._tape.apply(call, *symbols) for call in calls]
             return Activity(memory_s=parts[0], compute_s=parts[1])
         finally:
             self._tape.refused = before

@@ -8,7 +8,7 @@ structure whose passes ask for actual numbers is not recorded; it goes through t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache, cached_property
 from typing import Any
@@ -16,31 +16,33 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile.activity import ActivityFormulas, activity_formulas
-from graphsim.compile.calls import Remembering
 from graphsim.compile.symbols import CONTEXT, INPUT, OUTPUT, SHAPING, with_symbols
 from graphsim.cost.users import UsersCost
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.energy import Activities
-from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
 from graphsim.deployment.scenarios import take
 from graphsim.graph import walk
 from graphsim.hardware import Hardware
-from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
+from graphsim.symbolic.growing_sum import GrowingSum
 from graphsim.symbolic.memo import Memo
-from graphsim.symbolic.program import Program, needed
+from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num
 
 Inputs = Mapping[str, Any]
+
+_BLOCK = 2**13
+"""Different scenarios that are computed together."""
 
 
 class Formulas:
     """The formulas of one structure, and the programs that evaluate them for the values of its variables.
 
     Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
+    first_token, step: the time to the first token, and of one step of generation behind `context` tokens
     """
 
     def __init__(self, inference: Inference, tape: Tape | None = None) -> None:
@@ -48,24 +50,31 @@ class Formulas:
         self._inference = with_symbols(inference, self._tape)
         context: Any = self._tape.variable(CONTEXT)
         step, prompt = self._inference.step_graph(context), self._inference.prefill_graph()
-        level, growing = _by_context(self._inference.step_s(context, step))
+        self.first_token, self.step = self._inference.first_token_s(prompt), self._inference.step_s(context, step)
+        level, growing = _by_context(self.step)
         one_time_s = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
-        self._fixed = Program([self._inference.first_token_s(prompt), one_time_s, level])
-        self._growing = [(sorted(names - {CONTEXT}), Program([part]), _jumps(part)) for names, part in growing.items()]
+        self._fixed = Program([self.first_token, one_time_s, level])
+        self._growing = [GrowingSum(part, CONTEXT) for part in growing.values()]
         self._graphs = [(prompt, step)]
 
-    def times_s(self, inputs: Inputs, tolerance: float) -> tuple[Num, Num, Num]:
+    def times_s(self, inputs: Inputs) -> tuple[Num, Num, Num]:
         """Time to the first token, of all decode steps behind the first token, and of the one-time work.
 
-        What does not grow with the context is computed in one go, whichever step it belongs to.
+        Lists of different scenarios are computed in pieces, so that arrays stay in a core's cache.
         """
+        length = _listed(inputs)
+        if length <= _BLOCK:
+            return self._times_s(inputs)
+        pieces = [self._times_s(_piece(inputs, slice(at, at + _BLOCK))) for at in range(0, length, _BLOCK)]
+        return tuple([_joined(parts) for parts in zip(*pieces, strict=True)])  # type: ignore[return-value]
+
+    def _times_s(self, inputs: Inputs) -> tuple[Num, Num, Num]:
+        """What does not grow with the context is computed in one go, whichever step it belongs to."""
         ttft_s, one_time_s, level_s = self._fixed(inputs)
         first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
         generation_s: Num = count * level_s
-        for names, program, jumps in self._growing:
-            chosen = {name: inputs[name] for name in names}
-            part = _each(program, chosen, first, count) if jumps else _sum(program, chosen, first, count, tolerance)
-            generation_s = part + generation_s
+        for growing in self._growing:
+            generation_s = growing(inputs, first, count) + generation_s
         return ttft_s, generation_s, one_time_s
 
     def memory(self, inputs: Inputs) -> Memory:
@@ -90,6 +99,21 @@ class Formulas:
         return activity_formulas(self._inference, self._tape, *self._graphs.pop())
 
 
+def _listed(inputs: Inputs) -> int:
+    """How many different scenarios there are one after the other; 0 for one, and for a grid with several axes."""
+    shapes = {value.shape for value in inputs.values() if isinstance(value, np.ndarray)}
+    return shapes.pop()[0] if len(shapes) == 1 and len(next(iter(shapes))) == 1 else 0
+
+
+def _piece(inputs: Inputs, some: slice) -> dict[str, Any]:
+    return {name: value[some] if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+
+
+def _joined(parts: Sequence[Num]) -> Num:
+    """The results of all pieces; a number where none of them depends on what differs."""
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[0]
+
+
 def _by_context(step: Any) -> tuple[Any, dict[frozenset[str], Any]]:
     """A step's time in parts: what is level in the context, and by the variables that it depends on, what grows."""
     level: Any = 0.0
@@ -107,39 +131,6 @@ def _terms(value: Any) -> list[Any]:
         return [value]
     constant, terms = value.linear
     return [constant, *(value.tape.linear(0.0, {serial: coefficient}) for serial, coefficient in terms)]
-
-
-def _jumps(part: Any) -> bool:
-    """Whether a formula calls a price that may jump, so that no few probes tell what lies between them."""
-    functions = [node.function.function for node in needed([part]) if isinstance(node.function, Duration)]
-    return any(isinstance(function, Remembering) and function.jumps for function in functions)
-
-
-def _each(program: Program, inputs: dict[str, Any], first: Num, count: Num) -> Num:
-    """The sum over every step of every scenario, one scenario at a time."""
-    starts, counts, *values = np.broadcast_arrays(first, count, *inputs.values())
-    sums = [
-        _sum(program, dict(zip(inputs, map(float, row), strict=True)), start, steps, 0.0)
-        for start, steps, *row in zip(*[array.ravel() for array in (starts, counts, *values)], strict=True)
-    ]
-    return np.array(sums).reshape(starts.shape)[()]
-
-
-def _sum(program: Program, inputs: dict[str, Any], first: Num, count: Num, tolerance: float) -> Num:
-    arrays = np.broadcast(first, count, *inputs.values())
-    if not arrays.ndim:
-        return sum_steps(
-            lambda contexts, _: program(inputs | {CONTEXT: contexts}, along=True)[0], float(first), float(count)
-        )
-    flat = {name: np.broadcast_to(value, arrays.shape).ravel() for name, value in inputs.items()}
-
-    def step(contexts: Any, rows: Any) -> Num:
-        chosen = flat if rows is None else {name: value[rows] for name, value in flat.items()}
-        found: Num = program(chosen | {CONTEXT: contexts})[0]
-        return found
-
-    start, many = (np.broadcast_to(value, arrays.shape).ravel() for value in (first, count))
-    return sum_steps_many(step, start, many, tolerance).reshape(arrays.shape)
 
 
 def formulas_of(inference: Inference) -> Formulas | None:

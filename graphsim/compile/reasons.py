@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from graphsim.compile.calls import Remembering
 from graphsim.compile.formulas import Formulas, recordable
 from graphsim.deployment.inference import Inference
-from graphsim.symbolic.duration import Duration
 from graphsim.symbolic.expr import NotRecordable, Tape
+from graphsim.symbolic.kernel import Opaque
 
 
 def why_not_recorded(inference: Inference) -> list[str]:
@@ -27,6 +26,4 @@ def why_not_recorded(inference: Inference) -> list[str]:
 
 def refusals(tape: Tape) -> list[str]:
     """Why functions that a tape calls were not recorded themselves, each reason once."""
-    functions = [node.function.function for node in tape.nodes if isinstance(node.function, Duration)]
-    found = dict.fromkeys([function.refused for function in functions if isinstance(function, Remembering)])
-    return [sentence for sentence in found if sentence]
+    return list(dict.fromkeys([node.function.refused for node in tape.nodes if isinstance(node.function, Opaque)]))

@@ -48,6 +48,7 @@ from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.engines import BASE, KernelTable
 from graphsim.cost.parameters.lent import record_of
 from graphsim.cost.products import batched_shape, constants, product_of, product_s
+from graphsim.cost.recorded_kernels import RecordedKernels
 from graphsim.cost.recurrences import recurrent_s
 from graphsim.cost.residuals import Record
 from graphsim.cost.roofline import compute_s, matrix_peak, roofline, uncaptured_s
@@ -115,6 +116,7 @@ class Prices(Trusted):
         self, hardware: Hardware, parameters: Parameters, records: Mapping[str, Record] = MappingProxyType({})
     ) -> None:
         self._hardware, self._parameters, self._records = hardware, parameters, records
+        self.recorded_s = RecordedKernels(self.kernel_s)
 
     @property
     def parameters(self) -> Parameters:

@@ -10,6 +10,9 @@ import numpy as np
 FEW = 256
 """Arrays of at most so many values are not searched for equal ones."""
 
+_SAMPLE, _DIFFERENT = 64, 56
+"""Values of an array that are looked at, and how many of them differ where a search for equal ones does not pay."""
+
 
 def at_distinct(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
     """function(arguments), elementwise, where each argument takes each of its values once.
@@ -17,9 +20,9 @@ def at_distinct(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
     Arguments that vary along dimensions of their own span a grid of distinct values; those that share a dimension are
     handed on unchanged.
     """
-    arrays = [i for i, value in enumerate(arguments) if isinstance(value, np.ndarray) and value.size > FEW]
+    arrays = [value for value in arguments if isinstance(value, np.ndarray) and value.size > FEW]
     groups = _by_array(arguments)
-    if not arrays or not _apart([arguments[members[0]] for members in groups]):
+    if not any(map(_repeats, arrays)) or not _apart([arguments[members[0]] for members in groups]):
         return function(*arguments)
     reduced, place = [_plain(value) for value in arguments], []
     for dimension, members in enumerate(groups):
@@ -28,6 +31,12 @@ def at_distinct(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
             reduced[i] = values.reshape([-1 if j == dimension else 1 for j in range(len(groups))])
         place.append(back.reshape(arguments[members[0]].shape))
     return np.broadcast_to(function(*reduced), [np.size(reduced[members[0]]) for members in groups])[tuple(place)]
+
+
+def _repeats(array: np.ndarray) -> bool:
+    """Whether values seem to come back in an array."""
+    some = array.ravel()[:: max(array.size // _SAMPLE, 1)][:_SAMPLE]
+    return len(set(some.tolist())) < _DIFFERENT
 
 
 def _plain(value: Any) -> Any:

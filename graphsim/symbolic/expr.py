@@ -3,32 +3,32 @@
 An `Expr` goes wherever a float or an array over scenarios goes (law: arithmetic and numpy's elementwise functions
 only), so that running the passes once yields the formula of their result. Equal formulas are one object, constants
 are folded and sums kept in a normal form `constant + sum of coefficient * term`, in which a repeated layer is a
-coefficient. What needs an actual number (a branch, numpy.any, a table lookup) raises NotRecordable, which names the
-line that asked, and is recorded as a call; questions with a sound answer are in `graphsim.symbolic.questions`.
+coefficient. The set of operations is closed (`operations.py`). What needs an actual number (a branch, numpy.any) raises
+NotRecordable, which names the line that asked; questions with a sound answer are in `graphsim.symbolic.questions`.
 Equal formulas as one object: hash consing, Filliâtre and Conchon, ML workshop 2006.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from graphsim.symbolic.interpolation import Interpolation
+from graphsim.symbolic.operations import OPERATIONS, SAME, Function
+from graphsim.symbolic.operators import Operators
 from graphsim.symbolic.refusal import NotRecordable, refusal
 from graphsim.symbolic.signs import is_positive
+from graphsim.symbolic.tables import Interpolation
 
-__all__ = ["Expr", "NotRecordable", "Tape", "look_up", "record"]
-
-Function = Callable[..., Any]
+__all__ = ["Expr", "NotRecordable", "Tape", "applied", "record"]
 
 
 class Tape:
     """All formulas of one recording, in the order of their making: operands come before what uses them.
 
-    literal: whether sums and products are recorded in their own order, for results equal to the last bit, and look-ups
-        in a table as calls; where not, sums are in normal form, and a table asks for actual numbers
+    literal: whether sums and products are recorded in their own order, for results equal to the last bit; where not,
+        sums are in normal form
     refused: what its symbols were last asked in vain, with file and line; stays though the exception was swallowed
     """
 
@@ -74,17 +74,10 @@ class Tape:
         return made
 
 
-def look_up(table: Function, operands: Iterable[Any]) -> Any:
-    """table(operands) of which one is a symbol, as a call; raises NotRecordable where its tape records none.
-
-    A table may have a method `narrowed`, which a program for single numbers then calls with the values of operands that
-    seldom change, and None for the others: it gives a function of these.
-    """
-    operands = tuple(operands)
-    tape = next(operand.tape for operand in operands if isinstance(operand, Expr))
-    if not tape.literal:
-        raise refusal("a table is looked up at a symbol", operands)
-    return tape.apply(table, *operands)
+def applied(function: Function, *operands: Any) -> Any:
+    """function(operands), recorded where one of them is a symbol: a look-up in a table, or a call."""
+    tape = next((operand.tape for operand in operands if isinstance(operand, Expr)), None)
+    return function(*operands) if tape is None else tape.apply(function, *operands)
 
 
 def _plain(value: Any, operands: Iterable[Any]) -> Any:
@@ -101,7 +94,8 @@ def _key(operand: Any) -> Any:
 
 
 def _free(operands: Iterable[Any]) -> frozenset[str]:
-    return frozenset().union(*(operand.free for operand in operands if isinstance(operand, Expr)))
+    different = {operand.free for operand in operands if isinstance(operand, Expr)}
+    return different.pop() if len(different) == 1 else frozenset().union(*different)
 
 
 def _refused(what: str) -> Function:
@@ -111,7 +105,7 @@ def _refused(what: str) -> Function:
     return method
 
 
-class Expr:
+class Expr(Operators):
     """One recorded formula.
 
     free: names of the variables that it depends on; linear: its normal form if it is a sum
@@ -167,77 +161,18 @@ class Expr:
             raise refusal(f"numpy.{function.__name__} of a symbol", [self])
         return handler(*args, **options)
 
-    def __add__(self, other: Any) -> Any:
-        return record(np.add, self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        return record(np.add, other, self)
-
-    def __sub__(self, other: Any) -> Any:
-        return record(np.subtract, self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return record(np.subtract, other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return record(np.multiply, self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return record(np.multiply, other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return record(np.true_divide, self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return record(np.true_divide, other, self)
-
-    def __mod__(self, other: Any) -> Any:
-        return record(np.mod, self, other)
-
-    def __floordiv__(self, other: Any) -> Any:
-        return record(np.floor_divide, self, other)
-
-    def __pow__(self, other: Any) -> Any:
-        return record(np.power, self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return record(np.power, other, self)
-
-    def __neg__(self) -> Any:
-        return record(np.multiply, self, -1.0)
-
-    def __abs__(self) -> Any:
-        return record(np.absolute, self)
-
-    def __eq__(self, other: object) -> Any:
-        return record(np.equal, self, other)
-
-    def __ne__(self, other: object) -> Any:
-        return record(np.not_equal, self, other)
-
-    def __lt__(self, other: Any) -> Any:
-        return record(np.less, self, other)
-
-    def __le__(self, other: Any) -> Any:
-        return record(np.less_equal, self, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return record(np.greater, self, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return record(np.greater_equal, self, other)
-
-    def __and__(self, other: Any) -> Any:
-        return record(np.logical_and, self, other)
-
-    def __or__(self, other: Any) -> Any:
-        return record(np.logical_or, self, other)
-
-    __rand__, __ror__ = __and__, __or__
+    def _done(self, function: Function, *operands: Any) -> Any:
+        return record(function, *operands)
 
 
 def record(function: Function, *operands: Any) -> Any:
-    """function(operands) of which one is a symbol, in normal form where it is a sum, a product or a maximum."""
+    """function(operands) of which one is a symbol, in normal form where it is a sum, a product or a maximum.
+
+    Raises NotRecordable for a function that is no operation of formulas.
+    """
+    function = SAME.get(function, function)
+    if function not in OPERATIONS:
+        raise refusal(f"numpy.{function.__name__} of a symbol", operands)
     tape: Any = None
     plain = []
     for operand in operands:
@@ -336,6 +271,8 @@ def _interp(x: Any, knots: Any, values: Any, *ends: Any, **named_ends: Any) -> A
     if not isinstance(x, Expr):
         table = [part if isinstance(part, list | tuple) else (part,) for part in (knots, values)]
         raise refusal("numpy.interp over knots that are symbols", [entry for part in table for entry in part])
+    if named_ends.pop("period", None) is not None:
+        raise refusal("numpy.interp with a period of a symbol", [x])
     return x.tape.apply(Interpolation(knots, values, *ends, **named_ends), x)
 
 

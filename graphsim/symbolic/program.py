@@ -1,4 +1,4 @@
-"""Recorded formulas as straight-line programs: a list of steps over slots, for floats and for arrays."""
+"""Recorded formulas as straight-line programs: a list of steps over slots, for single numbers and for arrays."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from graphsim.symbolic.expr import Expr
-from graphsim.symbolic.scalars import EXACT, SCALAR, Grouped, Weighted
-from graphsim.symbolic.source import written, written_narrowed
-from graphsim.symbolic.staged import ProgramStep, Staged, staged
+from graphsim.symbolic.operations import exact_of_number, of_number
+from graphsim.symbolic.python import ProgramStep, lines_of, printed, printed_in_stages
+from graphsim.symbolic.sums import Grouped, Weighted
 
-_WRITE_AFTER = 32
-"""Runs with inputs of one kind from which on the program's source for them pays."""
+_PRINT_AFTER = 32
+"""Runs with single numbers from which on printing the program pays."""
 
-_NONE: frozenset[str] = frozenset()
+ArrayStep = tuple[int, Callable[..., Any], tuple[int, ...], tuple[int, ...]]
+"""A step, and the slots that nothing needs behind it."""
 
 
 class Program:
@@ -25,71 +26,101 @@ class Program:
     variables that it depends on, so a grid given as one axis per variable costs little more than its axes.
     """
 
-    def __init__(self, outputs: Sequence[Any]) -> None:
+    def __init__(self, outputs: Sequence[Any], given: Mapping[str, Expr] | None = None) -> None:
+        """given: formulas whose values are inputs like those of variables, by name; what they depend on is not."""
         self._slots: dict[int, int] = {}
         self._start: list[Any] = []
-        self._inputs: list[tuple[int, str]] = []
-        self._scalar: list[ProgramStep] = []
-        self._array: list[ProgramStep] = []
-        self._free: list[frozenset[str]] = []
-        self._versions: dict[tuple[frozenset[str], bool], _Version] = {}
-        for node in needed(outputs):
-            self._emit(node)
+        self._steps: list[ProgramStep] = []
+        self._array_steps: list[ProgramStep] = []
+        self._runs = 0
+        self._source: Callable[..., list[Any]] | None = None
+        self._of_arrays: dict[frozenset[int], list[ArrayStep]] = {}
+        inputs: dict[str, int] = {}
+        for name, node in (given or {}).items():
+            inputs[name] = self._slot(node)
+        for node in needed(outputs, given=frozenset(self._slots)):
+            if node.name:
+                inputs[node.name] = self._slot(node)
+            else:
+                self._emit(node)
         self._outputs = [self._slot(output) for output in outputs]
+        self.inputs, self._input_slots = tuple(inputs), list(inputs.values())
 
-    def __call__(self, inputs: Mapping[str, Any], *, along: bool = False) -> list[Any]:
-        """The outputs' values. Raises KeyError for a variable that is not given.
+    def __call__(self, inputs: Mapping[str, Any]) -> list[Any]:
+        """The outputs' values. Raises KeyError for a variable that is not given."""
+        return self.at(*[inputs[name] for name in self.inputs])
 
-        along: whether arrays are the steps of one scenario; then functions that have a faster way, equal to rounding,
-            take it
+    def at(self, *values: Any) -> list[Any]:
+        """The same with the values in the order of `inputs`."""
+        for value in values:
+            if type(value) is not float and isinstance(value, np.ndarray):
+                return self._run_arrays(values)
+        if self._source is not None:
+            return self._source(*values)
+        self._runs += 1
+        if self._runs > _PRINT_AFTER:
+            self._source = printed(self._steps, self._input_slots, self._start, self._outputs)
+        return self._run_numbers(values)
+
+    @property
+    def lines(self) -> list[str]:
+        """What the program is printed as, for whoever wants to read it."""
+        return lines_of(self._steps, self._start)
+
+    def in_stages(self, often: int) -> Callable[..., Callable[..., float]]:
+        """The only output for single numbers: a function of all but the first inputs that gives one of these.
+
+        often: how many inputs change often, the first ones
         """
-        arrays = self._arrays(inputs)
-        version = self._versions.get((arrays, along))
-        if version is None:
-            steps = self._mixed(arrays, along) if arrays else staged(self._scalar)
-            version = self._versions[arrays, along] = _Version(steps)
-        if version.source is None:
-            version.runs += 1
-            if version.runs <= _WRITE_AFTER:
-                return self._step_by_step(version.steps, inputs)
-            version.source = written(version.steps, self._inputs, self._start, self._outputs)
-        return version.source(inputs)
+        slots = self._input_slots
+        return printed_in_stages(self._steps, slots[often:], slots[:often], self._start, self._outputs[0])
 
-    def of_numbers(self, seldom: Sequence[str], often: Sequence[str]) -> Callable[..., Callable[..., float]]:
-        """The only output for numbers alone: a function of those that seldom change that gives one of the others.
-
-        What depends on the former alone is computed once for each of their values.
-        """
-        slots = {name: slot for slot, name in self._inputs}
-        orders = [[slots.get(name, -1) for name in names] for names in (seldom, often)]
-        return written_narrowed(self._scalar, orders[0], orders[1], self._start, self._outputs[0])
-
-    def _mixed(self, arrays: frozenset[str], along: bool) -> Staged:
-        """The steps where these inputs are arrays; what depends on none of them is computed as a number where that
-        rounds alike."""
-        numbers = SCALAR if along else EXACT
-        steps = []
-        for free, (slot, function, operands) in zip(self._free, self._array, strict=True):
-            varies = bool(free & arrays)
-            chosen = getattr(function, "along", function) if along and varies else function
-            steps.append((slot, chosen if varies else numbers.get(function, function), operands))
-        return Staged(steps, [], [])
-
-    def _arrays(self, inputs: Mapping[str, Any]) -> frozenset[str]:
-        """The names of the inputs that are arrays; quick where all are floats."""
-        for _, name in self._inputs:
-            if type(inputs[name]) is not float:
-                return frozenset([name for _, name in self._inputs if isinstance(inputs[name], np.ndarray)])
-        return _NONE
-
-    def _step_by_step(self, steps: Staged, inputs: Mapping[str, Any]) -> list[Any]:
-        values = self._start.copy()
-        for slot, name in self._inputs:
-            values[slot] = inputs[name]
-        _run(steps.before, values)
-        _time(steps, values)
-        _run(steps.behind, values)
+    def _run_numbers(self, given: Sequence[Any]) -> list[Any]:
+        values = self._filled(given)
+        for slot, function, operands in self._steps:
+            values[slot] = of_number(function)(*[values[i] for i in operands])
         return [values[slot] for slot in self._outputs]
+
+    def _run_arrays(self, given: Sequence[Any]) -> list[Any]:
+        varying = frozenset([i for i, value in enumerate(given) if isinstance(value, np.ndarray)])
+        steps = self._of_arrays.get(varying)
+        if steps is None:
+            steps = self._of_arrays[varying] = self._array_version({self._input_slots[i] for i in varying})
+        values = self._filled(given)
+        for slot, function, operands, dead in steps:
+            if len(operands) == 2:
+                values[slot] = function(values[operands[0]], values[operands[1]])
+            else:
+                values[slot] = function(*[values[i] for i in operands])
+            for i in dead:
+                values[i] = None
+        return [values[slot] for slot in self._outputs]
+
+    def _filled(self, given: Sequence[Any]) -> list[Any]:
+        values = self._start.copy()
+        for slot, value in zip(self._input_slots, given, strict=True):
+            values[slot] = value
+        return values
+
+    def _array_version(self, varying: set[int]) -> list[ArrayStep]:
+        """The steps where some inputs are arrays.
+
+        What depends on none of them is computed as a number where that rounds alike; arrays are let go of early, so
+        that their memory is used again while it is in the cache.
+        """
+        last: dict[int, int] = {}
+        chosen: list[ProgramStep] = []
+        for at, (slot, function, operands) in enumerate(self._array_steps):
+            varies = not varying.isdisjoint(operands)
+            if varies:
+                varying.add(slot)
+            chosen.append((slot, function if varies else exact_of_number(function), operands))
+            last.update(dict.fromkeys((slot, *operands), at))
+        dead: dict[int, list[int]] = {}
+        for slot, at in last.items():
+            if slot in varying and slot not in self._outputs:
+                dead.setdefault(at, []).append(slot)
+        return [(*step, tuple(dead.get(at, ()))) for at, step in enumerate(chosen)]
 
     def _slot(self, operand: Any) -> int:
         if isinstance(operand, Expr) and operand.serial in self._slots:
@@ -100,54 +131,29 @@ class Program:
         return len(self._start) - 1
 
     def _emit(self, node: Expr) -> None:
-        operands = tuple(self._slot(operand) for operand in node.operands)
+        operands = tuple([self._slot(operand) for operand in node.operands])
         slot = self._slot(node)
-        if node.name:
-            self._inputs.append((slot, node.name))
-            return
-        self._free.append(node.free)
         if node.linear is not None:
             constant, terms = node.linear
             weights = [coefficient for _, coefficient in terms]
-            self._scalar.append((slot, Weighted(constant, weights), operands))
-            self._array.append((slot, Grouped(constant, weights, _alike(node.operands)), operands))
+            self._steps.append((slot, Weighted(constant, weights), operands))
+            self._array_steps.append((slot, Grouped(constant, weights, _alike(node.operands)), operands))
         else:
             function: Any = node.function
-            self._scalar.append((slot, SCALAR.get(function, function), operands))
-            self._array.append((slot, function, operands))
+            self._steps.append((slot, function, operands))
+            self._array_steps.append((slot, function, operands))
 
 
-class _Version:
-    """The steps of a program for inputs of one kind, how often they ran, and their source once it pays."""
+def needed(outputs: Iterable[Any], given: frozenset[int] = frozenset()) -> list[Expr]:
+    """All formulas that the outputs depend on, operands first.
 
-    def __init__(self, steps: Staged) -> None:
-        self.steps, self.runs = steps, 0
-        self.source: Callable[[Mapping[str, Any]], list[Any]] | None = None
-
-
-def _run(steps: Iterable[ProgramStep], values: list[Any]) -> None:
-    for slot, function, operands in steps:
-        if len(operands) == 2:
-            values[slot] = function(values[operands[0]], values[operands[1]])
-        else:
-            values[slot] = function(*[values[i] for i in operands])
-
-
-def _time(steps: Staged, values: list[Any]) -> None:
-    """All durations at once, where they know how to be timed together."""
-    for together, members in steps.durations:
-        asked = [(function, tuple([values[i] for i in operands])) for _, function, operands in members]
-        for (slot, _, _), seconds in zip(members, together(asked), strict=True):
-            values[slot] = seconds
-
-
-def needed(outputs: Iterable[Any]) -> list[Expr]:
-    """All formulas that the outputs depend on, operands first."""
+    given: serial numbers of formulas that are known, and what they alone depend on is not needed
+    """
     found: dict[int, Expr] = {}
     todo = [output for output in outputs if isinstance(output, Expr)]
     while todo:
         node = todo.pop()
-        if node.serial not in found:
+        if node.serial not in found and node.serial not in given:
             found[node.serial] = node
             todo += [operand for operand in node.operands if isinstance(operand, Expr)]
     return [found[serial] for serial in sorted(found)]

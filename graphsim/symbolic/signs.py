@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.symbolic.duration import Duration
-from graphsim.symbolic.interpolation import Interpolation
-
 NEVER_BELOW_ZERO = frozenset(
     {np.exp, np.absolute, np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
     | {np.logical_and, np.logical_or}
@@ -20,7 +17,8 @@ KEEP_SIGN = frozenset({np.multiply, np.true_divide, np.minimum, np.ceil, np.floo
 def is_positive(function: Callable[..., Any] | None, operands: Sequence[Any], linear: Any = None) -> bool:
     """Whether function(operands) is known to be at least zero; no function stands for a variable, or a sum.
 
-    operands: formulas, which know their own sign, or plain numbers; linear: a sum's constant and coefficients
+    operands: formulas, which know their own sign, or plain numbers; linear: a sum's constant and coefficients.
+    Tables and calls say of themselves whether they are (`never_negative`).
     """
     known = [getattr(operand, "positive", None) or _is_number_above(operand) for operand in operands]
     if linear is not None:
@@ -32,9 +30,9 @@ def is_positive(function: Callable[..., Any] | None, operands: Sequence[Any], li
         return any(known)
     if function is np.where:
         return all(known[1:])
-    if isinstance(function, Interpolation):
-        return function.never_negative
-    return function in NEVER_BELOW_ZERO or isinstance(function, Duration) or (function in KEEP_SIGN and all(known))
+    if function in NEVER_BELOW_ZERO or (function in KEEP_SIGN and all(known)):
+        return True
+    return bool(getattr(function, "never_negative", False))
 
 
 def _is_number_above(operand: Any) -> bool:

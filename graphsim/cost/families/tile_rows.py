@@ -1,9 +1,14 @@
-"""One weight under all tiles: the time of the best one as a function of the rows, of single numbers and soon."""
+"""One weight under all tiles: the time of the best one as a function of the rows, without trying all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from math import ceil, inf
+
+import numpy as np
+
+from graphsim.units import Num
 
 Choice = tuple[float, float, float, float, float]
 """Rows of the tiles; what a row of tiles adds: its share of the cores, and seconds for partial sums; seconds of a wave,
@@ -17,7 +22,7 @@ NEAR = 256
 
 
 class Rows:
-    """Seconds of x[m, k] @ w[k, n] for one w and any m: as `tiles.fastest_s`, of one number.
+    """Seconds of x[m, k] @ w[k, n] for one w and any m: as `tiles.fastest_s`, but for rounding.
 
     near: seconds of 1, 2, … NEAR times ROWS rows; whole: how far waves are whole ones
     """
@@ -27,10 +32,25 @@ class Rows:
         self._near = [inf, *near]
         self._far = [(_growth_s(choice), *choice) for choice in sorted(_worth_trying(choices, whole), key=_growth_s)]
 
-    def __call__(self, m: float) -> float:
+    def __call__(self, m: Num) -> Num:
         """Seconds."""
+        if isinstance(m, np.ndarray):
+            return self._of_many(m)
         high = ceil(m / ROWS)
         return self._near[high] if high <= NEAR else self._beyond(m)
+
+    def _of_many(self, m: np.ndarray) -> np.ndarray:
+        near = np.array(self._near)[np.ceil(np.minimum(m / ROWS, NEAR)).astype(np.intp)]
+        beyond = reduce(np.minimum, [self._time_s(choice, m) for _, *choice in self._far])
+        return np.where(m <= NEAR * ROWS, near, beyond)
+
+    def _time_s(self, choice: Sequence[float], m: np.ndarray) -> np.ndarray:
+        rows, share_of, partial_s, wave_s, once_s = choice
+        high = np.ceil(m / rows)
+        share = high * share_of
+        waves = share * self._level + np.ceil(share) * self._whole
+        found: np.ndarray = np.maximum(waves, 1.0) * wave_s + (once_s + high * partial_s)
+        return found
 
     def _beyond(self, m: float) -> float:
         best, whole, level = inf, self._whole, self._level

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from functools import lru_cache, partial, reduce
+from functools import cached_property, lru_cache, partial, reduce
 from math import ceil
 from typing import Any
 
@@ -18,7 +18,8 @@ from graphsim.cost.families.formats import peak_of
 from graphsim.cost.families.tile_rows import NEAR, ROWS, Rows
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
-from graphsim.symbolic.expr import Expr, look_up
+from graphsim.symbolic.expr import Expr, applied
+from graphsim.symbolic.kernel import Kernel
 from graphsim.units import Num
 
 SHAPES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128), (256, 256))
@@ -68,7 +69,11 @@ class _Tile:
 
 @dataclass(frozen=True, slots=True)
 class _Tiled:
-    """Weights under one choice, or all: what a call costs apart from its rows, as `tile_rows.Choice`."""
+    """Weights under one choice, or all: what a call costs apart from its rows.
+
+    share: of the cores, that a row of tiles takes; partial_s: of a row of tiles, for partial sums; wave_s: of a wave;
+    once_s: of a call
+    """
 
     share: Any
     partial_s: Any
@@ -88,7 +93,7 @@ def fastest_s(c: Mapping[str, float], hardware: Hardware, operands: Operands, m:
     """
     choices = _all_choices(c, hardware, operands)
     if any(isinstance(size, Expr) for size in (m, n, k)):
-        found: Num = look_up(choices, (m, n, k))
+        found: Num = applied(choices.kernel, *_whole_tiles(m, n, k))
         return found
     return choices(m, n, k)
 
@@ -116,7 +121,19 @@ class _Choices:
         self._tile = partial(_tile, constants, rates, operands)
         self._whole, self._step_s = wave / (1.0 + wave), step_clocks / rates[0]
         self._each = [self._tile(*choice) for choice in _CHOICES]
-        self._plain = [] if self._many_devices else [_Tile(*map(float, astuple(tile))) for tile in self._each]
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The same, recorded: a function of sizes that are multiples of UNITS, on a device of single rates."""
+        return Kernel(("m", "n", "k"), self._one_by_one, self._rows_of)
+
+    def _rows_of(self, n: float, k: float) -> Rows:
+        """The same for one weight, as a function of the rows."""
+        near = np.asarray(self._at_once(ROWS * np.arange(1.0, NEAR + 1.0), n, k))
+        plain = (_Tile(*map(float, astuple(tile))) for tile in self._each)
+        tiled = [(t.rows, _tiled(t, self._step_s, ceil(n / t.columns), ceil(k / t.step))) for t in plain]
+        choices = [(rows, it.share, it.partial_s, it.wave_s, it.once_s) for rows, it in tiled]
+        return Rows(near.tolist(), choices, self._whole)
 
     def __call__(self, m: Num, n: Num, k: Num) -> Num:
         """Seconds."""
@@ -124,17 +141,8 @@ class _Choices:
             return self._one_by_one(m, n, k)
         if max([size.size if isinstance(size, np.ndarray) else 1 for size in (m, n, k)]) <= _FEW:
             return self._at_once(m, n, k)
-        sizes = [np.ceil(size / unit) * unit for size, unit in zip((m, n, k), UNITS, strict=True)]
-        best: Num = at_distinct(self._one_by_one, sizes)
+        best: Num = at_distinct(self._one_by_one, _whole_tiles(m, n, k))
         return best
-
-    def narrowed(self, sizes: tuple[float | None, float, float]) -> Rows:
-        """The same for one weight, as a function of the rows."""
-        _, n, k = sizes
-        near = np.asarray(self._at_once(ROWS * np.arange(1.0, NEAR + 1.0), n, k))
-        tiled = [(t.rows, _tiled(t, self._step_s, ceil(n / t.columns), ceil(k / t.step))) for t in self._plain]
-        choices = [(rows, it.share, it.partial_s, it.wave_s, it.once_s) for rows, it in tiled]
-        return Rows(near.tolist(), choices, self._whole)
 
     def _at_once(self, m: Num, n: Num, k: Num) -> Num:
         best: Num = np.minimum.reduce(self.times_s(m, n, k))
@@ -158,6 +166,11 @@ class _Choices:
 
 
 _choices = lru_cache(maxsize=256)(_Choices)
+
+
+def _whole_tiles(m: Num, n: Num, k: Num) -> list[Num]:
+    """The sizes rounded up to what all tiles are multiples of: those that round alike cost the same."""
+    return [np.ceil(size / unit) * unit for size, unit in zip((m, n, k), UNITS, strict=True)]
 
 
 def _tiled(tile: _Tile, step_s: Num, wide: Num, deep: Num) -> _Tiled:

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.cost.surfaces.at_symbols import AtSymbols
-from graphsim.cost.surfaces.lookup import Lookup, lookup
-from graphsim.cost.surfaces.packed import MOST_POINTS, Packed
+from graphsim.cost.surfaces.look_up import sum_of
 from graphsim.cost.surfaces.tables import Array, Term
 from graphsim.errors import ConfigError
-from graphsim.symbolic.expr import Expr, look_up
+from graphsim.symbolic.expr import Expr, Tape
+from graphsim.symbolic.program import Program
 from graphsim.units import Num
 
 
@@ -37,37 +36,21 @@ class Surface:
         return list(dict.fromkeys(name for term in self.terms for name in term.axes))
 
     @cached_property
-    def _packed(self) -> Packed:
-        return Packed(self.terms)
-
-    @cached_property
-    def _lookups(self) -> dict[tuple[bool, ...], Lookup]:
-        """By which coordinates vary."""
-        return {}
+    def _program(self) -> Program:
+        tape = Tape(literal=True)
+        symbols = {name: tape.variable(name) for name in self.names}
+        return Program([sum_of(self.terms, symbols)], symbols)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"terms": self.terms}  # look-ups are written again where they are asked for
+        return {"terms": self.terms}  # programs are made again where they are asked for
 
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
-        """The sum of all terms at these coordinates (floats or arrays that broadcast)."""
-        place = [coordinates[name] for name in self.names]
-        if Expr in map(type, place):
-            recorded = AtSymbols(self, place)
-            found: Num = look_up(recorded, recorded.symbols)
-            return found
-        return self.at(*place)
-
-    def at(self, *place: Num) -> Num:
-        """The same at coordinates in the order of `names`."""
-        place = tuple([x if isinstance(x, np.ndarray) and x.ndim else float(x) for x in place])
-        varying = tuple([not isinstance(x, float) for x in place])
-        if sum(varying) >= _MANY:
-            points = np.broadcast(*place)
-            if 1 < points.size <= MOST_POINTS:  # numpy adds up a single column in another order
-                return self._packed(place, points.shape)
-        if varying not in self._lookups:
-            self._lookups[varying] = lookup(self.terms, self.names, varying)
-        found: Num = self._lookups[varying](*place)
+        """The sum of all terms at these coordinates: floats, arrays that broadcast, or symbols beside floats."""
+        place = {name: coordinates[name] for name in self.names}
+        if Expr in map(type, place.values()):
+            recorded: Num = sum_of(self.terms, place)
+            return recorded
+        found: Num = self._program.at(*map(_plain, place.values()))[0]
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -95,8 +78,8 @@ class Surface:
         return Surface(terms=tuple([_term(*parts) for parts in found]))
 
 
-_MANY = 4
-"""Coordinates that vary together from which on a few points are sooner looked up in all tables at once."""
+def _plain(x: Any) -> Any:
+    return x if isinstance(x, np.ndarray) and x.ndim else float(x)
 
 
 def _short(number: float) -> float:

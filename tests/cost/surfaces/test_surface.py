@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
 
-from graphsim.cost.surfaces.at_symbols import AtSymbols
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
-from graphsim.cost.surfaces.packed import MOST_POINTS
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.cost.surfaces.tables import Term
 from graphsim.errors import ConfigError
 from graphsim.symbolic.expr import Tape
+from graphsim.symbolic.program import Program
 
 
 def smooth_law(x, y):
@@ -64,7 +63,7 @@ def test_few_points_and_many_are_looked_up_alike():
     terms = 3 * [("x",), ("y", "x"), ("z", "x", "y")]
     tables = [Term(axes=t, knots=tuple(knots[n] for n in t), values=random.normal(size=[len(knots[n]) for n in t]))
               for t in terms]  # fmt: skip
-    surface, many = Surface(terms=tuple(tables)), {name: random.uniform(-5, 7, 2 * MOST_POINTS) for name in knots}
+    surface, many = Surface(terms=tuple(tables)), {name: random.uniform(-5, 7, 512) for name in knots}
     few = {"x": many["x"][:5, None], "y": many["y"][:7], "z": 0.25}
     whole = {name: np.broadcast_to(values, (5, 7)) for name, values in few.items()}
     assert surface(few) == pytest.approx(
@@ -102,26 +101,20 @@ def test_a_surface_at_symbols_gives_with_few_tables_what_it_gives_with_all():
               for t in axes]  # fmt: skip
     surface = Surface(terms=tuple(tables))
     x, y, z = (tape.variable(name) for name in "xyz")
-    recorded = AtSymbols(
-        surface, [{"x": x, "y": y, "z": z, "x coarse": x, "y fine": 2.25}[name] for name in surface.names]
-    )
+    program = Program([surface({"x": x, "y": y, "z": z, "x coarse": x, "y fine": 2.25})])
     for _ in range(20):
         at = dict(zip("xyz", random.uniform(-4.0, 6.0, 3).tolist(), strict=True))
         whole = surface(at | {"x coarse": at["x"], "y fine": 2.25})
-        values = [at[symbol.name] for symbol in recorded.symbols]
-        assert recorded(*values) == whole
-        for seldom in ("", "x", "y", "yz", "xyz"):
-            given = [
-                value if symbol.name in seldom else None for symbol, value in zip(recorded.symbols, values, strict=True)
-            ]
-            others = [value for value, held in zip(values, given, strict=True) if held is None]
-            assert recorded.narrowed(given)(*others) == pytest.approx(whole, rel=1e-14, abs=1e-14)
-    many = [np.linspace(0.0, 3.0, 7) if symbol is x else 0.5 for symbol in recorded.symbols]
-    expected = surface(
-        {"x": np.linspace(0.0, 3.0, 7), "x coarse": np.linspace(0.0, 3.0, 7), "y": 0.5, "z": 0.5, "y fine": 2.25}
-    )
-    assert np.array_equal(recorded(*many), expected)
-    assert recorded.along(*many) == pytest.approx(expected, rel=1e-14, abs=1e-14)
+        assert program(at)[0] == pytest.approx(whole, rel=1e-14, abs=1e-14)
+        for names in ("xyz", "yzx", "zxy"):
+            stages = Program([surface({"x": x, "y": y, "z": z, "x coarse": x, "y fine": 2.25})],
+                             {name: tape.variable(name) for name in names})  # fmt: skip
+            for often in range(4):
+                first, others = [at[name] for name in names[:often]], [at[name] for name in names[often:]]
+                assert stages.in_stages(often)(*others)(*first) == pytest.approx(whole, rel=1e-14, abs=1e-14)
+    many = {"x": np.linspace(0.0, 3.0, 7), "y": 0.5, "z": 0.5}
+    expected = surface({**many, "x coarse": many["x"], "y fine": 2.25})
+    assert program(many)[0] == pytest.approx(expected, rel=1e-14, abs=1e-14)
 
 
 def test_json_keeps_a_surface_to_a_thousandth(surface, points):

@@ -1,0 +1,219 @@
+"""The sum of a formula over the whole numbers that one variable runs through, exact to rounding.
+
+Between the kinks of a formula a few values say what all add up to (`quadrature.py`), and kinks are found by bisection
+where the number of a piece changes (`pieces.py`): a hundred values in place of thousands, and 10⁸ steps cost what 10⁵
+do. A formula that calls functions of which only the values are known is added up step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphsim.symbolic.degree import is_linear
+from graphsim.symbolic.expr import Expr, Tape
+from graphsim.symbolic.kernel import Opaque
+from graphsim.symbolic.opened import level_in, opened
+from graphsim.symbolic.pieces import piece_of
+from graphsim.symbolic.program import Program, needed
+from graphsim.symbolic.quadrature import rules
+
+Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.intp]
+
+_FEW = 24
+"""Whole numbers up to which a stretch is added up one by one."""
+
+_AT_ONCE = 1024
+"""The same of a single sum, where more values in one array are sooner computed than few in several."""
+
+_BUSY = 64
+"""The same of a stretch that has kinks on both sides of its middle."""
+
+_TURNS = 5
+"""How often stretches are parted at kinks before they are taken to have many."""
+
+_NODES, _STRETCH = 6, 1.3
+"""Values that a smooth stretch takes, and the longest one, as the ratio of its ends: within it powers, logarithms and
+smooth maxima differ from polynomials of degree 11 by 1e-12 at most."""
+
+_CHUNK, _BLOCK = 2**14, 2**13
+"""Values in one array where all are added up, and sums that are found together: arrays stay in a core's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretches:
+    """Whole numbers from `low` to `high`, both counted, of the sums `row`."""
+
+    row: Rows
+    low: Array
+    high: Array
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> _Stretches:
+        return _Stretches(self.row[chosen], self.low[chosen], self.high[chosen])
+
+
+class GrowingSum:
+    """Sums of a formula over a variable, for single numbers and for arrays of them.
+
+    in_pieces: whether all that bends the formula is known; nodes: values that a smooth piece takes
+    value, piece: programs of it, and of the number of its piece, from what does not change with the variable
+    """
+
+    def __init__(self, formula: Expr, variable: str) -> None:
+        copy = opened(formula, variable, Tape(literal=True))
+        level = {f"level {node.serial}": node for node in level_in(copy, variable)}
+        self._variable, self._names, self._level = variable, tuple(level), Program(list(level.values()))
+        self.inputs = self._level.inputs
+        self.in_pieces = not any(isinstance(node.function, Opaque) for node in needed([copy]))
+        self.nodes = 1 if is_linear(copy, variable) else _NODES
+        piece = piece_of(copy, variable)
+        self.value, self.piece = Program([copy], level), Program([piece], level)
+
+    def __call__(self, inputs: Mapping[str, Any], first: Any, count: Any) -> Any:
+        """The sum over `count` whole numbers from `first` on; 0 for none. A float, or an array where anything is one.
+
+        inputs: values of all variables but the one that runs, numbers or arrays that broadcast
+        """
+        given = [inputs[name] for name in self.inputs]
+        level = dict(zip(self._names, self._level.at(*given), strict=True))
+        if not any(isinstance(x, np.ndarray) for x in (first, count, *given)):
+            return self._single(level, float(first), float(count))
+        shape = np.broadcast_shapes(*map(np.shape, (first, count, *given)))
+        flat = {
+            name: np.broadcast_to(x, shape).ravel() if isinstance(x, np.ndarray) else x for name, x in level.items()
+        }
+        start, many = (np.broadcast_to(np.asarray(x, dtype=float), shape).ravel() for x in (first, count))
+        return np.concatenate([
+            _Sums(self, {name: x[some] if isinstance(x, np.ndarray) else x for name, x in flat.items()})
+            .total(start[some], many[some])
+            for some in (slice(at, at + _BLOCK) for at in range(0, len(start), _BLOCK))
+        ]).reshape(shape)  # fmt: skip
+
+    def _single(self, level: dict[str, Any], first: float, count: float) -> float:
+        if self.in_pieces and count > _AT_ONCE:
+            return float(_Sums(self, level).total(np.array([first]), np.array([count]))[0])
+        total, done = 0.0, 0.0
+        while done < count:
+            size = min(count - done, float(_CHUNK))
+            level[self._variable] = np.arange(first + done, first + done + size)
+            total += float(self.value(level)[0].sum())
+            done += size
+        return total
+
+
+class _Sums:
+    """Many sums at once; all stretches of a kind are computed together."""
+
+    def __init__(self, of: GrowingSum, level: Mapping[str, Any]) -> None:
+        self._of, self._level = of, level
+        self._found = np.zeros(0)
+
+    def total(self, first: Array, count: Array) -> Array:
+        """The sums over `count` whole numbers from `first` on."""
+        self._found, rows = np.zeros(len(count)), np.flatnonzero(count > 0.0)
+        todo = _Stretches(rows, first[rows], first[rows] + count[rows] - 1.0)
+        if not self._of.in_pieces:
+            self._one_by_one(todo)
+            return self._found
+        if self._of.nodes > 1:
+            todo = _cut(todo, _tame)
+        for _ in range(_TURNS):
+            todo = self._at_kinks(self._left(todo, _FEW))
+        while len(todo.row):
+            todo = _halved(self._left(todo, _AT_ONCE))
+        return self._found
+
+    def _one_by_one(self, todo: _Stretches) -> None:
+        """Add all values of some stretches, a few thousand at a time."""
+        if not len(todo.row):
+            return
+        todo = _cut(todo, lambda low: low + (_CHUNK - 1.0))
+        lengths = (todo.high - todo.low + 1.0).astype(np.intp)
+        chunks = np.cumsum(lengths) // _CHUNK
+        for group in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(chunks)) + 1):
+            length, before = lengths[group], np.cumsum(lengths[group]) - lengths[group]
+            places = np.repeat(todo.low[group] - before, length) + np.arange(length.sum())
+            rows = np.repeat(todo.row[group], length)
+            self._add(rows, np.broadcast_to(self._at(self._of.value, rows, places)[0], places.shape))
+
+    def _left(self, todo: _Stretches, few: int) -> _Stretches:
+        """Add the stretches of few numbers, those of one piece, and short ones of several; the others are left."""
+        short = todo.high - todo.low < few
+        self._one_by_one(todo.where(short))
+        todo = todo.where(~short)
+        if not len(todo.row):
+            return todo
+        pieces = [self._piece(todo.row, place) for place in (todo.low, _middle(todo), todo.high)]
+        changes = np.add(pieces[0] != pieces[1], pieces[1] != pieces[2], dtype=int)
+        self._by_rule(todo.where(changes == 0))
+        busy = (changes == 2) & (todo.high - todo.low < _BUSY)
+        self._one_by_one(todo.where(busy))
+        return todo.where((changes > 0) & ~busy)
+
+    def _by_rule(self, todo: _Stretches) -> None:
+        """Add stretches of one piece each."""
+        if not len(todo.row):
+            return
+        nodes, weights = rules(todo.high - todo.low + 1.0, self._of.nodes)
+        places = _middle(todo) + nodes
+        values = np.broadcast_to(self._at(self._of.value, todo.row, places)[0], places.shape)
+        self._add(todo.row, (weights * values).sum(axis=0))
+
+    def _add(self, rows: Rows, values: Array) -> None:
+        self._found += np.bincount(rows, values, len(self._found))
+
+    def _at_kinks(self, todo: _Stretches) -> _Stretches:
+        """Both sides of where the first piece of each stretch ends."""
+        if not len(todo.row):
+            return todo
+        here, each = self._piece(todo.row, todo.low), np.arange(len(todo.row))
+        same, other = todo.low.copy(), todo.high.copy()
+        middle = np.floor(_middle(todo))
+        while True:
+            alike = self._piece(todo.row[each], middle) == here[each]
+            same[each[alike]], other[each[~alike]] = middle[alike], middle[~alike]
+            each = each[other[each] - same[each] > 1.0]
+            if not len(each):
+                return _joined(_Stretches(todo.row, todo.low, same), _Stretches(todo.row, same + 1.0, todo.high))
+            middle = np.floor((same[each] + other[each]) / 2.0)
+
+    def _piece(self, rows: Rows, places: Array) -> Array:
+        return np.broadcast_to(self._at(self._of.piece, rows, places)[0], places.shape)
+
+    def _at(self, program: Program, rows: Rows, places: Array) -> list[Any]:
+        level = {name: x[rows] if isinstance(x, np.ndarray) else x for name, x in self._level.items()}
+        given = {**level, self._of._variable: places}
+        return program.at(*[given[name] for name in program.inputs])
+
+
+def _middle(todo: _Stretches) -> Array:
+    return (todo.low + todo.high) / 2.0
+
+
+def _halved(todo: _Stretches) -> _Stretches:
+    middle = np.floor(_middle(todo))
+    return _joined(_Stretches(todo.row, todo.low, middle), _Stretches(todo.row, middle + 1.0, todo.high))
+
+
+def _cut(todo: _Stretches, longest: Callable[[Array], Array]) -> _Stretches:
+    """The same in stretches that end at `longest` of their low end at the latest."""
+    done: list[_Stretches] = []
+    while len(todo.row):
+        end = np.minimum(todo.high, longest(todo.low))
+        done.append(_Stretches(todo.row, todo.low, end))
+        rest = end < todo.high
+        todo = _Stretches(todo.row[rest], end[rest] + 1.0, todo.high[rest])
+    return _joined(*done) if done else todo
+
+
+def _tame(low: Array) -> Array:
+    return np.maximum(np.floor(_STRETCH * low), low + (_FEW - 1.0))
+
+
+def _joined(*parts: _Stretches) -> _Stretches:
+    return _Stretches(*[np.concatenate([getattr(part, name) for part in parts]) for name in ("row", "low", "high")])

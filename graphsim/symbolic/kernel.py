@@ -1,0 +1,133 @@
+"""Functions of sizes that formulas call: recorded ones, and those that have to see actual numbers.
+
+A kernel's price is a formula of its own, on a tape of its own, and a call of it is one operation of the formula of a
+step. Prices of single sizes are kept: engines and sweeps come back to the same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from graphsim.symbolic.distinct import at_distinct
+from graphsim.symbolic.expr import Tape
+from graphsim.symbolic.program import Program
+
+_MOST_KEPT = 8192
+"""Values that are kept: more would not fit the processor's cache, and look-ups would take too long."""
+
+_READY_AFTER, _MOST_READY = 8, 512
+"""Calls with the same sizes but for the first from which on a function of the first pays, and how many are kept."""
+
+Sizes = tuple[Any, ...]
+
+Ready = Callable[[Any], Any]
+
+
+class Remembering:
+    """A function of sizes, numbers or arrays, that keeps its values at single numbers."""
+
+    never_negative = True
+    """Times, and what else is asked of sizes, are at least zero."""
+
+    def __init__(self) -> None:
+        self.known: dict[Sizes, float] = {}
+
+    def __call__(self, *sizes: Any) -> Any:
+        """The value: a float of numbers, an array where any size is one."""
+        try:
+            value = self.known.get(sizes)
+        except TypeError:  # arrays, which are not hashable
+            return self._of_arrays(*sizes)
+        if value is None:
+            value = self._of_numbers(sizes)
+            if len(self.known) >= _MOST_KEPT:
+                self.known.clear()
+            self.known[sizes] = value
+        return value
+
+    def _of_numbers(self, sizes: Sizes) -> float:
+        raise NotImplementedError
+
+    def _of_arrays(self, *sizes: Any) -> Any:
+        raise NotImplementedError
+
+
+class Kernel(Remembering):
+    """A recorded function of sizes: data for printers, and callable; arrays are computed at their distinct values.
+
+    Where all sizes but the first came back a few times, as those of a weight, the function of the first is kept ready.
+    """
+
+    def __init__(
+        self, arguments: Sequence[str], formula: Callable[..., Any], ready: Callable[..., Ready] | None = None
+    ) -> None:
+        """formula: gives the value from a symbol for each argument. Raises NotRecordable where it asks for a number.
+
+        ready: gives a faster function of the first argument, equal to rounding, from the values of the others
+        """
+        super().__init__()
+        self._own_ready = ready
+        tape = Tape(literal=True)
+        self.arguments = tuple(arguments)
+        self.result = formula(*map(tape.variable, self.arguments))
+        self._program = Program([self.result], {name: tape.variable(name) for name in self.arguments})
+        self._came: dict[Sizes, int] = {}
+        self._ready: dict[Sizes, Ready] = {}
+
+    def _of_numbers(self, sizes: Sizes) -> float:
+        seldom = sizes[1:]
+        ready = self._ready.get(seldom)
+        if ready is not None:
+            return float(ready(sizes[0]))
+        self._count(seldom)
+        return float(self._program.at(*sizes)[0])
+
+    def _count(self, seldom: Sizes) -> None:
+        if len(self._came) >= _MOST_KEPT:
+            self._came.clear()
+        times = self._came[seldom] = self._came.get(seldom, 0) + 1
+        if times > _READY_AFTER:
+            self._ready_for(seldom)
+
+    def _ready_for(self, seldom: Sizes) -> Ready:
+        """The function of the first argument, kept from now on."""
+        ready = self._ready.get(seldom)
+        if ready is None:
+            if len(self._ready) >= _MOST_READY:
+                self._ready.clear()
+            ready = self._ready[seldom] = self._maker(*seldom)
+        return ready
+
+    @cached_property
+    def _maker(self) -> Callable[..., Ready]:
+        return self._own_ready or self._program.in_stages(1)
+
+    def _of_arrays(self, *sizes: Any) -> Any:
+        return at_distinct(self._of_different, sizes)
+
+    def _of_different(self, *sizes: Any) -> Any:
+        if self._own_ready is not None and not any(isinstance(size, np.ndarray) for size in sizes[1:]):
+            return self._ready_for(sizes[1:])(sizes[0])
+        return self._program.at(*sizes)[0]
+
+
+class Opaque(Remembering):
+    """A function that has to see actual numbers, one at a time, as it branches by them: it may jump anywhere.
+
+    refused: why it is not recorded, with file and line
+    """
+
+    def __init__(self, function: Callable[..., Any], refused: str) -> None:
+        super().__init__()
+        self._function, self.refused = function, refused
+
+    def _of_numbers(self, sizes: Sizes) -> float:
+        return float(self._function(*sizes))
+
+    def _of_arrays(self, *sizes: Any) -> Any:
+        grid = np.broadcast(*sizes)
+        return np.array([self(*map(float, at)) for at in grid], dtype=float).reshape(grid.shape)

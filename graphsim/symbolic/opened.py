@@ -1,0 +1,48 @@
+"""A formula with the calls of recorded functions written out, so that everything that bends it can be seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphsim.symbolic.expr import Expr, Tape, applied
+from graphsim.symbolic.kernel import Kernel
+from graphsim.symbolic.program import needed
+
+
+def opened(formula: Expr, variable: str, tape: Tape) -> Any:
+    """The same formula on another tape; calls at sizes that depend on the variable are written out there."""
+    known: dict[int, Any] = {}
+    for node in needed([formula]):
+        known[node.serial] = tape.variable(node.name) if node.name else _made_again(node, known, variable)
+    return known[formula.serial]
+
+
+def level_in(formula: Any, variable: str) -> list[Expr]:
+    """The formulas without a variable that those with it take."""
+    found: dict[int, Expr] = {}
+    for node in needed([formula]):
+        if variable in node.free:
+            found |= {x.serial: x for x in node.operands if isinstance(x, Expr) and variable not in x.free}
+    return list(found.values())
+
+
+def _made_again(node: Expr, known: dict[int, Any], variable: str) -> Any:
+    """An operation on what stands for its operands."""
+    operands = [known[x.serial] if isinstance(x, Expr) else x for x in node.operands]
+    if node.linear is not None:
+        constant, terms = node.linear
+        total: Any = constant
+        for (_, weight), operand in zip(terms, operands, strict=True):
+            total = total + weight * operand
+        return total
+    if isinstance(node.function, Kernel) and any(isinstance(x, Expr) and variable in x.free for x in operands):
+        return _written_out(node.function, operands, variable)
+    return applied(node.function, *operands)  # type: ignore[arg-type]
+
+
+def _written_out(kernel: Kernel, operands: list[Any], variable: str) -> Any:
+    arguments = dict(zip(kernel.arguments, operands, strict=True))
+    known: dict[int, Any] = {}
+    for node in needed([kernel.result]):
+        known[node.serial] = arguments[node.name] if node.name else _made_again(node, known, variable)
+    return known[kernel.result.serial] if isinstance(kernel.result, Expr) else kernel.result
