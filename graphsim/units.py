@@ -41,11 +41,15 @@ def as_number(value: Any) -> Num | None:
 
     Lists count as arrays; texts, flags and empty or nested lists do not count. Whole numbers stay exact up to 2^53.
     """
-    import numpy as np
-
+    if type(value) is float:
+        return value
     if isinstance(value, bool | str | bytes) or value is None:
         return None
     try:
+        if type(value) is int:
+            return float(value)
+        import numpy as np
+
         array = np.asarray(value)
         if array.dtype.kind not in "iuf" and not (array.ndim == 0 and isinstance(value, int)):
             return None
@@ -66,14 +70,15 @@ def checked_number(
     Raises ConfigError naming the argument, the value and what is allowed.
     """
     number = as_number(value)
-    if number is None or (one and not isinstance(number, float)) or not _within(number, least, most, whole):
+    if number is None or (one and not isinstance(number, float)) or not is_within(number, least, most, whole=whole):
         kind = ("single " if one else "") + ("whole number" if whole else "number")
         bounds = f"from {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
         raise ConfigError(f"{name} = {short(value)} is not allowed; expected a {kind} {bounds}")
     return int(number) if whole and isinstance(number, float) else number
 
 
-def _within(number: Any, least: float, most: float, whole: bool) -> bool:
+def is_within(number: Num, least: float, most: float, *, whole: bool) -> bool:
+    """Whether a float, or every entry of an array, is finite, from `least` to `most`, and whole where it has to be."""
     if isinstance(number, float):
         return math.isfinite(number) and least <= number <= most and (not whole or number == math.floor(number))
     import numpy as np

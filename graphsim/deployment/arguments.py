@@ -18,11 +18,15 @@ from graphsim.deployment.refusals import require_runs
 from graphsim.deployment.scenarios import scenarios_in
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
+from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.config import ModelConfig
+from graphsim.models.loading import load_model
 from graphsim.models.media import Media
 from graphsim.ops.precision import Precision
+from graphsim.symbolic.memo import UNKEPT, Memo
+from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num
 
 T_co = TypeVar("T_co", covariant=True)
@@ -57,7 +61,7 @@ def _described(
 ) -> Deployment:
     if not isinstance(model, Deployment):
         described["engine"] = unnamed(default_engine) if described.get("engine") is None else described["engine"]
-        return Deployment(model, hardware, passes=passes, **described)
+        return _made_of(model, hardware, passes, described)
     given = {"hardware": hardware, "passes": passes or None} | described
     twice = [name for name, value in given.items() if value is not None]
     if twice:
@@ -66,6 +70,20 @@ def _described(
             f"use dataclasses.replace(deployment, {twice[0]}=…) for another one"
         )
     return model.under(unnamed(default_engine))
+
+
+def _made_of(
+    model: ModelRef, hardware: HardwareRef | None, passes: Sequence[Pass], described: dict[str, Any]
+) -> Deployment:
+    """The deployment of a verb's arguments, the same one for the same: names are looked up at every call."""
+    config, device = load_model(model), None if hardware is None else load_hardware(hardware)
+    described["engine"] = load_profile(described["engine"])
+    structure = (getattr(config, name) for name in names_of(ModelConfig))
+    parts = (*structure, device, *described.keys(), *described.values(), *((UNKEPT,) if passes else ()))
+    return _made.get(parts, lambda: Deployment(config, device, passes=passes, **described))
+
+
+_made: Memo[Deployment] = Memo(most=32)
 
 
 @lru_cache(maxsize=8)

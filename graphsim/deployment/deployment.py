@@ -17,8 +17,9 @@ from graphsim.deployment.adapters import met
 from graphsim.deployment.cutting import check_cut
 from graphsim.deployment.halves import halves_of
 from graphsim.deployment.kernels import table_of
+from graphsim.deployment.memoised import Memoised
 from graphsim.deployment.order import Watch, in_order, passes_of, run
-from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.parallelism import ONE_DEVICE, Parallelism
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass, walk
 from graphsim.hardware import Hardware, load_hardware
@@ -53,8 +54,8 @@ DEFAULT_ENGINE = "vllm"
 """The engine of whatever states a time or a memory, unless one is named."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, init=False)
-class Deployment:
+@dataclass(frozen=True, eq=False, init=False)
+class Deployment(Memoised):
     """What is run where: said once, asked many things.
 
     Every verb takes one in place of the arguments that it is made of: `gs.simulate(deployment, batch=8)`. Names, paths
@@ -109,7 +110,7 @@ class Deployment:
         fields: dict[str, Any] = {
             "model": config,
             "hardware": None if hardware is None else load_hardware(hardware),
-            "parallelism": parallelism or Parallelism(),
+            "parallelism": parallelism or ONE_DEVICE,
             "lora": lora,
             "precision": (config.precision or load_precision("bf16"))
             if precision is None
@@ -172,7 +173,7 @@ class Deployment:
 
     def under(self, default: EngineRef) -> Deployment:
         """The same under an engine: a verb's default one, where the deployment leaves it to the verb."""
-        return self if self.engine is not None else replace(self, engine=load_profile(default))
+        return self if self.engine is not None else self.once(_under, load_profile(default))
 
     @property
     def engine_name(self) -> str:
@@ -308,6 +309,10 @@ class Deployment:
     def most_micro_batches(self) -> int:
         """How many micro-batches a large batch is dealt out to."""
         return self.parallelism.micro_batches or self.parallelism.pp
+
+
+def _under(deployment: Deployment, engine: EngineProfile) -> Deployment:
+    return replace(deployment, engine=engine)
 
 
 def _refuse_pipeline(lora: LoraConfig, parallelism: Parallelism | None) -> None:

@@ -50,16 +50,18 @@ def request_s(deployment: Deployment, input_tokens: Num) -> Num:
     return deployment.engine.host.request_s + deployment.engine.host.token_s * input_tokens
 
 
-def host_s(deployment: Deployment, graph: nx.DiGraph, tokens: Num, *, whole_prompts: bool = False) -> Num:
+def host_s(
+    deployment: Deployment, graph: nx.DiGraph, tokens: Num, *, micro_batches: Num = 1.0, whole_prompts: bool = False
+) -> Num:
     """Seconds that the host takes to start a step with prompts.
 
-    tokens: of the step
+    tokens: of the step; micro_batches: that go through a pipeline one after the other
     whole_prompts: whether these are the prompts' tokens, which the engine deals out to steps of its most tokens
     """
     host = deployment.engine.host if deployment.engine else None
     if host is None or not (host.launch_s or host.expert_layer_s):
         return 0.0
-    started, blocks = _started(deployment, graph)
+    started, blocks = _started(deployment, graph, micro_batches)
     most = step_limits(deployment)[0] if whole_prompts else 0.0
     steps: Num = 1.0
     if np.all(np.greater(most, 0.0)):
@@ -89,28 +91,30 @@ def mapping_s(deployment: Deployment, tokens: Num) -> Num:
     return slot_s * there * lora.adapter_share * tokens * lora.slots / 2.0
 
 
-def _started(deployment: Deployment, graph: nx.DiGraph) -> tuple[Num, float]:
+def _started(deployment: Deployment, graph: nx.DiGraph, micro_batches: Num) -> tuple[Num, Num]:
     """Kernels that one process of the engine starts for a step, and its layers with experts.
 
     Through a pipeline, processes start theirs side by side: of m micro-batches on s stages, m + s - 1 of the m s parts
-    one after another.
+    one after another. Every micro-batch is made of the same kernels; those of the first are counted, since a graph of
+    symbols has more than there are requests for.
     """
     own = deployment.engine is not None and deployment.engine.eager_lora_launch_s > 0
     started: Num = 0.0
     blocks: dict[tuple[str, int], float] = {}
-    stages, micro_batches = set[int](), set[int]()
+    stages = set[int]()
     for name, op, times in walk(graph):
         if isinstance(op, Launch):
             return 0.0, 0.0
         if op.stage is not None:
+            if op.stage.micro_batch:
+                continue
             stages.add(op.stage.number)
-            micro_batches.add(op.stage.micro_batch)
         if _is_started(op) and not (own and op.adapter):
             started = started + times * op.launches * (_has_work(op) if isinstance(op, _OF_EXPERTS) else 1.0)
         if isinstance(op, ExpertGemm):
             blocks[name.rpartition(".")[0], op.layer] = times
-    s, m = max(len(stages), 1), max(len(micro_batches), 1)
-    share = (m + s - 1.0) / (m * s)
+    count = max(len(stages), 1)
+    share = (micro_batches + count - 1.0) / count
     return started * share, sum(blocks.values()) * share
 
 

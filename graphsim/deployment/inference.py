@@ -84,7 +84,7 @@ class Latencies:
 class Inference:
     """One deployment under one batch of requests: its graphs, times and memory, by the passes.
 
-    tolerance: of the sum over a growing context, where there are many scenarios (see generation.py)
+    tolerance: of the sum over a growing context by the passes, where there are many scenarios (see generation.py)
     """
 
     deployment: Deployment
@@ -167,8 +167,10 @@ class Inference:
     def _waited_s(self, prompt: nx.DiGraph) -> Num:
         """What the prompt step waits for the host."""
         deployment, kernels_s = self.deployment, makespan_s(prompt)
-        tokens = deployment.shares(self.requests.batch)[0] * self.requests.input_tokens
-        started_s = host_s(deployment, prompt, tokens, whole_prompts=True)
+        shares = deployment.shares(self.requests.batch)
+        tokens = shares[0] * self.requests.input_tokens
+        there = sum((np.minimum(share, 1.0) for share in shares), start=0.0)
+        started_s = host_s(deployment, prompt, tokens, micro_batches=there, whole_prompts=True)
         return joint_s(deployment, kernels_s, started_s) - kernels_s + mapping_s(deployment, tokens)
 
     def generation_s(self) -> Num:

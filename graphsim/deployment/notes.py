@@ -16,21 +16,23 @@ from graphsim.units import Num
 
 
 def notes_of(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
-    """What the readers of model and adapter left out or assumed, what runs otherwise than asked, and its caution.
+    """What the readers of model and adapter left out or assumed, and what runs otherwise than asked.
 
     requests: of which the batch counts, and what prompts bring beside text
     """
-    adapter, cautions = deployment.adapter, (deployment.caution,) if deployment.caution else ()
+    adapter = deployment.adapter
     return (
         *deployment.model.notes,
         *(adapter.notes if adapter else ()),
         *_spare_adapters(deployment, requests.batch),
         *_short_prompts(deployment, requests),
-        *_tower_adapters(deployment),
-        *_widened(deployment),
-        *_narrowed(deployment),
-        *cautions,
+        *deployment.once(_run_otherwise),
     )
+
+
+def _run_otherwise(deployment: Deployment) -> tuple[str, ...]:
+    """What runs otherwise than asked, whatever the requests."""
+    return (*_tower_adapters(deployment), *_widened(deployment), *_narrowed(deployment))
 
 
 def _spare_adapters(deployment: Deployment, batch: Num) -> Iterator[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
 
 import numpy as np
 
+from graphsim.deployment.scenarios import scenarios_in
 from graphsim.errors import ConfigError, choices_text
 from graphsim.ops.expert_ranks import PLACEMENTS
 from graphsim.units import Num, checked_number, short
@@ -71,24 +74,20 @@ class Parallelism:
         pp, virtual_stages, micro_batches, redundant_experts and whether there is sequence parallelism shape the graph:
         the same for all scenarios.
         """
-        for field in fields(self):
-            if field.name in _NAMES:
-                continue
-            least, one = _COUNTS.get(field.name, 1), field.type == "int"
-            most = 3 if field.name == "zero" else MOST_DEVICES
-            value = checked_number(f"parallelism.{field.name}", getattr(self, field.name), least, most, one=one)
-            object.__setattr__(self, field.name, value)
+        for name, one in _numbers():
+            least, most = _COUNTS.get(name, 1), 3 if name == "zero" else MOST_DEVICES
+            value = checked_number(f"parallelism.{name}", getattr(self, name), least, most, one=one)
+            object.__setattr__(self, name, value)
         alike = np.ndim(self.sp) == 0 or np.ndim(self.tp) == 0 or np.shape(self.sp) == np.shape(self.tp)
-        if not (np.all(np.equal(self.sp, 1)) or (alike and np.all(np.equal(self.sp, self.tp)))):
+        if _any(self.sp != 1) and (not alike or _any(self.sp != self.tp)):
             raise ConfigError(
                 f"parallelism.sp = {short(self.sp)} is not allowed with tp = {short(self.tp)}; "
                 "expected 1, or tp in every scenario"
             )
-
+        scenarios_in(self)
         self._check_placement()
         self._check_training()
-        smaller = np.minimum(np.asarray(self.tp), np.asarray(self.ep))
-        if np.any(np.maximum(np.asarray(self.tp), np.asarray(self.ep)) % smaller):
+        if _any((self.tp % self.ep != 0) & (self.ep % self.tp != 0)):
             raise ConfigError(
                 f"parallelism.ep = {self.ep} is not allowed with tp = {self.tp}; one must be a multiple of the other"
             )
@@ -104,7 +103,7 @@ class Parallelism:
                 f"parallelism.redundant_experts = {self.redundant_experts} is not allowed with expert_placement = "
                 f"'{self.expert_placement}'; expected 0, or 'balanced'"
             )
-        if np.any((np.asarray(self.ep) == 1) & (self.redundant_experts > 0)):
+        if self.redundant_experts and _any(self.ep == 1):
             raise ConfigError(
                 f"parallelism.redundant_experts = {self.redundant_experts} is not allowed with ep = {short(self.ep)}; "
                 "expected several ranks for copies to lie on"
@@ -135,8 +134,7 @@ class Parallelism:
             raise ConfigError(
                 f"parallelism.pp = {self.pp} is not allowed with schedule = 'dualpipe'; expected an even number"
             )
-        group = np.maximum(np.asarray(self.shard_group), 1)
-        if np.any(np.asarray(self.dp) % group):
+        if _any(self.shard_group != 0) and _any(self.dp % np.maximum(self.shard_group, 1) != 0):
             raise ConfigError(
                 f"parallelism.shard_group = {short(self.shard_group)} is not allowed with dp = {short(self.dp)}; "
                 "expected 0, or what divides dp"
@@ -146,8 +144,8 @@ class Parallelism:
     def training_only(self) -> dict[str, Num | str]:
         """The fields that inference has no use for, where they are not the defaults."""
         names = ("cp", "cp_comm", "zero", "shard_group", "schedule", "virtual_stages")
-        defaults = {field.name: field.default for field in fields(self)}
-        return {name: getattr(self, name) for name in names if np.any(getattr(self, name) != defaults[name])}
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if _any(value != getattr(ONE_DEVICE, name))}
 
     @property
     def attention_replicas(self) -> Num:
@@ -160,6 +158,17 @@ class Parallelism:
         return device_count(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp) * self.cp
 
 
+@cache
+def _numbers() -> tuple[tuple[str, bool], ...]:
+    """The fields that are numbers, and whether each is the same for all scenarios."""
+    return tuple([(field.name, field.type == "int") for field in fields(Parallelism) if field.name not in _NAMES])
+
+
+def _any(condition: Any) -> bool:
+    """Whether a condition holds in some scenario."""
+    return condition if isinstance(condition, bool) else bool(np.any(condition))
+
+
 def attention_replicas(tp: Num, ep: Num) -> Num:
     """Replicas of the attention that one set of experts serves: experts spread beyond the tensor-parallel group."""
     return np.maximum(ep / tp, 1.0)
@@ -168,3 +177,7 @@ def attention_replicas(tp: Num, ep: Num) -> Num:
 def device_count(*, tp: Num, pp: Num, ep: Num, dp: Num) -> Num:
     """Devices in all: tp · pp · dp · max(ep / tp, 1)."""
     return tp * attention_replicas(tp, ep) * pp * dp
+
+
+ONE_DEVICE = Parallelism()
+"""Nothing is shared."""

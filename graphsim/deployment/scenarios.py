@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from graphsim.deployment.memoised import Memoised
 from graphsim.errors import ConfigError
+from graphsim.lora.profile import EngineProfile
 from graphsim.models.config import ModelConfig
 from graphsim.ops.precision import Precision
-from graphsim.units import Num, as_number, short
+from graphsim.units import Num, as_number, is_within, short
 
 T = TypeVar("T")
 MOST = 10**9
@@ -22,14 +24,11 @@ MOST = 10**9
 
 def count(name: str, value: Any, least: int = 1) -> Num:
     """`value` as a float or a float array. Raises ConfigError unless it holds whole numbers from `least` up."""
-    message = f"{name} = {short(value)} is not allowed; expected whole numbers from {least} to {MOST}"
     number = as_number(value)
-    if number is None:
-        raise ConfigError(message)
-    if not np.all(np.isfinite(number) & (number >= least) & (number <= MOST) & (number == np.floor(number))):
-        listed = f"{name} holds values that are not allowed; expected whole numbers from {least} to {MOST}"
-        raise ConfigError(message if isinstance(number, float) else listed)
-    return number
+    if number is not None and is_within(number, least, MOST, whole=True):
+        return number
+    found = "holds values that are" if isinstance(number, np.ndarray) else f"= {short(value)} is"
+    raise ConfigError(f"{name} {found} not allowed; expected whole numbers from {least} to {MOST}")
 
 
 def scenarios_in(*described: Any) -> int | None:
@@ -37,15 +36,29 @@ def scenarios_in(*described: Any) -> int | None:
 
     Raises ConfigError if arrays differ in length.
     """
-    lengths = {len(array) for thing in described for array in _arrays(thing)}
+    lengths = set().union(*map(_lengths, described))
     if len(lengths) > 1:
         raise ConfigError(f"arrays over scenarios differ in length: {', '.join(map(str, sorted(lengths)))}")
     return lengths.pop() if lengths else None
 
 
+def has_arrays(described: Any) -> bool:
+    """Whether a description holds any numbers that are arrays."""
+    return bool(_lengths(described))
+
+
 def take(described: T, rows: NDArray[np.intp] | slice | int) -> T:
     """The same description with only some scenarios in its arrays, or with plain numbers for a single one."""
     return _take(described, rows)  # type: ignore[no-any-return]
+
+
+def _lengths(thing: Any) -> frozenset[int]:
+    """The lengths of the arrays in a description."""
+    return thing.once(_measured) if isinstance(thing, Memoised) else _measured(thing)
+
+
+def _measured(thing: Any) -> frozenset[int]:
+    return frozenset(map(len, _arrays(thing)))
 
 
 def _arrays(thing: Any) -> Iterator[NDArray[np.float64]]:
@@ -78,7 +91,7 @@ def _parts(thing: Any) -> Mapping[Any, Any]:
         return thing
     if isinstance(thing, tuple):
         return dict(enumerate(thing))
-    if is_dataclass(thing) and not isinstance(thing, type | ModelConfig | Precision):
+    if is_dataclass(thing) and not isinstance(thing, type | ModelConfig | Precision | EngineProfile):
         return {name: getattr(thing, name) for name in _given(type(thing))}
     return {}
 

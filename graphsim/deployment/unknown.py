@@ -9,6 +9,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference
 from graphsim.models.config import ModelConfig
 from graphsim.ops import Compute, Repeat
@@ -20,7 +21,7 @@ def unknown_noted(inference: Inference) -> Iterator[str]:
 
     Nothing where times are arrays over scenarios, or sums of formulas: there is no one share.
     """
-    if not any(NO_FORMULA in str(block) for block in _blocks(inference.deployment.model)):
+    if not inference.deployment.once(_has_unknown):
         return
     for name, graph in (("prompt", inference.prefill_graph()), ("decode step", inference.decode_graph())):
         shares = _shares(graph)
@@ -28,6 +29,11 @@ def unknown_noted(inference: Inference) -> Iterator[str]:
             listed = ", ".join(f"{op} {share:.1%}" for op, share in list(shares.items())[:MOST])
             whole = sum(shares.values())
             yield f"of the {name}, {whole:.1%} of the time is spent in operations without a formula: {listed}"
+
+
+def _has_unknown(deployment: Deployment) -> bool:
+    """Whether the model file has blocks with such operations."""
+    return any(NO_FORMULA in str(block) for block in _blocks(deployment.model))
 
 
 MOST = 8

@@ -20,6 +20,10 @@ _SUFFIXES = (".yaml", ".yml")
 
 def folders(kind: str) -> Iterator[Path]:
     """Folders that may hold files of a kind, in the order in which they are searched."""
+    return (folder for folder, _ in _found(kind))
+
+
+def _found(kind: str) -> Iterator[tuple[Path, os.stat_result]]:
     home = os.path.expanduser("~/.config/graphsim")  # noqa: PTH111 - never raises
     seen: set[tuple[int, int]] = set()
     for folder in _candidates(kind, os.environ.get("GRAPHSIM_PATH", ""), home):
@@ -30,7 +34,7 @@ def folders(kind: str) -> Iterator[Path]:
         identity = found.st_dev, found.st_ino  # the working folder may be the checkout itself
         if S_ISDIR(found.st_mode) and identity not in seen:
             seen.add(identity)
-            yield folder
+            yield folder, found
 
 
 @lru_cache(maxsize=16)
@@ -49,23 +53,22 @@ def shipped_root() -> Path:
 
 def list_names(kind: str) -> list[str]:
     """File stems of a kind in all folders, sorted."""
-    return sorted({stem for folder in folders(kind) for stem in _stems(folder)})
+    return sorted({stem for found in _found(kind) for stem in _stems(*found)})
 
 
 def list_files(kind: str) -> dict[str, str]:
     """The path of the first file of each name of a kind."""
     found: dict[str, str] = {}
-    for folder in reversed([*folders(kind)]):
+    for folder, status in reversed([*_found(kind)]):
         root = str(folder)
-        found |= {stem: f"{root}{os.sep}{file}" for stem, file in _stems(folder).items()}
+        found |= {stem: f"{root}{os.sep}{file}" for stem, file in _stems(folder, status).items()}
     return found
 
 
-def _stems(folder: Path) -> Mapping[str, str]:
+def _stems(folder: Path, status: os.stat_result) -> Mapping[str, str]:
     """File names in a folder by their stems, sorted."""
     try:
-        found = os.stat(folder)  # noqa: PTH116 - asked at every call
-        return _listed(str(folder), (found.st_dev, found.st_ino, found.st_mtime_ns))
+        return _listed(str(folder), (status.st_dev, status.st_ino, status.st_mtime_ns))
     except OSError:  # a folder that may not be read holds nothing for us
         return {}
 
@@ -78,8 +81,8 @@ def _listed(folder: str, _identity: tuple[int, int, int]) -> Mapping[str, str]:
 
 def held(kind: str, stem: str) -> Path | None:
     """The first file of a kind that has exactly this name."""
-    for folder in folders(kind):
-        stems = _stems(folder)
+    for folder, status in _found(kind):
+        stems = _stems(folder, status)
         if stem in stems:
             return folder / stems[stem]
     return None
@@ -114,8 +117,8 @@ def named(kind: str, text: str) -> Path | None:
     exact = held(kind, text)
     if exact is not None:
         return exact
-    for folder in folders(kind):
-        for stem, name in _stems(folder).items():
+    for folder, status in _found(kind):
+        for stem, name in _stems(folder, status).items():
             if _plain(stem) == _plain(text):
                 return folder / name
     return None

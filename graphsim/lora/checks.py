@@ -11,13 +11,19 @@ from graphsim.units import short
 MAX_LAYERS = 100_000
 
 
-def check_names(name: str, value: Any) -> None:
-    """Raise ConfigError, naming the field, for what is neither a string nor a list of names."""
-    good = isinstance(value, str) or (
-        isinstance(value, list | tuple) and all(isinstance(entry, str) and entry for entry in value)
+def checked_names(name: str, value: Any) -> Any:
+    """A string, or the names of a list as a tuple; None where nothing is named.
+
+    Raises ConfigError, naming the field, for what is neither a string nor a list of names.
+    """
+    good = (
+        value is None
+        or isinstance(value, str)
+        or (isinstance(value, list | tuple) and all(isinstance(entry, str) and entry for entry in value))
     )
     if not good:
         raise ConfigError(f"lora.{name} = {short(value)} is not allowed; expected a string or a list of names")
+    return tuple(value) if isinstance(value, list) else value
 
 
 def checked_layers(value: Any) -> tuple[int, ...] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.adapter_file import read_file
 from graphsim.lora.adapter_weights import AdapterTensors
-from graphsim.lora.checks import check_names, checked_layers, checked_rows, checked_stretches
+from graphsim.lora.checks import checked_layers, checked_names, checked_rows, checked_stretches
 from graphsim.lora.matching import MAX_RANK, Matching, matched
 from graphsim.lora.options import checked
 from graphsim.lora.peft import read_adapter
@@ -25,6 +25,11 @@ from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")
 BIASES = ("none", "all", "targets")
+_LISTED = (
+    "target_modules", "exclude_modules", "target_parameters", "modules_to_save", "layers_pattern", "blocks_a",
+    "blocks_b",
+)  # fmt: skip
+"""Fields that are names; an adapter keeps tuples of its own, which nobody changes behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,10 +139,8 @@ class LoraConfig:
         """Raise ConfigError naming the field, the value and what is allowed."""
         self._check_flags()
         self._check_scheme()
-        for name in ("target_modules", "exclude_modules", "target_parameters", "modules_to_save"):
-            check_names(name, getattr(self, name) if getattr(self, name) is not None else ())
-        for name in ("blocks_a", "blocks_b"):
-            check_names(name, getattr(self, name) or ())
+        for name in _LISTED:
+            object.__setattr__(self, name, checked_names(name, getattr(self, name)))
         self._check_beside()
         if self.target_modules is not None and not (
             self.target_modules or self.target_parameters or self.trainable_token_indices
@@ -146,12 +149,10 @@ class LoraConfig:
         if not isinstance(self.rank_pattern, Mapping):
             found = short(self.rank_pattern)
             raise ConfigError(f"lora.rank_pattern = {found} is not a mapping of module names to ranks")
-        check_names("rank_pattern", list(self.rank_pattern))
+        checked_names("rank_pattern", list(self.rank_pattern))
         for name in ("rank_pattern", "modules_to_save"):
             for pattern in getattr(self, name):
                 matched(pattern, "", name)
-        if self.layers_pattern is not None:
-            check_names("layers_pattern", self.layers_pattern)
         ranks = {
             name: checked_number(f"lora.rank_pattern.{name}", rank, 0, self.kind.most)
             for name, rank in self.rank_pattern.items()

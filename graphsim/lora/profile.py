@@ -191,12 +191,12 @@ def load_profile(ref: str | Path | Mapping[str, Any] | EngineProfile) -> EngineP
 def _path_of(ref: str | Path) -> Path:
     """The file that a name or a path stands for."""
     path = Path(ref)
-    if path.suffix not in SUFFIXES:
+    is_name = path.suffix not in SUFFIXES
+    if is_name:
         path = _folder() / f"{ALIASES.get(str(ref).lower(), str(ref))}.yaml"
-        if not path.is_file():
-            raise ConfigError(f"engine = {str(ref)!r} is not known; {choices_text(str(ref), list_engines())}")
     if not path.is_file():
-        raise ConfigError(f"engine = {str(ref)!r}: there is no such file")
+        known = f"is not known; {choices_text(str(ref), list_engines())}"
+        raise ConfigError(f"engine = {str(ref)!r}" + (f" {known}" if is_name else ": there is no such file"))
     return path.absolute()
 
 

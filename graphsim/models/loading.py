@@ -61,8 +61,9 @@ def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str
         return _from_data(found, f"model '{ref}'", str(found["_name_or_path"]) or "custom", without)
     if isinstance(found, NamedModel):
         return altered(_from_path(catalog.find_file(KIND, found.name), without), found)
-    config = copy.copy(_from_path(found, without))
-    compared = _compared(found, _stamp(found), without) if check else None
+    stamp = _stamp(found)
+    config = copy.copy(_from_file(found, stamp, without))
+    compared = _compared(found, stamp, without) if check else None
     return config if compared is None else checked(*compared)
 
 

@@ -228,14 +228,14 @@ _SIZES = count(1)
 
 
 def ratio(model: str, device: str, adapter: bool, *, new: bool, turns: int = 12) -> float:
-    """Median time of calibrated calls over that of roofline calls, in a process that knows the graph."""
+    """Median processor time of calibrated calls over that of roofline calls, in a process that knows the graph."""
     lora, known = gs.LoraConfig() if adapter else None, gs.load_model(model)
 
     def call(cost: str) -> float:
         size = next(_SIZES) if new else 8
-        start = time.perf_counter()
+        start = time.process_time()
         gs.simulate(known, device, 1 + size % 997, 512 + 7 * size % 8009, lora=lora, cost=cost, engine="reference")
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     def block(cost: str, calls: int = 15) -> float:
         return statistics.median([call(cost) for _ in range(calls)][calls // 4 :])

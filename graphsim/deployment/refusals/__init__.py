@@ -21,6 +21,7 @@ from graphsim.deployment.refusals.packing import of_packing
 from graphsim.deployment.refusals.requests import of_encoder_decoders, of_requests
 from graphsim.deployment.refusals.shards import of_shards
 from graphsim.deployment.refusals.training import of_training
+from graphsim.deployment.scenarios import has_arrays
 from graphsim.errors import InfeasibleError
 from graphsim.lora.profile import EngineProfile, load_profile
 
@@ -77,12 +78,25 @@ def _profile(deployment: Deployment) -> EngineProfile:
 
 def _broken(deployment: Deployment, profile: EngineProfile, requests: Requests | None) -> Iterator[Broken]:
     """What is broken, what is refused always first."""
-    every = list(_asked(deployment, profile, requests))
-    yield from (one for one in every if one.always and one.any)
-    yield from (one for one in every if not one.always and one.any)
+    every = [*_of_deployment(deployment, profile)]
+    if requests is not None:
+        every += [one for one in of_requests(deployment, profile, requests) if one.any]
+    yield from (one for one in every if one.always)
+    yield from (one for one in every if not one.always)
 
 
-def _asked(deployment: Deployment, profile: EngineProfile, requests: Requests | None) -> Iterator[Broken]:
+def _of_deployment(deployment: Deployment, profile: EngineProfile) -> tuple[Broken, ...]:
+    """What any batch of requests breaks; worked out once for each deployment, but for arrays, which may be changed."""
+    if has_arrays(deployment):
+        return _whatever_requests(deployment, profile)
+    return deployment.once(_whatever_requests, profile)
+
+
+def _whatever_requests(deployment: Deployment, profile: EngineProfile) -> tuple[Broken, ...]:
+    return tuple(one for one in _asked(deployment, profile) if one.any)
+
+
+def _asked(deployment: Deployment, profile: EngineProfile) -> Iterator[Broken]:
     yield from of_devices(deployment, profile)
     yield from of_training(deployment)
     yield from of_encoder_decoders(deployment, profile)
@@ -91,5 +105,3 @@ def _asked(deployment: Deployment, profile: EngineProfile, requests: Requests | 
         yield from of_shards(deployment, profile.limits)
     if profile.limits.get("packed"):
         yield from of_packing(deployment)
-    if requests is not None:
-        yield from of_requests(deployment, profile, requests)

@@ -90,11 +90,15 @@ def _ranks(lora: LoraConfig, limits: Limits) -> Iterator[Broken]:
         wanted = np.maximum(reserved, np.where(given, 0.0, rank))
         asked = "lora.max_lora_rank" if np.any(reserved) else "lora.rank"
         yield Broken(
-            rule="max_lora_rank", where=_there(lora) & ~np.isin(limits.reserved(wanted), offers.offered)
-            | given & ~np.isin(reserved, offers.offered),
+            rule="max_lora_rank", where=_there(lora) & _is_none_of(limits.reserved(wanted), offers.offered)
+            | given & _is_none_of(reserved, offers.offered),
             asked=asked, value=wanted, told={"max_lora_rank": wanted, "offered": offered},
             allowed="{offered}",
         )  # fmt: skip
+
+
+def _is_none_of(value: Num, offered: tuple[float, ...]) -> Any:
+    return ~np.isin(value, offered) if isinstance(value, np.ndarray) else value not in offered
 
 
 def _slots(lora: LoraConfig, limits: Limits) -> Iterator[Broken]:

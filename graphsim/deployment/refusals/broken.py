@@ -39,7 +39,7 @@ class Broken:
     @property
     def any(self) -> bool:
         """Whether some scenario breaks it."""
-        return bool(np.any(self.where))
+        return bool(self.where.any() if isinstance(self.where, np.ndarray) else self.where)
 
     def sentence(self, profile: EngineProfile, row: int = 0) -> str:
         """What is wrong in one of the scenarios that break it, counted along the flattened `where`."""

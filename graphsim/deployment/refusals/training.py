@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.parallelism import ONE_DEVICE
 from graphsim.deployment.refusals.broken import Broken
 
 if TYPE_CHECKING:
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 def of_training(deployment: Deployment) -> Iterator[Broken]:
     """Context parallelism, ZeRO and the schedules of a backward pass."""
-    plain = Parallelism()
     for name, value in deployment.parallelism.training_only.items():
-        usual = getattr(plain, name)
+        usual = getattr(ONE_DEVICE, name)
         yield Broken(
             rule="training", where=np.not_equal(value, usual), asked=f"parallelism.{name}", value=value,
             words="it is for training, not for inference", allowed=str(usual), always=True,
