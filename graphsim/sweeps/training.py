@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphsim.deployment.deployment import HardwareRef, ModelRef
+from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.display.training import MEMORY_PARTS
 from graphsim.errors import GraphsimError
 from graphsim.lora.config import LoraConfig
 from graphsim.sweeps.job import DOES_NOT_FIT
 from graphsim.sweeps.sweep import check_executor
-from graphsim.sweeps.training_grid import Structure, TrainingGrid, training_grid
+from graphsim.sweeps.training_deployments import grids_of
+from graphsim.sweeps.training_grid import Structure, TrainingGrid
 from graphsim.symbolic.substitute import with_fields
 from graphsim.training.default_adapter import default_adapter
 from graphsim.training.estimate import TrainEstimate
@@ -44,8 +45,8 @@ _DEGREES = ("tp", "pp", "ep", "sp", "cp", "zero", "schedule", "virtual_stages")
 
 
 def sweep_training(
-    models: ModelRef | Sequence[ModelRef],
-    hardware: HardwareRef | Sequence[HardwareRef],
+    models: ModelRef | Deployment | Sequence[ModelRef | Deployment],
+    hardware: HardwareRef | Sequence[HardwareRef] | None = None,
     *,
     executor: Executor | None = None,
     progress: Progress | None = None,
@@ -53,7 +54,8 @@ def sweep_training(
 ) -> pd.DataFrame:
     """One row per training scenario of the product of all choices, in its order; the last choice varies fastest.
 
-    models, hardware: names, paths, mappings
+    models, hardware: names, paths, mappings; or deployments (`gs.Deployment`) as models and no hardware: the other
+        choices are then made for each of them in turn, except those that a deployment makes itself
     choices: method, recipe, precision, cost, recompute, optimizer, sharding, variant, schedule (names); lora
         (adapters); targets and offload (one list of names, or several); pp, virtual_stages, tp, sp, cp, ep, zero,
         recompute_every (whole numbers); batch, seq_len, accumulate, dp, rank, global_batch (numbers, which share a
@@ -70,7 +72,31 @@ def sweep_training(
     Raises ConfigError for an unknown choice, or a value that no scenario could have.
     """
     check_executor(executor)
-    return frame_of(training_grid(models, hardware, choices), executor, progress)
+    grids = grids_of(models, hardware, choices)
+    rows, done, found = sum(grid.rows for grid in grids), 0, []
+    for grid in grids:
+        found.append(frame_of(grid, executor, _shifted(progress, done, rows)))
+        done += grid.rows
+    return found[0] if len(found) == 1 else _together_in_one(found)
+
+
+def _shifted(progress: Progress | None, before: int, rows: int) -> Progress | None:
+    """Progress of one grid of several, behind so many rows of all."""
+    return None if progress is None else lambda done, _: progress(before + done, rows)
+
+
+def _together_in_one(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other; texts are categories again."""
+    import pandas as pd
+
+    from graphsim.display.table import Table
+
+    joined = pd.concat([table.astype(dict.fromkeys(_texts(table), object)) for table in tables], ignore_index=True)
+    return Table(joined.astype({name: "category" for name in _texts(tables[0]) if name in joined}))
+
+
+def _texts(table: pd.DataFrame) -> list[str]:
+    return [str(name) for name, kind in table.dtypes.items() if str(kind) == "category"]
 
 
 def frame_of(grid: TrainingGrid, executor: Executor | None = None, progress: Progress | None = None) -> pd.DataFrame:
@@ -166,6 +192,10 @@ def estimated(block: Structure) -> TrainEstimate:
 def _setup(block: Structure) -> TrainingSetup:
     chosen, sizes = block.chosen, {**block.numbers, "accumulate": block.accumulate}
     numbers: dict[str, Any] = {name: v if block.rows > 1 else float(v[0]) for name, v in sizes.items()}
+    if block.deployment is not None:
+        ways = ("method", "recipe", "recompute", "optimizer", "recompute_every", "sharding", "offload")
+        steps = {name: numbers[name] for name in ("batch", "seq_len", "accumulate")}
+        return setup_of(block.deployment, **steps, **{name: chosen[name] for name in ways})
     degrees = {name: chosen[name] for name in _DEGREES}
     return setup_of(
         chosen["model"], chosen["hardware"], batch=numbers["batch"], seq_len=numbers["seq_len"],

@@ -57,11 +57,13 @@ class Structure:
 
     numbers: of an axis each, which broadcast against each other
     asked: names of the choices that somebody made
+    deployment: that says model, hardware, adapter and degrees; None where choices do
     """
 
     chosen: Mapping[str, Any]
     numbers: Mapping[str, NDArray[np.float64]]
     asked: tuple[str, ...] = ()
+    deployment: Deployment | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,6 +100,7 @@ class TrainingGrid:
     structure: Mapping[str, tuple[Any, ...]]
     numbers: Mapping[str, NDArray[np.float64]]
     asked: tuple[str, ...] = ()
+    deployment: Deployment | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,7 +122,7 @@ class TrainingGrid:
                     where = place[i]
                     kept = column[where] if isinstance(where, slice) else column[where : where + 1]
                     numbers[name] = kept.reshape([-1 if j == i else 1 for j in range(len(self.shape))])
-                yield Structure(chosen=chosen, numbers=numbers, asked=self.asked)
+                yield Structure(chosen=chosen, numbers=numbers, asked=self.asked, deployment=self.deployment)
 
     def table(self) -> pd.DataFrame:
         """One row per scenario, a column per choice; of those that say nothing, the ones that somebody asked for."""
@@ -152,7 +155,7 @@ def training_grid(models: Any, hardware: Any, choices: Mapping[str, Any]) -> Tra
             raise ConfigError(f"sweep_training has no choice '{name}'; {choices_text(name, list(known)[2:])}")
     if "global_batch" in choices and "accumulate" in choices:
         raise ConfigError("accumulate given beside global_batch, which decides it; leave one out")
-    structure = {name: tuple(_listed(name, choices.get(name, default))) for name, default in STRUCTURE.items()}
+    structure = {name: tuple(listed(name, choices.get(name, default))) for name, default in STRUCTURE.items()}
     structure["model"] = tuple(load_model(ref) for ref in _several("model", models))
     structure["hardware"] = tuple(load_hardware(ref) for ref in _several("hardware", hardware))
     _check_names(structure)
@@ -172,28 +175,30 @@ def _own_rank(adapters: tuple[Any, ...]) -> Any:
 
 
 def _numbers(name: str, value: Any) -> NDArray[np.float64]:
-    listed = _listed(name, value)
+    values = listed(name, value)
     least = 0 if name in ("global_batch", "rank") else 1
-    return np.atleast_1d(np.asarray(count(name, listed if len(listed) > 1 else listed[0], least=least), dtype=float))
+    return np.atleast_1d(np.asarray(count(name, values if len(values) > 1 else values[0], least=least), dtype=float))
 
 
-def _listed(name: str, value: Any) -> list[Any]:
+def listed(name: str, value: Any) -> list[Any]:
     """The values of a choice; a list of targets, and of what is offloaded, is one value, several are lists of lists."""
     if name in ("targets", "offload"):
         nested = isinstance(value, list | tuple) and bool(value) and all(isinstance(v, list | tuple) for v in value)
         return [tuple(entry) for entry in value] if nested else [tuple(value) if isinstance(value, list) else value]
-    listed = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
-    if not listed:
+    values = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
+    if not values:
         raise ConfigError(f"sweep_training: {name} is empty; give at least one value")
-    return listed
+    return values
 
 
 def _several(name: str, value: Any) -> list[Any]:
     if any(isinstance(entry, Deployment) for entry in (value if isinstance(value, list | tuple) else [value])):
-        raise ConfigError("sweep_training takes models and hardware, not deployments, whose choices are fixed")
+        raise ConfigError(
+            "models = a Deployment is not allowed here; give models and hardware, whose choices are not fixed"
+        )
     if value is None:
         raise ConfigError(f"sweep_training: {name} = None is not allowed; give at least one")
-    return _listed(name, value)
+    return listed(name, value)
 
 
 def _check_names(structure: Mapping[str, tuple[Any, ...]]) -> None:

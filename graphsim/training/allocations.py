@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from graphsim.ops import Gemm, Input, KeptValue, Loss, LossBackward, Op
+from graphsim.ops.gradients.doubled import AccumulatedGradient
 from graphsim.training.alive import last_uses, result_bytes
 from graphsim.training.kernels import temporary_bytes
 from graphsim.training.moments import kept_in
@@ -101,13 +102,15 @@ class Sizes:
             )
 
     def backward(self, graph: nx.DiGraph) -> Iterator[Run]:
-        """The runs of a turn's backward."""
+        """The runs of a turn's backward. A gradient that is added to another one is gone behind that."""
         over = _over(graph)
         for name, op in graph.nodes(data="op"):
             there = isinstance(op, Input) or (isinstance(op, KeptValue) and not op.again)
-            own = 0.0 if there or op.ends else self._result(op)
+            added = any(isinstance(graph.nodes[after]["op"], AccumulatedGradient) for after in graph.successors(name))
+            ends = op.ends and not added and not isinstance(op, AccumulatedGradient)
+            own = 0.0 if there or (op.ends and not added) else self._result(op)
             form = getattr(op, "gradients", op.activations)
-            gradient = self.at(op.out_elems) * form.bytes if op.ends else 0.0
+            gradient = self.at(op.out_elems) * form.bytes if ends else 0.0
             yield Run(
                 name, own, (), (), self._passing(op), gradient, over.get(name, ()), isinstance(op, Input),
                 isinstance(op, LossBackward),

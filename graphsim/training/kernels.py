@@ -40,6 +40,7 @@ from graphsim.ops.adapter_values import ColumnScale
 from graphsim.ops.base import BF16
 from graphsim.ops.gradients.elementwise import ColumnScaleBackward
 from graphsim.ops.update import UpdateWeights
+from graphsim.training.expert_steps import expert_steps
 from graphsim.training.presence import there
 from graphsim.training.recipe import Chain, Recipe
 from graphsim.units import Num
@@ -156,6 +157,9 @@ class WriteOut(Pass):
             if steps is not None:
                 yield f"{name}.steps", steps, inputs
                 inputs = [*inputs, Value(f"{name}.steps")]
+            for kind, further in expert_steps(self.recipe, op):
+                yield f"{name}.{kind}", further, inputs
+                inputs = [*inputs, Value(f"{name}.{kind}")]
             if isinstance(op, Gemm) and widens(op):
                 yield f"{name}.dequantise", widening(op), []
                 op = replace(op, weights=BF16)

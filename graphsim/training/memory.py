@@ -87,7 +87,7 @@ def memory_of(
         persistent = persistent_of(stage, setup)
         if not i:
             persistent = replace(persistent, weights=persistent.weights + tower_bytes(setup))
-        moments = moments_of(list(stage.turns), persistent, setup, stage.logits, held)
+        moments = moments_of(list(stage.turns), persistent, setup, stage.logits, held, stage.learned)
         found.append(_memory(moments, setup, partial(_reserved, graphs, i, persistent, held)))
     return max(found, key=lambda memory: float(np.max(memory.total_bytes)))
 

@@ -155,10 +155,10 @@ def _forward_storages(section: Section, kept: Mapping[str, KeptValue]) -> Storag
     return Storages(stays=stays, appears=appears)
 
 
-def logits_of(graph: nx.DiGraph) -> Num:
-    """Logits of a device; 0 where it has no head."""
+def logits_of(graph: nx.DiGraph, kind: type[Loss] | type[LossBackward] = Loss) -> Num:
+    """Logits of a device, or those with a gradient; 0 where it has no head, or no gradient is asked for."""
     for _, op in graph.nodes(data="op"):
-        if isinstance(op, Loss):
+        if isinstance(op, kind):
             return op.rows * op.vocab
     return 0.0
 
@@ -169,13 +169,19 @@ def alive_turns(setup: TrainingSetup, times: int, again: bool) -> int:
 
 
 def moments_of(
-    turns: list[Turn], persistent: Persistent, setup: TrainingSetup, logits: Num, in_flight: Num = 1.0
+    turns: list[Turn],
+    persistent: Persistent,
+    setup: TrainingSetup,
+    logits: Num,
+    in_flight: Num = 1.0,
+    learned: Num | None = None,
 ) -> list[Moment]:
     """The moments of a step in their order.
 
-    logits: of one micro-batch on the device; in_flight: micro-batches whose kept values a pipeline stage holds at most
+    logits: of one micro-batch on the device; learned: those with a gradient, None for all
+    in_flight: micro-batches whose kept values a pipeline stage holds at most
     """
-    loss = setup.recipe.loss
+    loss, learned = setup.recipe.loss, logits if learned is None else learned
     standing = persistent.gradients * persistent.standing
     alive = {turn.name: alive_turns(setup, turn.times, turn.again) for turn in turns}
     one: Num = sum((alive[turn.name] * turn.kept for turn in turns), start=0.0)
@@ -188,7 +194,8 @@ def moments_of(
         moments.append(Moment(name=f"forward of {turn.name}", parts=parts))
         kept = kept + alive[turn.name] * turn.kept
     chunks = np.maximum(loss.chunks, 1.0)
-    at_head = {"logits": loss.peak_bytes * logits / chunks, "activations": kept + turns[-1].entry}
+    whole = np.maximum(loss.forward_bytes * logits, loss.peak_bytes * learned)
+    at_head = {"logits": whole / chunks, "activations": kept + turns[-1].entry}
     moments.append(Moment(name=HEAD, parts=persistent.parts(gradients=standing, **at_head, **running)))
     done: Num = standing
     left = persistent.gradient_share * (1.0 - persistent.standing)
@@ -197,7 +204,7 @@ def moments_of(
         kept = kept - there * turn.kept
         others = np.maximum((there - 1.0) * turn.kept + gained, times * gained)
         parts = persistent.parts(
-            gradients=done + times * gained, logits=loss.after_bytes * logits / chunks,
+            gradients=done + times * gained, logits=loss.after_bytes * learned / chunks,
             activations=kept + turn.backward_peak + others - times * gained + persistent.again * there * turn.kept,
             workspace=persistent.gathered + persistent.reducing,
         )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphsim.graph.schedule import makespan_s
 from graphsim.graph.walking import walk
-from graphsim.ops import Direction
+from graphsim.ops import Direction, LossBackward
 from graphsim.training.flops import by_direction, counted
 from graphsim.training.held import HeldBytes, HeldUnit
 from graphsim.training.moments import Turn, logits_of, turns_of
@@ -28,7 +28,7 @@ from graphsim.units import Num
 class StageNumbers:
     """turns: memory of each section; held: what each stores, with its seconds, before data parallelism
     times: of a micro-batch; update_s: of the optimizer's step on the device's share of the weights
-    logits: of a micro-batch; adapter_bytes: of adapters' weights
+    logits: of a micro-batch, learned: those with a gradient; adapter_bytes: of adapters' weights
     updated: trained weights on the device, largest: of one tensor at most; trainable: of the stage before it is cut
     flops: of a micro-batch by direction; counted_flops: by convention (`graphsim.training.flops`)
     """
@@ -38,6 +38,7 @@ class StageNumbers:
     times: MicroBatch
     update_s: Num
     logits: Num
+    learned: Num
     adapter_bytes: Num
     updated: Num
     largest: Num
@@ -56,6 +57,7 @@ def numbers_of(stage: Stage, share: Num) -> StageNumbers:
         times=times,
         update_s=makespan_s(stage.update(share)),
         logits=logits_of(stage.sharded),
+        learned=logits_of(stage.sharded, LossBackward),
         adapter_bytes=adapter_bytes(stage),
         updated=trained_parameters(stage.sharded),
         largest=largest_tensor(stage),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 import numpy as np
 
-from graphsim.ops import AllGather, AllReduce, Collective, Gemm, LoraGemm, Op, ReduceScatter, Repeat
+from graphsim.ops import AllGather, AllReduce, Collective, ExchangeTokens, Gemm, LoraGemm, Op, ReduceScatter, Repeat
 from graphsim.units import Num
 
 
@@ -50,6 +50,50 @@ def chunked_s(compute_s: Num, network_s: Num, chunks: Num, contention: Num = 1.0
     parts = np.maximum(chunks, 1.0)
     compute_s = compute_s + (contention - 1.0) * np.minimum(compute_s, network_s) * (parts - 1.0) / parts
     return (parts - 1.0) / parts * np.maximum(compute_s, network_s) + (compute_s + network_s) / parts
+
+
+def exchanged_beside_compute(graph: nx.DiGraph, share: float) -> nx.DiGraph:
+    """The same priced graph, in which exchanges of experts' rows take what another micro-batch's compute does not hide.
+
+    The forward of one micro-batch and the backward of another run side by side, each computing while the other
+    exchanges (NVIDIA/Megatron-LM, megatron/core/models/common/model_chunk_schedule_plan.py; arXiv 2412.19437, section
+    3.2.1). No more is hidden than there is compute, which is SLOWDOWN times as long meanwhile.
+    share: of the exchanges that may be hidden
+    """
+    compute_s, exchange_s = _totals(graph)
+    hidden = np.minimum(share, compute_s / np.maximum(exchange_s, 1e-30))
+    return _exchanges_scaled(graph, 1.0 - hidden * (2.0 - SLOWDOWN))
+
+
+def _totals(graph: nx.DiGraph) -> tuple[Num, Num]:
+    """Seconds of a graph's kernels, and of its exchanges of experts' rows."""
+    compute_s: Num = 0.0
+    exchange_s: Num = 0.0
+    for _, data in graph.nodes(data=True):
+        op: Op = data["op"]
+        if isinstance(op, Repeat):
+            inner = _totals(op.body)
+            compute_s, exchange_s = compute_s + op.times * inner[0], exchange_s + op.times * inner[1]
+        elif isinstance(op, ExchangeTokens):
+            exchange_s = exchange_s + data["latency_s"]
+        elif op.launched and not isinstance(op, Collective):
+            compute_s = compute_s + data["latency_s"]
+    return compute_s, exchange_s
+
+
+def _exchanges_scaled(graph: nx.DiGraph, left: Num) -> nx.DiGraph:
+    """The graph with a share of each exchange left."""
+    out = nx.DiGraph()
+    out.graph.update(graph.graph)
+    for name, data in graph.nodes(data=True):
+        op: Op = data["op"]
+        if isinstance(op, Repeat):
+            data = {**data, "op": replace(op, body=_exchanges_scaled(op.body, left))}
+        elif isinstance(op, ExchangeTokens):
+            data = {**data, "latency_s": data["latency_s"] * left}
+        out.add_node(name, **data)
+    out.add_edges_from(graph.edges(data=True))
+    return out
 
 
 CHUNKED = (AllGather, ReduceScatter, AllReduce)

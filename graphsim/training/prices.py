@@ -23,11 +23,15 @@ from graphsim.ops import (
     WeightGradient,
 )
 from graphsim.ops.attention import Attention
+from graphsim.ops.experts import ExpertGemm
 from graphsim.training.expert_prices import expert_cost, is_of_experts
 from graphsim.training.rates import Rates, rates_of
 from graphsim.training.recipe import Recipe
 from graphsim.training.setup import TrainingSetup
 from graphsim.units import Num
+
+SURELY_CACHED = 0.1
+"""Part of the last-level cache: transfers of that size were measured inside it, warm."""
 
 
 class TrainingPrices(Trusted):
@@ -48,7 +52,9 @@ class TrainingPrices(Trusted):
         if self._rates is None:
             return self._base(op, hardware)
         if is_of_experts(op):
-            return expert_cost(op, hardware, lambda one: self(one, hardware))
+            cost = expert_cost(op, hardware, lambda one: self(one, hardware))
+            speed = self._recipe.expert_speed.get(hardware.architecture, 1.0)
+            return scaled(cost, 1.0 / speed) if isinstance(op, ExpertGemm) else cost
         if self._rates.of_peak:
             return self._of_peak(op, hardware, self._rates.of_peak)
         if isinstance(op, ModuleSteps):
@@ -58,10 +64,20 @@ class TrainingPrices(Trusted):
         return cost if longer == 1.0 else scaled(cost, longer)
 
     def _step_by_step(self, op: ModuleSteps, hardware: Hardware) -> Cost:
-        """Kernels of equal traffic one after another, each by its own size, since a cache holds what is small."""
+        """Kernels of equal traffic one after another, each by its own size.
+
+        One that moves less than the last-level cache holds finds there what the one ahead of it wrote: up to half of
+        it all, then ever less. That part goes at the rate of transfers so small that they were measured in the cache,
+        and takes no longer than from memory.
+        """
         kernels = np.maximum(op.launches, 1.0)
         one = replace(op.cut(kernels), launches=np.minimum(op.launches, 1.0))
-        return scaled(self._base(one, hardware), kernels)
+        moved, cache = one.elems * one.moved_bytes, np.maximum(hardware.cache_bytes, 1.0)
+        found = np.clip(2.0 - 2.0 * moved / cache, 0.0, 1.0)
+        pieces = np.maximum(moved / (SURELY_CACHED * cache), 1.0)
+        cold, piece = self._base(one, hardware), self._base(one.cut(pieces), hardware)
+        warm_s = np.minimum(pieces * piece.busy_s, cold.busy_s)
+        return scaled(replace(cold, busy_s=found * warm_s + (1.0 - found) * cold.busy_s), kernels)
 
     def _of_peak(self, op: Op, hardware: Hardware, share: float) -> Cost:
         """Products by the datasheet, of which they sustain a share; the rest by its own work."""

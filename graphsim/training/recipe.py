@@ -33,7 +33,8 @@ OFFLOADED = ("optimizer", "parameters", "activations")
 WRAPPERS = ("lora", "bitsandbytes")
 KINDS = (
     "RMSNorm", "LayerNorm", "Rope", "GatedActivation", "Activation", "Add", "Embedding", "LoraInput", "LoraDropout",
-    "LoraResult", "DoraNorm", "DoraScale", "VectorScale", "ColumnScale",
+    "LoraResult", "DoraNorm", "DoraScale", "VectorScale", "ColumnScale", "GatherRows", "CombineRows", "ExpertBias",
+    "ExpertCast",
 )  # fmt: skip
 SUFFIXES = (".yaml", ".yml")
 ALIASES = {
@@ -52,6 +53,8 @@ class Chain:
         they gate (`GatedActivation`, `Activation`); `LoraInput` for casts of an adapter's input, `LoraDropout` for
         dropping it where lora_dropout is above 0, `LoraResult` for scale, sum and casts behind an adapter,
         `ColumnScale` for a product of its columns by numbers, gradients of both in its backward
+        `GatherRows`, `CombineRows` for what moves routed rows to experts and back, `ExpertBias` for an expert's bias
+        added behind its product, `ExpertCast` for the inputs of experts' products in fewer than 16 bits
     forward_kernels, backward_kernels: launches of one call; forward_bytes, backward_bytes: moved by all of them for
         each element of the result (of the input for `LoraInput` and `LoraDropout`)
     trained_kernels, trained_bytes: more of them in the backward where the operation's own weight is trained
@@ -87,6 +90,11 @@ class Loss:
     kernels: float = 10.0
     chunks: float = 1.0
 
+    @property
+    def forward_bytes(self) -> float:
+        """Alive at once in the forward, without any gradient: what is kept, and the fp32 copy that it is made from."""
+        return min(self.peak_bytes, self.kept_bytes + 4.0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -118,6 +126,8 @@ class Recipe:
     overlap: part of a data-parallel collective that runs beside compute; units_in_flight: gathered at once (FSDP)
     tensor_overlap: part of tensor parallelism's collectives that runs beside products, in chunks (userbuffers)
     attention_speed: of its attention kernels over today's, by the device's architecture, where they are older
+    expert_speed: of its grouped products of experts over plain ones of each expert's shape, by architecture
+    exchange_overlap: part of the exchanges of experts' rows that runs beside another micro-batch's compute
     contention: how much longer compute takes while collectives run beside it (1 = not at all)
     launch_s: the host's time for each forward kernel; backward_launch_s: the same of autograd's
     wrapper_s: of each wrapped module beyond it, by name (`lora`, `bitsandbytes`)
@@ -160,6 +170,8 @@ class Recipe:
     launch_s: float = 6e-6
     backward_launch_s: float = 4e-6
     attention_speed: Mapping[str, float] = field(default_factory=dict, compare=False)
+    expert_speed: Mapping[str, float] = field(default_factory=dict, compare=False)
+    exchange_overlap: float = 0.0
     wrapper_s: Mapping[str, float] = field(default_factory=dict, compare=False)
     framework_bytes: float = 0.0
     loss: Loss = Loss()
@@ -246,6 +258,7 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> Recipe:
         found[key] = read_names(fields, key, getattr(base, key), choices, own)
     found["wrapper_s"] = read_by_name(fields, "wrapper_s", base.wrapper_s, WRAPPERS, own, kind="s")
     found["attention_speed"] = read_by_name(fields, "attention_speed", base.attention_speed, ARCHITECTURES, own)
+    found["expert_speed"] = read_by_name(fields, "expert_speed", base.expert_speed, ARCHITECTURES, own)
     found["under_fsdp"] = {**base.under_fsdp, **read_changes(fields, "under_fsdp", _UNDER_FSDP, own)}
     found["loss"] = read_part(fields, "loss", base.loss, _LOSS, own)
     found["chains"] = _chains(fields, base.chains, own)
@@ -281,7 +294,7 @@ _FLAGS = (
 _LISTS = {"fused": FUSABLE, "offload": OFFLOADED, "recomputed": RECOMPUTED}
 _NUMBERS = {
     "lora_dropout": ("", 0.0, 0.999), "residual_bytes": ("", 1.0, 8.0), "overlap": ("", 0.0, 1.0),
-    "tensor_overlap": ("", 0.0, 1.0),
+    "tensor_overlap": ("", 0.0, 1.0), "exchange_overlap": ("", 0.0, 1.0),
     "units_in_flight": ("", 1.0, 1e3), "contention": ("", 1.0, 10.0), "launch_s": ("s", 0.0, 0.01),
     "backward_launch_s": ("s", 0.0, 0.01), "framework_bytes": ("bytes", 0.0, 1e12),
 }  # fmt: skip

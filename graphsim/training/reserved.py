@@ -23,6 +23,9 @@ STEPS = 2
 MICRO_BATCHES = 2
 """Of an accumulated step: the first finds no gradients, all others do."""
 
+SAME = 1e-3
+"""Gradients whose sizes differ by less are one tensor."""
+
 MOST_REPLAYED = 16
 """Scenarios that are replayed one by one; a replay takes some tenths of a second."""
 
@@ -40,7 +43,7 @@ class Program:
 
     there: weights and what else is there from the start; states, copies: of the optimizer, from its first step on and
         in each step only; micro_batches: of a step, so many as need to be told apart; in_flight: of them at once
-    keeps: whether gradients live on in the next step; share: of each gradient, what stays on the device
+    keeps: whether gradients live on in the next step; share: of each gradient's bytes, what stays on the device
     again: whether a second value as large as what a turn keeps lives through the backward of all like it
     """
 
@@ -120,9 +123,17 @@ def program_of(stage: Stage, persistent: Persistent, in_flight: Num, at: At) -> 
         micro_batches=MICRO_BATCHES if at(setup.accumulate) > 1 else 1,
         in_flight=max(1, round(at(in_flight))),
         keeps=setup.recipe.keeps_gradients,
-        share=at(persistent.gradient_share),
+        share=_stays(turns, persistent, at),
         again=bool(at(persistent.again)),
     )
+
+
+def _stays(turns: list[Turn], persistent: Persistent, at: At) -> float:
+    """Bytes of gradients that stay on the device over those that a backward makes: its share, in the kept format."""
+    made = sum(turn.times * run.gradient for turn in turns for run in turn.backward)
+    if not at(persistent.gradient_share) or not made:
+        return 0.0
+    return at(persistent.gradients) / made
 
 
 def _dealt(total: float, sizes: list[float]) -> list[float]:
@@ -178,10 +189,10 @@ def _micro_batches(program: Program, tensors: Tensors, gradients: dict[str, list
 
 
 def _gather(place: str, size: float, share: float, gradients: dict[str, list[int]], tensors: Tensors) -> None:
-    """A weight's gradient becomes the one that stays, is cut to the device's share of it, or is added to it."""
+    """A weight's gradient becomes the one that stays, is cut to the device's share in its format, or is added to it."""
     whole = tensors.make(size)
     if place not in gradients:
-        gradients[place] = [tensors.make(size * share) if share < 1.0 else tensors.hold(whole)]
+        gradients[place] = [tensors.hold(whole) if abs(share - 1.0) < SAME else tensors.make(size * share)]
     tensors.drop(whole)
 
 

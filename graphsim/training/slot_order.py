@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,12 @@ from graphsim.training.slots import BOTH, FORWARD, INPUT, WEIGHT, Slot
 KINDS = (FORWARD, INPUT, WEIGHT, BOTH, "send", "beside", "")
 """What takes time: slots by kind, a send, a forward with a backward beside it; "" takes none."""
 
-Made = tuple[str, int, int, int]
-"""Kind, micro-batch, stage and chunk."""
+_CODE = {kind: i for i, kind in enumerate(KINDS)}
+_NONE, _SEND = _CODE[""], _CODE["send"]
+_MADE = np.array([{FORWARD: 0, INPUT: 1, BOTH: 1, WEIGHT: 2}.get(kind, 0) for kind in KINDS])
+"""What a slot makes, by its kind: a value, the inputs' gradient, the weights'. A `BW` slot's weights' is its own."""
+
+Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Entry:
     to: int = -1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Run:
     """Slots and sends, stage by stage.
 
@@ -37,18 +41,38 @@ class Run:
     waits: for each, the entries that come before: on its stage or its link, and what it needs for itself and for what
         runs beside it; the number of entries stands for none
     waves: entries that wait for those of earlier waves only
-    stages, sends: of each, its stage, and whether it is a send
+    stages, targets: of each, its stage, and the one that it is sent to, -1 for a slot
     kinds, parts: of each and of what runs beside it, which of KINDS it is and in which part of the model
     """
 
-    entries: tuple[Entry, ...]
+    schedule: Schedule
     overlapped: bool
-    waits: NDArray[np.intp]
-    waves: tuple[NDArray[np.intp], ...]
-    stages: NDArray[np.intp]
-    sends: NDArray[np.bool_]
-    kinds: NDArray[np.intp]
-    parts: NDArray[np.intp]
+    waits: Indices
+    waves: tuple[Indices, ...]
+    stages: Indices
+    targets: Indices
+    kinds: Indices
+    parts: Indices
+    of_slot: Indices
+    beside: NDArray[np.bool_]
+
+    @property
+    def sends(self) -> NDArray[np.bool_]:
+        """Which entries are sends."""
+        return self.targets >= 0
+
+    @cached_property
+    def entries(self) -> tuple[Entry, ...]:
+        """What the numbers stand for, one by one."""
+        slots = [slot for order in self.schedule.orders for slot in order]
+        found = []
+        for stage, to, number, second in zip(self.stages, self.targets, self.of_slot, self.beside, strict=True):
+            slot = slots[number]
+            if to >= 0:
+                one = slot.all[int(second)]
+                slot = Slot(one.kind, one.micro_batch, one.chunk)
+            found.append(Entry(int(stage), slot, int(to)))
+        return tuple(found)
 
 
 @lru_cache(maxsize=32)
@@ -58,118 +82,149 @@ def run_of(schedule: Schedule, overlapped: bool = True) -> Run:
     overlapped: whether sends of one direction queue on a link of their own while the stage goes on, or on the stage
     Raises GraphError where slots wait for each other in a circle.
     """
+    slots = _Slots.of(schedule)
     routes = _Routes(schedule)
-    entries, arriving = list(_entries(schedule, routes)), dict[Made, int]()
-    for i, entry in enumerate(entries):
-        for one in entry.slot.all if entry.to < 0 else (entry.slot,):
-            for kind in (INPUT, WEIGHT) if one.kind == BOTH else (one.kind,):
-                made = (kind, one.micro_batch, entry.stage, one.chunk)
-                if entry.to < 0 or (made in arriving and kind != WEIGHT):
-                    arriving[made] = i  # what was sent arrives with its send
-    count = len(entries)
+    targets = routes.targets(slots)
+    after = np.cumsum(1 + (targets >= 0).sum(axis=1))
+    own = np.concatenate([[0], after[:-1]])  # where each slot stands among the entries; its sends follow
+    sent, second = np.nonzero(targets >= 0)
+    place = own[sent] + 1 + (second & (targets[sent, 0] >= 0))
+    count = int(after[-1]) if len(after) else 0
+    of_slot, to, beside = np.zeros(count, np.intp), np.full(count, -1, np.intp), np.zeros(count, bool)
+    of_slot[own], of_slot[place] = np.arange(len(own)), sent
+    to[place], beside[place] = targets[sent, second], second.astype(bool)
+    stages = slots.stages[of_slot]
+    kinds, parts = slots.kinds[of_slot], routes.parts(slots)[of_slot]
+    parts[place, 0], parts[place, 1] = parts[place, second], 0
+    sent_kinds = slots.kinds[sent, second]
+    kinds[place] = _SEND, _NONE
     waits = np.full((count, 3), count, dtype=np.intp)
-    last: dict[tuple[int, int, str], int] = {}
-    own = {made: i for i, entry in enumerate(entries) if entry.to < 0 for made in _makes(entry)}
-    for i, entry in enumerate(entries):
-        line = (entry.stage, entry.to, entry.slot.kind) if overlapped and entry.to >= 0 else (entry.stage, -1, "")
-        waits[i, 0] = last.get(line, count)
-        last[line] = i
-        if entry.to >= 0:
-            waits[i, 1] = own[next(_makes(entry))]
-            continue
-        for column, one in enumerate(entry.slot.all):
-            source = routes.source(entry.stage, one)
-            if source is not None:
-                near = source[2] == entry.stage
-                waits[i, 1 + column] = own[source] if near else arriving[source]
-    kinds, parts = _places(schedule, entries)
+    waits[:, 0] = _ahead(stages, to, own, place, sent_kinds, overlapped)
+    waits[place, 1] = own[sent]
+    waits[own, 1:] = routes.needs(slots, own, place, sent, second, count)
     return Run(
-        entries=tuple(entries), overlapped=overlapped, waits=waits, waves=tuple(_waves(waits)), kinds=kinds,
-        parts=parts,
-        stages=np.array([entry.stage for entry in entries]), sends=np.array([entry.to >= 0 for entry in entries]),
+        schedule=schedule, overlapped=overlapped, waits=waits, waves=tuple(_waves(waits)), stages=stages, targets=to,
+        kinds=kinds, parts=parts, of_slot=of_slot, beside=beside,
     )  # fmt: skip
 
 
-def _places(schedule: Schedule, entries: list[Entry]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Kind and part of the model of each entry, and of what runs beside it."""
-    part = {(s, c): schedule.part(s, c) for s in range(schedule.stages) for c in range(schedule.chunks)}
-    code = {kind: i for i, kind in enumerate(KINDS)}
-    kinds = np.full((len(entries), 2), code[""], dtype=np.intp)
-    parts = np.zeros((len(entries), 2), dtype=np.intp)
-    for i, entry in enumerate(entries):
-        for j, one in enumerate(entry.slot.all):
-            kinds[i, j] = code[one.kind if entry.to < 0 else "send"]
-            parts[i, j] = part[entry.stage, one.chunk]
-    return kinds, parts
+def _ahead(stages: Indices, to: Indices, own: Indices, place: Indices, kinds: Indices, overlapped: bool) -> Indices:
+    """The entry ahead of each on the same line: a stage, or its link to another one in one direction."""
+    count = len(stages)
+    lines = stages.astype(np.intp) * (stages.max(initial=0) + 2) * len(KINDS)
+    if overlapped:
+        lines[place] += (to[place] + 1) * len(KINDS) + kinds
+    order = np.argsort(lines, kind="stable")
+    found = np.full(count, count, dtype=np.intp)
+    same = lines[order[1:]] == lines[order[:-1]]
+    found[order[1:][same]] = order[:-1][same]
+    return found
 
 
-def _makes(entry: Entry) -> Iterator[Made]:
-    for one in entry.slot.all:
-        for kind in (INPUT, WEIGHT) if one.kind == BOTH else (one.kind,):
-            yield kind, one.micro_batch, entry.stage, one.chunk
+@dataclass(frozen=True, slots=True, eq=False)
+class _Slots:
+    """All slots of a schedule, stage by stage. kinds, micro_batches, chunks: of each, and of what runs beside it."""
+
+    stages: Indices
+    kinds: Indices
+    micro_batches: Indices
+    chunks: Indices
+
+    @classmethod
+    def of(cls, schedule: Schedule) -> _Slots:
+        """Numbers in the place of objects."""
+        rows = [
+            (stage, _CODE[one.kind], one.micro_batch, one.chunk, *_beside(one.beside))
+            for stage, order in enumerate(schedule.orders)
+            for one in order
+        ]
+        table = np.array(rows, dtype=np.intp).reshape(-1, 7)
+        return cls(table[:, 0], table[:, [1, 4]], table[:, [2, 5]], table[:, [3, 6]])
 
 
-def _entries(schedule: Schedule, routes: _Routes) -> Iterator[Entry]:
-    for stage, order in enumerate(schedule.orders):
-        for slot in order:
-            yield Entry(stage, slot)
-            for one in slot.all:
-                to = routes.target(stage, one)
-                if to not in (None, stage):
-                    yield Entry(stage, Slot(one.kind, one.micro_batch, one.chunk), to or 0)
+def _beside(slot: Slot | None) -> tuple[int, int, int]:
+    return (_NONE, 0, 0) if slot is None else (_CODE[slot.kind], slot.micro_batch, slot.chunk)
 
 
 class _Routes:
     """The way of every micro-batch, by its direction."""
 
     def __init__(self, schedule: Schedule) -> None:
-        ways = {0: schedule.route(0), 1: schedule.route(schedule.micro_batches - 1)}
-        self.half = (schedule.micro_batches + 1) // 2 if schedule.name == "dualpipe" else schedule.micro_batches
-        self.ways = ways
-        self.places = {way: {place: i for i, place in enumerate(route)} for way, route in ways.items()}
+        m, shape = schedule.micro_batches, (2, schedule.stages, schedule.chunks)
+        self.schedule, self.half = schedule, (m + 1) // 2 if schedule.name == "dualpipe" else m
+        self.before, self.behind = (np.full((*shape, 2), -1, dtype=np.intp) for _ in range(2))
+        for way, micro_batch in enumerate((0, m - 1)):
+            route = schedule.route(micro_batch)
+            for one, following in zip(route, route[1:], strict=False):
+                self.behind[(way, *one)] = following
+                self.before[(way, *following)] = one
 
-    def _at(self, stage: int, slot: Slot) -> tuple[list[tuple[int, int]], int]:
-        way = int(slot.micro_batch >= self.half)
-        return self.ways[way], self.places[way][stage, slot.chunk]
+    def _at(self, table: Indices, slots: _Slots) -> Indices:
+        """Stage and chunk of a neighbour of each slot on its way; -1 for none."""
+        way = (slots.micro_batches >= self.half).astype(np.intp)
+        return table[way, slots.stages[:, None], slots.chunks]
 
-    def source(self, stage: int, slot: Slot) -> Made | None:
-        """What a slot waits for; None for the first part's forward."""
-        route, at = self._at(stage, slot)
-        if slot.kind == WEIGHT:
-            return INPUT, slot.micro_batch, stage, slot.chunk
-        if slot.kind == FORWARD:
-            return (FORWARD, slot.micro_batch, *route[at - 1]) if at else None
-        if at + 1 < len(route):
-            return INPUT, slot.micro_batch, *route[at + 1]
-        return FORWARD, slot.micro_batch, stage, slot.chunk
+    def targets(self, slots: _Slots) -> Indices:
+        """The other stage that takes what a slot makes; -1 where none does."""
+        onward = np.where(
+            slots.kinds == _CODE[FORWARD], self._at(self.behind, slots)[..., 0], self._at(self.before, slots)[..., 0]
+        )
+        sends = np.isin(slots.kinds, [_CODE[kind] for kind in (FORWARD, INPUT, BOTH)])
+        return np.where(sends & (onward != slots.stages[:, None]), onward, -1)
 
-    def target(self, stage: int, slot: Slot) -> int | None:
-        """The stage that takes what a slot makes; None where nobody does."""
-        route, at = self._at(stage, slot)
-        if slot.kind == FORWARD:
-            return route[at + 1][0] if at + 1 < len(route) else None
-        return route[at - 1][0] if slot.kind != WEIGHT and at else None
+    def parts(self, slots: _Slots) -> Indices:
+        """Which part of the model each works in; 0 where nothing runs beside it."""
+        stages, chunks = self.schedule.stages, self.schedule.chunks
+        table = np.array([[self.schedule.part(s, c) for c in range(chunks)] for s in range(stages)], dtype=np.intp)
+        return np.where(slots.kinds == _NONE, 0, table[slots.stages[:, None], slots.chunks])
+
+    def needs(self, slots: _Slots, own: Indices, place: Indices, sent: Indices, second: Indices, count: int) -> Indices:
+        """The entry with which what each slot needs is there; `count` where it needs nothing.
+
+        own, place: where slots and sends stand; sent, second: of a send, its slot, and whether what runs beside it
+        """
+        made = self._number(_MADE[slots.kinds], slots.micro_batches, slots.stages[:, None], slots.chunks)
+        there = np.full(made.max(initial=0) + 1, count, dtype=np.intp)
+        real = slots.kinds != _NONE
+        there[made[real]] = np.broadcast_to(own[:, None], made.shape)[real]
+        arrived = there.copy()
+        arrived[made[sent, second]] = place
+        forward, weight = slots.kinds == _CODE[FORWARD], slots.kinds == _CODE[WEIGHT]
+        before, behind = self._at(self.before, slots), self._at(self.behind, slots)
+        last = behind[..., 0] < 0
+        at = np.where(forward[..., None], before, behind)
+        here = np.stack([np.broadcast_to(slots.stages[:, None], made.shape), slots.chunks], axis=-1)
+        at = np.where((weight | (~forward & last))[..., None], here, at)
+        what = np.where(forward | (~weight & last), 0, 1)
+        numbers = self._number(what, slots.micro_batches, at[..., 0], at[..., 1])
+        near = at[..., 0] == slots.stages[:, None]
+        safe = np.clip(numbers, 0, len(there) - 1)
+        found = np.where(near, there[safe], arrived[safe])
+        return np.where(real & (at[..., 0] >= 0), found, count)
+
+    def _number(self, what: Indices, micro_batches: Indices, stages: Indices, chunks: Indices) -> Indices:
+        """Of what is made, where, of which micro-batch."""
+        m, p, c = self.schedule.micro_batches, self.schedule.stages, self.schedule.chunks
+        found: Indices = ((what * m + micro_batches) * p + stages) * c + chunks
+        return found
 
 
-def _waves(waits: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+def _waves(waits: Indices) -> Iterator[Indices]:
     """Entries by the longest chain of entries before them."""
     count = len(waits)
-    left = [0] * count
-    followers: list[list[int]] = [[] for _ in range(count + 1)]
-    for i, sources in enumerate(waits.tolist()):
-        for source in {*sources} - {count}:
-            followers[source].append(i)
-            left[i] += 1
-    wave, seen = [i for i in range(count) if not left[i]], 0
-    while wave:
-        yield np.array(wave, dtype=np.intp)
+    ordered = np.sort(waits, axis=1)
+    fresh = (ordered < count) & np.concatenate([np.ones((count, 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
+    left = fresh.sum(axis=1)
+    follower, column = np.nonzero(fresh)
+    source = ordered[follower, column]
+    order = np.argsort(source, kind="stable")
+    follower, first = follower[order], np.searchsorted(source[order], np.arange(count + 1))
+    wave, seen = np.nonzero(left == 0)[0], 0
+    while len(wave):
+        yield wave
         seen += len(wave)
-        following = []
-        for i in wave:
-            for j in followers[i]:
-                left[j] -= 1
-                if not left[j]:
-                    following.append(j)
-        wave = following
+        reached = np.concatenate([follower[first[i] : first[i + 1]] for i in wave.tolist()])
+        np.subtract.at(left, reached, 1)
+        wave = np.unique(reached[left[reached] == 0])
     if seen < count:
         raise GraphError("the slots of the pipeline schedule wait for each other in a circle")

@@ -28,7 +28,7 @@ from graphsim.passes.trained import mark_trained
 from graphsim.training.context_parallel import context_passes, own_tokens
 from graphsim.training.held import HeldBytes
 from graphsim.training.kernels import LaunchKernels, WriteOut
-from graphsim.training.overlap import hidden_behind_products
+from graphsim.training.overlap import exchanged_beside_compute, hidden_behind_products
 from graphsim.training.prices import prices_of
 from graphsim.training.rules import rules_of
 from graphsim.training.setup import Method, TrainingSetup
@@ -78,6 +78,8 @@ class Stage:
         written = WriteOut(recipe=recipe, casts_weights=casts)(graph)
         launched = LaunchKernels(recipe=recipe, adapted=deployment.adapter is not None)(written)
         priced = annotate(launched, deployment.device, prices_of(self.setup), deployment.caution)
+        if recipe.exchange_overlap:
+            priced = exchanged_beside_compute(priced, recipe.exchange_overlap)
         return hidden_behind_products(priced, recipe.tensor_overlap) if recipe.tensor_overlap else priced
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
+from graphsim.cost.power import power_of
 from graphsim.errors import ConfigError
 from graphsim.files.device_names import nearest_devices
 from graphsim.hardware import Hardware, device_described, load_hardware
@@ -41,11 +42,17 @@ def _of_its_own(text: str) -> Hardware | None:
 
 
 def _limited(device: Hardware, text: str) -> Hardware:
-    """The device under a limit of its power: rates by the root of it, clocks and voltage falling together (a guess)."""
+    """The device under a limit of its power: rates by the root of what is left for work.
+
+    What the device draws while it waits (`graphsim.cost.power`) does no work; of the rest, clocks take between all,
+    at a voltage that cannot fall, and the cube root, at one that falls with them. The root is between (a guess).
+    """
     stated = re.search(r"(\d+) W limit", text)
-    if not stated or not device.power_w:
+    power = power_of(device)
+    if not stated or power is None:
         return device
-    share = min(float(stated[1]) / float(device.power_w), 1.0) ** 0.5
+    idle_w, usual_w = float(power.idle_w), float(power.limit_w)
+    share = min(max(float(stated[1]) - idle_w, 0.0) / (usual_w - idle_w), 1.0) ** 0.5
     peaks = {name: peak * share for name, peak in device.flops_per_s.items()}
     return replace(device, flops_per_s=peaks, clock_hz=device.clock_hz * share, power_w=float(stated[1]))
 

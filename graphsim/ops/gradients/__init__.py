@@ -4,6 +4,7 @@ from graphsim.ops.gradients.attention import AttentionBackward
 from graphsim.ops.gradients.doubled import AccumulatedGradient, DoubledBackward, KernelGradient
 from graphsim.ops.gradients.elementwise import ActivationBackward, AddGradients, ElementwiseBackward, RopeBackward
 from graphsim.ops.gradients.experts import (
+    ExpertBiasGradient,
     ExpertFactorGradient,
     ExpertFactorInputGradient,
     ExpertInputGradient,
@@ -30,6 +31,7 @@ __all__ = [
     "ExpertWeightGradient",
     "ExpertInputGradient",
     "ExpertFactorInputGradient",
+    "ExpertBiasGradient",
     "ExpertFactorGradient",
     "ScanBackward",
     "ConvBackward",

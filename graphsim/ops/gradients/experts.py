@@ -13,6 +13,7 @@ import numpy as np
 from graphsim.ops.base import Op, OpType, Sharding, Work
 from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.gradients.gradient import Gradient
+from graphsim.ops.gradients.vectors import VectorGradient
 from graphsim.ops.linear import Gemm
 from graphsim.units import Num
 
@@ -56,6 +57,18 @@ class ExpertWeightGradient(Gradient, ExpertGemm):
     def in_elems(self) -> Num | None:
         """x and dy."""
         return self.m * (self.n + self.k)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertBiasGradient(VectorGradient):
+    """The gradient of each expert's bias: its rows of dy, added up. vectors: one for each expert."""
+
+    def work(self) -> Work:
+        """Each row belongs to one expert: an addition for each value read."""
+        elems, act = self.rows * self.width, self.activations.bytes
+        live = np.minimum(np.ceil(self.rows), 1.0)
+        written = self.vectors * self.width * act * live
+        return Work(vector_flops=elems, input_bytes=elems * act, write_bytes=written)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphsim.ops import ExchangeTokens, ExpertGemm, GatherTokens, LoraA, Permute, Route, ScatterTokens, Sharding
 from graphsim.ops.gradients.experts import (
+    ExpertBiasGradient,
     ExpertFactorGradient,
     ExpertFactorInputGradient,
     ExpertInputGradient,
@@ -15,7 +16,6 @@ from graphsim.ops.gradients.experts import (
     RowProducts,
 )
 from graphsim.ops.gradients.linear import turned
-from graphsim.ops.gradients.vectors import VectorGradient
 from graphsim.ops.lora_experts import ExpertLoraGemm
 from graphsim.passes.gradients.here import Here
 from graphsim.passes.gradients.rules import gradients
@@ -111,7 +111,8 @@ def _experts(op: ExpertGemm, here: Here) -> None:
         gradient = ExpertWeightGradient(**same | {"m": scaled(op.m, trained)})
         here.emit("wgrad", gradient, [*here.keep_inputs(trained), *here.dy])
     if op.bias and may_be_nonzero(trained):
-        sums = VectorGradient(rows=scaled(op.m, trained), width=op.n, vectors=op.experts, activations=op.activations)
+        rows = scaled(op.m, trained)
+        sums = ExpertBiasGradient(rows=rows, width=op.n, vectors=op.experts, activations=op.activations)
         here.emit("bias_grad", sums, here.dy)
 
 
