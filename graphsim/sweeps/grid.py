@@ -26,6 +26,8 @@ from graphsim.lora.profile import load_profile
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
 from graphsim.ops.precision import Precision, load_precision
+from graphsim.speculation.speculation import checked_speculation
+from graphsim.sweeps.axis import Axis, column_of
 from graphsim.units import short
 
 if TYPE_CHECKING:
@@ -46,15 +48,14 @@ DEGREES = ("tp", "pp", "ep", "dp", "redundant_experts")
 REQUESTS = ("batch", "input_tokens", "output_tokens")
 ADAPTER = ("rank", "active_adapters", "max_loras", "max_lora_rank")
 
+SPECULATION = "speculation"
+"""A choice that only sweeps with drafts have, and a column of these alone."""
+
 NUMBERS = ("batch", "input_tokens", "output_tokens", "dp", "rank", "active_adapters", "max_loras", "max_lora_rank")
 """Choices that are numbers on one graph; all others make another."""
 
 Place = tuple[int | slice, ...]
 """Some of a grid: for each axis one entry, or a range of them."""
-
-
-Axis = tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]
-"""The names of some choices that go together, and their values side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Grid:
     @property
     def shape(self) -> tuple[int, ...]:
         """Entries of each axis."""
-        return tuple(len(values) for _, values in self.axes)
+        return tuple(map(len, self.axes))
 
     @property
     def rows(self) -> int:
@@ -80,27 +81,25 @@ class Grid:
 
     def sub(self, place: Place) -> Grid:
         """A piece of the grid, as a grid."""
-        axes = []
-        for (names, values), where in zip(self.axes, place, strict=True):
-            axes.append((names, values[where] if isinstance(where, slice) else values[where : where + 1]))
-        return Grid(tuple(axes), self.passes)
+        parts = [where if isinstance(where, slice) else slice(where, where + 1) for where in place]
+        return Grid(tuple([axis.part(where) for axis, where in zip(self.axes, parts, strict=True)]), self.passes)
 
     def structures(self) -> Iterator[tuple[dict[str, Any], Place]]:
         """Each combination of the choices that make a graph, and where its scenarios are."""
-        shaping = [i for i, (names, _) in enumerate(self.axes) if not set(names) <= set(NUMBERS)]
+        shaping = [i for i, axis in enumerate(self.axes) if not axis.names <= set(NUMBERS)]
         for entry in np.ndindex(*[self.shape[i] for i in shaping]):
             place: list[int | slice] = [slice(None)] * len(self.axes)
             chosen: dict[str, Any] = {"passes": self.passes}
             for i, at in zip(shaping, entry, strict=True):
                 place[i] = at
-                chosen |= dict(zip(self.axes[i][0], self.axes[i][1][at], strict=True))
+                chosen |= self.axes[i].entry(at)
             yield chosen, tuple(place)
 
     def scenario(self, row: int) -> dict[str, Any]:
         """All choices of one row."""
         chosen: dict[str, Any] = {"passes": self.passes}
-        for (names, values), at in zip(self.axes, np.unravel_index(row, self.shape), strict=True):
-            chosen |= dict(zip(names, values[at], strict=True))
+        for axis, at in zip(self.axes, np.unravel_index(row, self.shape), strict=True):
+            chosen |= axis.entry(int(at))
         return chosen
 
     def numbers(self, place: Place) -> dict[str, np.ndarray]:
@@ -108,11 +107,10 @@ class Grid:
         open_axes = [i for i, where in enumerate(place) if isinstance(where, slice)]
         found = {}
         for dimension, i in enumerate(open_axes):
-            names, values = self.axes[i]
             shape = [1] * len(open_axes)
             shape[dimension] = -1
-            for name, column in zip(names, zip(*values, strict=True), strict=True):
-                found[name] = np.array(column, dtype=float).reshape(shape)
+            for name, column in self.axes[i].columns.items():
+                found[name] = np.asarray(column, dtype=float).reshape(shape)
         return found
 
     def table(self) -> pd.DataFrame:
@@ -120,19 +118,19 @@ class Grid:
         import pandas as pd
 
         columns: dict[str, Any] = {}
-        for i, (names, values) in enumerate(self.axes):
-            index = np.arange(len(values)).reshape([-1 if j == i else 1 for j in range(len(self.axes))])
+        for i, axis in enumerate(self.axes):
+            index = np.arange(len(axis)).reshape([-1 if j == i else 1 for j in range(len(self.axes))])
             row = np.broadcast_to(index, self.shape).ravel()
-            for name, column in zip(names, zip(*values, strict=True), strict=True):
-                if name not in DEFAULTS:
+            for name, column in axis.columns.items():
+                if name not in DEFAULTS and name != SPECULATION:
                     continue
                 if name in (*NUMBERS, *DEGREES):
                     kind = int if name in ("pp", "ep", "redundant_experts") else float
-                    columns[name] = np.array(column, dtype=kind)[row]
+                    columns[name] = np.asarray(column, dtype=kind)[row]
                 else:
                     codes, labels = pd.factorize(np.array([_label(name, value) for value in column], dtype=object))
                     columns[name] = pd.Categorical.from_codes(codes[row], pd.Index(labels))
-        return pd.DataFrame({name: columns[name] for name in DEFAULTS})
+        return pd.DataFrame({name: columns[name] for name in (*DEFAULTS, SPECULATION) if name in columns})
 
 
 def blocks_of(shape: tuple[int, ...], most: int) -> Iterator[Place]:
@@ -155,6 +153,8 @@ def _label(name: str, value: Any) -> Any:
         return value.name
     if name == "engine":
         return load_profile(value).name
+    if name == SPECULATION:
+        return "none" if value is None else value.label
     if name == "targets":
         return value if isinstance(value, str) else "+".join(value)
     return getattr(value, "__name__", "custom") if callable(value) else value
@@ -173,11 +173,12 @@ def grid_of(
     """
     passes = checked(passes)
     for name in choices:
-        if name not in DEFAULTS or name in ("model", "hardware"):
+        if name not in (*DEFAULTS, SPECULATION) or name in ("model", "hardware"):
             raise ConfigError(f"sweep has no choice '{name}'; {choices_text(name, list(DEFAULTS)[2:])}")
     if any(isinstance(model, Deployment) for model in _many(models)):
         return _of_deployments(_many(models), hardware, choices, zipped, passes)
     listed = {name: _listed(name, choices.get(name, default)) for name, default in DEFAULTS.items()}
+    listed |= _speculations(choices)
     listed["model"] = [load_model(ref) for ref in _many(models)]
     listed["hardware"] = [load_hardware(ref) for ref in _many(hardware)]
     if listed["strategy"] == [None]:
@@ -200,19 +201,30 @@ def _of_deployments(
     passes: Sequence[Pass],
 ) -> Grid:
     """The grid of deployments, whose choices stand side by side, and the requests that are choices of their own."""
-    said = [name for name in choices if name not in REQUESTS]
+    said = [name for name in choices if name not in (*REQUESTS, SPECULATION)]
     said += ["hardware"] * (hardware is not None) + ["passes"] * bool(passes)
     if said:
         raise ConfigError(
             f"sweep: {', '.join(said)} given beside deployments, which say {'it' if len(said) == 1 else 'them'} "
-            f"already; allowed: {', '.join(REQUESTS)}"
+            f"already; allowed: {', '.join((*REQUESTS, SPECULATION))}"
         )
     rows = [_choices_of(entry) for entry in deployments]
     listed = {name: _listed(name, choices.get(name, DEFAULTS[name])) for name in REQUESTS}
     for name in REQUESTS:
         count(name, np.asarray(listed[name]))
-    together: Axis = (tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
+    listed |= _speculations(choices)
+    together = Axis({name: tuple([row[name] for row in rows]) for name in rows[0]})
     return Grid((together, *_axes(listed, zipped)))
+
+
+def _speculations(choices: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Drafts to choose from, None for none; nothing where nobody asks for any. Raises ConfigError for arrays in one."""
+    if SPECULATION not in choices:
+        return {}
+    found = [checked_speculation(value) for value in _listed(SPECULATION, choices[SPECULATION])]
+    if any(scenarios_in(value) is not None for value in found):
+        raise ConfigError("sweep: a speculation holds arrays of scenarios; give a list of speculations")
+    return {SPECULATION: found}
 
 
 def _choices_of(deployment: Any) -> dict[str, Any]:
@@ -233,7 +245,7 @@ def _choices_of(deployment: Any) -> dict[str, Any]:
     } | adapter  # fmt: skip
 
 
-def _axes(listed: Mapping[str, list[Any]], zipped: Sequence[Sequence[str]]) -> Iterator[Axis]:
+def _axes(listed: Mapping[str, Sequence[Any]], zipped: Sequence[Sequence[str]]) -> Iterator[Axis]:
     group: dict[str, tuple[str, ...]] = {}
     for names in zipped:
         for name in names:
@@ -249,17 +261,20 @@ def _axes(listed: Mapping[str, list[Any]], zipped: Sequence[Sequence[str]]) -> I
     for name in listed:
         names = group.get(name, (name,))
         if not done & set(names):
-            yield names, tuple(zip(*[listed[each] for each in names], strict=True))
+            yield Axis({each: column_of(listed[each]) for each in names})
         done |= set(names)
 
 
-def _listed(name: str, value: Any) -> list[Any]:
+def _listed(name: str, value: Any) -> Any:
     if name == "targets":
         several = isinstance(value, list | tuple) and value and all(isinstance(entry, list | tuple) for entry in value)
         every = [tuple(entry) for entry in value] if several else [value if value is not None else ("attn", "ffn")]
         return [tuple(entry) if isinstance(entry, list) else entry for entry in every]
-    listed = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
-    if not listed:
+    if isinstance(value, np.ndarray) and value.ndim == 1 and name in NUMBERS and value.dtype.kind in "iuf":
+        listed: Any = value
+    else:
+        listed = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
+    if not len(listed):
         raise ConfigError(f"sweep: {name} is empty; give at least one value")
     return listed
 

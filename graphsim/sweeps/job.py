@@ -22,11 +22,9 @@ from graphsim.deployment.refusals import reasons_of
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.lora.config import LoraConfig
 from graphsim.simulation import priced
-from graphsim.sweeps.grid import ADAPTER, BASE, DEGREES, REQUESTS, Grid, Place
+from graphsim.speculation.estimate import speculated
+from graphsim.sweeps.grid import ADAPTER, BASE, DEGREES, REQUESTS, SPECULATION, Grid, Place
 from graphsim.symbolic.substitute import with_fields
-
-EXACT, CURVED = 1e-9, 1e-4
-"""Tolerance of the sum over the generated tokens: of piecewise linear costs, and of fitted curves."""
 
 TIMES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
 ENERGIES = {"watts": "watts", "energy_per_token_j": "per_token_j"}
@@ -105,12 +103,12 @@ def _rules(inference: Inference, job: Job) -> tuple[np.ndarray, np.ndarray]:
 
 def _numbers(inference: Inference, job: Job) -> dict[str, Any]:
     """The results of a job's scenarios, whether or not an engine would run them."""
-    formulas = formulas_of(inference)
+    formulas = None if _structure(job.structure).get(SPECULATION) else formulas_of(inference)
     if formulas is None:
         return _through_the_passes(job)
     inputs = numbers_of(inference)
     inputs |= {name: values for name, values in job.numbers.items() if name in inputs}
-    (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs, inference.tolerance), formulas.memory(inputs)
+    (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs), formulas.memory(inputs)
     times = Latencies(
         ttft_s=ttft_s, generation_s=generation_s, batch=inputs["batch"], output_tokens=inputs["output_tokens"]
     )
@@ -143,7 +141,6 @@ def _inference(structure: bytes | Mapping[str, Any], numbers: tuple[tuple[str, A
     return Inference(
         deployment=deployment,
         requests=Requests(**{name: chosen[name] for name in REQUESTS}),
-        tolerance=EXACT if deployment.cost_model == "roofline" else CURVED,
     )
 
 
@@ -163,7 +160,7 @@ def _deployment(chosen: Mapping[str, Any]) -> Deployment:
 
 
 def _through_the_passes(job: Job) -> dict[str, Any]:
-    """For a structure whose formulas cannot be recorded: scenarios in a row through the passes themselves.
+    """For a structure without recorded formulas, and with drafts: scenarios in a row through the passes themselves.
 
     One scenario at a time where a pass of the user's own needs single numbers.
     """
@@ -183,5 +180,7 @@ def _through_the_passes(job: Job) -> dict[str, Any]:
 
 def _estimated(job: Job, numbers: Mapping[str, Any]) -> dict[str, Any]:
     estimate = priced(_inference(job.structure, tuple(numbers.items())))
+    if (speculation := _structure(job.structure).get(SPECULATION)) is not None:
+        estimate = speculated(estimate, speculation)
     found = {name: getattr(estimate, name) for name in RESULTS[:-1]} | _room(estimate.memory)
     return found | {"caution": estimate.caution}

@@ -7,13 +7,12 @@ Names that begin with `_` or `.` are no data to Parquet readers: `pandas.read_pa
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +27,10 @@ from graphsim.deployment.kernels import table_of
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.lora.profile import load_profile
+from graphsim.sweeps.digest import digest_of
 from graphsim.sweeps.grid import Grid, Place, grid_of
 from graphsim.sweeps.sweep import Progress, frame_of
+from graphsim.sweeps.workers import Workers, done_by
 from graphsim.units import checked_number, short
 
 if TYPE_CHECKING:
@@ -39,13 +40,7 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 2**18
 """Rows of a part: some 40 MB while it is worked out, some 6 MB on disk."""
 
-AT_ONCE = 32
-"""Parts given out and not yet written."""
-
 MANIFEST = "_sweep.json"
-
-Workers = Executor | Callable[[], Executor]
-"""An executor, or a function that makes one: that can be done again when one breaks."""
 
 
 def sweep_to_parquet(
@@ -88,7 +83,7 @@ def sweep_to_parquet(
             todo.append(part)
     if progress and done:
         progress(done, grid.rows)
-    for part, content in _encoded(todo, executor):
+    for part, content in done_by(executor, encode, todo):
         _put(folder / part.file, content)
         done += grid.sub(part.place).rows
         if progress:
@@ -135,50 +130,6 @@ def _arrow(frame: pd.DataFrame) -> pyarrow.Table:
         else:
             columns[str(name)] = pyarrow.array(column.to_numpy())
     return pyarrow.table(columns)
-
-
-def _encoded(todo: Sequence[_RowFile], workers: Workers | None) -> Iterator[tuple[_RowFile, bytes]]:
-    """Every part with its content, in the order in which they are finished."""
-    if isinstance(workers, Executor):
-        left = yield from _by(workers, todo)
-    elif workers is not None:
-        left, before = list(todo), len(todo) + 1
-        while left and len(left) < before:  # as long as a new executor gets further than the last one
-            before = len(left)
-            pool = workers()
-            try:
-                left = yield from _by(pool, left)
-            finally:
-                pool.shutdown(cancel_futures=True)
-    else:
-        left = list(todo)
-    for part in left:
-        yield part, encode(part)
-
-
-def _by(executor: Executor, todo: Sequence[_RowFile]) -> Generator[tuple[_RowFile, bytes], None, list[_RowFile]]:
-    """What an executor gets done; returns the parts that it lost."""
-    waiting, running = list(reversed(todo)), dict[Future[bytes], _RowFile]()
-    lost = list[_RowFile]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < AT_ONCE:
-                part = waiting.pop()
-                try:
-                    running[executor.submit(encode, part)] = part
-                except RuntimeError:  # a broken pool, or one that was shut down, takes nothing more
-                    lost += [part, *reversed(waiting)]
-                    waiting.clear()
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                part = running.pop(future)
-                if future.cancelled() or future.exception() is not None:
-                    lost.append(part)
-                else:
-                    yield part, future.result()
-    finally:
-        for future in running:
-            future.cancel()
-    return lost
 
 
 def _put(file: Path, content: bytes) -> None:
@@ -229,14 +180,11 @@ def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
 
 def request_hash(grid: Grid) -> str:
     """A digest of all that the rows hang on: choices, models, devices, engines, fitted constants, version."""
-    from graphsim import __version__
-
-    digest = hashlib.sha256(__version__.encode())
-    engines = [load_profile(name) for names, values in grid.axes for name in _column("engine", names, values)]
-    costs = {cost for names, values in grid.axes for cost in _column("cost", names, values)}
+    engines = [load_profile(name) for name in _column(grid, "engine")]
+    costs = set(_column(grid, "cost"))
     fitted: list[Any] = []
     if costs - {"roofline"}:
-        devices = [device for names, values in grid.axes for device in _column("hardware", names, values)]
+        devices = _column(grid, "hardware")
         tables = {table_of(engine, device) for engine in (None, *engines) for device in devices}
         fitted = [
             basis(device, family, table)
@@ -244,34 +192,11 @@ def request_hash(grid: Grid) -> str:
             for table in sorted(tables, key=repr)
             for family in FAMILIES
         ]
-    for text in _texts((grid, fitted, engines)):
-        digest.update(text.encode("utf-8", "replace") + b"\0")
-    return digest.hexdigest()
+    return digest_of(grid, fitted, engines)
 
 
-def _column(name: str, names: Sequence[str], values: Sequence[Sequence[Any]]) -> list[Any]:
-    return [row[names.index(name)] for row in values] if name in names else []
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """A value spelt out, the same in every process; places in the file system do not count."""
-    if isinstance(value, Mapping):
-        yield "mapping"
-        for key, entry in value.items():
-            yield str(key)
-            yield from _texts(entry)
-    elif isinstance(value, list | tuple | np.ndarray):
-        yield f"{len(value)} entries"
-        for entry in value:
-            yield from _texts(entry)
-    elif is_dataclass(value) and not isinstance(value, type):
-        yield type(value).__qualname__
-        for field in fields(value):
-            yield from _texts(getattr(value, field.name))
-    elif callable(value):
-        yield f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    elif not isinstance(value, Path):
-        yield repr(value.item() if isinstance(value, np.generic) else value)
+def _column(grid: Grid, name: str) -> list[Any]:
+    return [value for axis in grid.axes for value in axis.columns.get(name, ())]
 
 
 def _need_pyarrow() -> None:

@@ -46,6 +46,7 @@ def sweep(
         strategy (`base`, `dynamic`, `merge`); targets (one list of names, or several); batch, input_tokens,
         output_tokens, tp, dp, rank, active_adapters, max_loras, max_lora_rank (numbers). Each is one value or a
         list; strategy is `dynamic` where ranks or targets are given, else `base`.
+    speculation: a `gs.Speculation`, or several and None for none, which are a choice and a column of their own
     zipped: choices that go together instead of being multiplied, such as [("input_tokens", "output_tokens")]
     passes: rewritings of your own that every graph goes through, see `Deployment`
     executor: any `concurrent.futures.Executor`; results are the same as without, and what a broken one leaves undone

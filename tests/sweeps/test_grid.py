@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import graphsim as gs
+from graphsim.sweeps.axis import Axis
 from graphsim.sweeps.grid import Grid, grid_of
 
 AXES = st.lists(st.integers(1, 5), min_size=1, max_size=4)
@@ -15,7 +16,7 @@ AXES = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 def grid(lengths: list[int]) -> Grid:
     names = ("batch", "input_tokens", "tp", "rank")
-    return Grid(tuple(((names[i],), tuple((float(v),) for v in range(1, n + 1))) for i, n in enumerate(lengths)))
+    return Grid(tuple(Axis({names[i]: np.arange(1.0, n + 1.0)}) for i, n in enumerate(lengths)))
 
 
 @given(AXES, st.integers(1, 50))

@@ -147,3 +147,30 @@ def test_formats_that_merge_are_known_formats() -> None:
     from graphsim.ops.formats import FORMATS
 
     assert set(WRITABLE) - {"", "fp4", "llm_int8"} <= set(FORMATS)
+
+
+def test_deployments_are_trained_as_each_of_them_says() -> None:
+    lora = gs.LoraConfig(rank=4, target_modules=("q_proj",))
+    deployments = [
+        gs.Deployment("llama-3.2-1b", "h100-sxm", lora=lora, parallelism=gs.Parallelism(dp=2)),
+        gs.Deployment("qwen3-0.6b", "a100-sxm-80gb"),
+    ]
+    table = gs.sweep_training(deployments, batch=[1, 2], recompute=["none", "full"])
+    assert list(table["model"]) == ["llama-3.2-1b"] * 4 + ["qwen3-0.6b"] * 4
+    assert list(table["devices"]) == [2.0] * 4 + [1.0] * 4
+    for row, deployment in ((1, deployments[0]), (6, deployments[1])):
+        asked = table.iloc[row]
+        one = gs.train(deployment, batch=float(asked["batch"]), recompute=str(asked["recompute"]))
+        assert asked["step_s"] == pytest.approx(float(one.step_s), rel=1e-9)
+        assert asked["trainable_parameters"] == one.trainable_parameters
+
+
+@pytest.mark.parametrize("said", [{"hardware": "h100-sxm"}, {"tp": 2}, {"rank": [4, 8]}, {"precision": "bf16"}])
+def test_what_a_deployment_says_is_no_choice(said: dict[str, Any]) -> None:
+    with pytest.raises(gs.ConfigError, match="given beside deployments"):
+        gs.sweep_training([gs.Deployment("llama-3.2-1b", "h100-sxm")], **said)
+
+
+def test_a_name_beside_deployments_is_refused() -> None:
+    with pytest.raises(gs.ConfigError, match="stands beside deployments"):
+        gs.sweep_training([gs.Deployment("llama-3.2-1b", "h100-sxm"), "llama-3.1-8b"])

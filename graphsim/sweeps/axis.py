@@ -1,0 +1,50 @@
+"""One axis of a sweep: the values of a choice, or of several that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """Choices side by side.
+
+    columns: the values of each choice by its name, as many of each; numbers in an array, so that millions of them take
+        no object of Python's for each
+    """
+
+    columns: Mapping[str, Sequence[Any] | np.ndarray]
+
+    @property
+    def names(self) -> set[str]:
+        """The choices."""
+        return set(self.columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def part(self, where: slice) -> Axis:
+        """Some of its entries."""
+        return Axis({name: column[where] for name, column in self.columns.items()})
+
+    def entry(self, at: int) -> dict[str, Any]:
+        """The values at one place, by choice."""
+        return {name: _plain(column[at]) for name, column in self.columns.items()}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def column_of(values: Sequence[Any]) -> Sequence[Any] | np.ndarray:
+    """A column of values: an array where all of them are numbers."""
+    if isinstance(values, np.ndarray):
+        return values if values.dtype.kind in "iuf" else values.tolist()
+    if all(type(value) in (int, float) for value in values):
+        numbers = np.array(values)
+        return numbers if numbers.dtype.kind in "if" else tuple(values)
+    return tuple(values)
