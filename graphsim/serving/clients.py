@@ -9,6 +9,7 @@ from math import inf
 
 import numpy as np
 
+from graphsim.serving.coming import Coming
 from graphsim.serving.front import Front
 from graphsim.serving.requests import Request, RequestMaker
 from graphsim.serving.rows import plain
@@ -54,11 +55,11 @@ class Connections:
         return None
 
 
-class Clients:
+class Clients(Coming):
     """All clients of a server. next_s: when the scheduler may next hear of a request, or a client of something.
 
-    expiring: requests with the times at which their clients give them up; expires: whether any client does
     listen: whether the end of a request changes when another is sent
+    in_order: whether requests that follow nobody are sent whatever becomes of others
     """
 
     def __init__(
@@ -70,17 +71,18 @@ class Clients:
         maker: RequestMaker,
         log: RunLog,
     ) -> None:
-        self._table, self._client, self._maker, self._log = table, client, maker, log
+        super().__init__(client.timeout_s)
+        self._table, self._maker, self._log = table, maker, log
         self._arrival_s = plain(table.arrival_s)
         self._sent_s, self._received_s = plain(log.sent_s), plain(log.received_s)
         self._fixed_s, self._token_s = client.send_s + front.request_s, front.token_s
-        self.expires = client.timeout_s < inf
         self.reply_s = front.reply_s + client.reply_s
         self._sessions = concurrency is not None
         most = client.connections if concurrency is None else min(client.connections, concurrency)
         self._refuses = client.refuses and concurrency is None
         self._connections = Connections(most) if most < inf else None
         self._followers = _followers(table)
+        self.in_order = self._connections is None
         self.listen = self._connections is not None or bool(self._followers)
         self._open = np.ones(len(table), dtype=np.int64) if self._sessions else None
         self._root = _roots(table) if self._sessions else None
@@ -88,7 +90,6 @@ class Clients:
         self._next_planned = next(self._planned, NEVER)
         self._later: list[tuple[float, int]] = []  # to be sent then, where connections or answers decide
         self._coming: list[tuple[float, int, float]] = []  # on their way to the scheduler, with when they were sent
-        self.expiring: list[tuple[float, int, Request]] = []
         self.refused = 0
         self.next_s = 0.0
         self._look_ahead()
@@ -108,18 +109,6 @@ class Clients:
 
     def _way_s(self, row: int) -> float:
         return self._fixed_s + self._token_s * int(self._table.input_tokens[row])
-
-    def next_expiry(self) -> float:
-        """When the next client gives up its request."""
-        expiring = self.expiring
-        while expiring and expiring[0][2].over:
-            heapq.heappop(expiring)
-        return expiring[0][0] if expiring else inf
-
-    def pop_expiring(self) -> tuple[float, int, Request]:
-        """The request that is given up first, where there is one."""
-        self.next_expiry()
-        return heapq.heappop(self.expiring)
 
     def _look_ahead(self) -> None:
         found = self._next_planned[0]
@@ -170,7 +159,7 @@ class Clients:
         self._sent_s[row] = sent
         self._received_s[row] = received
         if self.expires:
-            heapq.heappush(self.expiring, (sent + self._client.timeout_s, row, request))
+            self.waits_for(request)
         return request
 
     def ended(self, row: int, at: float, *, answered: bool, holds: bool = True) -> None:

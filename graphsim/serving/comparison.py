@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.errors import ConfigError, InfeasibleError
 from graphsim.serving.bottlenecks import Bottlenecks
+from graphsim.serving.fleet.fleet_service import FleetService
 from graphsim.serving.goodput import has_limits
 from graphsim.serving.scenario import Serving
 from graphsim.serving.serve import serving_of
@@ -39,13 +40,15 @@ def compare_serving(
 
     strategies: `dynamic`, `merged` (one adapter at a time in the weights, with switching; `merged:POLICY` names one),
         `mixed` (the hottest merged, the others dynamic), `paged` (adapters in the KV cache's blocks)
-    vary: in place of strategies, one of the engine's settings and its values, as {"max_loras": [4, 8, 16]}
+    vary: in place of strategies, one of the engine's settings and its values, as {"max_loras": [4, 8, 16]}, or of the
+        fleet's: {"router": ["least-loaded", "placed"]}, {"replicas": [4, 8]}
     ttft_s, tpot_s, e2e_s: limits of a request, of which `attainment` is the share that keeps them all
     served: further arguments of `serve`
     Columns: completed, request_throughput, output_throughput, mean_ttft_s, p99_ttft_s, mean_tpot_s, mean_e2e_s,
         p99_e2e_s, loads, switches, stalled (part of the engine's time that these take), preemptions, kv_tokens, limit,
         and attainment where there are limits. What cannot be run has no numbers but a reason; `attrs["notes"]` says
-        what to beware of in all rows, and which strategies have more of it.
+        what to beware of in all rows, and which strategies have more of it. Of fleets also imbalance (tokens of the
+        fullest replica over the mean of all) and reloads (loads that bring back what a replica had had before).
     Raises ConfigError as `serve` does, but for what one strategy or value alone cannot do.
     """
     serving = serving_of(model, hardware, traffic, **served)
@@ -116,5 +119,12 @@ def figures(service: Service, seen: Bottlenecks, limits: dict[str, float]) -> di
     return row | {
         "loads": len(service.log.loads), "switches": len(service.log.switches),
         "stalled": seen.stalled + seen.switching, "preemptions": int(service.log.preemptions.sum()),
-        "kv_tokens": service.rules.kv_blocks * service.rules.block_tokens, "limit": seen.limit,
+        **_spread(service), "kv_tokens": service.rules.kv_blocks * service.rules.block_tokens, "limit": seen.limit,
     }  # fmt: skip
+
+
+def _spread(service: Service) -> dict[str, Any]:
+    """How evenly replicas were used, of a fleet."""
+    if not isinstance(service, FleetService):
+        return {}
+    return {"imbalance": service.balance.tokens, "reloads": service.balance.reloads}

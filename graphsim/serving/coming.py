@@ -1,0 +1,51 @@
+"""What an engine's loop knows of those who send it requests: when the next one comes, and who gives one up."""
+
+from __future__ import annotations
+
+import heapq
+from math import inf
+
+from graphsim.serving.requests import Request
+
+
+class Coming:
+    """Requests on their way to an engine, and how long their clients wait.
+
+    next_s: when the scheduler may next hear of a request
+    reply_s: from the engine's token to the client's clock
+    expiring: requests with the times at which their clients give them up; expires: whether any client does
+    listen: whether anybody wants to know when a request ends
+    """
+
+    next_s: float
+    reply_s: float
+    listen: bool
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.expires = timeout_s < inf
+        self.expiring: list[tuple[float, int, Request]] = []
+
+    def receive(self, until: float) -> list[Request]:
+        """Requests that the scheduler hears of up to then, in order."""
+        raise NotImplementedError
+
+    def ended(self, row: int, at: float, *, answered: bool) -> None:
+        """A request's answer is complete at its client, or the client has given it up."""
+        raise NotImplementedError
+
+    def waits_for(self, request: Request) -> None:
+        """A client waits for this one, from when it sent it."""
+        heapq.heappush(self.expiring, (request.sent_s + self.timeout_s, request.row, request))
+
+    def next_expiry(self) -> float:
+        """When the next client gives up its request."""
+        expiring = self.expiring
+        while expiring and expiring[0][2].over:
+            heapq.heappop(expiring)
+        return expiring[0][0] if expiring else inf
+
+    def pop_expiring(self) -> tuple[float, int, Request]:
+        """The request that is given up first, where there is one."""
+        self.next_expiry()
+        return heapq.heappop(self.expiring)

@@ -1,0 +1,267 @@
+"""One engine on a clock, one event at a time: a step with prompts, a run of steps of generation alike, or a wait.
+
+The work of a step does not depend on how many requests run: they are counters (`Running`). While nobody comes, goes or
+fails to get a block, a run of decode steps is one closed sum, exact as the step's price is linear in the context
+between its nodes. `tests/serving/step_by_step.py` has the same rules as one look at every request in every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Set
+from math import inf
+
+from graphsim.serving.batch import NOBODY_OVER, Step
+from graphsim.serving.coming import Coming
+from graphsim.serving.endings import Endings
+from graphsim.serving.requests import Request
+from graphsim.serving.run_log import RunLog
+from graphsim.serving.running import seconds_of, steps_to
+from graphsim.serving.scheduler import Scheduler
+from graphsim.serving.step_price import StepPrice
+
+ALIKE = 0.02
+"""By how much of the first one's time the steps of a run may be longer."""
+NOTHING, WAIT, STEP, DECODE = range(4)
+"""What is under way."""
+
+
+class Engine:
+    """`begin` decides on the next event, `finish` ends it; `notice` in between, where somebody else comes meanwhile.
+
+    finish: of the event under way
+    now: the clock, where the event under way begins; until: where it ends as far as is known
+    seen: the scheduler knows who came until then; since_look: steps since it last looked for them
+    waiting: requests in the queue when the last step began
+    limited: whether anything but what clients send ends a run of steps
+    passes: whether passing over requests takes time
+    jump: of a run of steps under way: steps, seconds, of its last one, of its first one
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, endings: Endings, clients: Coming, price: StepPrice, log: RunLog, cutoff_s: float
+    ) -> None:
+        self.scheduler, self.endings, self.clients, self.price, self.log = scheduler, endings, clients, price, log
+        self.rules, self.batch, self.gate = scheduler.rules, scheduler.batch, scheduler.gate
+        self.running, self.queue = self.batch.running, self.batch.queue
+        self.now = self.seen = 0.0
+        self.until, self.under_way = inf, NOTHING
+        self._ends = self._end_wait, self._end_step, self._end_decode
+        self.finish: Callable[[], None] = self._end_wait
+        self._requests, self._every = self.running.requests, self.rules.receive_steps
+        self.cutoff_s = cutoff_s
+        self.steps = self.waiting = 0
+        self.limited = cutoff_s < inf or self.gate.looks or clients.expires
+        self.passes = self.rules.adapters.skip_s > 0.0
+        self.since_look = self.rules.receive_steps
+        self._step, self._seconds = Step(), 0.0
+        self._stuck = False
+        self.jump = (0, 0.0, 0.0, 0.0)
+
+    def begin(self) -> float:
+        """Decide what comes next, and give when it ends; inf: nothing, unless somebody comes.
+
+        Whoever comes up to now has to be known by now.
+        """
+        batch, clients = self.batch, self.clients
+        requests, partials = self._requests, batch.partials
+        while self.now < self.cutoff_s:
+            alive = requests or partials
+            if not alive:
+                self.seen = self.now
+            looks = not alive or self.since_look >= self._every
+            if looks:
+                self.since_look = 0
+                if clients.next_s <= self.seen:
+                    self.endings.receive(self.seen)
+            if clients.expiring:
+                self._abort(looks=looks)
+            if not requests and not partials:
+                if not self.queue.size:
+                    return self._wait(stuck=False)
+                batch.retry = True
+            if self.gate.next_s <= self.now:
+                batch.retry = True
+            if not self.scheduler.needs_plan(self.steps):
+                return self._decode()
+            if self._plan():
+                return self.until
+        self.under_way, self.until = NOTHING, inf
+        return inf
+
+    def notice(self) -> None:
+        """Somebody will come who was not known when the event under way began: it may end earlier."""
+        if self.under_way == WAIT:
+            self._wait(stuck=self._stuck)
+        elif self.under_way == DECODE:
+            self._decode()
+
+    def _wait(self, *, stuck: bool) -> float:
+        """Until somebody comes or, where those who wait never get in by themselves, something else changes."""
+        self.under_way, self.finish, self._stuck = WAIT, self._ends[0], stuck
+        until = min(self.clients.next_s, self._limit_s()) if stuck else self.clients.next_s
+        self.until = inf if until == inf else max(self.now, min(until, self.cutoff_s))
+        return self.until
+
+    def _end_wait(self) -> None:
+        self.under_way = NOTHING
+        self.batch.ratio.restart(self.running.steps)
+        self.now = self.seen = self.until
+
+    def _limit_s(self) -> float:
+        """When a client gives up a request, an adapter is ready or may run, or all is over."""
+        found = min(self.cutoff_s, self.clients.next_expiry())
+        return min(found, self.gate.next_s) if self.queue.size else found
+
+    def _abort(self, *, looks: bool) -> None:
+        """Requests that clients gave up are aborted; over their connections others may come at once."""
+        clients, endings = self.clients, self.endings
+        while clients.next_expiry() <= self.now:
+            endings.give_up(self.now)
+            if looks and clients.next_s <= self.seen:
+                endings.receive(self.seen)
+
+    def _decode(self) -> float:
+        """Steps of generation until somebody is seen to come, goes, or fails to get a block, while they are alike."""
+        running, batch = self.running, self.batch
+        size, adapters = len(running.requests), batch.adapters
+        computed = self.gate.beside(batch.used) if self.gate.weights is not None else adapters
+        context = running.total - size
+        most, limit_s = self._undisturbed()
+        comes_s = self.clients.next_s - self.now
+        begin, growth, valid = self.price.decode(size, context, computed)
+        passing_s = self.scheduler.passing_s if self.passes else 0.0
+        begin += passing_s
+        first, longest, steps, seconds = begin, begin * (1.0 + ALIKE), 0, 0.0
+        while True:
+            if seconds >= comes_s:
+                most, comes_s = min(most, steps + self._to_look(steps)), inf
+                if steps >= most:
+                    break
+            some, until_s = min(most - steps, valid), min(comes_s, limit_s)
+            if growth * some > longest - first:
+                some = int((longest - first) / growth) + 1
+            if some > 1 and until_s < inf:
+                some = min(some, steps_to(until_s - seconds, first, growth))
+            steps += some
+            seconds += first if some == 1 else seconds_of(some, first, growth)
+            last = first + growth * (some - 1)
+            if steps >= most or seconds >= limit_s or last + growth > longest:
+                break
+            first, growth, valid = self.price.decode(size, context + size * steps, computed)
+            first += passing_s
+        self.under_way, self.finish, self.jump = DECODE, self._ends[2], (steps, seconds, last, begin)
+        self.until = self.now + seconds
+        return self.until
+
+    def _end_decode(self) -> None:
+        self.under_way = NOTHING
+        steps, seconds, last, begin = self.jump
+        size, adapters, start = len(self.running.requests), self.batch.adapters, self.now
+        if self.queue.size:
+            self.scheduler.held += steps
+        self._advance(steps, seconds, last)
+        self._generate(start, steps, begin, seconds, size, NOBODY_OVER)
+        self._note(start, seconds, steps, size, 0, 0, adapters, 0.0)
+
+    def _undisturbed(self) -> tuple[int, float]:
+        """Steps and seconds for which generation goes on at most if nobody comes."""
+        running, most = self.running, self.running.next_end() - self.running.steps
+        if self.queue.size:
+            most = min(most, self.scheduler.waits(self.steps) or most)
+        available = self.batch.cache.available
+        if len(running.requests) * (most // running.block_tokens + 1) > available:
+            most = running.steps_with(available, most)
+        return most, self._limit_s() - self.now if self.limited else inf
+
+    def _to_look(self, steps: int) -> int:
+        """From so many steps on, those until one has ended after which the scheduler sees who had come by then.
+
+        Who has come by now and is not seen yet missed the look just taken.
+        """
+        every, since = self.rules.receive_steps, self.since_look + steps
+        return every - since % every if self.rules.async_scheduling or not steps else -since % every
+
+    def _plan(self) -> bool:
+        """One step in which somebody may come, be preempted, or a prompt goes on.
+
+        False where no step came of it, and the next look is at once; where nothing runs and what waits does not get in,
+        a wait begins.
+        """
+        step = self.scheduler.plan(self.now, self.steps)
+        if not step.chunks and not step.batch:
+            if self.batch.alive:
+                return False
+            self._wait(stuck=True)
+            return True
+        adapters = self.gate.beside(self.batch.used)
+        if step.chunks:
+            seconds = self._mixed_s(step, adapters)
+        else:
+            seconds = self.price.decode(step.batch, step.context, adapters)[0]
+            if self.queue.size:
+                self.scheduler.held += 1
+        seconds += step.stall_s
+        if self.passes:
+            seconds += self.scheduler.passing_s
+        self.under_way, self.finish, self._step, self._seconds = STEP, self._ends[1], step, seconds
+        self.until = self.now + seconds
+        return True
+
+    def _end_step(self) -> None:
+        self.under_way = NOTHING
+        step, seconds, batch = self._step, self._seconds, self.batch
+        start, adapters = self.now, batch.adapters
+        self._advance(1, seconds, seconds)
+        if step.over:
+            batch.gaps.pass_over(start, step.over)
+        if step.batch:
+            self._generate(start, 1, seconds, seconds, step.batch, step.over)
+        else:
+            batch.gaps.pause(start, len(self.running.requests))
+        tokens = 0
+        if step.chunks:
+            tokens = self.endings.compute(step.chunks, self.now)
+            self.since_look = self.rules.receive_steps
+        self._note(start, seconds, 1, step.batch, len(step.chunks), tokens, adapters, step.stall_s)
+
+    def _mixed_s(self, step: Step, adapters: int) -> float:
+        tokens = ending = 0
+        pairs = 0.0
+        for request, new in step.chunks:
+            tokens += new
+            pairs += new * (request.computed + (new + 1) / 2)
+            ending += request.computed + new == request.tokens
+        return self.price.mixed(tokens, pairs, len(step.chunks), ending, step.batch, step.context, adapters)
+
+    def _advance(self, steps: int, seconds: float, last: float) -> None:
+        """The clock goes on by so many steps, the last of which takes so long."""
+        self.waiting = self.queue.size
+        self.steps += steps
+        self.now += seconds
+        self.seen = self.now - last if self.rules.async_scheduling else self.now
+
+    def _generate(self, start: float, steps: int, first: float, seconds: float, size: int, over: Set[Request]) -> None:
+        """Sequences have got their tokens, and those that have all of them are answered."""
+        batch, every = self.batch, self.rules.receive_steps
+        batch.gaps.steps(start, first, seconds, steps, size, over)
+        batch.advance(steps, self.now)
+        self.since_look = every if every == 1 else (self.since_look + steps - 1) % every + 1
+        for request in self.running.ended():
+            batch.release(request, self.now)
+            self.endings.answer(request, self.now)
+
+    def _note(
+        self,
+        start: float,
+        seconds: float,
+        steps: int,
+        size: int,
+        prompts: int,
+        tokens: int,
+        adapters: int,
+        stall_s: float,
+    ) -> None:
+        """A row of the log (`StepRun`)."""
+        cache = self.batch.cache
+        blocks = cache.size - cache.available
+        self.log.runs.append((start, seconds, steps, size, prompts, tokens, adapters, blocks, self.waiting, stall_s))

@@ -1,0 +1,58 @@
+"""What makes several engines a fleet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from graphsim.errors import ConfigError
+from graphsim.serving.fleet.registry import router_name, router_of
+from graphsim.serving.fleet.scaling import Scaling
+from graphsim.units import as_number, checked_number, short
+
+MOST_REPLICAS = 10_000
+DEFAULT_ROUTER = "least-loaded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetOptions:
+    """How many replicas alike there are, and what sends requests to them.
+
+    replicas: at the start; router: a name or an object; view_age_s: seconds between two looks of the router at the
+        replicas' metrics, 0 where it always knows them; scaling: replicas that come and go with the load
+    """
+
+    replicas: int = 1
+    router: Any = DEFAULT_ROUTER
+    view_age_s: float = 0.0
+    scaling: Scaling | None = None
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether there is, or may be, more than one replica."""
+        return self.replicas > 1 or self.scaling is not None
+
+    @property
+    def router_name(self) -> str:
+        """As a person calls it."""
+        return router_name(self.router)
+
+
+def fleet_options(
+    replicas: Any = 1, router: Any = DEFAULT_ROUTER, view_age_s: Any = 0.0, scaling: Any = None
+) -> FleetOptions:
+    """Raise ConfigError for what is no fleet."""
+    count = checked_number("serve: replicas", replicas, 1, MOST_REPLICAS, one=True)
+    router_of(router)
+    age = as_number(view_age_s)
+    if not isinstance(age, float) or not 0.0 <= age < inf:
+        raise ConfigError(f"serve: view_age_s = {short(view_age_s)} is not allowed; expected seconds from 0")
+    if scaling is not None and not isinstance(scaling, Scaling):
+        raise ConfigError(f"serve: scaling = {short(scaling)} is not a Scaling; expected Scaling(target=…)")
+    if scaling is not None and not scaling.least <= count <= scaling.most:
+        raise ConfigError(
+            f"serve: replicas = {count} at the start is not from scaling's least, {scaling.least}, to its most, "
+            f"{scaling.most}"
+        )
+    return FleetOptions(replicas=int(count), router=router, view_age_s=age, scaling=scaling)

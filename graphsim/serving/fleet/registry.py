@@ -1,0 +1,50 @@
+"""Routers by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from graphsim.errors import ConfigError, choices_text
+from graphsim.serving.fleet.adapter_routers import AdapterAffinity, Rendezvous, StaticMap
+from graphsim.serving.fleet.placement import Placed
+from graphsim.serving.fleet.router import LeastKV, LeastLoaded, LeastOpen, RandomChoice, RoundRobin, Router
+from graphsim.serving.fleet.scores import Dynamo, PrefixAware, Weighted
+from graphsim.units import short
+
+ROUTERS: dict[str, Callable[[], Router]] = {
+    "least-loaded": LeastLoaded, "round-robin": RoundRobin, "random": RandomChoice, "least-open": LeastOpen,
+    "least-kv": LeastKV, "adapter-affinity": AdapterAffinity, "rendezvous": Rendezvous, "static-map": StaticMap,
+    "placed": Placed, "prefix-aware": PrefixAware, "llm-d": Weighted, "dynamo": Dynamo,
+}  # fmt: skip
+"""Each name's router, as it is without settings of its own; objects of these classes take some."""
+
+SPELLINGS = {"consistent-hash": "rendezvous", "weighted": "llm-d", "affinity": "adapter-affinity"}
+
+
+def router_of(router: Any) -> Router:
+    """A router that nobody has used, by its name or as a copy of an object with `route(request, views)`.
+
+    Raises ConfigError for a name that is not known, or an object that is no router.
+    """
+    if isinstance(router, str):
+        name = router.strip().lower().replace("_", "-")
+        make = ROUTERS.get(SPELLINGS.get(name, name))
+        if make is None:
+            raise ConfigError(f"serve: router = {short(router)} is not known; {choices_text(name, ROUTERS)}")
+        return make()
+    if isinstance(router, type) or not callable(getattr(router, "route", None)):
+        raise ConfigError(
+            f"serve: router = {short(router)} is no router; expected a name ({', '.join(ROUTERS)}) or an object with "
+            "route(request, views)"
+        )
+    return deepcopy(router)  # type: ignore[no-any-return]
+
+
+def router_name(router: Any) -> str:
+    """As a person calls it."""
+    if isinstance(router, str):
+        name = router.strip().lower().replace("_", "-")
+        return SPELLINGS.get(name, name)
+    return type(router).__name__

@@ -1,0 +1,119 @@
+"""What decides to which replica a request goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from random import Random
+from typing import Protocol
+
+from graphsim.serving.fleet.views import Clock, View
+from graphsim.serving.requests import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetFacts:
+    """What a router may know before the first request.
+
+    replicas: at the start; adapters: registered; slots: of adapters in each replica, 0 where none are served
+    max_num_seqs, kv_blocks, block_tokens: of each replica's engine; seed: of what is drawn
+    ranks: of each adapter, empty where all are alike; clock: of the fleet
+    """
+
+    replicas: int
+    adapters: int = 0
+    slots: int = 0
+    max_num_seqs: int = 256
+    kv_blocks: int = 1
+    block_tokens: int = 16
+    seed: int = 0
+    ranks: tuple[int, ...] = ()
+    clock: Clock = field(default_factory=Clock)
+
+
+class Router(Protocol):
+    """Where requests go. A user's own object needs `route` only; `prepare` is called where there is one."""
+
+    def route(self, request: Request, views: Sequence[View]) -> int:
+        """The number of the replica, of those that take requests now.
+
+        request: its adapter, segments (of its prompt, that others share), inputs and priority may be looked at; how
+            long its answer gets (outputs) nobody knows in a real fleet
+        """
+
+
+class KnowsNothing:
+    """A base for routers that need no facts."""
+
+    def prepare(self, facts: FleetFacts) -> None:
+        """Ahead of the first request."""
+
+
+def least_loaded(views: Sequence[View]) -> View:
+    """The one with fewest requests; of those alike, the one that was sent fewest."""
+    return min(views, key=lambda view: (view.load, view.sent, view.number))
+
+
+class RoundRobin(KnowsNothing):
+    """Each replica in turn."""
+
+    def __init__(self) -> None:
+        self._last = -1
+
+    def route(self, request: Request, views: Sequence[View]) -> int:
+        """The next one."""
+        self._last += 1
+        return views[self._last % len(views)].number
+
+
+class RandomChoice:
+    """Any replica, with the same probability."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        self._seed, self._draw = seed, Random(seed or 0)
+
+    def prepare(self, facts: FleetFacts) -> None:
+        """Draws by the traffic's seed, where none was given."""
+        self._draw = Random(facts.seed if self._seed is None else self._seed)
+
+    def route(self, request: Request, views: Sequence[View]) -> int:
+        """One drawn."""
+        return views[self._draw.randrange(len(views))].number
+
+
+class LeastLoaded(KnowsNothing):
+    """Fewest requests running and waiting, as the replicas report them."""
+
+    def route(self, request: Request, views: Sequence[View]) -> int:
+        """The least loaded."""
+        return least_loaded(views).number
+
+
+class LeastOpen(KnowsNothing):
+    """Fewest requests that the router has sent and not seen the end of (nginx's `least_conn`): never stale."""
+
+    def route(self, request: Request, views: Sequence[View]) -> int:
+        """The one with fewest open requests."""
+        return min(views, key=lambda view: (view.open, view.sent, view.number)).number
+
+
+class LeastKV(KnowsNothing):
+    """The smallest share of the KV cache in use; of those alike, the least loaded."""
+
+    def route(self, request: Request, views: Sequence[View]) -> int:
+        """The one with most room in its cache."""
+        return min(views, key=lambda view: (view.kv_use, view.load, view.sent, view.number)).number
+
+
+def spread(what: str, number: int) -> int:
+    """A number drawn once and for all for a thing and a replica, alike on every machine."""
+    return int.from_bytes(blake2b(f"{what}:{number}".encode(), digest_size=8).digest(), "big")
+
+
+def ranked(what: str, numbers: Sequence[int]) -> list[int]:
+    """Replicas in the order in which rendezvous hashing prefers them (Thaler and Ravishankar, 1998).
+
+    One replica more or less moves only what belongs on it.
+    """
+    return sorted(numbers, key=lambda number: (-spread(what, number), number))

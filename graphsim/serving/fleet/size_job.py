@@ -1,0 +1,199 @@
+"""One choice of a fleet as one unit of work: the fewest replicas that keep the limits, found by any process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, inf
+from typing import Any
+
+import numpy as np
+
+from graphsim.compile.packing import unpacked
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.errors import GraphsimError
+from graphsim.serving.capacity_runs import limits_text
+from graphsim.serving.engine_limits import EngineLimits
+from graphsim.serving.fleet.size_bounds import least_replicas, why_never
+from graphsim.serving.fleet.size_choices import DEGREES, DESCRIBED, SERVED
+from graphsim.serving.scenario import Serving
+from graphsim.serving.serve import serving_of
+from graphsim.traffic.traffic import Traffic
+
+FIGURES = (
+    "request_throughput", "output_throughput", "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms",
+    "mean_e2el_ms", "p99_e2el_ms",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of every choice.
+
+    limits: in seconds, none for those of the traffic's classes; attainment: share of requests that must keep them
+    replicas: how many there may be, from least to most; served: further arguments of `serve`
+    """
+
+    model: Any
+    traffic: Traffic
+    limits: Mapping[str, float]
+    attainment: float
+    replicas: tuple[int, ...]
+    served: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeJob:
+    """One choice. question: pickled, the same bytes for all; number: of the choice; most: replicas that are worth it"""
+
+    question: bytes
+    number: int
+    choice: Mapping[str, Any]
+    least: int = 1
+    most: float = inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What a choice needs at the least. devices: of one replica; reason: why it is out of the question, or empty."""
+
+    number: int
+    devices: int
+    least: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """What came of a choice.
+
+    replicas: the fewest that keep the limits, or the most that were tried; kept: whether they do
+    attainment, figures: of the run with these; runs: how many there were; reason: why it is out of the question
+    """
+
+    number: int
+    replicas: int
+    kept: bool
+    attainment: float
+    figures: Mapping[str, float]
+    limit: str
+    runs: int
+    reason: str = ""
+
+
+def bound_of(job: SizeJob) -> Bound:
+    """Told without a run; what cannot be run at all says why."""
+    question = _question(job.question)
+    try:
+        server = serving(question, job.choice)
+        devices = int(server.deployment.parallelism.devices)
+        reason = why_never(server, question.limits, question.attainment)
+        least = 1 if reason else least_replicas(server, question.limits, question.attainment)
+        return Bound(number=job.number, devices=devices, least=least, reason=reason)
+    except GraphsimError as error:
+        return Bound(number=job.number, devices=1, least=1, reason=str(error))
+
+
+def size_one(job: SizeJob) -> Sized:
+    """The fewest replicas of a choice that keep the limits, between `least` and `most`."""
+    question = _question(job.question)
+    try:
+        return _Search(question, job).found()
+    except GraphsimError as error:
+        return Sized(
+            number=job.number, replicas=0, kept=False, attainment=float("nan"), figures={}, limit="", runs=0,
+            reason=str(error),
+        )  # fmt: skip
+
+
+def serving(question: Question, choice: Mapping[str, Any]) -> Serving:
+    """One replica of a choice, behind its router. Raises ConfigError as `serve` does."""
+    degrees = {name: choice[name] for name in DEGREES if name in choice}
+    described = {name: choice[name] for name in DESCRIBED if name in choice}
+    named = {name: choice[name] for name in SERVED if name in choice}
+    own = {"hardware", *DEGREES, *DESCRIBED, *SERVED}
+    limits = {name: value for name, value in choice.items() if name not in own}
+    given: dict[str, Any] = dict(question.served) | described | named
+    if degrees:
+        given["parallelism"] = Parallelism(**degrees)
+    base: EngineLimits = given.pop("limits", None) or EngineLimits()
+    slots = limits.pop("max_loras", None)
+    found = serving_of(question.model, choice["hardware"], question.traffic, limits=base.but(**limits), **given)
+    return found if slots is None or not found.adapters else found.with_slots(int(slots))
+
+
+class _Search:
+    """The runs of one choice: up from the least number, by what the last run says is missing, then between."""
+
+    def __init__(self, question: Question, job: SizeJob) -> None:
+        self.question, self.job = question, job
+        self.server = serving(question, job.choice)
+        self.allowed = [n for n in question.replicas if n <= job.most]
+        self.tried: dict[int, Sized] = {}
+
+    def found(self) -> Sized:
+        """The fewest that keep the limits, else the most that were tried."""
+        if not self.allowed:
+            least = self.question.replicas[0]
+            return self._nothing(f"no fewer than {least} replicas are allowed, which cost more than others")
+        low, high = -1, len(self.allowed)
+        at = next((i for i, n in enumerate(self.allowed) if n >= self.job.least), len(self.allowed) - 1)
+        while low < at < high:
+            run = self._run(self.allowed[at])
+            if run.kept:
+                high = at
+                at = at - 1 if low < 0 else (low + at) // 2
+            else:
+                low = at
+                at = self._further(at) if high == len(self.allowed) else (at + high) // 2
+        return self.tried[self.allowed[high if high < len(self.allowed) else max(low, 0)]]
+
+    def _further(self, at: int) -> int:
+        """The next number to try above one that fails: as many as its throughput says, or half as many again."""
+        now = self.allowed[at]
+        run = self.tried[now]
+        offered, served = self.question.traffic.request_rate, run.figures.get("request_throughput", 0.0)
+        wanted = now * 1.5
+        if offered is not None and 0.0 < served < 0.9 * offered < inf:
+            wanted = max(min(now * offered / served, 4.0 * now), now + 1.0)
+        if at == len(self.allowed) - 1:
+            return len(self.allowed)
+        return next((i for i, n in enumerate(self.allowed) if n >= ceil(wanted) and i > at), len(self.allowed) - 1)
+
+    def _run(self, replicas: int) -> Sized:
+        if replicas in self.tried:
+            return self.tried[replicas]
+        service = self.server.with_fleet(replicas=replicas).run()
+        if service.log.interrupted:
+            raise KeyboardInterrupt
+        share = float(service.goodput(**self.question.limits).share)
+        figures = service.summary((99.0,))
+        self.tried[replicas] = Sized(
+            number=self.job.number, replicas=replicas, kept=share >= self.question.attainment, attainment=share,
+            figures={name: float(figures[name]) for name in FIGURES if not np.isnan(float(figures[name]))},
+            limit=self.server.seen(service).limit, runs=len(self.tried) + 1,
+        )  # fmt: skip
+        return self.tried[replicas]
+
+    def _nothing(self, reason: str) -> Sized:
+        return Sized(
+            number=self.job.number, replicas=0, kept=False, attainment=float("nan"), figures={}, limit="",
+            runs=len(self.tried), reason=reason,
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=2)
+def _question(pickled: bytes) -> Question:
+    """The same objects for every choice, so that traffic is drawn once in a process."""
+    found: Question = unpacked(pickled, "size_fleet")
+    return found
+
+
+def missed(question: Question, found: Sized) -> str:
+    """What a choice misses with the most replicas that it may have."""
+    many = "1 replica" if found.replicas == 1 else f"{found.replicas} replicas"
+    return (
+        f"{found.attainment:.1%} of the requests keep {limits_text(question.limits)} with {many}, "
+        f"{question.attainment:.1%} must"
+    )

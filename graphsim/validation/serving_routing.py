@@ -1,0 +1,81 @@
+"""Tables of routers: the same adapters and requests on replicas behind one router or another.
+
+The table does not tell the device, but that it reports 24,564 MiB, which an RTX 4090 does; nor how often each adapter
+was asked for. So figures say little by themselves, and ratios of routers much. The adapters' popularity is a power law
+whose exponent is chosen on the rates 8, 24 and 40 (that the ratios of throughput have no bias in the mean) and judged
+on 16, 32 and 48; the static map deals adapters out to replicas in turn, and gaps are those of a Poisson process.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphsim.errors import ConfigError
+from graphsim.files.measured import Row, number, whole
+from graphsim.lora.config import LoraConfig
+from graphsim.serving.fleet.adapter_routers import StaticMap
+from graphsim.serving.fleet.router import LeastLoaded, Router
+from graphsim.traffic.client import Client
+from graphsim.traffic.table import RequestTable, request_table
+from graphsim.validation.measured_run import MeasuredRun, Served
+from graphsim.validation.serving_open_loop import arrivals_at, figures_of
+from graphsim.validation.stand_in_lengths import chat_lengths
+
+COLUMNS = {"routing", "replicas", "max_running_requests_per_replica", "max_loras_per_batch", "adapters", "ranks"}
+DEVICE = "rtx-4090"
+EXPONENT = 1.3
+"""Of the popularity; S-LoRA's traffic has 1 (arXiv 2311.03285)."""
+SEED = 0
+JUDGED = "ratios of routers alone: the device is not told"
+MIGRATION = f"{JUDGED}; requests that move between replicas are not simulated"
+
+
+def routing_run(row: Row, place: int) -> MeasuredRun:
+    """A row. Raises ConfigError for one that cannot be understood."""
+    name, count, rate = str(row.get("id", place)), whole(row, "completed"), number(row, "offered_rate_req_s")
+    adapters, replicas = whole(row, "adapters"), whole(row, "replicas")
+    means = number(row, "total_input_tokens") / count, number(row, "total_generated_tokens") / count
+    ranks = ranks_of(str(row["ranks"]), adapters)
+    if "24564 MiB" not in str(row["hardware"]):
+        raise ConfigError(f"hardware = {row['hardware']!r} is not understood")
+
+    def table() -> RequestTable:
+        draw = np.random.default_rng(SEED)
+        prompts, answers = chat_lengths(count, *means, draw)
+        shares = 1.0 / np.arange(1, adapters + 1) ** EXPONENT
+        which = draw.choice(adapters, size=count, p=shares / shares.sum())
+        return request_table(arrivals_at(rate, count, draw), prompts, answers, adapter=which)
+
+    slots = whole(row, "max_loras_per_batch")
+    lora = LoraConfig(rank=max(ranks), mixed_ranks=ranks, max_loras=slots, active_adapters=adapters)
+    deployment = {
+        "model": str(row["model"]), "hardware": DEVICE, "engine": "sglang", "precision": str(row["precision"]),
+        "lora": lora,
+    }  # fmt: skip
+    limits = {"max_num_seqs": whole(row, "max_running_requests_per_replica"), "max_loras": slots}
+    served = Served(
+        deployment=deployment, table=table, limits=limits, client=Client(rescales=False), loaded=True,
+        replicas=replicas, router=router_of(str(row["routing"]), adapters, replicas),
+    )  # fmt: skip
+    return MeasuredRun(
+        id=name, key=name, measured=figures_of(row), served=served,
+        judged=MIGRATION if "migration" in str(row["routing"]) else JUDGED,
+        about={"engine": "sglang", "model": str(row["model"]), "routing": str(row["routing"]), "rate": rate},
+    )  # fmt: skip
+
+
+def router_of(told: str, adapters: int, replicas: int) -> Router:
+    """The router of a row. Raises ConfigError for one that is not known."""
+    if told.startswith("static"):
+        return StaticMap({adapter: adapter % replicas for adapter in range(adapters)})
+    if told.startswith("least loaded"):
+        return LeastLoaded()
+    raise ConfigError(f"routing = {told!r} is not understood; known are static maps and least loaded")
+
+
+def ranks_of(told: str, adapters: int) -> tuple[int, ...]:
+    """Ranks dealt out to the adapters in turn, of `8/16/32/64, four each`. Raises ConfigError for anything else."""
+    numbers = told.split(",")[0].split("/")
+    if not all(each.strip().isdecimal() for each in numbers):
+        raise ConfigError(f"ranks = {told!r} is not understood; expected 8/16/32/64, four each")
+    return tuple(int(numbers[i % len(numbers)]) for i in range(adapters))
