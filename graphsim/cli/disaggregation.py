@@ -1,0 +1,114 @@
+"""Options of `graphsim serve` for prefill workers, and the table of ways to split workers into two pools."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from graphsim.cli import options as shared
+from graphsim.cli.printing import RunProgress, print_json, print_line, print_table
+from graphsim.errors import ConfigError
+from graphsim.units import seconds_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from graphsim.deployment.deployment import Deployment
+    from graphsim.serving.scenario import Serving
+
+_OWN = ("prefill_hardware", "prefill_tp", "transfer")
+
+
+def add_disaggregation(parser: argparse.ArgumentParser) -> None:
+    """--prefill-replicas and what describes them."""
+    parser.add_argument(
+        "--prefill-replicas", type=shared.whole(0), default=0, metavar="N",
+        help="workers that only compute prompts; --replicas are those that generate (0: all do both)",
+    )  # fmt: skip
+    parser.add_argument("--prefill-hardware", metavar="HW", help="device of a prefill worker (that of --hardware)")
+    parser.add_argument(
+        "--prefill-tp", type=shared.whole(1), metavar="N", help="tensor parallel degree of a prefill worker (--tp)"
+    )
+    parser.add_argument(
+        "--transfer", metavar="SPEC",
+        help="way of keys and values: link=NAME,bandwidth=25 GB/s,setup=1 ms,descriptor=4 us,overlap=layers",
+    )  # fmt: skip
+    parser.add_argument(
+        "--splits", type=shared.whole(2), metavar="N",
+        help="N workers, aggregated and in each split of prefill and decode workers, side by side",
+    )  # fmt: skip
+
+
+def prefill_arguments(options: argparse.Namespace, decode: Deployment) -> dict[str, Any]:
+    """Arguments of `serving_of` that say who computes prompts. Raises ConfigError for options that say nothing."""
+    from dataclasses import replace
+
+    from graphsim.hardware import load_hardware
+
+    if options.splits:
+        for name in ("prefill_replicas", "prefill_hardware", "prefill_tp"):
+            if getattr(options, name):
+                raise ConfigError(f"--{name.replace('_', '-')} and --splits exclude each other; --splits tries all")
+        return {}
+    if not options.prefill_replicas:
+        for name in _OWN:
+            if getattr(options, name) is not None:
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} needs --prefill-replicas: how many prefill workers there are"
+                )
+        return {}
+    changes: dict[str, Any] = {}
+    if options.prefill_hardware is not None:
+        changes["hardware"] = load_hardware(options.prefill_hardware)
+    if options.prefill_tp is not None:
+        changes["parallelism"] = replace(decode.parallelism, tp=options.prefill_tp)
+    return {
+        "prefill": replace(decode, **changes), "prefill_replicas": options.prefill_replicas,
+        "transfer": transfer_of(options),
+    }  # fmt: skip
+
+
+def transfer_of(options: argparse.Namespace) -> Any:
+    """The way of keys and values, where it was given."""
+    from graphsim.serving.disaggregated.transfer import read_transfer
+
+    return None if options.transfer is None else read_transfer(options.transfer)
+
+
+def compare_splits(serving: Serving, limits: dict[str, float], options: argparse.Namespace) -> None:
+    """Print what `--splits` asks for."""
+    from graphsim.serving.disaggregated.splits import compare_splits as compared
+
+    with RunProgress(0) as progress:
+        frame = compared(
+            serving, options.splits, limits, transfer=transfer_of(options), router=options.router,
+            progress=progress.trying,
+        )  # fmt: skip
+    if options.json:
+        print_json(frame.reset_index().to_dict("records"))
+        return
+    deployment = serving.deployment
+    print_line(f"{deployment.model.name}, {options.splits} workers of {deployment.device.name}, {serving.traffic!r}\n")
+    print_table([*COLUMNS.values()], [_row(name, row) for name, row in frame.iterrows()], right=range(1, len(COLUMNS)))
+    for name, reason in frame["reason"].items():
+        if reason:
+            print_line(f"{name}: {reason}")
+
+
+COLUMNS = {
+    "workers": "workers", "request_throughput": "requests/s", "output_throughput": "tokens/s",
+    "mean_ttft_s": "mean TTFT", "p99_ttft_s": "p99 TTFT", "mean_tpot_s": "TPOT", "p99_tpot_s": "p99 TPOT",
+    "mean_e2e_s": "mean E2E", "attainment": "kept",
+}  # fmt: skip
+
+
+def _row(name: Any, row: pd.Series[Any]) -> list[str]:
+    return [str(name), *(_cell(key, row.get(key)) for key in list(COLUMNS)[1:])]
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or value != value:
+        return "–"
+    if name == "attainment":
+        return f"{value:.1%}"
+    return seconds_text(value) if name.endswith("_s") else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"

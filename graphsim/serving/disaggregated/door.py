@@ -1,0 +1,134 @@
+"""The way into a decode worker: blocks for a prompt ahead of its keys and values, then a place in the batch."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from math import inf
+
+from graphsim.serving.adapter_gate import AdapterGate
+from graphsim.serving.batch import Batch
+from graphsim.serving.disaggregated.hand_off import HandOff
+from graphsim.serving.disaggregated.handed import ASKS, JOINED, LOADS, READY, Handed
+
+Starts = Callable[[Handed, float, int], float]
+"""Told of a request that has blocks: when, and how many tokens of its prompt the worker's own cache has.
+
+Gives when its keys and values are here, as far as that is known by then, else inf.
+"""
+
+
+class Door:
+    """Who has been handed over and does not run yet. Opened between two events of the worker's engine.
+
+    Blocks are given in the order of asking, and who finds none ends the search, as vLLM's scheduler and SGLang's
+    DecodePreallocQueue do. Places are counted with them: nobody's keys and values come who could not run then.
+
+    stall_s: seconds that the next step waits for adapters of those who joined
+    wakes_s: when to open again although nobody comes or goes, as an adapter will be loaded
+    """
+
+    def __init__(self, batch: Batch, gate: AdapterGate, hand_off: HandOff, starts: Starts) -> None:
+        self.batch, self.gate, self.hand_off = batch, gate, hand_off
+        self._starts = starts
+        self.asking: deque[Handed] = deque()
+        self.ready: deque[Handed] = deque()
+        self.loading = 0
+        self.stall_s, self.wakes_s = 0.0, inf
+
+    def __len__(self) -> int:
+        return len(self.asking) + self.loading + len(self.ready)
+
+    def put(self, request: Handed) -> None:
+        """Somebody asks for blocks, or its keys and values have come."""
+        if request.state == LOADS:
+            self.loading -= 1
+            if request.over:
+                self._give_back(request)
+                return
+            request.state = READY
+            self.ready.append(request)
+        else:
+            self.asking.append(request)
+
+    def open(self, now: float) -> list[Handed]:
+        """Blocks for those who ask, as far as they go; gives those whose keys and values are here and who run now."""
+        while self.asking:
+            request = self.asking[0]
+            if request.over:
+                self.asking.popleft()
+            elif not self._reserve(request, now):
+                break
+            else:
+                self.asking.popleft()
+        return self._join(now) if self.ready else []
+
+    def _reserve(self, request: Handed, now: float) -> bool:
+        """Blocks for a whole prompt, where there are so many."""
+        batch, rules = self.batch, self.batch.rules
+        if batch.alive + self.loading + len(self.ready) >= rules.max_num_seqs:
+            return False
+        size, cache = rules.block_tokens, batch.cache
+        found, idle = cache.hit(request, (request.inputs - 1) // size)
+        missing = -(-request.inputs // size) - found
+        free = cache.available - idle
+        if self.gate.pages:
+            free -= self.gate.blocks(request, batch.used)
+        if not self._fits(request, missing, found, free):
+            return False
+        cache.take(request, found)
+        cache.give(request, missing)
+        batch.promise(request)
+        if self._starts(request, now, found * size) <= now:
+            request.state = READY
+            self.ready.append(request)
+        else:
+            request.state = LOADS
+            self.loading += 1
+        return True
+
+    def _fits(self, request: Handed, missing: int, found: int, free: int) -> bool:
+        """Whether there is room for a prompt, beside what those who are here may still take."""
+        batch, rules, size = self.batch, self.batch.rules, self.batch.rules.block_tokens
+        here = batch.alive + self.loading + len(self.ready)
+        if rules.admission == "no_evict":
+            return -(-request.most_cached // size) - found <= free - batch.promised
+        if not here:
+            return missing <= free
+        kept = -(-self.hand_off.reserved_tokens * here // size)
+        return missing <= free - kept - int(rules.watermark * rules.kv_blocks)
+
+    def _join(self, now: float) -> list[Handed]:
+        """Those whose adapter fits; one that does not is passed over where the engine does so."""
+        joined, left = [], deque[Handed]()
+        self.wakes_s = inf
+        if self.gate.store is not None:
+            self.gate.store.forget_loads(now)
+        while self.ready:
+            request = self.ready.popleft()
+            if request.over:
+                self._give_back(request)
+            elif left and not self.batch.rules.adapters.skips or not self.gate.admits(request, self.batch.used, now):
+                left.append(request)
+            else:
+                request.state, request.computed = JOINED, request.inputs - 1
+                self.stall_s += self.batch.seat(request, now, {})
+                joined.append(request)
+        self.ready = left
+        if left and self.gate.store is not None:
+            self.wakes_s = self.gate.store.next_ready_s(now)
+        return joined
+
+    def give_up(self, request: Handed) -> None:
+        """A client's request that does not run yet is over."""
+        request.over = True
+        if request.state == READY:
+            self.ready.remove(request)
+            self._give_back(request)
+        elif request.state == ASKS:
+            self.asking.remove(request)
+
+    def _give_back(self, request: Handed) -> None:
+        """Blocks of a request that nobody waits for any more."""
+        self.batch.unpromise(request)
+        self.batch.cache.drop(request, 0, returns=False, keeps=False)

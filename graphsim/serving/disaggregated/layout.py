@@ -1,0 +1,88 @@
+"""How a prompt's keys and values lie on the devices of one worker, and what goes over each link to another layout.
+
+Heads are cut over tensor-parallel ranks; where there are more ranks than heads of keys and values, ranks hold copies,
+and latent attention keeps its one latent vector on every rank. A decode worker's devices fill their own caches, so the
+bytes that arrive are those of its layout: with tp_d ranks of b_d bytes each, out of tp_p ranks that send,
+
+    the busiest link carries  max(b_d, b_d * tp_d / tp_p)
+
+as receivers are spread evenly over senders that hold what they need (vLLM pull requests 18833 and 19691: a rank of the
+larger side reads a part of, or shares, one rank of the smaller side).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from graphsim.analysis.slots import footprint_of
+from graphsim.deployment.cache import WHOLE_CACHE, RequestCache
+from graphsim.deployment.deployment import Deployment
+from graphsim.errors import ConfigError
+from graphsim.graph import walk
+from graphsim.ops import KvCache, MlaAttention
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheLayout:
+    """The cache of one worker.
+
+    stages: what each pipeline stage's devices keep of a request; ranks: devices of one stage
+    buffers: of keys and of values on the device that has most, which are sent one by one: two for each layer, and one
+        where a layer keeps a latent vector (vLLM, NIXL regions of pull request 17990)
+    """
+
+    stages: tuple[RequestCache, ...]
+    ranks: int
+    buffers: int
+
+    @property
+    def devices(self) -> int:
+        """Of the worker."""
+        return self.ranks * len(self.stages)
+
+    def bytes(self, tokens: float) -> float:
+        """Of a prompt, on all devices together."""
+        return self.ranks * sum(float(stage.bytes(tokens)) for stage in self.stages)
+
+    def fullest(self, tokens: float) -> float:
+        """Of a prompt, on the device that keeps most of it."""
+        return max(float(stage.bytes(tokens)) for stage in self.stages)
+
+
+def layout_of(deployment: Deployment) -> CacheLayout:
+    """How a worker keeps requests. Raises ConfigError for a model whose cache no footprint describes."""
+    stages = tuple(room.cache for room in footprint_of(deployment).rooms)
+    ranks = int(np.max(np.asarray(deployment.parallelism.tp)))
+    return CacheLayout(stages=stages, ranks=ranks, buffers=max(map(_buffers, deployment.stages(WHOLE_CACHE))))
+
+
+def _buffers(stage: nx.DiGraph) -> int:
+    """Of the layers of a stage."""
+    found, latent = 0.0, False
+    for _, op, times in walk(stage):
+        found += float(times) if isinstance(op, KvCache) else 0.0
+        latent = latent or isinstance(op, MlaAttention)
+    return round(found) * (1 if latent else 2)
+
+
+def link_bytes(sender: CacheLayout, receiver: CacheLayout, tokens: float) -> float:
+    """What the busiest link carries of a prompt of so many tokens."""
+    return max(receiver.fullest(tokens), receiver.bytes(tokens) / sender.devices)
+
+
+def check_alike(prefill: Deployment, decode: Deployment) -> None:
+    """Raise ConfigError where one side's keys and values mean nothing to the other."""
+    if prefill.model.name != decode.model.name:
+        raise ConfigError(
+            f"prefill: model = {prefill.model.name!r} is not the decode workers' {decode.model.name!r}; keys and "
+            "values of one model mean nothing to another"
+        )
+    ours, theirs = prefill.precision.kv.name, decode.precision.kv.name
+    if ours != theirs:
+        raise ConfigError(
+            f"prefill: precision keeps the cache in {ours}, the decode workers in {theirs}; transferred as it is, it "
+            f"must have one format on both sides: add kv={theirs}"
+        )
