@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,27 @@ class PhaseEstimate:
         return frame_of(self.graph)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Speculated:
+    """What speculation makes of a generation, at its mean over the growing context.
+
+    tokens_per_step: mean tokens that a step yields; draft_s, verify_s: of a step, plain_s of one without speculation
+    draft_prompt_s: in which the draft reads the prompts, part of the time to the first token
+    speedup: tokens per second of the generation, in parts of those without speculation
+    """
+
+    tokens_per_step: Num
+    draft_s: Num
+    verify_s: Num
+    plain_s: Num
+    draft_prompt_s: Num
+    speedup: Num
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Estimate:
     """Latency, throughput and memory of a batch of requests. Numbers are arrays where inputs were.
@@ -85,6 +106,7 @@ class Estimate:
     cost_model: which constants priced the operations
     notes: what was left out, assumed or not measured; caution: of these, what to beware of in the times, or ""
     inference: what was simulated, for those who want to ask again with a change
+    speculation: what drafting and verifying take, and what they yield; None without a draft
     """
 
     model: str
@@ -104,6 +126,7 @@ class Estimate:
     notes: tuple[str, ...] = ()
     caution: str = ""
     inference: Inference | None = None
+    speculation: Speculated | None = None
 
     @property
     def engine(self) -> str:
@@ -198,6 +221,8 @@ class Estimate:
             "memory": self.memory.to_dict(),
             "notes": list(self.notes),
         }
+        if self.speculation is not None:
+            values["speculation"] = self.speculation.to_dict()
         return plain(values)  # type: ignore[no-any-return]
 
 

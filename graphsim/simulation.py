@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,9 @@ from graphsim.models.media import NO_MEDIA, Media
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.result import Estimate, PhaseEstimate
+from graphsim.speculation.estimate import speculated
+from graphsim.speculation.speculation import Speculation, checked_speculation
+from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num, short
 
 
@@ -98,8 +101,21 @@ def _read_of(deployment: Deployment, input_tokens: Num, context: Num) -> Num | N
     return input_tokens
 
 
-@request_verb
-def simulate(inference: Inference) -> Estimate:
+def simulate(
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
+    batch: Num = 1,
+    input_tokens: Num = 512,
+    output_tokens: Num = 128,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+    cost: str | CostModel | None = None,
+    engine: EngineRef | None = None,
+    passes: Sequence[Pass] = (),
+    media: Media | None = None,
+    speculation: Speculation | None = None,
+) -> Estimate:
     """Latency, throughput and memory of a batch of requests on one deployment.
 
     model: a catalog name, YAML, config.json, model folder or mapping; or a `Deployment`, which then says all but the
@@ -112,9 +128,23 @@ def simulate(inference: Inference) -> Estimate:
     engine: whose kernels the adapter's nodes become (`list_engines()`), or a profile of your own as YAML or mapping
     precision: `bf16` by default, or the checkpoint's own; cost: `calibrated`, `roofline` or a function
     passes: rewritings of your own, see `Deployment`
-    batch, input_tokens, output_tokens, tp, dp, rank and the like may be arrays of one length: one scenario each.
+    speculation: who drafts tokens that the model verifies, `gs.Speculation(draft=…, tokens=…, acceptance=…)`; `decode`
+        is then the verifying step
+    batch, input_tokens, output_tokens, tp, dp, rank and the like, tokens and acceptance of a speculation, may be arrays
+    of one length: one scenario each.
     Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
     """
+    asked = checked_speculation(speculation)
+    plain = _simulate(
+        model, hardware, batch, input_tokens, output_tokens, parallelism=parallelism, lora=lora, precision=precision,
+        cost=cost, engine=engine, passes=passes, media=media,
+    )  # fmt: skip
+    return plain if asked is None else speculated(plain, asked)
+
+
+@request_verb
+def _simulate(inference: Inference) -> Estimate:
+    """As `simulate`, without speculation."""
     return priced(inference)
 
 
@@ -126,7 +156,7 @@ def estimate_of(inference: Inference) -> Estimate:
 
 def priced(inference: Inference) -> Estimate:
     """The estimate of a batch of requests on a deployment, whether or not an engine would run it."""
-    deployment, requests = inference.deployment, inference.requests
+    deployment, requests, caution = inference.deployment, inference.requests, inference.deployment.caution
     _ = inference.scenarios  # arrays that differ in length are told before anything is made of them
     formulas = formulas_of(inference)
     if formulas is None:
@@ -134,7 +164,7 @@ def priced(inference: Inference) -> Estimate:
         memory, activities = inference.memory, partial(_activities, inference)
     else:
         numbers = numbers_of(inference)
-        ttft_s, generation_s, one_time_s = formulas.times_s(numbers, inference.tolerance)
+        ttft_s, generation_s, one_time_s = formulas.times_s(numbers)
         memory, activities = partial(formulas.memory, numbers), partial(formulas.activities, numbers)
     times = inference.latencies(ttft_s, generation_s)
     return Estimate(
@@ -155,9 +185,10 @@ def priced(inference: Inference) -> Estimate:
         notes=(
             *refusals_noted(deployment, requests),
             *notes_of(deployment, requests),
+            *([caution] if caution else ()),
             *unknown_noted(inference),
         ),
-        caution=deployment.caution,
+        caution=caution,
         inference=inference,
     )
 
@@ -172,20 +203,17 @@ def _activities(inference: Inference) -> Activities | None:
 
 def _settings(deployment: Deployment, requests: Requests) -> dict[str, Any]:
     """What was asked for, by name."""
-    degrees = {field.name: getattr(deployment.parallelism, field.name) for field in fields(Parallelism)}
-    asked = {field.name: getattr(requests, field.name) for field in fields(Requests)}
-    if requests.media is None:
-        del asked["media"]
+    asked = _fields_of(requests, () if requests.media else ("media",))
     lora = deployment.adapter
-    adapter = (
-        None
-        if lora is None
-        else {f.name: getattr(lora, f.name) for f in fields(LoraConfig) if f.name not in ("matching", "tensors")}
-    )
     return {
-        **asked, "precision": deployment.precision.name, "parallelism": degrees, "engine": deployment.engine_name,
-        "lora": adapter,
+        **asked, "precision": deployment.precision.name, "parallelism": _fields_of(deployment.parallelism),
+        "engine": deployment.engine_name, "lora": None if lora is None else _fields_of(lora, ("matching", "tensors")),
     }  # fmt: skip
+
+
+def _fields_of(thing: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    kind: Any = type(thing)
+    return {name: getattr(thing, name) for name in names_of(kind) if name not in without}
 
 
 def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | None = None) -> nx.DiGraph:

@@ -193,6 +193,10 @@ class AdapterStore:
             return inf
         return max(now, self._ready.get(adapter, now))
 
+    def forget_loads(self, now: float) -> None:
+        """Loads that have ended by now hold no slot any more."""
+        self._arrive(now)
+
     def next_ready_s(self, now: float) -> float:
         """When the next load under way ends; inf where there is none."""
         return min((ready for ready in self._ready.values() if ready > now), default=inf)

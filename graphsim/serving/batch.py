@@ -11,11 +11,12 @@ from graphsim.serving.cache import KVCache
 from graphsim.serving.gaps import Gaps
 from graphsim.serving.queue import Queue
 from graphsim.serving.requests import Request
-from graphsim.serving.reservation import NewTokenRatio, TokensToCome
+from graphsim.serving.reservation import NewTokenRatio
 from graphsim.serving.rows import plain
 from graphsim.serving.rules import Rules
 from graphsim.serving.run_log import RunLog
 from graphsim.serving.running import Running
+from graphsim.serving.speculating import Speculating
 from graphsim.traffic.table import BASE
 
 NOBODY_OVER: Set[Request] = frozenset()
@@ -48,7 +49,7 @@ class Batch:
 
     def __init__(self, rules: Rules, store: AdapterStore | None, log: RunLog) -> None:
         self.rules, self.store, self.log = rules, store, log
-        self.queue, self.running = Queue(rules.policy), Running(rules.block_tokens)
+        self.queue, self.running = Queue(rules.policy), _running(rules)
         self.cache = KVCache(rules.kv_blocks, rules.block_tokens, keeps=rules.prefix_cache)
         self.gaps = Gaps(log.gaps)
         if store is not None:
@@ -59,7 +60,7 @@ class Batch:
         self.adapters = 0
         self._admitted_s, self._cached_tokens = plain(log.admitted_s), plain(log.cached_tokens)
         self.ratio = NewTokenRatio(rules.new_token_ratio, rules.ratio_decay, rules.least_ratio)
-        self.to_come = TokensToCome() if rules.admission == "estimated" else None
+        self.to_come = self.running.to_come() if rules.admission == "estimated" else None
         self.promised = 0
         self.counts_base = rules.adapters.base_takes_place
         self._promises = rules.admission == "no_evict"
@@ -77,31 +78,49 @@ class Batch:
 
         loads: seconds that the step waits for each adapter
         """
-        cache, row, adapter, size = self.cache, request.row, request.adapter, self.rules.block_tokens
+        cache, row, size = self.cache, request.row, self.rules.block_tokens
         cache.take(request, found)
         cache.give(request, -(-new // size))
         if request.segments:
             cache.share(request, found + new // size)
         request.computed = found * size
         if request.order < 0:
-            self._admitted_s[row] = now
             self._cached_tokens[row] = request.computed
+        self.promise(request)
+        step.stall_s += self.seat(request, now, loads)
+        step.chunks.append((request, new))
+
+    def promise(self, request: Request) -> None:
+        """Blocks that a request may still take are promised to it, where admissions leave them to those who run."""
+        if self._promises:
+            self.promised += -(-request.most_cached // self.rules.block_tokens) - request.blocks
+
+    def unpromise(self, request: Request) -> None:
+        """A request takes none of the blocks that were promised to it."""
+        if self._promises:
+            self.promised -= -(-request.most_cached // self.rules.block_tokens) - request.blocks
+
+    def seat(self, request: Request, now: float, loads: dict[int, float]) -> float:
+        """A request whose blocks are taken has a place from now on; gives the seconds that its step waits for it.
+
+        loads: seconds that the step waits for each adapter
+        """
+        row, adapter, stall_s = request.row, request.adapter, 0.0
+        if request.order < 0:
+            self._admitted_s[row] = now
         self._admissions += 1
         request.order = self._admissions
-        if self._promises:
-            self.promised += -(-request.most_cached // size) - request.blocks
         if adapter != BASE or self.counts_base:
             if self.store is not None:
                 if self.used[adapter]:
                     self.store.join(adapter)
                 else:
-                    loads[adapter] = self.store.use(adapter, now, self.used)
-                    step.stall_s += loads[adapter]
+                    stall_s = loads[adapter] = self.store.use(adapter, now, self.used)
                 if loads.get(adapter):
                     self.log.load_stall_s[row] += loads[adapter]
             self.used[adapter] += 1
             self.adapters = len(self.used) - (BASE in self.used)
-        step.chunks.append((request, new))
+        return stall_s
 
     def give(self, request: Request, new: int, blocks: int) -> None:
         """Blocks for the next tokens of a prompt in pieces."""
@@ -147,13 +166,12 @@ class Batch:
             if self.to_come is not None:
                 self.to_come.remove(request)
             cached = self.running.leave(request) - 1
-            request.blocks = -(-cached // size)
+            request.blocks = self.running.blocks_held(request, cached)
         else:
             cached = request.computed
             if request in self.partials:
                 self.partials.remove(request)
-        if self._promises:
-            self.promised -= -(-request.most_cached // size) - request.blocks
+        self.unpromise(request)
         self.cache.drop(request, cached // size, returns=returns, keeps=keeps)
         adapter = request.adapter
         if adapter in self.used:
@@ -190,3 +208,9 @@ class Batch:
         generated = sum(running.tokens(request) - request.inputs for request in running.requests)
         outputs = sum(request.outputs for request in running.requests)
         self.ratio.retracted(running.steps, generated, outputs, len(running))
+
+
+def _running(rules: Rules) -> Running:
+    if rules.drafted is None:
+        return Running(rules.block_tokens)
+    return Speculating(rules.block_tokens, rules.drafted)

@@ -13,6 +13,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.serving.engine_limits import EngineLimits
 from graphsim.serving.rules import Rules
 from graphsim.serving.strategies import STRATEGIES, strategy_names
+from graphsim.speculation.speculation import Speculation
 from graphsim.traffic.table import RequestTable
 from graphsim.traffic.traffic import Traffic
 from graphsim.units import short
@@ -91,6 +92,14 @@ def check_lengths(deployment: Deployment, table: RequestTable) -> None:
         raise ConfigError(
             f"every request has {shortest:,} tokens or more, prompt and answer, but model '{deployment.model.name}' "
             f"has {positions:,.0f} positions"
+        )
+
+
+def check_strategy(speculation: Speculation | None, strategy: str, has_adapters: bool) -> None:
+    """Raise ConfigError for a way to serve adapters with which drafting is not simulated."""
+    if speculation is not None and has_adapters and strategy != "dynamic":
+        raise ConfigError(
+            f"serve: speculation with strategy = {short(strategy)} is not simulated; allowed: dynamic, or no adapters"
         )
 
 

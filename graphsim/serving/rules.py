@@ -9,6 +9,7 @@ from graphsim.lora.scheduler import ADMISSIONS as ADMISSIONS
 from graphsim.lora.scheduler import EVICTIONS as EVICTIONS
 from graphsim.lora.scheduler import POLICIES as POLICIES
 from graphsim.lora.scheduler import SHORTAGES as SHORTAGES
+from graphsim.speculation.drafted import Drafted
 
 ORDERS = ("mixed", "prefill_first")
 LOADS = ("stall", "overlapped")
@@ -61,6 +62,7 @@ class Rules:
         the one ahead of it runs
     receive_steps: steps of generation between two looks for new requests
     wait_steps, wait_share: steps for which prompts wait until they fill this share of a step
+    drafted: tokens that a draft proposes for every sequence; None without speculation
     """
 
     kv_blocks: int
@@ -85,3 +87,4 @@ class Rules:
     wait_steps: int = 0
     wait_share: float = 0.0
     adapters: AdapterRules = AdapterRules()
+    drafted: Drafted | None = None

@@ -6,10 +6,16 @@ import heapq
 from math import ceil, inf, sqrt
 
 from graphsim.serving.requests import Request
+from graphsim.serving.reservation import TokensToCome
 
 
 class Running:
-    """Those that get a token in each step of generation. steps: such steps so far; total: tokens of all of them."""
+    """Those that get a token in each step of generation. steps: such steps so far; total: tokens of all of them.
+
+    width: tokens of each that a step of generation computes
+    """
+
+    width = 1
 
     def __init__(self, block_tokens: int) -> None:
         self.steps = self.total = 0
@@ -39,6 +45,18 @@ class Running:
     def takes_block(self, request: Request) -> bool:
         """Whether the next step of one of these needs a block."""
         return (request.joined + 1 - self.steps) % self.block_tokens == 0
+
+    def blocks_wanted(self, request: Request) -> int:
+        """Blocks that the next step takes for one of these."""
+        return int(self.takes_block(request))
+
+    def blocks_held(self, request: Request, cached: int) -> int:
+        """Of one that has left with so many tokens in the cache."""
+        return -(-cached // self.block_tokens)
+
+    def to_come(self) -> TokensToCome:
+        """What admissions by expected tokens go by."""
+        return TokensToCome()
 
     def join(self, request: Request) -> None:
         """A request whose prompt is computed, and which has a token more to get."""

@@ -13,13 +13,15 @@ import numpy as np
 from graphsim.analysis.lifecycle import lifecycle_of
 from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment
 from graphsim.errors import ConfigError
-from graphsim.lora.config import LoraConfig
 from graphsim.result import plain
 from graphsim.serving.adapter_store import AdapterStore
-from graphsim.serving.adjusted import AdjustedPrice, checked_constants
+from graphsim.serving.adjusted import AdjustedPrice
 from graphsim.serving.bottlenecks import Bottlenecks, bottlenecks
 from graphsim.serving.engine_limits import EngineLimits
-from graphsim.serving.engine_rules import rules_of, served
+from graphsim.serving.engine_rules import served
+from graphsim.serving.fleet.fleet_run import run_fleet
+from graphsim.serving.fleet.fleet_service import FleetService
+from graphsim.serving.fleet.options import FleetOptions
 from graphsim.serving.front import Front, front_of
 from graphsim.serving.goodput import NAMES, Limits
 from graphsim.serving.loop import run
@@ -30,6 +32,7 @@ from graphsim.serving.requirements import (
     cautions,
     check_lengths,
     check_ranks,
+    check_strategy,
     largest_rank,
     merging_notes,
     strategy_of,
@@ -37,11 +40,15 @@ from graphsim.serving.requirements import (
 )
 from graphsim.serving.rules import Rules
 from graphsim.serving.service import Service
+from graphsim.serving.speculative import Speculator, speculative_rules, speculator_of
 from graphsim.serving.step_price import StepPrice
 from graphsim.serving.strategies import weights_for
 from graphsim.serving.unified import unified_rules, unified_terms
+from graphsim.serving.variations import Variations
 from graphsim.serving.weights import MergedPrice, MergeTimes, Weights, WeightTimes
 from graphsim.simulation import simulate
+from graphsim.speculation.notes import notes_of
+from graphsim.speculation.speculation import Speculation
 from graphsim.traffic.parts import Open
 from graphsim.traffic.table import BASE, RequestTable
 from graphsim.traffic.trace import first_rows
@@ -50,18 +57,16 @@ from graphsim.traffic.traffic import Traffic
 Progress = Callable[[float, int], None]
 """Called with simulated seconds and requests ended, some times a second."""
 
-UNPRICED = frozenset({"max_cpu_loras", "skips", "loads", "eviction", "weights", "prefetch", "pinned", "drain_after_s"})
-"""Settings that change no step's price."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Serving:
+class Serving(Variations):
     """What is served, and to whom.
 
     deployment, limits: the engine, and its settings; traffic: which requests come; most: only the first so many
     asked: how adapters are served, a strategy and its policy; None for dynamic, or merged as `lora.strategy` says
     host: constants of the host, fitted to own runs, in place of the engine's (`graphsim.serving.adjusted.CONSTANTS`)
-    assumed: sentences on what was filled in
+    speculation: who drafts tokens that the model verifies; assumed: sentences on what was filled in
+    fleet: how many replicas there are, and what sends requests to them
     """
 
     deployment: Deployment
@@ -71,6 +76,8 @@ class Serving:
     most: int | None = None
     host: Mapping[str, float] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    fleet: FleetOptions = FleetOptions()
+    speculation: Speculation | None = None
 
     @cached_property
     def table(self) -> RequestTable:
@@ -84,7 +91,12 @@ class Serving:
         ranks = self.traffic.ranks or ()
         if self.strategy == "unified" and self.adapters:
             return unified_rules(self.deployment, self.adapters, self.limits, ranks)[0]
-        return rules_of(self.deployment, self.limits, ranks)
+        return speculative_rules(self.speculator, self.deployment, self.limits, ranks)
+
+    @cached_property
+    def speculator(self) -> Speculator | None:
+        """Who drafts; None where nobody does."""
+        return speculator_of(self.speculation, self.deployment)
 
     @property
     def store(self) -> AdapterStore | None:
@@ -111,6 +123,8 @@ class Serving:
             shares=np.bincount(adapted, minlength=self.adapters).tolist() if len(adapted) else (),
             adapter_share=len(adapted) / len(adapter) if len(adapted) else None,
         )  # fmt: skip
+        if self.speculator is not None:
+            return self.speculator.price(own, deployment, limits, self.traffic.ranks or (), mean_prompt)
         if self.strategy not in ("mixed", "merged:credits"):
             return own
         base = price_of(replace(self.deployment, lora=None), self._base_limits, mean_prompt=mean_prompt)
@@ -128,26 +142,38 @@ class Serving:
             return None
         return weights_for(self.strategy, WeightTimes.of(cast("MergeTimes", lifecycle_of(self.deployment))))
 
+    @property
+    def run_price(self) -> StepPrice:
+        """As the host's constants change it."""
+        step = {name: value for name, value in self.host.items() if name.startswith("step")}
+        return AdjustedPrice(self.price, **step) if step else self.price
+
     def run(self, progress: Progress | None = None) -> Service:
         """Simulate it."""
-        step = {name: value for name, value in self.host.items() if name.startswith("step")}
-        price = AdjustedPrice(self.price, **step) if step else self.price
-        rules, traffic = self.rules, self.traffic
+        if self.fleet.is_fleet:
+            return run_fleet(self, progress)
+        traffic = self.traffic
         log = run(
-            self.table, rules, price, client=traffic.client, concurrency=traffic.concurrency, front=self.front,
-            store=self.store, weights=self.weights, progress=progress,
+            self.table, self.rules, self.run_price, client=traffic.client, concurrency=traffic.concurrency,
+            front=self.front, store=self.store, weights=self.weights, progress=progress,
         )  # fmt: skip
-        deployment, source = self.deployment, traffic.source
-        limited = traffic.client.connections
-        return Service(
-            table=self.table, log=log, rules=rules, model=deployment.model.name, hardware=deployment.device.name,
-            engine=deployment.under(DEFAULT_ENGINE).engine_name, settings=self.settings, adapter_names=traffic.adapters,
-            classes=self.classes, request_rate=traffic.request_rate or inf,
-            burstiness=source.burstiness if isinstance(source, Open) else 1.0,
-            concurrency=traffic.concurrency or (None if limited == inf else int(limited)),
-            open_loop=traffic.concurrency is None, notes=self.notes, again=self._with_longer_steps,
-            step_factors=self.step_factors,
-        )  # fmt: skip
+        return Service(log=log, **self.told)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a `Service` is told besides its log."""
+        deployment, traffic = self.deployment, self.traffic
+        source, limited = traffic.source, traffic.client.connections
+        return {
+            "table": self.table, "rules": self.rules, "model": deployment.model.name,
+            "hardware": deployment.device.name, "engine": deployment.under(DEFAULT_ENGINE).engine_name,
+            "settings": self.settings, "adapter_names": traffic.adapters, "classes": self.classes,
+            "request_rate": traffic.request_rate or inf,
+            "burstiness": source.burstiness if isinstance(source, Open) else 1.0,
+            "concurrency": traffic.concurrency or (None if limited == inf else int(limited)),
+            "open_loop": traffic.concurrency is None, "notes": self.notes, "again": self._with_longer_steps,
+            "step_factors": self.step_factors,
+        }  # fmt: skip
 
     def _with_longer_steps(self, factor: float) -> Service:
         return self.with_host(**{**self.host, "step_factor": factor * self.host.get("step_factor", 1.0)}).run()
@@ -161,8 +187,12 @@ class Serving:
             "precision": self.deployment.precision.name, "tp": plain(self.deployment.parallelism.tp),
             "limits": dict(self.limits.given),
         }  # fmt: skip
+        if self.fleet.is_fleet:
+            found |= {"replicas": self.fleet.replicas, "router": self.fleet.router_name}
         if lora is not None and self.adapters:
             found |= {"rank": plain(lora.rank), "max_loras": self.rules.adapters.max_loras}
+        if self.speculation is not None:
+            found["speculation"] = plain(self.speculation.to_dict())
         return found
 
     def step_factors(self, coverage: float) -> tuple[float, float]:
@@ -193,7 +223,10 @@ class Serving:
     def notes(self) -> tuple[str, ...]:
         """What was assumed, and what to beware of."""
         found = cautions(self.deployment, self.traffic, self.limits, self.rules, self.table)
-        return (*self.assumed, *(merging_notes(self.deployment, self.strategy) if self.adapters else ()), *found)
+        merging = merging_notes(self.deployment, self.strategy) if self.adapters else ()
+        speculator = self.speculator
+        drafting = () if speculator is None else notes_of(self.deployment, speculator.draft)
+        return (*self.assumed, *merging, *drafting, *found)
 
     @property
     def adapters(self) -> int:
@@ -241,71 +274,13 @@ class Serving:
         return self.price.decode(1, round(float(tokens.mean())) if len(tokens) else 1, min(self.adapters, 1))[0]
 
     def seen(self, service: Service) -> Bottlenecks:
-        """What a run of this was limited by."""
+        """What a run of this was limited by; of several replicas, the fullest one."""
+        if isinstance(service, FleetService):
+            service = service.fullest
         in_turn = bool(self.adapters) and self.strategy.startswith("merged") and self.strategy != "merged:credits"
         return bottlenecks(
             service.table, service.rules, service.log, self.alone_s, in_turn=in_turn, names=self.traffic.adapters
         )
-
-    def _but(self, *kept: str, **changes: Any) -> Serving:
-        """With other fields; what was worked out of the others, and stays as it is, is kept by name."""
-        found = replace(self, **changes)
-        found.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
-        return found
-
-    def faster(self, factor: float) -> Serving:
-        """The same requests so many times faster."""
-        return self._but("rules", "price", traffic=self.traffic.scaled(factor))
-
-    def with_concurrency(self, clients: int) -> Serving:
-        """So many requests in flight."""
-        return self.faster(clients / (self.traffic.concurrency or 1))
-
-    def with_adapters(self, count: int) -> Serving:
-        """So many registered adapters."""
-        engine = self.deployment.under(DEFAULT_ENGINE).engine
-        alike = self.traffic.ranks is None and not (engine and engine.host.mapping_slot_s)
-        kept = ("price",) if alike else ()
-        return self._but(*kept, traffic=self.traffic.with_adapters(count)).checked()
-
-    def first(self, requests: int) -> Serving:
-        """The first so many requests only."""
-        return self._but("rules", "price", most=requests)
-
-    def with_strategy(self, asked: str) -> Serving:
-        """Adapters served in another way. Raises ConfigError for a name that is none."""
-        return replace(self, asked=asked).checked()
-
-    def varied(self, name: str, value: Any) -> Serving:
-        """With another value of one thing: `strategy`, or a setting of the engine by any of its names."""
-        if name == "strategy":
-            return self.with_strategy(value)
-        return self.with_slots(value) if name == "max_loras" else self.with_limits(**{name: value})
-
-    def with_limits(self, **changes: Any) -> Serving:
-        """Other settings of the engine."""
-        kept = ("price",) if changes.keys() <= UNPRICED else ()
-        return self._but(*kept, limits=self.limits.but(**changes)).checked()
-
-    def with_lora(self, **changes: Any) -> Serving:
-        """Another LoraConfig; settings of the engine give way to it."""
-        lora = replace(self.deployment.lora or LoraConfig(), **changes)
-        limits = self.limits.but(**dict.fromkeys(changes)) if changes.keys() & {*self.limits} else self.limits
-        return replace(self, deployment=replace(self.deployment, lora=lora), limits=limits).checked()
-
-    def with_host(self, **constants: float) -> Serving:
-        """Other constants of the host; its prices are shared, where this has them already."""
-        return self._but("table", "rules", "price", host=checked_constants(constants))
-
-    def with_deployment(self, **changes: Any) -> Serving:
-        """Another deployment."""
-        return replace(self, deployment=replace(self.deployment, **changes)).checked()
-
-    def with_slots(self, slots: int) -> Serving:
-        """So many slots, and at least as many adapters in the host's memory."""
-        in_host = self.limits.given.get("max_cpu_loras")
-        limits = self.limits if in_host is None or in_host >= slots else self.limits.but(max_cpu_loras=slots)
-        return replace(self, limits=limits).with_lora(max_loras=slots)
 
     def checked(self) -> Serving:
         """The same, with what it takes to serve the traffic's adapters. Raises ConfigError where that cannot be."""
@@ -314,5 +289,6 @@ class Serving:
         deployment = as_served(deployment, strategy)
         check_ranks(deployment, self.traffic, self.limits)
         check_lengths(deployment, self.table)
+        check_strategy(self.speculation, strategy, bool(self.traffic.adapters))
         kept = ("table", "price") if deployment is self.deployment else ("table",)
         return self._but(*kept, deployment=deployment, asked=strategy, assumed=(*self.assumed, *assumed))

@@ -48,7 +48,7 @@ class Scheduler:
         """Whether the next step may be more than one of generation alone."""
         batch = self.batch
         running = batch.running
-        if batch.partials or running.takers[running.steps % running.block_tokens] > batch.cache.available:
+        if batch.partials or running.blocks_next > batch.cache.available:
             return True
         return batch.retry and batch.queue.size > 0 and not batch.is_full and not (self._waits and self.waits(steps))
 
@@ -76,7 +76,7 @@ class Scheduler:
         going_on = self._going_on
         if going_on.all_at_once(step):
             preempted = False
-        elif going_on.takes_from_the_last and len(running.requests) < self.rules.max_num_batched_tokens:
+        elif going_on.takes_from_the_last and len(running.requests) * running.width < self.rules.max_num_batched_tokens:
             preempted = going_on.from_the_last(step, now)
         else:
             preempted = going_on.one_by_one(step, now)
@@ -91,7 +91,7 @@ class Scheduler:
         taken = running.blocks_next  # by the generating, whose step comes first
         cache.available -= taken
         batch.promised -= taken
-        budget = self.rules.max_num_batched_tokens - step.batch
+        budget = self.rules.max_num_batched_tokens - step.batch * running.width
         if step.chunks:
             budget -= sum(new for _, new in step.chunks)
         left = self._admission.admit(step, now, budget)

@@ -16,14 +16,19 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.config import LoraConfig
 from graphsim.ops.precision import Precision
 from graphsim.serving.adjusted import checked_constants
+from graphsim.serving.disaggregated.asked import apart_from, is_apart
 from graphsim.serving.engine_limits import EngineLimits
+from graphsim.serving.fleet.options import DEFAULT_ROUTER, FleetOptions, fleet_options
+from graphsim.serving.fleet.scaling import Scaling
 from graphsim.serving.scenario import Progress, Serving
 from graphsim.serving.service import Service
+from graphsim.speculation.speculation import Speculation, checked_speculation
 from graphsim.traffic.traffic import Traffic
-from graphsim.units import checked_number, short
+from graphsim.units import short
 
-ROUTERS = ("least-loaded", "round-robin", "random")
-"""How requests may go to replicas; with one replica, all alike."""
+DESCRIBED = ("parallelism", "lora", "precision", "cost", "engine")
+OPTIONS = ("limits", "replicas", "router", "view_age_s", "scaling", "strategy", "host")
+"""What a server is described by, and how it is run: arguments that `capacity` and others hand on."""
 
 
 def serve(
@@ -37,13 +42,17 @@ def serve(
     engine: EngineRef | None = None,
     limits: EngineLimits | None = None,
     replicas: int = 1,
-    router: str = "least-loaded",
+    router: Any = DEFAULT_ROUTER,
     prefill_replicas: int = 0,
     *,
+    view_age_s: float = 0.0,
+    scaling: Scaling | None = None,
     strategy: str | None = None,
     host: Mapping[str, float] | None = None,
     prefill: Deployment | None = None,
-    speculation: Any = None,
+    prefill_limits: EngineLimits | None = None,
+    transfer: Any = None,
+    speculation: Speculation | None = None,
     progress: Progress | None = None,
     rows: str | Path | None = None,
 ) -> Service:
@@ -57,8 +66,16 @@ def serve(
     strategy: `dynamic` (the factors beside the base's kernels); `merged` (one adapter at a time in the weights, with
         switching, `merged:POLICY`); `mixed` (the hottest one merged, the others dynamic); `paged` (adapters in blocks
         of the KV cache); by default dynamic, or merged where `lora.strategy` is `merge`
-    host: constants of the host in place of the engine's, such as those that `graphsim serve --measured` fits to own
-        runs: request_s, token_s, step_s, step_factor
+    host: constants of the host in place of the engine's, as `graphsim serve --measured` fits them to own runs
+    replicas: servers alike; with more than one the result is a `FleetService`
+    router: what sends requests to them, by name (`graphsim.serving.fleet.registry.ROUTERS`), or an object of your own
+    view_age_s: seconds between two looks of the router at the replicas' metrics (llm-d 0.05, Prometheus often 15)
+    scaling: replicas that come and go with the load (`graphsim.serving.fleet.scaling.Scaling`), from `replicas` on
+    speculation: who drafts tokens that the model verifies, `gs.Speculation(draft=…, tokens=…, acceptance=…)`: each step
+        gives a sequence a random number of them; gaps between tokens (itl) are then those between steps
+    prefill_replicas, prefill: prompts are computed by so many workers of their own, of this kind (by default the same);
+        `replicas` then counts decode workers. prefill_limits: of their engine; transfer: the way of keys and values
+        (`graphsim.serving.disaggregated.Transfer`), by default over the nearest link that holds all workers
     progress: called with simulated seconds and requests ended, about ten times a second
     rows: a folder to which requests, adapters and steps go as Parquet
     Ctrl-C ends the run with what was simulated so far (`Service.log.interrupted`).
@@ -66,7 +83,8 @@ def serve(
     """
     serving = serving_of(
         model, hardware, traffic, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,
-        limits=limits, replicas=replicas, router=router, prefill_replicas=prefill_replicas, prefill=prefill,
+        limits=limits, replicas=replicas, router=router, view_age_s=view_age_s, scaling=scaling,
+        prefill_replicas=prefill_replicas, prefill=prefill, prefill_limits=prefill_limits, transfer=transfer,
         speculation=speculation, strategy=strategy, host=host,
     )  # fmt: skip
     service = serving.run(progress)
@@ -82,18 +100,21 @@ def serving_of(
     *,
     limits: EngineLimits | None = None,
     replicas: int = 1,
-    router: str = "least-loaded",
+    router: Any = DEFAULT_ROUTER,
+    view_age_s: float = 0.0,
+    scaling: Scaling | None = None,
     prefill_replicas: int = 0,
     prefill: Deployment | None = None,
-    speculation: Any = None,
+    prefill_limits: EngineLimits | None = None,
+    transfer: Any = None,
+    speculation: Speculation | None = None,
     strategy: str | None = None,
     host: Mapping[str, float] | None = None,
     **described: Any,
 ) -> Serving:
     """A server and its traffic, from the arguments of `serve`. Raises ConfigError as that does."""
-    _refuse(
-        replicas=replicas, router=router, prefill_replicas=prefill_replicas, prefill=prefill, speculation=speculation
-    )
+    apart = is_apart(prefill, prefill_replicas, prefill_limits=prefill_limits, transfer=transfer)
+    fleet = fleet_options(replicas, router, view_age_s, scaling)
     if isinstance(hardware, Traffic):
         if traffic is not None:
             raise ConfigError("serve: traffic is given twice, once in the place of hardware")
@@ -103,31 +124,31 @@ def serving_of(
         raise ConfigError(f"serve: traffic {given}; expected gs.Traffic.poisson(…), .closed(…) or .from_file(…)")
     if limits is not None and not isinstance(limits, EngineLimits):
         raise ConfigError(f"serve: limits = {short(limits)} is not an EngineLimits; expected gs.EngineLimits(flag=…)")
-    described = {name: described.get(name) for name in ("parallelism", "lora", "precision", "cost", "engine")}
+    if (unknown := next((name for name in described if name not in DESCRIBED), None)) is not None:
+        raise ConfigError(f"serve: {unknown} is not known; {choices_text(unknown, (*DESCRIBED, *OPTIONS))}")
+    described = {name: described.get(name) for name in DESCRIBED}
     deployment = deployed(model, hardware, default_engine=DEFAULT_ENGINE, **described)
     if np.any(np.asarray(deployment.parallelism.dp) > 1):
         raise ConfigError(
-            f"serve: parallelism.dp = {short(deployment.parallelism.dp)} is not simulated yet; simulate one replica "
-            "(dp=1) under its share of the traffic"
+            f"serve: parallelism.dp = {short(deployment.parallelism.dp)} is not simulated; simulate replicas (dp=1, "
+            "replicas=N) behind a router"
         )
-    return Serving(
+    serving = Serving(
         deployment=deployment, traffic=traffic, limits=limits or EngineLimits(), asked=strategy,
-        host=checked_constants(host or {}),
-    ).checked()  # fmt: skip
+        host=checked_constants(host or {}), speculation=checked_speculation(speculation),
+        fleet=FleetOptions() if apart else fleet,
+    )  # fmt: skip
+    if apart:
+        _refuse_beside_prefill(view_age_s=view_age_s, scaling=scaling)
+        return apart_from(
+            serving, prefill, prefill_replicas, replicas, prefill_limits=prefill_limits, router=router,
+            transfer=transfer,
+        ).checked()  # fmt: skip
+    return serving.checked()
 
 
-def _refuse(
-    *, replicas: Any = 1, router: Any = "least-loaded", prefill_replicas: Any = 0, prefill: Any = None,
-    speculation: Any = None,
-) -> None:  # fmt: skip
-    """Raise ConfigError for what is more than one engine."""
-    if checked_number("serve: replicas", replicas, 1, one=True) > 1:
-        raise ConfigError(
-            f"serve: replicas = {replicas} is not simulated yet; simulate one replica under its share of the traffic"
-        )
-    if checked_number("serve: prefill_replicas", prefill_replicas, 0, one=True) or prefill is not None:
-        raise ConfigError("serve: servers for prefill alone (prefill, prefill_replicas) are not simulated yet")
-    if speculation is not None:
-        raise ConfigError("serve: speculation is not simulated yet")
-    if router not in ROUTERS:
-        raise ConfigError(f"serve: router = {short(router)} is not known; {choices_text(router, ROUTERS)}")
+def _refuse_beside_prefill(**given: Any) -> None:
+    """Raise ConfigError for what workers that share prompts and generation do not take."""
+    for name, value in given.items():
+        if value:
+            raise ConfigError(f"serve: {name} is given beside prefill_replicas, which is not simulated; leave one out")

@@ -19,6 +19,7 @@ from graphsim.serving.over_time import OverTime, columns_of
 from graphsim.serving.rules import Rules
 from graphsim.serving.run_log import REFUSED, STATUSES, TIMED_OUT, UNFINISHED, RunLog
 from graphsim.serving.summary import duration_of, latency_figures, peaks, totals
+from graphsim.serving.token_times import TokenTimes
 from graphsim.serving.utilisation import Utilisation, utilisation_of, warnings_of
 from graphsim.traffic.table import BASE, RequestTable
 from graphsim.units import short
@@ -88,6 +89,22 @@ class ServedRun:
     def ends_s(self) -> Floats:
         """When each request was answered, given up or turned away; the run's end for one cut off, nan if never sent."""
         return ends_of(self.log, self.timeout_s)
+
+    @property
+    def servers(self) -> int:
+        """Replicas of the engine."""
+        return 1
+
+    def token_gaps(self, row: int) -> Floats:
+        """Seconds between the tokens of an answered request, told from the engine's steps."""
+        return self.token_times.gaps(
+            self.log.first_token_s[row], self.log.finished_s[row], int(self.table.output_tokens[row])
+        )
+
+    @cached_property
+    def token_times(self) -> TokenTimes:
+        """When tokens came, by the engine's steps."""
+        return TokenTimes(self.over_time.columns, bursts=self.rules.drafted is not None)
 
     @property
     def duration_s(self) -> float:
@@ -171,6 +188,11 @@ class ServedRun:
         """
         found = fairness(self.table, self.log)
         return jain_index(found.served_share[found.adapters != BASE])
+
+    @property
+    def more_rows(self) -> list[tuple[str, str]]:
+        """Labels and figures of reports that only runs of this kind have."""
+        return []
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:

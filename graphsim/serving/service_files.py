@@ -14,7 +14,6 @@ from graphsim.errors import ConfigError, needs
 from graphsim.files.written import write_bytes, write_lines, write_text
 from graphsim.result import plain
 from graphsim.serving.run_log import STATUSES, TIMED_OUT, UNFINISHED
-from graphsim.serving.token_times import TokenTimes
 from graphsim.traffic.table import NOBODY, Ints
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def write_json(service: ServedRun, path: str | Path, *, percentiles: Iterable[fl
 
 def _details(service: ServedRun) -> dict[str, list[Any]]:
     log, table = service.log, service.table
-    times, done = TokenTimes(service.over_time.columns), service.latencies.done
+    done = service.latencies.done
     ended = np.flatnonzero(log.status != STATUSES.index(UNFINISHED))
     lists: dict[str, list[Any]] = {
         "input_lens": table.input_tokens[ended].tolist(),
@@ -48,7 +47,7 @@ def _details(service: ServedRun) -> dict[str, list[Any]]:
         "errors": ["" if done[i] else STATUSES[log.status[i]] for i in ended],
     }
     for i in ended:
-        gaps = times.gaps(log.first_token_s[i], log.finished_s[i], int(table.output_tokens[i])) if done[i] else ()
+        gaps = service.token_gaps(int(i)) if done[i] else ()
         lists["itls"].append(_seconds(np.asarray(gaps, dtype=float)))
     return lists
 
@@ -73,7 +72,6 @@ def write_jsonl(service: ServedRun, path: str | Path) -> Path:
 def _records(service: ServedRun) -> Iterator[dict[str, Any]]:
     log, table, seen = service.log, service.table, service.latencies
     first, turn = conversations(table.after)
-    times = TokenTimes(service.over_time.columns)
     for i in np.flatnonzero(np.isfinite(log.sent_s) & (log.status != STATUSES.index(UNFINISHED))):
         status, done = STATUSES[log.status[i]], bool(seen.done[i])
         adapter = int(table.adapter[i])
@@ -92,7 +90,7 @@ def _records(service: ServedRun) -> Iterator[dict[str, Any]]:
             yield {"metadata": metadata, "metrics": metrics, "error": _error(status)}
             continue
         outputs = int(table.output_tokens[i])
-        gaps = times.gaps(log.first_token_s[i], log.finished_s[i], outputs)
+        gaps = service.token_gaps(int(i))
         metrics = {
             "input_sequence_length": _value(int(table.input_tokens[i]), "tokens"),
             "output_token_count": _value(outputs, "tokens"), "output_sequence_length": _value(outputs, "tokens"),

@@ -36,9 +36,10 @@ def share_text(value: float) -> str:
 
 
 def title_of(service: ServedRun) -> str:
-    """`llama-3.1-8b on h100-sxm, engine vllm`."""
+    """`llama-3.1-8b on h100-sxm, engine vllm`; `4 replicas of …` of a fleet."""
+    several = f"{service.servers} replicas of " if service.servers > 1 else ""
     engine = f", engine {service.engine}" if service.engine else ""
-    return f"{service.model or 'a model'} on {service.hardware or 'a device'}{engine}"
+    return f"{several}{service.model or 'a model'} on {service.hardware or 'a device'}{engine}"
 
 
 def service_text(service: ServedRun) -> str:
@@ -88,7 +89,7 @@ def headline(service: ServedRun) -> list[tuple[str, str]]:
             f"{seconds_text(float(events[:, 1].sum()))} in all"
         )
         rows.append(("adapter switches" if service.log.switches else "adapter loads", text))
-    return rows
+    return rows + service.more_rows
 
 
 def service_html(service: ServedRun) -> str:

@@ -18,8 +18,8 @@ class GoingOn:
     def all_at_once(self, step: Step) -> bool:
         """All that run go on, if tokens and blocks suffice for each of them; else nothing happens."""
         batch = self.batch
-        need = batch.running.blocks_next
-        budget: float = self.rules.max_num_batched_tokens - len(batch.running.requests)
+        need, running = batch.running.blocks_next, batch.running
+        budget: float = self.rules.max_num_batched_tokens - len(running.requests) * running.width
         if not batch.partials:
             return need <= batch.cache.available and budget >= 0
         pieces: list[tuple[Request, int, int]] = []
@@ -40,7 +40,7 @@ class GoingOn:
     def wants(self, request: Request, budget: float) -> tuple[int, int]:
         """Tokens that one of the running gets next, and the blocks that they take."""
         if request.generates:
-            return 1, int(self.batch.running.takes_block(request))
+            return self.batch.running.width, self.batch.running.blocks_wanted(request)
         new = int(min(request.tokens - request.computed, self.piece, budget))
         return new, -(-(request.computed + new) // self.rules.block_tokens) - request.blocks
 
@@ -63,7 +63,7 @@ class GoingOn:
             batch.preempt(batch.partials[-1] if batch.partials else next(reversed(running.requests)), now)
             preempted = True
         for request in list(batch.partials):  # one at most
-            budget = self.rules.max_num_batched_tokens - len(running.requests)
+            budget = self.rules.max_num_batched_tokens - len(running.requests) * running.width
             new, blocks = self.wants(request, budget)
             cache.available -= running.blocks_next - taken
             taken = running.blocks_next
@@ -133,7 +133,7 @@ class GoingOn:
         if running.blocks_next <= batch.cache.available:
             return
         while running.blocks_next > batch.cache.available:
-            order = running.requests if len(running) > 1 else batch.partials
+            order = batch.partials if len(running) == 1 and batch.partials else running.requests
             batch.preempt(self.victim(sorted(order, key=lambda request: request.order)), now)
         batch.estimate_again()
 

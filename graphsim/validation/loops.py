@@ -16,6 +16,7 @@ from graphsim.serving.front import Front, front_of
 from graphsim.serving.loop import run
 from graphsim.serving.pricing import price_of
 from graphsim.serving.rules import Rules
+from graphsim.serving.speculative import speculator_of
 from graphsim.serving.step_price import StepPrice
 from graphsim.traffic.table import RequestTable, request_table
 from graphsim.validation.apart_loops import answers_apart
@@ -75,6 +76,7 @@ def prepared(row: ServedRow, constants: Mapping[str, float] | None = None) -> Pr
         raise ConfigError(row.problem)
     name, device, server = _served(row)
     deployment = deployed_row(name, device, row.pool, server, {**server.settings, **(constants or {})})
+    speculator = speculator_of(row.speculation, deployment)
     clients, inputs, outputs = lengths_of(row, -(-row.clients // row.pool.replicas))
     tokens = int(server.chunk_tokens)
     limits = EngineLimits(max_num_batched_tokens=tokens, max_num_seqs=min(clients, tokens), prefix_cache=False)
@@ -82,9 +84,13 @@ def prepared(row: ServedRow, constants: Mapping[str, float] | None = None) -> Pr
         rules = rules_of(deployment, limits)
     except InfeasibleError:
         rules = rules_of(deployment, limits.but(kv_tokens=ENOUGH_TOKENS))
+    mean_prompt = float(inputs.mean())
+    price: StepPrice = price_of(deployment, limits, mean_prompt=mean_prompt, samples=row.samples)
+    if speculator is not None:
+        rules = speculator.rules(rules, deployment, limits)
+        price = speculator.price(price, deployment, limits, (), mean_prompt)
     return Prepared(
-        rules=rules, front=front_of(deployment), clients=clients,
-        price=price_of(deployment, limits, mean_prompt=float(inputs.mean()), samples=row.samples),
+        rules=rules, front=front_of(deployment), clients=clients, price=price,
         table=request_table(np.full(len(inputs), np.nan), inputs, outputs),
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from graphsim.serving.fleet.router import Router
 from graphsim.traffic.client import Client
 from graphsim.traffic.table import RequestTable
 from graphsim.validation.scrapes import Scrapes
@@ -27,6 +28,7 @@ class Served:
     first_load_s: of an adapter on its way into the host's memory, where the engine's own is not what the server did
     samples: whether tokens are drawn from a cut distribution, not the most likely ones taken
     scrapes: who reads the server's metrics meanwhile, None for nobody
+    replicas: servers alike, and router: what sends requests to them, None for one server
     """
 
     deployment: Mapping[str, Any]
@@ -38,6 +40,8 @@ class Served:
     first_load_s: float | None = None
     samples: bool = False
     scrapes: Scrapes | None = None
+    replicas: int = 1
+    router: Router | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

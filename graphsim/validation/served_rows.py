@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.errors import ConfigError
 from graphsim.files.measured import Row, above_zero, number, read_facts
+from graphsim.speculation.speculation import Speculation
+from graphsim.validation.drafters import drafter_of
 from graphsim.validation.figures import is_figure
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class ServedRow:
     judged: `clean`, or why the row is judged apart; cold: whether first requests found a server that nothing had warmed
     as_written: whether the precision is a whole one, as graphsim writes it, and no label of a checkpoint
     samples: whether tokens are drawn from a cut distribution, not the most likely ones taken
+    speculation: what drafts tokens, None for nothing; where a doubt alone tells of it, nobody knows how many
     problem: why the row cannot be simulated, "" where it may
     measured: figures by the file's own names
     """
@@ -89,6 +92,7 @@ class ServedRow:
     problem: str = ""
     as_written: bool = False
     samples: bool = False
+    speculation: Speculation | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -162,7 +166,7 @@ def _disaggregated(row: Row) -> ServedRow:
 def _inferencemax(row: Row) -> ServedRow:
     engine, version = _engine(row)
     apart = str(row.get("disagg", False)).lower() == "true"
-    speculative = _text(row, "spec_decoding") not in ("", "none")
+    speculation = drafter_of(_text(row, "spec_decoding"))
     if apart:
         pool, prompts = (_named_part(row, name) for name in ("decode", "prefill"))
     else:
@@ -174,7 +178,8 @@ def _inferencemax(row: Row) -> ServedRow:
         precision=str(row["precision"]), pool=pool, prompts=prompts, clients=_clients(row),
         input_tokens=above_zero(row, "input_tokens"), output_tokens=above_zero(row, "output_tokens"),
         range_ratio=_or(row, "length_range_ratio", 0.8), measured=_measured(row),
-        judged="speculative" if speculative else _judged(_text(row, "doubt")), doubt=_text(row, "doubt"),
+        judged=_judged(_text(row, "doubt")) if speculation is None else "speculative", doubt=_text(row, "doubt"),
+        speculation=speculation,
     )  # fmt: skip
 
 

@@ -157,11 +157,16 @@ def _with_narrow(precision: str, model: ModelConfig) -> str:
 
 
 def _cache(row: ServedRow, model: ModelConfig, hardware: Hardware) -> str:
-    """`--kv-cache-dtype`, or `kv_cache_config`: fp8 where the scripts ask for it, "" for the checkpoint's own."""
+    """`--kv-cache-dtype`, or `kv_cache_config`: fp8 where the scripts ask for it, "" for the checkpoint's own.
+
+    With prompts on servers of their own on AMD's devices, by github.com/billishyahao/sglang_disagg, server.sh, which
+    InferenceX's `dsr1_fp8_mi355x_sglang-disagg.sh` starts.
+    """
     if model.name.startswith(OWN_CACHE) or row.judged == "other protocol" or row.precision == "bf16":
         return ""
     if row.engine == "sglang":
-        return "fp8" if hardware.architecture == "blackwell" else ""
+        apart = row.prompts is not None and hardware.architecture.startswith("cdna")
+        return "fp8" if apart or hardware.architecture == "blackwell" else ""
     if row.engine == "vllm":
         return "fp8" if model.name.startswith("llama") else ""
     return "fp8" if row.engine == "trtllm" else ""

@@ -10,7 +10,15 @@ import numpy as np
 
 from graphsim.errors import ConfigError
 from graphsim.files.measured import Row
-from graphsim.validation import serving_blis, serving_bsc, serving_llmservingsim, serving_open_loop, serving_slora
+from graphsim.validation import (
+    serving_blis,
+    serving_bsc,
+    serving_llmservingsim,
+    serving_open_loop,
+    serving_pd_ratio,
+    serving_routing,
+    serving_slora,
+)
 from graphsim.validation.blis_figures import blis_figure
 from graphsim.validation.judged import judged_line
 from graphsim.validation.measured_run import Measured, MeasuredRun, sampled
@@ -87,9 +95,20 @@ def own_lines(
         return run_lines(sampled(_each(frame, lambda row, place: read(row)), most), named_figure, progress)
     if columns >= serving_open_loop.DSTACK_COLUMNS:
         return run_lines(sampled(_each(frame, serving_open_loop.dstack_run), most), named_figure, progress)
+    if columns >= serving_routing.COLUMNS:
+        return run_lines(sampled(_each(frame, serving_routing.routing_run), most), named_figure, progress)
     if columns >= serving_open_loop.THREADS_COLUMNS:
         return _threads(frame, progress)
+    if columns >= serving_pd_ratio.COLUMNS:
+        return serving_pd_ratio.pd_ratio_lines(_spread(list(frame.to_dict("records")), most), progress)
     return None
+
+
+def _spread(rows: Sequence[Row], most: int | None) -> Sequence[Row]:
+    """As many rows as asked for, at equal distances."""
+    if most is None or most >= len(rows):
+        return rows
+    return [rows[i] for i in sorted({i * len(rows) // most for i in range(most)})]
 
 
 def _each(frame: pd.DataFrame, read: Callable[[Row, int], MeasuredRun]) -> list[MeasuredRun]:

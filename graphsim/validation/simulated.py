@@ -19,6 +19,7 @@ from graphsim.serving.pricing import price_of
 from graphsim.serving.step_price import StepPrice
 from graphsim.serving.unified import unified_rules
 from graphsim.validation.measured_run import MeasuredRun, Served
+from graphsim.validation.routed import routed
 from graphsim.validation.run_figures import Outcome, Replayed
 from graphsim.validation.scrapes import told_later
 
@@ -70,13 +71,19 @@ def replayed(served: Served) -> Replayed:
     mean_prompt = float(table.input_tokens.mean())
     price = price_of(deployment, limits, ranks=ranks, mean_prompt=mean_prompt, samples=served.samples)
     loads = _loads(served, price)
-    store = AdapterStore(rules.adapters, loads, ranks or None) if rules.adapters.max_loras else None
-    if blocks is not None:
-        store = PagedStore(rules.adapters, loads, blocks)
-    log = serve(
-        table, rules, price, client=served.client, concurrency=served.concurrency, front=front_of(deployment),
-        store=store,
-    )  # fmt: skip
+
+    def store() -> AdapterStore | None:
+        if blocks is not None:
+            return PagedStore(rules.adapters, loads, blocks)
+        return AdapterStore(rules.adapters, loads, ranks or None) if rules.adapters.max_loras else None
+
+    front = front_of(deployment)
+    if served.router is not None:
+        log = routed(table, rules, price, served, front, store)
+    else:
+        log = serve(
+            table, rules, price, client=served.client, concurrency=served.concurrency, front=front, store=store()
+        )
     found = Replayed(table, log, rules.kv_blocks, served.client.cutoff_s)
     if served.scrapes is not None:
         told_later(table, log, found.steps[:, 0] + found.steps[:, 1], served.scrapes, log.end_s)

@@ -44,11 +44,13 @@ def test_the_same_seed_gives_the_same_run(deployment: gs.Deployment) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"replicas": 2}, "replicas = 2 is not simulated yet"),
+        ({"view_age_s": -1.0}, "view_age_s = -1.0 is not allowed"),
+        ({"scaling": 4}, "scaling = 4 is not a Scaling"),
         ({"replicas": 0}, "replicas = 0 is not allowed"),
-        ({"prefill_replicas": 1}, "not simulated yet"),
-        ({"speculation": object()}, "speculation is not simulated yet"),
-        ({"router": "luck"}, "router = 'luck' is not known; allowed: least-loaded, random, round-robin"),
+        ({"prefill_replicas": -1}, "prefill_replicas = -1 is not allowed"),
+        ({"prefill_replicas": 1, "view_age_s": 2.0}, "view_age_s is given beside prefill_replicas"),
+        ({"speculation": object()}, "is not a Speculation"),
+        ({"router": "luck"}, "router = 'luck' is not known; allowed: adapter-affinity, dynamo"),
         ({"limits": {"max_num_seqs": 4}}, "is not an EngineLimits"),
         ({"strategy": "magic"}, "magic"),
         ({"host": {"luck": 1.0}}, "constant 'luck' is not known"),

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphsim.serving import loop
 from graphsim.serving.adapter_store import AdapterStore
+from graphsim.serving.engine import Engine
 from graphsim.serving.fairness import fairness
 from graphsim.serving.loop import run
 from graphsim.serving.paging import PagedStore
@@ -190,14 +190,14 @@ def test_looking_at_every_step_decides_nothing_else(
 
     at_events = seen()
     with pytest.MonkeyPatch.context() as patched:
-        decode = loop._Engine._decode
+        end = Engine._end_decode
 
-        def one_step(engine: Any) -> None:
-            decode(engine)
+        def look_again(engine: Any) -> None:
+            end(engine)
             engine.scheduler.batch.retry = True
 
-        patched.setattr(loop._Engine, "_undisturbed", lambda engine: (1, np.inf))
-        patched.setattr(loop._Engine, "_decode", one_step)
+        patched.setattr(Engine, "_undisturbed", lambda engine: (1, np.inf))
+        patched.setattr(Engine, "_end_decode", look_again)
         at_steps = seen()
     assert len(at_steps.runs) >= len(at_events.runs)
     assert at_steps.finished_s == pytest.approx(at_events.finished_s, abs=1e-9)

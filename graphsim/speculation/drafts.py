@@ -1,0 +1,167 @@
+"""From what a `Speculation` names to the deployment that drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.errors import ConfigError, InfeasibleError
+from graphsim.files import catalog
+from graphsim.files.model_names import KIND
+from graphsim.files.reading import load_mapping
+from graphsim.graph import walk
+from graphsim.models.config import ModelConfig
+from graphsim.models.layers.medusa import MedusaHeads, SpeculatorHeads
+from graphsim.models.loading import load_model
+from graphsim.models.published import KEY
+from graphsim.ops import ExpertGemm
+from graphsim.speculation.speculation import MTP, NGRAM, Speculation
+from graphsim.units import short
+
+MTP_CLASSES = {
+    "deepseek_v3": "DeepSeekMTPModel", "deepseek_v32": "DeepseekV32MTPModel", "glm4_moe": "Glm4MoeMTPModel",
+    "glm4_moe_lite": "Glm4MoeLiteMTPModel", "mimo": "MiMoMTPModel", "ernie4_5_moe": "ErnieMTPModel",
+    "longcat_flash": "LongCatFlashMTPModel", "qwen3_next": "Qwen3NextMTP", "qwen3_5": "Qwen3_5MTP",
+    "qwen3_5_moe": "Qwen3_5MoeMTP", "nemotron_h": "NemotronHMTPModel",
+}  # fmt: skip
+"""The class of a model's layers for further tokens, by the `model_type` of its config (vLLM 0.11,
+`config/speculative.py`, SpeculativeConfig.hf_config_override)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Draft:
+    """Who drafts.
+
+    deployment: None where no model runs
+    at_once: whether one pass gives all tokens, and not one pass each
+    reads_rows: whether it has a cache of its own, or states, that it brings up to date with every verified row
+    """
+
+    kind: str
+    deployment: Deployment | None = None
+    at_once: bool = False
+    reads_rows: bool = True
+
+
+NOBODY = Draft(kind="n-gram", at_once=True, reads_rows=False)
+
+
+def draft_of(speculation: Speculation, target: Deployment) -> Draft:
+    """Who drafts for a deployment.
+
+    Raises ConfigError for a draft that is not known, or that the model has none of; InfeasibleError where it cannot be
+    cut as asked.
+    """
+    if speculation.draft == NGRAM:
+        return NOBODY
+    model, kind = _model(speculation, target.model)
+    if model.source_encoder is not None or not (model.generates or model.drafting is not None):
+        raise ConfigError(
+            f"speculation.draft: '{model.name}' does not generate text token by token, so it cannot draft"
+        )
+    _check_vocabulary(model, target.model, kind)
+    at_once = model.drafting is not None or isinstance(model.head, MedusaHeads | SpeculatorHeads)
+    heads = isinstance(model.head, MedusaHeads | SpeculatorHeads)
+    deployment = Deployment(
+        model, target.device, parallelism=_parallelism(speculation, target, model), precision=speculation.precision,
+        engine=target.engine, cost=target.cost,
+    )  # fmt: skip
+    deployment = replace(deployment, lora=None)
+    return Draft(kind=kind, deployment=deployment, at_once=at_once, reads_rows=not heads)
+
+
+def _model(speculation: Speculation, target: ModelConfig) -> tuple[ModelConfig, str]:
+    draft = speculation.draft
+    if draft == MTP:
+        return load_model(_own_layers(target)), "MTP layer"
+    try:
+        model = load_model(draft)
+    except ConfigError as error:
+        raise ConfigError(f"speculation.draft: {error}") from None
+    return model, "heads" if any("a draft:" in note for note in model.notes) else "model"
+
+
+def _own_layers(target: ModelConfig) -> Mapping[str, Any]:
+    """The config of the target's layers for further tokens."""
+    config = _config_of(target)
+    if config is None:
+        raise ConfigError(
+            f"speculation.draft = 'mtp' is not allowed: no config of '{target.name}' in the catalog tells its layers "
+            "for further tokens; give a config.json whose `architectures` name their class, another draft or 'ngram'"
+        )
+    inner = config.get("text_config")
+    part = inner if isinstance(inner, Mapping) else config
+    counted = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_layers", "n_predict")
+    layers = next((part[name] for name in counted if part.get(name)), 0)
+    kind = MTP_CLASSES.get(str(config.get("model_type"))) or MTP_CLASSES.get(str(part.get("model_type", "")))
+    if not layers or kind is None:
+        why = (
+            "has no layers for further tokens" if not layers else f"has layers of a kind ({target.model_type}) not read"
+        )
+        raise ConfigError(
+            f"speculation.draft = 'mtp' is not allowed: the config of '{target.name}' {why}; give a draft model, heads "
+            f"or '{NGRAM}'"
+        )
+    whole = {name: config[name] for name in ("quantization_config",) if name in config}
+    return {**whole, **part, "architectures": [kind]}
+
+
+def _config_of(target: ModelConfig) -> Mapping[str, Any] | None:
+    path = catalog.held(KIND, target.name)
+    if path is None:
+        return None
+    found = load_mapping(Path(path)).get(KEY)
+    return found if isinstance(found, Mapping) else None
+
+
+def _check_vocabulary(draft: ModelConfig, target: ModelConfig, kind: str) -> None:
+    """A model's tokens have to be the target's; heads may have a smaller table of their own."""
+    smaller, larger = sorted((draft.vocab_size, target.vocab_size))
+    if kind == "model" and larger > ALIKE * smaller:
+        raise ConfigError(
+            f"speculation.draft: '{draft.name}' has {draft.vocab_size:,} tokens and '{target.name}' "
+            f"{target.vocab_size:,}; expected a draft with the same tokens"
+        )
+
+
+ALIKE = 1.05
+"""By which tables of the same tokens may differ in size: checkpoints of one family are padded differently."""
+
+
+def _parallelism(speculation: Speculation, target: Deployment, model: ModelConfig) -> Parallelism:
+    """As the target, with experts dealt out where there are any."""
+    degrees = target.parallelism
+    tp = degrees.tp if speculation.draft_tp is None else speculation.draft_tp
+    return Parallelism(tp=tp, ep=degrees.ep if _has_experts(model) else 1)
+
+
+def _has_experts(model: ModelConfig) -> bool:
+    graph = Deployment(model).decode(1.0, 1.0)
+    return any(isinstance(op, ExpertGemm) for _, op, _ in walk(graph))
+
+
+WITHOUT_DRAFTS = ("slora",)
+"""Engines that generate a token in each step and nothing else (S-LoRA 18895fa8, `slora/server/router/model_infer`)."""
+
+
+def check_target(target: Deployment) -> None:
+    """Raise ConfigError for a model whose tokens nobody drafts, InfeasibleError for an engine that verifies none."""
+    if target.engine is not None and target.engine.name in WITHOUT_DRAFTS:
+        raise InfeasibleError(
+            f"speculation: engine '{target.engine.name}' does not verify drafted tokens; use vllm, sglang or trtllm"
+        )
+    if target.model.source_encoder is not None:
+        raise ConfigError(f"speculation: '{target.model.name}' is an encoder-decoder, for which it is not simulated")
+    if not target.model.generates or target.model.drafting is not None:
+        raise ConfigError(f"speculation: '{target.model.name}' generates no tokens that a draft could propose")
+    if np.any(np.greater(target.parallelism.pp, 1)):
+        raise ConfigError(
+            f"speculation: parallelism.pp = {short(target.parallelism.pp)} is not allowed; expected 1, as drafts "
+            "beside pipeline stages are not simulated"
+        )

@@ -1,0 +1,160 @@
+"""An estimate with speculation: of a batch of requests alike, every step verified, tokens as they are expected."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import partial
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from graphsim.cost.base import annotate
+from graphsim.deployment.energy import Activities, Activity, activities_of, activity_of, energy_of
+from graphsim.deployment.inference import Inference
+from graphsim.deployment.memory import Memory
+from graphsim.deployment.scenarios import scenarios_in, take
+from graphsim.errors import HardwareError
+from graphsim.models.phase import decode
+from graphsim.result import Estimate, PhaseEstimate, Speculated
+from graphsim.speculation.drafts import Draft, check_target, draft_of
+from graphsim.speculation.memory import with_draft
+from graphsim.speculation.notes import notes_of
+from graphsim.speculation.speculation import Speculation
+from graphsim.speculation.step_times import SpeculativeStep, StepTimes
+from graphsim.units import Num
+
+NODES = 9
+"""Contexts of a generation at which a step is priced; it is nearly linear between them."""
+
+
+def speculated(plain: Estimate, speculation: Speculation) -> Estimate:
+    """The estimate of the same requests where a draft proposes tokens; `plain` is the one without.
+
+    Where no token is drafted, the numbers are those of `plain`.
+    Raises ConfigError for a draft that is not known or does not go with the model, arrays that differ in length.
+    """
+    inference = plain.inference
+    if inference is None:
+        raise AssertionError("the estimate holds no inference")
+    check_target(inference.deployment)
+    scenarios_in(inference.requests, inference.deployment, speculation)
+    draft = draft_of(speculation, inference.deployment)
+    if speculation.never:
+        return replace(plain, settings=plain.settings | {"speculation": speculation.to_dict()})
+    return _Speculating(plain, inference, speculation, draft).estimate()
+
+
+class _Speculating:
+    """One inference whose tokens are drafted."""
+
+    def __init__(self, plain: Estimate, inference: Inference, speculation: Speculation, draft: Draft) -> None:
+        self.plain, self.inference, self.speculation, self.draft = plain, inference, speculation, draft
+        self.drafts: Num = np.greater(speculation.tokens, 0.0)
+        self.times = self._times(inference, speculation)
+
+    def _times(self, inference: Inference, speculation: Speculation) -> StepTimes:
+        return StepTimes(target=inference.deployment, draft=self.draft, tokens=speculation.tokens)
+
+    def estimate(self) -> Estimate:
+        """With its own times, memory and energy."""
+        plain, requests = self.plain, self.inference.requests
+        further = np.maximum(requests.output_tokens - 1.0, 1.0)
+        step = self._mean_step()
+        longer = step.seconds / step.plain_s
+        steps = self.speculation.steps_for(further)
+        tpot_s = np.where(self.drafts, plain.tpot_s * longer * steps / further, plain.tpot_s)[()]
+        prompt_s = self.times.prompt_s(self._share(self.inference), requests.input_tokens)
+        times = self.inference.latencies(plain.ttft_s + prompt_s, tpot_s * further)
+        told = Speculated(
+            tokens_per_step=self.speculation.tokens_per_step, draft_s=plain.tpot_s * step.draft_s / step.plain_s,
+            verify_s=plain.tpot_s * step.verify_s / step.plain_s, plain_s=plain.tpot_s, draft_prompt_s=prompt_s,
+            speedup=plain.tpot_s / tpot_s,
+        )  # fmt: skip
+        parallelism = self.inference.deployment.parallelism
+        return replace(
+            plain, ttft_s=times.ttft_s, tpot_s=tpot_s, latency_s=times.latency_s, tokens_per_s=times.tokens_per_s,
+            settings=plain.settings | {"speculation": self.speculation.to_dict()},
+            decode=PhaseEstimate(name="verification", build=self._verification),
+            measure_memory=partial(self._memory, plain.measure_memory), speculation=told,
+            measure_energy=lambda: energy_of(
+                times, self._activities(steps / further), self.inference.hardware, parallelism.devices
+            ),
+            notes=(*plain.notes, *notes_of(self.inference.deployment, self.draft)),
+        )  # fmt: skip
+
+    @staticmethod
+    def _share(inference: Inference) -> Num:
+        return inference.deployment.shares(inference.requests.batch)[0]
+
+    def _mean_step(self) -> SpeculativeStep:
+        """A step at the mean over contexts that lie evenly between the first and the last one of the generation."""
+        requests = self.inference.requests
+        first, span = requests.input_tokens, np.maximum(requests.output_tokens - 2.0, 0.0)
+        places = np.arange(NODES) / (NODES - 1.0)
+        scenarios = scenarios_in(requests, self.inference.deployment, self.speculation)
+        if scenarios is None:
+            found = self._step(self.inference, self.speculation, first + span * places)
+            return SpeculativeStep(**{name: _weighted(value, 1) for name, value in _parts(found)})
+        rows = np.repeat(np.arange(scenarios), NODES)
+        every = np.zeros(scenarios)
+        contexts = ((first + every)[:, None] + (span + every)[:, None] * places).ravel()
+        found = self._step(take(self.inference, rows), take(self.speculation, rows), contexts)
+        return SpeculativeStep(**{name: _weighted(value, scenarios) for name, value in _parts(found)})
+
+    def _step(self, inference: Inference, speculation: Speculation, contexts: Num) -> SpeculativeStep:
+        requests = inference.requests
+        return self._times(inference, speculation).step(
+            self._share(inference), contexts, input_tokens=requests.input_tokens, media=requests.media
+        )
+
+    def _verification(self) -> nx.DiGraph:
+        """The annotated graph of a verified step at the mean context."""
+        inference, requests = self.inference, self.inference.requests
+        graph = self.times.verification(
+            self._share(inference), inference.mean_context, requests.input_tokens, requests.media
+        )
+        return annotate(graph, inference.hardware, inference.price, inference.deployment.caution)
+
+    def _memory(self, own: Any) -> Memory:
+        return with_draft(self.inference, own(), self.draft, self.speculation.tokens)
+
+    def _activities(self, steps_per_token: Num) -> Activities | None:
+        """What the steps ask of a device for each token; None where it states no peak for what it computes."""
+        inference, share = self.inference, self._share(self.inference)
+        try:
+            plain = activities_of(inference)
+            parts = [activity_of(self._verification(), inference.hardware)]
+            deployment = self.draft.deployment
+            if deployment is not None:
+                first = self.times.first_pass(deployment, share, inference.mean_context)
+                parts.append(activity_of(first, inference.hardware))
+                if not self.draft.at_once:
+                    one = deployment.step([decode(share, inference.mean_context)])
+                    passes = np.maximum(self.speculation.tokens - 1.0, 0.0)
+                    parts.append(activity_of(one, inference.hardware) * passes)
+        except HardwareError:
+            return None
+        memory_s = sum((part.memory_s for part in parts), start=0.0) * steps_per_token
+        compute_s = sum((part.compute_s for part in parts), start=0.0) * steps_per_token
+        own = plain.decode
+        return Activities(
+            prefill=plain.prefill,
+            decode=Activity(
+                memory_s=np.where(self.drafts, memory_s, own.memory_s)[()],
+                compute_s=np.where(self.drafts, compute_s, own.compute_s)[()],
+            ),
+        )
+
+
+def _parts(step: SpeculativeStep) -> list[tuple[str, Num]]:
+    return [(field.name, getattr(step, field.name)) for field in fields(step)]
+
+
+def _weighted(value: Num, scenarios: int) -> Num:
+    """Of each scenario, the mean of a quantity along its contexts: the ends count half (trapezoidal rule)."""
+    weights = np.full(NODES, 1.0)
+    weights[0] = weights[-1] = 0.5
+    along = np.broadcast_to(value, [scenarios * NODES]).reshape(scenarios, NODES)
+    means = along @ weights / weights.sum()
+    return float(means[0]) if scenarios == 1 and np.ndim(value) < 2 else means
