@@ -1,4 +1,5 @@
-"""`graphsim export`: the graph of a step as picture, table or text; an estimate as report, timeline or trace."""
+"""`graphsim export`: the graph of a step as picture, table or text; an estimate as report, timeline or trace; the
+command or manifest that starts a deployment."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ EXAMPLES = """examples:
   graphsim export llama-2-7b --hardware l4 --phase decode --to decode.csv
   graphsim export llama-2-7b --hardware l4 --to timeline.trace.json
   graphsim export llama-2-7b --hardware l4 --to report.html
+  graphsim export llama-3.1-70b --hardware h100-sxm --tp 4 --format vllm --max-num-seqs 128
+  graphsim export llama-3.1-8b --hardware l40s --lora rank=16,max_loras=8 --format kubernetes --replicas 3 --to it.yaml
 """
 SUFFIXES = (".dot", ".svg", ".png", ".pdf", ".csv", ".txt", ".json", ".trace.json", ".html", ".et")
 """What a file may be called; `.json` is the graph, `.trace.json` a timeline for Perfetto, `.et` Chakra traces."""
@@ -28,13 +31,39 @@ def add_commands(commands: Any) -> None:
     shared.add_deployment(parser)
     parser.add_argument("--phase", choices=("prefill", "decode"), default="prefill", help="which step (prefill)")
     parser.add_argument("--expand", action="store_true", help="spell every layer out")
-    parser.add_argument("--to", required=True, metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}")
+    parser.add_argument("--to", metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}; with --format any")
+    _add_deployment_file(parser)
     shared.add_json(parser)
-    parser.set_defaults(command_function=export)
+    parser.hands_on = True  # type: ignore[attr-defined]
+    parser.set_defaults(command_function=export, known=tuple(parser._option_string_actions), handed_on={})
+
+
+def _add_deployment_file(parser: argparse.ArgumentParser) -> None:
+    """--format, and what it asks for."""
+    shared.add_speculation(parser)
+    parser.add_argument(
+        "--format",
+        metavar="F",
+        help="in place of a graph, what starts the deployment: vllm, sglang, trtllm, kubernetes",
+    )
+    parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="servers of a manifest (1)")
+    parser.add_argument("--port", type=shared.whole(1), default=8000, metavar="N", help="where a server listens (8000)")
+    parser.add_argument("--model-id", metavar="ID", help="what the engine loads, by default the catalog's first id")
+    parser.add_argument("--draft-id", metavar="ID", help="what it loads for a draft")
+    parser.add_argument("--image", metavar="IMAGE", help="the container of a manifest")
+    parser.add_argument("--name", metavar="NAME", help="of a manifest's objects")
+    parser.add_argument(
+        "--adapter", action="append", default=[], dest="adapters", metavar="NAME=PATH",
+        help="a registered adapter; may be given several times",
+    )  # fmt: skip
 
 
 def export(options: argparse.Namespace) -> None:
-    """Write what the file's suffix names."""
+    """Write what the file's suffix names, or what starts the deployment."""
+    if options.format is not None:
+        _deployment_file(options)
+        return
+    _refuse_settings(options)
     path = Path(options.to)
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"--to {path}: '{path.suffix}' is not a known suffix; {choices_text(path.suffix, SUFFIXES)}")
@@ -48,6 +77,46 @@ def export(options: argparse.Namespace) -> None:
         return
     for one in written:
         print_line(str(one))
+
+
+def _refuse_settings(options: argparse.Namespace) -> None:
+    """Raise ConfigError for settings of a server where no server's file is asked for, and for nothing to write to."""
+    given = [f"--{flag}" for flag in options.handed_on]
+    defaults: dict[str, Any] = {
+        "speculation": None, "replicas": 1, "port": 8000, "model_id": None, "draft_id": None, "image": None,
+        "name": None, "adapters": [],
+    }  # fmt: skip
+    given += [f"--{name.replace('_', '-')}" for name, usual in defaults.items() if getattr(options, name) != usual]
+    if given:
+        raise ConfigError(f"{', '.join(given)} goes with --format: it says how a server is started")
+    if options.to is None:
+        raise ConfigError(f"--to is missing: the file to write; {choices_text('', SUFFIXES)}; or --format")
+
+
+def _deployment_file(options: argparse.Namespace) -> None:
+    """Print or write the command or manifest."""
+    from graphsim.cli.engine_flags import engine_limits
+    from graphsim.export.deployment_files import deployment_file
+
+    text = deployment_file(
+        shared.deployment(options), options.format, options.to, limits=engine_limits(options.handed_on, options.known),
+        speculation=shared.speculation(options), model_id=options.model_id, draft_id=options.draft_id,
+        adapters=dict(map(_adapter, options.adapters)), replicas=options.replicas, port=options.port,
+        image=options.image, name=options.name,
+    )  # fmt: skip
+    if options.json:
+        print_json({"format": options.format, "text": text, "written": [] if options.to is None else [options.to]})
+    elif options.to is not None:
+        print_line(options.to)
+    else:
+        print_line(text.rstrip("\n"))
+
+
+def _adapter(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise ConfigError(f"--adapter {text}: expected NAME=PATH")
+    return name, path
 
 
 def _write_estimate(options: argparse.Namespace, path: Path) -> list[Path]:

@@ -60,7 +60,7 @@ def serving_html(
         "classes": _classes(service),
         "adapters": _adapters(service),
         "slowest": _slowest(service),
-        "notes": listed("Notes", service.notes) + _rules(service),
+        "notes": _pools(service) + listed("Notes", service.notes) + _rules(service),
         "figures": json_text(figures_of(service, limits)),
     }
     page = filled("serving.html", content)
@@ -92,6 +92,11 @@ def _warnings(lines: Sequence[str]) -> str:
         return ""
     told = "".join(f"<p>{escaped(line[:1].upper() + line[1:])}.</p>" for line in lines)
     return f'<section class="wide warning">{told}</section>'
+
+
+def _pools(service: ServedRun) -> str:
+    """What only runs of several kinds of workers have."""
+    return listed("Prefill and decode", [f"{label}: {text}" for label, text in service.more_rows])
 
 
 def _cards(service: ServedRun, found: dict[str, Any], limits: Sequence[Limits]) -> Iterable[str]:

@@ -1,0 +1,95 @@
+"""Files that start what was simulated: an engine's command, or a manifest for Kubernetes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.errors import ConfigError, choices_text
+from graphsim.export.deployment_files.commands import command_of
+from graphsim.export.deployment_files.described import ENGINES, described
+from graphsim.export.deployment_files.kubernetes import manifest
+from graphsim.export.deployment_files.shell import script
+from graphsim.files.written import write_text
+from graphsim.lora.config import LoraConfig
+from graphsim.serving.engine_limits import EngineLimits
+from graphsim.speculation.speculation import Speculation, checked_speculation
+from graphsim.units import short
+
+KUBERNETES = "kubernetes"
+FORMATS = (*ENGINES, KUBERNETES)
+
+
+def deployment_file(
+    deployment: Deployment | Mapping[str, Any],
+    format: str | None = None,
+    path: str | Path | None = None,
+    *,
+    limits: EngineLimits | None = None,
+    speculation: Speculation | None = None,
+    model_id: str | None = None,
+    draft_id: str | None = None,
+    adapters: Mapping[str, str] | None = None,
+    replicas: int = 1,
+    port: int = 8000,
+    image: str | None = None,
+    name: str | None = None,
+) -> str:
+    """The text that starts a deployment as it was simulated; written to `path`, too, where one is given.
+
+    deployment: a `Deployment`, or a row of `sweep`, `best` or the like, with its columns
+    format: `vllm` (`vllm serve`), `sglang` (`python -m sglang.launch_server`) or `trtllm` (`trtllm-serve`) for a shell
+        script of that engine; `kubernetes` for a manifest of a Deployment and a Service; the deployment's engine's by
+        default
+    limits: the engine's settings, as given to `serve`; speculation: as there
+    model_id, draft_id: what the engine loads, where it is not the first id that the catalog lists, such as a checkpoint
+        in another format
+    adapters: paths of registered adapters by name
+    replicas: servers alike, in a manifest; port: where each listens; image: of the container; name: of the manifest's
+        objects
+    Every flag is one of the engine's own (`graphsim.export.deployment_files.flags`), every argument quoted.
+    Raises ConfigError for what the engine has no flag for, naming it.
+    """
+    if format is not None and format not in FORMATS:
+        raise ConfigError(f"format = {short(format)} is not known; {choices_text(format, FORMATS)}")
+    found = deployment if isinstance(deployment, Deployment) else _of_row(deployment)
+    launch = described(
+        found, engine=None if format == KUBERNETES else format, limits=limits,
+        speculation=checked_speculation(speculation), model_id=model_id, draft_id=draft_id, adapters=adapters,
+        replicas=replicas, port=port, name=name,
+    )  # fmt: skip
+    arguments, config = command_of(launch)
+    text = manifest(launch, arguments, config, image) if format == KUBERNETES else script(arguments, config)
+    if path is not None:
+        write_text(path, text)
+    return text
+
+
+NEEDED = ("model", "hardware", "engine", "tp")
+"""Columns that a row has to have; the others of a sweep are read where they are there."""
+
+
+def _of_row(row: Any) -> Deployment:
+    """The deployment that a row of a table names. Raises ConfigError for columns that are missing."""
+    if not hasattr(row, "keys"):
+        raise ConfigError(f"deployment = {short(row)} is neither a Deployment nor a row of a table")
+    told = {str(key): row[key] for key in row.keys()}  # noqa: SIM118 - of a pandas Series, too
+    missing = [name for name in NEEDED if name not in told]
+    if missing:
+        raise ConfigError(f"deployment: the row has no column {', '.join(missing)}, which says what is to be started")
+    degrees: dict[str, Any] = {name: int(told[name]) for name in ("tp", "pp", "ep", "dp") if name in told}
+    lora = None
+    if told.get("strategy", "base") != "base":
+        numbers = ("rank", "active_adapters", "max_loras", "max_lora_rank")
+        fields: dict[str, Any] = {name: int(told[name]) for name in numbers if name in told}
+        targets = str(told.get("targets", "attn+ffn"))
+        fields["target_modules"] = targets if targets == "all-linear" else targets.split("+")
+        lora = LoraConfig(strategy=str(told["strategy"]), **fields)
+    precision = told.get("precision")
+    return Deployment(
+        str(told["model"]), str(told["hardware"]), parallelism=Parallelism(**degrees), lora=lora,
+        precision=None if precision in (None, "none", "None") else str(precision), engine=str(told["engine"]),
+    )  # fmt: skip
