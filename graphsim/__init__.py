@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from graphsim.errors import HardwareError as HardwareError
     from graphsim.errors import InfeasibleError as InfeasibleError
     from graphsim.export.chakra import to_chakra as to_chakra
+    from graphsim.export.deployment_files import deployment_file as deployment_file
     from graphsim.export.dot import to_dot as to_dot
     from graphsim.export.html import to_html as to_html
     from graphsim.export.node_link import from_json as from_json
@@ -82,12 +83,14 @@ if TYPE_CHECKING:
     from graphsim.serving.capacity import capacity as capacity
     from graphsim.serving.comparison import compare_serving as compare_serving
     from graphsim.serving.engine_limits import EngineLimits as EngineLimits
+    from graphsim.serving.fleet.sizing import size_fleet as size_fleet
     from graphsim.serving.serve import serve as serve
     from graphsim.serving.service import Service as Service
     from graphsim.simulation import annotate as annotate
     from graphsim.simulation import build_graph as build_graph
     from graphsim.simulation import lora_parameters as lora_parameters
     from graphsim.simulation import simulate as simulate
+    from graphsim.speculation.speculation import Speculation as Speculation
     from graphsim.sweeps.best import best as best
     from graphsim.sweeps.best import pareto as pareto
     from graphsim.sweeps.parquet import sweep_to_parquet as sweep_to_parquet
@@ -135,6 +138,7 @@ _HOME = {
     "deployment.parallelism": ("Parallelism",),
     "errors": ("ConfigError", "GraphError", "GraphsimError", "HardwareError", "InfeasibleError"),
     "export.chakra": ("to_chakra",),
+    "export.deployment_files": ("deployment_file",),
     "export.dot": ("to_dot",),
     "export.html": ("to_html",),
     "export.node_link": ("from_json", "to_json"),
@@ -159,9 +163,11 @@ _HOME = {
     "serving.capacity": ("Capacity", "capacity"),
     "serving.comparison": ("compare_serving",),
     "serving.engine_limits": ("EngineLimits",),
+    "serving.fleet.sizing": ("size_fleet",),
     "serving.serve": ("serve",),
     "serving.service": ("Service",),
     "simulation": ("annotate", "build_graph", "lora_parameters", "simulate"),
+    "speculation.speculation": ("Speculation",),
     "sweeps.best": ("best", "pareto"),
     "sweeps.parquet": ("sweep_to_parquet",),
     "sweeps.sweep": ("sweep",),

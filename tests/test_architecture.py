@@ -32,6 +32,7 @@ ROWS = (
     "compile",
     "display",
     "result",
+    "speculation",
     "simulation",
     "training",
     "analysis",
@@ -47,7 +48,7 @@ ROWS = (
 """Rooms from bottom to top, in the order of the plan: a room imports only those above it in this list."""
 
 RANK = {name: number for number, name in enumerate(ROWS)}
-WRITES_PROGRAMS = {"symbolic.source"}
+WRITES_PROGRAMS = {"symbolic.python"}
 """The modules that may call `exec`: on text that they wrote themselves, of operators and numbers."""
 
 

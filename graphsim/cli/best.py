@@ -67,7 +67,7 @@ def best(options: argparse.Namespace) -> None:
     from graphsim.sweeps.best import pareto
 
     limits = {field: getattr(options, name.replace("-", "_")) for name, (field, _, _) in LIMITS.items()}
-    prices = _prices(options.price)
+    prices = prices_of(options.price)
     drawing = picture("--plot", options.plot) if options.plot else None
     given = {"price_per_hour": prices, "progress": Progress(), **limits, **choices_of(options)}
     found = search(options.models, options.hardware, options.goal, **given)
@@ -82,7 +82,7 @@ def best(options: argparse.Namespace) -> None:
         _print(rows, len(found), options)
 
 
-def _prices(text: str | None) -> Any:
+def prices_of(text: str | None) -> Any:
     """One price, or one per device. Raises ConfigError for anything but numbers."""
     if text is None:
         return None

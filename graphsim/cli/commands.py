@@ -15,6 +15,7 @@ from graphsim.cli import (
     doctor,
     explain,
     export,
+    fleet,
     lora,
     run,
     sensitivity,
@@ -27,7 +28,7 @@ from graphsim.cli.parsing import Parser, complain_of
 from graphsim.errors import GraphsimError
 
 COMMANDS = (
-    run, lora, serve, train, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor,
+    run, lora, serve, fleet, train, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor,
     completion,
 )  # fmt: skip
 """Modules that add their commands to the parser."""

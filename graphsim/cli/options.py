@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graphsim.graph import Pass
     from graphsim.models.config import ModelConfig
     from graphsim.models.media import Media
+    from graphsim.speculation.speculation import Speculation
 
 DEGREES = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
@@ -119,6 +120,22 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cost", metavar="MODEL", help="calibrated or roofline (the device's best)")
     add_passes(parser)
+
+
+def add_speculation(parser: argparse.ArgumentParser) -> None:
+    """--speculation."""
+    parser.add_argument(
+        "--speculation", metavar="SPEC",
+        help="a draft whose tokens the model verifies: draft=MODEL|mtp|ngram,tokens=3,acceptance=0.8 (0.8/0.7/0.6 for "
+        "each position; 0:0.2/3:0.8 for a distribution; draft_tp, precision, seed)",
+    )  # fmt: skip
+
+
+def speculation(options: argparse.Namespace) -> Speculation | None:
+    """What `--speculation` says."""
+    from graphsim.speculation.parsing import speculation_of
+
+    return None if options.speculation is None else speculation_of(options.speculation)
 
 
 def add_passes(parser: argparse.ArgumentParser) -> None:

@@ -99,6 +99,10 @@ class RunProgress:
         share = f" of {self._requests:,} ({ended / max(self._requests, 1):.0%})"
         self._draw(f"{seconds:,.0f} s simulated, {ended:,}{share} requests, {seconds / passed:,.0f} x real time")
 
+    def choosing(self, done: int, what: str) -> None:
+        """What is being worked out; the line says how much is done."""
+        self._draw(what)
+
     def trying(self, done: int, what: str) -> None:
         """Runs so far, and which one this is about."""
         self._draw(f"{done} runs; {what}")

@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   graphsim run llama-2-7b --hardware l4 --precision fp8 --json
   graphsim run qwen2.5-vl/config.json --hardware l4 --input 2000 --images 1 --image-size 1080x1920
   graphsim run llama-3.1-8b --hardware l4 --engine vllm --lora rank=16,adapters=4,max_loras=8 --html report.html
+  graphsim run llama-3.1-70b --hardware h100-sxm --tp 4 --speculation draft=llama-3.1-8b,tokens=3,acceptance=0.8
 """
 
 
@@ -27,6 +28,7 @@ def add_commands(commands: Any) -> None:
     shared.add_requests(parser)
     shared.add_media(parser)
     shared.add_deployment(parser)
+    shared.add_speculation(parser)
     parser.add_argument("--top", type=shared.whole(0), default=8, metavar="N", help="operations to list per phase (8)")
     parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
     shared.add_json(parser)
@@ -37,7 +39,10 @@ def run(options: argparse.Namespace) -> None:
     """Estimate and print."""
     from graphsim.simulation import simulate
 
-    estimate = simulate(shared.deployment(options), **shared.requests(options), media=shared.media(options))
+    estimate = simulate(
+        shared.deployment(options), **shared.requests(options), media=shared.media(options),
+        speculation=shared.speculation(options),
+    )  # fmt: skip
     if options.html:
         from graphsim.export.html import to_html
 
@@ -46,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
         print_json(estimate.to_dict())
         return
     _print_headline(estimate, options)
+    _print_speculation(estimate)
     _print_energy(estimate)
     _print_memory(estimate)
     for phase in (estimate.prefill, estimate.decode):
@@ -77,6 +83,21 @@ def _print_headline(estimate: Estimate, options: argparse.Namespace) -> None:
     print_table(["latency", ""], rows, right=[] if ends else [1])
     if ends:
         print_line(f"in brackets: expected in {COVERAGE:.0%} of cases")
+    print_line()
+
+
+def _print_speculation(estimate: Estimate) -> None:
+    told = estimate.speculation
+    if told is None:
+        return
+    rows = [
+        ["tokens of a step", f"{float(told.tokens_per_step):.2f}"],
+        ["drafting, verifying", f"{seconds_text(float(told.draft_s))}, {seconds_text(float(told.verify_s))}"],
+        ["a step without it", seconds_text(float(told.plain_s))],
+        ["the draft's prompts", seconds_text(float(told.draft_prompt_s))],
+        ["tokens/s of the generation", f"{float(told.speedup):.2f} x"],
+    ]
+    print_table(["speculation", ""], rows, right=[1])
     print_line()
 
 

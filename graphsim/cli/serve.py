@@ -8,11 +8,12 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphsim.cli import disaggregation
 from graphsim.cli import options as shared
 from graphsim.cli.engine_flags import as_flags, engine_limits, flag_value
 from graphsim.cli.printing import RunProgress, print_json
 from graphsim.cli.serve_tables import print_advice, print_capacity, print_comparison, print_measured, print_service
-from graphsim.cli.traffic import add_traffic, host_of, limits_of, traffic_of
+from graphsim.cli.traffic import add_traffic, host_of, limits_of, scaling_of, traffic_of
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ EXAMPLES = """examples:
   graphsim serve llama-3.1-8b --hardware h100-sxm --rate 4 --find-capacity --slo ttft=0.5 --max-num-seqs 64
   graphsim serve llama-3.1-8b --hardware h100-sxm --trace requests.csv --html page.html --output-json bench.json
   graphsim serve llama-3.1-8b --hardware h100-sxm --concurrency 16 --measured bench.json
+  graphsim serve llama-3.1-8b --hardware l40s --rate 20 --adapters 50 --replicas 8 --vary router=least-loaded,placed
+  graphsim serve llama-3.1-70b --hardware h100-sxm --tp 4 --rate 2 --speculation draft=ngram,tokens=3,acceptance=0.4
+  graphsim serve llama-3.1-8b --hardware h100-sxm --rate 6 --input 8192 --prefill-replicas 3 --replicas 1
 An engine's own flags (--max-num-batched-tokens 2048, --chunked-prefill-size 4096, …) are taken by their names.
 """
 
@@ -39,12 +43,15 @@ def add_commands(commands: Any) -> None:
     shared.add_model(parser)
     add_traffic(parser)
     shared.add_deployment(parser)
+    shared.add_speculation(parser)
     parser.add_argument(
         "--strategy", metavar="S", help="dynamic, merged:POLICY, mixed or paged: how adapters are served (dynamic)"
     )
     parser.add_argument("--strategies", metavar="A,B,…", help="several of them side by side on the same requests")
     parser.add_argument(
-        "--vary", metavar="FLAG=A,B,…", help="an engine's flag with several values side by side: max_loras=4,8,16"
+        "--vary",
+        metavar="FLAG=A,B,…",
+        help="one flag with several values side by side: max_loras=4,8,16, router=placed,llm-d, replicas=2,4",
     )
     parser.add_argument("--slo", metavar="SPEC", help="limits in seconds, all to be kept: ttft=0.5,tpot=0.05,e2e=10")
     parser.add_argument(
@@ -55,7 +62,16 @@ def add_commands(commands: Any) -> None:
         "--attainment", type=float, default=0.99, metavar="P", help="share of requests that must keep the SLO (0.99)"
     )
     parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="servers alike (1)")
-    parser.add_argument("--router", default="least-loaded", metavar="R", help="how requests go to replicas")
+    parser.add_argument(
+        "--router", default="least-loaded", metavar="R", help="how requests go to replicas (least-loaded)"
+    )
+    parser.add_argument(
+        "--view-age", type=float, default=0.0, metavar="S", help="seconds between two looks of the router (0)"
+    )
+    parser.add_argument(
+        "--autoscale", metavar="SPEC", help="replicas that come and go: target=16,least=1,most=8,every=15,calm=300"
+    )
+    disaggregation.add_disaggregation(parser)
     parser.add_argument("--measured", metavar="FILE", help="compare with the result file of a benchmark client")
     parser.add_argument(
         "--host", metavar="SPEC", help="constants fitted by --measured: request_s=0.004,step_factor=1.03,…"
@@ -80,6 +96,8 @@ def serve(options: argparse.Namespace) -> None:
             _find_capacity(serving, limits, options)
         elif options.strategies or options.vary:
             _compare(serving, limits, options)
+        elif options.splits:
+            disaggregation.compare_splits(serving, limits, options)
         else:
             _simulate(serving, limits, options)
     except ConfigError as error:
@@ -88,7 +106,7 @@ def serve(options: argparse.Namespace) -> None:
 
 def _check_question(options: argparse.Namespace) -> None:
     """Raise ConfigError for options of which one has no answer to give where the other stands."""
-    asked = [name for name in ("find_capacity", "strategies", "vary") if getattr(options, name)]
+    asked = [name for name in ("find_capacity", "strategies", "vary", "splits") if getattr(options, name)]
     if len(asked) > 1:
         raise ConfigError(f"{_named(asked[0])} and {_named(asked[1])} exclude each other: one question at a time")
     if options.over != "rate" and not options.find_capacity:
@@ -107,6 +125,9 @@ def _named(name: str) -> str:
 
 def _check_files(options: argparse.Namespace) -> None:
     """Raise ConfigError for files that could not be written after a long run."""
+    for name in ("html", "timeline"):
+        if getattr(options, name) and (options.replicas > 1 or options.autoscale):
+            raise ConfigError(f"{_named(name)} draws one engine; leave it out, or say --replicas 1")
     for name in _FILES:
         path = getattr(options, name)
         if path is not None and not Path(path).expanduser().parent.is_dir():
@@ -128,9 +149,12 @@ def _serving(options: argparse.Namespace) -> Serving:
         options = argparse.Namespace(**{**vars(options), "lora": rest or None})
     if options.lora and re.search(r"(?:^|,)(?:registered|popularity)=", options.lora):
         raise ConfigError("--lora: registered and popularity are said by --adapters N and --popularity P here")
+    deployment = shared.deployment(options)
     return serving_of(
-        shared.deployment(options), traffic=traffic_of(options), strategy=strategy, replicas=options.replicas,
+        deployment, traffic=traffic_of(options), strategy=strategy, replicas=options.replicas,
         limits=engine_limits(options.handed_on, options.known), host=host_of(options.host), router=options.router,
+        view_age_s=options.view_age, scaling=scaling_of(options.autoscale), speculation=shared.speculation(options),
+        **disaggregation.prefill_arguments(options, deployment),
     )  # fmt: skip
 
 
@@ -138,7 +162,7 @@ def _simulate(serving: Serving, limits: dict[str, float], options: argparse.Name
     bench = _bench(options)  # read first: what is wrong with it need not wait for the run
     with RunProgress(len(serving.table)) as progress:
         service = serving.run(progress.simulated)
-    if service.log.interrupted:
+    if service.log.interrupted or serving.fleet.is_fleet:  # advice is of one engine
         options.no_advice = True
     advice = None
     if not options.no_advice:

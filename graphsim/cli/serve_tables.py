@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from graphsim.cli.fleet_tables import print_replicas
 from graphsim.cli.printing import print_line, print_table
 from graphsim.units import seconds_text
 
@@ -37,6 +38,8 @@ def print_service(service: Service, limits: Mapping[str, float]) -> None:
     print_table(["latency", *KINDS], rows, right=range(1, 5))
     if limits or len(service.classes) > 1:
         _print_limits(service, limits)
+    if service.servers > 1:
+        print_replicas(service)
     if len(service.adapter_names) > 1:
         _print_adapters(service)
     for text in service.warnings:
@@ -131,7 +134,16 @@ def print_comparison(frame: pd.DataFrame, serving: Serving) -> None:
     """A row a strategy, or a value."""
     print_line(f"{serving.deployment.model.name} on {serving.deployment.device.name}, {serving.traffic!r}\n")
     header = [str(frame.index.name), "requests/s", "tokens/s", "mean TTFT", "p99 TTFT", "TPOT", "p99 E2E"]
-    header += ["loads", "switches", "stalled", "KV tokens", *(["kept"] if "attainment" in frame else []), "limited by"]
+    spread = ["imbalance", "reloads"] if "imbalance" in frame else []
+    header += [
+        "loads",
+        "switches",
+        "stalled",
+        "KV tokens",
+        *spread,
+        *(["kept"] if "attainment" in frame else []),
+        "limited by",
+    ]
     rows = []
     for value, row in frame.iterrows():
         if row["reason"]:
@@ -145,6 +157,7 @@ def print_comparison(frame: pd.DataFrame, serving: Serving) -> None:
             f"{row['stalled']:.1%}",
             f"{row['kv_tokens']:,.0f}",
         ]
+        cells += [f"{row['imbalance']:.2f}", f"{row['reloads']:,.0f}"] if spread else []
         cells += [f"{row['attainment']:.1%}"] if "attainment" in frame else []
         rows.append([str(value), *cells, str(row["limit"])])
     print_table(header, rows, right=range(1, len(header) - 1))

@@ -32,6 +32,7 @@ _NAMES = {
     "input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters",
     "expert-placement": "expert_placement", "redundant-experts": "redundant_experts",
 }  # fmt: skip
+_WORDS = ("model", "hardware", "engine", "strategy", "speculation")
 _SHOWN = ("model", "hardware", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
 
 
@@ -56,6 +57,10 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     for name, text in _NAMED.items():
         parser.add_argument(f"--{name}", metavar="A,B,…", help=text)
     parser.add_argument("--targets", metavar="A+B", help="modules that the adapter reaches")
+    parser.add_argument(
+        "--speculation", nargs="+", metavar="SPEC",
+        help="drafts to choose from, none or draft=MODEL,tokens=N,acceptance=P; as of `graphsim run`",
+    )  # fmt: skip
     shared.add_passes(parser)
 
 
@@ -70,6 +75,10 @@ def choices_of(options: argparse.Namespace) -> dict[str, Any]:
             choices[_NAMES.get(name, name)] = _listed(text)
     if options.targets:
         choices["targets"] = "all-linear" if options.targets == "all-linear" else [options.targets.split("+")]
+    if options.speculation:
+        from graphsim.speculation.parsing import speculation_of
+
+        choices["speculation"] = [None if text == "none" else speculation_of(text) for text in options.speculation]
     return choices
 
 
@@ -155,12 +164,13 @@ def _write(frame: Any, path: Path) -> None:
 
 
 def _print(frame: Any) -> None:
-    header = [*_SHOWN, "TTFT ms", "TPOT ms", "tokens/s", "J/token", "GiB", "reason"]
+    shown = [*_SHOWN, *(["speculation"] if "speculation" in frame else [])]
+    header = [*shown, "TTFT ms", "TPOT ms", "tokens/s", "J/token", "GiB", "reason"]
     rows = []
     for row in frame.to_dict("records"):
-        cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in _SHOWN]
+        cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in shown]
         values = [row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["tokens_per_s"]]
         values += [row["energy_per_token_j"], row["memory_bytes"] / 2**30]
         rows.append([*cells, *("-" if value != value else f"{value:.4g}" for value in values), row["reason"][:60]])
-    print_table(header, rows, right=range(4, 14))
+    print_table(header, rows, right=[at for at, name in enumerate(header[:-1]) if name not in _WORDS])
     print_cautions(frame)

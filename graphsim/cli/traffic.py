@@ -16,6 +16,10 @@ _SESSIONS = {
 }  # fmt: skip
 _CLIENT = {"connections": "connections", "timeout": "timeout_s", "cutoff": "cutoff_s"}
 _SLO = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
+_SCALING = {
+    "target": "target", "least": "least", "most": "most", "every": "every_s", "calm": "calm_s",
+    "cold_start": "cold_start_s", "start": "start_s",
+}  # fmt: skip
 _DRIFT = {"every": "every_s", "shift": "shift", "over": "over_s"}
 _RANDOM = ("input", "output", "range_ratio", "burstiness", "sessions")
 """What says nothing about a trace, which has requests of its own."""
@@ -114,6 +118,18 @@ def host_of(text: str | None) -> dict[str, float]:
     from graphsim.serving.adjusted import CONSTANTS
 
     return _numbers("--host", text, {name: name for name in CONSTANTS}) if text else {}
+
+
+def scaling_of(text: str | None) -> Any:
+    """Replicas that come and go, from `target=16,least=1,most=8`."""
+    if not text:
+        return None
+    from graphsim.serving.fleet.scaling import Scaling
+
+    numbers: dict[str, Any] = _numbers("--autoscale", text, _SCALING)
+    if "target" not in numbers:
+        raise ConfigError(f"--autoscale {text}: target is missing, the requests that each replica should have")
+    return Scaling(**numbers)
 
 
 def _sessions(text: str) -> Any:

@@ -17,7 +17,7 @@ import pytest
 import graphsim
 from tests.docs.pages import DOCS, EXAMPLES, PAGES, ROOT, run, unknown_blocks
 
-LONG = ("hardware", "serving", "training")
+LONG = ("disaggregation", "fleets", "hardware", "serving", "training")
 RUN = [pytest.param(page, marks=pytest.mark.slow if page.stem in LONG else (), id=page.stem) for page in PAGES]
 """The pages that fit a device to its measurements, and simulate servers and trainings, take long."""
 
