@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
@@ -18,6 +18,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import Matching, matched
 from graphsim.ops import Embedding, ExpertGemm, Gemm, Repeat
+from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
 
 WORDS = ("attn", "ffn", "qkv", "out proj", "query", "key", "value", "up+gate", "down", "up", "gate", "w1", "w2", "w3")
@@ -256,7 +257,7 @@ def _matches(lora: LoraConfig, modules: list[tuple[Any, str]], name: str) -> boo
     """Whether a target by itself reaches a module."""
     alone = name if name == "all-linear" else (name,)
     try:
-        targets = Targets(replace(lora, target_modules=alone, target_parameters=()))
+        targets = Targets(with_fields(lora, {"target_modules": alone, "target_parameters": ()}))
         return any(targets.key(op, path) is not None for op, path in modules)
     except ConfigError:
         return False
