@@ -201,7 +201,8 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
     modules = modules_of(graph, every=lora.kind.copies)
     if not reached:
         raise ConfigError(
-            f"lora.target_modules = {names!r} matches no module of the model{_left(lora)}{_why(lora, modules, names)}; "
+            f"lora.target_modules = {_listed(names)} matches no module of the model{_left(lora)}"
+            f"{_why(lora, modules, names)}; "
             f"{_could_match(lora, modules, names if isinstance(names, str) else (*names, '')[0])}"
         )
     for entry in names:
@@ -242,6 +243,10 @@ def _modules(graph: nx.DiGraph, firsts: range, every: bool) -> Iterator[tuple[An
         path = str(getattr(op, "module", ""))
         if path and (every or isinstance(op, Module)):
             yield from ((op, path.replace("{}", str(first + op.layer))) for first in firsts)
+
+
+def _listed(names: Iterable[str] | str) -> str:
+    return repr(names if isinstance(names, str) else list(names))
 
 
 def _could_match(lora: LoraConfig, modules: list[tuple[Any, str]], found: str) -> str:
