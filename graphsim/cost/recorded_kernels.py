@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.symbolic.expr import Expr, applied
@@ -34,7 +36,7 @@ class RecordedKernels:
         if isinstance(shape, SHORT) or not symbols_in(shape):
             return self._kernel_s(shape)
         sizes = PRODUCT if isinstance(shape, GemmShape) else [n for n, size in held.items() if isinstance(size, Expr)]
-        key = (type(shape), *[None if name in sizes else value for name, value in held.items()])
+        key = (type(shape), *[None if name in sizes else _plain(value) for name, value in held.items()])
         if key not in self._kinds:
             self._kinds[key] = self._kind(shape, sizes)
         return applied(self._kinds[key], *[held[name] for name in sizes])
@@ -47,3 +49,8 @@ class RecordedKernels:
             return Kernel(sizes, price)
         except CONFUSED as error:
             return Opaque(price, reason(error))
+
+
+def _plain(value: Any) -> Any:
+    """A number that came out of numpy, as one that a key can hold."""
+    return value.item() if isinstance(value, np.ndarray | np.generic) else value

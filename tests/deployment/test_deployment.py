@@ -105,7 +105,7 @@ def test_the_old_order_of_arguments_is_the_verbs_still() -> None:
 def test_help_shows_what_a_verb_takes() -> None:
     names = list(inspect.signature(gs.simulate).parameters)
     assert names[:5] == ["model", "hardware", "batch", "input_tokens", "output_tokens"]
-    assert list(inspect.signature(gs.compare_lora).parameters) == names
+    assert [*inspect.signature(gs.compare_lora).parameters, "speculation"] == names
 
 
 def test_a_deployment_never_changes() -> None:
