@@ -30,7 +30,7 @@ def compare_lora(inference: Inference) -> pd.DataFrame:
     Further columns: ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, energy_per_token_j, memory_bytes,
     adapters_bytes (per device), fits, engine (whose kernels run) and caution (what to beware of in the times, as of a
     device that nobody measured).
-    Arguments are those of `simulate` but for speculation; without an adapter there, a common one (rank 16 on attention and MLP).
+    Arguments are those of `simulate` but speculation; without an adapter, a common one (rank 16 on attention and MLP).
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
     requests = inference.requests
