@@ -16,7 +16,7 @@ import numpy as np
 from graphsim.ops import AllGather, AllReduce, Collective, ReduceScatter
 from graphsim.ops.base import BF16
 from graphsim.training.held import Held, HeldBytes, HeldUnit
-from graphsim.training.sharing import Groups, Rule, groups_of, rule_of
+from graphsim.training.sharing import Groups, Rule, groups_of, rule_of, sums_each
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -84,16 +84,20 @@ class DataParallelSteps:
 
 def data_parallel_steps(setup: TrainingSetup, held: HeldBytes) -> DataParallelSteps:
     """The collectives of a training setup; see `steps_of`."""
-    return steps_of(held, setup.sharding, setup.deployment.parallelism, setup.recipe.units_in_flight)
+    recipe = setup.recipe
+    return steps_of(
+        held, setup.sharding, setup.deployment.parallelism, recipe.units_in_flight, defers=recipe.defers_reduction
+    )
 
 
 def steps_of(
-    held: HeldBytes, sharding: str, parallelism: Parallelism, units_in_flight: float = 2.0
+    held: HeldBytes, sharding: str, parallelism: Parallelism, units_in_flight: float = 2.0, *, defers: bool = False
 ) -> DataParallelSteps:
     """The collectives of a step.
 
     held: units of a stage before data parallelism; sharding: a name of `graphsim.training.sharing.RULES`
     units_in_flight: weights of so many units are whole at once (1 = nothing is fetched ahead)
+    defers: whether FSDP reduces gradients in the last micro-batch only (`defers_reduction` of a recipe)
     Raises ConfigError for an unknown kind of sharding.
     """
     rule = rule_of(sharding)
@@ -116,7 +120,7 @@ def steps_of(
     return DataParallelSteps(
         units=tuple(found),
         update=tuple(_updates(totals, groups, rule)) if rule.gathers_updates else (),
-        every=rule.every,
+        every=sums_each(rule, defers),
         hidden=rule.hides_updates,
         in_flight=max(int(units_in_flight), 1),
         rule=rule,

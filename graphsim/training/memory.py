@@ -17,7 +17,7 @@ from graphsim.training.moments import Moment, Persistent, fullest, moments_of
 from graphsim.training.numbers import StageNumbers
 from graphsim.training.reserved import MOST_REPLAYED, in_pages, reserved_bytes
 from graphsim.training.setup import TrainingSetup
-from graphsim.training.sharing import groups_of, resident, rule_of, whole_units
+from graphsim.training.sharing import groups_of, resident, rule_of, sums_each, whole_units
 from graphsim.training.step import Stage
 from graphsim.training.stored import FP32
 from graphsim.units import Num
@@ -47,6 +47,7 @@ def persistent_of(stage: StageNumbers, setup: TrainingSetup) -> Persistent:
         optimizer=kept.states_bytes * (0.0 if "optimizer" in setup.offload else 1.0),
         gradients=gradients,
         standing=np.where(np.greater(setup.accumulate, 1.0), 1.0, standing)[()],
+        whole=_beyond_share(stage, setup, gradients),
         kept=keeps,
         gathered=np.maximum(kept.gathered_bytes, brought) + copies,
         reducing=kept.bucket_bytes * (1.0 - float(recipe.keeps_gradients)),  # buffers made once are reduced in place
@@ -55,6 +56,19 @@ def persistent_of(stage: StageNumbers, setup: TrainingSetup) -> Persistent:
         gradient_share=share,
         again=several * float(setup.sharding == "fsdp1" and not setup.method.base),
     )
+
+
+def _beyond_share(stage: StageNumbers, setup: TrainingSetup, share: Num) -> Num:
+    """What accumulated gradients take beyond a device's share, where they are reduced in the last micro-batch only.
+
+    They are whole until then, in the format in which weights are multiplied (torch, FullyShardedDataParallel.no_sync).
+    """
+    rule = rule_of(setup.sharding)
+    if not rule.gradients or sums_each(rule, setup.recipe.defers_reduction):
+        return 0.0
+    whole = stage.held.shared.gathered_bytes + stage.held.experts.gathered_bytes
+    several = np.minimum(groups_of(setup.deployment.parallelism).ways - 1.0, 1.0)
+    return np.where(np.greater(setup.accumulate, 1.0), whole - share, 0.0)[()] * several
 
 
 def _largest_gradients(stage: StageNumbers) -> Num:

@@ -65,7 +65,8 @@ class Persistent:
     """Bytes per device that outlive a micro-batch, data parallelism taken into account.
 
     gradients: of a whole step; standing: whether they are there while the first micro-batch runs, 0 or 1; kept: the
-    same between steps
+        same between steps
+    whole: what they take beyond that while they are whole, until the last micro-batch reduces them
     gathered: units of a sharded model that are whole at the same time; reducing: gradients on their way
     update: alive only in the optimizer
     gradient_share: of the gradients that a backward leaves, the part that stays on the device
@@ -79,6 +80,7 @@ class Persistent:
     optimizer: Num
     gradients: Num
     standing: Num = 0.0
+    whole: Num = 0.0
     kept: Num = 0.0
     gathered: Num = 0.0
     reducing: Num = 0.0
@@ -182,7 +184,7 @@ def moments_of(
     in_flight: micro-batches whose kept values a pipeline stage holds at most
     """
     loss, learned = setup.recipe.loss, logits if learned is None else learned
-    standing = persistent.gradients * persistent.standing
+    standing = persistent.gradients * persistent.standing + persistent.whole
     alive = {turn.name: alive_turns(setup, turn.times, turn.again) for turn in turns}
     one: Num = sum((alive[turn.name] * turn.kept for turn in turns), start=0.0)
     kept: Num = (in_flight - 1.0) * one

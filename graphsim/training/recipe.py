@@ -120,6 +120,7 @@ class Recipe:
     weight_format: of trained weights of the base, `given` by the model or `fp32`, of which 16-bit copies are made
     master_weights: whether trained 16-bit weights have an fp32 copy; gradient_format: in which gradients are kept
     keeps_gradients: whether they live on between steps; clips: whether their norm is clipped
+    defers_reduction: whether FSDP reduces gradients in the last micro-batch only and keeps them whole until then
     sharding: default of SHARDING over data-parallel devices
     under_fsdp: fields that are otherwise where FSDP shares weights over several devices: `weight_format`, `upcasts`,
         `gradient_format`, `keeps_gradients`
@@ -160,6 +161,7 @@ class Recipe:
     master_weights: bool = False
     gradient_format: str = "weights"
     keeps_gradients: bool = False
+    defers_reduction: bool = False
     clips: bool = True
     sharding: str = "ddp"
     under_fsdp: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -289,7 +291,7 @@ _CHOICES = {
 _UNDER_FSDP = {"weight_format": WEIGHTS, "gradient_format": GRADIENTS, "upcasts": (), "keeps_gradients": ()}
 _FLAGS = (
     "autocast", "hidden_dropout", "attention_dropout", "packs_projections", "input_requires_grad", "master_weights",
-    "keeps_gradients", "clips", "upcasts", "upcasts_tables", "optimizer_in_backward",
+    "keeps_gradients", "defers_reduction", "clips", "upcasts", "upcasts_tables", "optimizer_in_backward",
 )  # fmt: skip
 _LISTS = {"fused": FUSABLE, "offload": OFFLOADED, "recomputed": RECOMPUTED}
 _NUMBERS = {

@@ -44,6 +44,7 @@ class Program:
     there: weights and what else is there from the start; states, copies: of the optimizer, from its first step on and
         in each step only; micro_batches: of a step, so many as need to be told apart; in_flight: of them at once
     keeps: whether gradients live on in the next step; share: of each gradient's bytes, what stays on the device
+    defers: whether gradients stay whole until the last micro-batch
     again: whether a second value as large as what a turn keeps lives through the backward of all like it
     """
 
@@ -55,6 +56,7 @@ class Program:
     in_flight: int = 1
     keeps: bool = False
     share: float = 1.0
+    defers: bool = False
     again: bool = False
 
 
@@ -124,6 +126,7 @@ def program_of(stage: Stage, persistent: Persistent, in_flight: Num, at: At) -> 
         in_flight=max(1, round(at(in_flight))),
         keeps=setup.recipe.keeps_gradients,
         share=_stays(turns, persistent, at),
+        defers=at(persistent.whole) > 0.0,
         again=bool(at(persistent.again)),
     )
 
@@ -152,8 +155,9 @@ def events_of(program: Program) -> list[Event]:
         if program.in_flight > 1:
             _micro_batches(program, tensors, gradients, program.in_flight)
         else:
-            for _ in range(program.micro_batches):
-                _micro_batches(program, tensors, gradients)
+            for number in range(program.micro_batches):
+                reduces = number == program.micro_batches - 1 or not program.defers
+                _micro_batches(program, tensors, gradients, reduces=reduces)
         if not step:
             for size in program.states:
                 tensors.make(size)
@@ -167,8 +171,10 @@ def events_of(program: Program) -> list[Event]:
     return tensors.events
 
 
-def _micro_batches(program: Program, tensors: Tensors, gradients: dict[str, list[int]], count: int = 1) -> None:
-    """So many forward passes, then as many backward passes."""
+def _micro_batches(
+    program: Program, tensors: Tensors, gradients: dict[str, list[int]], count: int = 1, *, reduces: bool = True
+) -> None:
+    """So many forward passes, then as many backward passes. reduces: whether gradients are cut to shares."""
     kept: dict[tuple[int, str, int], dict[str, list[int]]] = {}
     for batch in range(count):
         given: list[int] = []
@@ -183,7 +189,10 @@ def _micro_batches(program: Program, tensors: Tensors, gradients: dict[str, list
             for i in reversed(range(turn.times)):
                 given, made = _backward(turn, given, kept[batch, turn.name, i], tensors)
                 for name, size in made:
-                    _gather(f"{turn.name}.{i}.{name}", size, program.share, gradients, tensors)
+                    place = f"{turn.name}.{i}.{name}"
+                    if reduces and program.defers:
+                        _drop_all([gradients.pop(place, [])], tensors)
+                    _gather(place, size, program.share if reduces else 1.0, gradients, tensors)
             _drop_all([again], tensors)
         _drop_all([given], tensors)
 

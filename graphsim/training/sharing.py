@@ -24,6 +24,7 @@ class Rule:
     weights, gradients, states: whether each device keeps its share of them only
     regathers: whether a unit's weights are gathered again for the backward pass
     every: whether gradients are summed in every micro-batch, else in the last one
+    defers: whether a framework may put that off to the last one, with gradients that are whole until then
     bucket_bytes: gradients that travel together where several units' do; 0 = each unit by itself
     copies: whether buckets are memory beside the gradients
     gathers_updates: whether updated weights are gathered behind the optimizer; hides_updates: under the next forward
@@ -36,6 +37,7 @@ class Rule:
     states: bool = False
     regathers: bool = False
     every: bool = False
+    defers: bool = False
     bucket_bytes: float = 0.0
     copies: bool = False
     gathers_updates: bool = False
@@ -67,16 +69,17 @@ RULES = {
         source="arXiv 1910.02054; DeepSpeed, runtime/zero/stage3.py",
     ),
     "fsdp1": Rule(
-        weights=True, gradients=True, states=True, regathers=True, every=True, rooted=True, leaves=True,
+        weights=True, gradients=True, states=True, regathers=True, every=True, defers=True, rooted=True, leaves=True,
         source="torch FullyShardedDataParallel, FULL_SHARD: a flat parameter for each unit, the root's kept for the "
-        "backward; PEFT, utils/other.py, fsdp_auto_wrap_policy: trained leaves are units",
+        "backward; no_sync keeps gradients whole; PEFT, fsdp_auto_wrap_policy: trained leaves are units",
     ),
     "fsdp2": Rule(
-        weights=True, gradients=True, states=True, regathers=True, every=True,
-        source="torch fully_shard: a parameter each, reshard_after_forward for all but the root",
+        weights=True, gradients=True, states=True, regathers=True, every=True, defers=True,
+        source="torch fully_shard: a parameter each, reshard_after_forward for all but the root; "
+        "set_requires_gradient_sync(False) keeps whole gradients",
     ),
     "shard_grad_op": Rule(
-        weights=True, gradients=True, states=True, every=True,
+        weights=True, gradients=True, states=True, every=True, defers=True,
         source="torch FullyShardedDataParallel, SHARD_GRAD_OP; fully_shard with reshard_after_forward=False",
     ),
     "distributed_optimizer": Rule(
@@ -92,6 +95,11 @@ def rule_of(sharding: str) -> Rule:
     if sharding not in RULES:
         raise ConfigError(f"sharding = {sharding!r} is not known; {choices_text(str(sharding), RULES)}")
     return RULES[sharding]
+
+
+def sums_each(rule: Rule, defers_reduction: bool) -> bool:
+    """Whether gradients are summed over devices in each micro-batch. defers_reduction: of the recipe."""
+    return rule.every and not (rule.defers and defers_reduction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -31,6 +31,7 @@ from graphsim.validation.training_settings import (
     recomputed_of,
     sharing_of,
 )  # fmt: skip
+from graphsim.validation.training_sources import accumulated_of
 from graphsim.validation.training_variations import changes_of
 
 SETTINGS = (
@@ -50,6 +51,7 @@ class TrainingCase:
 
     batch: sequences of a micro-batch on one data-parallel rank; seq_len: tokens of each; squares: mean sum of squared
     lengths of the documents in a micro-batch; method: of `graphsim.training.methods`
+    part: of the step, that a row's time is of
     last_stage: whether memory is that of the pipeline's last stage, whose rank writes Megatron-LM's log
     """
 
@@ -64,6 +66,7 @@ class TrainingCase:
     batch: float
     seq_len: float
     accumulate: float
+    part: float = 1.0
     shared: Shared
     recomputed: Recomputed
     squares: float | None = None
@@ -88,7 +91,7 @@ class TrainingCase:
 
 def key_of(row: Row) -> tuple[str, ...]:
     """What tells cases apart."""
-    return (*(_settled(name, row) for name in SETTINGS), *told_of(row))
+    return (*(_settled(name, row) for name in SETTINGS), *told_of(row), str(accumulated_of(row)))
 
 
 def _settled(name: str, row: Row) -> str:
@@ -117,13 +120,13 @@ def case_of(row: Row) -> TrainingCase:
     seq_len = length_of(row, batch, accumulate * dp)
     model = model_of(text_of(row, "model"), framework, note, seq_len, tp)
     shared, recomputed = sharing_of(text_of(row, "shard")), recomputed_of(text_of(row, "recompute"))
-    more = changes_of(row, recipe)
+    more, further = changes_of(row, recipe), accumulated_of(row)
     return TrainingCase(
         model=model, hardware=hardware, devices=devices, recipe=more.recipe or recipe,
         method=method,
         lora=lora_of(recipe, method, text_of(row, "rank"), _targets(row, model), note),
         precision=precision_of(text_of(row, "precision"), note, recipe),
-        batch=batch, seq_len=seq_len, accumulate=accumulate,
+        batch=batch, seq_len=seq_len, accumulate=accumulate * further, part=1.0 / further,
         parallelism=_parallelism(row, model, recipe, Degrees(tp=tp, pp=pp, cp=cp, ep=ep, dp=dp, group=shared.group)),
         shared=shared, recomputed=recomputed, squares=squares_of(row, batch, seq_len), optimizer=more.optimizer,
         changes={**recomputed.changes, **more.changes}, last_stage=pp > 1 and framework.startswith("Megatron-LM (CI"),

@@ -69,7 +69,7 @@ class _Row:
 
 
 def _step(case: TrainingCase, found: Any, row: _Row) -> float:
-    return row.seconds(found.step_s)
+    return row.seconds(found.step_s * case.part)
 
 
 def _per_gpu(case: TrainingCase, found: Any, row: _Row) -> float:

@@ -57,6 +57,7 @@ def changes_of(row: Row, recipe: str) -> More:
     if "2022" in framework:
         changes |= {"attention": "unfused"}
     if "fsdp_qlora" in framework:
+        changes["defers_reduction"] = False  # its train.py's no_sync is False by default
         changes["upcasts"] = False  # its train.py loads weights itself and calls no prepare_model_for_kbit_training
     if "async TP" in note or "AsyncTP" in note:
         changes["overlap"] = 0.9

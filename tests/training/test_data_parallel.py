@@ -65,6 +65,16 @@ def test_all_that_is_trained_travels_as_often_as_the_papers_say(sharding, times)
     assert float(steps.sent_bytes(4.0)) == pytest.approx(times * LAYERS * GB * 7 / 8)
 
 
+@pytest.mark.parametrize("sharding, times", [
+    ("fsdp1", 2.0 * 4 + 1.0), ("fsdp2", 2.0 * 4 + 1.0), ("shard_grad_op", 1.0 * 4 + 1.0), ("zero2", 1.0 * 4 + 1.0),
+    ("zero3", 3.0 * 4),
+])  # fmt: skip
+def test_reductions_that_are_deferred_travel_once_and_deepspeeds_never_are(sharding, times):
+    """Weights are gathered in each of 4 micro-batches; torch's no_sync is for what FSDP shares."""
+    steps = steps_of(layers_only(0.0, 1.0 * GB), sharding, gs.Parallelism(dp=8), defers=True)
+    assert float(steps.sent_bytes(4.0)) == pytest.approx(times * LAYERS * GB * 7 / 8)
+
+
 @pytest.mark.parametrize("sharding", list(RULES))
 def test_a_frozen_base_is_gathered_where_it_is_shared_and_never_reduced(sharding):
     """Twice for each micro-batch, once where it stays whole; of what is trained nothing here."""

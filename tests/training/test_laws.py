@@ -15,6 +15,8 @@ from graphsim.ops.gradients import HeadWeightGradient, WeightGradient
 from graphsim.training.estimated import Computed
 from graphsim.training.flops import by_direction
 from graphsim.training.memory import persistent_of
+from graphsim.training.moments import HEAD
+from graphsim.training.recipe import load_recipe
 from graphsim.training.reserved import events_of, program_of
 from graphsim.training.step import stages_of
 from graphsim.training.train import setup_of, train
@@ -191,3 +193,21 @@ def test_towers_lie_on_the_device_though_text_alone_is_trained() -> None:
     whole = gs.load_model("qwen2.5-vl-7b").num_parameters
     memory = train("qwen2.5-vl-7b", H100, method="lora", recipe="transformers").memory
     assert memory.weights_bytes == 2.0 * whole
+
+
+@pytest.mark.parametrize("sharding", ["fsdp1", "fsdp2"])
+def test_gradients_whose_reduction_is_deferred_are_whole_while_the_last_micro_batch_runs(sharding: str) -> None:
+    """Against the same recipe that reduces each micro-batch: all but a device's share, at the head."""
+    devices, weights = 4, 2.0 * step("llama").trainable_parameters
+    recipe, at = load_recipe("transformers"), HEAD
+    found = {
+        (defers, accumulate): dict(step(
+            "llama", recipe=replace(recipe, defers_reduction=defers), sharding=sharding, accumulate=accumulate,
+            parallelism=gs.Parallelism(dp=devices),
+        ).memory.timeline)
+        for defers in (False, True) for accumulate in (1, 2)
+    }  # fmt: skip
+    assert found[True, 1] == found[False, 1]
+    more = found[True, 2][at] - found[False, 2][at]
+    assert more == pytest.approx(weights * (1.0 - 1.0 / devices), rel=1e-6)
+    assert found[True, 2]["between steps"] == found[False, 2]["between steps"]

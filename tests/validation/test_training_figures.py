@@ -12,7 +12,7 @@ import pytest
 
 from graphsim.errors import ConfigError
 from graphsim.validation.training import summary, validate_training
-from graphsim.validation.training_cases import case_of
+from graphsim.validation.training_cases import case_of, key_of
 from graphsim.validation.training_figures import figure, is_simulated, kind_of
 from tests.validation.test_training_rows import ROW
 
@@ -89,3 +89,14 @@ def test_a_table_of_another_layout_is_refused_in_a_sentence(tmp_path: Path) -> N
     pd.DataFrame([{"id": 1, "speed": 2}]).to_csv(path, index=False)
     with pytest.raises(ConfigError, match="column metric is missing"):
         validate_training(path)
+
+
+def test_a_source_whose_steps_have_two_micro_batches_gives_the_time_of_one() -> None:
+    """fms-acceleration's refs_orca: rows count one micro-batch, its scenario accumulates two."""
+    row = ROW | {"source": "foundation-model-stack/fms-acceleration scripts/benchmarks/refs_orca/a100_80gb_pf.csv"}
+    row |= {"metric": "step_time", "unit": "s", "global_batch": "16", "grad_accum": "1", "shard": "fsdp full shard"}
+    case = case_of(row)
+    assert (case.batch, case.accumulate) == (2.0, 2.0) and case.tokens == 2 * 16 * 2048
+    assert figure(row, case, FOUND) == 1.0
+    assert figure(row | {"metric": "tokens_per_s_per_gpu"}, case, FOUND) == 2 * 16 * 2048 / 2.0 / 8
+    assert key_of(row) != key_of(row | {"source": "refs/a100_80gb.csv"})
