@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from graphsim.export.chakra import to_chakra as to_chakra
     from graphsim.export.deployment_files import deployment_file as deployment_file
     from graphsim.export.dot import to_dot as to_dot
+    from graphsim.export.explore.page import explore as explore
     from graphsim.export.html import to_html as to_html
     from graphsim.export.node_link import from_json as from_json
     from graphsim.export.node_link import to_json as to_json
@@ -140,6 +141,7 @@ _HOME = {
     "export.chakra": ("to_chakra",),
     "export.deployment_files": ("deployment_file",),
     "export.dot": ("to_dot",),
+    "export.explore.page": ("explore",),
     "export.html": ("to_html",),
     "export.node_link": ("from_json", "to_json"),
     "export.trace": ("to_trace",),

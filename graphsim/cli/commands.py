@@ -14,6 +14,7 @@ from graphsim.cli import (
     completion,
     doctor,
     explain,
+    explore,
     export,
     fleet,
     lora,
@@ -28,8 +29,8 @@ from graphsim.cli.parsing import Parser, complain_of
 from graphsim.errors import GraphsimError
 
 COMMANDS = (
-    run, lora, serve, fleet, train, explain, sweep, best, sensitivity, export, catalog, validate, calibration, doctor,
-    completion,
+    run, lora, serve, fleet, train, explain, explore, sweep, best, sensitivity, export, catalog, validate, calibration,
+    doctor, completion,
 )  # fmt: skip
 """Modules that add their commands to the parser."""
 

@@ -43,6 +43,8 @@ class Formulas:
 
     Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
     first_token, step: the time to the first token, and of one step of generation behind `context` tokens
+    one_time: of the work that is done once before serving; level, growing: of a step what does not grow with the
+        context, and the sums of what does
     """
 
     def __init__(self, inference: Inference, tape: Tape | None = None) -> None:
@@ -51,10 +53,10 @@ class Formulas:
         context: Any = self._tape.variable(CONTEXT)
         step, prompt = self._inference.step_graph(context), self._inference.prefill_graph()
         self.first_token, self.step = self._inference.first_token_s(prompt), self._inference.step_s(context, step)
-        level, growing = _by_context(self.step)
-        one_time_s = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
-        self._fixed = Program([self.first_token, one_time_s, level])
-        self._growing = [GrowingSum(part, CONTEXT) for part in growing.values()]
+        self.level, growing = _by_context(self.step)
+        self.one_time = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
+        self._fixed = Program([self.first_token, self.one_time, self.level])
+        self.growing = [GrowingSum(part, CONTEXT) for part in growing.values()]
         self._graphs = [(prompt, step)]
 
     def times_s(self, inputs: Inputs) -> tuple[Num, Num, Num]:
@@ -73,7 +75,7 @@ class Formulas:
         ttft_s, one_time_s, level_s = self._fixed(inputs)
         first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
         generation_s: Num = count * level_s
-        for growing in self._growing:
+        for growing in self.growing:
             generation_s = growing(inputs, first, count) + generation_s
         return ttft_s, generation_s, one_time_s
 
@@ -83,9 +85,13 @@ class Formulas:
 
     @cached_property
     def _memory(self) -> tuple[list[str], Program]:
+        return list(self.memory_formulas), Program(list(self.memory_formulas.values()))
+
+    @cached_property
+    def memory_formulas(self) -> dict[str, Any]:
+        """Of each field of `Memory`."""
         memory = self._inference.memory()
-        names = [field.name for field in fields(Memory)]
-        return names, Program([getattr(memory, name) for name in names])
+        return {field.name: getattr(memory, field.name) for field in fields(Memory)}
 
     def activities(self, inputs: Inputs) -> Activities | None:
         """What the steps ask of memory and matrix units; None where the device states no peak for a format."""

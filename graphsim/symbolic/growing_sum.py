@@ -61,18 +61,21 @@ class GrowingSum:
     """Sums of a formula over a variable, for single numbers and for arrays of them.
 
     in_pieces: whether all that bends the formula is known; nodes: values that a smooth piece takes
+    formula, piece_formula: what is added up, and a number for each of its pieces, on a tape of their own
+    level_formulas: those without the variable that the formula takes
     value, piece: programs of it, and of the number of its piece, from what does not change with the variable
     """
 
     def __init__(self, formula: Expr, variable: str) -> None:
         copy = opened(formula, variable, Tape(literal=True))
-        level = {f"level {node.serial}": node for node in level_in(copy, variable)}
-        self._variable, self._names, self._level = variable, tuple(level), Program(list(level.values()))
+        self.variable, self.formula, self.level_formulas = variable, copy, level_in(copy, variable)
+        level = {f"level {node.serial}": node for node in self.level_formulas}
+        self._names, self._level = tuple(level), Program(self.level_formulas)
         self.inputs = self._level.inputs
         self.in_pieces = not any(isinstance(node.function, Opaque) for node in needed([copy]))
         self.nodes = 1 if is_linear(copy, variable) else _NODES
-        piece = piece_of(copy, variable)
-        self.value, self.piece = Program([copy], level), Program([piece], level)
+        self.piece_formula = piece_of(copy, variable)
+        self.value, self.piece = Program([copy], level), Program([self.piece_formula], level)
 
     def __call__(self, inputs: Mapping[str, Any], first: Any, count: Any) -> Any:
         """The sum over `count` whole numbers from `first` on; 0 for none. A float, or an array where anything is one.
@@ -100,7 +103,7 @@ class GrowingSum:
         total, done = 0.0, 0.0
         while done < count:
             size = min(count - done, float(_CHUNK))
-            level[self._variable] = np.arange(first + done, first + done + size)
+            level[self.variable] = np.arange(first + done, first + done + size)
             total += float(self.value(level)[0].sum())
             done += size
         return total
@@ -187,7 +190,7 @@ class _Sums:
 
     def _at(self, program: Program, rows: Rows, places: Array) -> list[Any]:
         level = {name: x[rows] if isinstance(x, np.ndarray) else x for name, x in self._level.items()}
-        given = {**level, self._of._variable: places}
+        given = {**level, self._of.variable: places}
         return program.at(*[given[name] for name in program.inputs])
 
 

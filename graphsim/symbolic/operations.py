@@ -2,7 +2,7 @@
 
 Whatever is recorded is one of these, a sum in normal form, a look-up in a table (`tables.py`), or a call of a recorded
 function (`kernel.py`); anything else is refused where it is recorded. Two printers write formulas out: Python's for
-single numbers (`python.py`), and JavaScript's, which the tests hold against it.
+single numbers (`python.py`), and JavaScript's for pages (`javascript.py`), which name an operand once each.
 """
 
 from __future__ import annotations
@@ -127,10 +127,10 @@ OPERATIONS: dict[Function, Operation] = {
             array=np.logical_or, number=_either, python="True if {0} or {1} else False", javascript="({0} || {1})"
         ),
         Operation(
-            array=np.maximum, number=max, python="{1} if {1} > {0} else {0}", javascript="({1} > {0} ? {1} : {0})"
+            array=np.maximum, number=max, python="{1} if {1} > {0} else {0}", javascript="max({0}, {1})"
         ),
         Operation(
-            array=np.minimum, number=min, python="{1} if {1} < {0} else {0}", javascript="({1} < {0} ? {1} : {0})"
+            array=np.minimum, number=min, python="{1} if {1} < {0} else {0}", javascript="min({0}, {1})"
         ),
         Operation(array=np.where, number=_choose, python="{1} if {0} else {2}", javascript="({0} ? {1} : {2})"),
         _call(np.ceil, _whole(math.ceil), "ceil({0}) if -1e300 < {0} < 1e300 else {f}({0})", "ceil"),
@@ -147,7 +147,7 @@ OPERATIONS: dict[Function, Operation] = {
             python="{0} ** {1} if 1e-20 < {0} < 1e20 and -15.0 <= {1} <= 15.0 else {f}({0}, {1})",
         ),
         Operation(
-            array=np.mod, number=_mod, python="{f}({0}, {1})", javascript="({0} - {1} * Math.floor({0} / {1}))"
+            array=np.mod, number=_mod, python="{f}({0}, {1})", javascript="mod({0}, {1})"
         ),
         Operation(
             array=np.floor_divide, number=_floor_divide, python="{f}({0}, {1})", javascript="Math.floor({0} / {1})"

@@ -12,7 +12,9 @@ import graphsim as gs
 from graphsim.compile.formulas import Formulas
 from graphsim.compile.symbols import numbers_of
 from graphsim.deployment.inference import Inference, Requests
-from graphsim.symbolic.expr import Expr, Tape, applied, record
+from graphsim.symbolic.expr import Expr, NotRecordable, Tape, applied, record
+from graphsim.symbolic.growing_sum import GrowingSum
+from graphsim.symbolic.javascript import Script, runtime
 from graphsim.symbolic.kernel import Kernel, Opaque
 from graphsim.symbolic.operations import OPERATIONS
 from graphsim.symbolic.program import Program
@@ -124,10 +126,39 @@ def test_a_calibrated_deployment_is_the_same_in_javascript(model: str, device: s
     np.testing.assert_allclose(javascript.run(steps, asked), expected, rtol=1e-12)
 
 
+@needs_node
+def test_sums_over_a_growing_variable_are_the_same_in_javascript() -> None:
+    tape = Tape()
+    x, y = tape.variable("x"), tape.variable("y")
+    bent = np.maximum(np.sqrt(x * y) + np.ceil(x / 300.0), y * np.log2(x + 1.0)) + np.minimum(x, 5000.0) * y
+    corrected = bent * np.exp(0.01 * looked_up(x, y)) + applied(HYPOTENUSE, x, y)
+    total, script = GrowingSum(corrected, "x"), Script()
+    main = script.growing(total, ["y"])
+    asked = [(1.0, 1.0, 0.0), (3.3, 10.0, 20.0), (0.5, 1.0, 3000.0), (7.0, 900.0, 100_000.0)]
+    sums = f"{asked_text(asked)}.map(([y, from, count]) => total(...{main}(y), {total.nodes}, from, count))"
+    expected = [total({"y": y}, first, count) for y, first, count in asked]
+    np.testing.assert_allclose(javascript.said(runtime(), script.text, sums), expected, rtol=1e-11)
+
+
+def asked_text(asked: list[tuple[float, ...]]) -> str:
+    return str([list(entry) for entry in asked])
+
+
+def test_functions_that_differ_in_their_numbers_share_one_text() -> None:
+    tape = Tape()
+    x, script = tape.variable("x"), Script()
+    first = script.function(["x"], [np.maximum(x * 3.5, 7.25)])
+    assert script.function(["x"], [np.maximum(x * 3.5, 7.25)]) == first
+    alone = len(script.text.splitlines())
+    assert script.function(["x"], [np.maximum(x * 4.5, 8.25)]) != first
+    assert len(script.text.splitlines()) == alone + 1
+
+
 def test_a_function_of_python_alone_has_no_form_in_javascript() -> None:
-    opaque = Tape().apply(Opaque(lambda x: x, "it asks"), Tape().variable("x"))
-    with pytest.raises(KeyError):
-        javascript.Printer().function(["x"], [opaque])
+    tape = Tape()
+    opaque = tape.apply(Opaque(lambda x: x, "it asks"), tape.variable("x"))
+    with pytest.raises(NotRecordable, match="it asks"):
+        Script().function(["x"], [opaque])
 
 
 def test_the_set_of_operations_is_closed_and_each_has_its_templates() -> None:

@@ -1,0 +1,1 @@
+"""A page in which a deployment can be explored: its formulas, written out as JavaScript, and what moves them."""

@@ -1,0 +1,122 @@
+"""Which deployments a page holds, of devices, degrees and strategies, and why others are left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment, HardwareRef
+from graphsim.deployment.inference import Requests
+from graphsim.deployment.refusals import require_runs
+from graphsim.errors import ConfigError, GraphsimError
+from graphsim.hardware import Hardware, list_hardware, load_hardware
+from graphsim.lora.config import LoraConfig
+from graphsim.units import short
+
+STRATEGIES = ("base", "dynamic", "merge")
+"""Of an adapter on a page: without it, applied in every step, folded into the weights."""
+
+DEGREES = (1, 2, 4, 8)
+"""Of tensor parallelism, where nobody asks for another."""
+
+_RELATIVES = 3
+"""Devices of the same architecture that stand next to the one asked for."""
+
+COMMON = LoraConfig(rank=16)
+"""The adapter of a page whose deployment has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One graph of a page: a device, a degree and a strategy; `key` is its name in the page."""
+
+    device: str
+    tp: int
+    strategy: str
+
+    @property
+    def key(self) -> str:
+        """The choice as one text."""
+        return f"{self.device}/{self.tp}/{self.strategy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployments:
+    """The deployments of a page by what was chosen, and a sentence for each choice that is refused."""
+
+    found: dict[Choice, Deployment]
+    refused: dict[str, str]
+
+
+def devices_of(asked: Hardware, others: str | Sequence[HardwareRef] | None) -> list[Hardware]:
+    """The devices of a page, the one asked for first.
+
+    others: `all` for the whole catalog, names or the like of further ones; None for a few of the same architecture
+    Raises ConfigError for anything else.
+    """
+    if others is None:
+        chosen = _relatives(asked)
+    elif isinstance(others, str):
+        if others != "all":
+            raise ConfigError(f"devices = {short(others)} is not allowed; expected 'all' or a list of devices")
+        chosen = [load_hardware(name) for name in list_hardware()]
+    elif isinstance(others, Iterable):
+        chosen = [load_hardware(other) for other in others]
+    else:
+        raise ConfigError(f"devices = {short(others)} is not allowed; expected 'all' or a list of devices")
+    different = {device.name: device for device in chosen}
+    return [asked, *[device for name, device in different.items() if name != asked.name]]
+
+
+def _relatives(asked: Hardware) -> list[Hardware]:
+    """Devices of the same architecture whose memory is about as fast."""
+    same = [device for device in map(load_hardware, list_hardware())
+            if device.architecture == asked.architecture and device.name != asked.name]  # fmt: skip
+
+    def distance(device: Hardware) -> float:
+        return abs(math.log(float(device.memory_bytes_per_s) / float(asked.memory_bytes_per_s)))
+
+    return sorted(same, key=distance)[:_RELATIVES]
+
+
+def deployments_of(
+    asked: Deployment, devices: Sequence[Hardware], degrees: Sequence[int], requests: Requests
+) -> Deployments:
+    """Every device at every degree under every strategy, but for what the engine or the model cannot run.
+
+    Raises InfeasibleError or the like where nothing of it can be run.
+    """
+    found: dict[Choice, Deployment] = {}
+    refused: dict[str, str] = {}
+    first: GraphsimError | None = None
+    for choice in [Choice(device=d.name, tp=tp, strategy=s) for d in devices for tp in degrees for s in STRATEGIES]:
+        device = next(d for d in devices if d.name == choice.device)
+        try:
+            found[choice] = _deployment(asked, device, choice)
+            require_runs(found[choice], requests)
+        except GraphsimError as error:
+            found.pop(choice, None)
+            refused[choice.key] = str(error)
+            first = first or error
+    if not found and first is not None:
+        raise first
+    return Deployments(found=found, refused=refused)
+
+
+def _deployment(asked: Deployment, device: Hardware, choice: Choice) -> Deployment:
+    parallelism = replace(asked.parallelism, tp=choice.tp, sp=choice.tp if asked.parallelism.sp > 1 else 1)
+    return Deployment(
+        asked.model, device, parallelism=parallelism, precision=asked.precision, cost=asked.cost, passes=asked.passes,
+        engine=asked.engine or DEFAULT_ENGINE, lora=adapter_of(asked, choice.strategy),
+    )  # fmt: skip
+
+
+def adapter_of(asked: Deployment, strategy: str) -> LoraConfig | None:
+    """The deployment's adapter, or a common one, under a strategy of a page; merged weights serve one adapter alone."""
+    adapter = asked.adapter or COMMON
+    if strategy == "base":
+        return None
+    if strategy == "merge":
+        return replace(adapter, strategy=strategy, active_adapters=1, adapter_share=1.0, max_loras=0, shares=())
+    return replace(adapter, strategy=strategy)
