@@ -29,7 +29,7 @@ _FEW = 24
 """Whole numbers up to which a stretch is added up one by one."""
 
 _AT_ONCE = 1024
-"""The same of a single sum, where more values in one array are sooner computed than few in several."""
+"""The same of a single sum: many values in one array take less time than few in several."""
 
 _BUSY = 64
 """The same of a stretch that has kinks on both sides of its middle."""
