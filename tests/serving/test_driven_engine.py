@@ -1,4 +1,4 @@
-"""One engine driven from outside: whoever submits requests as they come gets what `run` gives for all at once."""
+"""One engine driven from outside: submitting requests one by one gives what `run` gives for all at once."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_killed_workers_lose_nothing(found: pd.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_a_break_loses_nothing(found: pd.DataFrame, tmp_path: Path) -> None:
-    """Half of the lines, and a torn one, are gone on with."""
+    """From half of the lines and a torn one, the search goes on."""
     file = tmp_path / "found.jsonl"
     alike(sized(resume=file), found)
     lines = file.read_text().splitlines(keepends=True)
