@@ -55,7 +55,7 @@ def made(kind: type[Op], dims: dict[str, Any], **further: Any) -> Op:
 
 def _value(kind: type[Op], wanted: Field[Any]) -> Any:
     named = str(wanted.type)
-    if wanted.name in _BY_NAME:
+    if wanted.name in _BY_NAME and named != "str":
         return _BY_NAME[wanted.name]
     if named in CLASSES:
         return made(CLASSES[named], {dim: 2.0 if dim == "ranks" else 8.0 for dim in dims_of(CLASSES[named])})

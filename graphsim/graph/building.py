@@ -23,10 +23,13 @@ class Value:
 
 
 def add(graph: nx.DiGraph, name: str, op: Op, inputs: Iterable[str | Value] = ()) -> str:
-    """Add a node behind its inputs and return its name; adding a node again only adds inputs.
+    """Add a node behind its inputs and return its name; adding the same operation again only adds inputs.
 
-    Raises GraphError for an input that the graph does not hold yet, the node itself included: order is launch order.
+    Raises GraphError for a name that another operation has, and for an input that the graph does not hold yet, the
+    node itself included: order is launch order.
     """
+    if name in graph and graph.nodes[name].get("op", op) is not op:
+        raise GraphError(f"two nodes are named '{name}'; the names of a graph's nodes differ")
     graph.add_node(name, op=op)
     for source in inputs:
         value = source if isinstance(source, Value) else Value(source)

@@ -13,6 +13,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from graphsim.brief import figures_text
 from graphsim.errors import ConfigError, GraphError
 from graphsim.graph.schedule import (
     DATA,
@@ -26,6 +27,7 @@ from graphsim.graph.schedule import (
     power,
     transfer,
 )
+from graphsim.graph.sound import PLACED, require_sound
 from graphsim.ops import Repeat
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
@@ -42,6 +44,10 @@ class CriticalPath(tuple[str, ...]):
 
     latency_s: Num
     graph: nx.DiGraph
+
+    def __repr__(self) -> str:
+        ends = f"{self[0]} … {self[-1]}" if len(self) > 1 else "".join(self)
+        return figures_text("CriticalPath", {"latency_s": self.latency_s}, f"{len(self)} operations", ends)
 
     @classmethod
     def of(cls, names: list[str], graph: nx.DiGraph) -> CriticalPath:
@@ -71,13 +77,30 @@ def critical_path(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
 
     graph: annotated or scheduled; scenario: which one, where numbers are arrays.
     Nodes inside a repeat appear as `repeat.node`, once.
-    Raises GraphError where a node has no latency, ConfigError if there is no such scenario.
+    Raises GraphError for what is no sound graph and where a node has no latency, ConfigError if there is no such
+    scenario.
     """
-    scheduled = graph if "latency_s" in graph.graph else schedule(graph)
+    return path_of(require_sound(graph), scenario)
+
+
+def path_of(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
+    """As `critical_path`, of a graph that is known to be sound."""
+    scheduled = graph if _is_scheduled(graph) else schedule(graph)
     held = np.size(scheduled.graph["latency_s"])
     if held > 1 and not 0 <= scenario < held:
         raise ConfigError(f"scenario = {scenario} is not allowed; the graph holds scenarios 0 to {held - 1}")
     return CriticalPath.of(_trace(scheduled, scenario, ""), scheduled)
+
+
+def _is_scheduled(graph: nx.DiGraph) -> bool:
+    """Whether every steady node has its place in time, as it has until somebody adds a node or takes a time away."""
+    return "latency_s" in graph.graph and _is_placed(graph)
+
+
+def _is_placed(graph: nx.DiGraph) -> bool:
+    steady = [data for _, data in graph.nodes(data=True) if not data["op"].once]
+    bodies = (data["op"].body for data in steady if isinstance(data["op"], Repeat))
+    return all(key in data for data in steady for key in PLACED) and all(map(_is_placed, bodies))
 
 
 def _copy(graph: nx.DiGraph) -> nx.DiGraph:

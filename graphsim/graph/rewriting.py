@@ -15,7 +15,9 @@ import networkx as nx
 
 from graphsim.errors import GraphError
 from graphsim.graph.building import Value, add, inputs_of, parts_along
+from graphsim.graph.sound import require_sound
 from graphsim.graph.validation import Stage
+from graphsim.graph.walking import walk
 from graphsim.ops import EncoderOutput, Handed, Input, Op, Repeat
 from graphsim.units import short
 
@@ -26,6 +28,10 @@ Rule = Callable[[str, Op, list[Value]], Iterable[Step | Value]]
 It may also yield a `Value`, which then stands for the node without another step. `inputs` are values of the new graph,
 in the order of the node's inputs in the old one.
 """
+
+
+MOST_OPERATIONS = 2_000_000
+"""Of a graph whose repeats are spelled out: some gigabytes."""
 
 
 class Pass(ABC):
@@ -129,7 +135,7 @@ def _spelled_out(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
     if not isinstance(op, Repeat):
         yield name, op, inputs
         return
-    inner = unroll(op.body)
+    inner = rewrite(op.body, Unroll())
     nodes = [(node, node_op, inputs_of(inner, node)) for node, node_op in inner.nodes(data="op")]
     handed = {node_op.stream: node for node, node_op, values in nodes if isinstance(node_op, Handed) and values}
     taken = [node for node, node_op, values in nodes if isinstance(node_op, Handed) and not values]
@@ -154,5 +160,16 @@ def _entering(op: Op, inputs: list[Value], beside: list[Value]) -> list[Value]:
 
 
 def unroll(graph: nx.DiGraph) -> nx.DiGraph:
-    """The same program with every repeat spelled out; block i of `layers` becomes `layers.i.…`."""
+    """The same program with every repeat spelled out; block i of `layers` becomes `layers.i.…`.
+
+    Raises GraphError for what is no sound graph, and for one of more operations than memory should hold.
+    """
+    require_spelled_out(require_sound(graph))
     return rewrite(graph, Unroll())
+
+
+def require_spelled_out(graph: nx.DiGraph) -> None:
+    """Raise GraphError where repeats spelled out would be more operations than memory should hold."""
+    operations = sum(times for _, _, times in walk(graph))
+    if operations > MOST_OPERATIONS:
+        raise GraphError(f"spelled out, the graph has {operations} operations; allowed: up to {MOST_OPERATIONS}")

@@ -9,18 +9,26 @@ import networkx as nx
 import numpy as np
 
 from graphsim.graph.building import inputs_of
+from graphsim.graph.sound import require_sound
 from graphsim.ops import Op, Repeat, Residency
 
 
-def to_text(graph: nx.DiGraph, indent: str = "") -> str:
-    """One line per node: name, op, inputs, dimensions; repeats indent their body."""
+def to_text(graph: nx.DiGraph) -> str:
+    """One line per node: name, op, inputs, dimensions; repeats indent their body.
+
+    Raises GraphError for what is no graph of operations in launch order with finite dimensions.
+    """
+    return _text(require_sound(graph), "")
+
+
+def _text(graph: nx.DiGraph, indent: str) -> str:
     lines = []
     for name, op in graph.nodes(data="op"):
         sources = ", ".join(v.node + "".join(f"[{p}]" for p in v.parts) for v in inputs_of(graph, name))
         once = " once" if op.once else ""
         if isinstance(op, Repeat):
             lines.append(f"{indent}{name} = {op.times} x ({sources})")
-            lines.append(to_text(op.body, indent + "    "))
+            lines.append(_text(op.body, indent + "    "))
             continue
         dims = " ".join(f"{key}={number_text(value)}" for key, value in op.dims().items() if not _is_unset(op, key))
         lines.append(f"{indent}{name} = {type(op).__name__}({sources}) {dims}{_notes(op)}{once}".rstrip())

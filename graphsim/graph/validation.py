@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.errors import GraphError, choices_text
+from graphsim.graph.sound import require_sound
 from graphsim.graph.text import number_text
 from graphsim.graph.walking import edge_elems
 from graphsim.ops import (
@@ -58,7 +59,7 @@ def validate(graph: nx.DiGraph, stage: Stage | None = None) -> None:
     """
     if stage is not None and stage not in STAGES:
         raise GraphError(f"stage = {short(stage)} is not known; {choices_text(stage, STAGES)}")
-    _validate(graph, stage, "")
+    _validate(require_sound(graph), stage, "")
 
 
 def _validate(graph: nx.DiGraph, stage: Stage | None, prefix: str) -> None:
@@ -69,38 +70,6 @@ def _validate(graph: nx.DiGraph, stage: Stage | None, prefix: str) -> None:
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             _validate(op.body, stage, f"{prefix}{name}.")
-
-
-def _carries_an_op(graph: nx.DiGraph) -> Broken:
-    for name, op in graph.nodes(data="op"):
-        if not isinstance(op, Op):
-            yield name, "carries no op"
-
-
-def _repeats_something(graph: nx.DiGraph) -> Broken:
-    for name, op in graph.nodes(data="op"):
-        if isinstance(op, Repeat) and (op.times < 1 or not len(op.body)):
-            yield name, f"repeats a body of {len(op.body)} nodes {op.times} times; both must be at least 1"
-
-
-def _comes_behind_its_inputs(graph: nx.DiGraph) -> Broken:
-    seen: set[str] = set()
-    for name in graph:
-        for source in graph.pred[name]:
-            if source not in seen:
-                yield name, f"is launched before its input '{source}'"
-        seen.add(name)
-
-
-def _has_dimensions(graph: nx.DiGraph) -> Broken:
-    for name, op in graph.nodes(data="op"):
-        for field, value in op.dims().items():
-            if isinstance(value, int | float | np.ndarray | np.generic) and not _counts(value):
-                yield name, f"has {field} = {number_text(value)}; allowed: finite numbers from 0"
-
-
-def _counts(value: Any) -> bool:
-    return bool(np.all(np.isfinite(value) & np.greater_equal(value, 0.0)))
 
 
 def _gets_what_it_expects(graph: nx.DiGraph) -> Broken:
@@ -135,7 +104,7 @@ def _is_taken(graph: nx.DiGraph) -> Broken:
     *_, last = graph
     for name, op in graph.nodes(data="op"):
         if not (graph.succ[name] or name == last or op.idle or _stays(op)):
-            yield name, "is there for nothing: no node takes its result"
+            yield name, "is unused: no node takes its result"
 
 
 def _stays(op: Op) -> bool:
@@ -170,7 +139,7 @@ def _is_not_early(stage: Stage) -> Callable[[nx.DiGraph], Broken]:
 
 
 def _has_its_launch(graph: nx.DiGraph) -> Broken:
-    """But for what hands values on between pipeline stages, which is added behind launches."""
+    """Except for what hands values on between pipeline stages, which is added behind launches."""
     for name, op in graph.nodes(data="op"):
         launches = [source for source in graph.pred[name] if isinstance(graph.nodes[source]["op"], Launch)]
         wanted = 1 if op.launched and not op.once and not op.idle and not isinstance(op, SendReceive) else 0
@@ -179,14 +148,11 @@ def _has_its_launch(graph: nx.DiGraph) -> Broken:
 
 
 LAWS: tuple[Law, ...] = (
-    Law(_carries_an_op),
-    Law(_repeats_something),
-    Law(_comes_behind_its_inputs),
-    Law(_has_dimensions),
     Law(_gets_what_it_expects),
     Law(_leaves_what_it_takes),
     Law(_is_taken, STAGES),
     *(Law(_is_not_early(stage), (stage,)) for stage in STAGES[:-1]),
     Law(_has_its_launch, ("launched",)),
 )
-"""In the order in which they are checked: each may take those before it for granted."""
+"""What a sound graph keeps on top (see `graphsim.graph.sound`), in the order in which it is checked: each law may take
+those before it for granted."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import networkx as nx
 
 from graphsim.errors import GraphError
+from graphsim.graph.sound import require_sound
 from graphsim.ops import Op, Repeat, Work
-from graphsim.units import Num, short
+from graphsim.units import Num
 
 
 def walk(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[tuple[str, Op, int]]:
@@ -23,12 +24,10 @@ def walk(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[tuple[
 def total_work(graph: nx.DiGraph, once: bool = False) -> Work:
     """The work of all nodes, repeats multiplied out; of one-time nodes instead if `once`.
 
-    Raises GraphError for anything but a graph.
+    Raises GraphError for what is no graph of operations in launch order with finite dimensions.
     """
-    if not isinstance(graph, nx.DiGraph):
-        raise GraphError(f"graph = {short(graph)} is not a networkx.DiGraph; build_graph makes one")
     total = Work()
-    for _, op, times in walk(graph):
+    for _, op, times in walk(require_sound(graph)):
         if op.once == once:
             total = total + op.work() * times
     return total
@@ -43,5 +42,5 @@ def edge_elems(graph: nx.DiGraph, source: str, target: str) -> Num:
     sizes = op.out_parts
     unknown = [part for part in parts if part not in sizes]
     if unknown:
-        raise GraphError(f"edge {source} -> {target} takes part '{unknown[0]}', which '{source}' does not have")
+        raise GraphError(f"edge '{source}' -> '{target}' takes part '{unknown[0]}', which its source does not have")
     return sum((sizes[part] for part in parts), start=0.0)

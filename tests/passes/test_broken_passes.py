@@ -76,7 +76,7 @@ BROKEN: dict[str, tuple[Callable[[str, Op, list[Value]], Any], str]] = {
     "nothing yielded": (lambda n, o, i: [], "takes input from 'wte', for which pass By yielded nothing"),
     "less than nothing": (lambda n, o, i: [(n, resized(o, -1.0), i)], "has elems = -.*; allowed: finite numbers"),
     "not a number": (lambda n, o, i: [(n, resized(o, np.nan), i)], "has elems = nan; allowed: finite numbers from 0"),
-    "a node that nobody reads": (beside, "'lm_head.beside' is there for nothing: no node takes its result"),
+    "a node that nobody reads": (beside, "'lm_head.beside' is unused: no node takes its result"),
     "dropped inputs": (lambda n, o, i: [(n, o, i[:1])], "expects .* elements, its inputs wte bring"),
     "products that do not fit": (lambda n, o, i: [(n, wider(o), i)], "expects .* elements, its inputs .* bring"),
 }  # fmt: skip
