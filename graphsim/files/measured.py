@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphsim.errors import ConfigError, GraphsimError
+from graphsim.errors import ConfigError, GraphsimError, needs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,22 +19,26 @@ def read_facts(path: str | Path, what: str, columns: Sequence[str] = (), **optio
     """A CSV or Parquet file that has these columns.
 
     what: the facts, for messages; options: of pandas.read_csv
-    Raises ConfigError for a file that cannot be read or lacks a column.
+    Raises ConfigError for a file that cannot be read, is empty, lacks a column, or has a header and no rows.
     """
     import pandas as pd
 
+    if Path(path).is_dir():
+        raise ConfigError(f"{path}: is a folder, expected a file of {what}")
     try:
         frame = pd.read_parquet(path) if Path(path).suffix == ".parquet" else pd.read_csv(path, **options)
     except ImportError:
-        raise ConfigError(
-            f"{path}: reading Parquet needs pyarrow; install it by: pip install 'graphsim[parquet]', or give CSV"
-        ) from None
+        raise needs("pyarrow", "parquet", f"{path}: reading Parquet", "give CSV") from None
+    except pd.errors.EmptyDataError:
+        raise ConfigError(f"{path}: the file is empty, expected {what}") from None
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ConfigError(f"{path}: cannot be read as {what} ({reason})") from None
     for name in columns:
         if name not in frame.columns:
             raise ConfigError(f"{path}: column {name} is missing; needed are {', '.join(columns)}")
+    if frame.empty:
+        raise ConfigError(f"{path}: has a header and no rows, expected {what}")
     return frame
 
 
@@ -43,9 +47,7 @@ def measured(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
 
     Raises ConfigError where a cell holds anything but a finite number above 0.
     """
-    import pandas as pd
-
-    found = {name: pd.to_numeric(frame[name], errors="coerce") for name in names}
+    found = {name: numbers_of(frame[name]) for name in names}
     for name, numbers in found.items():
         wrong = ~((numbers > 0) & (numbers < math.inf)) & frame[name].notna()
         if wrong.any():
@@ -54,6 +56,25 @@ def measured(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
                 f"row {row + 1}: {name} = {frame[name].iloc[row]} is not allowed; expected a number above 0"
             )
     return frame.assign(**found)
+
+
+def numbers_of(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """The cells as numbers; what is none is not a number, nor is a whole number beyond any float."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(cells, errors="coerce")
+    except OverflowError:
+        return pd.to_numeric(cells.map(_as_float), errors="coerce")
+
+
+def _as_float(cell: Any) -> Any:
+    try:
+        return float(cell)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def number(row: Row, name: str) -> float:

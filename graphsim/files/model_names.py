@@ -91,7 +91,7 @@ def named_model(text: str) -> NamedModel | None:
 
 
 def absent_reason(text: str) -> str:
-    """Why a name has no file in the catalog; "" where nobody knows it."""
+    """Why a name has no file in the catalog; "" where it is unknown."""
     plain = " ".join(text.lower().split())
     absent = _names().absent
     starts = (reason for name, reason in absent.items() if name.endswith("*") and plain.startswith(name[:-1]))
@@ -187,7 +187,7 @@ def _indexed(files: tuple[tuple[str, str, int], ...]) -> _Table:
 
 @lru_cache(maxsize=1024)
 def _other_names(file: str, _modified: int) -> tuple[str, ...]:
-    """A file's `aliases` and `ids`; none of a broken one, which is reported to whoever asks for it by name."""
+    """A file's `aliases` and `ids`; none of a broken one, which is reported when it is loaded by name."""
     path = Path(file)
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -76,7 +76,7 @@ class Fields:
     """One mapping of a user's file, read key by key.
 
     Getters return the default after noting a problem, so a loader can go on and report all of
-    them at once. Keys nobody asked for are problems too, unless `lenient`.
+    them at once. Keys that were not read are problems too, unless `lenient`.
     """
 
     def __init__(  # noqa: D107 - see the class
@@ -102,7 +102,7 @@ class Fields:
         return [str(key) for key in self.data]
 
     def is_idle(self, key: str) -> bool:
-        """Whether the file gives the key and nobody has asked for it yet."""
+        """Whether the file has the key and it has not been read yet."""
         return key in self and key not in self._known
 
     def asked(self, key: str) -> bool:
@@ -221,9 +221,14 @@ class Fields:
             yield from nested.below()
 
     def unknown_keys(self) -> list[str]:
-        """Keys of the file that nobody has read, here and below, as problems."""
+        """Keys of the file that were not read, here and below, as problems."""
         unknown = [] if self.lenient else [key for key in self.data if key not in self._known]
-        own = [f"{self.name(str(key))} is not a known key; {choices_text(key, self._known)}" for key in unknown]
+        told = [choices_text(key, self._known) for key in unknown]
+        told[1:] = [text.partition("allowed:")[0].strip() for text in told[1:]]  # what is allowed is said once
+        own = [
+            f"{self.name(str(key))} is not a known key{'; ' if hint else ''}{hint}"
+            for key, hint in zip(unknown, told, strict=True)
+        ]
         return own + [text for nested in self._children for text in nested.unknown_keys()]
 
     def finish(self) -> None:

@@ -49,6 +49,8 @@ def read_header(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
     if start == _POINTER:
         raise ConfigError(f"{path}: is a pointer of Git LFS in place of its file; 'git lfs pull' brings the file")
+    if not start:
+        raise ConfigError(f"{path}: the file is empty, expected a safetensors file")
     if not text:
         raise ConfigError(f"{path}: has a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}")
     try:

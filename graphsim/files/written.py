@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from graphsim.errors import ConfigError
@@ -26,29 +27,42 @@ def write_lines(path: str | Path, lines: Iterable[str]) -> Path:
 
 
 def _write(path: str | Path, parts: Iterable[bytes]) -> Path:
+    with whole(path) as file, file.open("wb") as new:
+        new.writelines(parts)
+    return Path(path)
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """A new file beside `path` to write to, which takes its place where the block ends; else what was there stays.
+
+    It has the suffix of `path`, by which some libraries know the format. What is no ordinary file, such as a pipe, is
+    given as it is. Raises ConfigError naming the path and saying why it cannot be written.
+    """
     target = Path(path)
     try:
-        if target.exists() and not target.is_file():  # a directory, or a pipe, which is written as it is
-            with target.open("wb") as there:
-                there.writelines(parts)
-            return target
-        kept = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as new:
-            made = Path(new.name)
-            try:
-                new.writelines(parts)
-            except BaseException:
-                made.unlink(missing_ok=True)
-                raise
+        real = target.resolve() if target.is_symlink() else target
+        if real.exists() and not real.is_file():  # a directory, or a pipe
+            yield real
+            return
+        kept = real.stat().st_mode & 0o777 if real.exists() else 0o666 & ~_umask()
+        number, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.stem[:80]}.", suffix=real.suffix)
+        os.close(number)
+        made = Path(name)
         try:
+            yield made
             made.chmod(kept)
-            made.replace(target)
-        except OSError:
+            made.replace(real)
+        except BaseException:
             made.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise ConfigError(f"path = '{target}' cannot be written to ({error.strerror})") from None
-    return target
+        raise ConfigError(f"path = '{target}' cannot be written to {_why(error, target)}") from None
+
+
+def _why(error: OSError, target: Path) -> str:
+    gone = f"; there is no folder '{target.parent}'" if not target.parent.is_dir() else ""
+    return f"({error.strerror or error}){gone}"
 
 
 def _umask() -> int:

@@ -1,11 +1,12 @@
 """Files of facts that are none: one sentence each, whichever command reads them."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import graphsim as gs
 from graphsim.cli import main
-from graphsim.files.measured import above_zero, each, measured, number, read_facts, whole
+from graphsim.files.measured import above_zero, each, measured, number, numbers_of, read_facts, whole
 
 KINDS = ["kernels", "held-out", "unmeasured", "structure", "e2e", "lora", "slots", "lifecycle", "published", "traces"]
 
@@ -86,3 +87,11 @@ def test_what_is_made_of_rows_leaves_out_those_of_which_nothing_is_made():
     assert each(frame, "f", lambda row: {"y": row["x"]} if row["x"] > 2 else None)["y"].tolist() == [3]
     with pytest.raises(gs.ConfigError, match="^f: row 2: x = -2 is not"):
         each(frame, "f", lambda row: {"y": above_zero({"x": -row["x"]}, "x")})
+
+
+def test_cells_beyond_any_float_are_no_numbers_that_count() -> None:
+    frame = pd.DataFrame({"value": ["9" * 400, 10**400, "x", 3]}, dtype=object)
+    found = numbers_of(frame["value"])
+    assert not np.isfinite(found.iloc[:3]).any() and found.iloc[3] == 3.0
+    with pytest.raises(gs.ConfigError, match="row 1: value = 9999"):
+        measured(frame, ["value"])
