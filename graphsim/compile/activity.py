@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import networkx as nx
 
+from graphsim.compile.prices import at_numbers
 from graphsim.deployment.energy import Activities, Activity, activity_of, decode_activity, op_activity
 from graphsim.deployment.inference import Inference
 from graphsim.errors import GraphsimError, HardwareError
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
-from graphsim.symbolic.expr import Tape
+from graphsim.symbolic.expr import Tape, applied
 from graphsim.symbolic.kernel import Opaque
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.refusal import CONFUSED, reason
-from graphsim.symbolic.substitute import filler, symbols_in
 from graphsim.units import Num
 
 
@@ -24,13 +25,21 @@ class ActivityFormulas:
     """What the steps of a recorded inference ask of a device. Raises HardwareError where it has no peak for a format.
 
     prompt, step: graphs of its prompt step and of one step of generation, with symbols of the tape
+    asked: seconds of memory and of matrix units of the prompt step, and behind them of one of generation
     """
 
     def __init__(self, inference: Inference, tape: Tape, prompt: nx.DiGraph, step: nx.DiGraph) -> None:
         each = _Recorded(tape)
         first = activity_of(prompt, inference.hardware, inference.deployment.parallelism.pp, each)
         later = decode_activity(inference, step, each)
-        self._program = Program([first.memory_s, first.compute_s, later.memory_s, later.compute_s])
+        self.asked = [first.memory_s, first.compute_s, later.memory_s, later.compute_s]
+        self._program = Program(self.asked)
+
+    def bound(self, known: Mapping[str, Any]) -> ActivityFormulas:
+        """The same at known values of some variables."""
+        other = copy(self)
+        other._program = self._program.bound(known)
+        return other
 
     def __call__(self, inputs: dict[str, Any]) -> Activities:
         """Of the values of all variables, the context among them."""
@@ -62,20 +71,21 @@ class _Recorded:
         except GraphsimError:
             raise
         except CONFUSED as error:
-            symbols, why = symbols_in(op), reason(error)
-            calls = (Opaque(_numbers(op, hardware, name), why) for name in ("memory_s", "compute_s"))
-            parts: list[Any] = [self._tape.apply(call, *symbols) for call in calls]
+            why = reason(error)
+            parts: list[Any] = [
+                applied(Opaque(function, why), *values)
+                for function, values in (at_numbers(_part_of(name), op, hardware) for name in ("memory_s", "compute_s"))
+            ]
             return Activity(memory_s=parts[0], compute_s=parts[1])
         finally:
             self._tape.refused = before
 
 
-def _numbers(op: Op, hardware: Hardware, name: str) -> Callable[..., Num]:
-    """A part of what an operation asks, as a function of the values of its symbols."""
-    filled = filler(op)
+def _part_of(name: str) -> Callable[[Op, Hardware], Num]:
+    """A part of what an operation asks."""
 
-    def of(*values: Num) -> Num:
-        found: Num = getattr(op_activity(filled(iter(values)), hardware), name)
+    def part(op: Op, hardware: Hardware) -> Num:
+        found: Num = getattr(op_activity(op, hardware), name)
         return found
 
-    return of
+    return part

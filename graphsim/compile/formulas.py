@@ -1,123 +1,126 @@
 """An inference's numbers without its graph: the passes record their formulas once for each structure.
 
-What shapes the graph (model, device, prices, targets, strategy, degrees of parallelism but dp) is a structure; batch,
-lengths, dp, ranks and adapters are variables. Evaluating a structure gives what the passes give, to rounding. A
-structure whose passes ask for actual numbers is not recorded; it goes through the passes every time, and
-`graphsim.compile.reasons` says which line asked.
+What shapes the graph (model, kind of device, prices, targets, strategy, degrees of parallelism but dp) is a structure;
+batch, lengths, dp, ranks, adapters and the rates of the device are variables. Evaluating a structure gives what the
+passes give, to rounding. A structure whose passes ask for actual numbers is not recorded; it goes through the passes
+every time, and `graphsim.compile.reasons` says which line asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from graphsim.compile.activity import ActivityFormulas, activity_formulas
-from graphsim.compile.symbols import CONTEXT, INPUT, OUTPUT, SHAPING, with_symbols
-from graphsim.cost.users import UsersCost
-from graphsim.deployment.deployment import Deployment
-from graphsim.deployment.energy import Activities
+from graphsim.compile.causes import Causes, causes_of
+from graphsim.compile.evaluated import Evaluated, Inputs
+from graphsim.compile.lowered import Lowered, lowered_of
+from graphsim.compile.manifest import Input, manifest_of
+from graphsim.compile.structure import has_variable_rates, kind_of_structure, recordable, structure_of
+from graphsim.compile.symbols import CONTEXT, with_symbols
+from graphsim.cost.base import annotate
+from graphsim.cost.rates import has_many_rates, rates_of
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
 from graphsim.deployment.scenarios import take
 from graphsim.graph import walk
-from graphsim.hardware import Hardware
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.growing_sum import GrowingSum
 from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import names_of
-from graphsim.units import Num
 
-Inputs = Mapping[str, Any]
-
-_BLOCK = 2**13
-"""Different scenarios that are computed together."""
+__all__ = ["Formulas", "formulas_of", "recordable"]
 
 
-class Formulas:
+class Formulas(Evaluated):
     """The formulas of one structure, and the programs that evaluate them for the values of its variables.
 
-    Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
     first_token, step: the time to the first token, and of one step of generation behind `context` tokens
     one_time: of the work that is done once before serving; level, growing: of a step what does not grow with the
         context, and the sums of what does
     """
 
-    def __init__(self, inference: Inference, tape: Tape | None = None) -> None:
-        self._tape = Tape() if tape is None else tape
-        self._inference = with_symbols(inference, self._tape)
+    def __init__(self, inference: Inference, tape: Tape | None = None, *, rates: bool = False) -> None:
+        """rates: whether the device's rates are variables too, by the names of `graphsim.cost.rates.rates_of`; else
+        they are those of the inference's device. Raises NotRecordable where a pass asks for an actual number."""
+        graphs = lowered_of(inference) if tape is None else Lowered(inference, tape)
+        self._given = inference
+        self._tape, step = graphs.tape, graphs.step
+        self._inference = with_symbols(inference, self._tape, rates=rates)
         context: Any = self._tape.variable(CONTEXT)
-        step, prompt = self._inference.step_graph(context), self._inference.prefill_graph()
+        prompt = annotate(graphs.prompt, self._inference.hardware, self._inference.price)
         self.first_token, self.step = self._inference.first_token_s(prompt), self._inference.step_s(context, step)
         self.level, growing = _by_context(self.step)
         self.one_time = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
-        self._fixed = Program([self.first_token, self.one_time, self.level])
+        self.fixed = Program([self.first_token, self.one_time, self.level])
         self.growing = [GrowingSum(part, CONTEXT) for part in growing.values()]
-        self._graphs = [(prompt, step)]
+        self._graphs = prompt, step
 
-    def times_s(self, inputs: Inputs) -> tuple[Num, Num, Num]:
-        """Time to the first token, of all decode steps behind the first token, and of the one-time work.
-
-        Lists of different scenarios are computed in pieces, so that arrays stay in a core's cache.
-        """
-        length = _listed(inputs)
-        if length <= _BLOCK:
-            return self._times_s(inputs)
-        pieces = [self._times_s(_piece(inputs, slice(at, at + _BLOCK))) for at in range(0, length, _BLOCK)]
-        return tuple([_joined(parts) for parts in zip(*pieces, strict=True)])  # type: ignore[return-value]
-
-    def _times_s(self, inputs: Inputs) -> tuple[Num, Num, Num]:
-        """What does not grow with the context is computed in one go, whichever step it belongs to."""
-        ttft_s, one_time_s, level_s = self._fixed(inputs)
-        first, count = inputs[INPUT], np.maximum(inputs[OUTPUT] - 1.0, 1.0)
-        generation_s: Num = count * level_s
-        for growing in self.growing:
-            generation_s = growing(inputs, first, count) + generation_s
-        return ttft_s, generation_s, one_time_s
-
-    def memory(self, inputs: Inputs) -> Memory:
-        """Memory per device at the end of the generation."""
-        return Memory(**dict(zip(self._memory[0], self._memory[1](inputs), strict=True)))
+    @property
+    def manifest(self) -> tuple[Input, ...]:
+        """The inputs of the times and of memory: unit, bounds and default of each."""
+        outputs = [self.first_token, self.one_time, self.step, *self.memory_formulas.values()]
+        names = {name for output in outputs if isinstance(output, Expr) for name in output.free}
+        return manifest_of(self._given, names)
 
     @cached_property
-    def _memory(self) -> tuple[list[str], Program]:
-        return list(self.memory_formulas), Program(list(self.memory_formulas.values()))
+    def memory_program(self) -> Program:
+        """Of the fields of `Memory`, in order."""
+        return Program(list(self.memory_formulas.values()))
 
     @cached_property
     def memory_formulas(self) -> dict[str, Any]:
         """Of each field of `Memory`."""
         memory = self._inference.memory()
-        return {field.name: getattr(memory, field.name) for field in fields(Memory)}
-
-    def activities(self, inputs: Inputs) -> Activities | None:
-        """What the steps ask of memory and matrix units; None where the device states no peak for a format."""
-        if self._activity is None:
-            return None
-        mean = inputs[INPUT] + np.maximum(inputs[OUTPUT] - 2.0, 0.0) / 2.0
-        return self._activity({**inputs, CONTEXT: mean})
+        return {name: getattr(memory, name) for name in names_of(Memory)}
 
     @cached_property
-    def _activity(self) -> ActivityFormulas | None:
-        return activity_formulas(self._inference, self._tape, *self._graphs.pop())
+    def activity(self) -> ActivityFormulas | None:
+        """What the steps ask of memory and matrix units; None where the device states no peak for a format."""
+        return activity_formulas(self._inference, self._tape, *self._graphs)
+
+    @cached_property
+    def causes(self) -> Causes:
+        """What the time to the first token and that of a step of generation behind `context` tokens are made of.
+
+        Raises NotRecordable where a schedule is no formula of sums and maxima.
+        """
+        prompt, step = self._graphs
+        return causes_of(self._inference, self.first_token, prompt, self.step, step)
+
+    @cached_property
+    def causes_program(self) -> Program:
+        """Of the causes, in order."""
+        return Program(list(self.causes.values()))
 
 
-def _listed(inputs: Inputs) -> int:
-    """How many different scenarios there are one after the other; 0 for one, and for a grid with several axes."""
-    shapes = {value.shape for value in inputs.values() if isinstance(value, np.ndarray)}
-    return shapes.pop()[0] if len(shapes) == 1 and len(next(iter(shapes))) == 1 else 0
+class BoundFormulas(Evaluated):
+    """Formulas at known values of some variables, such as the rates of one device. of: the formulas of all values."""
 
+    def __init__(self, of: Formulas, known: Inputs) -> None:
+        self.of, self._known = of, known
+        self.fixed, self.growing = of.fixed.bound(known), [growing.bound(known) for growing in of.growing]
 
-def _piece(inputs: Inputs, some: slice) -> dict[str, Any]:
-    return {name: value[some] if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+    @cached_property
+    def memory_program(self) -> Program:
+        """Of the fields of `Memory`, in order."""
+        return self.of.memory_program.bound(self._known)
 
+    @cached_property
+    def activity(self) -> ActivityFormulas | None:
+        """What the steps ask of memory and matrix units; None where the device states no peak for a format."""
+        return None if self.of.activity is None else self.of.activity.bound(self._known)
 
-def _joined(parts: Sequence[Num]) -> Num:
-    """The results of all pieces; a number where none of them depends on what differs."""
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[0]
+    @property
+    def causes(self) -> Causes:
+        """As of the formulas of all values."""
+        return self.of.causes
+
+    @cached_property
+    def causes_program(self) -> Program:
+        """Of the causes, in order."""
+        return self.of.causes_program.bound(self._known)
 
 
 def _by_context(step: Any) -> tuple[Any, dict[frozenset[str], Any]]:
@@ -139,90 +142,35 @@ def _terms(value: Any) -> list[Any]:
     return [constant, *(value.tape.linear(0.0, {serial: coefficient}) for serial, coefficient in terms)]
 
 
-def formulas_of(inference: Inference) -> Formulas | None:
+def formulas_of(inference: Inference) -> Evaluated | None:
     """The recorded formulas of an inference's structure; None where its passes need actual numbers.
 
     Raises GraphError for a user's own pass that yields a graph which is not valid: the graphs of a structure are looked
     at once, those of actual numbers every time.
     """
-    found = _structures.get(structure_of(inference), lambda: _compile(inference)) if recordable(inference) else None
+    found = _devices.get(structure_of(inference), lambda: _of_device(inference)) if recordable(inference) else None
     if found is None:
         inference.check_passes()
     return found
 
 
+_devices: Memo[Evaluated | None] = Memo(most=512)
 _structures: Memo[Formulas | None] = Memo(most=256)
 
 
-def _compile(inference: Inference) -> Formulas | None:
+def _of_device(inference: Inference) -> Evaluated | None:
+    """The formulas of a structure, on the inference's device where its rates are single ones."""
+    if not has_variable_rates(inference):
+        return _compile(inference, rates=False)
+    found = _structures.get(kind_of_structure(inference), lambda: _compile(inference, rates=True))
+    device = inference.hardware
+    return found if found is None or has_many_rates(device) else BoundFormulas(found, rates_of(device))
+
+
+def _compile(inference: Inference, *, rates: bool) -> Formulas | None:
     single = inference if inference.scenarios is None else take(inference, 0)
     single.check_passes()
     try:
-        return Formulas(inference)
+        return Formulas(inference, rates=rates)
     except NotRecordable:
         return None
-
-
-def recordable(inference: Inference) -> bool:
-    """Whether the numbers that shape a graph are single ones."""
-    parallelism, lora = inference.deployment.parallelism, inference.deployment.lora
-    shaping = [getattr(parallelism, name) for name in ("tp", "ep", "sp")]
-    shaping += [getattr(lora, name) for name in SHAPING] if lora else []
-    return not any(map(np.ndim, shaping)) and not _has_arrays(inference.hardware)
-
-
-def _has_arrays(hardware: Hardware) -> bool:
-    return any(isinstance(getattr(hardware, name), np.ndarray) for name in names_of(Hardware))
-
-
-def structure_of(inference: Inference) -> list[Any]:
-    """All that shapes an inference's graph and prices, its variables left out."""
-    return [repr(inference.requests.media), *shape_of(inference.deployment)]
-
-
-def shape_of(deployment: Deployment) -> list[Any]:
-    """All that a deployment says of the shape of graphs and of their prices."""
-    price = deployment.price
-    parts: list[Any] = [
-        deployment.device,
-        *(price.rests_on() if isinstance(price, UsersCost) else [price]),
-    ]
-    for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.adapter):
-        if thing is not None:
-            adapter = thing is deployment.adapter
-            shaping = _shaping(type(thing))  # type: ignore[arg-type]
-            parts += [_shape(getattr(thing, name), kind, adapter and name not in SHAPING) for name, kind in shaping]
-    for own in deployment.passes:
-        kind: Any = type(own)
-        parts += [kind, *[getattr(own, name) for name in names_of(kind)]]
-    return parts
-
-
-@cache
-def _shaping(kind: type) -> tuple[tuple[str, Any], ...]:
-    """Names and types of the fields that may shape a graph."""
-    return tuple([(field.name, field.type) for field in fields(kind) if field.name not in _NOT_SHAPING])
-
-
-_NOT_SHAPING = {
-    "model",
-    "hardware",
-    "precision",
-    "parallelism",
-    "lora",
-    "lora_config",
-    "cost",
-    "passes",
-    "dp",
-    "document",
-}
-"""Descriptions that are looked into, and the degree that only divides the batch."""
-
-
-def _shape(value: Any, kind: Any, adapter: bool) -> Any:
-    """What a field says of the shape of a graph: an adapter's numbers nothing, mappings of such the names alone."""
-    if kind == "Num":
-        return None if adapter else float(value)
-    if isinstance(value, Mapping) and kind != "Mapping[str, Num]":
-        return tuple(sorted(value.items()))
-    return tuple(value) if isinstance(value, list | Mapping) else value

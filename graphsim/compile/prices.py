@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.cost.calibrated import Prices
+from graphsim.cost.rates import rates_of, with_rates
 from graphsim.cost.users import UsersCost
 from graphsim.errors import GraphsimError
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
 from graphsim.symbolic.expr import Expr, Tape
 from graphsim.symbolic.kernel import Opaque
+from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.refusal import CONFUSED, reason
 from graphsim.symbolic.substitute import filler, symbols_in
@@ -33,7 +35,17 @@ Point = Mapping[str, float]
 """Values of all variables of a tape."""
 
 
-def price_formulas(price: CostModel, tape: Tape, points: Sequence[Point]) -> CostModel:
+class RecordedPrices(Protocol):
+    """Prices that are formulas of the symbols of an operation, and of a device."""
+
+    def __call__(self, op: Op, hardware: Hardware) -> Cost:
+        """The price, of which only the latency is asked."""
+
+    def whole(self, op: Op, hardware: Hardware) -> Cost:
+        """The price with its parts, as far as they are formulas."""
+
+
+def price_formulas(price: CostModel, tape: Tape, points: Sequence[Point]) -> RecordedPrices:
     """Prices that are formulas of the operation's symbols, or calls where the cost model needs their numbers.
 
     points: where the formulas of a user's cost function have to give what the function gives
@@ -46,11 +58,10 @@ class _OfOwn(Trusted):
 
     def __init__(self, price: CostModel, tape: Tape) -> None:
         self._price, self._tape = price, tape
-        self._latency_s = _formulas(price)
+        self._latency_s, self._cost = _formulas(price)
 
     def __call__(self, op: Op, hardware: Hardware) -> Cost:
-        symbols = symbols_in(op)
-        if not symbols:
+        if not isinstance(hardware.memory_bytes_per_s, Expr) and not symbols_in(op):
             return self._price(op, hardware)
         latency: Any
         try:
@@ -58,8 +69,18 @@ class _OfOwn(Trusted):
         except GraphsimError:
             raise
         except CONFUSED as error:
-            latency = self._tape.apply(Opaque(_numbers_s(self._price, op, hardware), reason(error)), *symbols)
+            function, symbols = at_numbers(_latency_of(self._price), op, hardware)
+            latency = self._tape.apply(Opaque(function, reason(error)), *symbols)
         return _Recorded(busy_s=latency)
+
+    def whole(self, op: Op, hardware: Hardware) -> Cost:
+        """With the parts of the price."""
+        try:
+            return self._cost(op, hardware)
+        except GraphsimError:
+            raise
+        except CONFUSED:
+            return self(op, hardware)
 
 
 class _OfUsers(Trusted):
@@ -75,7 +96,7 @@ class _OfUsers(Trusted):
         symbols = symbols_in(op)
         if not symbols:
             return self._price(op, hardware)
-        numbers_s = _numbers_s(self._price, op, hardware)
+        numbers_s, _ = at_numbers(_latency_of(self._price), op, hardware)
         before, self._tape.refused = self._tape.refused, ""
         try:
             latency, refused = self._formula(op, hardware, symbols, numbers_s)
@@ -84,6 +105,8 @@ class _OfUsers(Trusted):
         if refused:
             latency = self._tape.apply(Opaque(numbers_s, refused), *symbols)
         return _Recorded(busy_s=latency)
+
+    whole = __call__
 
     def _formula(
         self, op: Op, hardware: Hardware, symbols: Sequence[Expr], numbers_s: Callable[..., Num]
@@ -135,16 +158,36 @@ class _Checked:
         return seconds
 
 
-def _formulas(price: CostModel) -> Callable[[Op, Hardware], Any]:
-    """An operation's latency as a formula; a calibrated cost model's is one of calls of its kernels."""
+def _formulas(price: CostModel) -> tuple[Callable[[Op, Hardware], Any], CostModel]:
+    """An operation's latency, and its price, as formulas; a calibrated cost model's hold calls of its kernels."""
     if not isinstance(price, Prices):
-        return lambda op, hardware: price(op, hardware).latency_s
-    return lambda op, _: price.latency_s(op, price.recorded_s)
+        return _latency_of(price), price
+    kernels: Memo[Callable[[Any], Num]] = Memo(most=1)
 
+    def kernels_on(hardware: Hardware) -> Callable[[Any], Num]:
+        return kernels.get((hardware,), lambda: price.kernels_on(hardware))
 
-def _numbers_s(price: CostModel, op: Op, hardware: Hardware) -> Callable[..., Num]:
-    """The latency of an operation as a function of the values of its symbols; single ones are floats, as in a graph."""
-    filled = filler(op)
-    return lambda *values: (
-        price(filled(float(value) if isinstance(value, int) else value for value in values), hardware).latency_s
+    return (
+        lambda op, hardware: price.latency_s(op, kernels_on(hardware), hardware),
+        lambda op, hardware: price.cost(op, kernels_on(hardware), hardware),
     )
+
+
+def at_numbers(function: Callable[[Op, Hardware], Num], op: Op, hardware: Hardware) -> tuple[Callable[..., Num], Any]:
+    """A function of an operation and a device, as one of the values of their symbols, and these symbols.
+
+    Single values are floats, as in a graph.
+    """
+    filled, symbols = filler(op), symbols_in(op)
+    rates = {name: rate for name, rate in rates_of(hardware).items() if isinstance(rate, Expr)}
+
+    def of(*values: Num) -> Num:
+        plain = [float(value) if isinstance(value, int) else value for value in values]
+        device = with_rates(hardware, dict(zip(rates, plain[len(symbols) :], strict=True))) if rates else hardware
+        return function(filled(iter(plain)), device)
+
+    return of, [*symbols, *rates.values()]
+
+
+def _latency_of(price: CostModel) -> Callable[[Op, Hardware], Num]:
+    return lambda op, hardware: price(op, hardware).latency_s

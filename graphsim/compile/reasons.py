@@ -1,8 +1,9 @@
-"""Why numbers of a deployment are not formulas: for whoever asks where the speed went."""
+"""Why a deployment cannot be traced into formulas, to explain slow evaluation."""
 
 from __future__ import annotations
 
-from graphsim.compile.formulas import Formulas, recordable
+from graphsim.compile.formulas import Formulas
+from graphsim.compile.structure import has_variable_rates, recordable
 from graphsim.deployment.inference import Inference
 from graphsim.symbolic.expr import NotRecordable, Tape
 from graphsim.symbolic.kernel import Opaque
@@ -15,10 +16,10 @@ def why_not_recorded(inference: Inference) -> list[str]:
     than a formula and equally right. Where a pass asked, nothing is recorded, and every call goes through the passes.
     """
     if not recordable(inference):
-        return ["degrees of parallelism or rates of the hardware are arrays, each of which has a graph of its own"]
+        return ["degrees of parallelism or sizes of the hardware are arrays, each of which has a graph of its own"]
     tape = Tape()
     try:
-        Formulas(inference, tape)
+        Formulas(inference, tape, rates=has_variable_rates(inference))
     except NotRecordable as error:
         return [str(error)]
     return refusals(tape)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile import sums
-from graphsim.compile.formulas import structure_of
 from graphsim.compile.given import ADAPTERS, number, one_spelling, refuse_unaligned
 from graphsim.compile.packing import packed, unpacked
+from graphsim.compile.structure import structure_of
 from graphsim.compile.symbols import numbers_of, with_symbols
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
@@ -120,7 +120,7 @@ class CompiledStep:
 
     @property
     def caution(self) -> str:
-        """What to beware of in its times, as of a device that nobody measured; "" where there is nothing."""
+        """What to beware of in its times, as of an unmeasured device; "" where there is nothing."""
         return self._inference.deployment.caution
 
     @property

@@ -1,4 +1,4 @@
-"""What a step of an engine holds, as sums over its sequences: worked out from the arguments of a compiled step.
+"""What a step of an engine holds, as sums over its sequences: computed from the arguments of a compiled step.
 
 Numbers are floats, or arrays over steps that broadcast against each other.
 """

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile.prices import price_formulas
+from graphsim.cost.rates import has_many_rates, rates_of, with_rates
 from graphsim.deployment.inference import Inference
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.substitute import numeric_fields, with_fields
@@ -20,10 +21,12 @@ SHAPING = ("blocks",)
 
 
 def numbers_of(inference: Inference) -> dict[str, Any]:
-    """The values of an inference's variables, by name."""
+    """The values of an inference's variables, by name; the rates of its device among them where they are arrays."""
     requests, deployment = inference.requests, inference.deployment
     inputs = {name: getattr(requests, name) for name in ("batch", INPUT, OUTPUT)}
     inputs["dp"] = deployment.parallelism.dp
+    if has_many_rates(inference.hardware):
+        inputs |= rates_of(inference.hardware)
     return inputs | {name: value for name, value, _ in _adapter(inference)}
 
 
@@ -60,9 +63,14 @@ def _step(sequences: float, tokens: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def with_symbols(inference: Inference, tape: Tape) -> Inference:
-    """The inference with symbols for its numbers, whose prices are recorded."""
-    deployment = inference.deployment
+def with_symbols(inference: Inference, tape: Tape, *, rates: bool = False) -> Inference:
+    """The inference with symbols for its numbers, whose prices are recorded.
+
+    rates: whether those of the device are symbols too, by the names of `rates_of`
+    """
+    deployment, device = inference.deployment, inference.hardware
+    if rates:
+        device = with_rates(device, {name: tape.variable(name) for name in rates_of(device)})
     lora = deployment.lora
     if deployment.adapter is not None:
         changes: dict[str, Any] = {}
@@ -77,6 +85,8 @@ def with_symbols(inference: Inference, tape: Tape) -> Inference:
     requests = with_fields(inference.requests, {name: tape.variable(name) for name in ("batch", INPUT, OUTPUT)})
     return replace(
         inference,
-        deployment=with_fields(deployment, {"parallelism": parallelism, "lora": lora, "cost": price}),
+        deployment=with_fields(
+            deployment, {"hardware": device, "parallelism": parallelism, "lora": lora, "cost": price}
+        ),
         requests=requests,
     )

@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.errors import GraphError, GraphsimError
+from graphsim.graph.sound import ANNOTATIONS
 from graphsim.hardware import Hardware
 from graphsim.ops import Op, Repeat
 from graphsim.units import Num
@@ -62,6 +63,9 @@ class Trusted:
     __slots__ = ()
 
 
+_WRITTEN = ("cost", "bound", "caution", *ANNOTATIONS)
+"""Attributes of graphs and nodes that annotating and scheduling write."""
+
 CostModel = Callable[[Op, Hardware], Cost]
 """A cost model prices one operation on one device; numbers may be arrays over scenarios on either side."""
 
@@ -70,23 +74,27 @@ def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel, caution: st
     """A copy of the graph whose nodes also carry `cost`, `latency_s` and `bound`; bodies of repeats likewise.
 
     caution: what to beware of in these times, which the graph carries under this name if there is anything
+    The graph's own attributes and its nodes' stay; what an earlier annotation or schedule wrote does not.
 
     An operation that stands at many nodes, as in a graph whose repeats are spelt out, is priced once.
     Raises HardwareError or GraphError, with the node's name, where an operation cannot be priced.
     """
     out = nx.DiGraph()
-    out.graph.update(graph.graph)
-    out.graph.pop("caution", None)
+    out.graph.update({key: value for key, value in graph.graph.items() if key not in _WRITTEN})
     if caution:
         out.graph["caution"] = caution
     prices: dict[int, dict[str, Any]] = {}
-    for name, op in graph.nodes(data="op"):
+    for name, data in graph.nodes(data=True):
+        op = data.get("op")
+        out.add_node(name)
+        kept = out.nodes[name]
+        kept.update({key: value for key, value in data.items() if key not in _WRITTEN})
         if isinstance(op, Repeat):
-            out.add_node(name, op=replace(op, body=annotate(op.body, hardware, cost)))
+            kept["op"] = replace(op, body=annotate(op.body, hardware, cost))
             continue
         if id(op) not in prices:
             prices[id(op)] = _priced(name, op, hardware, cost)
-        out.add_node(name, op=op, **prices[id(op)])
+        kept.update(prices[id(op)])
     out.add_edges_from(graph.edges(data=True))
     return out
 

@@ -40,7 +40,7 @@ from graphsim.units import Num
 
 @singledispatch
 def kinds_of(op: Op) -> tuple[str, ...]:
-    """The measured collectives that can serve an operation; none for what nobody measured.
+    """The measured collectives that can serve an operation; none for what was not measured.
 
     The vendor's library first; engines replace its all-reduce by their own where they can (`runs_own_all_reduce`) and
     that is faster; vLLM's runs in the captured graph up to 8 MiB (its `device_communicators/custom_all_reduce.py`).
@@ -129,7 +129,7 @@ def encoder_s(op: Attention, kernel_s: Callable[[EncoderShape], Num]) -> Num:
 
 
 def hyper_connection_s(op: Op, kernel_s: Callable[[HyperConnectionShape], Num]) -> Num | None:
-    """Seconds of one side of a hyper-connection in a graph; None for what nobody measured.
+    """Seconds of one side of a hyper-connection in a graph; None for what was not measured.
 
     Streams that are not mixed among each other have fewer weights to make, and are read and written all the same.
     """
@@ -147,7 +147,7 @@ def hyper_connection_s(op: Op, kernel_s: Callable[[HyperConnectionShape], Num]) 
 def exchange_s(op: ExchangeTokens, kernel_s: Callable[[ExchangeShape], Num]) -> Num:
     """Seconds of an exchange of tokens with their experts' devices, by the kernels that it names.
 
-    Lists of what goes where are made ahead of the rows' way there, by a kernel of its own where there is one.
+    Lists of what goes where are made before the rows' way there, by a kernel of its own where there is one.
     """
     there = ExchangeShape(
         tokens=op.tokens, hidden=op.width, topk=op.chosen, experts=op.experts, ep=op.group, backend=op.kernels,
@@ -205,7 +205,7 @@ def collective_s(
 
 
 def expert_shape(op: ExpertGemm) -> MoeShape:
-    """The measured block, from choosing experts to adding up their results, that a product belongs to.
+    """The measured block, from choosing experts to adding up their results, that a GEMM belongs to.
 
     A block of two matrices instead of three counts as one of three that is two thirds as wide.
     """
@@ -221,7 +221,7 @@ def expert_shape(op: ExpertGemm) -> MoeShape:
 
 
 def expert_s(op: ExpertGemm, kernel_s: Callable[[MoeShape], Num]) -> Num:
-    """Seconds of the block that fall to one of its products: a share like that of its weights."""
+    """Seconds of the block that fall to one of its GEMMs: a share like that of its weights."""
     share = 1.0 / (3.0 if op.gated else 2.0)
     if op.split is Sharding.COLUMN:
         share = 1.0 - share

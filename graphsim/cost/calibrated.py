@@ -1,17 +1,17 @@
 """Pricing graph operations from fitted constants: the device's own, or its generation's scaled by datasheet.
 
-An operation says which cost family prices it (`Op.family`): products, adapters included, go to the GEMM family,
+An operation says which cost family prices it (`Op.family`): GEMMs, adapters included, go to the GEMM family,
 attention, collectives, experts, and convolutions and scans along sequences to theirs (`cost/products.py`,
-`cost/blocks.py`, `cost/recurrences.py`), byte-moving operations to the element-wise one. What no family has measured
-keeps its roofline, stretched by what the device's products fall short of it:
+`cost/blocks.py`, `cost/recurrences.py`), memory-bound operations to the element-wise one. What no family has measured
+keeps its roofline, stretched by what the device's GEMMs fall short of it:
 
     t = launch + max(compute · flops / peak, dram · bytes / bandwidth, message / link)
 
 The start of a kernel is known from three places, each for what was measured with it:
 
-* `launch_clocks`, fitted with the device's 16-bit products (`families/gemm.py`), or with its byte-moving kernels
-  (`families/elementwise.py`): inside a captured graph. That of the products (`_launch_s`) also starts what nobody
-  measured, and each further kernel of an operation; the `launch_s` of any price here is that many clocks.
+* `launch_clocks`, fitted with the device's 16-bit GEMMs (`families/gemm.py`), or with its memory-bound kernels
+  (`families/elementwise.py`): inside a captured graph. That of the GEMMs (`_launch_s`) also starts what was
+  not measured, and each further kernel of an operation; the `launch_s` of any price here is that many clocks.
 * `launch_s` or `start_s`, fitted with attention, experts and collectives, is a part of their kernels' time and
   seconds on every device (`families/attention.py`, `moe.py`, `collectives.py`).
 * `Hardware.launch_s` and `.eager_launch_s`, of the device's file: the bare roofline's (`cost/roofline.py`), and the
@@ -45,10 +45,13 @@ from graphsim.cost.families.blend import Blend
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.parameters.basis import basis
+from graphsim.cost.parameters.borrowed import record_of
 from graphsim.cost.parameters.engines import BASE, KernelTable
-from graphsim.cost.parameters.lent import record_of
+from graphsim.cost.parameters.lazily import Lazily
+from graphsim.cost.parameters.parts import parts_of
 from graphsim.cost.products import batched_shape, constants, product_of, product_s
-from graphsim.cost.recorded_kernels import RecordedKernels
+from graphsim.cost.rates import kind_of
+from graphsim.cost.recorded_kernels import Kinds, RecordedKernels
 from graphsim.cost.recurrences import recurrent_s
 from graphsim.cost.residuals import Record
 from graphsim.cost.roofline import compute_s, matrix_peak, roofline, uncaptured_s
@@ -75,6 +78,7 @@ from graphsim.ops import (
     SparseAttention,
 )
 from graphsim.symbolic.expr import Expr
+from graphsim.symbolic.memo import Memo
 from graphsim.units import Num
 
 Parameters = Mapping[str, Mapping[str, Any]]
@@ -95,28 +99,40 @@ def calibrated(hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel
     The origin is `calibrated`, `fitted on served rows of …` where kernels were not measured but whole models served,
     `scaled from …`, or `roofline`.
     """
-    found = {family: basis(hardware, family, table) for family in FAMILIES}
+    found = Lazily(FAMILIES, lambda family: basis(hardware, family, table))
     served = None if found["gemm"].origin == "calibrated" else stack_of(hardware, table.engine)
     if served is not None:
         return served
     if found["gemm"].parameters is None:
         return roofline, "roofline"
-    parameters = {name: entry.parameters or {} for name, entry in found.items()}
-    if table.engine and parameters["mla"] and not isinstance(parameters["mla"], Blend):
-        parameters["mla"] = mla.served(parameters["mla"], basis(hardware, "mla").parameters or {})
-    records = {name: record_of(hardware, name, entry, table.engine) for name, entry in found.items()}
-    known = {name: record for name, record in records.items() if record is not None}
-    return Prices(hardware, parameters, known), found["gemm"].origin
+
+    def parameters_of(family: str) -> Mapping[str, Any]:
+        parameters = found[family].parameters or {}
+        if family == "mla" and table.engine and parameters and not isinstance(parameters, Blend):
+            return mla.served(parameters, basis(hardware, family).parameters or {})
+        return parameters
+
+    records = Lazily(FAMILIES, lambda family: record_of(hardware, family, found[family], table.engine))
+    return Prices(hardware, Lazily(FAMILIES, parameters_of), records), found["gemm"].origin
 
 
 class Prices(Trusted):
     """The calibrated cost model of one device."""
 
     def __init__(
-        self, hardware: Hardware, parameters: Parameters, records: Mapping[str, Record] = MappingProxyType({})
+        self, hardware: Hardware, parameters: Parameters, records: Mapping[str, Record | None] = MappingProxyType({})
     ) -> None:
         self._hardware, self._parameters, self._records = hardware, parameters, records
-        self.recorded_s = RecordedKernels(self.kernel_s)
+        self._kinds = _kinds.get(self.structure, dict[Any, Any])
+
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """All that shapes the formulas of its prices, as parts of a description for `Memo`; rates do not."""
+        return (*kind_of(self._hardware), *parts_of(self._parameters))
+
+    def kernels_on(self, hardware: Hardware) -> RecordedKernels:
+        """Seconds of kernels whose sizes may be symbols, on the device with rates that may be symbols too."""
+        return RecordedKernels(hardware, partial(_kernel_of, self._parameters), self._kinds)
 
     @property
     def parameters(self) -> Parameters:
@@ -124,29 +140,41 @@ class Prices(Trusted):
         return self._parameters
 
     @property
-    def records(self) -> Mapping[str, Record]:
-        """By family, how far its kernels lie from their prices (`cost/residuals.py`), where anybody recorded it."""
+    def records(self) -> Mapping[str, Record | None]:
+        """By family, how far its kernels lie from their prices (`cost/residuals.py`); None where none is recorded."""
         return self._records
+
+    @property
+    def has_records(self) -> bool:
+        """Whether anybody recorded how far any family's kernels lie from their prices."""
+        return any(record is not None for record in self._records.values())
 
     def __call__(self, op: Op, device: Hardware) -> Cost:
         """The price of an operation on the device that the constants are for, or on one like it."""
-        return _price(op, device, self._parameters)
+        return self.cost(op, partial(_kernel_s, device, self._parameters), device)
+
+    def cost(self, op: Op, kernel_s: KernelTime, device: Hardware) -> Cost:
+        """The same from a function that gives the seconds of its kernels; numbers may be symbols."""
+        return _price(op, device, self._parameters, kernel_s)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Prices, (self._hardware, self._parameters, dict(self._records))
+        return Prices, (self._hardware, dict(self._parameters), dict(self._records))
 
-    def latency_s(self, op: Op, kernel_s: KernelTime) -> Num:
-        """Seconds of an operation whose numbers may be symbols, from a function that gives those of its kernels."""
-        return _latency_s(op, self._hardware, self._parameters, kernel_s)
+    def latency_s(self, op: Op, kernel_s: KernelTime, hardware: Hardware | None = None) -> Num:
+        """Seconds of an operation whose numbers may be symbols, from a function that gives those of its kernels.
+
+        hardware: the device with other rates, or with symbols for them
+        """
+        return _latency_s(op, hardware or self._hardware, self._parameters, kernel_s)
 
     def kernel_s(self, shape: Any) -> Num:
         """Seconds of one kernel."""
         return _kernel_s(self._hardware, self._parameters, shape)
 
 
-def _price(op: Op, hardware: Hardware, parameters: Parameters) -> Cost:
+def _price(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Cost:
     """The same parts as the roofline's, another total."""
-    base, total = roofline(op, hardware), _latency_s(op, hardware, parameters, partial(_kernel_s, hardware, parameters))
+    base, total = roofline(op, hardware), _latency_s(op, hardware, parameters, kernel_s)
     if _within_measured_block(op, parameters):
         return Cost(busy_s=total)
     starts = _starts_s(op, base, parameters, hardware)
@@ -160,6 +188,13 @@ def _price(op: Op, hardware: Hardware, parameters: Parameters) -> Cost:
     )
 
 
+_kinds: Memo[Kinds] = Memo(most=64)
+
+
+def _kernel_of(parameters: Parameters, hardware: Hardware, shape: Any) -> Num:
+    return _kernel_s(hardware, parameters, shape)
+
+
 def _kernel_s(hardware: Hardware, parameters: Parameters, shape: Any) -> Num:
     seconds = _LATENCY[shape.family](parameters[shape.family], hardware, shape)
     return seconds if isinstance(seconds, Expr) else np.asarray(seconds)[()]
@@ -169,7 +204,7 @@ def _latency_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Ker
     """Seconds by the family that the operation names, else by the stretched roofline.
 
     Kernels were measured with their operands in memory: of operands on the chip, the time is that of the kernel in the
-    proportion in which the stretched roofline falls; an assumption, since nobody measured it.
+    proportion in which the stretched roofline falls; an assumption, since it was not measured.
     Raises GraphError for an operation that names no family of FAMILIES.
     """
     if op.residency is not Residency.All_offchip:
@@ -195,7 +230,7 @@ def _product_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Ker
 
 
 def _batched_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    """As one product over the outputs of all heads where no batched one was measured.
+    """As one GEMM over the outputs of all heads where no batched one was measured.
 
     Its weights come from memory in every layer, those of the measured calls from the cache.
     """
@@ -232,7 +267,7 @@ def _expert_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Kern
 
 
 def _within_measured_block(op: Op, parameters: Parameters) -> bool:
-    """Whether the time of an operation lies in the experts' products, as their kernels were measured."""
+    """Whether the time of an operation lies in the experts' GEMMs, as their kernels were measured."""
     return op.family == "moe" and isinstance(op, _BESIDE_EXPERTS) and bool(parameters["moe"])
 
 
@@ -264,7 +299,7 @@ def _streams_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Ker
 
 
 def _sparse_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    """As attention over as many pairs where nobody measured such kernels."""
+    """As attention over as many pairs where such kernels were not measured."""
     if not isinstance(op, IndexScores | SparseAttention) or not parameters.get("sparse"):
         return _attention_s(op, hardware, parameters, kernel_s)
     return sparse_s(op, kernel_s)
@@ -288,15 +323,15 @@ _MEASURED: dict[str, Callable[[Op, Hardware, Parameters, KernelTime], Num | None
     "expert_exchange": _exchange_s, "gemm": _product_s, "hyper_connections": _streams_s, "mla": _latent_s,
     "moe": _expert_s, "recurrent": _recurrent_s, "sparse": _sparse_s,
 }  # fmt: skip
-"""How each family prices an operation from its kernels; None where nobody measured the like of it."""
+"""How each family prices an operation from its kernels; None where no similar kernel was measured."""
 
 
 _BESIDE_EXPERTS = (Route, Permute, ExpertActivation)
-"""What the measured kernels of experts do beside the products; any other operation of the family has its roofline."""
+"""What the measured kernels of experts do beside the GEMMs; any other operation of the family has its roofline."""
 
 
 def _launch_s(parameters: Parameters, hardware: Hardware) -> Num:
-    """Start of a kernel inside a captured graph, as fitted with the 16-bit products: one of three, see the module."""
+    """Start of a kernel inside a captured graph, as fitted with the 16-bit GEMMs: one of three, see the module."""
     return constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz
 
 

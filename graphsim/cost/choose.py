@@ -11,9 +11,12 @@ from graphsim.cost.parameters.engines import BASE, KernelTable
 from graphsim.cost.parameters.store import beside
 from graphsim.cost.roofline import roofline
 from graphsim.cost.users import UsersCost
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError, as_allowed, choices_text
 from graphsim.hardware import Hardware
 from graphsim.symbolic.memo import Memo
+
+COSTS = ("calibrated", "roofline")
+"""Names of cost models."""
 
 _calibrated: Memo[tuple[CostModel, str]] = Memo(most=32)
 
@@ -30,12 +33,13 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware, table: KernelT
             return cost, getattr(cost, "__name__", "custom")
         users = UsersCost(cost)
         return users, users.name
+    cost = as_allowed(cost, COSTS)
     if cost in (None, "calibrated"):
         key = hardware, _one_of_its_kind(table), _written_ns(hardware, table.engine)
         return _calibrated.get(key, lambda: calibrated(hardware, table))
     if cost == "roofline":
         return roofline, "roofline"
-    raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, ['calibrated', 'roofline'])}")
+    raise ConfigError(f"cost = {cost!r} is not known; {choices_text(cost, COSTS)}")
 
 
 def caution(cost: str | CostModel | None, hardware: Hardware, table: KernelTable = BASE) -> str:
@@ -43,7 +47,7 @@ def caution(cost: str | CostModel | None, hardware: Hardware, table: KernelTable
 
     A user's own function answers for itself.
     """
-    name, by_default = hardware.name, cost is None or cost == "calibrated"
+    name, by_default = hardware.name, as_allowed(cost, COSTS) in (None, "calibrated")
     model, origin = choose_cost(cost, hardware, table)
     if model is roofline:
         told = f"{name} was not measured: its times are" if by_default else f"times of {name} are"

@@ -1,7 +1,7 @@
 """An operation's time as it might be: quantiles of the residuals of the kernel that prices it.
 
 An operation takes those of its own kernel: of its family, kind, class of time and distance from what was measured.
-Byte-moving operations have the constants of 16-bit products where nobody measured them (`elementwise.borrow`), and
+memory-bound operations have the constants of 16-bit GEMMs where they were not measured (`elementwise.borrow`), and
 their residuals with them. What runs on the host has none, since no kernel does.
 """
 
@@ -48,15 +48,15 @@ class Residual:
 
 
 def residual_of(prices: Prices, op: Op) -> Residual | None:
-    """How far an operation may lie from its price; None where nobody recorded anything of the like."""
+    """How far an operation may lie from its price; None where no similar residuals are recorded."""
     kernels = kernels_of(prices, op)
     if not kernels:
         return None
     shape, seconds = min(kernels, key=lambda kernel: float(np.max(kernel[1])))
     seconds, record, kind, far = np.atleast_1d(seconds), prices.records.get(op.family), kind_of(shape), np.zeros(1)
     if record is None:
-        lender, kind = INSTEAD.get(op.family, ("", ""))
-        record = prices.records.get(lender)
+        reference, kind = INSTEAD.get(op.family, ("", ""))
+        record = prices.records.get(reference)
         if record is None:
             return None
     else:

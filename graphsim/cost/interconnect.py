@@ -73,7 +73,7 @@ class Leg:
 
     @property
     def relayed(self) -> Num:
-        """Links that each byte of an all-to-all takes, of those that lead around the group's rings; 1 but for a torus.
+        """Links that each byte of an all-to-all passes along the group's rings; 1 except for a torus.
 
         The mean way to all g devices of a ring is g / 4, of which (g - 1) / g of the bytes are sent at all
         (How to Scale Your Model, part 3, 2025, "AllToAll": a quarter of an all-gather's time).

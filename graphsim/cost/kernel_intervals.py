@@ -11,8 +11,8 @@ import numpy as np
 from graphsim.cost.families.registry import Family
 from graphsim.cost.kernels import by_engine, by_family, predict_with
 from graphsim.cost.parameters.basis import Basis, basis
+from graphsim.cost.parameters.borrowed import record_of
 from graphsim.cost.parameters.engines import KernelTable
-from graphsim.cost.parameters.lent import record_of
 from graphsim.cost.residuals import ALL, Record, beyond, coverage_of, kind_of, log_residuals, score_of
 from graphsim.cost.surfaces.tables import Array
 from graphsim.files.frameworks import ANY
@@ -29,26 +29,26 @@ def kernel_intervals(
     *,
     own: bool = True,
     kin: bool = True,
-    lent: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """`latency_us` as `predict_kernels` gives it, `low_us` and `high_us` for each row, with the frame's index.
 
     coverage: the share of kernels never measured that should lie between these
     own, kin: False ignores the device's own calibration, or those of its generation's other devices
-    lent: parameters by family, with their residuals
-    The ends are nan where nobody recorded residuals, as of the bare roofline. Raises ConfigError as `predict_kernels`
+    parameters: fitted parameters by family with their residuals, instead of those of any calibration
+    The ends are nan where no residuals are recorded, as of the bare roofline. Raises ConfigError as `predict_kernels`
     does, and for a coverage that the residuals do not tell.
     """
     import pandas as pd
 
     device, coverage = load_hardware(hardware), coverage_of(coverage)
-    predicted = predict_with(frame, device, own=own, kin=kin, lent=lent).to_numpy()
+    predicted = predict_with(frame, device, own=own, kin=kin, parameters=parameters).to_numpy()
     ends = np.full((2, len(frame)), np.nan)
     for family, rows in by_family(frame):
         for (engine, kernel), mine in by_engine(frame, rows):
             name = family.fits or family.name
             table = KernelTable(engine=engine, orders=((name, ANY, (kernel,)),))
-            given = Basis(origin="given", parameters=lent[name]) if lent and name in lent else None
+            given = Basis(origin="given", parameters=parameters[name]) if parameters and name in parameters else None
             found = given or basis(device, name, table, own=own, kin=kin)
             record = record_of(device, name, found, engine)
             if record is not None:

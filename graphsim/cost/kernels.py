@@ -46,11 +46,12 @@ def predict_with(
     *,
     own: bool = True,
     kin: bool = True,
-    lent: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> pd.Series:
-    """As `predict_kernels`; `lent` gives parameters by family.
+    """As `predict_kernels`, with a choice of the calibrations used.
 
     own, kin: False ignores the device's own calibration, or those of its generation's other devices
+    parameters: fitted parameters by family, instead of those of any calibration
     """
     import pandas as pd
 
@@ -61,8 +62,8 @@ def predict_with(
             needed = FAMILIES if family.composed else (family.name,)
             table = KernelTable(engine=engine, orders=tuple((name, ANY, (kernel,)) for name in needed))
             found = {
-                name: Basis(origin="given", parameters=lent[name])
-                if lent and name in lent
+                name: Basis(origin="given", parameters=parameters[name])
+                if parameters and name in parameters
                 else basis(hardware, name, table, own=own, kin=kin)
                 for name in needed
             }

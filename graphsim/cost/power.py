@@ -6,7 +6,7 @@ limit is the device's stated power (`Hardware.power_w`), to which its firmware h
 is held in the state of running and waits, as between two steps; memory and compute are what moving bytes at the full
 bandwidth and multiplying at the full peak add. The matrix units' share bends: the first tenth of the peak costs more
 than the last, where clocks fall to keep the limit. Constants are shares of the limit and in `hardware/power.json`, one
-pair for each generation that was measured; a generation that nobody measured takes their mean.
+pair for each generation that was measured; an unmeasured generation takes their mean.
 
 `graphsim.calibration.power` fits them to the ML.ENERGY leaderboard's rows (Chung et al., "The ML.ENERGY Benchmark",
 arXiv 2505.06371).

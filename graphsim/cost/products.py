@@ -1,4 +1,4 @@
-"""Matrix products in a graph, adapters' included, as calls of the measured kernels."""
+"""GEMMs in a graph, adapters' included, as calls of the measured kernels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def product_of(op: Gemm) -> Product:
     """The calls behind a node.
 
     Every adapter beyond a call's first brings its own factor; in a block-diagonal one an output meets the inputs of its
-    block only. Products of many heads, one weight for each, run as one
+    block only. GEMMs of many heads, one weight for each, run as one
     kernel over the outputs of all; every head beyond the first brings its own input, as every group does.
     """
     launches, n, k = op.launches, op.n, op.k
@@ -69,7 +69,7 @@ def batched_shape(op: HeadGemm) -> BatchedShape:
 
 
 def kernel_shape(product: Product) -> GemmShape:
-    """One call of a product."""
+    """One call of a GEMM."""
     return GemmShape(
         m=product.rows, n=product.n, k=product.k, dtype=product.dtype, weight_bytes=product.weight_bytes,
         activation_bytes=product.activation_bytes, quantised_ahead=product.quantised_ahead,
@@ -79,7 +79,7 @@ def kernel_shape(product: Product) -> GemmShape:
 def product_s(
     parameters: Mapping[str, Any], hardware: Hardware, product: Product, kernel_s: Callable[[GemmShape], Num]
 ) -> Num:
-    """Seconds of all calls of a product, each of which takes what `kernel_s` gives; no time, no further bytes.
+    """Seconds of all calls of a GEMM, each of which takes what `kernel_s` gives; no time, no further bytes.
 
     parameters: of the GEMM family
     """
@@ -89,6 +89,6 @@ def product_s(
 
 
 def constants(parameters: Mapping[str, Any]) -> Mapping[str, float]:
-    """The constants of 16-bit products, which speak for the whole device."""
+    """The constants of 16-bit GEMMs, which speak for the whole device."""
     entry: Mapping[str, float] = parameters.get("bfloat16", {}).get("constants", gemm.START)
     return entry

@@ -80,7 +80,7 @@ def _(shape: GemmShape) -> str:
 
 
 EAGER = "fp8_block"
-"""The format of products that was measured as eager calls."""
+"""The format of GEMMs that was measured as eager calls."""
 
 HOSTED = (EAGER, "custom_allreduce_eager")
 """Kinds that were measured waiting for the host, which say nothing of others."""
@@ -93,7 +93,7 @@ _NO_KIND = ("distribution", "kernel")
 
 
 def with_captured(record: Record, theirs: Record) -> Record:
-    """A record of products with the residuals of another engine's for the kind in a captured graph."""
+    """A record of GEMMs with the residuals of another engine's for the kind in a captured graph."""
     if EAGER not in theirs.get("quantiles", {}):
         return record
     common, kinds = dict(record.get("common", {})), dict(record["quantiles"])

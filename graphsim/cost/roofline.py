@@ -30,7 +30,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     the longest tile).
     No work, no time: where nothing is to do, nothing is launched.
     Operands on the chip (`Op.residency`) leave the memory alone as far as the last-level cache holds them; tiles,
-    whose clocks include moving their operands, are faster by that traffic (an assumption: nobody measured it).
+    whose clocks include moving their operands, are faster by that traffic (an assumption, not measured).
     A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
     """
     if isinstance(op, Launch):

@@ -1,4 +1,4 @@
-"""Prices of a software stack whose kernels nobody measured one by one, but which served whole models.
+"""Prices of a software stack whose kernels were not measured one by one, but which served whole models.
 
     t = kernels · start + max(compute / c, memory / m, network)
 
@@ -63,7 +63,7 @@ class Stack(Trusted):
 
 
 def wide_s(op: Op, device: Hardware) -> Num:
-    """Seconds of an operation's products at the peak of 16 bits; 0 where the device states none."""
+    """Seconds of an operation's GEMMs at the peak of 16 bits; 0 where the device states none."""
     peak = next((device.flops_per_s[name] for name in ("bf16", "fp16") if name in device.flops_per_s), np.inf)
     return op.work().flops / peak
 

@@ -130,7 +130,7 @@ def _names(slots: Any) -> tuple[str, ...]:
 
 
 def _of_value(value: Any, otherwise: Any, deep: int = 0) -> Iterator[Any]:
-    """A value's plain entries in order; `otherwise` in the place of what is neither plain nor stays as it is.
+    """A value's plain entries in order; `otherwise` in place of what is neither plain nor stays as it is.
 
     deep: how many containers it lies in; at most DEEPEST, as one may hold itself
     """

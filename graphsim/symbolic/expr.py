@@ -10,7 +10,8 @@ Equal formulas as one object: hash consing, Filliâtre and Conchon, ML workshop 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from graphsim.symbolic.signs import is_positive
 from graphsim.symbolic.tables import Interpolation
 
 __all__ = ["Expr", "NotRecordable", "Tape", "applied", "record"]
+
+
+_INF = float("inf")
 
 
 class Tape:
@@ -37,6 +41,7 @@ class Tape:
         self.nodes: list[Expr] = []
         self.refused = ""
         self._known: dict[Any, Expr] = {}
+        self._lock = Lock()
 
     def variable(self, name: str) -> Expr:
         """A number that is given at evaluation: a size, and so at least zero."""
@@ -53,8 +58,11 @@ class Tape:
 
     def linear(self, constant: float, terms: dict[int, float]) -> Any:
         """constant + sum of coefficient * node; a plain number where no term is left."""
-        ordered = tuple(sorted([term for term in terms.items() if term[1] != 0.0]))
-        if not ordered or abs(constant) == np.inf:
+        return self.ordered(constant, tuple(sorted([term for term in terms.items() if term[1] != 0.0])))
+
+    def ordered(self, constant: float, ordered: tuple[tuple[int, float], ...]) -> Any:
+        """The same of terms in the order of their nodes, none of them 0."""
+        if not ordered or abs(constant) == _INF:
             return constant
         if constant == 0.0 and len(ordered) == 1 and ordered[0][1] == 1.0:
             return self.nodes[ordered[0][0]]
@@ -69,8 +77,11 @@ class Tape:
         self, key: Any, function: Function | None, operands: tuple[Any, ...], free: frozenset[str], linear: Any = None
     ) -> Expr:
         name = key[1] if key[0] == "variable" else ""
-        made = self._known[key] = Expr(self, len(self.nodes), function, operands, free, linear, name)
-        self.nodes.append(made)
+        with self._lock:  # threads that record on one tape
+            made = self._known.get(key)
+            if made is None:
+                made = self._known[key] = Expr(self, len(self.nodes), function, operands, free, linear, name)
+                self.nodes.append(made)
         return made
 
 
@@ -131,6 +142,9 @@ class Expr(Operators):
         self.free, self.linear, self.name = free, linear, name
         self.positive = is_positive(function, operands, linear)
 
+    def __repr__(self) -> str:
+        return self.name or f"<formula of {', '.join(sorted(self.free))}>"
+
     def __bool__(self) -> bool:
         raise refusal("a branch depends on a symbol", [self])
 
@@ -166,7 +180,7 @@ class Expr(Operators):
 
 
 def record(function: Function, *operands: Any) -> Any:
-    """function(operands) of which one is a symbol, in normal form where it is a sum, a product or a maximum.
+    """function(operands) of which one is a symbol, in normal form where it is a sum, a GEMM or a maximum.
 
     Raises NotRecordable for a function that is no operation of formulas.
     """
@@ -184,7 +198,11 @@ def record(function: Function, *operands: Any) -> Any:
     return tape.apply(function, *plain) if found is None else found
 
 
-def _normal(operand: Any) -> tuple[float, dict[int, float]]:
+Normal = tuple[float, dict[int, float]]
+"""A sum's constant, and its coefficients by the serial numbers of their terms."""
+
+
+def _normal(operand: Any) -> Normal:
     if not isinstance(operand, Expr):
         return float(operand), {}
     if operand.linear is None:
@@ -192,17 +210,23 @@ def _normal(operand: Any) -> tuple[float, dict[int, float]]:
     return operand.linear[0], dict(operand.linear[1])
 
 
-def _at_least(x: Any, y: Any) -> bool:
+def _at_least(x: Normal, y: Normal, nodes: Sequence[Expr]) -> bool:
     """Whether x >= y for all that is known of their terms' signs."""
-    (constant, terms), (less, others) = _normal(x), _normal(y)
-    if constant < less or any(terms.get(serial, 0.0) < c for serial, c in others.items()):
+    (constant, terms), (less, others) = x, y
+    if constant < less:
         return False
-    nodes = (x if isinstance(x, Expr) else y).tape.nodes
-    more = {serial: c - others.get(serial, 0.0) for serial, c in terms.items()}
-    return all(c == 0.0 or (c > 0.0 and nodes[serial].positive) for serial, c in more.items())
+    for serial, c in others.items():
+        if terms.get(serial, 0.0) < c:
+            return False
+    for serial, c in terms.items():
+        if c != others.get(serial, 0.0) and (c < others.get(serial, 0.0) or not nodes[serial].positive):
+            return False
+    return True
 
 
 def _sum(tape: Tape, x: Any, y: Any, sign: float = 1.0) -> Any:
+    if not isinstance(y, Expr) and x.linear is not None:
+        return tape.ordered(x.linear[0] + sign * float(y), x.linear[1])
     (constant, terms), (more, others) = _normal(x), _normal(y)
     for serial, coefficient in others.items():
         terms[serial] = terms.get(serial, 0.0) + sign * coefficient
@@ -217,9 +241,10 @@ def _product(tape: Tape, x: Any, y: Any) -> Any:
     if isinstance(x, Expr) and isinstance(y, Expr):
         return tape.apply(np.multiply, *sorted((x, y), key=lambda operand: operand.serial))
     factor, symbol = (y, x) if isinstance(x, Expr) else (x, y)
-    constant, terms = _normal(symbol)
     factor = float(factor)
-    return 0.0 if factor == 0.0 else tape.linear(constant * factor, {s: c * factor for s, c in terms.items()})
+    constant, terms = symbol.linear or (0.0, ((symbol.serial, 1.0),))
+    scaled = tuple([(serial, c * factor) for serial, c in terms if c * factor != 0.0])
+    return 0.0 if factor == 0.0 else tape.ordered(constant * factor, scaled)
 
 
 def _quotient(_tape: Tape, x: Any, y: Any) -> Any:
@@ -238,9 +263,10 @@ def _extreme(neutral: float) -> Function:
         for one, other in ((x, y), (y, x)):
             if not isinstance(one, Expr) and abs(one) == np.inf:
                 return other if one == neutral else one
-        if _at_least(x, y):
+        one, other = _normal(x), _normal(y)
+        if _at_least(one, other, tape.nodes):
             return x if neutral < 0 else y
-        if _at_least(y, x):
+        if _at_least(other, one, tape.nodes):
             return y if neutral < 0 else x
         return tape.apply(function, *sorted((x, y), key=lambda o: o.serial if isinstance(o, Expr) else -1))
 

@@ -1,13 +1,15 @@
-"""The sum of a formula over the whole numbers that one variable runs through, exact to rounding.
+"""The sum of a formula over the whole numbers that one variable runs through, exact to rounding where it can be.
 
 Between the kinks of a formula a few values say what all add up to (`quadrature.py`), and kinks are found by bisection
 where the number of a piece changes (`pieces.py`): a hundred values in place of thousands, and 10⁸ steps cost what 10⁵
-do. A formula that calls functions of which only the values are known is added up step by step.
+do. A formula that calls functions of which only the values are known is added up step by step. Where that, or kinks
+every few numbers, would take more than some hundred thousand values, they are sampled (`sampled.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,8 @@ from graphsim.symbolic.kernel import Opaque
 from graphsim.symbolic.opened import level_in, opened
 from graphsim.symbolic.pieces import piece_of
 from graphsim.symbolic.program import Program, needed
-from graphsim.symbolic.quadrature import rules
+from graphsim.symbolic.quadrature import rule, rules
+from graphsim.symbolic.sampled import LONG, STRATA, long_sum, places_in
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
@@ -40,6 +43,9 @@ _TURNS = 5
 _NODES, _STRETCH = 6, 1.3
 """Values that a smooth stretch takes, and the longest one, as the ratio of its ends: within it powers, logarithms and
 smooth maxima differ from polynomials of degree 11 by 1e-12 at most."""
+
+_SAMPLED = 32
+"""Stretches that are sampled together."""
 
 _CHUNK, _BLOCK = 2**14, 2**13
 """Values in one array where all are added up, and sums that are found together: arrays stay in a core's cache."""
@@ -77,6 +83,13 @@ class GrowingSum:
         self.piece_formula = piece_of(copy, variable)
         self.value, self.piece = Program([copy], level), Program([self.piece_formula], level)
 
+    def bound(self, known: Mapping[str, Any]) -> GrowingSum:
+        """The same at known values of some variables."""
+        other = copy(self)
+        other._level = self._level.bound(known)
+        other.inputs = other._level.inputs
+        return other
+
     def __call__(self, inputs: Mapping[str, Any], first: Any, count: Any) -> Any:
         """The sum over `count` whole numbers from `first` on; 0 for none. A float, or an array where anything is one.
 
@@ -100,6 +113,10 @@ class GrowingSum:
     def _single(self, level: dict[str, Any], first: float, count: float) -> float:
         if self.in_pieces and count > _AT_ONCE:
             return float(_Sums(self, level).total(np.array([first]), np.array([count]))[0])
+        if count > LONG:
+            return long_sum(lambda places: self.value({**level, self.variable: places})[0], first, count)
+        if self.in_pieces and count > _FEW and (smooth := self._smooth(level, first, count)) is not None:
+            return smooth
         total, done = 0.0, 0.0
         while done < count:
             size = min(count - done, float(_CHUNK))
@@ -107,6 +124,21 @@ class GrowingSum:
             total += float(self.value(level)[0].sum())
             done += size
         return total
+
+    def _smooth(self, level: dict[str, Any], first: float, count: float) -> float | None:
+        """The sum over numbers that lie in one smooth piece, from its few values; None where they do not."""
+        last, middle = first + count - 1.0, first + (count - 1.0) / 2.0
+        if self.nodes > 1 and last > _tame(first):
+            return None
+        here = self._number(self.piece, level, first)
+        if any(self._number(self.piece, level, place) != here for place in (last, middle)):
+            return None
+        return sum(weight * self._number(self.value, level, middle + node) for node, weight in rule(count, self.nodes))
+
+    def _number(self, program: Program, level: dict[str, Any], place: float) -> float:
+        level[self.variable] = place
+        found: float = program.at(*[level[name] for name in program.inputs])[0]
+        return found
 
 
 class _Sums:
@@ -121,15 +153,28 @@ class _Sums:
         self._found, rows = np.zeros(len(count)), np.flatnonzero(count > 0.0)
         todo = _Stretches(rows, first[rows], first[rows] + count[rows] - 1.0)
         if not self._of.in_pieces:
-            self._one_by_one(todo)
+            self._one_by_one(self._few_enough(_cut(todo, _tame)) if np.any(count > LONG) else todo)
             return self._found
         if self._of.nodes > 1:
             todo = _cut(todo, _tame)
         for _ in range(_TURNS):
             todo = self._at_kinks(self._left(todo, _FEW))
+        todo = self._few_enough(todo)
         while len(todo.row):
             todo = _halved(self._left(todo, _AT_ONCE))
         return self._found
+
+    def _few_enough(self, todo: _Stretches) -> _Stretches:
+        """Sample the stretches of the sums that have more numbers left than may be added up; the others are left."""
+        lengths = np.bincount(todo.row, todo.high - todo.low + 1.0, len(self._found))
+        many = (lengths > LONG)[todo.row] & (todo.high - todo.low >= 2 * STRATA)
+        long = todo.where(many)
+        for at in range(0, len(long.row), _SAMPLED):
+            some = slice(at, at + _SAMPLED)
+            row, (places, each) = long.row[some], places_in(long.low[some], long.high[some])
+            values = self._at(self._of.value, np.broadcast_to(row, places.shape), places)[0]
+            self._add(row, np.broadcast_to(values, places.shape).sum(axis=0) * each)
+        return todo.where(~many)
 
     def _one_by_one(self, todo: _Stretches) -> None:
         """Add all values of some stretches, a few thousand at a time."""
@@ -214,7 +259,8 @@ def _cut(todo: _Stretches, longest: Callable[[Array], Array]) -> _Stretches:
     return _joined(*done) if done else todo
 
 
-def _tame(low: Array) -> Array:
+def _tame(low: Any) -> Any:
+    """The end of the longest smooth stretch from `low` on, a number or an array."""
     return np.maximum(np.floor(_STRETCH * low), low + (_FEW - 1.0))
 
 

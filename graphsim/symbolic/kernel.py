@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.symbolic.again import again
 from graphsim.symbolic.distinct import at_distinct
-from graphsim.symbolic.expr import Tape
+from graphsim.symbolic.expr import Expr, Tape, applied
+from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 
 _MOST_KEPT = 8192
 """Values that are kept: more would not fit the processor's cache, and look-ups would take too long."""
 
 _READY_AFTER, _MOST_READY = 8, 512
-"""Calls with the same sizes but for the first from which on a function of the first pays, and how many are kept."""
+"""Calls with the same sizes except for the first from which on a function of the first pays, and how many are kept."""
+
+_MOST_BOUND = 32
+"""Different rates at which a kernel is kept."""
 
 Sizes = tuple[Any, ...]
 
@@ -31,7 +36,7 @@ class Remembering:
     """A function of sizes, numbers or arrays, that keeps its values at single numbers."""
 
     never_negative = True
-    """Times, and what else is asked of sizes, are at least zero."""
+    """Times, and other functions of sizes, are at least zero."""
 
     def __init__(self) -> None:
         self.known: dict[Sizes, float] = {}
@@ -60,23 +65,49 @@ class Kernel(Remembering):
     """A recorded function of sizes: data for printers, and callable; arrays are computed at their distinct values.
 
     Where all sizes but the first came back a few times, as those of a weight, the function of the first is kept ready.
+    arguments: names of its sizes, and behind them of the rates that it depends on; result: its formula
     """
 
     def __init__(
-        self, arguments: Sequence[str], formula: Callable[..., Any], ready: Callable[..., Ready] | None = None
+        self,
+        sizes: Sequence[str],
+        formula: Callable[..., Any],
+        ready: Callable[..., Ready] | None = None,
+        rates: Sequence[str] = (),
     ) -> None:
         """formula: gives the value from a symbol for each argument. Raises NotRecordable where it asks for a number.
 
         ready: gives a faster function of the first argument, equal to rounding, from the values of the others
+        rates: names of further arguments, which seldom change; those that nothing depends on are left out, unless
+            `ready` takes them all
         """
         super().__init__()
-        self._own_ready = ready
         tape = Tape(literal=True)
-        self.arguments = tuple(arguments)
-        self.result = formula(*map(tape.variable, self.arguments))
-        self._program = Program([self.result], {name: tape.variable(name) for name in self.arguments})
+        self.result = formula(*map(tape.variable, (*sizes, *rates)))
+        free = self.result.free if isinstance(self.result, Expr) else frozenset()
+        self.sizes, self.rates = len(sizes), tuple([name for name in rates if ready is not None or name in free])
+        self.arguments = (*sizes, *self.rates)
+        self._set(Program([self.result], {name: tape.variable(name) for name in self.arguments}), ready)
+
+    def _set(self, program: Program, ready: Callable[..., Ready] | None) -> None:
+        self._program, self._own_ready = program, ready
         self._came: dict[Sizes, int] = {}
         self._ready: dict[Sizes, Ready] = {}
+        self._bound: Memo[Kernel] = Memo(most=_MOST_BOUND)
+
+    def with_known(self, known: Sequence[Any]) -> tuple[Kernel, list[int]]:
+        """The function where its rates are known, and the positions of its other operands; itself where they are not.
+
+        known: the value of each operand, None where it is not known
+        """
+        rates = tuple(known[self.sizes :])
+        if not rates or any(rate is None for rate in rates):
+            return self, list(range(len(known)))
+        return self.bound(rates), list(range(self.sizes))
+
+    def bound(self, rates: Sizes) -> Kernel:
+        """The function of the sizes alone, at given values of the rates."""
+        return self._bound.get(rates, lambda: BoundKernel(self, rates)) if self.rates else self
 
     def _of_numbers(self, sizes: Sizes) -> float:
         seldom = sizes[1:]
@@ -113,6 +144,31 @@ class Kernel(Remembering):
         if self._own_ready is not None and not any(isinstance(size, np.ndarray) for size in sizes[1:]):
             return self._ready_for(sizes[1:])(sizes[0])
         return self._program.at(*sizes)[0]
+
+
+class BoundKernel(Kernel):
+    """A kernel at given values of its rates."""
+
+    def __init__(self, of: Kernel, rates: Sizes) -> None:
+        Remembering.__init__(self)
+        self._of, self._values = of, dict(zip(of.rates, rates, strict=True))
+        self.sizes, self.rates, self.arguments = of.sizes, (), of.arguments[: of.sizes]
+        ready = of._own_ready
+        own = None if ready is None else lambda *seldom: ready(*seldom, *rates)
+        self._set(of._program.bound(self._values), own)
+
+    @cached_property
+    def result(self) -> Any:
+        """The formula of the sizes."""
+        tape = Tape(literal=True)
+        return again(self._of.result, lambda name: self._values[name] if name in self._values else tape.variable(name))
+
+
+def called(kernel: Kernel, sizes: Sequence[Any], rates: Sequence[Any]) -> Any:
+    """A kernel's value at sizes and rates, symbols or numbers; `rates` are all that it was made with."""
+    if not any(isinstance(rate, Expr | np.ndarray) for rate in rates):
+        return applied(kernel.bound(tuple(rates)), *sizes)
+    return applied(kernel, *sizes, *rates)
 
 
 class Opaque(Remembering):

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 ATOMS = (str, int, float, bool, type(None), bytes)
 UNKEPT = object()
-"""A part of a description of which nobody can tell whether it stays as it is: nothing is remembered under it."""
+"""A part of a description that may be mutable: nothing is cached under it."""
 
 
 class Memo(Generic[T]):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphsim.symbolic.expr import Expr, Tape, applied
+from graphsim.symbolic.again import made_of
+from graphsim.symbolic.expr import Expr, Tape
 from graphsim.symbolic.kernel import Kernel
 from graphsim.symbolic.program import needed
 
@@ -29,15 +30,9 @@ def level_in(formula: Any, variable: str) -> list[Expr]:
 def _made_again(node: Expr, known: dict[int, Any], variable: str) -> Any:
     """An operation on what stands for its operands."""
     operands = [known[x.serial] if isinstance(x, Expr) else x for x in node.operands]
-    if node.linear is not None:
-        constant, terms = node.linear
-        total: Any = constant
-        for (_, weight), operand in zip(terms, operands, strict=True):
-            total = total + weight * operand
-        return total
     if isinstance(node.function, Kernel) and any(isinstance(x, Expr) and variable in x.free for x in operands):
         return _written_out(node.function, operands, variable)
-    return applied(node.function, *operands)  # type: ignore[arg-type]
+    return made_of(node, operands)
 
 
 def _written_out(kernel: Kernel, operands: list[Any], variable: str) -> Any:

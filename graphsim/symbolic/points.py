@@ -14,9 +14,9 @@ POINTS = (37.0, 1153.0)
 
 
 def agree(one: Any, other: Any) -> bool:
-    """Whether two numbers, arrays or symbols are equal but for rounding, wherever neither is 0.
+    """Whether two numbers, arrays or symbols are equal up to rounding, wherever neither is 0.
 
-    Sound for formulas of sizes, sums of products with powers of them: such are equal where they agree at a point that
+    Sound for formulas of sizes, sums of products of powers: such are equal where they agree at a point that
     nothing else singles out. Where a share of 0 makes one of two numbers 0, the other says what it would be.
     """
     if one is other:

@@ -10,7 +10,7 @@ import numpy as np
 from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.operations import exact_of_number, of_number
 from graphsim.symbolic.python import ProgramStep, lines_of, printed, printed_in_stages
-from graphsim.symbolic.sums import Grouped, Weighted
+from graphsim.symbolic.sums import Grouped, Weighted, with_known_terms
 
 _PRINT_AFTER = 32
 """Runs with single numbers from which on printing the program pays."""
@@ -64,7 +64,7 @@ class Program:
 
     @property
     def lines(self) -> list[str]:
-        """What the program is printed as, for whoever wants to read it."""
+        """The generated source code of the program, for inspection."""
         return lines_of(self._steps, self._start)
 
     def in_stages(self, often: int) -> Callable[..., Callable[..., float]]:
@@ -74,6 +74,27 @@ class Program:
         """
         slots = self._input_slots
         return printed_in_stages(self._steps, slots[often:], slots[:often], self._start, self._outputs[0])
+
+    def bound(self, known: Mapping[str, float]) -> Program:
+        """The same program where some inputs are known: what depends on these alone is computed here, once."""
+        other = object.__new__(Program)
+        other._slots, other._runs, other._source, other._of_arrays = self._slots, 0, None, {}
+        other._outputs, other._start = self._outputs, self._start.copy()
+        given = dict(zip(self.inputs, self._input_slots, strict=True))
+        for name in known.keys() & given.keys():
+            other._start[given.pop(name)] = known[name]
+        other.inputs, other._input_slots = tuple(given), list(given.values())
+        other._steps, other._array_steps = [], []
+        for step, array_step in zip(self._steps, self._array_steps, strict=True):
+            left = with_known(step, other._start)
+            if left is None:
+                slot, function, operands = step
+                other._start[slot] = of_number(function)(*[other._start[i] for i in operands])
+            else:
+                other._steps.append(left)
+                sums = array_step[1] is not step[1]
+                other._array_steps.append((with_known(array_step, other._start) or left) if sums else left)
+        return other
 
     def _run_numbers(self, given: Sequence[Any]) -> list[Any]:
         values = self._filled(given)
@@ -142,6 +163,21 @@ class Program:
             function: Any = node.function
             self._steps.append((slot, function, operands))
             self._array_steps.append((slot, function, operands))
+
+
+def with_known(step: ProgramStep, values: Sequence[Any]) -> ProgramStep | None:
+    """A step where some slots have values, the others None; no step where nothing is left to compute."""
+    slot, function, operands = step
+    known = [values[i] for i in operands]
+    if None not in known:
+        return None
+    if isinstance(function, Weighted | Grouped):
+        function, left = with_known_terms(function, known)
+        return slot, function, tuple([operands[i] for i in left])
+    if hasattr(function, "with_known"):
+        function, left = function.with_known(known)
+        return slot, function, tuple([operands[i] for i in left])
+    return step
 
 
 def needed(outputs: Iterable[Any], given: frozenset[int] = frozenset()) -> list[Expr]:

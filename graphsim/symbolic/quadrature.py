@@ -28,6 +28,15 @@ def rules(counts: Array, nodes: int) -> tuple[Array, Array]:
     return np.array(places).T[:, back], np.array(weights).T[:, back]
 
 
+@lru_cache(maxsize=4096)
+def rule(count: float, nodes: int) -> list[tuple[float, float]]:
+    """Places and weights of the rule of so many whole numbers, more than `nodes`, as pairs of plain numbers."""
+    if nodes == 1:
+        return [(0.0, count)]
+    places, weights = _rule(count, nodes)
+    return list(zip(places.tolist(), weights.tolist(), strict=True))
+
+
 @lru_cache(maxsize=65536)
 def _rule(count: float, nodes: int) -> tuple[Array, Array]:
     k = np.arange(1.0, nodes)

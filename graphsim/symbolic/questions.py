@@ -1,6 +1,6 @@
 """The few questions that the library asks of numbers that may be symbols, and why their answers are sound.
 
-A symbol stands for any number from zero up, so an answer that shapes a graph has to hold for all of them. Whoever asks
+A symbol stands for any number from zero up, so an answer that shapes a graph has to hold for all of them. The caller
 says so by one of these functions; numpy's own (any, all, max, array_equal) refuse a symbol.
 """
 

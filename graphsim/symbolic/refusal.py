@@ -24,7 +24,7 @@ CONFUSED = (NotRecordable, ArithmeticError, AttributeError, LookupError, TypeErr
 def refusal(asked: str, operands: Iterable[Any]) -> NotRecordable:
     """The refusal of what was asked, such as `numpy.median of a symbol`: `gemm.py:90: numpy.median of a symbol`.
 
-    The tapes of the symbols among the operands remember it, since whoever asked may swallow the exception.
+    The tapes of the symbols among the operands remember it, since the caller may swallow the exception.
     """
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):

@@ -1,7 +1,7 @@
 "use strict";
 // What printed formulas use: elementwise functions as numpy's, tables, and sums over a growing variable.
 const max = (a, b) => b > a ? b : a, min = (a, b) => b < a ? b : a, mod = (a, b) => a - b * Math.floor(a / b);
-const N = places => Float64Array.from(places, i => P[i]), D = (values, by) => Float64Array.from(values, v => v / by);
+const D = (values, by) => Float64Array.from(values, v => v / by);
 
 // The number of the knot on the left of x, and how far x is on the way to the next one.
 function cell(knots, x) {

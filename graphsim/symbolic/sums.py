@@ -38,5 +38,22 @@ class Grouped:
         return value
 
 
+def with_known_terms(total: Weighted | Grouped, known: Sequence[Any]) -> tuple[Weighted | Grouped, list[int]]:
+    """A sum whose known terms are part of its constant, and the positions of its other operands.
+
+    known: the value of each operand, None where it is not known
+    """
+    left = [i for i, value in enumerate(known) if value is None]
+    constant: float = total.constant
+    for weight, value in zip(total.weights, known, strict=True):
+        constant = constant if value is None else constant + weight * value
+    weights = [total.weights[i] for i in left]
+    if isinstance(total, Weighted):
+        return Weighted(constant, weights), left
+    place = {i: at for at, i in enumerate(left)}
+    groups = [[place[i] for i in group if i in place] for group in total.groups]
+    return Grouped(constant, weights, [group for group in groups if group]), left
+
+
 def _weighted(weight: float, value: Any) -> Any:
     return value if weight == 1.0 else weight * value

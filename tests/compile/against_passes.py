@@ -6,12 +6,14 @@ import sys
 from typing import Any
 
 import graphsim as gs
-from graphsim.compile.formulas import Formulas
+from graphsim.compile.formulas import formulas_of
 from graphsim.compile.symbols import numbers_of
 from graphsim.deployment.inference import Inference, Requests
 from tests.golden.scenarios import scenarios
 
 SEED = 23
+WORTH_A_LINE = 1e-12
+"""Difference from which on a deployment is printed."""
 
 
 def difference(scenario: dict[str, Any]) -> float | None:
@@ -24,7 +26,9 @@ def difference(scenario: dict[str, Any]) -> float | None:
         asked["parallelism"] = gs.Parallelism(**asked["parallelism"])
         asked["lora"] = None if adapter is None else gs.LoraConfig(**adapter)
         inference = Inference(deployment=gs.Deployment(**asked), requests=Requests(**requests))
-        formulas, inputs = Formulas(inference), numbers_of(inference)
+        formulas, inputs = formulas_of(inference), numbers_of(inference)
+        if formulas is None:
+            return None
         found = [*formulas.times_s(inputs), formulas.memory(inputs).total_bytes]
         passes = [inference.ttft_s(), inference.generation_s(), inference.one_time_s(), inference.memory().total_bytes]
     except gs.GraphsimError:
@@ -34,10 +38,16 @@ def difference(scenario: dict[str, Any]) -> float | None:
 
 
 def main(count: int) -> None:
-    """Print how far formulas lie from the passes."""
-    found = [difference(scenario) for scenario in scenarios(count, SEED)]
-    ran = [one for one in found if one is not None]
-    print(f"{len(ran)} of {count} random deployments run; the largest relative difference is {max(ran):.1e}")
+    """Print how far formulas lie from the passes, every hundred deployments."""
+    ran: list[float] = []
+    for at, scenario in enumerate(scenarios(count, SEED), 1):
+        found = difference(scenario)
+        ran += [] if found is None else [found]
+        if at % 100 == 0 or at == count:
+            worst = f"the largest relative difference is {max(ran, default=0.0):.1e}"
+            print(f"{len(ran)} of {at} random deployments run; {worst}", flush=True)
+        if found is not None and found > WORTH_A_LINE:
+            print(f"{found:.1e}: {scenario}", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
-from graphsim.compile import formulas
+from graphsim.compile import evaluated
 
 COUNT = 60
 DRAW = np.random.default_rng(1)
@@ -28,7 +28,7 @@ def deployment(model: str, cost: str, rank: Any = 16) -> gs.Deployment:
 @pytest.mark.parametrize("cost", ["roofline", "calibrated"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_list_gives_what_each_of_its_scenarios_gives(model: str, cost: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formulas, "_BLOCK", 16)
+    monkeypatch.setattr(evaluated, "_BLOCK", 16)
     ranks = DRAW.choice([1.0, 8.0, 64.0], COUNT)
     many = gs.simulate(deployment(model, cost, ranks), **LISTS)
     for at in range(0, COUNT, 7):
@@ -48,7 +48,7 @@ def test_zipped_scenarios_are_those_of_the_product() -> None:
 
 def test_pieces_of_a_list_are_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = gs.simulate(deployment("llama-3.1-8b", "calibrated"), **LISTS)
-    monkeypatch.setattr(formulas, "_BLOCK", 7)
+    monkeypatch.setattr(evaluated, "_BLOCK", 7)
     pieces = gs.simulate(deployment("llama-3.1-8b", "calibrated"), **LISTS)
     for name in RESULTS:
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-13)

@@ -8,7 +8,7 @@ import pytest
 
 from graphsim.cost.kernel_intervals import kernel_intervals
 from graphsim.cost.kernels import predict_kernels
-from graphsim.cost.parameters.lent import FILE, GENERATION, SIBLING, relation_of
+from graphsim.cost.parameters.borrowed import FILE, GENERATION, SIBLING, relation_of
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
 from tests.residual_records import device_with, record
@@ -38,8 +38,8 @@ def test_rows_without_residuals_have_no_ends(rows):
 def test_what_is_borrowed_has_the_residuals_of_its_relation(tmp_path, rows, monkeypatch):
     folder = tmp_path / "hardware"
     folder.mkdir()
-    lent = {SIBLING: {"base": {"gemm": record(0.1)}}, GENERATION: {"base": {"gemm": record(0.3)}}}
-    (folder / FILE).write_text(json.dumps(lent), encoding="utf-8")
+    borrowed = {SIBLING: {"base": {"gemm": record(0.1)}}, GENERATION: {"base": {"gemm": record(0.3)}}}
+    (folder / FILE).write_text(json.dumps(borrowed), encoding="utf-8")
     monkeypatch.setenv("GRAPHSIM_PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     widths = []

@@ -153,7 +153,7 @@ def test_a_device_serves_for_its_sibling(table, one, other, framework, most):
     names = {"gb200": "gb200", "b200_sxm": "b200-sxm", "h100_sxm": "h100-sxm", "h200_sxm": "h200-sxm"}
     rows = pd.read_parquet(MODULES / f"{table}.parquet")
     rows = rows[rows["framework"] == framework]
-    lent = {"recurrent": recurrent.fit(rows[rows["gpu"] == one], load_hardware(names[one]))}
+    known = {"recurrent": recurrent.fit(rows[rows["gpu"] == one], load_hardware(names[one]))}
     theirs = rows[rows["gpu"] == other]
-    found = predict_with(theirs, load_hardware(names[other]), lent=lent)
+    found = predict_with(theirs, load_hardware(names[other]), parameters=known)
     assert (found / theirs["latency_us"] - 1).abs().median() < most

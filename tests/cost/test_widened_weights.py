@@ -47,7 +47,7 @@ def test_a_step_bound_by_memory_gains_and_one_bound_by_compute_does_not(device: 
 @pytest.mark.parametrize("precision", ["fp8", "nvfp4"])
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "mixtral-8x7b"])
 def test_no_device_multiplies_faster_than_the_unit_that_it_has(model: str, precision: str) -> None:
-    """Whoever lends a device its kernels' constants may have a unit for formats that the device lacks."""
+    """A reference device may have a unit for formats that the device itself lacks."""
     tokens, unit = 16384, {"fp8": "fp8", "nvfp4": "fp4"}[precision]
     experts = 2 if model == "mixtral-8x7b" else 1
     active = 32 * (2 * 4096**2 + 2 * 4096 * 1024 + experts * 3 * 4096 * 14336)

@@ -11,6 +11,7 @@ import pytest
 from graphsim.symbolic.expr import Tape, applied
 from graphsim.symbolic.growing_sum import GrowingSum
 from graphsim.symbolic.kernel import Kernel, Opaque
+from graphsim.symbolic.program import Program
 from graphsim.symbolic.tables import Table, axis_of
 
 AXIS = axis_of(np.array([0.0, 3.0, 5.5, 8.0, 11.0, 14.0]))
@@ -90,3 +91,24 @@ def test_a_formula_that_must_see_its_numbers_is_added_up_step_by_step() -> None:
     assert total({}, 10.0, 7.0) == 3 * 5.0 + 4 * 1.0
     assert total({}, np.array([10.0, 11.0]), 2.0).tolist() == [6.0, 6.0]
     assert sorted(set(asked)) == [float(c) for c in range(10, 17)]
+
+
+def test_one_smooth_piece_is_added_up_from_few_values_to_rounding() -> None:
+    """Of single numbers, as of arrays; where it bends or is long, all values are added up."""
+    tape = Tape()
+    x, y = tape.variable("x"), tape.variable("y")
+    total = GrowingSum(np.sqrt(x * y) * np.log2(x + y) + np.maximum(x, 700.0) / y, "x")
+    seen: list[float] = []
+    number = total._number
+
+    def counted(program: Program, level: dict[str, float], place: float) -> float:
+        seen.append(place)
+        return number(program, level, place)
+
+    total._number = counted  # type: ignore[method-assign]
+    for first, count, values in ((800.0, 100.0, 9), (650.0, 100.0, 2), (100.0, 900.0, 0), (800.0, 20.0, 0)):
+        seen.clear()
+        places = np.arange(first, first + count)
+        plain = np.sum(np.sqrt(places * 3.0) * np.log2(places + 3.0) + np.maximum(places, 700.0) / 3.0)
+        assert total({"y": 3.0}, first, count) == pytest.approx(plain, rel=1e-13)
+        assert len(seen) == values

@@ -77,7 +77,7 @@ def query_bytes(shape: AttentionShape) -> Num:
 
 
 def flops(shape: AttentionShape) -> Num:
-    """Two products per attended pair and head; a multiply-add is 2 flops."""
+    """Two GEMMs per attended pair and head; a multiply-add is 2 flops."""
     pairs = attended_pairs(shape.seq_len, shape.kv_len, shape.window)
     return 4.0 * shape.heads * shape.head_dim * shape.batch * pairs
 

@@ -1,4 +1,4 @@
-"""Batched products of many heads, x[h][m,k] @ w[h][k,n]: those that absorb latent attention's up-projection.
+"""Batched GEMMs of many heads, x[h][m,k] @ w[h][k,n]: those that absorb latent attention's up-projection.
 
 One kernel starts, moves operands and results of all heads once, through the last-level cache as far as they fit it, and
 computes tiles whose rows are padded; formats narrower than the activations are quantised in front:
@@ -136,7 +136,7 @@ def needed(side: str, dtype: str) -> Collection[str]:
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: BatchedShape) -> Num:
     """Seconds of one kernel, from fitted `parameters` (of `fit`); no rows, no time.
 
-    Products in a narrow format that nobody measured run in 16 bits, to which engines bring such weights when they load
+    GEMMs in a narrow format that was not measured run in 16 bits, to which engines bring such weights when they load
     them (vLLM, `v1/attention/backends/mla/common.py`, process_weights_after_loading); wider ones have its constants.
     Raises ConfigError for an unknown format.
     """
@@ -149,8 +149,8 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: BatchedS
     return np.where(np.greater(work, 0), time, 0.0)
 
 
-def lent(fits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What other engines' fits say of an engine without rows of its own: the library's products in 16 bits."""
+def borrowed(fits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What other engines' fits say of an engine without rows of its own: the library's GEMMs in 16 bits."""
     return [
         {side: {"bfloat16": one[side]["bfloat16"]} for side in SIDES.values() if "bfloat16" in one.get(side, {})}
         for one in fits

@@ -1,9 +1,10 @@
-"""Fits of several devices at once: what stands in for a generation that nobody has measured.
+"""Fits of several reference devices combined, for a generation without any measured device.
 
-    t = exp(½ · mean of surfaces) · (s_1 · s_2 · … · s_n)^(1/n),   one skeleton s from each lender that knows the kernel
+    t = exp(½ · mean of surfaces) · (s_1 · s_2 · … · s_n)^(1/n)
 
-Geometric means of times err less than any one lender, keep every order that all lenders keep, and are no slower to
-explain: each lender's constants are multiples of the device's own datasheet numbers.
+with one skeleton s from each reference device that has a fit for the kernel. Geometric means of times have smaller
+errors than any single reference device and preserve every ordering on which all of them agree; each device's constants
+are multiples of its own datasheet numbers.
 """
 
 from __future__ import annotations
@@ -19,40 +20,40 @@ from graphsim.cost.surfaces.folding import folded
 from graphsim.cost.surfaces.surface import Surface, as_surface
 from graphsim.units import Num
 
-LENT = 0.5
+BORROWED_SURFACE = 0.5
 """How much of a correction surface holds on another generation, where several are averaged: with half of it, devices
 left out one by one err less than with all or none (`graphsim validate kernels --datasheet` on six devices). A single
-lender's surface says too much of its own kernels, and is left out."""
+reference device's surface says too much of its own kernels, and is left out."""
 
 KernelFit = Mapping[str, Any]
-"""The fit of one kernel: `constants`, or in a blend the constants of `each` lender; where it has one a `surface`, and
-what else its family keeps."""
+"""The fit of one kernel: `constants`, or in a blend the constants of `each` reference device; a `surface` where it has
+one, and further fields of its family."""
 
 Key = tuple[str, ...]
 
 
 class Blend(dict[str, Any]):
-    """The parameters of several lenders; as a mapping, the geometric means of their constants."""
+    """The parameters of several reference devices; as a mapping, the geometric means of their constants."""
 
-    def __init__(self, lenders: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(mean_constants(lenders))
-        self.lenders = list(lenders)
+    def __init__(self, members: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(mean_constants(members))
+        self.members = list(members)
         self._entries: dict[tuple[Any, ...], KernelFit] = {}
 
     def serving(self, key: Key) -> list[Mapping[str, Any]]:
-        """The lenders that have a fit of their own for a kernel, else for one most like it, else all."""
+        """The members that have a fit of their own for a kernel, else for one most like it, else all."""
         for length in range(len(key), 0, -1):
-            found = [lender for lender in self.lenders if _holds(lender, key[:length])]
+            found = [member for member in self.members if _holds(member, key[:length])]
             if found:
                 return found
-        return self.lenders
+        return self.members
 
     def entry(self, key: Key, pick: Callable[[Mapping[str, Any]], KernelFit]) -> KernelFit:
-        """The fit of a kernel, blended of what is picked from each lender that serves it.
+        """The fit of a kernel, blended of what is picked from each member that serves it.
 
-        Blends are known by their constants, which the lenders hold; what is picked may be made for the occasion.
+        Blends are known by their constants, which the members hold; what is picked may be made for the occasion.
         """
-        picked = [pick(lender) for lender in self.serving(key)]
+        picked = [pick(member) for member in self.serving(key)]
         which = tuple([(id(entry["constants"]), "surface" in entry) for entry in picked])
         if which not in self._entries:
             self._entries[which] = blended(picked)
@@ -70,7 +71,7 @@ def measured_here(parameters: Mapping[str, Any], name: str) -> bool:
 def entry_of(parameters: Mapping[str, Any], key: Key, pick: Callable[[Mapping[str, Any]], KernelFit]) -> KernelFit:
     """The fit of a kernel in a family's parameters, those of one device or a blend.
 
-    key: what a lender of a blend must have; pick: finds the fit in the parameters of one device
+    key: what a member of a blend must have; pick: finds the fit in the parameters of one device
     """
     return parameters.entry(key, pick) if isinstance(parameters, Blend) else pick(parameters)
 
@@ -87,11 +88,13 @@ def fitted_s(
 
 
 def blended(entries: Sequence[KernelFit]) -> KernelFit:
-    """One fit of several: their constants side by side, a share of the mean of surfaces, and what else all have."""
+    """One fit of several: their constants side by side, a share of the mean of surfaces, and further fields that all
+    have.
+    """
     found: dict[str, Any] = {"each": [entry["constants"] for entry in entries]}
     surfaces = [as_surface(entry["surface"]) for entry in entries if "surface" in entry]
     if len(entries) > 1 and surfaces:
-        found["surface"] = _sum(surfaces, LENT / len(entries))
+        found["surface"] = _sum(surfaces, BORROWED_SURFACE / len(entries))
     for name in entries[0]:
         if name not in ("constants", "surface") and all(name in entry for entry in entries):
             found[name] = blended([entry[name] for entry in entries])

@@ -3,7 +3,7 @@
     t = launch + bytes / bandwidth · (dram · miss + cache · (1 - miss))        on the device
     t = start + bytes / link · factor                                          from the host
 
-Whoever has not measured them gets the traffic constants and the launch of the bfloat16 products.
+Devices without such measurements use the traffic constants and launch overhead of the bfloat16 GEMMs.
 """
 
 from __future__ import annotations
@@ -125,6 +125,6 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
 
 
 def borrow(gemm_parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Constants of byte-moving kernels from the fit of bfloat16 products."""
+    """Constants of memory-bound kernels from the fit of bfloat16 GEMMs."""
     entry = gemm_parameters.get("bfloat16")
     return {"device": {name: entry["constants"][name] for name in START}} if entry else {}

@@ -80,7 +80,7 @@ def _bytes(shape: EncoderShape) -> Num:
 
 
 def roofline_s(hardware: Hardware, shape: EncoderShape) -> Num:
-    """Both products' flops at peak or the bytes at memory bandwidth, whichever takes longer."""
+    """Both GEMMs' flops at peak or the bytes at memory bandwidth, whichever takes longer."""
     flops = 4.0 * shape.heads * shape.head_dim * (shape.batch * shape.seq_len * shape.kv_len)
     return np.maximum(flops / _peak(hardware, shape), _bytes(shape) / hardware.memory_bytes_per_s)
 

@@ -23,7 +23,7 @@ PHASES = ("prepare", "dispatch", "combine", "both")
 ROW_BYTES = {
     "unstated": 2.0, "bfloat16": 2.0, "fp8": 1.0 + 4.0 / 128.0, "nvfp4": 0.5 + 1.0 / 16.0, "fp4": 0.5 + 1.0 / 16.0,
 }  # fmt: skip
-"""Bytes per number of a row on its way there, scales included, by dtype; on their way back rows are in 16 bits but for
+"""Bytes per number of a row on its way there, scales included, by dtype; on their way back rows are in 16 bits except
 `fp4`, which TensorRT-LLM's low-precision combine narrows them to. Rows of both ways that state none are taken to be in
 fp8 there, as DeepEP's authors measure it."""
 
@@ -89,7 +89,7 @@ def devices_reached(topk: Num, devices: Num) -> Num:
 
 
 def cores(hardware: Hardware, shape: ExchangeShape) -> Num:
-    """That copy rows: all but for normal kernels, which take a few beside those that compute."""
+    """That copy rows: all except  normal kernels, which take a few beside those that compute."""
     if shape.backend != "normal":
         return hardware.cores
     return np.where(np.greater(shape.cores, 0.0), shape.cores, NORMAL_CORES)

@@ -1,7 +1,7 @@
 """The number formats of measured kernels: what a `dtype` of the reference schema says of operands and matrix rate.
 
 Bytes and rates are those of the table of formats (`ops/formats.py`); here stands which of them a kernel combines,
-and whose fit stands in where nobody measured it.
+and whose fit stands in where it was not measured.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Dtype:
 
     @property
     def activation_bytes(self) -> float:
-        """Bytes per number that comes in ahead of any quantisation, and that goes out."""
+        """Bytes per number that comes in before any quantisation, and that goes out."""
         return FORMATS["bf16"].bytes if self.quantised else self.inputs.bytes
 
 
@@ -67,7 +67,7 @@ GEMM: dict[str, Dtype] = {
     "nf4": _dtype("nf4", "bf16", like="bfloat16"),
     "w4a16_mxfp4": _dtype("mxfp4", "bf16", like="bfloat16"),
 }
-"""Of matrix products."""
+"""Of GEMMs."""
 
 MOE: dict[str, Dtype] = {
     "bfloat16": _dtype("bf16", "bf16"),
@@ -95,7 +95,7 @@ DTYPES: dict[str, dict[str, Dtype]] = {"gemm": GEMM, "moe": MOE, "attention": AT
 """The kernels of each family whose operands have formats of their own, in the order in which they are fitted."""
 
 MOVED = ("bfloat16", "float16", "half", "float32", "fp8", "int8")
-"""Dtypes of measured kernels that move bytes, on a device or between devices."""
+"""Dtypes of measured memory-bound kernels, on a device or between devices."""
 
 
 def dtype_of(family: str, name: str) -> str:
@@ -123,7 +123,7 @@ def stored_bytes(family: str, name: str) -> float:
 
 
 def element_bytes(dtype: str, op: str) -> float:
-    """Bytes of an element that a kernel moves. Raises ConfigError for a dtype that nobody measured."""
+    """Bytes of an element that a kernel moves. Raises ConfigError for an unmeasured dtype."""
     stored = format_of(dtype)
     if dtype not in MOVED or stored is None:
         raise ConfigError(f"dtype '{dtype}' of op '{op}' is not known; {choices_text(dtype, MOVED)}")
@@ -142,7 +142,7 @@ pull request 19652 for NVFP4.
 
 
 def runs_widened(hardware: Hardware, number_format: str) -> bool:
-    """Whether products in a matrix format run with 16-bit activations, since the device has no unit for it."""
+    """Whether GEMMs in a matrix format run with 16-bit activations, since the device has no unit for it."""
     missing = number_format in WIDENED and number_format not in hardware.flops_per_s
     return missing and hardware.architecture in WIDENING
 

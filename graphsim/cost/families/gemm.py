@@ -1,4 +1,4 @@
-"""Matrix products x[m,k] @ w[k,n]: tiles, waves, bytes, launches, and a fitted correction.
+"""GEMMs x[m,k] @ w[k,n]: tiles, waves, bytes, launches, and a fitted correction.
 
 The kernel is the fastest of a few tile sizes and split-k factors, as an autotuner would pick it.
 A tile of a×b outputs costs its flops at the peak of one core, or the loading of its operands, and
@@ -84,7 +84,7 @@ class GemmShape:
 
     @property
     def x_bytes(self) -> float:
-        """Bytes per number of x as the product reads it: quantised, or as it came."""
+        """Bytes per number of x as the GEMM reads it: quantised, or as it came."""
         return self.formats.inputs.bytes if self.formats.quantised else self.y_bytes
 
     @property
@@ -126,7 +126,7 @@ def _device_s(c: Mapping[str, float], hardware: Hardware, shape: GemmShape) -> N
 
 
 def _host_s(c: Mapping[str, float], shape: GemmShape) -> Num:
-    """Host time per call of a block-scaled product: few rows, many rows, or a shape the fast kernels refuse.
+    """Host time per call of a block-scaled GEMM: few rows, many rows, or a shape the fast kernels refuse.
 
     vLLM sends n % 64 = 0 and k % 128 = 0 to DeepGEMM (on Hopper below 32 rows to FlashInfer) and all else
     to CUTLASS (`vllm/utils/deep_gemm.py`, should_use_deepgemm_for_fp8_linear). Rows that are no multiple
@@ -177,7 +177,7 @@ over its filled part, and of bytes over cache size; knots lie at the sizes that 
 
 
 CAPTURED = "fp8_block captured"
-"""The fit of block-scaled products inside a captured graph, by measurements of the same library's kernels there.
+"""The fit of block-scaled GEMMs inside a captured graph, by measurements of the same library's kernels there.
 
 vLLM's were measured as eager calls that wait for the host; SGLang's DeepGEMM without one.
 """
@@ -192,10 +192,10 @@ def needed(dtype: str) -> Collection[str]:
 
 
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> Num:
-    """Seconds of one product, from fitted `parameters` (of `fit`); no rows, no time.
+    """Seconds of one GEMM, from fitted `parameters` (of `fit`); no rows, no time.
 
     Raises ConfigError for an unknown format. Formats without a fit borrow the constants, not the
-    surface, of the nearest one that has it; formats that the matrix units lack and nobody measured run
+    surface, of the nearest one that has it; formats that the matrix units lack and without measurements run
     with 16-bit activations, as vLLM's Marlin kernels do.
     """
     entry, safe = _fitted(parameters, hardware, shape)
@@ -205,7 +205,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
 
 
 def tile_of(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> tuple[float, float, float] | None:
-    """Rows and columns of the output tile and the split of k that a price of one product takes for the fastest.
+    """Rows and columns of the output tile and the split of k that a price of one GEMM takes for the fastest.
 
     None for a blend of several devices' fits, which has several. Raises ConfigError as `latency_s` does.
     """
@@ -277,7 +277,7 @@ def _arrays(hardware: Hardware, shape: GemmShape) -> dict[str, Array]:
 
 
 def _order(constants: Mapping[str, float], hardware: Hardware, dtype: str) -> Order:
-    """Pairs of products, the second up to four times as large in one dimension, from one to 2²⁰ in each."""
+    """Pairs of GEMMs, the second up to four times as large in one dimension, from one to 2²⁰ in each."""
     parts = [_pairs(constants, hardware, dtype, seed=0, eager=False)]
     if "host_s" in constants:  # whose steps at odd sizes are real
         parts.append(_pairs(constants, hardware, dtype, seed=1, eager=True))

@@ -1,10 +1,10 @@
-"""Both sides of a hyper-connection: the kernel ahead of a part, which weighs the streams and sums them, and the one
+"""Both sides of a hyper-connection: the kernel before a part, which weighs the streams and sums them, and the one
 behind it, which mixes them with the part's result (arXiv 2512.24880; `mhc_pre` and `mhc_post`
 of vLLM and SGLang for DeepSeek-V4).
 
     t = sites · exp(surface) · ( launch + depth · width + overlapped(mixing flops / peak, traffic / bandwidth) )
 
-The traffic is that of kernels which keep nothing between steps: ahead of a part the streams are read for the mixing
+The traffic is that of kernels which keep nothing between steps: before a part the streams are read for the mixing
 weights and once more for the sum, behind it they are read and written. Some libraries change kernels with the tokens:
 every kernel has a fit of its own, under the fewest tokens that it was measured with.
 """
@@ -48,7 +48,7 @@ class HyperConnectionShape:
     """One side of `sites` parts of a model, each over `tokens` rows of `streams` streams of `hidden` numbers.
 
     phase: `pre` or `post`
-    projected: mixing weights of a token, of which `pre` makes all by a product with all streams
+    projected: mixing weights of a token, of which `pre` makes all by a GEMM with all streams
     """
 
     family: ClassVar[str] = "hyper_connections"
@@ -65,8 +65,8 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: HyperConnection
     """Time of one site before the surface.
 
     depth_clocks: of one core for each number of a stream, which a block walks
-    mix: times the flops of the mixing at the peak of 32-bit products
-    dram, cache, cache_fit, cache_edge: as of other kernels that move bytes (`elementwise.traffic_s`)
+    mix: times the flops of the mixing at the peak of 32-bit GEMMs
+    dram, cache, cache_fit, cache_edge: as of other memory-bound kernels (`elementwise.traffic_s`)
     """
     computing_s = c["mix"] * _flops_s(hardware, shape)
     start_s = c["launch_s"] + c["depth_clocks"] * shape.hidden / hardware.clock_hz
@@ -74,7 +74,7 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: HyperConnection
 
 
 def _flops_s(hardware: Hardware, shape: HyperConnectionShape) -> Num:
-    """The product that gives the mixing weights, or the sum of streams by them; weights are in fp32."""
+    """The GEMM that gives the mixing weights, or the sum of streams by them; weights are in fp32."""
     columns = shape.projected if shape.phase == "pre" else shape.streams
     return 2.0 * columns * shape.streams * shape.hidden * shape.tokens / peak_of(hardware, RATES["tf32"])
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 PHASES = {"context_mla": "prefill", "generation_mla": "decode"}
 """The phase of each measured op."""
 
-__all__ = ["MlaShape", "fit", "floor_s", "latency_s", "lent", "measured_absorbed", "roofline_s", "shape_of"]
+__all__ = ["MlaShape", "borrowed", "fit", "floor_s", "latency_s", "measured_absorbed", "roofline_s", "shape_of"]
 
 TILE_QUERIES = 128.0
 WIDE_ROWS = 128.0
@@ -186,11 +186,11 @@ def measured_absorbed(parameters: Mapping[str, Any], shape: MlaShape) -> bool:
     return all(constants["tile"] > ABSORBED_TILE for constants in each)
 
 
-def lent(fits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def borrowed(fits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What other engines' fits say of an engine without rows of its own: the kernels that its servers run as well.
 
     Prompts' kernels that took the absorbed form are left out, and those with 8-bit keys, which are the cache's format
-    and not that of a prompt's keys. So are decode kernels that convert the whole cache ahead of each step (SGLang's
+    and not that of a prompt's keys. So are decode kernels that convert the whole cache before each step (SGLang's
     FlashAttention with an 8-bit cache), whose latents seem to take many times their traffic.
     """
     kept = {"prefill": _plain_prefill, "decode": _plain_decode}

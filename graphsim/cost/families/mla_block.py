@@ -1,12 +1,12 @@
 """What a whole latent-attention block takes beside the sum of its kernels, as engines run it.
 
-Kernels launched back to back start sooner than a single one, since each launch overlaps the end of the last; and
+Kernels launched back to back start faster than a single one, since each launch overlaps the end of the last; and
 engines move queries and results between layouts by kernels that the graph does not show (vLLM's concatenation of the
-two parts of a query, its transposed results of the batched products, FlashAttention's plan of splits):
+two parts of a query, its transposed results of the batched GEMMs, FlashAttention's plan of splits):
 
     t = exp(surface) · ( max(kernels - saved, LEAST · kernels) + added + copies · queries, results / bandwidth )
 
-The constants and the surface over tokens, heads, keys and the products' format are fitted to measured blocks
+The constants and the surface over tokens, heads, keys and the GEMMs' format are fitted to measured blocks
 (`composed/mla.py`); they hold for an engine's decode steps, prompts, or short prompts attended by decode kernels.
 """
 
@@ -39,7 +39,7 @@ WIDTH = 576 + 512
 """Numbers of a query and its result in absorbed form, of DeepSeek-V3's latent."""
 
 FORMATS = {"bfloat16": 0.0, "fp8_block": 1.0, "fp8": 1.0, "nvfp4": 2.0}
-"""Where the products' formats lie on the surface's axis: those that are quantised by blocks, and in which way."""
+"""Where the GEMMs' formats lie on the surface's axis: those that are quantised by blocks, and in which way."""
 
 LAYOUT = SurfaceSpec(
     knots={"tokens": [0, 3, 5, 7, 8, 9, 10, 11, 13, 15], "heads": [0, 2, 3, 5, 6], "keys": [1, 5, 8, 10, 12, 14, 17],

@@ -82,7 +82,7 @@ def query_bytes(shape: MlaShape) -> Num:
 
 
 def flops(shape: MlaShape) -> Num:
-    """Two products per attended pair and head; a multiply-add is 2 flops."""
+    """Two GEMMs per attended pair and head; a multiply-add is 2 flops."""
     pairs = attended_pairs(shape.seq_len, shape.kv_len, 0.0)
     return 2.0 * shape.heads * shape.read_width * shape.batch * pairs
 

@@ -1,10 +1,10 @@
-"""Fused mixture-of-experts blocks: route, permute, two grouped products with a gate between, combine.
+"""Fused mixture-of-experts blocks: route, permute, two grouped GEMMs with a gate between, combine.
 
     t = exp(surface) · ( launch + (weights³ + products³)^⅓ + token traffic )
 
-weights: each expert that gets a token on the busiest device is read once; products: its rows, each
+weights: each expert that gets a token on the busiest device is read once; GEMMs: its rows, each
 expert padded towards a tile; token traffic: the tokens in and out, their top-k copies, and the rows
-between the products. How many experts are hit and how many rows the busiest device gets follows from
+between the GEMMs. How many experts are hit and how many rows the busiest device gets follows from
 how the router spreads tokens:
 
     balanced       every expert gets the same: min(m·topk, experts) are hit
@@ -12,8 +12,8 @@ how the router spreads tokens:
     power_law_a    an expert's load is drawn from a density x^-a on [1, 0.8·m] and rounded to whole
                    tokens; the device with the largest sum counts (the reference data's router)
 
-The surface over tokens, experts per device, width, load per expert, skew, weight and product time
-corrects it. Never below the roofline of weights (less what the cache may hold) and products.
+The surface over tokens, experts per device, width, load per expert, skew, weight and GEMM time
+corrects it. Never below the roofline of weights (less what the cache may hold) and GEMMs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class MoeShape:
     hit: expected number of experts with a token, over all devices, where it does not follow from the distribution
     busiest: rows of the busiest device over the mean of all, where they do not follow from it
     weight_bytes: per weight, scales included; None for the layout that the dtype names
-    activation_bytes: per number of the tokens and of what flows between the products; None for what the dtype's
+    activation_bytes: per number of the tokens and of what flows between the GEMMs; None for what the dtype's
         kernels take
     """
 
@@ -132,7 +132,7 @@ def experts_hit(shape: MoeShape) -> Num:
 
 
 def busiest_rows(shape: MoeShape) -> Num:
-    """Rows of the products on the busiest of the `ep` devices."""
+    """Rows of the GEMMs on the busiest of the `ep` devices."""
     rows, skew = shape.m * shape.topk, skew_of(shape.distribution)
     if not skew:
         return np.maximum(rows / shape.ep * shape.busiest, 1.0)
@@ -158,7 +158,7 @@ def _expert_weights(shape: MoeShape) -> Num:
 
 
 def _least(hardware: Hardware, shape: MoeShape) -> tuple[Num, Num, Num]:
-    """Weight bytes on an average device, tokens in and out in bytes, and the time of the products at peak."""
+    """Weight bytes on an average device, tokens in and out in bytes, and the time of the GEMMs at peak."""
     held = np.maximum(experts_hit(shape) / shape.ep, np.minimum(1.0, shape.experts / shape.ep))
     weights = held * _expert_weights(shape) * shape.w_bytes
     flops = 2.0 * shape.m * shape.topk / shape.ep * shape.busiest * _expert_weights(shape)
@@ -166,7 +166,7 @@ def _least(hardware: Hardware, shape: MoeShape) -> tuple[Num, Num, Num]:
 
 
 def roofline_s(hardware: Hardware, shape: MoeShape) -> Num:
-    """The bare datasheet roofline: products at peak or bytes at memory bandwidth, whichever is longer."""
+    """The bare datasheet roofline: GEMMs at peak or bytes at memory bandwidth, whichever is longer."""
     weights, tokens, products_s = _least(hardware, shape)
     return np.maximum(products_s, (weights + tokens) / hardware.memory_bytes_per_s)
 
@@ -179,9 +179,9 @@ def floor_s(hardware: Hardware, shape: MoeShape) -> Num:
 
 
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: MoeShape) -> Num:
-    """dram, product: times the datasheet's time of the weights and of the products
+    """dram, GEMM: times the datasheet's time of the weights and of the GEMMs
     pad_rows: rows that a hit expert is padded by; luck: spread of the experts hit per device, in deviations
-    tokens, copies, between: passes over tokens, over their top-k copies, and over the rows between the products
+    tokens, copies, between: passes over tokens, over their top-k copies, and over the rows between the GEMMs
     """
     held, mean = shape.experts / shape.ep, experts_hit(shape) / shape.ep
     spread = c["luck"] * np.sqrt(mean * np.log(shape.ep)) if skew_of(shape.distribution) else 0.0
@@ -243,8 +243,8 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape
     """Seconds of one block on the busiest device, from fitted `parameters` (of `fit`); no tokens, no time.
 
     A format without a fit borrows the constants, not the surface, of the nearest one that has it; an
-    unnamed or unknown kernel is the format's most measured one. Formats that the matrix units lack and nobody measured
-    run with 16-bit activations, as in products. Raises ConfigError for unknown names.
+    unnamed or unknown kernel is the format's most measured one. Formats that the matrix units lack and without
+    measurements run with 16-bit activations, as in GEMMs. Raises ConfigError for unknown names.
     """
     name, formats = dtype_of("moe", shape.dtype), shape.formats
     if formats.weight_only and formats.lacking(hardware) and not measured_here(parameters, name):

@@ -52,7 +52,7 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: QuantizeShape) 
     """Time before the surface.
 
     depth_clocks: of one core for each number of a row; row_clocks: of one core for each row, shared by all cores
-    dram, cache, cache_fit, cache_edge: as of other kernels that move bytes (`elementwise.traffic_s`); `dram` counts the
+    dram, cache, cache_fit, cache_edge: as of other memory-bound kernels (`elementwise.traffic_s`); `dram` counts the
     passes of frameworks that quantise in several
     """
     all_cores = hardware.cores * hardware.clock_hz

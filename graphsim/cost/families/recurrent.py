@@ -3,7 +3,7 @@
 The skeletons (`recurrent_kernels.py`) times exp of a small surface over tokens per sequence, walks per core and cache
 fill, and never below what memory allows. Fits are kept by phase and by mechanism and step.
 
-What nobody measured takes the nearest kernel (`NEAREST`). Mamba-2's convolution is the delta rule's kernel, and its
+Kernels without measurements use the nearest one (`NEAREST`). Mamba-2's convolution is the delta rule's kernel, and its
 update of one token moves states as the delta rule's does; its scan of prompts hands states on by other kernels than
 either delta rule and has constants counted from them (`recurrent_kernels.DUAL`).
 """
@@ -209,7 +209,7 @@ def _fit_one(hardware: Hardware, shape: RecurrentShape, measured_s: Array) -> di
 def _constants(
     kind: str, hardware: Hardware, shape: RecurrentShape, measured_s: Array, rounds: int = 4
 ) -> tuple[dict[str, float], Any]:
-    """The constants of a kernel, and which rows they are good for: all, but for those that something disturbed."""
+    """The constants of a kernel, and which rows they are good for: all, except for those that something disturbed."""
     kept = np.ones(len(measured_s), dtype=bool)
     starts = (START[kind], *OTHER_STARTS[kind])
     for _ in range(rounds):
@@ -227,7 +227,7 @@ def _constants(
 def _fitted(
     kind: str, hardware: Hardware, shape: RecurrentShape, measured_s: Array, start: Mapping[str, float]
 ) -> dict[str, float]:
-    """The constants from a start, but for those that the rows cannot tell.
+    """The constants from a start, except for those that the rows cannot tell.
 
     Where each sequence has one token, nothing is to be learnt of what grows with further ones; where the host is what
     takes long, nothing of the launch.

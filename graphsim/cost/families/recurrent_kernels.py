@@ -9,7 +9,7 @@
 
 Traffic comes from memory or, where it fits, from the last-level cache (`elementwise.traffic_s`).
 
-A scan of prompts takes a sequence in chunks. Within chunks all is matrix products, which run side by side; from chunk
+A scan of prompts takes a sequence in chunks. Within chunks all is GEMMs, which run side by side; from chunk
 to chunk a state is handed on, so that a sequence's head is one walk, and walks run in waves over the cores. Libraries
 differ in what they leave to the walk: flash-linear-attention computes the triangular inverse and the outputs in
 kernels of their own, which move what passes between them through memory, and cuts a head's state into several blocks;
@@ -77,10 +77,10 @@ DUAL = START["scan"] | {
     "launch_s": 1.2e-5, "solve_clocks": 1e-3, "chunk_clocks": 300.0, "crowd": 0.2, "work_clocks": 2000.0,
     "passes": 4.0, "key_passes": 4.0,
 }  # fmt: skip
-"""Mamba-2's scan of prompts, which no measurement at hand holds, counted from its kernels (mamba_ssm,
+"""Mamba-2's scan of prompts, for which there are no measurements, counted from its kernels (mamba_ssm,
 `ops/triton/ssd_combined.py`): five of them, nothing to invert, states handed on by an element-wise kernel. They move
 four times the bytes of values and outputs: values read twice and outputs written, 1.5; states of every chunk of 256
-tokens written, passed on and read, 1.75; decays, the rest. With B and C go their products within chunks."""
+tokens written, passed on and read, 1.75; decays, the rest. With B and C go their GEMMs within chunks."""
 
 HOST = {"host_s": 4e-4, "host_row_s": 3e-6, "host_token_s": 2e-8}
 """Further constants of a convolution in front of which the host makes tables: per kernel, sequence and token."""

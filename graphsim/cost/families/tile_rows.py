@@ -22,7 +22,7 @@ NEAR = 256
 
 
 class Rows:
-    """Seconds of x[m, k] @ w[k, n] for one w and any m: as `tiles.fastest_s`, but for rounding.
+    """Seconds of x[m, k] @ w[k, n] for one w and any m: as `tiles.fastest_s`, up to rounding.
 
     near: seconds of 1, 2, … NEAR times ROWS rows; whole: how far waves are whole ones
     """

@@ -1,4 +1,4 @@
-"""The kernel of a matrix product: the fastest of a few output tiles and split-k factors, as an autotuner picks it.
+"""The kernel of a GEMM: the fastest of a few output tiles and split-k factors, as an autotuner picks it.
 
 References: tile and wave quantisation as in "Matrix Multiplication Background User's Guide", NVIDIA DU-09799;
 split-k as in CUTLASS, `media/docs/efficient_gemm.md`.
@@ -6,9 +6,9 @@ split-k as in CUTLASS, `media/docs/efficient_gemm.md`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
-from functools import cached_property, lru_cache, partial, reduce
+from functools import lru_cache, partial, reduce
 from math import ceil
 from typing import Any
 
@@ -18,8 +18,8 @@ from graphsim.cost.families.formats import peak_of
 from graphsim.cost.families.tile_rows import NEAR, ROWS, Rows
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
-from graphsim.symbolic.expr import Expr, applied
-from graphsim.symbolic.kernel import Kernel
+from graphsim.symbolic.expr import Expr
+from graphsim.symbolic.kernel import Kernel, called
 from graphsim.units import Num
 
 SHAPES = ((64, 32), (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128), (256, 256))
@@ -54,7 +54,7 @@ class Operands:
 class _Tile:
     """One choice, or all along a first axis: its size, the step of k and the share of a core, and what they cost.
 
-    depth_s, epilogue_s: per element of k, and per tile; joining_s, partial_s: of split k, per product and per tile
+    depth_s, epilogue_s: per element of k, and per tile; joining_s, partial_s: of split k, per GEMM and per tile
     """
 
     rows: Any
@@ -82,7 +82,7 @@ class _Tiled:
 
 
 def fastest_s(c: Mapping[str, float], hardware: Hardware, operands: Operands, m: Num, n: Num, k: Num) -> Num:
-    """Time of the best tile and split, once for all products of many that fill as many of the smallest tiles.
+    """Time of the best tile and split, once for all GEMMs of many that fill as many of the smallest tiles.
 
     compute: times the flops at one core's peak, more by `small_tile` · 128²/area
     load_bytes_per_clock: operand bytes that a core takes in per clock
@@ -91,28 +91,52 @@ def fastest_s(c: Mapping[str, float], hardware: Hardware, operands: Operands, m:
     wave: 0 for perfectly balanced waves, infinite for whole ones
     split_clocks, split_bytes: extra start and float32 traffic of the partial sums
     """
-    choices = _all_choices(c, hardware, operands)
-    if any(isinstance(size, Expr) for size in (m, n, k)):
-        found: Num = applied(choices.kernel, *_whole_tiles(m, n, k))
+    rates = _rates(hardware, operands)
+    if Expr in map(type, (m, n, k, *rates)):
+        kernel = _recorded(*_fixed(c), rates[1], operands)
+        found: Num = called(kernel, _whole_tiles(m, n, k), (rates[0], *rates[2:]))
         return found
-    return choices(m, n, k)
+    return _all_choices(c, hardware, operands)(m, n, k)
 
 
 def fastest_tile(
     c: Mapping[str, float], hardware: Hardware, operands: Operands, m: Num, n: Num, k: Num
 ) -> tuple[float, float, float]:
-    """Rows and columns of the tile, and the split of k, that `fastest_s` takes for one product, of single numbers."""
+    """Rows and columns of the tile, and the split of k, that `fastest_s` takes for one GEMM, of single numbers."""
     return _CHOICES[int(np.argmin(_all_choices(c, hardware, operands).times_s(m, n, k)))]
 
 
 def _all_choices(c: Mapping[str, float], hardware: Hardware, operands: Operands) -> _Choices:
-    rates = hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, operands.rates)
+    rates = _rates(hardware, operands)
     make = _Choices if any(isinstance(rate, np.ndarray) for rate in rates) else _choices
-    return make(tuple([c[name] for name in _CONSTANTS]), c["wave"], c["step_clocks"], rates, operands)
+    return make(*_fixed(c), rates, operands)
+
+
+def _rates(hardware: Hardware, operands: Operands) -> tuple[Any, ...]:
+    return hardware.clock_hz, hardware.cores, hardware.memory_bytes_per_s, peak_of(hardware, operands.rates)
+
+
+def _fixed(c: Mapping[str, float]) -> tuple[tuple[float, ...], float, float]:
+    return tuple([c[name] for name in _CONSTANTS]), c["wave"], c["step_clocks"]
+
+
+@lru_cache(maxsize=256)
+def _recorded(
+    constants: tuple[float, ...], wave: float, step_clocks: float, cores: float, operands: Operands
+) -> Kernel:
+    """The best choice as a function of sizes that are multiples of UNITS, and of the rates of a device."""
+
+    def choices(make: Callable[..., _Choices], clock: Any, bytes_per_s: Any, peak: Any) -> _Choices:
+        return make(constants, wave, step_clocks, (clock, cores, bytes_per_s, peak), operands)
+
+    return Kernel(
+        ("m", "n", "k"), lambda m, n, k, *rates: choices(_Choices, *rates).one_by_one(m, n, k),
+        lambda n, k, *rates: choices(_choices, *rates).rows_of(n, k), ("clock_hz", "bytes_per_s", "peak"),
+    )  # fmt: skip
 
 
 class _Choices:
-    """All tiles and splits on one device; as a function, the time of the best one for products of m, n and k."""
+    """All tiles and splits on one device; as a function, the time of the best one for GEMMs of m, n and k."""
 
     def __init__(
         self, constants: tuple[float, ...], wave: float, step_clocks: float, rates: tuple[Any, ...], operands: Operands
@@ -122,12 +146,7 @@ class _Choices:
         self._whole, self._step_s = wave / (1.0 + wave), step_clocks / rates[0]
         self._each = [self._tile(*choice) for choice in _CHOICES]
 
-    @cached_property
-    def kernel(self) -> Kernel:
-        """The same, recorded: a function of sizes that are multiples of UNITS, on a device of single rates."""
-        return Kernel(("m", "n", "k"), self._one_by_one, self._rows_of)
-
-    def _rows_of(self, n: float, k: float) -> Rows:
+    def rows_of(self, n: float, k: float) -> Rows:
         """The same for one weight, as a function of the rows."""
         near = np.asarray(self._at_once(ROWS * np.arange(1.0, NEAR + 1.0), n, k))
         plain = (_Tile(*map(float, astuple(tile))) for tile in self._each)
@@ -138,10 +157,10 @@ class _Choices:
     def __call__(self, m: Num, n: Num, k: Num) -> Num:
         """Seconds."""
         if self._many_devices:
-            return self._one_by_one(m, n, k)
+            return self.one_by_one(m, n, k)
         if max([size.size if isinstance(size, np.ndarray) else 1 for size in (m, n, k)]) <= _FEW:
             return self._at_once(m, n, k)
-        best: Num = at_distinct(self._one_by_one, _whole_tiles(m, n, k))
+        best: Num = at_distinct(self.one_by_one, _whole_tiles(m, n, k))
         return best
 
     def _at_once(self, m: Num, n: Num, k: Num) -> Num:
@@ -154,7 +173,7 @@ class _Choices:
         tiled = _tiled(tile, self._step_s, np.ceil(n / tile.columns), np.ceil(k / tile.step))
         return _time_s(tiled, self._whole, np.ceil(m / tile.rows))
 
-    def _one_by_one(self, m: Num, n: Num, k: Num) -> Num:
+    def one_by_one(self, m: Num, n: Num, k: Num) -> Num:
         """One choice after the other, so that the arrays in between stay small."""
         high, wide, deep = (
             {length: np.ceil(size / length) for length in {getattr(tile, name) for tile in self._each}}

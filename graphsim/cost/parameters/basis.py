@@ -28,13 +28,14 @@ from graphsim.errors import ConfigError
 from graphsim.files.catalog import folders
 from graphsim.files.reading import load_mapping
 from graphsim.hardware import Hardware, load_hardware
+from graphsim.units import Num
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
     """What an estimate rests on: `calibrated`, `scaled from h100-sxm (hopper)` (or several) or `roofline`.
 
-    parameters: of the family, from whoever lends them; None for the bare roofline
+    parameters: of the family, the device's own or its reference device's; None for the bare roofline
     """
 
     origin: str
@@ -48,8 +49,8 @@ def basis(hardware: Hardware, family: str, table: KernelTable = BASE, *, own: bo
     kin: False ignores those of its generation's other devices too
     """
     base = _with_captured(hardware, family, _base(hardware, family, own=own, kin=kin), own=own, kin=kin)
-    base = _with_lent(hardware, family, base, own=own, kin=kin)
-    name = _engine_lender(hardware, family, table.engine, own=own, kin=kin) if table.engine else ""
+    base = _with_borrowed(hardware, family, base, own=own, kin=kin)
+    name = _engine_reference(hardware, family, table.engine, own=own, kin=kin) if table.engine else ""
     if not name:
         return base
     kernels = dict(_family_of(name, family, table.engine) or {})
@@ -67,8 +68,8 @@ def _with_captured(hardware: Hardware, family: str, base: Basis, *, own: bool, k
     """The base, with the fits that another engine's measurements stand for."""
     further: dict[str, Any] = {}
     for (of, name), (engine, kernel, theirs) in SHARED.items():
-        lender = _engine_lender(hardware, family, engine, own=own, kin=kin) if of == family else ""
-        fits = (_family_of(lender, family, engine) or {}).get(kernel, {}) if lender else {}
+        reference = _engine_reference(hardware, family, engine, own=own, kin=kin) if of == family else ""
+        fits = (_family_of(reference, family, engine) or {}).get(kernel, {}) if reference else {}
         if theirs in fits:
             further[name] = fits[theirs]
             if base.parameters and RESIDUALS in base.parameters and RESIDUALS in fits:
@@ -78,30 +79,34 @@ def _with_captured(hardware: Hardware, family: str, base: Basis, *, own: bool, k
     return Basis(origin=base.origin, parameters={**base.parameters, **further})
 
 
-LENDING = {"mla": ("sglang", "trtllm"), "batched_gemm": ("sglang", "trtllm")}
+STAND_INS = {"mla": ("sglang", "trtllm"), "batched_gemm": ("sglang", "trtllm")}
 """Families of which the base has few rows or none, and the engines whose kernels stand in for its own, best first: vLLM
-runs the same libraries' kernels (FlashInfer's of TensorRT-LLM, FlashAttention 3, Triton's). A family's `lent` says
+runs the same libraries' kernels (FlashInfer's of TensorRT-LLM, FlashAttention 3, Triton's). A family's `borrowed` says
 which."""
 
 
-def _with_lent(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
+def _with_borrowed(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
     """The base, and below it what other engines' measurements of the device or its generation say."""
     fits: list[Mapping[str, Any]] = []
-    lenders: list[str] = []
-    for engine in LENDING.get(family, ()):
-        lender = _engine_lender(hardware, family, engine, own=own, kin=kin)
-        fits += (_family_of(lender, family, engine) or {}).values() if lender else []
-        lenders += [lender] if lender else []
+    reference_devices: list[str] = []
+    for engine in STAND_INS.get(family, ()):
+        reference = _engine_reference(hardware, family, engine, own=own, kin=kin)
+        fits += (_family_of(reference, family, engine) or {}).values() if reference else []
+        reference_devices += [reference] if reference else []
     if not fits:
         return base
-    lent = FAMILIES[family].module.lent(fits)
+    borrowed = FAMILIES[family].module.borrowed(fits)
     if base.parameters and not isinstance(base.parameters, Blend):
-        return Basis(origin=base.origin, parameters=layered([base.parameters, *lent]))
-    origin = "calibrated" if hardware.name in lenders else f"scaled from {lenders[0]} ({hardware.architecture})"
-    return Basis(origin=origin, parameters=layered(lent))
+        return Basis(origin=base.origin, parameters=layered([base.parameters, *borrowed]))
+    origin = (
+        "calibrated"
+        if hardware.name in reference_devices
+        else f"scaled from {reference_devices[0]} ({hardware.architecture})"
+    )
+    return Basis(origin=origin, parameters=layered(borrowed))
 
 
-def _engine_lender(hardware: Hardware, family: str, engine: str, *, own: bool, kin: bool) -> str:
+def _engine_reference(hardware: Hardware, family: str, engine: str, *, own: bool, kin: bool) -> str:
     """The device whose measurements of an engine's kernels serve; "" where nothing of its generation was measured."""
     if own and calibration_path(hardware, engine) is not None and _family_of(hardware.name, family, engine):
         return hardware.name
@@ -126,9 +131,9 @@ def _base(hardware: Hardware, family: str, *, own: bool, kin: bool) -> Basis:
 
 
 def _wired_alike(hardware: Hardware, family: str) -> str:
-    """Who lends the collectives of a device whose links are of another kind than its generation's; "" for no one.
+    """The reference device for collectives where links differ in kind from the generation's; "" where there is none.
 
-    How fast they are says the wiring, not the chip: libraries choose algorithms and protocols by it.
+    Their speed depends on the wiring, not on the chip: libraries choose algorithms and protocols by it.
     """
     if family != "collectives" or not hardware.links:
         return ""
@@ -139,14 +144,16 @@ def _wired_alike(hardware: Hardware, family: str) -> str:
 
 def _from_others(hardware: Hardware, family: str) -> Basis:
     """The nearest device of each generation that serves, blended."""
-    lenders = _lent(hardware, family)
-    if not lenders:
+    reference_devices = _borrowed(hardware, family)
+    if not reference_devices:
         return Basis(origin="roofline")
-    return Basis(origin=f"scaled from {', '.join(lenders)}", parameters=Blend(list(lenders.values())))
+    return Basis(
+        origin=f"scaled from {', '.join(reference_devices)}", parameters=Blend(list(reference_devices.values()))
+    )
 
 
-def _lent(hardware: Hardware, family: str) -> dict[str, dict[str, Any]]:
-    """What each generation that stands in for another one lends of a family, by whose it is."""
+def _borrowed(hardware: Hardware, family: str) -> dict[str, dict[str, Any]]:
+    """A family's parameters from each reference generation; keys name the device and its generation."""
     rules = _neighbours(hardware.architecture)
     usual = rules.get(family, rules.get("", ()))
     special = {key.partition(".")[2]: names for key, names in rules.items() if key.startswith(f"{family}.")}
@@ -165,15 +172,25 @@ def _nearest(hardware: Hardware, architecture: str, family: str, engine: str = "
 
 
 def _distance(one: Hardware, other: Hardware) -> float:
-    """How unlike two devices are: the sum of the logarithms of the ratios of what drives kernels and hosts."""
+    """How unlike two devices are: the sum of the logarithms of the ratios of what drives kernels and hosts.
+
+    Raises ConfigError for numbers that are arrays, each of which may be most like another device.
+    """
+    own = [*_driving(one), *one.flops_per_s.values()]
+    if any(isinstance(number, np.ndarray) for number in own):
+        raise ConfigError(
+            f"hardware '{one.name}' has rates as arrays, and whose kernels stand in for missing measurements "
+            "depends on them; give one device after the other, or cost='roofline'"
+        )
     pairs = [
-        (one.memory_bytes_per_s, other.memory_bytes_per_s),
-        (one.cores, other.cores),
-        (one.clock_hz, other.clock_hz),
-        (one.host_link.bytes_per_s, other.host_link.bytes_per_s),
+        *zip(_driving(one), _driving(other), strict=True),
         (max(one.flops_per_s.values()), max(other.flops_per_s.values())),
     ]
-    return sum(abs(math.log(float(np.mean(a)) / float(np.mean(b)))) for a, b in pairs)
+    return sum(abs(math.log(float(a) / float(b))) for a, b in pairs)
+
+
+def _driving(device: Hardware) -> tuple[Num, ...]:
+    return device.memory_bytes_per_s, device.cores, device.clock_hz, device.host_link.bytes_per_s
 
 
 def _family_of(name: str, family: str, engine: str = "") -> Mapping[str, Any] | None:
@@ -212,11 +229,14 @@ def _read_wiring(path: Path) -> dict[str, tuple[str, ...]]:
 def _read_generations(path: Path) -> Generations:
     try:
         return {
-            str(name): (tuple(entry["devices"]), {key: tuple(names) for key, names in entry["lenders"].items()})
+            str(name): (
+                tuple(entry["devices"]),
+                {key: tuple(names) for key, names in entry["reference_devices"].items()},
+            )
             for name, entry in load_mapping(path)["generations"].items()
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: every generation needs 'devices' and 'lenders' ({error})") from None
+        raise ConfigError(f"{path}: every generation needs 'devices' and 'reference_devices' ({error})") from None
 
 
 def _devices(architecture: str) -> tuple[str, ...]:

@@ -52,11 +52,11 @@ def layered(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name for part in parts for name in part):
         values = [part[name] for part in parts if name in part]
-        found[name] = values[0] if _is_fit(values[0]) else layered([value for value in values if not _is_fit(value)])
+        found[name] = values[0] if is_fit(values[0]) else layered([value for value in values if not is_fit(value)])
     return found
 
 
-def _is_fit(value: Any) -> bool:
+def is_fit(value: Any) -> bool:
     """Whether fits end here: at constants, or at numbers."""
     return not isinstance(value, Mapping) or "constants" in value or not any(map(_is_mapping, value.values()))
 
@@ -86,6 +86,6 @@ def _of_format(fits: Mapping[str, Any], number_format: str) -> dict[str, Any]:
     for name, part in fits.items():
         if name == number_format:
             found[name] = part
-        elif not _is_fit(part) and (within := _of_format(part, number_format)):
+        elif not is_fit(part) and (within := _of_format(part, number_format)):
             found[name] = within
     return found

@@ -14,7 +14,7 @@ from graphsim.cost.surfaces.tables import Array, Term, place, under
 
 
 def folded(terms: Iterable[Term], fixed: Mapping[str, float], names: Mapping[str, str]) -> list[Term]:
-    """Tables over `names` of the coordinates that are not `fixed`; their sum is that of `terms` but for rounding.
+    """Tables over `names` of the coordinates that are not `fixed`; their sum is that of `terms` up to rounding.
 
     Coordinates that always have one value share a name, where no table is over two of them.
     """

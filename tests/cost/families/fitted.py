@@ -56,9 +56,9 @@ def left_out_error(family: str, device: str, framework: str, **chosen: str) -> f
 def lent_error(family: str, device: str, sibling: str, framework: str, **chosen: str) -> float:
     """Median error on one device by the fit of another."""
     rows = measured(family, device, framework, **chosen)
-    lent = {family: FAMILIES[family].module.fit(measured(family, sibling, framework, **chosen),
+    known = {family: FAMILIES[family].module.fit(measured(family, sibling, framework, **chosen),
                                                 load_hardware(DEVICES[sibling]))}  # fmt: skip
-    return median_error(predict_with(rows, load_hardware(DEVICES[device]), lent=lent).to_numpy(), rows)
+    return median_error(predict_with(rows, load_hardware(DEVICES[device]), parameters=known).to_numpy(), rows)
 
 
 def median_error(predicted: Any, rows: pd.DataFrame) -> float:

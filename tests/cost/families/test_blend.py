@@ -1,11 +1,11 @@
-"""Fits of several devices together: means of times, per kernel, that keep what every lender keeps."""
+"""Fits of several devices together: means of times, per kernel, that keep what every reference device keeps."""
 
 import numpy as np
 import pytest
 
 from graphsim.cost.families import attention, gemm
 from graphsim.cost.families.attention_work import AttentionShape
-from graphsim.cost.families.blend import LENT, Blend, blended, mean_constants
+from graphsim.cost.families.blend import BORROWED_SURFACE, Blend, blended, mean_constants
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.store import calibration_path, load_calibration
@@ -30,7 +30,7 @@ def test_surfaces_are_lent_in_part_and_one_alone_not_at_all():
         entries.append({"constants": {"dram": 1.0}, "surface": Surface(terms=(term,))})
     at = {"m": np.linspace(-1.0, 3.0, 9)}
     mean = 0.5 * (entries[0]["surface"](at) + entries[1]["surface"](at))
-    assert blended(entries)["surface"](at) == pytest.approx(LENT * mean, rel=1e-12)
+    assert blended(entries)["surface"](at) == pytest.approx(BORROWED_SURFACE * mean, rel=1e-12)
     assert "surface" not in blended(entries[:1])
 
 
@@ -52,10 +52,10 @@ def test_a_product_on_a_card_nobody_measured_is_the_mean_of_its_lenders():
     assert isinstance(found.parameters, Blend) and "rtx-pro-6000" in found.origin and "a100" in found.origin
     shape = GemmShape(m=np.array([1.0, 100.0, 5000.0]), n=4096.0, k=4096.0)
     times = []
-    for lender in found.parameters.lenders:
-        bare = {"bfloat16": {"constants": lender["bfloat16"]["constants"]}}
-        whole, skeleton = (gemm.latency_s(one, device, shape) for one in (lender, bare))
-        times.append(skeleton ** (1.0 - LENT) * whole**LENT)
+    for member in found.parameters.members:
+        bare = {"bfloat16": {"constants": member["bfloat16"]["constants"]}}
+        whole, skeleton = (gemm.latency_s(one, device, shape) for one in (member, bare))
+        times.append(skeleton ** (1.0 - BORROWED_SURFACE) * whole**BORROWED_SURFACE)
     assert gemm.latency_s(found.parameters, device, shape) == pytest.approx(np.sqrt(times[0] * times[1]), rel=1e-12)
 
 
@@ -75,8 +75,8 @@ def test_a_kernel_may_have_lenders_of_its_own():
     }  # fmt: skip
     assert len(found.serving(("prefill", "bfloat16"))) == 1 < len(found.serving(("decode", "bfloat16")))
     a100 = load_calibration(calibration_path(load_hardware("a100-sxm-80gb")))
-    lent = {"prefill": {"bfloat16": {"constants": a100.families["attention"]["prefill"]["bfloat16"]["constants"]}}}
-    alone = attention.latency_s(lent, device, shapes["prefill"])
+    fitted = {"prefill": {"bfloat16": {"constants": a100.families["attention"]["prefill"]["bfloat16"]["constants"]}}}
+    alone = attention.latency_s(fitted, device, shapes["prefill"])
     assert attention.latency_s(found, device, shapes["prefill"]) == pytest.approx(alone, rel=1e-12)
     assert attention.latency_s(found, device, shapes["decode"]) > 0
 

@@ -126,7 +126,7 @@ def test_a_group_gets_no_more_than_the_links_that_lead_to_its_own(device, ceilin
 def test_pcie_cards_borrow_the_collectives_of_a_card_on_pcie(device):
     """NCCL on four PCIe cards: 8 KB in 12 to 30 us (20.3 on V100, sglang-V100 pull 2); not so over NVSwitch."""
     assert basis(load_hardware(device), "collectives").origin in [
-        f"scaled from {lender} (host)" for lender in ("l40s", "rtx-pro-6000")
+        f"scaled from {reference} (host)" for reference in ("l40s", "rtx-pro-6000")
     ]
     assert 12e-6 <= float(latency(device, kind="all_reduce", message_bytes=8192.0, devices=4)) <= 30e-6
 

@@ -55,8 +55,8 @@ def test_a_width_left_out_errs_by_twelve_percent_at_most(device, framework):
     for op, of_op in rows.groupby("op"):
         for width in (4096, 7168):
             out = of_op["hidden"] == width
-            lent = {"hyper_connections": fit(of_op[~out], hardware)}
-            found = predict_with(of_op[out], hardware, lent=lent).to_numpy()
+            known = {"hyper_connections": fit(of_op[~out], hardware)}
+            found = predict_with(of_op[out], hardware, parameters=known).to_numpy()
             assert median_error(found, of_op[out]) < 0.12, (op, width)
 
 

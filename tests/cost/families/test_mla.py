@@ -67,7 +67,7 @@ def test_an_engine_without_rows_borrows_kernels_that_its_servers_run_as_well():
 
     absorbed = {"prefill": known("prefill", tile=5.4), "decode": known("decode")}
     converting = {"prefill": known("prefill") | {"fp8": {}}, "decode": known("decode", dram=16.0)}
-    assert mla.lent([absorbed, converting]) == [{"decode": known("decode")}, {"prefill": known("prefill")}]
+    assert mla.borrowed([absorbed, converting]) == [{"decode": known("decode")}, {"prefill": known("prefill")}]
     assert mla.served(absorbed, {"prefill": known("prefill")}) == absorbed | {"prefill": known("prefill")}
 
 

@@ -1,9 +1,9 @@
 """Which residuals tell how far a device's estimates may be off: its own, or those of devices judged as unmeasured.
 
-A measured device's stand in its calibration, beside the parameters. What is borrowed errs more:
+A measured device's residuals are in its calibration, beside the parameters. Borrowed parameters have larger errors:
 `hardware/residuals.json` holds, for each engine and family, the residuals of every measured device priced as if it had
-no calibration (`sibling`: another device of its generation lends), and as if its generation had none (`generation`:
-others lend). `graphsim validate unmeasured --record` makes it.
+no calibration (`sibling`: the reference is another device of its generation), and as if its generation had none
+(`generation`: other generations). `graphsim validate unmeasured --record` writes it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BASE = "base"
 
 
 def record_of(hardware: Hardware, family: str, found: Basis, engine: str = "") -> Record | None:
-    """The residuals of a family's estimates on a device, priced from `found`; None where nobody recorded any.
+    """The residuals of a family's estimates on a device, priced from `found`; None where none are recorded.
 
     engine: whose kernels they are, of ENGINES; those of one that was not judged have the base's
     """
@@ -38,19 +38,19 @@ def record_of(hardware: Hardware, family: str, found: Basis, engine: str = "") -
     if found.origin in ("calibrated", "given"):
         own: Record | None = found.parameters.get(RESIDUALS)
         return own
-    by_engine = lent_records().get(relation_of(hardware, found.origin), {})
+    by_engine = borrowed_records().get(relation_of(hardware, found.origin), {})
     record = by_engine.get(engine or BASE, {}).get(family) or by_engine.get(BASE, {}).get(family)
     theirs = by_engine.get(CAPTURED_BY, {}).get(family)
     return with_captured(record, theirs) if record and theirs and family == "gemm" else record
 
 
 def relation_of(hardware: Hardware, origin: str) -> str:
-    """Who lends: one device of the same generation, or others."""
+    """Whether the reference is one device of the same generation, or other generations."""
     one = origin.endswith(f"({hardware.architecture})") and "," not in origin
     return SIBLING if one else GENERATION
 
 
-def lent_records() -> Mapping[str, Mapping[str, Mapping[str, Record]]]:
+def borrowed_records() -> Mapping[str, Mapping[str, Mapping[str, Record]]]:
     """The residuals of borrowed parameters, by relation, engine and family; none where no folder holds the file."""
     paths = (folder / FILE for folder in folders("hardware"))
     path = next((path for path in paths if path.is_file()), None)

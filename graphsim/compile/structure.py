@@ -1,0 +1,101 @@
+"""What shapes an inference's graphs and prices, as parts of a description for `Memo`: its variables are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from graphsim.compile.symbols import SHAPING
+from graphsim.cost.calibrated import Prices
+from graphsim.cost.rates import has_many_rates, kind_of, rates_of, with_rates
+from graphsim.cost.roofline import roofline
+from graphsim.cost.stack import Stack
+from graphsim.cost.users import UsersCost
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.inference import Inference
+from graphsim.deployment.scenarios import has_arrays
+from graphsim.symbolic.substitute import names_of
+
+
+def recordable(inference: Inference) -> bool:
+    """Whether the numbers that shape a graph are single ones."""
+    parallelism, lora = inference.deployment.parallelism, inference.deployment.lora
+    shaping = [getattr(parallelism, name) for name in ("tp", "ep", "sp")]
+    shaping += [getattr(lora, name) for name in SHAPING] if lora else []
+    device = inference.hardware
+    if has_many_rates(device) and has_variable_rates(inference):
+        device = with_rates(device, dict.fromkeys(rates_of(device), 0.0))
+    return not any(map(np.ndim, shaping)) and not has_arrays(device)
+
+
+def has_variable_rates(inference: Inference) -> bool:
+    """Whether prices are formulas of the device's rates; a user's cost function may ask for anything of a device."""
+    price = inference.price
+    return price is roofline or isinstance(price, Prices | Stack)
+
+
+def structure_of(inference: Inference) -> list[Any]:
+    """All that shapes an inference's graph and prices, its variables left out."""
+    return [repr(inference.requests.media), *shape_of(inference.deployment)]
+
+
+def kind_of_structure(inference: Inference) -> list[Any]:
+    """The same with the device's rates left out, where prices are formulas of them."""
+    device, price = inference.hardware, inference.price
+    prices = price.structure if isinstance(price, Prices) else (*kind_of(device), price)
+    return [repr(inference.requests.media), *prices, *graph_of(inference.deployment)]
+
+
+def shape_of(deployment: Deployment) -> list[Any]:
+    """All that a deployment says of the shape of graphs and of their prices."""
+    price = deployment.price
+    prices = price.rests_on() if isinstance(price, UsersCost) else [price]
+    return [deployment.device, *prices, *graph_of(deployment)]
+
+
+def graph_of(deployment: Deployment) -> list[Any]:
+    """All that a deployment says of the shape of graphs."""
+    parts: list[Any] = []
+    for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.adapter):
+        if thing is not None:
+            adapter = thing is deployment.adapter
+            shaping = _shaping(type(thing))  # type: ignore[arg-type]
+            parts += [_shape(getattr(thing, name), kind, adapter and name not in SHAPING) for name, kind in shaping]
+    for own in deployment.passes:
+        kind: Any = type(own)
+        parts += [kind, *[getattr(own, name) for name in names_of(kind)]]
+    return parts
+
+
+@cache
+def _shaping(kind: type) -> tuple[tuple[str, Any], ...]:
+    """Names and types of the fields that may shape a graph."""
+    return tuple([(field.name, field.type) for field in fields(kind) if field.name not in _NOT_SHAPING])
+
+
+_NOT_SHAPING = {
+    "model",
+    "hardware",
+    "precision",
+    "parallelism",
+    "lora",
+    "lora_config",
+    "cost",
+    "passes",
+    "dp",
+    "document",
+}
+"""Descriptions that are looked into, and the degree that only divides the batch."""
+
+
+def _shape(value: Any, kind: Any, adapter: bool) -> Any:
+    """What a field says of the shape of a graph: an adapter's numbers nothing, mappings of such the names alone."""
+    if kind == "Num":
+        return None if adapter else float(value)
+    if isinstance(value, Mapping) and kind != "Mapping[str, Num]":
+        return tuple(sorted(value.items()))
+    return tuple(value) if isinstance(value, list | Mapping) else value
