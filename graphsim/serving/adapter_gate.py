@@ -20,10 +20,10 @@ from graphsim.traffic.table import BASE
 
 
 class AdapterGate:
-    """Asked for each waiting request, after a look at queue and batch ahead of a step's admissions.
+    """Asked for each waiting request, after a look at queue and batch before a step's admissions.
 
     pages: whether adapters take blocks of the KV cache; chooses: whether it may have candidates of its own
-    next_s: when to look again although nobody comes or goes: a load ends, a time slice ends, an adapter starves
+    next_s: when to check again even if no request arrives or leaves: a load ends, a time slice ends, an adapter starves
     """
 
     def __init__(self, rules: Rules, store: AdapterStore | None, weights: Weights | None, log: RunLog) -> None:
@@ -39,7 +39,7 @@ class AdapterGate:
 
     @property
     def looks(self) -> bool:
-        """Whether there is anything to look at ahead of admissions."""
+        """Whether there is anything to look at before admissions."""
         return bool(self.weights or self.drainer or self._overlaps or (self.store and self.rules.prefetch))
 
     def look(

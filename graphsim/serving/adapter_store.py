@@ -21,11 +21,11 @@ from graphsim.traffic.table import BASE
 class BlockPool(Protocol):
     """Blocks of the KV cache. available: those that neither a request nor an adapter of the batch holds.
 
-    lent: of the available ones, those that idle adapters lie in (`graphsim.serving.paging`)
+    idle_adapter_blocks: how many of the available blocks still hold idle adapters (`graphsim.serving.paging`)
     """
 
     available: int
-    lent: int
+    idle_adapter_blocks: int
 
 
 class AdapterStore:
@@ -126,7 +126,7 @@ class AdapterStore:
         return stall
 
     def wait_for(self, adapter: int, now: float, busy: Collection[int]) -> float:
-        """As `use`, but for the engine's own sake (to merge it): no request is counted as a hit or a miss."""
+        """As `use`, except for the engine's own sake (to merge it): no request is counted as a hit or a miss."""
         self._arrive(now)
         ready = self._bring(adapter, now, busy)
         begun = max(now, self._stalled_s)
@@ -160,7 +160,7 @@ class AdapterStore:
         return self.ready_s(adapter, now)
 
     def prefetch(self, waiting: Iterable[int], now: float, busy: Collection[int] | None = None) -> None:
-        """Starts to load the adapters of the first waiting requests, as many as the rules say, ahead of their turn.
+        """Starts to load the adapters of the first waiting requests, as many as the rules say, before their turn.
 
         waiting: their adapters, in the queue's order; busy: those of the batch, so that idle adapters which none of the
         waiting needs make room; without it only free slots are filled.
@@ -221,7 +221,7 @@ class AdapterStore:
         return self._link_s
 
     def _full(self, tier: dict[int, Usage], adapter: int) -> bool:
-        """Whether somebody has to leave a tier ahead of an adapter."""
+        """Whether somebody has to leave a tier before an adapter."""
         return len(tier) >= (self.rules.max_loras if tier is self._slots else self.host_capacity)
 
     def _make_room(self, tier: dict[int, Usage], adapter: int, stays: Collection[int], now: float) -> None:

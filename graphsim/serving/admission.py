@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import inf
 
 from graphsim.serving.adapter_gate import AdapterGate
 from graphsim.serving.batch import Batch, Step
+from graphsim.serving.offloading import Loads, TieredCache
 from graphsim.serving.peak_need import peak_tokens
 from graphsim.serving.queue import LONGEST_LPM_QUEUE
 from graphsim.serving.requests import Request
 from graphsim.serving.reservation import CLIPPED_TOKENS, TokensToCome
 from graphsim.traffic.table import BASE
 
+NOTHING_LOADED: Sequence[tuple[int, int, float]] = ()
+
 
 class Admission:
-    """The way from the queue into the batch. passes: whether it last went past all that wait, as no slot was free."""
+    """The way from the queue into the batch.
+
+    passes: whether it last went past all that wait, as no slot was free
+    loads: what is worth bringing back from tiers of the cache, once the engine has said what computing it takes
+    """
 
     def __init__(self, batch: Batch, gate: AdapterGate) -> None:
         self.batch, self.gate, self.rules = batch, gate, batch.rules
@@ -23,6 +31,12 @@ class Admission:
         self._looks_for_prefixes = self.rules.policy == "lpm"
         self._fills = self.rules.order == "prefill_first"
         self.passes = False
+        self.loads: Loads | None = None
+
+    def computed_in(self, computes_s: Callable[[int, int, int], float]) -> None:
+        """What computing a prompt's tokens takes, as `Loads` has it; only caches with tiers ask."""
+        if isinstance(self.batch.cache, TieredCache):
+            self.loads = Loads(self.batch.cache, computes_s)
 
     def admit(self, step: Step, now: float, budget: float) -> float:
         """Waiting requests join the step; gives the tokens that are left of it."""
@@ -45,27 +59,45 @@ class Admission:
             found = idle = 0
             if request.segments or request.kept is not None:
                 found, idle = batch.cache.hit(request, (tokens - 1) // size)
-            missing = tokens - found * size
+            loaded, parts = 0, NOTHING_LOADED
+            if self.loads is not None and request.segments:
+                loaded, parts = self.loads.worth(request, tokens, found)
+            missing = tokens - (found + loaded) * size
             new = missing if missing <= budget and missing <= self._piece else int(min(missing, self._piece, budget))
             if new < missing and not rules.chunked:
                 if step.chunks or step.batch:
                     break
                 new = missing  # alone in its step
-            free = batch.cache.available - idle
+            free = batch.cache.available - idle - loaded
             if self.gate.pages:
                 free -= self.gate.blocks(request, batch.used)
-            if not self._fits(step, request, free, found, new, missing):
+            if not self._fits(step, request, free, found + loaded, new, missing):
                 batch.is_full = self._fills and alive > 0
                 break
             queue.remove(request)
-            batch.enter(request, now, found, new, step, loads)
+            batch.enter(request, now, found, new, step, loads, loaded)
+            if loaded:
+                self._wait_for(parts, step, now)
             budget, places = budget - new, places - 1
         return budget
+
+    def _wait_for(self, parts: Sequence[tuple[int, int, float]], step: Step, now: float) -> None:
+        """A step has somebody whose keys and values come from tiers, one after another."""
+        size, log = self.rules.block_tokens, self.batch.log
+        seconds = sum(part[2] for part in parts)
+        at = now + step.least_s
+        for tier, blocks, part_s in parts:
+            log.tier_loads.append((at, part_s, tier, blocks * size))
+            at += part_s
+        if self.rules.tier_reads == "stall":
+            step.stall_s += seconds
+        else:
+            step.least_s += seconds
 
     def _fits(self, step: Step, request: Request, free: int, found: int, new: int, missing: int) -> bool:
         """Whether a request finds the blocks that the rules ask for.
 
-        free: those that nobody holds; found: of its own that the cache has; new: tokens that it would get, of those
+        free: unused blocks; found: of its own that the cache has; new: tokens that it would get, of those
         that are missing
         """
         rules, batch, size = self.rules, self.batch, self.rules.block_tokens

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from graphsim.serving.adapter_store import AdapterStore
 from graphsim.serving.cache import KVCache
 from graphsim.serving.gaps import Gaps
+from graphsim.serving.offloading import TieredCache
 from graphsim.serving.queue import Queue
 from graphsim.serving.requests import Request
 from graphsim.serving.reservation import NewTokenRatio
@@ -27,7 +28,8 @@ class Step:
     """One step: pieces of prompts with their new tokens, and sequences that get a token beside them.
 
     batch: of these sequences, and context: tokens that they have in the cache; over: those that it passes over
-    stall_s: seconds that it waits for adapters
+    stall_s: seconds that it waits for adapters, and for keys and values from tiers; least_s: seconds that it takes at
+        least, as its layers wait for these
     """
 
     chunks: list[tuple[Request, int]] = field(default_factory=list)
@@ -35,6 +37,7 @@ class Step:
     context: int = 0
     over: Set[Request] = NOBODY_OVER
     stall_s: float = 0.0
+    least_s: float = 0.0
 
 
 class Batch:
@@ -44,13 +47,13 @@ class Batch:
     used: requests of each adapter; adapters: how many different ones, the base model aside
     promised: blocks that those who run may still take, where admissions leave these to them
     retry: whether somebody has come or gone since the waiting were looked at
-    is_full: whether nobody is admitted until somebody leaves (SGLang's batch_is_full)
+    is_full: whether no request is admitted until one leaves (SGLang's batch_is_full)
     """
 
     def __init__(self, rules: Rules, store: AdapterStore | None, log: RunLog) -> None:
         self.rules, self.store, self.log = rules, store, log
         self.queue, self.running = Queue(rules.policy), _running(rules)
-        self.cache = KVCache(rules.kv_blocks, rules.block_tokens, keeps=rules.prefix_cache)
+        self.cache = _cache(rules)
         self.gaps = Gaps(log.gaps)
         if store is not None:
             store.attach(self.cache)
@@ -59,6 +62,7 @@ class Batch:
         self.retry = self.is_full = False
         self.adapters = 0
         self._admitted_s, self._cached_tokens = plain(log.admitted_s), plain(log.cached_tokens)
+        self._loaded_tokens = plain(log.loaded_tokens)
         self.ratio = NewTokenRatio(rules.new_token_ratio, rules.ratio_decay, rules.least_ratio)
         self.to_come = self.running.to_come() if rules.admission == "estimated" else None
         self.promised = 0
@@ -73,13 +77,19 @@ class Batch:
         """Requests that run."""
         return len(self.running.requests) + len(self.partials)
 
-    def enter(self, request: Request, now: float, found: int, new: int, step: Step, loads: dict[int, float]) -> None:
+    def enter(
+        self, request: Request, now: float, found: int, new: int, step: Step, loads: dict[int, float], loaded: int = 0
+    ) -> None:
         """A request runs from a step on, with its leading blocks that the cache has and blocks for its new tokens.
 
-        loads: seconds that the step waits for each adapter
+        loads: seconds that the step waits for each adapter; loaded: blocks behind those found that come from tiers
         """
         cache, row, size = self.cache, request.row, self.rules.block_tokens
         cache.take(request, found)
+        if loaded:
+            cache.give(request, loaded)
+            found += loaded
+            self._loaded_tokens[row] += loaded * size
         cache.give(request, -(-new // size))
         if request.segments:
             cache.share(request, found + new // size)
@@ -184,7 +194,7 @@ class Batch:
         self.retry, self.is_full = True, False
 
     def preempt(self, request: Request, now: float) -> None:
-        """A request goes back to the queue; what it has computed is lost but for what stays in the cache.
+        """A request goes back to the queue; what it has computed is lost except for what stays in the cache.
 
         SGLang puts those it retracts behind the others, and drops their own keys and values at once.
         """
@@ -208,6 +218,12 @@ class Batch:
         generated = sum(running.tokens(request) - request.inputs for request in running.requests)
         outputs = sum(request.outputs for request in running.requests)
         self.ratio.retracted(running.steps, generated, outputs, len(running))
+
+
+def _cache(rules: Rules) -> KVCache:
+    if rules.tiers:
+        return TieredCache(rules.kv_blocks, rules.block_tokens, rules.tiers, keeps=rules.prefix_cache)
+    return KVCache(rules.kv_blocks, rules.block_tokens, keeps=rules.prefix_cache)
 
 
 def _running(rules: Rules) -> Running:

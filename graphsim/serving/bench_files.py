@@ -1,4 +1,4 @@
-"""Results of benchmark clients as figures of one kind, whoever measured them.
+"""Results of benchmark clients as figures with common names, for all clients.
 
 Figures have the names of `vllm bench serve`'s result file: mean, median, std, percentiles of ttft, tpot, itl and e2el
 in ms, throughputs per second. TPOT is a mean per request, ITL each gap of all requests. Others name them differently:

@@ -46,7 +46,7 @@ class Bottlenecks:
     """Where the time goes.
 
     busy: part of the run in which the engine worked; kv_use: mean part of the blocks in use while it did
-    slowdown: times what it takes a request alone on the server that a token takes; 0 where nobody said what that is
+    slowdown: time of a token relative to a request alone on the server; 0 where the latter is not known
     spent, slowest: mean seconds of a finished request, and of the slowest hundredth, in the front end, in the queue,
         until the first token, and in generation
     waiting: parts of all waiting by what was full, keys of CAUSES; stalled: part of the busy time that loads held up
@@ -111,7 +111,9 @@ class Bottlenecks:
             found.append(f"a request spends {_parts(self.spent)}; the slowest 1 % {_parts(self.slowest)}")
         held = sorted(((share, cause) for cause, share in self.waiting.items() if share >= 0.01), reverse=True)
         if held and (self.spent["queue"] > 0.05 * sum(self.spent.values()) or self.queue_share > 0.2):
-            found.append("who waits, waits for " + ", ".join(f"{CAUSES[cause]} {share:.0%}" for share, cause in held))
+            found.append(
+                "waiting requests wait for " + ", ".join(f"{CAUSES[cause]} {share:.0%}" for share, cause in held)
+            )
         if self.stalled >= 0.005:
             found.append(
                 f"{self.loads:,} loads of adapters, {self.disk_loads:,} of them from disk, hold up "

@@ -1,7 +1,7 @@
 """Blocks of the KV cache, and the prefixes whose blocks can be used again.
 
-Requests hold blocks; what nobody holds is available. Of the available blocks those with the keys and values of earlier
-prompts stay usable until they are taken, the least recently used first and the end of a prompt ahead of its beginning,
+Requests hold blocks; the others are available. Of the available blocks those with the keys and values of earlier
+prompts stay usable until they are taken, the least recently used first and the end of a prompt before its beginning,
 as in vLLM's free queue (`vllm/v1/core/block_pool.py`). Prefixes are a tree of segments under each adapter, so that the
 work of a request depends on its segments and not on its tokens. A node is held or idle as a whole; it is divided where
 a prompt leaves it midway. Keys and values that two requests have both computed are kept once.
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Name = Any
-"""Of a segment: the table's number, and where the block begins in segments ahead of it, those with their ends, too."""
+"""Of a segment: the table's number, and where the block begins in segments before it, those with their ends, too."""
 
 
 class Segment(NamedTuple):
@@ -26,13 +26,27 @@ class Segment(NamedTuple):
 
 
 class Node:
-    """Blocks of a prefix from `first` up to `last`, held by so many users; `parent` has the blocks ahead of them."""
+    """Blocks of a prefix from `first` up to `last`, held by so many users; `parent` has the blocks ahead of them.
 
-    __slots__ = ("parent", "name", "first", "last", "users", "children")
+    place: 0 on the device, else the number of the tier that they were put off to (`graphsim.serving.offloading`)
+    """
+
+    __slots__ = ("parent", "name", "first", "last", "users", "children", "place")
 
     def __init__(self, parent: Node | None, name: Name, first: int, last: int, users: int) -> None:
         self.parent, self.name, self.first, self.last, self.users = parent, name, first, last, users
         self.children: dict[Name, Node] = {}
+        self.place = 0
+
+    @property
+    def size(self) -> int:
+        """Blocks."""
+        return self.last - self.first
+
+    @property
+    def rest_name(self) -> Name:
+        """Of the part behind any of its blocks, where it is divided."""
+        return self.name[-1] if isinstance(self.name, tuple) else self.name
 
 
 @dataclass(slots=True, eq=False)
@@ -55,16 +69,16 @@ class Holder:
 
 
 class KVCache:
-    """So many blocks. available: those that nobody holds, idle ones of earlier prompts included.
+    """So many blocks. available: unused ones, idle ones of earlier prompts included.
 
-    lent: of the available ones, those in which idle adapters lie (`graphsim.serving.paging`)
+    idle_adapter_blocks: how many of the available blocks still hold idle adapters (`graphsim.serving.paging`)
     """
 
     def __init__(self, blocks: int, block_tokens: int, *, keeps: bool) -> None:
         """keeps: whether blocks of earlier prompts are used again."""
         self.size = self.available = blocks
         self.block_tokens = block_tokens
-        self.lent = 0
+        self.idle_adapter_blocks = 0
         self._keeps, self._idle = keeps, 0
         self._oldest: OrderedDict[Node, None] = OrderedDict()  # idle nodes, from the least recently used on
         self._roots: dict[int, Node] = {}
@@ -76,7 +90,7 @@ class KVCache:
         return self._idle
 
     def hit(self, holder: Holder, most: int) -> tuple[int, int]:
-        """Leading blocks, `most` at most, that are in the cache, and how many of these nobody holds."""
+        """Leading blocks, `most` at most, that are in the cache, and how many of these are unused."""
         if not self._keeps or (not holder.segments and holder.kept is None):
             return 0, 0
         self._forget()
@@ -92,8 +106,11 @@ class KVCache:
                 return found + more, idle + more
         return found, idle
 
-    def _way(self, holder: Holder, most: int) -> list[tuple[Node, int]]:
-        """The nodes that a prompt's leading blocks lie in, and the block behind the last one that it shares of each."""
+    def _way(self, holder: Holder, most: int, *, anywhere: bool = False) -> list[tuple[Node, int]]:
+        """The nodes that a prompt's leading blocks lie in, and the block behind the last one that it shares of each.
+
+        anywhere: in tiers, too, and not on the device alone
+        """
         node = self._roots.get(holder.adapter)
         way: list[tuple[Node, int]] = []
         at = 0
@@ -103,7 +120,7 @@ class KVCache:
             key = segment.first
             while at < end:
                 node = node.children.get(key) if node is not None else None
-                if node is None:
+                if node is None or (node.place and not anywhere):
                     return way
                 at = min(node.last, end)
                 way.append((node, at))
@@ -156,8 +173,11 @@ class KVCache:
                 child = node.children.get(name)
                 if child is not None:
                     node = self._divided(node, child, end) if child.last > end else child
-                    self._hold(node)
-                    self.available += node.last - node.first  # its own copy
+                    if node.place:
+                        self._return(node)
+                    else:
+                        self._hold(node)
+                        self.available += node.last - node.first  # its own copy
                 elif at > start and node.users == 1 and not node.children:
                     node.last = end
                 else:
@@ -199,6 +219,10 @@ class KVCache:
         holder.blocks = holder.shared = 0
         holder.tip = None
 
+    def _return(self, node: Node) -> None:
+        """Blocks of a tier are on the device again, in those that their one user has taken for them."""
+        raise ValueError("a cache without tiers has all its blocks on the device")
+
     def _hold(self, node: Node) -> None:
         if not node.users:
             size = node.last - node.first
@@ -209,9 +233,8 @@ class KVCache:
 
     def _divided(self, parent: Node, node: Node, at: int) -> Node:
         """The part of a parent's node up to a block, which becomes the parent of the rest."""
-        upper = Node(parent, node.name, node.first, at, node.users)
+        upper, rest = Node(parent, node.name, node.first, at, node.users), node.rest_name
         parent.children[node.name] = upper
-        rest = node.name[-1] if isinstance(node.name, tuple) else node.name
         node.parent, node.name, node.first = upper, rest, at
         upper.children[rest] = node
         if not upper.users:
@@ -221,15 +244,19 @@ class KVCache:
 
     def _forget(self) -> None:
         """Blocks that were taken since are no longer idle."""
-        over = min(self._idle, self._idle + self.lent - self.available)
+        over = min(self._idle, self._idle + self.idle_adapter_blocks - self.available)
         while over > 0:
             node = next(iter(self._oldest))
             size = node.last - node.first
             gone = min(size, over)
-            node.last -= gone
             over -= gone
             self._idle -= gone
             if gone == size:
                 del self._oldest[node]
-                if node.name is not None and node.parent is not None:
-                    del node.parent.children[node.name]
+            self._evict(node, gone)
+
+    def _evict(self, node: Node, blocks: int) -> None:
+        """The last blocks of an idle node, or all of them, are taken for something else."""
+        node.last -= blocks
+        if node.first == node.last and node.name is not None and node.parent is not None:
+            del node.parent.children[node.name]

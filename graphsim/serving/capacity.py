@@ -32,13 +32,13 @@ OVER = ("rate", "adapters")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What a server takes.
+    """The largest load that a server can take within limits.
 
-    over: `rate` (requests per second), `concurrency` (requests in flight) or `adapters`; value: the highest one tried
-        that keeps the limits; service: the run there
-    tried: a row a run: the value, kept, attainment, what limits, and figures of latency and throughput, in the order
-        of the values
-    saturates: whether something above was tried and failed; notes: what to beware of
+    over: `rate` (requests per second), `concurrency` (requests in flight) or `adapters`
+    value: the highest load tried that meets the limits; service: the run at that load
+    tried: one row per run, in the order of the values: the value, kept, attainment, the limiting resource, and figures
+        of latency and throughput
+    saturates: whether a higher load was tried and failed; notes: caveats
     """
 
     over: str
@@ -47,6 +47,9 @@ class Capacity:
     tried: pd.DataFrame
     saturates: bool
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Capacity: {self}, found in {len(self.tried)} runs; at it {self.service!r}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON."""

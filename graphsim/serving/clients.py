@@ -59,7 +59,7 @@ class Clients(Coming):
     """All clients of a server. next_s: when the scheduler may next hear of a request, or a client of something.
 
     listen: whether the end of a request changes when another is sent
-    in_order: whether requests that follow nobody are sent whatever becomes of others
+    in_order: whether requests that follow no other are sent whatever becomes of others
     """
 
     def __init__(
@@ -95,7 +95,9 @@ class Clients(Coming):
         self._look_ahead()
 
     def _plan(self) -> Iterator[tuple[float, int]]:
-        """Rows that follow nobody, by the time of their sending or, where nothing can change it, of their receipt."""
+        """Rows that follow no other row, by the time of their sending or, where nothing can change it, of their
+        receipt.
+        """
         table = self._table
         sent = np.where(np.isnan(table.arrival_s), 0.0, table.arrival_s)
         alone = np.flatnonzero(table.after == NOBODY)

@@ -49,7 +49,7 @@ def compare_serving(
         and attainment where there are limits. What cannot be run has no numbers but a reason; `attrs["notes"]` says
         what to beware of in all rows, and which strategies have more of it. Of fleets also imbalance (tokens of the
         fullest replica over the mean of all) and reloads (loads that bring back what a replica had had before).
-    Raises ConfigError as `serve` does, but for what one strategy or value alone cannot do.
+    Raises ConfigError as `serve` does, except for what one strategy or value alone cannot do.
     """
     serving = serving_of(model, hardware, traffic, **served)
     asked = {"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": e2e_s}

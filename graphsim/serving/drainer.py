@@ -18,7 +18,7 @@ TOLERANCE = 1.2
 class Drainer:
     """Which running adapters are being drained, and for whom.
 
-    A loop calls `update` ahead of its admissions whenever a request has come or gone, and at `next_s`; then it asks
+    A loop calls `update` before its admissions whenever a request has come or gone, and at `next_s`; then it asks
     `admits` of each waiting request. Base requests count as an adapter (BASE), as they do in SGLang.
     """
 

@@ -35,8 +35,9 @@ class DrivenEngine:
     """The engine of `graphsim.serving.loop.run`, for a router, another simulator or a learner to drive.
 
     An event is a step with prompts, a run of steps of generation alike, or a wait. It begins when `next_time` is asked
-    for or `step` is called, and ends with `step`; in between `now` is its beginning. Give in whoever comes up to `now`
-    ahead of that: a step takes who was known when it began, as a scheduler does. Who comes during the event may be
+    for or `step` is called, and ends with `step`; in between `now` is its beginning. Submit all requests that arrive
+    up to `now`
+    before that: a step takes who was known when it began, as a scheduler does. Who comes during the event may be
     given in while it is under way: a run of steps is cut where the scheduler sees the newcomer, so that it does not
     matter how early it was given in. With all requests given in at the start, results equal `run`'s to the last bit.
 
@@ -62,7 +63,7 @@ class DrivenEngine:
         rules, price, store, weights: as of `run`; log: an empty one (`empty_log`) with a row for each request that will
             be given in; several engines may share its columns of requests
         client: how long requests are waited for (timeout_s), what its own way back takes (reply_s), and when all is
-            over (cutoff_s); connections are whoever's that gives requests in
+            over (cutoff_s); connections are left to the caller
         reply_s: of the front end, from a token to its leaving for the client
         tell: called with row, time and whether it was answered as soon as a request ends, in place of what `step` gives
         """

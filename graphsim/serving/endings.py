@@ -24,7 +24,7 @@ class Endings:
         self.count = 0
 
     def receive(self, until: float) -> None:
-        """Requests that come up to then join the queue, but for those that the engine has no room for at any time."""
+        """Requests that arrive until then join the queue, except those that are too large for the engine."""
         batch, rules, gate = self._batch, self._scheduler.rules, self._scheduler.gate
         for request in self._clients.receive(until):
             blocks = rules.kv_blocks - gate.blocks(request, ()) if gate.pages else rules.kv_blocks

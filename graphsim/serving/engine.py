@@ -1,8 +1,9 @@
 """One engine on a clock, one event at a time: a step with prompts, a run of steps of generation alike, or a wait.
 
-The work of a step does not depend on how many requests run: they are counters (`Running`). While nobody comes, goes or
-fails to get a block, a run of decode steps is one closed sum, exact as the step's price is linear in the context
-between its nodes. `tests/serving/step_by_step.py` has the same rules as one look at every request in every step.
+The work of a step does not depend on how many requests run: they are counters (`Running`). While no request arrives,
+ends or fails to get a block, a run of decode steps is one closed sum, exact as the step's price is linear in the
+context between its nodes. `tests/serving/step_by_step.py` has the same rules as one look at every request in every
+step.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from graphsim.serving.run_log import RunLog
 from graphsim.serving.running import seconds_of, steps_to
 from graphsim.serving.scheduler import Scheduler
 from graphsim.serving.step_price import StepPrice
+from graphsim.traffic.table import BASE
 
 ALIKE = 0.02
 """By how much of the first one's time the steps of a run may be longer."""
@@ -56,11 +58,12 @@ class Engine:
         self._step, self._seconds = Step(), 0.0
         self._stuck = False
         self.jump = (0, 0.0, 0.0, 0.0)
+        scheduler.computed_in(self._computes_s)
 
     def begin(self) -> float:
         """Decide what comes next, and give when it ends; inf: nothing, unless somebody comes.
 
-        Whoever comes up to now has to be known by now.
+        All requests that arrive up to now must have been submitted.
         """
         batch, clients = self.batch, self.clients
         requests, partials = self._requests, batch.partials
@@ -164,7 +167,7 @@ class Engine:
         self._note(start, seconds, steps, size, 0, 0, adapters, 0.0)
 
     def _undisturbed(self) -> tuple[int, float]:
-        """Steps and seconds for which generation goes on at most if nobody comes."""
+        """Steps and seconds for which generation continues at most if no request arrives."""
         running, most = self.running, self.running.next_end() - self.running.steps
         if self.queue.size:
             most = min(most, self.scheduler.waits(self.steps) or most)
@@ -200,7 +203,7 @@ class Engine:
             seconds = self.price.decode(step.batch, step.context, adapters)[0]
             if self.queue.size:
                 self.scheduler.held += 1
-        seconds += step.stall_s
+        seconds = max(seconds, step.least_s) + step.stall_s
         if self.passes:
             seconds += self.scheduler.passing_s
         self.under_way, self.finish, self._step, self._seconds = STEP, self._ends[1], step, seconds
@@ -232,6 +235,17 @@ class Engine:
             pairs += new * (request.computed + (new + 1) / 2)
             ending += request.computed + new == request.tokens
         return self.price.mixed(tokens, pairs, len(step.chunks), ending, step.batch, step.context, adapters)
+
+    def _computes_s(self, tokens: int, past: int, adapter: int) -> float:
+        """Of a prompt's tokens behind so many that are there, in steps of their own."""
+        seconds, most = 0.0, self.rules.max_num_batched_tokens if self.rules.chunked else tokens
+        adapters = int(adapter != BASE and self.rules.adapters.max_loras > 0)
+        while tokens > 0:
+            new = min(tokens, most)
+            ends = int(new == tokens)
+            seconds += self.price.mixed(new, new * (past + (new + 1) / 2), 1, ends, 0, 0, adapters)
+            past, tokens = past + new, tokens - new
+        return seconds
 
     def _advance(self, steps: int, seconds: float, last: float) -> None:
         """The clock goes on by so many steps, the last of which takes so long."""

@@ -15,8 +15,9 @@ from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.scheduler import ADMISSIONS, EVICTIONS, POLICIES, SHORTAGES
+from graphsim.serving.offloading import READS, WRITES
 from graphsim.serving.rules import LOADS, ORDERS
-from graphsim.units import checked_number, short
+from graphsim.units import checked_number, parse_quantity, short
 
 Settings = dict[str, Any]
 Check = Callable[[str, Any], Any]
@@ -84,6 +85,21 @@ def _length(name: str, value: Any) -> float:
     return inf if value == inf else float(checked_number(name, value, 1, MOST, one=True))
 
 
+def quantity(kind: str, least: float) -> Check:
+    """A size or a rate, as a number or a text with its unit."""
+
+    def check(name: str, value: Any) -> float:
+        try:
+            number = inf if value == inf else parse_quantity(value, kind)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        if not least <= number:
+            raise ConfigError(f"{name} = {short(value)} is not allowed; expected at least {least:g} {kind}")
+        return number
+
+    return check
+
+
 def _as(setting: str) -> Callable[[Any], Settings]:
     return lambda value: {setting: value}
 
@@ -109,10 +125,17 @@ OWN: Mapping[str, Flag] = MappingProxyType(
         skip_s=number(0.0, 0.001),
         loads=word(*LOADS), eviction=word(*EVICTIONS), weights=_weights, prefetch=whole(0, 10**6), pinned=wholes(0),
         preloaded=switch, base_takes_place=switch, drain_after_s=_seconds,
+        kv_tiers=switch, kv_host=quantity("bytes", 0.0), kv_host_rank=quantity("bytes", 0.0),
+        kv_host_ratio=number(0.0, MOST), kv_disk=quantity("bytes", 0.0), kv_host_rate=quantity("bytes/s", 1.0),
+        kv_disk_rate=quantity("bytes/s", 1.0), kv_writes=word(*WRITES), tier_reads=word(*READS),
     )
 )  # fmt: skip
 """What every engine is told by: fields of Rules and AdapterRules, and kv_tokens, memory_share (of the device, or of
-what is free for the cache, by the engine), max_lora_rank, captured_sizes and pads."""
+what is free for the cache, by the engine), max_lora_rank, captured_sizes and pads. Of tiers of the KV cache
+(`graphsim.serving.tiers`): kv_host, kv_disk (bytes of all devices together), kv_host_rank (of each device),
+kv_host_ratio (over the device's cache), kv_tiers (whether there is one of a default size), kv_host_rate, kv_disk_rate
+(of each device's host link, and of the disk), kv_writes (whether tiers have copies of what is on the device, `through`,
+or what has left it alone, `back`)."""
 
 _VLLM = {
     "gpu_memory_utilization": Flag(number(0.01, 1.0), _as("memory_share")),
@@ -128,6 +151,8 @@ _VLLM = {
     "prefill_schedule_interval": Flag(whole(most=10**4), _as("prefill_interval")),
     "cudagraph_capture_sizes": Flag(wholes(1), _as("captured_sizes")),
     "max_cudagraph_capture_size": Flag(whole(), _as("largest_captured")),
+    "kv_offloading_size": Flag(number(0.0, MOST), lambda gib: {"kv_host": gib * 2.0**30}),
+    "kv_offloading_backend": Flag(word("native", "lmcache"), lambda _backend: {}),
 }
 _SGLANG = {
     "max_running_requests": Flag(whole(most=10**6), _as("max_num_seqs")),
@@ -154,6 +179,13 @@ _SGLANG = {
     "cuda_graph_bs": Flag(wholes(1), _as("captured_sizes")),
     "cuda_graph_max_bs": Flag(whole(), _as("largest_captured")),
     "disable_cuda_graph_padding": Flag(switch, _unless("pads")),
+    "enable_hierarchical_cache": Flag(switch, lambda on: {"kv_tiers": True} if on else {}),
+    "hicache_ratio": Flag(number(0.0, MOST), _as("kv_host_ratio")),
+    "hicache_size": Flag(number(0.0, MOST), lambda gb: {"kv_host_rank": gb * 1e9}),
+    "hicache_write_policy": Flag(
+        word("write_through", "write_through_selective", "write_back"),
+        lambda policy: {"kv_writes": "back" if policy == "write_back" else "through"},
+    ),
 }
 _TRTLLM = {
     "max_batch_size": Flag(whole(most=10**6), _as("max_num_seqs")),
@@ -174,11 +206,12 @@ _TRTLLM = {
     "cuda_graph_batch_sizes": Flag(wholes(1), _as("captured_sizes")),
     "cuda_graph_max_batch_size": Flag(whole(), _as("largest_captured")),
     "enable_padding": Flag(switch, _as("pads")),
+    "host_cache_size": Flag(quantity("bytes", 0.0), _as("kv_host_rank")),
 }
 OF_ENGINES: Mapping[str, Mapping[str, Flag]] = MappingProxyType(
     {"": {}, "vllm": _VLLM, "sglang": _SGLANG, "trtllm": _TRTLLM}
 )
-"""Flags by whose they are, the `flags` of an engine's `scheduler`."""
+"""Flags by engine, as named in `flags` of an engine's `scheduler`."""
 
 
 ELSEWHERE: Mapping[str, str] = MappingProxyType(

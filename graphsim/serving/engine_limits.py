@@ -13,7 +13,7 @@ from graphsim.units import short
 
 
 class EngineLimits:
-    """Settings by the engine's own flags, or by graphsim's names for all engines; immutable.
+    """Scheduler settings, named by the engine's own flags or by graphsim's engine-independent names; immutable.
 
     `EngineLimits(max_num_seqs=64, enable_prefix_caching=False)` under vLLM,
     `EngineLimits(chunked_prefill_size=4096, max_loras_per_batch=16)` under SGLang. A flag may be written as on a
@@ -55,17 +55,17 @@ class EngineLimits:
 
     @property
     def given(self) -> Mapping[str, Any]:
-        """What was given, by its names."""
+        """The settings as given, by name."""
         return self._given
 
     def but(self, **changes: Any) -> EngineLimits:
-        """The same with some settings in place of theirs; None takes one out."""
+        """A copy with some settings changed; None removes a setting."""
         return EngineLimits(**{**self._given, **changes})
 
     def settings(self, engine: EngineProfile) -> Settings:
-        """What they mean for an engine, in graphsim's names.
+        """The settings for an engine, under graphsim's names.
 
-        Raises ConfigError for a flag of another engine, and where two say different things of one setting.
+        Raises ConfigError for a flag of another engine, and where two flags contradict each other.
         """
         flags = {**OF_ENGINES[engine.scheduler.flags], **OWN}
         found: Settings = {}

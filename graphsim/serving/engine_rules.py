@@ -24,6 +24,7 @@ from graphsim.lora.profile import EngineProfile
 from graphsim.serving.engine_flags import Settings
 from graphsim.serving.engine_limits import EngineLimits
 from graphsim.serving.rules import AdapterRules, Rules
+from graphsim.serving.tiers import tiers_of
 from graphsim.symbolic.memo import Memo
 from graphsim.units import scaled
 
@@ -80,9 +81,11 @@ def rules_of(deployment: Deployment, limits: EngineLimits = NO_LIMITS, ranks: Se
         async_scheduling=host.planned_ahead, receive_steps=int(host.receive_steps),
         wait_steps=int(host.batch_wait_steps), wait_share=host.batch_wait_share,
         adapters=_adapters(deployment.adapter, engine, settings),
+        tiers=tiers_of(deployment, engine, space, settings, blocks, block),
+        tier_reads="overlapped" if scheduler.flags == "sglang" else "stall",
     )  # fmt: skip
     kept = {field.name for field in fields(Rules)} - {
-        "kv_blocks", "block_tokens", "max_model_len", "max_num_batched_tokens", "max_num_seqs", "adapters",
+        "kv_blocks", "block_tokens", "max_model_len", "max_num_batched_tokens", "max_num_seqs", "adapters", "tiers",
     }  # fmt: skip
     return replace(rules, **{name: value for name, value in settings.items() if name in kept})
 

@@ -20,7 +20,7 @@ class Fairness:
 
     served_share: of the tokens, prompt and output, that were asked of it, those of requests answered by the time at
         which the last request was sent (or half of all were answered, where that is later, as in a burst): what comes
-        afterwards goes to whoever is left
+        afterwards goes to those that remain
     longest_wait_s: from sending to the first step, or to the end of the run for a request that never ran
     """
 
@@ -42,7 +42,7 @@ def jain_index(values: Any) -> float:
 
 
 def fairness(table: RequestTable, log: RunLog) -> Fairness:
-    """How evenly the adapters of a run were served; requests that were never sent count for nobody."""
+    """How evenly the adapters of a run were served; requests that were never sent count for no adapter."""
     sent = np.isfinite(log.sent_s)
     adapters, number = np.unique(table.adapter[sent], return_inverse=True)
     tokens = (table.input_tokens + table.output_tokens)[sent].astype(float)

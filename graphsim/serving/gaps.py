@@ -9,7 +9,7 @@ from graphsim.serving.rows import Rows
 
 
 class Gaps:
-    """Sequences get a token in every step, but for those that a step passes over: their next gap is longer."""
+    """Sequences get a token in every step, except for those that a step passes over: their next gap is longer."""
 
     def __init__(self, rows: Rows | list[tuple[float, int]]) -> None:
         self._rows = rows

@@ -16,7 +16,7 @@ Ended = Callable[[int, float, bool], None]
 
 
 class Inbox(Coming):
-    """What is on its way to one engine. Whoever hands requests in is told how they end.
+    """What is on its way to one engine. The sender of a request is notified of how it ends.
 
     coming: a heap of when each is received, its place among those alike, and the request
     """
@@ -32,7 +32,7 @@ class Inbox(Coming):
         return len(self.coming)
 
     def put(self, request: Request, received_s: float, place: int) -> bool:
-        """Somebody comes then; gives whether ahead of all others. place: among those who come at the same time."""
+        """Somebody comes then; gives whether before all others. place: among those who come at the same time."""
         heapq.heappush(self.coming, (received_s, place, request))
         self._sent_s[request.row] = request.sent_s
         if received_s < self.next_s:
@@ -58,5 +58,5 @@ class Inbox(Coming):
         return found
 
     def ended(self, row: int, at: float, *, answered: bool) -> None:
-        """Told to whoever handed it in."""
+        """Reported to its sender."""
         self._tell(row, at, answered)

@@ -1,7 +1,7 @@
 """One adapter at a time in the weights, and whose turn it is.
 
 Steps have no LoRA work at all; requests of other adapters, and of the base model, wait for their turn. Requests that
-run are not paused: before a change of weights the batch drains, and nobody is let in who would need other weights.
+run are not paused: before a change of weights the batch drains, and no request is admitted that needs other weights.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Merged(Weights):
 
 
 class Greedy(Merged):
-    """Stays while the adapter has requests, waiting or running; then it is the turn of whoever waits longest."""
+    """Stays while the adapter has requests, waiting or running; then the adapter that has waited longest is next."""
 
     def turn(self, now: float, demand: Demand) -> int:
         """The merged one's, or the oldest request's."""
@@ -60,7 +60,7 @@ class Greedy(Merged):
 
 
 class InOrder(Merged):
-    """In order of arrival: nobody is let in ahead of an older request of another adapter."""
+    """In order of arrival: no request is admitted before an older request of another adapter."""
 
     def turn(self, now: float, demand: Demand) -> int:
         """The oldest request's."""
@@ -69,7 +69,7 @@ class InOrder(Merged):
 
 
 class LongestQueue(Merged):
-    """Whoever has most requests, waiting or running; the one in the weights stays where it has as many."""
+    """The adapter with most requests, waiting or running; the one in the weights stays where it has as many."""
 
     def turn(self, now: float, demand: Demand) -> int:
         """The adapter with most requests."""

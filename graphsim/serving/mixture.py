@@ -2,8 +2,8 @@
 
 With W0 + B_h A_h in the weights a token of another adapter needs + B A - B_h A_h, one of the base model - B_h A_h: the
 merged adapter is computed once more with the other sign. V-LoRA calls it deLoRA in its mixture mode (arXiv 2411.00915,
-quoted from memory). So nobody waits for a change of weights, but whoever is not the hottest is computed with two
-adapters.
+quoted from memory). So no request waits for a change of weights, but adapters other than the hottest are computed with
+two adapters.
 
 The price knows how many adapters a step computes, not which of its tokens: a step in which somebody else runs is priced
 with one adapter more than these have, over all tokens. That is too much where the others have fewer than half of the

@@ -1,4 +1,4 @@
-"""A run along the clock: what steps held, and tokens as they came, as means and peaks of any spans of time."""
+"""A run over time: contents of steps and generated tokens, as means and peaks of any spans of time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def columns_of(runs: Rows | Sequence[tuple[float, ...]]) -> dict[str, Floats]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OverTime:
-    """Runs of steps along the clock; between them the engine is idle and every quantity is 0.
+    """Runs of steps over time; between them the engine is idle and every quantity is 0.
 
     columns: of StepRun, in time
     """

@@ -2,8 +2,8 @@
 
 No memory is set apart for slots. An adapter takes blocks of the pool while it is on the device. Those of the batch hold
 theirs; what an idle adapter has counts as available, and is given back, in the order of the eviction policy, where
-requests or other adapters need it (an adapter cache in idle memory, as Chameleon's, MICRO 2025). Idle prefixes go ahead
-of idle adapters.
+requests or other adapters need it (an adapter cache in idle memory, as in Chameleon, MICRO 2025). Idle prefixes go
+before idle adapters.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PagedStore(AdapterStore):
             )
         self.pool = pool
         for adapter in sorted(self._pinned):
-            pool.lent += self.blocks[adapter]
+            pool.idle_adapter_blocks += self.blocks[adapter]
             self._hold(adapter)
 
     def room_for(self, adapter: int, busy: Collection[int], now: float | None = None) -> bool:
@@ -85,25 +85,25 @@ class PagedStore(AdapterStore):
         if adapter in self._held and adapter not in self._pinned:
             self._held.remove(adapter)
             self.pool.available += self.blocks[adapter]
-            self.pool.lent += self.blocks[adapter]
+            self.pool.idle_adapter_blocks += self.blocks[adapter]
 
     def settle(self, now: float) -> None:
         """Idle adapters whose blocks were taken since are gone."""
-        while self.pool.lent > self.pool.available:
+        while self.pool.idle_adapter_blocks > self.pool.available:
             stays = self._staying(self._held)
             leaving = self._leaves(self._slots, {*stays, *self._ready}, now) if self._ready else None
             leaving = self._leaves(self._slots, stays, now) if leaving is None else leaving
             if leaving is None:
-                raise ValueError("blocks are lent to idle adapters, and there are none")
+                raise ValueError("blocks count as held by idle adapters, and there are none")
             self._drop(leaving, self._slots)
 
     def _full(self, tier: dict[int, Usage], adapter: int) -> bool:
         if tier is not self._slots:
             return super()._full(tier, adapter)
-        return adapter != BASE and self.pool.lent + self.blocks[adapter] > self.pool.available
+        return adapter != BASE and self.pool.idle_adapter_blocks + self.blocks[adapter] > self.pool.available
 
     def _can_enter(self, adapter: int, stays: Collection[int], now: float) -> bool:
-        short = self.pool.lent + self.needed(adapter) - self.pool.available
+        short = self.pool.idle_adapter_blocks + self.needed(adapter) - self.pool.available
         if adapter not in self._slots and short > 0:
             leaving = (each for each in self._slots if each not in stays and each not in self._held and each != BASE)
             if sum(self.blocks[each] for each in leaving) < short:
@@ -114,18 +114,18 @@ class PagedStore(AdapterStore):
         absent = adapter not in self._slots and adapter != BASE
         ready = super()._bring(adapter, now, busy)
         if absent:
-            self.pool.lent += self.blocks[adapter]
+            self.pool.idle_adapter_blocks += self.blocks[adapter]
         return ready
 
     def _drop(self, adapter: int, tier: dict[int, Usage]) -> None:
         if tier is self._slots and adapter != BASE:
-            self.pool.lent -= self.blocks[adapter]
+            self.pool.idle_adapter_blocks -= self.blocks[adapter]
         super()._drop(adapter, tier)
 
     def _hold(self, adapter: int) -> None:
-        """Its blocks are no longer available; those that lie in them are not lent any more."""
+        """Its blocks are no longer available; they no longer count as held by an idle adapter."""
         if adapter == BASE or adapter in self._held:
             return
         self._held.add(adapter)
         self.pool.available -= self.blocks[adapter]
-        self.pool.lent -= self.blocks[adapter]
+        self.pool.idle_adapter_blocks -= self.blocks[adapter]

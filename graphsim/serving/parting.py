@@ -18,7 +18,7 @@ KEEPS_UP = 0.95
 
 
 def parting_sentences(pair: RunPair) -> list[str]:
-    """What the two runs differ in, causes ahead of consequences; that they agree where no mean is far off."""
+    """What the two runs differ in, causes before consequences; that they agree where no mean is far off."""
     found = [sentence for rule in RULES for sentence in rule(pair)]
     names = ("mean_ttft_ms", "mean_tpot_ms", "median_itl_ms", "mean_e2el_ms", "output_throughput")
     checked = [name for name in names if pair.knows(name)]
@@ -143,7 +143,7 @@ def _order(pair: RunPair) -> Iterator[str]:
     """Whether the same requests are slow in both, where there is a difference to explain."""
     told = f"Request by request the end-to-end latencies correlate by {pair.order:.3f}"
     if pair.parts("mean_e2el_ms") and pair.order > ORDERLY:
-        yield f"{told}: who waits for whom is right, the pace is what is off."
+        yield f"{told}: the order of requests is right, the speed is off."
     elif pair.order < DISORDERLY:
         yield (
             f"{told}: requests are not served in the same order or not held back by the same limits (policy, "

@@ -1,4 +1,4 @@
-"""The most tokens that requests will have in the cache at a time, if each goes on to its end and nobody else comes."""
+"""The most tokens that requests will have in the cache at a time, if each runs to its end and no other arrives."""
 
 from __future__ import annotations
 

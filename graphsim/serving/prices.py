@@ -121,8 +121,8 @@ class StepPrices:
         further = (past - PASTS[row]) / (PASTS[row + 1] - PASTS[row])
         column, along = around(COARSE_CONTEXTS, context / batch) if batch else (0, 0.0)
         place = (span, batch, adapters, column, row, kind)
-        sooner, later = self._mixed.get(place) or self._table(place)
-        seconds = _at(sooner, at, share, further)
+        earlier, later = self._mixed.get(place) or self._table(place)
+        seconds = _at(earlier, at, share, further)
         if along:
             seconds += along * (_at(later, at, share, further) - seconds)
         return seconds + self._sizes.step_s + self._sizes.sequence_s * (batch + ending)

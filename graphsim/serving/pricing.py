@@ -88,7 +88,7 @@ def _mean_rank(ranks: Sequence[int], shares: Sequence[float]) -> float:
 
 
 _tables: Memo[StepPrices] = Memo(most=8)
-"""Of the latest deployments: one run goes on with what another has filled."""
+"""Of the latest deployments: one run continues with what another has filled."""
 
 
 def _rounded(tokens: float) -> float:

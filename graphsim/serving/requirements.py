@@ -13,6 +13,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.serving.engine_limits import EngineLimits
 from graphsim.serving.rules import Rules
 from graphsim.serving.strategies import STRATEGIES, strategy_names
+from graphsim.serving.tiers import tier_notes
 from graphsim.speculation.speculation import Speculation
 from graphsim.traffic.table import RequestTable
 from graphsim.traffic.traffic import Traffic
@@ -34,7 +35,7 @@ def strategy_of(asked: str | None, deployment: Deployment) -> str:
         shares = engine is not None and engine.scheduler.shares_pool
         merges = deployment.lora is not None and deployment.lora.strategy == "merge"
         asked = "merged" if merges else "unified" if shares else "dynamic"
-    name, colon, policy = str(asked).partition(":")
+    name, colon, policy = str(asked).lower().partition(":")
     if ALSO.get(name, name) not in STRATEGIES:
         known = {_SHOWN.get(each, each) for each in STRATEGIES}
         raise ConfigError(f"strategy = {short(asked)} is not known; {choices_text(name, known)}")
@@ -118,6 +119,7 @@ def cautions(
             f"{too_long:,} of {len(tokens):,} requests are longer than max_model_len = {rules.max_model_len:,.0f} "
             f"tokens, {whose}, and are refused"
         )
+    yield from tier_notes(rules.tiers)
     stages = float(np.max(deployment.parallelism.pp))
     if stages > 1:
         yield (
@@ -132,7 +134,7 @@ def merging_notes(deployment: Deployment, strategy: str) -> Iterator[str]:
     """What to beware of where a strategy merges adapters into the weights."""
     if strategy.partition(":")[0] not in ("merged", "mixed"):
         return
-    yield "before other weights are merged the batch drains: who needs these joins when all that run have ended"
+    yield "the batch drains before other weights are merged; requests for these wait until all running ones end"
     few = [own.name for own in deployment.precision.of_weights if own.bytes < 1.0]
     if few:
         yield (

@@ -28,7 +28,7 @@ class NewTokenRatio:
         self._from, self._since = self._initial, steps
 
     def retracted(self, steps: int, generated: int, outputs: int, requests: int) -> None:
-        """Some were taken out ahead of the next step; what those left have generated says the new share."""
+        """Some were taken out before the next step; what those left have generated says the new share."""
         self._from = min(1.0, (generated + RETRACT_STEPS * requests) / (outputs + 1))
         self._since = steps + 1
 

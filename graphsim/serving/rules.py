@@ -9,6 +9,7 @@ from graphsim.lora.scheduler import ADMISSIONS as ADMISSIONS
 from graphsim.lora.scheduler import EVICTIONS as EVICTIONS
 from graphsim.lora.scheduler import POLICIES as POLICIES
 from graphsim.lora.scheduler import SHORTAGES as SHORTAGES
+from graphsim.serving.offloading import Tier
 from graphsim.speculation.drafted import Drafted
 
 ORDERS = ("mixed", "prefill_first")
@@ -28,7 +29,7 @@ class AdapterRules:
     loads: whether a load stalls the batch or overlaps with steps (the request waits, the others run)
     eviction: which adapter leaves a slot or the host's memory; weights: of frequency, recency and size if scored,
         Chameleon's by default
-    prefetch: adapters of waiting requests that are brought into free slots ahead of their turn
+    prefetch: adapters of waiting requests that are brought into free slots before their turn
     preloaded: whether the host's memory is filled before the first request comes, as by SGLang's --lora-paths
     pinned: adapters that never leave; base_takes_place: whether base requests in a step count as one adapter (SGLang)
     drain_after_s: wait from which an adapter is starving, so that another's requests are held back (SGLang's drainer)
@@ -59,10 +60,12 @@ class Rules:
     admission, watermark, shortage, policy, prefix_cache: as of `graphsim.lora.scheduler.EngineScheduler`
     new_token_ratio, ratio_decay, least_ratio: share of remaining tokens that is reserved, its fall per step, its least
     prefill_interval: steps between two admissions (1: every step); async_scheduling: whether a step is planned while
-        the one ahead of it runs
+        the one before it runs
     receive_steps: steps of generation between two looks for new requests
     wait_steps, wait_share: steps for which prompts wait until they fill this share of a step
     drafted: tokens that a draft proposes for every sequence; None without speculation
+    tiers: of the KV cache beside the device's memory, nearest first; tier_reads: whether a step waits until what it
+        needs of them is there (`stall`), or computes meanwhile, layer by layer, and takes as long as the longer of both
     """
 
     kv_blocks: int
@@ -88,3 +91,5 @@ class Rules:
     wait_share: float = 0.0
     adapters: AdapterRules = AdapterRules()
     drafted: Drafted | None = None
+    tiers: tuple[Tier, ...] = ()
+    tier_reads: str = "stall"

@@ -38,9 +38,11 @@ class RunLog:
 
     sent_s: when each request left its client (nan: never); received_s: when the scheduler knew of it; admitted_s: when
         it first ran; first_token_s, finished_s: as the client sees them; nan where it did not come to that
-    status: index into STATUSES; preemptions, cached_tokens (of its first admission), load_stall_s: of each request
+    status: index into STATUSES; preemptions, cached_tokens (of its first admission), load_stall_s: of each request;
+        loaded_tokens: that came from tiers of the KV cache, at all its admissions
     runs: rows of StepRun.COLUMNS; gaps: (seconds between two tokens of a sequence, how many such)
     loads: (start_s, seconds, adapter, from_disk as 0 or 1); switches: (start_s, seconds, adapter) of merged weights
+    tier_loads: (start_s, seconds, tier, tokens) of keys and values that came from a tier, by its place in Rules.tiers
     evicted: (second, request) of each preemption, for timelines; may be left empty
     end_s: of the run; interrupted: whether it was stopped by its user
     """
@@ -54,10 +56,12 @@ class RunLog:
     preemptions: Ints
     cached_tokens: Ints
     load_stall_s: Floats
+    loaded_tokens: Ints
     runs: Rows | list[tuple[float, ...]] = field(default_factory=Rows)
     gaps: Rows | list[tuple[float, int]] = field(default_factory=Rows)
     loads: list[tuple[float, float, int, int]] = field(default_factory=list)
     switches: list[tuple[float, float, int]] = field(default_factory=list)
+    tier_loads: list[tuple[float, float, int, int]] = field(default_factory=list)
     evicted: list[tuple[float, int]] = field(default_factory=list)
     end_s: float = 0.0
     interrupted: bool = False
@@ -75,4 +79,5 @@ def empty_log(requests: int) -> RunLog:
     return RunLog(
         sent_s=never(), received_s=never(), admitted_s=never(), first_token_s=never(), finished_s=never(),
         status=none(), preemptions=none(), cached_tokens=none(), load_stall_s=np.zeros(requests),
+        loaded_tokens=none(),
     )  # fmt: skip

@@ -30,7 +30,7 @@ class Running:
 
     @property
     def cached(self) -> int:
-        """Tokens that all of them have in the cache ahead of the next step: all but the newest of each."""
+        """Tokens that all of them have in the cache before the next step: all but the newest of each."""
         return self.total - len(self.requests)
 
     @property

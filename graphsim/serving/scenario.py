@@ -95,7 +95,7 @@ class Serving(Variations):
 
     @cached_property
     def speculator(self) -> Speculator | None:
-        """Who drafts; None where nobody does."""
+        """The draft; None without one."""
         return speculator_of(self.speculation, self.deployment)
 
     @property

@@ -2,12 +2,14 @@
 
 `mixed` is vLLM's order (`vllm/v1/core/sched/scheduler.py`): those that run come first, in the order of their admission,
 then the waiting as far as tokens, places, adapters and blocks allow. An adapter that does not fit is passed over, while
-blocks that do not fit end the search, and who preempts admits nobody. TensorRT-LLM's in-flight batching is alike but
-for what it demands of an admission. `prefill_first` is SGLang's (`sglang/srt/managers/scheduler.py`): a step with
-prompts has nothing else.
+blocks that do not fit end the search, and no request is admitted in a step that preempts. TensorRT-LLM's in-flight
+batching is alike except for what it demands of an admission. `prefill_first` is SGLang's
+(`sglang/srt/managers/scheduler.py`): a step with prompts has nothing else.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from graphsim.serving.adapter_gate import AdapterGate
 from graphsim.serving.adapter_store import AdapterStore
@@ -32,6 +34,10 @@ class Scheduler:
         self._drifts = rules.admission in ("estimated", "peak") or rules.policy == "lpm"  # who fits, as time goes by
         self._waits = rules.prefill_interval > 1 or rules.wait_steps > 0
         self._skip_s = 0.0 if self._waits else rules.adapters.skip_s
+
+    def computed_in(self, computes_s: Callable[[int, int, int], float]) -> None:
+        """What computing a prompt's tokens takes (`Admission.computed_in`)."""
+        self._admission.computed_in(computes_s)
 
     def waits(self, steps: int) -> int:
         """Steps, from the one after so many in all, for which no waiting request is admitted."""

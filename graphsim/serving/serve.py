@@ -75,7 +75,7 @@ def serve(
         gives a sequence a random number of them; gaps between tokens (itl) are then those between steps
     prefill_replicas, prefill: prompts are computed by so many workers of their own, of this kind (by default the same);
         `replicas` then counts decode workers. prefill_limits: of their engine; transfer: the way of keys and values
-        (`graphsim.serving.disaggregated.Transfer`), by default over the nearest link that holds all workers
+        (`gs.Transfer(bytes_per_s=…)`), by default over the nearest link that holds all workers
     progress: called with simulated seconds and requests ended, about ten times a second
     rows: a folder to which requests, adapters and steps go as Parquet
     Ctrl-C ends the run with what was simulated so far (`Service.log.interrupted`).
@@ -117,7 +117,7 @@ def serving_of(
     fleet = fleet_options(replicas, router, view_age_s, scaling)
     if isinstance(hardware, Traffic):
         if traffic is not None:
-            raise ConfigError("serve: traffic is given twice, once in the place of hardware")
+            raise ConfigError("serve: traffic is given twice, once in place of hardware")
         hardware, traffic = None, hardware
     if not isinstance(traffic, Traffic):
         given = "is missing" if traffic is None else f"= {short(traffic)} is not a Traffic"

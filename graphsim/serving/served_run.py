@@ -19,6 +19,7 @@ from graphsim.serving.over_time import OverTime, columns_of
 from graphsim.serving.rules import Rules
 from graphsim.serving.run_log import REFUSED, STATUSES, TIMED_OUT, UNFINISHED, RunLog
 from graphsim.serving.summary import duration_of, latency_figures, peaks, totals
+from graphsim.serving.tier_report import tier_rows
 from graphsim.serving.token_times import TokenTimes
 from graphsim.serving.utilisation import Utilisation, utilisation_of, warnings_of
 from graphsim.traffic.table import BASE, RequestTable
@@ -33,14 +34,14 @@ class ServedRun:
     """A run of one server under one traffic; `Service` is one that writes and shows itself.
 
     table, log, rules: what was asked, what happened, by which rules
-    model, hardware, engine: names, as `Estimate` has them; settings: what else was asked, as plain values
+    model, hardware, engine: names, as `Estimate` has them; settings: the other arguments, as plain values
     adapter_names: of the registered adapters, in the table's numbers; classes: of requests, in the table's groups
     request_rate: requests per second that were asked for, inf for as fast as answers come; burstiness: of their gaps
     concurrency: of a closed loop, else the client's connections if they are limited; open_loop: whether requests came
         by the clock; timeout_s: after which clients give up
     notes: what was left out or assumed
     again: runs the same with all steps so many times as long; step_factors: for a coverage, between which factors
-        steps are expected to lie; both None where nobody recorded how far steps are off
+        steps are expected to lie; both None where there are no residuals of steps
     """
 
     table: RequestTable
@@ -82,13 +83,22 @@ class ServedRun:
 
     @cached_property
     def over_time(self) -> OverTime:
-        """Its steps along the clock."""
+        """Its steps over time."""
         return OverTime(columns=columns_of(self.log.runs))
 
     @cached_property
     def ends_s(self) -> Floats:
         """When each request was answered, given up or turned away; the run's end for one cut off, nan if never sent."""
         return ends_of(self.log, self.timeout_s)
+
+    @property
+    def engines(self) -> Sequence[ServedRun]:
+        """Each engine's own run: itself where there is one."""
+        return (self,)
+
+    def rows_of(self, engine: int) -> Any:
+        """Numbers of the requests of one of `engines`, in the order of its table."""
+        return range(len(self.table))
 
     @property
     def servers(self) -> int:
@@ -144,7 +154,7 @@ class ServedRun:
         """The figures under the keys of `vllm bench serve`'s result file; latencies in milliseconds.
 
         percentiles: from 0 to 100. `request_goodput` counts requests that met the limits of their classes, None if
-        these have none. What nobody could tell is nan. Raises ConfigError for percentiles that are none.
+        these have none. Unknown figures are nan. Raises ConfigError for percentiles that are none.
         """
         shares = checked_percentiles(percentiles)
         rate = self.request_rate
@@ -192,7 +202,7 @@ class ServedRun:
     @property
     def more_rows(self) -> list[tuple[str, str]]:
         """Labels and figures of reports that only runs of this kind have."""
-        return []
+        return tier_rows(self.log, self.rules)
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:

@@ -26,9 +26,9 @@ class Service(ServedRun):
         """Between which values a figure of the summary is expected to be measured, as steps are off by some factor.
 
         The run is repeated with all steps longer, and shorter, by what `Estimate.interval` says of the base model's
-        step, so that queues grow with them; nobody recorded how far kernels of adapters and the host are off. Length
+        step, so that queues grow with them; there are no residuals of adapter kernels and the host. Length
         and order of requests are taken as they are. name: a key of `summary()`. Raises ConfigError for an unknown one,
-        and where nobody recorded how far steps are off.
+        and where there are no residuals of steps.
         """
         return interval(self, name, coverage)
 

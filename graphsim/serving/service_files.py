@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.errors import ConfigError, needs
-from graphsim.files.written import write_bytes, write_lines, write_text
+from graphsim.files.written import whole, write_bytes, write_lines, write_text
 from graphsim.result import plain
 from graphsim.serving.run_log import STATUSES, TIMED_OUT, UNFINISHED
 from graphsim.traffic.table import NOBODY, Ints
@@ -147,14 +147,8 @@ def write_parquet(service: ServedRun, folder: str | Path) -> Path:
         sink = pyarrow.BufferOutputStream()
         parquet.write_table(pyarrow.Table.from_pandas(frame, preserve_index=False), sink)
         write_bytes(target / f"{name}.parquet", sink.getvalue().to_pybytes())
-    part = target / ".requests.parquet"
-    try:
+    with whole(target / "requests.parquet") as part:
         _write_requests(service, part)
-        part.replace(target / "requests.parquet")
-    except OSError as error:
-        raise ConfigError(f"folder = '{target}' cannot be written to ({error.strerror})") from None
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 

@@ -17,6 +17,6 @@ def interval(service: ServedRun, name: str, coverage: float) -> tuple[float, flo
     if name not in known:
         raise ConfigError(f"interval of {short(name)} is not known; {choices_text(str(name), known)}")
     if service.again is None or service.step_factors is None:
-        raise ConfigError(f"interval of {name}: nobody recorded how far the steps of this run are off")
+        raise ConfigError(f"interval of {name}: no residuals are recorded for the steps of this run")
     ends = [float(service.again(factor).summary()[name]) for factor in service.step_factors(coverage)]
     return min(ends), max(ends)

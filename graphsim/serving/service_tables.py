@@ -41,6 +41,7 @@ def request_frame(
         "ttft_s": latencies.ttft_s[rows], "tpot_s": latencies.tpot_s[rows], "e2e_s": latencies.e2e_s[rows],
         "preemptions": log.preemptions[rows], "load_stall_s": log.load_stall_s[rows],
         "status": words(log.status, STATUSES), "cached_tokens": log.cached_tokens[rows],
+        "loaded_tokens": log.loaded_tokens[rows],
         "group": words(table.group, classes),
     }  # fmt: skip
     first = rows.indices(len(table))[0]

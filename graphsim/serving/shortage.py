@@ -9,7 +9,7 @@ from graphsim.serving.requests import Request
 
 
 class GoingOn:
-    """Those that run, ahead of a step. piece: tokens of one prompt in a step at most."""
+    """Those that run, before a step. piece: tokens of one prompt in a step at most."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch, self.rules = batch, batch.rules
@@ -58,7 +58,7 @@ class GoingOn:
         batch, cache, running = self.batch, self.batch.cache, self.batch.running
         taken, preempted = 0, False
         while running.blocks_next - taken > cache.available:
-            taken += cache.available  # by those ahead of the first that finds none
+            taken += cache.available  # by those before the first that finds none
             cache.available = 0
             batch.preempt(batch.partials[-1] if batch.partials else next(reversed(running.requests)), now)
             preempted = True
@@ -122,7 +122,7 @@ class GoingOn:
     def make_room(self, now: float, *, stuck: bool) -> None:
         """Requests give up their blocks until the others' next step of generation finds those that it takes.
 
-        stuck: whether prompts wait for blocks; where nobody generates, one of them gives its own to the others
+        stuck: whether prompts wait for blocks; where no request generates, one of them gives its own to the others
         """
         batch = self.batch
         running = batch.running

@@ -42,6 +42,7 @@ class Answer:
     preemptions: int
     cached_tokens: int
     load_stall_s: float
+    loaded_tokens: int
 
     @property
     def ttft_s(self) -> float:
@@ -61,7 +62,7 @@ class Answer:
 
 
 class _Forgets:
-    """A log's rows that nobody reads: a server may be driven for as long as its driver likes."""
+    """A log whose rows are discarded: a server may be driven for as long as its driver likes."""
 
     def append(self, row: Any) -> None:
         """Nothing is kept."""
@@ -72,7 +73,7 @@ class Simulator:
 
     An event is a step with prompts, a run of steps of generation alike, or a wait (`DrivenEngine`); it begins with the
     question for `next_time` or with `step`, which ends it and gives the requests that ended. Submit who comes up to
-    `now` ahead of that; who comes later may be submitted at any time before it does. Memory grows with requests in
+    `now` before that; who comes later may be submitted at any time before it does. Memory grows with requests in
     flight, not with those that have ended.
     """
 
@@ -122,7 +123,7 @@ class Simulator:
 
     @property
     def waiting(self) -> int:
-        """Requests ahead of it, those on their way to the scheduler included."""
+        """Requests before it, those on their way to the scheduler included."""
         return self._driven.waiting
 
     @property
@@ -186,7 +187,7 @@ class Simulator:
 
 
 TIMES = ("sent_s", "received_s", "admitted_s", "first_token_s", "finished_s", "load_stall_s")
-COUNTS = ("preemptions", "cached_tokens")
+COUNTS = ("preemptions", "cached_tokens", "loaded_tokens")
 _EMPTY: dict[str, Any] = dict.fromkeys(TIMES, nan) | {"load_stall_s": 0.0} | dict.fromkeys((*COUNTS, "status"), 0)
 
 

@@ -13,7 +13,7 @@ class Speculating(Running):
     """As `Running`, where a step may give a sequence several tokens, so that each is looked at in every step.
 
     Ahead of a step, a sequence has blocks for the keys and values of its newest token and of all drafted ones
-    (vLLM's lookahead slots, `v1/core/kv_cache_manager.py`, allocate_slots), but for those behind the last token of its
+    (vLLM's lookahead slots, `v1/core/kv_cache_manager.py`, allocate_slots), except those after the last token of its
     answer. Blocks of rejected tokens stay with it. `end` is the count of steps as if one token came in each.
     """
 
@@ -76,7 +76,7 @@ class Speculating(Running):
         request.end += 1
 
     def next_end(self) -> int:
-        """The next step, as nobody knows how many tokens it gives."""
+        """The next step, since the number of tokens it yields is random."""
         return self.steps + 1
 
     def ended(self) -> list[Request]:

@@ -93,7 +93,7 @@ class Speculator:
 
 
 def speculator_of(speculation: Speculation | None, target: Deployment) -> Speculator | None:
-    """Who drafts; None where nobody does, or no token is ever drafted.
+    """The draft; None without one, or where no token is ever drafted.
 
     Raises ConfigError for numbers over scenarios, and as `draft_of` does.
     """

@@ -47,7 +47,7 @@ class SpeculativePrices:
     _blocks: dict[int, tuple[Array, Array]] = field(default_factory=dict)
 
     def decode(self, batch: int, context: int, adapters: int) -> tuple[float, float, int]:
-        """As `StepPrice.decode`, of one step: nobody knows how many tokens it gives."""
+        """As `StepPrice.decode`, of one step, since the number of tokens it yields is random."""
         seconds = self.plain.decode(batch, context, adapters)[0]
         more, drafting = self._added(self._padded(batch), context / batch)
         return seconds + more + drafting, 0.0, 1

@@ -25,7 +25,7 @@ keeps the hottest there and computes the others beside it; `unified` is dynamic 
 """
 
 DEFAULT_POLICY = "time_slice"
-"""It lets nobody starve: on skewed traffic of three to eight adapters its slowest requests were the least slow, and its
+"""It avoids starvation: on skewed traffic of three to eight adapters its slowest requests were the least slow, and its
 mean within a tenth or so of the best of the policies that always merge."""
 
 
@@ -34,7 +34,7 @@ def strategy_names(text: str) -> tuple[str, str]:
 
     The policy is empty where the strategy has none.
     """
-    strategy, colon, policy = str(text).partition(":")
+    strategy, colon, policy = str(text).lower().partition(":")
     if strategy not in STRATEGIES:
         raise ConfigError(f"strategy is '{text}'; {choices_text(strategy, STRATEGIES)}")
     if strategy != "merged":

@@ -21,7 +21,7 @@ UNPRICED = frozenset({"max_cpu_loras", "skips", "loads", "eviction", "weights", 
 
 
 class Variations:
-    """What a server and its traffic would be, but for one thing. Each raises ConfigError for what is not allowed."""
+    """What a server and its traffic would be, except for one thing. Each raises ConfigError for what is not allowed."""
 
     deployment: Deployment
     traffic: Traffic
@@ -38,7 +38,7 @@ class Variations:
         return cast("Self", replace(same, **changes))
 
     def _but(self, *kept: str, **changes: Any) -> Self:
-        """With other fields; what was worked out of the others, and stays as it is, is kept by name."""
+        """With other fields; what was computed of the others, and stays as it is, is kept by name."""
         found = self._with(**changes)
         found.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
         return found

@@ -102,7 +102,7 @@ class Demand:
         return {adapter for counts in (self.waiting, self.running) for adapter, count in counts.items() if count}
 
     def oldest(self) -> int | None:
-        """The adapter of the request that waits longest; None where nobody waits."""
+        """The adapter of the request that waits longest; None where none waits."""
         waiting = [adapter for adapter, count in self.waiting.items() if count]
         return min(waiting, key=lambda adapter: (self.waiting_since[adapter], adapter), default=None)
 
@@ -110,7 +110,7 @@ class Demand:
 class Weights:
     """A strategy that changes the weights; this one leaves the base model's as they are, which is the dynamic strategy.
 
-    A loop calls `plan` ahead of its admissions whenever a request has come or gone, and at `next_s`, and lets the step
+    A loop calls `plan` before its admissions whenever a request has come or gone, and at `next_s`, and lets the step
     wait for the seconds that it gives; it admits only requests that `admits` says yes to, and asks the step's price for
     as many adapters as `beside` says. With an empty batch and somebody waiting, `plan` always lets somebody in.
 
@@ -135,7 +135,7 @@ class Weights:
         return sum(1 for adapter in used if adapter != BASE)
 
     def next_s(self, now: float) -> float:
-        """When the strategy may decide otherwise although nobody comes or goes; inf for never."""
+        """When the strategy may change its decision even if no request arrives or leaves; inf for never."""
         return inf
 
     def _change(self, adapter: int, now: float, store: AdapterStore, running: Collection[int] = ()) -> float:

@@ -151,7 +151,9 @@ WITHOUT_DRAFTS = ("slora",)
 
 
 def check_target(target: Deployment) -> None:
-    """Raise ConfigError for a model whose tokens nobody drafts, InfeasibleError for an engine that verifies none."""
+    """Raise ConfigError for a model whose tokens cannot be drafted, InfeasibleError for an engine that verifies
+    none.
+    """
     if target.engine is not None and target.engine.name in WITHOUT_DRAFTS:
         raise InfeasibleError(
             f"speculation: engine '{target.engine.name}' does not verify drafted tokens; use vllm, sglang or trtllm"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.brief import settings_text
 from graphsim.errors import ConfigError
 from graphsim.models.config import ModelConfig
 from graphsim.ops.precision import Precision, load_precision
@@ -36,14 +37,14 @@ class Speculation:
     draft: a smaller model (name, YAML, config.json, folder, mapping or ModelConfig); the config of EAGLE, Medusa,
         DFlash or MTP heads; `mtp` for the layers that the model's own config has for further tokens; `ngram` for tokens
         looked up in the text so far, which takes no model
-    tokens: drafted for each sequence and step, 0 for none; an array over scenarios, too
-    acceptance: one probability that a drafted token is accepted, given that those before it are; a list of them, one
-        for each position; or a distribution {accepted tokens: probability}. An array holds one probability a scenario.
-    draft_tp: devices that the draft is cut over, by default as many as the model; precision: of the draft, by default
-        its checkpoint's own, or bf16
-    seed: of the draws over time
-    The draft runs without an adapter, as engines run it, so that `acceptance` has to be that of a base model's draft
-    for the adapted model. Raises ConfigError for what is not allowed.
+    tokens: number drafted for each sequence and step, 0 for none; may be an array over scenarios
+    acceptance: probability that a drafted token is accepted, given that those before it are; a list with one for each
+        position; or a distribution {accepted tokens: probability}. An array has one probability per scenario.
+    draft_tp: tensor-parallel degree of the draft, by default that of the model; precision: number formats of the draft,
+        by default its checkpoint's own, or bf16
+    seed: of random draws in simulations over time
+    The draft runs without an adapter, as in real engines, so `acceptance` must be that of a base-model draft for the
+    adapted model. Raises ConfigError for a value that is not allowed.
     """
 
     draft: DraftRef
@@ -52,6 +53,9 @@ class Speculation:
     draft_tp: int | None = None
     precision: str | Precision | None = None
     seed: int = 0
+
+    def __repr__(self) -> str:
+        return settings_text(self, always=("draft", "tokens", "acceptance"))
 
     def __post_init__(self) -> None:
         if not isinstance(self.draft, str | Path | Mapping | ModelConfig) or self.draft == "":

@@ -20,7 +20,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SpeculativeStep:
-    """Seconds of the parts of one step: drafting ahead of it, verifying, and what a step without speculation takes."""
+    """Seconds of the parts of one step: drafting before it, verifying, and what a step without speculation takes."""
 
     draft_s: Num
     verify_s: Num
@@ -59,7 +59,7 @@ class StepTimes:
         )
 
     def draft_s(self, sequences: Num, context: Num) -> Num:
-        """Seconds of all passes of the draft ahead of a step."""
+        """Seconds of all passes of the draft before a step."""
         deployment = self.draft.deployment
         if deployment is None:
             return 0.0
@@ -87,7 +87,7 @@ class StepTimes:
         return several_queries(deployment.step([phase]), queries)
 
     def prompt_s(self, sequences: Num, input_tokens: Num) -> Num:
-        """Seconds in which the draft reads the prompts, so that it can go on with them; heads have them read."""
+        """Seconds in which the draft reads the prompts, so that it can continue with them; heads have them read."""
         deployment = self.draft.deployment
         if deployment is None or not self.draft.reads_rows:
             return 0.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.brief import settings_text
 from graphsim.errors import ConfigError
 from graphsim.traffic.draws import Draws
 from graphsim.traffic.lengths import Length, read_length
@@ -35,6 +36,9 @@ class RequestClass:
     e2e_s: float | None = None
     input_tokens: Any = None
     output_tokens: Any = None
+
+    def __repr__(self) -> str:
+        return settings_text(self)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a share, a limit or a length that cannot be."""

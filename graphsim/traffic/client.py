@@ -12,14 +12,16 @@ from graphsim.units import as_number, short
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A client as data of its own, apart from the engine.
+    """The client that sends the requests, described separately from the engine.
 
-    connections: requests in flight at most; refuses: whether those beyond are given up, as by a client without ports;
-        else they wait, and their time begins when they are sent (a semaphore, as `--max-concurrency`)
-    timeout_s: from sending on; a request that takes longer is given up, and the engine aborts it then
-    cutoff_s: end of the run: what has not finished by then is not counted; by default all answers are waited for
-    rescales: whether random gaps are scaled so that their sum is what the rate says, as `vllm bench serve` does
-    send_s, reply_s: of the client's own, from sending to the server and from the server's token to the client's clock
+    connections: most requests in flight
+    refuses: whether requests beyond `connections` fail, as with a client that runs out of ports; otherwise they wait,
+        and their time is counted from when they are sent (a semaphore, as `--max-concurrency`)
+    timeout_s: seconds after which a request is given up and the engine aborts it
+    cutoff_s: end of the run in seconds; requests unfinished by then are not counted; by default all answers are awaited
+    rescales: whether random gaps are scaled so that their sum matches the rate, as in `vllm bench serve`
+    send_s, reply_s: seconds of the client itself: from sending to the server's receipt, and from the server's token to
+        the client's clock
     """
 
     connections: float = inf

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.brief import settings_text
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.popularity import MOST, Shares, popularity, shares_of
 from graphsim.traffic.draws import Draws, placed
@@ -27,10 +28,10 @@ the base of a power and no exponent (`lora_zipf_alpha**-i`, 1.5 by default)."""
 class Drift:
     """Popularity that changes over time.
 
-    popularity: at the start, a text or a share of each adapter
-    every_s, shift: every so many seconds, the places in the ranking move on by so many adapters: the hottest today is
-        another one tomorrow
-    to, over_s: another popularity that it moves to evenly within so many seconds, and keeps
+    popularity: at the start: a text such as `zipf:1.2`, or a share for each adapter
+    every_s, shift: every `every_s` seconds the ranking is shifted by `shift` adapters, so that another one is the most
+        popular
+    to, over_s: another popularity that is reached gradually within `over_s` seconds
     """
 
     popularity: Any = "uniform"
@@ -38,6 +39,9 @@ class Drift:
     shift: int = 1
     to: Any = None
     over_s: float | None = None
+
+    def __repr__(self) -> str:
+        return settings_text(self)
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless it is said how it changes, and once."""
@@ -141,7 +145,7 @@ def shares(given: str | tuple[float, ...], count: int, what: str = "adapters") -
         if len(given) != count:
             raise ConfigError(f"popularity has {len(given)} rates for {count} {what}; expected one each")
         return shares_of(given)
-    name, _, text = given.partition(":")
+    name, _, text = given.lower().partition(":")
     if name in GEOMETRIC:
         return geometric(count, given, text or "1.5")
     if name not in KINDS:
@@ -207,7 +211,7 @@ def _named_by(adapters: Any, given: Any) -> tuple[str, ...]:
 
 
 def _in_order(names: tuple[str, ...], rates: Mapping[Any, Any]) -> list[Any]:
-    """Rates by the order of the names; an adapter without one is wanted by nobody."""
+    """Rates by the order of the names; an adapter without one is never requested."""
     unknown = [str(name) for name in rates if str(name) not in names]
     if unknown:
         raise ConfigError(f"Traffic: popularity names the adapter '{unknown[0]}'; {choices_text(unknown[0], names)}")

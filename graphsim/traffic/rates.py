@@ -20,7 +20,7 @@ MOST = 10**8
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """A rate that goes from one to another: requests per second.
+    """A rate in requests per second that changes from `start` to `end`.
 
     With a number of requests, the rate depends on how many of them were sent, as with `--ramp-up-strategy` of
     `vllm bench serve`; in a stage, or with seconds, on the time. An exponential one cannot start or end at 0.
@@ -48,7 +48,10 @@ class Ramp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bursts:
-    """Every `every_s` seconds, for `burst_s` of them, requests come at `burst_rate`; else at `rate`, which may be 0."""
+    """Periodic bursts: every `every_s` seconds, requests come at `burst_rate` for `burst_s` seconds, else at `rate`.
+
+    rate, burst_rate: requests per second; rate may be 0
+    """
 
     rate: float
     burst_rate: float
@@ -63,7 +66,7 @@ class Bursts:
 
     @property
     def mean(self) -> float:
-        """Requests per second, quiet and loud together."""
+        """Requests per second, averaged over a period."""
         return (self.rate * (self.every_s - self.burst_s) + self.burst_rate * self.burst_s) / self.every_s
 
     def stages(self, seconds: float, *, whole: bool) -> tuple[Stage, ...]:

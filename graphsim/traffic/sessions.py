@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.brief import settings_text
 from graphsim.errors import ConfigError
 from graphsim.traffic.draws import Draws
 from graphsim.traffic.lengths import LONGEST, Spread, draw_lengths, mean_of, read_length, read_spread
@@ -26,7 +27,7 @@ class Sessions:
 
     turns: of a conversation, in any form that lengths have; think_s: seconds from an answer to the next message, a
         number or a distribution such as `exponential:mean=20`
-    shared_prefix_tokens: ahead of each prompt, one number or one for each group; prefix_groups: how many such texts
+    shared_prefix_tokens: before each prompt, one number or one for each group; prefix_groups: how many such texts
     prompts_per_group: different prompts of each group, sent again and again with the same lengths; None where every
         prompt is a text of its own (both are `shared_prefix` of inference-perf)
     popularity: of the groups, or of the prompts where these are repeated, as that of adapters
@@ -39,6 +40,9 @@ class Sessions:
     prefix_groups: int = 1
     prompts_per_group: int | None = None
     popularity: Any = "uniform"
+
+    def __repr__(self) -> str:
+        return settings_text(self)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for turns below 1, negative pauses and prefixes, and groups that do not fit."""
@@ -149,7 +153,7 @@ def grown(sessions: Sessions, chats: Chats, messages: Ints, answers: Ints) -> In
 def prefixes_of(sessions: Sessions, chats: Chats, prompt_tokens: Ints) -> Prefixes | None:
     """Which parts of prompts are alike; None where none are.
 
-    A repeated prompt is shared but for its last token, which no cache spares, so that its answer stays its own.
+    A repeated prompt is shared except for its last token, which no cache spares, so that its answer stays its own.
     """
     group = chats.text // (sessions.prompts_per_group or 1)
     prefix = sessions.prefix_tokens[group]

@@ -22,10 +22,10 @@ class Prefixes:
     """Which parts of prompts are the same text, as chains of segments; what lies behind the last one is a prompt's own.
 
     start: where each request's segments begin in the two other columns; one entry more than there are requests
-    segment: what the text is: two requests share a segment where all segments ahead of it are the same, too
+    segment: what the text is: two requests share a segment where all segments before it are the same, too
     end: tokens of the prompt up to the end of the segment; of two segments alike, one may go on further
 
-    Where the last segment ends with the prompt, the answer goes on with it: a chat's next turn repeats what was said.
+    Where the last segment ends with the prompt, the answer continues with it: a chat's next turn repeats what was said.
     """
 
     start: Ints
@@ -66,7 +66,7 @@ class RequestTable:
 
 
 def request_table(arrival_s: Any, input_tokens: Any, output_tokens: Any, **columns: Any) -> RequestTable:
-    """A table of those columns that are given; the others say nothing (no adapter, no priority, nobody followed)."""
+    """A table of those columns that are given; the others say nothing (no adapter, no priority, no predecessor)."""
     count = len(np.atleast_1d(arrival_s))
     whole = {"adapter": BASE, "priority": 0, "group": 0, "after": NOBODY}
     found = {name: np.full(count, absent, dtype=np.int64) for name, absent in whole.items()}

@@ -69,9 +69,9 @@ class Traffic(Parts):
         popularity: Any = "uniform", base_share: float = 0.0, ranks: Any = None, sessions: Sessions | None = None,
         priorities: Any = None, classes: Any = (), client: Client | None = None, seed: int = 0,
     ) -> Traffic:  # fmt: skip
-        """Closed loop: so many clients, each of which sends its next request when its last one is answered.
+        """Closed loop: each of `concurrency` clients sends its next request when its last one is answered.
 
-        What else there is means what it means in `poisson`. Raises ConfigError.
+        The other arguments are those of `poisson`. Raises ConfigError.
         """
         source = Closed(
             concurrency=read_concurrency(concurrency),
@@ -93,13 +93,13 @@ class Traffic(Parts):
     ) -> Traffic:  # fmt: skip
         """The requests of a trace: Azure, BurstGPT, Mooncake, Vidur, LLMServingSim, results of benchmark clients.
 
-        requests: at most so many, the first ones; start_s, seconds: those sent in this part of the trace only
-        rate: requests per second in the mean, to which the trace's times are stretched; concurrency: a closed loop of
-            so many clients in place of its times
-        adapter: the column that says which adapter is wanted, where it is not called so; base: the name in it that
-            means none; adapters, popularity, base_share: laid over the trace, in place of its own
-        prefixes, block_tokens, run: as `graphsim.traffic.formats.read.read_trace` takes them
-        What else there is means what it means in `poisson`. Raises ConfigError naming what is wrong, and in which line.
+        requests: largest number of requests, taken from the start; start_s, seconds: use only this part of the trace
+        rate: mean requests per second to which the trace's times are scaled; concurrency: number of clients of a closed
+            loop, instead of the trace's times
+        adapter: name of the column with each request's adapter, where it is not recognised; base: the value in it that
+            means the base model; adapters, popularity, base_share: used instead of the trace's own adapters
+        prefixes, block_tokens, run: as in `graphsim.traffic.formats.read.read_trace`
+        The other arguments are those of `poisson`. Raises ConfigError naming the problem and the line.
         """
         from graphsim.traffic.formats.read import read_trace
 

@@ -54,10 +54,14 @@ class Asker:
 
 
 class Pool:
-    """So many blocks: blank ones, idle ones by their last use, and those in use."""
+    """So many blocks: blank ones, idle ones by their last use, and those in use.
 
-    def __init__(self, blocks: int, size: int, keeps: bool) -> None:
+    tier: names of blocks that were evicted into a tier without end; None without one
+    """
+
+    def __init__(self, blocks: int, size: int, keeps: bool, tiered: bool = False) -> None:
         self.blocks, self.size, self.keeps = blocks, size, keeps
+        self.tier: set[Name] | None = set() if tiered else None
         self.blank = blocks
         self.idle: OrderedDict[Name, None] = OrderedDict()
         self.users: dict[Name, int] = {}
@@ -70,7 +74,9 @@ class Pool:
         if self.blank:
             self.blank -= 1
         else:
-            self.idle.popitem(last=False)
+            name, _ = self.idle.popitem(last=False)
+            if self.tier is not None and name[0] not in ("own", "gone"):
+                self.tier.add(name)
 
     def _use(self, name: Name) -> None:
         if not self.users.get(name):
@@ -93,6 +99,13 @@ class Pool:
             else:
                 break
         return found, sum(name in self.idle for name in found)
+
+    def beyond(self, asker: Asker, found: int, most: int) -> int:
+        """Blocks behind those found that the tier has."""
+        end = found
+        while self.tier and end < most and asker.name(end, self.size) in self.tier:
+            end += 1
+        return end - found
 
     def start(self, asker: Asker, found: list[Name]) -> None:
         asker.held = []
@@ -124,6 +137,8 @@ class Pool:
                 self.blank += 1
             else:
                 self.users[name] = 1
+                if self.tier is not None:
+                    self.tier.discard(name)
             asker.held[block] = name
 
     def drop(self, asker: Asker, full: int, *, returns: bool, keeps: bool) -> None:

@@ -60,7 +60,8 @@ def hand_made(**fields) -> Service:
     log = RunLog(
         sent_s=np.array(SENT), received_s=np.array(SENT), admitted_s=np.array(ADMITTED), first_token_s=np.array(FIRST),
         finished_s=np.array(FINISHED_S), status=np.array([STATUSES.index(s) for s in STATUS]), preemptions=preemptions,
-        cached_tokens=np.zeros(12, dtype=np.int64), load_stall_s=np.array(STALLS), runs=list(RUNS),
+        cached_tokens=np.zeros(12, dtype=np.int64), load_stall_s=np.array(STALLS),
+        loaded_tokens=np.zeros(12, dtype=np.int64), runs=list(RUNS),
         gaps=[(0.25, 25), (1.0, 1)], loads=list(LOADS), evicted=[(7.5, 11)], end_s=10.0,
     )  # fmt: skip
     rules = Rules(

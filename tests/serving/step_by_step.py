@@ -51,7 +51,7 @@ class Reference:
         self.log = empty_log(len(table))
         maker = AskerMaker(table)
         self.clients = Clients(table, self.client, front or Front(), concurrency, maker, self.log)  # type: ignore[arg-type]
-        self.pool = Pool(rules.kv_blocks, rules.block_tokens, rules.prefix_cache)
+        self.pool = Pool(rules.kv_blocks, rules.block_tokens, rules.prefix_cache, bool(rules.tiers))
         self.waiting: list[Asker] = []
         self.running: list[Asker] = []
         self.now = self.seen = 0.0
@@ -330,18 +330,22 @@ class Reference:
                 self.passed = len(self.waiting) if rules.adapters.skips else 0
                 return
             found, idle = self.pool.hit(asker, (asker.tokens - 1) // size)
-            missing = asker.tokens - len(found) * size
+            loaded = self.pool.beyond(asker, len(found), (asker.tokens - 1) // size)
+            there = len(found) + loaded
+            missing = asker.tokens - there * size
             new = self.piece(missing, budget)
             if new < missing and not rules.chunked:
                 if chunks or decodes:
                     return
                 new = missing
-            if not self.fits(asker, chunks, len(found), self.pool.free - idle, missing, new):
+            if not self.fits(asker, chunks, there, self.pool.free - idle - loaded, missing, new):
                 self.full = before > 0
                 return
             self.waiting.remove(asker)
             self.pool.start(asker, found)
-            asker.computed = len(found) * size
+            self.pool.grow(asker, loaded)
+            asker.computed = there * size
+            self.log.loaded_tokens[asker.row] += loaded * size
             if asker.order < 0:
                 self.log.admitted_s[asker.row] = self.now
                 self.log.cached_tokens[asker.row] = asker.computed

@@ -52,7 +52,7 @@ def test_what_is_full_is_what_the_waiting_wait_for(run: dict[str, float], cause:
     seen = found(row(**run), row(start_s=1.0, waiting=0.0))
     assert seen.waiting[cause] == 1.0 and sum(seen.waiting.values()) == 1.0
     assert seen.limit == cause
-    assert seen.lines()[2].startswith("who waits, waits for ")
+    assert seen.lines()[2].startswith("waiting requests wait for ")
 
 
 def test_with_one_adapter_at_a_time_in_the_weights_the_waiting_wait_for_their_turn() -> None:

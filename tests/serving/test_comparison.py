@@ -28,7 +28,7 @@ def test_every_strategy_is_a_row_of_figures() -> None:
 def test_what_a_strategy_brings_with_it_is_noted() -> None:
     few = gs.Traffic.poisson(rate=20.0, requests=20, input_tokens=64, output_tokens=8, adapters=2)
     notes = gs.compare_serving("gpt-2", "l40s", few, ["dynamic", "merged"], lora=LORA, precision="int4").attrs["notes"]
-    assert any(note.startswith("merged: before other weights are merged the batch drains") for note in notes)
+    assert any(note.startswith("merged: the batch drains before other weights are merged") for note in notes)
     assert any(note.startswith("merged: weights in int4 are widened, merged and rounded again") for note in notes)
     base = gs.compare_serving("gpt-2", "l40s", BASE, ["dynamic", "merged"]).attrs["notes"]
     assert base == ["no request of this traffic has an adapter, so that all strategies are the same"]

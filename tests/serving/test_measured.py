@@ -128,7 +128,7 @@ def test_an_overloaded_server_is_told_by_what_was_offered() -> None:
 
 def test_runs_that_serve_in_the_same_order_are_told_from_others() -> None:
     same = parted(Run(step_s=0.008, queue_s=0.5), Run(queue_s=0.6))
-    assert any("who waits for whom is right, the pace is what is off" in line for line in same)
+    assert any("the order of requests is right, the speed is off" in line for line in same)
     other = Run(queue_s=0.6)
     other.requests["e2e_s"] = np.roll(other.requests["e2e_s"].to_numpy(), 2)
     assert any("not served in the same order" in line for line in parted(other, Run(queue_s=0.6)))

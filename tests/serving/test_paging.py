@@ -35,7 +35,7 @@ def test_no_block_is_given_twice_and_none_is_lost(
 ) -> None:
     """Requests of an adapter come with some blocks, stay for some events, and go."""
     size = 40
-    pool = SimpleNamespace(available=size, lent=0)
+    pool = SimpleNamespace(available=size, idle_adapter_blocks=0)
     store = paged(pool, eviction=policy, pinned=pinned)
     used, ends, taken = Counter[int](), list[tuple[int, int, int]](), 0
     for now, (adapter, blocks, stay) in enumerate(events):
@@ -61,26 +61,30 @@ def test_no_block_is_given_twice_and_none_is_lost(
             ends.append((now + stay + 1, adapter, blocks))
         held = sum(BLOCKS[a] for a in {*used, *pinned})
         assert pool.available == size - taken - held >= 0
-        assert pool.lent == sum(BLOCKS[a] for a in store.slots if a not in used and a not in pinned) <= pool.available
+        assert (
+            pool.idle_adapter_blocks
+            == sum(BLOCKS[a] for a in store.slots if a not in used and a not in pinned)
+            <= pool.available
+        )
         assert {*used, *pinned} <= set(store.slots)
 
 
 def test_an_idle_adapter_stays_while_there_is_memory_and_goes_when_requests_need_it() -> None:
-    pool = SimpleNamespace(available=30, lent=0)
+    pool = SimpleNamespace(available=30, idle_adapter_blocks=0)
     store = paged(pool)
     store.use(3, 0.0, Counter())
-    assert (pool.available, pool.lent) == (14, 0) and store.room_for(2, {3}) and store.needed(2) == 8
+    assert (pool.available, pool.idle_adapter_blocks) == (14, 0) and store.room_for(2, {3}) and store.needed(2) == 8
     store.touch(3, 1.0)
-    assert (pool.available, pool.lent) == (30, 16)
+    assert (pool.available, pool.idle_adapter_blocks) == (30, 16)
     assert store.use(3, 2.0, Counter()) == 0.0  # still there
     store.touch(3, 3.0)
     pool.available -= 20  # a request takes them
     store.settle(4.0)
-    assert pool.lent == 0 and 3 not in store.slots and not store.room_for(3, Counter())
+    assert pool.idle_adapter_blocks == 0 and 3 not in store.slots and not store.room_for(3, Counter())
 
 
 def test_the_least_recently_used_of_the_idle_makes_way_for_another_adapter() -> None:
-    pool = SimpleNamespace(available=18, lent=0)
+    pool = SimpleNamespace(available=18, idle_adapter_blocks=0)
     store = paged(pool)
     for now, adapter in enumerate((0, 2, 1, 0)):
         store.use(adapter, float(now), Counter())
@@ -99,4 +103,4 @@ def test_adapters_take_whole_blocks_and_must_fit() -> None:
     with pytest.raises(ConfigError, match="0.0 bytes"):
         blocks_of([1.0], 0.0)
     with pytest.raises(ConfigError, match="adapter 3 takes 16 blocks, and the KV cache has 16"):
-        paged(SimpleNamespace(available=16, lent=0))
+        paged(SimpleNamespace(available=16, idle_adapter_blocks=0))

@@ -239,7 +239,7 @@ def test_an_interval_is_the_run_repeated_with_other_steps(service):
     assert known.interval("mean_ttft_ms", 0.8) == pytest.approx((0.8 * 762.5, 1.4 * 762.5))
     with pytest.raises(gs.ConfigError, match="interval of 'mean_ttft' is not known; did you mean 'mean_ttft_ms'"):
         known.interval("mean_ttft")
-    with pytest.raises(gs.ConfigError, match="nobody recorded"):
+    with pytest.raises(gs.ConfigError, match="no residuals are recorded"):
         service.interval("mean_ttft_ms")
 
 

@@ -112,7 +112,7 @@ def test_what_cannot_be_written_is_explained(tmp_path, monkeypatch):
     with pytest.raises(gs.ConfigError, match="folder = .*cannot be made"):
         service.to_parquet(tmp_path / "file")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(gs.ConfigError, match=r"graphsim\[parquet\]"):
+    with pytest.raises(gs.ConfigError, match=r"graphsim-llm\[parquet\]"):
         service.to_parquet(tmp_path / "run")
 
 

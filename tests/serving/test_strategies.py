@@ -152,8 +152,8 @@ def test_adapters_in_the_cache_take_blocks_and_give_them_back(rules: Rules, seed
     log = served(traffic(40, seed=seed), rules=rules, store=store)
     assert (column(log, "kv_blocks") <= rules.kv_blocks).all()
     pool = store.pool
-    assert pool.available == rules.kv_blocks and 0 <= pool.lent <= rules.kv_blocks
-    assert pool.lent == sum(store.blocks[adapter] for adapter in store.slots if adapter != BASE)
+    assert pool.available == rules.kv_blocks and 0 <= pool.idle_adapter_blocks <= rules.kv_blocks
+    assert pool.idle_adapter_blocks == sum(store.blocks[adapter] for adapter in store.slots if adapter != BASE)
 
 
 def test_unified_paging_serves_more_adapters_at_a_time_than_slots_of_the_same_memory() -> None:

@@ -215,3 +215,21 @@ def test_pipelines_and_other_things_are_refused() -> None:
         gs.simulate("llama-3.1-8b", "h100-sxm", parallelism=gs.Parallelism(pp=2), speculation=speculation())
     with pytest.raises(ConfigError, match="is not a Speculation"):
         gs.simulate("llama-3.1-8b", "h100-sxm", speculation="llama-3.2-1b")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_strategies_of_an_adapter_are_compared_with_a_draft() -> None:
+    """As each of them alone; the draft has no adapter, so that base and merged are alike but for the merge."""
+    draft = gs.Speculation(draft="llama-3.2-1b", tokens=3, acceptance=0.7)
+    asked: dict[str, Any] = {"batch": 8, "input_tokens": 256, "output_tokens": 64}
+    found = gs.compare_lora("llama-3.1-8b", "h100-sxm", speculation=draft, lora=gs.LoraConfig(rank=16), **asked)
+    for strategy in ("dynamic", "merge"):
+        alone = gs.simulate(
+            "llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(rank=16, strategy=strategy), engine="vllm",
+            speculation=draft, **asked,
+        )  # fmt: skip
+        assert found.loc[strategy, "tpot_s"] == alone.tpot_s and found.loc[strategy, "latency_s"] == alone.latency_s
+    plain = gs.compare_lora("llama-3.1-8b", "h100-sxm", lora=gs.LoraConfig(rank=16), **asked)
+    assert (found["tpot_s"] < plain["tpot_s"]).all() and found.loc["base", "overhead"] == 0.0
+    with pytest.raises(gs.ConfigError, match="is not a Speculation"):
+        gs.compare_lora("llama-3.1-8b", "h100-sxm", speculation="mtp")  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def apart_from(
 
     count = checked_number("serve: replicas", replicas, 1, one=True)
     if transfer is not None and not isinstance(transfer, Transfer):
-        raise ConfigError(f"serve: transfer = {short(transfer)} is not a Transfer; expected Transfer(bytes_per_s=…)")
+        raise ConfigError(f"serve: transfer = {short(transfer)} is not a Transfer; expected gs.Transfer(bytes_per_s=…)")
     if prefill_limits is not None and not isinstance(prefill_limits, EngineLimits):
         raise ConfigError(f"serve: prefill_limits = {short(prefill_limits)} is not an EngineLimits")
     ahead = decode.deployment if prefill is None else prefill

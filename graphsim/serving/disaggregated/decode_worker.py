@@ -27,7 +27,7 @@ Tell = Callable[[int, float, bool], None]
 class DecodeWorker:
     """An engine whose requests come with their prompts computed.
 
-    requests: that were sent here and are not over, which whoever sends them counts
+    requests: that were sent here and are not finished, as counted by the sender
     starts: told of each request that has blocks, so that its transfer may begin; tell: of each that ended
     """
 
@@ -65,12 +65,14 @@ class DecodeWorker:
 
 
 class _Inbox(Inbox):
-    """Requests come twice: to ask for blocks, and with what they asked them for. wakes_s: when to look with nobody."""
+    """Requests come twice: to ask for blocks, and with what they asked them for. wakes_s: when to check without new
+    requests.
+    """
 
     wakes_s = inf
 
     def wake(self, at_s: float) -> None:
-        """A look is due then, whoever comes."""
+        """The time of the next check, even without new requests."""
         self.wakes_s = min(self.wakes_s, at_s)
         self.next_s = min(self.next_s, at_s)
 

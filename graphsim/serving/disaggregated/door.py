@@ -1,4 +1,4 @@
-"""The way into a decode worker: blocks for a prompt ahead of its keys and values, then a place in the batch."""
+"""The way into a decode worker: blocks for a prompt before its keys and values, then a place in the batch."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Door:
     """Who has been handed over and does not run yet. Opened between two events of the worker's engine.
 
     Blocks are given in the order of asking, and who finds none ends the search, as vLLM's scheduler and SGLang's
-    DecodePreallocQueue do. Places are counted with them: nobody's keys and values come who could not run then.
+    DecodePreallocQueue do. Places are counted with them: keys and values arrive only for requests that can run then.
 
     stall_s: seconds that the next step waits for adapters of those who joined
-    wakes_s: when to open again although nobody comes or goes, as an adapter will be loaded
+    wakes_s: when to open again even if no request arrives or leaves, as an adapter will be loaded
     """
 
     def __init__(self, batch: Batch, gate: AdapterGate, hand_off: HandOff, starts: Starts) -> None:
@@ -129,6 +129,6 @@ class Door:
             self.asking.remove(request)
 
     def _give_back(self, request: Handed) -> None:
-        """Blocks of a request that nobody waits for any more."""
+        """Blocks of a request that is no longer waited for."""
         self.batch.unpromise(request)
         self.batch.cache.drop(request, 0, returns=False, keeps=False)

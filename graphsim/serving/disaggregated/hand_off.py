@@ -77,5 +77,5 @@ HAND_OFFS = {
 
 
 def hand_off_of(flags: str) -> HandOff:
-    """The rules of an engine by the family of its flags; vLLM's for one that nobody described."""
+    """The rules of an engine by the family of its flags; vLLM's for an unknown engine."""
     return HAND_OFFS.get(flags, HAND_OFFS["vllm"])

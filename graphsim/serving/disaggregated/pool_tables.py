@@ -30,7 +30,7 @@ STAGES = {
 def stage_seconds(logs: PoolLogs) -> dict[str, Floats]:
     """Seconds of each request in each of STAGES; they sum to its TTFT.
 
-    Where the decode worker has blocks ahead of the prompt, waiting for them comes first and is no part of the queue.
+    Where the decode worker has blocks before the prompt, waiting for them comes first and is no part of the queue.
     """
     whole, prompts = logs.whole, logs.prefill[0]
     reserved, computed = logs.reserved_s, logs.prefilled_s

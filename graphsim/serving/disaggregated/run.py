@@ -38,7 +38,7 @@ PATIENT, AT_ONCE = Client(), Front()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Workers alike. store: makes the place of adapters of one of them; None where nobody has an adapter."""
+    """Workers alike. store: makes the place of adapters of one of them; None where no request has an adapter."""
 
     rules: Rules
     price: StepPrice
@@ -107,7 +107,7 @@ class _Serving:
         self.placing = Placing(router, self.prefill, self.decode)
         self.arriving: list[tuple[float, int, Handed]] = []
         self.handed: dict[int, Handed] = {}
-        self.waiting: dict[int, tuple[Request, float]] = {}  # for blocks of a decode worker ahead of their prompts
+        self.waiting: dict[int, tuple[Request, float]] = {}  # for blocks of a decode worker before their prompts
         self.count = 0
         self.touched = False
 

@@ -54,8 +54,9 @@ def _alike(requests: int, workers: int) -> list[RunLog]:
     """Logs that share their columns of requests."""
     first = empty_log(requests)
     rest = [
-        replace(first, runs=Rows(), gaps=Rows(), loads=[], switches=[], evicted=[]) for _ in range(workers - 1)
-    ]  # fmt: skip
+        replace(first, runs=Rows(), gaps=Rows(), loads=[], switches=[], tier_loads=[], evicted=[])
+        for _ in range(workers - 1)
+    ]
     return [first, *rest]
 
 
@@ -65,6 +66,7 @@ def finished_log(logs: PoolLogs, now: float, cutoff_s: float) -> PoolLogs:
         log.end_s = min(now, cutoff_s)
     whole, prompts, answers = logs.whole, logs.prefill[0], logs.decode[0]
     whole.admitted_s, whole.cached_tokens = prompts.admitted_s, prompts.cached_tokens
+    whole.loaded_tokens = prompts.loaded_tokens + answers.loaded_tokens
     heard = np.nan_to_num(logs.heard_s, nan=-np.inf)
     whole.first_token_s = np.fmax(answers.first_token_s, np.where(np.isnan(answers.first_token_s), np.nan, heard))
     whole.finished_s = np.fmax(answers.finished_s, np.where(np.isnan(answers.finished_s), np.nan, heard))
@@ -76,8 +78,10 @@ def finished_log(logs: PoolLogs, now: float, cutoff_s: float) -> PoolLogs:
     whole.load_stall_s = prompts.load_stall_s + answers.load_stall_s
     for log in [*logs.prefill, *logs.decode]:
         whole.loads.extend(log.loads)
+        whole.tier_loads.extend(log.tier_loads)
         whole.evicted.extend(log.evicted)
     whole.loads.sort()
+    whole.tier_loads.sort()
     whole.evicted.sort()
     for log in logs.decode:
         for seconds, count in log.gaps:

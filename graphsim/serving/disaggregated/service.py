@@ -97,7 +97,7 @@ class DisaggregatedService(Service):
         rows.insert(1, ("transfer", f"{self.logs.links.way.link}: {each} a request, {_text(means['transfer_s'])}"))
         way = ", ".join(f"{label} {_text(means[name])}" for name, label in STAGES.items())
         rows.append(("mean way to the first token", way))
-        return rows
+        return rows + super().more_rows
 
 
 def _mean(values: Floats) -> float:

@@ -1,4 +1,4 @@
-"""Several engines on one clock: who comes is routed, who is done is told, and nobody waits for anybody else's steps."""
+"""Several engines on one clock: arrivals are routed, completions reported, and no engine waits for another's steps."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class FleetLoop:
     def add_member(self) -> int:
         """Another replica, which takes no requests yet; gives its number."""
         number = len(self.members)
-        log = replace(self.log, runs=Rows(), gaps=Rows(), loads=[], switches=[], evicted=[])
+        log = replace(self.log, runs=Rows(), gaps=Rows(), loads=[], switches=[], tier_loads=[], evicted=[])
 
         def tell(row: int, at_s: float, answered: bool) -> None:
             self._ended(number, row, at_s, answered)
@@ -141,7 +141,7 @@ class FleetLoop:
         if engine.under_way != NOTHING:
             self.clock.now = max(self.clock.now, engine.until)
             engine.finish()
-            if self._clients.next_s <= engine.now:  # whoever comes by now is routed first
+            if self._clients.next_s <= engine.now:  # requests that have arrived are routed first
                 self._wake(member, engine.now)
                 return
         self._wake(member, engine.begin())
@@ -225,5 +225,5 @@ class FleetLoop:
                 self.log.sent_s[row] = self.log.received_s[row] = np.nan
                 self.replica[row] = NOWHERE
             own = member.driven.close()
-            for name in ("gaps", "loads", "switches", "evicted"):
+            for name in ("gaps", "loads", "switches", "tier_loads", "evicted"):
                 getattr(self.log, name).extend(getattr(own, name))

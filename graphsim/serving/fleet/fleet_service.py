@@ -55,6 +55,15 @@ class FleetService(Service):
         return self._alone[number]
 
     @property
+    def engines(self) -> Sequence[Service]:
+        """Each replica's own run."""
+        return self._alone
+
+    def rows_of(self, engine: int) -> Any:
+        """Numbers of the requests of a replica, in the order of its table."""
+        return np.flatnonzero(self.replica == engine).tolist()
+
+    @property
     def fullest(self) -> Service:
         """The replica with the highest load."""
         return max(self._alone, key=lambda service: service.utilisation.load)

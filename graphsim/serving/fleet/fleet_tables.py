@@ -23,12 +23,12 @@ PEAKS = {"kv_peak", "running_peak", "seconds"}
 """Fields of a fleet's Utilisation that are not means."""
 OF_REQUESTS = (
     "sent_s", "received_s", "admitted_s", "first_token_s", "finished_s", "status", "preemptions", "cached_tokens",
-    "load_stall_s",
+    "load_stall_s", "loaded_tokens",
 )  # fmt: skip
 
 
 def some_of(table: RequestTable, log: RunLog, rows: Ints) -> RequestTable:
-    """Some requests as a table of their own, which follow nobody: they are sent when they were sent."""
+    """Some requests as a separate table without sessions: they are sent when they were sent."""
     columns: dict[str, Any] = {
         name: getattr(table, name)[rows]
         for name in ("arrival_s", "input_tokens", "output_tokens", "adapter", "priority", "group", "think_s")

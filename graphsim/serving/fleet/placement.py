@@ -51,7 +51,7 @@ class Placed:
         self._numbers: tuple[int, ...] = ()
 
     def prepare(self, facts: FleetFacts) -> None:
-        """Nobody has asked for anything yet. Raises ConfigError where not every adapter has a rank."""
+        """No requests so far. Raises ConfigError where not every adapter has a rank."""
         given = facts.ranks or (1.0,) * facts.adapters if self._ranks is None else self._ranks
         ranks = [float(rank) for rank in given]
         if len(ranks) != facts.adapters:

@@ -13,7 +13,7 @@ Key = tuple[int, Any]
 class SentPrefixes:
     """Prompts by replica, as chains of their segments; the least recently used go where a replica's cache is full.
 
-    An approximation from what was sent, as SGLang's router and llm-d's prefix scorer have it: nobody tells the router
+    An approximation from what was sent, as SGLang's router and llm-d's prefix scorer have it: the router is not told
     what a replica has dropped.
     """
 
@@ -41,7 +41,7 @@ class SentPrefixes:
         return found
 
     def add(self, request: Request, replica: int) -> None:
-        """A prompt goes to a replica; its end is forgotten ahead of its beginning."""
+        """A prompt goes to a replica; its end is forgotten before its beginning."""
         known = self._of.setdefault(replica, OrderedDict())
         blocks = self._blocks.get(replica, 0)
         for key, begin, end in reversed(_chain(request)):
@@ -55,7 +55,7 @@ class SentPrefixes:
 
 
 def _chain(request: Request) -> list[tuple[Key, int, int]]:
-    """Each segment under all that lie ahead of it: its key, and the blocks at which it begins and ends."""
+    """Each segment under all that lie before it: its key, and the blocks at which it begins and ends."""
     found: list[tuple[Key, int, int]] = []
     key: Any = request.adapter
     begin = 0

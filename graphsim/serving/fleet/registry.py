@@ -24,7 +24,7 @@ SPELLINGS = {"consistent-hash": "rendezvous", "weighted": "llm-d", "affinity": "
 
 
 def router_of(router: Any) -> Router:
-    """A router that nobody has used, by its name or as a copy of an object with `route(request, views)`.
+    """An unused router, by its name or as a copy of an object with `route(request, views)`.
 
     Raises ConfigError for a name that is not known, or an object that is no router.
     """

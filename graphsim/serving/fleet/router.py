@@ -39,7 +39,7 @@ class Router(Protocol):
         """The number of the replica, of those that take requests now.
 
         request: its adapter, segments (of its prompt, that others share), inputs and priority may be looked at; how
-            long its answer gets (outputs) nobody knows in a real fleet
+            long its answer gets (outputs) is unknown in a real fleet
         """
 
 

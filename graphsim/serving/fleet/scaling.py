@@ -27,7 +27,7 @@ class Scaling:
     target: requests running and waiting in each replica
     least, most: replicas; every_s: between two decisions; calm_s: for which fewer must have been enough
     cold_start_s: from a decision until a new replica takes requests; by default its weights' way from disk to the
-        device (`weights_load_s`); what else an engine does at its start (start_s: compiling, capturing) comes on top
+        device (`weights_load_s`); further work of an engine at its start (start_s: compiling, capturing) comes on top
     """
 
     target: float

@@ -135,7 +135,7 @@ def _weight(name: Any, value: Any) -> float:
 class PrefixAware:
     """The replica that was sent most of the prompt before, while loads are balanced, as SGLang's router does it.
 
-    Where the fullest replica is too far ahead of the emptiest, the least loaded; where less than half of the prompt was
+    Where the fullest replica is too far before the emptiest, the least loaded; where less than half of the prompt was
     sent anywhere, the replica of which fewest blocks are remembered.
     """
 
@@ -172,7 +172,7 @@ class PrefixAware:
 class Dynamo:
     """The least sum of prompt blocks left to compute and blocks in use, as Dynamo's KV router has it.
 
-    cost = overlap_weight x (blocks of prompts ahead, and of this one but for what was sent there before) + blocks of
+    cost = overlap_weight x (blocks of prompts ahead, and of this one except for what was sent there before) + blocks of
     the cache in use; the least is chosen, which is its temperature of 0 (ai-dynamo/dynamo, docs: KV cache routing;
     `--kv-overlap-score-weight`, 1 by default).
     """

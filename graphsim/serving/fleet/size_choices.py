@@ -11,15 +11,18 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.serving.engine_flags import all_names
 from graphsim.serving.fleet.options import DEFAULT_ROUTER, MOST_REPLICAS
 from graphsim.serving.fleet.registry import router_name, router_of
-from graphsim.units import short
+from graphsim.speculation.speculation import checked_speculation
+from graphsim.units import checked_number, short
 
 DEGREES = ("tp", "pp", "ep")
 DESCRIBED = ("engine", "precision", "cost")
-SERVED = ("strategy", "router", "view_age_s")
+SERVED = ("strategy", "router", "view_age_s", "speculation")
+PREFILL = ("prefill_replicas", "prefill_hardware", "prefill_tp")
+"""Of workers that only compute prompts: how many (0: each replica does both), their device and their degree."""
+NAMES = ("hardware", "replicas", *DEGREES, *DESCRIBED, *SERVED, *PREFILL)
 SPELLINGS = {"slots": "max_loras", "gpu": "hardware", "device": "hardware", "degrees": "tp"}
-NOT_YET = ("prefill", "prefill_replicas", "prefill_hardware", "speculation")
 DEFAULT_REPLICAS = 64
-"""Replicas that are tried at most where nobody says how many there may be."""
+"""Default limit on the number of replicas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,9 @@ class Choices:
         """Devices asked for, each once."""
         found: list[Any] = []
         for row in self.rows:
-            if row["hardware"] not in found:
-                found.append(row["hardware"])
+            for device in (row["hardware"], row.get("prefill_hardware")):
+                if device is not None and device not in found:
+                    found.append(device)
         return found
 
 
@@ -50,18 +54,17 @@ def choices_of(choices: Any) -> Choices:
     axes: dict[str, list[Any]] = {}
     for given, values in choices.items():
         name = SPELLINGS.get(str(given), str(given))
-        if name in NOT_YET:
-            raise ConfigError(
-                f"size_fleet: choices.{given} is not simulated here; fleets of whole servers are compared"
-            )
-        if name not in ("hardware", "replicas", *DEGREES, *DESCRIBED, *SERVED) and name not in all_names():
-            known = ("hardware", "replicas", *DEGREES, *DESCRIBED, *SERVED, *all_names())
+        if name not in (*NAMES, *all_names()):
+            known = (*NAMES, *all_names())
             raise ConfigError(f"size_fleet: choices.{given} is not known; {choices_text(name, known)}")
         if name in axes:
             raise ConfigError(f"size_fleet: choices.{given} and another name for {name} are both given; leave one out")
         axes[name] = _listed(str(given), values)
     if "hardware" not in axes:
         raise ConfigError("size_fleet: choices.hardware is missing; expected the devices to choose from")
+    _check_prefill(axes)
+    for value in axes.get("speculation", ()):
+        checked_speculation(value)
     replicas = _replicas(axes.pop("replicas", None))
     axes.setdefault("router", [DEFAULT_ROUTER])
     for router in axes["router"]:
@@ -93,13 +96,34 @@ def _replicas(given: list[Any] | None) -> tuple[int, ...]:
     return tuple(sorted(given))
 
 
+def _check_prefill(axes: Mapping[str, Sequence[Any]]) -> None:
+    for name in PREFILL[1:]:
+        if name in axes and "prefill_replicas" not in axes:
+            raise ConfigError(
+                f"size_fleet: choices.{name} needs choices.prefill_replicas: how many workers compute prompts"
+            )
+    for name, least in (("prefill_replicas", 0), ("prefill_tp", 1)):
+        for value in axes.get(name, ()):
+            checked_number(f"size_fleet: choices.{name}", value, least, MOST_REPLICAS, one=True)
+
+
 def _rows(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Each choice once: without prefill workers nobody asks what these would be."""
+    seen: list[dict[str, Any]] = []
     for values in product(*axes.values()):
-        yield dict(zip(axes, values, strict=True))
+        row = dict(zip(axes, values, strict=True))
+        if row.get("prefill_replicas") == 0 and len(axes.keys() & {*PREFILL}) > 1:
+            row |= dict.fromkeys(axes.keys() & {*PREFILL[1:]})
+            if row in seen:
+                continue
+            seen.append(row)
+        yield row
 
 
 def shown(name: str, value: Any) -> Any:
     """A value as a table holds it."""
     if name == "router":
         return router_name(value)
+    if name == "speculation":
+        return "none" if value is None else value.label
     return value if isinstance(value, str | int | float | bool) or value is None else getattr(value, "name", str(value))

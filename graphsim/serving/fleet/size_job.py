@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, inf
 from typing import Any
@@ -11,14 +11,19 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile.packing import unpacked
+from graphsim.deployment.arguments import deployed
+from graphsim.deployment.deployment import DEFAULT_ENGINE
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import GraphsimError
 from graphsim.serving.capacity_runs import limits_text
+from graphsim.serving.disaggregated.scenario import DisaggregatedServing
 from graphsim.serving.engine_limits import EngineLimits
-from graphsim.serving.fleet.size_bounds import least_replicas, why_never
-from graphsim.serving.fleet.size_choices import DEGREES, DESCRIBED, SERVED
+from graphsim.serving.fleet.size_bounds import least_replicas, prompts_never, why_never
+from graphsim.serving.fleet.size_choices import DEGREES, DESCRIBED, PREFILL, SERVED
 from graphsim.serving.scenario import Serving
 from graphsim.serving.serve import serving_of
+from graphsim.sweeps.digest import digest_of
+from graphsim.symbolic.memo import Memo
 from graphsim.traffic.traffic import Traffic
 
 FIGURES = (
@@ -56,12 +61,17 @@ class SizeJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What a choice needs at the least. devices: of one replica; reason: why it is out of the question, or empty."""
+    """What a choice needs at the least.
+
+    devices: of one replica; beside: of all workers that only compute prompts, however many replicas there are
+    reason: why it is out of the question, or empty
+    """
 
     number: int
     devices: int
     least: int
     reason: str
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +96,16 @@ def bound_of(job: SizeJob) -> Bound:
     """Told without a run; what cannot be run at all says why."""
     question = _question(job.question)
     try:
-        server = serving(question, job.choice)
-        devices = int(server.deployment.parallelism.devices)
-        reason = why_never(server, question.limits, question.attainment)
-        least = 1 if reason else least_replicas(server, question.limits, question.attainment)
-        return Bound(number=job.number, devices=devices, least=least, reason=reason)
+        server = _server(job, question)
+        devices, beside, prompts = int(server.deployment.parallelism.devices), 0, None
+        if isinstance(server, DisaggregatedServing):
+            prompts = server.prompts
+            beside = server.prefill_replicas * int(prompts.deployment.parallelism.devices)
+        reason = why_never(server, question.limits, question.attainment, prompts)
+        if not reason and isinstance(server, DisaggregatedServing):
+            reason = prompts_never(server.prompts, server.prefill_replicas, question.limits, question.attainment)
+        least = 1 if reason else least_replicas(server, question.limits, question.attainment, apart=bool(beside))
+        return Bound(number=job.number, devices=devices, least=least, reason=reason, beside=beside)
     except GraphsimError as error:
         return Bound(number=job.number, devices=1, least=1, reason=str(error))
 
@@ -107,20 +122,55 @@ def size_one(job: SizeJob) -> Sized:
         )  # fmt: skip
 
 
+def _server(job: SizeJob, question: Question) -> Serving:
+    """One replica of a job's choice behind its router; choices that differ in the router alone share its prices."""
+    choice = job.choice
+    apart = bool(choice.get("prefill_replicas"))
+    alike = {name: value for name, value in choice.items() if apart or name not in ROUTING}
+    found = _servers.get((job.question, digest_of(alike)), lambda: _priced(serving(question, alike)))
+    return found if apart else found.with_fleet(**{name: choice[name] for name in ROUTING if name in choice})
+
+
+def _priced(server: Serving) -> Serving:
+    """With everything that its copies share computed."""
+    for one in (server, server.prompts) if isinstance(server, DisaggregatedServing) else (server,):
+        _ = one.table, one.rules, one.price
+    return server
+
+
+ROUTING = ("router", "view_age_s")
+_servers: Memo[Serving] = Memo(most=64)
+
+
 def serving(question: Question, choice: Mapping[str, Any]) -> Serving:
     """One replica of a choice, behind its router. Raises ConfigError as `serve` does."""
     degrees = {name: choice[name] for name in DEGREES if name in choice}
     described = {name: choice[name] for name in DESCRIBED if name in choice}
     named = {name: choice[name] for name in SERVED if name in choice}
-    own = {"hardware", *DEGREES, *DESCRIBED, *SERVED}
+    own = {"hardware", *DEGREES, *DESCRIBED, *SERVED, *PREFILL}
     limits = {name: value for name, value in choice.items() if name not in own}
     given: dict[str, Any] = dict(question.served) | described | named
     if degrees:
         given["parallelism"] = Parallelism(**degrees)
+    if choice.get("prefill_replicas"):
+        given |= _prefill(question.model, choice, given)
     base: EngineLimits = given.pop("limits", None) or EngineLimits()
     slots = limits.pop("max_loras", None)
     found = serving_of(question.model, choice["hardware"], question.traffic, limits=base.but(**limits), **given)
     return found if slots is None or not found.adapters else found.with_slots(int(slots))
+
+
+def _prefill(model: Any, choice: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A prefill worker: as a replica, except for what is given, with the same adapters."""
+    degrees = given.get("parallelism") or Parallelism()
+    if choice.get("prefill_tp"):
+        degrees = replace(degrees, tp=choice["prefill_tp"])
+    described = {name: given[name] for name in DESCRIBED if name in given}
+    worker = deployed(
+        model, choice.get("prefill_hardware") or choice["hardware"], parallelism=degrees,
+        default_engine=DEFAULT_ENGINE, **described,
+    )  # fmt: skip
+    return {"prefill": worker, "prefill_replicas": choice["prefill_replicas"]}
 
 
 class _Search:
@@ -128,8 +178,9 @@ class _Search:
 
     def __init__(self, question: Question, job: SizeJob) -> None:
         self.question, self.job = question, job
-        self.server = serving(question, job.choice)
+        self.server = _server(job, question)
         self.allowed = [n for n in question.replicas if n <= job.most]
+        self.apart = isinstance(self.server, DisaggregatedServing)
         self.tried: dict[int, Sized] = {}
 
     def found(self) -> Sized:
@@ -145,7 +196,10 @@ class _Search:
                 high = at
                 at = at - 1 if low < 0 else (low + at) // 2
             else:
+                helped = low < 0 or run.attainment > self.tried[self.allowed[low]].attainment
                 low = at
+                if not helped and self.apart:  # it is the prompts that are late, however many generate
+                    break
                 at = self._further(at) if high == len(self.allowed) else (at + high) // 2
         return self.tried[self.allowed[high if high < len(self.allowed) else max(low, 0)]]
 
@@ -164,7 +218,7 @@ class _Search:
     def _run(self, replicas: int) -> Sized:
         if replicas in self.tried:
             return self.tried[replicas]
-        service = self.server.with_fleet(replicas=replicas).run()
+        service = self._of(replicas).run()
         if service.log.interrupted:
             raise KeyboardInterrupt
         share = float(service.goodput(**self.question.limits).share)
@@ -175,6 +229,13 @@ class _Search:
             limit=self.server.seen(service).limit, runs=len(self.tried) + 1,
         )  # fmt: skip
         return self.tried[replicas]
+
+    def _of(self, replicas: int) -> Serving:
+        """With so many replicas, which are decode workers where prompts have workers of their own."""
+        server = self.server
+        if isinstance(server, DisaggregatedServing):
+            return server._but("table", "rules", "price", "prompts", replicas=replicas)
+        return server.with_fleet(replicas=replicas)
 
     def _nothing(self, reason: str) -> Sized:
         return Sized(

@@ -22,18 +22,23 @@ FEW_REQUESTS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A choice. unit: what one replica costs an hour; sized: None where it was not simulated; cap: what it may cost."""
+    """A choice.
+
+    unit: what one replica costs an hour; beside: what workers cost that only compute prompts
+    sized: None where it was not simulated; cap: what it may cost
+    """
 
     choice: Mapping[str, Any]
     unit: float
     bound: Bound
     sized: Sized | None
     cap: float
+    beside: float = 0.0
 
     @property
     def cost(self) -> float:
         """Of the fewest replicas that keep the limits; inf where there are none."""
-        return self.unit * self.sized.replicas if self.sized is not None and self.sized.kept else inf
+        return self.beside + self.unit * self.sized.replicas if self.sized is not None and self.sized.kept else inf
 
 
 def size_frame(question: Question, names: Sequence[str], offers: Sequence[Offer], *, priced: bool) -> pd.DataFrame:
@@ -67,9 +72,10 @@ def _numbers(offer: Offer, priced: bool) -> dict[str, Any]:
     sized, figures = offer.sized, {} if offer.sized is None else offer.sized.figures
     replicas = sized.replicas if sized is not None else 0
     output = figures.get("output_throughput", np.nan)
-    cost = replicas * offer.unit if replicas else np.nan
+    cost = offer.beside + replicas * offer.unit if replicas else np.nan
+    devices = offer.bound.beside + replicas * offer.bound.devices if replicas else 0
     row: dict[str, Any] = {
-        "replicas": replicas, "devices": replicas * offer.bound.devices,
+        "replicas": replicas, "devices": devices,
         **({"cost_per_hour": cost, "cost_per_token": cost / 3600.0 / output if output else np.nan} if priced else {}),
         "kept": sized is not None and sized.kept, "attainment": np.nan if sized is None else sized.attainment,
         "request_throughput": figures.get("request_throughput", np.nan), "output_throughput": output,
@@ -86,13 +92,14 @@ def _why(question: Question, offer: Offer, first: Offer, priced: bool) -> str:
         return offer.bound.reason or (sized.reason if sized is not None else "")
     if sized is None:
         least = next((n for n in question.replicas if n >= offer.bound.least), question.replicas[-1])
+        cost = offer.beside + least * offer.unit
         return (
-            f"needs at least {least} replica{'s' if least > 1 else ''}, {least * offer.unit:.4g} {what}, which is more "
+            f"needs at least {least} replica{'s' if least > 1 else ''}, {cost:.4g} {what}, which is more "
             f"than the runners-up cost ({offer.cap:.4g})"
         )
     if not sized.kept:
         text = missed(question, sized)
-        dear = offer.unit * (sized.replicas + 1) > offer.cap and sized.replicas < question.replicas[-1]
+        dear = offer.beside + offer.unit * (sized.replicas + 1) > offer.cap and sized.replicas < question.replicas[-1]
         return f"{text}; more of them cost more than the runners-up" if dear else text
     if offer.cost > first.cost:
         return f"costs {offer.cost / first.cost:.2f} times as much"

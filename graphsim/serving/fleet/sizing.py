@@ -20,7 +20,7 @@ from graphsim.serving.fleet.size_table import Offer, size_frame, why_none
 from graphsim.serving.goodput import checked_limits
 from graphsim.sweeps.best import prices_of
 from graphsim.sweeps.digest import digest_of
-from graphsim.sweeps.workers import Workers, done_by
+from graphsim.sweeps.workers import Workers, done_by, standing
 from graphsim.traffic.traffic import Traffic
 from graphsim.units import as_number, short
 
@@ -33,7 +33,8 @@ Progress = Callable[[int, str], None]
 RUNNERS_UP = 5
 """Fleets behind the cheapest that are simulated even though they cost more."""
 ROUND = 16
-"""Choices that are simulated before others are left out for what these found: whoever works, the answer is the same."""
+"""Choices that are simulated before others are left out because of their results: the answer does not depend on the
+executor."""
 LIMITS = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 
 
@@ -62,7 +63,7 @@ def size_fleet(
     runners_up: how many fleets behind the cheapest are simulated; what cannot cost less than these is left out
     executor: any `concurrent.futures.Executor`, or a function that makes one; the answer is the same as without, and
         what a broken one loses is done by a new one or here
-    resume: a file that keeps what was found, to go on with after a break; progress: called with choices done and a line
+    resume: a file of results, to resume after an interruption; progress: called with choices done and a line
     served: further arguments of `serve` (lora, limits, strategy, host, …)
     A row a choice, the cheapest first: the choices, replicas (the fewest that keep the limits, or the most tried where
         none do; 0 without a run), devices, cost_per_hour and cost_per_token with prices, attainment, throughputs, mean
@@ -83,18 +84,20 @@ def size_fleet(
     )
     digest = digest_of(question.model, traffic, limits, share, asked.rows, asked.replicas, served, runners_up)
     kept = Kept(resume, digest, len(asked.rows))
-    search = _Sizing(question, asked, prices, _at_least_one(runners_up), kept, executor, progress)
+    workers, close = standing(executor)
+    search = _Sizing(question, asked, prices, _at_least_one(runners_up), kept, workers, progress)
     try:
         offers = search.offers()
     finally:
         kept.close()
+        close()
     if not any(offer.sized is not None and offer.sized.kept for offer in offers):
         raise InfeasibleError(why_none(question, offers))
     return size_frame(question, asked.names, offers, priced=prices is not None)
 
 
 def _check_question(model: ModelRef, traffic: Traffic, limits: Mapping[str, float]) -> None:
-    """Raise ConfigError for what nobody could size a fleet for."""
+    """Raise ConfigError for arguments that do not allow sizing."""
     if isinstance(model, Deployment):
         raise ConfigError("size_fleet: model is a Deployment, which says its device already; expected a model")
     if not isinstance(traffic, Traffic):
@@ -117,6 +120,10 @@ class _Sizing:
         self.sent = packed(question, "size_fleet")
         names = {str(ref): load_hardware(ref).name for ref in asked.hardware}
         self.each = [1.0 if prices is None else prices[names[str(row["hardware"])]] for row in asked.rows]
+        self.ahead = [
+            1.0 if prices is None else prices[names[str(row.get("prefill_hardware") or row["hardware"])]]
+            for row in asked.rows
+        ]
         self.done = 0
 
     def offers(self) -> list[Offer]:
@@ -137,8 +144,8 @@ class _Sizing:
                 break
         return [
             Offer(
-                choice=row, unit=self._unit(bounds[number]), bound=bounds[number], sized=found.get(number),
-                cap=self._cap(found),
+                choice=row, unit=self._unit(bounds[number]), beside=self._beside(bounds[number]),
+                bound=bounds[number], sized=found.get(number), cap=self._cap(found),
             )
             for number, row in enumerate(self.asked.rows)
         ]  # fmt: skip
@@ -151,11 +158,11 @@ class _Sizing:
         ]
 
     def _simulate(self, numbers: list[int], most: float, found: dict[int, Sized]) -> None:
-        """Search these choices, but for those that were searched before a break."""
+        """Search these choices, except for those that were searched before a break."""
         jobs = []
         for number in numbers:
             bound = self.kept.bounds[number]
-            replicas = most / self._unit(bound)
+            replicas = (most - self._beside(bound)) / self._unit(bound)
             job = SizeJob(
                 question=self.sent, number=number, choice=self.asked.rows[number], least=bound.least,
                 most=inf if replicas == inf else float(floor(replicas * (1.0 + 1e-9))),
@@ -176,15 +183,20 @@ class _Sizing:
         """What one replica costs an hour, or its devices where there are no prices."""
         return bound.devices * self.each[bound.number]
 
+    def _beside(self, bound: Bound) -> float:
+        """What its prefill workers cost an hour, or their devices."""
+        return bound.beside * self.ahead[bound.number]
+
     def _least_cost(self, bound: Bound) -> float:
         allowed = self.question.replicas
         least = next((n for n in allowed if n >= bound.least), allowed[-1])
-        return self._unit(bound) * least
+        return self._beside(bound) + self._unit(bound) * least
 
     def _costs(self, found: Mapping[int, Sized]) -> Iterator[float]:
         for number, sized in found.items():
             if sized.kept:
-                yield self._unit(self.kept.bounds[number]) * sized.replicas
+                bound = self.kept.bounds[number]
+                yield self._beside(bound) + self._unit(bound) * sized.replicas
 
     def _cap(self, found: Mapping[int, Sized]) -> float:
         """What a fleet may cost and still be among those shown."""

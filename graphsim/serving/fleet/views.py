@@ -28,7 +28,7 @@ class View(Protocol):
 
     number: of the replica; open: requests that the router has sent there and that have not ended; sent: all of them.
         These two are the router's own and never stale, the others are the replica's
-    load: requests running and waiting: those in its batch, and ahead of it
+    load: requests running and waiting: those in its batch, and before it
     queued_tokens: of the prompts that wait; kv_blocks, kv_use: blocks of its cache in use, and as a share of all
     active, queued: adapters of the batch, and of waiting requests; resident, in_host: adapters in a slot, in memory
     """
@@ -47,7 +47,7 @@ class View(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Requests ahead of it."""
+        """Requests before it."""
 
     @property
     def queued_tokens(self) -> int:
@@ -102,7 +102,7 @@ class LiveView:
 
     @property
     def waiting(self) -> int:
-        """Requests ahead of it, those on their way included."""
+        """Requests before it, those on their way included."""
         return self._driven.waiting
 
     @property

@@ -58,7 +58,8 @@ class NamedRequests:
 
 
 def numbered(values: Sequence[Any] | None, rows: Ints, base: str | None) -> tuple[Ints, tuple[str, ...]]:
-    """Indices of adapters for some rows, and the names behind them: whole numbers by size, texts as they come.
+    """Indices of adapters for some rows, and the names behind them: whole numbers by size, texts in order of
+    appearance.
 
     base: the name that means the base model, beside `NONE`
     """

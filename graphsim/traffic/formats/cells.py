@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.files.measured import numbers_of
 from graphsim.traffic.table import Floats, Ints
 from graphsim.units import short
 
@@ -83,7 +84,7 @@ def column(
     series = pd.Series(values)
     if series.dtype.kind in "bmM":  # flags and dates are no numbers, though they can be made into some
         series = series.astype(str)
-    found = pd.to_numeric(series, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    found = numbers_of(series).to_numpy(dtype=float, na_value=np.nan)
     good = (found >= 0) & (found <= most)
     if whole:
         good &= found == np.floor(found)

@@ -25,7 +25,7 @@ class Found:
     """Requests as a file has them.
 
     seconds: when each is sent, nan where it follows another; input_tokens, output_tokens: whole numbers from 0
-    after: the row ahead of it that each waits for; think_s: the pause then; adapter: a name each
+    after: the row before it that each waits for; think_s: the pause then; adapter: a name each
     chains: which prompts begin alike
     """
 
@@ -65,6 +65,8 @@ def trace_of(found: Found, path: Path, wanted: Wanted) -> Trace:
         raise ConfigError(f"{path}: adapter = {short(wanted.adapter)} is not allowed; no request of it has such a key")
     notes = list(found.notes)
     count = len(found.seconds)
+    if not count:
+        raise ConfigError(f"{path}: has a header and no requests; holds no request to simulate")
     after = np.full(count, NOBODY, dtype=np.int64) if found.after is None else found.after
     runs = (found.input_tokens > 0) & (found.output_tokens > 0)
     if not runs.all():
@@ -88,7 +90,7 @@ def trace_of(found: Found, path: Path, wanted: Wanted) -> Trace:
 
 
 def _past(after: Ints, runs: np.ndarray[Any, Any]) -> Ints:
-    """Whom each row follows once rows that do not run are passed over; a row follows one ahead of it."""
+    """Whom each row follows once rows that do not run are passed over; a row follows one before it."""
     found = after.copy()
     for row in np.flatnonzero(after != NOBODY):
         leader = found[row]

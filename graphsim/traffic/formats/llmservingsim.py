@@ -1,7 +1,7 @@
 """LLMServingSim's workloads (casys-kaist/LLMServingSim, workloads/README.md): JSON lines of requests or sessions.
 
 A request has input_toks, output_toks, arrival_time_ns and perhaps input_tok_ids; a session has sub_requests, of which
-each waits for the one ahead of it and then for its tool (tool_duration_ns). The requests.jsonl of its measured runs has
+each waits for the one before it and then for its tool (tool_duration_ns). The requests.jsonl of its measured runs has
 arrival_time in seconds.
 """
 

@@ -1,7 +1,7 @@
 """Mooncake's traces and those that follow its layout: JSON lines with lengths and hashes of a prompt's blocks.
 
 kvcache-ai/Mooncake: `timestamp` in ms, a hash for each 512 tokens. AIPerf's form of it lets later turns of a
-`session_id` follow the one ahead of them by `delay` ms instead (ai-dynamo/aiperf, tests of multi-turn mooncake_trace).
+`session_id` follow the one before them by `delay` ms instead (ai-dynamo/aiperf, tests of multi-turn mooncake_trace).
 Qwen-Bailian traces have `chat_id`, times in seconds and a hash for each 16 tokens (its README).
 """
 

@@ -27,7 +27,7 @@ from graphsim.units import short
 LAYOUT = "a folder with chunk-N-trace.csv and chunk-N-dataset.json of each client (ServeGen)"
 
 SECONDS = 3600.0
-"""What is drawn where nobody says how much."""
+"""Default amount that is drawn."""
 
 MOST_CLIENTS = 100_000
 _TRACE = re.compile(r"chunk-(\d{1,9})-trace\.csv")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, needs
 from graphsim.traffic.formats.cells import Record
 from graphsim.traffic.table import Ints
 from graphsim.units import short
@@ -112,9 +112,7 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
     try:
         yield pd.read_parquet(path)
     except ImportError:
-        raise ConfigError(
-            f"{path}: reading Parquet needs pyarrow; install it by: pip install 'graphsim[parquet]'"
-        ) from None
+        raise needs("pyarrow", "parquet", f"{path}: reading Parquet") from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 

@@ -111,7 +111,7 @@ def test_what_is_said_of_a_transfer_is_read() -> None:
         ("bandwidth=fast", "'fast' is not a quantity"),
         ("bandwidth=0", "bytes_per_s = 0.0 is not allowed"),
         ("setup=-1 ms", "setup_s = -0.001 is not allowed"),
-        ("overlap=some", "overlap = 'some' is not known; did you mean 'none'? allowed: chunks, layers, none"),
+        ("overlap=some", "overlap = 'some' is not known; allowed: chunks, layers, none"),
     ],
 )
 def test_what_says_nothing_is_one_sentence(spec: str, words: str) -> None:

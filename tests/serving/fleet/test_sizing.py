@@ -16,6 +16,7 @@ import graphsim as gs
 from graphsim.cli import main
 from graphsim.serving.fleet.size_bounds import least_replicas, why_never
 from graphsim.serving.serve import serving_of
+from tests.command import status_of
 
 LIMITS = {"ttft_s": 0.15, "tpot_s": 0.006}
 CHOICES = {"hardware": ["l4", "l40s"], "max_num_seqs": [4, 8], "router": ["least-loaded", "round-robin"]}
@@ -212,7 +213,9 @@ def test_adapters_slots_and_classes_are_taken() -> None:
         ({"choices": {"hardware": ["l4"], "replicas": [0]}}, "choices.replicas = 0 is not allowed"),
         ({"choices": {"hardware": ["l4"], "router": ["luck"]}}, "router = 'luck' is not known"),
         ({"choices": {"hardware": ["l4", "l4"]}}, "choices.hardware = 'l4' is named twice"),
-        ({"choices": {"hardware": ["l4"], "prefill_replicas": [1]}}, "prefill_replicas is not simulated here"),
+        ({"choices": {"hardware": ["l4"], "prefill_replicas": [-1]}}, "choices.prefill_replicas = -1 is not allowed"),
+        ({"choices": {"hardware": ["l4"], "prefill_tp": [2]}}, "choices.prefill_tp needs choices.prefill_replicas"),
+        ({"choices": {"hardware": ["l4"], "speculation": ["mtp"]}}, "speculation = 'mtp' is not a Speculation"),
         ({"choices": {"hardware": ["l4"], "slots": 1, "max_loras": 2}}, "another name for max_loras"),
         ({"replicas": 3}, "replicas is what is looked for"),
         ({"router": "llm-d"}, "router and choices.router are both given"),
@@ -255,8 +258,8 @@ def test_the_command_prints_a_table_and_json(capsys: pytest.CaptureFixture[str],
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--tp", "two"], "--tp: 'two' is not allowed"),
-        (["--replicas", "4-2"], "--replicas 4-2: expected LEAST-MOST"),
+        (["--tp", "two"], "--tp: 'two' is not a whole number or a range; write 8, 1,2,4, 1-64"),
+        (["--replicas", "4-2"], "--replicas: '4-2' runs from 4 down to 2; put the smaller number first"),
         (["--choose", "max_num_seqs"], "--choose max_num_seqs: expected FLAG=VALUE"),
         (["--router", "luck"], "router = 'luck' is not known"),
         (["--slots", "0"], "--slots: '0' is not allowed"),
@@ -265,6 +268,6 @@ def test_the_command_prints_a_table_and_json(capsys: pytest.CaptureFixture[str],
 def test_mistakes_of_the_command_are_one_sentence(
     capsys: pytest.CaptureFixture[str], more: list[str], words: str
 ) -> None:
-    assert main([*FLEET, *more]) == 2
+    assert status_of([*FLEET, *more]) == 2
     told = capsys.readouterr()
     assert words in told.err and told.err.count("\n") == 1 and not told.out
