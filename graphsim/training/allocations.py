@@ -52,7 +52,7 @@ class Run:
 class Turn:
     """One turn of a section, of which there are `times`.
 
-    whole: it runs again ahead of its backward, and what it keeps is there to the end
+    whole: it runs again before its backward, and what it keeps is there to the end
     """
 
     name: str

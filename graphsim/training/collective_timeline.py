@@ -157,7 +157,7 @@ def _order(turns: Sequence[_Turn], in_flight: int) -> tuple[list[int], list[int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Turn:
-    """A unit's forward or backward: what is gathered ahead of it, what is reduced behind it."""
+    """A unit's forward or backward: what is gathered before it, what is reduced behind it."""
 
     steps: UnitSteps
     gathers: Sequence[Sent]

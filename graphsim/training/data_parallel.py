@@ -48,7 +48,7 @@ class Sent:
 class UnitSteps:
     """Collectives of one unit in one micro-batch, in the order of their issue.
 
-    forward: ahead of its forward pass; backward: ahead of its backward pass; reduce: behind it, in the last micro-batch
+    forward: before its forward pass; backward: before its backward pass; reduce: behind it, in the last micro-batch
         or in all (`DataParallelSteps.every`)
     """
 
@@ -128,7 +128,7 @@ def steps_of(
 
 
 def rooted(held: HeldBytes) -> tuple[HeldUnit, ...]:
-    """The units of FSDP1: what stands apart from the layers is one, gathered ahead of all others and reduced last.
+    """The units of FSDP1: what stands apart from the layers is one, gathered before all others and reduced last.
 
     Times stay with the units that they are of.
     """

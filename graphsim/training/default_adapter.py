@@ -1,4 +1,4 @@
-"""The adapter of a method that needs one, where nobody gives one."""
+"""The adapter of a method that needs one, where none is given."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphsim.ops.precision import load_precision
 from graphsim.symbolic.memo import Memo
 
 RANK = 16
-"""Of the adapter that nobody gives."""
+"""Of the default adapter."""
 
 TARGETS = ("attn", "ffn")
 """Its targets, as far as a model has them: a pure Mamba model has no feed-forward part."""

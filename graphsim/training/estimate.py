@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
+from graphsim.brief import figures_text
+from graphsim.deployment.basis import Basis, basis_of, interval_share_text
 from graphsim.errors import ConfigError, choices_text
-from graphsim.graph.critical import CriticalPath, critical_path, schedule
+from graphsim.graph.critical import CriticalPath, path_of, schedule
 from graphsim.result import COVERAGE, plain
 from graphsim.training.pipelined import Pipelined
 from graphsim.training.setup import TrainingSetup, settings_of
@@ -33,7 +35,7 @@ SURE = 0.5
 class TrainMemory:
     """Bytes per device at the fullest moment of a step; the parts add up to `total_bytes`.
 
-    steady_bytes: allocated between steps; reserved: what the caching allocator holds at most, worked out when asked for
+    steady_bytes: allocated between steps; reserved: what the caching allocator holds at most, computed when asked for
     peak_moment: name of the moment (`head`, `backward of layers`, `optimizer`, …)
     timeline: (moment, allocated bytes) in the order of the step
     """
@@ -52,6 +54,12 @@ class TrainMemory:
     capacity_bytes: Num
     peak_moment: Any
     timeline: tuple[tuple[str, Num], ...] = ()
+
+    def __repr__(self) -> str:
+        names = [own.name for own in fields(self) if own.name.endswith("_bytes")]
+        return figures_text(
+            "TrainMemory", {name: getattr(self, name) for name in names}, f"fullest at {self.peak_moment}"
+        )
 
     @cached_property
     def reserved_bytes(self) -> Num:
@@ -104,6 +112,18 @@ class TrainEstimate:
     notes: tuple[str, ...] = ()
     caution: str = ""
 
+    def __repr__(self) -> str:
+        from graphsim.training.view import step_text
+
+        return step_text(self)
+
+    @property
+    def basis(self) -> Basis:
+        """Model, devices, recipe, precision, and how far to trust the times."""
+        ends = {} if np.size(self.step_s) > 1 else self.intervals()
+        sure = interval_share_text("step", self.step_s, ends["step_s"], COVERAGE) if ends else ""
+        return basis_of(self.setup.deployment, self.setup.recipe.name, sure)
+
     @cached_property
     def pipeline(self) -> nx.DiGraph:
         """Forward and backward of every micro-batch on every stage, and the sends between stages, scheduled.
@@ -138,7 +158,7 @@ class TrainEstimate:
     @property
     def critical_path(self) -> CriticalPath:
         """Names of the nodes that decide the time, in order."""
-        return critical_path(self.graph)
+        return path_of(self.graph)
 
     @property
     def model(self) -> str:
@@ -155,7 +175,7 @@ class TrainEstimate:
 
         name: `step_s`, `tokens_per_s`, `tokens_per_s_per_gpu`, `mfu` or `hfu`
         coverage: the share of cases that should lie between; 0.98 at most
-        Raises ConfigError for an unknown name or coverage, and where nobody recorded how far times are off.
+        Raises ConfigError for an unknown name or coverage, and where there are no residuals .
         """
         return self.uncertainty.interval(name, coverage)
 
@@ -179,6 +199,7 @@ class TrainEstimate:
             "hardware": self.hardware,
             "settings": settings_of(self.setup),
             "cost_model": self.cost_model,
+            "basis": self.basis.to_dict(),
             "step_s": self.step_s,
             "parts_s": self.parts_s,
             "tokens_per_s": self.tokens_per_s,

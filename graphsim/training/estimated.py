@@ -50,7 +50,7 @@ def estimate_of(setup: TrainingSetup) -> TrainEstimate:
 
 @dataclass(frozen=True, eq=False)
 class Computed:
-    """One setup's step, worked out by the passes."""
+    """One setup's step, computed by the passes."""
 
     setup: TrainingSetup
 

@@ -1,6 +1,6 @@
-"""Experts in training: products of many rows, each expert's by itself, and what sorts the rows before and after.
+"""Experts in training: GEMMs of many rows, each expert's by itself, and what sorts the rows before and after.
 
-Serving's measured blocks are kernels for few rows. Trainers multiply each expert's rows as an ordinary product, one
+Serving's measured blocks are kernels for few rows. Trainers multiply each expert's rows as an ordinary GEMM, one
 behind another on a few streams or as one grouped kernel of the same speed (TransformerEngine,
 pytorch/module/grouped_linear.py on cuBLAS; Megatron-LM, core/transformer/moe/experts.py), and permute rows in kernels
 of their own.
@@ -9,12 +9,11 @@ of their own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from graphsim.cost.base import Cost
-from graphsim.cost.roofline import roofline
-from graphsim.hardware import Hardware
 from graphsim.ops import Gemm, Op
 from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.gradients.experts import ExpertWeightGradient
@@ -26,23 +25,23 @@ def is_of_experts(op: Op) -> bool:
     return op.family == "moe"
 
 
-def expert_cost(op: Op, hardware: Hardware, price: Callable[[Gemm], Cost]) -> Cost:
+def expert_cost(op: Op, price: Callable[[Gemm], Cost], own: Callable[[Op], Cost]) -> Cost:
     """Of an expert product that of all its experts' products, of what lies beside them that of its own work.
 
-    price: of one expert's product
+    price: of one expert's product; own: of an operation by its own work
     """
     if not isinstance(op, ExpertGemm):
-        return roofline(op, hardware)
+        return own(op)
     one, count = one_product(op)
     cost = price(one)
-    return Cost(
-        busy_s=cost.latency_s * count - cost.launch_s, compute_s=cost.compute_s * count,
-        memory_s=cost.memory_s * count, launch_s=cost.launch_s,
+    return replace(
+        cost, busy_s=cost.latency_s * count - cost.launch_s, compute_s=cost.compute_s * count,
+        memory_s=cost.memory_s * count,
     )  # fmt: skip
 
 
 def one_product(op: ExpertGemm) -> tuple[Gemm, Num]:
-    """The product of one of the experts that the rows are spread over evenly, and how many there are.
+    """The GEMM of one of the experts that the rows are spread over evenly, and how many there are.
 
     No more experts than rows are reached.
     """

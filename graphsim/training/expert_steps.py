@@ -1,7 +1,7 @@
-"""What a trainer launches around its experts beyond their products: chains of a recipe, by kind.
+"""What a trainer launches around its experts beyond their GEMMs: chains of a recipe, by kind.
 
 Copies of routed rows (`GatherRows` on their way to the experts, `CombineRows` on their way back), each expert's bias
-where no product adds it (`ExpertBias`), and the products' inputs in formats of fewer than 16 bits (`ExpertCast`).
+where no GEMM adds it (`ExpertBias`), and the GEMMs' inputs in formats of fewer than 16 bits (`ExpertCast`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from graphsim.training.recipe import Recipe
 from graphsim.units import Num
 
 NARROW = ("fp8", "fp4", "int8")
-"""Formats of products whose inputs are converted ahead of them."""
+"""Formats of GEMMs whose inputs are converted before them."""
 
 
 def expert_steps(recipe: Recipe, op: Op) -> Iterator[tuple[str, ModuleSteps]]:

@@ -28,9 +28,9 @@ CLOSE = 1e-3
 def largest_micro_batch(
     model: ModelRef | Deployment, hardware: HardwareRef | None = None, *, most: int = MOST_SEQUENCES, **described: Any
 ) -> int:
-    """The most sequences of a micro-batch that fit on a device; 0 where not even one does.
+    """The largest micro-batch, in sequences, that fits on a device; 0 where not even one sequence does.
 
-    most: as far as it looks; described: arguments of `train`, but for `batch`
+    most: upper end of the search; described: arguments of `train`, except `batch`
     Found to a thousandth, at least to one. Raises what `train` raises.
     """
     most = checked_number("most", most, 1, MOST_SEQUENCES, one=True)
@@ -40,10 +40,10 @@ def largest_micro_batch(
 def longest_sequence(
     model: ModelRef | Deployment, hardware: HardwareRef | None = None, *, most: int = MOST_TOKENS, **described: Any
 ) -> int:
-    """The most tokens of each sequence that fit on a device; 0 where not even one does.
+    """The longest sequence, in tokens, that fits on a device; 0 where not even one token does.
 
-    Whether the model knows so many positions is not asked.
-    most: as far as it looks; described: arguments of `train`, but for `seq_len`
+    The model's number of positions is not checked.
+    most: upper end of the search; described: arguments of `train`, except `seq_len`
     Found to a thousandth, at least to one. Raises what `train` raises.
     """
     most = checked_number("most", most, 1, MOST_TOKENS, one=True)

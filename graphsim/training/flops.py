@@ -5,8 +5,8 @@ Conventions of utilisation (who uses which: TRAINING.md, section 10):
 * `graph`: what the graph holds without recomputation; attention's backward counts twice its forward, as everywhere,
   though FlashAttention's kernel multiplies the scores once more (2.5 times)
 * `palm`: 6 N for each token and three times attention without a mask (PaLM, arXiv 2204.02311, appendix B; MosaicML)
-* `megatron`: three times the forward's products of the model itself, head included, attention causal
-* `lora`: the same with twice for products, whose weights are frozen (NVIDIA's tables of LoRA)
+* `megatron`: three times the forward's GEMMs of the model itself, head included, attention causal
+* `lora`: the same with twice for GEMMs, whose weights are frozen (NVIDIA's tables of LoRA)
 """
 
 from __future__ import annotations

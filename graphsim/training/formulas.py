@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from graphsim.compile.formulas import shape_of
 from graphsim.compile.prices import price_formulas
+from graphsim.compile.structure import shape_of
 from graphsim.compile.symbols import SHAPING
+from graphsim.cost.roofline import roofline
 from graphsim.hardware import Hardware
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.memo import Memo
@@ -123,7 +124,7 @@ def with_symbols(setup: TrainingSetup, tape: Tape) -> TrainingSetup:
     lora = deployment.lora if deployment.adapter is None else with_fields(deployment.adapter, changes)
     price = prices_of(setup)
     points = [{name: float(np.ravel(value)[0]) for name, value in values_of(setup).items()} | {SHARE: 1.0}]
-    recorded = price.by(price_formulas(price.base, tape, points))
+    recorded = price.by(price_formulas(price.base, tape, points), price_formulas(roofline, tape, points))
     sizes = {name: tape.variable(name) for name in SIZES if getattr(setup, name) is not None}
     parallelism = with_fields(deployment.parallelism, PLAIN)
     described = with_fields(deployment, {"lora": lora, "cost": recorded, "parallelism": parallelism})
@@ -160,7 +161,7 @@ def leaves(thing: Any) -> Iterator[Any]:
 
 
 def filled(thing: Any, values: Iterator[Any]) -> Any:
-    """The description with values in the place of its numbers, in the order of `leaves`."""
+    """The description with values in place of its numbers, in the order of `leaves`."""
     if isinstance(thing, Expr | float | np.generic):
         return next(values)
     if is_dataclass(thing) and not isinstance(thing, type):

@@ -14,7 +14,7 @@ class Held:
 
     frozen_bytes: frozen weights as they are stored (a packed 4-bit base: 0.52 bytes for each)
     trained_bytes: trained weights as they are stored (fp32 where the sharded copy is the master copy)
-    gathered_bytes: trained weights in the format in which they are gathered for a product; frozen ones travel as stored
+    gathered_bytes: trained weights in the format in which they are gathered for a GEMM; frozen ones travel as stored
     gradient_bytes: gradients of the trained weights as they are kept
     reduced_bytes: the same in the format in which they are summed over devices
     state_bytes: optimizer states and master copies

@@ -1,7 +1,7 @@
 """What a trainer's code launches beside the kernel that stands for an operation, in either direction.
 
 Eager chains (norms, rotary embedding, activations, PEFT's casts, dropout, scale and sum) are data of the recipe, so are
-those of a loss; quantised weights are widened ahead of every product, forward, backward and when recomputed.
+those of a loss; quantised weights are widened before every GEMM, forward, backward and when recomputed.
 """
 
 from __future__ import annotations
@@ -133,13 +133,13 @@ def temporary_bytes(recipe: Recipe, op: Op) -> Num:
 
 
 def widens(op: Gemm) -> bool:
-    """Whether a product's weights are stored in a format that is widened to 16 bits ahead of it."""
+    """Whether a GEMM's weights are stored in a format that is widened to 16 bits before it."""
     return not isinstance(op, LoraGemm) and not op.adapter and not op.weights.compute and op.weights.bytes < BF16.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOut(Pass):
-    """The further kernels of each operation, ahead of it, and the widening of weights.
+    """The further kernels of each operation, before it, and the widening of weights.
 
     casts_weights: whether trained weights in fp32 are cast to 16 bits in the forward, as autocast does and remembers
     """
@@ -223,7 +223,7 @@ class LaunchKernels(Pass):
     adapted: bool = False
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A LAUNCH ahead of each kernel."""
+        """A LAUNCH before each kernel."""
         wrapper_s = self.recipe.wrapper_s
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:

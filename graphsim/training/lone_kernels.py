@@ -2,7 +2,7 @@
 
     t = max( sum of the kernels' times on the device,  the host's time to launch them - the time to clear the cache )
 
-The benchmarks write 256 MiB ahead of each run so that nothing is found in the cache, and the host launches while that
+The benchmarks write 256 MiB before each run so that nothing is found in the cache, and the host launches while that
 goes on: what it still lacks afterwards is seen (`triton.testing.do_bench`). Bytes are counted off the code of PyTorch,
 transformers and Liger; rates are those of the device's calibration, and of what follows here.
 """
@@ -21,7 +21,7 @@ from graphsim.ops.linear import Gemm
 from graphsim.units import Num
 
 CLEARED_BYTES = 256.0 * 2.0**20
-"""Written ahead of each run."""
+"""Written before each run."""
 
 SLOWER = {"stream": 1.0, "cast": 1.25, "reduce": 1.1, "broadcast": 1.1, "strided_16_bit": 1.8}
 """How much longer a byte takes than in a contiguous pass over large arrays, by how a kernel reads and writes.
@@ -59,9 +59,9 @@ EVENTS_S = 4.5e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """`times` launches of one kernel that together move `moved_bytes`, or of one matrix product each.
+    """`times` launches of one kernel that together move `moved_bytes`, or of one GEMM each.
 
-    kind: of SLOWER; by: who launches, `torch` or `triton`; product: m, n, k and format; seconds: beside the traffic
+    kind: of SLOWER; by: launched by, `torch` or `triton`; GEMM: m, n, k and format; seconds: beside the traffic
     walked: elements of rows, `width` long, that programs walk one after another
     """
 

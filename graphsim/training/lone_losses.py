@@ -171,7 +171,7 @@ def fused_linear_jsd(tokens: float, hidden: float, vocab: float, name: str, byte
 
 
 def gated_mlp(tokens: float, hidden: float, inner: float, name: str, bytes_: float, provider: str) -> Lone:
-    """gate, up, activation, product, down: SwiGLU's and GEGLU's, weights leaves whose gradients accumulate."""
+    """gate, up, activation, multiplication, down: SwiGLU's and GEGLU's, weights leaves whose gradients accumulate."""
     states, middle, weight = tokens * hidden * bytes_, tokens * inner * bytes_, hidden * inner * bytes_
     wide, narrow = _product(tokens, inner, hidden, name), _product(tokens, hidden, inner, name)
     fused = provider == "liger"

@@ -11,7 +11,7 @@ from graphsim.training.lone_kernels import Launch, Lone
 from graphsim.units import Num
 
 WORKSPACE_BYTES = 8.125 * 2.0**20
-"""Of cuBLAS, allocated by the first matrix product of a process."""
+"""Of cuBLAS, allocated by the first GEMM of a process."""
 TWICE_READ = 32768.0
 """Bytes of a row that PyTorch's layer norm, forward, finds in no cache when it reads it again."""
 LEAST_READ = 0.4

@@ -17,12 +17,14 @@ from graphsim.graph import walk
 from graphsim.models.phase import prefill
 from graphsim.ops import Elementwise
 from graphsim.ops.formats import FORMATS
+from graphsim.training.methods import stored_only
 from graphsim.training.setup import TrainingSetup
 from graphsim.units import Num
 
-WRITABLE = ("", "nf4", "nf4_dq", "fp4", "llm_int8")
-"""Formats of a base that PEFT merges into: 16 or 32 bits, or bitsandbytes', which are widened, added to and quantised
-again (huggingface/peft, src/peft/tuners/lora/bnb.py). Codes of GPTQ and the like come from data that training lacks."""
+WRITABLE = ("nf4", "nf4_dq", "llm_int8")
+"""Formats that only store weights, and that PEFT merges into all the same: bitsandbytes', which are widened, added to
+and quantised again (huggingface/peft, src/peft/tuners/lora/bnb.py). Codes of GPTQ and the like come from data that
+training lacks."""
 
 SCATTERED = ("zero3", "fsdp1", "fsdp2")
 """Shardings under which no device holds a weight whole. ReLoRA's own code and Axolotl refuse them: Guitaricet/relora,
@@ -51,11 +53,12 @@ class Merge:
 
 def require_mergeable(setup: TrainingSetup) -> None:
     """Raise InfeasibleError where an adapter cannot be folded into its base between two steps."""
-    name, sharding = setup.method.base_format, setup.sharding
-    if name not in WRITABLE:
+    stored, sharding = stored_only(setup.deployment.precision), setup.sharding
+    frozen = [own.name for own in stored if own.name not in WRITABLE]
+    if frozen:
         raise InfeasibleError(
-            f"method = '{setup.method.name}' merges into its base, and a base in {name} cannot be written; expected "
-            "one in 16 or 32 bits, or in nf4"
+            f"method = '{setup.method.name}' merges into its base, and a base in {frozen[0]} cannot be written; "
+            f"expected one in 16 or 32 bits, or in {', '.join(WRITABLE)}"
         )
     if sharding in SCATTERED and np.any(np.greater(setup.deployment.parallelism.dp, 1)):
         raise InfeasibleError(

@@ -13,6 +13,9 @@ from typing import Any
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.variants import known
+from graphsim.ops.base import BF16
+from graphsim.ops.formats import Format
+from graphsim.ops.precision import Precision
 from graphsim.training.setup import Method
 from graphsim.units import short
 
@@ -25,7 +28,7 @@ COURSE = ("relora_every", "warm_start_steps", "rewarm_steps", "pruned")
 
 
 def list_methods() -> list[str]:
-    """Names of the methods, variants of LoRA among them."""
+    """Names of the training methods, including variants of LoRA."""
     return sorted({*_known()[0], *(name for name in known() if name not in UNSCALED)})
 
 
@@ -37,6 +40,14 @@ def load_method(name: str | Method, upcasts: bool | None = None) -> Method:
     """
     found = name if isinstance(name, Method) else _named(name)
     return found if upcasts is None else replace(found, upcasts=upcasts and bool(found.base_format))
+
+
+def stored_only(precision: Precision) -> list[Format]:
+    """Formats of weights that nothing multiplies in, or only as whole numbers: no step of an optimizer changes them."""
+    return [
+        own for own in precision.of_weights
+        if own.bytes < BF16.bytes and (not own.compute or own.compute.startswith("int"))
+    ]  # fmt: skip
 
 
 def _named(name: Any) -> Method:

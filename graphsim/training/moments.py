@@ -71,7 +71,7 @@ class Persistent:
     update: alive only in the optimizer
     gradient_share: of the gradients that a backward leaves, the part that stays on the device
     again: whether a second value as large as each turn's kept ones lives through the layers' backward, 0 or 1: of
-        FSDP1 with a frozen base, on 2 and 4 GPUs and models of 7 B and 70 B (fms-acceleration a100_80gb.csv); nobody
+        FSDP1 with a frozen base, on 2 and 4 GPUs and models of 7 B and 70 B (fms-acceleration a100_80gb.csv); no one
         knows why
     """
 
@@ -90,7 +90,7 @@ class Persistent:
     again: Num = 0.0
 
     def parts(self, **further: Num) -> dict[str, Num]:
-        """Of a moment, with what else there is."""
+        """Bytes at a moment, in total."""
         none: dict[str, Num] = dict.fromkeys(PARTS, 0.0)
         own = {
             "weights": self.weights, "adapters": self.adapters, "optimizer": self.optimizer, "overhead": self.overhead,

@@ -1,4 +1,4 @@
-"""The numbers of one pipeline stage that its step's time and memory are worked out from: all that its graphs say.
+"""The numbers of one pipeline stage that its step's time and memory are computed from: all that its graphs say.
 
 They come from the passes, or from formulas recorded of them (`graphsim.training.formulas`); what is done with them is
 arithmetic on floats or arrays.
@@ -68,7 +68,7 @@ def numbers_of(stage: Stage, share: Num) -> StageNumbers:
 
 
 def numbers_of_all(stages: Sequence[Stage], share: Num) -> list[StageNumbers]:
-    """The same of each stage, worked out once for those that are one object."""
+    """The same of each stage, computed once for those that are one object."""
     distinct = {id(stage): stage for stage in stages}
     found = {key: numbers_of(stage, share) for key, stage in distinct.items()}
     return [found[id(stage)] for stage in stages]

@@ -21,7 +21,7 @@ onto `rank` directions (GaLore); a momentum that is made orthogonal (Muon)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
-    """Matrix products of one shape that an optimizer runs in a step: `times` of (m x k) by (k x n), in 16 bits."""
+    """GEMMs of one shape that an optimizer runs in a step: `times` of (m x k) by (k x n), in 16 bits."""
 
     m: Num
     n: Num
@@ -114,7 +114,7 @@ class Optimizer:
         return (self.moved_fp32_bytes if fp32 else self.moved_bytes) * n * k
 
     def products(self, n: Num, k: Num = 1.0, *, table: bool = False) -> tuple[Product, ...]:
-        """Matrix products of one step for one tensor; none of a vector and of what another optimizer updates."""
+        """GEMMs of one step for one tensor; none of a vector and of what another optimizer updates."""
         if self.shape not in ("projected", "orthogonal") or self._other(k, table) is not None:
             return ()
         rank, low, high = self._projected(n, k)
@@ -166,7 +166,7 @@ RECIPES_OWN = "adamw"
 
 
 def list_optimizers() -> list[str]:
-    """Names of the optimizers that are known; `adamw` stands for the recipe's own."""
+    """Names of the known optimizers; `adamw` means the recipe's own."""
     return sorted(_known())
 
 

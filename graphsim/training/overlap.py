@@ -42,7 +42,7 @@ def slowed_s(compute_s: Num, network_s: Num, beside: Beside) -> Num:
 
 
 def chunked_s(compute_s: Num, network_s: Num, chunks: Num, contention: Num = 1.0) -> Num:
-    """Seconds of a product with its collective in so many chunks, each sent while the next is multiplied.
+    """Seconds of a GEMM with its collective in so many chunks, each sent while the next is multiplied.
 
     One chunk of the shorter of both is exposed: (c - 1)/c max(compute, network) + (compute + network)/c, which is what
     TransformerEngine's userbuffers and PyTorch's asynchronous tensor parallelism do; no chunks are one.
@@ -98,14 +98,14 @@ def _exchanges_scaled(graph: nx.DiGraph, left: Num) -> nx.DiGraph:
 
 CHUNKED = (AllGather, ReduceScatter, AllReduce)
 NEAR = 3
-"""Steps from a product to its collective: an adapter's addition and the sum of gradients may lie between."""
+"""Steps from a GEMM to its collective: an adapter's addition and the sum of gradients may lie between."""
 
 
 def hidden_behind_products(graph: nx.DiGraph, share: float) -> nx.DiGraph:
-    """The same priced graph, in which a tensor-parallel collective takes what its product does not hide.
+    """The same priced graph, in which a tensor-parallel collective takes what its GEMM does not hide.
 
-    It travels in chunks while the product that it feeds or comes from is multiplied chunk by chunk (TransformerEngine,
-    module/base.py, initialize_ub). Each product hides one collective; adapters' products are too small to hide any.
+    It travels in chunks while the GEMM that it feeds or comes from is multiplied chunk by chunk (TransformerEngine,
+    module/base.py, initialize_ub). Each GEMM hides one collective; adapters' GEMMs are too small to hide any.
     share: of a collective that is hidden at most: 3/4 in four chunks
     """
     chunks = 1.0 / max(1.0 - share, 1e-9)
@@ -127,7 +127,7 @@ def hidden_behind_products(graph: nx.DiGraph, share: float) -> nx.DiGraph:
 
 
 def _product_of(graph: nx.DiGraph, name: str, taken: set[str]) -> str:
-    """The product that a collective feeds, or else comes from; "" where there is none."""
+    """The GEMM that a collective feeds, or else comes from; "" where there is none."""
     for onward in (graph.successors, graph.predecessors):
         found = [node for node in _near(graph, onward(name), onward) if node not in taken]
         if found:
@@ -136,7 +136,7 @@ def _product_of(graph: nx.DiGraph, name: str, taken: set[str]) -> str:
 
 
 def _near(graph: nx.DiGraph, nodes: Iterable[str], onward: object, steps: int = NEAR) -> Iterator[str]:
-    """Products of the model's own weights within so many steps, through what is neither product nor collective."""
+    """GEMMs of the model's own weights within so many steps, through what is neither GEMM nor collective."""
     for node in nodes:
         op: Op = graph.nodes[node]["op"]
         if isinstance(op, Gemm) and not isinstance(op, LoraGemm) and not op.adapter:

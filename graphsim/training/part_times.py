@@ -16,7 +16,7 @@ from graphsim.training.setup import TrainingSetup
 from graphsim.units import Num
 
 STEM, HEAD = "stem", "head"
-"""What stands ahead of the layers, and behind them."""
+"""What stands before the layers, and behind them."""
 
 BLOCKING = ("gpipe", "1f1b")
 """Schedules whose stages wait for what they send: Megatron overlaps sends of interleaved pipelines alone

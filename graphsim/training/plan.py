@@ -32,7 +32,7 @@ class Plan:
     estimate: of the step that most of it consists of; steps: optimizer steps in all, warm start included
     tokens: that all steps read; parts: what the time is made of, which adds up to `total_s`
     checkpoint_bytes: of each checkpoint; merge: one of ReLoRA's, with the graphs of its LORA_MERGE nodes
-    price_per_hour: of one device, NaN where nobody said; watts: mean of one device, NaN where its power is not known
+    price_per_hour: of one device, NaN if not given; watts: mean of one device, NaN where its power is not known
     """
 
     estimate: TrainEstimate
@@ -45,6 +45,9 @@ class Plan:
     watts: Num
     merge: Merge | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Plan: {', '.join(f'{label} {text}' for label, text in self.lines())}>"
 
     @property
     def total_s(self) -> Num:

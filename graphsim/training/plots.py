@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.display.axes import LINES, new_axes, subplots, tidy
-from graphsim.display.nodes import Kind, number
+from graphsim.display.nodes import number
 from graphsim.display.palette import CRITICAL, TINTS
 from graphsim.display.training import DIRECTIONS, MEMORY_PARTS, busy_s, kind_text
 from graphsim.errors import ConfigError, choices_text
+from graphsim.ops.kinds import Kind
 from graphsim.training.view import ShownStep, title_of
 from graphsim.units import bytes_text, seconds_text
 

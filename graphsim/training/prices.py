@@ -1,4 +1,4 @@
-"""What training's operations cost on a device: its own prices, at the rate that products sustain over a whole step."""
+"""What training's operations cost on a device: its own prices, at the rate that GEMMs sustain over a whole step."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ class TrainingPrices(Trusted):
     base: of the device; recipe: whose host starts the kernels
     rates: what its kernels sustain; None where `base` is the roofline or a user's own, which prices all operations by
         their own work
+    own: prices operations by their own work, where `base` has no kernels for them
     """
 
-    def __init__(self, base: CostModel, rates: Rates | None, recipe: Recipe) -> None:
-        self._base, self._rates, self._recipe = base, rates, recipe
+    def __init__(self, base: CostModel, rates: Rates | None, recipe: Recipe, own: CostModel = roofline) -> None:
+        self._base, self._rates, self._recipe, self._own = base, rates, recipe, own
 
     def __call__(self, op: Op, hardware: Hardware) -> Cost:
         """The price of an operation; a launch takes the recipe's time of its direction."""
@@ -52,23 +53,26 @@ class TrainingPrices(Trusted):
         if self._rates is None:
             return self._base(op, hardware)
         if is_of_experts(op):
-            cost = expert_cost(op, hardware, lambda one: self(one, hardware))
+            cost = expert_cost(op, lambda one: self(one, hardware), lambda one: self._own(one, hardware))
             speed = self._recipe.expert_speed.get(hardware.architecture, 1.0)
-            return scaled(cost, 1.0 / speed) if isinstance(op, ExpertGemm) else cost
+            return slower(cost, 1.0 / speed) if isinstance(op, ExpertGemm) else cost
         if self._rates.of_peak:
             return self._of_peak(op, hardware, self._rates.of_peak)
         if isinstance(op, ModuleSteps):
             return self._step_by_step(op, hardware)
         older = self._recipe.attention_speed.get(hardware.architecture, 1.0)
         cost, longer = self._base(measured(op), hardware), self.longer(op, self._rates, older)
-        return cost if longer == 1.0 else scaled(cost, longer)
+        if isinstance(op, AttentionBackward):
+            own = self._own(op, hardware)
+            cost = replace(cost, compute_s=own.compute_s, memory_s=own.memory_s)
+        return cost if longer == 1.0 else slower(cost, longer)
 
     def _step_by_step(self, op: ModuleSteps, hardware: Hardware) -> Cost:
         """Kernels of equal traffic one after another, each by its own size.
 
-        One that moves less than the last-level cache holds finds there what the one ahead of it wrote: up to half of
+        One that moves less than the last-level cache holds finds there what the one before it wrote: up to half of
         it all, then ever less. That part goes at the rate of transfers so small that they were measured in the cache,
-        and takes no longer than from memory.
+        each with its start, and takes no longer than from memory.
         """
         kernels = np.maximum(op.launches, 1.0)
         one = replace(op.cut(kernels), launches=np.minimum(op.launches, 1.0))
@@ -76,23 +80,24 @@ class TrainingPrices(Trusted):
         found = np.clip(2.0 - 2.0 * moved / cache, 0.0, 1.0)
         pieces = np.maximum(moved / (SURELY_CACHED * cache), 1.0)
         cold, piece = self._base(one, hardware), self._base(one.cut(pieces), hardware)
-        warm_s = np.minimum(pieces * piece.busy_s, cold.busy_s)
-        return scaled(replace(cold, busy_s=found * warm_s + (1.0 - found) * cold.busy_s), kernels)
+        warm_s = np.minimum(pieces * piece.latency_s, cold.latency_s)
+        latency_s = found * warm_s + (1.0 - found) * cold.latency_s
+        return scaled(replace(cold, busy_s=latency_s - cold.launch_s), kernels)
 
     def _of_peak(self, op: Op, hardware: Hardware, share: float) -> Cost:
-        """Products by the datasheet, of which they sustain a share; the rest by its own work."""
+        """GEMMs by the datasheet, of which they sustain a share; the rest by its own work."""
         if not isinstance(op, Gemm) or op.adapter:
             return self._base(op, hardware)
-        return scaled(roofline(op, hardware), 1.0 / share)
+        return slower(self._own(op, hardware), 1.0 / share)
 
     @property
     def base(self) -> CostModel:
         """The cost model behind it."""
         return self._base
 
-    def by(self, base: CostModel) -> TrainingPrices:
-        """The same by another cost model."""
-        return TrainingPrices(base, self._rates, self._recipe)
+    def by(self, base: CostModel, own: CostModel) -> TrainingPrices:
+        """The same by other cost models."""
+        return TrainingPrices(base, self._rates, self._recipe, own)
 
     def launch_s(self, direction: Direction) -> float:
         """The host's time for each kernel."""
@@ -114,7 +119,7 @@ class TrainingPrices(Trusted):
         return 1.0 / rates.of_product(direction_of(op), op.matrix_format in ("fp8", "fp4", "int8"))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TrainingPrices, (self._base, self._rates, self._recipe)
+        return TrainingPrices, (self._base, self._rates, self._recipe, self._own)
 
 
 def measured(op: Op) -> Op:
@@ -131,9 +136,14 @@ def direction_of(op: Gemm) -> str:
     return "dgrad" if isinstance(op, InputGradient) or op.direction is Direction.BACKWARD else "fprop"
 
 
-def scaled(cost: Cost, longer: Num) -> Cost:
-    """A price that is so many times longer, of which starting the kernel takes what it did."""
-    return replace(cost, busy_s=cost.latency_s * longer - cost.launch_s, compute_s=cost.compute_s * longer)
+def slower(cost: Cost, longer: Num) -> Cost:
+    """A price that is so many times longer for the same work, of which starting the kernel takes what it did."""
+    return replace(cost, busy_s=cost.latency_s * longer - cost.launch_s)
+
+
+def scaled(cost: Cost, times: Num) -> Cost:
+    """The price of so many kernels one after another, as one that is started once."""
+    return replace(slower(cost, times), compute_s=cost.compute_s * times, memory_s=cost.memory_s * times)
 
 
 def prices_of(setup: TrainingSetup) -> TrainingPrices:

@@ -35,7 +35,7 @@ class Rates:
     source: str = ""
 
     def of_product(self, direction: str, narrow: bool) -> float:
-        """The share that products keep. direction: `fprop`, `dgrad` or `wgrad`; narrow: in fp8 or fewer bits."""
+        """The share that GEMMs keep. direction: `fprop`, `dgrad` or `wgrad`; narrow: in fp8 or fewer bits."""
         share: float = getattr(self, f"fp8_{direction}" if narrow else direction)
         return share
 

@@ -54,7 +54,7 @@ class Chain:
         dropping it where lora_dropout is above 0, `LoraResult` for scale, sum and casts behind an adapter,
         `ColumnScale` for a product of its columns by numbers, gradients of both in its backward
         `GatherRows`, `CombineRows` for what moves routed rows to experts and back, `ExpertBias` for an expert's bias
-        added behind its product, `ExpertCast` for the inputs of experts' products in fewer than 16 bits
+        added behind its GEMM, `ExpertCast` for the inputs of experts' GEMMs in fewer than 16 bits
     forward_kernels, backward_kernels: launches of one call; forward_bytes, backward_bytes: moved by all of them for
         each element of the result (of the input for `LoraInput` and `LoraDropout`)
     trained_kernels, trained_bytes: more of them in the backward where the operation's own weight is trained
@@ -101,10 +101,10 @@ class Recipe:
     """What a training framework does, each field readable from its source.
 
     adapter_format: of LoRA's factors: `fp32` (PEFT's default), `bf16`, or `given` (as the adapter's lora_dtype says)
-    autocast: whether matrix products run in 16 bits whatever their inputs' format
+    autocast: whether GEMMs run in 16 bits whatever their inputs' format
     lora_dropout: of the adapter, where its own configuration says nothing
     hidden_dropout, attention_dropout: whether the framework drops hidden values and attention's scores
-    packs_projections: whether q, k, v and gate, up are one product each, and an adapter's targets are those products
+    packs_projections: whether q, k, v and gate, up are one GEMM each, and an adapter's targets are those GEMMs
     fused: which of FUSABLE are one kernel; what is not is as many as `chains` say
     attention: `flash`, or `unfused` with scores in memory
     input_requires_grad: whether the embeddings' output requires a gradient though nothing below it is trained
@@ -125,9 +125,9 @@ class Recipe:
     under_fsdp: fields that are otherwise where FSDP shares weights over several devices: `weight_format`, `upcasts`,
         `gradient_format`, `keeps_gradients`
     overlap: part of a data-parallel collective that runs beside compute; units_in_flight: gathered at once (FSDP)
-    tensor_overlap: part of tensor parallelism's collectives that runs beside products, in chunks (userbuffers)
+    tensor_overlap: part of tensor parallelism's collectives that runs beside GEMMs, in chunks (userbuffers)
     attention_speed: of its attention kernels over today's, by the device's architecture, where they are older
-    expert_speed: of its grouped products of experts over plain ones of each expert's shape, by architecture
+    expert_speed: of its grouped GEMMs of experts over plain ones of each expert's shape, by architecture
     exchange_overlap: part of the exchanges of experts' rows that runs beside another micro-batch's compute
     contention: how much longer compute takes while collectives run beside it (1 = not at all)
     launch_s: the host's time for each forward kernel; backward_launch_s: the same of autograd's

@@ -30,7 +30,7 @@ MOST_REPLAYED = 16
 """Scenarios that are replayed one by one; a replay takes some tenths of a second."""
 
 CONTEXT_BYTES = 500.0 * 2**20
-"""Of the device, taken by the CUDA context and libraries ahead of any tensor: about this much on data-centre GPUs with
+"""Of the device, taken by the CUDA context and libraries before any tensor: about this much on data-centre GPUs with
 CUDA 12 (known by experience, no source)."""
 
 PAGE = 2.0 * 2**20
@@ -41,8 +41,8 @@ PAGE = 2.0 * 2**20
 class Program:
     """A device's training steps in one scenario: sizes of tensors in bytes.
 
-    there: weights and what else is there from the start; states, copies: of the optimizer, from its first step on and
-        in each step only; micro_batches: of a step, so many as need to be told apart; in_flight: of them at once
+    there: weights and everything else allocated from the start; states, copies: of the optimizer, from its first step
+        on and in each step only; micro_batches: of a step, so many as need to be told apart; in_flight: of them at once
     keeps: whether gradients live on in the next step; share: of each gradient's bytes, what stays on the device
     defers: whether gradients stay whole until the last micro-batch
     again: whether a second value as large as what a turn keeps lives through the backward of all like it

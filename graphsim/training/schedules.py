@@ -1,7 +1,7 @@
 """Pipeline schedules: in which order each stage runs the forward and backward passes of its micro-batches.
 
 A schedule is a launch order per stage and nothing else; how long anything takes is no part of it. Where a backward pass
-is split, B is its gradient of the inputs, which the stage before waits for, and W that of the weights, which nobody
+is split, B is its gradient of the inputs, which the stage before waits for, and W that of the weights, which no stage
 waits for (zero bubble, arXiv 2401.10241); elsewhere both are one slot.
 
 gpipe: all forward, then all backward (arXiv 1811.06965). 1f1b: a backward as soon as there is one (PipeDream-flush,

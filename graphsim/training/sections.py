@@ -1,4 +1,4 @@
-"""A training graph in the order of its step: what stands ahead of the layers, each stretch of layers, and the head."""
+"""A training graph in the order of its step: what stands before the layers, each stretch of layers, and the head."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from graphsim.brief import figures_text
 from graphsim.deployment.deployment import Deployment
 from graphsim.training.optimizers import Optimizer
 from graphsim.training.recipe import Recipe
@@ -66,6 +67,10 @@ class TrainingSetup:
     recompute_every: int = 1
     sharding: str = "ddp"
     offload: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        what = f"{self.deployment!r}, {self.method.name}, recipe {self.recipe.name}, {self.optimizer.name}"
+        return figures_text("TrainingSetup", {"batch": self.batch, "seq_len": self.seq_len}, of=what)
 
 
 def settings_of(setup: TrainingSetup) -> dict[str, Any]:

@@ -62,7 +62,7 @@ RULES = {
     ),
     "zero2": Rule(
         states=True, gradients=True, every=True, bucket_bytes=DEEPSPEED_BUCKET, gathers_updates=True,
-        source="arXiv 1910.02054; DeepSpeed, runtime/zero/stage_1_and_2.py: gradients are reduced as they come",
+        source="arXiv 1910.02054; DeepSpeed, runtime/zero/stage_1_and_2.py: gradients are reduced as they are computed",
     ),
     "zero3": Rule(
         weights=True, gradients=True, states=True, regathers=True, every=True,

@@ -1,4 +1,4 @@
-"""What each slot of a pipeline schedule waits for: worked out once for each schedule, whatever anything takes."""
+"""What each slot of a pipeline schedule waits for: computed once for each schedule, whatever anything takes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def run_of(schedule: Schedule, overlapped: bool = True) -> Run:
 
 
 def _ahead(stages: Indices, to: Indices, own: Indices, place: Indices, kinds: Indices, overlapped: bool) -> Indices:
-    """The entry ahead of each on the same line: a stage, or its link to another one in one direction."""
+    """The entry before each on the same line: a stage, or its link to another one in one direction."""
     count = len(stages)
     lines = stages.astype(np.intp) * (stages.max(initial=0) + 2) * len(KINDS)
     if overlapped:
@@ -132,7 +132,7 @@ class _Slots:
 
     @classmethod
     def of(cls, schedule: Schedule) -> _Slots:
-        """Numbers in the place of objects."""
+        """Numbers in place of objects."""
         rows = [
             (stage, _CODE[one.kind], one.micro_batch, one.chunk, *_beside(one.beside))
             for stage, order in enumerate(schedule.orders)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from graphsim.graph.schedule import latest
 from graphsim.ops import Collective
+from graphsim.symbolic.memo import Memo
+from graphsim.symbolic.substitute import names_of
 from graphsim.training.collective_timeline import DataParallelTimes, times_of
-from graphsim.training.data_parallel import data_parallel_steps
+from graphsim.training.data_parallel import Price, data_parallel_steps
 from graphsim.training.numbers import StageNumbers
 from graphsim.training.offload import update_s, waited_s
 from graphsim.training.overlap import SLOWDOWN, Beside
@@ -43,10 +46,11 @@ class StepTimes:
 
 def step_times(stages: Sequence[StageNumbers], setup: TrainingSetup) -> StepTimes:
     """The times of a step; of a pipeline by the schedule of each number of micro-batches that there is."""
+    price = collective_price(setup)
     if len(stages) == 1:
-        return _alone(stages[0], setup)
+        return _alone(stages[0], setup, price)
     counts = np.unique(np.asarray(setup.accumulate))
-    each = [_pipelined(stages, setup, int(count)) for count in counts]
+    each = [_pipelined(stages, setup, int(count), price) for count in counts]
     if len(each) == 1:
         return each[0]
     own = [np.equal(setup.accumulate, count) for count in counts]
@@ -56,10 +60,10 @@ def step_times(stages: Sequence[StageNumbers], setup: TrainingSetup) -> StepTime
     )
 
 
-def _alone(stage: StageNumbers, setup: TrainingSetup) -> StepTimes:
+def _alone(stage: StageNumbers, setup: TrainingSetup, price: Price) -> StepTimes:
     """Of a model that no pipeline cuts."""
     times, count = stage.times, setup.accumulate
-    exchange = exchange_of(stage, setup, count)
+    exchange = exchange_of(stage, setup, count, price)
     slowed_s = (slowed(setup) - 1.0) * count * times.total_s
     exposed_s = count * (times.exposed_s + waited_s(stage, setup)) + exchange.exposed_s
     return StepTimes(
@@ -75,10 +79,10 @@ def _alone(stage: StageNumbers, setup: TrainingSetup) -> StepTimes:
     )
 
 
-def exchange_of(stage: StageNumbers, setup: TrainingSetup, micro_batches: Num) -> DataParallelTimes:
+def exchange_of(stage: StageNumbers, setup: TrainingSetup, micro_batches: Num, price: Price) -> DataParallelTimes:
     """What data-parallel devices exchange in a step of so many micro-batches, beside the stage's compute."""
     beside = Beside(overlap=setup.recipe.overlap, contention=SLOWDOWN)
-    return times_of(data_parallel_steps(setup, stage.held), collective_price(setup), micro_batches, beside)
+    return times_of(data_parallel_steps(setup, stage.held), price, micro_batches, beside)
 
 
 def slowed(setup: TrainingSetup) -> Num:
@@ -89,17 +93,23 @@ def slowed(setup: TrainingSetup) -> Num:
     return 1.0 + (setup.recipe.contention - 1.0) * several
 
 
-def collective_price(setup: TrainingSetup) -> Callable[[Collective], Num]:
-    """Seconds of a collective on the setup's device."""
+def collective_price(setup: TrainingSetup) -> Price:
+    """Seconds of a collective on the setup's device; equal ones, of which a step has many, are computed once."""
     price, device = prices_of(setup), setup.deployment.device
-    return lambda op: price(op, device).latency_s
+    known: Memo[Num] = Memo(most=64)
+
+    def seconds(op: Collective) -> Num:
+        kind: Any = type(op)
+        return known.get((kind, *(getattr(op, name) for name in names_of(kind))), lambda: price(op, device).latency_s)
+
+    return seconds
 
 
-def _pipelined(stages: Sequence[StageNumbers], setup: TrainingSetup, micro_batches: int) -> StepTimes:
+def _pipelined(stages: Sequence[StageNumbers], setup: TrainingSetup, micro_batches: int, price: Price) -> StepTimes:
     degrees = setup.deployment.parallelism
     schedule = schedule_of(degrees.schedule, degrees.pp, micro_batches, degrees.virtual_stages)
-    found = slots_s(schedule, stages, setup)
-    exchanges = [exchange_of(stage, setup, setup.accumulate).exposed_s for stage in stages]
+    found = slots_s(schedule, stages, setup, price)
+    exchanges = [exchange_of(stage, setup, setup.accumulate, price).exposed_s for stage in stages]
     count = setup.accumulate
     longest_s = latest(stage.times.total_s for stage in stages)
     waits_s = latest(waited_s(stage, setup) for stage in stages)
@@ -124,9 +134,9 @@ def _pipelined(stages: Sequence[StageNumbers], setup: TrainingSetup, micro_batch
     )
 
 
-def slots_s(schedule: Schedule, stages: Sequence[StageNumbers], setup: TrainingSetup) -> Pipelined:
+def slots_s(schedule: Schedule, stages: Sequence[StageNumbers], setup: TrainingSetup, price: Price) -> Pipelined:
     """When every slot runs."""
-    parts, send_s = part_times(schedule, stages), collective_price(setup)(hand_over(stages, setup))
+    parts, send_s = part_times(schedule, stages), price(hand_over(stages, setup))
     return pipelined_s(
         schedule, parts.forward_s, parts.backward_s, parts.weight_s, send_s, overlapped=schedule.name not in BLOCKING
     )

@@ -13,17 +13,17 @@ from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.own import checked
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError, as_allowed, choices_text
 from graphsim.graph import Pass
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.variants import known
-from graphsim.ops.base import BF16
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.training.context_parallel import check_tokens
 from graphsim.training.default_adapter import default_adapter
 from graphsim.training.estimate import TrainEstimate
 from graphsim.training.estimated import estimate_of
-from graphsim.training.methods import load_method
+from graphsim.training.merges import require_mergeable
+from graphsim.training.methods import load_method, stored_only
 from graphsim.training.optimizers import Optimizer, load_optimizer
 from graphsim.training.recipe import OFFLOADED, RECOMPUTE, SHARDING, Recipe, load_recipe
 from graphsim.training.setup import Method, TrainingSetup
@@ -56,20 +56,27 @@ def train(
 ) -> TrainEstimate:
     """Time, throughput and memory of one optimizer step: forward, backward, update.
 
-    model: a catalog name, YAML, config.json, model folder or mapping; or a `Deployment`, which then says hardware,
-        parallelism, lora, precision, cost and passes
-    batch: sequences of each micro-batch on a device (a data-parallel rank); seq_len: tokens of each
+    model: a catalog name, a YAML or config.json path, a model folder or a mapping; or a `Deployment`, which then sets
+        hardware, parallelism, lora, precision, cost and passes
+    hardware: a catalog name, a YAML path or a mapping
+    batch: sequences of each micro-batch on a data-parallel rank
+    seq_len: tokens of each sequence
     method: `lora`, `qlora`, `full`, `pretrain`, … (`graphsim.training.methods`); variants of LoRA are `lora.variant`
     lora: the adapter; by default the deployment's or the model's own, or rank 16 on all linears of attention and MLP
-    recipe: how a framework runs the step: a name of `list_recipes()`, a YAML or a mapping
-    accumulate: micro-batches of a step; recompute: `none`, `full` or `selective`, by default the recipe's own
+    parallelism: degrees of parallelism, by default one device
+    precision: number formats of the weights, by default as published
+    recipe: the framework that runs the step: a name of `list_recipes()`, a YAML path or a mapping
+    accumulate: micro-batches of a step
+    recompute: `none`, `full` or `selective`, by default the recipe's own
     optimizer: a name of `list_optimizers()`, by default the recipe's own
-    squares: mean sum over a micro-batch of the squared lengths of its documents, where sequences are packed
-    recompute_every: only every n-th layer is recomputed
-    sharding: `ddp`, `zero1` … `zero3`, `fsdp1`, `fsdp2`, `distributed_optimizer`; by default `parallelism.zero`'s, or
-        the recipe's own; offload: what lies in the host's memory: `optimizer`, `parameters`, `activations`, by default
-        what the recipe says
-    Numbers may be arrays of one length: one scenario each.
+    cost: `calibrated`, `roofline` or a function, by default the device's best
+    squares: mean sum of the squared document lengths of a micro-batch, for packed sequences
+    recompute_every: recompute only every n-th layer
+    sharding: `ddp`, `zero1` … `zero3`, `fsdp1`, `fsdp2`, `distributed_optimizer`; by default according to
+        `parallelism.zero`, or the recipe's own
+    offload: what is kept in host memory: `optimizer`, `parameters`, `activations`; by default the recipe's own
+    passes: custom graph passes, see `Deployment`
+    Numbers may be arrays of one length: one entry per scenario.
     Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
     """
     setup = setup_of(
@@ -130,6 +137,8 @@ def setup_of(
     setup = replace(setup, recipe=way, method=load_method(chosen, upcasts))
     scenarios_in(setup, deployment)
     _check_lengths(setup)
+    if chosen.merges:
+        require_mergeable(setup)
     return setup
 
 
@@ -156,13 +165,12 @@ def _deployment(model: ModelRef | Deployment, given: dict[str, Any], method: Met
 
 def _check_writable(precision: Precision, method: Method) -> None:
     """Raise ConfigError where weights that are trained would be in a format that only stores them."""
-    for own in precision.of_weights:
-        if own.bytes < BF16.bytes and (not own.compute or own.compute.startswith("int")):
-            raise ConfigError(
-                f"method = '{method.name}' trains the model's weights, which precision '{precision.name}' keeps in "
-                f"{own.name}, where no step of an optimizer can change them; allowed: adapters on such a base, as "
-                "method 'qlora' trains, or precision 'bf16'"
-            )
+    for own in stored_only(precision):
+        raise ConfigError(
+            f"method = '{method.name}' trains the model's weights, which precision '{precision.name}' keeps in "
+            f"{own.name}, where no step of an optimizer can change them; allowed: adapters on such a base, as "
+            "method 'qlora' trains, or precision 'bf16'"
+        )
 
 
 def _adapter(deployment: Deployment, method: Method, recipe: Recipe) -> LoraConfig:
@@ -216,6 +224,7 @@ def _check_lengths(setup: TrainingSetup) -> None:
 
 
 def _chosen(name: str, value: Any, allowed: Sequence[str]) -> str:
+    value = as_allowed(value, allowed)
     if not isinstance(value, str) or value not in allowed:
         raise ConfigError(f"{name} = {short(value)} is not known; {choices_text(str(value), allowed)}")
     return str(value)

@@ -65,12 +65,12 @@ class StepUncertainty:
         deployment = self._estimate.setup.deployment
         prices = deployment.price
         if not isinstance(prices, Prices):
-            return f"nobody recorded how far times of the cost model '{deployment.cost_model}' are off"
-        if not prices.records:
+            return f"no residuals are recorded for times of the cost model '{deployment.cost_model}'"
+        if not prices.has_records:
             return f"the calibration behind {deployment.device.name} holds no residuals; calibrate it again"
         part, kinds = self._step.unjudged()
         if part > MOST_UNJUDGED:
-            return f"{part:.0%} of the step are operations that nobody measured ({kinds})"
+            return f"{part:.0%} of the step are operations without measurements ({kinds})"
         return ""
 
     @cached_property

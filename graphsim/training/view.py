@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import networkx as nx
 import numpy as np
 
+from graphsim.brief import range_text
+from graphsim.deployment.basis import Basis
 from graphsim.display.nodes import number
 from graphsim.display.training import DIRECTIONS, busy_s, kind_text
 from graphsim.training.setup import TrainingSetup
@@ -23,6 +25,10 @@ class ShownStep(Protocol):
     @property
     def setup(self) -> TrainingSetup:
         """What was asked for."""
+
+    @property
+    def basis(self) -> Basis:
+        """Model, devices, recipe, precision, and how far to trust the times."""
 
     @property
     def step_s(self) -> Num:
@@ -84,11 +90,18 @@ class ShownStep(Protocol):
 def title_of(estimate: ShownStep) -> str:
     """`llama-3.1-8b on h100-sxm, lora rank 16, recipe peft`."""
     setup = estimate.setup
+    names = f"{setup.deployment.model.name} on {setup.deployment.device.name}"
+    return f"{names}, {method_text(estimate)}, recipe {setup.recipe.name}"
+
+
+def method_text(estimate: ShownStep) -> str:
+    """`lora rank 16`; `qlora rank 16 (dora)`."""
+    setup = estimate.setup
     lora = setup.deployment.adapter
     method = setup.method.name + (f" rank {np.max(lora.rank):g}" if lora is not None else "")
     if lora is not None and lora.variant not in ("lora", setup.method.name):
         method += f" ({lora.variant})"
-    return f"{setup.deployment.model.name} on {setup.deployment.device.name}, {method}, recipe {setup.recipe.name}"
+    return method
 
 
 def asked_of(estimate: ShownStep, scenario: int = 0) -> list[str]:
@@ -126,6 +139,30 @@ def headline(estimate: ShownStep, scenario: int = 0) -> list[tuple[str, str]]:
     whole = estimate.setup.deployment.model.num_parameters
     rows.append(("trained", f"{count_text(trained)} parameters, {trained / whole:.2%} of {count_text(whole)}"))
     return rows
+
+
+def step_text(estimate: ShownStep) -> str:
+    """A step in six lines; of many scenarios, from the least to the most."""
+
+    def shares(value: float) -> str:
+        return f"{value:.1%}"
+
+    memory = estimate.memory
+    fits = "fits" if np.all(memory.fits) else "does not fit" if not np.any(memory.fits) else "some do not fit"
+    used, room = (range_text(size, bytes_text) for size in (memory.reserved_bytes, memory.capacity_bytes))
+    several = f"; {np.size(estimate.step_s)} scenarios" if np.size(estimate.step_s) > 1 else ""
+    speed = range_text(estimate.tokens_per_s, lambda value: scaled(value, "tok/s"))
+    trained = range_text(estimate.trainable_parameters, count_text)
+    return "\n".join(
+        (
+            str(estimate.basis),
+            f"{method_text(estimate)}: {', '.join(asked_of(estimate)[:-1])}{several}",
+            f"optimizer step     {range_text(estimate.step_s, seconds_text)}, {speed}",
+            f"MFU                {range_text(estimate.mfu, shares)} of {estimate.peak_format}'s dense peak",
+            f"trained            {trained} parameters of {count_text(estimate.setup.deployment.model.num_parameters)}",
+            f"memory per device  {used} of {room}, {fits}",
+        )
+    )
 
 
 def kinds_of(estimate: ShownStep, scenario: int = 0) -> dict[tuple[str, str], float]:

@@ -17,7 +17,7 @@ from graphsim.validation.measured_run import MeasuredRun
 from graphsim.validation.run_figures import Outcome, is_run_figure, run_figure
 
 NO_GAP = "the client's gaps are between two lines of one token"
-TEXT = "tokens of the answer's text, which nobody generates here"
+TEXT = "tokens of the answer's text, which is not generated here"
 _ITL = re.compile(r"(mean|median|p\d+)_(itl|tpot)_ms")
 _LENGTH = re.compile(r"(mean|median|max|p\d+)_(prompt|output)_len")
 _RATES = {
@@ -62,7 +62,7 @@ def _per_token(found: Outcome, run: MeasuredRun, statistic: str, what: str, meas
 
 
 def _counted(run: MeasuredRun, measured: float, gaps: float) -> float:
-    """Gaps of a mean request, as whoever reports a mean ITL counted them."""
+    """Gaps of a mean request, as counted by the report of a mean ITL."""
     told = dict(run.measured)
     rest = told.get("mean_e2e_ms", np.nan) - told.get("mean_ttft_ms", np.nan)
     counted = rest / measured if measured else np.nan

@@ -70,7 +70,7 @@ COUNTED = ("source", "model", "device")
 
 
 def validate_capacity(path: str | Path) -> pd.DataFrame:
-    """Each logged capacity of a file: logged, predicted and error; runs that repeat a row but for its load once.
+    """Each logged capacity of a file: logged, predicted and error; runs that repeat a row except for its load once.
 
     The file holds public figures, serving runs with their blocks, or slots with the tokens that they left.
     Raises ConfigError for a file that cannot be read or holds none of these.

@@ -1,4 +1,4 @@
-"""What exchanging tokens between experts' devices takes beyond its price, of kernels that nobody measured alone."""
+"""What exchanging tokens between experts' devices takes beyond its price, of kernels that were not measured alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ dealt out to eight replicas on one node and no speculation (0.32 to 0.54 ms). Ro
 
 
 def exchange_s(row: ServedRow, pool: Pool, deployment: Deployment) -> float:
-    """Seconds that a step of generation takes beyond its price; 0 but for SGLang's MoRI."""
+    """Seconds that a step of generation takes beyond its price; 0 except for SGLang's MoRI."""
     amd = deployment.device.architecture.startswith("cdna")
     if row.engine != "sglang" or not amd or pool.replicas < 2:
         return 0.0

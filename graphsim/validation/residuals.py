@@ -19,7 +19,7 @@ LIMITS = {
 """Classes of kernels, and the median error that a device never measured should stay under."""
 
 SIZES = {"attention": ("kv_len", "keys"), "collectives": ("message_size", "elements of the message")}
-"""The column that a class's rows are drawn over, and its name; products and experts go by their rows."""
+"""The column that a class's rows are drawn over, and its name; GEMMs and experts go by their rows."""
 
 
 def size_of(kernels: str) -> tuple[str, str]:

@@ -42,7 +42,7 @@ ABOUT = (
 
 
 def counted(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that count, with `quantity` and `residual`; `kernel_width` is 0 where nobody stated it."""
+    """The rows that count, with `quantity` and `residual`; `kernel_width` is 0 where it is not stated."""
     known = table[table["metric"].isin(list(QUANTITIES)) & (table["problem"] == "")]
     known = known[(known["measured"] > 0) & (known["predicted"] > 0)]
     known = known[known["judged"] == CLEAN] if "judged" in known.columns else known

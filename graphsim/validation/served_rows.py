@@ -1,7 +1,7 @@
 """Rows of served benchmarks as what ran where: one reader for the layouts of InferenceX's tables.
 
 What a label says and what was measured differ at times. Where a `doubt` column gives the evidence, it decides how a row
-is judged; degrees that were multiplied together are taken apart again, whoever says so: eight devices at most share
+is judged; degrees that were multiplied together are separated again, whatever the source: eight devices at most share
 one server of these benchmarks, and the id names the true degrees.
 """
 
@@ -45,7 +45,7 @@ ENGINES = {"vllm": "vllm", "sglang": "sglang", "trt": "trtllm", "tensorrt": "trt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Servers alike. tp, ep: of one; replicas: of its attention; workers: how many of them, 0 where nobody says."""
+    """Identical servers. tp, ep: of one; replicas: of its attention; workers: their number, 0 where not stated."""
 
     tp: int
     ep: int
@@ -63,13 +63,13 @@ class Pool:
 class ServedRow:
     """One measured configuration.
 
-    gpu, model, precision: as the file says; engine: family of its profiles; version: "" where nobody says
+    gpu, model, precision: as the file says; engine: family of its profiles; version: "" where it is not stated
     pool: what serves, or what generates where prompts are run apart; prompts: the pool that runs these, if any
     range_ratio: the least length as a share of the stated one; per_client: requests that each client sends
     judged: `clean`, or why the row is judged apart; cold: whether first requests found a server that nothing had warmed
     as_written: whether the precision is a whole one, as graphsim writes it, and no label of a checkpoint
     samples: whether tokens are drawn from a cut distribution, not the most likely ones taken
-    speculation: what drafts tokens, None for nothing; where a doubt alone tells of it, nobody knows how many
+    speculation: what drafts tokens, None for nothing; where only a doubt mentions it, unknown how many
     problem: why the row cannot be simulated, "" where it may
     measured: figures by the file's own names
     """
@@ -242,7 +242,7 @@ def _clients(row: Row) -> int:
 
 
 def _range_ratio(row: Row, doubt: str) -> float:
-    """Of runs whose protocol nobody states, lengths behave as fixed ones: all clients are in step."""
+    """Of runs with an unstated protocol, lengths behave as fixed ones: all clients are in step."""
     return _or(row, "range_ratio", 1.0 if "protocol unknown" in doubt else 0.8)
 
 

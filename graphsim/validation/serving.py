@@ -1,8 +1,8 @@
 """Serving over time against the estimate: `graphsim validate serving RUNS.csv [METRICS.csv]`.
 
 Tables of runs in an open loop, with adapters or without, are simulated over time (`serving_tables.py`), benchmarks in a
-closed loop as `graphsim validate served` does, saturated servers as such. What several servers gave, and what nobody
-simulates, are rows that say so.
+closed loop as `graphsim validate served` does, saturated servers as such. What several servers gave, and what is
+not simulated, are rows that say so.
 """
 
 from __future__ import annotations

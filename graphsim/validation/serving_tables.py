@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.errors import ConfigError
-from graphsim.files.measured import Row
+from graphsim.files.measured import Row, numbers_of
 from graphsim.validation import (
     serving_blis,
     serving_bsc,
     serving_llmservingsim,
+    serving_mlperf,
     serving_open_loop,
     serving_pd_ratio,
     serving_routing,
@@ -76,9 +77,7 @@ def read_runs(frame: pd.DataFrame, measured: Mapping[str, Measured], path: str) 
 
 def measured_of(frame: pd.DataFrame) -> dict[str, Measured]:
     """The figures of each run, by its id, from a table of id, metric and value; what is no number is not told."""
-    import pandas as pd
-
-    values = pd.to_numeric(frame["value"], errors="coerce")
+    values = numbers_of(frame["value"])
     found: dict[str, list[tuple[str, float]]] = {}
     for name, metric, value in zip(frame["id"], frame["metric"], values, strict=True):
         found.setdefault(str(name), []).append((str(metric), float(value)))
@@ -99,6 +98,8 @@ def own_lines(
         return run_lines(sampled(_each(frame, serving_routing.routing_run), most), named_figure, progress)
     if columns >= serving_open_loop.THREADS_COLUMNS:
         return _threads(frame, progress)
+    if columns >= serving_mlperf.COLUMNS:
+        return serving_mlperf.mlperf_lines(_spread(list(frame.to_dict("records")), most), progress)
     if columns >= serving_pd_ratio.COLUMNS:
         return serving_pd_ratio.pd_ratio_lines(_spread(list(frame.to_dict("records")), most), progress)
     return None

@@ -1,4 +1,4 @@
-"""Lengths of requests whose data set is named but not at hand: a stand-in of its shape, scaled to a run's means."""
+"""Lengths of requests whose data set is named but not available: a stand-in of its shape, scaled to a run's means."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 RUNS = ("id", "metric", "value", "model", "framework", "method", "hardware")
 """Columns of a table of runs."""
 BESIDE = ("step_time", "tokens_per_s_per_gpu")
-"""Metrics whose product, where both stand in a run, is the number of tokens that a device's step had."""
+"""Metrics whose GEMM, where both stand in a run, is the number of tokens that a device's step had."""
 
 
 def validate_training(path: str | Path) -> pd.DataFrame:

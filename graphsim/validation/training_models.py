@@ -45,7 +45,7 @@ _TAKEN = {
 
 
 def model_of(text: str, framework: str, note: str, seq_len: float, tp: float) -> ModelConfig:
-    """The model. Raises ConfigError where nobody knows what a name stands for, or where it is not simulated."""
+    """The model. Raises ConfigError for an unknown name, or where it is not simulated."""
     if "foundry" in framework.lower() and (found := _MPT.fullmatch(text.strip())):
         return _mpt(found[1].lower(), text, seq_len)
     arguments = arguments_of(note)

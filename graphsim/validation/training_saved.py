@@ -1,7 +1,7 @@
 """Bytes that autograd saves and flops that it counts, measured with hooks on small cases, beside the backward pass.
 
 A case is one operation, PEFT's linear or a decoder layer; the graph of each is built here and handed to
-`graphsim.passes.backward`, whose kept values and matrix products are summed.
+`graphsim.passes.backward`, whose kept values and GEMMs are summed.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _attention(t: float, h: int) -> Attention:
 
 
 def _flops(case: str, sizes: Sizes) -> dict[str, float]:
-    """Of matrix units in units of the base product's forward, without the head."""
+    """Of matrix units in units of the base GEMM's forward, without the head."""
     graph, rules = _alone(case, sizes)
     base = 2.0 * sizes.tokens * sizes.hidden * sizes.inner
     out = backward(graph, rules)

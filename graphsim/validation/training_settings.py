@@ -48,7 +48,7 @@ PRECISIONS = (
     ("fp8", "fp8"), ("bfloat16", "bf16"), ("float16", "fp16"), ("bf16", "bf16"), ("fp16", "fp16"), ("16-bit", "bf16"),
     ("fp32", "fp32"),
 )  # fmt: skip
-"""Formats of matrix products by words of a row's precision, the first that is there."""
+"""Formats of GEMMs by words of a row's precision, the first that is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Recomputed:
 
 
 def recipe_of(framework: str) -> str:
-    """The recipe's name. Raises ConfigError for a framework that nobody knows."""
+    """The recipe's name. Raises ConfigError for an unknown framework."""
     plain = framework.lower()
     found = next((name for word, name in FRAMEWORKS if word in plain), None)
     if found is None:
@@ -83,7 +83,7 @@ def recipe_of(framework: str) -> str:
 
 
 def precision_of(text: str, note: str, recipe: str) -> str | None:
-    """The format of matrix products; None for the recipe's own. `FP8 (see note)` and `FP4=True` count as well.
+    """The format of GEMMs; None for the recipe's own. `FP8 (see note)` and `FP4=True` count as well.
 
     MLPerf's submissions run in FP8 where a matched config turns on FP4 no less than where it says nothing.
     """

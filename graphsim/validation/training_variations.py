@@ -26,7 +26,7 @@ WHOLE_LOSS = {"kept_bytes": 4.0, "peak_bytes": 12.0, "chunks": 1.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class More:
-    """recipe: a variant in the place of the framework's own. optimizer: its name, None for the recipe's own.
+    """recipe: a variant in place of the framework's own. optimizer: its name, None for the recipe's own.
 
     changes: fields of the recipe; a mapping stands for some fields of one of its parts
     offload: what lies in the host's memory, beyond what other columns say
@@ -122,7 +122,7 @@ def _torchtune(row: Row, note: str) -> More:
 
 
 def _cumulative(last: int) -> More:
-    """What the last of the steps has switched on. Raises ConfigError for the first, whose lengths nobody states."""
+    """What the last of the steps has switched on. Raises ConfigError for the first, whose lengths are not stated."""
     if last < STEPS.index("packed"):
         raise ConfigError("the lengths of sequences that are not packed are not stated")
     changes: dict[str, Any] = {"loss": WHOLE_LOSS} if last < STEPS.index("chunked") else {}

@@ -1,8 +1,8 @@
-"""What estimates are worth on devices that nobody measured: every measured device judged as if it were one.
+"""What estimates are worth on unmeasured devices: every measured device judged as if it were one.
 
-Once without its own calibration, so that its generation's other devices lend theirs, and once without those either,
-so that other generations lend (`hardware/generations.json` says which). The Intel card's attention and experts are
-erratic in the data; its errors are shown and do not count in the mean.
+Once without its own calibration, so that other devices of its generation serve as reference, and once without those
+either, so that other generations do (`hardware/generations.json` says which). The Intel card's attention and expert
+measurements are erratic; its errors are shown and do not count in the mean.
 """
 
 from __future__ import annotations

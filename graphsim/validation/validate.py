@@ -32,14 +32,14 @@ def validate_kernels(
     hardware: str | Path | Mapping[str, Any] | Hardware,
     *,
     own: bool = True,
-    lent: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Errors of `predict_kernels` on measured rows of one device, one line per op, dtype and size class.
 
     Columns: hardware, engine and kernel ("" for the base), origin, op, dtype, size, rows, then as fractions the
     median, mean and 90th percentile of |predicted / measured - 1|, the bias (median of predicted / measured - 1), the
     roofline's median error, and `coverage` and `width` of intervals of 80 % (`covered`; nan without residuals).
-    `own` False leaves the device's own calibration aside; `lent` gives parameters.
+    own: False ignores the device's own calibration; parameters: fitted ones by family, instead of any calibration's
     Raises ConfigError for missing columns or unknown ops.
     """
     import pandas as pd
@@ -48,7 +48,7 @@ def validate_kernels(
     if "latency_us" not in frame.columns:
         raise ConfigError("column latency_us is missing; validation needs the measured latency")
     measured = frame["latency_us"].to_numpy(dtype=float)
-    found = kernel_intervals(frame, device, own=own, lent=lent)
+    found = kernel_intervals(frame, device, own=own, parameters=parameters)
     predicted, ends = found["latency_us"].to_numpy(), found[["low_us", "high_us"]].to_numpy().T
     off = predicted / measured - 1.0
     bare = np.abs(roofline_kernels(frame, device).to_numpy() / measured - 1.0)
@@ -57,7 +57,7 @@ def validate_kernels(
         table = KernelTable(engine=engine)
         for (op, dtype), part in _numbered(frame)[mine].groupby(["op", "dtype"], sort=True, dropna=False):
             places = part["place"].to_numpy()
-            origin = "given" if lent else basis(device, family_of(str(op)).name, table, own=own).origin
+            origin = "given" if parameters else basis(device, family_of(str(op)).name, table, own=own).origin
             head = {"hardware": device.name, "engine": engine, "kernel": kernel, "origin": origin}
             for size, inside in _sizes(part, measured[places]):
                 chosen = places[inside]
@@ -137,7 +137,7 @@ def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sizes(part: pd.DataFrame, measured_us: Any) -> list[tuple[str, Any]]:
-    """Named row masks: all, the LoRA-shaped products, and the classes by latency."""
+    """Named row masks: all, the LoRA-shaped GEMMs, and the classes by latency."""
     classes: list[tuple[str, Any]] = [(ALL, np.ones(len(part), dtype=bool))]
     if part["op"].iloc[0] == "gemm":
         thin = thin_products(part)

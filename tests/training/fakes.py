@@ -21,10 +21,12 @@ PARTS = {"forward": 1.0, "recompute": 0.0, "backward": 2.0, "optimizer": 0.25, "
 
 
 def setup_of(
-    method: Method = LORA, *, dp: Any = 1, pp: int = 1, sharding: str = "ddp", **further: Any
+    method: Method = LORA, *, dp: Any = 1, pp: int = 1, sharding: str = "ddp", precision: str = "bf16", **further: Any
 ) -> TrainingSetup:
     lora = gs.LoraConfig(rank=16, lora_dtype="fp32") if method.adapters else None
-    deployment = gs.Deployment("llama-3.2-1b", "h100-sxm", parallelism=gs.Parallelism(dp=dp, pp=pp), lora=lora)
+    deployment = gs.Deployment(
+        "llama-3.2-1b", "h100-sxm", parallelism=gs.Parallelism(dp=dp, pp=pp), lora=lora, precision=precision
+    )
     fields: dict[str, Any] = {"batch": 2.0, "seq_len": 1024.0, "accumulate": 4.0} | further
     return TrainingSetup(
         deployment=deployment, method=method, recipe=Recipe(name="fake"), optimizer=ADAMW, sharding=sharding, **fields

@@ -239,7 +239,7 @@ def test_an_unknown_key_that_may_shape_memory_or_time_is_refused_unless_it_is_pa
     file = tmp_path / "config.yaml"
     file.write_text(examples.AXOLOTL + "quantum_batch_fusion: 4\nlora_dropuot: 0.3\n")
     said = refused(file)
-    assert "quantum_batch_fusion = 4 is not a known key, and its name says that it may shape memory or time" in said
+    assert "quantum_batch_fusion = 4 is not a known key, and its name suggests that it affects memory or time" in said
     assert "lora_dropuot = 0.3 is not a known key" in said
     assert read_training_config(file, ignore="all").unknown == ("quantum_batch_fusion", "lora_dropuot")
     assert "lora_dropuot" in refused(file, ignore=["quantum_batch_fusion"])

@@ -138,10 +138,8 @@ def test_pruning_passes_over_the_optimizers_states() -> None:
 @pytest.mark.parametrize(
     ("setup", "said"),
     [
-        (
-            setup_of(Method(name="relora", base=False, adapters=True, base_format="int4")),
-            "int4 cannot be wri",
-        ),
+        (setup_of(RELORA, precision="int4"), "int4 cannot be written; expected one in 16 or 32 bits"),
+        (setup_of(RELORA, precision="fp8_wo"), "fp8_wo cannot be written"),
         (setup_of(RELORA, dp=2, sharding="fsdp2"), "fsdp2 leaves none on a device"),
         (setup_of(FULL), "has no adapter to merge"),
     ],
@@ -149,6 +147,19 @@ def test_pruning_passes_over_the_optimizers_states() -> None:
 def test_a_base_that_cannot_be_written_is_refused(setup: Any, said: str) -> None:
     with pytest.raises(gs.InfeasibleError, match=said):
         planned(estimate_of(setup), steps=10, relora_every=5)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"precision": "int4"}, {"sharding": "fsdp2", "parallelism": gs.Parallelism(dp=2)}], ids=["int4", "fsdp2"]
+)
+def test_a_step_of_relora_is_refused_where_its_merges_would_be(asked: dict[str, Any]) -> None:
+    with pytest.raises(gs.InfeasibleError, match="'relora' merges into"):
+        gs.train("llama-3.2-1b", "h100-sxm", method="relora", **asked)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "nf4", "llm_int8"])
+def test_a_base_that_bitsandbytes_quantises_again_can_be_merged_into(precision: str) -> None:
+    assert merge_of(setup_of(RELORA, precision=precision), 1e7, 0.9).merge_s > 0
 
 
 @pytest.mark.parametrize(

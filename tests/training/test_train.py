@@ -139,11 +139,35 @@ def test_sizes_in_arrays_are_as_alone() -> None:
         assert together.memory.peak_moment[i] == alone.memory.peak_moment
 
 
+EXPERTS: dict[str, Any] = {
+    "name": "tiny-experts", "hidden_size": 512, "vocab_size": 4096, "layers": 2, "attention": {"heads": 8},
+    "moe": {"experts": 8, "experts_per_token": 2, "intermediate_size": 256},
+}  # fmt: skip
+LATENT: dict[str, Any] = {
+    "model_type": "deepseek_v3", "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 2,
+    "num_attention_heads": 8, "num_key_value_heads": 8, "vocab_size": 4096, "q_lora_rank": 128, "kv_lora_rank": 64,
+    "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32, "first_k_dense_replace": 2, "n_routed_experts": 8,
+    "num_experts_per_tok": 2, "moe_intermediate_size": 256, "max_position_embeddings": 4096,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("method", "recipe"), [("full", "megatron-lm"), ("qlora", "peft"), ("dora", "peft"), ("lora", "unsloth")]
+    ("model", "device", "method", "recipe"),
+    [
+        (TINY, DEVICE, "full", "megatron-lm"),
+        (TINY, DEVICE, "qlora", "peft"),
+        (TINY, DEVICE, "dora", "peft"),
+        (TINY, DEVICE, "lora", "unsloth"),
+        pytest.param(TINY, "h100-sxm", "lora", "peft", marks=pytest.mark.slow),
+        pytest.param(TINY, "rtx-3090", "lora", "peft", marks=pytest.mark.slow),
+        pytest.param(EXPERTS, "h100-sxm", "lora", "peft", marks=pytest.mark.slow),
+        pytest.param(EXPERTS, "h100-sxm", "full", "megatron-lm", marks=pytest.mark.slow),
+        pytest.param(LATENT, "h100-sxm", "lora", "peft", marks=pytest.mark.slow),
+    ],
 )
-def test_recorded_formulas_are_what_the_passes_give(method: str, recipe: str) -> None:
-    setup = setup_of(TINY, DEVICE, batch=3, seq_len=384, method=method, recipe=recipe, recompute="full")
+def test_recorded_formulas_are_what_the_passes_give(model: Any, device: str, method: str, recipe: str) -> None:
+    """Wide enough that chains of kernels find a part of what they read in the cache, and a part in memory."""
+    setup = setup_of(model, device, batch=3, seq_len=4096, method=method, recipe=recipe, recompute="full")
     step = Computed(setup)
     recorded = stage_numbers(setup, step.share)
     assert recorded is not None

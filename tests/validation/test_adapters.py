@@ -72,7 +72,7 @@ CHECKS = [validate_adapter_serving, validate_slots, validate_lifecycles, validat
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(
-    ("text", "said"), [(None, "cannot be read"), ("", "cannot be read"), ("a,b\n1,2\n", "missing")]
+    ("text", "said"), [(None, "cannot be read"), ("", "the file is empty"), ("a,b\n1,2\n", "missing")]
 )
 def test_a_wrong_file_is_one_sentence(check: Any, text: str | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "facts.csv"

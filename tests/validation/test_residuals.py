@@ -50,8 +50,8 @@ def test_products_with_a_thin_side_are_a_class_of_their_own_as_well(rows):
 
 def test_without_the_devices_own_calibration_another_prices_it(rows):
     device = load_hardware("h100-sxm")
-    own, lent = residuals(rows, device), residuals(rows, device, own=False)
-    assert not np.allclose(own["ratio"], lent["ratio"])
+    own, borrowed = residuals(rows, device), residuals(rows, device, own=False)
+    assert not np.allclose(own["ratio"], borrowed["ratio"])
 
 
 def test_every_class_has_a_size_to_be_drawn_over():

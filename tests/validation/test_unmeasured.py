@@ -27,7 +27,7 @@ def test_every_class_is_judged_with_and_without_the_devices_generation(products)
     assert list(found["kernels"]) == [*LIMITS, *LIMITS] and set(found["without"]) == {"device", "generation"}
     lines = found.set_index(["without", "kernels"])
     near, far = lines.loc[("device", "GEMM bf16")], lines.loc[("generation", "GEMM bf16")]
-    assert near["b200-sxm"] != far["b200-sxm"], "its sibling lends, or Hopper does"
+    assert near["b200-sxm"] != far["b200-sxm"], "the reference is its sibling, or Hopper"
     alone = ["a100-sxm-80gb", "l40s"]
     assert (near[alone] == far[alone]).all(), "they have no siblings among the calibrated"
     assert near["mean"] == pytest.approx(near[["b200-sxm", "gb200", *alone]].astype(float).mean())

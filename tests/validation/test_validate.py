@@ -41,7 +41,7 @@ SLOW = [pytest.param(gpu, marks=pytest.mark.slow) for gpu in ("h100_sxm", "rtx_p
 def test_a_fit_predicts_held_out_weight_shapes_of_bf16_products(kernel_folder, gpu):
     frame, device = products(kernel_folder, gpu, "bfloat16"), load_hardware(hardware_name(gpu))
     out = held_out(frame, ("n", "k"))
-    table = validate_kernels(frame[out], device, lent={"gemm": gemm.fit(frame[~out], device)})
+    table = validate_kernels(frame[out], device, parameters={"gemm": gemm.fit(frame[~out], device)})
     medians = table.set_index("size")["median"]
     assert medians["all"] < 0.05 and medians["n or k up to 128"] < 0.09
     assert medians["all"] < 0.2 * table.set_index("size")["roofline_median"]["all"]

@@ -1,1 +1,1 @@
-"""Readers of the trainers' own files: what a user has at hand becomes arguments of `train` and `fine_tune_plan`."""
+"""Readers of the trainers' own configuration files, which become arguments of `train` and `fine_tune_plan`."""

@@ -24,7 +24,7 @@ class TrainingFile:
     """What trainers' files say.
 
     files, formats: which were read, and as what; train: arguments of `train`; plan: those of the run, which
-        `fine_tune_plan` takes besides; notes: what is left out or assumed; unknown: keys that nobody knows
+        `fine_tune_plan` takes besides; notes: what is left out or assumed; unknown: unknown keys
     """
 
     files: tuple[str, ...]
@@ -38,7 +38,7 @@ class TrainingFile:
 def finished(
     told: Told, formats: tuple[str, ...], folder: Path, devices: int | None, model: Any = None
 ) -> TrainingFile:
-    """The arguments. devices: in all, where the caller knows; model: in the place of what the files name.
+    """The arguments. devices: in all, where the caller knows; model: in place of what the files name.
 
     Raises ConfigError with every problem of the files.
     """
@@ -102,7 +102,7 @@ def _differs(base: Recipe, key: str, value: Any) -> bool:
 
 
 def _chains_of(name: str) -> dict[str, Any]:
-    """What a recipe writes out behind and ahead of an adapter, as a recipe's file has it."""
+    """What a recipe writes out behind and before an adapter, as a recipe's file has it."""
     return {
         chain.kind: {key: getattr(chain, key) for key in chain.__dataclass_fields__ if key != "kind"}
         for chain in load_recipe(name).chains

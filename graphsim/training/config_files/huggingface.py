@@ -133,7 +133,7 @@ def read_accelerate(source: Source) -> None:
         elif mixed != "no":
             source.tell("recipe.autocast", True, "mixed_precision")
             if mixed == "fp8":
-                source.note("mixed_precision", "not simulated: products in fp8, they run in bf16 here")
+                source.note("mixed_precision", "not simulated: GEMMs in fp8, they run in bf16 here")
     _fsdp(source, kind == "FSDP", mixed)
     _deepspeed(source, kind == "DEEPSPEED")
     parallel = source.below("parallelism_config")

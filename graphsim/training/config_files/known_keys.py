@@ -61,22 +61,22 @@ def left_over(source: Source, formats: Collection[str], ignore: Collection[str])
 
 
 def _unknown(source: Source, key: str, value: Any, known: Collection[str]) -> None:
-    """Nobody knows the key: refused where its name says that it shapes memory or time, else noted."""
+    """An unknown key: refused where its name suggests that it affects memory or time, else noted."""
     near = difflib.get_close_matches(key, sorted({*known, *source.fields.asked_for}), n=1, cutoff=0.75)
     text = f"did you mean '{near[0]}'?" if near else ""
     source.told.unknown.append(source.fields.name(key))
     if shapes(key) and says_something(value):
         hint = f"{text} " if text else ""
         source.told.problems.append(
-            f"{source.place(key)} = {short(value)} is not a known key, and its name says that it may shape memory or "
-            f"time; {hint}leave it out, or pass it over with ignore"
+            f"{source.place(key)} = {short(value)} is not a known key, and its name suggests that it affects memory or "
+            f"time; {hint}leave it out, or skip it with ignore"
         )
     else:
         source.note(key, f"not a known key, passed over; {text}" if text else "not a known key, passed over")
 
 
 def shapes(key: str) -> bool:
-    """Whether a key's name says that it may shape memory or time."""
+    """Whether a key's name suggests that it affects memory or time."""
     return not SHAPING.isdisjoint(re.findall(r"[a-z]+\d*", key.lower()))
 
 

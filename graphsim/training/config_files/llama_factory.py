@@ -126,4 +126,4 @@ def _formats(source: Source) -> None:
     if upcast is not None:
         source.tell("recipe.upcasts", upcast, "upcast_layernorm")
     if source.flag("fp8"):
-        source.note("fp8", "not simulated: products in fp8")
+        source.note("fp8", "not simulated: GEMMs in fp8")

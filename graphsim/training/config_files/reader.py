@@ -54,8 +54,8 @@ def read_training_config(
     Axolotl's, LLaMA-Factory's, torchtune's and TRL's YAML; TrainingArguments, LoraConfig (`adapter_config.json`) and
     DeepSpeed's JSON; accelerate's YAML; Unsloth's arguments. Each may also be given as a mapping
     devices: how many there are in all, which few of these files say
-    model: in the place of what the files name
-    ignore: keys to pass over though nobody knows them and their names say that they shape memory or time; or `all`
+    model: in place of what the files name
+    ignore: unknown keys to skip although their names suggest that they affect memory or time; or `all`
     Raises ConfigError naming file, key, value and what is allowed, with all problems of all files.
     """
     told = Told()

@@ -65,7 +65,7 @@ def says_fsdp(key: str) -> bool:
 
 
 def read_fsdp_config(source: Source, version: int | None = None) -> None:
-    """accelerate's `fsdp_config`, with or without `fsdp_` ahead of its keys."""
+    """accelerate's `fsdp_config`, with or without `fsdp_` before its keys."""
     source.has("accelerate.fsdp")
     for prefix in ("fsdp_", ""):
         found = source.count(f"{prefix}version")

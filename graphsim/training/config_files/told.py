@@ -21,7 +21,7 @@ class Told:
         LoraConfig has it, `recipe`, and `recipe.NAME` of a Recipe's fields; places: where each stands
     defaults: values that hold where no place says one
     files: names of the files that are read
-    notes: what is left out; problems: what is wrong; unknown: keys that nobody knows
+    notes: what is left out; problems: what is wrong; unknown: unknown keys
     sources: the files, those that others name among them
     sections: mappings of the files, and the formats whose keys they may have
     """

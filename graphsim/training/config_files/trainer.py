@@ -95,7 +95,7 @@ def read_mixed_precision(source: Source) -> None:
         if flag:
             source.tell("recipe.autocast", True, key)
             if key == "fp16":
-                source.note(key, "products run at the rate of bf16, and the loss scaler takes no time")
+                source.note(key, "GEMMs run at the rate of bf16, and the loss scaler takes no time")
         elif flag is False:
             source.told.add("off", key)
     if {*source.told.get("off", ())} == {"bf16", "fp16"} and "recipe.autocast" not in source.told.values:

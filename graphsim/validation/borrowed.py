@@ -1,8 +1,8 @@
-"""What borrowed constants err by: every measured device priced as if nobody had measured it, as residual records.
+"""The error of borrowed constants: every measured device priced as if it had not been measured, as residual records.
 
-Once without its own calibration, where another device of its generation lends, and once without those either
+Once without its own calibration (another device of its generation is the reference), and once without those either
 (`unmeasured.py` gives the same errors as tables). The records stand in `hardware/residuals.json`
-(`cost/parameters/lent.py`); every device counts alike, however many of its kernels were measured.
+(`cost/parameters/borrowed.py`); every device counts alike, however many of its kernels were measured.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from graphsim.cost.families.registry import Family
 from graphsim.cost.kernel_intervals import interval_us
 from graphsim.cost.kernels import by_engine, by_family, predict_with
 from graphsim.cost.parameters.basis import basis
+from graphsim.cost.parameters.borrowed import BASE, RELATIONS, SIBLING, relation_of
 from graphsim.cost.parameters.engines import KernelTable
-from graphsim.cost.parameters.lent import BASE, RELATIONS, SIBLING, relation_of
 from graphsim.files.written import write_text
 from graphsim.hardware import Hardware
 from graphsim.validation.unmeasured import ERRATIC
@@ -35,22 +35,22 @@ MOST_ROWS = 6000
 """Rows of a device and a family that are looked at: evenly chosen, and enough for quantiles of every kind."""
 
 ABOUT = (
-    "Quantiles of log(measured / predicted) of kernels on measured devices that were priced as if nobody had measured "
-    "them: 'sibling', from another device of the generation; 'generation', from other generations. Made by graphsim "
-    "validate unmeasured --record."
+    "Quantiles of log(measured / predicted) of kernels on measured devices that were priced as if they were "
+    "unmeasured: 'sibling', from another device of the generation; 'generation', from other generations. Made by "
+    "graphsim validate unmeasured --record."
 )
 
 Place = tuple[str, str, str]
 """Relation, engine and family."""
 
 
-def lent_rows(
+def borrowed_rows(
     paths: Iterable[str | Path], hardware: str | Path | None = None, *, progress: Progress | None = None
 ) -> dict[Place, list[tuple[Family, pd.DataFrame]]]:
-    """For each relation, engine and family, the rows of each device that borrows so, with `borrowed_us`.
+    """For each relation, engine and family, the rows of each device, with the time borrowed constants give them.
 
-    Their column `architecture` says of which generation a device is, and `one` what errs apart: siblings, or where
-    other generations lend, generations.
+    Column `borrowed_us` is that time, `architecture` the device's generation, and `one` the group whose errors are
+    independent of others: the device among siblings, the generation where other generations are the reference.
     """
     found: dict[Place, list[tuple[Family, pd.DataFrame]]] = {}
     for device, frame in rows_by_device(paths, hardware):
@@ -91,7 +91,7 @@ def _relation(device: Hardware, family: Family, engine: str, kin: bool) -> str:
     return relation_of(device, found.origin) if found.parameters is not None else ""
 
 
-def lent_record(parts: list[tuple[Family, pd.DataFrame]]) -> dict[str, Any]:
+def borrowed_record(parts: list[tuple[Family, pd.DataFrame]]) -> dict[str, Any]:
     """The residual record of rows of several devices; empty where there are none."""
     import pandas as pd
 
@@ -117,7 +117,7 @@ def lent_record(parts: list[tuple[Family, pd.DataFrame]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def lent_coverage(found: dict[Place, list[tuple[Family, pd.DataFrame]]]) -> pd.DataFrame:
+def borrowed_coverage(found: dict[Place, list[tuple[Family, pd.DataFrame]]]) -> pd.DataFrame:
     """How many rows of each device lie in intervals by residuals of other generations, by relation, engine and family.
 
     Columns: without (as in `unmeasured_errors`), engine, family, devices, rows, coverage, width (see `covered`): nan
@@ -130,7 +130,7 @@ def lent_coverage(found: dict[Place, list[tuple[Family, pd.DataFrame]]]) -> pd.D
         measured, predicted, ends = [], [], []
         for family, part in parts:
             own = part["architecture"].iloc[0]
-            record = lent_record([other for other in parts if other[1]["architecture"].iloc[0] != own])
+            record = borrowed_record([other for other in parts if other[1]["architecture"].iloc[0] != own])
             rows, borrowed_us, _ = known(part, part["borrowed_us"].to_numpy())
             if record and len(rows):
                 measured.append(rows["latency_us"].to_numpy(dtype=float))
@@ -146,11 +146,13 @@ def lent_coverage(found: dict[Place, list[tuple[Family, pd.DataFrame]]]) -> pd.D
     return pd.DataFrame(lines)
 
 
-def save_lent(found: dict[Place, list[tuple[Family, pd.DataFrame]]], path: Path, *, date: str | None = None) -> None:
-    """Write the residual records of borrowed constants as `hardware/residuals.json` holds them."""
+def save_borrowed(
+    found: dict[Place, list[tuple[Family, pd.DataFrame]]], path: Path, *, date: str | None = None
+) -> None:
+    """Write the residual records of borrowed constants in the format of `hardware/residuals.json`."""
     records: dict[str, dict[str, dict[str, Any]]] = {}
     for (relation, engine, family), parts in sorted(found.items()):
-        if record := lent_record(parts):
+        if record := borrowed_record(parts):
             records.setdefault(relation, {}).setdefault(engine, {})[family] = record
     data = {"about": ABOUT, "date": date or datetime.date.today().isoformat(), **records}
     write_text(path, _text(data) + "\n")

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from graphsim.cost.kernels import predict_kernels
-from graphsim.cost.parameters.lent import BASE, GENERATION, SIBLING
+from graphsim.cost.parameters.borrowed import BASE, GENERATION, SIBLING
 from graphsim.cost.residuals import ALL, check_record
-from graphsim.validation.lent import lent_coverage, lent_record, lent_rows, save_lent
+from graphsim.validation.borrowed import borrowed_coverage, borrowed_record, borrowed_rows, save_borrowed
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def tables(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(tables):
-    return lent_rows(tables)
+    return borrowed_rows(tables)
 
 
 def test_siblings_are_those_of_a_generation_with_two_measured_devices(found):
@@ -36,10 +36,10 @@ def test_siblings_are_those_of_a_generation_with_two_measured_devices(found):
     assert names[GENERATION, BASE, "gemm"] == {"blackwell", "hopper"}
 
 
-def test_what_a_sibling_lends_errs_less_than_what_other_generations_lend(found):
+def test_a_sibling_errs_less_as_reference_than_other_generations(found):
     spread = {}
     for relation in (SIBLING, GENERATION):
-        told = lent_record(found[relation, BASE, "gemm"])
+        told = borrowed_record(found[relation, BASE, "gemm"])
         check_record(told, relation)
         spread[relation] = told["quantiles"]["bfloat16"][ALL][-3] - told["quantiles"]["bfloat16"][ALL][2]
         assert 0.0 <= told["common"]["bfloat16"] <= 1.0
@@ -47,7 +47,7 @@ def test_what_a_sibling_lends_errs_less_than_what_other_generations_lend(found):
 
 
 def test_coverage_is_by_residuals_of_other_generations(found):
-    table = lent_coverage(found).set_index(["without", "family"])
+    table = borrowed_coverage(found).set_index(["without", "family"])
     assert table.loc[("generation", "gemm"), "rows"] == sum(len(part) for _, part in found[GENERATION, BASE, "gemm"])
     assert 0.0 <= table.loc[("generation", "gemm"), "coverage"] <= 1.0
 
@@ -55,6 +55,6 @@ def test_coverage_is_by_residuals_of_other_generations(found):
 def test_the_file_is_the_same_every_time_and_small(found, tmp_path):
     paths = [tmp_path / name for name in ("one.json", "two.json")]
     for path in paths:
-        save_lent(found, path, date="2026-01-01")
+        save_borrowed(found, path, date="2026-01-01")
     assert paths[0].read_bytes() == paths[1].read_bytes() and paths[0].stat().st_size < 8000
     assert set(json.loads(paths[0].read_text())) == {"about", "date", SIBLING, GENERATION}
