@@ -13,13 +13,14 @@ from pathlib import Path
 
 import networkx as nx
 
-from graphsim.display.nodes import Entry, Kind, is_critical, kind_of, number, require, shape_text
+from graphsim.display.nodes import Entry, is_critical, number, require, shape_text
 from graphsim.display.palette import CRITICAL, FAINT, INK, MUTED, TINTS
 from graphsim.errors import ConfigError
 from graphsim.export.dot_labels import group_label, header, identifiers, node_label, part_text, tooltip
 from graphsim.export.flat import Edge, Flat, Group, flatten
-from graphsim.files.written import write_text
+from graphsim.files.written import whole, write_text
 from graphsim.ops import Collective, Input, KvCache
+from graphsim.ops.kinds import Kind, kind_of
 
 FONT = "Helvetica,Arial,sans-serif"
 _DEFAULTS = f"""
@@ -101,12 +102,13 @@ def render(dot: str, path: str | Path) -> Path:
     if not suffix.isalnum():
         raise ConfigError(f"path = '{target}' has no suffix that names a format; write .svg, .png or .pdf")
     density = ["-Gdpi=110"] if suffix == "png" else []
-    done = subprocess.run(  # noqa: S603
-        [program, f"-T{suffix}", *density, "-o", str(target)], input=dot.encode(), capture_output=True, check=False
-    )
-    if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ConfigError(f"GraphViz could not draw '{target}': {reason[0] if reason else 'no reason given'}")
+    with whole(target) as file:
+        done = subprocess.run(  # noqa: S603
+            [program, f"-T{suffix}", *density, "-o", str(file)], input=dot.encode(), capture_output=True, check=False
+        )
+        if done.returncode:
+            reason = done.stderr.decode(errors="replace").strip().splitlines()
+            raise ConfigError(f"GraphViz could not draw '{target}': {reason[0] if reason else 'no reason given'}")
     return target
 
 

@@ -6,10 +6,11 @@ import html
 import re
 from collections.abc import Iterable
 
-from graphsim.display.nodes import Entry, Kind, bound_of, kind_of, number, number_text
+from graphsim.display.nodes import Entry, bound_of, number, number_text
 from graphsim.display.palette import BOUND_COLOURS, CRITICAL, FAINT, MUTED, TINTS
 from graphsim.export.flat import Flat, Group
 from graphsim.ops import Attention, Collective, Elementwise, Gemm, Input, Op
+from graphsim.ops.kinds import Kind, kind_of
 from graphsim.ops.lora_kernels import LoraExpand, LoraShrink
 from graphsim.units import bytes_text, count_text, seconds_text
 
@@ -165,7 +166,7 @@ def group_label(group: Group) -> str:
 
 
 def header(flat: Flat, title: str, chips: Iterable[str] = ()) -> str:
-    """Title, latency and legend, above the picture. chips: cells ahead of the usual ones of the legend"""
+    """Title, latency and legend, above the picture. chips: cells before the usual ones of the legend"""
     lines = [f'<FONT POINT-SIZE="18"><B>{markup(title)}</B></FONT>'] if title else []
     if flat.latency_s is not None:
         lines.append(f'<FONT POINT-SIZE="12">{seconds_text(flat.latency_s)} along the critical path</FONT>')

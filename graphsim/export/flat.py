@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import networkx as nx
 
 from graphsim.display.nodes import Entry, Shape, number, op_of, shapes
-from graphsim.graph.critical import critical_path, schedule
+from graphsim.graph.critical import path_of, schedule
 from graphsim.ops import Collective, Op, PipelineStage, Repeat
 from graphsim.ops.structure import last_node
 
@@ -73,7 +73,7 @@ def flatten(graph: nx.DiGraph, scenario: int = 0) -> Flat:
     if len(graph):
         opened.open(graph, "", (), 1)
     latency = graph.graph.get("latency_s")
-    path = () if latency is None else tuple(n for n in critical_path(graph, scenario) if n in opened.nodes)
+    path = () if latency is None else tuple(n for n in path_of(graph, scenario) if n in opened.nodes)
     return Flat(
         nodes=opened.nodes,
         groups=opened.groups,

@@ -1,6 +1,6 @@
 """One self-contained page about an estimate: no network, light and dark, narrow and wide.
 
-Charts by Plotly (https://plotly.com/javascript), whose script is written into the page once; extra `html`.
+Charts by Plotly (https://plotly.com/javascript), whose script comes with graphsim and is written into the page once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from graphsim.display.intervals import interval_svg
 from graphsim.display.nodes import number, require
 from graphsim.display.operators import frame_of
 from graphsim.errors import ConfigError, GraphsimError
+from graphsim.export.html_explore import explore_section
 from graphsim.export.html_figures import figures_of
 from graphsim.export.html_graph import layer_svg
 from graphsim.export.html_page import card, escaped, filled, json_text, listed
 from graphsim.export.serving_html import serving_html
+from graphsim.export.sweep_html import sweep_html
 from graphsim.export.training_html import training_html
 from graphsim.files.written import write_text
 from graphsim.result import COVERAGE, Estimate
@@ -36,23 +38,33 @@ if TYPE_CHECKING:
 
 
 def to_html(
-    estimate: Estimate | TrainEstimate | ServedRun,
+    estimate: Estimate | TrainEstimate | ServedRun | pd.DataFrame,
     path: str | Path | None = None,
     *,
     scenario: int = 0,
+    explore: bool = False,
     **limits: float | None,
 ) -> str:
     """The report of an estimate, a training step or a served run as one HTML page, also written to `path` if given.
 
+    Of a table of `sweep` or `best`: its rows to sort and filter, see `graphsim.export.sweep_html`.
+
     Headline figures; base, dynamic and merged adapter side by side (the estimate's own adapter, or a common one where
     it has none); where time and memory go; roofline with every operation; timelines; one layer to explore; all
     operations in a table.
-    scenario: which one, where numbers are arrays. limits: ttft_s, tpot_s, e2e_s of a served run's page, see
+    scenario: which one, where numbers are arrays. explore: whether an estimate's page also carries the one of
+    `gs.explore`, which takes about as long again. limits: ttft_s, tpot_s, e2e_s of a served run's page, see
     `graphsim.export.serving_html`
-    Raises ConfigError if Plotly is not installed, there is no such scenario, or `path` is not writable.
+    Raises ConfigError if there is no such scenario, or `path` is not writable.
     """
+    import pandas as pd
+
     if isinstance(estimate, ServedRun):
         return serving_html(estimate, path, **limits)
+    if isinstance(estimate, pd.DataFrame):
+        if limits:
+            raise ConfigError(f"{next(iter(limits))} is of served runs; a table's page has no limits")
+        return sweep_html(estimate, path)
     require("to_html", estimate, Estimate, TrainEstimate)
     if limits:
         raise ConfigError(f"{next(iter(limits))} is of served runs; an estimate's page has no limits")
@@ -67,6 +79,7 @@ def to_html(
         "compare": "" if compared is None else _comparison_section(estimate, compared),
         "layers": _layers(estimate, scenario),
         "operations": _operations(estimate, scenario),
+        "explore": explore_section(estimate, scenario) if explore else "",
         "notes": _notes(estimate, scenario),
         "figures": json_text(figures_of(estimate, compared, scenario)),
     }

@@ -14,10 +14,11 @@ from graphsim.display.breakdown import (
     seconds_by_kind,
     seconds_by_type,
 )
-from graphsim.display.nodes import Kind, dims_text, number
+from graphsim.display.nodes import dims_text, number
 from graphsim.display.palette import MEMORY_COLOURS, TINTS
 from graphsim.export.html_chart import Figure, layout_of, safe
 from graphsim.export.html_timeline import timeline
+from graphsim.ops.kinds import Kind
 from graphsim.result import Estimate
 from graphsim.units import bytes_text, scaled, seconds_text
 

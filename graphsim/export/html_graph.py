@@ -6,13 +6,14 @@ import html
 
 import networkx as nx
 
-from graphsim.display.nodes import Entry, Kind, bound_of, dims_text, is_critical, kind_of, number, shape_text
+from graphsim.display.nodes import Entry, bound_of, dims_text, is_critical, number, shape_text
 from graphsim.display.palette import BOUND_COLOURS, TINTS
 from graphsim.display.training import is_trained
 from graphsim.export.dot_labels import clean
 from graphsim.export.flat import Edge, Flat, Group, flatten
 from graphsim.export.layout import Placed, place
 from graphsim.ops import Collective, Gemm, Input, KeptValue
+from graphsim.ops.kinds import Kind, kind_of
 from graphsim.units import bytes_text, count_text, seconds_text
 
 HEIGHT, ROW = 54.0, 104.0

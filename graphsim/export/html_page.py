@@ -1,4 +1,7 @@
-"""What all reports are made of: a template that is filled in, texts that stay texts, cards, and Plotly's script."""
+"""What all reports are made of: a template that is filled in, texts that stay texts, cards, and Plotly's script.
+
+The script is plotly.js-basic-dist-min 4.1.1 as npm has it, under the MIT license that lies beside it in `assets`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
-from graphsim.errors import needs
 from graphsim.export.dot_labels import clean
 from graphsim.result import plain
 
@@ -17,23 +19,16 @@ from graphsim.result import plain
 def filled(template: str, content: Mapping[str, str]) -> str:
     """A page whose main part is an asset, with each `{{name}}` replaced by its content.
 
-    The frame around it, style, scripts and Plotly itself are known here.
-
-    Raises ConfigError if Plotly is not installed.
+    The frame around it, style, scripts and Plotly itself (its basic bundle, with lines and bars) are known here.
     """
-    known = {"style": asset("page.css"), "plotly": plotly_script(), "script": asset("page.js"), **content}
-    page = asset("frame.html").replace("{{main}}\n", asset(template))
+    known = {"style": asset("page.css"), "plotly": asset("plotly-basic.min.js"), "script": asset("page.js"), **content}
+    return substituted(asset("frame.html").replace("{{main}}\n", asset(template)), known)
+
+
+def substituted(page: str, content: Mapping[str, str]) -> str:
+    """A text with each `{{name}}` replaced by its content; what is in it stays as it is."""
     pieces = re.split(r"\{\{(\w+)\}\}", page)
-    return "".join(known[piece] if i % 2 else piece for i, piece in enumerate(pieces))
-
-
-def plotly_script() -> str:
-    """Plotly's own script. Raises ConfigError if it is not installed."""
-    try:
-        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        raise needs("plotly", "html") from None
-    return str(get_plotlyjs())
+    return "".join(content[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
 def asset(name: str) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from graphsim.display.nodes import Kind, dims_text, kind_of
+from graphsim.display.nodes import dims_text
 from graphsim.display.palette import TINTS
 from graphsim.export.html_chart import Figure, layout_of, safe
 from graphsim.export.spread import Turn, runs_of
+from graphsim.ops.kinds import Kind, kind_of
 from graphsim.units import seconds_text
 
 MOST_BARS = 4000

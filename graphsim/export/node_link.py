@@ -22,6 +22,7 @@ from graphsim.cost.base import Cost
 from graphsim.display.nodes import require
 from graphsim.errors import GraphError, choices_text
 from graphsim.files.written import read_text, write_text
+from graphsim.graph.sound import require_readable
 from graphsim.ops import Direction, Op, OpType, Part, PipelineStage, Residency, Sharding, Work, op_classes
 from graphsim.ops.formats import FORMATS, Format
 from graphsim.units import short
@@ -35,9 +36,10 @@ def to_json(graph: nx.DiGraph, path: str | Path | None = None) -> str:
     """The graph as JSON text, also written to `path` if given; `from_json` brings back the same graph.
 
     numpy's scalars become Python's, arrays keep their type. Raises GraphError naming the node for a value that cannot
-    be written, ConfigError if `path` is not writable.
+    be written or read back, ConfigError if `path` is not writable.
     """
-    require("to_json", graph, nx.DiGraph)
+    if not isinstance(graph, nx.DiGraph):
+        require("to_json", graph, nx.DiGraph)
     text = json.dumps(graph_data(graph), allow_nan=False)
     if path is not None:
         write_text(path, text)
@@ -47,24 +49,31 @@ def to_json(graph: nx.DiGraph, path: str | Path | None = None) -> str:
 def from_json(source: str | Path | Mapping[str, Any]) -> nx.DiGraph:
     """The graph that `to_json` wrote: from its text, a path to it, or the parsed mapping.
 
-    Raises GraphError naming the place in the document, ConfigError if the file cannot be read.
+    Raises GraphError naming the place in the document, or the node that cannot be one, ConfigError if the file cannot
+    be read.
     """
+    try:
+        return require_readable(_graph(_document(source), "document"))
+    except RecursionError:
+        raise GraphError("the document lies too deep in itself to be read") from None
+
+
+def _document(source: str | Path | Mapping[str, Any]) -> Any:
     if isinstance(source, Mapping):
-        return _graph(source, "document")
+        return source
     if not isinstance(source, str | Path):
         raise GraphError(f"source = {short(source)} is not allowed; expected JSON text, a path or a mapping")
     text = source if isinstance(source, str) and source.lstrip()[:1] == "{" else read_text(source)
     try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text)
+    except ValueError as error:  # also of numbers with more digits than Python reads
         raise GraphError(f"the document is not JSON: {error}") from None
-    return _graph(data, "document")
 
 
 def graph_data(graph: nx.DiGraph) -> dict[str, Any]:
     """The graph as plain JSON values; edges in the order in which each node takes its inputs."""
     nodes = []
-    for name, data in graph.nodes(data=True):
+    for name, data in require_readable(graph).nodes(data=True):
         if not isinstance(name, str):
             raise GraphError(f"node {name!r} has no text for a name, so it cannot be written")
         nodes.append({"id": name} | _attributes(data, f"node '{name}'", ("id",)))
@@ -165,7 +174,8 @@ def _read_attributes(data: Mapping[str, Any], place: str, taken: tuple[str, ...]
 def _part(data: Mapping[str, Any], key: str, kind: type, place: str) -> Any:
     value = data.get(key)
     if not isinstance(value, kind):
-        raise GraphError(f"{place}.{key} is {type(value).__name__}, expected {kind.__name__}")
+        expected = "a list" if kind is list else "an object"
+        raise GraphError(f"{place}.{key} = {short(value)} is not allowed; expected {expected}")
     return value
 
 
@@ -185,10 +195,10 @@ def _read(value: Any, place: str) -> Any:
         raise GraphError(f"{place} holds an object of no known kind; {choices_text(tag, _READERS)}")
     try:
         return _READERS[tag](value[tag], value, place)
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         if isinstance(error, GraphError):
             raise
-        raise GraphError(f"{place} cannot be read as {tag}: {error}") from None
+        raise GraphError(f"{place}: {short(value[tag])} is not allowed under {tag}; to_json writes it") from None
 
 
 def _read_array(data: Any, _: Any, place: str) -> Any:

@@ -31,7 +31,7 @@ _SCALES = {
 
 
 _RESULTS = ("_s", "_j", "watts", "_bytes", "_per_gpu")
-"""How the names of a sweep's figures end; what else there is was chosen."""
+"""Suffixes of the names of a sweep's figures; all other columns are choices."""
 
 
 def plot_latency(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, VIOLET = LINES[:4]
 PANEL, GAP = 112, 34
-"""Heights of a panel along the clock and of the room for its title, in pixels."""
+"""Heights of a panel over time and of the room for its title, in pixels."""
 
 WORLDS_APART = 30.0
 MOST_WORST = 15
@@ -45,7 +45,7 @@ def figures_of(service: ServedRun, limits: Sequence[Limits]) -> dict[str, Figure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A chart along the clock. title: markup; limit: a dashed line; wide: on a logarithmic axis if need be."""
+    """A chart over time. title: markup; limit: a dashed line; wide: on a logarithmic axis if need be."""
 
     title: str
     traces: list[Figure]
@@ -66,6 +66,10 @@ class Panel:
 def along_the_clock(service: ServedRun, limits: Sequence[Limits]) -> Figure:
     """Arrivals, queue, batch, KV cache, slots and TTFT below each other, over one axis of time."""
     series, rules = series_of(service), service.rules
+    scale, unit = _clock(service.duration_s)
+    if len(series.engines) > 1:
+        panels = [*_of_replicas(series, service), _ttft(series, limits)]
+        return _stacked(panels, series, scale, f"simulated time, {unit}")
     means_and_peaks = ": {}, <b>peak</b>"
     panels = [
         Panel(
@@ -95,8 +99,33 @@ def along_the_clock(service: ServedRun, limits: Sequence[Limits]) -> Figure:
         )
         loading = _line(100.0 * series.loads, CRITICAL, "% of the time loading adapters or switching weights")
         panels.append(Panel(title="loading adapters and switching weights, % of the time", traces=[loading]))
-    scale, unit = _clock(service.duration_s)
     return _stacked([*panels, _ttft(series, limits)], series, scale, f"simulated time, {unit}")
+
+
+def _of_replicas(series: Series, service: ServedRun) -> list[Panel]:
+    """Arrivals, and a line for each replica of its queue, batch, cache and adapters."""
+    rules = service.rules
+    panels = [
+        Panel(
+            title=f"requests per second of all replicas: {_word('sent', BLUE)}, {_word('answered', ORANGE)}",
+            traces=[_line(series.sent, BLUE, "sent/s"), _line(series.answered, ORANGE, "answered/s")],
+        )
+    ]
+    shown: list[tuple[str, str, float | None]] = [
+        ("waiting", "requests in the queue of each replica", None),
+        ("running", "sequences in the batch of each replica", rules.max_num_seqs),
+        ("kv", "KV cache of each replica in use, %", 100.0),
+    ]
+    if service.adapter_names:
+        slots = rules.adapters.max_loras
+        shown.append(("adapters", f"adapters in the batch of each replica, of {slots} slots", slots or None))
+    for name, title, limit in shown:
+        traces = [
+            _line(getattr(engine, name), LINES[number % len(LINES)], f"replica {number}")
+            for number, engine in enumerate(series.engines)
+        ]
+        panels.append(Panel(title=title, traces=traces, limit=limit))
+    return panels
 
 
 def _ttft(series: Series, limits: Sequence[Limits]) -> Panel:

@@ -1,4 +1,4 @@
-"""One self-contained page about a served run: no network, light and dark, narrow and wide (extra `html`)."""
+"""One self-contained page about a served run: no network, light and dark, narrow and wide."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from graphsim.export.html_page import card, escaped, filled, json_text, listed, 
 from graphsim.export.serving_figures import figures_of, worst_first
 from graphsim.export.serving_series import series_of
 from graphsim.files.written import write_text
+from graphsim.serving.fleet.fleet_service import FleetService
 from graphsim.serving.goodput import Limits, checked_limits, goodput, has_limits, judged
 from graphsim.serving.run_log import STATUSES
 from graphsim.serving.service_tables import BASE_NAME
@@ -41,10 +42,10 @@ def serving_html(
 ) -> str:
     """The report of a run as one HTML page, also written to `path` if given.
 
-    Headline figures and warnings; arrivals, queue, batch, KV cache, slots and TTFT along the clock; distributions of
+    Headline figures and warnings; arrivals, queue, batch, KV cache, slots and TTFT over time; distributions of
     latencies against the limits; adapters, those that suffered the most first; the slowest requests; the rules.
     ttft_s, tpot_s, e2e_s: limits of all requests in place of those of their classes
-    Raises ConfigError if Plotly is not installed, a limit is not above 0, or `path` is not writable.
+    Raises ConfigError if a limit is not above 0, or `path` is not writable.
     """
     asked = checked_limits({"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": e2e_s})
     limits = service.classes if asked is None else (asked,)
@@ -60,7 +61,7 @@ def serving_html(
         "classes": _classes(service),
         "adapters": _adapters(service),
         "slowest": _slowest(service),
-        "notes": _pools(service) + listed("Notes", service.notes) + _rules(service),
+        "notes": _replicas(service) + _pools(service) + listed("Notes", service.notes) + _rules(service),
         "figures": json_text(figures_of(service, limits)),
     }
     page = filled("serving.html", content)
@@ -96,7 +97,8 @@ def _warnings(lines: Sequence[str]) -> str:
 
 def _pools(service: ServedRun) -> str:
     """What only runs of several kinds of workers have."""
-    return listed("Prefill and decode", [f"{label}: {text}" for label, text in service.more_rows])
+    kind = "Prefill and decode" if hasattr(service, "pools") else "Tiers of the KV cache"
+    return listed(kind, [f"{label}: {text}" for label, text in service.more_rows])
 
 
 def _cards(service: ServedRun, found: dict[str, Any], limits: Sequence[Limits]) -> Iterable[str]:
@@ -235,6 +237,40 @@ def _adapters(service: ServedRun) -> str:
         f'<p class="hint">{escaped(asked)}Hits: requests let in without a load or switch; stalled: '
         f"seconds that its requests waited for loads, each for itself.</p>"
         f'<div class="scroll">{body}</div></details></section>'
+    )
+
+
+_REPLICA_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("replica", "replica", str),
+    ("requests", "requests", _count),
+    ("completed", "answered", _count),
+    ("mean_ttft_s", "mean TTFT", _seconds),
+    ("p99_ttft_s", "p99 TTFT", _seconds),
+    ("mean_tpot_s", "mean TPOT", _seconds),
+    ("load", "load", share_text),
+    ("busy", "busy", share_text),
+    ("kv", "KV cache", share_text),
+    ("waits", "has a queue", share_text),
+    ("preemptions", "preempted", _count),
+    ("adapters", "adapters loaded", _count),
+    ("loads", "loads", _count),
+    ("load_s", "load time", _seconds),
+)
+
+
+def _replicas(service: ServedRun) -> str:
+    """A row for each replica of a fleet, and how even the router was."""
+    if not isinstance(service, FleetService):
+        return ""
+    rows = [tuple(text(row[name]) for name, _, text in _REPLICA_COLUMNS) for row in service.replicas.to_dict("records")]
+    even = service.balance
+    told = f"Router {service.router}; the fullest replica has {even.tokens:.2f} times the mean's tokens"
+    if service.adapter_names:
+        told += f"; {even.reloads:,} of {even.loads:,} loads bring an adapter back"
+    body = table_html(tuple(label for _, label, _ in _REPLICA_COLUMNS), rows)
+    return (
+        f'<section class="wide"><h2>Replicas</h2><p class="hint">{escaped(told)}.</p>'
+        f'<div class="scroll">{body}</div></section>'
     )
 
 

@@ -26,7 +26,7 @@ LATENCIES = {"ttft_s": "time to first token", "tpot_s": "time per token", "e2e_s
 
 
 def plot_service(service: ServedRun) -> Figure:
-    """Requests, queue, batch and KV cache along the clock, and how latencies are distributed."""
+    """Requests, queue, batch and KV cache over time, and how latencies are distributed."""
     figure, axes = subplots(2, (11.0, 9.0), rows=4)
     series = series_of(service)
     left = axes[:, 0]
@@ -66,7 +66,7 @@ def _share(ax: Axes, series: Series, means: Any, peaks: Any, colour: str, label:
 
 
 def plot_queue(service: ServedRun, *, ax: Axes | None = None, series: Series | None = None) -> Axes:
-    """Requests that wait, along the clock."""
+    """Requests that wait, over time."""
     ax, series = ax or new_axes(), series or series_of(service)
     _share(ax, series, series.waiting, series.waiting_peak, LINES[0], "requests in the queue")
     ax.set_xlabel("simulated time, s")

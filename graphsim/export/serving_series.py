@@ -1,4 +1,4 @@
-"""A served run in equal spans of time: what the page and the plots draw along the clock."""
+"""A served run in equal spans of time: what the page and the plots draw over time."""
 
 from __future__ import annotations
 
@@ -21,11 +21,27 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EngineSeries:
+    """One engine's part of a `Series`, under the same names."""
+
+    waiting: Floats
+    waiting_peak: Floats
+    running: Floats
+    running_peak: Floats
+    kv: Floats
+    kv_peak: Floats
+    adapters: Floats
+    adapters_peak: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Series:
-    """Values of each span; `_peak` is the largest of a step in it, the others are rates and means.
+    """Values of each span; `_peak` is the largest of a step in it, the others are rates and means. Of several engines
+    these are sums, of the cache the mean, and the peak is the fullest engine's.
 
     at_s: middles of the spans; sent, answered: requests per second; tokens_per_s: of answers; kv: percent of the
     cache; loads: seconds of adapter loads and switches per second; ttft_median_s, ttft_p99_s: of requests sent in it
+    engines: each engine's own
     """
 
     at_s: Floats
@@ -44,16 +60,21 @@ class Series:
     loads: Floats
     ttft_median_s: Floats
     ttft_p99_s: Floats
+    engines: tuple[EngineSeries, ...]
 
 
 def series_of(service: ServedRun, most: int | None = None) -> Series:
     """The run in at most so many spans; by default in so many that each sees some requests."""
     edges = bins(service.duration_s, int(np.clip(len(service.table) / 10, 40, 240)) if most is None else most)
-    width, log, over = float(edges[1] - edges[0]), service.log, service.over_time
-    columns, done = over.columns, service.latencies.done
-    running = running_of(columns, service.rules)
-    kv = 100.0 * columns["kv_blocks"] / max(service.rules.kv_blocks, 1)
+    width, log, done = float(edges[1] - edges[0]), service.log, service.latencies.done
+    each = tuple(_engine(engine, edges) for engine in service.engines)
     loads = adapter_events(log)
+
+    def total(name: str) -> Floats:
+        return np.asarray(np.sum([getattr(engine, name) for engine in each], axis=0))
+
+    def peak(name: str) -> Floats:
+        return np.asarray(np.max([getattr(engine, name) for engine in each], axis=0))
 
     def rate(times: Any) -> Floats:
         return np.asarray(np.histogram(times[np.isfinite(times)], edges)[0] / width)
@@ -66,13 +87,22 @@ def series_of(service: ServedRun, most: int | None = None) -> Series:
     ttft = grouped(service.latencies.ttft_s, span, len(edges) - 1, (50.0, 99.0))
     return Series(
         at_s=(edges[1:] + edges[:-1]) / 2, width_s=width, sent=rate(log.sent_s), answered=rate(log.finished_s),
-        tokens_per_s=np.diff(tokens) / width, waiting=over.means(columns["waiting"], edges),
-        waiting_peak=over.peaks(columns["waiting"], edges), running=over.means(running, edges),
-        running_peak=over.peaks(running, edges), kv=over.means(kv, edges), kv_peak=over.peaks(kv, edges),
-        adapters=over.means(columns["adapters"], edges), adapters_peak=over.peaks(columns["adapters"], edges),
+        tokens_per_s=np.diff(tokens) / width, waiting=total("waiting"), waiting_peak=peak("waiting_peak"),
+        running=total("running"), running_peak=peak("running_peak"), kv=total("kv") / len(each),
+        kv_peak=peak("kv_peak"), adapters=total("adapters"), adapters_peak=peak("adapters_peak"), engines=each,
         loads=np.histogram(loads[:, 0], edges, weights=loads[:, 1])[0] / width, ttft_median_s=ttft["p50"],
         ttft_p99_s=ttft["p99"],
     )  # fmt: skip
+
+
+def _engine(engine: ServedRun, edges: Floats) -> EngineSeries:
+    over, columns = engine.over_time, engine.over_time.columns
+    values = {
+        "waiting": columns["waiting"], "running": running_of(columns, engine.rules),
+        "kv": 100.0 * columns["kv_blocks"] / max(engine.rules.kv_blocks, 1), "adapters": columns["adapters"],
+    }  # fmt: skip
+    found = {name: over.means(each, edges) for name, each in values.items()}
+    return EngineSeries(**found, **{f"{name}_peak": over.peaks(each, edges) for name, each in values.items()})
 
 
 def log_ticks(values: Iterable[float | None]) -> tuple[float, float, list[float]]:

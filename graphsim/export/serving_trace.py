@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ENGINE, REQUESTS = 1, 2
 """Processes: what the engine does, and what each request waits for."""
+PROCESSES = 2
+"""Of each engine."""
 
 STEPS, COUNTS = 1, 0
 _COLOURS = {
@@ -47,7 +49,7 @@ def serving_trace(
 
     The engine's steps (runs of steps alike are one slice), adapter loads, switches of merged weights and preemptions;
     queue, batch, KV cache and adapters of the batch as counters; and, if `requests`, each request with its wait, its
-    prompt and its generation, in as many lanes as were in flight at once.
+    prompt and its generation, in as many lanes as were in flight at once. Of a fleet each replica has its own.
     Raises ConfigError for a span that is none, and if `path` is not writable.
     """
     first = float(checked_number("start_s", start_s, 0.0, whole=False, one=True))
@@ -55,16 +57,36 @@ def serving_trace(
     if last <= first:
         raise ConfigError(f"end_s = {last:g} is not allowed; expected seconds above start_s = {first:g}")
     span = (first, last)
-    events = [*_steps(service, span), *_loads(service, span), *_counters(service, span), *_preemptions(service, span)]
-    events += _requests(service, span) if requests else []
+    events: list[Event] = []
+    names: list[Event] = []
+    for number, engine in enumerate(service.engines):
+        own = _of_engine(engine, service.rows_of(number), span, requests=requests)
+        whose = f"replica {number}: " if service.servers > 1 else ""
+        events += _shifted(own, number)
+        names += _shifted(_names(own, whose), number)
     document: dict[str, Any] = {
-        "traceEvents": [*_names(events), *sorted(events, key=order)],
+        "traceEvents": [*names, *sorted(events, key=order)],
         "displayTimeUnit": "ms",
         "otherData": {"title": title_of(service), **plain(service.summary()), "warnings": list(service.warnings)},
     }
     if path is not None:
         write_text(path, json.dumps(document, ensure_ascii=True, allow_nan=False))
     return document
+
+
+def _of_engine(engine: ServedRun, rows: Sequence[int], span: tuple[float, float], *, requests: bool) -> list[Event]:
+    """What one engine does. rows: numbers of its requests"""
+    own = [*_steps(engine, span), *_loads(engine, span), *_counters(engine, span), *_preemptions(engine, rows, span)]
+    return own + (list(_requests(engine, rows, span)) if requests else [])
+
+
+def _shifted(events: Iterable[Event], engine: int) -> list[Event]:
+    """In the processes of one of several engines, which are in the order of their numbers."""
+    found = [event | {"pid": event["pid"] + engine * PROCESSES} for event in events]
+    return [
+        event | {"args": {"sort_index": event["pid"]}} if event["name"] == "process_sort_index" else event
+        for event in found
+    ]
 
 
 def _slice(
@@ -150,14 +172,15 @@ def _count(name: str, unit: str, at_s: float, value: float) -> Event:
     return {"name": name, "ph": "C", "ts": ts, "pid": ENGINE, "tid": COUNTS, "args": {unit: shown}}
 
 
-def _preemptions(service: ServedRun, span: tuple[float, float]) -> Iterator[Event]:
-    for at_s, request in service.log.evicted:
+def _preemptions(service: ServedRun, numbers: Sequence[int], span: tuple[float, float]) -> Iterator[Event]:
+    for at_s, row in service.log.evicted:
         if span[0] <= at_s <= span[1]:
-            event = {"name": f"request {int(request)} preempted", "ph": "i", "ts": round(at_s * 1e9) / 1e3, "s": "t"}
-            yield event | {"pid": ENGINE, "tid": STEPS, "cat": "preemption", "args": {"request": int(request)}}
+            request = numbers[int(row)]
+            event = {"name": f"request {request} preempted", "ph": "i", "ts": round(at_s * 1e9) / 1e3, "s": "t"}
+            yield event | {"pid": ENGINE, "tid": STEPS, "cat": "preemption", "args": {"request": request}}
 
 
-def _requests(service: ServedRun, span: tuple[float, float]) -> Iterator[Event]:
+def _requests(service: ServedRun, numbers: Sequence[int], span: tuple[float, float]) -> Iterator[Event]:
     log, table = service.log, service.table
     ends = service.ends_s
     known = np.flatnonzero(np.isfinite(log.sent_s) & (log.sent_s <= span[1]) & (ends >= span[0]))
@@ -171,7 +194,7 @@ def _requests(service: ServedRun, span: tuple[float, float]) -> Iterator[Event]:
             "cached_tokens": int(log.cached_tokens[i]), "preemptions": int(log.preemptions[i]),
             "ttft_ms": 1e3 * service.latencies.ttft_s[i], "tpot_ms": 1e3 * service.latencies.tpot_s[i],
         }  # fmt: skip
-        yield _slice(place, f"request {i}", sent_s, ends[i], "request", args)
+        yield _slice(place, f"request {numbers[i]}", sent_s, ends[i], "request", args)
         marks = [sent_s, log.admitted_s[i], log.first_token_s[i]]
         for kind, start, end in zip(("queue", "prefill", "generation"), marks, [*marks[1:], ends[i]], strict=True):
             until = min(float(end), float(ends[i])) if end == end else float(ends[i])
@@ -179,12 +202,12 @@ def _requests(service: ServedRun, span: tuple[float, float]) -> Iterator[Event]:
                 yield _slice(place, kind, start, until, kind)
 
 
-def _names(events: Sequence[Event]) -> Iterator[Event]:
-    """What processes and tracks are called and how they are ordered."""
+def _names(events: Sequence[Event], whose: str) -> Iterator[Event]:
+    """What processes and tracks of one engine are called and how they are ordered."""
     tracks = sorted({(event["pid"], event["tid"]) for event in events if event["ph"] != "C"} | {(ENGINE, STEPS)})
     for pid, name in ((ENGINE, "engine"), (REQUESTS, "requests")):
         if any(track[0] == pid for track in tracks):
-            yield meta("process_name", pid, 0, {"name": name})
+            yield meta("process_name", pid, 0, {"name": whose + name})
             yield meta("process_sort_index", pid, 0, {"sort_index": pid})
     for pid, tid in tracks:
         engine = "steps" if tid == STEPS else "adapter loads" if tid == STEPS + 1 else f"adapter loads {tid - STEPS}"

@@ -9,6 +9,7 @@ import networkx as nx
 
 from graphsim.display.nodes import number, op_of
 from graphsim.graph.critical import schedule
+from graphsim.graph.rewriting import require_spelled_out
 from graphsim.ops import Input, Op, Repeat
 from graphsim.ops.structure import last_node
 
@@ -46,8 +47,9 @@ class _Origin:
 def runs_of(graph: nx.DiGraph, scenario: int = 0) -> list[Turn]:
     """Every steady run in launch order, with exact times of one scenario; one-time nodes are left out.
 
-    graph: annotated. Raises GraphError where a node has no latency.
+    graph: annotated. Raises GraphError where a node has no latency, and where there are too many runs to list.
     """
+    require_spelled_out(graph)
     spread, origins = _spread(graph)
     if not len(spread):
         return []

@@ -15,13 +15,16 @@ from typing import Any
 
 import networkx as nx
 
-from graphsim.display.nodes import Entry, Kind, bound_of, entries, kind_of, number, require
+from graphsim.display.nodes import Entry, bound_of, entries, number, require
 from graphsim.errors import ConfigError
 from graphsim.export.serving_trace import serving_trace
 from graphsim.export.spread import Turn, runs_of
 from graphsim.export.trace_events import Event, meta, order
 from graphsim.files.written import write_text
+from graphsim.graph.critical import schedule
+from graphsim.graph.sound import require_sound
 from graphsim.ops import Op
+from graphsim.ops.kinds import Kind, kind_of
 from graphsim.result import Estimate, PhaseEstimate, plain
 from graphsim.serving.served_run import ServedRun
 from graphsim.training.estimate import TrainEstimate
@@ -88,8 +91,9 @@ def _graphs(estimate: Estimate | PhaseEstimate | TrainEstimate) -> list[tuple[st
     if isinstance(estimate, TrainEstimate):
         whole = [] if estimate.slots is None else [("pipeline", estimate.pipeline)]
         return [*whole, ("training", estimate.graph)]
-    phases = [estimate] if isinstance(estimate, PhaseEstimate) else [estimate.prefill, estimate.decode]
-    return [(phase.name, phase.graph) for phase in phases]
+    if isinstance(estimate, PhaseEstimate):  # of any graph
+        return [(estimate.name, schedule(require_sound(estimate.build())))]
+    return [(phase.name, phase.graph) for phase in (estimate.prefill, estimate.decode)]
 
 
 def _summary(estimate: Estimate | PhaseEstimate | TrainEstimate, scenario: int) -> dict[str, Any]:

@@ -8,13 +8,14 @@ import networkx as nx
 import numpy as np
 
 from graphsim.display.breakdown import part_text, peaks_of, points_of
-from graphsim.display.nodes import Kind, number
+from graphsim.display.nodes import number
 from graphsim.display.palette import CRITICAL, TINTS
 from graphsim.display.training import DIRECTIONS, MEMORY_PARTS, TIME_LABELS, TIME_PARTS, busy_s, kind_text
 from graphsim.export.html_chart import Figure, layout_of, safe
 from graphsim.export.html_figures import bar, point_text, points_trace, roofs
 from graphsim.export.html_timeline import timeline
 from graphsim.ops import Direction
+from graphsim.ops.kinds import Kind
 from graphsim.training.estimate import TrainEstimate, TrainMemory
 from graphsim.training.pipelined import Pipelined
 from graphsim.training.slots import BOTH, FORWARD, INPUT, WEIGHT

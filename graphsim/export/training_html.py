@@ -1,4 +1,4 @@
-"""One self-contained page about a training step: no network, light and dark, narrow and wide (extra `html`)."""
+"""One self-contained page about a training step: no network, light and dark, narrow and wide."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def training_html(
     Headline figures; where time and memory go, and the fullest moment; full fine-tuning, LoRA and QLoRA side by side;
     the run, where a plan is given; roofline, one layer forward and backward, timeline, all operations.
     scenario: which one, where numbers are arrays
-    Raises ConfigError if Plotly is not installed, there is no such scenario, or `path` is not writable.
+    Raises ConfigError if there is no such scenario, or `path` is not writable.
     """
     number(estimate.step_s, scenario)  # says at once if there is no such scenario
     compared = _compared(estimate, scenario)

@@ -120,7 +120,7 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press and release a key, such as `Tab`."""
-        code = {"Tab": 9, "Enter": 13}[key]
+        code = {"Tab": 9, "Enter": 13, "ArrowRight": 39}[key]
         for kind in ("rawKeyDown", "keyUp"):
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
         self.settle()

@@ -159,6 +159,6 @@ def test_mistakes_are_explained(estimates, tmp_path, monkeypatch):
 
     chakra_schema._messages.cache_clear()
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
-    with pytest.raises(gs.ConfigError, match=r"graphsim\[chakra\]"):
+    with pytest.raises(gs.ConfigError, match=r"graphsim-llm\[chakra\]"):
         to_chakra(estimates["base"], tmp_path / "x")
     chakra_schema._messages.cache_clear()

@@ -73,7 +73,7 @@ def test_every_setting_that_an_engine_has_a_flag_for_is_written() -> None:
         "scheduling_policy": "priority", "schedule_policy": "fcfs", "capacity_scheduler_policy": "MAX_UTILIZATION",
         "lora_eviction_policy": "fifo", "gpu_memory_utilization": 0.8, "mem_fraction_static": 0.8,
         "free_gpu_memory_fraction": 0.8, "schedule_conservativeness": 0.5, "batch_wait_max_tokens_ratio": 0.5,
-        "lora_drain_wait_threshold": 3.0,
+        "lora_drain_wait_threshold": 3.0, "kv_offloading_backend": "native", "hicache_write_policy": "write_back",
     }  # fmt: skip
     said = {"max_loras_per_batch"}  # by lora=
     for engine in ENGINES:
@@ -92,6 +92,18 @@ def test_every_setting_that_an_engine_has_a_flag_for_is_written() -> None:
                 assert any(
                     key.rpartition(".")[2] in (name, name.removeprefix("cuda_graph_")) for key in _places(text)
                 ), name
+
+
+def test_tiers_of_the_cache_are_asked_for_as_each_engine_has_them() -> None:
+    def told(engine: str, **limits: Any) -> str:
+        return gs.deployment_file(DENSE, engine, limits=gs.EngineLimits(**limits))
+
+    assert value(told("vllm", kv_host=32 * 2**30), "--kv-offloading-size") == "32"
+    text = told("sglang", kv_host_ratio=3)
+    assert "--enable-hierarchical-cache" in flags(text) and value(text, "--hicache-ratio") == "3"
+    assert config(told("trtllm", host_cache_size="64 GB"))["kv_cache_config"] == {"host_cache_size": 64e9}
+    with pytest.raises(gs.ConfigError, match="limits.kv_disk = .* has no flag of vllm"):
+        told("vllm", kv_disk="1 TB")
 
 
 def _places(text: str) -> set[str]:

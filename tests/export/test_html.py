@@ -24,7 +24,6 @@ from graphsim.result import PhaseEstimate
 
 from .browser import CHROMIUM, Browser, Page, opened
 
-pytest.importorskip("plotly")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 FIGURES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
 
@@ -296,7 +295,7 @@ def hostile_estimate(estimate: gs.Estimate, graph: nx.DiGraph) -> gs.Estimate:
 
 def test_hostile_names_stay_text(estimates, hostile):
     page = to_html(hostile_estimate(estimates["base"], hostile))
-    own = re.sub(r"<script>.*?</script>", "", page.split("plotly.js", 1)[0], flags=re.DOTALL)
+    own = re.sub(r"<script>.*?</script>", "", page.split("plotly.js (", 1)[0], flags=re.DOTALL)
     assert "<script>alert" not in own and "&lt;script&gt;alert(1)&lt;/script&gt;" in own
     figures = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)[1]
     json.loads(figures)
@@ -312,13 +311,29 @@ def test_hostile_names_run_nothing_in_a_browser(estimates, hostile, show):
         assert page.run(TIP) and page.console == [] and page.requests == []
 
 
-def test_a_missing_package_names_the_extra(estimates, monkeypatch):
-    import sys
+@needs_chromium
+@pytest.mark.slow
+def test_a_button_opens_the_page_that_explores_the_deployment(show):
+    lora, halves = gs.LoraConfig(rank=8), gs.Parallelism(tp=2)
+    deployment = gs.Deployment("gpt-2", "h100-sxm", lora=lora, parallelism=halves, engine="vllm")
+    estimate = gs.simulate(deployment, batch=np.array([1, 8]), input_tokens=100, output_tokens=5)
+    with show(to_html(estimate, scenario=1, explore=True)) as page:
+        page.run("URL.createObjectURL = (blob) => { window.held = blob; return 'blob:held' }; window.open = () => 0")
+        page.click("#explore")
+        found = page.run("window.held.text()")
+        assert page.console == [] and page.requests == []
+    assert found == gs.explore(
+        deployment, batch=8, input_tokens=100, output_tokens=5, devices=["h100-sxm"], degrees=[2]
+    )
 
-    monkeypatch.setitem(sys.modules, "plotly", None)
-    monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(gs.ConfigError, match=r"graphsim\[html\]"):
-        to_html(estimates["base"])
+
+def test_what_cannot_be_explored_says_why(monkeypatch):
+    def refused(*_, **__):
+        raise gs.ConfigError("<not> this one")
+
+    monkeypatch.setattr("graphsim.export.html_explore.explore", refused)
+    page = to_html(gs.simulate("gpt-2", "h100-sxm"), explore=True)
+    assert "This deployment cannot be explored: &lt;not&gt; this one" in page
 
 
 def test_a_page_is_written_where_asked(estimates, tmp_path):

@@ -130,7 +130,7 @@ def test_a_missing_column_or_package_is_named(sweep, estimates, monkeypatch):
     with pytest.raises(gs.ConfigError, match="no column 'tpot'; did you mean 'tpot_s'"):
         plots.plot_latency(sweep, y="tpot")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(gs.ConfigError, match=r"graphsim\[plot\]"):
+    with pytest.raises(gs.ConfigError, match=r"graphsim-llm\[plot\]"):
         panels.plot_roofline(estimates["base"])
 
 
@@ -147,7 +147,7 @@ def test_sweeps_and_comparisons_show_themselves_with_units():
         "gpt-2", ["l4", "h100-sxm"], batch=[1, 8], tp=[1, 5], strategy=["base", "dynamic"], engine="reference"
     )
     text = table._repr_html_()
-    assert "16 rows<" in text and "in all rows model = gpt-2, engine = reference" in text
+    assert "16 rows<" in text and "in all rows model = gpt-2, precision = bf16, engine = reference" in text
     assert "h100-sxm" in text and " ms<" in text and " GiB<" in text and " tok/s<" in text and "allowed: 1, 2" in text
     fitting = table[table.fits]
     assert "8 rows<" in fitting._repr_html_() and isinstance(fitting, pd.DataFrame)

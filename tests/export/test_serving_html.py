@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,7 +25,6 @@ from .browser import CHROMIUM, Browser, opened
 from .conftest import HOSTILE
 from .test_html import COUNTS, CUT, WIDER, values
 
-pytest.importorskip("plotly")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
@@ -118,13 +116,9 @@ def test_the_public_verbs_draw_served_runs(service, page, tmp_path):
         gs.to_trace(estimate, start_s=1.0)
 
 
-def test_limits_and_missing_packages_are_explained(service, monkeypatch):
+def test_limits_are_explained(service):
     with pytest.raises(gs.ConfigError, match="ttft_s = -1"):
         serving_html(service, ttft_s=-1)
-    monkeypatch.setitem(sys.modules, "plotly", None)
-    monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(gs.ConfigError, match=r"graphsim\[html\]"):
-        serving_html(service)
 
 
 def hostile_service() -> Service:
@@ -136,7 +130,7 @@ def hostile_service() -> Service:
 
 def test_hostile_names_stay_text():
     page = serving_html(hostile_service())
-    own = page.split("plotly.js", 1)[0]
+    own = page.split("plotly.js (", 1)[0]
     assert "<script>alert" not in own and "<img" not in own and "&lt;script&gt;alert(1)&lt;/script&gt;" in own
     assert "<script>alert(1)" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert figures(page)

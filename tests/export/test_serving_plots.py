@@ -48,5 +48,5 @@ def test_the_overview_shares_one_clock(tmp_path):
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(gs.ConfigError, match=r"graphsim\[plot\]"):
+    with pytest.raises(gs.ConfigError, match=r"graphsim-llm\[plot\]"):
         plots.plot_queue(hand_made())

@@ -157,4 +157,9 @@
     const watch = new ResizeObserver(() => { if (svg.clientWidth) fit(); });
     watch.observe(svg);
   }
+
+  document.getElementById("explore")?.addEventListener("click", () => {
+    const page = JSON.parse(document.getElementById("explore-page").textContent);
+    window.open(URL.createObjectURL(new Blob([page], { type: "text/html" })));
+  });
 })();

@@ -189,11 +189,15 @@ def _named(launch: Launch) -> Config:
             found[name] = value
             continue
         own = _SAME.get(launch.engine, {}).get(name, name if launch.engine == "vllm" and name in _VLLM_OWN else None)
+        if own is None and name == "kv_host" and launch.engine == "vllm":
+            own, value = "kv_offloading_size", value / 2**30
         if own is None:
             own = _by_setting(flags, name, value)
         if own is None:
             raise ConfigError(f"limits.{name} = {value} has no flag of {launch.engine}; leave it out, or say its own")
         found[own] = value
+    if launch.engine == "sglang" and found.keys() & _SGLANG_TIERS:
+        found = {"enable_hierarchical_cache": True, **found}
     return {name: value for name, value in found.items() if name not in _WRITTEN}
 
 
@@ -201,6 +205,8 @@ _VLLM_OWN = ("max_model_len", "max_num_batched_tokens", "max_num_seqs", "long_pr
 _SAME: Mapping[str, Mapping[str, str]] = {
     "sglang": {"max_loras": "max_loras_per_batch", "max_lora_rank": "max_lora_rank"},
 }
+_SGLANG_TIERS = {"hicache_ratio", "hicache_size", "hicache_write_policy"}
+"""Settings of a cache in tiers, which has to be asked for besides."""
 _WRITTEN = ("max_loras", "max_lora_rank", "max_loras_per_batch")
 """Said by what the deployment's LoraConfig says."""
 

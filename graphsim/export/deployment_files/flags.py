@@ -24,6 +24,7 @@ VLLM: Mapping[str, str] = MappingProxyType(
                 "--no-enable-prefix-caching", "--enable-chunked-prefill", "--no-enable-chunked-prefill",
                 "--no-async-scheduling", "--scheduling-policy", "--scheduler-reserve-full-isl",
                 "--prefill-schedule-interval", "--cudagraph-capture-sizes", "--max-cudagraph-capture-size",
+                "--kv-offloading-size", "--kv-offloading-backend",
             ),
             _VLLM,
         ),
@@ -52,7 +53,8 @@ SGLANG: Mapping[str, str] = MappingProxyType(
             "--enable-priority-scheduling", "--schedule-conservativeness", "--enable-mixed-chunk",
             "--disable-overlap-schedule", "--scheduler-recv-interval", "--lora-eviction-policy",
             "--enable-lora-overlap-loading", "--lora-drain-wait-threshold", "--cuda-graph-bs", "--cuda-graph-max-bs",
-            "--disable-cuda-graph-padding",
+            "--disable-cuda-graph-padding", "--enable-hierarchical-cache", "--hicache-ratio", "--hicache-size",
+            "--hicache-write-policy",
         ),
         _SGLANG,
     )
@@ -77,7 +79,8 @@ TRTLLM_CONFIG: Mapping[str, str] = MappingProxyType(
         "batch_wait_timeout_iters": f"{_ARGS}, TorchLlmArgs",
         "batch_wait_max_tokens_ratio": f"{_ARGS}, TorchLlmArgs",
         **{f"kv_cache_config.{name}": f"{_ARGS}, KvCacheConfig" for name in
-           ("dtype", "max_tokens", "tokens_per_block", "enable_block_reuse", "free_gpu_memory_fraction")},
+           ("dtype", "max_tokens", "tokens_per_block", "enable_block_reuse", "free_gpu_memory_fraction",
+            "host_cache_size")},
         "scheduler_config.capacity_scheduler_policy": f"{_ARGS}, SchedulerConfig",
         **{f"cuda_graph_config.{name}": f"{_ARGS}, CudaGraphConfig" for name in
            ("batch_sizes", "max_batch_size", "enable_padding")},

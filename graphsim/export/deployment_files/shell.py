@@ -13,7 +13,7 @@ _END = "END_OF_CONFIG"
 
 
 def script(arguments: list[str], config: Config) -> str:
-    """The command, a flag on each line, every argument quoted; ahead of it the configuration file that it reads."""
+    """The command, a flag on each line, every argument quoted; before it the configuration file that it reads."""
     lines: list[list[str]] = [[]]
     for argument in [*arguments, *(["--config", CONFIG_FILE] if config else [])]:
         if argument.startswith("--"):

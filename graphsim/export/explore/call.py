@@ -15,19 +15,21 @@ _FILES = ("tensors", "notes", "left_out", "matching", "enabled")
 """Fields that a reader of files fills in."""
 
 
-def call_of(asked: Deployment, adapter: LoraConfig, model: str, devices: Mapping[str, str]) -> dict[str, Any]:
-    """Texts of arguments. model, devices: how the model, and each device by name, is written in Python."""
+def call_of(
+    asked: Deployment, adapter: LoraConfig, model: str, devices: Mapping[str, str], engines: Mapping[str, str]
+) -> dict[str, Any]:
+    """Texts of arguments. model, devices, engines: how the model, and each of these by name, is written in Python."""
     kept = [] if asked.precision is asked.model.precision else [("precision", asked.precision.name)]
-    kept += [("engine", asked.engine_name)]
     kept += [("cost", asked.cost)] if isinstance(asked.cost, str) else []
     return {
         "model": model,
         "devices": dict(devices),
+        "engines": dict(engines),
         "parallelism": _differing(asked.parallelism, Parallelism(), ("tp", "dp", "sp")),
         "sequence_parallel": bool(asked.parallelism.sp > 1),
         "lora": _differing(adapter, LoraConfig(), (*_MOVED, *_FILES)),
         "shares": f", shares={adapter.shares!r}" if adapter.shares else "",
-        "kept": ", ".join(f"{name}={value!r}" for name, value in kept),
+        "kept": [f"{name}={value!r}" for name, value in kept],
     }
 
 

@@ -1,24 +1,26 @@
-"""Which deployments a page holds, of devices, degrees and strategies, and why others are left out."""
+"""Which deployments a page holds, of engines, devices, degrees and strategies, and why others are left out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
-from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment, HardwareRef
+from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment, EngineRef, HardwareRef
 from graphsim.deployment.inference import Requests
 from graphsim.deployment.refusals import require_runs
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.hardware import Hardware, list_hardware, load_hardware
 from graphsim.lora.config import LoraConfig
+from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.units import short
 
 STRATEGIES = ("base", "dynamic", "merge")
 """Of an adapter on a page: without it, applied in every step, folded into the weights."""
 
 DEGREES = (1, 2, 4, 8)
-"""Of tensor parallelism, where nobody asks for another."""
+"""Default degrees of tensor parallelism."""
 
 _RELATIVES = 3
 """Devices of the same architecture that stand next to the one asked for."""
@@ -29,8 +31,9 @@ COMMON = LoraConfig(rank=16)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One graph of a page: a device, a degree and a strategy; `key` is its name in the page."""
+    """One graph of a page: an engine, a device, a degree and a strategy; `key` is its name in the page."""
 
+    engine: str
     device: str
     tp: int
     strategy: str
@@ -38,7 +41,7 @@ class Choice:
     @property
     def key(self) -> str:
         """The choice as one text."""
-        return f"{self.device}/{self.tp}/{self.strategy}"
+        return f"{self.engine}/{self.device}/{self.tp}/{self.strategy}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +83,36 @@ def _relatives(asked: Hardware) -> list[Hardware]:
     return sorted(same, key=distance)[:_RELATIVES]
 
 
+def engines_of(asked: Deployment, others: Sequence[EngineRef]) -> dict[str, EngineProfile]:
+    """The engines of a page by name, that of the deployment first. Raises ConfigError for one that is not known."""
+    if isinstance(others, str) or not isinstance(others, Sequence):
+        raise ConfigError(f"engines = {short(others)} is not allowed; expected a list of engines")
+    profiles = [load_profile(ref) for ref in (asked.engine or DEFAULT_ENGINE, *others)]
+    found: dict[str, EngineProfile] = {}
+    for profile in profiles:
+        found.setdefault(profile.name, profile)
+    return found
+
+
 def deployments_of(
-    asked: Deployment, devices: Sequence[Hardware], degrees: Sequence[int], requests: Requests
+    asked: Deployment,
+    engines: Mapping[str, EngineProfile],
+    devices: Sequence[Hardware],
+    degrees: Sequence[int],
+    requests: Requests,
 ) -> Deployments:
-    """Every device at every degree under every strategy, but for what the engine or the model cannot run.
+    """Every engine on every device at every degree under every strategy, except what cannot be run.
 
     Raises InfeasibleError or the like where nothing of it can be run.
     """
     found: dict[Choice, Deployment] = {}
     refused: dict[str, str] = {}
     first: GraphsimError | None = None
-    for choice in [Choice(device=d.name, tp=tp, strategy=s) for d in devices for tp in degrees for s in STRATEGIES]:
-        device = next(d for d in devices if d.name == choice.device)
+    named = {device.name: device for device in devices}
+    for engine, device, tp, strategy in product(engines, named, degrees, STRATEGIES):
+        choice = Choice(engine=engine, device=device, tp=tp, strategy=strategy)
         try:
-            found[choice] = _deployment(asked, device, choice)
+            found[choice] = _deployment(asked, named[device], engines[engine], choice)
             require_runs(found[choice], requests)
         except GraphsimError as error:
             found.pop(choice, None)
@@ -104,11 +123,11 @@ def deployments_of(
     return Deployments(found=found, refused=refused)
 
 
-def _deployment(asked: Deployment, device: Hardware, choice: Choice) -> Deployment:
+def _deployment(asked: Deployment, device: Hardware, engine: EngineProfile, choice: Choice) -> Deployment:
     parallelism = replace(asked.parallelism, tp=choice.tp, sp=choice.tp if asked.parallelism.sp > 1 else 1)
     return Deployment(
         asked.model, device, parallelism=parallelism, precision=asked.precision, cost=asked.cost, passes=asked.passes,
-        engine=asked.engine or DEFAULT_ENGINE, lora=adapter_of(asked, choice.strategy),
+        engine=engine, lora=adapter_of(asked, choice.strategy),
     )  # fmt: skip
 
 

@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import gzip
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphsim.compile.symbols import numbers_of
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
 from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment, EngineRef, HardwareRef, ModelRef
-from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.inference import Requests
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import has_arrays
 from graphsim.errors import ConfigError
 from graphsim.export.explore.call import call_of
-from graphsim.export.explore.controls import OPTIONS, options_of, refused_of
-from graphsim.export.explore.deployments import (
-    COMMON,
-    DEGREES,
-    STRATEGIES,
-    Deployments,
-    deployments_of,
-    devices_of,
-)
-from graphsim.export.explore.printing import all_printed
-from graphsim.export.html_page import escaped, json_text
+from graphsim.export.explore.deployments import COMMON, DEGREES, deployments_of, devices_of, engines_of
+from graphsim.export.explore.manifest import devices_named, engines_named, manifest_of, named, prices_among
+from graphsim.export.explore.printing import all_printed, watts_printed
+from graphsim.export.html_page import escaped, json_text, substituted
 from graphsim.files.written import write_text
-from graphsim.hardware import Hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.ops.precision import Precision
 from graphsim.symbolic.javascript import Script, runtime
 from graphsim.units import Num, short
 
-_SCRIPTS = ("model.js", "chart.js", "ui.js")
+_SCRIPTS = ("model.js", "chart.js", "controls.js", "ui.js")
 
 
 def explore(
@@ -53,18 +45,22 @@ def explore(
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
     engine: EngineRef | None = None,
+    engines: Sequence[EngineRef] = (),
     devices: str | Sequence[HardwareRef] | None = None,
     degrees: Sequence[int] = DEGREES,
+    price_per_hour: Mapping[str, float] | float | None = None,
 ) -> str:
-    """A page in which batch, lengths, device, tensor parallelism and adapters can be moved; written to `path` if given.
+    """A page in which batch, lengths, engine, device, degree and adapters can be moved; written to `path` if given.
 
-    The deployment's recorded formulas stand in the page as JavaScript, one for each device, degree and strategy, so
-    that every move gives what `gs.simulate` gives, to rounding, without a server or network.
+    The deployment's recorded formulas stand in the page as JavaScript, one for each engine, device, degree and
+    strategy, so that every move gives what `gs.simulate` gives, to rounding, without a server or network.
     model, hardware, parallelism, lora, precision, cost, engine: as of `gs.simulate`; lora is a plain adapter of rank 16
         where neither it nor the model names one
     batch, input_tokens, output_tokens: of the requests that the page opens with
+    engines: further engines to choose from
     devices: further devices to choose from, `all` for the whole catalog; by default a few of the same architecture
     degrees: of tensor parallelism to choose from; those that the model or the engine refuses are named with the reason
+    price_per_hour: of one device, in any currency, for the cost of tokens: one number, or one for each device by name
     Raises ConfigError for arrays, for a cost function or pass whose arithmetic cannot be recorded and where `path`
     cannot be written; InfeasibleError where nothing of it can be run.
     """
@@ -76,17 +72,22 @@ def explore(
     requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
     if has_arrays(asked) or any(map(np.ndim, (requests.batch, requests.input_tokens, requests.output_tokens))):
         raise ConfigError("explore takes single numbers, not arrays: what varies is moved in the page")
-    chosen = sorted({*_degrees(degrees), int(asked.parallelism.tp)})
-    there = devices_of(asked.device, devices)
-    found = deployments_of(asked, there, chosen, requests)
-    names = _named(model, asked.model.name), _devices(hardware, there)
+    tp = int(asked.parallelism.tp)
+    chosen = sorted({*_degrees(degrees), *([tp] if tp > 1 else [])})
+    there, profiles = devices_of(asked.device, devices), engines_of(asked, engines)
+    prices = prices_among(price_per_hour, there)
+    found = deployments_of(asked, profiles, there, chosen, requests)
     script = Script()
-    formulas = all_printed(script, found, requests)
-    manifest = _manifest(asked, requests, found) | {
-        "devices": {device.name: device.title for device in there}, "degrees": chosen,
-        "call": call_of(asked, asked.adapter or COMMON, *names),
+    formulas, watts = all_printed(script, found, requests), watts_printed(script, there)
+    texts = (
+        named(model, asked.model.name),
+        devices_named(hardware, there),
+        engines_named(profiles, (engine, *engines)),
+    )
+    manifest = manifest_of(asked, requests, found, there, chosen) | {
+        "prices": prices, "call": call_of(asked, asked.adapter or COMMON, *texts),
     }  # fmt: skip
-    page = _page(manifest, script, formulas)
+    page = _page(manifest, script, formulas, watts)
     if path is not None:
         write_text(path, page)
     return page
@@ -99,70 +100,36 @@ def _degrees(degrees: Sequence[int]) -> list[int]:
     return list(degrees)
 
 
-def _manifest(asked: Deployment, requests: Requests, found: Deployments) -> dict[str, Any]:
-    """What the page has to know besides its formulas."""
-    start = _start(asked, requests, found)
-    options = options_of(start, asked.adapter or COMMON)
-    return {
-        "model": asked.model.name, "engine": asked.engine_name, "precision": asked.precision.name,
-        "strategies": STRATEGIES, "start": start, "values": _values(found, requests), "options": options,
-        "refused": found.refused, "limits": refused_of(found, requests, options),
-    }  # fmt: skip
-
-
-def _start(asked: Deployment, requests: Requests, found: Deployments) -> dict[str, Any]:
-    """What the page opens with: what was asked for, or else the first choice that can be run."""
-    adapter = asked.adapter or COMMON
-    wanted = adapter.strategy if asked.adapter else "base"
-    device, tp = asked.device.name, int(asked.parallelism.tp)
-    like = [c for c in found.found if (c.device, c.tp) == (device, tp)] or list(found.found)
-    choice = next((c for c in like if c.strategy == wanted), like[0])
-    numbers = {name: getattr(adapter, name) for name in ("rank", "active_adapters", "max_loras", "adapter_share")}
-    numbers |= {name: getattr(requests, name) for name in ("batch", "input_tokens", "output_tokens")}
-    numbers["dp"] = asked.parallelism.dp
-    return {
-        "device": choice.device, "tp": choice.tp, "strategy": choice.strategy,
-        **{name: float(numbers[name]) for name in OPTIONS},
-    }  # fmt: skip
-
-
-def _values(found: Deployments, requests: Requests) -> dict[str, float]:
-    """Values of all variables that no control moves."""
-    values: dict[str, float] = {}
-    for deployment in found.found.values():
-        numbers = numbers_of(Inference(deployment=deployment, requests=requests))
-        values |= {name: float(value) for name, value in numbers.items()}
-    return {name: value for name, value in values.items() if name not in OPTIONS}
-
-
-def _named(thing: Any, name: str) -> str:
-    """How a model or device is written in Python: what was given, where that is a name or a path."""
-    return repr(str(thing) if isinstance(thing, str | Path) else name)
-
-
-def _devices(hardware: HardwareRef | None, devices: Sequence[Hardware]) -> dict[str, str]:
-    texts = {device.name: repr(str(device.path) if _own(device) else device.name) for device in devices}
-    return texts | ({devices[0].name: _named(hardware, devices[0].name)} if hardware is not None else {})
-
-
-def _own(device: Hardware) -> bool:
-    from graphsim.hardware import list_hardware
-
-    return device.path is not None and device.name not in list_hardware()
-
-
-def _page(manifest: dict[str, Any], script: Script, formulas: dict[str, str]) -> str:
-    objects = ",\n".join(f"{json_text(key)}:{value}" for key, value in formulas.items())
+def _page(manifest: dict[str, Any], script: Script, formulas: dict[str, str], watts: dict[str, str]) -> str:
+    computed = f"{runtime()}\n{script.text}\nconst FORMULAS={_object(formulas)};\nconst WATTS={_object(watts)};"
+    shown = "\n".join([f"const PAGE={json_text(manifest)};", *map(asset, _SCRIPTS)])
     content = {
         "title": escaped(f"{manifest['model']}, explored"),
-        "engine": escaped(f"engine {manifest['engine']} · {manifest['precision']}"),
+        "engine": escaped(f"engine {', '.join(manifest['engines'])} · {manifest['precision']}"),
         "style": asset("page.css"),
-        "formulas": f"{runtime()}\n{script.text}\nconst FORMULAS={{{objects}}};",
-        "manifest": f"const PAGE={json_text(manifest)};",
-        "script": "\n".join(map(asset, _SCRIPTS)),
+        "scripts": _plain(computed, shown) if len(computed) <= MOST_PLAIN else _packed(computed, shown),
     }
-    pieces = re.split(r"\{\{(\w+)\}\}", asset("page.html"))
-    return "".join(content[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+    return substituted(asset("page.html"), content)
+
+
+MOST_PLAIN = 1_000_000
+"""Characters of formulas that stand in a page as they are; more of them are compressed."""
+
+
+def _plain(*scripts: str) -> str:
+    return "\n".join(f"<script>\n{script}\n</script>" for script in scripts)
+
+
+def _packed(*scripts: str) -> str:
+    """Scripts that the browser unpacks and then runs, as `unpack.js` does; all of 2023 or later can."""
+    packed = b64encode(gzip.compress("\n".join(scripts).encode(), mtime=0)).decode()
+    return f'<script type="text/plain" id="packed">{packed}</script>\n<script>\n{asset("unpack.js")}\n</script>'
+
+
+def _object(entries: dict[str, str]) -> str:
+    """An object of JavaScript, from the texts of its values."""
+    lines = ",\n".join(f"{json_text(key)}:{value}" for key, value in entries.items())
+    return f"{{{lines}}}"
 
 
 def asset(name: str) -> str:

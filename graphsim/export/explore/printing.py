@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from graphsim.compile.formulas import Formulas, recordable
-from graphsim.compile.symbols import CONTEXT
+from graphsim.compile.causes import CAUSES
+from graphsim.compile.formulas import Formulas
+from graphsim.compile.structure import has_variable_rates, recordable
+from graphsim.cost.power import power_of
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.export.explore.deployments import Deployments
-from graphsim.export.html_page import json_text
-from graphsim.symbolic.expr import Expr, NotRecordable
+from graphsim.hardware import Hardware
+from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.javascript import Script
 
 TIMES = ("ttft_s", "one_time_s", "level_s")
@@ -39,7 +41,7 @@ def all_printed(script: Script, deployments: Deployments, requests: Requests) ->
 
 
 def printed(script: Script, deployment: Deployment, requests: Requests) -> str:
-    """An object that `evaluate` of the page takes: names of inputs, a function of them, and sums over the context.
+    """An object that `figuresOf` of the page takes: functions of named inputs, and sums over the context.
 
     Raises ConfigError where an operation has no formula, as under a cost function that branches by sizes.
     """
@@ -47,25 +49,65 @@ def printed(script: Script, deployment: Deployment, requests: Requests) -> str:
     if not recordable(inference):
         raise ConfigError("explore takes single numbers; degrees of parallelism or rates of the hardware are arrays")
     try:
-        formulas = Formulas(inference)
-        return _object(script, formulas)
+        return _object(script, inference)
     except NotRecordable as error:
         raise ConfigError(f"explore has no formula for {deployment!r}: {error}") from None
 
 
-def _object(script: Script, formulas: Formulas) -> str:
-    outputs = [formulas.first_token, formulas.one_time, formulas.level, *formulas.memory_formulas.values()]
-    inputs = _inputs(outputs)
-    sums = [f"{{inputs:{_names(total.inputs)},nodes:{total.nodes},parts:{script.growing(total, total.inputs)}}}"
+def _object(script: Script, inference: Inference) -> str:
+    formulas = Formulas(inference, rates=has_variable_rates(inference))
+    sums = [f"{{inputs:{script.names(total.inputs)},nodes:{total.nodes},parts:{script.growing(total, total.inputs)}}}"
             for total in formulas.growing]  # fmt: skip
-    return f"{{inputs:{_names(inputs)},fixed:{script.function(inputs, outputs)},growing:[{','.join(sums)}]}}"
+    parts = {
+        "fixed": _function(
+            script, [formulas.first_token, formulas.one_time, formulas.level, *formulas.memory_formulas.values()]
+        ),
+        "growing": f"[{','.join(sums)}]",
+        "causes": _function(script, _causes(formulas)),
+        **_activity(script, formulas),
+    }
+    return f"{{{','.join(f'{name}:{text}' for name, text in parts.items())}}}"
+
+
+STATED = tuple(name for name in CAUSES if name != "other_s")
+"""Causes of a page's functions; it says itself what remains to the whole."""
+
+
+def _causes(formulas: Formulas) -> list[Any]:
+    """The seconds of the first token, and behind them those of a further one at the context, by each of STATED."""
+    found: dict[tuple[str, str], Any] = {}
+    for key, seconds in formulas.causes.items():
+        found[key.quantity, key.cause] = found.get((key.quantity, key.cause), 0.0) + seconds
+    return [found.get((quantity, cause), 0.0) for quantity in ("ttft_s", "step_s") for cause in STATED]
+
+
+def _activity(script: Script, formulas: Formulas) -> dict[str, str]:
+    """What steps ask of memory and matrix units; nothing where the device states no peak for what it computes."""
+    if formulas.activity is None:
+        return {}
+    try:
+        return {"activity": _function(script, formulas.activity.asked)}
+    except NotRecordable:
+        return {}
+
+
+def watts_printed(script: Script, devices: Iterable[Hardware]) -> dict[str, str]:
+    """For each device whose power is known, a function from parts of its bandwidth and of its peak to watts."""
+    tape = Tape()
+    parts: Any = tape.variable("memory"), tape.variable("compute")
+    known = {device.name: power_of(device) for device in devices}
+    return {
+        name: script.function(["memory", "compute"], [power.watts(*parts)])
+        for name, power in known.items()
+        if power is not None
+    }
+
+
+def _function(script: Script, outputs: Sequence[Any]) -> str:
+    """A function with the names of its inputs in front."""
+    inputs = _inputs(outputs)
+    return f"[{script.names(inputs)},{script.function(inputs, outputs)}]"
 
 
 def _inputs(outputs: Sequence[Any]) -> list[str]:
-    names = {name for output in outputs if isinstance(output, Expr) for name in output.free}
-    return sorted(names - {CONTEXT})
-
-
-def _names(names: Sequence[str]) -> str:
-    """Names of variables as a list of JavaScript; a module's name in a rank pattern may hold anything."""
-    return json_text(list(names))
+    return sorted({name for output in outputs if isinstance(output, Expr) for name in output.free})

@@ -1,42 +1,8 @@
-// Controls, what they show, and the address that reopens it.
-const $ = id => document.getElementById(id);
-const LABELS = {
-  batch: "batch", input_tokens: "input tokens", output_tokens: "output tokens", dp: "replicas", rank: "rank",
-  active_adapters: "adapters in a batch", max_loras: "slots (0: as many as adapters)", adapter_share: "share of tokens adapted",
-};
-const SHORT = { ...LABELS, max_loras: "slots" };
-const GROUPS = [
-  ["Requests", ["batch", "input_tokens", "output_tokens"]], ["Deployment", ["device", "tp", "dp"]],
-  ["Adapter", ["strategy", "rank", "active_adapters", "max_loras", "adapter_share"]],
-];
-const WORDS = { base: "none: the base model", dynamic: "dynamic: in every step", merge: "merged into the weights" };
-const USED = {
-  base: [], merge: ["rank"], dynamic: ["rank", "active_adapters", "max_loras", "adapter_share"],
-};
-const state = { ...PAGE.start }, view = { over: "batch", figure: "tpot_s" };
-let pinned = null, waiting = false, later = 0;
+// What the page shows of a state, and the address that reopens it.
+let pinned = null, waiting = false, later = 0, width = 600, job = null, stale = false, asked = 0;
 
-function row(name) {
-  const why = html("span", { class: "why", id: `why-${name}`, role: "alert" });
-  if (!(name in PAGE.options)) {
-    const select = html("select", { id: name, "aria-describedby": why.id });
-    select.addEventListener("input", () => { state[name] = name === "tp" ? +select.value : select.value; soon(); });
-    return html("div", { class: "row pick" }, html("label", { for: name }, name === "tp" ? "tensor parallel" : name), select, why);
-  }
-  const number = html("input", { id: name, type: "number", min: (BOUNDS[name] || [1])[0], step: name === "adapter_share" ? 0.01 : 1, "aria-describedby": why.id });
-  const range = html("input", { id: `${name}-range`, type: "range", min: 0, max: PAGE.options[name].length - 1, step: 1, "aria-label": LABELS[name] });
-  number.addEventListener("change", () => { if (number.value !== "") state[name] = bounded(name, +number.value); soon(); });
-  range.addEventListener("input", () => { state[name] = PAGE.options[name][+range.value]; soon(); });
-  return html("div", { class: "row" }, html("label", { for: name }, LABELS[name]), number, range, why);
-}
-function option(value, text) { return html("option", { value }, text); }
 function build() {
-  for (const [title, names] of GROUPS) $("controls").append(html("fieldset", {}, html("legend", {}, title), ...names.map(row)));
-  for (const name in PAGE.devices) $("device").append(option(name, PAGE.devices[name]));
-  for (const name of PAGE.strategies) $("strategy").append(option(name, WORDS[name]));
-  for (const degree of PAGE.degrees) $("tp").append(option(degree, degree === 1 ? "1 device" : `${degree} devices`));
-  for (const name of VIEWS.figure) $("figure").append(option(name, FIGURES[name][0]));
-  for (const name of VIEWS.over) $("over").append(option(name, SHORT[name]));
+  buildControls();
   for (const name of ["over", "figure"]) $(name).addEventListener("input", () => { view[name] = $(name).value; soon(); });
   $("pin").addEventListener("click", () => { pinned = { ...state }; draw(); });
   $("unpin").addEventListener("click", () => { pinned = null; draw(); $("pin").focus(); });
@@ -53,104 +19,148 @@ function copy() {
 }
 function theme(dark) { document.documentElement.dataset.theme = dark ? "dark" : "light"; }
 
-function place(figures) {
-  const refused = refusedIn(state, figures), used = USED[state.strategy];
-  for (const [title, names] of GROUPS) for (const name of names) {
-    $(name).value = state[name];
-    $(`why-${name}`).textContent = refused[name] || "";
-    $(name).setAttribute("aria-invalid", name in refused);
-    if (!(name in PAGE.options)) continue;
-    const range = $(`${name}-range`), places = PAGE.options[name];
-    const nearest = places.reduce((best, at, i) => Math.abs(at - state[name]) < Math.abs(places[best] - state[name]) ? i : best, 0);
-    range.value = nearest;
-    range.setAttribute("aria-valuetext", String(state[name]));
-    $(name).disabled = range.disabled = title === "Adapter" && !used.includes(name);
-  }
-  for (const degree of $("tp").options) mark(degree, { ...state, tp: +degree.value });
-  for (const strategy of $("strategy").options) mark(strategy, { ...state, strategy: strategy.value });
-  for (const device of $("device").options) mark(device, { ...state, device: device.value });
-  for (const name in view) $(name).value = view[name];
-}
-// What cannot be run can still be chosen, so that the reason can be read.
-function mark(entry, there) {
-  const text = entry.dataset.text || (entry.dataset.text = entry.textContent);
-  entry.textContent = FORMULAS[keyOf(there)] ? text : `${text} (refused)`;
-}
-
-function card(label, value, hint, bad) {
-  return html("div", { class: bad ? "card bad" : "card" }, html("span", { class: "label" }, label), html("strong", {}, value), html("span", { class: "hint" }, hint));
-}
-function showCards(figures) {
-  if (!figures) {
-    $("cards").replaceChildren(card("not run", "–", "another choice of device, degree or strategy can be", true));
-    return;
-  }
+function cardsOf(figures) {
+  if (!figures) return [["not run", "–", "another engine, device, degree or strategy can be", true]];
   const base = figuresOf({ ...state, strategy: "base" }), lora = state.strategy !== "base" && base;
   const beside = (name, shown) => lora ? `base ${shown(base[name])}` : "";
+  const energy = energyOf(state, figures), cost = costOf(state, figures);
+  const within = (name, shown) => {
+    const ends = bandOf(state, name);
+    return ends ? `${shown(ends[0])} to ${shown(ends[1])} in ${100 * PAGE.coverage} % of cases` : "";
+  };
   const cards = [
-    card("time to first token", seconds(figures.ttft_s), beside("ttft_s", seconds)),
-    card("time per token", seconds(figures.tpot_s), beside("tpot_s", seconds)),
-    card("latency of the batch", seconds(figures.latency_s), beside("latency_s", seconds)),
-    card("tokens per second", three(figures.tokens_per_s), lora ? `base ${three(base.tokens_per_s)}` : "generated, of the batch"),
-    card("memory per device", gib(figures.total_bytes), `${figures.fits ? "fits in" : "does not fit in"} ${gib(figures.capacity_bytes)}`, !figures.fits),
-    card("fit in memory", whole(figures.max_batch), "such requests at once", figures.max_batch < 1),
+    ["time to first token", seconds(figures.ttft_s), beside("ttft_s", seconds), false, within("ttft_s", seconds)],
+    ["time per token", seconds(figures.tpot_s), beside("tpot_s", seconds), false, within("tpot_s", seconds)],
+    ["latency of the batch", seconds(figures.latency_s), beside("latency_s", seconds), false, within("latency_s", seconds)],
+    ["tokens per second", three(figures.tokens_per_s), lora ? `base ${three(base.tokens_per_s)}` : "generated, of the batch", false, within("tokens_per_s", three)],
+    ["memory per device", gib(figures.total_bytes), `${figures.fits ? "fits in" : "does not fit in"} ${gib(figures.capacity_bytes)}`, !figures.fits],
+    ["fit in memory", whole(figures.max_batch), "such requests at once", figures.max_batch < 1],
   ];
-  if (lora) cards.push(card("overhead of LoRA", percent(overheadOf(state, figures)), "latency over the base model's"));
-  if (figures.one_time_s) cards.push(card("merging", seconds(figures.one_time_s), "once, before serving"));
-  $("cards").replaceChildren(...cards);
+  if (lora) cards.push(["overhead of LoRA", percent(overheadOf(state, figures)), "latency over the base model's"]);
+  if (figures.one_time_s) cards.push(["merging", seconds(figures.one_time_s), "once, before serving"]);
+  if (energy) cards.push(["energy per token", joules(energy.per_token_j), `${three(energy.watts)} W per device, mean`]);
+  if (cost !== null) cards.push(["cost of a million tokens", money(cost), `at ${PAGE.prices[state.device]} per device-hour`]);
+  return cards;
+}
+function showCards(figures) {
+  const cards = cardsOf(figures);
+  const made = several($("cards"), cards.length, () =>
+    html("div", {}, html("span", { class: "label" }), html("strong", {}), html("span", { class: "hint" }), html("span", { class: "hint" })));
+  cards.forEach(([label, value, hint, bad, range], at) => {
+    with_(made[at], { class: bad ? "card bad" : "card" });
+    [label, value, hint, range || ""].forEach((text, i) => write(made[at].children[i], text));
+  });
 }
 
-const NAMES = { one: "state", device: "device", tp: "tensor parallel", strategy: "adapter" };
-function showCompared(figures) {
-  const before = pinned && figuresOf(pinned);
-  $("back").hidden = $("unpin").hidden = !pinned;
-  $("compare-hint").hidden = Boolean(pinned);
-  if (!before || !figures) { $("compare-table").replaceChildren(); return; }
+function showCauses(figures) {
+  const causes = causesOf(state, figures);
+  $("causes").hidden = !causes;
+  if (!causes) return;
+  const shown = Object.keys(CAUSES).filter(name => ["ttft_s", "tpot_s"].some(which => Math.abs(causes[which][name]) > 1e-3 * figures[which]));
+  for (const which of ["ttft_s", "tpot_s"]) {
+    const parts = shown.map(name => [causes[which][name], CAUSES[name][1]]);
+    const whole_ = Math.max(figures[which], parts.reduce((sum, [part]) => sum + Math.max(part, 0), 0));
+    drawBar($(`causes-${which}`), parts, whole_, width, `${FIGURES[which][0]} by cause`);
+  }
+  legend($("causes-legend"), shown.map(name =>
+    [`${CAUSES[name][0]} ${seconds(causes.ttft_s[name])} · ${seconds(causes.tpot_s[name])}`, CAUSES[name][1]]));
+}
+function showMemory(figures) {
+  $("memory").parentNode.hidden = !figures;
+  if (!figures) return;
+  const parts = MEMORY.map(name => [figures[`${name}_bytes`], PARTS[name]]);
+  const whole_ = Math.max(figures.total_bytes, figures.capacity_bytes) * 1.02;
+  drawBar($("memory"), parts, whole_, width, `${gib(figures.total_bytes)} of ${gib(figures.capacity_bytes)} taken`, figures.capacity_bytes);
+  legend($("memory-legend"), [...MEMORY.map(name => [`${name.replace("_", " ")} ${gib(figures[`${name}_bytes`])}`, PARTS[name]]), [`capacity ${gib(figures.capacity_bytes)}`, "bad"]]);
+}
+
+function compared(figures, before) {
   const words = from => ({ ...from, device: PAGE.devices[from.device], strategy: WORDS[from.strategy] });
   const [then, now] = [words(pinned), words(state)];
   const changed = Object.keys(now).filter(name => now[name] !== then[name])
     .map(name => [SHORT[name] || NAMES[name], String(then[name]), String(now[name]), ""]);
+  const ratio = (one, other) => one && Number.isFinite(other / one) ? percent(other / one - 1) : "";
   const measured = ["ttft_s", "tpot_s", "latency_s", "tokens_per_s", "total_bytes"]
-    .map(name => [FIGURES[name][0], FIGURES[name][1](before[name]), FIGURES[name][1](figures[name]), percent(figures[name] / before[name] - 1)]);
-  measured.push(["fit in memory", whole(before.max_batch), whole(figures.max_batch), before.max_batch ? percent(figures.max_batch / before.max_batch - 1) : ""]);
-  const rows = [...changed, ...measured].map(([first, ...others]) => html("tr", {}, html("th", { scope: "row" }, first), ...others.map(text => html("td", {}, text))));
-  const head = html("tr", {}, ...["", "pinned", "now", "change"].map(text => html("th", { scope: "col" }, text)));
-  $("compare-table").replaceChildren(html("table", {}, html("thead", {}, head), html("tbody", {}, ...rows)));
+    .map(name => [FIGURES[name][0], FIGURES[name][1](before[name]), FIGURES[name][1](figures[name]), ratio(before[name], figures[name])]);
+  measured.push(["fit in memory", whole(before.max_batch), whole(figures.max_batch), ratio(before.max_batch, figures.max_batch)]);
+  for (const name of ["joules", "cost"]) {
+    const [one, other] = [valueOf(pinned, name), valueOf(state, name)];
+    if (one && other) measured.push([FIGURES[name][0], FIGURES[name][1](one.value), FIGURES[name][1](other.value), ratio(one.value, other.value)]);
+  }
+  return [...changed, ...measured];
+}
+function showCompared(figures) {
+  const before = pinned && figuresOf(pinned), table = $("compare-table");
+  $("back").hidden = $("unpin").hidden = !pinned;
+  $("compare-hint").hidden = Boolean(pinned);
+  table.hidden = !before || !figures;
+  if (table.hidden) return;
+  const rows = compared(figures, before);
+  several(table.tBodies[0], rows.length, () => html("tr", {}, html("th", { scope: "row" }), ...[1, 2, 3].map(() => html("td", {}))))
+    .forEach((made, i) => rows[i].forEach((text, at) => write(made.children[at], text)));
 }
 
+const BANDED = ["ttft_s", "tpot_s", "latency_s", "tokens_per_s"];
+// What a move is answered with; the curve follows in the same frame where there is time, else in the next ones.
+const BUDGET_MS = 8;
 function draw() {
-  const figures = figuresOf(state);
-  place(figures);
+  const begun = performance.now(), figures = figuresOf(state);
+  placeControls(figures);
   showCards(figures);
-  const label = SHORT[view.over], title = FIGURES[view.figure][0];
-  $("curve-title").textContent = `${title[0].toUpperCase()}${title.slice(1)} over ${label}`;
-  legend($("curve-legend"), drawCurve($("curve"), state, view, label, pinned));
-  $("memory").parentNode.hidden = !figures;
-  if (figures) {
-    drawMemory($("memory"), figures);
-    legend($("memory-legend"), [...MEMORY.map(name => [`${name.replace("_", " ")} ${gib(figures[`${name}_bytes`])}`, PARTS[name]]), [`capacity ${gib(figures.capacity_bytes)}`, "bad"]]);
-  }
+  showCauses(figures);
+  showMemory(figures);
   showCompared(figures);
-  $("call").textContent = callOf(state);
+  write($("call"), importOf(state) + callOf(state));
+  stale = true;
+  advance(begun + BUDGET_MS);
   clearTimeout(later);
   later = setTimeout(() => settle(figures), 250);
 }
+// The curve of a state is finished before that of the next one is begun, so that it moves while one drags.
+function advance(end) {
+  for (;;) {
+    if (!job) {
+      if (!stale) return;
+      stale = false;
+      job = { ...shownNow(), steps: null };
+      job.steps = lines(job.state, job.view, job.pinned);
+    }
+    for (let step = job.steps.next(); ; step = job.steps.next()) {
+      if (step.done) { showCurve(step.value, job); job = null; break; }
+      if (performance.now() > end) { cancelAnimationFrame(asked); asked = requestAnimationFrame(() => advance(performance.now() + BUDGET_MS)); return; }
+    }
+  }
+}
+function shownNow() { return { state: { ...state }, view: { ...view }, pinned: pinned && { ...pinned } }; }
+function showCurve(curve, of) {
+  const label = SHORT[of.view.over], title = FIGURES[of.view.figure][0];
+  for (const name in view) if ($(name).value !== view[name]) $(name).value = view[name];
+  write($("curve-title"), `${title[0].toUpperCase()}${title.slice(1)} over ${label}`);
+  write($("bands"), curve.ends.length > 1 || !BANDED.includes(of.view.figure) ? "" : `No band: ${PAGE.bands[keyOf(of.state)]?.missing
+    || "how far times may be off is in the page where it opens, and along one control from there"}.`);
+  $("curve-none").hidden = curve.lines.some(({ points }) => points.length);
+  legend($("curve-legend"), drawCurve($("curve"), curve, of.state, of.view, label, width));
+}
 // Once nothing moves any more: the address, and what a screen reader is told.
 function settle(figures) {
-  history.replaceState(null, "", fragmentOf(state, view));
+  const fragment = fragmentOf(state, view);
+  if (location.hash !== fragment) history.replaceState(null, "", fragment);
+  const refused = Object.values(refusedIn(state, figures));
   const told = figures ? `time to first token ${seconds(figures.ttft_s)}, time per token ${seconds(figures.tpot_s)}, `
     + `${three(figures.tokens_per_s)} tokens per second, ${figures.fits ? "fits" : "does not fit"} in memory` : "not run";
-  if ($("told").textContent !== told) $("told").textContent = told;
+  write($("told"), [told, ...refused].join(". "));
 }
 function soon() {
   if (waiting) return;
   waiting = true;
   requestAnimationFrame(() => { waiting = false; draw(); });
 }
+function measure() { width = widthOf($("curve")); }
 
 theme(matchMedia("(prefers-color-scheme: dark)").matches);
 build();
+measure();
 stateFrom(location.hash, state, view);
 draw();
-addEventListener("resize", soon);
+addEventListener("resize", () => { measure(); soon(); });
 addEventListener("hashchange", () => { stateFrom(location.hash, state, view); draw(); });

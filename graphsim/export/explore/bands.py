@@ -1,0 +1,73 @@
+"""Between which times the state that a page opens with is expected, and along each control from there.
+
+An interval is drawn from the residuals of a step's kernels (`deployment/intervals.py`), which no short formula gives:
+the page holds the ends where `gs.simulate` was asked, and shows none elsewhere.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.inference import Inference, Requests
+from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.scenarios import take
+from graphsim.errors import ConfigError
+from graphsim.export.explore.controls import refusals_among
+from graphsim.lora.config import LoraConfig
+from graphsim.result import COVERAGE
+from graphsim.simulation import priced
+
+FIGURES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
+"""What has intervals on a page."""
+
+_REQUESTS = ("batch", "input_tokens", "output_tokens")
+
+
+def bands_of(deployment: Deployment, requests: Requests, options: dict[str, list[float]]) -> dict[str, Any]:
+    """Of one deployment under the requests of the start: by control and figure the ends at each place of the slider.
+
+    None stands where a place is refused, and a control is left out of which some place has no interval; `missing` says
+    why there is none at all.
+    """
+    found: dict[str, Any] = {}
+    missing = priced(Inference(deployment=deployment, requests=requests)).uncertainty.missing
+    for name, places in {} if missing else options.items():
+        asked = _along(deployment, requests, name, places)
+        with suppress(ConfigError):
+            found |= {} if asked is None else {name: _ends(*asked, len(places))}
+    return {"missing": missing, "over": found}
+
+
+def _along(
+    deployment: Deployment, requests: Requests, name: str, places: list[float]
+) -> tuple[Deployment, Requests] | None:
+    """The same with all places of one control; None for a control that does not move this deployment."""
+    values = np.array(places)
+    changes: Any = {name: values}
+    if name in _REQUESTS:
+        return deployment, Requests(**{field: getattr(requests, field) for field in _REQUESTS} | {name: values})
+    if name in Parallelism.__slots__:
+        return replace(deployment, parallelism=replace(deployment.parallelism, **changes)), requests
+    lora = deployment.adapter
+    if lora is None or name not in LoraConfig.__slots__ or len(places) < 2:
+        return None
+    return replace(deployment, lora=replace(lora, **changes)), requests
+
+
+def _ends(deployment: Deployment, requests: Requests, count: int) -> dict[str, list[Any]]:
+    """The low and the high end of each figure at each place that is not refused."""
+    allowed = np.flatnonzero(refusals_among(deployment, requests, (count,)) == "")
+    ends: dict[str, list[Any]] = {name: [None] * count for name in FIGURES}
+    if len(allowed):
+        inference = Inference(deployment=deployment, requests=requests)
+        estimate = priced(take(inference, allowed))
+        for name in FIGURES:
+            low, high = (np.broadcast_to(end, allowed.shape) for end in estimate.interval(name, COVERAGE))
+            for at, pair in zip(allowed, zip(low.tolist(), high.tolist(), strict=True), strict=True):
+                ends[name][at] = pair
+    return ends

@@ -1,0 +1,83 @@
+"""The rates of a page's devices, and what scales them: a slider stands where every place of it is exact.
+
+An unmeasured device uses the constants of the reference devices most like it, which depend on its rates. How much more
+similar one reference device is than another changes in one direction along each rate, so the corners of what sliders
+reach tell whether it is the same ones everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import Any
+
+from graphsim.compile.structure import has_variable_rates, kind_of_structure
+from graphsim.cost.rates import rates_of, with_rates
+from graphsim.deployment.deployment import Deployment
+from graphsim.deployment.inference import Inference, Requests
+from graphsim.errors import GraphsimError
+from graphsim.export.explore.deployments import Deployments
+from graphsim.hardware import Hardware
+from graphsim.symbolic.memo import Memo
+
+SCALES = {
+    "bandwidth": r"device\.memory_bytes_per_s",
+    "peak": r"device\.(flops_per_s\..*|vector_flops_per_s)",
+    "clock": r"device\.clock_hz",
+    "launch": r"device\.(launch_s|eager_launch_s)",
+    "link": r"device\.links\.\d+\.bytes_per_s",
+}
+"""The sliders of a device's rates, and the rates that each multiplies, as `graphsim.cost.rates.rates_of` names them."""
+
+PLACES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+"""What a slider multiplies with."""
+
+
+def scale_of(rate: str) -> str:
+    """The slider that multiplies a rate; "" for one that none does."""
+    return next((scale for scale, pattern in SCALES.items() if re.fullmatch(pattern, rate)), "")
+
+
+def rates_among(deployments: Deployments, devices: Iterable[Hardware], requests: Requests) -> dict[str, Any]:
+    """The rates of each device, which slider multiplies each, and where these are not exact, by `engine/device`."""
+    rates = {device.name: {name: float(rate) for name, rate in rates_of(device).items()} for device in devices}
+    names = dict.fromkeys(name for own in rates.values() for name in own)
+    first: dict[str, Deployment] = {}
+    for choice, deployment in deployments.found.items():
+        first.setdefault(f"{choice.engine}/{choice.device}", deployment)
+    return {
+        "rates": rates,
+        "scales": {name: scale for name in names if (scale := scale_of(name))},
+        "unscaled": [key for key, deployment in first.items() if not _is_exact(deployment, requests)],
+    }
+
+
+def _is_exact(deployment: Deployment, requests: Requests) -> bool:
+    """Whether one formula gives the prices at every place of the sliders."""
+    inference = Inference(deployment=deployment, requests=requests)
+    if not has_variable_rates(inference):
+        return False
+    memo: Memo[object] = Memo(most=32)
+    own = memo.get(kind_of_structure(inference), object)
+    ends = PLACES[0], PLACES[-1]
+    moving = ("bandwidth", "peak", "clock")
+    try:
+        return all(
+            memo.get(kind_of_structure(_scaled(deployment, requests, dict(zip(moving, corner, strict=True)))), object)
+            is own
+            for corner in product(ends, repeat=len(moving))
+        )
+    except GraphsimError:
+        return False
+
+
+def _scaled(deployment: Deployment, requests: Requests, scales: Mapping[str, float]) -> Inference:
+    device = deployment.device
+    rates = {name: rate * scales.get(scale_of(name), 1.0) for name, rate in rates_of(device).items()}
+    other = Deployment(
+        deployment.model, with_rates(device, rates), parallelism=deployment.parallelism,
+        precision=deployment.precision, cost=deployment.cost, passes=deployment.passes, engine=deployment.engine,
+        lora=deployment.lora,
+    )  # fmt: skip
+    return Inference(deployment=other, requests=requests)
