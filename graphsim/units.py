@@ -26,12 +26,20 @@ UNITS: dict[str, dict[str, float]] = {
     "bytes": {f"{p}B": f for p, f in (_DECIMAL | _BINARY).items()},
     "bytes/s": {f"{p}B/s": f for p, f in (_DECIMAL | _BINARY).items()},
     "flop/s": {f"{p}{unit}": f for p, f in _DECIMAL.items() for unit in ("FLOP/s", "FLOPS", "OP/s", "OPS")},
-    "s": {f"{p}s": f for p, f in _SMALL.items()},
+    "s": {"d": 86400.0, "h": 3600.0, "min": 60.0} | {f"{p}s": f for p, f in _SMALL.items()},
     "Hz": {f"{p}Hz": f for p, f in _DECIMAL.items()},
     "W": {f"{p}W": f for p, f in _DECIMAL.items()},
+    "1/s": {"/h": 1.0 / 3600.0, "/min": 1.0 / 60.0, "/s": 1.0},
+    "h": {"s": 1.0 / 3600.0, "min": 1.0 / 60.0, "h": 1.0, "d": 24.0},
+    "count": {p: f for p, f in (_DECIMAL | {"B": 1e9} | _BINARY).items() if p},
+    "share": {"%": 0.01},
     "": {"": 1.0},
 }
-"""For each kind of quantity, the suffixes a file may use and their factors."""
+"""For each kind of quantity, the suffixes that may be written and their factors; a bare number has the factor 1."""
+
+_ANY_CASE = ("bytes", "s", "1/s", "h", "count")
+"""Kinds whose units are understood in small and in capital letters: none of them means something else in the other.
+Of rates they may: 25 Gb/s are gigabits."""
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^0-9\s]\S*)?\s*")
 
@@ -106,8 +114,12 @@ def parse_quantity(value: Any, kind: str) -> float:
 def short(value: Any) -> str:
     """A value as it appears in a message: in one line, cut to a readable length."""
     try:
-        text = repr(value)
+        text = repr(value.item() if type(value).__module__ == "numpy" and not value.shape else value)
     except (ValueError, RecursionError):  # integers beyond Python's digit limit, cyclic junk
+        text = f"a {type(value).__name__}"
+    if isinstance(value, type):
+        text = f"the class {value.__name__}"
+    elif " object at 0x" in text:  # where it lies in memory tells nobody anything
         text = f"a {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "…"
@@ -120,11 +132,18 @@ def _parse_text(text: str, kind: str) -> float:
         unit = f" and a unit such as {examples}" if kind else ""
         raise ConfigError(f"{short(text)} is not a quantity; write a number{unit}")
     unit = match.group(2) or ""
-    factor = 1.0 if not unit else UNITS[kind].get(unit)  # "3.35e12" without a sign in the exponent is a text in YAML
+    factor = 1.0 if not unit else _factor(unit, kind)  # "3.35e12" without a sign in the exponent is a text in YAML
     if factor is None:
         expected = f"a unit of {kind}; {choices_text(unit, UNITS[kind])}" if kind else "a plain number"
         raise ConfigError(f"{short(text)} has the unit '{unit}', expected {expected}")
     return float(match.group(1).replace("_", "")) * factor
+
+
+def _factor(unit: str, kind: str) -> float | None:
+    units = UNITS[kind]
+    if kind in _ANY_CASE and unit not in units and (unit.islower() or unit.isupper()):
+        return next((factor for name, factor in units.items() if name.lower() == unit.lower()), None)
+    return units.get(unit)
 
 
 def scaled(value: float, unit: str, prefixes: dict[str, float] | None = None) -> str:
@@ -140,7 +159,9 @@ def scaled(value: float, unit: str, prefixes: dict[str, float] | None = None) ->
 
 
 def seconds_text(value: float) -> str:
-    """A duration as a person reads it: `12.3 ms`."""
+    """A duration as a person reads it: `12.3 ms`; nothing that is measured takes less than a nanosecond."""
+    if 0 < abs(value) < 1e-9:
+        return "<1 ns"
     return "0 s" if value == 0 else scaled(value, "s", {"n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0})
 
 

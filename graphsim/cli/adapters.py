@@ -1,15 +1,20 @@
-"""`--lora`: an adapter from `key=value,…`, from a file or folder, or from such with some values changed."""
+"""`--lora`: an adapter from `key=value,…`, from files or folders, or from such with some values changed."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.popularity import popularity
+from graphsim.lora.together import together
 
 LORA_KEYS = {
     "rank": "rank",
@@ -41,7 +46,7 @@ _FLAGS = ("fully_sharded", "shared_outer")
 
 
 def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
-    """The adapter that `--lora` asks for.
+    """The adapter that `--lora` asks for; several folders or files are adapters of one batch.
 
     batch: requests of a step, among which `registered` adapters of a `popularity` are expected
     Raises ConfigError naming the key and what is allowed.
@@ -50,12 +55,10 @@ def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
         return None
     if not text.strip():
         raise ConfigError("--lora: is empty; write key=value,… or the path of a PEFT adapter or a YAML")
-    first, _, rest = text.partition(",")
-    config = LoraConfig()
-    if "=" not in first:
-        config = _from_path(first)
-        text = rest
-    fields = _fields(text)
+    entries = [entry.strip() for entry in text.split(",")]
+    paths = list(takewhile(lambda entry: "=" not in entry, entries))
+    config = together([_from_path(path) for path in paths], paths) if paths else LoraConfig()
+    fields = _fields(entries[len(paths) :])
     if "target_modules" in fields:
         fields["matching"] = Matching.NAMES
     shares = _shares(fields)
@@ -67,16 +70,16 @@ def _from_path(text: str) -> LoraConfig:
     path = Path(text).expanduser()
     if not path.exists():
         raise ConfigError(f"--lora {text}: no such adapter; write key=value,… or the path of a PEFT adapter or a YAML")
-    return LoraConfig.from_yaml(path) if path.suffix in (".yaml", ".yml") else LoraConfig.from_peft(path)
+    return LoraConfig.from_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else LoraConfig.from_peft(path)
 
 
-def _fields(text: str) -> dict[str, Any]:
+def _fields(entries: Sequence[str]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    for entry in text.split(",") if text else ():
-        given, _, value = entry.partition("=")
-        key = LONG_NAMES.get(given, given)
+    for entry in entries:
+        given, _, value = (part.strip() for part in entry.partition("="))
+        key = LONG_NAMES.get(given.lower(), given.lower())
         if key not in LORA_KEYS:
-            raise ConfigError(f"--lora: '{key}' is not a known key; {choices_text(key, LORA_KEYS)}")
+            raise ConfigError(f"--lora: '{given}' is not a known key; {choices_text(key, LORA_KEYS)}")
         if LORA_KEYS[key] in fields:
             raise ConfigError(f"--lora: '{given}' is given twice")
         fields[LORA_KEYS[key]] = _value(key, value)
@@ -99,17 +102,16 @@ def _value(key: str, value: str) -> Any:
     if not value:
         raise ConfigError(f"--lora: '{key}' has no value")
     if key in ("targets", "exclude"):
-        return value if value == "all-linear" else tuple(value.split("+"))
+        return value.lower() if value.lower() == "all-linear" else tuple(value.split("+"))
     if key in ("mixed_ranks", "shares"):
         return tuple(_value(key.rstrip("s"), one) for one in value.split("+"))
     if key in _TEXTS:
         return value
     if key in _FLAGS:
-        if value not in ("true", "false"):
+        if value.lower() not in ("true", "false"):
             raise ConfigError(f"--lora: {key} = '{value}' is not allowed; expected true or false")
-        return value == "true"
+        return value.lower() == "true"
     try:
-        number = float(value)
-    except ValueError:
-        raise ConfigError(f"--lora: {key} = '{value}' is not a number") from None
-    return int(number) if number.is_integer() else number
+        return Quantity()(value)
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--lora: {key} = {error}") from None

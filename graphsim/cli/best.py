@@ -6,23 +6,26 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.sweep import add_choices, choices_of
-from graphsim.errors import ConfigError
+from graphsim.cli.values import Quantity, add_price, named_as_options
 
 EXAMPLES = """examples:
-  graphsim best llama-3.1-8b --hardware l4 h100-sxm --goal tokens_per_s_per_gpu --tpot 0.03 --batch 1,8,32 --tp 1,2
+  graphsim best llama-3.1-8b --hardware l4 h100-sxm --goal tokens_per_s_per_gpu --tpot 30ms --batch 1,8,32 --tp 1,2
   graphsim best llama-3.1-70b --hardware h100-sxm --tp 4,8 --batch 1,8,64 --rank 16 --strategy dynamic,merge --ttft 2
   graphsim best llama-3.1-8b --hardware h100-sxm l4 --goal cost_per_token --price h100-sxm=2.5,l4=0.7 --batch 1,8,64
 """
 LIMITS = {
-    "ttft": ("ttft_s", "S", "at most so many seconds to the first token"),
-    "tpot": ("tpot_s", "S", "at most so many seconds per further token"),
-    "latency": ("latency_s", "S", "at most so many seconds for the whole batch"),
-    "tokens-per-s": ("tokens_per_s", "N", "at least so many generated tokens per second"),
-    "devices": ("devices", "N", "at most so many devices"),
-    "cost-per-token": ("cost_per_token", "X", "at most so much per generated token"),
+    "ttft": ("ttft_s", "s", "at most so long to the first token: 0.5 or 500ms"),
+    "tpot": ("tpot_s", "s", "at most so long for each further token: 0.03 or 30ms"),
+    "latency": ("latency_s", "s", "at most so long for the whole batch"),
+    "tokens-per-s": ("tokens_per_s", "count", "at least so many generated tokens per second"),
+    "devices": ("devices", "count", "at most so many devices"),
+    "cost-per-token": ("cost_per_token", "", "at most so much per generated token"),
 }
+"""For each option the argument that it stands for, the kind of quantity, and what it says."""
+
 _SHOWN = (
     "model",
     "hardware",
@@ -33,9 +36,11 @@ _SHOWN = (
     "tp",
     "pp",
     "ep",
+    "sp",
     "dp",
     "expert_placement",
     "redundant_experts",
+    "lora",
     "rank",
     "active_adapters",
 )
@@ -43,18 +48,22 @@ _SHOWN = (
 
 def add_commands(commands: Any) -> None:
     """Add `best`."""
-    parser = shared.add_command(commands, "best", "the best deployment for a goal, under limits", EXAMPLES)
+    parser = shared.add_command(commands, "best", EXAMPLES)
     add_choices(parser)
     parser.add_argument(
         "--goal", default="latency", metavar="GOAL",
         help="latency, ttft, tpot, tokens_per_s, tokens_per_s_per_gpu, cost_per_token or energy_per_token (latency)",
     )  # fmt: skip
-    for name, (_, unit, text) in LIMITS.items():
-        parser.add_argument(f"--{name}", type=float, metavar=unit, help=text)
-    parser.add_argument("--price", metavar="HW=X,…", help="price of a device-hour: one number, or one per device")
+    for name, (_, kind, text) in LIMITS.items():
+        parser.add_argument(f"--{name}", type=Quantity(kind), metavar="TIME" if kind == "s" else "N", help=text)
+    add_price(parser)
     parser.add_argument("--top", type=shared.whole(1), default=10, metavar="N", help="rows to print (10)")
-    parser.add_argument("--pareto", action="store_true", help="only the front of latency and tokens/s per device")
-    parser.add_argument("--plot", metavar="FILE", help="draw all of it with the front: .png, .svg or .pdf (extra plot)")
+    parser.add_argument(
+        "--pareto", action="store_true", help="only the Pareto front of latency and tokens/s per device"
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="plot all scenarios and the front: .png, .svg or .pdf (extra plot)"
+    )
     shared.add_json(parser)
     parser.set_defaults(command_function=best)
 
@@ -67,39 +76,33 @@ def best(options: argparse.Namespace) -> None:
     from graphsim.sweeps.best import pareto
 
     limits = {field: getattr(options, name.replace("-", "_")) for name, (field, _, _) in LIMITS.items()}
-    prices = prices_of(options.price)
     drawing = picture("--plot", options.plot) if options.plot else None
-    given = {"price_per_hour": prices, "progress": Progress(), **limits, **choices_of(options)}
-    found = search(options.models, options.hardware, options.goal, **given)
+    given = {"price_per_hour": options.price, "progress": Progress(), **limits, **choices_of(options)}
+    with named_as_options():
+        found = search(options.models, options.hardware, options.goal, **given)
     front = pareto(found, "latency_s", "tokens_per_s_per_gpu")
     if drawing:
         axes = plot_pareto(found, x="latency_s", y="tokens_per_s_per_gpu", by="strategy")
         save(axes.get_figure(root=True), drawing, "--plot")  # type: ignore[arg-type]
     rows = (front if options.pareto else found).head(options.top)
     if options.json:
-        print_json({"goal": options.goal, "meet_the_limits": len(found), "best": rows.to_dict("records")})
+        basis = [basis.to_dict() for basis in bases_of(rows)]
+        records = rows.to_dict("records")
+        print_json({"basis": basis, "goal": options.goal, "meet_the_limits": len(found), "best": records})
     else:
         _print(rows, len(found), options)
 
 
-def prices_of(text: str | None) -> Any:
-    """One price, or one per device. Raises ConfigError for anything but numbers."""
-    if text is None:
-        return None
-    pairs = [entry.rpartition("=") for entry in text.split(",")]
-    try:
-        if len(pairs) == 1 and not pairs[0][0]:
-            return float(text)
-        return {name: float(price) for name, _, price in pairs}
-    except ValueError:
-        raise ConfigError(f"--price {text}: expected a number, or NAME=NUMBER,NAME=NUMBER") from None
-
-
 def _print(rows: Any, count: int, options: argparse.Namespace) -> None:
     what = "on the front, in the order of latency" if options.pareto else f"by {options.goal}"
+    print_basis(bases_of(rows))
     print_line(f"{count:,} scenarios meet the limits; {what}:")
-    prices, joules = "cost_per_token" in rows, options.goal == "energy_per_token"
-    shown = [name for name in _SHOWN if name in (*_SHOWN[:2], "engine") or rows[name].nunique(dropna=False) > 1]
+    prices, joules = "cost_per_token" in rows, options.goal.lower() == "energy_per_token"
+    shown = [
+        name
+        for name in _SHOWN
+        if name in (*_SHOWN[:2], "engine") or (name in rows and rows[name].nunique(dropna=False) > 1)
+    ]
     header = [*(name.replace("active_adapters", "adapters") for name in shown), "devices", "TTFT ms", "TPOT ms"]
     header += ["latency s", "tokens/s", "per device", *(["cost per M tokens"] if prices else [])]
     header += [*(["J per token", "W"] if joules else []), "GiB"]
@@ -125,5 +128,5 @@ def _cell(name: str, row: dict[str, Any]) -> str:
     if name in ("rank", "active_adapters") and row["strategy"] == "base":
         return "-"
     if value is None or value != value:
-        return "own" if name == "precision" else "-"
+        return "-"
     return f"{value:g}" if isinstance(value, float) else str(value)

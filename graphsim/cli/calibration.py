@@ -18,9 +18,7 @@ CALIBRATE_EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `calibrate` and `measure`."""
-    parser = shared.add_command(
-        commands, "calibrate", "fit a device's constants to kernel measurements", CALIBRATE_EXAMPLES
-    )
+    parser = shared.add_command(commands, "calibrate", CALIBRATE_EXAMPLES)
     parser.add_argument("--data", nargs="+", required=True, metavar="FILE", help="measurements, Parquet or CSV")
     parser.add_argument("--hardware", required=True, metavar="HW", help="a name or a YAML file")
     parser.add_argument(
@@ -31,7 +29,7 @@ def add_commands(commands: Any) -> None:
     shared.add_json(parser)
     parser.set_defaults(command_function=calibrate)
 
-    parser = shared.add_command(commands, "measure", "time kernels on this machine with PyTorch", CALIBRATE_EXAMPLES)
+    parser = shared.add_command(commands, "measure", CALIBRATE_EXAMPLES)
     parser.add_argument("path", metavar="FILE.csv", help="where to append the measurements; a rerun goes on")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="what to measure (cuda where there is one)")
     shared.add_json(parser)
@@ -64,8 +62,8 @@ def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def _count(done: int, total: int, at_hand: str) -> None:
+def _count(done: int, total: int, current: str) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done} of {total}  {at_hand[:80]:80}")
+        sys.stderr.write(f"\r{done} of {total}  {current[:80]:80}")
         if done == total:
             sys.stderr.write("\n")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsim.cli import options as shared
 from graphsim.cli.checkpoint import checkpoint_facts, print_checkpoint
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.cost.choose import caution
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, GraphsimError
 from graphsim.hardware import Hardware, list_hardware, load_hardware
 from graphsim.models.config import ModelConfig
 from graphsim.units import bytes_text, count_text, scaled
@@ -18,20 +20,20 @@ if TYPE_CHECKING:
     from graphsim.models.checkpoint.report import CheckpointReport
 
 
+Loaded = TypeVar("Loaded")
+
+
 def add_commands(commands: Any) -> None:
     """Add `models` and `hardware`."""
-    for name, function, text, one in (
-        ("models", models, "models", "llama-3.1-8b"),
-        ("hardware", hardware, "devices", "h100-sxm"),
-    ):
+    for name, function, one in (("models", models, "llama-3.1-8b"), ("hardware", hardware, "h100-sxm")):
         examples = f"examples:\n  graphsim {name}\n  graphsim {name} {one}\n  graphsim {name} my.yaml --json\n"
-        parser = shared.add_command(commands, name, f"list {text}, or show one", examples)
+        parser = shared.add_command(commands, name, examples)
         parser.add_argument("name", nargs="?", metavar="NAME", help="show this one")
         if function is models:
             shared.add_ignore(parser)
             parser.add_argument(
                 "--capture", action="store_true",
-                help="NAME is a config.json: ask PyTorch and transformers what the model does (extra `torch`)",
+                help="NAME is a config.json: capture the model from PyTorch and transformers (extra `torch`)",
             )  # fmt: skip
             parser.add_argument(
                 "--save", default="", metavar="FILE", help="write the model as a model file (.yaml, .json)"
@@ -49,7 +51,7 @@ def models(options: argparse.Namespace) -> None:
         return
     if options.capture or options.save:
         raise ConfigError("NAME is missing: which model is to be captured or saved")
-    found = [load_model(name) for name in list_models()]
+    found = _readable(load_model, list_models())
     if options.json:
         print_json([_model_facts(config) for config in found])
         return
@@ -57,6 +59,17 @@ def models(options: argparse.Namespace) -> None:
         [c.name, count_text(c.num_parameters), str(c.num_layers), str(c.hidden_size), str(c.vocab_size)] for c in found
     ]
     print_table(["model", "parameters", "layers", "hidden", "vocabulary"], rows, right=range(1, 5))
+
+
+def _readable(load: Callable[[str], Loaded], names: Iterable[str]) -> list[Loaded]:
+    """What can be loaded; a file among them that cannot is told on standard error, and keeps nothing else away."""
+    found = []
+    for name in names:
+        try:
+            found.append(load(name))
+        except GraphsimError as error:
+            sys.stderr.write(f"graphsim: left out {error}\n")
+    return found
 
 
 def _model_facts(config: ModelConfig) -> dict[str, Any]:
@@ -77,14 +90,13 @@ def _show_model(options: argparse.Namespace) -> None:
     from graphsim.graph import to_text
     from graphsim.models.build import build
     from graphsim.models.phase import prefill
-    from graphsim.ops.precision import load_precision
 
     config, report = _loaded(options)
     if options.save:
         print_line(f"written to {config.save(options.save)}")
         return
     facts, as_json = _model_facts(config), options.json
-    precision = config.precision or load_precision("bf16")
+    precision = config.own_precision
     facts["precision"] = precision.name
     if as_json:
         print_json(facts | ({} if report is None else {"checkpoint": checkpoint_facts(report)}))
@@ -115,7 +127,7 @@ def hardware(options: argparse.Namespace) -> None:
     if options.name:
         _show_hardware(load_hardware(options.name), options.json)
         return
-    found = [load_hardware(name) for name in list_hardware()]
+    found = _readable(load_hardware, list_hardware())
     if options.json:
         print_json([_hardware_facts(device) for device in found])
         return

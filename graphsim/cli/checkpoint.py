@@ -28,7 +28,7 @@ def checkpoint_facts(report: CheckpointReport) -> dict[str, Any]:
 
 
 def print_checkpoint(report: CheckpointReport) -> None:
-    """Parameters and bytes of both, the share that is explained, what differs and what else there is."""
+    """Parameters and bytes of both, the share that is explained, the differences, and further remarks."""
     from graphsim.models.checkpoint.refusal import sentences
 
     print_line(f"\ncheckpoint: {report.source}")

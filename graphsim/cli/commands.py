@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 
-from graphsim.cli import (
-    best,
-    calibration,
-    catalog,
-    completion,
-    doctor,
-    explain,
-    explore,
-    export,
-    fleet,
-    lora,
-    run,
-    sensitivity,
-    serve,
-    sweep,
-    train,
-    validate,
-)
+from graphsim.cli.listing import COMMANDS, module_of
 from graphsim.cli.parsing import Parser, complain_of
 from graphsim.errors import GraphsimError
-
-COMMANDS = (
-    run, lora, serve, fleet, train, explain, explore, sweep, best, sensitivity, export, catalog, validate, calibration,
-    doctor, completion,
-)  # fmt: skip
-"""Modules that add their commands to the parser."""
-
 
 EXAMPLES = """examples:
   graphsim run llama-3.1-8b --hardware h100-sxm --batch 8
@@ -44,8 +23,11 @@ Each command has its own: graphsim COMMAND --help
 """
 
 
-def parser() -> Parser:
-    """All commands and options."""
+def parser(words: Sequence[str] | None = None) -> Parser:
+    """All commands with all their options.
+
+    words: of one command line, for which the options of its own command do; only that command's module is imported
+    """
     from graphsim import __version__
 
     top = Parser(
@@ -56,23 +38,41 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"graphsim {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for module in COMMANDS:
-        module.add_commands(commands)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for module, texts in COMMANDS.items():
+        if words is None or module == module_of(_first_word(words)):
+            import_module(f"graphsim.cli.{module}").add_commands(commands)
+        else:
+            for name, text in texts.items():
+                commands.add_parser(name, help=text)
     return top
 
 
+def _first_word(words: Sequence[str]) -> str:
+    """What stands where a command does."""
+    return next((word for word in words if not word.startswith("-")), "")
+
+
 def dispatch(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command; returns the exit status. Without a command, print the help."""
     if sys.stdout is None:  # closed by the caller
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    top = parser()
-    options, extras = top.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    top = parser(words)
+    options, extras = top.parse_known_args(words)
     if extras:
         complain_of(top, options.command, extras)
-    options.parser = top
+    options.all_commands = parser
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+    return _ended(partial(options.command_function, options) if options.command else top.print_help)
+
+
+def _ended(command: Callable[[], object]) -> int:
+    """The exit status of a command, which is run; what went wrong is told in a sentence."""
     try:
-        options.command_function(options)
+        command()
         sys.stdout.flush()
     except GraphsimError as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))

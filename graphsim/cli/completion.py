@@ -8,7 +8,7 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line
-from graphsim.errors import ConfigError
+from graphsim.errors import needs
 
 SHELLS = ("bash", "zsh", "tcsh")
 FILES = (
@@ -24,7 +24,7 @@ EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `completion`."""
-    parser = shared.add_command(commands, "completion", "print a shell's completion script", EXAMPLES)
+    parser = shared.add_command(commands, "completion", EXAMPLES)
     parser.add_argument("shell", choices=SHELLS, help="which shell")
     shared.add_json(parser)
     parser.set_defaults(command_function=completion)
@@ -35,10 +35,11 @@ def completion(options: argparse.Namespace) -> None:
     try:
         import shtab
     except ImportError:
-        raise ConfigError("completion needs shtab; install it by: pip install 'graphsim[completion]'") from None
-    for action in _actions(options.parser):
+        raise needs("shtab", "completion", "completion") from None
+    top = options.all_commands()
+    for action in _actions(top):
         _offer(action)
-    script = shtab.complete(options.parser, shell=options.shell)
+    script = shtab.complete(top, shell=options.shell)
     if options.json:
         print_json({"shell": options.shell, "script": script})
     else:

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.basis import print_basis, served_basis
 from graphsim.cli.printing import RunProgress, print_json, print_line, print_table
 from graphsim.errors import ConfigError
 from graphsim.units import seconds_text
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
     from graphsim.serving.scenario import Serving
 
-_OWN = ("prefill_hardware", "prefill_tp", "transfer")
+_DEGREES = {name: text for name, text in shared.DEGREES.items() if name != "dp"}
+_OWN = ("prefill_hardware", *(f"prefill_{name}" for name in _DEGREES), "transfer")
 
 
 def add_disaggregation(parser: argparse.ArgumentParser) -> None:
@@ -26,16 +28,17 @@ def add_disaggregation(parser: argparse.ArgumentParser) -> None:
         help="workers that only compute prompts; --replicas are those that generate (0: all do both)",
     )  # fmt: skip
     parser.add_argument("--prefill-hardware", metavar="HW", help="device of a prefill worker (that of --hardware)")
-    parser.add_argument(
-        "--prefill-tp", type=shared.whole(1), metavar="N", help="tensor parallel degree of a prefill worker (--tp)"
-    )
+    for name, text in _DEGREES.items():
+        parser.add_argument(
+            f"--prefill-{name}", type=shared.whole(1), metavar="N", help=f"{text}, of a prefill worker (--{name})"
+        )
     parser.add_argument(
         "--transfer", metavar="SPEC",
-        help="way of keys and values: link=NAME,bandwidth=25 GB/s,setup=1 ms,descriptor=4 us,overlap=layers",
+        help="transfer of keys and values: link=NAME,bandwidth=25 GB/s,setup=1 ms,descriptor=4 us,overlap=layers",
     )  # fmt: skip
     parser.add_argument(
         "--splits", type=shared.whole(2), metavar="N",
-        help="N workers, aggregated and in each split of prefill and decode workers, side by side",
+        help="compare N aggregated workers with every split into prefill and decode workers",
     )  # fmt: skip
 
 
@@ -46,7 +49,7 @@ def prefill_arguments(options: argparse.Namespace, decode: Deployment) -> dict[s
     from graphsim.hardware import load_hardware
 
     if options.splits:
-        for name in ("prefill_replicas", "prefill_hardware", "prefill_tp"):
+        for name in ("prefill_replicas", *_OWN[:-1]):
             if getattr(options, name):
                 raise ConfigError(f"--{name.replace('_', '-')} and --splits exclude each other; --splits tries all")
         return {}
@@ -60,8 +63,10 @@ def prefill_arguments(options: argparse.Namespace, decode: Deployment) -> dict[s
     changes: dict[str, Any] = {}
     if options.prefill_hardware is not None:
         changes["hardware"] = load_hardware(options.prefill_hardware)
-    if options.prefill_tp is not None:
-        changes["parallelism"] = replace(decode.parallelism, tp=options.prefill_tp)
+    degrees = {name: getattr(options, f"prefill_{name}") for name in _DEGREES}
+    given = {name: degree for name, degree in degrees.items() if degree is not None}
+    if given:
+        changes["parallelism"] = replace(decode.parallelism, **given)
     return {
         "prefill": replace(decode, **changes), "prefill_replicas": options.prefill_replicas,
         "transfer": transfer_of(options),
@@ -87,8 +92,8 @@ def compare_splits(serving: Serving, limits: dict[str, float], options: argparse
     if options.json:
         print_json(frame.reset_index().to_dict("records"))
         return
-    deployment = serving.deployment
-    print_line(f"{deployment.model.name}, {options.splits} workers of {deployment.device.name}, {serving.traffic!r}\n")
+    print_basis([served_basis(serving.deployment)])
+    print_line(f"{options.splits} workers, {serving.traffic!r}\n")
     print_table([*COLUMNS.values()], [_row(name, row) for name, row in frame.iterrows()], right=range(1, len(COLUMNS)))
     for name, reason in frame["reason"].items():
         if reason:

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.errors import install_text
 
 EXAMPLES = """examples:
   graphsim doctor
@@ -16,7 +17,7 @@ EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `doctor`."""
-    parser = shared.add_command(commands, "doctor", "what is installed, and what the catalogs hold", EXAMPLES)
+    parser = shared.add_command(commands, "doctor", EXAMPLES)
     shared.add_json(parser)
     parser.set_defaults(command_function=doctor)
 
@@ -44,4 +45,4 @@ def doctor(options: argparse.Namespace) -> None:
 
 
 def _install(name: str, extra: str) -> str:
-    return f"pip install 'graphsim[{extra}]'" if extra else f"pip install {name}"
+    return install_text(extra) if extra else f"pip install {name}"

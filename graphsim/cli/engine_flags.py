@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, nearest
+from graphsim.ranges import is_range, values_of_part
 
 if TYPE_CHECKING:
     from graphsim.serving.engine_limits import EngineLimits
@@ -28,8 +28,8 @@ def engine_limits(flags: Mapping[str, str | None], options: Iterable[str]) -> En
     for flag in flags:
         if flag.replace("-", "_") not in known:
             names = [f"--{name.replace('_', '-')}" for name in sorted(known)]
-            near = get_close_matches(f"--{flag}", [*options, *names], n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else "see graphsim serve --help"
+            near = nearest(flag, [*options, *names])
+            hint = "see graphsim serve --help" if near is None else f"did you mean '{near}'?"
             raise ConfigError(f"'--{flag}' is neither an option nor an engine's flag; {hint}")
     try:
         return EngineLimits(**{flag: flag_value(text) for flag, text in flags.items()})
@@ -47,14 +47,34 @@ def as_flags(error: ConfigError) -> str:
 
 
 def flag_value(text: str | None) -> Any:
-    """A switch, a number, a list of numbers, or a word."""
+    """A switch, a number, a list of numbers, which may be a range, or a word."""
     if text is None or text.lower() in _SWITCHES:
         return _SWITCHES[None if text is None else text.lower()]
-    parts = [_number(part) for part in text.split(",")]
-    return parts[0] if len(parts) == 1 else parts
+    values = values_or_words(text)
+    return values[0] if len(values) == 1 else values
+
+
+def values_or_words(text: str) -> list[Any]:
+    """What lies between commas: switches, numbers, ranges of numbers (see `graphsim.ranges`) or words.
+
+    Raises ConfigError for a range that makes no sense.
+    """
+    found: list[Any] = []
+    for part in map(str.strip, text.split(",")):
+        if part.lower() in _SWITCHES:
+            found.append(_SWITCHES[part.lower()])
+            continue
+        try:
+            found += values_of_part(part, whole=False)
+        except ConfigError:
+            if is_range(part):
+                raise
+            found.append(_number(part))
+    return found
 
 
 def _number(text: str) -> Any:
+    """A number that no range holds, such as a negative one; else the word."""
     try:
         number = float(text)
     except ValueError:

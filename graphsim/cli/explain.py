@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import Any
 
+from graphsim.analysis.changes import changes_text
+from graphsim.analysis.explanation import Explanation, TimePart
 from graphsim.cli import options as shared
+from graphsim.cli.columns import NOTHING, numbers_column, times_column
 from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.cli.values import Whole
+from graphsim.compile.causes import CAUSES
 from graphsim.errors import ConfigError, choices_text
+from graphsim.result import Estimate
 from graphsim.units import parse_quantity, seconds_text
-
-if TYPE_CHECKING:
-    from graphsim.analysis.explanation import Explanation, TimePart
-    from graphsim.result import Estimate
 
 EXAMPLES = """examples:
   graphsim explain llama-2-7b --hardware a100-sxm-80gb --input 2048
@@ -28,9 +31,7 @@ AGAINST = (*NAMES, "batch", "input", "output", "tp", "pp", "ep", "sp", "dp", "re
 
 def add_commands(commands: Any) -> None:
     """Add `explain`."""
-    parser = shared.add_command(
-        commands, "explain", "where an estimate's time comes from, or why two times differ", EXAMPLES
-    )
+    parser = shared.add_command(commands, "explain", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)
@@ -59,7 +60,7 @@ def explain(options: argparse.Namespace) -> None:
     else:
         found = why(estimate)
     if options.json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"basis": estimate.basis.to_dict()})
         return
     print_explanation(found, options.top)
 
@@ -110,9 +111,9 @@ def _pairs(option: str, text: str) -> list[tuple[str, str]]:
 
 def _whole(name: str, text: str) -> int:
     try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"--against: {name} = '{text}' is not a whole number") from None
+        return Whole(0)(text)
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--against: {name} = {error}") from None
 
 
 def _measured(text: str) -> dict[str, float]:
@@ -130,24 +131,15 @@ def _seconds(name: str, text: str) -> float:
 
 
 def print_explanation(found: Explanation, top: int) -> None:
-    """The parts of each time as a table, then what they tell."""
+    """What differs, the parts of each time as a table, then what they tell."""
     print_line(found.title)
+    if found.changes:
+        print_line(f"what differs: {changes_text(found.changes)}")
     for quantity, total_s in found.totals.items():
-        print_line(f"\n{quantity.removesuffix('_s')}: {_time(total_s)}")
+        print_line(f"\n{quantity.removesuffix('_s')}: {seconds_text(total_s)}")
         parts = [part for part in found.parts if part.quantity == quantity]
-        rows = [_cells(part) for part in parts[:top]]
-        if len(parts) > top:
-            rest = parts[top]
-            for part in parts[top + 1 :]:
-                rest = rest.plus(part)
-            rows.append([f"{len(parts) - top} others", "", *_cells(rest)[2:]])
-        whole = parts[0]
-        for part in parts[1:]:
-            whole = whole.plus(part)
-        rows.append(["together", "", *_cells(whole)[2:]])
-        header = ["part", "operation", "runs", "Tflop", "GB", "flops", "bytes", "network", "shortfall", "launches",
-                  "engine", "other", "time"]  # fmt: skip
-        print_table(header, rows, right=range(2, len(header)))
+        if parts:
+            _print_parts(parts, top)
     print_line()
     for finding in found.findings:
         print_line(finding)
@@ -155,13 +147,32 @@ def print_explanation(found: Explanation, top: int) -> None:
         print_line(f"note: {note}")
 
 
-def _cells(part: TimePart) -> list[str]:
-    from graphsim.analysis.explanation import CAUSES
+def _print_parts(parts: list[TimePart], top: int) -> None:
+    """A row for each part, those that are nothing beside the longest in one; columns of nothing are left out."""
+    long = max(abs(part.total_s) for part in parts)
+    listed = [part for part in parts[:top] if abs(part.total_s) >= _LEAST * long]
+    names = [[part.part, part.op_type] for part in listed]
+    if rest := [part for part in parts if part not in listed]:
+        listed.append(reduce(TimePart.plus, rest))
+        names.append([f"{len(rest)} other{'s' if len(rest) > 1 else ''}", ""])
+    listed.append(reduce(TimePart.plus, parts))
+    names.append(["together", ""])
+    columns = {
+        "runs": numbers_column([part.operations for part in listed]),
+        "Tflop": numbers_column([part.flops / 1e12 for part in listed]),
+        "GB": numbers_column([part.moved_bytes / 1e9 for part in listed]),
+    }
+    for name in (*CAUSES, "total_s"):
+        columns[_HEADS[name]] = times_column([getattr(part, name) for part in listed], _DIGITS)
+    kept = {head: cells for head, cells in columns.items() if set(cells) != {NOTHING}}
+    rows = [[*name, *cells] for name, *cells in zip(names, *kept.values(), strict=True) if set(cells) != {NOTHING}]
+    print_table(["part", "operation", *kept], rows, right=range(2, 2 + len(kept)))
 
-    times = [getattr(part, name) for name in (*CAUSES, "total_s")]
-    amounts = [f"{part.operations:.0f}", f"{part.flops / 1e12:.3g}", f"{part.moved_bytes / 1e9:.3g}"]
-    return [part.part, part.op_type, *amounts, *map(_time, times)]
 
-
-def _time(seconds: float) -> str:
-    return seconds_text(seconds) if seconds else "-"
+_DIGITS = 5
+_LEAST = 1e-4
+"""Of the longest part: what takes less is one row with its like."""
+_HEADS = {
+    "compute_s": "flops", "memory_s": "bytes", "network_s": "network", "shortfall_s": "shortfall",
+    "launch_s": "launches", "engine_s": "engine", "other_s": "other", "total_s": "time",
+}  # fmt: skip

@@ -7,9 +7,11 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line
+from graphsim.cli.values import Names, Several, add_price, named_as_options
 
 EXAMPLES = """examples:
   graphsim explore llama-3.1-8b --hardware h100-sxm --out page.html
+  graphsim explore llama-3.1-8b --hardware h100-sxm --engine vllm,sglang --price 2.5 --out page.html
   graphsim explore llama-3.1-8b --hardware h100-sxm --lora rank=16,adapters=4,max_loras=8 --out page.html
   graphsim explore llama-3.1-70b --hardware h100-sxm --tp 4 --precision fp8 --devices h200-sxm,b200-sxm -o page.html
 """
@@ -17,19 +19,20 @@ EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `explore`."""
-    parser = shared.add_command(commands, "explore", "a page that answers what-if questions by itself", EXAMPLES)
+    parser = shared.add_command(commands, "explore", EXAMPLES)
     shared.add_model(parser)
     parser.add_argument("-o", "--out", required=True, metavar="PAGE", help="the page to write, such as page.html")
     shared.add_requests(parser)
     shared.add_deployment(parser)
     parser.add_argument(
-        "--devices", metavar="HW,…",
+        "--devices", type=Names(), metavar="HW,…",
         help="further devices to choose from, or `all` (a few of the same architecture)",
     )  # fmt: skip
     parser.add_argument(
-        "--degrees", type=_degrees, default=(1, 2, 4, 8), metavar="N,…",
+        "--degrees", type=Several(1), default=[1, 2, 4, 8], metavar="N,…",
         help="degrees of tensor parallelism to choose from (1,2,4,8)",
     )  # fmt: skip
+    add_price(parser)
     shared.add_json(parser)
     parser.set_defaults(command_function=explore)
 
@@ -38,22 +41,16 @@ def explore(options: argparse.Namespace) -> None:
     """Write the page."""
     from graphsim.export.explore.page import explore as write
 
-    devices = options.devices
-    if devices not in (None, "all"):
-        devices = [name.strip() for name in devices.split(",") if name.strip()]
-    page = write(
-        shared.deployment(options), None, options.out, **shared.requests(options), devices=devices,
-        degrees=options.degrees,
-    )  # fmt: skip
+    engines = Names()(options.engine) if options.engine else []
+    options.engine = engines[0] if engines else None
+    devices = "all" if options.devices == ["all"] else options.devices
+    with named_as_options():
+        page = write(
+            shared.deployment(options), None, options.out, **shared.requests(options), devices=devices,
+            degrees=tuple(options.degrees), engines=engines[1:], price_per_hour=options.price,
+        )  # fmt: skip
     size = len(page.encode())
     if options.json:
         print_json({"path": options.out, "bytes": size})
     else:
         print_line(f"{options.out}: {size / 1e3:.0f} kB")
-
-
-def _degrees(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers from 1 on, such as 1,2,4")
-    return tuple(map(int, parts))

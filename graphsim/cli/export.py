@@ -25,7 +25,7 @@ SUFFIXES = (".dot", ".svg", ".png", ".pdf", ".csv", ".txt", ".json", ".trace.jso
 
 def add_commands(commands: Any) -> None:
     """Add `export`."""
-    parser = shared.add_command(commands, "export", "write a graph, a timeline, a trace or a report", EXAMPLES)
+    parser = shared.add_command(commands, "export", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)
@@ -44,7 +44,7 @@ def _add_deployment_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         metavar="F",
-        help="in place of a graph, what starts the deployment: vllm, sglang, trtllm, kubernetes",
+        help="instead of a graph, what starts the deployment: vllm, sglang, trtllm, kubernetes",
     )
     parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="servers of a manifest (1)")
     parser.add_argument("--port", type=shared.whole(1), default=8000, metavar="N", help="where a server listens (8000)")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.best import prices_of
-from graphsim.cli.engine_flags import as_flags, flag_value
+from graphsim.cli.basis import bases_of_choices, print_basis
+from graphsim.cli.engine_flags import as_flags
 from graphsim.cli.printing import RunProgress, print_json, print_line, print_table
-from graphsim.cli.traffic import add_traffic, limits_of, traffic_of
+from graphsim.cli.sweep import add_devices
+from graphsim.cli.traffic import add_slo, add_traffic, limits_of, traffic_of
+from graphsim.cli.values import Names, Quantity, Several, add_price, named_as_options, varied
 from graphsim.errors import ConfigError
 from graphsim.units import seconds_text
 
@@ -21,44 +22,68 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   graphsim fleet llama-3.1-8b --hardware l40s h100-sxm --tp 1,2 --rate 12 --slo ttft=1,tpot=0.06 --price l40s=1,h100=3
   graphsim fleet llama-3.1-8b --hardware l40s --slots 8,16 --router placed,llm-d --rate 12 --adapters 50 --slo ttft=1
+  graphsim fleet llama-3.1-70b --hardware h100-sxm --tp 4 --prefill-replicas 0-4 --input 8192 --rate 4 --slo ttft=4
   graphsim fleet llama-3.1-70b --hardware h100-sxm --tp 4,8 --trace requests.csv --slo ttft=2 --workers 2 --resume FILE
 """
-_NUMBERS = ("tp", "pp", "ep", "slots")
-_NAMED = ("router", "engine", "precision")
-_SHOWN = {"hardware": "hardware", "tp": "tp", "pp": "pp", "ep": "ep", "max_loras": "slots"}
+_NUMBERS = ("tp", "pp", "ep", "slots", "prefill_tp")
+_NAMED = ("router", "engine", "precision", "prefill_hardware")
+_SHOWN = {
+    "max_loras": "slots", "prefill_replicas": "prefill", "prefill_hardware": "prefill on", "prefill_tp": "prefill tp",
+}  # fmt: skip
 
 
 def add_commands(commands: Any) -> None:
     """Add `fleet`."""
-    parser = shared.add_command(commands, "fleet", "the cheapest fleet that keeps limits under a traffic", EXAMPLES)
+    parser = shared.add_command(commands, "fleet", EXAMPLES)
     parser.add_argument("model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file or a model folder")
     shared.add_ignore(parser)
     parser.add_argument("--no-check", action="store_true", help="go by a model's config alone")
-    parser.add_argument("--hardware", nargs="+", required=True, metavar="HW", help="devices to choose from")
+    add_devices(parser)
     for name, text in (
         ("tp", "tensor parallel degrees"), ("pp", "pipeline stages"), ("ep", "expert parallel degrees"),
         ("slots", "adapter slots of each replica"),
     ):  # fmt: skip
-        parser.add_argument(f"--{name}", metavar="N,…", help=f"{text} to choose from")
-    parser.add_argument("--replicas", metavar="N,…", help="numbers of replicas that are allowed, or LEAST-MOST (1-64)")
+        parser.add_argument(f"--{name}", type=Several(1), metavar="N,…", help=f"{text} to choose from")
+    parser.add_argument(
+        "--replicas", type=Several(1), metavar="N,…", help="numbers of replicas that are allowed (1-64)"
+    )
+    parser.add_argument(
+        "--prefill-replicas", type=Several(0), metavar="N,…",
+        help="numbers of workers that only compute prompts to choose from, 0 for none; replicas are then those that "
+        "generate",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prefill-hardware", type=Names(), metavar="HW,…", help="devices of these to choose from (as replicas)"
+    )
+    parser.add_argument(
+        "--prefill-tp", type=Several(1), metavar="N,…", help="their tensor parallel degrees (as replicas)"
+    )
+    parser.add_argument(
+        "--speculation", nargs="+", metavar="SPEC",
+        help="drafts to choose from: none draft=MODEL,tokens=N,acceptance=P …",
+    )  # fmt: skip
     for name, text in (("router", "routers"), ("engine", "engines"), ("precision", "precisions")):
-        parser.add_argument(f"--{name}", metavar="A,…", help=f"{text} to choose from")
+        parser.add_argument(f"--{name}", type=Names(), metavar="A,…", help=f"{text} to choose from")
     parser.add_argument(
         "--choose", action="append", default=[], metavar="FLAG=A,B,…",
         help="an engine's flag with the values to choose from, such as max_num_seqs=64,256; may be repeated",
     )  # fmt: skip
     add_traffic(parser)
-    parser.add_argument("--lora", metavar="SPEC", help="the adapters' rank and targets: rank=16,targets=attn+ffn,…")
-    parser.add_argument("--slo", required=True, metavar="SPEC", help="limits in seconds: ttft=0.5,tpot=0.05,e2e=10")
+    parser.add_argument("--lora", metavar="SPEC", help=shared.ADAPTERS)
+    add_slo(parser, required=True)
     parser.add_argument(
-        "--attainment", type=float, default=0.99, metavar="P", help="share of requests that must keep them (0.99)"
+        "--attainment",
+        type=Quantity("share"),
+        default=0.99,
+        metavar="P",
+        help="share of requests that must keep them (0.99)",
     )
-    parser.add_argument("--price", metavar="HW=X,…", help="price of a device-hour: one number, or one per device")
+    add_price(parser)
     parser.add_argument(
-        "--runners-up", type=shared.whole(1), default=5, metavar="N", help="fleets behind the cheapest to work out (5)"
+        "--runners-up", type=shared.whole(1), default=5, metavar="N", help="fleets after the cheapest to evaluate (5)"
     )
     parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes (1)")
-    parser.add_argument("--resume", metavar="FILE", help="keep what was found in a file, and go on with it")
+    parser.add_argument("--resume", metavar="FILE", help="save results to a file, and resume from it")
     parser.add_argument("--top", type=shared.whole(1), default=12, metavar="N", help="rows to print (12)")
     shared.add_json(parser)
     parser.set_defaults(command_function=fleet)
@@ -67,77 +92,64 @@ def add_commands(commands: Any) -> None:
 def fleet(options: argparse.Namespace) -> None:
     """Search, then print."""
     from graphsim.serving.fleet.sizing import size_fleet
+    from graphsim.sweeps.workers import Processes
 
     traffic, limits = traffic_of(options), limits_of(options.slo)
     served = {"lora": shared.lora_config(options.lora)} if options.lora else {}
-    pool = partial(_pool, options.workers) if options.workers > 1 else None
+    pool = Processes(options.workers) if options.workers > 1 else None
     try:
-        with RunProgress(0) as progress:
+        with named_as_options(), RunProgress(0) as progress:
             found = size_fleet(
-                shared.model(options), traffic, limits, _choices(options), price_per_hour=prices_of(options.price),
+                shared.model(options), traffic, limits, _choices(options), price_per_hour=options.price,
                 attainment=options.attainment, runners_up=options.runners_up, executor=pool, resume=options.resume,
                 progress=progress.choosing, **served,
             )  # fmt: skip
     except ConfigError as error:
         raise type(error)(as_flags(error)) from None
+    chosen = _choices(options)
+    engines, precisions = (chosen.get(name, [None]) for name in ("engine", "precision"))
+    bases = bases_of_choices(shared.model(options), options.hardware, engines, precisions)
     if options.json:
         rows = found.to_dict("records")
-        print_json({"choices": len(found), "kept": int(found["kept"].sum()), "fleets": rows, **found.attrs})
+        print_json(
+            {
+                "basis": [basis.to_dict() for basis in bases],
+                "choices": len(found),
+                "kept": int(found["kept"].sum()),
+                "fleets": rows,
+                **found.attrs,
+            }
+        )
         return
+    print_basis(bases)
     _print(found, options)
 
 
 def _choices(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"hardware": options.hardware}
-    for name in _NUMBERS:
-        if (text := getattr(options, name)) is not None:
-            found[name] = [_whole(name, part) for part in text.split(",")]
-    for name in _NAMED:
-        if (text := getattr(options, name)) is not None:
-            found[name] = text.split(",")
-    if options.replicas is not None:
-        found["replicas"] = _replicas(options.replicas)
-    for entry in options.choose:
-        name, equals, values = entry.partition("=")
-        if not equals or not values:
-            raise ConfigError(f"--choose {entry}: expected FLAG=VALUE,VALUE,…, such as max_num_seqs=64,256")
-        found[name.lstrip("-").replace("-", "_")] = [flag_value(value) for value in values.split(",")]
-    return found
+    for name in (*_NUMBERS, *_NAMED, "replicas", "prefill_replicas"):
+        if (values := getattr(options, name)) is not None:
+            found[name] = values
+    if options.speculation is not None:
+        from graphsim.speculation.parsing import speculation_of
 
-
-def _replicas(text: str) -> list[int]:
-    low, dash, high = text.partition("-")
-    if dash:
-        least, most = _whole("replicas", low), _whole("replicas", high)
-        if least > most:
-            raise ConfigError(f"--replicas {text}: expected LEAST-MOST")
-        return list(range(least, most + 1))
-    return [_whole("replicas", part) for part in text.split(",")]
-
-
-def _whole(name: str, text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise ConfigError(f"--{name}: '{text}' is not allowed; expected whole numbers from 1")
-    return int(text)
-
-
-def _pool(workers: int) -> Any:
-    from concurrent.futures import ProcessPoolExecutor
-
-    return ProcessPoolExecutor(workers)
+        found["speculation"] = [None if text == "none" else speculation_of(text) for text in options.speculation]
+    return found | dict(varied("--choose", entry, "FLAG", "max_num_seqs=64,256") for entry in options.choose)
 
 
 def _print(found: pd.DataFrame, options: argparse.Namespace) -> None:
     kept = int(found["kept"].sum())
     print_line(f"{kept:,} of {len(found):,} choices keep the limits; the cheapest first:\n")
     priced = "cost_per_hour" in found
-    names = [name for name in found.columns[: list(found.columns).index("replicas")] if found[name].nunique() > 1]
+    names = [
+        name for name in found.columns[: list(found.columns).index("replicas")] if found[name].nunique(dropna=False) > 1
+    ]
     names = ["hardware", *(name for name in names if name != "hardware")]
     header = [*(_SHOWN.get(name, name) for name in names), "replicas", "devices"]
     header += ["per hour", "per M tokens"] if priced else []
     header += ["kept by", "p99 TTFT", "p99 TPOT", "why not"]
     rows = [
-        [*(str(row[name]) for name in names), *_cells(row, priced)]
+        [*(_choice(row[name]) for name in names), *_cells(row, priced)]
         for row in found.head(options.top).to_dict("records")
     ]
     print_table(header, rows, right=range(len(names), len(header) - 1))
@@ -145,6 +157,13 @@ def _print(found: pd.DataFrame, options: argparse.Namespace) -> None:
         print_line(f"… and {len(found) - options.top:,} more (--top, --json)")
     for note in found.attrs["notes"]:
         print_line(f"note: {note}")
+
+
+def _choice(value: Any) -> str:
+    """A choice's value; a dash where it has none, as a fleet without prefill workers has no device of these."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _cells(row: Mapping[Any, Any], priced: bool) -> list[str]:

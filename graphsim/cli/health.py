@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from graphsim.cost.parameters.store import calibration_path
+from graphsim.errors import DISTRIBUTION
 from graphsim.files.catalog import folders
 from graphsim.hardware import list_hardware, load_hardware
 from graphsim.lora.profile import list_engines
@@ -17,7 +18,6 @@ from graphsim.models.loading import list_models
 
 UNLOCKS = {
     "matplotlib": ("plot", "plots: .plot(), plot_latency, --plot"),
-    "plotly": ("html", "reports: to_html, run --html"),
     "protobuf": ("chakra", "Chakra traces: to_chakra"),
     "pyarrow": ("parquet", "Parquet files: sweeps to disk, kernel measurements"),
     "shtab": ("completion", "shell completion: graphsim completion"),
@@ -52,7 +52,7 @@ def health() -> Health:
     devices = list_hardware()
     calibrated = sum(calibration_path(load_hardware(name)) is not None for name in devices)
     return Health(
-        graphsim=_version("graphsim"),
+        graphsim=_version(DISTRIBUTION),
         python=platform.python_version(),
         core={name: _version(name) for name in CORE},
         optional={name: _version(name) for name in UNLOCKS},

@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.basis import print_basis, served_basis
+from graphsim.cli.columns import bytes_column, numbers_column, times_column
+from graphsim.cli.fit import print_what_would_fit
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.errors import InfeasibleError
 from graphsim.lora.config import LoraConfig
-from graphsim.units import bytes_text, seconds_text
+from graphsim.units import bytes_text
 
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
@@ -24,7 +27,7 @@ EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `lora`."""
-    parser = shared.add_command(commands, "lora", "merge the adapter, or apply it dynamically?", EXAMPLES)
+    parser = shared.add_command(commands, "lora", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)
@@ -39,6 +42,7 @@ def lora(options: argparse.Namespace) -> None:
     """Compare and print."""
     from graphsim.analysis.advice import lora_advice
     from graphsim.analysis.compare import compare_lora
+    from graphsim.deployment.arguments import inference_of
     from graphsim.simulation import lora_parameters
 
     config = shared.lora_config(options.lora, options.batch) or LoraConfig()
@@ -49,27 +53,34 @@ def lora(options: argparse.Namespace) -> None:
     frame = compare_lora(deployment, **requests)
     parameters = lora_parameters(shared.model(options), config)
     slot = _slot(deployment, options.input + options.output)
-    advice = lora_advice(deployment, **requests)
+    advice, basis = lora_advice(deployment, **requests), served_basis(deployment)
     if options.json:
         strategies = {name: row.to_dict() for name, row in frame.iterrows()}
-        found = {"adapter_parameters": parameters, "slot": slot, "strategies": strategies, "advice": advice.to_dict()}
+        found = {
+            "basis": basis.to_dict(),
+            "adapter_parameters": parameters,
+            "slot": slot,
+            "strategies": strategies,
+            "advice": advice.to_dict(),
+        }
         print_json(found)
         return
-    print_line(f"adapter: {parameters:,} parameters, rank {config.rank}; engine {frame['engine'].iloc[0]}\n")
-    rows = [
-        [
-            str(name),
-            seconds_text(row["ttft_s"]),
-            seconds_text(row["tpot_s"]),
-            f"{row['tokens_per_s']:.1f}",
-            f"{row['overhead']:+.1%}",
-            seconds_text(row["one_time_s"]) if row["one_time_s"] else "-",
-            bytes_text(row["memory_bytes"]),
-        ]
-        for name, row in frame.iterrows()
+    print_basis([basis])
+    print_line(f"adapter: {parameters:,} parameters, rank {config.rank}\n")
+    columns = [
+        [str(name) for name in frame.index],
+        times_column(frame["ttft_s"].tolist()),
+        times_column(frame["tpot_s"].tolist()),
+        numbers_column(frame["tokens_per_s"].tolist()),
+        [f"{value:+.1%}" for value in frame["overhead"]],
+        times_column(frame["one_time_s"].tolist()),
+        bytes_column(frame["memory_bytes"].tolist()),
     ]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
     print_line(f"\n{advice}")
+    if not frame["fits"].all():
+        print_what_would_fit(inference_of(deployment, **requests))
     if slot:
         amount = f"or {slot['requests']:.2f} requests of {options.input + options.output:g} tokens"
         print_line(f"each slot takes {bytes_text(slot['bytes'])}: {slot['kv_tokens']:.0f} tokens of KV cache, {amount}")

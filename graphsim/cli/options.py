@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli.adapters import LORA_KEYS
 from graphsim.cli.adapters import lora_config as lora_config
+from graphsim.cli.listing import text_of
+from graphsim.cli.values import Quantity, Whole
 
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
@@ -21,14 +22,21 @@ DEGREES = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
     "sp": "sequence parallel degree, 1 or tp", "dp": "replicas that share the batch",
 }  # fmt: skip
+number, whole = Quantity(), Whole
+"""A number, and whole numbers from the least one that is allowed."""
+
+ADAPTERS = "rank=16,targets=attn+ffn,strategy=dynamic,…, or PEFT folders or YAML files, A,B, and then ,key=value"
+"""What `--lora` takes, in every command."""
+
 _EXPERTS = ("expert_placement", "redundant_experts")
 
 
-def add_command(commands: Any, name: str, text: str, examples: str) -> argparse.ArgumentParser:
-    """A command with examples at the end of its help."""
+def add_command(commands: Any, name: str, examples: str) -> argparse.ArgumentParser:
+    """A command of the listing, with examples at the end of its help."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+        name, help=text_of(name), epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
     return parser
 
 
@@ -42,7 +50,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
     )
     parser.add_argument(
-        "--no-check", action="store_true", help="go by a model's config alone, whatever its checkpoint holds"
+        "--no-check", action="store_true", help="use a model's config alone, without checking its checkpoint"
     )
 
 
@@ -60,7 +68,7 @@ def add_ignore(parser: argparse.ArgumentParser) -> None:
     """--ignore."""
     parser.add_argument(
         "--ignore", default="", metavar="KEYS",
-        help="keys of the config.json that graphsim does not know, to go on without: a,b,… or all",
+        help="unknown keys of the config.json to ignore: a,b,… or all",
     )  # fmt: skip
 
 
@@ -77,7 +85,9 @@ def add_media(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-size", type=_sides, default=(1024, 1024), metavar="HxW", help="pixels of each image (1024x1024)"
     )
-    parser.add_argument("--audio-s", type=number, default=0, metavar="S", help="seconds of sound in each prompt (0)")
+    parser.add_argument(
+        "--audio-s", type=Quantity("s"), default=0, metavar="S", help="seconds of sound in each prompt (0)"
+    )
 
 
 def media(options: argparse.Namespace) -> Media | None:
@@ -101,7 +111,7 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=number, default=1, metavar="N", help=f"{text} (1)")
     parser.add_argument(
         "--expert-placement", default="random", metavar="P",
-        help="how experts lie on their ranks: random, contiguous or balanced (random)",
+        help="how experts are placed on ranks: random, contiguous or balanced (random)",
     )  # fmt: skip
     parser.add_argument(
         "--redundant-experts", type=number, default=0, metavar="N",
@@ -109,12 +119,7 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--precision", metavar="P", help="bf16, fp8, nvfp4, int4, …; `fp8,kv=fp8` for the cache too")
     further = ", ".join(key for key in LORA_KEYS if key not in ("rank", "targets", "strategy"))
-    parser.add_argument(
-        "--lora",
-        metavar="SPEC",
-        help="rank=16,targets=attn+ffn,strategy=dynamic,…, or a PEFT adapter's folder or a YAML, and then ,key=value "
-        f"(further keys: {further})",
-    )
+    parser.add_argument("--lora", metavar="SPEC", help=f"{ADAPTERS} (further keys: {further})")
     parser.add_argument(
         "--engine", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML (vllm; of graphs, reference)"
     )
@@ -142,24 +147,13 @@ def add_passes(parser: argparse.ArgumentParser) -> None:
     """--pass."""
     parser.add_argument(
         "--pass", action="append", default=[], dest="passes", metavar="MODULE:NAME",
-        help="a rewriting of your own that every graph goes through; may be given several times",
+        help="a custom pass applied to every graph; may be given several times",
     )  # fmt: skip
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-
-
-def whole(least: int) -> Callable[[str], int]:
-    """What reads a whole number that is not below `least`."""
-
-    def read(text: str) -> int:
-        if text.strip().removeprefix("-").isdecimal() and int(text) >= least:
-            return int(text)
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
-
-    return read
 
 
 def deployment(options: argparse.Namespace) -> Deployment:
@@ -186,12 +180,3 @@ def passes(options: argparse.Namespace) -> list[Pass]:
 def requests(options: argparse.Namespace) -> dict[str, Any]:
     """What the options of `add_requests` say, as verbs take it."""
     return {"batch": options.batch, "input_tokens": options.input, "output_tokens": options.output}
-
-
-def number(text: str) -> float:
-    """What reads a number, whole where it is one."""
-    try:
-        found = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
-    return int(found) if found.is_integer() else found

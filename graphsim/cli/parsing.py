@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from graphsim.errors import choices_text
+from graphsim.errors import as_allowed, choices_text
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,21 +63,26 @@ class Parser(argparse.ArgumentParser):
                 )
         return ""
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """As usual; where there are names to choose from, in small or capital letters."""
+        found = super()._get_value(action, arg_string)
+        return found if action.choices is None else as_allowed(found, action.choices)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             raise argparse.ArgumentError(action, f"'{value}' is not known; {choices_text(value, action.choices)}")
 
 
 def _is_value(option: str, word: str) -> bool:
-    """Whether a word belongs to the option of somebody else's ahead of it; switches take true or false only."""
+    """Whether a word belongs to the option of somebody else's before it; switches take true or false only."""
     if option.startswith(("--no-", "--enable-", "--disable-")):
         return word.lower() in ("true", "false")
     return not word.startswith("--")
 
 
-def complain_of(parser: Parser, command: str, extras: Sequence[str]) -> NoReturn:
-    """Exit because of words that a command has no place for."""
-    chosen = subparsers(parser)[command]
+def complain_of(parser: Parser, command: str | None, extras: Sequence[str]) -> NoReturn:
+    """Exit because of words that a command, or the program itself, has no place for."""
+    chosen = subparsers(parser)[command] if command else parser
     chosen.given = list(extras)
     several = all(word.replace(".", "", 1).isdigit() for word in extras)
     hint = "; several values of an option are joined by commas, as in 1,8,64" if several else ""

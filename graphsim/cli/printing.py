@@ -18,8 +18,8 @@ def print_json(value: Any) -> None:
 
 
 def print_line(text: str = "") -> None:
-    """One line of text."""
-    sys.stdout.write(text + "\n")
+    """One line of text; names may hold what no encoding knows."""
+    sys.stdout.write(text.encode("utf-8", errors="replace").decode() + "\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
@@ -100,7 +100,7 @@ class RunProgress:
         self._draw(f"{seconds:,.0f} s simulated, {ended:,}{share} requests, {seconds / passed:,.0f} x real time")
 
     def choosing(self, done: int, what: str) -> None:
-        """What is being worked out; the line says how much is done."""
+        """What is being computed; the line says how much is done."""
         self._draw(what)
 
     def trying(self, done: int, what: str) -> None:

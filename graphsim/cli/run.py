@@ -6,10 +6,15 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.columns import bytes_column, times_column
+from graphsim.cli.fit import print_what_would_fit
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.display.intervals import interval_text
+from graphsim.display.nodes import bound_of, entries
+from graphsim.display.texts import asked_text
 from graphsim.result import COVERAGE, Estimate, PhaseEstimate
-from graphsim.units import bytes_text, joules_text, seconds_text
+from graphsim.simulation import simulate
+from graphsim.units import joules_text, seconds_text
 
 EXAMPLES = """examples:
   graphsim run llama-3.1-8b --hardware h100-sxm --batch 8
@@ -23,7 +28,7 @@ EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `run`."""
-    parser = shared.add_command(commands, "run", "latency, throughput and memory of a model on a device", EXAMPLES)
+    parser = shared.add_command(commands, "run", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_media(parser)
@@ -37,8 +42,6 @@ def add_commands(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Estimate and print."""
-    from graphsim.simulation import simulate
-
     estimate = simulate(
         shared.deployment(options), **shared.requests(options), media=shared.media(options),
         speculation=shared.speculation(options),
@@ -46,11 +49,11 @@ def run(options: argparse.Namespace) -> None:
     if options.html:
         from graphsim.export.html import to_html
 
-        to_html(estimate, options.html)
+        to_html(estimate, options.html, explore=True)
     if options.json:
         print_json(estimate.to_dict())
         return
-    _print_headline(estimate, options)
+    _print_headline(estimate)
     _print_speculation(estimate)
     _print_energy(estimate)
     _print_memory(estimate)
@@ -58,11 +61,9 @@ def run(options: argparse.Namespace) -> None:
         _print_phase(phase, options.top)
 
 
-def _print_headline(estimate: Estimate, options: argparse.Namespace) -> None:
-    print_line(
-        f"{estimate.model} on {estimate.hardware}, batch {options.batch}, {options.input} tokens in, "
-        f"{options.output} out, engine {estimate.engine} ({estimate.cost_model})"
-    )
+def _print_headline(estimate: Estimate) -> None:
+    print_line(str(estimate.basis))
+    print_line(asked_text(estimate.settings))
     for note in estimate.notes:
         print_line(f"note: {note}")
     print_line()
@@ -119,26 +120,23 @@ def _print_energy(estimate: Estimate) -> None:
 def _print_memory(estimate: Estimate) -> None:
     memory = estimate.memory
     parts = ("weights", "kv_cache", "activations", "adapters", "overhead", "total", "capacity")
-    rows = [[part.replace("_", " "), bytes_text(float(getattr(memory, f"{part}_bytes")))] for part in parts]
+    texts = bytes_column([float(getattr(memory, f"{part}_bytes")) for part in parts])
+    rows = [[part.replace("_", " "), text] for part, text in zip(parts, texts, strict=True)]
     print_table(["memory per device", ""], rows, right=[1])
     verdict = "fits" if memory.fits else "does not fit"
     print_line(f"{verdict}; largest batch that fits: {float(memory.max_batch):.0f}")
+    print_what_would_fit(estimate.inference)
 
 
 def _print_phase(phase: PhaseEstimate, top: int) -> None:
-    frame = phase.to_frame()
-    frame = frame[~frame["once"]]
-    frame = frame.assign(total_s=frame["latency_s"] * frame["times"])
+    listed = [entry for entry in entries(phase.graph) if not entry.op.once]
+    total_s = [float(entry.data["latency_s"]) * entry.times for entry in listed]
     whole = float(phase.latency_s)
-    print_line(f"\n{phase.name}: {seconds_text(whole)}, {int(frame['times'].sum())} operations")
+    print_line(f"\n{phase.name}: {seconds_text(whole)}, {sum(entry.times for entry in listed)} operations")
+    longest = sorted(zip(total_s, listed, strict=True), key=lambda pair: -pair[0])[:top]
+    each = times_column([float(entry.data["latency_s"]) for _, entry in longest])
     rows = [
-        [
-            str(row["name"]),
-            f"{row['times']} x",
-            seconds_text(float(row["latency_s"])),
-            f"{row['total_s'] / whole:6.1%}",
-            str(row["bound"]),
-        ]
-        for _, row in frame.nlargest(top, "total_s").iterrows()
+        [entry.name, f"{entry.times} x", each_s, f"{spent_s / whole:6.1%}", bound_of(entry.data, 0)]
+        for each_s, (spent_s, entry) in zip(each, longest, strict=True)
     ]
     print_table(["operation", "times", "each", "share", "bound by"], rows, right=[1, 2, 3])

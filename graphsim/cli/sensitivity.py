@@ -1,4 +1,4 @@
-"""`graphsim sensitivity`: what the latency hangs on."""
+"""`graphsim sensitivity`: what the latency depends on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.basis import print_basis, served_basis
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.units import scaled, seconds_text
 
@@ -20,8 +21,7 @@ _MATTERS = 0.0005
 
 def add_commands(commands: Any) -> None:
     """Add `sensitivity`."""
-    text = "percent of latency for one percent of bandwidth, peak, launch, link, rank, batch"
-    parser = shared.add_command(commands, "sensitivity", text, EXAMPLES)
+    parser = shared.add_command(commands, "sensitivity", EXAMPLES)
     shared.add_model(parser)
     shared.add_requests(parser)
     shared.add_deployment(parser)
@@ -36,9 +36,11 @@ def sensitivity(options: argparse.Namespace) -> None:
     deployment = shared.deployment(options)
     frame = vary(deployment, **shared.requests(options))
     notes = [deployment.caution] if deployment.caution else []
+    basis = served_basis(deployment)
     if options.json:
-        print_json({"elasticities": frame.to_dict("index"), "notes": notes})
+        print_json({"basis": basis.to_dict(), "elasticities": frame.to_dict("index"), "notes": notes})
         return
+    print_basis([basis])
     print_line("percent of change for one percent more of each parameter")
     rows = []
     for row in frame.reset_index().to_dict("records"):

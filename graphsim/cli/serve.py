@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import disaggregation
 from graphsim.cli import options as shared
-from graphsim.cli.engine_flags import as_flags, engine_limits, flag_value
+from graphsim.cli.basis import print_basis, served_basis
+from graphsim.cli.engine_flags import as_flags, engine_limits
 from graphsim.cli.printing import RunProgress, print_json
 from graphsim.cli.serve_tables import print_advice, print_capacity, print_comparison, print_measured, print_service
-from graphsim.cli.traffic import add_traffic, host_of, limits_of, scaling_of, traffic_of
+from graphsim.cli.traffic import SCALING, add_slo, add_traffic, host_settings, limits_of, scaling_of, traffic_of
+from graphsim.cli.values import Names, Quantity, Settings, varied
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,43 +40,75 @@ An engine's own flags (--max-num-batched-tokens 2048, --chunked-prefill-size 409
 
 def add_commands(commands: Any) -> None:
     """Add `serve`."""
-    parser = shared.add_command(commands, "serve", "many requests over time: latencies, goodput, capacity", EXAMPLES)
+    parser = shared.add_command(commands, "serve", EXAMPLES)
     parser.hands_on = True  # type: ignore[attr-defined]
     shared.add_model(parser)
     add_traffic(parser)
     shared.add_deployment(parser)
     shared.add_speculation(parser)
+    _add_question(parser)
+    _add_servers(parser)
+    disaggregation.add_disaggregation(parser)
+    _add_files(parser)
+    shared.add_json(parser)
+    parser.set_defaults(command_function=serve, known=tuple(parser._option_string_actions), handed_on={})
+
+
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    """How adapters are served, what is compared or looked for, and which limits are to be kept."""
     parser.add_argument(
         "--strategy", metavar="S", help="dynamic, merged:POLICY, mixed or paged: how adapters are served (dynamic)"
     )
-    parser.add_argument("--strategies", metavar="A,B,…", help="several of them side by side on the same requests")
+    parser.add_argument(
+        "--strategies", type=Names(), metavar="A,B,…", help="several of them side by side on the same requests"
+    )
     parser.add_argument(
         "--vary",
         metavar="FLAG=A,B,…",
-        help="one flag with several values side by side: max_loras=4,8,16, router=placed,llm-d, replicas=2,4",
+        help="compare several values of one flag: max_loras=4,8,16, router=placed,llm-d, replicas=2,4",
     )
-    parser.add_argument("--slo", metavar="SPEC", help="limits in seconds, all to be kept: ttft=0.5,tpot=0.05,e2e=10")
+    add_slo(parser)
     parser.add_argument(
         "--find-capacity", action="store_true", help="the highest rate (or concurrency) that keeps the SLO"
     )
     parser.add_argument("--over", choices=("rate", "adapters"), default="rate", help="what --find-capacity raises")
     parser.add_argument(
-        "--attainment", type=float, default=0.99, metavar="P", help="share of requests that must keep the SLO (0.99)"
+        "--attainment",
+        type=Quantity("share"),
+        default=0.99,
+        metavar="P",
+        help="share of requests that must keep the SLO (0.99)",
     )
+
+
+def _add_servers(parser: argparse.ArgumentParser) -> None:
+    """--replicas and how requests go to them."""
     parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="servers alike (1)")
     parser.add_argument(
-        "--router", default="least-loaded", metavar="R", help="how requests go to replicas (least-loaded)"
+        "--router",
+        default="least-loaded",
+        metavar="R",
+        help="how requests go to replicas (least-loaded)",
     )
     parser.add_argument(
-        "--view-age", type=float, default=0.0, metavar="S", help="seconds between two looks of the router (0)"
+        "--view-age", type=Quantity("s"), default=0.0, metavar="S", help="seconds between two looks of the router (0)"
     )
     parser.add_argument(
-        "--autoscale", metavar="SPEC", help="replicas that come and go: target=16,least=1,most=8,every=15,calm=300"
+        "--autoscale",
+        type=Settings(SCALING),
+        metavar="SPEC",
+        help="replicas that come and go: target=16,least=1,most=8,every=15s,calm=5min",
     )
-    disaggregation.add_disaggregation(parser)
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    """Measured runs that are read, and files that are written."""
     parser.add_argument("--measured", metavar="FILE", help="compare with the result file of a benchmark client")
     parser.add_argument(
-        "--host", metavar="SPEC", help="constants fitted by --measured: request_s=0.004,step_factor=1.03,…"
+        "--host",
+        type=host_settings,
+        metavar="SPEC",
+        help="constants fitted by --measured: request_s=4ms,step_factor=1.03,…",
     )
     parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
     parser.add_argument("--timeline", metavar="FILE", help="write a timeline for Perfetto")
@@ -82,8 +116,6 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--rows", metavar="FOLDER", help="write a row a request to Parquet")
     parser.add_argument("--no-advice", action="store_true", help="leave out what limits, and what would help")
     parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes of a search (1)")
-    shared.add_json(parser)
-    parser.set_defaults(command_function=serve, known=tuple(parser._option_string_actions), handed_on={})
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -125,9 +157,6 @@ def _named(name: str) -> str:
 
 def _check_files(options: argparse.Namespace) -> None:
     """Raise ConfigError for files that could not be written after a long run."""
-    for name in ("html", "timeline"):
-        if getattr(options, name) and (options.replicas > 1 or options.autoscale):
-            raise ConfigError(f"{_named(name)} draws one engine; leave it out, or say --replicas 1")
     for name in _FILES:
         path = getattr(options, name)
         if path is not None and not Path(path).expanduser().parent.is_dir():
@@ -152,7 +181,7 @@ def _serving(options: argparse.Namespace) -> Serving:
     deployment = shared.deployment(options)
     return serving_of(
         deployment, traffic=traffic_of(options), strategy=strategy, replicas=options.replicas,
-        limits=engine_limits(options.handed_on, options.known), host=host_of(options.host), router=options.router,
+        limits=engine_limits(options.handed_on, options.known), host=options.host or {}, router=options.router,
         view_age_s=options.view_age, scaling=scaling_of(options.autoscale), speculation=shared.speculation(options),
         **disaggregation.prefill_arguments(options, deployment),
     )  # fmt: skip
@@ -174,9 +203,14 @@ def _simulate(serving: Serving, limits: dict[str, float], options: argparse.Name
     _write(service, limits, options)
     if options.json:
         found = service.to_dict()
-        found |= {"goodput": _goodput(service, limits), "advice": None if advice is None else advice.to_dict()}
+        found |= {
+            "basis": served_basis(serving.deployment).to_dict(),
+            "goodput": _goodput(service, limits),
+            "advice": None if advice is None else advice.to_dict(),
+        }
         print_json(found | ({} if compared is None else {"measured": compared.to_dict()}))
         return
+    print_basis([served_basis(serving.deployment)])
     print_service(service, limits)
     if compared is not None:
         print_measured(compared)
@@ -186,8 +220,9 @@ def _simulate(serving: Serving, limits: dict[str, float], options: argparse.Name
 
 def _find_capacity(serving: Serving, limits: dict[str, float], options: argparse.Namespace) -> None:
     from graphsim.serving.capacity import capacity_of
+    from graphsim.sweeps.workers import Processes
 
-    pool = _pool(options.workers) if options.workers > 1 else nullcontext()
+    pool = Processes(options.workers)() if options.workers > 1 else nullcontext()
     with pool as executor, RunProgress(0) as progress:
         found = capacity_of(
             serving, limits, attainment=options.attainment, over=options.over, executor=executor,
@@ -195,8 +230,10 @@ def _find_capacity(serving: Serving, limits: dict[str, float], options: argparse
         )  # fmt: skip
     _write(found.service, limits, options)
     if options.json:
-        print_json(found.to_dict() | {"service": found.service.to_dict()})
+        basis = {"basis": served_basis(serving.deployment).to_dict()}
+        print_json(basis | found.to_dict() | {"service": found.service.to_dict()})
         return
+    print_basis([served_basis(serving.deployment)])
     print_capacity(found, limits, options.attainment)
 
 
@@ -208,23 +245,16 @@ def _compare(serving: Serving, limits: dict[str, float], options: argparse.Names
     if options.json:
         print_json(frame.reset_index().to_dict("records"))
     else:
+        print_basis([served_basis(serving.deployment)])
         print_comparison(frame, serving)
 
 
 def _varied(options: argparse.Namespace) -> dict[str, list[Any]]:
     """What is different in each row, and its values."""
     if options.strategies:
-        return {"strategy": options.strategies.split(",")}
-    name, equals, values = options.vary.partition("=")
-    if not equals or not values:
-        raise ConfigError(f"--vary {options.vary}: expected FLAG=VALUE,VALUE,…, such as max_loras=4,8,16")
-    return {name.lstrip("-").replace("-", "_"): [flag_value(value) for value in values.split(",")]}
-
-
-def _pool(workers: int) -> Any:
-    from concurrent.futures import ProcessPoolExecutor
-
-    return ProcessPoolExecutor(workers)
+        return {"strategy": options.strategies}
+    name, values = varied("--vary", options.vary, "FLAG", "max_loras=4,8,16")
+    return {name: values}
 
 
 def _bench(options: argparse.Namespace) -> BenchRun | None:

@@ -25,10 +25,11 @@ MOST_ADAPTERS = 5
 
 def print_service(service: Service, limits: Mapping[str, float]) -> None:
     """Headline, latencies, what was kept of the limits, adapters that suffered, and what to beware of."""
-    from graphsim.serving.service_view import headline, ms_text, title_of
+    from graphsim.serving.service_view import headline, ms_text
 
     found = service.summary()
-    print_line(f"{title_of(service)}, {len(service.table):,} requests\n")
+    several = f"{service.servers} replicas, " if service.servers > 1 else ""
+    print_line(f"{several}{len(service.table):,} requests\n")
     print_table(["served", ""], [[label, text] for label, text in headline(service)])
     rows = [
         [label, *(ms_text(found[f"{kind}_{key}_ms"]) for kind in KINDS)]
@@ -123,7 +124,7 @@ def print_measured(found: OwnRun) -> None:
         print_line(text)
     known = {name: value for name, value in found.fit.constants.items() if name not in found.fit.unknown}
     if known:
-        print_line("to go on with them: --host " + ",".join(f"{name}={value:.4g}" for name, value in known.items()))
+        print_line("to use them: --host " + ",".join(f"{name}={value:.4g}" for name, value in known.items()))
 
 
 def _error(value: float) -> str:
@@ -132,7 +133,7 @@ def _error(value: float) -> str:
 
 def print_comparison(frame: pd.DataFrame, serving: Serving) -> None:
     """A row a strategy, or a value."""
-    print_line(f"{serving.deployment.model.name} on {serving.deployment.device.name}, {serving.traffic!r}\n")
+    print_line(f"{serving.traffic!r}\n")
     header = [str(frame.index.name), "requests/s", "tokens/s", "mean TTFT", "p99 TTFT", "TPOT", "p99 E2E"]
     spread = ["imbalance", "reloads"] if "imbalance" in frame else []
     header += [

@@ -1,26 +1,27 @@
-"""`graphsim sweep`: the product of many choices as a table."""
+"""`graphsim sweep`: the Cartesian product of many choices as a table."""
 
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import Executor
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.basis import bases_of, print_basis
+from graphsim.cli.options import DEGREES
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
-from graphsim.errors import ConfigError
+from graphsim.cli.values import Listed, Names, Several
+from graphsim.errors import ConfigError, needs
+from graphsim.files.written import whole
 
 EXAMPLES = """examples:
   graphsim sweep llama-3.1-8b --hardware l4 h100-sxm --batch 1,8,32 --rank 8,64 --strategy base,dynamic,merge
   graphsim sweep llama-3.1-70b --hardware h100-sxm --tp 2,4,8 --batch 1,2,4,8 --to sweep.csv
-  graphsim sweep llama-3.1-8b --hardware h100-sxm --batch 1,2,4,8 --rank 8,16,32 --out sweep.parquet --workers 2
+  graphsim sweep llama-3.1-8b --hardware h100-sxm --batch 1-64 --rank 8..128*2 --out sweep.parquet --workers 2
 """
 NUMBERS = {
-    "batch": "requests served together", "input": "prompt tokens", "output": "generated tokens",
-    "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree", "dp": "replicas",
+    "batch": "requests served together", "input": "prompt tokens", "output": "generated tokens", **DEGREES,
     "redundant-experts": "copies of popular experts",
     "rank": "of the adapter", "adapters": "distinct adapters in a step",
 }  # fmt: skip
@@ -28,21 +29,18 @@ _NAMED = {
     "precision": "bf16, fp8, …", "strategy": "base, dynamic, merge", "cost": "cost models",
     "engine": "whose kernels run: vllm, sglang, …", "expert-placement": "random, contiguous, balanced",
 }  # fmt: skip
-_NAMES = {
-    "input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters",
-    "expert-placement": "expert_placement", "redundant-experts": "redundant_experts",
-}  # fmt: skip
-_WORDS = ("model", "hardware", "engine", "strategy", "speculation")
+_NAMES = {"input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters"}
+_WORDS = ("model", "hardware", "engine", "strategy", "lora", "speculation")
 _SHOWN = ("model", "hardware", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
 
 
 def add_commands(commands: Any) -> None:
     """Add `sweep`."""
-    parser = shared.add_command(commands, "sweep", "simulate the product of many choices", EXAMPLES)
+    parser = shared.add_command(commands, "sweep", EXAMPLES)
     add_choices(parser)
     parser.add_argument("--to", metavar="FILE", help="write the whole table: .csv or .parquet")
-    parser.add_argument("--out", metavar="FOLDER", help="straight to Parquet in parts, with bounded memory")
-    parser.add_argument("--resume", action="store_true", help="go on with the sweep that --out holds")
+    parser.add_argument("--out", metavar="FOLDER", help="write Parquet in parts, with bounded memory")
+    parser.add_argument("--resume", action="store_true", help="resume the sweep in --out")
     parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes (1)")
     shared.add_json(parser)
     parser.set_defaults(command_function=sweep)
@@ -50,13 +48,19 @@ def add_commands(commands: Any) -> None:
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
     """MODELS, --hardware and every choice of a sweep."""
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="names, YAML files or config.json")
-    parser.add_argument("--hardware", nargs="+", required=True, metavar="HW", help="names or YAML files")
+    parser.add_argument(
+        "models", nargs="+", type=Names(), action=Listed, metavar="MODEL", help="names, YAML files or config.json"
+    )
+    add_devices(parser)
     for name, text in NUMBERS.items():
-        parser.add_argument(f"--{name}", metavar="N,N,…", help=text)
+        parser.add_argument(f"--{name}", type=Several(), metavar="N,N,…", help=text)
     for name, text in _NAMED.items():
-        parser.add_argument(f"--{name}", metavar="A,B,…", help=text)
+        parser.add_argument(f"--{name}", type=Names(), metavar="A,B,…", help=text)
     parser.add_argument("--targets", metavar="A+B", help="modules that the adapter reaches")
+    parser.add_argument(
+        "--lora", nargs="+", metavar="SPEC",
+        help="adapters to choose from, none or as of `graphsim run`; --rank, --targets and the like change them",
+    )  # fmt: skip
     parser.add_argument(
         "--speculation", nargs="+", metavar="SPEC",
         help="drafts to choose from, none or draft=MODEL,tokens=N,acceptance=P; as of `graphsim run`",
@@ -64,17 +68,25 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     shared.add_passes(parser)
 
 
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """--hardware, of several devices."""
+    parser.add_argument(
+        "--hardware", nargs="+", type=Names(), action=Listed, required=True, metavar="HW",
+        help="devices to choose from: names or YAML files",
+    )  # fmt: skip
+
+
 def choices_of(options: argparse.Namespace) -> dict[str, Any]:
     """The choices that were given, as `sweep` takes them."""
     choices: dict[str, Any] = {"passes": shared.passes(options)}
-    for name in NUMBERS:
-        if (text := getattr(options, name.replace("-", "_"))) is not None:
-            choices[_NAMES.get(name, name)] = [_number(name, part) for part in text.split(",")]
-    for name in _NAMED:
-        if (text := getattr(options, name.replace("-", "_"))) is not None:
-            choices[_NAMES.get(name, name)] = _listed(text)
+    for name in (*NUMBERS, *_NAMED):
+        argument = name.replace("-", "_")
+        if (values := getattr(options, argument)) is not None:
+            choices[_NAMES.get(name, argument)] = values
     if options.targets:
         choices["targets"] = "all-linear" if options.targets == "all-linear" else [options.targets.split("+")]
+    if options.lora:
+        choices["lora"] = [_adapter(text, options) for text in options.lora]
     if options.speculation:
         from graphsim.speculation.parsing import speculation_of
 
@@ -82,20 +94,21 @@ def choices_of(options: argparse.Namespace) -> dict[str, Any]:
     return choices
 
 
-def _listed(text: str) -> list[str]:
-    """Names between commas; `kv=fp8` and the like are part of the precision ahead of them."""
-    found: list[str] = []
-    for part in text.split(","):
-        if "=" in part and found:
-            found[-1] += f",{part}"
-        else:
-            found.append(part)
-    return found
+def _adapter(text: str, options: argparse.Namespace) -> Any:
+    """An adapter, None for none."""
+    if text.lower() == "none":
+        return None
+    batches = options.batch or [1]
+    if len(batches) > 1 and "registered=" in text:
+        raise ConfigError("--lora: 'registered' says how many adapters to expect in one batch; give one --batch")
+    return shared.lora_config(text, batches[0])
 
 
 def sweep(options: argparse.Namespace) -> None:
     """Sweep, then write or print."""
-    from graphsim.sweeps.sweep import sweep as run_sweep
+    from graphsim.sweeps.grid import grid_of
+    from graphsim.sweeps.sweep import frame_of, remote_jobs
+    from graphsim.sweeps.workers import Processes
 
     if options.to and Path(options.to).suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--to {options.to}: the suffix is not known; allowed: .csv, .parquet")
@@ -103,9 +116,13 @@ def sweep(options: argparse.Namespace) -> None:
         _to_folder(options)
         return
     if options.resume:
-        raise ConfigError("--resume goes with --out FOLDER: it says which sweep to go on with")
-    with _pool(options.workers) if options.workers > 1 else nullcontext() as pool:
-        frame = run_sweep(options.models, options.hardware, executor=pool, progress=Progress(), **choices_of(options))
+        raise ConfigError("--resume needs --out FOLDER, the sweep to resume")
+    choices = choices_of(options)
+    passes = choices.pop("passes")
+    grid = grid_of(options.models, options.hardware, choices, (), passes)
+    processes, jobs = Processes(options.workers), remote_jobs(grid)
+    with processes.of(jobs) if processes.at_once(jobs) > 1 else nullcontext() as pool:
+        frame = frame_of(grid, pool, Progress())
     if options.to:
         _write(frame, Path(options.to))
     if options.json:
@@ -116,16 +133,17 @@ def sweep(options: argparse.Namespace) -> None:
 
 def _to_folder(options: argparse.Namespace) -> None:
     from graphsim.sweeps.parquet import sweep_to_parquet
+    from graphsim.sweeps.workers import Processes
 
     if options.to:
         raise ConfigError("--to and --out exclude each other: one file, or a folder of parts")
     if not options.resume and Path(options.out).is_dir() and any(Path(options.out).iterdir()):
-        raise ConfigError(f"--out {options.out}: the folder is not empty; add --resume to go on with its sweep")
+        raise ConfigError(f"--out {options.out}: the folder is not empty; add --resume to resume its sweep")
     folder = sweep_to_parquet(
         options.out,
         options.models,
         options.hardware,
-        executor=partial(_pool, options.workers) if options.workers > 1 else None,
+        executor=Processes(options.workers) if options.workers > 1 else None,
         progress=Progress(),
         **choices_of(options),
     )
@@ -135,36 +153,20 @@ def _to_folder(options: argparse.Namespace) -> None:
         print_line(str(folder))
 
 
-def _pool(workers: int) -> Executor:
-    from concurrent.futures import ProcessPoolExecutor
-
-    return ProcessPoolExecutor(workers)
-
-
-def _number(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"--{name}: '{text}' is not a whole number") from None
-
-
 def _write(frame: Any, path: Path) -> None:
     try:
-        if path.suffix == ".csv":
-            frame.to_csv(path, index=False)
-        else:
-            frame.to_parquet(path, index=False)
+        with whole(path) as file:
+            if path.suffix == ".csv":
+                frame.to_csv(file, index=False)
+            else:
+                frame.to_parquet(file, index=False)
     except ImportError:
-        raise ConfigError(
-            f"--to {path}: Parquet needs pyarrow: pip install 'graphsim[parquet]', or write .csv"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"--to {path}: cannot be written ({error.strerror or error})") from None
+        raise needs("pyarrow", "parquet", f"--to {path}: Parquet", "write .csv") from None
     print_line(str(path))
 
 
 def _print(frame: Any) -> None:
-    shown = [*_SHOWN, *(["speculation"] if "speculation" in frame else [])]
+    shown = [*_SHOWN, *(name for name in ("lora", "sp", "speculation") if name in frame)]
     header = [*shown, "TTFT ms", "TPOT ms", "tokens/s", "J/token", "GiB", "reason"]
     rows = []
     for row in frame.to_dict("records"):
@@ -172,5 +174,6 @@ def _print(frame: Any) -> None:
         values = [row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["tokens_per_s"]]
         values += [row["energy_per_token_j"], row["memory_bytes"] / 2**30]
         rows.append([*cells, *("-" if value != value else f"{value:.4g}" for value in values), row["reason"][:60]])
+    print_basis(bases_of(frame))
     print_table(header, rows, right=[at for at, name in enumerate(header[:-1]) if name not in _WORDS])
     print_cautions(frame)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
-from graphsim.errors import ConfigError, choices_text
+from graphsim.cli.values import WORD, Quantity, Settings, Several
+from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from graphsim.traffic.traffic import Traffic
 
-_SESSIONS = {
-    "turns": "turns", "think": "think_s", "prefix": "shared_prefix_tokens", "groups": "prefix_groups",
+SESSIONS = {
+    "turns": ("turns", "count"), "think": ("think_s", "s"), "prefix": ("shared_prefix_tokens", "count"),
+    "groups": ("prefix_groups", "count"),
 }  # fmt: skip
-_CLIENT = {"connections": "connections", "timeout": "timeout_s", "cutoff": "cutoff_s"}
-_SLO = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
-_SCALING = {
-    "target": "target", "least": "least", "most": "most", "every": "every_s", "calm": "calm_s",
-    "cold_start": "cold_start_s", "start": "start_s",
+CLIENT = {"connections": ("connections", "count"), "timeout": ("timeout_s", "s"), "cutoff": ("cutoff_s", "s")}
+SLO = {"ttft": ("ttft_s", "s"), "tpot": ("tpot_s", "s"), "e2e": ("e2e_s", "s")}
+SCALING = {
+    "target": ("target", "count"), "least": ("least", "count"), "most": ("most", "count"), "every": ("every_s", "s"),
+    "calm": ("calm_s", "s"), "cold_start": ("cold_start_s", "s"), "start": ("start_s", "s"),
 }  # fmt: skip
-_DRIFT = {"every": "every_s", "shift": "shift", "over": "over_s"}
+DRIFT = {"every": ("every_s", "s"), "shift": ("shift", "count"), "over": ("over_s", "s"), "to": ("to", WORD)}
+"""For each key of an option the argument that it stands for, and what kind of quantity it is."""
+
 _RANDOM = ("input", "output", "range_ratio", "burstiness", "sessions")
 """What says nothing about a trace, which has requests of its own."""
 
@@ -28,7 +33,9 @@ _RANDOM = ("input", "output", "range_ratio", "burstiness", "sessions")
 def add_traffic(parser: argparse.ArgumentParser) -> None:
     """How many requests come, when, of which lengths and for which adapters."""
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--rate", metavar="R", help="requests per second, or stages of them: RATE:SECONDS,RATE:SECONDS,…")
+    kind.add_argument(
+        "--rate", type=rate_of, metavar="R", help="requests per second, or stages of them: RATE:SECONDS,RATE:SECONDS,…"
+    )
     kind.add_argument("--concurrency", type=shared.whole(1), metavar="C", help="requests in flight at any time")
     parser.add_argument(
         "--trace",
@@ -40,7 +47,7 @@ def add_traffic(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         metavar="N",
-        help="prompt tokens, a range LOW-HIGH, or a distribution: lognormal:mean=222,median=152 (512)",
+        help="prompt tokens, LOW-HIGH for any between, or a distribution: lognormal:mean=222,median=152 (512)",
     )
     parser.add_argument("--output", metavar="N", help="tokens of each answer, in the same ways (128)")
     parser.add_argument(
@@ -48,18 +55,31 @@ def add_traffic(parser: argparse.ArgumentParser) -> None:
         metavar="CLIENT:R",
         help="lengths as a client's --random-range-ratio has them: vllm:0.5, sglang:0",
     )
-    parser.add_argument("--burstiness", type=float, metavar="B", help="1 for Poisson arrivals, less for bursts (1)")
+    parser.add_argument(
+        "--burstiness", type=Quantity(""), metavar="B", help="1 for Poisson arrivals, less for bursts (1)"
+    )
     parser.add_argument("--adapters", type=shared.whole(0), metavar="N", help="registered adapters (0: base model)")
     parser.add_argument(
         "--popularity", metavar="P", help="which adapters are asked for: uniform, zipf:1.2, power:1 (uniform)"
     )
     parser.add_argument(
-        "--drift", metavar="SPEC", help="popularity that moves on: every=3600,shift=1, or to=zipf:2,over=86400"
+        "--drift",
+        type=Settings(DRIFT),
+        metavar="SPEC",
+        help="popularity that moves on: every=1h,shift=1, or to=zipf:2,over=1d",
     )
-    parser.add_argument("--ranks", metavar="R/R/…", help="ranks dealt out to the adapters in turn (that of --lora)")
-    parser.add_argument("--base-share", type=float, metavar="P", help="part of the requests without an adapter (0)")
-    parser.add_argument("--sessions", metavar="SPEC", help="chats: turns=4,think=10,prefix=500,groups=8")
-    parser.add_argument("--client", metavar="SPEC", help="its limits: connections=100,timeout=300,cutoff=3600")
+    parser.add_argument(
+        "--ranks", type=_ranks, metavar="R,R,…", help="ranks dealt out to the adapters in turn (that of --lora)"
+    )
+    parser.add_argument(
+        "--base-share", type=Quantity("share"), metavar="P", help="part of the requests without an adapter (0)"
+    )
+    parser.add_argument(
+        "--sessions", type=Settings(SESSIONS), metavar="SPEC", help="chats: turns=4,think=10s,prefix=500,groups=8"
+    )
+    parser.add_argument(
+        "--client", type=Settings(CLIENT), metavar="SPEC", help="its limits: connections=100,timeout=300s,cutoff=1h"
+    )
     parser.add_argument("--seed", type=shared.whole(0), default=0, metavar="N", help="of all that is drawn (0)")
 
 
@@ -70,18 +90,16 @@ def traffic_of(options: argparse.Namespace) -> Traffic:
 
     further = _adapters(options)
     if options.client:
-        numbers: dict[str, Any] = _numbers("--client", options.client, _CLIENT)
-        further["client"] = Client(**numbers)
+        further["client"] = Client(**options.client)
     if options.trace:
         given = [f"--{name.replace('_', '-')}" for name in _RANDOM if getattr(options, name) is not None]
         if given:
             raise ConfigError(f"{given[0]} and --trace exclude each other: a trace has requests of its own")
-        rate = None if options.rate is None else _rate(options.rate)
-        if isinstance(rate, list):
-            raise ConfigError(f"--rate {options.rate} and --trace exclude each other: a trace is stretched to one rate")
+        if isinstance(options.rate, list):
+            raise ConfigError("stages of --rate and --trace exclude each other: a trace is stretched to one rate")
         return Traffic.from_file(
-            options.trace, requests=options.requests, rate=rate, concurrency=options.concurrency, seed=options.seed,
-            **further,
+            options.trace, requests=options.requests, rate=options.rate, concurrency=options.concurrency,
+            seed=options.seed, **further,
         )  # fmt: skip
     lengths = {
         "input_tokens": _length(options.input, 512, options.range_ratio),
@@ -89,7 +107,9 @@ def traffic_of(options: argparse.Namespace) -> Traffic:
         "requests": options.requests or 1000, "seed": options.seed,
     }  # fmt: skip
     if options.sessions:
-        further["sessions"] = _sessions(options.sessions)
+        from graphsim.traffic.sessions import Sessions
+
+        further["sessions"] = Sessions(**options.sessions)
     if options.concurrency is not None:
         if options.burstiness is not None:
             raise ConfigError("--burstiness and --concurrency exclude each other: a closed loop has no gaps to draw")
@@ -98,54 +118,62 @@ def traffic_of(options: argparse.Namespace) -> Traffic:
         raise ConfigError("one of --rate R, --concurrency C and --trace FILE is needed: which requests come?")
     if options.burstiness is not None:
         further["burstiness"] = options.burstiness
-    rate = _rate(options.rate)
-    if isinstance(rate, list):  # stages say themselves how many requests there are
+    if isinstance(options.rate, list):  # stages say themselves how many requests there are
         lengths["requests"] = options.requests
-    return Traffic.poisson(rate=rate, **lengths, **further)
+    return Traffic.poisson(rate=options.rate, **lengths, **further)
 
 
-def limits_of(text: str | None) -> dict[str, float]:
-    """Limits in seconds by the names of `gs.capacity`, from `ttft=0.5,tpot=0.05,e2e=10`."""
-    found = _numbers("--slo", text, _SLO) if text else {}
+def add_slo(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """--slo."""
+    parser.add_argument(
+        "--slo", type=Settings(SLO), required=required, metavar="SPEC",
+        help="limits, all to be kept: ttft=500ms,tpot=50ms,e2e=10s",
+    )  # fmt: skip
+
+
+def limits_of(slo: Mapping[str, float] | None) -> dict[str, float]:
+    """Limits in seconds by the names of `gs.capacity`. Raises ConfigError for one that is not above 0."""
+    found = dict(slo or {})
     for name, value in found.items():
         if not value > 0.0:
             raise ConfigError(f"--slo: {name.removesuffix('_s')} = {value:g} is not allowed; expected seconds above 0")
     return found
 
 
-def host_of(text: str | None) -> dict[str, float]:
-    """Constants of the host, from `request_s=0.004,step_factor=1.03`."""
+def host_settings(text: str) -> dict[str, float]:
+    """What `--host` says: constants of the host, from `request_s=4ms,step_factor=1.03`."""
     from graphsim.serving.adjusted import CONSTANTS
 
-    return _numbers("--host", text, {name: name for name in CONSTANTS}) if text else {}
+    return Settings({name: (name, "s" if name.endswith("_s") else "") for name in CONSTANTS})(text)
 
 
-def scaling_of(text: str | None) -> Any:
-    """Replicas that come and go, from `target=16,least=1,most=8`."""
-    if not text:
+def scaling_of(numbers: Mapping[str, Any] | None) -> Any:
+    """Replicas that come and go, as `--autoscale` says. Raises ConfigError without a target."""
+    if numbers is None:
         return None
     from graphsim.serving.fleet.scaling import Scaling
 
-    numbers: dict[str, Any] = _numbers("--autoscale", text, _SCALING)
     if "target" not in numbers:
-        raise ConfigError(f"--autoscale {text}: target is missing, the requests that each replica should have")
+        raise ConfigError("--autoscale: target is missing, the requests that each replica should have")
     return Scaling(**numbers)
 
 
-def _sessions(text: str) -> Any:
-    from graphsim.traffic.sessions import Sessions
-
-    numbers: dict[str, Any] = _numbers("--sessions", text, _SESSIONS)
-    return Sessions(**numbers)
-
-
-def _rate(text: str) -> float | list[tuple[float, float]]:
+def rate_of(text: str) -> float | list[tuple[float, float]]:
+    """Requests per second, or stages of them with their seconds."""
+    rate, seconds = Quantity("1/s"), Quantity("s")
     if ":" not in text:
-        return _number("--rate", text)
+        return rate(text)
     stages = [stage.partition(":") for stage in text.split(",")]
-    if not all(rate and seconds for rate, _, seconds in stages):
-        raise ConfigError(f"--rate {text} is not allowed; expected RATE:SECONDS,RATE:SECONDS,…, such as 2:600,8:60")
-    return [(_number("--rate", rate), _number("--rate", seconds)) for rate, _, seconds in stages]
+    if not all(first and last for first, _, last in stages):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not allowed; expected RATE:SECONDS,RATE:SECONDS,…, such as 2:600,8:60 or 2:10min,8:1min"
+        )
+    return [(rate(first), seconds(last)) for first, _, last in stages]
+
+
+def _ranks(text: str) -> str:
+    """Ranks as Traffic takes them, from a list with ranges or from 8/16/32."""
+    return text if "/" in text else "/".join(map(str, Several(1)(text)))
 
 
 def _adapters(options: argparse.Namespace) -> dict[str, Any]:
@@ -157,21 +185,12 @@ def _adapters(options: argparse.Namespace) -> dict[str, Any]:
     said = {"popularity": options.popularity, "ranks": options.ranks, "base_share": options.base_share}
     further |= {name: value for name, value in said.items() if value is not None}
     if options.drift:
-        further["popularity"] = _drift(options.drift, options.popularity or "uniform")
+        from graphsim.traffic.popularity import Drift
+
+        further["popularity"] = Drift(popularity=options.popularity or "uniform", **options.drift)
     if not count and not options.trace and (further.keys() - {"adapters"}):
         raise ConfigError("--popularity, --drift, --ranks and --base-share need --adapters N, the registered adapters")
     return further
-
-
-def _drift(text: str, popularity: str) -> Any:
-    """How popularity moves: `to` is a popularity, the others are numbers."""
-    from graphsim.traffic.popularity import Drift
-
-    entries = text.split(",")
-    to = [entry.partition("=")[2] for entry in entries if entry.startswith("to=")]
-    rest = ",".join(entry for entry in entries if not entry.startswith("to="))
-    numbers: dict[str, Any] = _numbers("--drift", rest, _DRIFT) if rest else {}
-    return Drift(popularity=popularity, to=to[0] if to else None, **numbers)
 
 
 def _length(text: str | None, default: int, ratio: str | None) -> Any:
@@ -179,37 +198,31 @@ def _length(text: str | None, default: int, ratio: str | None) -> Any:
     from graphsim.traffic.lengths import RangeRatio
 
     low, dash, high = (text or str(default)).partition("-")
-    whole = low.isdecimal() and (not dash or high.isdecimal())
+    ends = [_tokens(end) for end in ((low, high) if dash else (low,))]
+    whole = [end for end in ends if end is not None]
     if ratio is not None:
         client, colon, number = ratio.partition(":")
-        if not colon or not whole or dash:
+        if not colon or len(whole) != 1 or dash:
             raise ConfigError(
                 f"--range-ratio {ratio}: expected CLIENT:RATIO, as vllm:0.5, and whole numbers as lengths"
             )
-        return RangeRatio(tokens=int(low), ratio=_number("--range-ratio", number), client=client)
-    if whole:
-        return (int(low), int(high)) if dash else int(low)
+        return RangeRatio(tokens=whole[0], ratio=_ratio(number), client=client.lower())
+    if len(whole) == len(ends):
+        return (whole[0], whole[1]) if dash else whole[0]
     return text
 
 
-def _numbers(option: str, text: str, names: dict[str, str]) -> dict[str, float]:
-    """`key=number,…` with keys of which each stands for a field."""
-    found: dict[str, float] = {}
-    for entry in text.split(","):
-        key, _, value = entry.partition("=")
-        if key not in names and key not in names.values():
-            raise ConfigError(f"{option}: '{key}' is not a known key; {choices_text(key, names)}")
-        if names.get(key, key) in found:
-            raise ConfigError(f"{option} {text}: {key} is given twice; leave one out")
-        found[names.get(key, key)] = _number(f"{option}: {key}", value)
-    return found
-
-
-def _number(option: str, text: str) -> float:
+def _tokens(text: str) -> int | None:
+    """A whole number of tokens; None for whatever is none."""
     try:
-        number = float(text)
-    except ValueError:
-        raise ConfigError(f"{option} = '{text}' is not a number") from None
-    if number != number:
-        raise ConfigError(f"{option} = '{text}' is not a number")
-    return int(number) if number.is_integer() else number
+        found = Quantity()(text)
+    except argparse.ArgumentTypeError:
+        return None
+    return found if isinstance(found, int) else None
+
+
+def _ratio(text: str) -> float:
+    try:
+        return Quantity("share")(text)
+    except argparse.ArgumentTypeError as error:
+        raise ConfigError(f"--range-ratio: {error}") from None

@@ -12,6 +12,7 @@ from graphsim.cli.explain import print_explanation
 from graphsim.cli.printing import RunProgress, print_json, print_line
 from graphsim.cli.train_tables import print_advice, print_plan, print_step
 from graphsim.cli.train_varied import print_varied
+from graphsim.cli.values import named_as_options
 from graphsim.display.axes import picture, save
 from graphsim.errors import ConfigError
 
@@ -34,15 +35,13 @@ EXAMPLES = """examples:
 
 def add_commands(commands: Any) -> None:
     """Add `train`."""
-    parser = shared.add_command(
-        commands, "train", "one step of fine-tuning or pre-training: time, memory, plan", EXAMPLES
-    )
+    parser = shared.add_command(commands, "train", EXAMPLES)
     train_options.add_options(parser)
     parser.add_argument("--largest-batch", action="store_true", help="the largest micro-batch that fits")
     parser.add_argument("--longest-sequence", action="store_true", help="the longest sequence that fits")
     parser.add_argument(
         "--vary", action="append", default=[], metavar="NAME=A,B,…",
-        help="several values side by side: method=full,lora,qlora; given again, every combination of them",
+        help="compare several values: method=full,lora,qlora; given again, every combination of them",
     )  # fmt: skip
     parser.add_argument(
         "--goal", metavar="GOAL",
@@ -50,8 +49,8 @@ def add_commands(commands: Any) -> None:
         "last two with --tokens)",
     )  # fmt: skip
     parser.add_argument("--top", type=shared.whole(0), default=10, metavar="N", help="rows of where the time goes (10)")
-    parser.add_argument("--explain", action="store_true", help="why the step takes what it takes, cause by cause")
-    parser.add_argument("--no-advice", action="store_true", help="leave out what would make it fit, or faster")
+    parser.add_argument("--explain", action="store_true", help="explain the step time, cause by cause")
+    parser.add_argument("--no-advice", action="store_true", help="omit suggestions that would make it fit, or faster")
     parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
     parser.add_argument("--dot", metavar="FILE", help="write forward and backward of the step as a GraphViz graph")
     parser.add_argument("--trace", metavar="FILE", help="write a timeline for Perfetto")
@@ -77,8 +76,8 @@ def train(options: argparse.Namespace) -> None:
     from graphsim.training.train import train as verb
 
     estimate = verb(**asked.train)
-    price = train_options.price(options)
-    plan = plan_of(estimate, course_of(estimate, asked.course), price) if asked.course else None
+    with named_as_options():
+        plan = plan_of(estimate, course_of(estimate, asked.course), options.price) if asked.course else None
     advice = None if options.no_advice else _advice(estimate)
     _write(estimate, plan, options)
     if options.json:

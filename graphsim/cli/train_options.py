@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.values import Names, Quantity, add_price
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ STEP = {
     "recompute": ("R", "none, full or selective (as the recipe does)"),
     "optimizer": ("O", "adamw, adamw_8bit, paged_adamw, adafactor, muon, sgd, … (as the recipe does)"),
     "sharding": ("S", "ddp, zero1, zero2, zero3, fsdp1, fsdp2, shard_grad_op, distributed_optimizer (as the recipe)"),
-    "schedule": ("S", "of a pipeline: 1f1b, gpipe, interleaved, zb-h1, … (1f1b)"),
+    "schedule": ("S", "pipeline schedule: 1f1b, gpipe, interleaved, zb-h1, … (1f1b)"),
     "cp-comm": ("C", "how context-parallel ranks exchange keys and values: p2p, a2a or all_gather (p2p)"),
-    "precision": ("P", "of the weights: bf16, fp8, nf4, … (as published)"),
+    "precision": ("P", "format of the weights: bf16, fp8, nf4, … (as published)"),
     "cost": ("MODEL", "calibrated or roofline (the device's best)"),
 }
 SIZES = {
@@ -35,25 +36,25 @@ DEGREES = {
     "tp": "tensor parallel degree (1)", "pp": "pipeline stages (1)", "ep": "expert parallel degree (1)",
     "sp": "sequence parallel degree, 1 or tp (1)", "cp": "context parallel degree (1)",
     "dp": "data-parallel ranks (1)", "zero": "ZeRO stage, 0 to 3 (0)",
-    "virtual-stages": "of an interleaved pipeline (1)",
-    "shard-group": "data-parallel ranks that share, replicas beyond (all)",
+    "virtual-stages": "virtual stages of an interleaved pipeline (1)",
+    "shard-group": "data-parallel ranks that shard among themselves; replicas beyond (all)",
 }  # fmt: skip
 WORDS = ("schedule", "cp-comm")
 """Words of `Parallelism`."""
 
 COURSE = {
-    "tokens": ("N", "tokens of the whole run; prints its plan"),
+    "tokens": ("N", "tokens of the whole run, such as 1e9 or 1B; prints its plan"),
     "epochs": ("N", "or epochs of a dataset"),
     "steps": ("N", "or optimizer steps"),
     "dataset-tokens": ("N", "tokens of the dataset"),
     "dataset-samples": ("N", "or its sequences"),
     "evaluate-every": ("N", "steps between evaluations"),
-    "evaluation-tokens": ("N", "that an evaluation reads"),
+    "evaluation-tokens": ("N", "tokens that an evaluation reads"),
     "checkpoint-every": ("N", "steps between checkpoints (one at the end)"),
     "failure-device-hours": ("H", "hours of one device between two failures of the run (no failures)"),
     "relora-every": ("N", "steps between two merges of ReLoRA"),
-    "warm-start-steps": ("N", "of ReLoRA, trained in full ahead of the first merge"),
-    "rewarm-steps": ("N", "of ReLoRA, behind each merge"),
+    "warm-start-steps": ("N", "steps of full training before ReLoRA's first merge"),
+    "rewarm-steps": ("N", "warm-up steps after each merge of ReLoRA"),
 }
 
 
@@ -66,13 +67,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
     )
     parser.add_argument(
-        "--no-check", action="store_true", help="go by a model's config alone, whatever its checkpoint holds"
+        "--no-check", action="store_true", help="use a model's config alone, without checking its checkpoint"
     )
     shared.add_ignore(parser)
     parser.add_argument(
         "--config", nargs="+", default=[], metavar="FILE",
         help="a trainer's own files: Axolotl, LLaMA-Factory, torchtune; TrainingArguments, adapter_config.json; "
-        "accelerate, DeepSpeed. Options given beside them come first",
+        "accelerate, DeepSpeed. Command-line options override them",
     )  # fmt: skip
     parser.add_argument(
         "--devices", type=shared.whole(1), metavar="N", help="devices in all, which the files of --config may not say"
@@ -82,18 +83,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name, text in (SIZES | DEGREES).items():
         parser.add_argument(f"--{name}", type=shared.number, metavar="N", help=text)
     parser.add_argument(
-        "--offload", metavar="A,B", help="what lies in the host's memory: optimizer, parameters, activations"
+        "--offload",
+        type=Names(),
+        metavar="A,B",
+        help="what lies in the host's memory: optimizer, parameters, activations",
     )
-    parser.add_argument(
-        "--lora", metavar="SPEC", help="rank=16,targets=attn+ffn,variant=dora,… or a PEFT adapter's folder"
-    )
+    parser.add_argument("--lora", metavar="SPEC", help=shared.ADAPTERS)
     shared.add_passes(parser)
     for name, (metavar, text) in COURSE.items():
-        parser.add_argument(f"--{name}", type=shared.number, metavar=metavar, help=text)
+        kind = Quantity("h" if metavar == "H" else "count")
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
     parser.add_argument(
-        "--disk", metavar="RATE", help="at which checkpoints are written, such as '2 GB/s' (1000 MiB/s)"
-    )
-    parser.add_argument("--price", metavar="X", help="of a device-hour, in any currency")
+        "--disk", type=Quantity("bytes/s"), metavar="RATE",
+        help="at which checkpoints are written, such as 2GB/s (1000MiB/s)",
+    )  # fmt: skip
+    add_price(parser)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +113,13 @@ class Asked:
 
 
 def asked(options: argparse.Namespace) -> Asked:
-    """What is asked for; options come ahead of what files say. Raises ConfigError without a model."""
+    """What is asked for; options come before what files say. Raises ConfigError without a model."""
     file = _configured(options)
     found = {} if file is None else dict(file.train)
     found |= _given(options, (name for name in STEP if name not in WORDS))
     found |= _given(options, SIZES)
     if options.offload:
-        found["offload"] = options.offload.split(",")
+        found["offload"] = options.offload
     found["parallelism"] = _parallelism(found.get("parallelism"), _given(options, (*DEGREES, *WORDS)))
     if options.lora:
         found["lora"] = shared.lora_config(options.lora)
@@ -125,8 +129,13 @@ def asked(options: argparse.Namespace) -> Asked:
         raise ConfigError("MODEL is missing, and no --config names one; give a name, a YAML or a model folder")
     train = found | {"hardware": options.hardware, "passes": shared.passes(options)}
     course, missing = _course(options, {} if file is None else file.plan)
-    told = () if file is None else (*file.notes, *(f"{key} is not known" for key in file.unknown))
-    return Asked(train=train, course=course, notes=(*told, *missing))
+    return Asked(train=train, course=course, notes=(*_told(options, file), *missing))
+
+
+def _told(options: argparse.Namespace, file: TrainingFile | None) -> list[str]:
+    """What a reader of the files has to know, except for what they leave to an option that was given."""
+    given = tuple(f"give {name}" for name in ("seq_len", "squares") if getattr(options, name) is not None)
+    return [] if file is None else [note for note in file.notes if not note.endswith(given)]
 
 
 def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
@@ -159,7 +168,7 @@ def _configured(options: argparse.Namespace) -> TrainingFile | None:
 
 
 def _course(options: argparse.Namespace, file: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The arguments of the run, none where nobody asks for one, and what is missing for what the files ask for."""
+    """The arguments of the run, none where no run is requested, and what is missing for what the files ask for."""
     given = _given(options, COURSE) | ({"disk_bytes_per_s": options.disk} if options.disk else {})
     lengths, sizes = {"tokens", "epochs", "steps"}, {"dataset_tokens", "dataset_samples"}
     known = {name: value for name, value in file.items() if not (name in lengths and lengths & given.keys())}
@@ -173,13 +182,3 @@ def _course(options: argparse.Namespace, file: dict[str, Any]) -> tuple[dict[str
     if "epochs" in file and "epochs" not in given and "epochs" in whole and not sizes & whole.keys():
         return {}, ["the files say epochs and not how large the dataset is; --dataset-samples gives the whole run"]
     return whole, []
-
-
-def price(options: argparse.Namespace) -> float | None:
-    """Of a device-hour."""
-    if options.price is None:
-        return None
-    try:
-        return float(options.price)
-    except ValueError:
-        raise ConfigError(f"--price {options.price}: expected a number") from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from graphsim.cli.basis import print_basis
+from graphsim.cli.columns import bytes_column, times_column
 from graphsim.cli.printing import print_line, print_table
 from graphsim.display.nodes import number
 from graphsim.units import bytes_text, seconds_text
@@ -20,9 +22,10 @@ SEEN = 1e-6
 
 def print_step(estimate: TrainEstimate, top: int) -> None:
     """Headline, time by part and by kind, memory by part, and what to beware of."""
-    from graphsim.training.view import headline, title_of
+    from graphsim.training.view import headline, method_text
 
-    print_line(f"{title_of(estimate)}\n")
+    print_basis([estimate.basis])
+    print_line(f"{method_text(estimate)}\n")
     print_table(["step", ""], [[label, text] for label, text in headline(estimate)], right=[1])
     print_line()
     _print_times(estimate, top)
@@ -37,31 +40,34 @@ def _print_times(estimate: TrainEstimate, top: int) -> None:
     from graphsim.training.view import kinds_of
 
     whole = number(estimate.step_s)
+    parts = {name: value for name, part in estimate.parts_s.items() if (value := number(part)) > SEEN * whole}
     rows = [
-        [TIME_LABELS.get(name, name), seconds_text(value), f"{value / whole:.1%}"]
-        for name, part in estimate.parts_s.items()
-        if (value := number(part)) > SEEN * whole
+        [TIME_LABELS.get(name, name), text, f"{value / whole:.1%}"]
+        for (name, value), text in zip(parts.items(), times_column([*parts.values()]), strict=True)
     ]
     print_table(["where the time goes", "", "share"], rows, right=[1, 2])
     kinds = sorted(kinds_of(estimate).items(), key=lambda item: -item[1])
     if top and kinds:
         busy = sum(seconds for _, seconds in kinds)
         print_line()
-        shown = [[direction, kind, seconds_text(s), f"{s / busy:.1%}"] for (direction, kind), s in kinds[:top]]
+        shown = kinds[:top]
         if len(kinds) > top:
-            rest = sum(seconds for _, seconds in kinds[top:])
-            shown.append(["others", f"{len(kinds) - top} kinds", seconds_text(rest), f"{rest / busy:.1%}"])
-        print_table(["busy with", "", "", "share"], shown, right=[2, 3])
+            shown.append((("others", f"{len(kinds) - top} kinds"), sum(seconds for _, seconds in kinds[top:])))
+        texts = times_column([seconds for _, seconds in shown])
+        rows = [[*names, text, f"{s / busy:.1%}"] for (names, s), text in zip(shown, texts, strict=True)]
+        print_table(["busy with", "", "", "share"], rows, right=[2, 3])
 
 
 def _print_memory(estimate: TrainEstimate) -> None:
     from graphsim.display.training import MEMORY_PARTS
 
     memory = estimate.memory
-    rows = [[name, bytes_text(size)] for name in MEMORY_PARTS if (size := number(getattr(memory, f"{name}_bytes"))) > 0]
+    sizes = [(name, size) for name in MEMORY_PARTS if (size := number(getattr(memory, f"{name}_bytes"))) > 0]
     totals = (("at the peak", memory.total_bytes), ("reserved by the allocator", memory.reserved_bytes),
               ("between steps", memory.steady_bytes), ("capacity", memory.capacity_bytes))  # fmt: skip
-    rows += [[name, bytes_text(number(size))] for name, size in totals]
+    sizes += [(name, number(size)) for name, size in totals]
+    texts = bytes_column([size for _, size in sizes])
+    rows = [[name, text] for (name, _), text in zip(sizes, texts, strict=True)]
     print_table(["memory per device", ""], rows, right=[1])
     free = number(memory.capacity_bytes) - number(memory.reserved_bytes)
     fits = f"fits, {bytes_text(free)} free" if memory.fits else f"does not fit, by {bytes_text(-free)}"

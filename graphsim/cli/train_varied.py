@@ -6,8 +6,9 @@ import argparse
 from dataclasses import fields
 from typing import Any
 
-from graphsim.cli import train_options
+from graphsim.cli.basis import print_basis, trained_bases
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
+from graphsim.cli.values import named_as_options, varied
 from graphsim.display.axes import picture, save
 from graphsim.errors import ConfigError, choices_text
 from graphsim.units import bytes_text, seconds_text
@@ -20,16 +21,17 @@ def print_varied(asked: dict[str, Any], options: argparse.Namespace) -> None:
     for name in _ONE:
         if getattr(options, name):
             raise ConfigError(f"--{name.replace('_', '-')} is of a single step; leave it or --vary out")
-    varied = _varied(options.vary)
-    frame = _frame(asked, varied, options)
+    choices = _varied(options.vary)
+    frame = _frame(asked, choices, options)
     if options.plot:
         from graphsim.training.plots import plot_ways
 
-        save(plot_ways(frame, list(varied)), picture("--plot", options.plot), "--plot")
+        save(plot_ways(frame, list(choices)), picture("--plot", options.plot), "--plot")
     if options.json:
         print_json(frame.to_dict("records"))
         return
-    _print(frame, list(varied), options)
+    print_basis(trained_bases(asked, choices))
+    _print(frame, list(choices), options)
 
 
 def _varied(texts: list[str]) -> dict[str, list[Any]]:
@@ -38,22 +40,11 @@ def _varied(texts: list[str]) -> dict[str, list[Any]]:
     known = [name for name in (*STRUCTURE, *NUMBERS) if name not in ("offload", "lora", "targets")]
     found: dict[str, list[Any]] = {}
     for text in texts:
-        name, equals, values = text.partition("=")
-        name = name.strip().lstrip("-").replace("-", "_")
-        if not equals or not values:
-            raise ConfigError(f"--vary {text}: expected NAME=VALUE,VALUE,…, such as method=lora,qlora")
+        name, values = varied("--vary", text, "NAME", "method=lora,qlora")
         if name not in known:
             raise ConfigError(f"--vary {text}: '{name}' is not known; {choices_text(name, known)}")
-        found[name] = [_value(part) for part in values.split(",")]
+        found[name] = values
     return found
-
-
-def _value(text: str) -> Any:
-    try:
-        number = float(text)
-    except ValueError:
-        return text.strip()
-    return int(number) if number.is_integer() else number
 
 
 def _frame(asked: dict[str, Any], varied: dict[str, list[Any]], options: argparse.Namespace) -> Any:
@@ -66,10 +57,11 @@ def _frame(asked: dict[str, Any], varied: dict[str, list[Any]], options: argpars
         choices.pop("accumulate", None)
     if not options.goal:
         return sweep_training(models, hardware, progress=Progress(), **choices)
-    return best_training(
-        models, hardware, options.goal, tokens=options.tokens, price_per_hour=train_options.price(options),
-        progress=Progress(), **choices,
-    )  # fmt: skip
+    with named_as_options():
+        return best_training(
+            models, hardware, options.goal, tokens=options.tokens, price_per_hour=options.price, progress=Progress(),
+            **choices,
+        )  # fmt: skip
 
 
 def _choices(asked: dict[str, Any]) -> dict[str, Any]:
@@ -95,8 +87,7 @@ _COLUMNS = {
 
 
 def _print(frame: Any, varied: list[str], options: argparse.Namespace) -> None:
-    model, device = frame["model"].iloc[0], frame["hardware"].iloc[0]
-    print_line(f"{model} on {device}" + (f", the best by {options.goal} first" if options.goal else "") + "\n")
+    print_line(f"the best by {options.goal} first" if options.goal else "")
     shown = {name: column for name, column in _COLUMNS.items() if name in frame}
     if frame["devices"].nunique() < 2:
         shown.pop("devices")

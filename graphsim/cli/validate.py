@@ -71,7 +71,7 @@ _SHOWN = {
 
 def add_commands(commands: Any) -> None:
     """Add `validate`."""
-    parser = shared.add_command(commands, "validate", "score predictions against measured or counted facts", EXAMPLES)
+    parser = shared.add_command(commands, "validate", EXAMPLES)
     parser.add_argument(
         "what",
         choices=WHAT,
@@ -80,7 +80,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("path", nargs="+", metavar="PATH", help="files with the facts")
     parser.add_argument("--hardware", metavar="HW", help="device of kernel measurements (by default, each row's gpu)")
-    parser.add_argument("--datasheet", action="store_true", help="leave the device's own calibration aside")
+    parser.add_argument("--datasheet", action="store_true", help="ignore the device's own calibration")
     parser.add_argument("--family", action="append", metavar="F", help="held-out: gemm, attention, moe, … (all)")
     parser.add_argument(
         "--plot",
@@ -100,7 +100,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--rows",
         metavar="N",
-        type=int,
+        type=shared.whole(1),
         help="serving: simulate N runs of each table, at equal distances",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
@@ -147,12 +147,12 @@ def _coverage(options: argparse.Namespace, frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     if options.what == "unmeasured":
-        from graphsim.validation.lent import lent_coverage, lent_rows, save_lent
+        from graphsim.validation.borrowed import borrowed_coverage, borrowed_rows, save_borrowed
 
-        found = lent_rows(options.path, options.hardware)
+        found = borrowed_rows(options.path, options.hardware)
         if options.record:
-            save_lent(found, Path(options.record))
-        return lent_coverage(found)
+            save_borrowed(found, Path(options.record))
+        return borrowed_coverage(found)
     if options.what == "served":
         from graphsim.validation.served_intervals import save_served, served_coverage
 

@@ -159,7 +159,7 @@ MISTAKES = {
     "unknown device": (["run", "gpt-2", "--hardware", "l5"], "did you mean 'l4'"),
     "no device": (["run", "gpt-2"], "--hardware"),
     "no model": (["run", "--hardware", "l4"], "MODEL"),
-    "no command": ([], "COMMAND"),
+    "an option without a command": (["--batch", "4"], "'--batch' is not an option"),
     "unknown command": (["rum"], "'rum' is not known; did you mean 'run'?"),
     "misspelt option in the place of a needed one": (["run", "gpt-2", "--hardwre", "l4"], "did you mean '--hardware'?"),
     "word too many": ([*RUN, "fast"], "unrecognized arguments: fast"),
@@ -222,7 +222,7 @@ MISTAKES = {
     "table in no folder": ([*EXPORT, "no/folder/x.csv"], "(No such file or directory)"),
     "sweep's table in no folder": (
         ["sweep", "gpt-2", "--hardware", "l4", "--to", "no/x.csv"],
-        "non-existent directory",
+        "there is no folder 'no'",
     ),
 }
 

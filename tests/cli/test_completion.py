@@ -68,4 +68,4 @@ def test_without_shtab_the_sentence_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 2
-    assert "pip install 'graphsim[completion]'" in capsys.readouterr().err
+    assert 'pip install "graphsim-llm[completion]"' in capsys.readouterr().err

@@ -50,7 +50,7 @@ def test_doctor_says_how_to_install_what_is_missing(
     monkeypatch.setattr(looking.shutil, "which", lambda _: None)
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
-    assert "pip install 'graphsim[plot]'" in printed
+    assert 'pip install "graphsim-llm[plot]"' in printed
     assert "your system's package graphviz" in printed
 
 

@@ -43,7 +43,7 @@ def test_it_prints_what_serve_returns(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_tables_say_what_was_served_and_what_was_kept(capsys: pytest.CaptureFixture[str]) -> None:
     out = told(capsys, *QUIET, "--slo", "ttft=0.5,tpot=0.1")
-    assert out.startswith("gpt-2 on l4, engine vllm, 60 requests\n")
+    assert out.startswith("gpt-2 on l4, engine vllm, bf16; scaled from l40s (ada)\n60 requests\n")
     assert "requests answered  60 of 60, 0 failed" in out
     for line in ("TTFT up to 500 ms", "TPOT up to 100 ms", "all of them", "goodput: "):
         assert line in out
@@ -68,7 +68,7 @@ def test_capacity_strategies_and_settings_are_tables(capsys: pytest.CaptureFixtu
     assert "keep TTFT 100 ms for 0.99 of the requests" in searched and "tried" in searched
     asked = ["--adapters", "2", "--lora", "rank=8,targets=attn,max_loras=2"]
     compared = told(capsys, *RATE, *asked, "--strategies", "dynamic,merged:credits")
-    assert compared.splitlines()[2].split()[0] == "strategy" and "merged:credits" in compared
+    assert compared.splitlines()[3].split()[0] == "strategy" and "merged:credits" in compared
     rows = json.loads(told(capsys, *RATE, *asked, "--vary", "max-loras=1,2", "--json"))
     assert [row["max_loras"] for row in rows] == [1, 2] and all(row["completed"] == 60 for row in rows)
 
@@ -102,7 +102,7 @@ def test_files_are_written_and_a_measured_run_is_met(capsys: pytest.CaptureFixtu
     fit = json.loads(told(capsys, *QUIET, "--measured", str(bench), "--json"))["measured"]["fit"]
     assert fit["constants"]["step_factor"] == pytest.approx(1.2, rel=0.03)
     assert fit["constants"]["request_s"] == pytest.approx(0.05, rel=0.1)
-    assert "to go on with them: --host request_s=" in told(capsys, *QUIET, "--measured", str(bench))
+    assert "to use them: --host request_s=" in told(capsys, *QUIET, "--measured", str(bench))
     replayed = told(capsys, "serve", "gpt-2", "--hardware", "l4", "--trace", str(bench), "--no-advice")
     assert "60 of 60" in replayed
 
@@ -124,8 +124,8 @@ def test_files_are_written_and_a_measured_run_is_met(capsys: pytest.CaptureFixtu
         ("--rate 4 --adapters 3 --drift sometimes=1", "--drift: 'sometimes' is not a known key"),
         ("--rate 4 --adapters 3 --ranks 8/64 --lora rank=8,max_rank=16", "rank 64 does not fit in slots"),
         ("--rate 4 --replicas 2 --router luck", "router = 'luck' is not known"),
-        ("--rate 4 --replicas 2 --html page.html", "--html draws one engine"),
-        ("--rate 4 --view-age -1", "view_age_s = -1.0 is not allowed"),
+        ("--rate 4 --replicas 2 --html no/such/page.html", "--html no/such/page.html: there is no folder"),
+        ("--rate 4 --view-age -1", "view_age_s = -1 is not allowed"),
         ("--rate 4 --autoscale most=3", "target is missing"),
         ("--rate 4 --autoscale target=0", "scaling: target = 0 is not allowed"),
         ("--rate 4 --slo ttft=0", "--slo: ttft = 0 is not allowed"),
@@ -169,5 +169,5 @@ def test_flags_of_engines_stand_anywhere_and_in_either_spelling() -> None:
 
     words = "serve --max-num-seqs 4 --no-enable-prefix-caching gpt-2 --hardware l4 --kv-tokens=4096 --rate 1"
     options, extras = parser().parse_known_args(shlex.split(words))
-    assert not extras and options.model == "gpt-2" and options.rate == "1"
+    assert not extras and options.model == "gpt-2" and options.rate == 1
     assert options.handed_on == {"max-num-seqs": "4", "no-enable-prefix-caching": None, "kv-tokens": "4096"}

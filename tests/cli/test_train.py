@@ -48,7 +48,8 @@ def test_it_prints_what_train_returns(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_tables_say_how_long_how_full_and_when(capsys: pytest.CaptureFixture[str]) -> None:
     out = told(capsys, *QUIET, "--explain")
-    assert out.startswith("llama-3.2-1b on h100-sxm, lora rank 8, recipe peft\n")
+    about, how, *_ = out.splitlines()
+    assert about.startswith("llama-3.2-1b on h100-sxm, recipe peft, bf16; calibrated") and how == "lora rank 8"
     for said in ("MFU", "where the time goes", "busy with", "memory per device", "reserved by the allocator",
                  "fullest at: ", "busy the longest: ", "shortfall"):  # fmt: skip
         assert said in out
@@ -114,6 +115,26 @@ gradient_checkpointing: true
 """
 
 
+def test_what_a_file_leaves_out_is_noted_once_and_only_where_no_option_says_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "axolotl.yaml"
+    path.write_text(AXOLOTL + "sample_packing: true\nfavourite_colour: blue\n", encoding="utf-8")
+    adapter = tmp_path / "adapter_config.json"
+    names = {"base_model_name_or_path": "meta-llama/Llama-3.2-1B", "peft_type": "LORA", "r": 8}
+    adapter.write_text(json.dumps(names | {"target_modules": ["q_proj"]}), encoding="utf-8")
+    asked = ["train", "--hardware", "h100-sxm", "--no-advice", "--devices", "1", "--json", "--config"]
+    for file, ending, options in (
+        (path, "give squares", ["--squares", "2048"]),
+        (adapter, "give seq_len", ["--seq-len", "64"]),
+    ):
+        notes = json.loads(told(capsys, *asked, str(file)))["config_notes"]
+        assert sum("favourite_colour" in note for note in notes) == (file is path)
+        left_out = {note for note in notes if note.endswith(ending)}
+        given = json.loads(told(capsys, *asked, str(file), *options))["config_notes"]
+        assert left_out and set(notes) - set(given) == left_out
+
+
 def test_a_trainers_own_file_is_read_and_options_come_first(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "axolotl.yaml"
     path.write_text(AXOLOTL, encoding="utf-8")
@@ -138,7 +159,6 @@ def test_keys_of_a_file_that_nobody_knows_are_named(capsys: pytest.CaptureFixtur
 
 @pytest.mark.slow
 def test_files_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    pytest.importorskip("plotly")
     pytest.importorskip("matplotlib")
     files = {name: tmp_path / f"step.{name}" for name in ("html", "dot", "trace")}
     asked = [text for name, path in files.items() for text in (f"--{name}", str(path))]
@@ -164,7 +184,7 @@ def test_files_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
         ([*TRAIN, "--zero", "4"], "parallelism.zero = 4 is not allowed"),
         ([*TRAIN, "--evaluate-every", "5"], "--evaluate-every is of a whole run"),
         ([*TRAIN, "--tokens", "1e9", "--epochs", "2", "--no-advice"], "tokens and epochs were given"),
-        ([*TRAIN, "--tokens", "1e9", "--price", "cheap"], "--price cheap: expected a number"),
+        ([*TRAIN, "--tokens", "1e9", "--price", "cheap"], "--price: 'cheap' is not a price; expected a number"),
         ([*TRAIN, "--vary", "batch"], "--vary batch: expected NAME=VALUE"),
         ([*TRAIN, "--vary", "batches=1,2"], "'batches' is not known; did you mean 'batch'"),
         ([*TRAIN, "--vary", "batch=1,2", "--dot", "x.dot"], "--dot is of a single step"),

@@ -1,0 +1,213 @@
+"""How the text of an option becomes a value: numbers with units, ranges, names, settings. The same in every command.
+
+Each class is the `type` of an argparse option. What cannot be read is an `argparse.ArgumentTypeError`, whose sentence
+the parser prints behind the option's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from graphsim.cli.engine_flags import values_or_words
+from graphsim.errors import ConfigError, choices_text
+from graphsim.ranges import FORMS, is_range, values_of
+from graphsim.units import parse_quantity
+
+_KINDS = {
+    "count": ("number", "8 or 8k"), "s": ("time", "0.5, 500ms or 2min"), "h": ("duration", "12, 12h or 2d"),
+    "bytes": ("size", "40GiB or 80GB"), "bytes/s": ("rate", "2GB/s or 500MiB/s"), "1/s": ("rate", "4, 4/s or 120/min"),
+    "share": ("share", "0.99 or 99%"), "": ("number", "2.5"),
+}  # fmt: skip
+"""What a kind of quantity is called, and how it may be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One number, with a unit where its kind has one; whole numbers come back as int.
+
+    kind: of `graphsim.units.UNITS`; a bare number is in its base unit
+    """
+
+    kind: str = "count"
+
+    def __call__(self, text: str) -> float:
+        """The number."""
+        try:
+            return _plain(float(text))
+        except ValueError:
+            pass
+        try:
+            return _plain(parse_quantity(text, self.kind))
+        except ConfigError:
+            noun, examples = _KINDS[self.kind]
+            if self.kind == "count" and is_range(text):
+                raise argparse.ArgumentTypeError(
+                    f"'{text}' is several values, and one is expected; `graphsim sweep` and `best` take several"
+                ) from None
+            raise argparse.ArgumentTypeError(f"'{text}' is not a {noun}; write {examples}") from None
+
+
+def _plain(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """One whole number that is not below `least`."""
+
+    least: int
+
+    def __call__(self, text: str) -> int:
+        """The number."""
+        try:
+            value = Quantity()(text)
+        except argparse.ArgumentTypeError:
+            value = float("nan")
+        if isinstance(value, int) and value >= self.least:
+            return value
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {self.least} on")
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Several whole numbers: a list, ranges, or both (see `graphsim.ranges`).
+
+    least: the smallest that is allowed; None where the caller checks it
+    """
+
+    least: int | None = None
+
+    def __call__(self, text: str) -> list[int]:
+        """The numbers, in the order of the text."""
+        try:
+            found = [int(value) for value in values_of(text)]
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if self.least is not None and min(found) < self.least:
+            raise argparse.ArgumentTypeError(
+                f"'{min(found)}' is not allowed; expected whole numbers from {self.least}, such as {FORMS}"
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Several names between commas; what follows a format as `kv=fp8` is part of it."""
+
+    def __call__(self, text: str) -> list[str]:
+        """The names, in the order of the text."""
+        found: list[str] = []
+        for part in text.split(","):
+            if "=" in part and found:
+                found[-1] += f",{part.strip()}"
+            else:
+                found.append(part.strip())
+        if not all(found):
+            raise argparse.ArgumentTypeError(f"'{text}' holds an empty name; write names between commas, as in a,b")
+        return found
+
+
+class Listed(argparse.Action):
+    """Words behind an option, each of them one or several names, as one list."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """Join what `Names` made of each word."""
+        setattr(namespace, self.dest, [name for names in values for name in names])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """`key=value,…`, values with the units of their kind.
+
+    keys: for each key the field that it stands for, by which it may be given too, and the kind of quantity, `word` for
+        a name
+    """
+
+    keys: Mapping[str, tuple[str, str]]
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        """The values by field."""
+        by_field = {field: (field, kind) for field, kind in self.keys.values()}
+        found: dict[str, Any] = {}
+        for entry in text.split(","):
+            key, _, value = (part.strip() for part in entry.partition("="))
+            meant = self.keys.get(key.lower()) or by_field.get(key.lower())
+            if meant is None:
+                raise argparse.ArgumentTypeError(f"'{key}' is not a known key; {choices_text(key, self.keys)}")
+            field, kind = meant
+            if field in found:
+                raise argparse.ArgumentTypeError(f"{key} is given twice; leave one out")
+            found[field] = value.lower() if kind == WORD else _setting(key, value, kind)
+        return found
+
+
+WORD = "word"
+"""The kind of a setting that is a name."""
+
+
+def _setting(key: str, text: str, kind: str) -> float:
+    try:
+        value = Quantity(kind)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{key} = {error}") from None
+    if value != value:
+        raise argparse.ArgumentTypeError(f"{key} = '{text}' is not a number")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a device-hour costs: one number, or one for each device, NAME=NUMBER,…."""
+
+    def __call__(self, text: str) -> float | dict[str, float]:
+        """The number, or the numbers by the names given."""
+        pairs = [entry.rpartition("=") for entry in text.split(",")]
+        try:
+            if len(pairs) == 1 and not pairs[0][0]:
+                return float(text)
+            return {name.strip(): float(price) for name, _, price in pairs}
+        except ValueError:
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not a price; expected a number, or NAME=NUMBER,NAME=NUMBER"
+            ) from None
+
+
+def add_price(parser: argparse.ArgumentParser) -> None:
+    """--price."""
+    parser.add_argument(
+        "--price",
+        type=Prices(),
+        metavar="HW=X,…",
+        help="of a device-hour, in any currency: one number, or one per device",
+    )
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """Complaints of arguments by the names that these have on the command line."""
+    try:
+        yield
+    except ConfigError as error:
+        text = re.sub(r"\bprice_per_hour\b", "--price", str(error))
+        raise type(error)(text.replace("a mapping of devices to prices", "one for each device, HW=X,…")) from None
+
+
+def varied(option: str, text: str, what: str, example: str) -> tuple[str, list[Any]]:
+    """What `NAME=VALUE,VALUE,…` names, by the spelling of an argument, and its values. Raises ConfigError.
+
+    what, example: for the sentence, what is named and such a text
+    """
+    name, equals, values = text.partition("=")
+    if not equals or not values:
+        raise ConfigError(f"{option} {text}: expected {what}=VALUE,VALUE,…, such as {example}")
+    try:
+        return name.strip().lstrip("-").replace("-", "_"), values_or_words(values)
+    except ConfigError as error:
+        raise ConfigError(f"{option} {name}: {error}") from None

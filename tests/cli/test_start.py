@@ -1,0 +1,70 @@
+"""The program starts at once: a command imports what it uses and no more; without a command it prints the help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from graphsim.cli import main
+from graphsim.cli.commands import parser
+from graphsim.cli.listing import COMMANDS, module_of, text_of
+from graphsim.cli.parsing import subparsers
+
+RUN = ("run", "gpt-2", "--hardware", "l4")
+LOADED = """
+import sys
+from graphsim.cli import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as stop:
+    status = stop.code
+sys.stderr.write(repr((status, sorted(sys.modules))))
+"""
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """The modules that a process has imported at the end of a command."""
+    command = [sys.executable, "-c", LOADED, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    status, names = eval(done.stderr)
+    assert not status and done.stdout
+    return set(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ()], ids=" ".join)
+def test_help_imports_no_large_library_and_no_command(arguments: tuple[str, ...]) -> None:
+    loaded = loaded_by(*arguments)
+    assert not loaded & {"numpy", "pandas", "networkx", "yaml"}
+    assert not loaded & {f"graphsim.cli.{module}" for module in COMMANDS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [(), ("--lora", "rank=8"), ("--json",)], ids=" ".join)
+def test_run_imports_neither_pandas_nor_exporters_nor_other_commands(extra: tuple[str, ...]) -> None:
+    loaded = loaded_by(*RUN, *extra)
+    assert not loaded & {"pandas", "matplotlib", "plotly", "pyarrow", "scipy"}
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("graphsim.")}
+    assert not rooms & {"export", "serving", "traffic", "training", "sweeps", "analysis", "calibration", "validation"}
+    assert loaded & {f"graphsim.cli.{module}" for module in COMMANDS} == {"graphsim.cli.run"}
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert out == parser().format_help() and err == ""
+
+
+def test_the_listing_names_what_the_modules_add() -> None:
+    added = subparsers(parser())
+    assert list(added) == [name for texts in COMMANDS.values() for name in texts]
+    for name in added:
+        alone = subparsers(parser([name, "--help"]))
+        assert alone[name].format_help() == added[name].format_help()
+        assert list(alone) == list(added) and text_of(name) in parser(["--help"]).format_help().replace(
+            "\n" + 15 * " ", " "
+        )
+        assert module_of(name) in COMMANDS
+    assert module_of("rum") == ""
