@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
+from graphsim.brief import figures_text
+from graphsim.deployment.basis import Basis, basis_of, interval_share_text, trust_text
 from graphsim.deployment.energy import Energy
 from graphsim.deployment.engine_time import EngineTime
 from graphsim.deployment.memory import Memory
 from graphsim.errors import ConfigError
-from graphsim.graph.critical import CriticalPath, critical_path, schedule
+from graphsim.graph.critical import CriticalPath, path_of, schedule
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -26,14 +28,14 @@ if TYPE_CHECKING:
 
 
 COVERAGE = 0.8
-"""Of intervals, where nobody asks for another."""
+"""Default coverage of intervals."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhaseEstimate:
     """One step of the model: the prompt, or one token at the mean context of the generation.
 
-    build: gives the annotated graph; it is asked when somebody looks
+    build: builds the annotated graph when it is first needed
     """
 
     name: str
@@ -44,6 +46,11 @@ class PhaseEstimate:
         """The annotated and scheduled graph: cost, latency, bound, start, finish, slack, critical on every node."""
         return schedule(self.build())
 
+    def __repr__(self) -> str:
+        return figures_text(
+            "PhaseEstimate", {"latency_s": self.latency_s}, f"graph of {len(self.graph)} nodes", of=self.name
+        )
+
     @property
     def latency_s(self) -> Num:
         """Time from the first launch to the last result."""
@@ -53,7 +60,7 @@ class PhaseEstimate:
     @property
     def critical_path(self) -> CriticalPath:
         """Names of the nodes that decide the latency, in order."""
-        return critical_path(self.graph)
+        return path_of(self.graph)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -90,6 +97,9 @@ class Speculated:
     draft_prompt_s: Num
     speedup: Num
 
+    def __repr__(self) -> str:
+        return figures_text("Speculated", self.to_dict())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -99,14 +109,14 @@ class Speculated:
 class Estimate:
     """Latency, throughput and memory of a batch of requests. Numbers are arrays where inputs were.
 
-    ttft_s: time to the first token, the engine's own work included
-    tpot_s: mean time of each further token (of the first one, if there is no other)
-    latency_s: whole batch; tokens_per_s: generated tokens of the whole batch per second
-    one_time_s: work done once before serving (merging adapters), never part of the other figures
-    cost_model: which constants priced the operations
-    notes: what was left out, assumed or not measured; caution: of these, what to beware of in the times, or ""
-    inference: what was simulated, for those who want to ask again with a change
-    speculation: what drafting and verifying take, and what they yield; None without a draft
+    cost_model: the source of the prices: `calibrated`, `scaled from …`, `roofline` or a function's name
+    ttft_s: seconds to the first token, including the engine's own work
+    tpot_s: mean seconds of each further token (of the first one, if there is no other)
+    latency_s: seconds of the whole batch; tokens_per_s: generated tokens of the whole batch per second
+    one_time_s: seconds of work done once before serving (merging adapters), never part of the other figures
+    notes: what was omitted, assumed or not measured; caution: the note that concerns the reliability of times, or ""
+    inference: what was simulated, to be simulated again with changes
+    speculation: times of drafting and verifying, and the tokens they yield; None without a draft
     """
 
     model: str
@@ -127,6 +137,23 @@ class Estimate:
     caution: str = ""
     inference: Inference | None = None
     speculation: Speculated | None = None
+
+    def __repr__(self) -> str:
+        from graphsim.display.texts import estimate_text
+
+        return estimate_text(self, self.basis, self.settings)
+
+    @cached_property
+    def basis(self) -> Basis:
+        """Model, device, engine, precision, and how far to trust the times."""
+        if self.inference is None:
+            return Basis(
+                model=self.model, hardware=self.hardware, engine=f"engine {self.engine}",
+                precision=self.settings["precision"], trust=trust_text(self.cost_model, self.hardware),
+            )  # fmt: skip
+        ends = {} if np.size(self.tpot_s) > 1 else self.intervals()
+        sure = interval_share_text("TPOT", self.tpot_s, ends["tpot_s"], COVERAGE) if ends else ""
+        return basis_of(self.inference.deployment, interval=sure)
 
     @property
     def engine(self) -> str:
@@ -159,15 +186,15 @@ class Estimate:
         return self.energy.per_token_j
 
     def interval(self, name: str, coverage: float = COVERAGE) -> tuple[Num, Num]:
-        """Between which values a number is expected to be measured: low and high, arrays where the number is one.
+        """The range in which a figure is expected to be measured: low and high, arrays where the figure is one.
 
         name: `ttft_s`, `tpot_s`, `latency_s`, `tokens_per_s` or `one_time_s`
-        coverage: the share of cases that should lie between; 0.98 at most, which is what the residuals tell
-        From how far measured kernels lie from their estimates on shapes that no fit has seen, by family, kind, size
-        and distance from what was measured (on devices nobody measured: on measured ones treated as such), through
-        the schedule; and from served benchmarks, where the engine has any. It need not lie around the number evenly.
-        Raises ConfigError for an unknown name or coverage, and where nobody recorded how far times are off: of the
-        roofline, of cost functions of your own, and of steps of which more than a tenth was never measured.
+        coverage: share of cases that should lie within the range, at most 0.98, the limit of the recorded residuals
+        Computed by propagating residuals of kernels on held-out shapes, by family, kind, size and distance from the
+        measured range (for unmeasured devices: of measured devices treated as unmeasured), through the schedule, and
+        from served benchmarks where the engine has any. The range need not be symmetric around the figure.
+        Raises ConfigError for an unknown name or coverage, and without residuals: for the roofline, for custom cost
+        functions, and for steps of which more than a tenth was not measured.
         """
         return self.uncertainty.interval(name, coverage)
 
@@ -208,6 +235,7 @@ class Estimate:
             "hardware": self.hardware,
             "settings": self.settings,
             "cost_model": self.cost_model,
+            "basis": self.basis.to_dict(),
             "ttft_s": self.ttft_s,
             "tpot_s": self.tpot_s,
             "latency_s": self.latency_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -15,6 +15,7 @@ from graphsim.compile.symbols import numbers_of
 from graphsim.cost.base import CostModel
 from graphsim.cost.base import annotate as annotate_with
 from graphsim.cost.choose import caution, choose_cost
+from graphsim.cost.foreign import priced_or_refused
 from graphsim.deployment.arguments import check_media, deployed, request_verb
 from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.energy import Activities, activities_of, energy_of
@@ -25,8 +26,9 @@ from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.refusals import refusals_noted, require_runs
 from graphsim.deployment.scenarios import count, scenarios_in
 from graphsim.deployment.unknown import unknown_noted
-from graphsim.errors import ConfigError, GraphError, HardwareError
+from graphsim.errors import ConfigError, HardwareError
 from graphsim.graph import Pass, unroll
+from graphsim.graph.sound import require_sound
 from graphsim.hardware import load_hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.injection import inject, lora_parameters_of, require_layers
@@ -36,10 +38,11 @@ from graphsim.models.media import NO_MEDIA, Media
 from graphsim.models.phase import prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.result import Estimate, PhaseEstimate
-from graphsim.speculation.estimate import speculated
-from graphsim.speculation.speculation import Speculation, checked_speculation
 from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num, short
+
+if TYPE_CHECKING:
+    from graphsim.speculation.speculation import Speculation
 
 
 def build_graph(
@@ -58,15 +61,18 @@ def build_graph(
 ) -> nx.DiGraph:
     """The sharded and lowered graph of one step, not yet annotated.
 
-    model: of a deployment, or a deployment itself, which then says parallelism, lora, precision, engine and passes
-    phase: `prefill` of `input_tokens`, or `decode` of one token behind `context_tokens` (default: input_tokens); of an
-        encoder-decoder, `input_tokens` of the context are what its encoder read
-    expand: spell every layer out instead of repeating a body
-    engine: whose kernels the adapter's nodes become, a profile's name or YAML; `reference` keeps the document's own
-    media: images and sound of each request; input_tokens are all tokens of the prompt, theirs included
-    batch, input_tokens, context_tokens, degrees and ranks may be arrays of one length: one scenario each.
+    model: a model as in `simulate`; or a `Deployment`, which then sets parallelism, lora, precision, engine and passes
+    phase: `prefill` of `input_tokens`, or `decode` of one token after `context_tokens`
+    batch, input_tokens: as in `simulate`
+    context_tokens: tokens in the KV cache before a decode step, by default input_tokens; for an encoder-decoder,
+        `input_tokens` of them were read by the encoder
+    parallelism, lora, precision: as in `simulate`
+    expand: expand every layer instead of repeating a body
+    engine: the engine whose kernels the graph contains; `reference`, the default, keeps the logical nodes
+    passes, media: as in `simulate`
+    batch, input_tokens, context_tokens, degrees and ranks may be arrays of one length: one entry per scenario.
     Raises ConfigError for an argument that is not allowed, InfeasibleError for what the engine or the model cannot run,
-    GraphError behind a pass of your own whose graph is not valid.
+    GraphError after a custom pass whose graph is not valid.
     """
     deployment = deployed(model, parallelism=parallelism, lora=lora, precision=precision, engine=engine, passes=passes)
     batch, input_tokens = count("batch", batch), count("input_tokens", input_tokens)
@@ -118,28 +124,37 @@ def simulate(
 ) -> Estimate:
     """Latency, throughput and memory of a batch of requests on one deployment.
 
-    model: a catalog name, YAML, config.json, model folder or mapping; or a `Deployment`, which then says all but the
-        requests: batch, input_tokens and output_tokens
-    hardware: a catalog name, YAML or mapping
-    batch: requests served together; input_tokens: prompt of each; output_tokens: tokens generated for each
-    media: images and sound of each, `gs.Media(images=1, image_size=(1080, 1920))`, which the model's towers encode in
-        the prompt step; input_tokens are all tokens of the prompt, those that media stand for included
+    model: a catalog name, a YAML or config.json path, a model folder or a mapping; or a `Deployment`, which then sets
+        hardware, parallelism, lora, precision, cost, engine and passes
+    hardware: a catalog name, a YAML path or a mapping
+    batch: number of requests served together
+    input_tokens: prompt tokens of each request, including tokens that represent images and sound
+    output_tokens: tokens generated for each request
+    parallelism: degrees of parallelism, by default one device
     lora: the adapter, by default the model's own `lora_config`; None without either
-    engine: whose kernels the adapter's nodes become (`list_engines()`), or a profile of your own as YAML or mapping
-    precision: `bf16` by default, or the checkpoint's own; cost: `calibrated`, `roofline` or a function
-    passes: rewritings of your own, see `Deployment`
-    speculation: who drafts tokens that the model verifies, `gs.Speculation(draft=…, tokens=…, acceptance=…)`; `decode`
-        is then the verifying step
-    batch, input_tokens, output_tokens, tp, dp, rank and the like, tokens and acceptance of a speculation, may be arrays
-    of one length: one scenario each.
+    precision: number formats such as `fp8` or `bf16,kv=fp8`; by default the checkpoint's own, or bf16
+    cost: `calibrated`, `roofline` or a function of an operation and a device; by default the device's best
+    engine: a name of `list_engines()`, a YAML path or a mapping; vllm by default
+    passes: custom graph passes, see `Deployment`
+    media: images and sound of each request, such as `gs.Media(images=1, image_size=(1080, 1920))`, which the model's
+        towers encode in the prompt step
+    speculation: a draft whose tokens the model verifies, `gs.Speculation(draft=…, tokens=…, acceptance=…)`; `decode`
+        is then the verification step
+    batch, input_tokens, output_tokens, degrees of parallelism, ranks, and tokens and acceptance of a speculation may be
+    arrays of one length: one entry per scenario.
     Raises ConfigError, HardwareError or InfeasibleError for anything that cannot be run as asked.
     """
-    asked = checked_speculation(speculation)
-    plain = _simulate(
-        model, hardware, batch, input_tokens, output_tokens, parallelism=parallelism, lora=lora, precision=precision,
-        cost=cost, engine=engine, passes=passes, media=media,
+    plain = partial(
+        _simulate, model, hardware, batch, input_tokens, output_tokens, parallelism=parallelism, lora=lora,
+        precision=precision, cost=cost, engine=engine, passes=passes, media=media,
     )  # fmt: skip
-    return plain if asked is None else speculated(plain, asked)
+    if speculation is None:
+        return plain()
+    from graphsim.speculation.estimate import speculated
+    from graphsim.speculation.speculation import checked_speculation
+
+    checked_speculation(speculation)
+    return speculated(plain(), speculation)
 
 
 @request_verb
@@ -219,13 +234,15 @@ def _fields_of(thing: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
 def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | None = None) -> nx.DiGraph:
     """A copy of a graph with `cost`, `latency_s` and `bound` on every node, priced for a device.
 
+    graph: of any origin; one that was annotated or scheduled before is priced afresh. Its own attributes, and those
+        of its nodes, stay
     cost: `calibrated`, `roofline` or a function; the device's best by default
-    Raises GraphError for what is no graph of ops, HardwareError where the device has no rate for an operation.
+    Raises GraphError for what is no graph of operations in launch order with finite dimensions, HardwareError where
+    the device has no rate for an operation.
     """
-    if not isinstance(graph, nx.DiGraph):
-        raise GraphError(f"graph = {short(graph)} is not a networkx.DiGraph; build_graph makes one")
-    device = load_hardware(hardware)
-    return annotate_with(graph, device, choose_cost(cost, device)[0], caution(cost, device))
+    sound, device = require_sound(graph), load_hardware(hardware)
+    price = priced_or_refused(choose_cost(cost, device)[0])
+    return annotate_with(sound, device, price, caution(cost, device))
 
 
 def lora_parameters(model: ModelRef | Deployment, lora: LoraConfig | None = None) -> int:

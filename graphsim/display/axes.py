@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.errors import ConfigError, needs
+from graphsim.files.written import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def save(figure: Figure, path: Path, option: str) -> None:
     from matplotlib import rc_context
 
     try:
-        with rc_context({"svg.fonttype": "none"}):
-            figure.savefig(path, dpi=150, bbox_inches="tight")
-    except OSError as error:
-        raise ConfigError(f"{option} {path}: cannot be written ({error.strerror or error})") from None
+        with whole(path) as file, rc_context({"svg.fonttype": "none"}):
+            figure.savefig(file, dpi=150, bbox_inches="tight")
+    except ConfigError as error:
+        raise ConfigError(f"{option}: {error}") from None

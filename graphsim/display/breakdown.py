@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import networkx as nx
 
 from graphsim.cost.roofline import matrix_peak
-from graphsim.display.nodes import Entry, Kind, bound_of, entries, kind_of, number
+from graphsim.display.nodes import Entry, bound_of, entries, number
 from graphsim.errors import HardwareError
 from graphsim.hardware import Hardware
+from graphsim.ops.kinds import Kind, kind_of
 
 LEAST_INTENSITY = 1e-2
 """Where operations that do no arithmetic stand on the intensity axis; their height under the roof is still right."""

@@ -4,83 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
-from graphsim.cost.base import BOUNDS
+from graphsim.cost.base import BOUNDS, Cost
 from graphsim.errors import ConfigError, GraphError
+from graphsim.graph.sound import require_sound
 from graphsim.ops import (
     AllGather,
     Attention,
-    ExpertGemm,
     Gemm,
     KvCache,
     Op,
-    OpType,
-    Permute,
     ReduceScatter,
     Repeat,
     Rope,
 )
-from graphsim.ops.update import UpdateWeights
-from graphsim.units import Num
-
-
-class Kind(Enum):
-    """Groups of operations that share a colour and a line in a summary."""
-
-    ATTENTION = "attention"
-    FEED_FORWARD = "feed-forward"
-    PROJECTION = "other GEMM"
-    ELEMENTWISE = "norm, residual"
-    ENDS = "embedding, head, sampling"
-    STATE = "state space"
-    LORA = "LoRA"
-    MERGE = "LoRA merge, once"
-    COLLECTIVE = "communication"
-    OPTIMIZER = "optimizer"
-    OTHER = "other"
-
-
-_KINDS = {
-    OpType.INPUT: Kind.OTHER,
-    OpType.EMBEDDING: Kind.ENDS,
-    OpType.SAMPLE: Kind.ENDS,
-    OpType.COPY: Kind.ENDS,
-    OpType.ATTENTION: Kind.ATTENTION,
-    OpType.ROPE: Kind.ATTENTION,
-    OpType.KV_CACHE: Kind.ATTENTION,
-    OpType.NORM: Kind.ELEMENTWISE,
-    OpType.ADD: Kind.ELEMENTWISE,
-    OpType.ELEMENTWISE: Kind.ELEMENTWISE,
-    OpType.QUANTISE: Kind.ELEMENTWISE,
-    OpType.ACTIVATION: Kind.FEED_FORWARD,
-    OpType.ROUTER: Kind.FEED_FORWARD,
-    OpType.EXPERTS: Kind.FEED_FORWARD,
-    OpType.SCAN: Kind.STATE,
-    OpType.CONVOLUTION: Kind.STATE,
-    OpType.COLLECTIVE: Kind.COLLECTIVE,
-}
-
-
-def kind_of(op: Op) -> Kind:
-    """The group of an operation: an adapter's, but for what moves values or starts kernels; else by type and tags."""
-    if op.adapter and op.op_type not in (OpType.COLLECTIVE, OpType.LAUNCH, OpType.INPUT):
-        return Kind.MERGE if op.once else Kind.LORA
-    if isinstance(op, UpdateWeights):
-        return Kind.OPTIMIZER
-    if isinstance(op, ExpertGemm | Permute):
-        return Kind.FEED_FORWARD
-    if isinstance(op, Gemm):
-        if "attn" in op.tags:
-            return Kind.ATTENTION
-        if "ffn" in op.tags:
-            return Kind.FEED_FORWARD
-        return Kind.PROJECTION if op.linear else Kind.ENDS
-    return _KINDS.get(op.op_type, Kind.OTHER)
+from graphsim.units import Num, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,11 +58,16 @@ def op_of(name: object, data: dict[str, Any]) -> Op:
 
 
 def require(what: str, found: object, *kinds: type) -> None:
-    """Raise ConfigError if an exporter is given something else than it takes."""
+    """Raise ConfigError if an exporter is given something else than it takes, GraphError for a graph that is not sound.
+
+    kinds: what it takes; a graph only where `networkx.DiGraph` is one of them
+    """
     if not isinstance(found, kinds):
         known = {"DiGraph": "graph (such as estimate.prefill.graph)"}
         names = " or ".join(known.get(kind.__name__, kind.__name__) for kind in kinds)
         raise ConfigError(f"{what} takes one {names}, found {type(found).__name__}")
+    if isinstance(found, nx.DiGraph):
+        require_sound(found)
 
 
 def number(value: Num, scenario: int = 0) -> float:
@@ -136,7 +83,10 @@ def number(value: Num, scenario: int = 0) -> float:
 def bound_of(data: dict[str, Any], scenario: int = 0) -> str:
     """What limits a priced node: one of BOUNDS; "" where it has no price."""
     if "cost" in data:
-        return BOUNDS[int(number(data["cost"].bound_index, scenario))]
+        cost = data["cost"]
+        if not isinstance(cost, Cost):
+            raise GraphError(f"a node has cost = {short(cost)}; expected a Cost, as annotate writes it")
+        return BOUNDS[int(number(cost.bound_index, scenario))]
     return str(data.get("bound", ""))
 
 

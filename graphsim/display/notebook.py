@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphsim.brief import figure_text, range_text
 from graphsim.display.breakdown import seconds_by_kind
 from graphsim.display.intervals import interval_text
 from graphsim.display.nodes import number
@@ -27,15 +28,15 @@ _LONG = 32
 def estimate_html(estimate: ShownEstimate) -> str:
     """Body of `Estimate._repr_html_`: headline figures, ranges where there are many scenarios."""
     memory = estimate.memory
-    used, capacity = (_range(size, bytes_text) for size in (memory.total_bytes, memory.capacity_bytes))
+    used, capacity = (range_text(size, bytes_text) for size in (memory.total_bytes, memory.capacity_bytes))
     rows = [*_figures(estimate), ("memory per device", f"{used} of {capacity}")]
     energy = estimate.energy
     if np.all(np.asarray(energy.limit_watts) > 0):
-        limit = _range(energy.limit_watts, watts_text)
-        rows.append(("power of a device", f"{_range(energy.watts, watts_text)} of {limit}"))
-        rows.append(("energy per token", _range(energy.per_token_j, joules_text)))
+        limit = range_text(energy.limit_watts, watts_text)
+        rows.append(("power of a device", f"{range_text(energy.watts, watts_text)} of {limit}"))
+        rows.append(("energy per token", range_text(energy.per_token_j, joules_text)))
     if np.any(np.asarray(estimate.one_time_s) > 0):
-        rows.append(("once, before serving", _range(estimate.one_time_s, seconds_text)))
+        rows.append(("once, before serving", range_text(estimate.one_time_s, seconds_text)))
     scenarios = max(np.size(estimate.latency_s), 1)
     suffix = f", {scenarios} scenarios" if scenarios > 1 else ""
     title = f"{estimate.model} on {estimate.hardware}{suffix}"
@@ -52,7 +53,7 @@ def _figures(estimate: ShownEstimate) -> list[tuple[str, str]]:
         ("tokens_per_s", "throughput", estimate.tokens_per_s, lambda value: scaled(value, "tok/s")),
     ]
     if np.size(estimate.latency_s) > 1:
-        return [(label, _range(value, shown)) for _, label, value, shown in named]
+        return [(label, range_text(value, shown)) for _, label, value, shown in named]
     ends = {name: (number(low), number(high)) for name, (low, high) in estimate.intervals().items()}
     return [(label, interval_text(number(value), ends.get(name), shown)) for name, label, value, shown in named]
 
@@ -66,7 +67,7 @@ def phase_html(phase: ShownStep) -> str:
         width = round(90 * seconds / whole)
         bar = f'<span style="display:inline-block;height:.6em;width:{width}px;background:{TINTS[kind].line}"></span>'
         rows.append((kind.value, seconds_text(seconds), f"{100 * seconds / whole:.1f} %", _Raw(bar)))
-    title = f"{phase.name} step: {_range(phase.latency_s, seconds_text)}"
+    title = f"{phase.name} step: {range_text(phase.latency_s, seconds_text)}"
     return framed(title, table(["part", "busy", "share", ""], rows))
 
 
@@ -107,30 +108,7 @@ def _value(names: Sequence[str], value: object) -> str:
     """A cell as a person reads it; the first of its names that has a unit says which."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return "" if value is None else str(value)
-    figure = float(value)
-    if np.isnan(figure):
-        return "–"
-    return next((shown(figure) for name in names for end, shown in _UNITS if name.endswith(end)), f"{figure:.6g}")
-
-
-_UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
-    ("_bytes", bytes_text),
-    ("tokens_per_s", lambda value: scaled(value, "tok/s")),
-    ("tokens_per_s_per_gpu", lambda value: scaled(value, "tok/s")),
-    ("_per_s", lambda value: scaled(value, "/s")),
-    ("watts", watts_text),
-    ("_j", joules_text),
-    ("_s", seconds_text),
-    ("overhead", lambda value: f"{100 * value:+.2f} %"),
-)
-"""How figures are written, by the end of their name."""
-
-
-def _range(value: Num, shown: object) -> str:
-    array = np.ravel(np.asarray(value, dtype=float))
-    low, high = float(array.min()), float(array.max())
-    text = shown(low) if callable(shown) else str(low)
-    return str(text) if low == high else f"{text} to {shown(high)}"  # type: ignore[operator]
+    return figure_text(names, float(value))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphsim.display.nodes import Kind
+from graphsim.ops.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True)

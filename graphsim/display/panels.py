@@ -15,9 +15,10 @@ from graphsim.display.breakdown import (
     seconds_by_kind,
     seconds_by_type,
 )
-from graphsim.display.nodes import Kind, number
+from graphsim.display.nodes import number
 from graphsim.display.palette import CRITICAL, INK, MEMORY_COLOURS, MUTED, TINTS
 from graphsim.display.shown import ShownEstimate, ShownStep
+from graphsim.ops.kinds import Kind
 from graphsim.units import bytes_text, scaled, seconds_text
 
 if TYPE_CHECKING:

@@ -14,6 +14,11 @@ class Table(pd.DataFrame):
     def _constructor(self) -> type[Table]:
         return Table
 
+    def __repr__(self) -> str:
+        """At most six rows; `to_string()` gives all."""
+        with pd.option_context("display.max_rows", 6, "display.min_rows", 4, "display.show_dimensions", True):
+            return super().__repr__()
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return frame_html(self)

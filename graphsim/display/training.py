@@ -5,8 +5,9 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 
-from graphsim.display.nodes import Entry, Kind, entries, kind_of, number
+from graphsim.display.nodes import Entry, entries, number
 from graphsim.ops import HOST, Direction, Op
+from graphsim.ops.kinds import Kind, kind_of
 
 DIRECTIONS = {
     Direction.FORWARD: "forward", Direction.RECOMPUTE: "recomputation", Direction.BACKWARD: "backward",
@@ -40,7 +41,7 @@ def busy_s(graph: nx.DiGraph, scenario: int = 0) -> dict[tuple[Direction, Kind],
 
 
 def steady(graph: nx.DiGraph) -> list[Entry]:
-    """All operations but those that run once, ahead of the first step."""
+    """All operations but those that run once, before the first step."""
     return [entry for entry in entries(graph) if not entry.op.once]
 
 

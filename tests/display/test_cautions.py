@@ -120,7 +120,6 @@ def test_graphs_and_what_is_drawn_of_them_say_it(far: gs.Estimate, tmp_path: Pat
     assert TOLD in gs.to_dot(graph) and TOLD in gs.to_json(graph)
     assert TOLD in gs.to_trace(far)["otherData"]["notes"]
     assert TOLD in far._repr_html_()
-    pytest.importorskip("plotly")
     assert TOLD in gs.to_html(far)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 import graphsim as gs
-from graphsim.display.nodes import Kind, kind_of, shape_of
+from graphsim.display.nodes import shape_of
 from graphsim.graph import walk
 from graphsim.ops import Op
+from graphsim.ops.kinds import Kind, kind_of
 
 
 def ops(model: str = "llama-3.1-8b", engine: str = "reference", tp: int = 1, **lora: Any) -> dict[str, Op]:
