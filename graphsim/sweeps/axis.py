@@ -41,10 +41,16 @@ def _plain(value: Any) -> Any:
 
 
 def column_of(values: Sequence[Any]) -> Sequence[Any] | np.ndarray:
-    """A column of values: an array where all of them are numbers."""
+    """A column of values: an array where all of them are numbers, of integers where all are whole."""
     if isinstance(values, np.ndarray):
-        return values if values.dtype.kind in "iuf" else values.tolist()
+        return _whole(values) if values.dtype.kind in "iuf" else values.tolist()
     if all(type(value) in (int, float) for value in values):
         numbers = np.array(values)
-        return numbers if numbers.dtype.kind in "if" else tuple(values)
+        return _whole(numbers) if numbers.dtype.kind in "if" else tuple(values)
     return tuple(values)
+
+
+def _whole(numbers: np.ndarray) -> np.ndarray:
+    if numbers.dtype.kind != "f" or not np.all(np.abs(numbers) < 2.0**53) or np.any(numbers != np.floor(numbers)):
+        return numbers
+    return numbers.astype(np.int64)

@@ -15,9 +15,10 @@ import numpy as np
 from graphsim.cost.power import power_of
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.parallelism import device_count
-from graphsim.errors import ConfigError, InfeasibleError, choices_text
+from graphsim.errors import ConfigError, InfeasibleError, as_allowed, choices_text
 from graphsim.hardware import Hardware, load_hardware
-from graphsim.sweeps.grid import BASE, grid_of
+from graphsim.sweeps.adapters import BASE
+from graphsim.sweeps.grid import grid_of
 from graphsim.sweeps.job import DOES_NOT_FIT
 from graphsim.sweeps.sweep import check_executor, frame_of
 from graphsim.sweeps.ties import ties
@@ -95,21 +96,25 @@ def best(
 ) -> pd.DataFrame:
     """Every deployment that meets the limits, the best one first.
 
+    models, hardware: as in `sweep`
     goal: `latency`, `ttft`, `tpot` (least), `tokens_per_s`, `tokens_per_s_per_gpu` (most), `cost_per_token`,
         `energy_per_token` (least)
-    ttft_s, tpot_s, latency_s, devices, cost_per_token: at most so much; tokens_per_s: at least
-    price_per_hour: of one device, in any currency: one number, or one for each device by name
-    models, hardware, choices, executor, progress: as in `sweep`; adapters, their strategy and rank are choices like any
-        other, but nothing that an engine refuses is ranked, under `reference` nothing that all serving engines refuse
-    Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token; `tied` says whether a row
-    can be told apart from the first at all, given how far estimates may be off (None where nobody knows how far).
-    Equal rows go by fewer devices, then by the lower latency.
-    Raises InfeasibleError if nothing meets the limits: which limit excludes most, and what comes nearest.
+    ttft_s, tpot_s, latency_s: upper limits in seconds
+    tokens_per_s: least number of generated tokens per second
+    devices, cost_per_token: upper limits
+    price_per_hour: of one device, in any currency: one number, or a mapping of device names to prices
+    executor, progress, choices: as in `sweep`; adapters, their strategy and rank are choices like any other, but rows
+        that an engine refuses are not ranked, nor under `reference` those that all serving engines refuse
+    Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token; `tied` says whether the
+    row cannot be distinguished from the first, given the uncertainty of estimates (None where it is not known).
+    Ties are ordered by fewer devices, then by lower latency.
+    Raises InfeasibleError if nothing meets the limits, saying which limit excludes most and what comes nearest.
     """
     limits = Limits(
         ttft_s=ttft_s, tpot_s=tpot_s, latency_s=latency_s, tokens_per_s=tokens_per_s, devices=devices,
         cost_per_token=cost_per_token,
     )  # fmt: skip
+    goal = as_allowed(goal, GOALS)
     check_goal(goal, limits, price_per_hour)
     devices_known = _devices(models, hardware)
     prices = prices_of(price_per_hour, devices_known)

@@ -1,4 +1,4 @@
-"""What a sweep asks for: axes of choices, and the scenarios that their product holds, in order.
+"""The scenarios of a sweep: axes of choices, and their Cartesian product in order.
 
 An axis holds the values of one choice, or of several that go together (zipped). Choices that make different graphs
 are walked through; the others stay arrays of one axis each, which broadcast against each other.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,23 +18,18 @@ from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment
 from graphsim.deployment.own import checked
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.scenarios import count, scenarios_in
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError, as_allowed, choices_text
 from graphsim.graph import Pass
-from graphsim.hardware import Hardware, load_hardware
+from graphsim.hardware import load_hardware
 from graphsim.lora.config import STRATEGIES, LoraConfig
 from graphsim.lora.profile import load_profile
-from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
-from graphsim.ops.precision import Precision, load_precision
+from graphsim.ops.precision import load_precision
+from graphsim.ranges import values_of
 from graphsim.speculation.speculation import checked_speculation
+from graphsim.sweeps.adapters import BASE, LORA, adapter_axis
 from graphsim.sweeps.axis import Axis, column_of
 from graphsim.units import short
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-BASE = "base"
-"""The strategy that means no adapter."""
 
 DEFAULTS: Mapping[str, Any] = {
     "model": None, "hardware": None, "precision": None, "cost": None, "engine": DEFAULT_ENGINE, "pp": 1, "ep": 1,
@@ -49,7 +44,8 @@ REQUESTS = ("batch", "input_tokens", "output_tokens")
 ADAPTER = ("rank", "active_adapters", "max_loras", "max_lora_rank")
 
 SPECULATION = "speculation"
-"""A choice that only sweeps with drafts have, and a column of these alone."""
+OPTIONAL = (SPECULATION, LORA, "sp")
+"""Choices that a table has a column of only where they are made."""
 
 NUMBERS = ("batch", "input_tokens", "output_tokens", "dp", "rank", "active_adapters", "max_loras", "max_lora_rank")
 """Choices that are numbers on one graph; all others make another."""
@@ -113,25 +109,6 @@ class Grid:
                 found[name] = np.asarray(column, dtype=float).reshape(shape)
         return found
 
-    def table(self) -> pd.DataFrame:
-        """One row per scenario, one column per choice."""
-        import pandas as pd
-
-        columns: dict[str, Any] = {}
-        for i, axis in enumerate(self.axes):
-            index = np.arange(len(axis)).reshape([-1 if j == i else 1 for j in range(len(self.axes))])
-            row = np.broadcast_to(index, self.shape).ravel()
-            for name, column in axis.columns.items():
-                if name not in DEFAULTS and name != SPECULATION:
-                    continue
-                if name in (*NUMBERS, *DEGREES):
-                    kind = int if name in ("pp", "ep", "redundant_experts") else float
-                    columns[name] = np.asarray(column, dtype=kind)[row]
-                else:
-                    codes, labels = pd.factorize(np.array([_label(name, value) for value in column], dtype=object))
-                    columns[name] = pd.Categorical.from_codes(codes[row], pd.Index(labels))
-        return pd.DataFrame({name: columns[name] for name in (*DEFAULTS, SPECULATION) if name in columns})
-
 
 def blocks_of(shape: tuple[int, ...], most: int) -> Iterator[Place]:
     """A grid of a shape in pieces of at most `most` rows (an entry of the last axis at least), in the order of rows."""
@@ -148,18 +125,6 @@ def blocks_of(shape: tuple[int, ...], most: int) -> Iterator[Place]:
         yield (slice(start, min(start + size, shape[0])), *[slice(0, length) for length in shape[1:]])
 
 
-def _label(name: str, value: Any) -> Any:
-    if isinstance(value, ModelConfig | Hardware | Precision):
-        return value.name
-    if name == "engine":
-        return load_profile(value).name
-    if name == SPECULATION:
-        return "none" if value is None else value.label
-    if name == "targets":
-        return value if isinstance(value, str) else "+".join(value)
-    return getattr(value, "__name__", "custom") if callable(value) else value
-
-
 def grid_of(
     models: Any,
     hardware: Any,
@@ -173,16 +138,19 @@ def grid_of(
     """
     passes = checked(passes)
     for name in choices:
-        if name not in (*DEFAULTS, SPECULATION) or name in ("model", "hardware"):
-            raise ConfigError(f"sweep has no choice '{name}'; {choices_text(name, list(DEFAULTS)[2:])}")
+        if name not in (*DEFAULTS, *OPTIONAL) or name in ("model", "hardware"):
+            raise ConfigError(f"sweep has no choice '{name}'; {choices_text(name, [*list(DEFAULTS)[2:], *OPTIONAL])}")
     if any(isinstance(model, Deployment) for model in _many(models)):
         return _of_deployments(_many(models), hardware, choices, zipped, passes)
     listed = {name: _listed(name, choices.get(name, default)) for name, default in DEFAULTS.items()}
     listed |= _speculations(choices)
+    if "sp" in choices:
+        listed["sp"] = _listed("sp", choices["sp"])
     listed["model"] = [load_model(ref) for ref in _many(models)]
     listed["hardware"] = [load_hardware(ref) for ref in _many(hardware)]
     if listed["strategy"] == [None]:
         listed["strategy"] = ["dynamic" if "rank" in choices or "targets" in choices else BASE]
+    listed["strategy"] = [as_allowed(strategy, (BASE, *STRATEGIES)) for strategy in listed["strategy"]]
     for strategy in listed["strategy"]:
         if strategy not in (BASE, *STRATEGIES):
             raise ConfigError(f"strategy = {strategy!r} is not known; {choices_text(strategy, (BASE, *STRATEGIES))}")
@@ -190,7 +158,11 @@ def grid_of(
         load_profile(engine)
     _check_names(listed)
     _check_numbers(listed)
-    return Grid(tuple(_axes(listed, zipped)), passes)
+    if LORA not in choices:
+        return Grid(tuple(_axes(listed, zipped)), passes)
+    adapters = adapter_axis(choices[LORA], choices, {**DEFAULTS, "targets": ("attn", "ffn")})
+    others = {name: values for name, values in listed.items() if name not in adapters.names}
+    return Grid((adapters, *_axes(others, zipped)), passes)
 
 
 def _of_deployments(
@@ -213,12 +185,14 @@ def _of_deployments(
     for name in REQUESTS:
         count(name, np.asarray(listed[name]))
     listed |= _speculations(choices)
-    together = Axis({name: tuple([row[name] for row in rows]) for name in rows[0]})
+    columns = {name: tuple([row[name] for row in rows]) for name in rows[0]}
+    numeric = (*NUMBERS, *DEGREES)
+    together = Axis({name: column_of(values) if name in numeric else values for name, values in columns.items()})
     return Grid((together, *_axes(listed, zipped)))
 
 
 def _speculations(choices: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Drafts to choose from, None for none; nothing where nobody asks for any. Raises ConfigError for arrays in one."""
+    """Drafts to choose from, None for no draft; empty where none is requested. Raises ConfigError for arrays in one."""
     if SPECULATION not in choices:
         return {}
     found = [checked_speculation(value) for value in _listed(SPECULATION, choices[SPECULATION])]
@@ -266,6 +240,11 @@ def _axes(listed: Mapping[str, Sequence[Any]], zipped: Sequence[Sequence[str]]) 
 
 
 def _listed(name: str, value: Any) -> Any:
+    if isinstance(value, str) and name in (*NUMBERS, *DEGREES, "sp"):
+        try:
+            return values_of(value)
+        except ConfigError as error:
+            raise ConfigError(f"sweep: {name}: {error}") from None
     if name == "targets":
         several = isinstance(value, list | tuple) and value and all(isinstance(entry, list | tuple) for entry in value)
         every = [tuple(entry) for entry in value] if several else [value if value is not None else ("attn", "ffn")]

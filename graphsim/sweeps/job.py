@@ -20,10 +20,10 @@ from graphsim.deployment.order import NeedsNumbers
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.deployment.refusals import reasons_of
 from graphsim.errors import ConfigError, GraphsimError
-from graphsim.lora.config import LoraConfig
 from graphsim.simulation import priced
 from graphsim.speculation.estimate import speculated
-from graphsim.sweeps.grid import ADAPTER, BASE, DEGREES, REQUESTS, SPECULATION, Grid, Place
+from graphsim.sweeps.adapters import adapter_of
+from graphsim.sweeps.grid import ADAPTER, DEGREES, REQUESTS, SPECULATION, Grid, Place
 from graphsim.symbolic.substitute import with_fields
 
 TIMES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
@@ -150,13 +150,11 @@ def inference_of(chosen: Mapping[str, Any]) -> Inference:
 
 
 def _deployment(chosen: Mapping[str, Any]) -> Deployment:
-    lora = None
-    if chosen["strategy"] != BASE:
-        fields: dict[str, Any] = {name: chosen[name] for name in ("strategy", *ADAPTER)}
-        lora = LoraConfig(target_modules=chosen["targets"], **fields)
-    degrees = {name: chosen[name] for name in (*DEGREES, "expert_placement")}
+    degrees = {name: chosen[name] for name in (*DEGREES, "expert_placement", "sp") if name in chosen}
     kept = {name: chosen[name] for name in ("precision", "cost", "engine", "passes")}
-    return Deployment(chosen["model"], chosen["hardware"], parallelism=Parallelism(**degrees), lora=lora, **kept)
+    return Deployment(
+        chosen["model"], chosen["hardware"], parallelism=Parallelism(**degrees), lora=adapter_of(chosen), **kept
+    )
 
 
 def _through_the_passes(job: Job) -> dict[str, Any]:

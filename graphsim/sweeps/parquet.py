@@ -1,6 +1,6 @@
-"""Sweeps larger than memory: straight to a folder of Parquet files, in parts, to be gone on with after a break.
+"""Sweeps larger than memory: written to a folder of Parquet files in parts, and resumable after an interruption.
 
-A part is a run of rows. Each is worked out, encoded and written on its own, by whichever process is free, and put in
+A part is a run of rows. Each is computed, encoded and written on its own, by whichever process is free, and put in
 place whole; so memory holds a few parts at most, and what is there is finished. `_sweep.json` says what was asked for.
 Names that begin with `_` or `.` are no data to Parquet readers: `pandas.read_parquet(folder)` gives the whole table.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.parameters.basis import basis
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.kernels import table_of
-from graphsim.errors import ConfigError
+from graphsim.errors import ConfigError, needs
+from graphsim.files.written import write_bytes, write_text
 from graphsim.graph import Pass
 from graphsim.lora.profile import load_profile
 from graphsim.sweeps.digest import digest_of
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 CHUNK_ROWS = 2**18
-"""Rows of a part: some 40 MB while it is worked out, some 6 MB on disk."""
+"""Rows of a part: some 40 MB while it is computed, some 6 MB on disk."""
 
 MANIFEST = "_sweep.json"
 
@@ -56,12 +56,12 @@ def sweep_to_parquet(
     passes: Sequence[Pass] = (),
     **choices: Any,
 ) -> Path:
-    """`sweep` into the folder `path`, one Parquet file for every `chunk_rows` rows at most; gives the folder back.
+    """`sweep` into the folder `path`, one Parquet file for at most `chunk_rows` rows each; returns the folder.
 
     Rows, columns and choices are those of `sweep`, in the same order; memory does not grow with the rows.
     executor: any `concurrent.futures.Executor`, or a function that makes one. Parts that a broken one loses are given
         to a new one where there is such a function, and else done here
-    resume: go on with what is there, if it is the same sweep, with the rows per part that it began with
+    resume: continue an interrupted sweep in this folder, if it is the same sweep, with its original rows per part
     progress: called with rows done and rows in all, those from before included
     Needs pyarrow (extra `parquet`). Raises ConfigError for a folder that holds anything else, or another sweep.
     """
@@ -77,14 +77,14 @@ def sweep_to_parquet(
     todo = []
     for number, place in enumerate(grid.blocks(chunk_rows)):
         part = _RowFile(grid=sent, place=place, file=f"part-{number:07}.parquet")
-        if (folder / part.file).exists():
+        if _is_whole(folder / part.file, grid.sub(place).rows):
             done += grid.sub(place).rows
         else:
             todo.append(part)
     if progress and done:
         progress(done, grid.rows)
     for part, content in done_by(executor, encode, todo):
-        _put(folder / part.file, content)
+        write_bytes(folder / part.file, content)
         done += grid.sub(part.place).rows
         if progress:
             progress(done, grid.rows)
@@ -93,7 +93,7 @@ def sweep_to_parquet(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RowFile:
-    """Some rows of a grid that any process can work out; the grid is the same bytes for all, or itself here."""
+    """Some rows of a grid that any process can compute; the grid is the same bytes for all, or itself here."""
 
     grid: bytes | Grid
     place: Place
@@ -106,7 +106,7 @@ def encode(part: _RowFile) -> bytes:
 
     grid = _grid(part.grid) if isinstance(part.grid, bytes) else part.grid
     file = io.BytesIO()
-    parquet.write_table(_arrow(frame_of(grid.sub(part.place))), file)
+    parquet.write_table(_arrow(frame_of(grid.sub(part.place))), file, write_page_checksum=True)
     return file.getvalue()
 
 
@@ -118,7 +118,7 @@ def _grid(pickled: bytes) -> Grid:
 
 
 def _arrow(frame: pd.DataFrame) -> pyarrow.Table:
-    """The table in types that do not hang on its rows: names are texts by number, even where there is none."""
+    """The table in types that do not depend on its rows: names are texts by number, even where there is none."""
     import pyarrow
 
     columns = {}
@@ -132,17 +132,17 @@ def _arrow(frame: pd.DataFrame) -> pyarrow.Table:
     return pyarrow.table(columns)
 
 
-def _put(file: Path, content: bytes) -> None:
-    """Write a file so that it is there either whole or not at all, whatever happens meanwhile."""
-    rough = file.with_name(f".{file.name}.{os.getpid()}")
+def _is_whole(file: Path, rows: int) -> bool:
+    """Whether a part of an earlier run is there and can be read from end to end; one that cannot is done again."""
+    import pyarrow
+    from pyarrow import parquet
+
+    if not file.is_file():
+        return False
     try:
-        with rough.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        rough.replace(file)
-    except OSError as error:
-        raise ConfigError(f"sweep: '{file}' cannot be written ({error.strerror})") from None
+        return bool(parquet.read_table(file, page_checksum_verification=True).num_rows == rows)
+    except (pyarrow.ArrowException, OSError):
+        return False
 
 
 def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
@@ -155,7 +155,8 @@ def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
     try:
         folder.mkdir(exist_ok=True)
         there = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
-        foreign = there is None and any(not entry.name.startswith(f".{MANIFEST}") for entry in folder.iterdir())
+        torn = f".{Path(MANIFEST).stem}."  # how a manifest's name starts while it is written
+        foreign = there is None and any(not entry.name.startswith(torn) for entry in folder.iterdir())
     except OSError as error:
         raise ConfigError(f"sweep: the folder '{folder}' cannot be used ({error.strerror})") from None
     except ValueError:
@@ -164,7 +165,7 @@ def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
         raise ConfigError(f"sweep: the folder '{folder}' holds other files; give one that is new or empty")
     if there is None:
         text = json.dumps(asked | {"chunk_rows": chunk_rows}, indent=1) + "\n"
-        _put(manifest, text.encode("utf-8"))
+        write_text(manifest, text)
         return chunk_rows
     if not isinstance(there, dict) or not isinstance(there.get("chunk_rows"), int):
         raise ConfigError(f"sweep: '{manifest}' is not what a sweep wrote; give another folder")
@@ -179,7 +180,7 @@ def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
 
 
 def request_hash(grid: Grid) -> str:
-    """A digest of all that the rows hang on: choices, models, devices, engines, fitted constants, version."""
+    """A digest of all that the rows depend on: choices, models, devices, engines, fitted constants, version."""
     engines = [load_profile(name) for name in _column(grid, "engine")]
     costs = set(_column(grid, "cost"))
     fitted: list[Any] = []
@@ -204,6 +205,4 @@ def _need_pyarrow() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise ConfigError(
-            "a sweep to Parquet needs the package 'pyarrow'; install it with: pip install 'graphsim[parquet]'"
-        ) from None
+        raise needs("pyarrow", "parquet", "a sweep to Parquet") from None

@@ -1,7 +1,8 @@
-"""Many scenarios at once: the product of the choices given, one row each, grouped by graph and evaluated as grids."""
+"""Many scenarios at once: one row per combination of the choices, grouped by graph and evaluated as grids."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ import numpy as np
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
-from graphsim.sweeps.grid import Grid, Place, grid_of
+from graphsim.sweeps.grid import NUMBERS, Grid, Place, grid_of
 from graphsim.sweeps.job import BLOCK, DOES_NOT_FIT, RESULTS, TEXTS, evaluate, jobs_of
+from graphsim.sweeps.room import require_room
 from graphsim.units import short
 
 if TYPE_CHECKING:
@@ -38,15 +40,19 @@ def sweep(
     passes: Sequence[Pass] = (),
     **choices: Any,
 ) -> pd.DataFrame:
-    """One row per scenario of the product of all choices, in product order; the last choice varies fastest.
+    """One row per combination of all choices (their Cartesian product); the last choice varies fastest.
 
-    models, hardware: names, paths, mappings; or deployments (`gs.Deployment`) as models and no hardware: then batch,
-        input_tokens and output_tokens are the only choices left
+    models, hardware: names, paths or mappings; or deployments (`gs.Deployment`) as models and no hardware: then batch,
+        input_tokens and output_tokens are the only other choices
     choices: precision, cost, engine (names); pp, ep, redundant_experts (whole numbers); expert_placement (names);
         strategy (`base`, `dynamic`, `merge`); targets (one list of names, or several); batch, input_tokens,
         output_tokens, tp, dp, rank, active_adapters, max_loras, max_lora_rank (numbers). Each is one value or a
-        list; strategy is `dynamic` where ranks or targets are given, else `base`.
+        list; numbers may be a text such as `1,2,4`, `1-64`, `1:256:8` or `8..512*2` (see `graphsim.ranges`); strategy
+        is `dynamic` where ranks or targets are given, else `base`.
     speculation: a `gs.Speculation`, or several and None for none, which are a choice and a column of their own
+    lora: a `gs.LoraConfig`, or several and None for none: whole adapters, such as PEFT's, of which strategy, targets,
+        rank, active_adapters, max_loras and max_lora_rank are as they say, unless they are given as choices
+    sp: 1 for no sequence parallelism, or the tensor parallel degree
     zipped: choices that go together instead of being multiplied, such as [("input_tokens", "output_tokens")]
     passes: rewritings of your own that every graph goes through, see `Deployment`
     executor: any `concurrent.futures.Executor`; results are the same as without, and what a broken one leaves undone
@@ -54,10 +60,10 @@ def sweep(
     Generation times are exact with roofline costs, and within one in ten thousand with calibrated ones.
     Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, watts (of a device, mean of the
         batch), energy_per_token_j (of all devices), memory_bytes, fits, reason, caution.
-    A scenario that cannot be run has no numbers but a reason; one that does not fit has both, and so has one under
-    `reference` that serving engines refuse. A caution says of what to beware in a row's times, as of a device that
-    nobody measured.
-    Raises ConfigError for an unknown choice, a value that no scenario could have, or what cannot go to an executor.
+    A scenario that cannot be run has a reason instead of numbers; one that does not fit has both, and so has one under
+    `reference` that serving engines refuse. A caution concerns the reliability of a row's times, for example on an
+    unmeasured device.
+    Raises ConfigError for an unknown choice, a value that is never allowed, or what cannot be sent to an executor.
     """
     check_executor(executor)
     return frame_of(grid_of(models, hardware, choices, zipped, passes), executor, progress)
@@ -74,8 +80,11 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
     import pandas as pd
 
     from graphsim.display.table import Table
+    from graphsim.sweeps.choice_columns import choices_table
 
-    table = grid.table()
+    names = {name for axis in grid.axes for name in axis.columns} | {*RESULTS, "fits", *TEXTS}
+    require_room(grid.rows, len(names), "sweep_to_parquet writes it in parts, with bounded memory")
+    table = choices_table(grid)
     results: dict[str, Any] = {name: np.full(grid.shape, np.nan) for name in RESULTS}
     results["fits"] = np.zeros(grid.shape, dtype=bool)
     results |= {name: np.zeros(grid.shape, dtype=np.int32) for name in TEXTS}
@@ -97,6 +106,13 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
         results[name] = pd.Categorical.from_codes(results[name].ravel(), pd.Index(list(codes)))
     columns = {name: values if name in TEXTS else values.ravel() for name, values in results.items()}
     return Table(table.assign(**columns))
+
+
+def remote_jobs(grid: Grid) -> int:
+    """Into how many jobs a grid falls that goes to other processes."""
+    shaping = [len(axis) for axis in grid.axes if not axis.names <= set(NUMBERS)]
+    graphs = math.prod(shaping)
+    return graphs * -(-grid.rows // max(graphs, 1) // REMOTE_BLOCK) if grid.rows else 0
 
 
 def _coded(rules: np.ndarray, codes: Any, reasons: dict[str, int]) -> np.ndarray:

@@ -23,7 +23,7 @@ MOST, PATIENCE = 10, 2
 def ties(grid: Grid, found: pd.DataFrame, column: str) -> list[bool | None]:
     """For each ranked row, whether it cannot be told apart from the first: their ratio may be 1, in COVERAGE of cases.
 
-    None where nobody knows, as of energy. Of long tables the top is looked at; what lies behind it counts as told
+    None where unknown, as of energy. Of long tables the top is looked at; what lies behind it counts as told
     apart.
     found: rows of the grid's table, under their numbers there, in the order of `column`
     """

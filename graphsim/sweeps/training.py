@@ -1,4 +1,4 @@
-"""Many training steps at once: the product of the choices given, a row each; numbers of one graph are one call."""
+"""Many training steps at once: one row per combination of the choices; numbers of one graph are evaluated together."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from graphsim.display.training import MEMORY_PARTS
 from graphsim.errors import GraphsimError
 from graphsim.lora.config import LoraConfig
 from graphsim.sweeps.job import DOES_NOT_FIT
+from graphsim.sweeps.room import require_room
 from graphsim.sweeps.sweep import check_executor
 from graphsim.sweeps.training_deployments import grids_of
 from graphsim.sweeps.training_grid import Structure, TrainingGrid
@@ -52,7 +53,7 @@ def sweep_training(
     progress: Progress | None = None,
     **choices: Any,
 ) -> pd.DataFrame:
-    """One row per training scenario of the product of all choices, in its order; the last choice varies fastest.
+    """One row per combination of all choices (their Cartesian product); the last choice varies fastest.
 
     models, hardware: names, paths, mappings; or deployments (`gs.Deployment`) as models and no hardware: the other
         choices are then made for each of them in turn, except those that a deployment makes itself
@@ -105,6 +106,7 @@ def frame_of(grid: TrainingGrid, executor: Executor | None = None, progress: Pro
 
     from graphsim.display.table import Table
 
+    require_room(grid.rows, len((*RESULTS, "fits", *TEXTS)), "ask for fewer choices at a time")
     found: list[dict[str, Any]] = []
     done = 0
     for columns, rows in _evaluated(grid, executor):
@@ -115,7 +117,7 @@ def frame_of(grid: TrainingGrid, executor: Executor | None = None, progress: Pro
     joined: dict[str, Any] = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
     joined |= {name: pd.Categorical(joined[name]) for name in TEXTS}
     table = grid.table()
-    for name in USED:  # what the recipe decides where nobody else does
+    for name in USED:  # defaults of the recipe
         table[name] = pd.Categorical(_filled(joined[name], table[name]))
     return Table(table.assign(**{name: joined[name] for name in (*RESULTS, "fits", *TEXTS)}))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.deployment.deployment import HardwareRef, ModelRef
-from graphsim.errors import ConfigError, InfeasibleError, choices_text
+from graphsim.errors import ConfigError, InfeasibleError, as_allowed, choices_text
 from graphsim.hardware import load_hardware
 from graphsim.sweeps.best import prices_of
 from graphsim.sweeps.job import DOES_NOT_FIT
@@ -93,6 +93,7 @@ def best_training(
     limits = TrainingLimits(
         devices=devices, memory_bytes=memory_bytes, step_s=step_s, hours=hours, cost=cost, tokens_per_s=tokens_per_s
     )
+    goal = as_allowed(goal, GOALS)
     _check_goal(goal, limits, tokens, price_per_hour)
     check_executor(executor)
     grid = training_grid(models, hardware, choices)

@@ -19,6 +19,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
 from graphsim.ops.precision import Precision
+from graphsim.ranges import values_of
 from graphsim.sweeps.grid import blocks_of
 from graphsim.training.methods import load_method
 from graphsim.training.optimizers import Optimizer, load_optimizer
@@ -35,7 +36,7 @@ STRUCTURE: Mapping[str, Any] = {
     "variant": None, "targets": None, "schedule": "1f1b", "pp": 1, "virtual_stages": 1, "tp": 1, "sp": 1, "cp": 1,
     "ep": 1, "zero": 0,
 }  # fmt: skip
-"""Choices that make another graph, and what they are where nobody says."""
+"""Choices that change the graph, and their defaults."""
 
 NUMBERS: Mapping[str, Any] = {
     "batch": 1, "seq_len": 2048, "accumulate": 1, "dp": 1, "rank": None, "global_batch": 0,
@@ -48,7 +49,7 @@ UNUSED = (
     "precision", "cost", "schedule", "virtual_stages", "sp", "cp", "ep", "zero", "offload", "sharding", "lora",
     "variant", "targets", "recompute_every", "global_batch",
 )  # fmt: skip
-"""Columns that a table leaves out where nobody asked for them."""
+"""Columns that a table omits by default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ class Structure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingGrid:
-    """The values of every choice; scenarios are their product, the last choice varies fastest."""
+    """The values of every choice; scenarios are their Cartesian product, the last choice varies fastest."""
 
     structure: Mapping[str, tuple[Any, ...]]
     numbers: Mapping[str, NDArray[np.float64]]
@@ -185,6 +186,11 @@ def listed(name: str, value: Any) -> list[Any]:
     if name in ("targets", "offload"):
         nested = isinstance(value, list | tuple) and bool(value) and all(isinstance(v, list | tuple) for v in value)
         return [tuple(entry) for entry in value] if nested else [tuple(value) if isinstance(value, list) else value]
+    if isinstance(value, str) and name in (*NUMBERS, *COUNTS, "zero", "recompute_every"):
+        try:
+            return [*values_of(value)]
+        except ConfigError as error:
+            raise ConfigError(f"sweep_training: {name}: {error}") from None
     values = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
     if not values:
         raise ConfigError(f"sweep_training: {name} is empty; give at least one value")

@@ -18,9 +18,10 @@ import pytest
 import graphsim as gs
 from graphsim.cli import main
 from graphsim.cli.printing import Progress
+from graphsim.models.loading import load_model
 from tests.paths import ROOT
 
-pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 MODELS, DEVICES = ["llama-3.2-1b", "gpt-2"], ["l4"]
 CHOICES: dict[str, Any] = {
@@ -76,8 +77,44 @@ def test_the_parts_are_the_rows_of_sweep_in_order(chunk_rows: int, tmp_path: Pat
     assert max(sizes) <= chunk_rows and sum(sizes) == 2 * 2 * 2 * 2 * 2 * 2
 
 
-@pytest.mark.parametrize("chunk_rows", [7, 150])
+WHOLE = (
+    "batch", "input_tokens", "output_tokens", "tp", "pp", "ep", "dp", "rank", "active_adapters", "max_loras",
+    "max_lora_rank", "redundant_experts",
+)  # fmt: skip
+
+
+def test_whole_numbers_are_integers_in_every_part(tmp_path: Path) -> None:
+    """Also those that came as floats, and beside numbers that are not whole in other parts only."""
+    choices: dict[str, Any] = {"batch": [1.0, 2.0], "rank": [8, 16], "active_adapters": [1, 1.5, 2.0]}
+    folder = gs.sweep_to_parquet(tmp_path / "sweep", "gpt-2", "l4", chunk_rows=1, **choices)
+    files = sorted(folder.glob("part-*.parquet"))
+    schemas = [parquet.read_schema(file) for file in files]
+    assert len(files) == 12 and all(schema == schemas[0] for schema in schemas)
+    kinds = {name: str(schemas[0].field(name).type) for name in WHOLE}
+    assert kinds.pop("active_adapters") == "double" and set(kinds.values()) == {"int64"}
+    table = gs.sweep("gpt-2", "l4", **choices)
+    assert {str(table[name].dtype) for name in kinds} == {"int64"}
+    deployments = [gs.Deployment("gpt-2", "l4", lora=gs.LoraConfig(rank=rank)) for rank in (8, 16)]
+    rows = pd.read_parquet(gs.sweep_to_parquet(tmp_path / "deployments", deployments, batch=[1, 2]))
+    assert {str(rows[name].dtype) for name in WHOLE} == {"int64"}
+
+
+def test_rows_say_the_defaults_that_they_took(tmp_path: Path) -> None:
+    models, devices = ["gpt-2", "gpt-oss-20b"], ["h100-sxm", "l4", "trainium-2"]
+    folder = gs.sweep_to_parquet(tmp_path / "sweep", models, devices, precision=[None, "bf16"])
+    rows = pd.read_parquet(folder)
+    named = [load_model(name).own_precision.name for name in models]
+    assert named == ["bf16", "bf16,experts=mxfp4"]
+    taken = list(dict.fromkeys(rows[["model", "precision"]].astype(str).itertuples(index=False, name=None)))
+    assert taken == [("gpt-2", "bf16"), ("gpt-oss-20b", "bf16,experts=mxfp4"), ("gpt-oss-20b", "bf16")]
+    costs = dict(rows[["hardware", "cost"]].astype(str).itertuples(index=False, name=None))
+    assert costs == {device: gs.Deployment("gpt-2", device, engine="vllm").cost_model for device in devices}
+    assert set(costs.values()) == {"calibrated", "scaled from l40s (ada)", "roofline"}
+    assert set(rows["engine"]) == {"vllm"}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("chunk_rows", [7, 150])
 def test_fitted_prices_do_not_depend_on_the_size_of_the_parts(chunk_rows: int, tmp_path: Path) -> None:
     many = CHOICES | {"batch": list(range(1, 31)), "precision": None, "cost": "calibrated", "output_tokens": [1, 40]}
     folder = gs.sweep_to_parquet(
@@ -295,7 +332,7 @@ def test_a_mistake_is_found_before_anything_is_written(arguments: dict[str, Any]
 
 def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(gs.ConfigError, match=r"graphsim\[parquet\]"):
+    with pytest.raises(gs.ConfigError, match=r"graphsim-llm\[parquet\]"):
         to_disk(tmp_path / "x")
 
 
@@ -316,14 +353,14 @@ def test_the_commands_workers_give_the_same_table(capsys: pytest.CaptureFixture[
     for more in ([], ["--workers", "2"]):
         assert main([*COMMAND, *more]) == 0
         told.append(capsys.readouterr().out)
-    assert told[0] == told[1] and len(told[0].splitlines()) == 9
+    assert told[0] == told[1] and len(told[0].splitlines()) == 10
 
 
 def test_the_command_explains_mistakes_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for more, text in (
         (["--out", str(tmp_path)], "add --resume"),
-        (["--resume"], "--resume goes with --out"),
+        (["--resume"], "--resume needs --out"),
         (["--out", "x", "--to", "y.csv"], "exclude each other"),
     ):
         assert main([*COMMAND, *more]) == 2

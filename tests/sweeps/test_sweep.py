@@ -17,6 +17,7 @@ import graphsim as gs
 from graphsim.cli import main
 from graphsim.cost.base import Cost
 from graphsim.cost.roofline import roofline
+from tests.command import status_of
 
 CHOICES = {
     "batch": [1, 8],
@@ -123,7 +124,7 @@ def test_the_command_writes_the_table_that_the_call_returns(tmp_path: Path) -> N
     path = tmp_path / "sweep.csv"
     assert main([*ASKED, "--to", str(path)]) == 0
     table = gs.sweep("gpt-2", "l4", batch=[1, 2], rank=[8], engine="reference")
-    written = pd.read_csv(path, keep_default_na=False)
+    written = pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
     assert list(written) == list(table) and len(written) == 2
     for name in ("batch", "rank", "ttft_s", "tpot_s", "memory_bytes"):
         assert written[name].tolist() == table[name].tolist(), name
@@ -139,7 +140,8 @@ def test_the_command_prints_every_row_as_json(capsys: pytest.CaptureFixture[str]
 
 def test_the_command_prints_a_table_with_units_in_its_head(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "gpt-2", "--hardware", "l4"]) == 0
-    head, _, row, *_ = capsys.readouterr().out.splitlines()
+    about, head, _, row, *_ = capsys.readouterr().out.splitlines()
+    assert about.startswith("gpt-2 on l4, engine vllm")
     assert "TTFT ms" in head and "GiB" in head and row.startswith("gpt-2")
 
 
@@ -151,7 +153,7 @@ def test_the_command_prints_a_table_with_units_in_its_head(capsys: pytest.Captur
     ],
 )
 def test_the_command_says_what_it_cannot_take(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*ASKED, *more]) == 2
+    assert status_of([*ASKED, *more]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -161,7 +163,8 @@ def test_the_command_says_what_it_cannot_take(more: list[str], said: str, capsys
         ({"cost": "guess"}, "cost = 'guess' is not known"),
         ({"cost": lambda op, hardware: None}, "is not a name; use simulate"),
         ({"precision": ["bf16", "fp7"]}, "did you mean 'fp8'"),
-        ({"pp": "two"}, "must be numbers"),
+        ({"pp": ["two"]}, "must be numbers"),
+        ({"pp": "two"}, "pp: 'two' is not a whole number or a range; write 8, 1,2,4"),
     ],
 )
 def test_names_and_numbers_that_no_scenario_could_have_are_errors(choices: dict[str, object], text: str) -> None:

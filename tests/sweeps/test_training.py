@@ -94,7 +94,7 @@ def test_an_executor_gives_the_same_rows_and_progress_reaches_the_end() -> None:
         ({"recipe": ["peft", "pft"]}, "pft"),
         ({"recompute": "some"}, "recompute = 'some' is not known"),
         ({"accumulate": 2, "global_batch": 4}, "leave one out"),
-        ({"dp": "two"}, "dp = 'two' is not allowed"),
+        ({"dp": "two"}, "dp: 'two' is not a whole number or a range"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(choices: dict[str, Any], said: str) -> None:
