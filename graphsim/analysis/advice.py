@@ -59,6 +59,9 @@ class Advice:
     flags: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Advice {self.choice}: {self.reason}>"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for JSON."""
         levers = [{"name": lever.name, "tpot_s": lever.tpot_s, "saved": lever.saved} for lever in self.levers]
@@ -187,7 +190,7 @@ def _adapter_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, An
     if lora.kind.simpler:
         yield lora.kind.simpler, {"variant": "lora"}
     if np.max(deployment.parallelism.tp) > 1 and not lora.fully_sharded_loras:
-        yield "both factors cut over the group (--fully-sharded-loras)", {"fully_sharded_loras": True}
+        yield "both factors sharded across the group (--fully-sharded-loras)", {"fully_sharded_loras": True}
 
 
 def _engine_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -232,7 +235,7 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
     inference = chosen.inference
     weights = inference.deployment.precision.weights if inference else None
     if choice == "merge" and weights is not None and weights.bytes < 2 and not lora.kind.exact_merge:
-        yield f"the base is stored in {weights.name}: merging rounds it anew, and unmerging does not restore it"
+        yield f"the base is stored in {weights.name}: merging rounds it again, and unmerging does not restore it"
     largest = float(np.max(lora.largest_rank))
     if choice == "dynamic" and largest > _most_rank():
         yield f"rank {largest:g} is above what vLLM takes, {_most_rank():g} (--max-lora-rank)"

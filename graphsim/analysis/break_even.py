@@ -28,7 +28,7 @@ class BreakEven:
 
     Counted in generated tokens, in requests and in seconds of dynamic serving; infinite where it never does.
     switch_tokens: the same between two adapters that take turns in one merged model, per turn
-    caution: what to beware of in the times, as of a device that nobody measured
+    caution: what to beware of in the times, as of an unmeasured device
     """
 
     tokens: float
@@ -85,9 +85,9 @@ def break_even_curve(
     tokens_per_turn: float | None = None,
     **asked: Any,
 ) -> pd.DataFrame:
-    """Seconds to generate so many tokens, one row each: with a dynamic adapter, a merged one, and merged ones in turn.
+    """Seconds to generate given numbers of tokens: with a dynamic adapter, a merged one, and merged ones in turn.
 
-    The last column, caution, says what to beware of in the times, as of a device that nobody measured.
+    One row per number; the last column, caution, concerns the reliability of the times.
     tokens: generated tokens, by default 25 from a hundredth of the break-even to a hundredfold
     tokens_per_turn: what each adapter generates before the next one is switched in; by default one batch of requests
     asked: the other arguments of `break_even`

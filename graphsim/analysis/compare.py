@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphsim.deployment.arguments import request_verb
+from graphsim.cost.base import CostModel
+from graphsim.deployment.arguments import inference_of
+from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
+from graphsim.graph import Pass
 from graphsim.lora.config import LoraConfig
+from graphsim.models.media import Media
+from graphsim.ops.precision import Precision
 from graphsim.result import Estimate
 from graphsim.simulation import estimate_of
+from graphsim.speculation.estimate import speculated
+from graphsim.speculation.speculation import Speculation, checked_speculation
 from graphsim.units import Num
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@request_verb
-def compare_lora(inference: Inference) -> pd.DataFrame:
+def compare_lora(
+    model: ModelRef | Deployment,
+    hardware: HardwareRef | None = None,
+    batch: Num = 1,
+    input_tokens: Num = 512,
+    output_tokens: Num = 128,
+    parallelism: Parallelism | None = None,
+    lora: LoraConfig | None = None,
+    precision: str | Precision | None = None,
+    cost: str | CostModel | None = None,
+    engine: EngineRef | None = None,
+    passes: Sequence[Pass] = (),
+    media: Media | None = None,
+    speculation: Speculation | None = None,
+) -> pd.DataFrame:
     """One row each for `base`, `dynamic` and `merge`, one scenario.
 
     overhead: latency over the base model's, minus 1
     break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
     has cost less than applying the adapter dynamically; infinite where it never does
     Further columns: ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, energy_per_token_j, memory_bytes,
-    adapters_bytes (per device), fits, engine (whose kernels run) and caution (what to beware of in the times, as of a
-    device that nobody measured).
-    Arguments are those of `simulate` but speculation; without an adapter, a common one (rank 16 on attention and MLP).
+    adapters_bytes (per device), fits, engine (whose kernels run) and caution (what to beware of in the times, as of
+    an unmeasured device).
+    Arguments are those of `simulate`; without an adapter, a common one (rank 16 on attention and MLP). A draft of
+    `speculation` runs without an adapter, and its acceptance is taken to be the same for all rows.
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
-    requests = inference.requests
-    return comparison(strategies(inference), requests.batch, requests.output_tokens)
+    asked = checked_speculation(speculation)
+    inference = inference_of(
+        model, hardware, batch, input_tokens, output_tokens, parallelism=parallelism, lora=lora, precision=precision,
+        cost=cost, engine=engine, passes=passes, media=media,
+    )  # fmt: skip
+    found = strategies(inference)
+    if asked is not None:
+        found = {name: speculated(estimate, asked) for name, estimate in found.items()}
+    return comparison(found, inference.requests.batch, inference.requests.output_tokens)
 
 
 def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num) -> pd.DataFrame:

@@ -6,7 +6,7 @@ Each operation on the critical path takes its time for one of these reasons:
     shortfall_s                      what its kernel takes beyond that (below 0: its operands stay in the cache)
     launch_s                         the start of its kernel
     engine_s                         the engine's work on the host that the device waits for
-    other_s                          what belongs to no operation: overlap, contexts that grow, what nobody modelled
+    other_s                          what belongs to no operation: overlap, contexts that grow, what is not modelled
 """
 
 from __future__ import annotations
@@ -14,19 +14,25 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from graphsim.analysis.changes import changes_between
 from graphsim.analysis.explain_training import explained_step
 from graphsim.analysis.explanation import Explanation, TimePart, datasheet_s, part_of
 from graphsim.analysis.switches import switches_of
+from graphsim.compile.causes import CAUSES
 from graphsim.deployment.intervals import SERVER
 from graphsim.display.nodes import entries, number, require
 from graphsim.errors import ConfigError, choices_text
-from graphsim.graph.critical import critical_path
+from graphsim.graph.critical import path_of
 from graphsim.result import COVERAGE, Estimate, PhaseEstimate
 from graphsim.training.estimate import TrainEstimate
+from graphsim.training.setup import settings_of
 from graphsim.units import seconds_text
 
 QUANTITIES = ("ttft_s", "tpot_s")
+NOISE = 1e-12
+"""Share of a time that is rounding, not a part of it."""
 
 
 def explain(
@@ -50,7 +56,11 @@ def explain(
     one = _explained(estimate, scenario)
     if other is not None:
         require("explain", other, type(estimate))
-        return _difference(one, _explained(other, scenario))
+        changes = changes_between(_asked(estimate), _asked(other), scenario)
+        alike = replace(estimate.basis, interval="") == replace(other.basis, interval="")
+        two = _explained(other, scenario)
+        found = _difference(one, two, changes)
+        return replace(found, title=two.title) if alike else found
     if measured is not None:
         return _against(one, _times(measured, tuple(one.totals)))
     if isinstance(estimate, TrainEstimate):
@@ -69,7 +79,7 @@ def _explained(estimate: Estimate | TrainEstimate, scenario: int) -> Explanation
         *_parts("ttft_s", estimate.prefill, totals["ttft_s"] - math.fsum(part.total_s for part in engine), scenario),
         *_parts("tpot_s", estimate.decode, totals["tpot_s"], scenario),
     )
-    whole = Explanation(title=_title(estimate), totals=totals, parts=parts)
+    whole = Explanation(title=str(estimate.basis), totals=totals, parts=parts)
     findings = [
         f"{name}: {datasheet_s(whole, name) / total:.0%} of it is the datasheet's time for the work"
         for name, total in totals.items()
@@ -104,13 +114,9 @@ def _certainty(estimate: Estimate, name: str, scenario: int) -> Iterable[str]:
     )
 
 
-def _title(estimate: Estimate) -> str:
-    return f"{estimate.model} on {estimate.hardware} under {estimate.engine} ({estimate.cost_model})"
-
-
 def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -> list[TimePart]:
     """The critical path's operations by kind, and what remains to the total."""
-    path = set(critical_path(phase.graph, scenario))
+    path = set(path_of(phase.graph, scenario))
     found: dict[tuple[str, str, str], TimePart] = {}
     for entry in entries(phase.graph):
         if entry.name in path and not entry.op.once:
@@ -119,22 +125,31 @@ def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -
     parts = sorted((part for part in found.values() if part.total_s), key=lambda part: -part.total_s)
     latency_s = number(phase.latency_s, scenario)
     overlap_s = latency_s - math.fsum(part.total_s for part in parts)
-    if abs(overlap_s) > 1e-12 * latency_s:
+    if abs(overlap_s) > NOISE * latency_s:
         parts.append(TimePart(quantity=quantity, part="overlap", op_type="", other_s=overlap_s))
     rest_s = total_s - math.fsum(part.total_s for part in parts)
     growth = "contexts that grow, stages that recur" if quantity == "tpot_s" else "rest"
-    if abs(rest_s) > 1e-12 * total_s:
+    if abs(rest_s) > NOISE * total_s:
         parts.append(TimePart(quantity=quantity, part=growth, op_type="", other_s=rest_s))
     return parts
 
 
-def _difference(one: Explanation, other: Explanation) -> Explanation:
-    """`other` minus `one`, part by part."""
+def _asked(estimate: Estimate | TrainEstimate) -> dict[str, Any]:
+    """All that was asked for, by name."""
+    settings = estimate.settings if isinstance(estimate, Estimate) else settings_of(estimate.setup)
+    return {"model": estimate.model, "hardware": estimate.hardware, "cost": estimate.cost_model, **settings}
+
+
+def _difference(one: Explanation, other: Explanation, changes: Mapping[str, tuple[str, str]]) -> Explanation:
+    """`other` minus `one`, part by part; parts that do not differ are left out."""
     before, after = ({part.key: part for part in side.parts} for side in (one, other))
     parts = []
     for key in dict.fromkeys([*before, *after]):
         nothing = TimePart(quantity=key[0], part=key[1], op_type=key[2])
-        parts.append(after.get(key, nothing).plus(before.get(key, nothing), -1.0))
+        part = after.get(key, nothing).plus(before.get(key, nothing), -1.0)
+        least = NOISE * max(one.totals[part.quantity], other.totals[part.quantity])
+        if any(abs(getattr(part, name)) > least for name in CAUSES):
+            parts.append(part)
     names = list(one.totals)
     parts.sort(key=lambda part: (names.index(part.quantity), -abs(part.total_s)))
     totals = {name: other.totals[name] - one.totals[name] for name in names}
@@ -147,7 +162,8 @@ def _difference(one: Explanation, other: Explanation) -> Explanation:
             text += f" ({seconds_text(abs(largest.total_s))} {'more' if largest.total_s > 0 else 'less'})"
         findings.append(text)
     return Explanation(
-        title=f"{other.title} against {one.title}", totals=totals, parts=tuple(parts), findings=tuple(findings),
+        title=f"{other.title} against {one.title}", changes=changes,
+        totals=totals, parts=tuple(parts), findings=tuple(findings),
         notes=tuple(dict.fromkeys([*one.notes, *other.notes])),
     )  # fmt: skip
 

@@ -8,14 +8,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from graphsim.analysis.explanation import Explanation, TimePart, datasheet_s, part_of
-from graphsim.display.nodes import entries, kind_of, number
+from graphsim.display.nodes import entries, number
 from graphsim.display.training import DIRECTIONS, MEMORY_PARTS, kind_text
-from graphsim.graph.critical import critical_path
+from graphsim.graph.critical import path_of
 from graphsim.ops import Direction
+from graphsim.ops.kinds import kind_of
 from graphsim.result import COVERAGE
 from graphsim.training.estimate import TrainEstimate
 from graphsim.training.uncertain import WHOLE
-from graphsim.training.view import kinds_of, title_of
+from graphsim.training.view import kinds_of, method_text
 from graphsim.units import bytes_text, seconds_text
 
 QUANTITY = "step_s"
@@ -25,7 +26,7 @@ def explained_step(estimate: TrainEstimate, scenario: int = 0) -> Explanation:
     """The parts of an optimizer step, which add up to its time, and what they tell."""
     total_s = number(estimate.step_s, scenario)
     parts = _parts(estimate, total_s, scenario)
-    title = f"{title_of(estimate)} ({estimate.cost_model})"
+    title = f"{estimate.basis}; {method_text(estimate)}"
     whole = Explanation(title=title, totals={QUANTITY: total_s}, parts=tuple(parts))
     findings = [
         f"{QUANTITY}: {datasheet_s(whole, QUANTITY) / total_s:.0%} of it is the datasheet's time for the work",
@@ -38,7 +39,7 @@ def explained_step(estimate: TrainEstimate, scenario: int = 0) -> Explanation:
 
 def _parts(estimate: TrainEstimate, total_s: float, scenario: int) -> list[TimePart]:
     """The critical path's operations by direction and kind, as often as a step runs them, and what remains."""
-    path, accumulate = set(critical_path(estimate.graph, scenario)), number(estimate.setup.accumulate, scenario)
+    path, accumulate = set(path_of(estimate.graph, scenario)), number(estimate.setup.accumulate, scenario)
     found: dict[tuple[str, str, str], TimePart] = {}
     for entry in entries(estimate.graph):
         if entry.name in path and not entry.op.once:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from graphsim.analysis.changes import changes_text
 from graphsim.analysis.switches import Switch
-from graphsim.display.nodes import Entry, kind_of, number
+from graphsim.brief import figures_text
+from graphsim.compile.causes import CAUSES, split
+from graphsim.cost.base import Cost
+from graphsim.display.nodes import Entry, number
 from graphsim.errors import ConfigError, choices_text
-from graphsim.ops.base import HOST, OpType
+from graphsim.ops.base import HOST
+from graphsim.ops.kinds import kind_of
 from graphsim.result import plain
 from graphsim.units import seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CAUSES = ("compute_s", "memory_s", "network_s", "shortfall_s", "launch_s", "engine_s", "other_s")
-"""Columns that add up to a part's time."""
 
 AMOUNTS = ("operations", "flops", "moved_bytes", "message_bytes")
 
@@ -67,6 +69,7 @@ class Explanation:
 
     title: what is explained; findings: the most telling numbers in words; notes: what an estimate itself says
     switches: nodes that would be faster with more to do, and what takes over there; of a single estimate
+    changes: of a difference, the settings that differ by name, each as it was and as it became
     """
 
     title: str
@@ -75,6 +78,11 @@ class Explanation:
     findings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     switches: tuple[Switch, ...] = ()
+    changes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        changed = f"where {changes_text(self.changes)}" if self.changes else ""
+        return figures_text("Explanation", self.totals, f"{len(self.parts)} parts", changed, of=f"of {self.title}")
 
     def causes(self, quantity: str = "ttft_s") -> dict[str, float]:
         """Seconds by cause. Raises ConfigError for a quantity that is not explained."""
@@ -99,6 +107,7 @@ class Explanation:
             "findings": list(self.findings),
             "notes": list(self.notes),
             "switches": [asdict(switch) for switch in self.switches],
+            "changes": {name: list(texts) for name, texts in self.changes.items()},
         }
         return plain(values)  # type: ignore[no-any-return]
 
@@ -133,15 +142,12 @@ def part_of(quantity: str, entry: Entry, scenario: int, part: str | None = None,
 
 def causes_of(entry: Entry, latency_s: float, scenario: int) -> dict[str, float]:
     """Seconds of one run by cause."""
-    if entry.op.stream == HOST or entry.op.op_type is OpType.LAUNCH:
-        return {"engine_s": latency_s}
     cost = entry.data.get("cost")
     if cost is None:
-        return {"other_s": latency_s}
-    ideals = {name: number(getattr(cost, name), scenario) for name in ("compute_s", "memory_s", "network_s")}
-    name = max(ideals, key=lambda key: ideals[key])
-    launch_s = number(cost.launch_s, scenario)
-    return {name: ideals[name], "launch_s": launch_s, "shortfall_s": latency_s - launch_s - ideals[name]}
+        return {"engine_s" if entry.op.stream == HOST else "other_s": latency_s}
+    names = ("busy_s", "compute_s", "memory_s", "network_s", "launch_s")
+    one = Cost(**{name: number(getattr(cost, name), scenario) for name in names})
+    return {name: float(seconds) for name, seconds in split(entry.op, one, latency_s).items()}
 
 
 def datasheet_s(explanation: Explanation, quantity: str) -> float:

@@ -1,7 +1,7 @@
 """What it takes to bring an adapter in and out: merge, unmerge, switch, restore, and load.
 
 Merging is memory traffic: 2 n k bytes-per-weight plus the factors where one kernel does it, and what temporaries move
-where an engine keeps them (PEFT writes the product, scales it and adds it). The same with the other sign unmerges; a
+where an engine keeps them (PEFT writes the GEMM, scales it and adds it). The same with the other sign unmerges; a
 direct switch W += s2 B2 A2 - s1 B1 A1 is one pass at the sum of the ranks. Loading into a slot is bound by the host's
 work per tensor unless the bytes take longer over the host link; from disk by its bandwidth.
 """
@@ -40,7 +40,7 @@ class Lifecycle:
     stall_s, disk_stall_s: of these, what running requests wait for, from host memory and from a warm file; none where
         the engine loads beside its steps
     temporary_bytes: the largest weight's temporary during a merge
-    caution: what to beware of in the times, as of a device that nobody measured
+    caution: what to beware of in the times, as of an unmeasured device
     """
 
     merge_s: Num
@@ -73,7 +73,7 @@ def lifecycle(
     precision: str | Precision | None = None,
     cost: str | CostModel | None = None,
 ) -> Lifecycle:
-    """What an adapter's comings and goings take on a deployment.
+    """Times of merging, switching and loading an adapter on a deployment.
 
     lora: by default the model's own, or a common one (rank 16 on attention and MLP). Raises ConfigError as `simulate`.
     """

@@ -1,4 +1,4 @@
-"""The LoRA document's own calls: its snippets run unchanged but for the import line.
+"""The LoRA document's own calls: its snippets run unchanged except for the import line.
 
 `create_full_prefill_model` and `create_full_decode_model` write a readable operator table as CSV;
 `estimate_end_to_end_performance` returns milliseconds and tokens per second in a dictionary.
@@ -15,6 +15,7 @@ from graphsim.deployment.deployment import REFERENCE, HardwareRef, ModelRef
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.display.operators import frame_of
 from graphsim.errors import ConfigError
+from graphsim.files.written import write_text
 from graphsim.lora.config import LoraConfig
 from graphsim.models.loading import get_configs
 from graphsim.simulation import build_graph, simulate
@@ -61,11 +62,9 @@ def _write(graph: nx.DiGraph, data_path: str | Path, name: str) -> str:
     folder = Path(data_path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / name
-        frame_of(graph).to_csv(path, index=False)
     except OSError as error:
         raise ConfigError(f"data_path = '{folder}' cannot be written to ({error.strerror})") from None
-    return str(path)
+    return str(write_text(folder / name, frame_of(graph).to_csv(index=False)))
 
 
 def estimate_end_to_end_performance(

@@ -1,4 +1,4 @@
-"""What the latency hangs on: elasticities, from one evaluation with a pair of scenarios for each parameter."""
+"""What the latency depends on: elasticities, from one evaluation with a pair of scenarios for each parameter."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sensitivity(inference: Inference) -> pd.DataFrame:
         a dynamic adapter
     Columns: value (of the parameter now: the matrix peak of the linear layers, the nearest link), then the elasticities
     ttft, tpot and latency. -1: twice as much halves the time. 0: it does not matter.
-    `attrs["caution"]`: what to beware of in the times, as of a device that nobody measured; "" where there is nothing.
+    `attrs["caution"]`: what to beware of in the times, as of an unmeasured device; "" where there is nothing.
     What the rates and the launches take adds up to 1 with roofline costs; fitted ones have constants of their own.
     Central differences: rates two percent to either side, whole numbers an eighth, one at least, as far as they go;
     ranks from the half to the double, as engines pad them to powers of two.

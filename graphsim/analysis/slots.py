@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import networkx as nx
 import numpy as np
 
+from graphsim.brief import figures_text
 from graphsim.deployment.allocator import allocated_bytes
 from graphsim.deployment.arguments import deployed
 from graphsim.deployment.cache import RequestCache
@@ -82,6 +83,10 @@ class Footprint:
     rooms: tuple[Room, ...]
     host_bytes: Num = 0.0
     engine: str = ""
+
+    def __repr__(self) -> str:
+        names = [own.name for own in fields(self) if own.name not in ("rooms", "engine")]
+        return figures_text("Footprint", {name: getattr(self, name) for name in names}, of=self.engine)
 
     @property
     def kv_token_bytes(self) -> Num:

@@ -85,7 +85,7 @@ def test_what_merging_saves_is_a_part_of_the_dynamic_time() -> None:
         gs.simulate(*ASKED, lora=gs.LoraConfig(variant="dora"), engine="peft").latency_s
     )
     assert f"saves {saved:.1%} of every request" in advice.reason
-    assert advice.levers[0].name == "plain LoRA in the place of DoRA"
+    assert advice.levers[0].name == "plain LoRA instead of DoRA"
 
 
 @pytest.mark.parametrize("variant", ["alora"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -150,6 +152,60 @@ def test_the_engine_may_be_what_differs(capsys: pytest.CaptureFixture[str]) -> N
     assert main([*COMMAND, *asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert any(part["op_type"] == "GEMM_LORA_A" and part["total_s"] < 0 for part in found["parts"])
+
+
+def test_a_difference_names_the_settings_that_differ() -> None:
+    one = gs.simulate(*CASE, batch=[1, 2], lora=gs.LoraConfig(rank=8))
+    other = gs.simulate(*CASE, batch=[4, 2], parallelism=gs.Parallelism(tp=2), precision="fp8", cost="roofline")
+    found = gs.explain(one, other, scenario=1)
+    assert found.changes == {
+        "cost": ("calibrated", "roofline"), "precision": ("bf16", "fp8"), "parallelism.tp": ("1", "2"),
+        "lora": ("lora rank 8 dynamic", "none"),
+    }  # fmt: skip
+    assert gs.explain(one, other).changes["batch"] == ("1", "4")
+    assert gs.explain(one, gs.simulate(*CASE, batch=2, lora=gs.LoraConfig(rank=16)), scenario=0).changes == {
+        "batch": ("1", "2"), "lora.rank": ("8", "16"),
+    }  # fmt: skip
+    steps = [gs.train("gpt-2", "l4", seq_len=64, method=method) for method in ("lora", "full")]
+    assert gs.explain(*steps).changes["method"] == ("lora", "full")
+
+
+def test_what_does_not_differ_is_no_part_of_a_difference() -> None:
+    """Nor is what rounding leaves, some 1e-19 s."""
+    bare = gs.simulate(*CASE)
+    found = gs.explain(bare, gs.simulate(*CASE, lora=gs.LoraConfig(rank=8)))
+    assert {part.part for part in found.parts} == {"LoRA", "engine"}
+    assert all(abs(part.total_s) > 1e-12 for part in found.parts)
+    assert not gs.explain(bare, bare).parts and not gs.explain(bare, bare).changes
+
+
+TIME = re.compile(r"-?[0-9.,]+ (?:ns|µs|ms|s)")
+
+
+@pytest.mark.parametrize("against", ["lora=off", "batch=2", "precision=fp8", "hardware=h100-sxm", "cost=roofline"])
+def test_the_table_of_a_difference_is_easy_to_read(against: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What differs comes first; no row is empty; a column has one unit and as many decimals in each of its cells."""
+    assert main([*COMMAND, "--lora", "rank=16", "--against", against]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("what differs: ") and against.partition("=")[0] in lines[1]
+    heads = [at for at, line in enumerate(lines) if line.startswith("part ")]
+    assert len(heads) == 2
+    for head in heads:
+        widths = [len(dashes) for dashes in lines[head + 1].split("  ")]
+        rows = itertools.takewhile(bool, lines[head + 2 :])
+        columns = list(zip(*(_cells(row, widths)[2:] for row in rows), strict=True))
+        for column in columns:
+            numbers = [cell for cell in column if cell != "-"]
+            assert numbers, "a column of nothing"
+            assert len({(cell.partition(" ")[2], len(cell.split()[0].partition(".")[2])) for cell in numbers}) == 1
+            assert all(TIME.fullmatch(cell) or not cell.endswith("s") for cell in numbers)
+            assert not any("e-" in cell for cell in numbers)
+        assert all(any(cell != "-" for cell in row) for row in zip(*columns, strict=True))
+
+
+def _cells(row: str, widths: list[int]) -> list[str]:
+    ends = list(itertools.accumulate(width + 2 for width in widths))
+    return [row[start:end].strip() for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def test_the_command_prints_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,4 +128,5 @@ def test_the_command_prints_what_the_function_returns(capsys: pytest.CaptureFixt
     assert document == expected.to_dict("index")
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 + len(expected) and "3.35 TB/s" in lines[3] and "-0." in lines[3]
+    assert len(lines) == 4 + len(expected) and "3.35 TB/s" in lines[4] and "-0." in lines[4]
+    assert lines[0].startswith("llama-3.2-1b on 2 x h100-sxm (tp 2), engine reference, bf16; calibrated")

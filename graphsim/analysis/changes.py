@@ -1,0 +1,41 @@
+"""What two estimates were asked differently: the settings that differ, each as it was and as it became."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from graphsim.brief import value_text
+from graphsim.display.nodes import number
+from graphsim.display.texts import adapter_text
+
+
+def changes_between(one: Mapping[str, Any], other: Mapping[str, Any], scenario: int = 0) -> dict[str, tuple[str, str]]:
+    """Settings by name, those of a part as `parallelism.tp`, with the texts of both; of one scenario of arrays."""
+    found: dict[str, tuple[str, str]] = {}
+    for name in dict.fromkeys([*one, *other]):
+        before, after = one.get(name), other.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            inner = changes_between(before, after, scenario)
+            found |= {f"{name}.{key}": texts for key, texts in inner.items()}
+        elif (texts := (_text(before, scenario), _text(after, scenario)))[0] != texts[1]:
+            found[name] = texts
+    return found
+
+
+def changes_text(changes: Mapping[str, tuple[str, str]]) -> str:
+    """`batch 1 becomes 8; precision bf16 becomes fp8`."""
+    texts = [f"{name} {before} becomes {after}" for name, (before, after) in changes.items()]
+    return "; ".join(texts) or "nothing: both were asked alike"
+
+
+def _text(value: Any, scenario: int) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):  # of an adapter, where the other side has none
+        return adapter_text(value)
+    if isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
+        return f"{number(value, scenario):g}"
+    return value if isinstance(value, str) else value_text(value)
