@@ -1,8 +1,9 @@
 """This checkout's speed beside another one's, on one machine in one run: `python -m tests.benchmarks.against FOLDER`.
 
-Every figure is taken in a fresh process, the two checkouts in turn, `--runs` times each (9), after one run of each that
-does not count and leaves compiled bytecode behind, as an installation does; medians and the median of the ratios are
-printed. Only public names are measured, so that FOLDER may hold an older state of the project.
+Every figure is processor time, which other load disturbs little, taken in a fresh process, the two checkouts in turn,
+`--runs` times each (9), after one run of each that does not count and leaves compiled bytecode behind, as an
+installation does; medians and the median of the ratios are printed. Only names that both have are measured, so that
+FOLDER may hold an older state of the project.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import statistics, time
 def median_s(call, arguments):
     found = []
     for given in arguments:
-        start = time.perf_counter()
+        start = time.process_time()
         call(given)
-        found.append(time.perf_counter() - start)
+        found.append(time.process_time() - start)
     return statistics.median(found)
 """
 
@@ -38,17 +39,17 @@ MODEL, DEVICE, LORA = "llama-2-7b", "a100-sxm-80gb", gs.LoraConfig()
 
 FIGURES = {
     "import graphsim": CLOCK + """
-start = time.perf_counter()
+start = time.process_time()
 import graphsim
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 """,
     "first call of a process": """
 import time, numpy, networkx, pandas, yaml
 import graphsim as gs
 gs.simulate, gs.LoraConfig
-start = time.perf_counter()
+start = time.process_time()
 gs.simulate("llama-2-7b", "a100-sxm-80gb", 4, 512, lora=gs.LoraConfig())
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 """,
     "simulate, warm": START + """
 for _ in range(40): gs.simulate(MODEL, DEVICE, 4, 512, lora=LORA)
@@ -61,6 +62,39 @@ print(median_s(lambda n: gs.simulate(MODEL, DEVICE, 1 + n, 512 + 7 * n, lora=LOR
     "simulate, new numbers, roofline": START + """
 for n in range(60): gs.simulate(MODEL, DEVICE, 100 + n, 300 + n, lora=LORA, cost="roofline")
 print(median_s(lambda n: gs.simulate(MODEL, DEVICE, 1 + n, 512 + 7 * n, lora=LORA, cost="roofline"), range(1, 120)))
+""",
+    "formulas alone, warm": START + """
+import inspect
+from graphsim.compile.formulas import formulas_of
+from graphsim.compile.symbols import numbers_of
+inference = gs.simulate(MODEL, DEVICE, 4, 512, lora=LORA).inference
+formulas, numbers = formulas_of(inference), numbers_of(inference)
+tolerance = (1e-9,) if "tolerance" in inspect.signature(formulas.times_s).parameters else ()  # of older states
+for _ in range(60): formulas.times_s(numbers, *tolerance)
+print(median_s(lambda _: formulas.times_s(numbers, *tolerance), range(500)))
+""",
+    "first call of another model": START + """
+for name in ("llama-3.1-8b", "qwen3-8b"): gs.load_model(name)
+gs.simulate("llama-3.1-8b", DEVICE, 4, 512, lora=LORA)
+print(median_s(lambda _: gs.simulate("qwen3-8b", DEVICE, 4, 512, lora=LORA), range(1)))
+""",
+    "first call of another rate": START + """
+from dataclasses import replace
+device = gs.load_hardware(DEVICE)
+gs.simulate(MODEL, device, 4, 512, lora=LORA)
+print(median_s(lambda n: gs.simulate(MODEL, replace(device, memory_bytes_per_s=1e12 + n), 4, 512, lora=LORA), range(5)))
+""",
+    "own list of 20,000, roofline": START + """
+import numpy as np
+draw = np.random.default_rng(0)
+asked = {"batch": draw.integers(1, 129, 20000), "input_tokens": draw.integers(50, 7000, 20000)}
+print(median_s(lambda _: gs.simulate(MODEL, DEVICE, lora=LORA, cost="roofline", **asked).latency_s, range(3)))
+""",
+    "own list of 2,000, calibrated": START + """
+import numpy as np
+draw = np.random.default_rng(0)
+asked = {"batch": draw.integers(1, 129, 2000), "input_tokens": draw.integers(50, 7000, 2000)}
+print(median_s(lambda _: gs.simulate(MODEL, DEVICE, lora=LORA, **asked).latency_s, range(3)))
 """,
     "compiled step, known": START + """
 step = gs.compile_step(MODEL, DEVICE, lora=LORA)

@@ -1,4 +1,4 @@
-"""What the README's table of speed holds, measured: graphsim, and beside it the peers that are installed.
+"""What the table of docs/speed.md holds, measured: graphsim, and beside it the peers that are installed.
 
 Peers run under the interpreter that GRAPHSIM_PEERS names (a virtual environment of their own), else under this one.
 """
@@ -9,12 +9,13 @@ import cProfile
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -67,6 +68,41 @@ def cpu_seconds(*calls: Callable[[], object], turns: int = 5) -> list[float]:
             call()
             times.append(time.process_time() - start)
     return [min(times) for times in found]
+
+
+def start_cpu_seconds(*commands: Sequence[str], turns: int = 9) -> list[float]:
+    """The least processor time of processes of this interpreter from start to end, which take turns.
+
+    commands: arguments of the interpreter. A first turn, which may write bytecode, does not count.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment |= {"PYTHONPYCACHEPREFIX": folder, "PYTHONPATH": str(HERE.parents[1])}
+        found: list[list[float]] = [[] for _ in commands]
+        for turn in range(turns + 1):
+            for times, command in zip(found, commands, strict=True):
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                subprocess.run(
+                    [sys.executable, *command], capture_output=True, check=True, timeout=120, env=environment
+                )
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                if turn:
+                    times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return [min(times) for times in found]
+
+
+START = {
+    "libraries": ("-c", "import numpy, networkx, yaml"),
+    "help": ("-m", "graphsim", "--help"),
+    "run": ("-m", "graphsim", "run", "llama-3.1-8b", "--hardware", "h100-sxm", "--batch", "8"),
+}
+"""What a first command takes, and what no command that simulates can do without."""
+
+
+def start_ratios(turns: int = 9) -> dict[str, float]:
+    """Processor time of the help and of a first estimate, in parts of importing the libraries alone."""
+    libraries, *others = start_cpu_seconds(*START.values(), turns=turns)
+    return {name: seconds / libraries for name, seconds in zip(list(START)[1:], others, strict=True)}
 
 
 def calls(call: Callable[[], object]) -> int:

@@ -1,4 +1,4 @@
-"""Prints the README's table of speed: `python -m tests.benchmarks.table`.
+"""Prints the table of docs/speed.md: `python -m tests.benchmarks.table`.
 
 Peers are measured beside graphsim if the interpreter that GRAPHSIM_PEERS names has them:
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import graphsim as gs
+from tests.benchmarks import measure
 
 pytest.importorskip("pytest_benchmark")
 
@@ -59,9 +60,53 @@ def test_a_warm_training_step(benchmark: Benchmark) -> None:
     lengths = count(600)
     step = benchmark(lambda: gs.train(MODEL, DEVICE, seq_len=next(lengths), lora=LORA))
     assert step.step_s > 0
-    train_s = cpu_s(lambda: gs.train(MODEL, DEVICE, seq_len=next(lengths), lora=LORA), 9)
-    simulate_s = cpu_s(lambda: gs.simulate(MODEL, DEVICE, 4, next(lengths), lora=LORA, engine="reference"), 9)
-    benchmark.extra_info["time_ratio"] = train_s / simulate_s  # type: ignore[attr-defined]
+    benchmark.extra_info["time_ratio"] = time_ratio(MODEL, {})  # type: ignore[attr-defined]
+
+
+SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "adapter": (MODEL, {}),
+    "shared": (MODEL, {"recipe": "torchtitan", "method": "full", "parallelism": gs.Parallelism(dp=8)}),
+    "experts": ("mixtral-8x7b", {}),
+    "latent attention": ("deepseek-v2-lite", {}),
+    "pipeline": ("llama-3.1-8b", {
+        "recipe": "megatron-bridge", "method": "full", "accumulate": 16, "parallelism": gs.Parallelism(tp=2, pp=4, dp=2)
+    }),
+}  # fmt: skip
+
+
+def time_ratio(model: str, asked: dict[str, Any]) -> float:
+    """Processor time of a warm training estimate over that of a warm `simulate`, of lengths that nobody asked for."""
+    lengths = count(600)
+    lora = {} if asked.get("method") == "full" else {"lora": LORA}
+    calls: list[Callable[[], object]] = [
+        lambda: gs.train(model, DEVICE, seq_len=next(lengths), **asked, **lora),
+        lambda: gs.simulate(model, DEVICE, 4, next(lengths), **lora, engine="reference"),
+    ]
+    for call in calls:
+        for _ in range(20):
+            call()
+    train_s, simulate_s = measure.cpu_seconds(*calls, turns=15)
+    return train_s / simulate_s
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_warm_training_step_takes_a_few_times_as_long_as_a_warm_inference(setting: str) -> None:
+    assert time_ratio(*SETTINGS[setting]) <= 12.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [MODEL, "mixtral-8x7b"])
+def test_training_is_swept_at_a_third_of_the_rate_of_inference(model: str) -> None:
+    sizes: dict[str, Any] = {"batch": BATCHES, "rank": 16}
+    calls: list[Callable[[], object]] = [
+        lambda: gs.sweep_training(model, DEVICE, seq_len=LENGTHS, **sizes),
+        lambda: gs.sweep(model, DEVICE, input_tokens=LENGTHS, **sizes, engine="reference"),
+    ]
+    for call in calls:
+        call()
+    trained_s, served_s = measure.cpu_seconds(*calls)
+    assert served_s / trained_s >= 0.3
 
 
 def test_rows_cost_little_once_a_structure_is_known() -> None:

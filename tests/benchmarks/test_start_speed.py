@@ -1,0 +1,16 @@
+"""The program starts at once: what it takes beside importing the libraries that every estimate needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks.measure import start_ratios
+
+pytestmark = pytest.mark.slow
+
+
+def test_help_and_a_first_estimate_take_little_more_than_the_libraries() -> None:
+    """An estimate's aim is 1.6. Half of what it takes beyond the libraries is the making of some 380 dataclasses."""
+    ratios = start_ratios()
+    assert ratios["help"] <= 0.3, ratios
+    assert ratios["run"] <= 3.6, ratios
