@@ -1,33 +1,27 @@
-"""Every Python snippet of the README runs, one after another, as a reader would run them."""
+"""The README's commands and Python blocks run as a reader would run them, and its links lead somewhere."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import run
 from tests.paths import ROOT
 
 README = ROOT / "README.md"
 
 
-def snippets(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-
-
-def test_every_python_snippet_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+@pytest.mark.slow
+def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict = {}
-    for number, snippet in enumerate(snippets("python")):
-        exec(compile(snippet, f"README snippet {number + 1}", "exec"), namespace)
-    assert (tmp_path / "layer.dot").read_text().startswith("digraph")
-    assert "ms to the first token" in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "120")
+    assert "ms to the first token" in run(README)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_the_commands_that_ci_runs_are_there() -> None:
     for label in ("sh run", "sh test"):
-        assert len(snippets(label)) == 1
+        assert len(re.findall(rf"^```{label}\n", README.read_text(encoding="utf-8"), re.MULTILINE)) == 1
 
 
 def test_linked_files_exist() -> None:

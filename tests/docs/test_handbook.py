@@ -17,7 +17,7 @@ import pytest
 import graphsim
 from tests.docs.pages import DOCS, EXAMPLES, PAGES, ROOT, run, unknown_blocks
 
-LONG = ("disaggregation", "fleets", "hardware", "serving", "training")
+LONG = ("disaggregation", "fleets", "hardware", "offloading", "serving", "training")
 RUN = [pytest.param(page, marks=pytest.mark.slow if page.stem in LONG else (), id=page.stem) for page in PAGES]
 """The pages that fit a device to its measurements, and simulate servers and trainings, take long."""
 
@@ -72,6 +72,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr[-3000:]
+    assert 'src="explored.html"' in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "figuresOf" in (tmp_path / "explored.html").read_text(encoding="utf-8")
     reference = (tmp_path / "api.html").read_text(encoding="utf-8")
     for name in graphsim.__all__:
         assert re.search(rf'id="graphsim(\.\w+)*\.{name}"', reference), name
