@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from graphsim.analysis.compare import compare_lora as compare_lora
     from graphsim.analysis.explain import explain as explain
     from graphsim.analysis.explanation import Explanation as Explanation
+    from graphsim.analysis.fit import Fit as Fit
+    from graphsim.analysis.fit import fit as fit
     from graphsim.analysis.lifecycle import lifecycle as lifecycle
     from graphsim.analysis.lora_document import create_full_decode_model as create_full_decode_model
     from graphsim.analysis.lora_document import create_full_prefill_model as create_full_prefill_model
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from graphsim.serving.capacity import Capacity as Capacity
     from graphsim.serving.capacity import capacity as capacity
     from graphsim.serving.comparison import compare_serving as compare_serving
+    from graphsim.serving.disaggregated.transfer import Transfer as Transfer
     from graphsim.serving.engine_limits import EngineLimits as EngineLimits
     from graphsim.serving.fleet.sizing import size_fleet as size_fleet
     from graphsim.serving.serve import serve as serve
@@ -123,6 +126,7 @@ _HOME = {
     "analysis.compare": ("compare_lora",),
     "analysis.explain": ("explain",),
     "analysis.explanation": ("Explanation",),
+    "analysis.fit": ("Fit", "fit"),
     "analysis.lifecycle": ("lifecycle",),
     "analysis.lora_document": (
         "create_full_decode_model",
@@ -164,6 +168,7 @@ _HOME = {
     "result": ("Estimate", "PhaseEstimate"),
     "serving.capacity": ("Capacity", "capacity"),
     "serving.comparison": ("compare_serving",),
+    "serving.disaggregated.transfer": ("Transfer",),
     "serving.engine_limits": ("EngineLimits",),
     "serving.fleet.sizing": ("size_fleet",),
     "serving.serve": ("serve",),

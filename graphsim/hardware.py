@@ -16,11 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from graphsim.brief import figures_text, range_text
 from graphsim.errors import ConfigError, HardwareError, choices_text
 from graphsim.files.catalog import find_file, held, is_path, list_names, named
 from graphsim.files.device_names import Described, described_device, nearest_devices, typed_device
 from graphsim.files.reading import REQUIRED, Fields, load_mapping
-from graphsim.units import Num, short
+from graphsim.units import Num, scaled, short
 
 COMPUTE_FORMATS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4", "int8", "int4")
 """Number formats for which a device may state a dense matrix peak."""
@@ -98,6 +99,15 @@ class Hardware:
     usable_share: Num = 1.0
     path: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        peaks = ", ".join(
+            f"{name} {range_text(rate, lambda value: scaled(value, 'FLOP/s'))}"
+            for name, rate in [*self.flops_per_s.items()][-3:]
+        )
+        speed = f"at {range_text(self.memory_bytes_per_s, lambda value: scaled(value, 'B/s'))}"
+        figures = {"memory_bytes": self.memory_bytes}
+        return figures_text("Hardware", figures, speed, peaks, self.title, self.architecture, of=self.name)
 
     @property
     def usable_bytes(self) -> Num:

@@ -18,6 +18,8 @@ FILES = sorted([*MODULES.values(), PACKAGE / "__init__.py"])
 ROWS = (
     "errors",
     "units",
+    "ranges",
+    "brief",
     "symbolic",
     "files",
     "ops",

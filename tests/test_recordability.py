@@ -14,6 +14,7 @@ import pytest
 import graphsim as gs
 import graphsim.ops
 from graphsim.compile.reasons import why_not_recorded
+from graphsim.cost import calibrated
 from graphsim.cost.choose import choose_cost
 from graphsim.cost.families import gemm
 from graphsim.cost.families.attention_work import AttentionShape
@@ -40,6 +41,7 @@ from graphsim.ops import Gemm, Op, Part, Repeat, Sharding, Together
 from graphsim.ops.experts import ExpertGemm
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.symbolic.expr import Tape
+from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.refusal import CONFUSED, reason
 from tests.benchmarks import measure
 from tests.catalog import NO_MLP, models
@@ -243,7 +245,8 @@ def test_a_line_of_a_family_that_asks_is_named(monkeypatch: pytest.MonkeyPatch, 
     """In whichever way it is noticed: by the family, the operation's price or a whole deployment."""
     broken, line = changed(gemm._device_s, "overlapped(kernel, memory)", f"({new})")
     monkeypatch.setattr(gemm, "_device_s", broken)
-    hardware, sentence = replace(gs.load_hardware("a100-sxm-80gb")), f"gemm.py:{line}: {said}"  # with no kernel known
+    monkeypatch.setattr(calibrated, "_kinds", Memo(most=1))  # with no kernel known
+    hardware, sentence = replace(gs.load_hardware("a100-sxm-80gb")), f"gemm.py:{line}: {said}"
     parameters = basis(hardware, "gemm").parameters
     assert parameters
     assert why_not(lambda tape: gemm.latency_s(parameters, hardware, GemmShape(**numbers(GemmShape, tape)))) == sentence
@@ -252,28 +255,42 @@ def test_a_line_of_a_family_that_asks_is_named(monkeypatch: pytest.MonkeyPatch, 
     assert why_not_recorded(inference("calibrated", hardware, {})) == [sentence]
 
 
-def test_a_line_of_numpys_interpolation_is_recorded_and_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+def calls_of_new_prompts(monkeypatch: pytest.MonkeyPatch, sizes: Iterator[int]) -> int:
+    """Calls of Python's that steps of an engine with new prompts take, with no kernel known before."""
+    monkeypatch.setattr(calibrated, "_kinds", Memo(most=64))
+    deployment = gs.Deployment("llama-3.1-8b", replace(gs.load_hardware("a100-sxm-80gb")), cost="calibrated")
+    requests = Requests(batch=1, input_tokens=1, output_tokens=1)
+    assert why_not_recorded(Inference(deployment=deployment, requests=requests)) == []
+    step = gs.compile_step(deployment)
+
+    def steps() -> None:
+        for _ in range(40):
+            step(prompt_tokens=next(sizes), generating=8, cache_rows=8000)
+
+    steps()
+    return measure.calls(steps)
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [
+        ("_device_s", "overlapped(kernel, memory)",
+         "overlapped(kernel, memory) * np.interp(shape.m, [1.0, 9e9], [1.0, 2.0])"),
+        ("_coordinates", '"m": m, "n": n', '"m": m + 0.01 * np.sqrt(np.ceil(shape.m / 96.0)), "n": n'),
+        ("_skeleton", "device = _device_s(c, hardware, shape)",
+         "device = _device_s(c, hardware, shape) + 1e-9 * np.log1p(shape.m) * np.cbrt(shape.k)"),
+    ],
+    ids=["numpy.interp", "another coordinate", "another term"],
+)  # fmt: skip
+def test_a_change_of_a_family_is_recorded_and_costs_little(
+    monkeypatch: pytest.MonkeyPatch, function: str, old: str, new: str
+) -> None:
     """The steps of an engine with new prompts take about as many calls of Python's as before."""
     sizes = iter(range(100, 10**6, 7))
-
-    def calls() -> int:
-        deployment = gs.Deployment("llama-3.1-8b", replace(gs.load_hardware("a100-sxm-80gb")), cost="calibrated")
-        assert why_not_recorded(Inference(deployment=deployment, requests=Requests(batch=1, input_tokens=1,
-                                                                                   output_tokens=1))) == []  # fmt: skip
-        step = gs.compile_step(deployment)
-
-        def steps() -> None:
-            for _ in range(40):
-                step(prompt_tokens=next(sizes), generating=8, cache_rows=8000)
-
-        steps()
-        return measure.calls(steps)
-
-    before = calls()
-    slower, _ = changed(gemm._device_s, "overlapped(kernel, memory)",
-                        "overlapped(kernel, memory) * np.interp(shape.m, [1.0, 9e9], [1.0, 2.0])")  # fmt: skip
-    monkeypatch.setattr(gemm, "_device_s", slower)
-    assert calls() < 1.5 * before
+    before = calls_of_new_prompts(monkeypatch, sizes)
+    slower, _ = changed(getattr(gemm, function), old, new)
+    monkeypatch.setattr(gemm, function, slower)
+    assert calls_of_new_prompts(monkeypatch, sizes) < 1.5 * before
 
 
 def test_a_line_of_a_pass_that_asks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
     command = [sys.executable, "-c", build, str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
-    (wheel,) = folder.glob("graphsim-*.whl")
+    (wheel,) = folder.glob("graphsim_llm-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
     return folder / "site"
@@ -40,9 +40,10 @@ def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedP
 
 
 def test_the_wheel_has_the_version_of_the_package_and_its_types(installed: Path) -> None:
-    (metadata,) = installed.glob("graphsim-*.dist-info/METADATA")
+    (metadata,) = installed.glob("graphsim_llm-*.dist-info/METADATA")
     assert f"\nVersion: {gs.__version__}\n" in metadata.read_text(encoding="utf-8")
     assert (installed / "graphsim" / "py.typed").is_file()
+    assert (installed / "graphsim" / "export" / "assets" / "plotly-basic.min.js").is_file()
 
 
 @pytest.mark.slow
@@ -77,6 +78,19 @@ def test_recipes_optimizers_and_methods_come_along(installed: Path, tmp_path: Pa
     found = run(installed, tmp_path, "-c", code)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout) == [list_recipes(), list_optimizers(), list_methods()]
+
+
+def test_reports_and_tables_need_no_extra(installed: Path, tmp_path: Path) -> None:
+    missing = "import sys; sys.modules.update(dict.fromkeys(('matplotlib', 'plotly', 'pyarrow', 'google.protobuf')))"
+    code = f"{missing}; from graphsim.cli import main; raise SystemExit(main(sys.argv[1:]))"
+    for arguments in (
+        ("run", "gpt-2", "--hardware", "l4", "--html", "run.html"),
+        ("explore", "gpt-2", "--hardware", "l4", "--out", "explore.html"),
+        ("sweep", "gpt-2", "--hardware", "l4", "--batch", "1,8", "--to", "sweep.csv"),
+    ):
+        found = run(installed, tmp_path, "-c", code, *arguments)
+        assert found.returncode == 0, found.stderr
+        assert (tmp_path / arguments[-1]).stat().st_size > 100
 
 
 def test_an_estimate_is_the_checkouts(installed: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from graphsim.cost.parameters.store import (
 from graphsim.cost.residuals import RESIDUALS
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
-from graphsim.files.measured import read_facts
+from graphsim.files.measured import numbers_of, read_facts
 from graphsim.hardware import Hardware, device_described, load_hardware
 
 if TYPE_CHECKING:
@@ -49,13 +49,11 @@ class Source:
 
 def read_measurements(path: Path) -> pd.DataFrame:
     """Rows in the reference schema from a parquet or CSV file. Raises ConfigError if it cannot be read."""
-    import pandas as pd
-
     frame = read_facts(path, "measurements")
     missing = [name for name in ("op", "latency_us") if name not in frame.columns]
     if missing:
         raise ConfigError(f"{path}: column {', '.join(missing)} missing; expected op, latency_us and the shape")
-    latency_us = pd.to_numeric(frame["latency_us"], errors="coerce")
+    latency_us = numbers_of(frame["latency_us"])
     if not (np.isfinite(latency_us) & (latency_us > 0)).all():
         raise ConfigError(f"{path}: latency_us must be above 0, and finite, in every row")
     return frame
@@ -118,7 +116,7 @@ def _fitted(
     name = f"{family.name} {kernel}".rstrip()
     say(f"{name}: {len(rows)} points")
     parameters = family.module.fit(rows, device)
-    fitted = predict_with(rows, device, lent={family.fits or family.name: parameters}).to_numpy()
+    fitted = predict_with(rows, device, parameters={family.fits or family.name: parameters}).to_numpy()
     whole = _error(fitted, rows["latency_us"].to_numpy(dtype=float))
     unseen = predicted_unseen(rows, family, device)
     judged = _judge(rows, fitted, unseen, family)

@@ -1,6 +1,6 @@
 """What a fit is worth on shapes it has not seen: four-fold cross-validation over whole shapes.
 
-A shape (all products with one n and k, one head layout, one expert layout on one cut, one message size among one
+A shape (all GEMMs with one n and k, one head layout, one expert layout on one cut, one message size among one
 number of devices) is in one fold with all its rows. Every row is predicted once by a fit on the other three folds;
 where they are many, those of two folds are.
 """
@@ -33,7 +33,7 @@ FEW = 3_000
 """Rows up to which all folds are judged on, however many shapes they have."""
 
 THIN = 128
-"""Products with n or k up to here count as LoRA-shaped."""
+"""GEMMs with n or k up to here count as LoRA-shaped."""
 
 ALL, THIN_NAME = "all", f"n or k up to {THIN}"
 """Names of the sizes that are told apart."""
@@ -58,8 +58,8 @@ def predicted_unseen(rows: pd.DataFrame, family: Family, hardware: Hardware) -> 
     for fold in range(FOLDS // 2 if _is_many(rows, family) else FOLDS):
         out = held_out(rows, family.layout, fold)
         if out.any() and not out.all():
-            lent = {family.fits or family.name: family.module.fit(rows[~out], hardware)}
-            found[out] = predict_with(rows[out], hardware, lent=lent).to_numpy()
+            known = {family.fits or family.name: family.module.fit(rows[~out], hardware)}
+            found[out] = predict_with(rows[out], hardware, parameters=known).to_numpy()
     return found
 
 
@@ -81,7 +81,7 @@ def held_out_errors(
     """Errors of one device's rows, one line per op, number format and size, in sample and on held-out shapes.
 
     Columns: hardware, engine and kernel ("" for the base), family, op, dtype (of the cache for attention), size (all
-    rows, and of products those with n or k up to THIN), rows; then the median of
+    rows, and of GEMMs those with n or k up to THIN), rows; then the median of
     |predicted / measured - 1| of a fit on everything (`in_sample`) and of fits that have not seen the shape
     (`held_out`), its 90th percentile (`held_out_p90`) and the median of predicted / measured - 1 (`held_out_bias`).
     families: which ones (all that the rows hold)
@@ -98,7 +98,7 @@ def held_out_errors(
             rows = frame[mine]
             say(f"{device.name} {family.name} {kernel}: {len(rows)} points")
             fitted = family.module.fit(rows, device)
-            whole = predict_with(rows, device, lent={family.fits or family.name: fitted}).to_numpy()
+            whole = predict_with(rows, device, parameters={family.fits or family.name: fitted}).to_numpy()
             head = {"hardware": device.name, "engine": engine, "kernel": kernel}
             unseen = predicted_unseen(rows, family, device)
             ends = interval(rows, unseen, family) if interval else None
@@ -114,7 +114,7 @@ def lines_of(
     family: Family,
     ends: Array | None = None,
 ) -> list[dict[str, Any]]:
-    """One line of errors per op and number format, and one of the LoRA-shaped products among them."""
+    """One line of errors per op and number format, and one of the LoRA-shaped GEMMs among them."""
     measured = rows["latency_us"].to_numpy(dtype=float)
     inside, outside = whole / measured - 1.0, unseen / measured - 1.0
     thin = thin_products(rows)
@@ -149,7 +149,7 @@ def covered(measured: Array, predicted: Array, ends: Array) -> dict[str, float]:
 
 
 def thin_products(rows: pd.DataFrame) -> Any:
-    """Which rows are LoRA-shaped: products with n or k up to THIN."""
+    """Which rows are LoRA-shaped: GEMMs with n or k up to THIN."""
     if not {"n", "k"} <= set(rows.columns):
         return np.zeros(len(rows), dtype=bool)
     return ((rows["op"] == "gemm") & (rows[["n", "k"]].min(axis=1) <= THIN)).to_numpy()

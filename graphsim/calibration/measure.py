@@ -1,4 +1,4 @@
-"""Timing kernels on the machine at hand with PyTorch, into a file that `calibrate` reads.
+"""Timing kernels on this machine with PyTorch, into a file that `calibrate` reads.
 
 On CUDA every kernel is captured into a graph and replayed, so the host's launches do not count; on a
 CPU calls are timed back to back. Each row is appended when it is done: a run that was cut off goes
@@ -18,9 +18,10 @@ from typing import Any
 
 from graphsim.calibration.plan import COLUMNS, Plan, Row, least_bytes
 from graphsim.errors import ConfigError
+from graphsim.files.written import write_text
 
 Progress = Callable[[int, int, str], None]
-"""Called with rows done, rows in all, and the row at hand in words."""
+"""Called with rows done, rows in all, and a description of the current row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def _done(path: Path) -> set[tuple[str, ...]]:
     text = path.read_text(encoding="utf-8")
     if not text.endswith("\n"):
         text = text[: text.rfind("\n") + 1]
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
     reader = csv.DictReader(text.splitlines())
     if tuple(reader.fieldnames or ()) != COLUMNS:
         raise ConfigError(f"{path}: has other columns than measurements have; expected {', '.join(COLUMNS)}")

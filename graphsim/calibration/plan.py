@@ -1,4 +1,4 @@
-"""Which kernels `measure` times: grids of products, attention, byte-moving kernels and host copies."""
+"""Which kernels `measure` times: grids of GEMMs, attention, memory-bound kernels and host copies."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ COLUMNS = (
 """Columns of a file of measurements."""
 
 KINDS = ("gemm", "lora", "context_attention", "generation_attention", "elementwise", "copy", "host_to_device")
-"""What can be measured; `lora` rows are products of op `gemm` with a rank for n or k."""
+"""What can be measured; `lora` rows are GEMMs of op `gemm` with a rank for n or k."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Grids to measure; a row per point that fits the memory.
 
-    tokens: rows of the products; sides: their n and k; ranks: n or k of LoRA-shaped products
+    tokens: rows of the GEMMs; sides: their n and k; ranks: n or k of LoRA-shaped GEMMs
     heads: pairs of query and key-value heads; lengths: prompt and context lengths; batches: of decode
-    elements: sizes of byte-moving kernels and copies
+    elements: sizes of memory-bound kernels and copies
     """
 
     kinds: tuple[str, ...] = KINDS

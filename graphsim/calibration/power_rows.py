@@ -125,7 +125,7 @@ def _activities(deployment: Deployment, sequences: float, prompt: float, answer:
 
 
 def _median_of_poisson(mean: float) -> float:
-    """Of a Poisson distribution: floor(mean + 1/3 - 0.02 / mean) but for rare means (Choi, 1994); 0 below ln 2."""
+    """Of a Poisson distribution: floor(mean + 1/3 - 0.02 / mean) except for rare means (Choi, 1994); 0 below ln 2."""
     return float(np.floor(mean + 1.0 / 3.0 - 0.02 / mean)) if mean > np.log(2.0) else 0.0
 
 

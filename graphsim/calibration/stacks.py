@@ -1,6 +1,6 @@
 """Fitting a software stack to served rows: `python -m graphsim.calibration.stacks FILE.csv … hardware/served.json`.
 
-For devices whose kernels nobody measured one by one. A server under `concurrency` clients in a closed loop is near a
+For devices whose kernels were not measured one by one. A server under `concurrency` clients in a closed loop is near a
 static batch of as many sequences: the mean time per output token is a step of generation at the mean context, and the
 prompts of the others, which interrupt it once for each of their answers,
 
@@ -65,7 +65,7 @@ ROUNDS = 12
 LEAST_ERROR = 0.02
 
 ABOUT = (
-    "Software stacks on devices whose kernels nobody measured one by one: shares of the bandwidth and of the matrix "
+    "Software stacks on devices whose kernels were not measured one by one: shares of the bandwidth and of the matrix "
     "peak in 16 bits that their kernels reach, and the start of each kernel in seconds, fitted to served models. "
     "'base' stands for every engine that is not listed; a device that is not listed takes those of its generation."
 )
@@ -73,7 +73,7 @@ ABOUT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parts:
-    """The operations of a step: seconds at the datasheet's rates, and kernels. wide_s: of products in 16 bits."""
+    """The operations of a step: seconds at the datasheet's rates, and kernels. wide_s: of GEMMs in 16 bits."""
 
     wide_s: NDArray[np.float64]
     compute_s: NDArray[np.float64]

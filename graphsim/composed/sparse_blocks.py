@@ -1,6 +1,6 @@
 """The graphs of whole sparse attention blocks, and what the host takes to start their kernels.
 
-A block is that of the model which a row names, with the share of its heads that one device holds; the norm ahead of it
+A block is that of the model which a row names, with the share of its heads that one device holds; the norm before it
 and the all-reduce behind it are not part of what was measured.
 """
 
@@ -47,7 +47,7 @@ _WIDE = (
     "compressor.indexer.gate_proj",
     "compressor.indexer.scorer.weights_proj",
 )
-"""Modules that engines keep in 16 bits: absorbed products, weights of heads, what windows are pooled with (vLLM 0.24,
+"""Modules that engines keep in 16 bits: absorbed GEMMs, weights of heads, what windows are pooled with (vLLM 0.24,
 `models/deepseek_v2.py`, `models/deepseek_v4`)."""
 
 _PACKED = {
@@ -167,7 +167,7 @@ def _phase(rows: pd.DataFrame) -> Phase:
 class BlockWork:
     """What rows say of a block as a whole, each 1 or 0.
 
-    eager: kernels are started one by one; fp8, fp4: products quantise; long: keys are LONG or more
+    eager: kernels are started one by one; fp8, fp4: GEMMs quantise; long: keys are LONG or more
     """
 
     eager: Array
@@ -196,7 +196,7 @@ def device_s(c: Mapping[str, float], work: BlockWork, rest_s: Array, sparse_s: A
     """Seconds of a block's kernels on the device.
 
     rest_s: of those that other families price, each as a kernel of its own; sparse_s: of the others
-    fused_s: what the engine saves of the first by fusing them; fused_fp8_s: more with 8-bit products, quantised in
+    fused_s: what the engine saves of the first by fusing them; fused_fp8_s: more with 8-bit GEMMs, quantised in
         the kernels ahead; start_s: what a block without sparse kernels takes more
     """
     saved_s = c["fused_s"] + c["fused_fp8_s"] * work.fp8
@@ -207,7 +207,7 @@ def device_s(c: Mapping[str, float], work: BlockWork, rest_s: Array, sparse_s: A
 def host_s(c: Mapping[str, float], work: BlockWork) -> Array:
     """Seconds in which the host starts a block's kernels, where no graph is replayed.
 
-    host_s: with 16-bit products; fp8_s, fp4_s: more with quantised ones; long_s: more with LONG keys or more
+    host_s: with 16-bit GEMMs; fp8_s, fp4_s: more with quantised ones; long_s: more with LONG keys or more
     """
     seconds = c["host_s"] + c["fp8_s"] * work.fp8 + c["fp4_s"] * work.fp4 + c["long_s"] * work.long
     return np.asarray(seconds * work.eager)

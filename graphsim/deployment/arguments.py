@@ -79,7 +79,13 @@ def _made_of(
     config, device = load_model(model), None if hardware is None else load_hardware(hardware)
     described["engine"] = load_profile(described["engine"])
     structure = (getattr(config, name) for name in names_of(ModelConfig))
-    parts = (*structure, device, *described.keys(), *described.values(), *((UNKEPT,) if passes else ()))
+    parts = (
+        *structure,
+        device,
+        *described.keys(),
+        *described.values(),
+        *(() if isinstance(passes, (tuple, list)) and not passes else (UNKEPT,)),
+    )
     return _made.get(parts, lambda: Deployment(config, device, passes=passes, **described))
 
 
@@ -88,7 +94,7 @@ _made: Memo[Deployment] = Memo(most=32)
 
 @lru_cache(maxsize=8)
 def unnamed(engine: str) -> EngineProfile:
-    """A verb's default engine where nobody names one: what it would refuse is a note, as of `reference`."""
+    """A function's default engine, where none is named: its refusals become notes, as under `reference`."""
     return replace(load_profile(engine), notes_only=True)
 
 

@@ -56,22 +56,23 @@ DEFAULT_ENGINE = "vllm"
 
 @dataclass(frozen=True, eq=False, init=False)
 class Deployment(Memoised):
-    """What is run where: said once, asked many things.
+    """What is simulated: a model on a device, with its parallelism, adapter, number formats, engine and cost model.
 
-    Every verb takes one in place of the arguments that it is made of: `gs.simulate(deployment, batch=8)`. Names, paths
-    and mappings are read once, here; the fields hold what they stand for. `dataclasses.replace` gives a variation.
+    Functions take a deployment instead of the arguments it consists of: `gs.simulate(deployment, batch=8)`. Names,
+    paths and mappings are resolved once, here; the fields hold the objects they refer to. Use `dataclasses.replace` to
+    derive a variant.
 
-    model: a catalog name, YAML, config.json, model folder or mapping
-    hardware: a catalog name, YAML or mapping; None where only graphs are asked for
-    parallelism: degrees over devices, one device by default
-    lora: the adapter, by default the model's own `lora_config`; `adapter` is what runs of it, None where it is disabled
-    precision: `fp8`, `nvfp4,kv=fp8`, …; by default the checkpoint's own, or bf16
-    engine: whose kernels run, a profile's name, YAML or mapping; None leaves it to the verb
-    cost: `calibrated`, `roofline` or a function of an operation and a device; the device's best by default
-    passes: rewritings of your own (`gs.Pass`), each at its stage behind the built-in ones
-    Degrees, ranks and device rates may be arrays of one length: one scenario each.
-    Raises ConfigError for what is not allowed, InfeasibleError where the model cannot be cut as asked. What an engine
-    refuses to run, the verbs say (`graphsim.deployment.refusals`).
+    model: a catalog name, a YAML or config.json path, a model folder or a mapping
+    hardware: a catalog name, a YAML path or a mapping; None if only graphs are needed
+    parallelism: degrees of parallelism, by default one device
+    lora: the adapter, by default the model's own `lora_config`; the property `adapter` is None where it is disabled
+    precision: number formats such as `fp8` or `nvfp4,kv=fp8`; by default the checkpoint's own, or bf16
+    engine: the engine whose kernels run: a profile's name, YAML path or mapping; None for each function's default
+    cost: `calibrated`, `roofline` or a function of an operation and a device; by default the device's best
+    passes: custom passes (`gs.Pass`), each run at its stage after the built-in ones
+    Degrees, ranks and device rates may be arrays of one length: one entry per scenario.
+    Raises ConfigError for an argument that is not allowed, InfeasibleError where the model cannot be sharded as asked.
+    What an engine refuses to run is checked by the functions (`graphsim.deployment.refusals`).
     """
 
     model: ModelConfig
@@ -112,9 +113,7 @@ class Deployment(Memoised):
             "hardware": None if hardware is None else load_hardware(hardware),
             "parallelism": parallelism or ONE_DEVICE,
             "lora": lora,
-            "precision": (config.precision or load_precision("bf16"))
-            if precision is None
-            else load_precision(precision),
+            "precision": config.own_precision if precision is None else load_precision(precision),
             "engine": None if engine is None else load_profile(engine),
             "cost": cost,
             "passes": in_order((), passes),
@@ -168,7 +167,7 @@ class Deployment(Memoised):
 
     @property
     def caution(self) -> str:
-        """What to beware of in its times, as of a device that nobody measured; "" where there is nothing."""
+        """What to beware of in its times, as of an unmeasured device; "" where there is nothing."""
         return caution(self.cost, self.device, self.kernels)
 
     def under(self, default: EngineRef) -> Deployment:
@@ -208,7 +207,7 @@ class Deployment(Memoised):
     def _as_run(self, phase: Phase) -> LoraConfig | None:
         """The adapter as the kernels of a step meet it.
 
-        An engine whose kernels know no such variant refuses whoever has one; what is left, where nobody has, is its
+        An engine without kernels for a variant refuses adapters of that variant; otherwise this is its
         own adapters' part of the step.
         """
         if self.adapter is None:
@@ -230,7 +229,7 @@ class Deployment(Memoised):
     def held(self, phase: Phase = FIRST) -> list[nx.DiGraph]:
         """The graph of each stage in which all that adapters go on is a module of its own, towers included.
 
-        phase: of a step that generates; latent attention absorbs a product into two others there, so that where it
+        phase: of a step that generates; latent attention absorbs a GEMM into two others there, so that where it
         does, a prompt's graph says what a stage holds
         """
         graphs = self.stages(phase.with_towers)

@@ -13,6 +13,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from graphsim.brief import figures_text
 from graphsim.cost.power import Power, power_of
 from graphsim.cost.roofline import matrix_peak
 from graphsim.deployment.inference import Inference, Latencies
@@ -43,7 +44,7 @@ class Activities:
 
 
 def op_activity(op: Op, hardware: Hardware) -> Activity:
-    """What one operation asks of a device. Raises HardwareError where it states no peak for a product's format."""
+    """What one operation asks of a device. Raises HardwareError where it states no peak for a GEMM's format."""
     work = op.work()
     compute_s = work.flops / matrix_peak(op, hardware) if may_be_nonzero(work.flops) else 0.0
     return Activity(memory_s=work.memory_bytes / hardware.memory_bytes_per_s, compute_s=compute_s)
@@ -109,6 +110,10 @@ class Energy:
     idle_watts: Num
     limit_watts: Num
     origin: str
+
+    def __repr__(self) -> str:
+        figures = {name: value for name, value in self.to_dict().items() if name != "origin"}
+        return figures_text("Energy", figures, self.origin)
 
     @property
     def total_j(self) -> Num:

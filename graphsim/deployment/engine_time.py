@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
+from graphsim.brief import figures_text
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.workspace import step_limits
 from graphsim.graph import walk
@@ -24,7 +25,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EngineTime:
-    """The engine's part of the time to the first token; zeros where its host nobody looked at.
+    """The engine's part of the time to the first token; zeros where its host was not measured.
 
     request_s: of the request's way through the server and back
     launches_s: what its prompt's step waits for the host to prepare it and to start kernels, beyond the time of these
@@ -32,6 +33,9 @@ class EngineTime:
 
     request_s: Num
     launches_s: Num
+
+    def __repr__(self) -> str:
+        return figures_text("EngineTime", self.to_dict())
 
     @property
     def total_s(self) -> Num:
@@ -62,9 +66,10 @@ def host_s(
     if host is None or not (host.launch_s or host.expert_layer_s):
         return 0.0
     started, blocks = _started(deployment, graph, micro_batches)
-    most = step_limits(deployment)[0] if whole_prompts else 0.0
     steps: Num = 1.0
-    if np.all(np.greater(most, 0.0)):
+    if whole_prompts:
+        stated = step_limits(deployment)[0]
+        most = np.where(np.greater(stated, 0.0), stated, np.inf)[()]
         steps, tokens = np.maximum(np.ceil(tokens / most), 1.0), np.minimum(tokens, most)
     captured = np.less_equal(tokens, host.captured_prompt_tokens)
     share = np.where(captured, host.captured_prompt_share, 1.0)[()]
@@ -129,5 +134,5 @@ def _has_work(op: Op) -> Num:
 
 
 def _is_started(op: Op) -> bool:
-    """Whether an operation is a kernel of its own; what lies between experts' products is counted with their block."""
+    """Whether an operation is a kernel of its own; what lies between experts' GEMMs is counted with their block."""
     return op.launched and not op.once and (op.family != "moe" or isinstance(op, ExpertGemm))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from graphsim.symbolic.sampled import LONG, long_sum
 from graphsim.units import Num
 
 CHUNK = 8192
@@ -24,7 +25,9 @@ StepTime = Callable[[NDArray[np.float64], NDArray[np.intp] | None], Num]
 
 
 def sum_steps(step: StepTime, first: float, count: float) -> float:
-    """Exact sum of step(c) for `count` contexts from `first` on, of one scenario."""
+    """Sum of step(c) for `count` contexts from `first` on, of one scenario; more than LONG of them are sampled."""
+    if count > LONG:
+        return long_sum(lambda contexts: np.broadcast_to(step(contexts, None), contexts.shape), first, count)
     total, done = 0.0, 0.0
     while done < count:
         size = min(count - done, CHUNK)

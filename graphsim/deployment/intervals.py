@@ -1,7 +1,7 @@
 """Between which values an estimate's numbers are expected: draws of its kernels' residuals, through its schedule.
 
-On a measured device, kernels of different shapes err apart (of four products that no fit has seen, the sum varies as if
-each erred alone), while one shape errs alike wherever a step runs it. On a device that nobody measured, a family's
+On a measured device, kernels of different shapes err apart (of four GEMMs that no fit has seen, the sum varies as if
+each erred alone), while one shape errs alike wherever a step runs it. On an unmeasured device, a family's
 kernels share a part of their errors as well (`common` in its record). So each kernel has one sequence of normal scores,
 and each family one that its kernels share in; an operation takes the quantiles of its own kernel at these
 (`cost/drawn.py`). The scores are a Latin hypercube (McKay, Beckman, Conover 1979), the same one every time.
@@ -52,7 +52,7 @@ Scores = Mapping[Any, Array]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Timed:
-    """An operation's estimate, by scenario, and how far it may be off; None where nobody knows."""
+    """An operation's estimate, by scenario, and how far it may be off; None where unknown."""
 
     op: Op
     latency_s: Array
@@ -116,7 +116,7 @@ class Step:
         return np.asarray(self._run(lambda timed: timed.drawn_s(scores)) / self.latency_s)
 
     def unjudged(self) -> tuple[float, str]:
-        """The largest part of any scenario's time that nobody knows the residuals of, and the operations' types."""
+        """The largest part of any scenario's time without residuals, and the operations' types."""
         unknown = {timed.op.op_type.name: None for timed in self._timed.values() if not timed.judged}
         if not unknown:
             return 0.0, ""
@@ -124,7 +124,7 @@ class Step:
         return float(np.max(1.0 - without_s / self.latency_s)), ", ".join(unknown)
 
     def relative_once(self, scores: Scores) -> Array | None:
-        """The one-time work at every draw as a multiple of its estimate; None where nobody knows how far it is off."""
+        """The one-time work at every draw as a multiple of its estimate; None where unknown."""
         if not all(timed.judged for _, timed in self._once):
             return None
         drawn_s, plain_s = np.zeros((1, 1)), np.zeros((1, 1))
@@ -191,13 +191,13 @@ class Uncertainty:
         """Why there is no interval; "" where there is one."""
         prices = self.inference.price
         if not isinstance(prices, Prices):
-            return f"nobody recorded how far times of the cost model '{self.inference.deployment.cost_model}' are off"
-        if not prices.records:
+            return f"no residuals are recorded for times of the cost model '{self.inference.deployment.cost_model}'"
+        if not prices.has_records:
             return f"the calibration behind {self.inference.hardware.name} holds no residuals; calibrate it again"
         for name, step in self._steps.items():
             part, kinds = step.unjudged()
             if part > MOST_UNJUDGED:
-                return f"{part:.0%} of {name} are operations that nobody measured ({kinds})"
+                return f"{part:.0%} of {name} are operations without measurements ({kinds})"
         return ""
 
     @cached_property
@@ -266,7 +266,7 @@ class Uncertainty:
     def _drawn_once(self) -> Array:
         relative = self._steps["ttft_s"].relative_once(self._scores)
         if relative is None:
-            raise ConfigError("interval of one_time_s: nobody measured the kernels of what is done once")
+            raise ConfigError("interval of one_time_s: the kernels of one-time work were not measured")
         return np.atleast_1d(self.one_time_s) * relative
 
 

@@ -1,4 +1,4 @@
-"""Frozen descriptions that remember what was worked out from them."""
+"""Frozen descriptions that cache values computed from them."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from graphsim.brief import figures_text
 from graphsim.deployment.activations import peak_activation_bytes
 from graphsim.deployment.cache import FIRST_TOKEN, WHOLE_CACHE, Kept, RequestCache, cache_of, keeps_more
 from graphsim.deployment.deployment import Deployment
@@ -26,7 +27,7 @@ class Memory:
 
     activations_bytes: of a step whose prompts are whole; of the step that the engine profiles, where it cuts prompts
         into chunks, whatever is asked of it
-    overhead_bytes: libraries, and what else the engine keeps free (see `graphsim.lora.memory.EngineMemory`)
+    overhead_bytes: libraries, and memory that the engine keeps free (see `graphsim.lora.memory.EngineMemory`)
     capacity_bytes: of the device, as much as the engine takes
     max_batch: the largest batch that fits on all devices together
     """
@@ -38,6 +39,11 @@ class Memory:
     overhead_bytes: Num
     capacity_bytes: Num
     max_batch: Num
+
+    def __repr__(self) -> str:
+        parts = {field.name: getattr(self, field.name) for field in fields(self) if field.name.endswith("_bytes")}
+        fits = "fits" if np.all(self.fits) else "does not fit" if not np.any(self.fits) else "some do not fit"
+        return figures_text("Memory", {"total_bytes": self.total_bytes, **parts}, fits)
 
     @property
     def total_bytes(self) -> Num:

@@ -92,6 +92,6 @@ def _widened(deployment: Deployment) -> Iterator[str]:
     precision, device = deployment.precision, deployment.device
     for name in dict.fromkeys(f.name for f in precision.of_weights if runs_widened(device, f.compute)):
         yield (
-            f"{device.name} has no matrix unit for {name}: these weights are widened to 16 bits inside the product by "
+            f"{device.name} has no matrix unit for {name}: these weights are widened to 16 bits inside the GEMM by "
             "a weight-only kernel (as vLLM does with Marlin), which saves memory and traffic, not compute"
         )

@@ -121,7 +121,7 @@ class NeedsNumbers(ConfigError):
 def run(passes: Iterable[Pass], graph: nx.DiGraph, after: Watch | None = None) -> nx.DiGraph:
     """The graph behind all passes. after: sees each pass with the graph that it yielded.
 
-    Raises NeedsNumbers where a pass cannot go on with arrays over scenarios, NotRecordable where not with symbols.
+    Raises NeedsNumbers where a pass cannot continue with arrays over scenarios, NotRecordable where not with symbols.
     """
     for one in passes:
         try:
@@ -133,7 +133,9 @@ def run(passes: Iterable[Pass], graph: nx.DiGraph, after: Watch | None = None) -
                 raise NotRecordable(reason(error)) from None
             if not _holds(graph, np.ndarray):
                 raise
-            what = "needs single numbers, found arrays over scenarios; use numpy.where, or ask scenario by scenario"
+            what = (
+                "needs single numbers, found arrays over scenarios; use numpy.where, or evaluate one scenario at a time"
+            )
             raise NeedsNumbers(f"pass {type(one).__name__} {what} ({reason(error)})") from None
         if after is not None:
             after(one, graph)
@@ -164,4 +166,4 @@ def check(one: Pass, graph: nx.DiGraph) -> None:
     try:
         validate(graph, one.stage)
     except GraphError as error:
-        raise GraphError(f"behind pass {type(one).__name__}: {error}") from None
+        raise GraphError(f"after pass {type(one).__name__}: {error}") from None

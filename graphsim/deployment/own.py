@@ -55,7 +55,7 @@ def _check_fields(one: Any) -> None:
 
 
 def _held(one: Pass) -> set[str]:
-    """The names of what an object holds, but for what it worked out from its fields."""
+    """The names of what an object holds, except for what it computed from its fields."""
     kind = type(one)
     slots = {name for base in kind.__mro__ for name in _slots(base) if hasattr(one, name)}
     return {

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.brief import settings_text
 from graphsim.deployment.scenarios import scenarios_in
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError, as_allowed, choices_text
 from graphsim.ops.expert_ranks import PLACEMENTS
 from graphsim.units import Num, checked_number, short
 
@@ -22,6 +23,9 @@ CONTEXT_EXCHANGES = ("p2p", "a2a", "all_gather")
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe")
 """Orders in which the stages of a pipeline train their micro-batches (`graphsim.training.schedules`)."""
 
+_CHOICES = {"expert_placement": tuple(PLACEMENTS), "schedule": SCHEDULES, "cp_comm": CONTEXT_EXCHANGES}
+"""Fields that are one of a few names."""
+
 _NAMES = ("expert_placement", "schedule", "cp_comm")
 _COUNTS = {"micro_batches": 0, "redundant_experts": 0, "zero": 0, "shard_group": 0}
 """Fields that may be less than 1, and the least that they may be."""
@@ -31,24 +35,27 @@ _COUNTS = {"micro_batches": 0, "redundant_experts": 0, "zero": 0, "shard_group":
 class Parallelism:
     """How many devices share the work, and in which way.
 
-    tp: tensor parallel; pp: pipeline stages; dp: replicas that share the batch
-    ep: ranks that the experts are dealt out to. Up to tp, they are the tensor-parallel group's own; beyond, attention
-        runs in ep / tp replicas that share the batch and exchange tokens with the experts' devices
-    sp: sequence parallel along the tensor-parallel group (arXiv 2205.05198): 1 or tp
-    micro_batches: the pipeline's; 0 = as many as stages, but no more than sequences
-    expert_placement: how experts lie on their ranks, which counts where some are more popular than others: `random`,
-        by numbers that have nothing to do with it (the engines' default), `contiguous`, the most popular ones
-        together, or `balanced`, as a load balancer (EPLB) does
-    redundant_experts: copies of popular experts in all, which only a balanced placement has
+    tp: tensor-parallel degree
+    pp: number of pipeline stages
+    ep: expert-parallel degree: ranks over which the experts are distributed. Up to tp, they are ranks of the
+        tensor-parallel group; beyond it, attention runs in ep / tp replicas that share the batch and exchange tokens
+        with the ranks of the experts
+    sp: sequence parallelism within the tensor-parallel group (arXiv 2205.05198): 1 or tp
+    dp: replicas that share the batch
+    micro_batches: of the pipeline; 0 = as many as stages, but no more than sequences
+    expert_placement: how experts are assigned to ranks, which matters where some are more popular: `random` (by numbers
+        unrelated to popularity, the engines' default), `contiguous` (the most popular ones together), or `balanced` (by
+        a load balancer such as EPLB)
+    redundant_experts: total number of copies of popular experts; for balanced placement only
 
-    The rest is for training alone; whatever runs inference refuses anything but the defaults.
-    cp: context parallel: ranks that share the tokens of each sequence, and their weights as replicas do
-    cp_comm: how they see each other's keys and values: `p2p`, which pass by in a ring (arXiv 2310.01889), `a2a`, heads
-        for tokens and back (arXiv 2309.14509), `all_gather`
-    zero: what data-parallel devices share of each other's (ZeRO, arXiv 1910.02054): 1 optimizer states, 2 gradients
-        too, 3 weights too; 0 leaves it to what trains the model
-    shard_group: data-parallel devices that share, beyond which there are replicas (hybrid sharding); 0 = all of them
-    schedule: in which order stages run forward and backward: `gpipe`, `1f1b`, `interleaved` (arXiv 2104.04473),
+    The remaining fields are for training only; inference refuses anything but their defaults.
+    cp: context-parallel degree: ranks that share the tokens of each sequence and, like replicas, hold the same weights
+    cp_comm: how they exchange keys and values: `p2p` in a ring (arXiv 2310.01889), `a2a` between tokens and heads
+        (arXiv 2309.14509), or `all_gather`
+    zero: what data-parallel ranks shard (ZeRO, arXiv 1910.02054): 1 optimizer states, 2 also gradients, 3 also weights;
+        0 for the trainer's default
+    shard_group: data-parallel ranks that shard among themselves, with replicas beyond (hybrid sharding); 0 = all
+    schedule: order of forward and backward passes in a pipeline: `gpipe`, `1f1b`, `interleaved` (arXiv 2104.04473),
         `zb-h1`, `zb-h2` (arXiv 2401.10241), `zb-v` (arXiv 2405.15362), `dualpipe` (arXiv 2412.19437)
     virtual_stages: parts of the model on each stage of an interleaved pipeline
     """
@@ -68,6 +75,9 @@ class Parallelism:
     schedule: str = "1f1b"
     virtual_stages: int = 1
 
+    def __repr__(self) -> str:
+        return settings_text(self, always=("tp",))
+
     def __post_init__(self) -> None:
         """Raise ConfigError unless every degree is a whole number of at least 1.
 
@@ -85,6 +95,8 @@ class Parallelism:
                 "expected 1, or tp in every scenario"
             )
         scenarios_in(self)
+        for name, allowed in _CHOICES.items():
+            object.__setattr__(self, name, as_allowed(getattr(self, name), allowed))
         self._check_placement()
         self._check_training()
         if _any((self.tp % self.ep != 0) & (self.ep % self.tp != 0)):

@@ -98,5 +98,5 @@ def _parts(thing: Any) -> Mapping[Any, Any]:
 
 @cache
 def _given(kind: type) -> tuple[str, ...]:
-    """The fields of a dataclass that are given, not worked out."""
+    """The fields of a dataclass that are given, not computed."""
     return tuple([field.name for field in fields(kind) if field.init])

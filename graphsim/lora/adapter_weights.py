@@ -86,7 +86,7 @@ def _tensor(path: Path, key: str, entry: Any) -> tuple[list[int], str]:
 
 
 def _is_target(config: Mapping[str, Any], module: str) -> bool:
-    """PEFT's rules, but for the layers; what the model decides, only the model can say."""
+    """PEFT's rules, except for the layers; what the model decides, only the model can say."""
     targets = config["target_modules"]
     if targets is None or config["ensure_weight_tying"]:
         return True

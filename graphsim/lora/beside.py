@@ -1,7 +1,7 @@
 """What an adapter trains beside its factors, and what that takes: modules in full, rows of the embedding, biases.
 
 As PEFT 0.21 does it (`utils/other.py`, `tuners/trainable_tokens/layer.py`, `tuners/tuners_utils.py`): a module that is
-saved, or tuned whole, is a copy that runs in the place of the model's own; a table with trained rows is rewritten in
+saved, or tuned whole, is a copy that runs in place of the model's own; a table with trained rows is rewritten in
 every forward pass, and once more for the output head where that shares it; biases are trained where they are.
 """
 
@@ -99,7 +99,7 @@ class Beside:
         return np.minimum(self.lora.largest_rank, 1.0)
 
     def _written(self, op: Op, rows: float) -> BuiltWeights:
-        """The table with trained rows in the place of its own."""
+        """The table with trained rows in place of its own."""
         sizes: dict[str, Any] = {"n": op.width, "k": op.entries} if isinstance(op, Embedding) else {}
         entries, width = (sizes["k"], sizes["n"]) if sizes else (op.n, op.k)  # type: ignore[attr-defined]
         table = entries * width

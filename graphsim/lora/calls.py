@@ -17,7 +17,7 @@ class ModuleCall:
     bytes: what the other kernels read and write on the way, for each element of the result in a 16-bit format; of
         attention, for each score
     modules: calls of modules from Python that it takes
-    Those of experts count for each expert: of a product for one that tokens reach, of the router for every one.
+    Those of experts count for each expert: of a GEMM for one that tokens reach, of the router for every one.
     """
 
     kind: str = ""

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from graphsim.errors import ConfigError, choices_text
+from graphsim.brief import settings_text
+from graphsim.errors import ConfigError, as_allowed, choices_text
 from graphsim.lora.adapter_file import read_file
 from graphsim.lora.adapter_weights import AdapterTensors
 from graphsim.lora.checks import checked_layers, checked_names, checked_rows, checked_stretches
 from graphsim.lora.matching import MAX_RANK, Matching, matched
 from graphsim.lora.options import checked
-from graphsim.lora.peft import read_adapter
 from graphsim.lora.popularity import Shares, expected_distinct, grouped
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.variant import Variant
@@ -29,46 +29,52 @@ _LISTED = (
     "target_modules", "exclude_modules", "target_parameters", "modules_to_save", "layers_pattern", "blocks_a",
     "blocks_b",
 )  # fmt: skip
-"""Fields that are names; an adapter keeps tuples of its own, which nobody changes behind it."""
+"""Fields that are names; an adapter keeps its own tuples, which cannot be modified from outside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraConfig:
-    """An adapter (or many alike) and how it is served.
+    """An adapter (or several with the same configuration) and how it is served.
 
+    enabled: False runs the base model
+    rank: of the factors A and B
     target_modules: module types (`attn`, `ffn`), operation names (`qkv`, `out proj`, `query`, …), names and
         suffixes as in PEFT, or one string: `all-linear` or a regular expression for the whole module path; None for
-        what PEFT takes by default, by the `model_type` of a config.json
-    strategy: `dynamic` applies the factors to every token, `merge` folds them into the weights once
-    target_parameters: bare parameters that have adapters too, by name or suffix, such as a stack of experts
-    modules_to_save: modules trained in full, which therefore have no adapter
-    rank_pattern: other ranks for modules whose path matches, first match first, PEFT's rule
-    layers_to_transform: only these layers; layers_pattern: name of the list they are counted in
+        PEFT's default by the `model_type` of a config.json
+    strategy: `dynamic` applies the factors to every token, `merge` adds them to the weights once
     variant: `lora`, `rslora`, `dora`, `vera`, `alora`, `qa-lora`, `bd-lora`, or another of PEFT's methods, such as
-        `ia3` or `oft`: a file of `graphsim/lora/variants`
-    options: what a variant has beyond rank and targets, by PEFT's names: `{"oft_block_size": 64}`
-    group_size: inputs that QA-LoRA pools
-    blocks: of BD-LoRA's block-diagonal factor; blocks_a, blocks_b: parts of the names of modules whose A or B that is,
-        by default as a tensor-parallel group cuts their bases; blocks_strict: whether it has to be one of them
-    invocation_tokens: prompt tokens of each sequence behind aLoRA's invocation, on which alone it works
-    bias: whether the second factor has one; trained_biases: `none` of the model's own, `all`, or those of the `targets`
+        `ia3` or `oft`: a file in `graphsim/lora/variants`
+    options: further settings of a variant, under PEFT's names: `{"oft_block_size": 64}`
+    group_size: number of inputs that QA-LoRA pools
+    blocks: number of blocks of BD-LoRA's block-diagonal factor
+    blocks_a, blocks_b: parts of module names whose A or B is block-diagonal, by default according to how tensor
+        parallelism shards their base; blocks_strict: whether every module must match one of them
+    invocation_tokens: prompt tokens of each sequence after aLoRA's invocation, to which alone the adapter applies
+    bias: whether the second factor has a bias
+    trained_biases: the model's own biases that are trained: `none`, `all`, or those of the `targets`
     trainable_token_indices: rows of the embedding that are trained, or of each table by name
-    ensure_weight_tying: what is on an embedding or on a head that shares its weights is put on both
-    layer_replication: the model's layers from one to before another, stretch by stretch, in the place of its own; their
-        weights are shared, adapters are not
-    alpha: scaling is alpha / rank; it changes no cost
-    active_adapters: distinct adapters among the requests of one step; by default as many as `shares` names, or one
-    shares: how the tokens that have an adapter are spread over adapters: of each one, its part of them, or counts or
-        rates in any unit; evenly where it is empty. What is read of experts' adapters follows from it
-    adapter_share: part of the tokens that have an adapter at all
-    max_loras, max_lora_rank: slots and rank an engine reserves (0: as many as active, the largest rank used)
-    lora_dtype: format of the factors
-    tensors: of the adapter's file, which are compared with the model that it meets
-    notes: what a reader left out; left_out: fields of PEFT's file that say so, which engines may refuse
-    fully_sharded_loras: cut both factors over the tensor-parallel group, at the price of collectives
-    mixed_ranks: ranks of the adapters in a batch, in the place of `rank`, where they differ; tokens spread evenly
-    shared_outer_factors: experts share the factor at the residual stream, A of gate and up and B of down
-    tp_scheme: how factors are cut over that group, by a name of `graphsim.lora.schemes`; "" for the engine's own way
+    ensure_weight_tying: apply the adapter of an embedding also to a head that shares its weights, and vice versa
+    layer_replication: ranges of the model's layers (first, end), which replace its own; their weights are shared,
+        adapters are not
+    alpha: scaling is alpha / rank; it does not affect the cost
+    rank_pattern: other ranks for modules whose path matches; the first match counts, as in PEFT
+    exclude_modules: targets to leave out, written as target_modules
+    target_parameters: parameters with adapters that are not modules, by name or suffix, such as a stack of experts
+    modules_to_save: modules trained in full, which therefore have no adapter
+    layers_to_transform: indices of the only layers with adapters; layers_pattern: name of the list they index
+    active_adapters: distinct adapters among the requests of one step; by default the length of `shares`, or one
+    shares: distribution of the adapted tokens over adapters: a share, count or rate for each; uniform if empty. Reads
+        of expert adapters depend on it
+    adapter_share: share of all tokens that have an adapter
+    max_loras, max_lora_rank: slots and rank that an engine reserves (0: the active adapters, the largest rank used)
+    lora_dtype: number format of the factors
+    fully_sharded_loras: shard both factors over the tensor-parallel group, at the price of collectives
+    tp_scheme: how factors are sharded over that group, a name in `graphsim.lora.schemes`; "" for the engine's default
+    mixed_ranks: ranks of the adapters in a batch, instead of `rank`, where they differ; tokens are spread evenly
+    shared_outer_factors: experts share the factor on the residual-stream side: A of gate and up, B of down
+    tensors: of the adapter's file, which are checked against the model
+    notes: what a reader left out
+    left_out: fields of PEFT's file that say so, which engines may refuse
     """
 
     enabled: bool = True
@@ -110,12 +116,19 @@ class LoraConfig:
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return settings_text(
+            self, always=("rank", "target_modules", "strategy"), hidden=("tensors", "notes", "matching")
+        )
+
     @classmethod
     def from_peft(cls, ref: str | Path | Mapping[str, Any]) -> LoraConfig:
         """The adapter of a PEFT folder, its `adapter_config.json`, or the data of one, under PEFT's matching rules.
 
         Raises ConfigError naming the file, the field, what was found and what is allowed.
         """
+        from graphsim.lora.peft import read_adapter
+
         return cls(**read_adapter(ref))
 
     @classmethod
@@ -128,9 +141,10 @@ class LoraConfig:
             raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
     def among(self, shares: Shares, requests: Num) -> LoraConfig:
-        """The same where each request of a step wants one of many adapters: as many active as are then expected.
+        """The same configuration with the expected number of distinct adapters in a step of requests drawn from a pool.
 
-        shares: how popular each is, from `graphsim.lora.popularity`; requests: of one step, such as the batch
+        shares: popularity of each adapter, from `graphsim.lora.popularity`
+        requests: number of requests of one step, such as the batch
         """
         distinct = expected_distinct(shares, requests, 1.0 - np.asarray(self.adapter_share))
         return replace(self, active_adapters=distinct, shares=tuple(map(float, shares)))
@@ -182,6 +196,8 @@ class LoraConfig:
         ):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
+        for name, allowed in (("variant", known()), ("strategy", STRATEGIES), ("lora_dtype", FORMATS)):
+            object.__setattr__(self, name, as_allowed(getattr(self, name), allowed))
         if self.variant not in list(known()):
             raise ConfigError(f"lora.variant = {self.variant!r} is not known; {choices_text(self.variant, known())}")
         object.__setattr__(self, "options", checked(self.kind.options, self.options, self.variant))

@@ -37,7 +37,7 @@ class ExpertFactors:
         shared = {f.name: getattr(a, f.name) for f in fields(a)}
         b = replace(ExpertLoraB(**shared), role=f"{op.role}.lora_b", n=op.n, k=rank)
         if self.lora.shared_outer_factors:
-            inner = op.split is Sharding.ROW  # the product that leads back to the residual stream
+            inner = op.split is Sharding.ROW  # the GEMM that leads back to the residual stream
             a, b = replace(a, common=not inner), replace(b, common=inner)
         joined = ExpertLoraAdd(
             role=f"{op.role}.lora_add", m=op.m, n=op.n, rows=rows * np.minimum(rank, 1.0), activations=op.activations,

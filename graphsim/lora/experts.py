@@ -28,9 +28,9 @@ class EngineExperts:
     grid: what their blocks are launched for: each of the `slots`, each `active` adapter, or `pairs` of an adapter and
         an expert, up to the most that the routed rows may need
     shrink, expand: tiles of the two kernels, the last one whose `tokens` are reached
-    sorts: kernels that sort rows into blocks, once for all products
-    fills: kernels that clear the intermediate and the result, per product
-    one_shot_rank: reserved rank up to which one kernel does both products, unless adapters are fully sharded
+    sorts: kernels that sort rows into blocks, once for all GEMMs
+    fills: kernels that clear the intermediate and the result, per GEMM
+    one_shot_rank: reserved rank up to which one kernel does both GEMMs, unless adapters are fully sharded
     row_blocks: each row is a block where rows times this do not exceed slots times experts; 0 for never
     block_start_clocks, block_step_clocks: clocks until a block works, and of each step of k
     blocks_per_core: of these kernels, at a time

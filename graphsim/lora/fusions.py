@@ -23,14 +23,14 @@ class EngineFusions:
     """Which operations share a kernel, or the device.
 
     residual_norms: RMSNorms add the residual themselves
-    all_reduce_norms: and run within the all-reduce ahead of them: the largest message in bytes, by architecture and
+    all_reduce_norms: and run within the all-reduce before them: the largest message in bytes, by architecture and
         number of devices; of other numbers, as of the next larger one
     all_reduce_norm_rows: at most with so many rows, 0 for any number; all_reduce_norm_families: of which models, by the
         first word of their names, none for all
-    latent_projections: latent attention's products down to queries, and to keys and values, are one
+    latent_projections: latent attention's GEMMs down to queries, and to keys and values, are one
     delta_projections: of a gated delta-net's, those to queries, keys, values and z are one, and those to b and a
     rope_caches: on which architectures rotary embeddings are written to the cache by the kernel that makes them
-    expert_all_reduce: routed and shared experts are summed ahead of one all-reduce, scaled by a gate or not
+    expert_all_reduce: routed and shared experts are summed before one all-reduce, scaled by a gate or not
     routing_in_experts: on which architectures experts' kernel picks them by itself
     shared_experts: `apart`, in a `stream` beside the routed ones in steps without prompts, or one more expert of their
         `kernel` where they are alike, by architecture

@@ -13,7 +13,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHost:
-    """The host's part of a request and of its steps. All zero for an engine whose host nobody looked at.
+    """The host's part of a request and of its steps. All zero for an engine whose host was not measured.
 
     request_s: of a request on its way through the server to the scheduler, and of its first token back
     token_s: more of it for each token of the prompt: tokenising, hashing, copies

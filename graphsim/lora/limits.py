@@ -1,6 +1,6 @@
 """What an engine refuses to run, as data of its profile: one rule each, in the engine's own words, with its source.
 
-Which deployments break a rule is worked out in `graphsim.deployment.refusals`. The words are a template; the names in
+Which deployments break a rule is computed in `graphsim.deployment.refusals`. The words are a template; the names in
 braces stand for what the rule found.
 """
 
@@ -42,8 +42,8 @@ RULES: Mapping[str, tuple[str, str]] = {
         "slots hold nothing of {parts}",
     ),
     "variant": (
-        "a variant that is not the plain adapter's two products",
-        "its kernels run the two products of a plain adapter only",
+        "a variant that is not plain LoRA's two GEMMs",
+        "its kernels run only the two GEMMs of a plain adapter",
     ),
     "experts": (
         "adapters on experts",

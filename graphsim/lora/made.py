@@ -29,7 +29,7 @@ def adapted_rows(site: Site) -> Num:
 
 
 def split_of(site: Site) -> Sharding:
-    """How a product as wide as the linear's is cut: as the linear's weights, unless its factors stay whole."""
+    """How a GEMM as wide as the linear's is cut: as the linear's weights, unless its factors stay whole."""
     column = site.op.split is Sharding.COLUMN and site.b.split is not Sharding.COLUMN
     kept_whole = column and site.a.split is Sharding.REPLICATED
     return Sharding.REPLICATED if kept_whole else site.op.split
@@ -57,7 +57,7 @@ def rewritten(site: Site, **made: Any) -> BuiltWeights:
 
 
 def product(site: Site, part: str, kind: type[WideGemm] = WideGemm, **further: Any) -> WideGemm:
-    """A product as wide as the linear's own, with weights that were made ahead of it."""
+    """A GEMM as wide as the linear's own, with weights that were made before it."""
     op, split = site.op, split_of(site)
     shape = {f.name: getattr(site.b, f.name) for f in fields(LoraB)}
     shape |= {
@@ -96,7 +96,7 @@ def scaled_result(site: Site, part: str, before: str = "", **further: Any) -> It
 
 
 def rotation(site: Site, part: str, block: Num, *, dense: bool = False) -> RotateInput:
-    """A product of the linear's input with blocks of `block` values."""
+    """A GEMM of the linear's input with blocks of `block` values."""
     op = site.op
     return RotateInput(
         role=f"{op.role}.{part}", m=op.m * site.present, inputs=op.k, width=op.k, block=block,
@@ -107,7 +107,7 @@ def rotation(site: Site, part: str, block: Num, *, dense: bool = False) -> Rotat
 
 
 def folded(merge: LoraMerge, parts: Iterator[tuple[str, Op]], product: Num = 0.0) -> LoraMerge:
-    """The merge of what these parts make of the adapter's parameters. product: flops of multiplying W by it."""
+    """The merge of what these parts make of the adapter's parameters. GEMM: flops of multiplying W by it."""
     made = next(op for _, op in parts if isinstance(op, BuiltWeights))
     shape = {f.name: getattr(merge, f.name) for f in fields(LoraMerge)}
     wider = made.made.bytes / made.factors.bytes

@@ -17,14 +17,14 @@ RUNTIME_BYTES = 2.0**30
 class EngineMemory:
     """How much of a device an engine takes, and what of that it keeps free of weights, slots and KV cache.
 
-    An engine with a `chunk_tokens` runs a step of so many tokens once, ahead of all requests, and keeps what that took.
+    An engine with a `chunk_tokens` runs a step of so many tokens once, before all requests, and keeps what that took.
 
     share: part of the memory that programs get, which the engine takes for itself
     cache_share: of what is free beside weights, slots and a step, the part that the KV cache gets
     chunk_tokens: most tokens of a step; 0 where prompts are not cut into chunks
     sequences: most sequences of a step
     large_device_bytes: devices that state so much memory have `large_chunk_tokens` and `large_sequences` in their
-        place, but for those whose names hold `small_device`; 0 where there is no such rule
+        place, except for those whose names hold `small_device`; 0 where there is no such rule
     sampler_bytes: the most that sampling takes for each sequence and entry of the vocabulary, the logits included
     lora_sampler_bytes: and more, with adapters enabled
     runtime_bytes: libraries, and the context where the engine counts it; group_bytes: more, with several devices

@@ -14,7 +14,7 @@ from graphsim.lora.variants import known
 TOKENS = "TRAINABLE_TOKENS"
 """Rows of a table that are trained, without any factors."""
 
-VIRTUAL = "it puts virtual tokens ahead of every prompt: ask for num_virtual_tokens more input_tokens and no adapter"
+VIRTUAL = "it puts virtual tokens before every prompt: ask for num_virtual_tokens more input_tokens and no adapter"
 
 NOT_SIMULATED: Mapping[str, str] = {
     "PROMPT_TUNING": VIRTUAL,

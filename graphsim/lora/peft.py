@@ -188,7 +188,7 @@ def _left_out(fields: Fields) -> tuple[str, ...]:
 
 
 def _unknown(fields: Fields) -> tuple[str, ...]:
-    """Notes on fields that nobody asked for."""
+    """Notes on fields that were not read."""
     strict = Fields(fields.data, fields.where)
     kinds = known().values()
     asked = {*_NO_COST, *_ASKED, *(kind.peft_flag for kind in kinds), *(kind.pattern_field for kind in kinds)}

@@ -45,7 +45,7 @@ def power(adapters: int, alpha: float = 1.0) -> Shares:
 
 def popularity(kind: str, adapters: int) -> Shares:
     """Shares from a text: `uniform`, `one` (all requests want the first), `zipf:1.5`, `power:0.3`."""
-    name, _, text = kind.partition(":")
+    name, _, text = kind.lower().partition(":")
     if name in ("uniform", "one") and not text:
         shares = uniform(adapters)
         return shares if name == "uniform" else np.eye(1, len(shares))[0]

@@ -59,7 +59,7 @@ class EngineProfile:
     kernels: `separate` GEMM_LORA_A, GEMM_LORA_B, ADD per projection; `eager_modules` the same and a scaling, once per
         adapter; `fused` a shrink and an expand per packed linear, the expand adding in place
     factors: the factors' format: as `given`, or `fp32` where they are given in 16 bits
-    packs_projections: whether q, k, v and gate, up that lie apart in a checkpoint are run as one product each
+    packs_projections: whether q, k, v and gate, up that lie apart in a checkpoint are run as one GEMM each
     packed: whether the slices of a packed linear share kernels; fill: whether one clears the intermediate first
     grid: what kernels are launched over: all `slots`, `active` adapters, `chunks` of tokens alike, or `tokens`
     extra_slots: places of a grid over slots beside those of adapters, such as the one for tokens without any
@@ -74,8 +74,8 @@ class EngineProfile:
     memory: what it does with the device's memory, with sources of its own
     prices: whose measured kernels price its operations, with sources of its own
     scheduler: by which rules it fills its steps, with sources of its own
-    fused_4bit_tokens: rows up to which a product reads 4-bit weights itself; with more it widens them first
-    nested_scales: whether doubly quantised scales are widened in every product, not once at load
+    fused_4bit_tokens: rows up to which a GEMM reads 4-bit weights itself; with more it widens them first
+    nested_scales: whether doubly quantised scales are widened in every GEMM, not once at load
     launch: kernels from a captured `graph`, or `eager` from the host
     module_calls: kernels and calls of an operation by its kind, where modules run one by one; one kernel for all others
     call_s: host time of a call from Python, of a module or of an operation, beside the start of its kernel
@@ -163,6 +163,9 @@ class EngineProfile:
         """Whether a model's embedding and output head have slots, by its name."""
         return is_one_of(model, self.embedding_families)
 
+    def __repr__(self) -> str:
+        return f"<EngineProfile {self.name}: {self.title}>"
+
     @property
     def stored(self) -> EngineProfile:
         """The same engine as its buffers are: kernels at the rank that is stored."""
@@ -193,7 +196,7 @@ def _path_of(ref: str | Path) -> Path:
     path = Path(ref)
     is_name = path.suffix not in SUFFIXES
     if is_name:
-        path = _folder() / f"{ALIASES.get(str(ref).lower(), str(ref))}.yaml"
+        path = _folder() / f"{ALIASES.get(str(ref).lower(), str(ref).lower())}.yaml"
     if not path.is_file():
         known = f"is not known; {choices_text(str(ref), list_engines())}"
         raise ConfigError(f"engine = {str(ref)!r}" + (f" {known}" if is_name else ": there is no such file"))

@@ -26,7 +26,7 @@ FLAGS = ("", "vllm", "sglang", "trtllm")
 class EngineScheduler:
     """How an engine admits, runs and preempts requests, and what it does with their adapters.
 
-    flags: by whose names its settings are known
+    flags: the engine whose flag names its settings have
     admission: what has to be free for a waiting request: the `blocks` of its next piece, of its `whole_prompt`, an
         `estimated` part of its answer, all that it and the running may need (`no_evict`), or the most that they will
         need at a time (`peak`)
@@ -49,7 +49,7 @@ class EngineScheduler:
     shares_pool: whether adapters take blocks of the KV cache in place of slots (unified paging)
     max_cpu_loras: adapters kept in the host's memory; 0 for as many as slots, unless all are (keeps_all)
     skips: whether a request whose adapter has no place is passed over; else all behind it wait
-    eviction: which adapter leaves first; prefetch: adapters of waiting requests that are brought in ahead of their turn
+    eviction: which adapter leaves first; prefetch: adapters of waiting requests that are brought in before their turn
     drain_after_s: wait from which an adapter is starving, so that another's requests are held back; 0 for never
     sources: where each field comes from; of one kept from another profile, "inherited from NAME: …"
     """

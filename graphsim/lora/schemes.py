@@ -10,7 +10,7 @@ pass reads the collectives off these cuts. T tokens, rank r, N devices, h output
                                            sglang as sglang-triton-v2 in models that complete sums behind their linears
     megatron                               column A gathered [T, r]; row A all-reduced [T, r], B gathered [T, h]
 
-The output head is one more column-parallel base, but for vLLM, under both of its schemes: it keeps the head's pair
+The output head is one more column-parallel base, except for vLLM, under both of its schemes: it keeps the head's pair
 whole and adds its result to the gathered logits. The embedding's pair is whole everywhere, and added behind the
 all-reduce.
 

@@ -124,7 +124,7 @@ class Targets:
 
     @property
     def _named(self) -> tuple[str, ...] | list[str] | str:
-        """The targets. Raises ConfigError where they are the model's own, which nobody has looked up yet."""
+        """The targets. Raises ConfigError where they are the model's own, which have not been looked up yet."""
         if self.lora.target_modules is None:
             raise ConfigError(
                 "lora.target_modules = None stands for what PEFT takes by default for a model; expected names here, "
@@ -222,7 +222,7 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
 
 
 def _left(lora: LoraConfig) -> str:
-    """What else could be the reason, where modules are left out."""
+    """A further possible reason, where modules are left out."""
     reasons = [name for name in ("exclude_modules", "modules_to_save", "layers_to_transform") if getattr(lora, name)]
     return f" that {' and '.join(reasons)} left in" if reasons else ""
 

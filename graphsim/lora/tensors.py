@@ -49,7 +49,7 @@ def check_tensors(graph: nx.DiGraph, lora: LoraConfig, tensors: AdapterTensors) 
 
 
 def _expected(modules: list[tuple[Any, str]], targets: Targets, beside: Beside) -> Shapes:
-    """The tensors that the adapter has, but for those of stacks of experts."""
+    """The tensors that the adapter has, except for those of stacks of experts."""
     found: Shapes = {}
     lora = targets.lora
     for op, path in modules:

@@ -25,7 +25,7 @@ from graphsim.units import Num
 Shapes = dict[str, tuple[Num, ...]]
 
 OVERRIDE, OVERRIDDEN = "lora_override", "lora_overridden"
-"""The product in a linear's place, and what stands for both."""
+"""The GEMM in a linear's place, and what stands for both."""
 
 FUSED = ("lora_a", "lora_b")
 """The parts of a chain that fused kernels run, as a shrink and an expand."""
@@ -135,11 +135,11 @@ class Variant:
     peft_flag: the flag of PEFT's `adapter_config.json` that stands for it; peft_type: the method that it is of there
     rank_field, rank_default: what its rank is called there, "" where it has none, and what it is by default
     pattern_field: what its ranks per module are called there, "" where it has none; most: the largest rank
-    options: what else it has, by PEFT's names
+    options: further settings, under PEFT's names
     experts: whether it goes on a stack of experts; conv1d: on GPT-2's transposed linears
     table: on the token embedding, as `factors` or as a `rotation` of what it gives; "" for never
     parts: of the names of its tensors in a file, those that only it has
-    copies: whether it trains whole modules of any kind, norms among them, in the place of the model's own
+    copies: whether it trains whole modules of any kind, norms among them, in place of the model's own
     simpler: the lever that advice names for going back to the plain adapter; "" for none
     """
 
@@ -213,20 +213,20 @@ class Variant:
         """The operations from the linear's input to what is multiplied in its place; named as in `chain`.
 
         Where there are any, the linear itself runs only in steps in which no row has an adapter. Each is on the one
-        before it; one on weights alone is taken by the one behind it, the last by the product. Their rows are those of
+        before it; one on weights alone is taken by the one behind it, the last by the GEMM. Their rows are those of
         the linear where any has an adapter, and none where not (`Site.present`).
         """
         yield from ()
 
     def remade(self, site: Site) -> Remade:
-        """In whose format `ahead` makes weights in the place of the linear's; "" where it makes none."""
+        """In whose format `ahead` makes weights in place of the linear's; "" where it makes none."""
         return ""
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """The operations from the linear's input to what is added to its result, each on the one before it.
 
         Each comes with the last part of its node's name; one on weights alone is taken by the one behind it. A variant
-        that works ahead of the linear or behind it needs none, and then there is no addition.
+        that works before the linear or behind it needs none, and then there is no addition.
         """
         yield "lora_a", site.a
         yield "lora_b", site.b
@@ -266,7 +266,7 @@ class Variant:
         return merge
 
     def steps(self, site: Site) -> Iterator[Step]:
-        """What is ahead of the linear, the linear, the chain beside it, the ADD, and what is behind that.
+        """What is before the linear, the linear, the chain beside it, the ADD, and what is behind that.
 
         Raises ConfigError for a chain of which a part would be lost.
         """
@@ -283,7 +283,7 @@ class Variant:
         yield from behind
 
     def _overridden(self, site: Site, ahead: Sequence[tuple[str, Op]]) -> Generator[Step, None, Value]:
-        """The linear, the product in its place, and what they give together, which is returned."""
+        """The linear, the GEMM in its place, and what they give together, which is returned."""
         own, product, result = _overrides(site, self.remade(site))
         yield site.name, own, site.inputs
         inputs = yield from _in_a_row(site.name, ahead, site.inputs)

@@ -19,7 +19,8 @@ from graphsim.models.layers.per_layer_input import PerLayerStem
 from graphsim.models.media import Media
 from graphsim.models.source import SourceEncoder
 from graphsim.ops import Input
-from graphsim.ops.precision import Precision
+from graphsim.ops.precision import Precision, load_precision
+from graphsim.units import count_text
 
 if TYPE_CHECKING:
     from graphsim.lora.config import LoraConfig
@@ -62,6 +63,12 @@ class ModelConfig:
     lora_config: LoraConfig | None = None
     document: Mapping[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        shape = f"{self.num_layers} layers of {self.hidden_size}, vocabulary of {self.vocab_size:,}"
+        stated = f", {self.precision.name}" if self.precision else ""
+        adapter = f", {self.lora_config!r}" if self.lora_config else ""
+        return f"<ModelConfig {self.name}: {count_text(self.num_parameters)} parameters, {shape}{stated}{adapter}>"
+
     def save(self, path: str | Path) -> Path:
         """Write the model as a model file that `load_model` reads, YAML or JSON as the path's suffix says.
 
@@ -71,6 +78,11 @@ class ModelConfig:
         from graphsim.models.saving import save
 
         return save(self.document, self.name, path)
+
+    @property
+    def own_precision(self) -> Precision:
+        """Of its checkpoint, where that is quantised; bf16 otherwise."""
+        return self.precision or load_precision("bf16")
 
     @property
     def num_layers(self) -> int:

@@ -7,24 +7,22 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files import catalog
 from graphsim.files.model_names import KIND, NamedModel, absent_reason, is_id, named_model, near_names
 from graphsim.files.model_sizes import sized_model
 from graphsim.files.reading import load_mapping
-from graphsim.files.safetensors import read_folder
-from graphsim.files.tensors import StoredTensors
-from graphsim.models.checkpoint.compare import compare
-from graphsim.models.checkpoint.own_head import with_own_head
-from graphsim.models.checkpoint.refusal import checked
-from graphsim.models.checkpoint.report import CheckpointReport
 from graphsim.models.config import ModelConfig
 from graphsim.models.derived import altered
 from graphsim.models.published import KEY, read_published
 from graphsim.models.yaml import read_model
 from graphsim.units import short
+
+if TYPE_CHECKING:
+    from graphsim.files.tensors import StoredTensors
+    from graphsim.models.checkpoint.report import CheckpointReport
 
 _SUFFIXES = (".yaml", ".yml", ".json", ".gguf")
 _NO_MODEL = re.compile(r"-0000[2-9]-of-|-000[1-9]\d-of-|-00[1-9]\d\d-of-|mmproj")
@@ -64,7 +62,11 @@ def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str
     stamp = _stamp(found)
     config = copy.copy(_from_file(found, stamp, without))
     compared = _compared(found, stamp, without) if check else None
-    return config if compared is None else checked(*compared)
+    if compared is None:
+        return config
+    from graphsim.models.checkpoint.refusal import checked
+
+    return checked(*compared)
 
 
 def checkpoint_report(
@@ -94,11 +96,17 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 def _compared(
     path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]
 ) -> tuple[ModelConfig, CheckpointReport] | None:
-    """A model as its checkpoint has it, and how both differ."""
+    """A model as its checkpoint has it, and how both differ; None where there is no checkpoint."""
+    if path.suffix != ".gguf" and path.name != "config.json":
+        return None
+    from graphsim.files.safetensors import read_folder
+    from graphsim.models.checkpoint.compare import compare
+    from graphsim.models.checkpoint.own_head import with_own_head
+
     if path.suffix == ".gguf":
         model, stored = _from_gguf(path, stamp)
         return model, compare(model, stored)
-    found = read_folder(path.parent) if path.name == "config.json" else None
+    found = read_folder(path.parent)
     if found is None:
         return None
     model = with_own_head(_from_file(path, stamp, ignore), found)

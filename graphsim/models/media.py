@@ -15,11 +15,11 @@ MOST_IMAGES, MOST_PIXELS, MOST_SECONDS = 10_000, 100_000, 10**6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """Images and sound of each request, as they are sent: the model's own processor resizes, tiles and cuts them.
+    """Images and sound of each request, before the model's own processor resizes, tiles and cuts them.
 
-    images: how many; image_size: height and width of each in pixels
+    images: number of images; image_size: height and width of each in pixels
     audio_s: seconds of sound
-    Raises ConfigError for anything else than sizes.
+    Raises ConfigError for values that are not sizes.
     """
 
     images: int = 0

@@ -26,7 +26,7 @@ class Kind(Enum):
     """What a module is to a quantiser.
 
     LINEAR: an nn.Linear of a block, a tower, or in front of the blocks
-    BARE: a router, or another product with weights that no nn.Linear holds
+    BARE: a router, or another GEMM with weights that no nn.Linear holds
     """
 
     LINEAR = "linear"

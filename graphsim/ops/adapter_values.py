@@ -27,7 +27,7 @@ class ColumnScale(Op):
     """Multiplies the columns of `rows` of `m` rows by trained numbers, `vectors` of them for each of n columns.
 
     steps: elementary operations of a value, `passes` times read and written, in `launches` kernels
-    whole: whether a cut value is made whole ahead of it, as the linear behind it wants it
+    whole: whether a cut value is made whole before it, as the linear behind it wants it
     weights: format of the numbers
     """
 
@@ -122,7 +122,7 @@ class ResultScale(ColumnScale):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RotateInput(Op):
-    """Multiplies each row's blocks of `block` values by a matrix each, ahead of a linear.
+    """Multiplies each row's blocks of `block` values by a matrix each, before a linear.
 
     inputs, width: values of a row that come in and go out, of `rows` of `m` rows
     dense: one block holds the whole row, so that devices that cut it sum what their parts give
@@ -156,7 +156,7 @@ class RotateInput(Op):
 
     @property
     def placement(self) -> Sharding:
-        """Whole ahead of a linear that wants its input whole; else where the blocks lie."""
+        """Whole before a linear that wants its input whole; else where the blocks lie."""
         if self.split is not Sharding.ROW:
             return Sharding.WHOLE
         return Sharding.ROW if self.dense else Sharding.LINEAR
@@ -178,7 +178,7 @@ class RotateInput(Op):
 
     @property
     def in_elems(self) -> Num | None:
-        """All rows, as wide as they come in."""
+        """All rows, at the width of the input."""
         return self.m * self.inputs
 
     @property
@@ -201,7 +201,7 @@ class RotateInput(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WideGemm(LoraB):
-    """A product as wide as the linear's own, of the rows of its input that have an adapter."""
+    """A GEMM as wide as the linear's own, of the rows of its input that have an adapter."""
 
     @property
     def in_elems(self) -> Num | None:

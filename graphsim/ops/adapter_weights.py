@@ -119,7 +119,7 @@ class BuiltWeights(Op):
 
     @property
     def matrix_format(self) -> str:
-        """Products of parameters run in their format."""
+        """GEMMs of parameters run in their format."""
         return self.factors.compute
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from enum import Enum, IntEnum
 from typing import Any, ClassVar
 
+from graphsim.brief import figures_text, settings_text
 from graphsim.ops.direction import Direction
 from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.saved import Saved
@@ -118,6 +119,10 @@ class Work:
     message_hops: Num = 0.0
     host_bytes: Num = 0.0
 
+    def __repr__(self) -> str:
+        figures = {field.name: getattr(self, field.name) for field in fields(self)}
+        return figures_text("Work", {name: value for name, value in figures.items() if may_be_nonzero(value)})
+
     @property
     def read_bytes(self) -> Num:
         """Weights and inputs read from device memory."""
@@ -176,7 +181,7 @@ class Op:
     op_type: ClassVar[OpType] = OpType.INPUT
     sharding: ClassVar[Sharding] = Sharding.LOCAL
     family: ClassVar[str] = ""
-    """The cost family that prices it on measured devices; "" for what nobody measured. `moe` is the experts' products,
+    """The cost family that prices it on measured devices; "" for what was not measured. `moe` is the experts' GEMMs,
     whose price is that of their whole block, and what lies in the block beside them: the library's own operations."""
     launched: ClassVar[bool] = True
     """Whether it is a kernel that something has to start."""
@@ -192,6 +197,13 @@ class Op:
     """Whether its result is the base's with an adapter's added in: what moves that result is no adapter's operation."""
     adapter_part: ClassVar[AdapterPart] = AdapterPart.FACTOR
     """What it is there for, where it is an adapter's."""
+
+    def __init_subclass__(cls) -> None:
+        """Every kind of operation shows what is not at its default."""
+        cls.__repr__ = Op.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return settings_text(self)
 
     role: str = ""
     stream: str = COMPUTE
@@ -307,7 +319,7 @@ class Op:
         return self.cut(ways)
 
     def exchanges(self, ways: Num) -> tuple[Op | None, Op | None]:
-        """Collectives ahead of and behind an operation on weights alone, where `ways` devices cut it; None for none."""
+        """Collectives before and behind an operation on weights alone, where `ways` devices cut it; None for none."""
         return None, None
 
     @property

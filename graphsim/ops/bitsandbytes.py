@@ -1,4 +1,4 @@
-"""What bitsandbytes runs beside the products of its formats: NF4's dequantisation, LLM.int8()'s outliers.
+"""What bitsandbytes runs beside the GEMMs of its formats: NF4's dequantisation, LLM.int8()'s outliers.
 
 Kernels are counted in its source, release 0.45: `autograd/_functions.py` (MatMul4Bit, MatMul8bitLt) and
 `functional.py`.
@@ -17,7 +17,7 @@ from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 NESTED_KERNELS = 3.0
-"""Doubly quantised scales: widened, their mean added, and cast, ahead of every product."""
+"""Doubly quantised scales: widened, their mean added, and cast, before every GEMM."""
 
 WIDEN_CLOCKS = 0.52
 """Clocks of one core for each weight that is widened and comes back, with the branches through the code book of
@@ -26,10 +26,10 @@ releases up to 0.47. From Llama-3.1-70B on an H100 at batch 8 against batch 1 (`
 1747 replaced the branches by a table, 1.4 to 2.1 times faster on those two."""
 
 OUTLIER_KERNELS = 18.0
-"""Beside the product of LLM.int8(): the cast to fp16 and back, the search for columns with an entry beyond the
+"""Beside the GEMM of LLM.int8(): the cast to fp16 and back, the search for columns with an entry beyond the
 threshold (absolute value, comparison, two reductions, three kernels of `argwhere`, one copy to the host), the
 quantisation of rows, clearing the columns in it, both operands' columns (two look-ups, two factors, one cast), the
-widening of the int32 result, and the product in 16 bits that is added to it."""
+widening of the int32 result, and the GEMM in 16 bits that is added to it."""
 
 OUTLIERS = 7.0
 """Columns whose inputs lie beyond the threshold: at most seven in models of 6.7 B to 13 B parameters (LLM.int8(),
@@ -38,7 +38,7 @@ arXiv 2208.07339, section 4.1)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BesideProduct(Op):
-    """What runs ahead of or around a product of m rows, k inputs and n outputs, in place."""
+    """What runs before or around a GEMM of m rows, k inputs and n outputs, in place."""
 
     op_type: ClassVar[OpType] = OpType.QUANTISE
     constant: ClassVar[bool] = True
@@ -58,15 +58,15 @@ class BesideProduct(Op):
         return 0.0
 
     def cut(self, ways: Num) -> BesideProduct:
-        """Raise GraphError: the product is cut before this is put beside it."""
-        raise GraphError(f"{type(self).__name__} serves one device's share of a product and is not cut again")
+        """Raise GraphError: the GEMM is cut before this is put beside it."""
+        raise GraphError(f"{type(self).__name__} serves one device's share of a GEMM and is not cut again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dequantise(BesideProduct):
-    """Widens a 4-bit weight ahead of its product, from more than `fused_tokens` rows on (QLoRA, arXiv 2305.14314, 3).
+    """Widens a 4-bit weight before its GEMM, from more than `fused_tokens` rows on (QLoRA, arXiv 2305.14314, 3).
 
-    The product itself counts the stored weight; here stand the widened copy that is written, and what reading it takes
+    The GEMM itself counts the stored weight; here stand the widened copy that is written, and what reading it takes
     beyond the stored one. With fewer rows one kernel does both.
     nested: whether the weights' scales are quantised in turn, and widened first whatever the rows
     """
@@ -80,7 +80,7 @@ class Dequantise(BesideProduct):
         return np.greater(self.m, self.fused_tokens) * 1.0
 
     def work(self) -> Work:
-        """Reads the stored weight, writes 16 bits per weight, which the product reads instead of the stored ones.
+        """Reads the stored weight, writes 16 bits per weight, which the GEMM reads instead of the stored ones.
 
         Nested scales, one for 64 weights, are read in 8 bits, and written and read twice in 32.
         """
@@ -107,7 +107,7 @@ class Dequantise(BesideProduct):
 class Outliers(BesideProduct):
     """Columns of inputs that LLM.int8() multiplies in 16 bits: their search, and their part of the result.
 
-    The product itself counts int8 operands and a result of 16 bits. Host and device wait for each other: the host asks
+    The GEMM itself counts int8 operands and a result of 16 bits. Host and device wait for each other: the host asks
     how many columns there are.
     """
 
@@ -117,7 +117,7 @@ class Outliers(BesideProduct):
         """flops = 2mn for each outlier.
 
         Inputs pass 12 bytes each through cast, comparison and quantisation; the int32 result is written, read, written
-        in 16 bits and added to, 12 bytes beyond what the product counts; outliers' weights are widened.
+        in 16 bits and added to, 12 bytes beyond what the GEMM counts; outliers' weights are widened.
         """
         live = np.minimum(self.m * self.n, 1.0)
         gathered, passed = OUTLIERS * self.n * live, self.m * self.k * live

@@ -1,4 +1,4 @@
-"""Which kinds of operation there are: all of this package's, whoever imports them, and those a user defines."""
+"""All kinds of operations: those of this package, imported or not, and those a user defines."""
 
 from __future__ import annotations
 

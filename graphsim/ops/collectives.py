@@ -81,7 +81,7 @@ class Collective(Op):
 
     @property
     def launches(self) -> Num:
-        """One; none where there is nothing to exchange, or nobody to exchange it with."""
+        """One; none where there is nothing to exchange, or no rank to exchange it with."""
         return np.minimum(self.elems, 1.0) * np.minimum(self.group - 1.0, 1.0)
 
     @property
@@ -181,7 +181,7 @@ class SendReceive(Collective):
 class RingPass(SendReceive):
     """Every device's own value passes by all others, from neighbour to neighbour; `elems` is what one device holds.
 
-    Ring attention (arXiv 2310.01889): nobody ever holds all of it.
+    Ring attention (arXiv 2310.01889): no rank ever holds all of it.
     """
 
     def work(self) -> Work:

@@ -64,14 +64,14 @@ class StartSums(DepthOp):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: whoever takes the value keeps it."""
+        """Nothing: the consumer of the value saves it."""
         return Saved()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MixSums(DepthOp):
-    """A mixture of the running sum and of `blocks` sums, by a softmax over their scores: a norm and a product with one
-    learned vector each.
+    """A mixture of the running sum and of `blocks` sums, by a softmax over their scores: of each a norm and a dot
+    product with a learned vector.
     """
 
     blocks: Num
@@ -82,7 +82,7 @@ class MixSums(DepthOp):
         return self.blocks + 1.0
 
     def work(self) -> Work:
-        """A sum of squares, a product with the vector, and the weighted sum: six steps for each element."""
+        """A sum of squares, a dot product with the vector, and the weighted sum: six steps for each element."""
         act = self.activations.bytes
         return Work(
             vector_flops=6.0 * self.sources * self.row,

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Direction(Enum):
-    """FORWARD also of every inference step; RECOMPUTE of a forward that runs again ahead of its backward.
+    """FORWARD also of every inference step; RECOMPUTE of a forward that runs again before its backward.
 
     UPDATE is once for each optimizer step, however many micro-batches it has.
     """

@@ -72,7 +72,7 @@ class Activation(Elementwise):
 
     @property
     def saved(self) -> Saved:
-        """Its inputs, and the nonlinearity's result ahead of the product with a second input: g, u and silu(g).
+        """Its inputs, and the nonlinearity's result before it is multiplied by a second input: g, u and silu(g).
 
         A fused kernel computes the latter again.
         """

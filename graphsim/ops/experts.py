@@ -1,4 +1,4 @@
-"""Mixture of experts: routing, the experts' matrix products, and the copies of tokens that they work on."""
+"""Mixture of experts: routing, the experts' GEMMs, and the copies of tokens that they work on."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class ExpertActivation(Op):
 
     @property
     def saved(self) -> Saved:
-        """Its inputs, and the nonlinearity's result ahead of the product with the second one."""
+        """Its inputs, and the nonlinearity's result before it is multiplied by the second one."""
         act = self.activations.bytes
         return Saved(inputs=self.reads * self.elems * act, own=np.minimum(self.reads - 1.0, 1.0) * self.elems * act)
 

@@ -1,7 +1,7 @@
 """How numbers are stored and multiplied: the one table of number formats.
 
 A format says what a number weighs, scales included, at which matrix rate it is multiplied, and under which name the
-measured kernels of each cost family know it. What else a kernel does with its numbers (`cost/families/formats.py`)
+measured kernels of each cost family know it. Other conversions in a kernel (`cost/families/formats.py`)
 is described with the formats of this table.
 """
 
@@ -84,7 +84,7 @@ FORMATS: dict[str, Format] = {
         Format(name="fp8_channel", bytes=1.0, per_output=2.0, compute="fp8", gemm="fp8", moe="fp8", attention="fp8"),
         # one fp32 scale per output channel (FBGEMM, ModelOpt)
         Format(name="fp8_row", bytes=1.0, per_output=4.0, compute="fp8", gemm="fp8", moe="fp8", attention="fp8"),
-        # the same weights, widened to the activations ahead of the product
+        # the same weights, widened to the activations before the GEMM
         Format(name="fp8_wo", bytes=1.0, per_output=2.0, gemm="int8_wo", moe="fp8_wo", attention="fp8"),
         fp8_blocks(128, 128),
         # 32 e4m3 values share an e8m0 scale (OCP Microscaling Formats specification 1.0, section 5)
@@ -101,7 +101,7 @@ FORMATS: dict[str, Format] = {
         Format(
             name="nvfp4", bytes=0.5 + 1.0 / 16, compute="fp4", gemm="nvfp4", moe="nvfp4", attention="fp8", block_k=16
         ),
-        # the same weights, widened to the activations ahead of the product
+        # the same weights, widened to the activations before the GEMM
         Format(name="nvfp4_wo", bytes=0.5 + 1.0 / 16, gemm="nf4", moe="int4_wo", attention="fp8", block_k=16),
         # 32 values share an e8m0 scale: e2m1 or e3m2 (OCP Microscaling Formats specification 1.0, section 5)
         Format(name="mxfp4", bytes=0.5 + 1.0 / 32, gemm="w4a16_mxfp4", moe="w4a16_mxfp4", attention="fp8"),
@@ -120,7 +120,7 @@ FORMATS: dict[str, Format] = {
 """All storage formats that have a name of their own."""
 
 _IN_TABLE = ("MXFP4", "NVFP4")
-"""llama.cpp's types that the table has already, under these names but for case."""
+"""llama.cpp's types that the table has already, under these names except for case."""
 
 GGML = {
     name.lower(): Format(
@@ -171,8 +171,10 @@ def format_of(name: str) -> Format | None:
 
     Beside the table's: `int4_g64` for integers with a scale and a zero point for each 64, `int8_channel` for each
     output; `_sym` without zero points, `_z16` with wide ones, `_act` for groups in the order of activations;
-    `fp8_block_64x128`; and `q4_k+q6_k` for a weight whose slices, of one size, are in several formats.
+    `fp8_block_64x128`; and `q4_k+q6_k` for a weight whose slices, of one size, are in several formats. In small or
+    capital letters.
     """
+    name = name.lower()
     known = FORMATS.get(SPELLINGS.get(name, name)) or GGML.get(name)
     if known is not None:
         return known

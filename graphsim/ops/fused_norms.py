@@ -34,7 +34,7 @@ class AddNorm(Norm):
 
     @property
     def out_parts(self) -> dict[str, Num]:
-        """`sum` and `normed`, each in the place of an input."""
+        """`sum` and `normed`, each in place of an input."""
         return {SUM: self.out_elems, NORMED: self.out_elems}
 
     @property
@@ -91,5 +91,5 @@ class AllReduceNorm(AllReduce):
 
     @property
     def out_parts(self) -> dict[str, Num]:
-        """`sum` and `normed`, each in the place of an input."""
+        """`sum` and `normed`, each in place of an input."""
         return {SUM: self.elems, NORMED: self.elems}

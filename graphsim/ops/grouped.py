@@ -1,4 +1,4 @@
-"""A product whose inputs and outputs lie in groups that do not mix: a block-diagonal weight."""
+"""A GEMM whose inputs and outputs lie in groups that do not mix: a block-diagonal weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that the blocks of a repeat hand on to each other beside their result."""
+"""Values that the blocks of a repeat pass to each other in addition to their result."""
 
 from __future__ import annotations
 

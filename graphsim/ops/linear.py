@@ -1,4 +1,4 @@
-"""Matrix products with weights. m rows (tokens), k inputs, n outputs."""
+"""GEMMs with weights. m rows (tokens), k inputs, n outputs."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Gemm(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeadGemm(Gemm):
-    """A product of its own for each of `heads` heads: m rows of k inputs, n outputs, in one batched kernel."""
+    """A GEMM of its own for each of `heads` heads: m rows of k inputs, n outputs, in one batched kernel."""
 
     family: ClassVar[str] = "batched_gemm"
 

@@ -83,7 +83,7 @@ class LoraGemm(Gemm):
         return Saved(inputs=elems * self.activations.bytes)
 
     def cut(self, ways: Num) -> LoraGemm:
-        """As any product's weights; blocks that are dealt out cut n and k at once."""
+        """As any GEMM's weights; blocks that are dealt out cut n and k at once."""
         if self.split is not Sharding.DEALT:
             return cast("LoraGemm", Gemm.cut(self, ways))
         part = cast("LoraGemm", Gemm.cut(replace(self, split=Sharding.COLUMN), ways))
@@ -183,7 +183,7 @@ class LoraAdd(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraMerge(Op):
-    """W' = W + (alpha / r) B A, once, ahead of a GEMM with k inputs and n outputs; independent of tokens.
+    """W' = W + (alpha / r) B A, once, before a GEMM with k inputs and n outputs; independent of tokens.
 
     copies: weights of that shape that are merged, one for each expert
     weights, factors: formats of the base and of A and B

@@ -69,7 +69,7 @@ class LoraKernel(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraFill(LoraKernel):
-    """Clears the intermediate result, `elems` elements, ahead of a shrink that adds to it."""
+    """Clears the intermediate result, `elems` elements, before a shrink that adds to it."""
 
     elems: Num
 

@@ -19,9 +19,9 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DoraNorm(Op):
-    """m / ||W + s B A|| of each output, anew in every forward pass whatever the tokens (DoRA, arXiv 2402.09353, 4.3).
+    """m / ||W + s B A|| of each output, again in every forward pass whatever the tokens (DoRA, arXiv 2402.09353, 4.3).
 
-    As PEFT 0.21 does it (`tuners/lora/dora.py`): the product B A comes from running the factors on the identity, then
+    As PEFT 0.21 does it (`tuners/lora/dora.py`): the GEMM B A comes from running the factors on the identity, then
     W + s B A is written, and its norm taken. The temporary of the weight's shape lives until then.
     Devices that cut the base over its inputs sum their squares, in every forward. One factor that is cut over ranks or
     outputs is gathered first (Megatron-Bridge, `peft/dora.py`, DoRALinear._get_weight_norm, which leaves out that sum).
@@ -90,7 +90,7 @@ class DoraNorm(Op):
 
     @property
     def saved_for_weights(self) -> Saved:
-        """The identity of k rows, A's product with it, and the norms that magnitudes are divided by."""
+        """The identity of k rows, A's GEMM with it, and the norms that magnitudes are divided by."""
         return Saved(own=(self.k * self.k + self.k * self.rank + self.n) * self.factors.bytes)
 
     @property
@@ -219,7 +219,7 @@ class VectorScale(Elementwise):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GroupPool(Op):
-    """Averages groups of inputs ahead of A: QA-LoRA, arXiv 2309.14717, section 3.2; `groups` inputs become one."""
+    """Averages groups of inputs before A: QA-LoRA, arXiv 2309.14717, section 3.2; `groups` inputs become one."""
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
 

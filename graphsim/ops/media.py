@@ -36,7 +36,7 @@ class Patches(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: whoever takes the value keeps it."""
+        """Nothing: the consumer of the value saves it."""
         return Saved()
 
     def cut(self, ways: Num) -> Patches:
@@ -65,7 +65,7 @@ class Pool(TakeRows):
 class Conv2d(Gemm):
     """A dense convolution over a grid of rows: m rows out of n channels each, k = taps times the channels that come.
 
-    An implicit product: rows are read once, not once for each tap. stride: rows that come for each that leaves
+    An implicit GEMM: rows are read once, not once for each tap. stride: rows that come for each that leaves
     """
 
     op_type: ClassVar[OpType] = OpType.CONVOLUTION

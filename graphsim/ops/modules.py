@@ -80,7 +80,7 @@ class ModuleNorm(DoraNorm):
 
     In the factors' format: the identity is made (k²) and read, B A comes from it (nk), is scaled (2 nk) and added to W
     (3 nk), of which the norm is taken (nk). W in fewer bytes is copied to that format first (2 nk). B A is handed on
-    as the transpose of what the factors gave, so the sum reads it across rows. Products in fp32 run on the ordinary
+    as the transpose of what the factors gave, so the sum reads it across rows. GEMMs in fp32 run on the ordinary
     units, which is PyTorch's default (`torch.backends.cuda.matmul.allow_tf32 = False`).
     copies: adapters of the batch, one after another
     """

@@ -1,4 +1,4 @@
-"""A linear in whose place an adapter's product runs, with an input or weights of its own, where tokens have an adapter.
+"""A linear in whose place an adapter's GEMM runs, with an input or weights of its own, where tokens have an adapter.
 
 Which of the two runs is a number, so that a step in which no token has an adapter is the base model's.
 """
@@ -16,12 +16,12 @@ from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 Remade = Literal["", "factors", "activations"]
-"""In whose format an adapter makes weights in the place of a linear's; "" where it makes none."""
+"""In whose format an adapter makes weights in place of a linear's; "" where it makes none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OverriddenGemm(Gemm):
-    """The linear itself: n, and the widths of its parts, are 0 where the adapter's product runs.
+    """The linear itself: n, and the widths of its parts, are 0 where the adapter's GEMM runs.
 
     held: slices of the weights that lie in memory, whether they run or not; () where what runs is all
     """
@@ -56,7 +56,7 @@ class OverriddenGemm(Gemm):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OverridingGemm(Gemm):
-    """The product that runs in a linear's place: of its weights with a changed input, or of weights that were rebuilt.
+    """The GEMM that runs in a linear's place: of its weights with a changed input, or of weights that were rebuilt.
 
     m is 0 where it does not run. remade: in whose format its weights are made; engines may widen that of factors
     """
@@ -128,7 +128,7 @@ class OverrideResult(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: whoever takes the value keeps it."""
+        """Nothing: the consumer of the value saves it."""
         return Saved()
 
     def cut(self, ways: Num) -> OverrideResult:

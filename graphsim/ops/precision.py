@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from graphsim.errors import ConfigError, choices_text
+from graphsim.errors import ConfigError, as_allowed, choices_text
 from graphsim.ops.formats import FORMATS, Format, format_of
 from graphsim.units import short
 
@@ -89,6 +89,9 @@ class Precision:
     attention: Format | None = None
     modules: ModuleFormats = ALIKE
 
+    def __repr__(self) -> str:
+        return f"<Precision {self.name}: activations {self.activations.name}, KV cache {self.kv.name}>"
+
     @property
     def name(self) -> str:
         """How a user writes it: `fp8`, `bf16,experts=mxfp4`, or `fp8,kv=fp8` where the cache is not as activations."""
@@ -142,6 +145,7 @@ def _read(ref: str, kv: str | None) -> Precision:
     modules: list[ModuleFormat] = []
     for part in parts:
         key, equals, value = (word.strip() for word in part.partition("="))
+        key = as_allowed(key, _PARTS)
         if not equals or not _PATH.fullmatch(key) or (key not in _PARTS and not re.search(r"[._]", key)):
             raise ConfigError(f"precision = {short(ref)} is not understood; write a format such as bf16, or fp8,kv=fp8")
         if key in named:

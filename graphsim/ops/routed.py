@@ -1,4 +1,4 @@
-"""Matrix products whose weights a router chooses for each token, cut over devices as any other product's."""
+"""GEMMs whose weights a router chooses for each token, cut over devices as any other GEMM's."""
 
 from __future__ import annotations
 

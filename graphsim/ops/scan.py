@@ -87,7 +87,7 @@ class Scan(Op):
     """A recurrence over tokens: `channels` channels, each with `state` state values.
 
     inputs: elements read per token beside the state; learned: weights of the recurrence itself
-    matrix: computed in chunks by matrix products (Mamba-2, gated delta rule), else step by step (Mamba)
+    matrix: computed in chunks by GEMMs (Mamba-2, gated delta rule), else step by step (Mamba)
     mechanism: `gdn`, `kda` or `mamba2`, whose measured kernels its own is one of or nearest to; "" has its roofline
     heads, key_heads: that share the channels, and that share their keys
     decode: one token per sequence, the engine's generation kernel; decoding: sequences of which that is true
@@ -112,7 +112,7 @@ class Scan(Op):
     def work(self) -> Work:
         """Update and read-out of the state: about 6 operations per token, channel and state value.
 
-        Mamba, arXiv 2312.00752, section 3.3; in matrix form the same products run on matrix units (Mamba-2,
+        Mamba, arXiv 2312.00752, section 3.3; in matrix form the same operations run on matrix units (Mamba-2,
         arXiv 2405.21060, section 6). The state is read and written once per sequence and step.
         """
         act = self.activations.bytes

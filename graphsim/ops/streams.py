@@ -53,11 +53,11 @@ class MixStreams(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CollapseStreams(MixStreams):
-    """A token's mixing weights by a product with all its streams, and the streams summed into one by them.
+    """A token's mixing weights by a GEMM with all its streams, and the streams summed into one by them.
 
-    Parts: `collapsed`, and `mixing` for what expands the result again. projected: how many weights the product
-    gives, (2 + n) n ahead of a part, n at the model's end; iterations: of Sinkhorn's normalisation of the n x n of
-    them; scales: learned factors beside a bias for each weight; parameter: what the weights' paths begin with, ahead of
+    Parts: `collapsed`, and `mixing` for what expands the result again. projected: how many weights the GEMM
+    gives, (2 + n) n before a part, n at the model's end; iterations: of Sinkhorn's normalisation of the n x n of
+    them; scales: learned factors beside a bias for each weight; parameter: what the weights' paths begin with, before
     `fn`, `base` and `scale`
     """
 
@@ -69,7 +69,7 @@ class CollapseStreams(MixStreams):
     parameter: str = ""
 
     def work(self) -> Work:
-        """2 T p n h of the product; a norm, a sum of the streams, and two sums and quotients per iteration."""
+        """2 T p n h of the GEMM; a norm, a sum of the streams, and two sums and quotients per iteration."""
         act = self.activations.bytes
         square = self.streams * self.streams
         return Work(
@@ -82,7 +82,7 @@ class CollapseStreams(MixStreams):
 
     @property
     def parameters(self) -> Num:
-        """The product's weights, a bias for each result, the scales."""
+        """The GEMM's weights, a bias for each result, the scales."""
         return self.projected * (self.streams * self.width + 1.0) + self.scales
 
     @property
@@ -181,7 +181,7 @@ class SplitStreams(MixStreams):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: whoever takes a stream keeps it."""
+        """Nothing: the consumer of a stream saves it."""
         return Saved()
 
 

@@ -37,7 +37,7 @@ class Input(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: whoever takes the value keeps it."""
+        """Nothing: the consumer of the value saves it."""
         return Saved()
 
     def cut(self, ways: Num) -> Input:
@@ -66,7 +66,7 @@ class OutsideValue(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: whoever takes the value keeps it."""
+        """Nothing: the consumer of the value saves it."""
         return Saved()
 
     def cut(self, ways: Num) -> OutsideValue:
@@ -102,7 +102,7 @@ class Join(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: whoever takes the value keeps it."""
+        """Nothing: the consumer of the value saves it."""
         return Saved()
 
     def cut(self, ways: Num) -> Join:
@@ -148,6 +148,7 @@ class Repeat(Op):
 
     first_layer: index of the first layer it stands for
     layers: how many layers one body holds; a body node's `{}` module path counts from its own `layer`
+    runs_again: whether its turns run again ahead of their backward, where anything is recomputed
     """
 
     op_type: ClassVar[OpType] = OpType.REPEAT
@@ -158,6 +159,7 @@ class Repeat(Op):
     times: int
     first_layer: int = 0
     layers: int = 1
+    runs_again: bool = True
 
     @property
     def result(self) -> str:
@@ -231,7 +233,7 @@ class Together(Op):
 class Launch(Op):
     """The host's start of `times` kernels; each takes the hardware's eager launch time.
 
-    called_s: what else the host does for them: calls from Python, of modules and of the kernels' operations
+    called_s: further host time for them: calls from Python, of modules and of the kernels' operations
     """
 
     op_type: ClassVar[OpType] = OpType.LAUNCH

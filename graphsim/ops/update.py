@@ -26,7 +26,7 @@ class UpdateWeights(Op):
     tensors: how many tensors they are; kernels: launches for each group of tensors that one kernel takes;
         tensor_kernels: launches for each tensor, of optimizers that take one after another
     called_s: seconds of the host beyond launching, which waits for decompositions
-    matrix_flops: of matrix products, for each weight (Muon's orthogonalisation, GaLore's projection); decomposed_flops:
+    matrix_flops: of GEMMs, for each weight (Muon's orthogonalisation, GaLore's projection); decomposed_flops:
         of singular value decompositions, which ordinary units run; at their peak, which is a lower bound of the time
     """
 

@@ -39,7 +39,7 @@ from graphsim.passes.backward_rules import BackwardRules
 from graphsim.passes.gradients import Here, Scope, Storage, gradients, scaled
 from graphsim.passes.gradients.requires import enters, requirements
 from graphsim.passes.training_forward import TrainingForward
-from graphsim.passes.turns import AlikeTurns, RecomputedTurns, recomputed_turns
+from graphsim.passes.turns import AlikeTurns, RecomputedTurns
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
@@ -135,7 +135,7 @@ _KINDS: dict[str, tuple[type[Op], ...]] = {
 
 def _run_again(repeat: Repeat, rules: BackwardRules) -> frozenset[str]:
     """Which nodes of a turn run again ahead of its backward."""
-    if rules.recompute == "none" or (rules.recompute_every > 1 and not recomputed_turns(repeat, rules.recompute_every)):
+    if rules.recompute == "none" or not repeat.runs_again:
         return frozenset()
     never = Input | EncoderOutput | HeldWeights
     ops = [(name, op) for name, op in repeat.body.nodes(data="op") if not isinstance(op, never)]
@@ -168,9 +168,9 @@ class _Placer:
         self.live: Num = scope.needs[last_node(scope.graph)]
 
     def all_again(self) -> None:
-        """A whole turn ahead of all gradients, node by node as it ran before.
+        """A whole turn before all gradients, node by node as it ran before.
 
-        Re-entrant checkpoints run it to its end, others to the last thing that is kept: what runs ahead of that runs
+        Re-entrant checkpoints run it to its end, others to the last thing that is kept: what runs before that runs
         again whether or not it is needed (PyTorch, `torch/utils/checkpoint.py`, _StopRecomputationError).
         """
         made = {storage.node for storage, kept in self.scope.kept.values() if kept.again}

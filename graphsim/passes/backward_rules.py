@@ -11,7 +11,7 @@ from graphsim.units import Num
 RECOMPUTED = (
     "attention", "norm", "rope", "activation", "expert_activation", "elementwise", "linear", "second_linear", "experts",
 )  # fmt: skip
-"""Kinds of operations that selective recomputation may run again; `second_linear` is every second product, beginning
+"""Kinds of operations that selective recomputation may run again; `second_linear` is every second GEMM, beginning
 with the second one (torchtitan, `distributed/activation_checkpoint.py`, save list of operations)."""
 
 _CHOICES = {"recompute": ("none", "full", "selective"), "attention": ("flash", "unfused")}
@@ -22,7 +22,7 @@ class BackwardRules:
     """Facts about a trainer's code; see `graphsim.training.recipe` for where they come from.
 
     adapter_format: of LoRA's factors: a name of FORMATS, or `given` for what the graph says
-    autocast: whether matrix products run in 16 bits whatever their inputs' format
+    autocast: whether GEMMs run in 16 bits whatever their inputs' format
     lora_dropout: whether an adapter's input is dropped, as a probability; hidden_dropout: whether each sublayer's
         result is; attention_dropout: whether attention's scores are
     mask_bytes: of a dropout mask, per element (1 on CUDA)
@@ -68,5 +68,5 @@ class BackwardRules:
         return given if self.adapter_format == "given" else FORMATS[self.adapter_format]
 
     def products(self, factors: Format, base: Format) -> Format:
-        """In which format products with factors of a format run; fused kernels widen nothing."""
+        """In which format GEMMs with factors of a format run; fused kernels widen nothing."""
         return base if self.autocast or "lora" in self.fused else factors

@@ -1,7 +1,7 @@
 """Shared experts beside the exchange of tokens with the devices that hold the routed ones.
 
 vLLM: `_finalize` of `fused_moe/modular_kernel.py` starts the combine, computes the shared experts, then waits for it.
-SGLang: `forward_deepep` of `models/deepseek_v2.py` starts them ahead of the dispatch, on a stream of their own.
+SGLang: `forward_deepep` of `models/deepseek_v2.py` starts them before the dispatch, on a stream of their own.
 They stay on the stream of the other kernels, launched right behind the exchange: two kernels that share a device are
 taken to be no faster than one after the other.
 """

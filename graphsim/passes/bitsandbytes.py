@@ -1,4 +1,4 @@
-"""Products of weights in bitsandbytes' formats, with what its kernels do beside them."""
+"""GEMMs of weights in bitsandbytes' formats, with what its kernels do beside them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def serves(precision: Precision) -> bool:
 
 
 def runs_eagerly(precision: Precision) -> bool:
-    """Whether no graph of the step can be captured: LLM.int8() asks the device for its outliers in every product.
+    """Whether no graph of the step can be captured: LLM.int8() asks the device for its outliers in every GEMM.
 
     vLLM, `config.py`, `_verify_bnb_config`: bitsandbytes in 8 bits falls back to the eager mode.
     """
@@ -42,10 +42,10 @@ def runs_eagerly(precision: Precision) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BesideProducts(Pass):
-    """A node in front of every product with such weights, for what runs beside it.
+    """A node in front of every GEMM with such weights, for what runs beside it.
 
     fused_tokens: rows up to which a kernel reads 4-bit weights itself
-    nested: whether doubly quantised scales are widened in every product, not once at load
+    nested: whether doubly quantised scales are widened in every GEMM, not once at load
     """
 
     stage: ClassVar[Stage] = "sharded"
@@ -54,7 +54,7 @@ class BesideProducts(Pass):
     nested: bool = True
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """It is one more input of the product."""
+        """It is one more input of the GEMM."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if isinstance(op, Gemm) and not isinstance(op, LoraGemm):

@@ -5,8 +5,8 @@ chunks, one from the start and one from the end (Megatron-LM and TransformerEngi
 
 * `p2p`: keys and values pass by in a ring, each part attended to while the next one is on its way (arXiv 2310.01889);
   in the backward pass their gradients travel along, twice as much.
-* `a2a`: tokens are exchanged for heads ahead of attention, and back behind it (Ulysses, arXiv 2309.14509).
-* `all_gather`: keys and values are gathered ahead of it, in the backward pass too, and their gradients scattered.
+* `a2a`: tokens are exchanged for heads before attention, and back behind it (Ulysses, arXiv 2309.14509).
+* `all_gather`: keys and values are gathered before it, in the backward pass too, and their gradients scattered.
 """
 
 from __future__ import annotations

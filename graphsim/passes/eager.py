@@ -52,7 +52,7 @@ def further(op: Op, calls: Mapping[str, ModuleCall]) -> Iterator[tuple[str, Modu
 def turns(op: Op) -> Num:
     """How often the module runs for one operation: once for each expert that tokens reach, or that is looked at.
 
-    Of a linear and the product in its place one runs.
+    Of a linear and the GEMM in its place one runs.
     """
     if isinstance(op, OverriddenGemm | OverridingGemm | BesideProduct):
         return np.minimum(op.m * op.n, 1.0)

@@ -78,7 +78,7 @@ class Engine:
     def kept(self, given: Format) -> Format:
         """What the engine keeps factors in that are given in a format.
 
-        Factors that it widens are products of a few columns, bound by bytes: rates of 16 bits stand for theirs.
+        Factors that it widens are GEMMs of a few columns, bound by bytes: rates of 16 bits stand for theirs.
         """
         if self.profile.factors == "fp32" and given.bytes <= BF16.bytes:
             return replace(FORMATS["fp32"], compute="", gemm=BF16.gemm)

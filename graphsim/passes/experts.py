@@ -99,7 +99,7 @@ class DealExperts(Pass):
             yield name, replace(op, by_tokens=True), [Value(moved)]
 
     def _sent(self, name: str, moved: str, op: Permute, inputs: list[Value], stack: ExpertGemm) -> Iterator[Step]:
-        """A copy of a token for each rank, or for all: rows are made behind the exchange, and summed ahead of it."""
+        """A copy of a token for each rank, or for all: rows are made behind the exchange, and summed before it."""
         rows = op.chosen * self._hottest(stack)
         copies = self._received(stack)
         if op.gather:

@@ -1,6 +1,6 @@
 """Kernels that an engine shares between neighbours: rotary embeddings with the cache, routing with the experts.
 
-And products of one input that only some engines run as one: `PackMore` names them for `graphsim.passes.pack`.
+And GEMMs of one input that only some engines run as one: `PackMore` names them for `graphsim.passes.pack`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphsim.ops import Activation, Gemm, KvCache, Norm, Op, Permute, Rope, Rou
 from graphsim.ops.fused_blocks import CACHE, rope_cache, routed_gather
 
 LATENT = {"q_a_proj": "fused_qkv_a_proj", "kv_a_proj_with_mqa": "fused_qkv_a_proj"}
-"""Latent attention's products down, by role, and the kernel that they share (vLLM, SGLang: fused_qkv_a_proj)."""
+"""Latent attention's GEMMs down, by role, and the kernel that they share (vLLM, SGLang: fused_qkv_a_proj)."""
 
 DELTA = {
     "in_proj_qkv": "in_proj_qkvz",
@@ -25,12 +25,12 @@ DELTA = {
     "in_proj_b": "in_proj_ba",
     "in_proj_a": "in_proj_ba",
 }
-"""A gated delta-net's products in (vLLM, SGLang: in_proj_qkvz, in_proj_ba)."""
+"""A gated delta-net's GEMMs in (vLLM, SGLang: in_proj_qkvz, in_proj_ba)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackMore(Pass):
-    """Products that are packed beside those that checkpoints' classes pack.
+    """GEMMs that are packed beside those that checkpoints' classes pack.
 
     latent: latent attention's down to queries, and to keys and values; delta: a gated delta-net's
     """
@@ -41,7 +41,7 @@ class PackMore(Pass):
     delta: bool = False
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A product with the name of its pack."""
+        """A GEMM with the name of its pack."""
         named = (LATENT if self.latent else {}) | (DELTA if self.delta else {})
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -107,14 +107,14 @@ def _keeps(graph: nx.DiGraph, rope: str, cache: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantiseAhead(Pass):
-    """Products in fp8 with one scale take what the norm or the activation ahead of them has quantised.
+    """GEMMs in fp8 with one scale take what the norm or the activation before them has quantised.
 
     vLLM 0.33, `compilation/passes/fusion`: RMSNormQuantFusionPass, ActivationQuantFusionPass. The bytes that this
     saves on the way are left out.
     """
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A product that says so."""
+        """A GEMM that says so."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if isinstance(op, Gemm) and not op.adapter and op.weights.gemm == "fp8" and _is_made(graph, name):

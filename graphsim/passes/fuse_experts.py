@@ -1,4 +1,4 @@
-"""Shared experts: summed with the routed ones ahead of one all-reduce, beside them in a stream, or in their kernel."""
+"""Shared experts: summed with the routed ones before one all-reduce, beside them in a stream, or in their kernel."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _chosen(graph: nx.DiGraph, shared: _Shared) -> float:
 
 
 def _experts(graph: nx.DiGraph, shared: _Shared) -> list[ExpertGemm]:
-    """The routed experts' products."""
+    """The routed experts' GEMMs."""
     before, layer = nx.ancestors(graph, shared.add), graph.nodes[shared.add]["op"].layer
     return [graph.nodes[name]["op"] for name in graph if name in before and _is_of(graph, name, layer, ExpertGemm)]
 

@@ -1,8 +1,8 @@
-"""Norms within other kernels: behind the sum of a residual, and within the all-reduce ahead of that.
+"""Norms within other kernels: behind the sum of a residual, and within the all-reduce before that.
 
 The sum behind a block is normalised by the first norm of the next one. So in the body of a repeat, the last sum takes
 the first norm, and what the body hands on stands for both, the sum and what is normalised; the norm of the first block
-stands ahead of the repeat, and the one behind the repeat is the last block's.
+stands before the repeat, and the one behind the repeat is the last block's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Fused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseNorms(Pass):
-    """RMSNorms add the residual ahead of them, and run within the all-reduce that yields one of its terms.
+    """RMSNorms add the residual before them, and run within the all-reduce that yields one of its terms.
 
     limits: number of devices and the largest message in bytes with which norms run within all-reduces; none where they
         never do; rows: and at most so many rows, 0 for any number
@@ -92,7 +92,7 @@ class FuseNorms(Pass):
         return found
 
     def _reduced_by(self, graph: nx.DiGraph, add: str) -> str:
-        """The all-reduce that yields one of a sum's terms to nobody else."""
+        """The all-reduce that yields one of a sum's terms to no other node."""
         sources = [value.node for value in inputs_of(graph, add)]
         terms = [name for name in sources if type(graph.nodes[name]["op"]) is AllReduce]
         return next((name for name in terms if self.limits and graph.out_degree(name) == 1), "")

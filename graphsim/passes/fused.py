@@ -137,7 +137,7 @@ class _Kernels:
         yield self.last, self._expand(base, first, hidden, grid), [Value(behind), Value(shrunk)]
 
     def _gathered(self, base: Gemm) -> bool:
-        """Whether they stand behind a gather of logits, which an engine waits for ahead of the shrink."""
+        """Whether they stand behind a gather of logits, which an engine waits for before the shrink."""
         return base.head and self.result != self.base
 
     def _together(self, hidden: Format, live: Num) -> Iterator[tuple[str, Collective]]:

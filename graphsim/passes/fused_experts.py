@@ -1,4 +1,4 @@
-"""Fused kernels for adapters on experts: rows sorted into blocks once, then a shrink and an expand for each product.
+"""Fused kernels for adapters on experts: rows sorted into blocks once, then a shrink and an expand for each GEMM.
 
 vLLM 0.33, `vllm/lora/ops/triton_ops/fused_moe_lora_op.py`; SGLang 0.5.23, `srt/lora/lora_moe_runners.py`. Which engine
 has which blocks, fills and streams is its profile's to say.
@@ -30,7 +30,7 @@ class FuseExperts(Pass):
     engine: Engine
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Kernels come right behind the base's product; users of an ADD take what stands for it from then on."""
+        """Kernels come right behind the base's GEMM; users of an ADD take what stands for it from then on."""
         factors: dict[str, tuple[ExpertLoraA, ExpertLoraB]] = {}
         stand_in: dict[str, int] = {}
         for name, op in graph.nodes(data="op"):
@@ -61,7 +61,7 @@ class FuseExperts(Pass):
 
 
 class _Kernels:
-    """The kernels of one product, which its down and up projections a and b say the sizes of."""
+    """The kernels of one GEMM, which its down and up projections a and b say the sizes of."""
 
     def __init__(self, engine: Engine, name: str, base: ExpertGemm, a: ExpertLoraA, b: ExpertLoraB) -> None:
         self.profile, self.name, self.base, self.a, self.b = engine.profile, name, base, a, b

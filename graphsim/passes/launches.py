@@ -24,7 +24,7 @@ class LaunchEagerly(Pass):
     call_s: host time of each call from Python, of a kernel's operation or of a module
     calls: how many kernels and modules an operation is, by its kind, where modules run one by one
 
-    The further kernels of a module come ahead of the operation that stands for it, which waits for them: the module's
+    The further kernels of a module come before the operation that stands for it, which waits for them: the module's
     kernels run one after another. Operations of adapters say theirs themselves.
     """
 
@@ -36,7 +36,7 @@ class LaunchEagerly(Pass):
     calls: tuple[ModuleCall, ...] = ()
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A LAUNCH ahead of each kernel; one-time work is not part of the step, and no rows need no kernel."""
+        """A LAUNCH before each kernel; one-time work is not part of the step, and no rows need no kernel."""
         calls = by_kind(self.calls)
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -54,7 +54,7 @@ class LaunchEagerly(Pass):
     def _started(
         self, name: str, op: Op, inputs: list[Value], calls: Mapping[str, ModuleCall], awaited: list[Value]
     ) -> Iterator[Step]:
-        """A kernel behind its launch, ahead of which the host waits for some results."""
+        """A kernel behind its launch, before which the host waits for some results."""
         times = op.launches * self.present * (self.adapted if op.adapter else 1.0)
         call = calls.get(kind_of(op), PLAIN)
         modules = call.modules * (turns(op) * self.present if calls_base(op) else times / call.kernels)

@@ -76,7 +76,7 @@ def _ahead_of(graph: nx.DiGraph, a: str) -> list[str]:
 
 INDEX, TAKE_BACK = 2.0, 4.0
 """Further kernels of each adapter in a batch of several (PEFT 0.21, `_mixed_batch_forward`): the list of its rows is
-copied to the device and the rows are taken ahead of A; both once more for the sum, which is then put back likewise."""
+copied to the device and the rows are taken before A; both once more for the sum, which is then put back likewise."""
 
 INDEX_BYTES, TAKE_BACK_BYTES = 4.0, 8.0
 """Read and written by them, for each 16-bit element."""
@@ -87,7 +87,7 @@ A then reads (2 more); of a result, B's writes (2), the scaling (4) and the sum 
 
 SCALED_CASTS, ROTATED_CASTS = 8.0, 16.0
 """The same of values that are scaled or rotated in fp32: a product with fp32 numbers writes four bytes (2 more), which
-are read and cast back (6); ahead of a rotation they are cast first (6), and read (2) and written (2) in four bytes."""
+are read and cast back (6); before a rotation they are cast first (6), and read (2) and written (2) in four bytes."""
 
 DORA_NORM = 8.0
 """Kernels of PEFT 0.21's DoraLinearLayer.forward up to its factor: the identity's zeros and diagonal, A and B on it,

@@ -17,7 +17,7 @@ from graphsim.ops.overrides import OverriddenGemm
 class Pack(Pass):
     """Merges the Gemms of one `pack` that read the same value; users of a member take its slice of the result.
 
-    Work is conserved but for the input, which is read once instead of once per member.
+    Work is conserved except for the input, which is read once instead of once per member.
     """
 
     stage: ClassVar[Stage] = "sharded"

@@ -82,7 +82,7 @@ class Shard(Pass):
         return rewrite(repeat.body, replace(self, is_body=True, repeat=self.known.names.get(id(repeat), "")))
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Behind the last node, a partial or cut result is completed for whoever takes it."""
+        """After the last node, a partial or sharded result is completed for its consumers."""
         residual = SEQ if self.sequence_parallel else R
         sharder, last = _Sharder(self.tp, residual, self.known, self.repeat), last_node(graph)
         self.known.names |= {id(op): name for name, op in graph.nodes(data="op") if isinstance(op, Repeat)}
@@ -205,7 +205,7 @@ class _Sharder:
         yield f"{name}.all_reduce", gathered, [Value(f"{name}.square_sum")]
 
     def _decide(self, op: Op, arriving: list[Layout]) -> tuple[Layout | None, Layout]:
-        """The layout that all inputs must have (None: as they come) and the result's."""
+        """The layout that all inputs must have (None: unchanged) and the result's."""
         sharding = op.placement
         if op.constant:
             return None, S

@@ -48,7 +48,7 @@ class MarkTrained(Pass):
     others: bool = False
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Each operation by itself; where `others` are trained, a product's adapter tells that it is frozen."""
+        """Each operation by itself; where `others` are trained, a GEMM's adapter tells that it is frozen."""
         frozen = _adapted(graph) if self.others else {}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -73,13 +73,13 @@ class MarkTrained(Pass):
 
 
 def not_empty(factor: LoraGemm) -> Num:
-    """1 where a factor has weights, 0 where its rank is 0: as a formula, one for the factors of all products."""
+    """1 where a factor has weights, 0 where its rank is 0: as a formula, one for the factors of all GEMMs."""
     there: Num = np.minimum(np.ceil(factor.n), 1.0) * np.minimum(np.ceil(factor.k), 1.0)
     return there
 
 
 def _adapted(graph: nx.DiGraph) -> dict[str, Num]:
-    """The products that an adapter is on, by name, each with whether it has a rank."""
+    """The GEMMs that an adapter is on, by name, each with whether it has a rank."""
     factors = {name: op for name, op in graph.nodes(data="op") if isinstance(op, LoraA)}
     return {name.removesuffix(".lora_a"): np.minimum(op.n, 1.0) for name, op in factors.items()}
 

@@ -1,4 +1,4 @@
-"""The forward pass as training runs it: no cache, a loss in the place of sampling, adapters in their trained format."""
+"""The forward pass as training runs it: no cache, a loss in place of sampling, adapters in their trained format."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TrainingForward(Pass):
         return rule
 
     def _scaled(self, name: str, op: DoraScale, inputs: list[Value], base: str, linear: Op | None) -> Iterator[Step]:
-        """With dropout, W's product with what is left of the input comes beside that with all of it."""
+        """With dropout, W's GEMM with what is left of the input comes beside that with all of it."""
         wide = self.rules.products(self.rules.factors(op.factors), op.activations)
         scale = replace(op, factors=wide)
         if may_be_nonzero(self.rules.lora_dropout) and type(linear) is Gemm:
@@ -71,7 +71,7 @@ class TrainingForward(Pass):
             yield name, op, inputs
 
     def _factor(self, name: str, op: LoraGemm, inputs: list[Value]) -> Iterator[Step]:
-        """A factor in the format that its products run in; of A, behind a copy of its input where it needs one."""
+        """A factor in the format that its GEMMs run in; of A, behind a copy of its input where it needs one."""
         rules, held = self.rules, self.rules.factors(op.weights)
         runs = rules.products(held, op.activations)
         factor = replace(op, weights=held, activations=runs)

@@ -62,10 +62,12 @@ class RecomputedTurns(Pass):
         return self._steps
 
     def _steps(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-        if isinstance(op, Repeat):
-            yield from cut_turns(name, op, inputs, recomputed_turns(op, self.every))
-        else:
+        if not isinstance(op, Repeat):
             yield name, op, inputs
+            return
+        again = recomputed_turns(op, self.every)
+        for part, turns, given in cut_turns(name, op, inputs, again):
+            yield part, replace(turns, runs_again=turns.first_layer < op.first_layer + again * op.layers), given
 
 
 def recomputed_turns(op: Repeat, every: int) -> int:
@@ -74,7 +76,7 @@ def recomputed_turns(op: Repeat, every: int) -> int:
     return sum(any(layer % every == 0 for layer in range(first, first + op.layers)) for first in firsts)
 
 
-def cut_turns(name: str, op: Repeat, inputs: list[Value], ahead: int) -> Iterator[Step]:
+def cut_turns(name: str, op: Repeat, inputs: list[Value], ahead: int) -> Iterator[tuple[str, Repeat, list[Value]]]:
     """The first `ahead` turns, and those behind; the repeat itself where one of them is none."""
     if not 0 < ahead < op.times:
         yield name, op, inputs

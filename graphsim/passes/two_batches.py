@@ -49,7 +49,7 @@ def exchanges(op: Op) -> bool:
 
 
 def two_batches(first: nx.DiGraph, second: nx.DiGraph, whole: nx.DiGraph) -> nx.DiGraph:
-    """One graph of both halves' graphs, which are alike but for their numbers.
+    """One graph of both halves' graphs, which are alike except for their numbers.
 
     whole: of all tokens together, as those behind the last layers that exchange tokens are again
     """

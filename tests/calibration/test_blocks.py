@@ -20,7 +20,7 @@ def blocks(**changed):
     sizes = itertools.product((2, 8, 32), (1, 8, 64, 512), (65, 1025, 8193))
     rows = [ROW | changed | {"heads": heads, "batch": batch, "kv_len": keys} for heads, batch, keys in sizes]
     frame = pandas.DataFrame(rows)
-    bare = predict_with(frame, load_hardware("h100-sxm"), lent={"mla_block": {}})
+    bare = predict_with(frame, load_hardware("h100-sxm"), parameters={"mla_block": {}})
     return frame.assign(latency_us=bare + 50.0)
 
 
@@ -30,7 +30,7 @@ def test_what_blocks_take_beside_their_kernels_is_found(engine, kernel):
     frame = blocks(framework=engine or "vllm", kernel=kernel)
     made = calibrate([Source(name="blocks", frame=frame)], "h100-sxm", engine=engine, blocks=True, date="2026-11-30")
     fitted = made.families["mla_block"][kernel] if engine else made.families["mla_block"]
-    off = predict_with(frame, load_hardware("h100-sxm"), lent={"mla_block": fitted}) / frame.latency_us - 1.0
+    off = predict_with(frame, load_hardware("h100-sxm"), parameters={"mla_block": fitted}) / frame.latency_us - 1.0
     assert np.abs(off).max() < 0.08
     assert made.provenance["families"]["mla_block"]
     assert "gemm" in made.families

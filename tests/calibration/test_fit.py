@@ -96,8 +96,8 @@ def test_families_without_new_measurements_are_kept(calibrated, folder):
     after = calibrate([Source(name="copies", frame=copies)], device)
     assert after.families["gemm"] == before.families["gemm"]
     assert set(after.provenance["families"]) == {"elementwise", "gemm"}
-    lent = predict_with(copies, device, lent=after.families)
-    assert np.abs(lent / copies["latency_us"] - 1.0).max() < 0.1
+    borrowed = predict_with(copies, device, parameters=after.families)
+    assert np.abs(borrowed / copies["latency_us"] - 1.0).max() < 0.1
 
 
 def test_without_pyarrow_a_parquet_file_is_one_sentence_that_says_what_to_install(tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_without_pyarrow_a_parquet_file_is_one_sentence_that_says_what_to_instal
         raise ImportError("Unable to find a usable engine;\ntried using: 'pyarrow'")
 
     monkeypatch.setattr(pd, "read_parquet", absent)
-    with pytest.raises(ConfigError, match=r"mine.parquet: .* pip install 'graphsim\[parquet\]', or give CSV$"):
+    with pytest.raises(ConfigError, match=r'mine.parquet: .* pip install "graphsim-llm\[parquet\]", or give CSV$'):
         read_measurements(tmp_path / "mine.parquet")
 
 

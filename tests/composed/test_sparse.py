@@ -49,11 +49,11 @@ def sparse_ops(frame):
 @pytest.mark.parametrize(("model", "op"), [(model, op) for model, ops in BLOCKS.items() for op in ops])
 def test_longer_contexts_and_larger_batches_never_take_less(model, op):
     """Within what the products' own prices waver by from one row to two."""
-    device, lent = load_hardware("h100-sxm"), {"sparse": UNFITTED}
+    device, fitted = load_hardware("h100-sxm"), {"sparse": UNFITTED}
     batches = rows(model, op, batch=2 ** np.arange(9), kv_len=np.full(9, 2048))
     lengths = rows(model, op, kv_len=2 ** np.arange(7, 17))
     for frame in (batches, lengths):
-        assert (np.diff(np.log(predict_with(frame, device, lent=lent))) > -0.01).all()
+        assert (np.diff(np.log(predict_with(frame, device, parameters=fitted))) > -0.01).all()
 
 
 def test_a_shared_choice_costs_no_scores():
@@ -112,7 +112,7 @@ def test_blocks_left_out_are_predicted(table, op):
     frame = measured(table, gpu="h100_sxm", framework="vllm", op=op)[::3].reset_index(drop=True)
     out = held_out(frame, ("heads", "tp"))
     parameters = {"sparse": sparse.fit(frame[~out], device)}
-    assert np.median(errors(frame[~out], predict_with(frame[~out], device, lent=parameters))) < 0.12
-    assert np.median(errors(frame[out], predict_with(frame[out], device, lent=parameters))) < 0.20
+    assert np.median(errors(frame[~out], predict_with(frame[~out], device, parameters=parameters))) < 0.12
+    assert np.median(errors(frame[out], predict_with(frame[out], device, parameters=parameters))) < 0.20
     other = measured(table, gpu="h200_sxm", framework="vllm", op=op)[::3]
-    assert np.median(errors(other, predict_with(other, sibling, lent=parameters))) < 0.35
+    assert np.median(errors(other, predict_with(other, sibling, parameters=parameters))) < 0.35

@@ -42,7 +42,7 @@ def test_graphs_and_counts_are_the_lora_document_s() -> None:
 
 
 def test_titles_and_tables_name_it(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "under vllm" in gs.explain(gs.simulate(MODEL, DEVICE)).title
+    assert "engine vllm" in gs.explain(gs.simulate(MODEL, DEVICE)).title
     for command in (["run", MODEL], ["lora", MODEL], ["sweep", MODEL], ["best", MODEL], ["explain", MODEL]):
         assert main([*command, "--hardware", DEVICE]) == 0
         assert "vllm" in capsys.readouterr().out, command[0]

@@ -1,4 +1,4 @@
-"""PEFT itself, on torch's meta device: the same modules, parameters and bytes (`pip install graphsim[peft]`)."""
+"""PEFT itself, on torch's meta device: the same modules, parameters and bytes (`pip install -e '.[peft]'`)."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ import pytest
 from graphsim.cost.base import BOUNDS
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.choose import choose_cost
-from graphsim.display.nodes import Kind, kind_of
 from graphsim.errors import GraphError
 from graphsim.hardware import load_hardware
 from graphsim.ops import Op, OpType, Together, Work, op_classes
+from graphsim.ops.kinds import Kind, kind_of
 from tests.operations import CLASSES, KINDS, OPERATIONS, dims_of, example, made
 
 DEVICE = load_hardware("h100-sxm")
@@ -83,7 +83,7 @@ def test_what_does_work_says_its_type_and_has_a_kind_that_pictures_show(name: st
     op = sized(name)
     if asks(op) and not isinstance(op, Together):
         assert op.op_type is not OpType.INPUT, f"{name} does work: state its op_type"
-        assert kind_of(op) is not Kind.OTHER, f"{name}: display/nodes.py knows no kind for op_type {op.op_type.name}"
+        assert kind_of(op) is not Kind.OTHER, f"{name}: ops/kinds.py knows no kind for op_type {op.op_type.name}"
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -147,6 +147,19 @@ def test_recomputation_changes_what_is_kept_and_no_gradient(rules: dict[str, Any
     assert 0 <= flops(again, AGAIN) <= flops(plain, FORWARD)
 
 
+@pytest.mark.parametrize(("every", "layers"), [(1, 3), (2, 2), (3, 1)])
+@pytest.mark.parametrize("lora", [None, ALL], ids=["full", "lora"])
+def test_only_every_nth_layer_runs_again(every: int, layers: int, lora: LoraConfig | None) -> None:
+    rules: dict[str, Any] = {"input_requires_grad": True, "recompute": "full"}
+    plain, whole, part = (
+        step_of(LLAMA, lora, T, **rules, recompute_every=n) if n else step_of(LLAMA, lora, T, input_requires_grad=True)
+        for n in (0, 1, every)
+    )
+    assert flops(part, AGAIN) == pytest.approx(flops(whole, AGAIN) * layers / 3)
+    saved = kept_bytes(plain) - kept_bytes(whole)
+    assert kept_bytes(plain) - kept_bytes(part) == pytest.approx(saved * layers / 3)
+
+
 def test_a_checkpointed_layer_keeps_its_input_and_nothing_else() -> None:
     step = step_of(LLAMA, None, T, recompute="full")
     body = step.nodes["layers_0_2.backward"]["op"].body

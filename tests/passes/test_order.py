@@ -225,15 +225,15 @@ class ForgetsLaunches(Behind):
 @pytest.mark.parametrize(
     ("broken", "engine", "problem"),
     [
-        (DropsAnInput(), "reference", "is there for nothing|expects"),
+        (DropsAnInput(), "reference", "is unused|expects"),
         (DoublesASize(), "reference", "expects"),
         (NegativeSize(), "vllm", "has m = -"),
         (KernelTooEarly(), "vllm", "LoraFill, which no sharded graph holds"),
         (LaunchTooEarly(), "vllm", "Launch, which no lowered graph holds"),
-        (ForgetsLaunches(), "peft", "is there for nothing"),
+        (ForgetsLaunches(), "peft", "is unused"),
     ],
 )
 def test_a_broken_pass_is_named(broken: Pass, engine: str, problem: str) -> None:
     deployment = replace(deployed("llama-3.1-8b", engine, PLAIN, DEGREES[1]), passes=(broken,))
-    with pytest.raises(gs.GraphError, match=f"behind pass {type(broken).__name__}: node .* ({problem})"):
+    with pytest.raises(gs.GraphError, match=f"after pass {type(broken).__name__}: node .* ({problem})"):
         watched(deployment, PHASES[0])

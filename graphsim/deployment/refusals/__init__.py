@@ -86,7 +86,7 @@ def _broken(deployment: Deployment, profile: EngineProfile, requests: Requests |
 
 
 def _of_deployment(deployment: Deployment, profile: EngineProfile) -> tuple[Broken, ...]:
-    """What any batch of requests breaks; worked out once for each deployment, but for arrays, which may be changed."""
+    """What any batch of requests breaks; computed once for each deployment, except for arrays, which may be changed."""
     if has_arrays(deployment):
         return _whatever_requests(deployment, profile)
     return deployment.once(_whatever_requests, profile)

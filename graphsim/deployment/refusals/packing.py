@@ -47,7 +47,7 @@ def _mixed(model: ModelConfig, precision: Precision) -> tuple[str, str] | tuple[
 
 
 def _groups(graph: nx.DiGraph) -> Iterator[list[Gemm]]:
-    """Projections packed into one, and the products of one layer's experts."""
+    """Projections packed into one, and the GEMMs of one layer's experts."""
     found: dict[tuple[object, ...], list[Gemm]] = {}
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):

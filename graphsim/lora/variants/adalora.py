@@ -36,5 +36,5 @@ VARIANT = _Adaptive(
     merges_few_bits=False,
     name="adalora", peft_type="ADALORA", rank_field="init_r", rank_default=12, experts=False, bias=False,
     parts=("lora_A", "lora_B", "lora_E"),
-    simpler="plain LoRA in the place of AdaLoRA",
+    simpler="plain LoRA instead of AdaLoRA",
 )  # fmt: skip

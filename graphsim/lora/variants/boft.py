@@ -34,7 +34,7 @@ class _Butterfly(Variant):
             )
 
     def ahead(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The rotation as one matrix of all inputs, and the product with it."""
+        """The rotation as one matrix of all inputs, and the GEMM with it."""
         inputs, factors = site.op.k, site.lora.options["boft_n_butterfly_factor"]
         block = self._block(site)
         square, entries = inputs * inputs, factors * inputs * block

@@ -56,5 +56,5 @@ VARIANT = _Decoupled(
     merges_few_bits=False,
     name="delora", peft_type="DELORA", pattern_field="rank_pattern", scaled=False, bias=False, experts=False,
     parts=("delora_A", "delora_B", "delora_lambda", "delora_w_norm"),
-    conv1d=False, simpler="plain LoRA in the place of DeLoRA",
+    conv1d=False, simpler="plain LoRA instead of DeLoRA",
 )  # fmt: skip

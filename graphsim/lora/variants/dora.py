@@ -57,5 +57,5 @@ VARIANT = _WeightDecomposed(
     peft_flag="use_dora",
     pattern_field="rank_pattern",
     table="factors",
-    simpler="plain LoRA in the place of DoRA",
+    simpler="plain LoRA instead of DoRA",
 )

@@ -20,7 +20,7 @@ class _Reflected(Variant):
     __slots__ = ()
 
     def ahead(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The linear's weights rebuilt: with `apply_GS` one product of the vectors, else a step for each."""
+        """The linear's weights rebuilt: with `apply_GS` one GEMM of the vectors, else a step for each."""
         op, rank = site.op, site.a.n
         square, weight = op.k * op.k, op.n * op.k
         turns = 1.0 if site.lora.options["apply_GS"] else rank

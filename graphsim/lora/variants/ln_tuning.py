@@ -1,6 +1,6 @@
 """LN tuning: norms, or whatever modules are named, are trained whole, as copies beside the model's. arXiv 2312.11420.
 
-A step runs the copy in the place of the model's own module (PEFT 0.21, `tuners/ln_tuning/layer.py`), so it takes no
+A step runs the copy in place of the model's own module (PEFT 0.21, `tuners/ln_tuning/layer.py`), so it takes no
 longer; merging puts the copy there for good.
 """
 

@@ -1,7 +1,7 @@
 """LoHa: the element-wise product of two products of factors, as wide as the linear itself. arXiv 2108.06098.
 
-PEFT 0.21 (`tuners/loha/layer.py`) makes both products, multiplies and scales them in every forward pass, and runs a
-product as wide as the linear's with what comes out.
+PEFT 0.21 (`tuners/loha/layer.py`) makes both GEMMs, multiplies and scales them in every forward pass, and runs a
+GEMM as wide as the linear's with what comes out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class _Hadamard(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """What the four factors make, and the product with it."""
+        """What the four factors make, and the GEMM with it."""
         op, rank = site.op, site.a.n
         weight = op.n * op.k
         yield "lora_delta", built(

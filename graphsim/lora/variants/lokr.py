@@ -1,6 +1,6 @@
-"""LoKr: the Kronecker product of two small matrices, the larger of which may be a product itself. arXiv 2309.14859.
+"""LoKr: the Kronecker product of two small matrices, the larger of which may be a GEMM itself. arXiv 2309.14859.
 
-PEFT 0.21 (`tuners/lokr/layer.py`) makes it in every forward pass, and runs a product as wide as the linear's with it.
+PEFT 0.21 (`tuners/lokr/layer.py`) makes it in every forward pass, and runs a GEMM as wide as the linear's with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class _Kronecker(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """What the factors make, and the product with it."""
+        """What the factors make, and the GEMM with it."""
         rank, weight = site.a.n, site.op.n * site.op.k
         held, flops, products = self._factors(site)
         yield "lora_delta", built(
@@ -30,7 +30,7 @@ class _Kronecker(Variant):
         yield "lora_product", product(site, "lora_product")
 
     def _factors(self, site: Site) -> tuple[Num, Num, Num]:
-        """Parameters, flops of the products among them, and elements that these give."""
+        """Parameters, flops of the GEMMs among them, and elements that these give."""
         factor, both = site.lora.options["decompose_factor"], site.lora.options["decompose_both"]
         (a, b), (c, d) = (factorised(int(float(size)), factor) for size in (site.op.n, site.op.k))
         rank = site.a.n

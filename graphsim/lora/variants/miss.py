@@ -36,11 +36,11 @@ class _Shared(Variant):
         )  # fmt: skip
 
     def remade(self, site: Site) -> Remade:
-        """Of `bat` the sum of W and the block's products, in the wider format of the two."""
+        """Of `bat` the sum of W and the block's GEMMs, in the wider format of the two."""
         return "factors" if self._kind(site) == "bat" else ""
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The sum over blocks, and the product."""
+        """The sum over blocks, and the GEMM."""
         kind, op, rank = self._kind(site), site.op, site.a.n
         if kind == "bat":
             return

@@ -1,7 +1,7 @@
 """OFT: blocks of the linear's input are rotated, each by an orthogonal matrix of its own. arXiv 2306.07280.
 
 PEFT 0.21 (`tuners/oft/layer.py`) makes the matrices in every forward pass, from the upper halves of skew-symmetric
-ones: by a Neumann series of a few products, or by solving a system for each.
+ones: by a Neumann series of a few GEMMs, or by solving a system for each.
 """
 
 from __future__ import annotations

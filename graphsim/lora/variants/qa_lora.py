@@ -1,4 +1,4 @@
-"""QA-LoRA: groups of inputs are averaged ahead of a smaller A, so that merging only moves the base's zero points.
+"""QA-LoRA: groups of inputs are averaged before a smaller A, so that merging only moves the base's zero points.
 
 arXiv 2309.14717, section 3.2.
 """

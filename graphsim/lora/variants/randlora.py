@@ -1,6 +1,6 @@
 """RandLoRA: as many random bases as make up the full rank, scaled by trained vectors. arXiv 2502.00987.
 
-PEFT 0.21 (`tuners/randlora/layer.py`) scales the smaller bases in every forward pass, and runs the two products at a
+PEFT 0.21 (`tuners/randlora/layer.py`) scales the smaller bases in every forward pass, and runs the two GEMMs at a
 rank that is the smaller side of the linear, rounded up to whole bases. All modules share the bases.
 """
 
@@ -23,7 +23,7 @@ class _RandomBases(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The scaled bases, and the two products."""
+        """The scaled bases, and the two GEMMs."""
         op, rank = site.op, site.a.n
         least = np.minimum(op.n, op.k)
         bases = bases_of(least, rank)
@@ -48,7 +48,7 @@ class _RandomBases(Variant):
         )
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
-        """The product of the bases, and the sum."""
+        """The GEMM of the bases, and the sum."""
         rank = site.a.n * bases_of(np.minimum(site.op.n, site.op.k), site.a.n)
         return folded(merge, self.chain(site), 2.0 * site.op.n * site.op.k * rank)
 

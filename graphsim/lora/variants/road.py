@@ -26,7 +26,7 @@ class _Rotated(Variant):
         yield from ()
 
     def behind(self, site: Site) -> Iterator[Step]:
-        """The turned result: a turned copy, two products and a sum, and the two columns of numbers ahead of them."""
+        """The turned result: a turned copy, two GEMMs and a sum, and the two columns of numbers before them."""
         numbers = NUMBERS[site.lora.options["variant"]] * live(site)
         require_divisor(site, "options.group_size", site.lora.options["group_size"], inputs=False)
         yield from scaled_result(site, "lora_scaled", vectors=numbers, steps=4.0, passes=5.0, launches=9.0 * live(site))

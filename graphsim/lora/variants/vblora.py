@@ -24,7 +24,7 @@ class _VectorBank(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The factors as they are put together, and the two products with them."""
+        """The factors as they are put together, and the two GEMMs with them."""
         options, elems = site.lora.options, site.a.n * (site.op.n + site.op.k)
         vectors, length, chosen = (options[key] for key in ("num_vectors", "vector_length", "topk"))
         require_divisor(site, "options.vector_length", length)

@@ -77,7 +77,7 @@ def _sizes(query: Any, key: Any) -> dict[str, Any]:
 def interface(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
     """One of transformers' attention functions, noted as a row.
 
-    The row takes queries, keys, values, and what else is added to the scores: mask, biases by distance, sinks.
+    The row takes queries, keys, values, and further terms added to the scores: mask, biases by distance, sinks.
     """
 
     @functools.wraps(function)

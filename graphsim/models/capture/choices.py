@@ -184,7 +184,7 @@ class Choices(TorchFunctionMode):
         return self._rows.get(name)
 
     def _upstream(self, taken: Taken) -> Iterator[tuple[Taken, Row]]:
-        """What a value comes from, nearest first, as far as the product ahead of the choice."""
+        """What a value comes from, nearest first, as far as the product before the choice."""
         waiting, seen = [taken], set[str]()
         while waiting:
             one = waiting.pop(0)

@@ -137,7 +137,7 @@ def _source(found: Trace) -> str:
 
 
 def _stem(step: Step, begins: int) -> Section:
-    """What runs ahead of the layers, from a row on."""
+    """What runs before the layers, from a row on."""
     first = step.calls[0]
     return Section(rows=step.rows[begins : first.first], left=first.taken)
 

@@ -1,4 +1,4 @@
-"""Fake tensors in the place of a model's weights for a while."""
+"""Fake tensors in place of a model's weights for a while."""
 
 from __future__ import annotations
 

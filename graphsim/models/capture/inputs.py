@@ -46,7 +46,7 @@ def prompt_inputs(model: Any, make: Make, *, batch: int, length: int, source_len
     """The arguments of a prompt step.
 
     Token ids [batch, length]; of an encoder-decoder the encoder's ids [batch, source] and the decoder's
-    [batch, length]; and what else the model's forward does not do without, at the sizes its config says.
+    [batch, length]; and other inputs that the model's forward requires, at the sizes its config says.
 
     batch, length, source_length: the hints of the symbols
 

@@ -19,7 +19,7 @@ class Layers:
     """Turns the layers of stacks into blocks.
 
     steps: the prompt, and the decode step where the stack runs in it, each with the calls of the stack's layers
-    alone: whether what runs behind a layer and ahead of the next one is left out
+    alone: whether what runs behind a layer and before the next one is left out
     symbols: of these layers, the model's by default; label: how the blocks are called
     encoded: what enters beside the layers' own rows, in each step
     """
@@ -64,7 +64,7 @@ class Layers:
         return frozenset(name for name, one in own if id(one) in held)
 
     def _between(self, step: Step, i: int) -> tuple[str, ...]:
-        """The operations behind a layer and ahead of the next one."""
+        """The operations behind a layer and before the next one."""
         if self.alone:
             return ()
         last = step.calls[i].last
@@ -119,7 +119,7 @@ def _without_own_weights(entry: dict[str, Any]) -> None:
 
 
 def _renamed(row: Row, before: str, now: str) -> Row:
-    """A row that takes one value in the place of another."""
+    """A row that takes one value in place of another."""
     inputs = tuple(replace(taken, source=now) if taken.source == before else taken for taken in row.inputs)
     return replace(row, inputs=inputs)
 

@@ -53,7 +53,7 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """Results, laid out as `values`, and the state after the last token.
 
-    inputs: what else is read per token
+    inputs: further values read per token
     learned: weights of the recurrence itself; step_bias: bias of the projection of the step, added in the kernel
     state: before the first token, none where it is zero
     """

@@ -1,4 +1,4 @@
-"""Models that hold no list of layers: all that runs ahead of the last product is the stem, that product the head."""
+"""Models that hold no list of layers: all that runs before the last product is the stem, that product the head."""
 
 from __future__ import annotations
 

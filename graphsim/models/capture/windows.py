@@ -30,7 +30,7 @@ def _now(inputs: Iterable[Taken], names: dict[str, str]) -> tuple[Taken, ...]:
 
 
 def _merged(windows: Sequence[Row]) -> Row:
-    """One attention in the place of several."""
+    """One attention in place of several."""
     last = windows[-1]
     queries, keys = (sum(row.inputs[i].shape[-2] for row in windows) for i in (0, 1))
     pairs = sum(_sequences(row) * row.attributes["queries"] * row.inputs[1].shape[-2] for row in windows)

@@ -26,10 +26,10 @@ class Weight:
 
     module: path as transformers has it; "" where the structure does not say
     template, layer: the same with `{}` for the layer's index, and that index
-    matrix: outputs and inputs of a product or a table, None for other weights
+    matrix: outputs and inputs of a GEMM or a table, None for other weights
     bias: elements beside the matrix
     format: that the weights are in, None where it is the activations'
-    experts: of a stack, 0 otherwise; down: its second product
+    experts: of a stack, 0 otherwise; down: its second GEMM
     optional: another operation's weights, which a checkpoint may hold once more
     """
 

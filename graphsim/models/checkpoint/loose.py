@@ -55,7 +55,7 @@ def settle(held: Sequence[Held]) -> Settled:
     for layers in kinds.values():
         first, *others = Counter(_names(own) for own in layers).most_common(2)
         usual = dict(first[0])
-        if others and others[0][1] == first[1]:  # nobody knows which of them is right
+        if others and others[0][1] == first[1]:  # it is unknown which of them is right
             usual = {path: shape if usual.get(path, shape) == shape else _OPEN for path, shape in others[0][0]} | {
                 path: shape for path, shape in usual.items() if path not in dict(others[0][0])
             }

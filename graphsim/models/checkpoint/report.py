@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphsim.units import count_text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -15,14 +17,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointReport:
-    """A model's structure beside the tensors of its checkpoint.
+    """A model's structure compared with the tensors of its checkpoint.
 
     source: the folder, index or file that was read
-    parameters, bytes: of the structure, in the formats that its config says
+    precision: the number formats that the config states
+    parameters, bytes: of the structure, in these formats
     checkpoint_parameters, checkpoint_bytes: of the files; parameters are None where only names are known
-    explained_bytes: of the checkpoint's, those of modules of the structure, of the same shape and format
-    differences: modules that are not the same in both
-    notes: what the checkpoint holds beside the structure, and what else is worth knowing
+    explained_bytes: bytes of the checkpoint in tensors that match a module of the structure in shape and format
+    differences: modules that differ
+    notes: extra tensors of the checkpoint, and other remarks
     """
 
     model: str
@@ -35,6 +38,10 @@ class CheckpointReport:
     explained_bytes: int | None
     differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        told = "explains the checkpoint" if not self.differences else f"differs in {len(self.differences)} modules"
+        return f"<CheckpointReport {self.model}: the structure of {count_text(self.parameters)} parameters {told}>"
 
     @property
     def explained(self) -> float | None:

@@ -1,7 +1,7 @@
 """Names that published checkpoints of a family have, as the modules of transformers' class are called.
 
 Sources: transformers 5.24, `conversion_mapping.py`. What lies in front of a language model, and lists of experts, need
-no entry here (`names.plain`, `stacks`); nor do fused products, which are found by their sizes (`loose`).
+no entry here (`names.plain`, `stacks`); nor do fused GEMMs, which are found by their sizes (`loose`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Make:
     """What these families differ in.
 
     root: module of the model without its head; head: a key of the heads
-    before: norms ahead of attention and MLP, "" for norms behind the sums; last: of the norm behind all layers
+    before: norms before attention and MLP, "" for norms behind the sums; last: of the norm behind all layers
     embedding_norm: a norm behind the sum of the tables
     pooled: the class without a head has a linear for the first position
     offset: positions that the first rows of their table are not for
@@ -75,7 +75,7 @@ def attention_names(module: str) -> AttentionNames:
 
 
 def part(name: str, layer: Layer, norms: tuple[str, str]) -> Iterator[Residual | NormLayer]:
-    """A branch with a norm ahead of it, or behind the sum that it joins; the other of the two names is ""."""
+    """A branch with a norm before it, or behind the sum that it joins; the other of the two names is ""."""
     before, after = (NormLayer(name=norm, kind="layer") if norm else None for norm in norms)
     yield Residual(name=name, norm=before, branches=(Branch(layer=layer),))
     if after:

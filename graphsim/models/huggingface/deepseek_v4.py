@@ -27,7 +27,7 @@ _SHARED = MlpNames(**{part: f"mlp.shared_experts.{part}_proj" for part in ("gate
 
 
 def deepseek_v4(fields: Fields, name: str) -> ModelConfig:
-    """All layers alike but for how their attention compresses; a hash chooses experts by weights of the same size."""
+    """Identical layers except for their attention's compression; a hash chooses experts by weights of the same size."""
     width = size(fields, "moe_intermediate_size")
     fields.data = {"num_key_value_heads": 1, **fields.data, "intermediate_size": width}
     dims = read_dims(fields, floor=True)

@@ -67,7 +67,7 @@ _NEVER = ("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "n
 
 
 def tied_by_default(kind: str) -> bool | None:
-    """Whether a multimodal `model_type` ties its embeddings unless it says otherwise; None where nobody knows."""
+    """Whether a multimodal `model_type` ties its embeddings unless it says otherwise; None where unknown."""
     found: bool | None = _table().get(kind, {}).get("tie_word_embeddings")
     return found
 

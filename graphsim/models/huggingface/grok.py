@@ -1,4 +1,4 @@
-"""Grok 1 and 2: norms ahead of and behind each part, soft caps; in Grok 2 an MLP beside the experts."""
+"""Grok 1 and 2: norms before and behind each part, soft caps; in Grok 2 an MLP beside the experts."""
 
 from __future__ import annotations
 

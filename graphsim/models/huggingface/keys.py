@@ -20,7 +20,7 @@ EVERYTHING = "all"
 
 
 def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[str, ...]:
-    """Notes on the keys that a config holds and nobody has asked for; those that shape layers are problems of `fields`.
+    """Notes on the keys that a config has and no reader uses; those that shape layers are problems of `fields`.
 
     given: the config itself, without what was assumed; mappings in it that were read are looked into
     ignore: keys to go on without, or `all`

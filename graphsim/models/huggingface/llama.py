@@ -119,7 +119,7 @@ def seed_oss(fields: Fields, name: str) -> ModelConfig:
 
 
 def ernie(fields: Fields, name: str) -> ModelConfig:
-    """Llama whose biases hang on one switch, embeddings tied by default."""
+    """Llama whose biases depend on one switch, embeddings tied by default."""
     dims = read_dims(fields, tied=True)
     bias = fields.flag("use_bias", False)
     attention = self_attention(dims, bias=bias)

@@ -73,7 +73,7 @@ def nanochat(fields: Fields, name: str) -> ModelConfig:
 
 
 def vaultgemma(fields: Fields, name: str) -> ModelConfig:
-    """Gemma 2 with norms ahead of each part only."""
+    """Gemma 2 with norms before each part only."""
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=dims.intermediate)
     slides = windows(fields, dims.layers, lambda i: i % 2 == 0)
@@ -82,7 +82,7 @@ def vaultgemma(fields: Fields, name: str) -> ModelConfig:
 
 
 def bitnet(fields: Fields, name: str) -> ModelConfig:
-    """A norm of its own ahead of each output projection (BitNet b1.58 2B4T, arXiv 2504.12285, section 3)."""
+    """A norm of its own before each output projection (BitNet b1.58 2B4T, arXiv 2504.12285, section 3)."""
     dims = read_dims(fields)
     bias = fields.flag("attention_bias", False)
     attention = NormedAttention(

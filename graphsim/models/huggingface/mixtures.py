@@ -62,7 +62,7 @@ def olmoe(fields: Fields, name: str) -> ModelConfig:
 
 
 def flex_olmo(fields: Fields, name: str) -> ModelConfig:
-    """OLMoE with norms behind its parts instead of ahead of them, as OLMo 2 has them."""
+    """OLMoE with norms behind its parts instead of before them, as OLMo 2 has them."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_experts=True, adapt_router=True)

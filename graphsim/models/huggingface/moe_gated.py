@@ -32,7 +32,7 @@ _AFTER = ("post_attention_layernorm", "post_mlp_layernorm")
 
 
 def afmoe(fields: Fields, name: str) -> ModelConfig:
-    """Norms ahead of and behind each part; rotary positions in sliding layers only (transformers, `AfmoeConfig`)."""
+    """Norms before and behind each part; rotary positions in sliding layers only (transformers, `AfmoeConfig`)."""
     dims = read_dims(fields)
     every = size(fields, "global_attn_every_n_layers", default=4)
     window = size(fields, "sliding_window", default=0, least=0)

@@ -83,7 +83,7 @@ def one_of_all(fields: Fields, *keys: str) -> None:
 
 
 def deepseek_moe(fields: Fields, name: str) -> ModelConfig:
-    """DeepSeekMoE (arXiv 2401.06066), ahead of latent attention: Llama's, with the code that comes with the model."""
+    """DeepSeekMoE (arXiv 2401.06066), before latent attention: Llama's, with the code that comes with the model."""
     dims = read_dims(fields)
     if size(fields, "moe_layer_freq", default=1) != 1:
         fields.problem("moe_layer_freq", "is not supported; expected 1")

@@ -89,7 +89,7 @@ _COHERE = (("prefix_dense_", 1), ("", 4))
 
 
 def exaone_moe(fields: Fields, name: str) -> ModelConfig:
-    """DeepSeek's layout of experts behind EXAONE 4's attention, with norms ahead of the parts (`ExaoneMoeConfig`)."""
+    """DeepSeek's layout of experts behind EXAONE 4's attention, with norms before the parts (`ExaoneMoeConfig`)."""
     dims = read_dims(fields)
     slides = sliding_pattern(fields, dims.layers)
     mixers = attentions(fields, dims, slides, nope="sliding_window" in fields, qk=QkNorm.HEAD)
@@ -124,7 +124,7 @@ def flint(fields: Fields, name: str) -> ModelConfig:
 
 
 def kolibri(fields: Fields, name: str) -> ModelConfig:
-    """Norms ahead of and behind each part, experts in every layer (transformers, `Kolibri1Config`), no biases ever."""
+    """Norms before and behind each part, experts in every layer (transformers, `Kolibri1Config`), no biases ever."""
     width = fields.data.get("moe_intermediate_size")
     fields.data = {**fields.data, "intermediate_size": width, "attention_bias": False}
     dims = read_dims(fields)

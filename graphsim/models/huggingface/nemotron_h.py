@@ -43,7 +43,7 @@ def nemotron_h(fields: Fields, name: str) -> ModelConfig:
 
 
 def _listed(fields: Fields) -> list[str]:
-    """The kind of each layer: a list comes ahead of a pattern of letters."""
+    """The kind of each layer: a list comes before a pattern of letters."""
     names = [
         str(kind)
         for key in ("layers_block_type", "layer_types")

@@ -1,6 +1,6 @@
 """Models that an architecture search made of Llama: Llama-Nemotron 51B, 49B and 253B, DeciLM (arXiv 2411.19146).
 
-Each layer has key heads and an MLP of its own, or a linear layer or nothing in the place of either. Names as in
+Each layer has key heads and an MLP of its own, or a linear layer or nothing in place of either. Names as in
 `modeling_decilm.py` of nvidia/Llama-3_3-Nemotron-Super-49B-v1; vLLM 0.33, `model_executor/models/nemotron_nas.py`.
 """
 

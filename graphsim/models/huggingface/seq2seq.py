@@ -43,7 +43,7 @@ def is_alone(fields: Fields, also: str = "") -> bool:
 class Style:
     """How a make places its norms and biases.
 
-    pre_norm: norms ahead of each part, else behind the sum that it joins
+    pre_norm: norms before each part, else behind the sum that it joins
     key_bias: keys have a bias as queries and values do
     source_width: of the encoder's rows, where that is not the decoder's
     norms: of attention, of attention to the encoder, and of the MLP

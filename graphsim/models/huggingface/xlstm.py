@@ -1,4 +1,4 @@
-"""xLSTM-7B: matrix memories in the place of attention."""
+"""xLSTM-7B: matrix memories in place of attention."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class SpreadAltUp(Layer):
     streams: int
 
     def build(self, scope: Scope, x: str) -> str:
-        """One product for each further stream; lengths are made equal."""
+        """One GEMM for each further stream; lengths are made equal."""
         made = [
             _rescaled(scope, scope.linear(_wide(scope, f"model.altup_projections.{i}"), x))
             for i in range(self.streams - 1)
@@ -100,7 +100,7 @@ class JoinAltUp(Layer):
     streams: int
 
     def build(self, scope: Scope, x: str) -> str:
-        """One product for each further stream, and their mean."""
+        """One GEMM for each further stream, and their mean."""
         names = tuple(map(str, range(self.streams)))
         split = SplitStreams(tokens=scope.tokens, streams=self.streams, width=scope.hidden, names=names)
         parts = scope.add("altup.split", split, [x])

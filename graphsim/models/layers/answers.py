@@ -27,7 +27,7 @@ class Answer(Layer):
     pooler: module of a linear of the first token alone, as BERT and its kin have, which PEFT's all-linear reaches
     first: the answer is of the first token, as behind a pooler, instead of the last
     per_token: every token has its answer (token classification, extractive question answering)
-    projection: of every state to `width` ahead of all of it (OPT-350M's, part of its class without a head)
+    projection: of every state to `width` before all of it (OPT-350M's, part of its class without a head)
     """
 
     scores: tuple[Score, ...] = ()

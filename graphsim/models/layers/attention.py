@@ -69,7 +69,7 @@ class SelfAttention(Layer):
     gated: a learned gate multiplies the result, element by element, or head by head where `gates_heads`
     gate_bias: a learned number for each head joins the gate
     adapt_gate: PEFT's all-linear reaches the gate's own weight
-    soft_cap: scores pass a scaled tanh ahead of the softmax (Gemma 2, arXiv 2408.00118, section 2)
+    soft_cap: scores pass a scaled tanh before the softmax (Gemma 2, arXiv 2408.00118, section 2)
     sinks: one learned logit per head joins each softmax
     shares_kv: keys and values are another layer's, so none are projected or kept
     keys_are_values: one projection serves as both
@@ -152,7 +152,7 @@ class SelfAttention(Layer):
         )
 
     def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None, scores: Sequence[str] = ()) -> str:
-        """Cache and attention for every kind of sequence in the step, ahead of the output projection.
+        """Cache and attention for every kind of sequence in the step, before the output projection.
 
         scores: an indexer's for each of them, where there is one
         """

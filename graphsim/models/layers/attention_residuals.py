@@ -55,7 +55,7 @@ class OpenSums(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseSums(Layer):
-    """A mixture of all blocks' sums and the running one, ahead of the model's last norm."""
+    """A mixture of all blocks' sums and the running one, before the model's last norm."""
 
     slots: int
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import networkx as nx
 
+from graphsim.brief import settings_text
 from graphsim.graph import Value, add, walk
 from graphsim.models.media import NO_MEDIA
 from graphsim.models.phase import Phase, prefill
@@ -129,7 +130,7 @@ class Projection:
     bare: a weight without a module of its own, which no adapter reaches
     parameter: a weight that is a parameter of the layer's code, which of PEFT's methods only LoRA reaches
     groups: of outputs, each with k inputs of its own; 0 = all outputs read the same
-    heads: each with a product of its own, of n outputs and k inputs; 0 = one product
+    heads: each with a GEMM of its own, of n outputs and k inputs; 0 = one GEMM
     head: its results are the model's logits
     """
 
@@ -163,6 +164,13 @@ class Layer(ABC):
     """A part of a model that can add itself to a graph. Subclasses are frozen dataclasses, one file per family."""
 
     __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        """Every kind of layer shows what is not at its default."""
+        cls.__repr__ = Layer.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        return settings_text(self)
 
     @abstractmethod
     def build(self, scope: Scope, x: str) -> str:

@@ -1,4 +1,4 @@
-"""The ends of BERT and its kin: a sum of tables in front, a dense layer and a norm ahead of the vocabulary behind."""
+"""The ends of BERT and its kin: a sum of tables in front, a dense layer and a norm before the vocabulary behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphsim.units import Num
 class Table:
     """A table beside that of the tokens: `entries` rows, as wide as theirs if `width` is 0.
 
-    idle: it is there and nobody looks anything up
+    idle: it exists but is never used
     """
 
     module: str
@@ -146,7 +146,8 @@ class MaskedHead(Answer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderEnd(Layer):
-    """Behind an encoder's last layer: a norm, a linear of the first position that nobody reads, one to the decoder.
+    """Behind an encoder's last layer: a norm, a linear of the first position, whose result is unused, one to the
+    decoder.
 
     pooler, projection: modules of the linears, "" where there are none; width: of what the projection yields
     """

@@ -1,4 +1,4 @@
-"""How the parts of a layer hang on the residual stream: in sequence, in parallel, with norms before or behind."""
+"""How the parts of a layer depend on the residual stream: in sequence, in parallel, with norms before or behind."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from graphsim.ops import Activation, Conv2d, DepthwiseConv, Norm, Patches
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvNames:
-    """Modules of the convolution. `point`: of a second product behind it, "" where there is none; `norm`: likewise."""
+    """Modules of the convolution. `point`: of a second GEMM behind it, "" where there is none; `norm`: likewise."""
 
     up: str
     down: str
@@ -21,7 +21,7 @@ class ConvNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvolutionModule(Layer):
-    """A product to twice `inner`, a gate, `taps` taps over each channel, an activation, a product back.
+    """A GEMM to twice `inner`, a gate, `taps` taps over each channel, an activation, a GEMM back.
 
     learned: whether both halves of the gate have a learned vector; times: channels of the taps for each of the gate's
     bias: of the taps
@@ -60,9 +60,9 @@ def _point(name: str, n: int, k: object) -> Projection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubsamplingStem(Layer):
-    """Frames of `bands` bands, halved `times` times in both directions by convolutions of 3 x 3 taps, then a product.
+    """Frames of `bands` bands, halved `times` times in both directions by convolutions of 3 x 3 taps, then a GEMM.
 
-    channels: of the convolutions, of which all but the first are depthwise with a product behind
+    channels: of the convolutions, of which all but the first are depthwise with a GEMM behind
     """
 
     bands: int

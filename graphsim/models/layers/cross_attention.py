@@ -27,7 +27,7 @@ class CrossAttention(Layer):
 
     width: of the encoder's rows, the decoder's own if 0
     bias, out_bias: of queries, keys and values, and of the result; key_bias: keys have one where the others do
-    soft_cap: scores pass a scaled tanh ahead of the softmax
+    soft_cap: scores pass a scaled tanh before the softmax
     head_norms: queries and keys pass a norm of each head
     """
 
@@ -62,7 +62,7 @@ class CrossAttention(Layer):
         return scope.linear(back, out, name=f"cross_{self.names.o.rsplit('.', 1)[-1]}")
 
     def attend(self, scope: Scope, q: Value, k: Value, v: Value) -> str:
-        """Cache and attention for every kind of sequence in the step, ahead of the output projection."""
+        """Cache and attention for every kind of sequence in the step, before the output projection."""
         outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
         if len(outs) == 1:
             return outs[0]

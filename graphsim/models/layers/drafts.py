@@ -73,7 +73,7 @@ def _normed_apart(scope: Scope, x: str, path: str, count: int, width: int) -> st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureStem(Stem):
-    """EAGLE-3 ahead of its first layer, which looks the tokens up itself: the target's states alone."""
+    """EAGLE-3 before its first layer, which looks the tokens up itself: the target's states alone."""
 
     features: FusedFeatures
     module: str = "embed_tokens"
@@ -87,7 +87,7 @@ class FeatureStem(Stem):
 class FirstDraftLayer(Layer):
     """EAGLE-3's first layer: attention reads the token and the target's state side by side, each behind a norm.
 
-    The target's state is the residual, ahead of its norm or behind it, which costs the same (vLLM 0.11,
+    The target's state is the residual, before its norm or behind it, which costs the same (vLLM 0.11,
     `models/llama_eagle3.py`, LlamaDecoderLayer; SGLang 0.5, `models/llama_eagle3.py`).
     """
 
@@ -112,7 +112,7 @@ class FirstDraftLayer(Layer):
 class JoiningStem(Stem):
     """A token and the target's last state of the one before it, side by side, projected to the hidden size.
 
-    bias: of the projection; token_norm, state_norm: modules of norms ahead of it, where there are some
+    bias: of the projection; token_norm, state_norm: modules of norms before it, where there are some
     """
 
     projection: str = "fc"

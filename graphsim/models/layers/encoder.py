@@ -144,7 +144,7 @@ class Encoder:
         return sum((segment.sequences * self._of_pieces(pieces) for segment, pieces in self._pieces(phase)), start=0.0)
 
     def prompt_tokens(self, media: Media) -> float:
-        """Tokens of a prompt that a request's media stand for, but for separators."""
+        """Tokens of a prompt that a request's media stand for, except for separators."""
         return self._of_pieces(self.cut.pieces(media))
 
     def seen_rows(self, media: Media) -> float:

@@ -72,7 +72,7 @@ class Head(Layer):
     penalties: the makers' generation settings punish repetition, which engines apply to all logits
     width: the values are projected to it first (the embedding's width, where that is not the hidden size)
     linear: PEFT's all-linear reaches it, as where a class does not name it as its output embedding
-    join: ahead of all of it, from the streams of the residual where there are several
+    join: before all of it, from the streams of the residual where there are several
     """
 
     vocab_size: int

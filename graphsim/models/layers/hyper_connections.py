@@ -68,7 +68,7 @@ class SpreadStreams(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanStreams(Layer):
-    """The mean of the streams, ahead of the model's last norm."""
+    """The mean of the streams, before the model's last norm."""
 
     streams: int
 
@@ -80,7 +80,7 @@ class MeanStreams(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinStreams(Layer):
-    """The streams summed into one by weights of their own, ahead of the model's last norm."""
+    """The streams summed into one by weights of their own, before the model's last norm."""
 
     streams: int
     module: str = "hc_head"

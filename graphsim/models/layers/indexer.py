@@ -58,7 +58,7 @@ class Indexer:
         return scope.add("index_cache", cache, [keys])
 
     def _score(self, scope: Scope, segment: Segment) -> IndexScores:
-        """A product for each head and pair; the heads' scores are summed by their weights."""
+        """A GEMM for each head and pair; the heads' scores are summed by their weights."""
         _, rows, pairs = self._sizes(scope, segment)
         return IndexScores(
             sequences=segment.sequences,

@@ -1,4 +1,4 @@
-"""A single linear layer in the place of a whole part of a block, and a bias of a part as a whole."""
+"""A single linear layer in place of a whole part of a block, and a bias of a part as a whole."""
 
 from __future__ import annotations
 

@@ -101,8 +101,8 @@ class SplitDeltaNet(GatedDeltaNet):
 class LightningAttention(Layer):
     """Linear attention with fixed decay (arXiv 2401.04658), as MiniMax-Text-01 has it.
 
-    Nobody measured its kernels: they are priced as Mamba-2's, which hand a decaying state from chunk to chunk as well,
-    with nothing to invert.
+    Its kernels were not measured: they are priced as Mamba-2's, which hand a decaying state from chunk to chunk as
+    well, with nothing to invert.
     """
 
     heads: int

@@ -66,7 +66,7 @@ class MedusaHeads(Head):
 class SpeculatorHeads(Head):
     """An MLP speculator (arXiv 2404.19124, section 2): `stages` one behind the other, each reads the token before it.
 
-    inner: width of its states; one_stage: all stages have the same weights but for the first projection
+    inner: width of its states; one_stage: all stages have the same weights except for the first projection
     scaled: the target's state is normalised first (vLLM 0.6, `models/mlp_speculator.py`)
     """
 

@@ -3,7 +3,7 @@
 A prompt is attended in decompressed form: `kv_b_proj` makes keys and values of every head. A decode step is attended
 in absorbed form: `kv_b_proj` moves to the queries' and the results' side, and all heads share the cached latent.
 Behind an indexer engines attend prompts so too, whence `kv_b_proj` works on a prompt's new tokens alone; its flops on
-both sides of the attention are those of one product.
+both sides of the attention are those of one GEMM.
 """
 
 from __future__ import annotations

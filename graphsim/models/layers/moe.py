@@ -20,7 +20,7 @@ class MoeNames:
     """Module names below the layer.
 
     experts: what adapters call the weights of an expert that the stacks hold: gate, up, down
-    latent: the projections ahead of and behind experts that work in a latent; latent_norm: of a norm ahead of the
+    latent: the projections before and behind experts that work in a latent; latent_norm: of a norm before the
         second one, "" for none
     """
 

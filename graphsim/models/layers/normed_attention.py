@@ -1,4 +1,4 @@
-"""Attention whose result is normalised ahead of the output projection (sub-LN, arXiv 2210.06423)."""
+"""Attention whose result is normalised before the output projection (sub-LN, arXiv 2210.06423)."""
 
 from __future__ import annotations
 

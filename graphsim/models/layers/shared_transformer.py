@@ -30,7 +30,7 @@ class _Pair:
     parts: tuple[Part, ...] = ()
 
     def build(self, scope: Scope, x: str, rank: int, idle: bool = False) -> str:
-        """Both products, on no rows and without weights of their own where the pair is idle."""
+        """Both GEMMs, on no rows and without weights of their own where the pair is idle."""
         m = 0.0 if idle else scope.tokens
         module = f"{_ROOT}.{self.name}"
         first = Projection(name=f"{module}.0", n=rank, k=self.k, shared=idle)

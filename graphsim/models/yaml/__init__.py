@@ -30,7 +30,7 @@ Every key, with its default; keys without one are required.
     mamba           width (2 * hidden_size), state (16), dt_rank (hidden_size / 16), conv_kernel (4), bias (false),
                     conv_bias (true), norms (false: of step, B and C), module ("mixer")
     mamba2          heads, head_dim (64), groups (1), state (128), conv_kernel (4), bias (false), conv_bias (true),
-                    norm (true: gated, ahead of the output), module ("mixer")
+                    norm (true: gated, before the output), module ("mixer")
     mixer           attention, latent_attention, mamba, mamba2 or none: attention where it is given, else the section
                     that is; the other layers of a hybrid say `mixer: mamba2`
     mlp             intermediate_size, gated (true), bias (false), names: gate, up, down, or gate_up for a fused weight
@@ -87,7 +87,7 @@ means over its sequences new_tokens, context_tokens (cache rows) and source_toke
                     pack (gemms of one pack and input are one launch), module (name; "" for none, which no adapter
                     reaches), targets (words of the adapter targeting table: attn, ffn, query, …), all_linear (true),
                     quantised (true), shared (false; true for another's weights), bare (false; true for a parameter of
-                    the block and no module), groups (of outputs, with k inputs each; 0), heads (with a product each,
+                    the block and no module), groups (of outputs, with k inputs each; 0), heads (with a GEMM each,
                     and no other key but n, k, m, quantised; 0)
     norm            kind (rms), width (hidden_size), rows* (as many as come in), weights (as the kind has), local
                     (false; true for norms per head, whose rows lie on one device each), own (false; true for weights
@@ -97,7 +97,7 @@ means over its sequences new_tokens, context_tokens (cache rows) and source_toke
                     are not cut), shared (false), module (name), or parameter (a table that is no module); no input
     conv            channels, taps, bias (false): depthwise and causal, along each sequence
     scan            channels, state (values per channel), reads (elements per token beside the state), learned (0),
-                    matrix (false; true where it is computed by matrix products)
+                    matrix (false; true where it is computed by GEMMs)
     add, activation, elementwise
                     elems* (as many as the first input has), steps per element (1, 4, 1), reads* (elements, as the
                     inputs bring), unchecked (false; true where the inputs bring another number, as with one number for
@@ -220,7 +220,7 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
 
 
 def origin_of(fields: Fields, name: str) -> dict[str, Any]:
-    """What a model file says beside the structure; `aliases` and `ids` are there for whoever looks the model up."""
+    """What a model file says beside the structure; `aliases` and `ids` are other names of the model."""
     for key in ("aliases", "ids"):
         _texts(fields, key)
     return {

@@ -85,7 +85,7 @@ def _penalties(generation: Fields) -> bool:
 
 
 def _is_tied(program: Program) -> bool:
-    """Whether the product that yields logits shares the embedding's weights."""
+    """Whether the GEMM that yields logits shares the embedding's weights."""
     block: CustomBlock = program.prompt if isinstance(program, TwoPrograms) else program
     return any(isinstance(node, GemmNode) and node.projection.head and node.projection.shared for node in block.nodes)
 

@@ -33,7 +33,7 @@ class KeysAndValues(KvCache):
 class AttentionBackward(Gradient, Attention):
     """dq, dk and dv in one kernel, as parts `q`, `k` and `v`; sizes as of the attention.
 
-    recomputes: whether it computes the scores again (FlashAttention-2, arXiv 2307.08691, section 3.1.2: five products
+    recomputes: whether it computes the scores again (FlashAttention-2, arXiv 2307.08691, section 3.1.2: five GEMMs
         for the forward's two) or reads them from memory (four)
     """
 

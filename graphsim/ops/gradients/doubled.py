@@ -1,4 +1,4 @@
-"""Gradients of operations that are products and element-wise steps in one: of each, as many as it has operands."""
+"""Gradients of operations that fuse multiplications and elementwise steps: of each, as many as it has operands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DoubledBackward(Gradient, Op):
-    """The gradients of an operation's inputs: each product has two of its size, each step reads and writes two.
+    """The gradients of an operation's inputs: each multiplication has two of its size, each step reads and writes two.
 
     flops, vector_flops, moved_bytes: of the operation, forward; times: how often that; launches: kernels, backward
     gives: elements of each input, whose gradient is a part: `0`, `1`, …
@@ -54,7 +54,7 @@ class DoubledBackward(Gradient, Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KernelGradient(DoubledBackward):
-    """The gradient of a convolution's kernels: as many products as the convolution has."""
+    """The gradient of a convolution's kernels: as many multiplications as the convolution has."""
 
     ends: ClassVar[bool] = True
 

@@ -1,6 +1,6 @@
-"""Gradients of routing, of experts' products, and of the factors that adapters put beside them.
+"""Gradients of routing, of experts' GEMMs, and of the factors that adapters put beside them.
 
-m stays the number of routed rows throughout, as of the products themselves.
+m stays the number of routed rows throughout, as of the GEMMs themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertInputGradient(Gradient, ExpertGemm):
-    """dx = dy w^T of each expert: n are the inputs of the product, k its outputs."""
+    """dx = dy w^T of each expert: n are the inputs of the GEMM, k its outputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -185,7 +185,7 @@ class RouteBackward(Gradient, Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RowProducts(Gradient, Op):
-    """The product of `rows` rows of `width` with as many others, a number each: the gradient of a row's weight.
+    """Dot products of `rows` rows of `width` with as many others: the gradient of each row's weight.
 
     by_tokens: whether rows come from all replicas, each of which works on its own
     """

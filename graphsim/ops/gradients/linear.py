@@ -1,4 +1,4 @@
-"""Gradients of matrix products: y = x w gives dx = dy w^T (dgrad) and dw = x^T dy (wgrad)."""
+"""Gradients of GEMMs: y = x w gives dx = dy w^T (dgrad) and dw = x^T dy (wgrad)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _TURNED = {Sharding.COLUMN: Sharding.ROW, Sharding.ROW: Sharding.COLUMN}
 
 
 def turned(split: Sharding) -> Sharding:
-    """How the transposed weights are cut: a column-parallel product has a row-parallel gradient, and vice versa."""
+    """How the transposed weights are cut: a column-parallel GEMM has a row-parallel gradient, and vice versa."""
     return _TURNED.get(split, split)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InputGradient(Gradient, Gemm):
-    """dx[m, n] = dy[m, k] @ w^T[k, n]: n are the inputs of the product, k its outputs; the weights are that product's.
+    """dx[m, n] = dy[m, k] @ w^T[k, n]: n are the inputs of the GEMM, k its outputs; the weights are that GEMM's.
 
-    blocks: of block-diagonal weights; output_parts: parts of the product's outputs, which are cut by themselves
+    blocks: of block-diagonal weights; output_parts: parts of the GEMM's outputs, which are cut by themselves
     """
 
     blocks: Num = 1.0
@@ -43,7 +43,7 @@ class InputGradient(Gradient, Gemm):
         )
 
     def cut(self, ways: Num) -> InputGradient:
-        """As any product; blocks that are dealt out cut n and k at once."""
+        """As any GEMM; blocks that are dealt out cut n and k at once."""
         if self.split is Sharding.ROW and self.output_parts:
             output_parts = tuple(part.cut(ways) for part in self.output_parts)
             return replace(self, k=sum((part.width for part in output_parts), start=0.0), output_parts=output_parts)
@@ -59,9 +59,9 @@ class InputGradient(Gradient, Gemm):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WeightGradient(Gradient, Gemm):
-    """dw[m, n] = x^T[m, k] @ dy[k, n]: m are the inputs of the product, n its outputs, k its rows.
+    """dw[m, n] = x^T[m, k] @ dy[k, n]: m are the inputs of the GEMM, n its outputs, k its rows.
 
-    split: how the product's weights are cut, and so their gradient
+    split: how the GEMM's weights are cut, and so their gradient
     gradients: the format in which it is written
     blocks: of block-diagonal weights; output_parts: parts of the outputs, which are cut by themselves
     """
@@ -98,7 +98,7 @@ class WeightGradient(Gradient, Gemm):
         return self.k * (self.m + self.n) * np.minimum(self.m * self.n, 1.0)
 
     def cut(self, ways: Num) -> WeightGradient:
-        """n / ways of a COLUMN split product, m / ways of a ROW split one; both of blocks that are dealt out."""
+        """n / ways of a COLUMN split GEMM, m / ways of a ROW split one; both of blocks that are dealt out."""
         if self.split is Sharding.DEALT:
             m, n = (size / limited(ways, self.units) for size in (self.m, self.n))
             return replace(self, m=m, n=n, blocks=np.maximum(self.blocks / ways, 1.0))
@@ -121,7 +121,7 @@ class HeadInputGradient(Gradient, HeadGemm):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeadWeightGradient(Gradient, HeadGemm):
-    """dw = x^T dy of each head: m are the inputs of the product, n its outputs, k its rows."""
+    """dw = x^T dy of each head: m are the inputs of the GEMM, n its outputs, k its rows."""
 
     ends: ClassVar[bool] = True
 

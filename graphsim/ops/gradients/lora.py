@@ -1,4 +1,4 @@
-"""What training runs around an adapter's factors: casts and dropout ahead of A, scale and sum behind B."""
+"""What training runs around an adapter's factors: casts and dropout before A, scale and sum behind B."""
 
 from __future__ import annotations
 

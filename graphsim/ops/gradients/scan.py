@@ -32,7 +32,7 @@ class ScanBackward(Gradient, Op):
     gives: tuple[Num, ...] = ()
 
     def work(self) -> Work:
-        """States are computed again, and each product has two gradients: three times the forward's six per value.
+        """States are recomputed, and each multiplication has two gradients: three times the forward's six per value.
 
         Mamba, arXiv 2312.00752, section 3.3.2 (recomputation).
         """

@@ -65,7 +65,7 @@ def op_sizes(op: Attention, added: bool) -> dict[str, Num]:
 
 @gradients.register(MlaAttention)
 def _latent_attention(op: Attention, here: Here) -> None:
-    """Queries and keys are put together ahead of the kernel, which keeps these; the cache is no part of training.
+    """Queries and keys are put together before the kernel, which keeps these; the cache is no part of training.
 
     transformers 5, `models/deepseek_v3/modeling_deepseek_v3.py`; derived, not measured.
     """
@@ -74,8 +74,9 @@ def _latent_attention(op: Attention, here: Here) -> None:
         return
     if isinstance(op, MlaAttention) and op.absorbed:
         raise GraphError(f"node '{here.name}' attends to latent vectors, which training does not do")
-    taken = {each: _latent_parts(each) for each in here.flowing if not isinstance(each.op, KeysAndValues | IndexScores)}
-    made = next(each for each, parts in taken.items() if "v" in parts)
+    flowing = [each for each in here.flowing if not isinstance(each.op, KeysAndValues | IndexScores)]
+    taken = [(each, _latent_parts(each)) for each in flowing]
+    made = next(each for each, parts in taken if "v" in parts)
     queries, keys = op.query_tokens * op.heads, op.kv_tokens * op.heads
     kept = [
         here.keep_own("queries", queries * op.head_dim, need),
@@ -86,7 +87,7 @@ def _latent_attention(op: Attention, here: Here) -> None:
     plain = made.elems / np.maximum(keys, 1.0) - op.value_dim
     back = MlaAttentionBackward(**_same(op, here, need) | {"plain": plain})
     given = here.emit("backward", back, [*here.dy, *kept]).node
-    for each, parts in taken.items():
+    for each, parts in taken:
         here.give(each, [Value(given, parts)])
 
 

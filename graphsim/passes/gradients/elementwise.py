@@ -166,7 +166,7 @@ def _join(op: Op, here: Here) -> None:
 
 @gradients.register
 def _input(op: Input, here: Here) -> None:
-    """Whoever handed the value in takes its gradient."""
+    """The producer of the value receives its gradient."""
 
 
 @gradients.register

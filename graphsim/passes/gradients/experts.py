@@ -1,4 +1,4 @@
-"""Gradients of mixtures of experts: of routing, of the movement of tokens, of grouped products and their factors."""
+"""Gradients of mixtures of experts: of routing, of the movement of tokens, of grouped GEMMs and their factors."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _scattered(op: ScatterTokens, here: Here) -> None:
 
 @gradients.register
 def _experts(op: ExpertGemm, here: Here) -> None:
-    """As of any product, expert by expert in one grouped kernel."""
+    """As of any GEMM, expert by expert in one grouped kernel."""
     same = {f.name: getattr(op, f.name) for f in fields(ExpertGemm)} | {"parts": (), "bias": False}
     if may_be_nonzero(here.need):
         back = ExpertInputGradient(

@@ -1,4 +1,4 @@
-"""Gradients of matrix products, of tables, and of the factors of an adapter."""
+"""Gradients of GEMMs, of tables, and of the factors of an adapter."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _wgrad(op: Gemm, live: Num, blocks: Num = 1.0) -> WeightGradient:
 
 @gradients.register
 def _grouped(op: GroupedGemm, here: Here) -> None:
-    """Blocks of a block-diagonal product."""
+    """Blocks of a block-diagonal GEMM."""
     whole = replace(op, k=op.k * op.groups, split=Sharding.DEALT)
     if may_be_nonzero(here.need):
         _input_gradient(whole, here, here.need, op.groups)
@@ -94,7 +94,7 @@ def _grouped(op: GroupedGemm, here: Here) -> None:
 
 @gradients.register
 def _by_heads(op: HeadGemm, here: Here) -> None:
-    """As of any product, head by head."""
+    """As of any GEMM, head by head."""
     need, trained = here.need, here.trained
     same: dict[str, Any] = {"heads": op.heads, "weights": op.weights, "activations": op.activations, "split": op.split}
     if may_be_nonzero(need):

@@ -32,7 +32,7 @@ from graphsim.symbolic.questions import may_be_nonzero
 @gradients.register(PlaceRows)
 @gradients.register(TakeRows)
 def _doubled(op: Op, here: Here) -> None:
-    """Two gradients of each product and step, those of its own weights among them."""
+    """Two gradients of each GEMM and step, those of its own weights among them."""
     if may_be_nonzero(here.need):
         linear = isinstance(op, AddToStreams | PlaceRows | TakeRows)
         _alike(here, 2.0, [] if linear else here.keep_inputs(here.need))
@@ -58,7 +58,7 @@ def _alike(here: Here, times: float, kept: list[Value]) -> None:
 @gradients.register(Conv2d)
 @gradients.register(DepthwiseConv)
 def _convolution(op: Op, here: Here) -> None:
-    """As of any product: one for its input, one for its kernels."""
+    """As of any GEMM: one for its input, one for its kernels."""
     if may_be_nonzero(here.need):
         _alike(here, 1.0, [])
     trained = here.trained

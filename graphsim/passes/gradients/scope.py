@@ -73,10 +73,10 @@ class Scope:
     """What is known of one graph while it is walked backwards.
 
     repeat: name of the repeat whose body it is, "" outside; needs: of each value, whether it requires a gradient
-    again: nodes that run again ahead of their backward
+    again: nodes that run again before their backward
     steps: of the backward pass in launch order, without what is kept; kept: values that they take
     given: gradients of each node's result, by its parts; made: the steps' operations
-    weighed: of each layer's experts, the rows that a router's weights multiply, and the gradients of their products
+    weighed: of each layer's experts, the rows that a router's weights multiply, and the gradients of their GEMMs
     """
 
     graph: nx.DiGraph
@@ -116,11 +116,14 @@ class Scope:
         return Value(name)
 
     def give(self, to: Value, gradient: list[Value]) -> None:
-        """Hand a value's gradient, of the whole or side by side of its parts, to whoever made it."""
+        """Hand a value's gradient, of the whole or side by side of its parts, to the node that made it."""
         self.given.setdefault(to.node, []).append((to.parts, gradient))
 
     def gradient_of(self, name: str) -> list[Value]:
-        """The gradient of a node's result: what its users gave, added up where several used the same part of it."""
+        """The gradient of a node's result: what its users gave, added up where several used the same part of it.
+
+        Asked again, it is the same sum.
+        """
         op, groups = self.op(name), dict[tuple[str, ...], list[list[Value]]]()
         for parts, values in self.given.get(name, ()):
             groups.setdefault(parts, []).append(values)
@@ -136,14 +139,16 @@ class Scope:
         return gradient
 
     def _summed(self, name: str, parts: tuple[str, ...], found: list[list[Value]]) -> Value:
+        summed = ".".join([name, *parts, "add_gradients"])
+        if summed in self.made:
+            return Value(summed)
         op, sizes = self.op(name), self.op(name).out_parts
         elems = sum((sizes[part] for part in parts), start=0.0) if parts else op.out_elems
         add = AddGradients(
             role=f"{op.role or name}.add_gradients", elems=scaled(elems, self.needs[name]), reads=float(len(found)),
             launches=float(len(found)) - 1.0, activations=op.activations, layer=op.layer, stage=op.stage,
         )  # fmt: skip
-        values = [value for each in found for value in each]
-        return self.emit(".".join([name, *parts, "add_gradients"]), add, values)
+        return self.emit(summed, add, [value for each in found for value in each])
 
     def storages(self, value: Value) -> list[tuple[Storage, Num]]:
         """Where a value lies, and how many elements of it; what is only seen as one lies where its parts do."""

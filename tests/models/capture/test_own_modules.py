@@ -131,7 +131,7 @@ except gs.ConfigError as error:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     count, refusal = ran.stdout.splitlines()
     assert int(count) == sum(parameter.numel() for parameter in Model().parameters())
-    assert refusal == "this needs the package 'transformers'; install it with: pip install 'graphsim[torch]'"
+    assert refusal == "this needs the package 'transformers'; install it with: pip install \"graphsim-llm[torch]\""
 
 
 def test_what_ends_in_no_linear_layer_is_refused() -> None:

@@ -49,7 +49,7 @@ def _claim_around(block: Block, seen: Seen) -> None:
 
 
 def _before_norm(block: Block, top: Taken, readers: set[str]) -> Taken:
-    """What a norm right ahead of attention takes, where there is one; it reads that beside the readers."""
+    """What a norm right before attention takes, where there is one; it reads that beside the readers."""
     leaves = path(block, top).leaves
     claim = block.claimed.get(leaves[0].source) if len(leaves) == 1 else None
     if claim is None or claim.emit is not norm:

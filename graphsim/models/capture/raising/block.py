@@ -223,7 +223,7 @@ class Block:
     # the walk ------------------------------------------------------------------------------------------------------
 
     def claim(self, rows: list[Row], emit: Callable[[Block, Claim], None], **facts: Any) -> None:
-        """Take rows that nobody has claimed yet."""
+        """Take rows that are not claimed yet."""
         claim = Claim(rows=rows, emit=emit, facts=facts)
         self.claimed.update({row.name: claim for row in rows if row.name not in self.claimed})
 
@@ -247,7 +247,7 @@ class Block:
             self.claim(sorted(rows, key=lambda row: place[row.name]), emit)
 
     def run(self, single: Callable[[Block, Row], None]) -> list[Node]:
-        """All nodes, in the order in which their rows end, ahead of it where another node takes them."""
+        """All nodes, in the order in which their rows end, before it where another node takes them."""
         self.single = single
         for row in self.used:
             claim = self.claimed.get(row.name)

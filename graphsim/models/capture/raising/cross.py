@@ -21,7 +21,7 @@ def with_cross_attention(
 ) -> tuple[list[Node], list[Node] | None]:
     """The programs of a decoder's layer, in which attention to the encoder's rows is said to be such.
 
-    What its keys and values come of stands right ahead of it, on as many rows as a step encodes, in both programs: a
+    What its keys and values come of stands right before it, on as many rows as a step encodes, in both programs: a
     decode step's code finds them in the cache, so its program lacks them.
 
     rows: of the encoder, of all sequences
@@ -91,7 +91,7 @@ def _say_cross(cross: Node, encoded: Mapping[str, Node], rows: Any) -> None:
 
 
 def _placed(nodes: Sequence[Node], moved: set[str], ahead: Mapping[str, list[Node]]) -> list[Node]:
-    """The nodes with what leads to cross-attention right ahead of it."""
+    """The nodes with what leads to cross-attention right before it."""
     placed: list[Node] = []
     for node in nodes:
         if node.name in ahead:

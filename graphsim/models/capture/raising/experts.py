@@ -36,7 +36,7 @@ def claim_experts(block: Block) -> None:
 
 
 def _claim_routing(block: Block, mixture: Mixture) -> None:
-    """All of it is one node, ahead of the first row that takes the choice."""
+    """All of it is one node, before the first row that takes the choice."""
     rows = mixture.routing
     if not rows:
         return

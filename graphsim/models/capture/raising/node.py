@@ -44,7 +44,7 @@ KEEPING = frozenset(("kv_cache", "scan", "conv", "hand_on"))
 
 
 def used(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes without those whose result nobody takes, such as arithmetic on positions: the last is the block's."""
+    """The nodes without those whose result is unused, such as arithmetic on positions: the last is the block's."""
     kept: list[Node] = []
     taken: set[str] = set()
     for node in reversed(nodes):

@@ -44,7 +44,7 @@ def _is_scale(taken: Taken) -> bool:
 
 
 def path(block: Block, taken: Taken) -> Path:
-    """Back through plain rows that nobody has claimed."""
+    """Back through plain rows that are not claimed."""
     found, waiting, seen = Path(), [taken], set[str]()
     while waiting:
         one = waiting.pop(0)

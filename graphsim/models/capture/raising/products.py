@@ -162,7 +162,7 @@ KERNELS = {"scan": scans.scan, "causal_conv": scans.convolution}
 
 
 def single(block: Block, row: Row) -> None:
-    """A row that nobody has claimed."""
+    """A row that is not claimed."""
     if row.kind == "kernel":
         KERNELS[row.op](block, row)
     elif row.kind == "linear":

@@ -1,4 +1,4 @@
-"""The rotary embedding ahead of attention, however it is spelt: one kernel turns queries and keys."""
+"""The rotary embedding before attention, however it is spelt: one kernel turns queries and keys."""
 
 from __future__ import annotations
 

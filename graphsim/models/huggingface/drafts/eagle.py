@@ -52,7 +52,7 @@ _FAMILIES: dict[str, Reader] = {"llama": llama, "mistral": llama, "qwen2": qwen2
 def _drafted(
     base: ModelConfig, fields: Fields, joined: str, bias: bool, norms: tuple[str, str], skips: tuple[bool, bool]
 ) -> ModelConfig:
-    """skips: the norm ahead of the first layer, the one behind the last."""
+    """skips: the norm before the first layer, the one behind the last."""
     first, *others = base.layers
     stem = JoiningStem(
         vocab_size=base.vocab_size, projection=joined, bias=bias, token_norm=norms[0], state_norm=norms[1]

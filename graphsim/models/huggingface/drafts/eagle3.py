@@ -41,7 +41,7 @@ def eagle3(fields: Fields, name: str) -> ModelConfig:
 
 
 def _features(fields: Fields, hidden: int) -> FusedFeatures:
-    """Which states are fused, and the norms ahead of the projection (EAGLE 3.1)."""
+    """Which states are fused, and the norms before the projection (EAGLE 3.1)."""
     said = fields.mapping("eagle_config")
     for key in ("use_input_layernorm_in_first_layer", "use_last_layernorm"):
         if not said.flag(key, True):

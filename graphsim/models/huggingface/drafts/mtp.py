@@ -33,7 +33,7 @@ class Names:
     """Modules of a layer for further tokens, below `root`: norms, projection, last norm.
 
     root, layer: module paths, `{n}` standing for the number of the whole model's layers
-    last: empty where nothing is normalised ahead of the head
+    last: empty where nothing is normalised before the head
     """
 
     root: str = "model.layers.{n}."

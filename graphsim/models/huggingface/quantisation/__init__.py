@@ -68,7 +68,7 @@ def _unnamed_method(quant: Fields) -> str:
 
 
 def _unread(quant: Fields) -> list[str]:
-    """A sentence where the config says what nobody looks at."""
+    """A sentence where the config has settings that are not read."""
     idle = [key for key in quant.data if quant.is_idle(str(key)) and key not in NEUTRAL and quant.data[key]]
     return [f"quantization_config: {', '.join(map(str, idle))} not looked at"] if idle else []
 

@@ -26,7 +26,7 @@ _NAMES = {
 """ModelOpt's algorithms and the formats that they store; "" for integers with a scale for each group, without zeros."""
 MIXED = "MIXED_PRECISION"
 _BY_DEFAULT = ("*lm_head*", "*router*", "*block_sparse_moe.gate*", "*mlp.gate.*", "*output_layer*")
-"""What ModelOpt leaves out where nobody asks for anything else (`modelopt/torch/quantization/config.py`)."""
+"""ModelOpt's default exclusions (`modelopt/torch/quantization/config.py`)."""
 
 
 def modelopt(quant: Fields) -> Stored | None:

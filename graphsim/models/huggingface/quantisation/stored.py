@@ -17,7 +17,7 @@ Choose = Callable[[Module], Format | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """How a checkpoint stores its modules: `choose` one by one, `cache` for keys and values; what else is to say."""
+    """How a checkpoint stores its modules: `choose` one by one, `cache` for keys and values; further notes."""
 
     choose: Choose
     cache: Format | None = None

@@ -52,7 +52,7 @@ class Nearest(Cut):
 
 
 def muse_glimmer(parts: Parts) -> tuple[Encoder, ...]:
-    """Windows in three of four layers, a norm ahead of all and behind; three linear layers and a norm."""
+    """Windows in three of four layers, a norm before all and behind; three linear layers and a norm."""
     vision, module = parts.nested("vision_config", "muse_glimmer_vision"), "model.vision_tower."
     unused(vision, "max_position_embeddings")
     width, patch, merge = size(vision, "hidden_size"), patch_side(vision), size(vision, "merge_size", default=2)
@@ -98,7 +98,7 @@ def muse_glimmer(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def hy_v4(parts: Parts) -> tuple[Encoder, ...]:
-    """Learned positions; patches merged by a convolution, a product into the language model, a mark for line ends."""
+    """Learned positions; patches merged by a convolution, a GEMM into the language model, a mark for line ends."""
     vision, module = parts.nested("vision_config", "hy_v4_vl_vision"), "model.vision_tower."
     unused(vision, "interpolate_mode", "num_key_value_heads")
     width, patch, merge = size(vision, "hidden_size"), patch_side(vision), size(vision, "spatial_merge_size", default=2)

@@ -20,7 +20,7 @@ from graphsim.models.layers.projector import Linear, Projector
 def sam(vision: Fields, module: str) -> Trunk:
     """Windows filled up at the border in most layers, relative positions by row and column, a neck of convolutions.
 
-    Products of queries with the relative positions, a twentieth of its flops, are left out.
+    GEMMs of queries with the relative positions, a twentieth of its flops, are left out.
     """
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     unused(vision, "num_pos_feats", "scale")  # of SAM's decoder

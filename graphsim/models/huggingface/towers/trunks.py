@@ -44,7 +44,7 @@ def layer_of(
     kind: str = "layer",
     scales: tuple[Layer | None, Layer | None] = (None, None),
 ) -> Block:
-    """Attention, then MLP, each behind a norm and ahead of a learned scale, or what else there is."""
+    """Attention, then MLP, each between a norm and a learned scale, or further parts."""
     return Block(
         parts=tuple(
             Residual(name=label, norm=NormLayer(name=norm, kind=kind), post_norm=scale, branches=(Branch(layer=part),))
@@ -95,7 +95,7 @@ def depth(vision: Fields) -> int:
 
 
 def clip(vision: Fields, module: str) -> Trunk:
-    """CLIP (arXiv 2103.00020): a class token, learned positions, a norm ahead of the layers."""
+    """CLIP (arXiv 2103.00020): a class token, learned positions, a norm before the layers."""
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     patches = (image[0] // patch) * (image[1] // patch)
     rows = Rows(further=1)

@@ -73,7 +73,7 @@ class BlockStem(Layer):
 class BlockHead(Layer):
     """A block in place of final norm and output head, and sampling behind it.
 
-    tied: the weights of the product that yields logits are the token embedding's
+    tied: the weights of the GEMM that yields logits are the token embedding's
     penalties: as of `graphsim.models.layers.ends.Head`
     """
 

@@ -42,7 +42,7 @@ class PermuteNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertGemmNode(Node):
-    """The experts' products with one of their weights; fields as of `ExpertGemm`."""
+    """The experts' GEMMs with one of their weights; fields as of `ExpertGemm`."""
 
     n: int
     k: int
@@ -86,7 +86,7 @@ class ExpertGemmNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertActivationNode(Node):
-    """The nonlinearity between the experts' products; reads: values of `width` per routed row."""
+    """The nonlinearity between the experts' GEMMs; reads: values of `width` per routed row."""
 
     width: int
     chosen: int

@@ -1,4 +1,4 @@
-"""Entries that hold weights: products, norms, tables, short convolutions and recurrences."""
+"""Entries that hold weights: GEMMs, norms, tables, short convolutions and recurrences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GemmNode(Node):
-    """A product with weights: `m` rows, by default all tokens, or the positions that need logits."""
+    """A GEMM with weights: `m` rows, by default all tokens, or the positions that need logits."""
 
     projection: Projection
     m: Expression | None = None

@@ -1,4 +1,4 @@
-"""Reading nodes that hold weights: products, norms, tables, short convolutions and recurrences."""
+"""Reading nodes that hold weights: GEMMs, norms, tables, short convolutions and recurrences."""
 
 from __future__ import annotations
 
