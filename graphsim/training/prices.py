@@ -60,12 +60,16 @@ class TrainingPrices(Trusted):
             return self._of_peak(op, hardware, self._rates.of_peak)
         if isinstance(op, ModuleSteps):
             return self._step_by_step(op, hardware)
-        older = self._recipe.attention_speed.get(hardware.architecture, 1.0)
-        cost, longer = self._base(measured(op), hardware), self.longer(op, self._rates, older)
+        kernel, longer = measured(op), self.longer(op, self._rates)
+        cost = self._base(kernel, hardware)
         if isinstance(op, AttentionBackward):
             own = self._own(op, hardware)
             cost = replace(cost, compute_s=own.compute_s, memory_s=own.memory_s)
-        return cost if longer == 1.0 else slower(cost, longer)
+        cost = cost if longer == 1.0 else slower(cost, longer)
+        speed = self._recipe.attention_speed.get(hardware.architecture, 1.0)
+        if speed == 1.0 or not isinstance(kernel, Attention):
+            return cost
+        return by_older_kernels(cost, slower(self._base(shortest(kernel), hardware), longer), speed)
 
     def _step_by_step(self, op: ModuleSteps, hardware: Hardware) -> Cost:
         """Kernels of equal traffic one after another, each by its own size.
@@ -105,15 +109,12 @@ class TrainingPrices(Trusted):
         return recipe.backward_launch_s if direction is Direction.BACKWARD else recipe.launch_s
 
     @staticmethod
-    def longer(op: Op, rates: Rates, older: float = 1.0) -> float:
-        """How many times longer an operation takes than its measured kernel; attention's gradient, the forward's.
-
-        older: speed of the recipe's attention kernels over the measured ones
-        """
+    def longer(op: Op, rates: Rates) -> float:
+        """How many times longer an operation takes than its measured kernel; attention's gradient, the forward's."""
         if isinstance(op, AttentionBackward):
-            return rates.attention_backward / (rates.attention * older)
+            return rates.attention_backward / rates.attention
         if isinstance(op, Attention):
-            return 1.0 / (rates.attention * older)
+            return 1.0 / rates.attention
         if not isinstance(op, Gemm) or op.adapter:
             return 1.0
         return 1.0 / rates.of_product(direction_of(op), op.matrix_format in ("fp8", "fp4", "int8"))
@@ -134,6 +135,19 @@ def direction_of(op: Gemm) -> str:
     if isinstance(op, WeightGradient | HeadWeightGradient):
         return "wgrad"
     return "dgrad" if isinstance(op, InputGradient) or op.direction is Direction.BACKWARD else "fprop"
+
+
+def shortest(op: Attention) -> Attention:
+    """The same attention of one sequence of one token: what its kernel takes whatever it computes."""
+    return replace(op, sequences=1.0, query_tokens=1.0, kv_tokens=1.0, pairs=1.0)
+
+
+def by_older_kernels(cost: Cost, least: Cost, speed: float) -> Cost:
+    """An attention's price by kernels of so much of the speed, which take as long for next to nothing.
+
+    least: of the shortest attention; speed: of the kernels over the measured ones
+    """
+    return replace(cost, busy_s=cost.busy_s + np.maximum(cost.busy_s - least.busy_s, 0.0) * (1.0 / speed - 1.0))
 
 
 def slower(cost: Cost, longer: Num) -> Cost:
