@@ -7,7 +7,6 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.columns import bytes_column, times_column
-from graphsim.cli.fit import print_what_would_fit
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.display.intervals import interval_text
 from graphsim.display.nodes import bound_of, entries
@@ -125,7 +124,10 @@ def _print_memory(estimate: Estimate) -> None:
     print_table(["memory per device", ""], rows, right=[1])
     verdict = "fits" if memory.fits else "does not fit"
     print_line(f"{verdict}; largest batch that fits: {float(memory.max_batch):.0f}")
-    print_what_would_fit(estimate.inference)
+    if not memory.fits:
+        from graphsim.cli.fit import print_what_would_fit
+
+        print_what_would_fit(estimate.inference)
 
 
 def _print_phase(phase: PhaseEstimate, top: int) -> None:
