@@ -114,7 +114,7 @@ def test_without_pyarrow_a_parquet_file_is_one_sentence_that_says_what_to_instal
     [
         ("op,dtype\ngemm,bfloat16\n", "latency_us missing"),
         ("op,dtype,latency_us\ngemm,bfloat16,-1\n", "latency_us must be above 0"),
-        ("", "cannot be read as measurements"),
+        ("", "the file is empty, expected measurements"),
     ],
 )
 def test_a_file_that_holds_no_measurements_is_refused(tmp_path, text, message):

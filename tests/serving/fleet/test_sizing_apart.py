@@ -11,6 +11,7 @@ import pytest
 import graphsim as gs
 from graphsim.cli import main
 from graphsim.sweeps.workers import Processes, done_by, standing
+from tests.command import status_of
 
 LIMITS = {"ttft_s": 0.3, "tpot_s": 0.01}
 TRAFFIC = gs.Traffic.poisson(rate=60, requests=200, input_tokens=800, output_tokens=40)
@@ -136,13 +137,13 @@ def test_the_command_offers_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["prefill_replicas"] for row in told["fleets"]} == {0, 1, 2}
     assert main(FLEET) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "prefill" in lines[2].split() and "-" in {line.split()[1] for line in lines[4:7]}
+    assert "prefill" in lines[3].split() and "-" in {line.split()[1] for line in lines[5:8]}
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--prefill-replicas", "two"], "--prefill-replicas: 'two' is not allowed; expected whole numbers from 0"),
+        (["--prefill-replicas", "two"], "--prefill-replicas: 'two' is not a whole number or a range"),
         (["--prefill-tp", "0"], "--prefill-tp: '0' is not allowed"),
         (["--speculation", "draft=ngram"], "--speculation: tokens, acceptance missing"),
         (["--router", "placed"], "router = 'placed' is not known with prefill workers"),
@@ -152,7 +153,7 @@ def test_mistakes_are_one_sentence(capsys: pytest.CaptureFixture[str], more: lis
     given = [*FLEET, *more]
     if more[0] == "--router":
         given[given.index("0-2")] = "1,2"
-    assert main(given) == 2
+    assert status_of(given) == 2
     told = capsys.readouterr()
     assert words in told.err and told.err.count("\n") == 1 and not told.out
 
