@@ -64,18 +64,18 @@ class Standing:
         self._executor: Executor | None = None
 
     def __call__(self) -> Executor:
-        """The executor at hand, or a new one."""
+        """The current executor, or a new one."""
         if self._executor is None:
             self._executor = self._make()
         return self._executor
 
     @property
-    def at_hand(self) -> bool:
+    def current(self) -> bool:
         """Whether there is one that was used before."""
         return self._executor is not None
 
     def drop(self) -> None:
-        """The executor at hand is not used any more."""
+        """The current executor is not used any more."""
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(cancel_futures=True)
@@ -101,7 +101,7 @@ def done_by(
         left = yield from _by(executor, function, todo)
     elif callable(workers):
         left, before = list(todo), len(todo) + 1
-        used = isinstance(workers, Standing) and workers.at_hand  # and may have broken since
+        used = isinstance(workers, Standing) and workers.current  # and may have broken since
         while left and len(left) < before:  # as long as a new executor gets further than the last one
             before, used = len(left) + used, False
             pool = workers.of(len(left)) if isinstance(workers, Processes) else workers()
