@@ -147,7 +147,8 @@ def by_older_kernels(cost: Cost, least: Cost, speed: float) -> Cost:
 
     least: of the shortest attention; speed: of the kernels over the measured ones
     """
-    return replace(cost, busy_s=cost.busy_s + np.maximum(cost.busy_s - least.busy_s, 0.0) * (1.0 / speed - 1.0))
+    computing_s = np.maximum(cost.latency_s - least.latency_s, 0.0)
+    return replace(cost, busy_s=cost.busy_s + computing_s * (1.0 / speed - 1.0))
 
 
 def slower(cost: Cost, longer: Num) -> Cost:
