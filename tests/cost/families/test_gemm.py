@@ -29,7 +29,8 @@ def test_every_product_takes_a_positive_finite_time_never_below_the_peak(device,
     hardware = load_hardware(device)
     time = float(latency(device, dtype, m=m, n=n, k=k))
     assert np.isfinite(time) and time > 0
-    assert time >= 2.0 * m * n * k / formats.peak_of(hardware, formats.GEMM[dtype].rates)
+    least = 2.0 * m * n * k / formats.peak_of(hardware, formats.GEMM[dtype].rates)
+    assert time >= least * (1 - 1e-12)  # to rounding
 
 
 @settings(max_examples=60, deadline=None)
