@@ -9,7 +9,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -84,11 +84,22 @@ def run(fuzzer: Fuzzer, cases: int, folder: Path, seed: int = 0, first: int = 0)
             last = "".join(traceback.format_exception(error)[-3:]).strip()
             found.failed.append(f"case {number}: {type(error).__name__}: {error}\n{last}")
         taken = time.process_time() - start
+        if taken > found.bound_s:  # unless it was a collection of garbage that fell into it
+            taken = min(taken, _taken_again(fuzzer, f"{fuzzer.name} {seed} {number}", folder))
         found.dearest_s = max(found.dearest_s, taken)
         if taken > found.bound_s:
             found.failed.append(f"case {number}: took {taken:.2f} CPU s, allowed {found.bound_s:.2f}")
     _clear(folder)
     return found
+
+
+def _taken_again(fuzzer: Fuzzer, drawn: str, folder: Path) -> float:
+    """CPU seconds of a case that was tried before."""
+    _clear(folder)
+    start = time.process_time()
+    with suppress(Exception, SystemExit), _no_longer_than(HANGS_S):
+        fuzzer.case(random.Random(drawn), folder)
+    return time.process_time() - start
 
 
 def wrong_in(sentence: str) -> str:
