@@ -92,7 +92,7 @@ def _parts(thing: Any) -> Mapping[Any, Any]:
     if isinstance(thing, tuple):
         return dict(enumerate(thing))
     if is_dataclass(thing) and not isinstance(thing, type | ModelConfig | Precision | EngineProfile):
-        return {name: getattr(thing, name) for name in _given(type(thing))}
+        return {name: getattr(thing, name) for name in _given(type(thing)) if name != "sources"}  # these are texts
     return {}
 
 
