@@ -18,6 +18,7 @@ from typing import Any
 
 from graphsim.calibration.plan import COLUMNS, Plan, Row, least_bytes
 from graphsim.errors import ConfigError
+from graphsim.files.present import is_present
 from graphsim.files.written import write_text
 
 Progress = Callable[[int, int, str], None]
@@ -88,7 +89,7 @@ def _key(row: Any) -> tuple[str, ...]:
 
 def _done(path: Path) -> set[tuple[str, ...]]:
     """Keys of the rows that the file holds; a last line that was cut off is removed."""
-    if not path.exists() or path.stat().st_size == 0:
+    if not is_present(path) or path.stat().st_size == 0:
         return set()
     text = path.read_text(encoding="utf-8")
     if not text.endswith("\n"):

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError, choices_text
+from graphsim.files.present import expanded, is_present
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import Matching
 from graphsim.lora.popularity import popularity
@@ -67,8 +67,8 @@ def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
 
 
 def _from_path(text: str) -> LoraConfig:
-    path = Path(text).expanduser()
-    if not path.exists():
+    path = expanded(text)
+    if not is_present(path):
         raise ConfigError(f"--lora {text}: no such adapter; write key=value,… or the path of a PEFT adapter or a YAML")
     return LoraConfig.from_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else LoraConfig.from_peft(path)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 
@@ -89,5 +91,6 @@ def _ended(command: Callable[[], object]) -> int:
 
 
 def _silence() -> None:
-    """Nothing more to standard output, not even what is still to be flushed."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Nothing more to standard output, not even what is still to be flushed; unless it is a stream in memory."""
+    with suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,7 @@ from graphsim.cli.serve_tables import print_advice, print_capacity, print_compar
 from graphsim.cli.traffic import SCALING, add_slo, add_traffic, host_settings, limits_of, scaling_of, traffic_of
 from graphsim.cli.values import Names, Quantity, Settings, varied
 from graphsim.errors import ConfigError
+from graphsim.files.present import expanded, is_folder
 
 if TYPE_CHECKING:
     from graphsim.serving.bench_files import BenchRun
@@ -159,7 +160,7 @@ def _check_files(options: argparse.Namespace) -> None:
     """Raise ConfigError for files that could not be written after a long run."""
     for name in _FILES:
         path = getattr(options, name)
-        if path is not None and not Path(path).expanduser().parent.is_dir():
+        if path is not None and not is_folder(expanded(path).parent):
             raise ConfigError(f"{_named(name)} {path}: there is no folder {Path(path).parent}")
 
 

@@ -13,6 +13,7 @@ from graphsim.cli.options import DEGREES
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.values import Listed, Names, Several
 from graphsim.errors import ConfigError, needs
+from graphsim.files.present import is_folder
 from graphsim.files.written import whole
 
 EXAMPLES = """examples:
@@ -127,7 +128,9 @@ def sweep(options: argparse.Namespace) -> None:
         _write(frame, Path(options.to))
     if options.json:
         print_json(frame.to_dict("records"))
-    elif not options.to:
+    elif options.to:
+        print_line(options.to)
+    else:
         _print(frame)
 
 
@@ -137,7 +140,7 @@ def _to_folder(options: argparse.Namespace) -> None:
 
     if options.to:
         raise ConfigError("--to and --out exclude each other: one file, or a folder of parts")
-    if not options.resume and Path(options.out).is_dir() and any(Path(options.out).iterdir()):
+    if not options.resume and is_folder(options.out) and any(Path(options.out).iterdir()):
         raise ConfigError(f"--out {options.out}: the folder is not empty; add --resume to resume its sweep")
     folder = sweep_to_parquet(
         options.out,
@@ -162,7 +165,6 @@ def _write(frame: Any, path: Path) -> None:
                 frame.to_parquet(file, index=False)
     except ImportError:
         raise needs("pyarrow", "parquet", f"--to {path}: Parquet", "write .csv") from None
-    print_line(str(path))
 
 
 def _print(frame: Any) -> None:

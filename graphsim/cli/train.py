@@ -15,6 +15,7 @@ from graphsim.cli.train_varied import print_varied
 from graphsim.cli.values import named_as_options
 from graphsim.display.axes import picture, save
 from graphsim.errors import ConfigError
+from graphsim.files.present import expanded, is_folder
 
 if TYPE_CHECKING:
     from graphsim.training.advice import TrainAdvice
@@ -102,7 +103,7 @@ def _check_files(options: argparse.Namespace) -> None:
     """Raise ConfigError for files that could not be written after all the work."""
     for name in _FILES:
         path = getattr(options, name)
-        if path is not None and not Path(path).expanduser().parent.is_dir():
+        if path is not None and not is_folder(expanded(path).parent):
             raise ConfigError(f"--{name} {path}: there is no folder {Path(path).parent}")
     if options.plot:
         picture("--plot", options.plot)

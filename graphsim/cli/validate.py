@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli import options as shared
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.errors import ConfigError
+from graphsim.files.present import is_present
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +111,7 @@ def add_commands(commands: Any) -> None:
 def validate(options: argparse.Namespace) -> None:
     """Score and print."""
     for path in options.path:
-        if not Path(path).exists():
+        if not is_present(path):
             raise ConfigError(f"{path}: there is no such file or folder")
     drawing = _drawing(options)
     if options.what == "all":

@@ -13,6 +13,7 @@ from pathlib import Path
 from stat import S_ISDIR
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.files.present import expanded, is_present
 from graphsim.units import short
 
 _SUFFIXES = (".yaml", ".yml")
@@ -101,8 +102,8 @@ def find_file(kind: str, ref: str | Path) -> Path:
     """
     text = str(ref)
     if is_path(ref):
-        path = Path(os.path.expanduser(text))  # noqa: PTH111 - never raises
-        if not os.path.exists(path):  # noqa: PTH110 - never raises
+        path = expanded(text)
+        if not is_present(path):
             raise ConfigError(f"{short(text)}: no such {kind.removesuffix('s')} file")
         return path
     found = named(kind, text)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.errors import ConfigError, GraphsimError, needs
+from graphsim.files.present import is_folder, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ def read_facts(path: str | Path, what: str, columns: Sequence[str] = (), **optio
     """
     import pandas as pd
 
-    if Path(path).is_dir():
+    if is_folder(path):
         raise ConfigError(f"{path}: is a folder, expected a file of {what}")
     try:
         frame = pd.read_parquet(path) if Path(path).suffix == ".parquet" else pd.read_csv(path, **options)
@@ -32,8 +33,8 @@ def read_facts(path: str | Path, what: str, columns: Sequence[str] = (), **optio
     except pd.errors.EmptyDataError:
         raise ConfigError(f"{path}: the file is empty, expected {what}") from None
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ConfigError(f"{path}: cannot be read as {what} ({reason})") from None
+        reason = " ".join((getattr(error, "strerror", None) or str(error)).split())[:120]
+        raise ConfigError(f"{shown(path)}: cannot be read as {what} ({reason})") from None
     for name in columns:
         if name not in frame.columns:
             raise ConfigError(f"{path}: column {name} is missing; needed are {', '.join(columns)}")

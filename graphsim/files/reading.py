@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.files.present import shown
 from graphsim.files.strict_yaml import parse as parse_yaml
 from graphsim.units import parse_quantity, short
 
@@ -23,6 +24,8 @@ REQUIRED: Any = object()
 
 def read_text(path: Path) -> str:
     """The text of a user's file. Raises ConfigError if it is missing, empty, huge or not text."""
+    if "\0" in str(path):
+        raise ConfigError(f"{short(str(path))}: holds a character that no path has")
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -37,7 +40,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a text file (byte {error.start} is not UTF-8)") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise ConfigError(f"{shown(path)}: cannot be read ({error.strerror or error})") from None
     if not text.strip():
         raise ConfigError(f"{path}: the file is empty, expected a mapping of keys to values")
     return text

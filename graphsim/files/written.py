@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from graphsim.errors import ConfigError
+from graphsim.files.present import is_folder, is_present, shown
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -42,10 +43,10 @@ def whole(path: str | Path) -> Iterator[Path]:
     target = Path(path)
     try:
         real = target.resolve() if target.is_symlink() else target
-        if real.exists() and not real.is_file():  # a directory, or a pipe
+        if is_present(real) and not real.is_file():  # a directory, or a pipe
             yield real
             return
-        kept = real.stat().st_mode & 0o777 if real.exists() else 0o666 & ~_umask()
+        kept = real.stat().st_mode & 0o777 if is_present(real) else 0o666 & ~_umask()
         number, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.stem[:80]}.", suffix=real.suffix)
         os.close(number)
         made = Path(name)
@@ -61,7 +62,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def _why(error: OSError, target: Path) -> str:
-    gone = f"; there is no folder '{target.parent}'" if not target.parent.is_dir() else ""
+    gone = f"; there is no folder '{target.parent}'" if not is_folder(target.parent) else ""
     return f"({error.strerror or error}){gone}"
 
 
@@ -76,7 +77,7 @@ def read_text(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"path = '{path}' cannot be read ({error.strerror})") from None
+        raise ConfigError(f"path = '{shown(path)}' cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, ValueError):
         raise ConfigError(f"path = '{path}' is not a text file in UTF-8") from None
 
@@ -86,4 +87,4 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError(f"path = '{path}' cannot be read ({error.strerror})") from None
+        raise ConfigError(f"path = '{shown(path)}' cannot be read ({error.strerror})") from None

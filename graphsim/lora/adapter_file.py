@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.files.present import expanded
 from graphsim.files.reading import load_mapping
 from graphsim.units import short
 
@@ -20,7 +21,7 @@ def read_file(path: str | Path, known: Iterable[str]) -> dict[str, Any]:
     """The fields that a file gives. Raises ConfigError naming the file, and a key that is not known."""
     if not isinstance(path, str | Path):
         raise ConfigError(f"adapter = {short(path)} is not allowed; expected the path of a YAML file")
-    data = load_mapping(Path(path).expanduser())
+    data = load_mapping(expanded(path))
     for key in data:
         if key not in known:
             raise ConfigError(f"{path}: {short(key)} is not a known key; {choices_text(str(key), known)}")

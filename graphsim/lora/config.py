@@ -11,6 +11,7 @@ import numpy as np
 
 from graphsim.brief import settings_text
 from graphsim.errors import ConfigError, as_allowed, choices_text
+from graphsim.files.present import shown
 from graphsim.lora.adapter_file import read_file
 from graphsim.lora.adapter_weights import AdapterTensors
 from graphsim.lora.checks import checked_layers, checked_names, checked_rows, checked_stretches
@@ -138,7 +139,7 @@ class LoraConfig:
         try:
             return cls(**read_file(path, names))
         except ConfigError as error:
-            raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+            raise ConfigError(str(error) if shown(path) in str(error) else f"{shown(path)}: {error}") from None
 
     def among(self, shares: Shares, requests: Num) -> LoraConfig:
         """The same configuration with the expected number of distinct adapters in a step of requests drawn from a pool.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.files.present import expanded, is_folder
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.adapter_weights import check_factors, read_tensors
 from graphsim.lora.matching import Matching
@@ -48,8 +49,8 @@ def read_adapter(ref: str | Path | Mapping[str, Any]) -> dict[str, Any]:
         return _read(Fields(ref, "adapter config", lenient=True))
     if not isinstance(ref, str | Path):
         raise ConfigError(f"adapter = {short(ref)} is not allowed; expected a PEFT folder, a file or a mapping")
-    path = Path(ref).expanduser()
-    file = path / "adapter_config.json" if path.is_dir() else path
+    path = expanded(ref)
+    file = path / "adapter_config.json" if is_folder(path) else path
     config = _read(Fields(load_mapping(file), str(file), lenient=True))
     tensors = read_tensors(file.parent)
     if tensors is not None:

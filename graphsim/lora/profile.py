@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from graphsim.errors import ConfigError, choices_text
+from graphsim.files.present import is_file
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.lora.calls import ModuleCall, read_calls
 from graphsim.lora.experts import EngineExperts, read_experts
@@ -26,6 +27,7 @@ from graphsim.lora.scheduler import EngineScheduler, read_scheduler
 from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.sources import inherited, read_references, read_sources, with_documents
 from graphsim.lora.tiling import Tiling, read_tilings
+from graphsim.units import short
 
 MODULES = ("targets", "every_linear")
 RANKS = ("true", "padded")
@@ -197,9 +199,9 @@ def _path_of(ref: str | Path) -> Path:
     is_name = path.suffix not in SUFFIXES
     if is_name:
         path = _folder() / f"{ALIASES.get(str(ref).lower(), str(ref).lower())}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         known = f"is not known; {choices_text(str(ref), list_engines())}"
-        raise ConfigError(f"engine = {str(ref)!r}" + (f" {known}" if is_name else ": there is no such file"))
+        raise ConfigError(f"engine = {short(str(ref))}" + (f" {known}" if is_name else ": there is no such file"))
     return path.absolute()
 
 

@@ -13,6 +13,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.files import catalog
 from graphsim.files.model_names import KIND, NamedModel, absent_reason, is_id, named_model, near_names
 from graphsim.files.model_sizes import sized_model
+from graphsim.files.present import expanded, is_folder, is_present
 from graphsim.files.reading import load_mapping
 from graphsim.models.config import ModelConfig
 from graphsim.models.derived import altered
@@ -174,17 +175,13 @@ def _find(ref: str | Path) -> Path | NamedModel | dict[str, Any]:
 
     Raises ConfigError with the nearest known name.
     """
-    try:
-        path = Path(ref).expanduser()
-        exists = path.exists()
-    except (OSError, ValueError, RuntimeError):
-        raise ConfigError(f"model = {short(str(ref))} is neither a name nor a path") from None
+    path = expanded(ref)
     looks_like_path = isinstance(ref, Path) or "/" in str(ref) or path.suffix in _SUFFIXES
-    if exists and looks_like_path:
-        return _config_of(path) if path.is_dir() else path.absolute()
+    if is_present(path) and looks_like_path:
+        return _config_of(path) if is_folder(path) else path.absolute()
     if isinstance(ref, str) and (named := _named(ref)):
         return named
-    if path.is_dir():
+    if is_folder(path):
         return _config_of(path)
     raise ConfigError(_unknown(str(ref), looks_like_path))
 

@@ -132,7 +132,7 @@ def load_precision(ref: str | Precision, kv: str | None = None) -> Precision:
     if isinstance(ref, Precision):
         return ref if kv is None else replace(ref, kv=_format(kv, "kv precision"))
     if not isinstance(ref, str):
-        raise ConfigError(f"precision = {ref!r} is not a name; {choices_text('', FORMATS)}")
+        raise ConfigError(f"precision = {short(ref)} is not a name; {choices_text('', FORMATS)}")
     return _read(ref, kv)
 
 
@@ -191,5 +191,5 @@ def _ranges(layers: Iterable[int]) -> str:
 def _format(name: str, what: str) -> Format:
     known = format_of(name)
     if known is None:
-        raise ConfigError(f"{what} = '{name}' is not known; {choices_text(name, FORMATS)}")
+        raise ConfigError(f"{what} = {short(name)} is not known; {choices_text(name, FORMATS)}")
     return known

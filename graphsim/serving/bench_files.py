@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from graphsim.errors import ConfigError
+from graphsim.files.present import expanded
 from graphsim.traffic.formats import aiperf, bench_results
 from graphsim.traffic.formats.answered import Answered, run_of
 from graphsim.traffic.formats.cells import Record
@@ -77,7 +78,7 @@ def read_bench(path: str | Path, run: int | None = None) -> BenchRun:
     run: which one of a file with several, counted from 1; the last by default
     Raises ConfigError naming file, line, field, value and what is allowed.
     """
-    place = Path(path).expanduser()
+    place = expanded(path)
     check_file(place)
     if place.suffix == ".parquet" or not first_characters(place).startswith("{"):
         return _of_table(place)

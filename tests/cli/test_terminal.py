@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from graphsim.cli import main
 
 pty = pytest.importorskip("pty")
 PROGRAM = [sys.executable, "-m", "graphsim"]
@@ -76,3 +81,31 @@ def test_an_interrupt_is_one_word() -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (130, b"", b"graphsim: interrupted\n")
+
+
+def test_an_error_of_the_system_is_a_sentence_where_output_is_a_stream_in_memory() -> None:
+    out, said = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(said):
+        assert main(["train", "gpt-2", "--hardware", "l4", "--config", "x" * 5000]) == 2
+    assert said.getvalue().startswith("graphsim") and said.getvalue().count("\n") == 1 and not out.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run gpt-2 --hardware l4 --html page.html",
+        "train gpt-2 --hardware l4 --html page.html",
+        "explore gpt-2 --hardware l4 --out page.html",
+        "export gpt-2 --hardware l4 --to page.dot",
+        "sweep gpt-2 --hardware l4 --to page.csv",
+        "serve gpt-2 --hardware l4 --rate 1 --requests 4 --html page.html",
+    ],
+)
+def test_a_json_document_is_all_that_is_printed_where_a_file_is_written_too(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*line.split(), "--json"]) == 0
+    json.loads(capsys.readouterr().out)
+    assert [path.stem for path in tmp_path.iterdir()] == ["page"]

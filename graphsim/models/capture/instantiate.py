@@ -13,6 +13,7 @@ from typing import Any
 from graphsim.errors import ConfigError, choices_text, needs
 from graphsim.files import catalog
 from graphsim.files.model_names import KIND
+from graphsim.files.present import is_folder, is_present
 from graphsim.files.reading import load_mapping
 
 AUTO_CLASSES = (
@@ -146,8 +147,8 @@ def _read(ref: Any) -> tuple[dict[str, Any], str]:
             f"a model to capture is an nn.Module, a transformers config, a mapping or a path, not {type(ref).__name__}"
         )
     path = Path(ref)
-    path = path / "config.json" if path.is_dir() else path
-    if not path.exists():
+    path = path / "config.json" if is_folder(path) else path
+    if not is_present(path):
         return _of_catalog(str(ref))
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

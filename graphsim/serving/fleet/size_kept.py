@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from graphsim.errors import ConfigError
+from graphsim.files.present import is_present
 from graphsim.result import plain
 from graphsim.serving.fleet.size_job import Bound, Sized
 
@@ -28,7 +29,7 @@ class Kept:
         self._path = Path(path)
         asked = {"size_fleet": digest, "choices": choices}
         try:
-            lines = self._path.read_text(encoding="utf-8").split("\n") if self._path.exists() else []
+            lines = self._path.read_text(encoding="utf-8").split("\n") if is_present(self._path) else []
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"size_fleet: '{path}' cannot be read ({error})") from None
         whole = lines[:-1]  # a line that a break cut short has no end

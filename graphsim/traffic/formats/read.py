@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 
 from graphsim.errors import ConfigError
+from graphsim.files.present import expanded, is_folder
 from graphsim.traffic.formats import (
     aiperf,
     azure,
@@ -45,8 +46,8 @@ def read_trace(
     Raises ConfigError naming file, line or field, value and what is allowed.
     """
     wanted = _wanted(requests, start_s, seconds, adapter, base, prefixes, block_tokens, run, seed)
-    place = Path(path).expanduser()
-    if _is_folder(place):
+    place = expanded(path)
+    if is_folder(place):
         drawn = servegen.read(place, wanted)
         return trace_of(drawn, place, Wanted(requests=requests, base=base))
     check_file(place)
@@ -78,13 +79,6 @@ def _found(path: Path, wanted: Wanted) -> Found:
 def _unknown(path: Path, what: str, found: list[str], layouts: tuple[object, ...]) -> ConfigError:
     known = "; ".join(getattr(layout, "LAYOUT", "") for layout in layouts)
     return ConfigError(f"{path}: {what} {short(', '.join(found))} are of no known trace; expected {known}")
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
 
 
 def _wanted(

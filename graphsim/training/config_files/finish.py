@@ -8,6 +8,7 @@ from typing import Any
 
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
+from graphsim.files.present import is_present
 from graphsim.lora.config import LoraConfig
 from graphsim.models.loading import load_model
 from graphsim.training.config_files.adapters import adapter_data, method_of
@@ -131,7 +132,7 @@ def _model(told: Told, folder: Path) -> str:
     name = str(told.get("model"))
     beside = folder / name
     try:
-        if beside.exists() and name not in ("", "."):
+        if is_present(beside) and name not in ("", "."):
             name = str(beside)
     except (OSError, ValueError):
         pass

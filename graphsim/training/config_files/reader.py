@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from graphsim.errors import ConfigError
+from graphsim.files.present import expanded, is_folder
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.training.config_files.axolotl import read_axolotl
 from graphsim.training.config_files.finish import TrainingFile, finished
@@ -78,8 +78,8 @@ def _source(ref: str | Path | Mapping[str, Any], told: Told, place: int) -> Sour
         data: Mapping[str, Any] = ref
         name, folder = f"mapping {place + 1}" if place else "the mapping", Path()
     elif isinstance(ref, str | Path) and str(ref).strip() and "\0" not in str(ref):
-        file = Path(os.path.expanduser(str(ref)))  # noqa: PTH111 - never raises
-        file = file / "adapter_config.json" if file.is_dir() else file
+        file = expanded(str(ref))
+        file = file / "adapter_config.json" if is_folder(file) else file
         data, name, folder = load_mapping(file), str(file), file.parent
     else:
         raise ConfigError(f"config = {short(ref)} is not allowed; expected a file's path or a mapping")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from graphsim.files.present import expanded, is_file
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.training.config_files.told import Source
 from graphsim.units import short
@@ -197,7 +197,7 @@ def _offload(source: Source, what: str) -> None:
 
 def _file(source: Source, name: str) -> Source:
     """The file of that name, beside this one."""
-    path = source.folder / os.path.expanduser(name)  # noqa: PTH111 - never raises
+    path = source.folder / expanded(name)
     fields = Fields(load_mapping(path), str(path), lenient=True)
     found = Source(fields=fields, name=str(path), folder=path.parent, told=source.told)
     source.told.sources.append(found)
@@ -205,7 +205,4 @@ def _file(source: Source, name: str) -> Source:
 
 
 def _exists(folder: Path, name: str) -> bool:
-    try:
-        return (folder / os.path.expanduser(name)).is_file()  # noqa: PTH111 - never raises
-    except (OSError, ValueError):
-        return False
+    return is_file(folder / expanded(name))
