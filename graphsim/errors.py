@@ -18,9 +18,9 @@ from typing import Any
 
 
 class GraphsimError(Exception):
-    """Any mistake of the user's that graphsim can explain in a sentence.
+    """A mistake in the input that graphsim can explain in a sentence; the base class of all its errors.
 
-    Names in it may be anything; a line break or another character that no line holds stands there as its escape.
+    Line breaks and control characters in quoted input appear as escapes, so that the message stays on one line.
     """
 
     def __str__(self) -> str:
@@ -38,11 +38,11 @@ class ConfigError(GraphsimError, ValueError):
 
 
 class InfeasibleError(ConfigError):
-    """What is asked cannot be run: by any engine, by the one asked for, or within the limits given."""
+    """The request cannot be run: by any engine, by the engine asked for, or within the limits given."""
 
 
 class HardwareError(GraphsimError, ValueError):
-    """The machine has no rate or link for what is asked of it."""
+    """The device has no rate or link for an operation."""
 
 
 class GraphError(GraphsimError, ValueError):

@@ -68,17 +68,20 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """One device and how it is wired to others. All rates are dense peaks in SI units.
+    """A device and its interconnect. All rates are dense peaks in SI units.
 
-    flops_per_s: matrix peak per number format; a multiply-add is 2 flops
-    vector_flops_per_s: peak of the ordinary (non-matrix) units
-    cores: streaming multiprocessors, compute units or CPU cores
-    usable_share: part of the memory that the driver leaves to programs
-    cache_bytes: last-level cache on the device
-    links: levels of the interconnect, nearest first
-    host_link: between the device's memory and the host's
-    launch_s: start of one kernel inside a captured graph; eager_launch_s: from the host
-    sources: where each number comes from, by its path in the file (`memory.bandwidth`)
+    name, title: name in the catalog, and full name
+    architecture: family of the device, such as `hopper`
+    flops_per_s: peak of the matrix units in flop/s, by number format; a multiply-add counts as 2 flops
+    vector_flops_per_s: peak of the ordinary (vector) units in flop/s
+    memory_bytes, memory_bytes_per_s: size and bandwidth of the device memory
+    cache_bytes: size of the last-level cache on the device
+    cores: number of streaming multiprocessors, compute units or CPU cores; clock_hz: their clock rate
+    links: levels of the interconnect, nearest first; host_link: the link between device memory and host memory
+    launch_s, eager_launch_s: seconds to start a kernel in a captured graph, and from the host
+    power_w: power limit in watts
+    usable_share: share of the memory that the driver leaves to programs
+    path: the file it was read from; sources: the source of each number, by its path in the file (`memory.bandwidth`)
     """
 
     name: str
@@ -111,7 +114,7 @@ class Hardware:
 
     @property
     def usable_bytes(self) -> Num:
-        """Memory that the driver offers to programs."""
+        """Bytes of memory that the driver leaves to programs."""
         return self.memory_bytes * self.usable_share
 
     def peak(self, number_format: str) -> Num:
@@ -131,10 +134,11 @@ def list_hardware() -> list[str]:
 
 
 def load_hardware(ref: str | Path | Mapping[str, Any] | Hardware) -> Hardware:
-    """The device that `ref` names: a catalog name, a YAML path, a mapping of the same shape, or itself.
+    """The device that `ref` names: a catalog name, a YAML path or a mapping of that shape, or a `Hardware` itself.
 
-    A name may be what people type, `H100` or `NVIDIA A100-SXM4-80GB`: `hardware/names.json` says what it usually means,
-    and the result's `name` which device it is. Raises ConfigError naming file, field, value and what is allowed.
+    A name may be a common one, such as `H100` or `NVIDIA A100-SXM4-80GB`: `hardware/names.json` says which device it
+    means, and the result's `name` says which one was chosen. Raises ConfigError naming file, field, value and what is
+    allowed.
     """
     if isinstance(ref, Hardware):
         return ref
@@ -167,7 +171,7 @@ def _find(ref: str | Path) -> Path:
 
 
 def _has_memory(name: str, size_gb: float) -> bool:
-    """Whether a device is sold as one of so many GB: up to a twelfth of it is not for programs (ECC, reserves)."""
+    """Whether a device is sold as one of this many GB: up to a twelfth of it is not for programs (ECC, reserves)."""
     path = held("hardware", name)
     if path is None:
         return False

@@ -35,7 +35,7 @@ COVERAGE = 0.8
 class PhaseEstimate:
     """One step of the model: the prompt, or one token at the mean context of the generation.
 
-    build: builds the annotated graph when it is first needed
+    name: `prefill` or `decode`; build: builds the annotated graph when it is first needed
     """
 
     name: str
@@ -53,13 +53,13 @@ class PhaseEstimate:
 
     @property
     def latency_s(self) -> Num:
-        """Time from the first launch to the last result."""
+        """Seconds from the first launch to the last result."""
         latency: Num = self.graph.graph["latency_s"]
         return latency
 
     @property
     def critical_path(self) -> CriticalPath:
-        """Names of the nodes that decide the latency, in order."""
+        """Names of the nodes that determine the latency, in order."""
         return path_of(self.graph)
 
     def _repr_html_(self) -> str:
@@ -109,13 +109,15 @@ class Speculated:
 class Estimate:
     """Latency, throughput and memory of a batch of requests. Numbers are arrays where inputs were.
 
-    cost_model: the source of the prices: `calibrated`, `scaled from …`, `roofline` or a function's name
+    model, hardware: names; settings: the other arguments, as plain values
+    cost_model: the source of the times: `calibrated`, `scaled from …`, `roofline` or a function's name
     ttft_s: seconds to the first token, including the engine's own work
-    tpot_s: mean seconds of each further token (of the first one, if there is no other)
-    latency_s: seconds of the whole batch; tokens_per_s: generated tokens of the whole batch per second
+    tpot_s: mean seconds per further token (of the first one, if there is no other)
+    latency_s: seconds for the whole batch; tokens_per_s: generated tokens of the whole batch per second
     one_time_s: seconds of work done once before serving (merging adapters), never part of the other figures
-    notes: what was omitted, assumed or not measured; caution: the note that concerns the reliability of times, or ""
-    inference: what was simulated, to be simulated again with changes
+    prefill, decode: the prompt step, and a decode step at the mean context
+    notes: what was omitted, assumed or not measured; caution: the note on the reliability of the times, or ""
+    inference: what was simulated, which can be simulated again with changes
     speculation: times of drafting and verifying, and the tokens they yield; None without a draft
     """
 
@@ -157,7 +159,7 @@ class Estimate:
 
     @property
     def engine(self) -> str:
-        """Name of the engine whose kernels, host and memory rules it is for."""
+        """Name of the engine whose kernels, host times and memory rules apply."""
         return str(self.settings["engine"])
 
     @cached_property
@@ -177,12 +179,12 @@ class Estimate:
 
     @property
     def watts(self) -> Num:
-        """Mean power of one device over the whole batch; NaN where its power is not known."""
+        """Mean power of one device over the whole batch in watts; NaN if it is not known."""
         return self.energy.watts
 
     @property
     def energy_per_token_j(self) -> Num:
-        """Joules of all devices for each generated token, prompts included; NaN where the power is not known."""
+        """Joules of all devices per generated token, prompts included; NaN if the power is not known."""
         return self.energy.per_token_j
 
     def interval(self, name: str, coverage: float = COVERAGE) -> tuple[Num, Num]:
@@ -229,7 +231,7 @@ class Estimate:
         return plot_estimate(self, scenario=scenario)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything a script wants, as plain JSON values."""
+        """The whole estimate as plain JSON values."""
         values = {
             "model": self.model,
             "hardware": self.hardware,

@@ -22,6 +22,12 @@ AVOIDED = {
     r"nobody (?:measured|recorded|knows|says|asked)": "was not measured, unknown",
     r"what it leaves|by whose it is": "say what is meant",
     r"matrix products?|grouped products?|batched products?": "GEMM",
+    r"dealt out": "distributed, assigned",
+    r"in the mean": "on average",
+    r"a row a": "one row per",
+    r"steps? of generation": "decode step",
+    r"to beware of": "caveats",
+    r"(?:servers|workers|replicas) alike": "identical",
 }
 """Words not to be used, as regular expressions, and what to write instead."""
 ALLOWED = {

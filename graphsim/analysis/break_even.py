@@ -28,7 +28,7 @@ class BreakEven:
 
     Counted in generated tokens, in requests and in seconds of dynamic serving; infinite where it never does.
     switch_tokens: the same between two adapters that take turns in one merged model, per turn
-    caution: what to beware of in the times, as of an unmeasured device
+    caution: caveats on the times, such as an unmeasured device
     """
 
     tokens: float
@@ -54,9 +54,9 @@ NEVER = BreakEven(
 
 @request_verb
 def break_even(inference: Inference) -> BreakEven:
-    """The crossing points for batches of such requests, one after another; NEVER where there is no merged one.
+    """The break-even points between a dynamic and a merged adapter, for successive batches; NEVER where there is none.
 
-    Arguments are those of `simulate`; without an adapter, a common one (rank 16 on attention and MLP).
+    Arguments are those of `simulate`; without an adapter, a common one is used (rank 16 on attention and MLP).
     Raises ConfigError as `simulate` does, and for arrays of scenarios.
     """
     one_scenario(inference)
@@ -85,12 +85,13 @@ def break_even_curve(
     tokens_per_turn: float | None = None,
     **asked: Any,
 ) -> pd.DataFrame:
-    """Seconds to generate given numbers of tokens: with a dynamic adapter, a merged one, and merged ones in turn.
+    """Seconds to generate given numbers of tokens: with a dynamic adapter, a merged one, and several merged in turn.
 
-    One row per number; the last column, caution, concerns the reliability of the times.
-    tokens: generated tokens, by default 25 from a hundredth of the break-even to a hundredfold
-    tokens_per_turn: what each adapter generates before the next one is switched in; by default one batch of requests
+    tokens: numbers of generated tokens; by default 25 values from a hundredth to a hundred times the break-even
+    tokens_per_turn: tokens that each adapter generates before the next one is switched in; by default one batch of
+        requests
     asked: the other arguments of `break_even`
+    Returns one row per number; the last column, caution, concerns the reliability of the times.
     """
     import pandas as pd
 

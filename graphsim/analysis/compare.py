@@ -43,16 +43,15 @@ def compare_lora(
     media: Media | None = None,
     speculation: Speculation | None = None,
 ) -> pd.DataFrame:
-    """One row each for `base`, `dynamic` and `merge`, one scenario.
+    """Compare `base`, `dynamic` and `merge` for one scenario, one row each.
 
-    overhead: latency over the base model's, minus 1
-    break_even_tokens, break_even_requests: generated tokens, or batches of requests, after which the one-time merge
-    has cost less than applying the adapter dynamically; infinite where it never does
-    Further columns: ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, energy_per_token_j, memory_bytes,
-    adapters_bytes (per device), fits, engine (whose kernels run) and caution (what to beware of in the times, as of
-    an unmeasured device).
-    Arguments are those of `simulate`; without an adapter, a common one (rank 16 on attention and MLP). A draft of
-    `speculation` runs without an adapter, and its acceptance is taken to be the same for all rows.
+    Columns: overhead (latency divided by the base model's, minus 1); break_even_tokens, break_even_requests (generated
+    tokens, or batches of requests, after which the one-time merge has cost less than applying the adapter dynamically;
+    infinite where it never does); ttft_s, tpot_s, latency_s, one_time_s (seconds), tokens_per_s, energy_per_token_j,
+    memory_bytes, adapters_bytes (per device), fits, engine (whose kernels run) and caution (caveats on the times, such
+    as an unmeasured device).
+    Arguments are those of `simulate`; without an adapter, a common one is used (rank 16 on attention and MLP). A draft
+    of `speculation` runs without an adapter, and its acceptance is assumed to be the same for all rows.
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
     asked = checked_speculation(speculation)

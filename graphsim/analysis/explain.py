@@ -42,13 +42,15 @@ def explain(
     measured: Mapping[str, float] | None = None,
     scenario: int = 0,
 ) -> Explanation:
-    """Why an estimate is what it is, why `other` differs from it, or what a measured time tells about it.
+    """Explain an estimate, its difference from another one, or its difference from a measured time.
 
-    Of one estimate, findings name the nodes that fall as work grows by the next step, and the kernel that takes over.
-    measured: `ttft_s`, `tpot_s` or both (of a training step `step_s`), in seconds; what the estimate does not explain
-        is a part of its own
-    scenario: which one, where numbers are arrays
-    Raises ConfigError for anything else than estimates, both at once, or unknown or non-positive measured times.
+    other: a second estimate; measured: a measured `ttft_s`, `tpot_s` or both (for a training step `step_s`), in
+        seconds; what the estimate does not explain is a separate part
+    scenario: index of the scenario, where numbers are arrays
+    For a single estimate, findings name the nodes that become faster with slightly more work, and the kernel that takes
+    over.
+    Raises ConfigError for anything other than estimates, for `other` together with `measured`, and for unknown or
+    non-positive measured times.
     """
     require("explain", estimate, Estimate, TrainEstimate)
     if other is not None and measured is not None:
@@ -100,7 +102,7 @@ def _engine(estimate: Estimate, scenario: int) -> list[TimePart]:
 
 
 def _certainty(estimate: Estimate, name: str, scenario: int) -> Iterable[str]:
-    """Between which times it is expected, and whose errors make that as wide as it is."""
+    """The range in which the time is expected, and the component whose errors contribute most to it."""
     intervals = estimate.intervals(COVERAGE)
     if name not in intervals:
         return

@@ -76,7 +76,7 @@ def _dominating(estimate: TrainEstimate, scenario: int) -> Iterable[str]:
 
 
 def _certainty(estimate: TrainEstimate, scenario: int) -> Iterable[str]:
-    """Between which times it is expected, and whose errors make that as wide as it is."""
+    """The range in which the time is expected, and the component whose errors contribute most to it."""
     uncertainty = estimate.uncertainty
     if uncertainty.missing:
         return

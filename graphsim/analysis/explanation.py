@@ -65,11 +65,13 @@ class TimePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The parts of an estimate, of a difference or of a measured time; `totals` are what they add up to.
+    """The parts of an estimate, of a difference or of a measured time; they add up to `totals`.
 
-    title: what is explained; findings: the most telling numbers in words; notes: what an estimate itself says
-    switches: nodes that would be faster with more to do, and what takes over there; of a single estimate
-    changes: of a difference, the settings that differ by name, each as it was and as it became
+    title: what is explained; totals: seconds by quantity
+    parts: seconds by part of the model and type of operation; findings: the most important numbers, in words
+    notes: the notes of the estimates
+    switches: nodes that would be faster with more work, and the kernel that takes over; for a single estimate
+    changes: for a difference, the settings that differ, by name, with their old and new values
     """
 
     title: str
@@ -98,7 +100,7 @@ class Explanation:
         return pd.DataFrame([_row(part) for part in self.parts])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values."""
+        """The whole explanation as plain JSON values."""
         values = {
             "title": self.title,
             "totals": dict(self.totals),

@@ -40,7 +40,7 @@ class Lifecycle:
     stall_s, disk_stall_s: of these, what running requests wait for, from host memory and from a warm file; none where
         the engine loads beside its steps
     temporary_bytes: the largest weight's temporary during a merge
-    caution: what to beware of in the times, as of an unmeasured device
+    caution: caveats on the times, such as an unmeasured device
     """
 
     merge_s: Num

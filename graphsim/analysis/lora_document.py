@@ -28,7 +28,7 @@ def create_full_prefill_model(
     batch_size: int = 1,
     tensor_parallel: int = 1,
 ) -> str:
-    """Write the operator table of the prompt step to a CSV file below `data_path` and return its path.
+    """Write the operator table of the prompt step to a CSV file in `data_path` and return its path.
 
     Raises ConfigError for an argument that is not allowed or a folder that cannot be written to.
     """
@@ -47,9 +47,9 @@ def create_full_decode_model(
     batch_size: int = 1,
     tensor_parallel: int = 1,
 ) -> str:
-    """Write the table of one decode step, `output_gen_tokens` tokens behind the prompt, and return its path.
+    """Write the table of one decode step, `output_gen_tokens` tokens after the prompt, and return its path.
 
-    Raises as `create_full_prefill_model` does.
+    Raises the same errors as `create_full_prefill_model`.
     """
     config = get_configs(name)
     context = input_sequence_length + output_gen_tokens
@@ -77,9 +77,9 @@ def estimate_end_to_end_performance(
     tensor_parallel: int = 1,
     lora: LoraConfig | None = None,
 ) -> dict[str, Any]:
-    """`ttft` and `average_tpot` in milliseconds, `total_throughput` in tokens per second, and what is behind them.
+    """`ttft` and `average_tpot` in milliseconds, `total_throughput` in tokens per second, and the figures behind them.
 
-    The adapter is the model's `lora_config`, unless `lora` is given. Raises as `simulate` does.
+    lora: the adapter; by default the model's `lora_config`. Raises the same errors as `simulate`.
     """
     estimate = simulate(
         get_configs(model),

@@ -21,14 +21,13 @@ COLUMNS = ("module", "matched", "rank", "in_features", "out_features", "experts"
 
 
 def match_report(model: ModelRef | Deployment, lora: LoraConfig | None = None) -> pd.DataFrame:
-    """One row per module of the model that an adapter could go on, layer by layer.
+    """One row per module of the model that an adapter could target, layer by layer.
 
     lora: by default the deployment's, or the model's own
-    module: the path as PEFT sees it; matched: whether the adapter is put there
-    rank: of its two factors, 1 of a method that has none; parameters: what training changes there; both 0 where it is
-        not there
-    What all modules share and train, as VB-LoRA's bank of vectors, has a last row of its own, without sizes or a rank.
-    experts: pairs of factors that the module gets, 1 where it is no block of experts
+    Columns: module (the path as PEFT sees it); matched (whether it has an adapter); rank (of its two factors, 1 for a
+    method without a rank) and parameters (number trained), both 0 without an adapter; experts (number of factor pairs,
+    1 unless the module is a block of experts).
+    Parameters that all modules share, such as VB-LoRA's vector bank, have a last row without sizes or a rank.
     Raises ConfigError as `simulate` does for targets that match nothing.
     """
     import pandas as pd

@@ -37,18 +37,19 @@ Array = NDArray[np.float64]
 
 @request_verb
 def sensitivity(inference: Inference) -> pd.DataFrame:
-    """Elasticities of the latencies of one scenario: percent of change for one percent more of each parameter.
+    """Elasticities of the latencies of one scenario: percent of change per percent of each parameter.
 
-    Arguments are those of `simulate`. One row per parameter:
-        memory_bandwidth, peak_flops (matrix and vector units), launch (start of a kernel), and where there are links
-        link_bandwidth and link_latency; batch, input_tokens, output_tokens; rank (all of them alike) where there is
-        a dynamic adapter
-    Columns: value (of the parameter now: the matrix peak of the linear layers, the nearest link), then the elasticities
-    ttft, tpot and latency. -1: twice as much halves the time. 0: it does not matter.
-    `attrs["caution"]`: what to beware of in the times, as of an unmeasured device; "" where there is nothing.
-    What the rates and the launches take adds up to 1 with roofline costs; fitted ones have constants of their own.
-    Central differences: rates two percent to either side, whole numbers an eighth, one at least, as far as they go;
-    ranks from the half to the double, as engines pad them to powers of two.
+    Arguments are those of `simulate`. One row per parameter: memory_bandwidth, peak_flops (matrix and vector units) and
+    launch (start of a kernel); link_bandwidth and link_latency where there are links; batch, input_tokens and
+    output_tokens; rank (all ranks together) where there is a dynamic adapter.
+    Columns: value (the parameter's current value; for peak_flops the matrix peak of the linear layers, for links the
+    nearest one), then the elasticities ttft, tpot and latency. -1 means that doubling the parameter halves the time, 0
+    that it has no effect. `attrs["caution"]` holds caveats on the times, such as an unmeasured device; "" if there are
+    none.
+    With roofline costs, the absolute elasticities of rates and launches add up to 1; calibrated costs have constants of
+    their own.
+    Computed by central differences: rates by two percent to either side, whole numbers by an eighth but at least one,
+    within their bounds; ranks from half to double, as engines pad them to powers of two.
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
     from graphsim.display.table import Table

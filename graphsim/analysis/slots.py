@@ -51,7 +51,7 @@ class Room:
         return np.where(np.greater(each, 0.0), blocks * block, np.inf)[()]
 
     def requests(self, tokens: Num) -> Num:
-        """Whole requests of so many tokens each; without end where they keep nothing."""
+        """Whole requests of this many tokens each; without end where they keep nothing."""
         each = self.cache.bytes(tokens)
         fitting = np.floor(np.maximum(self.kv_bytes, 0.0) / np.maximum(each, LEAST_BYTES) * (1.0 + 1e-12))
         return np.where(np.greater(each, 0.0), fitting, np.inf)[()]
@@ -90,7 +90,7 @@ class Footprint:
 
     @property
     def kv_token_bytes(self) -> Num:
-        """Of one token in the caches of all layers, also of those that keep a window of tokens only.
+        """Bytes of one token in the caches of all layers, including those that keep only a window of tokens.
 
         It is what "GPU KV cache size" counts tokens by (vLLM up to 0.18, `v1/core/kv_cache_utils.py`): layers of all
         kinds take their blocks out of one pool. Requests longer than a window take less (`request_bytes`), and a
@@ -109,12 +109,12 @@ class Footprint:
         return self.slot_bytes / self.kv_token_bytes
 
     def request_bytes(self, tokens: Num) -> Num:
-        """What a request of so many tokens, prompt and generated, keeps: whole blocks, windows at most, and state."""
+        """What a request of this many tokens, prompt and generated, keeps: whole blocks, windows at most, and state."""
         tokens = checked_number("tokens", tokens, 1, whole=False)
         return reduce(np.maximum, [room.cache.bytes(tokens) for room in self.rooms])
 
     def concurrency(self, tokens: Num) -> Num:
-        """Whole requests of so many tokens each, prompt and generated, whose cache and state have room at a time."""
+        """Whole requests of this many tokens each, prompt and generated, whose cache and state have room at a time."""
         tokens = checked_number("tokens", tokens, 1, whole=False)
         return reduce(np.minimum, [room.requests(tokens) for room in self.rooms])
 
@@ -134,10 +134,10 @@ def footprint(
     precision: str | Precision | None = None,
     host_adapters: Num = 0,
 ) -> Footprint:
-    """Weights, slots and what is left for the KV cache under an engine; `lora.max_loras` slots of `max_lora_rank`.
+    """Bytes of weights and slots, and what is left for the KV cache; for `lora.max_loras` slots of `max_lora_rank`.
 
-    engine: vllm by default; host_adapters: adapters kept in the host's memory, from which slots are filled (vLLM's
-        --max-cpu-loras)
+    engine: vllm by default
+    host_adapters: number of adapters kept in host memory, from which slots are filled (vLLM's --max-cpu-loras)
     Raises ConfigError as `simulate` does.
     """
     deployment = deployed(
@@ -229,11 +229,11 @@ def adapters_that_fit(
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
 ) -> Num:
-    """The most slots that still leave room for `kv_tokens` tokens of KV cache; 0 where there is room for none.
+    """The largest number of slots that still leave room for `kv_tokens` tokens of KV cache; 0 if none do.
 
     lora: rank and targets (max_lora_rank, where the engine pads); by default rank 16 on attention and MLP
-    requests: how many hold these tokens, in equal parts: then their windows, whole blocks and recurrent state count;
-        without it, every layer keeps every token
+    requests: number of requests that hold these tokens, in equal parts: sliding windows, whole blocks and recurrent
+        state then count; without it, every layer keeps every token
     Raises InfeasibleError where the model alone leaves less than that.
     """
     kv_tokens = checked_number("kv_tokens", kv_tokens, 0.0, 1e12, whole=False)
@@ -287,7 +287,9 @@ def _in_whole_blocks(deployment: Deployment, most: float, left: Sequence[Num]) -
 
 
 def _left_for_slots(room: Room, kv_tokens: Num, requests: Num | None) -> Num:
-    """What a stage without slots leaves beside tokens, held by so many requests or, at None, by all layers alike."""
+    """What a stage without slots leaves beside tokens, held by so many requests or, at None, by all identical
+    layers.
+    """
     if requests is None:
         block = room.cache.block_tokens
         held: Num = np.ceil(kv_tokens / block) * block * room.cache.token_bytes
@@ -305,7 +307,7 @@ def kv_tokens_left(
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
 ) -> Num:
-    """Tokens of KV cache that weights and `lora.max_loras` slots leave: the inverse of `adapters_that_fit`."""
+    """Tokens of KV cache left beside the weights and `lora.max_loras` slots: the inverse of `adapters_that_fit`."""
     return footprint(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision).kv_tokens
 
 
@@ -316,10 +318,10 @@ def adapter_footprint(
     engine: EngineRef | None = None,
     parallelism: Parallelism | None = None,
 ) -> pd.DataFrame:
-    """One row per kind of module and rank that holds adapter weights: layers, parameters and bytes of one adapter.
+    """Layers, parameters and bytes of one adapter; one row per kind of module and rank that holds adapter weights.
 
-    lora: by default the deployment's, or the model's own; engine: whose buffers to show, by default `reference`: the
-        adapter's own factors
+    lora: by default the deployment's, or the model's own
+    engine: the engine whose buffers are counted; by default `reference`, which counts the adapter's own factors
     """
     import pandas as pd
 

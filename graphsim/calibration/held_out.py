@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDS = 4
-"""Parts that the shapes are dealt out to."""
+"""Parts that the shapes are distributed over."""
 
 MANY, MANY_SHAPES = 10_000, 100
 """Rows, or shapes of FEW rows and more, from which on two folds say enough, and two more fits would take as long again.

@@ -1,13 +1,13 @@
 """Measured power of saturated servers as what their devices were doing: rows of the ML.ENERGY leaderboard.
 
-A row states model, devices, format, how many sequences ran in the mean, the median time between two tokens, joules per
+A row states model, devices, format, how many sequences ran on average, the median time between two tokens, joules per
 token and watts. Assumed is what it does not state:
 
 * The mean prompt of each task (PROMPT_TOKENS). It was read off the rows of dense models: the mean time per token lies
   above the median one by the prompts' share, which 400 tokens of chat explain to 2 %, and 2,500 of code to 4 %. GPQA's
   answers are so long that its prompts do not count.
-* Where `ep` is above 1, attention is cut over all devices and experts are dealt out to them.
-* Prompts run within steps of generation, as in vLLM. Of r that come per step, the median step holds the median number
+* Where `ep` is above 1, attention is sharded over all devices and experts are distributed over them.
+* Prompts run within decode steps, as in vLLM. Of r that come per step, the median step holds the median number
   of a Poisson distribution, so the mean step takes longer than the median one by the time of the rest.
 """
 
@@ -45,7 +45,7 @@ COLUMNS = (
 class PowerRow:
     """What the devices of a row were doing, by its measured median time between tokens.
 
-    model: of the catalog; sequences: that ran in the mean
+    model: of the catalog; sequences: that ran on average
     step_s: mean time of a step: the measured median one, and what prompts add to the mean
     memory, compute: part of the full bandwidth and of the matrix peak that a device reached over it
     """
@@ -103,14 +103,14 @@ def _precision(name: str, own: Precision | None) -> Precision:
 
 
 def _prompt_s(deployment: Deployment, sequences: float, prompt: float, context: float) -> float:
-    """What a prompt adds to a step of generation."""
+    """What a prompt adds to a decode step."""
     step, rows = compile_step(deployment), sequences * (context + 1.0)
     alone = step(generating=sequences, cache_rows=rows)
     return float(step(prompt_tokens=prompt, generating=sequences, cache_rows=rows) - alone)
 
 
 def _activities(deployment: Deployment, sequences: float, prompt: float, answer: float) -> tuple[Activity, Activity]:
-    """Of a step of generation, and of one more prompt in it, whose weights are read anyway."""
+    """Activity of a decode step, and of one more prompt in it, whose weights are read anyway."""
     batch = np.array([max(1.0, round(sequences)), 1.0, 2.0])
     requests = Requests(batch=batch, input_tokens=round(prompt), output_tokens=round(answer))
     found = activities_of(Inference(deployment=deployment, requests=requests))
@@ -125,7 +125,7 @@ def _activities(deployment: Deployment, sequences: float, prompt: float, answer:
 
 
 def _median_of_poisson(mean: float) -> float:
-    """Of a Poisson distribution: floor(mean + 1/3 - 0.02 / mean) except for rare means (Choi, 1994); 0 below ln 2."""
+    """Median of a Poisson distribution: floor(mean + 1/3 - 0.02 / mean) with rare exceptions (Choi, 1994)."""
     return float(np.floor(mean + 1.0 / 3.0 - 0.02 / mean)) if mean > np.log(2.0) else 0.0
 
 

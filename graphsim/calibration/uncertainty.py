@@ -70,7 +70,7 @@ def residual_record(rows: pd.DataFrame, unseen_us: Array, family: Family) -> dic
 def crossed_interval(rows: pd.DataFrame, unseen_us: Array, family: Family, coverage: float = 0.8) -> Array:
     """Low and high ends for each row by a record of the other folds, which has seen neither its shape nor its error.
 
-    Arguments as of `residual_record`; nan where it has no estimate, or the others have none.
+    Arguments as in `residual_record`; nan where it has no estimate, or the others have none.
     """
     found = np.full((2, len(rows)), np.nan)
     for fold in range(FOLDS):
@@ -176,7 +176,7 @@ def common_part(residual: Array, groups: Array) -> float:
 
 
 def groups_apart(residual: Array, groups: Array, shapes: float) -> float:
-    """How many of so many shapes err apart, where those of a group share an error.
+    """How many of this many shapes err apart, where those of a group share an error.
 
     The design effect of samples in clusters (L. Kish, "Survey Sampling", 1965, section 5.4).
     """

@@ -24,7 +24,7 @@ from graphsim.units import Num
 class ActivityFormulas:
     """What the steps of a recorded inference ask of a device. Raises HardwareError where it has no peak for a format.
 
-    prompt, step: graphs of its prompt step and of one step of generation, with symbols of the tape
+    prompt, step: graphs of its prompt step and of one decode step, with symbols of the tape
     asked: seconds of memory and of matrix units of the prompt step, and behind them of one of generation
     """
 
@@ -42,7 +42,7 @@ class ActivityFormulas:
         return other
 
     def __call__(self, inputs: dict[str, Any]) -> Activities:
-        """Of the values of all variables, the context among them."""
+        """The activity at given values of all variables, including the context."""
         found = self._program(inputs)
         prefill, decode = (Activity(memory_s=found[i], compute_s=found[i + 1]) for i in (0, 2))
         return Activities(prefill=prefill, decode=decode)

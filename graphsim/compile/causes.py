@@ -40,7 +40,7 @@ CAUSES = ("compute_s", "memory_s", "network_s", "shortfall_s", "launch_s", "engi
 class Cause:
     """What a part of a time is spent on.
 
-    quantity: `ttft_s`, or `step_s` of one step of generation; part: the kind of operation, `engine` or `rest`
+    quantity: `ttft_s`, or `step_s` of one decode step; part: the kind of operation, `engine` or `rest`
     op_type: the type of operation, of the engine `REQUEST` or `LAUNCH`; cause: one of CAUSES
     """
 
@@ -71,7 +71,7 @@ def split(op: Op, cost: Cost, latency_s: Num) -> dict[str, Num]:
 
 
 def causes_of(inference: Inference, first_token: Any, prompt: nx.DiGraph, step_s: Any, step: nx.DiGraph) -> Causes:
-    """The causes of the time to the first token and of a step of generation of a recorded inference.
+    """The causes of the time to the first token and of a decode step of a recorded inference.
 
     prompt, step: their graphs; first_token, step_s: their times, to which the causes add up
     Raises NotRecordable where the schedule of a graph is no formula of sums and maxima.

@@ -181,7 +181,7 @@ LEAST_REST = 0.2
 
 
 def block_work(rows: pd.DataFrame) -> BlockWork:
-    """Of the rows of one op."""
+    """The work of the rows of one op."""
     formats = rows["gemm_dtype"].astype(str)
     captured = phase_of(str(rows["op"].iloc[0])) == "decode"
     eager = rows["batch"].to_numpy(dtype=float) > CAPTURED if captured else np.ones(len(rows))

@@ -221,7 +221,7 @@ def _arrays(shape: SparseShape) -> dict[str, Array]:
 
 
 def _surfaces(c: Mapping[str, Mapping[str, float]], blocks: _Blocks, hardware: Hardware) -> dict[str, Surface]:
-    """Of each part in turn, twice: the second time beside the other's."""
+    """The surface of each part, fitted in turn and twice: the second time given the other part's."""
     found: dict[str, Surface] = {}
     for part in (*blocks.shapes, *blocks.shapes):
         now_s, shares = _block_s(c, blocks, hardware, found)

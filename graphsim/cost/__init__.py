@@ -1,1 +1,1 @@
-"""What a kernel costs: fitted forms per operator family on top of the physics of the device."""
+"""The time of a kernel: fitted forms per operator family, based on the physics of the device."""

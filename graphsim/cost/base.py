@@ -22,10 +22,10 @@ BOUNDS = ("none", "compute", "memory", "network", "launch")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cost:
-    """Time of one operation and its parts, in seconds.
+    """Time of one operation and its components, in seconds.
 
-    busy_s: what the device takes once the operation runs; the parts say why and need not add up to it
-    launch_s: what starting it adds
+    busy_s: time on the device once the operation runs; its components say what bounds it and need not add up to it
+    launch_s: time to launch it
     """
 
     busy_s: Num
@@ -36,7 +36,7 @@ class Cost:
 
     @property
     def latency_s(self) -> Num:
-        """Busy time and launch."""
+        """Busy time plus launch time."""
         return self.busy_s + self.launch_s
 
     @property
@@ -51,14 +51,14 @@ class Cost:
 
     @property
     def bound(self) -> str:
-        """What limits the operation; of the first scenario where there are many."""
+        """What bounds the operation; for several scenarios, that of the first."""
         parts = (self.compute_s, self.memory_s, self.network_s, self.launch_s)
         first = [float(part if np.ndim(part) == 0 else np.ravel(part)[0]) for part in parts]
         return BOUNDS[1 + first.index(max(first))] if max(first) > 0 else BOUNDS[0]
 
 
 class Trusted:
-    """A cost model of the library's own: its prices need no check, and it stays as it is."""
+    """A cost model of the library's own: its results are not checked, and it does not change."""
 
     __slots__ = ()
 
@@ -71,12 +71,12 @@ CostModel = Callable[[Op, Hardware], Cost]
 
 
 def annotate(graph: nx.DiGraph, hardware: Hardware, cost: CostModel, caution: str = "") -> nx.DiGraph:
-    """A copy of the graph whose nodes also carry `cost`, `latency_s` and `bound`; bodies of repeats likewise.
+    """A copy of the graph whose nodes also have `cost`, `latency_s` and `bound`, including those in bodies of repeats.
 
-    caution: what to beware of in these times, which the graph carries under this name if there is anything
-    The graph's own attributes and its nodes' stay; what an earlier annotation or schedule wrote does not.
+    caution: caveats on these times, stored in the graph under this name if there are any
+    Other attributes of the graph and its nodes stay; those of an earlier annotation or schedule are dropped.
 
-    An operation that stands at many nodes, as in a graph whose repeats are spelt out, is priced once.
+    An operation that occurs at many nodes, as in an unrolled graph, is evaluated once.
     Raises HardwareError or GraphError, with the node's name, where an operation cannot be priced.
     """
     out = nx.DiGraph()

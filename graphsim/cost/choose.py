@@ -22,7 +22,7 @@ _calibrated: Memo[tuple[CostModel, str]] = Memo(most=32)
 
 
 def choose_cost(cost: str | CostModel | None, hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel, str]:
-    """The cost model and the name that an estimate states for it; a user's function is checked at each price.
+    """The cost model, and the name that an estimate states for it; the results of a user's function are checked.
 
     table: whose measured kernels run
 
@@ -43,10 +43,7 @@ def choose_cost(cost: str | CostModel | None, hardware: Hardware, table: KernelT
 
 
 def caution(cost: str | CostModel | None, hardware: Hardware, table: KernelTable = BASE) -> str:
-    """What to beware of in times that `choose_cost` prices so, in one sentence; "" where the device was measured.
-
-    A user's own function answers for itself.
-    """
+    """Caveats on times from `choose_cost`, in one sentence; "" for a measured device or a custom function."""
     name, by_default = hardware.name, as_allowed(cost, COSTS) in (None, "calibrated")
     model, origin = choose_cost(cost, hardware, table)
     if model is roofline:

@@ -24,10 +24,10 @@ INSTEAD = {"elementwise": ("gemm", "bfloat16")}
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Residual:
-    """How far an operation may lie from its price.
+    """The possible error of an operation's time.
 
-    family: whose kernels err with it; key: which operations run the same kernel, and so have the same error
-    record, kind, seconds, far: what `log_residuals` takes
+    family: the family that shares the error; key: the operations that run the same kernel and so have the same error
+    record, kind, seconds, far: arguments of `log_residuals`
     """
 
     family: str
@@ -39,7 +39,7 @@ class Residual:
 
     @property
     def common(self) -> float:
-        """The part of the variance that all kernels of the family share; the rest is each kernel's own."""
+        """The share of the variance that all kernels of the family have in common; the rest is independent."""
         return float(self.record.get("common", {}).get(self.kind, 0.0))
 
     def factors(self, scores: Array) -> Array:
@@ -48,7 +48,7 @@ class Residual:
 
 
 def residual_of(prices: Prices, op: Op) -> Residual | None:
-    """How far an operation may lie from its price; None where no similar residuals are recorded."""
+    """The possible error of an operation's time; None where no similar residuals are recorded."""
     kernels = kernels_of(prices, op)
     if not kernels:
         return None

@@ -1,6 +1,6 @@
 """The links that a group of devices has: how it spreads over the levels, and the bandwidth that it finds on each.
 
-A group fills a level before it goes beyond: its devices are dealt out to as few nodes as hold them, evenly. Where
+A group fills a level before it goes beyond: its devices are distributed over as few nodes as hold them, evenly. Where
 others lie between its members (`stride`), so that a node holds fewer of them, those do the same at the same time. What
 a collective sends on each level, operations say (`Collective.leg`); here is how fast it goes there.
 
@@ -29,10 +29,10 @@ DIMENSIONS = {"torus-2d": 2, "torus-3d": 3}
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Leg:
-    """A group's part on one level.
+    """A group's part on one level of the interconnect.
 
-    below: devices of the group in each of the parts that this level joins: 1, or those of a node
-    count: how many parts it joins; 1 where the group does not reach the level
+    below: devices of the group in each of the parts that this level connects: 1, or those of a node
+    count: number of parts that it connects; 1 where the group does not reach the level
     """
 
     link: Link
@@ -41,7 +41,7 @@ class Leg:
 
     @property
     def bytes_per_s(self) -> Num:
-        """Of one device in one direction, over all links that lead to others of the group."""
+        """Bandwidth of one device in one direction, over all links to other members of the group."""
         link = self.link
         if link.topology == "full-mesh":
             others = np.maximum(link.devices - 1.0, 1.0)
@@ -65,7 +65,7 @@ class Leg:
 
     @property
     def one_link_bytes_per_s(self) -> Num:
-        """Towards one other device."""
+        """Bandwidth towards one other device."""
         link = self.link
         if link.topology == "full-mesh":
             return link.bytes_per_s / np.maximum(link.devices - 1.0, 1.0)
@@ -88,7 +88,8 @@ class Leg:
 def legs(hardware: Hardware, group: Num, stride: Num = 1.0) -> tuple[Leg, ...]:
     """A group's part on each level, nearest first.
 
-    stride: devices from one member to the next, as of data-parallel ranks, between which tensor-parallel ones lie
+    stride: distance, in device numbers, between members, such as data-parallel ranks with tensor-parallel ones in
+        between
     Raises HardwareError if there is no level.
     """
     require_link(hardware)

@@ -1,4 +1,4 @@
-"""Between which times a measured or imagined kernel is expected, for rows in the reference schema."""
+"""The range in which the time of a measured or hypothetical kernel is expected, for rows in the reference schema."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def kernel_intervals(
     kin: bool = True,
     parameters: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """`latency_us` as `predict_kernels` gives it, `low_us` and `high_us` for each row, with the frame's index.
+    """`latency_us` as from `predict_kernels`, with `low_us` and `high_us`, for each row; the index is the frame's.
 
-    coverage: the share of kernels never measured that should lie between these
-    own, kin: False ignores the device's own calibration, or those of its generation's other devices
-    parameters: fitted parameters by family with their residuals, instead of those of any calibration
-    The ends are nan where no residuals are recorded, as of the bare roofline. Raises ConfigError as `predict_kernels`
-    does, and for a coverage that the residuals do not tell.
+    coverage: share of never-measured kernels that should lie between low_us and high_us
+    own, kin: False ignores the device's own calibration, or those of other devices of its generation
+    parameters: fitted parameters by family with their residuals, in place of those of a calibration
+    The bounds are NaN where no residuals are recorded, as for the bare roofline. Raises ConfigError as
+    `predict_kernels` does, and for a coverage that the residuals do not support.
     """
     import pandas as pd
 
@@ -57,7 +57,7 @@ def kernel_intervals(
 
 
 def interval_us(rows: pd.DataFrame, predicted_us: Array, record: Record, family: Family, coverage: float = 0.8) -> Any:
-    """Between which times each row of a family is expected: an array of low ends, one of high ends.
+    """The range in which the time of each row is expected: an array of low ends, one of high ends.
 
     rows: in the reference schema, of kernels that the record is of; predicted_us: their estimates
     """

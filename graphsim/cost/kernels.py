@@ -1,8 +1,8 @@
-"""Latency of measured or imagined kernels in the reference schema, one row each.
+"""Latency of measured or hypothetical kernels in the reference schema, one row each.
 
-`predict_kernels` sends each op to its family; every family is priced from the device's calibration,
-else from its generation's, else by the bare roofline, and `kernel_origins` says which. Columns `framework` and
-`kernel`, where a frame has them, say whose kernel a row is; without them it is vLLM's.
+`predict_kernels` passes each op to its family. A family uses the device's calibration, else its generation's, else the
+bare roofline, and `kernel_origins` says which. Columns `framework` and `kernel`, where a frame has them, say whose
+kernel a row is; without them it is vLLM's.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ UNNAMED = "default"
 
 
 def predict_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any] | Hardware) -> pd.Series:
-    """`latency_us` for each row of a frame in the reference schema, with the frame's index.
+    """`latency_us` for each row of a frame in the reference schema; the index is the frame's.
 
-    Raises ConfigError for what is no frame, an unknown op or dtype, and missing or non-positive columns.
+    Raises ConfigError if `frame` is not a DataFrame, for an unknown op or dtype, and for missing or non-positive
+    columns.
     """
     return predict_with(frame, load_hardware(hardware))
 
@@ -48,10 +49,10 @@ def predict_with(
     kin: bool = True,
     parameters: Mapping[str, Any] | None = None,
 ) -> pd.Series:
-    """As `predict_kernels`, with a choice of the calibrations used.
+    """`predict_kernels` with a choice of calibrations.
 
-    own, kin: False ignores the device's own calibration, or those of its generation's other devices
-    parameters: fitted parameters by family, instead of those of any calibration
+    own, kin: False ignores the device's own calibration, or those of other devices of its generation
+    parameters: fitted parameters by family, in place of those of a calibration
     """
     import pandas as pd
 
@@ -85,12 +86,12 @@ def roofline_kernels(frame: pd.DataFrame, hardware: Hardware) -> pd.Series:
 
 
 def kernel_origins(ops: Iterable[str], hardware: Hardware) -> dict[str, str]:
-    """For each op, what its estimate rests on: `calibrated`, `scaled from …` or `roofline`."""
+    """The origin of each op's estimate: `calibrated`, `scaled from …` or `roofline`."""
     return {op: basis(hardware, "gemm" if op in COMPOSED_OF else family_of(op).name).origin for op in ops}
 
 
 def by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
-    """Which rows each family prices. Raises ConfigError for what is no frame, and for an unknown op."""
+    """The rows of each family. Raises ConfigError unless it is a DataFrame with known ops."""
     if not hasattr(frame, "columns"):
         raise ConfigError(f"kernels are given as a {type(frame).__name__}; expected a pandas DataFrame, a row for each")
     if "op" not in frame.columns:

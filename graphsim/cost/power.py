@@ -41,14 +41,17 @@ class Shares:
     compute: float
 
     def of_limit(self, memory: Num, compute: Num) -> Num:
-        """The share of the limit that is drawn at parts of the full bandwidth and of the matrix peak."""
+        """The share of the limit drawn at given shares of the full bandwidth and of the matrix peak."""
         drawn = self.idle + self.memory * memory + self.compute * np.power(np.maximum(compute, 0.0), EXPONENT)
         return np.minimum(drawn, 1.0)[()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """The power of one device. limit_w: as its file states it; origin: what the shares rest on, in a few words."""
+    """The power of one device.
+
+    limit_w: the limit in watts that its file states; origin: the source of the shares, in a few words
+    """
 
     limit_w: Num
     shares: Shares
@@ -56,16 +59,16 @@ class Power:
 
     @property
     def idle_w(self) -> Num:
-        """Of a device that waits for work."""
+        """Power in watts of a device that waits for work."""
         return self.limit_w * self.shares.idle
 
     def watts(self, memory: Num, compute: Num) -> Num:
-        """At parts of the full bandwidth and of the matrix peak; never above the limit."""
+        """Power at shares of the full bandwidth and of the matrix peak; never above the limit."""
         return self.limit_w * self.shares.of_limit(memory, compute)
 
 
 def power_of(hardware: Hardware) -> Power | None:
-    """What is known of a device's power; None where its file states none.
+    """A device's power model; None where its file states no power.
 
     Raises ConfigError naming file and field for constants that cannot be read.
     """

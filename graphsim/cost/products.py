@@ -20,9 +20,9 @@ from graphsim.units import Num
 class Product:
     """`launches` calls of x[rows, k] @ w[k, n] by kernels of one dtype.
 
-    further_bytes: traffic beyond that of one weight and one input per call
-    weight_bytes, activation_bytes: per weight, scales included, and per number of inputs and results
-    quantised_ahead: whether inputs come quantised
+    further_bytes: traffic in addition to one weight and one input per call
+    weight_bytes, activation_bytes: bytes per weight, scales included, and per number of inputs and results
+    quantised_ahead: whether inputs arrive quantised
     """
 
     rows: Num

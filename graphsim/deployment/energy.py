@@ -37,7 +37,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Activities:
-    """Of the prompt step, and of one step of generation at the mean context."""
+    """Activities of the prompt step, and of a decode step at the mean context."""
 
     prefill: Activity
     decode: Activity
@@ -67,7 +67,7 @@ def activity_of(
 
 
 def activities_of(inference: Inference) -> Activities:
-    """Of an inference's steps, by the passes. Raises HardwareError as `activity_of` does."""
+    """Activities of an inference's steps, from the passes. Raises HardwareError as `activity_of` does."""
     requests = inference.requests
     return Activities(
         prefill=activity_of(
@@ -81,7 +81,7 @@ def activities_of(inference: Inference) -> Activities:
 def decode_activity(
     inference: Inference, graph: nx.DiGraph, each: Callable[[Op, Hardware], Activity] = op_activity
 ) -> Activity:
-    """Of a step of generation, from the graph of its largest micro-batch: each of them reads the weights again.
+    """Activity of a decode step, from the graph of its largest micro-batch; each micro-batch reads the weights again.
 
     each: as in `activity_of`
     """
@@ -117,7 +117,7 @@ class Energy:
 
     @property
     def total_j(self) -> Num:
-        """Of the whole batch."""
+        """Joules of the whole batch."""
         return self.prefill_j + self.decode_j
 
     def to_dict(self) -> dict[str, Any]:

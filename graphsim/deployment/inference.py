@@ -71,7 +71,7 @@ class Latencies:
 
     @property
     def latency_s(self) -> Num:
-        """Of the whole batch: the prompt, and the generation where there is more than one token."""
+        """Seconds of the whole batch: the prompt, and the generation where there is more than one token."""
         return self.ttft_s + np.where(np.greater(self.output_tokens, 1.0), 1.0, 0.0)[()] * self.generation_s
 
     @property

@@ -35,10 +35,11 @@ _KINDS: tuple[tuple[type[Collective], str], ...] = (
 def to_chakra(estimate: Estimate, prefix: str | Path, *, phase: str = "prefill", scenario: int = 0) -> list[Path]:
     """Write `prefix.0.et`, `prefix.1.et`, … for every device of one replica and return the paths.
 
-    phase: `prefill`, or `decode` for one step. Repeats are spelled out. Computation carries flops, bytes and estimated
-    time; collectives carry what a device holds before them, as ASTRA-sim counts; data dependencies are those of the
-    graph, control dependencies the order on a stream. Where groups are smaller than all devices, `prefix.groups.json`
-    lists them in ASTRA-sim's form.
+    phase: `prefill`, or `decode` for one step; scenario: index of the scenario, where numbers are arrays
+    Repeats are expanded. Computation nodes have flops, bytes and estimated time. Collectives have the bytes that a
+    device holds before them, as ASTRA-sim counts them. Data dependencies are those of the graph; control dependencies
+    are the order on a stream. If groups are smaller than all devices, `prefix.groups.json` lists them in ASTRA-sim's
+    form.
     Raises ConfigError for an unknown phase or scenario, without protobuf, or if a path is not writable.
     """
     require("to_chakra", estimate, Estimate)
@@ -94,7 +95,7 @@ def _decode_error() -> type[Exception]:
 
 @dataclass(slots=True)
 class _Devices:
-    """The runs of a step, dealt out to devices: stage by stage, within a stage the ranks of its largest group."""
+    """The runs of a step, distributed over devices: stage by stage, within a stage the ranks of its largest group."""
 
     runs: list[Turn]
     scenario: int

@@ -56,12 +56,13 @@ class Wire:
 
 
 def to_dot(graph: nx.DiGraph, path: str | Path | None = None, *, title: str = "", scenario: int = 0) -> str:
-    """DOT text of a graph of any make, also written to `path` if given; `dot -Tsvg` or `render` draws it.
+    """DOT text of any graph, also written to `path` if given; `dot -Tsvg` or `render` draws it.
 
-    A repeat is a box with its count. Edges state the shape of what flows. Adapters' nodes are orange, communication
-    is a purple octagon; an annotated graph shows time and bound of every node and its critical path in red, dashed
-    where an operation only waits for its stream.
-    scenario: which one, where numbers are arrays. Raises ConfigError if there is none such, or `path` is not writable.
+    A repeat is a box with its count. Edges show the shape of the data. Adapter nodes are orange, communication is a
+    purple octagon. An annotated graph shows time and bound of every node, and its critical path in red, dashed where an
+    operation only waits for its stream.
+    scenario: index of the scenario, where numbers are arrays. Raises ConfigError for a scenario that does not exist, or
+        if `path` is not writable.
     """
     require("to_dot", graph, nx.DiGraph)
     flat = flatten(graph, scenario)

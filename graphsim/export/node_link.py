@@ -33,10 +33,10 @@ _ENUMS: dict[str, type[Enum]] = {cls.__name__: cls for cls in (Direction, OpType
 
 
 def to_json(graph: nx.DiGraph, path: str | Path | None = None) -> str:
-    """The graph as JSON text, also written to `path` if given; `from_json` brings back the same graph.
+    """The graph as JSON text, also written to `path` if given; `from_json` restores the same graph.
 
-    numpy's scalars become Python's, arrays keep their type. Raises GraphError naming the node for a value that cannot
-    be written or read back, ConfigError if `path` is not writable.
+    numpy scalars become Python numbers, arrays keep their type. Raises GraphError naming the node for a value that
+    cannot be written or read back, ConfigError if `path` is not writable.
     """
     if not isinstance(graph, nx.DiGraph):
         require("to_json", graph, nx.DiGraph)
@@ -49,8 +49,7 @@ def to_json(graph: nx.DiGraph, path: str | Path | None = None) -> str:
 def from_json(source: str | Path | Mapping[str, Any]) -> nx.DiGraph:
     """The graph that `to_json` wrote: from its text, a path to it, or the parsed mapping.
 
-    Raises GraphError naming the place in the document, or the node that cannot be one, ConfigError if the file cannot
-    be read.
+    Raises GraphError naming the place in the document, or the invalid node; ConfigError if the file cannot be read.
     """
     try:
         return require_readable(_graph(_document(source), "document"))

@@ -192,7 +192,7 @@ def _stacked(panels: Sequence[Panel], series: Series, scale: float, title: str) 
 
 
 def _height_axis(panel: Panel) -> Figure:
-    """From 0 to a little above all values, or logarithmic where these are worlds apart."""
+    """An axis from 0 to a little above all values; logarithmic where they differ by orders of magnitude."""
     above = [value for value in panel.values if value > 0]
     if panel.wide and above and max(above) > WORLDS_APART * min(above):
         axis = log_axis("", [*above, panel.limit])

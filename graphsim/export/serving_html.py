@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.display.columns import latencies_column
 from graphsim.export.html_page import card, escaped, filled, json_text, listed, table_html
 from graphsim.export.serving_figures import figures_of, worst_first
 from graphsim.export.serving_series import series_of
@@ -78,7 +79,7 @@ def _asked(service: ServedRun) -> str:
     if service.concurrency is not None:
         parts.append(f"concurrency {service.concurrency}")
     if len(table):
-        parts.append(f"{table.input_tokens.mean():.0f} tokens in, {table.output_tokens.mean():.0f} out in the mean")
+        parts.append(f"{table.input_tokens.mean():.0f} tokens in, {table.output_tokens.mean():.0f} out on average")
     if service.adapter_names:
         parts.append(f"{len(service.adapter_names)} adapters, {_counted(service.rules.adapters.max_loras, 'slot')}")
     return " · ".join(parts)
@@ -128,9 +129,9 @@ def _cards(service: ServedRun, found: dict[str, Any], limits: Sequence[Limits]) 
             f"of what fills the server: {FULL[used.limit]}",
             bad=load >= NEAR,
         )
-    hint = f"in the mean, {share_text(used.kv_peak)} at most"
+    hint = f"on average, {share_text(used.kv_peak)} at most"
     yield card("kv", "KV cache", used.kv, f"{share_text(used.kv)}", hint, bad=used.kv_peak > 0.99)
-    hint = f"of max_num_seqs in the mean, {share_text(used.running_peak)} at most; busy {used.busy:.0%} of the time"
+    hint = f"of max_num_seqs on average, {share_text(used.running_peak)} at most; busy {used.busy:.0%} of the time"
     yield card("running", "Batch", used.running, f"{share_text(used.running)}", hint)
     if service.adapter_names:
         loads = service.log.loads
@@ -158,7 +159,7 @@ def _parts(service: ServedRun) -> str:
     stall_s = float(np.minimum(log.load_stall_s, log.first_token_s - log.admitted_s)[done].mean())
     loads = f"{seconds_text(stall_s)} while adapters were loaded, " if stall_s > 0 else ""
     return (
-        f"Of the {seconds_text(ttft_s)} to the first token in the mean, {seconds_text(queue_s)} were spent before the "
+        f"Of the {seconds_text(ttft_s)} to the first token on average, {seconds_text(queue_s)} were spent before the "
         f"first step (front end and queue), {loads}{seconds_text(ttft_s - queue_s - stall_s)} in the prompt's steps."
     )
 
@@ -168,7 +169,7 @@ def _latencies(found: dict[str, Any]) -> str:
         ("time to first token (TTFT)", "ttft"), ("time per token (TPOT), by request", "tpot"),
         ("between tokens (ITL), all gaps", "itl"), ("end to end (E2EL)", "e2el"),
     )  # fmt: skip
-    rows = [(label, *(ms_text(found[f"{kind}_{name}_ms"]) for kind in KINDS)) for label, name in names]
+    rows = [(label, *latencies_column([found[f"{kind}_{name}_ms"] / 1e3 for kind in KINDS])) for label, name in names]
     return table_html(("", *KINDS), rows)
 
 

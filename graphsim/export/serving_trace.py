@@ -47,10 +47,10 @@ def serving_trace(
 ) -> dict[str, Any]:
     """A run as a trace document, also written to `path` if given; all of it, or what touches a span of its clock.
 
-    The engine's steps (runs of steps alike are one slice), adapter loads, switches of merged weights and preemptions;
-    queue, batch, KV cache and adapters of the batch as counters; and, if `requests`, each request with its wait, its
-    prompt and its generation, in as many lanes as were in flight at once. Of a fleet each replica has its own.
-    Raises ConfigError for a span that is none, and if `path` is not writable.
+    The engine's steps (runs of identical steps are one slice), adapter loads, switches of merged weights and
+    preemptions; queue, batch, KV cache and adapters of the batch as counters; and, if `requests`, each request with
+    its wait, its prompt and its generation, in as many lanes as were in flight at once. Of a fleet each replica has
+    its own. Raises ConfigError for a span that is none, and if `path` is not writable.
     """
     first = float(checked_number("start_s", start_s, 0.0, whole=False, one=True))
     last = inf if end_s is None else float(checked_number("end_s", end_s, 0.0, whole=False, one=True))
@@ -81,7 +81,7 @@ def _of_engine(engine: ServedRun, rows: Sequence[int], span: tuple[float, float]
 
 
 def _shifted(events: Iterable[Event], engine: int) -> list[Event]:
-    """In the processes of one of several engines, which are in the order of their numbers."""
+    """Events in the processes of one of several engines, which are in the order of their numbers."""
     found = [event | {"pid": event["pid"] + engine * PROCESSES} for event in events]
     return [
         event | {"args": {"sort_index": event["pid"]}} if event["name"] == "process_sort_index" else event

@@ -34,7 +34,7 @@ class Turn:
 
     @property
     def latency_s(self) -> float:
-        """From start to end."""
+        """Seconds from start to end."""
         return self.finish_s - self.start_s
 
 

@@ -56,13 +56,14 @@ def to_trace(
     scenario: int = 0,
     **span: Any,
 ) -> dict[str, Any]:
-    """The timeline of an estimate, of a training step or of a served run as a trace document, also written to `path`.
+    """The timeline of an estimate, a training step or a served run as a trace document, also written to `path`.
 
-    Of a training step it is one micro-batch, forward and backward, and the update behind it; of a pipeline, what each
-    stage does with every micro-batch comes first. Of an estimate the prompt's step comes first, then one decode step at
-    the mean context. One process per pipeline stage (devices of a tensor-parallel group do the same at the same time),
-    one track per stream, one-time work in a process of its own. Of each repeat the first turn is shown in full and the
-    others as one slice, or every turn if `expand`.
+    A training step is shown as one micro-batch, forward and backward, followed by the update; with a pipeline, what
+    each stage does with every micro-batch comes first. An estimate is shown as the prompt step, followed by one decode
+    step at the mean context. There is one process per pipeline stage (devices of a tensor-parallel group do the same at
+    the same time), one track per stream, and a separate process for one-time work.
+    expand: show every iteration of a repeat in full, rather than the first in full and the others as one slice
+    scenario: index of the scenario, where numbers are arrays
     span: start_s, end_s and requests of a served run, see `graphsim.export.serving_trace`
     Raises ConfigError if there is no such scenario or `path` is not writable.
     """

@@ -29,10 +29,11 @@ def training_dot(
 ) -> str:
     """DOT text of forward and backward of one layer of a step, also written to `path` if given.
 
-    Of the stretch of layers with the most turns. Trained weights have a green double border and their gradients a
-    green fill, frozen weights a dashed border; what autograd keeps is a yellow note with its bytes, joined to what made
-    it. Launches are left out, and the further kernels of a module stand in the time of its operation.
-    estimate: of a step, or the step's graph; scenario: which one, where numbers are arrays
+    The layer is the body of the repeat with the most iterations. Trained weights have a green double border and their
+    gradients a green fill, frozen weights have a dashed border. What autograd keeps is a yellow note with its bytes,
+    connected to the operation that made it. Launches are left out, and the time of an operation includes all kernels of
+    its module.
+    estimate: the estimate of a step, or the step's graph; scenario: index of the scenario, where numbers are arrays
     Raises ConfigError if there is no such scenario or `path` is not writable, GraphError where nothing repeats.
     """
     require("training_dot", estimate, TrainEstimate, nx.DiGraph)
@@ -84,7 +85,7 @@ def _is_between(op: Op) -> bool:
 
 
 def _wires(graph: nx.DiGraph, flat: Flat, pair: LayerPair) -> list[Wire]:
-    """From what made a value to where it is kept, and on to what uses it; and from the end of one pass to the other."""
+    """Edges from a value's source to where it is kept, and on to its user; and from one pass to the next."""
     made = [Wire(*ends, f'style=dashed, color="{KEPT}"') for ends in kept_from(graph, pair)]
     if pair.backward is None:
         return made

@@ -103,7 +103,7 @@ class Expression:
             return _evaluate(self.root, values)
 
     def __str__(self) -> str:
-        """As a person writes it, every operation in parentheses."""
+        """The expression as text, every operation in parentheses."""
         return _text(self.root)
 
 

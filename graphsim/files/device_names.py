@@ -19,7 +19,7 @@ from graphsim.files.catalog import folders, list_names
 from graphsim.files.reading import load_mapping
 
 HasMemory = Callable[[str, float], bool]
-"""Whether the device of a file, by its name, is one of so many GB."""
+"""Whether the device of a file, by its name, is one of this many GB."""
 
 LONGEST = 200
 """Characters of the longest text that is read as a device's name."""
@@ -66,7 +66,7 @@ def described_device(text: str, has_memory: HasMemory) -> Described | None:
 
 
 def nearest_devices(text: str) -> tuple[str, ...]:
-    """Of a device that the catalog has no file of: those of its name with another memory, or those most like it."""
+    """Similar devices for one without a file: the same name with another memory size, or the most similar names."""
     if len(text) > LONGEST:
         return ()
     names, plain = _names(), _REMARK.sub(" ", _plain(text))

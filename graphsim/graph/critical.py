@@ -73,12 +73,11 @@ def schedule(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 def critical_path(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
-    """The chain of operations that decides the latency, over data and stream edges.
+    """The chain of operations that determines the latency, over data and stream edges.
 
-    graph: annotated or scheduled; scenario: which one, where numbers are arrays.
+    graph: annotated or scheduled; scenario: index of the scenario, where numbers are arrays
     Nodes inside a repeat appear as `repeat.node`, once.
-    Raises GraphError for what is no sound graph and where a node has no latency, ConfigError if there is no such
-    scenario.
+    Raises GraphError if the graph is not valid or a node has no latency, ConfigError if there is no such scenario.
     """
     return path_of(require_sound(graph), scenario)
 

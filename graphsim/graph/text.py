@@ -16,7 +16,7 @@ from graphsim.ops import Op, Repeat, Residency
 def to_text(graph: nx.DiGraph) -> str:
     """One line per node: name, op, inputs, dimensions; repeats indent their body.
 
-    Raises GraphError for what is no graph of operations in launch order with finite dimensions.
+    Raises GraphError unless it is a graph of operations in launch order with finite dimensions.
     """
     return _text(require_sound(graph), "")
 

@@ -22,9 +22,10 @@ def walk(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[tuple[
 
 
 def total_work(graph: nx.DiGraph, once: bool = False) -> Work:
-    """The work of all nodes, repeats multiplied out; of one-time nodes instead if `once`.
+    """The work of all nodes, with repeats multiplied out.
 
-    Raises GraphError for what is no graph of operations in launch order with finite dimensions.
+    once: count the one-time nodes instead
+    Raises GraphError unless it is a graph of operations in launch order with finite dimensions.
     """
     total = Work()
     for _, op, times in walk(require_sound(graph)):

@@ -1,1 +1,1 @@
-"""Low-rank adapters: what a user asks for, which modules it reaches, how it enters the graph."""
+"""Low-rank adapters: their configuration, the modules that they target, and how they enter the graph."""

@@ -36,9 +36,9 @@ class AdapterTensors:
 
 
 def read_tensors(folder: Path) -> AdapterTensors | None:
-    """What a PEFT folder's header says; None where there are no weights beside the config.
+    """The header of a PEFT folder's weights; None if there are no weights beside the config.
 
-    Raises ConfigError for a header that is none, and for weights in `adapter_model.bin`, which is never unpickled.
+    Raises ConfigError for an invalid header, and for weights in `adapter_model.bin`, which is never unpickled.
     """
     path, pickled = folder / "adapter_model.safetensors", folder / "adapter_model.bin"
     if not path.is_file():
@@ -57,7 +57,7 @@ def read_tensors(folder: Path) -> AdapterTensors | None:
 
 
 def check_factors(config: Mapping[str, Any], tensors: AdapterTensors) -> None:
-    """Raise ConfigError for a factor of no such module or rank as the config of a LoRA says."""
+    """Raise ConfigError for a factor whose module or rank does not match the config of a LoRA."""
     for key, shape in tensors.shapes.items():
         found = _FACTOR.fullmatch(key)
         if found and not _is_parameter(config, found["module"]):
@@ -86,7 +86,7 @@ def _tensor(path: Path, key: str, entry: Any) -> tuple[list[int], str]:
 
 
 def _is_target(config: Mapping[str, Any], module: str) -> bool:
-    """PEFT's rules, except for the layers; what the model decides, only the model can say."""
+    """PEFT's rules, without the layers; whatever depends on the model is checked with the model."""
     targets = config["target_modules"]
     if targets is None or config["ensure_weight_tying"]:
         return True

@@ -23,13 +23,13 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """The same for one adapter and graph. tied: whether the graph's head shares the weights of its embedding."""
+    """What one adapter trains besides its factors in a graph. tied: whether the head shares the embedding's weights."""
 
     lora: LoraConfig
     tied: bool
 
     def is_copied(self, op: Op, path: str) -> bool:
-        """Whether a module is trained in full; PEFT looks at how its name, or that of a block around it, ends."""
+        """Whether a module is trained in full; PEFT compares the end of its name, or of that of a block around it."""
         names = self.lora.modules_to_save
         if not path or not names:
             return False
@@ -51,7 +51,7 @@ class Beside:
         return 0 if rows is None or (_is_head(op) and self._follows_the_table) else rows
 
     def _rows(self, op: Op, path: str) -> int | None:
-        """The same, also where the table's are used."""
+        """How many rows of a table are trained, also where another module uses the table."""
         given = self.lora.trainable_token_indices
         if _is_head(op) and self._follows_the_table:
             return 1
@@ -73,7 +73,7 @@ class Beside:
         return embeds and (len(set(named)) == 1 or self.lora.ensure_weight_tying)
 
     def ahead(self, name: str, op: Op, path: str, reached: bool) -> Iterator[Step]:
-        """The steps of weights that a module takes beside its own."""
+        """The steps of the additional weights of a module."""
         if not path:
             return
         copied = self.is_copied(op, path) or (self.lora.kind.copies and reached)

@@ -10,14 +10,15 @@ from graphsim.files.reading import Fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleCall:
-    """One kind of operation as eager modules run it.
+    """How eager modules run one kind of operation.
 
     kind: the operation's class, RMSNorm, LayerNorm or GatedActivation (`graphsim.passes.eager.kind_of`), or RepeatKv
-    kernels: all that it is, the one included that does its work where an engine has it in one
-    bytes: what the other kernels read and write on the way, for each element of the result in a 16-bit format; of
-        attention, for each score
-    modules: calls of modules from Python that it takes
-    Those of experts count for each expert: of a GEMM for one that tokens reach, of the router for every one.
+    kernels: total number of kernels, including the one that an engine would run
+    bytes: bytes that the other kernels read and write per element of the result in a 16-bit format; for attention, per
+        score
+    modules: number of Python module calls
+    For experts, these count per expert: of a GEMM for every expert that receives tokens, of the router for every
+    expert.
     """
 
     kind: str = ""
@@ -34,7 +35,7 @@ REPEATED = "RepeatKv"
 
 
 def read_calls(fields: Fields, key: str, kept: Iterable[ModuleCall]) -> tuple[ModuleCall, ...]:
-    """A profile's entries by kind of operation, over those that it keeps from its base."""
+    """A profile's entries by kind of operation, added to those inherited from its base."""
     entries = fields.mapping(key)
     found = {call.kind: call for call in kept}
     for kind in entries.keys():  # noqa: SIM118 - Fields is no mapping

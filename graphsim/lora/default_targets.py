@@ -1,4 +1,4 @@
-"""What PEFT takes for targets that an adapter's file leaves out, by the `model_type` of the model's config.json."""
+"""The targets that PEFT uses if an adapter's file names none, by the `model_type` of the model's config.json."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def default_targets(method: str) -> Mapping[str, tuple[str, ...] | str]:
 
 
 def with_defaults(lora: LoraConfig, model_type: str, *, has_stacks: bool) -> LoraConfig:
-    """The adapter with the targets that PEFT takes where its file names none.
+    """The adapter with PEFT's default targets, if its file names none.
 
-    has_stacks: whether the model has experts in stacks, for which PEFT 0.21 takes no default of LoRA's
+    has_stacks: whether the model has experts in stacks, for which PEFT 0.21 has no default targets for LoRA
     Raises ConfigError for a model type that PEFT has no default for.
     """
     kind, options = lora.kind, dict(lora.options)

@@ -15,9 +15,9 @@ from graphsim.units import Num
 
 
 class ExpertFactors:
-    """Makes the factors of one adapter.
+    """Creates the factors of one adapter.
 
-    layout: of fused gate and up: `parameter`, `projections` or `fused`, as in an engine's profile
+    layout: layout of fused gate and up: `parameter`, `projections` or `fused`, as in an engine's profile
     """
 
     def __init__(self, lora: LoraConfig, scheme: Scheme, layout: str) -> None:
@@ -25,7 +25,7 @@ class ExpertFactors:
         self.format, self.spread = FORMATS[lora.lora_dtype], lora.spread
 
     def of(self, op: ExpertGemm, rank: Num, reached: bool) -> tuple[LoraA, LoraB, LoraAdd]:
-        """A pair of a rank for each expert and slice; without rows where no adapter reaches them."""
+        """A factor pair of a given rank for each expert and slice; without rows if no adapter targets them."""
         adapted = self.lora.adapter_share * float(reached)
         rows = op.m * adapted
         slices = op.rank_factor if op.separate or self.layout == "projections" else 1
@@ -46,5 +46,5 @@ class ExpertFactors:
         return a, b, joined
 
     def _cuts_both(self, op: Gemm) -> bool:
-        """Whether the factor that other schemes keep whole is cut too: A over ranks, or B over outputs."""
+        """Whether the factor that other schemes replicate is sharded too: A over ranks, or B over outputs."""
         return (self.scheme.row_b if op.split is Sharding.ROW else self.scheme.column_a) is Sharding.COLUMN

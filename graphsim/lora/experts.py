@@ -18,23 +18,23 @@ GRIDS = ("slots", "active", "pairs")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineExperts:
-    """How an engine holds adapters on experts, and which kernels it runs for them.
+    """How an engine stores adapters on experts, and which kernels it runs for them.
 
-    layout: what adapters hold of experts' fused gate and up: as PEFT of one `parameter` both factors twice as wide as
-        the rank; of the two `projections` a pair each; one `fused` pair, whose B has both outputs. With slots for
-        `every_linear`, experts have slots too unless it is `parameter`
+    layout: what adapters store for experts' fused gate and up: `parameter`, as PEFT for one parameter, two factors of
+        twice the rank; `projections`, one pair for each projection; `fused`, one pair whose B has both outputs. With
+        slots for `every_linear`, experts have slots too, unless the layout is `parameter`
     fused_families: models with one fused pair, whatever the layout of others, by the first word of their names
     kernels: `separate` nodes for experts, or kernels over `blocks` of rows of one adapter and expert
-    grid: what their blocks are launched for: each of the `slots`, each `active` adapter, or `pairs` of an adapter and
-        an expert, up to the most that the routed rows may need
-    shrink, expand: tiles of the two kernels, the last one whose `tokens` are reached
-    sorts: kernels that sort rows into blocks, once for all GEMMs
-    fills: kernels that clear the intermediate and the result, per GEMM
+    grid: what the blocks' grid covers: all `slots`, the `active` adapters, or `pairs` of an adapter and an expert, up
+        to the largest number that the routed rows may need
+    shrink, expand: tile sizes of the two kernels; the entry with the largest `tokens` that a step reaches applies
+    sorts: number of kernels that sort rows into blocks, once for all GEMMs
+    fills: number of kernels that clear the intermediate and the result, per GEMM
     one_shot_rank: reserved rank up to which one kernel does both GEMMs, unless adapters are fully sharded
-    row_blocks: each row is a block where rows times this do not exceed slots times experts; 0 for never
-    block_start_clocks, block_step_clocks: clocks until a block works, and of each step of k
-    blocks_per_core: of these kernels, at a time
-    sources: where each field comes from; of one kept from another profile, "inherited from NAME: …"
+    row_blocks: each row is a block if rows times this number do not exceed slots times experts; 0 for never
+    block_start_clocks, block_step_clocks: clock cycles to start a block, and per step along k
+    blocks_per_core: blocks of these kernels that a core runs at a time
+    sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
     """
 
     layout: str = "parameter"
@@ -53,7 +53,7 @@ class EngineExperts:
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def layout_of(self, model: str) -> str:
-        """What adapters hold of the experts of a model, by its name."""
+        """The layout that applies to a model, by its name."""
         return "fused" if is_one_of(model, self.fused_families) else self.layout
 
 
@@ -65,10 +65,10 @@ _NUMBERS = {
 
 
 def read_experts(fields: Fields, base: EngineExperts, inherited: Mapping[str, str]) -> EngineExperts:
-    """The group of a profile's file over that of its base; a field may be `{value: …, source: …}`.
+    """The `experts` group of a profile's file, based on that of its base; a field may be `{value: …, source: …}`.
 
-    inherited: sources of what is kept from the base
-    Problems are noted in `fields`: a value that is not allowed, kernels over blocks without their tiles.
+    inherited: sources of the fields inherited from the base
+    Problems are noted in `fields`: a value that is not allowed, kernels over blocks without tile sizes.
     """
     found: dict[str, Any] = {}
     sources = dict(inherited)

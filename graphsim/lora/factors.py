@@ -1,7 +1,7 @@
-"""The two factors at a linear and the ADD behind them, cut as a scheme of tensor parallelism says.
+"""The two factors at a linear and the ADD after them, sharded according to a tensor-parallel scheme.
 
-A factor is cut where its base is cut: a column-parallel base cuts B over n, a row-parallel one cuts A over k and
-its partial result rides on the base's all-reduce. Sharding itself needs no knowledge of adapters.
+A factor is sharded where its base is: a column-parallel base shards B over n, a row-parallel one shards A over k, and
+its partial result is reduced together with the base's. The sharding pass needs no knowledge of adapters.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def factors_of(op: Gemm, lora: LoraConfig, scheme: Scheme, rank: Num) -> tuple[L
 
 
 def table_factors(name: str, op: Embedding, inputs: list[Value], lora: LoraConfig, rank: Num) -> Iterator[Step]:
-    """Rows of a table of its own, widened by B; whole on every device (PEFT 0.21, `tuners/lora/layer.py`)."""
+    """A lookup in A as its own table, multiplied by B; whole on every device (PEFT 0.21, `tuners/lora/layer.py`)."""
     rows = op.tokens * lora.adapter_share
     live = np.minimum(lora.active_adapters, 1.0) * np.minimum(rank, 1.0)
     weights = FORMATS[lora.lora_dtype]

@@ -1,6 +1,6 @@
-"""Families of models as an engine's profile names them: by the first word of their models' names.
+"""Families of models as named by an engine's profile: by the first word of their models' names.
 
-Engines decide by the class that they run a model with; of it, a model's description has only the name.
+Engines decide by the class that runs a model; a model's description has only its name.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def _plain(name: str) -> str:
 
 
 def read_families(fields: Fields, key: str, kept: Iterable[str]) -> tuple[str, ...]:
-    """The families listed below `key`, or those kept from a base where the profile states none.
+    """The families listed below `key`, or those inherited from a base if the profile states none.
 
-    A list of anything but names is noted as a problem in `fields`.
+    A list of anything other than names is noted as a problem in `fields`.
     """
     if key not in fields:
         fields.raw(key)

@@ -1,7 +1,7 @@
-"""Which of a model's operations an engine runs within another kernel, or beside it: `fusions` of its profile.
+"""Which of a model's operations an engine fuses into another kernel, or runs beside it: `fusions` of its profile.
 
-Structure alone, with its source; nothing here is fitted. What is said of architectures counts for devices; of a
-graph without a device, what the engine does on any.
+Structure only, with its source; nothing here is fitted. Entries by architecture apply to devices; a graph without a
+device uses what the engine does on all of them.
 """
 
 from __future__ import annotations
@@ -20,22 +20,24 @@ SHARED_EXPERTS = ("apart", "stream", "kernel")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFusions:
-    """Which operations share a kernel, or the device.
+    """Which operations share a kernel, or run concurrently.
 
-    residual_norms: RMSNorms add the residual themselves
-    all_reduce_norms: and run within the all-reduce before them: the largest message in bytes, by architecture and
-        number of devices; of other numbers, as of the next larger one
-    all_reduce_norm_rows: at most with so many rows, 0 for any number; all_reduce_norm_families: of which models, by the
-        first word of their names, none for all
-    latent_projections: latent attention's GEMMs down to queries, and to keys and values, are one
-    delta_projections: of a gated delta-net's, those to queries, keys, values and z are one, and those to b and a
-    rope_caches: on which architectures rotary embeddings are written to the cache by the kernel that makes them
-    expert_all_reduce: routed and shared experts are summed before one all-reduce, scaled by a gate or not
-    routing_in_experts: on which architectures experts' kernel picks them by itself
-    shared_experts: `apart`, in a `stream` beside the routed ones in steps without prompts, or one more expert of their
-        `kernel` where they are alike, by architecture
-    static_quantisation: activations are quantised to fp8 by the kernel that makes them, where scales are known ahead
-    sources: where each field comes from; of one kept from another profile, "inherited from NAME: …"
+    residual_norms: whether RMSNorms add the residual
+    all_reduce_norms: largest message in bytes up to which norms are fused into the preceding all-reduce, by
+        architecture and number of devices; other numbers of devices use the next larger entry
+    all_reduce_norm_rows: largest number of rows for that, 0 for any; all_reduce_norm_families: the models to which it
+        applies, by the first word of their names, all if empty
+    latent_projections: whether latent attention's down-projections, to queries and to keys and values, are one GEMM
+    delta_projections: whether a gated delta-net's projections to queries, keys, values and z are one GEMM, and those to
+        b and a another
+    rope_caches: architectures on which the rotary embedding's kernel also writes keys to the cache
+    expert_all_reduce: whether routed and shared experts are summed, scaled by a gate or not, before one all-reduce
+    routing_in_experts: architectures on which the experts' kernel selects the experts
+    shared_experts: how shared experts run, by architecture: `apart`; in a `stream` beside the routed ones in steps
+        without prompts; or as one more expert of the routed `kernel`, if they have the same shape
+    static_quantisation: whether activations are quantised to fp8 by the kernel that computes them, if scales are known
+        in advance
+    sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
     """
 
     residual_norms: bool = False
@@ -52,11 +54,11 @@ class EngineFusions:
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def completes_sums_of(self, model: str) -> bool:
-        """Whether layers of the model complete the sums of their linears: those that may do so with a norm."""
+        """Whether the model's layers reduce partial sums, not its linears: layers that may fuse this with a norm do."""
         return bool(self.all_reduce_norm_families) and is_one_of(model, self.all_reduce_norm_families)
 
     def message_limits(self, model: str, architecture: str) -> tuple[tuple[float, float], ...]:
-        """Numbers of devices and the largest message that an all-reduce with a norm has with them, fewest first."""
+        """Numbers of devices, increasing, and the largest message in bytes of an all-reduce with a fused norm."""
         families = self.all_reduce_norm_families
         if families and not is_one_of(model, families):
             return ()
@@ -69,11 +71,11 @@ class EngineFusions:
         return named.get(architecture, named.get(ANY, "apart"))
 
     def routes_in_experts(self, architecture: str) -> bool:
-        """Whether experts' kernel picks them."""
+        """Whether the experts' kernel selects the experts."""
         return architecture in self.routing_in_experts or ANY in self.routing_in_experts
 
     def writes_rope(self, architecture: str) -> bool:
-        """Whether rotary embeddings are written to the cache by their own kernel."""
+        """Whether the rotary embedding's kernel writes keys to the cache."""
         return architecture in self.rope_caches or ANY in self.rope_caches
 
 
@@ -86,10 +88,10 @@ _NUMBERS = {"all_reduce_norm_rows": (0.0, 1e9)}
 
 
 def read_fusions(fields: Fields, base: EngineFusions, inherited: Mapping[str, str]) -> EngineFusions:
-    """The group of a profile's file over that of its base; a field may be `{value: …, source: …}`.
+    """The `fusions` group of a profile's file, based on that of its base; a field may be `{value: …, source: …}`.
 
     all_reduce_norms: bytes by number of devices, by architecture; shared_experts: one of SHARED_EXPERTS by architecture
-    inherited: sources of what is kept from the base
+    inherited: sources of the fields inherited from the base
     Problems are noted in `fields`: a value that is not allowed.
     """
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What an engine's own work takes beside its kernels, and the settings that make requests wait: `host` of a profile."""
+"""An engine's own host time besides its kernels, and the settings that make requests wait: `host` of a profile."""
 
 from __future__ import annotations
 
@@ -13,30 +13,28 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHost:
-    """The host's part of a request and of its steps. All zero for an engine whose host was not measured.
+    """Host time of a request and of its steps, in seconds. All zero for an engine whose host was not measured.
 
-    request_s: of a request on its way through the server to the scheduler, and of its first token back
-    token_s: more of it for each token of the prompt: tokenising, hashing, copies
-    launch_s: of each kernel that the host starts in a step that no captured graph holds
-    expert_layer_s: more in such a step for each layer with experts
-    overlap_power: p of (kernels^p + host^p)^(1/p), the time of such a step: 1 where they add up, large where the
-        longer of the two hides the other
-    captured_prompt_tokens: the largest step with prompts whose kernels between attention are captured graphs
-    captured_prompt_share: what of the host's time such a step keeps
-    step_s: of each step, which waits for it, and sequence_s: more of each sequence of it; in runs over time
-    mapping_slot_s: of each token with an adapter of a step with prompts, for each slot that is looked through for its
-        own: half of those in use
-    skip_s: of the scheduler in each step for each waiting request that it passes over, as its adapter has no slot
-    sampling_s: of each sequence in a step that samples from a cut distribution; greedy steps take none
-    first_use_s: that the first requests of a server wait, if nothing warmed it up
-    receive_steps: decode steps after which new requests are looked at; chunk and batch settings of a server as started
-        without options
-    batch_wait_steps: steps for which prompts wait until enough of them have come; batch_wait_share: how much of the
-        tokens of a step is enough
-    chunked_prompts: whether a prompt may be cut to fit into a step; mixed_steps: whether steps hold prompts and
-        sequences that generate
-    planned_ahead: whether a step is planned while the one before it runs, so that a request which comes waits for both
-    sources: where each field comes from; of one kept from another profile, "inherited from NAME: …"
+    request_s: per request, on its way through the server to the scheduler, and of its first token back
+    token_s: in addition per prompt token: tokenising, hashing, copies
+    launch_s: per kernel launched by the host, in a step that is not a captured graph
+    expert_layer_s: in addition per layer with experts, in such a step
+    overlap_power: p of (kernels^p + host^p)^(1/p), the time of such a step: 1 if the two add up, large if the longer
+        one hides the other
+    captured_prompt_tokens: tokens of the largest step with prompts whose kernels between attention are captured graphs
+    captured_prompt_share: share of the host time that remains in such a step
+    step_s: per step, which waits for it; sequence_s: in addition per sequence in the step; in simulations over time
+    mapping_slot_s: per token with an adapter in a step with prompts, and per slot searched for it: half of those in use
+    skip_s: per step, for each waiting request that the scheduler skips because its adapter has no slot
+    sampling_s: per sequence in a step that samples from a truncated distribution; greedy steps take none
+    first_use_s: that the first requests of a server wait if it was not warmed up
+    receive_steps: number of decode steps after which the scheduler looks for new requests
+    batch_wait_steps: number of steps for which prompts wait until enough of them have arrived; batch_wait_share: share
+        of a step's tokens that is enough
+    chunked_prompts: whether a prompt may be split to fit into a step; mixed_steps: whether a step may contain both
+        prompts and generating sequences
+    planned_ahead: whether a step is scheduled while the previous one runs, so that a new request waits for both
+    sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
     """
 
     request_s: float = 0.0
@@ -62,11 +60,11 @@ class EngineHost:
 
     @property
     def is_known(self) -> bool:
-        """Whether anything of it takes time."""
+        """Whether any host time is known."""
         return bool(self.request_s or self.token_s or self.launch_s or self.expert_layer_s)
 
     def joint_s(self, kernels_s: Num, host_s: Num) -> Num:
-        """Seconds of a step that no graph holds, from those of its kernels and of the host that starts them."""
+        """Seconds of a step that is not captured, from those of its kernels and of the host that launches them."""
         p = self.overlap_power
         return (kernels_s**p + host_s**p) ** (1.0 / p)
 
@@ -83,9 +81,9 @@ _FLAGS = ("chunked_prompts", "mixed_steps", "planned_ahead")
 
 
 def read_host(fields: Fields, base: EngineHost, inherited: Mapping[str, str]) -> EngineHost:
-    """The group of a profile's file over that of its base; a field may be `{value: …, source: …}`.
+    """The `host` group of a profile's file, based on that of its base; a field may be `{value: …, source: …}`.
 
-    inherited: sources of what is kept from the base
+    inherited: sources of the fields inherited from the base
     Problems are noted in `fields`: a number out of its bounds.
     """
     found: dict[str, Any] = {}

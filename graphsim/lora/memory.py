@@ -1,4 +1,4 @@
-"""What an engine does with a device's memory: the `memory` group of its profile."""
+"""How an engine uses a device's memory: the `memory` group of its profile."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ RUNTIME_BYTES = 2.0**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineMemory:
-    """How much of a device an engine takes, and what of that it keeps free of weights, slots and KV cache.
+    """How much of a device's memory an engine uses, and how much of that is not for weights, slots and KV cache.
 
-    An engine with a `chunk_tokens` runs a step of so many tokens once, before all requests, and keeps what that took.
+    An engine with `chunk_tokens` runs a step of that many tokens once at startup, and reserves the memory it took.
 
-    share: part of the memory that programs get, which the engine takes for itself
-    cache_share: of what is free beside weights, slots and a step, the part that the KV cache gets
-    chunk_tokens: most tokens of a step; 0 where prompts are not cut into chunks
+    share: share of the memory available to programs that the engine allocates
+    cache_share: share of the memory left by weights, slots and a step that the KV cache gets
+    chunk_tokens: most tokens of a step; 0 if prompts are not split into chunks
     sequences: most sequences of a step
-    large_device_bytes: devices that state so much memory have `large_chunk_tokens` and `large_sequences` in their
-        place, except for those whose names hold `small_device`; 0 where there is no such rule
-    sampler_bytes: the most that sampling takes for each sequence and entry of the vocabulary, the logits included
-    lora_sampler_bytes: and more, with adapters enabled
-    runtime_bytes: libraries, and the context where the engine counts it; group_bytes: more, with several devices
-    graph_bytes: reserved for captured graphs; graph_steps: and as often the activations of a step without its sampler
-    reserve_bytes: kept free of weights, slots and KV cache by a rule of thumb, whatever a step takes; more for each of
-        `chunk_tokens` (reserve_token_bytes), of `sequences` (reserve_sequence_bytes) and of a replica's devices
-        (reserve_device_bytes), and least_reserve_bytes at least on devices that have the large limits
-    block_tokens: tokens of a block of the KV cache
-    rotary_table: whether the rotary embedding's table of all positions lies in memory
-    sources: where each number comes from; of one kept from another profile, "inherited from NAME: …"
+    large_device_bytes: devices with at least this memory use `large_chunk_tokens` and `large_sequences` instead, except
+        those whose names contain `small_device`; 0 if there is no such rule
+    sampler_bytes: peak bytes of sampling per sequence and vocabulary entry, logits included
+    lora_sampler_bytes: additional bytes of the same with adapters enabled
+    runtime_bytes: bytes of libraries, and of the context if the engine counts it; group_bytes: additional bytes with
+        several devices
+    graph_bytes: bytes reserved for captured graphs; graph_steps: in addition, that many times the activations of a step
+        without its sampler
+    reserve_bytes: bytes kept free of weights, slots and KV cache by a rule of thumb, independent of a step; in addition
+        for each of `chunk_tokens` (reserve_token_bytes), of `sequences` (reserve_sequence_bytes) and of a replica's
+        devices (reserve_device_bytes), and at least least_reserve_bytes on devices with the large limits
+    block_tokens: tokens per block of the KV cache
+    rotary_table: whether the rotary embedding's table of all positions is in memory
+    sources: the source of each number; "inherited from NAME: …" for a number taken from another profile
     """
 
     share: float = 1.0
@@ -75,10 +77,10 @@ _NUMBERS = {
 
 
 def read_memory(fields: Fields, base: EngineMemory, inherited: Mapping[str, str]) -> EngineMemory:
-    """The group of a profile's file over that of its base; a number may be `{value: …, source: …}`.
+    """The `memory` group of a profile's file, based on that of its base; a number may be `{value: …, source: …}`.
 
-    inherited: sources of what is kept from the base
-    Problems are noted in `fields`: a number out of its bounds, a limit of steps without the other.
+    inherited: sources of the fields inherited from the base
+    Problems are noted in `fields`: a number out of its bounds, or one limit of steps without the other.
     """
     found: dict[str, Any] = {}
     sources = dict(inherited)

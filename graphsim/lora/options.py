@@ -13,11 +13,11 @@ from graphsim.units import short
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One of them, and what it may be.
+    """One option of a variant, and its allowed values.
 
-    name: as PEFT has it; default: its value where nothing is said, whose type every value has
-    least, most: of a whole number
-    choices: of a word; a word that is none of them is not allowed
+    name: PEFT's name; default: its default, which also determines its type
+    least, most: bounds of a whole number
+    choices: the allowed words
     names: whether it is a list of names, or an expression for the whole path of a module
     """
 

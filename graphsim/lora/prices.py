@@ -1,4 +1,4 @@
-"""Which measured kernels price an engine's operations: the `prices` group of its profile."""
+"""Which measured kernels give the times of an engine's operations: the `prices` group of its profile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TABLES = ("base", *ENGINES)
 class KernelOrder:
     """The kernels of one cost family on one architecture, the preferred one first.
 
-    family: of the cost model; architecture: of devices (`Hardware.architecture`), or `any`
+    family: name of the cost family; architecture: of devices (`Hardware.architecture`), or `any`
     number_format: the `dtype` of the measurements, or `any`; kernels: values of their column `kernel`
     """
 
@@ -29,11 +29,11 @@ class KernelOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePrices:
-    """Whose kernels an engine's operations are priced as.
+    """Whose kernels give the times of an engine's operations.
 
-    table: the calibration whose kernels are this engine's own, `base` for the device's first one (vLLM, NCCL)
-    kernels: in which order of preference, where there are several; of none named, as the table has them
-    sources: where each field comes from; of one kept from another profile, "inherited from NAME: …"
+    table: the calibration with this engine's own kernels, `base` for the device's first one (vLLM, NCCL)
+    kernels: the order of preference, where there are several kernels; if none is named, the order of the table
+    sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
     """
 
     table: str = "base"
@@ -41,10 +41,10 @@ class EnginePrices:
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def order(self, family: str, architecture: str, number_format: str = ANY) -> tuple[str, ...]:
-        """Names of the kernels that price a family on a device, the preferred one first; none where it has no say.
+        """Names of the kernels for a family on a device, the preferred one first; empty without a preference.
 
-        What is said of a number format counts before what is said of an architecture alone, and that before what is
-        said of all devices.
+        An entry for a number format takes precedence over one for an architecture alone, and that over one for all
+        devices.
         """
         found = {
             (each.architecture, each.number_format): each.kernels for each in self.kernels if each.family == family
@@ -53,18 +53,18 @@ class EnginePrices:
         return next((found[place] for place in places if place in found), ())
 
     def formats(self, family: str, architecture: str) -> tuple[str, ...]:
-        """The number formats that have an order of their own there."""
+        """The number formats that have their own order of preference."""
         named = [each for each in self.kernels if each.family == family and each.architecture in (architecture, ANY)]
         return tuple(dict.fromkeys(each.number_format for each in named if each.number_format != ANY))
 
 
 def read_prices(fields: Fields, base: EnginePrices, inherited: Mapping[str, str]) -> EnginePrices:
-    """The group of a profile's file over that of its base; a field may be `{value: …, source: …}`.
+    """The `prices` group of a profile's file, based on that of its base; a field may be `{value: …, source: …}`.
 
-    kernels: lists of names by family and architecture, below that by number format where it decides; a family that is
-        named takes the place of the base's
-    inherited: sources of what is kept from the base
-    Problems are noted in `fields`: an unknown table, a list of anything but names.
+    kernels: lists of names by family and architecture, below that by number format where it matters; a family that is
+        named replaces that of the base
+    inherited: sources of the fields inherited from the base
+    Problems are noted in `fields`: an unknown table, a list of anything other than names.
     """
     sources = dict(inherited)
     at, name = place(fields, "table", sources)

@@ -1,7 +1,7 @@
-"""By which rules an engine fills its steps: the `scheduler` group of its profile.
+"""How an engine fills its steps: the `scheduler` group of its profile.
 
-What a server as started without options does. How many tokens and sequences a step holds stands in `memory`, whose
-profiled step it is; whether prompts are cut, share steps with generation and are planned ahead, in `host`.
+This describes a server started without options. The numbers of tokens and sequences of a step are in `memory`, as they
+determine the profiled step; whether prompts are split, share steps with generation and are planned ahead is in `host`.
 """
 
 from __future__ import annotations
@@ -24,34 +24,36 @@ FLAGS = ("", "vllm", "sglang", "trtllm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineScheduler:
-    """How an engine admits, runs and preempts requests, and what it does with their adapters.
+    """How an engine admits, runs and preempts requests, and how it handles their adapters.
 
     flags: the engine whose flag names its settings have
-    admission: what has to be free for a waiting request: the `blocks` of its next piece, of its `whole_prompt`, an
-        `estimated` part of its answer, all that it and the running may need (`no_evict`), or the most that they will
-        need at a time (`peak`)
-    watermark: share of the cache's blocks that admissions leave free beside running requests
-    shortage: who gives up blocks: the `last` of the running (recomputed), by `retract` those with the fewest output
-        tokens and the longest prompts first, or by `pause` the last one
-    policy: order of the waiting; prefix_cache: whether blocks of earlier prompts are used again
-    new_token_ratio: share of the remaining tokens of running requests for which an estimating engine keeps room, at
-        first; ratio_steps: steps of generation in which it falls to least_ratio of itself
+    admission: the blocks that must be free to admit a waiting request: the `blocks` of its next chunk, of its
+        `whole_prompt`, an `estimated` part of its answer, everything that it and the running requests may need
+        (`no_evict`), or the most that they will need at any one time (`peak`)
+    watermark: share of the cache's blocks that admission keeps free while requests run
+    shortage: which request gives up blocks: the `last` running one (recomputed), with `retract` those with the fewest
+        output tokens and the longest prompts first, or with `pause` the last one
+    policy: order of the waiting requests; prefix_cache: whether blocks of earlier prompts are reused
+    new_token_ratio: share of the running requests' remaining tokens for which an estimating engine reserves space at
+        first; ratio_steps: number of decode steps in which it falls to least_ratio times that
     prefill_interval: steps between two admissions
-    step_fits_model: whether a step holds as many tokens as the longest request, whatever its limit says
-    step_cache_share: tokens of a step, as a share of the cache's, for engines that state none; step_sequences: most
-        sequences, for engines whose `memory` says those of a graph, or none
-    most_sequences, sequences_per_model: more of them where the cache holds more requests of the model's length: so
-        many for each of these, step_sequences at least and most_sequences at most; 0 for no such rule
-    captured_sizes: sequences of steps of generation that are captured graphs: numbers, and ranges `first-last/step`;
-        captured_per_sequence: the largest of them is at most so many times the most sequences of a step, 0 for any
-    pads: whether a step runs as the next captured size
-    max_loras: different adapters of a step, and slots; 0 for as many as there are
+    step_fits_model: whether a step holds as many tokens as the longest request, even above its limit
+    step_cache_share: tokens of a step as a share of the cache's, for engines that state none; step_sequences: most
+        sequences, for engines whose `memory` states those of a graph, or none
+    most_sequences, sequences_per_model: for a cache that holds more requests of the model's length: sequences per such
+        request, at least step_sequences and at most most_sequences; 0 for no such rule
+    captured_sizes: numbers of sequences of decode steps that are captured graphs: numbers, and ranges
+        `first-last/step`; captured_per_sequence: the largest of them, as a multiple of the most sequences of a step; 0
+        for no limit
+    pads: whether a step is padded to the next captured size
+    max_loras: most distinct adapters of a step, and slots; 0 for no limit
     shares_pool: whether adapters take blocks of the KV cache in place of slots (unified paging)
-    max_cpu_loras: adapters kept in the host's memory; 0 for as many as slots, unless all are (keeps_all)
-    skips: whether a request whose adapter has no place is passed over; else all behind it wait
-    eviction: which adapter leaves first; prefetch: adapters of waiting requests that are brought in before their turn
-    drain_after_s: wait from which an adapter is starving, so that another's requests are held back; 0 for never
-    sources: where each field comes from; of one kept from another profile, "inherited from NAME: …"
+    max_cpu_loras: adapters kept in host memory; 0 for as many as slots, unless all are kept (keeps_all)
+    skips: whether a request whose adapter has no slot is skipped; otherwise all requests after it wait
+    eviction: which adapter is evicted first; prefetch: number of waiting requests whose adapters are loaded in advance
+    drain_after_s: seconds of waiting after which an adapter counts as starving, so that requests of others are held
+        back; 0 for never
+    sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
     """
 
     flags: str = ""
@@ -97,10 +99,10 @@ _CHOICES = {
 
 
 def read_scheduler(fields: Fields, base: EngineScheduler, inherited: Mapping[str, str]) -> EngineScheduler:
-    """The group of a profile's file over that of its base; a field may be `{value: …, source: …}`.
+    """The `scheduler` group of a profile's file, based on that of its base; a field may be `{value: …, source: …}`.
 
-    inherited: sources of what is kept from the base
-    Problems are noted in `fields`: a number out of its bounds, a word that is not known, a list that holds no sizes.
+    inherited: sources of the fields inherited from the base
+    Problems are noted in `fields`: a number out of its bounds, an unknown word, a list without sizes.
     """
     found: dict[str, Any] = {}
     sources = dict(inherited)

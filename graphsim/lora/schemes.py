@@ -1,8 +1,8 @@
-"""How an adapter's factors are cut over a tensor-parallel group: one scheme per engine that has its own.
+"""How an adapter's factors are sharded over a tensor-parallel group: one scheme per engine that has its own.
 
 A column-parallel base leaves slices, a row-parallel one partial sums that an all-reduce completes. Schemes differ in
-whether A is cut over ranks (its result then gathered), and in where a row-parallel pair meets the base. The sharding
-pass reads the collectives off these cuts. T tokens, rank r, N devices, h outputs:
+whether A is sharded over ranks (its result then gathered), and in where a row-parallel pair meets the base. The
+sharding pass reads the collectives off these cuts. T tokens, rank r, N devices, h outputs:
 
     vllm, sglang-triton-v2, peft-dtensor   column A whole; row B whole, on partial sums; no collective of its own
     fully-sharded, s-lora                  column A gathered [T, r]; row A all-reduced [T, r], B's slices in place
@@ -30,13 +30,14 @@ from graphsim.ops import Sharding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """The cuts of a pair.
+    """How a factor pair is sharded.
 
-    column_a: of A at a column-parallel base; REPLICATED, or COLUMN: over ranks
-    row_b: of B at a row-parallel base; REPLICATED works on partial sums, WHOLE needs A's result complete, COLUMN cuts
-    row_in_place: whether a row-parallel pair adds to the base's partial sums, or behind their all-reduce
-    whole_head: whether every device has the output head's whole pair, added behind the gather of logits
-    deferred: the scheme in models whose layers complete sums, and not their linears; "" for the same
+    column_a: A of a column-parallel base: REPLICATED, or COLUMN: over ranks
+    row_b: B of a row-parallel base: REPLICATED works on partial sums, WHOLE needs A's result reduced, COLUMN shards
+        outputs
+    row_in_place: whether a row-parallel pair adds to the base's partial sums, or after their all-reduce
+    whole_head: whether every device has the output head's whole pair, added after logits are gathered
+    deferred: the scheme for models whose layers, rather than linears, reduce partial sums; "" for the same one
     """
 
     column_a: Sharding = Sharding.REPLICATED

@@ -1,4 +1,4 @@
-"""Where the fields of an engine's profile come from: its own sources, and those of the profile that it changes."""
+"""The sources of the fields of an engine's profile: its own, and those inherited from its base."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INHERITED = "inherited from "
 
 
 def inherited(sources: Mapping[str, str], base: str, own: Fields) -> dict[str, str]:
-    """The sources of what a profile keeps from its base, as those of the profile in which they were first stated.
+    """The sources of what a profile inherits from its base, naming the profile that first stated each of them.
 
     own: what the profile states; a field that it changes has its own source or none
     """

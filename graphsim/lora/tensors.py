@@ -1,6 +1,6 @@
-"""An adapter's tensors against the model that it meets: every targeted module has its own, in the shapes that fit.
+"""An adapter's tensors compared with the model: every targeted module has its own tensors, in matching shapes.
 
-Names as PEFT 0.21 saves them (`utils/save_and_load.py`, get_peft_model_state_dict): the module's path behind
+Names as PEFT 0.21 saves them (`utils/save_and_load.py`, get_peft_model_state_dict): the module's path after
 `base_model.model.`, then the parameter; without the adapter's name.
 """
 

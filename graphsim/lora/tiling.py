@@ -1,4 +1,4 @@
-"""Tiles of an engine's kernels for adapters, by the tokens of a step: an entry of its profile."""
+"""Tile sizes of an engine's adapter kernels, by the tokens of a step: an entry of its profile."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from graphsim.files.reading import Fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiling:
-    """The tiles of a kernel from a number of tokens on: rows of tokens, columns of results, ways to split k.
+    """Tile sizes of a kernel from a number of tokens on.
 
-    depth: of k that a tile takes in one step; 0 where tiles count as a whole
-    clocks: of one core that a tile with tokens takes; the profile's `tile_clocks` by default
-    held: tokens from which on its price grows no further, up to those of the next tiling
+    tokens: smallest number of tokens for which it applies; rows, columns: rows of tokens and columns of results per
+        tile
+    split_k: number of parts into which k is split
+    depth: part of k that a tile processes in one step; 0 if a tile counts as a whole
+    clocks: clock cycles of one core per tile with tokens; the profile's `tile_clocks` by default
+    held: tokens from which its time no longer grows, up to those of the next tiling
     """
 
     tokens: float = 0.0
@@ -28,9 +31,10 @@ class Tiling:
 
 
 def read_tilings(fields: Fields, key: str, kept: Iterable[Tiling]) -> tuple[Tiling, ...]:
-    """The tilings below `key` by their tokens, or those kept from a base where the profile states none.
+    """The tilings below `key`, sorted by tokens, or those inherited from a base if the profile states none.
 
-    Problems are noted in `fields`: a number out of its bounds, no entry for the fewest tokens, two for as many.
+    Problems are noted in `fields`: a number out of its bounds, no entry for the smallest number of tokens, two entries
+    for the same number.
     """
     if key not in fields:
         fields.raw(key)

@@ -1,6 +1,6 @@
-"""What a variant of LoRA says of itself; the plain adapter says nothing more than its name.
+"""The definition of a variant of LoRA; that of the plain adapter is only a name.
 
-A variant is a file of `graphsim/lora/variants`, whose `VARIANT` is one of these, or a subclass with steps of its own.
+A variant is a file of `graphsim/lora/variants`, whose `VARIANT` is a `Variant`, or a subclass with its own steps.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Described(Protocol):
 
     @property
     def rank(self) -> Num:
-        """Of the factors."""
+        """Rank of the factors."""
 
     @property
     def rank_pattern(self) -> Mapping[str, Num]:
@@ -68,7 +68,7 @@ class Described(Protocol):
 
     @property
     def blocks(self) -> Num:
-        """Of BD-LoRA's block-diagonal factor."""
+        """Blocks of BD-LoRA's block-diagonal factor."""
 
     @property
     def blocks_a(self) -> Sequence[str] | None:
@@ -93,9 +93,9 @@ class Described(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Site:
-    """A linear that an adapter goes on, and the plain adapter's operations for it.
+    """A linear with an adapter, and the plain adapter's operations for it.
 
-    name, op, inputs: of the linear's node; a, b, joined: the two factors, and the ADD behind them
+    name, op, inputs: those of the linear's node; a, b, joined: the two factors, and the ADD after them
     """
 
     name: str
@@ -122,25 +122,25 @@ class Site:
 class Variant:
     """A variant of LoRA.
 
-    name: as `LoraConfig.variant` has it
-    fused: whether the fused kernels of serving engines run it; engines refuse the others when they load them
-        (vLLM, `vllm/lora/peft_helper.py`)
-    unmerged: why it is applied dynamically only, as errors and advice say it; "" where it can be merged
-    few_bits: whether it goes on weights of fewer than 16 bits; merges_few_bits: whether it can be merged into them
-    merge_passes: times that a merge reads or writes a 16-bit temporary of the weight's shape beyond a plain one's
-    exact_merge: whether a base of few bits takes the merge without being rounded again
-    partial: whether it works on a part of a step's tokens, by `adapted_tokens`
-    scaled: whether alpha / r multiplies what the chain gives; engines that run module by module have a kernel for it
-    bias: whether PEFT lets the second factor have a bias
-    peft_flag: the flag of PEFT's `adapter_config.json` that stands for it; peft_type: the method that it is of there
-    rank_field, rank_default: what its rank is called there, "" where it has none, and what it is by default
-    pattern_field: what its ranks per module are called there, "" where it has none; most: the largest rank
+    name: the name for `LoraConfig.variant`
+    fused: whether the fused kernels of serving engines run it; engines refuse the others at load time (vLLM,
+        `vllm/lora/peft_helper.py`)
+    unmerged: why it can only be applied dynamically, as errors and advice state it; "" if it can be merged
+    few_bits: whether it supports weights of fewer than 16 bits; merges_few_bits: whether it can be merged into them
+    merge_passes: how often a merge reads or writes a 16-bit temporary of the weight's shape, beyond a plain merge
+    exact_merge: whether a merge into a quantised base needs no further rounding
+    partial: whether it applies to only a part of a step's tokens, given by `adapted_tokens`
+    scaled: whether alpha / r multiplies the chain's result; engines that run module by module have a kernel for it
+    bias: whether PEFT allows a bias in the second factor
+    peft_flag: the flag in PEFT's `adapter_config.json` that selects it; peft_type: its method there
+    rank_field, rank_default: the name of its rank there, "" if it has none, and the default
+    pattern_field: the name of its ranks per module there, "" if it has none; most: the largest rank
     options: further settings, under PEFT's names
-    experts: whether it goes on a stack of experts; conv1d: on GPT-2's transposed linears
-    table: on the token embedding, as `factors` or as a `rotation` of what it gives; "" for never
-    parts: of the names of its tensors in a file, those that only it has
-    copies: whether it trains whole modules of any kind, norms among them, in place of the model's own
-    simpler: the lever that advice names for going back to the plain adapter; "" for none
+    experts: whether it supports a stack of experts; conv1d: whether it supports GPT-2's transposed linears
+    table: how it applies to the token embedding: as `factors`, or as a `rotation` of the result; "" for never
+    parts: parts of tensor names that only its files have
+    copies: whether it trains whole modules of any kind, such as norms, in place of the model's own
+    simpler: the advice for going back to the plain adapter; "" for none
     """
 
     name: str
@@ -168,7 +168,7 @@ class Variant:
     simpler: str = ""
 
     def check(self, lora: Described) -> None:
-        """Raise ConfigError, naming field, value and what is allowed, for an adapter that the variant cannot be."""
+        """Raise ConfigError, naming field, value and what is allowed, for an adapter that it does not support."""
         if lora.strategy == "merge" and self.unmerged:
             raise ConfigError(
                 f"lora.strategy = 'merge' is not allowed with variant '{self.name}', since {self.unmerged}; "
@@ -183,7 +183,7 @@ class Variant:
         return f"PEFT 0.21 merges it into no weights of fewer than 16 bits, such as {', '.join(narrow)}"
 
     def require_format(self, op: Gemm, strategy: str) -> None:
-        """Raise ConfigError, naming module and format, for a linear whose weights it cannot go on or be merged into."""
+        """Raise ConfigError, naming module and format, for a linear that it cannot go on or be merged into."""
         if strategy == "merge" and (why := self.unmergeable([op.weights])):
             raise ConfigError(
                 f"lora.strategy = 'merge' is not allowed with variant '{self.name}' on '{op.role}', since {why}; "
@@ -196,14 +196,14 @@ class Variant:
             )
 
     def dealt(self, lora: Described) -> Mapping[str, Num]:
-        """Numbers of the adapter that the devices of a tensor-parallel group share out, by name.
+        """Numbers of the adapter that the devices of a tensor-parallel group divide among themselves, by name.
 
-        Empty where that follows from the scheme by which plain factors are cut.
+        Empty if the scheme for plain factors determines that.
         """
         return {}
 
     def adapted_tokens(self, lora: Described, new_tokens: Num, decode: bool) -> Num:
-        """Tokens of one sequence that the adapter works on, of `new_tokens` in a step; asked of `partial` variants.
+        """Tokens of a sequence to which a `partial` variant applies, out of `new_tokens` in a step.
 
         decode: whether they are generated, not the prompt's
         """
@@ -219,7 +219,7 @@ class Variant:
         yield from ()
 
     def remade(self, site: Site) -> Remade:
-        """In whose format `ahead` makes weights in place of the linear's; "" where it makes none."""
+        """Format of the weights that `ahead` builds in place of the linear's; "" where it builds none."""
         return ""
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
@@ -236,9 +236,9 @@ class Variant:
         yield from ()
 
     def shared(self, sizes: Sequence[tuple[Num, Num]], lora: Described) -> Iterator[tuple[str, Op]]:
-        """What all modules of the adapter have in common, with the last part of its node's name.
+        """What all modules of the adapter share, with the last part of its node's name.
 
-        sizes: inputs and outputs of each module that it is on
+        sizes: inputs and outputs of each module with the adapter
         """
         yield from ()
 
@@ -262,7 +262,7 @@ class Variant:
         return {"lora_embedding_A": (rank, op.entries), "lora_embedding_B": (op.width, rank)}
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
-        """What folds it into a linear's weights; a plain merge of two factors unless said otherwise."""
+        """The operation that merges it into a linear's weights; by default a plain merge of two factors."""
         return merge
 
     def steps(self, site: Site) -> Iterator[Step]:

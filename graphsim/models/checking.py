@@ -11,10 +11,11 @@ from graphsim.units import short
 
 
 def check_checkpoint(ref: str | Path) -> CheckpointReport:
-    """The structure of a model folder or GGUF file beside its tensors, module by module.
+    """Compare the structure of a model folder or GGUF file with its tensors, module by module.
 
-    Where `load_model` raises, this says what differs. Raises ConfigError if there is neither a safetensors file nor an
-    index nor a GGUF file, or if one of them cannot be read.
+    ref: path of the folder or file
+    Where `load_model` raises, this returns the differences. Raises ConfigError if there is no safetensors file, index
+    or GGUF file, or if one of them cannot be read.
     """
     if not isinstance(ref, str | Path):
         raise ConfigError(f"model = {short(ref)} is not allowed; expected the path of a model folder")

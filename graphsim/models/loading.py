@@ -39,14 +39,14 @@ def list_models() -> list[str]:
 
 
 def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str = ()) -> ModelConfig:
-    """A model from its catalog name, the path of a YAML, config.json or GGUF file, a model folder, or such data.
+    """The model that `ref` names: a catalog name, a YAML, config.json or GGUF file, a model folder, or such data.
 
-    ignore: keys of a Hugging Face config that no reader knows, to go on without though their names say that they shape
-        the model; `all` for whatever they are
-    The result is the caller's own: assigning its `lora_config` changes no other.
-    check: hold the structure to the headers or the index of the safetensors files beside a config.json
-    Raises ConfigError naming the file, the key, what was found and what is allowed; where a checkpoint is not what its
-    config describes, the modules that differ.
+    check: compare the structure with the headers or the index of the safetensors files beside a config.json
+    ignore: keys of a Hugging Face config that graphsim does not know and that appear to shape the model, to be ignored;
+        `all` ignores every such key
+    The result belongs to the caller: assigning its `lora_config` changes no other model.
+    Raises ConfigError naming the file, the key, what was found and what is allowed; if a checkpoint does not match its
+    config, it names the modules that differ.
     """
     if isinstance(ref, ModelConfig):
         return copy.copy(ref)
@@ -117,7 +117,7 @@ def _compared(
 def get_configs(ref: ModelRef) -> ModelConfig:
     """The model that the LoRA document's `get_configs` names, in any usual spelling (`llama-7b`, `llama2_7b`).
 
-    Takes whatever `load_model` takes besides, and raises as it does.
+    Accepts everything that `load_model` accepts, and raises the same errors.
     """
     return load_model(ref)
 

@@ -15,11 +15,11 @@ MOST_IMAGES, MOST_PIXELS, MOST_SECONDS = 10_000, 100_000, 10**6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """Images and sound of each request, before the model's own processor resizes, tiles and cuts them.
+    """Images and sound of each request, before the model's processor resizes, tiles and cuts them.
 
     images: number of images; image_size: height and width of each in pixels
-    audio_s: seconds of sound
-    Raises ConfigError for values that are not sizes.
+    audio_s: duration of the sound in seconds
+    Raises ConfigError for a value that is not a valid size.
     """
 
     images: int = 0
@@ -42,12 +42,12 @@ class Media:
 
     @property
     def height(self) -> int:
-        """Of an image, in pixels."""
+        """Height of an image in pixels."""
         return self.image_size[0]
 
     @property
     def width(self) -> int:
-        """Of an image, in pixels."""
+        """Width of an image in pixels."""
         return self.image_size[1]
 
     @property

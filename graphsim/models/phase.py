@@ -36,7 +36,7 @@ class Segment:
 
     @property
     def encoded_rows(self) -> Num:
-        """Those of them that this step makes."""
+        """Encoder rows that this step computes."""
         return 0.0 if self.decode else self.source_rows
 
     @property
@@ -126,8 +126,8 @@ class Sums(Segment):
 
     all_tokens: new tokens, summed; all_pairs: causal query-key pairs without a window, summed
     all_rows: cache rows that the queries can see, past and new, summed
-    Exact for sequences alike, and without a window for all. Within a window, sequences that differ count as equal ones
-    with the same sums, which attend at least as many rows as they do.
+    Exact for identical sequences, and without a window for all. Within a window, sequences that differ count as equal
+    ones with the same sums, which attend at least as many rows as they do.
     """
 
     all_tokens: Num

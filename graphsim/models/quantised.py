@@ -88,7 +88,7 @@ def _in_layer(module: Module, layer: int) -> Module:
 def settled(config: ModelConfig, decide: Decide, cache: Format | None = None, words: str | None = None) -> Precision:
     """The precision of a checkpoint that stores each module as `decide` says.
 
-    cache: the format of its KV cache; words: as of `modules_of`
+    cache: the format of its KV cache; words: as in `modules_of`
     """
     modules = modules_of(config, words)
     formats = [decide(module) for module in modules]

@@ -42,7 +42,7 @@ class SourceEncoder:
         return float(self.rows) if self.rows else input_tokens
 
     def own_tokens(self, input_tokens: Num, tokens: Num) -> Num:
-        """Of so many tokens of a request, input and generated, those that the decoder's own cache holds."""
+        """Tokens that the decoder's own cache holds, out of a request's input and generated tokens."""
         return tokens - input_tokens + self.start_tokens
 
 

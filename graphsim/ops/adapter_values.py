@@ -69,7 +69,7 @@ class ColumnScale(Op):
 
     @property
     def weight_storage_bytes(self) -> Num:
-        """In their format."""
+        """Bytes of the weights in their format."""
         return self.parameters * self.weights.bytes
 
     @property
@@ -163,7 +163,7 @@ class RotateInput(Op):
 
     @property
     def matrix_format(self) -> str:
-        """Of the matrices."""
+        """Format of the matrices."""
         return self.weights.compute
 
     @property
@@ -187,7 +187,7 @@ class RotateInput(Op):
         return Saved(inputs=self.rows * self.inputs * self.activations.bytes)
 
     def cut(self, ways: Num) -> RotateInput:
-        """Of a dense one a part of the inputs; else whole blocks, or a part of one."""
+        """The share of one device: a part of the inputs of a dense matrix; else whole blocks, or a part of one."""
         ways = limited(ways, self.units)
         if self.dense:
             return replace(self, inputs=self.inputs / ways, block=self.block / ways)

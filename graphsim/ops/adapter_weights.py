@@ -129,12 +129,12 @@ class BuiltWeights(Op):
 
     @property
     def weight_storage_bytes(self) -> Num:
-        """In the parameters' format."""
+        """Bytes in the parameters' format."""
         return self.held * self.factors.bytes
 
     @property
     def adapter_rank(self) -> Num:
-        """Of the adapter."""
+        """Rank of the adapter."""
         return self.rank
 
     @property

@@ -75,7 +75,7 @@ class KvCache(Op):
         return self.new_tokens * self.kv_heads * self.width
 
     def cut(self, ways: Num) -> KvCache:
-        """Heads are dealt out, and repeated when there are fewer than devices."""
+        """Heads are distributed, and repeated when there are fewer than devices."""
         return replace(self, kv_heads=cut_kv_heads(self.kv_heads, ways))
 
 
@@ -174,7 +174,7 @@ class Attention(Op):
         return self.query_tokens * self.heads * self.head_dim + cache
 
     def cut(self, ways: Num) -> Attention:
-        """Heads are dealt out over the devices."""
+        """Heads are distributed over the devices."""
         return replace(
             self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways), sinks=self.sinks / ways,
             biases=self.biases / ways,

@@ -24,10 +24,10 @@ BF16 = FORMATS["bf16"]
 
 
 class OpType(IntEnum):
-    """Kinds of operations; 18 to 21 carry the numbers of the LoRA document.
+    """Kinds of operations; 18 to 21 are the numbers of the LoRA document.
 
-    An engine's kernel has the type of what it computes: a shrink is a GEMM_LORA_A, an expand a GEMM_LORA_B with its ADD
-    inside. LORA_KERNEL is what the document has no type for.
+    An engine's kernel has the type of what it computes: a shrink is a GEMM_LORA_A, an expand is a GEMM_LORA_B that
+    includes its ADD. LORA_KERNEL is for kernels without a type in the document.
     """
 
     INPUT = 0
@@ -78,7 +78,7 @@ class Residency(Enum):
 
 
 class Sharding(Enum):
-    """How an op treats values that are cut over devices.
+    """How an op treats values that are sharded over devices.
 
     LINEAR carries any layout on, LOCAL works on its own part, WHOLE needs the full value,
     COLUMN and ROW cut their weights, REPLICATED keeps a copy, VOCAB cuts a table and yields partial sums.
@@ -101,13 +101,13 @@ class Sharding(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
-    """What an operation demands of a machine; says nothing of how fast the machine is.
+    """What an operation requires of a device, independent of how fast the device is.
 
-    flops: of matrix units, a multiply-add is 2
-    vector_flops: of the ordinary units, one per element and elementary step
-    weight_bytes, input_bytes: read from memory; write_bytes: written to it
-    message_bytes: sent by each device; message_hops: latency-bound steps on the interconnect
-    host_bytes: moved over the host link
+    flops: on matrix units; a multiply-add counts as 2
+    vector_flops: on vector units; one per element and elementary step
+    weight_bytes, input_bytes: bytes read from memory; write_bytes: bytes written to it
+    message_bytes: bytes sent by each device; message_hops: latency-bound steps on the interconnect
+    host_bytes: bytes moved over the host link
     """
 
     flops: Num = 0.0
@@ -130,7 +130,7 @@ class Work:
 
     @property
     def memory_bytes(self) -> Num:
-        """All traffic of device memory."""
+        """All device memory traffic in bytes."""
         return self.weight_bytes + self.input_bytes + self.write_bytes
 
     def __add__(self, other: Work) -> Work:
@@ -252,7 +252,7 @@ class Op:
 
     @property
     def idle(self) -> bool:
-        """Whether no row passes it in any scenario: weights that lie in memory, and no kernel.
+        """Whether no row passes it in any scenario: weights that are in memory, and no kernel.
 
         What says neither its rows nor what it takes is never idle.
         """
@@ -315,7 +315,7 @@ class Op:
         raise NotImplementedError(f"{type(self).__name__} does not say how it is cut")
 
     def cut_tokens(self, ways: Num) -> Op:
-        """The share of one of `ways` devices when the op works on a value that is cut over tokens."""
+        """The share of one of `ways` devices when the op works on a value that is sharded over tokens."""
         return self.cut(ways)
 
     def exchanges(self, ways: Num) -> tuple[Op | None, Op | None]:

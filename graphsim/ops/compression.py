@@ -63,7 +63,7 @@ class PoolWindows(Op):
 
     @property
     def weight_storage_bytes(self) -> Num:
-        """In fp32."""
+        """Bytes of the weights in fp32."""
         return self.parameters * 4.0
 
     @property

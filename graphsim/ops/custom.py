@@ -71,7 +71,7 @@ class Compute(Op):
         return None if self.unchecked else self.reads
 
     def cut(self, ways: Num) -> Compute:
-        """An equal share of everything: channels are dealt out with their weights and state."""
+        """An equal share of everything: channels are distributed with their weights and state."""
         share = {
             name: getattr(self, name) / ways
             for name in ("elems", "reads", "flops", "vector_flops", "weights_elems", "state_elems")

@@ -60,7 +60,7 @@ class ScatterTokens(ReduceScatter):
 
     @property
     def out_elems(self) -> Num:
-        """Of the device's own tokens."""
+        """Elements of the device's own tokens."""
         return self.own
 
     def cut(self, ways: Num) -> ScatterTokens:

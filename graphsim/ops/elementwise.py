@@ -139,7 +139,7 @@ class Rope(Op):
         return Saved()
 
     def cut(self, ways: Num) -> Rope:
-        """Heads are dealt out; key heads are repeated when there are fewer than devices."""
+        """Heads are distributed; key heads are repeated when there are fewer than devices."""
         return replace(self, heads=self.heads / ways, kv_heads=cut_kv_heads(self.kv_heads, ways))
 
 

@@ -5,7 +5,7 @@ rank's rows over the mean of all ranks, in expectation over the tokens. That a f
 even where all experts are alike, is left out.
 
 * contiguous: experts lie in the order of their popularity, the most popular ones together: the worst that can be
-* random: popularity and rank have nothing to do with each other, as where experts are dealt out by number (vLLM's
+* random: popularity and rank have nothing to do with each other, as where experts are distributed by number (vLLM's
   `linear` and `round_robin`, SGLang's `trivial`); the mean over placements
 * balanced: redundant copies for the most popular experts, then all copies packed evenly, as EPLB does
   (https://github.com/deepseek-ai/EPLB; vLLM's `--enable-eplb`, SGLang's `--enable-eplb`)

@@ -36,7 +36,7 @@ class ExpertGemm(Gemm):
 
     experts: whose weights this device holds, of `of` in all; tokens choose `chosen` of these
     skew: Zipf exponent of the experts' popularity
-    ranks: groups that the experts are dealt out to; within a group, weights are cut as any GEMM's
+    ranks: groups that the experts are distributed over; within a group, weights are cut as any GEMM's
     placed: how experts lie on them, a name of `graphsim.ops.expert_ranks.PLACEMENTS`
     copies: of popular experts, beside the `of`
     hottest: rows of the busiest rank, which `m` counts, over the mean of all
@@ -69,7 +69,7 @@ class ExpertGemm(Gemm):
 
     @property
     def placement(self) -> Sharding:
-        """Rows are where the experts are; weights cut over k leave partial sums."""
+        """Rows stay with their experts; weights sharded over k leave partial sums."""
         if self.by_tokens:
             return Sharding.TOKENS
         return Sharding.COLLECT if self.split is Sharding.ROW else Sharding.DEALT
@@ -98,7 +98,7 @@ class ExpertGemm(Gemm):
         return found
 
     def _reached_together(self, tokens: Num) -> Num:
-        """Of the most popular experts, as many as a device holds."""
+        """Experts reached among the most popular ones, as many as a device holds."""
         missed = np.power(1.0 - reach(self.of, self.chosen, self.skew), np.asarray(tokens, dtype=float)[..., None])
         mine = np.less(np.arange(self.of), np.asarray(self.experts)[..., None])
         found: Num = ((1.0 - missed) * mine).sum(axis=-1)
@@ -126,12 +126,12 @@ class ExpertGemm(Gemm):
         return self.experts * (stored_bytes(self.weights, self.n, self.k) + bias)
 
     def ways(self, devices: Num) -> tuple[Num, Num]:
-        """Into how many groups devices deal the experts out, and how many ways each group cuts their weights."""
+        """Number of groups over which experts are distributed, and of ways in which a group shards their weights."""
         groups = np.minimum(self.ranks, devices)
         return groups, limited(devices / groups, self.units)
 
     def cut(self, ways: Num) -> ExpertGemm:
-        """Experts are dealt out to `ranks` groups, each cuts the weights among its devices."""
+        """Experts are distributed over `ranks` groups, each cuts the weights among its devices."""
         groups, inner = self.ways(ways)
         share = replace(self, m=self.m / groups, experts=self.experts / groups)
         if self.split is Sharding.ROW:
@@ -142,7 +142,7 @@ class ExpertGemm(Gemm):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertActivation(Op):
-    """The nonlinearity between the experts' projections; dealt out as they are."""
+    """The nonlinearity between the experts' projections; distributed as they are."""
 
     op_type: ClassVar[OpType] = OpType.ACTIVATION
     family: ClassVar[str] = "moe"
@@ -172,7 +172,7 @@ class ExpertActivation(Op):
         return Saved(inputs=self.reads * self.elems * act, own=np.minimum(self.reads - 1.0, 1.0) * self.elems * act)
 
     def cut(self, ways: Num) -> ExpertActivation:
-        """A share of the elements, whether experts or their weights are dealt out."""
+        """A share of the elements, whether experts or their weights are distributed."""
         return replace(self, elems=self.elems / ways)
 
 
@@ -228,7 +228,7 @@ class Permute(Op):
     """Copies every token's row for each expert chosen (`gather`), or sums the results back (`not gather`).
 
     by_tokens: each device works on its own tokens, as expert parallelism across replicas needs
-    ranks: groups that the experts are dealt out to; each keeps the rows of its own experts
+    ranks: groups that the experts are distributed over; each keeps the rows of its own experts
     """
 
     op_type: ClassVar[OpType] = OpType.COPY
@@ -243,7 +243,7 @@ class Permute(Op):
 
     @property
     def placement(self) -> Sharding:
-        """On its own tokens, or towards and back from the device's experts."""
+        """Where it runs: on the device's own tokens, or on the way to or from the device's experts."""
         if self.by_tokens:
             return Sharding.TOKENS
         return Sharding.DEAL_OUT if self.gather else Sharding.COLLECT

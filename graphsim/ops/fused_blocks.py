@@ -83,7 +83,7 @@ class RoutedGather(Permute):
     learned: Num = 0.0
 
     def work(self) -> Work:
-        """That of both; which expert was picked stays on the chip."""
+        """Work of both; the picked experts stay on the chip."""
         routed = replace(self._route.work(), write_bytes=0.0)
         return Permute.work(self) + routed
 

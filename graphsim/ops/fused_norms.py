@@ -45,7 +45,7 @@ class AddNorm(Norm):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AllReduceNorm(AllReduce):
-    """An all-reduce whose result is added to a residual and normalised within the same kernel; parts as of `AddNorm`.
+    """An all-reduce whose result is added to a residual and normalised within the same kernel; parts as in `AddNorm`.
 
     rows, width, vectors: of the norm
     apart: 1 where the message is too large for that, so that sum and norm are a kernel behind it
@@ -67,14 +67,14 @@ class AllReduceNorm(AllReduce):
         )  # fmt: skip
 
     def work(self) -> Work:
-        """That of both; within one kernel, what was reduced is not read again."""
+        """Work of both; within one kernel, the reduced values are not read again."""
         again = (1.0 - self.apart) * self.rows * self.width * self.activations.bytes
         alone = self.behind.work()
         return AllReduce.work(self) + replace(alone, input_bytes=alone.input_bytes - again)
 
     @property
     def launches(self) -> Num:
-        """That of the all-reduce, and one more where the norm is apart."""
+        """Launches of the all-reduce, and one more where the norm is a separate kernel."""
         reduced: Num = np.minimum(self.elems, 1.0) * np.minimum(self.group - 1.0, 1.0)
         launches: Num = reduced + self.apart * np.minimum(np.ceil(self.rows), 1.0)
         return launches

@@ -45,6 +45,6 @@ class GroupedGemm(Gemm):
         return Saved(inputs=self.groups * self.m * self.k * self.activations.bytes)
 
     def cut(self, ways: Num) -> GroupedGemm:
-        """Groups are dealt out with their outputs."""
+        """Groups are distributed with their outputs."""
         ways = limited(ways, self.units)
         return replace(self, n=self.n / ways, groups=self.groups / ways)

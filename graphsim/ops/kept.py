@@ -44,7 +44,7 @@ class KeptValue(Op):
 
     @property
     def is_view(self) -> Any:
-        """It is memory that the forward pass took."""
+        """Whether it takes no memory of its own: the forward pass allocated it."""
         return True
 
     @property

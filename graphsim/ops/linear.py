@@ -182,7 +182,7 @@ class HeadGemm(Gemm):
 
     @property
     def weight_storage_bytes(self) -> Num:
-        """In the weights' format."""
+        """Bytes in the weights' format."""
         return self.heads * stored_bytes(self.weights, self.n, self.k)
 
     @property
@@ -201,7 +201,7 @@ class HeadGemm(Gemm):
         return Saved(inputs=self.heads * self.m * self.k * self.activations.bytes)
 
     def cut(self, ways: Num) -> HeadGemm:
-        """Heads are dealt out."""
+        """Heads are distributed."""
         return replace(self, heads=self.heads / ways)
 
 

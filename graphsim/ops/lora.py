@@ -49,7 +49,7 @@ class LoraGemm(Gemm):
 
     @property
     def parameters(self) -> Num:
-        """Of one adapter; adapters are counted apart from the model's own weights."""
+        """Parameters of one adapter, which are counted separately from the model's own weights."""
         return 0.0 if self.shared else self.n * self.k / self.blocks + (self.n if self.bias else 0.0)
 
     @property
@@ -83,7 +83,7 @@ class LoraGemm(Gemm):
         return Saved(inputs=elems * self.activations.bytes)
 
     def cut(self, ways: Num) -> LoraGemm:
-        """As any GEMM's weights; blocks that are dealt out cut n and k at once."""
+        """As any GEMM's weights; blocks that are distributed cut n and k at once."""
         if self.split is not Sharding.DEALT:
             return cast("LoraGemm", Gemm.cut(self, ways))
         part = cast("LoraGemm", Gemm.cut(replace(self, split=Sharding.COLUMN), ways))
@@ -227,7 +227,7 @@ class LoraMerge(Op):
 
     @property
     def trainable_parameters(self) -> Num:
-        """Of A and B, which are merged here and lie nowhere else."""
+        """Parameters of A and B, which are merged here and stored nowhere else."""
         return self.copies * self.rank * (self.n + self.k)
 
     @property

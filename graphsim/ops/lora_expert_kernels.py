@@ -74,7 +74,7 @@ class ExpertLoraExpand(LoraExpand):
     in_place: bool = True
 
     def work(self) -> Work:
-        """In place, as a dense expand's; else the base's result is not read."""
+        """Work as of a dense expand if it adds in place; otherwise the base's result is not read."""
         work = LoraExpand.work(self)
         return work if self.in_place else replace(work, input_bytes=work.input_bytes - work.write_bytes)
 

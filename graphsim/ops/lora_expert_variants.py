@@ -23,7 +23,7 @@ class ExpertVectorScale(VectorScale):
         return self.routing.placement
 
     def cut(self, ways: Num) -> ExpertVectorScale:
-        """Rows go with the experts; columns are cut where the experts' weights are cut over outputs."""
+        """Rows go with the experts; columns are cut where the experts' weights are sharded over outputs."""
         groups, inner = self.routing.ways(ways)
         share = replace(self, elems=self.elems / groups, routing=self.routing.cut(ways))
         if self.routing.split is Sharding.ROW or not self.outputs:

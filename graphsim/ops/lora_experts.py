@@ -24,7 +24,7 @@ class ExpertLoraGemm(LoraGemm):
 
     routing: the experts' own operation, whose rows, experts and placement these factors share
     adapted: part of the routed tokens that have an adapter
-    spread: how these are spread over the adapters: (adapters alike, share of each), evenly where it is empty
+    spread: how these are spread over the adapters: (identical adapters, share of each), evenly where it is empty
     common: one factor serves all experts
     slices: pairs side by side, such as those of gate and up; A's n counts the ranks of all, B's k that of one
     sharded: whether the factor that stays whole beside cut weights is cut too, A over ranks and B over outputs
@@ -51,7 +51,7 @@ class ExpertLoraGemm(LoraGemm):
 
     @property
     def weight_storage_bytes(self) -> Num:
-        """In the adapter's format."""
+        """Bytes in the adapter's format."""
         return self.parameters * self.weights.bytes
 
     @property
@@ -109,11 +109,11 @@ class ExpertLoraA(ExpertLoraGemm, LoraA):
 
     @property
     def _stays_whole(self) -> bool:
-        """Beside weights cut over their outputs."""
+        """Whether it is not sharded: weights beside it are sharded over their outputs."""
         return self.routing.split is not Sharding.ROW
 
     def cut(self, ways: Num) -> ExpertLoraA:
-        """k is cut where the experts' weights are cut over k."""
+        """k is cut where the experts' weights are sharded over k."""
         _, inner = self.routing.ways(ways)
         share = cast("ExpertLoraA", ExpertLoraGemm.cut(self, ways))
         return replace(share, k=self.k / inner) if self.routing.split is Sharding.ROW else share
@@ -130,11 +130,11 @@ class ExpertLoraB(ExpertLoraGemm, LoraB):
 
     @property
     def _stays_whole(self) -> bool:
-        """Beside weights cut over their inputs."""
+        """Whether it is not sharded: weights beside it are sharded over their inputs."""
         return self.routing.split is Sharding.ROW
 
     def cut(self, ways: Num) -> ExpertLoraB:
-        """n is cut where the experts' weights are cut over n."""
+        """n is cut where the experts' weights are sharded over n."""
         _, inner = self.routing.ways(ways)
         share = cast("ExpertLoraB", ExpertLoraGemm.cut(self, ways))
         return share if self.routing.split is Sharding.ROW else replace(share, n=self.n / inner)
@@ -178,7 +178,7 @@ class LoraDelta(LoraMerge):
 
     @property
     def parameters(self) -> Num:
-        """Of one adapter."""
+        """Parameters of one adapter."""
         return self.copies * self.rank * (self.n + self.k)
 
     @property

@@ -23,11 +23,12 @@ class DoraNorm(Op):
 
     As PEFT 0.21 does it (`tuners/lora/dora.py`): the GEMM B A comes from running the factors on the identity, then
     W + s B A is written, and its norm taken. The temporary of the weight's shape lives until then.
-    Devices that cut the base over its inputs sum their squares, in every forward. One factor that is cut over ranks or
-    outputs is gathered first (Megatron-Bridge, `peft/dora.py`, DoRALinear._get_weight_norm, which leaves out that sum).
+    Devices that cut the base over its inputs sum their squares, in every forward. One factor that is sharded over
+    ranks or outputs is gathered first (Megatron-Bridge, `peft/dora.py`, DoRALinear._get_weight_norm, which leaves out
+    that sum).
     weights, factors: formats of the base and of A and B
     cut_elems: elements of the factor that is gathered; 0 where each device has what its slice of W takes
-    whole: whether every device scales all outputs, though the base is cut over them
+    whole: whether every device scales all outputs, though the base is sharded over them
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
@@ -193,7 +194,7 @@ class VectorScale(Elementwise):
 
     @property
     def launches(self) -> Num:
-        """None where there is nothing to multiply, as at rank 0."""
+        """No launch where there is nothing to multiply, as at rank 0."""
         return np.greater(self.elems, 0.0) * 1.0
 
     @property

@@ -64,7 +64,7 @@ class ModuleScale(Elementwise):
     launches: Num = 1.0
 
     def work(self) -> Work:
-        """Of an element-wise operation; no kernel, no work."""
+        """Work of an elementwise operation; without a kernel there is none."""
         return Elementwise.work(self) * np.minimum(self.launches, 1.0)
 
 

@@ -23,19 +23,19 @@ Remade = Literal["", "factors", "activations"]
 class OverriddenGemm(Gemm):
     """The linear itself: n, and the widths of its parts, are 0 where the adapter's GEMM runs.
 
-    held: slices of the weights that lie in memory, whether they run or not; () where what runs is all
+    held: slices of the weights that are in memory, whether they run or not; () where what runs is all
     """
 
     held: tuple[Part, ...] = ()
 
     @property
     def launches(self) -> Num:
-        """None where it does not run."""
+        """No launch where it does not run."""
         return np.minimum(self.n, 1.0)
 
     @property
     def parameters(self) -> Num:
-        """Of all weights that lie in memory."""
+        """Parameters of all weights that are in memory."""
         return (0.0 if self.shared else self._outputs * self.k) + (self._outputs if self.bias else 0.0)
 
     @property
@@ -49,7 +49,7 @@ class OverriddenGemm(Gemm):
         return sum((part.width for part in self.held), start=0.0) if self.held else self.n
 
     def cut(self, ways: Num) -> OverriddenGemm:
-        """What lies in memory is cut as what runs."""
+        """What is in memory is cut as what runs."""
         held = tuple(part.cut(ways) for part in self.held) if self.split is Sharding.COLUMN else self.held
         return cast("OverriddenGemm", replace(Gemm.cut(self, ways), held=held))  # type: ignore[call-arg]
 
@@ -67,12 +67,12 @@ class OverridingGemm(Gemm):
 
     @property
     def launches(self) -> Num:
-        """None where it does not run."""
+        """No launch where it does not run."""
         return np.minimum(self.m, 1.0)
 
     @property
     def parameters(self) -> Num:
-        """None of its own: they are the linear's, or made of the adapter's."""
+        """No parameters of its own: they are the linear's, or computed from the adapter's."""
         return 0.0
 
     @property

@@ -73,13 +73,13 @@ ALIKE = ModuleFormats()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """The formats a model runs in.
+    """The number formats in which a model runs.
 
-    weights: of the linear layers inside the blocks
-    activations: of everything that flows, and of embeddings, norms and the output head
-    kv: of the KV cache
-    experts, attention: of the weights of experts and of attention's projections, where they differ
-    modules: of single modules, whatever the others say
+    weights: format of the weights of linear layers inside the blocks
+    activations: format of activations, and of embeddings, norms and the output head
+    kv: format of the KV cache
+    experts, attention: formats of the weights of experts and of attention projections, where they differ from `weights`
+    modules: formats of single modules, which override the others
     """
 
     weights: Format
@@ -94,25 +94,25 @@ class Precision:
 
     @property
     def name(self) -> str:
-        """How a user writes it: `fp8`, `bf16,experts=mxfp4`, or `fp8,kv=fp8` where the cache is not as activations."""
+        """The precision as a user writes it: `fp8`, `bf16,experts=mxfp4`, or `fp8,kv=fp8` where the cache differs."""
         parts = [f"{part}={own.name}" for part in ("experts", "attention") if (own := getattr(self, part)) is not None]
         cache = [] if self.kv == self.activations else [f"kv={self.kv.name}"]
         return ",".join([self.weights.name, *parts, *(entry.name for entry in self.modules), *cache])
 
     @property
     def of_weights(self) -> tuple[Format, ...]:
-        """Every format that weights of the blocks' linear layers are in."""
+        """All formats used for weights of the blocks' linear layers."""
         several = (self.weights, self.experts, self.attention, *(entry.format for entry in self.modules))
         return tuple(dict.fromkeys(own for own in several if own is not None))
 
     @property
     def of_experts(self) -> Format:
-        """The format of experts' weights, unless a module's own says otherwise."""
+        """The format of the experts' weights, except for modules with their own."""
         return self.experts or self.weights
 
     @property
     def compute(self) -> str:
-        """The matrix peak that the blocks' linear layers run at."""
+        """The format whose matrix peak limits the blocks' linear layers."""
         return self.weights.compute or self.activations.compute
 
 
@@ -123,10 +123,11 @@ WIDE = ("fp32", "bf16", "fp16")
 
 
 def load_precision(ref: str | Precision, kv: str | None = None) -> Precision:
-    """The precision that a name stands for: `bf16`, `fp8`, `nvfp4,kv=fp8`, or as `Precision.name` prints it.
+    """The precision that a name describes: `bf16`, `fp8`, `nvfp4,kv=fp8`, or any form that `Precision.name` returns.
 
-    A format, then any of `experts=`, `attention=`, `kv=` and paths of modules, each with a format:
-    `int4,attention=fp8,model.layers.{0-2}.mlp.down_proj=bf16`; `{}` stands for every layer, `{0-2|7}` for some.
+    ref: a format, followed by any of `experts=`, `attention=`, `kv=` and module paths, each with a format:
+        `int4,attention=fp8,model.layers.{0-2}.mlp.down_proj=bf16`; `{}` means every layer, `{0-2|7}` some of them
+    kv: format of the KV cache, where the name states none
     Raises ConfigError listing the known formats.
     """
     if isinstance(ref, Precision):

@@ -1,4 +1,4 @@
-"""GEMMs whose weights a router chooses for each token, cut over devices as any other GEMM's."""
+"""GEMMs whose weights a router chooses for each token, sharded over devices as any other GEMM's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphsim.units import Num
 class RoutedGemm(Gemm):
     """`m` rows, `chosen` for each of `tokens` tokens, through the weights [n, k] of `of` experts, in the tokens' order.
 
-    Experts are not dealt out: every device holds a slice of each, as heads or inputs are cut.
+    Experts are not distributed: every device holds a slice of each, as heads or inputs are cut.
     """
 
     op_type: ClassVar[OpType] = OpType.GEMM

@@ -21,7 +21,7 @@ class CausalConv(Op):
     """A depthwise causal convolution of `taps` taps over `channels` channels; its state is the last taps.
 
     mechanism: `kda` where queries, keys and values are convolved by a kernel each; `gdn` and `mamba2` have one for all
-    decode, decoding: as of `Scan`
+    decode, decoding: as in `Scan`
     """
 
     op_type: ClassVar[OpType] = OpType.CONVOLUTION
@@ -78,7 +78,7 @@ class CausalConv(Op):
         return Saved(inputs=self.out_elems * self.activations.bytes)
 
     def cut(self, ways: Num) -> CausalConv:
-        """Channels are dealt out."""
+        """Channels are distributed."""
         return replace(self, channels=self.channels / ways)
 
 
@@ -151,7 +151,7 @@ class Scan(Op):
         return Saved(inputs=self.tokens * self.inputs * self.activations.bytes)
 
     def cut(self, ways: Num) -> Scan:
-        """Channels are dealt out, with their heads, inputs and weights."""
+        """Channels are distributed, with their heads, inputs and weights."""
         return replace(
             self, channels=self.channels / ways, inputs=self.inputs / ways, learned=self.learned / ways,
             heads=self.heads / ways, key_heads=self.key_heads / ways,

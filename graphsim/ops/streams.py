@@ -87,7 +87,7 @@ class CollapseStreams(MixStreams):
 
     @property
     def weight_storage_bytes(self) -> Num:
-        """In fp32."""
+        """Bytes in fp32."""
         return self.parameters * WEIGHT_BYTES
 
     @property

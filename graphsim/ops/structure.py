@@ -61,7 +61,7 @@ class OutsideValue(Op):
 
     @property
     def is_view(self) -> Any:
-        """It is memory that somebody else holds."""
+        """Whether it takes no memory of its own: it is held elsewhere."""
         return True
 
     @property

@@ -1,1 +1,1 @@
-"""Passes: from graph to graph, none of which knows hardware or cost."""
+"""Passes: from graph to graph, without any knowledge of hardware or cost."""

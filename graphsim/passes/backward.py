@@ -48,11 +48,11 @@ ENTRY = "gradient"
 
 
 def backward(graph: nx.DiGraph, rules: BackwardRules) -> nx.DiGraph:
-    """The graph of a forward pass over all logits, with its loss and everything behind that.
+    """The graph of a forward pass over all logits, with its loss and the backward pass.
 
-    graph: logical, its adapter injected, what is trained marked (`mark_trained`)
-    A repeat `layers` gets a repeat `layers.backward`, whose body is the layer's backward; what autograd keeps are
-    `KeptValue` nodes of that body, one for each storage. A first turn that needs no gradient of its entry stands apart.
+    graph: logical, with its adapter injected and trained weights marked (`mark_trained`)
+    A repeat `layers` gets a repeat `layers.backward`, whose body is the layer's backward pass. What autograd saves are
+    `KeptValue` nodes of that body, one for each storage. A first turn whose input needs no gradient is separated.
     Raises GraphError for an operation without a gradient rule.
     """
     graph = TrainingForward(rules=rules)(graph)

@@ -19,22 +19,22 @@ _CHOICES = {"recompute": ("none", "full", "selective"), "attention": ("flash", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackwardRules:
-    """Facts about a trainer's code; see `graphsim.training.recipe` for where they come from.
+    """Facts about a trainer's code; see `graphsim.training.recipe` for their sources.
 
-    adapter_format: of LoRA's factors: a name of FORMATS, or `given` for what the graph says
-    autocast: whether GEMMs run in 16 bits whatever their inputs' format
-    lora_dropout: whether an adapter's input is dropped, as a probability; hidden_dropout: whether each sublayer's
-        result is; attention_dropout: whether attention's scores are
-    mask_bytes: of a dropout mask, per element (1 on CUDA)
-    fused: which of `norm`, `rope`, `activation`, `lora`, `loss` are one kernel that keeps its inputs only
+    adapter_format: format of LoRA's factors: a name of FORMATS, or `given` for that in the graph
+    autocast: whether GEMMs run in 16 bits regardless of their inputs' format
+    lora_dropout: dropout probability of an adapter's input; hidden_dropout: whether each sublayer's result has dropout;
+        attention_dropout: whether attention scores do
+    mask_bytes: bytes of a dropout mask per element (1 on CUDA)
+    fused: which of `norm`, `rope`, `activation`, `lora`, `loss` are one kernel that saves only its inputs
     attention: `flash`, or `unfused` with scores in memory
-    input_requires_grad: whether the embeddings' output requires a gradient though nothing below it is trained
-    recompute: `none`, `full`, `selective`; recompute_every: every n-th layer only (1 = all)
-    recomputed: of RECOMPUTED, what selective recomputation runs again
-    reentrant: whether checkpoints make a layer's input require a gradient, and run a layer again to its end
-    residual_bytes: of an element of the residual stream (4 where it is kept in fp32)
-    logit_bytes: kept by the loss for each logit, until the head's backward
-    entry: whether what comes in from an earlier stage of a pipeline requires a gradient, 0 or 1
+    input_requires_grad: whether the embeddings' output requires a gradient even if nothing below it is trained
+    recompute: `none`, `full`, `selective`; recompute_every: recompute only every n-th layer (1 = all)
+    recomputed: what selective recomputation recomputes, out of RECOMPUTED
+    reentrant: whether checkpoints make a layer's input require a gradient, and recompute a layer to its end
+    residual_bytes: bytes per element of the residual stream (4 in fp32)
+    logit_bytes: bytes per logit that the loss saves until the head's backward pass
+    entry: whether the input from an earlier pipeline stage requires a gradient, 0 or 1
     """
 
     adapter_format: str = "given"
@@ -64,9 +64,9 @@ class BackwardRules:
                 raise ConfigError(f"recomputed holds {kind!r}, which is not known; {choices_text(kind, RECOMPUTED)}")
 
     def factors(self, given: Format) -> Format:
-        """In which format LoRA's factors are."""
+        """The format of LoRA's factors."""
         return given if self.adapter_format == "given" else FORMATS[self.adapter_format]
 
     def products(self, factors: Format, base: Format) -> Format:
-        """In which format GEMMs with factors of a format run; fused kernels widen nothing."""
+        """The format in which GEMMs with factors of a given format run; fused kernels dequantise nothing."""
         return base if self.autocast or "lora" in self.fused else factors

@@ -20,9 +20,9 @@ from graphsim.ops import ExchangeTokens, GatherTokens, Op, ScatterTokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchBeside(Pass):
-    """Launches what does not wait for an exchange right behind it.
+    """Launches what does not depend on an exchange right after it.
 
-    exchange: the `dispatch` or the `combine` of each layer
+    exchange: `dispatch` or `combine`: the exchange of each layer
     """
 
     stage: ClassVar[Stage] = "lowered"
@@ -30,7 +30,7 @@ class LaunchBeside(Pass):
     exchange: str
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """The exchange brings what is launched beside it, which then stands where it was."""
+        """Launch the independent operations after the exchange, in place of where they were."""
         beside = {name: self._beside(graph, name) for name in self._exchanges(graph)}
         moved = {name for names in beside.values() for name in names}
 
@@ -56,7 +56,7 @@ class LaunchBeside(Pass):
         return list(found.values())
 
     def _beside(self, graph: nx.DiGraph, exchange: str) -> list[str]:
-        """What the layer launches later although it needs nothing of the exchange."""
+        """Operations that the layer launches later although they do not depend on the exchange."""
         names = list(graph)
         waiting, layer = nx.descendants(graph, exchange), graph.nodes[exchange]["op"].layer
         later = names[names.index(exchange) + 1 :]

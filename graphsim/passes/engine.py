@@ -21,10 +21,10 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A profile at work for one adapter configuration and one model.
+    """A profile applied to one adapter configuration and one model.
 
-    tokens: of the step, on this device's replica
-    defers: whether the model's layers complete the sums of row-parallel linears
+    tokens: tokens of the step on this device's replica
+    defers: whether the model's layers, rather than its row-parallel linears, reduce partial sums
     embedding_slots: whether the model's embedding and output head have slots
     """
 
@@ -49,36 +49,37 @@ class Engine:
 
     @property
     def tp_scheme(self) -> str:
-        """How the engine cuts factors of this model."""
+        """How the engine shards factors of this model."""
         name = self.profile.tensor_parallel
         return (SCHEMES[name].deferred if self.defers else "") or name
 
     @property
     def slots(self) -> Num:
-        """Adapters that the engine keeps room for."""
+        """Number of adapters for which the engine has slots."""
         return self.lora.slots
 
     @property
     def uncaptured_s(self) -> Num:
-        """What starting one of the adapters' kernels takes the host: nothing within a captured graph."""
+        """Host time to launch one adapter kernel; 0 within a captured graph."""
         profile = self.profile
         return profile.eager_lora_launch_s * np.greater(self.tokens, profile.captured_tokens)[()]
 
     @property
     def idle(self) -> Num:
-        """1 where kernels of adapters run although no token has one, as slots are there and the graph has them."""
+        """1 where adapter kernels run although no token has an adapter, since the captured graph contains them."""
         captured = np.less_equal(self.tokens, self.profile.captured_tokens)[()]
         return np.greater(self.slots, 0.0) * captured * 1.0 if self.profile.idle_kernels else 0.0
 
     @property
     def format(self) -> Format:
-        """Of the factors."""
+        """Format of the factors."""
         return self.kept(FORMATS[self.lora.lora_dtype])
 
     def kept(self, given: Format) -> Format:
-        """What the engine keeps factors in that are given in a format.
+        """The format in which the engine stores factors that are given in a format.
 
-        Factors that it widens are GEMMs of a few columns, bound by bytes: rates of 16 bits stand for theirs.
+        Factors that it converts to a wider format are GEMMs of a few columns, which are memory-bound, so the rates of
+        16 bits are used.
         """
         if self.profile.factors == "fp32" and given.bytes <= BF16.bytes:
             return replace(FORMATS["fp32"], compute="", gemm=BF16.gemm)
@@ -86,7 +87,7 @@ class Engine:
 
     @property
     def padded_rank(self) -> Num:
-        """The rank of the engine's buffers: one that it offers, the smallest where the adapter names none."""
+        """The rank of the engine's buffers: one that it offers, the smallest if the adapter names none."""
         return self.profile.limits.reserved(np.maximum(self.lora.max_lora_rank, self.lora.largest_rank))
 
 

@@ -14,9 +14,10 @@ from graphsim.units import Num
 
 
 class ExpertBlocks:
-    """Blocks of a step's kernels on one stack of experts.
+    """Thread blocks of a step's kernels on one stack of experts.
 
-    rows: that have an adapter; pairs: of an adapter and an expert that these reach; live: whether an adapter is there
+    rows: rows with an adapter; pairs: pairs of an adapter and an expert with such rows; live: whether there is an
+        adapter
     """
 
     def __init__(self, engine: Engine, a: ExpertLoraA) -> None:
@@ -36,7 +37,7 @@ class ExpertBlocks:
 
     @property
     def height(self) -> Num:
-        """Rows of a block, as they are sorted for all kernels."""
+        """Rows per block, as they are sorted for all kernels."""
         return self.chosen(self.experts.shrink, lambda tiling: tiling.rows)
 
     @property
@@ -48,7 +49,7 @@ class ExpertBlocks:
 
     @property
     def of_rows(self) -> Num:
-        """1 where each row is a block of its own."""
+        """1 where each row is its own block."""
         most = self.base.experts * self.slots / np.maximum(self.experts.row_blocks, 1.0)
         few: Num = np.less_equal(self.base.m, most) * float(self.experts.row_blocks > 0)
         return few
@@ -61,7 +62,7 @@ class ExpertBlocks:
 
     @property
     def launched(self) -> Num:
-        """Blocks that the grid has, with rows or without."""
+        """Number of blocks in the grid, with or without rows."""
         covered = {"slots": self.slots, "active": self.adapters, "pairs": 1.0}[self.experts.grid]
         return np.where(self.of_rows, self.base.m, covered * np.ceil(self.padded / self.height)) * self.live
 

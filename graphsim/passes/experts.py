@@ -33,12 +33,13 @@ NARROW = {"model": {}, "fp8": {"fp8": FP8_ROWS}, "quantised": {"fp8": FP8_ROWS, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealExperts(Pass):
-    """Deals the experts out to `ep` ranks; sharding by `tp` comes behind it.
+    """Distributes the experts over `ep` ranks; sharding by `tp` runs after it.
 
-    placement: a name of `graphsim.ops.expert_ranks.PLACEMENTS`; redundant: copies of popular experts beside all of them
-    dispatch: a copy of a token for each of its `experts`, of the `ranks` that hold some of them, or for `all` ranks
-    sent_as: a name of NARROW: what tokens travel in towards their experts
-    kernels: made for the exchange, a name of `graphsim.ops.dispatch.EXCHANGES`; "" for a plain all-to-all
+    placement: a name of `graphsim.ops.expert_ranks.PLACEMENTS`; redundant: number of extra copies of popular experts
+    dispatch: a copy of a token for each of its `experts`, for each of the `ranks` that hold any of them, or for `all`
+        ranks
+    sent_as: a name of NARROW: the format in which tokens are sent to their experts
+    kernels: the kernels of the exchange, a name of `graphsim.ops.dispatch.EXCHANGES`; "" for a plain all-to-all
     """
 
     stage: ClassVar[Stage] = "logical"

@@ -30,9 +30,10 @@ DELTA = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackMore(Pass):
-    """GEMMs that are packed beside those that checkpoints' classes pack.
+    """GEMMs that an engine packs in addition to those packed in checkpoints.
 
-    latent: latent attention's down to queries, and to keys and values; delta: a gated delta-net's
+    latent: whether latent attention's down-projections, to queries and to keys and values, are packed; delta: whether a
+        gated delta-net's projections are
     """
 
     stage: ClassVar[Stage] = "sharded"
@@ -54,10 +55,10 @@ class PackMore(Pass):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseRope(Pass):
-    """Rotary embeddings are written to the cache by the kernel that makes them."""
+    """The rotary embedding's kernel also writes keys to the cache."""
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """The kernel stands where the cache stood; users of the rotated values take its parts."""
+        """Put the kernel in place of the cache write; users of the rotated values take its parts."""
         ropes = {rope: cache for cache in graph if (rope := _rope_of(graph, cache))}
         caches = {cache: rope for rope, cache in ropes.items()}
         given: dict[str, list[Value]] = {}
@@ -136,7 +137,7 @@ def _is_made(graph: nx.DiGraph, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseRouting(Pass):
-    """Experts are picked within their kernel, from the router's logits."""
+    """The experts' kernel selects the experts from the router's logits."""
 
     def rule(self, graph: nx.DiGraph) -> Rule:
         """What gathers the experts' rows takes the logits."""

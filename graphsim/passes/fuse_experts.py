@@ -61,10 +61,10 @@ def _is_of(graph: nx.DiGraph, name: str, layer: int, kind: type[Op]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReduceTogether(Pass):
-    """One all-reduce for the sum of two values in place of one for each, also where a gate scales one of them."""
+    """One all-reduce for the sum of two values in place of one for each, even if a gate scales one of them."""
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Partial sums are added, and then completed."""
+        """Add partial sums, then reduce the result."""
         sums = {name: pair for name, op in graph.nodes(data="op") if (pair := _reduced_terms(graph, name, op))}
         dropped = {name for pair in sums.values() for name in pair}
 
@@ -98,10 +98,10 @@ def _reduced_terms(graph: nx.DiGraph, name: str, op: Op) -> tuple[str, str] | No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedStream(Pass):
-    """Shared experts run in a stream of their own, beside the routed ones."""
+    """Runs shared experts on a separate stream, beside the routed ones."""
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Their kernels change streams."""
+        """Change the stream of their kernels."""
         beside = {name for shared in _shared_of(graph) for name in shared.nodes}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -115,7 +115,7 @@ class SharedStream(Pass):
 class SharedInKernel(Pass):
     """The shared expert is one more expert of the routed ones' kernel, which every token chooses.
 
-    Where it has the routed ones' shape and format, and experts are not dealt out to several groups.
+    Where it has the routed ones' shape and format, and experts are not distributed over several groups.
     """
 
     def rule(self, graph: nx.DiGraph) -> Rule:

@@ -32,10 +32,10 @@ class _Fused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseNorms(Pass):
-    """RMSNorms add the residual before them, and run within the all-reduce that yields one of its terms.
+    """RMSNorms add the residual, and are fused into the all-reduce that yields one of the terms.
 
-    limits: number of devices and the largest message in bytes with which norms run within all-reduces; none where they
-        never do; rows: and at most so many rows, 0 for any number
+    limits: numbers of devices, and the largest message in bytes up to which norms are fused into all-reduces; empty
+        where they never are; rows: largest number of rows for that, 0 for any
     is_body: whether the graph is a repeat's body
     """
 
@@ -44,7 +44,7 @@ class FuseNorms(Pass):
     is_body: bool = False
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """By itself."""
+        """Rewritten by itself."""
         return rewrite(repeat.body, replace(self, is_body=True))
 
     def rule(self, graph: nx.DiGraph) -> Rule:

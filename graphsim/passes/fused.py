@@ -25,9 +25,9 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AdapterNodes:
-    """The nodes of one adapter: A, collectives behind it, B, what is behind that, ADD; and the value added to.
+    """The nodes of one adapter: A, collectives after it, B, what follows that, ADD; and the value it is added to.
 
-    base: the base's result, or the collective that completes it where the adapter is added behind that
+    base: the base's result, or the collective that reduces it if the adapter is added after that
     """
 
     a: str

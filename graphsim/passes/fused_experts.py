@@ -114,7 +114,7 @@ class _Kernels:
 
     @property
     def _rank(self) -> Num:
-        """Of all slices, on this device."""
+        """Rank of all slices on this device."""
         return self.a.n / (1.0 if self.base.split is Sharding.ROW else self.a.further)
 
     def _shrink(self) -> ExpertLoraShrink:

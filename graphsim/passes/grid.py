@@ -16,7 +16,7 @@ from graphsim.units import Num
 class Grid:
     """Thread blocks of a step's kernels: tiles of one adapter's tokens, for every adapter that the grid covers.
 
-    rows: those that have an adapter; step_rows: all of the step, over which slots are covered; the same by default
+    rows: rows with an adapter; step_rows: all rows of the step, over which slots are covered; the same by default
     """
 
     def __init__(self, engine: Engine, rows: Num, adapters: Num, step_rows: Num | None = None) -> None:
@@ -31,11 +31,11 @@ class Grid:
     def tiles(
         self, tilings: tuple[Tiling, ...], columns: Num, slices: int, widths: Sequence[Num] = ()
     ) -> dict[str, Any]:
-        """Whether the kernel is launched, its tiles with and without tokens, and what each takes.
+        """Whether the kernel is launched, its numbers of tiles with and without tokens, and the time of each.
 
-        columns: of a slice, of the widest where they differ; widths: then those of each
-        A step is priced by the tiling that takes longest among those that its tokens reach, each at the tokens that it
-        is `held` at: an engine that goes over to another tiling never makes a larger step cheaper.
+        columns: columns of a slice, or of the widest one; widths: columns of each slice, where they differ
+        The tiling applies that takes longest among those whose number of tokens the step reaches, each at its `held`
+        tokens: so an engine that switches to another tiling never makes a larger step faster.
         """
         found: dict[str, Any] = {"launches": self.live, "uncaptured_s": self.uncaptured_s}
         most: Num = 0.0
@@ -73,6 +73,6 @@ class Grid:
 
 
 def _held(tilings: tuple[Tiling, ...]) -> Iterator[tuple[Tiling, float]]:
-    """Tilings and the tokens from which on each is priced as with so many: at most the last before the next one."""
+    """Tilings and the tokens from which on each is priced as with this many: at most the last before the next one."""
     for tiling, after in zip_longest(tilings, tilings[1:]):
         yield tiling, min(tiling.held, after.tokens - 1.0) if after else np.inf

@@ -17,15 +17,15 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchEagerly(Pass):
-    """Every kernel waits for the host to start it; the host starts them one after another.
+    """Every kernel waits for the host to launch it; the host launches them one after another.
 
-    present: 0 where the step has no tokens, as a micro-batch that no sequence is left for: then nothing is started
-    adapted: 0 where none of its tokens has an adapter: then no kernel of adapters is started
-    call_s: host time of each call from Python, of a kernel's operation or of a module
-    calls: how many kernels and modules an operation is, by its kind, where modules run one by one
+    present: 0 where the step has no tokens, such as an empty micro-batch: then nothing is launched
+    adapted: 0 where no token has an adapter: then no adapter kernel is launched
+    call_s: host time in seconds of each Python call of an operation or a module
+    calls: number of kernels and modules of an operation, by its kind, where modules run one by one
 
-    The further kernels of a module come before the operation that stands for it, which waits for them: the module's
-    kernels run one after another. Operations of adapters say theirs themselves.
+    The further kernels of a module come before the operation itself, which waits for them, as the module's kernels run
+    one after another. Adapter operations state theirs themselves.
     """
 
     stage: ClassVar[Stage] = "launched"
@@ -36,7 +36,7 @@ class LaunchEagerly(Pass):
     calls: tuple[ModuleCall, ...] = ()
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A LAUNCH before each kernel; one-time work is not part of the step, and no rows need no kernel."""
+        """Add a LAUNCH before each kernel; one-time work is not part of the step, and no rows need no kernel."""
         calls = by_kind(self.calls)
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -65,5 +65,5 @@ class LaunchEagerly(Pass):
 
 
 def _host_waits(graph: nx.DiGraph, value: Value) -> bool:
-    """Whether the host reads a value before it goes on."""
+    """Whether the host reads a value before it continues."""
     return value.node in graph and bool(graph.nodes[value.node]["op"].host_waits)

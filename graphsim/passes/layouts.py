@@ -1,4 +1,4 @@
-"""How a value lies on the devices of a tensor-parallel group, and what moves it from one layout to another."""
+"""How a value is laid out over the devices of a tensor-parallel group, and what converts one layout to another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from graphsim.ops import AllGather, AllReduce, AllToAll, Collective, ReduceScatt
 
 
 class Layout(Enum):
-    """How a value lies on the devices of a tensor-parallel group."""
+    """The layout of a value over the devices of a tensor-parallel group."""
 
     REPLICATED = "replicated"
     SHARDED = "sharded"

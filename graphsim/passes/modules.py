@@ -96,11 +96,11 @@ the scaling, the sum with W, its norm, and the magnitude over that; with fp32 fa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallModules(Pass):
-    """One module call per adapter: A, B, a scaling where the variant has one, and an addition, a kernel each.
+    """One module call per adapter: A, B, a scaling where the variant has one, and an addition, one kernel each.
 
-    Beside these the kernels that take an adapter's rows out of a batch of several, and the casts of factors in fp32
+    In addition, the kernels that take an adapter's rows out of a batch of several, and the casts of factors in fp32
     (PEFT 0.21, `tuners/lora/layer.py`, Linear.forward and _mixed_batch_forward; `tuners/lora/dora.py`).
-    An adapter of rank 0, or none, is no call.
+    An adapter of rank 0 causes no call.
     """
 
     engine: Engine

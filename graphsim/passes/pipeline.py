@@ -25,9 +25,9 @@ def layer_ranges(layers: int, stages: int) -> list[range]:
 
 
 def pipeline(micro_batches: Sequence[Sequence[nx.DiGraph]], reach: Num) -> nx.DiGraph:
-    """One graph of every micro-batch's stages; a send/receive hands each value to the next stage.
+    """One graph of the stages of every micro-batch; a send/receive passes each value to the next stage.
 
-    reach: devices that the link between neighbouring stages must span
+    reach: number of devices that the link between neighbouring stages must span
     """
     if len(micro_batches) == 1 and len(micro_batches[0]) == 1:
         return micro_batches[0][0]
@@ -55,7 +55,7 @@ def _hand_on(out: nx.DiGraph, here: PipelineStage, last: str, reach: Num) -> str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnStage(Pass):
-    """Puts every operation on the streams of one pipeline stage."""
+    """Moves every operation to the streams of one pipeline stage."""
 
     here: PipelineStage
 

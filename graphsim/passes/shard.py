@@ -51,10 +51,11 @@ from graphsim.units import Num
 
 
 def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiGraph:
-    """The share of one of `tp` devices, with the collectives that its layouts demand.
+    """The part of a graph that one of `tp` devices runs, with the collectives that its layouts require.
 
-    sequence_parallel: the residual stream is cut over tokens, so all-reduces become reduce-scatter and all-gather
-    On one device, the graph stays as it is.
+    graph: the logical graph of a step; tp: tensor-parallel degree
+    sequence_parallel: shard the residual stream over tokens, so that all-reduces become reduce-scatter and all-gather
+    With one device, the graph does not change.
     """
     if np.all(np.less_equal(tp, 1)):
         return graph
@@ -63,10 +64,10 @@ def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiG
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard(Pass):
-    """Cuts a graph over `tp` devices; see `shard`.
+    """Shards a graph over `tp` devices; see `shard`.
 
-    is_body: whether the graph is a repeat's body, whose result must have the layout of the value that it takes
-    known: of a training step, what the forward pass became; repeat: whose body the graph is
+    is_body: whether the graph is a repeat's body, whose result must have the layout of its input
+    known: for a training step, what the forward pass's nodes became; repeat: the repeat whose body it is
     """
 
     stage: ClassVar[Stage] = "sharded"

@@ -127,7 +127,7 @@ def summed_gradient(op: Op, group: Num) -> AllReduce:
 
 
 def summed_loss(op: Op, rows: Num, group: Num) -> AllReduce:
-    """What devices exchange for the loss of logits that are cut over columns."""
+    """What devices exchange for the loss of logits that are sharded over columns."""
     return AllReduce(
         role=f"{op.role}.all_reduce", elems=LOSS_SUMS * rows, group=group, activations=FORMATS["fp32"],
         layer=op.layer, direction=op.direction,

@@ -24,13 +24,15 @@ def mark_trained(
     freeze_a: bool = False,
     others: bool = False,
 ) -> nx.DiGraph:
-    """The graph, whose operations say by `trained` whether training changes their weights.
+    """The graph, with `trained` set on operations whose weights training changes.
 
-    base: whether the model's own weights are trained; embeddings: its tables too (a head that shares one follows it)
-    adapters: whether an adapter's are: those that its variant does not freeze, and what it trains beside them
-    A router's corrections of its scores are set by rule, not by gradients.
-    freeze_a: whether LoRA's A stays as it is (LoRA-FA, arXiv 2308.03303)
-    others: whether the model's weights that no adapter is on are trained beside adapters (ReLoRA)
+    base: whether the model's own weights are trained; embeddings: whether its tables are too (a head that shares one
+        follows it)
+    adapters: whether an adapter's weights are trained: those that its variant does not freeze, and what it trains
+        besides them
+    A router's score corrections are set by rule, not by gradients.
+    freeze_a: whether LoRA's A is frozen (LoRA-FA, arXiv 2308.03303)
+    others: whether the model's weights without an adapter are trained beside adapters (ReLoRA)
     """
     return MarkTrained(base=base, adapters=adapters, embeddings=embeddings, freeze_a=freeze_a, others=others)(graph)
 

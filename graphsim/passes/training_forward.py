@@ -21,8 +21,8 @@ from graphsim.symbolic.questions import may_be_nonzero
 class TrainingForward(Pass):
     """A graph of all logits as a trainer's forward pass.
 
-    Keys and values pass through where inference writes a cache. A is behind a node of its own where the trainer casts
-    its input or drops some of it.
+    Keys and values pass through where inference writes a cache. A comes after a separate node where the trainer casts
+    its input or applies dropout to it.
     """
 
     stage: ClassVar[Stage] = "logical"
@@ -43,7 +43,7 @@ class TrainingForward(Pass):
         return rule
 
     def _scaled(self, name: str, op: DoraScale, inputs: list[Value], base: str, linear: Op | None) -> Iterator[Step]:
-        """With dropout, W's GEMM with what is left of the input comes beside that with all of it."""
+        """With dropout, a second GEMM on the remaining input runs beside W's GEMM on the whole input."""
         wide = self.rules.products(self.rules.factors(op.factors), op.activations)
         scale = replace(op, factors=wide)
         if may_be_nonzero(self.rules.lora_dropout) and type(linear) is Gemm:

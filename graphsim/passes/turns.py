@@ -17,18 +17,18 @@ from graphsim.symbolic.questions import alike
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlikeTurns(Pass):
-    """Sets a first turn apart whose entry requires another gradient than those behind it do."""
+    """Separates a first turn whose input requires another gradient than that of later turns."""
 
     stage: ClassVar[Stage] = "logical"
 
     rules: BackwardRules
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """As it is."""
+        """The body does not change."""
         return repeat.body
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Of repeats; a body's requirements reach their fixed point after one turn."""
+        """The rule for repeats; a body's requirements reach their fixed point after one iteration."""
         needs = requirements(graph, self.rules, self.rules.entry)
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -44,9 +44,9 @@ class AlikeTurns(Pass):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecomputedTurns(Pass):
-    """Sets the turns apart that are not run again, where only every n-th layer is: they come behind the others.
+    """Separates the turns that are not recomputed, where only every n-th layer is; they come after the others.
 
-    Their number is right, their order is Megatron-LM's for `--recompute-method block`.
+    Their number is exact; their order is Megatron-LM's for `--recompute-method block`.
     """
 
     stage: ClassVar[Stage] = "logical"
@@ -54,11 +54,11 @@ class RecomputedTurns(Pass):
     every: int
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """As it is."""
+        """The body does not change."""
         return repeat.body
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Of repeats."""
+        """The rule for repeats."""
         return self._steps
 
     def _steps(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:

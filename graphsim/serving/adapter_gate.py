@@ -1,6 +1,6 @@
-"""Which waiting requests an engine may let in because of their adapters: slots, loads, weights, fairness.
+"""Which waiting requests an engine may admit, as far as adapters are concerned: slots, loads, merged weights, fairness.
 
-Places, tokens and blocks are the scheduler's own; it asks here first.
+Places, tokens and blocks are up to the scheduler, which asks here first.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from graphsim.traffic.table import BASE
 
 
 class AdapterGate:
-    """Asked for each waiting request, after a look at queue and batch before a step's admissions.
+    """Decides on each waiting request, after a look at queue and batch before a step's admissions.
 
-    pages: whether adapters take blocks of the KV cache; chooses: whether it may have candidates of its own
-    next_s: when to check again even if no request arrives or leaves: a load ends, a time slice ends, an adapter starves
+    pages: whether adapters take blocks of the KV cache; chooses: whether it may propose candidates
+    next_s: when to look again even if no request arrives or leaves: when a load or a time slice ends, or an adapter
+        starves
     """
 
     def __init__(self, rules: Rules, store: AdapterStore | None, weights: Weights | None, log: RunLog) -> None:
@@ -39,15 +40,15 @@ class AdapterGate:
 
     @property
     def looks(self) -> bool:
-        """Whether there is anything to look at before admissions."""
+        """Whether a look is needed before admissions."""
         return bool(self.weights or self.drainer or self._overlaps or (self.store and self.rules.prefetch))
 
     def look(
         self, now: float, queue: Queue, used: Mapping[int, int], running: Running, partials: Collection[Request]
     ) -> float:
-        """Weights change, adapters are drained and fetched as is due; gives the seconds for which the step waits.
+        """Change weights, drain and fetch adapters as due; returns the seconds for which the step waits.
 
-        used: requests of each adapter that runs
+        used: number of running requests of each adapter
         """
         self.next_s = inf
         if not queue.size:
@@ -91,14 +92,14 @@ class AdapterGate:
         drainer.update(now, since, remaining)
 
     def candidates(self, queue: Queue) -> Iterable[Request] | None:
-        """The requests to ask for, in order; None where the queue's head and the adapters that run tell it all."""
+        """The requests to consider, in order; None where the queue's head and the running adapters decide."""
         if self.drainer is not None and self.drainer.drained:
             drainer = self.drainer
             return queue.first_of_each(lambda request: drainer.admits(request.adapter, request.outputs))
         return queue.first_of_each() if self.weights is not None else None
 
     def admits(self, request: Request, used: Collection[int], now: float) -> bool:
-        """Whether a request may run with the adapters that do; where its load can begin, it does."""
+        """Whether a request may run with the running adapters; if its load can begin, it begins."""
         adapter = request.adapter
         if self.weights is not None and not self.weights.admits(adapter):
             return False
@@ -123,5 +124,5 @@ class AdapterGate:
         return 0 if self.store is None else self.store.held_blocks + self.store.needed(request.adapter)
 
     def beside(self, used: Collection[int]) -> int:
-        """Adapters that a step computes beside the weights."""
+        """Number of adapters that a step computes beside the weights."""
         return len(used) - (BASE in used) if self.weights is None else self.weights.beside(used)

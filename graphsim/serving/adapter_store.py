@@ -19,9 +19,9 @@ from graphsim.traffic.table import BASE
 
 
 class BlockPool(Protocol):
-    """Blocks of the KV cache. available: those that neither a request nor an adapter of the batch holds.
+    """Blocks of the KV cache. available: blocks held by neither a request nor an adapter of the batch.
 
-    idle_adapter_blocks: how many of the available blocks still hold idle adapters (`graphsim.serving.paging`)
+    idle_adapter_blocks: number of available blocks that still contain idle adapters (`graphsim.serving.paging`)
     """
 
     available: int
@@ -29,25 +29,25 @@ class BlockPool(Protocol):
 
 
 class AdapterStore:
-    """Slots, the host's memory and disk, and the loads between them.
+    """Slots, host memory and disk, and the loads between them.
 
-    A loop that lets loads stall its batch calls `use` for each adapter that joins a step's batch, and adds up the
-    seconds. One that overlaps them (`rules.loads`) asks `ready_s`; where that is later than now it calls `fetch`,
-    leaves the request in the queue, and lets it in with `use` once it is ready; `next_ready_s` is when to look again.
-    Either calls `join` for every further request of an adapter in the batch and `touch` when its last one has left.
+    A loop in which loads stall the batch calls `use` for each adapter that joins a step's batch, and adds up the
+    seconds. One that overlaps them (`rules.loads`) asks `ready_s`; if that is later than now it calls `fetch`, leaves
+    the request in the queue, and admits it with `use` once it is ready; `next_ready_s` is when to look again. Both call
+    `join` for every further request of an adapter in the batch and `touch` when its last one has left.
 
     loads: (start_s, seconds, adapter, from_disk as 0 or 1), in order; stall_s: seconds that batches waited, by adapter
-    hits: requests that found their adapter in its slot, by adapter; misses: those that did not
+    hits: requests that found their adapter in its slot, by adapter; misses: requests that did not
     """
 
     def __init__(
         self, rules: AdapterRules, load_s: Callable[[int, bool], float], sizes: Sequence[float] | None = None
     ) -> None:
-        """A store as an engine starts: pinned adapters in their slots.
+        """A store at the start of an engine: pinned adapters are in their slots.
 
-        rules: slots and tiers; load_s: seconds from the host's memory, or from disk, into a slot (StepPrice.load)
-        sizes: of each registered adapter, its rank or bytes; all alike by default. Raises ConfigError for rules that no
-        engine can keep.
+        rules: slots and tiers; load_s: seconds from host memory, or from disk, into a slot (StepPrice.load)
+        sizes: rank or bytes of each registered adapter; all equal by default. Raises ConfigError for rules that no
+            engine can follow.
         """
         self.rules, self.sizes = rules, sizes
         self.loads: list[tuple[float, float, int, int]] = []
@@ -110,9 +110,9 @@ class AdapterStore:
         return held < self.rules.max_loras
 
     def use(self, adapter: int, now: float, busy: Collection[int]) -> float:
-        """An adapter joins the batch; loads it where it has no slot. Gives the seconds that the batch waits for it.
+        """Add an adapter to the batch, loading it if it has no slot. Returns the seconds that the batch waits for it.
 
-        Of several adapters that join at the same time each gives the seconds on top of those before.
+        If several adapters join at the same time, each returns the seconds in addition to those before it.
         """
         self._arrive(now)
         if adapter in self._slots and adapter not in self._fetched:
@@ -150,7 +150,7 @@ class AdapterStore:
         self._note(adapter, now)
 
     def fetch(self, adapter: int, now: float, busy: Collection[int]) -> float:
-        """Starts to load an adapter for a request that waits, if there is room; gives when it is ready."""
+        """Start to load an adapter for a waiting request, if there is room; returns when it is ready."""
         self._arrive(now)
         if adapter not in self._slots:
             if not self.room_for(adapter, busy):
@@ -160,10 +160,10 @@ class AdapterStore:
         return self.ready_s(adapter, now)
 
     def prefetch(self, waiting: Iterable[int], now: float, busy: Collection[int] | None = None) -> None:
-        """Starts to load the adapters of the first waiting requests, as many as the rules say, before their turn.
+        """Start to load the adapters of the first waiting requests, as many as the rules allow, before their turn.
 
-        waiting: their adapters, in the queue's order; busy: those of the batch, so that idle adapters which none of the
-        waiting needs make room; without it only free slots are filled.
+        waiting: their adapters, in the queue's order; busy: those of the batch; idle adapters that none of the waiting
+            requests needs are then evicted. Without it only free slots are filled.
         """
         wanted = list(dict.fromkeys(adapter for adapter in waiting if adapter != BASE))[: self.rules.prefetch]
         if not wanted:
@@ -177,14 +177,14 @@ class AdapterStore:
                 self._bring(adapter, now, stays)
 
     def _can_enter(self, adapter: int, stays: Collection[int], now: float) -> bool:
-        """Whether each tier that it is not in has a free place or one that somebody may leave."""
+        """Whether each tier that does not contain it has a free place, or one that can be evicted."""
         return all(
             adapter in tier or not self._full(tier, adapter) or self._leaves(tier, stays, now) is not None
             for tier in (self._slots, self._host)
         )
 
     def keep(self, adapters: Collection[int]) -> None:
-        """Pins these besides those of the rules, in place of those that were kept so far."""
+        """Pin these adapters in addition to those of the rules, in place of the ones kept so far."""
         self._pinned = frozenset({*self.rules.pinned, *adapters})
 
     def ready_s(self, adapter: int, now: float) -> float:
@@ -221,11 +221,11 @@ class AdapterStore:
         return self._link_s
 
     def _full(self, tier: dict[int, Usage], adapter: int) -> bool:
-        """Whether somebody has to leave a tier before an adapter."""
+        """Whether a tier has no room for an adapter without evicting another."""
         return len(tier) >= (self.rules.max_loras if tier is self._slots else self.host_capacity)
 
     def _make_room(self, tier: dict[int, Usage], adapter: int, stays: Collection[int], now: float) -> None:
-        """Others leave a full tier: rather none whose load is under way, though that ends before the next begins."""
+        """Evict adapters from a full tier; one that is still being loaded only if there is no other choice."""
         while self._full(tier, adapter):
             leaving = self._leaves(tier, {*stays, *self._ready}, now) if self._ready else None
             if leaving is None:
@@ -238,7 +238,7 @@ class AdapterStore:
         return victim(self.rules.eviction, tier, stays, now, self.rules.weights)
 
     def _drop(self, adapter: int, tier: dict[int, Usage]) -> None:
-        """Out of a tier; who leaves the host's memory leaves its slot as well."""
+        """Remove an adapter from a tier; one that leaves host memory also leaves its slot."""
         if tier is self._host and adapter in self._slots:
             self._drop(adapter, self._slots)
         del tier[adapter]
@@ -254,7 +254,7 @@ class AdapterStore:
             self._ready = {adapter: ready for adapter, ready in self._ready.items() if ready > now}
 
     def _note(self, adapter: int, now: float) -> None:
-        """It is the one used last."""
+        """Mark an adapter as the most recently used."""
         for tier in (self._slots, self._host):
             usage = tier.pop(adapter, None)
             if usage is not None:

@@ -1,4 +1,4 @@
-"""Constants of a host that a user's own runs tell, and prices of steps with them."""
+"""Constants of a host that can be fitted to a user's own runs, and step prices adjusted by them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from graphsim.units import checked_number
 class Constant:
     """A constant that may be fitted.
 
-    neutral: its value where nothing is adjusted; least, most: of it; step: by which it is tried, which also says what
-    of it counts as little; factor: whether it multiplies, so that its logarithm is what is fitted
+    neutral: its value without any adjustment; least, most: its bounds; step: the increment of trials, which also
+        defines what counts as a small change; factor: whether it is a multiplier, so that its logarithm is fitted
     """
 
     meaning: str

@@ -18,10 +18,10 @@ NOTHING_LOADED: Sequence[tuple[int, int, float]] = ()
 
 
 class Admission:
-    """The way from the queue into the batch.
+    """Moves requests from the queue into the batch.
 
-    passes: whether it last went past all that wait, as no slot was free
-    loads: what is worth bringing back from tiers of the cache, once the engine has said what computing it takes
+    passes: whether it last skipped all waiting requests because no slot was free
+    loads: what is worth loading from tiers of the cache, once the engine has set the cost of computing it
     """
 
     def __init__(self, batch: Batch, gate: AdapterGate) -> None:
@@ -39,7 +39,7 @@ class Admission:
             self.loads = Loads(self.batch.cache, computes_s)
 
     def admit(self, step: Step, now: float, budget: float) -> float:
-        """Waiting requests join the step; gives the tokens that are left of it."""
+        """Admit waiting requests to the step; returns the tokens that are left of its budget."""
         batch, rules, queue, size = self.batch, self.rules, self.batch.queue, self.rules.block_tokens
         loads: dict[int, float] = {}
         self.passes = False
@@ -95,10 +95,10 @@ class Admission:
             step.least_s += seconds
 
     def _fits(self, step: Step, request: Request, free: int, found: int, new: int, missing: int) -> bool:
-        """Whether a request finds the blocks that the rules ask for.
+        """Whether there are as many free blocks for a request as the rules require.
 
-        free: unused blocks; found: of its own that the cache has; new: tokens that it would get, of those
-        that are missing
+        free: unused blocks; found: its own blocks that the cache has; new: tokens that it would get, out of the missing
+            ones
         """
         rules, batch, size = self.rules, self.batch, self.rules.block_tokens
         if rules.admission == "no_evict":

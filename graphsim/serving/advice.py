@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lever:
-    """One thing to change, and what comes of it. devices: how many times as many it takes."""
+    """One possible change and its outcome. devices: the factor by which it increases the number of devices."""
 
     name: str
     outcome: Outcome
@@ -53,7 +53,7 @@ class Lever:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeAdvice:
-    """What limits, by the run as it is, and what would help, the most helpful first.
+    """What limits a server, from its run, and what would help, the most helpful change first.
 
     tried: changes that were simulated, helpful or not; notes: what they were simulated on
     """

@@ -25,11 +25,11 @@ NOBODY_OVER: Set[Request] = frozenset()
 
 @dataclass(slots=True)
 class Step:
-    """One step: pieces of prompts with their new tokens, and sequences that get a token beside them.
+    """One step: chunks of prompts with their new tokens, and the sequences that generate a token beside them.
 
-    batch: of these sequences, and context: tokens that they have in the cache; over: those that it passes over
-    stall_s: seconds that it waits for adapters, and for keys and values from tiers; least_s: seconds that it takes at
-        least, as its layers wait for these
+    batch: number of these sequences; context: tokens that they have in the cache; over: sequences that the step skips
+    stall_s: seconds that it waits for adapters, and for keys and values from tiers; least_s: its least duration in
+        seconds, as its layers wait for these
     """
 
     chunks: list[tuple[Request, int]] = field(default_factory=list)
@@ -41,12 +41,12 @@ class Step:
 
 
 class Batch:
-    """Who runs.
+    """The running requests.
 
-    partials: prompts in pieces, by their admission
-    used: requests of each adapter; adapters: how many different ones, the base model aside
-    promised: blocks that those who run may still take, where admissions leave these to them
-    retry: whether somebody has come or gone since the waiting were looked at
+    partials: prompts computed in chunks, by order of admission
+    used: number of requests of each adapter; adapters: number of distinct adapters, without the base model
+    promised: blocks that running requests may still take, where admissions reserve them
+    retry: whether a request has arrived or left since the waiting requests were last considered
     is_full: whether no request is admitted until one leaves (SGLang's batch_is_full)
     """
 
@@ -111,7 +111,7 @@ class Batch:
             self.promised -= -(-request.most_cached // self.rules.block_tokens) - request.blocks
 
     def seat(self, request: Request, now: float, loads: dict[int, float]) -> float:
-        """A request whose blocks are taken has a place from now on; gives the seconds that its step waits for it.
+        """A request whose blocks are taken has a place from now on; returns the seconds that its step waits for it.
 
         loads: seconds that the step waits for each adapter
         """
@@ -146,7 +146,7 @@ class Batch:
             self.to_come.add(request, self.running.steps)
 
     def pass_over(self, requests: Set[Request]) -> int:
-        """These get nothing in a step in which others generate; gives the tokens that they have in the cache."""
+        """Skip these requests in a step in which others generate; returns the tokens that they have in the cache."""
         cached = 0
         for request in requests:
             cached += self.running.tokens(request) - 1
@@ -158,7 +158,7 @@ class Batch:
         return cached
 
     def advance(self, steps: int, now: float) -> None:
-        """Steps of generation take their blocks and give their tokens, until now."""
+        """Decode steps take their blocks and give their tokens, until now."""
         blocks = self.running.advance(steps)
         self.cache.available -= blocks
         if self._promises:
@@ -169,7 +169,7 @@ class Batch:
     def release(self, request: Request, now: float, *, returns: bool = False, keeps: bool = True) -> None:
         """A request that runs gives up its place, its blocks and its adapter.
 
-        returns, keeps: as of `KVCache.drop`
+        returns, keeps: as in `KVCache.drop`
         """
         size = self.rules.block_tokens
         if request.generates:

@@ -43,16 +43,16 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bottlenecks:
-    """Where the time goes.
+    """Where a server's time goes.
 
-    busy: part of the run in which the engine worked; kv_use: mean part of the blocks in use while it did
-    slowdown: time of a token relative to a request alone on the server; 0 where the latter is not known
+    busy: share of the run in which the engine worked; kv_use: mean share of blocks in use meanwhile
+    slowdown: time of a token relative to a request alone on the server; 0 if the latter is unknown
     spent, slowest: mean seconds of a finished request, and of the slowest hundredth, in the front end, in the queue,
         until the first token, and in generation
-    waiting: parts of all waiting by what was full, keys of CAUSES; stalled: part of the busy time that loads held up
-    loads, disk_loads: of adapters, those from disk among them
-    preempted: preemptions per request; worst_adapter: its number, its mean time to first token, and the usual one's;
-        worst_name: what it is called
+    waiting: shares of all waiting by what was full, with keys of CAUSES; stalled: share of the busy time lost to loads
+    loads, disk_loads: number of adapter loads, and of those from disk
+    preempted: preemptions per request; worst_adapter: its number, its mean time to first token, and the median
+        adapter's; worst_name: its name
     """
 
     busy: float
@@ -215,7 +215,7 @@ def _held(column: Mapping[str, Floats], rules: Rules, in_turn: bool) -> dict[str
 
 
 def _worst(table: RequestTable, log: RunLog) -> tuple[int, float, float] | None:
-    """The adapter whose first tokens take longest in the mean, and the median of these means."""
+    """The adapter whose first tokens take longest on average, and the median of these means."""
     ttft = log.first_token_s - log.sent_s
     counted = (table.adapter != BASE) & np.isfinite(ttft)
     adapters, ttft = table.adapter[counted], ttft[counted]

@@ -18,7 +18,7 @@ Name = Any
 
 
 class Segment(NamedTuple):
-    """A part of a prompt: the name of its first block, that of the others, and the block behind its last one."""
+    """A part of a prompt: the name of its first block, that of the others, and the index after its last block."""
 
     first: Name
     name: Name
@@ -26,9 +26,9 @@ class Segment(NamedTuple):
 
 
 class Node:
-    """Blocks of a prefix from `first` up to `last`, held by so many users; `parent` has the blocks ahead of them.
+    """Blocks of a prefix from `first` up to `last` with a number of users; `parent` has the blocks before them.
 
-    place: 0 on the device, else the number of the tier that they were put off to (`graphsim.serving.offloading`)
+    place: 0 on the device, else the number of the tier to which they were moved (`graphsim.serving.offloading`)
     """
 
     __slots__ = ("parent", "name", "first", "last", "users", "children", "place")
@@ -45,18 +45,18 @@ class Node:
 
     @property
     def rest_name(self) -> Name:
-        """Of the part behind any of its blocks, where it is divided."""
+        """Name of the part after any of its blocks, for when the node is split."""
         return self.name[-1] if isinstance(self.name, tuple) else self.name
 
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """Who holds blocks.
+    """A holder of blocks.
 
-    adapter: whose keys and values they are; segments: parts of its prompt that others may share
+    adapter: the adapter of its keys and values; segments: parts of its prompt that others may share
     goes_on: whether its answer continues the last segment
-    blocks: that it holds; shared: those of them that stand in the tree, up to the node `tip`
-    kept: what is left of its own blocks from before it gave them up
+    blocks: number of blocks held; shared: number of them that are in the tree, up to the node `tip`
+    kept: its own blocks that remain from before it gave them up
     """
 
     adapter: int
@@ -69,9 +69,9 @@ class Holder:
 
 
 class KVCache:
-    """So many blocks. available: unused ones, idle ones of earlier prompts included.
+    """A cache of a fixed number of blocks. available: unused blocks, including idle ones of earlier prompts.
 
-    idle_adapter_blocks: how many of the available blocks still hold idle adapters (`graphsim.serving.paging`)
+    idle_adapter_blocks: number of available blocks that still contain idle adapters (`graphsim.serving.paging`)
     """
 
     def __init__(self, blocks: int, block_tokens: int, *, keeps: bool) -> None:
@@ -153,7 +153,7 @@ class KVCache:
                 del self._oldest[kept]
 
     def give(self, holder: Holder, blocks: int) -> None:
-        """So many blocks more."""
+        """Give a holder this many more blocks."""
         holder.blocks += blocks
         self.available -= blocks
 
@@ -190,10 +190,11 @@ class KVCache:
         holder.tip, holder.shared = node, at
 
     def drop(self, holder: Holder, full: int, *, returns: bool, keeps: bool = True) -> None:
-        """A holder gives up its blocks, of which so many are full.
+        """Release a holder's blocks, of which `full` are full.
 
-        returns: whether it will ask for them again; keeps: whether its own full blocks stay usable. Of one that does
-        not return they age beside those that somebody may ask for, and where there are none, they are as good as blank.
+        returns: whether the holder will need them again; keeps: whether its own full blocks stay usable. Blocks of a
+            holder that does not return age together with those that others may reuse; if there are none, they count as
+            empty.
         """
         if self._keeps:
             if self._oldest:

@@ -32,12 +32,11 @@ OVER = ("rate", "adapters")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """The largest load that a server can take within limits.
+    """The largest load that a server can take within latency limits.
 
-    over: `rate` (requests per second), `concurrency` (requests in flight) or `adapters`
+    over: what is increased: `rate` (requests per second), `concurrency` (requests in flight) or `adapters`
     value: the highest load tried that meets the limits; service: the run at that load
-    tried: one row per run, in the order of the values: the value, kept, attainment, the limiting resource, and figures
-        of latency and throughput
+    tried: one row per run, sorted by load: the load, kept, attainment, the limiting resource, latency and throughput
     saturates: whether a higher load was tried and failed; notes: caveats
     """
 
@@ -78,16 +77,19 @@ def capacity(
     progress: Progress | None = None,
     **served: Any,
 ) -> Capacity:
-    """The highest rate (closed loop: concurrency) or number of adapters that keeps the limits, in about ten runs.
+    """Find the highest rate (closed loop: concurrency) or number of adapters that meets the limits, in about ten runs.
 
-    traffic: the gaps between its arrivals are scaled, those of traces too; with `over="adapters"`, requests are
-        assigned to adapters again for each number of them
-    ttft_s, tpot_s, e2e_s: limits of a request; one at least, or classes of the traffic with limits of their own
-    attainment: share of requests that must keep all of them
-    executor: any `concurrent.futures.Executor`; then several runs go at a time, the answer is the same within 2 %
+    traffic: the requests; its arrival times are scaled, also those of a trace. With `over="adapters"`, requests are
+        assigned to adapters again for each number of adapters
+    ttft_s, tpot_s, e2e_s: latency limits of a request in seconds; at least one of them, or classes of the traffic with
+        their own limits
+    attainment: share of requests that must meet all limits
+    over: what to increase: `rate`, `concurrency` or `adapters`
+    executor: any `concurrent.futures.Executor`, to run several loads at once; the answer is the same within 2 %
+    progress: called with the number of runs done and a line of text
     served: further arguments of `serve`
-    Ctrl-C ends the search with the highest value that was found so far.
-    Raises InfeasibleError where nothing keeps the limits, ConfigError as `serve` does.
+    Ctrl-C ends the search with the highest value found so far.
+    Raises InfeasibleError where no load meets the limits, ConfigError as `serve` does.
     """
     check_executor(executor)
     serving = serving_of(model, hardware, traffic, **served)

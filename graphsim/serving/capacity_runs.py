@@ -162,7 +162,7 @@ class Runs:
         return run_job(Job(serving=self.at(value), limits=self.limits, value=value))[1]
 
     def frame(self) -> pd.DataFrame:
-        """A row a run, in the order of the values."""
+        """One row per run, in the order of the values."""
         import pandas as pd
 
         rows = [
@@ -183,7 +183,7 @@ class Runs:
         )
 
     def notes(self, search: Search) -> Iterator[str]:
-        """What to beware of in the answer."""
+        """Caveats on the answer."""
         found = search.holding
         run = self.done[found] if found is not None else None
         if search.is_open and self.what == "rate":

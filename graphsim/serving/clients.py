@@ -22,7 +22,7 @@ NEVER = (inf, -1)
 
 
 class Connections:
-    """So many requests in flight at most; one that finds no connection waits for the next to end, first come first."""
+    """A maximum of requests in flight; a request without a connection waits for the next one to end, in order."""
 
     def __init__(self, count: float) -> None:
         self._free = count
@@ -48,7 +48,7 @@ class Connections:
         return None
 
     def free(self, at: float) -> int | None:
-        """A connection ends then; gives the request that is sent over it at once."""
+        """A connection ends then; returns the request that is sent over it at once."""
         if self._waiting:
             return self._waiting.popleft()
         heapq.heappush(self._ends, at)
@@ -56,10 +56,10 @@ class Connections:
 
 
 class Clients(Coming):
-    """All clients of a server. next_s: when the scheduler may next hear of a request, or a client of something.
+    """All clients of a server. next_s: when the scheduler may next hear of a request, or a client of an end.
 
-    listen: whether the end of a request changes when another is sent
-    in_order: whether requests that follow no other are sent whatever becomes of others
+    listen: whether the end of a request affects when another is sent
+    in_order: whether requests that follow no other are sent independently of other requests
     """
 
     def __init__(

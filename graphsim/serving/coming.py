@@ -12,9 +12,9 @@ class Coming:
     """Requests on their way to an engine, and how long their clients wait.
 
     next_s: when the scheduler may next hear of a request
-    reply_s: from the engine's token to the client's clock
-    expiring: requests with the times at which their clients give them up; expires: whether any client does
-    listen: whether anybody wants to know when a request ends
+    reply_s: seconds from the engine's token to the client's timestamp
+    expiring: requests with the times at which their clients give up; expires: whether any client does
+    listen: whether anything depends on when a request ends
     """
 
     next_s: float

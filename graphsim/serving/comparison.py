@@ -36,20 +36,22 @@ def compare_serving(
     progress: Progress | None = None,
     **served: Any,
 ) -> pd.DataFrame:
-    """A row a strategy, or a row a setting, all on the same requests.
+    """Serve the same requests with several strategies or settings; one row per strategy or setting.
 
-    strategies: `dynamic`, `merged` (one adapter at a time in the weights, with switching; `merged:POLICY` names one),
-        `mixed` (the hottest merged, the others dynamic), `paged` (adapters in the KV cache's blocks)
-    vary: in place of strategies, one of the engine's settings and its values, as {"max_loras": [4, 8, 16]}, or of the
-        fleet's: {"router": ["least-loaded", "placed"]}, {"replicas": [4, 8]}
-    ttft_s, tpot_s, e2e_s: limits of a request, of which `attainment` is the share that keeps them all
+    strategies: `dynamic`, `merged` (one adapter at a time in the weights, with switching; `merged:POLICY` names the
+        policy), `mixed` (the most requested adapter merged, the others dynamic), `paged` (adapters in blocks of the KV
+        cache)
+    vary: in place of strategies, one setting of the engine and its values, such as {"max_loras": [4, 8, 16]}, or one of
+        the fleet: {"router": ["least-loaded", "placed"]}, {"replicas": [4, 8]}
+    ttft_s, tpot_s, e2e_s: latency limits of a request in seconds; `attainment` is the share of requests that meet them
+        all
     served: further arguments of `serve`
     Columns: completed, request_throughput, output_throughput, mean_ttft_s, p99_ttft_s, mean_tpot_s, mean_e2e_s,
-        p99_e2e_s, loads, switches, stalled (part of the engine's time that these take), preemptions, kv_tokens, limit,
-        and attainment where there are limits. What cannot be run has no numbers but a reason; `attrs["notes"]` says
-        what to beware of in all rows, and which strategies have more of it. Of fleets also imbalance (tokens of the
-        fullest replica over the mean of all) and reloads (loads that bring back what a replica had had before).
-    Raises ConfigError as `serve` does, except for what one strategy or value alone cannot do.
+    p99_e2e_s, loads, switches, stalled (share of the engine's time spent on loads and switches), preemptions,
+    kv_tokens, limit, and attainment where there are limits. A row that cannot be run has a reason in place of numbers.
+    `attrs["notes"]` holds caveats for all rows, and for single strategies. For fleets also imbalance (tokens of the
+    busiest replica over the mean of all) and reloads (loads of an adapter that the replica had held before).
+    Raises ConfigError as `serve` does, except for what only one strategy or value cannot do.
     """
     serving = serving_of(model, hardware, traffic, **served)
     asked = {"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": e2e_s}

@@ -28,10 +28,10 @@ ADDED, MULTIPLIED = 0.05, 1.1
 
 
 class Credits(Weights):
-    """Merged or unmerged by thresholds on the share of the batch that one adapter has, with credits against starvation.
+    """Merges or unmerges by thresholds on one adapter's share of the batch, with credits against starvation.
 
-    A step that displaces a request of a first-come batch moves credit from the adapter that is merged to the displaced
-    one's. merge_at, stay_at: shares of a batch from which an adapter is merged, and down to which it stays
+    A step that displaces a request of a first-come batch moves credit from the merged adapter to the displaced one's.
+    merge_at, stay_at: shares of a batch at which an adapter is merged, and down to which it stays merged
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Credits(Weights):
         return self._change(self._wanted, now, store)
 
     def admits(self, adapter: int) -> bool:
-        """Everybody while unmerged; the adapter in the weights, or the one that is to come into them, else."""
+        """Every adapter while unmerged; else only the adapter in the weights, or the next one to be merged."""
         return self._wanted == BASE or adapter == self._wanted
 
     def beside(self, used: Collection[int]) -> int:
-        """None while merged."""
+        """No adapters beside the weights while merged."""
         return 0 if self.merged != BASE else super().beside(used)
 
     def _settle(self, counts: dict[int, int], demand: Demand, unit: float) -> None:
@@ -131,7 +131,7 @@ class _Tried:
         self._largest: int | None = None
 
     def add(self, steps: int, unmerged: float, merged: float, largest: int) -> None:
-        """So many steps, with so many requests in a batch of each mode, merged for the adapter with most."""
+        """Record steps, with the requests in a batch of each mode; merged for the adapter with the most requests."""
         self.steps += steps
         self.unmerged += steps * unmerged
         self.merged += steps * merged

@@ -16,10 +16,10 @@ TOLERANCE = 1.2
 
 
 class Drainer:
-    """Which running adapters are being drained, and for whom.
+    """Which running adapters are being drained, and for which starving adapter.
 
-    A loop calls `update` before its admissions whenever a request has come or gone, and at `next_s`; then it asks
-    `admits` of each waiting request. Base requests count as an adapter (BASE), as they do in SGLang.
+    A loop calls `update` before its admissions whenever a request has arrived or left, and at `next_s`; then it asks
+    `admits` for each waiting request. Base requests count as an adapter (BASE), as in SGLang.
     """
 
     def __init__(self, places: int, after_s: float) -> None:
@@ -60,7 +60,7 @@ class Drainer:
         return [adapter for adapter, since in waiting_since.items() if now - since > self.after_s]
 
     def admits(self, adapter: int, output_tokens: int) -> bool:
-        """Whether a request of an adapter, with so many output tokens at most, may join the batch."""
+        """Whether a request of an adapter, with this many output tokens at most, may join the batch."""
         return adapter not in self._for or output_tokens <= TOLERANCE * self._remaining[adapter]
 
     def next_s(self, now: float, waiting_since: Mapping[int, float]) -> float:

@@ -34,7 +34,7 @@ class Ended(NamedTuple):
 class DrivenEngine:
     """The engine of `graphsim.serving.loop.run`, for a router, another simulator or a learner to drive.
 
-    An event is a step with prompts, a run of steps of generation alike, or a wait. It begins when `next_time` is asked
+    An event is a step with prompts, a run of identical decode steps, or a wait. It begins when `next_time` is asked
     for or `step` is called, and ends with `step`; in between `now` is its beginning. Submit all requests that arrive
     up to `now`
     before that: a step takes who was known when it began, as a scheduler does. Who comes during the event may be
@@ -60,7 +60,7 @@ class DrivenEngine:
     ) -> None:  # fmt: skip
         """An idle engine at 0 s.
 
-        rules, price, store, weights: as of `run`; log: an empty one (`empty_log`) with a row for each request that will
+        rules, price, store, weights: as in `run`; log: an empty one (`empty_log`) with a row for each request that will
             be given in; several engines may share its columns of requests
         client: how long requests are waited for (timeout_s), what its own way back takes (reply_s), and when all is
             over (cutoff_s); connections are left to the caller
@@ -108,7 +108,7 @@ class DrivenEngine:
         return engine.now if until == inf and self._ended else until
 
     def step(self) -> list[Ended]:
-        """End the event under way, or the next one; gives the requests that ended with it.
+        """End the event under way, or the next one; returns the requests that ended with it.
 
         Raises ConfigError where nothing is left to do: see `next_time`.
         """
@@ -120,7 +120,7 @@ class DrivenEngine:
         return found
 
     def close(self) -> RunLog:
-        """The log, complete with loads and switches, as of `run`; the engine is not driven any further."""
+        """The log, complete with loads and switches, as in `run`; the engine is not driven any further."""
         if self.store is not None:
             self.log.loads.extend(self.store.loads)
         if self._weights is not None:

@@ -13,7 +13,7 @@ ANSWERED = STATUSES.index(FINISHED)
 
 
 class Endings:
-    """Between the clients and the batch. count: requests that have ended."""
+    """Handles what happens between the clients and the batch. count: requests that have ended."""
 
     def __init__(self, scheduler: Scheduler, clients: Coming, client: Client, log: RunLog) -> None:
         self._scheduler, self._batch, self._clients, self._log = scheduler, scheduler.batch, clients, log
@@ -55,7 +55,7 @@ class Endings:
         self._clients.ended(request.row, at, answered=False)
 
     def compute(self, chunks: list[tuple[Request, int]], now: float) -> int:
-        """Prompts of a step are so much further at its end; gives their new tokens.
+        """Prompts of a step are so much further at its end; returns their new tokens.
 
         The end of a prompt gives a token: the first one of all, or the next one after a preemption.
         """

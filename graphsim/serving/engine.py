@@ -1,4 +1,4 @@
-"""One engine on a clock, one event at a time: a step with prompts, a run of steps of generation alike, or a wait.
+"""One engine on a clock, one event at a time: a step with prompts, a run of identical decode steps, or a wait.
 
 The work of a step does not depend on how many requests run: they are counters (`Running`). While no request arrives,
 ends or fails to get a block, a run of decode steps is one closed sum, exact as the step's price is linear in the
@@ -92,14 +92,14 @@ class Engine:
         return inf
 
     def notice(self) -> None:
-        """Somebody will come who was not known when the event under way began: it may end earlier."""
+        """A request will arrive that was unknown when the current event began; the event may end earlier."""
         if self.under_way == WAIT:
             self._wait(stuck=self._stuck)
         elif self.under_way == DECODE:
             self._decode()
 
     def _wait(self, *, stuck: bool) -> float:
-        """Until somebody comes or, where those who wait never get in by themselves, something else changes."""
+        """Wait until a request arrives or, if the waiting ones cannot run by themselves, something else changes."""
         self.under_way, self.finish, self._stuck = WAIT, self._ends[0], stuck
         until = min(self.clients.next_s, self._limit_s()) if stuck else self.clients.next_s
         self.until = inf if until == inf else max(self.now, min(until, self.cutoff_s))
@@ -124,7 +124,7 @@ class Engine:
                 endings.receive(self.seen)
 
     def _decode(self) -> float:
-        """Steps of generation until somebody is seen to come, goes, or fails to get a block, while they are alike."""
+        """Decode steps until a request is seen to arrive, leaves, or fails to get a block, while they are alike."""
         running, batch = self.running, self.batch
         size, adapters = len(running.requests), batch.adapters
         computed = self.gate.beside(batch.used) if self.gate.weights is not None else adapters
@@ -177,7 +177,7 @@ class Engine:
         return most, self._limit_s() - self.now if self.limited else inf
 
     def _to_look(self, steps: int) -> int:
-        """From so many steps on, those until one has ended after which the scheduler sees who had come by then.
+        """Number of steps until one ends after which the scheduler sees the requests that have arrived by now.
 
         Who has come by now and is not seen yet missed the look just taken.
         """
@@ -237,7 +237,7 @@ class Engine:
         return self.price.mixed(tokens, pairs, len(step.chunks), ending, step.batch, step.context, adapters)
 
     def _computes_s(self, tokens: int, past: int, adapter: int) -> float:
-        """Of a prompt's tokens behind so many that are there, in steps of their own."""
+        """Seconds to compute a prompt's tokens after a number of cached ones, in separate steps."""
         seconds, most = 0.0, self.rules.max_num_batched_tokens if self.rules.chunked else tokens
         adapters = int(adapter != BASE and self.rules.adapters.max_loras > 0)
         while tokens > 0:

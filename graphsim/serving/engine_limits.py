@@ -15,10 +15,11 @@ from graphsim.units import short
 class EngineLimits:
     """Scheduler settings, named by the engine's own flags or by graphsim's engine-independent names; immutable.
 
-    `EngineLimits(max_num_seqs=64, enable_prefix_caching=False)` under vLLM,
-    `EngineLimits(chunked_prefill_size=4096, max_loras_per_batch=16)` under SGLang. A flag may be written as on a
-    command line (`{"--max-num-seqs": 64}` as keywords). For every engine: fields of `Rules` and `AdapterRules`, and
-    `kv_tokens`, `memory_share`, `max_lora_rank`, `captured_sizes` and `pads` (`graphsim.serving.engine_flags`).
+    Under vLLM `EngineLimits(max_num_seqs=64, enable_prefix_caching=False)`, under SGLang
+    `EngineLimits(chunked_prefill_size=4096, max_loras_per_batch=16)`. A flag may also be written as on the command
+    line, such as `--max-num-seqs` as the key of a mapping of keywords. Names that work with every engine: the fields of
+    `Rules` and `AdapterRules`, `kv_tokens`, `memory_share`, `max_lora_rank`, `captured_sizes` and `pads`
+    (`graphsim.serving.engine_flags`).
     Raises ConfigError for a name that no engine knows, or a value that its flag does not take.
     """
 
@@ -63,9 +64,9 @@ class EngineLimits:
         return EngineLimits(**{**self._given, **changes})
 
     def settings(self, engine: EngineProfile) -> Settings:
-        """The settings for an engine, under graphsim's names.
+        """The settings under graphsim's names, for an engine.
 
-        Raises ConfigError for a flag of another engine, and where two flags contradict each other.
+        Raises ConfigError for a flag of another engine, and for two flags that contradict each other.
         """
         flags = {**OF_ENGINES[engine.scheduler.flags], **OWN}
         found: Settings = {}

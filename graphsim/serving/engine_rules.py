@@ -58,7 +58,7 @@ def served(deployment: Deployment, limits: EngineLimits = NO_LIMITS, ranks: Sequ
 def rules_of(deployment: Deployment, limits: EngineLimits = NO_LIMITS, ranks: Sequence[int] = ()) -> Rules:
     """The rules of a server with these settings.
 
-    ranks: as of `served`
+    ranks: as in `served`
     Raises ConfigError for settings that the engine does not know or that do not go together, InfeasibleError where
     weights and slots leave no room for a KV cache, or it is too small for the length asked for.
     """

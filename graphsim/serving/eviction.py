@@ -19,9 +19,9 @@ from graphsim.traffic.table import BASE
 class Usage:
     """An adapter in a tier.
 
-    entered_s: when it came; last_s: when it was last in a batch, or came
-    uses: requests it was used for, in the whole run
-    size: what it costs to bring in again, in any unit that all adapters share (rank, bytes)
+    entered_s: when it was loaded; last_s: when it was last in a batch, or was loaded
+    uses: number of requests it was used for, in the whole run
+    size: the cost of loading it again, in any unit that all adapters share (rank, bytes)
     """
 
     entered_s: float
@@ -37,14 +37,13 @@ def victim(
     now: float,
     weights: tuple[float, float, float],
 ) -> int | None:
-    """The adapter of a tier that leaves, None where none may.
+    """The adapter that a tier evicts; None where none may be evicted.
 
-    policy: `lru` the one unused for longest; `fifo` the one that came first; `lfu` the one used for the fewest
-        requests; `size` the one with the least uses times size, which is what its absence will cost; `scored` the one
-        with the least weighted sum of frequency, recency and size (Chameleon, MICRO 2025), each from 0 to 1 within
-        those that may leave
-    tier: in the order of last use; stays: those that may not leave; weights: of frequency, recency and size
-    The base model's own place (`BASE`, SGLang's) is given up only where nothing else can be (SGLang,
+    policy: `lru` the one unused for longest; `fifo` the one loaded first; `lfu` the one used for the fewest requests;
+        `size` the one with the least uses times size, the expected cost of loading it again; `scored` the one with the
+        least weighted sum of frequency, recency and size (Chameleon, MICRO 2025), each from 0 to 1 among the candidates
+    tier: in the order of last use; stays: adapters that may not be evicted; weights: of frequency, recency and size
+    The base model's own place (`BASE`, SGLang's) is evicted only if nothing else can be (SGLang,
     `srt/lora/eviction_policy.py`).
     """
     leaving = (adapter for adapter in tier if adapter not in stays and adapter != BASE)

@@ -30,7 +30,7 @@ class Fairness:
 
     @property
     def jain_index(self) -> float:
-        """Of the shares served: 1 where all are alike, 1/n where one of n gets everything."""
+        """Jain's index of the shares served: 1 if all are equal, 1/n if one of n gets everything."""
         return jain_index(self.served_share)
 
 

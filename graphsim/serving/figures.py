@@ -22,9 +22,9 @@ PERCENTILES = (90.0, 95.0, 99.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Latencies:
-    """What each request saw, in seconds from when its client sent it; nan where it did not come to that.
+    """Latencies of each request, in seconds from when its client sent it; nan where it did not get that far.
 
-    ttft_s: to the first token; tpot_s: mean of each further token, of answers with more than one; e2e_s: to the last
+    ttft_s: to the first token; tpot_s: mean per further token, for answers with more than one; e2e_s: to the last token
     done: whether it was answered
     """
 
@@ -98,7 +98,7 @@ def weighted_statistics(values: Floats, counts: Floats, percentiles: Sequence[fl
 
 
 def grouped(values: Floats, group: Ints, groups: int, percentiles: Sequence[float]) -> dict[str, Floats]:
-    """`mean` and percentiles of each of so many groups, whose numbers count from 0; nan in empty ones."""
+    """`mean` and percentiles of each of the groups, which are numbered from 0; nan in empty ones."""
     known = np.isfinite(values) & (group >= 0)
     values, group = values[known], group[known]
     order = np.lexsort((values, group))

@@ -32,12 +32,12 @@ class Gaps:
         self._paused[now] = self._paused.get(now, 0) + 1
 
     def pass_over(self, start_s: float, requests: Iterable[Request]) -> None:
-        """These get nothing in a step that begins then."""
+        """These requests get nothing in the step that begins then."""
         for request in requests:
             self._late.setdefault(request, start_s)
 
     def steps(self, start_s: float, first_s: float, seconds: float, steps: int, batch: int, over: Set[Request]) -> None:
-        """So many sequences get a token in each of these steps; over: those that the first one passes over."""
+        """Record that a number of sequences get a token in each of these steps; over: those the first step skips."""
         if not self._late and not self._paused:
             self._rows.append((seconds / steps, batch * steps))
             return

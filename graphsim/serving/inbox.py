@@ -32,7 +32,7 @@ class Inbox(Coming):
         return len(self.coming)
 
     def put(self, request: Request, received_s: float, place: int) -> bool:
-        """Somebody comes then; gives whether before all others. place: among those who come at the same time."""
+        """Add a request; returns whether it is the earliest. place: its order among those that arrive together."""
         heapq.heappush(self.coming, (received_s, place, request))
         self._sent_s[request.row] = request.sent_s
         if received_s < self.next_s:

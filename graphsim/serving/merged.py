@@ -46,7 +46,7 @@ class Merged(Weights):
         return self._open and adapter == self.merged
 
     def beside(self, used: Collection[int]) -> int:
-        """None: the one adapter is in the weights."""
+        """No adapters: the only one is in the weights."""
         return 0
 
 
@@ -77,7 +77,7 @@ class LongestQueue(Merged):
 
 
 class TimeSlice(Merged):
-    """Each adapter in turn for so many seconds, as long as others wait, in the order of their numbers."""
+    """Each adapter in turn for this many seconds, as long as others wait, in the order of their numbers."""
 
     def __init__(self, times: WeightTimes, slice_s: float = 5.0) -> None:
         super().__init__(times)

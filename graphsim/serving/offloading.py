@@ -35,7 +35,7 @@ class Tier:
 
 
 class TieredCache(KVCache):
-    """As a KVCache, where evicted blocks of prefixes go on through tiers. stored: blocks in each of them."""
+    """A KVCache whose evicted prefix blocks move to tiers. stored: blocks in each tier."""
 
     def __init__(self, blocks: int, block_tokens: int, tiers: Sequence[Tier], *, keeps: bool) -> None:
         super().__init__(blocks, block_tokens, keeps=keeps)

@@ -38,7 +38,7 @@ class OverTime:
         return np.column_stack([start, start + self.columns["seconds"]]).ravel()
 
     def integral(self, values: Floats, at: Floats) -> Floats:
-        """Of a quantity of each run over time, from the start up to each of these seconds."""
+        """Integral over time of a quantity of each run, from the start to each of these seconds."""
         if not len(values):
             return np.zeros(len(at))
         areas = np.zeros(2 * len(values))

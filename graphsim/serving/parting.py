@@ -38,7 +38,7 @@ def _traffic(pair: RunPair) -> Iterator[str]:
             for figures in (pair.measured, pair.predicted)
         )
         if there and abs(here / there - 1.0) > SAME_TRAFFIC:
-            yield f"Not the same lengths: {word} have {there:.0f} tokens in the mean as measured, {here:.0f} simulated."
+            yield f"Not the same lengths: {word} have {there:.0f} tokens on average as measured, {here:.0f} simulated."
 
 
 def _capacity(pair: RunPair) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _beginning(pair: RunPair) -> Iterator[str]:
     simulated = here[1] / here[2] if here is not None else 1.0
     if first > 2.0 * rest and first > 1.5 * simulated * rest:
         yield (
-            f"The first {count} requests waited {first:.3g} s in the mean for their first token, later ones {rest:.3g} "
+            f"The first {count} requests waited {first:.3g} s on average for their first token, later ones {rest:.3g} "
             "s, which the simulated run does not show: a server that was not warmed up (compilation, graph capture, "
             "first loads of adapters); measure again after a warm-up."
         )
@@ -132,7 +132,7 @@ def _throughput(pair: RunPair) -> Iterator[str]:
     if name is None or not pair.parts(name):
         return
     flight = pair.measured.get("request_throughput", math.nan) * pair.measured.get("mean_e2el_ms", math.nan) / 1e3
-    held = "" if math.isnan(flight) else f" with {flight:.3g} requests in flight in the mean"
+    held = "" if math.isnan(flight) else f" with {flight:.3g} requests in flight on average"
     if min(pair.kept_up(pair.measured), pair.kept_up(pair.predicted)) >= KEEPS_UP:
         yield f"Throughput: {pair.both(name)}{held}, although both keep up: lengths, rates or the runs' ends differ."
     else:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def peak_tokens(requests: Iterable[tuple[int, int]]) -> int:
-    """Of requests that have so many tokens and will get so many more.
+    """Most tokens at a time of requests, from the tokens that each has and will still get.
 
     The cache is fullest when one of them ends: those that have as many to get as it has, or more, are still there
     (S-LoRA 18895fa8, `slora/server/router/req_queue.py`, _can_add_new_req; LightLLM's estimate).

@@ -25,7 +25,7 @@ CONTEXTS: Sequence[float] = (0.0, 8.0, 16.0, 24.0, 32.0, 48.0, *map(float, _octa
 COARSE_CONTEXTS: Sequence[float] = (0.0, 32.0, *map(float, _octaves(64, MOST_CONTEXT, 2)))
 """The same beside prompts."""
 PASTS: Sequence[float] = (0.0, *map(float, _octaves(512, MOST_CONTEXT, 1)))
-"""Tokens before those of a prompt's piece, in the mean."""
+"""Tokens before those of a prompt's piece, on average."""
 BATCHES: Sequence[int] = (0, 1, 2, 4, 8, 16, 24, *range(32, 256, 16), *_octaves(256, 2**20, 8))
 ADAPTERS: Sequence[int] = (*range(FEW), *_octaves(FEW, 2**20, 2))
 

@@ -56,7 +56,7 @@ class Sizes:
     """What tables depend on besides the compiled step.
 
     captured: sizes of generating batches that are graphs; pads: whether a batch runs as the next of them
-    mean_prompt: tokens of a prompt in the mean: where there are more in a step, they are taken to be several
+    mean_prompt: tokens of a prompt on average: where there are more in a step, they are taken to be several
     adapters: different ones of a step at most; mean_rank: of the tokens that have one, 0 for the LoraConfig's;
         adapter_share: of all tokens, those that have one
     step_s: of each step beside what is compiled; sequence_s: of each sequence that gets a token
@@ -99,7 +99,7 @@ class StepPrices:
         return self._padded[batch] if batch < len(self._padded) else batch
 
     def decode(self, batch: int, context: int, adapters: int) -> tuple[float, float, int]:
-        """A step of generation (`StepPrice.decode`)."""
+        """A decode step (`StepPrice.decode`)."""
         size = self._padded[batch] if batch < len(self._padded) else batch
         sizes = self._sizes
         contexts, values, slopes = self._decode.get((size, adapters)) or self._decode_line(size, adapters)
@@ -148,7 +148,7 @@ class StepPrices:
         return line
 
     def _table(self, place: Place) -> Table:
-        """Of one batch and number of adapters, from the tables of the nodes around them."""
+        """The table of one batch size and number of adapters, from the tables of the surrounding nodes."""
         span, batch, adapters, column, row, kind = place
         (b, along), (a, across) = around(BATCHES, batch), around(ADAPTERS, min(adapters, self._sizes.adapters))
         many, a = (True, a - FEW) if a >= FEW else (False, a)
@@ -209,7 +209,7 @@ class StepPrices:
         return np.maximum(np.minimum(usual, tokens), 1.0)
 
     def _least_pairs(self, tokens: int, kind: int) -> float:
-        """Query-key pairs of so many tokens of these prompts, without a past."""
+        """Query-key pairs of this many tokens of these prompts, without a past."""
         usual = tokens / self._sizes.mean_prompt if kind == USUAL else abs(kind)
         return tokens * (tokens / max(min(usual, tokens), 1.0) + 1.0) / 2.0
 
@@ -220,7 +220,7 @@ ENDLESS = 1 << 60
 MOST_TABLES, MOST_NODES = 4096, 1024
 """Kept of each kind, some 3 and 40 kB each; beyond that, all are dropped and rebuilt as needed."""
 LEFT_OUT = 1e-4
-"""Share of a step of generation by which a line past a node may miss the time there."""
+"""Share of a decode step by which a line past a node may miss the time there."""
 LEAST_SHARE = 0.5
 """Of the time at the usual pairs: what is left of it however short the prompts are."""
 

@@ -40,7 +40,7 @@ def price_of(
         its max_lora_rank, others meet the mean
     shares: how popular each adapter is, in any unit, by which ranks are weighted; all alike without it
     adapter_share: of the traffic's tokens, those that have an adapter; by default the LoraConfig's
-    mean_prompt: tokens of a prompt in the mean, by which a step with many is taken to hold several
+    mean_prompt: tokens of a prompt on average, by which a step with many is taken to hold several
     samples: whether tokens are sampled from a cut distribution, which takes the engine's `sampling_s` each
     disk: whether files of adapters are in the page cache: `warm` or `cold`
     Raises ConfigError for a deployment that cannot be compiled, or ranks without adapters.
@@ -79,7 +79,7 @@ _engines: Memo[EngineProfile] = Memo(most=8)
 
 
 def _mean_rank(ranks: Sequence[int], shares: Sequence[float]) -> float:
-    """Of the tokens' adapters, where shares weight the ranks; 0 where the plain mean will do."""
+    """Mean rank of the tokens' adapters where shares weight the ranks; 0 where the plain mean applies."""
     if not ranks or not shares:
         return 0.0
     if len(shares) != len(ranks) or min(shares) < 0.0 or not sum(shares) > 0.0:
@@ -92,7 +92,7 @@ _tables: Memo[StepPrices] = Memo(most=8)
 
 
 def _rounded(tokens: float) -> float:
-    """Of a prompt in the mean, to the nearest quarter of a doubling: loads alike share their tables."""
+    """Tokens of a mean prompt, to the nearest quarter of a doubling, so that similar loads share their tables."""
     return float(max(2.0 ** (round(4.0 * log2(max(tokens, 1.0))) / 4.0), 1.0))
 
 

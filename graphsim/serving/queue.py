@@ -39,12 +39,12 @@ class Queue:
         self._last = self._front = 0
 
     def append(self, request: Request) -> None:
-        """Behind all that are alike to the policy."""
+        """Insert after all requests of the same order."""
         self._last += 1
         self._put(request, self._last)
 
     def put_first(self, request: Request) -> None:
-        """Ahead of all that are alike to the policy."""
+        """Insert before all requests of the same order."""
         self._front -= 1
         self._put(request, self._front)
 
@@ -130,7 +130,7 @@ class Queue:
         self.tokens -= request.inputs + request.generated
 
     def __iter__(self) -> Iterator[Request]:
-        """In no order."""
+        """Iterate in arbitrary order."""
         return (entry[2] for line in self._lines.values() for entry in line if not entry[2].over)
 
     def in_order(self) -> list[Request]:

@@ -36,7 +36,7 @@ class Request(Holder):
 
     @property
     def tokens(self) -> int:
-        """Of its prompt and its answer so far, while it does not generate."""
+        """Tokens of its prompt and its answer so far, while it does not generate."""
         return self.inputs + self.generated
 
     @property

@@ -67,7 +67,7 @@ def as_served(deployment: Deployment, strategy: str) -> Deployment:
 
 
 def largest_rank(deployment: Deployment, traffic: Traffic) -> int:
-    """Of the registered adapters."""
+    """The largest rank of the registered adapters."""
     lora = deployment.lora or LoraConfig()
     return max(traffic.ranks) if traffic.ranks else int(np.max(lora.largest_rank))
 
@@ -131,7 +131,7 @@ def cautions(
 
 
 def merging_notes(deployment: Deployment, strategy: str) -> Iterator[str]:
-    """What to beware of where a strategy merges adapters into the weights."""
+    """Caveats of a strategy that merges adapters into the weights."""
     if strategy.partition(":")[0] not in ("merged", "mixed"):
         return
     yield "the batch drains before other weights are merged; requests for these wait until all running ones end"

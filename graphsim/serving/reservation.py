@@ -13,14 +13,14 @@ RETRACT_STEPS = 20
 
 
 class NewTokenRatio:
-    """The share of tokens yet to come that is set aside: it falls with each step of generation (SGLang)."""
+    """The share of tokens yet to come that is set aside: it falls with each decode step (SGLang)."""
 
     def __init__(self, initial: float, decay: float, least: float) -> None:
         self._initial, self._decay, self._least = initial, decay, least
         self._from, self._since = initial, 0
 
     def at(self, steps: int) -> float:
-        """After so many steps of generation in all."""
+        """After so many decode steps in all."""
         return max(self._least, self._from - self._decay * max(0, steps - self._since))
 
     def restart(self, steps: int) -> None:
@@ -34,7 +34,7 @@ class NewTokenRatio:
 
 
 class TokensToCome:
-    """Of all that generate, the tokens that they still get, each one's clipped."""
+    """The tokens that generating requests still get, each clipped."""
 
     def __init__(self) -> None:
         self._ends, self._count = 0, 0  # of those that are not clipped
@@ -59,7 +59,7 @@ class TokensToCome:
             self._count -= 1
 
     def total(self, steps: int) -> int:
-        """After so many steps of generation."""
+        """After so many decode steps."""
         while self._first and self._first[0][0] - steps <= CLIPPED_TOKENS:
             end, order, request = heapq.heappop(self._first)
             if request in self._clipped and (request.end, request.order) == (end, order):

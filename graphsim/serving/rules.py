@@ -22,17 +22,19 @@ CHAMELEON_WEIGHTS = (0.45, 0.10, 0.45)
 class AdapterRules:
     """Slots and tiers of adapters.
 
-    max_loras: different adapters of one step, and slots; 0 where no adapters are served
-    max_cpu_loras: adapters in the host's memory, slots' own included; disk holds all
-    skips: whether a request whose adapter does not fit is passed over; else all behind it wait
-    skip_s: seconds that this takes in each step, for each request passed over
+    max_loras: most distinct adapters of one step, and slots; 0 where no adapters are served
+    max_cpu_loras: adapters in host memory, including those in slots; disk holds all
+    skips: whether a request whose adapter does not fit is skipped; otherwise all requests after it wait
+    skip_s: seconds that this takes in each step, per skipped request
     loads: whether a load stalls the batch or overlaps with steps (the request waits, the others run)
-    eviction: which adapter leaves a slot or the host's memory; weights: of frequency, recency and size if scored,
+    eviction: which adapter leaves a slot or host memory; weights: of frequency, recency and size for `scored`,
         Chameleon's by default
-    prefetch: adapters of waiting requests that are brought into free slots before their turn
-    preloaded: whether the host's memory is filled before the first request comes, as by SGLang's --lora-paths
-    pinned: adapters that never leave; base_takes_place: whether base requests in a step count as one adapter (SGLang)
-    drain_after_s: wait from which an adapter is starving, so that another's requests are held back (SGLang's drainer)
+    prefetch: number of adapters of waiting requests that are loaded into free slots before their turn
+    preloaded: whether host memory is filled before the first request arrives, as with SGLang's --lora-paths
+    pinned: adapters that are never evicted; base_takes_place: whether base requests in a step count as one adapter
+        (SGLang)
+    drain_after_s: seconds of waiting after which an adapter counts as starving, so that requests of others are held
+        back (SGLang's drainer)
     """
 
     max_loras: int = 0
@@ -53,19 +55,24 @@ class AdapterRules:
 class Rules:
     """A scheduler's rules, resolved for one deployment.
 
-    kv_blocks: of the cache, of block_tokens each; max_model_len: tokens of a request, prompt and answer
-    max_num_batched_tokens, max_num_seqs: of a step; long_prefill_token_threshold: of one prompt in a step, 0 for no end
-    order: `mixed` (running first, prompts beside them) or `prefill_first` (a step with prompts holds nothing else)
-    chunked: whether a prompt may be cut to fit; chunks: prompts in pieces at most
-    admission, watermark, shortage, policy, prefix_cache: as of `graphsim.lora.scheduler.EngineScheduler`
-    new_token_ratio, ratio_decay, least_ratio: share of remaining tokens that is reserved, its fall per step, its least
+    kv_blocks: blocks of the cache, of block_tokens tokens each; max_model_len: most tokens of a request, prompt and
+        answer
+    max_num_batched_tokens, max_num_seqs: most tokens and sequences of a step; long_prefill_token_threshold: most tokens
+        of one prompt in a step, 0 for no limit
+    order: `mixed` (running requests first, prompts beside them) or `prefill_first` (a step with prompts has nothing
+        else)
+    chunked: whether a prompt may be split to fit; chunks: most prompts that are split at a time
+    admission, watermark, shortage, policy, prefix_cache: as in `graphsim.lora.scheduler.EngineScheduler`
+    new_token_ratio, ratio_decay, least_ratio: share of remaining tokens that is reserved, its decrease per step, its
+        minimum
     prefill_interval: steps between two admissions (1: every step); async_scheduling: whether a step is planned while
-        the one before it runs
-    receive_steps: steps of generation between two looks for new requests
+        the previous one runs
+    receive_steps: decode steps between two looks for new requests
     wait_steps, wait_share: steps for which prompts wait until they fill this share of a step
-    drafted: tokens that a draft proposes for every sequence; None without speculation
-    tiers: of the KV cache beside the device's memory, nearest first; tier_reads: whether a step waits until what it
-        needs of them is there (`stall`), or computes meanwhile, layer by layer, and takes as long as the longer of both
+    drafted: tokens that a draft proposes per sequence; None without speculation
+    tiers: tiers of the KV cache besides device memory, nearest first; tier_reads: whether a step waits until what it
+        needs of them has been loaded (`stall`), or computes meanwhile, layer by layer, and takes the longer of both
+        times
     """
 
     kv_blocks: int

@@ -1,4 +1,4 @@
-"""What happened in a run: a row a request, a row a run of steps alike, a row a load."""
+"""What happened in a run: one row per request, one row per run of identical steps, one row per load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATUSES = (UNFINISHED, FINISHED, REFUSED, TIMED_OUT, TOO_LONG)
 
 
 class StepRun:
-    """Columns of a run of steps alike, in the order in which a loop notes them.
+    """Columns of a run of identical steps, in the order in which a loop notes them.
 
     start_s, seconds: of the whole run; steps: in it; batch: sequences that got a token in each; prompts: requests whose
     prompts it had, prompt_tokens: new tokens of these; adapters: different ones in the batch; kv_blocks: in use at its
@@ -34,17 +34,17 @@ class StepRun:
 
 @dataclass(slots=True, kw_only=True)
 class RunLog:
-    """A run of one server.
+    """The log of a run of one server.
 
-    sent_s: when each request left its client (nan: never); received_s: when the scheduler knew of it; admitted_s: when
-        it first ran; first_token_s, finished_s: as the client sees them; nan where it did not come to that
-    status: index into STATUSES; preemptions, cached_tokens (of its first admission), load_stall_s: of each request;
-        loaded_tokens: that came from tiers of the KV cache, at all its admissions
-    runs: rows of StepRun.COLUMNS; gaps: (seconds between two tokens of a sequence, how many such)
+    sent_s: when each request left its client (nan: never); received_s: when the scheduler learnt of it; admitted_s:
+        when it first ran; first_token_s, finished_s: as the client sees them; nan where it did not get that far
+    status: index into STATUSES; preemptions, cached_tokens (at its first admission), load_stall_s: of each request;
+        loaded_tokens: tokens from tiers of the KV cache, at all its admissions
+    runs: rows of StepRun.COLUMNS; gaps: (seconds between two tokens of a sequence, number of such gaps)
     loads: (start_s, seconds, adapter, from_disk as 0 or 1); switches: (start_s, seconds, adapter) of merged weights
-    tier_loads: (start_s, seconds, tier, tokens) of keys and values that came from a tier, by its place in Rules.tiers
+    tier_loads: (start_s, seconds, tier, tokens) of keys and values loaded from a tier, by its index in Rules.tiers
     evicted: (second, request) of each preemption, for timelines; may be left empty
-    end_s: of the run; interrupted: whether it was stopped by its user
+    end_s: end of the run; interrupted: whether its user stopped it
     """
 
     sent_s: Floats
@@ -68,7 +68,7 @@ class RunLog:
 
 
 def empty_log(requests: int) -> RunLog:
-    """A log in which nothing has happened to so many requests."""
+    """A log of this many requests, to which nothing has happened yet."""
 
     def never() -> Floats:
         return np.full(requests, np.nan)

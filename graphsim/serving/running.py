@@ -10,9 +10,9 @@ from graphsim.serving.reservation import TokensToCome
 
 
 class Running:
-    """Those that get a token in each step of generation. steps: such steps so far; total: tokens of all of them.
+    """Requests that get a token in each decode step. steps: decode steps so far; total: tokens of all requests.
 
-    width: tokens of each that a step of generation computes
+    width: tokens of each that a decode step computes
     """
 
     width = 1
@@ -39,7 +39,7 @@ class Running:
         return self.takers[self.steps % self.block_tokens]
 
     def tokens(self, request: Request) -> int:
-        """Of one of these."""
+        """Tokens of one of these requests."""
         return self.steps - request.joined
 
     def takes_block(self, request: Request) -> bool:
@@ -51,7 +51,7 @@ class Running:
         return int(self.takes_block(request))
 
     def blocks_held(self, request: Request, cached: int) -> int:
-        """Of one that has left with so many tokens in the cache."""
+        """Blocks of a request that has left with a number of tokens in the cache."""
         return -(-cached // self.block_tokens)
 
     def to_come(self) -> TokensToCome:
@@ -70,7 +70,7 @@ class Running:
         heapq.heappush(self._ends, (request.end, request.order, request))
 
     def leave(self, request: Request) -> int:
-        """One of these stops; gives its tokens."""
+        """One of these stops; returns its tokens."""
         del self.requests[request]
         tokens = self.steps - request.joined
         request.generated = tokens - request.inputs
@@ -98,7 +98,7 @@ class Running:
             heapq.heappop(ends)
 
     def ended(self) -> list[Request]:
-        """Those that have all their tokens now, in the order of their admission."""
+        """Requests that have all their tokens now, in the order of admission."""
         ends = self._ends
         if not ends or ends[0][0] > self.steps:
             return []
@@ -122,7 +122,7 @@ class Running:
         batch, size = len(self.requests), self.block_tokens
         if batch * (most // size + 1) <= blocks:
             return most
-        found = max(blocks // batch - 1, 0) * size  # in so many steps everybody takes one
+        found = max(blocks // batch - 1, 0) * size  # in this many steps everybody takes one
         blocks -= found // size * batch
         while found < most and self.takers[(self.steps + found) % size] <= blocks:
             blocks -= self.takers[(self.steps + found) % size]
@@ -130,7 +130,7 @@ class Running:
         return min(found, most)
 
     def advance(self, steps: int) -> int:
-        """Each of them gets so many tokens; gives the blocks that this takes."""
+        """Each of them gets so many tokens; returns the blocks that this takes."""
         blocks = self.blocks_of(steps) if steps > 1 else self.takers[self.steps % self.block_tokens]
         self.steps += steps
         self.total += len(self.requests) * steps
@@ -142,7 +142,7 @@ class Running:
 
 
 def seconds_of(steps: int, first: float, growth: float) -> float:
-    """Of so many steps, each of which is longer than the one before by the same."""
+    """Seconds of a number of steps that each take a constant amount longer than the one before."""
     return steps * first + growth * (steps * (steps - 1) / 2)
 
 

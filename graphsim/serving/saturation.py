@@ -31,7 +31,7 @@ class Saturation:
 
 
 def saturation_of(columns: dict[str, Floats], running: Floats, rules: Rules, span: tuple[float, float]) -> Saturation:
-    """Of the steps that begin in a span of the clock. running: sequences in the engine in each run of steps."""
+    """Saturation of the steps that begin in a time span. running: sequences in the engine in each run of steps."""
     kept = (columns["start_s"] >= span[0]) & (columns["start_s"] < span[1]) & (columns["seconds"] > 0)
     rows = {name: values[kept] for name, values in columns.items()}
     running, seconds = running[kept], rows["seconds"]

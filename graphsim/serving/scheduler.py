@@ -22,7 +22,7 @@ from graphsim.serving.weights import Weights
 
 
 class Scheduler:
-    """The plan of each step of one engine. held: steps of generation for which waiting prompts were held back."""
+    """The plan of each step of one engine. held: decode steps for which waiting prompts were held back."""
 
     def __init__(self, rules: Rules, store: AdapterStore | None, log: RunLog, weights: Weights | None = None) -> None:
         self.rules = rules

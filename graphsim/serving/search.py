@@ -20,9 +20,9 @@ GUARD = 0.94
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What came of a value.
+    """The outcome of a value.
 
-    holds: whether all limits are kept; near: where it seems to end, as far as this trial tells
+    holds: whether all limits are met; near: where the limit is expected, as far as this trial tells
     last: whether greater values change nothing
     """
 
@@ -33,10 +33,10 @@ class Trial:
 
 @dataclass(slots=True, kw_only=True)
 class Search:
-    """What is searched, and what was tried.
+    """The parameters of a search, and what was tried.
 
-    start: first value; least, most: bounds, both of which count; tolerance: of the value found, as a part of it
-    whole: whether only whole numbers count; width: trials at a time
+    start: first value; least, most: bounds, both included; tolerance: relative accuracy of the value found
+    whole: whether only whole numbers are allowed; width: number of trials at a time
     """
 
     start: float
@@ -125,7 +125,7 @@ def _try(trials: Trials, search: Search, values: Sequence[float]) -> None:
 
 
 def _bracket(trials: Trials, search: Search) -> None:
-    """Until something holds and something fails, or an end is reached."""
+    """Search until one value holds and one fails, or an end is reached."""
     if (lowest := search.failing) is not None:
         near = search.tried[lowest].near
         guesses = [near] if near is not None and near < lowest else []
@@ -146,7 +146,7 @@ def _bracket(trials: Trials, search: Search) -> None:
 
 
 def _bisect(trials: Trials, search: Search) -> None:
-    """Between the end of what holds and the lowest that fails; near the expected end first, where there is one."""
+    """Bisect between the highest value that holds and the lowest that fails; near the expected one first."""
     while (low := search.holding) is not None and (high := search.failing) is not None:
         if search.is_close(low, high):
             return

@@ -58,28 +58,28 @@ def serve(
 ) -> Service:
     """Simulate a server under its traffic, request by request.
 
-    model, hardware: as of `simulate`, or one `Deployment` in place of them and of parallelism to engine
-    traffic: which requests come, and when (`gs.Traffic`)
-    lora: the adapters' rank and targets, and slots (`max_loras`, by default the engine's); traffic with adapters and
-        without a LoraConfig is served with rank 16 on attention and MLP
-    engine: whose scheduler and kernels, vllm by default; limits: settings by the engine's own flags (`gs.EngineLimits`)
-    strategy: `dynamic` (the factors beside the base's kernels); `merged` (one adapter at a time in the weights, with
-        switching, `merged:POLICY`); `mixed` (the hottest one merged, the others dynamic); `paged` (adapters in blocks
-        of the KV cache); by default dynamic, or merged where `lora.strategy` is `merge`
-    host: constants of the host in place of the engine's, as `graphsim serve --measured` fits them to own runs
-    replicas: servers alike; with more than one the result is a `FleetService`
-    router: what sends requests to them, by name (`graphsim.serving.fleet.registry.ROUTERS`), or an object of your own
-    view_age_s: seconds between two looks of the router at the replicas' metrics (llm-d 0.05, Prometheus often 15)
-    scaling: replicas that come and go with the load (`graphsim.serving.fleet.scaling.Scaling`), from `replicas` on
-    speculation: who drafts tokens that the model verifies, `gs.Speculation(draft=…, tokens=…, acceptance=…)`: each step
-        gives a sequence a random number of them; gaps between tokens (itl) are then those between steps
-    prefill_replicas, prefill: prompts are computed by so many workers of their own, of this kind (by default the same);
-        `replicas` then counts decode workers. prefill_limits: of their engine; transfer: the way of keys and values
-        (`gs.Transfer(bytes_per_s=…)`), by default over the nearest link that holds all workers
+    model, hardware: as in `simulate`; or a `Deployment`, which also sets parallelism, lora, precision, cost and engine
+    traffic: the requests and when they arrive (`gs.Traffic`); parallelism, precision, cost: as in `simulate`
+    lora: the adapters' rank and targets, and the number of slots (`max_loras`, by default the engine's); if the traffic
+        has adapters and there is no LoraConfig, rank 16 on attention and MLP
+    engine: whose scheduler and kernels are simulated, vllm by default; limits: settings by the engine's own flags
+    replicas: number of identical servers; with more than one the result is a `FleetService`
+    router: a name (`graphsim.serving.fleet.registry.ROUTERS`) or your own object
+    prefill_replicas: number of separate workers that compute prompts; `replicas` then counts decode workers
+    view_age_s: seconds between the router's readings of the replicas' metrics (llm-d 0.05, Prometheus often 15)
+    scaling: how replicas are added and removed with the load (`graphsim.serving.fleet.scaling.Scaling`)
+    strategy: `dynamic` (factors beside the base's kernels); `merged` (one adapter at a time in the weights, with
+        switching, `merged:POLICY`); `mixed` (the most requested adapter merged, the others dynamic); `paged` (adapters
+        in blocks of the KV cache); by default dynamic, or merged where `lora.strategy` is `merge`
+    host: host times in place of the engine's, as `graphsim serve --measured` fits them to measured runs
+    prefill: deployment of the prefill workers, by default the same; prefill_limits: settings of their engine
+    transfer: how keys and values travel (`gs.Transfer`), by default over the nearest link that connects all workers
+    speculation: a draft whose tokens the model verifies; each step then yields a random number of tokens per sequence,
+        and gaps between tokens (itl) are those between steps
     progress: called with simulated seconds and requests ended, about ten times a second
-    rows: a folder to which requests, adapters and steps go as Parquet
+    rows: a folder to which requests, adapters and steps are written as Parquet
     Ctrl-C ends the run with what was simulated so far (`Service.log.interrupted`).
-    Raises ConfigError for what is not allowed or not simulated, InfeasibleError for what cannot be run.
+    Raises ConfigError for an argument that is not allowed or not simulated, InfeasibleError for what cannot be run.
     """
     serving = serving_of(
         model, hardware, traffic, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,

@@ -31,17 +31,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ServedRun:
-    """A run of one server under one traffic; `Service` is one that writes and shows itself.
+    """A run of one server under one traffic; `Service` adds output to it.
 
-    table, log, rules: what was asked, what happened, by which rules
-    model, hardware, engine: names, as `Estimate` has them; settings: the other arguments, as plain values
-    adapter_names: of the registered adapters, in the table's numbers; classes: of requests, in the table's groups
-    request_rate: requests per second that were asked for, inf for as fast as answers come; burstiness: of their gaps
-    concurrency: of a closed loop, else the client's connections if they are limited; open_loop: whether requests came
-        by the clock; timeout_s: after which clients give up
+    table, log, rules: the requests, what happened to them, and the scheduler's rules
+    model, hardware, engine: names, as in `Estimate`; settings: the other arguments, as plain values
+    adapter_names: names of the registered adapters, by their number in the table; classes: request classes, by group
+        number
+    request_rate: requested rate in requests per second, inf for as fast as answers come; burstiness: shape of the gaps
+    concurrency: number of clients of a closed loop, else the client's maximum of connections, if any; open_loop:
+        whether requests arrived by the clock; timeout_s: seconds after which clients give up
     notes: what was left out or assumed
-    again: runs the same with all steps so many times as long; step_factors: for a coverage, between which factors
-        steps are expected to lie; both None where there are no residuals of steps
+    again: repeats the run with all step times multiplied by a factor; step_factors: the factors between which steps are
+        expected to lie, for a coverage; both None without residuals of steps
     """
 
     table: RequestTable
@@ -123,7 +124,7 @@ class ServedRun:
 
     @property
     def requests(self) -> pd.DataFrame:
-        """A row a request, its times in seconds on the run's clock; rebuilt at each call."""
+        """One row per request, its times in seconds on the run's clock; rebuilt at each call."""
         return self.request_rows(slice(None))
 
     def request_rows(self, rows: slice) -> pd.DataFrame:
@@ -140,14 +141,16 @@ class ServedRun:
 
     @cached_property
     def groups(self) -> pd.DataFrame:
-        """A row a class of requests: its limits, percentiles, and the share that met all limits."""
+        """One row per class of requests: its limits, percentiles, and the share that met all limits."""
         found = self._judged(None) if goodputs.has_limits(self.classes) else None
         percentiles = (50.0, *PERCENTILES)
         return tables.class_frame(self.table, self.log, self.latencies, self.classes, found, percentiles)
 
     @cached_property
     def steps(self) -> pd.DataFrame:
-        """A row a run of engine steps alike: start, time of a step, batch, tokens, adapters, use of the KV cache."""
+        """One row per run of identical engine steps: start, time of a step, batch, tokens, adapters, use of the KV
+        cache.
+        """
         return tables.step_frame(self.over_time.columns, self.rules.kv_blocks)
 
     def summary(self, percentiles: Iterable[float] = PERCENTILES) -> dict[str, Any]:
@@ -206,7 +209,7 @@ class ServedRun:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What to beware of: a queue that grows, a server near saturation, slots that limit, a run cut short."""
+        """Caveats: a queue that grows, a server near saturation, slots that limit, a run cut short."""
         columns = self.over_time.columns
         step_s = float(columns["seconds"].sum() / max(columns["steps"].sum(), 1.0))
         told = warnings_of(self.utilisation, self.rules, step_s, open_loop=self.open_loop)

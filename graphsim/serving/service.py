@@ -19,16 +19,17 @@ from graphsim.serving.service_view import service_html, service_text
 class Service(ServedRun):
     """A run of one server under one traffic: tables (`requests`, `adapters`, `groups`, `steps`), figures, files.
 
-    `gs.to_html` and `gs.to_trace` draw it, `graphsim.export.serving_plots` plots it. Fields: see `ServedRun`.
+    `gs.to_html` and `gs.to_trace` draw it, `graphsim.export.serving_plots` plots it. See `ServedRun` for the fields.
     """
 
     def interval(self, name: str, coverage: float = COVERAGE) -> tuple[float, float]:
-        """Between which values a figure of the summary is expected to be measured, as steps are off by some factor.
+        """The range in which a figure of the summary is expected to be measured, given the uncertainty of step times.
 
-        The run is repeated with all steps longer, and shorter, by what `Estimate.interval` says of the base model's
-        step, so that queues grow with them; there are no residuals of adapter kernels and the host. Length
-        and order of requests are taken as they are. name: a key of `summary()`. Raises ConfigError for an unknown one,
-        and where there are no residuals of steps.
+        name: a key of `summary()`; coverage: share of cases that should lie within the range
+        The run is repeated with all steps longer, and shorter, by the factors that `Estimate.interval` gives for a step
+        of the base model, so queues change as well. Adapter kernels and the host have no residuals. Lengths and order
+        of requests are taken as given. Raises ConfigError for an unknown name, and where there are no residuals of
+        steps.
         """
         return interval(self, name, coverage)
 
@@ -48,7 +49,7 @@ class Service(ServedRun):
         return write_json(self, path, percentiles=percentiles, details=details)
 
     def to_jsonl(self, path: str | Path) -> Path:
-        """Write a record a request as AIPerf's `profile_export.jsonl` has them."""
+        """Write one record per request, in the form of AIPerf's `profile_export.jsonl`."""
         return write_jsonl(self, path)
 
     def to_parquet(self, folder: str | Path) -> Path:

@@ -53,7 +53,7 @@ def _details(service: ServedRun) -> dict[str, list[Any]]:
 
 
 def _seconds(values: Any) -> list[float]:
-    """To the nanosecond, which keeps files small."""
+    """Seconds rounded to the nanosecond, which keeps files small."""
     found: list[float] = np.round(values, 9).tolist()
     return found
 

@@ -1,4 +1,4 @@
-"""The tables of a simulated run: a row a request, an adapter, a class of requests, a run of steps alike."""
+"""The tables of a simulated run: one row per request, an adapter, a class of requests, a run of identical steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE_NAME = "(base model)"
 def request_frame(
     table: RequestTable, log: RunLog, latencies: Latencies, names: Sequence[str], classes: Sequence[str], rows: slice
 ) -> pd.DataFrame:
-    """A row a request; times in seconds on one clock, nan where it did not come to that.
+    """One row per request; times in seconds on one clock, nan where it did not come to that.
 
     adapter: missing for requests to the base model; arrival_s: when its client wanted to send it; sent_s: when it did
     """
@@ -114,7 +114,8 @@ def class_frame(
     table: RequestTable, log: RunLog, latencies: Latencies, classes: Sequence[Limits], found: Judged | None,
     percentiles: Sequence[float],
 ) -> pd.DataFrame:  # fmt: skip
-    """A row a class: requests that were sent, limits, percentiles, and the share that met all limits (nan without)."""
+    """One row per class: requests that were sent, limits, percentiles, and the share that met all limits (nan
+    without)."""
     import pandas as pd
 
     count = len(classes)
@@ -138,7 +139,7 @@ def class_frame(
 
 
 def step_frame(columns: dict[str, Floats], kv_blocks: int) -> pd.DataFrame:
-    """A row a run of steps alike: time_s of each of its steps; tokens of each, of prompts and of answers.
+    """One row per run of identical steps: time_s of each of its steps; tokens of each, of prompts and of answers.
 
     kv_use: share of the cache's blocks; stall_s: seconds of the whole run that loads took
     """

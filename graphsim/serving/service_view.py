@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from graphsim.display.columns import latencies_column
 from graphsim.display.notebook import framed, table
 from graphsim.serving.adapter_events import adapter_events
 from graphsim.serving.goodput import has_limits
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 def ms_text(value: float) -> str:
     """Milliseconds as a person reads them."""
     return "–" if value != value else seconds_text(value / 1e3)
+
+
+def latency_rows(summary: Mapping[str, Any], kinds: Sequence[str]) -> list[list[str]]:
+    """The figures of each kind of latency, such as its mean and its p99; each row in one unit."""
+    names = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("end to end", "e2el"))
+    return [[label, *latencies_column([summary[f"{kind}_{name}_ms"] / 1e3 for kind in kinds])] for label, name in names]
 
 
 def rate_text(value: float, unit: str) -> str:
@@ -77,9 +85,9 @@ def headline(service: ServedRun) -> list[tuple[str, str]]:
         rows.append(("goodput", f"{rate_text(good.requests_per_s, 'req/s')}, {good.share:.1%} of requests"))
     if service.open_loop:
         rows.append(("load", f"{share_text(min(used.load, 1.0))} of what fills the server ({FULL[used.limit]})"))
-    rows.append(("KV cache", f"{share_text(used.kv)} in the mean, {share_text(used.kv_peak)} at most"))
+    rows.append(("KV cache", f"{share_text(used.kv)} on average, {share_text(used.kv_peak)} at most"))
     rows.append(
-        ("batch", f"{share_text(used.running)} of max_num_seqs in the mean, {share_text(used.running_peak)} at most")
+        ("batch", f"{share_text(used.running)} of max_num_seqs on average, {share_text(used.running_peak)} at most")
     )
     rows.append(("preemptions", f"{int(service.log.preemptions.sum())}"))
     if service.adapter_names:
@@ -94,10 +102,8 @@ def headline(service: ServedRun) -> list[tuple[str, str]]:
 
 def service_html(service: ServedRun) -> str:
     """Body of `Service._repr_html_`: headline figures, and a table of latencies."""
-    found = service.summary()
-    names = [("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("end to end", "e2el")]
     kinds = ("mean", "median", "p90", "p95", "p99")
-    latencies = [(label, *(ms_text(found[f"{kind}_{name}_ms"]) for kind in kinds)) for label, name in names]
+    latencies = [tuple(row) for row in latency_rows(service.summary(), kinds)]
     body = table(["", ""], headline(service)) + table(["latency", *kinds], latencies)
     told = [("warning", text) for text in service.warnings] + [("note", text) for text in service.notes]
     body += "".join(f"<div>{kind}: {html.escape(text)}</div>" for kind, text in told)

@@ -9,7 +9,7 @@ from graphsim.serving.requests import Request
 
 
 class GoingOn:
-    """Those that run, before a step. piece: tokens of one prompt in a step at most."""
+    """Running requests, before a step. piece: most tokens of one prompt in a step."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch, self.rules = batch, batch.rules
@@ -79,7 +79,7 @@ class GoingOn:
         return preempted
 
     def one_by_one(self, step: Step, now: float) -> bool:
-        """Those that run go on in the order of their admission, and where blocks are short others give up theirs.
+        """Continue running requests in the order of admission; where blocks are short, others are preempted.
 
         Gives whether somebody was preempted; who finds no tokens left, or had to give up its blocks for itself, ends
         the search, and `step.over` has those behind it.
@@ -120,7 +120,7 @@ class GoingOn:
         return preempted
 
     def make_room(self, now: float, *, stuck: bool) -> None:
-        """Requests give up their blocks until the others' next step of generation finds those that it takes.
+        """Requests give up their blocks until the others' next decode step finds those that it takes.
 
         stuck: whether prompts wait for blocks; where no request generates, one of them gives its own to the others
         """
@@ -138,7 +138,7 @@ class GoingOn:
         batch.estimate_again()
 
     def victim(self, order: list[Request]) -> Request:
-        """Who gives up its blocks, of requests in the order of their admission."""
+        """The request to preempt, of requests in the order of admission."""
         if self.rules.shortage == "retract":
             running = self.batch.running
             generating = [request for request in order if request.generates]

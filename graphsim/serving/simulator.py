@@ -71,10 +71,10 @@ class _Forgets:
 class Simulator:
     """A server on its own clock, driven one event at a time.
 
-    An event is a step with prompts, a run of steps of generation alike, or a wait (`DrivenEngine`); it begins with the
-    question for `next_time` or with `step`, which ends it and gives the requests that ended. Submit who comes up to
-    `now` before that; who comes later may be submitted at any time before it does. Memory grows with requests in
-    flight, not with those that have ended.
+    An event is a step with prompts, a run of identical decode steps, or a wait (`DrivenEngine`). It begins when
+    `next_time` is read or `step` is called; `step` ends it and returns the requests that ended. Submit requests that
+    arrive up to `now` before that; later ones may be submitted at any time before the event begins. Memory grows with
+    requests in flight, not with those that have ended.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class Simulator:
     ) -> None:  # fmt: skip
         """An idle server at 0 s.
 
-        model, hardware: as of `serve`, or a `Deployment` in place of them; served: further arguments of it (lora,
+        model, hardware: as in `serve`, or a `Deployment` in place of them; served: further arguments of it (lora,
             limits, engine, strategy, host, …)
-        adapters: registered ones, and ranks of each; mean_prompt: tokens of a prompt in the mean, by which a step with
+        adapters: registered ones, and ranks of each; mean_prompt: tokens of a prompt on average, by which a step with
             many is taken to hold several
         Raises ConfigError as `serve` does.
         """
@@ -141,10 +141,10 @@ class Simulator:
         self, *, input_tokens: int, output_tokens: int, adapter: int | None = None, at: float | None = None,
         priority: int = 0,
     ) -> int:  # fmt: skip
-        """A request that its client sends then; gives its number.
+        """Submit a request that its client sends at a given time; returns its number.
 
         adapter: counted from 0, None for the base model; at: seconds, `now` by default; priority: lower first.
-        Raises ConfigError for what cannot be asked, or a time before `now`.
+        Raises ConfigError for a request that is not allowed, or a time before `now`.
         """
         inputs = int(checked_number("submit: input_tokens", input_tokens, 1, MOST_TOKENS, one=True))
         outputs = int(checked_number("submit: output_tokens", output_tokens, 1, MOST_TOKENS, one=True))
@@ -163,7 +163,7 @@ class Simulator:
         return number
 
     def step(self) -> list[Answer]:
-        """End the event under way, or the next one; gives the requests that ended with it.
+        """End the event under way, or the next one; returns the requests that ended with it.
 
         Raises ConfigError where nothing is left to do: see `next_time`.
         """
@@ -198,7 +198,7 @@ def _growing_log() -> RunLog:
 
 
 def _grown(log: RunLog) -> int:
-    """One more row; gives its number."""
+    """One more row; returns its number."""
     for name, empty in _EMPTY.items():
         getattr(log, name).append(empty)
     return len(log.sent_s) - 1

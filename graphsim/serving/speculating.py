@@ -33,15 +33,15 @@ class Speculating(Running):
         return self._blocks_next
 
     def tokens(self, request: Request) -> int:
-        """Of one of these."""
+        """Tokens of one of these requests."""
         return self._tokens[request]
 
     def blocks_wanted(self, request: Request) -> int:
-        """Those of one of these."""
+        """Blocks that one of these requests needs."""
         return 0 if request in self._over else self._needs.get(request, 0)
 
     def blocks_held(self, request: Request, cached: int) -> int:
-        """Of one that has left, those that it took ahead included."""
+        """Blocks of a request that has left, including those allocated ahead."""
         return max(request.blocks, -(-cached // self.block_tokens))
 
     def join(self, request: Request) -> None:
@@ -58,7 +58,7 @@ class Speculating(Running):
             self._blocks_next += needs
 
     def leave(self, request: Request) -> int:
-        """One of these stops; gives its tokens."""
+        """One of these stops; returns its tokens."""
         del self.requests[request]
         tokens, needs = self._tokens.pop(request), self._needs.pop(request, 0)
         if request not in self._over:
@@ -80,7 +80,7 @@ class Speculating(Running):
         return self.steps + 1
 
     def ended(self) -> list[Request]:
-        """Those that have all their tokens now, in the order of their admission."""
+        """Requests that have all their tokens now, in the order of admission."""
         found, self._ended = sorted(self._ended, key=lambda request: request.order), []
         return found
 
@@ -93,7 +93,7 @@ class Speculating(Running):
         return min(most, 1) if self._blocks_next <= blocks else 0
 
     def advance(self, steps: int) -> int:
-        """Each of them gets the tokens of a verified step; gives the blocks that this took."""
+        """Each of them gets the tokens of a verified step; returns the blocks that this took."""
         taken, over, size, ahead = self._blocks_next, self._over, self.block_tokens, self.width - 1
         self.steps += steps
         held, tokens, needs, now, total, blocks = self._needs, self._tokens, {}, self.steps, 0, 0
@@ -133,11 +133,11 @@ class TokensLeft(TokensToCome):
         self._running = running
 
     def add(self, request: Request, steps: int) -> None:
-        """It is among those that run."""
+        """Add a running request."""
 
     def remove(self, request: Request) -> None:
-        """It is so no longer."""
+        """Remove a request that no longer runs."""
 
     def total(self, steps: int) -> int:
-        """Of all that run."""
+        """Tokens left for all running requests."""
         return sum(min(request.end - steps, CLIPPED_TOKENS) for request in self._running.requests)

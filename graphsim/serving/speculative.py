@@ -25,7 +25,7 @@ from graphsim.units import scaled, short
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Speculator:
-    """Who drafts for a server: `draft` proposes `speculation.tokens` tokens, one number of them."""
+    """The draft of a server: `draft` proposes `speculation.tokens` tokens per sequence."""
 
     speculation: Speculation
     draft: Draft

@@ -1,6 +1,6 @@
 """What steps cost whose tokens are drafted and verified: a `StepPrice` over the one of the model alone.
 
-A verified step takes what a step of generation takes, and more by what the k + 1 rows of each sequence add to it, and
+A verified step takes what a decode step takes, and more by what the k + 1 rows of each sequence add to it, and
 by all passes of the draft. These are priced over nodes of sequences and contexts, and linear between them. Beside
 prompts, verified rows run through the kernels of prompts as further new tokens, as in vLLM's mixed batches.
 """

@@ -59,7 +59,7 @@ def tiers_of(
 
 
 def tier_notes(tiers: tuple[Tier, ...]) -> tuple[str, ...]:
-    """What to beware of in a server with tiers."""
+    """Caveats on a server with tiers."""
     if tiers and not any(tier.blocks for tier in tiers):
         return (
             "tiers of the KV cache hold no more than the device's cache, of which they have copies, too: nothing is "
@@ -69,7 +69,7 @@ def tier_notes(tiers: tuple[Tier, ...]) -> tuple[str, ...]:
 
 
 def _host_bytes(deployment: Deployment, space: Footprint, settings: Settings, cache_tokens: int) -> float:
-    """Of the host's memory for each device."""
+    """Host memory in bytes for each device."""
     given = [name for name in HOST_SIZES if name in settings]
     if len(given) > 1:
         raise ConfigError(f"limits: {' and '.join(given)} say the size of the host's tier; leave one out")

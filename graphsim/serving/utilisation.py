@@ -28,16 +28,16 @@ GROWS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utilisation:
-    """Shares of time and of limits, means over the time in which requests came (the drain behind it left out).
+    """Shares of time and of limits, as means over the time in which requests arrived (without the drain after it).
 
-    load: of the rate at which the server would be full, see `saturation`; limit: what would be full then
-    busy: of the time with a step under way, which for a server that batches is far from its limit even at 1
-    kv, kv_peak: of the KV cache's blocks; running, running_peak: sequences of a step, of max_num_seqs
-    tokens: of a step, of max_num_batched_tokens; waiting: of the time with requests in the queue
-    slots: of the time in which all adapter slots were in one step's use while requests waited
-    early_queue, late_queue: requests that had no step yet, in the second and the last quarter of that time
-    early_open, late_open: requests under way, these among them, in the same quarters; rate: of requests per second
-    seconds: in which requests came
+    load: relative to the rate at which the server would be full, see `saturation`; limit: what would be full then
+    busy: share of the time with a step under way; a server that batches is far from its limit even at 1
+    kv, kv_peak: share of the KV cache's blocks in use; running, running_peak: sequences of a step over max_num_seqs
+    tokens: tokens of a step over max_num_batched_tokens; waiting: share of the time with requests in the queue
+    slots: share of the time in which one step used all adapter slots while requests waited
+    early_queue, late_queue: requests without a step so far, in the second and the last quarter of that time
+    early_open, late_open: requests under way, including these, in the same quarters; rate: requests per second
+    seconds: duration in which requests arrived
     """
 
     load: float
@@ -101,7 +101,7 @@ def utilisation_of(log: RunLog, ends_s: Floats, rules: Rules, over: OverTime) ->
 def running_of(columns: dict[str, Floats], rules: Rules) -> Floats:
     """Sequences in the engine: those that generate and those whose prompts a step has.
 
-    Under `prefill_first`, those that the last step of generation left wait while prompts are computed.
+    Under `prefill_first`, those that the last decode step left wait while prompts are computed.
     """
     batch, prompts = columns["batch"], columns["prompts"]
     if rules.order == "prefill_first":
@@ -111,7 +111,7 @@ def running_of(columns: dict[str, Floats], rules: Rules) -> Floats:
 
 
 def _at_once(since: Floats, until: Floats, start_s: float, end_s: float) -> float:
-    """How many such times lie side by side in a span, in the mean."""
+    """How many such times lie side by side in a span, on average."""
     shared = np.minimum(until, end_s) - np.maximum(since, start_s)
     return float(np.maximum(shared, 0.0).sum() / (end_s - start_s)) if end_s > start_s else 0.0
 

@@ -38,7 +38,7 @@ class Variations:
         return cast("Self", replace(same, **changes))
 
     def _but(self, *kept: str, **changes: Any) -> Self:
-        """With other fields; what was computed of the others, and stays as it is, is kept by name."""
+        """A copy with other fields; computed values that do not change are kept."""
         found = self._with(**changes)
         found.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
         return found
@@ -48,11 +48,11 @@ class Variations:
         return self._but("rules", "price", traffic=self.traffic.scaled(factor))
 
     def with_concurrency(self, clients: int) -> Self:
-        """So many requests in flight."""
+        """The same with another number of requests in flight."""
         return self.faster(clients / (self.traffic.concurrency or 1))
 
     def with_adapters(self, count: int) -> Self:
-        """So many registered adapters."""
+        """The same with another number of registered adapters."""
         engine = self.deployment.under(DEFAULT_ENGINE).engine
         alike = self.traffic.ranks is None and not (engine and engine.host.mapping_slot_s)
         kept = ("price",) if alike else ()
@@ -67,7 +67,7 @@ class Variations:
         return self._with(asked=asked).checked()
 
     def varied(self, name: str, value: Any) -> Self:
-        """With another value of one thing: strategy, router, replicas, or an engine's setting by any of its names."""
+        """The same with another strategy, router, number of replicas, or setting of the engine by any of its names."""
         if name == "strategy":
             return self.with_strategy(value)
         if name in ("router", "replicas", "view_age_s"):
@@ -100,7 +100,7 @@ class Variations:
         return self._with(deployment=replace(self.deployment, **changes)).checked()
 
     def with_slots(self, slots: int) -> Self:
-        """So many slots, and at least as many adapters in the host's memory."""
+        """The same with another number of slots, and at least as many adapters in host memory."""
         in_host = self.limits.given.get("max_cpu_loras")
         limits = self.limits if in_host is None or in_host >= slots else self.limits.but(max_cpu_loras=slots)
         return self._with(limits=limits).with_lora(max_loras=slots)

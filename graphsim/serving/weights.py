@@ -24,19 +24,19 @@ class MergeTimes(Protocol):
 
     @property
     def merge_s(self) -> float:
-        """Folds an adapter in."""
+        """Seconds to merge an adapter."""
 
     @property
     def unmerge_s(self) -> float:
-        """Takes it out again."""
+        """Seconds to remove a merged adapter."""
 
     @property
     def switch_s(self) -> float:
-        """One for another in one pass."""
+        """Seconds to replace one adapter by another in one pass."""
 
     @property
     def restore_s(self) -> float:
-        """Copies the untouched weights back."""
+        """Seconds to copy the untouched weights back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class WeightTimes:
 
     @classmethod
     def of(cls, lifecycle: MergeTimes, way: str = "switch") -> WeightTimes:
-        """Those of a deployment's Lifecycle.
+        """The times of a deployment's Lifecycle.
 
         way: `switch` adds the difference of both adapters in one pass; `unmerge` takes the old one out first; `restore`
             copies the untouched weights back, which takes memory for a copy of them. Raises ConfigError for others.
@@ -68,7 +68,7 @@ class WeightTimes:
         return cls(merge_s=merge_s, unmerge_s=unmerge_s, switch_s=switch_s)
 
     def change_s(self, old: int, new: int, both: bool) -> float:
-        """From one adapter in the weights to another, BASE for none; both: whether both have a slot at a time."""
+        """Seconds to replace the adapter in the weights, BASE for none; both: whether both have a slot at once."""
         if old == new:
             return 0.0
         if old == BASE:
@@ -80,10 +80,10 @@ class WeightTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What a loop shows a strategy: requests by adapter, BASE for those without.
+    """The requests that a loop shows to a strategy, by adapter, BASE for those without.
 
-    waiting: in the queue; waiting_since: when the first of these was received; running: in the batch, prompts in pieces
-        included; places: sequences that run at once at most; steps: that the engine has run so far
+    waiting: in the queue; waiting_since: when the first of these was received; running: in the batch, including prompts
+        in chunks; places: most sequences that run at once; steps: number of steps so far
     """
 
     waiting: Mapping[int, int]
@@ -98,7 +98,7 @@ class Demand:
 
     @property
     def adapters(self) -> Collection[int]:
-        """All with a request."""
+        """All adapters with a request."""
         return {adapter for counts in (self.waiting, self.running) for adapter, count in counts.items() if count}
 
     def oldest(self) -> int | None:
@@ -108,13 +108,13 @@ class Demand:
 
 
 class Weights:
-    """A strategy that changes the weights; this one leaves the base model's as they are, which is the dynamic strategy.
+    """A strategy that changes the weights; this one keeps the base model's, which is the dynamic strategy.
 
-    A loop calls `plan` before its admissions whenever a request has come or gone, and at `next_s`, and lets the step
-    wait for the seconds that it gives; it admits only requests that `admits` says yes to, and asks the step's price for
-    as many adapters as `beside` says. With an empty batch and somebody waiting, `plan` always lets somebody in.
+    A loop calls `plan` before its admissions whenever a request has arrived or left, and at `next_s`, and lets the step
+    wait for the seconds that it returns; it admits only requests for which `admits` is true, and prices the step with
+    as many adapters as `beside` returns. With an empty batch and a waiting request, `plan` always admits one.
 
-    merged: the adapter in the weights, BASE for none; switches: (start_s, seconds, adapter) with the load that it took
+    merged: the adapter in the weights, BASE for none; switches: (start_s, seconds, adapter), including any load
     """
 
     def __init__(self, times: WeightTimes) -> None:
@@ -123,7 +123,7 @@ class Weights:
         self.switches: list[tuple[float, float, int]] = []
 
     def plan(self, now: float, demand: Demand, store: AdapterStore) -> float:
-        """Changes the weights where that is due and possible; gives the seconds it takes, loads included."""
+        """Changes the weights where that is due and possible; returns the seconds it takes, loads included."""
         return 0.0
 
     def admits(self, adapter: int) -> bool:

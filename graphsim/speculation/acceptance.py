@@ -146,7 +146,7 @@ class AcceptedDraws:
         return self._block.pop()
 
     def several(self, count: int) -> list[int]:
-        """Tokens of so many sequences, each in one step; as many calls of `next` would give the same."""
+        """Tokens of this many sequences, each in one step; the same as that many calls of `next`."""
         block = self._block
         if len(block) >= count:
             found = block[len(block) - count :]

@@ -57,7 +57,7 @@ class _Speculating:
         return StepTimes(target=inference.deployment, draft=self.draft, tokens=speculation.tokens)
 
     def estimate(self) -> Estimate:
-        """With its own times, memory and energy."""
+        """The estimate with speculation's times, memory and energy."""
         plain, requests = self.plain, self.inference.requests
         further = np.maximum(requests.output_tokens - 1.0, 1.0)
         step = self._mean_step()
@@ -152,7 +152,7 @@ def _parts(step: SpeculativeStep) -> list[tuple[str, Num]]:
 
 
 def _weighted(value: Num, scenarios: int) -> Num:
-    """Of each scenario, the mean of a quantity along its contexts: the ends count half (trapezoidal rule)."""
+    """For each scenario, the mean of a quantity along its contexts (trapezoidal rule: the ends count half)."""
     weights = np.full(NODES, 1.0)
     weights[0] = weights[-1] = 0.5
     along = np.broadcast_to(value, [scenarios * NODES]).reshape(scenarios, NODES)

@@ -75,11 +75,11 @@ class Speculation:
 
     @property
     def tokens_per_step(self) -> Num:
-        """Mean tokens of a verified step, from 1 to tokens + 1 (`graphsim.speculation.acceptance.tokens_per_step`)."""
+        """Mean tokens per verified step, 1 to tokens + 1 (`graphsim.speculation.acceptance.tokens_per_step`)."""
         return tokens_per_step(self.acceptance, self.tokens)
 
     def steps_for(self, wanted: Num) -> Num:
-        """Mean steps until so many tokens are there."""
+        """Mean number of steps that generate `wanted` tokens."""
         return steps_for(self.acceptance, self.tokens, wanted)
 
     @property
@@ -89,20 +89,20 @@ class Speculation:
 
     @property
     def draft_name(self) -> str:
-        """The draft as people call it."""
+        """The draft's name for display."""
         named = self.draft.name if isinstance(self.draft, ModelConfig) else self.draft
         return str(named) if isinstance(named, str | Path) else "a mapping"
 
     @property
     def label(self) -> str:
-        """One line for tables: draft, tokens, mean tokens of a step."""
+        """One line for tables: draft, tokens, mean tokens per step."""
         tokens, mean = (
             short(value) if np.ndim(value) else f"{value:g}" for value in (self.tokens, self.tokens_per_step)
         )
         return f"{self.draft_name}: {tokens} drafted, {mean} a step"
 
     def to_dict(self) -> dict[str, Any]:
-        """What was asked for, by name."""
+        """The settings, by name."""
         return {
             "draft": self.draft_name, "tokens": self.tokens,
             "acceptance": self.acceptance, "draft_tp": self.draft_tp,

@@ -28,7 +28,7 @@ class SpeculativeStep:
 
     @property
     def seconds(self) -> Num:
-        """Of the whole step; none is shorter than one that generates a single token."""
+        """Seconds of the whole step; never less than a step that generates a single token."""
         return self.draft_s + self.verify_s
 
 
@@ -48,7 +48,7 @@ class StepTimes:
     def step(
         self, sequences: Num, context: Num, *, input_tokens: Num | None = None, media: Media | None = None
     ) -> SpeculativeStep:
-        """Of a step behind `context` tokens of each sequence, numbers or arrays alike.
+        """The step after `context` tokens of each sequence, numbers or arrays.
 
         input_tokens, media: of each request, where the model keeps these apart
         """

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def digest_of(*things: Any) -> str:
-    """Of values and this version of graphsim; the same in every process."""
+    """A digest of values and this version of graphsim; the same in every process."""
     from graphsim import __version__
 
     digest = hashlib.sha256(__version__.encode())

@@ -56,13 +56,14 @@ def sweep_to_parquet(
     passes: Sequence[Pass] = (),
     **choices: Any,
 ) -> Path:
-    """`sweep` into the folder `path`, one Parquet file for at most `chunk_rows` rows each; returns the folder.
+    """Write a `sweep` to the folder `path`, one Parquet file per `chunk_rows` rows at most; returns the folder.
 
-    Rows, columns and choices are those of `sweep`, in the same order; memory does not grow with the rows.
-    executor: any `concurrent.futures.Executor`, or a function that makes one. Parts that a broken one loses are given
-        to a new one where there is such a function, and else done here
-    resume: continue an interrupted sweep in this folder, if it is the same sweep, with its original rows per part
-    progress: called with rows done and rows in all, those from before included
+    models, hardware, zipped, passes, choices: as in `sweep`, with the same rows and columns in the same order
+    chunk_rows: rows per file at most; memory use does not grow with the total number of rows
+    executor: any `concurrent.futures.Executor`, or a function that creates one. Parts that a broken executor loses go
+        to a new one if there is such a function, and are otherwise done in this process
+    resume: continue an interrupted sweep in this folder, if it is the same sweep, with its original rows per file
+    progress: called with rows done, earlier ones included, and rows in total
     Needs pyarrow (extra `parquet`). Raises ConfigError for a folder that holds anything else, or another sweep.
     """
     _need_pyarrow()
@@ -146,7 +147,7 @@ def _is_whole(file: Path, rows: int) -> bool:
 
 
 def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
-    """Make the folder, or find it made by the same sweep; gives the rows per part.
+    """Make the folder, or find it made by the same sweep; returns the rows per part.
 
     Raises ConfigError for a folder of anything else.
     """

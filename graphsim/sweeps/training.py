@@ -55,21 +55,22 @@ def sweep_training(
 ) -> pd.DataFrame:
     """One row per combination of all choices (their Cartesian product); the last choice varies fastest.
 
-    models, hardware: names, paths, mappings; or deployments (`gs.Deployment`) as models and no hardware: the other
-        choices are then made for each of them in turn, except those that a deployment makes itself
+    models, hardware: names, paths or mappings; or deployments (`gs.Deployment`) as models and no hardware: the other
+        choices are then varied for each of them, except those that a deployment determines
+    executor: any `concurrent.futures.Executor`; it does not change the results
+    progress: called with rows done and rows in total
     choices: method, recipe, precision, cost, recompute, optimizer, sharding, variant, schedule (names); lora
         (adapters); targets and offload (one list of names, or several); pp, virtual_stages, tp, sp, cp, ep, zero,
         recompute_every (whole numbers); batch, seq_len, accumulate, dp, rank, global_batch (numbers, which share a
-        graph and are computed at once). Each is one value or a list. `global_batch` is the sequences of a step on all
-        devices, and decides `accumulate`.
-    executor: any `concurrent.futures.Executor`; results are the same as without
+        graph and are computed together). Each is one value or a list. `global_batch` is the number of sequences per
+        step on all devices, and determines `accumulate`
     Columns: the choices, then step_s, tokens_per_s (of all devices), tokens_per_s_per_gpu, mfu, hfu,
-        trainable_parameters, devices; of a device at the peak weights_bytes, adapters_bytes, gradients_bytes,
-        optimizer_bytes, activations_bytes, logits_bytes, workspace_bytes, overhead_bytes, total_bytes and
-        reserved_bytes; capacity_bytes, peak_moment, fits, reason, caution.
-    Where more than a few scenarios share a graph, reserved_bytes is what is allocated, in whole pages; of fewer, the
-    caching allocator is replayed for each, as in `train`.
-    A scenario that cannot be run has no numbers but a reason; one that does not fit has both.
+    trainable_parameters, devices; per device at the peak weights_bytes, adapters_bytes, gradients_bytes,
+    optimizer_bytes, activations_bytes, logits_bytes, workspace_bytes, overhead_bytes, total_bytes and reserved_bytes;
+    then capacity_bytes, peak_moment, fits, reason, caution.
+    Where many scenarios share a graph, reserved_bytes is the allocated memory in whole pages; where only a few do, the
+    caching allocator is replayed for each of them, as in `train`.
+    A scenario that cannot be run has a reason in place of numbers; one that does not fit has both.
     Raises ConfigError for an unknown choice, or a value that no scenario could have.
     """
     check_executor(executor)

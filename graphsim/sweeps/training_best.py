@@ -81,14 +81,16 @@ def best_training(
 ) -> pd.DataFrame:
     """Every way to train that meets the limits, the best one first.
 
-    goal: `step`, `hours`, `cost`, `cost_per_token`, `memory` (least), `tokens_per_s`, `tokens_per_s_per_gpu`, `mfu`
-        (most); cost and hours are those of `tokens` in all
-    tokens: of the whole run, for what is said of it
-    devices, memory_bytes, step_s, hours, cost: at most so much; tokens_per_s: at least
-    price_per_hour: of one device, in any currency: one number, or one for each device by name
-    models, hardware, choices, executor, progress: as in `sweep_training`
-    Columns: the sweep's, then hours and, with prices, cost_per_token and cost. Equal rows go by fewer devices.
-    Raises InfeasibleError if nothing meets the limits: which limit excludes most, and what comes nearest.
+    models, hardware: as in `sweep_training`
+    goal: `step`, `hours`, `cost`, `cost_per_token`, `memory` (lowest), `tokens_per_s`, `tokens_per_s_per_gpu`, `mfu`
+        (highest); cost and hours are for `tokens` tokens
+    tokens: number of tokens of the whole run, needed for its cost and hours
+    devices, memory_bytes, step_s, hours, cost: upper limits; tokens_per_s: lower limit
+    price_per_hour: of one device, in any currency: one number, or a mapping of device names to prices
+    executor, progress, choices: as in `sweep_training`
+    Columns: the sweep's, then hours and, with prices, cost_per_token and cost. Ties are ordered by fewer devices.
+    Raises InfeasibleError if nothing meets the limits, naming the limit that excludes most and the nearest way to
+    train.
     """
     limits = TrainingLimits(
         devices=devices, memory_bytes=memory_bytes, step_s=step_s, hours=hours, cost=cost, tokens_per_s=tokens_per_s
@@ -121,7 +123,7 @@ def _check_goal(goal: str, limits: TrainingLimits, tokens: Any, price_per_hour: 
 
 
 def _with_run(frame: pd.DataFrame, tokens: float | None, prices: Mapping[str, float] | None) -> pd.DataFrame:
-    """With what a whole run of so many tokens takes, and costs."""
+    """The rows with the hours and the cost of a whole run of this many tokens."""
     rate = frame["tokens_per_s"].to_numpy()
     more: dict[str, Any] = {}
     if tokens is not None:

@@ -68,7 +68,7 @@ class Structure:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the grid that the numbers make."""
+        """Shape of the grid of the numbers."""
         return np.broadcast_shapes(*[values.shape for values in self.numbers.values()])
 
     @property
@@ -105,7 +105,7 @@ class TrainingGrid:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the numbers of one graph."""
+        """Shape of the numbers of one graph."""
         return tuple(len(values) for values in self.numbers.values())
 
     @property

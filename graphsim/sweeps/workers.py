@@ -35,7 +35,7 @@ class Processes:
         return self.of(self.asked)
 
     def of(self, pieces: int) -> Executor:
-        """For so many pieces of work."""
+        """A pool for this many pieces of work."""
         from concurrent.futures import ProcessPoolExecutor
 
         return ProcessPoolExecutor(self.at_once(pieces))

@@ -48,7 +48,7 @@ class Cell:
         self.axis = axis
 
     def __call__(self, x: Any) -> Any:
-        """Of a number or an array."""
+        """The value at a number or an array."""
         if isinstance(x, np.ndarray):
             return self.axis.inner.searchsorted(x, "right")
         return bisect_right(self.axis.inner_list, x)
@@ -61,7 +61,7 @@ class Way:
         self.axis = axis
 
     def __call__(self, x: Any, i: Any) -> Any:
-        """Of numbers or arrays."""
+        """The value at numbers or arrays."""
         if isinstance(x, np.ndarray) or isinstance(i, np.ndarray):
             way = (x - self.axis.knots.take(i)) / self.axis.gaps.take(i)
             return np.minimum(np.maximum(way, 0.0), 1.0)
@@ -103,7 +103,7 @@ class Table:
         return _lists(values)
 
     def _at(self, base: int, axis: int, ways: Sequence[float]) -> float:
-        """Between the corners of a cell, from one coordinate on."""
+        """The value between the corners of a cell, from one coordinate on."""
         if axis == len(ways) - 1:
             return self.flat_list[base] + self.rise_list[base] * ways[axis]
         low, high = self._at(base, axis + 1, ways), self._at(base + self.strides[axis], axis + 1, ways)

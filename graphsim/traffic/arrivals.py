@@ -48,7 +48,7 @@ def own_processes(
 ) -> tuple[Floats, Ints]:
     """Arrivals of adapters each of which has a process of its own: when, and whose; the first `count` of them.
 
-    Poisson processes need none: together they are one whose requests are dealt out by rate.
+    Poisson processes need none: together they are one whose requests are distributed by rate.
     """
     total = float(rates.sum())
     horizon = seconds if seconds is not None else (count or 0) / total

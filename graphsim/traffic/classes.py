@@ -20,12 +20,13 @@ LIMITS = ("ttft_s", "tpot_s", "e2e_s")
 
 @dataclass(frozen=True, slots=True)
 class RequestClass:
-    """A part of the traffic with a service level of its own.
+    """A class of requests with its own service level.
 
-    share: of the requests (of the conversations, where there are such), in proportion to the other classes' shares
-    priority: lower goes first, with engines that schedule by priority
-    ttft_s, tpot_s, e2e_s: limits that its requests should keep; None where there is none
-    input_tokens, output_tokens: lengths of its own, in any form that `Traffic` takes; None for the traffic's
+    name: the class's name; share: its part of the requests (or conversations), relative to the shares of the other
+        classes
+    priority: requests with a lower number go first, in engines that schedule by priority
+    ttft_s, tpot_s, e2e_s: latency limits in seconds that its requests should meet; None for no limit
+    input_tokens, output_tokens: its own lengths, in any form that `Traffic` takes; None for those of the traffic
     """
 
     name: str
@@ -59,11 +60,11 @@ class RequestClass:
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits that there are, by name."""
+        """The limits that are set, by name."""
         return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
 
     def length(self, name: str) -> Length | None:
-        """A length of its own."""
+        """The class's own length of a name, `input_tokens` or `output_tokens`; None where it has none."""
         found: Length | None = getattr(self, name)
         return found
 

@@ -14,14 +14,15 @@ from graphsim.units import as_number, short
 class Client:
     """The client that sends the requests, described separately from the engine.
 
-    connections: most requests in flight
+    connections: maximum number of requests in flight
     refuses: whether requests beyond `connections` fail, as with a client that runs out of ports; otherwise they wait,
-        and their time is counted from when they are sent (a semaphore, as `--max-concurrency`)
-    timeout_s: seconds after which a request is given up and the engine aborts it
-    cutoff_s: end of the run in seconds; requests unfinished by then are not counted; by default all answers are awaited
+        and their latency counts from when they are sent (a semaphore, as with `--max-concurrency`)
+    timeout_s: seconds after which the client gives up on a request and the engine aborts it
+    cutoff_s: end of the run in seconds; requests unfinished by then are not counted. By default the run ends with the
+        last answer
     rescales: whether random gaps are scaled so that their sum matches the rate, as in `vllm bench serve`
-    send_s, reply_s: seconds of the client itself: from sending to the server's receipt, and from the server's token to
-        the client's clock
+    send_s, reply_s: seconds from sending a request to its receipt by the server, and from a token at the server to the
+        client's timestamp
     """
 
     connections: float = inf

@@ -23,7 +23,7 @@ class Draws:
         self.generator = np.random.Generator(np.random.PCG64(sequence))
 
     def uniform(self, count: int) -> Floats:
-        """From 0 (included) to 1 (not)."""
+        """Uniform numbers from 0 (included) to 1 (excluded)."""
         return self.generator.random(count)
 
     def integers(self, low: int, high: int, count: int) -> Ints:
@@ -31,17 +31,17 @@ class Draws:
         return low + (self.uniform(count) * (high - low + 1)).astype(np.int64)
 
     def exponential(self, count: int) -> Floats:
-        """With a mean of 1."""
+        """Exponential numbers with a mean of 1."""
         return -np.log1p(-self.uniform(count))
 
     def normal(self, count: int) -> Floats:
-        """With a mean of 0 and a deviation of 1."""
+        """Normal numbers with a mean of 0 and a deviation of 1."""
         half = (count + 1) // 2
         radius, angle = np.sqrt(2.0 * self.exponential(half)), 2.0 * np.pi * self.uniform(half)
         return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
 
     def gamma(self, shape: float, count: int) -> Floats:
-        """With a mean of 1 and a variance of 1 / shape; an endless shape is a constant."""
+        """Gamma numbers with a mean of 1 and a variance of 1 / shape; constant for an infinite shape."""
         if np.isinf(shape):
             return np.ones(count)
         if shape == 1.0:

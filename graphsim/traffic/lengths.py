@@ -27,7 +27,7 @@ EXPECTED = "a number, a range (low, high), a list, a RangeRatio, a distribution 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeRatio:
-    """Lengths drawn evenly around or below one, as the client's `--random-range-ratio` says."""
+    """Lengths drawn uniformly around or below a given one, as with `--random-range-ratio` of a benchmark client."""
 
     tokens: int
     ratio: float
@@ -43,7 +43,7 @@ class RangeRatio:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The shortest and the longest."""
+        """The shortest and the longest length, in tokens."""
         if self.client == "vllm":
             return max(floor(self.tokens * (1.0 - self.ratio)), 1), max(ceil(self.tokens * (1.0 + self.ratio)), 1)
         return max(int(self.tokens * self.ratio), 1), self.tokens
@@ -102,7 +102,7 @@ def read_length(name: str, given: Any, *, pairs: bool = False) -> Length:
 
 
 def draw_lengths(name: str, length: Length, count: int, draws: Draws) -> Ints:
-    """So many lengths, whole numbers from 1. Raises ConfigError where a user's own distribution gives less."""
+    """A number of lengths, whole numbers from 1. Raises ConfigError where a user's own distribution gives less."""
     if isinstance(length, int):
         return np.full(count, length, dtype=np.int64)
     if isinstance(length, tuple):
@@ -219,7 +219,7 @@ def _lognormal(numbers: Mapping[str, float], count: int, draws: Draws) -> Floats
 
 
 def _zipf(numbers: Mapping[str, float], count: int, draws: Draws) -> Floats:
-    """From low to high, in proportion to value^-exponent."""
+    """Numbers from low to high, in proportion to value^-exponent."""
     values = np.arange(ceil(numbers["low"]), floor(numbers["high"]) + 1, dtype=float)
     return values[draws.choice(values ** -numbers["exponent"], count)]
 

@@ -15,7 +15,7 @@ from graphsim.traffic.table import RequestTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """Requests that come when they come: at a rate, so many of them or for so many seconds."""
+    """Requests that come when they come: at a rate, so many of them or for this many seconds."""
 
     rate: Rate
     requests: int | None = None
@@ -46,7 +46,7 @@ class Recorded:
     """What a file holds, and how it is used.
 
     path: of the file; rows: of it; notes: what its reader left out or took for granted
-    rate: requests per second in the mean, to which its times are stretched, None for as they are; concurrency: of a
+    rate: requests per second on average, to which its times are stretched, None for as they are; concurrency: of a
     closed loop, which does not go by its times, None for an open one; adapted: whether its own adapters are wanted
     """
 

@@ -28,10 +28,10 @@ the base of a power and no exponent (`lora_zipf_alpha**-i`, 1.5 by default)."""
 class Drift:
     """Popularity that changes over time.
 
-    popularity: at the start: a text such as `zipf:1.2`, or a share for each adapter
-    every_s, shift: every `every_s` seconds the ranking is shifted by `shift` adapters, so that another one is the most
-        popular
-    to, over_s: another popularity that is reached gradually within `over_s` seconds
+    popularity: the popularity at the start: a text such as `zipf:1.2`, or a share for each adapter
+    every_s, shift: every `every_s` seconds the ranking rotates by `shift` adapters, so that another adapter becomes the
+        most popular
+    to, over_s: a second popularity, which is reached gradually within `over_s` seconds
     """
 
     popularity: Any = "uniform"
@@ -99,7 +99,7 @@ class Adapters:
         return placed(shares(self.popularity, len(self)), chance)
 
     def resized(self, count: int) -> Adapters:
-        """So many adapters of the same kind, ranks dealt out in turn. Raises ConfigError where each has its rate."""
+        """The same with another number of adapters, ranks in turn. Raises ConfigError where each has its own rate."""
         drift = self.popularity
         listed = (drift.popularity, drift.to) if isinstance(drift, Drift) else (drift,)
         if any(isinstance(each, tuple) for each in listed):
@@ -112,7 +112,7 @@ class Adapters:
 def read_adapters(adapters: Any, given: Any, base_share: Any, ranks: Any, seed: int) -> Adapters:
     """Adapters as a user gives them: how many or their names, popularity, and ranks.
 
-    ranks: one number for all, a list, `8/16/32` (dealt out in turn), or {rank: share of the adapters}
+    ranks: one number for all, a list, `8/16/32` (assigned in turn), or {rank: share of the adapters}
     Raises ConfigError for what does not fit together.
     """
     names = _named_by(adapters, given)
@@ -140,7 +140,7 @@ def read_popularity(given: Any) -> Popularity:
 
 
 def shares(given: str | tuple[float, ...], count: int, what: str = "adapters") -> Shares:
-    """The share of each of so many. Raises ConfigError if there is not one for each, or the text is none."""
+    """The shares of `count` adapters. Raises ConfigError for another number of rates, or an unknown text."""
     if not isinstance(given, str):
         if len(given) != count:
             raise ConfigError(f"popularity has {len(given)} rates for {count} {what}; expected one each")

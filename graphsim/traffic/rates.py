@@ -22,8 +22,9 @@ MOST = 10**8
 class Ramp:
     """A rate in requests per second that changes from `start` to `end`.
 
-    With a number of requests, the rate depends on how many of them were sent, as with `--ramp-up-strategy` of
-    `vllm bench serve`; in a stage, or with seconds, on the time. An exponential one cannot start or end at 0.
+    start, end: requests per second; strategy: `linear` or `exponential`, which cannot start or end at 0
+    With a given number of requests, the rate depends on how many of them were sent, as with `--ramp-up-strategy` of
+    `vllm bench serve`. In a stage, or with a given duration, it depends on the time.
     """
 
     start: float
@@ -40,7 +41,7 @@ class Ramp:
             raise ConfigError("Ramp: start and end are both 0; expected a rate above 0 at one of them")
 
     def at(self, progress: Floats) -> Floats:
-        """The rate after this part of the way."""
+        """The rate in requests per second at a fraction of the ramp, from 0 to 1."""
         if self.strategy == "linear":
             return self.start + (self.end - self.start) * progress
         return np.asarray(self.start * (self.end / self.start) ** progress)
@@ -50,7 +51,8 @@ class Ramp:
 class Bursts:
     """Periodic bursts: every `every_s` seconds, requests come at `burst_rate` for `burst_s` seconds, else at `rate`.
 
-    rate, burst_rate: requests per second; rate may be 0
+    rate, burst_rate: requests per second outside and during a burst; rate may be 0
+    every_s, burst_s: period of the bursts and duration of each, in seconds
     """
 
     rate: float
@@ -70,9 +72,10 @@ class Bursts:
         return (self.rate * (self.every_s - self.burst_s) + self.burst_rate * self.burst_s) / self.every_s
 
     def stages(self, seconds: float, *, whole: bool) -> tuple[Stage, ...]:
-        """Quiet and loud in turn, for so long; whole: up to the end of the last cycle.
+        """Alternating quiet and burst stages for a duration.
 
-        Raises ConfigError where there would be too many.
+        seconds: duration; whole: extend it to the end of the last period
+        Raises ConfigError if there would be too many stages.
         """
         cycles = ceil(seconds / self.every_s - 1e-9)
         if cycles > 10**6:
@@ -153,7 +156,7 @@ def requests_of(rate: Rate, seconds: float | None) -> int | None:
 
 
 def stages_of(rate: Rate, count: float | None, seconds: float | None) -> tuple[Stage, ...]:
-    """A rate as stages that last for so many seconds, or for at least so many requests."""
+    """A rate as stages that last for this many seconds, or for at least so many requests."""
     if isinstance(rate, tuple):
         return rate
     if isinstance(rate, Bursts):

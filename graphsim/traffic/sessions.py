@@ -23,15 +23,16 @@ from graphsim.units import checked_number, short
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sessions:
-    """Conversations of several turns, and prefixes that prompts have in common.
+    """Conversations of several turns, and prefixes that prompts share.
 
-    turns: of a conversation, in any form that lengths have; think_s: seconds from an answer to the next message, a
-        number or a distribution such as `exponential:mean=20`
-    shared_prefix_tokens: before each prompt, one number or one for each group; prefix_groups: how many such texts
-    prompts_per_group: different prompts of each group, sent again and again with the same lengths; None where every
-        prompt is a text of its own (both are `shared_prefix` of inference-perf)
-    popularity: of the groups, or of the prompts where these are repeated, as that of adapters
-    The traffic's input_tokens are those of each new message, and come on top of the prefix.
+    turns: number of turns of a conversation, in any form that a length may have
+    think_s: seconds between an answer and the next message: a number or a distribution such as `exponential:mean=20`
+    shared_prefix_tokens: tokens of the shared text before each prompt: one number, or one per group
+    prefix_groups: number of different shared prefixes
+    prompts_per_group: number of different prompts per group, which are sent repeatedly with the same lengths; None if
+        every prompt is unique (both are `shared_prefix` of inference-perf)
+    popularity: of the groups, or of the prompts if they are repeated, in the same form as for adapters
+    The traffic's input_tokens are the tokens of each new message, in addition to the prefix.
     """
 
     turns: Any = 1
@@ -76,26 +77,26 @@ class Sessions:
 
     @property
     def kind(self) -> str:
-        """What popularity is of."""
+        """What `popularity` refers to: `prefix_groups` or `prompts`."""
         return "prefix_groups" if self.prompts_per_group is None else "prompts"
 
     @property
     def texts(self) -> int:
-        """Different beginnings: groups, or prompts where these are repeated."""
+        """Number of different beginnings: of groups, or of prompts if they are repeated."""
         return self.prefix_groups * (self.prompts_per_group or 1)
 
     @property
     def prefix_tokens(self) -> Ints:
-        """Of each group."""
+        """Tokens of the shared prefix of each group."""
         return np.broadcast_to(np.asarray(self.shared_prefix_tokens, dtype=np.int64), (self.prefix_groups,))
 
     @property
     def mean_turns(self) -> float | None:
-        """Where it is known without drawing."""
+        """Mean number of turns, where it is known without drawing."""
         return mean_of(self.turns)
 
     def turns_of(self, requests: int, draws: Draws) -> Ints:
-        """How many turns each conversation has, so that all have `requests` together; the last one may be cut short."""
+        """Number of turns of each conversation, `requests` in total; the last conversation may be cut short."""
         found = np.zeros(0, dtype=np.int64)
         while found.sum() < requests:
             missing = int(requests - found.sum())
@@ -108,13 +109,13 @@ class Sessions:
         return found
 
     def texts_of(self, conversations: int, draws: Draws) -> Ints:
-        """Which beginning each conversation has."""
+        """The beginning, by number, that each conversation has."""
         if self.popularity in ROUND_ROBIN:
             return np.arange(conversations) % self.texts
         return draws.choice(shares(self.popularity, self.texts, self.kind), conversations)
 
     def pauses(self, count: int, draws: Draws) -> Floats:
-        """Seconds between answers and next messages."""
+        """Seconds between an answer and the next message, one for each of `count` pauses."""
         if isinstance(self.think_s, Spread):
             return self.think_s.values(count, draws)
         return np.full(count, float(self.think_s))
@@ -135,7 +136,7 @@ class Chats:
 
 
 def chats_of(sessions: Sessions, turns: Ints, draws: Draws) -> Chats:
-    """The rows of so many conversations."""
+    """The rows of this many conversations."""
     conversation = np.repeat(np.arange(len(turns)), turns)
     turn = np.arange(len(conversation)) - np.repeat(np.cumsum(turns) - turns, turns)
     return Chats(conversation=conversation, turn=turn, text=sessions.texts_of(len(turns), draws)[conversation])

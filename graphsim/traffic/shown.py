@@ -41,7 +41,7 @@ def described(traffic: Parts, table: RequestTable, seconds: float | None) -> str
     for name, values in (("prompts", table.input_tokens), ("answers", table.output_tokens)):
         low, middle, high, most = np.quantile(values, [0.0, 0.5, 0.99, 1.0])
         lines.append(
-            f"{name}: {values.mean():,.0f} tokens in the mean, {low:,.0f} to {most:,.0f}, median {middle:,.0f}, "
+            f"{name}: {values.mean():,.0f} tokens on average, {low:,.0f} to {most:,.0f}, median {middle:,.0f}, "
             f"p99 {high:,.0f}"
         )
     if traffic.sessions is not None:

@@ -40,7 +40,7 @@ class Prefixes:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RequestTable:
-    """A row a request, in the order in which clients send them.
+    """One row per request, in the order in which clients send them.
 
     arrival_s: when it is sent, seconds from the start; nan where it follows another request (`after`) or, in a closed
         loop, where it is sent when another is answered

@@ -28,7 +28,7 @@ from graphsim.units import checked_number
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Traffic(Parts):
-    """Requests of many users over time; made by `poisson`, `closed` or `from_file`, not by hand."""
+    """Requests of many users over time; created by `poisson`, `closed` or `from_file`."""
 
     @classmethod
     def poisson(
@@ -37,24 +37,30 @@ class Traffic(Parts):
         base_share: float = 0.0, ranks: Any = None, sessions: Sessions | None = None, priorities: Any = None,
         classes: Any = (), client: Client | None = None, seed: int = 0,
     ) -> Traffic:  # fmt: skip
-        """Open loop: requests come at a rate, whether or not the server keeps up.
+        """Open loop: requests arrive at a given rate, whether or not the server keeps up.
 
-        rate: requests per second, inf for all at once; stages `[(rate, seconds), …]`, a `Ramp` or `Bursts`; None where
-            `popularity` gives a rate of each adapter: then their sum. Follow-up turns count: conversations begin at the
-            rate divided by their mean number of turns
-        requests: how many, or seconds: for how long; stages need neither
-        burstiness: shape of the gamma distributed gaps: 1 Poisson, less in clumps, more evenly, inf constant. Gaps are
-            stretched to sum to requests / rate, unless the client says otherwise (`Client(rescales=False)`)
-        input_tokens, output_tokens: a number, a range (low, high), a list to draw from, a `RangeRatio`, a distribution
-            (`lognormal:mean=222,median=152`, `gamma:mean=222,cv=0.8`, `normal:mean=…,std=…`, `exponential:mean=…`,
-            `uniform:low=…,high=…`, `zipf:exponent=…,low=…,high=…`, each with low and high as its ends), an object with
-            `rvs`, or a function of (generator, count); a list of pairs as input_tokens stands for both
-        adapters: registered, a number or names; popularity: `uniform`, `zipf:1.2`, `power:1`, `geometric:1.5`,
-            `round_robin`, `one`, a rate or share of each (a list, or a mapping of names), or a `Drift`
-        base_share: part of the requests that want no adapter
-        ranks: one for all adapters, a list, `8/16/32` to deal them out in turn, or {rank: share of the adapters}
-        sessions: conversations and shared prefixes; priorities: {priority: share}, or classes: a list of `RequestClass`
-        Raises ConfigError for what is not allowed or does not fit together.
+        rate: requests per second; inf for all at once; stages `[(rate, seconds), …]`; a `Ramp` or `Bursts`; None where
+            `popularity` gives a rate per adapter, whose sum then applies. Follow-up turns count as requests:
+            conversations begin at the rate divided by their mean number of turns
+        requests: number of requests
+        input_tokens, output_tokens: tokens of each prompt and answer: a number, a range (low, high), a list to draw
+            from, a `RangeRatio`, a distribution (`lognormal:mean=222,median=152`, `gamma:mean=222,cv=0.8`,
+            `normal:mean=…,std=…`, `exponential:mean=…`, `uniform:low=…,high=…`, `zipf:exponent=…,low=…,high=…`, each
+            with low and high as its bounds), an object with `rvs`, or a function of (generator, count). A list of pairs
+            as input_tokens gives both
+        seconds: duration, in place of `requests`; stages need neither
+        burstiness: shape parameter of the gamma-distributed gaps: 1 for Poisson arrivals, lower for burstier and higher
+            for more regular ones, inf for constant gaps. Gaps are scaled to sum to requests / rate, unless the client
+            is `Client(rescales=False)`
+        adapters: the registered adapters: their number or names
+        popularity: `uniform`, `zipf:1.2`, `power:1`, `geometric:1.5`, `round_robin`, `one`, a rate or share per adapter
+            (a list, or a mapping by name), or a `Drift`
+        base_share: share of the requests that use no adapter
+        ranks: one rank for all adapters, a list, `8/16/32` to assign in turn, or {rank: share of the adapters}
+        sessions: conversations and shared prefixes
+        priorities: {priority: share of the requests}; classes: a list of `RequestClass`, in place of priorities
+        client: limits of the client; seed: of the random draws
+        Raises ConfigError for an argument that is not allowed, or arguments that contradict each other.
         """
         pool = read_adapters(adapters, popularity, base_share, ranks, read_seed(seed))
         if rate is None and pool.rates is not None:
@@ -69,7 +75,7 @@ class Traffic(Parts):
         popularity: Any = "uniform", base_share: float = 0.0, ranks: Any = None, sessions: Sessions | None = None,
         priorities: Any = None, classes: Any = (), client: Client | None = None, seed: int = 0,
     ) -> Traffic:  # fmt: skip
-        """Closed loop: each of `concurrency` clients sends its next request when its last one is answered.
+        """Closed loop: each of `concurrency` clients sends its next request when its last one has been answered.
 
         The other arguments are those of `poisson`. Raises ConfigError.
         """
@@ -91,13 +97,15 @@ class Traffic(Parts):
         base_share: float = 0.0, ranks: Any = None, prefixes: bool = True, block_tokens: int | None = None,
         run: int | None = None, priorities: Any = None, classes: Any = (), client: Client | None = None, seed: int = 0,
     ) -> Traffic:  # fmt: skip
-        """The requests of a trace: Azure, BurstGPT, Mooncake, Vidur, LLMServingSim, results of benchmark clients.
+        """The requests of a trace: Azure, BurstGPT, Mooncake, Vidur, LLMServingSim, or results of benchmark clients.
 
-        requests: largest number of requests, taken from the start; start_s, seconds: use only this part of the trace
-        rate: mean requests per second to which the trace's times are scaled; concurrency: number of clients of a closed
-            loop, instead of the trace's times
-        adapter: name of the column with each request's adapter, where it is not recognised; base: the value in it that
-            means the base model; adapters, popularity, base_share: used instead of the trace's own adapters
+        path: the file; requests: maximum number of requests, taken from the start
+        start_s, seconds: use only the part of the trace from `start_s` on that lasts `seconds`
+        rate: mean requests per second to which the trace's arrival times are scaled
+        concurrency: number of clients of a closed loop, which ignores the trace's times
+        adapter: name of the column with each request's adapter, if it is not recognised; base: value in it that means
+            the base model
+        adapters, popularity, base_share, ranks: used in place of the trace's own adapters, as in `poisson`
         prefixes, block_tokens, run: as in `graphsim.traffic.formats.read.read_trace`
         The other arguments are those of `poisson`. Raises ConfigError naming the problem and the line.
         """
@@ -122,7 +130,7 @@ class Traffic(Parts):
                    seed=seed)  # fmt: skip
 
     def table(self) -> RequestTable:
-        """The requests, drawn once: the same for the same traffic, on every machine."""
+        """The requests. They are drawn once; the same traffic gives the same requests on every machine."""
         return self._table
 
     @cached_property
@@ -135,7 +143,7 @@ class Traffic(Parts):
 
     @property
     def concurrency(self) -> int | None:
-        """Clients of a closed loop; None of an open one."""
+        """Number of clients of a closed loop; None for an open loop."""
         return None if isinstance(self.source, Open) else self.source.concurrency
 
     @property
@@ -145,24 +153,24 @@ class Traffic(Parts):
 
     @property
     def ranks(self) -> tuple[int, ...] | None:
-        """Rank of each adapter; None where nothing is said."""
+        """Rank of each adapter; None where none was given."""
         return self.pool.ranks
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader of a trace left out or took for granted, a sentence each."""
+        """What the reader of a trace left out or assumed, one sentence each."""
         return self.source.notes if isinstance(self.source, Recorded) else ()
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds in which requests, or conversations, begin; None for a closed loop."""
+        """Seconds during which requests, or conversations, begin; None for a closed loop."""
         if self.concurrency is not None:
             return None
         return float(np.nanmax(self.table().arrival_s, initial=0.0))
 
     @property
     def request_rate(self) -> float | None:
-        """Requests offered per second, follow-up turns included; inf where all come at once, None for a closed loop."""
+        """Requests offered per second, including follow-up turns; inf if all come at once, None for a closed loop."""
         return self._per_second(len(self.table()))
 
     @property
@@ -172,13 +180,14 @@ class Traffic(Parts):
 
     @property
     def output_tokens_per_s(self) -> float | None:
-        """Tokens of answers asked for per second."""
+        """Answer tokens requested per second."""
         return self._per_second(int(self.table().output_tokens.sum()))
 
     def scaled(self, factor: float) -> Traffic:
-        """The same requests so much faster: arrival times divided; of a closed loop, the concurrency multiplied.
+        """The same requests at a load multiplied by `factor`.
 
-        Pauses between turns stay what they are, as users think no faster.
+        Arrival times are divided by it; in a closed loop, the concurrency is multiplied by it. Pauses between turns do
+        not change.
         """
         checked_number("Traffic.scaled: factor", factor, 1e-9, whole=False, one=True)
         if isinstance(self.source, Open) or self.source.concurrency is None:
@@ -187,9 +196,9 @@ class Traffic(Parts):
         return replace(self, source=replace(self.source, concurrency=clients))
 
     def with_adapters(self, count: int) -> Traffic:
-        """The same requests over another number of adapters of the same popularity.
+        """The same requests over another number of adapters with the same popularity distribution.
 
-        Raises ConfigError where each adapter has a rate, or a trace says which are wanted.
+        Raises ConfigError if each adapter has its own rate, or if a trace says which adapter a request uses.
         """
         count = int(checked_number("Traffic.with_adapters", count, 1, 10**6, one=True))
         if isinstance(self.source, Recorded) and self.source.adapted:
@@ -197,7 +206,7 @@ class Traffic(Parts):
         return replace(self, pool=self.pool.resized(count))
 
     def describe(self) -> str:
-        """What is asked, in lines that a person reads, with what was drawn."""
+        """A description of the traffic and of the requests drawn, one line per fact."""
         return described(self, self.table(), self.duration_s)
 
     def __repr__(self) -> str:

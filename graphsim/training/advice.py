@@ -32,7 +32,7 @@ Change = Callable[[TrainingSetup], TrainingSetup | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """A step with something changed. name: what is changed, with the command line's options for it"""
+    """A step with a change. name: the change, with its command-line options"""
 
     name: str
     tokens_per_s_per_gpu: float
@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainAdvice:
-    """now: the step as it is; levers: what makes it fit, or faster, the fastest that fits first."""
+    """now: the step as it is; levers: changes that make it fit, or faster, the fastest that fits first."""
 
     now: Outcome
     levers: tuple[Outcome, ...] = ()

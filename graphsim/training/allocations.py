@@ -52,7 +52,7 @@ class Run:
 class Turn:
     """One turn of a section, of which there are `times`.
 
-    whole: it runs again before its backward, and what it keeps is there to the end
+    whole: whether it runs again before its backward pass, so that everything it saves is allocated to the end
     """
 
     name: str

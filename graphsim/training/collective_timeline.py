@@ -30,8 +30,8 @@ NOWHERE = -1
 class DataParallelTimes:
     """Seconds of a step without its optimizer.
 
-    each_s: of a micro-batch; last_s: of the last one; update_s: of collectives behind the optimizer that nothing hides
-    compute_s: of a micro-batch without any collective; exposed_s: of the step, what collectives add to it
+    each_s: of a micro-batch; last_s: of the last one; update_s: of exposed collectives after the optimizer
+    compute_s: of a micro-batch without any collective; exposed_s: what collectives add to the step
     """
 
     each_s: Num
@@ -42,7 +42,7 @@ class DataParallelTimes:
 
     @property
     def step_s(self) -> Num:
-        """All micro-batches, and what stands behind the optimizer."""
+        """All micro-batches, and what follows the optimizer."""
         return (self.micro_batches - 1.0) * self.each_s + self.last_s + self.update_s
 
     @property
@@ -54,10 +54,10 @@ class DataParallelTimes:
 def times_of(
     steps: DataParallelSteps, price: Price, micro_batches: Num = 1.0, beside: Beside = PLAIN
 ) -> DataParallelTimes:
-    """How long a step takes with its collectives.
+    """The times of a step with its collectives.
 
-    price: seconds of a collective; units state their compute (`HeldUnit.forward_s`, `backward_s`)
-    beside: how much of a collective may be hidden, and what that costs
+    price: seconds of a collective; units have their compute times (`HeldUnit.forward_s`, `backward_s`)
+    beside: how much of a collective may overlap with compute, and what that costs
     """
     units = [steps.unit for steps in steps.units]
     forward_s = sum((unit.times * unit.forward_s for unit in units), start=0.0)

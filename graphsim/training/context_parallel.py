@@ -18,7 +18,7 @@ from graphsim.units import Num, short
 
 
 def context_passes(parallelism: Parallelism) -> tuple[Pass, ...]:
-    """The pass behind the cut over tensor-parallel devices; none where there is one rank."""
+    """The pass after sharding over tensor-parallel devices; none where there is one rank."""
     if np.all(np.less_equal(parallelism.cp, 1)):
         return ()
     return (ShareContext(ways=parallelism.cp, stride=parallelism.tp, exchange=parallelism.cp_comm),)

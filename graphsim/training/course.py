@@ -1,4 +1,4 @@
-"""What a whole training run is asked to do: how many steps, what is evaluated and written, when adapters are merged."""
+"""A whole training run: number of steps, evaluations, checkpoints, and merges of adapters."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ FAILURE_DEVICE_HOURS = 54 * 24 * 16384 / 419
 class Course:
     """A training run from the first step to the last.
 
-    tokens: in all; or epochs of a dataset of `dataset_tokens` or of `dataset_samples` sequences; or optimizer `steps`
-    evaluate_every: steps between two evaluations of `evaluation_tokens`; 0: none
-    checkpoint_every: steps between two checkpoints; 0: one at the end
-    disk_bytes_per_s: at which a checkpoint is written and read, of the whole job; or a text, `2 GB/s`
-    failure_device_hours: hours of one device between two failures of the run; None: there are none
-    restart_s: from a failure until the checkpoint is being read
-    relora_every: steps between two merges of ReLoRA; 0: none. warm_start_steps: trained in full before the first one;
-        rewarm_steps: behind each merge, in which the learning rate rises again; pruned: part of the optimizer's states
-        that a merge sets to zero
+    tokens: total number of tokens; or epochs: passes over a dataset of `dataset_tokens` tokens or `dataset_samples`
+        sequences; or steps: number of optimizer steps
+    evaluate_every: steps between evaluations of `evaluation_tokens` tokens; 0 for none
+    checkpoint_every: steps between checkpoints; 0 for one at the end
+    disk_bytes_per_s: rate at which the whole job writes and reads a checkpoint; or a text, `2 GB/s`
+    failure_device_hours: device-hours between failures of the run; None for no failures
+    restart_s: seconds from a failure until the checkpoint is read
+    relora_every: steps between merges of ReLoRA; 0 for none. warm_start_steps: steps of full training before the first
+        merge; rewarm_steps: steps after each merge in which the learning rate rises again; pruned: share of the
+        optimizer states that a merge sets to zero
     """
 
     tokens: Num | None = None

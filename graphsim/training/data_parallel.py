@@ -35,21 +35,21 @@ class Sent:
     times: Num = 1.0
 
     def seconds(self, price: Price) -> Num:
-        """Of all of them."""
+        """Seconds of all collectives."""
         return price(self.op) * self.times
 
     @property
     def message_bytes(self) -> Num:
-        """That each device sends."""
+        """Bytes that each device sends."""
         return self.op.work().message_bytes * self.times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnitSteps:
-    """Collectives of one unit in one micro-batch, in the order of their issue.
+    """Collectives of one unit in one micro-batch, in the order in which they are issued.
 
-    forward: before its forward pass; backward: before its backward pass; reduce: behind it, in the last micro-batch
-        or in all (`DataParallelSteps.every`)
+    forward: before its forward pass; backward: before its backward pass; reduce: after its backward pass, in the last
+        micro-batch or in all (`DataParallelSteps.every`)
     """
 
     unit: HeldUnit
@@ -60,8 +60,11 @@ class UnitSteps:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DataParallelSteps:
-    """units: in the order of the forward pass; update: behind the optimizer, under the next forward pass if `hidden`
-    every: whether gradients are reduced in each micro-batch; in_flight: units that are whole at once
+    """Collectives of data parallelism in a step.
+
+    units: in the order of the forward pass; update: collectives after the optimizer, or during the next forward pass if
+        `hidden`
+    every: whether gradients are reduced in each micro-batch; in_flight: number of units whose weights are whole at once
     """
 
     units: tuple[UnitSteps, ...]
@@ -72,7 +75,7 @@ class DataParallelSteps:
     rule: Rule = field(repr=False)
 
     def sent_bytes(self, micro_batches: Num = 1.0) -> Num:
-        """That each device sends in a step of so many micro-batches."""
+        """Bytes that each device sends in a step of this many micro-batches."""
         total = sum((sent.message_bytes for sent in self.update), start=0.0)
         for steps in self.units:
             for sent in (*steps.forward, *steps.backward):
@@ -96,7 +99,7 @@ def steps_of(
     """The collectives of a step.
 
     held: units of a stage before data parallelism; sharding: a name of `graphsim.training.sharing.RULES`
-    units_in_flight: weights of so many units are whole at once (1 = nothing is fetched ahead)
+    units_in_flight: weights of this many units are whole at once (1 = nothing is fetched ahead)
     defers: whether FSDP reduces gradients in the last micro-batch only (`defers_reduction` of a recipe)
     Raises ConfigError for an unknown kind of sharding.
     """
@@ -158,7 +161,7 @@ def _leaves(part: Held, rule: Rule) -> Num:
 
 
 def _gathers(part: Held, group: Groups, rule: Rule) -> Iterator[Sent]:
-    """Of a unit's weights."""
+    """Gathers of a unit's weights."""
     alone, tensors = _leaves(part, rule), np.maximum(part.tensors, 1.0)
     whole = part.frozen_bytes + part.gathered_bytes * (1.0 - alone)
     yield Sent(op=AllGather(role="weights.all_gather", elems=_elems(whole), group=group.ways, stride=group.stride))
@@ -189,7 +192,7 @@ def _reduces(part: Held, group: Groups, rule: Rule, total: Held) -> Iterator[Sen
 
 
 def _updates(totals: tuple[Held, Held], groups: tuple[Groups, Groups], rule: Rule) -> Iterator[Sent]:
-    """Of trained weights that each device has updated its share of."""
+    """Gathers of trained weights, of which each device has updated its share."""
     for part, group in zip(totals, groups, strict=True):
         times = np.maximum(np.ceil(part.gathered_bytes / rule.bucket_bytes), 1.0)
         op = AllGather(

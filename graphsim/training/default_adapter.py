@@ -20,8 +20,10 @@ _found: Memo[tuple[str, ...]] = Memo(most=64)
 
 
 def default_adapter(model: ModelConfig) -> LoraConfig:
-    """Rank 16 on all linears of attention (or of what stands in its place) and of MLPs, or of one where the other
-    is not there; on all linears of a model that has neither."""
+    """Rank 16 on all linears of attention (or of its replacement) and of MLPs, as far as the model has them.
+
+    On all linears of a model that has neither.
+    """
     targets = _found.get((model.layers,), lambda: _targets(model))
     return LoraConfig(rank=RANK, target_modules=targets or "all-linear")
 

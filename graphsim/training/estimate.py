@@ -33,10 +33,12 @@ SURE = 0.5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainMemory:
-    """Bytes per device at the fullest moment of a step; the parts add up to `total_bytes`.
+    """Bytes per device at the memory peak of a step; the parts add up to `total_bytes`.
 
-    steady_bytes: allocated between steps; reserved: what the caching allocator holds at most, computed when asked for
-    peak_moment: name of the moment (`head`, `backward of layers`, `optimizer`, …)
+    steady_bytes: bytes allocated between steps; reserved: most bytes that the caching allocator holds, computed when
+        first read
+    capacity_bytes: memory of the device; peak_moment: the moment of the peak (`head`, `backward of layers`,
+        `optimizer`, …)
     timeline: (moment, allocated bytes) in the order of the step
     """
 
@@ -86,12 +88,16 @@ class TrainMemory:
 class TrainEstimate:
     """Time and memory of one optimizer step. Numbers are arrays where inputs were.
 
-    step_s: of one optimizer step; parts_s: forward, recompute, backward, optimizer, exposed (collectives that nothing
-        hides), bubble (of a pipeline), which add up to it
-    tokens_per_s: of all devices; mfu, hfu: model and hardware flops over the device's dense peak of `peak_format`
-    flops: by direction (forward, backward, recompute), of one device and step, as the graph holds them
-    counted_flops: what conventions of utilisation count of them (`graphsim.training.flops`); `mfu` is that of `graph`
-    slots: when each micro-batch passes each stage of a pipeline; None without one
+    setup: what was simulated
+    step_s: seconds of one optimizer step; parts_s: seconds of its parts, which add up to it: forward, recompute,
+        backward, optimizer, exposed (collectives that nothing hides), bubble (of a pipeline)
+    tokens_per_s: tokens per second of all devices; tokens_per_s_per_gpu: of one device
+    mfu, hfu: model flops and hardware flops over the device's dense peak in `peak_format`
+    flops: flops of one device and step in the graph, by direction (forward, backward, recompute)
+    counted_flops: flops as conventions of utilisation count them (`graphsim.training.flops`); `mfu` uses `graph`
+    trainable_parameters: number of trained parameters; cost_model: the source of the times, as in `Estimate`
+    slots: when each micro-batch passes each stage of a pipeline; None without a pipeline
+    notes: what was omitted, assumed or not measured; caution: the note on the reliability of the times, or ""
     """
 
     setup: TrainingSetup
@@ -145,8 +151,9 @@ class TrainEstimate:
         return schedule(self.build())
 
     def utilisation(self, convention: str) -> Num:
-        """Model flops by a convention, `graph`, `palm`, `megatron` or `lora`, over the device's dense peak.
+        """Model flops by a convention, over the device's dense peak.
 
+        convention: `graph`, `palm`, `megatron` or `lora`
         Raises ConfigError for an unknown convention.
         """
         if convention not in self.counted_flops:
@@ -157,7 +164,7 @@ class TrainEstimate:
 
     @property
     def critical_path(self) -> CriticalPath:
-        """Names of the nodes that decide the time, in order."""
+        """Names of the nodes that determine the time, in order."""
         return path_of(self.graph)
 
     @property
@@ -171,16 +178,16 @@ class TrainEstimate:
         return self.setup.deployment.device.name
 
     def interval(self, name: str = "step_s", coverage: float = COVERAGE) -> tuple[Num, Num]:
-        """Between which values a number is expected to be measured: low and high, arrays where the number is one.
+        """The range in which a figure is expected to be measured: low and high, arrays where the figure is one.
 
         name: `step_s`, `tokens_per_s`, `tokens_per_s_per_gpu`, `mfu` or `hfu`
-        coverage: the share of cases that should lie between; 0.98 at most
-        Raises ConfigError for an unknown name or coverage, and where there are no residuals .
+        coverage: share of cases that should lie within the range; at most 0.98
+        Raises ConfigError for an unknown name or coverage, and where there are no residuals.
         """
         return self.uncertainty.interval(name, coverage)
 
     def intervals(self, coverage: float = COVERAGE) -> dict[str, tuple[Num, Num]]:
-        """The interval of the time and of the throughput, by name; none where `interval` would say why not."""
+        """The intervals of the step time and of the throughput, by name; empty where `interval` would raise."""
         if self.uncertainty.missing:
             return {}
         return {name: self.interval(name, coverage) for name in ("step_s", "tokens_per_s", "tokens_per_s_per_gpu")}
@@ -193,7 +200,7 @@ class TrainEstimate:
         return StepUncertainty(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything a script wants, as plain JSON values."""
+        """The whole estimate as plain JSON values."""
         values = {
             "model": self.model,
             "hardware": self.hardware,
@@ -228,7 +235,7 @@ class TrainEstimate:
         return notebook(self)
 
     def plot(self, *, scenario: int = 0) -> Figure:
-        """Where the time goes, the memory of a device along the step, and at its fullest moment (extra `plot`)."""
+        """Where the time goes, a device's memory along the step, and its memory at the peak (extra `plot`)."""
         from graphsim.training.plots import plot_step
 
         return plot_step(self, scenario=scenario)

@@ -72,7 +72,7 @@ class Computed:
 
     @cached_property
     def times(self) -> StepTimes:
-        """Of the step."""
+        """Times of the step."""
         return step_times(self.numbers, self.setup)
 
     @property
@@ -109,7 +109,7 @@ class Computed:
         return self.stages[totals.index(max(totals))].whole(self.share)
 
     def memory(self) -> TrainMemory:
-        """Of the stage that needs most."""
+        """Memory of the stage that needs most."""
         return memory_of(self.numbers, self.setup, self.times.in_flight, lambda: self.stages)
 
 

@@ -28,10 +28,10 @@ CLOSE = 1e-3
 def largest_micro_batch(
     model: ModelRef | Deployment, hardware: HardwareRef | None = None, *, most: int = MOST_SEQUENCES, **described: Any
 ) -> int:
-    """The largest micro-batch, in sequences, that fits on a device; 0 where not even one sequence does.
+    """The largest micro-batch, in sequences, that fits on a device; 0 if not even one sequence does.
 
     most: upper end of the search; described: arguments of `train`, except `batch`
-    Found to a thousandth, at least to one. Raises what `train` raises.
+    Accurate to a thousandth, or to one sequence if that is more. Raises the same errors as `train`.
     """
     most = checked_number("most", most, 1, MOST_SEQUENCES, one=True)
     return _searched(lambda batch: train(model, hardware, **{**described, "batch": batch}), most)
@@ -40,11 +40,11 @@ def largest_micro_batch(
 def longest_sequence(
     model: ModelRef | Deployment, hardware: HardwareRef | None = None, *, most: int = MOST_TOKENS, **described: Any
 ) -> int:
-    """The longest sequence, in tokens, that fits on a device; 0 where not even one token does.
+    """The longest sequence, in tokens, that fits on a device; 0 if not even one token does.
 
-    The model's number of positions is not checked.
     most: upper end of the search; described: arguments of `train`, except `seq_len`
-    Found to a thousandth, at least to one. Raises what `train` raises.
+    The model's number of positions is not checked. Accurate to a thousandth, or to one token if that is more. Raises
+    the same errors as `train`.
     """
     most = checked_number("most", most, 1, MOST_TOKENS, one=True)
     return _searched(lambda seq_len: train(model, hardware, **{**described, "seq_len": seq_len}), most)

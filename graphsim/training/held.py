@@ -9,16 +9,15 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Held:
-    """Bytes of some weights on one device once tensor, expert and pipeline parallelism have cut them, before data
-    parallelism does.
+    """Bytes of weights on one device after tensor, expert and pipeline parallelism, before data parallelism.
 
-    frozen_bytes: frozen weights as they are stored (a packed 4-bit base: 0.52 bytes for each)
+    frozen_bytes: frozen weights as they are stored (a packed 4-bit base: 0.52 bytes each)
     trained_bytes: trained weights as they are stored (fp32 where the sharded copy is the master copy)
-    gathered_bytes: trained weights in the format in which they are gathered for a GEMM; frozen ones travel as stored
-    gradient_bytes: gradients of the trained weights as they are kept
-    reduced_bytes: the same in the format in which they are summed over devices
+    gathered_bytes: trained weights in the format in which they are gathered for a GEMM; frozen ones are sent as stored
+    gradient_bytes: gradients of the trained weights as they are stored
+    reduced_bytes: the same in the format in which they are reduced over devices
     state_bytes: optimizer states and master copies
-    tensors: how many tensors are trained, which counts for buckets and launches
+    tensors: number of trained tensors, which determines buckets and launches
     """
 
     frozen_bytes: Num = 0.0
@@ -38,12 +37,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeldUnit:
-    """What a framework wraps as one, such as a decoder layer: its collectives are issued together.
+    """What a framework wraps as one unit, such as a decoder layer: its collectives are issued together.
 
-    name: as in the graph (`embed`, `layers`, `head`); times: identical ones that follow one another
-    shared: weights that every data-parallel device holds; experts: those of a rank's own experts, which only the
+    name: as in the graph (`embed`, `layers`, `head`); times: number of identical units in a row
+    shared: weights that every data-parallel device holds; experts: weights of a rank's own experts, which only the
         replicas of that rank share
-    forward_s, backward_s: compute of one micro-batch, of one of the identical units; backward_s with what is recomputed
+    forward_s, backward_s: compute seconds of one micro-batch in one of the units; backward_s includes recomputation
     """
 
     name: str

@@ -38,7 +38,7 @@ def accumulated(elems: Num, bytes_: float) -> tuple[Launch, ...]:
 
 
 def cross_entropy(tokens: float, vocab: float, bytes_: float, provider: str) -> Lone:
-    """Of logits that are a leaf, whose gradient accumulates from run to run."""
+    """Cross entropy of logits that are a leaf, whose gradient accumulates over runs."""
     elems = tokens * vocab
     if provider == "liger":
         again = bytes_ if vocab * bytes_ > CACHED_ROW_BYTES * 2.0 else 0.0
@@ -92,7 +92,7 @@ def fused_linear_cross_entropy(
 
 
 def kl_div(tokens: float, vocab: float, bytes_: float, provider: str) -> Lone:
-    """Of a log-softmax, which takes part in the backward, and probabilities, in fp32."""
+    """KL divergence of a log-softmax, which takes part in the backward pass, and probabilities, in fp32."""
     elems = tokens * vocab
     below = (*log_softmax_backward(tokens, vocab, 4.0), *accumulated(elems, 4.0))
     if provider == "liger":

@@ -72,7 +72,7 @@ def _beyond_share(stage: StageNumbers, setup: TrainingSetup, share: Num) -> Num:
 
 
 def _largest_gradients(stage: StageNumbers) -> Num:
-    """Of one unit, where each is updated in the backward pass and its gradients are freed."""
+    """The largest gradients of one unit, if each unit is updated in the backward pass and its gradients are freed."""
     largest: Num = 0.0
     for unit in stage.held.units:
         largest = np.maximum(largest, unit.shared.gradient_bytes + unit.experts.gradient_bytes)
@@ -91,7 +91,7 @@ def _update_bytes(stage: StageNumbers, setup: TrainingSetup) -> Num:
 def memory_of(
     stages: list[StageNumbers], setup: TrainingSetup, in_flight: Sequence[Num], graphs: Callable[[], Sequence[Stage]]
 ) -> TrainMemory:
-    """Of the stage that needs most.
+    """Memory of the stage that needs most.
 
     in_flight: micro-batches whose kept values each stage holds at once, at most
     graphs: of the stages, asked for where the caching allocator is
@@ -123,7 +123,7 @@ def _tower_parameters(towers: tuple[Encoder, ...], hidden_size: int) -> int:
 def _reserved(
     graphs: Callable[[], Sequence[Stage]], number: int, persistent: Persistent, in_flight: Num, total: Num
 ) -> Num:
-    """Of one stage, whose graphs are built for it where it is replayed."""
+    """Reserved memory of one stage, whose graphs are built when it is replayed."""
     if np.size(total) > MOST_REPLAYED:
         return in_pages(total)
     stage = graphs()[number]

@@ -47,7 +47,7 @@ class Merge:
 
     @property
     def total_s(self) -> Num:
-        """From the last step of a cycle to the first of the next."""
+        """Seconds from the last step of a cycle to the first of the next."""
         return self.merge_s + self.restart_s
 
 

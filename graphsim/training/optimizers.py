@@ -166,7 +166,7 @@ RECIPES_OWN = "adamw"
 
 
 def list_optimizers() -> list[str]:
-    """Names of the known optimizers; `adamw` means the recipe's own."""
+    """Names of the known optimizers; `adamw` means the recipe's own AdamW."""
     return sorted(_known())
 
 

@@ -42,7 +42,7 @@ def slowed_s(compute_s: Num, network_s: Num, beside: Beside) -> Num:
 
 
 def chunked_s(compute_s: Num, network_s: Num, chunks: Num, contention: Num = 1.0) -> Num:
-    """Seconds of a GEMM with its collective in so many chunks, each sent while the next is multiplied.
+    """Seconds of a GEMM with its collective in this many chunks, each sent while the next is multiplied.
 
     One chunk of the shorter of both is exposed: (c - 1)/c max(compute, network) + (compute + network)/c, which is what
     TransformerEngine's userbuffers and PyTorch's asynchronous tensor parallelism do; no chunks are one.

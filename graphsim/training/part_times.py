@@ -25,7 +25,7 @@ BLOCKING = ("gpipe", "1f1b")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PartTimes:
-    """Of one micro-batch, for each part in the order of the forward pass; backward_s without weight_s."""
+    """Times of one micro-batch, for each part in the order of the forward pass; backward_s excludes weight_s."""
 
     forward_s: list[Num]
     backward_s: list[Num]

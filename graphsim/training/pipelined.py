@@ -26,10 +26,12 @@ PerPart = Num | Sequence[Num]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pipelined:
-    """step_s: from one step's start to the next one's; makespan_s: from the first slot's start to the last one's finish
-    busy_s: compute of each stage; bubble_s: step_s without that of the busiest stage
-    in_flight: of each stage, see `in_flight`
-    start_s, finish_s: of every entry of `run`, first axis, over scenarios
+    """The times of a pipelined step, in seconds.
+
+    step_s: from one step's start to the next one's; makespan_s: from the first slot's start to the last one's finish
+    busy_s: compute of each stage; bubble_s: step_s minus the busy time of the busiest stage
+    in_flight: per stage, see `in_flight`
+    start_s, finish_s: of every entry of `run` (first axis), over scenarios
     """
 
     step_s: Num
@@ -135,7 +137,7 @@ def _finish_one(run: Run, durations: Times) -> Times:
 
 @lru_cache(maxsize=64)
 def in_flight(schedule: Schedule) -> tuple[float, ...]:
-    """For each stage, the most micro-batches whose activations it holds at once.
+    """For each stage, the largest number of micro-batches whose activations it holds at once.
 
     From a forward's start to the end of the backward that gives the weights' gradients. A chunk counts as its share of
     the stage's layers; each direction of DualPipe passes as many layers as a stage of another schedule.

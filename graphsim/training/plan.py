@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 class Plan:
     """A training run from start to end. Numbers are arrays where inputs were.
 
-    estimate: of the step that most of it consists of; steps: optimizer steps in all, warm start included
-    tokens: that all steps read; parts: what the time is made of, which adds up to `total_s`
-    checkpoint_bytes: of each checkpoint; merge: one of ReLoRA's, with the graphs of its LORA_MERGE nodes
-    price_per_hour: of one device, NaN if not given; watts: mean of one device, NaN where its power is not known
+    estimate: the step that most of the run consists of; steps: total number of optimizer steps, warm start included
+    tokens: tokens read by all steps; parts: the parts of the run's time, which add up to `total_s`
+    checkpoint_bytes: size of one checkpoint; devices: number of devices
+    price_per_hour: of one device, NaN if not given; watts: mean power of one device, NaN if it is not known
+    merge: one merge of ReLoRA, with the graphs of its LORA_MERGE nodes; None without any; notes: caveats
     """
 
     estimate: TrainEstimate
@@ -51,32 +52,32 @@ class Plan:
 
     @property
     def total_s(self) -> Num:
-        """From the first step to the last byte written."""
+        """Seconds from the first step to the last byte written."""
         total: Num = sum((part.total_s for part in self.parts), start=0.0)
         return total
 
     @property
     def hours(self) -> Num:
-        """The same in hours."""
+        """Hours from the first step to the last byte written."""
         return self.total_s / HOUR_S
 
     @property
     def device_hours(self) -> Num:
-        """Hours of all devices."""
+        """Hours summed over all devices."""
         return self.hours * self.devices
 
     @property
     def money(self) -> Num:
-        """In the currency of the price; NaN without one."""
+        """Cost in the currency of the price; NaN without a price."""
         return self.device_hours * self.price_per_hour
 
     @property
     def energy_j(self) -> Num:
-        """Of all devices, their hosts not included; NaN where their power is not known."""
+        """Joules of all devices, without their hosts; NaN if their power is not known."""
         return self.watts * self.device_hours * HOUR_S
 
     def to_frame(self, scenario: int = 0) -> pd.DataFrame:
-        """A row for each part: count, each_s, total_s, its share of the time and, with a price, money."""
+        """One row per part: count, each_s, total_s, its share of the time and, with a price, money."""
         from graphsim.display.table import Table
 
         whole = number(self.total_s, scenario)
@@ -90,7 +91,7 @@ class Plan:
         return frame if np.isfinite(number(self.price_per_hour, scenario)) else frame.drop(columns="money")
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain JSON values."""
+        """The whole plan as plain JSON values."""
         names = ("steps", "tokens", "total_s", "hours", "devices", "device_hours", "price_per_hour", "money", "watts")
         values: dict[str, Any] = {name: getattr(self, name) for name in (*names, "energy_j", "checkpoint_bytes")}
         parts = {
@@ -128,16 +129,17 @@ def fine_tune_plan(
     price_per_hour: Mapping[str, float] | Num | None = None,
     **described: Any,
 ) -> Plan:
-    """Time, money and energy of a training run, part by part.
+    """Time, cost and energy of a training run, part by part.
 
-    model: with `hardware` and any further argument of `train`; or the estimate of a step, which says all of it
-    price_per_hour: of one device, in any currency: one number, or one for each device by name
-    described: arguments of `train`, and of the run, see `graphsim.training.course.Course`: `tokens`; or `epochs` with
-        `dataset_tokens` or `dataset_samples`; or `steps`. `evaluate_every` and `evaluation_tokens`; `checkpoint_every`
-        and `disk_bytes_per_s`; `failure_device_hours` and `restart_s`; `relora_every`, `warm_start_steps`,
-        `rewarm_steps` and `pruned`
-    Evaluations run the forward pass. Devices wait while a checkpoint is written, and draw power as they wait.
-    Raises ConfigError naming the argument, what was found and what is allowed, InfeasibleError for what cannot be run.
+    model: with `hardware` and any further argument of `train`; or the estimate of a step, which replaces all of these
+    price_per_hour: of one device, in any currency: one number, or a mapping of device names to prices
+    described: arguments of `train`, and of the run (`graphsim.training.course.Course`): its length as `tokens`, as
+        `epochs` with `dataset_tokens` or `dataset_samples`, or as `steps`; `evaluate_every` and `evaluation_tokens`;
+        `checkpoint_every` and `disk_bytes_per_s`; `failure_device_hours` and `restart_s`; `relora_every`,
+        `warm_start_steps`, `rewarm_steps` and `pruned`
+    Evaluations run the forward pass. Devices wait while a checkpoint is written, and draw power meanwhile.
+    Raises ConfigError naming the argument, what was found and what is allowed, InfeasibleError for a deployment that
+    cannot be run.
     """
     asked = {name: described.pop(name) for name in list(described) if name in NAMES}
     if isinstance(model, TrainEstimate):
@@ -150,7 +152,7 @@ def fine_tune_plan(
 
 
 def course_of(estimate: TrainEstimate, asked: Mapping[str, Any]) -> Course:
-    """The run that some arguments describe, with the method's own values where nothing is said (ReLoRA's cycles).
+    """The run that some arguments describe; by default with the method's own values (ReLoRA's cycles).
 
     Raises ConfigError as `Course` does.
     """

@@ -35,10 +35,10 @@ SURELY_CACHED = 0.1
 
 
 class TrainingPrices(Trusted):
-    """A cost model that prices training's operations by another one.
+    """A cost model that gives the times of training's operations, based on another cost model.
 
-    base: of the device; recipe: whose host starts the kernels
-    rates: what its kernels sustain; None where `base` is the roofline or a user's own, which prices all operations by
+    base: the device's cost model; recipe: the framework whose host launches the kernels
+    rates: what its kernels sustain; None where `base` is the roofline or a custom one, which prices all operations by
         their own work
     own: prices operations by their own work, where `base` has no kernels for them
     """
@@ -152,7 +152,7 @@ def by_older_kernels(cost: Cost, least: Cost, speed: float) -> Cost:
 
 
 def slower(cost: Cost, longer: Num) -> Cost:
-    """A price that is so many times longer for the same work, of which starting the kernel takes what it did."""
+    """A price that is a number of times longer for the same work, except for the kernel launch."""
     return replace(cost, busy_s=cost.latency_s * longer - cost.launch_s)
 
 

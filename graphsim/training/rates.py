@@ -15,10 +15,10 @@ PATH = Path(__file__).with_name("rates.yaml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Shares of calibrated speed, and times over the forward's; the file says what each means.
+    """Shares of calibrated speed, and multiples of the forward pass; the file says what each means.
 
     spread: standard deviation of log(measured / estimated) of whole steps beyond their kernels' own errors
-    source: where they come from
+    source: the source of the rates
     """
 
     fprop: float = 1.0

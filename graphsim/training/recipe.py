@@ -47,18 +47,18 @@ ALIASES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """The kernels of one kind of operation where a framework writes it out, per direction.
+    """The kernels of one kind of operation that a framework runs as several kernels, per direction.
 
     kind: class of the operation; norms by whether they learn a shift (`RMSNorm`, `LayerNorm`), activations by whether
-        they gate (`GatedActivation`, `Activation`); `LoraInput` for casts of an adapter's input, `LoraDropout` for
-        dropping it where lora_dropout is above 0, `LoraResult` for scale, sum and casts behind an adapter,
-        `ColumnScale` for a product of its columns by numbers, gradients of both in its backward
-        `GatherRows`, `CombineRows` for what moves routed rows to experts and back, `ExpertBias` for an expert's bias
-        added behind its GEMM, `ExpertCast` for the inputs of experts' GEMMs in fewer than 16 bits
-    forward_kernels, backward_kernels: launches of one call; forward_bytes, backward_bytes: moved by all of them for
-        each element of the result (of the input for `LoraInput` and `LoraDropout`)
-    trained_kernels, trained_bytes: more of them in the backward where the operation's own weight is trained
-    forward_temporary, backward_temporary: bytes per element that exist only while it runs
+        they are gated (`GatedActivation`, `Activation`); `LoraInput` for casts of an adapter's input, `LoraDropout` for
+        dropout on it where lora_dropout is above 0, `LoraResult` for scale, sum and casts after an adapter,
+        `ColumnScale` for scaling its columns; the backward entry is for their gradients. `GatherRows` and `CombineRows`
+        move routed rows to experts and back, `ExpertBias` adds an expert's bias after its GEMM, `ExpertCast` converts
+        inputs of experts' GEMMs to fewer than 16 bits
+    forward_kernels, backward_kernels: launches per call; forward_bytes, backward_bytes: bytes moved by all of them per
+        element of the result (of the input for `LoraInput` and `LoraDropout`)
+    trained_kernels, trained_bytes: additional ones in the backward pass where the operation's own weight is trained
+    forward_temporary, backward_temporary: bytes per element that are allocated only while it runs
     """
 
     kind: str
@@ -74,13 +74,14 @@ class Chain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """Cross-entropy behind the head, in bytes for each logit (token x vocabulary entry).
+    """Cross-entropy after the head, in bytes per logit (token x vocabulary entry).
 
-    kept_bytes: from the forward to the head's backward; peak_bytes: alive at the head's backward, all together
-    after_bytes: still alive while the layers run backward; moved_bytes: traffic of both
-        directions; kernels: likewise
-    chunks: the head and the loss run in so many parts one after another, each alive alone (1 = whole); 0 = the loss
-        never holds logits beyond a chunk of its own (Liger's fused linear cross-entropy)
+    kept_bytes: saved from the forward pass to the head's backward pass; peak_bytes: allocated at the head's backward
+        pass in total
+    after_bytes: still allocated while the layers run backward; moved_bytes: traffic of both directions; kernels:
+        launches of both directions
+    chunks: number of parts in which the head and the loss run one after another, each allocated alone (1 = whole); 0 =
+        the loss never holds logits beyond its own chunk (Liger's fused linear cross-entropy)
     """
 
     kept_bytes: float = 6.0
@@ -92,49 +93,52 @@ class Loss:
 
     @property
     def forward_bytes(self) -> float:
-        """Alive at once in the forward, without any gradient: what is kept, and the fp32 copy that it is made from."""
+        """Bytes per logit allocated at once in the forward pass without gradients: what is saved, and its fp32 copy."""
         return min(self.peak_bytes, self.kept_bytes + 4.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a training framework does, each field readable from its source.
+    """What a training framework does, each field with its source.
 
-    adapter_format: of LoRA's factors: `fp32` (PEFT's default), `bf16`, or `given` (as the adapter's lora_dtype says)
-    autocast: whether GEMMs run in 16 bits whatever their inputs' format
-    lora_dropout: of the adapter, where its own configuration says nothing
-    hidden_dropout, attention_dropout: whether the framework drops hidden values and attention's scores
-    packs_projections: whether q, k, v and gate, up are one GEMM each, and an adapter's targets are those GEMMs
-    fused: which of FUSABLE are one kernel; what is not is as many as `chains` say
+    adapter_format: format of LoRA's factors: `fp32` (PEFT's default), `bf16`, or `given` (the adapter's lora_dtype)
+    autocast: whether GEMMs run in 16 bits regardless of their inputs' format
+    lora_dropout: dropout of the adapter, if its own configuration states none
+    hidden_dropout, attention_dropout: whether the framework applies dropout to hidden values and to attention scores
+    packs_projections: whether q, k, v (and gate, up) run as one GEMM, which is then also the adapter's target
+    fused: the operations of FUSABLE that are one kernel; others have as many as `chains` states
     attention: `flash`, or `unfused` with scores in memory
-    input_requires_grad: whether the embeddings' output requires a gradient though nothing below it is trained
-    recompute: the default of RECOMPUTE; recomputed: what `selective` runs again, of
-        `backward_rules.RECOMPUTED`
-    offload: which of OFFLOADED lie in the host's memory by default (`activations`: the layers' kept inputs)
-    checkpoint: how (`reentrant` checkpoints make a layer's input require one)
-    upcasts: whether what is not quantised is put into fp32 where the base is (`prepare_model_for_kbit_training`), and
-        with it the residual stream; upcasts_tables: embeddings and head too
-    residual_bytes: of an element of the residual stream (4 where it is kept in fp32)
-    optimizer: default, a name of `graphsim.training.optimizers`
+    input_requires_grad: whether the embeddings' output requires a gradient even if nothing below it is trained
+    recompute: the default of RECOMPUTE; recomputed: what `selective` recomputes, out of `backward_rules.RECOMPUTED`
+    offload: what is in host memory by default, out of OFFLOADED (`activations`: the layers' saved inputs)
+    checkpoint: the kind of checkpointing (with `reentrant`, a layer's input requires a gradient)
+    upcasts: whether unquantised weights are converted to fp32 if the base is quantised
+        (`prepare_model_for_kbit_training`), and with them the residual stream; upcasts_tables: whether embeddings and
+        head are too
+    residual_bytes: bytes per element of the residual stream (4 in fp32)
+    optimizer: the default, a name of `graphsim.training.optimizers`
     optimizer_in_backward: whether each layer is updated in the backward pass and its gradients are freed at once
-    weight_format: of trained weights of the base, `given` by the model or `fp32`, of which 16-bit copies are made
-    master_weights: whether trained 16-bit weights have an fp32 copy; gradient_format: in which gradients are kept
-    keeps_gradients: whether they live on between steps; clips: whether their norm is clipped
+    weight_format: format of trained weights of the base: `given` by the model, or `fp32` with 16-bit copies
+    master_weights: whether trained 16-bit weights have an fp32 copy; gradient_format: format in which gradients are
+        stored
+    keeps_gradients: whether gradients stay allocated between steps; clips: whether their norm is clipped
     defers_reduction: whether FSDP reduces gradients in the last micro-batch only and keeps them whole until then
     sharding: default of SHARDING over data-parallel devices
-    under_fsdp: fields that are otherwise where FSDP shares weights over several devices: `weight_format`, `upcasts`,
+    under_fsdp: fields with other values where FSDP shards weights over several devices: `weight_format`, `upcasts`,
         `gradient_format`, `keeps_gradients`
-    overlap: part of a data-parallel collective that runs beside compute; units_in_flight: gathered at once (FSDP)
-    tensor_overlap: part of tensor parallelism's collectives that runs beside GEMMs, in chunks (userbuffers)
-    attention_speed: of its attention kernels over today's, by the device's architecture, where they are older
-    expert_speed: of its grouped GEMMs of experts over plain ones of each expert's shape, by architecture
-    exchange_overlap: part of the exchanges of experts' rows that runs beside another micro-batch's compute
-    contention: how much longer compute takes while collectives run beside it (1 = not at all)
-    launch_s: the host's time for each forward kernel; backward_launch_s: the same of autograd's
-    wrapper_s: of each wrapped module beyond it, by name (`lora`, `bitsandbytes`)
-    framework_bytes: allocated by it beside the model's tensors, per device
-    loss: cross-entropy; chains: kernels where it writes operations out
-    sources: where each field comes from
+    overlap: share of a data-parallel collective that overlaps with compute; units_in_flight: units gathered at once
+        (FSDP)
+    tensor_overlap: share of tensor-parallel collectives that overlaps with GEMMs, in chunks (userbuffers)
+    attention_speed: speed of its attention kernels relative to the measured ones, by architecture, where they are older
+    expert_speed: speed of its grouped GEMMs of experts relative to plain ones of each expert's shape, by architecture
+    exchange_overlap: share of the exchanges of experts' rows that overlaps with another micro-batch's compute
+    contention: factor by which compute slows down while collectives run beside it (1 = none)
+    launch_s: host time in seconds per kernel of the forward pass; backward_launch_s: the same in autograd's backward
+        pass
+    wrapper_s: additional host time in seconds per wrapped module, by wrapper (`lora`, `bitsandbytes`)
+    framework_bytes: bytes per device that it allocates besides the model's tensors
+    loss: cross-entropy; chains: kernels of operations that are not fused
+    sources: the source of each field
     """
 
     name: str
@@ -181,11 +185,11 @@ class Recipe:
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def chain(self, kind: str) -> Chain:
-        """The kernels of a kind; one of each direction where nothing is said."""
+        """The chain of a kind; one kernel per direction if the recipe has none."""
         return next((chain for chain in self.chains if chain.kind == kind), Chain(kind=kind))
 
     def shared(self, sharding: str, devices: Num) -> Recipe:
-        """The recipe as it is where weights are shared so over data-parallel devices."""
+        """The recipe as it applies where weights are sharded in this way over data-parallel devices."""
         over_several = sharding.startswith("fsdp") and bool(np.any(np.greater(devices, 1)))
         return replace(self, **self.under_fsdp) if over_several and self.under_fsdp else self
 
@@ -196,7 +200,7 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(ref: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
-    """A recipe from its name, a YAML path, or a mapping; `inherits` in it names the recipe that it changes.
+    """The recipe that `ref` names: a name, a YAML path or a mapping, whose `inherits` names a recipe that it modifies.
 
     Raises ConfigError naming the file, the field, what was found and what is allowed.
     """

@@ -42,10 +42,13 @@ class Program:
     """A device's training steps in one scenario: sizes of tensors in bytes.
 
     there: weights and everything else allocated from the start; states, copies: of the optimizer, from its first step
-        on and in each step only; micro_batches: of a step, so many as need to be told apart; in_flight: of them at once
-    keeps: whether gradients live on in the next step; share: of each gradient's bytes, what stays on the device
+        on and in each step only; micro_batches: number of micro-batches that need to be distinguished; in_flight:
+        number of them at once
+    keeps: whether gradients stay allocated in the next step; share: share of each gradient's bytes that stays on the
+        device
     defers: whether gradients stay whole until the last micro-batch
-    again: whether a second value as large as what a turn keeps lives through the backward of all like it
+    again: whether a second value as large as what a turn saves is allocated throughout the backward pass of all such
+        turns
     """
 
     turns: list[Turn]
@@ -290,7 +293,7 @@ class Tensors:
         return self._count
 
     def size(self, number: int) -> float:
-        """In bytes, of one that is there."""
+        """Bytes of a tensor that is allocated."""
         return self._sizes.get(number, 0.0)
 
     def hold(self, number: int) -> int:

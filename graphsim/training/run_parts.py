@@ -19,7 +19,7 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlanPart:
-    """One kind of work of a run: how often, how long each time; idle: whether devices wait meanwhile."""
+    """One kind of work in a run: how often it happens, and how long each time; idle: whether devices wait meanwhile."""
 
     name: str
     count: Num
@@ -28,12 +28,12 @@ class PlanPart:
 
     @property
     def total_s(self) -> Num:
-        """All of it."""
+        """Seconds of all repetitions."""
         return self.count * self.each_s
 
 
 def parts_of(estimate: TrainEstimate, course: Course, steps: Num, merge: Merge | None) -> list[PlanPart]:
-    """All parts of a run of so many steps. merge: one of ReLoRA's, where the course has any."""
+    """All parts of a run of this many steps. merge: one of ReLoRA's, where the course has any."""
     size = checkpoint_bytes(estimate)
     parts = [*_training(estimate, course, steps), *_interruptions(estimate, course, steps, size, merge)]
     devices = estimate.setup.deployment.parallelism.devices
@@ -41,7 +41,7 @@ def parts_of(estimate: TrainEstimate, course: Course, steps: Num, merge: Merge |
 
 
 def checkpoint_bytes(estimate: TrainEstimate) -> Num:
-    """Of what has to be kept to go on: trained weights (all of a model whose base is trained), master copies, states.
+    """Bytes needed to resume: trained weights (all weights of a model whose base is trained), master copies, states.
 
     A frozen base is not written again: PEFT's and the Trainer's checkpoints hold the adapter and the optimizer alone.
     """
@@ -100,7 +100,7 @@ def times_in(steps: Num, every: Num) -> Num:
 
 
 def _forward_s(estimate: TrainEstimate) -> Num:
-    """Of the forward passes of a step, with their part of what hides behind no compute and of a pipeline's bubble."""
+    """Seconds of a step's forward passes, with their share of exposed collectives and of the pipeline's bubble."""
     parts = estimate.parts_s
     forward = parts.get("forward", 0.0)
     busy = forward + parts.get("backward", 0.0) + parts.get("recompute", 0.0)
@@ -109,7 +109,7 @@ def _forward_s(estimate: TrainEstimate) -> Num:
 
 
 def _failures(course: Course, parts: list[PlanPart], steps: Num, devices: Num, size: Num) -> list[PlanPart]:
-    """What failures cost: half of the way since the last checkpoint again, a new start, and reading the checkpoint."""
+    """What failures cost: half of the work since the last checkpoint, a restart, and reading the checkpoint."""
     if course.failure_device_hours is None:
         return []
     run_s: Num = sum((part.total_s for part in parts), start=0.0)
@@ -124,7 +124,7 @@ def _failures(course: Course, parts: list[PlanPart], steps: Num, devices: Num, s
 
 
 def mean_watts(parts: list[PlanPart], watts: Num, power: Power | None) -> Num:
-    """Over the whole run; devices that wait draw what a waiting device draws."""
+    """Mean power over the whole run; waiting devices draw idle power."""
     if power is None:
         return watts
     total: Num = sum((part.total_s for part in parts), start=0.0)

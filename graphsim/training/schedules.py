@@ -28,11 +28,12 @@ MOST_SLOTS = 10**5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
-    """What each stage launches, in order.
+    """The launch order of each stage.
 
-    chunks: parts of the model on each stage; splits: whether W is apart from B
-    synchronous: whether all stages wait for each other at the optimizer; else each starts the next step as soon as it
-        is done with this one (arXiv 2401.10241, section 4)
+    chunks: parts of the model on each stage; splits: whether the weights' gradients (W) are separate from the inputs'
+        (B)
+    synchronous: whether all stages wait for each other at the optimizer; otherwise each starts the next step as soon as
+        it has finished this one (arXiv 2401.10241, section 4)
     """
 
     name: str
@@ -67,7 +68,7 @@ class Schedule:
 
 @lru_cache(maxsize=64)
 def schedule_of(name: str, stages: int, micro_batches: int, virtual: int = 1) -> Schedule:
-    """The schedule of that name (`SCHEDULES`) for so many stages and micro-batches.
+    """The schedule of that name (`SCHEDULES`) for this many stages and micro-batches.
 
     virtual: parts of the model on each stage, of an interleaved one
     Raises ConfigError for what there is not.

@@ -50,7 +50,7 @@ def sections_of(graph: nx.DiGraph) -> list[Section]:
 
 
 def direction_of(op: Op) -> Direction:
-    """Of a repeat that of its last node."""
+    """The direction of a node; for a repeat, that of its last node."""
     while isinstance(op, Repeat):
         op = op.body.nodes[op.result]["op"]
     return op.direction

@@ -15,18 +15,19 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """What a method trains. name: `full`, `pretrain`, `lora`, `qlora`, `relora`, …
+    """What a method trains.
 
+    name: `full`, `pretrain`, `lora`, `qlora`, `relora`, …
     base: whether the model's own weights are trained; adapters: whether adapters are
-    embeddings: whether the embedding is, where the base is (LoRA's modules_to_save are the adapter's own business)
-    base_format: of the frozen linears: "" as published, or a name of `graphsim.ops.formats`: `nf4` (double quantised:
-        `nf4_dq`), `int4` of GPTQ, …
-    upcasts: whether what is not quantised is kept in fp32 (`prepare_model_for_kbit_training`)
-    others: whether what has no adapter is trained beside them: embeddings, head, norms, biases
-    merges: whether adapters are merged into the base from time to time and initialised again (ReLoRA)
-    variant: the `LoraConfig.variant` that the name implies; optimizer: the one that it implies; "" for none
-    course: what `fine_tune_plan` takes for it where nothing is said, by the names of its arguments
-    source: where that comes from
+    embeddings: whether the embedding is trained, where the base is (LoRA's modules_to_save belong to the adapter)
+    base_format: format of the frozen linears: "" as published, or a name of `graphsim.ops.formats`: `nf4` (double
+        quantised: `nf4_dq`), `int4` of GPTQ, …
+    upcasts: whether unquantised weights are kept in fp32 (`prepare_model_for_kbit_training`)
+    others: whether weights without an adapter are trained too: embeddings, head, norms, biases
+    merges: whether adapters are periodically merged into the base and initialised again (ReLoRA)
+    variant: the `LoraConfig.variant` that the name implies; optimizer: the optimizer that it implies; "" for none
+    course: defaults of `fine_tune_plan` for the method, by the names of its arguments
+    source: the source of these facts
     """
 
     name: str
@@ -45,13 +46,13 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingSetup:
-    """One optimizer step, said once.
+    """The description of one optimizer step.
 
-    batch: sequences of each micro-batch on one data-parallel rank; seq_len: tokens of each
+    batch: sequences per micro-batch on one data-parallel rank; seq_len: tokens per sequence
     squares: mean over micro-batches of the sum of squared lengths of the packed documents; None: batch * seq_len^2
-    accumulate: micro-batches of a step (of a pipeline: all that pass it)
-    recompute: `none`, `full`, `selective`; recompute_every: every n-th layer only (1 = all of them)
-    sharding: how data-parallel ranks share weights, gradients, states; offload: what lies in the host's memory
+    accumulate: micro-batches per step (with a pipeline: all that pass through it)
+    recompute: `none`, `full`, `selective`; recompute_every: recompute only every n-th layer (1 = all of them)
+    sharding: how data-parallel ranks share weights, gradients and states; offload: what is kept in host memory
         (`optimizer`, `parameters`, `activations`)
     """
 
@@ -74,7 +75,7 @@ class TrainingSetup:
 
 
 def settings_of(setup: TrainingSetup) -> dict[str, Any]:
-    """What was asked for, by name."""
+    """The arguments of `train`, by name."""
     deployment, lora = setup.deployment, setup.deployment.adapter
     hidden = ("matching", "tensors")
     named = ("batch", "seq_len", "squares", "accumulate", "recompute", "recompute_every", "sharding", "offload")

@@ -19,17 +19,18 @@ MEBI = 2.0**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a kind of data parallelism shares and when it communicates.
+    """What a kind of data parallelism shards and when it communicates.
 
-    weights, gradients, states: whether each device keeps its share of them only
+    weights, gradients, states: whether each device keeps only its share of them
     regathers: whether a unit's weights are gathered again for the backward pass
-    every: whether gradients are summed in every micro-batch, else in the last one
-    defers: whether a framework may put that off to the last one, with gradients that are whole until then
-    bucket_bytes: gradients that travel together where several units' do; 0 = each unit by itself
-    copies: whether buckets are memory beside the gradients
-    gathers_updates: whether updated weights are gathered behind the optimizer; hides_updates: under the next forward
-    rooted: whether what stands apart from the layers is one unit, gathered first and kept to the end
-    leaves: whether trained weights of a unit that is frozen elsewhere are units of their own, tensor by tensor
+    every: whether gradients are reduced in every micro-batch, rather than in the last one
+    defers: whether a framework may postpone that to the last one, with whole gradients until then
+    bucket_bytes: size of gradient buckets that several units share; 0 = each unit is reduced by itself
+    copies: whether buckets take memory in addition to the gradients
+    gathers_updates: whether updated weights are gathered after the optimizer; hides_updates: during the next forward
+        pass
+    rooted: whether the parts outside the layers are one unit, gathered first and kept to the end
+    leaves: whether the trained weights of an otherwise frozen unit are separate units, one per tensor
     """
 
     weights: bool = False
@@ -104,9 +105,9 @@ def sums_each(rule: Rule, defers_reduction: bool) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Groups:
-    """Devices that hold the same weights: `ways` share them, `replicas` such groups hold copies.
+    """Devices that hold the same weights: `ways` devices shard them, and `replicas` such groups hold copies.
 
-    stride: devices from one of a sharing group to the next
+    stride: distance, in device numbers, between members of a sharding group
     """
 
     ways: Num
@@ -139,10 +140,10 @@ def groups_of(parallelism: Parallelism, *, experts: bool = False) -> Groups:
 class Resident:
     """Bytes on a device, data parallelism taken into account.
 
-    weights_bytes, gradients_bytes, states_bytes: of its shares
-    gathered_bytes: units that are whole at the same time, at most; bucket_bytes: gradients on their way
-    gradient_share, expert_gradient_share: part that stays of a gradient which a backward pass leaves
-    update_share: part of the trained weights that this device updates
+    weights_bytes, gradients_bytes, states_bytes: bytes of the device's shares
+    gathered_bytes: most bytes of units that are whole at the same time; bucket_bytes: bytes of gradient buckets
+    gradient_share, expert_gradient_share: share of the backward pass's gradients that stays on the device
+    update_share: share of the trained weights that this device updates
     """
 
     weights_bytes: Num
@@ -189,7 +190,7 @@ def _several(ways: Num) -> Num:
 
 
 def unit_bytes(unit: HeldUnit) -> Num:
-    """Of a unit's weights as they are gathered."""
+    """Bytes of a unit's weights as they are gathered."""
     return sum((part.frozen_bytes + part.gathered_bytes for part in (unit.shared, unit.experts)), start=0.0)
 
 

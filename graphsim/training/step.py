@@ -125,7 +125,7 @@ def marked(graph: nx.DiGraph, method: Method) -> nx.DiGraph:
 
 
 def logical_passes(setup: TrainingSetup) -> tuple[Pass, ...]:
-    """From the model's graph to what is trained: packed, experts dealt out, adapters in place."""
+    """The passes from the model's graph to the trained one: packing, distributed experts, adapters."""
     deployment, passes = setup.deployment, list[Pass]()
     parallelism = deployment.parallelism
     if setup.recipe.packs_projections:
@@ -148,7 +148,7 @@ def logical_passes(setup: TrainingSetup) -> tuple[Pass, ...]:
 
 
 def _cutting(setup: TrainingSetup) -> tuple[Pass, ...]:
-    """From the logical graph of forward and backward to a device's share."""
+    """The passes from the logical graph of forward and backward to a device's share."""
     parallelism = setup.deployment.parallelism
     own = (*context_passes(parallelism), *setup.deployment.passes)
     if np.all(np.less_equal(parallelism.tp, 1)):

@@ -30,8 +30,11 @@ PARTS = ("forward", "recompute", "backward", "optimizer", "exposed", "bubble")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepTimes:
-    """parts_s: of PARTS, which add up to the step; in_flight: micro-batches whose kept values each stage holds
-    slots: when each slot of a pipeline runs; None without one, and where scenarios have schedules of their own
+    """The times of a step.
+
+    parts_s: seconds of each of PARTS, which add up to the step; in_flight: micro-batches whose saved values each stage
+        holds
+    slots: when each slot of a pipeline runs; None without one, and where scenarios have different schedules
     """
 
     parts_s: dict[str, Num]
@@ -61,7 +64,7 @@ def step_times(stages: Sequence[StageNumbers], setup: TrainingSetup) -> StepTime
 
 
 def _alone(stage: StageNumbers, setup: TrainingSetup, price: Price) -> StepTimes:
-    """Of a model that no pipeline cuts."""
+    """Times of a model without a pipeline."""
     times, count = stage.times, setup.accumulate
     exchange = exchange_of(stage, setup, count, price)
     slowed_s = (slowed(setup) - 1.0) * count * times.total_s
@@ -80,7 +83,7 @@ def _alone(stage: StageNumbers, setup: TrainingSetup, price: Price) -> StepTimes
 
 
 def exchange_of(stage: StageNumbers, setup: TrainingSetup, micro_batches: Num, price: Price) -> DataParallelTimes:
-    """What data-parallel devices exchange in a step of so many micro-batches, beside the stage's compute."""
+    """What data-parallel devices exchange in a step of this many micro-batches, beside the stage's compute."""
     beside = Beside(overlap=setup.recipe.overlap, contention=SLOWDOWN)
     return times_of(data_parallel_steps(setup, stage.held), price, micro_batches, beside)
 

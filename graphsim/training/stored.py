@@ -36,7 +36,7 @@ class Weights:
 
     @property
     def elems(self) -> Num:
-        """In all."""
+        """Total number of elements."""
         return self.n * self.k * self.count
 
 
@@ -115,13 +115,13 @@ def gathered_width(op: Op, width: float) -> float:
 
 
 def gradient_bytes(setup: TrainingSetup, wide: bool) -> float:
-    """Of the gradient of one weight, which is in fp32 itself where `wide`."""
+    """Bytes of the gradient of one weight, which is in fp32 where `wide`."""
     kept = setup.recipe.gradient_format
     return (FP32.bytes if wide else BF16.bytes) if kept == "weights" else FORMATS[kept].bytes
 
 
 def stored_bytes(op: Op, setup: TrainingSetup) -> Num:
-    """Of an operation's weights; what is not quantised may be kept in fp32."""
+    """Bytes of an operation's weights; weights that are not quantised may be kept in fp32."""
     upcast = setup.method.upcasts and not op.adapter and not (isinstance(op, Gemm) and op.weights.bytes < BF16.bytes)
     if isinstance(op, Embedding) or (isinstance(op, Gemm) and op.head):
         upcast = upcast and setup.recipe.upcasts_tables

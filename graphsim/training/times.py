@@ -20,8 +20,8 @@ from graphsim.units import Num
 class MicroBatch:
     """Seconds of one micro-batch on one stage; its parts add up to `total_s`.
 
-    exposed_s: what collectives within the stage, of tensor and sequence parallelism, add that nothing hides
-    weight_s: the part of the backward that weights' gradients take, which some pipeline schedules put off
+    exposed_s: what exposed collectives within the stage, of tensor and sequence parallelism, add
+    weight_s: the part of the backward pass for weight gradients, which some pipeline schedules postpone
     """
 
     forward_s: Num
@@ -32,12 +32,12 @@ class MicroBatch:
 
     @property
     def total_s(self) -> Num:
-        """From the first launch to the last gradient."""
+        """Seconds from the first launch to the last gradient."""
         return self.forward_s + self.recompute_s + self.backward_s + self.exposed_s
 
     @property
     def forward_share(self) -> Num:
-        """Of the whole, the forward's part."""
+        """The forward pass's share of the whole."""
         return self.forward_s / np.maximum(self.forward_s + self.recompute_s + self.backward_s, 1e-30)
 
     @property

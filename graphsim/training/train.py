@@ -59,18 +59,19 @@ def train(
     model: a catalog name, a YAML or config.json path, a model folder or a mapping; or a `Deployment`, which then sets
         hardware, parallelism, lora, precision, cost and passes
     hardware: a catalog name, a YAML path or a mapping
-    batch: sequences of each micro-batch on a data-parallel rank
-    seq_len: tokens of each sequence
-    method: `lora`, `qlora`, `full`, `pretrain`, … (`graphsim.training.methods`); variants of LoRA are `lora.variant`
+    batch: sequences per micro-batch on one data-parallel rank
+    seq_len: tokens per sequence
+    method: `lora`, `qlora`, `full`, `pretrain`, … (`graphsim.training.methods`); variants of LoRA are set by
+        `lora.variant`
     lora: the adapter; by default the deployment's or the model's own, or rank 16 on all linears of attention and MLP
     parallelism: degrees of parallelism, by default one device
     precision: number formats of the weights, by default as published
     recipe: the framework that runs the step: a name of `list_recipes()`, a YAML path or a mapping
-    accumulate: micro-batches of a step
+    accumulate: micro-batches per step
     recompute: `none`, `full` or `selective`, by default the recipe's own
     optimizer: a name of `list_optimizers()`, by default the recipe's own
     cost: `calibrated`, `roofline` or a function, by default the device's best
-    squares: mean sum of the squared document lengths of a micro-batch, for packed sequences
+    squares: for packed sequences, the sum of squared document lengths per micro-batch, on average
     recompute_every: recompute only every n-th layer
     sharding: `ddp`, `zero1` … `zero3`, `fsdp1`, `fsdp2`, `distributed_optimizer`; by default according to
         `parallelism.zero`, or the recipe's own

@@ -1,7 +1,7 @@
-"""Between which values a training step's numbers are expected: draws of its kernels' residuals, through its schedule.
+"""The ranges in which a training step's figures are expected: its kernels' residuals, sampled through its schedule.
 
-As of an inference's steps (`graphsim.deployment.intervals`), and beside them how far whole steps lie from the sum of
-their kernels: `Rates.spread`, which all of a step's kernels share.
+As for the steps of an inference (`graphsim.deployment.intervals`), and in addition the deviation of whole steps from
+the sum of their kernels: `Rates.spread`, which all of a step's kernels share.
 """
 
 from __future__ import annotations

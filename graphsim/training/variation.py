@@ -65,7 +65,7 @@ def with_method(setup: TrainingSetup, name: str) -> TrainingSetup:
 
 
 def comparison_of(varied: Sequence[Varied], scenario: int = 0) -> pd.DataFrame:
-    """A row a method: times, memory by part, whether it fits; NaN and a reason where it cannot be run."""
+    """One row per method: times, memory by part, whether it fits; NaN and a reason where it cannot be run."""
     from graphsim.display.table import Table
 
     rows = []

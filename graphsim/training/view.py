@@ -24,7 +24,7 @@ class ShownStep(Protocol):
 
     @property
     def setup(self) -> TrainingSetup:
-        """What was asked for."""
+        """The step's description."""
 
     @property
     def basis(self) -> Basis:
@@ -32,19 +32,19 @@ class ShownStep(Protocol):
 
     @property
     def step_s(self) -> Num:
-        """Of one optimizer step."""
+        """Seconds of one optimizer step."""
 
     @property
     def parts_s(self) -> dict[str, Num]:
-        """What it is made of."""
+        """Seconds of the step's parts."""
 
     @property
     def tokens_per_s(self) -> Num:
-        """Of all devices."""
+        """Tokens per second of all devices."""
 
     @property
     def tokens_per_s_per_gpu(self) -> Num:
-        """Of one."""
+        """Tokens per second of one device."""
 
     @property
     def mfu(self) -> Num:
@@ -52,39 +52,39 @@ class ShownStep(Protocol):
 
     @property
     def hfu(self) -> Num:
-        """All flops over the peak."""
+        """Hardware flops over the peak."""
 
     @property
     def peak_format(self) -> str:
-        """Whose peak."""
+        """The format whose peak is used."""
 
     @property
     def flops(self) -> dict[str, Num]:
-        """By direction."""
+        """Flops by direction."""
 
     @property
     def trainable_parameters(self) -> Num:
-        """Of the whole model."""
+        """Trainable parameters of the whole model."""
 
     @property
     def cost_model(self) -> str:
-        """Which constants priced it."""
+        """The source of the times."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader has to know."""
+        """What was omitted, assumed or not measured."""
 
     @property
     def caution(self) -> str:
-        """What to beware of in the times."""
+        """Caveats on the times."""
 
     @property
     def memory(self) -> Any:
-        """A `TrainMemory`."""
+        """The step's memory, a `TrainMemory`."""
 
     @property
     def graph(self) -> nx.DiGraph:
-        """Annotated and scheduled."""
+        """The annotated and scheduled graph."""
 
 
 def title_of(estimate: ShownStep) -> str:

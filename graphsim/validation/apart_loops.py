@@ -63,7 +63,7 @@ def _workers(
     row: ServedRow, deployment: Deployment, pool: Pool, server: Server, clients: int, mean_prompt: float,
     speculation: Speculation | None,
 ) -> Workers:  # fmt: skip
-    """One of the pools: each worker has its share of the clients in the mean, and a place for all of them."""
+    """One of the pools: each worker has its share of the clients on average, and a place for all of them."""
     count, tokens = pool.workers * pool.replicas, int(server.chunk_tokens)
     limits = EngineLimits(
         max_num_batched_tokens=tokens, max_num_seqs=max(min(-(-clients // count), tokens), 1), prefix_cache=False

@@ -47,7 +47,7 @@ Place = tuple[str, str, str]
 def borrowed_rows(
     paths: Iterable[str | Path], hardware: str | Path | None = None, *, progress: Progress | None = None
 ) -> dict[Place, list[tuple[Family, pd.DataFrame]]]:
-    """For each relation, engine and family, the rows of each device, with the time borrowed constants give them.
+    """For each relation, engine and family, the rows of each device, with times from borrowed constants.
 
     Column `borrowed_us` is that time, `architecture` the device's generation, and `one` the group whose errors are
     independent of others: the device among siblings, the generation where other generations are the reference.

@@ -1,4 +1,4 @@
-"""Time to first token and per token of measured servers, a row a server: `graphsim validate e2e`.
+"""Time to first token and per token of measured servers, one row per server: `graphsim validate e2e`.
 
 The same prediction as `graphsim validate served` gives, beside what the file says of each server. Where a file does not
 say otherwise, the protocol is InferenceX's: lengths from 0.8 of the stated ones on (`range_ratio`), ten requests per

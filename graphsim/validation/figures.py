@@ -20,11 +20,11 @@ class Answered(Protocol):
 
     @property
     def input_tokens(self) -> Values:
-        """Of its prompt."""
+        """Tokens of its prompt."""
 
     @property
     def output_tokens(self) -> Values:
-        """Of its answer."""
+        """Tokens of its answer."""
 
     @property
     def gap_s(self) -> Values:
@@ -48,7 +48,7 @@ class Answered(Protocol):
 
     @property
     def duration_s(self) -> float:
-        """From the first request to the last answer."""
+        """Seconds from the first request to the last answer."""
 
 
 _TIME = re.compile(r"(?:(mean|median|std|p\d+(?:\.\d+)?)_)?(ttft|tpot|itl|e2el|e2e|e2e_latency)_ms")
@@ -84,7 +84,7 @@ def _of_times(found: Answered, statistic: str, what: str) -> float:
 
 
 def _weighted(values: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], statistic: str) -> float:
-    """Mean, deviation, median or percentile of values that stand for so many each."""
+    """Mean, deviation, median or percentile of values that stand for this many each."""
     if not len(values):
         return float("nan")
     mean = float(np.average(values, weights=weights))

@@ -28,7 +28,7 @@ class Served:
     first_load_s: of an adapter on its way into the host's memory, where the engine's own is not what the server did
     samples: whether tokens are drawn from a cut distribution, not the most likely ones taken
     scrapes: who reads the server's metrics meanwhile, None for no reader
-    replicas: servers alike, and router: what sends requests to them, None for one server
+    replicas: identical servers, and router: what sends requests to them, None for one server
     """
 
     deployment: Mapping[str, Any]

@@ -85,7 +85,7 @@ def _classes(rows: pd.DataFrame) -> dict[str, Array]:
 
 
 def _quantiles(own: pd.DataFrame, every: pd.DataFrame) -> list[float]:
-    """Of an engine's own rows, or of every engine's where these are too few to tell; [] where all of them are."""
+    """Quantiles of an engine's own rows, or of all engines' where it has too few; [] where all of them are too few."""
     apart = _apart(own)
     rows, apart = (own, apart) if apart >= FEWEST_APART else (every, _apart(every))
     if apart == 0.0:

@@ -55,7 +55,7 @@ class Pool:
 
     @property
     def devices(self) -> int:
-        """Of all servers."""
+        """Devices of all servers."""
         return max(self.tp, self.ep, self.replicas) * self.pp * max(self.workers, 1)
 
 
@@ -242,7 +242,7 @@ def _clients(row: Row) -> int:
 
 
 def _range_ratio(row: Row, doubt: str) -> float:
-    """Of runs with an unstated protocol, lengths behave as fixed ones: all clients are in step."""
+    """The range ratio; for runs with an unstated protocol, lengths are taken as fixed: all clients are in step."""
     return _or(row, "range_ratio", 1.0 if "protocol unknown" in doubt else 0.8)
 
 

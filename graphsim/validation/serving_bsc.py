@@ -96,7 +96,7 @@ def served_share(measured: Measured, offered: float) -> float:
 def adapter_traffic(
     rates: np.ndarray[Any, Any], seconds: float, prompt: float, answer: float, *, fixed: bool, seed: int
 ) -> RequestTable:
-    """Requests of adapters that each come at random at a rate of their own, as many as these rates give in the mean.
+    """Requests of adapters that each come at random at a rate of their own, as many as these rates give on average.
 
     fixed: all lengths are the means; else they are drawn about them
     """

@@ -99,7 +99,7 @@ def _outcome(row: Row, earlier: int) -> Outcome:
 
 
 def _table(row: Row, count: int) -> RequestTable:
-    """Prompts alike in length, each a text of its own."""
+    """Prompts of equal length, each a text of its own."""
     prompt = round(number(row, "total_input_tokens") / count)
     answers = lengths_by_chance(number(row, "total_output_tokens") / count, whole(row, "output_tokens_max"), count)
     prefixes = Prefixes(start=np.arange(count + 1), segment=np.arange(count), end=np.full(count, prompt))
@@ -142,7 +142,7 @@ def _known_prompts(rows: Sequence[Row]) -> Mapping[str, int]:
 
 
 def _tokens(row: Row, known: dict[int, int]) -> int:
-    """Of the cache of one worker."""
+    """Tokens in the cache of one worker."""
     tp = whole(row, "tp")
     if tp not in known:
         device = hardware_name(str(row["hardware"]).split(" (")[0])

@@ -49,7 +49,7 @@ def _energy(row: Row, metric: str) -> dict[str, Any]:
 
 
 def _served(row: Row, told: Sequence[str]) -> ServedRow:
-    """As many clients as ran in the mean."""
+    """As many clients as ran on average."""
     prompt = PROMPT_TOKENS.get(str(row["task"]), PROMPT_TOKENS["lm-arena-chat"])
     devices, answer = whole(row, "gpus"), number(row, "avg_output_len")
     clients = max(1, round(number(row, "avg_batch_size")))

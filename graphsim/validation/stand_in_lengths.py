@@ -25,7 +25,7 @@ answers is not known of them: both are drawn apart.
 
 
 def chat_lengths(count: int, mean_prompt: float, mean_answer: float, draw: np.random.Generator) -> tuple[Ints, Ints]:
-    """Prompts and answers of so many chats, in tokens, of about these means."""
+    """Prompts and answers of this many chats, in tokens, of about these means."""
     return _scaled(PROMPTS, mean_prompt, count, draw), _scaled(ANSWERS, mean_answer, count, draw)
 
 

@@ -77,7 +77,7 @@ class TrainingCase:
 
     @property
     def tokens(self) -> float:
-        """Of one step, on all devices."""
+        """Tokens of one step on all devices."""
         replicas = self.devices / (
             float(self.parallelism.tp) * self.parallelism.pp * float(_of(self.parallelism, "cp"))
         )

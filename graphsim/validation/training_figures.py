@@ -21,7 +21,7 @@ NOT_SIMULATED = (
 BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0}
 SAMPLES = 1024.0
-"""Of fsdp_qlora's benchmark, whose time is that of so many samples."""
+"""Of fsdp_qlora's benchmark, whose time is that of this many samples."""
 NVIDIA_SMI_MIB = 500.0
 """What nvidia-smi counts beyond PyTorch's reserved bytes: the CUDA context and NCCL's buffers of a process."""
 
@@ -77,7 +77,7 @@ def _per_gpu(case: TrainingCase, found: Any, row: _Row) -> float:
 
 
 def _tokens(case: TrainingCase, found: Any, row: _Row) -> float:
-    """Of all devices, or of each where the unit says so."""
+    """Tokens of all devices, or of each where the unit says so."""
     return case.tokens / float(found.step_s) / (case.devices if re.search(r"/GPU|per device", row.unit) else 1.0)
 
 
@@ -127,7 +127,7 @@ def _per_device(case: TrainingCase, found: Any, row: _Row) -> float:
 
 
 def _steady(case: TrainingCase, found: Any, row: _Row) -> float:
-    """Between steps, with what a pipeline's schedule still refers to when the counter is read."""
+    """Memory between steps, including what a pipeline's schedule still refers to when the counter is read."""
     return row.bytes(found.memory.steady_bytes + _referred(case))
 
 

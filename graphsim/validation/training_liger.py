@@ -97,7 +97,7 @@ class _Sizes:
 
     @property
     def bytes(self) -> float:
-        """Of one value."""
+        """Bytes of one value."""
         if self.format not in FORMATS:
             raise ConfigError(
                 f"config: dtype = {self.given['dtype']!r} is not known; allowed: {', '.join(FORMAT_NAMES)}"

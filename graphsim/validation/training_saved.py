@@ -72,7 +72,7 @@ class Sizes:
 
     @classmethod
     def read(cls, row: Row) -> Sizes:
-        """From `shape`. Raises ConfigError where a size is missing."""
+        """Sizes from `shape`. Raises ConfigError where one is missing."""
         text = str(row["shape"])
         first, _, layer = text.partition(";")
         found = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", first)}
@@ -197,7 +197,7 @@ def _attention(t: float, h: int) -> Attention:
 
 
 def _flops(case: str, sizes: Sizes) -> dict[str, float]:
-    """Of matrix units in units of the base GEMM's forward, without the head."""
+    """Flops of matrix units, relative to the base GEMM's forward pass, without the head."""
     graph, rules = _alone(case, sizes)
     base = 2.0 * sizes.tokens * sizes.hidden * sizes.inner
     out = backward(graph, rules)

@@ -2,7 +2,7 @@
 
 Once without its own calibration, so that other devices of its generation serve as reference, and once without those
 either, so that other generations do (`hardware/generations.json` says which). The Intel card's attention and expert
-measurements are erratic; its errors are shown and do not count in the mean.
+measurements are erratic; its errors are shown and do not count on average.
 """
 
 from __future__ import annotations

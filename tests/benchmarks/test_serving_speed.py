@@ -39,7 +39,7 @@ SERVER = Rules(kv_blocks=60_000, max_num_batched_tokens=2048, adapters=AdapterRu
 
 
 def chat(requests: int, rate: float, adapters: int = 0, output_tokens: int = 200, seed: int = 0) -> RequestTable:
-    """Poisson arrivals of prompts of 260 tokens in the mean, and of answers."""
+    """Poisson arrivals of prompts of 260 tokens on average, and of answers."""
     draw = np.random.default_rng(seed)
     return request_table(
         np.cumsum(draw.exponential(1.0 / rate, requests)), draw.integers(20, 500, requests),

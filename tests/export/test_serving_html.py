@@ -63,7 +63,7 @@ def test_the_page_holds_all_it_needs(page):
 
 def test_the_time_to_first_token_is_told_apart(page):
     # of 762.5 ms: 12.5 in the queue (0.1 s of one in eight), 150 in loads, the rest in prompts' steps
-    assert "Of the 762.5 ms to the first token in the mean, 12.5 ms" in page
+    assert "Of the 762.5 ms to the first token on average, 12.5 ms" in page
     assert "150 ms while adapters were loaded, 600 ms in the prompt" in page
 
 

@@ -62,10 +62,12 @@ def test_drafts_are_run_where_one_server_does_all() -> None:
 
 
 def test_only_sglangs_mori_takes_longer_than_its_exchange_is_priced() -> None:
+    """58 layers of DeepSeek-V3 have experts."""
     spread = gs.Deployment("deepseek-v3", "mi355x", parallelism=gs.Parallelism(ep=8), engine="sglang")
     row, pool = read(), Pool(tp=1, ep=8, replicas=8)
     assert 0.02 < exchange_s(row, pool, spread) < 0.04
-    assert exchange_s(row, Pool(tp=8, ep=8), spread) == 0.0
+    assert exchange_s(row, Pool(tp=8, ep=8), replace(spread, parallelism=gs.Parallelism(tp=8, ep=8))) == 58 * 0.048e-3
+    assert exchange_s(row, Pool(tp=8, ep=1), replace(spread, parallelism=gs.Parallelism(tp=8))) == 0.0
     assert exchange_s(replace(row, engine="vllm"), pool, spread) == 0.0
     assert exchange_s(row, pool, replace(spread, hardware=gs.load_hardware("h200-sxm"))) == 0.0
 

@@ -65,7 +65,7 @@ class ExchangeShape:
 
 
 def row_bytes(shape: ExchangeShape) -> Num:
-    """Of a row in all its phases; lists have a few numbers for each of its experts."""
+    """Bytes of a row in all its phases; lists have a few numbers per expert."""
     there = ROW_BYTES["fp8" if shape.phase == "both" and shape.dtype == "unstated" else shape.dtype]
     back = ROW_BYTES["fp4"] if shape.dtype == "fp4" else ROW_BYTES["bfloat16"]
     if shape.phase == "prepare":
@@ -74,7 +74,7 @@ def row_bytes(shape: ExchangeShape) -> Num:
 
 
 def copies(shape: ExchangeShape) -> Num:
-    """Of each token: one for each of its experts, or for each device that holds some of them."""
+    """Number of copies of each token: one per expert, or one per device that holds any of its experts."""
     if shape.phase == "prepare":
         return 1.0
     if shape.backend == "low_latency":

@@ -14,16 +14,16 @@ ANY: tuple[str, ...] = ()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """One operator family and how its rows look.
+    """One operator family and the form of its rows.
 
-    name: of its module in `cost/families`
-    numbers: columns that must hold positive numbers
-    groups: columns of which one shape has one value
-    layout: columns that make up a whole shape, held out together when a fit is judged
+    name: name of its module in `cost/families`
+    numbers: columns with positive numbers
+    groups: columns that have one value for each shape
+    layout: columns that make up a whole shape, which are held out together when a fit is evaluated
     hints: like `groups`, but a frame may lack them
-    ops: values of column `op` that it prices
+    ops: values of column `op` that belong to it
     composed: whether its rows are whole blocks, whose time is that of a graph of other families' operations
-    fits: of a composed block, the family whose parameters its `fit` gives, if any
+    fits: for a composed block, the family whose parameters its `fit` returns, if any
     """
 
     name: str

@@ -86,7 +86,7 @@ class SparseShape:
 
     @property
     def flops(self) -> Num:
-        """Of both GEMMs; a multiply-add is 2 flops."""
+        """Flops of both GEMMs; a multiply-add is 2 flops."""
         return 2.0 * self.heads * (self.head_dim + self.value_dim) * self.pairs
 
 

@@ -33,9 +33,9 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What an estimate rests on: `calibrated`, `scaled from h100-sxm (hopper)` (or several) or `roofline`.
+    """The source of an estimate: `calibrated`, `scaled from h100-sxm (hopper)` (or several) or `roofline`.
 
-    parameters: of the family, the device's own or its reference device's; None for the bare roofline
+    parameters: fitted parameters of the family, the device's own or its reference device's; None for the bare roofline
     """
 
     origin: str
@@ -43,10 +43,10 @@ class Basis:
 
 
 def basis(hardware: Hardware, family: str, table: KernelTable = BASE, *, own: bool = True, kin: bool = True) -> Basis:
-    """Which fitted parameters price a family on a device under an engine.
+    """The fitted parameters of a family on a device under an engine.
 
-    own: False ignores the device's own calibration, and so shows how it would fare unmeasured
-    kin: False ignores those of its generation's other devices too
+    own: False ignores the device's own calibration, which shows the errors of an unmeasured device
+    kin: False also ignores those of other devices of its generation
     """
     base = _with_captured(hardware, family, _base(hardware, family, own=own, kin=kin), own=own, kin=kin)
     base = _with_borrowed(hardware, family, base, own=own, kin=kin)
@@ -172,7 +172,7 @@ def _nearest(hardware: Hardware, architecture: str, family: str, engine: str = "
 
 
 def _distance(one: Hardware, other: Hardware) -> float:
-    """How unlike two devices are: the sum of the logarithms of the ratios of what drives kernels and hosts.
+    """The dissimilarity of two devices: the sum of the logarithms of the ratios of their main rates.
 
     Raises ConfigError for numbers that are arrays, each of which may be most like another device.
     """
@@ -207,7 +207,7 @@ def _generations() -> Generations:
 
 
 def _alike_by_topology() -> dict[str, tuple[str, ...]]:
-    """For each topology of a node, the measured devices whose collectives stand for others that are wired so."""
+    """For each topology of a node, the measured devices whose collectives are used for others wired the same way."""
     found = _generations_path()
     return _read_wiring(found) if found else {}
 

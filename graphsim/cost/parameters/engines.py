@@ -16,11 +16,11 @@ from graphsim.files.frameworks import ANY, ENGINES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelTable:
-    """Whose kernels run.
+    """The kernels that run.
 
     engine: one of ENGINES, or "" for the base
-    orders: family, number format (or ANY) and the names of the kernels to prefer, best first; what is left out follows
-        as it was fitted
+    orders: family, number format (or ANY) and the preferred kernels, best first; kernels that are not listed follow in
+        the order of the fit
     """
 
     engine: str = ""

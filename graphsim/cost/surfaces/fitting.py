@@ -127,7 +127,7 @@ def _design(
     coordinates: Mapping[str, Array],
     shape: tuple[int, ...],
 ) -> tuple[Indices, Array]:
-    """For each point, the cells that its value is made of, and their weights."""
+    """For each point, the cells that its value is interpolated from, and their weights."""
     index, value = [], []
     for term, offset in zip(layout.terms, offsets[:-1], strict=True):
         axes = [knots[name] for name in term]

@@ -83,7 +83,7 @@ def _plain(x: Any) -> Any:
 
 
 def _short(number: float) -> float:
-    """To five digits, whole ones without a point."""
+    """A number with five digits; whole numbers without a decimal point."""
     short = float(f"{number:.5g}")
     return int(short) if short.is_integer() else short
 

@@ -2,8 +2,8 @@
 
 Weights of a block share a scale, so a device's shard holds whole blocks, or no engine loads it:
 vLLM 0.33, `model_executor/layers/quantization/utils/fp8_utils.py`; SGLang 0.5.23, `layers/quantization/fp8.py`. A block
-along the inputs of a weight that is not cut over them has to divide them as well (AWQ, GPTQ, NVFP4); fp8 blocks at the
-edge of a whole dense weight are padded, those of experts are not.
+along the inputs of a weight that is not sharded over them has to divide them as well (AWQ, GPTQ, NVFP4); fp8 blocks at
+the edge of a whole dense weight are padded, those of experts are not.
 """
 
 from __future__ import annotations

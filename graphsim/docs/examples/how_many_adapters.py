@@ -33,7 +33,7 @@ def slot(sharded: bool) -> tuple[float, float]:
 
 
 def step_times(active: np.ndarray) -> np.ndarray:
-    """Seconds per generated token with so many distinct adapters in the batch, a slot for each."""
+    """Seconds per generated token with this many distinct adapters in the batch, a slot for each."""
     lora = replace(ADAPTER, active_adapters=active, max_loras=active)
     return gs.simulate(MODEL, DEVICE, BATCH, 1024, 128, FOUR, lora, engine=ENGINE).tpot_s
 

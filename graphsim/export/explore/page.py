@@ -50,19 +50,19 @@ def explore(
     degrees: Sequence[int] = DEGREES,
     price_per_hour: Mapping[str, float] | float | None = None,
 ) -> str:
-    """A page in which batch, lengths, engine, device, degree and adapters can be moved; written to `path` if given.
+    """A page with controls for batch, lengths, engine, device, degree and adapters; written to `path` if given.
 
-    The deployment's recorded formulas stand in the page as JavaScript, one for each engine, device, degree and
-    strategy, so that every move gives what `gs.simulate` gives, to rounding, without a server or network.
-    model, hardware, parallelism, lora, precision, cost, engine: as of `gs.simulate`; lora is a plain adapter of rank 16
-        where neither it nor the model names one
-    batch, input_tokens, output_tokens: of the requests that the page opens with
-    engines: further engines to choose from
-    devices: further devices to choose from, `all` for the whole catalog; by default a few of the same architecture
-    degrees: of tensor parallelism to choose from; those that the model or the engine refuses are named with the reason
-    price_per_hour: of one device, in any currency, for the cost of tokens: one number, or one for each device by name
-    Raises ConfigError for arrays, for a cost function or pass whose arithmetic cannot be recorded and where `path`
-    cannot be written; InfeasibleError where nothing of it can be run.
+    The page holds the deployment's traced formulas as JavaScript, one for each engine, device, degree and strategy, so
+    every setting shows what `gs.simulate` gives, up to rounding, without a server or network.
+    model, hardware, parallelism, lora, precision, cost, engine: as in `gs.simulate`; the default adapter has rank 16
+    batch, input_tokens, output_tokens: the requests with which the page opens
+    engines, devices: further engines and devices to choose from, `all` for the whole catalog of devices; by default a
+        few devices of the same architecture
+    degrees: tensor-parallel degrees to choose from; those that the model or the engine refuses are listed with the
+        reason
+    price_per_hour: of one device, in any currency: one number, or a mapping of device names to prices
+    Raises ConfigError for arrays, for a cost function or pass that cannot be traced, and where `path` cannot be
+    written; InfeasibleError where no combination can be run.
     """
     if isinstance(model, Deployment):
         model = model.under(DEFAULT_ENGINE)

@@ -19,7 +19,7 @@ class _Rescaled(Variant):
     __slots__ = ()
 
     def ahead(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Of a feed-forward module the scaled input."""
+        """The scaled input of a feed-forward module."""
         if _feeds_forward(site.op, site.lora):
             yield "lora_scaled", scaled_input(site, "lora_scaled", vectors=live(site), launches=live(site))
 
@@ -28,7 +28,7 @@ class _Rescaled(Variant):
         yield from ()
 
     def behind(self, site: Site) -> Iterator[Step]:
-        """Of all others the scaled result."""
+        """The scaled result of all other modules."""
         if not _feeds_forward(site.op, site.lora):
             yield from scaled_result(site, "lora_scaled", vectors=live(site), launches=live(site))
 

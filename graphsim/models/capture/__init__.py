@@ -13,11 +13,11 @@ from graphsim.models.config import ModelConfig
 def capture(model: Any, *, inputs: Mapping[str, Any] | None = None, name: str = "") -> ModelConfig:
     """A model whose graph is captured from PyTorch.
 
-    model: an `nn.Module`, a transformers config, a config.json as a path or a mapping, a model folder,
-        or a name of the catalog whose model was published with a config.json
-    inputs: example tensors [batch, length, …] by the names of the forward's arguments, for a module that takes
-        something else than token ids; their values are never read
-    name: of the model, the class's by default
+    model: an `nn.Module`, a transformers config, a config.json as a path or a mapping, a model folder, or a catalog
+        name of a model that was published with a config.json
+    inputs: example tensors [batch, length, …], keyed by the argument names of `forward`, for a module whose input is
+        not token ids; only shapes and dtypes are used
+    name: name of the model; the class's name by default
     Raises ConfigError where torch or transformers is missing or the model's code cannot be captured, saying why.
     """
     if find_spec("torch") is None:

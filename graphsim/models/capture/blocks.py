@@ -39,7 +39,7 @@ class Outer:
 
     @property
     def rows(self) -> Any:
-        """Of all sequences."""
+        """Rows of all sequences."""
         return count(self.shape[:-1])
 
 

@@ -130,7 +130,7 @@ MOST_NAMES = 20
 
 
 def _source(found: Trace) -> str:
-    """Of the structure: the class whose code ran, and the versions of what it stands on."""
+    """Source of the structure: the class whose code ran, and the versions of its libraries."""
     module = type(found.model).__module__.partition(".")[0]
     version = f", {module} {sys.modules[module].__version__}" if module == "transformers" else ""
     return f"captured from {type(found.model).__name__}: torch {torch.__version__.partition('+')[0]}{version}"

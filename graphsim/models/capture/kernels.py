@@ -256,7 +256,7 @@ def _put_back(module: Any, name: str, before: Any) -> None:
 
 
 def _namespaces(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Of the files of the model's classes and of the modules themselves, each once."""
+    """Namespaces of the files of the model's classes and of the modules themselves, each once."""
     files = {cls.__module__ for module in model.modules() for cls in type(module).__mro__}
     theirs = [name for name in sorted(files) if not name.startswith(("torch.", "builtins")) and name in sys.modules]
     spaces = [vars(sys.modules[name]) for name in theirs]

@@ -108,7 +108,7 @@ def _images(model: Any, call: Callable[..., Any]) -> Iterator[Tower]:
 
 
 def _shapes(names: list[str], channels: int, side: int) -> list[tuple[int, ...]]:
-    """Of the pixels of one image, by itself or as the only one of a request."""
+    """Shapes of the pixels of one image, by itself or as the only one of a request."""
     plain, nested = (1, channels, side, side), (1, 1, channels, side, side)
     return [nested, plain] if "pixel_attention_mask" in names else [plain, nested]
 
@@ -185,7 +185,7 @@ class _Facts:
 
     @property
     def channels(self) -> int:
-        """Of an image."""
+        """Channels of an image."""
         return self.number(3, "in_channels", "num_channels", "in_chans")
 
     @property
@@ -211,13 +211,13 @@ class _Facts:
 
     @property
     def frames(self) -> int:
-        """Of a clip of sound."""
+        """Frames of a sound clip."""
         positions = self.number(0, "max_source_positions")
         return 2 * positions if positions else CLIP_FRAMES
 
     @property
     def bands(self) -> int:
-        """Of a frame of sound."""
+        """Frequency bands of a sound frame."""
         return self.number(128, "num_mel_bins", "input_dim", "feature_size", "n_mels")
 
     def patch_widths(self) -> list[int]:

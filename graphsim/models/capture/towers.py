@@ -65,7 +65,7 @@ def recorded_towers(model: torch.nn.Module) -> tuple[list[Recorded], list[str]]:
 
 
 def idle_note(tower: Tower, why: str) -> str:
-    """Of a tower that is left out."""
+    """The note on a tower that is left out."""
     return f"{why}; its weights are held, and no {tower.medium} passes them"
 
 
@@ -190,7 +190,7 @@ COUNTED = frozenset(
 
 
 def _as_if_here(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
-    """A fake of a weight on the meta device that says to lie in memory."""
+    """A fake of a weight on the meta device that says where it is stored."""
     if tensor.device.type != "meta":
         return _constant(mode, tensor, tensor.dtype)
     return FakeTensor(mode, tensor.detach(), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, dealt out to the layers and modules of a structure."""
+"""A checkpoint's tensors, distributed over the layers and modules of a structure."""
 
 from __future__ import annotations
 

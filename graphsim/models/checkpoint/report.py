@@ -19,11 +19,12 @@ class Difference:
 class CheckpointReport:
     """A model's structure compared with the tensors of its checkpoint.
 
-    source: the folder, index or file that was read
+    model: the model's name; source: the folder, index or file that was read
     precision: the number formats that the config states
-    parameters, bytes: of the structure, in these formats
-    checkpoint_parameters, checkpoint_bytes: of the files; parameters are None where only names are known
-    explained_bytes: bytes of the checkpoint in tensors that match a module of the structure in shape and format
+    parameters, bytes: number of parameters of the structure, and their size in these formats
+    checkpoint_parameters, checkpoint_bytes: the same of the files; parameters are None where only tensor names are
+        known
+    explained_bytes: bytes of checkpoint tensors that match a module of the structure in shape and format
     differences: modules that differ
     notes: extra tensors of the checkpoint, and other remarks
     """

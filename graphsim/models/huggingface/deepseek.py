@@ -26,7 +26,7 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def latent_attention(fields: Fields, dims: Dims, rope: int | None = None) -> LatentAttention:
-    """With an indexer where the config describes one. rope: rotary dimensions, where the config need not say."""
+    """Latent attention, with an indexer if the config has one. rope: rotary dimensions, if not in the config."""
     unused(fields, "qk_head_dim")
     if size(fields, "moe_layer_freq", default=1) != 1:
         fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")

@@ -19,7 +19,7 @@ _NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
 
 
 def nemotron_h(fields: Fields, name: str) -> ModelConfig:
-    """As a pattern of letters or a list of names says; the number of layers is its length."""
+    """Layers as given by a pattern of letters or a list of names; its length is the number of layers."""
     listed = _listed(fields)
     fields.raw("num_hidden_layers")
     fields.data = {**fields.data, "num_hidden_layers": len(listed)}

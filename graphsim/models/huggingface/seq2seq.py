@@ -1,7 +1,7 @@
 """What encoder-decoders with biases and LayerNorm share: the dimensions of a side, its layers, the whole model.
 
 `...ForCausalLM` of these families is the decoder alone. Its class keeps the attention to an encoder that is not there,
-so these weights are counted and lie in memory, and no row passes them.
+so these weights are counted and are in memory, and no row passes them.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _part(place: int, name: str, layer: Layer) -> Part:
 
 
 Feeds = Callable[[Fields, int, int, str], list[Layer]]
-"""The feed-forward parts of a side: of so many layers, each at a place in its layer; `encoder` or `decoder`."""
+"""The feed-forward parts of a side: of this many layers, each at a place in its layer; `encoder` or `decoder`."""
 
 
 def t5(fields: Fields, name: str) -> ModelConfig:

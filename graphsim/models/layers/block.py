@@ -48,7 +48,7 @@ class Residual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unused:
-    """A part that the class instantiates and never runs: its weights lie in memory, no row passes them."""
+    """A part that the class instantiates and never runs: its weights are in memory, no row passes them."""
 
     part: Residual | NormLayer
 

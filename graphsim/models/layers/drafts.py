@@ -19,7 +19,7 @@ from graphsim.units import Num
 
 
 def target_states(scope: Scope, width: Num) -> str:
-    """The values that the target leaves of each token; they lie in memory already."""
+    """The values that the target leaves of each token; they are in memory already."""
     return scope.add("target_states", Input(elems=scope.tokens * width), [])
 
 

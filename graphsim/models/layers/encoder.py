@@ -30,7 +30,7 @@ class Pieces:
 
     @property
     def rows(self) -> float:
-        """Of each piece."""
+        """Rows of each piece."""
         return self.height * self.width
 
 
@@ -58,7 +58,7 @@ class Rows:
     fixed: int = 0
 
     def of(self, patches: float) -> float:
-        """Rows of a piece of so many patches."""
+        """Rows of a piece of this many patches."""
         return float(self.fixed or math.ceil(patches / self.shared)) + self.further
 
 
@@ -72,7 +72,7 @@ class Grid(Segment):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Layers of a tower that work on rows alike.
+    """Layers of a tower that work on identical rows.
 
     hidden: width of these rows; prefix: as of a model's layers, with `{}` where there is an index; first: of the layers
     beside: fed from the section before it, its result is taken by the language model itself
@@ -152,7 +152,7 @@ class Encoder:
         return self._rows(self.cut.pieces(media)) if self.seen else 0.0
 
     def seen_of(self, phase: Phase) -> Num:
-        """These rows of all sequences of a step that makes them."""
+        """Rows that layers attend to, of all sequences of a step that encodes them."""
         return sum((segment.sequences * self._rows(pieces) for segment, pieces in self._pieces(phase)), start=0.0)
 
     def _of_pieces(self, pieces: Pieces) -> float:

@@ -16,7 +16,7 @@ class StateStem(Stem):
     """The target's states, as they are."""
 
     def build(self, scope: Scope, x: str = "") -> str:
-        """They lie in memory already."""
+        """They are in memory already."""
         return target_states(scope, scope.hidden)
 
 

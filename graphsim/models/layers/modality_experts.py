@@ -1,6 +1,6 @@
 """Experts of their own for each modality (ERNIE 4.5 VL): tokens of text choose among one set, tokens of images another.
 
-A step of text reaches the first set only; the other lies in memory.
+A step of text reaches the first set only; the other is in memory.
 """
 
 from __future__ import annotations

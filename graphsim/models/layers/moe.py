@@ -110,7 +110,7 @@ class Moe(Layer):
         return scope.add("route", route, [logits])
 
     def _project(self, scope: Scope, way: int, x: str) -> str:
-        """Into the experts' latent (0), or out of it (1)."""
+        """A projection into the experts' latent space (0), or out of it (1)."""
         if not self.latent:
             return x
         n, k = (self.latent, scope.hidden) if way == 0 else (scope.hidden, self.latent)

@@ -42,5 +42,5 @@ class NoPieces(Cut):
     """Weights that nothing passes which a request brings."""
 
     def pieces(self, media: Media) -> Pieces:
-        """None; with one row, so that the weights can be built."""
+        """No pieces, but one row, so that the weights can be built."""
         return Pieces(count=0.0, height=1.0, width=1.0)

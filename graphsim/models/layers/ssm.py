@@ -99,7 +99,7 @@ class Mamba2(Layer):
 
     @property
     def width(self) -> int:
-        """Of the inner stream."""
+        """Width of the inner stream."""
         return self.heads * self.head_dim
 
     def build(self, scope: Scope, x: str) -> str:

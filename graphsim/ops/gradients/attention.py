@@ -20,12 +20,12 @@ class KeysAndValues(KvCache):
     launched: ClassVar[bool] = False
 
     def work(self) -> Work:
-        """None."""
+        """No work."""
         return Work()
 
     @property
     def state_bytes(self) -> Num:
-        """None outlives the step."""
+        """No state outlives the step."""
         return 0.0
 
 

@@ -39,12 +39,12 @@ class DoubledBackward(Gradient, Op):
 
     @property
     def out_elems(self) -> Num:
-        """Of all inputs."""
+        """Elements of all inputs."""
         return sum(self.gives, start=0.0)
 
     @property
     def out_parts(self) -> dict[str, Num]:
-        """Of each input."""
+        """Elements of each input."""
         return {str(i): size for i, size in enumerate(self.gives)}
 
     def cut(self, ways: Num) -> DoubledBackward:

@@ -37,12 +37,12 @@ class ElementwiseBackward(Gradient, Op):
 
     @property
     def out_elems(self) -> Num:
-        """Of all inputs together."""
+        """Elements of all inputs together."""
         return sum(self.gives, start=0.0) if self.gives else self.elems
 
     @property
     def out_parts(self) -> dict[str, Num]:
-        """Of each input."""
+        """Elements of each input."""
         return {str(i): size for i, size in enumerate(self.gives)}
 
     def cut(self, ways: Num) -> ElementwiseBackward:

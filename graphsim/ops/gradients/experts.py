@@ -45,12 +45,12 @@ class ExpertWeightGradient(Gradient, ExpertGemm):
 
     @property
     def out_rows(self) -> Num | None:
-        """None: weights."""
+        """None: the result is weights."""
         return np.minimum(self.m, 1.0) * self.experts * self.k
 
     @property
     def out_elems(self) -> Num:
-        """Of all experts' weights."""
+        """Elements of all experts' weights."""
         return self.experts * self.n * self.k * np.minimum(self.m, 1.0)
 
     @property
@@ -140,7 +140,7 @@ class ExpertFactorGradient(ExpertFactorInputGradient):
 
     @property
     def out_rows(self) -> Num | None:
-        """None: weights."""
+        """None: the result is weights."""
         return np.minimum(self.m, 1.0) * self.k
 
     def cut(self, ways: Num) -> ExpertFactorGradient:

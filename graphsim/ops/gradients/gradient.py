@@ -13,22 +13,22 @@ class Gradient:
 
     @property
     def parameters(self) -> Num:
-        """None of its own."""
+        """No parameters of its own."""
         return 0.0
 
     @property
     def weight_storage_bytes(self) -> Num:
-        """None of its own."""
+        """No weights of its own."""
         return 0.0
 
     @property
     def adapter_rank(self) -> Num:
-        """None of its own."""
+        """No rank of its own."""
         return 0.0
 
     @property
     def buffers(self) -> tuple[Num, ...]:
-        """None of its own."""
+        """No buffers of its own."""
         return ()
 
     @property

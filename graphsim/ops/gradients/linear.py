@@ -43,7 +43,7 @@ class InputGradient(Gradient, Gemm):
         )
 
     def cut(self, ways: Num) -> InputGradient:
-        """As any GEMM; blocks that are dealt out cut n and k at once."""
+        """As any GEMM; blocks that are distributed cut n and k at once."""
         if self.split is Sharding.ROW and self.output_parts:
             output_parts = tuple(part.cut(ways) for part in self.output_parts)
             return replace(self, k=sum((part.width for part in output_parts), start=0.0), output_parts=output_parts)
@@ -98,7 +98,7 @@ class WeightGradient(Gradient, Gemm):
         return self.k * (self.m + self.n) * np.minimum(self.m * self.n, 1.0)
 
     def cut(self, ways: Num) -> WeightGradient:
-        """n / ways of a COLUMN split GEMM, m / ways of a ROW split one; both of blocks that are dealt out."""
+        """n / ways of a COLUMN split GEMM, m / ways of a ROW split one; both of blocks that are distributed."""
         if self.split is Sharding.DEALT:
             m, n = (size / limited(ways, self.units) for size in (self.m, self.n))
             return replace(self, m=m, n=n, blocks=np.maximum(self.blocks / ways, 1.0))

@@ -13,7 +13,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loss(Op):
-    """Cross-entropy of `rows` rows of `vocab` logits, cut over columns (Megatron-LM, arXiv 1909.08053)."""
+    """Cross-entropy of `rows` rows of `vocab` logits, sharded over columns (Megatron-LM, arXiv 1909.08053)."""
 
     op_type: ClassVar[OpType] = OpType.SAMPLE
     family: ClassVar[str] = "elementwise"
@@ -68,7 +68,7 @@ class LossBackward(Gradient, Op):
 
     @property
     def out_elems(self) -> Num:
-        """Of all logits."""
+        """Elements of all logits."""
         return self.rows * self.vocab
 
     @property

@@ -48,16 +48,16 @@ class ScanBackward(Gradient, Op):
 
     @property
     def out_elems(self) -> Num:
-        """Of all inputs."""
+        """Elements of all inputs."""
         return sum(self.gives, start=0.0)
 
     @property
     def out_parts(self) -> dict[str, Num]:
-        """Of each input."""
+        """Elements of each input."""
         return {str(i): size for i, size in enumerate(self.gives)}
 
     def cut(self, ways: Num) -> ScanBackward:
-        """Channels are dealt out, with their inputs and weights."""
+        """Channels are distributed, with their inputs and weights."""
         return replace(
             self, channels=self.channels / ways, inputs=self.inputs / ways, learned=self.learned / ways,
             gives=tuple(size / ways for size in self.gives),
@@ -88,14 +88,14 @@ class ConvBackward(Gradient, Op):
 
     @property
     def out_elems(self) -> Num:
-        """Of all inputs."""
+        """Elements of all inputs."""
         return self.tokens * self.channels
 
     @property
     def out_parts(self) -> dict[str, Num]:
-        """Of each input."""
+        """Elements of each input."""
         return {str(i): size for i, size in enumerate(self.gives)}
 
     def cut(self, ways: Num) -> ConvBackward:
-        """Channels are dealt out."""
+        """Channels are distributed."""
         return replace(self, channels=self.channels / ways, gives=tuple(size / ways for size in self.gives))

@@ -47,7 +47,7 @@ class DoraScaleBackward(Gradient, Op):
 
     @property
     def out_elems(self) -> Num:
-        """Of the sum of y and y_lora."""
+        """Elements of the sum of y and y_lora."""
         return self.m * self.n
 
     def cut(self, ways: Num) -> DoraScaleBackward:
@@ -83,7 +83,7 @@ class BuiltWeightsBackward(Gradient, BuiltWeights):
 
     @property
     def out_elems(self) -> Num:
-        """Of the parameters."""
+        """Elements of the parameters."""
         return self.held
 
 
@@ -128,12 +128,12 @@ class RotationGradient(Gradient, RotateInput):
 
     @property
     def out_rows(self) -> Num | None:
-        """None: matrices."""
+        """None: the result is matrices."""
         return None
 
     @property
     def out_elems(self) -> Num:
-        """Of all matrices."""
+        """Elements of all matrices."""
         return self.width * self.block * np.minimum(self.rows, 1.0)
 
     @property

@@ -94,7 +94,7 @@ def _spread(
 
 @gradients.register
 def _expert_activation(op: ExpertActivation, here: Here) -> None:
-    """As of any gated activation."""
+    """The gradient as for any gated activation."""
     need = here.need
     if may_be_nonzero(need):
         kept = here.keep_inputs(need)

@@ -99,7 +99,7 @@ def _scattered(op: ScatterTokens, here: Here) -> None:
 
 @gradients.register
 def _experts(op: ExpertGemm, here: Here) -> None:
-    """As of any GEMM, expert by expert in one grouped kernel."""
+    """The gradient as for any GEMM, expert by expert in one grouped kernel."""
     same = {f.name: getattr(op, f.name) for f in fields(ExpertGemm)} | {"parts": (), "bias": False}
     if may_be_nonzero(here.need):
         back = ExpertInputGradient(

@@ -94,7 +94,7 @@ def _grouped(op: GroupedGemm, here: Here) -> None:
 
 @gradients.register
 def _by_heads(op: HeadGemm, here: Here) -> None:
-    """As of any GEMM, head by head."""
+    """The gradient as for any GEMM, head by head."""
     need, trained = here.need, here.trained
     same: dict[str, Any] = {"heads": op.heads, "weights": op.weights, "activations": op.activations, "split": op.split}
     if may_be_nonzero(need):

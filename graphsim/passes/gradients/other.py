@@ -58,7 +58,7 @@ def _alike(here: Here, times: float, kept: list[Value]) -> None:
 @gradients.register(Conv2d)
 @gradients.register(DepthwiseConv)
 def _convolution(op: Op, here: Here) -> None:
-    """As of any GEMM: one for its input, one for its kernels."""
+    """The gradient as for any GEMM: one for its input, one for its kernels."""
     if may_be_nonzero(here.need):
         _alike(here, 1.0, [])
     trained = here.trained

@@ -64,7 +64,7 @@ class Storage:
 
     @property
     def name(self) -> str:
-        """Of the node that keeps it: `rope.q.kept`."""
+        """Name of the node that keeps it: `rope.q.kept`."""
         return ".".join(word for word in (self.node, self.part, self.what, "kept") if word)
 
 
@@ -91,7 +91,7 @@ class Scope:
     weighed: dict[int, list[Value]] = field(default_factory=dict)
 
     def op(self, node: str) -> Op:
-        """Of the forward pass."""
+        """An operation of the forward pass."""
         found: Op = self.graph.nodes[node]["op"]
         return found
 

@@ -45,7 +45,7 @@ class DecodeWorker:
         self.endings.engine = self.engine
 
     def put(self, request: Handed, at_s: float) -> None:
-        """Somebody who asks for blocks from then on, or whose keys and values are here then."""
+        """Queue a request that asks for blocks from then on, or whose keys and values have arrived by then."""
         if self.inbox.put(request, at_s, request.row) and self.engine.under_way != NOTHING:
             self.engine.notice()
 
@@ -90,7 +90,7 @@ class _Inbox(Inbox):
 
 
 class _Endings(Endings):
-    """Who comes goes to the door, which is opened at once."""
+    """New requests go to the door, which is opened at once."""
 
     engine: Engine
 
@@ -107,7 +107,7 @@ class _Endings(Endings):
         self.open_door(self.engine.now)
 
     def open_door(self, now: float) -> None:
-        """Who joins computes the last token of its prompt again, or has its first token already."""
+        """A request that joins computes the last token of its prompt again, or already has its first token."""
         batch, freed = self._batch, True
         while freed:
             freed = False

@@ -19,7 +19,7 @@ Gives when its keys and values are here, as far as that is known by then, else i
 
 
 class Door:
-    """Who has been handed over and does not run yet. Opened between two events of the worker's engine.
+    """Requests that were handed over and do not run yet. Opened between two events of the worker's engine.
 
     Blocks are given in the order of asking, and who finds none ends the search, as vLLM's scheduler and SGLang's
     DecodePreallocQueue do. Places are counted with them: keys and values arrive only for requests that can run then.
@@ -40,7 +40,7 @@ class Door:
         return len(self.asking) + self.loading + len(self.ready)
 
     def put(self, request: Handed) -> None:
-        """Somebody asks for blocks, or its keys and values have come."""
+        """Queue a request that asks for blocks, or whose keys and values have arrived."""
         if request.state == LOADS:
             self.loading -= 1
             if request.over:
@@ -52,7 +52,7 @@ class Door:
             self.asking.append(request)
 
     def open(self, now: float) -> list[Handed]:
-        """Blocks for those who ask, as far as they go; gives those whose keys and values are here and who run now."""
+        """Blocks for those who ask, as far as they go; returns those whose keys and values are here and who run now."""
         while self.asking:
             request = self.asking[0]
             if request.over:
@@ -99,7 +99,7 @@ class Door:
         return missing <= free - kept - int(rules.watermark * rules.kv_blocks)
 
     def _join(self, now: float) -> list[Handed]:
-        """Those whose adapter fits; one that does not is passed over where the engine does so."""
+        """Admit requests whose adapter fits; one whose adapter does not is skipped, if the engine does so."""
         joined, left = [], deque[Handed]()
         self.wakes_s = inf
         if self.gate.store is not None:

@@ -34,16 +34,16 @@ DESCRIPTORS = ("blocks", "layers", "one")
 class HandOff:
     """The rules by which an engine hands a request over.
 
-    decoder_first: whether the decode worker has taken the prompt's blocks before its computation may begin; else it
-        takes them when the prompt is done
-    repeats_last: whether the decode worker computes the prompt's last token again, whose step gives the first token;
-        else the prefill worker's comes with the transfer
-    reserved_tokens: that a decode worker keeps free for each request that it has admitted, beyond its prompt
+    decoder_first: whether the decode worker allocates the prompt's blocks before its computation may begin; otherwise
+        it does when the prompt is done
+    repeats_last: whether the decode worker computes the prompt's last token again and yields the first token; otherwise
+        the prefill worker's first token comes with the transfer
+    reserved_tokens: tokens that a decode worker keeps free per admitted request, in addition to its prompt
     overlap: a name of OVERLAPS; descriptors: one of DESCRIPTORS
-    dispatch_s: from the end of a prompt to the start of its transfer and behind it, beside all waits for steps: routers
-        and notices
-    router_waits: whether the router passes on nothing before it has the prefill worker's answer, too, which that one
-        gives between two steps
+    dispatch_s: seconds from the end of a prompt to the start of its transfer and after it, for routing and
+        notification, excluding waits for steps
+    router_waits: whether the router passes on nothing before it has the prefill worker's answer too, which is sent
+        between two steps
     """
 
     decoder_first: bool = False

@@ -23,7 +23,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Links:
-    """Who is busy until when. sent: all transfers so far."""
+    """When each link becomes free. sent: all transfers so far."""
 
     way: Way
     senders: list[float]
@@ -31,7 +31,7 @@ class Links:
     sent: list[Sent] = field(default_factory=list)
 
     def send(self, row: int, sender: int, receiver: int, tokens: int, ready_s: float, computed_s: float) -> float:
-        """When the last byte of a prompt of so many tokens is there.
+        """When the last byte of a prompt of this many tokens is there.
 
         ready_s: when all of it could go; computed_s: seconds for which it was computed before that, in which parts of
         it went already

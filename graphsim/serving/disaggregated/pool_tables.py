@@ -49,7 +49,7 @@ def stage_seconds(logs: PoolLogs) -> dict[str, Floats]:
 
 
 def pool_frame(logs: PoolLogs, prefill: Rules, decode: Rules, duration_s: float, table: RequestTable) -> pd.DataFrame:
-    """A row a worker."""
+    """One row per worker."""
     import pandas as pd
 
     reserved = np.where(np.isnan(logs.reserved_s), np.inf, logs.reserved_s)
@@ -83,7 +83,7 @@ def _use(log: RunLog, rules: Rules, duration_s: float) -> dict[str, float]:
 
 
 def transfer_frame(sent: Sequence[Sent]) -> pd.DataFrame:
-    """A row a transfer."""
+    """One row per transfer."""
     import pandas as pd
 
     columns = [field.name for field in fields(Sent)]

@@ -59,7 +59,7 @@ class PrefillWorker:
 
     @property
     def tokens(self) -> int:
-        """Of the prompts that are here and not computed yet."""
+        """Tokens of the prompts that are queued here and not computed yet."""
         return sum(request.inputs for request in self._requests.values())
 
     def boundary_s(self, now: float) -> float:

@@ -1,6 +1,6 @@
 """Requests through prefill workers, links and decode workers, on one clock.
 
-Each event is one of a worker's engine (a step with prompts, a run of steps of generation), the end of a transfer, or a
+Each event is one of a worker's engine (a step with prompts, a run of decode steps), the end of a transfer, or a
 client's request. What one causes at another place comes to that place's inbox, which its engine reads between steps.
 """
 
@@ -38,7 +38,7 @@ PATIENT, AT_ONCE = Client(), Front()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Workers alike. store: makes the place of adapters of one of them; None where no request has an adapter."""
+    """Identical workers. store: makes the place of adapters of one of them; None where no request has an adapter."""
 
     rules: Rules
     price: StepPrice
@@ -53,7 +53,7 @@ def run_pools(
 ) -> PoolLogs:  # fmt: skip
     """Serve the requests of a table with workers for prompts and workers for generation.
 
-    client, concurrency, front, progress: as of `graphsim.serving.loop.run`
+    client, concurrency, front, progress: as in `graphsim.serving.loop.run`
     router: how a request goes to a prefill worker, and from there to a decode worker
     warm: of each prefill worker, the rows whose prompts its prefix cache has when it starts
     An interruption (KeyboardInterrupt) ends the run with what was simulated until then. Raises ConfigError as `run`.
@@ -112,7 +112,7 @@ class _Serving:
         self.touched = False
 
     def run(self, cutoff_s: float, progress: Progress | None) -> None:
-        """Until all is answered, or the cut-off."""
+        """Run until all requests are answered, or until the cut-off."""
         shown = time.perf_counter()
         workers = self.workers
         while True:
@@ -169,7 +169,7 @@ class _Serving:
         self.decode[number].put(self.handed[row], at_s)
 
     def _has_blocks(self, request: Handed, at_s: float, cached: int) -> float:
-        """A decode worker has blocks for a prompt, and so many of its tokens; gives when it has all, if known."""
+        """A decode worker has blocks for a prompt, and so many of its tokens; returns when it has all, if known."""
         row, self.touched = request.row, True
         self.logs.reserved_s[row], self.logs.kept_tokens[row] = at_s, cached
         if row in self.waiting:
@@ -201,7 +201,7 @@ class _Serving:
             self._ask(row, at_s)
 
     def _send(self, row: int, at_s: float, computed_s: float) -> float:
-        """Keys and values go their way; gives when they are there."""
+        """Keys and values go their way; returns when they are there."""
         request, logs = self.handed[row], self.logs
         tokens = request.inputs - int(logs.kept_tokens[row])
         sender, receiver = int(logs.prefill_worker[row]), int(logs.decode_worker[row])

@@ -40,7 +40,8 @@ class DisaggregatedService(Service):
 
     @cached_property
     def pools(self) -> pd.DataFrame:
-        """A row a worker: its pool, requests, share of time busy, mean and peak use of its KV cache, batch, tokens/s.
+        """One row per worker: its pool, requests, share of time busy, mean and peak use of its KV cache, batch,
+        tokens/s.
 
         kept_s: seconds for which it kept the keys and values of computed prompts, or had blocks that waited for them
         """
@@ -48,12 +49,12 @@ class DisaggregatedService(Service):
 
     @cached_property
     def transfers(self) -> pd.DataFrame:
-        """A row a transfer: request, workers, tokens, bytes, when it could begin, began and ended, in seconds."""
+        """One row per transfer: request, workers, tokens, bytes, when it could begin, began and ended, in seconds."""
         return transfer_frame(self.logs.links.sent)
 
     @property
     def steps(self) -> pd.DataFrame:
-        """A row a run of engine steps alike, of all workers: as of `Service`, with `pool` and `worker`."""
+        """One row per run of identical engine steps, of all workers: as in `Service`, with `pool` and `worker`."""
         return step_frames(self.logs, self.prefill_rules.kv_blocks, self.rules.kv_blocks)
 
     def request_rows(self, rows: slice) -> pd.DataFrame:
@@ -73,7 +74,7 @@ class DisaggregatedService(Service):
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """As of `Service`, with both pools and the way between them."""
+        """As in `Service`, with both pools and the transfers between them."""
         own: dict[str, Any] = plain({"hand_off": self.hand_off(), "pools": self.pools.to_dict("records")})
         return super().to_dict() | own
 

@@ -1,7 +1,7 @@
 """Disaggregate or not: the same workers, all of them aggregated, and split into prefill and decode workers in each way.
 
 Aggregated workers share the requests evenly: one of them is simulated under its share. Poisson arrivals stay Poisson
-when they are dealt out by chance, and a closed loop's clients are divided.
+when they are distributed by chance, and a closed loop's clients are divided.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def compare_splits(
     serving: Serving, workers: int, limits: dict[str, float] | None = None, *, transfer: Any = None,
     router: str = "least-loaded", progress: Progress | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """A row a way to use so many workers alike under one traffic.
+    """One row per way to use so many identical workers under one traffic.
 
     limits: ttft_s, tpot_s, e2e_s in seconds, of which `attainment` is the share of requests that keep them all
-    transfer, router: as of `gs.serve`
+    transfer, router: as in `gs.serve`
     Columns: prefill and decode workers (0 and all of them where aggregated), request_throughput, output_throughput,
         mean_ttft_s, p99_ttft_s, mean_tpot_s, p99_tpot_s, mean_e2e_s, and attainment where there are limits. What cannot
         be run has no numbers but a reason.

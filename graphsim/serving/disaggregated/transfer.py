@@ -35,14 +35,14 @@ NAMES = ("link", "bandwidth", "setup", "descriptor", "overlap")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """The way of keys and values, in place of what hardware files and engines say.
+    """How keys and values travel from prefill to decode workers; replaces what hardware files and engines state.
 
-    link: name of a level of the hardware's interconnect, by default the nearest that holds both workers
-    bytes_per_s: of one link, each way; inf for transfers that cost nothing but setup_s
-    setup_s: of each transfer, whatever its size; by default the engine's `HandOff.dispatch_s`
-    descriptor_s: of each descriptor that is posted
-    overlap: `none`, `chunks` or `layers`; by default the engine's
-    Raises ConfigError for a rate that is not above 0, times below 0, or another overlap.
+    link: name of a level of the hardware's interconnect; by default the nearest one that connects both workers
+    bytes_per_s: bandwidth of a link in each direction; inf for transfers that cost only setup_s
+    setup_s: seconds to start a transfer, whatever its size; by default the engine's `HandOff.dispatch_s`
+    descriptor_s: seconds per descriptor posted
+    overlap: how transfer and compute overlap: `none`, `chunks` or `layers`; by default the engine's
+    Raises ConfigError for a rate that is not above 0, a negative time, or an unknown overlap.
     """
 
     link: str | None = None
@@ -85,10 +85,10 @@ def read_transfer(spec: str) -> Transfer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """A transfer between workers of two layouts, resolved.
+    """A transfer between workers of two layouts, with all defaults resolved.
 
-    link: its name, for reports; bytes_per_s: that it carries; sender, receiver: layouts of both sides
-    block_tokens: of the receiver's blocks; chunk_tokens: of a step of the sender at most
+    link: its name, for reports; bytes_per_s: its bandwidth; sender, receiver: layouts of both sides
+    block_tokens: tokens per block of the receiver; chunk_tokens: most tokens of a step of the sender
     """
 
     link: str
@@ -103,11 +103,11 @@ class Way:
     _seconds: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def bytes(self, tokens: int) -> float:
-        """Of all links together."""
+        """Bytes over all links together."""
         return self.receiver.bytes(tokens)
 
     def seconds(self, tokens: int) -> float:
-        """That a prompt's keys and values are under way where nothing overlaps."""
+        """Seconds to transfer a prompt's keys and values if nothing overlaps."""
         found = self._seconds.get(tokens)
         if found is None:
             found = self._seconds[tokens] = self.setup_s + self.busy_s(tokens)
@@ -122,7 +122,7 @@ class Way:
         return link_bytes(self.sender, self.receiver, tokens) / self.bytes_per_s
 
     def descriptors(self, tokens: int) -> float:
-        """That one device of the receiver posts."""
+        """Number of descriptors that one device of the receiver posts."""
         kind, buffers = self.hand_off.descriptors, self.receiver.buffers
         return {"one": 1, "layers": buffers, "blocks": buffers * ceil(tokens / self.block_tokens)}[kind]
 
@@ -135,7 +135,7 @@ class Way:
         return max(whole - self.wire_s(tokens) + each, whole - computed_s * (parts - 1) / parts)
 
     def parts(self, tokens: int) -> int:
-        """In which a prompt is sent."""
+        """Number of parts in which a prompt is sent."""
         chunks = max(1, ceil(tokens / self.chunk_tokens)) if self.chunk_tokens < inf else 1
         kind = self.hand_off.overlap
         return {"none": 1, "chunks": chunks, "layers": chunks * max(self.sender.buffers // 2, 1)}[kind]

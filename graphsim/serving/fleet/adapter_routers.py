@@ -71,9 +71,9 @@ class Rendezvous(KnowsNothing):
 class StaticMap:
     """A fixed map of adapters to replicas; of several, the least loaded takes the request.
 
-    homes: {adapter: replica, or a list of replicas}, both counted from 0; adapters that are not named are dealt out in
+    homes: {adapter: replica, or a list of replicas}, both counted from 0; adapters that are not named are assigned in
         turn (number modulo replicas), and requests without one go to the least loaded
-    copies: in place of homes, {adapter: on how many replicas}: dealt out in turn, the largest numbers first
+    copies: in place of homes, {adapter: on how many replicas}: assigned in turn, the largest numbers first
     """
 
     def __init__(

@@ -26,20 +26,20 @@ class Run(Protocol):
 
     @property
     def replica(self) -> Ints:
-        """Of each request."""
+        """Replica of each request."""
 
     @property
     def logs(self) -> tuple[RunLog, ...]:
-        """Of each replica."""
+        """Log of each replica."""
 
     @property
     def adapter_names(self) -> tuple[str, ...]:
-        """Of the registered adapters."""
+        """Names of the registered adapters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reloads:
-    """Of each adapter: replicas that loaded it, and loads of a replica that had loaded it before."""
+    """For each adapter, the replicas that loaded it, and its loads on a replica that had loaded it before."""
 
     replicas: Ints
     reloads: Ints
@@ -51,7 +51,7 @@ class Balance:
 
     tokens count prompts and answers; spread: standard deviation of tokens over their mean
     loads, reloads: of adapters into slots, and those of an adapter that the replica had loaded before
-    thrash: reloads per request that has an adapter; copies: replicas that an adapter was loaded on, in the mean
+    thrash: reloads per request that has an adapter; copies: replicas that an adapter was loaded on, on average
     stalled: share of all engine steps' time that loads took
     """
 

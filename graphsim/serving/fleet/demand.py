@@ -27,7 +27,7 @@ class Demand:
         self._load[adapter] = self._load.get(adapter, 0.0) + self._weights[adapter]
 
     def of_each(self, now: float) -> dict[int, float]:
-        """Of those that were asked for."""
+        """Load of each adapter that was requested."""
         self._fade(now)
         return dict(self._load)
 
@@ -40,9 +40,9 @@ class Demand:
 
 
 def copies_of(demand: Mapping[int, float], replicas: int, slots: int) -> dict[int, int]:
-    """On how many replicas each adapter should be: in proportion to its demand, by the largest remainder, one at least.
+    """Number of replicas for each adapter, in proportion to its demand (largest remainder), at least one.
 
-    replicas, slots: slots in all are `replicas * slots`, which is what is dealt out; no adapter has more copies than
+    replicas, slots: slots in all are `replicas * slots`, which is what is distributed; no adapter has more copies than
     there are replicas, and where there are more adapters than slots each has one.
     """
     total = sum(demand.values())

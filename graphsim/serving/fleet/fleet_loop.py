@@ -47,7 +47,7 @@ class Member:
 
 
 class FleetLoop:
-    """Until all is answered, or the client's cut-off.
+    """Runs until all requests are answered, or until the client's cut-off.
 
     log: of all requests, without steps; replica: of each request, NOWHERE where it never came to one
     members: replicas, those included that scaling added
@@ -83,7 +83,7 @@ class FleetLoop:
             prepare(facts)
 
     def add_member(self) -> int:
-        """Another replica, which takes no requests yet; gives its number."""
+        """Another replica, which takes no requests yet; returns its number."""
         number = len(self.members)
         log = replace(self.log, runs=Rows(), gaps=Rows(), loads=[], switches=[], tier_loads=[], evicted=[])
 
@@ -97,7 +97,7 @@ class FleetLoop:
         return number
 
     def _open_to(self, numbers: Sequence[int]) -> None:
-        """These replicas take requests from now on, and no others."""
+        """Route requests only to these replicas from now on."""
         self._views, self._open = [self.members[number].view for number in numbers], frozenset(numbers)
 
     def run(self, progress: Progress | None = None) -> None:

@@ -48,11 +48,11 @@ class Server(Protocol):
 
     @property
     def rules(self) -> Rules:
-        """By which each engine goes."""
+        """The scheduler's rules in each engine."""
 
     @property
     def front(self) -> Front:
-        """Between the router and each engine."""
+        """The front end between the router and each engine."""
 
     @property
     def store(self) -> AdapterStore | None:
@@ -68,7 +68,7 @@ class Server(Protocol):
 
     @property
     def run_price(self) -> StepPrice:
-        """Of steps and loads."""
+        """Times of steps and loads."""
 
     @property
     def told(self) -> Mapping[str, Any]:
@@ -117,6 +117,6 @@ def fleet_loop(server: Server) -> tuple[FleetLoop, Scaler | None]:
 
 
 def cold_start_s(server: Server, scaling: Scaling) -> float:
-    """From the decision for another replica until it takes requests."""
+    """Seconds from the decision to add a replica until it takes requests."""
     own = weights_load_s(server.deployment) if scaling.cold_start_s is None else scaling.cold_start_s
     return own + scaling.start_s

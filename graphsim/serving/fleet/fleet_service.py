@@ -28,12 +28,12 @@ NOT_ONE = "a fleet of {count} replicas has no timeline of one engine; take that 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FleetService(Service):
-    """A run of several replicas behind a router. What `Service` has, and each replica's own.
+    """A run of several replicas behind a router. It has what `Service` has, and each replica's own run.
 
-    replica: of each request, -1 where it never came to one; router: its name; logs: of each replica
-    spans: of replicas that came and went, when each was started and was empty again (inf: never); history: seconds and
-        replicas that took requests from then on; both empty without scaling
-    devices: of one replica
+    replica: of each request, -1 where it reached none; router: its name; logs: of each replica
+    spans: for replicas that were added or removed, when each was started and when it was empty again (inf: never);
+        history: seconds, and number of replicas that took requests from then on; both empty without scaling
+    devices: number of devices of one replica
     """
 
     replica: Ints
@@ -88,7 +88,7 @@ class FleetService(Service):
 
     @cached_property
     def replicas(self) -> pd.DataFrame:
-        """A row a replica: requests, latencies, use of its engine, loads of adapters, and how long it was there."""
+        """One row per replica: requests, latencies, use of its engine, loads of adapters, and how long it was there."""
         return tables.replica_frame(self._alone, self._spans, self.logs)
 
     @property
@@ -102,7 +102,7 @@ class FleetService(Service):
 
     @cached_property
     def adapters(self) -> pd.DataFrame:
-        """As of one server, and of each adapter the replicas that had it, and loads where it had been before."""
+        """As for one server, with the replicas that held each adapter, and its loads where it had been held before."""
         frame, found = super().adapters, reloads_of(self.logs, len(self.adapter_names))
         more = {"replicas": found.replicas, "reloads": found.reloads}
         return frame.assign(**{name: np.append(values, 0)[: len(frame)] for name, values in more.items()})
@@ -114,7 +114,7 @@ class FleetService(Service):
 
     @cached_property
     def steps(self) -> pd.DataFrame:
-        """A row a run of engine steps alike, of all replicas, with the replica of each."""
+        """One row per run of identical engine steps, of all replicas, with the replica of each."""
         import pandas as pd
 
         return pd.concat(
@@ -134,7 +134,7 @@ class FleetService(Service):
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What to beware of in the fleet's figures."""
+        """Caveats on the fleet's figures."""
         seconds = sum(float(service.over_time.columns["seconds"].sum()) for service in self._alone)
         steps = sum(float(service.over_time.columns["steps"].sum()) for service in self._alone)
         told = warnings_of(self.utilisation, self.rules, seconds / max(steps, 1.0), open_loop=self.open_loop)
@@ -153,7 +153,7 @@ class FleetService(Service):
         return tuple([service.token_times for service in self._alone])
 
     def to_dict(self) -> dict[str, Any]:
-        """As of one server, with the router, the replicas and their balance."""
+        """As for one server, with the router, the replicas and their balance."""
         own = {
             "router": self.router, "replicas": self.replicas.to_dict("records"), "balance": self.balance.to_dict(),
             "replica_s": self.replica_s, "scaled": [list(entry) for entry in self.history],

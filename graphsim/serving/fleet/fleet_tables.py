@@ -51,9 +51,9 @@ def log_of(whole: RunLog, own: RunLog, rows: Ints) -> RunLog:
 def replica_frame(
     alone: Sequence[Service], spans: Sequence[tuple[float, float]], logs: Sequence[RunLog]
 ) -> pd.DataFrame:
-    """A row a replica.
+    """One row per replica.
 
-    requests: that came to it; busy, kv, kv_peak, running, load: as of `Utilisation`; waits: share of the time with a
+    requests: that came to it; busy, kv, kv_peak, running, load: as in `Utilisation`; waits: share of the time with a
     queue; adapters: different ones that it loaded; loads, disk_loads, load_s: of adapters into its slots
     started_s, ended_s: when it was started, and empty after it had been taken away (inf: never)
     """
@@ -84,7 +84,7 @@ def replica_frame(
 
 
 def utilisation_of_all(each: Sequence[Utilisation]) -> Utilisation:
-    """Of replicas side by side."""
+    """Utilisation of several replicas together."""
     found: dict[str, Any] = {}
     for field in fields(Utilisation):
         values = [getattr(one, field.name) for one in each]

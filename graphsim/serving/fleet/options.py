@@ -17,10 +17,10 @@ DEFAULT_ROUTER = "least-loaded"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOptions:
-    """How many replicas alike there are, and what sends requests to them.
+    """How many identical replicas there are, and how requests are sent to them.
 
-    replicas: at the start; router: a name or an object; view_age_s: seconds between two looks of the router at the
-        replicas' metrics, 0 where it always knows them; scaling: replicas that come and go with the load
+    replicas: number at the start; router: a name or an object; view_age_s: seconds between the router's readings of the
+        replicas' metrics, 0 if it always knows them; scaling: how replicas are added and removed with the load
     """
 
     replicas: int = 1
@@ -35,7 +35,7 @@ class FleetOptions:
 
     @property
     def router_name(self) -> str:
-        """As a person calls it."""
+        """The router's name for display."""
         return router_name(self.router)
 
 

@@ -21,16 +21,16 @@ FIRST_PART = 1.0 / 32.0
 
 
 class Placed:
-    """Each adapter on replicas in proportion to its demand, placed again every so often.
+    """Places each adapter on replicas in proportion to its demand, and repeats that periodically.
 
-    Load per adapter becomes numbers of copies within all slots (largest remainder), these become replicas by rendezvous
-    hashing where slots are free. Of an adapter's replicas, the least loaded takes a request; requests without an
-    adapter go to the least loaded of all.
+    Load per adapter is converted to numbers of copies within all slots (largest remainder), and these to replicas by
+    rendezvous hashing where slots are free. Among an adapter's replicas, the least loaded takes a request; requests
+    without an adapter go to the least loaded of all.
 
-    every_s: between two placements, which come more often at the start, when little is known
-    memory_s: in which a request is forgotten (to 1/e)
-    patience: placements for which an adapter stays on a replica that it is no longer placed on
-    ranks: what a request of each adapter weighs, by default its rank in the traffic
+    every_s: seconds between placements, which are more frequent at the start, when little is known
+    memory_s: seconds after which a request's weight has fallen to 1/e
+    patience: number of placements for which an adapter stays on a replica where it is no longer placed
+    ranks: weight of a request of each adapter, by default its rank in the traffic
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class SentPrefixes:
         self._blocks: dict[int, int] = {}
 
     def blocks(self, replica: int) -> int:
-        """That are remembered of a replica."""
+        """Number of blocks recorded for a replica."""
         return self._blocks.get(replica, 0)
 
     def matched(self, request: Request, replica: int) -> int:

@@ -43,7 +43,7 @@ def router_of(router: Any) -> Router:
 
 
 def router_name(router: Any) -> str:
-    """As a person calls it."""
+    """A router's name for display."""
     if isinstance(router, str):
         name = router.strip().lower().replace("_", "-")
         return SPELLINGS.get(name, name)

@@ -16,9 +16,10 @@ from graphsim.serving.requests import Request
 class FleetFacts:
     """What a router may know before the first request.
 
-    replicas: at the start; adapters: registered; slots: of adapters in each replica, 0 where none are served
-    max_num_seqs, kv_blocks, block_tokens: of each replica's engine; seed: of what is drawn
-    ranks: of each adapter, empty where all are alike; clock: of the fleet
+    replicas: number at the start; adapters: number registered; slots: adapter slots of each replica, 0 where none are
+        served
+    max_num_seqs, kv_blocks, block_tokens: of each replica's engine; seed: of random draws
+    ranks: of each adapter, empty where all are equal; clock: of the fleet
     """
 
     replicas: int
@@ -33,13 +34,13 @@ class FleetFacts:
 
 
 class Router(Protocol):
-    """Where requests go. A user's own object needs `route` only; `prepare` is called where there is one."""
+    """Decides where requests go. A custom object only needs `route`; `prepare` is called if there is one."""
 
     def route(self, request: Request, views: Sequence[View]) -> int:
-        """The number of the replica, of those that take requests now.
+        """The number of the replica, among those that take requests now.
 
-        request: its adapter, segments (of its prompt, that others share), inputs and priority may be looked at; how
-            long its answer gets (outputs) is unknown in a real fleet
+        request: its adapter, segments (parts of its prompt that others share), inputs and priority may be read; the
+            length of its answer (outputs) is unknown in a real fleet
         """
 
 
@@ -47,7 +48,7 @@ class KnowsNothing:
     """A base for routers that need no facts."""
 
     def prepare(self, facts: FleetFacts) -> None:
-        """Ahead of the first request."""
+        """Called before the first request; does nothing."""
 
 
 def least_loaded(views: Sequence[View]) -> View:

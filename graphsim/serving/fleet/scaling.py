@@ -20,14 +20,16 @@ lower number must have been enough before it takes replicas away (kubernetes.io,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
-    """As many replicas as keep the load of each near a target, as Kubernetes' autoscaler has it.
+    """Keeps the load of each replica near a target, as Kubernetes' autoscaler does.
 
-    Wanted are ceil(replicas x mean load / target), unless the mean is within the tolerance of the target.
+    The wanted number is ceil(replicas x mean load / target), unless the mean is within the tolerance of the target.
 
     target: requests running and waiting in each replica
-    least, most: replicas; every_s: between two decisions; calm_s: for which fewer must have been enough
-    cold_start_s: from a decision until a new replica takes requests; by default its weights' way from disk to the
-        device (`weights_load_s`); further work of an engine at its start (start_s: compiling, capturing) comes on top
+    least, most: bounds of the number of replicas; every_s: seconds between decisions; calm_s: seconds for which fewer
+        replicas must have been enough before any is removed
+    cold_start_s: seconds from a decision until a new replica takes requests; by default the time to load its weights
+        from disk to the device (`weights_load_s`); start_s: further seconds of an engine's start, such as compiling and
+        graph capture
     """
 
     target: float

@@ -96,10 +96,10 @@ lora-affinity-scorer and lora-load-state-scorer (its issue 2605 and change 2792)
 
 
 class Weighted:
-    """The replica with the largest sum of weighted scores; of those alike, the one that was sent fewest.
+    """The replica with the largest sum of weighted scores; among equal ones, the one that was sent the fewest requests.
 
-    weights: of scores by their names: queue (fewest waiting), load (fewest waiting and running), kv (least of the cache
-        in use), prefix (most of the prompt sent there before), lora-affinity, lora-load-state; llm-d's by default
+    weights: of scores by name: queue (fewest waiting), load (fewest waiting and running), kv (least cache in use),
+        prefix (most of the prompt sent there before), lora-affinity, lora-load-state; llm-d's by default
     """
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
@@ -133,10 +133,10 @@ def _weight(name: Any, value: Any) -> float:
 
 
 class PrefixAware:
-    """The replica that was sent most of the prompt before, while loads are balanced, as SGLang's router does it.
+    """The replica that was sent most of the prompt before, while loads are balanced, as SGLang's router does.
 
-    Where the fullest replica is too far before the emptiest, the least loaded; where less than half of the prompt was
-    sent anywhere, the replica of which fewest blocks are remembered.
+    If the fullest replica is too far ahead of the emptiest, the least loaded one; if less than half of the prompt was
+    sent anywhere, the replica with the fewest recorded blocks.
     """
 
     def __init__(

@@ -27,11 +27,11 @@ class Server(Protocol):
 
     @property
     def rules(self) -> Rules:
-        """By which its engine goes."""
+        """The scheduler's rules in its engine."""
 
     @property
     def price(self) -> StepPrice:
-        """Of its steps."""
+        """Times of its steps."""
 
     @property
     def traffic(self) -> Traffic:
@@ -87,7 +87,7 @@ def prompts_never(prompts: Server, workers: int, limits: Mapping[str, float], at
 
 
 def _most_tokens(rules: Rules) -> int:
-    """That a step gives a sequence at most."""
+    """Most tokens that a step gives a sequence."""
     return 1 if rules.drafted is None else rules.drafted.tokens + 1
 
 

@@ -37,12 +37,14 @@ class Offer:
 
     @property
     def cost(self) -> float:
-        """Of the fewest replicas that keep the limits; inf where there are none."""
+        """Cost of the fewest replicas that meet the limits; inf if there are none."""
         return self.beside + self.unit * self.sized.replicas if self.sized is not None and self.sized.kept else inf
 
 
 def size_frame(question: Question, names: Sequence[str], offers: Sequence[Offer], *, priced: bool) -> pd.DataFrame:
-    """A row a choice: kept ones by cost, of these alike by attainment and then by p99 TTFT, then those that do not."""
+    """One row per choice: kept ones by cost, of these alike by attainment and then by p99 TTFT, then those that do
+    not.
+    """
     import pandas as pd
 
     order = sorted(range(len(offers)), key=lambda i: (*_place(offers[i]), i))

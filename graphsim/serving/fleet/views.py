@@ -27,10 +27,11 @@ class View(Protocol):
     """One replica, as a router sees it.
 
     number: of the replica; open: requests that the router has sent there and that have not ended; sent: all of them.
-        These two are the router's own and never stale, the others are the replica's
-    load: requests running and waiting: those in its batch, and before it
-    queued_tokens: of the prompts that wait; kv_blocks, kv_use: blocks of its cache in use, and as a share of all
-    active, queued: adapters of the batch, and of waiting requests; resident, in_host: adapters in a slot, in memory
+        These two are the router's own and never stale; the others are the replica's
+    load: requests running and waiting: those in its batch, and in its queue
+    queued_tokens: tokens of the waiting prompts; kv_blocks, kv_use: blocks of its cache in use, and as a share of all
+    active, queued: adapters of the batch, and of waiting requests; resident, in_host: adapters in a slot, in host
+        memory
     """
 
     number: int
@@ -51,7 +52,7 @@ class View(Protocol):
 
     @property
     def queued_tokens(self) -> int:
-        """Of prompts that wait."""
+        """Tokens of waiting prompts."""
 
     @property
     def kv_blocks(self) -> int:
@@ -107,7 +108,7 @@ class LiveView:
 
     @property
     def queued_tokens(self) -> int:
-        """Of prompts that wait."""
+        """Tokens of waiting prompts."""
         return self._engine.queue.tokens
 
     @property

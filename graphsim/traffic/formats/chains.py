@@ -12,7 +12,7 @@ from graphsim.traffic.table import NOBODY, Floats, Ints
 
 
 def of_blocks(numbers: dict[Hashable, int], hashes: Sequence[Hashable], block_tokens: int, tokens: int) -> Chain:
-    """The chain of a prompt whose blocks of so many tokens have these hashes; what lies behind the prompt is dropped.
+    """The chain of a prompt whose blocks of this many tokens have these hashes; what lies behind the prompt is dropped.
 
     numbers: of the hashes met so far, which grows
     """
@@ -58,7 +58,9 @@ class TokenTree:
         return node
 
     def chain(self, node: int, tokens: int) -> Chain:
-        """Segments from the beginning to a node, as far as a prompt of so many tokens has them, and where they end."""
+        """Segments from the beginning to a node, as far as a prompt of this many tokens has them, and where they
+        end.
+        """
         nodes: list[int] = []
         while node > 0:
             nodes.append(node)

@@ -1,4 +1,4 @@
-"""A row a request: arrival_s, input_tokens, output_tokens; also graphsim's own tables of served requests."""
+"""One row per request: arrival_s, input_tokens, output_tokens; also graphsim's own tables of served requests."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _TRACE = re.compile(r"chunk-(\d{1,9})-trace\.csv")
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A client's traffic from start_s on for so many seconds, with gaps of gamma or Weibull form."""
+    """A client's traffic from start_s on for this many seconds, with gaps of gamma or Weibull form."""
 
     line: int
     start_s: float

@@ -24,8 +24,8 @@ DEVICES_OF_A_NODE = 8
 class TrainingFile:
     """What trainers' files say.
 
-    files, formats: which were read, and as what; train: arguments of `train`; plan: those of the run, which
-        `fine_tune_plan` takes besides; notes: what is left out or assumed; unknown: unknown keys
+    files, formats: the files that were read, and their formats; train: arguments of `train`; plan: further arguments of
+        `fine_tune_plan`; notes: what is left out or assumed; unknown: unknown keys
     """
 
     files: tuple[str, ...]

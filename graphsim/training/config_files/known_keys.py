@@ -29,7 +29,7 @@ SHAPING = frozenset((
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownKeys:
-    """Of one format. neutral: keys by why they change nothing; noted: what is left out, by key"""
+    """The known keys of one format. neutral: keys by the reason why they have no effect; noted: left-out keys"""
 
     neutral: dict[str, str] = field(default_factory=dict)
     noted: dict[str, str] = field(default_factory=dict)

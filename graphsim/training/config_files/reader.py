@@ -51,11 +51,11 @@ def read_training_config(
 ) -> TrainingFile:
     """What one or several of a trainer's own files say, as arguments of `train` and `fine_tune_plan`.
 
-    Axolotl's, LLaMA-Factory's, torchtune's and TRL's YAML; TrainingArguments, LoraConfig (`adapter_config.json`) and
-    DeepSpeed's JSON; accelerate's YAML; Unsloth's arguments. Each may also be given as a mapping
-    devices: how many there are in all, which few of these files say
-    model: in place of what the files name
-    ignore: unknown keys to skip although their names suggest that they affect memory or time; or `all`
+    path: YAML of Axolotl, LLaMA-Factory, torchtune and TRL; JSON of TrainingArguments, LoraConfig
+        (`adapter_config.json`) and DeepSpeed; YAML of accelerate; Unsloth's arguments. Each may also be a mapping
+    devices: total number of devices, which few of these files state
+    model: used in place of the model that the files name
+    ignore: unknown keys to skip even if their names suggest that they affect memory or time; or `all`
     Raises ConfigError naming file, key, value and what is allowed, with all problems of all files.
     """
     told = Told()

@@ -46,5 +46,5 @@ def test_a_trace_runs_in_a_closed_loop_as_its_client_did(bench: Path) -> None:
 
 
 def test_stages_are_no_rate_of_a_trace(bench: Path) -> None:
-    with pytest.raises(ConfigError, match="a trace is stretched to one rate"):
+    with pytest.raises(ConfigError, match="a trace is scaled to one rate"):
         described(f"--trace {bench} --rate 1:10,2:10")

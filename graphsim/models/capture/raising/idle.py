@@ -1,4 +1,4 @@
-"""Weights that lie in memory while no row passes them: modules that a step does not call."""
+"""Weights that are in memory while no row passes them: modules that a step does not call."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How tensor parallelism cuts captured products, what packs, and the words by which adapters aim at them.
 
 Read off the flow of values: a product whose result reaches another product through operations that work on any slice
-(attention, gates, norms of a head) is cut over its outputs, the other one over its inputs (Megatron-LM, arXiv
+(attention, gates, norms of a head) is sharded over its outputs, the other one over its inputs (Megatron-LM, arXiv
 1909.08053, section 3); products of one input that meet in one operation are one kernel.
 """
 

@@ -40,7 +40,7 @@ class _Integers:
 
     @property
     def format(self) -> Format | None:
-        """None for 16 bits and more."""
+        """The format of integer weights; None for 16 bits and more."""
         if self.bits >= 16:
             return None
         return weight_only(self.bits, max(self.group, 0), zeros=self.zeros, ordered=self.ordered)
@@ -186,7 +186,7 @@ def _blocks(quant: Fields) -> tuple[str, ...]:
 
 
 def _of_kind(quant: Fields, kind: str, own: _Integers, rule: Any) -> Format | None:
-    """The format of a data type in so many bits."""
+    """The format of a data type in this many bits."""
     kind = str(rule.get("data_type", kind)) if isinstance(rule, Mapping) else kind
     if own.bits >= 16 or kind.startswith("int"):
         return own.format

@@ -30,7 +30,7 @@ _BY_DEFAULT = ("*lm_head*", "*router*", "*block_sparse_moe.gate*", "*mlp.gate.*"
 
 
 def modelopt(quant: Fields) -> Stored | None:
-    """From `hf_quant_config.json` (all below `quantization`) or config.json's own spelling of it."""
+    """Formats from `hf_quant_config.json` (all below `quantization`) or their spelling in config.json."""
     source = quant.mapping("quantization", lenient=True) if "quantization" in quant else quant
     algorithm = source.text("quant_algo", "").upper()
     listed = strings(source, "exclude_modules", "ignore")

@@ -71,7 +71,7 @@ class Windowed(Cut):
     longest: int = 3024
 
     def pieces(self, media: Media) -> Pieces:
-        """Of all images."""
+        """Pieces of all images."""
         windows = self._windows(media.height, media.width)
         view, each = (self.whole // self.patch) ** 2, (self.window // self.patch) ** 2
         mean = (view + windows * each) / (1 + windows)

@@ -57,7 +57,7 @@ class Native(Cut):
 class Longest(Cut):
     """Images keep their shape and shrink until the longer side fits; each side is rounded up to whole patches.
 
-    Pixtral (transformers 5.24, `image_processing_pixtral.py`, get_resize_output_image_size). merge: as of `Native`
+    Pixtral (transformers 5.24, `image_processing_pixtral.py`, get_resize_output_image_size). merge: as in `Native`
     """
 
     patch: int
@@ -77,5 +77,5 @@ class Nothing(Cut):
     """A tower of something that requests do not bring here, as of videos."""
 
     def pieces(self, media: Media) -> Pieces:
-        """None; with one row, so that its weights can be built."""
+        """No pieces, but one row, so that its weights can be built."""
         return Pieces(count=0.0, height=1.0, width=1.0)

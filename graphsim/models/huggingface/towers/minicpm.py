@@ -26,7 +26,7 @@ class Slices(Cut):
     side: int
 
     def pieces(self, media: Media) -> Pieces:
-        """Of all images."""
+        """Pieces of all images."""
         slices = min(math.ceil(media.height * media.width / SIDE**2), SLICES)
         count = slices + 1 if slices > 1 else 1
         return Pieces(count=float(media.images * count), height=float(self.side), width=float(self.side))

@@ -85,7 +85,7 @@ _GATES = tuple(
 
 
 def _table(name: str, ratios: int, width: int, own: str = "embedding") -> Weights:
-    """Of each shape of an image, the positions of all its tiles in one row."""
+    """For each shape of an image, the positions of all its tiles in one row."""
     return Weights(names=(f"{name}.{own}",), entries=ratios, width=width, added=True)
 
 

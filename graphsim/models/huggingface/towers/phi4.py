@@ -39,7 +39,7 @@ class Crops(Cut):
     grid: Tiles
 
     def pieces(self, media: Media) -> Pieces:
-        """Of all images."""
+        """Pieces of all images."""
         high, wide = (math.ceil(length / side) for length, side in zip(media.image_size, self.grid.tile, strict=True))
         found = self.grid.pieces(media)
         crops = high * wide if high * wide <= self.grid.most else found.count / max(media.images, 1)

@@ -47,7 +47,7 @@ def sam(vision: Fields, module: str) -> Trunk:
 
 
 def neck(width: int) -> tuple[Layer, ...]:
-    """From the layers' width to a few channels, with norms."""
+    """The neck from the layers' width to a few channels, with norms."""
     return (
         Convolution(name="conv1", inputs=width, side=1),
         NormLayer(name="layer_norm1", kind="layer"),

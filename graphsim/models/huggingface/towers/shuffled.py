@@ -65,7 +65,7 @@ class NativeOrTiles(Cut):
     tolerance: float
 
     def pieces(self, media: Media) -> Pieces:
-        """Of all images."""
+        """Pieces of all images."""
         large = math.prod(media.image_size) > self.tolerance * self.native.most
         return self.tiles.pieces(media) if large else self.native.pieces(media)
 

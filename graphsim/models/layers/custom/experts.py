@@ -42,7 +42,7 @@ class PermuteNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertGemmNode(Node):
-    """The experts' GEMMs with one of their weights; fields as of `ExpertGemm`."""
+    """The experts' GEMMs with one of their weights; fields as in `ExpertGemm`."""
 
     n: int
     k: int

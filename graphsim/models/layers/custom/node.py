@@ -55,7 +55,7 @@ def step_values(scope: Scope) -> dict[str, Num]:
 class Node:
     """One entry of a custom block. `inputs` name earlier entries, or `input`, or a part such as `qkv.q`.
 
-    idle: its weights lie in memory and no row passes it
+    idle: its weights are in memory and no row passes it
     """
 
     name: str

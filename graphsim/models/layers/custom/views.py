@@ -20,7 +20,7 @@ class ValueNode(Node):
     elems: Expression
 
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
-        """It lies in memory."""
+        """It is in memory."""
         return scope.add(self.name, OutsideValue(elems=self.size("elems", self.elems, step)), [])
 
 
