@@ -17,12 +17,12 @@ def print_basis(bases: Iterable[Basis]) -> None:
 
 
 def served_basis(deployment: Deployment) -> Basis:
-    """Of a deployment whose engine, by default, is that of functions of times and memory."""
+    """The basis of a deployment; without an engine, that of functions on times and memory."""
     return basis_of(deployment.under(DEFAULT_ENGINE))
 
 
 def bases_of(frame: Any) -> list[Basis]:
-    """Of the rows of a sweep, by its columns; each once."""
+    """The bases of a sweep's rows, by its columns; each once."""
     rows = frame[["model", "hardware", "engine", "precision", "cost"]].drop_duplicates().to_dict("records")
     return [
         Basis(
@@ -36,7 +36,7 @@ def bases_of(frame: Any) -> list[Basis]:
 def bases_of_choices(
     model: Any, hardware: Sequence[Any], engines: Sequence[Any], precisions: Sequence[Any]
 ) -> list[Basis]:
-    """Of all combinations; None among the engines or precisions is the default."""
+    """The bases of all combinations; None among the engines or precisions means the default."""
     return [
         served_basis(Deployment(model, device, engine=engine, precision=precision))
         for device, engine, precision in product(hardware, engines, precisions)

@@ -24,13 +24,13 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--to",
         metavar="FILE",
-        help="file to write (beside the device's own); an engine's has its name within",
+        help="file to write (beside the device's own); an engine's own has the engine's name in it",
     )
     shared.add_json(parser)
     parser.set_defaults(command_function=calibrate)
 
     parser = shared.add_command(commands, "measure", CALIBRATE_EXAMPLES)
-    parser.add_argument("path", metavar="FILE.csv", help="where to append the measurements; a rerun goes on")
+    parser.add_argument("path", metavar="FILE.csv", help="where to append the measurements; a rerun continues")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="what to measure (cuda where there is one)")
     shared.add_json(parser)
     parser.set_defaults(command_function=measure)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from math import nan
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsim.cli import options as shared
 from graphsim.cli.checkpoint import checkpoint_facts, print_checkpoint
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.cost.choose import caution
+from graphsim.display.columns import figures_column
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.hardware import Hardware, list_hardware, load_hardware
 from graphsim.models.config import ModelConfig
-from graphsim.units import bytes_text, count_text, scaled
+from graphsim.units import bytes_text, scaled
 
 if TYPE_CHECKING:
     from graphsim.models.checkpoint.report import CheckpointReport
@@ -28,7 +30,7 @@ def add_commands(commands: Any) -> None:
     for name, function, one in (("models", models, "llama-3.1-8b"), ("hardware", hardware, "h100-sxm")):
         examples = f"examples:\n  graphsim {name}\n  graphsim {name} {one}\n  graphsim {name} my.yaml --json\n"
         parser = shared.add_command(commands, name, examples)
-        parser.add_argument("name", nargs="?", metavar="NAME", help="show this one")
+        parser.add_argument("name", nargs="?", metavar="NAME", help="show only this one")
         if function is models:
             shared.add_ignore(parser)
             parser.add_argument(
@@ -55,8 +57,10 @@ def models(options: argparse.Namespace) -> None:
     if options.json:
         print_json([_model_facts(config) for config in found])
         return
+    billions = figures_column([c.num_parameters / 1e9 for c in found])
     rows = [
-        [c.name, count_text(c.num_parameters), str(c.num_layers), str(c.hidden_size), str(c.vocab_size)] for c in found
+        [c.name, f"{count} B", str(c.num_layers), str(c.hidden_size), str(c.vocab_size)]
+        for c, count in zip(found, billions, strict=True)
     ]
     print_table(["model", "parameters", "layers", "hidden", "vocabulary"], rows, right=range(1, 5))
 
@@ -131,18 +135,22 @@ def hardware(options: argparse.Namespace) -> None:
     if options.json:
         print_json([_hardware_facts(device) for device in found])
         return
-    rows = [
-        [
-            device.name,
-            device.title,
-            scaled(float(device.peak(sixteen)), "FLOP/s") if (sixteen := _sixteen_bits(device)) else "-",
-            bytes_text(float(device.memory_bytes)),
-            scaled(float(device.memory_bytes_per_s), "B/s"),
-            "no" if caution(None, device) else "yes",
-        ]
-        for device in found
+    peaks = [float(device.peak(sixteen)) if (sixteen := _sixteen_bits(device)) else nan for device in found]
+    columns = [
+        [device.name for device in found],
+        [device.title for device in found],
+        [text if peak != peak else f"{text} TFLOP/s" for text, peak in _in(peaks, 1e12)],
+        [f"{text} GiB" for text, _ in _in([float(device.memory_bytes) for device in found], 2.0**30)],
+        [f"{text} GB/s" for text, _ in _in([float(device.memory_bytes_per_s) for device in found], 1e9)],
+        ["no" if caution(None, device) else "yes" for device in found],
     ]
+    rows = [list(row) for row in zip(*columns, strict=True)]
     print_table(["hardware", "device", "16 bit", "memory", "bandwidth", "measured"], rows, right=range(2, 5))
+
+
+def _in(values: Sequence[float], unit: float) -> list[tuple[str, float]]:
+    """Each value in a unit, as text of a column and as it is."""
+    return list(zip(figures_column([value / unit for value in values]), values, strict=True))
 
 
 def _sixteen_bits(device: Hardware) -> str:

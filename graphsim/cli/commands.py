@@ -21,7 +21,7 @@ EXAMPLES = """examples:
   graphsim lora llama-3.1-8b --hardware l4 --engine vllm --lora rank=16,adapters=4,max_loras=8
   graphsim run llama-3.1-8b --hardware l4 --html report.html
 
-Each command has its own: graphsim COMMAND --help
+Help on each command: graphsim COMMAND --help
 """
 
 

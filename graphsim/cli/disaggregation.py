@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli import options as shared
 from graphsim.cli.basis import print_basis, served_basis
 from graphsim.cli.printing import RunProgress, print_json, print_line, print_table
+from graphsim.display.columns import figures_column, latencies_column
 from graphsim.errors import ConfigError
-from graphsim.units import seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def add_disaggregation(parser: argparse.ArgumentParser) -> None:
     """--prefill-replicas and what describes them."""
     parser.add_argument(
         "--prefill-replicas", type=shared.whole(0), default=0, metavar="N",
-        help="workers that only compute prompts; --replicas are those that generate (0: all do both)",
+        help="workers that only compute prompts; --replicas then only generate (0: all do both)",
     )  # fmt: skip
     parser.add_argument("--prefill-hardware", metavar="HW", help="device of a prefill worker (that of --hardware)")
     for name, text in _DEGREES.items():
@@ -94,7 +94,10 @@ def compare_splits(serving: Serving, limits: dict[str, float], options: argparse
         return
     print_basis([served_basis(serving.deployment)])
     print_line(f"{options.splits} workers, {serving.traffic!r}\n")
-    print_table([*COLUMNS.values()], [_row(name, row) for name, row in frame.iterrows()], right=range(1, len(COLUMNS)))
+    columns = [_column(name, frame[name]) for name in list(COLUMNS)[1:] if name in frame]
+    header = [head for name, head in COLUMNS.items() if name == "workers" or name in frame]
+    rows = [list(row) for row in zip(map(str, frame.index), *columns, strict=True)]
+    print_table(header, rows, right=range(1, len(header)))
     for name, reason in frame["reason"].items():
         if reason:
             print_line(f"{name}: {reason}")
@@ -107,13 +110,8 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def _row(name: Any, row: pd.Series[Any]) -> list[str]:
-    return [str(name), *(_cell(key, row.get(key)) for key in list(COLUMNS)[1:])]
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None or value != value:
-        return "–"
+def _column(name: str, values: pd.Series[Any]) -> list[str]:
+    figures = values.astype(float).tolist()
     if name == "attainment":
-        return f"{value:.1%}"
-    return seconds_text(value) if name.endswith("_s") else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
+        return ["-" if share != share else f"{share:.1%}" for share in figures]
+    return latencies_column(figures) if name.endswith("_s") else figures_column(figures, 3)

@@ -30,7 +30,7 @@ def add_commands(commands: Any) -> None:
     shared.add_requests(parser)
     shared.add_deployment(parser)
     parser.add_argument("--phase", choices=("prefill", "decode"), default="prefill", help="which step (prefill)")
-    parser.add_argument("--expand", action="store_true", help="spell every layer out")
+    parser.add_argument("--expand", action="store_true", help="show every layer instead of a repeat")
     parser.add_argument("--to", metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}; with --format any")
     _add_deployment_file(parser)
     shared.add_json(parser)
@@ -44,14 +44,14 @@ def _add_deployment_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         metavar="F",
-        help="instead of a graph, what starts the deployment: vllm, sglang, trtllm, kubernetes",
+        help="in place of a graph, a script or manifest that starts the deployment: vllm, sglang, trtllm, kubernetes",
     )
     parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="servers of a manifest (1)")
-    parser.add_argument("--port", type=shared.whole(1), default=8000, metavar="N", help="where a server listens (8000)")
+    parser.add_argument("--port", type=shared.whole(1), default=8000, metavar="N", help="port of a server (8000)")
     parser.add_argument("--model-id", metavar="ID", help="what the engine loads, by default the catalog's first id")
-    parser.add_argument("--draft-id", metavar="ID", help="what it loads for a draft")
+    parser.add_argument("--draft-id", metavar="ID", help="the draft that the engine loads")
     parser.add_argument("--image", metavar="IMAGE", help="the container of a manifest")
-    parser.add_argument("--name", metavar="NAME", help="of a manifest's objects")
+    parser.add_argument("--name", metavar="NAME", help="name of a manifest's objects")
     parser.add_argument(
         "--adapter", action="append", default=[], dest="adapters", metavar="NAME=PATH",
         help="a registered adapter; may be given several times",

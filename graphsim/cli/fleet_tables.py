@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli.printing import print_line, print_table
-from graphsim.units import seconds_text
+from graphsim.display.columns import latencies_column
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from graphsim.serving.service import Service
 
 MOST_REPLICAS = 16
@@ -16,7 +17,7 @@ MOST_REPLICAS = 16
 
 
 def print_replicas(service: Service) -> None:
-    """A row a replica, the fullest first where there are many; then the balance of all."""
+    """One row per replica, the fullest first where there are many; then the balance of all."""
     from graphsim.serving.fleet.fleet_service import FleetService
 
     if not isinstance(service, FleetService):
@@ -27,7 +28,8 @@ def print_replicas(service: Service) -> None:
     header = ["replica", "requests", "tokens out", "mean TTFT", "p99 TTFT", "TPOT", "load", "KV"]
     header += ["adapters", "loads"] if adapters else []
     print_line()
-    print_table(header, [_row(row, adapters) for row in shown.to_dict("records")], right=range(len(header)))
+    rows = zip(*(_column(name, shown[name]) for name in (*_SHOWN, *(_ADAPTERS if adapters else ()))), strict=True)
+    print_table(header, [list(row) for row in rows], right=range(len(header)))
     if len(frame) > len(shown):
         print_line(f"… and {len(frame) - len(shown)} more replicas")
     text = f"router {service.router}: the fullest replica has {balance.tokens:.2f} times the mean in tokens"
@@ -41,9 +43,12 @@ def print_replicas(service: Service) -> None:
         print_line(f"{text}; {service.replica_s:,.0f} replica-seconds")
 
 
-def _row(row: Mapping[Any, Any], adapters: bool) -> list[str]:
-    times = ["-" if row[name] != row[name] else seconds_text(row[name]) for name in ("mean_ttft_s", "p99_ttft_s")]
-    cells = [f"{row['replica']}", f"{row['requests']:,}", f"{row['output_tokens']:,}", *times]
-    cells += ["-" if row["mean_tpot_s"] != row["mean_tpot_s"] else seconds_text(row["mean_tpot_s"])]
-    cells += [f"{row['load']:.0%}", f"{row['kv']:.0%}"]
-    return cells + ([f"{row['adapters']:,}", f"{row['loads']:,}"] if adapters else [])
+_SHOWN = ("replica", "requests", "output_tokens", "mean_ttft_s", "p99_ttft_s", "mean_tpot_s", "load", "kv")
+_ADAPTERS = ("adapters", "loads")
+
+
+def _column(name: str, values: pd.Series[Any]) -> list[str]:
+    if name.endswith("_s"):
+        return latencies_column(values.tolist())
+    form = {"replica": "", "load": ".0%", "kv": ".0%"}.get(name, ",")
+    return [format(value, form) for value in values]

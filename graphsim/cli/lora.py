@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.basis import print_basis, served_basis
-from graphsim.cli.columns import bytes_column, numbers_column, times_column
 from graphsim.cli.fit import print_what_would_fit
 from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.display.columns import bytes_column, numbers_column, times_column
 from graphsim.errors import InfeasibleError
 from graphsim.lora.config import LoraConfig
 from graphsim.units import bytes_text
@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
     shared.add_requests(parser)
     shared.add_deployment(parser)
     parser.add_argument(
-        "--modules", action="store_true", help="only list what the adapter reaches, and what it does not"
+        "--modules", action="store_true", help="only list which modules have an adapter and which do not"
     )
     shared.add_json(parser)
     parser.set_defaults(command_function=lora)
@@ -103,7 +103,7 @@ def _slot(deployment: Deployment, tokens: float) -> dict[str, float]:
 
 
 def _print_modules(options: argparse.Namespace, config: LoraConfig) -> None:
-    """Modules alike as one line, with how many layers have them."""
+    """Identical modules as one line, with how many layers have them."""
     from graphsim.analysis.match_report import match_report
 
     report = match_report(shared.model(options), config)

@@ -35,7 +35,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
 
 
 def print_cautions(frame: Any) -> None:
-    """Under a table of scenarios: what to beware of in their times, each said once."""
+    """Print the caveats on a table's times, each once."""
     for caution in dict.fromkeys(frame["caution"]):
         if caution:
             print_line(f"note: {caution}")

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.columns import bytes_column, times_column
 from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.display.columns import bytes_column, times_column
 from graphsim.display.intervals import interval_text
 from graphsim.display.nodes import bound_of, entries
 from graphsim.display.texts import asked_text

@@ -61,7 +61,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         "--strategy", metavar="S", help="dynamic, merged:POLICY, mixed or paged: how adapters are served (dynamic)"
     )
     parser.add_argument(
-        "--strategies", type=Names(), metavar="A,B,…", help="several of them side by side on the same requests"
+        "--strategies", type=Names(), metavar="A,B,…", help="compare several strategies on the same requests"
     )
     parser.add_argument(
         "--vary",
@@ -70,21 +70,21 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     )
     add_slo(parser)
     parser.add_argument(
-        "--find-capacity", action="store_true", help="the highest rate (or concurrency) that keeps the SLO"
+        "--find-capacity", action="store_true", help="find the highest rate (or concurrency) that meets the SLO"
     )
-    parser.add_argument("--over", choices=("rate", "adapters"), default="rate", help="what --find-capacity raises")
+    parser.add_argument("--over", choices=("rate", "adapters"), default="rate", help="what --find-capacity increases")
     parser.add_argument(
         "--attainment",
         type=Quantity("share"),
         default=0.99,
         metavar="P",
-        help="share of requests that must keep the SLO (0.99)",
+        help="share of requests that must meet the SLO (0.99)",
     )
 
 
 def _add_servers(parser: argparse.ArgumentParser) -> None:
     """--replicas and how requests go to them."""
-    parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="servers alike (1)")
+    parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="identical servers (1)")
     parser.add_argument(
         "--router",
         default="least-loaded",
@@ -92,13 +92,17 @@ def _add_servers(parser: argparse.ArgumentParser) -> None:
         help="how requests go to replicas (least-loaded)",
     )
     parser.add_argument(
-        "--view-age", type=Quantity("s"), default=0.0, metavar="S", help="seconds between two looks of the router (0)"
+        "--view-age",
+        type=Quantity("s"),
+        default=0.0,
+        metavar="S",
+        help="seconds between the router's metric updates (0)",
     )
     parser.add_argument(
         "--autoscale",
         type=Settings(SCALING),
         metavar="SPEC",
-        help="replicas that come and go: target=16,least=1,most=8,every=15s,calm=5min",
+        help="add and remove replicas with the load: target=16,least=1,most=8,every=15s,calm=5min",
     )
 
 
@@ -114,8 +118,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
     parser.add_argument("--timeline", metavar="FILE", help="write a timeline for Perfetto")
     parser.add_argument("--output-json", metavar="FILE", help="write the result file of `vllm bench serve`")
-    parser.add_argument("--rows", metavar="FOLDER", help="write a row a request to Parquet")
-    parser.add_argument("--no-advice", action="store_true", help="leave out what limits, and what would help")
+    parser.add_argument("--rows", metavar="FOLDER", help="write one row per request to Parquet")
+    parser.add_argument("--no-advice", action="store_true", help="leave out what limits the server and what would help")
     parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes of a search (1)")
 
 
@@ -143,7 +147,7 @@ def _check_question(options: argparse.Namespace) -> None:
     if len(asked) > 1:
         raise ConfigError(f"{_named(asked[0])} and {_named(asked[1])} exclude each other: one question at a time")
     if options.over != "rate" and not options.find_capacity:
-        raise ConfigError(f"--over {options.over} says what --find-capacity raises, which is missing")
+        raise ConfigError(f"--over {options.over} applies to --find-capacity only, which is missing")
     without = ("measured",) if options.find_capacity else ("measured", *_FILES) if asked else ()
     for name in without:
         if getattr(options, name):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli.fleet_tables import print_replicas
 from graphsim.cli.printing import print_line, print_table
+from graphsim.display.columns import figures_column, latencies_column
 from graphsim.units import seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from graphsim.serving.advice import Outcome, ServeAdvice
+    from graphsim.serving.advice import ServeAdvice
     from graphsim.serving.capacity import Capacity
     from graphsim.serving.own_run import OwnRun
     from graphsim.serving.scenario import Serving
@@ -24,19 +25,15 @@ MOST_ADAPTERS = 5
 
 
 def print_service(service: Service, limits: Mapping[str, float]) -> None:
-    """Headline, latencies, what was kept of the limits, adapters that suffered, and what to beware of."""
-    from graphsim.serving.service_view import headline, ms_text
+    """Headline, latencies, what was kept of the limits, adapters with the longest waits, and caveats."""
+    from graphsim.serving.service_view import headline, latency_rows
 
     found = service.summary()
     several = f"{service.servers} replicas, " if service.servers > 1 else ""
     print_line(f"{several}{len(service.table):,} requests\n")
     print_table(["served", ""], [[label, text] for label, text in headline(service)])
-    rows = [
-        [label, *(ms_text(found[f"{kind}_{key}_ms"]) for kind in KINDS)]
-        for label, key in (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("end to end", "e2el"))
-    ]
     print_line()
-    print_table(["latency", *KINDS], rows, right=range(1, 5))
+    print_table(["latency", *KINDS], latency_rows(found, KINDS), right=range(1, 5))
     if limits or len(service.classes) > 1:
         _print_limits(service, limits)
     if service.servers > 1:
@@ -60,9 +57,7 @@ def _print_limits(service: Service, limits: Mapping[str, float]) -> None:
     if len(service.classes) > 1:
         frame = service.groups
         names = [name for name in ("requests", "p99_ttft_s", "p99_e2e_s", "good_share") if name in frame]
-        rows = [
-            [str(row[frame.columns[0]]), *(_cell(name, row[name]) for name in names)] for _, row in frame.iterrows()
-        ]
+        rows = _rows(frame[frame.columns[0]], *(_cells(name, frame[name]) for name in names))
         print_table(["class", *names], rows, right=range(1, len(names) + 1))
 
 
@@ -80,13 +75,8 @@ def _print_adapters(service: Service) -> None:
     frame = service.adapters
     frame = frame[frame["requests"] > 0].nlargest(MOST_ADAPTERS, "mean_ttft_s")
     print_line()
-    rows = [
-        [
-            str(row["adapter"]), f"{row['requests']:,}",
-            *(_cell(name, row[name]) for name in ("mean_ttft_s", "p99_ttft_s", "loads", "longest_wait_s")),
-        ]
-        for _, row in frame.iterrows()
-    ]  # fmt: skip
+    names = ("requests", "mean_ttft_s", "p99_ttft_s", "loads", "longest_wait_s")
+    rows = _rows(frame["adapter"], *(_cells(name, frame[name]) for name in names))
     header = ["slowest adapters", "requests", "mean TTFT", "p99 TTFT", "loads", "longest wait"]
     print_table(header, rows, right=range(1, 6))
     print_line(f"fairness over {counted(len(service.adapter_names), 'adapter')} (Jain's index): {service.fairness:.2f}")
@@ -98,14 +88,14 @@ def print_capacity(found: Capacity, limits: Mapping[str, float], attainment: flo
 
     service = found.service
     print_line(f"{found} keep {limits_text(limits)} for {attainment:.4g} of the requests\n")
-    rows = [
-        [
-            value_text(found.over, row[found.over]), "yes" if row["kept"] else "no", f"{row['attainment']:.1%}",
-            _ms(row["mean_ttft_ms"]), _ms(row["p99_ttft_ms"]), _ms(row["mean_tpot_ms"]), _ms(row["p99_e2el_ms"]),
-            f"{row['output_throughput']:,.0f}", str(row["limit"]),
-        ]
-        for row in found.tried.to_dict("records")
-    ]  # fmt: skip
+    tried = found.tried
+    rows = _rows(
+        [value_text(found.over, value) for value in tried[found.over]],
+        ["yes" if kept else "no" for kept in tried["kept"]],
+        [f"{share:.1%}" for share in tried["attainment"]],
+        *(latencies_column((tried[f"{name}_ms"] / 1e3).tolist()) for name in _TRIED),
+        _cells("tokens", tried["output_throughput"]), tried["limit"],
+    )  # fmt: skip
     header = ["tried", "kept", "attained", "mean TTFT", "p99 TTFT", "mean TPOT", "p99 E2E", "tokens/s", "limited by"]
     print_table(header, rows, right=range(2, 8))
     for text in (*found.notes, *service.notes):
@@ -116,7 +106,7 @@ def print_measured(found: OwnRun) -> None:
     """Measured and simulated figures, where they part, and the constants that would bring them together."""
     print_line()
     rows = [
-        [str(row["metric"]), f"{row['measured']:,.4g}", f"{row['predicted']:,.4g}", _error(row["error"])]
+        [str(row["metric"]), *figures_column([row["measured"], row["predicted"]]), _error(row["error"])]
         for row in found.table.to_dict("records")
     ]
     print_table(["measured run", "measured", "simulated", "error"], rows, right=range(1, 4))
@@ -132,7 +122,7 @@ def _error(value: float) -> str:
 
 
 def print_comparison(frame: pd.DataFrame, serving: Serving) -> None:
-    """A row a strategy, or a value."""
+    """One row per strategy, or a value."""
     print_line(f"{serving.traffic!r}\n")
     header = [str(frame.index.name), "requests/s", "tokens/s", "mean TTFT", "p99 TTFT", "TPOT", "p99 E2E"]
     spread = ["imbalance", "reloads"] if "imbalance" in frame else []
@@ -145,22 +135,11 @@ def print_comparison(frame: pd.DataFrame, serving: Serving) -> None:
         *(["kept"] if "attainment" in frame else []),
         "limited by",
     ]
-    rows = []
-    for value, row in frame.iterrows():
-        if row["reason"]:
-            rows.append([str(value), *["-"] * (len(header) - 2), str(row["reason"])[:60]])
-            continue
-        cells = [f"{row['request_throughput']:.3g}", f"{row['output_throughput']:,.0f}"]
-        cells += [seconds_text(row[name]) for name in ("mean_ttft_s", "p99_ttft_s", "mean_tpot_s", "p99_e2e_s")]
-        cells += [
-            f"{row['loads']:,.0f}",
-            f"{row['switches']:,.0f}",
-            f"{row['stalled']:.1%}",
-            f"{row['kv_tokens']:,.0f}",
-        ]
-        cells += [f"{row['imbalance']:.2f}", f"{row['reloads']:,.0f}"] if spread else []
-        cells += [f"{row['attainment']:.1%}"] if "attainment" in frame else []
-        rows.append([str(value), *cells, str(row["limit"])])
+    names = ["request_throughput", "output_throughput", "mean_ttft_s", "p99_ttft_s", "mean_tpot_s", "p99_e2e_s"]
+    names += ["loads", "switches", "stalled", "kv_tokens", *spread]
+    names += ["attainment"] if "attainment" in frame else []
+    why = [str(row["reason"])[:60] or str(row["limit"]) for _, row in frame.iterrows()]
+    rows = _rows(frame.index, *(_cells(name, frame[name]) for name in names), why)
     print_table(header, rows, right=range(1, len(header) - 1))
     for text in frame.attrs["notes"]:
         print_line(f"note: {text}")
@@ -177,23 +156,31 @@ def print_advice(advice: ServeAdvice) -> None:
         print_line()
         limited = advice.now.attainment is not None
         header = ["what would help", *(["kept"] if limited else []), "p99 TTFT", "TPOT", "p99 E2E", "requests/s"]
-        rows = [_outcome("as it is", advice.now), *(_outcome(lever.name, lever.outcome) for lever in advice.levers)]
+        found = [advice.now, *(lever.outcome for lever in advice.levers)]
+        kept = [[f"{outcome.attainment or 0.0:.1%}" for outcome in found]] if limited else []
+        times = ([getattr(outcome, name) for outcome in found] for name in ("p99_ttft_s", "tpot_s", "p99_e2e_s"))
+        rates = figures_column([outcome.requests_per_s for outcome in found], 3)
+        names = ["as it is", *(lever.name for lever in advice.levers)]
+        rows = _rows(names, *kept, *map(latencies_column, times), rates)
         print_table(header, rows, right=range(1, len(header)))
     for note in advice.notes:
         print_line(f"note: {note}")
 
 
-def _outcome(name: str, found: Outcome) -> list[str]:
-    times = [seconds_text(value) for value in (found.p99_ttft_s, found.tpot_s, found.p99_e2e_s)]
-    kept = [] if found.attainment is None else [f"{found.attainment:.1%}"]
-    return [name, *kept, *times, f"{found.requests_per_s:.3g}"]
+def _rows(*columns: Iterable[Any]) -> list[list[str]]:
+    """The rows of a table that is given by its columns."""
+    return [[str(cell) for cell in row] for row in zip(*columns, strict=True)]
 
 
-def _ms(value: float) -> str:
-    return "-" if value != value else seconds_text(value / 1e3)
+def _cells(name: str, values: pd.Series[Any]) -> list[str]:
+    """A column of a served run's figures, by what its name says of them; `-` where there is no figure."""
+    if name.endswith("_s"):
+        return latencies_column(values.tolist())
+    form = _FORMS.get(name, ",.0f")
+    if not form:
+        return figures_column(values.tolist(), 3)
+    return ["-" if value != value else format(value, form) for value in values]
 
 
-def _cell(name: str, value: Any) -> str:
-    if value != value:
-        return "-"
-    return seconds_text(value) if name.endswith("_s") else f"{value:.1%}" if name == "good_share" else f"{value:,.0f}"
+_FORMS = {"good_share": ".1%", "attainment": ".1%", "stalled": ".1%", "imbalance": ".2f", "request_throughput": ""}
+_TRIED = ("mean_ttft", "p99_ttft", "mean_tpot", "p99_e2el")

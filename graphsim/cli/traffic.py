@@ -40,47 +40,47 @@ def add_traffic(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trace",
         metavar="FILE",
-        help="requests from a file (Azure, BurstGPT, Mooncake, Vidur, vllm bench serve, …); with --rate R stretched to "
-        "it, with --concurrency C in a closed loop",
+        help="requests from a file (Azure, BurstGPT, Mooncake, Vidur, vllm bench serve, …); --rate R scales its "
+        "times, --concurrency C makes it a closed loop",
     )
-    parser.add_argument("--requests", type=shared.whole(1), metavar="N", help="requests in all (1000)")
+    parser.add_argument("--requests", type=shared.whole(1), metavar="N", help="total number of requests (1000)")
     parser.add_argument(
         "--input",
         metavar="N",
-        help="prompt tokens, LOW-HIGH for any between, or a distribution: lognormal:mean=222,median=152 (512)",
+        help="prompt tokens: a number, a range LOW-HIGH, or a distribution: lognormal:mean=222,median=152 (512)",
     )
-    parser.add_argument("--output", metavar="N", help="tokens of each answer, in the same ways (128)")
+    parser.add_argument("--output", metavar="N", help="tokens of each answer, in the same form (128)")
     parser.add_argument(
         "--range-ratio",
         metavar="CLIENT:R",
-        help="lengths as a client's --random-range-ratio has them: vllm:0.5, sglang:0",
+        help="lengths as drawn with a client's --random-range-ratio: vllm:0.5, sglang:0",
     )
     parser.add_argument(
-        "--burstiness", type=Quantity(""), metavar="B", help="1 for Poisson arrivals, less for bursts (1)"
+        "--burstiness", type=Quantity(""), metavar="B", help="1 for Poisson arrivals, lower for burstier ones (1)"
     )
     parser.add_argument("--adapters", type=shared.whole(0), metavar="N", help="registered adapters (0: base model)")
     parser.add_argument(
-        "--popularity", metavar="P", help="which adapters are asked for: uniform, zipf:1.2, power:1 (uniform)"
+        "--popularity", metavar="P", help="popularity of the adapters: uniform, zipf:1.2, power:1 (uniform)"
     )
     parser.add_argument(
         "--drift",
         type=Settings(DRIFT),
         metavar="SPEC",
-        help="popularity that moves on: every=1h,shift=1, or to=zipf:2,over=1d",
+        help="popularity that changes over time: every=1h,shift=1, or to=zipf:2,over=1d",
     )
     parser.add_argument(
-        "--ranks", type=_ranks, metavar="R,R,…", help="ranks dealt out to the adapters in turn (that of --lora)"
+        "--ranks", type=_ranks, metavar="R,R,…", help="ranks, assigned to the adapters in turn (that of --lora)"
     )
     parser.add_argument(
-        "--base-share", type=Quantity("share"), metavar="P", help="part of the requests without an adapter (0)"
+        "--base-share", type=Quantity("share"), metavar="P", help="share of the requests without an adapter (0)"
     )
     parser.add_argument(
         "--sessions", type=Settings(SESSIONS), metavar="SPEC", help="chats: turns=4,think=10s,prefix=500,groups=8"
     )
     parser.add_argument(
-        "--client", type=Settings(CLIENT), metavar="SPEC", help="its limits: connections=100,timeout=300s,cutoff=1h"
+        "--client", type=Settings(CLIENT), metavar="SPEC", help="client limits: connections=100,timeout=300s,cutoff=1h"
     )
-    parser.add_argument("--seed", type=shared.whole(0), default=0, metavar="N", help="of all that is drawn (0)")
+    parser.add_argument("--seed", type=shared.whole(0), default=0, metavar="N", help="seed of the random draws (0)")
 
 
 def traffic_of(options: argparse.Namespace) -> Traffic:
@@ -96,7 +96,7 @@ def traffic_of(options: argparse.Namespace) -> Traffic:
         if given:
             raise ConfigError(f"{given[0]} and --trace exclude each other: a trace has requests of its own")
         if isinstance(options.rate, list):
-            raise ConfigError("stages of --rate and --trace exclude each other: a trace is stretched to one rate")
+            raise ConfigError("stages of --rate and --trace exclude each other: a trace is scaled to one rate")
         return Traffic.from_file(
             options.trace, requests=options.requests, rate=options.rate, concurrency=options.concurrency,
             seed=options.seed, **further,
@@ -127,7 +127,7 @@ def add_slo(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
     """--slo."""
     parser.add_argument(
         "--slo", type=Settings(SLO), required=required, metavar="SPEC",
-        help="limits, all to be kept: ttft=500ms,tpot=50ms,e2e=10s",
+        help="latency limits: ttft=500ms,tpot=50ms,e2e=10s",
     )  # fmt: skip
 
 

@@ -42,16 +42,16 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--longest-sequence", action="store_true", help="the longest sequence that fits")
     parser.add_argument(
         "--vary", action="append", default=[], metavar="NAME=A,B,…",
-        help="compare several values: method=full,lora,qlora; given again, every combination of them",
+        help="compare several values: method=full,lora,qlora; if repeated, every combination",
     )  # fmt: skip
     parser.add_argument(
         "--goal", metavar="GOAL",
-        help="rank what --vary tries and fits: step, tokens_per_s, tokens_per_s_per_gpu, mfu, memory, hours, cost (the "
-        "last two with --tokens)",
+        help="rank the variants of --vary that fit: step, tokens_per_s, tokens_per_s_per_gpu, mfu, memory, hours, cost "
+        "(the last two with --tokens)",
     )  # fmt: skip
     parser.add_argument("--top", type=shared.whole(0), default=10, metavar="N", help="rows of where the time goes (10)")
     parser.add_argument("--explain", action="store_true", help="explain the step time, cause by cause")
-    parser.add_argument("--no-advice", action="store_true", help="omit suggestions that would make it fit, or faster")
+    parser.add_argument("--no-advice", action="store_true", help="omit suggestions for making it fit, or faster")
     parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
     parser.add_argument("--dot", metavar="FILE", help="write forward and backward of the step as a GraphViz graph")
     parser.add_argument("--trace", metavar="FILE", help="write a timeline for Perfetto")

@@ -49,9 +49,9 @@ COURSE = {
     "dataset-tokens": ("N", "tokens of the dataset"),
     "dataset-samples": ("N", "or its sequences"),
     "evaluate-every": ("N", "steps between evaluations"),
-    "evaluation-tokens": ("N", "tokens that an evaluation reads"),
+    "evaluation-tokens": ("N", "tokens per evaluation"),
     "checkpoint-every": ("N", "steps between checkpoints (one at the end)"),
-    "failure-device-hours": ("H", "hours of one device between two failures of the run (no failures)"),
+    "failure-device-hours": ("H", "device-hours between failures of the run (no failures)"),
     "relora-every": ("N", "steps between two merges of ReLoRA"),
     "warm-start-steps": ("N", "steps of full training before ReLoRA's first merge"),
     "rewarm-steps": ("N", "warm-up steps after each merge of ReLoRA"),
@@ -76,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "accelerate, DeepSpeed. Command-line options override them",
     )  # fmt: skip
     parser.add_argument(
-        "--devices", type=shared.whole(1), metavar="N", help="devices in all, which the files of --config may not say"
+        "--devices", type=shared.whole(1), metavar="N", help="number of devices, if the files of --config lack it"
     )
     for name, (metavar, text) in STEP.items():
         parser.add_argument(f"--{name}", metavar=metavar, help=text)
@@ -86,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--offload",
         type=Names(),
         metavar="A,B",
-        help="what lies in the host's memory: optimizer, parameters, activations",
+        help="what is kept in host memory: optimizer, parameters, activations",
     )
     parser.add_argument("--lora", metavar="SPEC", help=shared.ADAPTERS)
     shared.add_passes(parser)
@@ -95,7 +95,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
     parser.add_argument(
         "--disk", type=Quantity("bytes/s"), metavar="RATE",
-        help="at which checkpoints are written, such as 2GB/s (1000MiB/s)",
+        help="write rate of checkpoints, such as 2GB/s (1000MiB/s)",
     )  # fmt: skip
     add_price(parser)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphsim.cli.basis import print_basis
-from graphsim.cli.columns import bytes_column, times_column
 from graphsim.cli.printing import print_line, print_table
+from graphsim.display.columns import bytes_column, figures_column, latencies_column, times_column
 from graphsim.display.nodes import number
-from graphsim.units import bytes_text, seconds_text
+from graphsim.units import bytes_text
 
 if TYPE_CHECKING:
-    from graphsim.training.advice import Outcome, TrainAdvice
+    from graphsim.training.advice import TrainAdvice
     from graphsim.training.estimate import TrainEstimate
     from graphsim.training.plan import Plan
 
@@ -21,7 +21,7 @@ SEEN = 1e-6
 
 
 def print_step(estimate: TrainEstimate, top: int) -> None:
-    """Headline, time by part and by kind, memory by part, and what to beware of."""
+    """Headline, time by part and by kind, memory by part, and caveats."""
     from graphsim.training.view import headline, method_text
 
     print_basis([estimate.basis])
@@ -81,13 +81,12 @@ def print_plan(plan: Plan) -> None:
     frame = plan.to_frame()
     priced = "money" in frame
     print_line()
-    rows = [
-        [
-            str(row["part"]), f"{row['count']:,.4g}", seconds_text(row["each_s"]), seconds_text(row["total_s"]),
-            f"{row['share']:.1%}", *([f"{row['money']:,.4g}"] if priced else []),
-        ]
-        for row in frame.to_dict("records")
+    columns = [
+        list(map(str, frame["part"])), figures_column(frame["count"].tolist()),
+        latencies_column(frame["each_s"].tolist()), latencies_column(frame["total_s"].tolist()),
+        [f"{share:.1%}" for share in frame["share"]], *([figures_column(frame["money"].tolist())] if priced else []),
     ]  # fmt: skip
+    rows = [list(row) for row in zip(*columns, strict=True)]
     header = ["part", "times", "each", "together", "share", *(["money"] if priced else [])]
     print_table(header, rows, right=range(1, len(header)))
     for note in plan.notes[: len(plan.notes) - len(plan.estimate.notes)]:
@@ -100,13 +99,13 @@ def print_advice(advice: TrainAdvice) -> None:
     if not advice.levers:
         print_line("nothing tried would make it " + ("faster" if advice.now.fits else "fit"))
         return
-    rows = [_cells(outcome) for outcome in (advice.now, *advice.levers)]
+    found = (advice.now, *advice.levers)
+    columns = [
+        [outcome.name for outcome in found], [f"{outcome.tokens_per_s_per_gpu:,.0f}" for outcome in found],
+        latencies_column([outcome.step_s for outcome in found]),
+        bytes_column([outcome.reserved_bytes for outcome in found]),
+        ["yes" if outcome.fits else "no" for outcome in found],
+    ]  # fmt: skip
+    rows = [list(row) for row in zip(*columns, strict=True)]
     title = "what would be faster" if advice.now.fits else "what would fit"
     print_table([title, "tokens/s per device", "step", "reserved", "fits"], rows, right=[1, 2, 3])
-
-
-def _cells(outcome: Outcome) -> list[str]:
-    return [
-        outcome.name, f"{outcome.tokens_per_s_per_gpu:,.0f}", seconds_text(outcome.step_s),
-        bytes_text(outcome.reserved_bytes), "yes" if outcome.fits else "no",
-    ]  # fmt: skip

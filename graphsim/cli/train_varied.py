@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -10,8 +11,8 @@ from graphsim.cli.basis import print_basis, trained_bases
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.values import named_as_options, varied
 from graphsim.display.axes import picture, save
+from graphsim.display.columns import bytes_column, figures_column, latencies_column
 from graphsim.errors import ConfigError, choices_text
-from graphsim.units import bytes_text, seconds_text
 
 _ONE = ("html", "dot", "trace", "largest_batch", "longest_sequence")
 
@@ -78,11 +79,15 @@ def _choices(asked: dict[str, Any]) -> dict[str, Any]:
     return choices
 
 
-_COLUMNS = {
-    "step_s": ("step", seconds_text), "tokens_per_s_per_gpu": ("tokens/s per device", lambda v: f"{v:,.0f}"),
-    "mfu": ("MFU", lambda v: f"{v:.1%}"), "devices": ("devices", lambda v: f"{v:.0f}"),
-    "reserved_bytes": ("reserved", bytes_text), "hours": ("hours", lambda v: f"{v:,.4g}"),
-    "cost": ("cost", lambda v: f"{v:,.4g}"),
+def _each(form: str) -> Callable[[Sequence[float]], list[str]]:
+    """A column whose figures all have one format; `-` where there is none."""
+    return lambda values: ["-" if value != value else format(value, form) for value in values]
+
+
+_COLUMNS: dict[str, tuple[str, Callable[[Sequence[float]], list[str]]]] = {
+    "step_s": ("step", latencies_column), "tokens_per_s_per_gpu": ("tokens/s per device", _each(",.0f")),
+    "mfu": ("MFU", _each(".1%")), "devices": ("devices", _each(".0f")), "reserved_bytes": ("reserved", bytes_column),
+    "hours": ("hours", figures_column), "cost": ("cost", figures_column),
 }  # fmt: skip
 
 
@@ -92,13 +97,15 @@ def _print(frame: Any, varied: list[str], options: argparse.Namespace) -> None:
     if frame["devices"].nunique() < 2:
         shown.pop("devices")
     header = [*varied, *(label for label, _ in shown.values()), *([] if options.goal else ["fits"])]
-    rows = []
-    for row in (frame.head(options.top) if options.goal else frame).to_dict("records"):
-        cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in varied]
-        if row["step_s"] != row["step_s"]:
-            rows.append([*cells, *["-"] * len(shown), str(row["reason"])])
-            continue
-        cells += [text(row[name]) for name, (_, text) in shown.items()]
-        rows.append(cells + ([] if options.goal else ["yes" if row["fits"] else "no"]))
+    listed = frame.head(options.top) if options.goal else frame
+    ran = listed["step_s"].notna()
+    columns = [
+        [f"{value:g}" if isinstance(value, float) else str(value) for value in listed[name].tolist()] for name in varied
+    ]
+    columns += [column(listed[name].where(ran).astype(float).tolist()) for name, (_, column) in shown.items()]
+    if not options.goal:
+        records = zip(ran, listed["fits"], listed["reason"], strict=True)
+        columns.append([("yes" if fits else "no") if runs else str(reason) for runs, fits, reason in records])
+    rows = [list(row) for row in zip(*columns, strict=True)]
     print_table(header, rows, right=range(len(varied), len(varied) + len(shown)))
     print_cautions(frame)

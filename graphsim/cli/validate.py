@@ -91,12 +91,12 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--refit",
         action="store_true",
-        help="served: fit the host's constants, each model judged by those of the others",
+        help="served: fit the host's times; each model is judged with those of the others",
     )
     parser.add_argument(
         "--record",
         metavar="FILE",
-        help="unmeasured, served: write the residuals that intervals are made from, as JSON",
+        help="unmeasured, served: write the residuals for intervals, as JSON",
     )
     parser.add_argument(
         "--rows",

@@ -185,7 +185,7 @@ def add_price(parser: argparse.ArgumentParser) -> None:
         "--price",
         type=Prices(),
         metavar="HW=X,…",
-        help="of a device-hour, in any currency: one number, or one per device",
+        help="price of a device-hour, in any currency: one number, or one per device",
     )
 
 

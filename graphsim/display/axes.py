@@ -17,7 +17,7 @@ LINES = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#78716c", "#0891b2", "#b45
 
 
 def subplots(columns: int, size: tuple[float, float], *, rows: int = 1) -> tuple[Figure, Any]:
-    """A figure of so many panels beside and below each other. Raises ConfigError if Matplotlib is not installed."""
+    """A figure of this many panels beside and below each other. Raises ConfigError if Matplotlib is not installed."""
     try:
         from matplotlib import pyplot
     except ImportError:

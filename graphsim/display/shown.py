@@ -76,7 +76,7 @@ class ShownEstimate(Protocol):
         """Bytes per device."""
 
     def intervals(self, coverage: float = ...) -> dict[str, tuple[Num, Num]]:
-        """Between which values figures are expected, where anybody recorded how far they are off."""
+        """The ranges in which figures are expected, where residuals are recorded."""
 
     @property
     def energy(self) -> Energy:

@@ -150,7 +150,7 @@ def test_files_are_written_and_a_measured_run_is_met(capsys: pytest.CaptureFixtu
         ("--rate 4 --vary max_num_seqs=0", "--max-num-seqs = 0 is not allowed"),
         ("--rate 4 --vary max_num_seqs=4,8 --html page.html", "--html and --vary exclude each other"),
         ("--rate 4 --find-capacity --slo ttft=1 --measured bench.json", "--measured and --find-capacity exclude"),
-        ("--rate 4 --over adapters", "--over adapters says what --find-capacity raises"),
+        ("--rate 4 --over adapters", "--over adapters applies to --find-capacity only"),
         ("--rate 4 --client connections=1.5", "connections = 1.5 is not allowed; expected a whole number"),
         ("--rate 4 --dp 2", "parallelism.dp = 2 is not simulated; simulate replicas"),
         ("--rate 4 --strategy page", "did you mean 'paged'?"),

@@ -136,7 +136,7 @@ def test_runs_that_serve_in_the_same_order_are_told_from_others() -> None:
 
 def test_other_traffic_is_told_before_anything_else() -> None:
     found = parted(Run(tokens=50), Run())
-    assert found[0] == "Not the same lengths: answers have 100 tokens in the mean as measured, 50 simulated."
+    assert found[0] == "Not the same lengths: answers have 100 tokens on average as measured, 50 simulated."
     figures = Run().summary() | {"completed": 190.0}
     assert where_they_part(figures, Run().measured())[0].startswith(
         "Not the same requests: completed 200 measured, 190"
