@@ -17,6 +17,7 @@ FILES = sorted([*MODULES.values(), PACKAGE / "__init__.py"])
 
 ROWS = (
     "errors",
+    "lazy",
     "units",
     "ranges",
     "brief",

@@ -6,15 +6,14 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.present import expanded, is_present
-from graphsim.lora.config import LoraConfig
-from graphsim.lora.matching import Matching
-from graphsim.lora.popularity import popularity
-from graphsim.lora.together import together
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
 
 LORA_KEYS = {
     "rank": "rank",
@@ -55,6 +54,10 @@ def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
         return None
     if not text.strip():
         raise ConfigError("--lora: is empty; write key=value,… or the path of a PEFT adapter or a YAML")
+    from graphsim.lora.config import LoraConfig
+    from graphsim.lora.matching import Matching
+    from graphsim.lora.together import together
+
     entries = [entry.strip() for entry in text.split(",")]
     paths = list(takewhile(lambda entry: "=" not in entry, entries))
     config = together([_from_path(path) for path in paths], paths) if paths else LoraConfig()
@@ -67,6 +70,8 @@ def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
 
 
 def _from_path(text: str) -> LoraConfig:
+    from graphsim.lora.config import LoraConfig
+
     path = expanded(text)
     if not is_present(path):
         raise ConfigError(f"--lora {text}: no such adapter; write key=value,… or the path of a PEFT adapter or a YAML")
@@ -95,6 +100,8 @@ def _shares(fields: dict[str, Any]) -> Any:
         return None
     if "active_adapters" in fields:
         raise ConfigError("--lora: 'adapters' and 'registered' are both given; the second says how many to expect")
+    from graphsim.lora.popularity import popularity
+
     return popularity(kind or "uniform", registered)
 
 

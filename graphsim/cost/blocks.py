@@ -23,10 +23,8 @@ from graphsim.ops import (
     AllReduce,
     AllToAll,
     Attention,
-    CollapseStreams,
     Collective,
     ExchangeTokens,
-    ExpandStreams,
     ExpertGemm,
     IndexScores,
     MlaAttention,
@@ -69,10 +67,10 @@ def _(op: AllToAll) -> tuple[str, ...]:
 
 
 def attention_shape(op: Attention) -> AttentionShape:
-    """The kernel of a batch of equal requests with as many pairs, cached bytes and flops as the operation.
+    """The kernel for a batch of equal requests with the pairs, cached bytes and flops of the operation.
 
-    Keys and values of unequal widths, or a compressed cache that both come from, count as two of half the
-    width read; the heads then carry the flops.
+    Keys and values of different widths, or a compressed cache that both come from, count as two of half the width read;
+    the heads then account for the flops.
     """
     queries, keys = _each(op)
     width = np.maximum(op.read_width, 1e-9)
@@ -107,7 +105,7 @@ def latent_shape(op: MlaAttention) -> MlaShape:
 
 
 def attention_s(op: Attention, kernel_s: Callable[[AttentionShape], Num]) -> Num:
-    """Seconds of an attention kernel in a graph; nothing attended, no time."""
+    """Seconds of an attention kernel in a graph; 0 if nothing is attended."""
     return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(attention_shape(op)), 0.0)
 
 
@@ -124,7 +122,7 @@ def encoder_shape(op: Attention) -> EncoderShape:
 
 
 def encoder_s(op: Attention, kernel_s: Callable[[EncoderShape], Num]) -> Num:
-    """Seconds of an encoder's attention kernel in a graph; nothing attended, no time."""
+    """Seconds of an encoder's attention kernel in a graph; 0 if nothing is attended."""
     return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(encoder_shape(op)), 0.0)
 
 
@@ -133,6 +131,8 @@ def hyper_connection_s(op: Op, kernel_s: Callable[[HyperConnectionShape], Num]) 
 
     Streams that are not mixed among each other have fewer weights to make, and are read and written all the same.
     """
+    from graphsim.ops.streams import CollapseStreams, ExpandStreams
+
     if isinstance(op, CollapseStreams):
         projected, phase = op.projected, "pre"
     elif isinstance(op, ExpandStreams):
@@ -183,7 +183,7 @@ def sparse_shape(op: IndexScores | SparseAttention) -> SparseShape:
 
 
 def sparse_s(op: IndexScores | SparseAttention, kernel_s: Callable[[SparseShape], Num]) -> Num:
-    """Seconds of a kernel of sparse attention in a graph; nothing attended, no time."""
+    """Seconds of a sparse attention kernel in a graph; 0 if nothing is attended."""
     return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(sparse_shape(op)), 0.0)
 
 
@@ -221,7 +221,7 @@ def expert_shape(op: ExpertGemm) -> MoeShape:
 
 
 def expert_s(op: ExpertGemm, kernel_s: Callable[[MoeShape], Num]) -> Num:
-    """Seconds of the block that fall to one of its GEMMs: a share like that of its weights."""
+    """The share of the block's seconds for one of its GEMMs, in proportion to its weights."""
     share = 1.0 / (3.0 if op.gated else 2.0)
     if op.split is Sharding.COLUMN:
         share = 1.0 - share

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError
 from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
@@ -19,14 +20,24 @@ from graphsim.models.layers.replicated import Replicated
 from graphsim.models.phase import prefill
 from graphsim.ops import ExpertGemm, Gemm
 from graphsim.ops.precision import load_precision
+from graphsim.units import short
 
 
-def met(model: ModelConfig, lora: LoraConfig) -> tuple[ModelConfig, LoraConfig]:
+def require_adapter(lora: object) -> None:
+    """Raise ConfigError for what is no adapter."""
+    if not isinstance(lora, LoraConfig):
+        raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
+
+
+def met(model: ModelConfig, lora: LoraConfig, parallelism: Parallelism | None) -> tuple[ModelConfig, LoraConfig]:
     """The model and the adapter as they go together; both stay as they are where nothing is left open.
 
-    Raises ConfigError for targets that PEFT has no default for, layers that the model does not have, modules that a
-    method does not go on, and for tensors of the adapter's file that do not fit the model.
+    parallelism: None for one device
+    Raises ConfigError for targets that PEFT has no default for, layers that the model does not have or that a pipeline
+    would keep apart, modules that a method does not go on, and for tensors of the adapter's file that do not fit the
+    model.
     """
+    _refuse_pipeline(lora, parallelism)
     if lora.layer_replication:
         model, lora = _replicated(model, lora), replace(lora, layer_replication=())
     if lora.matching is not Matching.PEFT and lora.target_modules is not None and lora.tensors is None:
@@ -38,6 +49,15 @@ def met(model: ModelConfig, lora: LoraConfig) -> tuple[ModelConfig, LoraConfig]:
         check_tensors(_graph(model), replace(lora, strategy="dynamic"), lora.tensors)
         lora = replace(lora, tensors=None)
     return model, lora
+
+
+def _refuse_pipeline(lora: LoraConfig, parallelism: Parallelism | None) -> None:
+    """Raise ConfigError where layers would share weights that lie on another stage."""
+    if lora.layer_replication and parallelism is not None and parallelism.pp > 1:
+        raise ConfigError(
+            f"parallelism.pp = {parallelism.pp} is not allowed with lora.layer_replication, whose layers share "
+            "weights; allowed: 1"
+        )
 
 
 def _graph(model: ModelConfig) -> Any:

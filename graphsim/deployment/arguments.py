@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, wraps
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from graphsim.cost.base import CostModel
 from graphsim.deployment.deployment import DEFAULT_ENGINE, REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
@@ -19,7 +19,6 @@ from graphsim.deployment.scenarios import scenarios_in
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass
 from graphsim.hardware import load_hardware
-from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.models.config import ModelConfig
 from graphsim.models.loading import load_model
@@ -28,6 +27,9 @@ from graphsim.ops.precision import Precision
 from graphsim.symbolic.memo import UNKEPT, Memo
 from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -19,7 +19,6 @@ from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.workspace import step_limits
 from graphsim.graph import walk
 from graphsim.ops import ExpertGemm, Launch, Op
-from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
 from graphsim.units import Num
 
 
@@ -48,7 +47,7 @@ class EngineTime:
 
 
 def request_s(deployment: Deployment, input_tokens: Num) -> Num:
-    """Seconds of a request's way through the server, with a prompt of so many tokens."""
+    """Seconds of a request's way through the server, with a prompt of this many tokens."""
     if deployment.engine is None:
         return 0.0
     return deployment.engine.host.request_s + deployment.engine.host.token_s * input_tokens
@@ -115,7 +114,7 @@ def _started(deployment: Deployment, graph: nx.DiGraph, micro_batches: Num) -> t
                 continue
             stages.add(op.stage.number)
         if _is_started(op) and not (own and op.adapter):
-            started = started + times * op.launches * (_has_work(op) if isinstance(op, _OF_EXPERTS) else 1.0)
+            started = started + times * op.launches * (_has_work(op) if _is_of_experts(op) else 1.0)
         if isinstance(op, ExpertGemm):
             blocks[name.rpartition(".")[0], op.layer] = times
     count = max(len(stages), 1)
@@ -123,8 +122,13 @@ def _started(deployment: Deployment, graph: nx.DiGraph, micro_batches: Num) -> t
     return started * share, sum(blocks.values()) * share
 
 
-_OF_EXPERTS = (ExpertLoraA, ExpertLoraB, ExpertLoraAdd)
-"""Operations that say one kernel whatever their rank; others count their own."""
+def _is_of_experts(op: Op) -> bool:
+    """Whether an operation says one kernel whatever its adapter's rank; others count their own."""
+    if not op.adapter:
+        return False
+    from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
+
+    return isinstance(op, ExpertLoraA | ExpertLoraB | ExpertLoraAdd)
 
 
 def _has_work(op: Op) -> Num:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from graphsim.errors import GraphError, choices_text
 from graphsim.graph.sound import require_sound
+from graphsim.graph.stages import STAGES, Stage
 from graphsim.graph.text import number_text
 from graphsim.graph.walking import edge_elems
 from graphsim.ops import (
@@ -31,14 +32,6 @@ from graphsim.ops.lora_experts import LoraDelta
 from graphsim.ops.lora_kernels import LoraExpand, LoraFill, LoraShrink
 from graphsim.units import Num, short
 
-Stage = Literal["logical", "sharded", "lowered", "launched"]
-"""How far a graph has come: as the model and its adapter are; one device's share; an engine's kernels; with launches.
-
-Each holds what the stages before it hold, and more.
-"""
-
-STAGES: tuple[Stage, ...] = get_args(Stage)
-
 Broken = Iterator[tuple[str, str]]
 """Nodes that break a law, and what is wrong with each."""
 
@@ -54,8 +47,9 @@ class Law:
 def validate(graph: nx.DiGraph, stage: Stage | None = None) -> None:
     """Raise GraphError unless the graph is a valid program, bodies of repeats included.
 
-    Every node carries an op with finite dimensions, order is launch order, and what flows in is as large as the op
-    expects. stage: also hold the graph to what graphs of that stage may and must hold.
+    Every node has an op with finite dimensions, nodes are in launch order, and each input has the size that the op
+    expects.
+    stage: also check what graphs of that stage may and must contain
     """
     if stage is not None and stage not in STAGES:
         raise GraphError(f"stage = {short(stage)} is not known; {choices_text(stage, STAGES)}")

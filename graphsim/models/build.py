@@ -13,7 +13,7 @@ from graphsim.models.layers.stack import stack
 from graphsim.models.layers.stack import stretches as stretches
 from graphsim.models.phase import Phase
 from graphsim.models.source import SourceEncoder
-from graphsim.ops import Input, PlaceRows
+from graphsim.ops import Input
 from graphsim.ops.precision import Precision
 
 
@@ -56,6 +56,8 @@ def _start(config: ModelConfig, scope: Scope) -> str:
         return x
     rows = sum((encoder.prompt_rows(scope.phase) for encoder in config.encoders), start=0.0)
     adds = sum(encoder.deeper for encoder in config.encoders)
+    from graphsim.ops.media import PlaceRows
+
     place = PlaceRows(tokens=scope.tokens, rows=rows, width=config.hidden_size, adds=float(adds))
     return scope.add("place_media", place, [x, *values])
 

@@ -9,39 +9,42 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphsim.models.layers.answers import Answer
 from graphsim.models.layers.base import Layer, Scope, parameters_of
-from graphsim.models.layers.block_draft import Drafting
-from graphsim.models.layers.custom import BlockHead, BlockStem
-from graphsim.models.layers.encoder import Encoder
-from graphsim.models.layers.ends import Head, Stem
-from graphsim.models.layers.per_layer_input import PerLayerStem
 from graphsim.models.media import Media
-from graphsim.models.source import SourceEncoder
 from graphsim.ops import Input
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.units import count_text
 
 if TYPE_CHECKING:
     from graphsim.lora.config import LoraConfig
+    from graphsim.models.layers.answers import Answer
+    from graphsim.models.layers.block_draft import Drafting
+    from graphsim.models.layers.custom import BlockHead, BlockStem
+    from graphsim.models.layers.encoder import Encoder
+    from graphsim.models.layers.ends import Head, Stem
+    from graphsim.models.layers.per_layer_input import PerLayerStem
+    from graphsim.models.source import SourceEncoder
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class ModelConfig:
-    """A model's structure. Only `lora_config` is meant to be assigned.
+    """A model's structure. Only `lora_config` may be assigned.
 
-    streams: of the residual, each as wide as the hidden size (hyper-connections); 1 in most models
-    encoders: towers of images and sound, which a step runs where it brings some
-    source_encoder: what reads the input of an encoder-decoder
-    drafting: of a draft that fills a block in each step, what it reads of its target
-    layers: one description per layer; equal ones are simulated once and repeated
-    layer_prefix: module path of a layer, `{}` standing for its index
-    max_positions: longest context the model was made for, 0 if unknown
-    precision: of a quantised checkpoint, None where the user chooses
-    model_type: of a Hugging Face config.json, of the whole model where it has several; "" for a model from elsewhere
-    published_parameters: the count its makers state, checked against the structure
-    notes: what the reader left out or assumed
-    document: the model file that it was read from, as data; None where it was read from a config.json or a checkpoint
+    name: the model's name; hidden_size: width of the residual stream, in elements
+    streams: number of parallel residual streams (hyper-connections), each `hidden_size` wide; 1 in most models
+    stem: token and position embeddings; layers: one description per layer, in order; equal layers are simulated once
+        and repeated
+    head: output head; encoders: towers for images and sound, which a step runs if its requests have any
+    source_encoder: the encoder of an encoder-decoder, which reads the input
+    drafting: for a draft that predicts a block of tokens at once: what it reads of its target model
+    layer_prefix: module path of a layer, with `{}` in place of its index
+    max_positions: longest context in tokens that the model supports; 0 if unknown
+    precision: number formats of a quantised checkpoint; None where the user chooses
+    model_type: the `model_type` of a Hugging Face config.json (the outermost one in a nested config); "" without one
+    published_parameters: the number of parameters that the publisher states, checked against the structure
+    source: where the description comes from; notes: what the reader left out or assumed
+    lora_config: the adapter of the model, used where a function is given none
+    document: the data of the model file that it was read from; None for a config.json or a checkpoint
     """
 
     name: str
@@ -70,10 +73,10 @@ class ModelConfig:
         return f"<ModelConfig {self.name}: {count_text(self.num_parameters)} parameters, {shape}{stated}{adapter}>"
 
     def save(self, path: str | Path) -> Path:
-        """Write the model as a model file that `load_model` reads, YAML or JSON as the path's suffix says.
+        """Write the model as a model file for `load_model`, as YAML or JSON depending on the suffix of `path`.
 
-        Raises ConfigError for another suffix, a path that cannot be written to, and a model that was read from a
-        config.json or a checkpoint, which are its files.
+        Raises ConfigError for another suffix, for a path that cannot be written to, and for a model that was read from
+        a config.json or a checkpoint, as these are its files.
         """
         from graphsim.models.saving import save
 
@@ -81,7 +84,7 @@ class ModelConfig:
 
     @property
     def own_precision(self) -> Precision:
-        """Of its checkpoint, where that is quantised; bf16 otherwise."""
+        """The number formats of a quantised checkpoint; bf16 otherwise."""
         return self.precision or load_precision("bf16")
 
     @property
@@ -107,17 +110,17 @@ class ModelConfig:
         return self.head.tied
 
     def rows_seen(self, media: Media | None) -> float:
-        """Rows of a request's images or sound that layers attend to beside its tokens."""
+        """Rows of a request's images or sound that layers attend to in addition to its tokens."""
         return 0.0 if media is None else sum((tower.seen_rows(media) for tower in self.encoders), start=0.0)
 
     @property
     def generates(self) -> bool:
-        """Whether there is an output head that chooses tokens."""
-        return isinstance(self.head, Head | BlockHead)
+        """Whether there is an output head that predicts tokens."""
+        return self.head.generates
 
     @property
     def num_parameters(self) -> int:
-        """Exact number of weights, tied embeddings once."""
+        """Exact number of weights; tied embeddings count once."""
         ends = parameters_of(lambda scope: self.stem.build(scope), self.hidden_size)
         ends += sum(parameters_of(encoder.build, self.hidden_size) for encoder in self.encoders)
         ends += _parameters([self.head], self.hidden_size)
@@ -130,7 +133,7 @@ class ModelConfig:
 
 
 def _parameters(layers: Iterable[Layer], hidden: int, streams: int = 1) -> int:
-    """Of all layers; equal ones are looked at once."""
+    """Parameters of all layers; equal layers are counted once and multiplied."""
 
     def built(layer: Layer, scope: Scope) -> str:
         return layer.build(scope, scope.add("input", Input(elems=scope.tokens * hidden * streams), []))

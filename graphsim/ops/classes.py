@@ -41,5 +41,5 @@ def _by_name(kinds: Iterable[type[Op]]) -> dict[str, type[Op]]:
 
 @cache
 def _import_all() -> None:
-    for module in pkgutil.iter_modules(import_module(_PACKAGE).__path__):
-        import_module(f"{_PACKAGE}.{module.name}")
+    for module in pkgutil.walk_packages(import_module(_PACKAGE).__path__, f"{_PACKAGE}."):
+        import_module(module.name)

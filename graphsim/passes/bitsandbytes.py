@@ -10,7 +10,6 @@ import networkx as nx
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value
 from graphsim.ops import Gemm, LoraGemm, Op
-from graphsim.ops.bitsandbytes import BesideProduct, Dequantise, Outliers
 from graphsim.ops.precision import Precision
 from graphsim.units import Num
 
@@ -42,10 +41,10 @@ def runs_eagerly(precision: Precision) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BesideProducts(Pass):
-    """A node in front of every GEMM with such weights, for what runs beside it.
+    """Adds a node before every GEMM with such weights, for the kernels that run in addition.
 
-    fused_tokens: rows up to which a kernel reads 4-bit weights itself
-    nested: whether doubly quantised scales are widened in every GEMM, not once at load
+    fused_tokens: rows up to which a kernel reads 4-bit weights directly
+    nested: whether doubly quantised scales are dequantised in every GEMM rather than once at load
     """
 
     stage: ClassVar[Stage] = "sharded"
@@ -54,7 +53,7 @@ class BesideProducts(Pass):
     nested: bool = True
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """It is one more input of the GEMM."""
+        """Make it one more input of the GEMM."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if isinstance(op, Gemm) and not isinstance(op, LoraGemm):
@@ -68,12 +67,16 @@ class BesideProducts(Pass):
 
         return rule
 
-    def _dequantise(self, op: Gemm) -> BesideProduct:
+    def _dequantise(self, op: Gemm) -> Op:
+        from graphsim.ops.bitsandbytes import Dequantise
+
         return Dequantise(
             role=f"{op.role}.dequantise", m=op.m, n=op.n, k=op.k, fused_tokens=self.fused_tokens,
             nested=self.nested and op.weights.name == "nf4_dq", activations=op.activations, layer=op.layer,
         )  # fmt: skip
 
 
-def _outliers(op: Gemm) -> BesideProduct:
+def _outliers(op: Gemm) -> Op:
+    from graphsim.ops.bitsandbytes import Outliers
+
     return Outliers(role=f"{op.role}.outliers", m=op.m, n=op.n, k=op.k, activations=op.activations, layer=op.layer)

@@ -10,7 +10,7 @@ import networkx as nx
 
 from graphsim.graph import Pass, Value
 from graphsim.graph.rewriting import Rule, Step
-from graphsim.graph.validation import Stage
+from graphsim.graph.stages import Stage
 from graphsim.models.phase import Phase
 from graphsim.ops import Attention, Op, SparseAttention
 from graphsim.units import Num
@@ -43,7 +43,7 @@ class SeveralQueries(Pass):
 
 
 def with_queries(phase: Phase, queries: Num, *, last_only: bool = False) -> Phase:
-    """A step of generation in which each sequence brings so many tokens.
+    """A decode step in which each sequence brings so many tokens.
 
     last_only: whether logits of the last of them are enough, as where a draft catches up with verified tokens
     """

@@ -51,6 +51,30 @@ def test_run_imports_neither_pandas_nor_exporters_nor_other_commands(extra: tupl
     assert loaded & {f"graphsim.cli.{module}" for module in COMMANDS} == {"graphsim.cli.run"}
 
 
+UNUSED = (
+    "numpy.ma", "graphsim.speculation.parsing", "graphsim.passes.loading",
+    "graphsim.models.capture", "graphsim.models.huggingface", "graphsim.models.checkpoint",
+    "graphsim.models.yaml.nodes",
+    "graphsim.models.layers.custom", "graphsim.models.layers.ssm", "graphsim.models.layers.mla",
+    "graphsim.ops.gradients", "graphsim.ops.lora_experts", "graphsim.ops.lora_variants",
+    "graphsim.ops.modules", "graphsim.ops.media", "graphsim.ops.streams", "graphsim.ops.classes",
+    "graphsim.passes.gradients", "graphsim.passes.shard", "graphsim.passes.experts", "graphsim.passes.lower",
+    "graphsim.passes.modules", "graphsim.passes.launches", "graphsim.passes.two_batches", "graphsim.graph.validation",
+)  # fmt: skip
+"""What a plain estimate of a dense model on one device has no use for, with all that is in it."""
+WITH_AN_ADAPTER = ("graphsim.lora.config", "graphsim.lora.injection", "graphsim.lora.variants", "graphsim.lora.targets")
+
+
+@pytest.mark.slow
+def test_run_imports_only_what_the_estimate_needs() -> None:
+    loaded = loaded_by("run", "llama-2-7b", "--hardware", "a100-sxm-80gb")
+    unused = (*UNUSED, *WITH_AN_ADAPTER)
+    assert not [name for name in loaded if f"{name}.".startswith(tuple(f"{part}." for part in unused))]
+    assert len([name for name in loaded if name.startswith("graphsim.")]) <= 250
+    adapted = loaded_by("run", "llama-2-7b", "--hardware", "a100-sxm-80gb", "--lora", "rank=8")
+    assert set(WITH_AN_ADAPTER) <= adapted
+
+
 def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out, err = capsys.readouterr()

@@ -6,7 +6,7 @@ import pytest
 import graphsim as gs
 from graphsim.cost import served
 from graphsim.cost.residuals import SCORES
-from graphsim.deployment.intervals import NAMES, latin_hypercube, ratio_interval
+from graphsim.deployment.intervals import NAMES, latin_hypercube, middle_of, ratio_interval
 from graphsim.hardware import load_hardware
 from graphsim.result import COVERAGE
 from tests.residual_records import device_with
@@ -148,3 +148,12 @@ def test_every_direction_of_the_hypercube_is_spread_evenly():
     assert (np.sort(scores, axis=1) == np.sort(scores[0])).all() and abs(scores.mean()) < 1e-12
     apart = np.corrcoef(scores) - np.eye(12)
     assert np.abs(apart).max() < 0.2
+
+
+@pytest.mark.parametrize("coverage", [0.01, 0.5, 0.8, 0.95, 0.999])
+@pytest.mark.parametrize("shape", [(1,), (2,), (64,), (101, 7)])
+def test_the_middle_of_draws_lies_between_their_quantiles(shape: tuple[int, ...], coverage: float) -> None:
+    draws = np.random.default_rng(3).normal(size=shape)
+    draws[: len(draws) // 3] = 0.5  # several alike
+    quantiles = np.quantile(draws, [(1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0], axis=0)
+    assert np.array_equal(middle_of(draws, coverage), quantiles)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.parameters.lazily import Lazily
 from graphsim.cost.residuals import RESIDUALS, check_record
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError, choices_text
@@ -15,24 +16,27 @@ PARTS = {"attention": "single"}
 """The further fit that one of a family's fits may hold beside its own."""
 
 
-def decoded(families: Any, where: str) -> dict[str, dict[str, Any]]:
-    """The parameters of every family, surfaces ready to evaluate.
+def decoded(families: Any, where: str) -> Mapping[str, dict[str, Any]]:
+    """The parameters of every family, surfaces ready to evaluate; those of each family read when they are asked for.
 
     Raises ConfigError for what no fit writes: an unknown name, a constant that is missing or not above 0, a table
     that does not fit its knots. `where` opens the message.
     """
-    return {name: _below(part, (name,), f"{where}.{name}") for name, part in _named(families, tuple(FAMILIES), where)}
+    parts = dict(_named(families, tuple(FAMILIES), where))
+    return Lazily(parts, lambda name: _below(parts[name], (name,), f"{where}.{name}"))
 
 
-def decoded_kernels(families: Any, where: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """The parameters of every family and kernel of an engine. Raises ConfigError as `decoded` does."""
-    return {
-        name: {
-            kernel: _below(fits, (name,), f"{where}.{name}.{kernel}")
-            for kernel, fits in _mapping(part, f"{where}.{name}").items()
+def decoded_kernels(families: Any, where: str) -> Mapping[str, dict[str, dict[str, Any]]]:
+    """The parameters of every family and kernel of an engine, read and refused as by `decoded`."""
+    parts = dict(_named(families, tuple(FAMILIES), where))
+
+    def kernels(name: str) -> dict[str, dict[str, Any]]:
+        here = f"{where}.{name}"
+        return {
+            kernel: _below(fits, (name,), f"{here}.{kernel}") for kernel, fits in _mapping(parts[name], here).items()
         }
-        for name, part in _named(families, tuple(FAMILIES), where)
-    }
+
+    return Lazily(parts, kernels)
 
 
 def _below(data: Any, path: tuple[str, ...], here: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import NormLayer
@@ -29,6 +30,8 @@ class Answer(Layer):
     per_token: every token has its answer (token classification, extractive question answering)
     projection: of every state to `width` before all of it (OPT-350M's, part of its class without a head)
     """
+
+    generates: ClassVar[bool] = False
 
     scores: tuple[Score, ...] = ()
     per_token: bool = False

@@ -5,16 +5,16 @@ GQA: arXiv 2305.13245; MQA: arXiv 1911.02150; sliding window: arXiv 2004.05150; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
-from graphsim.models.layers.block_selection import BlockSelection
 from graphsim.models.phase import Segment
 from graphsim.ops import (
     Activation,
@@ -27,9 +27,11 @@ from graphsim.ops import (
     Rope,
     Sharding,
     Slice,
-    SparseAttention,
 )
 from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.models.layers.block_selection import BlockSelection
 
 
 class QkNorm(Enum):
@@ -262,14 +264,21 @@ class SelfAttention(Layer):
         kernel = replace(self.kernel(scope, segment), unchecked=self.loose or bool(scores))
         return scope.add(f"attention{suffix}", kernel, [*inputs, *map(Value, scores)])
 
+    def _kind(self, seen: Num) -> Callable[..., Attention]:
+        """Attention to all keys, or to those that a selection leaves."""
+        if not self.selection:
+            return Attention
+        from graphsim.ops import SparseAttention
+
+        return partial(SparseAttention, method="msa", slots=seen)
+
     def kernel(self, scope: Scope, segment: Segment) -> Attention:
         """The attention of one kind of sequence to what it sees; learned sinks are the first kind's."""
         seen = self.selection.chosen if self.selection else self.window
         rows = segment.kv_tokens(self.window) if self.cached else segment.tokens
         if self.selection:
             rows = np.minimum(rows, segment.tokens * seen)
-        kind = partial(SparseAttention, method="msa", slots=seen) if self.selection else Attention
-        return kind(
+        return self._kind(seen)(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
             kv_tokens=rows,

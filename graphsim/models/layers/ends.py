@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from graphsim.models.layers.base import Layer, Projection, Scope
 from graphsim.models.layers.norm import NormLayer
@@ -74,6 +75,9 @@ class Head(Layer):
     linear: PEFT's all-linear reaches it, as where a class does not name it as its output embedding
     join: before all of it, from the streams of the residual where there are several
     """
+
+    generates: ClassVar[bool] = True
+    """Whether it chooses tokens."""
 
     vocab_size: int
     tied: bool = False

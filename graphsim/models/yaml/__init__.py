@@ -156,7 +156,7 @@ A block of the decoder's layers takes the encoder's rows as `source` beside `inp
 `encoded_rows` rows, which are none in a step that encodes nothing. A tower's blocks have as many `sequences` as there
 are images or clips.
 
-A node that holds weights may be `idle: true`: they lie in memory and no row passes it; it takes no inputs.
+A node that holds weights may be `idle: true`: they are in memory and no row passes it; it takes no inputs.
 
 A stem is entered by nothing and yields hidden_size per token, as an embedding does. A head has one gemm with
 `head: true` (rows: logit_rows, not quantised, not of all-linear; `shared: true` where the embeddings are tied) and
@@ -176,7 +176,6 @@ from typing import Any
 from graphsim.errors import ConfigError
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.layers.custom import Program
 from graphsim.models.yaml.blocks import Blocks
 from graphsim.models.yaml.encoders import read_encoders
 from graphsim.models.yaml.ends import check_usual_parts, read_ends
@@ -200,7 +199,7 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
     ends = read_ends(fields, positions, blocks)
     encoders = read_encoders(fields, blocks)
     layers = read_layers(fields, hidden, replace(blocks, source=encoders.width))
-    check_usual_parts(fields, all(isinstance(layer, Program) for layer in layers), streams)
+    check_usual_parts(fields, blocks.are_all(layers), streams)
     blocks.finish()
     details = origin_of(fields, name) | {"precision": _precision(fields)}
     fields.finish()

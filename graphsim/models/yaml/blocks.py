@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from graphsim.errors import choices_text
 from graphsim.files.reading import Fields
-from graphsim.graph import Value
-from graphsim.models.layers import custom
+from graphsim.models.layers.base import Layer
 from graphsim.models.phase import Phase
-from graphsim.models.yaml.misfits import DECODE, HEAD, LAYER, PROMPT, STEM, Place, Sizes, misfits
-from graphsim.models.yaml.names import constants, usable
-from graphsim.models.yaml.nodes import KINDS, NodeEntry, Setting
 from graphsim.models.yaml.overrides import Overrides
+from graphsim.models.yaml.places import DECODE, HEAD, LAYER, PROMPT, STEM, Place, Sizes
 
-MOST_NODES = 500
-PROGRAMS = ("prompt", "decode")
+if TYPE_CHECKING:
+    from graphsim.models.layers import custom
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +51,14 @@ class Blocks:
         """The block of an encoder that a key names; None after noting a problem. sizes: of what is around it"""
         return self._read(key, fields.text(key), Overrides(fields), place, sizes)
 
+    def are_all(self, layers: Iterable[Layer]) -> bool:
+        """Whether every one of the layers is a block."""
+        if not self.used:
+            return False
+        from graphsim.models.layers.custom import Program
+
+        return all(isinstance(layer, Program) for layer in layers)
+
     def finish(self) -> None:
         """Note blocks that nothing uses."""
         for name in self.fields.data:
@@ -67,102 +73,14 @@ class Blocks:
             layer.problem(key, f"is not known; {choices_text(name, self.fields.keys())}")
             return None
         self.used.add(name)
-        known = constants(layer, self.model, self.hidden)
-        setting = Setting(
-            layer=layer, hidden=self.hidden, known=known, is_head=place is HEAD, has_source=self.source > 0
+        from graphsim.models.yaml.programs import read_program
+
+        return read_program(
+            self.fields, name, self.model, layer, place, self.hidden, self.source, lambda: sizes or self._sizes()
         )
-        before = len(self.model.problems)
-        program = self._program(name, setting, place)
-        if program is not None and len(self.model.problems) == before:
-            sizes = sizes or self._sizes()
-            self.model.problems += [f"blocks.{name}{problem}" for problem in misfits(program, place, sizes)]
-        return program
 
     def _sizes(self) -> Sizes:
         vocabulary = self.model.integer("vocab_size")
         return Sizes(
             hidden=self.hidden, streams=self.streams, vocabulary=vocabulary, source=self.source, steps=self.steps
         )
-
-    def _program(self, name: str, setting: Setting, place: Place) -> custom.Program | None:
-        if not isinstance(self.fields.data[name], Mapping):
-            return self._block(self.fields, name, setting, place)
-        both = self.fields.mapping(name)
-        prompt, decode = (self._block(both, key, setting, place) for key in PROGRAMS)
-        return custom.TwoPrograms(prompt=prompt, decode=decode) if prompt and decode else None
-
-    def _block(self, fields: Fields, key: str, setting: Setting, place: Place) -> custom.CustomBlock | None:
-        entries = fields.sequence(key, most=MOST_NODES)
-        if not entries:
-            fields.problem(key, "is not allowed; expected a list of nodes, at least one")
-            return None
-        nodes: dict[str, custom.Node] = {}
-        for i, entry in enumerate(entries):
-            node = _node(self.model.child(entry, f"{fields.name(key)}[{i}]"), nodes, setting, place)
-            nodes[node.name] = node
-        return custom.CustomBlock(nodes=tuple(nodes.values()))
-
-
-def _node(fields: Fields, earlier: Mapping[str, custom.Node], setting: Setting, place: Place) -> custom.Node:
-    name = fields.text("name")
-    entering = [custom.INPUT, *([custom.SOURCE] if setting.has_source else [])]
-    if name is not None and (not usable(name) or name in (*earlier, *entering)):
-        names = " or ".join(f"'{value}'" for value in entering)
-        fields.problem(
-            "name", f"is not allowed; expected letters, digits and _, used once in the block and not {names}"
-        )
-        name = None
-    found = fields.text("op", choices=KINDS)
-    kind = KINDS[found if found in KINDS else "elementwise"]
-    idle = kind.weights and fields.flag("idle", False)
-    of_weights_alone = kind.least == 0 and fields.raw("inputs") == []
-    takes_none = idle or kind.most == 0 or of_weights_alone
-    inputs = () if takes_none else _inputs(fields, earlier, place, setting.has_source)
-    if idle or kind.most == 0:
-        _refuse_inputs(fields, "no row passes it" if idle else f"{found} takes none")
-    elif kind.takes and not kind.least <= len(inputs) <= kind.most:
-        fields.problems.append(f"{fields.name('inputs')}: {_article(str(found))} needs {kind.takes}")
-    return kind.read(fields, NodeEntry(name=name or f"unnamed_{len(earlier)}", inputs=inputs, idle=idle), setting)
-
-
-def _article(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
-
-
-def _refuse_inputs(fields: Fields, why: str) -> None:
-    if fields.raw("inputs") not in (None, []):
-        fields.problem("inputs", f"is not allowed, since {why}; drop it")
-
-
-def _inputs(fields: Fields, earlier: Mapping[str, custom.Node], place: Place, has_source: bool) -> tuple[Value, ...]:
-    """Names of earlier nodes or of parts of their results; the node before by default."""
-    entering = [*([custom.SOURCE] if has_source else []), custom.INPUT] if place.entered else []
-    flowing = [*entering, *(name for name, node in earlier.items() if not node.idle)]
-    if not flowing:
-        fields.problem("inputs", "has nothing to name: a stem takes no input; expected an embedding or a value first")
-        return (Value(custom.INPUT),)
-    raw = fields.raw("inputs", flowing[-1])
-    entries = [raw] if isinstance(raw, str) else raw
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, str) for entry in entries):
-        fields.problem("inputs", "is not allowed; expected the name of an earlier node, or a list of such names")
-        return (Value(flowing[-1]),)
-    values = [_value(fields, entry, flowing, earlier) for entry in entries]
-    wholes = {value.node for value in values if value and not value.parts}
-    for value in values:
-        if value and value.parts and value.node in wholes:
-            fields.problem("inputs", f"names '{value.node}' and a part of it; expected one of them")
-    return tuple(value for value in values if value)
-
-
-def _value(fields: Fields, entry: str, flowing: list[str], earlier: Mapping[str, custom.Node]) -> Value | None:
-    node, _, part = entry.partition(".")
-    parts = earlier[node].parts if node in earlier else ()
-    if node in earlier and earlier[node].idle:
-        fields.problem("inputs", f"names '{node}', which no row passes")
-    elif node not in flowing:
-        fields.problem("inputs", f"names '{entry[:60]}', which is no earlier node; {choices_text(node, flowing)}")
-    elif part and part not in parts:
-        fields.problem("inputs", f"names '{entry[:60]}', which '{node}' does not have; {choices_text(part, parts)}")
-    else:
-        return Value(node, (part,) if part else ())
-    return None

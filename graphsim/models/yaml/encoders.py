@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 from graphsim.files.reading import REQUIRED, Fields
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.encoder import Cut, Encoder, Rows, Section
-from graphsim.models.layers.recorded import NoPieces, RecordedClips, RecordedImages
 from graphsim.models.media import MOST_PIXELS
 from graphsim.models.phase import Phase, Segment
 from graphsim.models.source import SourceEncoder
 from graphsim.models.yaml.blocks import Blocks
 from graphsim.models.yaml.ends import layer_prefix
 from graphsim.models.yaml.layers import Nothing, read_block_layers
-from graphsim.models.yaml.misfits import Place, Sizes
-from graphsim.models.yaml.nodes.reading import says_nothing
+from graphsim.models.yaml.overrides import says_nothing
+from graphsim.models.yaml.places import Place, Sizes
 from graphsim.models.yaml.sections import MOST_TOKENS, MOST_WIDTH
 
 MEDIA = ("image", "sound", "none")
@@ -27,14 +26,14 @@ SEQUENCES, SOURCE_ROWS = 3.0, 11.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoders:
-    """Of a model file."""
+    """The encoders of a model file."""
 
     source: SourceEncoder | None
     towers: tuple[Encoder, ...]
 
     @property
     def width(self) -> int:
-        """Of the rows that layers attend to beside their own, 0 where there are none."""
+        """Width of the rows that layers attend to in addition to their own; 0 where there are none."""
         if self.source is not None:
             return self.source.output_size or self.source.hidden_size
         return next((tower.sections[-1].hidden for tower in self.towers if tower.seen), 0)
@@ -49,7 +48,7 @@ def read_encoders(fields: Fields, blocks: Blocks) -> Encoders:
 
 
 def _step(rows: float) -> Phase:
-    """A few sequences of so many rows, each of which sees every other."""
+    """A few sequences of this many rows, each of which sees every other."""
     segment = Segment(sequences=SEQUENCES, new_tokens=rows)
     return Phase(name="encoder", segments=(segment,), logit_rows=0.0, causal=False)
 
@@ -115,6 +114,8 @@ def _cut(fields: Fields, media: str, sections: Sequence[Section]) -> Cut:
         says_nothing(fields, ("seconds",), f"media: {media}")
     if media != "image":
         says_nothing(fields, ("image_size", "native"), f"media: {media}")
+    from graphsim.models.layers.recorded import NoPieces, RecordedClips, RecordedImages
+
     if media == "none":
         return NoPieces()
     if media == "sound":

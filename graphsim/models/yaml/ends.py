@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from graphsim.files.reading import Fields
-from graphsim.models.layers.custom import BlockHead, BlockStem, CustomBlock, GemmNode, Program, TwoPrograms
 from graphsim.models.layers.ends import Head, Stem
 from graphsim.models.layers.norm import VECTORS, NormLayer
 from graphsim.models.yaml.blocks import Blocks
-from graphsim.models.yaml.nodes.reading import says_nothing
+from graphsim.models.yaml.overrides import says_nothing
 from graphsim.models.yaml.sections import MOST_VOCABULARY
+
+if TYPE_CHECKING:
+    from graphsim.models.layers.custom import BlockHead, BlockStem, CustomBlock, Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +35,15 @@ def read_ends(fields: Fields, positions: int, blocks: Blocks) -> Ends:
         says_nothing(fields, ("learned_positions", "embedding_norm"), "stem")
         says_nothing(names, ("embedding", "positions", "embedding_norm"), "stem")
         if program := blocks.stem(name):
+            from graphsim.models.layers.custom import BlockStem
+
             stem = BlockStem(vocab_size=vocabulary, block=program)
     if name := fields.text("head", ""):
         says_nothing(fields, ("tied_embeddings", "head_bias", "logit_soft_cap", "final_norm"), "head")
         says_nothing(names, ("final_norm", "head"), "head")
         if program := blocks.head(name):
+            from graphsim.models.layers.custom import BlockHead
+
             head = BlockHead(vocab_size=vocabulary, block=program, tied=_is_tied(program), penalties=head.penalties)
     return Ends(stem=stem, head=head, prefix=prefix)
 
@@ -86,6 +93,8 @@ def _penalties(generation: Fields) -> bool:
 
 def _is_tied(program: Program) -> bool:
     """Whether the GEMM that yields logits shares the embedding's weights."""
+    from graphsim.models.layers.custom import GemmNode, TwoPrograms
+
     block: CustomBlock = program.prompt if isinstance(program, TwoPrograms) else program
     return any(isinstance(node, GemmNode) and node.projection.head and node.projection.shared for node in block.nodes)
 

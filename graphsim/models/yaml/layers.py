@@ -10,7 +10,6 @@ from graphsim.files.reading import Fields
 from graphsim.models.layers.base import Layer
 from graphsim.models.yaml import mixers, sections
 from graphsim.models.yaml.blocks import Blocks
-from graphsim.models.yaml.names import constants
 from graphsim.models.yaml.overrides import Overrides
 
 MOST_LAYERS = 10_000
@@ -64,7 +63,7 @@ class _Reader:
         return tuple(layers)
 
     def _patterns(self, given: list[Any]) -> Iterator[tuple[list[Levels], int]]:
-        """For each group its pattern (each layer as levels of overrides) and how often it repeats."""
+        """For each group, its pattern (each layer as levels of overrides) and number of repetitions."""
         for i, entry in enumerate(given[:MOST_LAYERS]):
             group = self.model.child(entry, self.model.name(f"layers[{i}]"))
             times: int = group.integer("repeat", 1, most=MOST_LAYERS)
@@ -99,6 +98,8 @@ class _Reader:
             sections.norms(Overrides(self.model))
             self.model.raw("residual")
         elif "fields" in self.model:
+            from graphsim.models.yaml.names import constants
+
             constants(Overrides(self.model), self.model, self.hidden)
 
 

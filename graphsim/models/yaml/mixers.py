@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from graphsim.models.layers.base import Layer
-from graphsim.models.layers.indexer import Indexer
-from graphsim.models.layers.mla import LatentAttention
-from graphsim.models.layers.ssm import Mamba, Mamba2
 from graphsim.models.yaml.overrides import Overrides
 from graphsim.models.yaml.sections import MOST_HEADS, MOST_TOKENS, MOST_WIDTH, attention
+
+if TYPE_CHECKING:
+    from graphsim.models.layers.mla import LatentAttention
+    from graphsim.models.layers.ssm import Mamba, Mamba2
 
 NOTHING = "none"
 SECTIONS = ("attention", "latent_attention", "mamba", "mamba2")
@@ -34,8 +37,12 @@ def mixer(layer: Overrides, hidden: int) -> Layer | None:
 
 def latent_attention(section: Overrides) -> LatentAttention:
     """Multi-head latent attention (arXiv 2405.04434, section 2.1), with an indexer where the section has one."""
+    from graphsim.models.layers.mla import LatentAttention
+
     indexer = None
     if "indexer" in section:
+        from graphsim.models.layers.indexer import Indexer
+
         own = section.below("indexer")
         indexer = Indexer(
             heads=own.integer("heads", most=MOST_HEADS),
@@ -56,6 +63,8 @@ def latent_attention(section: Overrides) -> LatentAttention:
 
 def mamba(section: Overrides, hidden: int) -> Mamba:
     """A selective state-space layer (arXiv 2312.00752)."""
+    from graphsim.models.layers.ssm import Mamba
+
     return Mamba(
         width=section.integer("width", 2 * hidden, most=MOST_WIDTH),
         state=section.integer("state", 16, most=MOST_WIDTH),
@@ -70,6 +79,8 @@ def mamba(section: Overrides, hidden: int) -> Mamba:
 
 def mamba2(section: Overrides) -> Mamba2:
     """A Mamba-2 layer (arXiv 2405.21060)."""
+    from graphsim.models.layers.ssm import Mamba2
+
     heads = section.integer("heads", most=MOST_HEADS)
     groups = section.integer("groups", 1, most=MOST_HEADS)
     if heads % groups:

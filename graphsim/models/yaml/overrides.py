@@ -50,3 +50,10 @@ class Overrides:
     def problem(self, key: str, text: str) -> None:
         """Note that `key` is wrong, at the place that gave it."""
         self._level(key).problem(key, text)
+
+
+def says_nothing(fields: Fields, keys: tuple[str, ...], beside: str) -> None:
+    """Note the keys that another one leaves nothing to say."""
+    for key in keys:
+        if key in fields:
+            fields.problem(key, f"says nothing beside {beside}; drop it")

@@ -8,6 +8,7 @@ from graphsim.cost.families.gemm import START
 from graphsim.cost.parameters.store import VERSION, Calibration, calibration_path, load_calibration, save_calibration
 from graphsim.errors import ConfigError
 from graphsim.hardware import list_hardware, load_hardware
+from tests.paths import ROOT
 
 CALIBRATED = ["a100-sxm-80gb", "arc-pro-b60", "b200-sxm", "gb200", "h100-sxm", "rtx-pro-6000"]
 
@@ -26,6 +27,13 @@ def test_shipped_calibrations_are_small_and_say_where_they_come_from(name):
     assert calibration.hardware == name and calibration.architecture == load_hardware(name).architecture
     record = calibration.provenance["families"]["gemm"]
     assert record["points"] > 5000 and record["data"] and record["date"] and record["held_out_median_error"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "hardware").glob("*.calibration.json")), ids=lambda path: path.stem)
+def test_every_family_of_a_shipped_calibration_can_be_read(path):
+    """They are read when they are asked for; those of a user's file when it is loaded."""
+    families = load_calibration(path).families
+    assert families and all(family is not None for family in families.values())
 
 
 def test_a_family_without_fits_yet_may_stand_in_a_file(tmp_path):

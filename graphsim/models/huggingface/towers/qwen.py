@@ -37,7 +37,7 @@ class Frame:
 
     @classmethod
     def read(cls, vision: Fields, width: str = "hidden_size", out: str = "out_hidden_size") -> Frame:
-        """From a vision config. width, out: the keys of the two widths."""
+        """A frame from a vision config. width, out: the keys of the two widths."""
         unused(vision, "spatial_patch_size", "tokens_per_second")
         patch, frames = patch_side(vision), size(vision, "temporal_patch_size", default=2)
         channels = size(vision, "in_channels", "in_chans", "num_channels", default=3)
@@ -48,7 +48,7 @@ class Frame:
 
     @property
     def rows(self) -> Rows:
-        """Behind the merger."""
+        """Rows after the merger."""
         return Rows(shared=self.merge**2)
 
     @property
@@ -57,7 +57,7 @@ class Frame:
         return self.width * self.merge**2
 
     def cut(self, pixels: tuple[int, int]) -> Native:
-        """At native resolution within bounds."""
+        """Cut at native resolution, within bounds."""
         return Native(patch=self.patch, merge=self.merge, least=pixels[0], most=pixels[1])
 
     def merger(self, module: str, norm: NormLayer, names: tuple[str, str]) -> tuple[Section, Section]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Scope
@@ -74,8 +75,10 @@ class BlockHead(Layer):
     """A block in place of final norm and output head, and sampling behind it.
 
     tied: the weights of the GEMM that yields logits are the token embedding's
-    penalties: as of `graphsim.models.layers.ends.Head`
+    penalties: as in `graphsim.models.layers.ends.Head`
     """
+
+    generates: ClassVar[bool] = True
 
     vocab_size: int
     block: Program

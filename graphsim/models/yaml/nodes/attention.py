@@ -15,7 +15,8 @@ from graphsim.models.layers.custom.attention import (
     UncachedAttentionNode,
 )
 from graphsim.models.yaml.names import size, whole
-from graphsim.models.yaml.nodes.reading import Kind, NodeEntry, Setting, says_nothing
+from graphsim.models.yaml.nodes.reading import Kind, NodeEntry, Setting
+from graphsim.models.yaml.overrides import says_nothing
 
 _FREE = ("causal", "queries", "rows", "pairs")
 """Keys of attention that keeps nothing."""

@@ -80,10 +80,3 @@ def targets(fields: Fields) -> tuple[str, ...]:
         if word not in WORDS:
             fields.problem("targets", f"names '{word[:60]}', which is not known; {choices_text(word, WORDS)}")
     return tuple(words)
-
-
-def says_nothing(fields: Fields, keys: tuple[str, ...], beside: str) -> None:
-    """Note the keys that another one leaves nothing to say."""
-    for key in keys:
-        if key in fields:
-            fields.problem(key, f"says nothing beside {beside}; drop it")

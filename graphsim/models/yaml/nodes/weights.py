@@ -8,7 +8,8 @@ from graphsim.models.layers.base import Projection
 from graphsim.models.layers.custom.weights import ConvNode, EmbeddingNode, GemmNode, NormNode, ScanNode
 from graphsim.models.layers.norm import VECTORS
 from graphsim.models.yaml.names import size, usable, whole
-from graphsim.models.yaml.nodes.reading import SPLITS, Kind, NodeEntry, Setting, says_nothing, targets
+from graphsim.models.yaml.nodes.reading import SPLITS, Kind, NodeEntry, Setting, targets
+from graphsim.models.yaml.overrides import says_nothing
 from graphsim.ops import Part
 
 
