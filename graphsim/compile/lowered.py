@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 
 from graphsim.compile.structure import graph_of
-from graphsim.compile.symbols import CONTEXT, with_symbols
+from graphsim.compile.symbols import CONTEXT, on_device_of, with_symbols
 from graphsim.deployment.inference import Inference
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.memo import Memo
@@ -21,10 +21,14 @@ class Lowered:
 
     def __init__(self, inference: Inference, tape: Tape) -> None:
         self.tape = tape
-        symbolic, context = with_symbols(inference, tape), tape.variable(CONTEXT)
-        requests: Any = symbolic.requests
-        self.step: nx.DiGraph = symbolic.step_graph(context)  # type: ignore[arg-type]
-        self.prompt = symbolic.deployment.prefill(requests.batch, requests.input_tokens, media=requests.media)
+        self._symbolic, context = with_symbols(inference, tape), tape.variable(CONTEXT)
+        requests: Any = self._symbolic.requests
+        self.step: nx.DiGraph = self._symbolic.step_graph(context)  # type: ignore[arg-type]
+        self.prompt = self._symbolic.deployment.prefill(requests.batch, requests.input_tokens, media=requests.media)
+
+    def on(self, inference: Inference, *, rates: bool, constants: bool) -> Inference:
+        """The inference of these graphs on the device of one of the same structure; symbols as in `on_device_of`."""
+        return on_device_of(inference, self._symbolic, self.tape, rates=rates, constants=constants)
 
 
 def lowered_of(inference: Inference) -> Lowered:

@@ -23,20 +23,21 @@ class Value:
 
 
 def add(graph: nx.DiGraph, name: str, op: Op, inputs: Iterable[str | Value] = ()) -> str:
-    """Add a node behind its inputs and return its name; adding the same operation again only adds inputs.
+    """Add a node after its inputs and return its name; adding the same operation again only adds inputs.
 
-    Raises GraphError for a name that another operation has, and for an input that the graph does not hold yet, the
-    node itself included: order is launch order.
+    Raises GraphError for a name that another operation has, and for an input that is not in the graph yet, including
+    the node itself, as nodes are in launch order.
     """
-    if name in graph and graph.nodes[name].get("op", op) is not op:
+    if name not in graph:
+        graph.add_node(name, op=op)
+    elif graph.nodes[name].setdefault("op", op) is not op:
         raise GraphError(f"two nodes are named '{name}'; the names of a graph's nodes differ")
-    graph.add_node(name, op=op)
     for source in inputs:
         value = source if isinstance(source, Value) else Value(source)
         if value.node not in graph or value.node == name:
             raise GraphError(f"node '{name}' takes input from '{value.node}', which is not added before it")
-        edge = graph.get_edge_data(value.node, name)
-        parts = (*edge["parts"], *(p for p in value.parts if p not in edge["parts"])) if edge else value.parts
+        known = graph.edges[value.node, name]["parts"] if graph.has_edge(value.node, name) else ()
+        parts = (*known, *(p for p in value.parts if p not in known)) if known else value.parts
         graph.add_edge(value.node, name, parts=parts)
     return name
 

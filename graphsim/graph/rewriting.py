@@ -16,7 +16,7 @@ import networkx as nx
 from graphsim.errors import GraphError
 from graphsim.graph.building import Value, add, inputs_of, parts_along
 from graphsim.graph.sound import require_sound
-from graphsim.graph.validation import Stage
+from graphsim.graph.stages import Stage
 from graphsim.graph.walking import walk
 from graphsim.ops import EncoderOutput, Handed, Input, Op, Repeat
 from graphsim.units import short
@@ -35,9 +35,9 @@ MOST_OPERATIONS = 2_000_000
 
 
 class Pass(ABC):
-    """From graph to graph by one rule. Subclasses are frozen dataclasses whose fields are the pass's arguments.
+    """A graph rewriting by one rule. Subclasses are frozen dataclasses whose fields are the pass's arguments.
 
-    stage: of the graphs that it yields; a user's own pass runs behind all others of its stage
+    stage: the stage of the graphs that it returns; a user's own pass runs after all others of its stage
     """
 
     __slots__ = ()
@@ -45,41 +45,72 @@ class Pass(ABC):
 
     @abstractmethod
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """The rule for one graph, or for the body of a repeat; state that it keeps is that graph's own."""
+        """The rule for a graph, or for the body of a repeat; state that the rule keeps belongs to that graph."""
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """What becomes of a repeat's body before the rule sees the repeat: the same pass, unless it says otherwise."""
+        """The pass for a repeat's body, applied before the rule sees the repeat: the same pass by default."""
         return rewrite(repeat.body, self)
 
     def __call__(self, graph: nx.DiGraph) -> nx.DiGraph:
-        """The rewritten graph; the given one stays as it is."""
+        """The rewritten graph; the given one stays as it is, and comes back where nothing changes."""
         return rewrite(graph, self)
 
 
 def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
-    """Replay a graph in launch order through a rule or a pass; the given graph stays as it is.
+    """Replay a graph in launch order through a rule or a pass; the given graph does not change.
 
-    Bodies of repeats are rewritten by the same rule, or as the pass says. Where a user asks for parts of a node, it
-    gets these parts of what stands for the node; otherwise the parts of the stand-in, where it is a `Value` with parts.
-    Node attributes other than `op` are dropped: passes run before annotation.
-    The last node is the graph's result, so in a repeat's body a rule leaves the result behind all others.
-    Raises GraphError where a rule takes input from what is not there yet, left a node out that another one needs,
-    names two nodes alike, or yields what is neither a step nor a Value.
+    Where nothing changes, the given graph itself is returned. Bodies of repeats are rewritten by the same rule, or as
+    the pass defines. A consumer that takes parts of a node gets these parts of its replacement; a consumer that names
+    no parts gets those of the replacement, if it is a `Value` with parts.
+    Node attributes other than `op` are dropped, as passes run before annotation.
+    The last node is the graph's result, so in a repeat's body a rule adds the result after all other nodes.
+    Raises GraphError where a rule takes input from a node that is not there yet, omits a node that another one needs,
+    gives two nodes the same name, or yields anything other than a step or a Value.
     """
     replay: Rule = rule.rule(graph) if isinstance(rule, Pass) else rule
     if not callable(replay):
         raise GraphError(f"{_called(rule)} has {short(replay)} for a rule; expected a function of name, op and inputs")
-    out, stands = nx.DiGraph(), dict[str, Value]()
-    for name, op in graph.nodes(data="op"):
+    out: nx.DiGraph | None = None
+    stands: dict[str, Value] = {}
+    for name, old in graph.nodes(data="op"):
+        op = old
         if isinstance(op, Repeat):
             body = rule.body(op) if isinstance(rule, Pass) else rewrite(op.body, rule)
             op = op if body is op.body else replace(op, body=body)
         inputs = [_now(stands, source, parts_along(graph, source, name), name, rule) for source in graph.pred[name]]
+        taken = tuple(inputs)
         steps = replay(name, op, inputs)
         if not hasattr(steps, "__iter__"):
             raise _not_yielded(rule, name, steps)
+        if out is None:
+            steps = list(steps)
+            if _is_same(steps, name, old, taken):
+                stands[name] = Value(name)
+                continue
+            out = _before(graph, name)
         for step in steps:
             stands[name] = step if isinstance(step, Value) else _added(out, step, rule, name)
+    if out is not None:
+        return out
+    return graph if not graph.graph and all(len(data) == 1 for _, data in graph.nodes(data=True)) else _before(graph)
+
+
+def _is_same(steps: list[Any], name: str, op: Op, inputs: tuple[Value, ...]) -> bool:
+    """Whether steps are the very node that they are to replace."""
+    if len(steps) != 1 or not isinstance(steps[0], tuple) or len(steps[0]) != 3:
+        return False
+    step_name, step_op, step_inputs = steps[0]
+    return step_op is op and step_name == name and isinstance(step_inputs, list) and tuple(step_inputs) == inputs
+
+
+def _before(graph: nx.DiGraph, end: str | None = None) -> nx.DiGraph:
+    """A copy of what a graph holds before a node; of all of it where none is named."""
+    out = nx.DiGraph()
+    for name, op in graph.nodes(data="op"):
+        if end is not None and name == end:
+            break
+        out.add_node(name, op=op)
+        out.add_edges_from((source, name, {"parts": parts_along(graph, source, name)}) for source in graph.pred[name])
     return out
 
 
@@ -160,9 +191,9 @@ def _entering(op: Op, inputs: list[Value], beside: list[Value]) -> list[Value]:
 
 
 def unroll(graph: nx.DiGraph) -> nx.DiGraph:
-    """The same program with every repeat spelled out; block i of `layers` becomes `layers.i.…`.
+    """The same program with every repeat expanded; block i of `layers` becomes `layers.i.…`.
 
-    Raises GraphError for what is no sound graph, and for one of more operations than memory should hold.
+    Raises GraphError if the graph is not valid, and for one with too many operations for memory.
     """
     require_spelled_out(require_sound(graph))
     return rewrite(graph, Unroll())

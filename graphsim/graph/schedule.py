@@ -38,9 +38,17 @@ def initial_state(graph: nx.DiGraph) -> State:
     return state
 
 
+_NEVER = -np.inf
+"""When what does not come in is ready: known at once, so that nothing is computed or recorded of it."""
+
+
 def latest(values: Iterable[Num]) -> Num:
     """The elementwise maximum."""
-    return reduce(np.maximum, values)
+    return reduce(np.maximum, [value for value in values if value is not _NEVER] or [_NEVER])
+
+
+def _behind(time: Num, span: Num) -> Num:
+    return _NEVER if time is _NEVER or span is _NEVER else time + span
 
 
 def forward(graph: nx.DiGraph, state: State, times: dict[str, tuple[Num, Num]] | None = None) -> State:
@@ -57,13 +65,13 @@ def forward(graph: nx.DiGraph, state: State, times: dict[str, tuple[Num, Num]] |
             continue
         before = [p for p in graph.predecessors(name) if p in finish]
         inputs = [finish[p] for p in before if stream_of[p] != op.stream or isinstance(op, Repeat)]
-        ready = latest(inputs) if inputs else source if enters(op) and not before else -np.inf
+        ready = latest(inputs) if inputs else source if enters(op) and not before else _NEVER
         if isinstance(op, Repeat):
             start = ready
             state = _repeat(op, state | {DATA: ready})
         else:
-            start = np.maximum(ready, state[op.stream])
-            state[DATA] = state[op.stream] = start + _latency(name, node)
+            start = latest((ready, state[op.stream]))
+            state[DATA] = state[op.stream] = _behind(start, _latency(name, node))
         finish[name], stream_of[name] = state[DATA], "" if isinstance(op, Repeat) else op.stream
         if times is not None:
             times[name] = (start, finish[name])
@@ -100,13 +108,15 @@ Transfer = dict[str, dict[str, Num]]
 def transfer(body: nx.DiGraph) -> Transfer:
     """The matrix of one block: one run per component of the state, all others at minus infinity."""
     keys = list(initial_state(body))
-    columns = {key: forward(body, {k: 0.0 if k == key else -np.inf for k in keys}) for key in keys}
+    columns = {key: forward(body, {k: 0.0 if k == key else _NEVER for k in keys}) for key in keys}
     return {after: {before: columns[before][after] for before in keys} for after in keys}
 
 
 def apply(matrix: Transfer, state: State) -> State:
     """The state that a block leaves."""
-    return {after: latest([state[before] + entry for before, entry in row.items()]) for after, row in matrix.items()}
+    return {
+        after: latest([_behind(state[before], entry) for before, entry in row.items()]) for after, row in matrix.items()
+    }
 
 
 def power(matrix: Transfer, times: int) -> Transfer:
@@ -126,6 +136,6 @@ def power(matrix: Transfer, times: int) -> Transfer:
 def _product(second: Transfer, first: Transfer) -> Transfer:
     keys = list(first)
     return {
-        after: {before: latest([second[after][key] + first[key][before] for key in keys]) for before in keys}
+        after: {before: latest([_behind(first[key][before], second[after][key]) for key in keys]) for before in keys}
         for after in keys
     }

@@ -1,7 +1,7 @@
-"""Adapters enter the graph: three nodes around each matched GEMM (dynamic), or one in front of it (merge).
+"""Adapters enter the graph: three nodes around each matched GEMM (dynamic), or one before it (merge).
 
-What a variant puts around a module, it says itself (`graphsim.lora.variants`); what is trained beside the factors
-stands in `graphsim.lora.beside`.
+Each variant defines the nodes that it adds around a module (`graphsim.lora.variants`); what is trained besides the
+factors is in `graphsim.lora.beside`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from graphsim.units import Num
 class Buffers:
     """An engine's adapter buffers.
 
-    rank: what factors are padded to, None for each adapter's own
-    every_linear: whether linears that no adapter reaches have buffers too, and run kernels on zeros
-    expert_layout: what it holds of fused gate and up: `parameter`, `projections` or `fused`, as in a profile
-    ends: the same of the token embedding and the output head
-    merge_passes: 16-bit temporaries that its merge reads and writes
-    tp_scheme: how it cuts factors over a tensor-parallel group, unless the adapter says otherwise
+    rank: the rank to which factors are padded, None for each adapter's own
+    every_linear: whether linears without an adapter also have buffers, and run kernels on zeros
+    expert_layout: layout of fused gate and up: `parameter`, `projections` or `fused`, as in a profile
+    ends: whether the token embedding and the output head have buffers
+    merge_passes: 16-bit temporaries that a merge reads and writes
+    tp_scheme: how factors are sharded over a tensor-parallel group, unless the adapter says otherwise
     """
 
     rank: Num | None = None
@@ -53,9 +53,9 @@ class Buffers:
 def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None = None) -> nx.DiGraph:
     """The graph with the adapter's nodes; the graph itself where there is no adapter.
 
-    buffers: of the engine, where they differ from the adapter itself; a merged adapter needs none
+    buffers: the engine's buffers, where they differ from the adapter itself; not needed for a merged adapter
 
-    Layers whose modules get different ranks are told apart, so one repeat may become several.
+    Layers whose modules get different ranks are separated, so one repeat may become several.
     Raises ConfigError for a target that matches nothing, listing what could match.
     """
     if lora is None or not lora.enabled:
@@ -65,7 +65,7 @@ def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None =
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inject(Pass):
-    """Puts an adapter's nodes around the modules that it reaches; see `inject`.
+    """Inserts an adapter's nodes around its target modules; see `inject`.
 
     everywhere: whether the graph is the whole model, so that an adapter or target that matches nothing is a mistake
     """
@@ -81,7 +81,7 @@ class Inject(Pass):
         return repeat.body
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Raises ConfigError behind the last node, where the adapter or a target matched nothing."""
+        """Raises ConfigError after the last node, if the adapter or a target matched nothing."""
         injector = _Injector(self, graph)
         first, last = next(name for name, op in graph.nodes(data="op") if not isinstance(op, Input)), last_node(graph)
 
@@ -105,7 +105,7 @@ class _Layers(Pass):
     first: int
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """As outside."""
+        """The same pass as outside."""
         return repeat.body
 
     def rule(self, graph: nx.DiGraph) -> Rule:
@@ -119,12 +119,12 @@ def lora_parameters_of(graph: nx.DiGraph) -> Num:
 
 
 def trained_by_module(graph: nx.DiGraph) -> dict[str, Num]:
-    """The same of each module that an adapter is on, by its path as PEFT sees it."""
+    """Trainable weights of each module with an adapter, by its path as PEFT sees it."""
     return dict(_trained(graph, range(1)))
 
 
 def trained_by_all(graph: nx.DiGraph) -> dict[str, Num]:
-    """The same of what all modules share, such as VB-LoRA's bank of vectors, by the name of its node."""
+    """Trainable weights that all modules share, such as VB-LoRA's vector bank, by the name of their node."""
     shared = {name: op for name, op in graph.nodes(data="op") if op.adapter and "." not in name}
     return {name: op.trainable_parameters for name, op in shared.items() if may_be_nonzero(op.trainable_parameters)}
 
@@ -143,7 +143,7 @@ def _trained(graph: nx.DiGraph, firsts: range) -> Iterator[tuple[str, Num]]:
 
 
 class _Injector:
-    """The rule for one graph and all bodies in it: remembers whether it has reached any module."""
+    """The rule for one graph and all bodies in it; records whether it has matched any module."""
 
     def __init__(self, inject: Inject, graph: nx.DiGraph) -> None:
         lora = inject.lora
@@ -157,29 +157,30 @@ class _Injector:
         self.table = next(tables, None)
         tied = any(isinstance(op, Gemm) and op.head and op.shared for _, op in graph.nodes(data="op"))
         self.targets = Targets(lora, tied)
+        self.tells_layers = self.targets.tells_layers
         self.beside = Beside(lora=lora, tied=tied)
 
     def shared(self, graph: nx.DiGraph) -> Iterator[tuple[str, Op]]:
-        """What all modules that the adapter is on have in common."""
+        """What all modules with the adapter share."""
         if not self.dynamic:
             return
         found = {
             (op.k, op.n)
-            for op, path in modules_of(graph)
+            for op, path in modules_of(graph, layers=self.tells_layers)
             if isinstance(op, Gemm) and self.targets.key(op, path) is not None
         }
         if found:
             yield from self.lora.kind.shared(sorted(found), self.lora)
 
     def steps(self, name: str, op: Op, inputs: list[Value], first: int) -> Iterator[Step]:
-        """What becomes of a node whose layer offset counts from layer `first`."""
+        """The nodes that replace a node whose layer offset counts from layer `first`."""
         return self._repeat(name, op, inputs) if isinstance(op, Repeat) else self._op(name, op, inputs, first)
 
     def _path(self, op: Op, first: int) -> str:
         return str(getattr(op, "module", "")).replace("{}", str(first + op.layer))
 
     def _key(self, op: Op, first: int) -> tuple[int | None, bool, int]:
-        """What of a node differs from layer to layer."""
+        """What differs between layers for a node."""
         path = self._path(op, first)
         key = self.targets.key(op, path) if path and self._takes(op) else None
         return key, self.beside.is_copied(op, path), self.beside.rows(op, path)
@@ -192,8 +193,10 @@ class _Injector:
             first = op.first_layer + i * op.layers
             return tuple(self._key(inner, first) for _, inner in op.body.nodes(data="op"))
 
-        for _, group in groupby(range(op.times), keys):
-            turns = list(group)
+        groups = (
+            (list(group) for _, group in groupby(range(op.times), keys)) if self.tells_layers else [range(op.times)]
+        )
+        for turns in groups:
             first = op.first_layer + turns[0] * op.layers
             last = first + len(turns) * op.layers - 1
             whole = len(turns) == op.times
@@ -220,9 +223,9 @@ class _Injector:
             yield from self._merge(name, op, inputs, rank)
 
     def _has_buffers(self, op: Module) -> bool:
-        """Experts have them where the engine knows their pairs, whether or not an adapter may reach them.
+        """Whether a module has buffers. Experts do if the engine knows their pairs, whether or not they are targets.
 
-        So do an attention's and an MLP's linears that PEFT's all-linear passes over, such as a shared expert's.
+        So do linears of attention and MLPs that PEFT's all-linear does not match, such as those of a shared expert.
         """
         if op is self.table or (isinstance(op, Gemm) and op.head):
             return self.buffers.ends
@@ -231,7 +234,7 @@ class _Injector:
         return self.buffers.every_linear and bool(op.module) and (op.linear or bool(op.tags))
 
     def _rank(self, key: int | None, op: Module) -> Num:
-        """Of one slice."""
+        """Rank of one slice."""
         parameter = self.buffers.expert_layout == "parameter"
         if self.buffers.rank is not None:
             return self.buffers.rank * (rank_factor(op) if parameter else 1)
@@ -241,7 +244,7 @@ class _Injector:
 
     def _merge(self, name: str, op: Module, inputs: list[Value], rank: Num) -> Iterator[Step]:
         shape: dict[str, Any]
-        if isinstance(op, Embedding):  # cut over its entries
+        if isinstance(op, Embedding):  # sharded over its entries
             shape = {"n": op.width, "k": op.entries, "split": Sharding.ROW}
         else:
             shape = {"n": op.n, "k": op.k, "split": op.split, "units": op.units, "weights": op.weights}

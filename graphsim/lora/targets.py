@@ -1,14 +1,14 @@
-"""Which modules an adapter reaches: whole names, never substrings.
+"""Which modules an adapter targets: whole names, never substrings.
 
-The LoRA document's words (`attn`, `qkv`, `up+gate`, …) name what an operation is for; everything else follows
-PEFT's rules (`check_target_module_exists`, PEFT 0.21): a list entry matches a module path exactly or as a suffix
-behind a dot, a string is `all-linear` or a regular expression for the whole path.
+The LoRA document's words (`attn`, `qkv`, `up+gate`, …) name the purpose of an operation; everything else follows PEFT's
+rules (`check_target_module_exists`, PEFT 0.21): a list entry matches a module path exactly or as a suffix after a dot,
+a string is `all-linear` or a regular expression for the whole path.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ Module = Gemm | Embedding
 
 
 def rank_factor(op: Module) -> int:
-    """How many times an adapter's rank a weight gets that fuses several targets."""
+    """The multiple of an adapter's rank that a weight gets if it fuses several targets."""
     return op.rank_factor if isinstance(op, ExpertGemm) and not op.separate else 1
 
 
@@ -52,7 +52,7 @@ class Targets:
     tied: bool = False
 
     def key(self, op: Any, path: str) -> int | None:
-        """None where the module is not reached; else whose rank applies: the i-th pattern's, or below 0 the common."""
+        """None without an adapter; else the index of the pattern whose rank applies, below 0 for the common rank."""
         if not op.module or not (self._on_experts or not self._is_stack(op)):
             return None
         parameter = self._is_parameter(op, path)
@@ -62,6 +62,22 @@ class Targets:
             if matched(rf"(.*\.)?({pattern})$", path, "rank_pattern"):
                 return i
         return _PARAMETER if parameter else _COMMON
+
+    @property
+    def tells_layers(self) -> bool:
+        """Whether modules may be reached, trained in full or given a rank of their own in some layers only.
+
+        Neither names without a number as a part nor patterns that are plain names tell layers.
+        """
+        lora = self.lora
+        rows = lora.trainable_token_indices
+        held = [lora.exclude_modules, lora.target_parameters, rows if isinstance(rows, Mapping) else ()]
+        if str(lora.target_modules).lower() != "all-linear":
+            held.append(lora.target_modules or ())
+        if lora.layers_to_transform is not None or any(isinstance(names, str) for names in held):
+            return True
+        plain = all(pattern.isidentifier() for pattern in (*lora.rank_pattern, *lora.modules_to_save))
+        return not plain or any(part.isdigit() for names in held for name in names for part in name.split("."))
 
     def _is_stack(self, op: Any) -> bool:
         """Whether the weights are a parameter of a block of experts; in PEFT's eyes its router's are one as well."""
@@ -227,18 +243,21 @@ def _left(lora: LoraConfig) -> str:
     return f" that {' and '.join(reasons)} left in" if reasons else ""
 
 
-def modules_of(graph: nx.DiGraph, *, every: bool = False) -> list[tuple[Any, str]]:
-    """Every module that an adapter could go on, with its path; layer by layer.
+def modules_of(graph: nx.DiGraph, *, every: bool = False, layers: bool = True) -> list[tuple[Any, str]]:
+    """Every module that an adapter could target, with its path, layer by layer.
 
-    every: those too that only a variant of whole copies goes on, such as norms
+    every: include modules that only a variant with whole copies can target, such as norms
+    layers: list the modules of all layers, or only of the first of identical ones
     """
-    return list(_modules(graph, range(1), every))
+    return list(_modules(graph, range(1), every, layers))
 
 
-def _modules(graph: nx.DiGraph, firsts: range, every: bool) -> Iterator[tuple[Any, str]]:
+def _modules(graph: nx.DiGraph, firsts: range, every: bool, layers: bool) -> Iterator[tuple[Any, str]]:
     for _, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
-            yield from _modules(op.body, range(op.first_layer, op.first_layer + op.times * op.layers, op.layers), every)
+            turns = op.times if layers else 1
+            inner = range(op.first_layer, op.first_layer + turns * op.layers, op.layers)
+            yield from _modules(op.body, inner, every, layers)
             continue
         path = str(getattr(op, "module", ""))
         if path and (every or isinstance(op, Module)):
@@ -250,7 +269,7 @@ def _listed(names: Iterable[str] | str) -> str:
 
 
 def _could_match(lora: LoraConfig, modules: list[tuple[Any, str]], found: str) -> str:
-    """Names that do match, by the adapter's own rules and in the layers that it leaves in."""
+    """Names that would match, by the adapter's own rules and in its layers."""
     names = {path.rsplit(".", 1)[-1] for _, path in modules}
     longer = {name for _, path in modules if (name := _longer(path)).rsplit(".", 1)[-1] in WORDS}
     words = {tag for op, _ in modules for tag in getattr(op, "tags", ())}
@@ -259,7 +278,7 @@ def _could_match(lora: LoraConfig, modules: list[tuple[Any, str]], found: str) -
 
 
 def _matches(lora: LoraConfig, modules: list[tuple[Any, str]], name: str) -> bool:
-    """Whether a target by itself reaches a module."""
+    """Whether a target by itself matches a module."""
     alone = name if name == "all-linear" else (name,)
     try:
         targets = Targets(with_fields(lora, {"target_modules": alone, "target_parameters": ()}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from graphsim.symbolic.expr import Expr, applied
+from graphsim.symbolic.expr import Expr, applied, weighted
 from graphsim.symbolic.program import needed
 
 
@@ -24,10 +24,7 @@ def made_of(node: Expr, operands: Sequence[Any]) -> Any:
     """A formula's last operation on other operands."""
     if node.linear is not None:
         constant, terms = node.linear
-        total: Any = constant
-        for (_, weight), operand in zip(terms, operands, strict=True):
-            total = total + weight * operand
-        return total
+        return weighted(constant, [(weight, operand) for (_, weight), operand in zip(terms, operands, strict=True)])
     function: Any = node.function
     if hasattr(function, "with_known"):
         function, left = function.with_known([None if isinstance(x, Expr) else x for x in operands])

@@ -14,7 +14,8 @@ class Operators:
 
     __slots__ = ()
 
-    def _done(self, function: Function, *operands: Any) -> Any:
+    @staticmethod
+    def _done(function: Function, *operands: Any) -> Any:
         raise NotImplementedError
 
     def __add__(self, other: Any) -> Any:

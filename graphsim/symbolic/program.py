@@ -81,15 +81,22 @@ class Program:
         other._slots, other._runs, other._source, other._of_arrays = self._slots, 0, None, {}
         other._outputs, other._start = self._outputs, self._start.copy()
         given = dict(zip(self.inputs, self._input_slots, strict=True))
-        for name in known.keys() & given.keys():
-            other._start[given.pop(name)] = known[name]
+        told = {given.pop(name): known[name] for name in known.keys() & given.keys()}
+        for slot, value in told.items():
+            other._start[slot] = value
+        reached = set(told)
         other.inputs, other._input_slots = tuple(given), list(given.values())
         other._steps, other._array_steps = [], []
         for step, array_step in zip(self._steps, self._array_steps, strict=True):
+            if reached.isdisjoint(step[2]):
+                other._steps.append(step)
+                other._array_steps.append(array_step)
+                continue
             left = with_known(step, other._start)
             if left is None:
                 slot, function, operands = step
                 other._start[slot] = of_number(function)(*[other._start[i] for i in operands])
+                reached.add(slot)
             else:
                 other._steps.append(left)
                 sums = array_step[1] is not step[1]
@@ -144,12 +151,14 @@ class Program:
         return [(*step, tuple(dead.get(at, ()))) for at, step in enumerate(chosen)]
 
     def _slot(self, operand: Any) -> int:
-        if isinstance(operand, Expr) and operand.serial in self._slots:
-            return self._slots[operand.serial]
-        self._start.append(None if isinstance(operand, Expr) else operand)
-        if isinstance(operand, Expr):
-            self._slots[operand.serial] = len(self._start) - 1
-        return len(self._start) - 1
+        if type(operand) is not Expr:
+            self._start.append(operand)
+            return len(self._start) - 1
+        slot = self._slots.get(operand.serial)
+        if slot is None:
+            slot = self._slots[operand.serial] = len(self._start)
+            self._start.append(None)
+        return slot
 
     def _emit(self, node: Expr) -> None:
         operands = tuple([self._slot(operand) for operand in node.operands])
@@ -191,7 +200,7 @@ def needed(outputs: Iterable[Any], given: frozenset[int] = frozenset()) -> list[
         node = todo.pop()
         if node.serial not in found and node.serial not in given:
             found[node.serial] = node
-            todo += [operand for operand in node.operands if isinstance(operand, Expr)]
+            todo += [operand for operand in node.operands if type(operand) is Expr]
     return [found[serial] for serial in sorted(found)]
 
 

@@ -20,20 +20,20 @@ def is_positive(function: Callable[..., Any] | None, operands: Sequence[Any], li
     operands: formulas, which know their own sign, or plain numbers; linear: a sum's constant and coefficients.
     Tables and calls say of themselves whether they are (`never_negative`).
     """
-    known = [getattr(operand, "positive", None) or _is_number_above(operand) for operand in operands]
     if linear is not None:
         constant, terms = linear
-        return constant >= 0 and all(coefficient > 0 for _, coefficient in terms) and all(known)
-    if function is None:
+        return constant >= 0 and all(c > 0 for _, c in terms) and all(map(_is_at_least_zero, operands))
+    if function is None or function in NEVER_BELOW_ZERO:
         return True
     if function is np.maximum:
-        return any(known)
+        return any(map(_is_at_least_zero, operands))
     if function is np.where:
-        return all(known[1:])
-    if function in NEVER_BELOW_ZERO or (function in KEEP_SIGN and all(known)):
-        return True
+        return all(map(_is_at_least_zero, operands[1:]))
+    if function in KEEP_SIGN:
+        return all(map(_is_at_least_zero, operands))
     return bool(getattr(function, "never_negative", False))
 
 
-def _is_number_above(operand: Any) -> bool:
-    return not hasattr(operand, "positive") and bool(operand >= 0)
+def _is_at_least_zero(operand: Any) -> bool:
+    positive = getattr(operand, "positive", None)
+    return bool(operand >= 0) if positive is None else positive

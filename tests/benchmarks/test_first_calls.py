@@ -22,7 +22,7 @@ NEW: dict[str, list[dict[str, Any]]] = {
     "degrees": [KNOWN | {"parallelism": gs.Parallelism(tp=tp)} for tp in (2, 4, 8)],
     "replicas": [KNOWN | {"parallelism": gs.Parallelism(dp=dp)} for dp in (2, 3)],
 }
-MOST = {"rate": 1.0, "replicas": 1.0, "cost": 2.0, "model": 4.5, "degrees": 5.5}
+MOST = {"rate": 0.7, "replicas": 0.5, "cost": 2.0, "model": 4.0, "degrees": 4.0}
 """Of the first call; asked was 1. What is above is the price of recording: the same graphs with symbols, a formula for
 each price, a schedule of formulas and the programs that evaluate them (docs/compiler.md)."""
 

@@ -62,6 +62,22 @@ def test_a_node_that_is_left_out_without_a_stand_in_must_not_be_needed() -> None
     assert list(rewrite(chain("a", "b"), drops)) == ["input", "a"]
 
 
+def test_a_graph_that_no_rule_changes_comes_back_itself() -> None:
+    graph = packed()
+    assert rewrite(graph, without()) is graph
+
+    def longer(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
+        if name == "one":
+            inputs.append(Value("x"))
+        yield name, op, inputs
+
+    out = rewrite(graph, longer)
+    assert out is not graph and inputs_of(out, "one") == [Value("qk", ("q",)), Value("x")]
+    assert all(inputs_of(out, name) == inputs_of(graph, name) for name in graph if name != "one")
+    graph.nodes["x"]["latency_s"] = 1.0
+    assert rewrite(graph, without()).nodes["x"] == {"op": graph.nodes["x"]["op"]}
+
+
 @dataclass(frozen=True, slots=True)
 class CountAdds(Pass):
     """Names every addition by how many came before it in its own graph."""
