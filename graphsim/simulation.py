@@ -30,8 +30,6 @@ from graphsim.errors import ConfigError, HardwareError
 from graphsim.graph import Pass, unroll
 from graphsim.graph.sound import require_sound
 from graphsim.hardware import load_hardware
-from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import inject, lora_parameters_of, require_layers
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.media import NO_MEDIA, Media
@@ -42,6 +40,7 @@ from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num, short
 
 if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
     from graphsim.speculation.speculation import Speculation
 
 
@@ -179,6 +178,7 @@ def priced(inference: Inference) -> Estimate:
         memory, activities = inference.memory, partial(_activities, inference)
     else:
         numbers = numbers_of(inference)
+        formulas.noted.require(numbers)
         ttft_s, generation_s, one_time_s = formulas.times_s(numbers)
         memory, activities = partial(formulas.memory, numbers), partial(formulas.activities, numbers)
     times = inference.latencies(ttft_s, generation_s)
@@ -232,13 +232,14 @@ def _fields_of(thing: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
 
 
 def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | None = None) -> nx.DiGraph:
-    """A copy of a graph with `cost`, `latency_s` and `bound` on every node, priced for a device.
+    """A copy of a graph with `cost`, `latency_s` and `bound` on every node, for a device.
 
-    graph: of any origin; one that was annotated or scheduled before is priced afresh. Its own attributes, and those
-        of its nodes, stay
+    graph: any graph of operations. Costs from an earlier annotation are replaced; its other attributes, and those of
+        its nodes, stay
+    hardware: the device, as in `simulate`
     cost: `calibrated`, `roofline` or a function; the device's best by default
-    Raises GraphError for what is no graph of operations in launch order with finite dimensions, HardwareError where
-    the device has no rate for an operation.
+    Raises GraphError unless it is a graph of operations in launch order with finite dimensions, HardwareError where the
+    device has no rate for an operation.
     """
     sound, device = require_sound(graph), load_hardware(hardware)
     price = priced_or_refused(choose_cost(cost, device)[0])
@@ -246,12 +247,14 @@ def annotate(graph: nx.DiGraph, hardware: HardwareRef, cost: str | CostModel | N
 
 
 def lora_parameters(model: ModelRef | Deployment, lora: LoraConfig | None = None) -> int:
-    """Trainable parameters of one adapter, layer by layer; of a plain one r (k + n) for every module that it reaches.
+    """Trainable parameters of one adapter, layer by layer; for plain LoRA r (k + n) for every module that it targets.
 
     lora: by default the deployment's, or the model's own
-    Equal to what PEFT's `get_peft_model` trains. Raises ConfigError for targets that match nothing and for ranks
-    that are arrays.
+    Equal to what PEFT's `get_peft_model` trains. Raises ConfigError for targets that match nothing and for ranks that
+    are arrays.
     """
+    from graphsim.lora.injection import lora_parameters_of
+
     return round(float(lora_parameters_of(adapter_graph(*model_and_adapter(model, lora)))))
 
 
@@ -269,6 +272,8 @@ def adapter_graph(model: ModelConfig, lora: LoraConfig) -> nx.DiGraph:
     A merge has no nodes for what a variant trains beside A and B.
     Raises ConfigError for targets that match nothing and for ranks that are arrays.
     """
+    from graphsim.lora.injection import inject, lora_parameters_of, require_layers
+
     require_layers(lora, model.most_layers)
     graph = inject(
         build(model, prefill(1.0, 1.0, media=NO_MEDIA), load_precision("bf16")), replace(lora, strategy="dynamic")

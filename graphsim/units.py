@@ -79,10 +79,15 @@ def checked_number(
     """
     number = as_number(value)
     if number is None or (one and not isinstance(number, float)) or not is_within(number, least, most, whole=whole):
-        kind = ("single " if one else "") + ("whole number" if whole else "number")
-        bounds = f"from {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-        raise ConfigError(f"{name} = {short(value)} is not allowed; expected a {kind} {bounds}")
+        raise ConfigError(f"{name} = {short(value)} {not_within(least, most, whole=whole, one=one)}")
     return int(number) if whole and isinstance(number, float) else number
+
+
+def not_within(least: float, most: float, *, whole: bool, one: bool = False) -> str:
+    """What a message says behind a number that is not within its bounds."""
+    kind = ("single " if one else "") + ("whole number" if whole else "number")
+    bounds = f"from {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
+    return f"is not allowed; expected a {kind} {bounds}"
 
 
 def is_within(number: Num, least: float, most: float, *, whole: bool) -> bool:
@@ -119,7 +124,7 @@ def short(value: Any) -> str:
         text = f"a {type(value).__name__}"
     if isinstance(value, type):
         text = f"the class {value.__name__}"
-    elif " object at 0x" in text:  # where it lies in memory tells nobody anything
+    elif " object at 0x" in text:  # where it is in memory tells nobody anything
         text = f"a {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "…"

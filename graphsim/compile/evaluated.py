@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphsim.compile.activity import ActivityFormulas
-from graphsim.compile.causes import Cause, Causes
 from graphsim.compile.symbols import CONTEXT, INPUT, OUTPUT
 from graphsim.deployment.energy import Activities
 from graphsim.deployment.memory import Memory
 from graphsim.symbolic.growing_sum import GrowingSum
+from graphsim.symbolic.guards import Guards
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import names_of
 from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.compile.causes import Cause, Causes
 
 Inputs = Mapping[str, Any]
 
@@ -36,7 +39,17 @@ class Evaluated:
 
     @property
     def memory_program(self) -> Program:
-        """Of the fields of `Memory`, in order."""
+        """The program for the fields of `Memory`, in order."""
+        raise NotImplementedError
+
+    @property
+    def guards(self) -> Guards:
+        """All that is refused of the inputs, with the sentences of `simulate`."""
+        raise NotImplementedError
+
+    @property
+    def noted(self) -> Guards:
+        """Those of the guards that the passes noted."""
         raise NotImplementedError
 
     @property
@@ -51,7 +64,7 @@ class Evaluated:
 
     @property
     def causes_program(self) -> Program:
-        """Of the causes, in order."""
+        """The program for the causes, in order."""
         raise NotImplementedError
 
     def times_s(self, inputs: Inputs) -> tuple[Num, Num, Num]:
@@ -86,7 +99,7 @@ class Evaluated:
         return self.activity(_at_mean(inputs))
 
     def causes_s(self, inputs: Inputs) -> dict[Cause, Num]:
-        """What the time to the first token is made of, and that of a step of generation at the mean context, or at
+        """What the time to the first token is made of, and that of a decode step at the mean context, or at
         the `context` among the inputs. Raises NotRecordable where a schedule is no formula of sums and maxima."""
         at = inputs if CONTEXT in inputs else _at_mean(inputs)
         return dict(zip(self.causes, self.causes_program(at), strict=True))

@@ -9,15 +9,16 @@ every time, and `graphsim.compile.reasons` says which line asked.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphsim.compile.activity import ActivityFormulas, activity_formulas
-from graphsim.compile.causes import Causes, causes_of
 from graphsim.compile.evaluated import Evaluated, Inputs
+from graphsim.compile.guards import guards_of, noted
 from graphsim.compile.lowered import Lowered, lowered_of
 from graphsim.compile.manifest import Input, manifest_of
 from graphsim.compile.structure import has_variable_rates, kind_of_structure, recordable, structure_of
-from graphsim.compile.symbols import CONTEXT, with_symbols
+from graphsim.compile.symbols import CONTEXT, constants_of
+from graphsim.compile.uncollected import uncollected
 from graphsim.cost.base import annotate
 from graphsim.cost.rates import has_many_rates, rates_of
 from graphsim.deployment.inference import Inference
@@ -26,9 +27,13 @@ from graphsim.deployment.scenarios import take
 from graphsim.graph import walk
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.growing_sum import GrowingSum
+from graphsim.symbolic.guards import Guards
 from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import names_of
+
+if TYPE_CHECKING:
+    from graphsim.compile.causes import Causes
 
 __all__ = ["Formulas", "formulas_of", "recordable"]
 
@@ -36,18 +41,22 @@ __all__ = ["Formulas", "formulas_of", "recordable"]
 class Formulas(Evaluated):
     """The formulas of one structure, and the programs that evaluate them for the values of its variables.
 
-    first_token, step: the time to the first token, and of one step of generation behind `context` tokens
+    first_token, step: the time to the first token, and of one decode step behind `context` tokens
     one_time: of the work that is done once before serving; level, growing: of a step what does not grow with the
         context, and the sums of what does
     """
 
-    def __init__(self, inference: Inference, tape: Tape | None = None, *, rates: bool = False) -> None:
+    def __init__(
+        self, inference: Inference, tape: Tape | None = None, *, rates: bool = False, constants: bool = False
+    ) -> None:
         """rates: whether the device's rates are variables too, by the names of `graphsim.cost.rates.rates_of`; else
-        they are those of the inference's device. Raises NotRecordable where a pass asks for an actual number."""
+        they are those of the inference's device.
+        constants: whether the fitted constants of its prices are, by the names of `constants`; surfaces are not
+        Raises NotRecordable where a pass asks for an actual number."""
         graphs = lowered_of(inference) if tape is None else Lowered(inference, tape)
         self._given = inference
         self._tape, step = graphs.tape, graphs.step
-        self._inference = with_symbols(inference, self._tape, rates=rates)
+        self._inference = graphs.on(inference, rates=rates, constants=constants)
         context: Any = self._tape.variable(CONTEXT)
         prompt = annotate(graphs.prompt, self._inference.hardware, self._inference.price)
         self.first_token, self.step = self._inference.first_token_s(prompt), self._inference.step_s(context, step)
@@ -58,6 +67,11 @@ class Formulas(Evaluated):
         self._graphs = prompt, step
 
     @property
+    def constants(self) -> dict[str, float]:
+        """The fitted constants of the inference's own prices, by name: inputs where they were asked for."""
+        return constants_of(self._given)
+
+    @property
     def manifest(self) -> tuple[Input, ...]:
         """The inputs of the times and of memory: unit, bounds and default of each."""
         outputs = [self.first_token, self.one_time, self.step, *self.memory_formulas.values()]
@@ -65,14 +79,25 @@ class Formulas(Evaluated):
         return manifest_of(self._given, names)
 
     @cached_property
+    def guards(self) -> Guards:
+        """All that is refused of the inputs, with the sentences of `simulate`."""
+        return guards_of(self._given, self._inference, self._tape)
+
+    @cached_property
+    def noted(self) -> Guards:
+        """Those of the guards that the passes noted: what they refuse of numbers, nobody else looks at."""
+        return Guards(noted(self._tape))
+
+    @cached_property
     def memory_program(self) -> Program:
-        """Of the fields of `Memory`, in order."""
+        """The program for the fields of `Memory`, in order."""
         return Program(list(self.memory_formulas.values()))
 
     @cached_property
     def memory_formulas(self) -> dict[str, Any]:
-        """Of each field of `Memory`."""
-        memory = self._inference.memory()
+        """The formula of each field of `Memory`."""
+        with uncollected():
+            memory = self._inference.memory()
         return {name: getattr(memory, name) for name in names_of(Memory)}
 
     @cached_property
@@ -82,16 +107,18 @@ class Formulas(Evaluated):
 
     @cached_property
     def causes(self) -> Causes:
-        """What the time to the first token and that of a step of generation behind `context` tokens are made of.
+        """What the time to the first token and that of a decode step behind `context` tokens are made of.
 
         Raises NotRecordable where a schedule is no formula of sums and maxima.
         """
         prompt, step = self._graphs
+        from graphsim.compile.causes import causes_of
+
         return causes_of(self._inference, self.first_token, prompt, self.step, step)
 
     @cached_property
     def causes_program(self) -> Program:
-        """Of the causes, in order."""
+        """The program for the causes, in order."""
         return Program(list(self.causes.values()))
 
 
@@ -102,9 +129,19 @@ class BoundFormulas(Evaluated):
         self.of, self._known = of, known
         self.fixed, self.growing = of.fixed.bound(known), [growing.bound(known) for growing in of.growing]
 
+    @property
+    def guards(self) -> Guards:
+        """As of the formulas of all values."""
+        return self.of.guards
+
+    @property
+    def noted(self) -> Guards:
+        """As of the formulas of all values."""
+        return self.of.noted
+
     @cached_property
     def memory_program(self) -> Program:
-        """Of the fields of `Memory`, in order."""
+        """The program for the fields of `Memory`, in order."""
         return self.of.memory_program.bound(self._known)
 
     @cached_property
@@ -114,12 +151,12 @@ class BoundFormulas(Evaluated):
 
     @property
     def causes(self) -> Causes:
-        """As of the formulas of all values."""
+        """The causes, as in the formulas of all values."""
         return self.of.causes
 
     @cached_property
     def causes_program(self) -> Program:
-        """Of the causes, in order."""
+        """The program for the causes, in order."""
         return self.of.causes_program.bound(self._known)
 
 
@@ -171,6 +208,7 @@ def _compile(inference: Inference, *, rates: bool) -> Formulas | None:
     single = inference if inference.scenarios is None else take(inference, 0)
     single.check_passes()
     try:
-        return Formulas(inference, rates=rates)
+        with uncollected():
+            return Formulas(inference, rates=rates)
     except NotRecordable:
         return None

@@ -35,6 +35,17 @@ GENERATION = _NAMES[1][0] | _NAMES[1][1]
 ADAPTERS = _NAMES[2][0] | _NAMES[2][1] | {"adapted_tokens", "rank_rows"}
 """Names of the arguments that say something of prompts, of generation, of adapters."""
 
+ALLOWED = {
+    "prompts": "from 1 to prompt_tokens, where there are any",
+    "prompt_pairs": "at least those of equal prompts without a past: n q (q + 1) / 2",
+    "prompt_rows": "from prompt_tokens, as every new token has a row, to prompt_pairs",
+    "prompts_ending": "at most as many as there are prompts",
+    "cache_rows": "at least generating: each reads its new row; 0 for none",
+    "adapted_tokens": "at most all tokens of the step",
+    "distinct_adapters": "at most one for each adapted token",
+}
+"""Bounds of arguments that depend on others."""
+
 _SLACK = 1.0 + 1e-9
 """Rounding that a bound on sums allows for."""
 
@@ -104,8 +115,8 @@ def refuse_alone(given: Given, names: frozenset[str], leader: str) -> None:
         raise ConfigError(f"step: {alone} is given without {leader}")
 
 
-def require(name: str, value: Num, least: Num, most: Num, allowed: str) -> None:
-    """Raise ConfigError, saying what is allowed, unless `value` lies between two bounds."""
+def require(name: str, value: Num, least: Num, most: Num, allowed: str = "") -> None:
+    """Raise ConfigError, saying what is allowed (as in ALLOWED), unless `value` lies between two bounds."""
     good = (least <= value * _SLACK) & (value <= most * _SLACK)
     if not (good if isinstance(good, bool) else np.all(good)):
-        raise ConfigError(f"step: {name} = {short(value)} is not allowed; expected {allowed}")
+        raise ConfigError(f"step: {name} = {short(value)} is not allowed; expected {allowed or ALLOWED[name]}")

@@ -17,8 +17,8 @@ from graphsim.symbolic.expr import Expr, Tape
 from graphsim.symbolic.kernel import Opaque
 from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
-from graphsim.symbolic.refusal import CONFUSED, reason
-from graphsim.symbolic.substitute import filler, symbols_in
+from graphsim.symbolic.refusal import CONFUSED, NotRecordable, reason
+from graphsim.symbolic.substitute import filler, names_of, symbols_in
 from graphsim.units import Num
 
 
@@ -53,22 +53,35 @@ def price_formulas(price: CostModel, tape: Tape, points: Sequence[Point]) -> Rec
     return _OfUsers(price, tape, points) if isinstance(price, UsersCost) else _OfOwn(price, tape)
 
 
+_PLACES = ("layer", "stage", "stream")
+"""Where an operation runs, on which no price of the library's own depends."""
+
+
 class _OfOwn(Trusted):
     """Formulas and calls of the library's cost models."""
 
     def __init__(self, price: CostModel, tape: Tape) -> None:
         self._price, self._tape = price, tape
         self._latency_s, self._cost = _formulas(price)
+        self._known: Memo[Cost] = Memo(most=512)
+        self._fitted = isinstance(price, Prices) and bool(price.symbols)
 
     def __call__(self, op: Op, hardware: Hardware) -> Cost:
-        if not isinstance(hardware.memory_bytes_per_s, Expr) and not symbols_in(op):
+        if not self._fitted and not isinstance(hardware.memory_bytes_per_s, Expr) and not symbols_in(op):
             return self._price(op, hardware)
+        kind: Any = type(op)
+        parts = [getattr(op, name) for name in names_of(kind) if name not in _PLACES]
+        return self._known.get((hardware, kind, *parts), lambda: self._recorded(op, hardware))
+
+    def _recorded(self, op: Op, hardware: Hardware) -> Cost:
         latency: Any
         try:
             latency = self._latency_s(op, hardware)
         except GraphsimError:
             raise
         except CONFUSED as error:
+            if self._fitted:
+                raise NotRecordable(reason(error)) from None
             function, symbols = at_numbers(_latency_of(self._price), op, hardware)
             latency = self._tape.apply(Opaque(function, reason(error)), *symbols)
         return _Recorded(busy_s=latency)

@@ -9,6 +9,8 @@ import numpy as np
 
 from graphsim.compile import sums
 from graphsim.compile.given import ADAPTERS, number, one_spelling, refuse_unaligned
+from graphsim.compile.guards import noted
+from graphsim.compile.manifest import Input, inputs_of_step
 from graphsim.compile.packing import packed, unpacked
 from graphsim.compile.structure import structure_of
 from graphsim.compile.symbols import numbers_of, with_symbols
@@ -23,6 +25,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.models.phase import generation_of, mixed, prompts_of
 from graphsim.ops.precision import Precision
 from graphsim.symbolic.expr import NotRecordable, Tape
+from graphsim.symbolic.guards import Guards
 from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 from graphsim.units import Num
@@ -41,12 +44,13 @@ def compile_step(
     engine: EngineRef | None = None,
     passes: Sequence[Pass] = (),
 ) -> CompiledStep:
-    """The time of one step of a deployment, as a function of what the step holds; it equals what `simulate` gives.
+    """The time in seconds of one step of a deployment as a function of its contents, equal to what `simulate` gives.
 
-    `step(prompt_tokens=512)` is a prompt step, `step(generating=8, cache_rows=8 * 1025)` a step of generation, both
-    together a mixed one, as with chunked prefill. The arguments are those of `Deployment`, or a deployment itself,
-    which is compiled once per process, whatever the ranks and counts of its adapters; the function can be pickled.
-    Raises ConfigError for arrays over scenarios, or a deployment that cannot be recorded, naming the line that asks.
+    `step(prompt_tokens=512)` is a prompt step, `step(generating=8, cache_rows=8 * 1025)` a decode step, and both
+    together a mixed step, as with chunked prefill. The arguments are those of `Deployment`, or a deployment itself. It
+    is compiled once per process for all ranks and numbers of its adapters. The function can be pickled.
+    Raises ConfigError for arrays over scenarios, and for a deployment that cannot be traced, naming the line that
+    prevents it.
     """
     deployment = deployed(
         model, hardware, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine,
@@ -72,11 +76,15 @@ def step_of(inference: Inference) -> CompiledStep:
 
 
 class StepFormulas:
-    """The formulas of the steps of one structure: of steps with prompts, with generation, and with both."""
+    """The formulas of the steps of one structure: of steps with prompts, with generation, and with both.
+
+    noted: what the passes refuse of the adapter's numbers, the same in every kind of step
+    """
 
     def __init__(self, inference: Inference) -> None:
         inference.check_passes()
         self._inference = inference
+        self.noted = Guards(())
         self._programs = {(True, True): self._record(True, True)}
 
     def program(self, prompts: bool, generates: bool) -> Program:
@@ -94,6 +102,7 @@ class StepFormulas:
         generation = generation_of(*map(tape.variable, GENERATION))  # type: ignore[arg-type]
         phase = mixed(prompt, generation) if prompts and generates else prompt if prompts else generation
         seconds = recorded.mixed_s(phase) if prompts else recorded.time_s(recorded.deployment.step([phase]))
+        self.noted = Guards(noted(tape))
         return Program([seconds])
 
 
@@ -117,15 +126,21 @@ class CompiledStep:
         self._inputs: dict[str, Num] = {name: float(value) for name, value in kept.items()}
         if lora is not None:  # buffers are padded for the largest rank of all adapters, not for a step's mean
             self._inputs["max_lora_rank"] = float(np.maximum(lora.max_lora_rank, lora.largest_rank))
+        formulas.noted.require(self._inputs)
 
     @property
     def caution(self) -> str:
-        """What to beware of in its times, as of an unmeasured device; "" where there is nothing."""
+        """Caveats on its times, such as an unmeasured device; "" if there are none."""
         return self._inference.deployment.caution
 
     @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The sums that a call takes: name, unit, bounds, and what each is where it is not given."""
+        return inputs_of_step({name: float(value) for name, value in self._inputs.items()})
+
+    @property
     def rests_on(self) -> tuple[Any, ...]:
-        """All that its times depend on besides the arguments of a call, in the form that a `Memo` takes as a key."""
+        """Everything its times depend on besides the arguments of a call, as the key of a `Memo`."""
         return (self._formulas, *self._inputs, *self._inputs.values())
 
     def __repr__(self) -> str:
@@ -168,7 +183,7 @@ class CompiledStep:
         distinct_adapters: different adapters among them (the LoraConfig's active_adapters)
         rank_rows: the rank of its adapter, summed over these tokens (the LoraConfig's rank for each); ranks of a
             rank_pattern stay as they are, and engines that pad go on padding to the largest rank of the LoraConfig
-        Instead of sums, for sequences alike:
+        Instead of sums, for identical sequences:
         prefill_tokens, prefill_sequences, past_tokens: new tokens of each prompt, prompts, cached tokens of each
         decode_batch, context: generating sequences, and tokens that each has in the cache; adapters: distinct ones
         Exact in pairs and rows. Approximate for layers with a window where sequences differ: these count as equal ones

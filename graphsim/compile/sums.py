@@ -9,7 +9,7 @@ from math import inf
 
 import numpy as np
 
-from graphsim.compile.given import GENERATION, PROMPTS, Given, refuse_alone, require
+from graphsim.compile.given import ALLOWED, GENERATION, PROMPTS, Given, refuse_alone, require
 from graphsim.units import Num
 
 
@@ -26,7 +26,7 @@ def prompts(given: Given) -> dict[str, Num]:
         found = _NO_PROMPTS
     if "prompts_ending" in given:
         ending = given["prompts_ending"]
-        require("prompts_ending", ending, 0.0, found["prompts"], "at most as many as there are prompts")
+        require("prompts_ending", ending, 0.0, found["prompts"])
         return found | {"prompts_ending": ending}
     return found
 
@@ -37,7 +37,7 @@ _NO_PROMPTS: dict[str, Num] = dict.fromkeys(
 
 
 def _equal_prompts(each: Num, sequences: Num, past: Num) -> dict[str, Num]:
-    """Of prompts alike: `each` new tokens behind `past` ones; those without new tokens are none."""
+    """Of identical prompts: `each` new tokens behind `past` ones; those without new tokens are none."""
     count = sequences * _one_where(each)
     tokens = count * each
     return {
@@ -57,16 +57,14 @@ def _prompts(given: Given) -> dict[str, Num]:
     count = live
     if "prompts" in given:
         count = given["prompts"] * live
-        require("prompts", count, live, tokens, "from 1 to prompt_tokens, where there are any")
+        require("prompts", count, live, tokens)
     least = tokens * (tokens / _divisor(count) + 1.0) / 2.0
     pairs = given.get("prompt_pairs", least)
     if "prompt_pairs" in given:
-        allowed = "at least those of equal prompts without a past: n q (q + 1) / 2"
-        require("prompt_pairs", pairs, least, _ceiling(tokens), allowed)
+        require("prompt_pairs", pairs, least, _ceiling(tokens))
     if "prompt_rows" in given:
         rows = given["prompt_rows"]
-        allowed = "from prompt_tokens, as every new token has a row, to prompt_pairs"
-        require("prompt_rows", rows, tokens, pairs, allowed)
+        require("prompt_rows", rows, tokens, pairs)
     else:
         rows = count * pairs / _divisor(tokens) + (tokens - count) / 2.0
     return {
@@ -87,7 +85,7 @@ def generation(given: Given) -> dict[str, Num]:
     if "generating" in given:
         count = given["generating"]
         rows = given.get("cache_rows", count)
-        require("cache_rows", rows, count, _ceiling(count), "at least generating: each reads its new row; 0 for none")
+        require("cache_rows", rows, count, _ceiling(count))
     elif "decode_batch" in given:
         count = given["decode_batch"]
         rows = count * (given.get("context", 0.0) + 1.0)
@@ -105,19 +103,23 @@ def adapted(given: Given, tokens: Num, configured: Given) -> dict[str, Num]:
     found: dict[str, Num] = {}
     rows = given.get("adapted_tokens")
     if rows is not None:
-        require("adapted_tokens", rows, 0.0, tokens, "at most all tokens of the step")
+        require("adapted_tokens", rows, 0.0, tokens)
         found["adapter_share"] = _share(rows, tokens)
     for name in ("adapters", "distinct_adapters"):
         if name in given:
-            require(name, given[name], 0.0, tokens if rows is None else rows, "at most one for each adapted token")
+            require(name, given[name], 0.0, tokens if rows is None else rows, ALLOWED["distinct_adapters"])
             found["active_adapters"] = given[name]
     if "rank_rows" in given:
         rows = configured["adapter_share"] * tokens if rows is None else rows
         rank_rows, largest = given["rank_rows"], configured["max_lora_rank"]
-        most = f"at most adapted tokens times {largest:g}, the largest rank of the LoraConfig or its max_lora_rank"
-        require("rank_rows", rank_rows, 0.0, rows * largest, most)
+        require("rank_rows", rank_rows, 0.0, rows * largest, most_rank_rows(largest))
         found["rank"] = rank_rows / _divisor(rows)
     return found
+
+
+def most_rank_rows(largest: Num) -> str:
+    """The bound of `rank_rows` in words."""
+    return f"at most adapted tokens times {largest:g}, the largest rank of the LoraConfig or its max_lora_rank"
 
 
 def _share(rows: Num, tokens: Num) -> Num:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile.prices import price_formulas
+from graphsim.cost.calibrated import Prices
 from graphsim.cost.rates import has_many_rates, rates_of, with_rates
 from graphsim.deployment.inference import Inference
 from graphsim.symbolic.expr import Tape
@@ -63,14 +64,14 @@ def _step(sequences: float, tokens: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def with_symbols(inference: Inference, tape: Tape, *, rates: bool = False) -> Inference:
-    """The inference with symbols for its numbers, whose prices are recorded.
+def constants_of(inference: Inference) -> dict[str, float]:
+    """The fitted constants of an inference's prices, by the names of `Prices.constants`; none under other prices."""
+    return inference.price.constants if isinstance(inference.price, Prices) else {}
 
-    rates: whether those of the device are symbols too, by the names of `rates_of`
-    """
-    deployment, device = inference.deployment, inference.hardware
-    if rates:
-        device = with_rates(device, {name: tape.variable(name) for name in rates_of(device)})
+
+def with_symbols(inference: Inference, tape: Tape) -> Inference:
+    """The inference with symbols for its numbers, whose prices are recorded."""
+    deployment = inference.deployment
     lora = deployment.lora
     if deployment.adapter is not None:
         changes: dict[str, Any] = {}
@@ -81,12 +82,23 @@ def with_symbols(inference: Inference, tape: Tape, *, rates: bool = False) -> In
                 changes[field] = tape.variable(name)
         lora = with_fields(deployment.adapter, changes)
     parallelism = with_fields(deployment.parallelism, {"dp": tape.variable("dp")})
-    price = price_formulas(inference.price, tape, points_of(inference))
+    symbolic = with_fields(deployment, {"parallelism": parallelism, "lora": lora})
     requests = with_fields(inference.requests, {name: tape.variable(name) for name in ("batch", INPUT, OUTPUT)})
-    return replace(
-        inference,
-        deployment=with_fields(
-            deployment, {"hardware": device, "parallelism": parallelism, "lora": lora, "cost": price}
-        ),
-        requests=requests,
-    )
+    return on_device_of(inference, replace(inference, deployment=symbolic, requests=requests), tape)
+
+
+def on_device_of(
+    inference: Inference, symbolic: Inference, tape: Tape, *, rates: bool = False, constants: bool = False
+) -> Inference:
+    """Symbols of one inference on the device of another one of the same structure, with its prices.
+
+    rates, constants: whether those of the device and of its prices are symbols too
+    """
+    device = inference.hardware
+    if rates:
+        device = with_rates(device, {name: tape.variable(name) for name in rates_of(device)})
+    price = inference.price
+    if constants and isinstance(price, Prices):
+        price = price.with_constants({name: tape.variable(name) for name in price.constants})
+    price = price_formulas(price, tape, points_of(inference))
+    return replace(symbolic, deployment=with_fields(symbolic.deployment, {"hardware": device, "cost": price}))

@@ -1,96 +1,34 @@
-"""Pricing graph operations from fitted constants: the device's own, or its generation's scaled by datasheet.
-
-An operation says which cost family prices it (`Op.family`): GEMMs, adapters included, go to the GEMM family,
-attention, collectives, experts, and convolutions and scans along sequences to theirs (`cost/products.py`,
-`cost/blocks.py`, `cost/recurrences.py`), memory-bound operations to the element-wise one. What no family has measured
-keeps its roofline, stretched by what the device's GEMMs fall short of it:
-
-    t = launch + max(compute · flops / peak, dram · bytes / bandwidth, message / link)
-
-The start of a kernel is known from three places, each for what was measured with it:
-
-* `launch_clocks`, fitted with the device's 16-bit GEMMs (`families/gemm.py`), or with its memory-bound kernels
-  (`families/elementwise.py`): inside a captured graph. That of the GEMMs (`_launch_s`) also starts what was
-  not measured, and each further kernel of an operation; the `launch_s` of any price here is that many clocks.
-* `launch_s` or `start_s`, fitted with attention, experts and collectives, is a part of their kernels' time and
-  seconds on every device (`families/attention.py`, `moe.py`, `collectives.py`).
-* `Hardware.launch_s` and `.eager_launch_s`, of the device's file: the bare roofline's (`cost/roofline.py`), and the
-  host's start of each kernel where no graph is captured (`ops.Launch`).
-"""
+"""The calibrated cost model of a device: its own fitted constants, or its generation's scaled by datasheet."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from graphsim.cost.base import Cost, CostModel, Trusted
-from graphsim.cost.blocks import (
-    attention_s,
-    collective_s,
-    encoder_s,
-    exchange_s,
-    expert_s,
-    hyper_connection_s,
-    kinds_of,
-    latent_shape,
-    sparse_s,
-)
+from graphsim.cost.constants import constants_of, with_constants
 from graphsim.cost.families import mla
 from graphsim.cost.families.blend import Blend
-from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.measured import KernelTime, Parameters, kernel_seconds, latency_seconds, price_of
 from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.borrowed import record_of
 from graphsim.cost.parameters.engines import BASE, KernelTable
 from graphsim.cost.parameters.lazily import Lazily
 from graphsim.cost.parameters.parts import parts_of
-from graphsim.cost.products import batched_shape, constants, product_of, product_s
 from graphsim.cost.rates import kind_of
 from graphsim.cost.recorded_kernels import Kinds, RecordedKernels
-from graphsim.cost.recurrences import recurrent_s
 from graphsim.cost.residuals import Record
-from graphsim.cost.roofline import compute_s, matrix_peak, roofline, uncaptured_s
+from graphsim.cost.roofline import roofline
 from graphsim.cost.stack import stack_of
-from graphsim.errors import GraphError, choices_text
+from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.ops import (
-    AllReduceNorm,
-    Attention,
-    CausalConv,
-    Collective,
-    ExchangeTokens,
-    ExpertActivation,
-    ExpertGemm,
-    Gemm,
-    HeadGemm,
-    IndexScores,
-    MlaAttention,
-    Op,
-    Permute,
-    Residency,
-    Route,
-    Scan,
-    SparseAttention,
-)
+from graphsim.ops import Op
 from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.memo import Memo
 from graphsim.units import Num
-
-Parameters = Mapping[str, Mapping[str, Any]]
-"""Fitted parameters by family; empty where there are none."""
-
-KernelTime = Callable[[Any], Num]
-"""Seconds of a measured kernel from its shape, whose `family` prices it."""
-
-TINY_S = 1e-30
-"""Below any time: what a time that may be 0 is divided by instead."""
-
-_LATENCY: dict[str, Callable[..., Num]] = {name: family.module.latency_s for name, family in FAMILIES.items()}
 
 
 def calibrated(hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel, str]:
@@ -117,22 +55,61 @@ def calibrated(hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel
 
 
 class Prices(Trusted):
-    """The calibrated cost model of one device."""
+    """The calibrated cost model of one device.
+
+    constants: other values of fitted constants, by the names of `constants_of`, which may be symbols
+    """
 
     def __init__(
-        self, hardware: Hardware, parameters: Parameters, records: Mapping[str, Record | None] = MappingProxyType({})
+        self,
+        hardware: Hardware,
+        parameters: Parameters,
+        records: Mapping[str, Record | None] = MappingProxyType({}),
+        constants: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self._hardware, self._parameters, self._records = hardware, parameters, records
+        self._hardware, self._fits, self._records, self._changed = hardware, parameters, records, constants
+        self._parameters = Lazily(FAMILIES, self._family) if constants else parameters
         self._kinds = _kinds.get(self.structure, dict[Any, Any])
+
+    def _family(self, family: str) -> Mapping[str, Any]:
+        return with_constants(family, self._fits[family], self._changed)
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The fitted constants by name, `constants.gemm.bfloat16.launch_clocks`; in clocks, bytes, seconds or parts."""
+        usual = {name: value for family in FAMILIES for name, value in constants_of(family, self._fits[family]).items()}
+        return {name: self._changed.get(name, value) for name, value in usual.items()}
+
+    def with_constants(self, values: Mapping[str, Any]) -> Prices:
+        """The same with other values of some constants. Raises ConfigError for a name that is none of them."""
+        known = self.constants
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"constants has no '{name}'; {choices_text(name, known)}")
+        return Prices(self._hardware, self._fits, self._records, {**self._changed, **values})
+
+    @property
+    def symbols(self) -> dict[str, Expr]:
+        """The constants that are symbols."""
+        return {name: value for name, value in self._changed.items() if isinstance(value, Expr)}
 
     @property
     def structure(self) -> tuple[Any, ...]:
         """All that shapes the formulas of its prices, as parts of a description for `Memo`; rates do not."""
-        return (*kind_of(self._hardware), *parts_of(self._parameters))
+        changed = [(name, None if isinstance(value, Expr) else value) for name, value in self._changed.items()]
+        return (*kind_of(self._hardware), *parts_of(self._fits), *changed)
 
     def kernels_on(self, hardware: Hardware) -> RecordedKernels:
         """Seconds of kernels whose sizes may be symbols, on the device with rates that may be symbols too."""
-        return RecordedKernels(hardware, partial(_kernel_of, self._parameters), self._kinds)
+        return RecordedKernels(hardware, self._kernel_of, self._kinds, self.symbols)
+
+    def _kernel_of(self, hardware: Hardware, shape: Any, constants: Mapping[str, Any] = MappingProxyType({})) -> Num:
+        parameters = self._parameters
+        if constants:
+            parameters = {
+                shape.family: with_constants(shape.family, self._fits[shape.family], {**self._changed, **constants})
+            }
+        return kernel_seconds(hardware, parameters, shape)
 
     @property
     def parameters(self) -> Parameters:
@@ -141,208 +118,35 @@ class Prices(Trusted):
 
     @property
     def records(self) -> Mapping[str, Record | None]:
-        """By family, how far its kernels lie from their prices (`cost/residuals.py`); None where none is recorded."""
+        """By family, the residuals of its kernels (`cost/residuals.py`); None where none are recorded."""
         return self._records
 
     @property
     def has_records(self) -> bool:
-        """Whether anybody recorded how far any family's kernels lie from their prices."""
+        """Whether residuals are recorded for any family."""
         return any(record is not None for record in self._records.values())
 
     def __call__(self, op: Op, device: Hardware) -> Cost:
-        """The price of an operation on the device that the constants are for, or on one like it."""
-        return self.cost(op, partial(_kernel_s, device, self._parameters), device)
+        """The cost of an operation on the device that the constants are for, or on one with other rates."""
+        return self.cost(op, partial(kernel_seconds, device, self._parameters), device)
 
     def cost(self, op: Op, kernel_s: KernelTime, device: Hardware) -> Cost:
         """The same from a function that gives the seconds of its kernels; numbers may be symbols."""
-        return _price(op, device, self._parameters, kernel_s)
+        return price_of(op, device, self._parameters, kernel_s)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Prices, (self._hardware, dict(self._parameters), dict(self._records))
+        return Prices, (self._hardware, dict(self._fits), dict(self._records), dict(self._changed))
 
     def latency_s(self, op: Op, kernel_s: KernelTime, hardware: Hardware | None = None) -> Num:
         """Seconds of an operation whose numbers may be symbols, from a function that gives those of its kernels.
 
         hardware: the device with other rates, or with symbols for them
         """
-        return _latency_s(op, hardware or self._hardware, self._parameters, kernel_s)
+        return latency_seconds(op, hardware or self._hardware, self._parameters, kernel_s)
 
     def kernel_s(self, shape: Any) -> Num:
         """Seconds of one kernel."""
-        return _kernel_s(self._hardware, self._parameters, shape)
-
-
-def _price(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Cost:
-    """The same parts as the roofline's, another total."""
-    base, total = roofline(op, hardware), _latency_s(op, hardware, parameters, kernel_s)
-    if _within_measured_block(op, parameters):
-        return Cost(busy_s=total)
-    starts = _starts_s(op, base, parameters, hardware)
-    launch_s = np.minimum(starts, total)
-    return Cost(
-        busy_s=total - launch_s,
-        compute_s=base.compute_s,
-        memory_s=base.memory_s,
-        network_s=base.network_s,
-        launch_s=launch_s,
-    )
+        return kernel_seconds(self._hardware, self._parameters, shape)
 
 
 _kinds: Memo[Kinds] = Memo(most=64)
-
-
-def _kernel_of(parameters: Parameters, hardware: Hardware, shape: Any) -> Num:
-    return _kernel_s(hardware, parameters, shape)
-
-
-def _kernel_s(hardware: Hardware, parameters: Parameters, shape: Any) -> Num:
-    seconds = _LATENCY[shape.family](parameters[shape.family], hardware, shape)
-    return seconds if isinstance(seconds, Expr) else np.asarray(seconds)[()]
-
-
-def _latency_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num:
-    """Seconds by the family that the operation names, else by the stretched roofline.
-
-    Kernels were measured with their operands in memory: of operands on the chip, the time is that of the kernel in the
-    proportion in which the stretched roofline falls; an assumption, since it was not measured.
-    Raises GraphError for an operation that names no family of FAMILIES.
-    """
-    if op.residency is not Residency.All_offchip:
-        off_chip = replace(op, residency=Residency.All_offchip)
-        share = _stretched_s(op, hardware, parameters) / np.maximum(
-            _stretched_s(off_chip, hardware, parameters), TINY_S
-        )
-        return share * _latency_s(off_chip, hardware, parameters, kernel_s)
-    if not op.family:
-        return _stretched_s(op, hardware, parameters)
-    if op.family not in FAMILIES:
-        kind = type(op).__name__
-        raise GraphError(f"{kind}.family = '{op.family}' is not known; {choices_text(op.family, FAMILIES)} or ''")
-    measured_s = _MEASURED[op.family](op, hardware, parameters, kernel_s)
-    return _stretched_s(op, hardware, parameters) if measured_s is None else measured_s
-
-
-def _product_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    if not isinstance(op, Gemm) or not op.weights.gemm:
-        return None
-    matrix_peak(op, hardware)  # raises where the device lacks the format
-    return product_s(parameters["gemm"], hardware, product_of(op), kernel_s)
-
-
-def _batched_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    """As one GEMM over the outputs of all heads where no batched one was measured.
-
-    Its weights come from memory in every layer, those of the measured calls from the cache.
-    """
-    if not isinstance(op, HeadGemm) or not op.weights.gemm or not parameters.get("batched_gemm"):
-        return _product_s(op, hardware, parameters, kernel_s)
-    return np.maximum(kernel_s(batched_shape(op)), roofline(op, hardware).busy_s)
-
-
-def _latent_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    """As attention of the same work where no latent kernel of the like was measured."""
-    fitted = parameters.get("mla")
-    if not isinstance(op, MlaAttention) or not op.kv.attention or not fitted:
-        return _attention_s(op, hardware, parameters, kernel_s)
-    shape = latent_shape(op)
-    if mla.measured_absorbed(fitted, shape):
-        return _attention_s(op, hardware, parameters, kernel_s)
-    return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(shape), 0.0)
-
-
-def _attention_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    if not isinstance(op, Attention) or not op.kv.attention or not parameters["attention"]:
-        return None
-    if not op.causal and not op.decode and parameters["encoder_attention"]:
-        return np.maximum(encoder_s(op, kernel_s), compute_s(op, op.work(), hardware))
-    return np.maximum(attention_s(op, kernel_s), compute_s(op, op.work(), hardware))
-
-
-def _expert_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    if _within_measured_block(op, parameters):
-        return 0.0 * roofline(op, hardware).busy_s
-    if not isinstance(op, ExpertGemm) or not op.weights.moe or not parameters["moe"]:
-        return None
-    return expert_s(op, kernel_s)
-
-
-def _within_measured_block(op: Op, parameters: Parameters) -> bool:
-    """Whether the time of an operation lies in the experts' GEMMs, as their kernels were measured."""
-    return op.family == "moe" and isinstance(op, _BESIDE_EXPERTS) and bool(parameters["moe"])
-
-
-def _collective_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    if not isinstance(op, Collective) or not kinds_of(op) or not parameters["collectives"]:
-        return None
-    seconds = collective_s(op, parameters["collectives"], hardware, kernel_s)
-    return seconds + _norm_behind_s(op, hardware, kernel_s) if isinstance(op, AllReduceNorm) else seconds
-
-
-def _norm_behind_s(op: AllReduceNorm, hardware: Hardware, kernel_s: KernelTime) -> Num:
-    """What a residual and its norm add to an all-reduce: their bytes within its kernel, or a kernel behind it."""
-    within_s = op.work().memory_bytes / hardware.memory_bytes_per_s
-    behind_s = kernel_s(ElementwiseShape(moved_bytes=op.behind.work().memory_bytes))
-    return op.apart * behind_s + (1.0 - op.apart) * within_s
-
-
-def _exchange_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    if not isinstance(op, ExchangeTokens) or not op.kernels or not parameters["expert_exchange"] or not hardware.links:
-        return None
-    return exchange_s(op, kernel_s)
-
-
-def _streams_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    if not parameters["hyper_connections"]:
-        return None
-    measured_s = hyper_connection_s(op, kernel_s)
-    return None if measured_s is None else np.maximum(measured_s, compute_s(op, op.work(), hardware))
-
-
-def _sparse_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    """As attention over as many pairs where such kernels were not measured."""
-    if not isinstance(op, IndexScores | SparseAttention) or not parameters.get("sparse"):
-        return _attention_s(op, hardware, parameters, kernel_s)
-    return sparse_s(op, kernel_s)
-
-
-def _mover_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    work = op.work()
-    moved = work.memory_bytes
-    others = (op.launches - 1.0) * _launch_s(parameters, hardware) * np.greater(moved, 0.0)
-    return np.maximum(kernel_s(ElementwiseShape(moved_bytes=moved)), compute_s(op, work, hardware)) + others
-
-
-def _recurrent_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    if not isinstance(op, CausalConv | Scan) or not op.mechanism or not parameters["recurrent"]:
-        return None
-    return np.maximum(recurrent_s(op, kernel_s), compute_s(op, op.work(), hardware))
-
-
-_MEASURED: dict[str, Callable[[Op, Hardware, Parameters, KernelTime], Num | None]] = {
-    "attention": _attention_s, "batched_gemm": _batched_s, "collectives": _collective_s, "elementwise": _mover_s,
-    "expert_exchange": _exchange_s, "gemm": _product_s, "hyper_connections": _streams_s, "mla": _latent_s,
-    "moe": _expert_s, "recurrent": _recurrent_s, "sparse": _sparse_s,
-}  # fmt: skip
-"""How each family prices an operation from its kernels; None where no similar kernel was measured."""
-
-
-_BESIDE_EXPERTS = (Route, Permute, ExpertActivation)
-"""What the measured kernels of experts do beside the GEMMs; any other operation of the family has its roofline."""
-
-
-def _launch_s(parameters: Parameters, hardware: Hardware) -> Num:
-    """Start of a kernel inside a captured graph, as fitted with the 16-bit GEMMs: one of three, see the module."""
-    return constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz
-
-
-def _stretched_s(op: Op, hardware: Hardware, parameters: Parameters) -> Num:
-    base, c = roofline(op, hardware), constants(parameters["gemm"])
-    busy = np.maximum(c["compute"] * base.compute_s, np.maximum(c["dram"] * base.memory_s, base.network_s))
-    busy = np.maximum(busy, base.busy_s)
-    return busy + _starts_s(op, base, parameters, hardware)
-
-
-def _starts_s(op: Op, base: Cost, parameters: Parameters, hardware: Hardware) -> Num:
-    """Starts of all kernels of an operation, where there is anything to do."""
-    each = _launch_s(parameters, hardware)
-    return np.where(base.launch_s > 0, each * op.launches + uncaptured_s(op), 0.0)[()]

@@ -1,15 +1,18 @@
 """Kernels whose sizes are symbols, as calls of recorded functions: kernels that differ in sizes alone share one.
 
-So do devices that differ in rates alone: a function is recorded once, of sizes and rates.
+So do devices that differ in rates alone: a function is recorded once, of sizes and rates, and of its family's fitted
+constants where these are symbols.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from graphsim.cost.constants import PREFIX
 from graphsim.cost.families.elementwise import ElementwiseShape
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.rates import rates_of, with_rates
@@ -26,20 +29,29 @@ SHORT = ElementwiseShape
 PRODUCT = ("m", "n", "k")
 """What GEMMs of one format differ in."""
 
-KernelTime = Callable[[Hardware, Any], Num]
-"""Seconds of a kernel on a device, from its shape."""
+KernelTime = Callable[..., Num]
+"""Seconds of a kernel on a device, from its shape, and from other values of fitted constants where there are any."""
 
 Kinds = dict[Any, Kernel | Opaque]
 """Recorded functions by kind of kernel, for devices that differ in rates alone."""
 
 
 class RecordedKernels:
-    """Seconds of the kernels of one device, whose rates may be symbols."""
+    """Seconds of the kernels of one device, whose rates may be symbols.
 
-    def __init__(self, hardware: Hardware, kernel_s: KernelTime, kinds: Kinds) -> None:
+    constants: fitted constants that are symbols, by name
+    """
+
+    def __init__(
+        self,
+        hardware: Hardware,
+        kernel_s: KernelTime,
+        kinds: Kinds,
+        constants: Mapping[str, Expr] = MappingProxyType({}),
+    ) -> None:
         self._hardware, self._kernel_s, self._kinds = hardware, kernel_s, kinds
-        self._rates = rates_of(hardware)
-        self._of_symbols = any(isinstance(rate, Expr) for rate in self._rates.values())
+        self._rates, self._constants = rates_of(hardware), constants
+        self._of_symbols = bool(constants) or any(isinstance(rate, Expr) for rate in self._rates.values())
 
     def __call__(self, shape: Any) -> Any:
         """A formula, or the plain number for a shape without symbols on a device without any."""
@@ -52,18 +64,25 @@ class RecordedKernels:
             self._kinds[key] = self._kind(shape, sizes)
         kernel, at = self._kinds[key], [held[name] for name in sizes]
         if isinstance(kernel, Opaque):
-            return applied(kernel, *at, *self._rates.values())
-        return called(kernel, at, [self._rates[name] for name in kernel.rates])
+            return applied(kernel, *at, *self._rates.values(), *self._fitted(shape.family).values())
+        given = {**self._rates, **self._constants}
+        return called(kernel, at, [given[name] for name in kernel.rates])
+
+    def _fitted(self, family: str) -> dict[str, Expr]:
+        """The constants of one family that are symbols."""
+        return {name: value for name, value in self._constants.items() if name.startswith(f"{PREFIX}.{family}.")}
 
     def _kind(self, shape: Any, sizes: Sequence[str]) -> Kernel | Opaque:
-        hardware, count, rates = self._hardware, len(sizes), tuple(self._rates)
+        hardware, rates, constants = self._hardware, tuple(self._rates), tuple(self._fitted(shape.family))
 
         def price(*values: Num) -> Num:
-            device = with_rates(hardware, dict(zip(rates, values[count:], strict=True)))
-            return self._kernel_s(device, with_fields(shape, dict(zip(sizes, values[:count], strict=True))))
+            given = dict(zip((*sizes, *rates, *constants), values, strict=True))
+            device = with_rates(hardware, {name: given[name] for name in rates})
+            sized = with_fields(shape, {name: given[name] for name in sizes})
+            return self._kernel_s(device, sized, {name: given[name] for name in constants})
 
         try:
-            return Kernel(sizes, price, rates=rates)
+            return Kernel(sizes, price, rates=(*rates, *constants))
         except CONFUSED as error:
             return Opaque(price, reason(error))
 

@@ -28,7 +28,12 @@ def count(name: str, value: Any, least: int = 1) -> Num:
     if number is not None and is_within(number, least, MOST, whole=True):
         return number
     found = "holds values that are" if isinstance(number, np.ndarray) else f"= {short(value)} is"
-    raise ConfigError(f"{name} {found} not allowed; expected whole numbers from {least} to {MOST}")
+    raise ConfigError(f"{name} {found} {not_counted(least)}")
+
+
+def not_counted(least: int = 1) -> str:
+    """What a message says behind a number that is no count of something."""
+    return f"not allowed; expected whole numbers from {least} to {MOST}"
 
 
 def scenarios_in(*described: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""What a user says about adapters."""
+"""The configuration of adapters."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.variant import Variant
 from graphsim.lora.variants import known
 from graphsim.ops.formats import FORMATS
+from graphsim.symbolic.guard import Guard, Told, require
 from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")
@@ -213,7 +214,7 @@ class LoraConfig:
             )
 
     def _check_beside(self) -> None:
-        """What is trained beside the factors, and the layers that these are for."""
+        """Check what is trained besides the factors, and the layers to which this applies."""
         if self.trained_biases not in BIASES:
             found = self.trained_biases
             raise ConfigError(f"lora.trained_biases = {found!r} is not known; {choices_text(found, BIASES)}")
@@ -221,7 +222,7 @@ class LoraConfig:
         object.__setattr__(self, "layer_replication", checked_stretches(self.layer_replication))
 
     def _mix(self) -> None:
-        """The mean of mixed ranks counts for work and traffic; what pads, pads to the largest."""
+        """Take the mean of mixed ranks for work and traffic; kernels that pad use the largest rank."""
         if not isinstance(self.mixed_ranks, list | tuple):
             raise ConfigError(f"lora.mixed_ranks = {short(self.mixed_ranks)} is not allowed; expected a list of ranks")
         ranks = tuple(checked_number("lora.mixed_ranks", rank, 0, MAX_RANK, one=True) for rank in self.mixed_ranks)
@@ -230,7 +231,7 @@ class LoraConfig:
             object.__setattr__(self, "rank", sum(ranks) / len(ranks))
 
     def _share_out(self) -> None:
-        """Shares add up to 1; without them and without a count, one adapter is active."""
+        """Scale shares to add up to 1; without shares and without a count, one adapter is active."""
         if not isinstance(self.shares, list | tuple):
             raise ConfigError(f"lora.shares = {short(self.shares)} is not allowed; expected a list of numbers")
         values = [checked_number("lora.shares", share, 0, 1e12, whole=False, one=True) for share in self.shares]
@@ -242,11 +243,7 @@ class LoraConfig:
         if self.active_adapters is None:
             object.__setattr__(self, "active_adapters", max(named, 1))
         active = checked_number("lora.active_adapters", self.active_adapters, 0, 10**6, whole=False)
-        if named and np.any(np.asarray(active) > named * (1.0 + 1e-9)):
-            raise ConfigError(
-                f"lora.active_adapters = {short(self.active_adapters)} is not allowed with lora.shares of {named} "
-                f"adapters; allowed: at most {named}"
-            )
+        require_named(active, named)
 
     def _check_scheme(self) -> None:
         if self.tp_scheme not in ("", *SCHEMES):
@@ -260,17 +257,17 @@ class LoraConfig:
 
     @property
     def spread(self) -> tuple[tuple[float, float], ...]:
-        """The shares as numbers of adapters alike and what each of these has."""
+        """The shares, grouped: how many adapters have the same share, and that share."""
         return grouped(self.shares)
 
     @property
     def kind(self) -> Variant:
-        """What its variant says of itself."""
+        """The definition of its variant."""
         return known()[self.variant]
 
     @property
     def chosen_scheme(self) -> str:
-        """How factors are cut over a tensor-parallel group; "" where that is left to the engine."""
+        """How factors are sharded over a tensor-parallel group; "" where the engine decides."""
         return "fully-sharded" if self.fully_sharded_loras else self.tp_scheme
 
     @property
@@ -283,14 +280,23 @@ class LoraConfig:
 
     @property
     def adapted(self) -> Num:
-        """How many adapters kernels meet: none where none is active, none has a rank, or no token has one.
+        """Number of adapters that kernels run: 0 if none is active, none has a rank, or no token has one.
 
-        Engines give a request without an adapter, and one whose adapter changes nothing, to the base model alone.
+        Engines run a request without an adapter, or with one that changes nothing, on the base model alone.
         """
         return self.active_adapters * np.minimum(self.largest_rank, 1.0) * np.greater(self.adapter_share, 0.0)
 
     @property
     def slots(self) -> Num:
-        """Adapters that an engine keeps room for; none where no rank is used or reserved, as that takes no room."""
+        """Number of adapters that an engine reserves memory for; 0 if no rank is used or reserved."""
         ranked = np.minimum(np.maximum(self.max_lora_rank, self.largest_rank), 1.0)
         return np.maximum(self.max_loras, self.active_adapters) * ranked
+
+
+def require_named(active: Num, named: int) -> None:
+    """Raise ConfigError for more active adapters than shares name, where they name any; of a symbol, it is a guard."""
+    words = f" is not allowed with lora.shares of {named} adapters; allowed: at most {named}"
+    sentence = ("lora.active_adapters = ", Told(value=active, exact=True), words)
+    if named:
+        broken = np.greater(active, named * (1.0 + 1e-9))
+        require(Guard(rule="shares", about="lora.active_adapters", broken=broken, sentence=sentence))

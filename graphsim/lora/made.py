@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.errors import ConfigError
 from graphsim.graph import Step, Value
 from graphsim.lora.variant import Site
 from graphsim.ops import LoraB, LoraMerge, Op, Sharding
 from graphsim.ops.adapter_values import ColumnScale, ResultScale, RotateInput, WideGemm
 from graphsim.ops.adapter_weights import BuiltWeights, MethodMerge
-from graphsim.symbolic.questions import is_known
-from graphsim.units import Num, short
+from graphsim.symbolic.guard import Guard, Told, require
+from graphsim.units import Num
 
 
 def live(site: Site) -> Num:
@@ -118,20 +117,31 @@ def folded(merge: LoraMerge, parts: Iterator[tuple[str, Op]], product: Num = 0.0
 
 
 def require_divisor(site: Site, field: str, size: Num, *, inputs: bool = True, outputs: bool = True) -> None:
-    """Raise ConfigError, naming the module, unless a size divides the linear's inputs and outputs."""
+    """Raise ConfigError, naming the module, unless a size divides the linear's inputs and outputs.
+
+    With symbols, it is a guard of what is recorded.
+    """
     sides = [("inputs", site.op.k)] * inputs + [("outputs", site.op.n)] * outputs
     for name, width in sides:
-        if is_known(width) and is_known(size) and np.any(np.asarray(width) % np.maximum(np.asarray(size), 1.0)):
-            raise ConfigError(
-                f"lora.{field} = {short(size)} is not allowed for '{site.op.role}' with {short(width)} {name}; "
-                "expected a divisor"
+        require(
+            Guard(
+                rule="divisor", about=f"lora.{field}", broken=np.not_equal(np.mod(width, np.maximum(size, 1.0)), 0.0),
+                sentence=(
+                    f"lora.{field} = ", Told(value=size), f" is not allowed for '{site.op.role}' with ",
+                    Told(value=width), f" {name}; expected a divisor",
+                ),
             )
+        )  # fmt: skip
 
 
 def require_at_most(site: Site, field: str, value: Num, most: Num, what: str) -> None:
-    """Raise ConfigError, naming the module, for a value above what its weights allow."""
-    if is_known(value) and is_known(most) and np.any(np.greater(value, most)):
-        raise ConfigError(
-            f"lora.{field} = {short(value)} is not allowed for '{site.op.role}'; "
-            f"expected at most the {short(most)} {what}"
+    """Raise ConfigError, naming the module, for a value above what its weights allow; as `require_divisor`."""
+    require(
+        Guard(
+            rule="at_most", about=f"lora.{field}", broken=np.greater(value, most),
+            sentence=(
+                f"lora.{field} = ", Told(value=value), f" is not allowed for '{site.op.role}'; expected at most the ",
+                Told(value=most), f" {what}",
+            ),
         )
+    )  # fmt: skip

@@ -22,10 +22,11 @@ from graphsim.symbolic.refusal import NotRecordable, refusal
 from graphsim.symbolic.signs import is_positive
 from graphsim.symbolic.tables import Interpolation
 
-__all__ = ["Expr", "NotRecordable", "Tape", "applied", "record"]
+__all__ = ["Expr", "NotRecordable", "Tape", "applied", "record", "weighted"]
 
 
 _INF = float("inf")
+_OF_NUMPY = (np.ndarray, np.generic)
 
 
 class Tape:
@@ -34,12 +35,14 @@ class Tape:
     literal: whether sums and products are recorded in their own order, for results equal to the last bit; where not,
         sums are in normal form
     refused: what its symbols were last asked in vain, with file and line; stays though the exception was swallowed
+    guards: refusals that depend on its symbols (`guard.py`), each once
     """
 
     def __init__(self, *, literal: bool = False) -> None:
         self.literal = literal
         self.nodes: list[Expr] = []
         self.refused = ""
+        self.guards: dict[Any, Any] = {}
         self._known: dict[Any, Expr] = {}
         self._lock = Lock()
 
@@ -51,10 +54,13 @@ class Tape:
 
     def apply(self, function: Function, *operands: Any) -> Expr:
         """function(operands), folded with an equal formula made before; operands are formulas or plain numbers."""
-        operands = tuple([operand if isinstance(operand, Expr) else _plain(operand, operands) for operand in operands])
-        key = (function, *[_key(operand) for operand in operands])
+        return self.applied(function, [x if type(x) is Expr else _plain(x, operands) for x in operands])
+
+    def applied(self, function: Function, operands: Sequence[Any]) -> Expr:
+        """The same of operands that are formulas or numbers of Python."""
+        key = (function, *[x.serial if type(x) is Expr else (x.__class__, x) for x in operands])
         found = self._known.get(key)
-        return found if found is not None else self._node(key, function, operands, _free(operands))
+        return found if found is not None else self._node(key, function, tuple(operands), _free(operands))
 
     def linear(self, constant: float, terms: dict[int, float]) -> Any:
         """constant + sum of coefficient * node; a plain number where no term is left."""
@@ -91,22 +97,37 @@ def applied(function: Function, *operands: Any) -> Any:
     return function(*operands) if tape is None else tape.apply(function, *operands)
 
 
+def weighted(constant: float, parts: Sequence[tuple[float, Any]]) -> Any:
+    """constant + sum of weight * operand, of formulas and numbers; one operation, in normal form unless literal."""
+    tape: Tape | None = None
+    total: dict[int, float] = {}
+    for weight, operand in parts:
+        if type(operand) is not Expr:
+            constant = constant + weight * operand
+            continue
+        tape = operand.tape
+        more, terms = (0.0, ((operand.serial, 1.0),)) if tape.literal else _normal(operand)
+        constant = constant + weight * more
+        for serial, coefficient in terms:
+            total[serial] = total.get(serial, 0.0) + weight * coefficient
+    return constant if tape is None else tape.linear(constant, total)
+
+
 def _plain(value: Any, operands: Iterable[Any]) -> Any:
     """A number beside which some of the operands are symbols."""
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, _OF_NUMPY):
         if value.ndim:
             raise refusal("an array meets a symbol", operands)
         return value.item()
     return value
 
 
-def _key(operand: Any) -> Any:
-    return operand.serial if isinstance(operand, Expr) else (type(operand).__name__, operand)
-
-
 def _free(operands: Iterable[Any]) -> frozenset[str]:
-    different = {operand.free for operand in operands if isinstance(operand, Expr)}
-    return different.pop() if len(different) == 1 else frozenset().union(*different)
+    free: frozenset[str] = frozenset()
+    for operand in operands:
+        if type(operand) is Expr and operand.free is not free and not operand.free <= free:
+            free = operand.free if free <= operand.free else free | operand.free
+    return free
 
 
 def _refused(what: str) -> Function:
@@ -114,6 +135,28 @@ def _refused(what: str) -> Function:
         raise refusal(f"{what} of a symbol", [self])
 
     return method
+
+
+def record(function: Function, *operands: Any) -> Any:
+    """function(operands) of which one is a symbol, in normal form where it is a sum, a GEMM or a maximum.
+
+    Raises NotRecordable for a function that is no operation of formulas.
+    """
+    rule = _RULES.get(function)
+    if rule is None:
+        function = SAME.get(function, function)
+        if function not in OPERATIONS:
+            raise refusal(f"numpy.{function.__name__} of a symbol", operands)
+    tape: Any = None
+    plain = []
+    for operand in operands:
+        if type(operand) is Expr:
+            tape = operand.tape
+            plain.append(operand)
+        else:
+            plain.append(_plain(operand, operands))
+    found = None if rule is None or (tape.literal and function in _REORDERED) else rule(tape, *plain)
+    return tape.applied(function, plain) if found is None else found
 
 
 class Expr(Operators):
@@ -175,39 +218,20 @@ class Expr(Operators):
             raise refusal(f"numpy.{function.__name__} of a symbol", [self])
         return handler(*args, **options)
 
-    def _done(self, function: Function, *operands: Any) -> Any:
-        return record(function, *operands)
+    _done = staticmethod(record)
 
 
-def record(function: Function, *operands: Any) -> Any:
-    """function(operands) of which one is a symbol, in normal form where it is a sum, a GEMM or a maximum.
+Terms = tuple[tuple[int, float], ...]
+"""Coefficients of a sum by the serial numbers of what they belong to, in ascending order."""
 
-    Raises NotRecordable for a function that is no operation of formulas.
-    """
-    function = SAME.get(function, function)
-    if function not in OPERATIONS:
-        raise refusal(f"numpy.{function.__name__} of a symbol", operands)
-    tape: Any = None
-    plain = []
-    for operand in operands:
-        symbol = isinstance(operand, Expr)
-        plain.append(operand if symbol else _plain(operand, operands))
-        tape = operand.tape if symbol else tape
-    rule = _RULES.get(function) if not tape.literal or function not in _REORDERED else None
-    found = rule(tape, *plain) if rule else None
-    return tape.apply(function, *plain) if found is None else found
-
-
-Normal = tuple[float, dict[int, float]]
-"""A sum's constant, and its coefficients by the serial numbers of their terms."""
+Normal = tuple[float, Terms]
+"""A sum: its constant and its terms."""
 
 
 def _normal(operand: Any) -> Normal:
-    if not isinstance(operand, Expr):
-        return float(operand), {}
-    if operand.linear is None:
-        return 0.0, {operand.serial: 1.0}
-    return operand.linear[0], dict(operand.linear[1])
+    if type(operand) is not Expr:
+        return float(operand), ()
+    return operand.linear or (0.0, ((operand.serial, 1.0),))
 
 
 def _at_least(x: Normal, y: Normal, nodes: Sequence[Expr]) -> bool:
@@ -215,22 +239,21 @@ def _at_least(x: Normal, y: Normal, nodes: Sequence[Expr]) -> bool:
     (constant, terms), (less, others) = x, y
     if constant < less:
         return False
-    for serial, c in others.items():
-        if terms.get(serial, 0.0) < c:
-            return False
-    for serial, c in terms.items():
-        if c != others.get(serial, 0.0) and (c < others.get(serial, 0.0) or not nodes[serial].positive):
-            return False
-    return True
+    more = dict(terms)
+    for serial, c in others:
+        more[serial] = more.get(serial, 0.0) - c
+    return all(c == 0.0 or (c > 0.0 and nodes[serial].positive) for serial, c in more.items())
 
 
 def _sum(tape: Tape, x: Any, y: Any, sign: float = 1.0) -> Any:
-    if not isinstance(y, Expr) and x.linear is not None:
-        return tape.ordered(x.linear[0] + sign * float(y), x.linear[1])
+    if type(y) is not Expr:
+        constant, terms = _normal(x)
+        return tape.ordered(constant + sign * float(y), terms)
     (constant, terms), (more, others) = _normal(x), _normal(y)
-    for serial, coefficient in others.items():
-        terms[serial] = terms.get(serial, 0.0) + sign * coefficient
-    return tape.linear(constant + sign * more, terms)
+    total = dict(terms)
+    for serial, coefficient in others:
+        total[serial] = total.get(serial, 0.0) + sign * coefficient
+    return tape.linear(constant + sign * more, total)
 
 
 def _difference(tape: Tape, x: Any, y: Any) -> Any:
@@ -273,7 +296,13 @@ def _extreme(neutral: float) -> Function:
     return rule
 
 
+def _decided(answer: bool) -> Function:
+    """Of a conjunction or disjunction that one operand decides."""
+    return lambda _tape, x, y: answer if x is answer or y is answer else None
+
+
 _RULES: dict[Function, Function] = {
+    np.logical_and: _decided(answer=False), np.logical_or: _decided(answer=True),
     np.add: _sum, np.subtract: _difference, np.multiply: _product, np.true_divide: _quotient,
     np.maximum: _extreme(-np.inf), np.minimum: _extreme(np.inf),
 }  # fmt: skip

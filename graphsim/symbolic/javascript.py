@@ -19,6 +19,8 @@ import numpy as np
 from graphsim.symbolic.canonical import Shapes
 from graphsim.symbolic.expr import Expr, NotRecordable
 from graphsim.symbolic.growing_sum import GrowingSum
+from graphsim.symbolic.guard import Guard
+from graphsim.symbolic.guards import Guards
 from graphsim.symbolic.javascript_texts import Texts, held, shortest
 from graphsim.symbolic.kernel import Kernel, Opaque
 from graphsim.symbolic.operations import OPERATIONS
@@ -48,7 +50,20 @@ class Script:
 
     def names(self, names: Sequence[str]) -> str:
         """The name of a list of texts, which may hold anything."""
-        return self._texts.constant("L", json.dumps(list(names)).replace("<", "\\u003c").replace(">", "\\u003e"))
+        return self._listed(list(names))
+
+    def guards(self, guards: Guards) -> str:
+        """An object that `refusals` of the runtime takes: names of inputs, a function of them, and the sentences.
+
+        Raises NotRecordable where a guard calls a function of Python's own.
+        """
+        inputs = sorted({name for result in guards.formulas if isinstance(result, Expr) for name in result.free})
+        told = [self._listed([guard.rule, guard.about, _parts(guard)]) for guard in guards.guards]
+        answers = self.function(inputs, guards.formulas)
+        return f"{{inputs:{self.names(inputs)},answers:{answers},guards:[{','.join(told)}]}}"
+
+    def _listed(self, values: list[Any]) -> str:
+        return self._texts.constant("L", json.dumps(values).replace("<", "\\u003c").replace(">", "\\u003e"))
 
     def function(self, arguments: Sequence[str], results: Sequence[Any]) -> str:
         """The name of a function from arguments, by the names of variables, to a list of the values of formulas.
@@ -95,6 +110,11 @@ class Script:
             self._held.append(thing)
             self._names[id(thing)] = made()
         return self._names[id(thing)]
+
+
+def _parts(guard: Guard) -> list[str | int]:
+    """A guard's sentence: texts, and for each number whether it is told with all its digits."""
+    return [part if isinstance(part, str) else int(part.exact) for part in guard.sentence]
 
 
 class _Statements:

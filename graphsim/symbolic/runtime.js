@@ -38,6 +38,22 @@ function interp(knots, values, x, left, right) {
   return (values[i + 1] - values[i]) / (knots[i + 1] - knots[i]) * (x - knots[i]) + values[i];
 }
 
+// What is refused of some inputs: of each guard that is broken its rule, what it is about, and its sentence. A function
+// gives the answers of all guards, and then the numbers of their sentences.
+function refusals({ inputs, answers, guards }, x) {
+  const values = answers(...inputs.map(name => x[name]));
+  let at = guards.length;
+  const said = parts => parts.map(part => typeof part === "string" ? part : told(values[at++], part)).join("");
+  return guards.map(([rule, about, parts]) => [rule, about, said(parts)]).filter((_, i) => values[i]);
+}
+// A number as a sentence holds it: whole, or with all its digits or six, as Python writes it.
+function told(x, exact) {
+  if (Number.isInteger(x)) return x.toFixed(0);
+  const near = exact ? x : Number(x.toPrecision(6)), size = Math.abs(near);
+  if (size >= 1e-4 && (exact || size < 1e6)) return String(near);
+  return near.toExponential().replace(/e([+-])(\d)$/, "e$10$2");
+}
+
 // Gauss quadrature for sums over whole numbers, as graphsim/symbolic/quadrature.py.
 const rules = new Map();
 function rule(count, nodes) {

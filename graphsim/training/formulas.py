@@ -20,6 +20,7 @@ from graphsim.compile.symbols import SHAPING
 from graphsim.cost.roofline import roofline
 from graphsim.hardware import Hardware
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
+from graphsim.symbolic.guards import Guards
 from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 from graphsim.symbolic.substitute import names_of, numeric_fields, with_fields
@@ -48,11 +49,14 @@ class StageFormulas:
         symbolic = with_symbols(setup, tape)
         share: Any = tape.variable(SHARE)
         self._stages = numbers_of_all(stages_of(symbolic), share)
+        self._noted = Guards(tape.guards.values())
         self._program = Program([leaf for stage in self._stages for leaf in leaves(stage)])
 
     def __call__(self, setup: TrainingSetup, share: Num) -> list[StageNumbers]:
-        """The numbers of each stage."""
-        values = iter(self._program({**values_of(setup), SHARE: share}))
+        """The numbers of each stage. Raises what the passes refuse of the setup's numbers."""
+        given = {**values_of(setup), SHARE: share}
+        self._noted.require(given)
+        values = iter(self._program(given))
         return [filled(stage, values) for stage in self._stages]
 
 

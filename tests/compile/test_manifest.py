@@ -83,3 +83,39 @@ def accepts(name: str, value: float) -> bool:
 def test_the_mean_of_mixed_ranks_need_not_be_whole(mixed: bool) -> None:
     adapter = gs.LoraConfig(mixed_ranks=[8, 15]) if mixed else gs.LoraConfig(rank=8)
     assert manifest(lora=adapter)["rank"].whole is not mixed
+
+
+STEP = {"prompt_tokens": 600.0, "prompts": 3.0, "generating": 8.0, "cache_rows": 8000.0}
+BEYOND = {
+    "prompts": 601.0, "prompt_pairs": 500.0, "prompt_rows": 599.0, "prompts_ending": 3.5, "cache_rows": 7.0,
+    "adapted_tokens": 609.0, "distinct_adapters": 609.0, "rank_rows": 16.5 * 304.0,
+}  # fmt: skip
+"""Sums that no sequences of this step can have."""
+
+
+def test_the_arguments_of_a_step_are_its_inputs() -> None:
+    adapter = replace(LORA, rank_pattern={})
+    step = gs.compile_step("llama-3.1-8b", "h100-sxm", lora=adapter, cost="roofline")
+    inputs = {one.name: one for one in step.inputs}
+    assert {one.name for one in inputs.values() if one.within} == set(BEYOND)
+    usual = step(**STEP)
+    for name, one in inputs.items():
+        with pytest.raises(gs.ConfigError, match=f"{name} = -1.0 is not allowed"):
+            step(**(STEP | {name: one.least - 1.0}))
+        if not one.otherwise and name not in STEP:
+            assert step(**(STEP | {name: one.default})) == pytest.approx(usual, rel=1e-12), name
+    for name, value in BEYOND.items():
+        with pytest.raises(gs.ConfigError) as refused:
+            step(**(STEP | {name: value}))
+        assert str(refused.value).endswith(f"expected {inputs[name].within}")
+    follows = {
+        "prompts_ending": 3.0, "prompt_pairs": 600.0 * 201.0 / 2.0, "prompt_rows": 600.0, "adapted_tokens": 304.0,
+        "distinct_adapters": 3.0, "rank_rows": 16.0 * 304.0,
+    }  # fmt: skip
+    assert step(**STEP, **follows) == pytest.approx(usual, rel=1e-12)
+    assert inputs["adapted_tokens"].otherwise == "0.5 times all tokens of the step"
+
+
+def test_a_step_without_adapters_has_no_inputs_of_any() -> None:
+    inputs = gs.compile_step("gpt-2", "l4", cost="roofline").inputs
+    assert [one.name for one in inputs if "adapt" in one.name or "rank" in one.name] == []

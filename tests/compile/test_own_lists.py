@@ -37,12 +37,18 @@ def test_a_list_gives_what_each_of_its_scenarios_gives(model: str, cost: str, mo
             assert getattr(many, name)[at] == pytest.approx(getattr(alone, name), rel=1e-12), (at, name)
 
 
-def test_zipped_scenarios_are_those_of_the_product() -> None:
-    choices = {"batch": [1, 7, 64], "input_tokens": [16, 300, 5000], "output_tokens": [2, 90, 800]}
-    product = gs.sweep(deployment("llama-3.1-8b", "calibrated"), **choices)
+@pytest.mark.parametrize("cost", ["roofline", "calibrated"])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_zipped_scenarios_are_those_of_the_product(cost: str, adapted: bool) -> None:
+    choices: dict[str, Any] = {"batch": [1, 7, 64], "input_tokens": [16, 300, 5000], "output_tokens": [2, 90, 800]}
+    choices |= {"rank": [0, 8, 64], "active_adapters": [1, 4]} if adapted else {"dp": [1, 3]}
+    kept = {"cost": cost, "targets": ["attn", "ffn"]} if adapted else {"cost": cost}
+    product = gs.sweep("llama-3.1-8b", "h100-sxm", **kept, **choices)
+    assert len(product) == np.prod([len(values) for values in choices.values()])
     rows = {name: product[name].astype(int).tolist() for name in choices}
-    zipped = gs.sweep(deployment("llama-3.1-8b", "calibrated"), **rows, zipped=[tuple(choices)])
-    for name in RESULTS:
+    zipped = gs.sweep("llama-3.1-8b", "h100-sxm", **kept, **rows, zipped=[tuple(choices)])
+    assert (zipped["reason"] == product["reason"]).all() and (zipped["fits"] == product["fits"]).all()
+    for name in (*RESULTS, "one_time_s", "memory_bytes", "energy_per_token_j"):
         np.testing.assert_allclose(zipped[name], product[name], rtol=1e-12)
 
 

@@ -54,9 +54,9 @@ def traffic_s(c: Mapping[str, float], hardware: Hardware, moved_bytes: Num) -> N
     `dram`, since small transfers do not fill the memory's pipeline; the edge is then kept so wide that more bytes
     never take less time.
     """
-    hit, miss_cost = min(c["cache"], 3.0 * c["dram"]), c["dram"]
-    widest = (hit + miss_cost) / max(hit - miss_cost, 1e-3)
-    edge = min(c["cache_edge"], 12.0, widest)
+    hit, miss_cost = np.minimum(c["cache"], 3.0 * c["dram"]), c["dram"]
+    widest = (hit + miss_cost) / np.maximum(hit - miss_cost, 1e-3)
+    edge = np.minimum(np.minimum(c["cache_edge"], 12.0), widest)
     fill = np.power(moved_bytes * (1.0 / (np.maximum(hardware.cache_bytes, 1.0) * c["cache_fit"])), edge)
     slower: Num = miss_cost + (hit - miss_cost) / (1.0 + fill)
     return moved_bytes / hardware.memory_bytes_per_s * slower

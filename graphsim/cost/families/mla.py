@@ -172,6 +172,10 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MlaShape
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
 
+DECIDING = ("tile",)
+"""Constants that say by themselves which kernel runs (`measured_absorbed`), and so are numbers in every formula."""
+
+
 def measured_absorbed(parameters: Mapping[str, Any], shape: MlaShape) -> bool:
     """Whether what was measured as a prompt's kernel took the absorbed form.
 

@@ -92,10 +92,13 @@ def fastest_s(c: Mapping[str, float], hardware: Hardware, operands: Operands, m:
     split_clocks, split_bytes: extra start and float32 traffic of the partial sums
     """
     rates = _rates(hardware, operands)
+    fitted, *others = fixed = _fixed(c)
+    if Expr in map(type, (*fitted, *others)):
+        kernel = _recorded_of_constants(rates[1], operands)
+        return called(kernel, _whole_tiles(m, n, k), (rates[0], *rates[2:], *fitted, *others))  # type: ignore[no-any-return]
     if Expr in map(type, (m, n, k, *rates)):
-        kernel = _recorded(*_fixed(c), rates[1], operands)
-        found: Num = called(kernel, _whole_tiles(m, n, k), (rates[0], *rates[2:]))
-        return found
+        kernel = _recorded(*fixed, rates[1], operands)
+        return called(kernel, _whole_tiles(m, n, k), (rates[0], *rates[2:]))  # type: ignore[no-any-return]
     return _all_choices(c, hardware, operands)(m, n, k)
 
 
@@ -132,6 +135,21 @@ def _recorded(
     return Kernel(
         ("m", "n", "k"), lambda m, n, k, *rates: choices(_Choices, *rates).one_by_one(m, n, k),
         lambda n, k, *rates: choices(_choices, *rates).rows_of(n, k), ("clock_hz", "bytes_per_s", "peak"),
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _recorded_of_constants(cores: float, operands: Operands) -> Kernel:
+    """The same as a function of the fitted constants too."""
+
+    def choices(make: Callable[..., _Choices], clock: Any, bytes_per_s: Any, peak: Any, *c: Any) -> _Choices:
+        *constants, wave, step_clocks = c
+        return make(tuple(constants), wave, step_clocks, (clock, cores, bytes_per_s, peak), operands)
+
+    return Kernel(
+        ("m", "n", "k"), lambda m, n, k, *given: choices(_Choices, *given).one_by_one(m, n, k),
+        lambda n, k, *given: choices(_choices, *given).rows_of(n, k),
+        ("clock_hz", "bytes_per_s", "peak", *_CONSTANTS, "wave", "step_clocks"),
     )  # fmt: skip
 
 

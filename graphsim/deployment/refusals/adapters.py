@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphsim.deployment.refusals.broken import Broken
 from graphsim.graph import walk
-from graphsim.lora.config import LoraConfig
 from graphsim.lora.limits import Limits
 from graphsim.lora.profile import EngineProfile
 from graphsim.lora.schemes import SCHEMES
-from graphsim.lora.targets import Targets
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
 from graphsim.ops import ExpertGemm, Sharding
+from graphsim.symbolic.questions import is_known
 from graphsim.units import Num
 
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
+    from graphsim.lora.config import LoraConfig
 
 ROUNDING = 1.0 + 1e-9
 """Of an expected number of distinct adapters."""
@@ -59,6 +60,8 @@ def of_adapters(deployment: Deployment, profile: EngineProfile, *, has_experts: 
 
 def _expert_reached(deployment: Deployment, lora: LoraConfig) -> str:
     """The first expert module that the adapter goes on; "" for none."""
+    from graphsim.lora.targets import Targets
+
     model, targets = deployment.model, Targets(lora)
     ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), deployment.precision)) if isinstance(op, ExpertGemm)]
     paths = ((op, op.module.replace("{}", str(layer))) for layer in range(model.num_layers) for op in ops)
@@ -87,18 +90,21 @@ def _ranks(lora: LoraConfig, limits: Limits) -> Iterator[Broken]:
     offers = limits.get("max_lora_rank")
     if offers:
         offered = ", ".join(f"{size:g}" for size in offers.offered)
-        wanted = np.maximum(reserved, np.where(given, 0.0, rank))
-        asked = "lora.max_lora_rank" if np.any(reserved) else "lora.rank"
-        yield Broken(
-            rule="max_lora_rank", where=_there(lora) & _is_none_of(limits.reserved(wanted), offers.offered)
-            | given & _is_none_of(reserved, offers.offered),
-            asked=asked, value=wanted, told={"max_lora_rank": wanted, "offered": offered},
-            allowed="{offered}",
-        )  # fmt: skip
+        for asked, value, here in (
+            ("lora.max_lora_rank", reserved, given & _is_none_of(reserved, offers.offered)),
+            ("lora.rank", rank, _there(lora) & np.equal(reserved, 0.0)
+             & _is_none_of(limits.reserved(rank), offers.offered)),
+        ):  # fmt: skip
+            yield Broken(
+                rule="max_lora_rank", where=here, asked=asked, value=value,
+                told={"max_lora_rank": value, "offered": offered}, allowed="{offered}",
+            )  # fmt: skip
 
 
 def _is_none_of(value: Num, offered: tuple[float, ...]) -> Any:
-    return ~np.isin(value, offered) if isinstance(value, np.ndarray) else value not in offered
+    if is_known(value):
+        return ~np.isin(value, offered) if isinstance(value, np.ndarray) else value not in offered
+    return reduce(np.logical_and, [np.not_equal(value, size) for size in offered])
 
 
 def _slots(lora: LoraConfig, limits: Limits) -> Iterator[Broken]:
@@ -142,7 +148,7 @@ def _trained(lora: LoraConfig, profile: EngineProfile) -> Iterator[Broken]:
 
 
 def _cuts(deployment: Deployment, lora: LoraConfig, profile: EngineProfile, *, has_experts: bool) -> Iterator[Broken]:
-    """Factors cut over a tensor-parallel group come in whole ranks: those reserved, where buffers are padded."""
+    """Factors sharded over a tensor-parallel group come in whole ranks: those reserved, where buffers are padded."""
     tp, ep = deployment.parallelism.tp, deployment.parallelism.ep
     engine = profile if deployment.engine is not None else None
     scheme = lora.chosen_scheme or (engine.tensor_parallel if engine else "vllm")

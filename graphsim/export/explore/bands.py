@@ -15,9 +15,9 @@ import numpy as np
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.refusals import reasons_of
 from graphsim.deployment.scenarios import take
 from graphsim.errors import ConfigError
-from graphsim.export.explore.controls import refusals_among
 from graphsim.lora.config import LoraConfig
 from graphsim.result import COVERAGE
 from graphsim.simulation import priced
@@ -29,7 +29,7 @@ _REQUESTS = ("batch", "input_tokens", "output_tokens")
 
 
 def bands_of(deployment: Deployment, requests: Requests, options: dict[str, list[float]]) -> dict[str, Any]:
-    """Of one deployment under the requests of the start: by control and figure the ends at each place of the slider.
+    """Intervals of a deployment at its initial requests: the ends at each slider position, by control and figure.
 
     None stands where a place is refused, and a control is left out of which some place has no interval; `missing` says
     why there is none at all.
@@ -61,7 +61,7 @@ def _along(
 
 def _ends(deployment: Deployment, requests: Requests, count: int) -> dict[str, list[Any]]:
     """The low and the high end of each figure at each place that is not refused."""
-    allowed = np.flatnonzero(refusals_among(deployment, requests, (count,)) == "")
+    allowed = np.flatnonzero(reasons_of(deployment, requests, (count,))[1])
     ends: dict[str, list[Any]] = {name: [None] * count for name in FIGURES}
     if len(allowed):
         inference = Inference(deployment=deployment, requests=requests)

@@ -11,7 +11,7 @@ from graphsim.compile.symbols import numbers_of
 from graphsim.deployment.deployment import Deployment, EngineRef, HardwareRef
 from graphsim.deployment.inference import Inference, Requests
 from graphsim.export.explore.bands import bands_of
-from graphsim.export.explore.controls import OPTIONS, options_of, refused_of
+from graphsim.export.explore.controls import OPTIONS, options_of
 from graphsim.export.explore.deployments import COMMON, STRATEGIES, Choice, Deployments
 from graphsim.export.explore.printing import STATED
 from graphsim.export.explore.rates import PLACES, SCALES, rates_among
@@ -37,7 +37,7 @@ def manifest_of(
         "options": options, "coverage": COVERAGE,
         "bands": {choice.key: bands_of(deployment, requests, options)
                   for choice, deployment in _opened(found, start).items()},
-        "refused": found.refused, "limits": refused_of(found, requests, options), "causes": STATED,
+        "refused": found.refused, "causes": STATED,
         "engines": list(dict.fromkeys(choice.engine for choice in found.found)),
         "devices": {device.name: device.title for device in devices}, "degrees": degrees,
         "counts": {tp: _count(asked, tp) for tp in degrees}, "scaled": scaled, **rates,

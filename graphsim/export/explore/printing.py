@@ -64,6 +64,7 @@ def _object(script: Script, inference: Inference) -> str:
         ),
         "growing": f"[{','.join(sums)}]",
         "causes": _function(script, _causes(formulas)),
+        "guards": script.guards(formulas.guards),
         **_activity(script, formulas),
     }
     return f"{{{','.join(f'{name}:{text}' for name, text in parts.items())}}}"
@@ -92,7 +93,7 @@ def _activity(script: Script, formulas: Formulas) -> dict[str, str]:
 
 
 def watts_printed(script: Script, devices: Iterable[Hardware]) -> dict[str, str]:
-    """For each device whose power is known, a function from parts of its bandwidth and of its peak to watts."""
+    """For each device with known power, a function from shares of its bandwidth and of its peak to watts."""
     tape = Tape()
     parts: Any = tape.variable("memory"), tape.variable("compute")
     known = {device.name: power_of(device) for device in devices}

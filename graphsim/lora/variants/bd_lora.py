@@ -10,8 +10,8 @@ import numpy as np
 from graphsim.errors import ConfigError
 from graphsim.lora.variant import Described, Site, Variant
 from graphsim.ops import Gemm, LoraA, LoraB, Op, Sharding
-from graphsim.symbolic.questions import is_known
-from graphsim.units import Num, short
+from graphsim.symbolic.guard import Guard, Told, require
+from graphsim.units import Num
 
 
 class _BlockDiagonal(Variant):
@@ -30,28 +30,30 @@ class _BlockDiagonal(Variant):
 
 
 def _require_blocks(lora: Described) -> None:
-    """Raise ConfigError unless every rank is cut into whole blocks."""
+    """Raise ConfigError unless every rank is cut into whole blocks; of symbols, it is a guard of what is recorded."""
     ranks = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
     for name, rank in ranks.items():
-        if np.any(np.asarray(rank) % np.asarray(lora.blocks)):
-            raise ConfigError(
-                f"lora.blocks = {short(lora.blocks)} is not allowed for a lora.{name} of {short(rank)}; "
-                "expected a divisor"
-            )
+        _require_whole(lora.blocks, rank, f" is not allowed for a lora.{name} of ", "")
+
+
+def _require_whole(blocks: Num, size: Num, words: str, what: str) -> None:
+    require(
+        Guard(
+            rule="blocks of factors", about="lora.blocks", broken=np.not_equal(np.mod(size, blocks), 0.0),
+            sentence=("lora.blocks = ", Told(value=blocks), words, Told(value=size), f"{what}; expected a divisor"),
+        )
+    )  # fmt: skip
 
 
 def _factors(op: Gemm, a: LoraA, b: LoraB, lora: Described) -> tuple[LoraA, LoraB]:
-    """A device meets the blocks of its own slice only, so factors are cut over ranks and exchange nothing.
+    """A device meets the blocks of its own slice only, so factors are sharded over ranks and exchange nothing.
 
     B is block-diagonal at a column-parallel base, A at a row-parallel one.
     """
     side, blocks = _side(op, lora), lora.blocks
     for name, size in (("inputs", a.k), ("rank", a.n)) if side == "a" else (("rank", b.k), ("outputs", b.n)):
-        if side and is_known(size) and np.any(np.asarray(size) % np.asarray(blocks)):
-            raise ConfigError(
-                f"lora.blocks = {short(blocks)} is not allowed for '{op.role}' with {short(size)} {name}; "
-                "expected a divisor"
-            )
+        if side:
+            _require_whole(blocks, size, f" is not allowed for '{op.role}' with ", f" {name}")
     if side == "a":
         return replace(a, blocks=blocks, split=Sharding.DEALT), replace(b, split=Sharding.ROW)
     if side == "b" and op.split is not Sharding.COLUMN:

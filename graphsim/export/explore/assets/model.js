@@ -119,23 +119,22 @@ function overheadOf(state, figures) {
 
 // What is refused in a state: the sentence by the control that it is about.
 function refusedIn(state, figures) {
-  const found = {}, limits = PAGE.limits[state.engine], tokens = state.input_tokens + state.output_tokens;
-  const choice = PAGE.refused[keyOf(state)];
+  const found = {}, key = keyOf(state), choice = PAGE.refused[key], formula = FORMULAS[key];
   if (choice) found.tp = choice;
-  if (limits.longest && tokens > limits.longest)
-    found.output_tokens = `${whole(tokens)} tokens of input and output are more than the ${whole(limits.longest)} that `
-      + `${state.engine} takes with ${PAGE.model}`;
-  if (state.strategy === "dynamic") {
-    const rank = limits.ranks[`${state.tp}/${state.rank}`];
-    const slots = limits.slots[`${state.active_adapters}/${state.max_loras}/${state.adapter_share < 1 ? "some" : "all"}`];
-    if (rank) found.rank = rank;
-    if (slots) found.max_loras = slots;
-  }
+  for (const [rule, about, sentence] of formula ? refusals(formula.guards, inputsOf(state)) : [])
+    found[controlOf(rule, about)] ||= sentence;
   if (figures && !figures.fits)
     found.batch = figures.max_batch >= 1
       ? `does not fit in memory: ${whole(figures.max_batch)} of these requests do`
       : "does not fit in memory: not even one of these requests does";
   return found;
+}
+
+// The control of what a guard is about, which is named as in a call.
+const RULED = { slots: "max_loras", positions: "output_tokens", max_lora_rank: "rank" };
+function controlOf(rule, about) {
+  const name = RULED[rule] || about.replace(/^(lora|parallelism)\./, "");
+  return Object.hasOwn(PAGE.options, name) ? name : "tp";
 }
 
 // The call of Python that gives the same numbers.
@@ -176,16 +175,15 @@ function stateFrom(fragment, state, view) {
     else if (Object.hasOwn(view, name) && VIEWS[name].includes(text)) view[name] = text;
   }
 }
-const BOUNDS = { adapter_share: [0.01, 1], max_loras: [0, 1e6] };
+const BOUNDS = { adapter_share: [0.01, 1], max_loras: [0, 1e6], active_adapters: [1, 1e6], rank: [1, 65536], dp: [1, 1e6] };
 const VIEWS = {
   over: Object.keys(PAGE.options),
   figure: ["tpot_s", "ttft_s", "latency_s", "tokens_per_s", "total_bytes", "overhead", "joules", "cost"],
 };
-// Ranks, adapters, slots and rates are those of the sliders: of these is known what the engine refuses.
-const LISTED = ["rank", "active_adapters", "max_loras", ...PAGE.scaled];
+// Rates are those of the sliders, and what has one place stays there.
 function bounded(name, value) {
   const near = (best, at) => Math.abs(at - value) < Math.abs(best - value) ? at : best;
-  if (LISTED.includes(name)) return PAGE.options[name].reduce(near);
+  if (PAGE.scaled.includes(name) || PAGE.options[name].length === 1) return PAGE.options[name].reduce(near);
   const [least, most] = BOUNDS[name] || [1, 1e8];
   const inside = Math.min(Math.max(value, least), most);
   return name === "adapter_share" ? inside : Math.round(inside);

@@ -1,0 +1,55 @@
+"""What a deployment's formulas do not cover, as guards: bounds of the inputs, and what engines and passes refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphsim.compile.manifest import Input, inputs_of
+from graphsim.deployment.inference import Inference
+from graphsim.deployment.refusals import guards_of as refusals_of
+from graphsim.deployment.scenarios import not_counted
+from graphsim.lora.config import require_named
+from graphsim.symbolic.expr import Tape
+from graphsim.symbolic.guard import Guard, Told
+from graphsim.symbolic.guards import Guards
+from graphsim.units import not_within
+
+
+def guards_of(given: Inference, symbolic: Inference, tape: Tape) -> Guards:
+    """All that is refused of an inference's numbers, with the sentences of `simulate`.
+
+    given, symbolic: with numbers, and with symbols of the tape in their place, of which the graphs were made
+    """
+    bounds = [_bound(tape, one) for one in inputs_of(given)]
+    lora = symbolic.deployment.adapter
+    if lora is not None:
+        require_named(lora.active_adapters, sum(share > 0.0 for share in lora.shares))
+    refused = refusals_of(symbolic.deployment, symbolic.requests)
+    return Guards([*bounds, *noted(tape), *refused])
+
+
+def noted(tape: Tape) -> list[Guard]:
+    """What the passes refuse of symbols, as they noted it on their tape."""
+    return list(tape.guards.values())
+
+
+_REQUESTS = ("batch", "input_tokens", "output_tokens")
+
+
+def _bound(tape: Tape, one: Input) -> Guard:
+    """The bounds of an input, in the words of the description that checks them."""
+    value: Any = tape.variable(one.name)
+    within = np.greater_equal(value, one.least) & np.less_equal(value, one.most)
+    if one.whole:
+        within = within & np.equal(value, np.floor(value))
+    if one.name in _REQUESTS:
+        about, words = one.name, f"is {not_counted()}"
+    else:
+        about = "parallelism.dp" if one.name == "dp" else f"lora.{one.name}"
+        words = not_within(one.least, one.most, whole=one.whole)
+    return Guard(
+        rule="bounds", about=about, broken=np.where(within, False, True),
+        sentence=(f"{about} = ", Told(value=value, exact=True), f" {words}"),
+    )  # fmt: skip

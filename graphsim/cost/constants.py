@@ -1,0 +1,57 @@
+"""The fitted constants that prices are formulas of, by name: what a refit, or another draw of a fit, changes.
+
+Correction surfaces are tables and stay as they are; so do blends of several devices' fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from graphsim.cost.families.blend import Blend
+from graphsim.cost.families.registry import FAMILIES
+from graphsim.cost.residuals import RESIDUALS
+
+PREFIX = "constants"
+
+_KEPT = (RESIDUALS, "surface")
+
+
+def constants_of(family: str, fits: Mapping[str, Any]) -> dict[str, float]:
+    """The constants of a family's fits: `constants.gemm.bfloat16.launch_clocks`, `constants.attention.decode.fp8.dram`.
+
+    Every one is at least 0. Those that a family's `DECIDING` names shape formulas, and are left out.
+    """
+    found: dict[str, float] = {}
+    deciding: tuple[str, ...] = getattr(FAMILIES[family].module, "DECIDING", ())
+
+    def noted(name: str, value: Any) -> Any:
+        if value >= 0.0 and name.rpartition(".")[2] not in deciding:
+            found[name] = float(value)
+        return value
+
+    _each(fits, f"{PREFIX}.{family}", noted)
+    return found
+
+
+def with_constants(family: str, fits: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fits with other constants, those that are named as in `constants_of`; the same object where none is."""
+    if not any(name.startswith(f"{PREFIX}.{family}.") for name in values):
+        return fits
+    return _each(fits, f"{PREFIX}.{family}", lambda name, value: values.get(name, value))
+
+
+def _each(fits: Mapping[str, Any], name: str, change: Callable[[str, Any], Any]) -> Mapping[str, Any]:
+    """The fits whose constants are changed one by one; the place of a fit's constants adds nothing to their names."""
+    if isinstance(fits, Blend):
+        return fits
+    changed: dict[str, Any] = {}
+    for key, part in fits.items():
+        own = name if key == "constants" else f"{name}.{key}"
+        if key in _KEPT or isinstance(part, bool | str):
+            changed[key] = part
+        elif isinstance(part, Mapping):
+            changed[key] = _each(part, own, change)
+        else:
+            changed[key] = change(own, part) if isinstance(part, int | float) else part
+    return changed

@@ -1,0 +1,111 @@
+"""Refusals as data: a condition over numbers, and the sentence and the exception that say what is wrong.
+
+Where the numbers are symbols, the condition is a formula like any other, so that what is not covered by a recorded
+formula is known wherever the formula is evaluated: for one scenario, for arrays of them, and in a page.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphsim.errors import ConfigError, GraphsimError
+from graphsim.symbolic.expr import Expr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Told:
+    """A number within a sentence. exact: with all its digits, not six; whole numbers have no point in any case"""
+
+    value: Any
+    exact: bool = False
+
+    def text(self, broken: Any, row: int) -> str:
+        """The number of one scenario, counted along the flattened `broken`."""
+        number = float(_at(self.value, broken, row))
+        if math.isfinite(number) and number == round(number):
+            return f"{number:.0f}"
+        return repr(number) if self.exact else f"{number:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Guard:
+    """A refusal.
+
+    rule: its name; about: what the user wrote that breaks it
+    broken: whether it is broken: one answer, an array of them over scenarios, or a formula
+    sentence: texts and numbers, which together say what is wrong and what is allowed; error: what is raised
+    """
+
+    rule: str
+    about: str
+    broken: Any
+    sentence: tuple[str | Told, ...]
+    error: type[GraphsimError] = ConfigError
+
+    @property
+    def any(self) -> bool:
+        """Whether it is broken in some scenario. Raises NotRecordable for a formula."""
+        return bool(self.broken.any() if isinstance(self.broken, np.ndarray) else self.broken)
+
+    @property
+    def numbers(self) -> list[Any]:
+        """The numbers in the sentence, in order."""
+        return [part.value for part in self.sentence if isinstance(part, Told)]
+
+    def text(self, row: int | None = None) -> str:
+        """The sentence of one of the scenarios that break it, counted along the flattened `broken`; of the first."""
+        at = int(np.flatnonzero(np.ravel(self.broken))[0]) if row is None else row
+        return "".join(part if isinstance(part, str) else part.text(self.broken, at) for part in self.sentence)
+
+    def texts(self, shape: tuple[int, ...]) -> NDArray[np.object_]:
+        """The sentence of each scenario that breaks it, "" for all others."""
+        found = np.full(shape, "", dtype=object)
+        broken = np.broadcast_to(np.asarray(self.broken, dtype=bool), shape)
+        if not broken.any():
+            return found
+        whole = self._with([np.broadcast_to(number, shape) for number in self.numbers], broken)
+        rows = np.flatnonzero(broken)
+        if not whole.numbers:
+            found[broken] = whole.text(int(rows[0]))
+            return found
+        columns = np.stack([number[broken] for number in whole.numbers])
+        alike = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+        sentences = np.array([whole.text(int(rows[first])) for first in alike[1]], dtype=object)
+        found[broken] = sentences[np.ravel(alike[2])]
+        return found
+
+    def at(self, broken: Any, numbers: Iterable[Any]) -> Guard:
+        """The same with values in place of its formulas."""
+        return self._with(numbers, broken)
+
+    def _with(self, numbers: Iterable[Any], broken: Any) -> Guard:
+        given = iter(numbers)
+        sentence = [part if isinstance(part, str) else replace(part, value=next(given)) for part in self.sentence]
+        return replace(self, sentence=tuple(sentence), broken=broken)
+
+
+def _at(value: Any, broken: Any, row: int) -> Any:
+    """The value in one scenario."""
+    if not isinstance(value, np.ndarray) or not value.ndim:
+        return value
+    return np.broadcast_to(value, np.broadcast_shapes(np.shape(broken), value.shape)).flat[row]
+
+
+def require(guard: Guard) -> None:
+    """Raise what a guard says where it is broken; where its condition is a formula, the formula's tape keeps it."""
+    if not isinstance(guard.broken, Expr):
+        if guard.any:
+            raise guard.error(guard.text())
+        return
+    parts = [part if isinstance(part, str) else _key(part.value) for part in guard.sentence]
+    guard.broken.tape.guards.setdefault((guard.rule, guard.broken.serial, *parts), guard)
+
+
+def _key(number: Any) -> Any:
+    return ("formula", number.serial) if isinstance(number, Expr) else number
