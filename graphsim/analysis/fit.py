@@ -15,6 +15,7 @@ from graphsim.analysis.compare import one_scenario
 from graphsim.analysis.placements import (
     MOST_TOKENS,
     Remedy,
+    degrees_of,
     fewest_devices,
     longest_input,
     most_sequences,
@@ -35,17 +36,17 @@ from graphsim.units import bytes_text
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fit:
-    """What fits of a deployment, and where it fits if it does not.
+    """What fits in a deployment's memory, and on how many devices it fits if it does not.
 
-    inference: the deployment and its requests; memory: of a device with these, as `Estimate.memory`
-    max_batch: the most requests of these lengths; 0 where not even one fits
-    context_tokens: the longest prompt and answer of each request of this batch; 0 where none fits
-    max_positions: that the model knows, which context_tokens never exceeds; 0 where it does not say
-    kv_tokens: that the KV cache holds; None where no number of tokens says it, as of encoder-decoders
-    adapters: slots for adapters of this kind beside these requests; rank: that they are padded to
-    devices: the fewest that it all fits on, up to 64; None where it fits on none of these
-    degrees: ways to use so many devices, the most tensor-parallel ones first; where none of them is tensor-parallel
-        alone, the least degree that is stands at the end
+    inference: the deployment and its requests; memory: of one device with these requests, as in `Estimate.memory`
+    max_batch: the largest number of requests of these lengths; 0 if not even one fits
+    context_tokens: the longest prompt plus answer of each request in this batch, in tokens; 0 if none fits
+    max_positions: number of positions of the model, which context_tokens never exceeds; 0 if it states none
+    kv_tokens: tokens that the KV cache holds; None if it cannot be counted in tokens, as for encoder-decoders
+    adapters: number of slots for such adapters beside these requests; rank: the rank that slots are padded to
+    devices: the smallest number of devices that fit everything, up to 64; None if none of these does
+    degrees: ways to use that number of devices, the most tensor-parallel ones first; if none of these is purely
+        tensor-parallel, the lowest tensor-parallel degree that fits comes last
     """
 
     inference: Inference
@@ -83,7 +84,7 @@ class Fit:
             "precision": deployment.precision.name, "batch": plain(requests.batch),
             "input_tokens": plain(requests.input_tokens), "output_tokens": plain(requests.output_tokens),
             "fits": self.fits, **named, "memory": plain(self.memory.to_dict()),
-            "degrees": [{"tp": plain(one.tp), "pp": plain(one.pp)} for one in self.degrees],
+            "degrees": [degrees_of(one) for one in self.degrees],
             "remedies": [remedy.flags for remedy in self.remedies],
         }  # fmt: skip
 
@@ -107,7 +108,7 @@ class Fit:
         return "\n".join([*lines, *([f"would fit {self.would_fit}"] if self.remedies else [])])
 
     def rows(self) -> list[tuple[str, str]]:
-        """Each answer with what it is of, as a table shows it."""
+        """Each answer and what it refers to, as shown in a table."""
         requests = self.inference.requests
         tokens = requests.input_tokens + requests.output_tokens
         bound = " (all that the model knows)" if 0 < self.max_positions == self.context_tokens else ""
@@ -130,8 +131,8 @@ _OWN = ("inference", "memory", "degrees")
 def fit(inference: Inference) -> Fit:
     """What fits in memory: the largest batch, the longest context, tokens of KV cache, adapters, the fewest devices.
 
-    Each is the largest that fits while all else stays as given: one more does not. Without an adapter, adapters of
-    rank 16 on attention and MLP are counted. Arguments are those of `simulate`; requests that do not fit are no error.
+    Each figure is the largest that fits while everything else stays as given. Without an adapter, adapters of rank 16
+    on attention and MLP are counted. Arguments are those of `simulate`; requests that do not fit are not an error.
     Raises ConfigError for arrays of scenarios, and whatever `simulate` raises.
     """
     one_scenario(inference)

@@ -45,7 +45,7 @@ class Remedy:
 
     @property
     def memory(self) -> Memory:
-        """Of a device, with the change."""
+        """Memory of a device with the change."""
         return Inference(deployment=self.deployment, requests=self.requests).memory()
 
 
@@ -98,8 +98,14 @@ def _over(deployment: Deployment, tp: int, pp: int) -> Deployment:
 
 def degrees_flags(degrees: Parallelism) -> str:
     """Degrees as options: `--tp 2 --pp 4`."""
-    named = [f"--{name} {getattr(degrees, name):g}" for name in ("tp", "pp") if np.any(getattr(degrees, name) != 1)]
+    named = [f"--{name} {value:g}" for name, value in degrees_of(degrees).items() if value != 1]
     return " ".join(named) or "--tp 1"
+
+
+def degrees_of(degrees: Parallelism) -> dict[str, int]:
+    """Degrees that cut a model, by name, and of context parallelism where there is any."""
+    found = {name: int(np.max(getattr(degrees, name))) for name in ("tp", "pp", "cp")}
+    return found if found["cp"] > 1 else {name: found[name] for name in ("tp", "pp")}
 
 
 def placed(degrees: Parallelism) -> str:

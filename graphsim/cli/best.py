@@ -10,6 +10,7 @@ from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.sweep import add_choices, choices_of
 from graphsim.cli.values import Quantity, add_price, named_as_options
+from graphsim.display.columns import figures_column
 
 EXAMPLES = """examples:
   graphsim best llama-3.1-8b --hardware l4 h100-sxm --goal tokens_per_s_per_gpu --tpot 30ms --batch 1,8,32 --tp 1,2
@@ -17,12 +18,12 @@ EXAMPLES = """examples:
   graphsim best llama-3.1-8b --hardware h100-sxm l4 --goal cost_per_token --price h100-sxm=2.5,l4=0.7 --batch 1,8,64
 """
 LIMITS = {
-    "ttft": ("ttft_s", "s", "at most so long to the first token: 0.5 or 500ms"),
-    "tpot": ("tpot_s", "s", "at most so long for each further token: 0.03 or 30ms"),
-    "latency": ("latency_s", "s", "at most so long for the whole batch"),
-    "tokens-per-s": ("tokens_per_s", "count", "at least so many generated tokens per second"),
-    "devices": ("devices", "count", "at most so many devices"),
-    "cost-per-token": ("cost_per_token", "", "at most so much per generated token"),
+    "ttft": ("ttft_s", "s", "upper limit of the time to first token: 0.5 or 500ms"),
+    "tpot": ("tpot_s", "s", "upper limit of the time per further token: 0.03 or 30ms"),
+    "latency": ("latency_s", "s", "upper limit of the time of the whole batch"),
+    "tokens-per-s": ("tokens_per_s", "count", "lower limit of generated tokens per second"),
+    "devices": ("devices", "count", "upper limit of the number of devices"),
+    "cost-per-token": ("cost_per_token", "", "upper limit of the cost per generated token"),
 }
 """For each option the argument that it stands for, the kind of quantity, and what it says."""
 
@@ -36,6 +37,7 @@ _SHOWN = (
     "tp",
     "pp",
     "ep",
+    "cp",
     "sp",
     "dp",
     "expert_placement",
@@ -106,13 +108,13 @@ def _print(rows: Any, count: int, options: argparse.Namespace) -> None:
     header = [*(name.replace("active_adapters", "adapters") for name in shown), "devices", "TTFT ms", "TPOT ms"]
     header += ["latency s", "tokens/s", "per device", *(["cost per M tokens"] if prices else [])]
     header += [*(["J per token", "W"] if joules else []), "GiB"]
-    cells = []
-    for row in rows.to_dict("records"):
-        numbers = [row["devices"], row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["latency_s"], row["tokens_per_s"]]
-        numbers += [row["tokens_per_s_per_gpu"], *([row["cost_per_token"] * 1e6] if prices else [])]
-        numbers += [row["energy_per_token_j"], row["watts"]] if joules else []
-        numbers += [row["memory_bytes"] / 2**30]
-        cells.append([*(_cell(name, row) for name in shown), *(f"{value:.4g}" for value in numbers)])
+    numbers = [rows["devices"], rows["ttft_s"] * 1e3, rows["tpot_s"] * 1e3, rows["latency_s"], rows["tokens_per_s"]]
+    numbers += [rows["tokens_per_s_per_gpu"], *([rows["cost_per_token"] * 1e6] if prices else [])]
+    numbers += [rows["energy_per_token_j"], rows["watts"]] if joules else []
+    numbers += [rows["memory_bytes"] / 2**30]
+    columns = [figures_column(values.tolist()) for values in numbers]
+    chosen = [[_cell(name, row) for name in shown] for row in rows.to_dict("records")]
+    cells = [[*row, *figures] for row, *figures in zip(chosen, *columns, strict=True)]
     several = sum(tied is True for tied in rows["tied"]) > 1
     if several:
         header.append("tied")

@@ -9,10 +9,10 @@ from typing import Any
 from graphsim.analysis.changes import changes_text
 from graphsim.analysis.explanation import Explanation, TimePart
 from graphsim.cli import options as shared
-from graphsim.cli.columns import NOTHING, numbers_column, times_column
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.cli.values import Whole
 from graphsim.compile.causes import CAUSES
+from graphsim.display.columns import NOTHING, numbers_column, times_column
 from graphsim.errors import ConfigError, choices_text
 from graphsim.result import Estimate
 from graphsim.units import parse_quantity, seconds_text
@@ -25,7 +25,7 @@ EXAMPLES = """examples:
 """
 
 NAMES = ("hardware", "cost", "precision", "engine", "expert_placement")
-AGAINST = (*NAMES, "batch", "input", "output", "tp", "pp", "ep", "sp", "dp", "redundant_experts", "lora")
+AGAINST = (*NAMES, "batch", "input", "output", "tp", "pp", "ep", "cp", "sp", "dp", "redundant_experts", "lora")
 """What the other estimate may have different."""
 
 
@@ -39,7 +39,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--against",
         metavar="CHANGES",
-        help="the estimate to start from: cost=roofline, hardware=l4, tp=2, lora=off",
+        help="changes that give the estimate to compare with: cost=roofline, hardware=l4, tp=2, lora=off",
     )
     parser.add_argument("--top", type=shared.whole(1), default=10, metavar="N", help="parts to list for each time (10)")
     shared.add_json(parser)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
@@ -13,8 +12,8 @@ from graphsim.cli.printing import RunProgress, print_json, print_line, print_tab
 from graphsim.cli.sweep import add_devices
 from graphsim.cli.traffic import add_slo, add_traffic, limits_of, traffic_of
 from graphsim.cli.values import Names, Quantity, Several, add_price, named_as_options, varied
+from graphsim.display.columns import figures_column, latencies_column
 from graphsim.errors import ConfigError
-from graphsim.units import seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +24,7 @@ EXAMPLES = """examples:
   graphsim fleet llama-3.1-70b --hardware h100-sxm --tp 4 --prefill-replicas 0-4 --input 8192 --rate 4 --slo ttft=4
   graphsim fleet llama-3.1-70b --hardware h100-sxm --tp 4,8 --trace requests.csv --slo ttft=2 --workers 2 --resume FILE
 """
-_NUMBERS = ("tp", "pp", "ep", "slots", "prefill_tp")
+_NUMBERS = ("tp", "pp", "ep", "cp", "slots", "prefill_tp")
 _NAMED = ("router", "engine", "precision", "prefill_hardware")
 _SHOWN = {
     "max_loras": "slots", "prefill_replicas": "prefill", "prefill_hardware": "prefill on", "prefill_tp": "prefill tp",
@@ -37,26 +36,24 @@ def add_commands(commands: Any) -> None:
     parser = shared.add_command(commands, "fleet", EXAMPLES)
     parser.add_argument("model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file or a model folder")
     shared.add_ignore(parser)
-    parser.add_argument("--no-check", action="store_true", help="go by a model's config alone")
+    parser.add_argument("--no-check", action="store_true", help="use a model's config without checking its checkpoint")
     add_devices(parser)
     for name, text in (
         ("tp", "tensor parallel degrees"), ("pp", "pipeline stages"), ("ep", "expert parallel degrees"),
+        ("cp", "context parallel degrees"),
         ("slots", "adapter slots of each replica"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=Several(1), metavar="N,…", help=f"{text} to choose from")
-    parser.add_argument(
-        "--replicas", type=Several(1), metavar="N,…", help="numbers of replicas that are allowed (1-64)"
-    )
+    parser.add_argument("--replicas", type=Several(1), metavar="N,…", help="allowed numbers of replicas (1-64)")
     parser.add_argument(
         "--prefill-replicas", type=Several(0), metavar="N,…",
-        help="numbers of workers that only compute prompts to choose from, 0 for none; replicas are then those that "
-        "generate",
+        help="numbers of workers that only compute prompts, 0 for none; --replicas then only generate",
     )  # fmt: skip
     parser.add_argument(
-        "--prefill-hardware", type=Names(), metavar="HW,…", help="devices of these to choose from (as replicas)"
+        "--prefill-hardware", type=Names(), metavar="HW,…", help="devices of the prefill workers (as replicas)"
     )
     parser.add_argument(
-        "--prefill-tp", type=Several(1), metavar="N,…", help="their tensor parallel degrees (as replicas)"
+        "--prefill-tp", type=Several(1), metavar="N,…", help="tensor parallel degrees of prefill workers (as replicas)"
     )
     parser.add_argument(
         "--speculation", nargs="+", metavar="SPEC",
@@ -76,7 +73,7 @@ def add_commands(commands: Any) -> None:
         type=Quantity("share"),
         default=0.99,
         metavar="P",
-        help="share of requests that must keep them (0.99)",
+        help="share of requests that must meet the limits (0.99)",
     )
     add_price(parser)
     parser.add_argument(
@@ -148,10 +145,9 @@ def _print(found: pd.DataFrame, options: argparse.Namespace) -> None:
     header = [*(_SHOWN.get(name, name) for name in names), "replicas", "devices"]
     header += ["per hour", "per M tokens"] if priced else []
     header += ["kept by", "p99 TTFT", "p99 TPOT", "why not"]
-    rows = [
-        [*(_choice(row[name]) for name in names), *_cells(row, priced)]
-        for row in found.head(options.top).to_dict("records")
-    ]
+    top = found.head(options.top)
+    columns = [[_choice(value) for value in top[name].tolist()] for name in names]
+    rows = [list(row) for row in zip(*columns, *_columns(top, priced), strict=True)]
     print_table(header, rows, right=range(len(names), len(header) - 1))
     if len(found) > options.top:
         print_line(f"… and {len(found) - options.top:,} more (--top, --json)")
@@ -166,14 +162,11 @@ def _choice(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _cells(row: Mapping[Any, Any], priced: bool) -> list[str]:
-    cells = [f"{row[name]:,}" if row[name] else "-" for name in ("replicas", "devices")]
+def _columns(found: pd.DataFrame, priced: bool) -> list[list[str]]:
+    columns = [[f"{count:,}" if count else "-" for count in found[name]] for name in ("replicas", "devices")]
     if priced:
-        cells += [_number(row["cost_per_hour"], ",.4g"), _number(row["cost_per_token"] * 1e6, ",.3g")]
-    cells += [_number(row["attainment"], ".1%")]
-    cells += ["-" if row[name] != row[name] else seconds_text(row[name]) for name in ("p99_ttft_s", "p99_tpot_s")]
-    return [*cells, str(row["reason"])]
-
-
-def _number(value: float, form: str) -> str:
-    return "-" if value != value else format(value, form)
+        prices = found["cost_per_hour"], found["cost_per_token"] * 1e6
+        columns += [figures_column(price.tolist(), 3) for price in prices]
+    columns.append(["-" if share != share else f"{share:.1%}" for share in found["attainment"]])
+    columns += [latencies_column(found[name].tolist()) for name in ("p99_ttft_s", "p99_tpot_s")]
+    return [*columns, list(map(str, found["reason"]))]

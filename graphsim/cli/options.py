@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEGREES = {
     "tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree",
+    "cp": "context parallel degree: ranks that share the tokens of prompts",
     "sp": "sequence parallel degree, 1 or tp", "dp": "replicas that share the batch",
 }  # fmt: skip
 number, whole = Quantity(), Whole
@@ -115,7 +116,7 @@ def add_deployment(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--redundant-experts", type=number, default=0, metavar="N",
-        help="copies of popular experts, of a balanced placement (0)",
+        help="extra copies of popular experts, with balanced placement (0)",
     )  # fmt: skip
     parser.add_argument("--precision", metavar="P", help="bf16, fp8, nvfp4, int4, …; `fp8,kv=fp8` for the cache too")
     further = ", ".join(key for key in LORA_KEYS if key not in ("rank", "targets", "strategy"))
@@ -138,9 +139,11 @@ def add_speculation(parser: argparse.ArgumentParser) -> None:
 
 def speculation(options: argparse.Namespace) -> Speculation | None:
     """What `--speculation` says."""
+    if options.speculation is None:
+        return None
     from graphsim.speculation.parsing import speculation_of
 
-    return None if options.speculation is None else speculation_of(options.speculation)
+    return speculation_of(options.speculation)
 
 
 def add_passes(parser: argparse.ArgumentParser) -> None:
@@ -170,9 +173,11 @@ def deployment(options: argparse.Namespace) -> Deployment:
 
 def passes(options: argparse.Namespace) -> list[Pass]:
     """What `--pass` names, from modules that Python finds, in the working folder among others."""
+    if not options.passes:
+        return []
     from graphsim.passes.loading import load_pass
 
-    if options.passes and "" not in sys.path:
+    if "" not in sys.path:
         sys.path.insert(0, "")
     return [load_pass(ref) for ref in options.passes]
 

@@ -12,6 +12,7 @@ from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.options import DEGREES
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.values import Listed, Names, Several
+from graphsim.display.columns import figures_column
 from graphsim.errors import ConfigError, needs
 from graphsim.files.present import is_folder
 from graphsim.files.written import whole
@@ -24,7 +25,7 @@ EXAMPLES = """examples:
 NUMBERS = {
     "batch": "requests served together", "input": "prompt tokens", "output": "generated tokens", **DEGREES,
     "redundant-experts": "copies of popular experts",
-    "rank": "of the adapter", "adapters": "distinct adapters in a step",
+    "rank": "rank of the adapter", "adapters": "distinct adapters in a step",
 }  # fmt: skip
 _NAMED = {
     "precision": "bf16, fp8, …", "strategy": "base, dynamic, merge", "cost": "cost models",
@@ -57,14 +58,14 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=Several(), metavar="N,N,…", help=text)
     for name, text in _NAMED.items():
         parser.add_argument(f"--{name}", type=Names(), metavar="A,B,…", help=text)
-    parser.add_argument("--targets", metavar="A+B", help="modules that the adapter reaches")
+    parser.add_argument("--targets", metavar="A+B", help="modules with an adapter")
     parser.add_argument(
         "--lora", nargs="+", metavar="SPEC",
-        help="adapters to choose from, none or as of `graphsim run`; --rank, --targets and the like change them",
+        help="adapters to choose from: none, or as for `graphsim run`; --rank, --targets etc. override them",
     )  # fmt: skip
     parser.add_argument(
         "--speculation", nargs="+", metavar="SPEC",
-        help="drafts to choose from, none or draft=MODEL,tokens=N,acceptance=P; as of `graphsim run`",
+        help="drafts to choose from: none, or draft=MODEL,tokens=N,acceptance=P as for `graphsim run`",
     )  # fmt: skip
     shared.add_passes(parser)
 
@@ -168,14 +169,15 @@ def _write(frame: Any, path: Path) -> None:
 
 
 def _print(frame: Any) -> None:
-    shown = [*_SHOWN, *(name for name in ("lora", "sp", "speculation") if name in frame)]
+    shown = [*_SHOWN, *(name for name in ("lora", "sp", "cp", "speculation") if name in frame)]
     header = [*shown, "TTFT ms", "TPOT ms", "tokens/s", "J/token", "GiB", "reason"]
-    rows = []
-    for row in frame.to_dict("records"):
-        cells = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in shown]
-        values = [row["ttft_s"] * 1e3, row["tpot_s"] * 1e3, row["tokens_per_s"]]
-        values += [row["energy_per_token_j"], row["memory_bytes"] / 2**30]
-        rows.append([*cells, *("-" if value != value else f"{value:.4g}" for value in values), row["reason"][:60]])
+    columns = [
+        [f"{value:g}" if isinstance(value, float) else str(value) for value in frame[name].tolist()] for name in shown
+    ]
+    figures = [frame["ttft_s"] * 1e3, frame["tpot_s"] * 1e3, frame["tokens_per_s"]]
+    figures += [frame["energy_per_token_j"], frame["memory_bytes"] / 2**30]
+    columns += [figures_column(values.tolist()) for values in figures]
+    rows = [list(row) for row in zip(*columns, (reason[:60] for reason in frame["reason"]), strict=True)]
     print_basis(bases_of(frame))
     print_table(header, rows, right=[at for at, name in enumerate(header[:-1]) if name not in _WORDS])
     print_cautions(frame)

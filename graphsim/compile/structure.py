@@ -24,7 +24,7 @@ from graphsim.symbolic.substitute import names_of
 def recordable(inference: Inference) -> bool:
     """Whether the numbers that shape a graph are single ones."""
     parallelism, lora = inference.deployment.parallelism, inference.deployment.lora
-    shaping = [getattr(parallelism, name) for name in ("tp", "ep", "sp")]
+    shaping = [getattr(parallelism, name) for name in ("tp", "ep", "sp", "cp")]
     shaping += [getattr(lora, name) for name in SHAPING] if lora else []
     device = inference.hardware
     if has_many_rates(device) and has_variable_rates(inference):

@@ -54,21 +54,22 @@ class RequestCache:
     layers: those with a cache of keys and values, by window
     state_bytes: what does not grow with the context: recurrent and convolution state
     source_token_bytes: of one row of an encoder in the caches of all layers that attend to it
-    block_tokens: tokens of a block; a block is taken as a whole (PagedAttention, arXiv 2309.06180, section 4.1)
+    block_tokens: tokens of a block, of all ranks that share the cache; it is taken as a whole (PagedAttention, arXiv
+        2309.06180, section 4.1)
     """
 
     layers: tuple[CachedLayers, ...]
     state_bytes: Num
     source_token_bytes: Num = 0.0
-    block_tokens: float = 1.0
+    block_tokens: Num = 1.0
 
     @property
     def token_bytes(self) -> Num:
-        """Of one token in the caches of all layers, windowed ones included."""
+        """Bytes of one token in the caches of all layers, windowed ones included."""
         return sum((layers.token_bytes for layers in self.layers), start=0.0)
 
     def bytes(self, tokens: Num, source_tokens: Num = 0.0) -> Num:
-        """Of a request of so many tokens, prompt and generated, and rows of an encoder.
+        """Bytes of a request with a number of tokens, prompt and generated, and rows of an encoder.
 
         Σ over layers of token_bytes · ⌈min(tokens, window) / block⌉ · block, as many for its rows, and the state.
         """
@@ -81,11 +82,13 @@ class RequestCache:
         return held
 
 
-def cache_of(far: nx.DiGraph, near: nx.DiGraph, block_tokens: float) -> RequestCache:
+def cache_of(far: nx.DiGraph, near: nx.DiGraph, block_tokens: float, ranks: Num = 1.0) -> RequestCache:
     """What the layers of a stage keep of a request.
 
     far, near: of the steps `WHOLE_CACHE` and `FIRST_TOKEN`; what grows between them in an operation that keeps no keys
     and values grows with every token
+    ranks: that keep an equal part of the rows each; a block of each makes one of theirs (vLLM's blocks hold as many
+        more tokens)
     """
     by_window: dict[float, Num] = {}
     of_source: Num = 0.0
@@ -94,13 +97,15 @@ def cache_of(far: nx.DiGraph, near: nx.DiGraph, block_tokens: float) -> RequestC
             of_source = of_source + op.state_bytes * times
         elif isinstance(op, KvCache) and may_be_nonzero(op.kept_tokens):
             window = float(op.kept_tokens)
-            row = replace(op, kept_tokens=1.0).state_bytes * times
+            row = replace(op, kept_tokens=1.0).state_bytes * times / ranks
             by_window[window] = by_window.get(window, 0.0) + row
     first, whole = _other_state_bytes(near), _other_state_bytes(far)
     if may_be_nonzero(whole):
         by_window[FAR] = by_window.get(FAR, 0.0) + (whole - first) / (FAR - 1.0)
     layers = tuple(CachedLayers(token_bytes=row, window=window) for window, row in sorted(by_window.items()))
-    return RequestCache(layers=layers, state_bytes=first, source_token_bytes=of_source, block_tokens=block_tokens)
+    return RequestCache(
+        layers=layers, state_bytes=first, source_token_bytes=of_source, block_tokens=block_tokens * ranks
+    )
 
 
 def keeps_more(graph: nx.DiGraph) -> bool:

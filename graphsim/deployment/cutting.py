@@ -1,4 +1,4 @@
-"""Whether a model can be cut over devices as asked: heads, experts and layers come in whole numbers."""
+"""Whether a model can be sharded over devices as asked: heads, experts and layers come in whole numbers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Units:
-    """What tensor and expert parallelism deal out: heads (and those for keys and values), experts."""
+    """What tensor and expert parallelism deal out: heads (and those for keys and values), experts.
+
+    indexed: whether an indexer chooses the keys that queries attend to
+    """
 
     heads: frozenset[tuple[Num, Num]]
     experts: frozenset[int]
+    indexed: bool
 
 
 _units: Memo[_Units] = Memo(most=64)
@@ -37,12 +41,22 @@ def _units_of(model: ModelConfig) -> _Units:
             (op.heads, op.kv_heads) for op in ops if isinstance(op, Attention) and not isinstance(op, IndexScores)
         ),
         experts=frozenset(op.of for op in ops if isinstance(op, ExpertGemm)),
+        indexed=any(isinstance(op, IndexScores) for op in ops),
     )
 
 
 def has_experts(model: ModelConfig) -> bool:
     """Whether some layer of the model is a mixture of experts."""
-    return bool(_units.get((model.layers, model.encoders, model.source_encoder), lambda: _units_of(model)).experts)
+    return bool(_of(model).experts)
+
+
+def has_indexer(model: ModelConfig) -> bool:
+    """Whether an indexer of some layer chooses keys among all that the cache holds."""
+    return _of(model).indexed
+
+
+def _of(model: ModelConfig) -> _Units:
+    return _units.get((model.layers, model.encoders, model.source_encoder), lambda: _units_of(model))
 
 
 def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> None:
@@ -60,7 +74,7 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> N
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}': its decoder's layers all read "
             "the encoder's output, which is not handed from stage to stage; allowed: 1"
         )
-    units = _units.get((model.layers, model.encoders, model.source_encoder), lambda: _units_of(model))
+    units = _of(model)
     _check_experts(model, parallelism, units.experts)
     tp = np.asarray(parallelism.tp, dtype=float)
     for heads, kv_heads in units.heads:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -13,18 +13,18 @@ import numpy as np
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import caution, choose_cost
 from graphsim.cost.parameters.engines import KernelTable
-from graphsim.deployment.adapters import met
+from graphsim.deployment.adapted import as_run
+from graphsim.deployment.context import context_passes, own_part
 from graphsim.deployment.cutting import check_cut
 from graphsim.deployment.halves import halves_of
 from graphsim.deployment.kernels import table_of
 from graphsim.deployment.memoised import Memoised
 from graphsim.deployment.order import Watch, in_order, passes_of, run
 from graphsim.deployment.parallelism import ONE_DEVICE, Parallelism
+from graphsim.deployment.recorded import made_once
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass, walk
 from graphsim.hardware import Hardware, load_hardware
-from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import inject, require_layers
 from graphsim.lora.limits import Limits
 from graphsim.lora.memory import EngineMemory
 from graphsim.lora.profile import EngineProfile, load_profile
@@ -38,10 +38,12 @@ from graphsim.models.source import prompt_phase, token_phase
 from graphsim.ops import HeadGemm
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.passes.pipeline import layer_ranges, pipeline
-from graphsim.passes.two_batches import exchanges, two_batches
-from graphsim.symbolic.questions import alike, may_be_nonzero, most
+from graphsim.symbolic.questions import alike, is_known, most
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num, short
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
 
 ModelRef = str | Path | Mapping[str, Any] | ModelConfig
 HardwareRef = str | Path | Mapping[str, Any] | Hardware
@@ -99,15 +101,16 @@ class Deployment(Memoised):
         config = load_model(model)
         lora = config.lora_config if lora is None else lora
         config.lora_config = None  # of our own copy: what counts is `lora`, and no other
-        if lora is not None and not isinstance(lora, LoraConfig):
-            raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
+        if lora is not None:
+            from graphsim.deployment.adapters import met, require_adapter
+
+            require_adapter(lora)
         if parallelism is not None and not isinstance(parallelism, Parallelism):
             raise ConfigError(f"parallelism = {short(parallelism)} is not a Parallelism")
         if not (cost is None or isinstance(cost, str) or callable(cost)):
             raise ConfigError(f"cost = {short(cost)} is not known; allowed: calibrated, roofline, or a function")
         if lora is not None and lora.enabled:
-            _refuse_pipeline(lora, parallelism)
-            config, lora = met(config, lora)
+            config, lora = met(config, lora, parallelism)
         fields: dict[str, Any] = {
             "model": config,
             "hardware": None if hardware is None else load_hardware(hardware),
@@ -126,6 +129,8 @@ class Deployment(Memoised):
         if self.precision is not self.model.precision:
             require_modules(self.model, self.precision)
         if self.adapter is not None:
+            from graphsim.lora.injection import require_layers
+
             require_layers(self.adapter, self.model.most_layers)
         if self.hardware is not None and self.cost not in (None, "calibrated"):  # a calibration is read when asked for
             choose_cost(self.cost, self.hardware)
@@ -134,6 +139,7 @@ class Deployment(Memoised):
     def __repr__(self) -> str:
         parts = [self.model.name, self.hardware.name if self.hardware else "no device", self.precision.name]
         parts += [f"tp={short(self.parallelism.tp)}"] if np.any(np.asarray(self.parallelism.devices) > 1) else []
+        parts += [f"cp={short(self.parallelism.cp)}"] if np.any(np.asarray(self.parallelism.cp) > 1) else []
         parts += [f"{lora.variant} rank={short(lora.rank)} {lora.strategy}"] if (lora := self.adapter) else []
         parts += [self.engine.name] if self.engine else []
         return f"Deployment({', '.join(parts)})"
@@ -152,70 +158,69 @@ class Deployment(Memoised):
 
     @property
     def kernels(self) -> KernelTable:
-        """Whose measured kernels price the operations."""
+        """The measured kernels that give the operations' times."""
         return table_of(self.engine, self.device)
 
     @property
     def price(self) -> CostModel:
-        """What prices the operations."""
+        """The cost model that gives the operations' times."""
         return choose_cost(self.cost, self.device, self.kernels)[0]
 
     @property
     def cost_model(self) -> str:
-        """The name that an estimate states for the prices: `calibrated`, `scaled from …`, `roofline`, a function's."""
+        """The cost model, as an estimate names it: `calibrated`, `scaled from …`, `roofline` or a function."""
         return choose_cost(self.cost, self.device, self.kernels)[1]
 
     @property
     def caution(self) -> str:
-        """What to beware of in its times, as of an unmeasured device; "" where there is nothing."""
+        """Caveats on its times, such as an unmeasured device; "" if there are none."""
         return caution(self.cost, self.device, self.kernels)
 
     def under(self, default: EngineRef) -> Deployment:
-        """The same under an engine: a verb's default one, where the deployment leaves it to the verb."""
+        """The same deployment with a default engine, if it names none itself."""
         return self if self.engine is not None else self.once(_under, load_profile(default))
 
     @property
     def engine_name(self) -> str:
-        """Of the engine whose kernels run."""
+        """Name of the engine whose kernels run."""
         return self.engine.name if self.engine else REFERENCE
 
     @property
     def engine_memory(self) -> EngineMemory:
-        """What the engine does with a device's memory."""
+        """How the engine uses device memory."""
         return self.engine.memory if self.engine else EngineMemory()
 
     def stages(self, phase: Phase, after: Watch | None = None) -> list[nx.DiGraph]:
         """The sharded and lowered graph of each pipeline stage, for one micro-batch.
 
-        after: called behind each pass with the pass and the graph that it yielded
+        after: called after each pass with the pass and the resulting graph
         """
+        if after is not None or is_known(self.parallelism.dp):
+            return self._stages(phase, after)
+        architecture = self.hardware.architecture if self.hardware else ""
+        shaping = (self.model, self.parallelism, self.precision, self.engine, self.adapter, self.passes, architecture)
+        return made_once(shaping, phase, lambda: self._stages(phase))
+
+    def _stages(self, phase: Phase, after: Watch | None = None) -> list[nx.DiGraph]:
         layers, passes = layer_ranges(self.model.num_layers, self.parallelism.pp), self.pass_order(phase)
         if self.adapter is not None and not self._is_whole(phase):
+            from graphsim.lora.injection import inject
+
             inject(build(self.model, phase.with_towers, self.precision), self.adapter)  # raises if it is for nothing
-        return [run(passes, build(self.model, phase, self.precision, stage), after) for stage in layers]
+        own = own_part(phase, self.model, self.engine, self.parallelism)
+        return [run(passes, build(self.model, own, self.precision, stage), after) for stage in layers]
 
     def pass_order(self, phase: Phase) -> tuple[Pass, ...]:
         """The passes from the logical graph of a phase to what a device runs, in order."""
+        own = own_part(phase, self.model, self.engine, self.parallelism)
         return passes_of(
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
-            adapter=self._as_run(phase), own=self.passes,
-            present=np.minimum(phase.tokens, 1.0), tokens=phase.tokens, whole=self._is_whole(phase),
+            adapter=None if self.adapter is None else as_run(self.adapter, self.engine, phase), own=self.passes,
+            context=context_passes(self.model, self.engine, self.parallelism),
+            present=np.minimum(phase.tokens, 1.0), tokens=own.tokens, whole=self._is_whole(phase),
             architecture=self.hardware.architecture if self.hardware else "",
             prompts=not all(segment.decode for segment in phase.segments),
         )  # fmt: skip
-
-    def _as_run(self, phase: Phase) -> LoraConfig | None:
-        """The adapter as the kernels of a step meet it.
-
-        An engine without kernels for a variant refuses adapters of that variant; otherwise this is its
-        own adapters' part of the step.
-        """
-        if self.adapter is None:
-            return None
-        unknown = self.engine is not None and self.engine.kernels == "fused" and not self.adapter.kind.fused
-        plain = unknown and self.adapter.strategy == "dynamic"
-        adapter = with_fields(self.adapter, {"variant": "lora", "options": {}}) if plain else self.adapter
-        return _present(_invoked(adapter, phase))
 
     def _is_whole(self, phase: Phase) -> bool:
         """Whether the graph of a stage is the whole model: there is no other stage, and no tower is left out."""
@@ -223,24 +228,25 @@ class Deployment(Memoised):
 
     @property
     def stored(self) -> Deployment:
-        """The same with adapters as they lie in memory."""
+        """The same deployment with adapters as they are stored in memory."""
         return self if self.engine is None else with_fields(self, {"engine": self.engine.stored})
 
     def held(self, phase: Phase = FIRST) -> list[nx.DiGraph]:
-        """The graph of each stage in which all that adapters go on is a module of its own, towers included.
+        """The graph of each stage in which every target of an adapter is its own module, towers included.
 
-        phase: of a step that generates; latent attention absorbs a GEMM into two others there, so that where it
-        does, a prompt's graph says what a stage holds
+        phase: the kind of step. In a generating step, latent attention absorbs a GEMM into two others; where it does,
+            the graph of a prompt step shows what a stage holds
         """
-        graphs = self.stages(phase.with_towers)
+        graphs = self.stages(phase.with_towers if self.model.encoders else phase)
         absorbed = any(isinstance(op, HeadGemm) for graph in graphs for _, op, _ in walk(graph))
         return self.stages(prefill(1.0, 1.0).with_towers) if absorbed and self.adapter is not None else graphs
 
     def prefill(
         self, batch: Num, input_tokens: Num, after: Watch | None = None, media: Media | None = None
     ) -> nx.DiGraph:
-        """The graph of the prompt step; `batch` sequences in all, dealt out to replicas and micro-batches.
+        """The graph of the prompt step.
 
+        batch: total number of sequences, split over replicas and micro-batches
         media: images and sound of each sequence
         """
         return self.step([self.prompt_step(share, input_tokens, media) for share in self.shares(batch)], after)
@@ -253,10 +259,11 @@ class Deployment(Memoised):
         input_tokens: Num | None = None,
         media: Media | None = None,
     ) -> nx.DiGraph:
-        """The graph of one decode step behind `context_tokens`.
+        """The graph of one decode step after `context_tokens`.
 
-        input_tokens: as many of them are the request's input, which an encoder-decoder keeps apart; all by default
-        media: images and sound of each sequence, which cross-attention goes on reading
+        input_tokens: how many of these tokens are the request's input, which an encoder-decoder keeps apart; all by
+            default
+        media: images and sound of each sequence, which cross-attention reads in every step
         """
         read = context_tokens if input_tokens is None else input_tokens
         return self.step([self.next_step(share, read, context_tokens, media) for share in self.shares(batch)], after)
@@ -266,79 +273,53 @@ class Deployment(Memoised):
         return prompt_phase(self.model.source_encoder, batch, input_tokens, media, self.model.rows_seen(media))
 
     def next_step(self, batch: Num, input_tokens: Num, context_tokens: Num, media: Media | None = None) -> Phase:
-        """The step of one more token of each of them, behind `context_tokens`, input and generated."""
+        """The step that generates one more token per sequence after `context_tokens`, input and generated."""
         seen = self.model.rows_seen(media)
         return token_phase(self.model.source_encoder, batch, input_tokens, context_tokens, seen)
 
     def step(self, micro_batches: Sequence[Phase], after: Watch | None = None) -> nx.DiGraph:
-        """The stages of each micro-batch, one after another through the pipeline. after: as of `stages`."""
+        """The stages of each micro-batch, one after another through the pipeline. after: as in `stages`."""
         staged: list[list[nx.DiGraph]] = []
         for i, phase in enumerate(micro_batches):
             same = i > 0 and alike(phase.tokens, micro_batches[i - 1].tokens)
             staged.append(staged[-1] if same else self._launched(phase, after))
-        return pipeline(staged, self.parallelism.tp * self.parallelism.pp)
+        return pipeline(staged, self.parallelism.tp * self.parallelism.cp * self.parallelism.pp)
 
     def _launched(self, phase: Phase, after: Watch | None) -> list[nx.DiGraph]:
         """The stages of a micro-batch; where the engine splits it and tokens are exchanged, of its halves in turns."""
         whole, halves = self.stages(phase, after), halves_of(phase, self.engine, self.parallelism)
-        if halves is None or not any(exchanges(op) for _, op in whole[0].nodes(data="op")):
+        if halves is None:
+            return whole
+        from graphsim.passes.two_batches import exchanges, two_batches
+
+        if not any(exchanges(op) for _, op in whole[0].nodes(data="op")):
             return whole
         first = self.stages(halves[0], after)
         second = first if alike(halves[0].tokens, halves[1].tokens) else self.stages(halves[1], after)
         return [two_batches(*graphs) for graphs in zip(first, second, whole, strict=True)]
 
     def sequences(self, batch: Num) -> Num:
-        """Sequences on the replica that has most of them."""
+        """Number of sequences on the replica with the most sequences."""
         replicas = self.parallelism.dp * self.parallelism.attention_replicas
         return np.ceil(np.true_divide(batch, replicas))[()]
 
     def shares(self, batch: Num) -> list[Num]:
-        """Sequences of each micro-batch on one replica, as even as possible, the larger ones first.
+        """Number of sequences in each micro-batch of one replica, as even as possible, the larger ones first.
 
-        A micro-batch that no sequence is left for is empty and takes no time; so many scenarios may share a graph.
+        A micro-batch without sequences takes no time, so many scenarios may share a graph.
         """
         sequences, m = self.sequences(batch), self.micro_batches(batch)
         return [np.floor((sequences + m - 1.0 - j) / m) for j in range(m)]
 
     def micro_batches(self, batch: Num) -> int:
-        """How many micro-batches there are: as many as stages unless asked otherwise, but no more than sequences."""
+        """Number of micro-batches: by default as many as stages, but no more than sequences."""
         return int(max(1, min(self.most_micro_batches, most(self.sequences(batch)))))
 
     @property
     def most_micro_batches(self) -> int:
-        """How many micro-batches a large batch is dealt out to."""
+        """Number of micro-batches into which a large batch is split."""
         return self.parallelism.micro_batches or self.parallelism.pp
 
 
 def _under(deployment: Deployment, engine: EngineProfile) -> Deployment:
     return replace(deployment, engine=engine)
-
-
-def _refuse_pipeline(lora: LoraConfig, parallelism: Parallelism | None) -> None:
-    """Raise ConfigError where layers would share weights that lie on another stage."""
-    if lora.layer_replication and parallelism is not None and parallelism.pp > 1:
-        raise ConfigError(
-            f"parallelism.pp = {parallelism.pp} is not allowed with lora.layer_replication, whose layers share "
-            "weights; allowed: 1"
-        )
-
-
-def _present(lora: LoraConfig) -> LoraConfig:
-    """The adapter as a step's kernels meet it; less than one active adapter, as may be expected, is part of a step."""
-    active = lora.adapted
-    if alike(active, lora.active_adapters) and not may_be_nonzero(np.less(active, 1.0)):
-        return lora
-    share = lora.adapter_share * np.minimum(active, 1.0)
-    return with_fields(lora, {"active_adapters": active, "adapter_share": share})
-
-
-def _invoked(lora: LoraConfig, phase: Phase) -> LoraConfig:
-    """The adapter with its share of a step's tokens, where its variant works on a part of them only."""
-    if not lora.kind.partial:
-        return lora
-    adapted: Num = 0.0
-    for segment in phase.segments:
-        each = lora.kind.adapted_tokens(lora, segment.new_tokens, segment.decode)
-        adapted = adapted + segment.sequences * each
-    share = lora.adapter_share * adapted / np.maximum(phase.tokens, 1.0)
-    return with_fields(lora, {"adapter_share": share})

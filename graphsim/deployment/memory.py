@@ -13,11 +13,13 @@ import numpy as np
 from graphsim.brief import figures_text
 from graphsim.deployment.activations import peak_activation_bytes
 from graphsim.deployment.cache import FIRST_TOKEN, WHOLE_CACHE, Kept, RequestCache, cache_of, keeps_more
+from graphsim.deployment.context import cache_ranks, has_ranks
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.workspace import Workspace, profiled_step, profiles, workspace_of
 from graphsim.graph import walk
 from graphsim.models.phase import Phase
 from graphsim.ops import Op
+from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
 
 
@@ -70,7 +72,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sequences:
-    """How a batch is dealt out: to replicas, and on each of them to micro-batches of the pipeline.
+    """How a batch is distributed: to replicas, and on each of them to micro-batches of the pipeline.
 
     replica, micro_batch: sequences on the fullest replica, and in its largest micro-batch
     micro_batches: how many there are when there are sequences enough
@@ -103,15 +105,18 @@ def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]
 
     An engine that cuts prompts into chunks keeps what its profiled step takes; without one, whole prompts count.
     """
-    graphs, pp = deployment.stages(WHOLE_CACHE), deployment.parallelism.pp
-    held = deployment.held(WHOLE_CACHE)
-    near = deployment.stages(FIRST_TOKEN) if any(map(keeps_more, graphs)) else graphs
+    whole, degrees, pp = deployment, deployment.parallelism, deployment.parallelism.pp
+    if has_ranks(degrees):  # whose caches are parts of a request's whole one
+        whole = with_fields(deployment, {"parallelism": with_fields(degrees, {"cp": 1})})
+    ranks = cache_ranks(deployment.model, deployment.engine, degrees)
+    graphs, held = whole.stages(WHOLE_CACHE), whole.held(WHOLE_CACHE)
+    near = whole.stages(FIRST_TOKEN) if any(map(keeps_more, graphs)) else graphs
     profiled = deployment.stages(profiled_step(deployment)) if profiles(deployment) else [None] * pp
     phases = [] if profiles(deployment) else [deployment.stages(phase) for phase in step]
     return [
         Stage(
             graph=held[i],
-            cache=cache_of(graphs[i], near[i], deployment.engine_memory.block_tokens),
+            cache=cache_of(graphs[i], near[i], deployment.engine_memory.block_tokens, ranks),
             workspace=workspace_of(deployment, graphs[i], profiled[i], last=i == pp - 1),
             live_bytes=reduce(np.maximum, [0.0, *(peak_activation_bytes(stages[i]) for stages in phases)]),
             cache_share=deployment.engine_memory.cache_share,

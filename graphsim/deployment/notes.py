@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphsim.cost.families.formats import runs_widened
+from graphsim.deployment.cutting import has_experts
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Requests
-from graphsim.lora.targets import Targets, modules_of
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
 from graphsim.units import Num
@@ -26,13 +26,16 @@ def notes_of(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
         *(adapter.notes if adapter else ()),
         *_spare_adapters(deployment, requests.batch),
         *_short_prompts(deployment, requests),
+        *_padded_chunks(deployment, requests.input_tokens),
         *deployment.once(_run_otherwise),
     )
 
 
 def _run_otherwise(deployment: Deployment) -> tuple[str, ...]:
     """What runs otherwise than asked, whatever the requests."""
-    return (*_tower_adapters(deployment), *_widened(deployment), *_narrowed(deployment))
+    return (
+        *_tower_adapters(deployment), *_widened(deployment), *_narrowed(deployment), *_context_experts(deployment),
+    )  # fmt: skip
 
 
 def _spare_adapters(deployment: Deployment, batch: Num) -> Iterator[str]:
@@ -59,6 +62,17 @@ def _short_prompts(deployment: Deployment, requests: Requests) -> Iterator[str]:
         )
 
 
+def _padded_chunks(deployment: Deployment, input_tokens: Num) -> Iterator[str]:
+    """A sentence where prompts have fewer tokens than context-parallel ranks have chunks."""
+    ranks = deployment.parallelism.cp
+    short_ones = np.greater(ranks, 1) & np.less(input_tokens, 2.0 * np.asarray(ranks))
+    if np.any(short_ones):
+        yield (
+            f"input_tokens = {float(np.min(input_tokens)):g} leaves some of {float(np.max(ranks)):g} context-parallel "
+            "ranks without two tokens; engines pad such prompts, which is not counted"
+        )
+
+
 def _tower_adapters(deployment: Deployment) -> Iterator[str]:
     """A sentence where vLLM leaves out what an adapter holds of the towers.
 
@@ -69,6 +83,8 @@ def _tower_adapters(deployment: Deployment) -> Iterator[str]:
         return
     if not model.encoders:
         return
+    from graphsim.lora.targets import Targets, modules_of
+
     targets, precision = Targets(adapter), deployment.precision
     text = {path for _, path in modules_of(build(model, prefill(1.0, 1.0), precision))}
     every = modules_of(build(model, prefill(1.0, 1.0).with_towers, precision))
@@ -77,6 +93,18 @@ def _tower_adapters(deployment: Deployment) -> Iterator[str]:
         yield (
             f"the adapter reaches the towers ({reached}), where {engine.name} runs it with "
             "enable_tower_connector_lora only, as is counted here; by default it runs the language model's part"
+        )
+
+
+def _context_experts(deployment: Deployment) -> Iterator[str]:
+    """A sentence where vLLM spreads experts over more ranks than is counted (0.33, `vllm/config/parallel.py`)."""
+    engine, degrees = deployment.engine, deployment.parallelism
+    if engine is None or not engine.name.startswith("vllm") or not np.any(np.greater(degrees.cp, 1)):
+        return
+    if has_experts(deployment.model):
+        yield (
+            f"{engine.name} cuts or deals out experts over context-parallel ranks too; here each of them holds what "
+            f"tp = {np.max(degrees.tp):g} leaves it, so that weights are more and exchanges of tokens none"
         )
 
 

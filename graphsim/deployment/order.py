@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -10,23 +11,19 @@ import numpy as np
 from graphsim.deployment.own import checked
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, GraphError, GraphsimError
-from graphsim.graph import STAGES, Pass, validate, walk
-from graphsim.lora.config import LoraConfig
-from graphsim.lora.injection import Buffers, Inject
-from graphsim.lora.profile import EngineProfile
+from graphsim.graph import STAGES, Pass, walk
 from graphsim.ops.precision import Precision
 from graphsim.passes import bitsandbytes
-from graphsim.passes.beside import LaunchBeside
-from graphsim.passes.engine import Engine
-from graphsim.passes.experts import DealExperts
 from graphsim.passes.fusions import fusions, packed_more
-from graphsim.passes.launches import LaunchEagerly
-from graphsim.passes.lower import lowering
 from graphsim.passes.pack import Pack
-from graphsim.passes.shard import Shard
 from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.refusal import CONFUSED, NotRecordable, reason
 from graphsim.units import Num, short
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
+    from graphsim.lora.profile import EngineProfile
+    from graphsim.passes.engine import Engine
 
 Watch = Callable[[Pass, nx.DiGraph], None]
 """Called behind each pass with the graph that it yielded."""
@@ -39,6 +36,7 @@ def passes_of(
     precision: Precision,
     adapter: LoraConfig | None = None,
     engine: EngineProfile | None = None,
+    context: Iterable[Pass] = (),
     own: Iterable[Pass] = (),
     present: Num = 1.0,
     tokens: Num = 1.0,
@@ -48,7 +46,9 @@ def passes_of(
 ) -> tuple[Pass, ...]:
     """The passes from the logical graph to what a device runs, a user's own behind the others of their stage.
 
+    What few deployments have is imported where one has it.
     model: its name, by which engines keep slots for embeddings; adapter: what runs; engine: None for logical nodes
+    context: behind the cut over tensor-parallel devices, that of context-parallel ranks
     present: 0 for a step without tokens, else 1; tokens: of the step; whole: whether its graph is the whole model
     architecture: of the device, "" where there is none; prompts: whether the step may have prompts
     Raises ConfigError for what is no pass.
@@ -58,35 +58,52 @@ def passes_of(
     if np.any(np.asarray(parallelism.ep) > 1):
         passes.append(_dealing(parallelism, engine, generates=not prompts))
     if adapter is not None:
+        from graphsim.lora.injection import Buffers, Inject
+
         buffers = lowered.buffers if lowered else Buffers()
         passes.append(Inject(lora=adapter, buffers=buffers, everywhere=whole))
     if not np.all(np.less_equal(parallelism.tp, 1)):
+        from graphsim.passes.shard import Shard
+
         passes.append(Shard(tp=parallelism.tp, sequence_parallel=bool(np.any(np.asarray(parallelism.sp) > 1))))
+    passes += context
     if engine is None or engine.packs_projections:
         passes += [*packed_more(engine), Pack()]
     if bitsandbytes.serves(precision):
         rows, nested = (engine.fused_4bit_tokens, engine.nested_scales) if engine else (bitsandbytes.FUSED_TOKENS, True)
         passes.append(bitsandbytes.BesideProducts(fused_tokens=rows, nested=nested))
     if lowered is not None:
+        from graphsim.passes.lower import lowering
+
         passes += lowering(lowered)
     if engine is not None and engine.shared_experts != "behind":
+        from graphsim.passes.beside import LaunchBeside
+
         passes.append(LaunchBeside(exchange=engine.shared_experts))
     if engine is not None:
         passes += fusions(engine, model=model, architecture=architecture, prompts=prompts)
     adapted = 1.0 if adapter is None else np.greater(adapter.active_adapters, 0.0) * 1.0
     if engine is not None and engine.launch == "eager":
-        passes.append(LaunchEagerly(present=present, adapted=adapted, call_s=engine.call_s, calls=engine.module_calls))
+        passes.append(_eager(present=present, adapted=adapted, call_s=engine.call_s, calls=engine.module_calls))
     elif bitsandbytes.runs_eagerly(precision):
-        passes.append(LaunchEagerly(present=present, adapted=adapted, call_s=bitsandbytes.CALL_S))
+        passes.append(_eager(present=present, adapted=adapted, call_s=bitsandbytes.CALL_S))
     return in_order(passes, own)
 
 
-def _dealing(parallelism: Parallelism, engine: EngineProfile | None, *, generates: bool) -> DealExperts:
-    """How experts are dealt out, and how tokens get to them: without an engine a copy for each expert, as in GShard.
+def _eager(**settings: Any) -> Pass:
+    from graphsim.passes.launches import LaunchEagerly
+
+    return LaunchEagerly(**settings)
+
+
+def _dealing(parallelism: Parallelism, engine: EngineProfile | None, *, generates: bool) -> Pass:
+    """How experts are distributed, and how tokens get to them: without an engine a copy for each expert, as in GShard.
 
     DeepEP's kernels of low latency send a copy for each expert too.
     generates: whether every sequence of the step brings one token, so that kernels for few tokens exchange them
     """
+    from graphsim.passes.experts import DealExperts
+
     kernels = engine.exchange_kernels(generates) if engine else ""
     return DealExperts(
         ep=parallelism.ep, tp=parallelism.tp, placement=parallelism.expert_placement,
@@ -98,6 +115,8 @@ def _dealing(parallelism: Parallelism, engine: EngineProfile | None, *, generate
 
 def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile, tokens: Num) -> Engine:
     """The engine's way with the adapter."""
+    from graphsim.passes.engine import Engine
+
     return Engine(
         profile=profile, lora=lora, embedding_slots=profile.has_embedding_slots(model),
         expert_layout=profile.experts.layout_of(model), tokens=tokens,
@@ -148,7 +167,7 @@ def _holds(graph: nx.DiGraph, kind: type) -> bool:
 
 
 def check_own(own: Iterable[Pass]) -> Watch | None:
-    """For `after`: `check` behind a user's own passes; None where there are none."""
+    """For `after`: run `check` after a user's own passes; None where there are none."""
     mine = tuple(own)
 
     def after(one: Pass, graph: nx.DiGraph) -> None:
@@ -163,6 +182,8 @@ def check(one: Pass, graph: nx.DiGraph) -> None:
     if not isinstance(graph, nx.DiGraph) or not len(graph):
         found = "a graph without nodes" if isinstance(graph, nx.DiGraph) else short(graph)
         raise GraphError(f"pass {type(one).__name__} yielded {found}")
+    from graphsim.graph import validate
+
     try:
         validate(graph, one.stage)
     except GraphError as error:

@@ -33,31 +33,33 @@ _COUNTS = {"micro_batches": 0, "redundant_experts": 0, "zero": 0, "shard_group":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallelism:
-    """How many devices share the work, and in which way.
+    """How many devices share the work, and how.
 
     tp: tensor-parallel degree
     pp: number of pipeline stages
-    ep: expert-parallel degree: ranks over which the experts are distributed. Up to tp, they are ranks of the
+    ep: expert-parallel degree: number of ranks over which the experts are distributed. Up to tp, these are ranks of the
         tensor-parallel group; beyond it, attention runs in ep / tp replicas that share the batch and exchange tokens
         with the ranks of the experts
     sp: sequence parallelism within the tensor-parallel group (arXiv 2205.05198): 1 or tp
-    dp: replicas that share the batch
-    micro_batches: of the pipeline; 0 = as many as stages, but no more than sequences
-    expert_placement: how experts are assigned to ranks, which matters where some are more popular: `random` (by numbers
-        unrelated to popularity, the engines' default), `contiguous` (the most popular ones together), or `balanced` (by
-        a load balancer such as EPLB)
-    redundant_experts: total number of copies of popular experts; for balanced placement only
+    dp: number of replicas that share the batch
+    micro_batches: number of micro-batches of the pipeline; 0 for as many as stages, but no more than sequences
+    expert_placement: how experts are assigned to ranks, which matters if some are more popular: `random` (independent
+        of popularity, the engines' default), `contiguous` (the most popular ones together), or `balanced` (by a load
+        balancer such as EPLB)
+    redundant_experts: total number of extra copies of popular experts; only with balanced placement
+    cp: context-parallel degree: number of ranks that share the tokens of each sequence and, like replicas, hold the
+        same weights. In inference they share prompts and, where the engine shards it over them, the KV cache
 
-    The remaining fields are for training only; inference refuses anything but their defaults.
-    cp: context-parallel degree: ranks that share the tokens of each sequence and, like replicas, hold the same weights
-    cp_comm: how they exchange keys and values: `p2p` in a ring (arXiv 2310.01889), `a2a` between tokens and heads
-        (arXiv 2309.14509), or `all_gather`
+    The remaining fields are for training; inference accepts only their defaults.
+    cp_comm: how context-parallel ranks exchange keys and values: `p2p` in a ring (arXiv 2310.01889), `a2a` between
+        tokens and heads (arXiv 2309.14509), or `all_gather`; an engine has its own way (`EngineProfile`)
     zero: what data-parallel ranks shard (ZeRO, arXiv 1910.02054): 1 optimizer states, 2 also gradients, 3 also weights;
         0 for the trainer's default
-    shard_group: data-parallel ranks that shard among themselves, with replicas beyond (hybrid sharding); 0 = all
+    shard_group: number of data-parallel ranks that shard among themselves, with replicas beyond (hybrid sharding); 0
+        for all
     schedule: order of forward and backward passes in a pipeline: `gpipe`, `1f1b`, `interleaved` (arXiv 2104.04473),
         `zb-h1`, `zb-h2` (arXiv 2401.10241), `zb-v` (arXiv 2405.15362), `dualpipe` (arXiv 2412.19437)
-    virtual_stages: parts of the model on each stage of an interleaved pipeline
+    virtual_stages: number of parts of the model on each stage of an interleaved pipeline
     """
 
     tp: Num = 1
@@ -154,20 +156,20 @@ class Parallelism:
 
     @property
     def training_only(self) -> dict[str, Num | str]:
-        """The fields that inference has no use for, where they are not the defaults."""
-        names = ("cp", "cp_comm", "zero", "shard_group", "schedule", "virtual_stages")
+        """The fields for training that differ from their defaults."""
+        names = ("cp_comm", "zero", "shard_group", "schedule", "virtual_stages")
         given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if _any(value != getattr(ONE_DEVICE, name))}
 
     @property
     def attention_replicas(self) -> Num:
-        """Replicas of the attention that one set of experts serves."""
+        """Number of attention replicas that share one set of experts."""
         return attention_replicas(self.tp, self.ep)
 
     @property
     def devices(self) -> Num:
-        """Devices in all."""
-        return device_count(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp) * self.cp
+        """Total number of devices."""
+        return device_count(tp=self.tp, pp=self.pp, ep=self.ep, dp=self.dp, cp=self.cp)
 
 
 @cache
@@ -186,9 +188,9 @@ def attention_replicas(tp: Num, ep: Num) -> Num:
     return np.maximum(ep / tp, 1.0)
 
 
-def device_count(*, tp: Num, pp: Num, ep: Num, dp: Num) -> Num:
-    """Devices in all: tp · pp · dp · max(ep / tp, 1)."""
-    return tp * attention_replicas(tp, ep) * pp * dp
+def device_count(*, tp: Num, pp: Num, ep: Num, dp: Num, cp: Num = 1) -> Num:
+    """Devices in all: tp · pp · cp · dp · max(ep / tp, 1)."""
+    return tp * attention_replicas(tp, ep) * pp * dp * cp
 
 
 ONE_DEVICE = Parallelism()

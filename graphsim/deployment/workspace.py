@@ -65,7 +65,7 @@ def _is_large(deployment: Deployment) -> Num:
 
 
 def profiled_step(deployment: Deployment) -> Phase:
-    """The step that an engine profiles: all its tokens, dealt out to all its sequences."""
+    """The step that an engine profiles: all its tokens, distributed over all its sequences."""
     tokens, sequences = step_limits(deployment)
     return prefill(sequences, tokens / sequences)
 
@@ -79,7 +79,7 @@ def workspace_of(deployment: Deployment, graph: nx.DiGraph, step: nx.DiGraph | N
     memory, degrees = deployment.engine_memory, deployment.parallelism
     forward: Num = 0.0 if step is None else peak_activation_bytes(step)
     peak = np.maximum(forward, _sampler_bytes(deployment)) if step is not None and last else forward
-    replica = device_count(tp=degrees.tp, pp=degrees.pp, ep=degrees.ep, dp=1.0)
+    replica = device_count(tp=degrees.tp, pp=degrees.pp, ep=degrees.ep, dp=1.0, cp=degrees.cp)
     several = np.where(np.greater(replica, 1.0), 1.0, 0.0)[()]
     overhead = memory.runtime_bytes + several * memory.group_bytes + memory.graph_bytes + memory.graph_steps * forward
     tables = rotary_bytes(deployment, graph) if memory.rotary_table else 0.0

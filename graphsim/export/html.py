@@ -47,14 +47,14 @@ def to_html(
 ) -> str:
     """The report of an estimate, a training step or a served run as one HTML page, also written to `path` if given.
 
-    Of a table of `sweep` or `best`: its rows to sort and filter, see `graphsim.export.sweep_html`.
+    For a table from `sweep` or `best`, the page lets its rows be sorted and filtered, see `graphsim.export.sweep_html`.
 
-    Headline figures; base, dynamic and merged adapter side by side (the estimate's own adapter, or a common one where
-    it has none); where time and memory go; roofline with every operation; timelines; one layer to explore; all
-    operations in a table.
-    scenario: which one, where numbers are arrays. explore: whether an estimate's page also carries the one of
-    `gs.explore`, which takes about as long again. limits: ttft_s, tpot_s, e2e_s of a served run's page, see
-    `graphsim.export.serving_html`
+    It shows headline figures; base, dynamic and merged adapter side by side (the estimate's own adapter, or a common
+    one); where time and memory go; a roofline with every operation; timelines; one layer to explore; and a table of all
+    operations.
+    scenario: index of the scenario, where numbers are arrays
+    explore: whether an estimate's page also includes the page of `gs.explore`, which takes about as long again
+    limits: ttft_s, tpot_s and e2e_s for the page of a served run, see `graphsim.export.serving_html`
     Raises ConfigError if there is no such scenario, or `path` is not writable.
     """
     import pandas as pd
@@ -93,7 +93,7 @@ def _asked(estimate: Estimate, scenario: int) -> str:
     asked = estimate.settings
     batch, prompt, output = (number(asked[key], scenario) for key in ("batch", "input_tokens", "output_tokens"))
     parts = [f"batch {batch:g}", f"{prompt:g} tokens in", f"{output:g} out", str(asked["precision"])]
-    degrees = {key: number(asked["parallelism"][key], scenario) for key in ("tp", "pp", "ep", "sp", "dp")}
+    degrees = {key: number(asked["parallelism"][key], scenario) for key in ("tp", "pp", "ep", "cp", "sp", "dp")}
     parts += [f"{key} {value:g}" for key, value in degrees.items() if value > 1]
     parts.append(f"engine {asked['engine']}")
     lora = asked["lora"]

@@ -1,7 +1,7 @@
-"""What an engine refuses to run, as data of its profile: one rule each, in the engine's own words, with its source.
+"""What an engine refuses to run, as data of its profile: one rule each, with the engine's own message and its source.
 
-Which deployments break a rule is computed in `graphsim.deployment.refusals`. The words are a template; the names in
-braces stand for what the rule found.
+Which deployments violate a rule is computed in `graphsim.deployment.refusals`. A message is a template, with what the
+rule found in place of the names in braces.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ RULES: Mapping[str, tuple[str, str]] = {
         "{rank} is not divisible by {tp}",
     ),
     "fully_sharded_experts": (
-        "factors of experts cut over ranks and experts dealt out",
-        "experts' factors are cut over ranks or dealt out, not both",
+        "factors of experts sharded over ranks and experts distributed",
+        "experts' factors are sharded over ranks or distributed, not both",
     ),
     "kernels": (
         "adapter kernels on a device that has none",
@@ -89,6 +89,10 @@ RULES: Mapping[str, tuple[str, str]] = {
         "models with an encoder that the decoder attends to",
         "it runs no encoder-decoder of the kind {kind}",
     ),
+    "context": (
+        "context-parallel ranks, of all models or of those that its kernels do not know",
+        "it has no context parallelism that cuts prompts",
+    ),
     "positions": (
         "more tokens than the model has positions",
         "{tokens} tokens are more than the {positions} positions of the model",
@@ -103,12 +107,13 @@ token."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One rule that an engine has.
+    """One rule of an engine.
 
-    rule: a name of RULES; says: the engine's own words, a template, "" where it has none
-    offered: numbers that it takes; but: names that it lets pass; architectures: of devices that it refuses
-    words: its words for one kind of what the rule forbids, by its name, where these differ
-    base_counts: whether requests without an adapter take a slot; models: whose positions count, one of POSITIONS
+    rule: a name of RULES; says: the engine's own message, a template, "" where it has none
+    offered: numbers that it accepts; but: names that it accepts; architectures: device architectures that it refuses
+    words: its messages for single kinds of what the rule forbids, by kind, where these differ
+    base_counts: whether requests without an adapter take a slot; models: the models whose positions count, one of
+        POSITIONS
     """
 
     rule: str
@@ -122,7 +127,7 @@ class Limit:
     models: str = "all"
 
     def told(self, kind: str = "") -> str:
-        """The template for a kind of what it forbids: the engine's own words, or the rule's."""
+        """The message template for a kind of what it forbids: the engine's own, or the rule's."""
         return dict(self.words).get(kind) or self.says or RULES[self.rule][1]
 
 
@@ -133,13 +138,13 @@ class Limits:
     rules: tuple[Limit, ...] = ()
 
     def get(self, rule: str) -> Limit | None:
-        """The rule of that name; None where the engine has no such."""
+        """The rule of that name; None if the engine does not have it."""
         return next((limit for limit in self.rules if limit.rule == rule), None)
 
     def reserved(self, rank: Num) -> Num:
-        """The rank that buffers for adapters of `rank` have: the smallest one offered, 0 for none.
+        """The rank of the buffers for adapters of `rank`: the smallest one offered that is large enough, 0 for none.
 
-        Above the largest one offered the rank itself, which `max_lora_rank` refuses.
+        Above the largest one offered, it is the rank itself, which `max_lora_rank` refuses.
         """
         limit = self.get("max_lora_rank")
         found = rank
@@ -149,7 +154,7 @@ class Limits:
 
 
 def read_limits(fields: Fields, kept: Limits) -> Limits:
-    """The limits that a profile states, on top of those of its base; a rule set to null is taken away.
+    """The limits that a profile states, added to those of its base; a rule set to null is removed.
 
     Problems are noted in `fields`.
     """

@@ -45,6 +45,8 @@ EXCHANGES = {
 """Kernels that exchange tokens, of steps with prompts and of steps without: names of `graphsim.ops.dispatch.EXCHANGES`,
 "" for a plain all-to-all."""
 SHARED_EXPERTS = ("behind", "dispatch", "combine")
+CONTEXT_EXCHANGES = ("all_gather", "p2p")
+CONTEXT_CACHES = ("sharded", "replicated")
 SUFFIXES = (".yaml", ".yml")
 
 _Group = TypeVar("_Group", EngineExperts, EngineFusions, EngineHost, EngineMemory, EnginePrices, EngineScheduler)
@@ -54,53 +56,58 @@ _Group = TypeVar("_Group", EngineExperts, EngineFusions, EngineHost, EngineMemor
 class EngineProfile:
     """How an engine runs adapters.
 
-    modules: which linears have adapter buffers and run its kernels: the adapter's `targets`, or `every_linear`
-    rank: kernels at the adapter's `true` rank, or `padded` to max_lora_rank; storage: the same of the buffers
-    embedding_families: models whose embedding and output head have slots too, by the first word of their names
-    extra_vocab_rows: rows of full width that a slot reserves for added tokens in embedding and head
-    kernels: `separate` GEMM_LORA_A, GEMM_LORA_B, ADD per projection; `eager_modules` the same and a scaling, once per
-        adapter; `fused` a shrink and an expand per packed linear, the expand adding in place
-    factors: the factors' format: as `given`, or `fp32` where they are given in 16 bits
-    packs_projections: whether q, k, v and gate, up that lie apart in a checkpoint are run as one GEMM each
-    packed: whether the slices of a packed linear share kernels; fill: whether one clears the intermediate first
-    grid: what kernels are launched over: all `slots`, `active` adapters, `chunks` of tokens alike, or `tokens`
-    extra_slots: places of a grid over slots beside those of adapters, such as the one for tokens without any
-    shrink, expand: tiles, the last one whose `tokens` are reached; expand_one: where there is a single slice
-    tile_clocks, empty_tile_clocks: cores' clocks that a tile with tokens takes, and one without
-    side_stream: whether shrinks, and what experts' pairs before the activation give, run beside the base's kernels
-    side_waits: starts of kernels that it takes the base's kernels to wait for what ran beside them
-    intermediate: format of what goes from shrink to expand
-    experts: how it runs adapters on experts, with sources of its own
-    fusions: which of the model's operations share a kernel, with sources of its own
-    host: what its own work takes beside its kernels, with sources of its own
-    memory: what it does with the device's memory, with sources of its own
-    prices: whose measured kernels price its operations, with sources of its own
-    scheduler: by which rules it fills its steps, with sources of its own
-    fused_4bit_tokens: rows up to which a GEMM reads 4-bit weights itself; with more it widens them first
-    nested_scales: whether doubly quantised scales are widened in every GEMM, not once at load
-    launch: kernels from a captured `graph`, or `eager` from the host
-    module_calls: kernels and calls of an operation by its kind, where modules run one by one; one kernel for all others
-    call_s: host time of a call from Python, of a module or of an operation, beside the start of its kernel
-    idle_kernels: whether a captured step without any adapted token runs the kernels of adapters all the same
-    captured_tokens: the largest step that is a captured graph; eager_lora_launch_s: what starting a kernel of adapters
-        takes the host in larger ones, beyond what runs on the device meanwhile
-    dispatch: what tokens are sent to experts on other ranks as: a copy for each of a token's `experts`, one for each
-        of the `ranks` that hold some of them, or `all` tokens to all ranks
-    dispatch_format: in which they travel there: the `model`'s activations, `fp8` to experts that compute in it, or
-        `quantised` as these take them, in fp8 or nvfp4
-    exchange: what moves a copy for each expert or rank: a plain all-to-all `collective`, or kernels of EXCHANGES
-    shared_experts: which exchange of tokens they are computed beside: the `dispatch` to experts on other ranks, the
-        `combine` of what these give, or none, `behind` both
-    split_prompt_tokens, split_decode_tokens: from how many tokens on a step with prompts, or one without, runs in two
-        halves that take turns at each exchange, where there is no pipeline; 0 for never
-    tensor_parallel: how factors are cut over a tensor-parallel group: a name of `graphsim.lora.schemes`
-    merge_passes: times that its merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
-    load_tensor_s: host time of a load into a slot, per tensor; the copies themselves run beside it
-    disk_s, disk_bytes_per_s: reading an adapter's file from the page cache: its start, its rate
-    cold_disk_bytes_per_s: reading it from disk
+    modules: which linears have adapter buffers and run adapter kernels: the adapter's `targets`, or `every_linear`
+    rank: rank at which kernels run: the adapter's `true` rank, or `padded` to max_lora_rank; storage: rank of the
+        buffers, `true` or `padded`
+    embedding_families: models whose embedding and output head have slots too, given by the first word of the model's
+        name
+    extra_vocab_rows: rows of full width that a slot reserves in embedding and head for added tokens
+    kernels: `separate` runs GEMM_LORA_A, GEMM_LORA_B and ADD per projection; `eager_modules` adds a scaling and runs
+        them once per adapter; `fused` runs a shrink and an expand per packed linear, and the expand adds in place
+    factors: number format in which the factors are used: as `given`, or `fp32` where they are given in 16 bits
+    packs_projections: whether q, k, v (and gate, up) that are separate in a checkpoint run as one GEMM
+    packed: whether the slices of a packed linear share kernels; fill: whether a kernel clears the intermediate first
+    grid: what the kernels' grid covers: all `slots`, the `active` adapters, `chunks` of tokens of one adapter, or
+        `tokens`
+    extra_slots: slots that a grid covers besides those of adapters, such as the one for tokens without an adapter
+    shrink, expand: tile sizes; the entry with the largest `tokens` that a step reaches applies. expand_one: tiles of an
+        expand with a single slice
+    tile_clocks, empty_tile_clocks: clock cycles that a core spends on a tile with tokens, and on a tile without
+    side_stream: whether shrinks, and the experts' adapter GEMMs before the activation, run beside the base's kernels
+    side_waits: how long the base's kernels wait for the side stream, as a multiple of the launch of a kernel
+    intermediate: number format of the intermediate between shrink and expand: `fp32`, or the `model`'s
+    experts, fusions, host, memory, prices, scheduler: how the engine runs adapters on experts; which of the model's
+        operations it fuses; the host time it takes; how it divides device memory; whose measured kernels give its
+        times; how it schedules requests. Each group has its own sources
+    fused_4bit_tokens: rows up to which a GEMM reads 4-bit weights directly; with more rows it dequantises them first
+    nested_scales: whether doubly quantised scales are dequantised in every GEMM rather than once at load
+    launch: kernels start from a captured `graph`, or `eager` from the host
+    module_calls: kernels and host calls per kind of operation where modules run one by one; other kinds have one kernel
+    call_s: host time in seconds of one Python call of a module or operation, besides the launch of its kernel
+    idle_kernels: whether a captured step runs adapter kernels even if no token has an adapter
+    captured_tokens: tokens of the largest step that runs as a captured graph; eager_lora_launch_s: host time in seconds
+        to launch one adapter kernel in a larger step, beyond what overlaps with the device
+    dispatch: how tokens are sent to experts on other ranks: one copy for each of a token's `experts`, one for each of
+        the `ranks` that hold any of them, or `all` tokens to all ranks
+    dispatch_format: number format of dispatched tokens: the `model`'s activations, `fp8` for experts that compute in
+        fp8, or `quantised` as the experts take them, in fp8 or nvfp4
+    exchange: what moves these copies: a plain all-to-all `collective`, or a kernel family of EXCHANGES
+    shared_experts: the exchange that shared experts overlap with: `dispatch`, `combine`, or none (they run `behind`
+        both)
+    split_prompt_tokens, split_decode_tokens: number of tokens from which a step with prompts, or one without, runs in
+        two halves that alternate at each exchange, if there is no pipeline; 0 for never
+    context_exchange: how context-parallel ranks exchange the keys and values of prompts: `all_gather`, or `p2p` in a
+        ring
+    context_cache: whether each of them stores its own part of the KV cache (`sharded`, required by a ring), or all of
+        it (`replicated`)
+    tensor_parallel: how factors are sharded over a tensor-parallel group: a name of `graphsim.lora.schemes`
+    merge_passes: how often a merge reads or writes a temporary of the weight's shape; 0 where it is one kernel
+    load_tensor_s: host time in seconds per tensor loaded into a slot; the copies themselves overlap with it
+    disk_s, disk_bytes_per_s: reading an adapter's file from the page cache: seconds to start, bytes per second
+    cold_disk_bytes_per_s: bytes per second of reading it from disk
     load_overlapped: whether loads run beside steps
-    limits: what it refuses to run; notes_only: whether that is noted and simulated all the same
-    sources: where each field comes from; of a field kept from another profile, "inherited from NAME: …"
+    limits: what the engine refuses to run; notes_only: whether that is simulated anyway, with a note
+    sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
     """
 
     name: str
@@ -145,6 +152,8 @@ class EngineProfile:
     shared_experts: str = "behind"
     split_prompt_tokens: float = 0.0
     split_decode_tokens: float = 0.0
+    context_exchange: str = "p2p"
+    context_cache: str = "sharded"
     tensor_parallel: str = "vllm"
     merge_passes: float = 0.0
     load_tensor_s: float = 0.0
@@ -157,7 +166,10 @@ class EngineProfile:
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def exchange_kernels(self, generates: bool) -> str:
-        """Kernels made for exchanging tokens, of a step in which every sequence generates, or of one with prompts."""
+        """Name of the kernels that exchange tokens, "" for a plain all-to-all.
+
+        generates: whether every sequence of the step generates; False for a step with prompts
+        """
         of_prompts, of_generation = EXCHANGES[self.exchange]
         return of_generation if generates else of_prompts
 
@@ -170,7 +182,7 @@ class EngineProfile:
 
     @property
     def stored(self) -> EngineProfile:
-        """The same engine as its buffers are: kernels at the rank that is stored."""
+        """The same engine with kernels at the rank of its buffers."""
         return self if self.storage == self.rank else replace(self, rank=self.storage)
 
 
@@ -180,7 +192,7 @@ def list_engines() -> list[str]:
 
 
 def load_profile(ref: str | Path | Mapping[str, Any] | EngineProfile) -> EngineProfile:
-    """A profile from its name, a YAML path, or a mapping; `base` in it names the profile that it changes.
+    """The profile that `ref` names: a name, a YAML path or a mapping, whose `base` names a profile that it modifies.
 
     Raises ConfigError naming the file, the field, what was found and what is allowed.
     """
@@ -257,6 +269,8 @@ def _read(fields: Fields, name: str, above: tuple[Path, ...] = ()) -> EngineProf
     found["sources"] = {**inherited(kept.get("sources", {}), base_name, fields), **own}
     if found["kernels"] == "fused" and found["grid"] != "tokens" and not (found["shrink"] and found["expand"]):
         fields.problems.append("kernels = 'fused' needs the tiles of shrink and expand")
+    if found["context_exchange"] == "p2p" and found["context_cache"] == "replicated":
+        fields.problems.append("context_exchange = 'p2p' leaves ranks their parts: context_cache must be 'sharded'")
     fields.finish()
     return EngineProfile(**found)
 
@@ -277,7 +291,7 @@ _CHOICES = {
     "modules": MODULES, "rank": RANKS, "storage": RANKS, "kernels": KERNELS, "grid": GRIDS,
     "intermediate": INTERMEDIATES, "factors": FACTORS, "launch": LAUNCHES, "tensor_parallel": tuple(SCHEMES),
     "dispatch": DISPATCHES, "dispatch_format": DISPATCH_FORMATS, "exchange": tuple(EXCHANGES),
-    "shared_experts": SHARED_EXPERTS,
+    "shared_experts": SHARED_EXPERTS, "context_exchange": CONTEXT_EXCHANGES, "context_cache": CONTEXT_CACHES,
 }  # fmt: skip
 LEAST_RATE = 1e6
 """Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""

@@ -34,9 +34,9 @@ CORRECTED_BYTES = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareContext(Pass):
-    """Lets attention over a rank's own tokens see those of all `ways` ranks.
+    """Lets attention over a rank's own tokens attend to those of all `ways` ranks.
 
-    stride: devices from one rank to the next; exchange: `p2p`, `a2a` or `all_gather`
+    stride: distance, in device numbers, between ranks; exchange: `p2p`, `a2a` or `all_gather`
     Raises InfeasibleError for heads that cannot be exchanged for tokens, and for layers that pass a state along tokens.
     """
 
@@ -87,12 +87,7 @@ class ShareContext(Pass):
         yield f"{name}.earlier", replace(op, pairs=pairs * (1.0 - last)), inputs
         further = [Value(f"{name}.ring"), Value(f"{name}.earlier")]
         if not backward:
-            corrected = ModuleSteps(
-                role=f"{op.role or name}.correction", elems=op.out_elems * (self.ways - 1.0),
-                moved_bytes=CORRECTED_BYTES, launches=self.ways - 1.0, activations=op.activations, layer=op.layer,
-                direction=op.direction,
-            )  # fmt: skip
-            yield f"{name}.correction", corrected, [Value(f"{name}.earlier")]
+            yield f"{name}.correction", correction(name, op, self.ways), [Value(f"{name}.earlier")]
             further.append(Value(f"{name}.correction"))
         yield name, replace(op, pairs=pairs * last), [*inputs, *further]
 
@@ -145,3 +140,11 @@ class ShareContext(Pass):
             role=f"{op.role or name}.{word}", elems=keys, group=self.ways, stride=self.stride,
             activations=op.activations, layer=op.layer, direction=op.direction,
         )  # fmt: skip
+
+
+def correction(name: str, op: Attention, ways: Num) -> ModuleSteps:
+    """What a ring adds to each of its results but the first: the earlier ones are scaled and added."""
+    return ModuleSteps(
+        role=f"{op.role or name}.correction", elems=op.out_elems * (ways - 1.0), moved_bytes=CORRECTED_BYTES,
+        launches=ways - 1.0, activations=op.activations, layer=op.layer, direction=op.direction,
+    )  # fmt: skip

@@ -218,6 +218,9 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("tensor_parallel_size", "tp_size", "tp"), "gs.Parallelism(tp=…)"),
         **dict.fromkeys(("pipeline_parallel_size", "pp_size", "pp"), "gs.Parallelism(pp=…)"),
+        **dict.fromkeys(
+            ("prefill_context_parallel_size", "attn_cp_size", "attention_context_parallel_size"), "gs.Parallelism(cp=…)"
+        ),
         **dict.fromkeys(("data_parallel_size", "dp_size"), "gs.Parallelism(dp=…) or replicas=…"),
         **dict.fromkeys(
             ("enable_expert_parallel", "ep_size", "expert_parallel_size"), "parallelism=gs.Parallelism(ep=…)"

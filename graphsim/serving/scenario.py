@@ -60,13 +60,13 @@ Progress = Callable[[float, int], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Serving(Variations):
-    """What is served, and to whom.
+    """A server and its traffic.
 
-    deployment, limits: the engine, and its settings; traffic: which requests come; most: only the first so many
-    asked: how adapters are served, a strategy and its policy; None for dynamic, or merged as `lora.strategy` says
+    deployment, limits: the engine, and its settings; traffic: the requests; most: use only the first of them
+    asked: how adapters are served, a strategy and its policy; None for dynamic, or merged where `lora.strategy` says so
     host: constants of the host, fitted to own runs, in place of the engine's (`graphsim.serving.adjusted.CONSTANTS`)
-    speculation: who drafts tokens that the model verifies; assumed: sentences on what was filled in
-    fleet: how many replicas there are, and what sends requests to them
+    speculation: the draft whose tokens the model verifies; assumed: sentences on assumptions
+    fleet: number of replicas, and how requests are sent to them
     """
 
     deployment: Deployment
@@ -87,7 +87,7 @@ class Serving(Variations):
 
     @cached_property
     def rules(self) -> Rules:
-        """By which the engine goes."""
+        """The scheduler's rules."""
         ranks = self.traffic.ranks or ()
         if self.strategy == "unified" and self.adapters:
             return unified_rules(self.deployment, self.adapters, self.limits, ranks)[0]
@@ -111,7 +111,7 @@ class Serving(Variations):
 
     @cached_property
     def price(self) -> StepPrice:
-        """Of its steps and loads."""
+        """Times of steps and loads."""
         mean_prompt = float(self.table.input_tokens.mean()) if len(self.table) else 1.0
         adapter = self.table.adapter
         adapted = adapter[adapter != BASE]
@@ -187,6 +187,8 @@ class Serving(Variations):
             "precision": self.deployment.precision.name, "tp": plain(self.deployment.parallelism.tp),
             "limits": dict(self.limits.given),
         }  # fmt: skip
+        if np.any(self.deployment.parallelism.cp != 1):
+            found["cp"] = plain(self.deployment.parallelism.cp)
         if self.fleet.is_fleet:
             found |= {"replicas": self.fleet.replicas, "router": self.fleet.router_name}
         if lora is not None and self.adapters:
@@ -196,7 +198,7 @@ class Serving(Variations):
         return found
 
     def step_factors(self, coverage: float) -> tuple[float, float]:
-        """Between which factors the time of a step is expected to lie, in so many of all cases."""
+        """The factors between which a step time is expected to lie, for a coverage."""
         table = self.table
         estimate = simulate(
             replace(self.deployment, lora=None), batch=8, input_tokens=round(float(table.input_tokens.mean())),
@@ -221,7 +223,7 @@ class Serving(Variations):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed, and what to beware of."""
+        """Assumptions and caveats."""
         found = cautions(self.deployment, self.traffic, self.limits, self.rules, self.table)
         merging = merging_notes(self.deployment, self.strategy) if self.adapters else ()
         speculator = self.speculator
@@ -258,12 +260,12 @@ class Serving(Variations):
 
     @property
     def largest_rank(self) -> int:
-        """Of the registered adapters."""
+        """The largest rank of the registered adapters."""
         return largest_rank(self.deployment, self.traffic)
 
     @property
     def reserved_rank(self) -> int:
-        """Of a slot."""
+        """The rank that a slot reserves."""
         lora = served(self.deployment, self.limits, self.traffic.ranks or ()).lora
         return int(np.max(lora.max_lora_rank)) if lora is not None and self.strategy == "dynamic" else 0
 

@@ -36,7 +36,7 @@ MTP_CLASSES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Draft:
-    """Who drafts.
+    """A draft for speculative decoding.
 
     deployment: None where no model runs
     at_once: whether one pass gives all tokens, and not one pass each
@@ -53,7 +53,7 @@ NOBODY = Draft(kind="n-gram", at_once=True, reads_rows=False)
 
 
 def draft_of(speculation: Speculation, target: Deployment) -> Draft:
-    """Who drafts for a deployment.
+    """The draft of a deployment.
 
     Raises ConfigError for a draft that is not known, or that the model has none of; InfeasibleError where it cannot be
     cut as asked.
@@ -135,7 +135,7 @@ ALIKE = 1.05
 
 
 def _parallelism(speculation: Speculation, target: Deployment, model: ModelConfig) -> Parallelism:
-    """As the target, with experts dealt out where there are any."""
+    """As the target, with experts distributed where there are any."""
     degrees = target.parallelism
     tp = degrees.tp if speculation.draft_tp is None else speculation.draft_tp
     return Parallelism(tp=tp, ep=degrees.ep if _has_experts(model) else 1)
@@ -166,4 +166,9 @@ def check_target(target: Deployment) -> None:
         raise ConfigError(
             f"speculation: parallelism.pp = {short(target.parallelism.pp)} is not allowed; expected 1, as drafts "
             "beside pipeline stages are not simulated"
+        )
+    if np.any(np.greater(target.parallelism.cp, 1)):
+        raise ConfigError(
+            f"speculation: parallelism.cp = {short(target.parallelism.cp)} is not allowed; expected 1, as verifying "
+            "drafted tokens over several context-parallel ranks is not simulated"
         )

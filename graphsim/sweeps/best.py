@@ -43,7 +43,7 @@ MORE_IS_BETTER = ("tokens_per_s", "tokens_per_s_per_gpu", "batch", "active_adapt
 
 NAMED = (
     "model", "hardware", "precision", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "pp", "ep",
-    "dp", "expert_placement", "redundant_experts", "rank", "active_adapters",
+    "cp", "dp", "expert_placement", "redundant_experts", "rank", "active_adapters",
 )  # fmt: skip
 """What a message says of a scenario, where it is not the same for all."""
 
@@ -97,18 +97,18 @@ def best(
     """Every deployment that meets the limits, the best one first.
 
     models, hardware: as in `sweep`
-    goal: `latency`, `ttft`, `tpot` (least), `tokens_per_s`, `tokens_per_s_per_gpu` (most), `cost_per_token`,
-        `energy_per_token` (least)
+    goal: `latency`, `ttft`, `tpot` (lowest), `tokens_per_s`, `tokens_per_s_per_gpu` (highest), `cost_per_token`,
+        `energy_per_token` (lowest)
     ttft_s, tpot_s, latency_s: upper limits in seconds
-    tokens_per_s: least number of generated tokens per second
-    devices, cost_per_token: upper limits
+    tokens_per_s: lower limit of generated tokens per second
+    devices, cost_per_token: upper limits of the number of devices and of the cost of a token
     price_per_hour: of one device, in any currency: one number, or a mapping of device names to prices
-    executor, progress, choices: as in `sweep`; adapters, their strategy and rank are choices like any other, but rows
-        that an engine refuses are not ranked, nor under `reference` those that all serving engines refuse
-    Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token; `tied` says whether the
-    row cannot be distinguished from the first, given the uncertainty of estimates (None where it is not known).
+    executor, progress, choices: as in `sweep`. Adapters, their strategy and rank are choices like any other. Rows that
+        an engine refuses are not ranked, nor, under `reference`, rows that all serving engines refuse
+    Columns: the sweep's, then devices, tokens_per_s_per_gpu and, with prices, cost_per_token. `tied` says whether the
+    row cannot be distinguished from the first, given the uncertainty of estimates (None where that is not known).
     Ties are ordered by fewer devices, then by lower latency.
-    Raises InfeasibleError if nothing meets the limits, saying which limit excludes most and what comes nearest.
+    Raises InfeasibleError if nothing meets the limits, naming the limit that excludes most and the nearest deployment.
     """
     limits = Limits(
         ttft_s=ttft_s, tpot_s=tpot_s, latency_s=latency_s, tokens_per_s=tokens_per_s, devices=devices,
@@ -146,7 +146,8 @@ def _require_power(devices: Mapping[str, Hardware]) -> None:
 
 def with_devices(frame: pd.DataFrame, prices: Mapping[str, float] | None = None) -> pd.DataFrame:
     """The table of a sweep with devices, tokens_per_s_per_gpu and, where prices are known, cost_per_token."""
-    found = device_count(**{name: frame[name].to_numpy(dtype=float) for name in ("tp", "pp", "ep", "dp")})
+    degrees = [name for name in ("tp", "pp", "ep", "dp", "cp") if name in frame]
+    found = device_count(**{name: frame[name].to_numpy(dtype=float) for name in degrees})
     rate = frame["tokens_per_s"].to_numpy()
     more: dict[str, Any] = {"devices": found, "tokens_per_s_per_gpu": rate / found}
     if prices is not None:
@@ -178,18 +179,18 @@ def _in_order(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[
 
 
 def _numbered(found: pd.DataFrame) -> pd.DataFrame:
-    """Under their places, from 1 on."""
+    """Rows numbered by rank, from 1."""
     found = found.reset_index(drop=True)
     found.index = found.index + 1
     return found
 
 
 def pareto(frame: pd.DataFrame, x: str, y: str, maximise: Sequence[str] = MORE_IS_BETTER) -> pd.DataFrame:
-    """The rows of a table that no other row beats in one column without losing in the other, in the order of `x`.
+    """The rows that no other row beats in one column without losing in the other, in the order of `x`.
 
-    maximise: columns of which more is better; of all others less is
-    Rows without numbers are left out, and those that do not fit where the table says so. Of rows that are equal in
-    both columns, the first is kept. Raises ConfigError for a column that is not there or holds no numbers.
+    x, y: names of two columns; maximise: those of them in which more is better; in the others less is better
+    Rows without numbers are left out, as are those that do not fit, where the table says so. Of rows that are equal in
+    both columns, the first is kept. Raises ConfigError for a column that does not exist or is not numeric.
     """
     for name in (x, y):
         if name not in frame:

@@ -44,7 +44,8 @@ REQUESTS = ("batch", "input_tokens", "output_tokens")
 ADAPTER = ("rank", "active_adapters", "max_loras", "max_lora_rank")
 
 SPECULATION = "speculation"
-OPTIONAL = (SPECULATION, LORA, "sp")
+OWN_COLUMNS = ("sp", "cp")
+OPTIONAL = (SPECULATION, LORA, *OWN_COLUMNS)
 """Choices that a table has a column of only where they are made."""
 
 NUMBERS = ("batch", "input_tokens", "output_tokens", "dp", "rank", "active_adapters", "max_loras", "max_lora_rank")
@@ -144,8 +145,7 @@ def grid_of(
         return _of_deployments(_many(models), hardware, choices, zipped, passes)
     listed = {name: _listed(name, choices.get(name, default)) for name, default in DEFAULTS.items()}
     listed |= _speculations(choices)
-    if "sp" in choices:
-        listed["sp"] = _listed("sp", choices["sp"])
+    listed |= {name: _listed(name, choices[name]) for name in OWN_COLUMNS if name in choices}
     listed["model"] = [load_model(ref) for ref in _many(models)]
     listed["hardware"] = [load_hardware(ref) for ref in _many(hardware)]
     if listed["strategy"] == [None]:
@@ -181,12 +181,14 @@ def _of_deployments(
             f"already; allowed: {', '.join((*REQUESTS, SPECULATION))}"
         )
     rows = [_choices_of(entry) for entry in deployments]
+    if any(row["deployment"].parallelism.cp != 1 for row in rows):
+        rows = [row | {"cp": row["deployment"].parallelism.cp} for row in rows]
     listed = {name: _listed(name, choices.get(name, DEFAULTS[name])) for name in REQUESTS}
     for name in REQUESTS:
         count(name, np.asarray(listed[name]))
     listed |= _speculations(choices)
     columns = {name: tuple([row[name] for row in rows]) for name in rows[0]}
-    numeric = (*NUMBERS, *DEGREES)
+    numeric = (*NUMBERS, *DEGREES, "cp")
     together = Axis({name: column_of(values) if name in numeric else values for name, values in columns.items()})
     return Grid((together, *_axes(listed, zipped)))
 
@@ -240,7 +242,7 @@ def _axes(listed: Mapping[str, Sequence[Any]], zipped: Sequence[Sequence[str]]) 
 
 
 def _listed(name: str, value: Any) -> Any:
-    if isinstance(value, str) and name in (*NUMBERS, *DEGREES, "sp"):
+    if isinstance(value, str) and name in (*NUMBERS, *DEGREES, *OWN_COLUMNS):
         try:
             return values_of(value)
         except ConfigError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.compile.evaluated import Evaluated
 from graphsim.compile.formulas import formulas_of
 from graphsim.compile.packing import packed, unpacked
 from graphsim.compile.symbols import numbers_of
@@ -23,7 +24,7 @@ from graphsim.errors import ConfigError, GraphsimError
 from graphsim.simulation import priced
 from graphsim.speculation.estimate import speculated
 from graphsim.sweeps.adapters import adapter_of
-from graphsim.sweeps.grid import ADAPTER, DEGREES, REQUESTS, SPECULATION, Grid, Place
+from graphsim.sweeps.grid import ADAPTER, DEGREES, OWN_COLUMNS, REQUESTS, SPECULATION, Grid, Place
 from graphsim.symbolic.substitute import with_fields
 
 TIMES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
@@ -84,9 +85,16 @@ def evaluate(job: Job) -> dict[str, Any]:
             job.structure, tuple((name, float(values.flat[0])) for name, values in job.numbers.items())
         )
         rules, simulated = _rules(inference, job)
+        formulas = None
+        if simulated.any() and not _structure(job.structure).get(SPECULATION):
+            formulas = formulas_of(inference)
+        if formulas is not None and formulas.noted.guards:
+            refused = np.broadcast_to(formulas.noted.sentences(_inputs(inference, job)), job.shape)
+            rules, simulated = np.where(rules == "", refused, rules), simulated & (refused == "")
         if not simulated.any():
             return {"reason": "", "rules": rules}
-        return _numbers(inference, job) | ({"rules": rules, "simulated": simulated} if (rules != "").any() else {})
+        found = _through_the_passes(job) if formulas is None else _numbers(formulas, inference, job)
+        return found | ({"rules": rules, "simulated": simulated} if (rules != "").any() else {})
     except GraphsimError as error:
         return {"reason": str(error)}
 
@@ -101,13 +109,15 @@ def _rules(inference: Inference, job: Job) -> tuple[np.ndarray, np.ndarray]:
     return reasons_of(with_fields(deployment, {"lora": lora, "parallelism": degrees}), requests, job.shape)
 
 
-def _numbers(inference: Inference, job: Job) -> dict[str, Any]:
-    """The results of a job's scenarios, whether or not an engine would run them."""
-    formulas = None if _structure(job.structure).get(SPECULATION) else formulas_of(inference)
-    if formulas is None:
-        return _through_the_passes(job)
+def _inputs(inference: Inference, job: Job) -> dict[str, Any]:
+    """The values of the formulas' variables, in all scenarios."""
     inputs = numbers_of(inference)
-    inputs |= {name: values for name, values in job.numbers.items() if name in inputs}
+    return inputs | {name: values for name, values in job.numbers.items() if name in inputs}
+
+
+def _numbers(formulas: Evaluated, inference: Inference, job: Job) -> dict[str, Any]:
+    """The results of a job's scenarios by their formulas, whether or not an engine would run them."""
+    inputs = _inputs(inference, job)
     (ttft_s, generation_s, one_time_s), memory = formulas.times_s(inputs), formulas.memory(inputs)
     times = Latencies(
         ttft_s=ttft_s, generation_s=generation_s, batch=inputs["batch"], output_tokens=inputs["output_tokens"]
@@ -150,7 +160,7 @@ def inference_of(chosen: Mapping[str, Any]) -> Inference:
 
 
 def _deployment(chosen: Mapping[str, Any]) -> Deployment:
-    degrees = {name: chosen[name] for name in (*DEGREES, "expert_placement", "sp") if name in chosen}
+    degrees = {name: chosen[name] for name in (*DEGREES, "expert_placement", *OWN_COLUMNS) if name in chosen}
     kept = {name: chosen[name] for name in ("precision", "cost", "engine", "passes")}
     return Deployment(
         chosen["model"], chosen["hardware"], parallelism=Parallelism(**degrees), lora=adapter_of(chosen), **kept

@@ -44,26 +44,30 @@ def sweep(
 
     models, hardware: names, paths or mappings; or deployments (`gs.Deployment`) as models and no hardware: then batch,
         input_tokens and output_tokens are the only other choices
+    executor: any `concurrent.futures.Executor`; it does not change the results. Work that a broken executor leaves
+        undone is done in this process
+    progress: called with rows done and rows in total
+    zipped: groups of choices that vary together instead of being multiplied, such as [("input_tokens",
+        "output_tokens")]
+    passes: your own passes, applied to every graph, see `Deployment`
     choices: precision, cost, engine (names); pp, ep, redundant_experts (whole numbers); expert_placement (names);
         strategy (`base`, `dynamic`, `merge`); targets (one list of names, or several); batch, input_tokens,
-        output_tokens, tp, dp, rank, active_adapters, max_loras, max_lora_rank (numbers). Each is one value or a
-        list; numbers may be a text such as `1,2,4`, `1-64`, `1:256:8` or `8..512*2` (see `graphsim.ranges`); strategy
-        is `dynamic` where ranks or targets are given, else `base`.
-    speculation: a `gs.Speculation`, or several and None for none, which are a choice and a column of their own
-    lora: a `gs.LoraConfig`, or several and None for none: whole adapters, such as PEFT's, of which strategy, targets,
-        rank, active_adapters, max_loras and max_lora_rank are as they say, unless they are given as choices
-    sp: 1 for no sequence parallelism, or the tensor parallel degree
-    zipped: choices that go together instead of being multiplied, such as [("input_tokens", "output_tokens")]
-    passes: rewritings of your own that every graph goes through, see `Deployment`
-    executor: any `concurrent.futures.Executor`; results are the same as without, and what a broken one leaves undone
-        is done here
+        output_tokens, tp, dp, rank, active_adapters, max_loras, max_lora_rank (numbers). Each is one value or a list.
+        Numbers may be a text such as `1,2,4`, `1-64`, `1:256:8` or `8..512*2` (see `graphsim.ranges`). strategy is
+        `dynamic` where ranks or targets are given, else `base`
+    speculation: a choice: one `gs.Speculation`, or several, with None for none; it has its own column
+    lora: a choice: one `gs.LoraConfig`, or several, with None for none: whole adapters, such as PEFT's. They determine
+        strategy, targets, rank, active_adapters, max_loras and max_lora_rank, unless these are given as choices
+    sp: a choice: 1 for no sequence parallelism, or the tensor-parallel degree; cp: context-parallel degrees. Each
+        has its own column if it is given
     Generation times are exact with roofline costs, and within one in ten thousand with calibrated ones.
-    Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, watts (of a device, mean of the
-        batch), energy_per_token_j (of all devices), memory_bytes, fits, reason, caution.
-    A scenario that cannot be run has a reason instead of numbers; one that does not fit has both, and so has one under
+    Columns: the choices, then ttft_s, tpot_s, latency_s, tokens_per_s, one_time_s, watts (of one device, mean over the
+    batch), energy_per_token_j (of all devices), memory_bytes, fits, reason, caution.
+    A scenario that cannot be run has a reason in place of numbers. One that does not fit has both, as has one under
     `reference` that serving engines refuse. A caution concerns the reliability of a row's times, for example on an
     unmeasured device.
-    Raises ConfigError for an unknown choice, a value that is never allowed, or what cannot be sent to an executor.
+    Raises ConfigError for an unknown choice, a value that is never allowed, or an object that cannot be sent to an
+    executor.
     """
     check_executor(executor)
     return frame_of(grid_of(models, hardware, choices, zipped, passes), executor, progress)
@@ -109,7 +113,7 @@ def frame_of(grid: Grid, executor: Executor | None = None, progress: Progress | 
 
 
 def remote_jobs(grid: Grid) -> int:
-    """Into how many jobs a grid falls that goes to other processes."""
+    """Number of jobs into which a grid is divided for other processes."""
     shaping = [len(axis) for axis in grid.axes if not axis.names <= set(NUMBERS)]
     graphs = math.prod(shaping)
     return graphs * -(-grid.rows // max(graphs, 1) // REMOTE_BLOCK) if grid.rows else 0

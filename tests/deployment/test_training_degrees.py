@@ -11,7 +11,7 @@ import pytest
 import graphsim as gs
 
 ASKED = (
-    {"cp": 2}, {"zero": 3}, {"dp": 4, "shard_group": 2}, {"schedule": "zb-h1"},
+    {"cp_comm": "a2a"}, {"zero": 3}, {"dp": 4, "shard_group": 2}, {"schedule": "zb-h1"},
     {"pp": 2, "schedule": "interleaved", "virtual_stages": 2},
 )  # fmt: skip
 
@@ -27,9 +27,9 @@ def test_inference_refuses_what_is_for_training_alone(verb: Callable[..., Any], 
 
 
 def test_a_sweep_gives_the_refusal_as_the_row_s_reason() -> None:
-    deployment = gs.Deployment("llama-3.2-1b", "h100-sxm", parallelism=gs.Parallelism(cp=4))
+    deployment = gs.Deployment("llama-3.2-1b", "h100-sxm", parallelism=gs.Parallelism(zero=3))
     (reason,) = gs.sweep([deployment])["reason"]
-    assert "parallelism.cp = 4 is not allowed" in reason
+    assert "parallelism.zero = 3 is not allowed" in reason
 
 
 @pytest.mark.parametrize(("described", "said"), [
@@ -55,4 +55,4 @@ def test_context_parallel_ranks_are_devices_and_sharing_adds_none() -> None:
 
 def test_what_is_for_training_is_named_only_where_it_differs() -> None:
     assert gs.Parallelism(tp=4, dp=2).training_only == {}
-    assert set(gs.Parallelism(cp=2, zero=1).training_only) == {"cp", "zero"}
+    assert set(gs.Parallelism(cp=2, cp_comm="a2a", zero=1).training_only) == {"cp_comm", "zero"}

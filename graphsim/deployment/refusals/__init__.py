@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from graphsim.deployment.cutting import has_experts
 from graphsim.deployment.refusals.adapters import of_adapters
 from graphsim.deployment.refusals.broken import Broken
+from graphsim.deployment.refusals.context import of_context
 from graphsim.deployment.refusals.devices import of_devices
 from graphsim.deployment.refusals.packing import of_packing
 from graphsim.deployment.refusals.requests import of_encoder_decoders, of_requests
 from graphsim.deployment.refusals.shards import of_shards
 from graphsim.deployment.refusals.training import of_training
 from graphsim.deployment.scenarios import has_arrays
-from graphsim.errors import InfeasibleError
 from graphsim.lora.profile import EngineProfile, load_profile
+from graphsim.symbolic.guard import Guard
 
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
@@ -41,7 +42,8 @@ def require_runs(deployment: Deployment, requests: Requests | None = None) -> No
     profile = _profile(deployment)
     for one in _broken(deployment, profile, requests):
         if one.always or not profile.notes_only:
-            raise InfeasibleError(one.sentence(profile, int(np.flatnonzero(np.ravel(one.where))[0])))
+            guard = one.guard(profile)
+            raise guard.error(guard.text())
 
 
 def refusals_noted(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
@@ -51,7 +53,7 @@ def refusals_noted(deployment: Deployment, requests: Requests) -> tuple[str, ...
         return ()
     found: dict[str, str] = {}
     for one in _broken(deployment, profile, requests):
-        found.setdefault(one.rule, one.sentence(profile, int(np.flatnonzero(np.ravel(one.where))[0])))
+        found.setdefault(one.rule, one.guard(profile).text())
     return tuple(found.values())
 
 
@@ -66,10 +68,21 @@ def reasons_of(
     reasons, simulated = np.full(shape, "", dtype=object), np.ones(shape, dtype=bool)
     for one in _broken(deployment, profile, requests):
         first = (reasons == "") & np.broadcast_to(np.asarray(one.where), shape)
-        reasons = np.where(first, one.sentences(profile, shape), reasons)
+        reasons = np.where(first, one.guard(profile).texts(shape), reasons)
         if one.always or not profile.notes_only:
             simulated &= ~np.broadcast_to(np.asarray(one.where), shape)
     return reasons, simulated
+
+
+def guards_of(deployment: Deployment, requests: Requests) -> list[Guard]:
+    """All rules by which a deployment with symbols for its numbers refuses requests, as conditions over these.
+
+    Rules that the engine only notes are not among them.
+    """
+    profile = _profile(deployment)
+    every = [*_asked(deployment, profile), *of_requests(deployment, profile, requests)]
+    refusing = [one for one in every if one.always or not profile.notes_only]
+    return [one.guard(profile) for one in sorted(refusing, key=lambda one: not one.always)]
 
 
 def _profile(deployment: Deployment) -> EngineProfile:
@@ -99,6 +112,7 @@ def _whatever_requests(deployment: Deployment, profile: EngineProfile) -> tuple[
 def _asked(deployment: Deployment, profile: EngineProfile) -> Iterator[Broken]:
     yield from of_devices(deployment, profile)
     yield from of_training(deployment)
+    yield from of_context(deployment, profile)
     yield from of_encoder_decoders(deployment, profile)
     yield from of_adapters(deployment, profile, has_experts=has_experts(deployment.model))
     if profile.limits.get("blocks") or profile.limits.get("width"):

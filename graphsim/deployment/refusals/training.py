@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def of_training(deployment: Deployment) -> Iterator[Broken]:
-    """Context parallelism, ZeRO and the schedules of a backward pass."""
+    """Exchanges of context-parallel ranks in training, ZeRO and the schedules of a backward pass."""
     for name, value in deployment.parallelism.training_only.items():
         usual = getattr(ONE_DEVICE, name)
         yield Broken(

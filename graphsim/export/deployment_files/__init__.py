@@ -38,20 +38,20 @@ def deployment_file(
     image: str | None = None,
     name: str | None = None,
 ) -> str:
-    """The text that starts a deployment as it was simulated; written to `path`, too, where one is given.
+    """The script or manifest that starts a deployment as simulated; also written to `path` if given.
 
-    deployment: a `Deployment`, or a row of `sweep`, `best` or the like, with its columns
+    deployment: a `Deployment`, or a row of a table from `sweep`, `best` and the like
     format: `vllm` (`vllm serve`), `sglang` (`python -m sglang.launch_server`) or `trtllm` (`trtllm-serve`) for a shell
-        script of that engine; `kubernetes` for a manifest of a Deployment and a Service; the deployment's engine's by
-        default
-    limits: the engine's settings, as given to `serve`; speculation: as there
-    model_id, draft_id: what the engine loads, where it is not the first id that the catalog lists, such as a checkpoint
-        in another format
+        script of that engine; `kubernetes` for a manifest of a Deployment and a Service; by default that of the
+        deployment's engine
+    limits: the engine's settings, and speculation: the draft, both as given to `serve`
+    model_id, draft_id: what the engine loads, if it is not the first id that the catalog lists, such as a checkpoint in
+        another format
     adapters: paths of registered adapters by name
-    replicas: servers alike, in a manifest; port: where each listens; image: of the container; name: of the manifest's
-        objects
-    Every flag is one of the engine's own (`graphsim.export.deployment_files.flags`), every argument quoted.
-    Raises ConfigError for what the engine has no flag for, naming it.
+    replicas: number of identical servers in a manifest; port: where each of them listens; image: the container's image;
+        name: name of the manifest's objects
+    Every flag is one of the engine's own (`graphsim.export.deployment_files.flags`), and every argument is quoted.
+    Raises ConfigError for a setting that the engine has no flag for, naming it.
     """
     if format is not None and format not in FORMATS:
         raise ConfigError(f"format = {short(format)} is not known; {choices_text(format, FORMATS)}")
@@ -80,7 +80,7 @@ def _of_row(row: Any) -> Deployment:
     missing = [name for name in NEEDED if name not in told]
     if missing:
         raise ConfigError(f"deployment: the row has no column {', '.join(missing)}, which says what is to be started")
-    degrees: dict[str, Any] = {name: int(told[name]) for name in ("tp", "pp", "ep", "dp") if name in told}
+    degrees: dict[str, Any] = {name: int(told[name]) for name in ("tp", "pp", "ep", "cp", "dp") if name in told}
     lora = None
     if told.get("strategy", "base") != "base":
         numbers = ("rank", "active_adapters", "max_loras", "max_lora_rank")

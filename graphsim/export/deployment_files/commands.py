@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from graphsim.deployment.context import cache_ranks
+from graphsim.deployment.cutting import has_experts
 from graphsim.errors import ConfigError
 from graphsim.export.deployment_files.described import Launch
 from graphsim.export.deployment_files.flags import TRTLLM_CONFIG
@@ -26,7 +28,7 @@ def command_of(launch: Launch) -> tuple[list[str], Config]:
 def _vllm(launch: Launch) -> tuple[list[str], Config]:
     found = ["vllm", "serve", launch.model, "--host", launch.host, "--port", str(launch.port)]
     found += _sized("--tensor-parallel-size", launch.tp) + _sized("--pipeline-parallel-size", launch.pp)
-    found += _sized("--data-parallel-size", launch.attention_replicas)
+    found += _vllm_context(launch) + _sized("--data-parallel-size", launch.attention_replicas)
     found += ["--enable-expert-parallel"] if launch.expert_parallel else []
     found += ["--quantization", "fp8"] if launch.online else []
     found += ["--kv-cache-dtype", "fp8"] if launch.deployment.precision.kv.name == "fp8" else []
@@ -37,6 +39,13 @@ def _vllm(launch: Launch) -> tuple[list[str], Config]:
     if launch.drafted:
         found += ["--speculative-config", json.dumps(_vllm_speculation(launch))]
     return found + _limits(launch, "-"), {}
+
+
+def _vllm_context(launch: Launch) -> list[str]:
+    """Ranks that share prompts, and those that share the cache, which are the same or none."""
+    deployment, cp = launch.deployment, launch.cp
+    ranks = int(cache_ranks(deployment.model, deployment.engine, deployment.parallelism))
+    return _sized("--prefill-context-parallel-size", cp) + _sized("--decode-context-parallel-size", ranks)
 
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -65,7 +74,7 @@ def _sglang(launch: Launch) -> tuple[list[str], Config]:
     spread = launch.tp * launch.attention_replicas
     found = ["python", "-m", "sglang.launch_server", "--model-path", launch.model]
     found += ["--host", launch.host, "--port", str(launch.port)]
-    found += _sized("--tp-size", spread) + _sized("--pp-size", launch.pp)
+    found += _sized("--tp-size", spread * launch.cp) + _sized("--pp-size", launch.pp) + _sglang_context(launch)
     if launch.attention_replicas > 1:
         found += ["--dp-size", str(launch.attention_replicas), "--enable-dp-attention"]
     found += ["--ep-size", str(spread)] if launch.expert_parallel else []
@@ -77,6 +86,14 @@ def _sglang(launch: Launch) -> tuple[list[str], Config]:
     if launch.drafted:
         found += _sglang_speculation(launch)
     return found + _limits(launch, "-"), {}
+
+
+def _sglang_context(launch: Launch) -> list[str]:
+    """Ranks out of the devices of `--tp-size`; each of them has all experts among its tensor-parallel ones."""
+    if launch.cp == 1:
+        return []
+    experts = ["--moe-dp-size", str(launch.cp)] if has_experts(launch.deployment.model) else []
+    return ["--attn-cp-size", str(launch.cp), "--enable-prefill-cp", "--cp-strategy", "zigzag", *experts]
 
 
 _SGLANG_METHODS = {NGRAM: "NGRAM", MTP: "NEXTN", "model": "STANDALONE", "eagle": "EAGLE", "eagle3": "EAGLE3"}
@@ -100,6 +117,11 @@ def _trtllm(launch: Launch) -> tuple[list[str], Config]:
         raise ConfigError(
             f"precision = {launch.deployment.precision.name}: trtllm-serve quantises no checkpoint as it loads it; "
             "give model_id= of a checkpoint in that format"
+        )
+    if launch.cp > 1:
+        raise ConfigError(
+            f"parallelism.cp = {launch.cp}: trtllm-serve has no context parallelism for prompts; its "
+            "context_parallel_size is Helix's, of servers that generate alone. Expected 1"
         )
     found = ["trtllm-serve", launch.model, "--host", launch.host, "--port", str(launch.port), "--backend", "pytorch"]
     found += _sized("--tp_size", spread) + _sized("--pp_size", launch.pp)

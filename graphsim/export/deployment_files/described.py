@@ -35,7 +35,7 @@ class Launch:
     engine: family of its flags; model: what its engine loads, an id on Hugging Face or a path
     online: whether the checkpoint is in another format than the deployment, so that the engine quantises it
     draft: what the speculation's draft is loaded from, "" where it is part of the model or none; drafting: who drafts
-    adapters: paths of registered adapters by name; host, port: where it listens; replicas: servers alike
+    adapters: paths of registered adapters by name; host, port: where it listens; replicas: identical servers
     """
 
     deployment: Deployment
@@ -63,18 +63,23 @@ class Launch:
         return int(self.deployment.parallelism.pp)
 
     @property
+    def cp(self) -> int:
+        """Ranks that share the tokens of prompts."""
+        return int(self.deployment.parallelism.cp)
+
+    @property
     def attention_replicas(self) -> int:
         """Replicas of the attention behind one set of experts."""
         return int(self.deployment.parallelism.attention_replicas)
 
     @property
     def devices(self) -> int:
-        """Of one server."""
-        return self.tp * self.pp * self.attention_replicas
+        """Number of devices of one server."""
+        return self.tp * self.pp * self.cp * self.attention_replicas
 
     @property
     def expert_parallel(self) -> bool:
-        """Whether experts are dealt out."""
+        """Whether experts are distributed."""
         return int(self.deployment.parallelism.ep) > 1
 
     @property
@@ -103,7 +108,7 @@ class Launch:
 
     @property
     def draft_tp(self) -> int | None:
-        """Devices that the draft is cut over, where they differ from the model's."""
+        """Devices that the draft is sharded over, where they differ from the model's."""
         return None if self.speculation is None else self.speculation.draft_tp
 
 
@@ -154,7 +159,7 @@ def described(
 
 def _check_numbers(deployment: Deployment) -> None:
     degrees = deployment.parallelism
-    for name in ("tp", "pp", "ep", "dp"):
+    for name in ("tp", "pp", "ep", "cp", "dp"):
         if np.ndim(getattr(degrees, name)):
             raise ConfigError(f"parallelism.{name} holds several scenarios; a command starts one deployment")
     spread = degrees.tp * degrees.attention_replicas

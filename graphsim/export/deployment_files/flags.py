@@ -17,6 +17,7 @@ VLLM: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(
             (
                 "--tensor-parallel-size", "--pipeline-parallel-size", "--data-parallel-size",
+                "--prefill-context-parallel-size", "--decode-context-parallel-size",
                 "--enable-expert-parallel", "--quantization", "--kv-cache-dtype", "--enable-lora", "--max-loras",
                 "--max-lora-rank", "--max-cpu-loras", "--fully-sharded-loras", "--speculative-config",
                 "--max-model-len", "--max-num-batched-tokens", "--max-num-seqs", "--long-prefill-token-threshold",
@@ -43,6 +44,7 @@ SPECULATIVE_CONFIG: Mapping[str, str] = MappingProxyType(
 SGLANG: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(
         (
+            "--attn-cp-size", "--enable-prefill-cp", "--cp-strategy", "--moe-dp-size",
             "--model-path", "--host", "--port", "--tp-size", "--pp-size", "--dp-size", "--ep-size",
             "--enable-dp-attention", "--quantization", "--kv-cache-dtype", "--enable-lora", "--lora-paths",
             "--max-lora-rank", "--lora-target-modules", "--max-loras-per-batch", "--max-loaded-loras",

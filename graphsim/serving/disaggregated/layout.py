@@ -1,10 +1,11 @@
 """How a prompt's keys and values lie on the devices of one worker, and what goes over each link to another layout.
 
-Heads are cut over tensor-parallel ranks; where there are more ranks than heads of keys and values, ranks hold copies,
-and latent attention keeps its one latent vector on every rank. A decode worker's devices fill their own caches, so the
-bytes that arrive are those of its layout: with tp_d ranks of b_d bytes each, out of tp_p ranks that send,
+Heads are sharded over tensor-parallel ranks; where there are more ranks than heads of keys and values, ranks hold
+copies, and latent attention keeps its one latent vector on every rank. Context-parallel ranks have a part of the tokens
+each, or all of them. A decode worker's devices fill their own caches, so the bytes that arrive are those of its layout:
+with n_d devices of b_d bytes each, out of n_p devices that send,
 
-    the busiest link carries  max(b_d, b_d * tp_d / tp_p)
+    the busiest link carries  max(b_d, b_d * n_d / n_p)
 
 as receivers are spread evenly over senders that hold what they need (vLLM pull requests 18833 and 19691: a rank of the
 larger side reads a part of, or shares, one rank of the smaller side).
@@ -27,11 +28,11 @@ from graphsim.ops import KvCache, MlaAttention
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLayout:
-    """The cache of one worker.
+    """The cache layout of one worker.
 
-    stages: what each pipeline stage's devices keep of a request; ranks: devices of one stage
-    buffers: of keys and of values on the device that has most, which are sent one by one: two for each layer, and one
-        where a layer keeps a latent vector (vLLM, NIXL regions of pull request 17990)
+    stages: what each pipeline stage's devices keep of a request; ranks: number of devices of one stage
+    buffers: number of buffers of keys and of values on the device with the most, which are sent one by one: two per
+        layer, or one where a layer keeps a latent vector (vLLM, NIXL regions of pull request 17990)
     """
 
     stages: tuple[RequestCache, ...]
@@ -40,27 +41,27 @@ class CacheLayout:
 
     @property
     def devices(self) -> int:
-        """Of the worker."""
+        """Number of devices of the worker."""
         return self.ranks * len(self.stages)
 
     def bytes(self, tokens: float) -> float:
-        """Of a prompt, on all devices together."""
+        """Bytes of a prompt on all devices together."""
         return self.ranks * sum(float(stage.bytes(tokens)) for stage in self.stages)
 
     def fullest(self, tokens: float) -> float:
-        """Of a prompt, on the device that keeps most of it."""
+        """Bytes of a prompt on the device that keeps most of it."""
         return max(float(stage.bytes(tokens)) for stage in self.stages)
 
 
 def layout_of(deployment: Deployment) -> CacheLayout:
     """How a worker keeps requests. Raises ConfigError for a model whose cache no footprint describes."""
     stages = tuple(room.cache for room in footprint_of(deployment).rooms)
-    ranks = int(np.max(np.asarray(deployment.parallelism.tp)))
+    ranks = int(np.max(np.asarray(deployment.parallelism.tp * deployment.parallelism.cp)))
     return CacheLayout(stages=stages, ranks=ranks, buffers=max(map(_buffers, deployment.stages(WHOLE_CACHE))))
 
 
 def _buffers(stage: nx.DiGraph) -> int:
-    """Of the layers of a stage."""
+    """Number of buffers of a stage's layers."""
     found, latent = 0.0, False
     for _, op, times in walk(stage):
         found += float(times) if isinstance(op, KvCache) else 0.0
@@ -69,7 +70,7 @@ def _buffers(stage: nx.DiGraph) -> int:
 
 
 def link_bytes(sender: CacheLayout, receiver: CacheLayout, tokens: float) -> float:
-    """What the busiest link carries of a prompt of so many tokens."""
+    """What the busiest link carries of a prompt of this many tokens."""
     return max(receiver.fullest(tokens), receiver.bytes(tokens) / sender.devices)
 
 

@@ -26,12 +26,12 @@ from graphsim.traffic.parts import Open
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DisaggregatedServing(Serving):
-    """What is served by whom, where prompts have workers of their own.
+    """A server with separate workers for prompts, and its traffic.
 
-    deployment, limits: of a decode worker; prefill, prefill_limits: of a prefill worker
-    prefill_replicas, replicas: how many workers there are of each
-    router: how requests go to workers, a name of PLACINGS; transfer: the way of keys and values
-    Other fields: as of `Serving`.
+    deployment, limits: those of a decode worker; prefill, prefill_limits: those of a prefill worker
+    prefill_replicas, replicas: number of prefill and of decode workers
+    router: how requests are assigned to workers, a name of PLACINGS; transfer: how keys and values travel
+    Other fields: as in `Serving`.
     """
 
     prefill: Deployment
@@ -59,7 +59,7 @@ class DisaggregatedServing(Serving):
 
     @cached_property
     def way(self) -> Way:
-        """From prefill workers to decode workers."""
+        """The transfer path from prefill workers to decode workers."""
         prefill, decode = self.prompts.deployment.under(DEFAULT_ENGINE), self.deployment.under(DEFAULT_ENGINE)
         return way_between(
             prefill, decode, (layout_of(prefill), layout_of(decode)), self.hand_off, self.transfer,
@@ -110,13 +110,13 @@ class DisaggregatedServing(Serving):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed, and what to beware of."""
+        """Assumptions and caveats."""
         link, rate = self.way.link, self.way.bytes_per_s
         told = "no time but its set-up" if rate == inf else f"{rate / 1e9:.3g} GB/s for each device"
         return (*super().notes, f"keys and values go over {link}, {told}")
 
     def checked(self) -> DisaggregatedServing:
-        """As of `Serving`, for both pools. Raises ConfigError where one cannot hand over to the other."""
+        """Check both pools as `Serving` does. Raises ConfigError where one cannot hand over to the other."""
         found = super().checked()
         if not isinstance(found, DisaggregatedServing):  # pragma: no cover
             raise TypeError("a variation of a disaggregated server is one itself")
@@ -144,5 +144,7 @@ def _check_strategy(serving: DisaggregatedServing) -> None:
 def _named(deployment: Deployment) -> str:
     """`h200-sxm, tp 2`."""
     degrees = deployment.parallelism
-    told = [f"{name} {plain(value)}" for name in ("tp", "pp", "ep") if plain(value := getattr(degrees, name)) != 1]
+    told = [
+        f"{name} {plain(value)}" for name in ("tp", "pp", "ep", "cp") if plain(value := getattr(degrees, name)) != 1
+    ]
     return ", ".join([deployment.device.name, *told])

@@ -14,7 +14,7 @@ from graphsim.serving.fleet.registry import router_name, router_of
 from graphsim.speculation.speculation import checked_speculation
 from graphsim.units import checked_number, short
 
-DEGREES = ("tp", "pp", "ep")
+DEGREES = ("tp", "pp", "ep", "cp")
 DESCRIBED = ("engine", "precision", "cost")
 SERVED = ("strategy", "router", "view_age_s", "speculation")
 PREFILL = ("prefill_replicas", "prefill_hardware", "prefill_tp")

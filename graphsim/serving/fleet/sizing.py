@@ -52,24 +52,27 @@ def size_fleet(
     progress: Progress | None = None,
     **served: Any,
 ) -> pd.DataFrame:
-    """Which devices, how many, how they are shared out and behind which router: the cheapest that keeps the limits.
+    """Find the cheapest fleet that meets the limits: devices, their number, parallelism and router.
 
-    traffic: what the whole fleet is asked; slo: limits of a request in seconds (`ttft_s`, `tpot_s`, `e2e_s`), and
-        `attainment` in place of the argument; empty where the traffic's classes have limits of their own
-    choices: `hardware` (needed), `tp`, `pp`, `ep`, `engine`, `precision`, `router`, `max_loras` (slots) and any setting
-        of the engine by its flag, each one value or a list; `replicas`: numbers that are allowed, 1 to 64 by default
-    price_per_hour: of one device, as in `best`; without it the cheapest is the one with fewest devices
-    attainment: share of requests that must keep all limits
-    runners_up: how many fleets behind the cheapest are simulated; what cannot cost less than these is left out
-    executor: any `concurrent.futures.Executor`, or a function that makes one; the answer is the same as without, and
-        what a broken one loses is done by a new one or here
-    resume: a file of results, to resume after an interruption; progress: called with choices done and a line
+    model: as in `serve`; traffic: the requests to the whole fleet
+    slo: latency limits of a request in seconds (`ttft_s`, `tpot_s`, `e2e_s`), and `attainment` in place of that
+        argument; empty where the traffic's classes have their own limits
+    choices: `hardware` (required), `tp`, `pp`, `ep`, `cp`, `engine`, `precision`, `router`, `max_loras` (slots) and any
+        setting of the engine by its flag, each one value or a list; `replicas`: the allowed numbers, 1 to 64 by default
+    price_per_hour: of one device, as in `best`; without it, the cheapest fleet is the one with the fewest devices
+    attainment: share of requests that must meet all limits
+    runners_up: number of fleets after the cheapest that are simulated; choices that cannot cost less than these are
+        left out
+    executor: any `concurrent.futures.Executor`, or a function that creates one; it does not change the answer. Work
+        that a broken executor loses is repeated by a new one, or in this process
+    resume: a file of results, to resume from after an interruption; progress: called with the number of choices done
+        and a line of text
     served: further arguments of `serve` (lora, limits, strategy, host, …)
-    A row a choice, the cheapest first: the choices, replicas (the fewest that keep the limits, or the most tried where
-        none do; 0 without a run), devices, cost_per_hour and cost_per_token with prices, attainment, throughputs, mean
-        and p99 of TTFT, TPOT and E2E, limit, runs, kept, and `reason`: why it is not the first. `attrs["notes"]` says
-        what to beware of.
-    Raises InfeasibleError where nothing keeps the limits, ConfigError for what is not allowed.
+    Columns: one row per choice, the cheapest first: the choices, replicas (the fewest that meet the limits, or the most
+    tried if none do; 0 without a run), devices, cost_per_hour and cost_per_token with prices, attainment, throughputs,
+    mean and p99 of TTFT, TPOT and E2E, limit, runs, kept, and `reason`: why it is not the first. `attrs["notes"]` holds
+    caveats.
+    Raises InfeasibleError if no fleet meets the limits, ConfigError for an argument that is not allowed.
     """
     choices, served = _taken_apart(choices, served)
     if price_per_hour is None:
