@@ -1,7 +1,10 @@
 """Fitting a software stack to served rows: `python -m graphsim.calibration.stacks FILE.csv … hardware/served.json`.
 
+Files are tables of served rows, and tables of tuned GEMMs (`graphsim.calibration.tuned_gemms`): the shares of the peak
+that these say hold for dense layers while the rest is fitted.
+
 For devices whose kernels were not measured one by one. A server under `concurrency` clients in a closed loop is near a
-static batch of as many sequences: the mean time per output token is a step of generation at the mean context, and the
+static batch of as many sequences: the mean time per output token is a decode step at the mean context, and the
 prompts of the others, which interrupt it once for each of their answers,
 
     TPOT = step(clients, prompt + answer / 2) + (clients - 1) / answer · step of one prompt
@@ -22,14 +25,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from graphsim.calibration.tuned_gemms import gemm_shares, is_tuned
 from graphsim.cost.roofline import roofline
-from graphsim.cost.stack import BASE_ENGINE, Stack, starts, wide_s
+from graphsim.cost.stack import BASE_ENGINE, Stack, gemm_share, starts, wide_s
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, GraphsimError
@@ -67,23 +72,28 @@ LEAST_ERROR = 0.02
 ABOUT = (
     "Software stacks on devices whose kernels were not measured one by one: shares of the bandwidth and of the matrix "
     "peak in 16 bits that their kernels reach, and the start of each kernel in seconds, fitted to served models. "
-    "'base' stands for every engine that is not listed; a device that is not listed takes those of its generation."
+    "'base' stands for every engine that is not listed; a device that is not listed takes those of its generation. "
+    "gemms: shares of the peak of their own format that GEMMs of dense layers reach at least, by device and format."
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parts:
-    """The operations of a step: seconds at the datasheet's rates, and kernels. wide_s: of GEMMs in 16 bits."""
+    """The operations of a step: seconds at the datasheet's rates, and kernels.
+
+    wide_s: of GEMMs in 16 bits; gemm_s: of those that reach a known share of their own peak, at that, else infinite
+    """
 
     wide_s: NDArray[np.float64]
+    gemm_s: NDArray[np.float64]
     compute_s: NDArray[np.float64]
     memory_s: NDArray[np.float64]
     network_s: NDArray[np.float64]
     kernels: float
 
     def seconds(self, memory: float, compute: float) -> float:
-        """At shares of the bandwidth and of the peak, without the starts of the kernels."""
-        computing = np.maximum(self.compute_s, self.wide_s / compute)
+        """Seconds at given shares of the bandwidth and of the peak, without kernel launches."""
+        computing = np.maximum(self.compute_s, np.minimum(self.wide_s / compute, self.gemm_s))
         each = np.maximum(np.maximum(computing, self.memory_s / memory), self.network_s)
         return float(each.sum())
 
@@ -92,7 +102,7 @@ class Parts:
 class StackRow:
     """A measured time as sums of steps: of a served row, its time per token or its time to the first one.
 
-    metric: `tpot` or `ttft`; steps, prompts: how many steps of generation and of a prompt it holds
+    metric: `tpot` or `ttft`; steps, prompts: how many decode steps and of a prompt it holds
     """
 
     id: str
@@ -117,7 +127,11 @@ class StackRow:
         return seconds + kernels * stack.kernel_s
 
 
-def stack_rows(frame: pd.DataFrame) -> list[StackRow]:
+Gemms = Mapping[str, Mapping[str, float]]
+"""By device and format, the share of their peak that GEMMs of dense layers reach."""
+
+
+def stack_rows(frame: pd.DataFrame, gemms: Gemms = MappingProxyType({})) -> list[StackRow]:
     """The rows of a table that can be used: one server, no speculation, a device of ARCHITECTURES."""
     public = "hw" in frame.columns
     found = []
@@ -126,7 +140,7 @@ def stack_rows(frame: pd.DataFrame) -> list[StackRow]:
         if told is None:
             continue
         try:
-            one = _row({"id": place} | told)
+            one = _row({"id": place} | told, gemms)
         except GraphsimError:
             continue
         found += one
@@ -154,19 +168,19 @@ def _public(row: Row) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _row(row: Row) -> list[StackRow]:
+def _row(row: Row, gemms: Gemms) -> list[StackRow]:
     described = device_described(str(row["hardware"]))
     device = load_hardware(described.name if described else str(row["hardware"]))
     clients = whole(row, "concurrency")
     if device.architecture not in ARCHITECTURES or clients > MOST_CLIENTS:
         return []
-    deployment = _deployment(row, device)
+    deployment, known = _deployment(row, device), tuple(gemms.get(device.name, {}).items())
     prompt, answer = (round(above_zero(row, name)) for name in ("input_tokens", "output_tokens"))
     tpot = StackRow(
         id=str(row["id"]), device=device.name, framework=str(row["framework"]), model=deployment.model.name,
         metric="tpot", measured_s=above_zero(row, "mean_tpot_ms") * 1e-3,
-        step=_parts(deployment.decode(clients, round(prompt + answer / 2)), device),
-        prompt=_parts(deployment.prefill(1, prompt), device), steps=1.0, prompts=(clients - 1.0) / answer,
+        step=_parts(deployment.decode(clients, round(prompt + answer / 2)), device, known),
+        prompt=_parts(deployment.prefill(1, prompt), device, known), steps=1.0, prompts=(clients - 1.0) / answer,
     )  # fmt: skip
     if prompt < LONG_PROMPT or clients > ALONE or "median_ttft_ms" not in row:
         return [tpot]
@@ -193,7 +207,7 @@ def _precision(label: str, own: Precision | None) -> Precision:
     return load_precision(label)
 
 
-def _parts(graph: nx.DiGraph, device: Hardware) -> Parts:
+def _parts(graph: nx.DiGraph, device: Hardware, gemms: Sequence[tuple[str, float]]) -> Parts:
     found, kernels = [], 0.0
     for _, op, times in walk(graph):
         if op.once:
@@ -201,10 +215,14 @@ def _parts(graph: nx.DiGraph, device: Hardware) -> Parts:
         base = roofline(op, device)
         if base.launch_s > 0:
             kernels += float(starts(op)) * times
-        parts = (wide_s(op, device), base.compute_s, base.memory_s, base.network_s)
+        share = gemm_share(op, gemms)
+        own_s = base.compute_s / share if share else np.inf
+        parts = (wide_s(op, device), own_s, base.compute_s, base.memory_s, base.network_s)
         found.append([float(part) * times for part in parts])
-    wide, compute_s, memory_s, network_s = np.array(found).T
-    return Parts(wide_s=wide, compute_s=compute_s, memory_s=memory_s, network_s=network_s, kernels=kernels)
+    wide, gemm_s, compute_s, memory_s, network_s = np.array(found).T
+    return Parts(
+        wide_s=wide, gemm_s=gemm_s, compute_s=compute_s, memory_s=memory_s, network_s=network_s, kernels=kernels
+    )
 
 
 def fit_stack(rows: Sequence[StackRow]) -> Stack:
@@ -262,7 +280,7 @@ def stacks_of(rows: Sequence[StackRow]) -> dict[str, dict[str, list[StackRow]]]:
     return found
 
 
-def contents(rows: Sequence[StackRow], source: str) -> dict[str, Any]:
+def contents(rows: Sequence[StackRow], source: str, gemms: Gemms = MappingProxyType({})) -> dict[str, Any]:
     """What `hardware/served.json` holds for some rows. source: where they come from, in a few words."""
     devices: dict[str, dict[str, Any]] = {}
     facts: dict[str, Any] = {}
@@ -281,11 +299,19 @@ def contents(rows: Sequence[StackRow], source: str) -> dict[str, Any]:
                 },
                 "left_out_models_median_error": out and {name: _median(one) for name, one in out.items()},
             }  # fmt: skip
-    return {"about": ABOUT, "provenance": {"source": source, **facts}, "devices": devices}
+    return {"about": ABOUT, "provenance": {"source": source, **facts}, "gemms": gemms, "devices": devices}
 
 
 def _median(values: NDArray[np.float64]) -> float:
     return round(float(np.median(np.abs(values))), 3)
+
+
+def _devices(frames: Sequence[pd.DataFrame]) -> set[str]:
+    """Devices of ARCHITECTURES that tables of served rows speak of."""
+    columns = [frame[name] for frame in frames for name in ("hardware", "hw") if name in frame.columns]
+    described = [device_described(str(text)) for column in columns for text in column.dropna().unique()]
+    names = {one.name for one in described if one is not None}
+    return {name for name in names if load_hardware(name).architecture in ARCHITECTURES}
 
 
 def main(arguments: Sequence[str]) -> Iterator[str]:
@@ -293,8 +319,11 @@ def main(arguments: Sequence[str]) -> Iterator[str]:
     if len(arguments) < 2:
         raise ConfigError("usage: python -m graphsim.calibration.stacks FILE.csv … SERVED.json")
     *paths, to = arguments
-    rows = [row for path in paths for row in stack_rows(read_facts(path, "served rows"))]
-    found: Mapping[str, Any] = contents(rows, ", ".join(Path(path).name for path in paths))
+    frames = [read_facts(path, "served rows") for path in paths]
+    tuned, served = ([frame for frame in frames if is_tuned(frame) == wanted] for wanted in (True, False))
+    gemms = gemm_shares(tuned, _devices(served))
+    rows = [row for frame in served for row in stack_rows(frame, gemms)]
+    found: Mapping[str, Any] = contents(rows, ", ".join(Path(path).name for path in paths), gemms)
     write_text(to, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     for device, engines in found["devices"].items():
         for engine, constants in engines.items():

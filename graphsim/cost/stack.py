@@ -2,16 +2,20 @@
 
     t = kernels · start + max(compute / c, memory / m, network)
 
-The roofline's parts, each stretched to what the stack's kernels reach of the datasheet in the mean: m of the bandwidth,
-c of the matrix peak in 16 bits, and `start` for every kernel, inside a captured graph, which decides a decode step. The
-peak is that of 16 bits whatever the format, since prompts in fp8 and in fp4 took equally long. Links are taken
-as the datasheet states them. `hardware/served.json` holds the three constants for each device and engine that
-`graphsim.calibration.stacks` fitted to served rows. They say how fast a step is, not how fast any one kernel is.
+The roofline's parts, each stretched to what the stack's kernels reach of the datasheet on average: m of the bandwidth,
+c of the matrix peak in 16 bits, and `start` for every kernel, inside a captured graph, which decides a decode step.
+Links are taken as the datasheet states them. `hardware/served.json` holds the three constants for each device and
+engine that `graphsim.calibration.stacks` fitted to served rows. They say how fast a step is, not how fast any one
+kernel is.
+
+The rows are of MoE models, whose kernels take as long in fp8 as in fp4 and are far below the matrix peak, so c is a
+share of the 16-bit peak whatever the format. Large GEMMs of dense layers are different: for formats whose kernels were
+timed individually, `gemms` is the share of their own peak that they reach (`Stack.gemms`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
@@ -38,11 +42,14 @@ class Stack(Trusted):
 
     memory: share of the bandwidth, compute: of the matrix peak in 16 bits that its kernels reach
     kernel_s: start of each of them
+    gemms: of GEMMs of dense layers, the share of the peak of their own format that they reach at least, by the
+        `dtype` under which kernels know the weights (`Format.gemm`)
     """
 
     memory: float
     compute: float
     kernel_s: float
+    gemms: tuple[tuple[str, float], ...] = ()
 
     def __call__(self, op: Op, device: Hardware) -> Cost:
         """The price of an operation."""
@@ -56,16 +63,24 @@ class Stack(Trusted):
         return Cost(busy_s=busy_s, compute_s=compute_s, memory_s=memory_s, network_s=base.network_s, launch_s=starts_s)
 
     def _products_s(self, op: Op, device: Hardware, at_peak_s: Num) -> Num:
-        """Of narrow formats as of 16 bits, which prompts in fp8 and fp4 hardly beat; wider ones as much slower."""
+        """Of narrow formats as of 16 bits, which experts in fp8 and fp4 hardly beat; wider ones as much slower."""
         wide = wide_s(op, device)
         slowest_s = np.maximum(wide, at_peak_s) if isinstance(op, Gemm | Attention | ExpertGemm) else wide
-        return slowest_s / self.compute
+        share = gemm_share(op, self.gemms)
+        return np.minimum(slowest_s / self.compute, at_peak_s / share) if share else slowest_s / self.compute
 
 
 def wide_s(op: Op, device: Hardware) -> Num:
     """Seconds of an operation's GEMMs at the peak of 16 bits; 0 where the device states none."""
     peak = next((device.flops_per_s[name] for name in ("bf16", "fp16") if name in device.flops_per_s), np.inf)
     return op.work().flops / peak
+
+
+def gemm_share(op: Op, gemms: Sequence[tuple[str, float]]) -> float:
+    """The share of the peak of its own format that a dense layer's GEMM reaches; 0 for what `gemms` does not name."""
+    if not isinstance(op, Gemm) or isinstance(op, ExpertGemm) or op.adapter:
+        return 0.0
+    return dict(gemms).get(op.weights.gemm, 0.0)
 
 
 def starts(op: Op) -> Num:
@@ -111,17 +126,23 @@ def read_stacks(path: Path, _changed_ns: int = 0) -> dict[str, dict[str, Stack]]
     fields = Fields(load_mapping(path), str(path))
     for name in ("about", "provenance"):
         fields.raw(name)
-    devices = fields.mapping("devices", required=True)
+    devices, gemms = fields.mapping("devices", required=True), fields.mapping("gemms")
+    shares = {device: _shares(gemms.mapping(device)) for device in gemms.data}
     found: dict[str, dict[str, Stack]] = {}
     for device in devices.data:
-        engines = devices.mapping(device)
-        found[device] = {str(engine): _stack(engines.mapping(engine)) for engine in engines.data}
+        engines, own = devices.mapping(device), shares.get(device, ())
+        found[device] = {str(engine): _stack(engines.mapping(engine), own) for engine in engines.data}
         if BASE_ENGINE not in found[device]:
             raise ConfigError(f"{path}: devices.{device} lacks '{BASE_ENGINE}', which stands for all other engines")
     fields.finish()
     return found
 
 
-def _stack(fields: Fields) -> Stack:
+def _stack(fields: Fields, gemms: tuple[tuple[str, float], ...]) -> Stack:
     memory, compute = (fields.number(name, least=1e-3, most=2.0) for name in ("memory", "compute"))
-    return Stack(memory=memory, compute=compute, kernel_s=fields.number("kernel_s", least=0.0, most=1e-3))
+    kernel_s = fields.number("kernel_s", least=0.0, most=1e-3)
+    return Stack(memory=memory, compute=compute, kernel_s=kernel_s, gemms=gemms)
+
+
+def _shares(fields: Fields) -> tuple[tuple[str, float], ...]:
+    return tuple((name, fields.number(name, least=1e-3, most=1.0)) for name in sorted(fields.data))

@@ -26,7 +26,7 @@ REQUESTS = 6000
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One of the suite's models. tokens: of an answer in the mean; limits: ttft_s and tpot_s of each scenario."""
+    """One of the suite's models. tokens: of an answer on average; limits: ttft_s and tpot_s of each scenario."""
 
     model: str
     tokens: float
@@ -39,7 +39,13 @@ sample (mlcommons/inference_results_v4.1, a submission's README). Nobody states 
 be as long as answers, and both to lie evenly between half and one and a half times that."""
 
 BENCHMARKS = {"llama2-70b-99": LLAMA2_70B, "llama2-70b-99.9": LLAMA2_70B}
-FORMATS = {"blackwell": "nvfp4", "blackwell-workstation": "nvfp4", "cdna4": "mxfp4", "cdna3": "fp8", "hopper": "fp8"}
+FORMATS = {
+    "blackwell": "nvfp4",
+    "blackwell-workstation": "nvfp4",
+    "cdna4": "mxfp4_w4a4",
+    "cdna3": "fp8",
+    "hopper": "fp8",
+}
 """The smallest format of weights that devices of an architecture multiply in."""
 SEQUENCES, STEP_TOKENS = 2048, 8192
 """Of a step: engines of submissions are not left at the defaults of a server for everybody."""

@@ -2,16 +2,22 @@
 
 The table does not tell the device, but that it reports 24,564 MiB, which an RTX 4090 does; nor how often each adapter
 was asked for. So figures say little by themselves, and ratios of routers much. The adapters' popularity is a power law
-whose exponent is chosen on the rates 8, 24 and 40 (that the ratios of throughput have no bias in the mean) and judged
+whose exponent is chosen on the rates 8, 24 and 40 (that the ratios of throughput have no bias on average) and judged
 on 16, 32 and 48; the static map deals adapters out to replicas in turn, and gaps are those of a Poisson process.
+
+A step of decoding reads all weights, and gives a token to each of the sequences that run. Rows with more tokens a
+second than the stated number of sequences and the device's bandwidth allow ran otherwise than they state, and are
+judged apart.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from graphsim.deployment.deployment import Deployment
 from graphsim.errors import ConfigError
 from graphsim.files.measured import Row, number, whole
+from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
 from graphsim.serving.fleet.adapter_routers import StaticMap
 from graphsim.serving.fleet.router import LeastLoaded, Router
@@ -27,6 +33,7 @@ EXPONENT = 1.3
 """Of the popularity; S-LoRA's traffic has 1 (arXiv 2311.03285)."""
 SEED = 0
 JUDGED = "ratios of routers alone: the device is not told"
+BEYOND = f"{JUDGED}; more tokens a second than so many sequences get where each step reads the weights"
 MIGRATION = f"{JUDGED}; requests that move between replicas are not simulated"
 
 
@@ -59,9 +66,23 @@ def routing_run(row: Row, place: int) -> MeasuredRun:
     )  # fmt: skip
     return MeasuredRun(
         id=name, key=name, measured=figures_of(row), served=served,
-        judged=MIGRATION if "migration" in str(row["routing"]) else JUDGED,
+        judged=_judged(row, most_tokens_per_s(row)),
         about={"engine": "sglang", "model": str(row["model"]), "routing": str(row["routing"]), "rate": rate},
     )  # fmt: skip
+
+
+def _judged(row: Row, most: float) -> str:
+    if "migration" in str(row["routing"]):
+        return MIGRATION
+    return BEYOND if number(row, "total_generated_tokens") / number(row, "duration") > most else JUDGED
+
+
+def most_tokens_per_s(row: Row) -> float:
+    """What the replicas of a row generate at most: all sequences that may run, a token each for all weights read."""
+    deployment = Deployment(str(row["model"]), DEVICE, precision=str(row["precision"]))
+    weights = sum(float(op.work().weight_bytes) * times for _, op, times in walk(deployment.decode(1, 1)))
+    running = whole(row, "replicas") * whole(row, "max_running_requests_per_replica")
+    return running * float(deployment.device.memory_bytes_per_s) / weights
 
 
 def router_of(told: str, adapters: int, replicas: int) -> Router:
@@ -74,7 +95,7 @@ def router_of(told: str, adapters: int, replicas: int) -> Router:
 
 
 def ranks_of(told: str, adapters: int) -> tuple[int, ...]:
-    """Ranks dealt out to the adapters in turn, of `8/16/32/64, four each`. Raises ConfigError for anything else."""
+    """Ranks distributed over the adapters in turn, of `8/16/32/64, four each`. Raises ConfigError for anything else."""
     numbers = told.split(",")[0].split("/")
     if not all(each.strip().isdecimal() for each in numbers):
         raise ConfigError(f"ranks = {told!r} is not understood; expected 8/16/32/64, four each")

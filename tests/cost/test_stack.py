@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from graphsim.cost.roofline import roofline
 from graphsim.cost.stack import Stack, read_stacks, stack_of
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
-from graphsim.ops import Gemm, OpType
+from graphsim.ops import ExpertGemm, Gemm, OpType
+from graphsim.ops.formats import FORMATS
 
 MI300X = load_hardware("mi300x")
 
@@ -43,6 +45,32 @@ def test_engines_differ_and_others_take_the_base() -> None:
     assert base != sglang
     assert choose_cost(None, device, KernelTable(engine="trtllm"))[0] == base
     assert stack_of(load_hardware("h100-sxm")) is None
+
+
+@pytest.mark.parametrize("device", ["mi300x", "mi355x"])
+def test_large_gemms_of_dense_layers_reach_their_own_share_and_nothing_else_does(device: str) -> None:
+    """Narrow formats are faster in proportion to their peaks; experts and adapters keep the served rows' share."""
+    hardware = load_hardware(device)
+    found = stack_of(hardware)
+    assert found is not None
+    price, shares = found[0], dict(found[0].gemms)
+    bare = replace(price, gemms=())
+    for name in ("bf16", "fp8", "fp8_row", "fp8_block", "mxfp4", *(["mxfp4_w4a4"] if device == "mi355x" else [])):
+        number_format = FORMATS[name]
+        rows = 2.0 ** np.arange(0, 16)
+        product = Gemm(m=rows, n=8192.0, k=8192.0, weights=number_format)
+        seconds, without = price(product, hardware).latency_s, bare(product, hardware).latency_s
+        assert np.all(seconds <= without)
+        if number_format.gemm not in shares:
+            assert name in ("fp8_block", "mxfp4") and np.all(seconds == without)
+            continue
+        at_peak_s = float(np.max(product.work().flops)) / hardware.flops_per_s[number_format.compute]
+        least = 1.0 / max(shares[number_format.gemm], price.compute if name == "bf16" else 0.0)
+        assert np.max(seconds) == pytest.approx(at_peak_s * least, rel=0.02), name
+    experts = ExpertGemm(
+        m=4096.0, n=4096.0, k=4096.0, weights=FORMATS["fp8"], tokens=4096.0, experts=8.0, of=8, chosen=2
+    )
+    assert price(experts, hardware).latency_s == bare(experts, hardware).latency_s > 0
 
 
 def test_an_estimate_says_what_it_rests_on() -> None:
@@ -75,4 +103,7 @@ def test_a_wrong_file_is_told_in_one_sentence(tmp_path: Path) -> None:
         read_stacks(path)
     path.write_text(json.dumps({"devices": {"mi300x": {"base": good | {"memory": 3.0}}}}))
     with pytest.raises(ConfigError, match=r"memory.*3"):
+        read_stacks(path)
+    path.write_text(json.dumps({"gemms": {"mi300x": {"fp8": 1.5}}, "devices": {"mi300x": {"base": good}}}))
+    with pytest.raises(ConfigError, match=r"fp8.*1\.5"):
         read_stacks(path)

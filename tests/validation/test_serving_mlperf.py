@@ -1,4 +1,4 @@
-"""Submissions to MLPerf Inference: which rows are predicted, of how many devices, and how near Blackwell's are."""
+"""Submissions to MLPerf Inference: which rows are predicted, of how many devices, and how near they are."""
 
 from __future__ import annotations
 
@@ -54,3 +54,19 @@ def test_a_submission_on_blackwell_is_met_from_below() -> None:
     (line,) = lines({"value": 8 * 13_549})
     assert -0.5 <= line["error"] <= 0.1
     assert "nvfp4" in line["configuration"] and "one b300-sxm" in line["configuration"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("hardware", "scenario", "each", "precision"),
+    [
+        ("AMD Instinct MI300X 192GB HBM3", "Server", 3_120, "fp8"),
+        ("AMD Instinct MI355X 288GB HBM3e", "Server", 12_198, "mxfp4_w4a4"),
+        ("AMD Instinct MI355X 288GB HBM3e", "Interactive", 8_962, "mxfp4_w4a4"),
+    ],
+)
+def test_a_submission_on_cdna_is_met_from_below(hardware: str, scenario: str, each: float, precision: str) -> None:
+    """The medians of MLPerf Inference 6.0 for each device, in tokens/s; asked: 50 to 110 %."""
+    (line,) = lines({"hardware": hardware, "scenario": scenario, "value": 8 * each})
+    assert -0.5 <= line["error"] <= 0.1
+    assert f", {precision}, " in line["configuration"]
