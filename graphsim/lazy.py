@@ -1,4 +1,4 @@
-"""Packages that import a name from the module it comes from when somebody first asks for it."""
+"""Packages that import a name from its module at the first access."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 def names_from(
     package: str, homes: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """What a package's `__init__` takes as its `__getattr__`, `__dir__` and `__all__` (PEP 562).
+    """The `__getattr__`, `__dir__` and `__all__` of a package's `__init__` (PEP 562).
 
     package: its full name
-    homes: its modules, each with the names that the package offers from it. Readers of types, which import nothing,
-        find the same names imported under `TYPE_CHECKING`
+    homes: its modules, each with the names that the package exports from it. For type checkers, the package imports the
+        same names under `TYPE_CHECKING`
     """
     modules = {name: module for module, names in homes.items() for name in names}
 

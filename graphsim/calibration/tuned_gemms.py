@@ -1,13 +1,13 @@
 """Shares of their peak that dense GEMMs reach on CDNA, from AITER's tables of tuned kernels and from training.
 
-The package `amd-aiter` holds them as `aiter/configs/*_tuned_gemm.csv`: a row is the fastest kernel that its authors
-found for one shape on a device with `cu_num` compute units, and its time. Of shapes whose matrix units decide the time
-(1,024 rows of inputs and outputs and more), the share is the median; where several tables have a shape, the fastest
-counts. Tables that do not tell their format by name are left out, and so are weights with a scale for each block, whose
-GEMMs are in the served rows themselves.
+The package `amd-aiter` ships them as `aiter/configs/*_tuned_gemm.csv`. A row has the fastest kernel that its authors
+found for one shape on a device with `cu_num` compute units, and its time. The share is the median over compute-bound
+shapes (at least 1,024 in every dimension); if several tables have a shape, the fastest counts. Tables whose kernel
+names do not tell the format are left out, and so are weights with block scales, whose GEMMs are part of the served
+rows.
 
-Of a device without such rows, 8 bits take what training sustains (`graphsim/training/rates.yaml`, `of_peak`). 16 bits
-take the share of 8 bits, of their own peak.
+For a device without such rows, 8-bit formats take the share that training sustains (`graphsim/training/rates.yaml`,
+`of_peak`). 16-bit formats take the share of 8 bits, applied to their own peak.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 COLUMNS = {"cu_num", "M", "N", "K", "us", "kernelName"}
 LEAST = 1024
 KERNELS = {"f4gemm": "mxfp4_w4a4", "a4w4_blockscale": "mxfp4_w4a4", "a8w8_bpreshuffle": "fp8"}
-"""The format that a kernel multiplies in, by a part of its name."""
+"""The format of a kernel's operands, by a part of its name."""
 
 STATED = {"fp8": "float8"}
 """What the column of the weights' type holds where kernels of one name multiply several formats."""
@@ -46,7 +46,7 @@ def is_tuned(frame: pd.DataFrame) -> bool:
 def gemm_shares(frames: Sequence[pd.DataFrame], devices: Iterable[str]) -> dict[str, dict[str, float]]:
     """By device and by the name under which kernels know a format (`Format.gemm`), the share of its peak.
 
-    devices: of the catalog, each measured where a table's `cu_num` is the number of its cores
+    devices: names of the catalog; a table's rows belong to the device whose number of cores is `cu_num`
     Raises ConfigError for a cell that is not a number above 0.
     """
     found = {}

@@ -1,4 +1,4 @@
-"""What a deployment's formulas do not cover, as guards: bounds of the inputs, and what engines and passes refuse."""
+"""The guards of a deployment's formulas: bounds of the inputs, and what engines and passes refuse."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from graphsim.units import not_within
 
 
 def guards_of(given: Inference, symbolic: Inference, tape: Tape) -> Guards:
-    """All that is refused of an inference's numbers, with the sentences of `simulate`.
+    """All refusals that depend on an inference's numbers, with the sentences of `simulate`.
 
-    given, symbolic: with numbers, and with symbols of the tape in their place, of which the graphs were made
+    given: the inference with numbers; symbolic: the same with symbols of the tape, from which the graphs were built
     """
     bounds = [_bound(tape, one) for one in inputs_of(given)]
     lora = symbolic.deployment.adapter
@@ -31,7 +31,7 @@ def guards_of(given: Inference, symbolic: Inference, tape: Tape) -> Guards:
 
 
 def noted(tape: Tape) -> list[Guard]:
-    """What the passes refuse of symbols, as they noted it on their tape."""
+    """The refusals that passes stored on their tape."""
     return list(tape.guards.values())
 
 
@@ -39,7 +39,7 @@ _REQUESTS = ("batch", "input_tokens", "output_tokens")
 
 
 def _bound(tape: Tape, one: Input) -> Guard:
-    """The bounds of an input, in the words of the description that checks them."""
+    """The bounds of an input, in the same words as the check of numbers."""
     value: Any = tape.variable(one.name)
     within = np.greater_equal(value, one.least) & np.less_equal(value, one.most)
     if one.whole:

@@ -1,4 +1,4 @@
-"""Recording without garbage collection."""
+"""Tracing without garbage collection."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Python's collector of cyclic garbage rests, if it runs at all.
+    """Pause Python's cyclic garbage collector, if it is enabled.
 
-    What a recording makes stays, and a full collection goes through all objects of a process.
+    A trace creates many objects that all stay alive, and each full collection visits every object of the process.
     """
     runs = gc.isenabled()
     gc.disable()

@@ -1,6 +1,6 @@
-"""The fitted constants that prices are formulas of, by name: what a refit, or another draw of a fit, changes.
+"""The fitted constants of cost formulas, by name: what a refit, or another draw of a fit, changes.
 
-Correction surfaces are tables and stay as they are; so do blends of several devices' fits.
+Correction surfaces are tables and are not included; neither are blends of several devices' fits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _KEPT = (RESIDUALS, "surface")
 def constants_of(family: str, fits: Mapping[str, Any]) -> dict[str, float]:
     """The constants of a family's fits: `constants.gemm.bfloat16.launch_clocks`, `constants.attention.decode.fp8.dram`.
 
-    Every one is at least 0. Those that a family's `DECIDING` names shape formulas, and are left out.
+    All are at least 0. Those in a family's `DECIDING` determine the form of its formulas, and are left out.
     """
     found: dict[str, float] = {}
     deciding: tuple[str, ...] = getattr(FAMILIES[family].module, "DECIDING", ())
@@ -35,14 +35,14 @@ def constants_of(family: str, fits: Mapping[str, Any]) -> dict[str, float]:
 
 
 def with_constants(family: str, fits: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fits with other constants, those that are named as in `constants_of`; the same object where none is."""
+    """The fits with some constants replaced, by the names of `constants_of`; the same object if none is."""
     if not any(name.startswith(f"{PREFIX}.{family}.") for name in values):
         return fits
     return _each(fits, f"{PREFIX}.{family}", lambda name, value: values.get(name, value))
 
 
 def _each(fits: Mapping[str, Any], name: str, change: Callable[[str, Any], Any]) -> Mapping[str, Any]:
-    """The fits whose constants are changed one by one; the place of a fit's constants adds nothing to their names."""
+    """The fits with each constant changed; the key `constants` is not part of a name."""
     if isinstance(fits, Blend):
         return fits
     changed: dict[str, Any] = {}

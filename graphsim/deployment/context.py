@@ -1,6 +1,6 @@
-"""Context parallelism of inference: a rank's part of a step, the pass behind it, and who keeps which part of the cache.
+"""Context parallelism in inference: a rank's part of a step, the pass for its collectives, and where the cache is.
 
-How ranks do it is the engine's way (`EngineProfile.context_exchange`, `context_cache`).
+The engine decides how ranks exchange keys and store the cache (`EngineProfile.context_exchange`, `context_cache`).
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from graphsim.units import Num, short
 
 
 def shares_cache(model: ModelConfig, engine: EngineProfile | None) -> bool:
-    """Whether context-parallel ranks share the cache; without an engine they do, as in ring attention.
+    """Whether the KV cache is sharded over context-parallel ranks; without an engine it is, as in ring attention.
 
-    Where an indexer chooses keys, each rank keeps all of them: it chooses among those of the whole sequence (vLLM
+    With an indexer each rank keeps all keys, since it chooses among those of the whole sequence (vLLM
     documentation, serving/context_parallel_deployment.md, GLM-5.2: prefill ranks without decode ranks).
     """
     return (engine is None or engine.context_cache == "sharded") and not has_indexer(model)
 
 
 def cache_ranks(model: ModelConfig, engine: EngineProfile | None, degrees: Parallelism) -> Num:
-    """Ranks that each keep a part of a request's cache."""
+    """Number of ranks over which a request's KV cache is sharded."""
     return degrees.cp if has_ranks(degrees) and shares_cache(model, engine) else 1.0
 
 
 def has_ranks(degrees: Parallelism) -> bool:
-    """Whether there are several context-parallel ranks in some scenario."""
+    """Whether any scenario has several context-parallel ranks."""
     return bool(np.any(np.greater(degrees.cp, 1)))
 
 
 def own_part(phase: Phase, model: ModelConfig, engine: EngineProfile | None, degrees: Parallelism) -> Phase:
-    """A step as one of the ranks runs it."""
+    """The step as one of the ranks runs it."""
     if not has_ranks(degrees):
         return phase
     return on_rank(phase, degrees.cp, shares_cache=shares_cache(model, engine))
 
 
 def context_passes(model: ModelConfig, engine: EngineProfile | None, degrees: Parallelism) -> tuple[Pass, ...]:
-    """The pass behind the cut over tensor-parallel devices; none where there is one rank.
+    """The pass that follows tensor-parallel sharding; none with one rank.
 
-    Raises ConfigError for one rank in some scenarios only, where each keeps the whole cache.
+    Raises ConfigError if only some scenarios have one rank and the KV cache is replicated.
     """
     if not has_ranks(degrees):
         return ()

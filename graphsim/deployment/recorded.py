@@ -1,6 +1,6 @@
-"""Graphs of a recording, each made once: a step, its slowest stage and its memory ask for the same ones.
+"""Memoised graphs of a trace: the step, its slowest stage and its memory need the same ones.
 
-Symbols are the same objects wherever they stand for the same number, so that a phase says which graph it is.
+Equal symbols are the same object, so a phase identifies its graphs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _stages: Memo[list[nx.DiGraph]] = Memo(most=32)
 
 
 def made_once(shaping: Iterable[Any], phase: Phase, make: Callable[[], list[nx.DiGraph]]) -> list[nx.DiGraph]:
-    """The graphs of a phase's stages, made at the first asking.
+    """The graphs of a phase's stages, built by `make` at the first call.
 
-    shaping: what shapes them beside the phase, each compared as a Memo compares it
+    shaping: what else determines them, each part compared as by `Memo`
     """
     return _stages.get((*shaping, *_parts(phase)), make)
 

@@ -1,13 +1,13 @@
-"""How far a graph has come on its way from a model to what a device runs."""
+"""The stages of a graph, from the model to the kernels of a device."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
 Stage = Literal["logical", "sharded", "lowered", "launched"]
-"""As the model and its adapter are; one device's share; an engine's kernels; with launches.
+"""The operations of the model and its adapter; one device's share of them; the kernels of an engine; with launches.
 
-Each holds what the stages before it hold, and more.
+The passes of each stage have run on the graphs of the later ones, too.
 """
 
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -1,10 +1,10 @@
-"""A context-parallel rank's part of a step: some tokens of every prompt, and its part of what the cache holds.
+"""A context-parallel rank's part of a step: some tokens of every prompt, and a part of the KV cache.
 
-Of a causal prompt every rank has as many query-key pairs: it holds two of 2c chunks, one from the start and one from
-the end (zigzag, arXiv 2311.09431; Llama 3, arXiv 2407.21783, section 3.3.2). Chunks are taken to divide a prompt; what
-engines pad it by is left out. A generated token is every rank's: each computes all rows of a step of generation, and
-attends to its own part of the cache where ranks share that (vLLM 0.33, `vllm/config/parallel.py`: prefill and decode
-context parallelism over the same ranks; Helix, arXiv 2507.07120).
+All ranks have the same number of query-key pairs of a causal prompt: a rank holds two of 2c chunks, one from the start
+and one from the end (zigzag, arXiv 2311.09431; Llama 3, arXiv 2407.21783, section 3.3.2). The chunks are assumed to
+divide the prompt; the engines' padding is not modelled. In a decode step every rank computes all tokens, and attends to
+its own part of the KV cache if the cache is sharded (vLLM 0.33, `vllm/config/parallel.py`: prefill and decode context
+parallelism over the same ranks; Helix, arXiv 2507.07120).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RankShare(Segment):
-    """One rank's part of a segment; `new_tokens` and `past_tokens` are of one sequence on it.
+    """One rank's part of a segment; `new_tokens` and `past_tokens` are per sequence on this rank.
 
-    whole: the segment of all ranks; ranks: how many there are; shares_cache: whether each keeps a part of the cache,
-    and not all of it
+    whole: the segment of all ranks; ranks: number of ranks; shares_cache: whether the KV cache is sharded over the
+        ranks rather than replicated
     """
 
     whole: Segment
@@ -29,20 +29,20 @@ class RankShare(Segment):
 
     @property
     def tokens(self) -> Num:
-        """Its part of a prompt's tokens; all generated ones."""
+        """Tokens on this rank: its part of a prompt, or all tokens of a decode step."""
         return self.whole.tokens if self.decode else self.whole.tokens / self.ranks
 
     def pairs(self, window: Num = 0, causal: bool = True) -> Num:
-        """Of its queries with everybody's keys, or of all generating queries with its keys: as many on each rank."""
+        """Query-key pairs on this rank: its queries with all keys of a prompt, or all decode queries with its keys."""
         return self._seen(self.whole.pairs(window, causal))
 
     def kv_tokens(self, window: Num = 0) -> Num:
-        """Cache rows that its queries can see: all of a prompt's, its own of a generating sequence's."""
+        """Cache rows that its queries attend to: all of a prompt, or this rank's part in a decode step."""
         rows = self.whole.kv_tokens(window)
         return rows / self.ranks if self.decode and self.shares_cache else rows
 
     def kept_tokens(self, window: Num = 0) -> Num:
-        """Cache rows in its memory once the step is done."""
+        """Cache rows in the rank's memory after the step."""
         rows = self.whole.kept_tokens(window)
         return rows / self.ranks if self.shares_cache else rows
 
@@ -51,7 +51,7 @@ class RankShare(Segment):
 
 
 def on_rank(phase: Phase, ranks: Num, *, shares_cache: bool) -> Phase:
-    """The step as one of `ranks` context-parallel ranks runs it; the output head runs on all of them."""
+    """The step as one of `ranks` context-parallel ranks runs it; every rank runs the output head."""
     segments = tuple(_share(segment, ranks, shares_cache) for segment in phase.segments)
     shared = replace(phase, segments=segments)
     return replace(shared, logit_rows=shared.tokens) if phase.all_logits else shared

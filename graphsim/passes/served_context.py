@@ -1,17 +1,18 @@
-"""Context parallelism of an engine: what ranks exchange so that each attends to all keys, or all to each rank's keys.
+"""Context parallelism of an engine: the collectives with which every rank's queries attend to all keys.
 
-Prompts (ranks have some of their tokens, `graphsim.models.rank_share`):
+Prompts, whose tokens are distributed over ranks (`graphsim.models.rank_share`):
 
-* `all_gather`: every rank gets all keys and values, as vLLM and SGLang do. Where each keeps all of them, the new ones
-  are gathered ahead of the cache; where each keeps a part, the cache's rows, new and past, behind it.
-* `p2p`: they pass by in a ring, each part attended to while the next one is on its way (pass-KV, arXiv 2411.01783).
+* `all_gather`: every rank receives all keys and values, as in vLLM and SGLang. With a replicated KV cache the new ones
+  are gathered before they are written; with a sharded one, all rows are gathered after the write.
+* `p2p`: parts circulate in a ring, and a rank attends to one part while it receives the next (pass-KV,
+  arXiv 2411.01783).
 
-Latent vectors are gathered whatever the exchange, ahead of the projection that makes keys and values of all of them on
-every rank (vLLM, `model_executor/layers/attention/mla_attention.py`), and so are keys among which an indexer chooses.
+Latent vectors are gathered with either exchange, before the projection that computes keys and values of all of them on
+every rank (vLLM, `model_executor/layers/attention/mla_attention.py`). So are the keys among which an indexer chooses.
 
-Generation over a shared cache: every rank attends to its part, ranks gather the log-sum-exp of each query and head,
-scale their results by it, and sum them up (vLLM, `v1/attention/ops/common.py`, cp_lse_ag_out_ar, for ranks that have
-the same heads).
+Decode with a sharded KV cache: every rank attends to its part, then the ranks gather the log-sum-exp of each query and
+head, scale their results by it, and all-reduce them (vLLM, `v1/attention/ops/common.py`, cp_lse_ag_out_ar, for ranks
+with the same heads).
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareServedContext(Pass):
-    """Lets attention over a rank's part of a step see what all `ways` ranks have.
+    """Insert the collectives of `ways` context-parallel ranks.
 
-    stride: devices from one rank to the next; exchange: `all_gather` or `p2p`
-    shares_cache: whether each rank keeps a part of the cache, and not all of it
+    stride: number of devices from one rank to the next; exchange: `all_gather` or `p2p`
+    shares_cache: whether the KV cache is sharded over the ranks rather than replicated
     """
 
     stage: ClassVar[Stage] = "sharded"
@@ -58,7 +59,7 @@ class ShareServedContext(Pass):
     shares_cache: bool = True
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Of decoders' own attention; towers and encoders are every rank's."""
+        """The rule for self-attention of decoders; towers and encoders run whole on every rank."""
         latents = dict(self._latents(graph))
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -78,7 +79,7 @@ class ShareServedContext(Pass):
         return rule
 
     def _latents(self, graph: nx.DiGraph) -> Iterator[tuple[str, tuple[AllGather, Num]]]:
-        """Nodes that leave the latent vectors of which keys and values are made, what gathers them, and their width."""
+        """Nodes that produce latent vectors for keys and values, the all-gather of each, and the width of a vector."""
         for name, op in graph.nodes(data="op"):
             if not (isinstance(op, Gemm) and {"key", "value"} <= set(op.tags)):
                 continue
@@ -97,19 +98,20 @@ class ShareServedContext(Pass):
         )  # fmt: skip
 
     def _rings(self, op: Attention) -> bool:
-        """Whether an attention has keys pass by: prompts', which come from no latent vector and nobody chooses."""
+        """Whether keys circulate in a ring: for prompts, without latent vectors or an indexer."""
         gathered = isinstance(op, MlaAttention | SparseAttention | IndexScores)
         return self.exchange == "p2p" and op.causal and not op.decode and not gathered
 
     def _of_prompts(self, graph: nx.DiGraph, name: str) -> bool:
-        """Whether a cache's rows are gathered for prompts: someone attends to them who has no ring."""
+        """Whether a cache's rows are gathered for prompts: some attention without a ring reads them."""
         users = [graph.nodes[user]["op"] for user in graph.successors(name)]
         return any(isinstance(user, Attention) and not user.decode and not self._rings(user) for user in users)
 
     def _gathered(self, name: str, op: KvCache, inputs: list[Value], latent: str, width: Num) -> Iterator[Step]:
-        """A cache, with the rows of all ranks ahead of it or behind it.
+        """A cache, with the all-gather before or after it.
 
-        latent: the node of latent vectors, which are gathered already, "" where there is none; width: of such a vector
+        latent: the node of latent vectors, which are already gathered; "" if there is none
+        width: width of a latent vector
         """
         new, further = op.new_tokens * self.ways, op.kv_heads * op.width - width
         gathered = f"{name}.all_gather"
@@ -124,7 +126,7 @@ class ShareServedContext(Pass):
         yield name, replace(op, new_tokens=new), brought
 
     def _ring(self, name: str, op: Attention, inputs: list[Value]) -> Iterator[Step]:
-        """All parts but the last are attended to while others are on their way; the last one waits for its arrival."""
+        """Attention to all parts but the last overlaps with the ring; the last part waits for its arrival."""
         last = 1.0 / self.ways
         passed = RingPass(
             role=f"{op.role or name}.ring", elems=op.kv_tokens * last * op.kv_heads * op.read_width, group=self.ways,
@@ -137,7 +139,7 @@ class ShareServedContext(Pass):
         yield name, _part(op, last), [*inputs, Value(ring), Value(earlier), Value(corrected)]
 
     def _merged(self, name: str, op: Attention, inputs: list[Value]) -> Iterator[Step]:
-        """The sum of all ranks' results, each weighted by its part of the softmax's denominator."""
+        """The sum of all ranks' results, each weighted by its part of the softmax denominator."""
         several = np.minimum(self.ways - 1.0, 1.0)
         own, sums, corrected = f"{name}.own", f"{name}.log_sum_exp", f"{name}.correction"
         yield own, op, inputs
@@ -160,5 +162,5 @@ def _feeds_cache(graph: nx.DiGraph, name: str) -> bool:
 
 
 def _part(op: Attention, share: Num) -> Attention:
-    """A share of the keys; what flows in says nothing of how many these are."""
+    """The attention to a share of the keys; its inputs do not tell their number."""
     return replace(op, pairs=op.pairs * share, kv_tokens=op.kv_tokens * share, unchecked=True)

@@ -1,7 +1,7 @@
 """Refusals as data: a condition over numbers, and the sentence and the exception that say what is wrong.
 
-Where the numbers are symbols, the condition is a formula like any other, so that what is not covered by a recorded
-formula is known wherever the formula is evaluated: for one scenario, for arrays of them, and in a page.
+If the numbers are symbols, the condition is a formula like any other. So inputs that a traced formula does not cover
+are refused wherever the formula is evaluated: for one scenario, for arrays of them, and in a page.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphsim.symbolic.expr import Expr
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Told:
-    """A number within a sentence. exact: with all its digits, not six; whole numbers have no point in any case"""
+    """A number within a sentence. exact: print all its digits rather than six; whole numbers never have a point."""
 
     value: Any
     exact: bool = False
@@ -37,9 +37,10 @@ class Told:
 class Guard:
     """A refusal.
 
-    rule: its name; about: what the user wrote that breaks it
-    broken: whether it is broken: one answer, an array of them over scenarios, or a formula
-    sentence: texts and numbers, which together say what is wrong and what is allowed; error: what is raised
+    rule: its name; about: the argument that breaks it
+    broken: whether it is broken: one boolean, an array of them over scenarios, or a formula
+    sentence: texts and numbers that together say what is wrong and what is allowed
+    error: the exception to raise
     """
 
     rule: str
@@ -50,7 +51,7 @@ class Guard:
 
     @property
     def any(self) -> bool:
-        """Whether it is broken in some scenario. Raises NotRecordable for a formula."""
+        """Whether it is broken in any scenario. Raises NotRecordable for a formula."""
         return bool(self.broken.any() if isinstance(self.broken, np.ndarray) else self.broken)
 
     @property
@@ -59,12 +60,12 @@ class Guard:
         return [part.value for part in self.sentence if isinstance(part, Told)]
 
     def text(self, row: int | None = None) -> str:
-        """The sentence of one of the scenarios that break it, counted along the flattened `broken`; of the first."""
+        """The sentence for one scenario that breaks it, an index into the flattened `broken`; by default the first."""
         at = int(np.flatnonzero(np.ravel(self.broken))[0]) if row is None else row
         return "".join(part if isinstance(part, str) else part.text(self.broken, at) for part in self.sentence)
 
     def texts(self, shape: tuple[int, ...]) -> NDArray[np.object_]:
-        """The sentence of each scenario that breaks it, "" for all others."""
+        """The sentence for each scenario that breaks it, and "" for all others."""
         found = np.full(shape, "", dtype=object)
         broken = np.broadcast_to(np.asarray(self.broken, dtype=bool), shape)
         if not broken.any():
@@ -98,7 +99,7 @@ def _at(value: Any, broken: Any, row: int) -> Any:
 
 
 def require(guard: Guard) -> None:
-    """Raise what a guard says where it is broken; where its condition is a formula, the formula's tape keeps it."""
+    """Raise the guard's exception if it is broken; if its condition is a formula, store it on the formula's tape."""
     if not isinstance(guard.broken, Expr):
         if guard.any:
             raise guard.error(guard.text())

@@ -1,4 +1,4 @@
-"""The guards of recorded formulas, evaluated together."""
+"""The guards of traced formulas, evaluated together."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Guards:
 
     @property
     def formulas(self) -> list[Any]:
-        """The condition of each guard, and behind them the numbers of all sentences."""
+        """The condition of each guard, followed by the numbers of all sentences."""
         return [*[guard.broken for guard in self.guards], *self._told]
 
     @property
@@ -35,9 +35,9 @@ class Guards:
         return Program(self._told)
 
     def broken(self, inputs: Mapping[str, Any]) -> list[Guard]:
-        """The guards that are broken in some scenario, in order, with values in place of formulas.
+        """The guards that any scenario breaks, in order, with values in place of formulas.
 
-        Raises KeyError for a variable that is not given.
+        Raises KeyError for a missing variable.
         """
         answers = self._conditions(inputs)
         if not any(map(np.any, answers)):
@@ -50,14 +50,14 @@ class Guards:
         return [guard for guard in found if guard.any]
 
     def require(self, inputs: Mapping[str, Any]) -> None:
-        """Raise the exception of the first guard that is broken, with the sentence of the first scenario that does."""
+        """Raise the exception of the first broken guard, with the sentence for the first scenario that breaks it."""
         for guard in self.broken(inputs):
             raise guard.error(guard.text())
 
     def sentences(self, inputs: Mapping[str, Any]) -> NDArray[np.object_]:
-        """For each scenario the sentence of the first guard that it breaks, "" where it breaks none.
+        """For each scenario the sentence of the first guard that it breaks, or "".
 
-        The array has the shape to which the inputs broadcast.
+        The array has the broadcast shape of the inputs.
         """
         shape = np.broadcast_shapes(*map(np.shape, inputs.values()))
         found = np.full(shape, "", dtype=object)

@@ -1,4 +1,4 @@
-"""What cannot be shared among context-parallel ranks: layers whose state passes along tokens, encoders, and engines."""
+"""Refusals of context parallelism: layers that carry a state along the tokens, encoders, and engines without it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def of_context(deployment: Deployment, profile: EngineProfile) -> Iterator[Broken]:
-    """Every rule of context-parallel ranks that a deployment may break."""
+    """The rules of context parallelism that a deployment breaks."""
     degrees = deployment.parallelism
     several = np.greater(degrees.cp, 1)
     if not np.any(several):
@@ -40,7 +40,7 @@ def of_context(deployment: Deployment, profile: EngineProfile) -> Iterator[Broke
 
 
 def _unshared(model: ModelConfig) -> str:
-    """What of a model no rank can do for its own tokens; "" where there is nothing."""
+    """Why a model cannot run on a rank's own tokens; "" if it can."""
     if model.source_encoder is not None or any(tower.seen for tower in model.encoders):
         return "the decoder's layers read an encoder's output, which is not simulated as shared among ranks"
     return _words.get((model.layers,), lambda: _words_of(build(model, prefill(1.0, 2.0), load_precision("bf16"))))
@@ -62,7 +62,7 @@ def _words_of(graph: nx.DiGraph) -> str:
 
 
 def _reads_otherwise(graph: nx.DiGraph) -> bool:
-    """Whether the rows of some cache go to anything but attention."""
+    """Whether any consumer of a cache is not attention."""
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Repeat) and _reads_otherwise(op.body):
             return True

@@ -1,4 +1,4 @@
-"""Where a block of a model file may stand, and the sizes of what is around it."""
+"""The roles of a block in a model file, and the sizes around it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from graphsim.models.phase import Phase, decode, prefill
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What a block stands for.
+    """The role of a block.
 
-    entered: whether a value enters it
-    idle: whether it may be weights alone that no row passes
+    entered: whether it has an input
+    idle: whether it may consist of weights alone, without operations
     """
 
     name: str
@@ -28,10 +28,11 @@ PROMPT, DECODE = prefill(3.0, 5.0, source_tokens=11.0), decode(3.0, 7.0, source_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Of what is around the block.
+    """Sizes around the block.
 
-    source: width of an encoder's rows that enter beside its own, 0: none do
-    entering: elements that enter in a step, by default those of its tokens on all streams; steps: to build it for
+    source: width of the encoder's rows that it also takes, 0 for none
+    entering: elements of its input in a step, by default those of its tokens on all streams
+    steps: the steps for which it is built
     """
 
     hidden: int
