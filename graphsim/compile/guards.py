@@ -10,7 +10,6 @@ from graphsim.compile.manifest import Input, inputs_of
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.refusals import guards_of as refusals_of
 from graphsim.deployment.scenarios import not_counted
-from graphsim.lora.config import require_named
 from graphsim.symbolic.expr import Tape
 from graphsim.symbolic.guard import Guard, Told
 from graphsim.symbolic.guards import Guards
@@ -25,6 +24,8 @@ def guards_of(given: Inference, symbolic: Inference, tape: Tape) -> Guards:
     bounds = [_bound(tape, one) for one in inputs_of(given)]
     lora = symbolic.deployment.adapter
     if lora is not None:
+        from graphsim.lora.config import require_named
+
         require_named(lora.active_adapters, sum(share > 0.0 for share in lora.shares))
     refused = refusals_of(symbolic.deployment, symbolic.requests)
     return Guards([*bounds, *noted(tape), *refused])

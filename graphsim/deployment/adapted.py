@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from graphsim.lora.config import LoraConfig
 from graphsim.lora.profile import EngineProfile
 from graphsim.models.phase import Phase
 from graphsim.symbolic.questions import alike, may_be_nonzero
 from graphsim.symbolic.substitute import with_fields
 from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
 
 
 def as_run(adapter: LoraConfig, engine: EngineProfile | None, phase: Phase) -> LoraConfig:

@@ -14,8 +14,6 @@ from graphsim.graph import Pass
 from graphsim.lora.profile import EngineProfile
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import Phase
-from graphsim.models.rank_share import on_rank
-from graphsim.passes.served_context import ShareServedContext
 from graphsim.units import Num, short
 
 
@@ -42,6 +40,8 @@ def own_part(phase: Phase, model: ModelConfig, engine: EngineProfile | None, deg
     """The step as one of the ranks runs it."""
     if not has_ranks(degrees):
         return phase
+    from graphsim.models.rank_share import on_rank
+
     return on_rank(phase, degrees.cp, shares_cache=shares_cache(model, engine))
 
 
@@ -52,6 +52,8 @@ def context_passes(model: ModelConfig, engine: EngineProfile | None, degrees: Pa
     """
     if not has_ranks(degrees):
         return ()
+    from graphsim.passes.served_context import ShareServedContext
+
     exchange = engine.context_exchange if engine else "p2p"
     shared = shares_cache(model, engine)
     if not shared and np.any(np.equal(degrees.cp, 1)):  # whose kernels write a cache that nothing is gathered for

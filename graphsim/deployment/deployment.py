@@ -13,7 +13,6 @@ import numpy as np
 from graphsim.cost.base import CostModel
 from graphsim.cost.choose import caution, choose_cost
 from graphsim.cost.parameters.engines import KernelTable
-from graphsim.deployment.adapted import as_run
 from graphsim.deployment.context import context_passes, own_part
 from graphsim.deployment.cutting import check_cut
 from graphsim.deployment.halves import halves_of
@@ -212,10 +211,14 @@ class Deployment(Memoised):
 
     def pass_order(self, phase: Phase) -> tuple[Pass, ...]:
         """The passes from the logical graph of a phase to what a device runs, in order."""
-        own = own_part(phase, self.model, self.engine, self.parallelism)
+        own, adapter = own_part(phase, self.model, self.engine, self.parallelism), self.adapter
+        if adapter is not None:
+            from graphsim.deployment.adapted import as_run
+
+            adapter = as_run(adapter, self.engine, phase)
         return passes_of(
             model=self.model.name, parallelism=self.parallelism, precision=self.precision, engine=self.engine,
-            adapter=None if self.adapter is None else as_run(self.adapter, self.engine, phase), own=self.passes,
+            adapter=adapter, own=self.passes,
             context=context_passes(self.model, self.engine, self.parallelism),
             present=np.minimum(phase.tokens, 1.0), tokens=own.tokens, whole=self._is_whole(phase),
             architecture=self.hardware.architecture if self.hardware else "",

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from graphsim.deployment.context import has_ranks
 from graphsim.deployment.cutting import has_experts
 from graphsim.deployment.refusals.adapters import of_adapters
 from graphsim.deployment.refusals.broken import Broken
-from graphsim.deployment.refusals.context import of_context
 from graphsim.deployment.refusals.devices import of_devices
 from graphsim.deployment.refusals.packing import of_packing
 from graphsim.deployment.refusals.requests import of_encoder_decoders, of_requests
@@ -112,7 +112,10 @@ def _whatever_requests(deployment: Deployment, profile: EngineProfile) -> tuple[
 def _asked(deployment: Deployment, profile: EngineProfile) -> Iterator[Broken]:
     yield from of_devices(deployment, profile)
     yield from of_training(deployment)
-    yield from of_context(deployment, profile)
+    if has_ranks(deployment.parallelism):
+        from graphsim.deployment.refusals.context import of_context
+
+        yield from of_context(deployment, profile)
     yield from of_encoder_decoders(deployment, profile)
     yield from of_adapters(deployment, profile, has_experts=has_experts(deployment.model))
     if profile.limits.get("blocks") or profile.limits.get("width"):

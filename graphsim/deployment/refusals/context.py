@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 
 
 def of_context(deployment: Deployment, profile: EngineProfile) -> Iterator[Broken]:
-    """The rules of context parallelism that a deployment breaks."""
+    """The rules of context parallelism that a deployment with several ranks breaks."""
     degrees = deployment.parallelism
     several = np.greater(degrees.cp, 1)
-    if not np.any(several):
-        return
     asked: dict[str, Any] = {"asked": "parallelism.cp", "value": degrees.cp, "allowed": "1"}
     words = _unshared(deployment.model)
     if words:
