@@ -39,7 +39,7 @@ def drawn(constants: dict[str, float], seed: int) -> dict[str, float]:
     return {name: value * float(np.exp(draw.normal(0.0, 0.2))) for name, value in constants.items()}
 
 
-def calibrated_anew(asked: Inference, constants: dict[str, float]) -> Inference:
+def recalibrated(asked: Inference, constants: dict[str, float]) -> Inference:
     """The same under a calibration with other constants."""
     assert isinstance(asked.price, Prices)
     price = asked.price.with_constants(constants)
@@ -55,7 +55,7 @@ def test_other_constants_give_what_a_calibration_with_them_gives(which: str) -> 
     for seed in range(3):
         constants = drawn(formulas.constants, seed)
         found = formulas.times_s(numbers | constants)
-        other = calibrated_anew(asked, constants)
+        other = recalibrated(asked, constants)
         assert found == pytest.approx(Formulas(other).times_s(numbers), rel=1e-12)
         assert found == pytest.approx([other.ttft_s(), other.generation_s(), other.one_time_s()], rel=1e-12)
         assert found != pytest.approx(Formulas(asked).times_s(numbers), rel=1e-3)

@@ -151,7 +151,7 @@ def test_a_changed_entry_of_a_list_or_an_array_counts() -> None:
         assert tpot_s(cost) == FOUR_TIMES
 
 
-def test_what_nobody_can_take_a_snapshot_of_is_recorded_anew() -> None:
+def test_what_nobody_can_take_a_snapshot_of_is_recorded_again() -> None:
     holder = Holder()
     cost = Held(holder)
     assert tpot_s(cost) == ONCE
@@ -159,7 +159,7 @@ def test_what_nobody_can_take_a_snapshot_of_is_recorded_anew() -> None:
     assert tpot_s(cost) == FOUR_TIMES
 
 
-def test_a_list_that_holds_itself_is_recorded_anew() -> None:
+def test_a_list_that_holds_itself_is_recorded_again() -> None:
     cost, endless = Factor(), [1.0]
     cost.endless = endless  # type: ignore[attr-defined]
     endless.append(endless)  # type: ignore[arg-type]

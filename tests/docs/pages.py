@@ -85,7 +85,7 @@ def unknown_blocks(page: Path) -> list[str]:
 
 
 def ends_with_table(page: Path, head: str, rows: str) -> bool:
-    """Whether a page ends with a table of this head and these rows; GRAPHSIM_UPDATE_DOCS=1 writes them anew."""
+    """Whether a page ends with a table of this head and these rows; GRAPHSIM_UPDATE_DOCS=1 renews them."""
     text = page.read_text(encoding="utf-8")
     if os.environ.get("GRAPHSIM_UPDATE_DOCS"):
         before, _, _ = text.partition(head)

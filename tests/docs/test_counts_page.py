@@ -1,4 +1,4 @@
-"""The handbook's table of counts: graphsim's numbers beside the known ones. GRAPHSIM_UPDATE_DOCS=1 writes it anew."""
+"""The handbook's table of counts: graphsim's numbers beside the known ones. GRAPHSIM_UPDATE_DOCS=1 renews it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The handbook's table of schedulers is what the engines' profiles say. GRAPHSIM_UPDATE_DOCS=1 writes it anew."""
+"""The handbook's table of schedulers is what the engines' profiles say. GRAPHSIM_UPDATE_DOCS=1 renews it."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def additions() -> nx.DiGraph:
     return graph
 
 
-def test_a_pass_makes_its_rule_anew_for_each_graph_and_body() -> None:
+def test_a_pass_makes_its_rule_again_for_each_graph_and_body() -> None:
     graph = additions()
     add(graph, "layers", Repeat(body=additions(), times=3), ["total"])
     one = CountAdds()

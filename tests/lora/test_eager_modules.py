@@ -126,7 +126,7 @@ def test_an_embeddings_pair_is_kept_in_fp32_too_and_looked_up_for_each_adapter()
     assert [graph.nodes[f"embed_tokens.{part}"]["op"].launches for part in ("lora_a", "lora_b", "lora_add")] == [3] * 3
 
 
-def test_every_step_writes_the_whole_cache_anew() -> None:
+def test_every_step_writes_the_whole_cache_again() -> None:
     """DynamicCache's cat and repeat_kv: 4 bytes for each element of the cache, 4 for each of all heads' copies."""
 
     def moved(tokens: int, node: str) -> float:

@@ -54,7 +54,7 @@ def test_a_product_of_the_stored_weights_needs_whole_numbers() -> None:
 
 
 @pytest.mark.parametrize(("engine", "each"), [("reference", 2.0), ("peft", 4.0)])
-def test_weights_made_anew_are_read_in_the_format_that_they_are_made_in(engine: str, each: float) -> None:
+def test_weights_made_again_are_read_in_the_format_that_they_are_made_in(engine: str, each: float) -> None:
     """HRA's in the vectors' format, which PEFT keeps in fp32; SHiRA's as a widened copy of W in 16 bits."""
     for variant, precision, expected in (("hra", "bf16", each), ("shira", "nf4", 2.0)):
         lora = adapter(variant, "dynamic")

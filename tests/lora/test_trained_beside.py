@@ -52,7 +52,7 @@ def test_a_tied_adapter_is_a_product_over_the_vocabulary_in_every_step() -> None
 
 
 @pytest.mark.parametrize(("model", "tables"), [(MODEL, 2), (UNTIED, 1)])
-def test_trained_rows_have_a_table_written_anew_in_every_step(model: dict[str, Any], tables: int) -> None:
+def test_trained_rows_have_a_table_written_again_in_every_step(model: dict[str, Any], tables: int) -> None:
     """PEFT 0.21, tuners/trainable_tokens/layer.py: index_copy of the whole table, twice where the head shares it."""
     lora = adapter(trainable_token_indices=[1, 2, 3])
     assert gs.lora_parameters(model, lora) == ROWS + 3 * HIDDEN

@@ -207,7 +207,7 @@ def test_peft_writes_every_experts_changed_weight_in_every_forward() -> None:
     assert slow > 3 * fast
 
 
-def test_what_peft_writes_anew_is_counted_as_adapter_memory_all_the_same() -> None:
+def test_what_peft_writes_again_is_counted_as_adapter_memory_all_the_same() -> None:
     memory = {
         engine: gs.simulate(EXPERTS, "h200-sxm", 1, 64, 8, lora=gs.LoraConfig(rank=8), engine=engine).memory
         for engine in ("peft", "reference")

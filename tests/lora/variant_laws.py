@@ -30,7 +30,7 @@ DEVICES = {
 
 QUICK = ("alora", "bd-lora", "dora", "ia3", "loha", "lora", "oft", "shira", "vera")
 """Those whose laws are checked every time: a plain pair, a part of the tokens, a block-diagonal one, a norm and a scale
-behind, a scaled result, a wide product, a changed input, weights made anew, and factors that modules share."""
+behind, a scaled result, a wide product, a changed input, weights made again, and factors that modules share."""
 
 
 def each_variant(names: Iterable[str] = ()) -> list[Any]:

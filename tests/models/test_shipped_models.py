@@ -1,6 +1,6 @@
 """The models that come with graphsim: exact structure, and graphs that are valid however they are cut and packed.
 
-Golden files show a model's graph as text. After a change that is meant, write them anew with
+Golden files show a model's graph as text. After a change that is meant, write them again with
 `GRAPHSIM_UPDATE_GOLDEN=1 python -m pytest tests/models/test_shipped_models.py` and review the difference.
 """
 
@@ -243,4 +243,4 @@ def test_the_graph_is_the_one_that_was_reviewed(name):
     text = to_text(golden_graphs()[name]) + "\n"
     if os.environ.get("GRAPHSIM_UPDATE_GOLDEN"):
         path.write_text(text)
-    assert text == path.read_text(), "differs; see this file's docstring for how to write golden files anew"
+    assert text == path.read_text(), "differs; see this file's docstring for how to write golden files again"

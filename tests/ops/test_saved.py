@@ -225,7 +225,7 @@ def test_a_scan_keeps_its_inputs_and_no_states() -> None:
     assert frozen(few) == frozen(many) == 2 * 9 * 11
 
 
-def test_weights_that_are_made_anew_in_every_forward_pass_are_kept() -> None:
+def test_weights_that_are_made_again_in_every_forward_pass_are_kept() -> None:
     delta = LoraDelta(n=6.0, k=4.0, rank=2.0, copies=3.0)
     assert delta.saved.result == 2 * 3 * 6 * 4
 
