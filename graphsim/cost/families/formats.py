@@ -1,11 +1,12 @@
-"""The number formats of measured kernels: what a `dtype` of the reference schema says of operands and matrix rate.
+"""The number formats of measured kernels: the operands and matrix rate of a `dtype` of the reference schema.
 
-Bytes and rates are those of the table of formats (`ops/formats.py`); here stands which of them a kernel combines,
-and whose fit stands in where it was not measured.
+Bytes and rates are those of the table of formats (`ops/formats.py`); this module defines which of them a kernel
+combines, and whose fit is used if it was not measured.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from graphsim.errors import ConfigError, choices_text
@@ -19,12 +20,12 @@ class Dtype:
     """The formats that a kernel combines.
 
     weights: of the stored operand: weights, or keys and values
-    inputs: of the other operand, as it comes to the matrix units
+    inputs: of the other operand, as it enters the matrix units
     compute: the matrix format, if it is not that of the inputs
-    quantised: inputs arrive in 16 bits and are quantised by a kernel in front; results have 16 bits
-    measured: the layout of the weights that the fits count, where it is not the one that the dtype names
-    like: the dtype whose constants stand in where this one was not measured
-    weight_only: what runs instead on a device without such a matrix unit: 16-bit inputs, same weights
+    quantised: inputs arrive in 16 bits and are quantised by a preceding kernel; results have 16 bits
+    measured: the layout of the weights in the fits, if it differs from that of the dtype
+    like: the dtype whose constants are used if this one was not measured
+    weight_only: the fallback on a device without such a matrix unit: 16-bit inputs, same weights
     """
 
     weights: Format
@@ -46,7 +47,7 @@ class Dtype:
 
     @property
     def activation_bytes(self) -> float:
-        """Bytes per number that comes in before any quantisation, and that goes out."""
+        """Bytes per number of inputs before any quantisation, and of results."""
         return FORMATS["bf16"].bytes if self.quantised else self.inputs.bytes
 
 
@@ -90,6 +91,19 @@ ATTENTION: dict[str, Dtype] = {
     "float32": _dtype("fp32", "fp32", like="bfloat16"),
 }
 """Of attention: weights are the cached keys and values, inputs the queries; `fp8` quantises these within the kernel."""
+
+
+def alike(dtypes: Mapping[str, Dtype], name: str) -> Iterator[str]:
+    """The dtypes whose constants stand in for those of one that was not measured, the most similar first.
+
+    Those that would take its own come before the one whose constants it takes.
+    """
+    while name:
+        yield from (other for other, it in dtypes.items() if it.like == name)
+        name = dtypes[name].like
+        if name:
+            yield name
+
 
 DTYPES: dict[str, dict[str, Dtype]] = {"gemm": GEMM, "moe": MOE, "attention": ATTENTION}
 """The kernels of each family whose operands have formats of their own, in the order in which they are fitted."""

@@ -4,8 +4,8 @@
 
 weights: each expert that gets a token on the busiest device is read once; GEMMs: its rows, each
 expert padded towards a tile; token traffic: the tokens in and out, their top-k copies, and the rows
-between the GEMMs. How many experts are hit and how many rows the busiest device gets follows from
-how the router spreads tokens:
+between the GEMMs. The number of experts hit and the rows of the busiest device follow from the router's distribution
+of tokens:
 
     balanced       every expert gets the same: min(m·topk, experts) are hit
     uniform        at random: experts · (1 - (1 - 1/experts)^(m·topk)) are hit
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s, measured_here
-from graphsim.cost.families.formats import MOE, Dtype, dtype_of, peak_of, stored_bytes
+from graphsim.cost.families.formats import MOE, Dtype, alike, dtype_of, peak_of, stored_bytes
 from graphsim.cost.families.overlap import loosely_overlapped
 from graphsim.cost.families.registry import ANY
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
@@ -40,19 +40,20 @@ if TYPE_CHECKING:
 
 START = {"launch_s": 1.5e-5, "dram": 1.4, "product": 2.0, "pad_rows": 8.0, "tokens": 2.0, "copies": 0.5,
          "between": 0.5, "luck": 0.7}  # fmt: skip
-"""Constants before any fit; `_skeleton` says what each one is."""
+"""Constants before any fit; see `_skeleton` for their meanings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoeShape:
     """One block of `experts` experts, each gate, up and down of hidden × inter, on one of tp · ep devices.
 
-    m: tokens; distribution: how the router spreads them; kernel: the engine's name for it, if known
-    hit: expected number of experts with a token, over all devices, where it does not follow from the distribution
-    busiest: rows of the busiest device over the mean of all, where they do not follow from it
+    m: tokens
+    distribution: how the router spreads them
+    kernel: the engine's name for it, if known
+    hit: expected number of experts with a token, over all devices, if it does not follow from the distribution
+    busiest: rows of the busiest device over the mean of all, if they do not follow from it
     weight_bytes: per weight, scales included; None for the layout that the dtype names
-    activation_bytes: per number of the tokens and of what flows between the GEMMs; None for what the dtype's
-        kernels take
+    activation_bytes: per number of the tokens and between the GEMMs; None for that of the dtype's kernels
     """
 
     family: ClassVar[str] = "moe"
@@ -74,7 +75,7 @@ class MoeShape:
 
     @property
     def formats(self) -> Dtype:
-        """What the dtype says of operands and rate. Raises ConfigError for an unknown one."""
+        """Formats of the operands and matrix rate for the dtype. Raises ConfigError for an unknown one."""
         return MOE[dtype_of("moe", self.dtype)]
 
     @property
@@ -90,7 +91,7 @@ class MoeShape:
 
     @property
     def x_bytes(self) -> float:
-        """Bytes per number that flows."""
+        """Bytes per number of activations."""
         return self.formats.activation_bytes if self.activation_bytes is None else self.activation_bytes
 
 
@@ -123,7 +124,7 @@ def experts_hit(shape: MoeShape) -> Num:
     if not skew:
         return np.minimum(rows, shape.experts)
     top, mean = _power_law(shape, skew)
-    half = np.clip(0.5 * shape.experts * mean / rows, 1.0, top)  # the draw that half a token rounds up from
+    half = np.clip(0.5 * shape.experts * mean / rows, 1.0, top)  # the draw that rounds up to one token
     rounded_up = shape.experts * (1.0 - (1.0 - half ** (1.0 - skew)) / (1.0 - top ** (1.0 - skew)))
     placed = np.maximum(rounded_up, rows * (1.0 - _moment(half, top, skew) / mean))
     spare = np.clip(1.5 - rows * top / (shape.experts * mean), 0.0, 1.0) * np.maximum(rows - placed, 0.0)
@@ -172,7 +173,7 @@ def roofline_s(hardware: Hardware, shape: MoeShape) -> Num:
 
 
 def floor_s(hardware: Hardware, shape: MoeShape) -> Num:
-    """The least time physics allows: weights that fit the cache may come at up to five times the memory's rate."""
+    """A physical lower bound: weights that fit the cache may come at up to five times the memory's rate."""
     weights, _, products_s = _least(hardware, shape)
     share = np.clip(0.2 + 8.0 * (weights / np.maximum(hardware.cache_bytes, 1.0) - 1.0), 0.2, 1.0)
     return np.maximum(products_s, share * weights / hardware.memory_bytes_per_s)
@@ -180,7 +181,7 @@ def floor_s(hardware: Hardware, shape: MoeShape) -> Num:
 
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: MoeShape) -> Num:
     """dram, GEMM: times the datasheet's time of the weights and of the GEMMs
-    pad_rows: rows that a hit expert is padded by; luck: spread of the experts hit per device, in deviations
+    pad_rows: padding rows per hit expert; luck: spread of the experts hit per device, in standard deviations
     tokens, copies, between: passes over tokens, over their top-k copies, and over the rows between the GEMMs
     """
     held, mean = shape.experts / shape.ep, experts_hit(shape) / shape.ep
@@ -197,7 +198,7 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: MoeShape) -> Nu
 
 
 def _coordinates(hardware: Hardware, shape: MoeShape) -> dict[str, Num]:
-    """log2 of sizes and of microseconds; the skew as it is; a device no busier than the mean, as they were measured."""
+    """log2 of sizes and of microseconds; the skew unchanged; a device as busy as the mean, as in the measurements."""
     if shape.hit is not None:
         shape = replace(shape, hit=np.minimum(shape.hit, experts_hit(replace(shape, hit=None))))
     shape = replace(shape, busiest=1.0)
@@ -230,8 +231,9 @@ LAYOUT = SurfaceSpec(
 LEVELS = (MOE, ANY)
 SURFACES = (LAYOUT,)
 STREAMED = 0.94
-"""Of the memory's rate, the most that blocks with gated experts read at: 0.92 on H100, 0.94 on H200, with 15 us or more
-to start them. Surfaces promise more where no measured model has hidden size and width together (Mixtral 8x7B)."""
+"""Largest share of the memory's rate at which blocks with gated experts read: 0.92 on H100, 0.94 on H200, with 15 us
+or more to start them. Surfaces extrapolate beyond that where no measured model has this combination of hidden size and
+width (Mixtral 8x7B)."""
 
 
 def needed(dtype: str, kernel: str) -> Collection[str]:
@@ -242,8 +244,8 @@ def needed(dtype: str, kernel: str) -> Collection[str]:
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape) -> Num:
     """Seconds of one block on the busiest device, from fitted `parameters` (of `fit`); no tokens, no time.
 
-    A format without a fit borrows the constants, not the surface, of the nearest one that has it; an
-    unnamed or unknown kernel is the format's most measured one. Formats that the matrix units lack and without
+    A format without a fit borrows the constants, not the surface, of the nearest one that has it; an unnamed or
+    unknown kernel is treated as the format's most measured one. Formats that the matrix units lack and without
     measurements run with 16-bit activations, as in GEMMs. Raises ConfigError for unknown names.
     """
     name, formats = dtype_of("moe", shape.dtype), shape.formats
@@ -262,14 +264,12 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MoeShape
 
 
 def _entry(parameters: Mapping[str, Any], shape: MoeShape) -> KernelFit:
-    """The fit of a format and kernel, else the constants alone of the format most like it."""
+    """The fit of a format and kernel, else only the constants of the most similar format."""
     name = dtype_of("moe", shape.dtype)
     if name in parameters:
         return _of_kernel(parameters[name], shape.kernel)
-    while name := MOE[name].like:
-        if name in parameters:
-            return {"constants": _of_kernel(parameters[name], shape.kernel)["constants"]}
-    return {"constants": START}
+    other = next((other for other in alike(MOE, name) if other in parameters), "")
+    return {"constants": _of_kernel(parameters[other], shape.kernel)["constants"] if other else START}
 
 
 def _of_kernel(known: Mapping[str, KernelFit], kernel: str) -> KernelFit:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.families.formats import peak_of
-from graphsim.cost.families.tile_rows import NEAR, ROWS, Rows
+from graphsim.cost.families.tile_rows import FEW_ROWS, NEAR, ROWS, Rows
 from graphsim.hardware import Hardware
 from graphsim.symbolic.distinct import at_distinct
 from graphsim.symbolic.expr import Expr
@@ -34,11 +34,17 @@ SPLITS = (1, 2, 4, 8, 16)
 _CHOICES = [(float(a), float(b), float(s)) for a, b in SHAPES for s in SPLITS if s == 1 or a * b <= 16384]
 _COLUMNS = np.array(_CHOICES).T
 
+PADDING = 0.5
+"""Of the time that weights take from memory at its bandwidth, the most that the flops of padded rows take. In formats
+of the matrix units it is less on every measured device, 0.42 on the A100 in 16 bits, and TensorRT-LLM's weights of 4
+bits there take as long for 16 rows as for one, but 1.7 times as long for 64. An H20 has an H200's bandwidth and a
+seventh of its peak."""
+
 _FEW = 256
-"""Products up to which all choices are computed at once, along an axis of their own."""
+"""Number of GEMMs up to which all choices are computed at once, along a separate axis."""
 
 _CONSTANTS = ("compute", "small_tile", "load_bytes_per_clock", "epilogue_clocks", "split_clocks", "split_bytes")
-"""What tiles depend on besides the device's rates and the format."""
+"""Constants that tiles depend on, in addition to the device's rates and the format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +58,19 @@ class Operands:
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """One choice, or all along a first axis: its size, the step of k and the share of a core, and what they cost.
+    """One choice, or all along a first axis: its size, the step of k, the share of a core, and the times.
 
-    depth_s, epilogue_s: per element of k, and per tile; joining_s, partial_s: of split k, per GEMM and per tile
+    flop_s, load_s: per element of k, of the flops and of loading both operands
+    epilogue_s: per tile
+    joining_s, partial_s: of split k, per GEMM and per tile
     """
 
     rows: Any
     columns: Any
     step: Any
     share: Any
-    depth_s: Any
+    flop_s: Any
+    load_s: Any
     epilogue_s: Any
     joining_s: Any
     partial_s: Any
@@ -69,9 +78,11 @@ class _Tile:
 
 @dataclass(frozen=True, slots=True)
 class _Tiled:
-    """Weights under one choice, or all: what a call costs apart from its rows.
+    """One weight with one choice, or all: the times that do not depend on the rows.
 
-    share: of the cores, that a row of tiles takes; partial_s: of a row of tiles, for partial sums; wave_s: of a wave;
+    share: of the cores, that a row of tiles takes
+    partial_s: of a row of tiles, for partial sums
+    wave_s: of a wave;
     once_s: of a call
     """
 
@@ -82,10 +93,13 @@ class _Tiled:
 
 
 def fastest_s(c: Mapping[str, float], hardware: Hardware, operands: Operands, m: Num, n: Num, k: Num) -> Num:
-    """Time of the best tile and split, once for all GEMMs of many that fill as many of the smallest tiles.
+    """Time of the best tile and split, computed once for all GEMMs that fill equally many smallest tiles.
+
+    Fewer rows than the smallest tile has are padded to its rows, or to fewer where that would take too long: kernels
+    for few rows (GEMV, weights as rows, Marlin) are written where padding would hold up the weights.
 
     compute: times the flops at one core's peak, more by `small_tile` · 128²/area
-    load_bytes_per_clock: operand bytes that a core takes in per clock
+    load_bytes_per_clock: operand bytes that a core loads per clock
     epilogue_clocks: per output element of a tile, not overlapped
     step_clocks: per element of k, the latency of the dependent chain
     wave: 0 for perfectly balanced waves, infinite for whole ones
@@ -163,14 +177,17 @@ class _Choices:
         self._tile = partial(_tile, constants, rates, operands)
         self._whole, self._step_s = wave / (1.0 + wave), step_clocks / rates[0]
         self._each = [self._tile(*choice) for choice in _CHOICES]
+        _, _, bytes_per_s, peak = rates
+        self._padded = PADDING * peak * operands.w_bytes / (2.0 * bytes_per_s)
 
     def rows_of(self, n: float, k: float) -> Rows:
         """The same for one weight, as a function of the rows."""
+        few = np.asarray(self._at_once(np.arange(FEW_ROWS, ROWS + 1.0, FEW_ROWS), n, k))
         near = np.asarray(self._at_once(ROWS * np.arange(1.0, NEAR + 1.0), n, k))
         plain = (_Tile(*map(float, astuple(tile))) for tile in self._each)
-        tiled = [(t.rows, _tiled(t, self._step_s, ceil(n / t.columns), ceil(k / t.step))) for t in plain]
+        tiled = [(t.rows, _tiled(t, self._step_s, ceil(n / t.columns), ceil(k / t.step), 1.0)) for t in plain]
         choices = [(rows, it.share, it.partial_s, it.wave_s, it.once_s) for rows, it in tiled]
-        return Rows(near.tolist(), choices, self._whole)
+        return Rows(few.tolist(), near.tolist(), choices, self._whole)
 
     def __call__(self, m: Num, n: Num, k: Num) -> Num:
         """Seconds."""
@@ -188,16 +205,23 @@ class _Choices:
     def times_s(self, m: Num, n: Num, k: Num) -> Any:
         """Seconds of each choice, along an axis of their own."""
         tile = self._tile(*_COLUMNS.reshape(3, -1, *[1] * np.broadcast(m, n, k).ndim))
-        tiled = _tiled(tile, self._step_s, np.ceil(n / tile.columns), np.ceil(k / tile.step))
+        tiled = _tiled(tile, self._step_s, np.ceil(n / tile.columns), np.ceil(k / tile.step), self._used(m))
         return _time_s(tiled, self._whole, np.ceil(m / tile.rows))
 
+    def _used(self, m: Num) -> Num:
+        """Share of the smallest tile's rows that is computed: actual rows and padding."""
+        rows = np.maximum(np.ceil(m / FEW_ROWS) * FEW_ROWS, self._padded)
+        share: Num = np.minimum(rows / ROWS, 1.0)
+        return share
+
     def one_by_one(self, m: Num, n: Num, k: Num) -> Num:
-        """One choice after the other, so that the arrays in between stay small."""
+        """One choice after the other, so that intermediate arrays stay small."""
         high, wide, deep = (
             {length: np.ceil(size / length) for length in {getattr(tile, name) for tile in self._each}}
             for size, name in ((m, "rows"), (n, "columns"), (k, "step"))
         )
-        tiled = (_tiled(tile, self._step_s, wide[tile.columns], deep[tile.step]) for tile in self._each)
+        used = self._used(m)
+        tiled = (_tiled(tile, self._step_s, wide[tile.columns], deep[tile.step], used) for tile in self._each)
         times = (_time_s(it, self._whole, high[tile.rows]) for tile, it in zip(self._each, tiled, strict=True))
         return reduce(np.minimum, times)
 
@@ -206,16 +230,18 @@ _choices = lru_cache(maxsize=256)(_Choices)
 
 
 def _whole_tiles(m: Num, n: Num, k: Num) -> list[Num]:
-    """The sizes rounded up to what all tiles are multiples of: those that round alike cost the same."""
-    return [np.ceil(size / unit) * unit for size, unit in zip((m, n, k), UNITS, strict=True)]
+    """The sizes rounded up to the common unit of all tiles; sizes with equal results cost the same."""
+    rows, wide, deep = (np.ceil(size / unit) * unit for size, unit in zip((m, n, k), UNITS, strict=True))
+    return [np.where(np.less_equal(m, ROWS), np.ceil(m / FEW_ROWS) * FEW_ROWS, rows)[()], wide, deep]
 
 
-def _tiled(tile: _Tile, step_s: Num, wide: Num, deep: Num) -> _Tiled:
-    """wide: tiles side by side; deep: their steps along k"""
+def _tiled(tile: _Tile, step_s: Num, wide: Num, deep: Num, used: Num) -> _Tiled:
+    """wide: tiles side by side; deep: their steps along k; used: share of their rows"""
     depth = deep * 64.0
+    depth_s = np.maximum(used * tile.flop_s, tile.load_s)
     return _Tiled(
         share=wide * tile.share, partial_s=wide * tile.partial_s,
-        wave_s=depth * tile.depth_s + tile.epilogue_s, once_s=depth * step_s + tile.joining_s,
+        wave_s=depth * depth_s + tile.epilogue_s, once_s=depth * step_s + tile.joining_s,
     )  # fmt: skip
 
 
@@ -238,7 +264,7 @@ def _tile(
     joined = np.greater(split, 1.0)
     return _Tile(
         rows=rows, columns=columns, step=64.0 * split, share=split / cores,
-        depth_s=np.maximum(flop_s, load_s), epilogue_s=area * epilogue_clocks / clock,
+        flop_s=flop_s, load_s=load_s, epilogue_s=area * epilogue_clocks / clock,
         joining_s=np.where(joined, split_clocks / clock, 0.0)[()],
         partial_s=np.where(joined, split_bytes * area * split / bytes_per_s, 0.0)[()],
     )  # fmt: skip

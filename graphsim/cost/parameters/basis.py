@@ -1,9 +1,9 @@
-"""Whose fitted parameters price a device: its own, its generation's, or several others' together.
+"""The fitted parameters that price a device: its own, its generation's, or a blend of several others'.
 
 A device without a calibration borrows that of its architecture generation (`hardware/generations.json`): the constants
 are multiples of datasheet numbers, so they scale with the device. A generation without measurements takes the mean of
 several others, with half of their correction surfaces (`cost/families/blend.py`). Collectives are borrowed from a
-device that is wired alike. What an engine's own kernels say stands in front of the base (`engines.py`).
+device with the same wiring. An engine's own kernels take precedence over the base (`engines.py`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Basis:
 def basis(hardware: Hardware, family: str, table: KernelTable = BASE, *, own: bool = True, kin: bool = True) -> Basis:
     """The fitted parameters of a family on a device under an engine.
 
-    own: False ignores the device's own calibration, which shows the errors of an unmeasured device
+    own: False ignores the device's own calibration, to evaluate it as an unmeasured device
     kin: False also ignores those of other devices of its generation
     """
     base = _with_captured(hardware, family, _base(hardware, family, own=own, kin=kin), own=own, kin=kin)
@@ -53,19 +53,26 @@ def basis(hardware: Hardware, family: str, table: KernelTable = BASE, *, own: bo
     name = _engine_reference(hardware, family, table.engine, own=own, kin=kin) if table.engine else ""
     if not name:
         return base
-    kernels = dict(_family_of(name, family, table.engine) or {})
+    own_fits = {
+        kernel: _carried(fits, family, hardware, name)
+        for kernel, fits in (_family_of(name, family, table.engine) or {}).items()
+    }
+    kernels: dict[str, Any] = dict(own_fits)
     if base.parameters and not isinstance(base.parameters, Blend):
         kernels[BASE_KERNELS] = base.parameters
     origin = "calibrated" if name == hardware.name else f"scaled from {name} ({hardware.architecture})"
-    return Basis(origin=origin, parameters=layered(in_order(kernels, table, family)))
+    found = layered(in_order(kernels, table, family))
+    return Basis(origin=origin, parameters={**found, **_of_same_speed(found, own_fits, table.engine, family)})
 
 
 SHARED = {("gemm", CAPTURED): ("sglang", "sglang_deepgemm_gemm_nt_f8f8bf16", "fp8_block")}
-"""Fits of the base that another engine's measurements of the same library's kernel stand for: engine, kernel, name."""
+"""Fits of the base that are taken from another engine's measurements of the same library's kernel: engine, kernel,
+name.
+"""
 
 
 def _with_captured(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
-    """The base, with the fits that another engine's measurements stand for."""
+    """The base, with the fits taken from another engine's measurements."""
     further: dict[str, Any] = {}
     for (of, name), (engine, kernel, theirs) in SHARED.items():
         reference = _engine_reference(hardware, family, engine, own=own, kin=kin) if of == family else ""
@@ -79,14 +86,37 @@ def _with_captured(hardware: Hardware, family: str, base: Basis, *, own: bool, k
     return Basis(origin=base.origin, parameters={**base.parameters, **further})
 
 
+SAME_SPEED = {("sglang", "moe"): ("sglang_fused_moe_triton", "fp8_block", "fp8")}
+"""An engine's kernels that run one more format as fast as one that was measured: the kernel, that format and the other.
+Experts in Triton take as long with scales for tensors as for blocks (vLLM's on the L40S: 7 %, biased by -1 %)."""
+
+
+def _of_same_speed(
+    found: Mapping[str, Any], own_fits: Mapping[str, Any], engine: str, family: str
+) -> dict[str, dict[str, Any]]:
+    """The fits of a format that an engine's first kernel for another one serves, in front of those of the base."""
+    if (engine, family) not in SAME_SPEED:
+        return {}
+    kernel, measured, further = SAME_SPEED[engine, family]
+    if next(iter(found.get(measured, ())), "") != kernel or any(further in fits for fits in own_fits.values()):
+        return {}
+    return {further: {kernel: found[measured][kernel], **found.get(further, {})}}
+
+
+SAME_KERNELS = {"moe": {"int4_wo": ("sglang", "sglang_marlin_moe")}}
+"""Of a family, formats in which the base was not measured on every device, and another engine's kernels that are the
+same: SGLang's Marlin experts are vLLM's, 6 to 10 % apart where both were measured (H100, RTX PRO 6000, L40S). They say
+nothing about other generations: with the A100's, an L40S without its own would be 24 % off, and 10 % without."""
+
+
 STAND_INS = {"mla": ("sglang", "trtllm"), "batched_gemm": ("sglang", "trtllm")}
-"""Families of which the base has few rows or none, and the engines whose kernels stand in for its own, best first: vLLM
-runs the same libraries' kernels (FlashInfer's of TensorRT-LLM, FlashAttention 3, Triton's). A family's `borrowed` says
-which."""
+"""Families with few or no rows of the base, and the engines whose kernels are used instead, best first: vLLM
+runs the same libraries' kernels (FlashInfer's of TensorRT-LLM, FlashAttention 3, Triton's). See a family's
+`borrowed`."""
 
 
 def _with_borrowed(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
-    """The base, and below it what other engines' measurements of the device or its generation say."""
+    """The base, completed by other engines' measurements of the device or its generation."""
     fits: list[Mapping[str, Any]] = []
     reference_devices: list[str] = []
     for engine in STAND_INS.get(family, ()):
@@ -107,7 +137,7 @@ def _with_borrowed(hardware: Hardware, family: str, base: Basis, *, own: bool, k
 
 
 def _engine_reference(hardware: Hardware, family: str, engine: str, *, own: bool, kin: bool) -> str:
-    """The device whose measurements of an engine's kernels serve; "" where nothing of its generation was measured."""
+    """The device whose measurements of an engine's kernels are used; "" if none of its generation was measured."""
     if own and calibration_path(hardware, engine) is not None and _family_of(hardware.name, family, engine):
         return hardware.name
     return _nearest(hardware, hardware.architecture, family, engine) if kin else ""
@@ -118,7 +148,8 @@ def _base(hardware: Hardware, family: str, *, own: bool, kin: bool) -> Basis:
     if own and path is not None:
         calibration = load_calibration(path)
         if family in calibration.families:
-            return Basis(origin="calibrated", parameters=calibration.families[family])
+            fits = _completed(hardware.name, family, calibration.families[family])
+            return Basis(origin="calibrated", parameters=fits)
     wired = _wired_alike(hardware, family)
     if wired:
         return Basis(
@@ -126,12 +157,22 @@ def _base(hardware: Hardware, family: str, *, own: bool, kin: bool) -> Basis:
         )
     name = _nearest(hardware, hardware.architecture, family) if kin else ""
     if name:
-        return Basis(origin=f"scaled from {name} ({hardware.architecture})", parameters=_family_of(name, family))
+        fits = _carried(_completed(name, family, _family_of(name, family) or {}), family, hardware, name)
+        return Basis(origin=f"scaled from {name} ({hardware.architecture})", parameters=fits)
     return _from_others(hardware, family)
 
 
+def _carried(fits: Mapping[str, Any], family: str, hardware: Hardware, name: str) -> Mapping[str, Any]:
+    """The fits of a reference device, by its name, as they hold for a device of its generation."""
+    if family != "moe" or name == hardware.name:
+        return fits
+    from graphsim.cost.families.carried import carried
+
+    return carried(fits, hardware, load_hardware(name))
+
+
 def _wired_alike(hardware: Hardware, family: str) -> str:
-    """The reference device for collectives where links differ in kind from the generation's; "" where there is none.
+    """The reference device for collectives if links differ in kind from the generation's; "" if there is none.
 
     Their speed depends on the wiring, not on the chip: libraries choose algorithms and protocols by it.
     """
@@ -143,7 +184,7 @@ def _wired_alike(hardware: Hardware, family: str) -> str:
 
 
 def _from_others(hardware: Hardware, family: str) -> Basis:
-    """The nearest device of each generation that serves, blended."""
+    """The nearest device of each reference generation, blended."""
     reference_devices = _borrowed(hardware, family)
     if not reference_devices:
         return Basis(origin="roofline")
@@ -166,7 +207,7 @@ def _borrowed(hardware: Hardware, family: str) -> dict[str, dict[str, Any]]:
 
 
 def _nearest(hardware: Hardware, architecture: str, family: str, engine: str = "") -> str:
-    """The measured device of a generation that is most like another one; "" if there is none."""
+    """The measured device of a generation that is most similar to another one; "" if there is none."""
     found = [name for name in _devices(architecture) if name != hardware.name and _family_of(name, family, engine)]
     return min(found, key=lambda name: _distance(hardware, load_hardware(name)), default="")
 
@@ -174,7 +215,7 @@ def _nearest(hardware: Hardware, architecture: str, family: str, engine: str = "
 def _distance(one: Hardware, other: Hardware) -> float:
     """The dissimilarity of two devices: the sum of the logarithms of the ratios of their main rates.
 
-    Raises ConfigError for numbers that are arrays, each of which may be most like another device.
+    Raises ConfigError for arrays of numbers, whose entries may be closest to different devices.
     """
     own = [*_driving(one), *one.flops_per_s.values()]
     if any(isinstance(number, np.ndarray) for number in own):
@@ -196,6 +237,16 @@ def _driving(device: Hardware) -> tuple[Num, ...]:
 def _family_of(name: str, family: str, engine: str = "") -> Mapping[str, Any] | None:
     path = shipped_path(name, engine)
     return load_calibration(path).families.get(family) if path else None
+
+
+def _completed(name: str, family: str, base: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The base's fits of a device, with those of the same kernels under another engine for formats that it lacks."""
+    further: dict[str, Any] = {}
+    for number_format, (engine, kernel) in SAME_KERNELS.get(family, {}).items():
+        fits = (_family_of(name, family, engine) or {}).get(kernel, {})
+        if number_format in fits and number_format not in base:
+            further[number_format] = fits[number_format]
+    return {**base, **further} if further else base
 
 
 Generations = dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]]
