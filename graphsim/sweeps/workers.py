@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ Workers = Executor | Submits | Callable[[], Executor]
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Makes executors of processes: `asked` of them, but no more than there are cores, or pieces of work."""
+    """Makes executors of processes: `asked` of them, but at most as many as there are cores or pieces of work."""
 
     asked: int
 
@@ -82,7 +83,7 @@ class Standing:
 
 
 def standing(workers: Workers | None) -> tuple[Workers | None, Callable[[], None]]:
-    """Workers for several calls of `done_by`, and what to call behind the last one."""
+    """Workers for several calls of `done_by`, and the function to call after the last one."""
     if workers is None or _executor(workers) is not None or not callable(workers):
         return workers, lambda: None
     found = Standing(workers)
@@ -90,32 +91,59 @@ def standing(workers: Workers | None) -> tuple[Workers | None, Callable[[], None
 
 
 def done_by(
-    workers: Workers | None, function: Callable[[Any], Found], todo: Sequence[Piece]
+    workers: Workers | None, function: Callable[[Any], Found], todo: Sequence[Piece] | deque[Piece]
 ) -> Iterator[tuple[Piece, Found]]:
     """Every piece with what a function makes of it, in the order in which they are finished.
 
     What a broken executor loses is given to a new one where there is a function that makes it, and else done here.
+    todo: a deque may get further pieces whenever a result was given; what is taken from it is in work
     """
+    queue = todo if isinstance(todo, deque) else deque(todo)
     executor = _executor(workers)
     if executor is not None:
-        left = yield from _by(executor, function, todo)
+        refused = False
+        while queue and not refused:
+            _, lost = yield from _by(executor, function, queue)
+            refused = bool(queue)
+            for piece in lost:
+                yield piece, function(piece)
     elif callable(workers):
-        left, before = list(todo), len(todo) + 1
-        used = isinstance(workers, Standing) and workers.current  # and may have broken since
-        while left and len(left) < before:  # as long as a new executor gets further than the last one
-            before, used = len(left) + used, False
-            pool = workers.of(len(left)) if isinstance(workers, Processes) else workers()
-            try:
-                left = yield from _by(pool, function, left)
-            finally:
-                if not isinstance(workers, Standing):
-                    pool.shutdown(cancel_futures=True)
-                elif left:
-                    workers.drop()
-    else:
-        left = list(todo)
-    for piece in left:
+        yield from _by_several(workers, function, queue)
+    while queue:
+        piece = queue.popleft()
         yield piece, function(piece)
+
+
+def _by_several(
+    workers: Callable[[], Executor], function: Callable[[Any], Found], queue: deque[Piece]
+) -> Generator[tuple[Piece, Found], None, None]:
+    """What executors get done of a queue, a new one for each that breaks, as long as each gets something done."""
+    further = True
+    while queue and further:
+        used = isinstance(workers, Standing) and workers.current  # and may have broken since
+        pool = workers.of(len(queue)) if isinstance(workers, Processes) else workers()
+        try:
+            done, lost = yield from _by(pool, function, queue)
+        finally:
+            if not isinstance(workers, Standing):
+                pool.shutdown(cancel_futures=True)
+        queue.extendleft(reversed(lost))
+        if isinstance(workers, Standing) and queue:
+            workers.drop()
+        further = done > 0 or used
+
+
+def hands(workers: Workers | None) -> int:
+    """How many pieces are worked on at once; as many as there are cores here, where workers do not say."""
+    if workers is None:
+        return 1
+    if isinstance(workers, Standing):
+        return hands(workers())
+    if isinstance(workers, Processes):
+        return workers.at_once(AT_ONCE)
+    threads = getattr(workers, "ncores", None)  # of each of Dask's workers
+    found = sum(threads().values()) if callable(threads) else getattr(workers, "_max_workers", None)
+    return found if isinstance(found, int) and found > 0 else cores()
 
 
 def _executor(workers: Workers | None) -> Submits | None:
@@ -140,27 +168,31 @@ def _first_done(running: Iterable[Any]) -> list[Any]:
 
 
 def _by(
-    executor: Submits, function: Callable[[Any], Found], todo: Sequence[Piece]
-) -> Generator[tuple[Piece, Found], None, list[Piece]]:
-    """What an executor gets done; returns the pieces that it lost."""
-    waiting, running = list(reversed(todo)), dict[Any, Piece]()
-    lost = list[Piece]()
+    executor: Submits, function: Callable[[Any], Found], queue: deque[Piece]
+) -> Generator[tuple[Piece, Found], None, tuple[int, list[Piece]]]:
+    """What an executor gets done of a queue; returns the number of pieces, and those that it lost.
+
+    What it refuses, as a broken pool or one that was shut down does, stays in the queue.
+    """
+    running, lost = dict[Any, Piece](), list[Piece]()
+    done, takes = 0, True
     try:
-        while waiting or running:
-            while waiting and len(running) < AT_ONCE:
-                piece = waiting.pop()
+        while (queue and takes) or running:
+            while queue and takes and len(running) < AT_ONCE:
                 try:
-                    running[executor.submit(function, piece)] = piece
-                except RuntimeError:  # a broken pool, or one that was shut down, takes nothing more
-                    lost += [piece, *reversed(waiting)]
-                    waiting.clear()
-            for future in _first_done(running):
+                    running[executor.submit(function, queue[0])] = queue[0]
+                except RuntimeError:
+                    takes = False
+                else:
+                    queue.popleft()
+            for future in _first_done(running) if running else ():
                 piece = running.pop(future)
                 if future.cancelled() or future.exception() is not None:
                     lost.append(piece)
                 else:
+                    done += 1
                     yield piece, future.result()
     finally:
         for future in running:
             future.cancel()
-    return lost
+    return done, lost

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, inf
@@ -34,10 +34,12 @@ FIGURES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of every choice.
+    """The question for every choice.
 
-    limits: in seconds, none for those of the traffic's classes; attainment: share of requests that must keep them
-    replicas: how many there may be, from least to most; served: further arguments of `serve`
+    limits: in seconds, none for those of the traffic's classes
+    attainment: share of requests that must keep them
+    replicas: bounds of their number
+    served: further arguments of `serve`
     """
 
     model: Any
@@ -50,7 +52,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeJob:
-    """One choice. question: pickled, the same bytes for all; number: of the choice; most: replicas that are worth it"""
+    """One choice. question: pickled, the same bytes for all; number: of the choice; most: the largest number of
+    replicas worth trying
+    """
 
     question: bytes
     number: int
@@ -61,10 +65,11 @@ class SizeJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What a choice needs at the least.
+    """Lower bounds of a choice.
 
-    devices: of one replica; beside: of all workers that only compute prompts, however many replicas there are
-    reason: why it is out of the question, or empty
+    devices: of one replica
+    beside: of all workers that only compute prompts, however many replicas there are
+    reason: why it is infeasible, or empty
     """
 
     number: int
@@ -76,10 +81,13 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
-    """What came of a choice.
+    """The result of a choice.
 
-    replicas: the fewest that keep the limits, or the most that were tried; kept: whether they do
-    attainment, figures: of the run with these; runs: how many there were; reason: why it is out of the question
+    replicas: the fewest that keep the limits, or the most that were tried
+    kept: whether they do
+    attainment, figures: of the run with these
+    runs: how many there were
+    reason: why it is infeasible
     """
 
     number: int
@@ -92,22 +100,37 @@ class Sized:
     reason: str = ""
 
 
-def bound_of(job: SizeJob) -> Bound:
-    """Told without a run; what cannot be run at all says why."""
+def bounds_of(jobs: Sequence[SizeJob]) -> list[Bound]:
+    """Told without a run, for several choices; what cannot be run at all says why."""
+    return [_bound_of(job) for job in jobs]
+
+
+def _bound_of(job: SizeJob) -> Bound:
+    """Choices whose replicas are alike have the same bound, unless a router is refused."""
     question = _question(job.question)
     try:
         server = _server(job, question)
-        devices, beside, prompts = int(server.deployment.parallelism.devices), 0, None
-        if isinstance(server, DisaggregatedServing):
-            prompts = server.prompts
-            beside = server.prefill_replicas * int(prompts.deployment.parallelism.devices)
-        reason = why_never(server, question.limits, question.attainment, prompts)
-        if not reason and isinstance(server, DisaggregatedServing):
-            reason = prompts_never(server.prompts, server.prefill_replicas, question.limits, question.attainment)
-        least = 1 if reason else least_replicas(server, question.limits, question.attainment, apart=bool(beside))
-        return Bound(number=job.number, devices=devices, least=least, reason=reason, beside=beside)
+        found = _bounds.get(_alike(job), lambda: _bound(server, question))
     except GraphsimError as error:
         return Bound(number=job.number, devices=1, least=1, reason=str(error))
+    return replace(found, number=job.number)
+
+
+def _bound(server: Serving, question: Question) -> Bound:
+    devices, beside, prompts = int(server.deployment.parallelism.devices), 0, None
+    if isinstance(server, DisaggregatedServing):
+        prompts = server.prompts
+        beside = server.prefill_replicas * int(prompts.deployment.parallelism.devices)
+    reason = why_never(server, question.limits, question.attainment, prompts)
+    if not reason and isinstance(server, DisaggregatedServing):
+        reason = prompts_never(server.prompts, server.prefill_replicas, question.limits, question.attainment)
+    least = 1 if reason else least_replicas(server, question.limits, question.attainment, apart=bool(beside))
+    return Bound(number=0, devices=devices, least=least, reason=reason, beside=beside)
+
+
+def size_all(jobs: Sequence[SizeJob]) -> list[Sized]:
+    """The fewest replicas of each of several choices."""
+    return [size_one(job) for job in jobs]
 
 
 def size_one(job: SizeJob) -> Sized:
@@ -124,22 +147,35 @@ def size_one(job: SizeJob) -> Sized:
 
 def _server(job: SizeJob, question: Question) -> Serving:
     """One replica of a job's choice behind its router; choices that differ in the router alone share its prices."""
-    choice = job.choice
-    apart = bool(choice.get("prefill_replicas"))
-    alike = {name: value for name, value in choice.items() if apart or name not in ROUTING}
-    found = _servers.get((job.question, digest_of(alike)), lambda: _priced(serving(question, alike)))
+    choice, apart = job.choice, _is_apart(job)
+    found = _servers.get(_alike(job), lambda: _priced(serving(question, _without_router(job))))
     return found if apart else found.with_fleet(**{name: choice[name] for name in ROUTING if name in choice})
 
 
+def _is_apart(job: SizeJob) -> bool:
+    return bool(job.choice.get("prefill_replicas"))
+
+
+def _without_router(job: SizeJob) -> dict[str, Any]:
+    """The choice as far as one replica depends on it."""
+    return {name: value for name, value in job.choice.items() if _is_apart(job) or name not in ROUTING}
+
+
+def _alike(job: SizeJob) -> tuple[bytes, str]:
+    """The same for choices whose replicas are alike."""
+    return job.question, digest_of(_without_router(job))
+
+
 def _priced(server: Serving) -> Serving:
-    """With everything that its copies share computed."""
+    """The server with everything that its copies share precomputed."""
     for one in (server, server.prompts) if isinstance(server, DisaggregatedServing) else (server,):
         _ = one.table, one.rules, one.price
     return server
 
 
 ROUTING = ("router", "view_age_s")
-_servers: Memo[Serving] = Memo(most=64)
+_servers: Memo[Serving] = Memo(most=256)
+_bounds: Memo[Bound] = Memo(most=256)
 
 
 def serving(question: Question, choice: Mapping[str, Any]) -> Serving:
@@ -161,7 +197,7 @@ def serving(question: Question, choice: Mapping[str, Any]) -> Serving:
 
 
 def _prefill(model: Any, choice: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """A prefill worker: as a replica, except for what is given, with the same adapters."""
+    """A prefill worker: like a replica except for the given settings, with the same adapters."""
     degrees = given.get("parallelism") or Parallelism()
     if choice.get("prefill_tp"):
         degrees = replace(degrees, tp=choice["prefill_tp"])
@@ -174,7 +210,7 @@ def _prefill(model: Any, choice: Mapping[str, Any], given: Mapping[str, Any]) ->
 
 
 class _Search:
-    """The runs of one choice: up from the least number, by what the last run says is missing, then between."""
+    """The runs of one choice: upwards from the least number, guided by the last run, then bisection."""
 
     def __init__(self, question: Question, job: SizeJob) -> None:
         self.question, self.job = question, job
@@ -198,13 +234,13 @@ class _Search:
             else:
                 helped = low < 0 or run.attainment > self.tried[self.allowed[low]].attainment
                 low = at
-                if not helped and self.apart:  # it is the prompts that are late, however many generate
+                if not helped and self.apart:  # the prompts are late, regardless of the decode workers
                     break
                 at = self._further(at) if high == len(self.allowed) else (at + high) // 2
         return self.tried[self.allowed[high if high < len(self.allowed) else max(low, 0)]]
 
     def _further(self, at: int) -> int:
-        """The next number to try above one that fails: as many as its throughput says, or half as many again."""
+        """The next number to try above one that fails: from its throughput, or half as many again."""
         now = self.allowed[at]
         run = self.tried[now]
         offered, served = self.question.traffic.request_rate, run.figures.get("request_throughput", 0.0)
@@ -231,7 +267,7 @@ class _Search:
         return self.tried[replicas]
 
     def _of(self, replicas: int) -> Serving:
-        """With so many replicas, which are decode workers where prompts have workers of their own."""
+        """The server with this number of replicas, which are decode workers if prompts have separate workers."""
         server = self.server
         if isinstance(server, DisaggregatedServing):
             return server._but("table", "rules", "price", "prompts", replicas=replicas)
@@ -252,7 +288,7 @@ def _question(pickled: bytes) -> Question:
 
 
 def missed(question: Question, found: Sized) -> str:
-    """What a choice misses with the most replicas that it may have."""
+    """The limits that a choice misses with the most replicas allowed."""
     many = "1 replica" if found.replicas == 1 else f"{found.replicas} replicas"
     return (
         f"{found.attainment:.1%} of the requests keep {limits_text(question.limits)} with {many}, "

@@ -1,40 +1,31 @@
-"""The cheapest fleet that keeps its limits, among all that are offered."""
+"""The cheapest fleet that keeps its limits, among all choices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from math import floor, inf
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from graphsim.compile.packing import packed
 from graphsim.deployment.deployment import Deployment, ModelRef
 from graphsim.errors import ConfigError, InfeasibleError, choices_text
 from graphsim.hardware import load_hardware
-from graphsim.serving.fleet.size_choices import DEGREES, DESCRIBED, Choices, choices_of
-from graphsim.serving.fleet.size_job import Bound, Question, Sized, SizeJob, bound_of, size_one
+from graphsim.serving.fleet.size_choices import DEGREES, DESCRIBED, choices_of
+from graphsim.serving.fleet.size_job import Question
 from graphsim.serving.fleet.size_kept import Kept
-from graphsim.serving.fleet.size_table import Offer, size_frame, why_none
+from graphsim.serving.fleet.size_search import Progress, SizeSearch
+from graphsim.serving.fleet.size_table import size_frame, why_none
 from graphsim.serving.goodput import checked_limits
 from graphsim.sweeps.best import prices_of
 from graphsim.sweeps.digest import digest_of
-from graphsim.sweeps.workers import Workers, done_by, standing
+from graphsim.sweeps.workers import Workers, standing
 from graphsim.traffic.traffic import Traffic
 from graphsim.units import as_number, short
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Progress = Callable[[int, str], None]
-"""Called with choices done, and a line on what is done now."""
-
 RUNNERS_UP = 5
 """Fleets behind the cheapest that are simulated even though they cost more."""
-ROUND = 16
-"""Choices that are simulated before others are left out because of their results: the answer does not depend on the
-executor."""
 LIMITS = {"ttft": "ttft_s", "tpot": "tpot_s", "e2e": "e2e_s"}
 
 
@@ -88,7 +79,7 @@ def size_fleet(
     digest = digest_of(question.model, traffic, limits, share, asked.rows, asked.replicas, served, runners_up)
     kept = Kept(resume, digest, len(asked.rows))
     workers, close = standing(executor)
-    search = _Sizing(question, asked, prices, _at_least_one(runners_up), kept, workers, progress)
+    search = SizeSearch(question, asked, prices, _at_least_one(runners_up), kept, workers, progress)
     try:
         offers = search.offers()
     finally:
@@ -111,121 +102,19 @@ def _check_question(model: ModelRef, traffic: Traffic, limits: Mapping[str, floa
         raise ConfigError("size_fleet: slo has no limit to keep; expected ttft_s, tpot_s or e2e_s in seconds")
 
 
-class _Sizing:
-    """All choices: bounds first, then runs of the cheapest, until nothing left can be among those shown."""
-
-    def __init__(
-        self, question: Question, asked: Choices, prices: Mapping[str, float] | None, shown: int, kept: Kept,
-        executor: Workers | None, progress: Progress | None,
-    ) -> None:  # fmt: skip
-        self.question, self.asked, self.shown = question, asked, shown
-        self.kept, self.executor, self.progress = kept, executor, progress
-        self.sent = packed(question, "size_fleet")
-        names = {str(ref): load_hardware(ref).name for ref in asked.hardware}
-        self.each = [1.0 if prices is None else prices[names[str(row["hardware"])]] for row in asked.rows]
-        self.ahead = [
-            1.0 if prices is None else prices[names[str(row.get("prefill_hardware") or row["hardware"])]]
-            for row in asked.rows
-        ]
-        self.done = 0
-
-    def offers(self) -> list[Offer]:
-        """A choice each, with what came of it."""
-        for job, bound in done_by(self.executor, bound_of, self._to_bound()):
-            self.kept.bound(bound)
-            self._tell(f"choice {job.number + 1} of {len(self.asked.rows)}: what it needs at the least")
-        bounds = self.kept.bounds
-        self.done = sum(bool(bound.reason) for bound in bounds.values())
-        todo = sorted((self._least_cost(bound), number) for number, bound in bounds.items() if not bound.reason)
-        found: dict[int, Sized] = {}
-        while todo:
-            most = self._cap(found)
-            part, todo = todo[:ROUND], todo[ROUND:]
-            worth = [number for cost, number in part if cost <= most]
-            self._simulate(worth, most, found)
-            if len(worth) < len(part):
-                break
-        return [
-            Offer(
-                choice=row, unit=self._unit(bounds[number]), beside=self._beside(bounds[number]),
-                bound=bounds[number], sized=found.get(number), cap=self._cap(found),
-            )
-            for number, row in enumerate(self.asked.rows)
-        ]  # fmt: skip
-
-    def _to_bound(self) -> list[SizeJob]:
-        return [
-            SizeJob(question=self.sent, number=number, choice=row)
-            for number, row in enumerate(self.asked.rows)
-            if number not in self.kept.bounds
-        ]
-
-    def _simulate(self, numbers: list[int], most: float, found: dict[int, Sized]) -> None:
-        """Search these choices, except for those that were searched before a break."""
-        jobs = []
-        for number in numbers:
-            bound = self.kept.bounds[number]
-            replicas = (most - self._beside(bound)) / self._unit(bound)
-            job = SizeJob(
-                question=self.sent, number=number, choice=self.asked.rows[number], least=bound.least,
-                most=inf if replicas == inf else float(floor(replicas * (1.0 + 1e-9))),
-            )  # fmt: skip
-            known = self.kept.sized.get((number, str(job.most)))
-            if known is None:
-                jobs.append(job)
-            else:
-                found[number] = known
-                self.done += 1
-        for job, sized in done_by(self.executor, size_one, jobs):
-            self.kept.size(sized, str(job.most))
-            found[sized.number] = sized
-            self.done += 1
-            self._tell(f"{self.done} of {len(self.asked.rows)} choices; the cheapest costs {self._best(found)}")
-
-    def _unit(self, bound: Bound) -> float:
-        """What one replica costs an hour, or its devices where there are no prices."""
-        return bound.devices * self.each[bound.number]
-
-    def _beside(self, bound: Bound) -> float:
-        """What its prefill workers cost an hour, or their devices."""
-        return bound.beside * self.ahead[bound.number]
-
-    def _least_cost(self, bound: Bound) -> float:
-        allowed = self.question.replicas
-        least = next((n for n in allowed if n >= bound.least), allowed[-1])
-        return self._beside(bound) + self._unit(bound) * least
-
-    def _costs(self, found: Mapping[int, Sized]) -> Iterator[float]:
-        for number, sized in found.items():
-            if sized.kept:
-                bound = self.kept.bounds[number]
-                yield self._beside(bound) + self._unit(bound) * sized.replicas
-
-    def _cap(self, found: Mapping[int, Sized]) -> float:
-        """What a fleet may cost and still be among those shown."""
-        costs = sorted(self._costs(found))
-        return costs[self.shown] if len(costs) > self.shown else inf
-
-    def _best(self, found: Mapping[int, Sized]) -> str:
-        cheapest = min(self._costs(found), default=np.nan)
-        return "nothing yet" if np.isnan(cheapest) else f"{cheapest:.4g}"
-
-    def _tell(self, text: str) -> None:
-        if self.progress is not None:
-            self.progress(self.done, text)
-
-
 def _taken_apart(choices: Any, served: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Choices, with the router where it stands among the arguments of `serve`; and the other arguments.
+    """Choices, including a router given among the arguments of `serve`; and the other arguments.
 
-    Raises ConfigError for what is said twice or belongs to the choices.
+    Raises ConfigError for settings given twice or that belong to the choices.
     """
     if not isinstance(choices, Mapping):
         choices_of(choices)
     found, rest = dict(choices), dict(served)
     for name in ("replicas", "scaling"):
         if name in rest:
-            raise ConfigError(f"size_fleet: {name} is what is looked for; say choices.replicas, the numbers allowed")
+            raise ConfigError(
+                f"size_fleet: {name} is the value to be found; give the allowed numbers as choices.replicas"
+            )
     for name in ("router", "view_age_s"):
         if name in rest:
             if name in found:

@@ -81,13 +81,13 @@ def test_nothing_that_was_left_out_is_cheaper(found: pd.DataFrame) -> None:
 
 
 class Counts(Executor):
-    """Does everything at once, here."""
+    """Does everything at once, here. calls: choices that it was given"""
 
     def __init__(self) -> None:
         self.calls = 0
 
     def submit(self, function: Any, /, *args: Any, **named: Any) -> Future[Any]:
-        self.calls += 1
+        self.calls += len(args[0])
         future = Future[Any]()
         future.set_result(function(*args, **named))
         return future
@@ -217,7 +217,7 @@ def test_adapters_slots_and_classes_are_taken() -> None:
         ({"choices": {"hardware": ["l4"], "prefill_tp": [2]}}, "choices.prefill_tp needs choices.prefill_replicas"),
         ({"choices": {"hardware": ["l4"], "speculation": ["mtp"]}}, "speculation = 'mtp' is not a Speculation"),
         ({"choices": {"hardware": ["l4"], "slots": 1, "max_loras": 2}}, "another name for max_loras"),
-        ({"replicas": 3}, "replicas is what is looked for"),
+        ({"replicas": 3}, "replicas is the value to be found"),
         ({"router": "llm-d"}, "router and choices.router are both given"),
         ({"parallelism": gs.Parallelism(tp=2), "choices": {"hardware": "l4", "tp": 1}}, "parallelism and choices.tp"),
         ({"lorra": None}, "lorra is not known; did you mean 'lora'"),
