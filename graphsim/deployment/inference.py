@@ -1,4 +1,4 @@
-"""One deployment under one batch of requests: the graphs of its steps, and what they yield."""
+"""One deployment under one batch of requests: the graphs of its steps, and their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphsim.deployment.cache import kept_of
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.engine_time import EngineTime, host_s, joint_s, mapping_s, request_s
 from graphsim.deployment.generation import sum_steps, sum_steps_many
-from graphsim.deployment.memory import Memory, Sequences, memory_of, stages_of
+from graphsim.deployment.memory import Memory, Sequences, fullest, memories_of, stages_of
 from graphsim.deployment.order import NeedsNumbers, check_own
 from graphsim.deployment.scenarios import count, scenarios_in, take
 from graphsim.deployment.workspace import taken_bytes
@@ -31,9 +31,10 @@ from graphsim.units import Num, short
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Requests:
-    """A batch of requests alike; numbers may be arrays over scenarios.
+    """A batch of identical requests; numbers may be arrays over scenarios.
 
-    input_tokens: all tokens of each prompt, those that its media stand for included; media: of each, None for none
+    input_tokens: all tokens of each prompt, including those of its media
+    media: of each, None for none
     """
 
     batch: Num
@@ -53,9 +54,10 @@ class Requests:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Latencies:
-    """The latencies of a batch of requests alike, from the times of its steps: defined here and nowhere else.
+    """The latencies of a batch of identical requests, from the times of its steps: their only definition.
 
-    ttft_s: to the first token; generation_s: of all decode steps behind the first token, or of one step where there is
+    ttft_s: to the first token
+    generation_s: of all decode steps after the first token, or of one step where there is
         no further token; batch, output_tokens: of the requests. Numbers, or arrays that broadcast.
     """
 
@@ -66,7 +68,7 @@ class Latencies:
 
     @property
     def tpot_s(self) -> Num:
-        """Mean time of each token behind the first; of the next one where none was asked for."""
+        """Mean time of each token after the first; of the next one where none was asked for."""
         return self.generation_s / np.maximum(self.output_tokens - 1.0, 1.0)
 
     @property
@@ -92,7 +94,7 @@ class Inference:
     tolerance: float = 1e-9
 
     def __post_init__(self) -> None:
-        """A model without an output head answers with its prompt step, so nothing is generated behind it."""
+        """A model without an output head answers with its prompt step, so nothing is generated after it."""
         if not self.deployment.model.generates:
             one = np.ones_like(self.requests.output_tokens, dtype=np.float64)[()]
             object.__setattr__(self, "requests", replace(self.requests, output_tokens=one))
@@ -113,7 +115,7 @@ class Inference:
         return scenarios_in(self.requests, self.deployment)
 
     def latencies(self, ttft_s: Num, generation_s: Num) -> Latencies:
-        """What the times of the steps mean for the requests."""
+        """The latencies that follow from the times of the steps."""
         requests = self.requests
         return Latencies(
             ttft_s=ttft_s, generation_s=generation_s, batch=requests.batch, output_tokens=requests.output_tokens
@@ -165,7 +167,7 @@ class Inference:
         return request_s(self.deployment, self.requests.input_tokens)
 
     def _waited_s(self, prompt: nx.DiGraph) -> Num:
-        """What the prompt step waits for the host."""
+        """Time that the prompt step waits for the host."""
         deployment, kernels_s = self.deployment, makespan_s(prompt)
         shares = deployment.shares(self.requests.batch)
         tokens = shares[0] * self.requests.input_tokens
@@ -174,7 +176,7 @@ class Inference:
         return joint_s(deployment, kernels_s, started_s) - kernels_s + mapping_s(deployment, tokens)
 
     def generation_s(self) -> Num:
-        """Time of all decode steps behind the first token; of one step where there is no further token."""
+        """Time of all decode steps after the first token; of one step where there is no further token."""
         steps = np.maximum(self.requests.output_tokens - 1.0, 1.0)
         first = self.requests.input_tokens
         scenarios = self.scenarios
@@ -199,7 +201,7 @@ class Inference:
         return self.deployment.step([self._next(self.deployment.shares(self.requests.batch)[0], context)])
 
     def step_s(self, context: Num, graph: nx.DiGraph | None = None) -> Num:
-        """Time per decode step at given contexts. graph: its `step_graph`, where somebody has it already.
+        """Time per decode step at given contexts. graph: its `step_graph`, if already available.
 
         Through a pipeline, a step recurs after the longer of one micro-batch's way through all stages
         and the slowest stage's work on all micro-batches.
@@ -211,7 +213,7 @@ class Inference:
         return np.maximum(way_s, self._slowest_stage_s(shares, context))
 
     def _slowest_stage_s(self, shares: Sequence[Num], context: Num) -> Num:
-        """The longest that any stage works on all micro-batches; these come in two sizes at most."""
+        """The longest that any stage works on all micro-batches; which have at most two sizes."""
         large, small = shares[0], shares[-1]
         first = [self.time_s(stage) for stage in self.deployment.stages(self._next(large, context))]
         if alike(large, small):
@@ -221,7 +223,7 @@ class Inference:
         return latest(larger * a + (len(shares) - larger) * b for a, b in zip(first, second, strict=True))
 
     def _next(self, share: Num, context: Num) -> Phase:
-        """The step of one more token of a micro-batch behind `context` tokens."""
+        """The step of one more token of a micro-batch after `context` tokens."""
         return self.deployment.next_step(share, self.requests.input_tokens, context, self.requests.media)
 
     def mixed_s(self, phase: Phase) -> Num:
@@ -252,24 +254,32 @@ class Inference:
 
     def memory(self) -> Memory:
         """Memory per device at the end of the generation; the base model's where no slot is kept for an adapter."""
+        return fullest(self.memories())
+
+    def memories(self) -> list[Memory]:
+        """The same of each pipeline stage."""
         lora = self.deployment.adapter
         slots = 0.0 if lora is None else lora.slots
         base = with_fields(self.deployment, {"lora": None})
         if not may_be_nonzero(slots):
-            return self._memory_of(base.stored, 0.0)
-        found = self._memory_of(self.deployment.stored, slots)
+            return self._memories_of(base.stored, 0.0)
+        found = self._memories_of(self.deployment.stored, slots)
         if not may_be_zero(slots):
             return found
-        without = self._memory_of(base.stored, 0.0)
-        pairs = {field.name: (getattr(found, field.name), getattr(without, field.name)) for field in fields(Memory)}
-        return Memory(**{name: np.where(np.greater(slots, 0.0), *pair) for name, pair in pairs.items()})
+        names = [field.name for field in fields(Memory)]
+        return [
+            Memory(
+                **{name: np.where(np.greater(slots, 0.0), getattr(own, name), getattr(bare, name)) for name in names}
+            )
+            for own, bare in zip(found, self._memories_of(base.stored, 0.0), strict=True)
+        ]
 
-    def _memory_of(self, deployment: Deployment, slots: Num) -> Memory:
+    def _memories_of(self, deployment: Deployment, slots: Num) -> list[Memory]:
         requests = self.requests
         share = deployment.shares(requests.batch)[0]
         given, tokens = requests.input_tokens, requests.input_tokens + requests.output_tokens
         last = deployment.next_step(share, given, tokens - 1.0, requests.media)
-        return memory_of(
+        return memories_of(
             stages_of(deployment, [deployment.prompt_step(share, given, requests.media), last]),
             sequences=Sequences(
                 replica=deployment.sequences(requests.batch),

@@ -1,4 +1,4 @@
-"""What lies in a device's memory: weights, KV cache and state, peak activations, adapters, the runtime."""
+"""Contents of a device's memory: weights, KV cache and state, peak activations, adapters, the runtime."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from graphsim.units import Num
 class Memory:
     """Bytes per device; of the fullest stage where there are several.
 
-    activations_bytes: of a step whose prompts are whole; of the step that the engine profiles, where it cuts prompts
-        into chunks, whatever is asked of it
+    activations_bytes: of a step whose prompts are whole; of the step that the engine profiles, if it splits prompts
+        into chunks, independent of the requests
     overhead_bytes: libraries, and memory that the engine keeps free (see `graphsim.lora.memory.EngineMemory`)
     capacity_bytes: of the device, as much as the engine takes
     max_batch: the largest batch that fits on all devices together
@@ -60,7 +60,7 @@ class Memory:
 
     @property
     def fits(self) -> Any:
-        """Whether it all fits; one answer per scenario."""
+        """Whether everything fits; one answer per scenario."""
         fits = np.asarray(self.total_bytes <= self.capacity_bytes)
         return bool(fits) if fits.ndim == 0 else fits
 
@@ -75,7 +75,7 @@ class Sequences:
     """How a batch is distributed: to replicas, and on each of them to micro-batches of the pipeline.
 
     replica, micro_batch: sequences on the fullest replica, and in its largest micro-batch
-    micro_batches: how many there are when there are sequences enough
+    micro_batches: their number if there are enough sequences
     """
 
     replica: Num
@@ -86,11 +86,12 @@ class Sequences:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stage:
-    """What a stage of the pipeline holds, apart from the caches of its requests.
+    """Memory of a pipeline stage, without the caches of its requests.
 
-    graph: of a step in which all that adapters go on is a module; its weights and adapters are what counts
-    cache: of one request; live_bytes: activations of the largest micro-batch, where these are not in the workspace
-    cache_share: of what is free beside all else, the part that caches get
+    graph: of a step in which every adapted linear is a module; only its weights and adapters count
+    cache: of one request
+    live_bytes: activations of the largest micro-batch, if these are not in the workspace
+    cache_share: share of the remaining free memory that caches get
     """
 
     graph: nx.DiGraph
@@ -101,15 +102,17 @@ class Stage:
 
 
 def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]:
-    """The stages of a deployment. step: phases of the largest micro-batch, which take memory where nothing is profiled.
+    """The stages of a deployment. step: phases of the largest micro-batch, whose activations count if nothing is
+    profiled.
 
-    An engine that cuts prompts into chunks keeps what its profiled step takes; without one, whole prompts count.
+    An engine that splits prompts into chunks reserves the memory of its profiled step; otherwise whole prompts count.
     """
     whole, degrees, pp = deployment, deployment.parallelism, deployment.parallelism.pp
-    if has_ranks(degrees):  # whose caches are parts of a request's whole one
+    if has_ranks(degrees):  # their caches are parts of a request's whole cache
         whole = with_fields(deployment, {"parallelism": with_fields(degrees, {"cp": 1})})
     ranks = cache_ranks(deployment.model, deployment.engine, degrees)
-    graphs, held = whole.stages(WHOLE_CACHE), whole.held(WHOLE_CACHE)
+    graphs = whole.stages(WHOLE_CACHE)
+    held = whole.held(WHOLE_CACHE, graphs)
     near = whole.stages(FIRST_TOKEN) if any(map(keeps_more, graphs)) else graphs
     profiled = deployment.stages(profiled_step(deployment)) if profiles(deployment) else [None] * pp
     phases = [] if profiles(deployment) else [deployment.stages(phase) for phase in step]
@@ -125,22 +128,29 @@ def stages_of(deployment: Deployment, step: Sequence[Phase] = ()) -> list[Stage]
     ]
 
 
-def memory_of(stages: Sequence[Stage], *, sequences: Sequences, kept: Kept, slots: Num, capacity: Num) -> Memory:
-    """Memory of the fullest stage.
+def memories_of(
+    stages: Sequence[Stage], *, sequences: Sequences, kept: Kept, slots: Num, capacity: Num
+) -> list[Memory]:
+    """Memory of each stage.
 
-    kept: tokens of each request at the end of its generation; slots: adapters kept on the device
+    kept: tokens of each request at the end of its generation
+    slots: adapters kept on the device
     """
-    found = [_stage(stage, sequences, kept, slots, capacity) for stage in stages]
-    fullest = reduce(np.maximum, [stage.total_bytes for stage in found])
+    return [_stage(stage, sequences, kept, slots, capacity) for stage in stages]
+
+
+def fullest(stages: Sequence[Memory]) -> Memory:
+    """Of several stages the one with the most bytes, scenario by scenario; the batch that all of them hold."""
+    most = reduce(np.maximum, [stage.total_bytes for stage in stages])
 
     def of(name: str) -> Num:
-        chosen: Num = getattr(found[-1], name)
-        for stage in found:
-            chosen = np.where(stage.total_bytes >= fullest, getattr(stage, name), chosen)
+        chosen: Num = getattr(stages[-1], name)
+        for stage in stages:
+            chosen = np.where(stage.total_bytes >= most, getattr(stage, name), chosen)
         return chosen[()] if isinstance(chosen, np.ndarray) else chosen
 
-    most = reduce(np.minimum, [stage.max_batch for stage in found])
-    return Memory(**{field.name: of(field.name) for field in fields(Memory)} | {"max_batch": most})
+    batch = reduce(np.minimum, [stage.max_batch for stage in stages])
+    return Memory(**{field.name: of(field.name) for field in fields(Memory)} | {"max_batch": batch})
 
 
 def _stage(stage: Stage, sequences: Sequences, kept: Kept, slots: Num, capacity: Num) -> Memory:
@@ -164,7 +174,7 @@ def _stage(stage: Stage, sequences: Sequences, kept: Kept, slots: Num, capacity:
 def _most_sequences(room: Num, state: Num, live: Num, micro_batches: int) -> Num:
     """The most sequences that `room` holds: all keep their state, those of the largest micro-batch are live.
 
-    Beyond any batch where they keep nothing, as on a stage whose layers read the caches of another.
+    Infinite if they keep nothing, as on a stage whose layers read the caches of another.
     """
     state, live = np.maximum(state, LEAST_BYTES), np.maximum(live, LEAST_BYTES)
     whole = np.floor(room / (micro_batches * state + live))  # sequences in each micro-batch
@@ -174,7 +184,7 @@ def _most_sequences(room: Num, state: Num, live: Num, micro_batches: int) -> Num
 
 
 LEAST_BYTES = 1e-200
-"""In place of nothing where something is divided by it, and the quotient has to be a finite number."""
+"""A divisor instead of 0, so that the quotient is finite."""
 
 
 def weight_bytes(op: Op) -> Num:

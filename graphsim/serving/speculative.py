@@ -18,6 +18,7 @@ from graphsim.serving.speculative_prices import SpeculativePrices
 from graphsim.serving.step_price import StepPrice
 from graphsim.speculation.drafted import Drafted
 from graphsim.speculation.drafts import Draft, check_target, draft_of
+from graphsim.speculation.memory import table_bytes
 from graphsim.speculation.speculation import Speculation
 from graphsim.speculation.step_times import StepTimes
 from graphsim.units import scaled, short
@@ -42,7 +43,7 @@ class Speculator:
         return Drafted(tokens=self.tokens, acceptance=speculation.acceptance, seed=speculation.seed)
 
     def rules(self, rules: Rules, target: Deployment, limits: EngineLimits) -> Rules:
-        """The rules of the server with the draft beside the model: its weights and its cache take blocks.
+        """The rules of the server with the draft in addition to the model: its weights and its cache take blocks.
 
         Each sequence counts as many tokens of a step as it verifies. Raises InfeasibleError where nothing is left.
         """
@@ -58,12 +59,15 @@ class Speculator:
         """Blocks that hold both models' keys and values."""
         if self.draft.deployment is None:
             return rules.kv_blocks
-        space, beside = footprint_of(served(target, limits)), footprint_of(self.draft.deployment)
-        weights, token = float(beside.weights_bytes), float(space.kv_token_bytes) + float(beside.kv_token_bytes)
-        if not token > 0.0:
-            return rules.kv_blocks
-        left = max(float(space.kv_bytes) - weights, 0.0)
-        blocks = min(int(left // (token * rules.block_tokens)), rules.kv_blocks)
+        beside, blocks = footprint_of(self.draft.deployment), rules.kv_blocks
+        weights = float(beside.weights_bytes) + float(table_bytes(served(target, limits)))
+        rooms = footprint_of(served(target, limits)).rooms
+        for i, room in enumerate(rooms):  # the draft is on the last stage
+            last = float(i == len(rooms) - 1)
+            token = float(room.cache.token_bytes) + last * float(beside.kv_token_bytes)
+            left = max(float(room.kv_bytes) - last * weights, 0.0)
+            if token > 0.0:
+                blocks = min(blocks, int(left // (token * rules.block_tokens)))
         if blocks < 1:
             raise InfeasibleError(
                 f"speculation: {scaled(weights, 'B')} of weights of the draft leave no room for a KV cache on "
@@ -74,7 +78,10 @@ class Speculator:
     def price(
         self, plain: StepPrice, target: Deployment, limits: EngineLimits, ranks: Sequence[int], mean_prompt: float
     ) -> StepPrice:
-        """Prices of steps that verify. plain: of the model alone"""
+        """Prices of steps that verify.
+
+        plain: of the model alone
+        """
         target = served(target, limits, ranks)
         captured, pads = captured_of(target, limits)
         return SpeculativePrices(

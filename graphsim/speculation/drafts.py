@@ -1,4 +1,4 @@
-"""From what a `Speculation` names to the deployment that drafts."""
+"""The deployment that drafts for a `Speculation`."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Draft:
     """A draft for speculative decoding.
 
     deployment: None where no model runs
-    at_once: whether one pass gives all tokens, and not one pass each
-    reads_rows: whether it has a cache of its own, or states, that it brings up to date with every verified row
+    at_once: whether one pass yields all tokens, rather than one pass per token
+    reads_rows: whether it has its own cache or states, which it updates with every verified row
     """
 
     kind: str
@@ -55,10 +55,11 @@ NOBODY = Draft(kind="n-gram", at_once=True, reads_rows=False)
 def draft_of(speculation: Speculation, target: Deployment) -> Draft:
     """The draft of a deployment.
 
-    Raises ConfigError for a draft that is not known, or that the model has none of; InfeasibleError where it cannot be
-    cut as asked.
+    Raises ConfigError for an unknown draft or one that the model lacks; InfeasibleError if it cannot be sharded as
+    asked.
     """
     if speculation.draft == NGRAM:
+        _check_pipeline(target, NOBODY)
         return NOBODY
     model, kind = _model(speculation, target.model)
     if model.source_encoder is not None or not (model.generates or model.drafting is not None):
@@ -73,7 +74,9 @@ def draft_of(speculation: Speculation, target: Deployment) -> Draft:
         engine=target.engine, cost=target.cost,
     )  # fmt: skip
     deployment = replace(deployment, lora=None)
-    return Draft(kind=kind, deployment=deployment, at_once=at_once, reads_rows=not heads)
+    draft = Draft(kind=kind, deployment=deployment, at_once=at_once, reads_rows=not heads)
+    _check_pipeline(target, draft)
+    return draft
 
 
 def _model(speculation: Speculation, target: ModelConfig) -> tuple[ModelConfig, str]:
@@ -92,8 +95,8 @@ def _own_layers(target: ModelConfig) -> Mapping[str, Any]:
     config = _config_of(target)
     if config is None:
         raise ConfigError(
-            f"speculation.draft = 'mtp' is not allowed: no config of '{target.name}' in the catalog tells its layers "
-            "for further tokens; give a config.json whose `architectures` name their class, another draft or 'ngram'"
+            f"speculation.draft = 'mtp' is not allowed: the catalog has no config of '{target.name}' that states its "
+            "MTP layers; give a config.json whose `architectures` name their class, another draft or 'ngram'"
         )
     inner = config.get("text_config")
     part = inner if isinstance(inner, Mapping) else config
@@ -131,11 +134,13 @@ def _check_vocabulary(draft: ModelConfig, target: ModelConfig, kind: str) -> Non
 
 
 ALIKE = 1.05
-"""By which tables of the same tokens may differ in size: checkpoints of one family are padded differently."""
+"""The allowed difference in size between tables of the same tokens: checkpoints of one family are padded
+differently.
+"""
 
 
 def _parallelism(speculation: Speculation, target: Deployment, model: ModelConfig) -> Parallelism:
-    """As the target, with experts distributed where there are any."""
+    """As one pipeline stage of the target, with experts distributed where there are any."""
     degrees = target.parallelism
     tp = degrees.tp if speculation.draft_tp is None else speculation.draft_tp
     return Parallelism(tp=tp, ep=degrees.ep if _has_experts(model) else 1)
@@ -147,13 +152,11 @@ def _has_experts(model: ModelConfig) -> bool:
 
 
 WITHOUT_DRAFTS = ("slora",)
-"""Engines that generate a token in each step and nothing else (S-LoRA 18895fa8, `slora/server/router/model_infer`)."""
+"""Engines that generate exactly one token per step (S-LoRA 18895fa8, `slora/server/router/model_infer`)."""
 
 
 def check_target(target: Deployment) -> None:
-    """Raise ConfigError for a model whose tokens cannot be drafted, InfeasibleError for an engine that verifies
-    none.
-    """
+    """Raise ConfigError for a model whose tokens cannot be drafted, InfeasibleError if the engine cannot verify."""
     if target.engine is not None and target.engine.name in WITHOUT_DRAFTS:
         raise InfeasibleError(
             f"speculation: engine '{target.engine.name}' does not verify drafted tokens; use vllm, sglang or trtllm"
@@ -162,13 +165,37 @@ def check_target(target: Deployment) -> None:
         raise ConfigError(f"speculation: '{target.model.name}' is an encoder-decoder, for which it is not simulated")
     if not target.model.generates or target.model.drafting is not None:
         raise ConfigError(f"speculation: '{target.model.name}' generates no tokens that a draft could propose")
-    if np.any(np.greater(target.parallelism.pp, 1)):
-        raise ConfigError(
-            f"speculation: parallelism.pp = {short(target.parallelism.pp)} is not allowed; expected 1, as drafts "
-            "beside pipeline stages are not simulated"
-        )
     if np.any(np.greater(target.parallelism.cp, 1)):
         raise ConfigError(
             f"speculation: parallelism.cp = {short(target.parallelism.cp)} is not allowed; expected 1, as verifying "
             "drafted tokens over several context-parallel ranks is not simulated"
+        )
+
+
+STAGED = ("vllm", "vllm-deepep", "vllm-deepep-dbo")
+"""Engines whose drafts run beside pipeline stages, on the last of them: vLLM's second runner, for EAGLE and DFlash
+heads and MTP layers (vLLM pull requests 50514 and 46994); it runs neither draft models nor n-grams."""
+UNSTAGED = "sglang"
+"""SGLang 0.5.14 stops at the start unless an experimental switch is set (sgl-project/sglang pull request 30775)."""
+UNSTAGED_MODELS = "trtllm"
+"""TensorRT-LLM 1.2 stops with a draft model or n-grams (NVIDIA/TensorRT-LLM issue 9009)."""
+
+
+def _check_pipeline(target: Deployment, draft: Draft) -> None:
+    """Raise InfeasibleError for a draft that the engine does not run beside pipeline stages, ConfigError for one whose
+    times are not known there.
+    """
+    if not np.any(np.greater(target.parallelism.pp, 1)):
+        return
+    engine = "" if target.engine is None else target.engine.name
+    inside = draft.kind in ("heads", "MTP layer") and draft.reads_rows
+    pp = f"speculation: parallelism.pp = {short(target.parallelism.pp)} is not allowed"
+    if engine.startswith(UNSTAGED) or (engine.startswith(UNSTAGED_MODELS) and not inside):
+        raise InfeasibleError(f"{pp} with engine '{engine}', which refuses such drafts beside pipeline stages; use 1")
+    if engine and engine not in STAGED:
+        raise ConfigError(f"{pp} with engine '{engine}'; drafts beside pipeline stages are simulated for vllm alone")
+    if not inside:
+        raise InfeasibleError(
+            f"{pp} with a draft of this kind ({draft.kind}): beside pipeline stages, vllm runs EAGLE and DFlash heads "
+            "and MTP layers"
         )

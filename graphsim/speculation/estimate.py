@@ -1,10 +1,8 @@
-"""An estimate with speculation: of a batch of requests alike, every step verified, tokens as they are expected."""
+"""An estimate with speculation: a batch of identical requests, every step verified, the expected number of tokens."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from functools import partial
-from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -32,7 +30,7 @@ def speculated(plain: Estimate, speculation: Speculation) -> Estimate:
     """The estimate of the same requests where a draft proposes tokens; `plain` is the one without.
 
     Where no token is drafted, the numbers are those of `plain`.
-    Raises ConfigError for a draft that is not known or does not go with the model, arrays that differ in length.
+    Raises ConfigError for an unknown or unsuitable draft, and for arrays that differ in length.
     """
     inference = plain.inference
     if inference is None:
@@ -65,6 +63,7 @@ class _Speculating:
         steps = self.speculation.steps_for(further)
         tpot_s = np.where(self.drafts, plain.tpot_s * longer * steps / further, plain.tpot_s)[()]
         prompt_s = self.times.prompt_s(self._share(self.inference), requests.input_tokens)
+        prompt_s = prompt_s * _micro_batches(self.inference)  # one after another on the last stage
         times = self.inference.latencies(plain.ttft_s + prompt_s, tpot_s * further)
         told = Speculated(
             tokens_per_step=self.speculation.tokens_per_step, draft_s=plain.tpot_s * step.draft_s / step.plain_s,
@@ -76,7 +75,7 @@ class _Speculating:
             plain, ttft_s=times.ttft_s, tpot_s=tpot_s, latency_s=times.latency_s, tokens_per_s=times.tokens_per_s,
             settings=plain.settings | {"speculation": self.speculation.to_dict()},
             decode=PhaseEstimate(name="verification", build=self._verification),
-            measure_memory=partial(self._memory, plain.measure_memory), speculation=told,
+            measure_memory=self._memory, speculation=told,
             measure_energy=lambda: energy_of(
                 times, self._activities(steps / further), self.inference.hardware, parallelism.devices
             ),
@@ -88,7 +87,7 @@ class _Speculating:
         return inference.deployment.shares(inference.requests.batch)[0]
 
     def _mean_step(self) -> SpeculativeStep:
-        """A step at the mean over contexts that lie evenly between the first and the last one of the generation."""
+        """The mean step over contexts spaced evenly between the first and the last one of the generation."""
         requests = self.inference.requests
         first, span = requests.input_tokens, np.maximum(requests.output_tokens - 2.0, 0.0)
         places = np.arange(NODES) / (NODES - 1.0)
@@ -105,8 +104,9 @@ class _Speculating:
     def _step(self, inference: Inference, speculation: Speculation, contexts: Num) -> SpeculativeStep:
         requests = inference.requests
         return self._times(inference, speculation).step(
-            self._share(inference), contexts, input_tokens=requests.input_tokens, media=requests.media
-        )
+            self._share(inference), contexts, input_tokens=requests.input_tokens, media=requests.media,
+            micro_batches=_micro_batches(inference),
+        )  # fmt: skip
 
     def _verification(self) -> nx.DiGraph:
         """The annotated graph of a verified step at the mean context."""
@@ -116,27 +116,29 @@ class _Speculating:
         )
         return annotate(graph, inference.hardware, inference.price, inference.deployment.caution)
 
-    def _memory(self, own: Any) -> Memory:
-        return with_draft(self.inference, own(), self.draft, self.speculation.tokens)
+    def _memory(self) -> Memory:
+        return with_draft(self.inference, self.draft, self.speculation.tokens)
 
     def _activities(self, steps_per_token: Num) -> Activities | None:
-        """What the steps ask of a device for each token; None where it states no peak for what it computes."""
+        """The device's activity per token; None if it states no peak for a format that is computed."""
         inference, share = self.inference, self._share(self.inference)
         try:
             plain = activities_of(inference)
-            parts = [activity_of(self._verification(), inference.hardware)]
+            stages = inference.deployment.parallelism.pp
+            parts = [activity_of(self._verification(), inference.hardware, stages)]
             deployment = self.draft.deployment
             if deployment is not None:
                 first = self.times.first_pass(deployment, share, inference.mean_context)
-                parts.append(activity_of(first, inference.hardware))
+                parts.append(activity_of(first, inference.hardware, stages))
                 if not self.draft.at_once:
                     one = deployment.step([decode(share, inference.mean_context)])
                     passes = np.maximum(self.speculation.tokens - 1.0, 0.0)
-                    parts.append(activity_of(one, inference.hardware) * passes)
+                    parts.append(activity_of(one, inference.hardware, stages) * passes)
         except HardwareError:
             return None
-        memory_s = sum((part.memory_s for part in parts), start=0.0) * steps_per_token
-        compute_s = sum((part.compute_s for part in parts), start=0.0) * steps_per_token
+        often = steps_per_token * _micro_batches(inference)
+        memory_s = sum((part.memory_s for part in parts), start=0.0) * often
+        compute_s = sum((part.compute_s for part in parts), start=0.0) * often
         own = plain.decode
         return Activities(
             prefill=plain.prefill,
@@ -145,6 +147,12 @@ class _Speculating:
                 compute_s=np.where(self.drafts, compute_s, own.compute_s)[()],
             ),
         )
+
+
+def _micro_batches(inference: Inference) -> Num:
+    """How many have sequences, of each scenario."""
+    shares = inference.deployment.shares(inference.requests.batch)
+    return 1.0 if len(shares) == 1 else sum((np.minimum(share, 1.0) for share in shares), start=0.0)
 
 
 def _parts(step: SpeculativeStep) -> list[tuple[str, Num]]:

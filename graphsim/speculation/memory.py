@@ -1,4 +1,4 @@
-"""What a draft takes of a device's memory beside the model."""
+"""The memory of a draft in addition to the model."""
 
 from __future__ import annotations
 
@@ -6,24 +6,51 @@ from dataclasses import replace
 
 import numpy as np
 
+from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference
-from graphsim.deployment.memory import LEAST_BYTES, Memory
+from graphsim.deployment.memory import LEAST_BYTES, Memory, fullest, weight_bytes
+from graphsim.graph import walk
+from graphsim.ops import Embedding
 from graphsim.speculation.drafts import Draft
 from graphsim.units import Num
 
 
-def with_draft(inference: Inference, own: Memory, draft: Draft, tokens: Num) -> Memory:
+def with_draft(inference: Inference, draft: Draft, tokens: Num) -> Memory:
     """The model's memory with the draft's weights and cache, and the rows of drafted tokens in both caches.
 
-    own: of the model alone; tokens: drafted in a step, for whose keys and values each sequence holds places. Both run
-    in one process and one after the other, so that the larger of their activations counts.
+    tokens: drafted in a step, for whose keys and values each sequence holds places. Both run in one process and one
+    after the other, so that the larger of their activations counts; of several stages, the last one has the draft.
     """
-    ahead = replace(inference.requests, output_tokens=inference.requests.output_tokens + tokens)
-    model = replace(inference, requests=ahead).memory()
-    weights, cache, activations = own.weights_bytes, model.kv_cache_bytes, own.activations_bytes
+    requests = replace(inference.requests, output_tokens=inference.requests.output_tokens + tokens)
+    ahead = replace(inference, requests=requests)
+    pairs = list(zip(inference.memories(), ahead.memories(), strict=True))
+    beside = None
     if draft.deployment is not None:
+        beside = replace(ahead, deployment=draft.deployment).memory()
+        beside = replace(beside, weights_bytes=beside.weights_bytes + table_bytes(inference.deployment))
+    found = [
+        _stage(inference, own, later, beside if i == len(pairs) - 1 else None, tokens)
+        for i, (own, later) in enumerate(pairs)
+    ]
+    return found[0] if len(found) == 1 else fullest(found)
+
+
+def table_bytes(target: Deployment) -> Num:
+    """The embedding's table on the last of several stages, where a draft reads it and the model does not.
+
+    As in vLLM (pull request 50514), per device; nothing where the output head is the same table.
+    """
+    if target.parallelism.pp == 1 or target.model.tied_embeddings:
+        return 0.0
+    tables = [weight_bytes(op) for _, op, _ in walk(target.stored.held()[0]) if isinstance(op, Embedding)]
+    return max(tables, default=0.0)
+
+
+def _stage(inference: Inference, own: Memory, later: Memory, beside: Memory | None, tokens: Num) -> Memory:
+    """One stage. own, later: of the model alone, without and with places for drafted rows; beside: of the draft"""
+    weights, cache, activations = own.weights_bytes, later.kv_cache_bytes, own.activations_bytes
+    if beside is not None:
         drafts = np.where(np.greater(tokens, 0.0), 1.0, 0.0)[()]
-        beside = replace(inference, deployment=draft.deployment, requests=ahead).memory()
         weights = weights + drafts * beside.weights_bytes
         cache = cache + drafts * beside.kv_cache_bytes
         activations = np.maximum(activations, drafts * beside.activations_bytes)

@@ -1,4 +1,4 @@
-"""What drafting and verifying cost: the graphs of both, priced as they are."""
+"""The time of drafting and verifying: the graphs of both, priced."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from graphsim.cost.base import annotate
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Requests
-from graphsim.graph.schedule import makespan_s
+from graphsim.graph.schedule import latest, makespan_s
 from graphsim.models.media import Media
-from graphsim.models.phase import decode
+from graphsim.models.phase import Phase, decode
 from graphsim.speculation.drafts import Draft
 from graphsim.speculation.verification import several_queries, with_queries
 from graphsim.units import Num
@@ -20,16 +20,19 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SpeculativeStep:
-    """Seconds of the parts of one step: drafting before it, verifying, and what a step without speculation takes."""
+    """Seconds of one step and of its parts.
+
+    draft_s: all passes of the draft
+    verify_s: verifying alone
+    plain_s: a step without speculation
+    seconds: of the whole step, never less than a step that generates a single token; less than both parts together
+        where other pipeline stages are busy while the last one drafts
+    """
 
     draft_s: Num
     verify_s: Num
     plain_s: Num
-
-    @property
-    def seconds(self) -> Num:
-        """Seconds of the whole step; never less than a step that generates a single token."""
-        return self.draft_s + self.verify_s
+    seconds: Num
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,8 +40,8 @@ class StepTimes:
     """The steps of one deployment whose tokens a draft proposes.
 
     tokens: drafted for each sequence, k. The draft's first pass reads the k + 1 rows of the step before (vLLM 0.11,
-    `v1/spec_decode/eagle.py`, EagleProposer.propose, whose rejected rows are padded), its further k - 1 passes one
-    token each; drafts at once have one pass. Sequences are those of one replica.
+    `v1/spec_decode/eagle.py`, EagleProposer.propose, whose rejected rows are padded), its other k - 1 passes read one
+    token each; drafts that predict all tokens at once have one pass. Sequences are those of one replica.
     """
 
     target: Deployment
@@ -46,17 +49,38 @@ class StepTimes:
     tokens: Num
 
     def step(
-        self, sequences: Num, context: Num, *, input_tokens: Num | None = None, media: Media | None = None
-    ) -> SpeculativeStep:
+        self, sequences: Num, context: Num, *, input_tokens: Num | None = None, media: Media | None = None,
+        micro_batches: Num = 1.0,
+    ) -> SpeculativeStep:  # fmt: skip
         """The step after `context` tokens of each sequence, numbers or arrays.
 
+        sequences: of each micro-batch
         input_tokens, media: of each request, where the model keeps these apart
+        micro_batches: through a pipeline, a step recurs after the longer of one micro-batch's way through all stages
+            and the slowest stage's work on all of them, as in `Inference.step_s`; the draft belongs to the last stage
         """
-        plain_s = _seconds(self.target, self._plain(sequences, context, input_tokens, media))
-        verify_s = _seconds(self.target, self.verification(sequences, context, input_tokens, media))
-        return SpeculativeStep(
-            draft_s=self.draft_s(sequences, context), verify_s=np.maximum(verify_s, plain_s), plain_s=plain_s
-        )
+        phase = self._phase(sequences, context, input_tokens, media)
+        draft_s = self.draft_s(sequences, context)
+        plain_s = _seconds(self.target, self.target.step([phase]))
+        verify_s = np.maximum(_seconds(self.target, self._verifies(phase)), plain_s)
+        seconds = verify_s + draft_s
+        if np.any(np.greater(micro_batches, 1.0)):
+            *others, last = self._stages_s(phase)
+            plain_s = np.maximum(plain_s, micro_batches * latest([plain for plain, _ in (*others, last)]))
+            before = [verified for _, verified in others]
+            verify_s = np.maximum(verify_s, micro_batches * latest([*before, last[1]]))
+            seconds = np.maximum(seconds, micro_batches * latest([*before, last[1] + draft_s]))
+        return SpeculativeStep(draft_s=draft_s, verify_s=verify_s, plain_s=plain_s, seconds=seconds)
+
+    def _stages_s(self, phase: Phase) -> list[tuple[Num, Num]]:
+        """Of each pipeline stage, seconds of a plain step and of one that verifies."""
+        queries = self.tokens + 1.0
+        plain, verifying = self.target.stages(phase), self.target.stages(with_queries(phase, queries))
+        pairs = [
+            (_seconds(self.target, one), _seconds(self.target, several_queries(other, queries)))
+            for one, other in zip(plain, verifying, strict=True)
+        ]
+        return [(plain_s, np.maximum(verified_s, plain_s)) for plain_s, verified_s in pairs]
 
     def draft_s(self, sequences: Num, context: Num) -> Num:
         """Seconds of all passes of the draft before a step."""
@@ -75,8 +99,9 @@ class StepTimes:
         self, sequences: Num, context: Num, input_tokens: Num | None = None, media: Media | None = None
     ) -> nx.DiGraph:
         """The graph in which the model verifies."""
-        read = context if input_tokens is None else input_tokens
-        phase = self.target.next_step(sequences, read, context, media)
+        return self._verifies(self._phase(sequences, context, input_tokens, media))
+
+    def _verifies(self, phase: Phase) -> nx.DiGraph:
         queries = self.tokens + 1.0
         return several_queries(self.target.step([with_queries(phase, queries)]), queries)
 
@@ -87,7 +112,7 @@ class StepTimes:
         return several_queries(deployment.step([phase]), queries)
 
     def prompt_s(self, sequences: Num, input_tokens: Num) -> Num:
-        """Seconds in which the draft reads the prompts, so that it can continue with them; heads have them read."""
+        """Seconds in which the draft reads the prompts, so that it can continue from them; heads do not need to."""
         deployment = self.draft.deployment
         if deployment is None or not self.draft.reads_rows:
             return 0.0
@@ -96,9 +121,10 @@ class StepTimes:
         inference = Inference(deployment=deployment, requests=requests)
         return drafts * inference.mixed_s(deployment.prompt_step(sequences, input_tokens))
 
-    def _plain(self, sequences: Num, context: Num, input_tokens: Num | None, media: Media | None) -> nx.DiGraph:
+    def _phase(self, sequences: Num, context: Num, input_tokens: Num | None, media: Media | None) -> Phase:
+        """A step of one more token of each sequence."""
         read = context if input_tokens is None else input_tokens
-        return self.target.step([self.target.next_step(sequences, read, context, media)])
+        return self.target.next_step(sequences, read, context, media)
 
 
 def _seconds(deployment: Deployment, graph: nx.DiGraph) -> Num:

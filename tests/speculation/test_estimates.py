@@ -208,11 +208,11 @@ def test_a_draft_has_a_format_of_its_own() -> None:
     assert narrow.memory.weights_bytes < wide.memory.weights_bytes
 
 
-def test_pipelines_and_other_things_are_refused() -> None:
+def test_engines_and_other_things_are_refused() -> None:
     with pytest.raises(gs.InfeasibleError, match="engine 'slora' does not verify drafted tokens"):
         gs.simulate("llama-2-7b", "h100-sxm", engine="slora", speculation=speculation("ngram"))
-    with pytest.raises(ConfigError, match=r"parallelism.pp = 2"):
-        gs.simulate("llama-3.1-8b", "h100-sxm", parallelism=gs.Parallelism(pp=2), speculation=speculation())
+    with pytest.raises(ConfigError, match=r"parallelism.cp = 2"):
+        gs.simulate("llama-3.1-8b", "h100-sxm", parallelism=gs.Parallelism(cp=2), speculation=speculation())
     with pytest.raises(ConfigError, match="is not a Speculation"):
         gs.simulate("llama-3.1-8b", "h100-sxm", speculation="llama-3.2-1b")  # type: ignore[arg-type]
 
