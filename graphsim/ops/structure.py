@@ -1,4 +1,4 @@
-"""Nodes that shape a graph rather than compute: entry, repetition, kernels that run as one."""
+"""Nodes for the structure of a graph rather than for computation: input, repetition, kernels that run as one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def last_node(graph: nx.DiGraph) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Input(Op):
-    """Where a block's incoming value enters; no work, no time."""
+    """The entry of a block's incoming value; no work, no time."""
 
     launched: ClassVar[bool] = False
     sharding: ClassVar[Sharding] = Sharding.WHOLE
@@ -47,7 +47,7 @@ class Input(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OutsideValue(Op):
-    """A value made outside the block that takes it (rotary angles, an earlier layer's result); nothing moves."""
+    """A value computed outside the block (rotary angles, an earlier layer's result); no data is moved."""
 
     launched: ClassVar[bool] = False
     sharding: ClassVar[Sharding] = Sharding.WHOLE
@@ -76,15 +76,15 @@ class OutsideValue(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EncoderOutput(OutsideValue):
-    """What an encoder leaves, as the layers of a decoder read it: one value for all turns of a repeat; nothing moves.
+    """An encoder's result as the layers of a decoder read it: one value for all turns of a repeat; no data is moved.
 
-    It stands in the repeat's body without inputs; the repeat takes the encoder's result beside its own value.
+    It is a node without inputs in the repeat's body; the repeat takes the encoder's result as a second input.
     """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Join(Op):
-    """Several values seen as one; nothing moves."""
+    """Several values as one; no data is moved."""
 
     launched: ClassVar[bool] = False
 
@@ -112,9 +112,9 @@ class Join(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Slice(Join):
-    """A device's own part of a value that it holds whole; nothing moves.
+    """A device's own part of a replicated value; no data is moved.
 
-    parts: how many such parts the value has; 0 = not said
+    parts: number of such parts; 0 = not stated
     """
 
     sharding: ClassVar[Sharding] = Sharding.DEAL_OUT
@@ -123,22 +123,24 @@ class Slice(Join):
 
     @property
     def is_view(self) -> Any:
-        """The only part is the whole; one of several counts as memory of its own, and the whole may be freed."""
+        """If it is the only part; one of several has its own memory, so that the whole value may be freed."""
         return np.equal(self.parts, 1.0)
 
     @property
     def in_elems(self) -> Num | None:
-        """Whatever it is a part of."""
+        """Any size: it is a part of its input."""
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SomeRows(Join):
-    """Some rows of a value, on each device that holds it; nothing moves."""
+    """Some rows of a value, on each device that holds it or a part of it; no data is moved."""
+
+    follows: ClassVar[bool] = True
 
     @property
     def in_elems(self) -> Num | None:
-        """Whatever they are rows of."""
+        """Any size: they are rows of its input."""
         return None
 
 
@@ -148,7 +150,7 @@ class Repeat(Op):
 
     first_layer: index of the first layer it stands for
     layers: how many layers one body holds; a body node's `{}` module path counts from its own `layer`
-    runs_again: whether its turns run again ahead of their backward, where anything is recomputed
+    runs_again: whether its turns are recomputed before their backward pass, if anything is recomputed
     """
 
     op_type: ClassVar[OpType] = OpType.REPEAT
@@ -174,17 +176,17 @@ class Repeat(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: bodies are asked node by node."""
+        """Nothing: bodies are evaluated node by node."""
         return Saved()
 
     def cut(self, ways: Num) -> Repeat:
-        """Bodies are cut node by node."""
+        """Bodies are sharded node by node."""
         return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Together(Op):
-    """Kernels that share the device at the same time: one op whose work is the sum of theirs."""
+    """Kernels that run concurrently on one device: one op with the sum of their work."""
 
     op_type: ClassVar[OpType] = OpType.TOGETHER
 
@@ -211,17 +213,17 @@ class Together(Op):
 
     @property
     def saved(self) -> Saved:
-        """What each part keeps."""
+        """What each part saves."""
         return reduce(add, (part.saved for part in self.parts))
 
     @property
     def saved_for_weights(self) -> Saved:
-        """What each part keeps."""
+        """What each part saves."""
         return reduce(add, (part.saved_for_weights for part in self.parts))
 
     @property
     def out_elems(self) -> Num:
-        """What the last part yields."""
+        """Elements of the last part's result."""
         return self.parts[-1].out_elems
 
     def cut(self, ways: Num) -> Together:
@@ -231,9 +233,9 @@ class Together(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Launch(Op):
-    """The host's start of `times` kernels; each takes the hardware's eager launch time.
+    """The host's launch of `times` kernels, each taking the device's eager launch time.
 
-    called_s: further host time for them: calls from Python, of modules and of the kernels' operations
+    called_s: additional host time in seconds: Python calls of modules and of the kernels' operations
     """
 
     op_type: ClassVar[OpType] = OpType.LAUNCH

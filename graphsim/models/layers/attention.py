@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class QkNorm(Enum):
-    """Norm of queries and keys: none, per head with shared or with own weights, or over all heads at once."""
+    """Norm of queries and keys: none, per head with shared or separate weights, or over all heads at once."""
 
     NONE = "none"
     HEAD = "head"
@@ -77,7 +77,8 @@ class SelfAttention(Layer):
     keys_are_values: one projection serves as both
     key_bias: keys have a bias where queries and values have one
     cached: keys and values stay for later steps; an encoder's do not: its rows see each other, in both directions
-    biased: a table of biases by distance is added to the scores; buckets: its entries for each head, where it is this
+    biased: a table of biases by distance is added to the scores
+    buckets: its entries for each head, where it is this
         layer's own and not an earlier one's (T5, arXiv 1910.10683, section 2.1)
     selection: an indexer that chooses the blocks of keys which a query sees
     """
@@ -115,7 +116,7 @@ class SelfAttention(Layer):
 
     @property
     def loose(self) -> bool:
-        """Whether what attention takes is not queries and the cache alone."""
+        """Whether attention takes more than queries and the cache."""
         return self.shares_kv or self.buckets > 0 or self.selection is not None
 
     def build(self, scope: Scope, x: str) -> str:
@@ -185,7 +186,7 @@ class SelfAttention(Layer):
         return q, Value(scope.linear(key, x)), Value(scope.linear(value, x)), gate_value
 
     def _own_gate(self, scope: Scope, x: str) -> Value | None:
-        """The gate that has a weight of its own."""
+        """The gate that has its own weight."""
         if not (self.gated and self.names.gate):
             return None
         gate = Projection(
@@ -246,6 +247,7 @@ class SelfAttention(Layer):
 
     def _attend(self, scope: Scope, segment: Segment, values: list[Value], scores: Sequence[str]) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
+        values = [scope.rows_of(segment, value) for value in values]
         inputs, kept = values[:1], values[1:]
         if kept and not self.cached:
             inputs = [*inputs, *kept]
@@ -265,7 +267,7 @@ class SelfAttention(Layer):
         return scope.add(f"attention{suffix}", kernel, [*inputs, *map(Value, scores)])
 
     def _kind(self, seen: Num) -> Callable[..., Attention]:
-        """Attention to all keys, or to those that a selection leaves."""
+        """Attention to all keys, or to the selected ones."""
         if not self.selection:
             return Attention
         from graphsim.ops import SparseAttention
@@ -273,7 +275,7 @@ class SelfAttention(Layer):
         return partial(SparseAttention, method="msa", slots=seen)
 
     def kernel(self, scope: Scope, segment: Segment) -> Attention:
-        """The attention of one kind of sequence to what it sees; learned sinks are the first kind's."""
+        """The attention of one kind of sequence; learned sinks belong to the first kind."""
         seen = self.selection.chosen if self.selection else self.window
         rows = segment.kv_tokens(self.window) if self.cached else segment.tokens
         if self.selection:

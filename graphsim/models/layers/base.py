@@ -1,7 +1,7 @@
-"""How a layer family describes itself: a frozen description that adds its operations to a graph.
+"""The base of layer descriptions: a frozen description that adds its operations to a graph.
 
-Weights, shapes and wiring are written once, in `build`; parameter counts, memory and adapters' targets are
-read off the operations that it adds.
+Weights, shapes and wiring are written once, in `build`; parameter counts, memory and adapters' targets follow from the
+operations that it adds.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from functools import partial
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
 from graphsim.brief import settings_text
 from graphsim.graph import Value, add, walk
 from graphsim.models.media import NO_MEDIA
-from graphsim.models.phase import Phase, prefill
-from graphsim.ops import Gemm, GroupedGemm, HeadGemm, Op, Part, Sharding
+from graphsim.models.phase import Phase, Segment, prefill
+from graphsim.ops import Gemm, GroupedGemm, HeadGemm, Op, Part, Sharding, SomeRows
 from graphsim.ops.formats import Format
 from graphsim.ops.precision import ALIKE, Precision, load_precision
 from graphsim.units import Num
+
+NEARLY_NONE = 1e-9
+"""In place of nothing where something is divided by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +38,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Where a layer is being built.
+    """The context in which a layer is built.
 
     hidden: width of the residual stream
     prefix: module path of the layer, `{}` standing for its index
-    label: put before node names, where one graph holds several layers
-    layer: the layer's place in the repeat's body
-    index: the layer's place in the model, of a repeat's first one
+    label: prefix of node names if one graph holds several layers
+    layer: the layer's position in the repeat's body
+    index: the layer's index in the model; in a repeat, that of the first layer
     source: an encoder's output, for layers that attend to it
     streams: of the residual, each of `hidden` elements
     """
@@ -63,7 +67,7 @@ class Scope:
 
     @property
     def along(self) -> dict[str, Any]:
-        """What operations that walk along sequences ask of the step."""
+        """The fields of the step for operations along sequences."""
         phase = self.phase
         return {
             "sequences": phase.sequences, "tokens": phase.tokens, "decode": phase.decodes, "decoding": phase.decoding,
@@ -71,7 +75,7 @@ class Scope:
 
     @property
     def activations(self) -> Format:
-        """Format of what flows."""
+        """Format of activations."""
         return self.precision.activations
 
     def add(self, name: str, op: Op, inputs: Iterable[str | Value]) -> str:
@@ -80,12 +84,28 @@ class Scope:
         op = replace(op, role=op.role or name, activations=self.activations, layer=self.layer)
         return add(self.graph, full, op, inputs)
 
+    def elems_of(self, value: Value) -> Num:
+        """Elements of a value."""
+        op: Op = self.graph.nodes[value.node]["op"]
+        if not value.parts:
+            return op.out_elems
+        sizes = op.out_parts
+        return sum((sizes[part] for part in value.parts), start=0.0)
+
+    def rows_of(self, segment: Segment, value: Value) -> Value:
+        """What a value holds for the sequences of one segment; all of it where the step has no other."""
+        if len(self.phase.segments) == 1:
+            return value
+        elems = self.elems_of(value) * (segment.tokens / np.maximum(self.tokens, NEARLY_NONE))
+        name = ".".join((value.node.removeprefix(self.label), *value.parts, "rows"))
+        return Value(self.add(name, SomeRows(elems=elems), [value]))
+
     def linear(
         self, projection: Projection, source: str | Value | None, *, m: Num | None = None, name: str = ""
     ) -> str:
         """Add a projection as a GEMM on `m` rows (all tokens by default), named as its module unless told otherwise.
 
-        source: None of one that no row passes, where nothing is there to hang it on
+        source: None for a projection without rows and without an input
         """
         name = name or projection.name.rsplit(".", 1)[-1]
         op = projection.kind(
@@ -114,11 +134,11 @@ class Scope:
         return self.format_of(projection.name, usual)
 
     def table_format(self, module: str) -> Format | None:
-        """The format of an embedding's table; None where it is the activations'."""
+        """The format of an embedding's table; None if it is the activations'."""
         return self.precision.modules.of(module, self.index)
 
     def format_of(self, name: str, usual: Format) -> Format:
-        """The format of the weights of a module, by its name below the layer: its own, or that usual for its kind."""
+        """The format of the weights of a module, by its name below the layer: its own, or the default of its kind."""
         own = self.precision.modules
         return usual if own is ALIKE else own.of(f"{self.prefix}{name}", self.index) or usual
 
@@ -154,7 +174,7 @@ class Projection:
 
     @property
     def kind(self) -> Callable[..., Gemm]:
-        """What makes the operation."""
+        """The class of the operation."""
         if self.heads:
             return partial(HeadGemm, heads=self.heads)
         return partial(GroupedGemm, groups=self.groups) if self.groups else Gemm
@@ -166,7 +186,7 @@ class Layer(ABC):
     __slots__ = ()
 
     def __init_subclass__(cls) -> None:
-        """Every kind of layer shows what is not at its default."""
+        """Every kind of layer shows only the fields that differ from their defaults."""
         cls.__repr__ = Layer.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
@@ -178,7 +198,7 @@ class Layer(ABC):
 
 
 def unique(graph: nx.DiGraph, name: str) -> str:
-    """The name itself, or with the first free number behind it."""
+    """The name itself, or with the first free number after it."""
     if name not in graph:
         return name
     number = 2

@@ -55,7 +55,7 @@ class BlockSelection:
             width=self.head_dim,
             kv=scope.precision.kv,
         )
-        kept = scope.add("index_cache", cache, [Value(turned, ("k",))])
+        kept = scope.add("index_cache", cache, [scope.rows_of(segment, Value(turned, ("k",)))])
         score = IndexScores(
             sequences=segment.sequences,
             query_tokens=segment.tokens,
@@ -71,4 +71,4 @@ class BlockSelection:
             kv=scope.precision.kv,
             method="msa",
         )
-        return scope.add("index_scores", score, [Value(turned, ("q",)), Value(kept)])
+        return scope.add("index_scores", score, [scope.rows_of(segment, Value(turned, ("q",))), Value(kept)])

@@ -19,7 +19,8 @@ from graphsim.ops import Join, KvCache, Norm, Rope, Sharding, SparseAttention
 class CompressedAttention(Layer):
     """Queries through a rank, one key head, an output through `groups` groups of `out_rank`.
 
-    window: recent tokens that each query sees; compression: of all tokens, None where only the window is seen
+    window: recent tokens that each query sees
+    compression: of all tokens, None where only the window is seen
     """
 
     heads: int
@@ -93,7 +94,10 @@ class CompressedAttention(Layer):
         outs = []
         for segment in scope.phase.segments:
             suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
-            inputs = [Value(turned, ("q",)), *self._seen(scope, segment, suffix, turned, entries, index)]
+            inputs = [
+                scope.rows_of(segment, Value(turned, ("q",))),
+                *self._seen(scope, segment, suffix, turned, entries, index),
+            ]
             outs.append(scope.add(f"attention{suffix}", self._attention(scope, segment), inputs))
         return outs
 
@@ -109,7 +113,7 @@ class CompressedAttention(Layer):
             width=self.head_dim,
             kv=scope.precision.kv,
         )
-        found = [scope.add(f"kv_cache{suffix}", recent, [Value(turned, ("k",))])]
+        found = [scope.add(f"kv_cache{suffix}", recent, [scope.rows_of(segment, Value(turned, ("k",)))])]
         pool = self.compression
         if pool:
             found.append(pool.kept(scope, segment, f"entry_cache{suffix}", self.head_dim, entries))

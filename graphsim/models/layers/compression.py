@@ -64,12 +64,12 @@ class Compression:
             width=width,
             kv=scope.precision.kv,
         )
-        return scope.add(name, cache, [entries])
+        return scope.add(name, cache, [scope.rows_of(segment, Value(entries))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexInputs:
-    """What scores are made of: queries, a weight for each head, entries."""
+    """The inputs of scores: queries, a weight for each head, entries."""
 
     query: str
     weights: str
@@ -93,7 +93,7 @@ def index_inputs(
 def scores(
     scope: Scope, compression: Compression, indexer: Indexer, segment: Segment, suffix: str, inputs: IndexInputs
 ) -> str:
-    """Every query with every entry behind it, by a few narrow heads."""
+    """Every query with every entry up to its position, by a few narrow heads."""
     kept = compression.kept(scope, segment, f"index_cache{suffix}", indexer.head_dim, inputs.entries)
     score = IndexScores(
         sequences=segment.sequences,
@@ -110,7 +110,8 @@ def scores(
         kv=scope.precision.kv,
         method="csa",
     )
-    return scope.add(f"index_scores{suffix}", score, [Value(inputs.query), Value(inputs.weights), Value(kept)])
+    read = [scope.rows_of(segment, Value(name)) for name in (inputs.query, inputs.weights)]
+    return scope.add(f"index_scores{suffix}", score, [*read, Value(kept)])
 
 
 def _linear(scope: Scope, name: str, n: Num, x: str, k: Num = 0) -> str:

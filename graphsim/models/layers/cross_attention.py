@@ -1,7 +1,7 @@
 """Attention of a decoder to the output of its encoder (arXiv 1706.03762, section 3.2.3).
 
-Keys and values are projected from the encoder's rows once, in the prompt step, and lie in a cache of their own that
-every later step reads as it is.
+Keys and values are projected from the encoder's rows once, in the prompt step, and are stored in a separate cache that
+every later step reads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from graphsim.units import Num
 CROSS_NAMES = AttentionNames(
     q="encoder_attn.q_proj", k="encoder_attn.k_proj", v="encoder_attn.v_proj", o="encoder_attn.out_proj"
 )
-"""Modules of BART and its kin."""
+"""Modules of BART and similar models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,8 @@ class CrossAttention(Layer):
     """Queries of the decoder, keys and values of the encoder, output projection.
 
     width: of the encoder's rows, the decoder's own if 0
-    bias, out_bias: of queries, keys and values, and of the result; key_bias: keys have one where the others do
+    bias, out_bias: of queries, keys and values, and of the result
+    key_bias: keys have one where the others do
     soft_cap: scores pass a scaled tanh before the softmax
     head_norms: queries and keys pass a norm of each head
     """
@@ -63,13 +64,15 @@ class CrossAttention(Layer):
 
     def attend(self, scope: Scope, q: Value, k: Value, v: Value) -> str:
         """Cache and attention for every kind of sequence in the step, before the output projection."""
-        outs = [self._attend(scope, segment, q, k, v) for segment in scope.phase.segments]
+        outs = [self._attend(scope, segment, scope.rows_of(segment, q), k, v) for segment in scope.phase.segments]
         if len(outs) == 1:
             return outs[0]
         return scope.add("cross_join", Join(elems=scope.tokens * self.heads * self.head_dim), outs)
 
     def _of_source(self, scope: Scope, tag: str, name: str, x: str) -> Value:
-        """A projection of the rows that the encoder makes in this step; of none in steps that only read the cache."""
+        """A projection of the rows that the encoder computes in this step; of no rows in steps that only read the
+        cache.
+        """
         source = scope.source.node if scope.source else x
         return self._projection(scope, tag, name, self.kv_heads, source, _encoded_rows(scope))
 
@@ -119,5 +122,5 @@ class CrossAttention(Layer):
 
 
 def _encoded_rows(scope: Scope) -> Num:
-    """Rows that the encoder makes in this step."""
+    """Rows that the encoder computes in this step."""
     return sum((segment.encoded_rows for segment in scope.phase.segments), start=0.0)

@@ -1,7 +1,7 @@
 """Differential attention: the difference of two softmax attentions (arXiv 2410.05258, section 2.1).
 
 As transformers' `modeling_diffllama.py` computes it: all queries and keys attend twice, once with each half of the
-value heads; the second half of the heads is then taken from the first.
+value heads; the second half of the heads is then subtracted from the first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ class DifferentialAttention(SelfAttention):
     def attend(self, scope: Scope, q: Value, k: Value | None, v: Value | None, scores: Sequence[str] = ()) -> str:
         """Cache, both attentions, difference, norm."""
         rows = [part for part in (k, v) if part is not None]
-        halves = [self._twice(scope, segment, q, rows) for segment in scope.phase.segments]
+        halves = [
+            self._twice(scope, segment, scope.rows_of(segment, q), [scope.rows_of(segment, part) for part in rows])
+            for segment in scope.phase.segments
+        ]
         width = scope.tokens * self.heads * self.head_dim
         first, second = [
             outs[0] if len(outs) == 1 else scope.add("attention.join", Join(elems=width), outs)

@@ -1,9 +1,10 @@
-"""Indexers: a few narrow heads score what came before, and attention sees the best of it (DeepSeek-V3.2-Exp report)."""
+"""Indexers: a few narrow heads score earlier tokens, and attention sees the best ones (DeepSeek-V3.2-Exp report)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphsim.graph import Value
 from graphsim.models.layers.base import Projection, Scope
 from graphsim.models.phase import Segment
 from graphsim.ops import IndexScores, KvCache, Norm, PoolWindows
@@ -30,7 +31,15 @@ class Indexer:
         keys = self._keys(scope, x, scope.add("k_norm", norm, [key]))
         weights = self._linear(scope, "weights_proj", self.heads, x)
         return [
-            scope.add("index_scores", self._score(scope, segment), [query, weights, self._kept(scope, segment, keys)])
+            scope.add(
+                "index_scores",
+                self._score(scope, segment),
+                [
+                    scope.rows_of(segment, Value(query)),
+                    scope.rows_of(segment, Value(weights)),
+                    self._kept(scope, segment, keys),
+                ],
+            )
             for segment in scope.phase.segments
         ]
 
@@ -38,11 +47,11 @@ class Indexer:
         return scope.linear(Projection(name=f"{self.module}.{name}", n=n, k=k or scope.hidden, tags=("attn",)), x)
 
     def _keys(self, scope: Scope, x: str, keys: str) -> str:
-        """What the cache keeps of the step's keys."""
+        """The cache of the step's keys."""
         return keys
 
     def _sizes(self, scope: Scope, segment: Segment) -> tuple[Num, Num, Num]:
-        """Keys that come into the cache, that are in it, and that the queries meet in pairs."""
+        """New keys, keys in the cache, and query-key pairs."""
         return segment.tokens, segment.kv_tokens(), segment.pairs(0, scope.phase.causal)
 
     def _kept(self, scope: Scope, segment: Segment, keys: str) -> str:
@@ -55,7 +64,7 @@ class Indexer:
             width=self.head_dim,
             kv=scope.precision.kv,
         )
-        return scope.add("index_cache", cache, [keys])
+        return scope.add("index_cache", cache, [scope.rows_of(segment, Value(keys))])
 
     def _score(self, scope: Scope, segment: Segment) -> IndexScores:
         """A GEMM for each head and pair; the heads' scores are summed by their weights."""

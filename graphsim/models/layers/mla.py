@@ -2,8 +2,8 @@
 
 A prompt is attended in decompressed form: `kv_b_proj` makes keys and values of every head. A decode step is attended
 in absorbed form: `kv_b_proj` moves to the queries' and the results' side, and all heads share the cached latent.
-Behind an indexer engines attend prompts so too, whence `kv_b_proj` works on a prompt's new tokens alone; its flops on
-both sides of the attention are those of one GEMM.
+With an indexer, engines attend prompts in this way too, so that `kv_b_proj` works only on a prompt's new tokens; its
+flops on both sides of the attention are those of one GEMM.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ from graphsim.units import Num
 class LatentAttention(Layer):
     """MLA with `nope` position-free and `rope` rotary dimensions per head.
 
-    q_rank: rank of the queries' own compression, 0 = none; kv_rank: width of the cached latent
-    gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none; gate_name: its projection
+    q_rank: rank of the queries' own compression, 0 = none
+    kv_rank: width of the cached latent
+    gate: elements per head of a sigmoid gate on the result, 1 or as many as values; 0 = none
+    gate_name: its projection
     sinks: one learned logit per head joins each softmax
     absorbs_prompts: whether prompts are attended in absorbed form too, as engines do with short ones
-    reuses: whether the indexer is an earlier layer's, whose choice counts here too
-    turns: whether the rotary dimensions are turned by position; else they are as the others (NoPE)
+    reuses: whether an earlier layer's indexer choice is used
+    turns: whether the rotary dimensions are rotated by position; else they are like the others (NoPE)
     module: of the projections and norms, below the layer
     """
 
@@ -103,7 +105,7 @@ class LatentAttention(Layer):
         return scope.add("attention_gate", Activation(elems=elems, reads=reads, steps=4.0), [out, gate])
 
     def _turned(self, scope: Scope, q: str, latent: str) -> list[Value]:
-        """The parts of queries and of the key that carry positions; none where they have no such part."""
+        """The rotated parts of queries and of the key; none without rotary dimensions."""
         parts = [Value(q, ("q_rope",)), Value(latent, ("rope",))]
         if not self.rope:
             return []
@@ -153,6 +155,8 @@ class LatentAttention(Layer):
         self, scope: Scope, segment: Segment, q: str, turned: list[Value], normed: str, scores: list[str]
     ) -> str:
         suffix = "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
+        turned = [scope.rows_of(segment, value) for value in turned]
+        nope, latent = (scope.rows_of(segment, value) for value in (Value(q, ("q_nope",)), Value(normed)))
         cache = KvCache(
             new_tokens=segment.tokens,
             kv_tokens=segment.kv_tokens(),
@@ -161,13 +165,13 @@ class LatentAttention(Layer):
             width=self.kv_rank + self.rope,
             kv=scope.precision.kv,
         )
-        cached = scope.add(f"kv_cache{suffix}", cache, [normed, *turned[1:]])
+        cached = scope.add(f"kv_cache{suffix}", cache, [latent, *turned[1:]])
         if segment.decode or self.absorbs_prompts:
-            return self._absorbed(scope, segment, suffix, q, [*turned[:1], Value(cached), *map(Value, scores)])
+            return self._absorbed(scope, segment, suffix, nope, [*turned[:1], Value(cached), *map(Value, scores)])
         raised = segment.tokens if self.indexer else segment.kv_tokens()
-        keys = scope.linear(self._up(), normed, m=raised)
+        keys = scope.linear(self._up(), latent, m=raised)
         attention = self._attention(scope, segment, self.heads, self.nope + self.rope, self.value_dim, 0)
-        inputs = [Value(q, ("q_nope",)), *turned[:1], Value(keys), *turned[1:]]
+        inputs = [nope, *turned[:1], Value(keys), *turned[1:]]
         return scope.add(f"attention{suffix}", attention, [*inputs, Value(cached), *map(Value, scores)])
 
     def _up(self) -> Projection:
@@ -180,10 +184,10 @@ class LatentAttention(Layer):
             tags=("attn", "qkv", "key", "value"),
         )
 
-    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, q: str, seen: list[Value]) -> str:
+    def _absorbed(self, scope: Scope, segment: Segment, suffix: str, nope: Value, seen: list[Value]) -> str:
         tokens, weights = segment.tokens, scope.weights_of(self._up())
         to_latent = HeadGemm(m=tokens, n=self.kv_rank, k=self.nope, heads=self.heads, weights=weights)
-        query = scope.add(f"kv_b_proj.absorb_k{suffix}", to_latent, [Value(q, ("q_nope",))])
+        query = scope.add(f"kv_b_proj.absorb_k{suffix}", to_latent, [nope])
         width = self.kv_rank + self.rope
         attention = self._attention(scope, segment, 1, width, self.kv_rank, width)
         out = scope.add(f"attention{suffix}", attention, [Value(query), *seen])
@@ -193,7 +197,7 @@ class LatentAttention(Layer):
     def _attention(
         self, scope: Scope, segment: Segment, kv_heads: int, head_dim: int, value_dim: int, cache_width: int
     ) -> Attention:
-        """One kernel; where an indexer chooses the keys one that gathers their latents, in prompts too."""
+        """One kernel; with an indexer, one that gathers the latents of the chosen keys, also for prompts."""
         seen = self.indexer.chosen if self.indexer else 0
         gathering = partial(
             SparseAttention, method="dsa_shared" if self.reuses else "dsa", slots=seen,

@@ -10,9 +10,9 @@ import numpy as np
 from graphsim.files.arithmetic import Expression
 from graphsim.graph import Value
 from graphsim.models.layers.attention import SelfAttention
-from graphsim.models.layers.base import Scope
+from graphsim.models.layers.base import NEARLY_NONE, Scope
 from graphsim.models.layers.cross_attention import CrossAttention
-from graphsim.models.layers.custom.node import NEARLY_NONE, Node
+from graphsim.models.layers.custom.node import Node
 from graphsim.models.phase import Segment
 from graphsim.ops import Attention, Join, KvCache, Rope, SomeRows
 from graphsim.units import Num
@@ -39,7 +39,7 @@ class RopeNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvCacheNode(Node):
-    """A cache apart from attention: `width` elements for each token and head; all rows that the step sees."""
+    """A cache separate from attention: `width` elements for each token and head; all rows that the step sees."""
 
     kv_heads: int
     width: int
@@ -71,7 +71,7 @@ class KvCacheNode(Node):
 class AttentionNode(Node):
     """Cache and softmax attention of queries, keys and values, or of queries with an earlier layer's cache.
 
-    Where scores are biased, the biases may come in behind these.
+    Where scores are biased, the biases may be further inputs after these.
     """
 
     attention: SelfAttention
@@ -86,7 +86,9 @@ class AttentionNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptAttentionNode(Node):
-    """Attention of queries to what a cache's node holds, or to what is expanded from it; biases may come in behind."""
+    """Attention of queries to the contents of a cache node, or to values expanded from it; biases may follow as
+    inputs.
+    """
 
     attention: SelfAttention
 
@@ -106,12 +108,12 @@ class KeptAttentionNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossAttentionNode(Node):
-    """Attention of queries to an encoder's keys and values, which lie in a cache of their own."""
+    """Attention of queries to an encoder's keys and values, which are in a separate cache."""
 
     attention: CrossAttention
 
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
-        """Keeps what the step encodes, attends to all that is kept."""
+        """Stores the keys and values encoded in the step, and attends to all stored ones."""
         q, k, v = inputs
         return self.attention.attend(scope, q, k, v)
 
@@ -121,7 +123,7 @@ class UncachedAttentionNode(Node):
     """Attention to keys and values that no later step sees: by default this step's rows, in both directions.
 
     queries, rows, pairs: of queries, keys and query-key pairs of all sequences; a query sees every key of its sequence
-    causal: a query sees the keys up to its own place, `window` of them at most
+    causal: a query sees the keys up to its own position, at most `window` of them
     """
 
     attention: SelfAttention
@@ -166,12 +168,12 @@ class UncachedAttentionNode(Node):
 
 
 def suffix_of(scope: Scope, segment: Segment) -> str:
-    """What tells the kernels of a step's kinds of sequences apart; "" where there is one."""
+    """A suffix that distinguishes the kernels of a step's kinds of sequences; "" if there is one kind."""
     return "" if len(scope.phase.segments) == 1 else (".decode" if segment.decode else ".prefill")
 
 
 def _is_cache(scope: Scope, node: str) -> bool:
-    """Whether a value is what a cache holds, seen as it is or in part."""
+    """Whether a value is a cache's contents, complete or in part."""
     op = scope.graph.nodes[node]["op"]
     if isinstance(op, Join | SomeRows):
         return all(_is_cache(scope, source) for source in scope.graph.pred[node])

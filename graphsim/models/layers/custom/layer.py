@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Scope
-from graphsim.models.layers.custom.node import Node, elems_of
+from graphsim.models.layers.custom.node import Node
 from graphsim.ops import Join
 from graphsim.units import Num
 
@@ -22,5 +22,5 @@ class LayerNode(Node):
         """All the layer's operations."""
         (value,) = self.together(scope, inputs)
         if value.parts:
-            value = Value(scope.add(f"{self.name}.join", Join(elems=elems_of(scope, value)), [value]))
+            value = Value(scope.add(f"{self.name}.join", Join(elems=scope.elems_of(value)), [value]))
         return self.layer.build(scope, value.node)

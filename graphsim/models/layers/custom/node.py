@@ -1,7 +1,7 @@
-"""What every entry of a block is: a name, the values that it takes, and the operations that it adds.
+"""The entries of a block: a name, inputs, and the operations that they add.
 
-Dimensions of weights are numbers once the model's fields are known. Sizes of what flows may also name what a step
-brings (STEP_NAMES).
+Dimensions of weights are numbers once the model's fields are known. Sizes of values may also refer to a step's
+quantities (STEP_NAMES).
 """
 
 from __future__ import annotations
@@ -15,26 +15,23 @@ import numpy as np
 from graphsim.errors import GraphError
 from graphsim.files.arithmetic import Expression
 from graphsim.graph import Value
-from graphsim.models.layers.base import Scope
-from graphsim.ops import Join, Op, SomeRows
+from graphsim.models.layers.base import NEARLY_NONE, Scope
+from graphsim.ops import Join, SomeRows
 from graphsim.symbolic.questions import is_known
 from graphsim.units import Num
 
 INPUT, SOURCE = "input", "source"
-"""What enters a block, and the rows of an encoder that enter beside it."""
+"""The input of a block, and the rows of an encoder as a second input."""
 
 STEP_NAMES = (
     "tokens", "sequences", "kv_tokens", "pairs", "logit_rows",
     "new_tokens", "context_tokens", "source_tokens", "encoded_rows",
 )  # fmt: skip
-"""What a step brings, for use in arithmetic."""
-
-NEARLY_NONE = 1e-9
-"""In place of nothing where something is divided by it."""
+"""Quantities of a step, for use in arithmetic."""
 
 
 def step_values(scope: Scope) -> dict[str, Num]:
-    """The numbers behind STEP_NAMES; those of each sequence are means over the step."""
+    """The values of STEP_NAMES; those per sequence are means over the step."""
     phase = scope.phase
     kv_tokens = sum((s.kv_tokens() for s in phase.segments), start=0.0)
     sequences = np.maximum(phase.sequences, NEARLY_NONE)
@@ -55,7 +52,7 @@ def step_values(scope: Scope) -> dict[str, Num]:
 class Node:
     """One entry of a custom block. `inputs` name earlier entries, or `input`, or a part such as `qkv.q`.
 
-    idle: its weights are in memory and no row passes it
+    idle: its weights are in memory, without any rows
     """
 
     name: str
@@ -72,7 +69,7 @@ class Node:
         """Add the node's operations and return the name of the one that holds its result."""
 
     def size(self, dim: str, expression: Expression, step: Mapping[str, Num]) -> Num:
-        """A size in this step; none of a node that no row passes. Raises GraphError where it is no size."""
+        """A size in this step; 0 for an idle node. Raises GraphError if it is not a valid size."""
         if self.idle:
             return 0.0
         value = expression.evaluate(step)
@@ -83,28 +80,19 @@ class Node:
         return value
 
     def brought(self, scope: Scope, inputs: Sequence[Value]) -> Num:
-        """Elements that the inputs bring together, each value counted once."""
+        """Total elements of the inputs, each value counted once."""
         if self.idle:
             return 0.0
-        return sum((elems_of(scope, value) for value in dict.fromkeys(inputs)), start=0.0)
+        return sum((scope.elems_of(value) for value in dict.fromkeys(inputs)), start=0.0)
 
     def together(self, scope: Scope, inputs: Sequence[Value]) -> list[Value]:
-        """The inputs as one value: several are laid side by side. None of a node without inputs."""
+        """The inputs as one value: several are concatenated. None for a node without inputs."""
         if len(inputs) < 2:
             return list(inputs)
         return [Value(scope.add(f"{self.name}.join", Join(elems=self.brought(scope, inputs)), inputs))]
 
     def whole(self, scope: Scope, value: Value) -> str:
-        """The node of a value; a part of a result becomes one of its own."""
+        """The node of a value; a part of a result gets a separate node."""
         if not value.parts:
             return value.node
-        return scope.add(f"{self.name}.part", SomeRows(elems=elems_of(scope, value)), [value])
-
-
-def elems_of(scope: Scope, value: Value) -> Num:
-    """Elements of a value."""
-    op: Op = scope.graph.nodes[value.node]["op"]
-    if not value.parts:
-        return op.out_elems
-    sizes = op.out_parts
-    return sum((sizes[part] for part in value.parts), start=0.0)
+        return scope.add(f"{self.name}.part", SomeRows(elems=scope.elems_of(value)), [value])

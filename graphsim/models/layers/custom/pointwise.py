@@ -1,4 +1,4 @@
-"""Entries that read values and write one: sums, nonlinearities, copies, and what only its author can state."""
+"""Entries that read values and write one: sums, nonlinearities, copies, and operations stated by their author."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from graphsim.files.arithmetic import Expression
 from graphsim.graph import Value
-from graphsim.models.layers.base import Scope
-from graphsim.models.layers.custom.node import NEARLY_NONE, Node
+from graphsim.models.layers.base import NEARLY_NONE, Scope
+from graphsim.models.layers.custom.node import Node
 from graphsim.ops import Activation, Add, Compute, Elementwise
 from graphsim.units import Num
 
@@ -24,7 +24,8 @@ _PLAIN: dict[str, type[Elementwise]] = {"add": Add, "elementwise": Elementwise}
 class ElementwiseNode(Node):
     """Sums, nonlinearities, gates: `elems` results (as many as the first input has), `steps` operations each.
 
-    reads: elements read, those of the inputs by default; unchecked: they need not be what the inputs bring
+    reads: elements read, those of the inputs by default
+    unchecked: the inputs' sizes need not match
     learned: weights of its own
     """
 
@@ -52,7 +53,7 @@ class ElementwiseNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyNode(Node):
-    """Values moved once: read where they lie, written as `elems` elements side by side (as many as come in)."""
+    """Values copied once, into `elems` contiguous elements (by default those of the inputs)."""
 
     elems: Expression | None = None
 
@@ -68,7 +69,9 @@ class CopyNode(Node):
 class ComputeNode(Node):
     """An operation of which the author states results, work, weights and state.
 
-    reads, unchecked: as of an elementwise node; launches: kernels that it starts; note: what it is
+    reads, unchecked: as of an elementwise node
+    launches: kernels that it starts
+    note: what it is
     """
 
     elems: Expression | None = None
@@ -82,7 +85,7 @@ class ComputeNode(Node):
     note: str = ""
 
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
-        """Nothing is demanded that is not stated."""
+        """Only the stated work."""
         stated = {
             name: 0.0 if expression is None else self.size(name, expression, step)
             for name, expression in (("flops", self.flops), ("vector_flops", self.vector_flops), ("state", self.state))
