@@ -74,7 +74,8 @@ def checked_number(
 ) -> Any:
     """`value` if it is a number within bounds, lists as arrays of floats over scenarios.
 
-    whole: only whole numbers will do, and one of them comes back as an int; one: no arrays
+    whole: only whole numbers will do, and one of them comes back as an int
+    one: no arrays
     Raises ConfigError naming the argument, the value and what is allowed.
     """
     number = as_number(value)
@@ -84,7 +85,7 @@ def checked_number(
 
 
 def not_within(least: float, most: float, *, whole: bool, one: bool = False) -> str:
-    """What a message says behind a number that is not within its bounds."""
+    """The end of a message on a number that is not within its bounds."""
     kind = ("single " if one else "") + ("whole number" if whole else "number")
     bounds = f"from {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
     return f"is not allowed; expected a {kind} {bounds}"
@@ -168,6 +169,16 @@ def seconds_text(value: float) -> str:
     if 0 < abs(value) < 1e-9:
         return "<1 ns"
     return "0 s" if value == 0 else scaled(value, "s", {"n": 1e-9, "µ": 1e-6, "m": 1e-3, "": 1.0})
+
+
+def counted_text(number: float, what: str) -> str:
+    """A number of things: `1 adapter`, `1,000 adapters`."""
+    return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
+
+
+def throughput_text(value: float) -> str:
+    """Tokens per second in four digits: `60.68 tokens/s`, `12,350 tokens/s`."""
+    return f"{float(f'{value:.4g}'):,.12g} tokens/s"
 
 
 def joules_text(value: float) -> str:

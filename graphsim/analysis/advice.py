@@ -1,6 +1,6 @@
-"""What to do about an adapter: merge it or not, what its time goes to, and which lever helps by how much.
+"""Advice on an adapter: whether to merge it, the causes of its overhead, and how much each change would save.
 
-Every number is an estimate of the deployment, or of the deployment with that one thing changed.
+Every number is an estimate of the deployment, or of the deployment with one change.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from graphsim.ops.base import AdapterPart
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.result import Estimate, plain
 from graphsim.simulation import estimate_of
-from graphsim.units import bytes_text, seconds_text
+from graphsim.units import bytes_text, counted_text, seconds_text
 
 WORTH = 0.01
-"""Part of the time per token that a lever has to save to be named."""
+"""Fraction of the time per token that a change must save to be listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lever:
-    """One thing to change, and the time per token with it."""
+    """One change, and the time per token with it."""
 
     name: str
     tpot_s: float
@@ -44,10 +44,12 @@ class Lever:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What to do, why, and with which engine flags.
+    """The recommended strategy, the reasons, and the engine flags.
 
-    choice: `merge` or `dynamic`; parts: seconds per step that the adapter's nodes take, by cause
-    levers: what would help, the most helpful first; cautions: what stands in the way of the choice
+    choice: `merge` or `dynamic`
+    parts: seconds per step that the adapter's nodes take, by cause
+    levers: changes that would help, the most helpful first
+    cautions: obstacles to the choice, and its costs other than time
     """
 
     choice: str
@@ -63,7 +65,7 @@ class Advice:
         return f"<Advice {self.choice}: {self.reason}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, for JSON."""
+        """Plain values by name for JSON."""
         levers = [{"name": lever.name, "tpot_s": lever.tpot_s, "saved": lever.saved} for lever in self.levers]
         return {
             "choice": self.choice, "reason": self.reason, "overhead": plain(self.overhead),
@@ -85,7 +87,7 @@ class Advice:
 
 @request_verb
 def lora_advice(inference: Inference) -> Advice:
-    """Advice for one scenario. Arguments are those of `simulate`, and it raises ConfigError as that does.
+    """Advice for one scenario. Arguments are those of `simulate`; it raises ConfigError as `simulate` does.
 
     Without an adapter, the advice is for a common one (rank 16 on attention and MLP).
     """
@@ -123,15 +125,16 @@ def _choice(deployment: Deployment, lora: LoraConfig, found: BreakEven, overhead
         )
     if not np.isfinite(found.tokens):
         return "dynamic", "the adapter costs nothing here, so merging never pays"
+    after = counted_text(round(found.tokens), "generated token")
     return "merge", (
         f"one adapter for all requests: merging takes {seconds_text(found.merge_s)} once and saves "
-        f"{overhead / (1.0 + overhead):.1%} of every request; it pays after {found.tokens:,.0f} generated tokens "
+        f"{overhead / (1.0 + overhead):.1%} of every request; it pays after {after} "
         f"({found.requests:,.1f} requests, {seconds_text(found.seconds)})"
     )
 
 
 def _parts(dynamic: Estimate) -> dict[str, float]:
-    """Seconds of one decode step that go to the adapter's nodes, by cause."""
+    """Seconds of one decode step that the adapter's nodes take, by cause."""
     inference = dynamic.inference
     parts = dict.fromkeys(("launches", "empty tiles", *(part.value for part in AdapterPart)), 0.0)
     for _, op, times in walk(dynamic.decode.graph):
@@ -147,7 +150,11 @@ def _parts(dynamic: Estimate) -> dict[str, float]:
 
 
 def _levers(inference: Inference, now_s: float) -> Iterator[Lever]:
-    """What saves time per token, the most helpful first; `now_s` is that of the inference as it is."""
+    """Changes that save time per token, the most helpful first.
+
+    inference: the inference without changes
+    now_s: its time per token in seconds
+    """
     found = []
     for name, changes in _changes(inference.deployment):
         try:
@@ -161,7 +168,7 @@ def _levers(inference: Inference, now_s: float) -> Iterator[Lever]:
 
 
 def _changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What could be changed: its name, and the fields of the deployment."""
+    """Possible changes: name, and changed fields of the deployment."""
     for name, fields in _adapter_changes(deployment):
         try:
             yield name, {"lora": replace(deployment.lora or LoraConfig(), **fields)}
@@ -171,7 +178,7 @@ def _changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _adapter_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What could be changed of the adapter: its name, and the adapter's fields."""
+    """Possible changes of the adapter: name, and changed fields of the adapter."""
     lora = deployment.lora or LoraConfig()
     reserved, used = float(np.max(lora.max_loras)), float(np.max(lora.active_adapters))
     rank, most = float(np.max(lora.largest_rank)), float(np.max(lora.max_lora_rank))
@@ -194,7 +201,7 @@ def _adapter_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, An
 
 
 def _engine_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What could be changed of the engine."""
+    """Possible changes of the engine: name, and changed fields of the deployment."""
     profile = deployment.engine or load_profile(REFERENCE)
     if profile.kernels != "fused" and deployment.lora and deployment.lora.kind.fused:
         yield "fused kernels (engine sglang)", {"engine": "sglang"}
@@ -205,9 +212,9 @@ def _engine_changes(deployment: Deployment) -> Iterator[tuple[str, dict[str, Any
 
 
 def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[str]:
-    """What follows, in SGLang's words for SGLang and in vLLM's for all others; none for what neither loads.
+    """The engine's flags, SGLang's for SGLang and vLLM's for all others; none for adapters that neither loads.
 
-    SGLang counts requests without an adapter as one more (0.5.23, `server_args.py`); vLLM takes some ranks only.
+    SGLang counts requests without an adapter as one more (0.5.23, `server_args.py`); vLLM accepts only certain ranks.
     """
     slots, largest = int(np.ceil(np.max(lora.active_adapters))), int(np.ceil(np.max(lora.largest_rank)))
     if not slots or not float(np.max(lora.adapter_share)) or not lora.kind.fused:
@@ -225,7 +232,7 @@ def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[s
 
 
 def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> Iterator[str]:
-    """What stands in the way of the advice, or what it costs beside time."""
+    """Obstacles to the choice, and its costs other than time."""
     chosen = estimates[choice]
     if not np.all(chosen.memory.fits):
         need, have = (
@@ -244,6 +251,6 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
 
 
 def _most_rank() -> float:
-    """The largest --max-lora-rank of vLLM."""
+    """The largest value of vLLM's --max-lora-rank."""
     limit = load_profile("vllm").limits.get("max_lora_rank")
     return max(limit.offered) if limit else np.inf

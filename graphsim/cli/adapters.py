@@ -1,4 +1,4 @@
-"""`--lora`: an adapter from `key=value,…`, from files or folders, or from such with some values changed."""
+"""`--lora`: an adapter from `key=value,…`, or from files or folders, optionally with some values changed."""
 
 from __future__ import annotations
 
@@ -38,22 +38,25 @@ LORA_KEYS = {
     "popularity": "popularity",
 }
 LONG_NAMES = {field: key for key, field in LORA_KEYS.items()}
-"""The same by the names of LoraConfig's fields, which are understood as well."""
+"""Keys of `--lora` by the names of LoraConfig's fields, which are also accepted."""
 
 _TEXTS = ("strategy", "variant", "dtype", "tp_scheme", "popularity")
 _FLAGS = ("fully_sharded", "shared_outer")
+_KINDS = {"share": "share", "shares": "share", "invocation_tokens": "count"}
+"""Kinds of quantity of the keys whose values are not small counts."""
 
 
 def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
-    """The adapter that `--lora` asks for; several folders or files are adapters of one batch.
+    """The adapter that `--lora` describes; several folders or files are adapters of one batch. None without a text.
 
-    batch: requests of a step, among which `registered` adapters of a `popularity` are expected
-    Raises ConfigError naming the key and what is allowed.
+    text: the option's value
+    batch: number of requests per step, over which `registered` adapters are distributed by their `popularity`
+    Raises ConfigError naming the key and the allowed values.
     """
     if text is None:
         return None
     if not text.strip():
-        raise ConfigError("--lora: is empty; write key=value,… or the path of a PEFT adapter or a YAML")
+        raise ConfigError("--lora: is empty; write key=value,… or the path of a PEFT adapter or a YAML file")
     from graphsim.lora.config import LoraConfig
     from graphsim.lora.matching import Matching
     from graphsim.lora.together import together
@@ -74,7 +77,9 @@ def _from_path(text: str) -> LoraConfig:
 
     path = expanded(text)
     if not is_present(path):
-        raise ConfigError(f"--lora {text}: no such adapter; write key=value,… or the path of a PEFT adapter or a YAML")
+        raise ConfigError(
+            f"--lora {text}: no such adapter; write key=value,… or the path of a PEFT adapter or a YAML file"
+        )
     return LoraConfig.from_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else LoraConfig.from_peft(path)
 
 
@@ -92,7 +97,7 @@ def _fields(entries: Sequence[str]) -> dict[str, Any]:
 
 
 def _shares(fields: dict[str, Any]) -> Any:
-    """How popular the registered adapters are, taken out of the fields; None where none are registered."""
+    """Popularity of the registered adapters, removed from the fields; None if none are registered."""
     registered, kind = fields.pop("registered", None), fields.pop("popularity", None)
     if registered is None:
         if kind is not None:
@@ -111,14 +116,18 @@ def _value(key: str, value: str) -> Any:
     if key in ("targets", "exclude"):
         return value.lower() if value.lower() == "all-linear" else tuple(value.split("+"))
     if key in ("mixed_ranks", "shares"):
-        return tuple(_value(key.rstrip("s"), one) for one in value.split("+"))
+        return tuple(_quantity(key, one) for one in value.split("+"))
     if key in _TEXTS:
         return value
     if key in _FLAGS:
         if value.lower() not in ("true", "false"):
             raise ConfigError(f"--lora: {key} = '{value}' is not allowed; expected true or false")
         return value.lower() == "true"
+    return _quantity(key, value)
+
+
+def _quantity(key: str, value: str) -> float:
     try:
-        return Quantity()(value)
+        return Quantity(_KINDS.get(key, "few"))(value)
     except argparse.ArgumentTypeError as error:
         raise ConfigError(f"--lora: {key} = {error}") from None

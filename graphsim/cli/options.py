@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their texts become objects."""
+"""Options shared by several commands, and the objects that they describe."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ DEGREES = {
     "cp": "context parallel degree: ranks that share the tokens of prompts",
     "sp": "sequence parallel degree, 1 or tp", "dp": "replicas that share the batch",
 }  # fmt: skip
-number, whole = Quantity(), Whole
-"""A number, and whole numbers from the least one that is allowed."""
+number, few, whole = Quantity(), Quantity("few"), Whole
+"""Types of options: a count, a small count such as a degree, and integers with a lower bound."""
 
 ADAPTERS = "rank=16,targets=attn+ffn,strategy=dynamic,…, or PEFT folders or YAML files, A,B, and then ,key=value"
-"""What `--lora` takes, in every command."""
+"""Syntax of `--lora` in every command."""
 
 _EXPERTS = ("expert_placement", "redundant_experts")
 
 
 def add_command(commands: Any, name: str, examples: str) -> argparse.ArgumentParser:
-    """A command of the listing, with examples at the end of its help."""
+    """Add a command of the listing, with examples at the end of its help."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text_of(name), epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -42,7 +42,7 @@ def add_command(commands: Any, name: str, examples: str) -> argparse.ArgumentPar
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """MODEL and --hardware."""
+    """Add MODEL and --hardware."""
     parser.add_argument(
         "model", metavar="MODEL", help="a name (see `graphsim models`), a YAML file, a model folder or a GGUF file"
     )
@@ -56,7 +56,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def model(options: argparse.Namespace) -> str | ModelConfig:
-    """What MODEL names; loaded here where its checkpoint is not to be looked at, or keys are to be ignored."""
+    """The model that MODEL names; loaded here if its checkpoint must not be checked or keys are ignored."""
     from graphsim.models.loading import load_model
 
     named: str = options.model
@@ -66,7 +66,7 @@ def model(options: argparse.Namespace) -> str | ModelConfig:
 
 
 def add_ignore(parser: argparse.ArgumentParser) -> None:
-    """--ignore."""
+    """Add --ignore."""
     parser.add_argument(
         "--ignore", default="", metavar="KEYS",
         help="unknown keys of the config.json to ignore: a,b,… or all",
@@ -74,14 +74,14 @@ def add_ignore(parser: argparse.ArgumentParser) -> None:
 
 
 def add_requests(parser: argparse.ArgumentParser) -> None:
-    """--batch, --input, --output."""
+    """Add --batch, --input and --output."""
     parser.add_argument("--batch", type=number, default=1, metavar="N", help="requests served together (1)")
     parser.add_argument("--input", type=number, default=512, metavar="N", help="prompt tokens of each (512)")
     parser.add_argument("--output", type=number, default=128, metavar="N", help="tokens generated for each (128)")
 
 
 def add_media(parser: argparse.ArgumentParser) -> None:
-    """--images, --image-size, --audio-s."""
+    """Add --images, --image-size and --audio-s."""
     parser.add_argument("--images", type=whole(0), default=0, metavar="N", help="images in each prompt (0)")
     parser.add_argument(
         "--image-size", type=_sides, default=(1024, 1024), metavar="HxW", help="pixels of each image (1024x1024)"
@@ -92,7 +92,7 @@ def add_media(parser: argparse.ArgumentParser) -> None:
 
 
 def media(options: argparse.Namespace) -> Media | None:
-    """What the options of `add_media` say; None for prompts of text alone."""
+    """The media that the options of `add_media` describe; None for text-only prompts."""
     from graphsim.models.media import Media
 
     found = Media(images=options.images, image_size=options.image_size, audio_s=options.audio_s)
@@ -107,29 +107,29 @@ def _sides(text: str) -> tuple[int, int]:
 
 
 def add_deployment(parser: argparse.ArgumentParser) -> None:
-    """Parallel degrees, precision, adapter, cost model."""
+    """Add the options for parallel degrees, precision, adapter and cost model."""
     for name, text in DEGREES.items():
-        parser.add_argument(f"--{name}", type=number, default=1, metavar="N", help=f"{text} (1)")
+        parser.add_argument(f"--{name}", type=few, default=1, metavar="N", help=f"{text} (1)")
     parser.add_argument(
         "--expert-placement", default="random", metavar="P",
         help="how experts are placed on ranks: random, contiguous or balanced (random)",
     )  # fmt: skip
     parser.add_argument(
-        "--redundant-experts", type=number, default=0, metavar="N",
+        "--redundant-experts", type=few, default=0, metavar="N",
         help="extra copies of popular experts, with balanced placement (0)",
     )  # fmt: skip
     parser.add_argument("--precision", metavar="P", help="bf16, fp8, nvfp4, int4, …; `fp8,kv=fp8` for the cache too")
     further = ", ".join(key for key in LORA_KEYS if key not in ("rank", "targets", "strategy"))
     parser.add_argument("--lora", metavar="SPEC", help=f"{ADAPTERS} (further keys: {further})")
     parser.add_argument(
-        "--engine", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML (vllm; of graphs, reference)"
+        "--engine", metavar="E", help="whose kernels run: vllm, sglang, … or a YAML file (vllm; for graphs, reference)"
     )
     parser.add_argument("--cost", metavar="MODEL", help="calibrated or roofline (the device's best)")
     add_passes(parser)
 
 
 def add_speculation(parser: argparse.ArgumentParser) -> None:
-    """--speculation."""
+    """Add --speculation."""
     parser.add_argument(
         "--speculation", metavar="SPEC",
         help="a draft whose tokens the model verifies: draft=MODEL|mtp|ngram,tokens=3,acceptance=0.8 (0.8/0.7/0.6 for "
@@ -138,7 +138,7 @@ def add_speculation(parser: argparse.ArgumentParser) -> None:
 
 
 def speculation(options: argparse.Namespace) -> Speculation | None:
-    """What `--speculation` says."""
+    """The speculation that `--speculation` describes; None without it."""
     if options.speculation is None:
         return None
     from graphsim.speculation.parsing import speculation_of
@@ -147,7 +147,7 @@ def speculation(options: argparse.Namespace) -> Speculation | None:
 
 
 def add_passes(parser: argparse.ArgumentParser) -> None:
-    """--pass."""
+    """Add --pass."""
     parser.add_argument(
         "--pass", action="append", default=[], dest="passes", metavar="MODULE:NAME",
         help="a custom pass applied to every graph; may be given several times",
@@ -155,12 +155,12 @@ def add_passes(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """Add --json."""
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
 def deployment(options: argparse.Namespace) -> Deployment:
-    """What MODEL, --hardware and the options of `add_deployment` describe."""
+    """The deployment that MODEL, --hardware and the options of `add_deployment` describe."""
     from graphsim.deployment.deployment import Deployment
     from graphsim.deployment.parallelism import Parallelism
 
@@ -172,7 +172,7 @@ def deployment(options: argparse.Namespace) -> Deployment:
 
 
 def passes(options: argparse.Namespace) -> list[Pass]:
-    """What `--pass` names, from modules that Python finds, in the working folder among others."""
+    """The passes that `--pass` names, from modules on Python's path, including the working folder."""
     if not options.passes:
         return []
     from graphsim.passes.loading import load_pass
@@ -183,5 +183,5 @@ def passes(options: argparse.Namespace) -> list[Pass]:
 
 
 def requests(options: argparse.Namespace) -> dict[str, Any]:
-    """What the options of `add_requests` say, as verbs take it."""
+    """The options of `add_requests` as arguments of `simulate` and similar functions."""
     return {"batch": options.batch, "input_tokens": options.input, "output_tokens": options.output}

@@ -1,4 +1,4 @@
-"""`graphsim run`: one estimate, with where the time and the memory go."""
+"""`graphsim run`: one estimate with breakdowns of time and memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphsim.display.nodes import bound_of, entries
 from graphsim.display.texts import asked_text
 from graphsim.result import COVERAGE, Estimate, PhaseEstimate
 from graphsim.simulation import simulate
-from graphsim.units import joules_text, seconds_text
+from graphsim.units import joules_text, seconds_text, throughput_text
 
 EXAMPLES = """examples:
   graphsim run llama-3.1-8b --hardware h100-sxm --batch 8
@@ -40,7 +40,7 @@ def add_commands(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Estimate and print."""
+    """Estimate and print the result."""
     estimate = simulate(
         shared.deployment(options), **shared.requests(options), media=shared.media(options),
         speculation=shared.speculation(options),
@@ -73,7 +73,7 @@ def _print_headline(estimate: Estimate) -> None:
             ("ttft_s", "time to first token", seconds_text),
             ("tpot_s", "time per output token", seconds_text),
             ("latency_s", "whole batch", seconds_text),
-            ("tokens_per_s", "throughput", lambda value: f"{value:.1f} tokens/s"),
+            ("tokens_per_s", "throughput", throughput_text),
         )
     ]
     if estimate.engine_time.total_s:

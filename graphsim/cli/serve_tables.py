@@ -1,4 +1,4 @@
-"""What `graphsim serve` prints: latencies, what was held, capacity and strategies, as tables."""
+"""Tables of `graphsim serve`: latencies, attained limits, capacity and strategies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli.fleet_tables import print_replicas
 from graphsim.cli.printing import print_line, print_table
 from graphsim.display.columns import figures_column, latencies_column
-from graphsim.units import seconds_text
+from graphsim.units import counted_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 KINDS = ("mean", "median", "p90", "p99")
 MOST_ADAPTERS = 5
-"""Rows of the table of adapters: those whose first tokens take longest."""
+"""Maximum rows in the table of adapters: those with the longest times to first token."""
 
 
 def print_service(service: Service, limits: Mapping[str, float]) -> None:
-    """Headline, latencies, what was kept of the limits, adapters with the longest waits, and caveats."""
+    """Print the headline, latencies, attainment of the limits, adapters with the longest waits, and caveats."""
     from graphsim.serving.service_view import headline, latency_rows
 
     found = service.summary()
@@ -70,7 +70,6 @@ def _kept(service: Service, limit: Mapping[str, float]) -> str:
 
 
 def _print_adapters(service: Service) -> None:
-    from graphsim.serving.service_view import counted
 
     frame = service.adapters
     frame = frame[frame["requests"] > 0].nlargest(MOST_ADAPTERS, "mean_ttft_s")
@@ -79,11 +78,13 @@ def _print_adapters(service: Service) -> None:
     rows = _rows(frame["adapter"], *(_cells(name, frame[name]) for name in names))
     header = ["slowest adapters", "requests", "mean TTFT", "p99 TTFT", "loads", "longest wait"]
     print_table(header, rows, right=range(1, 6))
-    print_line(f"fairness over {counted(len(service.adapter_names), 'adapter')} (Jain's index): {service.fairness:.2f}")
+    print_line(
+        f"fairness over {counted_text(len(service.adapter_names), 'adapter')} (Jain's index): {service.fairness:.2f}"
+    )
 
 
 def print_capacity(found: Capacity, limits: Mapping[str, float], attainment: float) -> None:
-    """The answer, then what was tried."""
+    """Print the capacity, then the loads that were tried."""
     from graphsim.serving.capacity_runs import limits_text, value_text
 
     service = found.service
@@ -103,7 +104,7 @@ def print_capacity(found: Capacity, limits: Mapping[str, float], attainment: flo
 
 
 def print_measured(found: OwnRun) -> None:
-    """Measured and simulated figures, where they part, and the constants that would bring them together."""
+    """Print measured and simulated figures, where they differ, and the constants that would make them agree."""
     print_line()
     rows = [
         [str(row["metric"]), *figures_column([row["measured"], row["predicted"]]), _error(row["error"])]
@@ -122,7 +123,7 @@ def _error(value: float) -> str:
 
 
 def print_comparison(frame: pd.DataFrame, serving: Serving) -> None:
-    """One row per strategy, or a value."""
+    """Print one row per strategy or value."""
     print_line(f"{serving.traffic!r}\n")
     header = [str(frame.index.name), "requests/s", "tokens/s", "mean TTFT", "p99 TTFT", "TPOT", "p99 E2E"]
     spread = ["imbalance", "reloads"] if "imbalance" in frame else []
@@ -146,7 +147,7 @@ def print_comparison(frame: pd.DataFrame, serving: Serving) -> None:
 
 
 def print_advice(advice: ServeAdvice) -> None:
-    """What limits, and a row for each change that helps."""
+    """Print the bottleneck, and one row per change that helps."""
     print_line()
     for text in advice.seen.lines():
         print_line(text)
@@ -168,12 +169,12 @@ def print_advice(advice: ServeAdvice) -> None:
 
 
 def _rows(*columns: Iterable[Any]) -> list[list[str]]:
-    """The rows of a table that is given by its columns."""
+    """The rows of a table given by its columns."""
     return [[str(cell) for cell in row] for row in zip(*columns, strict=True)]
 
 
 def _cells(name: str, values: pd.Series[Any]) -> list[str]:
-    """A column of a served run's figures, by what its name says of them; `-` where there is no figure."""
+    """The cells of a column of a served run, formatted according to its name; `-` for missing values."""
     if name.endswith("_s"):
         return latencies_column(values.tolist())
     form = _FORMS.get(name, ",.0f")

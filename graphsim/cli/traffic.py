@@ -1,4 +1,4 @@
-"""Options that say which requests come, and how they become a Traffic."""
+"""Options that describe the requests, and the Traffic made from them."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from graphsim.traffic.traffic import Traffic
 
 SESSIONS = {
-    "turns": ("turns", "count"), "think": ("think_s", "s"), "prefix": ("shared_prefix_tokens", "count"),
-    "groups": ("prefix_groups", "count"),
+    "turns": ("turns", "few"), "think": ("think_s", "s"), "prefix": ("shared_prefix_tokens", "count"),
+    "groups": ("prefix_groups", "few"),
 }  # fmt: skip
-CLIENT = {"connections": ("connections", "count"), "timeout": ("timeout_s", "s"), "cutoff": ("cutoff_s", "s")}
+CLIENT = {"connections": ("connections", "few"), "timeout": ("timeout_s", "s"), "cutoff": ("cutoff_s", "s")}
 SLO = {"ttft": ("ttft_s", "s"), "tpot": ("tpot_s", "s"), "e2e": ("e2e_s", "s")}
 SCALING = {
-    "target": ("target", "count"), "least": ("least", "count"), "most": ("most", "count"), "every": ("every_s", "s"),
+    "target": ("target", "few"), "least": ("least", "few"), "most": ("most", "few"), "every": ("every_s", "s"),
     "calm": ("calm_s", "s"), "cold_start": ("cold_start_s", "s"), "start": ("start_s", "s"),
 }  # fmt: skip
-DRIFT = {"every": ("every_s", "s"), "shift": ("shift", "count"), "over": ("over_s", "s"), "to": ("to", WORD)}
-"""For each key of an option the argument that it stands for, and what kind of quantity it is."""
+DRIFT = {"every": ("every_s", "s"), "shift": ("shift", "few"), "over": ("over_s", "s"), "to": ("to", WORD)}
+"""Argument and kind of quantity for each key of an option."""
 
 _RANDOM = ("input", "output", "range_ratio", "burstiness", "sessions")
-"""What says nothing about a trace, which has requests of its own."""
+"""Options that do not apply to a trace, which has its own requests."""
 
 
 def add_traffic(parser: argparse.ArgumentParser) -> None:
-    """How many requests come, when, of which lengths and for which adapters."""
+    """Add options for the number of requests, their arrival times, lengths and adapters."""
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--rate", type=rate_of, metavar="R", help="requests per second, or stages of them: RATE:SECONDS,RATE:SECONDS,…"
@@ -84,7 +84,7 @@ def add_traffic(parser: argparse.ArgumentParser) -> None:
 
 
 def traffic_of(options: argparse.Namespace) -> Traffic:
-    """The traffic that the options describe. Raises ConfigError naming the option and what is allowed."""
+    """The traffic that the options describe. Raises ConfigError naming the option and the allowed values."""
     from graphsim.traffic.client import Client
     from graphsim.traffic.traffic import Traffic
 
@@ -94,7 +94,7 @@ def traffic_of(options: argparse.Namespace) -> Traffic:
     if options.trace:
         given = [f"--{name.replace('_', '-')}" for name in _RANDOM if getattr(options, name) is not None]
         if given:
-            raise ConfigError(f"{given[0]} and --trace exclude each other: a trace has requests of its own")
+            raise ConfigError(f"{given[0]} and --trace exclude each other: a trace brings its own requests")
         if isinstance(options.rate, list):
             raise ConfigError("stages of --rate and --trace exclude each other: a trace is scaled to one rate")
         return Traffic.from_file(
@@ -115,16 +115,16 @@ def traffic_of(options: argparse.Namespace) -> Traffic:
             raise ConfigError("--burstiness and --concurrency exclude each other: a closed loop has no gaps to draw")
         return Traffic.closed(concurrency=options.concurrency, **lengths, **further)
     if options.rate is None:
-        raise ConfigError("one of --rate R, --concurrency C and --trace FILE is needed: which requests come?")
+        raise ConfigError("one of --rate R, --concurrency C and --trace FILE is needed; it says which requests arrive")
     if options.burstiness is not None:
         further["burstiness"] = options.burstiness
-    if isinstance(options.rate, list):  # stages say themselves how many requests there are
+    if isinstance(options.rate, list):  # stages determine the number of requests
         lengths["requests"] = options.requests
     return Traffic.poisson(rate=options.rate, **lengths, **further)
 
 
 def add_slo(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
-    """--slo."""
+    """Add --slo."""
     parser.add_argument(
         "--slo", type=Settings(SLO), required=required, metavar="SPEC",
         help="latency limits: ttft=500ms,tpot=50ms,e2e=10s",
@@ -132,7 +132,7 @@ def add_slo(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
 
 
 def limits_of(slo: Mapping[str, float] | None) -> dict[str, float]:
-    """Limits in seconds by the names of `gs.capacity`. Raises ConfigError for one that is not above 0."""
+    """Limits in seconds by argument name of `gs.capacity`. Raises ConfigError for a limit that is not above 0."""
     found = dict(slo or {})
     for name, value in found.items():
         if not value > 0.0:
@@ -141,25 +141,25 @@ def limits_of(slo: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def host_settings(text: str) -> dict[str, float]:
-    """What `--host` says: constants of the host, from `request_s=4ms,step_factor=1.03`."""
+    """Constants of the host from `--host`, such as `request_s=4ms,step_factor=1.03`."""
     from graphsim.serving.adjusted import CONSTANTS
 
     return Settings({name: (name, "s" if name.endswith("_s") else "") for name in CONSTANTS})(text)
 
 
 def scaling_of(numbers: Mapping[str, Any] | None) -> Any:
-    """Replicas that come and go, as `--autoscale` says. Raises ConfigError without a target."""
+    """The autoscaling that `--autoscale` describes. Raises ConfigError without a target."""
     if numbers is None:
         return None
     from graphsim.serving.fleet.scaling import Scaling
 
     if "target" not in numbers:
-        raise ConfigError("--autoscale: target is missing, the requests that each replica should have")
+        raise ConfigError("--autoscale: target is missing; give the requests that each replica should have")
     return Scaling(**numbers)
 
 
 def rate_of(text: str) -> float | list[tuple[float, float]]:
-    """Requests per second, or stages of them with their seconds."""
+    """Requests per second, or a list of stages of (requests per second, seconds)."""
     rate, seconds = Quantity("1/s"), Quantity("s")
     if ":" not in text:
         return rate(text)
@@ -172,12 +172,12 @@ def rate_of(text: str) -> float | list[tuple[float, float]]:
 
 
 def _ranks(text: str) -> str:
-    """Ranks as Traffic takes them, from a list with ranges or from 8/16/32."""
+    """Ranks in the form that Traffic takes, from a list with ranges or from 8/16/32."""
     return text if "/" in text else "/".join(map(str, Several(1)(text)))
 
 
 def _adapters(options: argparse.Namespace) -> dict[str, Any]:
-    """What is said of adapters; `--lora` alone stands for one that every request wants."""
+    """The arguments for adapters; `--lora` alone describes one adapter that every request uses."""
     count = options.adapters
     if count is None and options.lora and not options.trace:
         count = 1
@@ -194,7 +194,7 @@ def _adapters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _length(text: str | None, default: int, ratio: str | None) -> Any:
-    """A number, a range, or a distribution's text as Traffic reads it; or a number and a client's ratio."""
+    """A length as Traffic takes it: a number, a range, the text of a distribution, or a number with a range ratio."""
     from graphsim.traffic.lengths import RangeRatio
 
     low, dash, high = (text or str(default)).partition("-")
@@ -204,7 +204,7 @@ def _length(text: str | None, default: int, ratio: str | None) -> Any:
         client, colon, number = ratio.partition(":")
         if not colon or len(whole) != 1 or dash:
             raise ConfigError(
-                f"--range-ratio {ratio}: expected CLIENT:RATIO, as vllm:0.5, and whole numbers as lengths"
+                f"--range-ratio {ratio}: expected CLIENT:RATIO, such as vllm:0.5, and whole numbers as lengths"
             )
         return RangeRatio(tokens=whole[0], ratio=_ratio(number), client=client.lower())
     if len(whole) == len(ends):
@@ -213,7 +213,7 @@ def _length(text: str | None, default: int, ratio: str | None) -> Any:
 
 
 def _tokens(text: str) -> int | None:
-    """A whole number of tokens; None for whatever is none."""
+    """A text as an integer number of tokens; None if it is not one."""
     try:
         found = Quantity()(text)
     except argparse.ArgumentTypeError:

@@ -1,4 +1,4 @@
-"""Options of `graphsim train`, and how they become arguments of `gs.train` and of a run's plan."""
+"""Options of `graphsim train`, and the arguments of `gs.train` and of a run's plan made from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ STEP = {
     "recipe": ("R", "whose code runs the step: peft, unsloth, torchtune, megatron-bridge, … or a YAML (peft)"),
     "recompute": ("R", "none, full or selective (as the recipe does)"),
     "optimizer": ("O", "adamw, adamw_8bit, paged_adamw, adafactor, muon, sgd, … (as the recipe does)"),
-    "sharding": ("S", "ddp, zero1, zero2, zero3, fsdp1, fsdp2, shard_grad_op, distributed_optimizer (as the recipe)"),
+    "sharding": (
+        "S",
+        "ddp, zero1, zero2, zero3, fsdp1, fsdp2, shard_grad_op, distributed_optimizer (as the recipe does)",
+    ),
     "schedule": ("S", "pipeline schedule: 1f1b, gpipe, interleaved, zb-h1, … (1f1b)"),
     "cp-comm": ("C", "how context-parallel ranks exchange keys and values: p2p, a2a or all_gather (p2p)"),
     "precision": ("P", "format of the weights: bf16, fp8, nf4, … (as published)"),
@@ -37,17 +40,17 @@ DEGREES = {
     "sp": "sequence parallel degree, 1 or tp (1)", "cp": "context parallel degree (1)",
     "dp": "data-parallel ranks (1)", "zero": "ZeRO stage, 0 to 3 (0)",
     "virtual-stages": "virtual stages of an interleaved pipeline (1)",
-    "shard-group": "data-parallel ranks that shard among themselves; replicas beyond (all)",
+    "shard-group": "data-parallel ranks of a sharding group, replicated across groups (all)",
 }  # fmt: skip
 WORDS = ("schedule", "cp-comm")
-"""Words of `Parallelism`."""
+"""Options for fields of `Parallelism` whose values are words."""
 
 COURSE = {
     "tokens": ("N", "tokens of the whole run, such as 1e9 or 1B; prints its plan"),
-    "epochs": ("N", "or epochs of a dataset"),
-    "steps": ("N", "or optimizer steps"),
+    "epochs": ("N", "epochs of the dataset, instead of --tokens"),
+    "steps": ("N", "optimizer steps, instead of --tokens"),
     "dataset-tokens": ("N", "tokens of the dataset"),
-    "dataset-samples": ("N", "or its sequences"),
+    "dataset-samples": ("N", "sequences of the dataset"),
     "evaluate-every": ("N", "steps between evaluations"),
     "evaluation-tokens": ("N", "tokens per evaluation"),
     "checkpoint-every": ("N", "steps between checkpoints (one at the end)"),
@@ -59,9 +62,9 @@ COURSE = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """MODEL and all that says what is trained, how, and for how long."""
+    """Add MODEL and all options for what is trained, how, and for how long."""
     parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="a name (see `graphsim models`), a YAML, a model folder"
+        "model", nargs="?", metavar="MODEL", help="a name (see `graphsim models`), a YAML file or a model folder"
     )
     parser.add_argument(
         "--hardware", required=True, metavar="HW", help="a name (see `graphsim hardware`) or a YAML file"
@@ -76,12 +79,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "accelerate, DeepSpeed. Command-line options override them",
     )  # fmt: skip
     parser.add_argument(
-        "--devices", type=shared.whole(1), metavar="N", help="number of devices, if the files of --config lack it"
+        "--devices",
+        type=shared.whole(1),
+        metavar="N",
+        help="number of devices, if the files of --config do not state it",
     )
     for name, (metavar, text) in STEP.items():
         parser.add_argument(f"--{name}", metavar=metavar, help=text)
-    for name, text in (SIZES | DEGREES).items():
+    for name, text in SIZES.items():
         parser.add_argument(f"--{name}", type=shared.number, metavar="N", help=text)
+    for name, text in DEGREES.items():
+        parser.add_argument(f"--{name}", type=shared.few, metavar="N", help=text)
     parser.add_argument(
         "--offload",
         type=Names(),
@@ -102,9 +110,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What the options, and a trainer's files behind them, ask for.
+    """What the options and a trainer's files ask for.
 
-    train: arguments of `train`; course: those of the run; notes: what a reader of the files has to know
+    train: arguments of `train`
+    course: arguments of the whole run
+    notes: remarks on the trainer's files for the user
     """
 
     train: dict[str, Any]
@@ -113,7 +123,7 @@ class Asked:
 
 
 def asked(options: argparse.Namespace) -> Asked:
-    """What is asked for; options come before what files say. Raises ConfigError without a model."""
+    """The requested training; options take precedence over files. Raises ConfigError without a model."""
     file = _configured(options)
     found = {} if file is None else dict(file.train)
     found |= _given(options, (name for name in STEP if name not in WORDS))
@@ -126,20 +136,20 @@ def asked(options: argparse.Namespace) -> Asked:
     if options.model is not None:
         found["model"] = shared.model(options)
     if "model" not in found:
-        raise ConfigError("MODEL is missing, and no --config names one; give a name, a YAML or a model folder")
+        raise ConfigError("MODEL is missing, and no --config names one; give a name, a YAML file or a model folder")
     train = found | {"hardware": options.hardware, "passes": shared.passes(options)}
     course, missing = _course(options, {} if file is None else file.plan)
     return Asked(train=train, course=course, notes=(*_told(options, file), *missing))
 
 
 def _told(options: argparse.Namespace, file: TrainingFile | None) -> list[str]:
-    """What a reader of the files has to know, except for what they leave to an option that was given."""
+    """Remarks on a trainer's files, except those on settings that an option provides."""
     given = tuple(f"give {name}" for name in ("seq_len", "squares") if getattr(options, name) is not None)
     return [] if file is None else [note for note in file.notes if not note.endswith(given)]
 
 
 def _given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """The options that were given, by the names of arguments."""
+    """The given options, by argument name."""
     values = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -153,12 +163,10 @@ def _parallelism(given: Any, degrees: dict[str, Any]) -> Any:
 
 
 def _configured(options: argparse.Namespace) -> TrainingFile | None:
-    """What the trainer's own files say."""
+    """The settings in the trainer's own files; None if there are none."""
     if not options.config:
         if options.devices is not None:
-            raise ConfigError(
-                f"--devices {options.devices} goes with --config; without one, give --dp, --tp and the like"
-            )
+            raise ConfigError(f"--devices {options.devices} needs --config; without one, give --dp, --tp and so on")
         return None
     from graphsim.training.config_files.reader import read_training_config
 
@@ -168,16 +176,15 @@ def _configured(options: argparse.Namespace) -> TrainingFile | None:
 
 
 def _course(options: argparse.Namespace, file: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The arguments of the run, none where no run is requested, and what is missing for what the files ask for."""
+    """The arguments of the run, empty if no run is requested, and notes on what is missing for the files' run."""
     given = _given(options, COURSE) | ({"disk_bytes_per_s": options.disk} if options.disk else {})
     lengths, sizes = {"tokens", "epochs", "steps"}, {"dataset_tokens", "dataset_samples"}
     known = {name: value for name, value in file.items() if not (name in lengths and lengths & given.keys())}
     whole = known | given
     if not lengths & whole.keys():
         for name in given:
-            raise ConfigError(
-                f"--{name.replace('_', '-')} is of a whole run; give --tokens, --epochs or --steps with it"
-            )
+            flag = name.removesuffix("_bytes_per_s").replace("_", "-")
+            raise ConfigError(f"--{flag} applies to a whole run; give --tokens, --epochs or --steps with it")
         return {}, []
     if "epochs" in file and "epochs" not in given and "epochs" in whole and not sizes & whole.keys():
         return {}, ["the files say epochs and not how large the dataset is; --dataset-samples gives the whole run"]

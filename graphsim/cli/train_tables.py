@@ -1,4 +1,4 @@
-"""What `graphsim train` prints: the step, where its time goes, its memory, the run, and what would help."""
+"""Tables of `graphsim train`: the step, its time by part, its memory, the run, and advice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from graphsim.cli.basis import print_basis
 from graphsim.cli.printing import print_line, print_table
 from graphsim.display.columns import bytes_column, figures_column, latencies_column, times_column
 from graphsim.display.nodes import number
-from graphsim.units import bytes_text
+from graphsim.units import bytes_text, counted_text
 
 if TYPE_CHECKING:
     from graphsim.training.advice import TrainAdvice
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 SEEN = 1e-6
-"""Part of a step from which on something has a row."""
+"""Fraction of a step below which a part gets no row."""
 
 
 def print_step(estimate: TrainEstimate, top: int) -> None:
-    """Headline, time by part and by kind, memory by part, and caveats."""
+    """Print the headline, time by part and by kind, memory by part, and caveats."""
     from graphsim.training.view import headline, method_text
 
     print_basis([estimate.basis])
@@ -52,7 +52,9 @@ def _print_times(estimate: TrainEstimate, top: int) -> None:
         print_line()
         shown = kinds[:top]
         if len(kinds) > top:
-            shown.append((("others", f"{len(kinds) - top} kinds"), sum(seconds for _, seconds in kinds[top:])))
+            shown.append(
+                (("others", counted_text(len(kinds) - top, "kind")), sum(seconds for _, seconds in kinds[top:]))
+            )
         texts = times_column([seconds for _, seconds in shown])
         rows = [[*names, text, f"{s / busy:.1%}"] for (names, s), text in zip(shown, texts, strict=True)]
         print_table(["busy with", "", "", "share"], rows, right=[2, 3])
@@ -75,7 +77,7 @@ def _print_memory(estimate: TrainEstimate) -> None:
 
 
 def print_plan(plan: Plan) -> None:
-    """The headline of a run, and its parts."""
+    """Print the headline of a run, and its parts."""
     print_line()
     print_table(["run", ""], [[label, text] for label, text in plan.lines()])
     frame = plan.to_frame()
@@ -94,7 +96,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_advice(advice: TrainAdvice) -> None:
-    """A row for each change that helps, each of them simulated."""
+    """Print one row per change that helps, each of them simulated."""
     print_line()
     if not advice.levers:
         print_line("nothing tried would make it " + ("faster" if advice.now.fits else "fit"))

@@ -1,7 +1,7 @@
-"""How the text of an option becomes a value: numbers with units, ranges, names, settings. The same in every command.
+"""Conversion of option texts into values: numbers with units, ranges, names, settings. The same in every command.
 
-Each class is the `type` of an argparse option. What cannot be read is an `argparse.ArgumentTypeError`, whose sentence
-the parser prints behind the option's name.
+Each class is the `type` of an argparse option. An invalid text raises `argparse.ArgumentTypeError`, whose message the
+parser prints after the option's name.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from graphsim.ranges import FORMS, is_range, values_of
 from graphsim.units import parse_quantity
 
 _KINDS = {
-    "count": ("number", "8 or 8k"), "s": ("time", "0.5, 500ms or 2min"), "h": ("duration", "12, 12h or 2d"),
-    "bytes": ("size", "40GiB or 80GB"), "bytes/s": ("rate", "2GB/s or 500MiB/s"), "1/s": ("rate", "4, 4/s or 120/min"),
+    "count": ("number", "8 or 8k"), "few": ("number", "1, 2 or 8"),
+    "s": ("time", "0.5, 500ms or 2min"), "h": ("duration", "12, 12h or 2d"),
+    "bytes": ("size", "40GiB or 80GB"), "bytes/s": ("rate", "2GB/s or 500MiB/s"),
+    "1/s": ("rate", "4, 4/s or 120/min"),
     "share": ("share", "0.99 or 99%"), "": ("number", "2.5"),
 }  # fmt: skip
-"""What a kind of quantity is called, and how it may be written."""
+"""Name and example of each kind of quantity; `few` is a count that is not written with a unit prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """One number, with a unit where its kind has one; whole numbers come back as int.
+    """One number, with an optional unit if its kind has one; integers are returned as int.
 
-    kind: of `graphsim.units.UNITS`; a bare number is in its base unit
+    kind: kind in `graphsim.units.UNITS`, or `few` for a small count; a number without a unit is in the base unit
     """
 
     kind: str = "count"
@@ -42,12 +44,12 @@ class Quantity:
         except ValueError:
             pass
         try:
-            return _plain(parse_quantity(text, self.kind))
+            return _plain(parse_quantity(text, "count" if self.kind == "few" else self.kind))
         except ConfigError:
             noun, examples = _KINDS[self.kind]
-            if self.kind == "count" and is_range(text):
+            if self.kind in ("count", "few") and is_range(text):
                 raise argparse.ArgumentTypeError(
-                    f"'{text}' is several values, and one is expected; `graphsim sweep` and `best` take several"
+                    f"'{text}' holds several values, but one is expected; `graphsim sweep` and `best` take several"
                 ) from None
             raise argparse.ArgumentTypeError(f"'{text}' is not a {noun}; write {examples}") from None
 
@@ -58,7 +60,7 @@ def _plain(value: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """One whole number that is not below `least`."""
+    """One integer not below `least`."""
 
     least: int
 
@@ -70,14 +72,14 @@ class Whole:
             value = float("nan")
         if isinstance(value, int) and value >= self.least:
             return value
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {self.least} on")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {self.least}")
 
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Several whole numbers: a list, ranges, or both (see `graphsim.ranges`).
+    """Several integers: a list, ranges, or both (see `graphsim.ranges`).
 
-    least: the smallest that is allowed; None where the caller checks it
+    least: lower bound; None if the caller checks it
     """
 
     least: int | None = None
@@ -97,7 +99,7 @@ class Several:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Several names between commas; what follows a format as `kv=fp8` is part of it."""
+    """Several comma-separated names; `kv=fp8` after a format is part of it."""
 
     def __call__(self, text: str) -> list[str]:
         """The names, in the order of the text."""
@@ -108,17 +110,17 @@ class Names:
             else:
                 found.append(part.strip())
         if not all(found):
-            raise argparse.ArgumentTypeError(f"'{text}' holds an empty name; write names between commas, as in a,b")
+            raise argparse.ArgumentTypeError(f"'{text}' contains an empty name; separate names by commas, as in a,b")
         return found
 
 
 class Listed(argparse.Action):
-    """Words behind an option, each of them one or several names, as one list."""
+    """Argparse action that joins the lists of names of all words after an option."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        """Join what `Names` made of each word."""
+        """Store the names of all words as one list."""
         setattr(namespace, self.dest, [name for names in values for name in names])
 
 
@@ -126,8 +128,7 @@ class Listed(argparse.Action):
 class Settings:
     """`key=value,…`, values with the units of their kind.
 
-    keys: for each key the field that it stands for, by which it may be given too, and the kind of quantity, `word` for
-        a name
+    keys: for each key, its field, whose name is also accepted as a key, and its kind of quantity, `word` for a name
     """
 
     keys: Mapping[str, tuple[str, str]]
@@ -164,10 +165,10 @@ def _setting(key: str, text: str, kind: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a device-hour costs: one number, or one for each device, NAME=NUMBER,…."""
+    """Price of a device-hour: one number, or one per device as NAME=NUMBER,…."""
 
     def __call__(self, text: str) -> float | dict[str, float]:
-        """The number, or the numbers by the names given."""
+        """The number, or the numbers by device name as given."""
         pairs = [entry.rpartition("=") for entry in text.split(",")]
         try:
             if len(pairs) == 1 and not pairs[0][0]:
@@ -180,7 +181,7 @@ class Prices:
 
 
 def add_price(parser: argparse.ArgumentParser) -> None:
-    """--price."""
+    """Add --price."""
     parser.add_argument(
         "--price",
         type=Prices(),
@@ -191,7 +192,7 @@ def add_price(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def named_as_options() -> Iterator[None]:
-    """Complaints of arguments by the names that these have on the command line."""
+    """Context in which error messages name arguments by their command-line options."""
     try:
         yield
     except ConfigError as error:
@@ -200,9 +201,10 @@ def named_as_options() -> Iterator[None]:
 
 
 def varied(option: str, text: str, what: str, example: str) -> tuple[str, list[Any]]:
-    """What `NAME=VALUE,VALUE,…` names, by the spelling of an argument, and its values. Raises ConfigError.
+    """The argument that `NAME=VALUE,VALUE,…` names, and its values. Raises ConfigError for any other text.
 
-    what, example: for the sentence, what is named and such a text
+    option, text: the option and its value
+    what, example: for the error message, what NAME stands for, and an example
     """
     name, equals, values = text.partition("=")
     if not equals or not values:

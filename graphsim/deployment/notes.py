@@ -1,4 +1,4 @@
-"""What a reader of an estimate has to know beside its numbers."""
+"""Notes that accompany an estimate."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Requests
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
-from graphsim.units import Num
+from graphsim.units import Num, counted_text
 
 
 def notes_of(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
-    """What the readers of model and adapter left out or assumed, and what runs otherwise than asked.
+    """What the readers of model and adapter left out or assumed, and what runs differently from the request.
 
-    requests: of which the batch counts, and what prompts bring beside text
+    requests: only their batch and media are used
     """
     adapter = deployment.adapter
     return (
@@ -32,25 +32,25 @@ def notes_of(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
 
 
 def _run_otherwise(deployment: Deployment) -> tuple[str, ...]:
-    """What runs otherwise than asked, whatever the requests."""
+    """What runs differently from the description, independent of the requests."""
     return (
         *_tower_adapters(deployment), *_widened(deployment), *_narrowed(deployment), *_context_experts(deployment),
     )  # fmt: skip
 
 
 def _spare_adapters(deployment: Deployment, batch: Num) -> Iterator[str]:
-    """A sentence where there are more adapters than sequences, each of which has one at most."""
+    """A sentence if there are more adapters than sequences, each of which has at most one."""
     adapter = deployment.adapter
     if adapter is None or adapter.strategy != "dynamic":
         return
     sequences = deployment.sequences(batch)
     if np.any(np.greater(adapter.active_adapters, sequences)):
-        active, most = float(np.max(adapter.active_adapters)), float(np.min(sequences))
-        yield f"{active:g} active adapters for {most:g} sequences of a replica; each has one adapter at most"
+        active, served = float(np.max(adapter.active_adapters)), counted_text(float(np.min(sequences)), "sequence")
+        yield f"{active:g} active adapters for {served} of a replica; each has one adapter at most"
 
 
 def _short_prompts(deployment: Deployment, requests: Requests) -> Iterator[str]:
-    """A sentence where prompts have fewer tokens than their images and sound stand for."""
+    """A sentence if prompts have fewer tokens than their images and sound."""
     if requests.media is None:
         return
     media = requests.media
@@ -63,7 +63,7 @@ def _short_prompts(deployment: Deployment, requests: Requests) -> Iterator[str]:
 
 
 def _padded_chunks(deployment: Deployment, input_tokens: Num) -> Iterator[str]:
-    """A sentence where prompts have fewer tokens than context-parallel ranks have chunks."""
+    """A sentence if prompts have fewer tokens than context-parallel ranks have chunks."""
     ranks = deployment.parallelism.cp
     short_ones = np.greater(ranks, 1) & np.less(input_tokens, 2.0 * np.asarray(ranks))
     if np.any(short_ones):
@@ -74,7 +74,7 @@ def _padded_chunks(deployment: Deployment, input_tokens: Num) -> Iterator[str]:
 
 
 def _tower_adapters(deployment: Deployment) -> Iterator[str]:
-    """A sentence where vLLM leaves out what an adapter holds of the towers.
+    """A sentence if vLLM leaves out an adapter's weights on towers.
 
     vLLM 0.11, `lora/models.py`, _filter_unsupported_mm_module; later `enable_tower_connector_lora` switches it.
     """
@@ -97,7 +97,7 @@ def _tower_adapters(deployment: Deployment) -> Iterator[str]:
 
 
 def _context_experts(deployment: Deployment) -> Iterator[str]:
-    """A sentence where vLLM spreads experts over more ranks than is counted (0.33, `vllm/config/parallel.py`)."""
+    """A sentence if vLLM spreads experts over more ranks than counted (0.33, `vllm/config/parallel.py`)."""
     engine, degrees = deployment.engine, deployment.parallelism
     if engine is None or not engine.name.startswith("vllm") or not np.any(np.greater(degrees.cp, 1)):
         return
@@ -109,7 +109,7 @@ def _context_experts(deployment: Deployment) -> Iterator[str]:
 
 
 def _narrowed(deployment: Deployment) -> Iterator[str]:
-    """A sentence where activations are asked for in bf16 on a device that is older than bf16."""
+    """A sentence if activations are in bf16 on a device without bf16."""
     activations, device = deployment.precision.activations.name, deployment.device
     if activations == "bf16" and "bf16" not in device.flops_per_s and "fp16" in device.flops_per_s:
         yield f"{device.name} has no matrix unit for bf16: the model runs in fp16 (as vLLM's dtype auto falls back to)"

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphsim.brief import range_text
 from graphsim.display.intervals import interval_text
-from graphsim.units import Num, bytes_text, scaled, seconds_text
+from graphsim.units import Num, bytes_text, seconds_text, throughput_text
 
 if TYPE_CHECKING:
     from graphsim.deployment.basis import Basis
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def estimate_text(estimate: ShownEstimate, basis: Basis, settings: dict[str, Any]) -> str:
-    """What it is about and rests on, what was asked, three times with their intervals, throughput and memory."""
+    """Six lines: basis, settings, three times with their intervals (one with the throughput), and memory."""
     several = np.size(estimate.latency_s) > 1
     ends = {} if several else estimate.intervals()
 
@@ -38,7 +38,7 @@ def estimate_text(estimate: ShownEstimate, basis: Basis, settings: dict[str, Any
             f"time to first token    {figure('ttft_s', seconds_text)}",
             f"time per output token  {figure('tpot_s', seconds_text)}",
             f"whole batch            {figure('latency_s', seconds_text)}, "
-            f"{range_text(estimate.tokens_per_s, lambda value: scaled(value, 'tokens/s'))}",
+            f"{range_text(estimate.tokens_per_s, throughput_text)}",
             f"memory per device      {used} of {room}, {fits}",
         )
     )
@@ -52,7 +52,10 @@ def asked_text(settings: dict[str, Any]) -> str:
 
 
 def adapter_text(lora: Mapping[str, Any]) -> str:
-    """`lora rank 16 dynamic`. lora: the fields of a `LoraConfig` by name"""
+    """`lora rank 16 dynamic`.
+
+    lora: the fields of a `LoraConfig` by name
+    """
     return f"{lora['variant']} rank {range_text(lora['rank'], lambda value: f'{value:g}')} {lora['strategy']}"
 
 

@@ -1,4 +1,4 @@
-"""One self-contained page about a served run: no network, light and dark, narrow and wide."""
+"""The report of a served run as one self-contained page: no network access, light and dark themes, any width."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from graphsim.serving.run_log import STATUSES
 from graphsim.serving.service_tables import BASE_NAME
 from graphsim.serving.service_view import ms_text, rate_text, share_text, title_of
 from graphsim.serving.utilisation import FULL, NEAR
-from graphsim.units import seconds_text
+from graphsim.units import counted_text, seconds_text
 
 if TYPE_CHECKING:
     from graphsim.serving.served_run import ServedRun
 
 MOST_ROWS = 500
-"""Adapters of the table."""
+"""Largest number of adapters in the table."""
 
 MOST_SLOW = 20
 KINDS = ("mean", "median", "p90", "p95", "p99")
@@ -44,8 +44,9 @@ def serving_html(
     """The report of a run as one HTML page, also written to `path` if given.
 
     Headline figures and warnings; arrivals, queue, batch, KV cache, slots and TTFT over time; distributions of
-    latencies against the limits; adapters, those that suffered the most first; the slowest requests; the rules.
-    ttft_s, tpot_s, e2e_s: limits of all requests in place of those of their classes
+    latencies with the limits; adapters, slowest first; the slowest requests; the rules.
+    path: the file to write, None for none
+    ttft_s, tpot_s, e2e_s: limits in seconds for all requests, in place of those of their classes
     Raises ConfigError if a limit is not above 0, or `path` is not writable.
     """
     asked = checked_limits({"ttft_s": ttft_s, "tpot_s": tpot_s, "e2e_s": e2e_s})
@@ -81,12 +82,9 @@ def _asked(service: ServedRun) -> str:
     if len(table):
         parts.append(f"{table.input_tokens.mean():.0f} tokens in, {table.output_tokens.mean():.0f} out on average")
     if service.adapter_names:
-        parts.append(f"{len(service.adapter_names)} adapters, {_counted(service.rules.adapters.max_loras, 'slot')}")
+        slots = counted_text(service.rules.adapters.max_loras, "slot")
+        parts.append(f"{counted_text(len(service.adapter_names), 'adapter')}, {slots}")
     return " · ".join(parts)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' if count != 1 else ''}"
 
 
 def _warnings(lines: Sequence[str]) -> str:
@@ -97,7 +95,7 @@ def _warnings(lines: Sequence[str]) -> str:
 
 
 def _pools(service: ServedRun) -> str:
-    """What only runs of several kinds of workers have."""
+    """Content for runs with several kinds of workers."""
     kind = "Prefill and decode" if hasattr(service, "pools") else "Tiers of the KV cache"
     return listed(kind, [f"{label}: {text}" for label, text in service.more_rows])
 
@@ -150,7 +148,7 @@ def _cards(service: ServedRun, found: dict[str, Any], limits: Sequence[Limits]) 
 
 
 def _parts(service: ServedRun) -> str:
-    """What the mean time to the first token is made of."""
+    """The parts of the mean time to first token."""
     log, done = service.log, service.latencies.done
     if not done.any():
         return "No request was answered."
@@ -260,7 +258,7 @@ _REPLICA_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 def _replicas(service: ServedRun) -> str:
-    """A row for each replica of a fleet, and how even the router was."""
+    """A table with one row per replica of a fleet, and the balance that the router achieved."""
     if not isinstance(service, FleetService):
         return ""
     rows = [tuple(text(row[name]) for name, _, text in _REPLICA_COLUMNS) for row in service.replicas.to_dict("records")]
@@ -276,16 +274,16 @@ def _replicas(service: ServedRun) -> str:
 
 
 def _cells(values: Any, shown: Callable[[Any], str]) -> Callable[[int], str]:
-    """A column of a table."""
+    """Cells of a column of a table."""
     return lambda i: shown(values[i])
 
 
 def _slowest(service: ServedRun) -> str:
-    """The requests with the longest times to their first step, those that had none among them."""
+    """The requests with the longest wait before their first step, including those that never had one."""
     log, table, seen = service.log, service.table, service.latencies
     waits = np.fmin(log.admitted_s, service.ends_s) - log.sent_s
     order = np.argsort(-np.nan_to_num(waits, nan=-1.0), kind="stable")[:MOST_SLOW]
-    names = [*service.adapter_names, BASE_NAME]  # the base model is -1
+    names = [*service.adapter_names, BASE_NAME]  # -1 stands for the base model
     known: dict[str, Callable[[int], str]] = {"request": str}
     if service.adapter_names:
         known["adapter"] = lambda i: names[int(table.adapter[i])]

@@ -1,4 +1,4 @@
-"""What a server has to know of its traffic's adapters, and what it refuses or is noted of the traffic."""
+"""A server's requirements on its traffic's adapters, and the refusals and notes on the traffic."""
 
 from __future__ import annotations
 
@@ -42,8 +42,13 @@ def strategy_of(asked: str | None, deployment: Deployment) -> str:
     return ":".join(filter(None, strategy_names(f"{ALSO.get(name, name)}{colon}{policy}")))
 
 
+def strategy_text(strategy: str) -> str:
+    """A strategy by the name under which it is asked for, in quotes."""
+    return repr(_SHOWN.get(strategy, strategy))
+
+
 def with_adapters_of(deployment: Deployment, traffic: Traffic) -> tuple[Deployment, tuple[str, ...]]:
-    """The deployment with rank and targets of the traffic's adapters, and what was assumed of them."""
+    """The deployment with rank and targets of the traffic's adapters, and the assumptions made."""
     lora, ranks = deployment.lora, traffic.ranks
     if not traffic.adapters:
         return deployment, ()
@@ -57,7 +62,7 @@ def with_adapters_of(deployment: Deployment, traffic: Traffic) -> tuple[Deployme
 
 
 def as_served(deployment: Deployment, strategy: str) -> Deployment:
-    """The deployment with a LoraConfig that says what a strategy takes of the memory: slots, or none."""
+    """The deployment with a LoraConfig for a strategy's memory use: with slots, or without."""
     lora = deployment.lora
     if lora is None or not lora.enabled:
         return deployment
@@ -86,7 +91,7 @@ def check_ranks(deployment: Deployment, traffic: Traffic, limits: EngineLimits) 
 
 
 def check_lengths(deployment: Deployment, table: RequestTable) -> None:
-    """Raise ConfigError where no request fits what the model was made for."""
+    """Raise ConfigError if every request exceeds the model's maximum length."""
     positions, tokens = float(deployment.model.max_positions), table.input_tokens + table.output_tokens
     shortest = int(tokens.min()) if len(tokens) else 0
     if positions and shortest > positions:
@@ -97,17 +102,18 @@ def check_lengths(deployment: Deployment, table: RequestTable) -> None:
 
 
 def check_strategy(speculation: Speculation | None, strategy: str, has_adapters: bool) -> None:
-    """Raise ConfigError for a way to serve adapters with which drafting is not simulated."""
+    """Raise ConfigError for a strategy with which speculation is not simulated."""
     if speculation is not None and has_adapters and strategy != "dynamic":
         raise ConfigError(
-            f"serve: speculation with strategy = {short(strategy)} is not simulated; allowed: dynamic, or no adapters"
+            f"serve: speculation with strategy = {strategy_text(strategy)} is not simulated; allowed: dynamic, or no "
+            "adapters"
         )
 
 
 def cautions(
     deployment: Deployment, traffic: Traffic, limits: EngineLimits, rules: Rules, table: RequestTable
 ) -> Iterator[str]:
-    """What to say of a traffic that the server will not serve as it may be meant."""
+    """Notes on traffic that the server will not serve as the user may expect."""
     lora, registered = deployment.lora, len(traffic.adapters)
     if lora is not None and lora.enabled and lora.strategy == "dynamic":
         yield from _of_slots(deployment, lora, limits, rules.adapters.max_loras, registered)
@@ -154,7 +160,7 @@ def _of_slots(
             "the base model"
         )
     elif 0 < slots < registered and not given and engine is not None:
-        yield f"max_loras = {slots}, as engine {engine.name} starts without it: so many adapters run at a time"
+        yield f"max_loras = {slots}, as engine {engine.name} starts without it: that many adapters run at a time"
     elif slots > registered:
         yield (
             f"max_loras = {slots} slots are more than the {registered} registered adapters: the others stay empty and "

@@ -11,7 +11,7 @@ from graphsim.display.notebook import framed, table
 from graphsim.serving.adapter_events import adapter_events
 from graphsim.serving.goodput import has_limits
 from graphsim.serving.utilisation import FULL
-from graphsim.units import scaled, seconds_text
+from graphsim.units import counted_text, scaled, seconds_text
 
 if TYPE_CHECKING:
     from graphsim.serving.served_run import ServedRun
@@ -31,11 +31,6 @@ def latency_rows(summary: Mapping[str, Any], kinds: Sequence[str]) -> list[list[
 def rate_text(value: float, unit: str) -> str:
     """A rate as a person reads it."""
     return "–" if value != value else scaled(value, unit)
-
-
-def counted(number: int, what: str) -> str:
-    """`1 adapter`, `1,000 adapters`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def share_text(value: float) -> str:
@@ -93,7 +88,7 @@ def headline(service: ServedRun) -> list[tuple[str, str]]:
     if service.adapter_names:
         events = adapter_events(service.log)
         text = (
-            f"{len(events):,} for {counted(len(service.adapter_names), 'adapter')}, "
+            f"{len(events):,} for {counted_text(len(service.adapter_names), 'adapter')}, "
             f"{seconds_text(float(events[:, 1].sum()))} in all"
         )
         rows.append(("adapter switches" if service.log.switches else "adapter loads", text))

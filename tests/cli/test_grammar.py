@@ -32,7 +32,7 @@ NAMED = pytest.mark.parametrize(
 )
 UNITS = {
     "s": ("30ms", 0.03), "h": ("2d", 48), "bytes": ("40GiB", 40 * 2**30), "bytes/s": ("2GB/s", 2e9),
-    "1/s": ("120/min", 2), "count": ("8k", 8000), "share": ("90%", 0.9), "": ("2.5", 2.5),
+    "1/s": ("120/min", 2), "count": ("8k", 8000), "few": ("8k", 8000), "share": ("90%", 0.9), "": ("2.5", 2.5),
 }  # fmt: skip
 """A text with a unit for each kind of quantity, and the number that it is."""
 
@@ -102,6 +102,7 @@ def test_degrees_are_spelt_and_explained_alike(command: str, action: argparse.Ac
         assert action.option_strings == [f"--{action.dest}"]
         first = {"tp": "tensor parallel degree", "pp": "pipeline stages", "ep": "expert parallel degree"}
         assert str(action.help).startswith(first.get(action.dest, "")), f"{command} --{action.dest}"
+        assert action.type != Quantity("count"), "8k is no example of a degree"
 
 
 @pytest.mark.parametrize("command", ADAPTERS)
@@ -239,9 +240,15 @@ def test_choices_and_commands_come_in_any_case() -> None:
         ("best gpt-2 --hardware l4 --price l4=-2", "--price of 'l4' = -2.0 is not allowed"),
         ("train gpt-2 --hardware l4 --tokens 1e9 --price h100=2", "--price has no price for 'l4'"),
         ("train gpt-2 --hardware l4 --vary batch=1,2 --goal cost --tokens 1B", "needs --price"),
-        ("run gpt-2 --hardware l4 --batch 1-8", "'1-8' is several values, and one is expected; `graphsim sweep`"),
-        ("run gpt-2 --hardware l4 --batch 1,8", "'1,8' is several values, and one is expected"),
+        ("run gpt-2 --hardware l4 --batch 1-8", "'1-8' holds several values, but one is expected; `graphsim sweep`"),
+        ("run gpt-2 --hardware l4 --batch 1,8", "'1,8' holds several values, but one is expected"),
         ("best gpt-2 --hardware l4 --tpot 30mm", "'30mm' is not a time; write 0.5, 500ms or 2min"),
+        ("run gpt-2 --hardware l4 --cp two", "argument --cp: 'two' is not a number; write 1, 2 or 8; see"),
+        ("train gpt-2 --hardware l4 --zero x", "argument --zero: 'x' is not a number; write 1, 2 or 8; see"),
+        ("run gpt-2 --hardware l4 --lora rank=x", "--lora: rank = 'x' is not a number; write 1, 2 or 8"),
+        ("run gpt-2 --hardware l4 --lora rank=8,share=x", "share = 'x' is not a share; write 0.99 or 99%"),
+        ("run gpt-2 --hardware l4 --lora rank=8,shares=x+y", "shares = 'x' is not a share; write 0.99 or 99%"),
+        ("serve gpt-2 --hardware l4 --rate 4 --sessions turns=x", "turns = 'x' is not a number; write 1, 2 or 8"),
         ("serve gpt-2 --hardware l4 --rate 2:ten", "'ten' is not a time"),
         ("serve gpt-2 --hardware l4 --rate 4 --slo ttft=soon", "ttft = 'soon' is not a time"),
         ("sweep gpt-2 --hardware l4 --batch 8-1", "'8-1' runs from 8 down to 1"),

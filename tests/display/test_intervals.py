@@ -9,7 +9,7 @@ import pytest
 import graphsim as gs
 from graphsim.cli import main
 from graphsim.display.intervals import interval_svg, interval_text
-from graphsim.units import seconds_text
+from graphsim.units import counted_text, seconds_text, throughput_text
 from tests.residual_records import device_with
 
 
@@ -23,6 +23,24 @@ from tests.residual_records import device_with
 )
 def test_units_are_said_once_where_they_are_the_same(value, ends, told):
     assert interval_text(value, ends, seconds_text) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "ends", "told"),
+    [
+        (1111.13, (909.7, 1172.2), "1,111 tokens/s (910 to 1,170)"),
+        (60.684, (48.26, 65.2), "60.68 tokens/s (48.3 to 65.2)"),
+        (0.012348, None, "0.01235 tokens/s"),
+        (1234567.0, None, "1,235,000 tokens/s"),
+    ],
+)
+def test_a_throughput_shows_no_digits_that_it_does_not_have(value, ends, told):
+    assert interval_text(value, ends, throughput_text) == told
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 adapters"), (1.0, "1 adapter"), (1000, "1,000 adapters")])
+def test_one_thing_is_singular(number, told):
+    assert counted_text(number, "adapter") == told
 
 
 def test_the_bar_reaches_from_the_low_end_to_the_high_one():

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphsim as gs
 from graphsim.serving.adapter_store import AdapterStore
 from graphsim.serving.engine import Engine
 from graphsim.serving.fairness import fairness
@@ -201,3 +202,12 @@ def test_looking_at_every_step_decides_nothing_else(
         at_steps = seen()
     assert len(at_steps.runs) >= len(at_events.runs)
     assert at_steps.finished_s == pytest.approx(at_events.finished_s, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "more", [{"prefill_replicas": 1}, {"speculation": gs.Speculation(draft="ngram", tokens=2, acceptance=0.5)}]
+)
+def test_refusals_name_a_strategy_as_it_is_asked_for(more: dict[str, Any]) -> None:
+    traffic = gs.Traffic.poisson(rate=1, requests=2, input_tokens=9, output_tokens=2, adapters=2)
+    with pytest.raises(gs.ConfigError, match="strategy = 'paged' is not simulated"):
+        gs.serve("gpt-2", "l40s", traffic, lora=gs.LoraConfig(), strategy="paged", **more)

@@ -18,6 +18,7 @@ from graphsim.serving.disaggregated.run import Pool, run_pools
 from graphsim.serving.disaggregated.service import DisaggregatedService
 from graphsim.serving.disaggregated.transfer import Transfer, Way, way_between
 from graphsim.serving.engine_limits import EngineLimits
+from graphsim.serving.requirements import strategy_text
 from graphsim.serving.scenario import Progress, Serving
 from graphsim.serving.service import Service
 from graphsim.serving.step_price import StepPrice
@@ -30,7 +31,8 @@ class DisaggregatedServing(Serving):
 
     deployment, limits: those of a decode worker; prefill, prefill_limits: those of a prefill worker
     prefill_replicas, replicas: number of prefill and of decode workers
-    router: how requests are assigned to workers, a name of PLACINGS; transfer: how keys and values travel
+    router: how requests are assigned to workers, a name of PLACINGS
+    transfer: how keys and values travel
     Other fields: as in `Serving`.
     """
 
@@ -99,7 +101,7 @@ class DisaggregatedServing(Serving):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was asked, as plain values."""
+        """The settings, as plain values."""
         ahead = self.prompts
         return super().settings | {
             "router": self.router, "replicas": self.replicas, "prefill_replicas": self.prefill_replicas,
@@ -116,7 +118,7 @@ class DisaggregatedServing(Serving):
         return (*super().notes, f"keys and values go over {link}, {told}")
 
     def checked(self) -> DisaggregatedServing:
-        """Check both pools as `Serving` does. Raises ConfigError where one cannot hand over to the other."""
+        """Check both pools as `Serving` does. Raises ConfigError if one cannot hand over to the other."""
         found = super().checked()
         if not isinstance(found, DisaggregatedServing):  # pragma: no cover
             raise TypeError("a variation of a disaggregated server is one itself")
@@ -136,8 +138,8 @@ class DisaggregatedServing(Serving):
 def _check_strategy(serving: DisaggregatedServing) -> None:
     if serving.adapters and serving.strategy != "dynamic":
         raise ConfigError(
-            f"strategy = {serving.strategy!r} is not simulated with prefill workers; allowed: dynamic (adapters "
-            "of both pools take turns in slots)"
+            f"strategy = {strategy_text(serving.strategy)} is not simulated with prefill workers; allowed: dynamic "
+            "(adapters of both pools take turns in slots)"
         )
 
 
