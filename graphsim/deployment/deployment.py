@@ -1,4 +1,6 @@
-"""The noun: a model on a device, with its adapter, formats, degrees, engine and prices; and the graphs of its steps."""
+"""The deployment: a model on a device, with its adapter, formats, degrees, engine and prices; and the graphs of its
+steps.
+"""
 
 from __future__ import annotations
 
@@ -50,9 +52,9 @@ EngineRef = str | Path | Mapping[str, Any] | EngineProfile
 
 FIRST: Phase = decode(1.0, 1.0)
 REFERENCE = "reference"
-"""The engine that runs an adapter as the LoRA document's three separate nodes: of graphs and counts by default."""
+"""The engine that runs an adapter as the LoRA document's three separate nodes; the default for graphs and counts."""
 DEFAULT_ENGINE = "vllm"
-"""The engine of whatever states a time or a memory, unless one is named."""
+"""The default engine of everything that states times or memory."""
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -99,7 +101,7 @@ class Deployment(Memoised):
     ) -> None:
         config = load_model(model)
         lora = config.lora_config if lora is None else lora
-        config.lora_config = None  # of our own copy: what counts is `lora`, and no other
+        config.lora_config = None  # on our own copy: only `lora` counts
         if lora is not None:
             from graphsim.deployment.adapters import met, require_adapter
 
@@ -205,7 +207,7 @@ class Deployment(Memoised):
         if self.adapter is not None and not self._is_whole(phase):
             from graphsim.lora.injection import inject
 
-            inject(build(self.model, phase.with_towers, self.precision), self.adapter)  # raises if it is for nothing
+            inject(build(self.model, phase.with_towers, self.precision), self.adapter)  # raises if it has no effect
         own = own_part(phase, self.model, self.engine, self.parallelism)
         return [run(passes, build(self.model, own, self.precision, stage), after) for stage in layers]
 
@@ -234,13 +236,14 @@ class Deployment(Memoised):
         """The same deployment with adapters as they are stored in memory."""
         return self if self.engine is None else with_fields(self, {"engine": self.engine.stored})
 
-    def held(self, phase: Phase = FIRST) -> list[nx.DiGraph]:
-        """The graph of each stage in which every target of an adapter is its own module, towers included.
+    def held(self, phase: Phase = FIRST, stages: list[nx.DiGraph] | None = None) -> list[nx.DiGraph]:
+        """The graph of each stage in which every target of an adapter is its own module, including towers.
 
         phase: the kind of step. In a generating step, latent attention absorbs a GEMM into two others; where it does,
             the graph of a prompt step shows what a stage holds
+        stages: the graphs of the phase without towers, if they are built already
         """
-        graphs = self.stages(phase.with_towers if self.model.encoders else phase)
+        graphs = self.stages(phase.with_towers) if self.model.encoders else stages or self.stages(phase)
         absorbed = any(isinstance(op, HeadGemm) for graph in graphs for _, op, _ in walk(graph))
         return self.stages(prefill(1.0, 1.0).with_towers) if absorbed and self.adapter is not None else graphs
 
@@ -281,7 +284,10 @@ class Deployment(Memoised):
         return token_phase(self.model.source_encoder, batch, input_tokens, context_tokens, seen)
 
     def step(self, micro_batches: Sequence[Phase], after: Watch | None = None) -> nx.DiGraph:
-        """The stages of each micro-batch, one after another through the pipeline. after: as in `stages`."""
+        """The stages of each micro-batch, one after another through the pipeline.
+
+        after: as in `stages`
+        """
         staged: list[list[nx.DiGraph]] = []
         for i, phase in enumerate(micro_batches):
             same = i > 0 and alike(phase.tokens, micro_batches[i - 1].tokens)
@@ -309,13 +315,13 @@ class Deployment(Memoised):
     def shares(self, batch: Num) -> list[Num]:
         """Number of sequences in each micro-batch of one replica, as even as possible, the larger ones first.
 
-        A micro-batch without sequences takes no time, so many scenarios may share a graph.
+        A micro-batch without sequences takes no time, so that scenarios can share a graph.
         """
         sequences, m = self.sequences(batch), self.micro_batches(batch)
         return [np.floor((sequences + m - 1.0 - j) / m) for j in range(m)]
 
     def micro_batches(self, batch: Num) -> int:
-        """Number of micro-batches: by default as many as stages, but no more than sequences."""
+        """Number of micro-batches: by default as many as stages, but at most sequences."""
         return int(max(1, min(self.most_micro_batches, most(self.sequences(batch)))))
 
     @property

@@ -31,14 +31,15 @@ def add(graph: nx.DiGraph, name: str, op: Op, inputs: Iterable[str | Value] = ()
     if name not in graph:
         graph.add_node(name, op=op)
     elif graph.nodes[name].setdefault("op", op) is not op:
-        raise GraphError(f"two nodes are named '{name}'; the names of a graph's nodes differ")
-    for source in inputs:
-        value = source if isinstance(source, Value) else Value(source)
-        if value.node not in graph or value.node == name:
-            raise GraphError(f"node '{name}' takes input from '{value.node}', which is not added before it")
-        known = graph.edges[value.node, name]["parts"] if graph.has_edge(value.node, name) else ()
-        parts = (*known, *(p for p in value.parts if p not in known)) if known else value.parts
-        graph.add_edge(value.node, name, parts=parts)
+        raise GraphError(f"two nodes are named '{name}'; names of nodes must be unique")
+    for value in inputs:
+        source, parts = (value.node, value.parts) if isinstance(value, Value) else (value, ())
+        if source not in graph or source == name:
+            raise GraphError(f"node '{name}' takes input from '{source}', which was not added before it")
+        edge = graph.get_edge_data(source, name)
+        if edge and edge["parts"]:
+            parts = (*edge["parts"], *(p for p in parts if p not in edge["parts"]))
+        graph.add_edge(source, name, parts=parts)
     return name
 
 

@@ -31,7 +31,7 @@ in the order of the node's inputs in the old one.
 
 
 MOST_OPERATIONS = 2_000_000
-"""Of a graph whose repeats are spelled out: some gigabytes."""
+"""The limit for a graph with unrolled repeats: some gigabytes."""
 
 
 class Pass(ABC):
@@ -52,7 +52,7 @@ class Pass(ABC):
         return rewrite(repeat.body, self)
 
     def __call__(self, graph: nx.DiGraph) -> nx.DiGraph:
-        """The rewritten graph; the given one stays as it is, and comes back where nothing changes."""
+        """The rewritten graph; the given one does not change, and is returned if the pass changes nothing."""
         return rewrite(graph, self)
 
 
@@ -77,7 +77,7 @@ def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
         if isinstance(op, Repeat):
             body = rule.body(op) if isinstance(rule, Pass) else rewrite(op.body, rule)
             op = op if body is op.body else replace(op, body=body)
-        inputs = [_now(stands, source, parts_along(graph, source, name), name, rule) for source in graph.pred[name]]
+        inputs = [_now(stands, source, name, graph, rule) for source in graph.predecessors(name)]
         taken = tuple(inputs)
         steps = replay(name, op, inputs)
         if not hasattr(steps, "__iter__"):
@@ -96,7 +96,7 @@ def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
 
 
 def _is_same(steps: list[Any], name: str, op: Op, inputs: tuple[Value, ...]) -> bool:
-    """Whether steps are the very node that they are to replace."""
+    """Whether the steps equal the node that they replace."""
     if len(steps) != 1 or not isinstance(steps[0], tuple) or len(steps[0]) != 3:
         return False
     step_name, step_op, step_inputs = steps[0]
@@ -104,18 +104,19 @@ def _is_same(steps: list[Any], name: str, op: Op, inputs: tuple[Value, ...]) -> 
 
 
 def _before(graph: nx.DiGraph, end: str | None = None) -> nx.DiGraph:
-    """A copy of what a graph holds before a node; of all of it where none is named."""
+    """A copy of a graph's nodes before a given one; of the whole graph if none is given."""
     out = nx.DiGraph()
     for name, op in graph.nodes(data="op"):
         if end is not None and name == end:
             break
         out.add_node(name, op=op)
-        out.add_edges_from((source, name, {"parts": parts_along(graph, source, name)}) for source in graph.pred[name])
+        for source in graph.predecessors(name):
+            out.add_edge(source, name, parts=parts_along(graph, source, name))
     return out
 
 
 def _added(out: nx.DiGraph, step: Any, rule: Rule | Pass, replaced: str) -> Value:
-    """The node that a step adds. Raises GraphError, naming the rule, for what is no step that may follow."""
+    """The node that a step adds. Raises GraphError, naming the rule, for an invalid step."""
     if not isinstance(step, tuple) or len(step) != 3:
         raise _not_yielded(rule, replaced, step)
     name, op, inputs = step
@@ -138,13 +139,13 @@ def _called(rule: Rule | Pass) -> str:
     return f"pass {type(rule).__name__}" if isinstance(rule, Pass) else f"rule {getattr(rule, '__name__', '')}".strip()
 
 
-def _now(stands: dict[str, Value], source: str, parts: tuple[str, ...], user: str, rule: Rule | Pass) -> Value:
-    """What a value that a node takes in the old graph is in the new one."""
-    found = stands.get(source)
+def _now(stands: dict[str, Value], source: str, user: str, graph: nx.DiGraph, rule: Rule | Pass) -> Value:
+    """The value of the new graph that replaces a value of the old one."""
+    found, parts = stands.get(source), parts_along(graph, source, user)
     if found is None:
         raise GraphError(
             f"node '{user}' takes input from '{source}', for which {_called(rule)} yielded nothing; "
-            "a Value says what stands for a node that is left out"
+            "yield a Value to replace a node that is left out"
         )
     return Value(found.node, parts) if parts else found
 
@@ -154,7 +155,7 @@ class Unroll(Pass):
     """Spells repeats out; block i of `layers` becomes `layers.i.…`."""
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """The rule spells it out."""
+        """The rule unrolls it."""
         return repeat.body
 
     def rule(self, graph: nx.DiGraph) -> Rule:
@@ -186,7 +187,7 @@ def _spelled_out(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
 
 
 def _entering(op: Op, inputs: list[Value], beside: list[Value]) -> list[Value]:
-    """What a node of a block takes from outside: the value that goes on from block to block, or that of an encoder."""
+    """What a node of a block takes from outside: the value that passes from block to block, or that of an encoder."""
     return inputs if isinstance(op, Input) else beside if isinstance(op, EncoderOutput) else []
 
 
@@ -200,7 +201,7 @@ def unroll(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 def require_spelled_out(graph: nx.DiGraph) -> None:
-    """Raise GraphError where repeats spelled out would be more operations than memory should hold."""
+    """Raise GraphError if unrolled repeats would have more operations than fit in memory."""
     operations = sum(times for _, _, times in walk(graph))
     if operations > MOST_OPERATIONS:
         raise GraphError(f"spelled out, the graph has {operations} operations; allowed: up to {MOST_OPERATIONS}")

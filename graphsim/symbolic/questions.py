@@ -1,7 +1,7 @@
-"""The few questions that the library asks of numbers that may be symbols, and why their answers are sound.
+"""The queries that the library makes of numbers that may be symbols, and why their answers are sound.
 
-A symbol stands for any number from zero up, so an answer that shapes a graph has to hold for all of them. The caller
-says so by one of these functions; numpy's own (any, all, max, array_equal) refuse a symbol.
+A symbol stands for any number of at least zero, so an answer that determines a graph has to hold for all of them.
+Callers use one of these functions; numpy's own (any, all, max, array_equal) refuse a symbol.
 """
 
 from __future__ import annotations
@@ -16,23 +16,27 @@ from graphsim.symbolic.expr import Expr
 def may_be_nonzero(value: Any) -> bool:
     """Whether a number, or any of an array, is not zero. Of a symbol: True.
 
-    Sound where the answer only saves work: what follows has to be right at zero too.
+    Sound if the answer only saves work: the following code must also be correct at zero.
     """
+    if isinstance(value, float | int):
+        return bool(value != 0)
     return True if isinstance(value, Expr) else bool(np.any(value))
 
 
 def may_be_zero(value: Any) -> bool:
     """Whether a number, or any of an array, is zero. Of a symbol: True.
 
-    Sound where the answer only saves work: what follows has to be right at other numbers too.
+    Sound if the answer only saves work: the following code must also be correct at other numbers.
     """
+    if isinstance(value, float | int):
+        return bool(value == 0)
     return True if isinstance(value, Expr) else not np.all(value)
 
 
 def is_known(value: Any) -> bool:
-    """Whether a number is there, not a symbol.
+    """Whether a value is an actual number rather than a symbol.
 
-    Sound where a check of actual numbers is left out at a symbol, since it was made when the numbers were given.
+    Sound if a check of actual numbers is skipped for a symbol, since it was made when the numbers were given.
     """
     return not isinstance(value, Expr)
 
@@ -40,7 +44,7 @@ def is_known(value: Any) -> bool:
 def most(value: Any) -> float:
     """The largest of a number or array. Of a symbol: infinity.
 
-    Sound where it is an upper bound: as many parts as there may ever be are laid out, and some may turn out empty.
+    Sound as an upper bound: the largest possible number of parts is created, some of which may be empty.
     """
     return float("inf") if isinstance(value, Expr) else float(np.max(value))
 
@@ -48,7 +52,8 @@ def most(value: Any) -> float:
 def alike(one: Any, other: Any) -> bool:
     """Whether two numbers or arrays are equal. Of symbols: whether they are the same formula.
 
-    Sound where equal things may be handled once: two formulas that turn out equal are handled twice, with one result.
+    Sound if equal items may be handled once: two different formulas with equal values are handled twice, with the same
+    result.
     """
     if isinstance(one, Expr) or isinstance(other, Expr):
         return one is other
