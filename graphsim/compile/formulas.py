@@ -2,8 +2,8 @@
 
 What shapes the graph (model, kind of device, prices, targets, strategy, degrees of parallelism but dp) is a structure;
 batch, lengths, dp, ranks, adapters and the rates of the device are variables. Evaluating a structure gives what the
-passes give, to rounding. A structure whose passes ask for actual numbers is not recorded; it goes through the passes
-every time, and `graphsim.compile.reasons` says which line asked.
+passes give, to rounding. A structure whose passes need actual numbers is not recorded; it runs through the passes
+every time, and `graphsim.compile.reasons` names the line that needs them.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ __all__ = ["Formulas", "formulas_of", "recordable"]
 class Formulas(Evaluated):
     """The formulas of one structure, and the programs that evaluate them for the values of its variables.
 
-    first_token, step: the time to the first token, and of one decode step behind `context` tokens
-    one_time: of the work that is done once before serving; level, growing: of a step what does not grow with the
-        context, and the sums of what does
+    first_token, step: the time to the first token, and of one decode step after `context` tokens
+    one_time: of the work that is done once before serving; level, growing: the part of a step that does not grow with
+        the context, and the sums of the parts that do
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Formulas(Evaluated):
         """rates: whether the device's rates are variables too, by the names of `graphsim.cost.rates.rates_of`; else
         they are those of the inference's device.
         constants: whether the fitted constants of its prices are, by the names of `constants`; surfaces are not
-        Raises NotRecordable where a pass asks for an actual number."""
+        Raises NotRecordable if a pass needs an actual number."""
         graphs = lowered_of(inference) if tape is None else Lowered(inference, tape)
         self._given = inference
         self._tape, step = graphs.tape, graphs.step
@@ -80,12 +80,12 @@ class Formulas(Evaluated):
 
     @cached_property
     def guards(self) -> Guards:
-        """All that is refused of the inputs, with the sentences of `simulate`."""
+        """All checks of the inputs, with the error messages of `simulate`."""
         return guards_of(self._given, self._inference, self._tape)
 
     @cached_property
     def noted(self) -> Guards:
-        """Those of the guards that the passes noted: what they refuse of numbers, nobody else looks at."""
+        """The guards that passes added: checks of numbers that are made nowhere else."""
         return Guards(noted(self._tape))
 
     @cached_property
@@ -102,14 +102,14 @@ class Formulas(Evaluated):
 
     @cached_property
     def activity(self) -> ActivityFormulas | None:
-        """What the steps ask of memory and matrix units; None where the device states no peak for a format."""
+        """The activity of memory and matrix units in the steps; None if the device states no peak for a format."""
         return activity_formulas(self._inference, self._tape, *self._graphs)
 
     @cached_property
     def causes(self) -> Causes:
-        """What the time to the first token and that of a decode step behind `context` tokens are made of.
+        """The causes of the time to the first token and of a decode step after `context` tokens.
 
-        Raises NotRecordable where a schedule is no formula of sums and maxima.
+        Raises NotRecordable if a schedule is not a formula of sums and maxima.
         """
         prompt, step = self._graphs
         from graphsim.compile.causes import causes_of
@@ -146,7 +146,7 @@ class BoundFormulas(Evaluated):
 
     @cached_property
     def activity(self) -> ActivityFormulas | None:
-        """What the steps ask of memory and matrix units; None where the device states no peak for a format."""
+        """The activity of memory and matrix units in the steps; None if the device states no peak for a format."""
         return None if self.of.activity is None else self.of.activity.bound(self._known)
 
     @property
@@ -182,8 +182,8 @@ def _terms(value: Any) -> list[Any]:
 def formulas_of(inference: Inference) -> Evaluated | None:
     """The recorded formulas of an inference's structure; None where its passes need actual numbers.
 
-    Raises GraphError for a user's own pass that yields a graph which is not valid: the graphs of a structure are looked
-    at once, those of actual numbers every time.
+    Raises GraphError for a user's own pass that yields an invalid graph: the graphs of a structure are checked once,
+    those of actual numbers every time.
     """
     found = _devices.get(structure_of(inference), lambda: _of_device(inference)) if recordable(inference) else None
     if found is None:
@@ -196,7 +196,7 @@ _structures: Memo[Formulas | None] = Memo(most=256)
 
 
 def _of_device(inference: Inference) -> Evaluated | None:
-    """The formulas of a structure, on the inference's device where its rates are single ones."""
+    """The formulas of a structure, on the inference's device if its rates are single values."""
     if not has_variable_rates(inference):
         return _compile(inference, rates=False)
     found = _structures.get(kind_of_structure(inference), lambda: _compile(inference, rates=True))

@@ -1,4 +1,4 @@
-"""What shapes an inference's graphs and prices, as parts of a description for `Memo`: its variables are left out."""
+"""The structure of an inference's graphs and prices, as parts of a key for `Memo`, without its variables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphsim.symbolic.substitute import names_of
 
 
 def recordable(inference: Inference) -> bool:
-    """Whether the numbers that shape a graph are single ones."""
+    """Whether the numbers that determine a graph's structure are single values."""
     parallelism, lora = inference.deployment.parallelism, inference.deployment.lora
     shaping = [getattr(parallelism, name) for name in ("tp", "ep", "sp", "cp")]
     shaping += [getattr(lora, name) for name in SHAPING] if lora else []
@@ -33,32 +33,32 @@ def recordable(inference: Inference) -> bool:
 
 
 def has_variable_rates(inference: Inference) -> bool:
-    """Whether prices are formulas of the device's rates; a user's cost function may ask for anything of a device."""
+    """Whether prices are formulas of the device's rates; a user's cost function may read any field of a device."""
     price = inference.price
     return price is roofline or isinstance(price, Prices | Stack)
 
 
 def structure_of(inference: Inference) -> list[Any]:
-    """All that shapes an inference's graph and prices, its variables left out."""
+    """Everything that determines the structure of an inference's graph and prices, without its variables."""
     return [repr(inference.requests.media), *shape_of(inference.deployment)]
 
 
 def kind_of_structure(inference: Inference) -> list[Any]:
-    """The same with the device's rates left out, where prices are formulas of them."""
+    """The same without the device's rates, if prices are formulas of them."""
     device, price = inference.hardware, inference.price
     prices = price.structure if isinstance(price, Prices) else (*kind_of(device), price)
     return [repr(inference.requests.media), *prices, *graph_of(inference.deployment)]
 
 
 def shape_of(deployment: Deployment) -> list[Any]:
-    """All that a deployment says of the shape of graphs and of their prices."""
+    """The fields of a deployment that determine the structure of graphs and prices."""
     price = deployment.price
     prices = price.rests_on() if isinstance(price, UsersCost) else [price]
     return [deployment.device, *prices, *graph_of(deployment)]
 
 
 def graph_of(deployment: Deployment) -> list[Any]:
-    """All that a deployment says of the shape of graphs."""
+    """The fields of a deployment that determine the structure of graphs."""
     parts: list[Any] = []
     for thing in (deployment, deployment.model, deployment.precision, deployment.parallelism, deployment.adapter):
         if thing is not None:
@@ -73,7 +73,7 @@ def graph_of(deployment: Deployment) -> list[Any]:
 
 @cache
 def _shaping(kind: type) -> tuple[tuple[str, Any], ...]:
-    """Names and types of the fields that may shape a graph."""
+    """Names and types of the fields that may determine a graph's structure."""
     return tuple([(field.name, field.type) for field in fields(kind) if field.name not in _NOT_SHAPING])
 
 
@@ -89,11 +89,11 @@ _NOT_SHAPING = {
     "dp",
     "document",
 }
-"""Descriptions that are looked into, and the degree that only divides the batch."""
+"""Fields whose own fields are used instead, and the degree that only divides the batch."""
 
 
 def _shape(value: Any, kind: Any, adapter: bool) -> Any:
-    """What a field says of the shape of a graph: an adapter's numbers nothing, mappings of such the names alone."""
+    """A field's part of a graph's structure: nothing for an adapter's numbers, only the names for mappings of these."""
     if kind == "Num":
         return None if adapter else float(value)
     if isinstance(value, Mapping) and kind != "Mapping[str, Num]":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -69,7 +69,6 @@ class Prices(Trusted):
     ) -> None:
         self._hardware, self._fits, self._records, self._changed = hardware, parameters, records, constants
         self._parameters = Lazily(FAMILIES, self._family) if constants else parameters
-        self._kinds = _kinds.get(self.structure, dict[Any, Any])
 
     def _family(self, family: str) -> Mapping[str, Any]:
         return with_constants(family, self._fits[family], self._changed)
@@ -95,9 +94,14 @@ class Prices(Trusted):
 
     @property
     def structure(self) -> tuple[Any, ...]:
-        """All that shapes the formulas of its prices, as parts of a description for `Memo`; rates do not."""
+        """Everything except rates that determines the structure of its price formulas, as parts of a key for `Memo`."""
         changed = [(name, None if isinstance(value, Expr) else value) for name, value in self._changed.items()]
         return (*kind_of(self._hardware), *parts_of(self._fits), *changed)
+
+    @cached_property
+    def _kinds(self) -> Kinds:
+        """Its recorded kernels; only a trace reads the fits of all families."""
+        return _kinds.get(self.structure, dict[Any, Any])
 
     def kernels_on(self, hardware: Hardware) -> RecordedKernels:
         """Seconds of kernels whose sizes may be symbols, on the device with rates that may be symbols too."""
@@ -127,11 +131,11 @@ class Prices(Trusted):
         return any(record is not None for record in self._records.values())
 
     def __call__(self, op: Op, device: Hardware) -> Cost:
-        """The cost of an operation on the device that the constants are for, or on one with other rates."""
+        """The cost of an operation on the device of the constants, or on one with other rates."""
         return self.cost(op, partial(kernel_seconds, device, self._parameters), device)
 
     def cost(self, op: Op, kernel_s: KernelTime, device: Hardware) -> Cost:
-        """The same from a function that gives the seconds of its kernels; numbers may be symbols."""
+        """The same from a function that returns the seconds of its kernels; numbers may be symbols."""
         return price_of(op, device, self._parameters, kernel_s)
 
     def __reduce__(self) -> tuple[Any, ...]:
