@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from hypothesis import Phase, settings
 
@@ -14,6 +16,13 @@ def pytest_configure(config: pytest.Config) -> None:
         phases=[Phase.explicit, Phase.generate],
         max_examples=5 if plain else 15,
     )
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays, so that the collector of garbage need not look through it each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,58 +41,76 @@ def python(folder: Path, script: str, *arguments: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
 
 
-def graphsim(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return python(folder, "from graphsim.cli import main\nsys.exit(main(sys.argv[1:]))", *words)
+COMMANDS = """
+import contextlib, io, json
+from graphsim.cli import main
+
+told = []
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(words)
+    told.append({"status": status, "out": out.getvalue(), "err": err.getvalue()})
+print(json.dumps(told))
+"""
+"""One after the other in a single process: what is not there is missed by whichever command asks for it."""
+
+
+def graphsim(folder: Path, commands: list[list[str]]) -> list[dict[str, Any]]:
+    """The status, output and errors of each of some commands."""
+    done = python(folder, COMMANDS, json.dumps(commands))
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    assert len(found) == len(commands)
+    return found
+
+
+FILES = [
+    (["run", *MODEL, "--html", "run.html"], "Plotly"),
+    (["train", *MODEL, "--no-advice", "--html", "train.html"], "Plotly"),
+    (["serve", *MODEL, "--rate", "4", "--requests", "9", "--no-advice", "--html", "serve.html"], "Plotly"),
+    (["explore", *MODEL, "--out", "explore.html"], "<html"),
+    (["export", *MODEL, "--to", "export.html"], "Plotly"),
+    (["export", *MODEL, "--to", "export.csv"], "latency_s"),
+    (["export", *MODEL, "--to", "export.dot"], "digraph"),
+    (["export", *MODEL, "--to", "export.trace.json"], "traceEvents"),
+    (["sweep", *MODEL, "--batch", "1-3", "--to", "sweep.csv"], "tpot_s"),
+]
+"""Commands that end in the file they write, and what is inside."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "file", "inside"),
-    [
-        (["run", *MODEL, "--html", "it.html"], "it.html", "Plotly"),
-        (["train", *MODEL, "--no-advice", "--html", "it.html"], "it.html", "Plotly"),
-        (["serve", *MODEL, "--rate", "4", "--requests", "9", "--no-advice", "--html", "it.html"], "it.html", "Plotly"),
-        (["explore", *MODEL, "--out", "it.html"], "it.html", "<html"),
-        (["export", *MODEL, "--to", "it.html"], "it.html", "Plotly"),
-        (["export", *MODEL, "--to", "it.csv"], "it.csv", "latency_s"),
-        (["export", *MODEL, "--to", "it.dot"], "it.dot", "digraph"),
-        (["export", *MODEL, "--to", "it.trace.json"], "it.trace.json", "traceEvents"),
-        (["sweep", *MODEL, "--batch", "1-3", "--to", "it.csv"], "it.csv", "tpot_s"),
-    ],
-)
-def test_reports_pages_and_tables_need_nothing_else(words: list[str], file: str, inside: str, tmp_path: Path) -> None:
-    done = graphsim(tmp_path, *words)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert inside in (tmp_path / file).read_text(encoding="utf-8")
+def test_reports_pages_and_tables_need_nothing_else(tmp_path: Path) -> None:
+    for (words, inside), done in zip(FILES, graphsim(tmp_path, [words for words, _ in FILES]), strict=True):
+        assert done["status"] == 0 and done["err"] == "", (words, done)
+        assert inside in (tmp_path / words[-1]).read_text(encoding="utf-8"), words
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ["run", "lora", "fit", "explain", "sensitivity", "best"])
-def test_every_answer_needs_nothing_else(words: str, tmp_path: Path) -> None:
-    done = graphsim(tmp_path, words, *MODEL, "--json")
-    assert done.returncode == 0 and json.loads(done.stdout)
+def test_every_answer_needs_nothing_else(tmp_path: Path) -> None:
+    commands = [[name, *MODEL, "--json"] for name in ("run", "lora", "fit", "explain", "sensitivity", "best")]
+    for words, done in zip(commands, graphsim(tmp_path, commands), strict=True):
+        assert done["status"] == 0 and json.loads(done["out"]), (words, done)
+
+
+MISSING = [
+    (["sweep", *MODEL, "--to", "it.parquet"], "parquet"),
+    (["sweep", *MODEL, "--out", "folder"], "parquet"),
+    (["best", *MODEL, "--plot", "it.svg"], "plot"),
+    (["train", *MODEL, "--plot", "it.svg"], "plot"),
+    (["export", *MODEL, "--to", "it.et"], "chakra"),
+    (["completion", "bash"], "completion"),
+    (["models", "it.json", "--capture"], "torch"),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "extra"),
-    [
-        (["sweep", *MODEL, "--to", "it.parquet"], "parquet"),
-        (["sweep", *MODEL, "--out", "folder"], "parquet"),
-        (["best", *MODEL, "--plot", "it.svg"], "plot"),
-        (["train", *MODEL, "--plot", "it.svg"], "plot"),
-        (["export", *MODEL, "--to", "it.et"], "chakra"),
-        (["completion", "bash"], "completion"),
-        (["models", "it.json", "--capture"], "torch"),
-    ],
-)
-def test_an_extra_that_is_missing_is_named(words: list[str], extra: str, tmp_path: Path) -> None:
-    (tmp_path / "it.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
-    done = graphsim(tmp_path, *words)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert f'pip install "graphsim-llm[{extra}]"' in done.stderr
+def test_an_extra_that_is_missing_is_named(tmp_path: Path) -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert extra in known
+    (tmp_path / "it.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
+    for (words, extra), done in zip(MISSING, graphsim(tmp_path, [words for words, _ in MISSING]), strict=True):
+        assert done["status"] == 2 and done["err"].count("\n") == 1, (words, done)
+        assert f'pip install "graphsim-llm[{extra}]"' in done["err"] and extra in known
     assert [path.name for path in tmp_path.iterdir()] == ["it.json"], "a failed command leaves no file behind"
 
 

@@ -218,9 +218,9 @@ def test_every_pass_is_recorded(case: str, cost: str) -> None:
 
 @pytest.mark.parametrize("model", models(but=NO_MLP))
 def test_every_model_is_recorded(model: str) -> None:
-    for device in ("a100-sxm-80gb", "b200-sxm"):
-        chosen = {"model": model, "lora": LORA, "precision": "bf16"}
-        assert why_not_recorded(inference("calibrated", gs.load_hardware(device), chosen)) == [], device
+    """On the device whose own kernels price most families; every price is tried on every device above."""
+    chosen = {"model": model, "lora": LORA, "precision": "bf16"}
+    assert why_not_recorded(inference("calibrated", gs.load_hardware("b200-sxm"), chosen)) == []
 
 
 def changed(function: Any, old: str, new: str) -> tuple[Any, int]:

@@ -39,7 +39,7 @@ def measured():
     """Products of an imaginary machine that reaches 70 % of peak and 80 % of bandwidth behind 4 us."""
     random = np.random.default_rng(0)
     side = 2.0 ** np.arange(6, 14)
-    n, k, m = (x.ravel() for x in np.meshgrid(side, side, [1, 8, 64, 256, 1024, 4096]))
+    n, k, m = (x.ravel() for x in np.meshgrid(side, side, [1, 64, 1024]))
     flops_s, bytes_s = 2 * m * n * k / 70e12, 2 * (m * k + n * k + m * n) / 0.8e12
     latency_us = 1e6 * (4e-6 + np.hypot(flops_s, bytes_s)) * np.exp(random.normal(0, 0.02, m.size))
     return pd.DataFrame({"op": "gemm", "dtype": "bfloat16", "m": m, "n": n, "k": k, "latency_us": latency_us})
@@ -57,13 +57,6 @@ def test_a_calibration_predicts_whole_shapes_it_has_not_seen(calibrated, measure
     record = load_calibration(calibrated).provenance["families"]["gemm"]
     assert record["points"] == len(measured) and record["data"] == ["rows.csv"] and record["date"] == "2026-01-01"
     assert record["median_error"] < 0.04 and record["held_out_median_error"]["bfloat16"] < 0.08
-
-
-@pytest.mark.slow
-def test_the_same_measurements_give_the_same_fit(calibrated, folder, measured):
-    again = FAMILIES["gemm"].module.fit(measured, load_hardware(folder / "mine.yaml"))
-    kept = json.loads(calibrated.read_text(encoding="utf-8"))["families"]["gemm"]
-    assert json.loads(json.dumps(again)) == {name: part for name, part in kept.items() if name != RESIDUALS}
 
 
 @pytest.mark.slow

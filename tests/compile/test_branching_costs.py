@@ -115,7 +115,7 @@ def step_s(cost: Callable[..., Cost], phase: str, batch: float, tokens: float, l
 @pytest.mark.parametrize("cost", COSTS)
 @pytest.mark.slow
 def test_every_verb_gives_what_the_passes_give(cost: Callable[..., Cost], lora: gs.LoraConfig | None) -> None:
-    batches, tokens, outputs = [1, 3, 50], 320, 20
+    batches, tokens, outputs = [1, 3, 50], 326, 9
     many = gs.simulate(
         MODEL, DEVICE, np.array(batches, float), tokens, outputs, lora=lora, cost=cost, engine="reference"
     )

@@ -102,9 +102,9 @@ def test_ten_random_states_are_what_simulate_gives(page: str) -> None:
 
 @needs_node
 @pytest.mark.slow
-def test_three_hundred_random_states_are_what_simulate_gives() -> None:
+def test_random_states_of_every_control_are_what_simulate_gives() -> None:
     page = gs.explore("llama-3.1-8b", "h100-sxm", lora=LORA, devices=["l4"], degrees=(1, 2, 4))
-    assert compared(page, 300) < 1e-9
+    assert compared(page, 80) < 1e-9
 
 
 @needs_node

@@ -16,8 +16,11 @@ CHEAP = ("adapters", "traces")
 
 FEW, MORE = 30, 300
 
+DEAR = {"arguments": 60, "graphs": 90}
+"""How many cases of those that simulate, or run all of the passes, are tried; `python -m tests.fuzz` tries more."""
 
-@pytest.mark.parametrize("name", [n if n in CHEAP else pytest.param(n, marks=pytest.mark.slow) for n in FUZZERS])
+
+@pytest.mark.parametrize("name", CHEAP)
 def test_a_few_cases_end_well(name: str, tmp_path: Path) -> None:
     found = run(FUZZERS[name], FEW, tmp_path)
     assert not found.failed, "\n".join(found.failed)
@@ -28,7 +31,7 @@ def test_a_few_cases_end_well(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FUZZERS)
 def test_more_cases_end_well(name: str, tmp_path: Path) -> None:
     """And some of them in a result, some in a sentence: a fuzzer that only breaks, or breaks nothing, shows little."""
-    found = run(FUZZERS[name], MORE, tmp_path, first=FEW)
+    found = run(FUZZERS[name], DEAR.get(name, MORE), tmp_path, first=FEW if name in CHEAP else 0)
     assert not found.failed, "\n".join(found.failed)
     assert found.results and found.refused
 

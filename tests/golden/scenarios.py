@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,29 @@ def _step(asked: dict[str, Any]) -> dict[str, Any]:
         return {"step_error": str(error)}
     mixed_s = step(prefill_tokens=256.0, prefill_sequences=2.0, past_tokens=128.0, decode_batch=5.0, context=777.0)
     return {"mixed_step_s": float(mixed_s)}
+
+
+def covering(drawn: list[dict[str, Any]]) -> list[int]:
+    """Places of scenarios that hold every pair of two fields' values that all of them hold together.
+
+    One after the other is left out where each of its pairs is in another one that is not.
+    """
+    pairs = [set(combinations(_values(scenario), 2)) for scenario in drawn]
+    times = Counter(pair for one in pairs for pair in one)
+    kept = []
+    for place, one in enumerate(pairs):
+        if min(times[pair] for pair in one) > 1:
+            times.subtract(one)
+        else:
+            kept.append(place)
+    return kept
+
+
+def _values(scenario: dict[str, Any]) -> list[str]:
+    """What each field of a scenario, of its degrees and of its adapter is, for telling them apart."""
+    parts = {name: scenario[name] or {} for name in ("lora", "parallelism")}
+    inner = [f"{part}.{name}={value}" for part, fields in parts.items() for name, value in fields.items()]
+    return [*inner, *(f"{name}={value}" for name, value in scenario.items() if name not in parts)]
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -6,17 +6,19 @@ import json
 
 import pytest
 
-from tests.golden.scenarios import COUNT, differences, priced, scenarios
+from tests.golden.scenarios import covering, differences, priced, scenarios
 from tests.paths import GOLDEN
 
 FILE = GOLDEN / "estimates.json"
-EVERY = 20
+EVERY = 12
 """Of so many, one is priced in a plain run of the tests."""
 
 
 def numbers() -> list[object]:
+    """Those that hold each pair of two values that the whole file holds; `tests.golden.scenarios` compares all."""
     slow = pytest.mark.slow
-    return [number if number % EVERY == 0 else pytest.param(number, marks=slow) for number in range(COUNT)]
+    covered = covering(scenarios())
+    return [n if place % EVERY == 0 else pytest.param(n, marks=slow) for place, n in enumerate(covered)]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -24,7 +25,16 @@ NOBODY = {
 }  # fmt: skip
 """Rank 0, of one adapter and of three; no adapter active; and no token that has one."""
 
-SLOW = [(DENSE, 1), (DENSE, 4), (EXPERTS, 1), (EXPERTS, 4), (SLOTS, 1)]
+PLACES = [(SLOTS, 4), (DENSE, 1), (DENSE, 4), (EXPERTS, 1), (EXPERTS, 4), (SLOTS, 1)]
+"""A model, and among how many devices it is cut."""
+
+
+def engines_at_places() -> Iterator[object]:
+    """Engines of each kind at every place, versions of them at half: every model, and both degrees, in turn."""
+    for number, engine in enumerate(list_engines()):
+        for place, (model, tp) in enumerate(PLACES):
+            if engine in QUICK or place == 0 or (place <= 4 and (place + place // 3 + number) % 2):
+                yield pytest.param(engine, model, tp, marks=() if place == 0 else pytest.mark.slow)
 
 
 def simulated(model: str, engine: str | dict[str, Any], tp: int, **lora: Any) -> gs.Estimate:
@@ -38,8 +48,7 @@ def base_of(model: str, engine: str, tp: int) -> gs.Estimate:
     return simulated(model, engine, tp)
 
 
-@pytest.mark.parametrize(("model", "tp"), [(SLOTS, 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)])
-@pytest.mark.parametrize("engine", list_engines())
+@pytest.mark.parametrize(("engine", "model", "tp"), list(engines_at_places()))
 def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str, model: str, tp: int) -> None:
     base = base_of(model, engine, tp)
     refused = model == EXPERTS and engine not in QUICK  # older versions have no layer for adapters on experts
@@ -48,15 +57,18 @@ def test_a_step_without_an_adapted_token_takes_the_time_of_the_base(engine: str,
         np.testing.assert_allclose(getattr(found, name), getattr(base, name), rtol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("tp", [pytest.param(1, marks=pytest.mark.slow), 4])
 @pytest.mark.parametrize(
-    ("engine", "variant"),
+    ("engine", "variant", "tp"),
     [
-        *(pytest.param("reference", v, marks=() if v in QUICK_VARIANTS else pytest.mark.slow) for v in known()),
-        *(pytest.param("peft", v, marks=pytest.mark.slow) for v in known()),
+        pytest.param(
+            engine, variant, tp, marks=() if (tp, variant in QUICK_VARIANTS) == (4, True) else pytest.mark.slow
+        )
+        for number, variant in enumerate(known())
+        for engine, tp in zip(("reference", "peft"), ((1, 4), (4, 1))[number % 2], strict=True)
     ],
 )
 def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant: str, tp: int) -> None:
+    """Every variant with both engines and both degrees; each engine with every variant, and both degrees in turn."""
     base = base_of(SLOTS, engine, tp)
     blocks = {"blocks": tp} if variant == "bd-lora" else {}
     found = simulated(SLOTS, engine, tp, variant=variant, **NOBODY, **blocks)
@@ -64,9 +76,17 @@ def test_variants_do_nothing_where_no_token_has_an_adapter(engine: str, variant:
     assert simulated(SLOTS, engine, tp, variant=variant, rank=0).latency_s == pytest.approx(base.latency_s, rel=1e-9)
 
 
-@pytest.mark.parametrize("strategy", ["dynamic", pytest.param("merge", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("model", [SLOTS, *(pytest.param(name, marks=pytest.mark.slow) for name in (DENSE, EXPERTS))])
-@pytest.mark.parametrize("engine", each_engine())
+def strategies_at_models() -> Iterator[object]:
+    """Every engine with every model; those of each kind with both strategies, versions of them with one in turn."""
+    for number, engine in enumerate(list_engines()):
+        for place, model in enumerate((SLOTS, DENSE, EXPERTS)):
+            for turn, strategy in enumerate(("dynamic", "merge")):
+                if engine in QUICK or (number + place + turn) % 2 == 0:
+                    quick = engine in QUICK and place == turn == 0
+                    yield pytest.param(engine, model, strategy, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("engine", "model", "strategy"), list(strategies_at_models()))
 def test_rank_0_takes_the_memory_and_the_time_of_the_base(engine: str, model: str, strategy: str) -> None:
     base = base_of(model, engine, 2)
     found = simulated(model, engine, 2, rank=0, max_loras=4, strategy=strategy)
@@ -132,8 +152,10 @@ EACH_WITH_ONE_MODEL = [
     (engine, variant, (SLOTS, EXPERTS)[(place + number) % 2])
     for place, engine in enumerate(list_engines())
     for number, variant in enumerate(known())
+    if engine in QUICK or (place + number) % 3 == 0
 ]
-"""Every engine with every variant, on the dense model or on the one with experts in turn."""
+"""Every variant with an engine of each kind and with a third of their versions, every version with a third of the
+variants; on the dense model or on the one with experts in turn."""
 
 
 @pytest.mark.slow

@@ -59,27 +59,22 @@ def watched(deployment: gs.Deployment, phase: Phase) -> list[str]:
     return seen if deployment.stages(phase, after) else []
 
 
-SOME = 9
-"""Of so many pairs of an engine and an adapter, one is looked at in a plain run of the tests."""
-
-PAIRS = [
-    pytest.param(engine, adapter, marks=() if number % SOME == 0 else pytest.mark.slow)
-    for number, (engine, adapter) in enumerate(product(ENGINES, ADAPTERS))
-    if number % SOME == 0 or (number + number // len(ADAPTERS)) % 2 == 0
-]
+PAIRS = [(engine, adapter) for number, (engine, adapter) in enumerate(product(ENGINES, ADAPTERS)) if number % 2 == 0]
 """Every second one, so that each engine meets half of the adapters and each adapter half of the engines."""
 
 
 @pytest.mark.parametrize(("engine", "adapter"), PAIRS)
 @pytest.mark.slow
 def test_every_graph_between_two_passes_is_valid(engine: str, adapter: str) -> None:
+    """On a third of the models, so that each engine and each adapter meets every one, and every one each degree."""
+    place = ENGINES.index(engine) // 2 + list(ADAPTERS).index(adapter) // 2
     plain = adapter in ("none", "plain", "rank 0", "fully sharded", "merged", "some layers")
     if not plain and engine not in ("peft", "reference"):
         with pytest.raises(gs.InfeasibleError, match="lora.variant"):
             gs.build_graph(deployed("gpt-2", engine, ADAPTERS[adapter], gs.Parallelism()))
         return
-    for number, model in enumerate(MODELS):
-        degrees = DEGREES[(number + len(adapter)) % len(DEGREES)]
+    for number, model in list(enumerate(MODELS))[place % 3 :: 3]:
+        degrees = DEGREES[(number + place) % len(DEGREES)]
         deployment = deployed(model, engine, ADAPTERS[adapter], degrees)
         for phase in PHASES:
             assert len(watched(deployment, phase)) == len(deployment.pass_order(phase)) * degrees.pp
@@ -160,7 +155,9 @@ def test_passes_of_one_stage_keep_the_order_in_which_they_are_given(stage: Stage
 
 
 def test_what_is_no_pass_is_refused() -> None:
-    with pytest.raises(gs.ConfigError, match="passes holds 'fuse', which is no pass; expected objects of a subclass"):
+    with pytest.raises(
+        gs.ConfigError, match="passes holds 'fuse', which is not a pass; expected instances of a subclass"
+    ):
         in_order((), ("fuse",))  # type: ignore[arg-type]
     with pytest.raises(gs.ConfigError, match=r"Odd\.stage = 'sharred' is not allowed; did you mean 'sharded'"):
         in_order((), (type("Odd", (Early,), {"stage": "sharred"})(),))

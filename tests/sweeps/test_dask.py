@@ -17,10 +17,10 @@ distributed = pytest.importorskip("distributed")
 pytest.importorskip("pyarrow")
 
 CHOICES: dict[str, Any] = {
-    "batch": list(range(1, 41)), "input_tokens": [64, 500, 1000], "output_tokens": [1, 9], "tp": [1, 2, 3],
-    "rank": [8, 16], "strategy": ["base", "dynamic"], "precision": ["bf16", "fp8"],
+    "batch": list(range(1, 41)), "input_tokens": [64, 500, 1000], "output_tokens": [1, 9], "tp": [1, 3],
+    "rank": [8, 16], "strategy": ["base", "dynamic"],
 }  # fmt: skip
-ASKED = (["llama-3.2-1b", "gpt-2"], ["l4", "h100-sxm"])
+ASKED = (["llama-3.2-1b", "gpt-2"], ["l4"])
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_dask_cluster_gives_the_same_rows_even_if_a_worker_is_killed(
     gs.sweep_to_parquet(
         folder,
         *ASKED,
-        chunk_rows=150,
+        chunk_rows=80,
         executor=client.get_executor(),
         progress=kill_once,
         **CHOICES,

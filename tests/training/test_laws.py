@@ -23,7 +23,7 @@ from graphsim.training.train import setup_of, train
 from tests.training.torch_facts import MODELS
 
 FEW = settings(max_examples=2, deadline=None, derandomize=True)
-MORE = settings(max_examples=6, deadline=None, derandomize=True)
+MORE = settings(max_examples=4, deadline=None, derandomize=True)
 NAMES = st.sampled_from(["llama", "qwen3", "gpt2", "gemma2", "falcon", "opt", "phi3", "olmo2"])
 RECIPES = st.sampled_from(["peft", "torchtune", "unsloth", "megatron-bridge", "transformers", "axolotl"])
 BATCHES, LENGTHS = st.integers(1, 8), st.integers(16, 512)

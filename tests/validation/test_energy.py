@@ -52,8 +52,8 @@ def test_prompts_of_others_lengthen_the_mean_step_only_where_the_median_one_has_
 @pytest.mark.slow
 @pytest.mark.skipif(not TABLE.is_file(), reason="the reference data are not here")
 def test_errors_on_the_reference_with_models_left_out() -> None:
-    table = power_table(pd.read_csv(TABLE))
-    assert len(table) > 300
+    table = power_table(pd.read_csv(TABLE).iloc[::2])
+    assert len(table) > 150
     assert np.median(np.abs(power_errors(table, fit_power(table)))) < 0.09
     assert np.median(np.abs(left_out_errors(table))) < 0.105
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import json
@@ -27,10 +28,22 @@ def saved_models() -> dict[str, Any]:
     return dict(json.loads((DATA / "checkpoints" / "tensors.json").read_text(encoding="utf-8")))
 
 
+@functools.cache
+def configs() -> dict[str, dict[str, Any]]:
+    """Those of tests/data/hf, read once."""
+    return hf_configs()
+
+
+def tensors_of(kind: str) -> int:
+    """How many tensors transformers saves for a `model_type`."""
+    ways = (re.findall(r"\{([^}]*)\}", entry) for entry in saved_models()[kind]["tensors"])
+    return sum(math.prod(len(_numbers(text)) for text in texts) for texts in ways)
+
+
 def saved(kind: str) -> tuple[dict[str, Any], Header]:
     """The config and the tensors, in bf16, that transformers saves for a `model_type`."""
     row = saved_models()[kind]
-    return hf_configs()[row["config"]], {
+    return copy.deepcopy(configs()[row["config"]]), {
         name: ("BF16", tuple(shape)) for entry, shape in row["tensors"].items() for name in names_of(entry)
     }
 
