@@ -1,1 +1,1 @@
-"""Questions about one deployment: compare strategies, advise, explain, break even, count adapter slots."""
+"""Analyses of one deployment: comparison of strategies, advice, explanations, break-even points, adapter slots."""

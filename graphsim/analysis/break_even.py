@@ -1,4 +1,4 @@
-"""When merging pays: cumulative time of the ways to serve an adapter, as a curve and as crossing points."""
+"""When merging pays off: cumulative time of the strategies to serve an adapter, as a curve and as crossing points."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakEven:
-    """How much has to be served with one adapter before merging it costs less than applying it dynamically.
+    """How much must be served with one adapter before merging it costs less than applying it dynamically.
 
-    Counted in generated tokens, in requests and in seconds of dynamic serving; infinite where it never does.
-    switch_tokens: the same between two adapters that take turns in one merged model, per turn
+    tokens, requests, seconds: generated tokens, batches of requests, seconds of dynamic serving; inf if merging never
+        costs less
+    switch_tokens: the same for two adapters that are merged alternately, in generated tokens per turn
+    merge_s, switch_s: seconds to merge the adapter, or to replace a merged one by another
+    saved_s_per_token: seconds that a merged adapter saves per generated token
     caution: caveats on the times, such as an unmeasured device
     """
 
@@ -41,7 +44,7 @@ class BreakEven:
     caution: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers by name, for JSON."""
+        """Plain numbers by name for JSON."""
         return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -49,12 +52,12 @@ NEVER = BreakEven(
     tokens=np.inf, requests=np.inf, seconds=np.inf, switch_tokens=np.inf, merge_s=np.inf, switch_s=np.inf,
     saved_s_per_token=0.0,
 )  # fmt: skip
-"""Of an adapter that cannot be merged, and of several."""
+"""The result for an adapter that cannot be merged, and for several adapters."""
 
 
 @request_verb
 def break_even(inference: Inference) -> BreakEven:
-    """The break-even points between a dynamic and a merged adapter, for successive batches; NEVER where there is none.
+    """The break-even points between a dynamic and a merged adapter, for successive batches; NEVER if there is none.
 
     Arguments are those of `simulate`; without an adapter, a common one is used (rank 16 on attention and MLP).
     Raises ConfigError as `simulate` does, and for arrays of scenarios.
@@ -64,7 +67,10 @@ def break_even(inference: Inference) -> BreakEven:
 
 
 def crossing(inference: Inference, estimates: Mapping[str, Estimate]) -> BreakEven:
-    """The crossing points of the strategies of an inference."""
+    """The break-even points of an inference.
+
+    estimates: estimates by strategy, as given by `strategies`
+    """
     if "merge" not in estimates:
         return NEVER
     life, dynamic, merge = lifecycle_of(inference.deployment), estimates["dynamic"], estimates["merge"]
@@ -87,6 +93,7 @@ def break_even_curve(
 ) -> pd.DataFrame:
     """Seconds to generate given numbers of tokens: with a dynamic adapter, a merged one, and several merged in turn.
 
+    model, hardware: as in `simulate`
     tokens: numbers of generated tokens; by default 25 values from a hundredth to a hundred times the break-even
     tokens_per_turn: tokens that each adapter generates before the next one is switched in; by default one batch of
         requests

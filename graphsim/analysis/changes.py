@@ -1,4 +1,4 @@
-"""What two estimates were asked differently: the settings that differ, each as it was and as it became."""
+"""Differences between the settings of two estimates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from graphsim.display.texts import adapter_text
 
 
 def changes_between(one: Mapping[str, Any], other: Mapping[str, Any], scenario: int = 0) -> dict[str, tuple[str, str]]:
-    """Settings by name, those of a part as `parallelism.tp`, with the texts of both; of one scenario of arrays."""
+    """Texts of the old and new values of the settings that differ, by name; nested settings as `parallelism.tp`.
+
+    one, other: the settings of the two estimates
+    scenario: index of the scenario, if settings are arrays
+    """
     found: dict[str, tuple[str, str]] = {}
     for name in dict.fromkeys([*one, *other]):
         before, after = one.get(name), other.get(name)
@@ -26,15 +30,15 @@ def changes_between(one: Mapping[str, Any], other: Mapping[str, Any], scenario: 
 
 
 def changes_text(changes: Mapping[str, tuple[str, str]]) -> str:
-    """`batch 1 becomes 8; precision bf16 becomes fp8`."""
+    """The changes as text: `batch 1 becomes 8; precision bf16 becomes fp8`."""
     texts = [f"{name} {before} becomes {after}" for name, (before, after) in changes.items()]
-    return "; ".join(texts) or "nothing: both were asked alike"
+    return "; ".join(texts) or "nothing: both have the same settings"
 
 
 def _text(value: Any, scenario: int) -> str:
     if value is None:
         return "none"
-    if isinstance(value, Mapping):  # of an adapter, where the other side has none
+    if isinstance(value, Mapping):  # for example of an adapter, if the other side has none
         return adapter_text(value)
     if isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
         return f"{number(value, scenario):g}"

@@ -1,4 +1,4 @@
-"""Base model, dynamic adapter and merged adapter side by side, and when merging pays."""
+"""Comparison of base model, dynamic adapter and merged adapter, and when merging pays off."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
     from graphsim.display.table import Table
 
     if any(np.size(estimate.latency_s) > 1 for estimate in estimates.values()):
-        raise ConfigError("compare_lora compares the strategies of one scenario, found arrays of scenarios")
+        raise ConfigError("compare_lora compares the strategies of one scenario; found arrays of scenarios")
     base, merge = estimates["base"], estimates.get("merge")
     rows = []
     for name, estimate in estimates.items():
@@ -99,7 +99,11 @@ def comparison(estimates: Mapping[str, Estimate], batch: Num, output_tokens: Num
 
 
 def batches_to_pay(once_s: float, dynamic: Estimate, merge: Estimate) -> float:
-    """Batches of requests after which one-time work of `once_s` has cost less than applying the adapter dynamically."""
+    """Batches of requests after which merging has cost less than applying the adapter dynamically; inf if never.
+
+    once_s: one-time cost of merging in seconds
+    dynamic, merge: estimates of one batch with each strategy
+    """
     saved_s = float(dynamic.latency_s) - float(merge.latency_s)
     return once_s / saved_s if saved_s > 0 else np.inf
 
@@ -107,7 +111,7 @@ def batches_to_pay(once_s: float, dynamic: Estimate, merge: Estimate) -> float:
 def strategies(inference: Inference) -> dict[str, Estimate]:
     """The same requests without an adapter, with a dynamic and with a merged one.
 
-    No `merge` where the variant cannot be merged, nor of several adapters, of which merged weights hold one.
+    There is no `merge` if the variant cannot be merged, nor for several adapters: merged weights contain only one.
 
     The adapter is the deployment's, or a common one (rank 16 on attention and MLP) where it has none.
     """
@@ -124,14 +128,15 @@ def strategies(inference: Inference) -> dict[str, Estimate]:
 def one_scenario(inference: Inference) -> None:
     """Raise ConfigError for arrays of scenarios, which have no single answer."""
     if (inference.scenarios or 1) > 1:
-        raise ConfigError("the strategies of one scenario are compared at a time, found arrays of scenarios")
+        raise ConfigError("strategies are compared for one scenario at a time; found arrays of scenarios")
 
 
 def strategies_of(estimate: Estimate, lora: LoraConfig | None = None) -> dict[str, Estimate]:
-    """The same requests on the same deployment with no adapter, a dynamic one and a merged one.
+    """The same requests on the same deployment without an adapter, with a dynamic and with a merged one.
 
-    lora: the adapter, by default the estimate's own, or a common one (rank 16 on attention and MLP) where it has none.
-    Raises ConfigError if the estimate does not say what it simulated, or the adapter matches nothing.
+    estimate: an estimate of `simulate`
+    lora: the adapter, by default the estimate's own, or a common one (rank 16 on attention and MLP) if it has none
+    Raises ConfigError if the estimate does not state what it simulated, or the adapter matches nothing.
     """
     inference = estimate.inference
     if inference is None:

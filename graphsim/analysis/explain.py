@@ -1,12 +1,12 @@
-"""Why an estimate is what it is: its time, split into causes that add up to it exactly.
+"""Explanation of an estimate: its time, split into causes that add up to it exactly.
 
-Each operation on the critical path takes its time for one of these reasons:
+The time of each operation on the critical path is split into these causes:
 
-    compute_s, memory_s, network_s   its flops, bytes or message at the datasheet's rates, whichever takes longest
-    shortfall_s                      what its kernel takes beyond that (below 0: its operands stay in the cache)
-    launch_s                         the start of its kernel
-    engine_s                         the engine's work on the host that the device waits for
-    other_s                          what belongs to no operation: overlap, contexts that grow, what is not modelled
+    compute_s, memory_s, network_s   its FLOPs, bytes or messages at datasheet rates, whichever takes longest
+    shortfall_s                      the time of its kernel beyond that (negative if its operands stay in the cache)
+    launch_s                         launch overhead of its kernel
+    engine_s                         host work of the engine that the device waits for
+    other_s                          time of no single operation: overlap, growing contexts, unmodelled effects
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from graphsim.units import seconds_text
 
 QUANTITIES = ("ttft_s", "tpot_s")
 NOISE = 1e-12
-"""Share of a time that is rounding, not a part of it."""
+"""Fraction of a time below which a part is a rounding error."""
 
 
 def explain(
@@ -44,11 +44,13 @@ def explain(
 ) -> Explanation:
     """Explain an estimate, its difference from another one, or its difference from a measured time.
 
-    other: a second estimate; measured: a measured `ttft_s`, `tpot_s` or both (for a training step `step_s`), in
-        seconds; what the estimate does not explain is a separate part
-    scenario: index of the scenario, where numbers are arrays
-    For a single estimate, findings name the nodes that become faster with slightly more work, and the kernel that takes
-    over.
+    estimate: the estimate
+    other: a second estimate
+    measured: a measured `ttft_s`, `tpot_s` or both (for a training step `step_s`), in seconds; the time that the
+        estimate does not explain is a separate part
+    scenario: index of the scenario, if numbers are arrays
+    For a single estimate, the findings name the nodes that become faster with slightly more work, and the kernel that
+    then runs.
     Raises ConfigError for anything other than estimates, for `other` together with `measured`, and for unknown or
     non-positive measured times.
     """
@@ -91,7 +93,7 @@ def _explained(estimate: Estimate | TrainEstimate, scenario: int) -> Explanation
 
 
 def _engine(estimate: Estimate, scenario: int) -> list[TimePart]:
-    """What the engine's own work adds to the time to the first token, if its host was looked at."""
+    """The host time that the engine adds to the time to first token, if it was measured for this engine."""
     spent = estimate.engine_time
     parts = (("REQUEST", spent.request_s), ("LAUNCH", spent.launches_s))
     return [
@@ -117,7 +119,7 @@ def _certainty(estimate: Estimate, name: str, scenario: int) -> Iterable[str]:
 
 
 def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -> list[TimePart]:
-    """The critical path's operations by kind, and what remains to the total."""
+    """The critical path's operations by kind, and the remainder to the total."""
     path = set(path_of(phase.graph, scenario))
     found: dict[tuple[str, str, str], TimePart] = {}
     for entry in entries(phase.graph):
@@ -137,7 +139,7 @@ def _parts(quantity: str, phase: PhaseEstimate, total_s: float, scenario: int) -
 
 
 def _asked(estimate: Estimate | TrainEstimate) -> dict[str, Any]:
-    """All that was asked for, by name."""
+    """All settings of an estimate, by name."""
     settings = estimate.settings if isinstance(estimate, Estimate) else settings_of(estimate.setup)
     return {"model": estimate.model, "hardware": estimate.hardware, "cost": estimate.cost_model, **settings}
 
@@ -184,7 +186,7 @@ def _times(measured: Mapping[str, float], allowed: Sequence[str]) -> dict[str, f
 
 
 def _against(one: Explanation, measured: Mapping[str, float]) -> Explanation:
-    """The measured times: the estimate's parts, and what they leave unexplained."""
+    """The explanation of measured times: the estimate's parts, and the unexplained remainder."""
     parts: list[TimePart] = []
     findings: list[str] = []
     for name, total_s in measured.items():
@@ -199,7 +201,7 @@ def _against(one: Explanation, measured: Mapping[str, float]) -> Explanation:
 
 
 def _reading(one: Explanation, name: str, total_s: float) -> Iterable[str]:
-    """What would have to be so for the measured time to come out."""
+    """Sentences on the rates or overheads that would reproduce the measured time."""
     estimated_s, least_s = one.totals[name], datasheet_s(one, name)
     causes = one.causes(name)
     started_s = causes["launch_s"] + causes["engine_s"]

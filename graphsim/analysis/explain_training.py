@@ -1,4 +1,4 @@
-"""Why a training step takes what it takes: its critical path by direction, kind and cause; what fills the memory."""
+"""Explanation of a training step: its critical path by direction, kind and cause, and its memory by part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUANTITY = "step_s"
 
 
 def explained_step(estimate: TrainEstimate, scenario: int = 0) -> Explanation:
-    """The parts of an optimizer step, which add up to its time, and what they tell."""
+    """The parts of an optimizer step, which add up to its time, and the findings."""
     total_s = number(estimate.step_s, scenario)
     parts = _parts(estimate, total_s, scenario)
     title = f"{estimate.basis}; {method_text(estimate)}"
@@ -38,7 +38,7 @@ def explained_step(estimate: TrainEstimate, scenario: int = 0) -> Explanation:
 
 
 def _parts(estimate: TrainEstimate, total_s: float, scenario: int) -> list[TimePart]:
-    """The critical path's operations by direction and kind, as often as a step runs them, and what remains."""
+    """The critical path's operations by direction and kind, times their number of runs, and the remainder."""
     path, accumulate = set(path_of(estimate.graph, scenario)), number(estimate.setup.accumulate, scenario)
     found: dict[tuple[str, str, str], TimePart] = {}
     for entry in entries(estimate.graph):
@@ -48,7 +48,7 @@ def _parts(estimate: TrainEstimate, total_s: float, scenario: int) -> list[TimeP
             part = part_of(QUANTITY, entry, scenario, label, 1.0 if direction is Direction.UPDATE else accumulate)
             found[part.key] = found[part.key].plus(part) if part.key in found else part
     parts = sorted((part for part in found.values() if part.total_s), key=lambda part: -part.total_s)
-    for name, label in (("exposed", "communication that nothing hides"), ("bubble", "pipeline bubble")):
+    for name, label in (("exposed", "exposed communication"), ("bubble", "pipeline bubble")):
         seconds = number(estimate.parts_s.get(name, 0.0), scenario)
         if seconds:
             parts.append(TimePart(quantity=QUANTITY, part=label, op_type="", other_s=seconds))
@@ -59,7 +59,7 @@ def _parts(estimate: TrainEstimate, total_s: float, scenario: int) -> list[TimeP
 
 
 def _dominating(estimate: TrainEstimate, scenario: int) -> Iterable[str]:
-    """What keeps the device busy the most, and what an adapter costs."""
+    """Sentences on the largest part of the device's time, and on the overhead of an adapter."""
     kinds = kinds_of(estimate, scenario)
     busy = math.fsum(kinds.values())
     (direction, kind), seconds = max(kinds.items(), key=lambda item: item[1])
@@ -91,7 +91,7 @@ def _certainty(estimate: TrainEstimate, scenario: int) -> Iterable[str]:
 
 
 def _memory(estimate: TrainEstimate, scenario: int) -> Iterable[str]:
-    """What fills the memory, and when."""
+    """Sentences on the largest parts of the memory, and on when the peak occurs."""
     memory = estimate.memory
     total = number(memory.total_bytes, scenario)
     sizes = {name: number(getattr(memory, f"{name}_bytes"), scenario) for name in MEMORY_PARTS}

@@ -1,4 +1,4 @@
-"""What an explanation holds: a time in parts, by kind of operation and by cause, which add up to it exactly."""
+"""The data of an explanation: parts of a time by kind of operation and by cause, which add up to it exactly."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ AMOUNTS = ("operations", "flops", "moved_bytes", "message_bytes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimePart:
-    """One kind of operation in one part of the model: how much work, and the time by cause.
+    """One kind of operation in one part of the model: its work, and its time by cause; signed in a difference.
 
-    quantity: `ttft_s` or `tpot_s`; in a difference all numbers are signed
+    quantity: `ttft_s` or `tpot_s`
     """
 
     quantity: str
@@ -49,7 +49,7 @@ class TimePart:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is a part of."""
+        """Key for matching parts of two explanations."""
         return self.quantity, self.part, self.op_type
 
     @property
@@ -58,7 +58,7 @@ class TimePart:
         return math.fsum(getattr(self, name) for name in CAUSES)
 
     def plus(self, other: TimePart, sign: float = 1.0) -> TimePart:
-        """Both together; `sign` -1 gives the difference."""
+        """The sum of two parts; with `sign` -1 the difference."""
         sums = {name: getattr(self, name) + sign * getattr(other, name) for name in (*AMOUNTS, *CAUSES)}
         return TimePart(quantity=self.quantity, part=self.part, op_type=self.op_type, **sums)
 
@@ -67,10 +67,12 @@ class TimePart:
 class Explanation:
     """The parts of an estimate, of a difference or of a measured time; they add up to `totals`.
 
-    title: what is explained; totals: seconds by quantity
-    parts: seconds by part of the model and type of operation; findings: the most important numbers, in words
+    title: what is explained
+    totals: seconds by quantity
+    parts: seconds by part of the model and type of operation
+    findings: the most important numbers, as sentences
     notes: the notes of the estimates
-    switches: nodes that would be faster with more work, and the kernel that takes over; for a single estimate
+    switches: for a single estimate, nodes that would be faster with more work, and the kernel that then runs
     changes: for a difference, the settings that differ, by name, with their old and new values
     """
 
@@ -127,7 +129,14 @@ def _row(part: TimePart) -> dict[str, Any]:
 
 
 def part_of(quantity: str, entry: Entry, scenario: int, part: str | None = None, times: float = 1.0) -> TimePart:
-    """An operation of a priced graph. part: what it belongs to, by default its kind; times: how often its graph runs"""
+    """The part for an operation of a priced graph.
+
+    quantity: quantity that it contributes to
+    entry: the operation
+    scenario: index of the scenario
+    part: name of the part, by default the operation's kind
+    times: number of runs of the graph
+    """
     work, times, latency_s = entry.op.work(), entry.times * times, number(entry.data["latency_s"], scenario)
     causes = causes_of(entry, latency_s, scenario)
     return TimePart(
@@ -143,7 +152,12 @@ def part_of(quantity: str, entry: Entry, scenario: int, part: str | None = None,
 
 
 def causes_of(entry: Entry, latency_s: float, scenario: int) -> dict[str, float]:
-    """Seconds of one run by cause."""
+    """Seconds of one run of an operation, by cause.
+
+    entry: the operation
+    latency_s: its time
+    scenario: index of the scenario
+    """
     cost = entry.data.get("cost")
     if cost is None:
         return {"engine_s" if entry.op.stream == HOST else "other_s": latency_s}
@@ -153,6 +167,6 @@ def causes_of(entry: Entry, latency_s: float, scenario: int) -> dict[str, float]
 
 
 def datasheet_s(explanation: Explanation, quantity: str) -> float:
-    """Seconds that the datasheet's rates need for the work."""
+    """Seconds for the work of a quantity at datasheet rates."""
     causes = explanation.causes(quantity)
     return math.fsum(causes[name] for name in ("compute_s", "memory_s", "network_s"))

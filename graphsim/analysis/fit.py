@@ -1,6 +1,7 @@
-"""What fits in a device's memory beside a model: requests, tokens, context and adapters; and how many devices it takes.
+"""What fits in a device's memory together with a model: requests, tokens, context, adapters; and the number of devices
+needed.
 
-Everything is asked of the same memory that an `Estimate` shows, by the engine's own rules.
+All answers use the memory model of an `Estimate`, which follows the engine's own rules.
 """
 
 from __future__ import annotations
@@ -38,12 +39,14 @@ from graphsim.units import bytes_text
 class Fit:
     """What fits in a deployment's memory, and on how many devices it fits if it does not.
 
-    inference: the deployment and its requests; memory: of one device with these requests, as in `Estimate.memory`
+    inference: the deployment and its requests
+    memory: memory of one device with these requests, as in `Estimate.memory`
     max_batch: the largest number of requests of these lengths; 0 if not even one fits
     context_tokens: the longest prompt plus answer of each request in this batch, in tokens; 0 if none fits
     max_positions: number of positions of the model, which context_tokens never exceeds; 0 if it states none
     kv_tokens: tokens that the KV cache holds; None if it cannot be counted in tokens, as for encoder-decoders
-    adapters: number of slots for such adapters beside these requests; rank: the rank that slots are padded to
+    adapters: number of slots for such adapters in addition to these requests
+    rank: the rank to which slots are padded
     devices: the smallest number of devices that fit everything, up to 64; None if none of these does
     degrees: ways to use that number of devices, the most tensor-parallel ones first; if none of these is purely
         tensor-parallel, the lowest tensor-parallel degree that fits comes last
@@ -67,16 +70,16 @@ class Fit:
 
     @cached_property
     def remedies(self) -> tuple[Remedy, ...]:
-        """Changes with which it fits, each tried by itself; none where it fits already."""
+        """Changes with which the requests fit, each applied alone; empty if they fit already."""
         return () if self.fits else tuple(remedies(self.inference, self.degrees))
 
     @property
     def would_fit(self) -> str:
-        """The remedies as a sentence; "" where there are none."""
+        """The remedies as a sentence; "" if there are none."""
         return ", or ".join(remedy.text for remedy in self.remedies)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values by name, for JSON."""
+        """Plain values by name for JSON."""
         deployment, requests = self.inference.deployment, self.inference.requests
         named = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in _OWN}
         return {
@@ -124,12 +127,12 @@ class Fit:
 
 
 _OWN = ("inference", "memory", "degrees")
-"""Fields that are no plain values."""
+"""Fields that are not plain values."""
 
 
 @request_verb
 def fit(inference: Inference) -> Fit:
-    """What fits in memory: the largest batch, the longest context, tokens of KV cache, adapters, the fewest devices.
+    """What fits in memory: the largest batch, the longest context, KV cache tokens, adapters, the fewest devices.
 
     Each figure is the largest that fits while everything else stays as given. Without an adapter, adapters of rank 16
     on attention and MLP are counted. Arguments are those of `simulate`; requests that do not fit are not an error.

@@ -1,9 +1,9 @@
-"""What it takes to bring an adapter in and out: merge, unmerge, switch, restore, and load.
+"""Cost of changing adapters: merge, unmerge, switch, restore and load.
 
-Merging is memory traffic: 2 n k bytes-per-weight plus the factors where one kernel does it, and what temporaries move
-where an engine keeps them (PEFT writes the GEMM, scales it and adds it). The same with the other sign unmerges; a
-direct switch W += s2 B2 A2 - s1 B1 A1 is one pass at the sum of the ranks. Loading into a slot is bound by the host's
-work per tensor unless the bytes take longer over the host link; from disk by its bandwidth.
+Merging is memory-bound: 2 n k bytes-per-weight plus the factors if one kernel does it, plus the traffic of temporaries
+in engines that have them (PEFT writes the product, scales it and adds it). Unmerging is the same with the other sign; a
+direct switch W += s2 B2 A2 - s1 B1 A1 is one pass at the sum of the ranks. Loading into a slot is limited by the host's
+time per tensor or by the bandwidth of the host link, whichever takes longer; from disk by the disk's bandwidth.
 """
 
 from __future__ import annotations
@@ -32,14 +32,17 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifecycle:
-    """Seconds and bytes, per device; stages of a pipeline work side by side, and the slowest counts.
+    """Seconds and bytes per device; pipeline stages work in parallel, and the slowest counts.
 
-    merge_s: fold the adapter in; unmerge_s: take it out again; switch_s: one adapter for another in one pass
-    restore_s: copy the untouched weights back, which needs `copy_bytes` more memory
-    load_s: from host memory into a slot; warm_disk_s, cold_disk_s: from file to host memory
-    stall_s, disk_stall_s: of these, what running requests wait for, from host memory and from a warm file; none where
-        the engine loads beside its steps
-    temporary_bytes: the largest weight's temporary during a merge
+    merge_s: merge the adapter into the weights
+    unmerge_s: remove it from the weights
+    switch_s: replace a merged adapter by another in one pass
+    restore_s: copy the original weights back, which requires `copy_bytes` of additional memory
+    load_s: load from host memory into a slot
+    warm_disk_s, cold_disk_s: read from a cached or uncached file into host memory
+    stall_s, disk_stall_s: time that running requests wait for a load from host memory or from a cached file; 0 if the
+        engine loads while steps run
+    temporary_bytes: temporary for the largest weight during a merge
     caution: caveats on the times, such as an unmeasured device
     """
 
@@ -59,7 +62,7 @@ class Lifecycle:
     caution: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers by name, for JSON."""
+        """Plain numbers by name for JSON."""
         return {field.name: plain(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -75,7 +78,8 @@ def lifecycle(
 ) -> Lifecycle:
     """Times of merging, switching and loading an adapter on a deployment.
 
-    lora: by default the model's own, or a common one (rank 16 on attention and MLP). Raises ConfigError as `simulate`.
+    lora: the adapter; by default the model's own, or a common one (rank 16 on attention and MLP)
+    The other arguments are those of `simulate`. Raises ConfigError as `simulate` does.
     """
     return lifecycle_of(
         deployed(
@@ -92,7 +96,7 @@ def lifecycle(
 
 
 def lifecycle_of(deployment: Deployment) -> Lifecycle:
-    """What its adapter's comings and goings take, whichever strategy the deployment serves it with."""
+    """The lifecycle of a deployment's adapter, independent of the strategy with which it is served."""
     lora, device = replace(deployment.lora or LoraConfig(), enabled=True), deployment.device
     profile, price = deployment.engine or load_profile(REFERENCE), deployment.price
     merged = replace(deployment, lora=replace(lora, strategy="merge", active_adapters=1))
@@ -132,7 +136,7 @@ def _merges(merged: Deployment, stage: int, device: Hardware, price: CostModel) 
 
 
 def _adapter(loaded: Deployment) -> tuple[Num, Num]:
-    """Bytes and tensors of one adapter, on the device that holds most."""
+    """Bytes and number of tensors of one adapter, on the device with the most."""
     size: Num = 0.0
     tensors: Num = 0.0
     for graph in loaded.held():
@@ -143,7 +147,11 @@ def _adapter(loaded: Deployment) -> tuple[Num, Num]:
 
 
 def _load_s(profile: EngineProfile, device: Hardware, size: Num, tensors: Num) -> Num:
-    """The host issues one copy per tensor while the link moves the ones before."""
+    """Seconds to load an adapter: the host issues one copy per tensor while the link transfers earlier ones.
+
+    size: bytes of the adapter
+    tensors: number of its tensors
+    """
     link = device.host_link
     if link.bytes_per_s <= 0:
         raise ConfigError(f"hardware '{device.name}' has no host_link; add one to its file to load adapters")

@@ -1,4 +1,4 @@
-"""The LoRA document's own calls: its snippets run unchanged except for the import line.
+"""The functions of the LoRA document: its code snippets run unchanged except for the import line.
 
 `create_full_prefill_model` and `create_full_decode_model` write a readable operator table as CSV;
 `estimate_end_to_end_performance` returns milliseconds and tokens per second in a dictionary.

@@ -1,4 +1,4 @@
-"""Which modules an adapter reaches, and which it passes by."""
+"""A report on the modules that an adapter targets, and those that it does not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ COLUMNS = ("module", "matched", "rank", "in_features", "out_features", "experts"
 def match_report(model: ModelRef | Deployment, lora: LoraConfig | None = None) -> pd.DataFrame:
     """One row per module of the model that an adapter could target, layer by layer.
 
-    lora: by default the deployment's, or the model's own
+    model: the model or deployment
+    lora: the adapter, by default the deployment's, or the model's own
     Columns: module (the path as PEFT sees it); matched (whether it has an adapter); rank (of its two factors, 1 for a
     method without a rank) and parameters (number trained), both 0 without an adapter; experts (number of factor pairs,
     1 unless the module is a block of experts).
@@ -50,7 +51,7 @@ def match_report(model: ModelRef | Deployment, lora: LoraConfig | None = None) -
 
 
 def _sizes(op: Any) -> tuple[Any, Any]:
-    """Inputs and outputs of a module."""
+    """Input and output width of a module."""
     if isinstance(op, Embedding):
         return op.entries, op.width
     return (op.width, op.width) if isinstance(op, Norm) else (op.k, op.n)

@@ -1,4 +1,4 @@
-"""Where a deployment and its requests do fit: the fewest devices, and the smaller changes that would do."""
+"""How to make a deployment and its requests fit: the fewest devices, and alternative changes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from graphsim.lora.config import LoraConfig
 from graphsim.training.fits import largest
 
 COUNTS = (*range(1, 9), 12, 16, 24, 32, 48, 64)
-"""Products of both degrees that are tried."""
+"""Numbers of devices that are tried: products of tensor- and pipeline-parallel degree."""
 
 MOST_SEQUENCES, MOST_TOKENS, MOST_SLOTS = 2**20, 2**26, 10**6
-"""As far as anybody looks."""
+"""Upper limits of the search."""
 
 PRECISIONS = ("fp8", "int4")
-"""Formats of weights that a deployment in a wider one may be moved to."""
+"""Narrower weight formats that are tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remedy:
-    """A change with which something fits, as options of the command line.
+    """A change with which the requests fit.
 
-    flags: such as `--tp 2`; deployment, requests: with the change
+    flags: the change as command-line options, such as `--tp 2`
+    deployment, requests: deployment and requests with the change
     """
 
     flags: str
@@ -40,17 +41,17 @@ class Remedy:
 
     @property
     def text(self) -> str:
-        """As part of a sentence: `on 2 devices with --tp 2`, `with --batch 8`."""
+        """The change as part of a sentence: `on 2 devices with --tp 2`, `with --batch 8`."""
         return placed(self.deployment.parallelism) if self.flags.startswith(("--tp", "--pp")) else f"with {self.flags}"
 
     @property
     def memory(self) -> Memory:
-        """Memory of a device with the change."""
+        """Memory of one device with the change."""
         return Inference(deployment=self.deployment, requests=self.requests).memory()
 
 
 def memory_or_none(deployment: Deployment, requests: Requests) -> Memory | None:
-    """Memory of a device; None for what the engine or the model cannot run."""
+    """Memory of one device; None if the engine or the model does not support the configuration."""
     try:
         require_runs(deployment, requests)
         return Inference(deployment=deployment, requests=requests).memory()
@@ -59,17 +60,17 @@ def memory_or_none(deployment: Deployment, requests: Requests) -> Memory | None:
 
 
 def fewest_devices(inference: Inference) -> tuple[Parallelism, ...]:
-    """The degrees on the fewest devices with which it all fits, the most tensor-parallel ones first; none up to 64.
+    """The degrees on the fewest devices that fit, the most tensor-parallel ones first; empty if 64 do not suffice.
 
-    Where none of these is tensor-parallel alone, the least degree that is stands at the end. The other degrees stay as
-    they are.
+    If none of these is purely tensor-parallel, the lowest tensor-parallel degree that fits comes last. The other
+    degrees are not changed.
     """
     deployment, requests = inference.deployment, inference.requests
     alone = memory_or_none(_over(deployment, 1, 1), requests)
     found: list[Parallelism] = []
     for count in COUNTS:
         if alone is not None and alone.weights_bytes / count > alone.capacity_bytes:
-            continue  # cutting weights leaves no device with less than an equal part
+            continue  # no device can have less than an equal part of the weights
         for tp in range(count, 0, -1) if not found else (count,):
             if count % tp == 0 and _fits(deployment, requests, tp, count // tp):
                 found.append(_over(deployment, tp, count // tp).parallelism)
@@ -79,7 +80,7 @@ def fewest_devices(inference: Inference) -> tuple[Parallelism, ...]:
 
 
 def _fits(deployment: Deployment, requests: Requests, tp: int, pp: int) -> bool:
-    """Whether it fits over such degrees, if it can be cut so at all."""
+    """Whether the requests fit with these degrees; False if the model cannot be split this way."""
     if pp > deployment.model.num_layers:
         return False
     try:
@@ -90,32 +91,32 @@ def _fits(deployment: Deployment, requests: Requests, tp: int, pp: int) -> bool:
 
 
 def _over(deployment: Deployment, tp: int, pp: int) -> Deployment:
-    """The same over other degrees. Raises InfeasibleError where the model cannot be cut so."""
+    """The deployment with other degrees. Raises InfeasibleError if the model cannot be split this way."""
     degrees = deployment.parallelism
     sp = tp if np.any(np.greater(degrees.sp, 1)) else 1
     return replace(deployment, parallelism=replace(degrees, tp=tp, pp=pp, sp=sp))
 
 
 def degrees_flags(degrees: Parallelism) -> str:
-    """Degrees as options: `--tp 2 --pp 4`."""
+    """Degrees as command-line options: `--tp 2 --pp 4`."""
     named = [f"--{name} {value:g}" for name, value in degrees_of(degrees).items() if value != 1]
     return " ".join(named) or "--tp 1"
 
 
 def degrees_of(degrees: Parallelism) -> dict[str, int]:
-    """Degrees that cut a model, by name, and of context parallelism where there is any."""
+    """The degrees that split a model, by name, including context parallelism if it is used."""
     found = {name: int(np.max(getattr(degrees, name))) for name in ("tp", "pp", "cp")}
     return found if found["cp"] > 1 else {name: found[name] for name in ("tp", "pp")}
 
 
 def placed(degrees: Parallelism) -> str:
-    """Degrees with the devices that they take: `on 2 devices with --tp 2`."""
+    """Degrees with their number of devices: `on 2 devices with --tp 2`."""
     count = float(np.max(degrees.devices))
     return f"on {count:g} device{'s' if count > 1 else ''} with {degrees_flags(degrees)}"
 
 
 def most_sequences(inference: Inference) -> int:
-    """The largest batch that fits, 0 if none does."""
+    """The largest batch that fits; 0 if none does."""
     return _most(inference, "batch", MOST_SEQUENCES)
 
 
@@ -133,7 +134,7 @@ def _most(inference: Inference, name: str, most: int) -> int:
 
 
 def most_slots(inference: Inference) -> int:
-    """The most adapters of the deployment's kind that have room beside the requests, 0 if none has."""
+    """The largest number of adapters like the deployment's that fit together with the requests; 0 if none does."""
     adapter = replace(
         inference.deployment.lora or LoraConfig(), enabled=True, strategy="dynamic", active_adapters=1, shares=()
     )
@@ -146,9 +147,10 @@ def most_slots(inference: Inference) -> int:
 
 
 def remedies(inference: Inference, degrees: Sequence[Parallelism]) -> Iterator[Remedy]:
-    """What would make it fit, each change by itself and each of them tried.
+    """Changes with which the requests fit, each applied alone and checked.
 
-    degrees: that `fewest_devices` found
+    inference: the deployment and its requests
+    degrees: the degrees found by `fewest_devices`
     """
     deployment, requests = inference.deployment, inference.requests
     staged = [*degrees[:1], *degrees[-1:]] if len(degrees) > 1 and degrees[0].pp > 1 else degrees[:1]
@@ -170,7 +172,7 @@ def remedies(inference: Inference, degrees: Sequence[Parallelism]) -> Iterator[R
 
 
 def _in_less_bytes(deployment: Deployment, requests: Requests) -> Iterator[Remedy]:
-    """The first format of weights that fits, and the cache in fp8 where that alone will do."""
+    """The first weight format that fits, and the KV cache in fp8 if that alone suffices."""
     wide = deployment.precision.weights.bytes >= 2
     named = [f"{deployment.precision.name},kv=fp8", *(PRECISIONS if wide else ())]
     for name in named:

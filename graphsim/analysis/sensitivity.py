@@ -1,4 +1,4 @@
-"""What the latency depends on: elasticities, from one evaluation with a pair of scenarios for each parameter."""
+"""Elasticities of the latency, from one evaluation with two scenarios per parameter."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STEP = 0.02
-"""How far a rate is moved to either side, relative to its value: small against what bends, large against rounding."""
+"""Relative change of a rate in either direction: small compared to curvature, large compared to rounding errors."""
 
 WHOLE_STEP = 0.125
-"""The same of what comes in whole numbers, by one at least: kernels pad a single row more or less to the same tile."""
+"""Relative change of integers, at least by one: kernels pad one row more or less to the same tile."""
 
 TOLERANCE = 1e-6
-"""Of the sum over the generated tokens, well below what a step of a rate changes."""
+"""Tolerance of the sum over generated tokens, well below the effect of a change of a rate."""
 
 REQUESTS = ("batch", "input_tokens", "output_tokens")
 Array = NDArray[np.float64]
@@ -55,7 +55,7 @@ def sensitivity(inference: Inference) -> pd.DataFrame:
     from graphsim.display.table import Table
 
     if inference.scenarios is not None:
-        raise ConfigError("sensitivity looks at one scenario, found arrays of scenarios")
+        raise ConfigError("sensitivity takes one scenario; found arrays of scenarios")
     moves = _moves(inference)
     times = _times(_moved(inference, moves))
     rows = {name: {"value": move.value} for name, move in moves.items()}
@@ -72,7 +72,7 @@ def sensitivity(inference: Inference) -> pd.DataFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Move:
-    """A parameter's value, and the factors that it is moved by."""
+    """A parameter's value, and the factors by which it is changed."""
 
     value: float
     low: float = 1.0 - STEP
@@ -80,7 +80,7 @@ class _Move:
 
 
 def _moves(inference: Inference) -> dict[str, _Move]:
-    """Every parameter that the inference has, by name."""
+    """All parameters of the inference, by name."""
     device, lora = inference.hardware, inference.deployment.adapter
     rates: dict[str, Any] = {
         "memory_bandwidth": device.memory_bytes_per_s,
@@ -107,7 +107,7 @@ def _octaves(value: float, most: float) -> _Move:
 
 
 def _moved(inference: Inference, moves: Mapping[str, _Move]) -> Inference:
-    """The inference with two scenarios for each parameter, which differ from the inference in this parameter alone."""
+    """The inference with two scenarios for each parameter, which differ from it in this parameter only."""
     by: dict[str, Array] = {}
     for name in ("memory_bandwidth", "peak_flops", "launch", "link_bandwidth", "link_latency", *REQUESTS, "rank"):
         by[name] = np.ones(2 * len(moves))
@@ -127,7 +127,7 @@ def _moved(inference: Inference, moves: Mapping[str, _Move]) -> Inference:
 
 
 def _device(device: Hardware, by: Mapping[str, Array]) -> Hardware:
-    """The device with its rates moved; the start of kernels is `_Price`'s."""
+    """The device with changed rates; launch overheads are changed in `_Price`."""
     links = tuple(
         replace(
             link, bytes_per_s=link.bytes_per_s * by["link_bandwidth"], latency_s=link.latency_s * by["link_latency"]
@@ -146,7 +146,7 @@ def _device(device: Hardware, by: Mapping[str, Array]) -> Hardware:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Price(Trusted):
-    """A cost model whose kernels take another time to start, wherever the model has that time from."""
+    """A cost model with a changed launch overhead, regardless of the source of that overhead in the original model."""
 
     price: CostModel
     launches: Num
@@ -157,6 +157,6 @@ class _Price(Trusted):
 
 
 def _times(inference: Inference) -> dict[str, Num]:
-    """The latencies of every scenario of the inference."""
+    """The latencies of all scenarios of the inference, by name."""
     times = inference.latencies(inference.ttft_s(), inference.generation_s())
     return {"ttft": times.ttft_s, "tpot": times.tpot_s, "latency": times.latency_s}

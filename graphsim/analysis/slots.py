@@ -1,7 +1,7 @@
-"""What adapters take of a device's memory, by module and by slot, and what they leave for the KV cache.
+"""Memory of adapters on a device, by module and by slot, and the memory that remains for the KV cache.
 
-An engine reserves all slots up front: bytes = slots · (rank-padded factors of every linear with buffers, its embedding
-and head where they have slots). They come out of the KV cache one for one (vLLM 0.33, `vllm/lora/layers`).
+An engine reserves all slots at start-up: bytes = slots · (rank-padded factors of every linear layer with buffers, and
+of embedding and head if they have slots). The KV cache shrinks by the same amount (vLLM 0.33, `vllm/lora/layers`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a pipeline stage leaves for the requests, and what each of them takes of it, in bytes per device."""
+    """Memory of a pipeline stage available for requests, and the memory of each request, in bytes per device."""
 
     slot_bytes: Num
     kv_bytes: Num
@@ -45,33 +45,34 @@ class Room:
 
     @property
     def kv_tokens(self) -> Num:
-        """Tokens of whole blocks; without end where nothing grows with the context."""
+        """Number of tokens that fit, in whole blocks; inf if nothing grows with the context."""
         block, each = self.cache.block_tokens, self.cache.token_bytes
         blocks = np.floor(np.maximum(self.kv_bytes, 0.0) / (block * np.maximum(each, LEAST_BYTES)))
         return np.where(np.greater(each, 0.0), blocks * block, np.inf)[()]
 
     def requests(self, tokens: Num) -> Num:
-        """Whole requests of this many tokens each; without end where they keep nothing."""
+        """Number of whole requests of this many tokens each that fit; inf if they keep nothing."""
         each = self.cache.bytes(tokens)
         fitting = np.floor(np.maximum(self.kv_bytes, 0.0) / np.maximum(each, LEAST_BYTES) * (1.0 + 1e-12))
         return np.where(np.greater(each, 0.0), fitting, np.inf)[()]
 
 
 LEAST_BYTES = 1e-9
-"""In place of nothing where something is divided by it."""
+"""Lower bound of divisors, to avoid a division by zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Bytes per device, of the fullest pipeline stage.
+    """Bytes per device of the fullest pipeline stage.
 
     loading_bytes: weights, the rotary table and all slots: what an engine reports as loaded
-    slot_bytes: of one slot
-    workspace_bytes: what the engine keeps free of these and of the KV cache (see `graphsim.deployment.workspace`)
-    kv_bytes: the rest of the engine's share of memory: the KV cache, and recurrent state
-    rooms: what each stage leaves, and what a request takes of it
-    engine: whose rules these are
-    host_bytes: of the adapters that wait in the host's memory for this device, each whole and at its own rank
+    slot_bytes: bytes of one slot
+    workspace_bytes: memory that the engine reserves in addition to these and the KV cache (see
+        `graphsim.deployment.workspace`)
+    kv_bytes: remainder of the engine's share of memory: the KV cache and recurrent state
+    rooms: memory available for requests in each stage
+    engine: the engine whose rules apply
+    host_bytes: adapters kept in host memory for this device, each complete and at its own rank
     """
 
     weights_bytes: Num
@@ -92,34 +93,37 @@ class Footprint:
     def kv_token_bytes(self) -> Num:
         """Bytes of one token in the caches of all layers, including those that keep only a window of tokens.
 
-        It is what "GPU KV cache size" counts tokens by (vLLM up to 0.18, `v1/core/kv_cache_utils.py`): layers of all
-        kinds take their blocks out of one pool. Requests longer than a window take less (`request_bytes`), and a
-        recurrent state comes on top of it. Of the stage where it is largest.
+        "GPU KV cache size" counts tokens this way (vLLM up to 0.18, `v1/core/kv_cache_utils.py`): layers of all kinds
+        take their blocks from one pool. Requests longer than a window take less (`request_bytes`), and recurrent state
+        is additional. It is the value of the stage where it is largest.
         """
         return reduce(np.maximum, [room.cache.token_bytes for room in self.rooms])
 
     @property
     def kv_tokens(self) -> Num:
-        """Tokens of whole blocks of the KV cache; none where weights and slots leave no room."""
+        """Number of tokens that the KV cache holds, in whole blocks; 0 if weights and slots leave no room."""
         return reduce(np.minimum, [room.kv_tokens for room in self.rooms])
 
     @property
     def kv_tokens_per_slot(self) -> Num:
-        """Tokens of the KV cache that each slot costs."""
+        """Number of tokens by which each slot reduces the KV cache."""
         return self.slot_bytes / self.kv_token_bytes
 
     def request_bytes(self, tokens: Num) -> Num:
-        """What a request of this many tokens, prompt and generated, keeps: whole blocks, windows at most, and state."""
+        """Cache and state of a request, in bytes: whole blocks, up to the window, and recurrent state.
+
+        tokens: tokens of the request, prompt and generated
+        """
         tokens = checked_number("tokens", tokens, 1, whole=False)
         return reduce(np.maximum, [room.cache.bytes(tokens) for room in self.rooms])
 
     def concurrency(self, tokens: Num) -> Num:
-        """Whole requests of this many tokens each, prompt and generated, whose cache and state have room at a time."""
+        """Number of requests of this many tokens each, prompt and generated, that fit at the same time."""
         tokens = checked_number("tokens", tokens, 1, whole=False)
         return reduce(np.minimum, [room.requests(tokens) for room in self.rooms])
 
     def concurrency_per_slot(self, tokens: Num) -> Num:
-        """Requests of so many tokens each that every slot costs."""
+        """Number of requests of `tokens` tokens each by which every slot reduces the concurrency."""
         requests: Num = self.slot_bytes / self.request_bytes(tokens)
         return requests
 
@@ -134,9 +138,9 @@ def footprint(
     precision: str | Precision | None = None,
     host_adapters: Num = 0,
 ) -> Footprint:
-    """Bytes of weights and slots, and what is left for the KV cache; for `lora.max_loras` slots of `max_lora_rank`.
+    """Bytes of weights and slots, and the remainder for the KV cache, for `lora.max_loras` slots of `max_lora_rank`.
 
-    engine: vllm by default
+    engine: the engine, vllm by default
     host_adapters: number of adapters kept in host memory, from which slots are filled (vLLM's --max-cpu-loras)
     Raises ConfigError as `simulate` does.
     """
@@ -148,11 +152,12 @@ def footprint(
 
 
 def footprint_of(deployment: Deployment, host_adapters: Num = 0) -> Footprint:
-    """Weights, slots and what is left for the KV cache of a deployment."""
+    """The footprint of a deployment."""
     if deployment.model.source_encoder is not None:
         raise ConfigError(
-            f"model '{deployment.model.name}' is an encoder-decoder, whose caches hold tokens of two kinds, so that no "
-            "number of tokens says what is left; ask simulate for the memory of a batch"
+            f"model '{deployment.model.name}' is an encoder-decoder, whose caches hold tokens of two "
+            f"kinds, so the room "
+            "left is not one number of tokens; use simulate for the memory of a batch"
         )
     deployment = deployment.under(DEFAULT_ENGINE)
     slots = 0.0 if deployment.adapter is None else _slots(deployment.adapter)
@@ -182,14 +187,14 @@ def _of_stage(stage: Stage, deployment: Deployment, slots: Num) -> Footprint:
 
 
 def _fuller(one: Footprint, other: Footprint) -> Footprint:
-    """The stage that leaves less room, scenario by scenario."""
+    """The stage that leaves less memory, scenario by scenario."""
     fuller = np.less(other.kv_bytes, one.kv_bytes)
     names = [field.name for field in fields(Footprint) if field.name not in ("rooms", "host_bytes", "engine")]
     return replace(one, **{name: np.where(fuller, getattr(other, name), getattr(one, name))[()] for name in names})
 
 
 def _host_bytes(deployment: Deployment, adapters: Num) -> Num:
-    """Adapters as their files hold them, for each device's worker (vLLM 0.33, `vllm/lora/worker_manager.py`)."""
+    """Bytes of unpadded adapters in host memory, per device's worker (vLLM 0.33, `vllm/lora/worker_manager.py`)."""
     adapters = checked_number("host_adapters", adapters, 0)
     if deployment.adapter is None:
         return 0.0
@@ -203,7 +208,7 @@ def _slots(lora: LoraConfig) -> Num:
 
 
 def _reserved(graph: nx.DiGraph, slots: Num) -> float:
-    """What the allocator makes of one tensor per buffer, all slots together, layer by layer."""
+    """Bytes that the allocator reserves for one tensor per buffer that holds all slots, layer by layer."""
     return allocated_bytes(_buffers(graph, float(slots)))
 
 
@@ -231,10 +236,10 @@ def adapters_that_fit(
 ) -> Num:
     """The largest number of slots that still leave room for `kv_tokens` tokens of KV cache; 0 if none do.
 
-    lora: rank and targets (max_lora_rank, where the engine pads); by default rank 16 on attention and MLP
+    lora: rank and targets (max_lora_rank if the engine pads ranks); by default rank 16 on attention and MLP
     requests: number of requests that hold these tokens, in equal parts: sliding windows, whole blocks and recurrent
         state then count; without it, every layer keeps every token
-    Raises InfeasibleError where the model alone leaves less than that.
+    Raises InfeasibleError if the model alone leaves less than that.
     """
     kv_tokens = checked_number("kv_tokens", kv_tokens, 0.0, 1e12, whole=False)
     deployment = deployed(
@@ -266,9 +271,9 @@ def adapters_that_fit(
 
 
 def _in_whole_blocks(deployment: Deployment, most: float, left: Sequence[Num]) -> float:
-    """The most slots, up to `most`, that the stages have room for as the allocator rounds their tensors.
+    """The largest number of slots, up to `most`, that fit in all stages, given the allocator's rounding of tensors.
 
-    left: bytes for slots, of each stage, beside the one whose rounding is in them
+    left: bytes available for slots in each stage, net of the rounding of one slot
     """
     graphs = [stage.graph for stage in stages_of(deployment.stored)]
     slot = [sum((adapter_bytes(op) * n for _, op, n in walk(graph)), start=0.0) for graph in graphs]
@@ -287,8 +292,9 @@ def _in_whole_blocks(deployment: Deployment, most: float, left: Sequence[Num]) -
 
 
 def _left_for_slots(room: Room, kv_tokens: Num, requests: Num | None) -> Num:
-    """What a stage without slots leaves beside tokens, held by so many requests or, at None, by all identical
-    layers.
+    """Memory of a stage without slots that the KV cache of these tokens leaves free.
+
+    requests: number of requests that hold the tokens; if None, every layer keeps every token
     """
     if requests is None:
         block = room.cache.block_tokens
@@ -307,7 +313,7 @@ def kv_tokens_left(
     parallelism: Parallelism | None = None,
     precision: str | Precision | None = None,
 ) -> Num:
-    """Tokens of KV cache left beside the weights and `lora.max_loras` slots: the inverse of `adapters_that_fit`."""
+    """Tokens of KV cache that fit with the weights and `lora.max_loras` slots: the inverse of `adapters_that_fit`."""
     return footprint(model, hardware, lora, engine=engine, parallelism=parallelism, precision=precision).kv_tokens
 
 
@@ -320,7 +326,7 @@ def adapter_footprint(
 ) -> pd.DataFrame:
     """Layers, parameters and bytes of one adapter; one row per kind of module and rank that holds adapter weights.
 
-    lora: by default the deployment's, or the model's own
+    lora: the adapter, by default the deployment's, or the model's own
     engine: the engine whose buffers are counted; by default `reference`, which counts the adapter's own factors
     """
     import pandas as pd

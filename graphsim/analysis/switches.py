@@ -1,6 +1,6 @@
-"""Where an estimate falls as work grows, and which kernel takes over there.
+"""Points where an estimate decreases as work grows, and the kernel that runs from there on.
 
-The cost model is asked again a step further: one request more, twice as many, one prompt token more, twice as many.
+The cost model is evaluated for larger work: one more request, twice as many, one more prompt token, twice as many.
 """
 
 from __future__ import annotations
@@ -25,19 +25,22 @@ from graphsim.symbolic.substitute import with_fields
 from graphsim.units import seconds_text
 
 LEAST_FALL = 0.01
-"""Share of a node's time by which it has to fall to be told: fits of measured times waver by less."""
+"""Fraction by which a node's time must decrease to be reported: fits of measured times fluctuate by less."""
 
 MOST = 3
-"""Nodes that are told of each quantity, those that fall by most."""
+"""Maximum number of reported nodes per quantity: those with the largest decrease."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switch:
-    """A node whose time falls at the next step though it has more to do.
+    """A node whose time decreases although its work grows.
 
-    quantity: `ttft_s` or `tpot_s`; step: what grows, such as `batch 128 instead of 127`; times: runs of the node
-    before_s, after_s: of one run; step_before_s, step_after_s: of the whole step of the model
-    kernel_before, kernel_after: what runs it, as far as the cost model says
+    quantity: `ttft_s` or `tpot_s`
+    step: the change of the work, such as `batch 128 instead of 127`
+    times: number of runs of the node
+    before_s, after_s: seconds of one run
+    step_before_s, step_after_s: seconds of the model's whole step
+    kernel_before, kernel_after: the kernel that runs it, if the cost model knows it
     """
 
     quantity: str
@@ -53,7 +56,7 @@ class Switch:
 
     @property
     def gained_s(self) -> float:
-        """What the step saves by it."""
+        """Seconds that the model's step saves."""
         return self.times * (self.before_s - self.after_s)
 
     def __str__(self) -> str:
@@ -71,14 +74,16 @@ class Switch:
 
 
 def switches_of(estimate: Estimate, scenario: int = 0) -> tuple[Switch, ...]:
-    """The nodes of both steps that are faster a step further on, those that save most first.
+    """The nodes of prompt and decode step that become faster with more work, those that save most first.
 
+    estimate: the estimate
+    scenario: index of the scenario
     Raises ConfigError if there is no such scenario.
     """
     inference = estimate.inference
     if inference is None:
         return ()
-    number(estimate.latency_s, scenario)  # says at once if there is no such scenario
+    number(estimate.latency_s, scenario)  # raises an error if there is no such scenario
     here = inference if inference.scenarios is None else take(inference, scenario)
     found: list[Switch] = []
     for quantity in ("ttft_s", "tpot_s"):
@@ -89,7 +94,7 @@ def switches_of(estimate: Estimate, scenario: int = 0) -> tuple[Switch, ...]:
 
 
 def _further(requests: Requests) -> dict[str, Requests]:
-    """The next steps, by what a sentence says of them."""
+    """The requests with more work, by the description of the change."""
     found: dict[str, Requests] = {}
     for name, what in (("batch", "batch"), ("input_tokens", "prompt tokens")):
         now = float(getattr(requests, name))
@@ -120,14 +125,14 @@ def _fallen(here: Inference, quantity: str) -> Iterator[Switch]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Priced:
-    """One step: its time, and of each node the operation, the time of one run, and the runs."""
+    """One priced step: its time, and for each node the operation, the time of one run, and the number of runs."""
 
     latency_s: float
     nodes: dict[str, tuple[Op, float, int]]
 
 
 def _priced(here: Inference, quantity: str, asked: Sequence[Requests]) -> list[_Priced | None]:
-    """The steps of some requests, priced at once, or one by one where that cannot be; None for one that cannot run."""
+    """The priced steps of several requests, evaluated together if possible; None for a step that cannot run."""
     numeric = [field.name for field in fields(Requests) if field.type == "Num"]
     arrays = {name: np.array([getattr(one, name) for one in asked], dtype=float) for name in numeric}
     try:
@@ -158,6 +163,6 @@ def _read(graph: nx.DiGraph, scenario: int) -> _Priced:
 
 
 def _has_more_to_do(before: Work, after: Work) -> bool:
-    """Whether something of the work grows and nothing shrinks."""
+    """Whether some component of the work grows and none shrinks."""
     amounts = [(number(getattr(before, f.name)), number(getattr(after, f.name))) for f in fields(Work)]
     return all(b >= a for a, b in amounts) and any(b > a for a, b in amounts)
