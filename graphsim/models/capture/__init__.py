@@ -1,4 +1,4 @@
-"""Graphs captured from PyTorch models (extra `torch`): a model's own Python says what it does."""
+"""Graphs captured from PyTorch models (extra `torch`) by running their own Python code."""
 
 from __future__ import annotations
 

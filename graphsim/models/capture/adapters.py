@@ -1,8 +1,8 @@
-"""What PEFT's `all-linear` reaches of a model beyond its linear layers.
+"""The parameters that PEFT's `all-linear` targets in addition to linear layers.
 
-transformers 5 holds the experts of a layer as parameters of three dimensions where version 4 had linear layers. For
-models that it converts like Mixtral or Qwen2-MoE, PEFT 0.21 turns the old names into parameters
-(`utils/transformers_weight_conversion.py`, _convert_peft_config_moe), and linear layers by those names drop out.
+transformers 5 stores the experts of a layer as three-dimensional parameters where version 4 had linear layers. For
+models that it converts as it does Mixtral or Qwen2-MoE, PEFT 0.21 maps the old names to parameters
+(`utils/transformers_weight_conversion.py`, _convert_peft_config_moe), and linear layers of these names get no adapter.
 """
 
 from __future__ import annotations
@@ -21,31 +21,34 @@ _NAMES: dict[str, dict[str, str]] = {
         "down_proj": "down_proj",
     },
 }
-"""Old names of experts' weights and the parameters that hold them now, as PEFT 0.21 has them."""
+"""Old names of expert weights and the parameters that hold them in transformers 5, by model type (PEFT 0.21)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllLinear:
-    """names: old name -> parameter; none where a model isn't converted."""
+    """The targets of `all-linear` in a model.
+
+    names: parameter by the old name of the weight; empty for a model that isn't converted
+    """
 
     names: Mapping[str, str] = field(default_factory=dict)
 
     def has_module(self, path: str) -> bool:
-        """Whether a linear layer gets a pair of its own."""
+        """Whether the linear layer with this path gets its own pair of LoRA factors."""
         return path.rpartition(".")[2] not in self.names or self.has_parameter(f"{path}.weight")
 
     def has_parameter(self, path: str) -> bool:
-        """Whether a parameter gets a pair."""
+        """Whether the parameter with this path gets a pair of LoRA factors."""
         return any(path == name or path.endswith(f".{name}") for name in self.names.values())
 
     def fused(self, path: str) -> tuple[str, ...]:
-        """Old names of what a parameter holds."""
+        """Old names of the weights that are fused in a parameter; empty if it gets no LoRA factors."""
         leaf = path.rpartition(".")[2]
         return tuple(old for old, new in self.names.items() if new == leaf) if self.has_parameter(path) else ()
 
 
 def all_linear(model: Any) -> AllLinear:
-    """What the shorthand stands for in a model."""
+    """The targets of `all-linear` in a transformers model."""
     return _of_type(str(getattr(getattr(model, "config", None), "model_type", "")))
 
 

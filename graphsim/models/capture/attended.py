@@ -1,4 +1,4 @@
-"""Attention spelt as two products with a softmax between them, put together to a row; and which attention is causal."""
+"""Pattern matching of attention written as two matrix products with a softmax between them; causality of attention."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ COMPARISONS = frozenset({"ge", "le", "gt", "lt", "greater_equal", "less_equal", 
 
 
 def settle(rows: list[Row], parameters: frozenset[str], buffers: Mapping[str, tuple[int, ...]]) -> None:
-    """Put spelt attention together, in place, and note of every attention whether a query sees later keys.
+    """Replace decomposed attention by one row, in place, and set `causal` on every attention row.
 
-    buffers: shapes of the model's buffers, some of which are masks
+    rows: the rows of one step, modified in place
+    parameters: names of the model's parameters
+    buffers: shapes of the model's buffers by name; some of these are masks
     """
     by_name = {row.name: row for row in rows}
     alive = live(rows, parameters)
@@ -44,7 +46,7 @@ def settle(rows: list[Row], parameters: frozenset[str], buffers: Mapping[str, tu
 
 
 def _is_product(row: Row, parameters: frozenset[str]) -> bool:
-    """Whether a row multiplies values with values."""
+    """Whether a row is a matrix product of two activations."""
     return row.op in PRODUCTS and not any(_parameter(taken, parameters) for taken in row.inputs)
 
 
@@ -55,7 +57,16 @@ def _parameter(taken: Taken, parameters: Collection[str]) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Way:
-    """What lies between two products. scores: of which the softmax is; others: live values that join the scores."""
+    """What lies between the query-key product and the product with the values.
+
+    softmax: whether there is a softmax
+    soft_cap: whether the scores are capped by a tanh
+    scores: matrix products whose results are added up to the scores
+    others: live values from outside that enter the scores
+    masks: sources of the masks
+    learned: parameters that enter the scores, such as attention sinks
+    joins: whether columns are concatenated to the scores
+    """
 
     softmax: bool = False
     soft_cap: bool = False
@@ -69,7 +80,7 @@ class _Way:
 def _spelt(
     last: Row, by_name: Mapping[str, Row], alive: set[str], users: Mapping[str, list[Taken]], parameters: frozenset[str]
 ) -> Row | None:
-    """The attention that ends with a product of values, None where it ends none."""
+    """The attention row that replaces a product with the values; None if the product is not part of attention."""
     for side in (-2, -1):
         chances, value = last.inputs[side], last.inputs[-1 if side == -2 else -2]
         way = _way(chances, by_name, alive, parameters)
@@ -98,7 +109,7 @@ def _same(one: Size, other: Size) -> bool:
 
 
 def _way(chances: Taken, by_name: Mapping[str, Row], alive: set[str], parameters: frozenset[str]) -> _Way:
-    """Back from what multiplies the values, through pointwise rows and the softmax, to the products behind them."""
+    """Walk from the attention weights back through pointwise rows and the softmax to the query-key products."""
     way, waiting, seen = _Way(), [(chances, False)], set[str]()
     while waiting:
         taken, behind = waiting.pop(0)
@@ -134,7 +145,7 @@ def _addend(row: Row) -> tuple[Taken, ...]:
 
 
 def _heads(first: Row, users: Mapping[str, list[Taken]]) -> dict[str, Any]:
-    """Heads and sequences, as the scores are seen: [sequences, heads, queries, keys]; {} where they are not."""
+    """Heads and sequences, if a later row reads the scores as [sequences, heads, queries, keys]; else {}."""
     for taken in users.get(first.name, []):
         if len(taken.shape) == 4 and _same(math.prod(taken.shape), math.prod(first.out)):
             return {"heads": taken.shape[1], "sequences": (taken.shape[0],)}
@@ -142,7 +153,7 @@ def _heads(first: Row, users: Mapping[str, list[Taken]]) -> dict[str, Any]:
 
 
 def _hides_later(source: str, by_name: Mapping[str, Row], buffers: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a mask is made of a triangle, or by comparing positions with positions."""
+    """Whether a mask is built from a triangular matrix or from a comparison of positions, and is therefore causal."""
     for row in _ancestors(source, by_name):
         if any(scope.startswith("causal#") for scope in row.scopes) or row.op in TRIANGLES:
             return True
@@ -154,13 +165,13 @@ def _hides_later(source: str, by_name: Mapping[str, Row], buffers: Mapping[str, 
 
 
 def _compares_two(row: Row) -> bool:
-    """Whether a comparison is of each of some values with each of others."""
+    """Whether a comparison broadcasts two vectors to a matrix."""
     square = len(row.out) >= 2 and all(size != 1 for size in row.out[-2:])
     return square and len(row.inputs) == 2 and all(taken.shape != row.out for taken in row.inputs)
 
 
 def _triangular(taken: Taken, buffers: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a buffer is a square of positions."""
+    """Whether a value is a buffer whose last two dimensions are equal, such as a causal mask."""
     kind, _, name = taken.source.partition(":")
     shape = buffers.get(name, ()) if kind == "weight" else ()
     return len(shape) >= 2 and shape[-1] == shape[-2] > 1

@@ -1,4 +1,4 @@
-"""Softmax attention that a model calls by name: transformers' interfaces and PyTorch's own functions, one row each."""
+"""Softmax attention called through transformers' interfaces or PyTorch's own functions, one row per call."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ INTERFACES = (
 """Functions with transformers' signature (module, query, key, value, mask, …)."""
 
 FAR = 1 << 16
-"""A position by which the reach of a mask's function is told."""
+"""The query position at which a mask function is evaluated to determine its window."""
 
 
 def wrap_attentions(recorder: Recorder, stack: ExitStack) -> None:
-    """Keep calls of attention whole until the stack closes."""
+    """Record each call of attention as one row until the stack closes."""
     _wrap_interfaces(recorder, stack)
     functional: Any = torch.nn.functional
     sdpa = functional.scaled_dot_product_attention
@@ -52,7 +52,7 @@ def _wrap_interfaces(recorder: Recorder, stack: ExitStack) -> None:
 
 
 def _seen_inside(function: types.FunctionType) -> types.FunctionType:
-    """PyTorch's multi-head attention, which would otherwise be one call to a function mode, its weights and all."""
+    """PyTorch's multi-head attention with its inner calls visible to a function mode, which would see only one call."""
     known = {**function.__globals__, "has_torch_function": lambda _: False}
     inside = types.FunctionType(
         function.__code__, known, function.__name__, function.__defaults__, function.__closure__
@@ -62,7 +62,10 @@ def _seen_inside(function: types.FunctionType) -> types.FunctionType:
 
 
 def _sizes(query: Any, key: Any) -> dict[str, Any]:
-    """Heads, sequences, queries and keys of a sequence; queries are [.., heads, queries, width]."""
+    """Numbers of heads, KV heads and sequences, and of queries and keys per sequence.
+
+    query, key: tensors of shape [..., heads, tokens, width]
+    """
     heads = query.shape[-3] if query.dim() > 3 else 1
     sequences = [expression(n) for n in (query.shape[:-3] if query.dim() > 3 else query.shape[:-2])]
     return {
@@ -75,9 +78,9 @@ def _sizes(query: Any, key: Any) -> dict[str, Any]:
 
 
 def interface(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
-    """One of transformers' attention functions, noted as a row.
+    """A wrapper that records one of transformers' attention functions as a row.
 
-    The row takes queries, keys, values, and further terms added to the scores: mask, biases by distance, sinks.
+    The row's inputs are queries, keys, values and the further terms of the scores: mask, position biases, sinks.
     """
 
     @functools.wraps(function)
@@ -107,7 +110,7 @@ def _first(*values: Any) -> Any:
 
 
 def dot_product_attention(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
-    """PyTorch's `scaled_dot_product_attention`, noted as a row."""
+    """A wrapper that records PyTorch's `scaled_dot_product_attention` as a row."""
 
     @functools.wraps(function)
     def scaled_dot_product_attention(
@@ -126,7 +129,7 @@ def dot_product_attention(recorder: Recorder, function: Callable[..., Any]) -> C
 
 
 def flex_attention(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
-    """PyTorch's `flex_attention`, noted as a row; its Triton template is not run."""
+    """A wrapper that records PyTorch's `flex_attention` as a row; its Triton template is not run."""
 
     @functools.wraps(function)
     def call(
@@ -143,7 +146,7 @@ def flex_attention(recorder: Recorder, function: Callable[..., Any]) -> Callable
 
 
 def block_mask(recorder: Recorder, function: Callable[..., Any]) -> Callable[..., Any]:
-    """PyTorch's `create_block_mask`, of which `flex_attention` here wants the mask's function alone."""
+    """A wrapper of PyTorch's `create_block_mask` that keeps only the mask function, as `flex_attention` needs it."""
 
     @functools.wraps(function)
     def create(mask_mod: Any, *args: Any, **kwargs: Any) -> Any:
@@ -153,14 +156,14 @@ def block_mask(recorder: Recorder, function: Callable[..., Any]) -> Callable[...
 
 
 def _reach(mask: Callable[..., Any] | None) -> tuple[bool, int]:
-    """Whether a mask's function hides what comes later, and how far back it lets a query see; 0 is without end."""
+    """Whether a mask function hides later positions, and the window of earlier keys that a query sees; 0: no window."""
     if mask is None:
         return False, 0
     with unset_fake_temporarily():
         none, here, keys = torch.tensor(0), torch.tensor(FAR), torch.arange(2 * FAR)
         try:
             seen = torch.as_tensor(mask(none, none, here, keys)).expand(2 * FAR)
-        except Exception:  # a mask over data, such as document numbers, has no reach of its own
+        except Exception:  # a mask that depends on data, such as document ids, has no fixed window
             return False, 0
         before = int(seen[: FAR + 1].sum())
         return not bool(seen[FAR + 1 :].any()), before if before <= FAR else 0
@@ -172,4 +175,4 @@ WRAPPERS: dict[str, Callable[[Recorder, Callable[..., Any]], Callable[..., Any]]
     "flex_attention": flex_attention,
     "create_block_mask": block_mask,
 }
-"""Functions that a model's own files hold under their names."""
+"""Wrappers by the name of the function that they replace in the model's own files."""

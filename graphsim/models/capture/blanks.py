@@ -1,4 +1,4 @@
-"""Tensors without data whose sizes have names: what the inputs of a step are made of."""
+"""Data-free input tensors whose dimensions may be named sizes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 Make = Callable[[Any, dict[int, str]], Any]
-"""Fakes a meta tensor; the names say which dimensions are symbols: "batch", "length", "source"."""
+"""Makes a fake tensor from a meta tensor and the names of its symbolic dimensions: "batch", "length", "source"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blanks:
-    """Makes inputs of a model.
+    """Creates the inputs of a model.
 
-    hints: what each named size is while the model runs
-    dtype: of features, the model's own
+    make: creates a fake tensor with symbolic sizes
+    hints: the number that stands for each named size while the model runs
+    dtype: data type of features, that of the model
     """
 
     make: Make
@@ -26,19 +27,19 @@ class Blanks:
     dtype: Any = torch.bfloat16
 
     def ids(self, *sizes: str | int) -> Any:
-        """Token ids, positions or boxes: whole numbers."""
+        """A tensor of integers: token ids, positions or boxes."""
         return self.tensor(*sizes, dtype=torch.long)
 
     def flags(self, *sizes: str | int) -> Any:
-        """A mask."""
+        """A Boolean mask."""
         return self.tensor(*sizes, dtype=torch.bool)
 
     def features(self, *sizes: str | int) -> Any:
-        """Pixels, patches or sound in the model's dtype."""
+        """Pixels, patches or audio features in the model's data type."""
         return self.tensor(*sizes, dtype=self.dtype)
 
     def tensor(self, *sizes: str | int, dtype: Any) -> Any:
-        """A tensor of which each size is a number or a name."""
+        """A tensor; each of its sizes is a number or a name."""
         shape = [self.hints[size] if isinstance(size, str) else size for size in sizes]
         with unset_fake_temporarily():
             bare = torch.zeros(shape, dtype=dtype, device="meta")

@@ -1,4 +1,4 @@
-"""The blocks of a captured model: its stem, a block for each kind of layer, its head."""
+"""The blocks of a captured model: its stem, one block for each kind of layer, and its head."""
 
 from __future__ import annotations
 
@@ -27,27 +27,33 @@ from graphsim.models.capture.trace import Step, Trace
 from graphsim.ops.custom import NO_FORMULA
 
 Program = Any
-"""Entries of a block, or those of its two steps."""
+"""Entries of a block, or one list of entries for each of the two steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outer:
-    """An encoder's rows, as layers take them. source: where they come from"""
+    """The output of an encoder, as decoder layers read it.
+
+    source: the value's name
+    shape: its shape
+    """
 
     source: str
     shape: tuple[Any, ...]
 
     @property
     def rows(self) -> Any:
-        """Rows of all sequences."""
+        """Number of rows, all sequences together."""
         return count(self.shape[:-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A stretch of one step's rows that becomes a block. entry: source of what enters; left: of what leaves.
+    """Consecutive rows of one step that become a block.
 
-    outer: an encoder's rows, which enter beside it
+    entry: source of the block's input
+    left: source of the block's result
+    outer: output of an encoder, a second input
     """
 
     rows: Sequence[Row]
@@ -59,7 +65,7 @@ class Section:
 
 @dataclass(slots=True, kw_only=True)
 class Raiser:
-    """Turns sections of a trace into programs; remembers which parameters have found a node."""
+    """Turns sections of a trace into programs, and keeps track of the parameters that already belong to a node."""
 
     found: Trace
     spent: set[str] = field(default_factory=set)
@@ -70,7 +76,7 @@ class Raiser:
     unknown: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """What is asked of every section."""
+        """Precompute what every section needs."""
         self.parameters = dict(self.found.model.named_parameters())
         for step in (self.found.prompt, self.found.decode):
             if step is not None:
@@ -91,10 +97,13 @@ class Raiser:
         stem: bool = False,
         symbols: Symbols | None = None,
     ) -> Program:
-        """The program of a block in both steps, and the weights below its prefix that neither uses.
+        """The program of a block in both steps, including the weights below its prefix that neither step uses.
 
-        symbols: of these rows, the model's by default
-        head, stem: whether it is one, which ends in logits or hands values on to layers
+        prefix: module path of the layer, with a trailing dot
+        prompt, decode: the block's rows in each step
+        head: whether the block is the output head, which ends in logits
+        stem: whether the block is the stem, which may pass further values to the layers
+        symbols: symbols of the rows' sizes, by default those of the model
         """
         before = set(self.spent)
         nodes = self._nodes(self.found.prompt, prefix, prompt, head, stem)
@@ -114,19 +123,20 @@ class Raiser:
         return program(symbols or self.found.symbols, [*one, *nodes], other)
 
     def note(self, text: str) -> None:
-        """Say something of the model, once."""
+        """Add a note on the model unless it exists already."""
         if text not in self.notes:
             self.notes.append(text)
 
     def spend(self, modules: Sequence[str]) -> None:
-        """Take the parameters of layers as held: by a layer of their kind where they were passed over."""
+        """Mark the parameters of layers as assigned; those of a skipped layer are represented by its kind's block."""
         prefixes = tuple(f"{module}." for module in modules)
         self.spent.update(name for name in self.parameters if name.startswith(prefixes))
 
     def forget(self, prefix: str, tied: frozenset[str] = frozenset()) -> None:
-        """Take parameters below a prefix as not held: another layer that the same one stands for holds its own.
+        """Mark parameters below a prefix as unassigned, so that another layer with the same rows gets its own weights.
 
-        tied: names below the prefix that are the same weights in both layers
+        prefix: module path of the layer that ran, with a trailing dot
+        tied: names below the prefix whose weights both layers share
         """
         kept = {f"{prefix}{name}" for name in tied}
         self.spent = {name for name in self.spent if name in kept or not name.startswith(prefix)}
@@ -136,16 +146,21 @@ class Raiser:
         return row.name in self.alive[id(step.rows)]
 
     def unspent(self) -> list[str]:
-        """Names of the parameters that no node holds yet."""
+        """Names of the parameters that belong to no node yet."""
         return [name for name in self.parameters if name not in self.spent]
 
     def idle(self, names: Sequence[str], prefix: str = "", label: str = "unused") -> list[Node]:
-        """Nodes of parameters that no step uses; they are held from then on. prefix: of the layer that they are in"""
+        """Nodes for parameters that no step uses; the parameters are marked as assigned.
+
+        names: names of the parameters
+        prefix: module path of their layer, with a trailing dot
+        label: name of the nodes
+        """
         self.spent.update(names)
         return idle(self.found.model, self.parameters, names, prefix, label)
 
     def _handed_on(self, step: Step, section: Section) -> list[str]:
-        """Results of a section's rows, beside the one that it leaves, that rows behind it take."""
+        """Results of a section's rows that later rows read, other than the section's result."""
         alive, own = self.alive[id(step.rows)], {row.name for row in section.rows}
         later = (row for row in step.rows if row.name in alive and row.name not in own)
         taken = dict.fromkeys(taken.source for row in later for taken in row.inputs)
@@ -184,5 +199,5 @@ def _held(nodes: Sequence[Node]) -> set[str]:
 
 
 def _only(names: set[str], others: set[str]) -> list[str]:
-    """Weights that one step passes and the other does not."""
+    """Weights that one step uses and the other does not."""
     return sorted(names - others) if others else []

@@ -1,4 +1,4 @@
-"""Caches of transformers: what a step appends and what attention reads of it is one row."""
+"""KV caches of transformers: each update is recorded as one row, whose result is what attention reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphsim.models.capture.replacing import loaded, replaced
 
 
 def wrap_caches(recorder: Recorder, stack: ExitStack) -> None:
-    """Keep the updates of caches whole until the stack closes."""
+    """Record each cache update as one row until the stack closes."""
     caches = loaded("transformers.cache_utils")
     if caches is None:
         return

@@ -1,4 +1,4 @@
-"""Calls of layers beside each other: whether two are alike, and what the second yields if the first stands for it."""
+"""Comparison of layer calls: whether two calls are equivalent, and the results of a skipped call."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.d
 
 
 class Difference(Exception):
-    """Two calls are not alike: which argument, and how."""
+    """Two calls are not equivalent; the message names the argument and how it differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Of the tensors of a call, by path: those that are the very tensors of the call before, and the others."""
+    """The tensors of a call, compared with those of an earlier call.
+
+    same: paths of the arguments that are the identical tensor objects in both calls
+    other: the remaining tensors by path
+    """
 
     same: frozenset[str]
     other: dict[str, torch.Tensor]
@@ -30,7 +34,15 @@ class Shared:
 
 @dataclass(slots=True)
 class Call:
-    """What a layer was given, by the names of its arguments, and what it returned; who was passed over in its place."""
+    """A call of a layer that ran.
+
+    layer: the layer's index
+    given: arguments by name
+    result: what the layer returned
+    paths: path of each argument by the object's id
+    changed: paths of the tensors that the layer wrote in place
+    followers: layers that were skipped because this call represents them, with their tensors
+    """
 
     layer: int
     given: dict[str, Any]
@@ -46,14 +58,19 @@ class Call:
         self._versions = {path: _version(value) for path, value in values.items()}
 
     def returned(self, result: Any) -> Any:
-        """Note a result, and which arguments were written in place."""
+        """Store a result and which arguments were written in place; returns the result."""
         self.result = result
         values = arguments_by_path(self.given)
         self.changed = frozenset(p for p, before in self._versions.items() if _version(values.get(p)) != before)
         return result
 
     def odd_ones(self, layer: int, shared: Shared) -> tuple[set[int], str]:
-        """The followers, or the layer that would be one, that were given another tensor where the rest share one."""
+        """The layers that get a different tensor where the others share one, and the path of that argument.
+
+        layer: index of the layer that is about to be skipped
+        shared: its tensors, compared with this call's
+        Returns an empty set if all layers agree.
+        """
         for other, theirs in self.followers.items():
             for path in (shared.same & theirs.other.keys()) | (shared.other.keys() & theirs.other.keys()):
                 if path in shared.same or shared.other[path] is theirs.other[path]:
@@ -64,7 +81,7 @@ class Call:
 
 
 def arguments(run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by the names that a function knows them by, whether given by position or by name."""
+    """Arguments by parameter name, whether given by position or by keyword."""
     try:
         bound = inspect.signature(run).bind(*args, **kwargs)
     except (TypeError, ValueError):
@@ -73,7 +90,7 @@ def arguments(run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def arguments_by_path(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors, containers and other objects among nested arguments, by their place; no plain values."""
+    """Tensors, containers and other objects in nested arguments, by path; plain values are left out."""
     return {path: value for path, value in _walk(given, "") if not isinstance(value, (*PLAIN, tuple))}
 
 
@@ -91,15 +108,15 @@ def _entries(value: Any) -> list[tuple[str, Any]]:
 
 
 def _version(value: Any) -> int:
-    """How often a tensor was written to; 0 for what is no tensor or keeps no count."""
+    """Version counter of a tensor, which grows with each write; 0 for other values and for inference tensors."""
     return value._version if isinstance(value, torch.Tensor) and not value.is_inference() else 0
 
 
 def compare(call: Call, layer: int, given: Mapping[str, Any]) -> Shared:
-    """Set a layer's arguments beside those of an earlier call of a layer of its kind.
+    """Compare a layer's arguments with those of an earlier call of a layer of the same kind.
 
     Raises:
-        Difference: they differ in structure, sizes, types or plain values; the layers' own indices may.
+        Difference: they differ in structure, sizes, types or plain values; only the layers' own indices may differ.
     """
     same: set[str] = set()
     other: dict[str, torch.Tensor] = {}
@@ -117,7 +134,7 @@ def compare(call: Call, layer: int, given: Mapping[str, Any]) -> Shared:
 
 
 def _pairs(one: Any, two: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Leaves side by side; a list or a dict that both were given is one and may have grown between the calls."""
+    """Pairs of leaves by path; a list or dict object that both calls share is skipped, as it may have grown."""
     if isinstance(one, dict | list) and one is two:
         return
     if not isinstance(one, dict | list | tuple) or type(one) is not type(two):
@@ -135,7 +152,7 @@ def _layout(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 
 def _size(size: Any) -> Any:
-    """A size that can be compared without a guard."""
+    """A size in a form that can be compared without adding a guard."""
     return size.node.expr if isinstance(size, torch.SymInt | torch.SymFloat) else size
 
 
@@ -155,9 +172,11 @@ def _text(value: Any) -> str:
 
 
 def stand_in(call: Call, given: Mapping[str, Any]) -> tuple[Any, list[torch.Tensor]]:
-    """What a layer would return for its arguments if it did as the call did; and the tensors that are its doing.
+    """The result of a skipped layer, and the tensors that it would have created or written.
 
-    What the call returned of its own arguments is returned of these; all else is a new tensor of the same shape.
+    call: the call that represents the layer
+    given: the layer's arguments by path
+    Arguments that the call returned are replaced by the layer's own; every other tensor is a new one of the same shape.
     """
     leaves, structure = tree_flatten(call.result, is_leaf=lambda value: id(value) in call.paths)
     made: dict[int, torch.Tensor] = {}
@@ -176,6 +195,6 @@ def stand_in(call: Call, given: Mapping[str, Any]) -> tuple[Any, list[torch.Tens
 
 
 def _fresh(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor as another one, made where no mode sees it."""
+    """A new tensor with the shape and strides of another one, created outside all dispatch modes."""
     with _disable_current_modes(), torch._C.DisableTorchFunction():
         return tensor.new_empty_strided(tensor.size(), tensor.stride())

@@ -1,4 +1,4 @@
-"""From a module or a config to the model that its captured graph makes."""
+"""Capture of a model: from a module or a config to a ModelConfig."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphsim.models.yaml import read_model
 
 
 def captured(ref: Any, inputs: Mapping[str, Any] | None, name: str) -> ModelConfig:
-    """See `graphsim.models.capture.capture`."""
+    """The model captured from a module or config; see `graphsim.models.capture.capture`."""
     model = meta_model(ref)
     found = trace(model, inputs)
     towers, notes = ([], []) if inputs is not None else _towers(model, found)
@@ -30,9 +30,9 @@ def captured(ref: Any, inputs: Mapping[str, Any] | None, name: str) -> ModelConf
 
 
 def _read(found: Trace, name: str, towers: Sequence[Recorded], notes: Sequence[str]) -> ModelConfig:
-    """The model of a trace and of runs of its towers.
+    """The model described by a trace and by the recorded runs of its towers.
 
-    Raises ConfigError also where operations are put together in a way that no rule here foresees.
+    Raises ConfigError also for combinations of operations that no rule covers.
     """
     where = f"the model captured from {type(found.model).__name__}"
     try:
@@ -40,7 +40,7 @@ def _read(found: Trace, name: str, towers: Sequence[Recorded], notes: Sequence[s
     except GraphsimError:
         raise
     except Exception as error:
-        raise ConfigError(f"{where}: what it runs cannot be made a graph: {one_line(error)}") from error
+        raise ConfigError(f"{where}: its operations cannot be turned into a graph: {one_line(error)}") from error
     said = [*data.get("notes", []), *(note[:LONGEST_NOTE] for note in notes)]
     return read_model(data | {"notes": said} if said else data, where, data["name"])
 
@@ -49,7 +49,7 @@ LONGEST_NOTE = 300
 
 
 def _towers(model: Any, found: Trace) -> tuple[list[Recorded], list[str]]:
-    """The towers that a model file can hold, and a sentence on each of all."""
+    """The towers that a model file can describe, and one note on each tower."""
     recorded, notes = recorded_towers(model)
     kept: list[Recorded] = []
     for one in recorded:
@@ -60,7 +60,7 @@ def _towers(model: Any, found: Trace) -> tuple[list[Recorded], list[str]]:
 
 
 def _name(model: Any) -> str:
-    """The checkpoint's where a config says one, else the model type's, else the class's."""
+    """Name of the checkpoint if the config states one, else of the model type, else of the class."""
     config = getattr(model, "config", None)
     told = str(getattr(config, "_name_or_path", "") or "").rstrip("/").rsplit("/", 1)[-1]
     return told or str(getattr(config, "model_type", "") or "") or type(model).__name__

@@ -1,7 +1,7 @@
-"""Loops over experts: how many tokens one expert gets depends on data; how many all of them get does not.
+"""Loops over experts: the number of tokens of one expert depends on data, the total over all experts does not.
 
-Where a model's own Python asks which experts were hit, which tokens go to one, or how many, the first expert is said to
-get every row that is routed and the others none: sizes and products over all experts are then as they are.
+Where a model's own Python code asks which experts are used, which tokens an expert gets or how many, the answer is that
+the first expert gets all routed rows and the others none: sizes and matrix products over all experts are then correct.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ CHOOSING = frozenset(_CHOOSING.split())
 
 _MARKING = "one_hot eq __eq__ scatter scatter_ bincount histc"
 MARKING = frozenset(_MARKING.split())
-"""Functions that say of each choice which expert it is of."""
+"""Functions that mark the chosen expert of each routed row."""
 
 _LOCATING = "nonzero where argwhere"
 LOCATING = frozenset(_LOCATING.split())
 _SAME = "squeeze flatten view reshape cpu to detach long int"
 SAME = frozenset(_SAME.split())
-"""Functions of a list of experts that leave it one."""
+"""Functions whose result still lists the same experts."""
 
 _COUNTING = "tolist numpy"
 COUNTING = frozenset(_COUNTING.split())
@@ -39,14 +39,18 @@ PRODUCTS = frozenset(_PRODUCTS.split())
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """rows: how many choices there are; of: what they are read from, which tells one list of choices from another."""
+    """A list of chosen experts.
+
+    rows: number of routed rows
+    of: the value that holds the choices; it distinguishes one list of choices from another
+    """
 
     rows: Any
     of: Taken
 
 
 class Choices(TorchFunctionMode):
-    """Answers questions to the choice of experts; leaves all others alone."""
+    """Function mode that answers data-dependent queries on the choice of experts and passes all other calls through."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
@@ -58,13 +62,13 @@ class Choices(TorchFunctionMode):
         self._tolist = FakeTensor.tolist
 
     def __enter__(self) -> Choices:
-        """Fake tensors list their values without asking any mode."""
+        """Also replace `FakeTensor.tolist`, which no mode intercepts."""
         FakeTensor.tolist = lambda tensor: self._listing(tensor)
         entered: Choices = super().__enter__()
         return entered
 
     def __exit__(self, *error: Any) -> None:
-        """Give back what was replaced."""
+        """Restore `FakeTensor.tolist`."""
         FakeTensor.tolist = self._tolist
         super().__exit__(*error)
 
@@ -73,7 +77,7 @@ class Choices(TorchFunctionMode):
         return self._tolist(tensor) if answer is None else answer
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The call itself, or what it would say of all experts together."""
+        """Run the call, or return the answer for all experts together."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if self.recorder.quiet or not args or not isinstance(args[0], torch.Tensor):
@@ -107,7 +111,7 @@ class Choices(TorchFunctionMode):
         return None
 
     def _picked(self, name: str, tensor: torch.Tensor, index: Any, *given: Any) -> Any:
-        """Rows where a mask says so, by their places."""
+        """Index with masks replaced by the positions of their nonzero elements."""
         found, masks = list[Any](), 0
         for one in index if isinstance(index, tuple) else (index,):
             places = self._located("where", one, {}) if _is_mask(one) else None
@@ -119,7 +123,7 @@ class Choices(TorchFunctionMode):
         return tensor if name == "__setitem__" else result
 
     def _of_hits(self, name: str, tensor: torch.Tensor) -> Any:
-        """One expert stands for all of them."""
+        """One expert represents all of them."""
         if name in ("unbind", "__iter__"):
             one = torch.tensor([0] if tensor.dim() > 1 else 0, device="cpu")
             return (one,) if name == "unbind" else iter((one,))
@@ -128,7 +132,7 @@ class Choices(TorchFunctionMode):
         return None
 
     def _listed(self, tensor: torch.Tensor) -> torch.Tensor:
-        self.hits[id(tensor)] = tensor  # kept, so that the id stays its own
+        self.hits[id(tensor)] = tensor  # kept alive, so that the id stays unique
         return tensor
 
     def _mark(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
@@ -139,7 +143,7 @@ class Choices(TorchFunctionMode):
             self.choices[self.recorder.source_of(result)] = _Choice(read.numel(), taken)
 
     def _located(self, name: str, mask: torch.Tensor, kwargs: Any) -> Any:
-        """Places of what is not zero: experts that are hit, or the rows of one."""
+        """Positions of nonzero elements: the experts that are used, or the rows of one expert."""
         found = self._choice(self.recorder.taken(mask))
         if found is None:
             return None
@@ -156,7 +160,7 @@ class Choices(TorchFunctionMode):
         return made if as_tuple else made[0]
 
     def _counted(self, name: str, tensor: torch.Tensor) -> Any:
-        """Rows of each expert, as Python numbers."""
+        """Number of rows of each expert, as Python numbers."""
         found = self._choice(self.recorder.taken(tensor))
         if found is None:
             return None
@@ -168,7 +172,7 @@ class Choices(TorchFunctionMode):
         return np.array(counts, dtype=object)
 
     def _is_hit(self, tensor: torch.Tensor) -> bool | None:
-        """Whether an expert gets a row."""
+        """Whether an expert gets any row."""
         row = self._row(self.recorder.source_of(tensor))
         found = self._choice(self.recorder.taken(tensor))
         if found is None or row is None:
@@ -176,7 +180,7 @@ class Choices(TorchFunctionMode):
         hit = self.first.setdefault(found[0].of, found[1]) == found[1]
         return hit != (row.op == "eq")
 
-    # what a value comes from -----------------------------------------------------------------------------------------
+    # origin of a value -----------------------------------------------------------------------------------------------
 
     def _row(self, name: str) -> Row | None:
         for row in self.recorder.rows[len(self._rows) :]:
@@ -184,7 +188,7 @@ class Choices(TorchFunctionMode):
         return self._rows.get(name)
 
     def _upstream(self, taken: Taken) -> Iterator[tuple[Taken, Row]]:
-        """What a value comes from, nearest first, as far as the product before the choice."""
+        """The rows that a value depends on, nearest first, back to the matrix product before the choice."""
         waiting, seen = [taken], set[str]()
         while waiting:
             one = waiting.pop(0)
@@ -199,7 +203,7 @@ class Choices(TorchFunctionMode):
         return any(row.op in CHOOSING for _, row in self._upstream(Taken(source, ())))
 
     def _choice(self, taken: Taken) -> tuple[_Choice, Taken] | None:
-        """The choice that a value is about, and what of it tells one expert from another."""
+        """The choice of experts that a value derives from, and the input that identifies the expert."""
         found = next(((one, row) for one, row in self._upstream(taken) if row.name in self.choices), None)
         return None if found is None else (self.choices[found[1].name], found[0])
 

@@ -1,6 +1,6 @@
-"""What single models' forwards demand beside token ids, and what their generation hands to a decode step.
+"""Arguments that some models' forward requires in addition to token ids, and those that generation passes to decode.
 
-Keys are transformers' model types, versions those in which it was seen (5.24).
+Keys are transformers' model types, as of version 5.24.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from graphsim.errors import ConfigError
 from graphsim.models.capture.blanks import Blanks
 
 MAX_PATCHES = 2048
-"""Patches of an image in Pix2Struct's processor by default (`max_patches`)."""
+"""Default number of patches per image in Pix2Struct's processor (`max_patches`)."""
 
 CAMERAS = 1
-"""Views that a robot policy sees: its forward takes any number, one is the least."""
+"""Number of camera views of a robot policy: its forward takes any number from one up."""
 
 FRAMES = 4
-"""Frames of a clip: InstructBLIP's video checkpoints read four."""
+"""Frames per clip: InstructBLIP's video checkpoints use four."""
 
 
 def image_size(config: Any) -> tuple[int, int]:
-    """Height and width of an image that the model's config says, its vision part's first.
+    """Height and width of an image in pixels, from the vision part of the model's config or the config itself.
 
     Raises:
-        ConfigError: the config says none.
+        ConfigError: the config states no image size.
     """
     parts = [getattr(config, name, None) for name in ("vision_config", "encoder", "vlm_config")]
     for part in (*parts, config):
@@ -36,17 +36,17 @@ def image_size(config: Any) -> tuple[int, int]:
             return size, size
         if isinstance(size, list | tuple) and len(size) == 2:
             return size[0], size[1]
-    raise ConfigError(f"{type(config).__name__} says no image_size: give example inputs")
+    raise ConfigError(f"{type(config).__name__} has no image_size; give example inputs")
 
 
 def image_channels(config: Any) -> int:
-    """Channels of an image, three where the config says nothing."""
+    """Number of channels of an image; three if the config states none."""
     part = getattr(config, "vision_config", None) or getattr(config, "encoder", None) or config
     return int(getattr(part, "num_channels", 3) or 3)
 
 
 def images(blanks: Blanks, config: Any, *leading: str | int) -> Any:
-    """Pixels [*leading, channels, height, width]."""
+    """Pixels of shape [*leading, channels, height, width]."""
     return blanks.features(*(leading or ("batch",)), image_channels(config), *image_size(config))
 
 
@@ -55,7 +55,7 @@ def _blip(blanks: Blanks, model: Any) -> dict[str, Any]:
 
 
 def _own_cache(blanks: Blanks, model: Any) -> dict[str, Any]:
-    """A cache to fill, as generation gives one to forwards whose result leaves it out."""
+    """An empty cache, as `generate` passes it to models whose result contains no cache."""
     from transformers import DynamicCache
 
     return {"cache": DynamicCache(config=model.config.get_text_config(decoder=True))}
@@ -122,7 +122,7 @@ def _udop(blanks: Blanks, model: Any) -> dict[str, Any]:
 
 
 def _draft_of_gemma4(blanks: Blanks, model: Any) -> dict[str, Any]:
-    """One position of a draft, which reads the keys and values of its target's last layer of each kind."""
+    """One position of a draft model, which reads the keys and values of its target's last layer of each kind."""
     shared = {}
     for layer in model.model.layers:
         attention = layer.self_attn
@@ -139,7 +139,7 @@ def _draft_of_gemma4(blanks: Blanks, model: Any) -> dict[str, Any]:
 
 
 def _sound_in(blanks: Blanks, model: Any) -> dict[str, Any]:
-    """Whisper's features of 30 s: two frames for each position of its encoder; nothing for its decoder alone."""
+    """Whisper's features of 30 s of audio, two frames per encoder position; empty for a decoder alone."""
     if "input_features" not in inspect.signature(model.forward).parameters:
         return {}
     config = model.config
@@ -162,13 +162,13 @@ PROMPTS: Mapping[str, Callable[[Blanks, Any], dict[str, Any]]] = {
     "pi0": _pi0,
     "udop": _udop,
 }
-"""Arguments of a prompt that a model's forward does not do without."""
+"""Required arguments of a prompt step other than token ids, by model type."""
 
 WITHOUT_SOURCE_IDS = frozenset({"pix2struct", "pp_formulanet", "vision-encoder-decoder", "whisper"})
-"""Encoder-decoders whose encoder reads no tokens."""
+"""Model types of encoder-decoders whose encoder reads no tokens."""
 
 WHOLE_SEQUENCE = frozenset({"cpmant", "openai-gpt", "xlm"})
-"""Models whose decode step takes all tokens again: cpmant cuts off what is cached itself, the others have no cache."""
+"""Models whose decode step takes all tokens again: cpmant drops the cached ones itself, the others have no cache."""
 
 DECODERS: Mapping[str, str] = {
     "blip": "text_decoder",
@@ -177,7 +177,7 @@ DECODERS: Mapping[str, str] = {
     "instructblipvideo": "language_model",
     "kosmos-2": "text_model",
 }
-"""Models whose generation calls a part of the model for each new token, not the whole."""
+"""Models that call only a submodule for each new token; its path, by model type."""
 
 
 def _blip_decode(given: Mapping[str, Any], result: Any) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def _expert_encoder_decode(given: Mapping[str, Any], result: Any) -> dict[str, A
 
 
 def _draft_decode(given: Mapping[str, Any], result: Any) -> dict[str, Any]:
-    return {"input_ids": None, **given}  # a draft runs in decode steps alone
+    return {"input_ids": None, **given}  # a draft model runs in decode steps only
 
 
 def _udop_decode(given: Mapping[str, Any], result: Any) -> dict[str, Any]:
@@ -220,4 +220,4 @@ DECODES: Mapping[str, Callable[[Mapping[str, Any], Any], dict[str, Any]]] = {
     "switch_transformers": _expert_encoder_decode,
     "udop": _udop_decode,
 }
-"""Arguments of a decode step beside its token and the caches, from the prompt's arguments and result."""
+"""Arguments of a decode step other than token and caches, made from the prompt's arguments and result."""

@@ -1,4 +1,4 @@
-"""A captured model as a model file: what `graphsim.models.yaml` reads."""
+"""A captured model in the form of a model file, as `graphsim.models.yaml` reads it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from graphsim.models.capture.unused import unused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """What a model file is made of. entry: shape of what enters the layers in a prompt"""
+    """The parts of a model file.
+
+    entry: shape of the layers' input in a prompt step
+    """
 
     stem: Program
     layers: list[str]
@@ -36,7 +39,12 @@ class _Parts:
 
 
 def document(found: Trace, name: str, media: Sequence[Recorded] = ()) -> dict[str, Any]:
-    """The model file of a trace. media: runs of the model's towers"""
+    """The model file of a trace.
+
+    found: the recorded steps
+    name: name of the model
+    media: recorded runs of the model's towers
+    """
     raiser, blocks = Raiser(found=found), dict[str, Any]()
     parts = _layered(raiser, blocks, media) if has_layers(found) else _unlayered(raiser, blocks)
     hidden = int(parts.entry[-1])
@@ -64,7 +72,7 @@ def document(found: Trace, name: str, media: Sequence[Recorded] = ()) -> dict[st
 
 
 def _layered(raiser: Raiser, blocks: dict[str, Any], media: Sequence[Recorded]) -> _Parts:
-    """The parts of a model with a list of layers; blocks of its layers, encoder and towers are added."""
+    """The parts of a model with a list of layers; blocks of its layers, encoder and towers are added to `blocks`."""
     found = raiser.found
     roles = roles_of(found)
     steps = [of_stack(step, roles.main) for step in _steps(found)]
@@ -90,7 +98,7 @@ def _layered(raiser: Raiser, blocks: dict[str, Any], media: Sequence[Recorded]) 
 
 
 def _unlayered(raiser: Raiser, blocks: dict[str, Any]) -> _Parts:
-    """The parts of a model without a list of layers, beside a layer in which nothing runs."""
+    """The parts of a model without a list of layers, with one empty layer."""
     ahead, last = zip(*(ends(raiser.found, step) for step in _steps(raiser.found)), strict=True)
     stem, head = raiser.program("", *both(ahead), stem=True), raiser.program("", *both(last), head=True)
     rest = [written(node, {}) for node in raiser.idle(raiser.unspent())]
@@ -112,14 +120,14 @@ _SAY_NOTHING: tuple[tuple[str, Any], ...] = (
 
 
 def _without_cache(found: Trace) -> list[str]:
-    """A note where attention that is causal is taken to keep keys and values, though the model's code does not."""
+    """A note if causal attention is assumed to use a KV cache although the model's code has none."""
     if found.decode is not None or not any(row.kind == "attention" for row in found.prompt.rows):
         return []
     return [f"{found.why}; its causal attention is taken to keep keys and values, as engines do"]
 
 
 def _unknown(raiser: Raiser) -> list[str]:
-    """A note on the operations that nothing here has a formula for."""
+    """A note on the operations without a cost formula."""
     if not raiser.unknown:
         return []
     names = ", ".join(sorted(raiser.unknown)[:MOST_NAMES])
@@ -130,14 +138,14 @@ MOST_NAMES = 20
 
 
 def _source(found: Trace) -> str:
-    """Source of the structure: the class whose code ran, and the versions of its libraries."""
+    """Source of the structure: the class whose code was run, and the versions of its libraries."""
     module = type(found.model).__module__.partition(".")[0]
     version = f", {module} {sys.modules[module].__version__}" if module == "transformers" else ""
     return f"captured from {type(found.model).__name__}: torch {torch.__version__.partition('+')[0]}{version}"
 
 
 def _stem(step: Step, begins: int) -> Section:
-    """What runs before the layers, from a row on."""
+    """The rows before the layers, from row `begins` on."""
     first = step.calls[0]
     return Section(rows=step.rows[begins : first.first], left=first.taken)
 

@@ -1,4 +1,4 @@
-"""Fake tensors in place of a model's weights for a while."""
+"""Temporary replacement of a model's weights by fake tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 @contextmanager
 def fake_weights(model: torch.nn.Module, fake: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Weights and buffers as `fake` makes them; tied ones stay one."""
+    """Replace weights and buffers by `fake` of them while the context is open; tied tensors stay tied."""
     fakes: dict[int, torch.Tensor] = {}
     with ExitStack() as stack:
         for module in model.modules():

@@ -1,4 +1,4 @@
-"""The index that a layer knows itself by: which settings hold it, and what its code asks of it."""
+"""The index that a layer stores: which of its attributes hold it, and which conditions of its code depend on it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ MANY = 4  # layers in a row whose settings count up by one hold their index
 def index_settings(
     positions: Sequence[int], settings: Sequence[Mapping[tuple[str, str], Hashable]]
 ) -> set[tuple[str, str]]:
-    """Which settings of a stack's layers are the layer's index or a factor made from it.
+    """The settings of a stack's layers that are the layer's index or a factor derived from it.
 
-    An integer by its name, or because it counts up from 0 or 1 over at least four layers; a fraction that no two of at
-    least four layers share.
+    An integer is one if its name says so or if it counts up from 0 or 1 over at least four layers; a fraction, if its
+    values in at least four layers are all different.
+    positions: index of each layer
+    settings: settings of each layer, by module and attribute
     """
     columns: dict[tuple[str, str], list[tuple[int, Hashable]]] = {}
     for position, one in zip(positions, settings, strict=True):
@@ -61,10 +63,12 @@ def _is_index(name: str, column: list[tuple[int, Hashable]]) -> bool:
 
 
 def answers_about(module: nn.Module, attributes: set[str]) -> Iterator[tuple[str, Hashable]]:
-    """What the comparisons and remainders in a module's methods that name `self.ATTRIBUTE` come to.
+    """The values of the comparisons and remainders in a module's methods that refer to `self.ATTRIBUTE`.
 
-    Where one depends on more than the module's own attributes, the index itself is the answer: then no two layers are
-    alike. An index that only looks something up there, as in a cache, asks nothing.
+    If an expression depends on more than the module's own attributes, the index itself is its value, so that no two
+    layers are of one kind. An index that is only used for a look-up in such an expression, as in a cache, is ignored.
+    module: the module
+    attributes: names of the attributes that hold the layer's index
     """
     cls: Any = type(module)
     for question in _questions(cls) if attributes else ():
@@ -81,7 +85,10 @@ def answers_about(module: nn.Module, attributes: set[str]) -> Iterator[tuple[str
 
 
 def _named(node: ast.AST, into: bool) -> set[str]:
-    """The attributes that an expression names; those in calls and between brackets only where it looks into them."""
+    """The attributes that an expression refers to.
+
+    into: whether those within calls and subscripts count, too
+    """
     own = {node.attr} if isinstance(node, ast.Attribute) else set[str]()
     if not into and isinstance(node, ast.Call | ast.Subscript):
         return own
@@ -89,11 +96,14 @@ def _named(node: ast.AST, into: bool) -> set[str]:
 
 
 class _Unknown(Exception):
-    """An expression depends on more than a module's attributes and constants."""
+    """The expression depends on more than a module's attributes and constants."""
 
 
 def _value(node: ast.expr, module: nn.Module) -> Any:
-    """What an expression of a module's attributes and constants comes to."""
+    """The value of an expression of a module's attributes and constants.
+
+    Raises _Unknown if it depends on anything else.
+    """
     match node:
         case ast.Constant(value=value):
             return value
@@ -123,14 +133,14 @@ def _applied(operation: Callable[[Any, Any], Any], left: Any, right: Any) -> Any
 
 @functools.cache
 def _questions(cls: type) -> tuple[ast.expr, ...]:
-    """Comparisons and remainders in the methods of a class and of those it derives from outside PyTorch."""
+    """Comparisons and remainders in the methods of a class and of its base classes outside PyTorch."""
     found: list[ast.expr] = []
     for part in cls.__mro__:
         if part.__module__.partition(".")[0] in ("torch", "builtins") or not issubclass(part, nn.Module):
             continue
         try:
             tree = ast.parse(textwrap.dedent(inspect.getsource(part)))
-        except (OSError, TypeError, SyntaxError):  # a class without source, as one typed in at a prompt
+        except (OSError, TypeError, SyntaxError):  # no source code, as in an interactive session
             continue
         methods = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name != "__init__"]
         for node in [inner for method in methods for inner in ast.walk(method)]:

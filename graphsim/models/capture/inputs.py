@@ -1,4 +1,4 @@
-"""What a model's forward takes in a prompt and in a decode step, as tensors with named sizes."""
+"""Arguments of a model's forward in a prompt and in a decode step, as tensors with named sizes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from graphsim.models.capture.blanks import Blanks, Make
 from graphsim.units import short
 
 CACHES = ("cache", "past_key_values", "cache_params", "state", "mems", "past_buckets_states")
-"""Fields of a result that the next step takes: keys and values, states, earlier hidden states. The first counts: a
-later one is an older name for it."""
+"""Fields of a result that the next step takes: keys and values, states, earlier hidden states. Only the first one found
+counts: later ones are older names of it."""
 
 TOKEN_NAMES = ("input_ids", "ids", "idx", "tokens", "token_ids", "inputs")
-"""Names under which a module of unknown make may take its token numbers."""
+"""Possible names of the argument with token ids, for modules from outside transformers."""
 
 
 def given_inputs(model: Any, make: Make, inputs: Any, *, batch: int, length: int) -> dict[str, Any]:
-    """The arguments of a prompt step after a user's examples, whose first two dimensions are batch and length.
+    """The arguments of a prompt step, modelled on a user's example tensors.
+
+    inputs: example tensors by argument name, whose first two dimensions are batch and length
+    batch, length: hints of the symbols
 
     Raises:
-        ConfigError: the examples are no mapping of tensors of two dimensions or more, or the forward takes none of
+        ConfigError: the examples are not a mapping of tensors of two dimensions or more, or forward has no argument of
             that name.
     """
     if not isinstance(inputs, Mapping) or not inputs:
@@ -45,13 +48,13 @@ def given_inputs(model: Any, make: Make, inputs: Any, *, batch: int, length: int
 def prompt_inputs(model: Any, make: Make, *, batch: int, length: int, source_length: int) -> dict[str, Any]:
     """The arguments of a prompt step.
 
-    Token ids [batch, length]; of an encoder-decoder the encoder's ids [batch, source] and the decoder's
-    [batch, length]; and other inputs that the model's forward requires, at the sizes its config says.
+    Token ids of shape [batch, length]; for an encoder-decoder, the encoder's ids [batch, source] and the decoder's ids
+    [batch, length]; and other inputs that the model's forward requires, at the sizes that its config states.
 
-    batch, length, source_length: the hints of the symbols
+    batch, length, source_length: hints of the symbols
 
     Raises:
-        ConfigError: what the model's forward demands is not known.
+        ConfigError: forward has required arguments that are not known here.
     """
     forward = inspect.signature(model.forward).parameters
     blanks = _blanks(model, make, batch=batch, length=length, source=source_length)
@@ -68,12 +71,12 @@ def prompt_inputs(model: Any, make: Make, *, batch: int, length: int, source_len
     given = {name: value for name, value in given.items() if value is not None} | _cached(model, forward)
     missing = [name for name, p in forward.items() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
     if missing := [name for name in missing if name not in given]:
-        raise ConfigError(f"{type(model).__name__}.forward demands {', '.join(missing)}: give example inputs")
+        raise ConfigError(f"{type(model).__name__}.forward requires {', '.join(missing)}; give example inputs")
     return given
 
 
 def decode_module(model: Any) -> Any:
-    """The module whose forward is a decode step: the model, or the part that its generation calls for each token."""
+    """The module whose forward is a decode step: the model, or the submodule that `generate` calls for each token."""
     return model.get_submodule(demanded.DECODERS.get(_model_type(model), ""))
 
 
@@ -81,10 +84,10 @@ def decode_inputs(model: Any, make: Make, given: Mapping[str, Any], result: Any,
     """The arguments of the decode step (of `decode_module`) after a prompt: one more token and the prompt's caches.
 
     given, result: arguments and result of the prompt step
-    batch: the hint of the symbol
+    batch: hint of the symbol
 
     Raises:
-        ConfigError: the prompt's result holds nothing that a next step could go on from.
+        ConfigError: the prompt's result contains no cache.
     """
     decoder = decode_module(model)
     forward = inspect.signature(decoder.forward).parameters
@@ -105,13 +108,13 @@ def decode_inputs(model: Any, make: Make, given: Mapping[str, Any], result: Any,
         more |= demanded.DECODES[model_type](given, result)
     known = model_type in demanded.WHOLE_SEQUENCE or model_type in demanded.DECODES
     if not known and not any(key in more for key in CACHES):
-        raise ConfigError(f"{type(model).__name__} hands on no cache: a decode step cannot be captured")
+        raise ConfigError(f"{type(model).__name__} returns no cache, so a decode step cannot be captured")
     return {name: value for name, value in more.items() if value is not None}
 
 
 def _cache_of(result: Any, forward: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """The cache in a result under the name by which the forward takes it; empty where there is none."""
-    for key in CACHES:  # one after the other: transformers warns of older names that a result has too
+    """The cache in a result, by its argument name in forward; empty if there is none."""
+    for key in CACHES:  # one at a time: transformers warns about older names that a result also has
         if _takes(forward, key) and (cache := _field(result, key)) is not None:
             return {key: cache}
     return {}
@@ -135,12 +138,13 @@ def _token_name(model: Any, forward: Mapping[str, inspect.Parameter]) -> str:
         if name in forward:
             return name
     raise ConfigError(
-        f"{type(model).__name__}.forward({', '.join(forward)}) takes no token ids by a known name: give example inputs"
+        f"{type(model).__name__}.forward({', '.join(forward)}) has no argument for token ids with a known "
+        f"name; give example inputs"
     )
 
 
 def _cached(model: Any, forward: Mapping[str, inspect.Parameter]) -> dict[str, bool]:
-    """`use_cache=True` where the forward takes it; an encoder-decoder that does not name it hands it to both."""
+    """`use_cache=True` if forward takes it; an encoder-decoder must name it, as keyword arguments go to both parts."""
     encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
     takes = "use_cache" in forward if encodes else _takes(forward, "use_cache")
     return {"use_cache": True} if takes else {}

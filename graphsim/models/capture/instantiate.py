@@ -23,23 +23,25 @@ AUTO_CLASSES = (
     "AutoModelForSeq2SeqLM",
     "AutoModelForSpeechSeq2Seq",
 )
-"""transformers' auto classes with a generating head, in the order in which a model type is looked up."""
+"""transformers' auto classes with a head for generation, in the order in which a model type is looked up."""
 
 ENCODER_DECODER_CLASSES = ("AutoModelForSeq2SeqLM", "AutoModelForSpeechSeq2Seq", "AutoModelForImageTextToText")
-"""The order for a config that says `is_encoder_decoder`: many such types also exist as a decoder alone."""
+"""Classes tried first for a config with `is_encoder_decoder`: many such types also exist as a decoder only."""
 
 
 def meta_model(ref: Any) -> Any:
-    """The model of `ref` in evaluation mode on the meta device: shapes and dtypes, no weight allocated.
+    """The model in evaluation mode on the meta device: shapes and data types, no weight allocated.
 
-    ref: an `nn.Module` (left as it is: what is returned is a copy whose tensors are all meta), a transformers config,
-    the mapping of a config.json, or a path to a config.json or to the folder that holds one. Of a config, the class is
-    the first of `architectures` if transformers has it, else the auto class with a generating head, and the dtype is
-    the config's, bfloat16 where it says none. Code of the checkpoint's own (`auto_map`) is never run.
+    ref: an `nn.Module` (not modified: the result is a copy whose tensors are all meta), a transformers config, the
+        mapping of a config.json, or a path to a config.json or to the folder that contains one
+
+    For a config, the class is the first of `architectures` that transformers has, else that of an auto class with a
+    head for generation; the data type is the config's, bfloat16 by default. Custom code of a checkpoint (`auto_map`) is
+    never run.
 
     Raises:
-        ConfigError: torch or transformers is missing, the file or its model type is unknown, or the config is refused
-            by the class itself.
+        ConfigError: torch or transformers is missing, the file or its model type is unknown, or the class rejects the
+            config.
     """
     torch = _required("torch")
     if isinstance(ref, torch.nn.Module):
@@ -48,21 +50,21 @@ def meta_model(ref: Any) -> Any:
     config = copy.deepcopy(ref) if isinstance(ref, transformers.PretrainedConfig) else _config(transformers, ref)
     cls = _model_class(transformers, config)
     if getattr(config, "is_decoder", None) is False and _is_causal(transformers, cls):
-        config.is_decoder = True  # what BertLMHeadModel and its kin need to attend causally and to keep a cache
+        config.is_decoder = True  # BertLMHeadModel and similar classes need it for causal attention and a cache
     dtype = getattr(config, "dtype", None) or torch.bfloat16
     try:
         with torch.device("meta"):
             model = cls._from_config(config, dtype=dtype)
     except ImportError as error:
         raise ConfigError(f"{cls.__name__} needs a package that is not installed: {one_line(error)}") from error
-    except Exception as error:  # a class refuses its config with whatever error its lines happen to raise
+    except Exception as error:  # a class may raise any error for its config
         raise ConfigError(f"{cls.__name__} refuses this config: {one_line(error)}") from error
     _drop_data(model, dtype)
     return model.eval()
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line: its kind where it says nothing."""
+    """An error's message on one line; the name of its class if the message is empty."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
@@ -74,7 +76,7 @@ def _required(name: str) -> Any:
 
 
 def _meta_copy(module: Any) -> Any:
-    """A deep copy of a module whose tensors are meta: those that are one tensor in the module stay one."""
+    """A deep copy of a module with meta tensors; tensors shared within the module stay shared."""
     memo: dict[int, Any] = {}
     for tensor in _tensors(module):
         if id(tensor) not in memo:
@@ -86,9 +88,10 @@ def _meta_copy(module: Any) -> Any:
 
 
 def _drop_data(model: Any, dtype: Any) -> None:
-    """Tensors that a class made on the CPU whatever device it was told, as meta ones.
+    """Replace tensors that a class created on the CPU regardless of the default device by meta tensors.
 
-    `torch.FloatTensor(…)` is such a way; loading a checkpoint gives these weights the model's dtype, so do they here.
+    `torch.FloatTensor(…)` creates such tensors. Loading a checkpoint casts these weights to the model's data type, so
+    they have it here, too.
     """
     torch = import_module("torch")
     made: dict[int, Any] = {}
@@ -103,7 +106,7 @@ def _drop_data(model: Any, dtype: Any) -> None:
 
 
 def _tensors(module: Any) -> Iterator[Any]:
-    """Parameters, buffers and the tensors that modules hold as plain attributes."""
+    """Parameters, buffers and tensors in plain attributes of modules."""
     torch = import_module("torch")
     from torch.utils._pytree import tree_leaves
 
@@ -125,7 +128,7 @@ def _meta_tensor(tensor: Any) -> Any:
 
 
 def _config(transformers: Any, ref: Any) -> Any:
-    """The transformers config of a mapping or a path."""
+    """The transformers config described by a mapping, or by the file at a path."""
     raw, where = (dict(ref), "this config") if isinstance(ref, Mapping) else _read(ref)
     model_type = raw.get("model_type")
     known = transformers.CONFIG_MAPPING
@@ -153,17 +156,17 @@ def _read(ref: Any) -> tuple[dict[str, Any], str]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: no config.json that can be read: {one_line(error)}") from error
+        raise ConfigError(f"{path}: its config.json cannot be read: {one_line(error)}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a config.json is a mapping, not {type(raw).__name__}")
     return raw, str(path)
 
 
 def _of_catalog(name: str) -> tuple[dict[str, Any], str]:
-    """The config that a model of the catalog is published with."""
+    """The published config.json of a model in the catalog, and the model's name."""
     path = catalog.held(KIND, name)
     if path is None:
-        raise ConfigError(f"{name}: no config.json that can be read there, nor a model of the catalog")
+        raise ConfigError(f"{name}: is neither a folder with a readable config.json nor a model of the catalog")
     config = load_mapping(path).get("config")
     if not isinstance(config, dict):
         raise ConfigError(f"model '{name}' of the catalog holds no config.json; capture it from its published one")
@@ -171,7 +174,7 @@ def _of_catalog(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _model_class(transformers: Any, config: Any) -> Any:
-    """The class that `architectures` names, else the one of the auto classes with a generating head."""
+    """The class named in `architectures`, else that of the first auto class with a head for generation."""
     for name in getattr(config, "architectures", None) or ():
         cls = getattr(transformers, name, None)
         if isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel):

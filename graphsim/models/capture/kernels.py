@@ -1,8 +1,8 @@
-"""Kernels by name: while `kernels(model)` is open, a model calls graphsim's operators where it would walk over tokens.
+"""Replacement of kernels by name: in the context `kernels(model)`, graphsim's operators replace loops over tokens.
 
-transformers spells the kernels of mamba_ssm, causal_conv1d and flash-linear-attention as functions in the file of each
-model, and so do models of the same layout elsewhere; they are found by their names. Loops that stand inside of a method
-are replaced as a whole (`loops`).
+transformers calls the kernels of mamba_ssm, causal_conv1d and flash-linear-attention through functions in each model's
+file, and so do similar models elsewhere; they are found by their names. Methods that contain such a loop are replaced
+as a whole (`loops`).
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from graphsim.models.capture.operators import Recurrence, causal_conv, scan
 Tensor = Any
 
 LEARNED = frozenset({"A_log", "D", "dt_bias", "recurrent_param", "time_decay", "time_first"})
-"""Names that the weights of a recurrence have wherever it is learned."""
+"""Names of the learned weights of a recurrence, in all models."""
 
 
 class Kernels:
-    """The functions that stand for kernels; they ask which module runs for the weights of its recurrence."""
+    """The functions that replace kernels; the learned weights are those of the module that is running."""
 
     def __init__(self) -> None:
         self.running: list[Any] = []
 
     def learned(self, *given: Tensor | None, stacked: bool = False) -> list[Tensor]:
-        """Weights of the recurrence of the module that runs; those it hands over where none has a known name.
+        """The learned weights of the recurrence in the module that is running.
 
-        stacked: the module has several recurrences, one after the other in its weights
+        given: weights passed to the function, returned if no weight of the module has a known name
+        stacked: whether the module's weights hold several recurrences, stacked along the first dimension
         """
         module = self.running[-1] if self.running else torch.nn.Module()
         own = [weight for name, weight in module.named_parameters() if name.rpartition(".")[2] in LEARNED]
@@ -48,7 +49,7 @@ class Kernels:
         activation: str | None = None,
         **_: Any,
     ) -> Tensor:
-        """A convolution over all tokens of a step; the cache keeps its own copy of the last ones."""
+        """A causal convolution over all tokens of a step; the cache keeps its own copy of the last ones."""
         return causal_conv(hidden_states, weight, bias, activation=activation)[0]
 
     def causal_conv1d_update(
@@ -60,7 +61,7 @@ class Kernels:
         activation: str | None = None,
         **_: Any,
     ) -> Tensor:
-        """A convolution over the next token and those in the state, which is written in place."""
+        """A causal convolution over the next token and those in the state, which is updated in place."""
         kept = int(conv_state.shape[-1])
         out, state = causal_conv(hidden_states, weight, bias, conv_state, kept=kept, activation=activation)
         conv_state.copy_(state)
@@ -79,7 +80,7 @@ class Kernels:
         return_last_state: bool = False,
         **_: Any,
     ) -> Any:
-        """Mamba over all tokens: hidden_states and dt are [sequences, channels, tokens]."""
+        """The selective scan of Mamba over all tokens; hidden_states and dt are [sequences, channels, tokens]."""
         out, state = self._selective(hidden_states, (dt, B, C), A, D, None, delta_bias)
         out = _gated(out, z)
         return (out, state) if return_last_state else out
@@ -97,7 +98,7 @@ class Kernels:
         z: Tensor | None = None,
         **_: Any,
     ) -> Tensor:
-        """Mamba or, where the state has heads, Mamba-2 over one token; the state is written in place."""
+        """One token of Mamba or, if the state has heads, of Mamba-2; the state is updated in place."""
         if state.dim() == 3:
             out, new = self._selective(hidden_states, (dt, B, C), A, D, state, dt_bias)
         else:
@@ -150,7 +151,7 @@ class Kernels:
         return_final_states: bool = False,
         **_: Any,
     ) -> Any:
-        """Mamba-2 over all tokens: hidden_states are [sequences, tokens, heads, head width]."""
+        """The chunked scan of Mamba-2 over all tokens; hidden_states are [sequences, tokens, heads, head width]."""
         heads, width, size = int(hidden_states.shape[2]), int(hidden_states.shape[3]), int(B.shape[-1])
         recurrence = Recurrence(
             kind="chunk_scan", channels=heads * width, state_shape=(heads, width, size), matrix=True
@@ -160,11 +161,11 @@ class Kernels:
         return (out, state) if return_final_states else out
 
     def gated_delta_rule(self, query: Tensor, key: Tensor, value: Tensor, g: Tensor, beta: Tensor, **given: Any) -> Any:
-        """One decay per head and token."""
+        """The gated delta rule with one decay per head and token."""
         return self._delta("gated_delta_rule", query, key, value, (g, beta), given)
 
     def kimi_delta_rule(self, query: Tensor, key: Tensor, value: Tensor, g: Tensor, beta: Tensor, **given: Any) -> Any:
-        """One decay per channel and token."""
+        """The gated delta rule of Kimi, with one decay per channel and token."""
         return self._delta("kimi_delta_rule", query, key, value, (g, beta), given)
 
     def _delta(
@@ -185,7 +186,7 @@ class Kernels:
         state: Any = None,
         return_state: bool = False,
     ) -> tuple[Tensor, list[Tensor] | None]:
-        """RWKV-4: numerator, denominator and largest exponent of each channel are its state."""
+        """The recurrence of RWKV-4; its state is numerator, denominator and largest exponent of each channel."""
         channels = int(key.shape[2])
         recurrence = Recurrence(kind="wkv", channels=channels, state_shape=(3, channels), matrix=False)
         out, new = scan(recurrence, value, (key,), (time_decay, time_first), state or ())
@@ -217,15 +218,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "fused_recurrent_kda": Kernels.kimi_delta_rule,
     "rwkv_linear_attention": Kernels.wkv,
 }
-"""Names of functions that walk over tokens or stand for a kernel that does, in files of models and on modules."""
+"""Replacements by the name of a function that loops over tokens or calls such a kernel, in model files or modules."""
 
 
 @contextmanager
 def kernels(model: torch.nn.Module) -> Iterator[None]:
-    """While open, the model calls `graphsim::scan` and `graphsim::causal_conv` in place of its loops over tokens.
+    """Context in which the model calls `graphsim::scan` and `graphsim::causal_conv` instead of looping over tokens.
 
     Functions of the files that define the model's classes are replaced, so other models of these classes must not run
-    meanwhile. Everything is as it was afterwards, also after an error.
+    meanwhile. Everything is restored on exit, also after an error.
     """
     found = Kernels()
     with ExitStack() as undo:
@@ -256,7 +257,7 @@ def _put_back(module: Any, name: str, before: Any) -> None:
 
 
 def _namespaces(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Namespaces of the files of the model's classes and of the modules themselves, each once."""
+    """Namespaces of the files that define the model's classes, and of the modules themselves, without duplicates."""
     files = {cls.__module__ for module in model.modules() for cls in type(module).__mro__}
     theirs = [name for name in sorted(files) if not name.startswith(("torch.", "builtins")) and name in sys.modules]
     spaces = [vars(sys.modules[name]) for name in theirs]

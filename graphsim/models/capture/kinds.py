@@ -1,8 +1,7 @@
-"""Which layers of a model's stacks are alike, told from the modules alone.
+"""Classification of the layers of a model's stacks into kinds, from the modules alone.
 
-Two layers are of one kind when their classes, parameters, buffers and settings are equal, when every list in the config
-with an entry for each layer has equal entries for both, and when whatever their forward asks of their own index has the
-same answer.
+Two layers are of one kind if their classes, parameters, buffers and settings are equal, every per-layer list in the
+config has equal entries for both, and every condition on the layer's own index has the same value in both.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ BARE_LISTS = (nn.ModuleList, nn.ModuleDict)
 INDEX_LIST = re.compile(r"_(ids|idxs?|indices|indexes|layers)$")
 
 Settings = dict[tuple[str, str], Hashable]
-"""Values by the name of the module below the layer and the name of the attribute."""
+"""Attribute values, by the module's path below the layer and the attribute's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """Layers that a model holds in one container.
+    """The layers in one container of a model.
 
-    path: the container's name, such as `model.layers`; `layers.*` for the parts of lists in a list, in a row.
-    names: the full name of each layer, in order.
-    keys: the kind of each layer: numbers from 0, in the order in which kinds first appear.
+    path: path of the container, such as `model.layers`; `layers.*` for the elements of nested lists, one after another
+    names: full path of each layer, in order
+    keys: kind of each layer, numbered from 0 in the order in which kinds first appear
     """
 
     path: str
@@ -41,7 +40,7 @@ class Stack:
     keys: tuple[int, ...]
 
     def first(self) -> frozenset[int]:
-        """The first layer of each kind."""
+        """Indices of the first layer of each kind."""
         return frozenset(self.keys.index(kind) for kind in set(self.keys))
 
 
@@ -52,9 +51,9 @@ class _Layer(NamedTuple):
 
 
 def kinds(model: nn.Module) -> list[Stack]:
-    """The stacks of a model, each before those inside its layers.
+    """The stacks of a model, each before the stacks inside its layers.
 
-    Stacks inside a layer are left out when an earlier layer is of the same kind.
+    Stacks inside a layer are left out if an earlier layer is of the same kind.
     """
     users = _held(model)
     found: list[Stack] = []
@@ -80,7 +79,7 @@ def kinds(model: nn.Module) -> list[Stack]:
 
 
 def numbered(keys: Sequence[Hashable]) -> tuple[int, ...]:
-    """Keys as numbers from 0, in the order in which they first appear."""
+    """Keys numbered from 0 in the order in which they first appear."""
     numbers: dict[Hashable, int] = {}
     return tuple(numbers.setdefault(key, len(numbers)) for key in keys)
 
@@ -94,7 +93,7 @@ def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _stacks_in(module: nn.Module, path: str) -> Iterator[tuple[str, list[_Layer]]]:
-    """The stacks whose container is this module; layers without modules of their own are not worth one."""
+    """The stacks whose container is this module; layers without submodules are ignored."""
     if not isinstance(module, LAYER_LISTS):
         return
     layers: list[_Layer] = []
@@ -133,12 +132,12 @@ def _keys(layers: list[_Layer], config: object, users: Mapping[int, int]) -> lis
 
 
 def _held(module: nn.Module) -> Counter[int]:
-    """How many modules inside a module hold each tensor."""
+    """Number of modules inside a module that hold each tensor, by the tensor's id."""
     return Counter(id(t) for inner in module.modules() for t in _tensors(inner).values())
 
 
 def _shapes(module: nn.Module, shared: set[int]) -> tuple[Hashable, ...]:
-    """Parameters and buffers; one that other layers hold too is known by what it is."""
+    """Names, types, shapes and data types of parameters and buffers; tensors shared between layers also by identity."""
     return tuple(
         (name, type(t), tuple(t.shape), t.dtype, id(t) if id(t) in shared else 0)
         for name, t in _tensors(module).items()
@@ -156,7 +155,7 @@ def _settings(layer: nn.Module) -> Settings:
 
 
 def _plain(value: Any) -> Hashable:
-    """What two values that are alike have in common."""
+    """A hashable form of a value, equal for equivalent values."""
     match value:
         case None | bool() | int() | float() | str() | torch.dtype() | torch.device() | torch.Size():
             return value
@@ -175,7 +174,7 @@ def _plain(value: Any) -> Hashable:
 
 
 def _lists(config: object, layers: int, seen: set[int]) -> list[Sequence[Any]]:
-    """Lists of a config, and of those in it, with an entry for each layer; not lists of indices of layers."""
+    """Per-layer lists of a config and its nested configs; lists of layer indices are left out."""
     if config is None or id(config) in seen or not hasattr(config, "__dict__"):
         return []
     seen.add(id(config))

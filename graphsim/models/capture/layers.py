@@ -1,4 +1,4 @@
-"""The layers of a stack as blocks with names, each kind once."""
+"""The layers of a stack as named blocks, one per kind."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from graphsim.models.capture.trace import Step
 
 @dataclass(slots=True, kw_only=True)
 class Layers:
-    """Turns the layers of stacks into blocks.
+    """Turns the layers of a stack into blocks.
 
-    steps: the prompt, and the decode step where the stack runs in it, each with the calls of the stack's layers
-    alone: whether what runs behind a layer and before the next one is left out
-    symbols: of these layers, the model's by default; label: how the blocks are called
-    encoded: what enters beside the layers' own rows, in each step
+    raiser: turns sections of rows into programs
+    stack: the stack of layers
+    steps: the prompt and, if the stack runs in it, the decode step, each with the calls of the stack's layers
+    blocks: blocks by name, to which new ones are added
+    label: name of the blocks, to which a number may be appended
+    symbols: symbols of these layers' sizes, by default those of the model
+    encoded: output of an encoder that the layers also read, for each step
+    alone: whether the rows between one layer and the next are left out
     """
 
     raiser: Raiser
@@ -36,7 +40,7 @@ class Layers:
     _first: dict[Any, int] = field(default_factory=dict)
 
     def names(self) -> list[str]:
-        """The block of each layer, by name; new ones are added."""
+        """Name of each layer's block; new blocks are added."""
         names = [self._name(i, call) for i, call in enumerate(self.steps[0].calls)]
         self.raiser.spend(self.stack.names)
         return names
@@ -57,14 +61,14 @@ class Layers:
         return self._leaders[key]
 
     def _tied(self, module: str) -> frozenset[str]:
-        """Names, below a layer, of the parameters that an earlier layer holds too."""
+        """Names, below a layer, of the parameters that it shares with an earlier layer."""
         earlier = self.stack.names[: self.stack.names.index(module)]
         held = {id(one) for name in earlier for one in self.raiser.found.model.get_submodule(name).parameters()}
         own = self.raiser.found.model.get_submodule(module).named_parameters(remove_duplicate=False)
         return frozenset(name for name, one in own if id(one) in held)
 
     def _between(self, step: Step, i: int) -> tuple[str, ...]:
-        """The operations behind a layer and before the next one."""
+        """The operations after a layer and before the next one."""
         if self.alone:
             return ()
         last = step.calls[i].last
@@ -72,9 +76,12 @@ class Layers:
         return tuple(row.op for row in step.rows[last:end] if self.raiser.is_alive(step, row))
 
     def _block(self, prefix: str, sections: Sequence[Section], again: bool, tied: frozenset[str]) -> str:
-        """The name of a layer's block, which is added unless an equal one is there.
+        """The name of a layer's block, which is added unless an equal block exists.
 
-        again: the layer has run before, and so its weights have been counted; tied: those of an earlier layer
+        prefix: module path of the layer, with a trailing dot
+        sections: the layer's rows in each step
+        again: whether the layer has run before, so that its weights are counted already
+        tied: names of parameters shared with an earlier layer
         """
         program = self.raiser.program(prefix, *both(sections), symbols=self.symbols)
         if again:
@@ -98,7 +105,12 @@ class Layers:
         )
 
     def _as_leader(self, j: int, i: int, leader: int) -> Section:
-        """A layer that was passed over, with the rows of the one that ran in its place and what runs behind it."""
+        """The section of a skipped layer: rows of the layer that represents it, and the rows after the skipped layer.
+
+        j: index of the step
+        i: index of the skipped layer's call
+        leader: index of the call of the layer that ran
+        """
         step, own, first = self.steps[j], self._section(j, i), self._section(j, leader)
         call, ran = step.calls[i], step.calls[leader]
         behind = [_renamed(row, call.left, ran.left) for row in step.rows[call.last : call.first + len(own.rows)]]
@@ -110,7 +122,7 @@ RUNS_AGAIN = "some layers run again with the same weights; adapters on them are 
 
 
 def _without_own_weights(entry: dict[str, Any]) -> None:
-    """A node of a layer's second turn: its weights are those of the first, and no adapter's module of its own."""
+    """Mark a node of a layer's second run: it shares the weights of the first, and adapters target it only once."""
     if entry["op"] == "gemm":
         entry.update(shared=True, all_linear=False)
         entry.pop("bias", None)
@@ -119,29 +131,29 @@ def _without_own_weights(entry: dict[str, Any]) -> None:
 
 
 def _renamed(row: Row, before: str, now: str) -> Row:
-    """A row that takes one value in place of another."""
+    """A row with one of its inputs replaced by another value."""
     inputs = tuple(replace(taken, source=now) if taken.source == before else taken for taken in row.inputs)
     return replace(row, inputs=inputs)
 
 
 def of_stack(step: Step, stack: Stack) -> Step:
-    """The step with the calls of the stack's layers alone."""
+    """The step with only the calls of the stack's layers."""
     return replace(step, calls=[call for call in step.calls if call.module in stack.names])
 
 
 def prefix_of(stack: Stack) -> str:
-    """Module path of a layer, `{}` standing for its index: `model.layers.{}.`."""
+    """Module path of a layer with `{}` for its index: `model.layers.{}.`."""
     head, _, tail = stack.names[0].partition(".0.") if ".0." in stack.names[0] else (stack.names[0][:-2], "", "")
     return f"{head}.{{}}." + (f"{tail}." if tail else "")
 
 
 def both(sections: Sequence[Section]) -> tuple[Section, Section | None]:
-    """The section of the prompt and that of the decode step, if it has one."""
+    """The sections of the prompt and of the decode step, None if there is no decode step."""
     return sections[0], sections[1] if len(sections) > 1 else None
 
 
 def named(blocks: dict[str, Any], label: str, program: Any) -> str:
-    """The name of a block, which is added unless an equal one is there."""
+    """The name of a block, which is added unless an equal block exists."""
     known = next((name for name, other in blocks.items() if other == program), None)
     if known is None:
         number = sum(name == label or name.startswith(f"{label}_") for name in blocks) + 1
@@ -151,7 +163,10 @@ def named(blocks: dict[str, Any], label: str, program: Any) -> str:
 
 
 def groups(layers: Sequence[str]) -> list[dict[str, Any]]:
-    """Layers by name, as groups that repeat; a short pattern that repeats is one group."""
+    """Layers as repeated groups; a short repeated pattern becomes one group.
+
+    layers: name of each layer's block
+    """
     for period in range(2, 13):
         times, rest = divmod(len(layers), period)
         if times > 1 and not rest and list(layers[:period]) * times == list(layers) and len(set(layers)) > 1:
@@ -160,5 +175,5 @@ def groups(layers: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def entries_of(program: Any) -> list[Mapping[str, Any]]:
-    """The entries of a block, of its prompt's program where it has two."""
+    """The entries of a block; those of the prompt if it has two programs."""
     return list(program["prompt"] if isinstance(program, dict) else program)

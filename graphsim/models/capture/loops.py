@@ -1,7 +1,7 @@
-"""Methods of transformers' modules (5.24) with a loop over tokens or chunks inside, written with one operator each.
+"""Methods of transformers' modules (5.24) that loop over tokens or chunks, rewritten with one operator each.
 
-Projections, norms and gates are the modules' own, called in the same order. RWKV's are here for its decode step, which
-is right for a single sequence only.
+Projections, norms and gates are the modules' own, called in the same order. RWKV's methods are included because the
+original decode step is correct for a single sequence only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def lightning_attention(
     cache: Any = None,
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
-    """`MiniMaxLightningAttention.forward`: a fixed decay per head."""
+    """Replacement of `MiniMaxLightningAttention.forward`: linear attention with a fixed decay per head."""
     sequences, tokens, _width = hidden_states.shape
     heads, width = layer.num_attention_heads, layer.head_dim
     qkv = layer.act_fn(layer.qkv_proj(hidden_states))
@@ -57,7 +57,7 @@ def linear_recurrence(
     recurrent_states: Tensor | None,
     acc_dtype: Any = torch.float32,
 ) -> tuple[Tensor, Tensor]:
-    """`RecurrentGemmaRglru._rnn_scan`: the gates are products outside of it."""
+    """Replacement of `RecurrentGemmaRglru._rnn_scan`; the gates are computed outside of it."""
     channels = int(hidden_states.shape[2])
     recurrence = Recurrence(
         kind="rg_lru", channels=channels, state_shape=(channels,), state_dtype=acc_dtype, matrix=False
@@ -73,7 +73,7 @@ def recurrent_block(
     use_cache: bool = True,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """`RecurrentGemmaRecurrentBlock.forward`: its states lie on the modules."""
+    """Replacement of `RecurrentGemmaRecurrentBlock.forward`, which keeps its states as attributes of the modules."""
     decoding = use_cache and input_states.shape[1] == 1
     if not decoding:
         layer.conv1d_state, layer.rg_lru.recurrent_states = None, None
@@ -102,7 +102,7 @@ def matrix_memory(
     return_last_states: bool | None = None,
     mode: str | None = None,
 ) -> Any:
-    """`xLSTMBackend.forward`: memory, normaliser and largest gate of each head are its state."""
+    """Replacement of `xLSTMBackend.forward`; the state is memory, normaliser and largest gate of each head."""
     heads, keys, values = int(key.shape[1]), int(key.shape[3]), int(value.shape[3])
     recurrence = Recurrence(
         kind="matrix_memory",
@@ -121,7 +121,7 @@ def matrix_memory(
 
 
 def time_mixing(layer: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, Tensor, Tensor, Any]:
-    """`RwkvSelfAttention.extract_key_value`; its own decode step mixes the tokens of all sequences."""
+    """Replacement of `RwkvSelfAttention.extract_key_value`, whose decode step mixes the tokens of all sequences."""
     kept = None if state is None else state[1][:, :, layer.layer_id]
     previous = _previous(layer, hidden, kept)
     key = layer.key(_mixed(layer.time_mix_key, hidden, previous))
@@ -133,7 +133,7 @@ def time_mixing(layer: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, 
 
 
 def channel_mixing(layer: Any, hidden: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """`RwkvFeedForward.forward`, with the same fault."""
+    """Replacement of `RwkvFeedForward.forward`, which has the same defect."""
     kept = None if state is None else state[0][:, :, layer.layer_id]
     previous = _previous(layer, hidden, kept)
     value = layer.value(torch.square(torch.relu(layer.key(_mixed(layer.time_mix_key, hidden, previous)))))
@@ -144,7 +144,7 @@ def channel_mixing(layer: Any, hidden: Tensor, state: Any = None) -> tuple[Tenso
 
 
 def _previous(layer: Any, hidden: Tensor, kept: Tensor | None) -> Tensor:
-    """The token before each; `kept` [sequences, width] is the one before the first."""
+    """The hidden states shifted by one token; `kept` [sequences, width] precedes the first token."""
     if kept is not None and hidden.shape[1] == 1:
         return kept[:, None]
     previous = layer.time_shift(hidden)

@@ -1,7 +1,6 @@
-"""What towers of images and sound are called with, at one size each: a model's own `get_..._features`.
+"""Arguments of image and audio towers, each at one size, for a model's own `get_..._features`.
 
-The shapes are told from the names of the arguments and from the config; where a name leaves several open, they are
-tried in turn.
+The shapes follow from the argument names and the config; if several shapes are possible, they are tried in turn.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ import torch
 
 IMAGE_PARTS = ("vision_config", "vision_encoder_config", "vit_config")
 SOUND_PARTS = ("audio_config", "encoder_config", "speech_config")
-"""Names of a tower's own config."""
+"""Possible names of a tower's own config."""
 
 IMAGE_SIDE = 1024
-"""Pixels along a side of an image that a tower takes at its own resolution, to whole rows of the tower."""
+"""Side of an image in pixels for towers that take any resolution, before rounding to whole rows of the tower."""
 
 CLIP_FRAMES = 3000
-"""Frames of a clip of sound where the config says none: 30 s of Whisper's features, which come every 10 ms."""
+"""Frames of an audio clip by default: 30 s of Whisper's features, one every 10 ms."""
 
 COMMON_SIDES = (224, 336, 384, 448, 490, 896, 980, 1024)
-"""Pixels along a side of an image, as processors of transformers 5.24 resize to by default."""
+"""Sides of an image in pixels to which processors of transformers 5.24 resize by default."""
 
 FRAMES_PER_SECOND = 100
 SAMPLES_PER_SECOND = 16_000
@@ -35,10 +34,14 @@ SAMPLES_PER_SECOND = 16_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tower:
-    """A way into a tower. call: the model's method; owner: the module whose method it is
+    """How a tower is called.
 
-    medium: `image` or `sound`; candidates: its arguments, to be tried in turn
-    size: of the image, height and width; native: whether other sizes have rows in proportion; seconds: of the clip
+    medium: `image` or `sound`
+    call: the model's method
+    candidates: possible arguments, tried in turn
+    size: height and width of the image in pixels
+    native: whether the number of rows is proportional to the image's area
+    seconds: duration of the audio clip
     """
 
     medium: str
@@ -50,7 +53,7 @@ class Tower:
 
     @property
     def note(self) -> str:
-        """What the recording at one size means for others."""
+        """How the run at one size applies to other sizes, as a sentence."""
         if self.medium == "sound":
             return f"sound passes its tower in clips of {self.seconds:g} s, the last one filled up"
         height, width = self.size
@@ -60,7 +63,7 @@ class Tower:
 
 
 def towers(model: torch.nn.Module) -> Iterator[Tower]:
-    """The ways into a model's towers, if they are known; none where the config says that there is no such tower."""
+    """The known towers of a model and how to call them; none if the config says that there is no such tower."""
     ways = (("get_image_features", _images, IMAGE_PARTS), ("get_audio_features", _sound, SOUND_PARTS))
     for name, make, parts in ways:
         config = getattr(model, "config", None)
@@ -72,7 +75,7 @@ def towers(model: torch.nn.Module) -> Iterator[Tower]:
 
 
 def _says(call: Callable[..., Any]) -> bool:
-    """Whether a method says what it takes, rather than to hand on whatever it gets."""
+    """Whether a method names its arguments instead of passing on any keyword arguments."""
     return any(name.startswith(("pixel_values", "input_")) for name in _names(call))
 
 
@@ -108,13 +111,13 @@ def _images(model: Any, call: Callable[..., Any]) -> Iterator[Tower]:
 
 
 def _shapes(names: list[str], channels: int, side: int) -> list[tuple[int, ...]]:
-    """Shapes of the pixels of one image, by itself or as the only one of a request."""
+    """Possible shapes of the pixels of one image: alone, or as the only image of a request."""
     plain, nested = (1, channels, side, side), (1, 1, channels, side, side)
     return [nested, plain] if "pixel_attention_mask" in names else [plain, nested]
 
 
 def _patches(call: Callable[..., Any], facts: _Facts) -> Tower:
-    """An image as a row of flat patches, filled up to the most that a tile has."""
+    """A tower that takes flattened patches, padded to the maximum number per tile."""
     side = facts.number(16, "max_num_patches_per_side")
     shape = (1, side * side, facts.channels * facts.patch**2)
     given = {
@@ -126,7 +129,11 @@ def _patches(call: Callable[..., Any], facts: _Facts) -> Tower:
 
 
 def _beside(names: list[str], pixels: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    """Arguments beside the pixels of one whole image."""
+    """Arguments in addition to the pixels of one image.
+
+    names: the method's argument names
+    pixels: shape of the pixels
+    """
     *leading, _, height, width = pixels
     known = {
         "image_sizes": torch.tensor([[height, width]]),
@@ -137,7 +144,7 @@ def _beside(names: list[str], pixels: tuple[int, ...]) -> dict[str, torch.Tensor
 
 
 def _tiles(model: Any, side: int) -> int:
-    """Tiles that a model cuts an image to, by its own rule; 0 where it has none."""
+    """Number of tiles into which a model splits an image, by the model's own rule; 0 if it has none."""
     pins = getattr(model.config, "image_grid_pinpoints", None)
     rule = getattr(sys.modules[type(model).__module__], "image_size_to_num_patches", None)
     return 0 if pins is None or rule is None else int(rule((IMAGE_SIDE, IMAGE_SIDE), pins, side))
@@ -163,14 +170,14 @@ def _sound(model: Any, call: Callable[..., Any]) -> Iterator[Tower]:
 
 
 class _Facts:
-    """What a config says of a tower, under the names that are in use."""
+    """Properties of a tower in a config, by any of the names in use."""
 
     def __init__(self, config: Any, parts: tuple[str, ...]) -> None:
         inner = getattr(config, "thinker_config", config)
         self.parts = [part for name in parts if (part := getattr(inner, name, None)) is not None] + [inner]
 
     def find(self, *names: str) -> Any:
-        """The first of these names that the tower's config has, else the model's."""
+        """The first of these attributes in the tower's config, else in the model's; None if there is none."""
         for part, name in product(self.parts, names):
             value = getattr(part, name, None)
             if value is not None:
@@ -178,49 +185,49 @@ class _Facts:
         return None
 
     def number(self, default: int, *names: str) -> int:
-        """The same as one whole number."""
+        """The first of these attributes as an integer, or `default`."""
         value = self.find(*names)
         value = value[-1] if isinstance(value, list | tuple) and value else value
         return int(value) if isinstance(value, int | float) else default
 
     @property
     def channels(self) -> int:
-        """Channels of an image."""
+        """Number of channels of an image."""
         return self.number(3, "in_channels", "num_channels", "in_chans")
 
     @property
     def patch(self) -> int:
-        """Pixels along a patch."""
+        """Side of a patch in pixels."""
         return self.number(14, "patch_size")
 
     @property
     def merge(self) -> int:
-        """Patches along a side that become one row."""
+        """Number of patches along each side that are merged into one row."""
         return self.number(2, "spatial_merge_size", "merge_size", "merge_kernel_size", "downsample_factor")
 
     @property
     def side(self) -> int:
-        """Pixels along a side of the one size that images have."""
+        """Side of an image in pixels, for towers with a fixed size."""
         return self.number(IMAGE_SIDE // self.patch * self.patch, "image_size")
 
     def sides(self) -> list[int]:
-        """The same, and what processors of checkpoints resize to where a default config does without the right one."""
+        """Possible sides of an image in pixels: the config's, and common sizes if the config may state a wrong one."""
         counts = self.find("projector_patch_to_query_dict") or {}
         known = [math.isqrt(int(patches)) * self.patch for patches in counts]
         return list(dict.fromkeys((self.side, *known, *COMMON_SIDES)))
 
     @property
     def frames(self) -> int:
-        """Frames of a sound clip."""
+        """Number of frames of an audio clip."""
         positions = self.number(0, "max_source_positions")
         return 2 * positions if positions else CLIP_FRAMES
 
     @property
     def bands(self) -> int:
-        """Frequency bands of a sound frame."""
+        """Number of frequency bands of an audio frame."""
         return self.number(128, "num_mel_bins", "input_dim", "feature_size", "n_mels")
 
     def patch_widths(self) -> list[int]:
-        """Values of a patch that comes flat, with and without the frames that it spans."""
+        """Possible numbers of values of a flattened patch, with and without the frames that it spans."""
         flat = self.channels * self.patch**2
         return list(dict.fromkeys((flat * self.number(1, "temporal_patch_size"), flat, 2 * flat)))

@@ -1,7 +1,7 @@
-"""Python functions of a model's own code, and of transformers, that stay visible as what they are.
+"""Functions of a model's own code and of transformers that remain recognisable in a recording.
 
-Rotary embeddings, repeated key heads, attention interfaces and caches are spelt with many small operations; while a
-step is recorded, their functions are wrapped, so that rows say what they belong to.
+Rotary embeddings, repeated key heads, attention interfaces and caches consist of many small operations; while a step is
+recorded, their functions are wrapped, so that each row states which of them it belongs to.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ ROTATIONS = (
     "apply_multidimensional_rope",
     "rotate_half",
 )
-"""How the names of functions begin that turn queries and keys by position."""
+"""Prefixes of the names of functions that apply rotary embeddings to queries and keys."""
 
 REPEATS = ("repeat_kv",)
-"""Functions that only repeat key heads, which no kernel does."""
+"""Functions that only repeat key heads, which attention kernels avoid."""
 
 CAUSAL_MASKS = ("create_causal_mask", "create_sliding_window_causal_mask", "create_chunked_causal_mask")
-"""transformers' makers of masks that hide later positions."""
+"""transformers' functions that create causal masks."""
 
 
 @contextmanager
 def visible(recorder: Recorder) -> Iterator[None]:
-    """Wrap what is known by name while a step is recorded."""
+    """Wrap the functions that are known by name while a step is recorded."""
     with ExitStack() as stack:
         for module in _sources(recorder.model):
             for name, value in list(vars(module).items()):

@@ -1,7 +1,7 @@
-"""Operators that a captured model has in place of code that walks over tokens or chunks: a scan, a causal convolution.
+"""Custom operators that replace loops over tokens or chunks in a captured model: a scan and a causal convolution.
 
-They know shapes and formats only (fake and meta tensors), with symbolic sizes too; nothing computes values. The
-attributes are those that `graphsim.ops.Scan` and `CausalConv` ask for.
+They are defined for fake and meta tensors only, including symbolic sizes, and compute no values. Their attributes are
+those of `graphsim.ops.Scan` and `CausalConv`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ torch.library.define(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recurrence:
-    """What a scan keeps between tokens, and how it is computed.
+    """The state of a scan, and how it is computed.
 
     kind: name of the kernel
-    channels: results per token
-    state_shape: of one sequence's state, several states laid out one after the other
-    matrix: in chunks by matrix products, else token by token
+    channels: number of results per token
+    state_shape: shape of one sequence's state; several states are concatenated
+    state_dtype: data type of the state
+    matrix: whether it is computed in chunks by matrix products; otherwise token by token
     """
 
     kind: str
@@ -51,11 +52,14 @@ def scan(
     state: Sequence[Tensor | None] = (),
     step_bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Results, laid out as `values`, and the state after the last token.
+    """Results in the layout of `values`, and the state after the last token.
 
+    recurrence: state and kernel of the scan
+    values: the values that are scanned
     inputs: further values read per token
-    learned: weights of the recurrence itself; step_bias: bias of the projection of the step, added in the kernel
-    state: before the first token, none where it is zero
+    learned: learned weights of the recurrence
+    state: states before the first token; empty or None if zero
+    step_bias: bias of the time-step projection, added in the kernel
     """
     result: tuple[Tensor, Tensor] = torch.ops.graphsim.scan(
         values,
@@ -81,9 +85,13 @@ def causal_conv(
     kept: int | None = None,
     activation: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Results, laid out as `values` [sequences, channels, tokens], and the last `kept` values of each channel.
+    """Results in the layout of `values` [sequences, channels, tokens], and the last `kept` values of each channel.
 
-    weight: [channels, taps]; state: values before the first token, none where they are zero; activation: of the result
+    weight: [channels, taps]
+    bias: [channels], or None
+    state: values before the first token; None if zero
+    kept: number of values to keep per channel, by default as many as there are taps
+    activation: name of an activation applied to the result
     """
     channels, taps = int(weight.shape[0]), int(weight.shape[1])
     result: tuple[Tensor, Tensor] = torch.ops.graphsim.causal_conv(

@@ -1,7 +1,7 @@
-"""What a model's own Python needs while it runs on tensors that have sizes and no data.
+"""Patches with which a model's own Python code runs on tensors without data.
 
-Everything is said with the transformers version in which it was seen. What is not listed here is left alone: a question
-to the data that has no answer stays an error of the capture.
+Each one names the transformers version that needs it. Nothing else is patched: any other data-dependent query remains
+an error of the capture.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from torch.utils._pytree import tree_leaves, tree_map
 from graphsim.models.capture.replacing import loaded, replaced
 
 ANSWERS: dict[tuple[str, str], Any] = {
-    # 5.24: no token attends globally unless a global_attention_mask says so, and none is given
+    # 5.24: no token attends globally without a global_attention_mask, and none is given
     ("led", "is_global_attn = is_index_global_attn.flatten().any().item()"): False,
     # 5.24: assertions that no sequence is longer than the longest one
     ("xlm", "assert lengths.max().item() <= slen"): 0,
-    # 5.24: the few places that mark where an image begins and ends get an embedding each
+    # 5.24: the few positions that mark the beginning and end of an image get one embedding each
     ("ovis2", "if mask.any():"): False,
-    # 5.24: places of sound are told apart from one place for all of it
+    # 5.24: whether each audio position or only one per clip has a placeholder
     ("qwen2_audio", "if not is_torchdynamo_compiling() and legacy_processing:"): False,
 }
-"""(model type, source line that asks) -> the answer to a question about a tensor's data."""
+"""Results of data-dependent queries, by model type and source line of the query."""
 
 PLACEHOLDERS = ("image_token_id", "video_token_id", "audio_token_id")
-"""Ids that mark where features of a picture or of sound go."""
+"""Config fields with the token ids that mark the positions of image, video or audio features."""
 
 KEPT = frozenset(
     {
@@ -45,19 +45,19 @@ KEPT = frozenset(
         "pixel_attention_mask = pixel_attention_mask[real_images_inds].contiguous()",
     }
 )
-"""Source lines of 5.24 that leave out pictures of zeros, which only fill up a batch: none is left out."""
+"""Source lines of 5.24 that drop all-zero padding images; here, no image is dropped."""
 
 MADE = frozenset({torch.tensor, torch.as_tensor, torch.arange, torch.linspace})
-"""Functions whose results are real where they are made of numbers alone: positions, grids and lengths."""
+"""Functions whose results are real tensors if all arguments are numbers: positions, grids and lengths."""
 
 QUESTIONS = frozenset({torch.Tensor.item, torch.Tensor.__bool__, torch.Tensor.tolist})
 
 
 @contextmanager
 def patched(model: Any) -> Iterator[None]:
-    """While it is open, `model` can run on fake tensors; on leaving, everything is as it was."""
+    """Context in which `model` can run on fake tensors; everything is restored on exit."""
     with ExitStack() as stack:
-        # 5.24: checks of values, such as placeholders against image features, have this switch (torch_compilable_check)
+        # 5.24: disables checks of values, such as placeholders against image features (torch_compilable_check)
         stack.enter_context(mock.patch.dict(os.environ, {"TRANSFORMERS_DISABLE_TORCH_CHECK": "1"}))
         stack.enter_context(_Answers())
         stack.enter_context(_placeholders(getattr(model, "config", None)))
@@ -70,7 +70,7 @@ def patched(model: Any) -> Iterator[None]:
 
 @contextmanager
 def _placeholders(config: Any) -> Iterator[None]:
-    """5.24: default configs of the BLIP-2 family name no id of a picture's places; which it is changes no size."""
+    """5.24: default configs of the BLIP-2 family lack the placeholder id of images; its value does not affect sizes."""
     unnamed = [name for name in PLACEHOLDERS if getattr(config, name, 0) is None]
     for name in unnamed:
         setattr(config, name, 0)
@@ -83,9 +83,9 @@ def _placeholders(config: Any) -> Iterator[None]:
 
 @contextmanager
 def _caches_without_attention() -> Iterator[None]:
-    """5.24: hybrids whose config places no attention layer (bamba's default) ask for a length that none has counted.
+    """5.24: hybrid models without any attention layer (bamba's default) query a cache length that no layer maintains.
 
-    Position ids start from it and a mask that no layer reads is made of it.
+    It is only used for position ids and for a mask that no layer reads.
     """
     caches = loaded("transformers.cache_utils")
     if caches is None:
@@ -107,10 +107,10 @@ def _caches_without_attention() -> Iterator[None]:
 
 
 class _Answers(TorchFunctionMode):
-    """Answers what `ANSWERS` lists, divides sizes as sizes, and computes with real tensors for real.
+    """Answers the queries in `ANSWERS`, divides symbolic sizes exactly, and computes on real tensors.
 
-    Real tensors are small ones that say how large something is, such as the grid of an image. What comes of them and
-    of fake ones is fake.
+    Real tensors are small and describe sizes, such as the grid of an image. Operations on both real and fake tensors
+    give fake tensors.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -130,7 +130,7 @@ class _Answers(TorchFunctionMode):
             if asked in ANSWERS:
                 return ANSWERS[asked]
         if func is torch.div and kwargs.get("rounding_mode") in ("trunc", "floor") and _are_sizes(args):
-            return args[0] // args[1]  # sizes are not negative: led 5.24 divides its length so
+            return args[0] // args[1]  # sizes are not negative; led 5.24 divides its length this way
         return func(*args, **kwargs)
 
 
@@ -139,21 +139,21 @@ def _is_real(tensor: Any) -> bool:
 
 
 def _really(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """What a function of real tensors gives, on the CPU whatever device is asked for."""
+    """The result of a function of real tensors, computed on the CPU regardless of the requested device."""
     args, kwargs = tree_map(_on_cpu, (args, kwargs))
     with _disable_current_modes():
         return func(*args, **kwargs)
 
 
 def _has_sizes(values: Any) -> bool:
-    """Whether a size that is a symbol is among values, ends of slices too."""
+    """Whether nested values, including bounds of slices, contain a symbolic size."""
     leaves = tree_leaves(values)
     ends = [end for value in leaves if isinstance(value, slice) for end in (value.start, value.stop, value.step)]
     return any(isinstance(value, torch.SymInt | torch.SymFloat) for value in (*leaves, *ends))
 
 
 def _without_data(value: Any) -> Any:
-    """What something fake can meet: a whole number stays one, other real tensors leave their values behind."""
+    """A value that can be combined with fake tensors: an integer scalar as int, other real tensors as meta tensors."""
     if isinstance(value, torch.device) and value.type == "cpu":
         return torch.device("meta")
     if not isinstance(value, torch.Tensor) or not _is_real(value):
@@ -165,7 +165,7 @@ def _without_data(value: Any) -> Any:
 
 
 def _known_index(index: Any) -> Any:
-    """An index whose slices end at numbers and whose real masks are the places that they mark."""
+    """An index with the bounds of slices as numbers and real Boolean masks as positions."""
     places: list[Any] = []
     with _disable_current_modes():
         for part in index if isinstance(index, tuple) else (index,):
@@ -196,7 +196,7 @@ def _are_sizes(args: tuple[Any, ...]) -> bool:
 
 
 def _cpmant_attention_mask(self: Any, input_ids: Any, span: Any, context: Any, length: Any) -> Any:
-    """5.24 counts positions in a Python list, which makes a number of the length; `arange` counts alike."""
+    """5.24 builds positions as a Python list, which turns the symbolic length into a number; `arange` does not."""
     batch, tokens = input_ids.shape
     prompt, device = self.prompt_length, input_ids.device
     positions = torch.arange(tokens, device=device)
@@ -210,7 +210,7 @@ def _cpmant_attention_mask(self: Any, input_ids: Any, span: Any, context: Any, l
 def _prophetnet_positions(
     self: Any, inputs_shape: Any, device: Any, attention_mask: Any = None, cache: Any = None, position_ids: Any = None
 ) -> Any:
-    """5.24 casts the position of a new token to `int` for the sake of ONNX, which makes a number of the length."""
+    """5.24 casts the position of a new token to `int` for ONNX, which turns the symbolic length into a number."""
     if position_ids is None and cache is not None and cache.get_seq_length() != 0:
         position = self.padding_idx + inputs_shape[1] + cache.get_seq_length()
         position_ids = torch.ones((1, 1), dtype=torch.long, device=device) * position
@@ -219,7 +219,7 @@ def _prophetnet_positions(
 
 
 def _router_in_its_own_dtype(self: Any, *args: Any, **kwargs: Any) -> Any:
-    """5.24 casts the classifier's weight in place, which a weight without data does not let happen."""
+    """5.24 casts the classifier's weight in place, which fails for a weight without data."""
     kept = self.classifier
     cast = copy.copy(kept)
     cast._parameters = {
@@ -239,4 +239,4 @@ METHODS: dict[str, dict[str, Callable[..., Any]]] = {
     "NllbMoeTop2Router": {"forward": _router_in_its_own_dtype},
     "SwitchTransformersTop1Router": {"forward": _router_in_its_own_dtype},
 }
-"""Class -> its methods that others stand for."""
+"""Replacements of methods, by class and method name."""

@@ -1,8 +1,8 @@
-"""What a model does in one step: the operations that it dispatches, in order, each with the module that called it.
+"""Recording of one step of a model: the dispatched operations, in order, each with the module that called it.
 
-The model's own Python runs on fake tensors whose sizes are symbols (`torch._subclasses.FakeTensorMode`), under a
-dispatch mode that sees every aten operation and a function mode that keeps some calls whole: a linear layer, a norm, an
-attention is one row, however PyTorch spells it.
+The model's own Python code runs on fake tensors with symbolic sizes (`torch._subclasses.FakeTensorMode`), under a
+dispatch mode that sees every aten operation and a function mode that records some calls as one row: a linear layer, a
+norm or an attention is one row, however PyTorch decomposes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from graphsim.models.capture.rows import Call, Row, Size, Taken, distinct, expre
 
 
 def _grouped_flops(a_shape: Any, b_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> Any:
-    """Every row goes through one matrix of the group; PyTorch's counter has no formula for it."""
+    """FLOPs of a grouped GEMM, which multiplies each row by one matrix; PyTorch's counter has no formula for it."""
     return 2 * a_shape[0] * a_shape[-1] * out_shape[-1]
 
 
@@ -28,7 +28,7 @@ if torch.ops.aten._grouped_mm not in flop_registry:
 
 
 def _plain(args: Any) -> list[Any]:
-    """What an operator of graphsim's own is given beside tensors; of a list of tensors, how many."""
+    """Arguments of graphsim's own operators other than tensors; for a list of tensors, its length."""
     found: list[Any] = []
     for arg in args:
         if isinstance(arg, list | tuple) and all(isinstance(item, torch.Tensor) for item in arg):
@@ -44,14 +44,15 @@ _VIEWS = (
     "view_as_real view_as_complex real imag movedim expand_as view_as unflatten"
 )
 VIEWS = frozenset(_VIEWS.split())
-"""Operations that move nothing: what they yield stands for what they take."""
+"""Operations that move no data; their results are aliases of their inputs."""
 
 
 class Recorder(TorchDispatchMode):
-    """Rows of all that runs while it is entered; `recording(model)` enters it with its function mode and hooks.
+    """Dispatch mode that records a row per operation; `recording` enters it together with function modes and hooks.
 
-    watched: paths of modules whose calls are noted in `calls`: the layers of stacks
-    passed: of tensors that stand for what a layer passed over would leave, the layer's stack and place, by id
+    model: the model
+    watched: paths of the modules whose calls are recorded in `calls`: the layers of stacks
+    passed: results of skipped layers: stack and index of the layer, by the tensor's id
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Recorder(TorchDispatchMode):
         self.place: dict[int, int] = {}
         self.inner_flops: Size = 0
         self.quiet = 0
-        self._kept: list[Any] = []  # ids stay unique while tensors live
+        self._kept: list[Any] = []  # ids stay unique as long as the tensors exist
         self._numbers = 0
         weights = list(model.named_parameters(remove_duplicate=False)) + list(
             model.named_buffers(remove_duplicate=False)
@@ -82,7 +83,7 @@ class Recorder(TorchDispatchMode):
             self.weights.setdefault(id(tensor), name)
 
     def source_of(self, tensor: torch.Tensor) -> str:
-        """Where a tensor came from: a row's name, `weight:NAME`, a name given to an input or a state, or `?`."""
+        """Source of a tensor: name of a row, `weight:NAME`, the name of an input or a state, or `?`."""
         known = self.origin.get(id(tensor))
         if known is not None:
             return known
@@ -92,20 +93,20 @@ class Recorder(TorchDispatchMode):
         return f"weight:{weight}" if weight is not None else "?"
 
     def taken(self, tensor: torch.Tensor) -> Taken:
-        """A tensor as a row's input."""
+        """A tensor as the input of a row."""
         if tensor.is_sparse:
             return Taken(self.source_of(tensor), shape_of(tensor))
         offset, place = expression(tensor.storage_offset()), self.place.get(id(tensor), 0)
         return Taken(self.source_of(tensor), distinct(tensor), (place, offset) if place else offset)
 
     def name_values(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Give tensors from outside the step their names."""
+        """Set the names of tensors that enter the step."""
         for name, tensor in tensors.items():
             self._kept.append(tensor)
             self.origin[id(tensor)] = name
 
     def alias(self, result: Any, source: Any) -> None:
-        """Let the tensors of a result stand for what another tensor comes from."""
+        """Make the tensors of a result aliases of another tensor."""
         for tensor in tensors_in(result):
             self._kept.append(tensor)
             self.origin[id(tensor)] = self.source_of(source)
@@ -114,7 +115,13 @@ class Recorder(TorchDispatchMode):
             self.place[id(tensor)] = self.place.get(id(source), 0)
 
     def add(self, kind: str, op: str, taken: list[torch.Tensor], result: Any, **attributes: Any) -> Row:
-        """Note a row whose results are the tensors of `result`."""
+        """Add a row whose results are the tensors of `result`.
+
+        kind, op: kind and operation of the row
+        taken: input tensors
+        result: nested results
+        attributes: attributes of the row, and its `flops`
+        """
         flops = attributes.pop("flops", 0)
         results = tensors_in(result)
         row = Row(
@@ -136,7 +143,7 @@ class Recorder(TorchDispatchMode):
         return row
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation on fake tensors and note it, unless a call that is kept whole does so."""
+        """Run the operation on fake tensors and record it, unless an enclosing call is recorded as one row."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func.namespace == "prim":
@@ -153,18 +160,18 @@ class Recorder(TorchDispatchMode):
             self.alias(result, taken[0])
             return result
         if func._schema.is_mutable and taken and all(self.source_of(one).startswith("weight:") for one in taken):
-            return result  # weights made ready once, such as RWKV's that are scaled for 16 bits: no step does it again
+            return result  # one-time preparation of weights, such as scaling RWKV's
         kind = "kernel" if func.namespace == "graphsim" else "aten"
         attributes = {"arguments": _plain(args)} if kind == "kernel" else {}
         row = self.add(kind, name, taken, result, flops=flops, **attributes)
         if func._schema.is_mutable and taken:
             base = self.base.get(id(taken[0]), id(taken[0]))
             self.origin[base] = row.name
-            row.outputs = (self.shapes.get(base, row.out), *row.outputs[1:])  # the whole value, of which a part is new
+            row.outputs = (self.shapes.get(base, row.out), *row.outputs[1:])  # the whole tensor
         return result
 
     def whole(self, kind: str, op: str, call: Any, taken: list[torch.Tensor], **attributes: Any) -> Any:
-        """Run a call whose operations are noted as one row."""
+        """Run a call and record its operations as one row; returns the call's result."""
         if self.quiet:
             return call()
         self.quiet, outer, self.inner_flops = 1, self.inner_flops, 0
@@ -181,7 +188,7 @@ class Recorder(TorchDispatchMode):
 
     @contextmanager
     def scope(self, kind: str) -> Iterator[None]:
-        """Rows noted meanwhile are part of one thing of a kind."""
+        """Context whose rows are marked as parts of one function of this kind."""
         self._numbers += 1
         self.scopes.append(f"{kind}#{self._numbers}")
         try:

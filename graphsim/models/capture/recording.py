@@ -1,4 +1,4 @@
-"""Entering a recorder: functions that are kept whole, and hooks that say which module runs."""
+"""Activation of a recorder: functions recorded as one row, and hooks that track the running module."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ WHOLE_FUNCTIONS = {
     "glu": "pointwise",
     "dropout": "alias",
 }
-"""Functions that stay one row, by the kind of the row."""
+"""Kind of row for each function that is recorded as one row."""
 
 
 class Functions(TorchFunctionMode):
-    """Keeps the functions of `WHOLE_FUNCTIONS` whole."""
+    """Function mode that records each function of `WHOLE_FUNCTIONS` as one row."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The call itself, or the call noted as one row."""
+        """Run the call, recorded as one row if it is one of `WHOLE_FUNCTIONS`."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         kind = WHOLE_FUNCTIONS.get(name)
@@ -56,7 +56,7 @@ class Functions(TorchFunctionMode):
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
-    """Note what the model runs meanwhile, with the module that calls each operation."""
+    """Context in which the model's operations are recorded, each with the module that called it."""
     hooks = []
     norms = {name for name, module in recorder.model.named_modules() if is_norm(module)}
     scopes: list[Any] = []
@@ -95,7 +95,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
 
 def is_norm(module: torch.nn.Module) -> bool:
-    """Whether a module is a norm, by the name of its class; a pair of other modules is none."""
+    """Whether a module is a norm: its class name contains `Norm` and it has no submodules."""
     name = type(module).__name__
     return "Norm" in name and not any(True for _ in module.children())
 

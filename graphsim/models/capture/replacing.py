@@ -1,4 +1,4 @@
-"""Functions and methods that stand in for others for a while."""
+"""Temporary replacement of functions and methods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Another value for an attribute of a module or class."""
+    """Context in which an attribute of a module or class has another value."""
     before = vars(owner)[name]
     setattr(owner, name, value)
     try:
@@ -20,5 +20,5 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def loaded(name: str) -> Any:
-    """A module that something has imported, else None."""
+    """The module of this name if it has been imported already, else None."""
     return sys.modules.get(name)

@@ -1,4 +1,4 @@
-"""What is recorded of a step: operations in order, and calls of layers."""
+"""The data recorded for a step: operations in order, and calls of layers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ Size = Any
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One input of a row: the row, weight, state or input that it comes from, and what is taken of it.
+    """One input of a row.
 
-    shape: of what is distinct: a dimension along which one element is repeated counts one
-    offset: of its first element, which tells slices of one value apart; with the place of a row's further results
+    source: the row, weight, state or input that it comes from
+    shape: number of distinct elements along each dimension; 1 for a broadcast dimension
+    offset: offset of its first element, which distinguishes slices of one value; for a result of a row other than the
+        first, a pair of the result's index and the offset
     """
 
     source: str
@@ -29,13 +31,16 @@ class Taken:
 class Row:
     """One operation.
 
-    kind: `linear`, `attention`, `norm`, … for calls that are kept whole, `aten` for the rest, `kernel` for graphsim's
-        own custom operations
+    name: unique name
+    kind: `linear`, `attention`, `norm`, … for calls recorded as one row, `kernel` for graphsim's own custom operators,
+        `aten` for all other operations
     op: name of the function or of the aten operation
     module: path of the module that called it
-    scopes: what it is part of, outermost first: `rope#3`
-    flops: as PyTorch's counter has them
-    attributes: of a call kept whole, what its raising needs
+    scopes: functions that it is part of, outermost first, such as `rope#3`
+    inputs: the tensors that it reads
+    outputs: shapes of its results
+    flops: FLOPs by PyTorch's counter
+    attributes: further properties that are needed to turn it into a node
     """
 
     name: str
@@ -56,9 +61,13 @@ class Row:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One call of a module that is watched: rows [first, last), what its first tensor came from, and what it left.
+    """One call of a watched module.
 
-    others: its further tensors
+    module: path of the module
+    first, last: its rows are [first, last)
+    taken, taken_shape: source and shape of its first floating-point argument
+    others: its further floating-point arguments
+    left, left_shape: source and shape of its first floating-point result
     """
 
     module: str
@@ -72,21 +81,21 @@ class Call:
 
 
 def expression(size: Any) -> Size:
-    """The sympy expression of a symbolic size; a number as it is."""
+    """The sympy expression of a symbolic size; other numbers are returned unchanged."""
     return size.node.expr if isinstance(size, torch.SymInt | torch.SymFloat) else size
 
 
 def shape_of(tensor: torch.Tensor) -> tuple[Size, ...]:
-    """The shape in expressions."""
+    """The shape of a tensor as sympy expressions and numbers."""
     return tuple(expression(size) for size in tensor.shape)
 
 
 def distinct(tensor: torch.Tensor) -> tuple[Size, ...]:
-    """The shape without the dimensions along which one element is repeated, which count one."""
+    """The shape of a tensor with 1 for broadcast dimensions (stride 0)."""
     repeats = (isinstance(stride, int) and stride == 0 for stride in tensor.stride())
     return tuple(1 if again else expression(n) for n, again in zip(tensor.shape, repeats, strict=True))
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
-    """All tensors of nested data."""
+    """All tensors in nested data."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]

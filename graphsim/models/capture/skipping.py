@@ -1,8 +1,8 @@
-"""A model's own forward in which one layer of each kind runs and the others are passed over.
+"""A model's own forward in which one layer of each kind runs and the others are skipped.
 
-A layer that is passed over yields fresh tensors of the shapes that the layer run in its place yielded, and dispatches
-nothing that a mode could see. It is passed over only when it is called as that layer was: with the same structure,
-shapes and numbers, and with the same tensor wherever layers share one, such as a mask.
+A skipped layer returns new tensors with the shapes of the results of the layer that represents it, and dispatches no
+operations. It is skipped only if its call is equivalent: arguments of the same structure, shapes and numbers, and the
+same tensor objects wherever layers share them, such as a mask.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class Place(NamedTuple):
 
 
 class KindsDiffer(GraphError):
-    """Layers taken for alike turned out not to be, too late to run them; `apart` are those that must run next time."""
+    """Skipped layers turned out to be called differently from the layer that represents them.
+
+    apart: layers that must run in the next attempt
+    """
 
     def __init__(self, apart: Collection[Place], why: str) -> None:
         names = ", ".join(f"{stack}.{layer}" for stack, layer in sorted(apart))
@@ -39,9 +42,11 @@ class KindsDiffer(GraphError):
 
 
 class PassedOver:
-    """What happens while `one_of_each` is entered.
+    """The state of `one_of_each`: layers that ran, layers that were skipped, and their calls.
 
-    source: the layer passed over that yielded a tensor, by the tensor's id; these tensors live as long as this does
+    given: the stacks
+    apart: layers that are never skipped
+    source: the skipped layer that returned a tensor, by the tensor's id; the tensors live as long as this object
     """
 
     def __init__(self, stacks: Sequence[Stack], apart: Collection[Place] = ()) -> None:
@@ -56,7 +61,7 @@ class PassedOver:
 
     @property
     def stacks(self) -> list[Stack]:
-        """The stacks with the kinds as they turned out; layers that were not called are a kind of their own."""
+        """The stacks with the kinds as found at run time; layers that were not called form a kind of their own."""
         found = []
         for stack in self.given:
             leaders = [self._leaders.get(Place(stack.path, i)) for i in range(len(stack.keys))]
@@ -65,7 +70,7 @@ class PassedOver:
         return found
 
     def forward(self, place: Place, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a layer, or yield what the layer that runs in its place yielded in the same call."""
+        """Run a layer, or skip it and return tensors like the results of the layer that represents it."""
         given = arguments(run, args, kwargs)
         leader = self._leaders.get(place) or self._leaders.setdefault(place, self._leader_for(place, given))
         if leader != place:
@@ -75,7 +80,7 @@ class PassedOver:
         return call.returned(run(*args, **kwargs))
 
     def _leader_for(self, place: Place, given: dict[str, Any]) -> Place:
-        """The layer of the same kind whose first call is most like this one; the layer itself if none is."""
+        """The layer of the same kind whose first call shares most arguments with this one; else the layer itself."""
         best, most = place, -1
         for other in [] if place in self.apart else list(self._calls):
             if (other.stack, self._kinds[other]) != (place.stack, self._kinds[place]):
@@ -111,16 +116,16 @@ class PassedOver:
 
 @contextmanager
 def one_of_each(model: nn.Module, stacks: Sequence[Stack], apart: Collection[Place] = ()) -> Iterator[PassedOver]:
-    """Let the first layer of each kind run and pass over the others.
+    """Context in which the first layer of each kind runs and the others are skipped.
 
-    One context serves a prompt and the decode steps after it: a layer passed over in the prompt has no cache. Caches
-    are left as they are: what is read of a cache before any layer runs, such as its length, is read of the first layer
-    of a kind.
+    The same context must cover a prompt and the decode steps after it, since a layer skipped in the prompt has no
+    cache. Caches are not modified: what a model reads from a cache before any layer runs, such as its length, comes
+    from the first layer of a kind.
 
-    apart: layers that run whatever their kind.
+    apart: layers that run regardless of their kind
 
     Raises:
-        KindsDiffer: where layers of one kind turn out to be called differently after they were passed over.
+        KindsDiffer: layers of one kind turn out to be called differently after they were skipped.
     """
     passed = PassedOver(stacks, apart)
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -149,7 +154,7 @@ def _patched(passed: PassedOver, place: Place, run: Callable[..., Any]) -> Calla
 
 
 def outermost(stacks: Sequence[Stack]) -> list[Stack]:
-    """The stacks that lie in no layer of another one."""
+    """The stacks that are not inside a layer of another stack."""
     found: list[Stack] = []
     for stack in stacks:
         inside = (f"{name}." for other in found for name in other.names)
@@ -159,9 +164,9 @@ def outermost(stacks: Sequence[Stack]) -> list[Stack]:
 
 
 def run_one_of_each(model: nn.Module, run: Callable[[PassedOver], Result]) -> Result:
-    """`run` under `one_of_each`, again from the start while layers taken for alike turn out not to be.
+    """Call `run` in the context `one_of_each`; repeat it while skipped layers turn out to be called differently.
 
-    Stacks inside the layers of another one run whole.
+    Stacks inside the layers of another stack run completely.
     """
     stacks, apart = outermost(kinds(model)), frozenset[Place]()
     while True:

@@ -14,11 +14,11 @@ from graphsim.models.capture.symbols import Symbols
 from graphsim.models.capture.trace import Step
 
 ENCODED = "state:encoder"
-"""The encoder's rows as a decode step is given them."""
+"""Source of the encoder's output in a decode step."""
 
 
 def source_encoder(raiser: Raiser, encoded: Encoded, main: Step, blocks: dict[str, Any]) -> dict[str, Any]:
-    """The section, whose blocks are added.
+    """The section; its blocks are added to `blocks`.
 
     main: the prompt with the calls of the decoder's layers
     """
@@ -48,13 +48,13 @@ def source_encoder(raiser: Raiser, encoded: Encoded, main: Step, blocks: dict[st
 
 
 def behind(step: Step, encoded: Encoded) -> int:
-    """The first row behind an encoder, which runs before all else."""
+    """Index of the first row after the encoder, which runs before everything else."""
     last = next((i for i, row in enumerate(step.rows) if row.name == encoded.outer.source), -1)
     return max(last + 1, of_stack(step, encoded.stack).calls[-1].last)
 
 
 def _symbols(symbols: Symbols, encoded: Encoded) -> tuple[Symbols, int]:
-    """The symbols of an encoder's step, whose length is the source's; and how many rows it has if that is fixed."""
+    """The symbols of an encoder's step, whose length is that of the source; and its number of rows, 0 if not fixed."""
     each = sympy.simplify(encoded.outer.rows / symbols.batch)
     if symbols.source is None or symbols.source not in each.free_symbols:
         return symbols, int(each)

@@ -1,4 +1,4 @@
-"""Whether the sizes of a step stayed symbols: a loop over tokens asks for a number, and only then."""
+"""A check that the sizes of a step remained symbolic, which loops over tokens prevent."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import sympy
 from graphsim.errors import ConfigError
 
 SIZES = ((3, 5, 7, 11), (131, 17, 263, 67), (19, 4099, 2, 521), (1021, 2053, 4099, 8209))
-"""Numbers for up to four sizes, at which an equation is tried: primes, from a few tokens to long contexts."""
+"""Values of up to four sizes with which an equation is tested: primes, from a few tokens to long contexts."""
 SMALLEST = 8
-"""Lower bounds that are no loop: of a convolution's taps, or of a comparison with 1."""
+"""Lower bounds up to this value do not indicate a loop: they come from convolution taps or comparisons with 1."""
 LOOP = "a loop over tokens or chunks needs a kernel of its own"
 
 
 def fail_if_specialised(env: Any, symbols: Mapping[str, Any], where: str) -> None:
-    """Raise ConfigError where what ran so far holds only for some values of a size.
+    """Raise ConfigError if the recording so far is valid only for some values of a size.
 
     env: the ShapeEnv of the fake tensors
-    symbols: the symbol of each size (sympy) by its name, such as batch and length, or the SymInt itself
-    where: what ran: a step, or the path of a module
+    symbols: the symbol of each size by name, such as batch and length: a sympy symbol or a SymInt
+    where: what ran, for the message: a step, or the path of a module
 
-    A size that became a number or a formula of another is in the environment's replacements. A formula of sizes that
-    became one, such as a count of chunks, is in its guards; those that hold for all sizes say nothing. A loop that
-    compares instead of counting leaves a size between two bounds of which one is at most twice the other.
+    A size that was fixed to a number, or tied to another size, is among the environment's replacements. A fixed formula
+    of sizes, such as a number of chunks, is among its guards; guards that hold for all sizes are ignored. A loop that
+    compares instead of counting leaves a size with an upper bound of at most twice its lower bound.
     """
     own = {_symbol(size): name for name, size in symbols.items()}
     names = {symbol: sympy.Symbol(name) for symbol, name in own.items()}
@@ -42,7 +42,7 @@ def fail_if_specialised(env: Any, symbols: Mapping[str, Any], where: str) -> Non
 
 
 def _always(equation: Any) -> bool:
-    """Whether it holds at other sizes too, all different from each other."""
+    """Whether an equation also holds for other sizes, all different from each other."""
     symbols = sorted(equation.free_symbols, key=str)
     return all(
         bool(equation.subs({symbol: primes[i % len(primes)] for i, symbol in enumerate(symbols)})) for primes in SIZES
@@ -59,7 +59,7 @@ def _sentence(where: str, name: str, value: Any, place: Any) -> str:
 
 
 def _line(place: Any) -> str:
-    """Where the guard was made: file, line and function of the first frame outside of torch's own bookkeeping."""
+    """The origin of a guard: file, line and function of the first frame outside torch's own bookkeeping."""
     frame = getattr(place, "framework_loc", None)
     if frame is None or isinstance(frame, str):
         return f" ({frame})" if frame else ""

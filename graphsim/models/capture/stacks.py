@@ -1,4 +1,4 @@
-"""What the stacks of a model are for: the layers that generate, an encoder of sources, towers of images and sound."""
+"""Roles of a model's stacks: the layers that generate, a source encoder, image and audio towers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from graphsim.models.capture.trace import Step, Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
-    """A stack whose rows another one takes. outer: what its layers and all behind them leave in the prompt"""
+    """A source encoder.
+
+    stack: its layers
+    outer: its output in the prompt, which the decoder's layers read
+    """
 
     stack: Stack
     outer: Outer
@@ -26,9 +30,11 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
-    """main: the layers over a request's own tokens; source: the encoder that they attend to, of an encoder-decoder.
+    """The roles of a model's stacks.
 
-    towers: stacks that ran over something else before, in order
+    main: the layers that process a request's own tokens
+    source: in an encoder-decoder, the encoder that they attend to
+    towers: stacks that ran earlier over other inputs, in order
     """
 
     main: Stack
@@ -43,9 +49,9 @@ def calls_of(step: Step, stack: Stack) -> list[Call]:
 
 
 def roles(found: Trace) -> Roles:
-    """What each stack is for, told from what ran.
+    """The role of each stack, determined from the recording.
 
-    Raises ConfigError where no list of layers runs over a request's tokens.
+    Raises ConfigError if no list of layers processes a request's tokens.
     """
     stacks = found.stacks
     running = [stack for stack in stacks if calls_of(found.prompt, stack)]
@@ -70,7 +76,7 @@ def _decodes(found: Trace, stack: Stack) -> bool:
 
 
 def _is_own(calls: Sequence[Call], symbols: Symbols) -> bool:
-    """Whether a stack's rows are as many as the request's tokens."""
+    """Whether a stack processes the request's tokens: its input has the prompt's length as a size."""
     return any(symbols.length in getattr(size, "free_symbols", ()) for size in calls[0].taken_shape)
 
 
@@ -80,7 +86,7 @@ def _weights(model: torch.nn.Module, stack: Stack) -> int:
 
 
 def _source(found: Trace, main: Stack, before: Sequence[Stack]) -> Encoded | None:
-    """The encoder of an encoder-decoder: the last stack before the decoder's that leads to what its layers take."""
+    """The encoder of an encoder-decoder: the last earlier stack that an input of the decoder's layers depends on."""
     if "decoder_input_ids" not in inspect.signature(found.model.forward).parameters:
         return None
     by_name = {row.name: row for row in found.prompt.rows}
@@ -94,7 +100,7 @@ def _source(found: Trace, main: Stack, before: Sequence[Stack]) -> Encoded | Non
 
 
 def leads(by_name: Mapping[str, Row], start: str, end: str) -> bool:
-    """Whether a value comes of another one."""
+    """Whether the value `end` depends on the value `start`."""
     waiting, seen = [end], set[str]()
     while waiting:
         name = waiting.pop()

@@ -1,7 +1,7 @@
-"""Sizes of a captured step as arithmetic on what a step of graphsim brings: `tokens`, `sequences`, `context_tokens`, …
+"""Sizes of a captured step as formulas of graphsim's step quantities: `tokens`, `sequences`, `context_tokens`, …
 
-A prompt is recorded with a symbol for the batch and one for its length; a decode step has the same batch, one new token
-and the prompt's length as its past. One formula serves both where it gives what either recorded.
+A prompt is recorded with symbols for batch and length; a decode step has the same batch, one new token per sequence and
+the prompt's length as context. One formula covers both steps if it gives the recorded size in each.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ NEW, CONTEXT, SEQUENCES, SOURCE = (
     for name in ("new_tokens", "context_tokens", "sequences", "source_tokens")
 )
 ENCODED = sympy.Symbol("encoded_rows", positive=True, integer=True)
-"""Rows of an encoder that a step makes: none in a decode step, which finds what came of them in a cache."""
+"""Encoder rows computed in a step: none in a decode step, which reads their keys and values from a cache."""
 
 GIVEN = frozenset(("encoded_rows", "logit_rows"))
-"""Step names that a size may hold as they are."""
+"""Step quantities that a recorded size may contain."""
 
 TOKENS, ROWS = (sympy.Symbol(name, positive=True, integer=True) for name in ("tokens", "kv_tokens"))
 
@@ -30,8 +30,10 @@ TOKENS, ROWS = (sympy.Symbol(name, positive=True, integer=True) for name in ("to
 class Symbols:
     """The symbols of a recording.
 
-    source: of an encoder's input, None where there is none
-    each: sizes are those of one sequence, as numbers
+    batch: number of sequences
+    length: tokens of each sequence
+    source: length of an encoder's input; None without an encoder
+    each: whether sizes are plain numbers for one sequence
     """
 
     batch: sympy.Symbol
@@ -40,19 +42,21 @@ class Symbols:
     each: bool = False
 
     def known(self) -> dict[sympy.Symbol, sympy.Symbol]:
-        """What stands for sequences and an encoder's rows."""
+        """Step quantities by the symbols that they replace: batch and source."""
         found = {self.batch: SEQUENCES}
         return found if self.source is None else {**found, self.source: SOURCE}
 
 
 class NoFormulaError(ValueError):
-    """A size that depends on data, or that no formula gives in both steps."""
+    """A size depends on data, or no formula is valid in both steps."""
 
 
 def formula(symbols: Symbols, prompt: Any, decode: Any = None) -> sympy.Expr:
-    """A size in step names. prompt, decode: what either step recorded, None where it has no such size.
+    """A size as a formula of step quantities.
 
-    Raises NoFormulaError where there is none.
+    symbols: symbols of the recording
+    prompt, decode: the size recorded in each step; None if the step has no such size
+    Raises NoFormulaError if there is no formula for both.
     """
     if prompt is None:
         return _of_decode(symbols, decode)
@@ -82,7 +86,7 @@ def _normal(expression: sympy.Expr) -> sympy.Expr:
 
 
 def _candidates(symbols: Symbols, prompt: sympy.Expr) -> Iterator[sympy.Expr]:
-    """The prompt's size with every power of the length read as new tokens or as the context."""
+    """All readings of the prompt's size in which each power of the length stands for new tokens or context tokens."""
     if _unknown(prompt, symbols):
         raise NoFormulaError(f"{prompt} depends on data")
     known = symbols.known()
@@ -116,7 +120,7 @@ def _of_decode(symbols: Symbols, decode: Any) -> sympy.Expr:
 
 
 def text(expression: sympy.Expr) -> str | int | float:
-    """A formula as arithmetic that model files are written in; a number where it is one."""
+    """A formula in the arithmetic of model files; a number if it is constant."""
     value = sympy.sympify(expression)
     if value.is_number:
         return int(value) if value.is_integer else float(value)
@@ -124,7 +128,7 @@ def text(expression: sympy.Expr) -> str | int | float:
 
 
 def _with_products(expression: sympy.Expr) -> sympy.Expr:
-    """sequences * new_tokens as tokens, sequences * context_tokens as kv_tokens, one of them in each term."""
+    """Replace sequences * new_tokens by tokens and sequences * context_tokens by kv_tokens, at most one per term."""
 
     def named(term: sympy.Expr) -> sympy.Expr:
         powers: Mapping[Any, Any] = term.as_powers_dict()
@@ -140,7 +144,7 @@ def _with_products(expression: sympy.Expr) -> sympy.Expr:
 
 
 class _Printer(sympy.printing.str.StrPrinter):
-    """sympy to the arithmetic of model files."""
+    """Prints sympy expressions in the arithmetic of model files."""
 
     def _print_floor(self, expression: Any) -> str:
         return f"floor({self._print(expression.args[0])})"

@@ -21,11 +21,17 @@ from graphsim.models.capture.trace import Trace
 from graphsim.models.yaml import read_model
 
 EACH = Symbols(batch=sympy.Symbol("images"), length=sympy.Symbol("rows"), each=True)
-"""A tower's sizes are numbers: those of one image or clip."""
+"""Symbols of a tower, whose sizes are plain numbers for one image or clip."""
 
 
 def tower(raiser: Raiser, recorded: Recorded, name: str, blocks: dict[str, Any]) -> dict[str, Any]:
-    """The entry of a recorded tower, whose blocks are added. raiser: of the model, whose parameters it takes"""
+    """The entry of a recorded tower; its blocks are added to `blocks`.
+
+    raiser: raiser of the model, which keeps track of the parameters
+    recorded: the tower's run
+    name: name of the entry
+    blocks: blocks by name
+    """
     found = replace(
         raiser.found, symbols=EACH, prompt=recorded.step, decode=None, kept={}, stacks=recorded.stacks
     )  # fmt: skip
@@ -44,7 +50,7 @@ def tower(raiser: Raiser, recorded: Recorded, name: str, blocks: dict[str, Any])
 
 
 def what_resists(found: Trace, recorded: Recorded) -> str:
-    """Why a recorded tower is no entry that a model file can hold; "" where it is one."""
+    """Why a recorded tower cannot be described in a model file; "" if it can."""
     blocks: dict[str, Any] = {}
     try:
         entry = tower(Raiser(found=found), recorded, "tower", blocks)
@@ -60,7 +66,7 @@ def what_resists(found: Trace, recorded: Recorded) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Sections:
-    """Cuts a tower's rows to sections: what stands before, between and behind its stacks, and the stacks."""
+    """Splits a tower's rows into sections: its stacks, and the rows before, between and after them."""
 
     raiser: Raiser
     found: Trace
@@ -96,13 +102,13 @@ class _Sections:
         return self.made
 
     def _stacks(self) -> list[Stack]:
-        """Those that ran, by their first layer."""
+        """The stacks that ran, in the order of their first calls."""
         firsts = {id(stack): of_stack(self.recorded.step, stack).calls[:1] for stack in self.found.stacks}
         running = [stack for stack in self.found.stacks if firsts[id(stack)]]
         return sorted(running, key=lambda stack: firsts[id(stack)][0].first)
 
     def _between(self) -> list[Any]:
-        """Rows of no layer that has a section."""
+        """Rows outside the layers that have a section."""
         spans = [(call.first, call.last) for stack in self.taken for call in of_stack(self.recorded.step, stack).calls]
         return [row for i, row in enumerate(self.recorded.step.rows) if not any(a <= i < b for a, b in spans)]
 
@@ -117,7 +123,7 @@ class _Sections:
         self.made.append({"block": block, **_sizes(shape)})
 
     def _layers(self, stack: Stack, calls: Sequence[Call]) -> None:
-        """A section of layers; one for each layer where their values have different shapes."""
+        """Add a section of layers, or one section per layer if the shapes differ between layers."""
         shapes = {(call.taken_shape, call.left_shape) for call in calls}
         if len(shapes) == 1 and len(next(iter(shapes))[0]) and calls[0].taken_shape == calls[0].left_shape:
             layers = Layers(

@@ -1,4 +1,4 @@
-"""Towers of images and sound, recorded once for one image or one clip of a known size."""
+"""Image and audio towers, recorded once each for one image or clip of a fixed size."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ from graphsim.models.capture.trace import Step
 from graphsim.models.capture.windows import together as windows_together
 
 MOST_CONSTANT = 2**24
-"""Elements of a tensor whose values are computed while a tower runs: masks, grids and positions."""
+"""Largest number of elements of tensors whose values are computed while a tower runs: masks, grids and positions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A tower's run.
+    """A recorded run of a tower.
 
-    given: what it was called with
-    shape: of the rows that it hands to the language model; others: what it hands on beside them
+    given: its arguments
+    shape: shape of the rows that it passes to the language model
+    others: further results that it passes to the language model
     """
 
     tower: Tower
@@ -54,7 +55,7 @@ class Recorded:
 
 
 def recorded_towers(model: torch.nn.Module) -> tuple[list[Recorded], list[str]]:
-    """Runs of a model's towers, and a sentence on each that does not run: its weights stay unused."""
+    """Recorded runs of a model's towers, and a note on each tower that cannot be run, whose weights remain unused."""
     found, notes = list[Recorded](), list[str]()
     for way in ways(model):
         try:
@@ -65,14 +66,14 @@ def recorded_towers(model: torch.nn.Module) -> tuple[list[Recorded], list[str]]:
 
 
 def idle_note(tower: Tower, why: str) -> str:
-    """The note on a tower that is left out."""
+    """The note on a tower that is left out, with the reason."""
     return f"{why}; its weights are held, and no {tower.medium} passes them"
 
 
 def run(model: torch.nn.Module, tower: Tower) -> Recorded:
-    """Run a tower on the first of its candidates that it takes, one layer of each kind.
+    """Run one layer of each kind of a tower, with the first of its candidate arguments that it accepts.
 
-    Raises ConfigError where it takes none of them, with what it said of the one that went furthest.
+    Raises ConfigError if it accepts none, with the error message of the candidate that got furthest.
     """
     furthest, said = -1, ConfigError("")
     for given in tower.candidates:
@@ -131,10 +132,10 @@ def _recorded(
 
 @contextmanager
 def running() -> Iterator[None]:
-    """What a tower's own Python needs to run without data.
+    """Context in which a tower's own Python code can run without data.
 
-    transformers 5.24 checks counts of placeholders unless TRANSFORMERS_DISABLE_TORCH_CHECK is set. What torch logs of
-    arguments that do not fit is the business of the next candidate.
+    transformers 5.24 checks numbers of placeholders unless TRANSFORMERS_DISABLE_TORCH_CHECK is set. torch's log
+    messages on arguments that do not fit are suppressed, since further candidates follow.
     """
     log = logging.getLogger(fake_tensor.__name__)
     quiet, log.disabled = log.disabled, True
@@ -152,14 +153,14 @@ def _constant(mode: FakeTensorMode, tensor: torch.Tensor, dtype: torch.dtype) ->
 
 
 class _Constants(TorchDispatchMode):
-    """Positions that are counted out of nothing are constants too."""
+    """Dispatch mode that makes tensors created without tensor arguments, such as positions, constants."""
 
     def __init__(self, mode: FakeTensorMode) -> None:
         super().__init__()
         self.fakes = mode
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The values of what is made without any tensor."""
+        """Run the operation; without tensor arguments, also compute its values."""
         kwargs = kwargs or {}
         if func._overloadpacket not in COUNTED or tensors_in((args, kwargs)):
             return func(*args, **kwargs)
@@ -171,10 +172,10 @@ class _Constants(TorchDispatchMode):
 
 
 class _Answers(TorchFunctionMode):
-    """Python's questions to a constant."""
+    """Function mode that answers data-dependent queries on constants."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The answer, where the value is known."""
+        """Return the answer if the value is known, else run the call."""
         name, known = getattr(func, "__name__", ""), getattr(args[0], "constant", None) if args else None
         if known is not None and name in ASKING and len(args) == 1:
             with _disable_current_modes():
@@ -190,14 +191,14 @@ COUNTED = frozenset(
 
 
 def _as_if_here(mode: FakeTensorMode, tensor: torch.Tensor) -> torch.Tensor:
-    """A fake of a weight on the meta device that says where it is stored."""
+    """A fake tensor on the CPU for a meta tensor; other tensors become constants, whose values are known."""
     if tensor.device.type != "meta":
         return _constant(mode, tensor, tensor.dtype)
     return FakeTensor(mode, tensor.detach(), torch.device("cpu"))
 
 
 def _results(result: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The rows that a tower hands on, and those of its other results that lead to the language model too."""
+    """The rows that a tower passes to the language model, and its further results that are passed there, too."""
     deeper = tensors_in(getattr(result, "deepstack_features", None))
     return _handed(result)[0], deeper
 
@@ -207,12 +208,12 @@ def _handed(result: Any) -> list[torch.Tensor]:
     found = tensors_in(pooled if pooled is not None else result)
     floats = [tensor for tensor in found if tensor.is_floating_point()]
     if not floats:
-        raise ConfigError("the tower yields nothing that a language model could take")
+        raise ConfigError("the tower returns nothing that a language model could take as input")
     return floats
 
 
 def _parts_alike(result: Any, first: torch.Tensor) -> list[torch.Tensor]:
-    """The rows of an image come in one piece or in several of one width."""
+    """The parts of a result: an image's rows may be one tensor or several of equal width."""
     return [tensor for tensor in _handed(result) if tensor.shape[-1] == first.shape[-1]]
 
 

@@ -1,4 +1,4 @@
-"""A prompt step and the decode step behind it, recorded from one model."""
+"""Recording of a prompt step of a model and the decode step after it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ from graphsim.models.capture.specialised import fail_if_specialised
 from graphsim.models.capture.symbols import Symbols
 
 HINTS = {"batch": 3, "length": 53, "source": 37}
-"""Sizes that stand for the symbols while the model's Python runs: primes, and no size of any model."""
+"""Values of the symbols while the model's code runs: primes that are not sizes of any model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one step recorded.
+    """One recorded step.
 
-    given: names of its float inputs with their shapes; left: source of the result; kept: of what the next step gets
+    rows: its operations
+    calls: its calls of layers
+    given: shapes of its floating-point inputs by name
+    left: source of the result
+    kept: sources of the cache tensors that the next step reads
     """
 
     rows: list[Row]
@@ -48,10 +52,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """A model's steps. decode: None where the model hands on no cache; why: what it said then.
+    """The recorded steps of a model.
 
-    kept: of each tensor that the prompt leaves in the cache, its shape; by name
-    stacks: lists of layers, with the kind of each; of a kind, only the first has run
+    model: the model
+    symbols: symbols of the sizes
+    prompt: the prompt step
+    decode: the decode step; None if the model returns no cache
+    why: the reason why there is no decode step
+    kept: shapes of the tensors that the prompt leaves in the cache, by name
+    stacks: lists of layers with their kinds; only the first layer of each kind was run
     """
 
     model: torch.nn.Module
@@ -66,8 +75,8 @@ class Trace:
 def trace(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | None = None) -> Trace:
     """Run both steps of a model on the meta device, one layer of each kind.
 
-    inputs: example tensors of the prompt, [batch, length, …] each, where the model is not to be asked for what it takes
-    Raises ConfigError where the model's own code does not run on symbols, with what it said.
+    inputs: example tensors of the prompt, [batch, length, …] each; by default, made from the signature of forward
+    Raises ConfigError if the model's own code does not run with symbolic sizes, with its error message.
     """
     with kernels(model), patched(model):
         return run_one_of_each(model, lambda passed: _traced(model, passed, inputs))
@@ -111,7 +120,15 @@ def _step(
     kept: Mapping[str, Any],
     what: str,
 ) -> tuple[Step, Any]:
-    """One step of the part of a model that takes it, which is mostly all of it."""
+    """One step and its result.
+
+    model: the model
+    part: the module that runs the step, usually the model
+    passed: the skipped layers
+    given: arguments of the step
+    kept: cache tensors by name
+    what: name of the step, for messages
+    """
     watched = frozenset(name for stack in passed.given for name in stack.names)
     recorder = Recorder(model, watched, passed.source)
     floats = {f"float:{key}": value for key, value in given.items() if _is_float(value)}
@@ -136,7 +153,7 @@ def _step(
 
 
 def _reads_all_again(given: Mapping[str, Any]) -> bool:
-    """Whether a step of one more token takes all tokens: its code keeps no keys and values."""
+    """Whether a decode step takes all tokens again, as it does without a KV cache."""
     ids = [value for value in given.values() if isinstance(value, torch.Tensor) and not value.is_floating_point()]
     return any(value.dim() == 2 and isinstance(value.shape[1], torch.SymInt) for value in ids)
 
@@ -154,7 +171,11 @@ class _Faker:
         self._made: dict[str, Any] = {}
 
     def make(self, tensor: torch.Tensor, names: Mapping[int, str]) -> torch.Tensor:
-        """A fake of a meta tensor; `names` says which of its dimensions are symbols."""
+        """A fake tensor for a meta tensor.
+
+        tensor: the meta tensor
+        names: names of the symbolic dimensions
+        """
         for i, name in names.items():
             if name not in self._made:
                 with unset_fake_temporarily():
@@ -166,11 +187,14 @@ class _Faker:
             return torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A fake of a weight or a buffer, whose sizes are numbers."""
+        """A fake tensor for a weight or a buffer, whose sizes are numbers."""
         return self.mode.from_tensor(tensor, static_shapes=True)
 
     def symbols(self, where: str) -> Symbols:
-        """The symbols of batch, length and source. Raises ConfigError where one has become a number or a formula."""
+        """The symbols of batch, length and source.
+
+        Raises ConfigError if one of them was fixed to a number or tied to another size.
+        """
         found = {name: size.node._expr for name, size in self._made.items() if isinstance(size, torch.SymInt)}
         fail_if_specialised(self.environment, found, where)
         for name in ("batch", "length"):
@@ -180,7 +204,7 @@ class _Faker:
 
 
 def _states(result: Any) -> dict[str, torch.Tensor]:
-    """Tensors of the caches that a step leaves, by a readable name."""
+    """Tensors of the caches that a step returns, by a readable name."""
     found: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
 
@@ -200,7 +224,7 @@ def _states(result: Any) -> dict[str, torch.Tensor]:
             for key, item in vars(value).items():
                 visit(item, f"{path}.{key}", depth + 1)
 
-    for key in CACHES:  # the first: transformers warns of older names that a result has too
+    for key in CACHES:  # only the first one found: transformers warns about older names that a result also has
         held = result.get(key) if isinstance(result, Mapping) else getattr(result, key, None)
         if held is not None:
             visit(held, key, 0)

@@ -1,4 +1,4 @@
-"""Models that hold no list of layers: all that runs before the last product is the stem, that product the head."""
+"""Models without a list of layers: the stem is everything before the last GEMM, and the head is that GEMM."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from graphsim.models.capture.trace import Step, Trace
 
 PREFIX = "layers.{}."
 LAYER: list[dict[str, Any]] = [{"name": "nothing", "op": "join", "inputs": ["input"]}]
-"""A layer in which nothing runs, since a model file has one at least."""
+"""An empty layer, since a model file needs at least one."""
 
 
 def has_layers(found: Trace) -> bool:
-    """Whether a layer of any list ran."""
+    """Whether a layer of any list was called."""
     return bool(found.prompt.calls)
 
 
 def ends(found: Trace, step: Step) -> tuple[Section, Section]:
     """Stem and head of a step.
 
-    Raises ConfigError where no product with a weight ends it.
+    Raises ConfigError if the step does not contain a linear layer.
     """
     parameters = frozenset(name for name, _ in found.model.named_parameters())
     for at, row in reversed(list(enumerate(step.rows))):
@@ -36,7 +36,7 @@ def ends(found: Trace, step: Step) -> tuple[Section, Section]:
 
 
 def _value(row: Row, parameters: frozenset[str]) -> Taken | None:
-    """What a product with a weight multiplies."""
+    """The activation that a GEMM multiplies by a weight; None if the row has no weight."""
     if not any(weight_of(taken) in parameters for taken in row.inputs):
         return None
     return next((taken for taken in row.inputs if weight_of(taken) not in parameters), None)

@@ -1,4 +1,4 @@
-"""Weights that no step of a model passes: parts of the language model, and towers on text alone."""
+"""Weights that no step of a model uses: parts of the language model, and towers if the input is text only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from graphsim.models.capture.raising.node import Node
 from graphsim.models.capture.raising.steps import written
 
 MOST_NODES = 400
-"""Of a block that only holds weights; what is more goes on in another one."""
+"""Largest number of nodes in a block that only holds weights; further nodes go to another block."""
 
 
 def unused(raiser: Raiser, main: Stack, blocks: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Entries for the stem: what the language model itself leaves unused; and the sections of a tower: all the rest.
+    """Unused weights of the language model as entries of the stem, and all others as sections of a tower.
 
-    main: the layers over a request's own tokens
+    raiser: keeps track of the parameters
+    main: the layers that process a request's own tokens
+    blocks: blocks by name, to which new ones are added
     """
     idle_stacks = [stack for stack in raiser.found.stacks if _is_idle(raiser, stack)]
     owner = main.path.rpartition(".")[0]
@@ -32,14 +34,14 @@ def unused(raiser: Raiser, main: Stack, blocks: dict[str, Any]) -> tuple[list[di
 
 
 def _is_idle(raiser: Raiser, stack: Stack) -> bool:
-    """Whether none of a stack's layers ran."""
+    """Whether no layer of a stack was called and some of its weights are unassigned."""
     called = {call.module for call in raiser.found.prompt.calls}
     left = tuple(f"{name}." for name in stack.names)
     return called.isdisjoint(stack.names) and any(name.startswith(left) for name in raiser.unspent())
 
 
 def _is_of_owner(name: str, owner: str, stacks: Sequence[Stack]) -> bool:
-    """Whether a parameter lies beside a model's layers, and in no part that holds layers which did not run."""
+    """Whether a parameter belongs to the language model and not to a part of it whose layers were not called."""
     inside = f"{owner}." if owner else ""
     if not name.startswith(inside):
         return False
@@ -48,7 +50,7 @@ def _is_of_owner(name: str, owner: str, stacks: Sequence[Stack]) -> bool:
 
 
 def _stack(raiser: Raiser, stack: Stack, blocks: dict[str, Any]) -> dict[str, Any]:
-    """A section of layers that did not run, each kind a block."""
+    """A section for layers that were not called, with one block per kind."""
     of_kind: dict[int, str] = {}
     for layer, kind in zip(stack.names, stack.keys, strict=True):
         if kind not in of_kind:
@@ -60,7 +62,7 @@ def _stack(raiser: Raiser, stack: Stack, blocks: dict[str, Any]) -> dict[str, An
 
 
 def _loose(nodes: Sequence[Node], blocks: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Sections of weights outside of layers; at least one, since a tower starts with a block."""
+    """Sections for weights outside layers; at least one, since a tower starts with a block."""
     entries = [written(node, {}) for node in nodes] or _NOTHING
     for start in range(0, len(entries), MOST_NODES):
         yield {"block": named(blocks, "unused", entries[start : start + MOST_NODES]), "idle": True}

@@ -1,4 +1,4 @@
-"""Attention inside windows, which a tower's code runs one by one, as one row."""
+"""Window attention that a tower's code computes window by window, merged into one row."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from graphsim.models.capture.rows import Row, Taken
 
 
 def together(rows: Sequence[Row]) -> list[Row]:
-    """The rows with attentions of one module over parts of the same values put together at the place of the last.
+    """The rows with the attentions of one module on parts of the same values merged into one, in place of the last.
 
-    The others stay, and no row takes their results any more. `pairs` of such a row are the query-key pairs of all
-    windows.
+    The other attention rows remain, but no row reads their results. `pairs` of a merged row is the number of query-key
+    pairs of all windows.
     """
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
@@ -30,7 +30,7 @@ def _now(inputs: Iterable[Taken], names: dict[str, str]) -> tuple[Taken, ...]:
 
 
 def _merged(windows: Sequence[Row]) -> Row:
-    """One attention in place of several."""
+    """One attention row that replaces those of all windows."""
     last = windows[-1]
     queries, keys = (sum(row.inputs[i].shape[-2] for row in windows) for i in (0, 1))
     pairs = sum(_sequences(row) * row.attributes["queries"] * row.inputs[1].shape[-2] for row in windows)

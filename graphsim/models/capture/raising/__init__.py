@@ -1,1 +1,1 @@
-"""From recorded rows to nodes of the block language that model files are written in."""
+"""Conversion of recorded rows into nodes of the block language of model files."""

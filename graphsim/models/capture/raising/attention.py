@@ -1,4 +1,4 @@
-"""Attention and the cache that it reads."""
+"""Nodes of attention and of the cache that it reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphsim.models.capture.rows import Row, Taken
 
 
 def claim_attention(block: Block) -> None:
-    """Attention with the caches it reads, the rotations of its queries and keys, and what is plain around them."""
+    """Claim each attention with its caches, the rotary embeddings of queries and keys, and the plain rows between."""
     caches = [row for row in block.used if row.kind == "kv_cache"]
     found = [seen_of(block, row) for row in block.used if row.kind == "attention"]
     own = {id(seen.cache) for seen in found if seen.cache is not None and reads_alone(block, seen)}
@@ -49,7 +49,7 @@ def _claim_around(block: Block, seen: Seen) -> None:
 
 
 def _before_norm(block: Block, top: Taken, readers: set[str]) -> Taken:
-    """What a norm right before attention takes, where there is one; it reads that beside the readers."""
+    """The input of a norm right before attention, whose rows are added to the readers; `top` if there is none."""
     leaves = path(block, top).leaves
     claim = block.claimed.get(leaves[0].source) if len(leaves) == 1 else None
     if claim is None or claim.emit is not norm:
@@ -60,7 +60,7 @@ def _before_norm(block: Block, top: Taken, readers: set[str]) -> Taken:
 
 
 def _note_norm(block: Block, top: Taken, heads: Any, width: Any) -> None:
-    """Tell a norm of each head, between a projection and attention, how many heads there are."""
+    """Record the numbers of heads and their width for a per-head norm between a projection and attention."""
     waiting, seen = [top.source], set[str]()
     while waiting:
         row = block.by_name.get(waiting.pop())
@@ -75,7 +75,7 @@ def _note_norm(block: Block, top: Taken, heads: Any, width: Any) -> None:
 
 
 def _sizes(block: Block, seen: Seen) -> dict[str, Any]:
-    """Heads, their width and the queries of an attention."""
+    """Numbers of heads and queries of an attention, and the widths of its heads."""
     row = seen.row
     query = row.inputs[0]
     head_dim = query.shape[-1]
@@ -88,7 +88,7 @@ def _sizes(block: Block, seen: Seen) -> dict[str, Any]:
     if stored is not None:
         kv_heads = _whole_number(count(stored.shape) / (tokens * head_dim)) or heads
     else:
-        value = row.inputs[2]  # keys may be complex numbers on their way, which are half as many
+        value = row.inputs[2]  # keys may be complex numbers, which halves their count
         distinct = sum((_distinct(block, leaf) for leaf in path(block, value).leaves), start=sympy.Integer(0))
         own = row.attributes.get("kv_heads") or heads
         kv_heads = own if seen.behind else min(own, _whole_number(distinct * own / count(value.shape)) or own)
@@ -96,7 +96,7 @@ def _sizes(block: Block, seen: Seen) -> dict[str, Any]:
 
 
 def _distinct(block: Block, leaf: Taken) -> Any:
-    """Elements of a value, each once where heads are repeated."""
+    """Number of elements of a value, without repetitions of heads."""
     seen, whole = count(leaf.shape), block.whole.get(leaf.source)
     return whole if whole is not None and block.less(whole, seen) else seen
 
@@ -107,7 +107,7 @@ def _whole_number(size: Any) -> int:
 
 
 def _cache(block: Block, claim: Claim) -> None:
-    """A cache apart, where other operations read it than attention. Keys that are the values lie in it once."""
+    """Add a separate cache node if operations other than attention read it; keys that equal values are stored once."""
     row = claim.rows[0]
     if claim.facts["own"]:
         return
@@ -125,7 +125,7 @@ def _cache(block: Block, claim: Claim) -> None:
 
 
 def _attention(block: Block, claim: Claim) -> None:
-    """Softmax attention; with its cache where that holds its keys and values as they are."""
+    """Add a softmax attention node, including the cache if that holds the keys and values unchanged."""
     seen: Seen = claim.facts["seen"]
     row, cache = seen.row, seen.cache
     query, key, value = row.inputs[:3]
@@ -157,7 +157,7 @@ def _attention(block: Block, claim: Claim) -> None:
 
 
 def _window(block: Block, seen: Seen) -> int:
-    """Keys that a query sees, 0 for all: as the call says, the cache keeps or the modules around it have it."""
+    """Window of keys that a query sees, 0 for all: from the call, the cache or an attribute of enclosing modules."""
     row, cache = seen.row, seen.cache
     given = row.attributes.get("window") or (cache.attributes.get("window") if cache is not None else 0)
     if given or "window" in row.attributes:
@@ -177,7 +177,7 @@ def _is_parameter(block: Block, taken: Taken) -> bool:
 
 
 def _without_cache(block: Block, seen: Seen) -> tuple[list[list[Taken]], dict[str, Any]]:
-    """What attention takes, and whose keys and values they are, where no cache is its own."""
+    """Inputs and fields of an attention that has no cache of its own."""
     query, key, value = seen.row.inputs[:3]
     if seen.behind:
         _note_expansion(block, key)
@@ -205,7 +205,7 @@ def _note_expansion(block: Block, key: Taken) -> None:
 
 
 def _spans(row: Row, sizes: dict[str, Any]) -> dict[str, Any]:
-    """Queries, rows of keys and pairs of a tower's attention to whole pieces, to windows of them or to other rows."""
+    """Queries, keys and query-key pairs of a tower's attention within whole images, within windows or to other rows."""
     queries, key = row.attributes["queries"], row.inputs[1].shape
     sequences = sympy.simplify(sizes["tokens"] / queries)
     keys = row.attributes.get("keys") or key[-2]

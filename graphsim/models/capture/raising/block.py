@@ -1,4 +1,4 @@
-"""One block: its rows in, nodes of the block language out."""
+"""Conversion of the rows of one block into nodes of the block language."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOURCE = "source"
 
 @dataclass(slots=True, kw_only=True)
 class Claim:
-    """Rows that become nodes together, at the place of the last of them, or where they are asked for if `lazy`."""
+    """Rows that are converted together, at the position of the last of them, or on demand if `lazy`."""
 
     rows: list[Row]
     emit: Callable[[Block, Claim], None]
@@ -29,14 +29,23 @@ class Claim:
 
 @dataclass(slots=True, kw_only=True)
 class Block:
-    """Rows of one block, and the nodes that they have become.
+    """The rows of one block, and the nodes made from them.
 
-    prefix: of the modules of a layer, with the dot; entry: source of the value that enters
-    encoded: source of an encoder's rows, which enter beside it
-    whole: elements of every source of the step; leaves: sources that others take
-    spent: names of parameters that earlier nodes hold
-    kept: sources of what the next step gets
-    keeps_nothing: the model hands on no cache, so that its causal attention is taken to read one as engines have it
+    model: the model
+    symbols: symbols of the sizes
+    rows: the rows, in order
+    prefix: module path of the layer, with a trailing dot
+    entry: source of the block's input
+    entry_elems: elements of the block's input
+    whole: elements of every source of the step
+    alive: names of the rows that depend on weights or on the request's values
+    leaves: sources that rows outside the block read
+    parameters: the model's parameters by name
+    spent: names of parameters that belong to earlier nodes
+    kept: sources of the cache tensors that the next step reads
+    keeps_nothing: whether the model returns no cache; its causal attention is assumed to have one, as in engines
+    encoded: source of an encoder's output, a second input
+    encoded_elems: elements of the encoder's output
     """
 
     model: torch.nn.Module
@@ -68,7 +77,7 @@ class Block:
     begun: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        """Find the rows that lead to what leaves the block."""
+        """Find the rows that the block's results depend on."""
         self.values[self.entry] = INPUT
         if self.encoded:
             self.values[self.encoded] = SOURCE
@@ -90,24 +99,24 @@ class Block:
         return found[::-1]
 
     def row(self, source: str) -> Row | None:
-        """The row that a source is, None for a value from outside and for arithmetic on positions."""
+        """The row with this name; None for a value from outside or a row that only computes positions."""
         return self.by_name.get(source)
 
-    # what rows take ------------------------------------------------------------------------------------------------
+    # inputs of rows ------------------------------------------------------------------------------------------------
 
     def flows(self, taken: Taken) -> bool:
-        """Whether an input is a value that flows: no weight, and nothing about positions."""
+        """Whether an input is an activation: neither a weight nor derived from positions only."""
         source = taken.source
         if source in self.alive or source in (self.entry, self.encoded):
             return True
         return source.partition(":")[0] in ("state", "float", "passed")
 
     def place(self, row: Row) -> int:
-        """Where a row stands in the block."""
+        """Index of a row in the block."""
         return self.places[row.name]
 
     def weights_of(self, rows: Iterable[Row]) -> list[str]:
-        """Names of the parameters that rows take, each once."""
+        """Names of the parameters that rows read, without duplicates."""
         found: dict[str, None] = {}
         for row in rows:
             for taken in row.inputs:
@@ -117,13 +126,13 @@ class Block:
         return list(found)
 
     def learned(self, names: Iterable[str]) -> int:
-        """Elements of parameters that no node holds yet."""
+        """Number of elements of those parameters that belong to no node yet."""
         own = [name for name in names if name not in self.spent]
         self.spent.update(own)
         return sum(self.parameters[name].numel() for name in own)
 
     def outside(self, rows: Sequence[Row]) -> list[Taken]:
-        """What rows take from elsewhere, each slice of each value once."""
+        """Inputs of rows from other rows, without duplicate slices of a value."""
         inner = {row.name for row in rows}
         found: dict[tuple[str, Any, Any], Taken] = {}
         for row in rows:
@@ -133,7 +142,7 @@ class Block:
         return list(found.values())
 
     def elems_of(self, source: str) -> Any:
-        """Elements of the node that stands for a source."""
+        """Number of elements of the node that represents a source."""
         self.ensure(source)
         name = self.values.get(source)
         if name == INPUT:
@@ -146,7 +155,7 @@ class Block:
         return self.whole[source]
 
     def take(self, takens: Sequence[Taken]) -> tuple[tuple[str, ...], Any]:
-        """Nodes of values that are taken, parts of them where less than the whole is, and their elements together."""
+        """Node names of some inputs, with part nodes where only a slice is read, and their total number of elements."""
         by_source: dict[str, list[Taken]] = {}
         for taken in takens:
             self.ensure(taken.source)
@@ -164,21 +173,21 @@ class Block:
         return tuple(names), sympy.expand(total)
 
     def less(self, one: Any, other: Any) -> bool:
-        """Whether a size is smaller than another at the sizes of the recording."""
+        """Whether one size is smaller than another, for the values used in the recording."""
         return bool(self.at(one) < self.at(other))
 
     def at(self, size: Any) -> float:
-        """A size at plain numbers that no formula of the model's repeats."""
+        """Value of a size, for values of the symbols that no formula of the model gives by coincidence."""
         values = {self.symbols.batch: 3, self.symbols.length: 5003}
         if self.symbols.source is not None:
             values[self.symbols.source] = 3001
         return float(sympy.sympify(size).subs(values))
 
     def value(self, source: str) -> str:
-        """The node of a source; of one outside the block, a node that stands for it."""
+        """Name of the node of a source; for a source outside the block, a node that represents it is added."""
         self.ensure(source)
         if source not in self.values and source in self.by_name and self.single is not None:
-            self.single(self, self.by_name[source])  # a claim's inner result that others take too
+            self.single(self, self.by_name[source])  # an intermediate result of a claim that other rows also read
         if source not in self.values:
             module = source.partition("|")[0].rpartition(".")[2] or "outside"
             name = self.unique(f"{module}_value")
@@ -194,10 +203,10 @@ class Block:
             self.parts[(name, key, elems)] = known
         return known
 
-    # what nodes are made -------------------------------------------------------------------------------------------
+    # nodes ---------------------------------------------------------------------------------------------------------
 
     def unique(self, name: str) -> str:
-        """An identifier that no node has yet."""
+        """An unused identifier based on a name."""
         clean = "".join(c if c.isalnum() else "_" for c in name) or "node"
         clean = clean if not clean[0].isdigit() else f"n{clean}"
         clean = f"{clean}_value" if clean in (INPUT, SOURCE) else clean
@@ -207,28 +216,28 @@ class Block:
         return found
 
     def add(self, node: Node, sources: Iterable[str]) -> str:
-        """Add a node that stands for sources."""
+        """Add a node that represents some sources; returns its name."""
         self.nodes[node.name] = node
         self.values.update(dict.fromkeys(sources, node.name))
         return node.name
 
     def stand_in(self, row: Row, taken: Taken) -> None:
-        """Let a row that does nothing worth a kernel stand for what it takes."""
+        """Make a row that needs no kernel an alias of its input."""
         self.values[row.name] = self.value(taken.source)
 
     def module_name(self, module: str) -> str:
-        """A module's path below the block's own."""
+        """A module's path relative to the block's."""
         return module.removeprefix(self.prefix)
 
-    # the walk ------------------------------------------------------------------------------------------------------
+    # conversion ----------------------------------------------------------------------------------------------------
 
     def claim(self, rows: list[Row], emit: Callable[[Block, Claim], None], **facts: Any) -> None:
-        """Take rows that are not claimed yet."""
+        """Claim those of the rows that are unclaimed, to be converted by `emit`."""
         claim = Claim(rows=rows, emit=emit, facts=facts)
         self.claimed.update({row.name: claim for row in rows if row.name not in self.claimed})
 
     def fuse(self, emit: Callable[[Block, Claim], None]) -> None:
-        """Claim pointwise rows in groups: a row runs with its users where these are in one group."""
+        """Claim pointwise rows in groups: a row joins the group of its users if they are all in one group."""
         group: dict[str, list[Row]] = {}
         place = {row.name: i for i, row in enumerate(self.used)}
         for row in reversed(self.used):
@@ -247,7 +256,7 @@ class Block:
             self.claim(sorted(rows, key=lambda row: place[row.name]), emit)
 
     def run(self, single: Callable[[Block, Row], None]) -> list[Node]:
-        """All nodes, in the order in which their rows end, before it where another node takes them."""
+        """All nodes, in the order of the last row of each, or earlier if another node reads them."""
         self.single = single
         for row in self.used:
             claim = self.claimed.get(row.name)
@@ -256,7 +265,7 @@ class Block:
         return list(self.nodes.values())
 
     def ensure(self, source: str) -> None:
-        """Make the node of a row of the block unless it is there."""
+        """Add the node of a row of the block unless it exists."""
         row = self.by_name.get(source)
         if row is None or source in self.values or self.single is None:
             return

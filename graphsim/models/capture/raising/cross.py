@@ -1,4 +1,4 @@
-"""Attention to an encoder's rows: keys and values come of them in the prompt and lie in a cache from then on."""
+"""Cross-attention: keys and values are computed from the encoder's output in the prompt and cached from then on."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from graphsim.models.capture.raising.node import Node, Sized
 from graphsim.models.capture.symbols import ENCODED
 
 OTHERWISE = ("cached", "kept", "causal", "window")
-"""Keys of attention to a request's own tokens."""
+"""Fields of self-attention that cross-attention does not have."""
 
 
 def with_cross_attention(
     prompt: Sequence[Node], decode: Sequence[Node] | None, rows: Any
 ) -> tuple[list[Node], list[Node] | None]:
-    """The programs of a decoder's layer, in which attention to the encoder's rows is said to be such.
+    """The programs of a decoder's layer, with attention to the encoder's output marked as cross-attention.
 
-    What its keys and values come of stands right before it, on as many rows as a step encodes, in both programs: a
-    decode step's code finds them in the cache, so its program lacks them.
+    In both programs, the nodes that compute its keys and values stand right before it and work on as many rows as the
+    step encodes. The recorded decode step lacks these nodes, since it reads their results from the cache.
 
-    rows: of the encoder, of all sequences
+    prompt, decode: nodes of the two programs
+    rows: number of the encoder's rows, all sequences together
     """
     roots = _roots(prompt)
     crossing = [node for node in prompt if _is_cross(node, roots)]
@@ -45,7 +46,7 @@ def with_cross_attention(
 
 
 def _roots(nodes: Sequence[Node]) -> dict[str, set[str]]:
-    """What each node comes of: what enters the block, the encoder's rows, values from outside."""
+    """The origins of each node: the block's input, the encoder's output, values from outside."""
     found: dict[str, set[str]] = {INPUT: {INPUT}, SOURCE: {SOURCE}}
     for node in nodes:
         names = [name.partition(".")[0] for name in node.inputs]
@@ -58,7 +59,7 @@ def _is_cross(node: Node, roots: Mapping[str, set[str]]) -> bool:
 
 
 def _leading(cross: Node, encoded: Mapping[str, Node]) -> list[Node]:
-    """The nodes that keys and values come of, in order."""
+    """The nodes that compute keys and values, in order."""
     waiting, found = list(cross.inputs[1:]), set[str]()
     while waiting:
         name = waiting.pop().partition(".")[0]
@@ -69,7 +70,7 @@ def _leading(cross: Node, encoded: Mapping[str, Node]) -> list[Node]:
 
 
 def _on_encoded_rows(node: Node, rows: Any) -> None:
-    """Sizes in rows that a step encodes."""
+    """Express a node's sizes in the number of rows that a step encodes."""
     for key, size in node.fields.items():
         if isinstance(size, Sized):
             each = sympy.simplify(size.value / rows)
@@ -78,7 +79,7 @@ def _on_encoded_rows(node: Node, rows: Any) -> None:
 
 
 def _say_cross(cross: Node, encoded: Mapping[str, Node], rows: Any) -> None:
-    """Attention that keeps keys and values by itself, of as many heads as its keys have."""
+    """Mark an attention node as cross-attention with its own cache and as many KV heads as its keys have."""
     inputs = [cross.inputs[0]]
     for name in cross.inputs[1:]:
         node = encoded.get(name.partition(".")[0])
@@ -91,7 +92,7 @@ def _say_cross(cross: Node, encoded: Mapping[str, Node], rows: Any) -> None:
 
 
 def _placed(nodes: Sequence[Node], moved: set[str], ahead: Mapping[str, list[Node]]) -> list[Node]:
-    """The nodes with what leads to cross-attention right before it."""
+    """The nodes in an order in which those that compute keys and values stand right before cross-attention."""
     placed: list[Node] = []
     for node in nodes:
         if node.name in ahead:
@@ -102,7 +103,7 @@ def _placed(nodes: Sequence[Node], moved: set[str], ahead: Mapping[str, list[Nod
 
 
 def _joined(decode: Sequence[Node], crossing: Sequence[Node], ahead: Mapping[str, list[Node]]) -> list[Node]:
-    """The decode step's program with the nodes of the prompt that it finds the results of in a cache."""
+    """The decode step's program with the prompt's nodes whose results it reads from a cache."""
     states = {node.name for node in decode if node.op == "value" and node.source.startswith("state:")}
     found = [node for node in decode if node.op == "attention" and set(node.inputs[1:]) <= states and node.inputs[1:]]
     if len(found) != len(crossing):

@@ -1,4 +1,4 @@
-"""Norms, and chains of pointwise operations that run as one kernel."""
+"""Nodes of norms and of chains of pointwise operations that are fused into one kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphsim.models.capture.rows import Row
 
 
 def claim_norms(block: Block) -> None:
-    """Rows of a norm's module, and norms called as functions."""
+    """Claim the rows of norm modules, and norms called as functions."""
     scoped = [row for row in block.used if _scope(row)]
     for _, group in groupby(scoped, _scope):
         rows = list(group)
@@ -32,13 +32,13 @@ def _scope(row: Row) -> str:
 
 
 def _leaves(block: Block, row: Row, rows: list[Row]) -> bool:
-    """Whether others than these rows take a row's result."""
+    """Whether any row outside `rows` reads a row's result."""
     names = {inner.name for inner in rows}
     return row.name in block.leaves or any(user.name not in names for user in block.users.get(row.name, []))
 
 
 def norm(block: Block, claim: Claim) -> None:
-    """Rows normalised over their last dimension; a gate that multiplies them first is a kernel of its own."""
+    """Add a norm over the last dimension; a gate that is multiplied in before becomes a kernel of its own."""
     rows = claim.rows
     values, names = block.outside(rows), block.weights_of(rows)
     elems = count(rows[-1].out)
@@ -71,24 +71,24 @@ def norm(block: Block, claim: Claim) -> None:
 
 
 def _width(block: Block, last: Any, names: list[str]) -> int:
-    """Of the rows: as wide as what is learned, where that is a vector for each row."""
+    """Width of the normalised rows: that of the learned weight if it is a vector, else the last dimension."""
     learned = block.parameters[names[0]].numel() if names else 0
     return int(learned) if learned and block.at(last) % learned == 0 else int(last)
 
 
 def _tokens(block: Block, shape: tuple[Any, ...]) -> Any:
-    """Rows of the step that a result has: its dimensions that are symbols."""
+    """Number of rows of a result: the product of its symbolic dimensions."""
     return sympy.expand(sympy.prod([size for size in shape if sympy.sympify(size).free_symbols]))
 
 
 def _groups(rows: list[Row], width: int) -> int:
-    """Of columns that have a mean of their own: the last dimension of what is averaged, where it is narrower."""
+    """Number of column groups with separate means, from the last dimension of the averaged value."""
     averaged = [row.inputs[0].shape[-1] for row in rows if row.op in ("mean", "var", "var_mean") and row.inputs]
     return width // int(averaged[0]) if averaged and isinstance(averaged[0], int) and width % averaged[0] == 0 else 1
 
 
 def pointwise(block: Block, claim: Claim) -> None:
-    """One kernel: reads what it takes once, writes its result."""
+    """Add one kernel that reads each input once and writes its result."""
     rows, last = claim.rows, claim.rows[-1]
     values, names = block.outside(rows), block.weights_of(rows)
     elems = count(last.out)
@@ -122,7 +122,7 @@ def pointwise(block: Block, claim: Claim) -> None:
 
 
 def _of_weights(block: Block, last: Row, names: list[str]) -> None:
-    """What is made of weights alone, such as positions that are fitted to an image."""
+    """Add a node for a value computed from weights only, such as position embeddings resized to an image."""
     elems = count(last.out)
     fields = {"elems": Sized(elems), "weights": block.learned(names)}
     node = Node(name=block.unique(last.op.strip("_")), op="compute", inputs=(), elems=elems, fields=fields,
@@ -131,7 +131,7 @@ def _of_weights(block: Block, last: Row, names: list[str]) -> None:
 
 
 def _moves_nothing(block: Block, rows: list[Row], value: Any) -> bool:
-    """Whether rows only change layout or format, repeat elements or scale them, all of which the next kernel does."""
+    """Whether rows only change layout or format, or repeat or scale elements, which is fused into the next kernel."""
     plain = all(is_copy(row) and row.op not in ("cat", "stack") or _is_scaling(block, row) for row in rows)
     users = block.users.get(rows[-1].name, [])
     spread = bool(users) and all(user.op in PRODUCTS for user in users)

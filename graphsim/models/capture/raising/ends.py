@@ -13,11 +13,15 @@ LOGIT_ROWS = sympy.Symbol("logit_rows", positive=True, integer=True)
 
 
 MIXING = frozenset(("attention", "kv_cache", "conv", "scan", "compute", "value"))
-"""Operations in which one row may see others; behind the last of them, a head works row by row."""
+"""Operations in which rows may depend on other rows; after the last of them, a head works row by row."""
 
 
 def hand_on(block: Block, left: str, handed: Sequence[str]) -> None:
-    """Let a stem hand on what layers take beside its result, which is the last node."""
+    """Add a node that passes further values of a stem to the layers, and its result as the last node.
+
+    left: source of the stem's result
+    handed: sources of the further values
+    """
     result = block.value(left)
     for source in dict.fromkeys(block.value(source) for source in handed if source in block.values):
         name = block.unique(f"{source.replace('.', '_')}_handed")
@@ -29,7 +33,7 @@ def hand_on(block: Block, left: str, handed: Sequence[str]) -> None:
 
 
 def handed_states(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes, and behind caches and states that none of them reads, that these are there for others."""
+    """The nodes, with a node after each otherwise unread cache or state that passes it to other blocks."""
     taken = {source.partition(".")[0] for node in nodes for source in node.inputs}
     found: list[Node] = []
     for node in nodes:
@@ -40,7 +44,7 @@ def handed_states(nodes: Sequence[Node]) -> list[Node]:
 
 
 def logits(block: Block, nodes: Sequence[Node]) -> list[Node]:
-    """The head's nodes; what works row by row does so for the positions alone whose logits are asked for."""
+    """The head's nodes; row-wise operations at the end are limited to the positions whose logits are needed."""
     last = next((node for node in reversed(nodes) if node.op == "gemm" and not node.fields.get("idle")), None)
     if last is None:
         return list(nodes)
@@ -56,7 +60,7 @@ def logits(block: Block, nodes: Sequence[Node]) -> list[Node]:
 
 
 def _is_adapted(block: Block, last: Node) -> bool:
-    """Whether PEFT's all-linear reaches the product of the logits: where a class names another output embedding.
+    """Whether PEFT's all-linear targets the GEMM of the logits: if the class declares another output embedding.
 
     PEFT 0.21, `tuners/tuners_utils.py`, `_maybe_include_all_linear_layers`.
     """
@@ -69,7 +73,7 @@ def _is_adapted(block: Block, last: Node) -> bool:
 
 
 def _first_by_rows(nodes: Sequence[Node], last: Node) -> Node:
-    """The first product of those at the end that work on rows apart and take nothing from further ahead."""
+    """The first GEMM of the row-wise operations at the end that depend on no earlier nodes except its input."""
     mixed = [i for i, node in enumerate(nodes) if node.op in MIXING and not node.fields.get("idle")]
     start = mixed[-1] + 1 if mixed else 0
     for i, node in enumerate(nodes[start:], start):

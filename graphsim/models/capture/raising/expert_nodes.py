@@ -1,4 +1,4 @@
-"""Nodes of a mixture of experts, those of `graphsim.models.layers.moe`."""
+"""Nodes of an MoE layer, the same as in `graphsim.models.layers.moe`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphsim.models.capture.rows import Row, Taken
 
 
 def _chosen(block: Block, product: Product) -> int:
-    """Experts that each token goes to."""
+    """Number of experts per token."""
     symbols = block.symbols
     lengths = (symbols.length, 1) if symbols.source is None else (symbols.length, symbols.source, 1)
     shares = [sympy.simplify(product.rows / (symbols.batch * length)) for length in lengths]
@@ -31,12 +31,12 @@ def _tokens(block: Block, product: Product) -> Any:
 
 
 def _is_shared(product: Product) -> bool:
-    """Whether all experts see all tokens and nothing is copied for them: one product with all their weights."""
+    """Whether all experts process all tokens without copies, so that one GEMM covers all their weights."""
     return product.everywhere or (bool(product.ahead) and all(_is_shared(one) for one in product.ahead))
 
 
 def route(block: Block, claim: Claim) -> None:
-    """The choice of experts from the router's scores."""
+    """Add the node that chooses experts by the router's scores."""
     mixture: Mixture = claim.facts["mixture"]
     product, rows = mixture.products[0], claim.rows
     values = [one for one in block.outside(rows) if not is_empty(one)]
@@ -53,7 +53,7 @@ def route(block: Block, claim: Claim) -> None:
 
 
 def _choice(rows: Sequence[Row]) -> int:
-    """How many experts the last choice of a token takes, 0 where none is seen."""
+    """Number of experts that the last choice selects per token; 0 if there is no choice among the rows."""
     last = next((row for row in reversed(rows) if row.op in ("topk", "argmax")), None)
     if last is None:
         return 0
@@ -61,7 +61,7 @@ def _choice(rows: Sequence[Row]) -> int:
 
 
 def gather(block: Block, claim: Claim) -> None:
-    """Tokens copied for each expert that they go to."""
+    """Add the node that copies each token once per chosen expert."""
     mixture: Mixture = claim.facts["mixture"]
     product: Product = claim.facts["product"]
     if mixture.routing:
@@ -79,11 +79,11 @@ def gather(block: Block, claim: Claim) -> None:
 
 
 def product_of(block: Block, claim: Claim) -> None:
-    """A product with the weights of all experts."""
+    """Add the grouped GEMM with the weights of all experts."""
     mixture: Mixture = claim.facts["mixture"]
     product: Product = claim.facts["product"]
     if product.row.name in block.values:
-        return  # the second of two products that are one node
+        return  # the second of two GEMMs that share a node
     pair = _pair(mixture, product)
     biases = _bias_names(block, mixture, pair)
     weights = tuple(name for one in pair for name in one.weights)
@@ -105,7 +105,7 @@ def product_of(block: Block, claim: Claim) -> None:
 
 
 def _again(block: Block, pair: list[Product]) -> None:
-    """A further pass through weights that an earlier node holds."""
+    """Add another GEMM with weights that belong to an earlier node."""
     product, n = pair[0], sum(one.n for one in pair)
     inputs, taken = block.take([product.value])
     elems = sympy.expand(product.rows * n)
@@ -117,7 +117,7 @@ def _again(block: Block, pair: list[Product]) -> None:
 
 
 def _pair(mixture: Mixture, product: Product) -> list[Product]:
-    """Gate and up of experts that are modules, which engines multiply at once; a product alone else."""
+    """Gate and up GEMMs of experts that are modules, which engines fuse into one; otherwise the GEMM alone."""
     for other in mixture.products:
         if product.separate and product in other.ahead and len({(one.n, one.k) for one in other.ahead}) == 1:
             return other.ahead[::-1] if other.ahead[0].row.name > other.ahead[-1].row.name else other.ahead
@@ -168,7 +168,7 @@ def _expert_gemm(block: Block, mixture: Mixture, pair: list[Product], bias: bool
 
 
 def _say_what_differs(block: Block, mixture: Mixture, product: Product) -> None:
-    """A note where the modelling code multiplies more rows than the choice asks for."""
+    """Add a note if the modelling code multiplies more rows than were routed."""
     choice, chosen = _choice(mixture.routing), _chosen(block, product)
     if choice and chosen > choice:
         block.notes.append(
@@ -193,7 +193,7 @@ def _worked_on(block: Block, product: Product) -> tuple[str, ...]:
 
 
 def _shared(block: Block, product: Product, bias: bool) -> Node:
-    """Experts that see every token side by side are one matrix product."""
+    """One GEMM for experts that all process every token."""
     first = not product.ahead
     n, k = (product.experts * product.n, product.k) if first else (product.n, product.experts * product.k)
     tokens = sympy.simplify(product.rows / product.experts)
@@ -205,16 +205,16 @@ def _shared(block: Block, product: Product, bias: bool) -> Node:
 
 
 def _unspread(block: Block, taken: Taken) -> Taken:
-    """A value that is seen several times, once."""
+    """A value without its repetitions."""
     return Taken(taken.source, (block.elems_of(taken.source),))
 
 
 def nothing(block: Block, claim: Claim) -> None:
-    """Of an expert to which no row is left."""
+    """Add no node, for an expert without rows."""
 
 
 def activation(block: Block, claim: Claim) -> None:
-    """What lies between the experts' products."""
+    """Add the activation between the experts' GEMMs."""
     product: Product = claim.facts["product"]
     rows = claim.rows
     if all(is_copy(row) or _is_view_ofbias_of(block, row) for row in rows):
@@ -237,7 +237,7 @@ def _is_view_ofbias_of(block: Block, row: Row) -> bool:
 
 
 def combine(block: Block, claim: Claim) -> None:
-    """Results back at their tokens; an order that changes alone moves nothing."""
+    """Add the node that returns results to their tokens; a mere change of order is not counted."""
     product: Product = claim.facts["product"]
     mixture: Mixture = claim.facts["mixture"]
     last, inner = claim.rows[-1], {row.name for row in claim.rows}

@@ -1,4 +1,4 @@
-"""Products of a mixture's experts: which weight each multiplies by, and how rows come to it."""
+"""The GEMMs of experts: the weights of each, and how rows are routed to it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphsim.models.capture.rows import Row, Taken
 
 _GATHERS = "index index_select gather take_along_dim _unsafe_index embedding"
 GATHERS = frozenset(_GATHERS.split())
-"""Operations that pick rows by number."""
+"""Operations that select rows by index."""
 
 CHOICES = frozenset(["topk", "argmax", "max", "sort", "argsort", "multinomial"])
 """Operations that choose experts."""
@@ -25,16 +25,22 @@ CHOICES = frozenset(["topk", "argmax", "max", "sort", "argsort", "multinomial"])
 
 @dataclass(slots=True, kw_only=True)
 class Product:
-    """One product with the weights of all experts.
+    """A GEMM with the weights of all experts.
 
-    value: what it multiplies; weights: the parameters, one or one of each expert; experts, n, k: of them
-    module: what adapters call the weights; separate: whether each expert's are a module of their own
-    alone: whether the row has one expert's weights
-    fetch: the row that takes each row's weights, of products that do so
-    more: the same product of further experts, to which no row is left
-    ahead: products that it works on the results of; inner: rows between
-    gathers: rows that copy tokens for their experts; tokens: what these copy
-    everywhere: whether all experts see all tokens, which nothing copies
+    row: the recorded matrix product
+    value: the activation that it multiplies
+    weights: names of the parameters: one for all experts, or one per expert
+    experts, n, k: number of experts, output and input width of each
+    module: name of the weights for adapters
+    separate: whether each expert is a module of its own
+    alone: whether the row uses the weights of one expert only
+    fetch: the row that gathers the weights for each token, if there is one
+    more: the same GEMM for further experts, to which no rows are routed
+    ahead: GEMMs whose results it reads
+    inner: rows between these and it
+    gathers: rows that copy tokens for their experts
+    tokens: the values that are copied
+    everywhere: whether all experts process all tokens without copies
     """
 
     row: Row
@@ -57,17 +63,17 @@ class Product:
 
     @property
     def rows(self) -> Any:
-        """Rows that are multiplied."""
+        """Number of rows that are multiplied."""
         return sympy.simplify(count(self.row.out) / self.n)
 
 
 def is_empty(taken: Taken) -> bool:
-    """Whether nothing is taken: of an expert without rows."""
+    """Whether an input is empty, as for an expert without rows."""
     return any(size == 0 for size in taken.shape)
 
 
 def expert_products(block: Block) -> list[Product]:
-    """Products with the weights of experts, in order."""
+    """GEMMs with the weights of experts, in order."""
     found: dict[tuple[str, ...], Product] = {}
     by_row: dict[str, Product] = {}
     for row in block.used:
@@ -84,7 +90,7 @@ def expert_products(block: Block) -> list[Product]:
 
 
 def _accepted(block: Block, products: list[Product]) -> list[Product]:
-    """Those to which rows are routed, or that all experts do; a slice of a matrix alone makes no expert."""
+    """The GEMMs to which rows are routed or that cover all experts; a slice of a matrix alone is not an expert."""
     kept: list[Product] = []
     for product in products:
         chosen = not product.alone or any(_is_chosen(block, row) for row in product.gathers)
@@ -95,7 +101,7 @@ def _accepted(block: Block, products: list[Product]) -> list[Product]:
 
 
 def _is_chosen(block: Block, gather: Row) -> bool:
-    """Whether rows are picked by what a router has chosen."""
+    """Whether rows are selected by a router's choice."""
     waiting, seen = [taken.source for taken in gather.inputs[1:]], set[str]()
     while waiting:
         row = block.row(waiting.pop())
@@ -133,7 +139,7 @@ def _product(block: Block, row: Row) -> Product | None:
 
 
 def _stacked(given: Product, weight: Taken, parameter: torch.nn.Parameter, row: Row) -> Product | None:
-    """Of one parameter that holds all experts: with all of it, with one of each row, or with one expert's part."""
+    """A GEMM with a parameter that holds all experts: with all of it, one expert's weights per row, or one expert's."""
     if row.op == "_grouped_mm":
         given.experts, given.grouped = int(weight.shape[0]), True
     elif count(weight.shape) == parameter.numel() and parameter.dim() == 3:
@@ -146,7 +152,7 @@ def _stacked(given: Product, weight: Taken, parameter: torch.nn.Parameter, row: 
 
 
 def _single(block: Block, given: Product, weight: Taken, parameter: torch.nn.Parameter) -> Product | None:
-    """A linear layer of one expert, where others like it lie beside."""
+    """A GEMM with the linear layer of one expert among similar ones; None if there are none."""
     owner = given.row.module
     if parameter.dim() != 2 or not owner or not is_linear(block.model.get_submodule(owner)):
         return None
@@ -160,7 +166,7 @@ def _single(block: Block, given: Product, weight: Taken, parameter: torch.nn.Par
 
 
 def _alike(block: Block, name: str) -> tuple[str, ...]:
-    """Parameters of the same place in modules that lie side by side."""
+    """Names of the corresponding parameters in sibling modules."""
     parts, inside = name.split("."), block.prefix.count(".")
     if not name.startswith(block.prefix):
         return ()
@@ -177,7 +183,7 @@ def _alike(block: Block, name: str) -> tuple[str, ...]:
 
 
 def _common(names: tuple[str, ...]) -> str:
-    """What names have in common, the number apart: `experts.w1` of `experts.0.w1`."""
+    """Names without the expert's index: `experts.w1` for `experts.0.w1`."""
     first, second = names[0].split("."), names[1].split(".")
     return ".".join(one for one, other in zip(first, second, strict=True) if one == other)
 
@@ -187,16 +193,16 @@ def _module(block: Block, name: str) -> str:
 
 
 def _behind_index(block: Block, taken: Taken) -> Taken:
-    """A weight of which each row takes its expert's part."""
+    """The weight from which each row gathers its expert's part; the value itself if it is not gathered."""
     row = block.row(taken.source)
     return row.inputs[0] if row is not None and row.op in GATHERS and row.inputs else taken
 
 
-# how rows come to a product -----------------------------------------------------------------------------------------
+# routing of rows ----------------------------------------------------------------------------------------------------
 
 
 def _look_ahead(block: Block, product: Product, by_row: dict[str, Product]) -> None:
-    """Find what a product works on: results of other products, or tokens and the rows that copy them."""
+    """Find the inputs of a GEMM: results of other GEMMs, or tokens and the rows that copy them."""
     if block.less(count(product.value.shape), product.rows * product.k):
         product.everywhere = True
         product.tokens.append(product.value)
@@ -234,18 +240,18 @@ def _add_once(products: list[Product], one: Product) -> None:
 
 
 def is_wide(block: Block, taken: Taken, product: Product) -> bool:
-    """Whether a value has more than one element for each routed row: no weights of the sum, no numbers of experts."""
+    """Whether a value has more than one element per routed row, unlike routing weights and expert indices."""
     return block.at(count(taken.shape)) > 1.5 * block.at(product.rows)
 
 
 def bias_of(block: Block, taken: Taken) -> str:
-    """The parameter with the experts' biases, of which each row takes its own; "" for another value."""
+    """Name of the parameter with the experts' biases from which each row gathers its own; "" for other values."""
     row = block.row(taken.source)
     name = weight_of(row.inputs[0]) if row is not None and row.op in GATHERS and row.inputs else ""
     return name if name in block.parameters else ""
 
 
 def _repeats(block: Block, row: Row) -> bool:
-    """Whether a copy holds a value several times, for each expert once."""
+    """Whether a copy repeats a value once per expert."""
     given = [one for one in row.inputs if not is_empty(one) and block.flows(one)]
     return any(block.less(count(one.shape), count(row.out)) for one in given)

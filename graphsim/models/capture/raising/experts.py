@@ -1,7 +1,8 @@
-"""Mixtures of experts: the choice of experts, their grouped products, and the copies of tokens around these.
+"""MoE layers: the choice of experts, their grouped GEMMs, and the copies of tokens before and after these.
 
-The nodes are those of `graphsim.models.layers.moe`, so that a captured mixture is the same graph as a built one. What
-all tokens pass (a router's product, shared experts and their gate, projections around the experts) stays as it is.
+The nodes are those of `graphsim.models.layers.moe`, so that a captured MoE layer gives the same graph as a built one.
+Operations that process all tokens (the router's GEMM, shared experts and their gate, projections around the experts)
+are converted as usual.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from graphsim.models.capture.rows import Taken
 
 
 def claim_experts(block: Block) -> None:
-    """Claim the rows of every mixture of a block."""
+    """Claim the rows of every MoE layer of a block."""
     products = expert_products(block)
     if not products:
         return
     reached = all_linear(block.model)
     for mixture in mixtures(block, products):
         if not mixture.routing and all(product.separate for product in mixture.products):
-            continue  # linear layers in a list, which all rows pass
+            continue  # linear layers in a list that process all rows
         _claim_routing(block, mixture)
         for product in mixture.products:
             _claim_product(block, mixture, product, reached)
@@ -36,7 +37,7 @@ def claim_experts(block: Block) -> None:
 
 
 def _claim_routing(block: Block, mixture: Mixture) -> None:
-    """All of it is one node, before the first row that takes the choice."""
+    """Claim the routing as one node, before the first row that reads the choice."""
     rows = mixture.routing
     if not rows:
         return

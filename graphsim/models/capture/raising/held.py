@@ -1,4 +1,4 @@
-"""Where an attention's keys and values come from: the caches that hold them, or of whose content they are made."""
+"""Origin of an attention's keys and values: the caches that hold them, or from whose content they are computed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from graphsim.models.capture.rows import Row, Taken
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """An attention and where its keys come from.
+    """An attention and the origin of its keys and values.
 
-    cache: the one that holds its keys and values as they are
-    behind: those whose content its keys and values are, in part or expanded
+    row: the attention
+    cache: the cache that holds its keys and values unchanged
+    behind: caches from whose content its keys and values are sliced or computed
     """
 
     row: Row
@@ -23,7 +24,7 @@ class Seen:
 
 
 def seen_of(block: Block, row: Row) -> Seen:
-    """What is known of an attention's keys and values."""
+    """The origin of an attention's keys and values."""
     held = [_held(block, taken) for taken in row.inputs[1:3]]
     if held[0] is not None and held[0] is held[1]:
         return Seen(row=row, cache=held[0])
@@ -36,7 +37,7 @@ def seen_of(block: Block, row: Row) -> Seen:
 
 
 def _kept_otherwise(block: Block, row: Row) -> Row | None:
-    """A cache that the model's own code keeps: keys and values that the next step gets, or that join what it got."""
+    """The row that updates a cache of the model's own code: its result goes to the next step, or extends a state."""
     fresh: list[Taken] = []
     for taken in row.inputs[1:3]:
         leaves = path(block, taken).leaves
@@ -55,19 +56,19 @@ def _kept_otherwise(block: Block, row: Row) -> Row | None:
 
 
 def is_of_another_layer(block: Block, taken: Taken) -> bool:
-    """Whether a value is what another layer's cache holds."""
+    """Whether a value is the content of another layer's cache."""
     return "|update|" in taken.source and taken.source not in block.by_name
 
 
 def _is_kept(block: Block, taken: Taken) -> bool:
-    """Whether the next step gets a value that this step has made."""
+    """Whether a value computed in this step is passed to the next step."""
     if taken.source.startswith("state:"):
         return False
     return taken.source in block.kept or any(row.name in block.kept for row in path(block, taken).rows)
 
 
 def _new(block: Block, taken: Taken) -> Taken:
-    """What joins a state."""
+    """The new part that is appended to a state."""
     for row in path(block, taken).rows:
         states = [more for more in row.inputs if more.source.startswith("state:")]
         if row.op == "cat" and states:
@@ -76,14 +77,14 @@ def _new(block: Block, taken: Taken) -> Taken:
 
 
 def _held(block: Block, taken: Taken) -> Row | None:
-    """The cache whose content a value is, all of it."""
+    """The cache whose whole content a value is; None if there is none."""
     leaves = path(block, taken).leaves
     row = block.by_name.get(leaves[0].source) if len(leaves) == 1 else None
     return row if row is not None and row.kind == "kv_cache" else None
 
 
 def _behind(block: Block, taken: Taken, depth: int = 4) -> list[Row]:
-    """Caches of which a value is made, through norms and projections."""
+    """Caches from which a value is computed through norms and projections."""
     found: list[Row] = []
     for leaf in path(block, taken).leaves:
         row = block.by_name.get(leaf.source)
@@ -97,7 +98,7 @@ def _behind(block: Block, taken: Taken, depth: int = 4) -> list[Row]:
 
 
 def reads_alone(block: Block, seen: Seen) -> bool:
-    """Whether nothing but this attention takes what a cache holds."""
+    """Whether this attention is the only reader of its cache."""
     waiting = [] if seen.cache is None else [seen.cache.name]
     while waiting:
         for user in block.users.get(waiting.pop(), []):

@@ -1,4 +1,4 @@
-"""Weights that are in memory while no row passes them: modules that a step does not call."""
+"""Unused weights that are in memory: modules that no step calls."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ def idle(
     prefix: str,
     label: str = "unused",
 ) -> list[Node]:
-    """Nodes for parameters that no other node holds; linear layers apart, since adapters reach them.
+    """Nodes for parameters that belong to no other node; linear layers get nodes of their own, as adapters target them.
 
-    prefix: of the modules of a layer, which its nodes' modules do without; label: how the nodes are called
+    model: the model
+    parameters: the model's parameters by name
+    names: names of the unused parameters
+    prefix: module path of the layer, which is removed from the nodes' modules
+    label: name of the nodes
     """
     nodes: list[Node] = []
     rest, reached = 0, all_linear(model)

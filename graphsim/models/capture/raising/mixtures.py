@@ -1,4 +1,4 @@
-"""The rows of a mixture of experts, by the flow of values: what routes tokens, and what brings results back."""
+"""The rows of an MoE layer, found by data flow: those that route tokens, and those that return the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphsim.models.capture.rows import Row, Taken
 
 _SCATTERS = "index_add index_add_ scatter_add scatter_add_ scatter_reduce index_put index_put_ sum einsum"
 SCATTERS = frozenset(_SCATTERS.split())
-"""Operations that bring rows back to where they came from."""
+"""Operations that write rows back to their original positions."""
 
 _MADE = "zeros_like empty_like full_like ones_like new_zeros new_empty zeros empty full"
 MADE = frozenset(_MADE.split())
@@ -27,10 +27,12 @@ CHOOSING = frozenset(_CHOOSING.split())
 
 @dataclass(slots=True, kw_only=True)
 class Mixture:
-    """Products whose rows one choice routes.
+    """GEMMs whose rows are routed by one choice of experts.
 
-    tails: of each last product, the rows that bring its results back; routing: from the router's scores to the choice
-    route: the name of its node
+    products: the GEMMs
+    tails: for each last GEMM, the rows that return its results to their tokens
+    routing: rows from the router's scores to the choice
+    route: name of the routing node
     """
 
     products: list[Product]
@@ -40,12 +42,12 @@ class Mixture:
 
 
 def last_of(products: Sequence[Product]) -> list[Product]:
-    """Products that no other works on."""
+    """GEMMs whose results no other GEMM reads."""
     return [one for one in products if not any(one in other.ahead for other in products)]
 
 
 def mixtures(block: Block, products: list[Product]) -> list[Mixture]:
-    """Products apart by what routes their rows."""
+    """GEMMs grouped by the choice that routes their rows."""
     own = {row.name for product in products for row in _rows_of(product)}
     tails = {last.row.name: _tail(block, last, own) for last in last_of(products)}
     own |= {row.name for tail in tails.values() for row in tail}
@@ -75,7 +77,7 @@ def _joined(block: Block, found: list[Mixture], new: Mixture) -> list[Mixture]:
 
 
 def _tail(block: Block, last: Product, own: set[str]) -> list[Row]:
-    """Rows that weight a product's results and bring them back to their tokens."""
+    """Rows that weight a GEMM's results and return them to their tokens."""
     whole, home = count(last.row.out), False
     inside, found = {last.row.name, *(row.name for row in last.more)}, list[Row]()
     for row in block.used[block.place(last.row) + 1 :]:
@@ -118,13 +120,13 @@ def _prepared(block: Block, taken: Taken) -> Row | None:
 
 
 def _made(block: Block, taken: Taken) -> Row | None:
-    """A row that makes room for results."""
+    """The row that allocates the tensor for results; None if there is none."""
     row = block.row(taken.source)
     return row if row is not None and row.op in MADE else None
 
 
 def _routing(block: Block, product: Product, tails: dict[str, list[Row]], own: set[str]) -> list[Row]:
-    """Rows between the router's product and what takes the choice."""
+    """Rows between the router's GEMM and the rows that read the choice."""
     rows = [*_rows_of(product), *(row for tail in tails.values() for row in tail)]
     waiting = [taken.source for row in rows for taken in row.inputs if _is_narrow(block, taken, product)]
     found: dict[str, Row] = {}

@@ -1,4 +1,4 @@
-"""A node of a captured block; its sizes may depend on the step."""
+"""A node of a captured block, whose sizes may depend on the step."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import sympy
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A quantity of one step, as an expression of the recording's symbols."""
+    """A quantity of one step as an expression of the recording's symbols."""
 
     value: Any
 
 
 @dataclass(slots=True, kw_only=True)
 class Node:
-    """One entry of a block. fields: its keys in a model file; those that depend on the step are `Sized`.
+    """One entry of a block.
 
-    weights: names of the parameters that it holds; elems: of its result
-    source: of a value from outside, where it comes from
+    fields: its keys in a model file; those that depend on the step are `Sized`
+    weights: names of the parameters that it holds
+    elems: elements of its result
+    source: for a value from outside, its source
     """
 
     name: str
@@ -35,16 +37,16 @@ class Node:
 
 
 def count(shape: Iterable[Any]) -> Any:
-    """Elements of a shape."""
+    """Number of elements of a shape."""
     return sympy.expand(math.prod(shape, start=sympy.Integer(1)))
 
 
 KEEPING = frozenset(("kv_cache", "scan", "conv", "hand_on"))
-"""Operations that do something beside their result."""
+"""Operations with effects other than their result."""
 
 
 def used(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes without those whose result is unused, such as arithmetic on positions: the last is the block's."""
+    """The nodes without those whose result is unused, such as arithmetic on positions; the last is the block's."""
     kept: list[Node] = []
     taken: set[str] = set()
     for node in reversed(nodes):

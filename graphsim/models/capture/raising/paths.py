@@ -1,4 +1,4 @@
-"""What lies between a projection and attention: what moves nothing in any engine, and what turns by position."""
+"""Rows between a projection and attention: those that engines fuse away, and rotary embeddings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from graphsim.models.capture.rows import Row, Taken
 SCALINGS = frozenset({"mul", "div", "mul_", "div_"})
 
 SELECTIONS = frozenset({"index", "index_select"})
-"""Rows or columns of a value, by numbers that are no data."""
+"""Operations that select rows or columns by indices that do not depend on data."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Path:
-    """The way back from a value to what it is made of.
+    """The rows that lead to a value without moving data.
 
-    rows: that move nothing; leaves: the values behind them
+    rows: the rows
+    leaves: the values that they start from
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -28,7 +29,7 @@ class Path:
 
 
 def is_plain(block: Block, row: Row) -> bool:
-    """Whether a row is a layout, a format, a joining or a scaling that attention's kernel takes in its stride."""
+    """Whether a row is a change of layout or format, a concatenation or a scaling that is fused into attention."""
     if any(taken.source.partition(":")[2] in block.parameters for taken in row.inputs):
         return False
     if is_copy(row):
@@ -44,7 +45,7 @@ def _is_scale(taken: Taken) -> bool:
 
 
 def path(block: Block, taken: Taken) -> Path:
-    """Back through plain rows that are not claimed."""
+    """The path from a value back through unclaimed plain rows."""
     found, waiting, seen = Path(), [taken], set[str]()
     while waiting:
         one = waiting.pop(0)
@@ -64,7 +65,7 @@ def path(block: Block, taken: Taken) -> Path:
 
 
 def _chosen(block: Block, one: Taken, row: Row, value: Taken) -> Taken:
-    """What of a row's input goes into what is taken of its result: of a copy into a value, that value's rest too."""
+    """The part of a row's input that the given part of its result depends on."""
     if row.op == "copy_":
         before = block.by_name.get(value.source)
         return value if before is None or value is not row.inputs[0] else Taken(before.name, before.out)
@@ -81,14 +82,14 @@ def _is_open(block: Block, row: Row) -> bool:
 
 
 def nothing(block: Block, claim: Claim) -> None:
-    """A row that is seen through: whatever takes it as a value of its own gets the values behind it as one."""
+    """Add no node for plain rows: readers of their result get the underlying values, joined into one."""
     row = claim.rows[0]
     leaves = [leaf for taken in row.inputs if block.flows(taken) for leaf in path(block, taken).leaves]
     block.values[row.name] = together(block, leaves)
 
 
 def leading_only(block: Block, rows: Sequence[Row], ends: Collection[str]) -> list[Row]:
-    """Those of the rows that lead nowhere but to `ends`, last first."""
+    """Those of the rows whose results lead only to `ends`, last first."""
     inside, found = set(ends), []
     for row in sorted(rows, key=block.place, reverse=True):
         if row.name not in block.leaves and _leads_only(block, row, inside):
@@ -98,7 +99,7 @@ def leading_only(block: Block, rows: Sequence[Row], ends: Collection[str]) -> li
 
 
 def absorb(block: Block, rows: Sequence[Row], ends: Collection[str]) -> None:
-    """Claim plain rows that lead nowhere but to `ends`."""
+    """Claim plain rows whose results lead only to `ends`."""
     for row in leading_only(block, rows, ends):
         if row.name not in block.claimed:
             block.claim([row], nothing, lazy=True)
@@ -109,7 +110,7 @@ def _leads_only(block: Block, row: Row, ends: Collection[str]) -> bool:
 
 
 def cone(block: Block, end: Row, ends: Collection[str]) -> list[Row]:
-    """A row and the fusable ones that lead to it and to `ends` alone, in order; of a function that turns, its own."""
+    """A row and the fusable rows that lead only to it and to `ends`, in order; for a rotary function, only its own."""
     found = {end.name: end}
     waiting = [taken.source for taken in end.inputs]
     while waiting:
@@ -125,12 +126,12 @@ def cone(block: Block, end: Row, ends: Collection[str]) -> list[Row]:
 
 
 def is_rope(row: Row) -> bool:
-    """Whether a row is of a function that turns queries and keys."""
+    """Whether a row belongs to a function that applies rotary embeddings."""
     return any(scope.startswith("rope#") for scope in row.scopes)
 
 
 def turns(block: Block, row: Row) -> bool:
-    """Whether a row is of a rotary embedding's function, or multiplies by numbers that depend on positions."""
+    """Whether a row belongs to a rotary function, or multiplies by values that depend on positions only."""
     if is_rope(row):
         return True
     factors = [
@@ -142,7 +143,7 @@ def turns(block: Block, row: Row) -> bool:
 
 
 def together(block: Block, values: Sequence[Taken]) -> str:
-    """One name for values, behind what is plain: a `join` where they are several."""
+    """The node of the value behind these views; a `join` node if there are several."""
     leaves = [leaf for value in values for leaf in path(block, value).leaves]
     names, elems = block.take(leaves)
     if len(names) == 1:

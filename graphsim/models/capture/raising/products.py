@@ -1,4 +1,4 @@
-"""Matrix products, convolutions and look-ups."""
+"""Nodes of GEMMs, convolutions and embedding look-ups."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CONVOLUTIONS = frozenset(_CONVOLUTIONS.split())
 
 
 def weight_of(taken: Taken) -> str:
-    """Name of the weight that an input is, "" for a value."""
+    """Name of the weight if an input is one; "" for an activation."""
     kind, _, name = taken.source.partition(":")
     return name if kind == "weight" else ""
 
 
 def linear(block: Block, row: Row) -> None:
-    """`torch.nn.functional.linear`, or a product of a value with a weight of two dimensions."""
+    """Add `torch.nn.functional.linear`, or a product of an activation and a two-dimensional weight."""
     weights = [taken for taken in row.inputs if weight_of(taken) in block.parameters]
     matrix = next((taken for taken in weights if len(taken.shape) == 2), None)
     values = [taken for taken in row.inputs if block.flows(taken)]
@@ -40,7 +40,13 @@ def linear(block: Block, row: Row) -> None:
 
 
 def gemm(block: Block, row: Row, value: Taken, *, n: Any, k: Any, matrix: Taken, bias: bool) -> None:
-    """A product with a weight that all rows share, or with some rows of a weight."""
+    """Add a GEMM with a weight, or with some of a weight's rows.
+
+    value: the activation
+    n, k: output and input width
+    matrix: the weight, or the part of it that is used
+    bias: whether a bias is added
+    """
     weight = weight_of(matrix)
     is_some = count(matrix.shape) < block.parameters[weight].numel()
     held = f"{weight}@{matrix.offset}" if is_some else weight
@@ -66,7 +72,7 @@ def gemm(block: Block, row: Row, value: Taken, *, n: Any, k: Any, matrix: Taken,
 
 
 def _calls(block: Block, row: Row, weight: str) -> bool:
-    """Whether the product is the call of a linear layer whose weight it is."""
+    """Whether a GEMM is the call of the linear layer that holds the weight."""
     module = block.model.get_submodule(row.module) if row.module else block.model
     if not is_linear(module):
         return False
@@ -74,12 +80,12 @@ def _calls(block: Block, row: Row, weight: str) -> bool:
 
 
 def is_linear(module: torch.nn.Module) -> bool:
-    """Whether PEFT takes a module for a linear layer."""
+    """Whether PEFT treats a module as a linear layer."""
     return isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def product(block: Block, row: Row) -> None:
-    """A product of values, or with a weight that is no matrix: what PyTorch's formula counts."""
+    """Add a product of two activations, or with a weight that is not a matrix, with the FLOPs that PyTorch counts."""
     weights = [name for taken in row.inputs if (name := weight_of(taken)) in block.parameters]
     values = [taken for taken in row.inputs if block.flows(taken)]
     inputs, elems = block.take(values)
@@ -94,7 +100,7 @@ def product(block: Block, row: Row) -> None:
 
 
 def embedding(block: Block, row: Row) -> None:
-    """A table look-up."""
+    """Add an embedding look-up."""
     table = next((name for taken in row.inputs if (name := weight_of(taken)) in block.parameters), None)
     if table is None:
         other(block, row)
@@ -117,7 +123,7 @@ def embedding(block: Block, row: Row) -> None:
 
 
 def convolution(block: Block, row: Row) -> None:
-    """A convolution as a product of patches with filters; one filter for each channel as what it moves."""
+    """Add a convolution as a GEMM of patches and filters; a depthwise one as a memory-bound operation."""
     names = [name for taken in row.inputs if (name := weight_of(taken)) in block.parameters]
     values = [taken for taken in row.inputs if block.flows(taken)]
     if not names or len(values) != 1:
@@ -139,7 +145,7 @@ def convolution(block: Block, row: Row) -> None:
 
 
 def other(block: Block, row: Row) -> None:
-    """An operation without a formula here: what it reads and writes, at the speed of memory."""
+    """Add an operation without a FLOP formula as memory-bound: the bytes that it reads and writes."""
     values = [taken for taken in row.inputs if block.flows(taken)]
     names = [name for taken in row.inputs if (name := weight_of(taken)) in block.parameters]
     inputs, elems = block.take(values)
@@ -158,11 +164,11 @@ def other(block: Block, row: Row) -> None:
 
 
 KERNELS = {"scan": scans.scan, "causal_conv": scans.convolution}
-"""By the name of the operator."""
+"""Conversions of graphsim's own operators, by name."""
 
 
 def single(block: Block, row: Row) -> None:
-    """A row that is not claimed."""
+    """Convert a row that is not claimed."""
     if row.kind == "kernel":
         KERNELS[row.op](block, row)
     elif row.kind == "linear":

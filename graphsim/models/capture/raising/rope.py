@@ -1,4 +1,4 @@
-"""The rotary embedding before attention, however it is spelt: one kernel turns queries and keys."""
+"""The rotary embedding before attention, in any implementation: one kernel for queries and keys."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from graphsim.models.capture.rows import Row, Taken
 
 @dataclass(slots=True, kw_only=True)
 class Turned:
-    """What is turned of queries or of keys.
+    """The rotated part of queries or keys.
 
-    top: all of them, turned or not; rows: that turn; ends: those of them that leave; plain: rows between ends and top
-    source: of what is turned; whole: whether nothing but what is turned, and its own rest, makes up the top
+    top: the complete queries or keys, rotated or not
+    rows: rows that rotate
+    ends: those of them whose results leave the rotation
+    plain: rows between ends and top
+    source: the value that is rotated
+    whole: whether top consists only of the rotated part and the rest of the same value
     """
 
     top: Taken
@@ -31,10 +35,12 @@ class Turned:
 
 
 def claim_rope(block: Block, query: Taken, keys: Sequence[Taken], *, readers: set[str], sizes: dict[str, Any]) -> None:
-    """Claim the rows that turn queries and keys.
+    """Claim the rows that apply the rotary embedding to queries and keys.
 
-    keys: values of which one is turned; readers: rows that take the results
-    sizes: `head_dim` and `tokens` of the attention; `plain` where its cache holds its keys as they are
+    query: the queries
+    keys: values one of which is rotated
+    readers: names of the rows that read the results
+    sizes: `head_dim` and `tokens` of the attention; `plain` if its cache holds the keys unchanged
     """
     asked = turned(block, query, readers)
     held = next((found for key in keys if (found := turned(block, key, readers)) is not None), None)
@@ -61,7 +67,7 @@ def claim_rope(block: Block, query: Taken, keys: Sequence[Taken], *, readers: se
 
 
 def turned(block: Block, top: Taken, readers: set[str]) -> Turned | None:
-    """What is turned of a value; None where nothing is, or where it is of several values."""
+    """The rotated part of a value; None if nothing is rotated, or if the parts come from several values."""
     way = path(block, top)
     inside = readers | {row.name for row in way.rows}
     rows: dict[str, Row] = {}
@@ -91,7 +97,7 @@ def turned(block: Block, top: Taken, readers: set[str]) -> Turned | None:
 
 
 def _part(found: Turned, whole: bool) -> Taken:
-    """What of the source is turned, or turned with its rest."""
+    """The part of the source that is rotated; with `whole`, including the rest that is not."""
     ends = [end.out for end in found.ends]
     shape = found.top.shape if whole else (*ends[0][:-1], sum(end[-1] for end in ends))
     return Taken(found.source.source, shape, found.source.offset)
@@ -103,7 +109,7 @@ def _heads(part: Taken, sizes: dict[str, Any], whole: bool) -> Any:
 
 
 def _rope(block: Block, claim: Claim) -> None:
-    """One node; its parts `q` and `k` where it turns both."""
+    """Add the node of the rotary embedding, with parts `q` and `k` if it rotates both."""
     both, parts, heads = claim.facts["turned"], claim.facts["parts"], claim.facts["heads"]
     inputs = tuple(block.take([part])[0][0] for part in parts)
     elems = [count(part.shape) for part in parts]

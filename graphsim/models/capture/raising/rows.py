@@ -1,4 +1,4 @@
-"""What rows do by themselves, and which of them a block is about."""
+"""Classification of rows: what each operation does, and which rows depend on weights or request data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POINTWISE = (
     "tanh_ relu_ silu_ sqrt_ pow_ logical_not_"
 )
 POINTWISE = frozenset(_POINTWISE.split())
-"""One result for each element, however shapes are spread."""
+"""Elementwise operations, including broadcasting ones."""
 
 _COPIES = (
     "clone _to_copy contiguous copy copy_ cat stack constant_pad_nd repeat repeat_interleave roll flip "
@@ -24,14 +24,14 @@ _COPIES = (
     "new_zeros new_ones new_empty new_full zeros ones empty full scalar_tensor arange linspace masked_scatter"
 )
 COPIES = frozenset(_COPIES.split())
-"""Elements moved or made, none computed."""
+"""Operations that copy or create elements without computing."""
 
 _ALONG_ROWS = (
     "mean sum amax amin max min var std var_mean prod norm linalg_vector_norm _softmax _log_softmax _safe_softmax "
     "logsumexp cumsum all any"
 )
 ALONG_ROWS = frozenset(_ALONG_ROWS.split())
-"""A value of each row from all its elements; on the way to a result as wide as the rows it is the same kernel."""
+"""Reductions of each row; they are fused if their result leads to a value as wide as the rows."""
 
 _NONLINEAR = (
     "silu gelu relu relu6 tanh sigmoid exp softplus mish leaky_relu elu selu hardsigmoid hardswish "
@@ -45,7 +45,7 @@ SUMS = frozenset(_SUMS.split())
 
 
 def is_fusable(row: Row) -> bool:
-    """Whether a row runs in the same kernel as a pointwise row that takes its result."""
+    """Whether a row can be fused with a pointwise row that reads its result."""
     if row.kind == "pointwise":
         return True
     if row.kind == "softmax":
@@ -54,12 +54,12 @@ def is_fusable(row: Row) -> bool:
 
 
 def is_copy(row: Row) -> bool:
-    """Whether a row only moves elements."""
+    """Whether a row only copies elements."""
     return row.kind == "aten" and row.op in COPIES
 
 
 def live(rows: Iterable[Row], parameters: frozenset[str]) -> set[str]:
-    """Names of the rows that depend on weights or on the request's values: all but positions and masks."""
+    """Names of the rows that depend on weights or on the request's values, unlike positions and masks."""
     found: set[str] = set()
     for row in rows:
         if any(_is_live(taken.source, found, parameters) for taken in row.inputs):

@@ -1,4 +1,4 @@
-"""Recurrences and causal convolutions, which the recording has as operators of graphsim's own."""
+"""Nodes of recurrences and causal convolutions, recorded as graphsim's own operators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphsim.models.capture.rows import Row, Taken
 
 
 def scan(block: Block, row: Row) -> None:
-    """A recurrence over tokens; see `graphsim.models.capture.operators.scan` for the order of what it takes."""
+    """Add a recurrence over tokens; for the order of its inputs see `graphsim.models.capture.operators.scan`."""
     inputs, learned, states, kind, channels, shape, _, matrix = row.attributes["arguments"]
     flowing = list(row.inputs[: 1 + inputs])
     weights = block.weights_of([row])
@@ -23,7 +23,7 @@ def scan(block: Block, row: Row) -> None:
     elems = sum((count(taken.shape) for taken in flowing), start=sympy.Integer(0))
     fields: dict[str, Any] = {
         "channels": int(channels),
-        "state": math.ceil(math.prod(shape) / channels),  # of xLSTM's, a normaliser's few values count as a whole one
+        "state": math.ceil(math.prod(shape) / channels),  # xLSTM's normaliser has few values, rounded up to one
         "reads": _number(sympy.simplify(elems / tokens)),
         "learned": block.learned(weights),
         "matrix": bool(matrix),
@@ -34,7 +34,7 @@ def scan(block: Block, row: Row) -> None:
 
 
 def convolution(block: Block, row: Row) -> None:
-    """A depthwise convolution over the tokens, whose last ones are its state."""
+    """Add a depthwise convolution over the tokens, whose state is the last tokens."""
     channels, taps, *_ = row.attributes["arguments"]
     weights = block.weights_of([row])
     names, _ = block.take([taken for taken in row.inputs[:1] if block.flows(taken)])

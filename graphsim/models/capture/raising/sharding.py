@@ -1,8 +1,8 @@
-"""How tensor parallelism cuts captured products, what packs, and the words by which adapters aim at them.
+"""Tensor-parallel splits of captured GEMMs, their packing, and the keywords by which adapters target them.
 
-Read off the flow of values: a product whose result reaches another product through operations that work on any slice
-(attention, gates, norms of a head) is sharded over its outputs, the other one over its inputs (Megatron-LM, arXiv
-1909.08053, section 3); products of one input that meet in one operation are one kernel.
+They are derived from the data flow: a GEMM whose result reaches another GEMM through operations that work on any slice
+(attention, gates, per-head norms) is sharded over its outputs, the other one over its inputs (Megatron-LM, arXiv
+1909.08053, section 3); GEMMs with one input whose results meet in one operation are packed into one kernel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from graphsim.models.capture.raising.node import Node
 
 _LOCAL = "activation elementwise copy rope attention kv_cache conv scan part join value"
 LOCAL = frozenset(_LOCAL.split())
-"""Operations that work on a slice of features as well as on all."""
+"""Operations that can work on a slice of the features."""
 
 WORDS = {
     "q_proj": ("attn", "qkv", "query"), "k_proj": ("attn", "qkv", "key"), "v_proj": ("attn", "qkv", "value"),
@@ -21,11 +21,11 @@ WORDS = {
     "o_proj": ("attn", "out proj"), "out_proj": ("attn", "out proj"), "gate_proj": ("ffn", "up+gate", "gate", "w1"),
     "up_proj": ("ffn", "up+gate", "up", "w3"), "down_proj": ("ffn", "down", "w2"),
 }  # fmt: skip
-"""Words of the LoRA document's targeting table, by the usual names of modules."""
+"""Keywords of the LoRA document's targeting table, by the usual names of modules."""
 
 
 def shard(nodes: Sequence[Node]) -> None:
-    """Say of each product of a block how it is cut, packed and aimed at."""
+    """Set for each GEMM of a block how it is split and packed, and its targeting keywords."""
     by_name = {node.name: node for node in nodes}
     users: dict[str, list[Node]] = {}
     for node in nodes:
@@ -46,7 +46,7 @@ def shard(nodes: Sequence[Node]) -> None:
 
 
 def _ends(node: Node, users: dict[str, list[Node]]) -> Iterator[Node]:
-    """What takes a product's result behind operations that work on slices."""
+    """The nodes that read a GEMM's result, behind operations that work on slices."""
     waiting, seen = list(users.get(node.name, [])), set[str]()
     while waiting:
         user = waiting.pop()
@@ -63,13 +63,13 @@ def _ends(node: Node, users: dict[str, list[Node]]) -> Iterator[Node]:
 
 
 def _lets_pass(norm: Node, users: dict[str, list[Node]]) -> bool:
-    """Whether a cut goes on behind a norm: of heads apart, or of all the queries or keys of an attention."""
+    """Whether a norm keeps its input sharded: a per-head norm, or one over all queries or keys of an attention."""
     behind = users.get(norm.name, [])
     return bool(norm.fields.get("local")) or bool(behind and all(user.op in ("rope", "attention") for user in behind))
 
 
 def _computes(by_name: dict[str, Node], users: dict[str, list[Node]], first: Node, last: Node) -> bool:
-    """Whether there is an operation between two products at all: factors of one matrix are not cut."""
+    """Whether any operation lies between two GEMMs; the factors of one matrix are not split."""
     return first.name not in {source.partition(".")[0] for source in last.inputs}
 
 
@@ -80,7 +80,7 @@ def _aim(node: Node, users: dict[str, list[Node]]) -> None:
 
 
 def _pack(nodes: Sequence[Node], users: dict[str, list[Node]]) -> None:
-    """Sibling products of one input: those that meet in an attention, and those that meet in a gate."""
+    """Pack GEMMs with the same input whose results meet in an attention or in a gate."""
     for kind, label in (("attention", "qkv_proj"), ("activation", "gate_up_proj")):
         for meeting in (node for node in nodes if node.op == kind):
             sources = [node for node in nodes if node.op == "gemm" and meeting in _meets(node, users)]

@@ -1,4 +1,4 @@
-"""Products whose results are taken slice by slice: packed queries, keys and values, gates beside values."""
+"""GEMMs whose results are read in slices: packed queries, keys and values, or gates packed with values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from graphsim.models.capture.raising.node import Node
 
 ATTENDED = ("q", "k", "v")
 PASSED = ("rope", "part", "norm")
-"""Operations between a product and attention that keep heads apart."""
+"""Operations between a GEMM and attention that do not mix heads."""
 
 
 def name_slices(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes with named slices of products in place of parts, where the parts make up the whole."""
+    """The nodes with named slices of GEMM results instead of part nodes, where the parts make up the whole result."""
     users = _users(nodes)
     gone: dict[str, str] = {}
     for node in nodes:
@@ -34,7 +34,7 @@ def name_slices(nodes: Sequence[Node]) -> list[Node]:
 
 
 def limit_cuts(nodes: Sequence[Node]) -> None:
-    """Say into how many ways products around attention are cut at most: their heads."""
+    """Limit the tensor-parallel degree of GEMMs around attention to their number of heads."""
     by_name = {node.name: node for node in nodes}
     for node in nodes:
         if node.op != "attention":
@@ -70,7 +70,7 @@ def _users(nodes: Sequence[Node]) -> dict[str, list[Node]]:
 
 
 def _place(node: Node, users: dict[str, list[Node]]) -> str:
-    """`q`, `k` or `v` where a slice ends in attention or a rotation; else ""."""
+    """`q`, `k` or `v` if a slice ends in attention or a rotary embedding; else ""."""
     for user in users.get(node.name, []):
         if user.op in ("attention", "rope") and 1 < len(user.inputs) <= len(ATTENDED):
             return ATTENDED[[source.partition(".")[0] for source in user.inputs].index(node.name)]

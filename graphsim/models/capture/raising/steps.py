@@ -1,4 +1,4 @@
-"""One program for both steps of a block, where they run the same operations; two where they do not."""
+"""The programs of a block: one for both steps if they run the same operations, else two."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from graphsim.models.capture.raising.node import Node, Sized
 from graphsim.models.capture.symbols import NoFormulaError, Symbols, formula, text
 
 SAID = ("cached", "all_linear", "gated")
-"""Flags that model files take to be set."""
+"""Flags that are set by default in model files."""
 
 Entry = dict[str, Any]
-"""A node as a model file has it."""
+"""A node in the form of a model file."""
 
 
 def program(
     symbols: Symbols, prompt: Sequence[Node], decode: Sequence[Node] | None
 ) -> list[Entry] | dict[str, list[Entry]]:
-    """The entries of a block. Raises NoFormulaError for a size that no formula gives."""
+    """The entries of a block.
+
+    symbols: symbols of the recording
+    prompt, decode: nodes of the two steps
+    Raises NoFormulaError for a size without a formula.
+    """
     if decode is None:
         return [_entry(symbols, node, None) for node in prompt]
     if len(prompt) == len(decode) and all(_alike(one, other) for one, other in zip(prompt, decode, strict=True)):
@@ -61,7 +66,7 @@ def _only_decode(symbols: Symbols, node: Node) -> Entry:
 
 
 def written(node: Node, sizes: dict[str, Any]) -> Entry:
-    """A node as a model file has it, with its sizes as text."""
+    """A node in the form of a model file, with its sizes as text."""
     entry: Entry = {"name": node.name, "op": node.op, "inputs": list(node.inputs)}
     for key, value in node.fields.items():
         if key == "part_elems" or (value is False and key not in SAID):
