@@ -1,1 +1,1 @@
-"""A model's structure against what the files of its checkpoint say: module by module, byte by byte."""
+"""Comparison of a model's structure with the tensors of its checkpoint, module by module."""

@@ -1,4 +1,4 @@
-"""A model's structure against the tensors of its checkpoint."""
+"""Compares a model's structure with the tensors of its checkpoint."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from graphsim.units import bytes_text
 _FLOATS = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 
 INDEX_TOLERANCE = 0.05
-"""Share by which an index's total may differ from the structure's bytes: it counts scales and buffers too."""
+"""Relative tolerance between an index's total size and the structure's bytes: the total includes scales and buffers."""
 
 
 def compare(config: ModelConfig, stored: StoredTensors) -> CheckpointReport:
-    """The structure and the checkpoint side by side, with every module that differs.
+    """Compare the structure with the checkpoint; the report lists every module that differs.
 
-    Where the config says nothing of formats, the structure takes its weights to be in the format of most of them.
+    If the config states no format, the structure's weights are assumed to be in the checkpoint's most common format.
     """
     usual = _usual_float(stored.tensors)
     precision = config.precision or load_precision(_FLOATS[usual])
@@ -55,7 +55,7 @@ def compare(config: ModelConfig, stored: StoredTensors) -> CheckpointReport:
 
 
 def _usual_float(tensors: Mapping[str, StoredTensor]) -> str:
-    """The format that most unquantised matrices are in; BF16 where there are none."""
+    """The most common format of unquantised matrices; BF16 if there are none."""
     matrices = (name for name, tensor in tensors.items() if tensor.dtype in _FLOATS and len(tensor.shape or ()) > 1)
     found = Counter(tensors[name].dtype for name in matrices if part_kind(name.rpartition(".")[2]) != "beside")
     return max(_FLOATS, key=lambda dtype: found[dtype])
@@ -69,7 +69,7 @@ def _beyond(division: Division) -> Iterator[Difference]:
 
 
 def _total(stored: StoredTensors, division: Division, structure_bytes: float) -> Iterator[Difference]:
-    """The bytes that an index states, where shapes and formats are not known."""
+    """A difference between an index's total size and the structure's, for checkpoints of unknown shapes and formats."""
     if stored.complete or division.left_out or not stored.total_bytes:
         return
     if abs(stored.total_bytes - structure_bytes) > INDEX_TOLERANCE * stored.total_bytes:
@@ -106,7 +106,7 @@ def _copies(division: Division) -> Iterator[str]:
 
 
 def _other_floats(division: Division, usual: str) -> Iterator[str]:
-    """Matrices in a float of another width than most."""
+    """Notes on matrices whose floats differ in width from the usual format."""
     for own in division.held:
         front = f"{own.place.label}." if own.place.label else ""
         for below, parts in (*own.modules.items(), *own.stacks.items(), ("", own.loose)):

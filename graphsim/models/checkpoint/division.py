@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, distributed over the layers and modules of a structure."""
+"""Assigns a checkpoint's tensors to the layers and modules of a structure."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from graphsim.models.checkpoint.spellings import IN_TURN, Speller
 from graphsim.models.checkpoint.storage import is_cache_scale
 
 Parts = dict[str, StoredTensor]
-"""The tensors of one module, by their paths below it."""
+"""The tensors of one module, by their paths relative to it."""
 
 
 @dataclass(slots=True)
 class Held:
-    """What the checkpoint holds of one place of the structure.
+    """The checkpoint's tensors for one place of the structure.
 
-    modules: the parts of each module that the structure names
-    stacks: the parts of each list of experts, by the path of the list
-    loose: tensors that belong to none of them
+    modules: tensors of each module that the structure names
+    stacks: tensors of each list of experts, by the path of the list
+    loose: tensors that belong to neither
     """
 
     place: Place
@@ -39,7 +39,7 @@ class Held:
     loose: Parts = field(default_factory=dict)
 
     def take(self, path: str, tensor: StoredTensor) -> None:
-        """Give a tensor to the module with the longest path that it lies in."""
+        """Assign a tensor to the innermost module that contains it."""
         rest = path[len(self.place.path) + 1 :] if self.place.path else path
         end = 0 if is_apart(rest) else len(rest)
         while end > 0:
@@ -47,7 +47,7 @@ class Held:
             if start in self.place.weights:
                 self.modules.setdefault(start, {})[rest[end + 1 :]] = tensor
                 return
-            if start in self.place.stacks and rest[end + 1 :] != "bias":  # of the experts' sum, not of one
+            if start in self.place.stacks and rest[end + 1 :] != "bias":  # added to the experts' sum, not to one expert
                 self.stacks.setdefault(start, {})[rest[end + 1 :]] = tensor
                 return
             end = rest.rfind(".", 0, end)
@@ -59,10 +59,10 @@ class Held:
 
 @dataclass(slots=True)
 class Division:
-    """All of a checkpoint's tensors.
+    """A checkpoint's tensors by place of the structure.
 
-    beyond: by the first part of their paths, or their layer, those of which the structure has nothing
-    left_out: the same, of towers and of layers that draft tokens
+    beyond: tensors without a counterpart in the structure, by the first component of their paths or by layer
+    left_out: tensors of towers and draft layers, by the same keys
     """
 
     held: list[Held]
@@ -73,12 +73,12 @@ class Division:
 
 
 def divide(tensors: Mapping[str, StoredTensor], places: Iterable[Place], model_type: str = "") -> Division:
-    """Deal every tensor out."""
+    """Assign every tensor to a place."""
     held = {place.path: Held(place) for place in places}
     out = Division(list(held.values()), {}, {}, {}, {})
     beyond: dict[str, Parts] = {}
     spell = Speller(model_type, _experts_in_turn(held, model_type))
-    lists: dict[str, Parts | None] = {}  # of experts, by what stands in front of their numbers
+    lists: dict[str, Parts | None] = {}  # of experts, by the path before their indices
     for name, tensor in tensors.items():
         front, cut, rest = name.partition(".experts.")
         if cut and not is_correction(rest):
@@ -112,14 +112,14 @@ def divide(tensors: Mapping[str, StoredTensor], places: Iterable[Place], model_t
 
 
 def _within(outside: Held, path: str) -> Held | None:
-    """What lies outside of all layers, where the path is of a part of one of its modules."""
+    """The place outside all layers if the path belongs to one of its modules, else None."""
     parts = path.split(".")
     fronts = (".".join(parts[:i]) for i in range(len(parts) - 1, 0, -1))
     return outside if any(front in outside.place.weights for front in fronts) else None
 
 
 def _experts_in_turn(held: Mapping[str, Held], model_type: str) -> int:
-    """Experts in each of the lists that a checkpoint numbers one after the other; 0 where it has none."""
+    """Number of experts in each list if a checkpoint numbers the lists consecutively; 0 otherwise."""
     if model_type not in IN_TURN:
         return 0
     stacks = (weights for own in held.values() for weights in own.place.stacks.values())
@@ -127,14 +127,14 @@ def _experts_in_turn(held: Mapping[str, Held], model_type: str) -> int:
 
 
 def _list_of_experts(held: Mapping[str, Held], path: str) -> Parts | None:
-    """Where the tensors of a list of experts go; None where the structure has no such list."""
+    """The parts to which tensors of a list of experts are added; None if the structure has no such list."""
     own = held.get(scope_of(path))
     below = path[len(own.place.path) + 1 :] if own is not None else ""
     return own.stacks.setdefault(below, {}) if own is not None and below in own.place.stacks else None
 
 
 def _set_aside_outside(out: Division, outside: Held, known: set[str]) -> None:
-    """Tensors of towers and drafts that lie outside of all layers, unless the structure has them without names."""
+    """Set aside tensors of towers and drafts outside all layers, unless the structure has unnamed weights there."""
     unnamed = sum(weight.elements for weight in outside.place.unnamed)
     if unnamed and unnamed == sum(tensor.elements for tensor in outside.loose.values()):
         return
@@ -145,7 +145,7 @@ def _set_aside_outside(out: Division, outside: Held, known: set[str]) -> None:
 
 
 def _use_other_ends(outside: Held) -> None:
-    """The embedding, the last norm and the head go by several names; a tied head's bias may lie beside it."""
+    """Map alternative names of the embedding, the last norm, the head, and a tied head's bias to the structure's."""
     for path in [path for path in outside.loose if path.endswith(".bias")]:
         head = f"{path.removesuffix('.bias')}.decoder"
         if head in outside.place.weights and "bias" not in outside.modules.get(head, {}):

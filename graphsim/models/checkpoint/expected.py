@@ -1,4 +1,4 @@
-"""The weights that a model's structure has: each with its module's path, its shape and its format."""
+"""The weights of a model's structure, each with its module's path, its shape and its format."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ _SHARED, _PAIRS = "shared_transformer.", "_adapter_list."
 class Weight:
     """The weights of one operation.
 
-    module: path as transformers has it; "" where the structure does not say
-    template, layer: the same with `{}` for the layer's index, and that index
-    matrix: outputs and inputs of a GEMM or a table, None for other weights
-    bias: elements beside the matrix
-    format: that the weights are in, None where it is the activations'
-    experts: of a stack, 0 otherwise; down: its second GEMM
-    optional: another operation's weights, which a checkpoint may hold once more
+    module: path in transformers; "" if the structure does not name one
+    template, layer: the path with `{}` in place of the layer's index, and that index
+    matrix: outputs and inputs of a GEMM or an embedding table, None for other weights
+    bias: number of elements in addition to the matrix
+    format: number format of the weights, None if it is that of the activations
+    experts: number of experts in a stack, 0 otherwise
+    down: whether it is the experts' second GEMM
+    optional: whether it shares another operation's weights, which a checkpoint may hold a second time
     """
 
     role: str
@@ -49,12 +50,14 @@ class Weight:
 
 @dataclass(slots=True)
 class Place:
-    """One layer of the structure, or what lies outside of all layers.
+    """One layer of the structure, or everything outside the layers.
 
-    path: of the layer (`layers.3`), "" outside; label: how the model itself writes it
-    kind: layers of one kind are built of the same operations
-    weights: by their paths below the layer; stacks: of experts, by the paths of their lists
-    unnamed: those that have no module
+    path: the layer's path (`layers.3`), "" outside layers
+    label: the path as the model itself writes it
+    kind: index shared by layers that consist of the same operations
+    weights: weights by their paths relative to the layer
+    stacks: those of experts, by the paths of their lists
+    unnamed: weights without a module
     """
 
     path: str
@@ -65,7 +68,7 @@ class Place:
     unnamed: list[Weight] = field(default_factory=list)
 
     def add(self, weight: Weight) -> None:
-        """Take a weight in, below its path."""
+        """Add a weight under its path."""
         path = plain(weight.module)
         below = "" if path == self.path else path.removeprefix(f"{self.path}." if self.path else "")
         if weight.experts:
@@ -82,7 +85,7 @@ class Place:
 
 
 def places_of(config: ModelConfig, precision: Precision) -> list[Place]:
-    """Every layer of the model, and what lies outside; the latter comes first."""
+    """The place outside all layers, followed by every layer of the model."""
     places = {"": Place("", "")}
     graph = build(config, prefill(1.0, 1.0).with_towers, precision)
     for op, firsts, prefix in _ops(graph, range(1), "", config.layer_prefix):
@@ -100,16 +103,16 @@ def places_of(config: ModelConfig, precision: Precision) -> list[Place]:
 
 
 def _label(label: str, module: str, path: str) -> str:
-    """How the model writes a layer: as its repeat does, or as the module, which may lie in a list of its own (XLM)."""
+    """The model's spelling of a layer: that of its repeat, or of the module, which may be in a separate list (XLM)."""
     return label if plain(label) == path or not module else module[: module.index(path) + len(path)]
 
 
 def _ops(graph: nx.DiGraph, firsts: range, prefix: str, layers: str) -> Iterator[tuple[Op, range, str]]:
-    """Every operation, the first layers of the repeats it lies in, and the template of these layers' paths."""
+    """Every operation, the first layers of the repeats that contain it, and the template of these layers' paths."""
     for _, op in graph.nodes(data="op"):
         if not isinstance(op, Repeat):
             yield op, firsts, prefix
-        elif prefix:  # repeated within a layer: counted where it lies
+        elif prefix:  # repeated within a layer: counted in that layer
             for inner, _, _ in _ops(op.body, firsts, prefix, layers):
                 yield from ((inner, firsts, prefix) for _ in range(op.times))
         else:
@@ -126,7 +129,7 @@ def _template(body: nx.DiGraph) -> str:
 
 
 def _weights(op: Op) -> Iterator[Weight]:
-    """What an operation owns or shares, in one or several tensors."""
+    """The weights that an operation owns or shares, in one or several tensors."""
     if isinstance(op, CollapseStreams) and op.parameter:
         n, k = round(float(op.projected)), round(float(op.streams * op.width))
         for name, shape in (("fn", (n, k)), ("base", (n, 1)), ("scale", (round(float(op.scales)), 1))):
@@ -140,7 +143,7 @@ def _weights(op: Op) -> Iterator[Weight]:
 
 
 def _weight(op: Op) -> Weight | None:
-    """What an operation owns, its path a template; None where it owns nothing and shares nothing."""
+    """An operation's weights, with the path as a template; None if it neither owns nor shares any."""
     module = str(getattr(op, "module", "") or getattr(op, "parameter", ""))
     elements = round(float(op.parameters))
     weight = Weight(role=op.role, module=module, elements=elements, bytes=float(op.weight_storage_bytes))
@@ -174,9 +177,9 @@ def _table(op: Embedding) -> tuple[int, int]:
 
 
 def _gather_shared(places: list[Place]) -> None:
-    """What layers add to a transformer that they share lies in a checkpoint where its weights do.
+    """Move the weights that layers add to a shared transformer to where a checkpoint stores that transformer.
 
-    Of several such transformers, layers use one after the other (Zamba2, arXiv 2411.15242, section 2).
+    If there are several such transformers, layers alternate between them (Zamba2, arXiv 2411.15242, section 2).
     """
     users = [place for place in places if any(below.startswith(_SHARED) for below in place.weights)]
     owners = [place for place in users if any(w.elements and _PAIRS not in w.module for w in _of_shared(place))]
@@ -197,7 +200,7 @@ def _of_shared(place: Place) -> list[Weight]:
 
 
 def _number_kinds(places: list[Place]) -> None:
-    """Layers with the same weights are of one kind."""
+    """Give layers with the same weights the same kind."""
     kinds: dict[object, int] = {}
     for place in places:
         named = [*place.weights.items(), *place.stacks.items()]

@@ -1,9 +1,9 @@
-"""What is left when named modules have their tensors: missing modules, tensors without one, weights without names.
+"""What remains after tensors are assigned to named modules: missing modules, loose tensors, unnamed weights.
 
-A structure does not name every weight (a scan's, sinks, corrections of a router), and a checkpoint may name modules
-otherwise than transformers does. Both are settled layer by layer: layers of one kind must hold the same tensors, and
-what they hold beyond the named modules must be as many weights as the structure has without names. A module that is
-missing in all layers, where tensors of other names stand for it in all of them, goes by another name in the checkpoint.
+A structure does not name every weight (those of a scan, sinks, corrections of a router), and a checkpoint may name
+modules differently from transformers. Both are resolved layer by layer: layers of one kind must hold the same tensors,
+and the tensors outside named modules must have as many weights as the structure has without names. If a module is
+missing in all layers, and all have tensors of other names that match it, it has another name in the checkpoint.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ _PACKED = ("I32", "U8", "I8", "F8_E4M3", "F8_E5M2", "F4")
 Shape = tuple[int, ...] | None
 
 _OPEN = (-1,)
-"""The usual shape where as many layers have one as have another."""
+"""Stands for the usual shape if two shapes are equally frequent."""
 
 
 @dataclass(slots=True)
 class Settled:
-    """explained: places whose loose tensors stand for weights of the structure
+    """How loose tensors were resolved.
 
-    renamed: modules that go by other names, with these
+    explained: places whose loose tensors match weights of the structure
+    renamed: modules with other names in the checkpoint, and those names
     """
 
     differences: list[Difference] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Settled:
 
 
 def settle(held: Sequence[Held]) -> Settled:
-    """All that named modules leave open."""
+    """Resolve everything that is not in named modules."""
     out = Settled()
     absent = _absent_everywhere(held)
     seen = Counter(path for own in held for path in own.loose)
@@ -55,7 +56,7 @@ def settle(held: Sequence[Held]) -> Settled:
     for layers in kinds.values():
         first, *others = Counter(_names(own) for own in layers).most_common(2)
         usual = dict(first[0])
-        if others and others[0][1] == first[1]:  # it is unknown which of them is right
+        if others and others[0][1] == first[1]:  # it is unknown which of them is correct
             usual = {path: shape if usual.get(path, shape) == shape else _OPEN for path, shape in others[0][0]} | {
                 path: shape for path, shape in usual.items() if path not in dict(others[0][0])
             }
@@ -69,14 +70,14 @@ def settle(held: Sequence[Held]) -> Settled:
 
 
 def _missing(own: Held) -> dict[str, list[Weight]]:
-    """Modules of the structure that have no tensor."""
+    """Modules of the structure without tensors."""
     plain = {below: ws for below, ws in own.place.weights.items() if below not in own.modules}
     stacks = {below: ws for below, ws in own.place.stacks.items() if below not in own.stacks}
     return {below: ws for below, ws in (plain | stacks).items() if not all(w.optional and not w.bias for w in ws)}
 
 
 def _absent_everywhere(held: Sequence[Held]) -> set[tuple[str, str]]:
-    """Modules, with the lists of layers they lie in, that several of these have and none in the checkpoint."""
+    """Modules, with their lists of layers, that several of these layers should have and none has in the checkpoint."""
     wanted: Counter[tuple[str, str]] = Counter()
     lost: Counter[tuple[str, str]] = Counter()
     for own in held:
@@ -88,7 +89,7 @@ def _absent_everywhere(held: Sequence[Held]) -> set[tuple[str, str]]:
 
 
 def _settle_place(own: Held, absent: set[tuple[str, str]], seen: Mapping[str, int], out: Settled) -> None:
-    """One layer whose loose tensors are those of the others of its kind."""
+    """Resolve one layer whose loose tensors are the same as those of the others of its kind."""
     missing = _missing(own)
     layers = own.place.path.rpartition(".")[0]
     named = {below: ws for below, ws in missing.items() if (layers, below) in absent}
@@ -107,7 +108,7 @@ def _settle_place(own: Held, absent: set[tuple[str, str]], seen: Mapping[str, in
 
 
 def _stands_for(own: Held, named: Mapping[str, list[Weight]], unnamed: int) -> bool:
-    """Whether the loose tensors are as many weights as modules of other names, and those without any, have."""
+    """Whether the loose tensors have as many weights as the renamed modules and the unnamed weights together."""
     known = (*own.loose.values(), *(tensor for parts in own.modules.values() for tensor in parts.values()))
     if any(tensor.shape is None for tensor in known):
         return bool(own.loose) == bool(named or unnamed)
@@ -117,7 +118,7 @@ def _stands_for(own: Held, named: Mapping[str, list[Weight]], unnamed: int) -> b
 
 
 def _elements(path: str, tensor: StoredTensor, own: Held) -> int:
-    """Weights of a tensor that no module names; packed ones by the bits of the structure's own formats."""
+    """Number of weights in a tensor outside all modules; those of packed ones follow from the structure's formats."""
     packed = any(other.dtype in _PACKED for other in own.loose.values())
     if packed and part_kind(path.rpartition(".")[2]) == "beside":
         return 0
@@ -146,7 +147,7 @@ def _gone(weights: Sequence[Weight]) -> Difference:
 
 
 def _other_bytes(own: Held, named: Mapping[str, list[Weight]]) -> Iterator[Difference]:
-    """Modules of other names whose tensors are not in the format that the config says."""
+    """Renamed modules whose tensors are not in the format that the config states."""
     stored = sum(tensor.bytes for tensor in own.loose.values())
     expected = sum(w.bytes for ws in named.values() for w in ws) + sum(w.bytes for w in own.place.unnamed)
     if stored and abs(stored - expected) > 2 * TOLERANCE * max(stored, expected) + 4096.0:
@@ -156,7 +157,7 @@ def _other_bytes(own: Held, named: Mapping[str, list[Weight]]) -> Iterator[Diffe
 
 
 def _narrow(own: Held, wide: set[str]) -> Iterator[Difference]:
-    """Weights that no format narrows, vectors among them, and those that other layers hold in 16 bits or more."""
+    """Narrow tensors of weights that are never quantised (such as vectors), or have 16 bits or more in other layers."""
     for path, tensor in own.loose.items():
         vector = len(tensor.shape or ()) < 2 and part_kind(path.rpartition(".")[2]) != "beside"
         if not is_wide(tensor) and (vector or path in wide or not _missing(own)):
@@ -165,7 +166,7 @@ def _narrow(own: Held, wide: set[str]) -> Iterator[Difference]:
 
 
 def _lonely(own: Held, seen: Mapping[str, int], often: set[tuple[str, Shape]]) -> Iterator[Difference]:
-    """Tensors that only one layer has, which lacks one of the same shape that several others have."""
+    """Tensors of only one layer, which lacks a tensor of the same shape that several others have."""
     for path, tensor in own.loose.items():
         if seen[path] == 1 and len(own.loose) > 1:
             other = next((name for name, shape in often if shape == tensor.shape and name not in own.loose), None)
@@ -176,7 +177,7 @@ def _lonely(own: Held, seen: Mapping[str, int], often: set[tuple[str, Shape]]) -
 
 
 def _turned(own: Held, shapes: Mapping[tuple[str, Shape], int]) -> Iterator[Difference]:
-    """Matrices that lie the other way round than those of the same name in all other layers."""
+    """Matrices that are transposed relative to those of the same name in all other layers."""
     for path, tensor in own.loose.items():
         shape = tensor.shape or ()
         if len(shape) == 2 and shapes[path, shape] == 1 and shapes.get((path, shape[::-1]), 0) >= TOGETHER:
@@ -186,7 +187,7 @@ def _turned(own: Held, shapes: Mapping[tuple[str, Shape], int]) -> Iterator[Diff
 
 
 def _odd(own: Held, usual: Mapping[str, tuple[int, ...] | None]) -> Iterator[Difference]:
-    """A layer whose loose tensors are not those of the other layers of its kind."""
+    """Differences of a layer whose loose tensors are not those of the other layers of its kind."""
     for path in {**usual, **{path: None for path in own.loose if not is_correction(path)}}:
         name = _full(own, path)
         if path not in own.loose:
@@ -202,7 +203,7 @@ def _odd(own: Held, usual: Mapping[str, tuple[int, ...] | None]) -> Iterator[Dif
 
 
 def _unlike(own: Held, unnamed: int) -> Iterator[Difference]:
-    """A layer that holds other weights without names than the structure has."""
+    """The difference of a layer whose unnamed weights are not those of the structure."""
     if unnamed:
         roles = ", ".join(dict.fromkeys(weight.role for weight in own.place.unnamed))
         found = sum(_elements(path, tensor, own) for path, tensor in own.loose.items())

@@ -1,4 +1,4 @@
-"""Named modules of a structure against their tensors: sizes, shapes, formats, and what is missing."""
+"""Compares named modules of a structure with their tensors: sizes, shapes, formats and missing parts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from graphsim.models.checkpoint.report import Difference
 from graphsim.models.checkpoint.storage import is_turned, matrix_problem, part_kind, vector_problem
 
 TOGETHER = 2
-"""Layers from which on a way to store a module counts as the checkpoint's own."""
+"""Minimum number of layers for a way of storing a module to count as the checkpoint's convention."""
 
 
 def module_problems(held: Sequence[Held]) -> Iterator[tuple[Held, str, Difference]]:
-    """Every module that the checkpoint has and that is not as the structure says, with where it lies."""
+    """Every module of the checkpoint that differs from the structure, with its place."""
     turned = _turned_everywhere(held)
     usual = _usual_shapes(held)
     for own in held:
@@ -29,7 +29,7 @@ def module_problems(held: Sequence[Held]) -> Iterator[tuple[Held, str, Differenc
 
 
 def _problem(weights: Sequence[Weight], parts: Parts, turned: bool) -> str:
-    """What is wrong with a module, as the end of a sentence."""
+    """The problem with a module, as the end of a sentence."""
     if any(tensor.shape is None for tensor in parts.values()):
         return ""
     strange = [part for part in parts if not part_kind(part)]
@@ -65,7 +65,7 @@ def _are_alike(parts: Parts) -> bool:
 
 
 def _turned_everywhere(held: Sequence[Held]) -> set[str]:
-    """Modules that lie inputs first in every layer that has them, as those of GPT-2 do."""
+    """Modules that are stored with inputs first in every layer that has them, as in GPT-2."""
     seen: Counter[str] = Counter()
     turned: Counter[str] = Counter()
     for own in held:
@@ -83,7 +83,7 @@ def _shapes(parts: Parts) -> tuple[object, ...]:
 
 
 def _usual_shapes(held: Sequence[Held]) -> dict[tuple[int, str], tuple[object, ...] | None]:
-    """For each kind of layer and module, the parts that most of these layers hold; None if no parts are most's."""
+    """For each kind of layer and module, the most common shapes of its parts; None if there is no majority."""
     counts: dict[tuple[int, str], Counter[tuple[object, ...]]] = {}
     for own in held:
         for below, parts in own.modules.items():

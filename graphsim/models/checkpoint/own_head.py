@@ -1,4 +1,4 @@
-"""An output head that a family ties, with weights of its own because the checkpoint holds them."""
+"""Unties a family's tied output head if the checkpoint holds separate weights for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NOTE = "the output head has weights of its own, which the checkpoint holds and 
 
 
 def with_own_head(model: ModelConfig, stored: StoredTensors) -> ModelConfig:
-    """The model with its head as the checkpoint has it; the model itself where both are of one mind."""
+    """The model with its head tied or untied as in the checkpoint; unchanged if both agree."""
     head = model.head
     if not isinstance(head, Head) or not head.own_if_stored:
         return model

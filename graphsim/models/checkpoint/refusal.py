@@ -1,4 +1,4 @@
-"""Differences between a structure and its checkpoint as sentences, those of many layers as one."""
+"""Differences between a structure and its checkpoint as sentences, with those of many layers merged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphsim.models.config import ModelConfig
 from graphsim.units import short
 
 SHOWN = 4
-"""Sentences that an error holds."""
+"""Maximum number of sentences in an error."""
 
 GO_ON = "load_model(path, check=False), or --no-check on the command line of one model, goes by the config alone"
 
@@ -28,7 +28,7 @@ def sentences(differences: Iterable[Difference]) -> list[str]:
 
 
 def checked(config: ModelConfig, report: CheckpointReport) -> ModelConfig:
-    """The model, with what its checkpoint adds to its notes. Raises ConfigError naming the modules that differ."""
+    """The model, with the report's notes added. Raises ConfigError naming the modules that differ."""
     if report.differences:
         found = sentences(report.differences)
         more = f"; and {len(found) - SHOWN} more differences" if len(found) > SHOWN else ""
@@ -40,5 +40,5 @@ def checked(config: ModelConfig, report: CheckpointReport) -> ModelConfig:
 
 
 def short_sentence(text: str) -> str:
-    """A sentence that names of a broken file cannot make long."""
+    """The sentence, truncated if names from a broken file make it too long."""
     return text if len(text) <= 300 else short(text[:300])

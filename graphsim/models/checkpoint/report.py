@@ -1,4 +1,4 @@
-"""What comparing a checkpoint with a structure finds."""
+"""The result of comparing a checkpoint with a structure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from graphsim.units import count_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One module that is not the same in both. text: a sentence that starts with the module's path."""
+    """A module that differs between the two.
+
+    text: a sentence that starts with the module's path
+    """
 
     module: str
     text: str
@@ -19,9 +22,10 @@ class Difference:
 class CheckpointReport:
     """A model's structure compared with the tensors of its checkpoint.
 
-    model: the model's name; source: the folder, index or file that was read
+    model: the model's name
+    source: the folder, index or file that was read
     precision: the number formats that the config states
-    parameters, bytes: number of parameters of the structure, and their size in these formats
+    parameters, bytes: number of parameters of the structure, and their size in bytes in these formats
     checkpoint_parameters, checkpoint_bytes: the same of the files; parameters are None where only tensor names are
         known
     explained_bytes: bytes of checkpoint tensors that match a module of the structure in shape and format
@@ -46,7 +50,7 @@ class CheckpointReport:
 
     @property
     def explained(self) -> float | None:
-        """Share of the checkpoint's bytes that the structure explains; None where sizes are not known."""
+        """Share of the checkpoint's bytes that the structure explains; None if sizes are not known."""
         if self.explained_bytes is None or not self.checkpoint_bytes:
             return None
         return self.explained_bytes / self.checkpoint_bytes

@@ -1,4 +1,4 @@
-"""How much of a checkpoint the structure explains, and how many weights the checkpoint holds."""
+"""The tensors of a checkpoint that the structure explains, and the checkpoint's number of parameters."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from graphsim.models.checkpoint.report import Difference
 from graphsim.models.checkpoint.storage import part_kind
 
 Wrong = dict[tuple[str, str], list[Difference]]
-"""Differences by the place and the path below it."""
+"""Differences by place and by the path relative to it."""
 
 
 def explained(division: Division, wrong: Wrong, settled: Settled) -> Iterator[StoredTensor]:
-    """Tensors that are weights of the structure, or scales and the like that belong to them."""
+    """Tensors that are weights of the structure, or belong to them, such as scales."""
     yield from division.cache_scales.values()
     for own in division.held:
         for below, parts in (*own.modules.items(), *own.stacks.items()):
@@ -26,7 +26,7 @@ def explained(division: Division, wrong: Wrong, settled: Settled) -> Iterator[St
 
 
 def parameters(division: Division, wrong: Wrong, settled: Settled) -> int:
-    """Weights of the checkpoint: as the structure counts what it explains, else as many as the shapes say."""
+    """Number of parameters of the checkpoint: by the structure for explained tensors, by their shapes for others."""
     total = sum(_count(parts) for parts in (*division.beyond.values(), *division.left_out.values()))
     for own in division.held:
         for below, parts in (*own.modules.items(), *own.stacks.items()):

@@ -1,7 +1,7 @@
-"""Names that published checkpoints of a family have, as the modules of transformers' class are called.
+"""Translates names in published checkpoints of a family to module names of its class in transformers.
 
-Sources: transformers 5.24, `conversion_mapping.py`. What lies in front of a language model, and lists of experts, need
-no entry here (`names.plain`, `stacks`); nor do fused GEMMs, which are found by their sizes (`loose`).
+Source: transformers 5.24, `conversion_mapping.py`. Prefixes of a language model and lists of experts need no entry
+here (`names.plain`, `stacks`); neither do fused GEMMs, which are recognised by their sizes (`loose`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HY_V4 = _rules(
 )  # fmt: skip
 
 _KIMI_K25 = _rules(
-    (r"^language_model\.model\.blocks\.", "language_model.model.layers."),  # as transformers saves it
+    (r"^language_model\.model\.blocks\.", "language_model.model.layers."),  # as saved by transformers
     (r"^(vision_tower\.encoder\.blocks\.\d+)\.norm1\.", r"\1.norm2."),
     (r"^(vision_tower\.encoder\.blocks\.\d+)\.norm0\.", r"\1.norm1."),
     (r"^(vision_tower\.encoder\.blocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.fc2."),
@@ -51,7 +51,7 @@ _KIMI_K25 = _rules(
 )  # fmt: skip
 
 _INTERN_VIT = _rules(
-    (r"^language_model\.model\.encoder\.layers\.", "language_model.model.layers."),  # as transformers saves it
+    (r"^language_model\.model\.encoder\.layers\.", "language_model.model.layers."),  # as saved by transformers
     (r"^vision_model\.encoder\.layers\.", "vision_tower.layers."), (r"^vision_model\.", "vision_tower."),
     (r"^(vision_tower\.embeddings)\.class_embedding$", r"\1.cls_token"),
     (r"^(vision_tower\.embeddings)\.patch_embedding\.", r"\1.patch_embeddings.projection."),
@@ -150,17 +150,17 @@ _SPELLINGS: dict[str, Rules] = {
     "qianfan_ocr": _INTERN_VIT,
     "step3p7": _STEP_VL,
 }
-"""Rules by `model_type`, each applied after the one before it."""
+"""Rules by `model_type`, applied in order."""
 
 
 IN_TURN = {"ernie4_5_vl_moe": ("text_moe", "vision_moe")}
-"""By `model_type`, the lists whose experts, as many in each, a checkpoint numbers one list after the other."""
+"""Lists of experts of equal length that a checkpoint numbers consecutively, by `model_type`."""
 
 
 class Speller:
-    """Renames the tensors of one `model_type`; names of the class itself stay as they are.
+    """Renames the tensors of one `model_type`; names that the class itself uses are unchanged.
 
-    experts: in each of the lists of `IN_TURN`
+    experts: number of experts in each of the lists of `IN_TURN`
     """
 
     __slots__ = ("_experts", "_lists", "_rules")
@@ -171,7 +171,7 @@ class Speller:
         self._experts = experts
 
     def __call__(self, path: str) -> str:
-        """The path, as transformers has it."""
+        """The path in transformers."""
         front, cut, rest = path.partition(".experts.")
         if cut and self._lists:
             path = cut.join(self.expert(front, rest))
@@ -180,7 +180,7 @@ class Speller:
         return path
 
     def expert(self, front: str, rest: str) -> tuple[str, str]:
-        """What stands before `experts` and after it, with the list that the expert is of and its number there."""
+        """The path before `experts`, with the expert's list, and the path after it, with its index in that list."""
         number, _, part = rest.partition(".")
         if not self._lists or not number.isdecimal():
             return front, rest

@@ -1,4 +1,4 @@
-"""Experts of a structure against their tensors: one stack for all of them, or three weights for each."""
+"""Compares experts of a structure with their tensors: one stack for all, or separate weights for each."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _UP = (
     "gate_up_proj", "gate_proj", "up_proj", "w1", "w3", "w13", "v1", "fc1", "linear_1", "linear_v", "linear_fc1",
     "dense_h_to_4h", "input_linear", "gate_up", "gate", "up", "wi", "wi_0", "wi_1", "linear",
 )  # fmt: skip
-"""What checkpoints call an expert's first weight, or the halves of it."""
+"""Names in checkpoints of an expert's first weight, or of its halves."""
 
 _DOWN = (
     "down_proj", "w2", "w2_weight", "fc2", "linear_2", "linear_fc2", "dense_4h_to_h", "output_linear", "down", "wo",
 )  # fmt: skip
-"""What checkpoints call an expert's second weight."""
+"""Names in checkpoints of an expert's second weight."""
 
 _STACKED = re.compile(r"(?P<name>.+?)(?:_(?P<part>blocks|scales|bias|weight_\w+|weight|scale_inv|scale\w*|qweight))?")
 
 Experts = dict[str, dict[int, Parts]]
-"""The parts of each expert's weights, by the weight's name; expert -1 where all are in one stack."""
+"""The parts of each expert's weights, by the weight's name; expert -1 if all are in one stack."""
 
 
 def stack_problems(held: Sequence[Held]) -> Iterator[tuple[Held, str, Difference]]:
-    """Every list of experts, or single expert, that is not as the structure says, with where it lies."""
+    """Every list of experts, or single expert, that differs from the structure, with its place."""
     lists = [parts for own in held for parts in own.stacks.values()]
     found = [(own, path, _experts(parts)) for own in held for path, parts in own.stacks.items()]
     seen = Counter(name for _, _, experts in found for name in experts)
@@ -72,7 +72,7 @@ def _experts(parts: Parts) -> Experts:
 
 
 def _stack_shapes(experts: Experts) -> dict[str, tuple[object, ...]]:
-    """The shapes of what is in one stack for all experts."""
+    """The shapes of tensors that are one stack for all experts."""
     return {
         name: tuple(sorted((part, tensor.shape) for part, tensor in found[-1].items()))
         for name, found in experts.items()
@@ -81,7 +81,7 @@ def _stack_shapes(experts: Experts) -> dict[str, tuple[object, ...]]:
 
 
 def _usual_stacks(found: Sequence[tuple[Held, str, Experts]]) -> dict[tuple[int, str], dict[str, tuple[object, ...]]]:
-    """For each kind of layer, the shapes that most of these layers have."""
+    """For each kind of layer, the most common shapes."""
     counts: dict[tuple[int, str], Counter[tuple[object, ...]]] = {}
     for own, path, experts in found:
         counts.setdefault((own.place.kind, path), Counter())[tuple(sorted(_stack_shapes(experts).items()))] += 1
@@ -89,7 +89,10 @@ def _usual_stacks(found: Sequence[tuple[Held, str, Experts]]) -> dict[tuple[int,
 
 
 def _problems(weights: Sequence[Weight], experts: Experts, seen: Mapping[str, int]) -> Iterator[tuple[str, str]]:
-    """Modules below the list, with what is wrong with them. seen: in how many layers a name stands."""
+    """Modules under the list, each with its problem.
+
+    seen: number of layers that have each name
+    """
     for name in experts:
         if name.rpartition(".")[2] not in (*_UP, *_DOWN) and seen[name] < TOGETHER:
             yield name, "is missing in the structure"
@@ -128,7 +131,7 @@ def _weight_problems(weight: Weight, name: str, found: Mapping[int, Parts], name
 
 
 def _signature(parts: Parts) -> tuple[object, ...]:
-    """What experts must have in common; floats of any width are one."""
+    """The properties that all experts must share; floats of all widths count as the same."""
     return tuple(sorted((part, t.shape, "float" if is_wide(t) else t.dtype) for part, t in parts.items()))
 
 

@@ -1,8 +1,8 @@
-"""How one weight is stored: its matrix, packed or not, its bias, and what a quantised format keeps beside it.
+"""How one weight is stored: its matrix, packed or not, its bias, and the auxiliary tensors of a quantised format.
 
 Names of the parts: GPTQ and AWQ (`qweight`, `qzeros`, `scales`, `g_idx`), compressed-tensors 0.13 (`weight_packed`,
 `weight_scale`, `weight_zero_point`, `weight_shape`), FP8 (`weight_scale_inv`, `input_scale`), bitsandbytes 0.48
-(`weight.absmax`, `weight.quant_state.…`, `SCB`), MXFP4 as gpt-oss has it (`…_blocks`, `…_scales`), HQQ (`W_q`), and
+(`weight.absmax`, `weight.quant_state.…`, `SCB`), MXFP4 in gpt-oss (`…_blocks`, `…_scales`), HQQ (`W_q`), and
 ModelOpt (`weight_scale_2`).
 """
 
@@ -20,19 +20,19 @@ from graphsim.ops.formats import Format
 from graphsim.ops.linear import stored_bytes
 
 MAIN = ("weight", "qweight", "weight_packed", "W_q", "blocks", "")
-"""Parts that hold the matrix itself; "" is a parameter without a module of its own."""
+"""Parts that hold the matrix itself; "" for a parameter that is not in a module."""
 
 _BESIDE = re.compile(
     r"qzeros|scales?|biases|g_idx|perm|SCB|weight_format|(.*\.)?(?!global_scale)\w*_scale(_\w+)?|\w*zero_point|weight_shape|weight_g_idx"
     r"|weight\.(absmax|quant_map|nested_\w+|quant_state\..*|SCB|\w*scale\w*|\w*zero\w*)|\w*amax|zeros?|meta|\w*quantizer\..*"
 )
-"""Parts that a quantised format keeps beside the matrix."""
+"""Auxiliary parts of a quantised format, such as scales."""
 
 _FLOATS = ("BF16", "F16", "F32", "F64")
 _CACHE_SCALES = re.compile(r"(.*\.)?(k|v|q|kv|kv_cache|prob_output|k_proj\.output|v_proj\.output)_scale")
 
 TOLERANCE = 0.03
-"""Share of a weight's bytes by which a quantised one may be larger or smaller than its format says."""
+"""Relative tolerance between the stored bytes of a quantised weight and those of its format."""
 
 
 def is_cache_scale(path: str) -> bool:
@@ -42,7 +42,7 @@ def is_cache_scale(path: str) -> bool:
 
 @cache
 def part_kind(part: str) -> str:
-    """`main`, `bias`, `beside`, or "" for what is none of these."""
+    """The kind of a part: `main`, `bias` or `beside` (scales and the like); "" if none of these."""
     last = part.rpartition(".")[2]
     if part in MAIN or last in MAIN[:-1]:
         return "main"
@@ -53,7 +53,7 @@ def part_kind(part: str) -> str:
 
 @cache
 def _bits(form: Format) -> tuple[str, int]:
-    """The family of a format, and the bits of its numbers without their scales."""
+    """The family of a format, and the bits per number without scales."""
     name = form.name
     if name in ("fp32", "bf16", "fp16"):
         return "float", 0
@@ -65,9 +65,10 @@ def _bits(form: Format) -> tuple[str, int]:
 
 
 def matrix_problem(weight: Weight, parts: Mapping[str, StoredTensor], matrix: tuple[int, int], elements: int) -> str:
-    """What is wrong with the stored parts of a weight, as the end of a sentence; "" where nothing is.
+    """The problem with the stored parts of a weight, as the end of a sentence; "" if there is none.
 
-    matrix: outputs and inputs; elements: of the matrix, of all experts where it is a stack
+    matrix: outputs and inputs
+    elements: number of elements of the matrix, or of all experts in a stack
     """
     mains = [tensor for part, tensor in parts.items() if part_kind(part) == "main"]
     if not mains:
@@ -97,14 +98,14 @@ def matrix_problem(weight: Weight, parts: Mapping[str, StoredTensor], matrix: tu
 
 
 def _family(dtype: str, bits: float, said: str) -> str:
-    """The family that packed numbers are of; what the config says where their type leaves it open."""
+    """The family of packed numbers; the family that the config states if their type is ambiguous."""
     if dtype.startswith("F"):
         return "fp"
     return "int" if dtype in ("I32", "I8") and bits != 4 else said
 
 
 def _together(mains: Sequence[StoredTensor]) -> StoredTensor:
-    """Slices of a matrix one below the other, as one."""
+    """Slices of a matrix concatenated along the outputs."""
     first, *others = mains
     if not others or any(not t.shape or t.shape[1:] != (first.shape or ())[1:] for t in mains):
         return first
@@ -113,9 +114,9 @@ def _together(mains: Sequence[StoredTensor]) -> StoredTensor:
 
 
 def vector_problem(parts: Mapping[str, StoredTensor], beside_matrix: bool) -> str:
-    """What is wrong with biases and learned vectors, which no format narrows below 16 bits; "" where nothing is.
+    """The problem with biases and learned vectors, which are never narrower than 16 bits; "" if there is none.
 
-    beside_matrix: the main part is a matrix, which may be narrower
+    beside_matrix: whether the main part is a matrix, which may be narrower
     """
     for part, tensor in parts.items():
         kind = part_kind(part)
@@ -126,7 +127,7 @@ def vector_problem(parts: Mapping[str, StoredTensor], beside_matrix: bool) -> st
 
 
 def is_wide(tensor: StoredTensor) -> bool:
-    """Whether numbers are floats of 16 bits or more, as far as is known."""
+    """Whether a tensor holds floats of 16 bits or more; True if its type is unknown."""
     return tensor.dtype in _FLOATS or not tensor.dtype
 
 
@@ -136,7 +137,7 @@ def _asked(matrix: tuple[int, int], elements: int) -> str:
 
 
 def _is_matrix(shape: tuple[int, ...], matrix: tuple[int, int], elements: int) -> bool:
-    """Whether a shape is that of outputs x inputs, or the other way round, of a convolution, or of a stack of them."""
+    """Whether a shape is outputs x inputs, its transpose, a convolution's, or that of a stack of these."""
     if shape and shape[0] == matrix[0] and math.prod(shape[1:]) == matrix[1]:
         return True
     if shape and shape[-1] == matrix[1] and math.prod(shape[:-1]) == matrix[0]:  # a table over a grid
@@ -144,13 +145,13 @@ def _is_matrix(shape: tuple[int, ...], matrix: tuple[int, int], elements: int) -
     if len(shape) == 3 and math.prod(shape) == math.prod(matrix):  # slices along outputs, or along inputs
         return shape[2] == matrix[1] or shape[1] == matrix[0]
     own = tuple(n for n in shape if n != 1) or (1,)
-    if math.prod(matrix) != elements:  # a stack: one more dimension, or experts one below the other
+    if math.prod(matrix) != elements:  # a stack: one more dimension, or experts concatenated along the first
         return bool({*matrix} & {*own[-2:]})
     return sorted(own) == sorted(n for n in matrix if n != 1) or own == (elements,)
 
 
 def _is_packed(dtype: str, bits: float) -> bool:
-    """Whether an element may take so many bits in numbers of that format."""
+    """Whether elements may take this number of bits in this format."""
     if dtype in ("I32", "U32", "I64"):
         return 1.5 <= bits <= 8.5
     if dtype in ("U8", "I8", "BOOL", "F4"):
@@ -161,7 +162,7 @@ def _is_packed(dtype: str, bits: float) -> bool:
 def _size_problem(
     form: Format | None, parts: Mapping[str, StoredTensor], matrix: tuple[int, int], elements: int
 ) -> str:
-    """Scales, zero points and the like make a format's bytes per weight; a group of another size shows here."""
+    """The problem if stored bytes, with scales and zero points, differ from the format's; detects other group sizes."""
     if form is None:
         return ""
     stored = sum(tensor.bytes for part, tensor in parts.items() if part_kind(part) != "bias")
@@ -174,7 +175,7 @@ def _size_problem(
 
 
 def is_turned(parts: Mapping[str, StoredTensor], matrix: tuple[int, int]) -> bool:
-    """Whether a float matrix lies inputs first, as GPT-2's Conv1D has it."""
+    """Whether a float matrix is stored with inputs first, as in GPT-2's Conv1D."""
     for part, tensor in parts.items():
         if part_kind(part) == "main" and tensor.dtype in _FLOATS and tensor.shape is not None:
             return matrix[0] != matrix[1] and tensor.shape[-2:] == (matrix[1], matrix[0])
