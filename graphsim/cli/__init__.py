@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, from loading it on until it is interrupted; returns the exit status.
+    """Import and run a command; returns the exit status.
 
-    arguments: by default those of the process, which is then the command's own: while it loads, nothing that it makes
-        is garbage, and nothing is searched for any
+    arguments: the command line, by default that of the process; garbage collection is then paused while modules are
+        imported, since they leave no garbage
     """
     if arguments is None:
         gc.disable()

@@ -1,4 +1,4 @@
-"""The line that every command with numbers begins with: what they are about, and how far to trust them."""
+"""The first line of every command that prints numbers: what they refer to, and how reliable they are."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment
 
 
 def print_basis(bases: Iterable[Basis]) -> None:
-    """One line, whatever many deployments there are."""
+    """Print one line for any number of deployments."""
     print_line(bases_text(bases))
 
 
 def served_basis(deployment: Deployment) -> Basis:
-    """The basis of a deployment; without an engine, that of functions on times and memory."""
+    """The basis of a deployment; without an engine, with the default engine of functions on times and memory."""
     return basis_of(deployment.under(DEFAULT_ENGINE))
 
 
 def bases_of(frame: Any) -> list[Basis]:
-    """The bases of a sweep's rows, by its columns; each once."""
+    """The bases of a sweep's rows, from its columns, without duplicates."""
     rows = frame[["model", "hardware", "engine", "precision", "cost"]].drop_duplicates().to_dict("records")
     return [
         Basis(
@@ -36,7 +36,7 @@ def bases_of(frame: Any) -> list[Basis]:
 def bases_of_choices(
     model: Any, hardware: Sequence[Any], engines: Sequence[Any], precisions: Sequence[Any]
 ) -> list[Basis]:
-    """The bases of all combinations; None among the engines or precisions means the default."""
+    """The bases of all combinations; None among the engines or precisions stands for the default."""
     return [
         served_basis(Deployment(model, device, engine=engine, precision=precision))
         for device, engine, precision in product(hardware, engines, precisions)
@@ -44,7 +44,11 @@ def bases_of_choices(
 
 
 def trained_bases(asked: Mapping[str, Any], varied: Mapping[str, Sequence[Any]]) -> list[Basis]:
-    """Of training: all combinations of what is varied, and otherwise what is asked for."""
+    """The bases of training runs: all combinations of the varied arguments, with the other arguments fixed.
+
+    asked: arguments of `train`
+    varied: values of the varied arguments, by name
+    """
     from graphsim.sweeps.training_grid import STRUCTURE
     from graphsim.training.recipe import load_recipe
 

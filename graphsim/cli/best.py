@@ -1,4 +1,4 @@
-"""`graphsim best`: the deployments of a sweep that meet the limits, the best one first."""
+"""`graphsim best`: the deployments of a sweep that meet the limits, best first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMITS = {
     "devices": ("devices", "count", "upper limit of the number of devices"),
     "cost-per-token": ("cost_per_token", "", "upper limit of the cost per generated token"),
 }
-"""For each option the argument that it stands for, the kind of quantity, and what it says."""
+"""Argument, kind of quantity and help text of each option for a limit."""
 
 _SHOWN = (
     "model",

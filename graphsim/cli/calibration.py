@@ -1,4 +1,4 @@
-"""`graphsim calibrate`, `graphsim measure`: making the numbers better with measurements of one's own."""
+"""`graphsim calibrate` and `graphsim measure`: improving the estimates with the user's own measurements."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--to",
         metavar="FILE",
-        help="file to write (beside the device's own); an engine's own has the engine's name in it",
+        help="file to write (next to the device's file; for an engine, with its name in the file name)",
     )
     shared.add_json(parser)
     parser.set_defaults(command_function=calibrate)
 
     parser = shared.add_command(commands, "measure", CALIBRATE_EXAMPLES)
-    parser.add_argument("path", metavar="FILE.csv", help="where to append the measurements; a rerun continues")
+    parser.add_argument("path", metavar="FILE.csv", help="file to append the measurements to; a rerun resumes")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="what to measure (cuda where there is one)")
     shared.add_json(parser)
     parser.set_defaults(command_function=measure)
 
 
 def calibrate(options: argparse.Namespace) -> None:
-    """Fit, save, say where."""
+    """Fit a calibration, save it and print the path."""
     from graphsim.calibration.fit import calibrate_files
 
     paths = calibrate_files(options.data, options.hardware, Path(options.to) if options.to else None, progress=_say)
@@ -48,7 +48,7 @@ def calibrate(options: argparse.Namespace) -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Measure what is still missing."""
+    """Run the measurements that are still missing."""
     from graphsim.calibration.measure import measure as measure_kernels
 
     count = measure_kernels(options.path, device=options.device, progress=_count)

@@ -1,4 +1,4 @@
-"""`graphsim models` and `graphsim hardware`: what is known, and what a file says."""
+"""`graphsim models` and `graphsim hardware`: list the catalogs, or show one entry."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def models(options: argparse.Namespace) -> None:
         _show_model(options)
         return
     if options.capture or options.save:
-        raise ConfigError("NAME is missing: which model is to be captured or saved")
+        raise ConfigError("NAME is missing; give the model to capture or save")
     found = _readable(load_model, list_models())
     if options.json:
         print_json([_model_facts(config) for config in found])
@@ -66,7 +66,7 @@ def models(options: argparse.Namespace) -> None:
 
 
 def _readable(load: Callable[[str], Loaded], names: Iterable[str]) -> list[Loaded]:
-    """What can be loaded; a file among them that cannot is told on standard error, and keeps nothing else away."""
+    """Everything that can be loaded; a file that cannot be loaded is reported on standard error and skipped."""
     found = []
     for name in names:
         try:
@@ -115,7 +115,7 @@ def _show_model(options: argparse.Namespace) -> None:
 
 
 def _loaded(options: argparse.Namespace) -> tuple[ModelConfig, CheckpointReport | None]:
-    """The model that the options name, and how its checkpoint differs from it where it has one."""
+    """The model that the options name, and the report on its checkpoint if it has one."""
     from graphsim.models.loading import checkpoint_report, load_model
 
     if options.capture:
@@ -149,12 +149,12 @@ def hardware(options: argparse.Namespace) -> None:
 
 
 def _in(values: Sequence[float], unit: float) -> list[tuple[str, float]]:
-    """Each value in a unit, as text of a column and as it is."""
+    """Each value in a unit, as the text of a column and as a number."""
     return list(zip(figures_column([value / unit for value in values]), values, strict=True))
 
 
 def _sixteen_bits(device: Hardware) -> str:
-    """The 16-bit format that a device has matrix units for: bf16, or fp16 where it is older."""
+    """The 16-bit format of a device's matrix units: bf16, or fp16 on older devices."""
     return next((name for name in ("bf16", "fp16") if name in device.flops_per_s), "")
 
 

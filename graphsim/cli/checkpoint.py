@@ -1,4 +1,4 @@
-"""A model's structure and its checkpoint side by side, as a table and as JSON."""
+"""Comparison of a model's structure with its checkpoint, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def checkpoint_facts(report: CheckpointReport) -> dict[str, Any]:
-    """The report as plain data."""
+    """The report as plain JSON values."""
     return {
         "source": report.source,
         "precision": report.precision,
@@ -28,7 +28,7 @@ def checkpoint_facts(report: CheckpointReport) -> dict[str, Any]:
 
 
 def print_checkpoint(report: CheckpointReport) -> None:
-    """Parameters and bytes of both, the share that is explained, the differences, and further remarks."""
+    """Print parameters and bytes of both, the share that is explained, the differences, and further remarks."""
     from graphsim.models.checkpoint.refusal import sentences
 
     print_line(f"\ncheckpoint: {report.source}")
@@ -54,5 +54,5 @@ def print_checkpoint(report: CheckpointReport) -> None:
 
 
 def percent(share: float) -> str:
-    """Rounded down, so that 100 % is all of it."""
+    """A share in percent, rounded down, so that only a complete share gives 100 %."""
     return f"{int(share * 1e4) / 100:.2f} %"

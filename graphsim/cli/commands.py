@@ -1,4 +1,4 @@
-"""Commands, their options, and what happens to errors."""
+"""The argument parser with all commands, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Help on each command: graphsim COMMAND --help
 
 
 def parser(words: Sequence[str] | None = None) -> Parser:
-    """All commands with all their options.
+    """The parser of all commands with all their options.
 
-    words: of one command line, for which the options of its own command do; only that command's module is imported
+    words: a command line; only the module of its command is then imported, and only that command has its options
     """
     from graphsim import __version__
 
@@ -51,12 +51,12 @@ def parser(words: Sequence[str] | None = None) -> Parser:
 
 
 def _first_word(words: Sequence[str]) -> str:
-    """What stands where a command does."""
+    """The word in the position of the command; empty if there is none."""
     return next((word for word in words if not word.startswith("-")), "")
 
 
 def dispatch(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status. Without a command, print the help."""
+    """Run a command and return the exit status. Without a command, print the help."""
     if sys.stdout is None:  # closed by the caller
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     words = sys.argv[1:] if arguments is None else arguments
@@ -72,7 +72,7 @@ def dispatch(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ended(command: Callable[[], object]) -> int:
-    """The exit status of a command, which is run; what went wrong is told in a sentence."""
+    """Run a command and return its exit status; an error is printed as one sentence."""
     try:
         command()
         sys.stdout.flush()
@@ -91,6 +91,6 @@ def _ended(command: Callable[[], object]) -> int:
 
 
 def _silence() -> None:
-    """Nothing more to standard output, not even what is still to be flushed; unless it is a stream in memory."""
+    """Discard further standard output, including what is not flushed yet; a stream in memory is left unchanged."""
     with suppress(io.UnsupportedOperation):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

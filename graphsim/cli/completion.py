@@ -1,4 +1,4 @@
-"""`graphsim completion`: a script that lets a shell complete commands, options, models and devices."""
+"""`graphsim completion`: a script for shell completion of commands, options, models and devices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILES = (
     "path", "to", "html", "data", "plot", "lora", "trace", "timeline", "measured", "output_json", "rows", "dot",
     "config",
 )  # fmt: skip
-"""Options that are completed by the names of files."""
+"""Options whose values are completed as file names."""
 EXAMPLES = """examples:
   graphsim completion bash > ~/.local/share/bash-completion/completions/graphsim
   graphsim completion zsh > ~/.zfunc/_graphsim
@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
 
 
 def completion(options: argparse.Namespace) -> None:
-    """Print the script; names of models, devices and engines are those of today's catalogs."""
+    """Print the script; names of models, devices and engines are those in the catalogs when it is printed."""
     try:
         import shtab
     except ImportError:
@@ -55,7 +55,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _offer(action: argparse.Action) -> None:
-    """Names to choose from where any word may stand: of catalogs, or files."""
+    """Set the completion of an argument that accepts any word: names from a catalog, or files."""
     from graphsim.hardware import list_hardware
     from graphsim.lora.profile import list_engines
     from graphsim.models.loading import list_models

@@ -1,4 +1,4 @@
-"""Options of `graphsim serve` for prefill workers, and the table of ways to split workers into two pools."""
+"""Options of `graphsim serve` for prefill workers, and the table of prefill-decode splits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWN = ("prefill_hardware", *(f"prefill_{name}" for name in _DEGREES), "transfer
 
 
 def add_disaggregation(parser: argparse.ArgumentParser) -> None:
-    """--prefill-replicas and what describes them."""
+    """Add --prefill-replicas and the options that describe these replicas."""
     parser.add_argument(
         "--prefill-replicas", type=shared.whole(0), default=0, metavar="N",
         help="workers that only compute prompts; --replicas then only generate (0: all do both)",
@@ -43,7 +43,10 @@ def add_disaggregation(parser: argparse.ArgumentParser) -> None:
 
 
 def prefill_arguments(options: argparse.Namespace, decode: Deployment) -> dict[str, Any]:
-    """Arguments of `serving_of` that say who computes prompts. Raises ConfigError for options that say nothing."""
+    """Arguments of `serving_of` for the prefill workers.
+
+    Raises ConfigError for options that have no effect without --prefill-replicas.
+    """
     from dataclasses import replace
 
     from graphsim.hardware import load_hardware
@@ -51,14 +54,14 @@ def prefill_arguments(options: argparse.Namespace, decode: Deployment) -> dict[s
     if options.splits:
         for name in ("prefill_replicas", *_OWN[:-1]):
             if getattr(options, name):
-                raise ConfigError(f"--{name.replace('_', '-')} and --splits exclude each other; --splits tries all")
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} and --splits exclude each other; --splits tries every number of them"
+                )
         return {}
     if not options.prefill_replicas:
         for name in _OWN:
             if getattr(options, name) is not None:
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} needs --prefill-replicas: how many prefill workers there are"
-                )
+                raise ConfigError(f"--{name.replace('_', '-')} needs --prefill-replicas, the number of prefill workers")
         return {}
     changes: dict[str, Any] = {}
     if options.prefill_hardware is not None:
@@ -74,14 +77,14 @@ def prefill_arguments(options: argparse.Namespace, decode: Deployment) -> dict[s
 
 
 def transfer_of(options: argparse.Namespace) -> Any:
-    """The way of keys and values, where it was given."""
+    """How the KV cache is transferred; None if not given."""
     from graphsim.serving.disaggregated.transfer import read_transfer
 
     return None if options.transfer is None else read_transfer(options.transfer)
 
 
 def compare_splits(serving: Serving, limits: dict[str, float], options: argparse.Namespace) -> None:
-    """Print what `--splits` asks for."""
+    """Print the comparison that `--splits` asks for."""
     from graphsim.serving.disaggregated.splits import compare_splits as compared
 
     with RunProgress(0) as progress:

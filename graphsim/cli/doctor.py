@@ -1,4 +1,4 @@
-"""`graphsim doctor`: what is installed and found."""
+"""`graphsim doctor`: which packages are installed and which files are found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_commands(commands: Any) -> None:
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Look and print."""
+    """Print the state of the installation."""
     from graphsim.cli.health import UNLOCKS, health
 
     found = health()

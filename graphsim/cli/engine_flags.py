@@ -1,4 +1,4 @@
-"""An engine's own flags on the command line, such as `--max-num-seqs 64`, as its settings."""
+"""Engine settings from an engine's own command-line flags, such as `--max-num-seqs 64`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _SWITCHES = {"true": True, "false": False, "on": True, "off": False, None: True}
 
 
 def engine_limits(flags: Mapping[str, str | None], options: Iterable[str]) -> EngineLimits:
-    """Settings from flags by name without dashes, each with its text or None.
+    """Engine settings from flags.
 
-    options: of the command itself, one of which may have been meant
-    Raises ConfigError for a flag that no engine has, with the nearest one, or a value that it does not take.
+    flags: text of each flag, or None, by name without dashes
+    options: the command's own options, one of which may have been meant
+    Raises ConfigError for a flag that no engine has, naming the nearest one, or for a value that is not allowed.
     """
     from graphsim.serving.engine_flags import all_names
     from graphsim.serving.engine_limits import EngineLimits
@@ -42,12 +43,12 @@ def engine_limits(flags: Mapping[str, str | None], options: Iterable[str]) -> En
 
 
 def as_flags(error: ConfigError) -> str:
-    """A complaint of settings by the names that they have on a command line."""
+    """The message of an error on settings, with their command-line names."""
     return re.sub(r"\blimits\.(\w+)", lambda found: "--" + found[1].replace("_", "-"), str(error))
 
 
 def flag_value(text: str | None) -> Any:
-    """A switch, a number, a list of numbers, which may be a range, or a word."""
+    """The value of a flag: a switch, a number, a list of numbers or ranges, or a word."""
     if text is None or text.lower() in _SWITCHES:
         return _SWITCHES[None if text is None else text.lower()]
     values = values_or_words(text)
@@ -55,9 +56,9 @@ def flag_value(text: str | None) -> Any:
 
 
 def values_or_words(text: str) -> list[Any]:
-    """What lies between commas: switches, numbers, ranges of numbers (see `graphsim.ranges`) or words.
+    """Comma-separated values: switches, numbers, ranges of numbers (see `graphsim.ranges`) or words.
 
-    Raises ConfigError for a range that makes no sense.
+    Raises ConfigError for an invalid range.
     """
     found: list[Any] = []
     for part in map(str.strip, text.split(",")):
@@ -74,7 +75,7 @@ def values_or_words(text: str) -> list[Any]:
 
 
 def _number(text: str) -> Any:
-    """A number that no range holds, such as a negative one; else the word."""
+    """The text as a number, including those that ranges do not allow, such as negative ones; else the text itself."""
     try:
         number = float(text)
     except ValueError:

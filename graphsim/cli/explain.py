@@ -1,4 +1,4 @@
-"""`graphsim explain`: why an estimate is what it is, differs from another, or misses a measured time."""
+"""`graphsim explain`: the causes of an estimate, of its difference from another one, or from a measured time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = """examples:
 
 NAMES = ("hardware", "cost", "precision", "engine", "expert_placement")
 AGAINST = (*NAMES, "batch", "input", "output", "tp", "pp", "ep", "cp", "sp", "dp", "redundant_experts", "lora")
-"""What the other estimate may have different."""
+"""The arguments in which the other estimate may differ."""
 
 
 def add_commands(commands: Any) -> None:
@@ -47,7 +47,7 @@ def add_commands(commands: Any) -> None:
 
 
 def explain(options: argparse.Namespace) -> None:
-    """Estimate, explain, print."""
+    """Estimate, explain and print."""
     from graphsim.analysis.explain import explain as why
 
     if options.measured is not None and options.against is not None:
@@ -72,7 +72,7 @@ def _estimate(options: argparse.Namespace) -> Estimate:
 
 
 def _changed(options: argparse.Namespace) -> argparse.Namespace:
-    """The same question with the changes of `--against`."""
+    """The options with the changes of `--against`."""
     changed = argparse.Namespace(**vars(options))
     for name, value in _with_formats(_pairs("--against", options.against)):
         if name not in AGAINST:
@@ -89,7 +89,7 @@ def _changed(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _with_formats(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """`precision=bf16,experts=mxfp4` as one pair: what follows a precision and is no key of its own is part of it."""
+    """Pairs with `precision=bf16,experts=mxfp4` merged: a key after a precision that is not an option belongs to it."""
     found: list[tuple[str, str]] = []
     for name, value in pairs:
         if found and found[-1][0] == "precision" and name not in AGAINST:
@@ -131,7 +131,7 @@ def _seconds(name: str, text: str) -> float:
 
 
 def print_explanation(found: Explanation, top: int) -> None:
-    """What differs, the parts of each time as a table, then what they tell."""
+    """Print the differences, the parts of each time as a table, and the findings."""
     print_line(found.title)
     if found.changes:
         print_line(f"what differs: {changes_text(found.changes)}")
@@ -148,7 +148,7 @@ def print_explanation(found: Explanation, top: int) -> None:
 
 
 def _print_parts(parts: list[TimePart], top: int) -> None:
-    """A row for each part, those that are nothing beside the longest in one; columns of nothing are left out."""
+    """Print one row per part, with negligible parts combined in one row; empty columns are left out."""
     long = max(abs(part.total_s) for part in parts)
     listed = [part for part in parts[:top] if abs(part.total_s) >= _LEAST * long]
     names = [[part.part, part.op_type] for part in listed]
@@ -171,7 +171,7 @@ def _print_parts(parts: list[TimePart], top: int) -> None:
 
 _DIGITS = 5
 _LEAST = 1e-4
-"""Of the longest part: what takes less is one row with its like."""
+"""Fraction of the longest part below which parts are combined in one row."""
 _HEADS = {
     "compute_s": "flops", "memory_s": "bytes", "network_s": "network", "shortfall_s": "shortfall",
     "launch_s": "launches", "engine_s": "engine", "other_s": "other", "total_s": "time",

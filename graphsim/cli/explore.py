@@ -1,4 +1,4 @@
-"""`graphsim explore`: a page in which what-if questions are asked by moving things."""
+"""`graphsim explore`: an interactive page for what-if questions."""
 
 from __future__ import annotations
 

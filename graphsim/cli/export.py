@@ -1,5 +1,5 @@
-"""`graphsim export`: the graph of a step as picture, table or text; an estimate as report, timeline or trace; the
-command or manifest that starts a deployment."""
+"""`graphsim export`: a step's graph as an image, table or text; an estimate as a report, timeline or trace; the command
+or manifest that starts a deployment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   graphsim export llama-3.1-8b --hardware l40s --lora rank=16,max_loras=8 --format kubernetes --replicas 3 --to it.yaml
 """
 SUFFIXES = (".dot", ".svg", ".png", ".pdf", ".csv", ".txt", ".json", ".trace.json", ".html", ".et")
-"""What a file may be called; `.json` is the graph, `.trace.json` a timeline for Perfetto, `.et` Chakra traces."""
+"""Suffixes of files; `.json` is the graph, `.trace.json` a timeline for Perfetto, `.et` Chakra traces."""
 
 
 def add_commands(commands: Any) -> None:
@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
     shared.add_deployment(parser)
     parser.add_argument("--phase", choices=("prefill", "decode"), default="prefill", help="which step (prefill)")
     parser.add_argument("--expand", action="store_true", help="show every layer instead of a repeat")
-    parser.add_argument("--to", metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}; with --format any")
+    parser.add_argument("--to", metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}; any name with --format")
     _add_deployment_file(parser)
     shared.add_json(parser)
     parser.hands_on = True  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_deployment_file(parser: argparse.ArgumentParser) -> None:
-    """--format, and what it asks for."""
+    """Add --format and the options that it requires."""
     shared.add_speculation(parser)
     parser.add_argument(
         "--format",
@@ -59,7 +59,7 @@ def _add_deployment_file(parser: argparse.ArgumentParser) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Write what the file's suffix names, or what starts the deployment."""
+    """Write the export that the file's suffix names, or the command or manifest that starts the deployment."""
     if options.format is not None:
         _deployment_file(options)
         return
@@ -80,7 +80,7 @@ def export(options: argparse.Namespace) -> None:
 
 
 def _refuse_settings(options: argparse.Namespace) -> None:
-    """Raise ConfigError for settings of a server where no server's file is asked for, and for nothing to write to."""
+    """Raise ConfigError for server settings without --format, and for a missing output file."""
     given = [f"--{flag}" for flag in options.handed_on]
     defaults: dict[str, Any] = {
         "speculation": None, "replicas": 1, "port": 8000, "model_id": None, "draft_id": None, "image": None,
@@ -88,9 +88,9 @@ def _refuse_settings(options: argparse.Namespace) -> None:
     }  # fmt: skip
     given += [f"--{name.replace('_', '-')}" for name, usual in defaults.items() if getattr(options, name) != usual]
     if given:
-        raise ConfigError(f"{', '.join(given)} goes with --format: it says how a server is started")
+        raise ConfigError(f"{', '.join(given)} needs --format, which writes how a server is started")
     if options.to is None:
-        raise ConfigError(f"--to is missing: the file to write; {choices_text('', SUFFIXES)}; or --format")
+        raise ConfigError(f"--to FILE is missing; {choices_text('', SUFFIXES)}; or --format")
 
 
 def _deployment_file(options: argparse.Namespace) -> None:

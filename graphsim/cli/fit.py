@@ -47,7 +47,7 @@ def fit(options: argparse.Namespace) -> None:
 
 
 def print_what_would_fit(inference: Inference | None) -> None:
-    """Print the change with which a deployment would fit, below the figures of one that does not."""
+    """Print the changes with which a deployment would fit, if it does not."""
     from graphsim.analysis.placements import fewest_devices, remedies
 
     if inference is None or inference.memory().fits is not False:

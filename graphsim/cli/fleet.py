@@ -1,4 +1,4 @@
-"""`graphsim fleet`: the cheapest devices, degrees, slots, router and number of replicas that keep the limits."""
+"""`graphsim fleet`: the cheapest devices, degrees, slots, router and number of replicas that meet the limits."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--speculation", nargs="+", metavar="SPEC",
-        help="drafts to choose from: none draft=MODEL,tokens=N,acceptance=P …",
+        help="drafts to choose from: none, or draft=MODEL,tokens=N,acceptance=P …",
     )  # fmt: skip
     for name, text in (("router", "routers"), ("engine", "engines"), ("precision", "precisions")):
         parser.add_argument(f"--{name}", type=Names(), metavar="A,…", help=f"{text} to choose from")
@@ -156,7 +156,7 @@ def _print(found: pd.DataFrame, options: argparse.Namespace) -> None:
 
 
 def _choice(value: Any) -> str:
-    """A choice's value; a dash where it has none, as a fleet without prefill workers has no device of these."""
+    """The text of a choice; a dash for no value, such as the prefill device of a fleet without prefill workers."""
     if value is None or value != value:
         return "-"
     return f"{value:g}" if isinstance(value, float) else str(value)

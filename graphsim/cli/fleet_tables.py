@@ -1,4 +1,4 @@
-"""What the command line prints of several replicas: a row each, and how even they are."""
+"""Tables of several replicas: one row per replica, and how evenly they are loaded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from graphsim.serving.service import Service
 
 MOST_REPLICAS = 16
-"""Rows of the table of replicas: the fullest ones."""
+"""Maximum rows in the table of replicas: the fullest ones."""
 
 
 def print_replicas(service: Service) -> None:
-    """One row per replica, the fullest first where there are many; then the balance of all."""
+    """Print one row per replica, the fullest first if there are many, and the balance of all."""
     from graphsim.serving.fleet.fleet_service import FleetService
 
     if not isinstance(service, FleetService):

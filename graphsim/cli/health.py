@@ -1,4 +1,4 @@
-"""What is installed, what each optional part is for, and what the catalogs hold."""
+"""Installed packages, the purpose of each optional one, and the contents of the catalogs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ UNLOCKS = {
     "sphinx": ("docs", "building the handbook"),
     "torch": ("", "measuring kernels on this machine: graphsim measure"),
 }
-"""Optional packages: the extra that installs each one, and what it is for."""
+"""Optional packages: the extra that installs each one, and its purpose."""
 
 CORE = ("networkx", "numpy", "pandas", "pyyaml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Versions by package (empty where absent), and counts of what the catalogs hold."""
+    """Versions by package (empty if not installed), and the number of entries in each catalog."""
 
     graphsim: str
     python: str
@@ -43,7 +43,7 @@ class Health:
     counts: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         return asdict(self)
 
 

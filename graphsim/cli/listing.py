@@ -1,4 +1,4 @@
-"""The commands there are, and what each is for: known before any of their modules is imported."""
+"""The list of commands and their purposes, available before any of their modules is imported."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ COMMANDS: dict[str, dict[str, str]] = {
     "doctor": {"doctor": "what is installed, and what the catalogs contain"},
     "completion": {"completion": "print a shell's completion script"},
 }
-"""By the module of `graphsim.cli` that adds them, in the order of the help: names of commands, each with its line."""
+"""One-line descriptions of commands, by module of `graphsim.cli` and name, in the order of the help."""
 
 _TEXTS = {name: text for commands in COMMANDS.values() for name, text in commands.items()}
 _MODULES = {name: module for module, commands in COMMANDS.items() for name in commands}
 
 
 def text_of(command: str) -> str:
-    """What a command is for, in one line."""
+    """The one-line description of a command."""
     return _TEXTS[command]
 
 
 def module_of(command: str) -> str:
-    """The module of `graphsim.cli` that adds a command; empty if there is no such command."""
+    """The module of `graphsim.cli` that adds a command; "" if there is no such command."""
     return _MODULES.get(command, "")

@@ -1,4 +1,4 @@
-"""`graphsim lora`: base, dynamic and merge side by side, and when merging pays."""
+"""`graphsim lora`: comparison of base, dynamic and merged adapter, and when merging pays off."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def lora(options: argparse.Namespace) -> None:
 
 
 def _slot(deployment: Deployment, tokens: float) -> dict[str, float]:
-    """What each slot costs of the KV cache; nothing where there are no slots, or no cache that grows."""
+    """What each slot takes from the KV cache; empty if there are no slots, or no cache that grows."""
     from graphsim.analysis.slots import footprint
 
     try:
@@ -103,7 +103,7 @@ def _slot(deployment: Deployment, tokens: float) -> dict[str, float]:
 
 
 def _print_modules(options: argparse.Namespace, config: LoraConfig) -> None:
-    """Identical modules as one line, with how many layers have them."""
+    """Print identical modules as one line, with the number of layers that have them."""
     from graphsim.analysis.match_report import match_report
 
     report = match_report(shared.model(options), config)

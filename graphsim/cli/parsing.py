@@ -1,4 +1,4 @@
-"""A parser whose complaints are one sentence, with the nearest name that would have done."""
+"""An argument parser whose errors are one sentence that suggests the nearest valid name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from graphsim.errors import as_allowed, choices_text
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence; an option that was misspelt is named first.
+    """An argument parser that reports errors in one sentence, misspelt options first.
 
-    hands_on: whether options that it does not know belong to somebody else: they end up in `handed_on` of the
-        namespace, by name without dashes, with the word behind them or None
+    given: the words that were parsed last, for error messages
+    hands_on: whether unknown options are passed through: they are stored in `handed_on` of the namespace, by name
+        without dashes, with the word that follows them or None
     """
 
     given: Sequence[str] = ()
     hands_on: bool = False
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
-        """As usual; what was given is kept for the sentence."""
+        """Parse as usual; the words are kept for error messages."""
         self.given = list(args or ())
         if not self.hands_on:
             return super().parse_known_args(args, namespace)
@@ -30,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         return found, extras
 
     def _apart(self, words: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
-        """The words of this parser, and the options of somebody else's among them."""
+        """This parser's own words, and the unknown options with their values."""
         own: list[str] = []
         others: dict[str, str | None] = {}
         at = 0
@@ -49,11 +50,11 @@ class Parser(argparse.ArgumentParser):
         return own, others
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
+        """Print an error as one sentence and exit with status 2."""
         self.exit(2, f"{self.prog}: {self._misspelt() or message}; see {self.prog} --help\n")
 
     def _misspelt(self) -> str:
-        """The first option that there is none of, with what it may have meant; empty if there is no such."""
+        """A message on the first unknown option with the nearest known one; "" if there is none."""
         known = list(self._option_string_actions)
         for word in self.given:
             option = word.partition("=")[0]
@@ -64,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         return ""
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        """As usual; where there are names to choose from, in small or capital letters."""
+        """Convert as usual; choices are compared without regard to case."""
         found = super()._get_value(action, arg_string)
         return found if action.choices is None else as_allowed(found, action.choices)
 
@@ -74,14 +75,14 @@ class Parser(argparse.ArgumentParser):
 
 
 def _is_value(option: str, word: str) -> bool:
-    """Whether a word belongs to the option of somebody else's before it; switches take true or false only."""
+    """Whether a word is the value of the unknown option before it; switches only take true or false."""
     if option.startswith(("--no-", "--enable-", "--disable-")):
         return word.lower() in ("true", "false")
     return not word.startswith("--")
 
 
 def complain_of(parser: Parser, command: str | None, extras: Sequence[str]) -> NoReturn:
-    """Exit because of words that a command, or the program itself, has no place for."""
+    """Exit with an error on words that the command, or the program itself, does not accept."""
     chosen = subparsers(parser)[command] if command else parser
     chosen.given = list(extras)
     several = all(word.replace(".", "", 1).isdigit() for word in extras)
@@ -90,5 +91,5 @@ def complain_of(parser: Parser, command: str | None, extras: Sequence[str]) -> N
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, Parser]:
-    """The commands of a parser, by name."""
+    """The parsers of a parser's commands, by name."""
     return next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))

@@ -1,4 +1,4 @@
-"""Printing tables for people and JSON for scripts."""
+"""Output of tables and JSON."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from graphsim.result import plain
 
 
 def print_json(value: Any) -> None:
-    """One JSON document."""
+    """Print a value as one JSON document."""
     sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def print_line(text: str = "") -> None:
-    """One line of text; names may hold what no encoding knows."""
+    """Print one line; characters that cannot be encoded are replaced, since names may contain any."""
     sys.stdout.write(text.encode("utf-8", errors="replace").decode() + "\n")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Aligned columns under a header; the columns listed in `right` are flush right."""
+    """Print aligned columns under a header; the columns listed in `right` are right-aligned."""
     widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
     for number, line in enumerate([header, ["-" * width for width in widths], *rows]):
         cells = [
@@ -35,7 +35,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
 
 
 def print_cautions(frame: Any) -> None:
-    """Print the caveats on a table's times, each once."""
+    """Print the caveats on a table's times, without duplicates."""
     for caution in dict.fromkeys(frame["caution"]):
         if caution:
             print_line(f"note: {caution}")
@@ -45,14 +45,14 @@ _BOLD, _FAINT = "1", "2"
 
 
 def _styled(text: str, style: str) -> str:
-    """Text in a style where a person looks at it: on a terminal that has not asked for none (https://no-color.org)."""
+    """Text in an ANSI style on a terminal, unless NO_COLOR is set (https://no-color.org)."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not text:
         return text
     return f"\x1b[{style}m{text}\x1b[0m"
 
 
 class Progress:
-    """Rows done of rows in all, how fast and how much longer, in one line of a terminal; silent elsewhere."""
+    """A one-line progress display: rows done, total, rate and remaining time; silent unless on a terminal."""
 
     PAUSE_S = 0.1
 
@@ -61,7 +61,7 @@ class Progress:
         self._drawn_s = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        """Draw, but not more often than anybody can read."""
+        """Update the line, at most as often as is readable."""
         now_s = time.monotonic()
         began_s, before = self._first = self._first or (now_s, done)
         if not sys.stderr.isatty() or (done < total and now_s - self._drawn_s < self.PAUSE_S):
@@ -76,9 +76,9 @@ class Progress:
 
 
 class RunProgress:
-    """What is simulated, in one line of a terminal that is cleared at the end; silent elsewhere.
+    """A one-line display of a simulation's progress, cleared at the end; silent unless on a terminal.
 
-    requests: that come in all
+    requests: total number of requests
     """
 
     def __init__(self, requests: int) -> None:
@@ -88,23 +88,23 @@ class RunProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave an empty line behind."""
+        """Print an empty line."""
         if self._drawn:
             sys.stderr.write(f"\r{'':<78}\r")
             sys.stderr.flush()
 
     def simulated(self, seconds: float, ended: int) -> None:
-        """Simulated seconds so far, and requests that have ended."""
+        """Show the simulated seconds and the number of finished requests."""
         passed = max(time.monotonic() - self._began_s, 1e-3)
         share = f" of {self._requests:,} ({ended / max(self._requests, 1):.0%})"
         self._draw(f"{seconds:,.0f} s simulated, {ended:,}{share} requests, {seconds / passed:,.0f} x real time")
 
     def choosing(self, done: int, what: str) -> None:
-        """What is being computed; the line says how much is done."""
+        """Show how many choices have been evaluated, and the current one."""
         self._draw(what)
 
     def trying(self, done: int, what: str) -> None:
-        """Runs so far, and which one this is about."""
+        """Show the number of completed runs, and the current one."""
         self._draw(f"{done} runs; {what}")
 
     def _draw(self, text: str) -> None:

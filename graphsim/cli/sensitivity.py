@@ -1,4 +1,4 @@
-"""`graphsim sensitivity`: what the latency depends on."""
+"""`graphsim sensitivity`: elasticities of the latency."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 """
 _UNITS = {"memory_bandwidth": "B/s", "peak_flops": "FLOP/s", "link_bandwidth": "B/s"}
 _MATTERS = 0.0005
-"""Elasticities smaller than this print as 0."""
+"""Elasticities smaller than this are printed as 0."""
 
 
 def add_commands(commands: Any) -> None:
@@ -30,7 +30,7 @@ def add_commands(commands: Any) -> None:
 
 
 def sensitivity(options: argparse.Namespace) -> None:
-    """Vary and print."""
+    """Compute the elasticities and print them."""
     from graphsim.analysis.sensitivity import sensitivity as vary
 
     deployment = shared.deployment(options)

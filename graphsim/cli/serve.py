@@ -1,4 +1,4 @@
-"""`graphsim serve`: many requests over time, what users of the server feel, what limits it and what would help."""
+"""`graphsim serve`: many requests over time: latencies of the server, what limits it and what would help."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_question(parser: argparse.ArgumentParser) -> None:
-    """How adapters are served, what is compared or looked for, and which limits are to be kept."""
+    """Add options for the serving strategy of adapters, comparisons and searches, and limits."""
     parser.add_argument(
         "--strategy", metavar="S", help="dynamic, merged:POLICY, mixed or paged: how adapters are served (dynamic)"
     )
@@ -83,7 +83,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_servers(parser: argparse.ArgumentParser) -> None:
-    """--replicas and how requests go to them."""
+    """Add --replicas and the options for routing requests to them."""
     parser.add_argument("--replicas", type=shared.whole(1), default=1, metavar="N", help="identical servers (1)")
     parser.add_argument(
         "--router",
@@ -107,7 +107,7 @@ def _add_servers(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
-    """Measured runs that are read, and files that are written."""
+    """Add the options for measured runs to read and files to write."""
     parser.add_argument("--measured", metavar="FILE", help="compare with the result file of a benchmark client")
     parser.add_argument(
         "--host",
@@ -124,7 +124,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Simulate, compare or search, then print."""
+    """Simulate, compare or search, and print the result."""
     _check_question(options)
     _check_files(options)
     try:
@@ -142,16 +142,18 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _check_question(options: argparse.Namespace) -> None:
-    """Raise ConfigError for options of which one has no answer to give where the other stands."""
+    """Raise ConfigError for options that exclude each other."""
     asked = [name for name in ("find_capacity", "strategies", "vary", "splits") if getattr(options, name)]
     if len(asked) > 1:
-        raise ConfigError(f"{_named(asked[0])} and {_named(asked[1])} exclude each other: one question at a time")
+        raise ConfigError(f"{_named(asked[0])} and {_named(asked[1])} exclude each other; ask one question at a time")
     if options.over != "rate" and not options.find_capacity:
         raise ConfigError(f"--over {options.over} applies to --find-capacity only, which is missing")
     without = ("measured",) if options.find_capacity else ("measured", *_FILES) if asked else ()
     for name in without:
         if getattr(options, name):
-            raise ConfigError(f"{_named(name)} and {_named(asked[0])} exclude each other: it is of a single run")
+            raise ConfigError(
+                f"{_named(name)} and {_named(asked[0])} exclude each other; the first applies to a single run"
+            )
     if options.strategy and options.strategies:
         raise ConfigError("--strategy and --strategies exclude each other; leave one out")
 
@@ -161,7 +163,7 @@ def _named(name: str) -> str:
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    """Raise ConfigError for files that could not be written after a long run."""
+    """Raise ConfigError, before a long run, for files that cannot be written."""
     for name in _FILES:
         path = getattr(options, name)
         if path is not None and not is_folder(expanded(path).parent):
@@ -169,20 +171,22 @@ def _check_files(options: argparse.Namespace) -> None:
 
 
 def _serving(options: argparse.Namespace) -> Serving:
-    """The server and its traffic, by the options; `strategy` may stand in --lora, too."""
+    """The server and its traffic that the options describe; `strategy` may also be given in --lora."""
     from graphsim.serving.serve import serving_of
 
     strategy = options.strategy
     if options.lora and (found := re.search(r"(?:^|,)strategy=([^,]*)", options.lora)):
         if strategy and strategy != found[1]:
             raise ConfigError(
-                f"--strategy {strategy} and --lora strategy={found[1]} say different things; leave one out"
+                f"--strategy {strategy} and --lora strategy={found[1]} contradict each other; leave one out"
             )
         strategy = found[1]
         rest = (options.lora[: found.start()] + options.lora[found.end() :]).strip(",")
         options = argparse.Namespace(**{**vars(options), "lora": rest or None})
     if options.lora and re.search(r"(?:^|,)(?:registered|popularity)=", options.lora):
-        raise ConfigError("--lora: registered and popularity are said by --adapters N and --popularity P here")
+        raise ConfigError(
+            "--lora: registered and popularity are not allowed here; give --adapters N and --popularity P"
+        )
     deployment = shared.deployment(options)
     return serving_of(
         deployment, traffic=traffic_of(options), strategy=strategy, replicas=options.replicas,
@@ -193,10 +197,10 @@ def _serving(options: argparse.Namespace) -> Serving:
 
 
 def _simulate(serving: Serving, limits: dict[str, float], options: argparse.Namespace) -> None:
-    bench = _bench(options)  # read first: what is wrong with it need not wait for the run
+    bench = _bench(options)  # read first, so that errors in it are reported before the run
     with RunProgress(len(serving.table)) as progress:
         service = serving.run(progress.simulated)
-    if service.log.interrupted or serving.fleet.is_fleet:  # advice is of one engine
+    if service.log.interrupted or serving.fleet.is_fleet:  # advice is limited to one engine
         options.no_advice = True
     advice = None
     if not options.no_advice:
@@ -255,7 +259,7 @@ def _compare(serving: Serving, limits: dict[str, float], options: argparse.Names
 
 
 def _varied(options: argparse.Namespace) -> dict[str, list[Any]]:
-    """What is different in each row, and its values."""
+    """The varied arguments and their values."""
     if options.strategies:
         return {"strategy": options.strategies}
     name, values = varied("--vary", options.vary, "FLAG", "max_loras=4,8,16")
@@ -263,7 +267,7 @@ def _varied(options: argparse.Namespace) -> dict[str, list[Any]]:
 
 
 def _bench(options: argparse.Namespace) -> BenchRun | None:
-    """The measured run, where one was given."""
+    """The measured run; None if none was given."""
     if options.measured is None:
         return None
     from graphsim.serving.bench_files import read_bench
@@ -272,7 +276,7 @@ def _bench(options: argparse.Namespace) -> BenchRun | None:
 
 
 def _measured(serving: Serving, service: Service, bench: BenchRun | None) -> OwnRun | None:
-    """The run beside a measured one, where such was given."""
+    """The comparison of the run with a measured one; None if none was given."""
     if bench is None:
         return None
     from graphsim.serving.own_run import own_run
@@ -292,7 +296,7 @@ def _goodput(service: Service, limits: dict[str, float]) -> dict[str, float] | N
 
 
 def _write(service: Service, limits: dict[str, float], options: argparse.Namespace) -> None:
-    """The files that were asked for."""
+    """Write the requested files."""
     if options.html:
         from graphsim.export.serving_html import serving_html
 

@@ -1,4 +1,4 @@
-"""`graphsim sweep`: the Cartesian product of many choices as a table."""
+"""`graphsim sweep`: a table over the Cartesian product of several choices."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
 
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
-    """MODELS, --hardware and every choice of a sweep."""
+    """Add MODELS, --hardware and every choice of a sweep."""
     parser.add_argument(
         "models", nargs="+", type=Names(), action=Listed, metavar="MODEL", help="names, YAML files or config.json"
     )
@@ -71,7 +71,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
-    """--hardware, of several devices."""
+    """Add --hardware for several devices."""
     parser.add_argument(
         "--hardware", nargs="+", type=Names(), action=Listed, required=True, metavar="HW",
         help="devices to choose from: names or YAML files",
@@ -79,7 +79,7 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
 
 
 def choices_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The choices that were given, as `sweep` takes them."""
+    """The given choices as arguments of `sweep`."""
     choices: dict[str, Any] = {"passes": shared.passes(options)}
     for name in (*NUMBERS, *_NAMED):
         argument = name.replace("-", "_")
@@ -97,7 +97,7 @@ def choices_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _adapter(text: str, options: argparse.Namespace) -> Any:
-    """An adapter, None for none."""
+    """The adapter that a text describes; None for `none`."""
     if text.lower() == "none":
         return None
     batches = options.batch or [1]
@@ -107,7 +107,7 @@ def _adapter(text: str, options: argparse.Namespace) -> Any:
 
 
 def sweep(options: argparse.Namespace) -> None:
-    """Sweep, then write or print."""
+    """Run the sweep, then write or print the table."""
     from graphsim.sweeps.grid import grid_of
     from graphsim.sweeps.sweep import frame_of, remote_jobs
     from graphsim.sweeps.workers import Processes

@@ -1,4 +1,4 @@
-"""`graphsim train`: one optimizer step, whether it fits, where its time goes, and what the whole run costs."""
+"""`graphsim train`: one optimizer step: whether it fits, its time by part, and the cost of the whole run."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def add_commands(commands: Any) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Estimate one step, or search, then print."""
+    """Estimate one step, or search, and print the result."""
     _check_files(options)
     asked = train_options.asked(options)
     if options.goal and not options.vary:
-        raise ConfigError(f"--goal {options.goal} ranks what --vary tries, which is missing")
+        raise ConfigError(f"--goal {options.goal} needs --vary, whose choices it ranks")
     if options.vary:
         print_varied(asked.train, options)
         return
@@ -100,7 +100,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    """Raise ConfigError for files that could not be written after all the work."""
+    """Raise ConfigError, before the estimate, for files that cannot be written."""
     for name in _FILES:
         path = getattr(options, name)
         if path is not None and not is_folder(expanded(path).parent):
@@ -110,14 +110,14 @@ def _check_files(options: argparse.Namespace) -> None:
 
 
 def _search(asked: dict[str, Any], options: argparse.Namespace) -> None:
-    """The largest number that fits, and the step with it."""
+    """Search for the largest number that fits, and print the step with it."""
     from graphsim.training.fits import largest_micro_batch, longest_sequence
 
     if options.largest_batch and options.longest_sequence:
-        raise ConfigError("--largest-batch and --longest-sequence exclude each other: one question at a time")
+        raise ConfigError("--largest-batch and --longest-sequence exclude each other; ask one question at a time")
     name, search = ("batch", largest_micro_batch) if options.largest_batch else ("seq_len", longest_sequence)
     if name in asked and getattr(options, name) is not None:
-        raise ConfigError(f"--{name.replace('_', '-')} is what is looked for; leave it out")
+        raise ConfigError(f"--{name.replace('_', '-')} is the value to be found; leave it out")
     asked.pop(name, None)
     found = search(**asked)
     what = "largest micro-batch" if options.largest_batch else "longest sequence"
@@ -146,7 +146,7 @@ def _advice(estimate: TrainEstimate) -> TrainAdvice:
 
 
 def _write(estimate: TrainEstimate, plan: Plan | None, options: argparse.Namespace) -> None:
-    """The files that were asked for."""
+    """Write the requested files."""
     if options.html:
         from graphsim.export.training_html import training_html
 

@@ -1,4 +1,4 @@
-"""`graphsim train --vary`: several ways to train side by side, or ranked by a goal."""
+"""`graphsim train --vary`: comparison of several training setups, optionally ranked by an objective."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ONE = ("html", "dot", "trace", "largest_batch", "longest_sequence")
 
 
 def print_varied(asked: dict[str, Any], options: argparse.Namespace) -> None:
-    """The table of every combination, ranked where there is a goal."""
+    """Print the table of all combinations, ranked if there is an objective."""
     for name in _ONE:
         if getattr(options, name):
-            raise ConfigError(f"--{name.replace('_', '-')} is of a single step; leave it or --vary out")
+            raise ConfigError(f"--{name.replace('_', '-')} applies to a single step; leave out it or --vary")
     choices = _varied(options.vary)
     frame = _frame(asked, choices, options)
     if options.plot:
@@ -66,7 +66,7 @@ def _frame(asked: dict[str, Any], varied: dict[str, list[Any]], options: argpars
 
 
 def _choices(asked: dict[str, Any]) -> dict[str, Any]:
-    """What was given once, as a sweep takes it."""
+    """The arguments with a single value, in the form that a sweep takes."""
     from graphsim.sweeps.training_grid import NUMBERS, STRUCTURE
 
     known = {*STRUCTURE, *NUMBERS} - {"model", "hardware"}
@@ -80,7 +80,7 @@ def _choices(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _each(form: str) -> Callable[[Sequence[float]], list[str]]:
-    """A column whose figures all have one format; `-` where there is none."""
+    """A formatter for a column in which all numbers have one format; `-` for missing values."""
     return lambda values: ["-" if value != value else format(value, form) for value in values]
 
 

@@ -1,4 +1,4 @@
-"""`graphsim validate`: predictions beside measured or counted facts."""
+"""`graphsim validate`: comparison of predictions with measured or counted facts."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _SHOWN = {
     ),
     "lifecycle": ("metric", "model", "engine", "rank", "note", "published_ms", "predicted_ms", "error"),
 }  # fmt: skip
-"""Columns that are printed; JSON has all."""
+"""Columns that are printed; JSON contains all columns."""
 
 
 def add_commands(commands: Any) -> None:
@@ -91,7 +91,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--refit",
         action="store_true",
-        help="served: fit the host's times; each model is judged with those of the others",
+        help="served: fit the host's times; each model is judged with the times of the other models",
     )
     parser.add_argument(
         "--record",
@@ -102,14 +102,14 @@ def add_commands(commands: Any) -> None:
         "--rows",
         metavar="N",
         type=shared.whole(1),
-        help="serving: simulate N runs of each table, at equal distances",
+        help="serving: simulate N evenly spaced runs of each table",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     parser.set_defaults(command_function=validate)
 
 
 def validate(options: argparse.Namespace) -> None:
-    """Score and print."""
+    """Compute the errors and print them."""
     for path in options.path:
         if not is_present(path):
             raise ConfigError(f"{path}: there is no such file or folder")
@@ -118,9 +118,9 @@ def validate(options: argparse.Namespace) -> None:
         _print_all(options)
         return
     if options.record and options.what not in ("unmeasured", "served"):
-        raise ConfigError(f"--record {options.record}: what is recorded are unmeasured and served, not {options.what}")
+        raise ConfigError(f"--record {options.record}: only unmeasured and served are recorded, not {options.what}")
     if options.rows is not None and options.what != "serving":
-        raise ConfigError(f"--rows {options.rows}: a part of its runs is taken of serving, not of {options.what}")
+        raise ConfigError(f"--rows {options.rows}: only serving takes a number of rows, not {options.what}")
     frame, residuals = _scored(options, drawing)
     more = _coverage(options, frame) if not options.refit else frame.iloc[:0]
     if drawing:
@@ -144,7 +144,7 @@ def validate(options: argparse.Namespace) -> None:
 
 
 def _coverage(options: argparse.Namespace, frame: pd.DataFrame) -> pd.DataFrame:
-    """How many rows lie in intervals, where that is a table of its own; residuals are written if they are asked for."""
+    """The coverage of the intervals, if that is a separate table; residuals are written if requested."""
     import pandas as pd
 
     if options.what == "unmeasured":
@@ -164,18 +164,18 @@ def _coverage(options: argparse.Namespace, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawing(options: argparse.Namespace) -> Path | None:
-    """Where residuals are drawn to."""
+    """Path of the plot of residuals; None if none was requested."""
     if not options.plot:
         return None
     from graphsim.display.axes import picture
 
     if options.what not in ("kernels", "unmeasured"):
-        raise ConfigError(f"--plot {options.plot}: what is drawn are kernels and unmeasured, not {options.what}")
+        raise ConfigError(f"--plot {options.plot}: only kernels and unmeasured are drawn, not {options.what}")
     return picture("--plot", options.plot)
 
 
 def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataFrame, Any]:
-    """The table that is asked for, and the residuals behind it if they are to be drawn."""
+    """The requested table, and its residuals if they are to be plotted."""
     if options.what == "kernels":
         from graphsim.validation.validate import file_residuals, validate_files
 
@@ -202,7 +202,7 @@ def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataF
 
 def _refitted(options: argparse.Namespace) -> pd.DataFrame:
     if options.what != "served":
-        raise ConfigError(f"--refit: what is fitted are constants of served rows, not of {options.what}")
+        raise ConfigError(f"--refit: only the constants of served are fitted, not those of {options.what}")
     import pandas as pd
 
     from graphsim.validation.refit import left_out
@@ -217,11 +217,11 @@ FILES = {
     "lifecycle": "lora_published.csv", "published": "lora_published.csv",
     "traces": "lora_published.csv",
 }  # fmt: skip
-"""Where a folder of facts holds each kind: patterns of names."""
+"""File name patterns of each kind of facts in a folder."""
 
 
 def _print_all(options: argparse.Namespace) -> None:
-    """Every table that a folder's files allow."""
+    """Print every table for which the folder contains files."""
     tables = {what: frame for folder in options.path for what, frame in _tables(Path(folder), options)}
     if options.json:
         print_json({what: frame.to_dict("records") for what, frame in tables.items()})
@@ -283,7 +283,7 @@ _SUMMARIES = {
     "serving": ("graphsim.validation.serving_summary", "summary"),
     "training": ("graphsim.validation.training", "summary"),
 }
-"""What tells of a long table in a short one."""
+"""Functions that summarise a long table in a short one."""
 
 
 def _joined(what: str, paths: list[str]) -> pd.DataFrame:
@@ -305,7 +305,7 @@ _CHECKS = {
     "traces": ("graphsim.validation.traces", "validate_traces"),
     "training": ("graphsim.validation.training", "validate_training"),
 }
-"""What reads a file of facts of each kind and puts the estimate beside them; loaded when asked for."""
+"""Functions that read a file of facts of each kind and add the estimates; imported on demand."""
 
 
 def _check(what: str) -> Callable[[str], pd.DataFrame]:
