@@ -1,4 +1,4 @@
-"""What steps ask of memory and matrix units as formulas, of calls where an operation's work needs actual numbers."""
+"""Memory and matrix-unit activity of steps as formulas, with calls where an operation's work needs actual numbers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from graphsim.units import Num
 
 
 class ActivityFormulas:
-    """What the steps of a recorded inference ask of a device. Raises HardwareError where it has no peak for a format.
+    """The activity of the steps of a recorded inference on a device. Raises HardwareError if it has no peak for a
+    format.
 
     prompt, step: graphs of its prompt step and of one decode step, with symbols of the tape
-    asked: seconds of memory and of matrix units of the prompt step, and behind them of one of generation
+    asked: seconds of memory and of matrix units in the prompt step, then in one decode step
     """
 
     def __init__(self, inference: Inference, tape: Tape, prompt: nx.DiGraph, step: nx.DiGraph) -> None:
@@ -36,7 +37,7 @@ class ActivityFormulas:
         self._program = Program(self.asked)
 
     def bound(self, known: Mapping[str, Any]) -> ActivityFormulas:
-        """The same at known values of some variables."""
+        """The same formulas with known values for some variables."""
         other = copy(self)
         other._program = self._program.bound(known)
         return other
@@ -51,7 +52,7 @@ class ActivityFormulas:
 def activity_formulas(
     inference: Inference, tape: Tape, prompt: nx.DiGraph, step: nx.DiGraph
 ) -> ActivityFormulas | None:
-    """The formulas; None where the device states no peak for what it computes, so that its power is not known."""
+    """The formulas; None if the device states no peak for a format that is computed, so that its power is unknown."""
     try:
         return ActivityFormulas(inference, tape, prompt, step)
     except HardwareError:
@@ -59,7 +60,7 @@ def activity_formulas(
 
 
 class _Recorded:
-    """What an operation asks, as formulas of its symbols."""
+    """An operation's activity, as formulas of its symbols."""
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
@@ -82,7 +83,7 @@ class _Recorded:
 
 
 def _part_of(name: str) -> Callable[[Op, Hardware], Num]:
-    """A part of what an operation asks."""
+    """One part of an operation's activity."""
 
     def part(op: Op, hardware: Hardware) -> Num:
         found: Num = getattr(op_activity(op, hardware), name)

@@ -1,13 +1,13 @@
-"""Why a recorded step takes as long as it does: its time by kind of operation and cause, as formulas that add up to it.
+"""The causes of a recorded step's time: by kind of operation and cause, as formulas that add up to it.
 
     compute_s, memory_s, network_s   flops, bytes or message at the datasheet's rates, whichever takes longest
-    shortfall_s                      what a kernel takes beyond that (below 0: its operands stay in the cache)
-    launch_s                         the start of its kernel
+    shortfall_s                      a kernel's time beyond that (below 0: its operands stay in the cache)
+    launch_s the launch of its kernel
     engine_s                         the engine's work on the host that the device waits for
-    other_s                          what belongs to no operation
+    other_s                          time of no operation
 
-Only what lies on the critical path counts. Its time is a formula of sums and maxima of the times of operations, of each
-of which it holds a share: the number of its repeats, or nothing while another one takes longer (`symbolic/slopes.py`).
+Only the critical path counts. Its length is a formula of sums and maxima of operation times, in which each has a
+share: the number of its repeats, or 0 while another operation takes longer (`symbolic/slopes.py`).
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ CAUSES = ("compute_s", "memory_s", "network_s", "shortfall_s", "launch_s", "engi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """What a part of a time is spent on.
+    """The cause of a part of a time.
 
-    quantity: `ttft_s`, or `step_s` of one decode step; part: the kind of operation, `engine` or `rest`
-    op_type: the type of operation, of the engine `REQUEST` or `LAUNCH`; cause: one of CAUSES
+    quantity: `ttft_s`, or `step_s` of one decode step
+    part: the kind of operation, `engine` or `rest`
+    op_type: the type of operation, of the engine `REQUEST` or `LAUNCH`
+    cause: one of CAUSES
     """
 
     quantity: str
@@ -73,8 +75,9 @@ def split(op: Op, cost: Cost, latency_s: Num) -> dict[str, Num]:
 def causes_of(inference: Inference, first_token: Any, prompt: nx.DiGraph, step_s: Any, step: nx.DiGraph) -> Causes:
     """The causes of the time to the first token and of a decode step of a recorded inference.
 
-    prompt, step: their graphs; first_token, step_s: their times, to which the causes add up
-    Raises NotRecordable where the schedule of a graph is no formula of sums and maxima.
+    prompt, step: their graphs
+    first_token, step_s: their times, to which the causes add up
+    Raises NotRecordable if the schedule of a graph is not a formula of sums and maxima.
     """
     whole = _whole(inference)
     spent = inference.engine_time(prompt)
@@ -101,7 +104,7 @@ def _whole(inference: Inference) -> Callable[[Op, Hardware], Cost]:
 
 
 def shares_of(graph: nx.DiGraph, hardware: Hardware, price: Callable[[Op, Hardware], Cost]) -> list[tuple[Op, Any]]:
-    """How much of each operation's latency is a part of a graph's time: its repeats on the critical path, else 0."""
+    """The share of each operation's latency in a graph's time: its repeats on the critical path, else 0."""
     ops = {id(op): op for _, op, _ in walk(graph) if not op.once}
     tape, names = Tape(), {key: f"{at}" for at, key in enumerate(ops)}
     leaves: Any = {key: tape.variable(name) for key, name in names.items()}

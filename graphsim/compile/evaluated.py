@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 Inputs = Mapping[str, Any]
 
 _BLOCK = 2**13
-"""Different scenarios that are computed together."""
+"""Number of distinct scenarios that are evaluated together."""
 
 
 class Evaluated:
     """Formulas of a deployment, for the values of its variables.
 
     Values are floats, or arrays that broadcast against each other: one per scenario, or a grid with an axis for each.
-    fixed: the time to the first token, that of the one-time work, and of a step what does not grow with the context
-    growing: of a step, the sums of what does
+    fixed: the time to the first token, that of the one-time work, and the part of a step that does not grow with the
+        context
+    growing: the sums of the parts of a step that do
     """
 
     fixed: Program
@@ -44,22 +45,22 @@ class Evaluated:
 
     @property
     def guards(self) -> Guards:
-        """All that is refused of the inputs, with the sentences of `simulate`."""
+        """All checks of the inputs, with the error messages of `simulate`."""
         raise NotImplementedError
 
     @property
     def noted(self) -> Guards:
-        """Those of the guards that the passes noted."""
+        """The guards that passes added."""
         raise NotImplementedError
 
     @property
     def activity(self) -> ActivityFormulas | None:
-        """What the steps ask of memory and matrix units."""
+        """The activity of memory and matrix units in the steps."""
         raise NotImplementedError
 
     @property
     def causes(self) -> Causes:
-        """Formulas of what the times are made of."""
+        """Formulas of the causes of the times."""
         raise NotImplementedError
 
     @property
@@ -68,7 +69,7 @@ class Evaluated:
         raise NotImplementedError
 
     def times_s(self, inputs: Inputs) -> tuple[Num, Num, Num]:
-        """Time to the first token, of all decode steps behind the first token, and of the one-time work.
+        """Time to the first token, of all decode steps after the first token, and of the one-time work.
 
         Lists of different scenarios are computed in pieces, so that arrays stay in a core's cache.
         """
@@ -79,7 +80,7 @@ class Evaluated:
         return tuple([_joined(parts) for parts in zip(*pieces, strict=True)])  # type: ignore[return-value]
 
     def _times_s(self, inputs: Inputs) -> tuple[Num, Num, Num]:
-        """What does not grow with the context is computed in one go, whichever step it belongs to."""
+        """Parts that do not grow with the context are evaluated together for all steps."""
         ttft_s, one_time_s, level_s = self.fixed(inputs)
         first, asked = inputs[INPUT], inputs[OUTPUT]
         count = max(asked - 1.0, 1.0) if isinstance(asked, float) else np.maximum(asked - 1.0, 1.0)
@@ -93,14 +94,14 @@ class Evaluated:
         return Memory(**dict(zip(names_of(Memory), self.memory_program(inputs), strict=True)))
 
     def activities(self, inputs: Inputs) -> Activities | None:
-        """What the steps ask of memory and matrix units; None where the device states no peak for a format."""
+        """The activity of memory and matrix units in the steps; None if the device states no peak for a format."""
         if self.activity is None:
             return None
         return self.activity(_at_mean(inputs))
 
     def causes_s(self, inputs: Inputs) -> dict[Cause, Num]:
-        """What the time to the first token is made of, and that of a decode step at the mean context, or at
-        the `context` among the inputs. Raises NotRecordable where a schedule is no formula of sums and maxima."""
+        """The causes of the time to the first token, and of a decode step at the mean context, or at
+        the `context` among the inputs. Raises NotRecordable if a schedule is not a formula of sums and maxima."""
         at = inputs if CONTEXT in inputs else _at_mean(inputs)
         return dict(zip(self.causes, self.causes_program(at), strict=True))
 
@@ -111,7 +112,7 @@ def _at_mean(inputs: Inputs) -> dict[str, Any]:
 
 
 def _listed(inputs: Inputs) -> int:
-    """How many different scenarios there are one after the other; 0 for one, and for a grid with several axes."""
+    """The number of distinct scenarios in a list; 0 for a single one, and for a grid with several axes."""
     shapes = {value.shape for value in inputs.values() if isinstance(value, np.ndarray)}
     if not shapes:
         return 0
@@ -123,5 +124,5 @@ def _piece(inputs: Inputs, some: slice) -> dict[str, Any]:
 
 
 def _joined(parts: Sequence[Num]) -> Num:
-    """The results of all pieces; a number where none of them depends on what differs."""
+    """The results of all pieces; a number if none of them depends on the values that differ."""
     return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else parts[0]

@@ -1,6 +1,6 @@
-"""The arguments of a compiled step, read and checked: numbers or arrays over steps, each thing said once.
+"""The arguments of a compiled step, read and checked: numbers or arrays over steps, without contradictions.
 
-Checks are cheap where all are floats: a step is asked for more often than anything else.
+Checks are cheap for floats, since steps are evaluated very often.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TWICE = (
     (("decode_batch", "context"), ("generating", "cache_rows")),
     (("adapters",), ("distinct_adapters",)),
 )
-"""Two spellings of the same things, of which a call uses one."""
+"""Two ways to state the same sums, of which a call uses one."""
 
 _NAMES = [(frozenset(convenient), frozenset(sums)) for convenient, sums in TWICE]
 _CONVENIENT, _SUMS = (frozenset().union(*names) for names in zip(*_NAMES, strict=True))
@@ -33,7 +33,7 @@ _CONVENIENT, _SUMS = (frozenset().union(*names) for names in zip(*_NAMES, strict
 PROMPTS = _NAMES[0][0] | _NAMES[0][1] | {"prompts_ending"}
 GENERATION = _NAMES[1][0] | _NAMES[1][1]
 ADAPTERS = _NAMES[2][0] | _NAMES[2][1] | {"adapted_tokens", "rank_rows"}
-"""Names of the arguments that say something of prompts, of generation, of adapters."""
+"""Names of the arguments for prompts, for generation, and for adapters."""
 
 ALLOWED = {
     "prompts": "from 1 to prompt_tokens, where there are any",
@@ -47,7 +47,7 @@ ALLOWED = {
 """Bounds of arguments that depend on others."""
 
 _SLACK = 1.0 + 1e-9
-"""Rounding that a bound on sums allows for."""
+"""Rounding error that a bound on sums tolerates."""
 
 
 def number(name: str, value: Any) -> Num:
@@ -91,7 +91,7 @@ def refuse_unaligned(given: Given) -> None:
 
 
 def one_spelling(given: Given) -> None:
-    """Raise ConfigError where one thing is said in two ways."""
+    """Raise ConfigError if the same sum is stated in two ways."""
     if _SUMS.isdisjoint(given) or _CONVENIENT.isdisjoint(given):
         return
     for convenient, sums in _NAMES:
@@ -109,14 +109,14 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def refuse_alone(given: Given, names: frozenset[str], leader: str) -> None:
-    """Raise ConfigError where details of something are given, but not how much of it there is."""
+    """Raise ConfigError for details without the amount that they belong to."""
     if not names.isdisjoint(given):
         alone = next(name for name in given if name in names)
         raise ConfigError(f"step: {alone} is given without {leader}")
 
 
 def require(name: str, value: Num, least: Num, most: Num, allowed: str = "") -> None:
-    """Raise ConfigError, saying what is allowed (as in ALLOWED), unless `value` lies between two bounds."""
+    """Raise ConfigError, stating what is allowed (as in ALLOWED), unless `value` lies between two bounds."""
     good = (least <= value * _SLACK) & (value <= most * _SLACK)
     if not (good if isinstance(good, bool) else np.all(good)):
         raise ConfigError(f"step: {name} = {short(value)} is not allowed; expected {allowed or ALLOWED[name]}")

@@ -1,4 +1,4 @@
-"""The guards of a deployment's formulas: bounds of the inputs, and what engines and passes refuse."""
+"""The guards of a deployment's formulas: bounds of the inputs, and the checks of engines and passes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from graphsim.units import not_within
 
 
 def guards_of(given: Inference, symbolic: Inference, tape: Tape) -> Guards:
-    """All refusals that depend on an inference's numbers, with the sentences of `simulate`.
+    """All checks that depend on an inference's numbers, with the error messages of `simulate`.
 
-    given: the inference with numbers; symbolic: the same with symbols of the tape, from which the graphs were built
+    given: the inference with numbers
+    symbolic: the same with symbols of the tape, from which the graphs were built
     """
     bounds = [_bound(tape, one) for one in inputs_of(given)]
     lora = symbolic.deployment.adapter
@@ -32,7 +33,7 @@ def guards_of(given: Inference, symbolic: Inference, tape: Tape) -> Guards:
 
 
 def noted(tape: Tape) -> list[Guard]:
-    """The refusals that passes stored on their tape."""
+    """The checks that passes stored on their tape."""
     return list(tape.guards.values())
 
 

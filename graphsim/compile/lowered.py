@@ -16,7 +16,7 @@ from graphsim.symbolic.memo import Memo
 class Lowered:
     """The graphs of an inference's steps, not annotated, and the tape of their symbols.
 
-    Raises NotRecordable where a pass asks for an actual number.
+    Raises NotRecordable if a pass needs an actual number.
     """
 
     def __init__(self, inference: Inference, tape: Tape) -> None:
@@ -32,7 +32,7 @@ class Lowered:
 
 
 def lowered_of(inference: Inference) -> Lowered:
-    """The graphs of an inference's structure, whose tape takes the formulas of all devices that run it."""
+    """The graphs of an inference's structure, whose tape holds the formulas of all devices that run it."""
     parts = [repr(inference.requests.media), inference.hardware.architecture, *graph_of(inference.deployment)]
     return _lowered.get(parts, lambda: Lowered(inference, Tape()))
 

@@ -1,4 +1,4 @@
-"""What the formulas of a deployment are functions of: each input's unit, bounds and usual value."""
+"""The inputs of a deployment's formulas: each input's unit, bounds and default."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from graphsim.lora.matching import MAX_RANK
 class Input:
     """A variable of recorded formulas, or an argument of a compiled step.
 
-    least, most: the values that the library takes; whole: only whole numbers among them
-    default: the value of the inference that was recorded, of its first scenario where there are many; of a step's
-        argument that is not given
-    within: further bounds, which depend on other inputs; otherwise: how a value that is not given follows from others
+    least, most: bounds of the allowed values
+    whole: whether only whole numbers are allowed
+    default: the value of the inference that was recorded, of its first scenario where there are many; for an argument
+        of a step, the value if it is not given
+    within: further bounds, which depend on other inputs
+    otherwise: how a missing value follows from the others
     """
 
     name: str
@@ -64,10 +66,10 @@ _RATES: dict[str, _Bounds] = {
     "bytes": ("bytes", 0, np.inf, False),
     "hz": ("Hz", LEAST_RATE, np.inf, False),
 }
-"""By the end of a rate's name; any other one is a peak."""
+"""By the suffix of a rate's name; any other rate is a peak."""
 
 _FITTED = {"_clocks": "clocks", "_bytes": "bytes", "_bytes_per_clock": "bytes/clock", "_s": "s"}
-"""By the end of a fitted constant's name; any other one is a factor, an exponent or a share."""
+"""By the suffix of a fitted constant's name; any other constant is a factor, an exponent or a share."""
 
 _PEAK: _Bounds = ("flop/s", LEAST_RATE, np.inf, False)
 
@@ -116,7 +118,7 @@ _STEP = {
     "generating": ("sequences", ""),
     "cache_rows": ("cache rows", "one for each of generating"),
 }
-"""Unit of each sum over the sequences of a step, and what it is where it is not given and not 0."""
+"""Unit of each sum over the sequences of a step, and its default if that is not 0."""
 
 
 def _of_step(name: str, unit: str, otherwise: str) -> Input:

@@ -1,4 +1,4 @@
-"""What another process gets: pickled, with a sentence where that cannot be."""
+"""Pickling for other processes, with a readable error if an object cannot be pickled."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 from graphsim.errors import ConfigError
 
 _UNPICKLABLE = (pickle.PicklingError, AttributeError, ImportError, TypeError)
-"""What pickle raises for a function or class that it finds in no module."""
+"""What pickle raises for a function or class that is in no importable module."""
 
 
 def packed(thing: Any, verb: str) -> bytes:
-    """The pickled thing. Raises ConfigError, in the name of a verb, for cost functions and passes of no module."""
+    """The pickled thing. Raises ConfigError, naming the calling function, for cost functions and passes that are in no
+    importable module.
+    """
     try:
         return pickle.dumps(thing)
     except _UNPICKLABLE as error:
@@ -20,7 +22,7 @@ def packed(thing: Any, verb: str) -> bytes:
 
 
 def unpacked(pickled: bytes, verb: str) -> Any:
-    """What was pickled. Raises ConfigError where this process finds no module that a cost function or pass is from."""
+    """The unpickled object. Raises ConfigError if this process cannot import the module of a cost function or pass."""
     try:
         return pickle.loads(pickled)
     except _UNPICKLABLE as error:

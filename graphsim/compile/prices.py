@@ -1,4 +1,4 @@
-"""Prices of operations whose numbers are symbols: formulas, of calls where a price needs the actual numbers."""
+"""Prices of operations whose numbers are symbols: formulas, with calls where a price needs actual numbers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from graphsim.units import Num
 
 
 class _Recorded(Cost):
-    """A price of which only the latency is asked."""
+    """A price of which only the latency is used."""
 
     @property
     def bound(self) -> str:
-        """Not known before the numbers are."""
+        """Unknown until the numbers are known."""
         return ""
 
 
@@ -39,7 +39,7 @@ class RecordedPrices(Protocol):
     """Prices that are formulas of the symbols of an operation, and of a device."""
 
     def __call__(self, op: Op, hardware: Hardware) -> Cost:
-        """The price, of which only the latency is asked."""
+        """The price, of which only the latency is used."""
 
     def whole(self, op: Op, hardware: Hardware) -> Cost:
         """The price with its parts, as far as they are formulas."""
@@ -48,13 +48,13 @@ class RecordedPrices(Protocol):
 def price_formulas(price: CostModel, tape: Tape, points: Sequence[Point]) -> RecordedPrices:
     """Prices that are formulas of the operation's symbols, or calls where the cost model needs their numbers.
 
-    points: where the formulas of a user's cost function have to give what the function gives
+    points: where the formulas of a user's cost function must equal the function
     """
     return _OfUsers(price, tape, points) if isinstance(price, UsersCost) else _OfOwn(price, tape)
 
 
 _PLACES = ("layer", "stage", "stream")
-"""Where an operation runs, on which no price of the library's own depends."""
+"""Fields for where an operation runs, on which none of the library's prices depend."""
 
 
 class _OfOwn(Trusted):
@@ -97,9 +97,9 @@ class _OfOwn(Trusted):
 
 
 class _OfUsers(Trusted):
-    """Formulas of a user's cost function that are proved at some points, and calls where there are none.
+    """Formulas of a user's cost function that are verified at some points, and calls otherwise.
 
-    A function may take no notice of a symbol: it may swallow the refusal, or ask for the type of a size.
+    A function may misread a symbol: it may swallow the error, or branch on the type of a size.
     """
 
     def __init__(self, price: UsersCost, tape: Tape, points: Sequence[Point]) -> None:
@@ -124,11 +124,11 @@ class _OfUsers(Trusted):
     def _formula(
         self, op: Op, hardware: Hardware, symbols: Sequence[Expr], numbers_s: Callable[..., Num]
     ) -> tuple[Any, str]:
-        """The latency as a formula that is checked at every value; or why there is none that the function gives."""
+        """The latency as a formula that is checked at every value; or the reason why there is none."""
         try:
             latency: Any = self._price(op, hardware).latency_s
         except GraphsimError as error:
-            numbers_s(*self._proofs(symbols)[0])  # raises what the function raises at numbers
+            numbers_s(*self._proofs(symbols)[0])  # raises what the function raises for numbers
             return None, self._tape.refused or str(error)
         except CONFUSED as error:
             return None, reason(error)
@@ -147,11 +147,11 @@ class _OfUsers(Trusted):
 
 
 UNLIKE = "a price of symbols is another one than that of numbers"
-"""Why a price is not recorded that took no notice of a symbol, as where it asked for the type of its sizes."""
+"""Why a price is not recorded that misread a symbol, for example by branching on the type of its sizes."""
 
 
 def _agrees(price: Callable[..., Num], recorded: Iterable[tuple[Num, tuple[Any, ...]]]) -> bool:
-    """Whether a price is what was recorded of it, given as pairs of seconds and sizes."""
+    """Whether a price equals its recorded formula, given as pairs of seconds and sizes."""
     try:
         return all(math.isclose(seconds, price(*sizes), rel_tol=1e-9) for seconds, sizes in recorded)
     except (GraphsimError, *CONFUSED):
@@ -159,7 +159,7 @@ def _agrees(price: Callable[..., Num], recorded: Iterable[tuple[Num, tuple[Any, 
 
 
 class _Checked:
-    """The value of a formula of a user's cost function, which has to be a time like any price."""
+    """The value of a formula of a user's cost function, which must be a valid time like any price."""
 
     never_negative = True
 

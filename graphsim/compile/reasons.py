@@ -10,10 +10,11 @@ from graphsim.symbolic.kernel import Opaque
 
 
 def why_not_recorded(inference: Inference) -> list[str]:
-    """One sentence for each line of code that asked a symbol what it cannot answer; none where all is recorded.
+    """One sentence for each line of code that used a symbol in an unsupported way; none if everything is recorded.
 
     `gemm.py:90: numpy.median of a symbol` says that the price at that line is a call of a function, which is slower
-    than a formula and equally right. Where a pass asked, nothing is recorded, and every call goes through the passes.
+    than a formula and equally right. If the line is in a pass, nothing is recorded, and every call runs through the
+    passes.
     """
     if not recordable(inference):
         return ["degrees of parallelism or sizes of the hardware are arrays, each of which has a graph of its own"]

@@ -1,4 +1,4 @@
-"""One step of an engine as a function: for simulators that ask for many steps, one at a time."""
+"""One step of an engine as a function: for simulators that evaluate many steps, one at a time."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def compile_step(
 
 
 def step_of(inference: Inference) -> CompiledStep:
-    """The time of one step of an inference, whose requests do not count. Raises ConfigError as `compile_step` does."""
+    """The time of one step of an inference, whose requests are ignored. Raises ConfigError as `compile_step` does."""
     if inference.deployment.model.source_encoder is not None:
         raise ConfigError(
-            f"compile_step cannot say the steps of an encoder-decoder such as '{inference.deployment.model.name}': its "
-            "sums do not tell rows of the encoder from tokens; use simulate or sweep"
+            f"compile_step does not support an encoder-decoder such as '{inference.deployment.model.name}': its "
+            "arguments do not distinguish rows of the encoder from tokens; use simulate or sweep"
         )
     if inference.scenarios is not None:
-        raise ConfigError("compile_step takes one deployment, found arrays of scenarios; use sweep for these")
+        raise ConfigError("compile_step takes one deployment; found arrays of scenarios; use sweep for these")
     try:
         formulas = _formulas.get(structure_of(inference), lambda: StepFormulas(inference))
     except NotRecordable as error:
@@ -78,7 +78,7 @@ def step_of(inference: Inference) -> CompiledStep:
 class StepFormulas:
     """The formulas of the steps of one structure: of steps with prompts, with generation, and with both.
 
-    noted: what the passes refuse of the adapter's numbers, the same in every kind of step
+    noted: the passes' checks of the adapter's numbers, which are the same in every kind of step
     """
 
     def __init__(self, inference: Inference) -> None:
@@ -88,7 +88,7 @@ class StepFormulas:
         self._programs = {(True, True): self._record(True, True)}
 
     def program(self, prompts: bool, generates: bool) -> Program:
-        """The formula of a step of one kind, recorded at the first asking."""
+        """The formula of one kind of step, recorded at its first use."""
         found = self._programs.get((prompts, generates))
         if found is None:
             found = self._programs[prompts, generates] = self._record(prompts, generates)
@@ -111,7 +111,7 @@ _restored: Memo[CompiledStep] = Memo(most=64)
 
 
 def _restore(pickled: bytes) -> CompiledStep:
-    """The step of a pickled inference; a process compiles it once, however often it gets it."""
+    """The step of a pickled inference; a process compiles it once, however often it receives it."""
     return _restored.get([pickled], lambda: step_of(unpacked(pickled, "compile_step")))
 
 
@@ -140,7 +140,7 @@ class CompiledStep:
 
     @property
     def rests_on(self) -> tuple[Any, ...]:
-        """Everything its times depend on besides the arguments of a call, as the key of a `Memo`."""
+        """Everything that its times depend on, except for the arguments of a call, as the key of a `Memo`."""
         return (self._formulas, *self._inputs, *self._inputs.values())
 
     def __repr__(self) -> str:
@@ -172,7 +172,8 @@ class CompiledStep:
     ) -> Num:
         """Seconds of a step; arguments are numbers, or numpy arrays over steps that broadcast against each other.
 
-        prompt_tokens: new tokens of all prompts; prompts: sequences that bring them (1, where there are any)
+        prompt_tokens: new tokens of all prompts
+        prompts: sequences that bring them (1, where there are any)
         prompt_pairs: causal query-key pairs of these, summed: q past + q (q + 1) / 2 of each, without any window
             (by default of equal prompts without a past)
         prompt_rows: cache rows that these see, past and new, summed (of equal prompts with as many pairs)
@@ -185,7 +186,8 @@ class CompiledStep:
             rank_pattern stay as they are, and engines that pad go on padding to the largest rank of the LoraConfig
         Instead of sums, for identical sequences:
         prefill_tokens, prefill_sequences, past_tokens: new tokens of each prompt, prompts, cached tokens of each
-        decode_batch, context: generating sequences, and tokens that each has in the cache; adapters: distinct ones
+        decode_batch, context: generating sequences, and tokens that each has in the cache
+        adapters: distinct ones
         Exact in pairs and rows. Approximate for layers with a window where sequences differ: these count as equal ones
         with the same sums; and for kernels whose time is not linear in the sums, which are priced at the mean.
         Through a pipeline, it is the time of one micro-batch's way through all stages.
@@ -213,7 +215,7 @@ class CompiledStep:
         return sums.adapted(given, tokens, self._inputs)
 
     def _priced(self, inputs: dict[str, Num]) -> Num:
-        """Seconds by the formula of the kind of step; steps of several kinds in one call go by kind."""
+        """Seconds by the formula of each kind of step; a call with several kinds is split by kind."""
         new, generated = inputs["prompt_tokens"], inputs["generating"]
         if not isinstance(new, np.ndarray) and not isinstance(generated, np.ndarray):
             return self._of_kind(inputs, new > 0.0, generated > 0.0)

@@ -1,4 +1,4 @@
-"""What a step of an engine holds, as sums over its sequences: computed from the arguments of a compiled step.
+"""The contents of an engine's step as sums over its sequences, computed from the arguments of a compiled step.
 
 Numbers are floats, or arrays over steps that broadcast against each other.
 """
@@ -37,7 +37,7 @@ _NO_PROMPTS: dict[str, Num] = dict.fromkeys(
 
 
 def _equal_prompts(each: Num, sequences: Num, past: Num) -> dict[str, Num]:
-    """Of identical prompts: `each` new tokens behind `past` ones; those without new tokens are none."""
+    """Of identical prompts: `each` new tokens after `past` ones; prompts without new tokens do not count."""
     count = sequences * _one_where(each)
     tokens = count * each
     return {
@@ -51,7 +51,7 @@ def _equal_prompts(each: Num, sequences: Num, past: Num) -> dict[str, Num]:
 
 def _prompts(given: Given) -> dict[str, Num]:
     """Of prompts whose tokens are given: by default one, where there are any; with the pairs of equal prompts without a
-    past; with the rows of equal prompts with the past that these pairs say: n pairs / tokens + (tokens - n) / 2.
+    past; with the rows of equal prompts whose past follows from these pairs: n pairs / tokens + (tokens - n) / 2.
     """
     tokens, live = given["prompt_tokens"], _one_where(given["prompt_tokens"])
     count = live
@@ -79,7 +79,7 @@ def _prompts(given: Given) -> dict[str, Num]:
 def generation(given: Given) -> dict[str, Num]:
     """Sums of the sequences that get one token each, by their names in a step's formula.
 
-    By default, each reads its own new row alone.
+    By default, each reads only its own new row.
     """
     count: Num
     if "generating" in given:
@@ -96,9 +96,10 @@ def generation(given: Given) -> dict[str, Num]:
 
 
 def adapted(given: Given, tokens: Num, configured: Given) -> dict[str, Num]:
-    """What an adapter's formulas take: how many are active, the share of tokens that have one, their mean rank.
+    """The inputs of an adapter's formulas: the active adapters, the share of tokens that have one, their mean rank.
 
-    tokens: all of the step; configured: the LoraConfig's numbers, of which `max_lora_rank` is the largest rank
+    tokens: all tokens of the step
+    configured: the LoraConfig's numbers, of which `max_lora_rank` is the largest rank
     """
     found: dict[str, Num] = {}
     rows = given.get("adapted_tokens")
@@ -131,21 +132,21 @@ def _share(rows: Num, tokens: Num) -> Num:
 
 
 def _one_where(value: Num) -> Num:
-    """1 where there is something, else 0."""
+    """1 for a value above 0, else 0."""
     if isinstance(value, np.ndarray):
         return np.greater(value, 0.0).astype(float)
     return 1.0 if value > 0.0 else 0.0
 
 
 def _ceiling(value: Num) -> Num:
-    """No bound where there is something, else 0."""
+    """Infinity for a value above 0, else 0."""
     if isinstance(value, np.ndarray):
         return np.where(value > 0.0, inf, 0.0)
     return inf if value > 0.0 else 0.0
 
 
 def _divisor(value: Num) -> Num:
-    """A value to divide by: 1 where it is 0."""
+    """The value as a divisor: 1 if it is 0."""
     if isinstance(value, np.ndarray):
         return np.where(value > 0.0, value, 1.0)
     return value if value > 0.0 else 1.0

@@ -1,4 +1,4 @@
-"""The numbers of an inference: their values by name, and the same inference with symbols in their place."""
+"""The numbers of an inference: their values by name, and the same inference with symbols instead."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from graphsim.symbolic.substitute import numeric_fields, with_fields
 INPUT, OUTPUT, CONTEXT = "input_tokens", "output_tokens", "context"
 
 SHAPING = ("blocks",)
-"""Numbers of an adapter that the passes check against the model's sizes, and so have to know."""
+"""Numbers of an adapter that the passes check against the model's sizes, so they must be actual values."""
 
 
 def numbers_of(inference: Inference) -> dict[str, Any]:
-    """The values of an inference's variables, by name; the rates of its device among them where they are arrays."""
+    """The values of an inference's variables, by name; including the rates of its device if they are arrays."""
     requests, deployment = inference.requests, inference.deployment
     inputs = {name: getattr(requests, name) for name in ("batch", INPUT, OUTPUT)}
     inputs["dp"] = deployment.parallelism.dp
@@ -32,7 +32,7 @@ def numbers_of(inference: Inference) -> dict[str, Any]:
 
 
 def _adapter(inference: Inference) -> list[tuple[str, Any, tuple[str, str]]]:
-    """The numbers of the adapter: variable, value, and where it stands (field, key of a mapping)."""
+    """The numbers of the adapter: variable, value, and location (field, key of a mapping)."""
     lora = inference.deployment.adapter
     found: list[tuple[str, Any, tuple[str, str]]] = []
     for name, value in (numeric_fields(lora) if lora else {}).items():
@@ -56,7 +56,7 @@ def points_of(inference: Inference) -> list[dict[str, float]]:
 
 
 def _step(sequences: float, tokens: float) -> dict[str, float]:
-    """The variables of a compiled step of as many prompts as generating sequences, all of one length."""
+    """The variables of a compiled step of equally many prompts and generating sequences, all of one length."""
     return {
         "prompts": sequences, "prompt_tokens": sequences * tokens, "prompts_ending": sequences,
         "prompt_pairs": sequences * tokens * (tokens + 1.0) / 2.0, "prompt_rows": sequences * tokens,
